@@ -1,0 +1,97 @@
+// Errors as values: filled where they happen, classified by one function.
+#include "outbox/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+bool outbox_fail(outbox_error_t *error, outbox_error_kind_t kind, const char *format, ...) {
+  if (!error) {
+    return false;
+  }
+  memset(error, 0, sizeof *error);
+  error->kind = kind;
+  va_list args;
+  va_start(args, format);
+  vsnprintf(error->message, sizeof error->message, format, args);
+  va_end(args);
+  return false;
+}
+
+static bool from_server(const bson_error_t *cause) {
+  return cause->domain == MONGOC_ERROR_SERVER || cause->domain == MONGOC_ERROR_QUERY ||
+         cause->domain == MONGOC_ERROR_COMMAND || cause->domain == MONGOC_ERROR_WRITE_CONCERN ||
+         cause->domain == MONGOC_ERROR_COLLECTION;
+}
+
+bool outbox_is_duplicate_key(const bson_error_t *cause) {
+  return from_server(cause) && (cause->code == 11000 || cause->code == 11001);
+}
+
+// Server codes that speak of the server's state, not of what was asked.
+static bool server_is_unavailable(uint32_t code) {
+  static const uint32_t codes[] = {6,   7,    50,    64,    89,    91,    112,   133,   134,
+                                   189, 202,  225,   234,   246,   251,   262,   317,   358,
+                                   384, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 50915};
+  for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+    if (codes[i] == code) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static outbox_error_kind_t classify(const bson_error_t *cause, const bson_t *reply) {
+  if (reply && mongoc_error_has_label(reply, "UnknownTransactionCommitResult")) {
+    return OUTBOX_UNKNOWN;
+  }
+  switch (cause->domain) {
+  case MONGOC_ERROR_STREAM:
+  case MONGOC_ERROR_SERVER_SELECTION: return OUTBOX_UNAVAILABLE;
+  case MONGOC_ERROR_BSON: return OUTBOX_INVALID;
+  default: break;
+  }
+  if (from_server(cause)) {
+    // 20 also means a transaction where none can be, which this library does not try.
+    if (cause->code == 20 || cause->code == 263) {
+      return OUTBOX_UNSUPPORTED;
+    }
+    if (outbox_is_duplicate_key(cause)) {
+      return OUTBOX_DUPLICATE;
+    }
+    if (server_is_unavailable(cause->code)) {
+      return OUTBOX_UNAVAILABLE;
+    }
+  }
+  if (reply && mongoc_error_has_label(reply, "TransientTransactionError")) {
+    return OUTBOX_UNAVAILABLE;
+  }
+  return OUTBOX_REFUSED;
+}
+
+bool outbox_fail_mongoc(outbox_error_t *error, const bson_error_t *cause, const bson_t *reply,
+                        const char *what) {
+  if (!error) {
+    return false;
+  }
+  outbox_error_kind_t kind = classify(cause, reply);
+  bool standalone = kind == OUTBOX_UNSUPPORTED && cause->code == 20;
+  outbox_fail(error, kind, "%s: %s", what,
+              standalone ? "this mongod is not a member of a replica set, so it has no transactions"
+                         : cause->message);
+  error->domain = cause->domain;
+  error->code = cause->code;
+  error->transient = reply && mongoc_error_has_label(reply, "TransientTransactionError");
+  return false;
+}
+
+bson_t *outbox_error_reply(const outbox_error_t *error) {
+  bson_t *reply = bson_new();
+  if (error->transient) {
+    bson_t labels;
+    BSON_APPEND_ARRAY_BEGIN(reply, "errorLabels", &labels);
+    BSON_APPEND_UTF8(&labels, "0", "TransientTransactionError");
+    bson_append_array_end(reply, &labels);
+  }
+  return reply;
+}

@@ -1,0 +1,79 @@
+// What the files of liboutbox share and its users do not see.
+#ifndef OUTBOX_INTERNAL_H
+#define OUTBOX_INTERNAL_H
+
+#include "outbox/outbox.h"
+
+// Scope cleanup: the variable must be initialised where it is declared. A bson_t that is still
+// BSON_INITIALIZER owns no memory, so a function may initialise over it.
+static inline void outbox_clean_bson(bson_t *bson) {
+  bson_destroy(bson);
+}
+static inline void outbox_clean_collection(mongoc_collection_t **collection) {
+  mongoc_collection_destroy(*collection);
+}
+#define OUTBOX_SCOPED_BSON __attribute__((cleanup(outbox_clean_bson))) bson_t
+#define OUTBOX_SCOPED_COLLECTION                                                                   \
+  __attribute__((cleanup(outbox_clean_collection))) mongoc_collection_t *
+
+struct outbox {
+  mongoc_client_pool_t *pool; // or
+  mongoc_client_t *client;
+  bool owns_pool;
+  int64_t timeout_ms;
+  char *database;
+  char *events;     // name of the outbox collection
+  char *tombstones; // "<outbox>_deleted"
+};
+
+// Times.
+int64_t outbox_now_ms(void);
+int64_t outbox_monotonic_ms(void);
+
+// Fills `error` (NULL is fine) and returns false, so that callers can `return outbox_fail(...)`.
+bool outbox_fail(outbox_error_t *error, outbox_error_kind_t kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+// The same from what the driver reported. `reply` may be NULL; `what` says what was being done.
+bool outbox_fail_mongoc(outbox_error_t *error, const bson_error_t *cause, const bson_t *reply,
+                        const char *what);
+bool outbox_is_duplicate_key(const bson_error_t *cause);
+
+// UUIDv7 from its inputs: the generator's state, the clock and fresh random bytes.
+typedef struct {
+  int64_t last_ms;
+  uint8_t last[16];
+} outbox_uuid7_state_t;
+void outbox_uuid7_next(outbox_uuid7_state_t *state, int64_t now_ms, const uint8_t random[10],
+                       uint8_t ret_bytes[16]);
+void outbox_random(void *ret_bytes, size_t length);
+
+// Options of an insert: in the session, or (NULL) with write concern majority of its own.
+bool outbox_insert_options(mongoc_client_session_t *session, bson_t *ret_options,
+                           outbox_error_t *error);
+
+// Events.
+bool outbox_event_validate(const outbox_event_t *event, outbox_error_t *error);
+// Text form of an event id that outbox_event_validate() has passed.
+void outbox_event_id_text(const bson_value_t *id, char ret_text[OUTBOX_EVENT_ID_MAX_BYTES + 1]);
+// The outbox document, fields in the order of the contract. `version` 0 is left out.
+bool outbox_event_document(const outbox_event_t *event, const bson_value_t *id, int64_t version,
+                           int64_t occurred_at_ms, bson_t *ret_document, outbox_error_t *error);
+// Inserts one event. `session` may be NULL.
+bool outbox_event_insert(outbox_t *outbox, mongoc_client_t *client,
+                         mongoc_client_session_t *session, const outbox_event_t *event,
+                         const bson_value_t *id, int64_t version, int64_t occurred_at_ms,
+                         outbox_receipt_t *ret_receipt, outbox_error_t *error);
+
+// Changes.
+bool outbox_change_validate(const outbox_change_t *change, outbox_error_t *error);
+// The operators of `operators` (NULL: none) with `$inc: {version: 1}` and `$max: {last_event_at:
+// now}` among them.
+void outbox_change_update(const bson_t *operators, int64_t now_ms, bson_t *ret_update);
+// Runs the change and stores the event. Both have been validated; `id` is the event's.
+bool outbox_change_run(outbox_t *outbox, mongoc_client_session_t *session,
+                       const outbox_change_t *change, const outbox_event_t *event,
+                       const bson_value_t *id, outbox_receipt_t *ret_receipt,
+                       outbox_error_t *error);
+
+#endif

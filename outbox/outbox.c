@@ -1,0 +1,329 @@
+// liboutbox: opening, preparing the database, and the transaction around a write.
+#include "outbox/internal.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DEFAULT_TIMEOUT_MS = 60000, BACKOFF_MAX_MS = 64 };
+
+static outbox_t *open_with(mongoc_client_pool_t *pool, mongoc_client_t *client,
+                           const outbox_options_t *options, outbox_error_t *error) {
+  if (!options || !options->database || !*options->database) {
+    outbox_fail(error, OUTBOX_INVALID, "database: expected a name, found nothing");
+    return NULL;
+  }
+  outbox_t *outbox = bson_malloc0(sizeof *outbox);
+  const char *events = options->outbox && *options->outbox ? options->outbox : "outbox";
+  outbox->pool = pool;
+  outbox->client = client;
+  outbox->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : DEFAULT_TIMEOUT_MS;
+  outbox->database = bson_strdup(options->database);
+  outbox->events = bson_strdup(events);
+  outbox->tombstones = bson_strdup_printf("%s_deleted", events);
+  return outbox;
+}
+
+outbox_t *outbox_new_from_pool(mongoc_client_pool_t *pool, const outbox_options_t *options,
+                               outbox_error_t *error) {
+  return open_with(pool, NULL, options, error);
+}
+
+outbox_t *outbox_new_from_client(mongoc_client_t *client, const outbox_options_t *options,
+                                 outbox_error_t *error) {
+  return open_with(NULL, client, options, error);
+}
+
+outbox_t *outbox_new(const char *uri, const outbox_options_t *options, outbox_error_t *error) {
+  bson_error_t cause;
+  mongoc_uri_t *parsed = mongoc_uri_new_with_error(uri, &cause);
+  if (!parsed) {
+    // The driver's message may repeat the string, and with it a password.
+    outbox_fail(error, OUTBOX_INVALID, "uri: not a valid MongoDB connection string");
+    return NULL;
+  }
+  mongoc_client_pool_t *pool = mongoc_client_pool_new(parsed);
+  mongoc_uri_destroy(parsed);
+  if (!pool) {
+    outbox_fail(error, OUTBOX_INVALID,
+                "uri: cannot be used (TLS or a DNS seed list this driver cannot resolve?)");
+    return NULL;
+  }
+  mongoc_client_pool_set_error_api(pool, MONGOC_ERROR_API_VERSION_2);
+  outbox_t *outbox = outbox_new_from_pool(pool, options, error);
+  if (!outbox) {
+    mongoc_client_pool_destroy(pool);
+    return NULL;
+  }
+  outbox->owns_pool = true;
+  return outbox;
+}
+
+void outbox_destroy(outbox_t *outbox) {
+  if (!outbox) {
+    return;
+  }
+  if (outbox->owns_pool) {
+    mongoc_client_pool_destroy(outbox->pool);
+  }
+  bson_free(outbox->database);
+  bson_free(outbox->events);
+  bson_free(outbox->tombstones);
+  bson_free(outbox);
+}
+
+static mongoc_client_t *take_client(outbox_t *outbox) {
+  return outbox->pool ? mongoc_client_pool_pop(outbox->pool) : outbox->client;
+}
+
+static void give_client(outbox_t *outbox, mongoc_client_t *client) {
+  if (outbox->pool) {
+    mongoc_client_pool_push(outbox->pool, client);
+  }
+}
+
+// ---- Preparing the database
+// ---------------------------------------------------------------------------
+
+static bool run_command(mongoc_client_t *client, const char *database, const bson_t *command,
+                        bson_t *ret_reply, bson_error_t *ret_cause) {
+  return mongoc_client_command_simple(client, database, command, NULL, ret_reply, ret_cause);
+}
+
+bool outbox_check(outbox_t *outbox, outbox_error_t *error) {
+  mongoc_client_t *client = take_client(outbox);
+  OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
+  bson_t *hello = BCON_NEW("hello", BCON_INT32(1));
+  bson_error_t cause;
+  bson_iter_t iter;
+  bool good = run_command(client, "admin", hello, &reply, &cause);
+  if (!good) {
+    outbox_fail_mongoc(error, &cause, &reply, "MongoDB");
+  } else if (!bson_iter_init_find(&iter, &reply, "setName") &&
+             !bson_iter_init_find(&iter, &reply, "msg")) { // "isdbgrid": mongos
+    good = outbox_fail(error, OUTBOX_UNSUPPORTED,
+                       "MongoDB: this mongod is not a member of a replica set, so it has no "
+                       "transactions and no change streams; start it with --replSet and initiate "
+                       "the set");
+  }
+  bson_destroy(hello);
+  give_client(outbox, client);
+  return good;
+}
+
+static bool create_collection(mongoc_client_t *client, const char *database, const char *name,
+                              outbox_error_t *error) {
+  OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
+  bson_t *command = BCON_NEW("create", BCON_UTF8(name), "writeConcern", "{", "w", "majority", "}");
+  bson_error_t cause;
+  bool good = run_command(client, database, command, &reply, &cause);
+  bson_destroy(command);
+  const uint32_t namespace_exists = 48;
+  return good || cause.code == namespace_exists || outbox_fail_mongoc(error, &cause, &reply, name);
+}
+
+bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error) {
+  mongoc_client_t *client = take_client(outbox);
+  bool good = create_collection(client, outbox->database, collection, error);
+  give_client(outbox, client);
+  return good;
+}
+
+// No index holds `in_progress`: its entry would move with every claim, which costs 15% of the
+// throughput. Failed and dead events are few, so theirs is partial and costs nothing.
+static const char INDEXES[] =
+    "[{\"name\": \"order\", \"key\": {\"occurred_at\": 1, \"version\": 1, \"_id\": 1}},"
+    " {\"name\": \"aggregate_order\", \"key\": {\"aggregate_type\": 1, \"aggregate_id\": 1,"
+    "  \"occurred_at\": 1, \"version\": 1, \"_id\": 1}},"
+    " {\"name\": \"failed\", \"key\": {\"status\": 1, \"next_attempt_at\": 1},"
+    "  \"partialFilterExpression\": {\"status\": {\"$in\": [\"failed\", \"dead\"]}}}]";
+
+static bool create_indexes(mongoc_client_t *client, const outbox_t *outbox, outbox_error_t *error) {
+  OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
+  bson_error_t cause;
+  bson_t *indexes = bson_new_from_json((const uint8_t *)INDEXES, -1, &cause);
+  bson_t *command = BCON_NEW("createIndexes", BCON_UTF8(outbox->events), "indexes",
+                             BCON_ARRAY(indexes), "writeConcern", "{", "w", "majority", "}");
+  bool good = run_command(client, outbox->database, command, &reply, &cause) ||
+              outbox_fail_mongoc(error, &cause, &reply, "indexes of the outbox");
+  bson_destroy(command);
+  bson_destroy(indexes);
+  return good;
+}
+
+bool outbox_init(outbox_t *outbox, outbox_error_t *error) {
+  if (!outbox_check(outbox, error)) {
+    return false;
+  }
+  mongoc_client_t *client = take_client(outbox);
+  bool good = create_collection(client, outbox->database, outbox->events, error) &&
+              create_collection(client, outbox->database, outbox->tombstones, error) &&
+              create_indexes(client, outbox, error);
+  give_client(outbox, client);
+  return good;
+}
+
+// ---- Writing
+// ------------------------------------------------------------------------------------------
+
+// The event's id: the caller's, or a new one that lives in `bytes`.
+static bson_value_t event_id(const outbox_event_t *event, uint8_t bytes[16]) {
+  if (event->id) {
+    return *event->id;
+  }
+  outbox_uuid7(bytes);
+  return outbox_id_uuid(bytes);
+}
+
+static bool validate_write(const outbox_change_t *change, const outbox_event_t *event,
+                           outbox_error_t *error) {
+  if (event->version || event->occurred_at_ms) {
+    return outbox_fail(error, OUTBOX_INVALID, "%s: set by outbox_write, expected none",
+                       event->version ? "version" : "occurred_at");
+  }
+  return outbox_event_validate(event, error) && outbox_change_validate(change, error);
+}
+
+bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
+                     const outbox_change_t *change, const outbox_event_t *event,
+                     outbox_receipt_t *ret_receipt, outbox_error_t *error) {
+  uint8_t bytes[16];
+  outbox_error_t unused;
+  error = error ? error : &unused;
+  if (!validate_write(change, event, error)) {
+    return false;
+  }
+  bson_value_t id = event_id(event, bytes);
+  return outbox_change_run(outbox, session, change, event, &id, ret_receipt, error);
+}
+
+// One call of outbox_write() as the driver's callback sees it.
+typedef struct {
+  outbox_t *outbox;
+  const outbox_change_t *change;
+  const outbox_event_t *event;
+  const bson_value_t *id;
+  int64_t deadline_ms; // monotonic
+  int attempts;
+  bool body_failed; // the last attempt did not get as far as its commit
+  outbox_receipt_t receipt;
+  outbox_error_t error;
+} write_t;
+
+// Writers that met on one entity come back at different times.
+static void back_off(int attempts) {
+  uint32_t random;
+  outbox_random(&random, sizeof random);
+  uint32_t limit_ms = attempts < 6 ? 1U << attempts : BACKOFF_MAX_MS;
+  struct timespec pause = {.tv_nsec = (long)(random % (limit_ms * 1000)) * 1000};
+  nanosleep(&pause, NULL);
+}
+
+static bool attempt(mongoc_client_session_t *session, void *context, bson_t **ret_reply,
+                    bson_error_t *ret_cause) {
+  write_t *write = context;
+  if (write->attempts > 0) {
+    if (outbox_monotonic_ms() >= write->deadline_ms) {
+      // The error of the attempt before stays; without the label the driver does not come again.
+      if (!write->body_failed) {
+        outbox_fail(&write->error, OUTBOX_UNAVAILABLE, "commit: failed again and again");
+      }
+      write->body_failed = true;
+      write->error.transient = false;
+      bson_set_error(ret_cause, write->error.domain, write->error.code, "%s", write->error.message);
+      return false;
+    }
+    back_off(write->attempts);
+  }
+  write->attempts++;
+  write->body_failed = !outbox_change_run(write->outbox, session, write->change, write->event,
+                                          write->id, &write->receipt, &write->error);
+  if (write->body_failed) {
+    *ret_reply = outbox_error_reply(&write->error);
+    bson_set_error(ret_cause, write->error.domain, write->error.code, "%s", write->error.message);
+  }
+  return !write->body_failed;
+}
+
+static mongoc_transaction_opt_t *transaction_options(int64_t timeout_ms) {
+  mongoc_transaction_opt_t *options = mongoc_transaction_opts_new();
+  mongoc_read_concern_t *read_concern = mongoc_read_concern_new();
+  mongoc_write_concern_t *write_concern = mongoc_write_concern_new();
+  mongoc_read_prefs_t *primary = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
+  mongoc_read_concern_set_level(read_concern, MONGOC_READ_CONCERN_LEVEL_MAJORITY);
+  mongoc_write_concern_set_w(write_concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
+  mongoc_transaction_opts_set_read_concern(options, read_concern);
+  mongoc_transaction_opts_set_write_concern(options, write_concern);
+  mongoc_transaction_opts_set_read_prefs(options, primary);
+  mongoc_transaction_opts_set_max_commit_time_ms(options, timeout_ms);
+  mongoc_read_concern_destroy(read_concern);
+  mongoc_write_concern_destroy(write_concern);
+  mongoc_read_prefs_destroy(primary);
+  return options;
+}
+
+static bool write_with(mongoc_client_t *client, write_t *write, outbox_error_t *error) {
+  bson_error_t cause;
+  mongoc_client_session_t *session = mongoc_client_start_session(client, NULL, &cause);
+  if (!session) {
+    return outbox_fail_mongoc(error, &cause, NULL, "session");
+  }
+  OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
+  mongoc_transaction_opt_t *options = transaction_options(write->outbox->timeout_ms);
+  bool good =
+      mongoc_client_session_with_transaction(session, attempt, options, write, &reply, &cause);
+  mongoc_transaction_opts_destroy(options);
+  mongoc_client_session_destroy(session);
+  if (good) {
+    return true;
+  }
+  if (write->body_failed) {
+    *error = write->error;
+    return false;
+  }
+  return outbox_fail_mongoc(error, &cause, &reply, "commit");
+}
+
+bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,
+                  outbox_receipt_t *ret_receipt, outbox_error_t *error) {
+  uint8_t bytes[16];
+  outbox_error_t unused;
+  error = error ? error : &unused;
+  if (!validate_write(change, event, error)) {
+    return false;
+  }
+  bson_value_t id = event_id(event, bytes);
+  write_t write = {.outbox = outbox,
+                   .change = change,
+                   .event = event,
+                   .id = &id,
+                   .deadline_ms = outbox_monotonic_ms() + outbox->timeout_ms};
+  mongoc_client_t *client = take_client(outbox);
+  bool good = write_with(client, &write, error);
+  give_client(outbox, client);
+  if (good && ret_receipt) {
+    *ret_receipt = write.receipt;
+  }
+  return good;
+}
+
+bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const outbox_event_t *event,
+                   outbox_receipt_t *ret_receipt, outbox_error_t *error) {
+  uint8_t bytes[16];
+  outbox_error_t unused;
+  error = error ? error : &unused;
+  if (!outbox_event_validate(event, error)) {
+    return false;
+  }
+  bson_value_t id = event_id(event, bytes);
+  int64_t occurred_at_ms = event->occurred_at_ms ? *event->occurred_at_ms : outbox_now_ms();
+  mongoc_client_t *client =
+      session ? mongoc_client_session_get_client(session) : take_client(outbox);
+  bool good = outbox_event_insert(outbox, client, session, event, &id, event->version,
+                                  occurred_at_ms, ret_receipt, error);
+  if (!session) {
+    give_client(outbox, client);
+  }
+  return good;
+}
