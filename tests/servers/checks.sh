@@ -1,0 +1,109 @@
+# ./run test, format and lint. Needs packages.sh, provide.sh and the functions of ./run.
+# shellcheck shell=bash
+
+TEST_LIMIT_S=840 # a run of all tests ends within 15 minutes, building included
+
+# run_tests [--target mysql|mariadb] [--suite NAME] [PYTEST ARGUMENTS]
+run_tests() {
+  local target=mysql suite='' results folders=() steps=()
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --target) target=${2:-}; shift 2 ;;
+      --suite) suite=${2:-}; shift 2 ;;
+      *) break ;;
+    esac
+  done
+  [[ -z $suite || $suite == unit || -d tests/$suite ]] || die "there is no suite '$suite' in tests/"
+  [[ $suite == unit ]] || provide "$target"
+  build build
+  results=$(mktemp -d)
+  # shellcheck disable=SC2064 # the folder's name as it is now
+  trap "rm -rf '$results'" EXIT
+
+  if [[ -z $suite || $suite == unit ]]; then
+    unit_tests "$results/unit.xml" && steps+=("unit:0") || steps+=("unit:$?")
+  fi
+  case $suite in
+    unit) ;;
+    '') for suite in system faults; do [[ ! -d tests/$suite ]] || folders+=("tests/$suite"); done ;;
+    *) folders=("tests/$suite") ;;
+  esac
+  if [[ ${#folders[@]} -gt 0 ]]; then
+    servers with --limit $((TEST_LIMIT_S - SECONDS)) -- "$PYTHON" -m pytest -p no:cacheprovider \
+      --junitxml="$results/pytest.xml" "${folders[@]}" "$@" && steps+=("pytest:0") || steps+=("pytest:$?")
+  fi
+  "$PYTHON" tests/servers/summary.py --note "${SERVERS_NOTE:-}" "$results" "${steps[@]}"
+}
+
+unit_tests() {
+  local log=build/meson-logs/testlog.junit.xml
+  rm -f "$log"
+  local status=0
+  meson test -C build --no-rebuild --print-errorlogs || status=$?
+  [[ ! -f $log ]] || cp "$log" "$1"
+  return "$status"
+}
+
+c_files() { find outbox projector tests -name '*.[ch]' | sort; }
+
+# run_format [--check]
+run_format() {
+  install_packages lint
+  if [[ ${1:-} == --check ]]; then
+    c_files | xargs -r clang-format --dry-run --Werror
+  else
+    c_files | xargs -r clang-format -i
+  fi
+}
+
+run_lint() {
+  LINT_PASSED=0 LINT_FAILED=0
+  install_packages lint build test servers
+  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh
+  check "formatting (./run format mends it)" run_format --check
+  check "Python compiles" python_compiles
+  check "no name of a registry host, no path of this machine" no_machine_names
+  check "build" build build
+  check "cppcheck" cppcheck --project=build/compile_commands.json --quiet --inline-suppr --error-exitcode=1 \
+    --enable=warning,portability --suppress=missingIncludeSystem -j "$(nproc)"
+  check "clang-tidy" clang_tidy
+  echo "$LINT_PASSED passed, $LINT_FAILED failed"
+  [[ $LINT_FAILED -eq 0 ]]
+}
+
+# check NAME COMMAND...: its output only matters when it fails.
+check() {
+  local name=$1 output
+  shift
+  # `set -e` is off inside a condition; none of the checks leans on it.
+  if output=$("$@" 2>&1); then
+    LINT_PASSED=$((LINT_PASSED + 1))
+    echo "ok      $name"
+  else
+    LINT_FAILED=$((LINT_FAILED + 1))
+    printf '%s\nFAILED  %s\n' "$output" "$name"
+  fi
+}
+
+python_compiles() {
+  find demo tests -name '*.py' -exec env PYTHONPYCACHEPREFIX=/tmp/projector.pycache "$PYTHON" -m py_compile {} +
+}
+
+clang_tidy() {
+  # The compile commands are gcc's, some of whose warnings clang does not know.
+  "$PYTHON" -c 'import json; print(*{e["file"] for e in json.load(open("build/compile_commands.json"))}, sep="\n")' |
+    (cd build && xargs -r -n 1 -P "$(nproc)" clang-tidy --quiet -p . --extra-arg=-Wno-unknown-warning-option)
+}
+
+# Mirrors and registries come from the machine's own configuration; a name in a file would bypass it.
+no_machine_names() {
+  local names=("$PWD/") name found=0
+  # shellcheck disable=SC2016 # apt's own variable
+  mapfile -t -O 1 names < <(apt-get indextargets --format '$(SITE)' | sed 's|^[a-z]*://||; s|/.*||' | sort -u | sed '/^$/d')
+  for name in "${names[@]}"; do
+    ! grep -rIFn --exclude-dir=.git --exclude-dir=.scratch --exclude-dir='build*' -e "$name" . || found=1
+  done
+  ! grep -rIEn --exclude-dir=.git --exclude-dir=.scratch --exclude-dir='build*' \
+    -e '(deb|ftp|snapshot|security)[.]debian[.](org|net)' -e 'registry[.](npm|yarn)[a-z]*[.]' . || found=1
+  return "$found"
+}
