@@ -1,0 +1,122 @@
+/* change.c - the map step: an event and the rules that name it become changes of rows. */
+#include "projector/domain/change.h"
+
+static bool map_key(const Projection *projection, const Event *event, Arena *arena, Change *change,
+                    Failure *ret_failure) {
+  change->key = arena_alloc(arena, projection->key_count, sizeof(Value));
+  for (unsigned i = 0; i < projection->key_count; i++)
+    if (!value_for_column(event, &projection->columns[i].from, &projection->columns[i], arena,
+                          &change->key[i], ret_failure))
+      return false;
+  return true;
+}
+
+static bool map_all_columns(const Projection *projection, const Event *event, Arena *arena,
+                            Change *change, Failure *ret_failure) {
+  unsigned first = projection->key_count, count = projection->column_count - first;
+  change->values = arena_alloc(arena, count, sizeof(Value));
+  for (unsigned i = 0; i < count; i++) {
+    const Column *column = &projection->columns[first + i];
+    if (!value_for_column(event, &column->from, column, arena, &change->values[i], ret_failure))
+      return false;
+  }
+  return true;
+}
+
+static bool map_assignments(const Rule *rule, const Event *event, Arena *arena, Change *change,
+                            Failure *ret_failure) {
+  bool delta = rule->operation != OP_UPDATE;
+  change->values = arena_alloc(arena, rule->assignment_count, sizeof(Value));
+  for (unsigned i = 0; i < rule->assignment_count; i++) {
+    Column column = rule->projection->columns[rule->assignments[i].column];
+    if (delta)
+      column.nullable = false; /* there is no adding nothing */
+    Value *value = &change->values[i];
+    if (!value_for_column(event, &rule->assignments[i].from, &column, arena, value, ret_failure))
+      return false;
+    if (rule->operation == OP_SUBTRACT)
+      *value = value_negate(value, arena);
+  }
+  return true;
+}
+
+static bool map_parameters(const Rule *rule, const Event *event, Arena *arena, Change *change,
+                           Failure *ret_failure) {
+  change->values = arena_alloc(arena, rule->parameter_count, sizeof(Value));
+  for (unsigned i = 0; i < rule->parameter_count; i++)
+    if (!value_for_parameter(event, &rule->parameters[i], rule->projection, arena,
+                             &change->values[i], ret_failure))
+      return false;
+  return true;
+}
+
+static bool map_rule(const Rule *rule, const Event *event, Arena *arena, Change *change,
+                     Failure *ret_failure) {
+  const Projection *projection = rule->projection;
+  change->rule = rule;
+  switch (rule->operation) {
+  case OP_UPSERT:
+    return map_key(projection, event, arena, change, ret_failure) &&
+           map_all_columns(projection, event, arena, change, ret_failure);
+  case OP_UPDATE:
+  case OP_ADD:
+  case OP_SUBTRACT:
+    return map_key(projection, event, arena, change, ret_failure) &&
+           map_assignments(rule, event, arena, change, ret_failure);
+  case OP_DELETE: return map_key(projection, event, arena, change, ret_failure);
+  case OP_SQL: return map_parameters(rule, event, arena, change, ret_failure);
+  case OP_IGNORE: return true;
+  }
+  return false;
+}
+
+bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, ChangeList *ret_list,
+                     Failure *ret_failure) {
+  if (event->malformed) {
+    *ret_failure = *event->malformed;
+    return false;
+  }
+  const Rule *const *rules =
+      mapping_rules(mapping, event->aggregate.type, event->aggregate.type_length, event->event_type,
+                    event->event_type_length);
+  if (!rules) {
+    *ret_list = (ChangeList){0};
+    return mapping_ignores_unknown(mapping) ||
+           failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                       "event_type: expected one that a projection of %.*s names, found %.*s",
+                       (int)event->aggregate.type_length, event->aggregate.type,
+                       (int)event->event_type_length, event->event_type);
+  }
+  unsigned count = 0;
+  while (rules[count])
+    count++;
+  ChangeList list = {.changes = arena_alloc(arena, count, sizeof(Change))};
+  for (unsigned i = 0; i < count; i++) {
+    if (rules[i]->operation == OP_IGNORE)
+      continue;
+    if (!map_rule(rules[i], event, arena, &list.changes[list.count++], ret_failure))
+      return failure_prefix(ret_failure, "%s", rules[i]->projection->table);
+  }
+  *ret_list = list;
+  return true;
+}
+
+/* Entity changes have no event behind them, so they get a rule of their own per operation. */
+static const Rule *entity_rule(const Projection *projection, Operation operation, Arena *arena) {
+  Rule *rule = arena_alloc(arena, 1, sizeof *rule);
+  *rule = (Rule){.projection = projection, .event_type = "", .operation = operation};
+  return rule;
+}
+
+bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,
+                        Change *ret_change, Failure *ret_failure) {
+  return map_rule(entity_rule(projection, OP_UPSERT, arena), entity, arena, ret_change,
+                  ret_failure) ||
+         failure_prefix(ret_failure, "entity in %s for %s", projection->entities,
+                        projection->table);
+}
+
+bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
+                               Change *ret_change, Failure *ret_failure) {
+  return map_rule(entity_rule(projection, OP_DELETE, arena), event, arena, ret_change, ret_failure);
+}

@@ -1,0 +1,30 @@
+/* change.h - what one event does to the rows: the `map` step. */
+#pragma once
+
+#include "projector/domain/value.h"
+
+/* One event's effect on one projection. Values live as long as the event and the arena. */
+typedef struct Change {
+  const Rule *rule;
+  Value *key;    /* key_count values; NULL for sql and ignore */
+  Value *values; /* upsert: the columns after the key; update, add, subtract: as assignments
+                    (subtract already negated); sql: the parameters */
+} Change;
+
+typedef struct ChangeList {
+  unsigned count; /* 0: the event is ignored */
+  Change *changes;
+} ChangeList;
+
+/* Maps one event. False when it is malformed, unknown or a value does not fit. */
+bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, ChangeList *ret_list,
+                     Failure *ret_failure);
+
+/* The upsert that takes the row from the entity; `entity` is an event whose payload is the entity.
+ */
+bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,
+                        Change *ret_change, Failure *ret_failure);
+/* The delete of the row with the key of an aggregate whose entity is gone. False when the key needs
+ * more than the event document's own fields. */
+bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
+                               Change *ret_change, Failure *ret_failure);

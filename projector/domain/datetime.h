@@ -1,0 +1,20 @@
+/* datetime.h - dates between BSON (ms since 1970, UTC) and SQL text, without time zones or clocks.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { DATETIME_TEXT_SIZE = 32 };
+
+/* From year 1000 to 9999, the range that MySQL documents for DATETIME. */
+bool datetime_in_range(int64_t ms);
+
+/* "2024-05-06 07:08:09.123456" with `fraction` digits (0 to 6) of `us`, microseconds since 1970.
+ * Returns the length. */
+size_t datetime_format(int64_t us, unsigned fraction, char text[static DATETIME_TEXT_SIZE]);
+
+/* Reads "YYYY-MM-DD", or with `time` "YYYY-MM-DDTHH:MM:SS[.ffffff]Z" (a blank may stand for the T).
+ */
+bool datetime_parse(const char *text, size_t length, bool time, int64_t *ret_us);

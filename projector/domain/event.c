@@ -1,0 +1,404 @@
+/* event.c - decodes outbox documents and orders events. */
+#include "projector/domain/event.h"
+
+#include "projector/domain/datetime.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* --- ids ---------------------------------------------------------------------------------- */
+
+static int compare_int64(int64_t a, int64_t b) {
+  return (a > b) - (a < b);
+}
+
+int id_compare(const Id *a, const Id *b) {
+  if (a->kind != b->kind)
+    return a->kind < b->kind ? -1 : 1;
+  if (a->kind == ID_INT)
+    return compare_int64(a->number, b->number);
+  uint32_t common = a->length < b->length ? a->length : b->length;
+  int order = common ? memcmp(a->bytes, b->bytes, common) : 0;
+  return order ? order : compare_int64(a->length, b->length);
+}
+
+bool id_equal(const Id *a, const Id *b) {
+  return a->kind == b->kind && a->length == b->length && a->number == b->number &&
+         (a->length == 0 || memcmp(a->bytes, b->bytes, a->length) == 0);
+}
+
+const char *id_kind_name(IdKind kind) {
+  static const char *const names[] = {"int", "string", "uuid", "objectid", "other"};
+  return names[kind];
+}
+
+static size_t hex_text(const uint8_t *bytes, size_t length, char *text) {
+  static const char digits[] = "0123456789abcdef";
+  for (size_t i = 0; i < length; i++) {
+    *text++ = digits[bytes[i] >> 4];
+    *text++ = digits[bytes[i] & 15];
+  }
+  *text = '\0';
+  return 2 * length;
+}
+
+size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]) {
+  switch (id->kind) {
+  case ID_INT: return (size_t)snprintf(text, ID_TEXT_SIZE, "%lld", (long long)id->number);
+  case ID_UUID: {
+    static const uint8_t groups[] = {4, 2, 2, 2, 6};
+    char *at = text;
+    const uint8_t *bytes = id->bytes;
+    for (size_t i = 0; i < sizeof groups; i++) {
+      if (i)
+        *at++ = '-';
+      at += hex_text(bytes, groups[i], at);
+      bytes += groups[i];
+    }
+    return (size_t)(at - text);
+  }
+  case ID_OBJECTID: return hex_text(id->bytes, id->length, text);
+  case ID_STRING: {
+    size_t length = id->length < ID_TEXT_SIZE ? id->length : ID_TEXT_SIZE - 1;
+    if (length)
+      memcpy(text, id->bytes, length);
+    text[length] = '\0';
+    return length;
+  }
+  case ID_OTHER: break;
+  }
+  return (size_t)snprintf(text, ID_TEXT_SIZE, "(not a valid id)");
+}
+
+static bool set_bytes(Id *id, IdKind kind, const void *bytes, uint32_t length) {
+  *id = (Id){.kind = kind, .length = length, .bytes = bytes};
+  return true;
+}
+
+bool id_from_iter(const bson_iter_t *iter, Id *ret_id) {
+  switch (bson_iter_type(iter)) {
+  case BSON_TYPE_INT32:
+    *ret_id = (Id){.kind = ID_INT, .number = bson_iter_int32(iter)};
+    return true;
+  case BSON_TYPE_INT64:
+    *ret_id = (Id){.kind = ID_INT, .number = bson_iter_int64(iter)};
+    return true;
+  case BSON_TYPE_UTF8: {
+    uint32_t length;
+    const char *text = bson_iter_utf8(iter, &length);
+    return set_bytes(ret_id, ID_STRING, text, length);
+  }
+  case BSON_TYPE_OID: return set_bytes(ret_id, ID_OBJECTID, bson_iter_oid(iter)->bytes, 12);
+  case BSON_TYPE_BINARY: {
+    bson_subtype_t subtype;
+    uint32_t length;
+    const uint8_t *bytes;
+    bson_iter_binary(iter, &subtype, &length, &bytes);
+    if (subtype == BSON_SUBTYPE_UUID && length == 16)
+      return set_bytes(ret_id, ID_UUID, bytes, length);
+    return false;
+  }
+  default: return false;
+  }
+}
+
+void id_append_bson(const Id *id, bson_t *document, const char *key) {
+  switch (id->kind) {
+  case ID_INT: BSON_APPEND_INT64(document, key, id->number); return;
+  case ID_STRING:
+    bson_append_utf8(document, key, -1, (const char *)id->bytes, (int)id->length);
+    return;
+  case ID_UUID:
+    bson_append_binary(document, key, -1, BSON_SUBTYPE_UUID, id->bytes, id->length);
+    return;
+  case ID_OBJECTID: {
+    bson_oid_t oid;
+    bson_oid_init_from_data(&oid, id->bytes);
+    BSON_APPEND_OID(document, key, &oid);
+    return;
+  }
+  case ID_OTHER: return;
+  }
+}
+
+static uint64_t id_hash(const Id *id) {
+  uint64_t seed = (uint64_t)id->kind ^ (uint64_t)id->number;
+  return XXH3_64bits_withSeed(id->length ? id->bytes : (const uint8_t *)"", id->length, seed);
+}
+
+guint id_hash_key(gconstpointer id) {
+  return (guint)id_hash(id);
+}
+
+gboolean id_equal_key(gconstpointer a, gconstpointer b) {
+  return id_equal(a, b);
+}
+
+/* --- order and aggregates ----------------------------------------------------------------- */
+
+int order_key_compare(const OrderKey *a, const OrderKey *b) {
+  int order = compare_int64(a->occurred_at, b->occurred_at);
+  if (!order)
+    order = compare_int64(a->version, b->version);
+  return order ? order : id_compare(&a->event_id, &b->event_id);
+}
+
+uint64_t aggregate_hash(const Aggregate *aggregate) {
+  return XXH3_64bits_withSeed(aggregate->type_length ? aggregate->type : "", aggregate->type_length,
+                              id_hash(&aggregate->id));
+}
+
+bool aggregate_equal(const Aggregate *a, const Aggregate *b) {
+  return a->type_length == b->type_length && id_equal(&a->id, &b->id) &&
+         (a->type_length == 0 || memcmp(a->type, b->type, a->type_length) == 0);
+}
+
+guint aggregate_hash_key(gconstpointer aggregate) {
+  return (guint)aggregate_hash(aggregate);
+}
+
+gboolean aggregate_equal_key(gconstpointer a, gconstpointer b) {
+  return aggregate_equal(a, b);
+}
+
+Aggregate *aggregate_copy(const Aggregate *aggregate) {
+  uint32_t id_length = aggregate->id.length;
+  Aggregate *copy = g_malloc(sizeof *copy + aggregate->type_length + id_length);
+  *copy = *aggregate;
+  char *bytes = (char *)(copy + 1);
+  if (aggregate->type_length)
+    memcpy(bytes, aggregate->type, aggregate->type_length);
+  copy->type = bytes;
+  if (id_length) {
+    memcpy(bytes + aggregate->type_length, aggregate->id.bytes, id_length);
+    copy->id.bytes = (const uint8_t *)bytes + aggregate->type_length;
+  }
+  return copy;
+}
+
+const char *aggregate_text(const Aggregate *aggregate, char *text, size_t size) {
+  char id[ID_TEXT_SIZE];
+  id_text(&aggregate->id, id);
+  snprintf(text, size, "%.*s %s", (int)aggregate->type_length, aggregate->type, id);
+  return text;
+}
+
+/* --- decoding ----------------------------------------------------------------------------- */
+
+static void malformed(Event *event, const char *path, const char *expected, const char *found) {
+  if (event->malformed)
+    return; /* the first thing that is wrong is the one to mend */
+  event->malformed = g_new0(Failure, 1);
+  failure_set(event->malformed, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found %s", path,
+              expected, found);
+}
+
+const char *bson_type_text(bson_type_t type) {
+  switch (type) {
+  case BSON_TYPE_DOUBLE: return "double";
+  case BSON_TYPE_UTF8: return "string";
+  case BSON_TYPE_DOCUMENT: return "document";
+  case BSON_TYPE_ARRAY: return "array";
+  case BSON_TYPE_BINARY: return "binary";
+  case BSON_TYPE_UNDEFINED: return "undefined";
+  case BSON_TYPE_OID: return "ObjectId";
+  case BSON_TYPE_BOOL: return "bool";
+  case BSON_TYPE_DATE_TIME: return "date";
+  case BSON_TYPE_NULL: return "null";
+  case BSON_TYPE_REGEX: return "regular expression";
+  case BSON_TYPE_DBPOINTER: return "DBPointer";
+  case BSON_TYPE_CODE: return "JavaScript";
+  case BSON_TYPE_SYMBOL: return "symbol";
+  case BSON_TYPE_CODEWSCOPE: return "JavaScript with scope";
+  case BSON_TYPE_INT32: return "int32";
+  case BSON_TYPE_TIMESTAMP: return "timestamp";
+  case BSON_TYPE_INT64: return "int64";
+  case BSON_TYPE_DECIMAL128: return "Decimal128";
+  case BSON_TYPE_MAXKEY: return "MaxKey";
+  case BSON_TYPE_MINKEY: return "MinKey";
+  case BSON_TYPE_EOD: break;
+  }
+  return "nothing";
+}
+
+static void take_event_id(Event *event, const bson_iter_t *iter) {
+  Id *id = &event->key.event_id;
+  if (id_from_iter(iter, id) && id->kind != ID_INT &&
+      (id->kind != ID_STRING || (id->length >= 1 && id->length <= EVENT_ID_MAX)))
+    return;
+  malformed(event, "_id", "a UUID, an ObjectId or a string of 1 to 64 bytes",
+            id->kind == ID_STRING ? "a string of another length"
+                                  : bson_type_text(bson_iter_type(iter)));
+  event->other_id = bson_new();
+  bson_append_iter(event->other_id, "", 0, iter);
+  set_bytes(id, ID_OTHER, bson_get_data(event->other_id), event->other_id->len);
+}
+
+static const char *take_text(Event *event, const bson_iter_t *iter, uint32_t max,
+                             uint32_t *ret_length) {
+  const char *key = bson_iter_key(iter);
+  if (!BSON_ITER_HOLDS_UTF8(iter)) {
+    malformed(event, key, "a string", bson_type_text(bson_iter_type(iter)));
+    return NULL;
+  }
+  uint32_t length;
+  const char *text = bson_iter_utf8(iter, &length);
+  if (length < 1 || length > max || !bson_utf8_validate(text, length, true)) {
+    malformed(event, key, "a short text in UTF-8", "one that is empty, too long or not UTF-8");
+    return NULL;
+  }
+  *ret_length = length;
+  return text;
+}
+
+static void take_aggregate_id(Event *event, const bson_iter_t *iter) {
+  Id *id = &event->aggregate.id;
+  if (!id_from_iter(iter, id))
+    malformed(event, "aggregate_id", "a string, UUID, ObjectId, int32 or int64",
+              bson_type_text(bson_iter_type(iter)));
+  else if (id->kind == ID_STRING && (id->length < 1 || id->length > AGGREGATE_ID_MAX))
+    malformed(event, "aggregate_id", "a string of 1 to 255 bytes", "another length");
+  else
+    return;
+  id->kind = ID_OTHER;
+}
+
+static void take_version(Event *event, const bson_iter_t *iter) {
+  if (BSON_ITER_HOLDS_NULL(iter))
+    return;
+  int64_t version = 0;
+  if (BSON_ITER_HOLDS_INT(iter))
+    version = bson_iter_as_int64(iter);
+  else if (BSON_ITER_HOLDS_DOUBLE(iter) && bson_iter_double(iter) >= 1 &&
+           bson_iter_double(iter) <= 9007199254740992.0 /* 2^53: every integer below is exact */)
+    version = (int64_t)bson_iter_double(iter);
+  if (version < 1 || (BSON_ITER_HOLDS_DOUBLE(iter) && (double)version != bson_iter_double(iter))) {
+    malformed(event, "version", "an int64 from 1",
+              BSON_ITER_HOLDS_NUMBER(iter) ? "another number"
+                                           : bson_type_text(bson_iter_type(iter)));
+    return;
+  }
+  event->key.version = version;
+}
+
+static void take_document(Event *event, const bson_iter_t *iter, bson_t *ret_view) {
+  uint32_t length;
+  const uint8_t *bytes;
+  if (!BSON_ITER_HOLDS_DOCUMENT(iter)) {
+    malformed(event, bson_iter_key(iter), "a document", bson_type_text(bson_iter_type(iter)));
+    return;
+  }
+  bson_iter_document(iter, &length, &bytes);
+  bson_init_static(ret_view, bytes, length);
+}
+
+static void take_occurred_at(Event *event, const bson_iter_t *iter) {
+  if (!BSON_ITER_HOLDS_DATE_TIME(iter)) {
+    malformed(event, "occurred_at", "a date", bson_type_text(bson_iter_type(iter)));
+    return;
+  }
+  int64_t time = bson_iter_date_time(iter);
+  if (!datetime_in_range(time)) {
+    malformed(event, "occurred_at", "a date from year 1000 to 9999", "one outside");
+    return;
+  }
+  event->key.occurred_at = time;
+}
+
+static void take_field(Event *event, const bson_iter_t *iter) {
+  const char *key = bson_iter_key(iter);
+  switch (key[0]) {
+  case '_':
+    if (!strcmp(key, "_id"))
+      take_event_id(event, iter);
+    break;
+  case 'a':
+    if (!strcmp(key, "aggregate_type"))
+      event->aggregate.type =
+          take_text(event, iter, AGGREGATE_TYPE_MAX, &event->aggregate.type_length);
+    else if (!strcmp(key, "aggregate_id"))
+      take_aggregate_id(event, iter);
+    else if (!strcmp(key, "attempts") && BSON_ITER_HOLDS_INT(iter))
+      event->attempts = (int)bson_iter_as_int64(iter);
+    break;
+  case 'e':
+    if (!strcmp(key, "event_type"))
+      event->event_type = take_text(event, iter, EVENT_TYPE_MAX, &event->event_type_length);
+    break;
+  case 'm':
+    if (!strcmp(key, "metadata") && !BSON_ITER_HOLDS_NULL(iter))
+      take_document(event, iter, &event->metadata);
+    break;
+  case 'o':
+    if (!strcmp(key, "occurred_at"))
+      take_occurred_at(event, iter);
+    break;
+  case 'p':
+    if (!strcmp(key, "payload"))
+      take_document(event, iter, &event->payload);
+    break;
+  case 'v':
+    if (!strcmp(key, "version"))
+      take_version(event, iter);
+    break;
+  default: break;
+  }
+}
+
+/* An empty document for views that were not set. */
+static const uint8_t empty_bson[] = {5, 0, 0, 0, 0};
+
+Event *event_decode(const bson_t *document) {
+  Event *event = g_malloc(sizeof *event + document->len);
+  memset(event, 0, sizeof *event);
+  event->key.occurred_at = INT64_MIN;
+  event->key.event_id.kind = event->aggregate.id.kind = ID_OTHER;
+  uint8_t *bytes = (uint8_t *)(event + 1);
+  memcpy(bytes, bson_get_data(document), document->len);
+  bson_init_static(&event->document, bytes, document->len);
+  bson_init_static(&event->payload, empty_bson, sizeof empty_bson);
+  bson_init_static(&event->metadata, empty_bson, sizeof empty_bson);
+
+  bson_iter_t iter;
+  bson_iter_init(&iter, &event->document);
+  while (bson_iter_next(&iter))
+    take_field(event, &iter);
+
+  if (!event->aggregate.type)
+    malformed(event, "aggregate_type", "a string", "nothing");
+  if (event->aggregate.id.kind == ID_OTHER)
+    malformed(event, "aggregate_id", "a string, UUID, ObjectId, int32 or int64", "nothing");
+  if (!event->event_type)
+    malformed(event, "event_type", "a string", "nothing");
+  if (event->key.occurred_at == INT64_MIN)
+    malformed(event, "occurred_at", "a date", "nothing");
+  if (bson_get_data(&event->payload) == empty_bson)
+    malformed(event, "payload", "a document", "nothing");
+  event->aggregate_hash = event_has_aggregate(event) ? aggregate_hash(&event->aggregate)
+                                                     : id_hash(&event->key.event_id);
+  return event;
+}
+
+bool event_has_aggregate(const Event *event) {
+  return event->aggregate.type && event->aggregate.id.kind != ID_OTHER;
+}
+
+void event_free(Event *event) {
+  if (!event)
+    return;
+  g_free(event->malformed);
+  if (event->other_id)
+    bson_destroy(event->other_id);
+  g_free(event);
+}
+
+size_t event_memory(const Event *event) {
+  return sizeof *event + event->document.len;
+}
+
+void event_append_id(const Event *event, bson_t *document, const char *key) {
+  bson_iter_t iter;
+  if (bson_iter_init_find(&iter, &event->document, "_id"))
+    bson_append_iter(document, key, -1, &iter);
+}

@@ -1,0 +1,103 @@
+/* event.h - an outbox event, decoded from its BSON document, and the order of events.
+ *
+ * The contract of the document is in docs/writing-events.md. Decoding never fails: a document that
+ * breaks the contract becomes an Event whose `malformed` says why, because it too has to be marked,
+ * listed and mended like any other event that cannot be applied. */
+#pragma once
+
+#include "projector/domain/failure.h"
+
+#include <bson/bson.h>
+#include <glib.h>
+
+enum {
+  EVENT_ID_MAX = 64,        /* bytes of an event id that is a string */
+  AGGREGATE_TYPE_MAX = 128, /* bytes */
+  AGGREGATE_ID_MAX = 255,   /* bytes of an aggregate id that is a string */
+  EVENT_TYPE_MAX = 128,     /* bytes */
+  ID_TEXT_SIZE = 256,       /* a buffer that holds any valid id as text, with its NUL */
+};
+
+/* In the order in which MongoDB sorts the types, so that an index scan and we agree. */
+typedef enum IdKind {
+  ID_INT,
+  ID_STRING,
+  ID_UUID,
+  ID_OBJECTID,
+  ID_OTHER, /* not allowed by the contract; kept so that the event can still be addressed */
+} IdKind;
+
+typedef struct Id {
+  IdKind kind;
+  uint32_t length;
+  int64_t number; /* ID_INT */
+  const uint8_t *bytes;
+} Id;
+
+/* Order of one aggregate's events: time, then version (none sorts first), then event id. */
+typedef struct OrderKey {
+  int64_t occurred_at; /* ms since 1970, UTC */
+  int64_t version;     /* 0: none */
+  Id event_id;
+} OrderKey;
+
+typedef struct Aggregate {
+  const char *type; /* not NUL-terminated inside an Event */
+  uint32_t type_length;
+  Id id;
+} Aggregate;
+
+typedef struct Event {
+  OrderKey key;
+  Aggregate aggregate;
+  uint64_t aggregate_hash;
+  const char *event_type;
+  uint32_t event_type_length;
+  int attempts;       /* from the document; the claim adds one */
+  bool gap_waited;    /* set by the pipeline: do not wait for missing versions again */
+  bson_t payload;     /* views into `document` */
+  bson_t metadata;    /* empty when the event has none */
+  Failure *malformed; /* NULL for a good event */
+  bson_t document;    /* view of the bytes behind this struct */
+  bson_t *other_id;   /* backs key.event_id when its kind is ID_OTHER */
+} Event;
+
+/* Copies the document. Never NULL. */
+Event *event_decode(const bson_t *document);
+void event_free(Event *event);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Event, event_free)
+
+/* Whether the aggregate could be read; an event without one blocks nobody. */
+bool event_has_aggregate(const Event *event);
+/* "int64", "Decimal128" … as MongoDB's documents call the type. */
+const char *bson_type_text(bson_type_t type);
+/* Memory that an event of this document needs, in bytes. */
+size_t event_memory(const Event *event);
+
+int id_compare(const Id *a, const Id *b);
+bool id_equal(const Id *a, const Id *b);
+/* Kind names as they stand in the MySQL tables: int, string, uuid, objectid, other. */
+const char *id_kind_name(IdKind kind);
+/* The usual text form: UUID with hyphens, ObjectId in hex, numbers in decimal, strings as they are
+ * (cut to the buffer for an id that breaks the contract). Returns the length. */
+size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]);
+bool id_from_iter(const bson_iter_t *iter, Id *ret_id);
+/* Appends the id as the BSON value it came from (int32 as int64); not for ID_OTHER. */
+void id_append_bson(const Id *id, bson_t *document, const char *key);
+/* Appends the event's `_id` whatever its type. */
+void event_append_id(const Event *event, bson_t *document, const char *key);
+
+int order_key_compare(const OrderKey *a, const OrderKey *b);
+
+uint64_t aggregate_hash(const Aggregate *aggregate);
+bool aggregate_equal(const Aggregate *a, const Aggregate *b);
+/* A copy with its own memory, freed with g_free. */
+Aggregate *aggregate_copy(const Aggregate *aggregate);
+/* "account acc-1", for logs and messages; cut to the buffer. */
+const char *aggregate_text(const Aggregate *aggregate, char *text, size_t size);
+
+/* GLib adapters: keys are Aggregate* or Id*. */
+guint aggregate_hash_key(gconstpointer aggregate);
+gboolean aggregate_equal_key(gconstpointer a, gconstpointer b);
+guint id_hash_key(gconstpointer id);
+gboolean id_equal_key(gconstpointer a, gconstpointer b);

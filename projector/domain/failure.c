@@ -1,0 +1,186 @@
+/* failure.c - failure values, the classification of the stores' error numbers, and backoff. */
+#include "projector/domain/failure.h"
+
+#include <glib.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+bool failure_set(Failure *failure, FailureClass class, FailureSource source, int code,
+                 const char *format, ...) {
+  if (!failure)
+    return false;
+  failure->class = class;
+  failure->source = source;
+  failure->code = code;
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(failure->message, sizeof failure->message, format, arguments);
+  va_end(arguments);
+  return false;
+}
+
+bool failure_prefix(Failure *failure, const char *format, ...) {
+  if (!failure)
+    return false;
+  char joined[sizeof failure->message];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(joined, sizeof joined, format, arguments);
+  va_end(arguments);
+  g_strlcat(joined, ": ", sizeof joined);
+  g_strlcat(joined, failure->message, sizeof joined);
+  memcpy(failure->message, joined, sizeof joined);
+  return false;
+}
+
+const char *failure_class_name(FailureClass class) {
+  static const char *const names[] = {
+      [FAILURE_NONE] = "none",         [FAILURE_UNAVAILABLE] = "unavailable",
+      [FAILURE_CONFLICT] = "conflict", [FAILURE_DATA] = "data",
+      [FAILURE_MAPPING] = "mapping",   [FAILURE_CONFIG] = "config",
+      [FAILURE_SPACE] = "space",       [FAILURE_SIZE] = "size",
+      [FAILURE_FENCED] = "fenced",     [FAILURE_HISTORY] = "history",
+      [FAILURE_UNKNOWN] = "unknown",
+  };
+  return names[class];
+}
+
+typedef struct CodeRange {
+  int first, last;
+  FailureClass class;
+} CodeRange;
+
+/* Server error numbers of MySQL 8.0 to 9.x and MariaDB 10.11, client error numbers 2000 and up.
+ * Sources: MySQL 9 Error Reference; MariaDB error codes; order is by class. */
+static const CodeRange mysql_codes[] = {
+    {2002, 2003, FAILURE_UNAVAILABLE}, /* cannot connect (socket, TCP) */
+    {2005, 2006, FAILURE_UNAVAILABLE}, /* unknown host (DNS comes and goes), server has gone away */
+    {2012, 2014, FAILURE_UNAVAILABLE}, /* handshake, lost connection; out of sync after one */
+    {2026, 2026, FAILURE_UNAVAILABLE}, /* TLS connection error: also a server that is starting */
+    {2055, 2055, FAILURE_UNAVAILABLE}, /* lost connection, with system error */
+    {1040, 1040, FAILURE_UNAVAILABLE}, /* too many connections */
+    {1053, 1053, FAILURE_UNAVAILABLE}, /* server shutdown in progress */
+    {1077, 1079, FAILURE_UNAVAILABLE}, /* normal shutdown, aborting, shutdown complete */
+    {1158, 1161, FAILURE_UNAVAILABLE}, /* network read and write errors and timeouts */
+    {1203, 1203, FAILURE_UNAVAILABLE}, /* max_user_connections */
+    {1226, 1226, FAILURE_UNAVAILABLE}, /* user resource limit, by the hour */
+    {1290, 1290, FAILURE_UNAVAILABLE}, /* --read-only, --super-read-only */
+    {1792, 1792, FAILURE_UNAVAILABLE}, /* read-only transaction */
+    {1836, 1836, FAILURE_UNAVAILABLE}, /* read-only mode */
+    {1927, 1927, FAILURE_UNAVAILABLE}, /* MariaDB: connection was killed */
+    {3168, 3169, FAILURE_UNAVAILABLE}, /* server is not available now; session was killed */
+    {4031, 4031, FAILURE_UNAVAILABLE}, /* disconnected because of inactivity */
+    {1020, 1020, FAILURE_CONFLICT},    /* MariaDB: record has changed since last read */
+    {1180, 1180, FAILURE_CONFLICT},    /* got error during COMMIT */
+    {1205, 1206, FAILURE_CONFLICT},    /* lock wait timeout; lock table full */
+    {1213, 1213, FAILURE_CONFLICT},    /* deadlock */
+    {1317, 1317, FAILURE_CONFLICT},    /* query execution was interrupted */
+    {3024, 3024, FAILURE_CONFLICT},    /* maximum statement execution time */
+    {3101, 3101, FAILURE_CONFLICT},    /* group replication: transaction rolled back */
+    {3572, 3572, FAILURE_CONFLICT},    /* NOWAIT lock */
+    {1048, 1048, FAILURE_DATA},        /* NULL for NOT NULL */
+    {1062, 1062, FAILURE_DATA},        /* duplicate key, not the ledger's */
+    {1169, 1169, FAILURE_DATA},        /* duplicate key on update */
+    {1216, 1217, FAILURE_DATA},        /* foreign key, without names */
+    {1264, 1265, FAILURE_DATA},        /* out of range, truncated */
+    {1292, 1292, FAILURE_DATA},        /* incorrect value */
+    {1364, 1364, FAILURE_DATA},        /* column has no default */
+    {1365, 1366, FAILURE_DATA},        /* division by zero, incorrect value for column */
+    {1406, 1406, FAILURE_DATA},        /* too long */
+    {1411, 1411, FAILURE_DATA},        /* incorrect value for function */
+    {1451, 1452, FAILURE_DATA},        /* foreign key */
+    {1586, 1586, FAILURE_DATA},        /* duplicate key, with name */
+    {1644, 1644, FAILURE_DATA},        /* SIGNAL from a trigger */
+    {1690, 1690, FAILURE_DATA},        /* arithmetic out of range */
+    {3140, 3157, FAILURE_DATA},        /* JSON */
+    {3819, 3819, FAILURE_DATA},        /* CHECK constraint, MySQL */
+    {4025, 4025, FAILURE_DATA},        /* CHECK constraint, MariaDB */
+    {1054, 1054, FAILURE_MAPPING},     /* unknown column */
+    {1064, 1064, FAILURE_MAPPING},     /* syntax */
+    {1109, 1109, FAILURE_MAPPING},     /* unknown table in statement */
+    {1136, 1136, FAILURE_MAPPING},     /* column count */
+    {1146, 1146, FAILURE_MAPPING},     /* table does not exist */
+    {1305, 1305, FAILURE_MAPPING},     /* function or procedure does not exist */
+    {1356, 1356, FAILURE_MAPPING},     /* view is invalid */
+    {1044, 1045, FAILURE_CONFIG},      /* access denied to database, to user */
+    {1049, 1049, FAILURE_CONFIG},      /* unknown database */
+    {1142, 1143, FAILURE_CONFIG},      /* command denied on table, on column */
+    {1227, 1227, FAILURE_CONFIG},      /* privilege missing */
+    {1370, 1370, FAILURE_CONFIG},      /* EXECUTE denied */
+    {1021, 1021, FAILURE_SPACE},       /* disk full */
+    {1114, 1114, FAILURE_SPACE},       /* table is full */
+    {1153, 1153, FAILURE_SIZE},        /* packet larger than max_allowed_packet */
+    {2020, 2020, FAILURE_SIZE},        /* the same, seen by the client */
+    {1390, 1390, FAILURE_SIZE},        /* too many placeholders */
+    {1436, 1436, FAILURE_SIZE},        /* thread stack overrun by one statement */
+};
+
+/* MongoDB server error codes (error_codes.yml), driver errors are classed by their domain. */
+static const CodeRange mongodb_codes[] = {
+    {6, 7, FAILURE_UNAVAILABLE},         /* HostUnreachable, HostNotFound */
+    {50, 50, FAILURE_UNAVAILABLE},       /* MaxTimeMSExpired */
+    {63, 64, FAILURE_UNAVAILABLE},       /* StaleShardVersion, WriteConcernTimeout */
+    {70, 70, FAILURE_UNAVAILABLE},       /* ShardNotFound */
+    {89, 91, FAILURE_UNAVAILABLE},       /* NetworkTimeout, CallbackCanceled, ShutdownInProgress */
+    {100, 100, FAILURE_UNAVAILABLE},     /* UnsatisfiableWriteConcern */
+    {107, 107, FAILURE_UNAVAILABLE},     /* LockFailed */
+    {112, 112, FAILURE_CONFLICT},        /* WriteConflict */
+    {133, 134, FAILURE_UNAVAILABLE},     /* FailedToSatisfyReadPreference, ReadConcern… not yet */
+    {150, 150, FAILURE_UNAVAILABLE},     /* StaleEpoch */
+    {189, 189, FAILURE_UNAVAILABLE},     /* PrimarySteppedDown */
+    {202, 202, FAILURE_UNAVAILABLE},     /* NetworkInterfaceExceededTimeLimit */
+    {234, 234, FAILURE_UNAVAILABLE},     /* RetryChangeStream */
+    {262, 262, FAILURE_UNAVAILABLE},     /* ExceededTimeLimit */
+    {317, 317, FAILURE_UNAVAILABLE},     /* ConnectionPoolExpired */
+    {358, 358, FAILURE_UNAVAILABLE},     /* InternalTransactionNotSupported */
+    {384, 384, FAILURE_UNAVAILABLE},     /* ConnectionError */
+    {9001, 9001, FAILURE_UNAVAILABLE},   /* SocketException */
+    {10058, 10058, FAILURE_UNAVAILABLE}, /* NotWritablePrimary, legacy */
+    {10107, 10107, FAILURE_UNAVAILABLE}, /* NotWritablePrimary */
+    {11600, 11602, FAILURE_UNAVAILABLE}, /* Interrupted… at shutdown, by step-down */
+    {13388, 13388, FAILURE_UNAVAILABLE}, /* StaleConfig */
+    {13435, 13436, FAILURE_UNAVAILABLE}, /* NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary */
+    {43, 43, FAILURE_HISTORY},           /* CursorNotFound */
+    {136, 136, FAILURE_HISTORY},         /* CappedPositionLost */
+    {175, 175, FAILURE_HISTORY},         /* QueryPlanKilled: collection dropped or renamed */
+    {222, 222, FAILURE_HISTORY},         /* CloseChangeStream */
+    {237, 237, FAILURE_HISTORY},         /* CursorKilled */
+    {260, 260, FAILURE_HISTORY},         /* InvalidResumeToken */
+    {280, 280, FAILURE_HISTORY},         /* ChangeStreamFatalError */
+    {286, 286, FAILURE_HISTORY},         /* ChangeStreamHistoryLost */
+    {10334, 10334, FAILURE_HISTORY},     /* BSONObjectTooLarge: a change event above 16 MB */
+    {13, 13, FAILURE_CONFIG},            /* Unauthorized */
+    {18, 18, FAILURE_CONFIG},            /* AuthenticationFailed */
+    {8000, 8000, FAILURE_CONFIG},        /* AtlasError: authentication */
+    {40573, 40573, FAILURE_CONFIG},      /* change streams need a replica set */
+    {121, 121, FAILURE_DATA},            /* DocumentValidationFailure */
+    {14031, 14031, FAILURE_SPACE},       /* OutOfDiskSpace */
+};
+
+static FailureClass find_class(const CodeRange *ranges, size_t count, int code) {
+  for (size_t i = 0; i < count; i++)
+    if (code >= ranges[i].first && code <= ranges[i].last)
+      return ranges[i].class;
+  return FAILURE_UNKNOWN;
+}
+
+FailureClass failure_class_of_mysql(int code) {
+  return find_class(mysql_codes, sizeof mysql_codes / sizeof *mysql_codes, code);
+}
+
+FailureClass failure_class_of_mongodb(int code) {
+  return find_class(mongodb_codes, sizeof mongodb_codes / sizeof *mongodb_codes, code);
+}
+
+int64_t backoff_delay_ms(int attempts, int64_t base_ms, int64_t max_ms, uint32_t random) {
+  int64_t limit = base_ms;
+  for (int i = 1; i < attempts && limit < max_ms; i++)
+    limit *= 2;
+  if (limit > max_ms)
+    limit = max_ms;
+  if (limit < 1)
+    return 1;
+  return 1 + (int64_t)((uint64_t)limit * random >> 32);
+}

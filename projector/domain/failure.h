@@ -1,0 +1,57 @@
+/* failure.h - errors as values: what failed, where, and what kind of failure it is.
+ *
+ * A Failure is filled where something goes wrong and travels up by value; context is put in front
+ * of its message on the way. Filling one cannot fail. The class alone decides what happens next
+ * (docs/operations.md has the table); the message is for people. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum FailureClass {
+  FAILURE_NONE,
+  FAILURE_UNAVAILABLE, /* the store is down, failing over or read-only: wait, burn no attempt */
+  FAILURE_CONFLICT,    /* deadlock or lock wait: replay the same transaction */
+  FAILURE_DATA,        /* this event does not fit: find it, mark it, go on with the others */
+  FAILURE_MAPPING, /* table or column is not what the mapping says: the projection's events fail */
+  FAILURE_CONFIG,  /* credentials or privileges: no event can succeed, stop with status 2 */
+  FAILURE_SPACE,   /* disk or table full: wait longer, burn no attempt */
+  FAILURE_SIZE,    /* statement larger than the server takes: halve the batch */
+  FAILURE_FENCED,  /* another projector owns this name now: stop working at once */
+  FAILURE_HISTORY, /* the change stream cannot go on: scan the outbox again */
+  FAILURE_UNKNOWN, /* bounded retries, then the event's failure */
+} FailureClass;
+
+typedef enum FailureSource {
+  SOURCE_EVENT,
+  SOURCE_MYSQL,
+  SOURCE_MONGODB,
+  SOURCE_PROJECTOR,
+} FailureSource;
+
+typedef struct Failure {
+  FailureClass class;
+  FailureSource source;
+  int code; /* the store's own error number, 0 when there is none */
+  char message[480];
+} Failure;
+
+/* Fills `failure` (NULL is allowed) and returns false, so that a leaf can `return failure_set(…)`.
+ */
+bool failure_set(Failure *failure, FailureClass class, FailureSource source, int code,
+                 const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* Puts context in front of the message: "context: message". Returns false. */
+bool failure_prefix(Failure *failure, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Lower-case names as they stand in `last_error.class`, logs and metrics. */
+const char *failure_class_name(FailureClass class);
+
+/* What a server's error number means. The tables stand in failure.c, with their sources. */
+FailureClass failure_class_of_mysql(int code);
+FailureClass failure_class_of_mongodb(int code);
+
+/* Delay before attempt number `attempts` + 1: `base_ms` doubled per attempt so far, at most
+ * `max_ms`, with full jitter: uniform in [1, that]. `random` is any 32 random bits. */
+int64_t backoff_delay_ms(int attempts, int64_t base_ms, int64_t max_ms, uint32_t random);

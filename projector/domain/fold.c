@@ -1,0 +1,213 @@
+/* fold.c - folds changes into final row states. */
+#include "projector/domain/fold.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+struct Fold {
+  Arena *arena;
+  GPtrArray *steps; /* of Step */
+  GHashTable *rows; /* the open step's rows: FoldedRow as its own key */
+};
+
+/* --- rows by key -------------------------------------------------------------------------- */
+
+static guint row_hash(gconstpointer data) {
+  const FoldedRow *row = data;
+  XXH64_hash_t hash = row->projection->index;
+  for (unsigned i = 0; i < row->projection->key_count; i++) {
+    const Value *value = &row->key[i];
+    bool bytes =
+        value->kind == VALUE_TEXT || value->kind == VALUE_BINARY || value->kind == VALUE_DECIMAL;
+    const void *data_of = bytes ? (const void *)value->bytes : &value->integer;
+    hash = XXH3_64bits_withSeed(data_of && (!bytes || value->length) ? data_of : "",
+                                bytes ? value->length : sizeof value->integer, hash);
+  }
+  return (guint)hash;
+}
+
+static gboolean row_equal(gconstpointer a, gconstpointer b) {
+  const FoldedRow *x = a, *y = b;
+  if (x->projection != y->projection)
+    return FALSE;
+  for (unsigned i = 0; i < x->projection->key_count; i++)
+    if (!value_equal(&x->key[i], &y->key[i]))
+      return FALSE;
+  return TRUE;
+}
+
+/* --- steps -------------------------------------------------------------------------------- */
+
+static void step_free(gpointer data) {
+  Step *step = data;
+  if (step->rows)
+    g_ptr_array_unref(step->rows);
+  g_free(step);
+}
+
+Fold *fold_new(Arena *arena) {
+  Fold *fold = g_new0(Fold, 1);
+  fold->arena = arena;
+  fold->steps = g_ptr_array_new_with_free_func(step_free);
+  fold->rows = g_hash_table_new(row_hash, row_equal);
+  return fold;
+}
+
+void fold_free(Fold *fold) {
+  if (!fold)
+    return;
+  g_hash_table_unref(fold->rows);
+  g_ptr_array_unref(fold->steps);
+  g_free(fold);
+}
+
+unsigned fold_step_count(const Fold *fold) {
+  return fold->steps->len;
+}
+
+const Step *fold_step(const Fold *fold, unsigned index) {
+  return fold->steps->pdata[index];
+}
+
+static void end_step(Fold *fold) {
+  g_hash_table_remove_all(fold->rows);
+}
+
+static FoldedRow *open_row(Fold *fold, const Change *change) {
+  const Projection *projection = change->rule->projection;
+  FoldedRow probe = {.projection = projection, .key = change->key};
+  FoldedRow *row = g_hash_table_lookup(fold->rows, &probe);
+  if (row)
+    return row;
+  if (g_hash_table_size(fold->rows) == 0) {
+    Step *step = g_new0(Step, 1);
+    step->rows = g_ptr_array_new();
+    g_ptr_array_add(fold->steps, step);
+  }
+  unsigned count = projection->column_count - projection->key_count;
+  row = arena_alloc(fold->arena, 1, sizeof *row);
+  *row = probe;
+  row->modes = arena_alloc(fold->arena, count, sizeof *row->modes);
+  row->updates = arena_alloc(fold->arena, count, sizeof *row->updates);
+  row->row = arena_alloc(fold->arena, count, sizeof *row->row);
+  g_hash_table_add(fold->rows, row);
+  const Step *step = fold->steps->pdata[fold->steps->len - 1];
+  g_ptr_array_add(step->rows, row);
+  return row;
+}
+
+/* --- changes ------------------------------------------------------------------------------ */
+
+static bool add_to(const Projection *projection, unsigned column, Value *sum, const Value *delta,
+                   Arena *arena, Failure *ret_failure) {
+  const Column *target = &projection->columns[column];
+  if (sum->kind == VALUE_NULL)
+    return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                       "%s: expected a number in column %s, found NULL", projection->table,
+                       target->name);
+  return value_add(sum, delta, target, arena, sum) ||
+         failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                     "%s: expected a sum that fits %s %s, found one that does not",
+                     projection->table, target->name, target->type.text);
+}
+
+static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
+                            Failure *ret_failure) {
+  const Rule *rule = change->rule;
+  for (unsigned i = 0; i < rule->assignment_count; i++) {
+    unsigned column = rule->assignments[i].column;
+    Value *value = &row->row[column - rule->projection->key_count];
+    if (rule->operation == OP_UPDATE)
+      *value = change->values[i];
+    else if (!add_to(rule->projection, column, value, &change->values[i], arena, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+/* Adding doubles is not associative, so two such deltas of an unknown row stay two statements. */
+static bool needs_new_step(const FoldedRow *row, const Change *change) {
+  const Rule *rule = change->rule;
+  if (rule->operation == OP_UPDATE)
+    return false;
+  for (unsigned i = 0; i < rule->assignment_count; i++) {
+    unsigned index = rule->assignments[i].column - rule->projection->key_count;
+    if (row->modes[index] == COLUMN_ADD && row->updates[index].kind == VALUE_DOUBLE)
+      return true;
+  }
+  return false;
+}
+
+static bool fold_into_unknown(FoldedRow *row, const Change *change, Arena *arena,
+                              Failure *ret_failure) {
+  const Rule *rule = change->rule;
+  row->update = true;
+  for (unsigned i = 0; i < rule->assignment_count; i++) {
+    unsigned column = rule->assignments[i].column, index = column - rule->projection->key_count;
+    Value *value = &row->updates[index];
+    if (rule->operation == OP_UPDATE) {
+      row->modes[index] = COLUMN_SET;
+      *value = change->values[i];
+    } else if (row->modes[index] == COLUMN_KEEP) {
+      row->modes[index] = COLUMN_ADD;
+      *value = change->values[i];
+    } else if (row->modes[index] == COLUMN_ADD) {
+      if (!value_add(value, &change->values[i], NULL, arena, value))
+        return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                           "%s: sum of deltas is too large", rule->projection->table);
+    } else if (!add_to(rule->projection, column, value, &change->values[i], arena, ret_failure)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static bool fold_assignments(Fold *fold, const Change *change, Failure *ret_failure) {
+  FoldedRow *row = open_row(fold, change);
+  if (row->write)
+    return fold_into_known(row, change, fold->arena, ret_failure);
+  if (row->remove)
+    return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "row missing in %s",
+                       row->projection->table);
+  if (needs_new_step(row, change)) {
+    end_step(fold);
+    row = open_row(fold, change);
+  }
+  return fold_into_unknown(row, change, fold->arena, ret_failure);
+}
+
+static bool fold_change(Fold *fold, const Change *change, Failure *ret_failure) {
+  FoldedRow *row;
+  switch (change->rule->operation) {
+  case OP_UPSERT:
+    row = open_row(fold, change);
+    row->write = true;
+    memcpy(row->row, change->values,
+           (row->projection->column_count - row->projection->key_count) * sizeof(Value));
+    return true;
+  case OP_DELETE:
+    row = open_row(fold, change);
+    row->write = false;
+    row->remove = true;
+    return true;
+  case OP_UPDATE:
+  case OP_ADD:
+  case OP_SUBTRACT: return fold_assignments(fold, change, ret_failure);
+  case OP_SQL: {
+    end_step(fold);
+    Step *step = g_new0(Step, 1);
+    step->statement = change;
+    g_ptr_array_add(fold->steps, step);
+    return true;
+  }
+  case OP_IGNORE: return true;
+  }
+  return false;
+}
+
+bool fold_add(Fold *fold, const ChangeList *changes, Failure *ret_failure) {
+  for (unsigned i = 0; i < changes->count; i++)
+    if (!fold_change(fold, &changes->changes[i], ret_failure))
+      return false;
+  return true;
+}

@@ -1,0 +1,42 @@
+/* fold.h - many changes become few: one final state for each row, ready for multi-row statements.
+ *
+ * Folding gives what the changes would give one by one. A row's changes in one step run in three
+ * phases: first what needs the row to exist already (update), then remove, then write. Rows of one
+ * step are independent of each other, so each phase of a step is a handful of statements. An `sql`
+ * change may touch anything and therefore stands in a step of its own. */
+#pragma once
+
+#include "projector/domain/change.h"
+
+typedef enum ColumnMode { COLUMN_KEEP, COLUMN_SET, COLUMN_ADD } ColumnMode;
+
+typedef struct FoldedRow {
+  const Projection *projection;
+  Value *key;
+  bool update;    /* phase 1: the row must exist; columns by `modes` and `updates` */
+  bool remove;    /* phase 2: delete, whether it exists or not */
+  bool write;     /* phase 3: insert or overwrite with `row` */
+  uint8_t *modes; /* ColumnMode of each column after the key */
+  Value *updates;
+  Value *row;
+} FoldedRow;
+
+typedef struct Step {
+  const Change *statement; /* an sql change, or NULL: */
+  GPtrArray *rows;         /* of FoldedRow, in the order in which they were first touched */
+} Step;
+
+typedef struct Fold Fold;
+
+/* The arena must outlive the fold. */
+Fold *fold_new(Arena *arena);
+void fold_free(Fold *fold);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fold, fold_free)
+
+/* Adds one event's changes. False when the event cannot be applied after the changes so far (its
+ * row was deleted, a sum does not fit): the fold may then hold a part of it and must be built anew.
+ */
+bool fold_add(Fold *fold, const ChangeList *changes, Failure *ret_failure);
+
+unsigned fold_step_count(const Fold *fold);
+const Step *fold_step(const Fold *fold, unsigned index);

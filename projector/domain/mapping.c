@@ -1,0 +1,391 @@
+/* mapping.c - reads and checks the projections of the mapping file. */
+#include "projector/domain/mapping.h"
+
+#include "projector/domain/json.h"
+#include "projector/domain/statement.h"
+
+#include <string.h>
+
+struct Mapping {
+  GStringChunk *chunk;    /* every string below */
+  GPtrArray *projections; /* of Projection */
+  GHashTable *rules; /* "aggregate type\0event type" as GBytes → GPtrArray of Rule, NULL-ended */
+  bool ignores_unknown;
+};
+
+static void projection_free(gpointer data) {
+  Projection *projection = data;
+  for (unsigned i = 0; i < projection->rule_count; i++) {
+    g_free(projection->rules[i].assignments);
+    g_free(projection->rules[i].parameters);
+  }
+  g_free(projection->rules);
+  g_free(projection->columns);
+  g_free(projection);
+}
+
+static bool wrong(Failure *ret_failure, const char *path, const char *key, const char *expected,
+                  const json_t *found) {
+  g_autofree char *full = json_path(path, key);
+  return json_complain(full, expected, found, ret_failure);
+}
+
+/* MySQL would take more, quoted; this is what needs no thinking anywhere. */
+static bool is_identifier(const char *text) {
+  size_t length = strlen(text);
+  if (length < 1 || length > 64 || g_ascii_isdigit(text[0]))
+    return false;
+  for (size_t i = 0; i < length; i++)
+    if (!g_ascii_isalnum(text[i]) && text[i] != '_' && text[i] != '$')
+      return false;
+  return true;
+}
+
+static bool take_identifier(Mapping *mapping, const json_t *json, const char *path, const char *key,
+                            const char **ret_name, Failure *ret_failure) {
+  const char *name = NULL;
+  if (!json_take_text(json, path, key, true, &name, ret_failure))
+    return false;
+  if (!is_identifier(name))
+    return wrong(ret_failure, path, key, "an identifier (1 to 64 letters, digits, _ or $)",
+                 json_object_get(json, key));
+  *ret_name = g_string_chunk_insert(mapping->chunk, name);
+  return true;
+}
+
+static bool parse_source(Mapping *mapping, const json_t *value, const char *path,
+                         Source *ret_source, Failure *ret_failure) {
+  if (json_is_string(value) &&
+      source_parse(json_string_value(value), json_string_length(value), mapping->chunk, ret_source))
+    return true;
+  return json_complain(path,
+                       "a payload path or one of $event_id, $aggregate_id, $version, $occurred_at, "
+                       "$event_type, $metadata.x",
+                       value, ret_failure);
+}
+
+/* --- columns ------------------------------------------------------------------------------ */
+
+static bool parse_column(Mapping *mapping, const char *name, const json_t *json, const char *path,
+                         bool is_key, Column *ret_column, Failure *ret_failure) {
+  static const char *const keys[] = {"from", "type", "null", "compare", NULL};
+  static const char *const key_keys[] = {"from", "type", NULL};
+  Column column = {.compare = true};
+  if (!is_identifier(name))
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "%s: not an identifier (1 to 64 letters, digits, _ or $)", path);
+  const char *type = NULL;
+  if (!json_check_object(json, path, is_key ? key_keys : keys, ret_failure) ||
+      !json_take_text(json, path, "type", true, &type, ret_failure) ||
+      !json_take_bool(json, path, "null", &column.nullable, ret_failure) ||
+      !json_take_bool(json, path, "compare", &column.compare, ret_failure))
+    return false;
+  column.name = g_string_chunk_insert(mapping->chunk, name);
+  if (!column_type_parse(g_string_chunk_insert(mapping->chunk, type), &column.type))
+    return wrong(ret_failure, path, "type",
+                 "boolean, tinyint … bigint [unsigned], double, decimal(p,s), char(n), varchar(n), "
+                 "tinytext … longtext, binary(n), varbinary(n), tinyblob … longblob, date, "
+                 "datetime(f), timestamp(f), json or uuid",
+                 json_object_get(json, "type"));
+  TypeKind kind = column.type.kind;
+  if (is_key && (kind == TYPE_JSON || kind == TYPE_DOUBLE ||
+                 (kind >= TYPE_TINYTEXT && kind <= TYPE_LONGTEXT) ||
+                 (kind >= TYPE_TINYBLOB && kind <= TYPE_LONGBLOB)))
+    return wrong(ret_failure, path, "type", "a type that can be a primary key",
+                 json_object_get(json, "type"));
+  g_autofree char *from_path = json_path(path, "from");
+  if (!parse_source(mapping, json_object_get(json, "from"), from_path, &column.from, ret_failure))
+    return false;
+  *ret_column = column;
+  return true;
+}
+
+static int find_column(const Projection *projection, const char *name) {
+  for (unsigned i = 0; i < projection->column_count; i++)
+    if (!g_ascii_strcasecmp(projection->columns[i].name, name))
+      return (int)i;
+  return -1;
+}
+
+static bool parse_columns(Mapping *mapping, Projection *projection, const json_t *json,
+                          const char *path, bool is_key, Failure *ret_failure) {
+  if (!json_is_object(json) || (is_key && json_object_size(json) == 0))
+    return json_complain(path, is_key ? "an object with at least one column" : "an object", json,
+                         ret_failure);
+  projection->columns =
+      g_renew(Column, projection->columns, projection->column_count + json_object_size(json) + 1);
+  const char *name;
+  const json_t *value;
+  json_object_foreach((json_t *)json, name, value) {
+    g_autofree char *full = json_path(path, name);
+    if (find_column(projection, name) >= 0)
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s: this column is named twice", full);
+    if (!parse_column(mapping, name, value, full, is_key,
+                      &projection->columns[projection->column_count], ret_failure))
+      return false;
+    projection->column_count++;
+  }
+  if (is_key)
+    projection->key_count = projection->column_count;
+  return true;
+}
+
+/* --- events ------------------------------------------------------------------------------- */
+
+static bool parse_assignment(Mapping *mapping, const char *name, const json_t *from,
+                             const char *path, Rule *rule, Failure *ret_failure) {
+  const Projection *projection = rule->projection;
+  int index = find_column(projection, name);
+  if (index < (int)projection->key_count)
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "%s: expected one of the projection's columns, found \"%.60s\"%s", path,
+                       name, index >= 0 ? ", which is part of the key" : "");
+  const Column *column = &projection->columns[index];
+  bool delta = rule->operation == OP_ADD || rule->operation == OP_SUBTRACT;
+  if (delta && !type_is_numeric(column->type.kind))
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "%s: expected a column with numbers to %s, found %s", path,
+                       operation_name(rule->operation), column->type.text);
+  Assignment assignment = {.column = (unsigned)index, .from = column->from};
+  if (from && !parse_source(mapping, from, path, &assignment.from, ret_failure))
+    return false;
+  for (unsigned i = 0; i < rule->assignment_count; i++)
+    if (rule->assignments[i].column == assignment.column)
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s: this column is named twice", path);
+  rule->assignments[rule->assignment_count++] = assignment;
+  return true;
+}
+
+/* `columns` is an object of column → payload path, or for `update` a list of columns that take the
+ * path of their own definition. */
+static bool parse_assignments(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
+                              Failure *ret_failure) {
+  g_autofree char *full = json_path(path, "columns");
+  bool list_allowed = rule->operation == OP_UPDATE;
+  size_t count = json_is_object(json) ? json_object_size(json) : json_array_size(json);
+  if (count == 0 || !(json_is_object(json) || list_allowed))
+    return json_complain(full,
+                         list_allowed ? "a list of columns, or an object of column and payload path"
+                                      : "an object of column and payload path",
+                         json, ret_failure);
+  rule->assignments = g_new0(Assignment, count);
+  const char *name;
+  json_t *value;
+  json_object_foreach((json_t *)json, name, value) {
+    g_autofree char *member = json_path(full, name);
+    if (!parse_assignment(mapping, name, value, member, rule, ret_failure))
+      return false;
+  }
+  size_t i;
+  json_array_foreach(json, i, value) {
+    g_autofree char *member = g_strdup_printf("%s[%zu]", full, i);
+    if (!json_is_string(value))
+      return json_complain(member, "the name of a column", value, ret_failure);
+    if (!parse_assignment(mapping, json_string_value(value), NULL, member, rule, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
+                       Failure *ret_failure) {
+  static const char *const operations[] = {"upsert", "update", "add",    "subtract",
+                                           "delete", "sql",    "ignore", NULL};
+  static const char *const plain_keys[] = {"op", NULL};
+  static const char *const column_keys[] = {"op", "columns", NULL};
+  static const char *const sql_keys[] = {"op", "statement", NULL};
+  int operation = -1;
+  if (!json_is_object(json))
+    return json_complain(path, "an object with \"op\"", json, ret_failure);
+  if (!json_take_choice(json, path, "op", operations, &operation, ret_failure))
+    return false;
+  if (operation < 0)
+    return wrong(ret_failure, path, "op", "upsert, update, add, subtract, delete, sql or ignore",
+                 NULL);
+  rule->operation = (Operation)operation;
+  switch (rule->operation) {
+  case OP_UPDATE:
+  case OP_ADD:
+  case OP_SUBTRACT:
+    return json_check_object(json, path, column_keys, ret_failure) &&
+           parse_assignments(mapping, json_object_get(json, "columns"), path, rule, ret_failure);
+  case OP_SQL: {
+    const char *statement = NULL, *expected;
+    if (!json_check_object(json, path, sql_keys, ret_failure) ||
+        !json_take_text(json, path, "statement", true, &statement, ret_failure))
+      return false;
+    return statement_parse(statement, mapping->chunk, rule, &expected) ||
+           wrong(ret_failure, path, "statement", expected, json_object_get(json, "statement"));
+  }
+  case OP_UPSERT:
+  case OP_DELETE:
+  case OP_IGNORE: break;
+  }
+  return json_check_object(json, path, plain_keys, ret_failure);
+}
+
+static GBytes *rule_key(const char *aggregate_type, size_t aggregate_type_length,
+                        const char *event_type, size_t event_type_length) {
+  g_autoptr(GByteArray) key = g_byte_array_new();
+  g_byte_array_append(key, (const guint8 *)aggregate_type, (guint)aggregate_type_length);
+  g_byte_array_append(key, (const guint8 *)"", 1);
+  g_byte_array_append(key, (const guint8 *)event_type, (guint)event_type_length);
+  return g_byte_array_free_to_bytes(g_steal_pointer(&key));
+}
+
+static void index_rule(Mapping *mapping, const Rule *rule) {
+  g_autoptr(GBytes) key =
+      rule_key(rule->projection->aggregate_type, strlen(rule->projection->aggregate_type),
+               rule->event_type, strlen(rule->event_type));
+  GPtrArray *rules = g_hash_table_lookup(mapping->rules, key);
+  if (!rules) {
+    rules = g_ptr_array_new();
+    g_hash_table_insert(mapping->rules, g_bytes_ref(key), rules);
+  } else {
+    g_ptr_array_set_size(rules, (gint)rules->len - 1); /* the NULL at the end */
+  }
+  g_ptr_array_add(rules, (gpointer)rule);
+  g_ptr_array_add(rules, NULL);
+}
+
+static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *json,
+                        const char *path, Failure *ret_failure) {
+  if (!json_is_object(json) || json_object_size(json) == 0)
+    return json_complain(path, "an object with at least one event type", json, ret_failure);
+  projection->rules = g_new0(Rule, json_object_size(json));
+  const char *name;
+  const json_t *value;
+  json_object_foreach((json_t *)json, name, value) {
+    g_autofree char *full = json_path(path, name);
+    Rule *rule = &projection->rules[projection->rule_count++];
+    rule->projection = projection;
+    rule->event_type = g_string_chunk_insert(mapping->chunk, name);
+    if (!*name)
+      return json_complain(full, "the name of an event type", value, ret_failure);
+    if (!parse_rule(mapping, value, full, rule, ret_failure))
+      return false;
+    index_rule(mapping, rule);
+  }
+  return true;
+}
+
+/* --- projections -------------------------------------------------------------------------- */
+
+static bool parse_projection(Mapping *mapping, const json_t *json, const char *path,
+                             Failure *ret_failure) {
+  static const char *const keys[] = {"aggregate_type", "table",  "entities",          "key",
+                                     "columns",        "events", "allow_unique_keys", NULL};
+  if (!json_check_object(json, path, keys, ret_failure))
+    return false;
+  Projection *projection = g_new0(Projection, 1);
+  projection->index = mapping->projections->len;
+  g_ptr_array_add(mapping->projections, projection);
+
+  const char *type = NULL, *entities = NULL;
+  if (!json_take_text(json, path, "aggregate_type", true, &type, ret_failure) ||
+      !take_identifier(mapping, json, path, "table", &projection->table, ret_failure) ||
+      !json_take_text(json, path, "entities", false, &entities, ret_failure) ||
+      !json_take_bool(json, path, "allow_unique_keys", &projection->allow_unique_keys, ret_failure))
+    return false;
+  if (!*type)
+    return wrong(ret_failure, path, "aggregate_type", "a name",
+                 json_object_get(json, "aggregate_type"));
+  if (entities && !*entities)
+    return wrong(ret_failure, path, "entities", "the name of a collection",
+                 json_object_get(json, "entities"));
+  projection->aggregate_type = g_string_chunk_insert(mapping->chunk, type);
+  projection->entities = entities ? g_string_chunk_insert(mapping->chunk, entities) : NULL;
+
+  g_autofree char *key_path = json_path(path, "key");
+  g_autofree char *columns_path = json_path(path, "columns");
+  g_autofree char *events_path = json_path(path, "events");
+  const json_t *columns = json_object_get(json, "columns");
+  return parse_columns(mapping, projection, json_object_get(json, "key"), key_path, true,
+                       ret_failure) &&
+         (!columns ||
+          parse_columns(mapping, projection, columns, columns_path, false, ret_failure)) &&
+         parse_rules(mapping, projection, json_object_get(json, "events"), events_path,
+                     ret_failure);
+}
+
+static bool parse_all(Mapping *mapping, const json_t *json, Failure *ret_failure) {
+  static const char *const unknown[] = {"fail", "ignore", NULL};
+  int choice = 0;
+  if (!json_take_choice(json, "", "unknown_events", unknown, &choice, ret_failure))
+    return false;
+  mapping->ignores_unknown = choice == 1;
+  const json_t *projections = json_object_get(json, "projections");
+  if (!json_is_array(projections) || json_array_size(projections) == 0)
+    return json_complain("projections", "a list of at least one projection", projections,
+                         ret_failure);
+  size_t i;
+  const json_t *value;
+  json_array_foreach(projections, i, value) {
+    g_autofree char *path = g_strdup_printf("projections[%zu]", i);
+    const char *table = json_string_value(json_object_get(value, "table"));
+    if (table && mapping_find(mapping, table))
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s.table: another projection fills %s already", path, table);
+    if (!parse_projection(mapping, value, path, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+Mapping *mapping_parse(const json_t *json, Failure *ret_failure) {
+  g_autoptr(Mapping) mapping = g_new0(Mapping, 1);
+  mapping->chunk = g_string_chunk_new(4096);
+  mapping->projections = g_ptr_array_new_with_free_func(projection_free);
+  mapping->rules = g_hash_table_new_full(g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref,
+                                         (GDestroyNotify)g_ptr_array_unref);
+  if (!parse_all(mapping, json, ret_failure))
+    return NULL;
+  return g_steal_pointer(&mapping);
+}
+
+void mapping_free(Mapping *mapping) {
+  if (!mapping)
+    return;
+  g_hash_table_unref(mapping->rules);
+  g_ptr_array_unref(mapping->projections);
+  g_string_chunk_free(mapping->chunk);
+  g_free(mapping);
+}
+
+unsigned mapping_projection_count(const Mapping *mapping) {
+  return mapping->projections->len;
+}
+
+const Projection *mapping_projection(const Mapping *mapping, unsigned index) {
+  return mapping->projections->pdata[index];
+}
+
+const Projection *mapping_find(const Mapping *mapping, const char *table) {
+  for (unsigned i = 0; i < mapping->projections->len; i++) {
+    const Projection *projection = mapping->projections->pdata[i];
+    if (projection->table && !g_ascii_strcasecmp(projection->table, table))
+      return projection;
+  }
+  return NULL;
+}
+
+const Rule *const *mapping_rules(const Mapping *mapping, const char *aggregate_type,
+                                 size_t aggregate_type_length, const char *event_type,
+                                 size_t event_type_length) {
+  char key[512];
+  size_t length = aggregate_type_length + 1 + event_type_length;
+  if (length > sizeof key)
+    return NULL;
+  memcpy(key, aggregate_type, aggregate_type_length);
+  key[aggregate_type_length] = '\0';
+  memcpy(key + aggregate_type_length + 1, event_type, event_type_length);
+  g_autoptr(GBytes) bytes = g_bytes_new_static(key, length);
+  GPtrArray *rules = g_hash_table_lookup(mapping->rules, bytes);
+  return rules ? (const Rule *const *)rules->pdata : NULL;
+}
+
+bool mapping_ignores_unknown(const Mapping *mapping) {
+  return mapping->ignores_unknown;
+}

@@ -1,0 +1,138 @@
+/* mapping.h - which events change which rows: the `projections` of the mapping file, checked.
+ *
+ * The file's format is a contract (README.md explains it on the bank example). A Mapping never
+ * changes once it has been read, so all threads share it. */
+#pragma once
+
+#include "projector/domain/failure.h"
+
+#include <glib.h>
+#include <jansson.h>
+
+typedef enum TypeKind {
+  TYPE_BOOLEAN,
+  TYPE_TINYINT,
+  TYPE_SMALLINT,
+  TYPE_MEDIUMINT,
+  TYPE_INT,
+  TYPE_BIGINT,
+  TYPE_DOUBLE,
+  TYPE_DECIMAL,
+  TYPE_CHAR,
+  TYPE_VARCHAR,
+  TYPE_TINYTEXT,
+  TYPE_TEXT,
+  TYPE_MEDIUMTEXT,
+  TYPE_LONGTEXT,
+  TYPE_BINARY,
+  TYPE_VARBINARY,
+  TYPE_TINYBLOB,
+  TYPE_BLOB,
+  TYPE_MEDIUMBLOB,
+  TYPE_LONGBLOB,
+  TYPE_DATE,
+  TYPE_DATETIME,
+  TYPE_TIMESTAMP,
+  TYPE_JSON,
+  TYPE_UUID,
+} TypeKind;
+
+typedef struct ColumnType {
+  TypeKind kind;
+  bool is_unsigned;
+  unsigned length;  /* characters or bytes; precision of a decimal; fraction digits of a time */
+  unsigned scale;   /* of a decimal */
+  const char *text; /* as the file says it, for messages and DDL */
+} ColumnType;
+
+/* Reads "decimal(18,2)", "bigint unsigned" …; the text is borrowed. */
+bool column_type_parse(const char *text, ColumnType *ret_type);
+bool type_is_integer(TypeKind kind);
+bool type_is_numeric(TypeKind kind);
+bool type_is_text(TypeKind kind);
+
+/* Where a value comes from: a dotted path into the payload, or into the event document itself. */
+typedef struct Source {
+  bool in_payload;
+  bool dotted;
+  const char *path; /* as BSON path: "amount", "aggregate_id", "metadata.tenant" */
+  const char *text; /* as the file says it: "amount", "$aggregate_id" */
+} Source;
+
+typedef struct Column {
+  const char *name;
+  ColumnType type;
+  Source from;
+  bool nullable;
+  bool compare; /* looked at by reconcile */
+} Column;
+
+typedef enum Operation {
+  OP_UPSERT,
+  OP_UPDATE,
+  OP_ADD,
+  OP_SUBTRACT,
+  OP_DELETE,
+  OP_SQL,
+  OP_IGNORE,
+} Operation;
+
+const char *operation_name(Operation operation);
+
+typedef struct Assignment {
+  unsigned column; /* index into the projection's columns */
+  Source from;
+} Assignment;
+
+typedef struct Parameter {
+  Source from;
+  int column; /* the column with the same source, whose type the value takes; -1: its natural type
+               */
+} Parameter;
+
+typedef struct Projection Projection;
+
+/* What one event type does to one projection. */
+typedef struct Rule {
+  const Projection *projection;
+  const char *event_type;
+  Operation operation;
+  unsigned assignment_count; /* update, add, subtract */
+  Assignment *assignments;
+  const char *statement; /* sql: with ? for each parameter */
+  unsigned parameter_count;
+  Parameter *parameters;
+} Rule;
+
+struct Projection {
+  unsigned index;
+  const char *aggregate_type;
+  const char *table;
+  const char *entities; /* NULL: none, so no refresh */
+  unsigned key_count;   /* columns[0 … key_count-1] are the key */
+  unsigned column_count;
+  Column *columns;
+  unsigned rule_count;
+  Rule *rules;
+  bool allow_unique_keys;
+};
+
+typedef struct Mapping Mapping;
+
+/* `json` is the whole file; its other keys are not looked at. */
+Mapping *mapping_parse(const json_t *json, Failure *ret_failure);
+void mapping_free(Mapping *mapping);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Mapping, mapping_free)
+
+unsigned mapping_projection_count(const Mapping *mapping);
+const Projection *mapping_projection(const Mapping *mapping, unsigned index);
+/* The projection of that table, or NULL. */
+const Projection *mapping_find(const Mapping *mapping, const char *table);
+
+/* The rules of all projections for this event, NULL-terminated, in the file's order; NULL when no
+ * projection names it. */
+const Rule *const *mapping_rules(const Mapping *mapping, const char *aggregate_type,
+                                 size_t aggregate_type_length, const char *event_type,
+                                 size_t event_type_length);
+/* Whether events that no projection names are to be ignored rather than to fail. */
+bool mapping_ignores_unknown(const Mapping *mapping);

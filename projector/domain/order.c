@@ -1,0 +1,31 @@
+/* order.c - the rules of order, as pure functions of position and event. */
+#include "projector/domain/order.h"
+
+/* An aggregate that was never seen starts before version 1. One whose events had no version so far
+ * gives nothing to compare with. */
+static bool has_gap(const Position *position, const Event *event) {
+  if (event->key.version == 0 || event->gap_waited)
+    return false;
+  if (position->known && position->max_version == 0)
+    return false;
+  return event->key.version > position->max_version + 1;
+}
+
+Standing order_standing(const Position *position, const Event *event) {
+  if (event->key.version != 0 && event->key.version <= position->refreshed_version)
+    return STANDING_CONTAINED;
+  if (position->known) {
+    int order = order_key_compare(&event->key, &position->last);
+    if (order <= 0)
+      return order == 0 ? STANDING_REPEATED : STANDING_LATE;
+  }
+  return has_gap(position, event) ? STANDING_GAP : STANDING_NEXT;
+}
+
+void order_advance(Position *position, const Event *event) {
+  if (!position->known || order_key_compare(&event->key, &position->last) > 0)
+    position->last = event->key;
+  if (event->key.version > position->max_version)
+    position->max_version = event->key.version;
+  position->known = true;
+}

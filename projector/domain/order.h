@@ -1,0 +1,25 @@
+/* order.h - where an event stands to what its aggregate has seen already. */
+#pragma once
+
+#include "projector/domain/event.h"
+
+/* What was applied last for an aggregate; a row of projector_position. */
+typedef struct Position {
+  bool known;                /* false: nothing of this aggregate was applied yet */
+  OrderKey last;             /* key of the last applied event */
+  int64_t max_version;       /* highest version applied so far; 0: none had one */
+  int64_t refreshed_version; /* the row was taken from the entity at this version; 0: never */
+} Position;
+
+typedef enum Standing {
+  STANDING_NEXT,      /* apply it */
+  STANDING_LATE,      /* it sorts before the position: section "late events" of operations.md */
+  STANDING_CONTAINED, /* a refresh has taken its effect from the entity already */
+  STANDING_REPEATED,  /* it is the last applied event itself (its ledger entry was pruned) */
+  STANDING_GAP,       /* versions before it are missing: wait for them */
+} Standing;
+
+Standing order_standing(const Position *position, const Event *event);
+
+/* The position after the event. The event id's bytes stay the event's. */
+void order_advance(Position *position, const Event *event);

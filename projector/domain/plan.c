@@ -1,0 +1,209 @@
+/* plan.c - decides what a batch does. */
+#include "projector/domain/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- aggregates of a batch ------------------------------------------------------------------ */
+
+struct AggregateSet {
+  Arena *arena;
+  GHashTable *by_aggregate; /* Aggregate → AggregateState */
+  GPtrArray *states;
+};
+
+AggregateSet *aggregate_set_new(Arena *arena) {
+  AggregateSet *set = g_new(AggregateSet, 1);
+  set->arena = arena;
+  set->by_aggregate = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  set->states = g_ptr_array_new();
+  return set;
+}
+
+void aggregate_set_free(AggregateSet *set) {
+  if (!set)
+    return;
+  g_hash_table_unref(set->by_aggregate);
+  g_ptr_array_unref(set->states);
+  g_free(set);
+}
+
+AggregateState *aggregate_set_find(AggregateSet *set, const Aggregate *aggregate) {
+  return g_hash_table_lookup(set->by_aggregate, aggregate);
+}
+
+AggregateState *aggregate_set_open(AggregateSet *set, const Aggregate *aggregate) {
+  AggregateState *state = aggregate_set_find(set, aggregate);
+  if (state)
+    return state;
+  state = arena_alloc(set->arena, 1, sizeof *state);
+  state->aggregate = aggregate;
+  g_hash_table_insert(set->by_aggregate, (gpointer)aggregate, state);
+  g_ptr_array_add(set->states, state);
+  return state;
+}
+
+unsigned aggregate_set_count(const AggregateSet *set) {
+  return set->states->len;
+}
+
+AggregateState *aggregate_set_get(const AggregateSet *set, unsigned index) {
+  return set->states->pdata[index];
+}
+
+/* --- deciding ------------------------------------------------------------------------------- */
+
+const char *verdict_outcome(Verdict verdict) {
+  switch (verdict) {
+  case VERDICT_APPLIED: return "applied";
+  case VERDICT_SUPERSEDED: return "superseded";
+  case VERDICT_IGNORED: return "ignored";
+  default: return NULL;
+  }
+}
+
+static int compare_items(const void *a, const void *b) {
+  const Item *x = a, *y = b;
+  return order_key_compare(&x->event->key, &y->event->key);
+}
+
+void plan_sort(Item *items, size_t count) {
+  qsort(items, count, sizeof *items, compare_items);
+}
+
+static void fail(Item *item, const Failure *failure, Arena *arena) {
+  item->verdict = VERDICT_FAILED;
+  item->failure = arena_alloc(arena, 1, sizeof *failure);
+  *item->failure = *failure;
+}
+
+void plan_map(const Mapping *mapping, Item *items, size_t count, Arena *arena) {
+  for (size_t i = 0; i < count; i++) {
+    Failure failure = {0};
+    if (items[i].verdict == VERDICT_NONE &&
+        !change_list_map(mapping, items[i].event, arena, &items[i].changes, &failure))
+      fail(&items[i], &failure, arena);
+  }
+}
+
+static bool can_refresh(const Mapping *mapping, const Event *event) {
+  bool any = false;
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *projection = mapping_projection(mapping, i);
+    if (strlen(projection->aggregate_type) != event->aggregate.type_length ||
+        memcmp(projection->aggregate_type, event->aggregate.type, event->aggregate.type_length))
+      continue;
+    if (!projection->entities)
+      return false;
+    any = true;
+  }
+  return any;
+}
+
+/* A late event: deltas commute and are applied, a full row or a delete is superseded by what is
+ * there, anything else needs the entity. */
+static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
+  ChangeList deltas = {.changes = arena_alloc(arena, item->changes.count, sizeof(Change))};
+  item->late = true;
+  for (unsigned i = 0; i < item->changes.count; i++) {
+    const Change *change = &item->changes.changes[i];
+    Operation operation = change->rule->operation;
+    if (operation == OP_ADD || operation == OP_SUBTRACT) {
+      deltas.changes[deltas.count++] = *change;
+    } else if (operation == OP_UPDATE || operation == OP_SQL) {
+      if (can_refresh(mapping, item->event)) {
+        item->verdict = VERDICT_REFRESH;
+        return;
+      }
+      Failure failure;
+      failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                  "late %s: a newer event was applied, and %s has no \"entities\" to refresh from",
+                  operation_name(operation), change->rule->projection->table);
+      fail(item, &failure, arena);
+      return;
+    }
+  }
+  item->changes = deltas;
+  item->verdict = deltas.count ? VERDICT_APPLIED : VERDICT_SUPERSEDED;
+}
+
+static void decide(const Mapping *mapping, Item *item, AggregateState *state, Arena *arena) {
+  if (state->blocked) {
+    item->verdict = VERDICT_WAIT;
+    return;
+  }
+  switch (order_standing(&state->position, item->event)) {
+  case STANDING_REPEATED: item->verdict = VERDICT_KNOWN; return;
+  case STANDING_CONTAINED: item->verdict = VERDICT_SUPERSEDED; return;
+  case STANDING_GAP: item->verdict = VERDICT_GAP; return;
+  case STANDING_LATE:
+    if (item->changes.count > 0)
+      decide_late(mapping, item, arena);
+    else
+      item->verdict = VERDICT_IGNORED;
+    return;
+  case STANDING_NEXT:
+    item->verdict = item->changes.count > 0 ? VERDICT_APPLIED : VERDICT_IGNORED;
+    return;
+  }
+}
+
+/* One pass over the items. False: an event that was decided to apply cannot be folded after the
+ * others; it is marked FAILED and the pass has to be made again without it. */
+static bool decide_all(const Mapping *mapping, Item *items, size_t count, AggregateSet *aggregates,
+                       Fold *fold, Arena *arena) {
+  for (size_t i = 0; i < count; i++) {
+    Item *item = &items[i];
+    AggregateState *state = event_has_aggregate(item->event)
+                                ? aggregate_set_open(aggregates, &item->event->aggregate)
+                                : NULL;
+    if (item->verdict == VERDICT_NONE)
+      decide(mapping, item, state, arena);
+    else if (item->verdict == VERDICT_FAILED && state && state->blocked)
+      item->verdict = VERDICT_WAIT; /* its turn has not come */
+    Failure failure;
+    if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->changes, &failure)) {
+      fail(item, &failure, arena);
+      return false;
+    }
+    if (!state)
+      continue;
+    if (verdict_outcome(item->verdict)) {
+      order_advance(&state->position, item->event);
+      state->moved = true;
+    } else if (item->verdict != VERDICT_KNOWN) {
+      state->blocked = true;
+    }
+  }
+  return true;
+}
+
+Fold *plan_decide(const Mapping *mapping, Item *items, size_t count, AggregateSet *aggregates,
+                  Arena *arena) {
+  /* Verdicts that stood before this call (map failures, known ids) survive a second pass. */
+  Item *before = arena_alloc(arena, count, sizeof *before);
+  unsigned aggregate_count = 0;
+  for (size_t i = 0; i < count; i++)
+    if (event_has_aggregate(items[i].event))
+      aggregate_set_open(aggregates, &items[i].event->aggregate);
+  aggregate_count = aggregate_set_count(aggregates);
+  AggregateState *states = arena_alloc(arena, aggregate_count, sizeof *states);
+  for (unsigned i = 0; i < aggregate_count; i++)
+    states[i] = *aggregate_set_get(aggregates, i);
+  memcpy(before, items, count * sizeof *items);
+
+  for (;;) {
+    g_autoptr(Fold) fold = fold_new(arena);
+    if (decide_all(mapping, items, count, aggregates, fold, arena))
+      return g_steal_pointer(&fold);
+    for (size_t i = 0; i < count; i++) {
+      bool culprit = items[i].verdict == VERDICT_FAILED && before[i].verdict == VERDICT_NONE;
+      if (culprit)
+        before[i] = items[i];
+      else
+        items[i] = before[i];
+    }
+    for (unsigned i = 0; i < aggregate_count; i++)
+      *aggregate_set_get(aggregates, i) = states[i];
+  }
+}

@@ -1,0 +1,61 @@
+/* plan.h - what to do with a batch: a verdict for each event, and the folded changes.
+ *
+ * The decision is pure: it takes the mapped events in order and the positions of their aggregates,
+ * and says what one MySQL transaction has to do. The pipeline carries it out. */
+#pragma once
+
+#include "projector/domain/fold.h"
+#include "projector/domain/order.h"
+
+typedef enum Verdict {
+  VERDICT_NONE,       /* not decided yet */
+  VERDICT_APPLIED,    /* in the fold; ledger outcome `applied` */
+  VERDICT_SUPERSEDED, /* late, a newer state is in the row; ledger outcome `superseded` */
+  VERDICT_IGNORED,    /* changes nothing; ledger outcome `ignored` */
+  VERDICT_KNOWN,      /* applied before: acknowledge, write nothing */
+  VERDICT_FAILED,     /* `failure` says why; later events of its aggregate wait */
+  VERDICT_REFRESH,    /* late update: take the row from the entity; later ones wait for that */
+  VERDICT_GAP,        /* wait for a missing version; later events wait behind it */
+  VERDICT_WAIT,       /* behind one of the three above in the same batch */
+} Verdict;
+
+/* Whether the verdict belongs into the ledger, and the outcome's name there; NULL when not. */
+const char *verdict_outcome(Verdict verdict);
+
+typedef struct Item {
+  Event *event;
+  ChangeList changes;
+  Verdict verdict;
+  bool late;
+  Failure *failure; /* in the arena */
+} Item;
+
+/* The aggregates of a batch and their positions. */
+typedef struct AggregateState {
+  const Aggregate *aggregate; /* of one of the events */
+  Position position;
+  bool moved;   /* the plan moved the position: write it */
+  bool blocked; /* a verdict of this plan holds the later events */
+} AggregateState;
+
+typedef struct AggregateSet AggregateSet;
+
+AggregateSet *aggregate_set_new(Arena *arena);
+void aggregate_set_free(AggregateSet *set);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AggregateSet, aggregate_set_free)
+/* The state of an aggregate, made when it is new. */
+AggregateState *aggregate_set_open(AggregateSet *set, const Aggregate *aggregate);
+AggregateState *aggregate_set_find(AggregateSet *set, const Aggregate *aggregate);
+unsigned aggregate_set_count(const AggregateSet *set);
+AggregateState *aggregate_set_get(const AggregateSet *set, unsigned index);
+
+/* Maps the events of items without a verdict; what cannot be mapped gets VERDICT_FAILED. */
+void plan_map(const Mapping *mapping, Item *items, size_t count, Arena *arena);
+
+/* Decides every item that is not FAILED or KNOWN already; `items` are sorted by order key. Moves
+ * the positions in the set. The result is never NULL. */
+Fold *plan_decide(const Mapping *mapping, Item *items, size_t count, AggregateSet *aggregates,
+                  Arena *arena);
+
+/* Sorts items by order key. */
+void plan_sort(Item *items, size_t count);

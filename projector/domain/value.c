@@ -1,0 +1,484 @@
+/* value.c - exact conversion from BSON to the types of MySQL columns. */
+#include "projector/domain/value.h"
+
+#include "projector/domain/datetime.h"
+#include "projector/domain/decimal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- finding ------------------------------------------------------------------------------ */
+
+bool source_find(const Source *source, const Event *event, bson_iter_t *ret_iter) {
+  const bson_t *document = source->in_payload ? &event->payload : &event->document;
+  if (!source->dotted)
+    return bson_iter_init_find(ret_iter, document, source->path);
+  bson_iter_t iter;
+  return bson_iter_init(&iter, document) &&
+         bson_iter_find_descendant(&iter, source->path, ret_iter);
+}
+
+/* --- what was found, for messages: types and numbers, never texts ---------------------------- */
+
+static void describe(const bson_iter_t *iter, char *text, size_t size) {
+  bson_type_t type = bson_iter_type(iter);
+  const char *name = bson_type_text(type);
+  uint32_t length;
+  char decimal[BSON_DECIMAL128_STRING];
+  bson_decimal128_t number;
+  switch (type) {
+  case BSON_TYPE_INT32:
+  case BSON_TYPE_INT64:
+    snprintf(text, size, "%s %lld", name, (long long)bson_iter_as_int64(iter));
+    return;
+  case BSON_TYPE_DOUBLE: snprintf(text, size, "%s %.17g", name, bson_iter_double(iter)); return;
+  case BSON_TYPE_DECIMAL128:
+    bson_iter_decimal128(iter, &number);
+    bson_decimal128_to_string(&number, decimal);
+    snprintf(text, size, "%s %s", name, decimal);
+    return;
+  case BSON_TYPE_UTF8:
+    bson_iter_utf8(iter, &length);
+    snprintf(text, size, "%s of %u bytes", name, length);
+    return;
+  case BSON_TYPE_BINARY: {
+    bson_subtype_t subtype;
+    const uint8_t *bytes;
+    bson_iter_binary(iter, &subtype, &length, &bytes);
+    snprintf(text, size, "%s of %u bytes, subtype %d", name, length, (int)subtype);
+    return;
+  }
+  case BSON_TYPE_DATE_TIME: {
+    char date[DATETIME_TEXT_SIZE] = "out of range";
+    if (datetime_in_range(bson_iter_date_time(iter)))
+      datetime_format(bson_iter_date_time(iter) * 1000, 3, date);
+    snprintf(text, size, "%s %s", name, date);
+    return;
+  }
+  default: snprintf(text, size, "%s", name); return;
+  }
+}
+
+/* --- numbers ------------------------------------------------------------------------------ */
+
+/* The number with the fewest digits that reads back as the same double: what its writer wrote. */
+static bool decimal_from_double(double real, Decimal *ret_decimal) {
+  char text[G_ASCII_DTOSTR_BUF_SIZE];
+  static const char *const formats[] = {"%.15g", "%.16g", "%.17g"};
+  if (!isfinite(real))
+    return false;
+  for (size_t i = 0; i < G_N_ELEMENTS(formats); i++) {
+    g_ascii_formatd(text, sizeof text, formats[i], real);
+    if (g_ascii_strtod(text, NULL) == real)
+      break;
+  }
+  return decimal_parse(text, strlen(text), ret_decimal);
+}
+
+static bool read_decimal(const bson_iter_t *iter, bool texts, Decimal *ret_decimal) {
+  bson_decimal128_t number;
+  char text[BSON_DECIMAL128_STRING];
+  uint32_t length;
+  switch (bson_iter_type(iter)) {
+  case BSON_TYPE_INT32:
+  case BSON_TYPE_INT64: decimal_from_int64(bson_iter_as_int64(iter), ret_decimal); return true;
+  case BSON_TYPE_DOUBLE: return decimal_from_double(bson_iter_double(iter), ret_decimal);
+  case BSON_TYPE_DECIMAL128:
+    bson_iter_decimal128(iter, &number);
+    bson_decimal128_to_string(&number, text);
+    return decimal_parse(text, strlen(text), ret_decimal);
+  case BSON_TYPE_UTF8: {
+    const char *utf8 = bson_iter_utf8(iter, &length);
+    return texts && decimal_parse(utf8, length, ret_decimal);
+  }
+  default: return false;
+  }
+}
+
+static bool integer_in_range(const Decimal *decimal, const ColumnType *type, Value *ret_value) {
+  static const unsigned bits_of[] = {[TYPE_TINYINT] = 8,
+                                     [TYPE_SMALLINT] = 16,
+                                     [TYPE_MEDIUMINT] = 24,
+                                     [TYPE_INT] = 32,
+                                     [TYPE_BIGINT] = 64};
+  unsigned bits = bits_of[type->kind];
+  if (type->is_unsigned) {
+    uint64_t number;
+    if (!decimal_to_uint64(decimal, &number) || (bits < 64 && number >> bits != 0))
+      return false;
+    *ret_value = (Value){.kind = VALUE_UINT, .natural = number};
+    return true;
+  }
+  int64_t number, limit = (int64_t)((UINT64_C(1) << (bits - 1)) - 1);
+  if (!decimal_to_int64(decimal, &number) || number > limit || number < -limit - 1)
+    return false;
+  *ret_value = (Value){.kind = VALUE_INT, .integer = number};
+  return true;
+}
+
+static Value decimal_value(const Decimal *decimal, Arena *arena) {
+  char text[DECIMAL_TEXT_SIZE];
+  size_t length = decimal_format(decimal, text);
+  return (Value){
+      .kind = VALUE_DECIMAL, .length = (uint32_t)length, .text = arena_copy(arena, text, length)};
+}
+
+static bool number_fits(const Decimal *decimal, const ColumnType *type, Arena *arena,
+                        Value *ret_value) {
+  if (type_is_integer(type->kind))
+    return integer_in_range(decimal, type, ret_value);
+  if (!decimal_fits(decimal, type->length, type->scale))
+    return false;
+  *ret_value = decimal_value(decimal, arena);
+  return true;
+}
+
+static bool to_number(const bson_iter_t *iter, const ColumnType *type, Arena *arena,
+                      Value *ret_value) {
+  if (BSON_ITER_HOLDS_INT(iter) && type_is_integer(type->kind) && !type->is_unsigned &&
+      type->kind == TYPE_BIGINT) { /* the common case needs no digits */
+    *ret_value = (Value){.kind = VALUE_INT, .integer = bson_iter_as_int64(iter)};
+    return true;
+  }
+  Decimal decimal;
+  return read_decimal(iter, type->kind == TYPE_DECIMAL, &decimal) &&
+         number_fits(&decimal, type, arena, ret_value);
+}
+
+static bool to_double(const bson_iter_t *iter, Value *ret_value) {
+  double real;
+  if (BSON_ITER_HOLDS_DOUBLE(iter)) {
+    real = bson_iter_double(iter);
+  } else if (BSON_ITER_HOLDS_INT(iter)) {
+    int64_t number = bson_iter_as_int64(iter);
+    real = (double)number;
+    if (real >= 9223372036854775808.0 || (int64_t)real != number)
+      return false;
+  } else {
+    return false;
+  }
+  if (!isfinite(real))
+    return false;
+  *ret_value = (Value){.kind = VALUE_DOUBLE, .real = real};
+  return true;
+}
+
+static bool to_boolean(const bson_iter_t *iter, Value *ret_value) {
+  int64_t number = -1;
+  if (BSON_ITER_HOLDS_BOOL(iter))
+    number = bson_iter_bool(iter);
+  else if (BSON_ITER_HOLDS_INT(iter))
+    number = bson_iter_as_int64(iter);
+  *ret_value = (Value){.kind = VALUE_INT, .integer = number};
+  return number == 0 || number == 1;
+}
+
+/* --- texts and bytes ------------------------------------------------------------------------ */
+
+static size_t count_characters(const char *text, size_t length) {
+  size_t count = 0;
+  for (size_t i = 0; i < length; i++)
+    count += ((uint8_t)text[i] & 0xC0) != 0x80; /* every byte but the continuations */
+  return count;
+}
+
+static bool to_text(const bson_iter_t *iter, const ColumnType *type, Arena *arena,
+                    Value *ret_value) {
+  Value value = {.kind = VALUE_TEXT};
+  if (BSON_ITER_HOLDS_UTF8(iter)) {
+    value.text = bson_iter_utf8(iter, &value.length);
+    if (!bson_utf8_validate(value.text, value.length, true))
+      return false;
+  } else { /* UUID, ObjectId and whole numbers have one usual text form */
+    Id id;
+    char text[ID_TEXT_SIZE];
+    if (!id_from_iter(iter, &id))
+      return false;
+    value.length = (uint32_t)id_text(&id, text);
+    value.text = arena_copy(arena, text, value.length);
+  }
+  if (type->kind == TYPE_CHAR && value.length > 0 && value.text[value.length - 1] == ' ')
+    return false; /* CHAR loses blanks at the end */
+  *ret_value = value;
+  return (type->kind == TYPE_CHAR || type->kind == TYPE_VARCHAR
+              ? count_characters(value.text, value.length)
+              : value.length) <= type->length;
+}
+
+static bool read_bytes(const bson_iter_t *iter, Value *ret_value) {
+  Value value = {.kind = VALUE_BINARY};
+  if (BSON_ITER_HOLDS_BINARY(iter)) {
+    bson_subtype_t subtype;
+    bson_iter_binary(iter, &subtype, &value.length, &value.bytes);
+  } else if (BSON_ITER_HOLDS_OID(iter)) {
+    value.bytes = bson_iter_oid(iter)->bytes;
+    value.length = 12;
+  } else {
+    return false;
+  }
+  *ret_value = value;
+  return true;
+}
+
+static bool to_bytes(const bson_iter_t *iter, const ColumnType *type, Value *ret_value) {
+  if (!read_bytes(iter, ret_value))
+    return false;
+  /* BINARY(n) pads with zeros, so another length would come back changed. */
+  return type->kind == TYPE_BINARY ? ret_value->length == type->length
+                                   : ret_value->length <= type->length;
+}
+
+static bool uuid_from_text(const char *text, size_t length, uint8_t bytes[static 16]) {
+  if (length != 36)
+    return false;
+  size_t count = 0;
+  for (size_t i = 0; i < length; i++) {
+    bool hyphen = i == 8 || i == 13 || i == 18 || i == 23;
+    if (hyphen != (text[i] == '-'))
+      return false;
+    if (hyphen)
+      continue;
+    int high = g_ascii_xdigit_value(text[i]), low = g_ascii_xdigit_value(text[i + 1]);
+    if (high < 0 || low < 0)
+      return false;
+    bytes[count++] = (uint8_t)(high << 4 | low);
+    i++;
+  }
+  return count == 16;
+}
+
+static bool to_uuid(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
+  uint8_t bytes[16];
+  if (BSON_ITER_HOLDS_UTF8(iter)) {
+    uint32_t length;
+    const char *text = bson_iter_utf8(iter, &length);
+    if (!uuid_from_text(text, length, bytes))
+      return false;
+    *ret_value = (Value){.kind = VALUE_BINARY, .length = sizeof bytes};
+    ret_value->text = arena_copy(arena, bytes, sizeof bytes);
+    return true;
+  }
+  bson_subtype_t subtype = BSON_SUBTYPE_BINARY;
+  const uint8_t *found;
+  uint32_t length;
+  if (BSON_ITER_HOLDS_BINARY(iter))
+    bson_iter_binary(iter, &subtype, &length, &found);
+  return subtype == BSON_SUBTYPE_UUID && read_bytes(iter, ret_value) && ret_value->length == 16;
+}
+
+/* --- dates and JSON ------------------------------------------------------------------------- */
+
+static bool read_time(const bson_iter_t *iter, bool time, int64_t *ret_us) {
+  if (BSON_ITER_HOLDS_DATE_TIME(iter)) {
+    int64_t ms = bson_iter_date_time(iter);
+    if (!datetime_in_range(ms))
+      return false;
+    *ret_us = ms * 1000;
+    return true;
+  }
+  uint32_t length;
+  if (!BSON_ITER_HOLDS_UTF8(iter))
+    return false;
+  const char *text = bson_iter_utf8(iter, &length);
+  return datetime_parse(text, length, time, ret_us);
+}
+
+static bool to_date(const bson_iter_t *iter, Value *ret_value) {
+  *ret_value = (Value){.kind = VALUE_DATE};
+  return read_time(iter, false, &ret_value->us) && ret_value->us % (86400LL * 1000000) == 0;
+}
+
+static bool to_datetime(const bson_iter_t *iter, const ColumnType *type, Value *ret_value) {
+  static const int64_t units[] = {1000000, 100000, 10000, 1000, 100, 10, 1};
+  static const int64_t timestamp_first = 1000000, timestamp_end = 2147483648LL * 1000000;
+  *ret_value = (Value){.kind = VALUE_DATETIME, .length = type->length};
+  if (!read_time(iter, true, &ret_value->us) || ret_value->us % units[type->length] != 0)
+    return false;
+  return type->kind != TYPE_TIMESTAMP ||
+         (ret_value->us >= timestamp_first && ret_value->us < timestamp_end);
+}
+
+static bool to_json(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
+  bson_t wrapped = BSON_INITIALIZER; /* JSON of a bare value: that of {"v": value}, unwrapped */
+  size_t length = 0;
+  char *json = NULL;
+  if (bson_append_iter(&wrapped, "v", 1, iter))
+    json = bson_as_relaxed_extended_json(&wrapped, &length);
+  bson_destroy(&wrapped);
+  if (!json)
+    return false;
+  const char *start = strchr(json, ':') + 1;
+  const char *end = json + length - 1; /* at the closing brace */
+  while (*start == ' ')
+    start++;
+  while (end[-1] == ' ')
+    end--;
+  *ret_value = (Value){.kind = VALUE_TEXT, .length = (uint32_t)(end - start)};
+  ret_value->text = arena_copy(arena, start, ret_value->length);
+  bson_free(json);
+  return true;
+}
+
+/* --- conversion ----------------------------------------------------------------------------- */
+
+static bool convert(const bson_iter_t *iter, const ColumnType *type, Arena *arena,
+                    Value *ret_value) {
+  switch (type->kind) {
+  case TYPE_BOOLEAN: return to_boolean(iter, ret_value);
+  case TYPE_TINYINT:
+  case TYPE_SMALLINT:
+  case TYPE_MEDIUMINT:
+  case TYPE_INT:
+  case TYPE_BIGINT:
+  case TYPE_DECIMAL: return to_number(iter, type, arena, ret_value);
+  case TYPE_DOUBLE: return to_double(iter, ret_value);
+  case TYPE_CHAR:
+  case TYPE_VARCHAR:
+  case TYPE_TINYTEXT:
+  case TYPE_TEXT:
+  case TYPE_MEDIUMTEXT:
+  case TYPE_LONGTEXT: return to_text(iter, type, arena, ret_value);
+  case TYPE_BINARY:
+  case TYPE_VARBINARY:
+  case TYPE_TINYBLOB:
+  case TYPE_BLOB:
+  case TYPE_MEDIUMBLOB:
+  case TYPE_LONGBLOB: return to_bytes(iter, type, ret_value);
+  case TYPE_DATE: return to_date(iter, ret_value);
+  case TYPE_DATETIME:
+  case TYPE_TIMESTAMP: return to_datetime(iter, type, ret_value);
+  case TYPE_JSON: return to_json(iter, arena, ret_value);
+  case TYPE_UUID: return to_uuid(iter, arena, ret_value);
+  }
+  return false;
+}
+
+static bool is_null(const bson_iter_t *iter) {
+  return BSON_ITER_HOLDS_NULL(iter) || bson_iter_type(iter) == BSON_TYPE_UNDEFINED;
+}
+
+static bool unfit(const Source *source, const char *expected, const char *found,
+                  Failure *ret_failure) {
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s%s: expected %s, found %s",
+                     source->in_payload ? "payload." : "", source->text, expected, found);
+}
+
+bool value_for_column(const Event *event, const Source *source, const Column *column, Arena *arena,
+                      Value *ret_value, Failure *ret_failure) {
+  bson_iter_t iter;
+  bool found = source_find(source, event, &iter);
+  if (!found || is_null(&iter)) {
+    *ret_value = (Value){.kind = VALUE_NULL};
+    return column->nullable ||
+           unfit(source, column->type.text, found ? "null" : "nothing", ret_failure);
+  }
+  if (convert(&iter, &column->type, arena, ret_value))
+    return true;
+  char text[128];
+  describe(&iter, text, sizeof text);
+  return unfit(source, column->type.text, text, ret_failure);
+}
+
+static bool natural_value(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
+  static const ColumnType boolean = {TYPE_BOOLEAN}, bigint = {TYPE_BIGINT}, real = {TYPE_DOUBLE},
+                          decimal = {TYPE_DECIMAL, .length = 95, .scale = 30},
+                          text = {TYPE_LONGTEXT, .length = UINT32_MAX},
+                          blob = {TYPE_LONGBLOB, .length = UINT32_MAX},
+                          datetime = {TYPE_DATETIME, .length = 3}, json = {TYPE_JSON};
+  const ColumnType *type = &json;
+  bson_subtype_t subtype;
+  uint32_t length;
+  const uint8_t *bytes;
+  switch (bson_iter_type(iter)) {
+  case BSON_TYPE_BOOL: type = &boolean; break;
+  case BSON_TYPE_INT32:
+  case BSON_TYPE_INT64: type = &bigint; break;
+  case BSON_TYPE_DOUBLE: type = &real; break;
+  case BSON_TYPE_DECIMAL128: type = &decimal; break;
+  case BSON_TYPE_UTF8:
+  case BSON_TYPE_OID: type = &text; break;
+  case BSON_TYPE_BINARY:
+    bson_iter_binary(iter, &subtype, &length, &bytes);
+    type = subtype == BSON_SUBTYPE_UUID && length == 16 ? &text : &blob;
+    break;
+  case BSON_TYPE_DATE_TIME: type = &datetime; break;
+  default: break;
+  }
+  return convert(iter, type, arena, ret_value);
+}
+
+bool value_for_parameter(const Event *event, const Parameter *parameter,
+                         const Projection *projection, Arena *arena, Value *ret_value,
+                         Failure *ret_failure) {
+  if (parameter->column >= 0)
+    return value_for_column(event, &parameter->from, &projection->columns[parameter->column], arena,
+                            ret_value, ret_failure);
+  bson_iter_t iter;
+  if (!source_find(&parameter->from, event, &iter))
+    return unfit(&parameter->from, "a value", "nothing", ret_failure);
+  if (is_null(&iter)) {
+    *ret_value = (Value){.kind = VALUE_NULL};
+    return true;
+  }
+  if (natural_value(&iter, arena, ret_value))
+    return true;
+  char text[128];
+  describe(&iter, text, sizeof text);
+  return unfit(&parameter->from, "a value that SQL can hold", text, ret_failure);
+}
+
+/* --- arithmetic ----------------------------------------------------------------------------- */
+
+bool value_equal(const Value *a, const Value *b) {
+  if (a->kind != b->kind)
+    return false;
+  switch (a->kind) {
+  case VALUE_NULL: return true;
+  case VALUE_INT: return a->integer == b->integer;
+  case VALUE_UINT: return a->natural == b->natural;
+  case VALUE_DOUBLE: return a->real == b->real;
+  case VALUE_DATE:
+  case VALUE_DATETIME: return a->us == b->us;
+  case VALUE_DECIMAL:
+  case VALUE_TEXT:
+  case VALUE_BINARY:
+    return a->length == b->length && (a->length == 0 || !memcmp(a->text, b->text, a->length));
+  }
+  return false;
+}
+
+static bool value_decimal(const Value *value, Decimal *ret_decimal) {
+  switch (value->kind) {
+  case VALUE_INT: decimal_from_int64(value->integer, ret_decimal); return true;
+  case VALUE_UINT: decimal_from_uint64(value->natural, ret_decimal); return true;
+  case VALUE_DECIMAL: return decimal_parse(value->text, value->length, ret_decimal);
+  default: return false;
+  }
+}
+
+bool value_add(const Value *base, const Value *delta, const Column *column, Arena *arena,
+               Value *ret_sum) {
+  if (base->kind == VALUE_DOUBLE) {
+    *ret_sum = (Value){.kind = VALUE_DOUBLE, .real = base->real + delta->real};
+    return isfinite(ret_sum->real);
+  }
+  Decimal a, b, sum;
+  if (!value_decimal(base, &a) || !value_decimal(delta, &b) || !decimal_add(&a, &b, &sum))
+    return false;
+  if (column)
+    return number_fits(&sum, &column->type, arena, ret_sum);
+  *ret_sum = decimal_value(&sum, arena);
+  return true;
+}
+
+Value value_negate(const Value *value, Arena *arena) {
+  if (value->kind == VALUE_DOUBLE)
+    return (Value){.kind = VALUE_DOUBLE, .real = -value->real};
+  Decimal decimal;
+  if (!value_decimal(value, &decimal))
+    return *value;
+  decimal.negative = decimal.count > 0 && !decimal.negative;
+  return decimal_value(&decimal, arena);
+}
