@@ -1,0 +1,243 @@
+"""What a test of real stores works with: databases of its own, a mapping file, the two programs.
+
+    def test_deposit(bank):
+        bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("10.00")))
+        assert bank.projector("run", "--once").returncode == 0
+        assert bank.rows("account")[0]["balance"] == Decimal("10.00")
+
+Tests wait for conditions (wait, wait_drained, wait_log), never for a time to pass.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Callable, Iterable, Iterator
+
+import pymongo
+import pymysql
+from bson import Decimal128
+from pymongo.collection import Collection
+from pymongo.write_concern import WriteConcern
+
+from servers import PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld, ReplicaSet, wait_for
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECTOR = os.environ.get("PROJECTOR_BIN", str(ROOT / "build/projector/projector"))
+OUTBOX = os.environ.get("OUTBOX_BIN", str(ROOT / "build/outbox/outbox"))
+MAJORITY = WriteConcern("majority")
+
+
+def bank_projections() -> list[dict]:
+    return json.loads((ROOT / "demo/bank.json").read_text())["projections"]
+
+
+def decimal(text: str) -> Decimal128:
+    return Decimal128(text)
+
+
+@dataclass
+class Stores:
+    """Where the stores are; root has no password, the program's own user has one."""
+
+    mongo_uri: str
+    mysql_port: int
+    mysql_host: str = "127.0.0.1"
+
+    @classmethod
+    def from_environment(cls) -> "Stores":
+        return cls(os.environ["MONGO_URI"], int(os.environ["MYSQL_PORT"]), os.environ["MYSQL_HOST"])
+
+    @classmethod
+    def of(cls, mongo: ReplicaSet, mysql: Mysqld) -> "Stores":
+        return cls(mongo.uri, mysql.port)
+
+    def mongo(self) -> pymongo.MongoClient:
+        return pymongo.MongoClient(self.mongo_uri, uuidRepresentation="standard", serverSelectionTimeoutMS=20000)
+
+    def mysql(self, database: str | None = None) -> pymysql.Connection:
+        return pymysql.connect(host=self.mysql_host, port=self.mysql_port, user="root", database=database,
+                               autocommit=True, charset="utf8mb4", cursorclass=pymysql.cursors.DictCursor,
+                               init_command="SET time_zone = '+00:00'")
+
+
+class Process:
+    """A program that runs beside the test; its stderr goes to a file."""
+
+    def __init__(self, argv: list[str], log: Path, environment: dict[str, str]):
+        self.title = " ".join([Path(argv[0]).name, *argv[1:]])
+        self.log = log
+        with log.open("wb") as stderr:
+            self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+                                          env={**os.environ, **environment})
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def stop(self, timeout: float = 10) -> int:
+        """SIGTERM; gives the exit status."""
+        self.popen.terminate()
+        return self.popen.wait(timeout)
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+
+    def pause(self) -> None:
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.popen.send_signal(signal.SIGCONT)
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log_text().splitlines()[-lines:])
+
+    def wait_log(self, pattern: str, timeout: float = 15) -> re.Match:
+        """Waits until stderr matches; a process that ended will not say more."""
+        def find() -> re.Match | None:
+            ended = not self.running
+            match = re.search(pattern, self.log_text(), re.MULTILINE)
+            assert match or not ended, f"{self.title} ended with status {self.popen.returncode} without /{pattern}/"
+            return match
+        return wait_for(find, timeout, f"/{pattern}/ in the log of {self.title}")
+
+
+class Workspace:
+    def __init__(self, stores: Stores, folder: Path):
+        self.stores = stores
+        self.folder = folder
+        self.name = f"t_{uuid.uuid4().hex[:12]}"  # of both databases
+        self.file: Path | None = None  # the mapping file that projector() and start_projector() use
+        self.environment: dict[str, str] = {}  # more variables for the programs
+        self.started: list[Process] = []
+        self._clock = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
+
+    def __enter__(self) -> "Workspace":
+        self.mongo = self.stores.mongo()
+        self.mysql = self.stores.mysql()
+        self.query(f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+        self.mysql.select_db(self.name)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self.started:
+            if process.running:
+                process.kill()
+        self.mongo.drop_database(self.name)
+        self.mongo.close()
+        with self.stores.mysql() as connection, connection.cursor() as cursor:  # the test may have lost its own
+            cursor.execute(f"DROP DATABASE IF EXISTS {self.name}")
+        self.mysql.close()
+
+    # MongoDB
+
+    @property
+    def db(self) -> pymongo.database.Database:
+        return self.mongo.get_database(self.name, write_concern=MAJORITY)
+
+    @property
+    def outbox(self) -> Collection:
+        return self.db["outbox"]
+
+    @property
+    def accounts(self) -> Collection:
+        return self.db["accounts"]
+
+    def event(self, aggregate_id: Any, event_type: str, version: int | None = None, at: datetime | None = None,
+              **payload: Any) -> dict:
+        """An event of the bank; without `at` it is 1 ms later than the one before."""
+        self._clock += timedelta(milliseconds=1)
+        event = {"_id": uuid.uuid4(), "aggregate_type": "account", "aggregate_id": aggregate_id,
+                 "event_type": event_type, "occurred_at": at or self._clock, "payload": payload}
+        return event if version is None else {**event, "version": version}
+
+    def put(self, *events: dict | Iterable[dict]) -> None:
+        """Inserts raw events in the order given; takes events and lists of events."""
+        flat = [e for item in events for e in ([item] if isinstance(item, dict) else item)]
+        self.outbox.insert_many(flat)
+
+    # MySQL
+
+    def query(self, statement: str, *values: Any) -> list[dict]:
+        self.mysql.ping(reconnect=True)
+        with self.mysql.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+
+    def rows(self, table: str) -> list[dict]:
+        """All rows, by the first column."""
+        return self.query(f"SELECT * FROM {table} ORDER BY 1")
+
+    # The programs
+
+    def mapping(self, projections: list[dict] | None = None, **overrides: Any) -> Path:
+        """Writes a mapping file and makes it the one in use; `mongodb` and `mysql` are merged, other keys replaced."""
+        content = {
+            "name": self.name,
+            "mongodb": {"uri": self.stores.mongo_uri, "database": self.name, "outbox": "outbox",
+                        **overrides.pop("mongodb", {})},
+            "mysql": {"host": self.stores.mysql_host, "port": self.stores.mysql_port, "user": PROJECTOR_USER,
+                      "password": PROJECTOR_PASSWORD, "database": self.name, **overrides.pop("mysql", {})},
+            "http": "",
+            **overrides,
+            "projections": bank_projections() if projections is None else projections,
+        }
+        self.file = self.folder / f"mapping{len(list(self.folder.glob('mapping*.json')))}.json"
+        self.file.write_text(json.dumps(content, indent=2))
+        self.file.chmod(0o600)
+        return self.file
+
+    def create(self) -> None:
+        """The outbox with its indexes, and the tables of the mapping."""
+        self.outbox_program("init", check=True)
+        applied = self.projector("schema", "--apply")
+        assert applied.returncode == 0, applied.stderr
+
+    def projector(self, command: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess:
+        argv = self._projector(command, *arguments)
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+                              env={**os.environ, **self.environment})
+
+    @contextmanager
+    def start_projector(self, *arguments: str) -> Iterator[Process]:
+        """`projector run` beside the test; killed at the end if the test has not stopped it."""
+        process = Process(self._projector("run", *arguments), self.folder / f"projector{len(self.started)}.log",
+                          self.environment)
+        self.started.append(process)
+        try:
+            yield process
+        finally:
+            if process.running:
+                process.kill()
+
+    def outbox_program(self, command: str, *arguments: str, input: str | None = None,
+                       check: bool = False) -> subprocess.CompletedProcess:
+        return subprocess.run([OUTBOX, command, "--uri", self.stores.mongo_uri, "--database", self.name, *arguments],
+                              input=input or "", capture_output=True, text=True, timeout=120, check=check)
+
+    def _projector(self, command: str, *arguments: str) -> list[str]:
+        return [PROJECTOR, command, "-c", str(self.file or self.mapping()), *arguments]
+
+    # Waiting
+
+    def wait(self, condition: Callable[[], Any], timeout: float = 15, what: str = "the condition") -> Any:
+        return wait_for(condition, timeout, what)
+
+    def wait_drained(self, timeout: float = 15) -> None:
+        self.wait(lambda: self.outbox.find_one() is None, timeout, "an empty outbox")
