@@ -7,7 +7,7 @@ declare -A PACKAGES=(
   [test]="libcmocka-dev valgrind python3-pytest"
   [servers]="python3-pymongo python3-pymysql python3-cryptography"
   [fetch]="mmdebstrap debian-archive-keyring ca-certificates"
-  [mariadb]="mariadb-server-core"
+  [mariadb]="mariadb-server-core mariadb-client-core" # the latter has what mariadb-install-db calls
   [npm]="npm"
   [lint]="clang clang-format clang-tidy cppcheck shellcheck"
 )

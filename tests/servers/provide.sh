@@ -138,11 +138,14 @@ provide_mysql() {
   export MYSQLD_COMMAND MYSQL_TARGET
 }
 
+# Debian keeps a helper of mariadb-install-db in another package, so its mariadbd alone is not enough.
 provide_mariadb() {
   local mariadbd
   MYSQL_TARGET=mariadb
-  if ! mariadbd=$(own is_mariadb ${MYSQLD:+"$MYSQLD"} mariadbd mysqld); then
+  if ! mariadbd=$(own is_mariadb ${MYSQLD:+"$MYSQLD"} mariadbd mysqld) ||
+    [[ $mariadbd == /usr/sbin/* ]]; then
     install_packages mariadb
+    hash -r
     mariadbd=$(own is_mariadb mariadbd) ||
       die "MariaDB could not be had: install mariadb-server, or set MYSQLD to the path of mariadbd"
   fi

@@ -338,7 +338,7 @@ class Mysqld(Server):
         """By address, so that they do not depend on how this machine resolves its own name."""
         with self.connect(unix_socket=self.socket) as connection, connection.cursor() as cursor:
             for user, password in (("root", ""), (PROJECTOR_USER, PROJECTOR_PASSWORD)):
-                cursor.execute(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY '{password}'")
+                cursor.execute(f"CREATE USER IF NOT EXISTS {user}@'127.0.0.1' IDENTIFIED BY '{password}'")
                 cursor.execute(f"GRANT ALL ON *.* TO {user}@'127.0.0.1' WITH GRANT OPTION")
 
     def connect(self, **options) -> pymysql.Connection:

@@ -44,10 +44,10 @@ def test_mysql_keeps_committed_rows_when_killed(server_folder):
         with pytest.raises(pymysql.err.OperationalError):
             mysql.connect(read_timeout=1, connect_timeout=1)
         mysql.resume()
-        mysql.restart(["--max-connections=7"])
+        mysql.restart(["--max-connections=77"])
         with mysql.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT @@max_connections")
-            assert cursor.fetchall() == ((7,),)
+            assert cursor.fetchall() == ((77,),)
 
 
 def test_a_set_of_three_elects_another_primary(server_folder):

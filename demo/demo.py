@@ -1,0 +1,212 @@
+"""The bank, for 20 seconds: `outbox demo` writes events to MongoDB, the projector follows in MySQL,
+and at the end every account is compared. Started by `./run demo`, with the servers in the environment.
+The figures come from the two stores, not from the projector."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unicodedata
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pymongo
+import pymysql
+
+RATE = 300
+SECONDS = int(os.environ.get("DEMO_SECONDS", "20"))
+DRAIN_LIMIT_S = 15
+OUTBOX = os.environ["OUTBOX_BIN"]
+PROJECTOR = os.environ["PROJECTOR_BIN"]
+BANK = ["--uri", os.environ["MONGO_URI"], "--database", "bank", "--outbox", "outbox"]
+
+
+class Failure(Exception):
+    pass
+
+
+class Stores:
+    def __init__(self) -> None:
+        self.bank = pymongo.MongoClient(os.environ["MONGO_URI"]).bank
+        self.mysql = pymysql.connect(host=os.environ["MYSQL_HOST"], port=int(os.environ["MYSQL_PORT"]), user="root",
+                                     autocommit=True, charset="utf8mb4")
+        self.query("CREATE DATABASE bank_read CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+        self.mysql.select_db("bank_read")
+
+    def query(self, statement: str) -> tuple[tuple, ...]:
+        with self.mysql.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall()
+
+    def applied(self) -> int:
+        return self.query("SELECT COUNT(*) FROM projector_applied")[0][0]
+
+    def waiting(self) -> tuple[int, float]:
+        """Events in the outbox, and the age of the oldest in ms."""
+        oldest = self.bank.outbox.find_one(sort=[("occurred_at", 1)], projection=["occurred_at"])
+        if oldest is None:
+            return 0, 0
+        age = datetime.now(timezone.utc).replace(tzinfo=None) - oldest["occurred_at"]
+        return self.bank.outbox.estimated_document_count(), max(0, age.total_seconds() * 1000)
+
+    def accounts_in_mongodb(self) -> dict[str, tuple]:
+        return {a["_id"]: (a["user_id"], a["name"], a["balance"].to_decimal(), a["opened_at"])
+                for a in self.bank.accounts.find()}
+
+    def accounts_in_mysql(self) -> dict[str, tuple]:
+        rows = self.query("SELECT account_id, user_id, name, balance, opened_at FROM account")
+        return {row[0]: row[1:] for row in rows}
+
+
+class StatusLine:
+    """One line that refreshes on a terminal, a line every two seconds elsewhere."""
+
+    def __init__(self, stores: Stores) -> None:
+        self.stores = stores
+        self.terminal = sys.stdout.isatty()
+        self.every_s = 0.5 if self.terminal else 2
+        self.start = self.shown_at = time.monotonic()
+        self.applied = 0
+
+    def update(self, now: float | None = None) -> None:
+        now = now or time.monotonic()
+        if now - self.shown_at < self.every_s:
+            return
+        applied = self.stores.applied()
+        waiting, lag_ms = self.stores.waiting()
+        rate = (applied - self.applied) / (now - self.shown_at)
+        text = (f"{now - self.start:4.0f} s   applied {applied:6,}   {rate:6,.0f} events/s   "
+                f"lag {lag_ms:5,.0f} ms   outbox {waiting:4,}")
+        print(f"\r\033[K{text}" if self.terminal else text, end="" if self.terminal else "\n", flush=True)
+        self.applied, self.shown_at = applied, now
+
+    def close(self) -> None:
+        if self.terminal:
+            print()
+
+
+def call(*argv: str) -> None:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join([Path(argv[0]).name, argv[1]])} failed with status {done.returncode}:\n"
+                      f"{done.stdout}{done.stderr}")
+
+
+def mapping_file(folder: Path) -> Path:
+    """bank.json as it is, but for the port, which is a number and so cannot be a ${variable}."""
+    mapping = json.loads((Path(__file__).parent / "bank.json").read_text())
+    mapping["mysql"]["port"] = int(os.environ["MYSQL_PORT"])
+    mapping["http"] = ""  # 9464 may be taken
+    password = folder / "password"
+    password.touch(mode=0o600)
+    password.write_text(os.environ["PROJECTOR_MYSQL_PASSWORD"])
+    os.environ["BANK_PASSWORD_FILE"] = str(password)
+    file = folder / "bank.json"
+    file.write_text(json.dumps(mapping, indent=2))
+    return file
+
+
+def follow(stores: Stores, writer: subprocess.Popen, projector: subprocess.Popen) -> None:
+    """Until the writer has ended and the outbox is empty."""
+    line = StatusLine(stores)
+    try:
+        deadline = None
+        while deadline is None or stores.waiting()[0] > 0:
+            if projector.poll() is not None:
+                raise Failure(f"the projector ended with status {projector.returncode}")
+            if deadline is None and writer.poll() is not None:
+                deadline = time.monotonic() + DRAIN_LIMIT_S
+            if deadline is not None and time.monotonic() > deadline:
+                raise Failure(f"the outbox still holds {stores.waiting()[0]} events, {DRAIN_LIMIT_S} s after the last")
+            line.update()
+            time.sleep(0.05)
+    finally:
+        line.close()
+    if writer.returncode != 0:
+        raise Failure(f"the writer ended with status {writer.returncode}")
+
+
+def cell(value: object, width: int) -> str:
+    """Names are hostile on purpose: no control characters, and padded by what a terminal shows."""
+    text, used = "", 0
+    for char in str(value):
+        if unicodedata.category(char).startswith("C"):
+            continue
+        wide = 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if used + wide > width:
+            break
+        text, used = text + char, used + wide
+    return text + " " * (width - used)
+
+
+def compare(mongodb: dict[str, tuple], mysql: dict[str, tuple]) -> list[str]:
+    """Ids of the accounts that are not the same in every field on both sides."""
+    return sorted(i for i in mongodb.keys() | mysql.keys() if mongodb.get(i) != mysql.get(i))
+
+
+def show(mongodb: dict[str, tuple], mysql: dict[str, tuple], different: list[str]) -> None:
+    def side(row: tuple | None) -> str:
+        return f"{cell(row[1], 28)} {row[2]:>12}" if row else cell("(none)", 41)
+
+    print(f"\n{'account':38} {'MongoDB: accounts':41}   MySQL: account")
+    for key in (different or sorted(mongodb))[:6]:
+        sign = "!=" if key in different else "=="
+        print(f"{cell(key, 38)} {side(mongodb.get(key))} {sign} {side(mysql.get(key))}")
+
+    def totals(rows: dict[str, tuple]) -> str:
+        return f"{len(rows):,} accounts, {sum((row[2] for row in rows.values()), Decimal(0)):,} in all"
+    print(f"\nMongoDB: {totals(mongodb)}\nMySQL:   {totals(mysql)}")
+
+
+def demo(folder: Path, log: Path) -> None:
+    stores = Stores()
+    mapping = str(mapping_file(folder))
+    call(OUTBOX, "init", *BANK)
+    call(PROJECTOR, "schema", "-c", mapping, "--apply")
+    print(f"a bank writes {RATE} events a second for {SECONDS} s, the projector follows", flush=True)
+    with log.open("wb") as stderr:
+        projector = subprocess.Popen([PROJECTOR, "run", "-c", mapping], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=stderr)
+    writer = subprocess.Popen([OUTBOX, "demo", *BANK, "--rate", str(RATE), "--seconds", str(SECONDS), "--quiet"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        follow(stores, writer, projector)
+        projector.terminate()
+        if (status := projector.wait(10)) != 0:
+            raise Failure(f"the projector answered SIGTERM with status {status}, not 0")
+    finally:
+        for process in (writer, projector):
+            process.kill()
+            process.wait()
+    mongodb, mysql = stores.accounts_in_mongodb(), stores.accounts_in_mysql()
+    different = compare(mongodb, mysql)
+    show(mongodb, mysql, different)
+    if different or not mongodb:
+        raise Failure(f"{len(different)} accounts differ" if different else "no account was written")
+    print(f"\n{stores.applied():,} events applied: the stores agree on every field of every account")
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="projector-demo.") as name:
+        log = Path(name) / "projector.log"
+        try:
+            demo(Path(name), log)
+            return 0
+        except (Failure, subprocess.TimeoutExpired) as failure:
+            print(f"\ndemo: {failure}", file=sys.stderr)
+            if log.exists():
+                print("the projector's last words:", *log.read_text(errors="replace").splitlines()[-15:],
+                      sep="\n  ", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ninterrupted: cleaning up", file=sys.stderr)
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
