@@ -1,0 +1,179 @@
+/* test_failure.c - failure classes, messages and backoff. */
+#include "projector/domain/failure.h"
+#include "tests/unit/support.h"
+
+#include <string.h>
+
+typedef struct ClassCase {
+  int code;
+  FailureClass class;
+} ClassCase;
+
+static const ClassCase mysql_cases[] = {
+    {2002, FAILURE_UNAVAILABLE}, {2003, FAILURE_UNAVAILABLE}, {2006, FAILURE_UNAVAILABLE},
+    {2013, FAILURE_UNAVAILABLE}, {2055, FAILURE_UNAVAILABLE}, {1040, FAILURE_UNAVAILABLE},
+    {1053, FAILURE_UNAVAILABLE}, {1158, FAILURE_UNAVAILABLE}, {1159, FAILURE_UNAVAILABLE},
+    {1160, FAILURE_UNAVAILABLE}, {1161, FAILURE_UNAVAILABLE}, {1203, FAILURE_UNAVAILABLE},
+    {1226, FAILURE_UNAVAILABLE}, {3168, FAILURE_UNAVAILABLE}, {4031, FAILURE_UNAVAILABLE},
+    {1290, FAILURE_UNAVAILABLE}, {1792, FAILURE_UNAVAILABLE}, {1836, FAILURE_UNAVAILABLE},
+    {1205, FAILURE_CONFLICT},    {1213, FAILURE_CONFLICT},    {1020, FAILURE_CONFLICT},
+    {1206, FAILURE_CONFLICT},    {1180, FAILURE_CONFLICT},    {1317, FAILURE_CONFLICT},
+    {3024, FAILURE_CONFLICT},    {1048, FAILURE_DATA},        {1062, FAILURE_DATA},
+    {1264, FAILURE_DATA},        {1265, FAILURE_DATA},        {1292, FAILURE_DATA},
+    {1364, FAILURE_DATA},        {1366, FAILURE_DATA},        {1406, FAILURE_DATA},
+    {1451, FAILURE_DATA},        {1452, FAILURE_DATA},        {1690, FAILURE_DATA},
+    {3140, FAILURE_DATA},        {3157, FAILURE_DATA},        {3819, FAILURE_DATA},
+    {4025, FAILURE_DATA},        {1054, FAILURE_MAPPING},     {1064, FAILURE_MAPPING},
+    {1136, FAILURE_MAPPING},     {1146, FAILURE_MAPPING},     {1044, FAILURE_CONFIG},
+    {1045, FAILURE_CONFIG},      {1049, FAILURE_CONFIG},      {1142, FAILURE_CONFIG},
+    {1227, FAILURE_CONFIG},      {1021, FAILURE_SPACE},       {1114, FAILURE_SPACE},
+    {1153, FAILURE_SIZE},        {2020, FAILURE_SIZE},        {1390, FAILURE_SIZE},
+    {1157, FAILURE_UNKNOWN},     {1162, FAILURE_UNKNOWN},     {3139, FAILURE_UNKNOWN},
+    {3158, FAILURE_UNKNOWN},     {0, FAILURE_UNKNOWN},        {-1, FAILURE_UNKNOWN},
+    {99999, FAILURE_UNKNOWN},
+};
+
+static void test_mysql_classes(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(mysql_cases); i++) {
+    g_autofree char *name = g_strdup_printf("MySQL %d", mysql_cases[i].code);
+    check_text(name, failure_class_name(failure_class_of_mysql(mysql_cases[i].code)),
+               failure_class_name(mysql_cases[i].class));
+  }
+}
+
+static const ClassCase mongodb_cases[] = {
+    {6, FAILURE_UNAVAILABLE},     {7, FAILURE_UNAVAILABLE},     {89, FAILURE_UNAVAILABLE},
+    {91, FAILURE_UNAVAILABLE},    {189, FAILURE_UNAVAILABLE},   {9001, FAILURE_UNAVAILABLE},
+    {10107, FAILURE_UNAVAILABLE}, {11600, FAILURE_UNAVAILABLE}, {11602, FAILURE_UNAVAILABLE},
+    {13435, FAILURE_UNAVAILABLE}, {13436, FAILURE_UNAVAILABLE}, {112, FAILURE_CONFLICT},
+    {43, FAILURE_HISTORY},        {260, FAILURE_HISTORY},       {280, FAILURE_HISTORY},
+    {286, FAILURE_HISTORY},       {10334, FAILURE_HISTORY},     {13, FAILURE_CONFIG},
+    {18, FAILURE_CONFIG},         {40573, FAILURE_CONFIG},      {121, FAILURE_DATA},
+    {14031, FAILURE_SPACE},       {1, FAILURE_UNKNOWN},         {0, FAILURE_UNKNOWN},
+    {11603, FAILURE_UNKNOWN},     {287, FAILURE_UNKNOWN},
+};
+
+static void test_mongodb_classes(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(mongodb_cases); i++) {
+    g_autofree char *name = g_strdup_printf("MongoDB %d", mongodb_cases[i].code);
+    check_text(name, failure_class_name(failure_class_of_mongodb(mongodb_cases[i].code)),
+               failure_class_name(mongodb_cases[i].class));
+  }
+}
+
+static void test_class_names(void **state) {
+  (void)state;
+  static const char *const names[] = {"none",    "unavailable", "conflict", "data",
+                                      "mapping", "config",      "space",    "size",
+                                      "fenced",  "history",     "unknown"};
+  for (size_t i = 0; i < COUNT_OF(names); i++)
+    check_text(names[i], failure_class_name((FailureClass)i), names[i]);
+}
+
+static const struct {
+  const char *name;
+  int attempts;
+  int64_t base_ms, max_ms;
+  uint32_t random;
+  int64_t delay_ms;
+} backoff_cases[] = {
+    {"no attempt yet", 0, 1000, 300000, UINT32_MAX, 1000},
+    {"first attempt, longest", 1, 1000, 300000, UINT32_MAX, 1000},
+    {"first attempt, shortest", 1, 1000, 300000, 0, 1},
+    {"first attempt, half", 1, 1000, 300000, UINT32_C(1) << 31, 501},
+    {"second attempt doubles", 2, 1000, 300000, UINT32_MAX, 2000},
+    {"fifth attempt", 5, 1000, 300000, UINT32_MAX, 16000},
+    {"ninth attempt", 9, 1000, 300000, UINT32_MAX, 256000},
+    {"tenth attempt meets the limit", 10, 1000, 300000, UINT32_MAX, 300000},
+    {"many attempts stay there", 1000000000, 1000, 300000, UINT32_MAX, 300000},
+    {"the limit's shortest", 20, 1000, 300000, 0, 1},
+    {"the limit's half", 20, 1000, 300000, UINT32_C(1) << 31, 150001},
+    {"base above the limit", 1, 5000, 300, UINT32_MAX, 300},
+    {"no base", 7, 0, 300000, UINT32_MAX, 1},
+    {"a negative base", 7, -5, 300000, UINT32_MAX, 1},
+    {"negative attempts", -3, 1000, 300000, UINT32_MAX, 1000},
+    {"a limit of 1", 4, 1000, 1, UINT32_MAX, 1},
+};
+
+static void test_backoff(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(backoff_cases); i++)
+    check_number(backoff_cases[i].name,
+                 backoff_delay_ms(backoff_cases[i].attempts, backoff_cases[i].base_ms,
+                                  backoff_cases[i].max_ms, backoff_cases[i].random),
+                 backoff_cases[i].delay_ms);
+}
+
+static void test_backoff_grows_with_random(void **state) {
+  (void)state;
+  int64_t before = 0;
+  for (uint32_t random = 0; random < UINT32_MAX - (1U << 24); random += 1U << 24) {
+    int64_t delay = backoff_delay_ms(4, 1000, 300000, random);
+    check_that("backoff", delay > before && delay <= 8000, "more random bits wait longer");
+    before = delay;
+  }
+}
+
+static void test_messages(void **state) {
+  (void)state;
+  Failure failure;
+  check_that("set", !failure_set(&failure, FAILURE_DATA, SOURCE_MYSQL, 1264, "%s %d", "row", 7),
+             "it returns false");
+  check_number("class", failure.class, FAILURE_DATA);
+  check_number("source", failure.source, SOURCE_MYSQL);
+  check_number("code", failure.code, 1264);
+  check_text("message", failure.message, "row 7");
+  check_that("prefix", !failure_prefix(&failure, "table %s", "account"), "it returns false");
+  check_text("prefixed", failure.message, "table account: row 7");
+  check_number("class after prefix", failure.class, FAILURE_DATA);
+  check_that("nowhere", !failure_set(NULL, FAILURE_DATA, SOURCE_MYSQL, 0, "x"), "NULL is allowed");
+  check_that("nowhere", !failure_prefix(NULL, "x"), "NULL is allowed");
+}
+
+static void test_long_messages_are_cut(void **state) {
+  (void)state;
+  Failure failure;
+  g_autofree char *text = g_strnfill(2 * sizeof failure.message, 'x');
+  failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s", text);
+  check_number("set", (int64_t)strlen(failure.message), sizeof failure.message - 1);
+  failure_prefix(&failure, "a");
+  check_number("prefix", (int64_t)strlen(failure.message), sizeof failure.message - 1);
+  check_that("prefix", g_str_has_prefix(failure.message, "a: xxx"), "the context comes first");
+  failure_prefix(&failure, "%s", text);
+  check_number("long prefix", (int64_t)strlen(failure.message), sizeof failure.message - 1);
+}
+
+/* The message becomes a string in MongoDB, so it must be UTF-8 wherever it is cut. */
+static void test_cut_messages_stay_utf8(void **state) {
+  (void)state;
+  for (size_t shift = 0; shift < 4; shift++) {
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (size_t i = 0; i < shift; i++)
+      g_string_append_c(text, 'x');
+    for (size_t i = 0; i < 200; i++)
+      g_string_append(text, "\xf0\x9f\x92\xb6");
+    Failure failure;
+    failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s", text->str);
+    check_that("set", g_utf8_validate(failure.message, -1, NULL), "the cut message is UTF-8");
+    failure_prefix(&failure, "y");
+    check_that("prefix", g_utf8_validate(failure.message, -1, NULL), "the cut message is UTF-8");
+    failure_prefix(&failure, "%s", text->str);
+    check_that("context", g_utf8_validate(failure.message, -1, NULL), "the cut message is UTF-8");
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_mysql_classes),
+      cmocka_unit_test(test_mongodb_classes),
+      cmocka_unit_test(test_class_names),
+      cmocka_unit_test(test_backoff),
+      cmocka_unit_test(test_backoff_grows_with_random),
+      cmocka_unit_test(test_messages),
+      cmocka_unit_test(test_long_messages_are_cut),
+      cmocka_unit_test(test_cut_messages_stay_utf8),
+  };
+  return RUN_TESTS(tests);
+}
