@@ -7,6 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A message that was cut may end in the middle of a character. It becomes a string in MongoDB and in
+ * JSON, so what is left of that character goes. */
+static void drop_split_character(char *text) {
+  size_t length = strlen(text), start = length;
+  while (start > 0 && ((uint8_t)text[start - 1] & 0xC0) == 0x80)
+    start--;
+  if (start > 0 &&
+      g_utf8_get_char_validated(text + start - 1, (gssize)(length - start + 1)) == (gunichar)-2)
+    text[start - 1] = '\0';
+}
+
 bool failure_set(Failure *failure, FailureClass class, FailureSource source, int code,
                  const char *format, ...) {
   if (!failure)
@@ -18,6 +29,7 @@ bool failure_set(Failure *failure, FailureClass class, FailureSource source, int
   va_start(arguments, format);
   vsnprintf(failure->message, sizeof failure->message, format, arguments);
   va_end(arguments);
+  drop_split_character(failure->message);
   return false;
 }
 
@@ -29,8 +41,10 @@ bool failure_prefix(Failure *failure, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(joined, sizeof joined, format, arguments);
   va_end(arguments);
+  drop_split_character(joined);
   g_strlcat(joined, ": ", sizeof joined);
   g_strlcat(joined, failure->message, sizeof joined);
+  drop_split_character(joined);
   memcpy(failure->message, joined, sizeof joined);
   return false;
 }
