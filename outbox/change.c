@@ -217,6 +217,9 @@ static bool modify_entity(mongoc_collection_t *entities, const outbox_change_t *
   bson_error_t cause;
   bool done = mongoc_collection_find_and_modify_with_opts(entities, &query, how, &reply, &cause);
   mongoc_find_and_modify_opts_destroy(how);
+  if (!done && outbox_is_duplicate_key(&cause)) {
+    return outbox_fail(error, OUTBOX_EXISTS, "entity: %s", cause.message);
+  }
   if (!done) {
     return outbox_fail_mongoc(error, &cause, &reply, "entity");
   }

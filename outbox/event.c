@@ -197,10 +197,12 @@ bool outbox_event_insert(outbox_t *outbox, mongoc_client_t *client,
     return false;
   }
   if (!mongoc_collection_insert_one(collection, &document, &options, &reply, &cause)) {
-    outbox_fail_mongoc(error, &cause, &reply, "outbox");
+    char text[OUTBOX_EVENT_ID_MAX_BYTES + 1];
+    char what[OUTBOX_EVENT_ID_MAX_BYTES + 16];
+    outbox_event_id_text(id, text);
+    bson_snprintf(what, sizeof what, "event %s", text);
+    outbox_fail_mongoc(error, &cause, &reply, what);
     if (error && error->kind == OUTBOX_DUPLICATE) {
-      char text[OUTBOX_EVENT_ID_MAX_BYTES + 1];
-      outbox_event_id_text(id, text);
       return outbox_fail(error, OUTBOX_DUPLICATE,
                          "_id: an event with the id %s is in the outbox already", text);
     }

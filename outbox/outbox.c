@@ -35,16 +35,9 @@ outbox_t *outbox_new_from_client(mongoc_client_t *client, const outbox_options_t
   return open_with(NULL, client, options, error);
 }
 
-outbox_t *outbox_new(const char *uri, const outbox_options_t *options, outbox_error_t *error) {
-  bson_error_t cause;
-  mongoc_uri_t *parsed = mongoc_uri_new_with_error(uri, &cause);
-  if (!parsed) {
-    // The driver's message may repeat the string, and with it a password.
-    outbox_fail(error, OUTBOX_INVALID, "uri: not a valid MongoDB connection string");
-    return NULL;
-  }
-  mongoc_client_pool_t *pool = mongoc_client_pool_new(parsed);
-  mongoc_uri_destroy(parsed);
+outbox_t *outbox_new_from_uri(const mongoc_uri_t *uri, const outbox_options_t *options,
+                              outbox_error_t *error) {
+  mongoc_client_pool_t *pool = mongoc_client_pool_new(uri);
   if (!pool) {
     outbox_fail(error, OUTBOX_INVALID,
                 "uri: cannot be used (TLS or a DNS seed list this driver cannot resolve?)");
@@ -57,6 +50,18 @@ outbox_t *outbox_new(const char *uri, const outbox_options_t *options, outbox_er
     return NULL;
   }
   outbox->owns_pool = true;
+  return outbox;
+}
+
+outbox_t *outbox_new(const char *uri, const outbox_options_t *options, outbox_error_t *error) {
+  mongoc_uri_t *parsed = mongoc_uri_new_with_error(uri, NULL);
+  if (!parsed) {
+    // The driver's message may repeat the string, and with it a password.
+    outbox_fail(error, OUTBOX_INVALID, "uri: not a valid MongoDB connection string");
+    return NULL;
+  }
+  outbox_t *outbox = outbox_new_from_uri(parsed, options, error);
+  mongoc_uri_destroy(parsed);
   return outbox;
 }
 
@@ -83,8 +88,7 @@ static void give_client(outbox_t *outbox, mongoc_client_t *client) {
   }
 }
 
-// ---- Preparing the database
-// ---------------------------------------------------------------------------
+// ---- Preparing the database ----
 
 static bool run_command(mongoc_client_t *client, const char *database, const bson_t *command,
                         bson_t *ret_reply, bson_error_t *ret_cause) {
@@ -164,8 +168,7 @@ bool outbox_init(outbox_t *outbox, outbox_error_t *error) {
   return good;
 }
 
-// ---- Writing
-// ------------------------------------------------------------------------------------------
+// ---- Writing ----
 
 // The event's id: the caller's, or a new one that lives in `bytes`.
 static bson_value_t event_id(const outbox_event_t *event, uint8_t bytes[16]) {
@@ -282,7 +285,11 @@ static bool write_with(mongoc_client_t *client, write_t *write, outbox_error_t *
     *error = write->error;
     return false;
   }
-  return outbox_fail_mongoc(error, &cause, &reply, "commit");
+  char id[OUTBOX_EVENT_ID_MAX_BYTES + 1];
+  char what[OUTBOX_EVENT_ID_MAX_BYTES + 32];
+  outbox_event_id_text(write->id, id);
+  bson_snprintf(what, sizeof what, "commit of the event %s", id);
+  return outbox_fail_mongoc(error, &cause, &reply, what);
 }
 
 bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,

@@ -26,9 +26,9 @@
 // mongod has no transactions), and MongoDB 6.0 or newer for outbox_init(). mongoc_init() must have
 // been called.
 //
-// Threads: an outbox_t over a pool (outbox_new, outbox_new_from_pool) may be used by any number of
-// threads at once; over a single client (outbox_new_from_client) by one thread at a time, as the
-// client itself. Nothing here logs, exits, or keeps global state besides the last event id.
+// Threads: an outbox_t over a pool (outbox_new, ..._from_uri, ..._from_pool) may be used by any
+// number of threads at once; over a single client (outbox_new_from_client) by one thread at a time,
+// as the client itself. Nothing here logs, exits, or keeps global state besides the last event id.
 #ifndef OUTBOX_H
 #define OUTBOX_H
 
@@ -47,18 +47,17 @@ extern "C" {
 // A change stream wraps the event in a document of its own, which must stay below 16 MiB too.
 #define OUTBOX_EVENT_MAX_BYTES (16 * 1024 * 1024 - 64 * 1024)
 
-// ---- Errors
-// ---------------------------------------------------------------------------------------
+// ---- Errors ----
 
 // What the caller can do about it. Except after OUTBOX_UNKNOWN nothing was written.
 typedef enum {
   OUTBOX_OK = 0,
-  OUTBOX_INVALID,     // an argument breaks the contract; the message begins with the field's name
-  OUTBOX_MISSING,     // update, replace or delete of an entity that is not there
-  OUTBOX_EXISTS,      // insert of an entity that is there
-  OUTBOX_CONFLICT,    // the entity's version is not the expected one
-  OUTBOX_DUPLICATE,   // an event with this id is in the outbox already
-  OUTBOX_REFUSED,     // the server refuses: privileges, validation, update operators ...
+  OUTBOX_INVALID,   // an argument breaks the contract; the message begins with the field's name
+  OUTBOX_MISSING,   // update, replace or delete of an entity that is not there
+  OUTBOX_EXISTS,    // insert of an entity that is there, or a unique index of the entities objects
+  OUTBOX_CONFLICT,  // the entity's version is not the expected one
+  OUTBOX_DUPLICATE, // an event with this id is in the outbox already
+  OUTBOX_REFUSED,   // the server refuses: privileges, validation, update operators ...
   OUTBOX_UNSUPPORTED, // the server has no transactions (standalone mongod) or is too old
   OUTBOX_UNAVAILABLE, // not reached, no primary, or too many conflicting writers: try again later
   OUTBOX_UNKNOWN,     // the commit was sent and its answer lost: see outbox_write()
@@ -78,8 +77,7 @@ typedef struct {
 // to hand back, so that the driver retries what can be retried. The caller destroys the result.
 bson_t *outbox_error_reply(const outbox_error_t *error);
 
-// ---- Open and close
-// ---------------------------------------------------------------------------------
+// ---- Open and close ----
 
 typedef struct {
   const char *database; // required
@@ -93,6 +91,9 @@ typedef struct outbox outbox_t;
 
 // Opens a pool of its own. `uri`: a MongoDB connection string.
 outbox_t *outbox_new(const char *uri, const outbox_options_t *options, outbox_error_t *error);
+
+outbox_t *outbox_new_from_uri(const mongoc_uri_t *uri, const outbox_options_t *options,
+                              outbox_error_t *error);
 
 // Borrows the application's pool or client, which must outlive the outbox_t.
 outbox_t *outbox_new_from_pool(mongoc_client_pool_t *pool, const outbox_options_t *options,
@@ -114,8 +115,7 @@ bool outbox_init(outbox_t *outbox, outbox_error_t *error);
 // Creates a collection (of entities) unless it exists.
 bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error);
 
-// ---- Events
-// -----------------------------------------------------------------------------------------
+// ---- Events ----
 
 // One event. Everything is borrowed for the duration of the call.
 typedef struct {
@@ -147,8 +147,7 @@ bson_value_t outbox_id_int64(int64_t number);
 // random part comes from getrandom(2). For callers who want to know the event id before they write.
 void outbox_uuid7(uint8_t ret_bytes[16]);
 
-// ---- Write
-// --------------------------------------------------------------------------------------------
+// ---- Write ----
 
 // What happens to the entity, which is the document of `collection` whose _id is the event's
 // aggregate_id. Its fields `_id`, `version` (int64) and `last_event_at` (date) are liboutbox's and

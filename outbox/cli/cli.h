@@ -20,6 +20,7 @@ typedef struct {
   char *uri_file;
   char *database;
   char *outbox;
+  mongoc_client_t *client; // set by cli_open()
 } cli_store_t;
 
 void cli_store_clear(cli_store_t *store);
@@ -40,9 +41,9 @@ typedef struct {
 bool cli_parse(const cli_usage_t *usage, int argc, char **argv, cli_store_t *store,
                int *ret_status);
 
-// Opens the outbox and asks the server whether it will do. NULL: ends with *ret_status; why has
-// been said.
-outbox_t *cli_open(const cli_store_t *store, int *ret_status);
+// Opens the outbox, for one thread or for several, and asks the server whether it will do. NULL:
+// the command ends with *ret_status; why has been said. Destroy the outbox before the store.
+outbox_t *cli_open(cli_store_t *store, bool several_threads, int *ret_status);
 
 // Prints one line on stderr: "outbox: " and the message.
 void cli_say(const char *format, ...) G_GNUC_PRINTF(1, 2);

@@ -17,6 +17,7 @@ void cli_store_clear(cli_store_t *store) {
   g_free(store->uri_file);
   g_free(store->database);
   g_free(store->outbox);
+  mongoc_client_destroy(store->client);
 }
 
 void cli_say(const char *format, ...) {
@@ -169,10 +170,28 @@ static void explain(const mongoc_uri_t *uri, const outbox_error_t *error, int *r
     return;
   }
   const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri);
-  cli_say("%s%s%s", error->message, host ? " at " : "", host ? host->host_and_port : "");
+  cli_say("%s (%s)", error->message, host ? host->host_and_port : "no host in the URI");
 }
 
-outbox_t *cli_open(const cli_store_t *store, int *ret_status) {
+// A pool only where it is needed: its threads take half a second to end.
+static outbox_t *open_outbox(cli_store_t *store, const mongoc_uri_t *uri, bool several_threads,
+                             outbox_error_t *error) {
+  outbox_options_t options = {.database = store->database ? store->database : "bank",
+                              .outbox = store->outbox};
+  if (several_threads) {
+    return outbox_new_from_uri(uri, &options, error);
+  }
+  store->client = mongoc_client_new_from_uri(uri);
+  if (!store->client) {
+    error->kind = OUTBOX_INVALID;
+    g_strlcpy(error->message, "uri: cannot be used", sizeof error->message);
+    return NULL;
+  }
+  mongoc_client_set_error_api(store->client, MONGOC_ERROR_API_VERSION_2);
+  return outbox_new_from_client(store->client, &options, error);
+}
+
+outbox_t *cli_open(cli_store_t *store, bool several_threads, int *ret_status) {
   outbox_error_t error = {0};
   *ret_status = STATUS_WRONG;
   g_autofree char *text = choose_uri(store);
@@ -188,9 +207,11 @@ outbox_t *cli_open(const cli_store_t *store, int *ret_status) {
   int32_t selection_ms =
       mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SERVER_SELECTION_MS);
   mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, selection_ms);
-  outbox_options_t options = {.database = store->database ? store->database : "bank",
-                              .outbox = store->outbox};
-  g_autoptr(outbox_t) outbox = outbox_new(mongoc_uri_get_string(uri), &options, &error);
+  if (!several_threads) {
+    // A single client gives up after one look by default, a pool does not and knows no such option.
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
+  }
+  g_autoptr(outbox_t) outbox = open_outbox(store, uri, several_threads, &error);
   if (!outbox || !outbox_check(outbox, &error)) {
     explain(uri, &error, ret_status);
     return NULL;

@@ -233,7 +233,7 @@ int cli_demo(int argc, char **argv) {
   }
   demo.writers = MIN(demo.writers, demo.accounts);
   demo.entities = entities ? entities : (char *)"accounts";
-  g_autoptr(outbox_t) outbox = cli_open(&store, &status);
+  g_autoptr(outbox_t) outbox = cli_open(&store, true, &status);
   if (!outbox) {
     return status;
   }

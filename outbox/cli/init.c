@@ -21,7 +21,7 @@ int cli_init(int argc, char **argv) {
   if (!cli_parse(&usage, argc, argv, &store, &status)) {
     return status;
   }
-  g_autoptr(outbox_t) outbox = cli_open(&store, &status);
+  g_autoptr(outbox_t) outbox = cli_open(&store, false, &status);
   if (!outbox) {
     return status;
   }

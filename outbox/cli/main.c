@@ -10,6 +10,7 @@ static const struct {
   const char *summary;
 } COMMANDS[] = {
     {"init", cli_init, "create the outbox collection and its indexes"},
+    {"put", cli_put, "write events, given as JSON on stdin, with or without their entities"},
     {"demo", cli_demo, "write the events of a small bank at a rate"},
 };
 
