@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A message that was cut may end in the middle of a character. It becomes a string in MongoDB and in
- * JSON, so what is left of that character goes. */
+/* A message that was cut may end in the middle of a character. It becomes a string in MongoDB and
+ * in JSON, so what is left of that character goes. */
 static void drop_split_character(char *text) {
   size_t length = strlen(text), start = length;
   while (start > 0 && ((uint8_t)text[start - 1] & 0xC0) == 0x80)
