@@ -194,6 +194,11 @@ static void malformed(Event *event, const char *path, const char *expected, cons
               expected, found);
 }
 
+bool utf8_is_valid(const char *text, size_t length) {
+  /* libbson takes C0 80 for a NUL where NULs are allowed; no other text holds a byte C0. */
+  return bson_utf8_validate(text, length, true) && (!length || !memchr(text, 0xC0, length));
+}
+
 const char *bson_type_text(bson_type_t type) {
   switch (type) {
   case BSON_TYPE_DOUBLE: return "double";
@@ -222,14 +227,24 @@ const char *bson_type_text(bson_type_t type) {
   return "nothing";
 }
 
+/* NULL when a string can be an id of at most `max` bytes; otherwise what was found. */
+static const char *unfit_id_text(const Id *id, uint32_t max) {
+  if (id->kind != ID_STRING)
+    return NULL;
+  if (id->length < 1 || id->length > max)
+    return "a string of another length";
+  return utf8_is_valid((const char *)id->bytes, id->length) ? NULL : "a string that is not UTF-8";
+}
+
 static void take_event_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->key.event_id;
-  if (id_from_iter(iter, id) && id->kind != ID_INT &&
-      (id->kind != ID_STRING || (id->length >= 1 && id->length <= EVENT_ID_MAX)))
+  const char *unfit = NULL;
+  if (event->other_id)
+    return; /* a second _id, after one that is wrong already */
+  if (id_from_iter(iter, id) && id->kind != ID_INT && !(unfit = unfit_id_text(id, EVENT_ID_MAX)))
     return;
   malformed(event, "_id", "a UUID, an ObjectId or a string of 1 to 64 bytes",
-            id->kind == ID_STRING ? "a string of another length"
-                                  : bson_type_text(bson_iter_type(iter)));
+            unfit ? unfit : bson_type_text(bson_iter_type(iter)));
   event->other_id = bson_new();
   bson_append_iter(event->other_id, "", 0, iter);
   set_bytes(id, ID_OTHER, bson_get_data(event->other_id), event->other_id->len);
@@ -244,7 +259,7 @@ static const char *take_text(Event *event, const bson_iter_t *iter, uint32_t max
   }
   uint32_t length;
   const char *text = bson_iter_utf8(iter, &length);
-  if (length < 1 || length > max || !bson_utf8_validate(text, length, true)) {
+  if (length < 1 || length > max || !utf8_is_valid(text, length)) {
     malformed(event, key, "a short text in UTF-8", "one that is empty, too long or not UTF-8");
     return NULL;
   }
@@ -254,11 +269,12 @@ static const char *take_text(Event *event, const bson_iter_t *iter, uint32_t max
 
 static void take_aggregate_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->aggregate.id;
+  const char *unfit;
   if (!id_from_iter(iter, id))
     malformed(event, "aggregate_id", "a string, UUID, ObjectId, int32 or int64",
               bson_type_text(bson_iter_type(iter)));
-  else if (id->kind == ID_STRING && (id->length < 1 || id->length > AGGREGATE_ID_MAX))
-    malformed(event, "aggregate_id", "a string of 1 to 255 bytes", "another length");
+  else if ((unfit = unfit_id_text(id, AGGREGATE_ID_MAX)))
+    malformed(event, "aggregate_id", "a string of 1 to 255 bytes", unfit);
   else
     return;
   id->kind = ID_OTHER;
@@ -365,6 +381,8 @@ Event *event_decode(const bson_t *document) {
   while (bson_iter_next(&iter))
     take_field(event, &iter);
 
+  if (event->key.event_id.kind == ID_OTHER)
+    malformed(event, "_id", "a UUID, an ObjectId or a string of 1 to 64 bytes", "nothing");
   if (!event->aggregate.type)
     malformed(event, "aggregate_type", "a string", "nothing");
   if (event->aggregate.id.kind == ID_OTHER)

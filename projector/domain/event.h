@@ -69,6 +69,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Event, event_free)
 
 /* Whether the aggregate could be read; an event without one blocks nobody. */
 bool event_has_aggregate(const Event *event);
+/* Whether the bytes are UTF-8 as MySQL reads it: NUL is a character, its overlong form is not. */
+bool utf8_is_valid(const char *text, size_t length);
 /* "int64", "Decimal128" … as MongoDB's documents call the type. */
 const char *bson_type_text(bson_type_t type);
 /* Memory that an event of this document needs, in bytes. */

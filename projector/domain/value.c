@@ -189,7 +189,7 @@ static bool to_text(const bson_iter_t *iter, const ColumnType *type, Arena *aren
   Value value = {.kind = VALUE_TEXT};
   if (BSON_ITER_HOLDS_UTF8(iter)) {
     value.text = bson_iter_utf8(iter, &value.length);
-    if (!bson_utf8_validate(value.text, value.length, true))
+    if (!utf8_is_valid(value.text, value.length))
       return false;
   } else { /* UUID, ObjectId and whole numbers have one usual text form */
     Id id;
