@@ -58,6 +58,13 @@ static bool validate_operators(const bson_t *operators, outbox_error_t *error) {
   return true;
 }
 
+static bool validate_whole(const char *path, const bson_t *document, outbox_error_t *error) {
+  if (!document) {
+    return outbox_fail(error, OUTBOX_INVALID, "%s: expected a document, found nothing", path);
+  }
+  return validate_fields(path, document, error);
+}
+
 bool outbox_change_validate(const outbox_change_t *change, outbox_error_t *error) {
   if (!change->collection || !*change->collection) {
     return outbox_fail(error, OUTBOX_INVALID, "collection: expected a name, found nothing");
@@ -65,29 +72,19 @@ bool outbox_change_validate(const outbox_change_t *change, outbox_error_t *error
   if (change->expected_version < 0) {
     return outbox_fail(error, OUTBOX_INVALID, "expected_version: expected 1 or more");
   }
+  if (change->expected_version && change->kind == OUTBOX_INSERT) {
+    return outbox_fail(error, OUTBOX_INVALID, "expected_version: an insert has none");
+  }
   if (change->document &&
       !bson_validate(change->document, BSON_VALIDATE_UTF8 | BSON_VALIDATE_UTF8_ALLOW_NULL, NULL)) {
     return outbox_fail(error, OUTBOX_INVALID, "change: not valid BSON");
   }
   switch (change->kind) {
-  case OUTBOX_INSERT:
-    if (change->expected_version) {
-      return outbox_fail(error, OUTBOX_INVALID, "expected_version: an insert has none");
-    }
-    // fallthrough
-  case OUTBOX_REPLACE: {
-    const char *path = change->kind == OUTBOX_INSERT ? "insert" : "replace";
-    if (!change->document) {
-      return outbox_fail(error, OUTBOX_INVALID, "%s: expected a document, found nothing", path);
-    }
-    return validate_fields(path, change->document, error);
-  }
+  case OUTBOX_INSERT: return validate_whole("insert", change->document, error);
+  case OUTBOX_REPLACE: return validate_whole("replace", change->document, error);
   case OUTBOX_UPDATE: return !change->document || validate_operators(change->document, error);
   case OUTBOX_DELETE:
-    if (change->document) {
-      return outbox_fail(error, OUTBOX_INVALID, "delete: expected no document");
-    }
-    return true;
+    return !change->document || outbox_fail(error, OUTBOX_INVALID, "delete: expected no document");
   }
   return outbox_fail(error, OUTBOX_INVALID, "change: unknown kind %d", (int)change->kind);
 }

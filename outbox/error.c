@@ -86,12 +86,6 @@ bool outbox_fail_mongoc(outbox_error_t *error, const bson_error_t *cause, const 
 }
 
 bson_t *outbox_error_reply(const outbox_error_t *error) {
-  bson_t *reply = bson_new();
-  if (error->transient) {
-    bson_t labels;
-    BSON_APPEND_ARRAY_BEGIN(reply, "errorLabels", &labels);
-    BSON_APPEND_UTF8(&labels, "0", "TransientTransactionError");
-    bson_append_array_end(reply, &labels);
-  }
-  return reply;
+  return error->transient ? BCON_NEW("errorLabels", "[", "TransientTransactionError", "]")
+                          : bson_new();
 }

@@ -118,30 +118,31 @@ static bool can_freeze(const bank_account_t *account) {
 
 void bank_next(GRand *random, const bank_account_t *account, int64_t now_ms,
                bank_move_t *ret_move) {
-  bank_move_t move = {.kind = OUTBOX_UPDATE, .after = *account};
-  bson_init(&move.payload);
-  bson_init(&move.change);
+  // Filled where it stays: a bson_t that has grown points into itself.
+  bank_move_t *move = ret_move;
+  *move = (bank_move_t){.kind = OUTBOX_UPDATE, .after = *account};
+  bson_init(&move->payload);
+  bson_init(&move->change);
   int dice = g_rand_int_range(random, 0, 100);
   if (!account->open) {
-    open_account(random, now_ms, &move);
+    open_account(random, now_ms, move);
   } else if (dice < 35 && account->cents > 0) {
-    move_money(-(int64_t)g_rand_int_range(random, 1, (int)MIN(account->cents, 50000) + 1), &move);
+    move_money(-(int64_t)g_rand_int_range(random, 1, (int)MIN(account->cents, 50000) + 1), move);
   } else if (dice < 80) {
-    move_money(g_rand_int_range(random, 1, 50001), &move);
+    move_money(g_rand_int_range(random, 1, 50001), move);
   } else if (dice < 88) {
-    rename_account(random, &move);
+    rename_account(random, move);
   } else if (dice < 95) {
-    move.event_type = "StatementSent"; // the entity's version moves, nothing else
+    move->event_type = "StatementSent"; // the entity's version moves, nothing else
   } else if (dice < 97 && can_freeze(account)) {
-    move.event_type = "AccountFrozen";
-    g_strlcat(move.after.name, FROZEN, sizeof move.after.name);
-    set_name(&move);
+    move->event_type = "AccountFrozen";
+    g_strlcat(move->after.name, FROZEN, sizeof move->after.name);
+    set_name(move);
   } else {
-    move.event_type = "AccountClosed";
-    move.kind = OUTBOX_DELETE;
-    move.after = (bank_account_t){0};
+    move->event_type = "AccountClosed";
+    move->kind = OUTBOX_DELETE;
+    move->after = (bank_account_t){0};
   }
-  *ret_move = move;
 }
 
 void bank_move_clear(bank_move_t *move) {
