@@ -95,7 +95,7 @@ clang_tidy() {
   # The compile commands are gcc's, some of whose warnings clang does not know.
   "$PYTHON" -c 'import json; print(*{e["file"] for e in json.load(open("build/compile_commands.json"))}, sep="\n")' |
     (cd build && xargs -r -n 1 -P "$(nproc)" clang-tidy --quiet -p . --extra-arg=-Wno-unknown-warning-option \
-      2>/dev/null) | sed -n 's|^.*/build/\.\./||; /: error: /p'
+      2>/dev/null) | sed -n 's|^\.\./||; s|^.*/build/\.\./||; /: error: /p'
 }
 
 # Mirrors and registries come from the machine's own configuration; a name in a file would bypass it.
