@@ -1,0 +1,228 @@
+/* test_statement.c - sources, and the statements of sql rules: what is a parameter and what not. */
+#include "projector/domain/statement.h"
+#include "tests/unit/support.h"
+
+#include <string.h>
+
+#define PATH_RULE                                                                                  \
+  "after : a payload path or one of $event_id, $aggregate_id, $version, $occurred_at, "            \
+  "$event_type, $metadata.x"
+
+static const struct {
+  const char *text, *statement;
+  const char *parameters; /* sources, parted by blanks; behind "!" what was expected */
+} statement_cases[] = {
+    {"DELETE FROM t", "DELETE FROM t", ""},
+    {"UPDATE t SET a = :amount", "UPDATE t SET a = ?", "amount"},
+    {":a:b", "??", "a b"},
+    {"a=:a,b=:b WHERE d=:$aggregate_id", "a=?,b=? WHERE d=?", "a b $aggregate_id"},
+    {":a + :a", "? + ?", "a a"},
+    {"x = :deep.path.0", "x = ?", "deep.path.0"},
+    {"x = :$event_id", "x = ?", "$event_id"},
+    {"x = :$version", "x = ?", "$version"},
+    {"x = :$occurred_at", "x = ?", "$occurred_at"},
+    {"x = :$event_type", "x = ?", "$event_type"},
+    {"x = :$metadata.tenant", "x = ?", "$metadata.tenant"},
+    {"(:a)", "(?)", "a"},
+    {"x = :a.", "x = ?.", "a"},
+    {"x = :a_b1", "x = ?", "a_b1"},
+    {"x = :\xc3\xa4", "x = :\xc3\xa4", ""}, /* not a name: the server will complain */
+
+    /* quotes */
+    {"x = ':a'", "x = ':a'", ""},
+    {"x = \":a\"", "x = \":a\"", ""},
+    {"x = `:a`", "x = `:a`", ""},
+    {"x = 'it''s :a' AND y = :b", "x = 'it''s :a' AND y = ?", "b"},
+    {"x = 'it\\'s :a' AND y = :b", "x = 'it\\'s :a' AND y = ?", "b"},
+    {"x = '\\\\' AND y = :b", "x = '\\\\' AND y = ?", "b"},
+    {"x = \"a\"\":b\" AND y = :c", "x = \"a\"\":b\" AND y = ?", "c"},
+    {"x = `a``:b` AND y = :c", "x = `a``:b` AND y = ?", "c"},
+    {"`a\\` = :b", "`a\\` = ?", "b"}, /* no escapes in names */
+    {"x = '?' AND y = '; DROP'", "x = '?' AND y = '; DROP'", ""},
+    {"x = '-- no comment' AND y = :b", "x = '-- no comment' AND y = ?", "b"},
+    {"x = 'a\n:b'", "x = 'a\n:b'", ""},
+    {"x = '", "x = '", ""},
+    {"x = ':a", "x = ':a", ""},
+    {"x = '\\", "x = '\\", ""},
+    {"x = ''", "x = ''", ""},
+    {"x = :a''", "x = ?''", "a"},
+    {"x->'$.a:b' = :c", "x->'$.a:b' = ?", "c"},
+
+    /* comments */
+    {"x = :a -- :b ? ;\n AND y = :c", "x = ? -- :b ? ;\n AND y = ?", "a c"},
+    {"x = :a --\t:b\n+ :c", "x = ? --\t:b\n+ ?", "a c"},
+    {"x = :a # :b ? ;\n + :c", "x = ? # :b ? ;\n + ?", "a c"},
+    {"x = :a /* :b ? ; ' */ + :c", "x = ? /* :b ? ; ' */ + ?", "a c"},
+    {"x = :a /* :b", "x = ? /* :b", "a"},
+    {"x = 5--:a", "x = 5--?", "a"}, /* minus minus: no comment without the blank */
+    {"x = 5 --\n:a", "x = 5 --\n?", "a"},
+    {"x = 6/:a", "x = 6/?", "a"},
+    {"x = 6-:a", "x = 6-?", "a"},
+
+    /* colons that are none of ours */
+    {"SET @a := 5", "SET @a := 5", ""},
+    {"SET @a:=:b", "SET @a:=?", "b"},
+    {"SELECT x::int", "SELECT x::int", ""},
+    {"SELECT x::int, :a", "SELECT x::int, ?", "a"},
+    {"x = : a", "x = : a", ""},
+    {"x :", "x :", ""},
+
+    /* ends */
+    {"DELETE FROM t;", "DELETE FROM t", ""},
+    {"DELETE FROM t ; \n\t ", "DELETE FROM t", ""},
+    {"  DELETE FROM t  ", "DELETE FROM t", ""},
+
+    {"DELETE FROM t; DELETE FROM u", NULL, "one statement"},
+    {"DELETE FROM t;;", NULL, "one statement"},
+    {"DELETE FROM t; :a", NULL, "one statement"},
+    {"DELETE FROM t; -- gone", NULL, "one statement"},
+    {"DELETE FROM t; 'x'", NULL, "one statement"},
+    {"x = ?", NULL, "named parameters like :amount instead of ?"},
+    {"x = :a AND y = ?", NULL, "named parameters like :amount instead of ?"},
+    {"", NULL, "a statement"},
+    {" \n\t", NULL, "a statement"},
+    {";", NULL, "a statement"},
+    {"x = :$password", NULL, PATH_RULE},
+    {"x = :$metadata", NULL, PATH_RULE},
+    {"x = :$metadata.", NULL, PATH_RULE},
+    {"x = :a$b", NULL, PATH_RULE},
+    {"x = :a..b", NULL, PATH_RULE},
+    {"x = :.a", NULL, PATH_RULE},
+    {"x = :$", NULL, PATH_RULE},
+};
+
+static char *parameter_texts(const Rule *rule) {
+  GString *text = g_string_new("");
+  for (unsigned i = 0; i < rule->parameter_count; i++)
+    g_string_append_printf(text, "%s%s", i ? " " : "", rule->parameters[i].from.text);
+  return g_string_free(text, FALSE);
+}
+
+static void test_statements(void **state) {
+  (void)state;
+  const Projection projection = {.table = "t"};
+  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  for (size_t i = 0; i < COUNT_OF(statement_cases); i++) {
+    const char *text = statement_cases[i].text, *wrong = "nothing";
+    Rule rule = {.projection = &projection};
+    bool good = statement_parse(text, chunk, &rule, &wrong);
+    check_text(text, rule.statement, statement_cases[i].statement);
+    if (good) {
+      g_autofree char *parameters = parameter_texts(&rule);
+      check_text(text, parameters, statement_cases[i].parameters);
+    } else {
+      check_text(text, wrong, statement_cases[i].parameters);
+    }
+    g_free(rule.parameters);
+  }
+}
+
+static void test_parameters_take_their_columns(void **state) {
+  (void)state;
+  Column columns[] = {{.name = "id", .from = {.text = "$aggregate_id"}},
+                      {.name = "balance", .from = {.text = "amount"}}};
+  const Projection projection = {.table = "t", .column_count = 2, .columns = columns};
+  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  Rule rule = {.projection = &projection};
+  const char *wrong;
+  check_that("statement",
+             statement_parse(":amount :$aggregate_id :balance :aggregate_id", chunk, &rule, &wrong),
+             "it is read");
+  static const int expected[] = {1, 0, -1, -1};
+  for (size_t i = 0; i < COUNT_OF(expected); i++)
+    check_number(rule.parameters[i].from.text, rule.parameters[i].column, expected[i]);
+  g_free(rule.parameters);
+}
+
+static void test_too_many_parameters(void **state) {
+  (void)state;
+  const Projection projection = {.table = "t"};
+  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  g_autoptr(GString) text = g_string_new("x");
+  for (int i = 0; i < 65535; i++)
+    g_string_append(text, " :a");
+  Rule rule = {.projection = &projection};
+  const char *wrong;
+  check_that("65535", statement_parse(text->str, chunk, &rule, &wrong), "they are taken");
+  check_number("65535", rule.parameter_count, 65535);
+  g_free(rule.parameters);
+  rule = (Rule){.projection = &projection};
+  g_string_append(text, " :a");
+  check_that("65536", !statement_parse(text->str, chunk, &rule, &wrong), "they are refused");
+}
+
+/* --- sources ------------------------------------------------------------------------------- */
+
+static const struct {
+  const char *text;
+  bool good, in_payload, dotted;
+  const char *path;
+} source_cases[] = {
+    {"amount", true, true, false, "amount"},
+    {"a.b", true, true, true, "a.b"},
+    {"a.0.b", true, true, true, "a.0.b"},
+    {"with blank", true, true, false, "with blank"},
+    {"\xc3\xa4", true, true, false, "\xc3\xa4"},
+    {"_id", true, true, false, "_id"}, /* the payload's */
+    {"$event_id", true, false, false, "_id"},
+    {"$aggregate_id", true, false, false, "aggregate_id"},
+    {"$version", true, false, false, "version"},
+    {"$occurred_at", true, false, false, "occurred_at"},
+    {"$event_type", true, false, false, "event_type"},
+    {"$metadata.x", true, false, true, "metadata.x"},
+    {"$metadata.x.y", true, false, true, "metadata.x.y"},
+    {"", false},
+    {".", false},
+    {"a.", false},
+    {".a", false},
+    {"a..b", false},
+    {"$", false},
+    {"$payload", false},
+    {"$aggregate_type", false},
+    {"$metadata", false},
+    {"$metadata.", false},
+    {"$metadata..x", false},
+    {"$metadata.$x", false},
+    {"$metadatax", false},
+    {"$Event_id", false},
+    {"$event_id.x", false},
+    {"a.$b", false},
+    {"a$", false},
+};
+
+static void test_sources(void **state) {
+  (void)state;
+  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  for (size_t i = 0; i < COUNT_OF(source_cases); i++) {
+    const char *text = source_cases[i].text;
+    g_autofree char *exact = g_memdup2(text, strlen(text) + 1);
+    Source source = {0};
+    check_number(text, source_parse(exact, strlen(text), chunk, &source), source_cases[i].good);
+    check_text(text, source.path, source_cases[i].path);
+    if (!source_cases[i].good)
+      continue;
+    check_text(text, source.text, text);
+    check_number(text, source.in_payload, source_cases[i].in_payload);
+    check_number(text, source.dotted, source_cases[i].dotted);
+  }
+}
+
+static void test_source_with_nul(void **state) {
+  (void)state;
+  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  Source source;
+  check_that("NUL", !source_parse("a\0b", 3, chunk, &source), "it is refused");
+  check_that("NUL", !source_parse("$version\0b", 10, chunk, &source), "it is refused");
+  check_that("NUL", !source_parse("$metadata.a\0b", 13, chunk, &source), "it is refused");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_statements),
+      cmocka_unit_test(test_parameters_take_their_columns),
+      cmocka_unit_test(test_too_many_parameters),
+      cmocka_unit_test(test_sources),
+      cmocka_unit_test(test_source_with_nul),
+  };
+  return RUN_TESTS(tests);
+}
