@@ -12,7 +12,7 @@ static const struct {
 };
 
 static bool is_path(const char *text, size_t length) {
-  if (length == 0 || text[0] == '.' || text[length - 1] == '.' || memchr(text, '\0', length))
+  if (length == 0 || text[0] == '.' || text[length - 1] == '.')
     return false;
   for (size_t i = 0; i < length; i++)
     if (text[i] == '$' || (text[i] == '.' && text[i + 1] == '.'))
@@ -23,6 +23,8 @@ static bool is_path(const char *text, size_t length) {
 bool source_parse(const char *text, size_t length, GStringChunk *chunk, Source *ret_source) {
   static const char metadata[] = "$metadata.";
   Source source = {.text = g_string_chunk_insert_len(chunk, text, (gssize)length)};
+  if (strlen(source.text) != length)
+    return false;
   if (length > 0 && text[0] == '$') {
     if (g_str_has_prefix(source.text, metadata) &&
         is_path(text + strlen(metadata), length - strlen(metadata)))
@@ -81,6 +83,10 @@ bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const ch
   bool ended = false;
   for (const char *at = text; *at;) {
     const char *end = skip_quoted(at);
+    if (*at == '?' || (ended && !g_ascii_isspace(*at))) {
+      *ret_wrong = *at == '?' ? "named parameters like :amount instead of ?" : "one statement";
+      return false;
+    }
     if (end == at && *at == ':' && at[1] != '=' && is_name_char(at[1])) {
       size_t length = 1;
       while (is_name_char(at[1 + length]))
@@ -100,11 +106,7 @@ bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const ch
       continue;
     }
     if (end == at)
-      end = at + 1;
-    if (*at == '?' || (ended && !g_ascii_isspace(*at))) {
-      *ret_wrong = *at == '?' ? "named parameters like :amount instead of ?" : "one statement";
-      return false;
-    }
+      end = at + (at[0] == ':' && at[1] == ':' ? 2 : 1); /* "x::int" names no parameter */
     if (*at == ';')
       ended = true;
     else
