@@ -8,7 +8,7 @@ static bool has_gap(const Position *position, const Event *event) {
     return false;
   if (position->known && position->max_version == 0)
     return false;
-  return event->key.version > position->max_version + 1;
+  return event->key.version - 1 > position->max_version; /* this way round it cannot overflow */
 }
 
 Standing order_standing(const Position *position, const Event *event) {
