@@ -125,14 +125,16 @@ static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
   return true;
 }
 
-/* Adding doubles is not associative, so two such deltas of an unknown row stay two statements. */
+/* A delta of an unknown row stays a statement of its own before a value that replaces the sum,
+ * which has to fit all the same, and before a second delta of a double, where adding is not
+ * associative.
+ */
 static bool needs_new_step(const FoldedRow *row, const Change *change) {
   const Rule *rule = change->rule;
-  if (rule->operation == OP_UPDATE)
-    return false;
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned index = rule->assignments[i].column - rule->projection->key_count;
-    if (row->modes[index] == COLUMN_ADD && row->updates[index].kind == VALUE_DOUBLE)
+    if (row->modes[index] == COLUMN_ADD &&
+        (rule->operation == OP_UPDATE || row->updates[index].kind == VALUE_DOUBLE))
       return true;
   }
   return false;

@@ -3,7 +3,11 @@
  * Folding gives what the changes would give one by one. A row's changes in one step run in three
  * phases: first what needs the row to exist already (update), then remove, then write. Rows of one
  * step are independent of each other, so each phase of a step is a handful of statements. An `sql`
- * change may touch anything and therefore stands in a step of its own. */
+ * change may touch anything and therefore stands in a step of its own.
+ *
+ * COLUMN_ADD on NULL is a failure, which whoever executes the fold must see to: SQL would keep NULL
+ * and say nothing. One liberty is taken: deltas of one row and step become one sum, and only that
+ * sum has to fit, not the sums on the way to it (+200 and -100 on a tinyint that holds 0). */
 #pragma once
 
 #include "projector/domain/change.h"
