@@ -29,6 +29,8 @@
 // Threads: an outbox_t over a pool (outbox_new, ..._from_uri, ..._from_pool) may be used by any
 // number of threads at once; over a single client (outbox_new_from_client) by one thread at a time,
 // as the client itself. Nothing here logs, exits, or keeps global state besides the last event id.
+// (libmongoc itself warns on stderr of every transaction it aborts, the retried ones included,
+// unless the application calls mongoc_log_set_handler().)
 #ifndef OUTBOX_H
 #define OUTBOX_H
 
