@@ -399,7 +399,8 @@ Event *event_decode(const bson_t *document) {
 }
 
 bool event_has_aggregate(const Event *event) {
-  return event->aggregate.type && event->aggregate.id.kind != ID_OTHER;
+  return event->aggregate.type && event->aggregate.id.kind != ID_OTHER &&
+         event->key.event_id.kind != ID_OTHER;
 }
 
 void event_free(Event *event) {

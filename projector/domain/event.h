@@ -67,7 +67,8 @@ Event *event_decode(const bson_t *document);
 void event_free(Event *event);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Event, event_free)
 
-/* Whether the aggregate could be read; an event without one blocks nobody. */
+/* Whether the event has a place in its aggregate's order: aggregate and event id could be read. One
+ * that has none blocks nobody. */
 bool event_has_aggregate(const Event *event);
 /* Whether the bytes are UTF-8 as MySQL reads it: NUL is a character, its overlong form is not. */
 bool utf8_is_valid(const char *text, size_t length);

@@ -135,7 +135,10 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
   switch (order_standing(&state->position, item->event)) {
   case STANDING_REPEATED: item->verdict = VERDICT_KNOWN; return;
   case STANDING_CONTAINED: item->verdict = VERDICT_SUPERSEDED; return;
-  case STANDING_GAP: item->verdict = VERDICT_GAP; return;
+  case STANDING_GAP:
+    item->verdict = VERDICT_GAP;
+    item->gap_first = state->position.max_version + 1;
+    return;
   case STANDING_LATE:
     if (item->changes.count > 0)
       decide_late(mapping, item, arena);

@@ -27,7 +27,8 @@ typedef struct Item {
   ChangeList changes;
   Verdict verdict;
   bool late;
-  Failure *failure; /* in the arena */
+  int64_t gap_first; /* VERDICT_GAP: the first missing version */
+  Failure *failure;  /* VERDICT_FAILED; in the arena */
 } Item;
 
 /* The aggregates of a batch and their positions. */

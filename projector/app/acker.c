@@ -1,0 +1,123 @@
+/* acker.c - the acknowledge step. */
+#include "projector/app/acker.h"
+
+#include "projector/infra/log.h"
+
+enum {
+  TOGETHER = 1000, /* most events in one acknowledgement */
+  WAITING = 4000,  /* most events queued before workers wait */
+  RETRY_MS = 200,
+};
+
+typedef struct Entry {
+  Shard *shard;
+  Event *event;
+} Entry;
+
+struct Acker {
+  GThread *thread;
+  Outbox *outbox;
+  Stop *stop;
+  GMutex lock;
+  GCond changed;
+  GArray *queue; /* of Entry */
+  bool finishing;
+  int64_t count;
+};
+
+/* Takes what is queued, waiting for something; NULL: finished. */
+static GArray *take(Acker *acker) {
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  while (acker->queue->len == 0 && !acker->finishing)
+    g_cond_wait(&acker->changed, &acker->lock);
+  if (acker->queue->len == 0)
+    return NULL;
+  GArray *taken = acker->queue;
+  acker->queue = g_array_new(FALSE, FALSE, sizeof(Entry));
+  g_cond_broadcast(&acker->changed);
+  return taken;
+}
+
+/* Repeats until it works; an orderly stop gives up at the first failure. */
+static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
+  Failure failure;
+  while (!outbox_acknowledge(acker->outbox, events, count, &failure)) {
+    log_failure(LOG_LEVEL_WARNING, "cannot acknowledge", &failure);
+    if (failure.class == FAILURE_CONFIG)
+      stop_request(acker->stop, &failure);
+    if (stop_wait(acker->stop, RETRY_MS))
+      return false;
+  }
+  return true;
+}
+
+static void acknowledge_all(Acker *acker, const GArray *entries) {
+  Event *events[TOGETHER];
+  for (guint from = 0; from < entries->len; from += TOGETHER) {
+    guint count = MIN(TOGETHER, entries->len - from);
+    for (guint i = 0; i < count; i++)
+      events[i] = g_array_index(entries, Entry, from + i).event;
+    if (!acknowledge(acker, events, count))
+      return;
+    for (guint i = 0; i < count; i++) {
+      const Entry *entry = &g_array_index(entries, Entry, from + i);
+      shard_settled(entry->shard, entry->event);
+      shard_forget(entry->shard, entry->event);
+    }
+    g_mutex_lock(&acker->lock);
+    acker->count += count;
+    g_mutex_unlock(&acker->lock);
+  }
+}
+
+static gpointer run(gpointer data) {
+  Acker *acker = data;
+  for (;;) {
+    g_autoptr(GArray) entries = take(acker);
+    if (!entries)
+      return NULL;
+    acknowledge_all(acker, entries);
+  }
+}
+
+Acker *acker_start(MongoStore *store, const char *owner, Stop *stop) {
+  Acker *acker = g_new0(Acker, 1);
+  acker->outbox = outbox_new(store, owner);
+  acker->stop = stop;
+  g_mutex_init(&acker->lock);
+  g_cond_init(&acker->changed);
+  acker->queue = g_array_new(FALSE, FALSE, sizeof(Entry));
+  acker->thread = g_thread_new("acker", run, acker);
+  return acker;
+}
+
+void acker_finish(Acker *acker) {
+  if (!acker)
+    return;
+  g_mutex_lock(&acker->lock);
+  acker->finishing = true;
+  g_cond_broadcast(&acker->changed);
+  g_mutex_unlock(&acker->lock);
+  g_thread_join(acker->thread);
+  outbox_free(acker->outbox);
+  g_array_unref(acker->queue);
+  g_mutex_clear(&acker->lock);
+  g_cond_clear(&acker->changed);
+  g_free(acker);
+}
+
+void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count) {
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  while (acker->queue->len >= WAITING)
+    g_cond_wait(&acker->changed, &acker->lock);
+  for (size_t i = 0; i < count; i++) {
+    Entry entry = {shard, events[i]};
+    g_array_append_val(acker->queue, entry);
+  }
+  g_cond_broadcast(&acker->changed);
+}
+
+int64_t acker_count(Acker *acker) {
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  return acker->count;
+}

@@ -1,0 +1,60 @@
+/* command.c - option parsing and exit statuses common to all commands. */
+#include "projector/app/command.h"
+
+#include "projector/infra/log.h"
+
+#include <stdio.h>
+
+int command_fail(const Failure *failure) {
+  static const char *const sources[] = {"", "mysql: ", "mongodb: ", ""};
+  fprintf(stderr, "projector: %s%s", sources[failure->source], failure->message);
+  if (failure->code)
+    fprintf(stderr, " (%d)", failure->code);
+  fputc('\n', stderr);
+  switch (failure->class) {
+  case FAILURE_CONFIG:
+  case FAILURE_MAPPING: return EXIT_WRONG;
+  case FAILURE_UNAVAILABLE:
+  case FAILURE_SPACE: return EXIT_UNREACHABLE;
+  default: return EXIT_NO;
+  }
+}
+
+bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
+                   const GOptionEntry *own, Config **ret_config, int *ret_status) {
+  g_autofree char *file = NULL;
+  gboolean debug = FALSE;
+  const GOptionEntry common[] = {
+      {"config", 'c', 0, G_OPTION_ARG_FILENAME, &file, "The mapping file (required)", "FILE"},
+      {"debug", 0, 0, G_OPTION_ARG_NONE, &debug, "Log what is only of interest to developers",
+       NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(GOptionContext) context = g_option_context_new(usage);
+  g_autoptr(GError) error = NULL;
+  g_autofree char *name = g_strdup_printf("projector %s", (*argv)[0]);
+  g_set_prgname(name);
+  g_option_context_set_summary(context, summary);
+  if (own)
+    g_option_context_add_main_entries(context, own, NULL);
+  g_option_context_add_main_entries(context, common, NULL);
+  *ret_status = EXIT_WRONG;
+  if (!g_option_context_parse(context, argc, argv, &error)) {
+    fprintf(stderr, "%s: %s; try --help\n", name, error->message);
+    return false;
+  }
+  if (!file) {
+    fprintf(stderr, "%s: -c FILE is missing; try --help\n", name);
+    return false;
+  }
+  Failure failure = {0};
+  g_autoptr(Config) config = config_load(file, &failure);
+  if (!config) {
+    *ret_status = command_fail(&failure);
+    return false;
+  }
+  log_setup(config->settings.log_json, debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+  for (guint i = 0; i < config->warnings->len; i++)
+    log_warning("configuration", LOG_FIELDS(LOG_TEXT("reason", config->warnings->pdata[i])));
+  *ret_config = g_steal_pointer(&config);
+  return true;
+}

@@ -1,0 +1,282 @@
+/* config.c - reads the mapping file: ${NAME} from the environment, secrets from files, settings. */
+#include "projector/app/config.h"
+
+#include "projector/domain/json.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <sys/stat.h>
+
+typedef struct NumberSetting {
+  const char *key;
+  int64_t low, high, initial;
+  size_t offset;
+} NumberSetting;
+
+static const NumberSetting numbers[] = {
+    {"workers", 1, 64, 2, offsetof(Settings, workers)},
+    {"batch", 1, 10000, 500, offsetof(Settings, batch)},
+    {"linger_ms", 0, 60000, 0, offsetof(Settings, linger_ms)},
+    {"max_attempts", 1, 1000, 10, offsetof(Settings, max_attempts)},
+    {"backoff_ms", 1, 300000, 1000, offsetof(Settings, backoff_ms)},
+    {"claim_timeout_ms", 1000, 86400000, 60000, offsetof(Settings, claim_timeout_ms)},
+    {"sweep_interval_ms", 100, 86400000, 30000, offsetof(Settings, sweep_interval_ms)},
+    {"lease_ms", 1000, 600000, 10000, offsetof(Settings, lease_ms)},
+    {"gap_wait_ms", 0, 600000, 2000, offsetof(Settings, gap_wait_ms)},
+    {"memory_mb", 16, 65536, 64, offsetof(Settings, memory_mb)},
+    {"max_blocked", 1, 10000000, 10000, offsetof(Settings, max_blocked)},
+    {"ledger_retention", 60, 3153600000, 7 * 86400, offsetof(Settings, ledger_retention_s)},
+};
+
+static bool wrong(Failure *ret_failure, const char *path, const char *what) {
+  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s: %s", path, what);
+}
+
+/* --- ${NAME} and *_file --------------------------------------------------------------------- */
+
+static char *substitute(const char *text, const char *path, Failure *ret_failure) {
+  g_autoptr(GString) out = g_string_new(NULL);
+  for (const char *at = text; *at;) {
+    const char *end = at[0] == '$' && at[1] == '{' ? strchr(at, '}') : NULL;
+    if (!end) {
+      g_string_append_c(out, *at++);
+      continue;
+    }
+    g_autofree char *name = g_strndup(at + 2, (gsize)(end - at - 2));
+    const char *value = g_getenv(name);
+    if (!value) {
+      failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                  "%s: the environment variable %.80s is not set", path, name);
+      return NULL;
+    }
+    g_string_append(out, value);
+    at = end + 1;
+  }
+  return g_string_free(g_steal_pointer(&out), FALSE);
+}
+
+/* Numbers have no quotes in JSON, so one from the environment is a string until here. */
+static json_t *as_number(const char *key, const char *text) {
+  bool number_key = !strcmp(key, "port");
+  for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+    number_key |= !strcmp(key, numbers[i].key);
+  gint64 number;
+  return number_key && g_ascii_string_to_signed(text, 10, 0, G_MAXINT64, &number, NULL)
+             ? json_integer(number)
+             : NULL;
+}
+
+static bool fill_in(json_t *value, const char *path, Failure *ret_failure);
+
+static bool fill_in_member(json_t *value, const char *key, const char *path, json_t **ret_new,
+                           Failure *ret_failure) {
+  *ret_new = NULL;
+  if (!json_is_string(value))
+    return fill_in(value, path, ret_failure);
+  const char *text = json_string_value(value);
+  if (!strstr(text, "${"))
+    return true;
+  g_autofree char *filled = substitute(text, path, ret_failure);
+  if (!filled)
+    return false;
+  *ret_new = as_number(key, filled);
+  if (!*ret_new)
+    *ret_new = json_string(filled);
+  return *ret_new || wrong(ret_failure, path, "expected UTF-8 from the environment");
+}
+
+static bool fill_in(json_t *value, const char *path, Failure *ret_failure) {
+  const char *key;
+  json_t *member, *filled;
+  void *next;
+  size_t i;
+  json_object_foreach_safe(value, next, key, member) {
+    g_autofree char *full = json_path(path, key);
+    if (!fill_in_member(member, key, full, &filled, ret_failure))
+      return false;
+    if (filled)
+      json_object_set_new(value, key, filled);
+  }
+  json_array_foreach(value, i, member) {
+    g_autofree char *full = g_strdup_printf("%s[%zu]", path, i);
+    if (!fill_in_member(member, "", full, &filled, ret_failure))
+      return false;
+    if (filled)
+      json_array_set_new(value, i, filled);
+  }
+  return true;
+}
+
+static char *read_secret(const char *file, const char *path, GPtrArray *warnings,
+                         Failure *ret_failure) {
+  g_autoptr(GError) error = NULL;
+  g_autofree char *text = NULL;
+  struct stat status;
+  if (!g_file_get_contents(file, &text, NULL, &error)) {
+    wrong(ret_failure, path, error->message);
+    return NULL;
+  }
+  if (stat(file, &status) == 0 && (status.st_mode & S_IRWXO))
+    g_ptr_array_add(warnings, g_strdup_printf("%s: %s can be read by every user", path, file));
+  text[strcspn(text, "\r\n")] = '\0';
+  return g_steal_pointer(&text);
+}
+
+/* The secret `key`, in place or from the file that "<key>_file" names. */
+static bool take_secret(json_t *object, const char *path, const char *key, GPtrArray *warnings,
+                        const char **ret_text, Failure *ret_failure) {
+  g_autofree char *file_key = g_strdup_printf("%s_file", key);
+  g_autofree char *file_path = json_path(path, file_key);
+  const char *file = NULL;
+  if (!json_take_text(object, path, file_key, false, &file, ret_failure))
+    return false;
+  if (file && json_object_get(object, key))
+    return wrong(ret_failure, file_path, "the secret itself is given too; keep one of both");
+  if (file) {
+    g_autofree char *secret = read_secret(file, file_path, warnings, ret_failure);
+    if (!secret)
+      return false;
+    if (json_object_set_new(object, key, json_string(secret)))
+      return wrong(ret_failure, file_path, "expected a file in UTF-8");
+  }
+  return json_take_text(object, path, key, false, ret_text, ret_failure);
+}
+
+/* --- sections ------------------------------------------------------------------------------- */
+
+static bool is_name(const char *text) {
+  size_t length = strlen(text);
+  for (size_t i = 0; i < length; i++)
+    if (!g_ascii_isalnum(text[i]) && !strchr("-_.", text[i]))
+      return false;
+  return length >= 1 && length <= 64;
+}
+
+static bool need(const char *value, const char *path, Failure *ret_failure) {
+  return (value && *value) || wrong(ret_failure, path, "expected a string, found nothing");
+}
+
+static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
+  static const char *const keys[] = {"uri", "uri_file", "database", "outbox", "retain", NULL};
+  static const char *const retains[] = {"delete", "archive", NULL};
+  static const char path[] = "mongodb";
+  json_t *json = json_object_get(root, path);
+  int retain = 0;
+  config->mongodb.outbox = "outbox";
+  if (!json_check_object(json, path, keys, ret_failure) ||
+      !take_secret(json, path, "uri", config->warnings, &config->mongodb.uri, ret_failure) ||
+      !json_take_text(json, path, "database", true, &config->mongodb.database, ret_failure) ||
+      !json_take_text(json, path, "outbox", false, &config->mongodb.outbox, ret_failure) ||
+      !json_take_choice(json, path, "retain", retains, &retain, ret_failure))
+    return false;
+  config->mongodb.archive = retain == 1;
+  return need(config->mongodb.uri, "mongodb.uri", ret_failure) &&
+         need(config->mongodb.database, "mongodb.database", ret_failure) &&
+         need(config->mongodb.outbox, "mongodb.outbox", ret_failure);
+}
+
+static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
+  static const char *const keys[] = {"host",     "port",   "user", "password", "password_file",
+                                     "database", "socket", "tls",  "tls_ca",   NULL};
+  static const char *const modes[] = {"off", "verify", "insecure", NULL};
+  static const char path[] = "mysql";
+  json_t *json = json_object_get(root, path);
+  MysqlSettings *mysql = &config->mysql;
+  int mode = TLS_OFF;
+  int64_t port = 3306;
+  mysql->host = "127.0.0.1";
+  mysql->password = "";
+  if (!json_check_object(json, path, keys, ret_failure) ||
+      !json_take_text(json, path, "host", false, &mysql->host, ret_failure) ||
+      !json_take_number(json, path, "port", 1, 65535, &port, ret_failure) ||
+      !json_take_text(json, path, "user", true, &mysql->user, ret_failure) ||
+      !take_secret(json, path, "password", config->warnings, &mysql->password, ret_failure) ||
+      !json_take_text(json, path, "database", true, &mysql->database, ret_failure) ||
+      !json_take_text(json, path, "socket", false, &mysql->socket, ret_failure) ||
+      !json_take_choice(json, path, "tls", modes, &mode, ret_failure) ||
+      !json_take_text(json, path, "tls_ca", false, &mysql->tls_ca, ret_failure))
+    return false;
+  mysql->port = (unsigned)port;
+  mysql->tls = (TlsMode)mode;
+  if (mysql->tls == TLS_INSECURE)
+    g_ptr_array_add(config->warnings,
+                    g_strdup("mysql.tls: \"insecure\" does not verify the server's certificate"));
+  return need(mysql->database, "mysql.database", ret_failure);
+}
+
+static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
+  static const char *const permanents[] = {"retry", "dead", NULL};
+  static const char *const logs[] = {"text", "json", NULL};
+  int permanent = 0, log = 0;
+  for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+    int64_t *target = (int64_t *)(void *)((char *)&config->settings + numbers[i].offset);
+    *target = numbers[i].initial;
+    if (!json_take_number(root, "", numbers[i].key, numbers[i].low, numbers[i].high, target,
+                          ret_failure))
+      return false;
+  }
+  config->settings.http = "127.0.0.1:9464";
+  if (!json_take_choice(root, "", "permanent", permanents, &permanent, ret_failure) ||
+      !json_take_choice(root, "", "log", logs, &log, ret_failure) ||
+      !json_take_text(root, "", "http", false, &config->settings.http, ret_failure))
+    return false;
+  config->settings.permanent_is_dead = permanent == 1;
+  config->settings.log_json = log == 1;
+  return true;
+}
+
+static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
+  static const char *const others[] = {"name", "mongodb", "mysql",          "projections",
+                                       "log",  "http",    "unknown_events", "permanent"};
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
+    g_ptr_array_add(keys, (gpointer)others[i]);
+  for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+    g_ptr_array_add(keys, (gpointer)numbers[i].key);
+  g_ptr_array_add(keys, NULL);
+  if (!json_check_object(root, "", (const char *const *)keys->pdata, ret_failure) ||
+      !fill_in(root, "", ret_failure) ||
+      !json_take_text(root, "", "name", true, &config->name, ret_failure))
+    return false;
+  if (!is_name(config->name))
+    return json_complain("name", "1 to 64 letters, digits, - _ or .", json_object_get(root, "name"),
+                         ret_failure);
+  if (!parse_mongodb(config, root, ret_failure) || !parse_mysql(config, root, ret_failure) ||
+      !parse_settings(config, root, ret_failure))
+    return false;
+  config->mapping = mapping_parse(root, ret_failure);
+  return config->mapping != NULL;
+}
+
+Config *config_load(const char *file, Failure *ret_failure) {
+  g_autoptr(Config) config = g_new0(Config, 1);
+  g_autoptr(GError) read_error = NULL;
+  g_autofree char *text = NULL;
+  size_t length;
+  config->warnings = g_ptr_array_new_with_free_func(g_free);
+  if (!g_file_get_contents(file, &text, &length, &read_error)) {
+    wrong(ret_failure, file, read_error->message);
+    return NULL;
+  }
+  json_error_t error;
+  config->json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+  if (!config->json) {
+    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s:%d:%d: not valid JSON: %s",
+                file, error.line, error.column, error.text);
+    return NULL;
+  }
+  if (!parse_root(config, config->json, ret_failure)) {
+    failure_prefix(ret_failure, "%s", file);
+    return NULL;
+  }
+  return g_steal_pointer(&config);
+}
+
+void config_free(Config *config) {
+  if (!config)
+    return;
+  mapping_free(config->mapping);
+  json_decref(config->json);
+  g_ptr_array_unref(config->warnings);
+  g_free(config);
+}

@@ -1,0 +1,39 @@
+/* config.h - the mapping file as a whole: stores, settings and projections. */
+#pragma once
+
+#include "projector/domain/mapping.h"
+#include "projector/infra/mongo/store.h"
+#include "projector/infra/mysql/session.h"
+
+typedef struct Settings {
+  int64_t workers;           /* threads that apply, each with its own MySQL connection */
+  int64_t batch;             /* most events in one MySQL transaction */
+  int64_t linger_ms;         /* wait that long for a fuller batch */
+  int64_t max_attempts;      /* then an event is dead */
+  int64_t backoff_ms;        /* before the second attempt; doubles */
+  int64_t claim_timeout_ms;  /* the sweeper takes older claims back */
+  int64_t sweep_interval_ms; /* how often it looks */
+  int64_t lease_ms;          /* a silent owner loses its lease after this */
+  int64_t gap_wait_ms;       /* for a missing version */
+  int64_t memory_mb;         /* bound of the whole process */
+  int64_t max_blocked;       /* aggregates on hold before an alarm is raised */
+  int64_t ledger_retention_s;
+  bool permanent_is_dead; /* an event that can never succeed dies at its first failure */
+  bool log_json;
+  const char *http;
+} Settings;
+
+typedef struct Config {
+  const char *name;
+  MongoSettings mongodb;
+  MysqlSettings mysql;
+  Settings settings;
+  Mapping *mapping;
+  GPtrArray *warnings; /* of char *: worth a line in the log */
+  void *json;          /* json_t that owns the texts */
+} Config;
+
+/* Reads, fills in environment and secret files, checks. The failure names the path of the key. */
+Config *config_load(const char *file, Failure *ret_failure);
+void config_free(Config *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)

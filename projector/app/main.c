@@ -1,0 +1,66 @@
+/* main.c - the program `projector`: finds the command and runs it. */
+#include "projector/app/command.h"
+
+#include <malloc.h>
+#include <mongoc/mongoc.h>
+#include <mysql.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+  const char *name;
+  int (*run)(int argc, char **argv);
+  const char *summary;
+} commands[] = {
+    {"run", command_run, "apply the outbox's events until stopped (--once: until none is left)"},
+    {"check", command_check, "look at file, stores and tables: what is wrong and how to mend it"},
+    {"schema", command_schema, "print the tables that are needed; --apply creates what is missing"},
+    {"status", command_status, "outbox by state, lag, owner and stores; --json for machines"},
+};
+
+static void print_help(FILE *to) {
+  fprintf(to, "projector - keeps MySQL tables in step with a MongoDB outbox\n\n"
+              "usage: projector COMMAND -c FILE [options]\n\n");
+  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
+    fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].summary);
+  fprintf(to, "\n`projector COMMAND --help` tells the options of a command.\n"
+              "Exit status: 0 good, 1 the answer is no, 2 wrong use or configuration, "
+              "3 a store could not be reached.\n");
+}
+
+/* libmongoc's own log would put lines of another form between ours. */
+static void no_log(mongoc_log_level_t level, const char *domain, const char *message, void *data) {
+  (void)level, (void)domain, (void)message, (void)data;
+}
+
+int main(int argc, char **argv) {
+  if (argc < 2) {
+    print_help(stderr);
+    return EXIT_WRONG;
+  }
+  if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+    print_help(stdout);
+    return EXIT_GOOD;
+  }
+  if (!strcmp(argv[1], "--version")) {
+    printf("projector %s\n", PROJECTOR_VERSION);
+    return EXIT_GOOD;
+  }
+  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+    if (strcmp(argv[1], commands[i].name) != 0)
+      continue;
+    mallopt(M_ARENA_MAX,
+            2); /* few threads, much memory: arenas of their own would only spread it */
+    signal(SIGPIPE, SIG_IGN);
+    mongoc_log_set_handler(no_log, NULL);
+    mongoc_init();
+    mysql_library_init(0, NULL, NULL);
+    int status = commands[i].run(argc - 1, argv + 1);
+    mysql_library_end();
+    mongoc_cleanup();
+    return status;
+  }
+  fprintf(stderr, "projector: unknown command %s; try --help\n", argv[1]);
+  return EXIT_WRONG;
+}

@@ -1,0 +1,132 @@
+/* ownership.c - takes, keeps and gives back the lease.
+ *
+ * The lease decides who should work, the epoch who can: MySQL lets no transaction of an older epoch
+ * commit. So a frozen owner that wakes up does no harm even before it notices. */
+#include "projector/app/ownership.h"
+
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/lease.h"
+#include "projector/infra/mysql/ledger.h"
+
+#include <unistd.h>
+
+enum {
+  BEAT_MAX_MS = 1000, /* also how soon a nudge is noticed */
+  STANDBY_MS = 1000,
+};
+
+struct Ownership {
+  const Config *config;
+  Lease *lease;
+  Stop *tenure;
+  GThread *heartbeat;
+  int64_t epoch;
+  char *claimant;
+  gint nudged; /* atomic */
+  int64_t nudges;
+};
+
+static gpointer beat(gpointer data) {
+  Ownership *ownership = data;
+  int64_t lease_ms = ownership->config->settings.lease_ms;
+  int64_t beat_ms = MIN(lease_ms / 4, BEAT_MAX_MS);
+  int64_t kept_at = g_get_monotonic_time();
+  while (!stop_wait(ownership->tenure, beat_ms)) {
+    Failure failure = {0};
+    bool owned = true;
+    int64_t nudges = ownership->nudges, asked_at = g_get_monotonic_time();
+    if (lease_acquire(ownership->lease, &owned, &nudges, &failure) && owned) {
+      kept_at = asked_at;
+      if (nudges != ownership->nudges)
+        g_atomic_int_set(&ownership->nudged, 1);
+      ownership->nudges = nudges;
+      continue;
+    }
+    if (!owned)
+      failure_set(&failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
+                  "another projector of this name holds the lease");
+    else
+      log_failure(LOG_LEVEL_WARNING, "cannot prolong the lease", &failure);
+    if (owned && g_get_monotonic_time() - kept_at > lease_ms * 1000 / 3 * 2)
+      failure_set(&failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
+                  "the lease could not be prolonged in time");
+    if (failure.class == FAILURE_FENCED)
+      stop_request(ownership->tenure, &failure);
+  }
+  return NULL;
+}
+
+static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
+  g_autoptr(Session) session = session_open(&ownership->config->mysql, ret_failure);
+  return session &&
+         ledger_take_fence(session, ownership->config->name, owner, &ownership->epoch, ret_failure);
+}
+
+/* One attempt to become the owner. */
+static bool take(Ownership *ownership, const char *owner, bool *standing_by, Failure *failure) {
+  bool owned = false;
+  if (!lease_acquire(ownership->lease, &owned, &ownership->nudges, failure))
+    return false;
+  if (!owned) {
+    if (!*standing_by)
+      log_info("standing by: another projector of this name is working", NULL);
+    *standing_by = true;
+    return false;
+  }
+  return raise_epoch(ownership, owner, failure);
+}
+
+Ownership *ownership_acquire(const Config *config, MongoStore *store, Stop *process, Stop *tenure) {
+  char host[128] = "localhost";
+  gethostname(host, sizeof host - 1);
+  g_autofree char *owner = g_strdup_printf("%s:%d:%08x", host, (int)getpid(), g_random_int());
+  Ownership *ownership = g_new0(Ownership, 1);
+  ownership->config = config;
+  ownership->tenure = tenure;
+  ownership->lease = lease_new(store, config->name, owner, config->settings.lease_ms);
+  bool standing_by = false;
+  for (;;) {
+    Failure failure = {0};
+    if (stop_requested(process)) {
+      ownership_release(ownership);
+      return NULL;
+    }
+    if (take(ownership, owner, &standing_by, &failure))
+      break;
+    if (failure.class != FAILURE_NONE)
+      log_failure(LOG_LEVEL_WARNING, "cannot become the owner", &failure);
+    if (failure.class == FAILURE_CONFIG || failure.class == FAILURE_MAPPING)
+      stop_request(process, &failure);
+    stop_wait(process, MIN(STANDBY_MS, config->settings.lease_ms / 4));
+  }
+  ownership->claimant =
+      g_strdup_printf("%s:%d#%lld", host, (int)getpid(), (long long)ownership->epoch);
+  ownership->heartbeat = g_thread_new("heartbeat", beat, ownership);
+  return ownership;
+}
+
+void ownership_release(Ownership *ownership) {
+  if (!ownership)
+    return;
+  if (ownership->heartbeat) {
+    Failure failure;
+    g_thread_join(ownership->heartbeat);
+    if (!lease_release(ownership->lease, &failure))
+      log_failure(LOG_LEVEL_WARNING, "cannot give the lease back", &failure);
+  }
+  lease_free(ownership->lease);
+  g_free(ownership->claimant);
+  g_free(ownership);
+}
+
+int64_t ownership_epoch(const Ownership *ownership) {
+  return ownership->epoch;
+}
+
+const char *ownership_claimant(const Ownership *ownership) {
+  return ownership->claimant;
+}
+
+bool ownership_was_nudged(Ownership *ownership) {
+  return g_atomic_int_compare_and_exchange(&ownership->nudged, 1, 0);
+}

@@ -1,0 +1,21 @@
+/* ownership.h - being the one projector of a name that works: lease, heartbeat and fence. */
+#pragma once
+
+#include "projector/app/config.h"
+#include "projector/app/stop.h"
+#include "projector/infra/mongo/store.h"
+
+typedef struct Ownership Ownership;
+
+/* Stands by until the lease is ours and the fence in MySQL has our epoch, then keeps the lease by a
+ * heartbeat of its own thread. Losing it, or not being able to prolong it for two thirds of its
+ * time, requests the stop of `tenure` with FAILURE_FENCED. NULL: `process` was stopped first. */
+Ownership *ownership_acquire(const Config *config, MongoStore *store, Stop *process, Stop *tenure);
+/* Gives the lease back when it is still ours, and frees. */
+void ownership_release(Ownership *ownership);
+
+int64_t ownership_epoch(const Ownership *ownership);
+/* "host:pid#epoch", for claimed_by. */
+const char *ownership_claimant(const Ownership *ownership);
+/* Whether somebody asked to look at the failed events again since the last call. */
+bool ownership_was_nudged(Ownership *ownership);

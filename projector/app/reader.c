@@ -1,0 +1,163 @@
+/* reader.c - the read and decode steps.
+ *
+ * The cluster time is taken first, then the outbox is scanned in order, then the change stream
+ * starts at that time. What was inserted meanwhile may come twice; the shards drop an id that they
+ * hold and the claim fails for one that is gone. Whatever ends the stream, the next scan finds what
+ * it missed: the outbox itself is the record of what is still to do, so no position in the stream
+ * is ever kept. */
+#include "projector/app/reader.h"
+
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mongo/stream.h"
+
+enum {
+  PAUSE_MS = 100,      /* before the first new try, doubling to */
+  PAUSE_MAX_MS = 5000, /* this: a dead history must not become a storm */
+  ONCE_POLL_MS = 5,
+};
+
+struct Reader {
+  MongoStore *store;
+  const Shards *shards;
+  Stop *stop;
+  bool once;
+  Outbox *outbox;
+  GThread *thread;
+  gint state, restarts; /* atomic */
+};
+
+/* Decodes and puts into the shard, waiting for room. False: stopped. */
+static bool offer(Reader *reader, const bson_t *document, int64_t *taken) {
+  Event *event = event_decode(document);
+  Shard *shard = shard_of(reader->shards, event->aggregate_hash);
+  if (!shard_wait_room(shard)) {
+    event_free(event);
+    return false;
+  }
+  *taken += shard_offer(shard, event);
+  return true;
+}
+
+/* Reads the whole outbox once. `*ret_taken` counts what the shards took. */
+static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment, int64_t *ret_taken,
+                 Failure *ret_failure) {
+  g_atomic_int_set(&reader->state, READER_SCANNING);
+  *ret_taken = 0;
+  g_autoptr(EventCursor) cursor =
+      outbox_scan(reader->outbox, ret_seconds, ret_increment, ret_failure);
+  if (!cursor)
+    return false;
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure)))
+    if (!offer(reader, document, ret_taken))
+      return true;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* Follows the stream until it is lost (false) or the projector stops. */
+static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *ret_worked,
+                   Failure *ret_failure) {
+  g_autoptr(Stream) stream = stream_open(reader->store, seconds, increment);
+  int64_t taken = 0;
+  while (!stop_requested(reader->stop)) {
+    bson_t document;
+    switch (stream_next(stream, &document, ret_failure)) {
+    case STREAM_EVENT:
+      g_atomic_int_set(&reader->state, READER_STREAMING);
+      *ret_worked = true;
+      if (!offer(reader, &document, &taken))
+        return true;
+      break;
+    case STREAM_IDLE:
+      g_atomic_int_set(&reader->state, READER_STREAMING);
+      *ret_worked = true;
+      break;
+    case STREAM_LOST: return false;
+    }
+  }
+  return true;
+}
+
+static void read_live(Reader *reader) {
+  int64_t pause_ms = PAUSE_MS;
+  while (!stop_requested(reader->stop)) {
+    uint32_t seconds, increment;
+    int64_t taken;
+    bool worked = false;
+    Failure failure = {0};
+    if (scan(reader, &seconds, &increment, &taken, &failure) &&
+        follow(reader, seconds, increment, &worked, &failure))
+      return;
+    g_atomic_int_set(&reader->state, READER_WAITING);
+    g_atomic_int_inc(&reader->restarts);
+    log_failure(LOG_LEVEL_WARNING, "reading the outbox again", &failure);
+    if (failure.class == FAILURE_CONFIG)
+      stop_request(reader->stop, &failure);
+    pause_ms = worked ? PAUSE_MS : MIN(pause_ms * 2, PAUSE_MAX_MS);
+    stop_wait(reader->stop, pause_ms);
+  }
+}
+
+/* Nothing queued, in hand or about to be tried again. */
+static bool all_idle(const Shards *shards) {
+  for (unsigned i = 0; i < shards->count; i++) {
+    ShardFigures figures = shard_figures(shards->shards[i]);
+    if (figures.queued > 0 || figures.in_hand > 0 || figures.gaps > 0 ||
+        shard_due_in(shards->shards[i]) == 0)
+      return false;
+  }
+  return true;
+}
+
+static void read_once(Reader *reader) {
+  int64_t taken = 1;
+  while (!stop_requested(reader->stop) && taken > 0) {
+    uint32_t seconds, increment;
+    Failure failure = {0};
+    if (!scan(reader, &seconds, &increment, &taken, &failure)) {
+      log_failure(LOG_LEVEL_WARNING, "reading the outbox again", &failure);
+      if (failure.class == FAILURE_CONFIG)
+        stop_request(reader->stop, &failure);
+      stop_wait(reader->stop, PAUSE_MAX_MS / 5);
+      taken = 1;
+      continue;
+    }
+    while (!all_idle(reader->shards) && !stop_wait(reader->stop, ONCE_POLL_MS))
+      ;
+  }
+  stop_request(reader->stop, NULL);
+}
+
+static gpointer run(gpointer data) {
+  Reader *reader = data;
+  if (reader->once)
+    read_once(reader);
+  else
+    read_live(reader);
+  return NULL;
+}
+
+Reader *reader_start(MongoStore *store, const Shards *shards, Stop *stop, bool once) {
+  Reader *reader = g_new0(Reader, 1);
+  *reader = (Reader){.store = store, .shards = shards, .stop = stop, .once = once};
+  reader->outbox = outbox_new(store, "");
+  reader->thread = g_thread_new("reader", run, reader);
+  return reader;
+}
+
+void reader_finish(Reader *reader) {
+  if (!reader)
+    return;
+  g_thread_join(reader->thread);
+  outbox_free(reader->outbox);
+  g_free(reader);
+}
+
+ReaderState reader_state(Reader *reader) {
+  return (ReaderState)g_atomic_int_get(&reader->state);
+}
+
+int64_t reader_restarts(Reader *reader) {
+  return g_atomic_int_get(&reader->restarts);
+}

@@ -1,0 +1,21 @@
+/* reader.h - brings every event of the outbox into the shards: catch-up scan, then change stream.
+ */
+#pragma once
+
+#include "projector/app/shards.h"
+#include "projector/app/stop.h"
+#include "projector/infra/mongo/store.h"
+
+typedef struct Reader Reader;
+
+/* Starts the thread. With `once` it scans until a scan finds nothing that the shards take, waits
+ * for what is in hand in between, and then requests the stop. */
+Reader *reader_start(MongoStore *store, const Shards *shards, Stop *stop, bool once);
+/* Waits for the end; request the stop and stop the shards first. Frees. */
+void reader_finish(Reader *reader);
+
+typedef enum ReaderState { READER_SCANNING, READER_STREAMING, READER_WAITING } ReaderState;
+
+ReaderState reader_state(Reader *reader);
+/* How often the change stream had to be opened again. */
+int64_t reader_restarts(Reader *reader);

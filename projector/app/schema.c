@@ -1,0 +1,109 @@
+/* schema.c - `projector schema`: the DDL of the projector's own tables and of the projections. */
+#include "projector/app/command.h"
+#include "projector/app/migrations.h"
+#include "projector/infra/mysql/catalog.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The statements of a migration file: each ends with a semicolon at the end of a line. Comment
+ * lines are for people. */
+static GPtrArray *split_statements(const char *text) {
+  GPtrArray *statements = g_ptr_array_new_with_free_func(g_free);
+  g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+  g_autoptr(GString) statement = g_string_new(NULL);
+  for (char **line = lines; *line; line++) {
+    if (g_str_has_prefix(*line, "--") || (!**line && statement->len == 0))
+      continue;
+    g_string_append_printf(statement, "%s\n", *line);
+    if (!g_str_has_suffix(*line, ";"))
+      continue;
+    g_string_truncate(statement, statement->len - 2);
+    g_ptr_array_add(statements, g_strdup(statement->str));
+    g_string_truncate(statement, 0);
+  }
+  return statements;
+}
+
+static void print_schema(const Config *config, bool mariadb) {
+  for (size_t i = 0; i < migration_count; i++)
+    printf("-- %s\n%s\n", migrations[i].name, migrations[i].sql);
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const Projection *projection = mapping_projection(config->mapping, i);
+    g_autofree char *sql = catalog_create_table(projection, mariadb);
+    printf("-- projections[%u]: %s\n%s;\n\n", i, projection->aggregate_type, sql);
+  }
+}
+
+static bool apply_statement(Session *session, const char *sql, Failure *ret_failure) {
+  return session_execute(session, sql, strlen(sql), NULL, ret_failure);
+}
+
+static bool apply_migrations(Session *session, Failure *ret_failure) {
+  for (size_t i = 0; i < migration_count; i++) {
+    g_autoptr(GPtrArray) statements = split_statements(migrations[i].sql);
+    for (guint j = 0; j < statements->len; j++)
+      if (!apply_statement(session, statements->pdata[j], ret_failure))
+        return failure_prefix(ret_failure, "%s", migrations[i].name);
+    printf("%s: in place\n", migrations[i].name);
+  }
+  return true;
+}
+
+static bool apply_projection(Session *session, const Projection *projection, Failure *ret_failure) {
+  bool exists;
+  g_autoptr(GPtrArray) missing = catalog_missing_columns(session, projection, &exists, ret_failure);
+  if (!missing)
+    return false;
+  if (!exists) {
+    g_autofree char *sql = catalog_create_table(projection, session_is_mariadb(session));
+    if (!apply_statement(session, sql, ret_failure))
+      return failure_prefix(ret_failure, "%s", projection->table);
+    printf("%s: created\n", projection->table);
+    return true;
+  }
+  for (guint i = 0; i < missing->len; i++) {
+    if (!apply_statement(session, missing->pdata[i], ret_failure))
+      return failure_prefix(ret_failure, "%s", projection->table);
+    printf("%s: %s\n", projection->table, (const char *)missing->pdata[i]);
+  }
+  if (missing->len == 0)
+    printf("%s: in place\n", projection->table);
+  return true;
+}
+
+static int apply_schema(const Config *config) {
+  Failure failure = {0};
+  g_autoptr(Session) session = session_open(&config->mysql, &failure);
+  if (!session || !apply_migrations(session, &failure))
+    return command_fail(&failure);
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++)
+    if (!apply_projection(session, mapping_projection(config->mapping, i), &failure))
+      return command_fail(&failure);
+  return EXIT_GOOD;
+}
+
+/* MySQL's DDL, unless the server can be asked and is MariaDB. */
+static bool is_mariadb(const Config *config) {
+  Failure ignored;
+  g_autoptr(Session) session = session_open(&config->mysql, &ignored);
+  return session && session_is_mariadb(session);
+}
+
+int command_schema(int argc, char **argv) {
+  gboolean apply = FALSE;
+  const GOptionEntry options[] = {
+      {"apply", 0, 0, G_OPTION_ARG_NONE, &apply,
+       "Create what is missing; never drops, narrows or changes what is there", NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(Config) config = NULL;
+  int status;
+  if (!command_begin(&argc, &argv, "- print or create the tables",
+                     "Prints the DDL of the projector's own tables and of the projections.",
+                     options, &config, &status))
+    return status;
+  if (apply)
+    return apply_schema(config);
+  print_schema(config, is_mariadb(config));
+  return EXIT_GOOD;
+}

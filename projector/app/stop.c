@@ -1,0 +1,53 @@
+/* stop.c - a flag with a reason, to wait on. */
+#include "projector/app/stop.h"
+
+#include <glib.h>
+
+struct Stop {
+  GMutex lock;
+  GCond changed;
+  bool requested;
+  Failure why;
+};
+
+Stop *stop_new(void) {
+  Stop *stop = g_new0(Stop, 1);
+  g_mutex_init(&stop->lock);
+  g_cond_init(&stop->changed);
+  return stop;
+}
+
+void stop_free(Stop *stop) {
+  if (!stop)
+    return;
+  g_mutex_clear(&stop->lock);
+  g_cond_clear(&stop->changed);
+  g_free(stop);
+}
+
+void stop_request(Stop *stop, const Failure *why) {
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  if (!stop->requested && why)
+    stop->why = *why;
+  stop->requested = true;
+  g_cond_broadcast(&stop->changed);
+}
+
+bool stop_requested(Stop *stop) {
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  return stop->requested;
+}
+
+bool stop_wait(Stop *stop, int64_t ms) {
+  int64_t until = g_get_monotonic_time() + ms * 1000;
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  while (!stop->requested)
+    if (!g_cond_wait_until(&stop->changed, &stop->lock, until))
+      break;
+  return stop->requested;
+}
+
+Failure stop_reason(Stop *stop) {
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  return stop->why;
+}

@@ -1,0 +1,17 @@
+/* stop.h - the one way in which the parts of a running projector are told to end, and why. */
+#pragma once
+
+#include "projector/domain/failure.h"
+
+typedef struct Stop Stop;
+
+Stop *stop_new(void);
+void stop_free(Stop *stop);
+
+/* `why` NULL: an orderly stop. The first reason counts. */
+void stop_request(Stop *stop, const Failure *why);
+bool stop_requested(Stop *stop);
+/* Waits that long, or until the stop is requested (true). */
+bool stop_wait(Stop *stop, int64_t ms);
+/* Class FAILURE_NONE for an orderly stop. */
+Failure stop_reason(Stop *stop);

@@ -1,0 +1,48 @@
+/* sweeper.c - asks the ledger what became of abandoned events. */
+#include "projector/app/sweeper.h"
+
+#include "projector/domain/plan.h"
+
+enum { TOGETHER = 500 };
+
+static bool sweep_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+                       GPtrArray *events, Failure *ret_failure) {
+  g_autofree Item *items = g_new0(Item, events->len);
+  g_autofree Event **applied = g_new(Event *, events->len);
+  g_autofree Event **spent = g_new(Event *, events->len);
+  g_autofree Event **others = g_new(Event *, events->len);
+  size_t applied_count = 0, spent_count = 0, other_count = 0;
+  for (guint i = 0; i < events->len; i++)
+    items[i].event = events->pdata[i];
+  if (!ledger_find_known(session, ledger, items, events->len, ret_failure))
+    return false;
+  for (guint i = 0; i < events->len; i++)
+    if (items[i].verdict == VERDICT_KNOWN)
+      applied[applied_count++] = items[i].event;
+    else if (items[i].event->attempts >= config->settings.max_attempts)
+      spent[spent_count++] = items[i].event;
+    else
+      others[other_count++] = items[i].event;
+  return outbox_sweep(outbox, applied, applied_count, SWEEP_ACKNOWLEDGE, ret_failure) &&
+         outbox_sweep(outbox, spent, spent_count, SWEEP_DEAD, ret_failure) &&
+         outbox_sweep(outbox, others, other_count, SWEEP_PENDING, ret_failure);
+}
+
+bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+           int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_find_abandoned(outbox, older_than_ms);
+  *ret_found = 0;
+  for (;;) {
+    g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
+    const bson_t *document = NULL;
+    while (events->len < TOGETHER && (document = event_cursor_next(cursor, ret_failure)))
+      g_ptr_array_add(events, event_decode(document));
+    if (!document && ret_failure->class != FAILURE_NONE)
+      return false;
+    if (events->len > 0 && !sweep_some(config, session, ledger, outbox, events, ret_failure))
+      return false;
+    *ret_found += events->len;
+    if (!document)
+      return true;
+  }
+}

@@ -1,0 +1,14 @@
+/* sweeper.h - finds events that a dead projector left in_progress and finishes or frees them. */
+#pragma once
+
+#include "projector/app/config.h"
+#include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mysql/ledger.h"
+
+/* Looks at events that are in_progress: those that the ledger has are acknowledged, the others go
+ * back to pending, or to dead when they have used up their attempts. `older_than_ms` by the
+ * server's clock; 0 at the start of an ownership, when nobody else can be at work. Claims of
+ * `owner` are left alone.
+ * `*ret_found` counts the events it dealt with. */
+bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+           int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);

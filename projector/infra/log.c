@@ -1,0 +1,133 @@
+/* log.c - writes log lines. */
+#include "projector/infra/log.h"
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { REPEAT_SECONDS = 10 };
+
+static bool as_json;
+static LogLevel lowest_level = LOG_LEVEL_INFO;
+
+static GMutex repeat_lock;
+static struct {
+  char message[64];
+  Failure failure;
+  int64_t told_at; /* monotonic, us */
+  int64_t untold;
+} repeat;
+
+void log_setup(bool json, LogLevel lowest) {
+  as_json = json;
+  lowest_level = lowest;
+}
+
+static const char *level_name(LogLevel level) {
+  static const char *const names[] = {"debug", "info", "warning", "error"};
+  return names[level];
+}
+
+static char *timestamp(void) {
+  g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+  g_autofree char *seconds = g_date_time_format(now, "%Y-%m-%dT%H:%M:%S");
+  return g_strdup_printf("%s.%03dZ", seconds, g_date_time_get_microsecond(now) / 1000);
+}
+
+static void write_json(const char *time, LogLevel level, const char *message,
+                       const LogField *fields) {
+  json_t *line = json_object();
+  json_object_set_new(line, "time", json_string(time));
+  json_object_set_new(line, "level", json_string(level_name(level)));
+  json_object_set_new(line, "message", json_string(message));
+  for (; fields && fields->name; fields++) {
+    g_autofree char *valid = fields->text ? g_utf8_make_valid(fields->text, -1) : NULL;
+    json_object_set_new(line, fields->name,
+                        valid ? json_string(valid) : json_integer(fields->number));
+  }
+  char *text = json_dumps(line, JSON_COMPACT);
+  if (text)
+    fprintf(stderr, "%s\n", text);
+  free(text);
+  json_decref(line);
+}
+
+/* Control characters would let an id forge a log line. */
+static void append_text_value(GString *line, const char *text) {
+  bool plain = *text != '\0';
+  for (const char *at = text; *at && plain; at++)
+    plain = (unsigned char)*at > ' ' && *at != '"' && *at != '=' && *at != '\x7f';
+  if (plain) {
+    g_string_append(line, text);
+    return;
+  }
+  g_string_append_c(line, '"');
+  for (const char *at = text; *at; at++) {
+    if ((unsigned char)*at < ' ' || *at == '\x7f')
+      g_string_append_printf(line, "\\x%02x", (unsigned char)*at);
+    else
+      g_string_append_printf(line, *at == '"' || *at == '\\' ? "\\%c" : "%c", *at);
+  }
+  g_string_append_c(line, '"');
+}
+
+static void write_text(const char *time, LogLevel level, const char *message,
+                       const LogField *fields) {
+  g_autoptr(GString) line = g_string_new(NULL);
+  g_string_append_printf(line, "%s %s %s", time, level_name(level), message);
+  for (; fields && fields->name; fields++) {
+    g_string_append_printf(line, " %s=", fields->name);
+    if (fields->text)
+      append_text_value(line, fields->text);
+    else
+      g_string_append_printf(line, "%lld", (long long)fields->number);
+  }
+  fprintf(stderr, "%s\n", line->str);
+}
+
+void log_write(LogLevel level, const char *message, const LogField *fields) {
+  if (level < lowest_level)
+    return;
+  g_autofree char *time = timestamp();
+  if (as_json)
+    write_json(time, level, message, fields);
+  else
+    write_text(time, level, message, fields);
+}
+
+static const char *source_name(FailureSource source) {
+  static const char *const names[] = {"event", "mysql", "mongodb", "projector"};
+  return names[source];
+}
+
+/* Whether to tell this failure now, and how many like it went untold. */
+static bool tell(const char *message, const Failure *failure, int64_t *ret_untold) {
+  int64_t now = g_get_monotonic_time();
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&repeat_lock);
+  bool same = !strncmp(repeat.message, message, sizeof repeat.message - 1) &&
+              repeat.failure.code == failure->code && repeat.failure.class == failure->class &&
+              !strcmp(repeat.failure.message, failure->message);
+  if (same && now - repeat.told_at < (int64_t)REPEAT_SECONDS * G_USEC_PER_SEC) {
+    repeat.untold++;
+    return false;
+  }
+  *ret_untold = same ? repeat.untold : 0;
+  g_strlcpy(repeat.message, message, sizeof repeat.message);
+  repeat.failure = *failure;
+  repeat.told_at = now;
+  repeat.untold = 0;
+  return true;
+}
+
+void log_failure(LogLevel level, const char *message, const Failure *failure) {
+  int64_t untold;
+  if (!tell(message, failure, &untold))
+    return;
+  LogField fields[6] = {LOG_TEXT("class", failure_class_name(failure->class)),
+                        LOG_TEXT("source", source_name(failure->source)),
+                        LOG_NUMBER("code", failure->code), LOG_TEXT("reason", failure->message)};
+  if (untold > 0)
+    fields[4] = (LogField)LOG_NUMBER("repeated", untold);
+  log_write(level, message, fields);
+}

@@ -1,0 +1,39 @@
+/* log.h - one line an event on stderr, as text or JSON, with stable field names.
+ *
+ * Only `app` logs; everything below returns a Failure. Fields never carry payload values or
+ * secrets. */
+#pragma once
+
+#include "projector/domain/failure.h"
+
+typedef enum LogLevel {
+  LOG_LEVEL_DEBUG,
+  LOG_LEVEL_INFO,
+  LOG_LEVEL_WARNING,
+  LOG_LEVEL_ERROR
+} LogLevel;
+
+typedef struct LogField {
+  const char *name;
+  const char *text; /* NULL: `number` counts */
+  int64_t number;
+} LogField;
+
+#define LOG_FIELDS(...) ((const LogField[]){__VA_ARGS__, {NULL, NULL, 0}})
+#define LOG_TEXT(field_name, value)                                                                \
+  { (field_name), (value), 0 }
+#define LOG_NUMBER(field_name, value)                                                              \
+  { (field_name), NULL, (value) }
+
+void log_setup(bool json, LogLevel lowest);
+/* `fields` may be NULL. Threads may log at the same time; lines do not mix. */
+void log_write(LogLevel level, const char *message, const LogField *fields);
+
+#define log_debug(message, fields) log_write(LOG_LEVEL_DEBUG, (message), (fields))
+#define log_info(message, fields) log_write(LOG_LEVEL_INFO, (message), (fields))
+#define log_warning(message, fields) log_write(LOG_LEVEL_WARNING, (message), (fields))
+#define log_error(message, fields) log_write(LOG_LEVEL_ERROR, (message), (fields))
+
+/* Logs a failure with its class, source, code and message; a failure that repeats the one before it
+ * (same message and failure) is counted and told at most once in ten seconds. */
+void log_failure(LogLevel level, const char *message, const Failure *failure);

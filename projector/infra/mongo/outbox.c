@@ -1,0 +1,526 @@
+/* outbox.c - reads and marks outbox documents. */
+#include "projector/infra/mongo/outbox.h"
+
+#include <string.h>
+
+enum { SCAN_BATCH = 1000 };
+
+struct Outbox {
+  MongoStore *store;
+  mongoc_client_t *client;
+  mongoc_collection_t *events;
+  char *owner;
+};
+
+Outbox *outbox_new(MongoStore *store, const char *owner) {
+  const MongoSettings *settings = mongo_store_settings(store);
+  Outbox *outbox = g_new0(Outbox, 1);
+  outbox->store = store;
+  outbox->client = mongo_store_borrow(store);
+  outbox->events =
+      mongoc_client_get_collection(outbox->client, settings->database, settings->outbox);
+  outbox->owner = g_strdup(owner);
+  return outbox;
+}
+
+void outbox_free(Outbox *outbox) {
+  if (!outbox)
+    return;
+  mongoc_collection_destroy(outbox->events);
+  mongo_store_return(outbox->store, outbox->client);
+  g_free(outbox->owner);
+  g_free(outbox);
+}
+
+/* --- lists of ids --------------------------------------------------------------------------- */
+
+static void append_ids(bson_t *filter, Event *const *events, size_t count) {
+  bson_t in, array;
+  BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
+  BSON_APPEND_ARRAY_BEGIN(&in, "$in", &array);
+  for (size_t i = 0; i < count; i++) {
+    char buffer[16];
+    const char *key;
+    bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
+    event_append_id(events[i], &array, key);
+  }
+  bson_append_array_end(&in, &array);
+  bson_append_document_end(filter, &in);
+}
+
+static bool update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
+                        int64_t *ret_matched, Failure *ret_failure) {
+  bson_error_t error;
+  bson_t reply;
+  bool good = mongoc_collection_update_many(outbox->events, filter, update, NULL, &reply, &error) ||
+              mongo_fail(&error, &reply, ret_failure);
+  bson_iter_t iter;
+  if (good && ret_matched)
+    *ret_matched =
+        bson_iter_init_find(&iter, &reply, "matchedCount") ? bson_iter_as_int64(&iter) : 0;
+  bson_destroy(&reply);
+  return good;
+}
+
+/* --- claim ---------------------------------------------------------------------------------- */
+
+/* Finds out which of the events carry our claim. */
+static bool find_claimed(Outbox *outbox, Event *const *events, size_t count, bool *claimed,
+                         Failure *ret_failure) {
+  g_autoptr(GHashTable) index_of = g_hash_table_new(id_hash_key, id_equal_key);
+  for (size_t i = 0; i < count; i++)
+    g_hash_table_insert(index_of, &events[i]->key.event_id, GSIZE_TO_POINTER(i + 1));
+  bson_t filter = BSON_INITIALIZER;
+  append_ids(&filter, events, count);
+  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
+  bson_t *options = BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}");
+  mongoc_cursor_t *cursor =
+      mongoc_collection_find_with_opts(outbox->events, &filter, options, NULL);
+  const bson_t *document;
+  while (mongoc_cursor_next(cursor, &document)) {
+    g_autoptr(Event) found = event_decode(document);
+    size_t at = GPOINTER_TO_SIZE(g_hash_table_lookup(index_of, &found->key.event_id));
+    if (at)
+      claimed[at - 1] = true;
+  }
+  bson_error_t error;
+  const bson_t *reply;
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(options);
+  bson_destroy(&filter);
+  return good;
+}
+
+bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, bool *claimed,
+                  Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  append_ids(&filter, events, count);
+  BCON_APPEND(&filter, "status", "{", "$nin", "[", BCON_UTF8("in_progress"), BCON_UTF8("dead"), "]",
+              "}");
+  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
+                            BCON_UTF8(outbox->owner), "}", "$currentDate", "{", "claimed_at",
+                            BCON_BOOL(true), "}", "$inc", "{", "attempts", BCON_INT32(1), "}");
+  int64_t matched = 0;
+  bool good = update_many(outbox, &filter, update, &matched, ret_failure);
+  bson_destroy(update);
+  bson_destroy(&filter);
+  if (!good)
+    return false;
+  bool all = matched == (int64_t)count;
+  for (size_t i = 0; i < count; i++)
+    claimed[i] = all;
+  return all || find_claimed(outbox, events, count, claimed, ret_failure);
+}
+
+/* --- acknowledge ---------------------------------------------------------------------------- */
+
+static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+  g_autofree char *archive =
+      g_strdup_printf("%s_archive", mongo_store_settings(outbox->store)->outbox);
+  bson_t *pipeline = bson_new();
+  bson_t stages;
+  BSON_APPEND_ARRAY_BEGIN(pipeline, "pipeline", &stages);
+  BCON_APPEND(&stages, "0", "{", "$match", BCON_DOCUMENT(filter), "}", "1", "{", "$set", "{",
+              "applied_at", BCON_UTF8("$$NOW"), "}", "}", "2", "{", "$unset", "[",
+              BCON_UTF8("status"), BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"),
+              BCON_UTF8("next_attempt_at"), "]", "}", "3", "{", "$merge", "{", "into",
+              BCON_UTF8(archive), "whenMatched", BCON_UTF8("keepExisting"), "}", "}");
+  bson_append_array_end(pipeline, &stages);
+  mongoc_cursor_t *cursor =
+      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  mongoc_cursor_next(cursor, &document);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(pipeline);
+  return good;
+}
+
+static bool take_out(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+  bson_error_t error;
+  bson_t reply = BSON_INITIALIZER;
+  bool good =
+      !mongo_store_settings(outbox->store)->archive || copy_to_archive(outbox, filter, ret_failure);
+  if (good) {
+    bson_destroy(&reply);
+    good = mongoc_collection_delete_many(outbox->events, filter, NULL, &reply, &error) ||
+           mongo_fail(&error, &reply, ret_failure);
+  }
+  bson_destroy(&reply);
+  return good;
+}
+
+bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  append_ids(&filter, events, count);
+  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
+  bool good = take_out(outbox, &filter, ret_failure);
+  bson_destroy(&filter);
+  return good;
+}
+
+bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
+                  Failure *ret_failure) {
+  if (count == 0)
+    return true;
+  bson_t filter = BSON_INITIALIZER;
+  append_ids(&filter, events, count);
+  BSON_APPEND_UTF8(&filter, "status", "in_progress");
+  BCON_APPEND(&filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "}");
+  bool good;
+  if (action == SWEEP_ACKNOWLEDGE) {
+    good = take_out(outbox, &filter, ret_failure);
+  } else {
+    static const char crashed[] = "the projector ended each time it worked on this event";
+    bson_t update = BSON_INITIALIZER, set;
+    BSON_APPEND_DOCUMENT_BEGIN(&update, "$set", &set);
+    BSON_APPEND_UTF8(&set, "status", action == SWEEP_DEAD ? "dead" : "pending");
+    if (action == SWEEP_DEAD)
+      BCON_APPEND(&set, "last_error", "{", "class", BCON_UTF8("crash"), "code", BCON_INT32(0),
+                  "message", BCON_UTF8(crashed), "at", BCON_DATE_TIME(g_get_real_time() / 1000),
+                  "}");
+    bson_append_document_end(&update, &set);
+    BCON_APPEND(&update, "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1),
+                "}");
+    good = update_many(outbox, &filter, &update, NULL, ret_failure);
+    bson_destroy(&update);
+  }
+  bson_destroy(&filter);
+  return good;
+}
+
+/* --- release and marks ---------------------------------------------------------------------- */
+
+bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  append_ids(&filter, events, count);
+  BSON_APPEND_UTF8(&filter, "status", "in_progress");
+  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
+  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "}", "$unset", "{",
+                            "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}", "$inc",
+                            "{", "attempts", BCON_INT32(-1), "}");
+  bool good = update_many(outbox, &filter, update, NULL, ret_failure);
+  bson_destroy(update);
+  bson_destroy(&filter);
+  return good;
+}
+
+bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
+                        bool dead, bool burn, int64_t delay_ms, Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  append_ids(&filter, events, count);
+  BSON_APPEND_UTF8(&filter, "status", "in_progress");
+  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
+  /* A pipeline, because only there the server's clock can be added to; texts are literals. */
+  g_autofree char *message = g_utf8_make_valid(failure->message, -1);
+  bson_t *update = BCON_NEW(
+      "pipeline", "[", "{", "$set", "{", "status", BCON_UTF8(dead ? "dead" : "failed"), "attempts",
+      "{", "$add", "[", BCON_UTF8("$attempts"), BCON_INT32(burn ? 0 : -1), "]", "}",
+      "next_attempt_at", "{", "$cond", "[", BCON_BOOL(dead), BCON_UTF8("$$REMOVE"), "{", "$add",
+      "[", BCON_UTF8("$$NOW"), BCON_INT64(delay_ms), "]", "}", "]", "}", "last_error", "{", "class",
+      BCON_UTF8(failure_class_name(failure->class)), "code", BCON_INT32(failure->code), "message",
+      "{", "$literal", BCON_UTF8(message), "}", "at", BCON_UTF8("$$NOW"), "}", "}", "}", "{",
+      "$unset", "[", BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}", "]");
+  bson_iter_t iter;
+  bson_t stages;
+  uint32_t length;
+  const uint8_t *bytes;
+  bson_iter_init_find(&iter, update, "pipeline");
+  bson_iter_array(&iter, &length, &bytes);
+  bson_init_static(&stages, bytes, length);
+  bool good = update_many(outbox, &filter, &stages, NULL, ret_failure);
+  bson_destroy(update);
+  bson_destroy(&filter);
+  return good;
+}
+
+/* --- cursors -------------------------------------------------------------------------------- */
+
+struct EventCursor {
+  mongoc_cursor_t *cursor;
+  mongoc_client_session_t *session;
+};
+
+void event_cursor_free(EventCursor *cursor) {
+  if (!cursor)
+    return;
+  if (cursor->cursor)
+    mongoc_cursor_destroy(cursor->cursor);
+  if (cursor->session)
+    mongoc_client_session_destroy(cursor->session);
+  g_free(cursor);
+}
+
+const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
+  const bson_t *document, *reply;
+  bson_error_t error;
+  ret_failure->class = FAILURE_NONE;
+  if (mongoc_cursor_next(cursor->cursor, &document))
+    return document;
+  if (mongoc_cursor_error_document(cursor->cursor, &error, &reply))
+    mongo_fail(&error, reply, ret_failure);
+  return NULL;
+}
+
+/* Takes filter and options over. */
+static EventCursor *find(Outbox *outbox, bson_t *filter, bson_t *options) {
+  EventCursor *cursor = g_new0(EventCursor, 1);
+  cursor->cursor = mongoc_collection_find_with_opts(outbox->events, filter, options, NULL);
+  bson_destroy(filter);
+  bson_destroy(options);
+  return cursor;
+}
+
+static bson_t *sorted(void) {
+  return BCON_NEW("sort", "{", "occurred_at", BCON_INT32(1), "version", BCON_INT32(1), "_id",
+                  BCON_INT32(1), "}");
+}
+
+static bson_t *waiting(void) {
+  return BCON_NEW("status", "{", "$nin", "[", BCON_UTF8("in_progress"), BCON_UTF8("failed"),
+                  BCON_UTF8("dead"), "]", "}");
+}
+
+EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
+                         Failure *ret_failure) {
+  g_autoptr(EventCursor) scan = g_new0(EventCursor, 1);
+  bson_error_t error;
+  bson_t reply = BSON_INITIALIZER;
+  scan->session = mongoc_client_start_session(outbox->client, NULL, &error);
+  bson_t options = BSON_INITIALIZER;
+  bson_t *ping = BCON_NEW("ping", BCON_INT32(1));
+  bool good = scan->session && mongoc_client_session_append(scan->session, &options, &error);
+  if (good) {
+    bson_destroy(&reply);
+    good = mongoc_client_command_with_opts(outbox->client, "admin", ping, NULL, &options, &reply,
+                                           &error);
+  }
+  bson_destroy(ping);
+  if (!good)
+    mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&reply);
+  if (!good) {
+    bson_destroy(&options);
+    return NULL;
+  }
+  /* The session makes the scan read at or after this time; the stream will start at it. */
+  mongoc_client_session_get_operation_time(scan->session, ret_seconds, ret_increment);
+  bson_t *order = sorted();
+  bson_concat(&options, order);
+  bson_destroy(order);
+  BSON_APPEND_INT32(&options, "batchSize", SCAN_BATCH);
+  BSON_APPEND_BOOL(&options, "allowDiskUse", true);
+  bson_t *filter = waiting();
+  scan->cursor = mongoc_collection_find_with_opts(outbox->events, filter, &options, NULL);
+  bson_destroy(filter);
+  bson_destroy(&options);
+  return g_steal_pointer(&scan);
+}
+
+/* $match and the time until the next attempt, by the server's clock. */
+static EventCursor *find_with_due(Outbox *outbox, bson_t *filter) {
+  bson_t *order =
+      BCON_NEW("occurred_at", BCON_INT32(1), "version", BCON_INT32(1), "_id", BCON_INT32(1));
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$sort",
+               BCON_DOCUMENT(order), "}", "{", "$set", "{", "due_in_ms", "{", "$cond", "[", "{",
+               "$eq", "[", "{", "$type", BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]",
+               "}", "{", "$subtract", "[", BCON_UTF8("$next_attempt_at"), BCON_UTF8("$$NOW"), "]",
+               "}", BCON_INT64(0), "]", "}", "}", "}", "]");
+  bson_t *options = BCON_NEW("allowDiskUse", BCON_BOOL(true));
+  EventCursor *cursor = g_new0(EventCursor, 1);
+  cursor->cursor =
+      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
+  bson_destroy(options);
+  bson_destroy(pipeline);
+  bson_destroy(order);
+  bson_destroy(filter);
+  return cursor;
+}
+
+EventCursor *outbox_find_state(Outbox *outbox, const char *state) {
+  return find_with_due(outbox, BCON_NEW("status", BCON_UTF8(state)));
+}
+
+EventState event_state(const Event *event) {
+  static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
+  EventState state = {0};
+  bson_iter_t iter;
+  if (bson_iter_init_find(&iter, &event->document, "status") && BSON_ITER_HOLDS_UTF8(&iter))
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+      if (!strcmp(bson_iter_utf8(&iter, NULL), names[i]))
+        state.status = (EventStatus)i;
+  if (bson_iter_init_find(&iter, &event->document, "due_in_ms") && BSON_ITER_HOLDS_INT(&iter))
+    state.due_in_ms = bson_iter_as_int64(&iter);
+  return state;
+}
+
+EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
+  bson_t *filter = BCON_NEW("status", BCON_UTF8("in_progress"), "claimed_by", "{", "$ne",
+                            BCON_UTF8(outbox->owner), "}");
+  if (older_than_ms > 0) /* no claimed_at at all is older than anything */
+    BCON_APPEND(filter, "$expr", "{", "$lt", "[", "{", "$ifNull", "[", BCON_UTF8("$claimed_at"),
+                BCON_DATE_TIME(0), "]", "}", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
+                BCON_INT64(older_than_ms), "]", "}", "]", "}");
+  return find(outbox, filter, sorted());
+}
+
+static void append_aggregate(bson_t *filter, const Aggregate *aggregate) {
+  bson_append_utf8(filter, "aggregate_type", -1, aggregate->type, (int)aggregate->type_length);
+  id_append_bson(&aggregate->id, filter, "aggregate_id");
+}
+
+EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
+                                   const OrderKey *after, int limit) {
+  bson_t *filter = bson_new();
+  append_aggregate(filter, aggregate);
+  if (after && after->occurred_at != INT64_MIN) {
+    /* The same millisecond again: what was read already is known and dropped. */
+    bson_t from;
+    BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &from);
+    BSON_APPEND_DATE_TIME(&from, "$gte", after->occurred_at);
+    bson_append_document_end(filter, &from);
+  }
+  bson_t *options = sorted();
+  BSON_APPEND_INT64(options, "limit", limit);
+  return find(outbox, filter, options);
+}
+
+EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
+                                  int64_t last) {
+  bson_t *filter =
+      BCON_NEW("version", "{", "$gte", BCON_INT64(first), "$lte", BCON_INT64(last), "}");
+  append_aggregate(filter, aggregate);
+  bson_t *options = sorted();
+  BSON_APPEND_INT64(options, "limit", 1000);
+  return find(outbox, filter, options);
+}
+
+EventCursor *outbox_find_event(Outbox *outbox, const Id *id) {
+  bson_t *filter = bson_new();
+  id_append_bson(id, filter, "_id");
+  return find_with_due(outbox, filter);
+}
+
+/* --- entities ------------------------------------------------------------------------------- */
+
+bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,
+                        Failure *ret_failure) {
+  mongoc_collection_t *entities = mongoc_client_get_collection(
+      outbox->client, mongo_store_settings(outbox->store)->database, collection);
+  bson_t filter = BSON_INITIALIZER;
+  id_append_bson(id, &filter, "_id");
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(entities, &filter, NULL, NULL);
+  const bson_t *document = NULL, *reply;
+  bson_error_t error;
+  mongoc_cursor_next(cursor, &document);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  if (good)
+    *ret_entity = document ? bson_copy(document) : NULL;
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(&filter);
+  mongoc_collection_destroy(entities);
+  return good;
+}
+
+/* --- counts --------------------------------------------------------------------------------- */
+
+static void take_count(const bson_t *group, void *data) {
+  OutboxCounts *counts = data;
+  bson_iter_t iter;
+  const char *state = "";
+  int64_t count = 0, oldest = 0;
+  if (bson_iter_init_find(&iter, group, "_id") && BSON_ITER_HOLDS_UTF8(&iter))
+    state = bson_iter_utf8(&iter, NULL);
+  if (bson_iter_init_find(&iter, group, "count"))
+    count = bson_iter_as_int64(&iter);
+  if (bson_iter_init_find(&iter, group, "oldest") && BSON_ITER_HOLDS_DATE_TIME(&iter))
+    oldest = bson_iter_date_time(&iter);
+  if (bson_iter_init_find(&iter, group, "now") && BSON_ITER_HOLDS_DATE_TIME(&iter))
+    counts->server_time = bson_iter_date_time(&iter);
+  bool dead = !strcmp(state, "dead");
+  if (!strcmp(state, "in_progress"))
+    counts->in_progress += count;
+  else if (!strcmp(state, "failed"))
+    counts->failed += count;
+  else if (dead)
+    counts->dead += count;
+  else
+    counts->pending += count;
+  if (!dead && oldest && (!counts->oldest_occurred_at || oldest < counts->oldest_occurred_at))
+    counts->oldest_occurred_at = oldest;
+}
+
+/* Runs an aggregation and gives each result to `take`; takes the pipeline over. */
+static bool aggregate(Outbox *outbox, bson_t *pipeline, void (*take)(const bson_t *, void *),
+                      void *data, Failure *ret_failure) {
+  mongoc_cursor_t *cursor =
+      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  while (mongoc_cursor_next(cursor, &document))
+    take(document, data);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(pipeline);
+  return good;
+}
+
+bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure) {
+  OutboxCounts counts = {0};
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$group", "{", "_id", BCON_UTF8("$status"), "count", "{",
+               "$sum", BCON_INT32(1), "}", "oldest", "{", "$min", BCON_UTF8("$occurred_at"), "}",
+               "}", "}", "{", "$set", "{", "now", BCON_UTF8("$$NOW"), "}", "}", "]");
+  if (!aggregate(outbox, pipeline, take_count, &counts, ret_failure))
+    return false;
+  *ret_counts = counts;
+  return true;
+}
+
+static void take_number(const bson_t *document, void *data) {
+  bson_iter_t iter;
+  if (bson_iter_init_find(&iter, document, "n"))
+    *(int64_t *)data = bson_iter_as_int64(&iter);
+}
+
+bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure) {
+  *ret_count = 0;
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
+               BCON_UTF8("dead"), "]", "}", "}", "}", "{", "$group", "{", "_id", "{", "t",
+               BCON_UTF8("$aggregate_type"), "i", BCON_UTF8("$aggregate_id"), "}", "}", "}", "{",
+               "$count", BCON_UTF8("n"), "}", "]");
+  return aggregate(outbox, pipeline, take_number, ret_count, ret_failure);
+}
+
+static bool starts_with(const bson_t *index, const char *const *fields) {
+  bson_iter_t iter, key;
+  if (!bson_iter_init_find(&iter, index, "key") || !bson_iter_recurse(&iter, &key))
+    return false;
+  for (; *fields; fields++)
+    if (!bson_iter_next(&key) || strcmp(bson_iter_key(&key), *fields) != 0)
+      return false;
+  return true;
+}
+
+bool outbox_has_index(Outbox *outbox, const char *const *fields, bool *ret_found,
+                      Failure *ret_failure) {
+  mongoc_cursor_t *cursor = mongoc_collection_find_indexes_with_opts(outbox->events, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  *ret_found = false;
+  while (mongoc_cursor_next(cursor, &document))
+    *ret_found |= starts_with(document, fields);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              error.code == 26 /* NamespaceNotFound: no collection, no index */ ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  return good;
+}

@@ -1,0 +1,101 @@
+/* outbox.h - the outbox collection as the projector sees it: claims, marks, acknowledgement,
+ * look-ups.
+ *
+ * An Outbox belongs to one thread. Every write names events by id and says what state they must be
+ * in, so each may be repeated when its answer was lost. */
+#pragma once
+
+#include "projector/domain/event.h"
+#include "projector/infra/mongo/store.h"
+
+typedef struct Outbox Outbox;
+
+/* `owner` stands in claimed_by; it differs for each ownership. It is copied. */
+Outbox *outbox_new(MongoStore *store, const char *owner);
+void outbox_free(Outbox *outbox);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outbox, outbox_free)
+
+/* Claims the events: in_progress, claimed_by, claimed_at by the server's clock, attempts + 1. Sets
+ * `claimed[i]` for those that are ours now; the others are gone, dead or somebody else's. */
+bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, bool *claimed,
+                  Failure *ret_failure);
+
+/* Takes applied events out: deletes them or moves them to the archive. */
+bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
+
+/* Gives claimed events back as they were before the claim. */
+bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
+
+/* Marks claimed events as failed, to be tried again after `delay_ms`, or as dead. Unless `burn`,
+ * the attempt that the claim counted is taken back. */
+bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
+                        bool dead, bool burn, int64_t delay_ms, Failure *ret_failure);
+
+/* What the sweeper does with events that another owner left in_progress. */
+typedef enum SweepAction { SWEEP_ACKNOWLEDGE, SWEEP_PENDING, SWEEP_DEAD } SweepAction;
+
+/* Only events that are still in_progress and not claimed by this owner. */
+bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
+                  Failure *ret_failure);
+
+/* --- look-ups; each cursor gives event documents, in order --- */
+
+typedef struct EventCursor EventCursor;
+
+void event_cursor_free(EventCursor *cursor);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventCursor, event_cursor_free)
+/* The next document, NULL at the end or on failure (`ret_failure->class` tells). */
+const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure);
+
+/* The time from which a change stream has to start so that it and a scan begun now miss nothing,
+ * and the scan itself: all events that nobody has claimed and that have not failed. */
+EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
+                         Failure *ret_failure);
+/* Events in that state (`failed`, `dead`), with what EventState reads. */
+EventCursor *outbox_find_state(Outbox *outbox, const char *state);
+/* Events that others left in_progress, claimed longer ago than that by the server's clock. */
+EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms);
+/* Events of one aggregate in any state, at most `limit`, from `after` (NULL: the first) on. */
+EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
+                                   const OrderKey *after, int limit);
+/* Events of one aggregate with a version in [first, last]. */
+EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
+                                  int64_t last);
+/* The document of one event id, as EventState reads it. */
+EventCursor *outbox_find_event(Outbox *outbox, const Id *id);
+
+typedef enum EventStatus {
+  STATUS_PENDING,
+  STATUS_IN_PROGRESS,
+  STATUS_FAILED,
+  STATUS_DEAD
+} EventStatus;
+
+typedef struct EventState {
+  EventStatus status;
+  int64_t due_in_ms; /* failed: until next_attempt_at, by the server's clock; may be negative */
+} EventState;
+
+EventState event_state(const Event *event);
+
+/* --- entities --- */
+
+/* Reads the entity with that `_id` from the collection. True with `*ret_entity` NULL: there is
+ * none. */
+bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,
+                        Failure *ret_failure);
+
+/* --- state at large --- */
+
+typedef struct OutboxCounts {
+  int64_t pending, in_progress, failed, dead;
+  int64_t oldest_occurred_at; /* of events not dead, ms since 1970; 0: none */
+  int64_t server_time;        /* ms since 1970 */
+} OutboxCounts;
+
+bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure);
+/* Aggregates with a failed or dead event. */
+bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure);
+/* Whether the collection has an index that starts with these fields (a sort document's keys). */
+bool outbox_has_index(Outbox *outbox, const char *const *fields, bool *ret_found,
+                      Failure *ret_failure);

@@ -1,0 +1,153 @@
+/* store.c - opens MongoDB and classifies the driver's errors. */
+#include "projector/infra/mongo/store.h"
+
+#include <string.h>
+
+struct MongoStore {
+  const MongoSettings *settings;
+  mongoc_client_pool_t *pool;
+  char *server;
+};
+
+static FailureClass class_of(const bson_error_t *error) {
+  switch (error->domain) {
+  case MONGOC_ERROR_SERVER_SELECTION:
+  case MONGOC_ERROR_STREAM:
+  case MONGOC_ERROR_SCRAM: break;
+  case MONGOC_ERROR_CLIENT:
+    if (error->code == MONGOC_ERROR_CLIENT_AUTHENTICATE)
+      return FAILURE_CONFIG;
+    break;
+  default: return failure_class_of_mongodb((int)error->code);
+  }
+  /* A wrong password shows as a failed server selection. */
+  return strstr(error->message, "uthentication failed") ? FAILURE_CONFIG : FAILURE_UNAVAILABLE;
+}
+
+bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_failure) {
+  FailureClass class = class_of(error);
+  if (class == FAILURE_UNKNOWN && reply &&
+      (mongoc_error_has_label(reply, "RetryableWriteError") ||
+       mongoc_error_has_label(reply, "TransientTransactionError")))
+    class = FAILURE_UNAVAILABLE;
+  return failure_set(ret_failure, class, SOURCE_MONGODB, (int)error->code, "%s", error->message);
+}
+
+/* Settings that the URI may override, and those that it may not. */
+static mongoc_uri_t *prepare_uri(const MongoSettings *settings, Failure *ret_failure) {
+  bson_error_t error;
+  mongoc_uri_t *uri = mongoc_uri_new_with_error(settings->uri, &error);
+  if (!uri) {
+    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, (int)error.code, "mongodb.uri: %s",
+                error.message);
+    return NULL;
+  }
+  if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, -1) < 0)
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 5000);
+  if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, -1) < 0)
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, 5000);
+  if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, -1) < 0)
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 30000);
+  mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, true);
+  mongoc_uri_set_appname(uri, "projector");
+
+  mongoc_write_concern_t *write = mongoc_write_concern_new();
+  mongoc_write_concern_set_wmajority(write, -1);
+  mongoc_uri_set_write_concern(uri, write);
+  mongoc_write_concern_destroy(write);
+  mongoc_read_concern_t *read = mongoc_read_concern_new();
+  mongoc_read_concern_set_level(read, MONGOC_READ_CONCERN_LEVEL_MAJORITY);
+  mongoc_uri_set_read_concern(uri, read);
+  mongoc_read_concern_destroy(read);
+  mongoc_read_prefs_t *primary = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
+  mongoc_uri_set_read_prefs_t(uri, primary);
+  mongoc_read_prefs_destroy(primary);
+  return uri;
+}
+
+static bool run_admin(mongoc_client_t *client, const char *command, bson_t *ret_reply,
+                      Failure *ret_failure) {
+  bson_error_t error;
+  bson_t request = BSON_INITIALIZER;
+  BSON_APPEND_INT32(&request, command, 1);
+  bool good = mongoc_client_command_simple(client, "admin", &request, NULL, ret_reply, &error) ||
+              mongo_fail(&error, ret_reply, ret_failure);
+  bson_destroy(&request);
+  return good;
+}
+
+static char *take_string(const bson_t *reply, const char *key) {
+  bson_iter_t iter;
+  return bson_iter_init_find(&iter, reply, key) && BSON_ITER_HOLDS_UTF8(&iter)
+             ? g_strdup(bson_iter_utf8(&iter, NULL))
+             : NULL;
+}
+
+static bool look_at_deployment(MongoStore *store, mongoc_client_t *client, Failure *ret_failure) {
+  bson_t hello, info;
+  if (!run_admin(client, "hello", &hello, ret_failure)) {
+    bson_destroy(&hello);
+    return false;
+  }
+  g_autofree char *set = take_string(&hello, "setName");
+  g_autofree char *message = take_string(&hello, "msg");
+  bool sharded = message && !strcmp(message, "isdbgrid");
+  bson_destroy(&hello);
+  if (!set && !sharded)
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, 0,
+                       "the server is a standalone mongod, which has no change streams and no "
+                       "transactions; start it with --replSet and run rs.initiate()");
+  bool good = run_admin(client, "buildInfo", &info, ret_failure);
+  if (good) {
+    g_autofree char *version = take_string(&info, "version");
+    store->server = sharded ? g_strdup_printf("MongoDB %s, sharded cluster", version)
+                            : g_strdup_printf("MongoDB %s, replica set %s", version, set);
+  }
+  bson_destroy(&info);
+  return good;
+}
+
+MongoStore *mongo_store_open(const MongoSettings *settings, Failure *ret_failure) {
+  mongoc_uri_t *uri = prepare_uri(settings, ret_failure);
+  if (!uri)
+    return NULL;
+  g_autoptr(MongoStore) store = g_new0(MongoStore, 1);
+  store->settings = settings;
+  store->pool = mongoc_client_pool_new(uri);
+  mongoc_uri_destroy(uri);
+  if (!store->pool) {
+    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, 0, "mongodb.uri: not usable");
+    return NULL;
+  }
+  mongoc_client_pool_set_error_api(store->pool, MONGOC_ERROR_API_VERSION_2);
+  mongoc_client_t *client = mongo_store_borrow(store);
+  bool good = look_at_deployment(store, client, ret_failure);
+  mongo_store_return(store, client);
+  return good ? g_steal_pointer(&store) : NULL;
+}
+
+void mongo_store_close(MongoStore *store) {
+  if (!store)
+    return;
+  if (store->pool)
+    mongoc_client_pool_destroy(store->pool);
+  g_free(store->server);
+  g_free(store);
+}
+
+const MongoSettings *mongo_store_settings(const MongoStore *store) {
+  return store->settings;
+}
+
+const char *mongo_store_server(const MongoStore *store) {
+  return store->server;
+}
+
+mongoc_client_t *mongo_store_borrow(MongoStore *store) {
+  return mongoc_client_pool_pop(store->pool);
+}
+
+void mongo_store_return(MongoStore *store, mongoc_client_t *client) {
+  if (client)
+    mongoc_client_pool_push(store->pool, client);
+}

@@ -1,0 +1,35 @@
+/* store.h - the connection to MongoDB, shared by all threads.
+ *
+ * Reads and writes are majority: what a failover could take back is never acted upon. */
+#pragma once
+
+#include "projector/domain/failure.h"
+
+#include <glib.h>
+#include <mongoc/mongoc.h>
+
+typedef struct MongoSettings {
+  const char *uri;
+  const char *database;
+  const char *outbox; /* collection */
+  bool archive;       /* applied events move to "<outbox>_archive" */
+} MongoSettings;
+
+typedef struct MongoStore MongoStore;
+
+/* Connects and looks at the deployment: a replica set or a sharded cluster; anything else cannot
+ * have change streams and is FAILURE_CONFIG. The settings must outlive the store. */
+MongoStore *mongo_store_open(const MongoSettings *settings, Failure *ret_failure);
+void mongo_store_close(MongoStore *store);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MongoStore, mongo_store_close)
+
+const MongoSettings *mongo_store_settings(const MongoStore *store);
+/* "MongoDB 8.2.0, replica set rs0" */
+const char *mongo_store_server(const MongoStore *store);
+
+/* A client for one thread; give it back with mongo_store_return. */
+mongoc_client_t *mongo_store_borrow(MongoStore *store);
+void mongo_store_return(MongoStore *store, mongoc_client_t *client);
+
+/* What a driver error means. `reply` may be NULL; its error labels count. Returns false. */
+bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_failure);

@@ -1,0 +1,378 @@
+/* apply.c - few multi-row statements for many rows.
+ *
+ * The phases of a step (fold.h) become, for each projection: one UPDATE joined to a row list for
+ * each set of columns, one DELETE, one INSERT … ON DUPLICATE KEY UPDATE. */
+#include "projector/infra/mysql/apply.h"
+
+#include "projector/domain/datetime.h"
+#include "projector/infra/mysql/literal.h"
+
+#include <string.h>
+
+/* Longer statements are split, so that memory stays small and max_allowed_packet is kept. */
+enum { STATEMENT_BYTES = 1024 * 1024 };
+
+typedef struct Writer {
+  Session *session;
+  Failure *failure;
+  GString *sql;
+  size_t limit;
+} Writer;
+
+static unsigned value_count(const Projection *projection) {
+  return projection->column_count - projection->key_count;
+}
+
+static const char *value_name(const Projection *projection, unsigned index) {
+  return projection->columns[projection->key_count + index].name;
+}
+
+static bool full(const Writer *writer) {
+  return writer->sql->len >= writer->limit;
+}
+
+static bool send(Writer *writer, uint64_t *ret_affected) {
+  return session_execute(writer->session, writer->sql->str, writer->sql->len, ret_affected,
+                         writer->failure);
+}
+
+static bool row_missing(const Projection *projection, Failure *ret_failure) {
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "row missing in %s",
+                     projection->table);
+}
+
+/* --- update --------------------------------------------------------------------------------- */
+
+/* The head of the row list is an empty selection from the table itself: it gives the list's columns
+ * the table's types and collations, so that the join is an exact key look-up. */
+static void begin_update(Writer *writer, const FoldedRow *like) {
+  const Projection *projection = like->projection;
+  GString *sql = writer->sql;
+  g_string_assign(sql, "UPDATE (SELECT ");
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    g_string_append(sql, i ? "," : "");
+    literal_append_name(sql, projection->columns[i].name);
+    g_string_append_printf(sql, " AS k%u", i);
+  }
+  for (unsigned i = 0; i < value_count(projection); i++)
+    if (like->modes[i] != COLUMN_KEEP) {
+      g_string_append_c(sql, ',');
+      literal_append_name(sql, value_name(projection, i));
+      g_string_append_printf(sql, " AS v%u", i);
+    }
+  g_string_append(sql, " FROM ");
+  literal_append_name(sql, projection->table);
+  g_string_append(sql, " WHERE FALSE UNION ALL VALUES ");
+}
+
+static void append_update_row(Writer *writer, const FoldedRow *row, bool first) {
+  const Projection *projection = row->projection;
+  GString *sql = writer->sql;
+  g_string_append(sql, first ? "" : ",");
+  g_string_append(sql, session_is_mariadb(writer->session) ? "(" : "ROW(");
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    g_string_append(sql, i ? "," : "");
+    literal_append(sql, &row->key[i]);
+  }
+  for (unsigned i = 0; i < value_count(projection); i++)
+    if (row->modes[i] != COLUMN_KEEP) {
+      g_string_append_c(sql, ',');
+      literal_append(sql, &row->updates[i]);
+    }
+  g_string_append_c(sql, ')');
+}
+
+static void end_update(Writer *writer, const FoldedRow *like) {
+  const Projection *projection = like->projection;
+  GString *sql = writer->sql;
+  g_string_append(sql, ") AS v STRAIGHT_JOIN ");
+  literal_append_name(sql, projection->table);
+  g_string_append(sql, " AS t ON ");
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    g_string_append(sql, i ? " AND t." : "t.");
+    literal_append_name(sql, projection->columns[i].name);
+    g_string_append_printf(sql, " = v.k%u", i);
+  }
+  /* NULL plus something would quietly stay NULL; such a row counts as missing instead. */
+  for (unsigned i = 0; i < value_count(projection); i++)
+    if (like->modes[i] == COLUMN_ADD) {
+      g_string_append(sql, " AND t.");
+      literal_append_name(sql, value_name(projection, i));
+      g_string_append(sql, " IS NOT NULL");
+    }
+  g_string_append(sql, " SET ");
+  bool first = true;
+  for (unsigned i = 0; i < value_count(projection); i++) {
+    if (like->modes[i] == COLUMN_KEEP)
+      continue;
+    g_string_append(sql, first ? "t." : ", t.");
+    first = false;
+    literal_append_name(sql, value_name(projection, i));
+    g_string_append(sql, " = ");
+    if (like->modes[i] == COLUMN_ADD) {
+      g_string_append(sql, "t.");
+      literal_append_name(sql, value_name(projection, i));
+      g_string_append(sql, " + ");
+    }
+    g_string_append_printf(sql, "v.v%u", i);
+  }
+}
+
+static bool finish_update(Writer *writer, const FoldedRow *like, unsigned rows) {
+  uint64_t matched;
+  end_update(writer, like);
+  return send(writer, &matched) &&
+         (matched == rows || row_missing(like->projection, writer->failure));
+}
+
+static bool same_shape(const FoldedRow *a, const FoldedRow *b) {
+  return a->projection == b->projection &&
+         (value_count(a->projection) == 0 ||
+          !memcmp(a->modes, b->modes, value_count(a->projection)));
+}
+
+static bool update_like(Writer *writer, const GPtrArray *rows, unsigned from, bool *done) {
+  const FoldedRow *like = rows->pdata[from];
+  unsigned open = 0;
+  for (unsigned i = from; i < rows->len; i++) {
+    const FoldedRow *row = rows->pdata[i];
+    if (!row->update || done[i] || !same_shape(like, row))
+      continue;
+    done[i] = true;
+    if (open == 0)
+      begin_update(writer, like);
+    append_update_row(writer, row, open == 0);
+    open++;
+    if (full(writer)) {
+      if (!finish_update(writer, like, open))
+        return false;
+      open = 0;
+    }
+  }
+  return open == 0 || finish_update(writer, like, open);
+}
+
+static bool update_rows(Writer *writer, const GPtrArray *rows) {
+  g_autofree bool *done = g_new0(bool, rows->len);
+  for (unsigned i = 0; i < rows->len; i++) {
+    const FoldedRow *row = rows->pdata[i];
+    if (row->update && !done[i] && !update_like(writer, rows, i, done))
+      return false;
+  }
+  return true;
+}
+
+/* --- delete --------------------------------------------------------------------------------- */
+
+static void append_delete_row(GString *sql, const FoldedRow *row, bool first) {
+  const Projection *projection = row->projection;
+  if (projection->key_count == 1) {
+    g_string_append(sql, first ? "" : ",");
+    literal_append(sql, &row->key[0]);
+    return;
+  }
+  g_string_append(sql, first ? "(" : " OR (");
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    g_string_append(sql, i ? " AND " : "");
+    literal_append_name(sql, projection->columns[i].name);
+    g_string_append(sql, " = ");
+    literal_append(sql, &row->key[i]);
+  }
+  g_string_append_c(sql, ')');
+}
+
+static bool finish_delete(Writer *writer, const Projection *projection) {
+  if (projection->key_count == 1)
+    g_string_append_c(writer->sql, ')');
+  return send(writer, NULL);
+}
+
+static bool delete_rows(Writer *writer, const GPtrArray *rows, const Projection *projection) {
+  bool open = false;
+  for (unsigned i = 0; i < rows->len; i++) {
+    const FoldedRow *row = rows->pdata[i];
+    if (!row->remove || row->projection != projection)
+      continue;
+    if (!open) {
+      g_string_assign(writer->sql, "DELETE FROM ");
+      literal_append_name(writer->sql, projection->table);
+      g_string_append(writer->sql, " WHERE ");
+      if (projection->key_count == 1) {
+        literal_append_name(writer->sql, projection->columns[0].name);
+        g_string_append(writer->sql, " IN (");
+      }
+    }
+    append_delete_row(writer->sql, row, !open);
+    open = true;
+    if (full(writer)) {
+      if (!finish_delete(writer, projection))
+        return false;
+      open = false;
+    }
+  }
+  return !open || finish_delete(writer, projection);
+}
+
+/* --- write ---------------------------------------------------------------------------------- */
+
+static void begin_write(Writer *writer, const Projection *projection) {
+  g_string_assign(writer->sql, "INSERT INTO ");
+  literal_append_name(writer->sql, projection->table);
+  for (unsigned i = 0; i < projection->column_count; i++) {
+    g_string_append(writer->sql, i ? "," : " (");
+    literal_append_name(writer->sql, projection->columns[i].name);
+  }
+  g_string_append(writer->sql, ") VALUES ");
+}
+
+static void append_write_row(GString *sql, const FoldedRow *row, bool first) {
+  const Projection *projection = row->projection;
+  g_string_append(sql, first ? "(" : ",(");
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    g_string_append(sql, i ? "," : "");
+    literal_append(sql, &row->key[i]);
+  }
+  for (unsigned i = 0; i < value_count(projection); i++) {
+    g_string_append_c(sql, ',');
+    literal_append(sql, &row->row[i]);
+  }
+  g_string_append_c(sql, ')');
+}
+
+static bool finish_write(Writer *writer, const Projection *projection) {
+  GString *sql = writer->sql;
+  bool mariadb = session_is_mariadb(writer->session);
+  /* A table of nothing but its key has nothing to overwrite; one key column is set to itself. */
+  unsigned first = value_count(projection) > 0 ? projection->key_count : 0;
+  unsigned end = value_count(projection) > 0 ? projection->column_count : 1;
+  g_string_append(sql, mariadb ? " ON DUPLICATE KEY UPDATE " : " AS n ON DUPLICATE KEY UPDATE ");
+  for (unsigned i = first; i < end; i++) {
+    g_string_append(sql, i > first ? ", " : "");
+    literal_append_name(sql, projection->columns[i].name);
+    g_string_append(sql, mariadb ? " = VALUES(" : " = n.");
+    literal_append_name(sql, projection->columns[i].name);
+    g_string_append(sql, mariadb ? ")" : "");
+  }
+  return send(writer, NULL);
+}
+
+static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *projection) {
+  bool open = false;
+  for (unsigned i = 0; i < rows->len; i++) {
+    const FoldedRow *row = rows->pdata[i];
+    if (!row->write || row->projection != projection)
+      continue;
+    if (!open)
+      begin_write(writer, projection);
+    append_write_row(writer->sql, row, !open);
+    open = true;
+    if (full(writer)) {
+      if (!finish_write(writer, projection))
+        return false;
+      open = false;
+    }
+  }
+  return !open || finish_write(writer, projection);
+}
+
+/* --- sql ------------------------------------------------------------------------------------ */
+
+typedef struct BoundText {
+  char date[DATETIME_TEXT_SIZE];
+  unsigned long length;
+} BoundText;
+
+static void bind(MYSQL_BIND *bind, Value *value, BoundText *text) {
+  text->length = value->length;
+  bind->length = &text->length;
+  switch (value->kind) {
+  case VALUE_NULL: bind->buffer_type = MYSQL_TYPE_NULL; return;
+  case VALUE_INT:
+  case VALUE_UINT:
+    bind->buffer_type = MYSQL_TYPE_LONGLONG;
+    bind->buffer = &value->integer;
+    bind->is_unsigned = value->kind == VALUE_UINT;
+    return;
+  case VALUE_DOUBLE:
+    bind->buffer_type = MYSQL_TYPE_DOUBLE;
+    bind->buffer = &value->real;
+    return;
+  case VALUE_DECIMAL:
+    bind->buffer_type = MYSQL_TYPE_NEWDECIMAL;
+    bind->buffer = (void *)value->text;
+    return;
+  case VALUE_TEXT:
+    bind->buffer_type = MYSQL_TYPE_STRING;
+    bind->buffer = (void *)value->text;
+    return;
+  case VALUE_BINARY:
+    bind->buffer_type = MYSQL_TYPE_BLOB;
+    bind->buffer = (void *)value->bytes;
+    return;
+  case VALUE_DATE:
+  case VALUE_DATETIME:
+    text->length =
+        datetime_format(value->us, value->kind == VALUE_DATE ? 0 : value->length, text->date);
+    if (value->kind == VALUE_DATE)
+      text->length -= strlen(" 00:00:00");
+    bind->buffer_type = MYSQL_TYPE_STRING;
+    bind->buffer = text->date;
+    return;
+  }
+}
+
+static bool run_statement(Writer *writer, const Change *change) {
+  unsigned count = change->rule->parameter_count;
+  g_autofree MYSQL_BIND *parameters = g_new0(MYSQL_BIND, count + 1);
+  g_autofree BoundText *texts = g_new0(BoundText, count + 1);
+  for (unsigned i = 0; i < count; i++)
+    bind(&parameters[i], &change->values[i], &texts[i]);
+  uint64_t affected;
+  return session_execute_bound(writer->session, change->rule->statement, parameters, count,
+                               &affected, writer->failure) &&
+         (affected > 0 || row_missing(change->rule->projection, writer->failure));
+}
+
+/* --- steps ---------------------------------------------------------------------------------- */
+
+/* The projections of the rows, in the file's order: parents before children when rows refer to each
+ * other; deletes go the other way. */
+static GPtrArray *projections_of(const GPtrArray *rows) {
+  g_autoptr(GPtrArray) projections = g_ptr_array_new();
+  for (unsigned i = 0; i < rows->len; i++) {
+    const FoldedRow *row = rows->pdata[i];
+    unsigned at = 0;
+    while (at < projections->len &&
+           ((const Projection *)projections->pdata[at])->index < row->projection->index)
+      at++;
+    if (at == projections->len || projections->pdata[at] != row->projection)
+      g_ptr_array_insert(projections, (gint)at, (gpointer)row->projection);
+  }
+  return g_steal_pointer(&projections);
+}
+
+static bool apply_rows(Writer *writer, const GPtrArray *rows) {
+  g_autoptr(GPtrArray) projections = projections_of(rows);
+  if (!update_rows(writer, rows))
+    return false;
+  for (unsigned i = projections->len; i-- > 0;)
+    if (!delete_rows(writer, rows, projections->pdata[i]))
+      return false;
+  for (unsigned i = 0; i < projections->len; i++)
+    if (!write_rows(writer, rows, projections->pdata[i]))
+      return false;
+  return true;
+}
+
+bool apply_fold(Session *session, const Fold *fold, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
+  size_t packet = session_packet_limit(session) / 2;
+  Writer writer = {session, ret_failure, sql, packet < STATEMENT_BYTES ? packet : STATEMENT_BYTES};
+  for (unsigned i = 0; i < fold_step_count(fold); i++) {
+    const Step *step = fold_step(fold, i);
+    if (!(step->statement ? run_statement(&writer, step->statement)
+                          : apply_rows(&writer, step->rows)))
+      return false;
+  }
+  return true;
+}

@@ -1,0 +1,400 @@
+/* catalog.c - reads information_schema and compares it with the mapping. */
+#include "projector/infra/mysql/catalog.h"
+
+#include "projector/infra/mysql/literal.h"
+
+#include <string.h>
+
+typedef struct TableColumn {
+  char *name, *type, *full_type, *charset, *collation;
+  bool nullable, has_default, generated;
+  uint64_t bytes, characters;
+  unsigned precision, scale, fraction;
+} TableColumn;
+
+typedef struct TableIndex {
+  char *name;
+  GPtrArray *columns; /* names */
+} TableIndex;
+
+typedef struct Table {
+  GPtrArray *columns; /* of TableColumn; empty: no such table */
+  GPtrArray *unique;  /* of TableIndex */
+} Table;
+
+static void column_free(gpointer data) {
+  TableColumn *column = data;
+  g_free(column->name);
+  g_free(column->type);
+  g_free(column->full_type);
+  g_free(column->charset);
+  g_free(column->collation);
+  g_free(column);
+}
+
+static void index_free(gpointer data) {
+  TableIndex *index = data;
+  g_free(index->name);
+  g_ptr_array_unref(index->columns);
+  g_free(index);
+}
+
+static void table_free(Table *table) {
+  g_ptr_array_unref(table->columns);
+  g_ptr_array_unref(table->unique);
+  g_free(table);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Table, table_free)
+
+/* --- reading ------------------------------------------------------------------------------ */
+
+static uint64_t number(const char *text) {
+  return text ? g_ascii_strtoull(text, NULL, 10) : 0;
+}
+
+static MYSQL_RES *ask(Session *session, const char *query, const char *table,
+                      Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(query);
+  literal_append_text(sql, table, strlen(table));
+  g_string_append(sql, " ORDER BY 1, 2");
+  return session_query(session, sql->str, sql->len, ret_failure);
+}
+
+static bool read_columns(Session *session, const char *name, Table *table, Failure *ret_failure) {
+  g_autoptr(MYSQL_RES) result =
+      ask(session,
+          "SELECT ORDINAL_POSITION, COLUMN_NAME, LOWER(DATA_TYPE), LOWER(COLUMN_TYPE),"
+          " CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE = 'YES',"
+          " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%auto_increment%'"
+          " OR EXTRA LIKE '%DEFAULT_GENERATED%',"
+          " COALESCE(GENERATION_EXPRESSION, '') <> '', CHARACTER_OCTET_LENGTH,"
+          " CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION"
+          " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
+          name, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row;
+  while ((row = mysql_fetch_row(result))) {
+    TableColumn *column = g_new0(TableColumn, 1);
+    *column = (TableColumn){
+        g_strdup(row[1]),         g_strdup(row[2]),          g_strdup(row[3]),
+        g_strdup(row[4]),         g_strdup(row[5]),          number(row[6]) != 0,
+        number(row[7]) != 0,      number(row[8]) != 0,       number(row[9]),
+        number(row[10]),          (unsigned)number(row[11]), (unsigned)number(row[12]),
+        (unsigned)number(row[13])};
+    g_ptr_array_add(table->columns, column);
+  }
+  return true;
+}
+
+static bool read_unique(Session *session, const char *name, Table *table, Failure *ret_failure) {
+  g_autoptr(MYSQL_RES) result =
+      ask(session,
+          "SELECT INDEX_NAME, SEQ_IN_INDEX, COLUMN_NAME FROM information_schema.STATISTICS"
+          " WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
+          name, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row;
+  TableIndex *index = NULL;
+  while ((row = mysql_fetch_row(result))) {
+    if (!index || strcmp(index->name, row[0]) != 0) {
+      index = g_new0(TableIndex, 1);
+      index->name = g_strdup(row[0]);
+      index->columns = g_ptr_array_new_with_free_func(g_free);
+      g_ptr_array_add(table->unique, index);
+    }
+    g_ptr_array_add(index->columns, g_strdup(row[2] ? row[2] : "(expression)"));
+  }
+  return true;
+}
+
+static Table *table_read(Session *session, const char *name, Failure *ret_failure) {
+  g_autoptr(Table) table = g_new0(Table, 1);
+  table->columns = g_ptr_array_new_with_free_func(column_free);
+  table->unique = g_ptr_array_new_with_free_func(index_free);
+  if (!read_columns(session, name, table, ret_failure) ||
+      !read_unique(session, name, table, ret_failure))
+    return NULL;
+  return g_steal_pointer(&table);
+}
+
+static const TableColumn *find_column(const Table *table, const char *name) {
+  for (unsigned i = 0; i < table->columns->len; i++) {
+    const TableColumn *column = table->columns->pdata[i];
+    if (!g_ascii_strcasecmp(column->name, name))
+      return column;
+  }
+  return NULL;
+}
+
+/* --- comparing ---------------------------------------------------------------------------- */
+
+static unsigned integer_bits(const char *type) {
+  static const struct {
+    const char *name;
+    unsigned bits;
+  } types[] = {{"tinyint", 8}, {"smallint", 16}, {"mediumint", 24}, {"int", 32}, {"bigint", 64}};
+  for (size_t i = 0; i < G_N_ELEMENTS(types); i++)
+    if (!strcmp(type, types[i].name))
+      return types[i].bits;
+  return 0;
+}
+
+static bool holds_integer(const ColumnType *type, const TableColumn *column) {
+  static const unsigned bits_of[] = {
+      [TYPE_BOOLEAN] = 1,    [TYPE_TINYINT] = 8, [TYPE_SMALLINT] = 16,
+      [TYPE_MEDIUMINT] = 24, [TYPE_INT] = 32,    [TYPE_BIGINT] = 64};
+  unsigned wanted = bits_of[type->kind], bits = integer_bits(column->type);
+  bool is_unsigned = strstr(column->full_type, "unsigned") != NULL;
+  if (type->kind == TYPE_BOOLEAN || is_unsigned == type->is_unsigned)
+    return bits >= wanted;
+  return !is_unsigned && bits > wanted;
+}
+
+static bool is_one_of(const char *type, const char *const *names) {
+  return g_strv_contains(names, type);
+}
+
+/* Whether the column can hold every value of the mapping's type, unchanged. */
+static bool holds(const ColumnType *type, const TableColumn *column) {
+  static const char *const texts[] = {"varchar",    "tinytext", "text",
+                                      "mediumtext", "longtext", NULL};
+  static const char *const blobs[] = {"varbinary",  "tinyblob", "blob",
+                                      "mediumblob", "longblob", NULL};
+  static const char *const json[] = {"json", "mediumtext", "longtext", NULL};
+  switch (type->kind) {
+  case TYPE_BOOLEAN:
+  case TYPE_TINYINT:
+  case TYPE_SMALLINT:
+  case TYPE_MEDIUMINT:
+  case TYPE_INT:
+  case TYPE_BIGINT: return holds_integer(type, column);
+  case TYPE_DOUBLE: return !strcmp(column->type, "double");
+  case TYPE_DECIMAL:
+    return !strcmp(column->type, "decimal") && column->scale >= type->scale &&
+           column->precision - column->scale >= type->length - type->scale;
+  case TYPE_CHAR:
+    return (!strcmp(column->type, "char") || is_one_of(column->type, texts)) &&
+           column->characters >= type->length;
+  case TYPE_VARCHAR:
+    return is_one_of(column->type, texts) &&
+           (!strcmp(column->type, "varchar") ? column->characters >= type->length
+                                             : column->bytes >= 4ULL * type->length);
+  case TYPE_TINYTEXT:
+  case TYPE_TEXT:
+  case TYPE_MEDIUMTEXT:
+  case TYPE_LONGTEXT: return is_one_of(column->type, texts) && column->bytes >= type->length;
+  case TYPE_BINARY:
+  case TYPE_UUID:
+    return (!strcmp(column->type, "binary") && column->bytes == type->length) ||
+           (is_one_of(column->type, blobs) && column->bytes >= type->length);
+  case TYPE_VARBINARY:
+  case TYPE_TINYBLOB:
+  case TYPE_BLOB:
+  case TYPE_MEDIUMBLOB:
+  case TYPE_LONGBLOB: return is_one_of(column->type, blobs) && column->bytes >= type->length;
+  case TYPE_DATE: return !strcmp(column->type, "date");
+  case TYPE_DATETIME: return !strcmp(column->type, "datetime") && column->fraction >= type->length;
+  case TYPE_TIMESTAMP:
+    return (!strcmp(column->type, "timestamp") || !strcmp(column->type, "datetime")) &&
+           column->fraction >= type->length;
+  case TYPE_JSON: return is_one_of(column->type, json);
+  }
+  return false;
+}
+
+static void finding_free(gpointer data) {
+  Finding *finding = data;
+  g_free(finding->text);
+  g_free(finding);
+}
+
+static void find(GPtrArray *findings, bool error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void find(GPtrArray *findings, bool error, const char *format, ...) {
+  Finding *finding = g_new0(Finding, 1);
+  va_list arguments;
+  va_start(arguments, format);
+  *finding = (Finding){error, g_strdup_vprintf(format, arguments)};
+  va_end(arguments);
+  g_ptr_array_add(findings, finding);
+}
+
+static void check_column(const Projection *projection, unsigned index, const Table *table,
+                         GPtrArray *findings) {
+  const Column *wanted = &projection->columns[index];
+  const TableColumn *column = find_column(table, wanted->name);
+  bool is_key = index < projection->key_count;
+  char path[256];
+  g_snprintf(path, sizeof path, "projections[%u].%s.%s", projection->index,
+             is_key ? "key" : "columns", wanted->name);
+  if (!column) {
+    find(findings, true, "%s: table %s has no such column; `projector schema --apply` adds it",
+         path, projection->table);
+    return;
+  }
+  if (column->generated)
+    find(findings, true, "%s: %s.%s is a generated column and cannot be written", path,
+         projection->table, column->name);
+  if (!holds(&wanted->type, column))
+    find(findings, true,
+         "%s: expected a column that holds every %s, found %s; widen the column or change the type",
+         path, wanted->type.text, column->full_type);
+  if (wanted->nullable && !column->nullable)
+    find(findings, true, "%s: \"null\" is true, but %s.%s is NOT NULL", path, projection->table,
+         column->name);
+  if (type_is_text(wanted->type.kind) && column->charset && strcmp(column->charset, "utf8mb4") != 0)
+    find(findings, false, "%s: character set %s cannot hold every text; utf8mb4 can", path,
+         column->charset);
+  if (is_key && column->collation && !g_str_has_suffix(column->collation, "_bin"))
+    find(findings, false,
+         "%s: with collation %s keys that differ in case or accents are the same row; use a _bin "
+         "collation",
+         path, column->collation);
+}
+
+static bool index_is_key(const TableIndex *index, const Projection *projection) {
+  if (index->columns->len != projection->key_count)
+    return false;
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    bool found = false;
+    for (unsigned j = 0; j < index->columns->len; j++)
+      found |= !g_ascii_strcasecmp(index->columns->pdata[j], projection->columns[i].name);
+    if (!found)
+      return false;
+  }
+  return true;
+}
+
+static void check_keys(const Projection *projection, const Table *table, GPtrArray *findings) {
+  bool has_key = false;
+  for (unsigned i = 0; i < table->unique->len; i++) {
+    const TableIndex *index = table->unique->pdata[i];
+    if (index_is_key(index, projection))
+      has_key = true;
+    else if (!projection->allow_unique_keys)
+      find(findings, true,
+           "projections[%u].table: %s has another unique key, %s, through which an upsert could "
+           "overwrite a stranger's row; drop it or set \"allow_unique_keys\": true",
+           projection->index, projection->table, index->name);
+  }
+  if (!has_key)
+    find(findings, true,
+         "projections[%u].key: table %s needs a primary or unique key on exactly these columns",
+         projection->index, projection->table);
+}
+
+/* A column that the mapping does not name must fill itself. */
+static void check_strangers(const Projection *projection, const Table *table, GPtrArray *findings) {
+  for (unsigned i = 0; i < table->columns->len; i++) {
+    const TableColumn *column = table->columns->pdata[i];
+    bool mapped = false;
+    for (unsigned j = 0; j < projection->column_count; j++)
+      mapped |= !g_ascii_strcasecmp(projection->columns[j].name, column->name);
+    if (!mapped && !column->nullable && !column->has_default && !column->generated)
+      find(findings, true,
+           "projections[%u].table: %s.%s is NOT NULL, has no default and is not mapped; give it a "
+           "default or map it",
+           projection->index, projection->table, column->name);
+  }
+}
+
+static bool check_projection(Session *session, const Projection *projection, GPtrArray *findings,
+                             Failure *ret_failure) {
+  g_autoptr(Table) table = table_read(session, projection->table, ret_failure);
+  if (!table)
+    return false;
+  if (table->columns->len == 0) {
+    find(findings, true,
+         "projections[%u].table: %s does not exist, or this user may not see it; `projector schema "
+         "--apply` creates it",
+         projection->index, projection->table);
+    return true;
+  }
+  for (unsigned i = 0; i < projection->column_count; i++)
+    check_column(projection, i, table, findings);
+  check_keys(projection, table, findings);
+  check_strangers(projection, table, findings);
+  return true;
+}
+
+static bool check_own_tables(Session *session, GPtrArray *findings, Failure *ret_failure) {
+  static const struct {
+    const char *name, *newest_column;
+  } own[] = {{"projector_applied", "outcome"},
+             {"projector_position", "refreshed_version"},
+             {"projector_fence", "owner"}};
+  for (size_t i = 0; i < G_N_ELEMENTS(own); i++) {
+    g_autoptr(Table) table = table_read(session, own[i].name, ret_failure);
+    if (!table)
+      return false;
+    if (!find_column(table, own[i].newest_column))
+      find(findings, true,
+           "table %s is missing or of another version, or this user may not see it; `projector "
+           "schema --apply` creates it",
+           own[i].name);
+  }
+  return true;
+}
+
+GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure) {
+  g_autoptr(GPtrArray) findings = g_ptr_array_new_with_free_func(finding_free);
+  if (!check_own_tables(session, findings, ret_failure))
+    return NULL;
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
+    if (!check_projection(session, mapping_projection(mapping, i), findings, ret_failure))
+      return NULL;
+  return g_steal_pointer(&findings);
+}
+
+/* --- DDL ---------------------------------------------------------------------------------- */
+
+static void append_column(GString *sql, const Projection *projection, unsigned index,
+                          bool mariadb) {
+  const Column *column = &projection->columns[index];
+  bool is_key = index < projection->key_count;
+  literal_append_name(sql, column->name);
+  g_string_append_printf(sql, " %s",
+                         column->type.kind == TYPE_UUID ? "binary(16)" : column->type.text);
+  if (is_key && type_is_text(column->type.kind)) /* no blank at the end is lost, no case folded */
+    g_string_append_printf(sql, " CHARACTER SET utf8mb4 COLLATE %s",
+                           mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
+  /* NULL is said aloud: a TIMESTAMP without it may get a default of its own. */
+  g_string_append(sql, column->nullable ? " NULL" : " NOT NULL");
+}
+
+char *catalog_create_table(const Projection *projection, bool mariadb) {
+  GString *sql = g_string_new("CREATE TABLE IF NOT EXISTS ");
+  literal_append_name(sql, projection->table);
+  for (unsigned i = 0; i < projection->column_count; i++) {
+    g_string_append(sql, i ? ",\n  " : " (\n  ");
+    append_column(sql, projection, i, mariadb);
+  }
+  g_string_append(sql, ",\n  PRIMARY KEY (");
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    g_string_append(sql, i ? ", " : "");
+    literal_append_name(sql, projection->columns[i].name);
+  }
+  g_string_append(sql, ")\n) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4");
+  return g_string_free(sql, FALSE);
+}
+
+GPtrArray *catalog_missing_columns(Session *session, const Projection *projection, bool *ret_exists,
+                                   Failure *ret_failure) {
+  g_autoptr(Table) table = table_read(session, projection->table, ret_failure);
+  if (!table)
+    return NULL;
+  GPtrArray *statements = g_ptr_array_new_with_free_func(g_free);
+  *ret_exists = table->columns->len > 0;
+  for (unsigned i = 0; i < projection->column_count && *ret_exists; i++) {
+    if (find_column(table, projection->columns[i].name))
+      continue;
+    GString *sql = g_string_new("ALTER TABLE ");
+    literal_append_name(sql, projection->table);
+    g_string_append(sql, " ADD COLUMN ");
+    append_column(sql, projection, i, session_is_mariadb(session));
+    g_ptr_array_add(statements, g_string_free(sql, FALSE));
+  }
+  return statements;
+}

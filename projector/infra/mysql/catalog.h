@@ -1,0 +1,22 @@
+/* catalog.h - what MySQL's tables look like, compared with the mapping; and their DDL. */
+#pragma once
+
+#include "projector/domain/mapping.h"
+#include "projector/infra/mysql/session.h"
+
+typedef struct Finding {
+  bool error; /* false: a warning, the projector works */
+  char *text; /* what is wrong and how to mend it, one line */
+} Finding;
+
+/* Compares the projector's own tables and the projections' tables with the database. Gives an array
+ * of Finding, empty when all is well; NULL when the server could not be asked. */
+GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure);
+
+/* CREATE TABLE for a projection, without a semicolon. Key columns of text compare byte by byte. */
+char *catalog_create_table(const Projection *projection, bool mariadb);
+
+/* ALTER TABLE statements that add the columns that an existing table lacks; NULL on failure. Empty
+ * when the table is missing altogether (`*ret_exists` is false then). */
+GPtrArray *catalog_missing_columns(Session *session, const Projection *projection, bool *ret_exists,
+                                   Failure *ret_failure);

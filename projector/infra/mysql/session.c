@@ -1,0 +1,204 @@
+/* session.c - connects to MySQL or MariaDB and runs statements. */
+#include "projector/infra/mysql/session.h"
+
+#include <string.h>
+
+enum {
+  CONNECT_SECONDS = 5,
+  ANSWER_SECONDS = 30,    /* longer than any lock wait */
+  LOCK_WAIT_SECONDS = 10, /* then 1205, and the batch is replayed */
+  IDLE_SECONDS = 60,      /* a session whose client vanished gives its locks back after this */
+};
+
+struct Session {
+  MYSQL *mysql;
+  bool mariadb;
+  char *server;
+  size_t packet_limit;
+  int64_t used_at;        /* monotonic, us */
+  GHashTable *statements; /* text → MYSQL_STMT */
+};
+
+static bool fail_code(Failure *ret_failure, unsigned code, const char *message) {
+  return failure_set(ret_failure, failure_class_of_mysql((int)code), SOURCE_MYSQL, (int)code, "%s",
+                     message);
+}
+
+static bool fail(const Session *session, Failure *ret_failure) {
+  return fail_code(ret_failure, mysql_errno(session->mysql), mysql_error(session->mysql));
+}
+
+static void statement_close(gpointer statement) {
+  mysql_stmt_close(statement);
+}
+
+void session_close(Session *session) {
+  if (!session)
+    return;
+  g_hash_table_unref(session->statements);
+  mysql_close(session->mysql);
+  g_free(session->server);
+  g_free(session);
+}
+
+static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
+#ifdef MARIADB_BASE_VERSION
+  my_bool enforce = settings->tls != TLS_OFF, verify = settings->tls == TLS_VERIFY;
+  if (enforce) {
+    mysql_optionsv(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
+    mysql_optionsv(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+    if (settings->tls_ca)
+      mysql_optionsv(mysql, MYSQL_OPT_SSL_CA, settings->tls_ca);
+  }
+#else
+  static const unsigned modes[] = {[TLS_OFF] = SSL_MODE_PREFERRED,
+                                   [TLS_VERIFY] = SSL_MODE_VERIFY_IDENTITY,
+                                   [TLS_INSECURE] = SSL_MODE_REQUIRED};
+  bool get_key = settings->tls == TLS_OFF; /* caching_sha2_password without TLS needs it */
+  mysql_options(mysql, MYSQL_OPT_SSL_MODE, &modes[settings->tls]);
+  mysql_options(mysql, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &get_key);
+  if (settings->tls_ca)
+    mysql_options(mysql, MYSQL_OPT_SSL_CA, settings->tls_ca);
+#endif
+}
+
+static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
+  unsigned connect_seconds = CONNECT_SECONDS, answer_seconds = ANSWER_SECONDS, off = 0;
+  mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_seconds);
+  mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &answer_seconds);
+  mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &answer_seconds);
+  mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &off);
+  mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+  set_tls(mysql, settings);
+}
+
+static bool set_up(Session *session, Failure *ret_failure) {
+  if (!session_run(session, ret_failure,
+                   "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_DATE,"
+                   "NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
+                   "time_zone = '+00:00', innodb_lock_wait_timeout = %d, wait_timeout = %d",
+                   LOCK_WAIT_SECONDS, IDLE_SECONDS) ||
+      !session_run(session, ret_failure, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"))
+    return false;
+  static const char query[] = "SELECT VERSION(), @@max_allowed_packet";
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  if (!row)
+    return result ? fail_code(ret_failure, 2013, "no answer to SELECT VERSION()") : false;
+  session->mariadb = strstr(row[0], "MariaDB") != NULL;
+  session->server = g_strdup_printf("%s %s", session->mariadb ? "MariaDB" : "MySQL", row[0]);
+  session->packet_limit = g_ascii_strtoull(row[1], NULL, 10);
+  return true;
+}
+
+Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
+  g_autoptr(Session) session = g_new0(Session, 1);
+  session->statements = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, statement_close);
+  session->mysql = mysql_init(NULL);
+  if (!session->mysql)
+    g_error("out of memory");
+  set_options(session->mysql, settings);
+  if (!mysql_real_connect(session->mysql, settings->host, settings->user, settings->password,
+                          settings->database, settings->port, settings->socket,
+                          CLIENT_FOUND_ROWS)) {
+    fail(session, ret_failure);
+    failure_prefix(ret_failure, "%s:%u", settings->host, settings->port);
+    return NULL;
+  }
+  if (settings->tls != TLS_OFF && !mysql_get_ssl_cipher(session->mysql)) {
+    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MYSQL, 0,
+                "%s:%u: TLS was asked for, but the connection is not encrypted", settings->host,
+                settings->port);
+    return NULL;
+  }
+  return set_up(session, ret_failure) ? g_steal_pointer(&session) : NULL;
+}
+
+bool session_is_mariadb(const Session *session) {
+  return session->mariadb;
+}
+
+const char *session_server(const Session *session) {
+  return session->server;
+}
+
+size_t session_packet_limit(const Session *session) {
+  return session->packet_limit;
+}
+
+int64_t session_idle_ms(const Session *session) {
+  return (g_get_monotonic_time() - session->used_at) / 1000;
+}
+
+static bool send_statement(Session *session, const char *sql, size_t length, Failure *ret_failure) {
+  session->used_at = g_get_monotonic_time();
+  return mysql_real_query(session->mysql, sql, length) == 0 || fail(session, ret_failure);
+}
+
+bool session_execute(Session *session, const char *sql, size_t length, uint64_t *ret_affected,
+                     Failure *ret_failure) {
+  if (!send_statement(session, sql, length, ret_failure))
+    return false;
+  if (mysql_field_count(session->mysql) > 0) { /* a result that nobody asked for */
+    MYSQL_RES *result = mysql_store_result(session->mysql);
+    if (result)
+      mysql_free_result(result);
+  }
+  if (ret_affected)
+    *ret_affected = mysql_affected_rows(session->mysql);
+  return true;
+}
+
+bool session_run(Session *session, Failure *ret_failure, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  g_autofree char *sql = g_strdup_vprintf(format, arguments);
+  va_end(arguments);
+  return session_execute(session, sql, strlen(sql), NULL, ret_failure);
+}
+
+MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure) {
+  if (!send_statement(session, sql, length, ret_failure))
+    return NULL;
+  MYSQL_RES *result = mysql_store_result(session->mysql);
+  if (!result)
+    fail(session, ret_failure);
+  return result;
+}
+
+void session_rollback(Session *session) {
+  mysql_rollback(session->mysql);
+}
+
+static MYSQL_STMT *prepare(Session *session, const char *sql, Failure *ret_failure) {
+  MYSQL_STMT *statement = g_hash_table_lookup(session->statements, sql);
+  if (statement)
+    return statement;
+  statement = mysql_stmt_init(session->mysql);
+  if (!statement)
+    g_error("out of memory");
+  if (mysql_stmt_prepare(statement, sql, strlen(sql))) {
+    fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
+    mysql_stmt_close(statement);
+    return NULL;
+  }
+  g_hash_table_insert(session->statements, g_strdup(sql), statement);
+  return statement;
+}
+
+bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parameters,
+                           unsigned count, uint64_t *ret_affected, Failure *ret_failure) {
+  session->used_at = g_get_monotonic_time();
+  MYSQL_STMT *statement = prepare(session, sql, ret_failure);
+  if (!statement)
+    return false;
+  if (mysql_stmt_param_count(statement) != count)
+    return failure_set(ret_failure, FAILURE_MAPPING, SOURCE_MYSQL, 0,
+                       "the statement has %lu parameters, not %u",
+                       mysql_stmt_param_count(statement), count);
+  if ((count > 0 && mysql_stmt_bind_param(statement, parameters)) || mysql_stmt_execute(statement))
+    return fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
+  *ret_affected = mysql_stmt_affected_rows(statement);
+  mysql_stmt_free_result(statement);
+  return true;
+}

@@ -1,0 +1,55 @@
+/* session.h - one connection to MySQL or MariaDB, set up the one way we use it.
+ *
+ * Strict sql_mode, utf8mb4, UTC, READ COMMITTED, found rows instead of changed rows; no multi
+ * statements, no LOCAL INFILE, no reconnecting behind our back. A session belongs to one thread. */
+#pragma once
+
+#include "projector/domain/failure.h"
+
+#include <glib.h>
+#include <mysql.h>
+
+typedef enum TlsMode {
+  TLS_OFF,      /* plain text; for loopback and private networks */
+  TLS_VERIFY,   /* certificate and host name are verified */
+  TLS_INSECURE, /* encrypted, but to whoever answers */
+} TlsMode;
+
+typedef struct MysqlSettings {
+  const char *host, *user, *password, *database;
+  const char *socket; /* NULL: TCP */
+  unsigned port;
+  TlsMode tls;
+  const char *tls_ca; /* file, NULL: the system's */
+} MysqlSettings;
+
+typedef struct Session Session;
+
+Session *session_open(const MysqlSettings *settings, Failure *ret_failure);
+void session_close(Session *session);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Session, session_close)
+
+bool session_is_mariadb(const Session *session);
+/* "MySQL 9.7.4" */
+const char *session_server(const Session *session);
+/* Longest statement that the server takes, in bytes. */
+size_t session_packet_limit(const Session *session);
+/* How long the session has been idle, in ms; the server closes one after a minute. */
+int64_t session_idle_ms(const Session *session);
+
+/* Runs a statement without a result. `ret_affected` may be NULL; rows that matched count. */
+bool session_execute(Session *session, const char *sql, size_t length, uint64_t *ret_affected,
+                     Failure *ret_failure);
+/* The same for a NUL-terminated text, formatted with g_strdup_vprintf. Never for data. */
+bool session_run(Session *session, Failure *ret_failure, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Runs a query and stores its whole result; free with mysql_free_result. */
+MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure);
+/* ROLLBACK; a session that cannot even do that is dead and will say so at its next use. */
+void session_rollback(Session *session);
+
+/* Runs a prepared statement, prepared once per text, with `count` bound parameters. */
+bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parameters,
+                           unsigned count, uint64_t *ret_affected, Failure *ret_failure);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MYSQL_RES, mysql_free_result)
