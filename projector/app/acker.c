@@ -27,7 +27,7 @@ struct Acker {
 
 /* Takes what is queued, waiting for something; NULL: finished. */
 static GArray *take(Acker *acker) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
   while (acker->queue->len == 0 && !acker->finishing)
     g_cond_wait(&acker->changed, &acker->lock);
   if (acker->queue->len == 0)
@@ -107,7 +107,7 @@ void acker_finish(Acker *acker) {
 }
 
 void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
   while (acker->queue->len >= WAITING)
     g_cond_wait(&acker->changed, &acker->lock);
   for (size_t i = 0; i < count; i++) {
@@ -118,6 +118,6 @@ void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count) 
 }
 
 int64_t acker_count(Acker *acker) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
   return acker->count;
 }

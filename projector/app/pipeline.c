@@ -284,7 +284,7 @@ static void refresh(Worker *worker, Item *item) {
 }
 
 static void count_verdicts(Worker *worker, const Item *items, size_t count) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
   Counters *counters = &worker->counters;
   for (size_t i = 0; i < count; i++) {
     counters->applied += items[i].verdict == VERDICT_APPLIED;
@@ -471,6 +471,6 @@ void worker_free(Worker *worker) {
 }
 
 Counters worker_counters(Worker *worker) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
   return worker->counters;
 }

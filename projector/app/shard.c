@@ -62,7 +62,7 @@ void shard_free(Shard *shard) {
 }
 
 void shard_stop(Shard *shard) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   shard->stopped = true;
   g_cond_broadcast(&shard->changed);
 }
@@ -128,7 +128,7 @@ static Hold *find_hold(Shard *shard, const Event *event) {
 }
 
 bool shard_wait_room(Shard *shard) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   while (!shard->stopped && g_hash_table_size(shard->known) > 0 &&
          (shard->heap->len >= shard->event_limit || shard->bytes >= shard->byte_limit))
     g_cond_wait(&shard->changed, &shard->lock);
@@ -145,7 +145,7 @@ static bool offer_locked(Shard *shard, Event *event) {
 }
 
 bool shard_offer(Shard *shard, Event *event) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = find_hold(shard, event);
   if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
     hold->missed = true;
@@ -181,7 +181,7 @@ static void linger(Shard *shard, size_t wanted, int64_t linger_ms) {
 
 size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes,
                   int64_t linger_ms) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   size_t count = 0, bytes = 0;
   while (count == 0) {
     while (!shard->stopped && shard->heap->len == 0)
@@ -210,13 +210,13 @@ size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_by
 }
 
 void shard_requeue(Shard *shard, Event *event) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   heap_push(shard->heap, event);
   g_cond_broadcast(&shard->changed);
 }
 
 void shard_forget(Shard *shard, Event *event) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   forget_locked(shard, event);
 }
 
@@ -253,13 +253,13 @@ static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int6
 }
 
 void shard_hold(Shard *shard, const Event *event, HoldReason reason, int64_t delay_ms) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   open_hold(shard, event, reason, delay_ms);
 }
 
 void shard_hold_gap(Shard *shard, const Event *event, int64_t first, int64_t last,
                     int64_t delay_ms) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = open_hold(shard, event, HOLD_GAP, delay_ms);
   if (hold) {
     hold->gap_first = first;
@@ -268,7 +268,7 @@ void shard_hold_gap(Shard *shard, const Event *event, int64_t first, int64_t las
 }
 
 bool shard_is_held(Shard *shard, const Aggregate *aggregate) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   return g_hash_table_contains(shard->holds, aggregate);
 }
 
@@ -278,14 +278,14 @@ static void wake(Hold *hold) {
 }
 
 void shard_settled(Shard *shard, const Event *event) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = find_hold(shard, event);
   if (hold && !hold->draining && order_key_compare(&event->key, &hold->key) <= 0)
     wake(hold);
 }
 
 void shard_review_holds(Shard *shard) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   GHashTableIter iter;
   gpointer value;
   g_hash_table_iter_init(&iter, shard->holds);
@@ -310,7 +310,7 @@ static Hold *earliest(Shard *shard) {
 }
 
 bool shard_next_due(Shard *shard, HoldView *ret_view) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = earliest(shard);
   if (!hold || hold->due > g_get_monotonic_time())
     return false;
@@ -328,7 +328,7 @@ bool shard_next_due(Shard *shard, HoldView *ret_view) {
 }
 
 int64_t shard_due_in(Shard *shard) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = earliest(shard);
   if (!hold || hold->due == INT64_MAX)
     return DUE_NEVER;
@@ -337,7 +337,7 @@ int64_t shard_due_in(Shard *shard) {
 }
 
 void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, int64_t delay_ms) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
   if (hold && !hold->draining) {
     hold->reason = reason;
@@ -346,12 +346,12 @@ void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, 
 }
 
 void shard_offer_head(Shard *shard, Event *event) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   offer_locked(shard, event);
 }
 
 void shard_begin_drain(Shard *shard, const Aggregate *aggregate) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
   if (hold) {
     hold->draining = true;
@@ -360,7 +360,7 @@ void shard_begin_drain(Shard *shard, const Aggregate *aggregate) {
 }
 
 bool shard_offer_drained(Shard *shard, Event *event) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = find_hold(shard, event);
   if (!hold || !hold->draining) { /* one of the drained events failed: a new hold stands */
     event_free(event);
@@ -371,7 +371,7 @@ bool shard_offer_drained(Shard *shard, Event *event) {
 }
 
 bool shard_end_drain(Shard *shard, const Aggregate *aggregate) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
   if (!hold || !hold->draining)
     return true;
@@ -386,7 +386,7 @@ bool shard_end_drain(Shard *shard, const Aggregate *aggregate) {
 /* --- figures ------------------------------------------------------------------------------ */
 
 ShardFigures shard_figures(Shard *shard) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   ShardFigures figures = {.queued = shard->heap->len,
                           .in_hand = g_hash_table_size(shard->known) - shard->heap->len,
                           .bytes = shard->bytes,

@@ -26,7 +26,7 @@ void stop_free(Stop *stop) {
 }
 
 void stop_request(Stop *stop, const Failure *why) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
   if (!stop->requested && why)
     stop->why = *why;
   stop->requested = true;
@@ -34,13 +34,13 @@ void stop_request(Stop *stop, const Failure *why) {
 }
 
 bool stop_requested(Stop *stop) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
   return stop->requested;
 }
 
 bool stop_wait(Stop *stop, int64_t ms) {
   int64_t until = g_get_monotonic_time() + ms * 1000;
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
   while (!stop->requested)
     if (!g_cond_wait_until(&stop->changed, &stop->lock, until))
       break;
@@ -48,6 +48,6 @@ bool stop_wait(Stop *stop, int64_t ms) {
 }
 
 Failure stop_reason(Stop *stop) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
   return stop->why;
 }

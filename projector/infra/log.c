@@ -104,7 +104,7 @@ static const char *source_name(FailureSource source) {
 /* Whether to tell this failure now, and how many like it went untold. */
 static bool tell(const char *message, const Failure *failure, int64_t *ret_untold) {
   int64_t now = g_get_monotonic_time();
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&repeat_lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&repeat_lock);
   bool same = !strncmp(repeat.message, message, sizeof repeat.message - 1) &&
               repeat.failure.code == failure->code && repeat.failure.class == failure->class &&
               !strcmp(repeat.failure.message, failure->message);

@@ -35,17 +35,17 @@ void outbox_free(Outbox *outbox) {
 /* --- lists of ids --------------------------------------------------------------------------- */
 
 static void append_ids(bson_t *filter, Event *const *events, size_t count) {
-  bson_t in, array;
-  BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
-  BSON_APPEND_ARRAY_BEGIN(&in, "$in", &array);
+  bson_t array = BSON_INITIALIZER, in;
   for (size_t i = 0; i < count; i++) {
     char buffer[16];
     const char *key;
     bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
     event_append_id(events[i], &array, key);
   }
-  bson_append_array_end(&in, &array);
+  BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
+  BSON_APPEND_ARRAY(&in, "$in", &array);
   bson_append_document_end(filter, &in);
+  bson_destroy(&array);
 }
 
 static bool update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
@@ -119,15 +119,12 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, bool *clai
 static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
   g_autofree char *archive =
       g_strdup_printf("%s_archive", mongo_store_settings(outbox->store)->outbox);
-  bson_t *pipeline = bson_new();
-  bson_t stages;
-  BSON_APPEND_ARRAY_BEGIN(pipeline, "pipeline", &stages);
-  BCON_APPEND(&stages, "0", "{", "$match", BCON_DOCUMENT(filter), "}", "1", "{", "$set", "{",
-              "applied_at", BCON_UTF8("$$NOW"), "}", "}", "2", "{", "$unset", "[",
-              BCON_UTF8("status"), BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"),
-              BCON_UTF8("next_attempt_at"), "]", "}", "3", "{", "$merge", "{", "into",
-              BCON_UTF8(archive), "whenMatched", BCON_UTF8("keepExisting"), "}", "}");
-  bson_append_array_end(pipeline, &stages);
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$set", "{",
+               "applied_at", BCON_UTF8("$$NOW"), "}", "}", "{", "$unset", "[", BCON_UTF8("status"),
+               BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), "]",
+               "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
+               BCON_UTF8("keepExisting"), "}", "}", "]");
   mongoc_cursor_t *cursor =
       mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
   const bson_t *document, *reply;
