@@ -18,14 +18,14 @@ bool outbox_fail(outbox_error_t *error, outbox_error_kind_t kind, const char *fo
   return false;
 }
 
-static bool from_server(const bson_error_t *cause) {
+bool outbox_is_from_server(const bson_error_t *cause) {
   return cause->domain == MONGOC_ERROR_SERVER || cause->domain == MONGOC_ERROR_QUERY ||
          cause->domain == MONGOC_ERROR_COMMAND || cause->domain == MONGOC_ERROR_WRITE_CONCERN ||
          cause->domain == MONGOC_ERROR_COLLECTION;
 }
 
 bool outbox_is_duplicate_key(const bson_error_t *cause) {
-  return from_server(cause) && (cause->code == 11000 || cause->code == 11001);
+  return outbox_is_from_server(cause) && (cause->code == 11000 || cause->code == 11001);
 }
 
 // Server codes that speak of the server's state, not of what was asked.
@@ -51,7 +51,7 @@ static outbox_error_kind_t classify(const bson_error_t *cause, const bson_t *rep
   case MONGOC_ERROR_BSON: return OUTBOX_INVALID;
   default: break;
   }
-  if (from_server(cause)) {
+  if (outbox_is_from_server(cause)) {
     // 20 also means a transaction where none can be, which this library does not try.
     if (cause->code == 20 || cause->code == 263) {
       return OUTBOX_UNSUPPORTED;
@@ -81,7 +81,11 @@ bool outbox_fail_mongoc(outbox_error_t *error, const bson_error_t *cause, const 
                          : cause->message);
   error->domain = cause->domain;
   error->code = cause->code;
-  error->transient = reply && mongoc_error_has_label(reply, "TransientTransactionError");
+  // Within a transaction a server that was not reached means beginning again, label or not: 1.23
+  // forgets the label when it is a new connection that fails.
+  error->transient = cause->domain == MONGOC_ERROR_STREAM ||
+                     cause->domain == MONGOC_ERROR_SERVER_SELECTION ||
+                     (reply && mongoc_error_has_label(reply, "TransientTransactionError"));
   return false;
 }
 

@@ -38,6 +38,8 @@ bool outbox_fail(outbox_error_t *error, outbox_error_kind_t kind, const char *fo
 bool outbox_fail_mongoc(outbox_error_t *error, const bson_error_t *cause, const bson_t *reply,
                         const char *what);
 bool outbox_is_duplicate_key(const bson_error_t *cause);
+// The server's own answer, not a failure to reach it.
+bool outbox_is_from_server(const bson_error_t *cause);
 
 // UUIDv7 from its inputs: the generator's state, the clock and fresh random bytes.
 typedef struct {
@@ -52,8 +54,14 @@ void outbox_random(void *ret_bytes, size_t length);
 bool outbox_insert_options(mongoc_client_session_t *session, bson_t *ret_options,
                            outbox_error_t *error);
 
+// Clients: borrowed from the pool for one call.
+mongoc_client_t *outbox_take_client(outbox_t *outbox);
+void outbox_give_client(outbox_t *outbox, mongoc_client_t *client);
+
 // Events.
 bool outbox_event_validate(const outbox_event_t *event, outbox_error_t *error);
+// The event's id: the caller's, or a new one that lives in `bytes`.
+bson_value_t outbox_event_id(const outbox_event_t *event, uint8_t bytes[16]);
 // Text form of an event id that outbox_event_validate() has passed.
 void outbox_event_id_text(const bson_value_t *id, char ret_text[OUTBOX_EVENT_ID_MAX_BYTES + 1]);
 // The outbox document, fields in the order of the contract. `version` 0 is left out.
@@ -66,6 +74,8 @@ bool outbox_event_insert(outbox_t *outbox, mongoc_client_t *client,
                          outbox_receipt_t *ret_receipt, outbox_error_t *error);
 
 // Changes.
+bool outbox_write_validate(const outbox_change_t *change, const outbox_event_t *event,
+                           outbox_error_t *error);
 bool outbox_change_validate(const outbox_change_t *change, outbox_error_t *error);
 // The operators of `operators` (NULL: none) with `$inc: {version: 1}` and `$max: {last_event_at:
 // now}` among them.

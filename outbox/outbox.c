@@ -1,12 +1,7 @@
-// liboutbox: opening, preparing the database, and the transaction around a write.
+// liboutbox: opening, preparing the database, and writes in the caller's transaction.
 #include "outbox/internal.h"
 
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-enum { DEFAULT_TIMEOUT_MS = 60000, BACKOFF_MAX_MS = 64 };
+enum { DEFAULT_TIMEOUT_MS = 60000 };
 
 static outbox_t *open_with(mongoc_client_pool_t *pool, mongoc_client_t *client,
                            const outbox_options_t *options, outbox_error_t *error) {
@@ -78,11 +73,11 @@ void outbox_destroy(outbox_t *outbox) {
   bson_free(outbox);
 }
 
-static mongoc_client_t *take_client(outbox_t *outbox) {
+mongoc_client_t *outbox_take_client(outbox_t *outbox) {
   return outbox->pool ? mongoc_client_pool_pop(outbox->pool) : outbox->client;
 }
 
-static void give_client(outbox_t *outbox, mongoc_client_t *client) {
+void outbox_give_client(outbox_t *outbox, mongoc_client_t *client) {
   if (outbox->pool) {
     mongoc_client_pool_push(outbox->pool, client);
   }
@@ -96,7 +91,7 @@ static bool run_command(mongoc_client_t *client, const char *database, const bso
 }
 
 bool outbox_check(outbox_t *outbox, outbox_error_t *error) {
-  mongoc_client_t *client = take_client(outbox);
+  mongoc_client_t *client = outbox_take_client(outbox);
   OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
   bson_t *hello = BCON_NEW("hello", BCON_INT32(1));
   bson_error_t cause;
@@ -112,7 +107,7 @@ bool outbox_check(outbox_t *outbox, outbox_error_t *error) {
                        "the set");
   }
   bson_destroy(hello);
-  give_client(outbox, client);
+  outbox_give_client(outbox, client);
   return good;
 }
 
@@ -128,9 +123,9 @@ static bool create_collection(mongoc_client_t *client, const char *database, con
 }
 
 bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error) {
-  mongoc_client_t *client = take_client(outbox);
+  mongoc_client_t *client = outbox_take_client(outbox);
   bool good = create_collection(client, outbox->database, collection, error);
-  give_client(outbox, client);
+  outbox_give_client(outbox, client);
   return good;
 }
 
@@ -160,18 +155,17 @@ bool outbox_init(outbox_t *outbox, outbox_error_t *error) {
   if (!outbox_check(outbox, error)) {
     return false;
   }
-  mongoc_client_t *client = take_client(outbox);
+  mongoc_client_t *client = outbox_take_client(outbox);
   bool good = create_collection(client, outbox->database, outbox->events, error) &&
               create_collection(client, outbox->database, outbox->tombstones, error) &&
               create_indexes(client, outbox, error);
-  give_client(outbox, client);
+  outbox_give_client(outbox, client);
   return good;
 }
 
 // ---- Writing ----
 
-// The event's id: the caller's, or a new one that lives in `bytes`.
-static bson_value_t event_id(const outbox_event_t *event, uint8_t bytes[16]) {
+bson_value_t outbox_event_id(const outbox_event_t *event, uint8_t bytes[16]) {
   if (event->id) {
     return *event->id;
   }
@@ -179,7 +173,7 @@ static bson_value_t event_id(const outbox_event_t *event, uint8_t bytes[16]) {
   return outbox_id_uuid(bytes);
 }
 
-static bool validate_write(const outbox_change_t *change, const outbox_event_t *event,
+bool outbox_write_validate(const outbox_change_t *change, const outbox_event_t *event,
                            outbox_error_t *error) {
   if (event->version || event->occurred_at_ms) {
     return outbox_fail(error, OUTBOX_INVALID, "%s: set by outbox_write, expected none",
@@ -194,125 +188,11 @@ bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
   uint8_t bytes[16];
   outbox_error_t unused;
   error = error ? error : &unused;
-  if (!validate_write(change, event, error)) {
+  if (!outbox_write_validate(change, event, error)) {
     return false;
   }
-  bson_value_t id = event_id(event, bytes);
+  bson_value_t id = outbox_event_id(event, bytes);
   return outbox_change_run(outbox, session, change, event, &id, ret_receipt, error);
-}
-
-// One call of outbox_write() as the driver's callback sees it.
-typedef struct {
-  outbox_t *outbox;
-  const outbox_change_t *change;
-  const outbox_event_t *event;
-  const bson_value_t *id;
-  int64_t deadline_ms; // monotonic
-  int attempts;
-  bool body_failed; // the last attempt did not get as far as its commit
-  outbox_receipt_t receipt;
-  outbox_error_t error;
-} write_t;
-
-// Writers that met on one entity come back at different times.
-static void back_off(int attempts) {
-  uint32_t random;
-  outbox_random(&random, sizeof random);
-  uint32_t limit_ms = attempts < 6 ? 1U << attempts : BACKOFF_MAX_MS;
-  struct timespec pause = {.tv_nsec = (long)(random % (limit_ms * 1000)) * 1000};
-  nanosleep(&pause, NULL);
-}
-
-static bool attempt(mongoc_client_session_t *session, void *context, bson_t **ret_reply,
-                    bson_error_t *ret_cause) {
-  write_t *write = context;
-  if (write->attempts > 0) {
-    if (outbox_monotonic_ms() >= write->deadline_ms) {
-      // The error of the attempt before stays; without the label the driver does not come again.
-      if (!write->body_failed) {
-        outbox_fail(&write->error, OUTBOX_UNAVAILABLE, "commit: failed again and again");
-      }
-      write->body_failed = true;
-      write->error.transient = false;
-      bson_set_error(ret_cause, write->error.domain, write->error.code, "%s", write->error.message);
-      return false;
-    }
-    back_off(write->attempts);
-  }
-  write->attempts++;
-  write->body_failed = !outbox_change_run(write->outbox, session, write->change, write->event,
-                                          write->id, &write->receipt, &write->error);
-  if (write->body_failed) {
-    *ret_reply = outbox_error_reply(&write->error);
-    bson_set_error(ret_cause, write->error.domain, write->error.code, "%s", write->error.message);
-  }
-  return !write->body_failed;
-}
-
-static mongoc_transaction_opt_t *transaction_options(int64_t timeout_ms) {
-  mongoc_transaction_opt_t *options = mongoc_transaction_opts_new();
-  mongoc_read_concern_t *read_concern = mongoc_read_concern_new();
-  mongoc_write_concern_t *write_concern = mongoc_write_concern_new();
-  mongoc_read_prefs_t *primary = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
-  mongoc_read_concern_set_level(read_concern, MONGOC_READ_CONCERN_LEVEL_MAJORITY);
-  mongoc_write_concern_set_w(write_concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
-  mongoc_transaction_opts_set_read_concern(options, read_concern);
-  mongoc_transaction_opts_set_write_concern(options, write_concern);
-  mongoc_transaction_opts_set_read_prefs(options, primary);
-  mongoc_transaction_opts_set_max_commit_time_ms(options, timeout_ms);
-  mongoc_read_concern_destroy(read_concern);
-  mongoc_write_concern_destroy(write_concern);
-  mongoc_read_prefs_destroy(primary);
-  return options;
-}
-
-static bool write_with(mongoc_client_t *client, write_t *write, outbox_error_t *error) {
-  bson_error_t cause;
-  mongoc_client_session_t *session = mongoc_client_start_session(client, NULL, &cause);
-  if (!session) {
-    return outbox_fail_mongoc(error, &cause, NULL, "session");
-  }
-  OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
-  mongoc_transaction_opt_t *options = transaction_options(write->outbox->timeout_ms);
-  bool good =
-      mongoc_client_session_with_transaction(session, attempt, options, write, &reply, &cause);
-  mongoc_transaction_opts_destroy(options);
-  mongoc_client_session_destroy(session);
-  if (good) {
-    return true;
-  }
-  if (write->body_failed) {
-    *error = write->error;
-    return false;
-  }
-  char id[OUTBOX_EVENT_ID_MAX_BYTES + 1];
-  char what[OUTBOX_EVENT_ID_MAX_BYTES + 32];
-  outbox_event_id_text(write->id, id);
-  bson_snprintf(what, sizeof what, "commit of the event %s", id);
-  return outbox_fail_mongoc(error, &cause, &reply, what);
-}
-
-bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,
-                  outbox_receipt_t *ret_receipt, outbox_error_t *error) {
-  uint8_t bytes[16];
-  outbox_error_t unused;
-  error = error ? error : &unused;
-  if (!validate_write(change, event, error)) {
-    return false;
-  }
-  bson_value_t id = event_id(event, bytes);
-  write_t write = {.outbox = outbox,
-                   .change = change,
-                   .event = event,
-                   .id = &id,
-                   .deadline_ms = outbox_monotonic_ms() + outbox->timeout_ms};
-  mongoc_client_t *client = take_client(outbox);
-  bool good = write_with(client, &write, error);
-  give_client(outbox, client);
-  if (good && ret_receipt) {
-    *ret_receipt = write.receipt;
-  }
-  return good;
 }
 
 bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const outbox_event_t *event,
@@ -323,14 +203,14 @@ bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const out
   if (!outbox_event_validate(event, error)) {
     return false;
   }
-  bson_value_t id = event_id(event, bytes);
+  bson_value_t id = outbox_event_id(event, bytes);
   int64_t occurred_at_ms = event->occurred_at_ms ? *event->occurred_at_ms : outbox_now_ms();
   mongoc_client_t *client =
-      session ? mongoc_client_session_get_client(session) : take_client(outbox);
+      session ? mongoc_client_session_get_client(session) : outbox_take_client(outbox);
   bool good = outbox_event_insert(outbox, client, session, event, &id, event->version,
                                   occurred_at_ms, ret_receipt, error);
   if (!session) {
-    give_client(outbox, client);
+    outbox_give_client(outbox, client);
   }
   return good;
 }

@@ -84,8 +84,9 @@ bson_t *outbox_error_reply(const outbox_error_t *error);
 typedef struct {
   const char *database; // required
   const char *outbox;   // collection of the events; NULL: "outbox"
-  // No new attempt at a transaction begins after this; NULL or 0: 60000. The driver itself ends
-  // its repeats after 120 s. One attempt can last as long as the URI's time limits let it.
+  // Neither a new attempt at a transaction nor at its commit begins after this; 0: 60000. One
+  // attempt lasts as long as the URI's socketTimeoutMS (by default five minutes) and
+  // serverSelectionTimeoutMS let it.
   int64_t timeout_ms;
 } outbox_options_t;
 

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #define DEFAULT_URI "mongodb://127.0.0.1:27017/?replicaSet=rs0"
-enum { SERVER_SELECTION_MS = 5000, DIAGNOSIS_MS = 1500 };
+enum { SERVER_SELECTION_MS = 5000, SOCKET_MS = 20000, DIAGNOSIS_MS = 1500 };
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(mongoc_uri_t, mongoc_uri_destroy)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(mongoc_client_t, mongoc_client_destroy)
@@ -191,6 +191,10 @@ static outbox_t *open_outbox(cli_store_t *store, const mongoc_uri_t *uri, bool s
   return outbox_new_from_client(store->client, &options, error);
 }
 
+static void set_default_ms(mongoc_uri_t *uri, const char *option, int32_t ms) {
+  mongoc_uri_set_option_as_int32(uri, option, mongoc_uri_get_option_as_int32(uri, option, ms));
+}
+
 outbox_t *cli_open(cli_store_t *store, bool several_threads, int *ret_status) {
   outbox_error_t error = {0};
   *ret_status = STATUS_WRONG;
@@ -204,9 +208,9 @@ outbox_t *cli_open(cli_store_t *store, bool several_threads, int *ret_status) {
     cli_say("the URI is not a valid MongoDB connection string");
     return NULL;
   }
-  int32_t selection_ms =
-      mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SERVER_SELECTION_MS);
-  mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, selection_ms);
+  set_default_ms(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SERVER_SELECTION_MS);
+  // The driver's own five minutes are long beside a server that hangs.
+  set_default_ms(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
   if (!several_threads) {
     // A single client gives up after one look by default, a pool does not and knows no such option.
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);

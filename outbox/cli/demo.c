@@ -163,7 +163,7 @@ static int run(demo_t *demo) {
   struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
   sigaction(SIGTERM, &action, NULL);
   sigaction(SIGINT, &action, NULL);
-  writer_t writers[WRITERS_MAX];
+  g_autofree writer_t *writers = g_new0(writer_t, demo->writers);
   demo->start_us = g_get_monotonic_time();
   for (int i = 0; i < demo->writers; i++) {
     writers[i] = (writer_t){.demo = demo, .index = i};

@@ -19,7 +19,7 @@ typedef struct {
   take_t take;
 } member_t;
 
-G_GNUC_PRINTF(2, 3)
+static bool complain(complaint_t *complaint, const char *format, ...) G_GNUC_PRINTF(2, 3);
 static bool complain(complaint_t *complaint, const char *format, ...) {
   va_list args;
   va_start(args, format);

@@ -1,0 +1,159 @@
+// outbox_write(): the transaction around a change, begun and committed again as long as that can
+// help.
+//
+// Not mongoc_client_session_with_transaction(): that of 1.23 gives up when a commit is repeated
+// while its server is going down (the failed handshake carries no label), and ends after 120 s, not
+// when the caller wants.
+#include "outbox/internal.h"
+
+#include <time.h>
+
+enum { BACKOFF_MAX_MS = 64 };
+
+// One call of outbox_write().
+typedef struct {
+  outbox_t *outbox;
+  const outbox_change_t *change;
+  const outbox_event_t *event;
+  const bson_value_t *id;
+  int64_t deadline_ms; // monotonic
+  outbox_receipt_t receipt;
+} write_t;
+
+typedef enum {
+  DONE,
+  FAILED,
+  AGAIN, // nothing was stored, and another attempt may succeed
+} outcome_t;
+
+static bool is_late(const write_t *write) {
+  return outbox_monotonic_ms() >= write->deadline_ms;
+}
+
+// Writers that met on one entity come back at different times.
+static void back_off(int attempt) {
+  uint32_t random;
+  outbox_random(&random, sizeof random);
+  uint32_t limit_ms = attempt < 6 ? 1U << attempt : BACKOFF_MAX_MS;
+  struct timespec pause = {.tv_nsec = (long)(random % (limit_ms * 1000)) * 1000};
+  nanosleep(&pause, NULL);
+}
+
+static mongoc_transaction_opt_t *transaction_options(int64_t timeout_ms) {
+  mongoc_transaction_opt_t *options = mongoc_transaction_opts_new();
+  mongoc_read_concern_t *read_concern = mongoc_read_concern_new();
+  mongoc_write_concern_t *write_concern = mongoc_write_concern_new();
+  mongoc_read_prefs_t *primary = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
+  mongoc_read_concern_set_level(read_concern, MONGOC_READ_CONCERN_LEVEL_MAJORITY);
+  mongoc_write_concern_set_w(write_concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
+  mongoc_transaction_opts_set_read_concern(options, read_concern);
+  mongoc_transaction_opts_set_write_concern(options, write_concern);
+  mongoc_transaction_opts_set_read_prefs(options, primary);
+  mongoc_transaction_opts_set_max_commit_time_ms(options, timeout_ms);
+  mongoc_read_concern_destroy(read_concern);
+  mongoc_write_concern_destroy(write_concern);
+  mongoc_read_prefs_destroy(primary);
+  return options;
+}
+
+static bool fail_commit(const write_t *write, const bson_error_t *cause, const bson_t *reply,
+                        bool unknown, outbox_error_t *error) {
+  char id[OUTBOX_EVENT_ID_MAX_BYTES + 1];
+  char what[OUTBOX_EVENT_ID_MAX_BYTES + 64];
+  outbox_event_id_text(write->id, id);
+  bson_snprintf(what, sizeof what, "commit of the event %s%s", id,
+                unknown ? " (whether it was stored is not known)" : "");
+  outbox_fail_mongoc(error, cause, reply, what);
+  if (unknown) {
+    error->kind = OUTBOX_UNKNOWN;
+    error->transient = false;
+  }
+  return false;
+}
+
+// A commit may be sent any number of times. Once an answer was lost only the server can tell what
+// became of it: that it is done, or (TransientTransactionError) that the transaction is gone
+// without a trace.
+static outcome_t commit(const write_t *write, mongoc_client_session_t *session,
+                        outbox_error_t *error) {
+  bool unknown = false;
+  for (int attempt = 1;; attempt++) {
+    OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
+    bson_error_t cause;
+    if (mongoc_client_session_commit_transaction(session, &reply, &cause)) {
+      return DONE;
+    }
+    if (mongoc_error_has_label(&reply, "TransientTransactionError")) {
+      fail_commit(write, &cause, &reply, false, error);
+      return AGAIN;
+    }
+    bool lost = mongoc_error_has_label(&reply, "UnknownTransactionCommitResult") ||
+                !outbox_is_from_server(&cause);
+    unknown = unknown || lost;
+    if (!lost || is_late(write)) {
+      fail_commit(write, &cause, &reply, unknown, error);
+      return FAILED;
+    }
+    back_off(attempt);
+  }
+}
+
+static outcome_t attempt_once(write_t *write, mongoc_client_session_t *session,
+                              const mongoc_transaction_opt_t *options, outbox_error_t *error) {
+  bson_error_t cause;
+  if (!mongoc_client_session_start_transaction(session, options, &cause)) {
+    outbox_fail_mongoc(error, &cause, NULL, "transaction");
+    return error->kind == OUTBOX_UNAVAILABLE ? AGAIN : FAILED;
+  }
+  if (!outbox_change_run(write->outbox, session, write->change, write->event, write->id,
+                         &write->receipt, error)) {
+    // If the server does not hear of it, it ends the transaction by itself.
+    mongoc_client_session_abort_transaction(session, NULL);
+    return error->transient ? AGAIN : FAILED;
+  }
+  return commit(write, session, error);
+}
+
+static bool write_with(mongoc_client_t *client, write_t *write, outbox_error_t *error) {
+  bson_error_t cause;
+  mongoc_client_session_t *session = mongoc_client_start_session(client, NULL, &cause);
+  if (!session) {
+    return outbox_fail_mongoc(error, &cause, NULL, "session");
+  }
+  mongoc_transaction_opt_t *options = transaction_options(write->outbox->timeout_ms);
+  outcome_t outcome;
+  for (int attempt = 1; (outcome = attempt_once(write, session, options, error)) == AGAIN;
+       attempt++) {
+    if (is_late(write)) {
+      error->transient = false;
+      break;
+    }
+    back_off(attempt);
+  }
+  mongoc_transaction_opts_destroy(options);
+  mongoc_client_session_destroy(session);
+  return outcome == DONE;
+}
+
+bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,
+                  outbox_receipt_t *ret_receipt, outbox_error_t *error) {
+  uint8_t bytes[16];
+  outbox_error_t unused;
+  error = error ? error : &unused;
+  if (!outbox_write_validate(change, event, error)) {
+    return false;
+  }
+  bson_value_t id = outbox_event_id(event, bytes);
+  write_t write = {.outbox = outbox,
+                   .change = change,
+                   .event = event,
+                   .id = &id,
+                   .deadline_ms = outbox_monotonic_ms() + outbox->timeout_ms};
+  mongoc_client_t *client = outbox_take_client(outbox);
+  bool good = write_with(client, &write, error);
+  outbox_give_client(outbox, client);
+  if (good && ret_receipt) {
+    *ret_receipt = write.receipt;
+  }
+  return good;
+}
