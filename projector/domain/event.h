@@ -84,6 +84,10 @@ const char *id_kind_name(IdKind kind);
 /* The usual text form: UUID with hyphens, ObjectId in hex, numbers in decimal, strings as they are
  * (cut to the buffer for an id that breaks the contract). Returns the length. */
 size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]);
+/* Reads the text form of a kind. UUID and ObjectId need room for their bytes; a string stays where
+ * it is. False when the text is not of that kind. */
+bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[static 16],
+                  Id *ret_id);
 bool id_from_iter(const bson_iter_t *iter, Id *ret_id);
 /* Appends the id as the BSON value it came from (int32 as int64); not for ID_OTHER. */
 void id_append_bson(const Id *id, bson_t *document, const char *key);

@@ -230,31 +230,13 @@ static bool to_bytes(const bson_iter_t *iter, const ColumnType *type, Value *ret
                                    : ret_value->length <= type->length;
 }
 
-static bool uuid_from_text(const char *text, size_t length, uint8_t bytes[static 16]) {
-  if (length != 36)
-    return false;
-  size_t count = 0;
-  for (size_t i = 0; i < length; i++) {
-    bool hyphen = i == 8 || i == 13 || i == 18 || i == 23;
-    if (hyphen != (text[i] == '-'))
-      return false;
-    if (hyphen)
-      continue;
-    int high = g_ascii_xdigit_value(text[i]), low = g_ascii_xdigit_value(text[i + 1]);
-    if (high < 0 || low < 0)
-      return false;
-    bytes[count++] = (uint8_t)(high << 4 | low);
-    i++;
-  }
-  return count == 16;
-}
-
 static bool to_uuid(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
   uint8_t bytes[16];
   if (BSON_ITER_HOLDS_UTF8(iter)) {
     uint32_t length;
     const char *text = bson_iter_utf8(iter, &length);
-    if (!uuid_from_text(text, length, bytes))
+    Id id;
+    if (!id_from_text(ID_UUID, text, length, bytes, &id))
       return false;
     *ret_value = (Value){.kind = VALUE_BINARY, .length = sizeof bytes};
     ret_value->text = arena_copy(arena, bytes, sizeof bytes);

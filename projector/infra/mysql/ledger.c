@@ -77,29 +77,12 @@ static bool kind_from_name(const char *name, IdKind *ret_kind) {
 }
 
 /* Back from the text form; the bytes go into the arena. */
-static bool id_from_text(const char *text, size_t length, const char *kind, Arena *arena,
-                         Id *ret_id) {
-  Id id = {0};
-  if (!kind_from_name(kind, &id.kind))
-    return false;
-  if (id.kind == ID_INT) {
-    id.number = g_ascii_strtoll(text, NULL, 10);
-  } else if (id.kind == ID_STRING) {
-    id.bytes = (const uint8_t *)arena_copy(arena, text, length);
-    id.length = (uint32_t)length;
-  } else {
-    uint8_t *bytes = arena_alloc(arena, length / 2 + 1, 1);
-    for (size_t i = 0; i + 1 < length; i++) {
-      if (text[i] == '-')
-        continue;
-      bytes[id.length++] =
-          (uint8_t)(g_ascii_xdigit_value(text[i]) << 4 | g_ascii_xdigit_value(text[i + 1]));
-      i++;
-    }
-    id.bytes = bytes;
-  }
-  *ret_id = id;
-  return true;
+static bool take_id(const char *text, size_t length, const char *kind_name, Arena *arena,
+                    Id *ret_id) {
+  IdKind kind;
+  return kind_from_name(kind_name, &kind) &&
+         id_from_text(kind, arena_copy(arena, text, length), length, arena_alloc(arena, 16, 1),
+                      ret_id);
 }
 
 /* "(aggregate_type = … AND aggregate_id_kind = … AND aggregate_id IN (…)) OR …": equalities on the
@@ -136,7 +119,7 @@ static void append_aggregate_lists(GString *sql, const AggregateSet *aggregates)
 static void take_position(char **row, const unsigned long *lengths, AggregateSet *aggregates,
                           Arena *arena) {
   Aggregate aggregate = {.type = row[0], .type_length = (uint32_t)lengths[0]};
-  if (!id_from_text(row[2], lengths[2], row[1], arena, &aggregate.id))
+  if (!take_id(row[2], lengths[2], row[1], arena, &aggregate.id))
     return;
   AggregateState *state = aggregate_set_find(aggregates, &aggregate);
   if (!state)
@@ -144,7 +127,7 @@ static void take_position(char **row, const unsigned long *lengths, AggregateSet
   Position position = {.known = true};
   position.last.occurred_at = g_ascii_strtoll(row[3], NULL, 10);
   position.last.version = row[4] ? g_ascii_strtoll(row[4], NULL, 10) : 0;
-  if (!id_from_text(row[6], lengths[6], row[5], arena, &position.last.event_id))
+  if (!take_id(row[6], lengths[6], row[5], arena, &position.last.event_id))
     return;
   position.max_version = row[7] ? g_ascii_strtoll(row[7], NULL, 10) : 0;
   position.refreshed_version = row[8] ? g_ascii_strtoll(row[8], NULL, 10) : 0;
@@ -282,8 +265,7 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
     while ((row = mysql_fetch_row(result))) {
       Id id;
       Item *item = NULL;
-      if (id_from_text(row[0], mysql_fetch_lengths(result)[0], id_kind_name(id_kinds[k]), arena,
-                       &id))
+      if (take_id(row[0], mysql_fetch_lengths(result)[0], id_kind_name(id_kinds[k]), arena, &id))
         item = find_item(items, count, &id);
       if (item)
         item->verdict = VERDICT_KNOWN;
