@@ -282,7 +282,7 @@ static void test_malformed_event_with_an_aggregate(void **state) {
   check_that("no aggregate_id", !event_has_aggregate(no_id), "it blocks nobody");
 }
 
-/* --- ids ----------------------------------------------------------------------------------- */
+/* --- ids ------------------------------------------------------------------------------------- */
 
 /* In the order of `db.c.find().sort({_id: 1})`: numbers, strings, binary, ObjectId; strings byte by
  * byte, the shorter of two first. */

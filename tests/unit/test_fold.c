@@ -192,8 +192,7 @@ static void test_sums_are_checked_at_the_end(void **state) {
   check_text("there and back", found, "t(a) update n+0;");
 }
 
-/* --- entities ----------------------------------------------------------------------------------
- */
+/* --- entities -------------------------------------------------------------------------------- */
 
 static const char entity_mapping[] =
     "{'projections': [{'aggregate_type': 'x', 'table': 't', 'entities': 'xs',"
@@ -247,8 +246,7 @@ static void test_entities(void **state) {
   }
 }
 
-/* --- mapping failures ----------------------------------------------------------------------------
- */
+/* --- mapping failures ------------------------------------------------------------------------ */
 
 static void test_change_failures(void **state) {
   (void)state;

@@ -125,8 +125,7 @@ static void test_look_ups(void **state) {
   check_that("unknown", !mapping_ignores_unknown(mapping), "unknown events fail");
 }
 
-/* --- variations of a small file ----------------------------------------------------------------
- */
+/* --- variations of a small file -------------------------------------------------------------- */
 
 #define KEY "'key': {'id': {'from': '$aggregate_id', 'type': 'varchar(36)'}}"
 #define COLUMNS                                                                                    \

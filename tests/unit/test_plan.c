@@ -145,8 +145,7 @@ static Mapping *read_mapping(const char *settings) {
   return mapping;
 }
 
-/* --- reading a case ----------------------------------------------------------------------------
- */
+/* --- reading a case -------------------------------------------------------------------------- */
 
 typedef struct Spec {
   char type[16], id[16], time[16], operation[16], number[16], event_id[16];
@@ -196,8 +195,7 @@ static Event *open_position(AggregateSet *set, const char *text) {
   return event;
 }
 
-/* --- writing the outcome -------------------------------------------------------------------------
- */
+/* --- writing the outcome --------------------------------------------------------------------- */
 
 static char *verdict_text(const Item *items, unsigned count) {
   GString *text = g_string_new(NULL);
@@ -275,8 +273,7 @@ static void test_unknown_events_ignored(void **state) {
     check_plan(mapping, &cases[i]);
 }
 
-/* --- what the plan hands on
- * ------------------------------------------------------------------------ */
+/* --- what the plan hands on ------------------------------------------------------------------ */
 
 static Item planned(const Mapping *mapping, const char *position, const char *event, Arena *arena,
                     GPtrArray *kept, Fold **ret_fold) {

@@ -151,7 +151,7 @@ static void test_too_many_parameters(void **state) {
   check_that("65536", !statement_parse(text->str, chunk, &rule, &wrong), "they are refused");
 }
 
-/* --- sources ------------------------------------------------------------------------------- */
+/* --- sources --------------------------------------------------------------------------------- */
 
 static const struct {
   const char *text;

@@ -466,7 +466,7 @@ static void test_messages_hold_no_text(void **state) {
   }
 }
 
-/* --- sources ------------------------------------------------------------------------------- */
+/* --- sources --------------------------------------------------------------------------------- */
 
 static const char source_event[] =
     "{'_id': {'$binary': {'base64': 'ABEiM0RVZneImaq7zN3u/w==', 'subType': '04'}},"
@@ -581,7 +581,7 @@ static void test_parameters_of_columns(void **state) {
   check_text("missing", failure.message, "payload.w: expected a value, found nothing");
 }
 
-/* --- arithmetic ----------------------------------------------------------------------------- */
+/* --- arithmetic ------------------------------------------------------------------------------ */
 
 static Value decimal_of(const char *text) {
   return (Value){.kind = VALUE_DECIMAL, .length = (uint32_t)strlen(text), .text = text};
