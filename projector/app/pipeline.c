@@ -29,12 +29,14 @@
 #include <string.h>
 
 enum {
-  REPLAYS_MAX = 20,     /* of one transaction after deadlocks and lock waits */
-  REPLAY_MS = 20,       /* base of the pause between them */
-  UNKNOWN_RETRIES = 3,  /* of a failure that no table knows, before it is the event's */
-  PROBE_MS = 50,        /* first pause before an unreachable store is tried again, doubling to */
-  PROBE_MAX_MS = 800,   /* this: work resumes within a second */
-  IDLE_CHECK_MS = 15000 /* a session idle for longer may have been closed by the server */
+  REPLAYS_MAX = 20,    /* of one transaction after deadlocks and lock waits */
+  REPLAY_MS = 20,      /* base of the pause between them */
+  UNKNOWN_RETRIES = 3, /* of a failure that no table knows, before it is the event's */
+  BACKOFF_MAX_MS = 300000,
+  MAPPING_RETRY_MS = 5000, /* events of a table that does not fit the mapping */
+  PROBE_MS = 50,           /* first pause before an unreachable store is tried again, doubling to */
+  PROBE_MAX_MS = 800,      /* this: work resumes within a second */
+  IDLE_CHECK_MS = 15000    /* a session idle for longer may have been closed by the server */
 };
 
 struct Worker {
@@ -79,7 +81,7 @@ static void carry_blocks(AggregateSet *aggregates, const GHashTable *blocked, co
 /* Decides and applies the items in one transaction. `*ret_repeated`: the ledger knows at least one
  * of them; nothing was written. */
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
-                     bool *ret_repeated, Failure *ret_failure) {
+                     bool *ret_repeated, const Projection **ret_culprit, Failure *ret_failure) {
   *ret_repeated = false;
   if (!ensure_session(worker, ret_failure))
     return false;
@@ -90,7 +92,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   carry_blocks(aggregates, blocked, items, count);
 
   if (!session_run(session, ret_failure, "START TRANSACTION") ||
-      !ledger_check_fence(session, worker->ledger, ret_failure) ||
+      !ledger_enter(session, worker->ledger, ret_failure) ||
       !ledger_read_positions(session, worker->ledger, aggregates, worker->arena, ret_failure))
     return false;
   fold = plan_decide(mapping, items, count, aggregates, worker->arena);
@@ -98,7 +100,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
     return false;
   if (*ret_repeated)
     return true;
-  return apply_fold(session, fold, ret_failure) &&
+  return apply_fold(session, fold, ret_culprit, ret_failure) &&
          ledger_write_positions(session, worker->ledger, aggregates, ret_failure) &&
          session_run(session, ret_failure, "COMMIT");
 }
@@ -110,15 +112,19 @@ static bool is_open(const Item *item) {
   return item->verdict != VERDICT_FAILED && item->verdict != VERDICT_KNOWN;
 }
 
-/* Before a replay everything but what is certain is decided anew. */
-static size_t reopen(Item *items, size_t count) {
+static size_t count_open(const Item *items, size_t count) {
   size_t open = 0;
   for (size_t i = 0; i < count; i++)
-    if (is_open(&items[i])) {
-      items[i].verdict = VERDICT_NONE;
-      open++;
-    }
+    open += is_open(&items[i]);
   return open;
+}
+
+/* Before a replay everything but what is certain is decided anew. */
+static size_t reopen(Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (is_open(&items[i]))
+      items[i].verdict = VERDICT_NONE;
+  return count_open(items, count);
 }
 
 static void fail_item(Worker *worker, Item *item, const Failure *failure) {
@@ -160,6 +166,19 @@ static Resolution resolve(Worker *worker, const Failure *failure, size_t open, i
   }
 }
 
+/* The tables are not what the mapping says: all events of that projection share the failure. */
+static bool fail_projection(Worker *worker, Item *items, size_t count, const Projection *culprit,
+                            const Failure *failure) {
+  bool any = false;
+  for (size_t i = 0; i < count; i++)
+    for (unsigned j = 0; is_open(&items[i]) && j < items[i].changes.count; j++)
+      if (items[i].changes.changes[j].rule->projection == culprit) {
+        fail_item(worker, &items[i], failure);
+        any = true;
+      }
+  return any;
+}
+
 /* Applies the items, in as many transactions as it takes: the good ones are applied, the culprits
  * of failures found by halving. False: the store or this owner cannot go on; what is undecided then
  * has VERDICT_NONE. */
@@ -167,22 +186,31 @@ static bool apply(Worker *worker, Item *items, size_t count, GHashTable *blocked
                   Failure *ret_failure) {
   for (int replays = 0;;) {
     bool repeated;
+    const Projection *culprit = NULL;
     Failure failure = {0};
-    if (transact(worker, items, count, blocked, &repeated, &failure)) {
+    if (transact(worker, items, count, blocked, &repeated, &culprit, &failure)) {
       if (!repeated) {
         note_blocks(blocked, items, count);
         return true;
       }
       session_rollback(worker->session);
-      reopen(items, count);
-      if (ledger_find_known(worker->session, worker->ledger, items, count, &failure))
-        continue;
+      size_t open = reopen(items, count);
+      if (ledger_find_known(worker->session, worker->ledger, items, count, &failure)) {
+        if (count_open(items, count) < open)
+          continue;
+        /* The other transaction was rolled back after all, or something else repeats a key. */
+        failure_set(&failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,
+                    "the ledger refused events that it does not have");
+      }
     }
     if (worker->session) /* always the whole transaction: some errors undo one statement only */
       session_rollback(worker->session);
     if (failure.class == FAILURE_UNAVAILABLE)
       g_clear_pointer(&worker->session, session_close);
     size_t open = reopen(items, count);
+    if (failure.class == FAILURE_MAPPING && culprit &&
+        fail_projection(worker, items, count, culprit, &failure))
+      continue;
     switch (resolve(worker, &failure, open, ++replays)) {
     case REPLAY: continue;
     case RESOLVED:
@@ -234,16 +262,19 @@ static void settle_failed(Worker *worker, Item *item) {
   const Settings *settings = &worker->config->settings;
   Event *event = item->event;
   int attempt = event->attempts + 1;
+  /* A table that does not fit the mapping is not the event's fault: it waits for the table. */
+  bool burn = item->failure->class != FAILURE_MAPPING;
   /* Without a place in an order, trying again can only give the same. */
-  bool dead = attempt >= settings->max_attempts || !event_has_aggregate(event) ||
+  bool dead = (burn && attempt >= settings->max_attempts) || !event_has_aggregate(event) ||
               (settings->permanent_is_dead && is_permanent(item->failure));
-  int64_t delay_ms =
-      backoff_delay_ms(attempt, settings->backoff_ms, 300000, g_rand_int(worker->random));
+  int64_t delay_ms = burn ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
+                                             g_rand_int(worker->random))
+                          : MAPPING_RETRY_MS;
   log_event(dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, dead ? "event dead" : "event failed", event,
             attempt, item->failure);
   if (event_has_aggregate(event))
     shard_hold(worker->shard, event, dead ? HOLD_DEAD : HOLD_FAILED, dead ? DUE_NEVER : delay_ms);
-  until_stored(worker, outbox_mark_failed(worker->outbox, &event, 1, item->failure, dead, true,
+  until_stored(worker, outbox_mark_failed(worker->outbox, &event, 1, item->failure, dead, burn,
                                           delay_ms, &failure_));
   shard_forget(worker->shard, event);
 }
@@ -265,9 +296,10 @@ static void give_back(Worker *worker, Event *const *events, size_t count) {
  * store is away: then the event is given back. */
 static void refresh(Worker *worker, Item *item) {
   Failure failure = {0};
+  int64_t version;
   for (int replays = 1; ensure_session(worker, &failure); replays++) {
     if (refresh_aggregate(worker->session, worker->ledger, worker->outbox, worker->config->mapping,
-                          &item->event->aggregate, item->event, &failure)) {
+                          &item->event->aggregate, item->event, &version, &failure)) {
       item->verdict = VERDICT_SUPERSEDED;
       return;
     }

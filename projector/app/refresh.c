@@ -147,7 +147,8 @@ static void move_position(AggregateState *state, const GPtrArray *events, const 
 }
 
 static bool transact(Session *session, const Ledger *ledger, Outbox *outbox, const Mapping *mapping,
-                     const Aggregate *aggregate, Event *late, Arena *arena, Failure *ret_failure) {
+                     const Aggregate *aggregate, Event *late, Arena *arena, int64_t *ret_version,
+                     Failure *ret_failure) {
   g_autoptr(AggregateSet) set = aggregate_set_new(arena);
   AggregateState *state = aggregate_set_open(set, aggregate);
   g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
@@ -158,7 +159,7 @@ static bool transact(Session *session, const Ledger *ledger, Outbox *outbox, con
   Item item = {.event = late, .verdict = VERDICT_SUPERSEDED};
 
   if (!session_run(session, ret_failure, "START TRANSACTION") ||
-      !ledger_check_fence(session, ledger, ret_failure) ||
+      !ledger_enter(session, ledger, ret_failure) ||
       !ledger_read_positions(session, ledger, set, arena, ret_failure) ||
       !look_ahead(outbox, aggregate, events, ret_failure))
     return false;
@@ -180,17 +181,20 @@ static bool transact(Session *session, const Ledger *ledger, Outbox *outbox, con
     return false;
   if (repeated) /* applied before after all; the rows are right as they are */
     return true;
+  const Projection *culprit;
   move_position(state, events, late, version);
-  return apply_fold(session, fold, ret_failure) &&
+  *ret_version = version;
+  return apply_fold(session, fold, &culprit, ret_failure) &&
          ledger_write_positions(session, ledger, set, ret_failure) &&
          session_run(session, ret_failure, "COMMIT");
 }
 
 bool refresh_aggregate(Session *session, const Ledger *ledger, Outbox *outbox,
                        const Mapping *mapping, const Aggregate *aggregate, Event *late,
-                       Failure *ret_failure) {
+                       int64_t *ret_version, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
-  bool good = transact(session, ledger, outbox, mapping, aggregate, late, arena, ret_failure);
+  bool good =
+      transact(session, ledger, outbox, mapping, aggregate, late, arena, ret_version, ret_failure);
   session_rollback(session); /* after a COMMIT there is nothing to roll back */
   return good;
 }

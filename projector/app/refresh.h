@@ -9,7 +9,8 @@
 /* Reads the entity, writes the whole row of every projection of the aggregate's type (or deletes it
  * when the entity is gone) and sets the position to the entity's version; events at or below it are
  * superseded from then on. `late`, when given, is the event that asked for it: it goes into the
- * ledger as superseded in the same transaction. Needs `entities` in each of these projections. */
+ * ledger as superseded in the same transaction. `*ret_version` is the version that the rows show.
+ * Needs `entities` in each of these projections. */
 bool refresh_aggregate(Session *session, const Ledger *ledger, Outbox *outbox,
                        const Mapping *mapping, const Aggregate *aggregate, Event *late,
-                       Failure *ret_failure);
+                       int64_t *ret_version, Failure *ret_failure);

@@ -15,6 +15,7 @@ enum { STATEMENT_BYTES = 1024 * 1024 };
 typedef struct Writer {
   Session *session;
   Failure *failure;
+  const Projection *projection; /* of the statement being written */
   GString *sql;
   size_t limit;
 } Writer;
@@ -46,7 +47,7 @@ static bool row_missing(const Projection *projection, Failure *ret_failure) {
 /* The head of the row list is an empty selection from the table itself: it gives the list's columns
  * the table's types and collations, so that the join is an exact key look-up. */
 static void begin_update(Writer *writer, const FoldedRow *like) {
-  const Projection *projection = like->projection;
+  const Projection *projection = writer->projection = like->projection;
   GString *sql = writer->sql;
   g_string_assign(sql, "UPDATE (SELECT ");
   for (unsigned i = 0; i < projection->key_count; i++) {
@@ -194,6 +195,7 @@ static bool delete_rows(Writer *writer, const GPtrArray *rows, const Projection 
     if (!row->remove || row->projection != projection)
       continue;
     if (!open) {
+      writer->projection = projection;
       g_string_assign(writer->sql, "DELETE FROM ");
       literal_append_name(writer->sql, projection->table);
       g_string_append(writer->sql, " WHERE ");
@@ -216,6 +218,7 @@ static bool delete_rows(Writer *writer, const GPtrArray *rows, const Projection 
 /* --- write ---------------------------------------------------------------------------------- */
 
 static void begin_write(Writer *writer, const Projection *projection) {
+  writer->projection = projection;
   g_string_assign(writer->sql, "INSERT INTO ");
   literal_append_name(writer->sql, projection->table);
   for (unsigned i = 0; i < projection->column_count; i++) {
@@ -328,6 +331,7 @@ static bool run_statement(Writer *writer, const Change *change) {
   for (unsigned i = 0; i < count; i++)
     bind(&parameters[i], &change->values[i], &texts[i]);
   uint64_t affected;
+  writer->projection = change->rule->projection;
   return session_execute_bound(writer->session, change->rule->statement, parameters, count,
                                &affected, writer->failure) &&
          (affected > 0 || row_missing(change->rule->projection, writer->failure));
@@ -364,15 +368,21 @@ static bool apply_rows(Writer *writer, const GPtrArray *rows) {
   return true;
 }
 
-bool apply_fold(Session *session, const Fold *fold, Failure *ret_failure) {
+bool apply_fold(Session *session, const Fold *fold, const Projection **ret_culprit,
+                Failure *ret_failure) {
   g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
   size_t packet = session_packet_limit(session) / 2;
-  Writer writer = {session, ret_failure, sql, packet < STATEMENT_BYTES ? packet : STATEMENT_BYTES};
+  Writer writer = {.session = session,
+                   .failure = ret_failure,
+                   .sql = sql,
+                   .limit = packet < STATEMENT_BYTES ? packet : STATEMENT_BYTES};
   for (unsigned i = 0; i < fold_step_count(fold); i++) {
     const Step *step = fold_step(fold, i);
     if (!(step->statement ? run_statement(&writer, step->statement)
-                          : apply_rows(&writer, step->rows)))
+                          : apply_rows(&writer, step->rows))) {
+      *ret_culprit = writer.projection;
       return false;
+    }
   }
   return true;
 }

@@ -48,7 +48,7 @@ bool ledger_take_fence(Session *session, const char *projector, const char *owne
   return true;
 }
 
-bool ledger_check_fence(Session *session, const Ledger *ledger, Failure *ret_failure) {
+static bool check_epoch(Session *session, const Ledger *ledger, Failure *ret_failure) {
   g_autoptr(GString) sql = g_string_new("SELECT epoch FROM projector_fence WHERE projector = ");
   append_projector(sql, ledger);
   g_string_append(sql, " AND part = 0 LOCK IN SHARE MODE");
@@ -61,6 +61,19 @@ bool ledger_check_fence(Session *session, const Ledger *ledger, Failure *ret_fai
          failure_set(ret_failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
                      "another projector of this name works now (epoch %lld, ours is %lld)",
                      (long long)epoch, (long long)ledger->epoch);
+}
+
+static bool lock_out_owner(Session *session, const Ledger *ledger, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("INSERT INTO projector_fence (projector, part, epoch) VALUES (");
+  append_projector(sql, ledger);
+  g_string_append(sql, ", 0, 0) ON DUPLICATE KEY UPDATE epoch = epoch");
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+bool ledger_enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
+  return ledger->epoch ? check_epoch(session, ledger, ret_failure)
+                       : lock_out_owner(session, ledger, ret_failure);
 }
 
 /* --- positions ---------------------------------------------------------------------------- */

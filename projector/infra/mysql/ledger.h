@@ -9,16 +9,17 @@
 
 typedef struct Ledger {
   const char *projector; /* name of the mapping file: letters, digits, - _ . */
-  int64_t epoch;         /* of this owner; 0: not an owner, every check fails */
+  int64_t epoch;         /* of this owner; 0: a command beside the owner, works exclusively */
 } Ledger;
 
 /* Becomes the owner: raises the epoch, which shuts every earlier owner out. Its own transaction. */
 bool ledger_take_fence(Session *session, const char *projector, const char *owner,
                        int64_t *ret_epoch, Failure *ret_failure);
 
-/* FAILURE_FENCED when another owner has raised the epoch; else holds a shared lock on it until the
- * transaction ends, so that the next owner waits for us. */
-bool ledger_check_fence(Session *session, const Ledger *ledger, Failure *ret_failure);
+/* First in every transaction. The owner: FAILURE_FENCED when another owner has raised the epoch,
+ * else a shared lock on it until the transaction ends, so that the next owner waits for us. A
+ * command: an exclusive lock, so that the owner's transactions wait for it, whoever that is. */
+bool ledger_enter(Session *session, const Ledger *ledger, Failure *ret_failure);
 
 /* Fills and locks the positions of the set's aggregates. Event ids go into the arena. */
 bool ledger_read_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
