@@ -1,6 +1,7 @@
 /* acker.c - the acknowledge step. */
 #include "projector/app/acker.h"
 
+#include "projector/infra/crash.h"
 #include "projector/infra/log.h"
 
 enum {
@@ -57,8 +58,10 @@ static void acknowledge_all(Acker *acker, const GArray *entries) {
     guint count = MIN(TOGETHER, entries->len - from);
     for (guint i = 0; i < count; i++)
       events[i] = g_array_index(entries, Entry, from + i).event;
+    crash_point("before_acknowledge");
     if (!acknowledge(acker, events, count))
       return;
+    crash_point("after_acknowledge");
     for (guint i = 0; i < count; i++) {
       const Entry *entry = &g_array_index(entries, Entry, from + i);
       shard_settled(entry->shard, entry->event);

@@ -4,6 +4,7 @@
  * commit. So a frozen owner that wakes up does no harm even before it notices. */
 #include "projector/app/ownership.h"
 
+#include "projector/infra/crash.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mysql/ledger.h"
@@ -36,6 +37,7 @@ static gpointer beat(gpointer data) {
     bool owned = true;
     int64_t nudges = ownership->nudges, asked_at = g_get_monotonic_time();
     if (lease_acquire(ownership->lease, &owned, &nudges, &failure) && owned) {
+      crash_point("in_lease_renewal");
       kept_at = asked_at;
       if (nudges != ownership->nudges)
         g_atomic_int_set(&ownership->nudged, 1);

@@ -23,6 +23,7 @@
 #include "projector/app/pipeline.h"
 
 #include "projector/app/refresh.h"
+#include "projector/infra/crash.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mysql/apply.h"
 
@@ -78,6 +79,25 @@ static void carry_blocks(AggregateSet *aggregates, const GHashTable *blocked, co
   }
 }
 
+/* What would fail or be refreshed never reaches the ledger's insert, but may be an event that was
+ * applied before and sent again: then there is nothing to do. */
+static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *ret_repeated,
+                             Failure *ret_failure) {
+  size_t suspects = 0, known = 0, now_known = 0;
+  for (size_t i = 0; i < count; i++) {
+    suspects += items[i].verdict == VERDICT_FAILED || items[i].verdict == VERDICT_REFRESH;
+    known += items[i].verdict == VERDICT_KNOWN;
+  }
+  if (suspects == 0)
+    return true;
+  if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    now_known += items[i].verdict == VERDICT_KNOWN;
+  *ret_repeated = now_known > known;
+  return true;
+}
+
 /* Decides and applies the items in one transaction. `*ret_repeated`: the ledger knows at least one
  * of them; nothing was written. */
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
@@ -95,14 +115,25 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
       !ledger_enter(session, worker->ledger, ret_failure) ||
       !ledger_read_positions(session, worker->ledger, aggregates, worker->arena, ret_failure))
     return false;
+  crash_point("after_begin");
   fold = plan_decide(mapping, items, count, aggregates, worker->arena);
+  if (!find_repetitions(worker, items, count, ret_repeated, ret_failure))
+    return false;
+  if (*ret_repeated)
+    return true;
   if (!ledger_insert(session, worker->ledger, items, count, ret_repeated, ret_failure))
     return false;
   if (*ret_repeated)
     return true;
-  return apply_fold(session, fold, ret_culprit, ret_failure) &&
-         ledger_write_positions(session, worker->ledger, aggregates, ret_failure) &&
-         session_run(session, ret_failure, "COMMIT");
+  crash_point("after_ledger");
+  if (!apply_fold(session, fold, ret_culprit, ret_failure) ||
+      !ledger_write_positions(session, worker->ledger, aggregates, ret_failure))
+    return false;
+  crash_point("before_commit");
+  if (!session_run(session, ret_failure, "COMMIT"))
+    return false;
+  crash_point("after_commit");
+  return true;
 }
 
 /* --- resolve: what a failed transaction means ---------------------------------------------------
@@ -410,6 +441,7 @@ static bool project(Worker *worker, Event **events, size_t count, Failure *ret_f
     return false;
   if (count == 0)
     return true;
+  crash_point("after_claim");
   arena_reset(worker->arena);
   plan_sort(items, count);
   plan_map(worker->config->mapping, items, count, worker->arena);

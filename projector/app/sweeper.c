@@ -2,6 +2,7 @@
 #include "projector/app/sweeper.h"
 
 #include "projector/domain/plan.h"
+#include "projector/infra/crash.h"
 
 enum { TOGETHER = 500 };
 
@@ -23,6 +24,7 @@ static bool sweep_some(const Config *config, Session *session, const Ledger *led
       spent[spent_count++] = items[i].event;
     else
       others[other_count++] = items[i].event;
+  crash_point("in_sweeper");
   return outbox_sweep(outbox, applied, applied_count, SWEEP_ACKNOWLEDGE, ret_failure) &&
          outbox_sweep(outbox, spent, spent_count, SWEEP_DEAD, ret_failure) &&
          outbox_sweep(outbox, others, other_count, SWEEP_PENDING, ret_failure);
