@@ -126,8 +126,10 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   if (*ret_repeated)
     return true;
   crash_point("after_ledger");
-  if (!apply_fold(session, fold, ret_culprit, ret_failure) ||
-      !ledger_write_positions(session, worker->ledger, aggregates, ret_failure))
+  if (!apply_fold(session, fold, ret_culprit, ret_failure))
+    return false;
+  crash_point("after_rows");
+  if (!ledger_write_positions(session, worker->ledger, aggregates, ret_failure))
     return false;
   crash_point("before_commit");
   if (!session_run(session, ret_failure, "COMMIT"))
