@@ -1,0 +1,43 @@
+-- Two users with no more privileges than they need, for the bank example. Run by hand, as an
+-- administrator, in the database of the projections (MySQL 8.0.19 or newer, MariaDB 10.11 or newer):
+--
+--     mysql -u root -p bank_read < sql/grants.sql
+--
+-- Before that, the tables have to exist, because a privilege on a table can only be granted once it
+-- is there:
+--
+--     mysql -u root -p -e 'CREATE DATABASE bank_read CHARACTER SET utf8mb4'
+--     mysql -u root -p bank_read < sql/001_projector.sql
+--     mysql -u root -p bank_read < sql/bank_read_model.sql     (or what `projector schema` prints)
+--
+-- What to replace:
+--     projector, projector_schema   the names of the users
+--     @'%'                          from where they may connect; narrow it to the projector's host
+--     change-me-1, change-me-2      passwords; the mapping file reads them from a "password_file"
+--     account                       your own target tables: one GRANT line for each
+-- The database is the one that the client is connected to.
+--
+-- May be run again: for one more target table, say. The passwords of users that exist stay.
+
+-- The user of `projector run`, `check` and `status`: rows, and no DDL.
+
+CREATE USER IF NOT EXISTS projector@'%' IDENTIFIED BY 'change-me-1';
+
+-- The ledger is only ever added to and read. Nothing prunes it yet; whoever deletes old entries by
+-- hand (docs/operations.md) does it as another user.
+GRANT SELECT, INSERT ON projector_applied TO projector@'%';
+-- UPDATE is also what MySQL asks for to lock rows with SELECT … FOR UPDATE.
+GRANT SELECT, INSERT, UPDATE ON projector_position TO projector@'%';
+GRANT SELECT, INSERT, UPDATE ON projector_fence TO projector@'%';
+-- Target tables. DELETE is needed when the mapping has a `delete`, or `entities`: a refresh removes
+-- the row of an entity that is gone. An `sql` op needs what its statement needs.
+GRANT SELECT, INSERT, UPDATE, DELETE ON account TO projector@'%';
+
+-- The user of `projector schema --apply`: creates tables, adds columns. It writes no rows and drops
+-- nothing, because `--apply` never does.
+
+CREATE USER IF NOT EXISTS projector_schema@'%' IDENTIFIED BY 'change-me-2';
+
+-- Without a table name: for the whole database, also for tables to come. REFERENCES lets the user see
+-- the columns of a table in information_schema, but not its rows.
+GRANT CREATE, ALTER, REFERENCES ON * TO projector_schema@'%';
