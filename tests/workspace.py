@@ -172,6 +172,10 @@ class Workspace:
         flat = [e for item in events for e in ([item] if isinstance(item, dict) else item)]
         self.outbox.insert_many(flat)
 
+    def found(self, event: dict) -> dict | None:
+        """The event as it stands in the outbox."""
+        return self.outbox.find_one({"_id": event["_id"]})
+
     # MySQL
 
     def query(self, statement: str, *values: Any) -> list[dict]:
@@ -183,6 +187,10 @@ class Workspace:
     def rows(self, table: str) -> list[dict]:
         """All rows, by the first column."""
         return self.query(f"SELECT * FROM {table} ORDER BY 1")
+
+    def ledger(self) -> dict[str, str]:
+        """Outcome of each applied event, by the text form of its id."""
+        return {row["event_id"].decode(): row["outcome"] for row in self.query("SELECT * FROM projector_applied")}
 
     # The programs
 
@@ -208,6 +216,12 @@ class Workspace:
         self.outbox_program("init", check=True)
         applied = self.projector("schema", "--apply")
         assert applied.returncode == 0, applied.stderr
+
+    def run_once(self) -> subprocess.CompletedProcess:
+        """Applies what the outbox holds; the log is in the result's stderr."""
+        done = self.projector("run", "--once")
+        assert done.returncode == 0, done.stderr
+        return done
 
     def projector(self, command: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess:
         argv = self._projector(command, *arguments)
@@ -238,6 +252,16 @@ class Workspace:
 
     def wait(self, condition: Callable[[], Any], timeout: float = 15, what: str = "the condition") -> Any:
         return wait_for(condition, timeout, what)
+
+    def wait_status(self, event: dict, status: str, timeout: float = 15) -> dict:
+        """Waits until the event has that status in the outbox, and gives its document."""
+        return self.wait(lambda: (d := self.found(event)) and d.get("status") == status and d, timeout,
+                         f"event {event['_id']} to be {status}")
+
+    def wait_gone(self, *events: dict, timeout: float = 15) -> None:
+        """Waits until these events have left the outbox."""
+        ids = [e["_id"] for e in events]
+        self.wait(lambda: self.outbox.find_one({"_id": {"$in": ids}}) is None, timeout, f"{len(ids)} events to be applied")
 
     def wait_drained(self, timeout: float = 15) -> None:
         self.wait(lambda: self.outbox.find_one() is None, timeout, "an empty outbox")

@@ -1,0 +1,261 @@
+"""Order: reverse arrival, late events, refreshes and gaps, on real stores."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from bson import ObjectId
+
+from workspace import bank_projections, decimal
+
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 1000}
+NOON = datetime(2026, 3, 1, 12)
+
+
+def at(ms: int) -> datetime:
+    return NOON + timedelta(milliseconds=ms)
+
+
+def opened(ws, account="a1", name="Ada", balance="100.00", **more) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name=name, balance=decimal(balance),
+                    **{"at": at(0), **more})
+
+
+def renamed(ws, name, ms, account="a1", **more) -> dict:
+    return ws.event(account, "AccountRenamed", at=at(ms), name=name, **more)
+
+
+def deposited(ws, amount, ms, account="a1", **more) -> dict:
+    return ws.event(account, "MoneyDeposited", at=at(ms), amount=decimal(amount), **more)
+
+
+def row(ws, account="a1") -> dict | None:
+    rows = ws.query("SELECT * FROM account WHERE account_id = %s", account)
+    return rows[0] if rows else None
+
+
+def position(ws) -> tuple:
+    [row] = ws.query("SELECT * FROM projector_position")
+    return row["occurred_at"], row["version"], row["event_id"].decode()
+
+
+def key(event: dict) -> tuple:
+    return event["occurred_at"], event.get("version"), str(event["_id"])
+
+
+def without_entities() -> list[dict]:
+    [account] = bank_projections()
+    return [{k: v for k, v in account.items() if k != "entities"}]
+
+
+def journal(ws, **settings) -> None:
+    """A table with one row for each event, numbered in the order of application, and how often it was applied."""
+    ws.query("CREATE TABLE journal (event_id VARCHAR(64) PRIMARY KEY, times INT NOT NULL DEFAULT 1,"
+             " n BIGINT NOT NULL AUTO_INCREMENT, KEY (n))")
+    statement = "INSERT INTO journal (event_id) VALUES (:$event_id) ON DUPLICATE KEY UPDATE times = times + 1"
+    ws.mapping([{"aggregate_type": "account", "table": "journal",
+                 "key": {"event_id": {"from": "$event_id", "type": "varchar(64)"}},
+                 "events": {"Noted": {"op": "sql", "statement": statement}}}], **FAST, **settings)
+    ws.create()
+
+
+def journalled(ws) -> list[str]:
+    return [row["event_id"] for row in ws.query("SELECT * FROM journal ORDER BY n")]
+
+
+# arrival in another order
+
+
+@pytest.mark.parametrize("batch", [1, 7, 500])
+@pytest.mark.parametrize("versions", [False, True], ids=["by time", "by version"])
+def test_reverse_arrival_is_applied_in_order(ws, batch, versions):
+    journal(ws, batch=batch)
+    events = [ws.event(a, "Noted", version=n + 1 if versions else None, at=at(n)) for n in range(12) for a in ("a1", "a2")]
+    ws.put(reversed(events))
+    ws.run_once()
+    order = journalled(ws)
+    for aggregate in ("a1", "a2"):
+        mine = [str(e["_id"]) for e in events if e["aggregate_id"] == aggregate]
+        assert [i for i in order if i in mine] == mine
+
+
+def test_equal_times_are_ordered_by_version_then_by_id(ws):
+    journal(ws)
+    ids = ["A", "B", "a", "é", uuid.UUID(int=1), uuid.UUID(int=2**127), ObjectId(b"\0" * 12), ObjectId(b"\xff" * 12)]
+    unversioned = [{**ws.event("a1", "Noted", at=at(0)), "_id": i} for i in ids]
+    versioned = [{**ws.event("a1", "Noted", version=n + 1, at=at(0)), "_id": f"{9 - n}"} for n in range(3)]
+    ws.put(reversed(unversioned + versioned))
+    ws.run_once()
+    assert journalled(ws) == [str(i) for i in ids] + ["9", "8", "7"]
+
+
+def test_one_worker_keeps_the_order_across_aggregates(ws):
+    journal(ws, workers=1, batch=10)
+    events = [ws.event(f"a{n % 7}", "Noted", at=at(n)) for n in range(60)]
+    ws.put(events[1::2], events[::2])
+    ws.run_once()
+    assert journalled(ws) == [str(e["_id"]) for e in events]
+
+
+def test_late_versions_before_the_epoch_and_after_2038(ws):
+    journal(ws)
+    events = [ws.event("a1", "Noted", at=t) for t in (datetime(1000, 1, 1), datetime(1969, 12, 31, 23, 59, 59, 999000),
+                                                      datetime(2100, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999000))]
+    ws.put(reversed(events))
+    ws.run_once()
+    assert journalled(ws) == [str(e["_id"]) for e in events]
+    assert position(ws) == key(events[-1])
+
+
+# late events
+
+
+def test_a_late_delta_is_applied_and_the_position_stays(bank):
+    last = deposited(bank, "10.00", 10)
+    bank.put(opened(bank), last)
+    bank.run_once()
+    late = [deposited(bank, "1.00", 5), bank.event("a1", "MoneyWithdrawn", at=at(6), amount=decimal("0.25"))]
+    bank.put(late)
+    bank.run_once()
+    assert row(bank)["balance"] == Decimal("110.75")
+    assert {bank.ledger()[str(e["_id"])] for e in late} == {"applied"}
+    assert position(bank) == key(last)
+
+
+@pytest.mark.parametrize("event_type", ["AccountOpened", "AccountClosed"])
+def test_a_late_row_or_delete_is_superseded(bank, event_type):
+    bank.put(opened(bank), renamed(bank, "Ada L.", 10))
+    bank.run_once()
+    before = row(bank)
+    late = opened(bank, name="Old", at=at(5)) if event_type == "AccountOpened" else bank.event("a1", "AccountClosed", at=at(5))
+    bank.put(late)
+    bank.run_once()
+    assert row(bank) == before and before["name"] == "Ada L."
+    assert bank.ledger()[str(late["_id"])] == "superseded"
+    assert bank.found(late) is None
+
+
+def entity(ws, version, name="Ada of the entity", balance="77.00", account="a1") -> None:
+    ws.accounts.replace_one({"_id": account}, {"_id": account, "version": version, "last_event_at": at(1000), "user_id": "u9",
+                                               "name": name, "balance": decimal(balance), "opened_at": at(0)}, upsert=True)
+
+
+@pytest.mark.parametrize("event_type", ["AccountRenamed", "AccountFrozen"])
+def test_a_late_update_or_sql_takes_the_row_from_the_entity(bank, event_type):
+    bank.put(opened(bank, version=1), renamed(bank, "Ada L.", 10, version=3))
+    bank.file = bank.mapping(gap_wait_ms=0)
+    bank.run_once()
+    entity(bank, version=4)
+    late = bank.event("a1", event_type, version=2, at=at(5), name="Late")
+    contained = deposited(bank, "1000.00", 20, version=4)  # the entity has it already
+    after = deposited(bank, "1.00", 30, version=5)
+    bank.put(after, contained, late)
+    bank.run_once()
+    assert row(bank) == {"account_id": "a1", "user_id": "u9", "name": "Ada of the entity", "balance": Decimal("78.00"),
+                         "opened_at": at(0), "updated_at": at(1000)}
+    ledger = bank.ledger()
+    assert [ledger[str(e["_id"])] for e in (late, contained, after)] == ["superseded", "superseded", "applied"]
+
+
+def test_a_late_update_of_an_entity_that_is_gone_removes_the_row(bank):
+    bank.put(opened(bank, version=1), renamed(bank, "Ada L.", 10, version=2), renamed(bank, "Ada M.", 20, version=3))
+    bank.run_once()
+    late = renamed(bank, "Late", 5)
+    bank.put(late)
+    bank.run_once()
+    assert row(bank) is None
+    assert bank.ledger()[str(late["_id"])] == "superseded"
+
+
+def test_a_late_update_without_entities_fails_and_says_why(ws):
+    ws.mapping(without_entities(), **FAST)
+    ws.create()
+    ws.put(opened(ws), renamed(ws, "Ada L.", 10), opened(ws, "a2"))
+    ws.run_once()
+    late = renamed(ws, "Late", 5)
+    ws.put(late, deposited(ws, "1.00", 20, "a2"))
+    ws.run_once()
+    error = ws.found(late)["last_error"]
+    assert error["class"] == "data" and "late update" in error["message"] and "entities" in error["message"]
+    assert row(ws)["name"] == "Ada L."
+    assert row(ws, "a2")["balance"] == Decimal("101.00")
+
+
+@pytest.mark.parametrize("entities", [True, False])
+def test_events_sent_again_after_they_were_applied_change_nothing(ws, entities):
+    """Also an update or a statement, which would be refreshed or fail as late if the ledger did not know it."""
+    ws.mapping(bank_projections() if entities else without_entities(), **FAST)
+    ws.create()
+    events = [opened(ws), renamed(ws, "Ada L.", 10), ws.event("a1", "AccountFrozen", at=at(20)), deposited(ws, "1.00", 30),
+              ws.event("a1", "StatementSent", at=at(40)), deposited(ws, "1.00", 50)]
+    ws.put(events)
+    ws.run_once()
+    before, ledger = row(ws), ws.ledger()
+    assert before["balance"] == Decimal("102.00") and before["name"] == "Ada L. (frozen)"
+    for again in (events, events[1:2], events[2:3], events[3:4]):
+        ws.put(again)
+        ws.run_once()
+        assert list(ws.outbox.find()) == []
+    assert row(ws) == before
+    assert ws.ledger() == ledger and len(ledger) == len(events)
+
+
+# gaps
+
+
+def test_a_gap_is_waited_for_and_filled(bank):
+    bank.mapping(**FAST, gap_wait_ms=120000)
+    first, second, third = opened(bank, version=1), renamed(bank, "Ada L.", 10, version=2), deposited(bank, "1.00", 20, version=3)
+    other = opened(bank, "a2", version=1)
+    with bank.start_projector() as projector:
+        bank.put(third, second, other)
+        bank.wait_gone(other)
+        assert bank.outbox.count_documents({}) == 2 and row(bank) is None
+        bank.put(first)
+        bank.wait_drained(timeout=10)  # long before gap_wait_ms
+        assert (row(bank)["name"], row(bank)["balance"]) == ("Ada L.", Decimal("101.00"))
+        assert set(bank.ledger().values()) == {"applied"}
+        assert "versions missing" not in projector.log_text()
+
+
+def test_gaps_fill_one_by_one_in_any_order(bank):
+    bank.mapping(**FAST, gap_wait_ms=120000)
+    events = [opened(bank, version=1)] + [renamed(bank, f"Ada {n}", 10 * n, version=n) for n in range(2, 9)]
+    with bank.start_projector():
+        for n in (7, 5, 3, 2, 1, 6, 8, 4):
+            bank.put(events[n - 1])
+        bank.wait_drained(timeout=10)
+    assert row(bank)["name"] == "Ada 8"
+    assert position(bank) == key(events[-1])
+
+
+def test_a_gap_that_never_fills_is_named_and_passed(bank):
+    bank.mapping(**FAST, gap_wait_ms=300)
+    bank.put(opened(bank, version=1), deposited(bank, "1.00", 40, version=5), deposited(bank, "2.00", 50, version=6))
+    log = bank.run_once().stderr
+    assert row(bank)["balance"] == Decimal("103.00")
+    [line] = [line for line in log.splitlines() if "versions missing" in line]
+    assert "first_version=2" in line and "last_version=4" in line and '"account a1"' in line
+
+
+def test_a_missing_event_that_comes_after_the_wait_is_late(bank):
+    bank.mapping(**FAST, gap_wait_ms=50)
+    third = renamed(bank, "Ada L.", 20, version=3)
+    bank.put(opened(bank, version=1), third)
+    bank.run_once()
+    second = deposited(bank, "5.00", 10, version=2)
+    bank.put(second)
+    bank.run_once()
+    assert (row(bank)["name"], row(bank)["balance"]) == ("Ada L.", Decimal("105.00"))
+    assert position(bank) == key(third)
+
+
+def test_no_wait_for_gaps_when_it_is_zero(bank):
+    bank.mapping(**FAST, gap_wait_ms=0)
+    bank.put(opened(bank, version=1), [deposited(bank, "1.00", 10 * n, version=2 * n) for n in range(1, 5)])
+    bank.run_once()
+    assert row(bank)["balance"] == Decimal("104.00")
+    assert bank.outbox.find_one() is None
