@@ -115,7 +115,7 @@ static bool take_event_version(bson_iter_t *iter, put_line_t *line, complaint_t 
 }
 
 static bool take_occurred_at(bson_iter_t *iter, put_line_t *line, complaint_t *complaint) {
-  const char *text;
+  const char *text = "";
   if (BSON_ITER_HOLDS_DATE_TIME(iter)) {
     line->occurred_at_ms = bson_iter_date_time(iter);
   } else if (!BSON_ITER_HOLDS_UTF8(iter)) {
