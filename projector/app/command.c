@@ -5,6 +5,11 @@
 
 #include <stdio.h>
 
+int command_misuse(const char *expected) {
+  fprintf(stderr, "%s: %s; try --help\n", g_get_prgname(), expected);
+  return EXIT_WRONG;
+}
+
 int command_fail(const Failure *failure) {
   static const char *const sources[] = {"", "mysql: ", "mongodb: ", ""};
   fprintf(stderr, "projector: %s%s", sources[failure->source], failure->message);

@@ -17,6 +17,10 @@ static const struct {
     {"check", command_check, "look at file, stores and tables: what is wrong and how to mend it"},
     {"schema", command_schema, "print the tables that are needed; --apply creates what is missing"},
     {"status", command_status, "outbox by state, lag, owner and stores; --json for machines"},
+    {"list", command_list, "failed, dead, held or other events, each with its reason"},
+    {"retry", command_retry, "try failed or dead events again, with all their attempts"},
+    {"skip", command_skip, "go on without failed or dead events"},
+    {"refresh", command_refresh, "take one aggregate's rows from its entity as it is now"},
 };
 
 static void print_help(FILE *to) {

@@ -375,6 +375,7 @@ static void settle(Worker *worker, Item *items, size_t count) {
     case VERDICT_APPLIED:
     case VERDICT_SUPERSEDED:
     case VERDICT_IGNORED:
+    case VERDICT_SKIPPED:
     case VERDICT_KNOWN: done[done_count++] = items[i].event; break;
     case VERDICT_FAILED: settle_failed(worker, &items[i]); break;
     case VERDICT_GAP:
@@ -435,6 +436,22 @@ static void settle_outage(Worker *worker, Item *items, size_t count, const Failu
   settle(worker, items, settled);
 }
 
+/* A repeat of an applied event is no failure, even when it cannot be mapped any more. */
+static void forgive_known(Worker *worker, Item *items, size_t count) {
+  g_autofree Item *failed = g_new(Item, count);
+  size_t failed_count = 0;
+  Failure failure;
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_FAILED)
+      failed[failed_count++] = items[i];
+  if (failed_count == 0 || !ensure_session(worker, &failure) ||
+      !ledger_find_known(worker->session, worker->ledger, failed, failed_count, &failure))
+    return; /* a store that is away shows in the transaction */
+  for (size_t i = 0, at = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_FAILED)
+      items[i].verdict = failed[at++].verdict;
+}
+
 /* Projects one batch. False: a store is away or this owner has to stop. */
 static bool project(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
@@ -447,6 +464,7 @@ static bool project(Worker *worker, Event **events, size_t count, Failure *ret_f
   arena_reset(worker->arena);
   plan_sort(items, count);
   plan_map(worker->config->mapping, items, count, worker->arena);
+  forgive_known(worker, items, count);
   bool good = apply(worker, items, count, blocked, ret_failure);
   if (!good && (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_SPACE))
     settle_outage(worker, items, count, ret_failure);

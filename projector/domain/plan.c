@@ -58,6 +58,7 @@ const char *verdict_outcome(Verdict verdict) {
   case VERDICT_APPLIED: return "applied";
   case VERDICT_SUPERSEDED: return "superseded";
   case VERDICT_IGNORED: return "ignored";
+  case VERDICT_SKIPPED: return "skipped";
   default: return NULL;
   }
 }
@@ -151,6 +152,19 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
   }
 }
 
+/* An event that cannot be mapped is no failure when its effect is in the row already. */
+static void decide_unmappable(Item *item, AggregateState *state) {
+  if (state->blocked) {
+    item->verdict = VERDICT_WAIT; /* its turn has not come */
+    return;
+  }
+  Standing standing = order_standing(&state->position, item->event);
+  if (standing == STANDING_CONTAINED)
+    item->verdict = VERDICT_SUPERSEDED;
+  else if (standing == STANDING_REPEATED)
+    item->verdict = VERDICT_KNOWN;
+}
+
 /* One pass over the items. False: an event that was decided to apply cannot be folded after the
  * others; it is marked FAILED and the pass has to be made again without it. */
 static bool decide_all(const Mapping *mapping, Item *items, size_t count, AggregateSet *aggregates,
@@ -162,8 +176,8 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
                                 : NULL;
     if (item->verdict == VERDICT_NONE)
       decide(mapping, item, state, arena);
-    else if (item->verdict == VERDICT_FAILED && state && state->blocked)
-      item->verdict = VERDICT_WAIT; /* its turn has not come */
+    else if (item->verdict == VERDICT_FAILED && state)
+      decide_unmappable(item, state);
     Failure failure;
     if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->changes, &failure)) {
       fail(item, &failure, arena);

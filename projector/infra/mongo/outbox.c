@@ -1,6 +1,8 @@
 /* outbox.c - reads and marks outbox documents. */
 #include "projector/infra/mongo/outbox.h"
 
+#include "projector/infra/mongo/outbox_private.h"
+
 #include <string.h>
 
 enum { SCAN_BATCH = 1000 };
@@ -32,6 +34,10 @@ void outbox_free(Outbox *outbox) {
   g_free(outbox);
 }
 
+const char *outbox_owner(const Outbox *outbox) {
+  return outbox->owner;
+}
+
 /* --- lists of ids --------------------------------------------------------------------------- */
 
 static void append_ids(bson_t *filter, Event *const *events, size_t count) {
@@ -48,7 +54,7 @@ static void append_ids(bson_t *filter, Event *const *events, size_t count) {
   bson_destroy(&array);
 }
 
-static bool update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
+bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure) {
   bson_error_t error;
   bson_t reply;
@@ -103,7 +109,7 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, bool *clai
                             BCON_UTF8(outbox->owner), "}", "$currentDate", "{", "claimed_at",
                             BCON_BOOL(true), "}", "$inc", "{", "attempts", BCON_INT32(1), "}");
   int64_t matched = 0;
-  bool good = update_many(outbox, &filter, update, &matched, ret_failure);
+  bool good = outbox_update_many(outbox, &filter, update, &matched, ret_failure);
   bson_destroy(update);
   bson_destroy(&filter);
   if (!good)
@@ -183,7 +189,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
     bson_append_document_end(&update, &set);
     BCON_APPEND(&update, "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1),
                 "}");
-    good = update_many(outbox, &filter, &update, NULL, ret_failure);
+    good = outbox_update_many(outbox, &filter, &update, NULL, ret_failure);
     bson_destroy(&update);
   }
   bson_destroy(&filter);
@@ -200,7 +206,7 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
   bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "}", "$unset", "{",
                             "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}", "$inc",
                             "{", "attempts", BCON_INT32(-1), "}");
-  bool good = update_many(outbox, &filter, update, NULL, ret_failure);
+  bool good = outbox_update_many(outbox, &filter, update, NULL, ret_failure);
   bson_destroy(update);
   bson_destroy(&filter);
   return good;
@@ -229,7 +235,7 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
   bson_iter_init_find(&iter, update, "pipeline");
   bson_iter_array(&iter, &length, &bytes);
   bson_init_static(&stages, bytes, length);
-  bool good = update_many(outbox, &filter, &stages, NULL, ret_failure);
+  bool good = outbox_update_many(outbox, &filter, &stages, NULL, ret_failure);
   bson_destroy(update);
   bson_destroy(&filter);
   return good;
@@ -263,8 +269,7 @@ const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
   return NULL;
 }
 
-/* Takes filter and options over. */
-static EventCursor *find(Outbox *outbox, bson_t *filter, bson_t *options) {
+EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
   EventCursor *cursor = g_new0(EventCursor, 1);
   cursor->cursor = mongoc_collection_find_with_opts(outbox->events, filter, options, NULL);
   bson_destroy(filter);
@@ -272,7 +277,7 @@ static EventCursor *find(Outbox *outbox, bson_t *filter, bson_t *options) {
   return cursor;
 }
 
-static bson_t *sorted(void) {
+bson_t *outbox_sorted_options(void) {
   return BCON_NEW("sort", "{", "occurred_at", BCON_INT32(1), "version", BCON_INT32(1), "_id",
                   BCON_INT32(1), "}");
 }
@@ -306,7 +311,7 @@ EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_in
   }
   /* The session makes the scan read at or after this time; the stream will start at it. */
   mongoc_client_session_get_operation_time(scan->session, ret_seconds, ret_increment);
-  bson_t *order = sorted();
+  bson_t *order = outbox_sorted_options();
   bson_concat(&options, order);
   bson_destroy(order);
   BSON_APPEND_INT32(&options, "batchSize", SCAN_BATCH);
@@ -363,7 +368,7 @@ EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
     BCON_APPEND(filter, "$expr", "{", "$lt", "[", "{", "$ifNull", "[", BCON_UTF8("$claimed_at"),
                 BCON_DATE_TIME(0), "]", "}", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
                 BCON_INT64(older_than_ms), "]", "}", "]", "}");
-  return find(outbox, filter, sorted());
+  return outbox_find(outbox, filter, outbox_sorted_options());
 }
 
 static void append_aggregate(bson_t *filter, const Aggregate *aggregate) {
@@ -382,9 +387,9 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
     BSON_APPEND_DATE_TIME(&from, "$gte", after->occurred_at);
     bson_append_document_end(filter, &from);
   }
-  bson_t *options = sorted();
+  bson_t *options = outbox_sorted_options();
   BSON_APPEND_INT64(options, "limit", limit);
-  return find(outbox, filter, options);
+  return outbox_find(outbox, filter, options);
 }
 
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
@@ -392,9 +397,9 @@ EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, in
   bson_t *filter =
       BCON_NEW("version", "{", "$gte", BCON_INT64(first), "$lte", BCON_INT64(last), "}");
   append_aggregate(filter, aggregate);
-  bson_t *options = sorted();
+  bson_t *options = outbox_sorted_options();
   BSON_APPEND_INT64(options, "limit", 1000);
-  return find(outbox, filter, options);
+  return outbox_find(outbox, filter, options);
 }
 
 EventCursor *outbox_find_event(Outbox *outbox, const Id *id) {

@@ -1,0 +1,208 @@
+/* list.c - `projector list`: events by state, aggregate or type, with the reason. */
+#include "projector/app/command.h"
+#include "projector/domain/datetime.h"
+#include "projector/infra/mongo/selection.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const blocking[] = {"failed", "dead", NULL};
+
+typedef struct Lister {
+  bool as_json;
+  int64_t count;
+} Lister;
+
+/* What last_error says; the texts live in the event. */
+typedef struct Reason {
+  const char *class, *message;
+  int64_t code;
+} Reason;
+
+static Reason reason_of(const Event *event) {
+  Reason reason = {"", "", 0};
+  bson_iter_t iter, error;
+  if (!bson_iter_init_find(&iter, &event->document, "last_error") ||
+      !BSON_ITER_HOLDS_DOCUMENT(&iter) || !bson_iter_recurse(&iter, &error))
+    return reason;
+  while (bson_iter_next(&error)) {
+    const char *key = bson_iter_key(&error);
+    if (!strcmp(key, "class") && BSON_ITER_HOLDS_UTF8(&error))
+      reason.class = bson_iter_utf8(&error, NULL);
+    else if (!strcmp(key, "message") && BSON_ITER_HOLDS_UTF8(&error))
+      reason.message = bson_iter_utf8(&error, NULL);
+    else if (!strcmp(key, "code") && BSON_ITER_HOLDS_INT(&error))
+      reason.code = bson_iter_as_int64(&error);
+  }
+  return reason;
+}
+
+static const char *state_name(const Event *event) {
+  static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
+  return names[event_state(event).status];
+}
+
+static void print_json(const Event *event, const char *state, const Reason *reason) {
+  char id[ID_TEXT_SIZE], aggregate_id[ID_TEXT_SIZE], time[DATETIME_TEXT_SIZE] = "";
+  id_text(&event->key.event_id, id);
+  id_text(&event->aggregate.id, aggregate_id);
+  if (event->key.occurred_at != INT64_MIN)
+    datetime_format(event->key.occurred_at * 1000, 3, time);
+  g_autofree char *valid_id = g_utf8_make_valid(id, -1);
+  g_autofree char *valid_aggregate_id = g_utf8_make_valid(aggregate_id, -1);
+  g_autofree char *type =
+      g_strndup(event->aggregate.type ? event->aggregate.type : "", event->aggregate.type_length);
+  g_autofree char *event_type =
+      g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
+  json_t *line =
+      json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id", valid_id,
+                "state", state, "aggregate_type", type, "aggregate_id", valid_aggregate_id,
+                "event_type", event_type, "version", (json_int_t)event->key.version, "occurred_at",
+                time, "attempts", event->attempts, "reason", "class", reason->class, "code",
+                (json_int_t)reason->code, "message", reason->message);
+  char *text = json_dumps(line, JSON_COMPACT);
+  if (text)
+    puts(text);
+  free(text);
+  json_decref(line);
+}
+
+/* Ids come from outside; control characters must not move the cursor of a terminal. */
+static void print_clean(const char *text) {
+  for (; *text; text++)
+    putchar((unsigned char)*text < ' ' || *text == '\x7f' ? '?' : *text);
+}
+
+static void print_text(const Event *event, const char *state, const Reason *reason) {
+  char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
+  char time[DATETIME_TEXT_SIZE] = "no time";
+  id_text(&event->key.event_id, id);
+  aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
+  if (event->key.occurred_at != INT64_MIN)
+    datetime_format(event->key.occurred_at * 1000, 3, time);
+  printf("%-11s ", state);
+  print_clean(id);
+  printf("  ");
+  print_clean(aggregate);
+  printf("  %.*s  version %lld  %s", (int)event->event_type_length,
+         event->event_type ? event->event_type : "", (long long)event->key.version, time);
+  if (event->attempts > 0)
+    printf("  %d attempt%s", event->attempts, event->attempts == 1 ? "" : "s");
+  if (*reason->class) {
+    printf("\n            %s", reason->class);
+    if (reason->code)
+      printf(" %lld", (long long)reason->code);
+    printf(": ");
+    print_clean(reason->message);
+  }
+  putchar('\n');
+}
+
+static void print_event(Lister *lister, const Event *event, const char *state,
+                        const Reason *reason) {
+  lister->count++;
+  if (lister->as_json)
+    print_json(event, state, reason);
+  else
+    print_text(event, state, reason);
+}
+
+static bool list_selected(Lister *lister, Outbox *outbox, const Selection *selection,
+                          Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    Reason reason = reason_of(event);
+    print_event(lister, event, state_name(event), &reason);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* Events that wait behind a failed or dead one: for each that blocks, the later ones. */
+static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection,
+                      Failure *ret_failure) {
+  Selection heads = *selection;
+  heads.states = blocking;
+  heads.event_id = heads.event_type = NULL;
+  heads.limit = 0;
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &heads);
+  g_autoptr(GHashTable) seen =
+      g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, g_free, NULL);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) head = event_decode(document);
+    if (!event_has_aggregate(head) || !g_hash_table_add(seen, aggregate_copy(&head->aggregate)))
+      continue;
+    char id[ID_TEXT_SIZE];
+    id_text(&head->key.event_id, id);
+    g_autofree char *message = g_strdup_printf("waits behind %s", id);
+    Reason reason = {"held", message, 0};
+    g_autoptr(EventCursor) behind =
+        outbox_find_aggregate(outbox, &head->aggregate, &head->key, G_MAXINT);
+    while ((document = event_cursor_next(behind, ret_failure))) {
+      g_autoptr(Event) event = event_decode(document);
+      if (event_state(event).status == STATUS_PENDING &&
+          order_key_compare(&event->key, &head->key) > 0 &&
+          (selection->limit == 0 || lister->count < selection->limit))
+        print_event(lister, event, "held", &reason);
+    }
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+int command_list(int argc, char **argv) {
+  static const char *const all_states[] = {"pending", "in_progress", "failed", "dead", NULL};
+  g_autofree char *state = NULL, *type = NULL, *table = NULL;
+  gboolean by_aggregate = FALSE, as_json = FALSE;
+  int limit = 0, status;
+  const GOptionEntry options[] = {
+      {"state", 0, 0, G_OPTION_ARG_STRING, &state,
+       "failed, dead, held, pending, in_progress or all (default: failed and dead)", "STATE"},
+      {"aggregate", 0, 0, G_OPTION_ARG_NONE, &by_aggregate, "Of one aggregate: --aggregate TYPE ID",
+       NULL},
+      {"type", 0, 0, G_OPTION_ARG_STRING, &type, "Of one event type", "EVENT_TYPE"},
+      {"projection", 0, 0, G_OPTION_ARG_STRING, &table, "Of the aggregates that fill this table",
+       "TABLE"},
+      {"limit", 0, 0, G_OPTION_ARG_INT, &limit, "At most that many", "N"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(Config) config = NULL;
+  if (!command_begin(&argc, &argv, "[TYPE ID] - list events of the outbox",
+                     "Lists events in order, with the reason why they are where they are. Exit "
+                     "status 1 when there is none.",
+                     options, &config, &status))
+    return status;
+  const char *one_state[] = {state, NULL};
+  Selection selection = {.event_type = type, .states = blocking, .limit = limit};
+  bool held = state && !strcmp(state, "held");
+  if (argc != (by_aggregate ? 3 : 1))
+    return command_misuse("expected --aggregate TYPE ID, or no arguments");
+  if (state && !held && strcmp(state, "all") != 0 && !g_strv_contains(all_states, state))
+    return command_misuse("--state: expected failed, dead, held, pending, in_progress or all");
+  if (state && !held)
+    selection.states = strcmp(state, "all") != 0 ? one_state : NULL;
+  if (by_aggregate) {
+    selection.aggregate_type = argv[1];
+    selection.aggregate_id = argv[2];
+  }
+  if (table) {
+    const Projection *projection = mapping_find(config->mapping, table);
+    if (!projection)
+      return command_misuse("--projection: no projection fills a table of this name");
+    selection.aggregate_type = projection->aggregate_type;
+  }
+  Failure failure = {0};
+  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
+  if (!store)
+    return command_fail(&failure);
+  g_autoptr(Outbox) outbox = outbox_new(store, "");
+  Lister lister = {.as_json = as_json};
+  if (!(held ? list_held(&lister, outbox, &selection, &failure)
+             : list_selected(&lister, outbox, &selection, &failure)))
+    return command_fail(&failure);
+  return lister.count > 0 ? EXIT_GOOD : EXIT_NO;
+}

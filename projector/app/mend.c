@@ -1,0 +1,266 @@
+/* mend.c - `projector retry`, `skip` and `refresh`: what a person decides about events that failed.
+ *
+ * They work beside a running projector, in any process: events are taken over by compare and set,
+ * MySQL is written under an exclusive lock of the fence, and the owner is nudged to look again. */
+#include "projector/app/command.h"
+#include "projector/app/refresh.h"
+#include "projector/infra/mongo/lease.h"
+#include "projector/infra/mongo/selection.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const blocking[] = {"failed", "dead", NULL};
+static const char *const dead_only[] = {"dead", NULL};
+
+/* --- what the three commands share ------------------------------------------------------------ */
+
+typedef struct Choice {
+  gboolean by_aggregate, all_dead;
+} Choice;
+
+static bool choose(int argc, char **argv, const Choice *choice, Selection *ret_selection) {
+  *ret_selection = (Selection){.states = choice->all_dead ? dead_only : blocking};
+  if (choice->all_dead)
+    return argc == 1 && !choice->by_aggregate;
+  if (choice->by_aggregate) {
+    ret_selection->aggregate_type = argv[1];
+    ret_selection->aggregate_id = argc > 2 ? argv[2] : NULL;
+    return argc == 3;
+  }
+  ret_selection->event_id = argv[1];
+  return argc == 2;
+}
+
+static Outbox *open_outbox(MongoStore *store, const char *command) {
+  g_autofree char *owner = g_strdup_printf("%s:%d:%08x", command, (int)getpid(), g_random_int());
+  return outbox_new(store, owner);
+}
+
+/* Prints the result, tells the owner, and gives the exit status. */
+static int finish(const Config *config, MongoStore *store, const char *done, int64_t count) {
+  Failure failure = {0};
+  printf("%lld %s\n", (long long)count, done);
+  if (count == 0)
+    return EXIT_NO;
+  return lease_nudge(store, config->name, &failure) ? EXIT_GOOD : command_fail(&failure);
+}
+
+static bool begin_choice(int *argc, char ***argv, const char *usage, const char *summary,
+                         Config **ret_config, Selection *ret_selection, int *ret_status) {
+  Choice choice = {0};
+  const GOptionEntry options[] = {
+      {"aggregate", 0, 0, G_OPTION_ARG_NONE, &choice.by_aggregate,
+       "All failed and dead events of one aggregate: --aggregate TYPE ID", NULL},
+      {"all-dead", 0, 0, G_OPTION_ARG_NONE, &choice.all_dead, "All dead events", NULL},
+      G_OPTION_ENTRY_NULL};
+  if (!command_begin(argc, argv, usage, summary, options, ret_config, ret_status))
+    return false;
+  if (choose(*argc, *argv, &choice, ret_selection))
+    return true;
+  *ret_status = command_misuse("expected EVENT_ID, --aggregate TYPE ID or --all-dead");
+  return false;
+}
+
+/* --- retry ------------------------------------------------------------------------------------ */
+
+int command_retry(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  Selection selection;
+  Failure failure = {0};
+  int64_t count;
+  int status;
+  if (!begin_choice(&argc, &argv, "EVENT_ID - try failed or dead events again",
+                    "Makes the events pending with all their attempts before them. Exit status 1 "
+                    "when there is none to retry.",
+                    &config, &selection, &status))
+    return status;
+  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
+  if (!store)
+    return command_fail(&failure);
+  g_autoptr(Outbox) outbox = open_outbox(store, "retry");
+  if (!selection_retry(outbox, &selection, &count, &failure))
+    return command_fail(&failure);
+  return finish(config, store, count == 1 ? "event to retry" : "events to retry", count);
+}
+
+/* --- skip ------------------------------------------------------------------------------------- */
+
+/* The ledger says `skipped` and the position moves past the event, in one transaction. */
+static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
+                           Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  Item item = {.event = event, .verdict = VERDICT_SKIPPED};
+  AggregateState *state = aggregate_set_open(set, &event->aggregate);
+  bool repeated = false;
+  if (!session_run(session, ret_failure, "START TRANSACTION") ||
+      !ledger_enter(session, ledger, ret_failure) ||
+      !ledger_read_positions(session, ledger, set, arena, ret_failure) ||
+      !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
+    return false;
+  if (repeated) /* it was applied after all: then there is nothing to record */
+    return true;
+  order_advance(&state->position, event);
+  state->moved = true;
+  return ledger_write_positions(session, ledger, set, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
+}
+
+/* An event without a readable id or aggregate has no place in the ledger: it is only taken out. */
+static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, Event *event,
+                       bool *ret_skipped, Failure *ret_failure) {
+  if (!outbox_seize(outbox, event, ret_skipped, ret_failure))
+    return false;
+  if (!*ret_skipped)
+    return true;
+  bool recorded = true;
+  if (event_has_aggregate(event) && event->key.occurred_at != INT64_MIN) {
+    recorded = record_skipped(session, ledger, event, ret_failure);
+    session_rollback(session);
+  }
+  return recorded && outbox_acknowledge(outbox, &event, 1, ret_failure);
+}
+
+static bool skip_selected(const Config *config, Outbox *outbox, const Selection *selection,
+                          int64_t *ret_count, Failure *ret_failure) {
+  Ledger ledger = {.projector = config->name};
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
+  const bson_t *document;
+  *ret_count = 0;
+  if (!session)
+    return false;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    bool skipped;
+    if (!skip_event(session, &ledger, outbox, event, &skipped, ret_failure))
+      return false;
+    *ret_count += skipped;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+int command_skip(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  Selection selection;
+  Failure failure = {0};
+  int64_t count;
+  int status;
+  if (!begin_choice(
+          &argc, &argv, "EVENT_ID - go on without failed or dead events",
+          "Takes the events out; the ledger keeps that they were skipped. Their aggregates "
+          "go on without them. Exit status 1 when there is none to skip.",
+          &config, &selection, &status))
+    return status;
+  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
+  if (!store)
+    return command_fail(&failure);
+  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
+  if (!skip_selected(config, outbox, &selection, &count, &failure))
+    return command_fail(&failure);
+  return finish(config, store, count == 1 ? "event skipped" : "events skipped", count);
+}
+
+/* --- refresh ---------------------------------------------------------------------------------- */
+
+/* The id of the aggregate as it stands in the outbox or as `_id` of the entity: the text may be of
+ * several kinds, the first that exists counts. */
+static bool find_aggregate(const Config *config, Outbox *outbox, const char *type, const char *text,
+                           uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
+                           Failure *ret_failure) {
+  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
+  *ret_found = false;
+  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && !*ret_found; k++) {
+    Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
+    if (!id_from_text(kinds[k], text, strlen(text), bytes, &aggregate.id))
+      continue;
+    *ret_aggregate = aggregate;
+    g_autoptr(EventCursor) cursor = outbox_find_aggregate(outbox, &aggregate, NULL, 1);
+    *ret_found = event_cursor_next(cursor, ret_failure) != NULL;
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+    for (unsigned i = 0; i < mapping_projection_count(config->mapping) && !*ret_found; i++) {
+      const Projection *projection = mapping_projection(config->mapping, i);
+      bson_t *entity = NULL;
+      if (strcmp(projection->aggregate_type, type) != 0 || !projection->entities)
+        continue;
+      if (!outbox_read_entity(outbox, projection->entities, &aggregate.id, &entity, ret_failure))
+        return false;
+      *ret_found = entity != NULL;
+      if (entity)
+        bson_destroy(entity);
+    }
+  }
+  return true;
+}
+
+/* What failed and is contained in the entity now may pass: the projector supersedes it. */
+static bool free_contained(Outbox *outbox, const char *type, const char *id, int64_t version,
+                           int64_t *ret_left, Failure *ret_failure) {
+  Selection selection = {.aggregate_type = type, .aggregate_id = id, .states = blocking};
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
+  const bson_t *document;
+  *ret_left = 0;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    char text[ID_TEXT_SIZE];
+    id_text(&event->key.event_id, text);
+    Selection one = {.event_id = text, .states = blocking};
+    int64_t count;
+    if (event->key.version == 0 || event->key.version > version)
+      ++*ret_left;
+    else if (!selection_retry(outbox, &one, &count, ret_failure))
+      return false;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool refresh_selected(const Config *config, Outbox *outbox, const char *type, const char *id,
+                             bool *ret_found, Failure *ret_failure) {
+  Ledger ledger = {.projector = config->name};
+  Aggregate aggregate;
+  uint8_t bytes[16];
+  int64_t version, left;
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  if (!session ||
+      !find_aggregate(config, outbox, type, id, bytes, &aggregate, ret_found, ret_failure))
+    return false;
+  if (!*ret_found)
+    return true;
+  if (!refresh_aggregate(session, &ledger, outbox, config->mapping, &aggregate, NULL, &version,
+                         ret_failure) ||
+      !free_contained(outbox, type, id, version, &left, ret_failure))
+    return false;
+  printf("%s %s is at version %lld\n", type, id, (long long)version);
+  if (left > 0)
+    printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
+           (long long)left);
+  return true;
+}
+
+int command_refresh(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  Failure failure = {0};
+  bool found;
+  int status;
+  if (!command_begin(&argc, &argv, "TYPE ID - take an aggregate's rows from its entity",
+                     "Reads the entity, writes the whole row, and supersedes the events that the "
+                     "entity contains already. Exit status 1 when there is no such aggregate.",
+                     NULL, &config, &status))
+    return status;
+  if (argc != 3)
+    return command_misuse("expected TYPE ID");
+  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
+  if (!store)
+    return command_fail(&failure);
+  g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
+  if (!refresh_selected(config, outbox, argv[1], argv[2], &found, &failure))
+    return command_fail(&failure);
+  if (!found) {
+    printf("no entity and no event of %s %s\n", argv[1], argv[2]);
+    return EXIT_NO;
+  }
+  return lease_nudge(store, config->name, &failure) ? EXIT_GOOD : command_fail(&failure);
+}

@@ -1,0 +1,12 @@
+/* outbox_private.h - what the files that work on the outbox collection share. */
+#pragma once
+
+#include "projector/infra/mongo/outbox.h"
+
+const char *outbox_owner(const Outbox *outbox);
+/* {"sort": the order of events} */
+bson_t *outbox_sorted_options(void);
+/* Takes filter and options over. */
+EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
+bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
+                        int64_t *ret_matched, Failure *ret_failure);

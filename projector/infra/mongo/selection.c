@@ -1,0 +1,98 @@
+/* selection.c - filters from what a person typed. */
+#include "projector/infra/mongo/selection.h"
+
+#include "projector/infra/mongo/outbox_private.h"
+
+#include <string.h>
+
+/* {"$in": [every id that the text may stand for]} */
+static void append_id_candidates(bson_t *filter, const char *key, const char *text) {
+  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
+  bson_t array = BSON_INITIALIZER, in;
+  uint32_t count = 0;
+  for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+    uint8_t bytes[16];
+    Id id;
+    char buffer[16];
+    const char *index;
+    if (!id_from_text(kinds[i], text, strlen(text), bytes, &id))
+      continue;
+    bson_uint32_to_string(count++, &index, buffer, sizeof buffer);
+    id_append_bson(&id, &array, index);
+  }
+  BSON_APPEND_DOCUMENT_BEGIN(filter, key, &in);
+  BSON_APPEND_ARRAY(&in, "$in", &array);
+  bson_append_document_end(filter, &in);
+  bson_destroy(&array);
+}
+
+/* An event without a status is pending, and so is one with a status that the contract does not
+ * know. */
+static void append_states(bson_t *filter, const char *const *states) {
+  static const char *const known[] = {"in_progress", "failed", "dead", NULL};
+  bool pending = g_strv_contains(states, "pending");
+  bson_t array = BSON_INITIALIZER, member;
+  uint32_t count = 0;
+  for (const char *const *name = pending ? known : states; *name; name++) {
+    char buffer[16];
+    const char *index;
+    if (pending && g_strv_contains(states, *name))
+      continue;
+    bson_uint32_to_string(count++, &index, buffer, sizeof buffer);
+    BSON_APPEND_UTF8(&array, index, *name);
+  }
+  BSON_APPEND_DOCUMENT_BEGIN(filter, "status", &member);
+  BSON_APPEND_ARRAY(&member, pending ? "$nin" : "$in", &array);
+  bson_append_document_end(filter, &member);
+  bson_destroy(&array);
+}
+
+static bson_t *filter_of(const Selection *selection) {
+  bson_t *filter = bson_new();
+  if (selection->event_id)
+    append_id_candidates(filter, "_id", selection->event_id);
+  if (selection->aggregate_type)
+    BSON_APPEND_UTF8(filter, "aggregate_type", selection->aggregate_type);
+  if (selection->aggregate_id)
+    append_id_candidates(filter, "aggregate_id", selection->aggregate_id);
+  if (selection->event_type)
+    BSON_APPEND_UTF8(filter, "event_type", selection->event_type);
+  if (selection->states)
+    append_states(filter, selection->states);
+  return filter;
+}
+
+EventCursor *selection_find(Outbox *outbox, const Selection *selection) {
+  bson_t *options = outbox_sorted_options();
+  if (selection->limit > 0)
+    BSON_APPEND_INT64(options, "limit", selection->limit);
+  BSON_APPEND_BOOL(options, "allowDiskUse", true);
+  return outbox_find(outbox, filter_of(selection), options);
+}
+
+bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_count,
+                     Failure *ret_failure) {
+  bson_t *filter = filter_of(selection);
+  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "attempts", BCON_INT32(0),
+                            "}", "$unset", "{", "next_attempt_at", BCON_INT32(1), "}");
+  bool good = outbox_update_many(outbox, filter, update, ret_count, ret_failure);
+  bson_destroy(update);
+  bson_destroy(filter);
+  return good;
+}
+
+bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  event_append_id(event, &filter, "_id");
+  BCON_APPEND(&filter, "status", "{", "$in", "[", BCON_UTF8("failed"), BCON_UTF8("dead"), "]", "}");
+  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
+                            BCON_UTF8(outbox_owner(outbox)), "}", "$currentDate", "{", "claimed_at",
+                            BCON_BOOL(true), "}");
+  int64_t matched = 0;
+  bool good = outbox_update_many(outbox, &filter, update, &matched, ret_failure);
+  if (good)
+    *ret_seized = matched == 1;
+  bson_destroy(update);
+  bson_destroy(&filter);
+  return good;
+}

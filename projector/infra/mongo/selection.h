@@ -1,0 +1,22 @@
+/* selection.h - events as a person names them, for list, retry and skip. */
+#pragma once
+
+#include "projector/infra/mongo/outbox.h"
+
+typedef struct Selection {
+  const char *event_id;                      /* in its usual text form, or NULL */
+  const char *aggregate_type, *aggregate_id; /* the id in its usual text form, or NULL */
+  const char *event_type;                    /* or NULL */
+  const char *const *states;                 /* NULL-terminated; NULL: any */
+  int limit;                                 /* 0: none */
+} Selection;
+
+/* The events, in order. A text that may be an id of several kinds (UUID or string) selects all. */
+EventCursor *selection_find(Outbox *outbox, const Selection *selection);
+
+/* Makes the selected events pending with all their attempts before them. */
+bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_count,
+                     Failure *ret_failure);
+
+/* Takes one failed or dead event for this owner, so that nobody else works on it. */
+bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure);
