@@ -29,8 +29,8 @@ static const char mapping_file[] =
     " 'columns': {" COLUMN "}, 'events': {'mix': {'op': 'add', 'columns': {'n': 'n'}},"
     " 'mixset': {'op': 'update', 'columns': ['n']}}}]}";
 
-static const char *const verdict_names[] = {"none",   "applied", "superseded", "ignored", "known",
-                                            "failed", "refresh", "gap",        "wait"};
+static const char *const verdict_names[] = {"none",  "applied", "superseded", "ignored", "skipped",
+                                            "known", "failed",  "refresh",    "gap",     "wait"};
 
 typedef struct PlanCase {
   const char *name;
@@ -367,8 +367,8 @@ static void test_sort(void **state) {
 
 static void test_outcomes(void **state) {
   (void)state;
-  static const char *const outcomes[] = {NULL, "applied", "superseded", "ignored", NULL,
-                                         NULL, NULL,      NULL,         NULL};
+  static const char *const outcomes[] = {NULL, "applied", "superseded", "ignored", "skipped",
+                                         NULL, NULL,      NULL,         NULL,      NULL};
   for (size_t i = 0; i < COUNT_OF(outcomes); i++)
     check_text(verdict_names[i], verdict_outcome((Verdict)i), outcomes[i]);
 }
