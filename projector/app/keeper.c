@@ -22,6 +22,7 @@ struct Keeper {
   Outbox *outbox;
   GThread *thread;
   int64_t next_sweep; /* monotonic, us */
+  bool may_not_prune; /* the user has no right to delete from the ledger */
 };
 
 static Shard *home(const Keeper *keeper, const Aggregate *aggregate) {
@@ -173,6 +174,21 @@ static void end_due_holds(Keeper *keeper, Shard *shard) {
 
 /* --- sweeping ------------------------------------------------------------------------------- */
 
+/* The projector's user need not be allowed to delete from the ledger; then somebody else prunes. */
+static bool prune_ledger(Keeper *keeper, Session *session, Failure *ret_failure) {
+  int64_t pruned = 0;
+  if (keeper->may_not_prune)
+    return true;
+  bool good = prune(keeper->config, session, keeper->ledger, keeper->outbox, &pruned, ret_failure);
+  if (pruned > 0)
+    log_info("pruned the ledger", LOG_FIELDS(LOG_NUMBER("entries", pruned)));
+  if (good || ret_failure->class != FAILURE_CONFIG)
+    return good;
+  keeper->may_not_prune = true;
+  log_failure(LOG_LEVEL_WARNING, "the ledger is not pruned", ret_failure);
+  return true;
+}
+
 static bool sweep_now(Keeper *keeper, int64_t older_than_ms, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&keeper->config->mysql, ret_failure);
   int64_t found;
@@ -181,7 +197,7 @@ static bool sweep_now(Keeper *keeper, int64_t older_than_ms, Failure *ret_failur
     return false;
   if (found > 0)
     log_info("swept events that were left in progress", LOG_FIELDS(LOG_NUMBER("events", found)));
-  return true;
+  return older_than_ms == 0 || prune_ledger(keeper, session, ret_failure);
 }
 
 /* Events that nobody holds and no stream brought: put back by the sweeper, or changed by hand. */

@@ -4,7 +4,10 @@
 #include "projector/domain/plan.h"
 #include "projector/infra/crash.h"
 
-enum { TOGETHER = 500 };
+enum {
+  TOGETHER = 500,
+  PRUNE_STEPS = 200, /* in one sweep; then the next sweep goes on */
+};
 
 static bool sweep_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
                        GPtrArray *events, Failure *ret_failure) {
@@ -47,4 +50,25 @@ bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox 
     if (!document)
       return true;
   }
+}
+
+bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+           int64_t *ret_pruned, Failure *ret_failure) {
+  *ret_pruned = 0;
+  for (int step = 0; step < PRUNE_STEPS; step++) {
+    g_autoptr(Arena) arena = arena_new();
+    g_autoptr(GArray) old = g_array_new(FALSE, FALSE, sizeof(Id));
+    LedgerIds ids = {arena, old};
+    if (!ledger_find_old(session, ledger, config->settings.ledger_retention_s, TOGETHER, &ids,
+                         ret_failure))
+      return false;
+    bool last = old->len < TOGETHER;
+    if (!outbox_remove_present(outbox, old, ret_failure) ||
+        !ledger_forget(session, ledger, old, ret_failure))
+      return false;
+    *ret_pruned += old->len;
+    if (last || old->len == 0)
+      return true;
+  }
+  return true;
 }

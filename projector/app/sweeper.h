@@ -12,3 +12,8 @@
  * `*ret_found` counts the events it dealt with. */
 bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
            int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
+
+/* Deletes ledger entries older than the retention, in small steps and not all at once; never one
+ * whose event is in the outbox. `*ret_pruned` counts. */
+bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+           int64_t *ret_pruned, Failure *ret_failure);

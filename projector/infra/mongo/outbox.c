@@ -408,6 +408,32 @@ EventCursor *outbox_find_event(Outbox *outbox, const Id *id) {
   return find_with_due(outbox, filter);
 }
 
+bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
+  bson_t array = BSON_INITIALIZER, in, *filter = bson_new();
+  for (guint i = 0; i < ids->len; i++) {
+    char buffer[16];
+    const char *key;
+    bson_uint32_to_string(i, &key, buffer, sizeof buffer);
+    id_append_bson(&g_array_index(ids, Id, i), &array, key);
+  }
+  BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
+  BSON_APPEND_ARRAY(&in, "$in", &array);
+  bson_append_document_end(filter, &in);
+  bson_destroy(&array);
+  g_autoptr(EventCursor) cursor =
+      outbox_find(outbox, filter, BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}"));
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    for (guint i = 0; i < ids->len; i++)
+      if (id_equal(&g_array_index(ids, Id, i), &event->key.event_id)) {
+        g_array_remove_index_fast(ids, i);
+        break;
+      }
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
 /* --- entities ------------------------------------------------------------------------------- */
 
 bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,

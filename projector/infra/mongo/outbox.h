@@ -78,6 +78,9 @@ typedef struct EventState {
 
 EventState event_state(const Event *event);
 
+/* Removes from `ids` (of Id) those whose events are in the outbox. */
+bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure);
+
 /* --- entities --- */
 
 /* Reads the entity with that `_id` from the collection. True with `*ret_entity` NULL: there is

@@ -249,28 +249,37 @@ static Item *find_item(Item *items, size_t count, const Id *id) {
   return NULL;
 }
 
+/* " WHERE projector = … AND event_id_kind = … AND event_id IN (…)"; false when no id is of the
+ * kind. */
+static bool append_ids_of_kind(GString *sql, const Ledger *ledger, IdKind kind,
+                               const Id *const *ids, size_t count) {
+  bool any = false;
+  g_string_append(sql, " WHERE projector = ");
+  append_projector(sql, ledger);
+  g_string_append_printf(sql, " AND event_id_kind = '%s' AND event_id IN (", id_kind_name(kind));
+  for (size_t i = 0; i < count; i++) {
+    if (ids[i]->kind != kind)
+      continue;
+    if (any)
+      g_string_append_c(sql, ',');
+    any = true;
+    append_id_text(sql, ids[i]);
+  }
+  g_string_append_c(sql, ')');
+  return any;
+}
+
 bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
                        Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
+  const Id **ids = arena_alloc(arena, count, sizeof *ids);
+  for (size_t i = 0; i < count; i++)
+    ids[i] = &items[i].event->key.event_id;
   for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
-    g_autoptr(GString) sql =
-        g_string_new("SELECT event_id FROM projector_applied WHERE projector = ");
-    append_projector(sql, ledger);
-    g_string_append_printf(sql, " AND event_id_kind = '%s' AND event_id IN (",
-                           id_kind_name(id_kinds[k]));
-    bool any = false;
-    for (size_t i = 0; i < count; i++) {
-      const Id *id = &items[i].event->key.event_id;
-      if (id->kind != id_kinds[k])
-        continue;
-      if (any)
-        g_string_append_c(sql, ',');
-      any = true;
-      append_id_text(sql, id);
-    }
-    if (!any)
+    const char *kind = id_kind_name(id_kinds[k]);
+    g_autoptr(GString) sql = g_string_new("SELECT event_id FROM projector_applied");
+    if (!append_ids_of_kind(sql, ledger, id_kinds[k], ids, count))
       continue;
-    g_string_append_c(sql, ')');
     g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
     if (!result)
       return false;
@@ -278,11 +287,48 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
     while ((row = mysql_fetch_row(result))) {
       Id id;
       Item *item = NULL;
-      if (take_id(row[0], mysql_fetch_lengths(result)[0], id_kind_name(id_kinds[k]), arena, &id))
+      if (take_id(row[0], mysql_fetch_lengths(result)[0], kind, arena, &id))
         item = find_item(items, count, &id);
       if (item)
         item->verdict = VERDICT_KNOWN;
     }
+  }
+  return true;
+}
+
+/* --- pruning ------------------------------------------------------------------------------ */
+
+bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
+                     LedgerIds *ids, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("SELECT event_id_kind, event_id FROM projector_applied WHERE projector = ");
+  append_projector(sql, ledger);
+  g_string_append_printf(sql,
+                         " AND applied_at < CURRENT_TIMESTAMP(3) - INTERVAL %lld SECOND"
+                         " ORDER BY applied_at LIMIT %u",
+                         (long long)older_than_s, limit);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row;
+  while ((row = mysql_fetch_row(result))) {
+    Id id;
+    if (take_id(row[1], mysql_fetch_lengths(result)[1], row[0], ids->arena, &id))
+      g_array_append_val(ids->ids, id);
+  }
+  return true;
+}
+
+bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
+                   Failure *ret_failure) {
+  g_autofree const Id **pointers = g_new(const Id *, ids->len);
+  for (guint i = 0; i < ids->len; i++)
+    pointers[i] = &g_array_index(ids, Id, i);
+  for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
+    g_autoptr(GString) sql = g_string_new("DELETE FROM projector_applied");
+    if (append_ids_of_kind(sql, ledger, id_kinds[k], pointers, ids->len) &&
+        !session_execute(session, sql->str, sql->len, NULL, ret_failure))
+      return false;
   }
   return true;
 }

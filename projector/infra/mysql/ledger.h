@@ -34,3 +34,16 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
 /* Sets VERDICT_KNOWN on the items that the ledger has. */
 bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
                        Failure *ret_failure);
+
+/* --- pruning --- */
+
+typedef struct LedgerIds {
+  Arena *arena;
+  GArray *ids; /* of Id */
+} LedgerIds;
+
+/* Up to `limit` ids that were applied longer ago than that, the oldest first. */
+bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
+                     LedgerIds *ids, Failure *ret_failure);
+/* Forgets the ids. The caller has made sure that their events cannot come again. */
+bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids, Failure *ret_failure);
