@@ -1,0 +1,367 @@
+"""Speed, latency and memory of the projector on real servers; started by `./run bench`.
+
+    drain     how fast a full outbox is emptied, against the floor of the two stores (floor.c)
+    live      from the acknowledged insert to the visible row, while events keep coming
+    backlog   memory with a million events waiting
+    idle      what is used when there is nothing to do
+
+Absolute figures differ from machine to machine and hour to hour. So what is compared runs by turns, and
+the ratio counts. A goal that is missed is said, but does not fail the run; wrong rows do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, Iterator
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "servers")]
+
+import pymongo.errors
+import pymysql
+
+from measure import BenchError, Cost, Meter, measure, peak_mb, percentile, print_table, run
+from workspace import PROJECTOR, ROOT, Stores, Workspace, bank_projections
+
+PROGRAMS = Path(PROJECTOR).parents[1] / "tests/bench"  # load, live and floor, of the same build
+SHARED_FLOOR = ROOT.parent / "shared/floor"
+
+GOAL_RATIO = 0.6
+GOAL_P50_MS, GOAL_P99_MS = 5, 25
+GOAL_BACKLOG_MB = 64
+GOAL_IDLE_CPU = 0.01  # of one core
+GOAL_IDLE_COMMANDS = 1.1  # a second, of one kind on one collection
+
+ACCOUNT = {  # of the workloads "upsert" and "delta", and of the floor
+    "aggregate_type": "account", "table": "account",
+    "key": {"id": {"from": "$aggregate_id", "type": "varchar(64)"}},
+    "columns": {
+        "user_id": {"from": "user_id", "type": "varchar(64)"},
+        "name": {"from": "name", "type": "varchar(100)"},
+        "balance": {"from": "balance", "type": "bigint"},
+        "currency": {"from": "currency", "type": "char(3)"},
+        "version": {"from": "$version", "type": "bigint"},
+        "occurred_at": {"from": "$occurred_at", "type": "datetime(3)"},
+    },
+    "events": {"AccountUpdated": {"op": "upsert"}, "MoneyDeposited": {"op": "add", "columns": {"balance": "amount"}}},
+}
+CENTS = {"upsert": 1, "delta": 1, "bank": 100}
+
+
+class Bench:
+    def __init__(self, args: argparse.Namespace, folder: Path):
+        self.args = args
+        self.folder = folder
+        self.stores = Stores.from_environment()
+        self.results: dict[str, Any] = {"events": args.events, "aggregates": args.aggregates, "rounds": args.rounds}
+        self.goals: list[dict] = []
+
+    def goal(self, part: str, what: str, value: float, limit: float, at_least: bool = False, unit: str = "") -> None:
+        met = value >= limit if at_least else value <= limit
+        self.goals.append({"part": part, "what": what, "value": value, "limit": limit, "met": met})
+        print(f"  {'met   ' if met else 'MISSED'}  {what}: {value:.3g}{unit}, goal "
+              f"{'at least' if at_least else 'at most'} {limit:g}{unit}", flush=True)
+
+    @contextmanager
+    def workspace(self, workload: str = "upsert", **overrides: Any) -> Iterator[Workspace]:
+        """An outbox and tables of its own."""
+        with Workspace(self.stores, self.folder) as ws:
+            settings = {**dict(self.args.set), **overrides}
+            ws.mapping(bank_projections() if workload == "bank" else [ACCOUNT], **settings)
+            ws.create()
+            yield ws
+
+    def load(self, ws: Workspace, workload: str, events: int) -> dict:
+        totals = json.loads(run(PROGRAMS / "load", ws.name, workload, str(events), str(self.args.aggregates)))
+        return {**totals, "balance": totals["balance"] / CENTS[workload]}
+
+    # drain
+
+    def drain(self) -> None:
+        shared = self.shared_floor()
+        costs: dict[str, list[Cost]] = {}
+        for number in range(self.args.rounds):
+            progress(f"drain: round {number + 1} of {self.args.rounds}")
+            costs.setdefault("floor", []).append(self.drain_floor())
+            for workload in CENTS:
+                costs.setdefault(workload, []).append(self.drain_projector(workload, self.args.events))
+            if shared:
+                costs.setdefault("../shared/floor", []).append(self.drain_shared(shared))
+        node = self.node_rate() if self.args.node else None
+        self.show_drain({name: Cost.median(rounds) for name, rounds in costs.items()}, costs, node)
+
+    def drain_floor(self) -> Cost:
+        with self.workspace() as ws:
+            self.load(ws, "upsert", self.args.events)
+            cost = measure(PROGRAMS / "floor", ws.name, log=self.folder / "floor.log")
+            [counts] = ws.query("SELECT (SELECT COUNT(*) FROM applied) AS applied, COUNT(*) AS r FROM account")
+            if counts["applied"] != self.args.events or ws.outbox.find_one() is not None:
+                raise BenchError(f"the floor left {counts} behind")
+            return cost
+
+    def drain_projector(self, workload: str, events: int) -> Cost:
+        with self.workspace(workload) as ws:
+            totals = self.load(ws, workload, events)
+            cost = measure(PROJECTOR, "run", "--once", "-c", ws.file, log=self.folder / f"{workload}.log")
+            check_rows(ws, totals, events)
+            return cost
+
+    def show_drain(self, medians: dict[str, Cost], costs: dict[str, list[Cost]], node: str | None) -> None:
+        def rate(name: str) -> float:
+            return self.args.events / medians[name].seconds
+
+        def ratio(name: str, to: str) -> float:
+            """Round by round, because the machine may change between rounds."""
+            return median(b.seconds / a.seconds for a, b in zip(costs[name], costs[to]))
+
+        titles = {"floor": "floor", "../shared/floor": "floor in ../shared", "upsert": "projector, upserts",
+                  "delta": "projector, deltas", "bank": "projector, bank"}
+        rows, figures = [], {}
+        for name, title in titles.items():
+            if name not in medians:
+                continue
+            cost = medians[name]
+            figures[name] = {"events_per_s": rate(name), "peak_mb": cost.peak_mb, "cpu_s": cost.cpu_s,
+                             "ratio": ratio(name, "floor"), "rounds_s": [c.seconds for c in costs[name]]}
+            rows.append((title, f"{rate(name):,.0f}", f"{ratio(name, 'floor'):.2f}",
+                         *(f"{cost.cpu_s[p]:.1f}" if p in cost.cpu_s else "-" for p in ("own", "mongod", "mysqld")),
+                         f"{cost.peak_mb:.0f}" if cost.peak_mb else "-"))
+        self.results["drain"] = figures
+        title = f"{self.args.events:,} events over {self.args.aggregates:,} aggregates, median of {self.args.rounds}"
+        print_table(f"drain: {title}", ("", "events/s", "of floor", "CPU s own", "mongod", "mysqld", "peak MB"), rows)
+        if node:
+            print(f"  {node}")
+            figures["node"] = node
+        self.goal("drain", "upserts, of the floor", figures["upsert"]["ratio"], GOAL_RATIO, at_least=True)
+        if "../shared/floor" in figures:
+            self.goal("drain", "upserts, of the floor in ../shared", ratio("upsert", "../shared/floor"), GOAL_RATIO,
+                      at_least=True)
+
+    # The yardsticks beside the checkout, when they are there
+
+    def shared_floor(self) -> Path | None:
+        """The program `limit`; its databases are limit and limits."""
+        if not (SHARED_FLOOR / "limit.c").exists():
+            return None
+        try:
+            flags = run("pkg-config", "--cflags", "--libs", "libmongoc-1.0", "mysqlclient").split()
+            run("gcc", "-O2", "-w", "-pthread", SHARED_FLOOR / "limit.c", *flags, "-o", self.folder / "limit")
+            return self.folder / "limit"
+        except (BenchError, OSError) as error:
+            print(f"without ../shared/floor: {error}")
+            return None
+
+    def shared_variables(self) -> dict[str, str]:
+        return {"MONGO": self.stores.mongo_uri, "MYPORT": str(self.stores.mysql_port)}
+
+    def drain_shared(self, program: Path) -> Cost:
+        os.environ.update(self.shared_variables())
+        run(program, "load", str(self.args.events))
+        cost = measure(program, "pipe", "500", "2", "1", log=self.folder / "limit.log")
+        self.drop_shared()
+        cost.seconds = self.args.events / float(re.search(r"events (\d+)/s", cost.stdout)[1])
+        return cost
+
+    def drop_shared(self) -> None:
+        with self.stores.mongo() as client, self.stores.mysql() as connection, connection.cursor() as cursor:
+            client.drop_database("limit")
+            cursor.execute("DROP DATABASE IF EXISTS limits")
+
+    def node_rate(self) -> str | None:
+        """The batched hand-written projector; one line, because it is only a comparison."""
+        program = self.folder / "limit"
+        if not (shutil.which("node") and shutil.which("npm") and program.exists()):
+            return "the hand-written projector needs node, npm and ../shared/floor: left out"
+        try:
+            shutil.copy(SHARED_FLOOR / "node-projector.js", self.folder)
+            run("npm", "install", "--silent", "--prefix", self.folder, "mongodb@5", "mysql2")
+            run(program, "load", str(self.args.events))
+            said = run("node", self.folder / "node-projector.js", "batched", str(self.args.events))
+            self.drop_shared()
+            return f"hand-written in Node.js: {said.strip()}"
+        except BenchError as error:
+            return f"the hand-written projector was left out: {error}"
+
+    # live
+
+    def live(self) -> None:
+        args = self.args
+        progress(f"live: {args.rate} events a second for {args.seconds} s")
+        with self.workspace() as ws, ws.start_projector() as projector:
+            warm_up(ws)
+            meter = Meter(projector=projector.pid)
+            measured = json.loads(run(PROGRAMS / "live", ws.name, str(args.rate), str(args.seconds), str(args.probes),
+                                      str(args.aggregates)))
+            cpu, seconds = meter.read(), meter.seconds
+            ws.wait_drained(30)
+            check_rows(ws, {"rows": measured["rows"] + 1, "balance": measured["balance"]}, measured["written"] + 1)
+            if (status := projector.stop()) != 0:
+                raise BenchError(f"the projector answered SIGTERM with status {status}")
+        cpu |= {"writers": measured["writers_cpu_us"] / 1e6, "probes": measured["probes_cpu_us"] / 1e6}
+        self.show_live(measured, {name: used / seconds for name, used in cpu.items()})
+
+    def show_live(self, measured: dict, cores: dict[str, float]) -> None:
+        def quantiles(name: str) -> dict[str, float]:
+            ms = sorted(us / 1000 for us in measured[name])
+            return {"p50": percentile(ms, 0.5), "p90": percentile(ms, 0.9), "p99": percentile(ms, 0.99), "max": ms[-1]}
+
+        visible, insert = quantiles("visible_us"), quantiles("insert_us")
+        rate, probes = measured["written"] / self.args.seconds, len(measured["visible_us"])
+        self.results["live"] = {"events_per_s": rate, "probes": probes, "visible_ms": visible,
+                                "insert_ms": insert, "cores": cores, "writers_late_ms": measured["late_us"] / 1000}
+        print_table(f"live: {rate:,.0f} events/s for {self.args.seconds} s; ms, of {probes} probes", ("", *visible),
+                    [("acknowledged insert to visible row", *(f"{v:.1f}" for v in visible.values())),
+                     ("for comparison, the insert itself", *(f"{v:.1f}" for v in insert.values()))])
+        print("  cores used: " + ", ".join(f"{name} {share:.2f}" for name, share in cores.items())
+              + f"; writers at most {measured['late_us'] / 1000:.0f} ms behind")
+        self.goal("live", "p50", visible["p50"], GOAL_P50_MS, unit=" ms")
+        self.goal("live", "p99", visible["p99"], GOAL_P99_MS, unit=" ms")
+
+    # backlog
+
+    def backlog(self) -> None:
+        events = self.args.backlog
+        progress(f"backlog: {events:,} events")
+        cost = self.drain_projector("upsert", events)
+        self.results["backlog"] = {"events": events, "events_per_s": events / cost.seconds, "peak_mb": cost.peak_mb}
+        print_table(f"backlog: {events:,} events", ("", "events/s", "peak MB"),
+                    [("projector, upserts", f"{events / cost.seconds:,.0f}", f"{cost.peak_mb:.1f}")])
+        self.goal("backlog", "peak memory", cost.peak_mb, GOAL_BACKLOG_MB, unit=" MB")
+
+    # idle
+
+    def idle(self) -> None:
+        seconds = self.args.idle
+        progress(f"idle: {seconds} s")
+        with self.workspace() as ws, ws.start_projector() as projector:
+            warm_up(ws)
+            time.sleep(1)
+            ws.db.command("profile", 2)  # tells who sent what; the server's own counters do not
+            statements, meter = mysql_statements(ws), Meter(projector=projector.pid)
+            time.sleep(seconds)
+            cpu, elapsed = meter.read(), meter.seconds
+            statements = mysql_statements(ws) - statements - 1  # this one
+            ws.db.command("profile", 0)
+            commands = mongo_commands(ws)
+            memory = peak_mb(projector.pid)
+            projector.stop()
+        rates = {what: count / elapsed for what, count in commands.items()}
+        cores = {name: used / elapsed for name, used in cpu.items()}
+        self.results["idle"] = {"cores": cores, "mongodb_commands_per_s": rates, "peak_mb": memory,
+                                "mysql_statements_per_s": statements / elapsed}
+        print_table(f"idle: {seconds} s", ("sent by the projector", "a second"),
+                    [(f"MongoDB: {what}", f"{rate:.1f}") for what, rate in sorted(rates.items())]
+                    + [("MySQL: statements", f"{statements / elapsed:.1f}")])
+        print("  cores used: " + ", ".join(f"{name} {share:.3f}" for name, share in cores.items())
+              + f"; memory {memory:.1f} MB")
+        self.goal("idle", "cores used by the projector", cores["projector"], GOAL_IDLE_CPU)
+        self.goal("idle", "most frequent command to MongoDB", max(rates.values(), default=0), GOAL_IDLE_COMMANDS,
+                  unit="/s")
+
+
+def check_rows(ws: Workspace, totals: dict, events: int) -> None:
+    """What came out, against what the writer says went in."""
+    [account] = ws.query("SELECT COUNT(*) AS found, COALESCE(SUM(balance), 0) AS balance FROM account")
+    [ledger] = ws.query("SELECT COUNT(*) AS found FROM projector_applied")
+    left = ws.outbox.count_documents({})
+    found = (account["found"], round(float(account["balance"]), 2), ledger["found"], left)
+    wanted = (totals["rows"], round(float(totals["balance"]), 2), events, 0)
+    if found != wanted:
+        raise BenchError(f"wrong result: rows, balance, ledger and outbox are {found}, not {wanted}")
+
+
+def warm_up(ws: Workspace) -> None:
+    """One event through the whole projector: from here on it follows the stream."""
+    ws.put(ws.event("first", "AccountUpdated", 1, user_id="u", name="n", balance=0, currency="EUR"))
+    ws.wait_drained(30)
+
+
+def mysql_statements(ws: Workspace) -> int:
+    [row] = ws.query("SHOW GLOBAL STATUS LIKE 'Questions'")
+    return int(row["Value"])
+
+
+def mongo_commands(ws: Workspace) -> dict[str, int]:
+    """How often the projector sent which command on which collection."""
+    counts: dict[str, int] = {}
+    for entry in ws.db["system.profile"].find({"appName": "projector"}):
+        name = next(iter(entry.get("command", {})), entry["op"])
+        name = entry["op"] if name == "q" else name
+        what = f"{name} {entry['ns'].partition('.')[2]}"
+        counts[what] = counts.get(what, 0) + 1
+    return counts
+
+
+def progress(text: str) -> None:
+    print(f"[{text}]", file=sys.stderr, flush=True)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    return key, int(value) if value.lstrip("-").isdigit() else value
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="PART", choices=PARTS, action="append",
+                        help=f"one of {', '.join(PARTS)}; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="one round, a short live part, no backlog")
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--aggregates", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of drain; medians are shown")
+    parser.add_argument("--node", action="store_true", help="also the hand-written projector in ../shared/floor")
+    parser.add_argument("--rate", type=int, default=1000, help="events a second in the live part")
+    parser.add_argument("--seconds", type=int, default=25, help="of the live part")
+    parser.add_argument("--probes", type=int, default=40, help="probes a second among them")
+    parser.add_argument("--backlog", type=int, default=1_000_000, metavar="EVENTS")
+    parser.add_argument("--idle", type=int, default=10, metavar="SECONDS")
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="KEY=VALUE",
+                        help="a setting of the mapping file, e.g. workers=1")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures for machines")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.rounds, args.seconds = 1, min(args.seconds, 10)
+    args.parts = args.only or [part for part in PARTS if not (args.quick and part == "backlog")]
+    return args
+
+
+PARTS = {"drain": Bench.drain, "live": Bench.live, "backlog": Bench.backlog, "idle": Bench.idle}
+
+
+def main() -> int:
+    args = parse(sys.argv[1:])
+    if "MONGO_URI" not in os.environ:
+        print("bench: start it through ./run bench, which brings servers", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="projector-bench.") as name:
+        bench = Bench(args, Path(name))
+        try:
+            for part in args.parts:
+                PARTS[part](bench)
+        except (BenchError, AssertionError, TimeoutError, OSError, subprocess.SubprocessError,
+                pymongo.errors.PyMongoError, pymysql.MySQLError) as error:
+            print(f"bench: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+    missed = sum(not goal["met"] for goal in bench.goals)
+    print(f"\n{len(bench.goals) - missed} goals met, {missed} missed; {os.cpu_count()} cores, "
+          f"load {os.getloadavg()[0]:.1f}")
+    if args.json:
+        args.json.write_text(json.dumps({**bench.results, "goals": bench.goals}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
