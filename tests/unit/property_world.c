@@ -99,18 +99,18 @@ static Field random_field(World *world, const WorldType *type) {
   if (chance(world, 5))
     return FIELD_WHOLE + world_random(world, FIELD_COUNT - FIELD_WHOLE);
   if (type->family == FAMILY_TEXT)
-    return chance(world, 80) ? FIELD_TEXT : FIELD_WHOLE;
+    return chance(world, 90) ? FIELD_TEXT : FIELD_WHOLE;
   if (type->narrow)
     return FIELD_NATURAL;
   return type->step == 100 || chance(world, 30) ? FIELD_WHOLE : FIELD_CENTS;
 }
 
-static const WorldType *random_type(World *world) {
-  if (world->kind == WORLD_DELTAS)
+static const WorldType *random_type(World *world, const WorldProjection *projection) {
+  if (world->kind == WORLD_ANYTHING)
+    return &types[world_random(world, TYPE_COUNT)];
+  if (projection->deltas)
     return &types[chance(world, 50) ? BIGINT : DECIMAL];
-  if (world->kind == WORLD_STATES)
-    return &types[DECIMAL + world_random(world, 2)];
-  return &types[world_random(world, TYPE_COUNT)];
+  return &types[BIGINT + world_random(world, DOUBLE + 1 - BIGINT)];
 }
 
 static void make_keys(World *world, WorldProjection *projection) {
@@ -124,23 +124,23 @@ static void make_keys(World *world, WorldProjection *projection) {
 static void make_columns(World *world, WorldProjection *projection) {
   projection->column_count = 1 + world_random(world, WORLD_COLUMNS);
   for (unsigned i = 0; i < projection->column_count; i++) {
-    const WorldType *type = random_type(world);
+    const WorldType *type = random_type(world, projection);
     projection->columns[i] = (WorldColumn){
         .type = type, .field = random_field(world, type), .nullable = chance(world, 50)};
   }
 }
 
-static Operation random_operation(World *world) {
+static Operation random_operation(World *world, const WorldProjection *projection) {
   static const Operation any[] = {OP_UPSERT,   OP_UPSERT,   OP_UPSERT, OP_UPDATE, OP_UPDATE,
                                   OP_ADD,      OP_ADD,      OP_ADD,    OP_ADD,    OP_SUBTRACT,
                                   OP_SUBTRACT, OP_SUBTRACT, OP_DELETE, OP_IGNORE};
-  if (world->kind == WORLD_DELTAS)
-    return chance(world, 50) ? OP_ADD : OP_SUBTRACT;
-  if (world->kind == WORLD_STATES)
-    return chance(world, 75) ? OP_UPSERT : OP_DELETE;
-  if (world->shared_rows && chance(world, 4))
+  if (world->kind == WORLD_ANYTHING && world->shared_rows && chance(world, 4))
     return OP_SQL;
-  return any[world_random(world, COUNT_OF(any))];
+  if (world->kind == WORLD_ANYTHING)
+    return any[world_random(world, COUNT_OF(any))];
+  if (projection->deltas)
+    return chance(world, 50) ? OP_ADD : OP_SUBTRACT;
+  return chance(world, 75) ? OP_UPSERT : OP_DELETE;
 }
 
 /* Whether the rule may change the column: deltas need numbers, and those of a narrow column all
@@ -155,7 +155,8 @@ static bool rule_can_take(const WorldRule *rule, const WorldColumn *column) {
 /* The first event type creates rows in every table, so that there is something to change. */
 static void make_rule(World *world, WorldProjection *projection, WorldRule *rule) {
   bool creates = world->kind == WORLD_ANYTHING && rule == projection->rules;
-  *rule = (WorldRule){.present = true, .operation = creates ? OP_UPSERT : random_operation(world)};
+  *rule = (WorldRule){.present = true,
+                      .operation = creates ? OP_UPSERT : random_operation(world, projection)};
   if (rule->operation != OP_UPDATE && rule->operation != OP_ADD && rule->operation != OP_SUBTRACT)
     return;
   for (unsigned i = 0; i < projection->column_count; i++) {
@@ -173,6 +174,8 @@ static void make_rule(World *world, WorldProjection *projection, WorldRule *rule
 static void make_projection(World *world, unsigned index) {
   WorldProjection *projection = &world->projections[index];
   projection->aggregate_type = world_random(world, 2);
+  projection->deltas =
+      world->kind == WORLD_DELTAS || (world->kind == WORLD_MIXED && chance(world, 50));
   make_keys(world, projection);
   make_columns(world, projection);
   for (unsigned i = 0; i < WORLD_EVENT_TYPES; i++)
@@ -247,9 +250,9 @@ static void random_text(World *world, Model *model) {
 static void random_encoding(World *world, Model *model) {
   model->kind = MODEL_NUMBER;
   if (model->cents % 100 != 0)
-    model->encoding = chance(world, 50) ? AS_DECIMAL : AS_DOUBLE;
+    model->encoding = world->writes_decimals && chance(world, 70) ? AS_DECIMAL : AS_DOUBLE;
   else
-    model->encoding = world_random(world, 4);
+    model->encoding = world_random(world, world->writes_decimals ? 4 : 3);
   if (model->encoding == AS_INT32 && llabs(model->cents) > INT64_C(200000000000))
     model->encoding = AS_INT64;
 }
@@ -298,7 +301,7 @@ static void random_value(World *world, Model *model, Field field) {
 static void fitting_value(World *world, Model *model) {
   model->cents = random_cents(world, FIELD_WHOLE);
   random_encoding(world, model);
-  if (world->kind == WORLD_STATES)
+  if (world->kind == WORLD_MIXED)
     model->encoding = AS_INT64;
 }
 
@@ -429,6 +432,7 @@ World *world_new(uint64_t seed, WorldKind kind) {
   world->random = seed * 4 + kind;
   world->kind = kind;
   world->shared_rows = kind == WORLD_ANYTHING && chance(world, 50);
+  world->writes_decimals = chance(world, 50);
   world->hostile = chance(world, 40) ? 0 : 1 + world_random(world, 12);
   world->ignores_unknown = kind != WORLD_ANYTHING || chance(world, 80);
   world->projection_count = 1 + world_random(world, WORLD_PROJECTIONS);

@@ -60,6 +60,7 @@ typedef struct WorldRule {
 
 typedef struct WorldProjection {
   unsigned aggregate_type;
+  bool deltas; /* all its rules add and subtract, and its rows are there from the start */
   unsigned key_count, column_count;
   WorldColumn keys[2], columns[WORLD_COLUMNS];
   WorldRule rules[WORLD_EVENT_TYPES];
@@ -77,7 +78,7 @@ typedef struct WorldEvent {
 typedef enum WorldKind {
   WORLD_ANYTHING, /* all operations, values that fail */
   WORLD_DELTAS,   /* adds and subtracts that always fit, for rows that are there */
-  WORLD_STATES,   /* upserts and deletes that always fit */
+  WORLD_MIXED,    /* deltas like these in some tables, upserts and deletes in others */
 } WorldKind;
 
 typedef struct World {
@@ -85,7 +86,8 @@ typedef struct World {
   WorldKind kind;
   bool shared_rows; /* aggregates may write the same row */
   bool ignores_unknown;
-  unsigned hostile; /* percent of values that are not what the field's name says */
+  bool writes_decimals; /* some numbers come as Decimal128 */
+  unsigned hostile;     /* percent of values that are not what the field's name says */
   unsigned projection_count, event_count;
   WorldProjection projections[WORLD_PROJECTIONS];
   WorldEvent events[WORLD_EVENTS];

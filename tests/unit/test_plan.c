@@ -29,8 +29,18 @@ static const char mapping_file[] =
     " 'columns': {" COLUMN "}, 'events': {'mix': {'op': 'add', 'columns': {'n': 'n'}},"
     " 'mixset': {'op': 'update', 'columns': ['n']}}}]}";
 
-static const char *const verdict_names[] = {"none",  "applied", "superseded", "ignored", "skipped",
-                                            "known", "failed",  "refresh",    "gap",     "wait"};
+static const char *const verdict_names[] = {
+    [VERDICT_NONE] = "none",
+    [VERDICT_APPLIED] = "applied",
+    [VERDICT_SUPERSEDED] = "superseded",
+    [VERDICT_IGNORED] = "ignored",
+    [VERDICT_SKIPPED] = "skipped",
+    [VERDICT_KNOWN] = "known",
+    [VERDICT_FAILED] = "failed",
+    [VERDICT_REFRESH] = "refresh",
+    [VERDICT_GAP] = "gap",
+    [VERDICT_WAIT] = "wait",
+};
 
 typedef struct PlanCase {
   const char *name;
@@ -132,6 +142,16 @@ static const PlanCase plan_cases[] = {
     {"a culprit and a late failure", "plain/b 9 v0",
      "plain/a 1 v0 del, plain/b 1 v0 set 1, plain/a 2 v0 add 1, plain/b 10 v0 add 1",
      "applied failed late failed wait", "plain/a 1 v0"},
+    {"skipped by a person", "", "-plain/a 1 v1 put x, plain/a 2 v2 add 1", "skipped applied",
+     "plain/a 2 v2"},
+    {"does not fit, but is contained", "healed/a 5 v7 r7",
+     "healed/a 6 v6 put x, healed/a 7 v8 put 1", "superseded applied", "healed/a 7 v8"},
+    {"does not fit, but was applied", "plain/a 10 v2",
+     "plain/a 10 v2 put x id=P, plain/a 11 v3 put 1", "known applied", "plain/a 11 v3"},
+    {"does not fit and is late", "plain/a 10 v0", "plain/a 5 v0 put x, plain/a 11 v0 put 1",
+     "failed wait", ""},
+    {"contained, but behind a failed one", "healed/a 5 v7 r7",
+     "healed/a 6 v8 put x, healed/a 7 v6 put x", "failed wait", ""},
     {"a refresh holds the later ones", "healed/a 10 v0",
      "healed/a 5 v0 set 1, healed/a 6 v0 add 1, healed/a 11 v0 put 1, healed/b 11 v0 put 1",
      "refresh late wait wait applied", "healed/b 11 v0"},
@@ -168,7 +188,7 @@ static Event *event_of_spec(const Spec *spec) {
 static Item item_of(const char *text, unsigned index) {
   Item item = {0};
   char mark = text[0];
-  if (strchr("=!~", mark))
+  if (strchr("=!~-", mark))
     text++;
   Spec spec = {.number = "0"};
   snprintf(spec.event_id, sizeof spec.event_id, "e%02u", index);
@@ -177,7 +197,10 @@ static Item item_of(const char *text, unsigned index) {
     fail_msg("the test's own event is wrong: %s", text);
   item.event = event_of_spec(&spec);
   item.event->gap_waited = mark == '~';
-  item.verdict = mark == '=' ? VERDICT_KNOWN : mark == '!' ? VERDICT_FAILED : VERDICT_NONE;
+  item.verdict = mark == '='   ? VERDICT_KNOWN
+                 : mark == '!' ? VERDICT_FAILED
+                 : mark == '-' ? VERDICT_SKIPPED
+                               : VERDICT_NONE;
   return item;
 }
 
@@ -367,8 +390,12 @@ static void test_sort(void **state) {
 
 static void test_outcomes(void **state) {
   (void)state;
-  static const char *const outcomes[] = {NULL, "applied", "superseded", "ignored", "skipped",
-                                         NULL, NULL,      NULL,         NULL,      NULL};
+  static const char *const outcomes[COUNT_OF(verdict_names)] = {
+      [VERDICT_APPLIED] = "applied",
+      [VERDICT_SUPERSEDED] = "superseded",
+      [VERDICT_IGNORED] = "ignored",
+      [VERDICT_SKIPPED] = "skipped",
+  };
   for (size_t i = 0; i < COUNT_OF(outcomes); i++)
     check_text(verdict_names[i], verdict_outcome((Verdict)i), outcomes[i]);
 }
