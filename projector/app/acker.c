@@ -26,10 +26,10 @@ struct Acker {
   int64_t count;
 };
 
-/* Takes what is queued, waiting for something; NULL: finished. */
-static GArray *take(Acker *acker) {
+/* Takes what is queued, waiting for something if it is to; NULL: nothing there. */
+static GArray *take(Acker *acker, bool wait) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
-  while (acker->queue->len == 0 && !acker->finishing)
+  while (wait && acker->queue->len == 0 && !acker->finishing)
     g_cond_wait(&acker->changed, &acker->lock);
   if (acker->queue->len == 0)
     return NULL;
@@ -73,35 +73,45 @@ static void acknowledge_all(Acker *acker, const GArray *entries) {
   }
 }
 
-static gpointer run(gpointer data) {
-  Acker *acker = data;
-  for (;;) {
-    g_autoptr(GArray) entries = take(acker);
-    if (!entries)
-      return NULL;
-    acknowledge_all(acker, entries);
-  }
+bool acker_step(Acker *acker, bool wait) {
+  g_autoptr(GArray) entries = take(acker, wait);
+  if (!entries)
+    return false;
+  acknowledge_all(acker, entries);
+  return true;
 }
 
-Acker *acker_start(MongoStore *store, const char *owner, Stop *stop) {
+static gpointer run(gpointer data) {
+  while (acker_step(data, true))
+    ;
+  return NULL;
+}
+
+Acker *acker_new(MongoStore *store, const char *owner, Stop *stop) {
   Acker *acker = g_new0(Acker, 1);
   acker->outbox = outbox_new(store, owner);
   acker->stop = stop;
   g_mutex_init(&acker->lock);
   g_cond_init(&acker->changed);
   acker->queue = g_array_new(FALSE, FALSE, sizeof(Entry));
-  acker->thread = g_thread_new("acker", run, acker);
   return acker;
 }
 
-void acker_finish(Acker *acker) {
-  if (!acker)
-    return;
+void acker_start(Acker *acker) {
+  acker->thread = g_thread_new("acker", run, acker);
+}
+
+void acker_join(Acker *acker) {
   g_mutex_lock(&acker->lock);
   acker->finishing = true;
   g_cond_broadcast(&acker->changed);
   g_mutex_unlock(&acker->lock);
   g_thread_join(acker->thread);
+}
+
+void acker_free(Acker *acker) {
+  if (!acker)
+    return;
   outbox_free(acker->outbox);
   g_array_unref(acker->queue);
   g_mutex_clear(&acker->lock);

@@ -10,11 +10,14 @@
 
 typedef struct Acker Acker;
 
-/* Starts the thread. */
-Acker *acker_start(MongoStore *store, const char *owner, Stop *stop);
-/* Waits until the shards' events that are queued here are acknowledged (or, when MongoDB cannot be
- * reached, gives up), ends the thread and frees. */
-void acker_finish(Acker *acker);
+Acker *acker_new(MongoStore *store, const char *owner, Stop *stop);
+void acker_free(Acker *acker);
+/* Acknowledges what is queued. False: nothing was (with `wait`: and nothing will be any more). */
+bool acker_step(Acker *acker, bool wait);
+/* Runs steps in a thread. */
+void acker_start(Acker *acker);
+/* Waits until what is queued is acknowledged, or, when MongoDB cannot be reached, given up. */
+void acker_join(Acker *acker);
 
 /* Hands over events of one shard; waits while too much is queued. */
 void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count);

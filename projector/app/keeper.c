@@ -2,6 +2,7 @@
 #include "projector/app/keeper.h"
 
 #include "projector/app/sweeper.h"
+#include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 
 #include <stdio.h>
@@ -223,9 +224,9 @@ static bool rescan(Keeper *keeper, Failure *ret_failure) {
 static void sweep_when_due(Keeper *keeper) {
   const Settings *settings = &keeper->config->settings;
   Failure failure = {0};
-  if (g_get_monotonic_time() < keeper->next_sweep)
+  if (clock_us() < keeper->next_sweep)
     return;
-  keeper->next_sweep = g_get_monotonic_time() + settings->sweep_interval_ms * 1000;
+  keeper->next_sweep = clock_us() + settings->sweep_interval_ms * 1000;
   keeper_review(keeper);
   if (!sweep_now(keeper, settings->claim_timeout_ms, &failure) || !rescan(keeper, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
@@ -233,45 +234,48 @@ static void sweep_when_due(Keeper *keeper) {
 
 /* --- the keeper ----------------------------------------------------------------------------- */
 
+int64_t keeper_step(Keeper *keeper) {
+  int64_t wait_ms = TICK_MS;
+  for (unsigned i = 0; i < keeper->shards->count; i++) {
+    end_due_holds(keeper, keeper->shards->shards[i]);
+    int64_t due_ms = shard_due_in(keeper->shards->shards[i]);
+    if (due_ms != DUE_NEVER && due_ms < wait_ms)
+      wait_ms = due_ms;
+  }
+  sweep_when_due(keeper);
+  return wait_ms;
+}
+
+Keeper *keeper_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
+                   const Shards *shards, Stop *stop, Failure *ret_failure) {
+  g_autoptr(Keeper) keeper = g_new0(Keeper, 1);
+  *keeper = (Keeper){.config = config,
+                     .ledger = ledger,
+                     .store = store,
+                     .shards = shards,
+                     .stop = stop,
+                     .outbox = outbox_new(store, owner),
+                     .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
+  if (!sweep_now(keeper, 0, ret_failure) || !load_holds(keeper, "failed", ret_failure) ||
+      !load_holds(keeper, "dead", ret_failure))
+    return NULL;
+  return g_steal_pointer(&keeper);
+}
+
 static gpointer run(gpointer data) {
   Keeper *keeper = data;
   mysql_thread_init();
-  while (!stop_requested(keeper->stop)) {
-    int64_t wait_ms = TICK_MS;
-    for (unsigned i = 0; i < keeper->shards->count; i++) {
-      end_due_holds(keeper, keeper->shards->shards[i]);
-      int64_t due_ms = shard_due_in(keeper->shards->shards[i]);
-      if (due_ms != DUE_NEVER && due_ms < wait_ms)
-        wait_ms = due_ms;
-    }
-    sweep_when_due(keeper);
-    stop_wait(keeper->stop, wait_ms);
-  }
+  while (!stop_requested(keeper->stop))
+    stop_wait(keeper->stop, keeper_step(keeper));
   mysql_thread_end();
   return NULL;
 }
 
-Keeper *keeper_start(const Config *config, const Ledger *ledger, MongoStore *store,
-                     const char *owner, const Shards *shards, Stop *stop, Failure *ret_failure) {
-  Keeper *keeper = g_new0(Keeper, 1);
-  *keeper =
-      (Keeper){.config = config,
-               .ledger = ledger,
-               .store = store,
-               .shards = shards,
-               .stop = stop,
-               .outbox = outbox_new(store, owner),
-               .next_sweep = g_get_monotonic_time() + config->settings.sweep_interval_ms * 1000};
-  if (!sweep_now(keeper, 0, ret_failure) || !load_holds(keeper, "failed", ret_failure) ||
-      !load_holds(keeper, "dead", ret_failure)) {
-    keeper_finish(keeper);
-    return NULL;
-  }
+void keeper_start(Keeper *keeper) {
   keeper->thread = g_thread_new("keeper", run, keeper);
-  return keeper;
 }
 
-void keeper_finish(Keeper *keeper) {
+void keeper_free(Keeper *keeper) {
   if (!keeper)
     return;
   if (keeper->thread)

@@ -12,10 +12,16 @@
 
 typedef struct Keeper Keeper;
 
-/* Sweeps what earlier owners left, loads the holds, then starts the thread. NULL on failure. */
-Keeper *keeper_start(const Config *config, const Ledger *ledger, MongoStore *store,
-                     const char *owner, const Shards *shards, Stop *stop, Failure *ret_failure);
-/* Waits for the end; request the stop first. Frees. */
-void keeper_finish(Keeper *keeper);
+/* Sweeps what earlier owners left and loads the holds. NULL on failure. */
+Keeper *keeper_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
+                   const Shards *shards, Stop *stop, Failure *ret_failure);
+/* Waits for the thread, if one was started; request the stop first. */
+void keeper_free(Keeper *keeper);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Keeper, keeper_free)
+/* Ends the holds that are due, sweeps when it is time. Gives the ms until it should be called
+ * again. */
+int64_t keeper_step(Keeper *keeper);
+/* Runs steps in a thread until the stop is requested. */
+void keeper_start(Keeper *keeper);
 /* Looks at all holds again, because somebody may have retried or skipped their events. */
 void keeper_review(Keeper *keeper);

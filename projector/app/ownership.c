@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 enum {
-  BEAT_MAX_MS = 1000, /* also how soon a nudge is noticed */
   STANDBY_MS = 1000,
 };
 
@@ -30,7 +29,7 @@ struct Ownership {
 static gpointer beat(gpointer data) {
   Ownership *ownership = data;
   int64_t lease_ms = ownership->config->settings.lease_ms;
-  int64_t beat_ms = MIN(lease_ms / 4, BEAT_MAX_MS);
+  int64_t beat_ms = lease_ms / 4; /* also how soon a nudge is noticed */
   int64_t kept_at = g_get_monotonic_time();
   while (!stop_wait(ownership->tenure, beat_ms)) {
     Failure failure = {0};

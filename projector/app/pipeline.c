@@ -50,6 +50,8 @@ struct Worker {
   Session *session; /* NULL: to be opened */
   Arena *arena;     /* of the batch in hand */
   GRand *random;
+  Event **taken; /* room for a batch */
+  int failures;  /* of a store, one after the other */
   GThread *thread;
   GMutex lock; /* of the counters */
   Counters counters;
@@ -489,43 +491,36 @@ static bool recovered(Worker *worker, int failures) {
   return false;
 }
 
-static gpointer run(gpointer data) {
-  Worker *worker = data;
+bool worker_step(Worker *worker, bool wait) {
   const Settings *settings = &worker->config->settings;
   size_t batch_bytes = (size_t)settings->memory_mb * 1024 * 1024 / 8 / (size_t)settings->workers;
-  g_autofree Event **events = g_new(Event *, settings->batch);
-  int failures = 0;
-  mysql_thread_init();
-  while (!stop_requested(worker->stop)) {
-    if (failures > 0 && !recovered(worker, failures)) {
-      failures++;
-      continue;
-    }
-    /* While it is not sure that the store is back, one event tries. */
-    size_t most = failures > 0 ? 1 : (size_t)settings->batch;
-    size_t count = shard_take(worker->shard, events, most, batch_bytes, settings->linger_ms);
-    Failure failure = {0};
-    if (count == 0)
-      continue;
-    if (project(worker, events, count, &failure)) {
-      if (failures > 0)
-        log_info("store is back", NULL);
-      failures = 0;
-      continue;
-    }
-    failures++;
-    if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
-      stop_request(worker->stop, &failure);
-    else if (!stop_requested(worker->stop))
-      log_failure(LOG_LEVEL_WARNING, "cannot project", &failure);
+  if (worker->failures > 0 && !recovered(worker, worker->failures)) {
+    worker->failures++;
+    return true;
   }
-  g_clear_pointer(&worker->session, session_close);
-  mysql_thread_end();
-  return NULL;
+  /* While it is not sure that the store is back, one event tries. */
+  size_t most = worker->failures > 0 ? 1 : (size_t)settings->batch;
+  size_t count =
+      shard_take(worker->shard, worker->taken, most, batch_bytes, wait, settings->linger_ms);
+  if (count == 0)
+    return false;
+  Failure failure = {0};
+  if (project(worker, worker->taken, count, &failure)) {
+    if (worker->failures > 0)
+      log_info("store is back", NULL);
+    worker->failures = 0;
+    return true;
+  }
+  worker->failures++;
+  if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
+    stop_request(worker->stop, &failure);
+  else if (!stop_requested(worker->stop))
+    log_failure(LOG_LEVEL_WARNING, "cannot project", &failure);
+  return true;
 }
 
-Worker *worker_start(const Config *config, const Ledger *ledger, MongoStore *store,
-                     const char *owner, Shard *shard, Acker *acker, Stop *stop) {
+Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
+                   Shard *shard, Acker *acker, Stop *stop) {
   Worker *worker = g_new0(Worker, 1);
   *worker = (Worker){.config = config,
                      .ledger = ledger,
@@ -534,10 +529,24 @@ Worker *worker_start(const Config *config, const Ledger *ledger, MongoStore *sto
                      .stop = stop,
                      .outbox = outbox_new(store, owner),
                      .arena = arena_new(),
-                     .random = g_rand_new()};
+                     .random = g_rand_new(),
+                     .taken = g_new(Event *, config->settings.batch)};
   g_mutex_init(&worker->lock);
-  worker->thread = g_thread_new("worker", run, worker);
   return worker;
+}
+
+static gpointer run(gpointer data) {
+  Worker *worker = data;
+  mysql_thread_init();
+  while (!stop_requested(worker->stop))
+    worker_step(worker, true);
+  g_clear_pointer(&worker->session, session_close);
+  mysql_thread_end();
+  return NULL;
+}
+
+void worker_start(Worker *worker) {
+  worker->thread = g_thread_new("worker", run, worker);
 }
 
 void worker_join(Worker *worker) {
@@ -547,10 +556,12 @@ void worker_join(Worker *worker) {
 void worker_free(Worker *worker) {
   if (!worker)
     return;
+  session_close(worker->session);
   outbox_free(worker->outbox);
   arena_free(worker->arena);
   g_rand_free(worker->random);
   g_mutex_clear(&worker->lock);
+  g_free(worker->taken);
   g_free(worker);
 }
 

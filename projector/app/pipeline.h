@@ -13,11 +13,16 @@ typedef struct Counters {
 
 typedef struct Worker Worker;
 
-/* Starts a worker thread on its shard. Everything given must outlive it. A failure that ends all
- * work (fenced, configuration) requests the stop. */
-Worker *worker_start(const Config *config, const Ledger *ledger, MongoStore *store,
-                     const char *owner, Shard *shard, Acker *acker, Stop *stop);
-/* Waits for the end of the running batch; request the stop and call shard_stop first. */
-void worker_join(Worker *worker);
+/* A worker for a shard. Everything given must outlive it. A failure that ends all work (fenced,
+ * configuration) requests the stop. */
+Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
+                   Shard *shard, Acker *acker, Stop *stop);
 void worker_free(Worker *worker);
+/* Takes and projects one batch, or looks whether a store is back. False: there was nothing to take.
+ */
+bool worker_step(Worker *worker, bool wait);
+/* Runs steps in a thread until the stop is requested; to end it at once, stop the shard too. */
+void worker_start(Worker *worker);
+/* Waits for the end of the running batch. */
+void worker_join(Worker *worker);
 Counters worker_counters(Worker *worker);

@@ -49,15 +49,19 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   const char *claimant = ownership_claimant(tenure->ownership);
   tenure->ledger = (Ledger){tenure->config->name, ownership_epoch(tenure->ownership)};
   make_shards(tenure);
-  tenure->keeper = keeper_start(tenure->config, &tenure->ledger, tenure->store, claimant,
-                                &tenure->shards, tenure->stop, ret_failure);
+  tenure->keeper = keeper_new(tenure->config, &tenure->ledger, tenure->store, claimant,
+                              &tenure->shards, tenure->stop, ret_failure);
   if (!tenure->keeper)
     return false;
-  tenure->acker = acker_start(tenure->store, claimant, tenure->stop);
+  tenure->acker = acker_new(tenure->store, claimant, tenure->stop);
   tenure->workers = g_new0(Worker *, tenure->shards.count);
   for (unsigned i = 0; i < tenure->shards.count; i++)
-    tenure->workers[i] = worker_start(tenure->config, &tenure->ledger, tenure->store, claimant,
-                                      tenure->shards.shards[i], tenure->acker, tenure->stop);
+    tenure->workers[i] = worker_new(tenure->config, &tenure->ledger, tenure->store, claimant,
+                                    tenure->shards.shards[i], tenure->acker, tenure->stop);
+  acker_start(tenure->acker);
+  for (unsigned i = 0; i < tenure->shards.count; i++)
+    worker_start(tenure->workers[i]);
+  keeper_start(tenure->keeper);
   tenure->reader = reader_start(tenure->store, &tenure->shards, tenure->stop, once);
   return true;
 }
@@ -134,9 +138,11 @@ static void finish(Tenure *tenure) {
     shard_stop(tenure->shards.shards[i]);
   for (unsigned i = 0; tenure->workers && i < tenure->shards.count; i++)
     worker_join(tenure->workers[i]);
-  acker_finish(tenure->acker);
+  if (tenure->acker)
+    acker_join(tenure->acker);
   reader_finish(tenure->reader);
-  keeper_finish(tenure->keeper);
+  keeper_free(tenure->keeper);
+  acker_free(tenure->acker);
   if (tenure->workers)
     log_counters(tenure, "stopped working", &(Counters){0});
   for (unsigned i = 0; i < tenure->shards.count; i++) {

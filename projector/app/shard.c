@@ -1,6 +1,8 @@
 /* shard.c - a heap of events, the set of their ids, and the holds. */
 #include "projector/app/shard.h"
 
+#include "projector/infra/clock.h"
+
 #include <string.h>
 
 typedef struct Hold {
@@ -173,19 +175,21 @@ static bool comes_alone(const Event *event) {
 }
 
 static void linger(Shard *shard, size_t wanted, int64_t linger_ms) {
-  int64_t until = g_get_monotonic_time() + linger_ms * 1000;
+  int64_t until = clock_us() + linger_ms * 1000;
   while (!shard->stopped && shard->heap->len < wanted)
     if (!g_cond_wait_until(&shard->changed, &shard->lock, until))
       return;
 }
 
-size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes,
+size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes, bool wait,
                   int64_t linger_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   size_t count = 0, bytes = 0;
   while (count == 0) {
-    while (!shard->stopped && shard->heap->len == 0)
+    while (wait && !shard->stopped && shard->heap->len == 0)
       g_cond_wait(&shard->changed, &shard->lock);
+    if (shard->heap->len == 0)
+      return 0;
     if (linger_ms > 0)
       linger(shard, max_events, linger_ms);
     if (shard->stopped)
@@ -223,7 +227,7 @@ void shard_forget(Shard *shard, Event *event) {
 /* --- holds -------------------------------------------------------------------------------- */
 
 static int64_t due_after(int64_t delay_ms) {
-  return delay_ms == DUE_NEVER ? INT64_MAX : g_get_monotonic_time() + delay_ms * 1000;
+  return delay_ms == DUE_NEVER ? INT64_MAX : clock_us() + delay_ms * 1000;
 }
 
 static void set_key(Hold *hold, const OrderKey *key) {
@@ -312,7 +316,7 @@ static Hold *earliest(Shard *shard) {
 bool shard_next_due(Shard *shard, HoldView *ret_view) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = earliest(shard);
-  if (!hold || hold->due > g_get_monotonic_time())
+  if (!hold || hold->due > clock_us())
     return false;
   hold->due = INT64_MAX;
   *ret_view = (HoldView){.aggregate = aggregate_copy(hold->aggregate),
@@ -332,7 +336,7 @@ int64_t shard_due_in(Shard *shard) {
   Hold *hold = earliest(shard);
   if (!hold || hold->due == INT64_MAX)
     return DUE_NEVER;
-  int64_t left = hold->due - g_get_monotonic_time();
+  int64_t left = hold->due - clock_us();
   return left <= 0 ? 0 : left / 1000 + 1;
 }
 

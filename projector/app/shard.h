@@ -43,10 +43,11 @@ void shard_stop(Shard *shard);
 
 /* --- the worker's side --- */
 
-/* Waits for events and takes up to `max_events` of them, `max_bytes` in all but at least one, the
- * smallest first. An event that was attempted twice or more comes alone: should it kill its
- * process, it takes no others with it. With `linger_ms` it waits that long for more. 0: stopped. */
-size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes,
+/* Waits for events, if it is to `wait`, and takes up to `max_events` of them, `max_bytes` in all
+ * but at least one, the smallest first. An event that was attempted twice or more comes alone:
+ * should it kill its process, it takes no others with it. With `linger_ms` it waits that long for
+ * more. 0: stopped, or nothing there. */
+size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes, bool wait,
                   int64_t linger_ms);
 /* Puts an event that was taken back into the queue. */
 void shard_requeue(Shard *shard, Event *event);

@@ -20,11 +20,12 @@ Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
   stream->client = mongo_store_borrow(store);
   stream->events =
       mongoc_client_get_collection(stream->client, settings->database, settings->outbox);
-  /* Inserts only, filtered by the server; and only the document, not the change around it. The
-   * invalidate event of a dropped collection passes every filter. */
-  bson_t *pipeline = BCON_NEW("pipeline", "[", "{", "$match", "{", "operationType",
-                              BCON_UTF8("insert"), "}", "}", "{", "$project", "{", "operationType",
-                              BCON_INT32(1), "fullDocument", BCON_INT32(1), "}", "}", "]");
+  /* Inserts only, filtered by the server, and the end of a dropped collection; and only the document,
+   * not the change around it. */
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", "{", "operationType", "{", "$in", "[",
+               BCON_UTF8("insert"), BCON_UTF8("invalidate"), "]", "}", "}", "}", "{", "$project",
+               "{", "operationType", BCON_INT32(1), "fullDocument", BCON_INT32(1), "}", "}", "]");
   bson_t *options =
       BCON_NEW("startAtOperationTime", BCON_TIMESTAMP(seconds, increment), "maxAwaitTimeMS",
                BCON_INT64(AWAIT_MS), "batchSize", BCON_INT32(BATCH_SIZE));
