@@ -1,0 +1,521 @@
+"""Failures of events and of stores: what waits, what flows, what heals."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from bson import Int64
+
+from servers import Mysqld, ReplicaSet
+from workspace import Stores, Workspace, bank_projections, decimal
+
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 150, "lease_ms": 1000}
+SLOW = {**FAST, "backoff_ms": 300000}  # what failed stays failed for this test
+
+
+def opened(ws, account="a1", balance="100.00", **more) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal(balance), **more)
+
+
+def deposited(ws, account="a1", amount="1.00", **more) -> dict:
+    return ws.event(account, "MoneyDeposited", amount=decimal(amount), **more)
+
+
+def impossible(ws, account="a1") -> dict:
+    return ws.event(account, "MoneyDeposited", amount="much")
+
+
+def balance(ws, account="a1") -> Decimal | None:
+    rows = ws.query("SELECT balance FROM account WHERE account_id = %s", account)
+    return rows[0]["balance"] if rows else None
+
+
+def now() -> datetime:
+    """As MongoDB keeps it."""
+    time = datetime.now(timezone.utc).replace(tzinfo=None)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+# one event fails
+
+
+def test_a_failed_event_says_why_and_when_it_is_tried_again(bank):
+    bank.mapping(**{**FAST, "backoff_ms": 200000})
+    first, bad = opened(bank), deposited(bank, amount="1.001")
+    bank.put(first, bad)
+    bank.run_once()
+    stored = bank.found(bad)
+    assert stored["status"] == "failed" and stored["attempts"] == 1
+    assert not {"claimed_by", "claimed_at"} & stored.keys()
+    error = stored["last_error"]
+    assert set(error) == {"class", "code", "message", "at"}
+    assert error["class"] == "data" and error["code"] == 0
+    assert error["message"] == "account: payload.amount: expected decimal(18,2), found Decimal128 1.001"
+    assert abs(error["at"] - now()) < timedelta(seconds=30)
+    assert error["at"] < stored["next_attempt_at"] <= error["at"] + timedelta(milliseconds=200000)
+    assert balance(bank) == Decimal("100.00")
+    assert str(bad["_id"]) not in bank.ledger()
+
+
+def test_an_error_of_mysql_has_its_code(bank):
+    bank.mapping(**SLOW)
+    bad = deposited(bank, amount="1.00")
+    bank.put(opened(bank, balance="9999999999999999.99"))
+    bank.run_once()
+    bank.put(bad)
+    bank.run_once()
+    error = bank.found(bad)["last_error"]
+    assert (error["class"], error["code"]) == ("data", 1264)
+    assert balance(bank) == Decimal("9999999999999999.99")
+
+
+def test_an_aggregate_waits_behind_its_failed_event_and_others_flow(bank):
+    bank.mapping(**SLOW)
+    first, bad, waiting = opened(bank), impossible(bank), [deposited(bank) for _ in range(5)]
+    with bank.start_projector():
+        bank.put(first, bad, waiting[:2])
+        bank.wait_status(bad, "failed")
+        bank.put(waiting[2:], opened(bank, "a2"), deposited(bank, "a2"))
+        bank.wait(lambda: balance(bank, "a2") == Decimal("101.00"), what="the other aggregate")
+        assert {bank.found(e).get("status", "pending") for e in waiting} == {"pending"}
+        assert {bank.found(e).get("attempts", 0) for e in waiting} == {0}
+    with bank.start_projector() as projector:  # the hold outlives the process
+        late_and_good = opened(bank, "a3")
+        bank.put(deposited(bank), late_and_good)
+        bank.wait_gone(late_and_good)
+        assert balance(bank) == Decimal("100.00")
+        assert bank.outbox.count_documents({"aggregate_id": "a1"}) == 7
+        assert projector.stop() == 0
+
+
+def test_a_culprit_in_a_full_batch_leaves_the_others_applied(bank):
+    bank.mapping(**SLOW, batch=500, workers=1)
+    bank.put(opened(bank, f"a{n}", balance="0.00") for n in range(50))
+    bank.run_once()
+    events = [deposited(bank, f"a{n % 50}") for n in range(500)]
+    events[250]["aggregate_id"] = "nobody"  # found out by MySQL only: no such row
+    events[251].update(aggregate_id="full", event_type="AccountOpened",
+                       payload={"user_id": "u", "name": "n", "balance": decimal("9999999999999999.99")})
+    events[252]["aggregate_id"] = "full"
+    bank.put(events)
+    bank.run_once()
+    left = list(bank.outbox.find().sort("occurred_at"))
+    assert [e["_id"] for e in left] == [events[250]["_id"], events[252]["_id"]]
+    assert [e["last_error"]["message"] for e in left][0] == "row missing in account"
+    total = bank.query("SELECT SUM(balance) AS s FROM account WHERE account_id <> 'full'")[0]["s"]
+    assert total == Decimal("497.00")
+    assert len(bank.ledger()) == 50 + 498
+
+
+def test_the_last_attempt_is_dead_and_keeps_its_aggregate_blocked(bank):
+    bank.mapping(**FAST, max_attempts=3)
+    first, bad = opened(bank), bank.event("a1", "MoneyDeposited", amount=True)
+    with bank.start_projector() as projector:
+        bank.put(first, bad, deposited(bank))
+        dead = bank.wait_status(bad, "dead")
+        assert dead["attempts"] == 3 and "next_attempt_at" not in dead
+        assert dead["last_error"]["message"].endswith("found bool")
+        projector.wait_log(r"error event dead .*attempt=3")
+        other = opened(bank, "a2")
+        bank.put(other)
+        bank.wait_gone(other)
+    assert balance(bank) == Decimal("100.00")
+
+
+@pytest.mark.parametrize("permanent, status", [("dead", "dead"), ("retry", "failed")])
+def test_permanent_errors_die_at_once_when_the_mapping_says_so(bank, permanent, status):
+    bank.mapping(**SLOW, permanent=permanent)
+    first, bad = opened(bank), deposited(bank, amount="1.001")
+    bank.put(first, bad)
+    bank.run_once()
+    assert (bank.found(bad)["status"], bank.found(bad)["attempts"]) == (status, 1)
+
+
+@pytest.mark.parametrize("event_type, payload", [("AccountRenamed", {"name": "x"}), ("MoneyDeposited", {"amount": decimal("1")}),
+                                                 ("MoneyWithdrawn", {"amount": decimal("1")}), ("AccountFrozen", {})])
+def test_what_needs_a_row_fails_without_one_and_works_once_it_is_there(bank, event_type, payload):
+    bank.mapping(**FAST, max_attempts=1000)
+    event = bank.event("a1", event_type, **payload)
+    with bank.start_projector():
+        bank.put(event)
+        assert bank.wait_status(event, "failed")["last_error"]["message"] == "row missing in account"
+        bank.put(opened(bank, at=event["occurred_at"] - timedelta(seconds=1)))  # before it: applied at once, wakes the retry
+        bank.wait_drained()
+    assert set(bank.ledger().values()) == {"applied"}
+
+
+def test_a_delete_that_meets_no_row_is_fine(bank):
+    bank.put(bank.event("a1", "AccountClosed"))
+    bank.run_once()
+    assert list(bank.ledger().values()) == ["applied"]
+
+
+def test_an_update_that_changes_nothing_is_no_missing_row(bank):
+    bank.put(opened(bank), [bank.event("a1", "AccountRenamed", name="Ada") for _ in range(3)], deposited(bank, amount="0.00"))
+    bank.run_once()
+    bank.put(bank.event("a1", "AccountRenamed", name="Ada"), deposited(bank, amount="0"))
+    bank.run_once()
+    assert set(bank.ledger().values()) == {"applied"} and len(bank.ledger()) == 7
+
+
+def test_unknown_event_types_fail_or_are_ignored(bank):
+    bank.mapping(**SLOW)
+    unknown, stranger = bank.event("a1", "AccountPainted"), {**bank.event("a1", "AccountOpened"), "aggregate_type": "boat"}
+    bank.put(opened(bank), unknown, stranger)
+    bank.run_once()
+    assert "expected one that a projection of account names, found AccountPainted" in bank.found(unknown)["last_error"]["message"]
+    assert "projection of boat" in bank.found(stranger)["last_error"]["message"]
+    bank.mapping(**FAST, unknown_events="ignore")
+    bank.outbox.update_many({}, {"$set": {"status": "pending"}})
+    bank.put(deposited(bank))
+    bank.run_once()
+    assert bank.outbox.find_one() is None
+    assert [bank.ledger()[str(e["_id"])] for e in (unknown, stranger)] == ["ignored", "ignored"]
+    assert balance(bank) == Decimal("101.00")
+
+
+MALFORMED = [
+    ("aggregate_id", None), ("aggregate_id", 1.5), ("aggregate_type", None), ("aggregate_type", ""), ("event_type", 5),
+    ("occurred_at", None), ("occurred_at", "2026-01-01"), ("payload", None), ("payload", [1]), ("version", 0), ("version", -1),
+    ("version", "1"), ("_id", 5), ("_id", {"a": 1}), ("_id", "x" * 65), ("_id", ""), ("metadata", "x"), ("aggregate_id", "x" * 256),
+]
+
+
+@pytest.mark.parametrize("field, value", MALFORMED, ids=[f"{f}-{str(v)[:8]}" for f, v in MALFORMED])
+def test_a_malformed_event_is_marked_and_hurts_nobody(bank, field, value):
+    bank.mapping(**SLOW)
+    bad = {**opened(bank), field: value}
+    if value is None:
+        del bad[field]
+    bank.put(bad, opened(bank, "a2"))
+    bank.run_once()
+    stored = bank.found(bad)
+    assert stored["status"] in ("failed", "dead")
+    assert stored["last_error"]["class"] == "data"
+    assert field in stored["last_error"]["message"]
+    assert balance(bank, "a2") == Decimal("100.00") and balance(bank) is None
+
+
+def test_mending_an_event_by_hand_lets_it_and_those_behind_it_through_in_order(bank):
+    bank.mapping(**SLOW, max_attempts=1)
+    first, bad = opened(bank), bank.event("a1", "AccountRenamed", name=5.5)
+    behind = [bank.event("a1", "AccountRenamed", name=f"Ada {n}") for n in range(300)]
+    with bank.start_projector() as projector:
+        bank.put(first, bad, behind[:150])
+        bank.wait_status(bad, "dead")
+        bank.put(behind[150:])
+        bank.outbox.update_one({"_id": bad["_id"]}, {"$set": {"status": "pending", "payload.name": "mended"}, "$unset": {"attempts": 1}})
+        bank.wait_drained()
+        assert "late" not in projector.log_text()
+    assert bank.rows("account")[0]["name"] == "Ada 299"
+    assert set(bank.ledger().values()) == {"applied"} and len(bank.ledger()) == 302
+
+
+def test_removing_the_event_that_blocks_lets_the_others_through(bank):
+    bank.mapping(**SLOW)
+    first, bad = opened(bank), impossible(bank)
+    with bank.start_projector():
+        bank.put(first, bad, deposited(bank))
+        bank.wait_status(bad, "failed")
+        bank.outbox.delete_one({"_id": bad["_id"]})
+        bank.wait_drained()
+    assert balance(bank) == Decimal("101.00")
+
+
+def test_an_aggregate_with_several_failing_events_stops_at_each(bank):
+    bank.mapping(**SLOW)
+    events = [opened(bank), impossible(bank), deposited(bank), impossible(bank), deposited(bank)]
+    bad = events[1], events[3]
+    with bank.start_projector():
+        bank.put(events)
+        for event, expected in zip(bad, ("100.00", "101.50")):
+            bank.wait_status(event, "failed")
+            assert balance(bank) == Decimal(expected)
+            bank.outbox.update_one({"_id": event["_id"]}, {"$set": {"status": "pending", "payload.amount": decimal("0.50")}})
+        bank.wait_drained()
+    assert balance(bank) == Decimal("103.00")
+
+
+# tables that do not fit
+
+
+def second_table() -> dict:
+    return {"aggregate_type": "wallet", "table": "wallet", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+            "columns": {"coins": {"from": "coins", "type": "int"}},
+            "events": {"Filled": {"op": "upsert"}, "Paid": {"op": "subtract", "columns": {"coins": "coins"}}}}
+
+
+def filled(ws, coins=10, wallet="w1") -> dict:
+    return {**ws.event(wallet, "Filled", coins=coins), "aggregate_type": "wallet"}
+
+
+@pytest.mark.parametrize("break_it, mend_it, code", [
+    ("ALTER TABLE account DROP COLUMN name", "ALTER TABLE account ADD COLUMN name varchar(100) NOT NULL DEFAULT 'was lost'", 1054),
+    ("RENAME TABLE account TO hidden", "RENAME TABLE hidden TO account", 1146),
+], ids=["column", "table"])
+def test_a_table_that_breaks_while_running_stops_its_events_until_it_is_back(bank, break_it, mend_it, code):
+    bank.mapping(bank_projections() + [second_table()], **FAST, max_attempts=2)
+    bank.create()
+    with bank.start_projector() as projector:
+        bank.put(opened(bank), opened(bank, "a2"))
+        bank.wait_drained()
+        bank.query(break_it)
+        waiting = [bank.event("a1", "AccountRenamed", name="Ada L."), deposited(bank), bank.event("a2", "AccountRenamed", name="Bob")]
+        bank.put(waiting, filled(bank))
+        failed = bank.wait_status(waiting[0], "failed")
+        assert failed["last_error"]["class"] == "mapping" and failed["last_error"]["code"] == code
+        bank.wait(lambda: bank.rows("wallet"), what="the other projection")
+        bank.query(mend_it)
+        bank.outbox.update_many({"status": "failed"}, {"$set": {"status": "pending"}})  # rather than wait for the next attempt
+        bank.wait_drained()
+        assert projector.running
+    assert [(r["name"], r["balance"]) for r in bank.rows("account")] == [("Ada L.", Decimal("101.00")), ("Bob", Decimal("100.00"))]
+
+
+# a projector that died
+
+
+@pytest.mark.parametrize("claimed_at", [True, False])
+def test_claims_of_another_are_swept_when_they_are_old(bank, claimed_at):
+    bank.mapping(**FAST, claim_timeout_ms=2000)
+    with bank.start_projector() as projector:
+        projector.wait_log("working")
+        bank.put(opened(bank))
+        bank.wait_drained()
+        foreign = {**deposited(bank), "status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1"}
+        if claimed_at:
+            foreign["claimed_at"] = now() - timedelta(seconds=60)
+        bank.put(foreign)
+        bank.wait_drained()
+        projector.wait_log("swept events that were left in progress")
+    assert balance(bank) == Decimal("101.00")
+
+
+def test_a_young_claim_of_another_is_left_alone(bank):
+    bank.mapping(**FAST, claim_timeout_ms=3600000)
+    with bank.start_projector() as projector:
+        projector.wait_log("working")
+        foreign = {**opened(bank), "status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1", "claimed_at": now()}
+        other = opened(bank, "a2")
+        bank.put(foreign)
+        bank.put(other)
+        bank.wait_gone(other)
+        failed = {**opened(bank, "a3"), "status": "pending"}
+        bank.outbox.insert_one({**failed, "status": "failed"})  # only a look at all the states finds it
+        bank.outbox.update_one({"_id": failed["_id"]}, {"$set": {"status": "pending"}})
+        bank.wait_gone(failed)  # so the sweeper has looked since
+        assert bank.found(foreign) == foreign
+
+
+def test_a_new_owner_finishes_what_a_dead_one_had_claimed(bank):
+    """Applied but not acknowledged: taken out; not applied: applied."""
+    bank.put(opened(bank), deposited(bank))
+    bank.run_once()
+    claim = {"status": "in_progress", "attempts": 1, "claimed_by": "dead:1#1", "claimed_at": now()}
+    again = {**deposited(bank), "_id": uuid.UUID(next(iter(bank.ledger())))}
+    bank.put([{**again, **claim}, {**deposited(bank, amount="2.00"), **claim}])
+    done = bank.run_once()
+    assert bank.outbox.find_one() is None
+    assert balance(bank) == Decimal("103.00")
+    assert "swept events that were left in progress events=2" in done.stderr
+
+
+def test_an_event_that_kills_its_process_each_time_ends_as_dead(bank):
+    bank.mapping(**FAST, max_attempts=3)
+    first = opened(bank)
+    bad = {**deposited(bank), "status": "in_progress", "attempts": 3, "claimed_by": "dead:1#1", "claimed_at": now()}
+    bank.put(first, bad, deposited(bank))
+    bank.run_once()
+    assert bank.found(bad)["status"] == "dead" and bank.found(bad)["last_error"]["class"] == "crash"
+    assert balance(bank) == Decimal("100.00")
+
+
+def test_kill_after_the_claim_restart_applies_once(bank):
+    """A row lock keeps the transaction open, so the kill comes between claim and COMMIT."""
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    event, lock = deposited(bank), bank.stores.mysql(bank.name)
+    with lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account FOR UPDATE")
+        with bank.start_projector() as projector:
+            bank.put(event)
+            bank.wait_status(event, "in_progress")
+            projector.kill()
+        cursor.execute("ROLLBACK")
+    lock.close()
+    with bank.start_projector() as projector:
+        projector.wait_log("swept events")
+        bank.wait_drained()
+    assert balance(bank) == Decimal("101.00")
+
+
+# stores that go away
+
+
+class Stream:
+    """Deposits on ten accounts, one after the other, and what the accounts have to hold in the end."""
+
+    def __init__(self, ws: Workspace):
+        self.ws, self.count = ws, 0
+        ws.put(opened(ws, f"a{n}", "0.00") for n in range(10))
+
+    def put(self, count: int = 50) -> None:
+        self.ws.put(deposited(self.ws, f"a{n % 10}") for n in range(count))
+        self.count += count
+
+    def applied(self) -> int:
+        return self.ws.query("SELECT COUNT(*) AS n FROM projector_applied")[0]["n"] - 10
+
+    def check(self) -> None:
+        self.ws.wait_drained(30)
+        assert [r["balance"] for r in self.ws.rows("account")] == [Decimal(self.count // 10)] * 10
+        assert self.applied() == self.count
+
+
+@pytest.fixture
+def private_mysql(stores, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysqld") as mysql:
+        with Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+            ws.server = mysql
+            yield ws
+
+
+def test_mysql_killed_and_started_again_under_load(private_mysql):
+    ws = private_mysql
+    ws.mapping(**FAST, batch=10)
+    ws.create()
+    with ws.start_projector() as projector:
+        load = Stream(ws)
+        load.put(200)
+        ws.wait(lambda: load.applied() > 50, what="some events")
+        ws.server.kill()
+        load.put(100)
+        projector.wait_log("class=unavailable")
+        ws.wait(lambda: ws.outbox.find_one({"status": "failed", "last_error.class": "unavailable"}), what="a mark in the outbox")
+        assert ws.outbox.find_one({"attempts": {"$gt": 1}}) is None  # it burnt none
+        ws.server.start()
+        ws.mysql = ws.stores.mysql(ws.name)
+        ws.wait(lambda: load.applied() > 200, 10, "work to go on")
+        load.put(100)
+        load.check()
+        assert projector.running and "event failed" not in projector.log_text()
+
+
+def test_a_cut_connection_is_no_failure_of_the_events(bank):
+    bank.mapping(**FAST, batch=5)
+    with bank.start_projector() as projector:
+        projector.wait_log("working")
+        load = Stream(bank)
+        for _ in range(4):
+            load.put(100)
+            for row in bank.query("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = %s AND USER = 'projector'", bank.name):
+                try:
+                    bank.query(f"KILL {row['ID']}")
+                except Exception as error:
+                    assert error.args[0] == 1094, error  # it has gone already
+        load.check()
+        assert "event failed" not in projector.log_text()
+
+
+def test_a_row_lock_beyond_the_timeout_is_waited_for(bank):
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    event, lock = deposited(bank), bank.stores.mysql(bank.name)
+    with bank.start_projector() as projector, lock.cursor() as cursor:
+        projector.wait_log("working")
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
+        bank.put(event)
+        bank.wait_status(event, "in_progress")
+        bank.wait(lambda: bank.query("SELECT 1 FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"), what="a lock wait")
+        cursor.execute("COMMIT")
+        bank.wait_drained()
+    lock.close()
+    assert balance(bank) == Decimal("101.00")
+
+
+@pytest.fixture
+def private_mongo(stores, server_folder, tmp_path):
+    with ReplicaSet(server_folder, cache_gb=0.25) as mongo:
+        with Workspace(Stores(mongo.uri, stores.mysql_port, stores.mysql_host), tmp_path) as ws:
+            ws.server = mongo
+            yield ws
+
+
+def test_mongodb_killed_and_started_again_under_load(private_mongo):
+    ws = private_mongo
+    ws.mapping(**FAST, batch=10)
+    ws.create()
+    with ws.start_projector() as projector:
+        load = Stream(ws)
+        load.put(200)
+        ws.wait(lambda: load.applied() > 50, what="some events")
+        ws.server.members[0].kill()
+        projector.wait_log("class=unavailable source=mongodb")
+        ws.server.start()
+        load.put(100)
+        load.check()
+        assert projector.running and "event failed" not in projector.log_text()
+
+
+# the change stream
+
+
+@pytest.mark.parametrize("how", ["drop", "rename"])
+def test_an_outbox_that_is_dropped_or_renamed_is_followed_again(bank, how):
+    bank.mapping(**FAST)
+    with bank.start_projector() as projector:
+        bank.put(opened(bank))
+        bank.wait_drained()
+        if how == "drop":
+            bank.outbox.drop()
+        else:
+            bank.outbox.rename("old")
+        projector.wait_log("reading the outbox again .*dropped or renamed")
+        bank.put(deposited(bank))
+        bank.wait_drained()
+        bank.put(deposited(bank))
+        bank.wait_drained()
+    assert balance(bank) == Decimal("102.00")
+
+
+@pytest.mark.parametrize("code, label", [(286, "NonResumableChangeStreamError"), (280, "NonResumableChangeStreamError"),
+                                         (260, None), (43, None), (237, None), (10334, None), (11601, None)])
+def test_a_lost_stream_is_made_up_for_by_a_scan(private_failpoints, code, label):
+    ws = private_failpoints
+    ws.mapping(**FAST)
+    with ws.start_projector() as projector:
+        ws.put(opened(ws))
+        ws.wait_drained()
+        data = {"failCommands": ["getMore"], "errorCode": code, "appName": "projector", **({"errorLabels": [label]} if label else {})}
+        ws.mongo.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 3}, "data": data})
+        for _ in range(20):
+            ws.put(deposited(ws))
+        ws.wait_drained()
+        ws.put(deposited(ws))
+        ws.wait_drained()
+        assert projector.running
+    assert balance(ws) == Decimal("121.00")
+
+
+@pytest.fixture
+def private_failpoints(bank):
+    """failCommand is the server's as a whole, but only connections of the projector are meant."""
+    yield bank
+    bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+def test_the_aggregate_ids_that_look_alike_are_different_aggregates(bank):
+    bank.mapping(**SLOW)
+    bank.put(opened(bank, 5), impossible(bank, 5), deposited(bank, 5))
+    bank.put(deposited(bank, "5"))  # the text is no number: not behind the failed event
+    bank.put(deposited(bank, Int64(5)))  # int32 and int64 are: behind it
+    bank.run_once()
+    assert balance(bank, "5") == Decimal("101.00")
+    assert bank.outbox.count_documents({}) == 3
