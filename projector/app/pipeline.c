@@ -463,6 +463,8 @@ static bool project(Worker *worker, Event **events, size_t count, Failure *ret_f
   if (count == 0)
     return true;
   crash_point("after_claim");
+  for (size_t i = 0; i < count; i++)
+    crash_event(items[i].event);
   arena_reset(worker->arena);
   plan_sort(items, count);
   plan_map(worker->config->mapping, items, count, worker->arena);

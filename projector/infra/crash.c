@@ -1,22 +1,37 @@
-/* crash.c - kills the process at a named point; only in builds for tests. */
+/* crash.c - kills or freezes the process at a named point; only in builds for tests. */
 #include "projector/infra/crash.h"
 
 #ifdef CRASH_POINTS
 
-#include <glib.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-void crash_point(const char *name) {
-  static gint passed;
-  const char *wanted = g_getenv("PROJECTOR_CRASH_AT");
+/* Whether `wanted` ("name" or "name:n") means this passage of the point `name`. */
+static bool is_due(const char *wanted, const char *name, gint *passed) {
   size_t length = strlen(name);
   if (!wanted || strncmp(wanted, name, length) != 0 ||
       (wanted[length] != '\0' && wanted[length] != ':'))
-    return;
+    return false;
   int nth = wanted[length] == ':' ? atoi(wanted + length + 1) : 1;
-  if (g_atomic_int_add(&passed, 1) + 1 == nth)
+  return g_atomic_int_add(passed, 1) + 1 == nth;
+}
+
+void crash_point(const char *name) {
+  static gint crash_passed, freeze_passed;
+  if (is_due(g_getenv("PROJECTOR_CRASH_AT"), name, &crash_passed))
+    raise(SIGKILL);
+  if (is_due(g_getenv("PROJECTOR_FREEZE_AT"), name, &freeze_passed))
+    raise(SIGSTOP);
+}
+
+void crash_event(const Event *event) {
+  const char *wanted = g_getenv("PROJECTOR_CRASH_ON");
+  char text[ID_TEXT_SIZE];
+  if (!wanted)
+    return;
+  id_text(&event->key.event_id, text);
+  if (!strcmp(wanted, text))
     raise(SIGKILL);
 }
 

@@ -1,13 +1,21 @@
 /* crash.h - named points at which a test may kill the process as a power failure would.
  *
- * Compiled in by the build option `crash_points` only. PROJECTOR_CRASH_AT="name" or "name:n" in the
- * environment kills at the first or n-th passage of that point. */
+ * Compiled in by the build option `crash_points` only. In the environment,
+ *   PROJECTOR_CRASH_AT="name" or "name:n"   kills at the first or n-th passage of that point,
+ *   PROJECTOR_FREEZE_AT="name" or "name:n"  stops there, as SIGSTOP does, until SIGCONT,
+ *   PROJECTOR_CRASH_ON="event id"           kills whenever that event was claimed. */
 #pragma once
+
+#include "projector/domain/event.h"
 
 #ifdef CRASH_POINTS
 void crash_point(const char *name);
+void crash_event(const Event *event);
 #else
 static inline void crash_point(const char *name) {
   (void)name;
+}
+static inline void crash_event(const Event *event) {
+  (void)event;
 }
 #endif
