@@ -59,11 +59,16 @@ run_format() {
 run_lint() {
   LINT_PASSED=0 LINT_FAILED=0
   install_packages lint build test servers
+  provide mysql
   check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh
   check "formatting (./run format mends it)" run_format --check
   check "Python compiles" python_compiles
   check "no name of a registry host, no path of this machine" no_machine_names
   check "build" build build
+  check "build with clang" build_with_clang build-clang
+  check "build with mongo-c-driver 2 and Oracle's client, and a run" newer_clients build-newer
+  check "unit tests under ASan and UBSan" sanitized_unit_tests build-sanitize
+  check "unit tests under valgrind" unit_tests_under_valgrind
   check "cppcheck" cppcheck --project=build/compile_commands.json --quiet --inline-suppr --error-exitcode=1 \
     --library=gtk --enable=warning,portability --suppress=missingIncludeSystem \
     --suppress="*:/usr/include/*" --suppress=uninitvar -j "$(nproc)"
@@ -84,6 +89,22 @@ check() {
     LINT_FAILED=$((LINT_FAILED + 1))
     printf '%s\nFAILED  %s\n' "$output" "$name"
   fi
+}
+
+build_with_clang() {
+  [[ -f $1/build.ninja ]] || CC=clang meson setup "$1"
+  ninja -C "$1"
+}
+
+# A few seeds are enough where each instruction costs more; the plain run has the many.
+sanitized_unit_tests() {
+  [[ -f $1/build.ninja ]] || CC=clang meson setup "$1" -Db_sanitize=address,undefined -Db_lundef=false
+  ninja -C "$1" && PROPERTY_SEEDS=100 SIM_SEEDS=50 meson test -C "$1" --no-rebuild --print-errorlogs
+}
+
+unit_tests_under_valgrind() {
+  PROPERTY_SEEDS=10 SIM_SEEDS=5 meson test -C build --no-rebuild --print-errorlogs --timeout-multiplier 10 \
+    --wrap "valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite"
 }
 
 python_compiles() {

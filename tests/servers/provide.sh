@@ -51,7 +51,8 @@ fetch_debian_root() {
   chmod 755 "$into/root"
 }
 fetch_libraries() { fetch_debian_root "$1"; }
-fetch_mysql() { fetch_debian_root "$1" mysql-server-core; }
+# The newer client libraries come along: the build is tried against them too (newer_clients.sh).
+fetch_mysql() { fetch_debian_root "$1" mysql-server-core,libmysqlclient-dev,libmongoc-dev; }
 
 fetch_mongodb() {
   local into=$1 want have
@@ -116,7 +117,7 @@ provide_mongodb() {
 
 # MySQL's root holds the libraries as well; without MySQL they are fetched alone.
 library_root() {
-  if [[ -d $(cache_dir)/mysql ]]; then cached mysql fetch_mysql; else cached libraries fetch_libraries; fi
+  if [[ -d $(cache_dir)/mysql-and-clients ]]; then cached mysql-and-clients fetch_mysql; else cached libraries fetch_libraries; fi
 }
 
 provide_mysql() {
@@ -127,7 +128,7 @@ provide_mysql() {
   fi
   if mysqld=$(own is_mysql ${MYSQLD:+"$MYSQLD"} mysqld); then
     MYSQLD_COMMAND=$(printf '%q --no-defaults' "$mysqld")
-  elif root=$(cached mysql fetch_mysql); then
+  elif root=$(cached mysql-and-clients fetch_mysql); then
     usr=$root/root/usr
     MYSQLD_COMMAND="$(loader "$root")$(printf '%q ' "$usr/sbin/mysqld" --no-defaults --basedir="$usr" \
       --lc-messages-dir="$usr/share/mysql" --character-sets-dir="$usr/share/mysql/charsets" \
