@@ -69,7 +69,8 @@ static int compare_items(const void *a, const void *b) {
 }
 
 void plan_sort(Item *items, size_t count) {
-  qsort(items, count, sizeof *items, compare_items);
+  if (count > 1)
+    qsort(items, count, sizeof *items, compare_items);
 }
 
 static void fail(Item *item, const Failure *failure, Arena *arena) {
@@ -207,7 +208,8 @@ Fold *plan_decide(const Mapping *mapping, Item *items, size_t count, AggregateSe
   AggregateState *states = arena_alloc(arena, aggregate_count, sizeof *states);
   for (unsigned i = 0; i < aggregate_count; i++)
     states[i] = *aggregate_set_get(aggregates, i);
-  memcpy(before, items, count * sizeof *items);
+  if (count > 0)
+    memcpy(before, items, count * sizeof *items);
 
   for (;;) {
     g_autoptr(Fold) fold = fold_new(arena);
