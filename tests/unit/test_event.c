@@ -319,7 +319,7 @@ static const char *const ids_in_order[] = {
 
 static Id id_of(const bson_t *document) {
   bson_iter_t iter;
-  Id id;
+  Id id = {0};
   check_that("id", bson_iter_init_find(&iter, document, "id") && id_from_iter(&iter, &id),
              "it can be read");
   return id;

@@ -253,6 +253,13 @@ static void check_failures(const char *name, const Item *items, unsigned count) 
                  "a failed event says why");
 }
 
+static bool any_applied(const Item *items, unsigned count) {
+  for (unsigned i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_APPLIED)
+      return true;
+  return false;
+}
+
 static void check_plan(const Mapping *mapping, const PlanCase *row) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(AggregateSet) set = aggregate_set_new(arena);
@@ -273,6 +280,7 @@ static void check_plan(const Mapping *mapping, const PlanCase *row) {
   g_autofree char *moved = moved_text(set);
   check_text(row->name, verdicts, row->verdicts);
   check_text(row->name, moved, row->after);
+  check_number(row->name, fold_step_count(fold) > 0, any_applied(items, count));
   check_failures(row->name, items, count);
 }
 
@@ -366,6 +374,7 @@ static void test_malformed_events(void **state) {
   g_autoptr(Fold) fold = plan_decide(mapping, items, COUNT_OF(items), set, arena);
   g_autofree char *verdicts = verdict_text(items, COUNT_OF(items));
   check_text("malformed", verdicts, "failed failed wait applied");
+  check_number("malformed", fold_step_count(fold), 1);
   check_text("reason", items[1].failure->message, "payload: expected a document, found nothing");
   event_free(good.event);
   event_free(other.event);
@@ -385,7 +394,17 @@ static void test_sort(void **state) {
     check_number("place", items[i].event->key.event_id.bytes[0], expected[i]);
     event_free(items[i].event);
   }
+}
+
+static void test_no_events(void **state) {
+  (void)state;
+  g_autoptr(Mapping) mapping = read_mapping("");
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
   plan_sort(NULL, 0);
+  plan_map(mapping, NULL, 0, arena);
+  g_autoptr(Fold) fold = plan_decide(mapping, NULL, 0, set, arena);
+  check_number("steps", fold_step_count(fold), 0);
 }
 
 static void test_outcomes(void **state) {
@@ -427,6 +446,7 @@ int main(void) {
       cmocka_unit_test(test_messages),
       cmocka_unit_test(test_malformed_events),
       cmocka_unit_test(test_sort),
+      cmocka_unit_test(test_no_events),
       cmocka_unit_test(test_outcomes),
       cmocka_unit_test(test_aggregate_set),
   };
