@@ -19,13 +19,13 @@
 --
 -- May be run again: for one more target table, say. The passwords of users that exist stay.
 
--- The user of `projector run`, `check` and `status`: rows, and no DDL.
+-- The user of `projector run`, `check`, `skip` and `refresh`: rows, and no DDL.
 
 CREATE USER IF NOT EXISTS projector@'%' IDENTIFIED BY 'change-me-1';
 
--- The ledger is only ever added to and read. Nothing prunes it yet; whoever deletes old entries by
--- hand (docs/operations.md) does it as another user.
-GRANT SELECT, INSERT ON projector_applied TO projector@'%';
+-- DELETE is for pruning old ledger entries ("ledger_retention"). Leave it out if another user prunes:
+-- the projector then says so once and goes on.
+GRANT SELECT, INSERT, DELETE ON projector_applied TO projector@'%';
 -- UPDATE is also what MySQL asks for to lock rows with SELECT … FOR UPDATE.
 GRANT SELECT, INSERT, UPDATE ON projector_position TO projector@'%';
 GRANT SELECT, INSERT, UPDATE ON projector_fence TO projector@'%';
