@@ -56,28 +56,31 @@ static void put_off(Keeper *keeper, const HoldView *hold, HoldReason reason, int
   shard_put_off(home(keeper, hold->aggregate), hold->aggregate, reason, delay_ms);
 }
 
-/* One page of the aggregate's events into the shard. `*ret_more`: there may be more after `*last`.
- */
-static bool drain_page(Keeper *keeper, const HoldView *hold, bool gap_waited, GPtrArray *kept,
+/* One page of the aggregate's events into the shard, from the time `*from`, which moves to the last
+ * one's. `*ret_more`: there may be more. */
+static bool drain_page(Keeper *keeper, const HoldView *hold, bool gap_waited, int64_t *from,
                        bool *ret_more, bool *ret_blocked, Failure *ret_failure) {
   Shard *shard = home(keeper, hold->aggregate);
-  const OrderKey *after = kept->len > 0 ? &((const Event *)kept->pdata[kept->len - 1])->key : NULL;
+  const OrderKey after = {.occurred_at = *from};
   g_autoptr(EventCursor) cursor =
-      outbox_find_aggregate(keeper->outbox, hold->aggregate, after, PAGE);
-  g_autoptr(Event) last = NULL;
+      outbox_find_aggregate(keeper->outbox, hold->aggregate, &after, PAGE);
   const bson_t *document;
   int count = 0;
   while (!*ret_blocked && (document = event_cursor_next(cursor, ret_failure))) {
     Event *event = event_decode(document);
     EventState state = event_state(event);
     count++;
-    event_free(g_steal_pointer(&last));
-    last = event_decode(document);
+    *from = event->key.occurred_at;
     if (state.status == STATUS_FAILED || state.status == STATUS_DEAD) {
       hold_by_state(keeper, event); /* the next one that blocks */
       *ret_blocked = true;
       event_free(event);
     } else if (state.status == STATUS_IN_PROGRESS) {
+      /* In hand here it is on its way; another's claim has to come back first. */
+      if (!shard_knows(shard, &event->key.event_id)) {
+        shard_hold(shard, event, HOLD_FAILED, ACK_WAIT_MS);
+        *ret_blocked = true;
+      }
       event_free(event);
     } else {
       event->gap_waited = gap_waited && id_equal(&event->key.event_id, &hold->key.event_id);
@@ -85,26 +88,24 @@ static bool drain_page(Keeper *keeper, const HoldView *hold, bool gap_waited, GP
     }
   }
   *ret_more = count == PAGE;
-  if (last)
-    g_ptr_array_add(kept, g_steal_pointer(&last));
   return *ret_blocked || ret_failure->class == FAILURE_NONE;
 }
 
 /* Reads the events behind the hold in order, until none is left out. */
 static void drain(Keeper *keeper, const HoldView *hold, bool gap_waited) {
   Shard *shard = home(keeper, hold->aggregate);
-  g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
   Failure failure = {0};
+  int64_t from = INT64_MIN;
   bool more = false, blocked = false;
   shard_begin_drain(shard, hold->aggregate);
   do {
-    if (!drain_page(keeper, hold, gap_waited, kept, &more, &blocked, &failure)) {
+    if (!drain_page(keeper, hold, gap_waited, &from, &more, &blocked, &failure)) {
       log_failure(LOG_LEVEL_WARNING, "cannot read the events behind a hold", &failure);
       if (stop_wait(keeper->stop, STORE_PAUSE_MS))
         return;
       more = true;
     }
-  } while (!blocked && (more || !shard_end_drain(shard, hold->aggregate)));
+  } while (!blocked && (more || !shard_end_drain(shard, hold->aggregate, &from)));
 }
 
 /* Tells which of the missing versions are nowhere. */

@@ -26,18 +26,25 @@ struct Ownership {
   int64_t nudges;
 };
 
+/* Whatever the heartbeat is waiting for: from two thirds of the lease on nothing is claimed. */
+static void keep_until(Ownership *ownership, int64_t asked_at) {
+  Failure late = {0};
+  failure_set(&late, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
+              "the lease could not be prolonged in time");
+  stop_at(ownership->tenure, asked_at + ownership->config->settings.lease_ms * 1000 / 3 * 2, &late);
+}
+
 static gpointer beat(gpointer data) {
   Ownership *ownership = data;
   int64_t lease_ms = ownership->config->settings.lease_ms;
   int64_t beat_ms = lease_ms / 4; /* also how soon a nudge is noticed */
-  int64_t kept_at = g_get_monotonic_time();
   while (!stop_wait(ownership->tenure, beat_ms)) {
     Failure failure = {0};
     bool owned = true;
     int64_t nudges = ownership->nudges, asked_at = g_get_monotonic_time();
     if (lease_acquire(ownership->lease, &owned, &nudges, &failure) && owned) {
       crash_point("in_lease_renewal");
-      kept_at = asked_at;
+      keep_until(ownership, asked_at);
       if (nudges != ownership->nudges)
         g_atomic_int_set(&ownership->nudged, 1);
       ownership->nudges = nudges;
@@ -48,9 +55,6 @@ static gpointer beat(gpointer data) {
                   "another projector of this name holds the lease");
     else
       log_failure(LOG_LEVEL_WARNING, "cannot prolong the lease", &failure);
-    if (owned && g_get_monotonic_time() - kept_at > lease_ms * 1000 / 3 * 2)
-      failure_set(&failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
-                  "the lease could not be prolonged in time");
     if (failure.class == FAILURE_FENCED)
       stop_request(ownership->tenure, &failure);
   }
@@ -92,8 +96,11 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Stop *proc
       ownership_release(ownership);
       return NULL;
     }
-    if (take(ownership, owner, &standing_by, &failure))
+    int64_t asked_at = g_get_monotonic_time();
+    if (take(ownership, owner, &standing_by, &failure)) {
+      keep_until(ownership, asked_at);
       break;
+    }
     if (failure.class != FAILURE_NONE)
       log_failure(LOG_LEVEL_WARNING, "cannot become the owner", &failure);
     if (failure.class == FAILURE_CONFIG || failure.class == FAILURE_MAPPING)

@@ -35,6 +35,7 @@ enum {
   UNKNOWN_RETRIES = 3, /* of a failure that no table knows, before it is the event's */
   BACKOFF_MAX_MS = 300000,
   MAPPING_RETRY_MS = 5000, /* events of a table that does not fit the mapping */
+  TAKEN_WAIT_MS = 50,      /* before an event that another has claimed is looked at again */
   PROBE_MS = 50,           /* first pause before an unreachable store is tried again, doubling to */
   PROBE_MAX_MS = 800,      /* this: work resumes within a second */
   IDLE_CHECK_MS = 15000    /* a session idle for longer may have been closed by the server */
@@ -321,10 +322,7 @@ static void give_back(Worker *worker, Event *const *events, size_t count) {
     return;
   until_stored(worker, outbox_release(worker->outbox, events, count, &failure_));
   for (size_t i = 0; i < count; i++)
-    if (event_has_aggregate(events[i]) && shard_is_held(worker->shard, &events[i]->aggregate))
-      shard_forget(worker->shard, events[i]);
-    else
-      shard_requeue(worker->shard, events[i]);
+    shard_give_back(worker->shard, events[i]);
 }
 
 /* A late update: the row is taken from the entity. A failure to do so is the event's, unless a
@@ -397,24 +395,69 @@ static void settle(Worker *worker, Item *items, size_t count) {
 /* --- claim -------------------------------------------------------------------------------------
  */
 
-/* Claims the events and makes items of those that are ours; the others are forgotten: they are
- * gone, dead, or another's. */
+/* An event that is not ours: gone, or its aggregate has to wait for whoever has it. An earlier
+ * owner that was frozen may claim once more when it wakes up, and gives back when MySQL's fence
+ * stops it.
+ */
+static bool drop_unclaimed(Worker *worker, Event *event, Failure *ret_failure) {
+  if (event_has_aggregate(event)) {
+    g_autoptr(EventCursor) cursor = outbox_find_event(worker->outbox, &event->key.event_id);
+    bool exists = event_cursor_next(cursor, ret_failure);
+    if (!exists && ret_failure->class != FAILURE_NONE)
+      return false;
+    if (exists)
+      shard_hold(worker->shard, event, HOLD_FAILED, TAKEN_WAIT_MS);
+  }
+  shard_forget(worker->shard, event);
+  return true;
+}
+
+/* Makes items of the claimed events. What stands behind another's is given back. */
+static size_t take_claimed(Worker *worker, Event **events, const bool *claimed, size_t count,
+                           Item *items) {
+  g_autofree Event **back = g_new(Event *, count);
+  size_t ours = 0, back_count = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (!claimed[i])
+      continue;
+    if (shard_is_behind_hold(worker->shard, events[i]))
+      back[back_count++] = events[i];
+    else
+      items[ours++] = (Item){.event = events[i]};
+  }
+  give_back(worker, back, back_count);
+  return ours;
+}
+
+/* Claims the events and makes items of those that are ours and may be applied now. */
 static bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
                   Failure *ret_failure) {
   g_autofree bool *claimed = g_new0(bool, count);
-  size_t ours = 0;
+  *ret_count = 0;
   if (!outbox_claim(worker->outbox, events, count, claimed, ret_failure)) {
     for (size_t i = 0; i < count; i++)
       shard_requeue(worker->shard, events[i]);
     return false;
   }
+  bool good = true;
+  for (size_t i = 0; i < count; i++) {
+    if (claimed[i])
+      continue;
+    if (good)
+      good = drop_unclaimed(worker, events[i], ret_failure);
+    if (!good)
+      shard_requeue(worker->shard, events[i]);
+  }
+  if (good) {
+    *ret_count = take_claimed(worker, events, claimed, count, items);
+    return true;
+  }
+  size_t back_count = 0;
   for (size_t i = 0; i < count; i++)
     if (claimed[i])
-      items[ours++] = (Item){.event = events[i]};
-    else
-      shard_forget(worker->shard, events[i]);
-  *ret_count = ours;
-  return true;
+      events[back_count++] = events[i];
+  give_back(worker, events, back_count);
+  return false;
 }
 
 /* --- the worker ----------------------------------------------------------------------------------
@@ -506,6 +549,11 @@ bool worker_step(Worker *worker, bool wait) {
       shard_take(worker->shard, worker->taken, most, batch_bytes, wait, settings->linger_ms);
   if (count == 0)
     return false;
+  if (stop_requested(worker->stop)) { /* a lease that ran out while nothing was there to do */
+    for (size_t i = 0; i < count; i++)
+      shard_requeue(worker->shard, worker->taken[i]);
+    return false;
+  }
   Failure failure = {0};
   if (project(worker, worker->taken, count, &failure)) {
     if (worker->failures > 0)

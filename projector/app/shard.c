@@ -13,7 +13,7 @@ typedef struct Hold {
   int64_t gap_first, gap_last;
   int64_t due; /* monotonic, us; INT64_MAX: not due */
   bool draining;
-  bool missed; /* something was left out while draining */
+  int64_t missed_from; /* earliest time of what was left out while draining; INT64_MAX: nothing */
   bool woken;
 } Hold;
 
@@ -129,6 +129,10 @@ static Hold *find_hold(Shard *shard, const Event *event) {
   return g_hash_table_lookup(shard->holds, &event->aggregate);
 }
 
+static void note_missed(Hold *hold, const Event *event) {
+  hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
+}
+
 bool shard_wait_room(Shard *shard) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   while (!shard->stopped && g_hash_table_size(shard->known) > 0 &&
@@ -150,7 +154,7 @@ bool shard_offer(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = find_hold(shard, event);
   if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
-    hold->missed = true;
+    note_missed(hold, event);
     event_free(event);
     return false;
   }
@@ -164,7 +168,7 @@ static Event *pop_free(Shard *shard) {
     Hold *hold = find_hold(shard, event);
     if (!hold || hold->draining || order_key_compare(&event->key, &hold->key) <= 0)
       return event;
-    hold->missed = true;
+    note_missed(hold, event);
     forget_locked(shard, event);
   }
   return NULL;
@@ -219,6 +223,19 @@ void shard_requeue(Shard *shard, Event *event) {
   g_cond_broadcast(&shard->changed);
 }
 
+void shard_give_back(Shard *shard, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  Hold *hold = find_hold(shard, event);
+  int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
+  if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
+    note_missed(hold, event);
+    forget_locked(shard, event);
+  } else {
+    heap_push(shard->heap, event);
+    g_cond_broadcast(&shard->changed);
+  }
+}
+
 void shard_forget(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   forget_locked(shard, event);
@@ -271,9 +288,15 @@ void shard_hold_gap(Shard *shard, const Event *event, int64_t first, int64_t las
   }
 }
 
-bool shard_is_held(Shard *shard, const Aggregate *aggregate) {
+bool shard_is_behind_hold(Shard *shard, const Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  return g_hash_table_contains(shard->holds, aggregate);
+  const Hold *hold = find_hold(shard, event);
+  return hold && !hold->draining && order_key_compare(&event->key, &hold->key) > 0;
+}
+
+bool shard_knows(Shard *shard, const Id *event_id) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  return g_hash_table_contains(shard->known, event_id);
 }
 
 static void wake(Hold *hold) {
@@ -359,7 +382,7 @@ void shard_begin_drain(Shard *shard, const Aggregate *aggregate) {
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
   if (hold) {
     hold->draining = true;
-    hold->missed = false;
+    hold->missed_from = INT64_MAX;
   }
 }
 
@@ -374,13 +397,14 @@ bool shard_offer_drained(Shard *shard, Event *event) {
   return !shard->stopped;
 }
 
-bool shard_end_drain(Shard *shard, const Aggregate *aggregate) {
+bool shard_end_drain(Shard *shard, const Aggregate *aggregate, int64_t *ret_from) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
   if (!hold || !hold->draining)
     return true;
-  if (hold->missed) {
-    hold->missed = false;
+  if (hold->missed_from != INT64_MAX) {
+    *ret_from = hold->missed_from;
+    hold->missed_from = INT64_MAX;
     return false;
   }
   g_hash_table_remove(shard->holds, aggregate);

@@ -51,6 +51,9 @@ size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_by
                   int64_t linger_ms);
 /* Puts an event that was taken back into the queue. */
 void shard_requeue(Shard *shard, Event *event);
+/* Gives back an event that was taken and stays in the outbox: into the queue, or, when a hold
+ * stands before it, to what is read again at its end. May free it. */
+void shard_give_back(Shard *shard, Event *event);
 /* The event has left memory's care for good: applied and acknowledged, or it waits in the outbox.
  * Frees it. */
 void shard_forget(Shard *shard, Event *event);
@@ -62,7 +65,10 @@ void shard_hold(Shard *shard, const Event *event, HoldReason reason, int64_t del
 /* The same for a gap before the event. */
 void shard_hold_gap(Shard *shard, const Event *event, int64_t first, int64_t last,
                     int64_t delay_ms);
-bool shard_is_held(Shard *shard, const Aggregate *aggregate);
+/* Whether a hold keeps the event out of the queue. */
+bool shard_is_behind_hold(Shard *shard, const Event *event);
+/* Whether the event is in memory: queued or in hand. */
+bool shard_knows(Shard *shard, const Id *event_id);
 /* An event of the aggregate was settled: when it is the one that blocked, or one before it, the
  * hold becomes due at once. */
 void shard_settled(Shard *shard, const Event *event);
@@ -78,11 +84,11 @@ void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, 
 void shard_offer_head(Shard *shard, Event *event);
 /* Draining: the events behind a hold are read from the outbox page by page and offered with
  * shard_offer_drained, which says whether the draining may go on. What arrives meanwhile is left
- * out and noticed. shard_end_drain ends the hold, unless something was left out (false): read on.
- */
+ * out and noticed. shard_end_drain ends the hold, unless something was left out (false): read on
+ * from the time `*ret_from`. */
 void shard_begin_drain(Shard *shard, const Aggregate *aggregate);
 bool shard_offer_drained(Shard *shard, Event *event);
-bool shard_end_drain(Shard *shard, const Aggregate *aggregate);
+bool shard_end_drain(Shard *shard, const Aggregate *aggregate, int64_t *ret_from);
 
 /* --- figures --- */
 

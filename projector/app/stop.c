@@ -8,6 +8,8 @@ struct Stop {
   GCond changed;
   bool requested;
   Failure why;
+  int64_t at_us; /* 0: no time is set */
+  Failure why_then;
 };
 
 Stop *stop_new(void) {
@@ -33,9 +35,24 @@ void stop_request(Stop *stop, const Failure *why) {
   g_cond_broadcast(&stop->changed);
 }
 
+static bool is_requested(Stop *stop) {
+  if (!stop->requested && stop->at_us && g_get_monotonic_time() > stop->at_us) {
+    stop->why = stop->why_then;
+    stop->requested = true;
+    g_cond_broadcast(&stop->changed);
+  }
+  return stop->requested;
+}
+
 bool stop_requested(Stop *stop) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
-  return stop->requested;
+  return is_requested(stop);
+}
+
+void stop_at(Stop *stop, int64_t at_us, const Failure *why) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  stop->at_us = at_us;
+  stop->why_then = *why;
 }
 
 bool stop_wait(Stop *stop, int64_t ms) {
@@ -44,7 +61,7 @@ bool stop_wait(Stop *stop, int64_t ms) {
   while (!stop->requested)
     if (!g_cond_wait_until(&stop->changed, &stop->lock, until))
       break;
-  return stop->requested;
+  return is_requested(stop);
 }
 
 Failure stop_reason(Stop *stop) {

@@ -11,6 +11,8 @@ void stop_free(Stop *stop);
 /* `why` NULL: an orderly stop. The first reason counts. */
 void stop_request(Stop *stop, const Failure *why);
 bool stop_requested(Stop *stop);
+/* Requests the stop by itself once the monotonic time `at_us` has passed; a later call moves it. */
+void stop_at(Stop *stop, int64_t at_us, const Failure *why);
 /* Waits that long, or until the stop is requested (true). */
 bool stop_wait(Stop *stop, int64_t ms);
 /* Class FAILURE_NONE for an orderly stop. */

@@ -282,9 +282,9 @@ bson_t *outbox_sorted_options(void) {
                   BCON_INT32(1), "}");
 }
 
+/* With those in_progress: in hand here, and then known, or another's, and then to be waited for. */
 static bson_t *waiting(void) {
-  return BCON_NEW("status", "{", "$nin", "[", BCON_UTF8("in_progress"), BCON_UTF8("failed"),
-                  BCON_UTF8("dead"), "]", "}");
+  return BCON_NEW("status", "{", "$nin", "[", BCON_UTF8("failed"), BCON_UTF8("dead"), "]", "}");
 }
 
 EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,

@@ -48,7 +48,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventCursor, event_cursor_free)
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure);
 
 /* The time from which a change stream has to start so that it and a scan begun now miss nothing,
- * and the scan itself: all events that nobody has claimed and that have not failed. */
+ * and the scan itself: all events that have not failed. */
 EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
                          Failure *ret_failure);
 /* Events in that state (`failed`, `dead`), with what EventState reads. */
