@@ -194,8 +194,8 @@ static bool prune_ledger(Keeper *keeper, Session *session, Failure *ret_failure)
 static bool sweep_now(Keeper *keeper, int64_t older_than_ms, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&keeper->config->mysql, ret_failure);
   int64_t found;
-  if (!session || !sweep(keeper->config, session, keeper->ledger, keeper->outbox, older_than_ms,
-                         &found, ret_failure))
+  if (!session || !sweep(keeper->config, session, keeper->ledger, keeper->outbox, keeper->shards,
+                         older_than_ms, &found, ret_failure))
     return false;
   if (found > 0)
     log_info("swept events that were left in progress", LOG_FIELDS(LOG_NUMBER("events", found)));

@@ -10,7 +10,7 @@ enum {
 };
 
 static bool sweep_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-                       GPtrArray *events, Failure *ret_failure) {
+                       GPtrArray *events, int64_t older_than_ms, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, events->len);
   g_autofree Event **applied = g_new(Event *, events->len);
   g_autofree Event **spent = g_new(Event *, events->len);
@@ -28,23 +28,34 @@ static bool sweep_some(const Config *config, Session *session, const Ledger *led
     else
       others[other_count++] = items[i].event;
   crash_point("in_sweeper");
-  return outbox_sweep(outbox, applied, applied_count, SWEEP_ACKNOWLEDGE, ret_failure) &&
-         outbox_sweep(outbox, spent, spent_count, SWEEP_DEAD, ret_failure) &&
-         outbox_sweep(outbox, others, other_count, SWEEP_PENDING, ret_failure);
+  return outbox_sweep(outbox, applied, applied_count, SWEEP_ACKNOWLEDGE, older_than_ms,
+                      ret_failure) &&
+         outbox_sweep(outbox, spent, spent_count, SWEEP_DEAD, older_than_ms, ret_failure) &&
+         outbox_sweep(outbox, others, other_count, SWEEP_PENDING, older_than_ms, ret_failure);
+}
+
+/* The event, unless a shard has it. */
+static void add_unless_live(GPtrArray *events, const Shards *shards, const bson_t *document) {
+  Event *event = event_decode(document);
+  if (shard_knows(shard_of(shards, event->aggregate_hash), &event->key.event_id))
+    event_free(event);
+  else
+    g_ptr_array_add(events, event);
 }
 
 bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-           int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure) {
+           const Shards *shards, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = outbox_find_abandoned(outbox, older_than_ms);
   *ret_found = 0;
   for (;;) {
     g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
     const bson_t *document = NULL;
     while (events->len < TOGETHER && (document = event_cursor_next(cursor, ret_failure)))
-      g_ptr_array_add(events, event_decode(document));
+      add_unless_live(events, shards, document);
     if (!document && ret_failure->class != FAILURE_NONE)
       return false;
-    if (events->len > 0 && !sweep_some(config, session, ledger, outbox, events, ret_failure))
+    if (events->len > 0 &&
+        !sweep_some(config, session, ledger, outbox, events, older_than_ms, ret_failure))
       return false;
     *ret_found += events->len;
     if (!document)

@@ -1,17 +1,19 @@
-/* sweeper.h - finds events that a dead projector left in_progress and finishes or frees them. */
+/* sweeper.h - finds events that were left in_progress and finishes or frees them. */
 #pragma once
 
 #include "projector/app/config.h"
+#include "projector/app/shards.h"
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mysql/ledger.h"
 
 /* Looks at events that are in_progress: those that the ledger has are acknowledged, the others go
  * back to pending, or to dead when they have used up their attempts. `older_than_ms` by the
- * server's clock; 0 at the start of an ownership, when nobody else can be at work. Claims of
- * `owner` are left alone.
+ * server's clock; 0 at the start of an ownership, when nobody else can be at work. What the shards
+ * have in memory is live and left alone; a claim of this owner that they do not know was lost sight
+ * of: its acknowledgement met a collection that was renamed away, say.
  * `*ret_found` counts the events it dealt with. */
 bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-           int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
+           const Shards *shards, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
 
 /* Deletes ledger entries older than the retention, in small steps and not all at once; never one
  * whose event is in the outbox. `*ret_pruned` counts. */

@@ -166,14 +166,23 @@ bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Fail
   return good;
 }
 
+static void append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms) {
+  BSON_APPEND_UTF8(filter, "status", "in_progress");
+  if (older_than_ms > 0) /* no claimed_at at all is older than anything */
+    BCON_APPEND(filter, "$expr", "{", "$lt", "[", "{", "$ifNull", "[", BCON_UTF8("$claimed_at"),
+                BCON_DATE_TIME(0), "]", "}", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
+                BCON_INT64(older_than_ms), "]", "}", "]", "}");
+  else
+    BCON_APPEND(filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "}");
+}
+
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
-                  Failure *ret_failure) {
+                  int64_t older_than_ms, Failure *ret_failure) {
   if (count == 0)
     return true;
   bson_t filter = BSON_INITIALIZER;
   append_ids(&filter, events, count);
-  BSON_APPEND_UTF8(&filter, "status", "in_progress");
-  BCON_APPEND(&filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "}");
+  append_abandoned(&filter, outbox, older_than_ms);
   bool good;
   if (action == SWEEP_ACKNOWLEDGE) {
     good = take_out(outbox, &filter, ret_failure);
@@ -362,12 +371,8 @@ EventState event_state(const Event *event) {
 }
 
 EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
-  bson_t *filter = BCON_NEW("status", BCON_UTF8("in_progress"), "claimed_by", "{", "$ne",
-                            BCON_UTF8(outbox->owner), "}");
-  if (older_than_ms > 0) /* no claimed_at at all is older than anything */
-    BCON_APPEND(filter, "$expr", "{", "$lt", "[", "{", "$ifNull", "[", BCON_UTF8("$claimed_at"),
-                BCON_DATE_TIME(0), "]", "}", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
-                BCON_INT64(older_than_ms), "]", "}", "]", "}");
+  bson_t *filter = bson_new();
+  append_abandoned(filter, outbox, older_than_ms);
   return outbox_find(outbox, filter, outbox_sorted_options());
 }
 

@@ -31,12 +31,12 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
 bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
                         bool dead, bool burn, int64_t delay_ms, Failure *ret_failure);
 
-/* What the sweeper does with events that another owner left in_progress. */
+/* What the sweeper does with events that were left in_progress. */
 typedef enum SweepAction { SWEEP_ACKNOWLEDGE, SWEEP_PENDING, SWEEP_DEAD } SweepAction;
 
-/* Only events that are still in_progress and not claimed by this owner. */
+/* Only events that are still abandoned, as outbox_find_abandoned says. */
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
-                  Failure *ret_failure);
+                  int64_t older_than_ms, Failure *ret_failure);
 
 /* --- look-ups; each cursor gives event documents, in order --- */
 
@@ -53,7 +53,8 @@ EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_in
                          Failure *ret_failure);
 /* Events in that state (`failed`, `dead`), with what EventState reads. */
 EventCursor *outbox_find_state(Outbox *outbox, const char *state);
-/* Events that others left in_progress, claimed longer ago than that by the server's clock. */
+/* Events in_progress that were claimed longer ago than that by the server's clock, whoever did;
+ * with 0 all that this owner has not claimed. */
 EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms);
 /* Events of one aggregate in any state, at most `limit`, from `after` (NULL: the first) on. */
 EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
