@@ -172,20 +172,18 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
                        Fold *fold, Arena *arena) {
   for (size_t i = 0; i < count; i++) {
     Item *item = &items[i];
-    AggregateState *state = event_has_aggregate(item->event)
-                                ? aggregate_set_open(aggregates, &item->event->aggregate)
-                                : NULL;
+    if (!event_has_aggregate(item->event))
+      continue; /* malformed, so it failed in plan_map already, and it blocks nobody */
+    AggregateState *state = aggregate_set_open(aggregates, &item->event->aggregate);
     if (item->verdict == VERDICT_NONE)
       decide(mapping, item, state, arena);
-    else if (item->verdict == VERDICT_FAILED && state)
+    else if (item->verdict == VERDICT_FAILED)
       decide_unmappable(item, state);
     Failure failure;
     if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->changes, &failure)) {
       fail(item, &failure, arena);
       return false;
     }
-    if (!state)
-      continue;
     if (verdict_outcome(item->verdict)) {
       order_advance(&state->position, item->event);
       state->moved = true;
