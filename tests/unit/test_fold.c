@@ -295,11 +295,23 @@ static void test_arena(void **state) {
     }
 }
 
+/* A steady load lives in one block. */
+static void test_arena_reset_takes_the_memory_again(void **state) {
+  (void)state;
+  g_autoptr(Arena) arena = arena_new();
+  const void *first = arena_alloc(arena, 1, 100);
+  for (int round = 0; round < 100; round++) {
+    arena_alloc(arena, 100, 1000);
+    arena_reset(arena);
+    check_that("reset", arena_alloc(arena, 1, 100) == first, "the same memory comes again");
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_folds),    cmocka_unit_test(test_sums_are_checked_at_the_end),
       cmocka_unit_test(test_entities), cmocka_unit_test(test_change_failures),
-      cmocka_unit_test(test_arena),
+      cmocka_unit_test(test_arena),    cmocka_unit_test(test_arena_reset_takes_the_memory_again),
   };
   return RUN_TESTS(tests);
 }

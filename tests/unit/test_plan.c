@@ -2,7 +2,6 @@
 #include "projector/domain/plan.h"
 #include "tests/unit/support.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define KEY "'k': {'from': '$aggregate_id', 'type': 'varchar(9)'}"
@@ -169,13 +168,37 @@ static Mapping *read_mapping(const char *settings) {
 
 typedef struct Spec {
   char type[16], id[16], time[16], operation[16], number[16], event_id[16];
-  long long version;
+  int64_t version, refreshed;
 } Spec;
 
+/* "plain/a 10 v2", then in any order "r2", "id=e", an operation and behind it a number. */
+static Spec read_spec(const char *text, const char *event_id) {
+  Spec spec = {.number = "0"};
+  g_auto(GStrv) words = g_strsplit(text, " ", 0);
+  g_auto(GStrv) aggregate = g_strsplit(words[0], "/", 2);
+  if (g_strv_length(words) < 3 || !aggregate[1] || words[2][0] != 'v')
+    fail_msg("the test's own event or position is wrong: %s", text);
+  g_strlcpy(spec.type, aggregate[0], sizeof spec.type);
+  g_strlcpy(spec.id, aggregate[1], sizeof spec.id);
+  g_strlcpy(spec.time, words[1], sizeof spec.time);
+  g_strlcpy(spec.event_id, event_id, sizeof spec.event_id);
+  spec.version = g_ascii_strtoll(words[2] + 1, NULL, 10);
+  for (unsigned i = 3; words[i]; i++)
+    if (g_str_has_prefix(words[i], "id="))
+      g_strlcpy(spec.event_id, words[i] + 3, sizeof spec.event_id);
+    else if (words[i][0] == 'r')
+      spec.refreshed = g_ascii_strtoll(words[i] + 1, NULL, 10);
+    else
+      g_strlcpy(spec.operation[0] ? spec.number : spec.operation, words[i], sizeof spec.number);
+  if (!spec.operation[0])
+    g_strlcpy(spec.operation, "put", sizeof spec.operation);
+  return spec;
+}
+
 static Event *event_of_spec(const Spec *spec) {
-  g_autofree char *version =
-      spec->version ? g_strdup_printf("'version': {'$numberLong': '%lld'},", spec->version)
-                    : g_strdup("");
+  g_autofree char *version = spec->version ? g_strdup_printf("'version': {'$numberLong': '%lld'},",
+                                                             (long long)spec->version)
+                                           : g_strdup("");
   bool is_number = strcmp(spec->number, "x") != 0;
   g_autofree char *json = g_strdup_printf(
       "{'_id': '%s', 'aggregate_type': '%s', 'aggregate_id': '%s', 'event_type': '%s', %s"
@@ -190,11 +213,8 @@ static Item item_of(const char *text, unsigned index) {
   char mark = text[0];
   if (strchr("=!~-", mark))
     text++;
-  Spec spec = {.number = "0"};
-  snprintf(spec.event_id, sizeof spec.event_id, "e%02u", index);
-  if (sscanf(text, "%15[^/]/%15s %15s v%lld %15s %15s id=%15s", spec.type, spec.id, spec.time,
-             &spec.version, spec.operation, spec.number, spec.event_id) < 5)
-    fail_msg("the test's own event is wrong: %s", text);
+  g_autofree char *event_id = g_strdup_printf("e%02u", index);
+  Spec spec = read_spec(text, event_id);
   item.event = event_of_spec(&spec);
   item.event->gap_waited = mark == '~';
   item.verdict = mark == '='   ? VERDICT_KNOWN
@@ -206,15 +226,11 @@ static Item item_of(const char *text, unsigned index) {
 
 /* The position's last event has the id "P". Its event is kept for its bytes. */
 static Event *open_position(AggregateSet *set, const char *text) {
-  Spec spec = {.operation = "put", .number = "0", .event_id = "P"};
-  long long refreshed = 0;
-  if (sscanf(text, "%15[^/]/%15s %15s v%lld r%lld", spec.type, spec.id, spec.time, &spec.version,
-             &refreshed) < 4)
-    fail_msg("the test's own position is wrong: %s", text);
+  Spec spec = read_spec(text, "P");
   Event *event = event_of_spec(&spec);
   Position *position = &aggregate_set_open(set, &event->aggregate)->position;
   order_advance(position, event);
-  position->refreshed_version = refreshed;
+  position->refreshed_version = spec.refreshed;
   return event;
 }
 
