@@ -38,7 +38,8 @@ enum {
   TAKEN_WAIT_MS = 50,      /* before an event that another has claimed is looked at again */
   PROBE_MS = 50,           /* first pause before an unreachable store is tried again, doubling to */
   PROBE_MAX_MS = 800,      /* this: work resumes within a second */
-  IDLE_CHECK_MS = 15000    /* a session idle for longer may have been closed by the server */
+  IDLE_MIN_S = 2,          /* the server ends a worker's session that is silent for a lease, */
+  IDLE_MAX_S = 60,         /* within these bounds */
 };
 
 struct Worker {
@@ -60,14 +61,22 @@ struct Worker {
 
 /* --- apply: one transaction ------------------------------------------------------------------- */
 
+/* A projector that froze inside a transaction holds the fence's lock, and with it everybody who
+ * wants to take over, until the server ends its session: so that comes soon, and a session that has
+ * been idle is looked at before it is used. */
 static bool ensure_session(Worker *worker, Failure *ret_failure) {
-  if (worker->session && session_idle_ms(worker->session) > IDLE_CHECK_MS) {
+  int64_t idle_s = CLAMP(worker->config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
+  if (worker->session && session_idle_ms(worker->session) > idle_s * 1000 / 3) {
     Failure ignored;
     if (!session_run(worker->session, &ignored, "DO 0"))
       g_clear_pointer(&worker->session, session_close);
   }
-  if (!worker->session)
-    worker->session = session_open(&worker->config->mysql, ret_failure);
+  if (worker->session)
+    return true;
+  worker->session = session_open(&worker->config->mysql, ret_failure);
+  if (worker->session &&
+      !session_run(worker->session, ret_failure, "SET SESSION wait_timeout = %d", (int)idle_s))
+    g_clear_pointer(&worker->session, session_close);
   return worker->session != NULL;
 }
 
@@ -395,30 +404,28 @@ static void settle(Worker *worker, Item *items, size_t count) {
 /* --- claim -------------------------------------------------------------------------------------
  */
 
-/* An event that is not ours: gone, or its aggregate has to wait for whoever has it. An earlier
- * owner that was frozen may claim once more when it wakes up, and gives back when MySQL's fence
- * stops it.
- */
-static bool drop_unclaimed(Worker *worker, Event *event, Failure *ret_failure) {
-  if (event_has_aggregate(event)) {
-    g_autoptr(EventCursor) cursor = outbox_find_event(worker->outbox, &event->key.event_id);
-    bool exists = event_cursor_next(cursor, ret_failure);
-    if (!exists && ret_failure->class != FAILURE_NONE)
-      return false;
-    if (exists)
-      shard_hold(worker->shard, event, HOLD_FAILED, TAKEN_WAIT_MS);
-  }
-  shard_forget(worker->shard, event);
-  return true;
-}
-
-/* Makes items of the claimed events. What stands behind another's is given back. */
-static size_t take_claimed(Worker *worker, Event **events, const bool *claimed, size_t count,
-                           Item *items) {
+/* Claims the events and makes items of those that are ours and may be applied now. What is gone is
+ * forgotten. What another has taken holds its aggregate: an earlier owner that was frozen may claim
+ * once more when it wakes up, and gives back when MySQL's fence stops it. */
+static bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
+                  Failure *ret_failure) {
+  g_autofree Claim *claims = g_new0(Claim, count);
   g_autofree Event **back = g_new(Event *, count);
   size_t ours = 0, back_count = 0;
+  if (!outbox_claim(worker->outbox, events, count, claims, ret_failure)) {
+    for (size_t i = 0; i < count; i++)
+      shard_requeue(worker->shard, events[i]);
+    return false;
+  }
   for (size_t i = 0; i < count; i++) {
-    if (!claimed[i])
+    if (claims[i] == CLAIM_OURS)
+      continue;
+    if (claims[i] == CLAIM_TAKEN && event_has_aggregate(events[i]))
+      shard_hold(worker->shard, events[i], HOLD_FAILED, TAKEN_WAIT_MS);
+    shard_forget(worker->shard, events[i]);
+  }
+  for (size_t i = 0; i < count; i++) {
+    if (claims[i] != CLAIM_OURS)
       continue;
     if (shard_is_behind_hold(worker->shard, events[i]))
       back[back_count++] = events[i];
@@ -426,38 +433,8 @@ static size_t take_claimed(Worker *worker, Event **events, const bool *claimed, 
       items[ours++] = (Item){.event = events[i]};
   }
   give_back(worker, back, back_count);
-  return ours;
-}
-
-/* Claims the events and makes items of those that are ours and may be applied now. */
-static bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
-                  Failure *ret_failure) {
-  g_autofree bool *claimed = g_new0(bool, count);
-  *ret_count = 0;
-  if (!outbox_claim(worker->outbox, events, count, claimed, ret_failure)) {
-    for (size_t i = 0; i < count; i++)
-      shard_requeue(worker->shard, events[i]);
-    return false;
-  }
-  bool good = true;
-  for (size_t i = 0; i < count; i++) {
-    if (claimed[i])
-      continue;
-    if (good)
-      good = drop_unclaimed(worker, events[i], ret_failure);
-    if (!good)
-      shard_requeue(worker->shard, events[i]);
-  }
-  if (good) {
-    *ret_count = take_claimed(worker, events, claimed, count, items);
-    return true;
-  }
-  size_t back_count = 0;
-  for (size_t i = 0; i < count; i++)
-    if (claimed[i])
-      events[back_count++] = events[i];
-  give_back(worker, events, back_count);
-  return false;
+  *ret_count = ours;
+  return true;
 }
 
 /* --- the worker ----------------------------------------------------------------------------------
