@@ -127,12 +127,10 @@ static bool fold_entities(Outbox *outbox, const Mapping *mapping, const Aggregat
  * entity contains. */
 static void move_position(AggregateState *state, const GPtrArray *events, const Event *late,
                           int64_t version) {
-  static const uint8_t nothing[1] = {0};
   Position *position = &state->position;
-  if (!position->known) { /* before every event */
-    position->last = (OrderKey){.occurred_at = -30610224000000LL /* year 1000 */,
-                                .event_id = {.kind = ID_STRING, .bytes = nothing}};
-    position->known = true;
+  if (!position->known) {
+    Event nothing = {0};
+    order_pass(position, &nothing);
   }
   for (guint i = 0; i < events->len; i++) {
     const Event *event = events->pdata[i];

@@ -33,7 +33,7 @@ static void civil_from_days(int64_t days, int64_t *ret_year, unsigned *ret_month
 }
 
 bool datetime_in_range(int64_t ms) {
-  return ms >= -30610224000000LL && ms <= 253402300799999LL;
+  return ms >= DATETIME_FIRST_MS && ms <= DATETIME_LAST_MS;
 }
 
 size_t datetime_format(int64_t us, unsigned fraction, char text[static DATETIME_TEXT_SIZE]) {

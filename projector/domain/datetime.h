@@ -8,6 +8,9 @@
 
 enum { DATETIME_TEXT_SIZE = 32 };
 
+#define DATETIME_FIRST_MS INT64_C(-30610224000000) /* 1000-01-01 */
+#define DATETIME_LAST_MS INT64_C(253402300799999)  /* 9999-12-31 23:59:59.999 */
+
 /* From year 1000 to 9999, the range that MySQL documents for DATETIME. */
 bool datetime_in_range(int64_t ms);
 

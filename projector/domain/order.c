@@ -1,6 +1,8 @@
 /* order.c - the rules of order, as pure functions of position and event. */
 #include "projector/domain/order.h"
 
+#include "projector/domain/datetime.h"
+
 /* An aggregate that was never seen starts before version 1. One whose events had no version so far
  * gives nothing to compare with. */
 static bool has_gap(const Position *position, const Event *event) {
@@ -25,6 +27,16 @@ Standing order_standing(const Position *position, const Event *event) {
 void order_advance(Position *position, const Event *event) {
   if (!position->known || order_key_compare(&event->key, &position->last) > 0)
     position->last = event->key;
+  if (event->key.version > position->max_version)
+    position->max_version = event->key.version;
+  position->known = true;
+}
+
+void order_pass(Position *position, const Event *event) {
+  static const uint8_t no_bytes[1] = {0};
+  if (!position->known) /* before every event */
+    position->last = (OrderKey){.occurred_at = DATETIME_FIRST_MS,
+                                .event_id = {.kind = ID_STRING, .bytes = no_bytes}};
   if (event->key.version > position->max_version)
     position->max_version = event->key.version;
   position->known = true;

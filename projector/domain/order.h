@@ -23,3 +23,7 @@ Standing order_standing(const Position *position, const Event *event);
 
 /* The position after the event. The event id's bytes stay the event's. */
 void order_advance(Position *position, const Event *event);
+
+/* The position after an event that changes no row: its version is accounted for, but an event that
+ * sorts before it is not late for that. */
+void order_pass(Position *position, const Event *event);

@@ -185,7 +185,10 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
       return false;
     }
     if (verdict_outcome(item->verdict)) {
-      order_advance(&state->position, item->event);
+      if (item->verdict == VERDICT_IGNORED)
+        order_pass(&state->position, item->event);
+      else
+        order_advance(&state->position, item->event);
       state->moved = true;
     } else if (item->verdict != VERDICT_KNOWN) {
       state->blocked = true;

@@ -152,7 +152,9 @@ void reference_run(const World *world, Story *story) {
     blocked[event->aggregate] = outcome == OUTCOME_FAILED;
     if (outcome == OUTCOME_FAILED)
       continue;
-    story->last[event->aggregate] = (int)order[i];
+    story->seen[event->aggregate] = true;
+    if (outcome == OUTCOME_APPLIED)
+      story->last[event->aggregate] = (int)order[i];
     if (event->version > story->max_version[event->aggregate])
       story->max_version[event->aggregate] = event->version;
   }

@@ -8,7 +8,8 @@ typedef enum Outcome { OUTCOME_WAITS, OUTCOME_APPLIED, OUTCOME_IGNORED, OUTCOME_
 typedef struct Story {
   Table table;
   Outcome outcomes[WORLD_EVENTS];
-  int last[WORLD_AGGREGATES]; /* index of the last event that took effect; -1: none */
+  int last[WORLD_AGGREGATES];  /* index of the last event that changed a row; -1: none */
+  bool seen[WORLD_AGGREGATES]; /* an event took effect or was ignored */
   int64_t max_version[WORLD_AGGREGATES];
 } Story;
 

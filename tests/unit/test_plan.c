@@ -54,7 +54,7 @@ typedef struct PlanCase {
 static const PlanCase plan_cases[] = {
     {"in order", "", "plain/a 1 v1 put 1, plain/a 2 v2 add 5, plain/a 3 v3 del",
      "applied applied applied", "plain/a 3 v3"},
-    {"ignored", "", "plain/a 1 v1 ign", "ignored", "plain/a 1 v1"},
+    {"ignored", "", "plain/a 1 v1 ign", "ignored", "plain/a -30610224000000 v1"},
     {"two aggregates", "", "plain/a 1 v0 put 1, plain/b 1 v0 put 2, plain/a 2 v0 add 3",
      "applied applied applied", "plain/a 2 v0, plain/b 1 v0"},
     {"same id, other type", "", "plain/a 1 v1 put 1, healed/a 1 v1 put 1", "applied applied",
@@ -64,6 +64,8 @@ static const PlanCase plan_cases[] = {
     {"late subtract", "plain/a 10 v0", "plain/a 5 v0 sub 1", "applied late", "plain/a 10 v0"},
     {"late upsert", "plain/a 10 v0", "plain/a 5 v0 put 1", "superseded late", "plain/a 10 v0"},
     {"late delete", "plain/a 10 v0", "plain/a 5 v0 del", "superseded late", "plain/a 10 v0"},
+    {"ignored first, older one after it", "", "plain/a 9 v0 ign, plain/a 5 v0 put 1",
+     "applied ignored", "plain/a 5 v0"},
     {"late ignored", "plain/a 10 v0", "plain/a 5 v0 ign", "ignored", "plain/a 10 v0"},
     {"late update without entities", "plain/a 10 v0", "plain/a 5 v0 set 1", "failed late", ""},
     {"late update with entities", "healed/a 10 v0", "healed/a 5 v0 set 1", "refresh late", ""},
@@ -312,7 +314,7 @@ static void test_unknown_events_ignored(void **state) {
   static const PlanCase cases[] = {
       {"unknown event", "", "plain/a 1 v1 other 1, plain/a 2 v2 put 1", "ignored applied",
        "plain/a 2 v2"},
-      {"unknown aggregate type", "", "none/a 1 v1 put 1", "ignored", "none/a 1 v1"},
+      {"unknown aggregate type", "", "none/a 1 v1 put 1", "ignored", "none/a -30610224000000 v1"},
       {"unknown and late", "plain/a 9 v0", "plain/a 1 v0 other 1", "ignored", "plain/a 9 v0"},
   };
   g_autoptr(Mapping) mapping = read_mapping("'unknown_events': 'ignore',");

@@ -70,36 +70,34 @@ bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *upda
 
 /* --- claim ---------------------------------------------------------------------------------- */
 
-/* Finds out which of the events carry our claim. */
-static bool find_claimed(Outbox *outbox, Event *const *events, size_t count, bool *claimed,
-                         Failure *ret_failure) {
+static bool is_ours(const Outbox *outbox, const bson_t *document) {
+  bson_iter_t iter;
+  return bson_iter_init_find(&iter, document, "claimed_by") && BSON_ITER_HOLDS_UTF8(&iter) &&
+         !strcmp(bson_iter_utf8(&iter, NULL), outbox->owner);
+}
+
+/* Not all could be claimed, or the answer to an earlier attempt was lost: looks which are ours. */
+static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
+                           Failure *ret_failure) {
   g_autoptr(GHashTable) index_of = g_hash_table_new(id_hash_key, id_equal_key);
   for (size_t i = 0; i < count; i++)
     g_hash_table_insert(index_of, &events[i]->key.event_id, GSIZE_TO_POINTER(i + 1));
-  bson_t filter = BSON_INITIALIZER;
-  append_ids(&filter, events, count);
-  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
-  bson_t *options = BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}");
-  mongoc_cursor_t *cursor =
-      mongoc_collection_find_with_opts(outbox->events, &filter, options, NULL);
+  bson_t *filter = bson_new();
+  append_ids(filter, events, count);
+  g_autoptr(EventCursor) cursor = outbox_find(
+      outbox, filter,
+      BCON_NEW("projection", "{", "_id", BCON_INT32(1), "claimed_by", BCON_INT32(1), "}"));
   const bson_t *document;
-  while (mongoc_cursor_next(cursor, &document)) {
+  while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) found = event_decode(document);
     size_t at = GPOINTER_TO_SIZE(g_hash_table_lookup(index_of, &found->key.event_id));
     if (at)
-      claimed[at - 1] = true;
+      ret_claims[at - 1] = is_ours(outbox, document) ? CLAIM_OURS : CLAIM_TAKEN;
   }
-  bson_error_t error;
-  const bson_t *reply;
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
-  bson_destroy(options);
-  bson_destroy(&filter);
-  return good;
+  return ret_failure->class == FAILURE_NONE;
 }
 
-bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, bool *claimed,
+bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
   append_ids(&filter, events, count);
@@ -116,8 +114,8 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, bool *clai
     return false;
   bool all = matched == (int64_t)count;
   for (size_t i = 0; i < count; i++)
-    claimed[i] = all;
-  return all || find_claimed(outbox, events, count, claimed, ret_failure);
+    ret_claims[i] = all ? CLAIM_OURS : CLAIM_GONE;
+  return all || look_at_claims(outbox, events, count, ret_claims, ret_failure);
 }
 
 /* --- acknowledge ---------------------------------------------------------------------------- */

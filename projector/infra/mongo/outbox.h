@@ -15,9 +15,15 @@ Outbox *outbox_new(MongoStore *store, const char *owner);
 void outbox_free(Outbox *outbox);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outbox, outbox_free)
 
-/* Claims the events: in_progress, claimed_by, claimed_at by the server's clock, attempts + 1. Sets
- * `claimed[i]` for those that are ours now; the others are gone, dead or somebody else's. */
-bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, bool *claimed,
+/* What became of an event that was to be claimed. */
+typedef enum Claim {
+  CLAIM_GONE,  /* no longer in the outbox */
+  CLAIM_TAKEN, /* dead, or in progress at another's */
+  CLAIM_OURS,
+} Claim;
+
+/* Claims the events: in_progress, claimed_by, claimed_at by the server's clock, attempts + 1. */
+bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure);
 
 /* Takes applied events out: deletes them or moves them to the archive. */

@@ -20,8 +20,8 @@ Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
   stream->client = mongo_store_borrow(store);
   stream->events =
       mongoc_client_get_collection(stream->client, settings->database, settings->outbox);
-  /* Inserts only, filtered by the server, and the end of a dropped collection; and only the document,
-   * not the change around it. */
+  /* Inserts only, filtered by the server, and the end of a dropped collection; and only the
+   * document, not the change around it. */
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$match", "{", "operationType", "{", "$in", "[",
                BCON_UTF8("insert"), BCON_UTF8("invalidate"), "]", "}", "}", "}", "{", "$project",
