@@ -65,7 +65,7 @@ static const PlanCase plan_cases[] = {
     {"late upsert", "plain/a 10 v0", "plain/a 5 v0 put 1", "superseded late", "plain/a 10 v0"},
     {"late delete", "plain/a 10 v0", "plain/a 5 v0 del", "superseded late", "plain/a 10 v0"},
     {"ignored first, older one after it", "", "plain/a 9 v0 ign, plain/a 5 v0 put 1",
-     "applied ignored", "plain/a 5 v0"},
+     "ignored applied", "plain/a 5 v0"},
     {"late ignored", "plain/a 10 v0", "plain/a 5 v0 ign", "ignored", "plain/a 10 v0"},
     {"late update without entities", "plain/a 10 v0", "plain/a 5 v0 set 1", "failed late", ""},
     {"late update with entities", "healed/a 10 v0", "healed/a 5 v0 set 1", "refresh late", ""},
