@@ -216,8 +216,8 @@ static bool fail_projection(Worker *worker, Item *items, size_t count, const Pro
                             const Failure *failure) {
   bool any = false;
   for (size_t i = 0; i < count; i++)
-    for (unsigned j = 0; is_open(&items[i]) && j < items[i].changes.count; j++)
-      if (items[i].changes.changes[j].rule->projection == culprit) {
+    for (unsigned j = 0; is_open(&items[i]) && j < items[i].effect.count; j++)
+      if (items[i].effect.changes[j].rule->projection == culprit) {
         fail_item(worker, &items[i], failure);
         any = true;
       }
@@ -404,6 +404,31 @@ static void settle(Worker *worker, Item *items, size_t count) {
 /* --- claim -------------------------------------------------------------------------------------
  */
 
+/* MongoDB answers, and will not have the mark: the document would grow beyond its limit, or a
+ * validator is against it. */
+static bool is_refusal(const Failure *failure) {
+  return failure->class == FAILURE_SIZE || failure->class == FAILURE_DATA ||
+         failure->class == FAILURE_UNKNOWN;
+}
+
+/* One by one after a refusal of all, so that an event that cannot be marked stops nothing but its
+ * own aggregate. It is tried again later. */
+static bool claim_each(Worker *worker, Event **events, size_t count, Claim *claims,
+                       Failure *ret_failure) {
+  for (size_t i = 0; i < count; i++) {
+    if (outbox_claim(worker->outbox, &events[i], 1, &claims[i], ret_failure))
+      continue;
+    if (!is_refusal(ret_failure))
+      return false;
+    log_event(LOG_LEVEL_ERROR, "event cannot be claimed", events[i], events[i]->attempts,
+              ret_failure);
+    if (event_has_aggregate(events[i]))
+      shard_hold(worker->shard, events[i], HOLD_FAILED, MAPPING_RETRY_MS);
+    claims[i] = CLAIM_GONE;
+  }
+  return true;
+}
+
 /* Claims the events and makes items of those that are ours and may be applied now. What is gone is
  * forgotten. What another has taken holds its aggregate: an earlier owner that was frozen may claim
  * once more when it wakes up, and gives back when MySQL's fence stops it. */
@@ -412,7 +437,8 @@ static bool claim(Worker *worker, Event **events, size_t count, Item *items, siz
   g_autofree Claim *claims = g_new0(Claim, count);
   g_autofree Event **back = g_new(Event *, count);
   size_t ours = 0, back_count = 0;
-  if (!outbox_claim(worker->outbox, events, count, claims, ret_failure)) {
+  if (!outbox_claim(worker->outbox, events, count, claims, ret_failure) &&
+      !(is_refusal(ret_failure) && claim_each(worker, events, count, claims, ret_failure))) {
     for (size_t i = 0; i < count; i++)
       shard_requeue(worker->shard, events[i]);
     return false;

@@ -171,6 +171,7 @@ static const CodeRange mongodb_codes[] = {
     {40573, 40573, FAILURE_CONFIG},      /* change streams need a replica set */
     {121, 121, FAILURE_DATA},            /* DocumentValidationFailure */
     {14031, 14031, FAILURE_SPACE},       /* OutOfDiskSpace */
+    {17419, 17420, FAILURE_SIZE},        /* a document that an update makes larger than 16 MB */
 };
 
 static FailureClass find_class(const CodeRange *ranges, size_t count, int code) {
