@@ -125,7 +125,7 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
       return;
     }
   }
-  item->changes = deltas;
+  item->effect = deltas;
   item->verdict = deltas.count ? VERDICT_APPLIED : VERDICT_SUPERSEDED;
 }
 
@@ -134,6 +134,7 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
     item->verdict = VERDICT_WAIT;
     return;
   }
+  item->effect = item->changes;
   switch (order_standing(&state->position, item->event)) {
   case STANDING_REPEATED: item->verdict = VERDICT_KNOWN; return;
   case STANDING_CONTAINED: item->verdict = VERDICT_SUPERSEDED; return;
@@ -180,7 +181,7 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
     else if (item->verdict == VERDICT_FAILED)
       decide_unmappable(item, state);
     Failure failure;
-    if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->changes, &failure)) {
+    if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->effect, &failure)) {
       fail(item, &failure, arena);
       return false;
     }

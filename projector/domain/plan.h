@@ -25,7 +25,8 @@ const char *verdict_outcome(Verdict verdict);
 
 typedef struct Item {
   Event *event;
-  ChangeList changes;
+  ChangeList changes; /* as mapped */
+  ChangeList effect;  /* what of them is in the fold; of a late event the deltas alone */
   Verdict verdict;
   bool late;
   int64_t gap_first; /* VERDICT_GAP: the first missing version */
