@@ -167,8 +167,10 @@ static size_t count_open(const Item *items, size_t count) {
 /* Before a replay everything but what is certain is decided anew. */
 static size_t reopen(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++)
-    if (is_open(&items[i]))
+    if (is_open(&items[i]) || items[i].planned) {
       items[i].verdict = VERDICT_NONE;
+      items[i].planned = false;
+    }
   return count_open(items, count);
 }
 

@@ -110,7 +110,7 @@ static bool fold_entities(Outbox *outbox, const Mapping *mapping, const Aggregat
       return false;
     int64_t version = view.event ? view.version : newest;
     if (any && version != *ret_version)
-      return failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_EVENT, 0,
+      return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
                          "the entities of the projections differ in version");
     any = true;
     *ret_version = version;
@@ -172,7 +172,7 @@ static bool transact(Session *session, const Ledger *ledger, Outbox *outbox, con
                      ret_failure))
     return false;
   if (version < state->position.max_version)
-    return failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_EVENT, 0,
+    return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
                        "the entity is at version %lld, behind version %lld that was applied",
                        (long long)version, (long long)state->position.max_version);
   if (late && !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))

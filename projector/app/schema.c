@@ -72,6 +72,22 @@ static bool apply_projection(Session *session, const Projection *projection, Fai
   return true;
 }
 
+/* What stays wrong has to be mended by hand, or this user cannot see what was done. */
+static int look_again(Session *session, const Mapping *mapping) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) findings = catalog_check(session, mapping, &failure);
+  if (!findings)
+    return command_fail(&failure);
+  for (guint i = 0; i < findings->len; i++) {
+    const Finding *finding = findings->pdata[i];
+    if (finding->error) {
+      failure_set(&failure, FAILURE_CONFIG, SOURCE_MYSQL, 0, "still: %s", finding->text);
+      return command_fail(&failure);
+    }
+  }
+  return EXIT_GOOD;
+}
+
 static int apply_schema(const Config *config) {
   Failure failure = {0};
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
@@ -80,7 +96,7 @@ static int apply_schema(const Config *config) {
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++)
     if (!apply_projection(session, mapping_projection(config->mapping, i), &failure))
       return command_fail(&failure);
-  return EXIT_GOOD;
+  return look_again(session, config->mapping);
 }
 
 /* MySQL's DDL, unless the server can be asked and is MariaDB. */

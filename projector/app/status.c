@@ -47,6 +47,8 @@ static int64_t lag_ms(const OutboxCounts *counts) {
 }
 
 static const char *state(const Status *status) {
+  if (status->mongodb.class != FAILURE_NONE)
+    return "unknown";
   return status->lease.held ? "running" : "stopped";
 }
 

@@ -122,6 +122,7 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
                   "late %s: a newer event was applied, and %s has no \"entities\" to refresh from",
                   operation_name(operation), change->rule->projection->table);
       fail(item, &failure, arena);
+      item->planned = true;
       return;
     }
   }
@@ -183,6 +184,7 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
     Failure failure;
     if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->effect, &failure)) {
       fail(item, &failure, arena);
+      item->planned = true;
       return false;
     }
     if (verdict_outcome(item->verdict)) {

@@ -29,6 +29,7 @@ typedef struct Item {
   ChangeList effect;  /* what of them is in the fold; of a late event the deltas alone */
   Verdict verdict;
   bool late;
+  bool planned; /* VERDICT_FAILED, after the others of this batch: not so if they are not applied */
   int64_t gap_first; /* VERDICT_GAP: the first missing version */
   Failure *failure;  /* VERDICT_FAILED; in the arena */
 } Item;

@@ -341,6 +341,16 @@ static bool is_null(const bson_iter_t *iter) {
   return BSON_ITER_HOLDS_NULL(iter) || bson_iter_type(iter) == BSON_TYPE_UNDEFINED;
 }
 
+/* What was found, as far as it matters for the type. */
+static void describe_for(const ColumnType *type, const bson_iter_t *iter, char *text, size_t size) {
+  Decimal ignored;
+  if (type->kind == TYPE_DECIMAL && BSON_ITER_HOLDS_UTF8(iter) &&
+      !read_decimal(iter, true, &ignored))
+    g_strlcpy(text, "string that is no number", size);
+  else
+    describe(iter, text, size);
+}
+
 static bool unfit(const Source *source, const char *expected, const char *found,
                   Failure *ret_failure) {
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s%s: expected %s, found %s",
@@ -359,7 +369,7 @@ bool value_for_column(const Event *event, const Source *source, const Column *co
   if (convert(&iter, &column->type, arena, ret_value))
     return true;
   char text[128];
-  describe(&iter, text, sizeof text);
+  describe_for(&column->type, &iter, text, sizeof text);
   return unfit(source, column->type.text, text, ret_failure);
 }
 

@@ -11,13 +11,18 @@ enum { REPEAT_SECONDS = 10 };
 static bool as_json;
 static LogLevel lowest_level = LOG_LEVEL_INFO;
 
-static GMutex repeat_lock;
-static struct {
+/* What was told lately; a few failures take turns during an outage. */
+typedef struct Told {
   char message[64];
   Failure failure;
-  int64_t told_at; /* monotonic, us */
+  int64_t at; /* monotonic, us; 0: an empty place */
   int64_t untold;
-} repeat;
+} Told;
+
+enum { TOLD_PLACES = 16 };
+
+static GMutex told_lock;
+static Told told[TOLD_PLACES];
 
 void log_setup(bool json, LogLevel lowest) {
   as_json = json;
@@ -101,22 +106,38 @@ static const char *source_name(FailureSource source) {
   return names[source];
 }
 
+static bool is_same(const Told *place, const char *message, const Failure *failure) {
+  return place->at && !strncmp(place->message, message, sizeof place->message - 1) &&
+         place->failure.code == failure->code && place->failure.class == failure->class &&
+         !strcmp(place->failure.message, failure->message);
+}
+
+/* Its own place, or the one that was told of the longest ago. */
+static Told *find_place(const char *message, const Failure *failure) {
+  Told *oldest = &told[0];
+  for (size_t i = 0; i < TOLD_PLACES; i++) {
+    if (is_same(&told[i], message, failure))
+      return &told[i];
+    if (told[i].at < oldest->at)
+      oldest = &told[i];
+  }
+  *oldest = (Told){.failure = *failure};
+  g_strlcpy(oldest->message, message, sizeof oldest->message);
+  return oldest;
+}
+
 /* Whether to tell this failure now, and how many like it went untold. */
 static bool tell(const char *message, const Failure *failure, int64_t *ret_untold) {
   int64_t now = g_get_monotonic_time();
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&repeat_lock);
-  bool same = !strncmp(repeat.message, message, sizeof repeat.message - 1) &&
-              repeat.failure.code == failure->code && repeat.failure.class == failure->class &&
-              !strcmp(repeat.failure.message, failure->message);
-  if (same && now - repeat.told_at < (int64_t)REPEAT_SECONDS * G_USEC_PER_SEC) {
-    repeat.untold++;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told_lock);
+  Told *place = find_place(message, failure);
+  if (place->at && now - place->at < (int64_t)REPEAT_SECONDS * G_USEC_PER_SEC) {
+    place->untold++;
     return false;
   }
-  *ret_untold = same ? repeat.untold : 0;
-  g_strlcpy(repeat.message, message, sizeof repeat.message);
-  repeat.failure = *failure;
-  repeat.told_at = now;
-  repeat.untold = 0;
+  *ret_untold = place->untold;
+  place->at = now;
+  place->untold = 0;
   return true;
 }
 

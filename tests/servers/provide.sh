@@ -106,7 +106,7 @@ provide_mongodb() {
     MONGOS_COMMAND=$(printf %q "$(dirname "$mongod")/mongos")
   else
     [[ $(uname -m) == x86_64 ]] ||
-      die "MongoDB is provided for x86-64 only: install mongod 4.4 or newer, or set MONGOD to its path"
+      die "MongoDB is provided for x86-64 only: install mongod 6.0 or newer, or set MONGOD to its path"
     { programs=$(cached mongodb-8.2.0 fetch_mongodb) && root=$(library_root); } ||
       die "MongoDB could not be had (see above): mend that, or install mongod and set MONGOD to its path"
     MONGOD_COMMAND="$(loader "$root")$(printf %q "$programs/mongod")"

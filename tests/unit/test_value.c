@@ -283,7 +283,10 @@ static void test_broken_utf8(void **state) {
     g_autoptr(Event) event = event_decode(document);
     g_autofree char *found = converted(event, type, false);
     g_autofree char *expected =
-        g_strdup_printf("! payload.v: expected %s, found string of %zu bytes", type, strlen(bytes));
+        g_str_has_prefix(type, "decimal")
+            ? g_strdup_printf("! payload.v: expected %s, found string that is no number", type)
+            : g_strdup_printf("! payload.v: expected %s, found string of %zu bytes", type,
+                              strlen(bytes));
     check_text(cases[i / COUNT_OF(types)].name, found, expected);
   }
 }

@@ -523,11 +523,11 @@ static void take_number(const bson_t *document, void *data) {
 
 bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure) {
   *ret_count = 0;
-  bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
-               BCON_UTF8("dead"), "]", "}", "}", "}", "{", "$group", "{", "_id", "{", "t",
-               BCON_UTF8("$aggregate_type"), "i", BCON_UTF8("$aggregate_id"), "}", "}", "}", "{",
-               "$count", BCON_UTF8("n"), "}", "]");
+  bson_t *pipeline = BCON_NEW(
+      "pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
+      BCON_UTF8("dead"), "]", "}", "aggregate_type", "{", "$type", BCON_UTF8("string"), "}", "}",
+      "}", "{", "$group", "{", "_id", "{", "t", BCON_UTF8("$aggregate_type"), "i",
+      BCON_UTF8("$aggregate_id"), "}", "}", "}", "{", "$count", BCON_UTF8("n"), "}", "]");
   return aggregate(outbox, pipeline, take_number, ret_count, ret_failure);
 }
 

@@ -24,8 +24,22 @@ static FailureClass class_of(const bson_error_t *error) {
   return strstr(error->message, "uthentication failed") ? FAILURE_CONFIG : FAILURE_UNAVAILABLE;
 }
 
+enum { UNAUTHORIZED = 13 };
+
+/* "not authorized on bank to execute command { find: \"outbox\", … }": the command's name is
+ * enough. */
+static bool fail_unauthorized(const bson_error_t *error, Failure *ret_failure) {
+  const char *command = strstr(error->message, " to execute command { ");
+  const char *name = command ? command + strlen(" to execute command { ") : "";
+  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, UNAUTHORIZED, "%.*s%s%.*s",
+                     command ? (int)(command - error->message) : 200, error->message,
+                     command ? " to execute " : "", (int)strcspn(name, ":"), name);
+}
+
 bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_failure) {
   FailureClass class = class_of(error);
+  if (error->code == UNAUTHORIZED && class == FAILURE_CONFIG)
+    return fail_unauthorized(error, ret_failure);
   if (class == FAILURE_UNKNOWN && reply &&
       (mongoc_error_has_label(reply, "RetryableWriteError") ||
        mongoc_error_has_label(reply, "TransientTransactionError")))

@@ -98,7 +98,9 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   if (!session->mysql)
     g_error("out of memory");
   set_options(session->mysql, settings);
-  if (!mysql_real_connect(session->mysql, settings->host, settings->user, settings->password,
+  /* The clients look at the socket only when the host is this name. */
+  const char *host = settings->socket ? "localhost" : settings->host;
+  if (!mysql_real_connect(session->mysql, host, settings->user, settings->password,
                           settings->database, settings->port, settings->socket,
                           CLIENT_FOUND_ROWS)) {
     fail(session, ret_failure);
