@@ -124,7 +124,9 @@ class Workspace:
         self.folder = folder
         self.name = f"t_{uuid.uuid4().hex[:12]}"  # of both databases
         self.file: Path | None = None  # the mapping file that projector() and start_projector() use
-        self.environment: dict[str, str] = {}  # more variables for the programs
+        # More variables for the programs. libmongoc keeps counters in /dev/shm/mongoc-PID; one that a killed process
+        # left behind makes a later process of that number say so on stderr.
+        self.environment: dict[str, str] = {"MONGOC_DISABLE_SHM": "1"}
         self.started: list[Process] = []
         self._clock = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
 

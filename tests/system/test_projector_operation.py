@@ -1,0 +1,380 @@
+"""Operation: --once, stopping, archive, standby, memory, idling, status, secrets, least privilege."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal as signals
+import time
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from workspace import ROOT, Process, bank_projections, decimal
+
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 1000}
+
+
+def opened(ws, account="a1", balance="0.00", **more) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal(balance), **more)
+
+
+def deposited(ws, account="a1", amount="1.00", **more) -> dict:
+    return ws.event(account, "MoneyDeposited", amount=decimal(amount), **more)
+
+
+def applied(ws) -> int:
+    return ws.query("SELECT COUNT(*) AS n FROM projector_applied")[0]["n"]
+
+
+def load(ws, count: int, accounts: int = 100) -> None:
+    ws.put(opened(ws, f"a{n}") for n in range(accounts))
+    while count:
+        piece = min(count, 5000)
+        ws.put(deposited(ws, f"a{n % accounts}") for n in range(piece))
+        count -= piece
+
+
+def proc_status(process: Process, field: str) -> int:
+    return int(re.search(rf"^{field}:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text(), re.M)[1])
+
+
+def cpu_ticks(process: Process) -> int:
+    return sum(map(int, Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+
+# ends
+
+
+def test_once_applies_everything_and_ends(bank):
+    load(bank, 3000)
+    done = bank.run_once()
+    assert bank.outbox.find_one() is None
+    assert bank.query("SELECT SUM(balance) AS s FROM account")[0]["s"] == Decimal(3000)
+    assert applied(bank) == 3100
+    assert "stopped working applied=3100" in done.stderr
+    assert done.stdout == ""
+
+
+def test_once_leaves_what_cannot_be_applied_now_and_ends(bank):
+    bank.mapping(**{**FAST, "backoff_ms": 300000}, gap_wait_ms=100)
+    first, bad = opened(bank), bank.event("a1", "MoneyDeposited", amount="x")
+    bank.put(first, bad, deposited(bank), opened(bank, "a2", version=5))
+    bank.run_once()
+    assert [e["_id"] for e in bank.outbox.find({"aggregate_id": "a2"})] == []
+    assert bank.outbox.count_documents({}) == 2
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+def test_a_signal_under_load_ends_in_order_and_soon(bank, signal):
+    bank.mapping(batch=50)
+    load(bank, 20000)
+    with bank.start_projector() as projector:
+        bank.wait(lambda: applied(bank) > 1000, what="the load to be worked on")
+        asked = time.monotonic()
+        projector.popen.send_signal(getattr(signals, signal))
+        assert projector.popen.wait(10) == 0
+        assert time.monotonic() - asked < 2
+        assert f"stopping signal={signal}" in projector.log_text()
+    left = bank.outbox.count_documents({})
+    assert 0 < left < 20000  # it was in the middle
+    assert bank.outbox.find_one({"status": {"$in": ["in_progress", "failed"]}}) is None
+    assert bank.outbox.find_one({"attempts": {"$gt": 0}}) is None
+    assert applied(bank) == 20100 - left  # what was committed was acknowledged, too
+    assert bank.query("SELECT SUM(balance) AS s FROM account")[0]["s"] == applied(bank) - bank.query(
+        "SELECT COUNT(*) AS n FROM account")[0]["n"]
+
+
+def test_a_signal_ends_the_wait_for_a_store_and_for_the_lease(bank):
+    bank.mapping(**FAST)
+    with bank.start_projector() as owner, bank.start_projector() as standby:
+        bank.wait(lambda: "standing by" in owner.log_text() + standby.log_text())
+        for process in (standby, owner):
+            asked = time.monotonic()
+            assert process.stop() == 0
+            assert time.monotonic() - asked < 2
+
+
+# archive
+
+
+def test_archive_keeps_the_events_with_the_time_of_application(bank):
+    bank.mapping(mongodb={"retain": "archive"}, **FAST)
+    before = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(seconds=1)
+    events = [opened(bank), {**deposited(bank, version=2), "metadata": {"tenant": "t"}}]
+    events[0]["version"] = 1
+    bank.put(events)
+    bank.run_once()
+    assert bank.outbox.find_one() is None
+    archive = bank.db["outbox_archive"]
+    for event in events:
+        kept = archive.find_one({"_id": event["_id"]})
+        assert {k: kept[k] for k in event} == event
+        assert not {"status", "claimed_by", "claimed_at", "next_attempt_at"} & kept.keys()
+        assert before < kept["applied_at"] < before + timedelta(seconds=60)
+    bank.put(events)  # sent again: neither applied nor archived anew
+    kept = list(archive.find().sort("_id"))
+    bank.run_once()
+    assert bank.outbox.find_one() is None and list(archive.find().sort("_id")) == kept
+    assert bank.rows("account")[0]["balance"] == Decimal("1.00")
+
+
+# owners
+
+
+def test_a_standby_takes_over_at_once_when_asked_and_within_the_lease_after_a_kill(bank):
+    bank.mapping(**{**FAST, "lease_ms": 3000})
+    with bank.start_projector() as first:
+        first.wait_log("info working")
+        with bank.start_projector() as second, bank.start_projector() as third:
+            second.wait_log("standing by")
+            third.wait_log("standing by")
+            assert first.stop() == 0
+            stopped = time.monotonic()
+            owner = bank.wait(lambda: next((p for p in (second, third) if "info working" in p.log_text()), None), 2.5, "a new owner")
+            assert time.monotonic() - stopped < 2.5  # less than the lease
+            other = third if owner is second else second
+            owner.kill()
+            other.wait_log("info working", timeout=3 + 1.5)
+            bank.put(opened(bank))
+            bank.wait_drained()
+    epoch = bank.query("SELECT epoch FROM projector_fence")
+    assert epoch == [{"epoch": 3}]
+
+
+def test_a_frozen_owner_that_wakes_up_writes_nothing(bank):
+    bank.mapping(**FAST, batch=10)
+    load(bank, 3000)
+    with bank.start_projector() as frozen:
+        bank.wait(lambda: applied(bank) > 200, what="some events")
+        frozen.pause()
+        with bank.start_projector() as other:
+            other.wait_log("info working")
+            bank.wait_drained(30)
+            before = bank.rows("account")
+            frozen.resume()
+            frozen.wait_log("the tenure ended class=fenced")
+            assert bank.rows("account") == before
+            bank.put(deposited(bank))
+            bank.wait_drained()
+    assert bank.query("SELECT SUM(balance) AS s FROM account")[0]["s"] == Decimal(3001)
+    assert applied(bank) == 3101
+
+
+def test_projectors_of_other_names_do_not_disturb_each_other(bank):
+    """Each has its own ledger and positions; both would take from one outbox, so the second has one of its own."""
+    bank.mapping(**FAST)
+    bank.db["outbox2"].insert_one({**opened(bank, "b1")})
+    bank.put(opened(bank, "a1"))
+    with bank.start_projector() as first:
+        first.wait_log("info working")
+        bank.mapping(name="other", mongodb={"outbox": "outbox2"}, **FAST)
+        with bank.start_projector() as second:
+            second.wait_log("info working")
+            bank.wait(lambda: len(bank.rows("account")) == 2)
+    assert {r["projector"] for r in bank.query("SELECT projector FROM projector_applied")} == {bank.name, "other"}
+
+
+# bounds
+
+
+def test_memory_stays_within_its_bound_with_a_large_backlog(bank):
+    bank.mapping(memory_mb=64)
+    load(bank, 100_000, accounts=1000)
+    with bank.start_projector() as projector:
+        bank.wait_drained(60)
+        peak_kb = proc_status(projector, "VmHWM")
+        assert projector.stop() == 0
+    assert bank.query("SELECT SUM(balance) AS s FROM account")[0]["s"] == Decimal(100_000)
+    assert peak_kb < 64 * 1024, f"{peak_kb} kB"
+
+
+def test_many_blocked_events_cost_no_memory(bank):
+    bank.mapping(**{**FAST, "backoff_ms": 300000}, memory_mb=64)
+    bad = bank.event("a1", "MoneyDeposited", amount="x")
+    with bank.start_projector() as projector:
+        bank.put(bad)
+        bank.wait_status(bad, "failed")
+        for _ in range(6):
+            bank.put(bank.event("a1", "StatementSent", filler="x" * 2000) for _ in range(5000))
+        other = opened(bank, "a2")
+        bank.put(other)
+        bank.wait_gone(other)
+        assert proc_status(projector, "VmHWM") < 64 * 1024
+        bank.outbox.delete_one({"_id": bad["_id"]})
+        bank.wait_drained(40)
+        assert proc_status(projector, "VmHWM") < 64 * 1024
+    assert applied(bank) == 30001
+
+
+def test_an_idle_projector_asks_once_a_second_and_uses_no_cpu(bank):
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        def get_mores() -> int:
+            return bank.mongo.admin.command("serverStatus")["metrics"]["commands"]["getMore"]["total"]
+        other_clients = bank.mongo.admin.command({"currentOp": 1, "$all": True, "command.getMore": {"$exists": True},
+                                                  "appName": {"$ne": "projector"}})["inprog"]
+        assert other_clients == []
+        first, started, ticks = get_mores(), time.monotonic(), cpu_ticks(projector)
+        bank.wait(lambda: get_mores() >= first + 4, what="four getMores")
+        seconds, used = time.monotonic() - started, cpu_ticks(projector) - ticks
+    assert seconds > 2.5
+    assert used / 100 / seconds < 0.02, f"{used} ticks in {seconds:.1f} s"
+
+
+# status
+
+
+def test_status_tells_states_lag_and_owner(bank):
+    bank.mapping(**{**FAST, "backoff_ms": 300000})
+    def status() -> tuple[int, dict]:
+        done = bank.projector("status", "--json")
+        return done.returncode, json.loads(done.stdout)
+    code, empty = status()
+    assert code == 0 and empty["projector"]["state"] == "stopped"
+    assert empty["outbox"] == {"pending": 0, "in_progress": 0, "failed": 0, "dead": 0, "oldest_occurred_at": None}
+    long_ago = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(hours=1)
+    first, bad = opened(bank, at=long_ago), bank.event("a1", "MoneyDeposited", at=long_ago + timedelta(seconds=1), amount="x")
+    bank.put(first, bad, deposited(bank))
+    code, waiting = status()
+    assert code == 1 and waiting["outbox"]["pending"] == 3
+    assert 3600_000 <= waiting["lag_ms"] < 3700_000
+    with bank.start_projector() as projector:
+        bank.wait_status(bad, "failed")
+        code, failing = status()
+        assert code == 1
+        assert failing["projector"]["state"] == "running" and f":{projector.pid}" in failing["projector"]["owner"]
+        assert (failing["outbox"]["failed"], failing["outbox"]["pending"], failing["blocked_aggregates"]) == (1, 1, 1)
+        assert failing["mongodb"]["reachable"] and failing["mysql"]["reachable"]
+        text = bank.projector("status").stdout
+        assert re.search(r"^outbox +1 pending, 0 in progress, 1 failed, 0 dead$", text, re.M)
+        bank.outbox.delete_one({"_id": bad["_id"]})
+        bank.wait_drained()
+        assert status()[0] == 0
+
+
+# secrets
+
+
+def test_no_password_leaves_the_process(bank, tmp_path):
+    secret = "s3cr3t-'\\\"passwörd"
+    user = f"u{bank.name[2:12]}"
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY %s", secret)
+    try:
+        bank.query(f"GRANT ALL ON {bank.name}.* TO {user}@'127.0.0.1'")
+        file = tmp_path / "password"
+        file.write_text(secret + "\n")
+        file.chmod(0o600)
+        told = ""
+        for options in ({"password": secret}, {"password_file": str(file)}, {"password": "${BANK_SECRET}"}):
+            bank.environment["BANK_SECRET"] = secret
+            path = bank.mapping(**FAST)
+            content = json.loads(path.read_text())
+            content["mysql"] = {**{k: v for k, v in content["mysql"].items() if k != "password"}, "user": user, **options}
+            path.write_text(json.dumps(content))
+            with bank.start_projector("--debug") as projector:
+                event = opened(bank, f"a{len(told)}")
+                bank.put(event)
+                bank.wait_gone(event)
+                told += Path(f"/proc/{projector.pid}/cmdline").read_text()
+                assert projector.stop() == 0
+                told += projector.log_text()
+            for command in [["status"], ["status", "--json"], ["check"], ["schema"]] if "password_file" in options else []:
+                done = bank.projector(*command)
+                assert done.returncode == 0, done.stderr
+                told += done.stdout + done.stderr
+        content["mysql"]["password"] = "wr0ng-" + secret
+        path.write_text(json.dumps(content))
+        done = bank.projector("run")
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+        told += done.stderr
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+    assert "s3cr3t" not in told and "wr0ng" not in told
+
+
+def test_a_password_in_the_mongodb_uri_is_not_told(bank):
+    uri = bank.stores.mongo_uri.replace("mongodb://", "mongodb://someone:s3cr3t@")
+    bank.mapping(mongodb={"uri": uri})
+    for command in (["run"], ["status"], ["status", "--json"], ["check"]):
+        done = bank.projector(*command)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "s3cr3t" not in done.stdout + done.stderr
+        assert "uthentication failed" in done.stdout + done.stderr
+
+
+def test_json_logs_are_json(bank):
+    bank.mapping(**FAST, log="json")
+    with bank.start_projector() as projector, bank.start_projector() as standby:
+        bank.wait(lambda: "standing by" in projector.log_text() + standby.log_text())
+        first, bad = opened(bank), bank.event("a1", "MoneyDeposited", amount="x\ny")
+        bank.put(first, bad)
+        bank.wait_status(bad, "failed")
+        assert (projector.stop(), standby.stop()) == (0, 0)
+    lines = [json.loads(line) for p in (projector, standby) for line in p.log_text().splitlines()]
+    assert all(line["level"] in ("info", "warning", "error") and line["time"].endswith("Z") for line in lines)
+    assert {"working", "standing by: another projector of this name is working", "event failed", "stopping"} <= {l["message"] for l in lines}
+
+
+# least privilege
+
+
+def test_the_granted_privileges_are_enough_and_no_more(bank):
+    """sql/grants.sql, with names of this test."""
+    names = {"projector@'%'": f"p{bank.name[2:]}@'127.0.0.1'", "projector_schema@'%'": f"s{bank.name[2:]}@'127.0.0.1'"}
+    text = re.sub(r"^--.*$", "", (ROOT / "sql/grants.sql").read_text(), flags=re.M)
+    for old, new in names.items():
+        text = text.replace(old, new)
+    try:
+        for statement in filter(str.strip, text.split(";")):
+            bank.query(statement.replace("%", "%%") if "%" in statement else statement)
+        user = names["projector@'%'"].split("@")[0]
+        bank.mapping(mysql={"user": user, "password": "change-me-1"}, **FAST, gap_wait_ms=50)
+        check = bank.projector("check")
+        assert check.returncode == 0, check.stdout
+        bank.accounts.insert_one({"_id": "a1", "version": 9, "user_id": "u", "name": "n", "balance": decimal("5")})
+        bank.put(opened(bank, version=1), deposited(bank, version=2), bank.event("a1", "AccountFrozen", version=3),
+                 opened(bank, "a2"), bank.event("a2", "AccountClosed"))
+        bank.run_once()
+        bank.put(bank.event("a1", "AccountRenamed", at=datetime(2000, 1, 1), name="late"))  # a refresh
+        bank.run_once()
+        assert bank.outbox.find_one() is None
+        assert [(r["account_id"], r["balance"]) for r in bank.rows("account")] == [("a1", Decimal("5.00"))]
+        stores = bank.stores
+        with pymysql.connect(host=stores.mysql_host, port=stores.mysql_port, user=user, password="change-me-1", database=bank.name) as c:
+            for forbidden in ("DROP TABLE account", "ALTER TABLE account ADD x INT", "DELETE FROM projector_position",
+                              "CREATE TABLE x (y INT)", "UPDATE projector_applied SET outcome = 'skipped'"):
+                with pytest.raises(pymysql.err.OperationalError), c.cursor() as cursor:
+                    cursor.execute(forbidden)
+        schema_user = names["projector_schema@'%'"].split("@")[0]
+        bank.mapping(bank_projections() + [{"aggregate_type": "x", "table": "brand_new", "key": {"id": {"from": "$aggregate_id", "type": "int"}},
+                                            "events": {"E": {"op": "upsert"}}}], mysql={"user": schema_user, "password": "change-me-2"})
+        applied_schema = bank.projector("schema", "--apply")
+        assert applied_schema.returncode == 0, applied_schema.stderr
+    finally:
+        for name in names.values():
+            bank.query(f"DROP USER IF EXISTS {name}")
+
+
+def test_a_privilege_that_is_taken_away_stops_the_projector_with_a_clear_line(bank):
+    user = f"u{bank.name[2:12]}"
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'x'")
+    try:
+        bank.query(f"GRANT ALL ON {bank.name}.* TO {user}@'127.0.0.1'")
+        bank.mapping(mysql={"user": user, "password": "x"}, **FAST)
+        with bank.start_projector() as projector:
+            bank.put(opened(bank))
+            bank.wait_drained()
+            bank.query(f"REVOKE ALL ON {bank.name}.* FROM {user}@'127.0.0.1'")
+            bank.query(f"GRANT SELECT ON {bank.name}.* TO {user}@'127.0.0.1'")
+            for row in bank.query("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = %s", user):
+                bank.query(f"KILL {row['ID']}")  # an open session keeps what it may do in its database
+            bank.put(deposited(bank))
+            assert projector.popen.wait(20) == 2
+            assert re.search(r"^projector: mysql: .*(denied|command).*$", projector.log_text(), re.M)
+        assert bank.outbox.find_one()["status"] == "pending" and bank.outbox.find_one()["attempts"] == 0
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")

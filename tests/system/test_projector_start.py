@@ -1,0 +1,299 @@
+"""Before the first event: wrong files, stores and tables; `check`; `schema`."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from servers import Mongod, free_port
+from workspace import bank_projections, decimal
+
+COMMANDS = ["run", "check", "schema", "status"]
+
+
+def said(done, code: int) -> str:
+    """The one line on stderr."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(r"projector( \w+)?: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr.strip()
+
+
+def last_said(done, code: int) -> str:
+    """What `run` says in the end; warnings of the log may stand before."""
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def opened(ws, account="a1") -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"))
+
+
+# the file
+
+
+def changed(path: str, value) -> dict:
+    """The bank's projections with one key changed, or removed when the value is None."""
+    [projection] = bank_projections()
+    *way, last = path.split(".")
+    target = projection
+    for key in way:
+        target = target[key]
+    if value is None:
+        del target[last]
+    else:
+        target[last] = value
+    return {"projections": [projection]}
+
+
+WRONG = [
+    (changed("columns.balance.type", "decimal(70,2)"), r"projections\[0\]\.columns\.balance\.type: expected .*found \"decimal\(70,2\)\""),
+    (changed("columns.balance.type", "money"), r"projections\[0\]\.columns\.balance\.type: "),
+    (changed("columns.balance.from", "$nonsense"), r"projections\[0\]\.columns\.balance\.from: "),
+    (changed("columns.na`me", {"from": "name", "type": "text"}), r"projections\[0\]\.columns\.na`me: "),
+    (changed("events.AccountOpened.op", "upset"), r"projections\[0\]\.events\.AccountOpened\.op: expected one of"),
+    (changed("events.AccountRenamed.columns", ["nome"]), r"projections\[0\]\.events\.AccountRenamed\.columns"),
+    (changed("events.MoneyDeposited.columns", {"name": "amount"}), r"projections\[0\]\.events\.MoneyDeposited\.columns\.name: "),
+    (changed("events.AccountFrozen.statement", "UPDATE account SET name = ?"), r"projections\[0\]\.events\.AccountFrozen\.statement: "),
+    (changed("events.AccountFrozen.statement", "DELETE FROM a; DELETE FROM b"), r"statement: expected one statement"),
+    (changed("key", None), r"projections\[0\]\.key: "),
+    (changed("table", "account; DROP"), r"projections\[0\]\.table: expected an identifier"),
+    (changed("extra", 1), r"projections\[0\]\.extra: unknown key"),
+    ({"nonsense": 1}, r"nonsense: unknown key"),
+    ({"workers": 0}, r"workers: expected a whole number from 1"),
+    ({"workers": "two"}, r"workers: expected a whole number .*found \"two\""),
+    ({"batch": 1.5}, r"batch: expected a whole number"),
+    ({"name": "a b"}, r"name: expected"),
+    ({"log": "xml"}, r"log: expected one of text, json"),
+    ({"projections": []}, r"projections: expected a list of at least one"),
+    ({"mongodb": {"retain": "keep"}}, r"mongodb\.retain: expected one of delete, archive"),
+    ({"mongodb": {"uri": "${NOT_SET_ANYWHERE}"}}, r"mongodb\.uri: the environment variable NOT_SET_ANYWHERE is not set"),
+    ({"mysql": {"port": 70000}}, r"mysql\.port: expected a whole number from 1 to 65535"),
+    ({"mysql": {"password_file": "/nowhere"}}, r"mysql\.password_file: "),
+    ({"mysql": {"tls": "maybe"}}, r"mysql\.tls: expected one of"),
+]
+
+
+@pytest.mark.parametrize("overrides, message", WRONG, ids=[m.replace("\\", "")[:45] for _, m in WRONG])
+def test_a_wrong_file_is_refused_with_the_path_of_the_key(ws, overrides, message):
+    ws.mapping(overrides.pop("projections", None), **{k: dict(v) if isinstance(v, dict) else v for k, v in overrides.items()})
+    line = said(ws.projector("run"), 2)
+    assert re.search(rf"^projector: {re.escape(str(ws.file))}: {message}" if not message.startswith("statement") else message, line), line
+    assert ws.query("SHOW TABLES") == [] and ws.db.list_collection_names() == []
+
+
+@pytest.mark.parametrize("text, message", [("", "not valid JSON"), ("{", "not valid JSON"), ("[]", "expected an object"), ("null", "not valid JSON"),
+                                           ('{"name": "a", "name": "b"}', "not valid JSON"), ('{"name": "\\u0000"}', "not valid JSON"),
+                                           (None, "No such file"), ("\xff", "not valid JSON")])
+def test_a_file_that_is_no_mapping(ws, text, message):
+    ws.mapping()
+    ws.file.unlink() if text is None else ws.file.write_bytes(text.encode("latin-1"))
+    for command in COMMANDS:
+        assert message in said(ws.projector(command), 2)
+
+
+def test_wrong_use(ws):
+    assert "unknown command dance" in said(ws.projector("dance"), 2)
+    assert "--nonsense" in said(ws.projector("run", "--nonsense"), 2)
+    for command in ["", *COMMANDS]:
+        done = ws.projector(*[command, "--help"][not command:])
+        assert done.returncode == 0 and "projector" in done.stdout and done.stderr == ""
+
+
+def test_a_secret_that_others_can_read_is_warned_about(bank, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("projector\n")
+    secret.chmod(0o604)
+    path = bank.mapping()
+    content = json.loads(path.read_text())
+    del content["mysql"]["password"]
+    content["mysql"]["password_file"] = str(secret)
+    path.write_text(json.dumps(content))
+    done = bank.run_once()
+    assert re.search(r"warning configuration reason=.*mysql\.password_file: .* can be read by every user", done.stderr)
+    secret.chmod(0o600)
+    assert "can be read" not in bank.run_once().stderr
+
+
+def test_numbers_may_come_from_the_environment(bank):
+    bank.mapping(workers="${N_WORKERS}", mysql={"port": "${BANK_PORT}"})
+    bank.environment.update(N_WORKERS="3", BANK_PORT=str(bank.stores.mysql_port))
+    assert "workers=3" in bank.run_once().stderr
+    bank.environment["BANK_PORT"] = "many"
+    assert re.search(r"mysql\.port: expected a whole number", said(bank.projector("run"), 2))
+
+
+def test_a_uri_that_is_none(bank):
+    bank.mapping(mongodb={"uri": "http://x"})
+    assert "mongodb.uri: Invalid URI" in said(bank.projector("run"), 2)
+
+
+# the stores
+
+
+def test_unreachable_stores(bank):
+    port = free_port()
+    bank.mapping(mysql={"port": port})
+    for command in (["run"], ["run", "--once"]):
+        line = last_said(bank.projector(*command), 3)
+        assert line.startswith("projector: mysql: ") and f"127.0.0.1:{port}" in line
+    bank.mapping(mongodb={"uri": f"mongodb://127.0.0.1:{port}/?replicaSet=rs0&serverSelectionTimeoutMS=300"})
+    line = last_said(bank.projector("run"), 3)
+    assert line.startswith("projector: mongodb: ") and str(port) in line
+    for command in (["check"], ["status"], ["status", "--json"]):
+        done = bank.projector(*command)
+        assert done.returncode == 3
+        assert str(port) in done.stdout + done.stderr
+    assert json.loads(bank.projector("status", "--json").stdout)["mysql"]["reachable"]
+
+
+def test_a_wrong_password_and_an_unknown_database(bank):
+    bank.mapping(mysql={"password": "wrong"})
+    line = last_said(bank.projector("run"), 2)
+    assert "Access denied" in line and "(1045)" in line and "wrong" not in line
+    bank.mapping(mysql={"database": "t_nowhere"})
+    assert re.search(r"nknown database.*\(1049\)", last_said(bank.projector("run"), 2))
+
+
+def test_a_standalone_mongod_is_refused(bank, server_folder):
+    with Mongod(server_folder / "alone") as alone:
+        bank.mapping(mongodb={"uri": f"mongodb://{alone.address}/"})
+        line = last_said(bank.projector("run"), 2)
+        assert "standalone" in line and "--replSet" in line
+        assert bank.projector("check").returncode == 2
+        with alone.client() as client:
+            assert bank.name not in client.list_database_names()
+
+
+# the tables
+
+
+def test_missing_tables_are_refused_and_nothing_is_written(ws):
+    ws.mapping()
+    ws.put(opened(ws))
+    line = last_said(ws.projector("run"), 2)
+    assert "projector_applied" in line and "projector schema --apply" in line
+    assert ws.query("SHOW TABLES") == []
+    assert ws.outbox.find_one().get("status") is None
+    assert ws.db.list_collection_names() == ["outbox"]
+
+
+BAD_TABLES = [
+    ("DROP TABLE account", "error", r"projections\[0\]\.table: account does not exist"),
+    ("ALTER TABLE account DROP COLUMN name", "error", r"projections\[0\]\.columns\.name: table account has no such column"),
+    ("ALTER TABLE account MODIFY name varchar(99) NOT NULL", "error", r"columns\.name: expected a column that holds every varchar\(100\), found varchar\(99\)"),
+    ("ALTER TABLE account MODIFY balance decimal(17,2) NOT NULL", "error", r"columns\.balance: expected .* found decimal\(17,2\)"),
+    ("ALTER TABLE account MODIFY balance decimal(18,1) NOT NULL", "error", r"columns\.balance: "),
+    ("ALTER TABLE account MODIFY balance double NOT NULL", "error", r"columns\.balance: "),
+    ("ALTER TABLE account MODIFY opened_at datetime(3) NOT NULL", "error", r"columns\.opened_at: \"null\" is true, but account\.opened_at is NOT NULL"),
+    ("ALTER TABLE account MODIFY opened_at datetime NULL", "error", r"columns\.opened_at: "),
+    ("ALTER TABLE account MODIFY name varchar(100) CHARACTER SET latin1 NOT NULL", "warning", r"character set latin1"),
+    ("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_general_ci NOT NULL", "warning", r"key\.account_id: with collation utf8mb4_general_ci"),
+    ("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)", "error", r"account has another unique key, by_user"),
+    ("ALTER TABLE account DROP PRIMARY KEY", "error", r"key: table account needs a primary or unique key"),
+    ("ALTER TABLE account DROP PRIMARY KEY, ADD PRIMARY KEY (account_id, user_id)", "error", r"another unique key, PRIMARY|needs a primary or unique key on exactly these"),
+    ("ALTER TABLE account ADD stranger int NOT NULL", "error", r"account\.stranger is NOT NULL, has no default and is not mapped"),
+    ("ALTER TABLE account DROP COLUMN balance, ADD balance decimal(18,2) GENERATED ALWAYS AS (1) STORED", "error", r"generated column"),
+    ("DROP TABLE projector_position", "error", r"table projector_position is missing"),
+    ("ALTER TABLE account ADD stranger int NOT NULL DEFAULT 5, ADD other int NULL", "ok", r"fit the mapping"),
+    ("ALTER TABLE account MODIFY name longtext NOT NULL, MODIFY balance decimal(40,10) NOT NULL, MODIFY opened_at datetime(6) NULL", "ok", r"fit the mapping"),
+    ("ALTER TABLE account DROP PRIMARY KEY, ADD UNIQUE KEY (account_id)", "ok", r"fit the mapping"),
+]
+
+
+@pytest.mark.parametrize("statement, verdict, message", BAD_TABLES, ids=[s[:60] for s, *_ in BAD_TABLES])
+def test_check_finds_what_is_wrong_with_a_table_and_run_refuses_it(bank, statement, verdict, message):
+    bank.query(statement)
+    done = bank.projector("check", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any(line["verdict"] == verdict and re.search(message, line["text"]) for line in lines), lines
+    assert [line for line in lines if line["verdict"] == "error"] or verdict != "error"
+    assert done.returncode == (2 if verdict == "error" else 0)
+    if verdict == "error":
+        bank.put(opened(bank))
+        before = bank.query("SELECT TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", bank.name)
+        assert re.search(message, last_said(bank.projector("run", "--once"), 2))
+        assert bank.outbox.find_one().get("status") is None
+        assert bank.query("SELECT TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", bank.name) == before
+
+
+def test_a_second_unique_key_may_be_allowed(bank):
+    bank.query("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)")
+    [projection] = bank_projections()
+    bank.mapping([{**projection, "allow_unique_keys": True}])
+    assert bank.projector("check").returncode == 0
+
+
+def test_check_says_what_is_good_in_one_line_each(bank):
+    done = bank.projector("check")
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert all(re.match(r"ok +(file|mongodb|mysql|tables) ", line) for line in lines), lines
+    assert {line.split()[1] for line in lines} == {"file", "mongodb", "mysql", "tables"}
+    bank.outbox.drop_indexes()
+    assert re.search(r"^warning +mongodb .*no index on \(occurred_at", bank.projector("check").stdout, re.M)
+
+
+# schema
+
+
+def create_statements(ws) -> dict[str, str]:
+    return {t: list(ws.query(f"SHOW CREATE TABLE {t}")[0].values())[1] for row in ws.query("SHOW TABLES") for t in row.values()}
+
+
+def test_schema_prints_what_a_client_can_run(ws):
+    done = ws.projector("schema")
+    assert done.returncode == 0 and ws.query("SHOW TABLES") == []
+    text = re.sub(r"^--.*$", "", done.stdout, flags=re.M)
+    for statement in filter(str.strip, text.split(";\n")):
+        ws.query(statement)
+    by_hand = create_statements(ws)
+    for table in by_hand:
+        ws.query(f"DROP TABLE {table}")
+    assert ws.projector("schema", "--apply").returncode == 0
+    assert create_statements(ws) == by_hand
+    assert ws.projector("check").returncode == 0
+
+
+def test_schema_apply_creates_what_is_missing_and_changes_nothing_else(bank):
+    before = create_statements(bank)
+    assert set(before) == {"account", "projector_applied", "projector_position", "projector_fence"}
+    bank.put(opened(bank))
+    bank.run_once()
+    rows = bank.rows("account")
+    again = bank.projector("schema", "--apply")
+    assert again.returncode == 0 and "account: in place" in again.stdout
+    assert create_statements(bank) == before
+    [projection] = bank_projections()
+    projection["columns"]["note"] = {"from": "note", "type": "varchar(20)", "null": True}
+    projection["columns"]["rank"] = {"from": "rank", "type": "int"}
+    bank.mapping([projection])
+    added = bank.projector("schema", "--apply")
+    assert added.returncode == 0 and "ADD COLUMN `note` varchar(20) NULL" in added.stdout
+    assert [{**row, "note": None, "rank": 0} for row in rows] == bank.rows("account")
+    assert bank.projector("check").returncode == 0
+    bank.mapping()  # the columns that are not mapped any more stay
+    bank.projector("schema", "--apply")
+    assert "note" in bank.rows("account")[0]
+
+
+def test_schema_apply_never_narrows(bank):
+    bank.query("ALTER TABLE account MODIFY name varchar(50) NOT NULL, MODIFY user_id longtext NOT NULL")
+    before = create_statements(bank)
+    done = bank.projector("schema", "--apply")
+    assert done.returncode == 2 and "varchar(50); widen the column" in done.stderr
+    assert create_statements(bank) == before
+
+
+def test_schema_of_every_type_fits_its_own_check(ws):
+    types = ["boolean", "tinyint", "tinyint unsigned", "smallint", "mediumint unsigned", "int", "bigint", "bigint unsigned", "double", "decimal(65,30)",
+             "decimal(1,0)", "char(255)", "varchar(500)", "tinytext", "text", "mediumtext", "longtext", "binary(255)", "varbinary(1000)", "tinyblob", "blob",
+             "mediumblob", "longblob", "date", "datetime", "datetime(6)", "timestamp", "timestamp(3)", "json", "uuid"]
+    columns = {f"c{n}": {"from": f"f{n}", "type": t, "null": n % 2 == 0} for n, t in enumerate(types)}
+    keys = {"k1": {"from": "$aggregate_id", "type": "uuid"}, "k2": {"from": "d", "type": "date"}, "select": {"from": "s", "type": "varchar(100)"}}
+    ws.mapping([{"aggregate_type": "x", "table": "order", "key": keys, "columns": columns, "events": {"E": {"op": "upsert"}}}])
+    assert ws.projector("schema", "--apply").returncode == 0
+    done = ws.projector("check")
+    assert done.returncode == 0, done.stdout
