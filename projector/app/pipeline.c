@@ -164,13 +164,18 @@ static size_t count_open(const Item *items, size_t count) {
   return open;
 }
 
-/* Before a replay everything but what is certain is decided anew. */
+/* Before a replay everything but what is certain is decided anew: a row that was missing after
+ * others of the batch may be there without them, but what cannot be mapped stays so. */
 static size_t reopen(Item *items, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    if (is_open(&items[i]) || items[i].planned) {
-      items[i].verdict = VERDICT_NONE;
-      items[i].planned = false;
-    }
+  for (size_t i = 0; i < count; i++) {
+    Item *item = &items[i];
+    if (item->planned)
+      item->failure = NULL;
+    else if (!is_open(item))
+      continue;
+    item->planned = false;
+    item->verdict = item->failure ? VERDICT_FAILED : VERDICT_NONE;
+  }
   return count_open(items, count);
 }
 
