@@ -1,0 +1,236 @@
+/* sim.h - the simulated world: everything outside the code under test, made from one seed.
+ *
+ * Every call of the code under test into a store ends here. It takes virtual time, may fail before
+ * or after its effect, and lets the other fibers go on meanwhile. */
+#pragma once
+
+#include "projector/app/keeper.h"
+#include "projector/app/pipeline.h"
+#include "tests/sim/fiber.h"
+
+enum { EVENTS_MAX = 80, AGGREGATES = 5, ACCOUNTS = 3 /* of them; the others are meters */ };
+
+typedef enum Kind {
+  OPENED,
+  RENAMED,
+  NOTED,
+  DEPOSITED,
+  WITHDRAWN,
+  RESTATED,
+  DOUBLED,
+  CLOSED,
+  SEEN,
+  RESET,
+  COUNTED,
+  LABELLED,
+  GONE,
+  NAMELESS, /* no projection knows it */
+} Kind;
+
+/* The rows of one aggregate: of an account in `account` and `turnover`, of a meter in `meter`. */
+typedef struct State {
+  bool present, totalled;
+  int64_t balance, total;
+  char name[24], note[24]; /* note "": NULL */
+} State;
+
+/* An event as its producer knows it, its document in the outbox, its entry in the ledger. */
+typedef struct SimEvent {
+  unsigned index, aggregate;
+  Kind kind;
+  char id[16];
+  int64_t version, occurred_at;
+  int64_t amount;
+  char name[24];
+  bool unmappable;
+  int64_t poison_until; /* us; MySQL refuses its name until then */
+  int64_t insert_at;
+  int64_t inserted_at;
+
+  bool present, repeated; /* repeated: written again after it was applied */
+  EventStatus status;
+  int attempts, excused; /* excused: attempts that were burnt rightly */
+  bool retried;
+  char claimed_by[40];
+  int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
+  FailureClass error;
+
+  bool ledgered, pruned;
+  const char *outcome;
+  int64_t ledgered_at;
+  unsigned applications;
+} SimEvent;
+
+typedef struct SimPosition {
+  bool known;
+  int64_t occurred_at, version;
+  char id[16];
+  int64_t max_version, refreshed_version;
+} SimPosition;
+
+/* What the checker believes about an aggregate, from commits alone. */
+typedef struct Belief {
+  State state;
+  SimPosition position;
+  bool tainted; /* a late or skipped event: the rows need not be the fold in order any more */
+  int64_t changed_at;
+} Belief;
+
+typedef struct Entity {
+  State state;
+  int64_t version, last_event_at;
+} Entity;
+
+typedef struct Tx Tx;
+
+/* One projector process that owns, owned or tries to own the name. */
+typedef struct Instance {
+  unsigned number;
+  bool killed; /* nothing it does has an effect any more */
+  bool frozen; /* as by SIGSTOP */
+  bool working, ended;
+  bool nudged;
+  unsigned parts; /* fibers still running */
+  char owner[40];
+  Stop *stop;
+  Ledger ledger;
+  Shards shards;
+  Worker **workers;
+  Acker *acker;
+  Keeper *keeper;
+  bool finishing;
+  int64_t stop_at; /* when its heartbeat will notice that it lost the lease */
+} Instance;
+
+typedef enum StoreKind { MONGO, MYSQL_SERVER, STORES } StoreKind;
+
+typedef struct Faults {
+  unsigned before[STORES], after[STORES]; /* permille of the calls */
+  unsigned partial;                       /* permille of the writes of several documents */
+  int64_t away_until[STORES];             /* us */
+  int64_t full_until, strange_until, busy_until;
+  int64_t dropped_until;
+  unsigned dropped; /* projection whose table is missing */
+  unsigned size_limit;
+} Faults;
+
+typedef struct Counts {
+  int64_t steps, commits, applied, superseded, ignored, skipped, late, refreshed, gaps, known;
+  int64_t failed, dead, kills, freezes, rivals, stops, outages, ambiguous, fenced, swept, faults;
+  int64_t jumps, retries, skips, refreshes, duplicates, partial, pruned, rescans, seeds;
+} Counts;
+
+typedef struct Sim {
+  uint64_t seed, random, fingerprint;
+  bool trace, quiet, over;
+  bool orderly; /* the events of an aggregate are inserted in their order */
+  Config config;
+  MongoStore *store;
+  unsigned event_count;
+  SimEvent events[EVENTS_MAX];
+  Entity entities[AGGREGATES];
+  GArray *inserts; /* of unsigned: the change stream */
+  State rows[AGGREGATES];
+  SimPosition positions[AGGREGATES];
+  int64_t epoch;
+  Belief beliefs[AGGREGATES];
+  GPtrArray *transactions; /* of Tx */
+  Faults faults;
+  Instance *current;
+  GPtrArray *instances;
+  bool produced;
+  unsigned operators; /* running */
+} Sim;
+
+extern Sim sim;
+extern Counts counts;
+
+/* --- sim.c: chance, time, trace --- */
+
+unsigned sim_random(unsigned limit);
+bool sim_chance(unsigned permille);
+int64_t sim_between(int64_t low, int64_t high);
+int64_t sim_server_ms(void);
+void sim_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Prints seed and last steps and ends the program. */
+_Noreturn void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void sim_print_trace(void);
+
+/* The two ends of a call into a store; false: it fails, before or after its effect. */
+bool call_begin(StoreKind store, const char *what, Failure *ret_failure);
+bool call_end(StoreKind store, const char *what, Failure *ret_failure);
+
+/* --- workload.c: what events mean, in the plainest way --- */
+
+Mapping *workload_mapping(void);
+/* Makes all events of the seed. */
+void workload_make(void);
+const char *kind_name(Kind kind);
+/* One event's whole effect; false, and nothing changed, when it cannot be applied. */
+bool event_apply(State *state, const SimEvent *event);
+/* The effect of a late one: its deltas alone. */
+bool event_apply_deltas(State *state, const SimEvent *event);
+bool event_has_deltas(const SimEvent *event);
+bool event_needs_refresh(const SimEvent *event); /* when it is late */
+bool state_equal(const State *a, const State *b);
+const char *state_text(const State *state);
+int event_compare(const SimEvent *a, const SimEvent *b);
+SimEvent *event_of_id(const Id *id);
+unsigned aggregate_of_id(const Id *id);
+bool is_account(unsigned aggregate);
+/* The producers: insert the events when their time comes. */
+void produce(void *unused);
+
+/* --- fake_mongo.c --- */
+
+void mongo_insert(SimEvent *event);
+/* What `projector retry` does to one event. */
+bool mongo_retry(SimEvent *event, Failure *ret_failure);
+bool mongo_seize(Outbox *outbox, SimEvent *event, bool *ret_seized, Failure *ret_failure);
+bson_t *mongo_document(const SimEvent *event);
+
+/* --- fake_mysql.c --- */
+
+typedef struct Insert {
+  SimEvent *event;
+  const char *outcome;
+} Insert;
+
+/* A transaction as the server has it. */
+struct Tx {
+  Instance *instance;
+  bool shared, exclusive; /* locks of the fence */
+  bool doomed;            /* its client is gone; rolled back at `dies_at` */
+  int64_t dies_at, begun_at;
+  bool locked[AGGREGATES], touched[AGGREGATES], moved[AGGREGATES];
+  State rows[AGGREGATES];
+  SimPosition positions[AGGREGATES];
+  unsigned insert_count;
+  Insert inserts[EVENTS_MAX];
+};
+
+/* The server loses all connections. */
+void mysql_disconnect_all(void);
+
+/* --- checker.c --- */
+
+void check_commit(const Tx *tx);
+void check_removed(const SimEvent *event, const char *how);
+void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool burn);
+void check_attempts(const SimEvent *event);
+void check_instances(void);
+/* NULL when only what must wait is in the outbox; else what is not settled yet. */
+const char *check_unsettled(void);
+void check_end(void);
+
+/* --- instance.c and operator.c --- */
+
+Instance *instance_start(void);
+void instance_kill(Instance *instance);
+void instances_free(void);
+/* One command, chosen by chance, on an aggregate that has something to mend. */
+void operate(void *unused);
+bool operator_skip(SimEvent *event);
+void operator_nudge(void);
+/* Makes trouble, ends it, and waits until all is settled. */
+void supervise(void *unused);

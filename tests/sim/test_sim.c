@@ -1,0 +1,112 @@
+/* test_sim.c - runs seeds: the real pipeline on simulated stores, clocks and failures.
+ *
+ *   SIM_SEED=k   one seed          SIM_TRACE=1  its last steps, also when it passes
+ *   SIM_SEEDS=n  so many seeds     SIM_LOUD=1   with SIM_TRACE: every step as it happens
+ *   SIM_FIRST=k  from that seed on
+ *
+ * A seed that fails is run again with its trace. */
+#include "tests/sim/sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { DEFAULT_SEEDS = 400, REPEAT_EVERY = 100 };
+
+static void set_up(uint64_t seed) {
+  bool trace = sim.trace;
+  Mapping *mapping = sim.config.mapping;
+  sim = (Sim){.seed = seed, .random = seed * 0x2545F4914F6CDD1Du + 1, .trace = trace};
+  static const Settings settings = {.linger_ms = 0,
+                                    .max_attempts = 4,
+                                    .backoff_ms = 200,
+                                    .claim_timeout_ms = 5000,
+                                    .sweep_interval_ms = 3000,
+                                    .lease_ms = 3000,
+                                    .gap_wait_ms = 500,
+                                    .memory_mb = 64,
+                                    .max_blocked = 100};
+  sim.config = (Config){.name = "sim", .settings = settings, .mapping = mapping};
+  sim.config.settings.workers = 1 + sim_random(3);
+  sim.config.settings.batch = 1 + sim_random(12);
+  sim.config.settings.ledger_retention_s = sim_chance(300) ? 20 : 100000;
+  sim.faults.size_limit = EVENTS_MAX;
+  sim.inserts = g_array_new(FALSE, FALSE, sizeof(unsigned));
+  sim.transactions = g_ptr_array_new();
+  sim.instances = g_ptr_array_new();
+  fibers_reset();
+  workload_make();
+}
+
+static void tear_down(void) {
+  mysql_disconnect_all();
+  instances_free();
+  g_array_unref(sim.inserts);
+  g_ptr_array_unref(sim.transactions);
+  g_ptr_array_unref(sim.instances);
+}
+
+static uint64_t run_seed(uint64_t seed) {
+  set_up(seed);
+  fiber_start("super", NULL, supervise, NULL);
+  fibers_run();
+  tear_down();
+  counts.seeds++;
+  return sim.fingerprint;
+}
+
+static uint64_t number_from(const char *name, uint64_t otherwise) {
+  const char *text = getenv(name);
+  return text ? g_ascii_strtoull(text, NULL, 10) : otherwise;
+}
+
+#define SHOW(field) printf("  %-12s %lld\n", #field, (long long)counts.field)
+
+static void show_counts(double seconds) {
+  printf("%lld seeds in %.1f s, %.0f a minute\n", (long long)counts.seeds, seconds,
+         (double)counts.seeds * 60 / seconds);
+  SHOW(steps), SHOW(commits), SHOW(applied), SHOW(superseded), SHOW(ignored), SHOW(skipped);
+  SHOW(late), SHOW(refreshed), SHOW(gaps), SHOW(known), SHOW(failed), SHOW(dead), SHOW(kills);
+  SHOW(freezes), SHOW(rivals), SHOW(stops), SHOW(outages), SHOW(faults), SHOW(ambiguous);
+  SHOW(partial), SHOW(fenced), SHOW(swept), SHOW(jumps), SHOW(retries), SHOW(skips);
+  SHOW(refreshes), SHOW(duplicates), SHOW(pruned), SHOW(rescans);
+}
+
+/* A simulation that no longer meets what it is there for would pass for ever. */
+static bool met_everything(void) {
+  const int64_t wanted[] = {counts.applied, counts.superseded, counts.ignored, counts.skipped,
+                            counts.late,    counts.refreshed,  counts.gaps,    counts.known,
+                            counts.failed,  counts.dead,       counts.kills,   counts.freezes,
+                            counts.rivals,  counts.stops,      counts.outages, counts.ambiguous,
+                            counts.partial, counts.fenced,     counts.swept,   counts.retries,
+                            counts.skips,   counts.refreshes,  counts.pruned,  counts.duplicates};
+  for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
+    if (wanted[i] < counts.seeds / 20)
+      return false;
+  return true;
+}
+
+int main(void) {
+  bool one = getenv("SIM_SEED") != NULL;
+  uint64_t first = one ? number_from("SIM_SEED", 0) : number_from("SIM_FIRST", 1);
+  uint64_t count = one ? 1 : number_from("SIM_SEEDS", DEFAULT_SEEDS);
+  int64_t began = g_get_monotonic_time();
+  sim.trace = getenv("SIM_TRACE") != NULL;
+  sim.config.mapping = workload_mapping();
+  for (uint64_t seed = first; seed < first + count; seed++) {
+    uint64_t fingerprint = run_seed(seed);
+    if (seed % REPEAT_EVERY == 0 && run_seed(seed) != fingerprint) {
+      printf("seed %llu gives another course when it is run again\n", (unsigned long long)seed);
+      return 1;
+    }
+  }
+  if (sim.trace)
+    sim_print_trace();
+  show_counts((double)(g_get_monotonic_time() - began) / 1e6);
+  mapping_free(sim.config.mapping);
+  fibers_free();
+  if (count >= DEFAULT_SEEDS && !met_everything()) {
+    printf("the seeds no longer meet every kind of trouble\n");
+    return 1;
+  }
+  return 0;
+}
