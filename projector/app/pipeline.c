@@ -165,7 +165,7 @@ static size_t count_open(const Item *items, size_t count) {
 }
 
 /* Before a replay everything but what is certain is decided anew: a row that was missing after
- * others of the batch may be there without them, but what cannot be mapped stays so. */
+ * others of the batch may be there without them. */
 static size_t reopen(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
     Item *item = &items[i];
@@ -174,7 +174,7 @@ static size_t reopen(Item *items, size_t count) {
     else if (!is_open(item))
       continue;
     item->planned = false;
-    item->verdict = item->failure ? VERDICT_FAILED : VERDICT_NONE;
+    item->verdict = VERDICT_NONE;
   }
   return count_open(items, count);
 }

@@ -177,6 +177,8 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
     if (!event_has_aggregate(item->event))
       continue; /* malformed, so it failed in plan_map already, and it blocks nobody */
     AggregateState *state = aggregate_set_open(aggregates, &item->event->aggregate);
+    if (item->verdict == VERDICT_NONE && item->failure)
+      item->verdict = VERDICT_FAILED; /* a replay does not make it mappable */
     if (item->verdict == VERDICT_NONE)
       decide(mapping, item, state, arena);
     else if (item->verdict == VERDICT_FAILED)

@@ -31,7 +31,7 @@ typedef struct Item {
   bool late;
   bool planned; /* VERDICT_FAILED, after the others of this batch: not so if they are not applied */
   int64_t gap_first; /* VERDICT_GAP: the first missing version */
-  Failure *failure;  /* VERDICT_FAILED; in the arena */
+  Failure *failure;  /* VERDICT_FAILED, or it could not be mapped; in the arena */
 } Item;
 
 /* The aggregates of a batch and their positions. */
