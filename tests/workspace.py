@@ -35,6 +35,10 @@ PROJECTOR = os.environ.get("PROJECTOR_BIN", str(ROOT / "build/projector/projecto
 OUTBOX = os.environ.get("OUTBOX_BIN", str(ROOT / "build/outbox/outbox"))
 MAJORITY = WriteConcern("majority")
 
+# libmongoc keeps counters in /dev/shm/mongoc-PID. One that a killed process left behind makes a later process of that
+# number say so on stderr.
+os.environ["MONGOC_DISABLE_SHM"] = "1"
+
 
 def bank_projections() -> list[dict]:
     return json.loads((ROOT / "demo/bank.json").read_text())["projections"]
@@ -124,9 +128,7 @@ class Workspace:
         self.folder = folder
         self.name = f"t_{uuid.uuid4().hex[:12]}"  # of both databases
         self.file: Path | None = None  # the mapping file that projector() and start_projector() use
-        # More variables for the programs. libmongoc keeps counters in /dev/shm/mongoc-PID; one that a killed process
-        # left behind makes a later process of that number say so on stderr.
-        self.environment: dict[str, str] = {"MONGOC_DISABLE_SHM": "1"}
+        self.environment: dict[str, str] = {}  # more variables for the programs
         self.started: list[Process] = []
         self._clock = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
 
