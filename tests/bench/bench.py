@@ -132,13 +132,15 @@ class Bench:
                 continue
             cost = medians[name]
             figures[name] = {"events_per_s": rate(name), "peak_mb": cost.peak_mb, "cpu_s": cost.cpu_s,
+                             "cpu_us": cost.cpu_us(self.args.events), "others": cost.others,
                              "ratio": ratio(name, "floor"), "rounds_s": [c.seconds for c in costs[name]]}
             rows.append((title, f"{rate(name):,.0f}", f"{ratio(name, 'floor'):.2f}",
-                         *(f"{cost.cpu_s[p]:.1f}" if p in cost.cpu_s else "-" for p in ("own", "mongod", "mysqld")),
-                         f"{cost.peak_mb:.0f}" if cost.peak_mb else "-"))
+                         *(f"{cost.cpu_s[process]:.1f}" for process in ("own", "mongod", "mysqld")),
+                         f"{cost.cpu_us(self.args.events):.0f}", f"{cost.peak_mb:.0f}", f"{cost.others:.1f}"))
         self.results["drain"] = figures
         title = f"{self.args.events:,} events over {self.args.aggregates:,} aggregates, median of {self.args.rounds}"
-        print_table(f"drain: {title}", ("", "events/s", "of floor", "CPU s own", "mongod", "mysqld", "peak MB"), rows)
+        print_table(f"drain: {title}", ("", "events/s", "of floor", "CPU s own", "mongod", "mysqld", "us/event",
+                                        "peak MB", "others' cores"), rows)
         if node:
             print(f"  {node}")
             figures["node"] = node
@@ -203,11 +205,12 @@ class Bench:
             measured = json.loads(run(PROGRAMS / "live", ws.name, str(args.rate), str(args.seconds), str(args.probes),
                                       str(args.aggregates)))
             cpu, seconds = meter.read(), meter.seconds
+            cpu |= {"writers": measured["writers_cpu_us"] / 1e6, "probes": measured["probes_cpu_us"] / 1e6}
+            measured["others"] = meter.others(sum(cpu.values()))
             ws.wait_drained(30)
             check_rows(ws, {"rows": measured["rows"] + 1, "balance": measured["balance"]}, measured["written"] + 1)
             if (status := projector.stop()) != 0:
                 raise BenchError(f"the projector answered SIGTERM with status {status}")
-        cpu |= {"writers": measured["writers_cpu_us"] / 1e6, "probes": measured["probes_cpu_us"] / 1e6}
         self.show_live(measured, {name: used / seconds for name, used in cpu.items()})
 
     def show_live(self, measured: dict, cores: dict[str, float]) -> None:
@@ -218,12 +221,13 @@ class Bench:
         visible, insert = quantiles("visible_us"), quantiles("insert_us")
         rate, probes = measured["written"] / self.args.seconds, len(measured["visible_us"])
         self.results["live"] = {"events_per_s": rate, "probes": probes, "visible_ms": visible,
-                                "insert_ms": insert, "cores": cores, "writers_late_ms": measured["late_us"] / 1000}
+                                "insert_ms": insert, "cores": cores, "others": measured["others"],
+                                "writers_late_ms": measured["late_us"] / 1000}
         print_table(f"live: {rate:,.0f} events/s for {self.args.seconds} s; ms, of {probes} probes", ("", *visible),
                     [("acknowledged insert to visible row", *(f"{v:.1f}" for v in visible.values())),
                      ("for comparison, the insert itself", *(f"{v:.1f}" for v in insert.values()))])
         print("  cores used: " + ", ".join(f"{name} {share:.2f}" for name, share in cores.items())
-              + f"; writers at most {measured['late_us'] / 1000:.0f} ms behind")
+              + f", others {measured['others']:.2f}; writers at most {measured['late_us'] / 1000:.0f} ms behind")
         self.goal("live", "p50", visible["p50"], GOAL_P50_MS, unit=" ms")
         self.goal("live", "p99", visible["p99"], GOAL_P99_MS, unit=" ms")
 

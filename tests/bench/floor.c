@@ -243,6 +243,7 @@ static gpointer acknowledge(G_GNUC_UNUSED gpointer data) {
 
 /* Reads the outbox once and deals each aggregate to one worker; gives the number of events. */
 static guint64 scan(guint size, guint workers) {
+  g_assert(workers > 0 && workers <= WORKERS_MAX);
   mongoc_client_t *client = open_mongo();
   mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
   bson_t everything = BSON_INITIALIZER;
@@ -255,7 +256,7 @@ static guint64 scan(guint size, guint workers) {
     open[i] = batch_new(size);
   for (; mongoc_cursor_next(cursor, &event); count++) {
     bson_iter_t aggregate = field(event, "aggregate_id");
-    guint to = g_str_hash(bson_iter_utf8(&aggregate, NULL)) % MAX(workers, 1);
+    guint to = g_str_hash(bson_iter_utf8(&aggregate, NULL)) % workers;
     open[to]->documents[open[to]->count++] = bson_copy(event);
     if (open[to]->count == size) {
       pipe_put(&loaded[to], open[to]);

@@ -32,16 +32,27 @@ def peak_mb(pid: int) -> float:
     return 0
 
 
+def machine_cpu_s() -> float:
+    """CPU seconds that all processes of the machine have used, and what the host kept for others."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
+
+
 class Meter:
     """CPU seconds of processes from now on."""
 
     def __init__(self, **pids: int):
         self.pids = {**SERVERS, **pids}
         self.start = time.monotonic()
+        self.machine_before = machine_cpu_s()
         self.before = {name: cpu_s(pid) for name, pid in self.pids.items()}
 
     def read(self) -> dict[str, float]:
         return {name: cpu_s(pid) - self.before[name] for name, pid in self.pids.items()}
+
+    def others(self, ours: float) -> float:
+        """Cores that strangers used meanwhile: how disturbed the figures are."""
+        return max(0.0, machine_cpu_s() - self.machine_before - ours) / self.seconds
 
     @property
     def seconds(self) -> float:
@@ -55,12 +66,18 @@ class Cost:
     seconds: float
     peak_mb: float
     cpu_s: dict[str, float]  # "own", "mongod", "mysqld"
+    others: float  # cores that everything else on the machine used
     stdout: str
 
     @classmethod
     def median(cls, costs: Sequence["Cost"]) -> "Cost":
-        return cls(median(c.seconds for c in costs), median(c.peak_mb for c in costs),
-                   {name: median(c.cpu_s[name] for c in costs) for name in costs[0].cpu_s}, "")
+        cpu_s = {name: median(c.cpu_s[name] for c in costs) for name in costs[0].cpu_s}
+        return cls(median(c.seconds for c in costs), median(c.peak_mb for c in costs), cpu_s,
+                   median(c.others for c in costs), "")
+
+    def cpu_us(self, events: int) -> float:
+        """All three together, of one event: suffers less than the time from others on the machine."""
+        return sum(self.cpu_s.values()) * 1e6 / events
 
 
 def run(*argv: str | Path, **variables: str) -> str:
@@ -87,8 +104,8 @@ def measure(*argv: str | Path, log: Path) -> Cost:
             process.kill()
             process.wait()
             raise
-    cost = Cost(meter.seconds, peak, {"own": usage.ru_utime + usage.ru_stime, **meter.read()},
-                log.with_suffix(".out").read_text())
+    cpu = {"own": usage.ru_utime + usage.ru_stime, **meter.read()}
+    cost = Cost(meter.seconds, peak, cpu, meter.others(sum(cpu.values())), log.with_suffix(".out").read_text())
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise failure(argv, process.returncode, log.read_text(errors="replace"))
