@@ -237,13 +237,13 @@ static void sweep_when_due(Keeper *keeper) {
 
 int64_t keeper_step(Keeper *keeper) {
   int64_t wait_ms = TICK_MS;
+  sweep_when_due(keeper); /* first, because it makes holds due */
   for (unsigned i = 0; i < keeper->shards->count; i++) {
     end_due_holds(keeper, keeper->shards->shards[i]);
     int64_t due_ms = shard_due_in(keeper->shards->shards[i]);
     if (due_ms != DUE_NEVER && due_ms < wait_ms)
       wait_ms = due_ms;
   }
-  sweep_when_due(keeper);
   return wait_ms;
 }
 
