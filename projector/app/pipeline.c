@@ -507,6 +507,14 @@ static void forgive_known(Worker *worker, Item *items, size_t count) {
       items[i].verdict = failed[at++].verdict;
 }
 
+/* The next owner has loaded its holds already: what this one marked as failed now would hold nobody
+ * there. */
+static void judge_nothing(Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_FAILED)
+      items[i].verdict = VERDICT_NONE;
+}
+
 /* Projects one batch. False: a store is away or this owner has to stop. */
 static bool project(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
@@ -523,6 +531,8 @@ static bool project(Worker *worker, Event **events, size_t count, Failure *ret_f
   plan_map(worker->config->mapping, items, count, worker->arena);
   forgive_known(worker, items, count);
   bool good = apply(worker, items, count, blocked, ret_failure);
+  if (!good && ret_failure->class == FAILURE_FENCED)
+    judge_nothing(items, count);
   if (!good && (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_SPACE))
     settle_outage(worker, items, count, ret_failure);
   else
