@@ -39,12 +39,14 @@ static void hold_by_state(Keeper *keeper, const Event *event) {
     shard_hold(shard, event, HOLD_FAILED, MAX(state.due_in_ms, 0));
 }
 
+/* Holds for the events in that state; one that is in memory is about to be tried. */
 static bool load_holds(Keeper *keeper, const char *state, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = outbox_find_state(keeper->outbox, state);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
-    if (event_has_aggregate(event))
+    if (event_has_aggregate(event) &&
+        !shard_knows(home(keeper, &event->aggregate), &event->key.event_id))
       hold_by_state(keeper, event);
   }
   return ret_failure->class == FAILURE_NONE;
@@ -229,7 +231,9 @@ static void sweep_when_due(Keeper *keeper) {
     return;
   keeper->next_sweep = clock_us() + settings->sweep_interval_ms * 1000;
   keeper_review(keeper);
-  if (!sweep_now(keeper, settings->claim_timeout_ms, &failure) || !rescan(keeper, &failure))
+  /* An owner before this one, not yet aware of it, may have marked events since holds were read. */
+  if (!sweep_now(keeper, settings->claim_timeout_ms, &failure) || !rescan(keeper, &failure) ||
+      !load_holds(keeper, "failed", &failure) || !load_holds(keeper, "dead", &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
 }
 
