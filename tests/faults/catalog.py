@@ -1,0 +1,91 @@
+"""The named faults: what one is, and how one is played and then checked."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Callable
+
+from checker import HEAL_S, Checker
+from world import World
+
+KILLED = -signal.SIGKILL
+AWAY = 3  # a projector that starts while a store is away says so and ends; its supervisor starts it again
+
+
+@dataclass
+class Stuck:
+    """Events that must end dead, with all that waits behind them, until `repair` frees them."""
+
+    events: list[dict]
+    repair: Callable[[], None]
+
+
+@dataclass
+class Fault:
+    name: str
+    play: Callable[[World], Stuck | None]
+    exits: set[int]
+    heal_s: float
+    weight: int
+    slow: bool  # too long for every round
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(exits: set[int] = frozenset(), heal_s: float = HEAL_S, weight: int = 2, slow: bool = False):
+    """A fault is a function of the world. The bank writes while it runs; the checks come after it."""
+    def register(function: Callable[[World], Stuck | None]) -> Callable:
+        name = function.__name__
+        FAULTS[name] = Fault(name, function, set(exits), heal_s, weight, slow)
+        return function
+    return register
+
+
+@dataclass
+class Stage:
+    """A world with its checker, in which faults are played one after the other."""
+
+    world: World
+    checker: Checker = field(init=False)
+
+    def __post_init__(self):
+        self.checker = Checker(self.world)
+
+    def play(self, name: str) -> float:
+        """Gives the seconds until all was right again after the fault."""
+        fault = FAULTS[name]
+        self.world.faults.append(name)
+        with self.world.writing():
+            stuck = fault.play(self.world)
+        taken = self.checker.healed(stuck.events if stuck else (), fault.heal_s)
+        if stuck:
+            stuck.repair()
+            taken += self.checker.healed((), fault.heal_s)
+        self.checker.exits(fault.exits)
+        return taken
+
+
+# Words that the faults share
+
+def more(world: World, events: int = 40, timeout: float = 60) -> None:
+    """Until the bank has written so many more."""
+    wanted = world.bank.count + events
+    world.wait(lambda: world.bank.count >= wanted, timeout, f"{events} more events of the bank")
+
+
+def applied(world: World) -> int:
+    return world.sql("SELECT COUNT(*) FROM projector_applied")[0][0]
+
+
+def progress(world: World, events: int = 20, timeout: float = 60) -> None:
+    """Until so many more were applied."""
+    wanted = applied(world) + events
+    world.wait(lambda: applied(world) >= wanted, timeout, f"{events} more applied events")
+
+
+def last(world: World, low_s: float, high_s: float) -> None:
+    """The length of a fault that has no other end: it is part of the fault, not of a check."""
+    time.sleep(world.random.uniform(low_s, high_s))

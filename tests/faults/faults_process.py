@@ -1,0 +1,219 @@
+"""Faults of the projector's process: crashes at each point, freezes, races, handovers; and of single events."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from catalog import FAULTS, KILLED, Fault, Stuck, fault, last, more, progress
+from world import World
+
+CRASH_POINTS = ("after_claim", "after_begin", "after_ledger", "after_rows", "before_commit", "after_commit",
+                "before_acknowledge", "after_acknowledge", "in_lease_renewal")
+
+
+def crash_at(world: World, point: str) -> None:
+    """At the n-th passage, several times in a row."""
+    for _ in range(world.random.randint(1, 3)):
+        projector = world.projector
+        exits = len(projector.exits)
+        projector.restart_with(PROJECTOR_CRASH_AT=f"{point}:{world.random.randint(1, 6)}")
+        projector.wait_exit(exits + 2, 60, f"the crash {point}")
+
+
+for point in CRASH_POINTS:
+    FAULTS[f"crash_{point}"] = Fault(f"crash_{point}", lambda world, point=point: crash_at(world, point),
+                                     {KILLED}, 60, 2, False)
+
+
+@fault(exits={KILLED})
+def crash_in_sweeper(world: World) -> None:
+    """It needs something to sweep: the process before dies with claims in hand."""
+    projector = world.projector
+    exits = len(projector.exits)
+    projector.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
+    projector.wait_exit(exits + 1, 10, "the first end")
+    projector.next_environment = {"PROJECTOR_CRASH_AT": "in_sweeper"}
+    projector.wait_exit(exits + 3, 60, "the crash in the sweeper")
+
+
+@fault(exits={KILLED}, weight=3)
+def killed_at_random(world: World) -> None:
+    for _ in range(world.random.randint(2, 5)):
+        more(world, world.random.randint(1, 30))
+        world.projector.kill()
+
+
+@fault(exits={0}, weight=1)
+def stopped_and_started(world: World) -> None:
+    for _ in range(2):
+        starts = world.projector.starts
+        world.projector.signal(signal.SIGTERM)
+        world.wait(lambda: world.projector.starts > starts, 30, "the new process")
+        progress(world, 20)
+
+
+@fault()
+def frozen_shortly(world: World) -> None:
+    world.projector.signal(signal.SIGSTOP)
+    try:
+        last(world, 0.2, 1.5)
+    finally:
+        world.projector.signal(signal.SIGCONT)
+
+
+# Several of one name
+
+
+@fault(exits={KILLED})
+def race_with_kills(world: World) -> None:
+    """Three of one name, killed in turn: one works, another takes over."""
+    others = [world.add_projector(), world.add_projector()]
+    for _ in range(4):
+        progress(world, 20)
+        world.random.choice(world.projectors).kill()
+    progress(world, 20)
+    for other in others:
+        world.remove_projector(other)
+
+
+def owner(world: World):
+    """The projector that works now, by the lease."""
+    lease = world.db.projector_leases.find_one({"_id": world.name}) or {}
+    pid = lease.get("owner", "::").split(":")[1]
+    return next((p for p in world.projectors if str(p.pid) == pid), None)
+
+
+@fault(exits={KILLED})
+def frozen_beyond_its_lease(world: World) -> None:
+    """The other takes over; the frozen one wakes up and can commit nothing."""
+    second = world.add_projector()
+    first = world.wait(lambda: owner(world), 30, "an owner")
+    standby = second if first is world.projector else world.projector
+    offset, standing = first.log_size(), standby.log_size()
+    first.signal(signal.SIGSTOP)
+    standby.wait_log("info working name=", standing, 90)
+    progress(world, 20)
+    commits = first.proxy.commits
+    first.signal(signal.SIGCONT)
+    first.wait_log("stopped working", offset, 30)
+    progress(world, 20)
+    assert owner(world) is standby, "the owner changed"
+    assert first.proxy.commits == commits, f"the fenced projector committed {first.proxy.commits - commits} times"
+    world.remove_projector(second)
+
+
+@fault(exits={KILLED})
+def frozen_in_a_transaction(world: World) -> None:
+    """It holds the fence's lock while it sleeps; the other must get in all the same."""
+    first = world.projector
+    exits, offset = len(first.exits), first.log_size()
+    point = world.random.choice(("after_begin", "after_ledger", "after_rows", "before_commit"))
+    first.restart_with(PROJECTOR_FREEZE_AT=f"{point}:{world.random.randint(1, 4)}")
+    world.wait(lambda: process_state(first.pid) == "T", 30, "the freeze")
+    second = world.add_projector()
+    second.wait_log("info working name=", 0, 90)
+    progress(world, 20)
+    commits = first.proxy.commits
+    first.signal(signal.SIGCONT)
+    first.wait_log("stopped working", offset, 30)
+    progress(world, 20)
+    assert first.proxy.commits == commits, "the fenced projector committed"
+    assert len(first.exits) == exits + 1, "the fenced projector ended"
+    world.remove_projector(second)
+
+
+def process_state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0]
+
+
+@fault(exits={0})
+def clean_handover(world: World) -> None:
+    """With a lease of a minute: who takes over within seconds did not wait for it to expire."""
+    first = world.add_projector(lease_ms=60000)
+    starts = world.projector.starts
+    world.projector.signal(signal.SIGTERM)  # one of the two is next; make it the one with the long lease
+    world.wait(lambda: world.projector.starts > starts, 30, "the new process")
+    while owner(world) is not first:
+        starts = world.projector.starts
+        world.projector.signal(signal.SIGTERM)
+        world.wait(lambda: world.projector.starts > starts, 30, "the new process")
+        last(world, 1, 1)
+    progress(world, 20)
+    offset, started = world.projector.log_size(), time.monotonic()
+    world.remove_projector(first)
+    world.projector.wait_log("info working name=", offset, 30)
+    assert time.monotonic() - started < 20, "the handover waited for the lease"
+
+
+# Single events
+
+
+@fault(exits={KILLED})
+def killer_event(world: World) -> Stuck:
+    """It kills its process each time; it ends dead, and takes no other with it."""
+    with world.bank.gate:
+        event = world.bank.account(f"a{world.random.randrange(3)}")
+        world.bank.blocked.add((event["aggregate_type"], event["aggregate_id"]))
+        world.projector.environment = {"PROJECTOR_CRASH_ON": str(event["_id"])}
+        world.projector.kill()
+        world.bank.write([event, world.bank.account(event["aggregate_id"])])
+    world.wait(lambda: (world.db.outbox.find_one({"_id": event["_id"]}) or {}).get("status") == "dead", 90,
+               "the killer to be dead")
+
+    def repair() -> None:
+        world.projector.environment = {}
+        world.projector.kill()
+        free(world, event)
+    return Stuck([event], repair)
+
+
+def free(world: World, event: dict, **changes) -> None:
+    """As a person would who has mended the cause: pending again, with a new account of attempts."""
+    world.db.outbox.update_one({"_id": event["_id"]}, {
+        "$set": {"status": "pending", "attempts": 0, **changes}, "$unset": {"last_error": 1, "next_attempt_at": 1}})
+    world.db.projector_leases.update_one({"_id": world.name}, {"$inc": {"nudges": 1}})
+    world.bank.blocked.discard((event["aggregate_type"], event["aggregate_id"]))
+
+
+@fault(weight=3)
+def poisoned_events(world: World) -> Stuck:
+    """Values that do not fit, unknown types: the culprits end dead, theirs wait behind them, all others flow."""
+    culprits, good = [], {}
+    with world.bank.gate:
+        for number in world.random.sample(range(3, 12), 3):
+            aggregate_id = f"a{number}"
+            if not world.bank.entities.get(("account", aggregate_id), {}).get("rows"):
+                world.bank.write([world.bank.account(aggregate_id)])
+            event = world.bank.versioned("account", aggregate_id, "AccountRenamed", name="good")
+            good[event["_id"]] = event["event_type"]
+            poison(world, event)
+            world.bank.blocked.add(("account", aggregate_id))
+            world.bank.write([event] + [world.bank.account(aggregate_id) for _ in range(3)])
+            culprits.append(event)
+    more(world, 100)
+
+    def repair() -> None:
+        for event in culprits:
+            event.update(event_type="AccountRenamed", payload={"name": "good"})
+            free(world, event, event_type="AccountRenamed", payload=event["payload"])
+    return Stuck(culprits, repair)
+
+
+def poison(world: World, event: dict) -> None:
+    kind = world.random.randrange(3)
+    if kind == 0:
+        event["payload"] = {"name": "x" * 101}
+    elif kind == 1:
+        event["payload"] = {}
+    else:
+        event["event_type"] = "NobodyKnows"
+
+
+@fault(weight=2)
+def sent_again(world: World) -> None:
+    """The same ids, long after they were applied."""
+    for _ in range(3):
+        world.bank.resend(60)
+        more(world, 20)

@@ -1,0 +1,206 @@
+"""A TCP proxy before MySQL that can cut, hold, delay, go deaf, and lose a COMMIT or the answer to it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager
+from typing import Iterator
+
+from servers import free_port
+
+COM_QUERY = 3
+
+
+class Link:
+    """One connection of the client and its counterpart to the server."""
+
+    def __init__(self, proxy: "Proxy", client: socket.socket, server: socket.socket):
+        self.proxy, self.client, self.server = proxy, client, server
+        self.deaf = False  # half-open: what arrives is thrown away, nobody is told
+        self.committing = False  # a COMMIT was forwarded, its answer is awaited
+        self.cut_answer = False
+        for run in (self._from_client, self._from_server):
+            threading.Thread(target=run, daemon=True).start()
+
+    def cut(self) -> None:
+        """Both ends get a reset, as from a firewall."""
+        for end in (self.client, self.server):
+            try:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            end.close()
+        self.proxy.links.discard(self)
+
+    def cut_client(self) -> None:
+        """The client sees a reset at once, the server learns nothing: its session stays behind."""
+        self.deaf = True
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.shutdown(socket.SHUT_RDWR)
+
+    def _from_client(self) -> None:
+        """Whole packets only, so that a COMMIT can be told from everything else."""
+        pending = b""
+        while data := self._receive(self.client):
+            pending += data
+            packets = b""
+            while len(pending) >= 4 and len(pending) >= (size := 4 + int.from_bytes(pending[:3], "little")):
+                packet, pending = pending[:size], pending[size:]
+                if packet[4:5] == bytes([COM_QUERY]) and packet[5:].strip().upper() == b"COMMIT":
+                    if self.proxy._lose(self, "request"):
+                        return self.cut()
+                    self.committing = True
+                    self.cut_answer = self.proxy._lose(self, "answer")
+                packets += packet
+            if not self._forward(self.server, packets):
+                break
+        if not self.deaf:  # a half-open connection ends on one side only
+            self.cut()
+
+    def _from_server(self) -> None:
+        while data := self._receive(self.server):
+            if self.committing:
+                self.committing = False
+                if data[4:5] == b"\0":
+                    self.proxy.commits += 1
+                if self.cut_answer:
+                    break
+            if not self._forward(self.client, data):
+                break
+        self.cut()
+
+    def _receive(self, end: socket.socket) -> bytes:
+        try:
+            data = end.recv(65536)
+        except OSError:
+            return b""
+        if self.proxy.delay_s:
+            time.sleep(self.proxy.delay_s)
+        self.proxy.open.wait()
+        return data
+
+    def _forward(self, end: socket.socket, data: bytes) -> bool:
+        if self.deaf:
+            return True
+        try:
+            end.sendall(data)
+            return True
+        except OSError:
+            return False
+
+
+class Proxy:
+    """Listens on a port of its own; `commits` counts the COMMITs that the server said yes to."""
+
+    def __init__(self, port: int):
+        self.target = port
+        self.port = free_port()
+        self.links: set[Link] = set()
+        self.commits = 0
+        self.lost = 0  # COMMITs or answers swallowed so far
+        self.delay_s = 0.0
+        self.accepting = True
+        self.open = threading.Event()  # cleared: everything is held back
+        self.open.set()
+        self._to_lose: list[str] = []
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.open.set()
+        self.cut_all()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self.accepting:
+                client.close()
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+            except OSError:
+                client.close()
+                continue
+            server.settimeout(None)
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.links.add(Link(self, client, server))
+
+    def _lose(self, link: Link, what: str) -> bool:
+        with self._lock:
+            if not self._to_lose or self._to_lose[0] != what:
+                return False
+            self._to_lose.pop(0)
+            self.lost += 1
+            return True
+
+    # What a test can do
+
+    def cut_all(self) -> int:
+        links = list(self.links)
+        for link in links:
+            link.cut()
+        return len(links)
+
+    def lose_commits(self, *what: str) -> None:
+        """The next COMMITs meet these fates: "request" is cut before it reaches the server, "answer" after."""
+        with self._lock:
+            self._to_lose.extend(what)
+
+    def keep_commits(self) -> None:
+        with self._lock:
+            self._to_lose.clear()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Existing connections are cut and new ones closed at once."""
+        self.accepting = False
+        self.cut_all()
+        try:
+            yield
+        finally:
+            self.accepting = True
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Nothing passes; all of it comes later."""
+        self.open.clear()
+        try:
+            yield
+        finally:
+            self.open.set()
+
+    @contextmanager
+    def slow(self, delay_s: float) -> Iterator[None]:
+        """Each piece of data takes so much longer, in both directions."""
+        self.delay_s = delay_s
+        try:
+            yield
+        finally:
+            self.delay_s = 0.0
+
+    def deafen(self) -> int:
+        """The connections of now are half-open from here on; new ones work."""
+        links = list(self.links)
+        for link in links:
+            link.deaf = True
+        return len(links)
+
+    def abandon(self) -> int:
+        """The client's ends are reset, the server's sessions stay and keep their locks."""
+        links = list(self.links)
+        for link in links:
+            try:
+                link.cut_client()
+            except OSError:
+                pass
+        return len(links)
