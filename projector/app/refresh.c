@@ -92,6 +92,8 @@ static bool fold_entities(Outbox *outbox, const Mapping *mapping, const Aggregat
                           const Event *absent, int64_t newest, GPtrArray *entities, Fold *fold,
                           Arena *arena, int64_t *ret_version, Failure *ret_failure) {
   bool any = false;
+  EntityView view = {0};
+  const char *read = NULL; /* the collection of the view: all its rows come from one reading */
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *projection = mapping_projection(mapping, i);
     if (!is_of_type(projection, aggregate))
@@ -99,11 +101,13 @@ static bool fold_entities(Outbox *outbox, const Mapping *mapping, const Aggregat
     if (!projection->entities)
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "%s has no \"entities\" to refresh from", projection->table);
-    EntityView view = {0};
-    if (!read_entity(outbox, projection, aggregate, absent->key.occurred_at, &view, ret_failure))
-      return false;
-    if (view.event)
-      g_ptr_array_add(entities, view.event);
+    if (!read || strcmp(read, projection->entities) != 0) {
+      if (!read_entity(outbox, projection, aggregate, absent->key.occurred_at, &view, ret_failure))
+        return false;
+      if (view.event)
+        g_ptr_array_add(entities, view.event);
+      read = projection->entities;
+    }
     Change change;
     if (!(view.event ? change_from_entity(projection, view.event, arena, &change, ret_failure)
                      : change_for_missing_entity(projection, absent, arena, &change, ret_failure)))
