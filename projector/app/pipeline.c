@@ -507,8 +507,9 @@ static void forgive_known(Worker *worker, Item *items, size_t count) {
       items[i].verdict = failed[at++].verdict;
 }
 
-/* The next owner has loaded its holds already: what this one marked as failed now would hold nobody
- * there. */
+/* Without an answer from MySQL nothing counts as failed. In an outage nobody knows whether the
+ * event was applied before, and it must not pay; the next owner has read already who waits for
+ * whom. */
 static void judge_nothing(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++)
     if (items[i].verdict == VERDICT_FAILED)
@@ -531,7 +532,7 @@ static bool project(Worker *worker, Event **events, size_t count, Failure *ret_f
   plan_map(worker->config->mapping, items, count, worker->arena);
   forgive_known(worker, items, count);
   bool good = apply(worker, items, count, blocked, ret_failure);
-  if (!good && ret_failure->class == FAILURE_FENCED)
+  if (!good)
     judge_nothing(items, count);
   if (!good && (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_SPACE))
     settle_outage(worker, items, count, ret_failure);
