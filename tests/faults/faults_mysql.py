@@ -196,8 +196,10 @@ def column_dropped_and_back(world: World) -> None:
         cursor.execute("UNLOCK TABLES")
         world.wait(lambda: world.db.outbox.find_one({"last_error.class": "mapping"}), 30, "a failure of class mapping")
         progress(world, 40)
+        cursor.execute("LOCK TABLES wallet WRITE, kept WRITE")
         cursor.execute("ALTER TABLE wallet ADD COLUMN moves BIGINT NOT NULL DEFAULT 0")
         cursor.execute("UPDATE wallet JOIN kept USING (wallet_id) SET wallet.moves = kept.moves")
+        cursor.execute("UNLOCK TABLES")
 
 
 # The way there
