@@ -11,6 +11,7 @@ enum {
   PAGE = 200,           /* events read at once behind a hold */
   TICK_MS = 250,        /* the longest that a newly due hold waits to be noticed */
   ACK_WAIT_MS = 50,     /* an event in hand is looked at again after this */
+  KNOWN_WAIT_MS = 500,  /* a failed event that is in memory too */
   STORE_PAUSE_MS = 500, /* after a failure of MongoDB */
 };
 
@@ -159,7 +160,8 @@ static void look_at_head(Keeper *keeper, const HoldView *hold) {
   case STATUS_PENDING: break; /* retried by hand */
   }
   put_off(keeper, hold, HOLD_FAILED, keeper->config->settings.claim_timeout_ms);
-  shard_offer_head(home(keeper, hold->aggregate), g_steal_pointer(&event));
+  if (!shard_offer_head(home(keeper, hold->aggregate), g_steal_pointer(&event)))
+    put_off(keeper, hold, HOLD_FAILED, KNOWN_WAIT_MS);
 }
 
 static void end_due_holds(Keeper *keeper, Shard *shard) {

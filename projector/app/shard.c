@@ -372,9 +372,9 @@ void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, 
   }
 }
 
-void shard_offer_head(Shard *shard, Event *event) {
+bool shard_offer_head(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  offer_locked(shard, event);
+  return offer_locked(shard, event);
 }
 
 void shard_begin_drain(Shard *shard, const Aggregate *aggregate) {

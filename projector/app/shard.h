@@ -80,8 +80,9 @@ bool shard_next_due(Shard *shard, HoldView *ret_view);
 /* When the next hold will be due: ms from now, 0 when one is, DUE_NEVER when none. */
 int64_t shard_due_in(Shard *shard);
 void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, int64_t delay_ms);
-/* Lets the blocking event itself through to the queue; the hold stays. */
-void shard_offer_head(Shard *shard, Event *event);
+/* Lets the blocking event itself through to the queue; the hold stays. False: it is in memory, for
+ * one that failed just now until its mark is written. */
+bool shard_offer_head(Shard *shard, Event *event);
 /* Draining: the events behind a hold are read from the outbox page by page and offered with
  * shard_offer_drained, which says whether the draining may go on. What arrives meanwhile is left
  * out and noticed. shard_end_drain ends the hold, unless something was left out (false): read on
