@@ -87,7 +87,8 @@ int command_retry(int argc, char **argv) {
 
 /* --- skip ------------------------------------------------------------------------------------- */
 
-/* The ledger says `skipped` and the position moves past the event, in one transaction. */
+/* The ledger says `skipped` and the event's version is accounted for, in one transaction. What
+ * sorts before the event is not late for that. */
 static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
                            Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
@@ -102,7 +103,7 @@ static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
     return false;
   if (repeated) /* it was applied after all: then there is nothing to record */
     return true;
-  order_advance(&state->position, event);
+  order_pass(&state->position, event);
   state->moved = true;
   return ledger_write_positions(session, ledger, set, ret_failure) &&
          session_run(session, ret_failure, "COMMIT");
