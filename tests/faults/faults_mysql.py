@@ -94,14 +94,21 @@ def mysql_read_only(world: World) -> None:
 def mysql_out_of_connections(world: World) -> None:
     world.sql("CREATE USER IF NOT EXISTS filler@'127.0.0.1' IDENTIFIED BY 'filler'")
     with ExitStack() as fillers:
+        # One connection for all that root does: the server may have no second one for it.
+        root = fillers.enter_context(world.mysql.connect()).cursor()
         for _ in range(20):
             fillers.enter_context(world.mysql.connect(user="filler", password="filler"))
-        world.sql("SET GLOBAL max_connections = 20")
+        root.execute("SET GLOBAL max_connections = 20")
         try:
-            kill_sessions(world)
+            root.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{USER}'")
+            for (session,) in root.fetchall():
+                try:
+                    root.execute(f"KILL {session}")
+                except pymysql.MySQLError:
+                    pass  # it has gone by itself
             more(world)
         finally:
-            world.sql("SET GLOBAL max_connections = 151")
+            root.execute("SET GLOBAL max_connections = 151")
 
 
 @fault()
