@@ -100,7 +100,8 @@ static void drain(Keeper *keeper, const HoldView *hold, bool gap_waited) {
   Failure failure = {0};
   int64_t from = INT64_MIN;
   bool more = false, blocked = false;
-  shard_begin_drain(shard, hold->aggregate);
+  if (!shard_begin_drain(shard, hold->aggregate))
+    return; /* it will be due again */
   do {
     if (!drain_page(keeper, hold, gap_waited, &from, &more, &blocked, &failure)) {
       log_failure(LOG_LEVEL_WARNING, "cannot read the events behind a hold", &failure);
@@ -159,9 +160,9 @@ static void look_at_head(Keeper *keeper, const HoldView *hold) {
     break;
   case STATUS_PENDING: break; /* retried by hand */
   }
-  put_off(keeper, hold, HOLD_FAILED, keeper->config->settings.claim_timeout_ms);
-  if (!shard_offer_head(home(keeper, hold->aggregate), g_steal_pointer(&event)))
-    put_off(keeper, hold, HOLD_FAILED, KNOWN_WAIT_MS);
+  bool offered = shard_offer_head(home(keeper, hold->aggregate), g_steal_pointer(&event));
+  put_off(keeper, hold, HOLD_FAILED,
+          offered ? keeper->config->settings.claim_timeout_ms : KNOWN_WAIT_MS);
 }
 
 static void end_due_holds(Keeper *keeper, Shard *shard) {

@@ -15,6 +15,7 @@ typedef struct Hold {
   bool draining;
   int64_t missed_from; /* earliest time of what was left out while draining; INT64_MAX: nothing */
   bool woken;
+  bool looked_at; /* by the keeper, and nothing has changed it since */
 } Hold;
 
 struct Shard {
@@ -268,7 +269,7 @@ static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int6
   set_key(hold, &event->key);
   hold->reason = reason;
   hold->due = due_after(delay_ms);
-  hold->draining = hold->woken = false;
+  hold->draining = hold->woken = hold->looked_at = false;
   g_cond_broadcast(&shard->changed);
   return hold;
 }
@@ -302,6 +303,7 @@ bool shard_knows(Shard *shard, const Id *event_id) {
 static void wake(Hold *hold) {
   hold->due = 0;
   hold->woken = true;
+  hold->looked_at = false;
 }
 
 void shard_settled(Shard *shard, const Event *event) {
@@ -342,6 +344,7 @@ bool shard_next_due(Shard *shard, HoldView *ret_view) {
   if (!hold || hold->due > clock_us())
     return false;
   hold->due = INT64_MAX;
+  hold->looked_at = true;
   *ret_view = (HoldView){.aggregate = aggregate_copy(hold->aggregate),
                          .reason = hold->reason,
                          .key = hold->key,
@@ -366,24 +369,31 @@ int64_t shard_due_in(Shard *shard) {
 void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, int64_t delay_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
-  if (hold && !hold->draining) {
+  if (hold && hold->looked_at) {
     hold->reason = reason;
     hold->due = due_after(delay_ms);
+    hold->looked_at = false;
   }
 }
 
 bool shard_offer_head(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  return offer_locked(shard, event);
+  const Hold *hold = find_hold(shard, event);
+  if (hold && hold->looked_at)
+    return offer_locked(shard, event);
+  event_free(event);
+  return false;
 }
 
-void shard_begin_drain(Shard *shard, const Aggregate *aggregate) {
+bool shard_begin_drain(Shard *shard, const Aggregate *aggregate) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
-  if (hold) {
-    hold->draining = true;
-    hold->missed_from = INT64_MAX;
-  }
+  if (!hold || !hold->looked_at)
+    return false;
+  hold->looked_at = false;
+  hold->draining = true;
+  hold->missed_from = INT64_MAX;
+  return true;
 }
 
 bool shard_offer_drained(Shard *shard, Event *event) {

@@ -75,19 +75,20 @@ void shard_settled(Shard *shard, const Event *event);
 /* Makes every hold due at once, to have its event looked at again. */
 void shard_review_holds(Shard *shard);
 /* The first hold that is due, which is then not due any more until it is put off, drained or ended;
- * false: none is due. */
+ * false: none is due. What is then done to the hold has no effect if it was woken or renewed, maybe
+ * for another event, in the meantime. */
 bool shard_next_due(Shard *shard, HoldView *ret_view);
 /* When the next hold will be due: ms from now, 0 when one is, DUE_NEVER when none. */
 int64_t shard_due_in(Shard *shard);
 void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, int64_t delay_ms);
-/* Lets the blocking event itself through to the queue; the hold stays. False: it is in memory, for
- * one that failed just now until its mark is written. */
+/* Lets the blocking event itself through to the queue; the hold stays. False: it is in memory (one
+ * that failed just now, until its mark is written), or the hold has changed. */
 bool shard_offer_head(Shard *shard, Event *event);
 /* Draining: the events behind a hold are read from the outbox page by page and offered with
  * shard_offer_drained, which says whether the draining may go on. What arrives meanwhile is left
  * out and noticed. shard_end_drain ends the hold, unless something was left out (false): read on
  * from the time `*ret_from`. */
-void shard_begin_drain(Shard *shard, const Aggregate *aggregate);
+bool shard_begin_drain(Shard *shard, const Aggregate *aggregate);
 bool shard_offer_drained(Shard *shard, Event *event);
 bool shard_end_drain(Shard *shard, const Aggregate *aggregate, int64_t *ret_from);
 
