@@ -40,14 +40,15 @@ static void hold_by_state(Keeper *keeper, const Event *event) {
     shard_hold(shard, event, HOLD_FAILED, MAX(state.due_in_ms, 0));
 }
 
-/* Holds for the events in that state; one that is in memory is about to be tried. */
+/* Holds for the events in that state that have none; one that is in memory is about to be tried. */
 static bool load_holds(Keeper *keeper, const char *state, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = outbox_find_state(keeper->outbox, state);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
-    if (event_has_aggregate(event) &&
-        !shard_knows(home(keeper, &event->aggregate), &event->key.event_id))
+    Shard *shard = shard_of(keeper->shards, event->aggregate_hash);
+    if (event_has_aggregate(event) && !shard_knows(shard, &event->key.event_id) &&
+        !shard_holds(shard, event))
       hold_by_state(keeper, event);
   }
   return ret_failure->class == FAILURE_NONE;
@@ -133,6 +134,34 @@ static void report_gap(Keeper *keeper, const HoldView *hold) {
                          LOG_TEXT("before_event", event)));
 }
 
+/* What sorts before the event that blocks goes first, read or not: the reader may still be on its
+ * way to it. False: one of them blocks too, or there are more. */
+static bool offer_earlier(Keeper *keeper, const HoldView *hold, Failure *ret_failure) {
+  Shard *shard = home(keeper, hold->aggregate);
+  g_autoptr(EventCursor) cursor =
+      outbox_find_aggregate(keeper->outbox, hold->aggregate, NULL, PAGE);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    if (order_key_compare(&event->key, &hold->key) >= 0)
+      return true;
+    EventStatus status = event_state(event).status;
+    bool known = shard_knows(shard, &event->key.event_id);
+    if (status == STATUS_PENDING && !known) {
+      if (!shard_wait_room(shard))
+        return false;
+      shard_offer(shard, g_steal_pointer(&event));
+    } else if (!known) {
+      if (status == STATUS_IN_PROGRESS)
+        shard_hold(shard, event, HOLD_FAILED, ACK_WAIT_MS);
+      else
+        hold_by_state(keeper, event);
+      return false;
+    }
+  }
+  return false;
+}
+
 /* Looks at the event that blocks and decides: try it, wait on, or go on without it. */
 static void look_at_head(Keeper *keeper, const HoldView *hold) {
   Failure failure = {0};
@@ -160,7 +189,8 @@ static void look_at_head(Keeper *keeper, const HoldView *hold) {
     break;
   case STATUS_PENDING: break; /* retried by hand */
   }
-  bool offered = shard_offer_head(home(keeper, hold->aggregate), g_steal_pointer(&event));
+  bool offered = offer_earlier(keeper, hold, &failure) &&
+                 shard_offer_head(home(keeper, hold->aggregate), g_steal_pointer(&event));
   put_off(keeper, hold, HOLD_FAILED,
           offered ? keeper->config->settings.claim_timeout_ms : KNOWN_WAIT_MS);
 }

@@ -295,6 +295,12 @@ bool shard_is_behind_hold(Shard *shard, const Event *event) {
   return hold && !hold->draining && order_key_compare(&event->key, &hold->key) > 0;
 }
 
+bool shard_holds(Shard *shard, const Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  const Hold *hold = find_hold(shard, event);
+  return hold && !hold->draining && order_key_compare(&event->key, &hold->key) >= 0;
+}
+
 bool shard_knows(Shard *shard, const Id *event_id) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   return g_hash_table_contains(shard->known, event_id);

@@ -67,6 +67,8 @@ void shard_hold_gap(Shard *shard, const Event *event, int64_t first, int64_t las
                     int64_t delay_ms);
 /* Whether a hold keeps the event out of the queue. */
 bool shard_is_behind_hold(Shard *shard, const Event *event);
+/* Whether a hold stands for the event or one before it. */
+bool shard_holds(Shard *shard, const Event *event);
 /* Whether the event is in memory: queued or in hand. */
 bool shard_knows(Shard *shard, const Id *event_id);
 /* An event of the aggregate was settled: when it is the one that blocked, or one before it, the
