@@ -79,7 +79,6 @@ void mongo_insert(SimEvent *event) {
             (long long)event->version, event->aggregate);
   event->inserted_at = fiber_now_us();
   event->present = true;
-  event->repeated |= event->applications > 0;
   event->status = STATUS_PENDING;
   event->attempts = event->excused = 0;
   event->claimed_by[0] = '\0';
@@ -131,6 +130,7 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
     const SimEvent *event = event_of_id(&events[i]->key.event_id);
     if (event->present)
       ret_claims[i] = is_ours(outbox, event) ? CLAIM_OURS : CLAIM_TAKEN;
+    sim_trace("  %s is %s", event->id, event->present ? status_names[event->status] : "gone");
   }
   return call_end(MONGO, "look at claims", ret_failure);
 }
@@ -147,6 +147,8 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
       continue;
     matched++;
     event->attempts++;
+    event->shared |= event->last_owner[0] && strcmp(event->last_owner, outbox->owner);
+    g_strlcpy(event->last_owner, outbox->owner, sizeof event->last_owner);
     g_strlcpy(event->claimed_by, outbox->owner, sizeof event->claimed_by);
     event->claimed_at = sim_server_ms();
     set_status(event, STATUS_IN_PROGRESS);
@@ -236,11 +238,14 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
     if (!is_abandoned(outbox, event, older_than_ms))
       continue;
     counts.swept++;
+    event->shared = true;
     event->excused++; /* whoever had it died with it */
-    if (action == SWEEP_ACKNOWLEDGE)
+    if (action == SWEEP_ACKNOWLEDGE) {
       take_out(event, "swept");
-    else
-      set_status(event, action == SWEEP_DEAD ? STATUS_DEAD : STATUS_PENDING);
+      continue;
+    }
+    check_swept(event);
+    set_status(event, action == SWEEP_DEAD ? STATUS_DEAD : STATUS_PENDING);
   }
   return whole ? call_end(MONGO, "sweep", ret_failure) : broken_off("sweep", ret_failure);
 }
@@ -339,8 +344,10 @@ static void fill(EventCursor *cursor) {
       found[count++] = &sim.events[i];
   if (count > 1)
     qsort(found, count, sizeof *found, compare_pointers);
-  for (unsigned i = 0; i < count && i < cursor->limit; i++)
+  for (unsigned i = 0; i < count && i < cursor->limit; i++) {
+    sim_trace("  found %s, %s", found[i]->id, status_names[found[i]->status]);
     g_ptr_array_add(cursor->found, mongo_document(found[i]));
+  }
 }
 
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {

@@ -181,7 +181,6 @@ static void start_transaction(Session *session) {
     tx_end(session->tx);
   session->implicit = false;
   session->tx = tx_begin();
-  *fiber_tx_at() = fiber_now_us();
   fiber_read()->done = false;
 }
 

@@ -38,7 +38,6 @@ struct Fiber {
   int64_t wake_at;
   bool waiting, done;
   EntityRead read;
-  int64_t tx_at;
 };
 
 static struct {
@@ -225,8 +224,4 @@ unsigned fiber_number(void) {
 
 EntityRead *fiber_read(void) {
   return &loop.current->read;
-}
-
-int64_t *fiber_tx_at(void) {
-  return &loop.current->tx_at;
 }

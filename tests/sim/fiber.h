@@ -39,4 +39,3 @@ struct Instance *fiber_instance(void);
 const char *fiber_name(void);
 unsigned fiber_number(void);
 EntityRead *fiber_read(void);
-int64_t *fiber_tx_at(void); /* when its last transaction began */

@@ -102,9 +102,13 @@ static void run_keeper(void *data) {
 
 static void run_acker(void *data) {
   Instance *instance = data;
-  while (acker_step(instance->acker, false) || !instance->finishing)
-    if (!instance->finishing)
-      fiber_wait_us(instance->killed ? 1000 : 50000000);
+  for (;;) {
+    if (acker_step(instance->acker, false))
+      continue;
+    if (instance->finishing)
+      break;
+    fiber_wait_us(INT64_MAX);
+  }
   instance->parts--;
 }
 
@@ -158,6 +162,11 @@ static void watch(Instance *instance) {
   while (!stop_wait(instance->stop, NUDGE_MS)) {
     if (instance->nudged) {
       instance->nudged = false;
+      for (unsigned i = 0; i < instance->shards.count; i++) {
+        ShardFigures figures = shard_figures(instance->shards.shards[i]);
+        sim_trace("nudged: %zu queued, %zu in hand, %zu holds, %zu dead, %zu gaps", figures.queued,
+                  figures.in_hand, figures.holds, figures.dead, figures.gaps);
+      }
       keeper_review(instance->keeper);
     }
     if (fiber_now_us() >= instance->stop_at) {

@@ -28,7 +28,7 @@ static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
     return false;
   if (repeated)
     return true;
-  order_advance(&state->position, event);
+  order_pass(&state->position, event);
   state->moved = true;
   return ledger_write_positions(session, ledger, set, ret_failure) &&
          session_run(session, ret_failure, "COMMIT");

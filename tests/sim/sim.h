@@ -47,11 +47,11 @@ typedef struct SimEvent {
   int64_t insert_at;
   int64_t inserted_at;
 
-  bool present, repeated; /* repeated: written again after it was applied */
+  bool present;
   EventStatus status;
   int attempts, excused; /* excused: attempts that were burnt rightly */
-  bool retried;
-  char claimed_by[40];
+  bool retried, shared;  /* by several owners: then the attempts in memory may be another's */
+  char claimed_by[40], last_owner[40];
   int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
   FailureClass error;
 
@@ -72,8 +72,8 @@ typedef struct SimPosition {
 typedef struct Belief {
   State state;
   SimPosition position;
-  bool tainted; /* a late or skipped event: the rows need not be the fold in order any more */
-  int64_t changed_at;
+  bool tainted;      /* a late or skipped event: the rows need not be the fold in order any more */
+  int64_t mended_at; /* ms of the server's clock; by a command */
 } Belief;
 
 typedef struct Entity {
@@ -217,6 +217,7 @@ void mysql_disconnect_all(void);
 void check_commit(const Tx *tx);
 void check_removed(const SimEvent *event, const char *how);
 void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool burn);
+void check_swept(const SimEvent *event);
 void check_attempts(const SimEvent *event);
 void check_instances(void);
 /* NULL when only what must wait is in the outbox; else what is not settled yet. */

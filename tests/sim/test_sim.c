@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DEFAULT_SEEDS = 400, REPEAT_EVERY = 100 };
+enum { DEFAULT_SEEDS = 3000, REPEAT_EVERY = 100 };
 
 static void set_up(uint64_t seed) {
   bool trace = sim.trace;
@@ -28,6 +28,10 @@ static void set_up(uint64_t seed) {
   sim.config = (Config){.name = "sim", .settings = settings, .mapping = mapping};
   sim.config.settings.workers = 1 + sim_random(3);
   sim.config.settings.batch = 1 + sim_random(12);
+  if (sim_chance(500)) { /* what needs no sweep has to do without one */
+    sim.config.settings.sweep_interval_ms = 30000;
+    sim.config.settings.claim_timeout_ms = 20000;
+  }
   sim.config.settings.ledger_retention_s = sim_chance(300) ? 20 : 100000;
   sim.faults.size_limit = EVENTS_MAX;
   sim.inserts = g_array_new(FALSE, FALSE, sizeof(unsigned));
