@@ -6,6 +6,7 @@
 
 enum {
   TOGETHER = 1000, /* most events in one acknowledgement */
+  GATHER_MS = 10,  /* a few wait that long for more: fewer commands under a steady load */
   WAITING = 4000,  /* most events queued before workers wait */
   RETRY_MS = 200,
 };
@@ -33,6 +34,10 @@ static GArray *take(Acker *acker, bool wait) {
     g_cond_wait(&acker->changed, &acker->lock);
   if (acker->queue->len == 0)
     return NULL;
+  int64_t until = g_get_monotonic_time() + (int64_t)GATHER_MS * 1000;
+  while (wait && !acker->finishing && acker->queue->len < TOGETHER)
+    if (!g_cond_wait_until(&acker->changed, &acker->lock, until))
+      break;
   GArray *taken = acker->queue;
   acker->queue = g_array_new(FALSE, FALSE, sizeof(Entry));
   g_cond_broadcast(&acker->changed);

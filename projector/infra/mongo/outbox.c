@@ -12,6 +12,8 @@ struct Outbox {
   mongoc_client_t *client;
   mongoc_collection_t *events;
   char *owner;
+  bson_t
+      *quick_write; /* options of what may be lost in a failover (docs/adr/0010-quick-claims.md) */
 };
 
 Outbox *outbox_new(MongoStore *store, const char *owner) {
@@ -22,6 +24,7 @@ Outbox *outbox_new(MongoStore *store, const char *owner) {
   outbox->events =
       mongoc_client_get_collection(outbox->client, settings->database, settings->outbox);
   outbox->owner = g_strdup(owner);
+  outbox->quick_write = BCON_NEW("writeConcern", "{", "w", BCON_INT32(1), "}");
   return outbox;
 }
 
@@ -31,6 +34,7 @@ void outbox_free(Outbox *outbox) {
   mongoc_collection_destroy(outbox->events);
   mongo_store_return(outbox->store, outbox->client);
   g_free(outbox->owner);
+  bson_destroy(outbox->quick_write);
   g_free(outbox);
 }
 
@@ -54,18 +58,24 @@ static void append_ids(bson_t *filter, Event *const *events, size_t count) {
   bson_destroy(&array);
 }
 
-bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
-                        int64_t *ret_matched, Failure *ret_failure) {
+static bool update_with(Outbox *outbox, const bson_t *filter, const bson_t *update,
+                        const bson_t *options, int64_t *ret_matched, Failure *ret_failure) {
   bson_error_t error;
   bson_t reply;
-  bool good = mongoc_collection_update_many(outbox->events, filter, update, NULL, &reply, &error) ||
-              mongo_fail(&error, &reply, ret_failure);
+  bool good =
+      mongoc_collection_update_many(outbox->events, filter, update, options, &reply, &error) ||
+      mongo_fail(&error, &reply, ret_failure);
   bson_iter_t iter;
   if (good && ret_matched)
     *ret_matched =
         bson_iter_init_find(&iter, &reply, "matchedCount") ? bson_iter_as_int64(&iter) : 0;
   bson_destroy(&reply);
   return good;
+}
+
+bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
+                        int64_t *ret_matched, Failure *ret_failure) {
+  return update_with(outbox, filter, update, NULL, ret_matched, ret_failure);
 }
 
 /* --- claim ---------------------------------------------------------------------------------- */
@@ -84,9 +94,10 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
     g_hash_table_insert(index_of, &events[i]->key.event_id, GSIZE_TO_POINTER(i + 1));
   bson_t *filter = bson_new();
   append_ids(filter, events, count);
-  g_autoptr(EventCursor) cursor = outbox_find(
-      outbox, filter,
-      BCON_NEW("projection", "{", "_id", BCON_INT32(1), "claimed_by", BCON_INT32(1), "}"));
+  g_autoptr(EventCursor) cursor =
+      outbox_find(outbox, filter,
+                  BCON_NEW("projection", "{", "_id", BCON_INT32(1), "claimed_by", BCON_INT32(1),
+                           "}", "readConcern", "{", "level", BCON_UTF8("local"), "}"));
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) found = event_decode(document);
@@ -107,7 +118,7 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
                             BCON_UTF8(outbox->owner), "}", "$currentDate", "{", "claimed_at",
                             BCON_BOOL(true), "}", "$inc", "{", "attempts", BCON_INT32(1), "}");
   int64_t matched = 0;
-  bool good = outbox_update_many(outbox, &filter, update, &matched, ret_failure);
+  bool good = update_with(outbox, &filter, update, outbox->quick_write, &matched, ret_failure);
   bson_destroy(update);
   bson_destroy(&filter);
   if (!good)
@@ -129,8 +140,12 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Failure *ret_f
                BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), "]",
                "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
                BCON_UTF8("keepExisting"), "}", "}", "]");
+  /* The claim that is matched may not be majority yet; the copy is, before anything is deleted. */
+  bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
+                             "{", "w", BCON_UTF8("majority"), "}");
   mongoc_cursor_t *cursor =
-      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
+  bson_destroy(options);
   const bson_t *document, *reply;
   bson_error_t error;
   mongoc_cursor_next(cursor, &document);
@@ -148,7 +163,8 @@ static bool take_out(Outbox *outbox, const bson_t *filter, Failure *ret_failure)
       !mongo_store_settings(outbox->store)->archive || copy_to_archive(outbox, filter, ret_failure);
   if (good) {
     bson_destroy(&reply);
-    good = mongoc_collection_delete_many(outbox->events, filter, NULL, &reply, &error) ||
+    good = mongoc_collection_delete_many(outbox->events, filter, outbox->quick_write, &reply,
+                                         &error) ||
            mongo_fail(&error, &reply, ret_failure);
   }
   bson_destroy(&reply);

@@ -1,6 +1,6 @@
 /* store.h - the connection to MongoDB, shared by all threads.
  *
- * Reads and writes are majority: what a failover could take back is never acted upon. */
+ * Reads and writes are majority by default: what a failover could take back is not acted upon. */
 #pragma once
 
 #include "projector/domain/failure.h"
