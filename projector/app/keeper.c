@@ -88,7 +88,10 @@ static bool drain_page(Keeper *keeper, const HoldView *hold, bool gap_waited, in
       event_free(event);
     } else {
       event->gap_waited = gap_waited && id_equal(&event->key.event_id, &hold->key.event_id);
-      *ret_blocked = !shard_wait_room(shard) || !shard_offer_drained(shard, event);
+      bool room = shard_wait_room(shard);
+      *ret_blocked = !room || !shard_offer_drained(shard, event);
+      if (!room)
+        event_free(event);
     }
   }
   *ret_more = count == PAGE;
@@ -118,9 +121,8 @@ static void report_gap(Keeper *keeper, const HoldView *hold) {
   g_autoptr(EventCursor) cursor =
       outbox_find_versions(keeper->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
   int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
-  const bson_t *document;
   Failure failure = {0};
-  while ((document = event_cursor_next(cursor, &failure)))
+  while (event_cursor_next(cursor, &failure))
     found++;
   if (failure.class != FAILURE_NONE || found >= missing)
     return;

@@ -9,5 +9,6 @@ typedef struct Shards {
 } Shards;
 
 static inline Shard *shard_of(const Shards *shards, uint64_t aggregate_hash) {
+  g_assert(shards->count > 0);
   return shards->shards[aggregate_hash % shards->count];
 }

@@ -239,7 +239,7 @@ void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool
   bool current = owner && sim.beliefs[event->aggregate].mended_at < event->claimed_at;
   if (current && class == FAILURE_DATA && is_applicable(event))
     sim_fail("%s is blamed for nothing: %s", event->id, failure->message);
-  if (event->ledgered && !outage && strcmp(event->outcome, "skipped") != 0)
+  if (event->ledgered && class == FAILURE_DATA && strcmp(event->outcome, "skipped") != 0)
     sim_fail("%s was applied and is marked as failed", event->id);
 }
 

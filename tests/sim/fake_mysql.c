@@ -500,7 +500,7 @@ static void write_column(State *state, unsigned projection, unsigned column, boo
 static bool is_poisoned(const State *state) {
   if (strncmp(state->name, "poison", 6))
     return false;
-  return fiber_now_us() < sim.events[atoi(state->name + 6)].poison_until;
+  return fiber_now_us() < sim.events[strtol(state->name + 6, NULL, 10)].poison_until;
 }
 
 static bool run_row(Tx *tx, const FoldedRow *row, unsigned phase, int *ret_code) {

@@ -72,8 +72,9 @@ static char *fold_text(const Fold *fold) {
   for (unsigned i = 0; i < fold_step_count(fold); i++) {
     const Step *step = fold_step(fold, i);
     g_string_append(out, i ? "| " : "");
+    const Column sql = {.name = "sql"};
     if (step->statement)
-      append_value(out, "", &(Column){.name = "sql"}, &step->statement->values[0]);
+      append_value(out, "", &sql, &step->statement->values[0]);
     for (unsigned j = 0; !step->statement && j < step->rows->len; j++)
       append_row(out, step->rows->pdata[j]);
   }
