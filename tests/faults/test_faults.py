@@ -10,7 +10,8 @@ import pytest
 import faults_mongo  # noqa: F401 - fills the catalog
 import faults_mysql  # noqa: F401
 import faults_process  # noqa: F401
-from catalog import FAULTS, Stage
+from catalog import FAULTS, Stage, progress
+from checker import Violation
 from world import World
 
 TELLING = [
@@ -32,9 +33,50 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
+LIES = {
+    "a delta applied twice": ("UPDATE wallet SET balance = balance + 1, moves = moves + 1 WHERE wallet_id = 0",
+                              "UPDATE wallet SET balance = balance - 1, moves = moves - 1 WHERE wallet_id = 0"),
+    "a name that nobody gave": ("UPDATE contact SET name = CONCAT(name, '!')",
+                                "UPDATE contact SET name = LEFT(name, CHAR_LENGTH(name) - 1)"),
+    "an event nobody wrote": ("INSERT INTO projector_applied (projector, event_id_kind, event_id, outcome) "
+                              "VALUES ('bank', 'string', 'nobody', 'applied')",
+                              "DELETE FROM projector_applied WHERE event_id = 'nobody'"),
+    "a position ahead": ("UPDATE projector_position SET max_version = max_version + 1 WHERE version IS NOT NULL",
+                         "UPDATE projector_position SET max_version = max_version - 1 WHERE version IS NOT NULL"),
+}
+
+
 @pytest.mark.parametrize("name", TELLING)
 def test_heals(stage: Stage, name: str) -> None:
     play(stage, name)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_checker_notices(stage: Stage, lie: str) -> None:
+    """What the faults must never bring about is brought about by hand."""
+    tell, undo = LIES[lie]
+    with stage.world.writing():
+        progress(stage.world, 60)
+    stage.checker.healed()
+    stage.world.sql(tell)
+    with pytest.raises(Violation):
+        stage.checker.healed()
+    stage.world.sql(undo)
+    stage.checker.healed()
+
+
+def test_checker_notices_what_is_left_behind(stage: Stage) -> None:
+    """An event that stays, and one that the ledger does not have."""
+    event = stage.world.bank.event("profile", "p0", "ProfileSaved", name="left")
+    stage.world.db.outbox.insert_one({**event, "status": "dead"})
+    with pytest.raises(Violation):
+        stage.checker.healed(within=2)
+    stage.world.db.outbox.delete_one({"_id": event["_id"]})
+    stage.world.bank.history["profile", "p0"].append(event)
+    with pytest.raises(Violation):
+        stage.checker.healed()
+    stage.world.bank.history["profile", "p0"].remove(event)
+    stage.checker.healed()
 
 
 def test_random_faults(stage: Stage) -> None:

@@ -82,7 +82,7 @@ class World:
         projector = self.add_projector(start=False)
         done = subprocess.run([self.binary, "schema", "--apply", *projector.argv[2:]], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        projector.start()
+        projector.start().wait_log("info working name=", 0)
 
     def add_projector(self, start: bool = True, **settings: Any) -> Projector:
         number = len(list(self.folder.glob("mapping*.json")))
