@@ -13,6 +13,8 @@ typedef struct Hold {
   int64_t gap_first, gap_last;
   int64_t due; /* monotonic, us; INT64_MAX: not due */
   bool draining;
+  OrderKey reached; /* by the draining; its id points into reached_id */
+  uint8_t reached_id[EVENT_ID_MAX];
   int64_t missed_from; /* earliest time of what was left out while draining; INT64_MAX: nothing */
   bool woken;
   bool looked_at; /* by the keeper, and nothing has changed it since */
@@ -162,12 +164,18 @@ bool shard_offer(Shard *shard, Event *event) {
   return offer_locked(shard, event);
 }
 
+/* Whether the event has to wait: a hold stands before it, whose draining has not come to it yet. */
+static bool has_to_wait(const Hold *hold, const Event *event) {
+  return hold && order_key_compare(&event->key, &hold->key) > 0 &&
+         (!hold->draining || order_key_compare(&event->key, &hold->reached) > 0);
+}
+
 /* The next event of the queue that no hold blocks. */
 static Event *pop_free(Shard *shard) {
   while (shard->heap->len > 0) {
     Event *event = heap_pop(shard->heap);
     Hold *hold = find_hold(shard, event);
-    if (!hold || hold->draining || order_key_compare(&event->key, &hold->key) <= 0)
+    if (!has_to_wait(hold, event))
       return event;
     note_missed(hold, event);
     forget_locked(shard, event);
@@ -248,12 +256,12 @@ static int64_t due_after(int64_t delay_ms) {
   return delay_ms == DUE_NEVER ? INT64_MAX : clock_us() + delay_ms * 1000;
 }
 
-static void set_key(Hold *hold, const OrderKey *key) {
-  hold->key = *key;
-  hold->key.event_id.length = MIN(key->event_id.length, (uint32_t)EVENT_ID_MAX);
-  if (hold->key.event_id.length)
-    memcpy(hold->id_bytes, key->event_id.bytes, hold->key.event_id.length);
-  hold->key.event_id.bytes = hold->id_bytes;
+static void copy_key(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static EVENT_ID_MAX]) {
+  *key = *from;
+  key->event_id.length = MIN(from->event_id.length, (uint32_t)EVENT_ID_MAX);
+  if (key->event_id.length)
+    memcpy(id_bytes, from->event_id.bytes, key->event_id.length);
+  key->event_id.bytes = id_bytes;
 }
 
 /* An older event takes the place of a younger one: the hold stands before the first that blocks. */
@@ -266,7 +274,7 @@ static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int6
   } else if (!hold->draining && order_key_compare(&event->key, &hold->key) > 0) {
     return NULL;
   }
-  set_key(hold, &event->key);
+  copy_key(&event->key, &hold->key, hold->id_bytes);
   hold->reason = reason;
   hold->due = due_after(delay_ms);
   hold->draining = hold->woken = hold->looked_at = false;
@@ -398,6 +406,7 @@ bool shard_begin_drain(Shard *shard, const Aggregate *aggregate) {
     return false;
   hold->looked_at = false;
   hold->draining = true;
+  copy_key(&hold->key, &hold->reached, hold->reached_id);
   hold->missed_from = INT64_MAX;
   return true;
 }
@@ -409,6 +418,8 @@ bool shard_offer_drained(Shard *shard, Event *event) {
     event_free(event);
     return false;
   }
+  if (order_key_compare(&event->key, &hold->reached) > 0)
+    copy_key(&event->key, &hold->reached, hold->reached_id);
   offer_locked(shard, event);
   return !shard->stopped;
 }
