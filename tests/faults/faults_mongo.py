@@ -97,12 +97,12 @@ def answer_with(world: World, commands: list[str], code: int | None, times: int,
 
 
 def fail(world: World, data: dict, times: int) -> None:
-    with world.mongo.primary().client(socketTimeoutMS=40000) as client:
+    with world.mongo.primary().client(socketTimeoutMS=130000) as client:
         def configure(**command) -> dict:
             return client.admin.command({"configureFailPoint": "failCommand", **command})
         before = configure(mode={"times": times}, data={"appName": "projector", **data})["count"]
         try:
-            client.admin.command("waitForFailPoint", "failCommand", timesEntered=before + times, maxTimeMS=30000)
+            client.admin.command("waitForFailPoint", "failCommand", timesEntered=before + times, maxTimeMS=120000)
         finally:
             configure(mode="off")
     progress(world, 20)
