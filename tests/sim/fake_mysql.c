@@ -458,6 +458,12 @@ static bool blocks_row(const Tx *other, const void *aggregate) {
 static State *row_of(Tx *tx, const Value *key) {
   Id id = {ID_STRING, key->length, 0, (const uint8_t *)key->text};
   unsigned aggregate = aggregate_of_id(&id);
+  for (guint i = sim.transactions->len;
+       i-- > 0;) { /* the server notices now whose client is gone */
+    Tx *other = sim.transactions->pdata[i];
+    if (other != tx && other->doomed && blocks_row(other, &aggregate))
+      tx_end(other);
+  }
   if (is_blocked(tx, blocks_row, &aggregate))
     sim_fail("two transactions write the rows of a%u at the same time", aggregate);
   if (!tx->touched[aggregate])
