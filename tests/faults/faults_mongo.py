@@ -166,9 +166,9 @@ def outbox_dropped(world: World) -> None:
     more(world)
 
 
-def large_event(world: World, spare: int) -> dict:
+def large_event(world: World, spare: int, event_type: str = "ProfileSaved") -> dict:
     """So many bytes are left of the 16 MB that a document may have."""
-    event = world.bank.event("profile", "large", "ProfileSaved", name="large", ballast="")
+    event = world.bank.event("profile", "large", event_type, name="large", ballast="")
     event["payload"]["ballast"] = "x" * (16 * 1024 * 1024 - spare - len(bson.encode(event)))
     world.bank.write([event])
     del event["payload"]["ballast"]  # the history need not keep it
@@ -194,5 +194,17 @@ def event_without_room_for_a_mark(world: World) -> None:
     progress(world, 100)
     with world.bank.lock:
         world.bank.history["profile", "large"].remove(event)
+    world.db.outbox.delete_one({"_id": event["_id"]})
+    world.projector.kill()
+
+
+@fault(exits={KILLED}, weight=1)
+def event_without_room_for_its_error(world: World) -> None:
+    """The claim fits, the reason of the failure does not: it ends dead all the same."""
+    event = large_event(world, 150, "NobodyKnows")
+    with world.bank.lock:
+        world.bank.history["profile", "large"].remove(event)
+    world.wait(lambda: world.db.outbox.find_one({"_id": event["_id"], "status": "dead"}, {"_id": 1}), 60, "a dead event")
+    progress(world, 100)
     world.db.outbox.delete_one({"_id": event["_id"]})
     world.projector.kill()

@@ -235,22 +235,30 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
   return good;
 }
 
-bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
-                        bool dead, bool burn, int64_t delay_ms, Failure *ret_failure) {
-  bson_t filter = BSON_INITIALIZER;
-  append_ids(&filter, events, count);
-  BSON_APPEND_UTF8(&filter, "status", "in_progress");
-  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
-  /* A pipeline, because only there the server's clock can be added to; texts are literals. */
-  g_autofree char *message = g_utf8_make_valid(failure->message, -1);
-  bson_t *update = BCON_NEW(
-      "pipeline", "[", "{", "$set", "{", "status", BCON_UTF8(dead ? "dead" : "failed"), "attempts",
-      "{", "$add", "[", BCON_UTF8("$attempts"), BCON_INT32(burn ? 0 : -1), "]", "}",
-      "next_attempt_at", "{", "$cond", "[", BCON_BOOL(dead), BCON_UTF8("$$REMOVE"), "{", "$add",
-      "[", BCON_UTF8("$$NOW"), BCON_INT64(delay_ms), "]", "}", "]", "}", "last_error", "{", "class",
-      BCON_UTF8(failure_class_name(failure->class)), "code", BCON_INT32(failure->code), "message",
-      "{", "$literal", BCON_UTF8(message), "}", "at", BCON_UTF8("$$NOW"), "}", "}", "}", "{",
-      "$unset", "[", BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}", "]");
+typedef struct FailedMark {
+  const Failure *failure;
+  bool dead, burn;
+  int64_t delay_ms;
+} FailedMark;
+
+/* A pipeline, because only there the server's clock can be added to; texts are literals. */
+static bson_t *failed_update(const FailedMark *mark, bool with_error) {
+  g_autofree char *message = g_utf8_make_valid(mark->failure->message, -1);
+  return BCON_NEW(
+      "pipeline", "[", "{", "$set", "{", "status", BCON_UTF8(mark->dead ? "dead" : "failed"),
+      "attempts", "{", "$add", "[", BCON_UTF8("$attempts"), BCON_INT32(mark->burn ? 0 : -1), "]",
+      "}", "next_attempt_at", "{", "$cond", "[", BCON_BOOL(mark->dead), BCON_UTF8("$$REMOVE"), "{",
+      "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(mark->delay_ms), "]", "}", "]", "}", "last_error",
+      "{", "$cond", "[", BCON_BOOL(with_error), "{", "class",
+      BCON_UTF8(failure_class_name(mark->failure->class)), "code", BCON_INT32(mark->failure->code),
+      "message", "{", "$literal", BCON_UTF8(message), "}", "at", BCON_UTF8("$$NOW"), "}",
+      BCON_UTF8("$$REMOVE"), "]", "}", "}", "}", "{", "$unset", "[", BCON_UTF8("claimed_by"),
+      BCON_UTF8("claimed_at"), "]", "}", "]");
+}
+
+static bool mark_failed(Outbox *outbox, const bson_t *filter, const FailedMark *mark,
+                        bool with_error, Failure *ret_failure) {
+  bson_t *update = failed_update(mark, with_error);
   bson_iter_t iter;
   bson_t stages;
   uint32_t length;
@@ -258,8 +266,23 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
   bson_iter_init_find(&iter, update, "pipeline");
   bson_iter_array(&iter, &length, &bytes);
   bson_init_static(&stages, bytes, length);
-  bool good = outbox_update_many(outbox, &filter, &stages, NULL, ret_failure);
+  bool good = outbox_update_many(outbox, filter, &stages, NULL, ret_failure);
   bson_destroy(update);
+  return good;
+}
+
+/* A document near the limit of 16 MB may have no room for the reason; what replaces the claim fits
+ * where the claim did. */
+bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
+                        bool dead, bool burn, int64_t delay_ms, Failure *ret_failure) {
+  FailedMark mark = {.failure = failure, .dead = dead, .burn = burn, .delay_ms = delay_ms};
+  bson_t filter = BSON_INITIALIZER;
+  append_ids(&filter, events, count);
+  BSON_APPEND_UTF8(&filter, "status", "in_progress");
+  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
+  bool good = mark_failed(outbox, &filter, &mark, true, ret_failure) ||
+              (ret_failure->class == FAILURE_SIZE &&
+               mark_failed(outbox, &filter, &mark, false, ret_failure));
   bson_destroy(&filter);
   return good;
 }
