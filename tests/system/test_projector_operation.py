@@ -15,7 +15,7 @@ import pytest
 
 from workspace import ROOT, Process, bank_projections, decimal
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 1000}
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
 
 
 def opened(ws, account="a1", balance="0.00", **more) -> dict:
@@ -146,7 +146,7 @@ def test_a_standby_takes_over_at_once_when_asked_and_within_the_lease_after_a_ki
 
 
 def test_a_frozen_owner_that_wakes_up_writes_nothing(bank):
-    bank.mapping(**FAST, batch=10)
+    bank.mapping(**FAST, batch=10, lease_ms=1000)
     load(bank, 3000)
     with bank.start_projector() as frozen:
         bank.wait(lambda: applied(bank) > 200, what="some events")

@@ -11,7 +11,7 @@ from bson import ObjectId
 
 from workspace import bank_projections, decimal
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 1000}
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
 NOON = datetime(2026, 3, 1, 12)
 
 
