@@ -132,14 +132,11 @@ def process_state(pid: int) -> str:
 def clean_handover(world: World) -> None:
     """With a lease of a minute: who takes over within seconds did not wait for it to expire."""
     first = world.add_projector(lease_ms=60000)
-    starts = world.projector.starts
-    world.projector.signal(signal.SIGTERM)  # one of the two is next; make it the one with the long lease
-    world.wait(lambda: world.projector.starts > starts, 30, "the new process")
-    while owner(world) is not first:
-        starts = world.projector.starts
+    while owner(world) is not first:  # one of the two is next; make it the one with the long lease
+        starts, offset = world.projector.starts, world.projector.log_size()
         world.projector.signal(signal.SIGTERM)
         world.wait(lambda: world.projector.starts > starts, 30, "the new process")
-        last(world, 1, 1)
+        world.projector.wait_log("standing by|info working name=", offset)
     progress(world, 20)
     offset, started = world.projector.log_size(), time.monotonic()
     world.remove_projector(first)
