@@ -1,0 +1,52 @@
+# ./run package: builds the Debian package, asks lintian, and installs it on a Debian that has nothing else.
+# Needs packages.sh, provide.sh and compose/engine.sh.
+# shellcheck shell=bash
+
+PACKAGE_FOLDER=.scratch/package
+
+build_package() {
+  local version
+  version=$(dpkg-parsechangelog --show-field Version)
+  rm -rf "$PACKAGE_FOLDER"
+  mkdir -p "$PACKAGE_FOLDER"
+  git ls-files --cached --others --exclude-standard | tar -cf - -T - |
+    tar -xf - -C "$PACKAGE_FOLDER" --one-top-level="projector-$version"
+  (cd "$PACKAGE_FOLDER/projector-$version" && dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary) \
+    >"$PACKAGE_FOLDER/log" 2>&1 || { tail -n 20 "$PACKAGE_FOLDER/log"; return 1; }
+  ls "$PACKAGE_FOLDER"/projector_*.deb
+}
+
+# The package has no maintainer with a real address.
+ask_lintian() { lintian --fail-on error,warning --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog "$@"; }
+
+# What a user would do first, in a root that knows only Debian's essential packages.
+install_package() {
+  local root=$PACKAGE_FOLDER/root image
+  image=$(cached debian-image fetch_debian_image)
+  mkdir "$root"
+  tar -xf "$image/image.tar" -C "$root"
+  cp "$PACKAGE_FOLDER"/projector_*.deb demo/bank.json "$root/tmp"
+  cp /etc/resolv.conf "$root/etc"
+  chroot "$root" sh -euc '
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install -y --no-install-recommends /tmp/projector_*.deb >/tmp/log 2>&1 || { tail /tmp/log; exit 1; }
+    projector --version
+    getent passwd projector >/dev/null
+    test -f /lib/systemd/system/projector@.service
+    touch /tmp/password
+    MONGO_URI=mongodb://127.0.0.1:1 MYSQL_HOST=127.0.0.1 BANK_PASSWORD_FILE=/tmp/password \
+      projector schema -c /tmp/bank.json | grep -q "CREATE TABLE"
+    apt-get -qq purge -y projector >/dev/null 2>&1
+    ! test -e /usr/bin/projector
+  ' && rm -rf "$root"
+}
+
+run_package() {
+  [[ $EUID -eq 0 ]] || die "package tries the package in a chroot: run it as root"
+  install_packages build package fetch
+  if ! { build_package && ask_lintian "$PACKAGE_FOLDER"/projector_*.changes && install_package; }; then
+    die "the package is not good (see above)"
+  fi
+  echo "the package is built, and installs"
+}
