@@ -1,11 +1,12 @@
 """The bank, for 20 seconds: `outbox demo` writes events to MongoDB, the projector follows in MySQL,
-and at the end every account is compared. Started by `./run demo`, with the servers in the environment.
-The figures come from the two stores, not from the projector."""
+and at the end every account is compared, here and by `projector reconcile`. Started by `./run demo`, with the
+servers in the environment. The figures come from the two stores, not from the projector."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -90,18 +91,19 @@ class StatusLine:
             print()
 
 
-def call(*argv: str) -> None:
+def call(*argv: str) -> str:
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failure(f"{' '.join([Path(argv[0]).name, argv[1]])} failed with status {done.returncode}:\n"
                       f"{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def mapping_file(folder: Path) -> Path:
     """bank.json as it is, but for the port, which is a number and so cannot be a ${variable}."""
     mapping = json.loads((Path(__file__).parent / "bank.json").read_text())
     mapping["mysql"]["port"] = int(os.environ["MYSQL_PORT"])
-    mapping["http"] = ""  # 9464 may be taken
+    mapping["http"] = "127.0.0.1:0"  # 9464 may be taken
     password = folder / "password"
     password.touch(mode=0o600)
     password.write_text(os.environ["PROJECTOR_MYSQL_PASSWORD"])
@@ -109,6 +111,16 @@ def mapping_file(folder: Path) -> Path:
     file = folder / "bank.json"
     file.write_text(json.dumps(mapping, indent=2))
     return file
+
+
+def page_address(projector: subprocess.Popen, log: Path) -> str:
+    """The port it took stands in its log."""
+    deadline = time.monotonic() + 15
+    while not (found := re.search(r"HTTP address=(\S+)", log.read_text())):
+        if projector.poll() is not None or time.monotonic() > deadline:
+            raise Failure("the projector does not start")
+        time.sleep(0.02)
+    return found[1]
 
 
 def follow(stores: Stores, writer: subprocess.Popen, projector: subprocess.Popen) -> None:
@@ -172,6 +184,7 @@ def demo(folder: Path, log: Path) -> None:
     with log.open("wb") as stderr:
         projector = subprocess.Popen([PROJECTOR, "run", "-c", mapping], stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL, stderr=stderr)
+    print(f"watch it: http://{page_address(projector, log)}/", flush=True)
     writer = subprocess.Popen([OUTBOX, "demo", *BANK, "--rate", str(RATE), "--seconds", str(SECONDS), "--quiet"],
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -189,6 +202,8 @@ def demo(folder: Path, log: Path) -> None:
     if different or not mongodb:
         raise Failure(f"{len(different)} accounts differ" if different else "no account was written")
     print(f"\n{stores.applied():,} events applied: the stores agree on every field of every account")
+    print(f"\n$ projector reconcile\n{call(PROJECTOR, 'reconcile', '-c', mapping, '--state', str(folder / 'reconcile'))}",
+          end="")
 
 
 def main() -> int:

@@ -19,7 +19,7 @@
 --
 -- May be run again: for one more target table, say. The passwords of users that exist stay.
 
--- The user of `projector run`, `check`, `skip` and `refresh`: rows, and no DDL.
+-- The user of `projector run`, `check`, `skip`, `refresh` and `reconcile`: rows, and no DDL.
 
 CREATE USER IF NOT EXISTS projector@'%' IDENTIFIED BY 'change-me-1';
 

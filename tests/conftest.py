@@ -20,16 +20,23 @@ def stores() -> Iterator[Stores]:
     if "MONGO_URI" in os.environ:
         yield Stores.from_environment()
     else:
-        provide_commands()
+        provide("provide_servers ${MYSQL_TARGET:-mysql}")
         with Pair(scratch_folder()) as pair:
             yield Stores.of(pair.mongo, pair.mysql)
 
 
-def provide_commands() -> None:
-    """Without ./run: what starts the servers comes from the same script."""
-    script = ". tests/servers/packages.sh; . tests/servers/provide.sh; provide_servers ${MYSQL_TARGET:-mysql}; env -0"
+def provide(command: str) -> None:
+    """Without ./run: what it has in the environment comes from the same script."""
+    script = f". tests/servers/packages.sh; . tests/servers/provide.sh; {command}; env -0"
     shell = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     os.environ.update(line.split("=", 1) for line in shell.stdout.decode().split("\0") if "=" in line)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    if "PROMTOOL" not in os.environ:
+        provide("provide_test_tools")
+    return os.environ["PROMTOOL"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ PROJECTOR = os.environ.get("PROJECTOR_BIN", str(ROOT / "build/projector/projecto
 OUTBOX = os.environ.get("OUTBOX_BIN", str(ROOT / "build/outbox/outbox"))
 MAJORITY = WriteConcern("majority")
 
-# libmongoc keeps counters in /dev/shm/mongoc-PID. One that a killed process left behind makes a later process of that
-# number say so on stderr.
+# libmongoc keeps counters in /dev/shm/mongoc-PID. What a killed process left there (the projector leaves nothing) makes
+# a later process of that number say so on stderr.
 os.environ["MONGOC_DISABLE_SHM"] = "1"
 
 
@@ -210,6 +211,7 @@ class Workspace:
             **overrides,
             "projections": bank_projections() if projections is None else projections,
         }
+        content = {key: value for key, value in content.items() if value is not None}  # None: the default
         self.file = self.folder / f"mapping{len(list(self.folder.glob('mapping*.json')))}.json"
         self.file.write_text(json.dumps(content, indent=2))
         self.file.chmod(0o600)
@@ -266,6 +268,27 @@ class Workspace:
         """Waits until these events have left the outbox."""
         ids = [e["_id"] for e in events]
         self.wait(lambda: self.outbox.find_one({"_id": {"$in": ids}}) is None, timeout, f"{len(ids)} events to be applied")
+
+    def wait_lock_wait(self) -> None:
+        """Until a worker waits for a row. Not INNODB_TRX: the servers refresh it only when nobody has read it for a while."""
+        self.wait(lambda: any((row["Info"] or "").startswith("UPDATE (SELECT") for row in self.query("SHOW FULL PROCESSLIST")
+                              if row["db"] == self.name), what="a lock wait")
+
+    def state_file(self, command: str) -> Path:
+        """Where that command keeps what `--resume` needs."""
+        return Path(self.environment["XDG_STATE_HOME"]) / f"projector/{self.name}.{command}"
+
+    def kill_at(self, lines: int, command: str, *arguments: str) -> bool:
+        """Kills the command once its state file has that many lines more; False when it had ended before."""
+        process = subprocess.Popen(self._projector(command, "--json", *arguments), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **self.environment})
+        file = self.state_file(command)
+        before = file.read_bytes().count(b"\n") if "--resume" in arguments and file.exists() else 0
+        while process.poll() is None:
+            if file.exists() and file.read_bytes().count(b"\n") >= before + lines:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.001)
+        return process.returncode == -signal.SIGKILL
 
     def wait_drained(self, timeout: float = 15) -> None:
         self.wait(lambda: self.outbox.find_one() is None, timeout, "an empty outbox")

@@ -69,8 +69,7 @@ static void acknowledge_all(Acker *acker, const GArray *entries) {
     crash_point("after_acknowledge");
     for (guint i = 0; i < count; i++) {
       const Entry *entry = &g_array_index(entries, Entry, from + i);
-      shard_settled(entry->shard, entry->event);
-      shard_forget(entry->shard, entry->event);
+      shard_settle(entry->shard, entry->event);
     }
     g_mutex_lock(&acker->lock);
     acker->count += count;

@@ -1,14 +1,27 @@
 /* check.c - `projector check`: everything that can be known before the first event, one line each.
  */
 #include "projector/app/command.h"
+#include "projector/infra/mongo/inspect.h"
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mysql/catalog.h"
+#include "projector/infra/mysql/inspect.h"
+#include "projector/infra/mysql/privileges.h"
 
 #include <jansson.h>
 #include <stdio.h>
 
+enum {
+  CLOCKS_MS = 2000,
+  MAJORITY_MS = 10000, /* an idle primary writes every 10 s */
+  OPLOG_MS = 3600 * 1000,
+  PACKET_BYTES = 16 << 20, /* an event can be that large */
+};
+
 typedef struct Report {
   bool as_json, any_error, unreachable;
+  bool has_mongodb, has_mysql; /* the facts are there */
+  MongoFacts mongodb;
+  MysqlFacts mysql;
 } Report;
 
 static void tell(Report *report, const char *verdict, const char *subject, const char *text) {
@@ -38,6 +51,100 @@ static void failed(Report *report, const char *subject, const Failure *failure) 
   wrong(report, subject, failure->message);
 }
 
+static void tell_format(Report *report, const char *verdict, const char *subject,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void tell_format(Report *report, const char *verdict, const char *subject,
+                        const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  g_autofree char *text = g_strdup_vprintf(format, arguments);
+  va_end(arguments);
+  tell(report, verdict, subject, text);
+}
+
+static void tell_encryption(Report *report, const char *subject, const char *cipher, bool local,
+                            const char *mend) {
+  if (cipher)
+    tell_format(report, "ok", subject, "TLS in use%s%s", *cipher ? ": " : "", cipher);
+  else if (local)
+    good(report, subject, "no TLS: the connection stays on this machine");
+  else
+    tell_format(report, "warning", subject,
+                "no TLS: everything goes to another host in plain text; %s", mend);
+}
+
+/* --- MongoDB -------------------------------------------------------------------------------- */
+
+static bool check_actions(Report *report, const Config *config, MongoStore *store,
+                          const char *collection, const char *const *actions) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) missing = mongo_missing_actions(store, collection, actions, &failure);
+  if (!missing) {
+    failed(report, "mongodb", &failure);
+    return false;
+  }
+  if (missing->len == 0)
+    return true;
+  g_ptr_array_add(missing, NULL);
+  g_autofree char *names = g_strjoinv(", ", (char **)missing->pdata);
+  g_autofree char *quoted = g_strjoinv("\", \"", (char **)missing->pdata);
+  report->any_error = true;
+  tell_format(report, "error", "mongodb",
+              "the user may not %s on %s.%s; grant its role { resource: { db: \"%s\", collection: "
+              "\"%s\" }, actions: [\"%s\"] }",
+              names, config->mongodb.database, collection, config->mongodb.database, collection,
+              quoted);
+  return false;
+}
+
+static void check_roles(Report *report, const Config *config, MongoStore *store) {
+  static const char *const outbox[] = {"find",         "update",      "remove",
+                                       "changeStream", "listIndexes", NULL};
+  static const char *const entities[] = {"find", NULL};
+  static const char *const written[] = {"find", "insert", "update", NULL};
+  bool all = check_actions(report, config, store, config->mongodb.outbox, outbox);
+  all &= check_actions(report, config, store, "projector_leases", written);
+  if (config->mongodb.archive) {
+    g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
+    all &= check_actions(report, config, store, archive, written);
+  }
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const Projection *projection = mapping_projection(config->mapping, i);
+    if (projection->entities)
+      all &= check_actions(report, config, store, projection->entities, entities);
+  }
+  if (!report->mongodb.has_user)
+    tell(report, report->mongodb.local ? "ok" : "warning", "mongodb",
+         "nobody has logged in: without access control everybody may do everything");
+  else if (all)
+    good(report, "mongodb", "the user may do what the mapping asks for");
+}
+
+static void check_majority(Report *report) {
+  int64_t lag_ms = report->mongodb.majority_lag_ms;
+  if (lag_ms > MAJORITY_MS)
+    tell_format(report, "warning", "mongodb",
+                "a majority of the members is %lld s behind the newest write: what it has not seen "
+                "is not projected; look at rs.status()",
+                (long long)lag_ms / 1000);
+  else
+    good(report, "mongodb", "a majority of the members has what is written");
+}
+
+static void check_oplog(Report *report) {
+  const MongoFacts *facts = &report->mongodb;
+  if (facts->oplog_ms < 0)
+    good(report, "mongodb", "the oplog is not for this user to see, and need not be");
+  else if (facts->oplog_full && facts->oplog_ms < OPLOG_MS)
+    tell_format(report, "warning", "mongodb",
+                "the oplog reaches back only %lld s: after a longer stop the outbox is scanned "
+                "again, no event is lost; replSetResizeOplog makes it larger",
+                (long long)facts->oplog_ms / 1000);
+  else
+    tell_format(report, "ok", "mongodb", "the oplog reaches back %lld s%s",
+                (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
+}
+
 static void check_indexes(Report *report, Outbox *outbox) {
   static const char *const order[] = {"occurred_at", "version", "_id", NULL};
   static const char *const aggregate[] = {"aggregate_type", "aggregate_id", "occurred_at", NULL};
@@ -61,12 +168,22 @@ static void check_indexes(Report *report, Outbox *outbox) {
 
 static void check_mongodb(Report *report, const Config *config) {
   Failure failure = {0};
-  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (!store) {
     failed(report, "mongodb", &failure);
     return;
   }
   good(report, "mongodb", mongo_store_server(store));
+  report->has_mongodb = mongo_inspect(store, &report->mongodb, &failure);
+  if (!report->has_mongodb) {
+    failed(report, "mongodb", &failure);
+    return;
+  }
+  tell_encryption(report, "mongodb", report->mongodb.tls ? "" : NULL, report->mongodb.local,
+                  "set tls=true in mongodb.uri");
+  check_roles(report, config, store);
+  check_majority(report);
+  check_oplog(report);
   g_autoptr(Outbox) outbox = outbox_new(store, "");
   OutboxCounts counts;
   if (!outbox_count(outbox, &counts, &failure)) {
@@ -79,6 +196,47 @@ static void check_mongodb(Report *report, const Config *config) {
   check_indexes(report, outbox);
 }
 
+/* --- MySQL ---------------------------------------------------------------------------------- */
+
+/* `all_well` when there is no error among them, which is given back. */
+static bool tell_findings(Report *report, const char *subject, const GPtrArray *findings,
+                          const char *all_well) {
+  bool any_error = false;
+  for (guint i = 0; i < findings->len; i++) {
+    const Finding *finding = findings->pdata[i];
+    any_error |= finding->error;
+    if (finding->error)
+      wrong(report, subject, finding->text);
+    else
+      tell(report, "warning", subject, finding->text);
+  }
+  if (!any_error && all_well)
+    good(report, subject, all_well);
+  return !any_error;
+}
+
+static void check_server(Report *report, const Config *config, const Session *session) {
+  const MysqlFacts *facts = &report->mysql;
+  size_t packet = session_packet_limit(session);
+  tell_encryption(report, "mysql", *facts->cipher ? facts->cipher : NULL,
+                  mysql_is_local(&config->mysql), "set mysql.tls to \"verify\"");
+  if (facts->strict)
+    good(report, "mysql", "sql_mode is strict in our sessions");
+  else
+    wrong(report, "mysql", "sql_mode is not strict although it was set: is there a proxy between?");
+  if (facts->read_only)
+    tell(
+        report, "warning", "mysql",
+        "the server is read-only: events wait until it is not, or until mysql.host is the primary");
+  if (packet < PACKET_BYTES)
+    tell_format(report, "warning", "mysql",
+                "max_allowed_packet is %zu bytes: an event that needs a longer statement fails; "
+                "64 MiB are a good value",
+                packet);
+  else
+    tell_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
+}
+
 static void check_mysql(Report *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
@@ -87,22 +245,36 @@ static void check_mysql(Report *report, const Config *config) {
     return;
   }
   good(report, "mysql", session_server(session));
-  g_autoptr(GPtrArray) findings = catalog_check(session, config->mapping, &failure);
-  if (!findings) {
+  report->has_mysql = mysql_inspect(session, &report->mysql, &failure);
+  if (report->has_mysql)
+    check_server(report, config, session);
+  g_autoptr(GPtrArray) privileges = privileges_check(session, config->mapping, &failure);
+  g_autoptr(GPtrArray) tables =
+      privileges ? catalog_check(session, config->mapping, &failure) : NULL;
+  if (!tables) {
     failed(report, "mysql", &failure);
     return;
   }
-  bool any_error = false;
-  for (guint i = 0; i < findings->len; i++) {
-    const Finding *finding = findings->pdata[i];
-    any_error |= finding->error;
-    if (finding->error)
-      wrong(report, "tables", finding->text);
-    else
-      tell(report, "warning", "tables", finding->text);
-  }
-  if (!any_error)
-    good(report, "tables", "the projector's tables and the projections' fit the mapping");
+  bool fit = tell_findings(report, "tables", tables,
+                           "the projector's tables and the projections' fit the mapping");
+  /* Of a table that is not there nobody can say what the user may do with it. */
+  tell_findings(report, "mysql", privileges,
+                fit ? "the user may do what the mapping asks for" : NULL);
+}
+
+/* Both measured against ours. */
+static void check_clocks(Report *report) {
+  if (!report->has_mongodb || !report->has_mysql)
+    return;
+  int64_t apart_ms = ABS(report->mysql.clock_ahead_ms - report->mongodb.clock_ahead_ms);
+  if (apart_ms > CLOCKS_MS)
+    tell_format(report, "warning", "clocks",
+                "MySQL's and MongoDB's clocks are %lld ms apart: times in the ledger and in the "
+                "outbox do not compare; run NTP on both",
+                (long long)apart_ms);
+  else
+    tell_format(report, "ok", "clocks", "MySQL's and MongoDB's clocks agree within %d ms",
+                CLOCKS_MS);
 }
 
 int command_check(int argc, char **argv) {
@@ -114,12 +286,13 @@ int command_check(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   int status;
   if (!command_begin(&argc, &argv, "- preflight",
-                     "Looks at file, stores and tables; changes nothing.", options, &config,
-                     &status))
+                     "Looks at file, stores, privileges and tables; changes nothing.", options,
+                     &config, &status))
     return status;
   report.as_json = as_json;
   good(&report, "file", "the mapping file is valid");
   check_mongodb(&report, config);
   check_mysql(&report, config);
+  check_clocks(&report);
   return report.unreachable ? EXIT_UNREACHABLE : report.any_error ? EXIT_WRONG : EXIT_GOOD;
 }

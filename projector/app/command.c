@@ -3,16 +3,27 @@
 
 #include "projector/infra/log.h"
 
-#include <stdio.h>
-
 int command_misuse(const char *expected) {
   fprintf(stderr, "%s: %s; try --help\n", g_get_prgname(), expected);
   return EXIT_WRONG;
 }
 
+void print_clean(FILE *to, const char *text) {
+  for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+    if (at[0] == 0xC2 && at[1] >= 0x80 && at[1] < 0xA0) /* in UTF-8: 0x9b alone can be an escape */
+      fprintf(to, "\\x%02x", *++at);
+    else if (*at < ' ' || *at == 0x7F)
+      fprintf(to, "\\x%02x", *at);
+    else
+      fputc(*at, to);
+  }
+}
+
 int command_fail(const Failure *failure) {
   static const char *const sources[] = {"", "mysql: ", "mongodb: ", ""};
-  fprintf(stderr, "projector: %s%s", sources[failure->source], failure->message);
+  Failure told = log_told(failure);
+  fprintf(stderr, "projector: %s", sources[failure->source]);
+  print_clean(stderr, told.message);
   if (failure->code)
     fprintf(stderr, " (%d)", failure->code);
   fputc('\n', stderr);
@@ -25,14 +36,33 @@ int command_fail(const Failure *failure) {
   }
 }
 
+bool command_projections(const Config *config, const char *table, const char *purpose,
+                         GPtrArray *projections, Failure *ret_failure) {
+  const Projection *named = table ? mapping_find(config->mapping, table) : NULL;
+  if (table && !named)
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "no projection fills a table %s", table);
+  if (named && !named->entities)
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "projections[%u]: %s has no \"entities\" to %s", named->index, named->table,
+                       purpose);
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const Projection *projection = mapping_projection(config->mapping, i);
+    if (named ? projection == named : projection->entities != NULL)
+      g_ptr_array_add(projections, (gpointer)projection);
+  }
+  return projections->len > 0 || failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                                             "no projection has \"entities\" to %s", purpose);
+}
+
 bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
                    const GOptionEntry *own, Config **ret_config, int *ret_status) {
   g_autofree char *file = NULL;
   gboolean debug = FALSE;
   const GOptionEntry common[] = {
       {"config", 'c', 0, G_OPTION_ARG_FILENAME, &file, "The mapping file (required)", "FILE"},
-      {"debug", 0, 0, G_OPTION_ARG_NONE, &debug, "Log what is only of interest to developers",
-       NULL},
+      {"debug", 0, 0, G_OPTION_ARG_NONE, &debug,
+       "Log the reasons of failures in full, with the values that MySQL quotes in them", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(GOptionContext) context = g_option_context_new(usage);
   g_autoptr(GError) error = NULL;

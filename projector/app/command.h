@@ -6,6 +6,7 @@
 #include "projector/app/config.h"
 
 #include <glib.h>
+#include <stdio.h>
 
 typedef enum ExitStatus {
   EXIT_GOOD = 0,
@@ -14,9 +15,14 @@ typedef enum ExitStatus {
   EXIT_UNREACHABLE = 3, /* a store could not be reached */
 } ExitStatus;
 
+int command_archive(int argc, char **argv);
 int command_check(int argc, char **argv);
+int command_explain(int argc, char **argv);
 int command_list(int argc, char **argv);
+int command_rebuild(int argc, char **argv);
+int command_reconcile(int argc, char **argv);
 int command_refresh(int argc, char **argv);
+int command_replay(int argc, char **argv);
 int command_retry(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_schema(int argc, char **argv);
@@ -29,8 +35,17 @@ int command_status(int argc, char **argv);
 bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
                    const GOptionEntry *own, Config **ret_config, int *ret_status);
 
+/* The projections that a command works on: the one that fills `table`, or (NULL) all that have
+ * `entities`. `purpose` is what these are needed for, "compare with". Adds to `projections`. */
+bool command_projections(const Config *config, const char *table, const char *purpose,
+                         GPtrArray *projections, Failure *ret_failure);
+
 /* Says what was expected of the arguments; returns EXIT_WRONG. */
 int command_misuse(const char *expected);
+
+/* Prints text that comes from outside: control characters, which could move the cursor of a
+ * terminal or worse, as \x1b. */
+void print_clean(FILE *to, const char *text);
 
 /* Says the failure in one line on stderr and gives the exit status for its class. */
 int command_fail(const Failure *failure);

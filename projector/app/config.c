@@ -25,8 +25,11 @@ static const NumberSetting numbers[] = {
     {"gap_wait_ms", 0, 600000, 2000, offsetof(Settings, gap_wait_ms)},
     {"memory_mb", 16, 65536, 64, offsetof(Settings, memory_mb)},
     {"max_blocked", 1, 10000000, 10000, offsetof(Settings, max_blocked)},
+    {"ready_lag_ms", 1, 86400000, 60000, offsetof(Settings, ready_lag_ms)},
     {"ledger_retention", 60, 3153600000, 7 * 86400, offsetof(Settings, ledger_retention_s)},
 };
+
+enum { TOKEN_MIN = 16 };
 
 static bool wrong(Failure *ret_failure, const char *path, const char *what) {
   return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s: %s", path, what);
@@ -171,6 +174,7 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
     return false;
   config->mongodb.archive = retain == 1;
   return need(config->mongodb.uri, "mongodb.uri", ret_failure) &&
+         mongo_uri_check(config->mongodb.uri, ret_failure) &&
          need(config->mongodb.database, "mongodb.database", ret_failure) &&
          need(config->mongodb.outbox, "mongodb.outbox", ret_failure);
 }
@@ -182,7 +186,7 @@ static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
   static const char path[] = "mysql";
   json_t *json = json_object_get(root, path);
   MysqlSettings *mysql = &config->mysql;
-  int mode = TLS_OFF;
+  int mode = -1;
   int64_t port = 3306;
   mysql->host = "127.0.0.1";
   mysql->password = "";
@@ -197,10 +201,17 @@ static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
       !json_take_text(json, path, "tls_ca", false, &mysql->tls_ca, ret_failure))
     return false;
   mysql->port = (unsigned)port;
-  mysql->tls = (TlsMode)mode;
+  bool local = mysql_is_local(mysql);
+  mysql->tls = mode >= 0 ? (TlsMode)mode : local ? TLS_OFF : TLS_VERIFY;
   if (mysql->tls == TLS_INSECURE)
     g_ptr_array_add(config->warnings,
                     g_strdup("mysql.tls: \"insecure\" does not verify the server's certificate"));
+  if (mysql->tls == TLS_OFF && !local)
+    g_ptr_array_add(
+        config->warnings,
+        g_strdup_printf("mysql.tls: \"off\" sends all rows to %s in plain text, and who "
+                        "is in between can take the password",
+                        mysql->host));
   return need(mysql->database, "mysql.database", ret_failure);
 }
 
@@ -216,18 +227,26 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
       return false;
   }
   config->settings.http = "127.0.0.1:9464";
+  config->settings.http_asked_for = json_object_get(root, "http") != NULL;
   if (!json_take_choice(root, "", "permanent", permanents, &permanent, ret_failure) ||
       !json_take_choice(root, "", "log", logs, &log, ret_failure) ||
-      !json_take_text(root, "", "http", false, &config->settings.http, ret_failure))
+      !json_take_text(root, "", "http", false, &config->settings.http, ret_failure) ||
+      !take_secret(root, "", "admin_token", config->warnings, &config->settings.admin_token,
+                   ret_failure))
     return false;
+  const char *token = config->settings.admin_token;
+  if (token && strlen(token) < TOKEN_MIN)
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "admin_token_file: expected a token of at least %d characters", TOKEN_MIN);
   config->settings.permanent_is_dead = permanent == 1;
   config->settings.log_json = log == 1;
   return true;
 }
 
 static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
-  static const char *const others[] = {"name", "mongodb", "mysql",          "projections",
-                                       "log",  "http",    "unknown_events", "permanent"};
+  static const char *const others[] = {
+      "$schema", "name",           "mongodb",   "mysql",       "projections",     "log",
+      "http",    "unknown_events", "permanent", "admin_token", "admin_token_file"};
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
   for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
     g_ptr_array_add(keys, (gpointer)others[i]);
@@ -261,6 +280,9 @@ Config *config_load(const char *file, Failure *ret_failure) {
   json_error_t error;
   config->json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
   if (!config->json) {
+    char *near = strstr(error.text, " near '"); /* quotes the file, which may hold a password */
+    if (near)
+      *near = '\0';
     failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s:%d:%d: not valid JSON: %s",
                 file, error.line, error.column, error.text);
     return NULL;

@@ -8,11 +8,13 @@
 #include <stdio.h>
 
 enum {
-  PAGE = 200,           /* events read at once behind a hold */
-  TICK_MS = 250,        /* the longest that a newly due hold waits to be noticed */
-  ACK_WAIT_MS = 50,     /* an event in hand is looked at again after this */
+  PAGE = 200,           /* holds looked at, events read at once */
+  TAKEN_WAIT_MS = 50,   /* an event in progress is looked at again after this, doubling to */
+  TAKEN_MAX_MS = 2000,  /* this */
+  ROOM_WAIT_MS = 20,    /* until a full queue is tried again */
   KNOWN_WAIT_MS = 500,  /* a failed event that is in memory too */
   STORE_PAUSE_MS = 500, /* after a failure of MongoDB */
+  RESCAN_SHARE = 10,    /* at most one part of that many of the time goes into reading again */
 };
 
 struct Keeper {
@@ -23,97 +25,52 @@ struct Keeper {
   Stop *stop;
   Outbox *outbox;
   GThread *thread;
-  int64_t next_sweep; /* monotonic, us */
-  bool may_not_prune; /* the user has no right to delete from the ledger */
+  int64_t next_sweep, next_rescan; /* monotonic, us */
+  bool may_not_prune;              /* the user has no right to delete from the ledger */
 };
 
 static Shard *home(const Keeper *keeper, const Aggregate *aggregate) {
   return shard_of(keeper->shards, aggregate_hash(aggregate));
 }
 
-static void hold_by_state(Keeper *keeper, const Event *event) {
-  EventState state = event_state(event);
-  Shard *shard = shard_of(keeper->shards, event->aggregate_hash);
-  if (state.status == STATUS_DEAD)
-    shard_hold(shard, event, HOLD_DEAD, DUE_NEVER);
-  else
-    shard_hold(shard, event, HOLD_FAILED, MAX(state.due_in_ms, 0));
-}
-
-/* Holds for the events in that state that have none; one that is in memory is about to be tried. */
-static bool load_holds(Keeper *keeper, const char *state, Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = outbox_find_state(keeper->outbox, state);
-  const bson_t *document;
-  while ((document = event_cursor_next(cursor, ret_failure))) {
-    g_autoptr(Event) event = event_decode(document);
-    Shard *shard = shard_of(keeper->shards, event->aggregate_hash);
-    if (event_has_aggregate(event) && !shard_knows(shard, &event->key.event_id) &&
-        !shard_holds(shard, event))
-      hold_by_state(keeper, event);
-  }
-  return ret_failure->class == FAILURE_NONE;
+static void put_off(Keeper *keeper, const HoldView *hold, HoldReason reason, int64_t delay_ms) {
+  shard_put_off(home(keeper, hold->aggregate), hold, reason, delay_ms);
 }
 
 /* --- the end of a hold ---------------------------------------------------------------------- */
 
-static void put_off(Keeper *keeper, const HoldView *hold, HoldReason reason, int64_t delay_ms) {
-  shard_put_off(home(keeper, hold->aggregate), hold->aggregate, reason, delay_ms);
-}
-
-/* One page of the aggregate's events into the shard, from the time `*from`, which moves to the last
- * one's. `*ret_more`: there may be more. */
-static bool drain_page(Keeper *keeper, const HoldView *hold, bool gap_waited, int64_t *from,
-                       bool *ret_more, bool *ret_blocked, Failure *ret_failure) {
-  Shard *shard = home(keeper, hold->aggregate);
-  const OrderKey after = {.occurred_at = *from};
-  g_autoptr(EventCursor) cursor =
-      outbox_find_aggregate(keeper->outbox, hold->aggregate, &after, PAGE);
-  const bson_t *document;
-  int count = 0;
-  while (!*ret_blocked && (document = event_cursor_next(cursor, ret_failure))) {
-    Event *event = event_decode(document);
-    EventState state = event_state(event);
-    count++;
-    *from = event->key.occurred_at;
-    if (state.status == STATUS_FAILED || state.status == STATUS_DEAD) {
-      hold_by_state(keeper, event); /* the next one that blocks */
-      *ret_blocked = true;
-      event_free(event);
-    } else if (state.status == STATUS_IN_PROGRESS) {
-      /* In hand here it is on its way; another's claim has to come back first. */
-      if (!shard_knows(shard, &event->key.event_id)) {
-        shard_hold(shard, event, HOLD_FAILED, ACK_WAIT_MS);
-        *ret_blocked = true;
-      }
-      event_free(event);
-    } else {
-      event->gap_waited = gap_waited && id_equal(&event->key.event_id, &hold->key.event_id);
-      bool room = shard_wait_room(shard);
-      *ret_blocked = !room || !shard_offer_drained(shard, event);
-      if (!room)
-        event_free(event);
-    }
-  }
-  *ret_more = count == PAGE;
-  return *ret_blocked || ret_failure->class == FAILURE_NONE;
-}
-
-/* Reads the events behind the hold in order, until none is left out. */
-static void drain(Keeper *keeper, const HoldView *hold, bool gap_waited) {
+/* One page of the aggregate's events into the queue. */
+static void drain_page(Keeper *keeper, const HoldView *hold) {
   Shard *shard = home(keeper, hold->aggregate);
   Failure failure = {0};
-  int64_t from = INT64_MIN;
-  bool more = false, blocked = false;
-  if (!shard_begin_drain(shard, hold->aggregate))
-    return; /* it will be due again */
-  do {
-    if (!drain_page(keeper, hold, gap_waited, &from, &more, &blocked, &failure)) {
-      log_failure(LOG_LEVEL_WARNING, "cannot read the events behind a hold", &failure);
-      if (stop_wait(keeper->stop, STORE_PAUSE_MS))
-        return;
-      more = true;
-    }
-  } while (!blocked && (more || !shard_end_drain(shard, hold->aggregate, &from)));
+  g_autoptr(EventCursor) cursor = outbox_find_aggregate(
+      keeper->outbox, hold->aggregate, hold->from_start ? NULL : &hold->next, PAGE);
+  const bson_t *document;
+  int count = 0;
+  for (; (document = event_cursor_next(cursor, &failure)); count++) {
+    Event *event = event_decode(document);
+    /* A gap that has been waited for in vain is not waited for again. */
+    event->gap_waited = hold->reason == HOLD_GAP && hold->call == CALL_DUE &&
+                        id_equal(&event->key.event_id, &hold->key.event_id);
+    Offer offer = shard_offer_around(shard, event);
+    if (offer == OFFER_FULL)
+      shard_go_on_draining(shard, hold, ROOM_WAIT_MS);
+    if (offer != OFFER_GO_ON)
+      return;
+  }
+  if (failure.class != FAILURE_NONE) {
+    log_failure(LOG_LEVEL_WARNING, "cannot read the events behind a hold", &failure);
+    shard_go_on_draining(shard, hold, STORE_PAUSE_MS);
+  } else if (count == PAGE) {
+    shard_go_on_draining(shard, hold, 0);
+  } else {
+    shard_end_drain(shard, hold);
+  }
+}
+
+static void begin_drain(Keeper *keeper, HoldView *hold) {
+  if (shard_begin_drain(home(keeper, hold->aggregate), hold))
+    drain_page(keeper, hold);
 }
 
 /* Tells which of the missing versions are nowhere. */
@@ -137,77 +94,109 @@ static void report_gap(Keeper *keeper, const HoldView *hold) {
 }
 
 /* What sorts before the event that blocks goes first, read or not: the reader may still be on its
- * way to it. False: one of them blocks too, or there are more. */
-static bool offer_earlier(Keeper *keeper, const HoldView *hold, Failure *ret_failure) {
+ * way to it. False: there is no room, there are more, or one of them blocks too and then has the
+ * hold. */
+static bool offer_earlier(Keeper *keeper, const HoldView *hold) {
   Shard *shard = home(keeper, hold->aggregate);
+  Failure failure = {0};
   g_autoptr(EventCursor) cursor =
       outbox_find_aggregate(keeper->outbox, hold->aggregate, NULL, PAGE);
   const bson_t *document;
-  while ((document = event_cursor_next(cursor, ret_failure))) {
+  while ((document = event_cursor_next(cursor, &failure))) {
     g_autoptr(Event) event = event_decode(document);
     if (order_key_compare(&event->key, &hold->key) >= 0)
       return true;
-    EventStatus status = event_state(event).status;
-    bool known = shard_knows(shard, &event->key.event_id);
-    if (status == STATUS_PENDING && !known) {
-      if (!shard_wait_room(shard))
-        return false;
-      shard_offer(shard, g_steal_pointer(&event));
-    } else if (!known) {
-      if (status == STATUS_IN_PROGRESS)
-        shard_hold(shard, event, HOLD_FAILED, ACK_WAIT_MS);
-      else
-        hold_by_state(keeper, event);
+    if (shard_offer_around(shard, g_steal_pointer(&event)) != OFFER_GO_ON)
       return false;
-    }
   }
   return false;
 }
 
-/* Looks at the event that blocks and decides: try it, wait on, or go on without it. */
-static void look_at_head(Keeper *keeper, const HoldView *hold) {
+static bool offer_head(Keeper *keeper, const HoldView *hold) {
   Failure failure = {0};
   g_autoptr(EventCursor) cursor = outbox_find_event(keeper->outbox, &hold->key.event_id);
   const bson_t *document = event_cursor_next(cursor, &failure);
-  if (failure.class != FAILURE_NONE) {
-    log_failure(LOG_LEVEL_WARNING, "cannot look at a failed event", &failure);
-    put_off(keeper, hold, hold->reason, STORE_PAUSE_MS);
-    return;
-  }
-  if (!document) { /* applied, skipped or removed */
-    drain(keeper, hold, false);
-    return;
-  }
-  g_autoptr(Event) event = event_decode(document);
-  EventState state = event_state(event);
-  switch (state.status) {
-  case STATUS_DEAD: put_off(keeper, hold, HOLD_DEAD, DUE_NEVER); return;
-  case STATUS_IN_PROGRESS: put_off(keeper, hold, HOLD_FAILED, ACK_WAIT_MS); return;
-  case STATUS_FAILED:
-    if (hold->woken && state.due_in_ms > 0 && hold->reason != HOLD_GAP) {
-      put_off(keeper, hold, HOLD_FAILED, state.due_in_ms);
-      return;
-    }
-    break;
-  case STATUS_PENDING: break; /* retried by hand */
-  }
-  bool offered = offer_earlier(keeper, hold, &failure) &&
-                 shard_offer_head(home(keeper, hold->aggregate), g_steal_pointer(&event));
+  return document && shard_offer_head(home(keeper, hold->aggregate), event_decode(document));
+}
+
+static void try_head(Keeper *keeper, const HoldView *hold) {
+  bool offered = offer_earlier(keeper, hold) && offer_head(keeper, hold);
   put_off(keeper, hold, HOLD_FAILED,
           offered ? keeper->config->settings.claim_timeout_ms : KNOWN_WAIT_MS);
 }
 
-static void end_due_holds(Keeper *keeper, Shard *shard) {
-  HoldView hold;
-  while (!stop_requested(keeper->stop) && shard_next_due(shard, &hold)) {
-    if (hold.reason == HOLD_GAP) {
-      if (!hold.woken)
-        report_gap(keeper, &hold);
-      drain(keeper, &hold, !hold.woken);
-    } else {
-      look_at_head(keeper, &hold);
-    }
-    g_free(hold.aggregate);
+/* Looks at the event that blocks, NULL when it is not in the outbox any more, and decides: try it,
+ * wait on, or go on without it. */
+static void look_at_head(Keeper *keeper, HoldView *hold, const Event *event) {
+  if (!event) { /* applied, skipped or removed */
+    begin_drain(keeper, hold);
+    return;
+  }
+  switch (event->status) {
+  case STATUS_DEAD: put_off(keeper, hold, HOLD_DEAD, DUE_NEVER); break;
+  case STATUS_IN_PROGRESS:
+    put_off(keeper, hold, HOLD_TAKEN,
+            MIN((int64_t)TAKEN_WAIT_MS << MIN(hold->looks, 10), TAKEN_MAX_MS));
+    break;
+  case STATUS_FAILED:
+    if (hold->call == CALL_REVIEW && event->due_in_ms > 0)
+      put_off(keeper, hold, HOLD_FAILED, event->due_in_ms);
+    else
+      try_head(keeper, hold);
+    break;
+  case STATUS_PENDING: try_head(keeper, hold); break; /* retried by hand */
+  }
+}
+
+/* The events that block, all at once: Id → Event. */
+static GHashTable *read_heads(Keeper *keeper, const HoldView *holds, unsigned count,
+                              Failure *ret_failure) {
+  g_autoptr(GHashTable) heads =
+      g_hash_table_new_full(id_hash_key, id_equal_key, NULL, (GDestroyNotify)event_free);
+  const Id *ids[PAGE];
+  unsigned wanted = 0;
+  for (unsigned i = 0; i < count; i++)
+    if (!holds[i].draining && holds[i].reason != HOLD_GAP)
+      ids[wanted++] = &holds[i].key.event_id;
+  if (wanted == 0)
+    return g_steal_pointer(&heads);
+  g_autoptr(EventCursor) cursor = outbox_find_events(keeper->outbox, ids, wanted);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    Event *event = event_decode(document);
+    g_hash_table_replace(heads, &event->key.event_id, event);
+  }
+  return ret_failure->class == FAILURE_NONE ? g_steal_pointer(&heads) : NULL;
+}
+
+static void go_on(Keeper *keeper, HoldView *hold, GHashTable *heads) {
+  if (hold->draining) {
+    drain_page(keeper, hold);
+  } else if (hold->reason == HOLD_GAP) {
+    if (hold->call == CALL_DUE)
+      report_gap(keeper, hold);
+    begin_drain(keeper, hold);
+  } else if (heads) {
+    look_at_head(keeper, hold, g_hash_table_lookup(heads, &hold->key.event_id));
+  } else {
+    put_off(keeper, hold, hold->reason, STORE_PAUSE_MS);
+  }
+}
+
+/* One page of the holds that are due. */
+static void look_at_due(Keeper *keeper, Shard *shard) {
+  HoldView holds[PAGE];
+  Failure failure = {0};
+  unsigned count = shard_take_due(shard, holds, PAGE);
+  if (count == 0)
+    return;
+  g_autoptr(GHashTable) heads = read_heads(keeper, holds, count, &failure);
+  if (!heads)
+    log_failure(LOG_LEVEL_WARNING, "cannot look at failed events", &failure);
+  for (unsigned i = 0; i < count; i++) {
+    if (!stop_requested(keeper->stop))
+      go_on(keeper, &holds[i], heads);
+    hold_view_clear(&holds[i]);
   }
 }
 
@@ -239,24 +228,33 @@ static bool sweep_now(Keeper *keeper, int64_t older_than_ms, Failure *ret_failur
   return older_than_ms == 0 || prune_ledger(keeper, session, ret_failure);
 }
 
-/* Events that nobody holds and no stream brought: put back by the sweeper, or changed by hand. */
+/* Events that nobody holds and no stream brought: put back by the sweeper, changed by hand, or
+ * marked by an owner before this one that was not yet aware of it. The oldest come first, so what
+ * the queue has no room for can wait. */
 static bool rescan(Keeper *keeper, Failure *ret_failure) {
   uint32_t seconds, increment;
-  for (unsigned i = 0; i < keeper->shards->count; i++)
-    if (shard_figures(keeper->shards->shards[i]).queued > 0)
-      return true; /* the reader is at it */
   g_autoptr(EventCursor) cursor = outbox_scan(keeper->outbox, &seconds, &increment, ret_failure);
   const bson_t *document;
   while (cursor && (document = event_cursor_next(cursor, ret_failure))) {
     Event *event = event_decode(document);
     Shard *shard = shard_of(keeper->shards, event->aggregate_hash);
-    if (!shard_wait_room(shard)) {
+    if (!shard_has_room(shard) || stop_requested(keeper->stop)) {
       event_free(event);
       return true;
     }
     shard_offer(shard, event);
   }
   return ret_failure->class == FAILURE_NONE;
+}
+
+/* Not while the reader is at it, and seldom where it takes long: with many events behind holds. */
+static bool rescan_when_due(Keeper *keeper, Failure *ret_failure) {
+  int64_t begun = clock_us();
+  if (g_atomic_int_get(&keeper->shards->scanning) || begun < keeper->next_rescan)
+    return true;
+  bool good = rescan(keeper, ret_failure);
+  keeper->next_rescan = clock_us() + (clock_us() - begun) * RESCAN_SHARE;
+  return good;
 }
 
 static void sweep_when_due(Keeper *keeper) {
@@ -266,19 +264,18 @@ static void sweep_when_due(Keeper *keeper) {
     return;
   keeper->next_sweep = clock_us() + settings->sweep_interval_ms * 1000;
   keeper_review(keeper);
-  /* An owner before this one, not yet aware of it, may have marked events since holds were read. */
-  if (!sweep_now(keeper, settings->claim_timeout_ms, &failure) || !rescan(keeper, &failure) ||
-      !load_holds(keeper, "failed", &failure) || !load_holds(keeper, "dead", &failure))
+  if (!sweep_now(keeper, settings->claim_timeout_ms, &failure) ||
+      !rescan_when_due(keeper, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
 }
 
 /* --- the keeper ----------------------------------------------------------------------------- */
 
 int64_t keeper_step(Keeper *keeper) {
-  int64_t wait_ms = TICK_MS;
-  sweep_when_due(keeper); /* first, because it makes holds due */
+  sweep_when_due(keeper); /* in each step, however many holds are due */
+  int64_t wait_ms = MAX(keeper->next_sweep - clock_us(), 0) / 1000 + 1;
   for (unsigned i = 0; i < keeper->shards->count; i++) {
-    end_due_holds(keeper, keeper->shards->shards[i]);
+    look_at_due(keeper, keeper->shards->shards[i]);
     int64_t due_ms = shard_due_in(keeper->shards->shards[i]);
     if (due_ms != DUE_NEVER && due_ms < wait_ms)
       wait_ms = due_ms;
@@ -296,8 +293,7 @@ Keeper *keeper_new(const Config *config, const Ledger *ledger, MongoStore *store
                      .stop = stop,
                      .outbox = outbox_new(store, owner),
                      .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
-  if (!sweep_now(keeper, 0, ret_failure) || !load_holds(keeper, "failed", ret_failure) ||
-      !load_holds(keeper, "dead", ret_failure))
+  if (!sweep_now(keeper, 0, ret_failure))
     return NULL;
   return g_steal_pointer(&keeper);
 }
@@ -306,7 +302,7 @@ static gpointer run(gpointer data) {
   Keeper *keeper = data;
   mysql_thread_init();
   while (!stop_requested(keeper->stop))
-    stop_wait(keeper->stop, keeper_step(keeper));
+    alarm_sleep(keeper->shards->due, keeper_step(keeper));
   mysql_thread_end();
   return NULL;
 }
@@ -318,8 +314,10 @@ void keeper_start(Keeper *keeper) {
 void keeper_free(Keeper *keeper) {
   if (!keeper)
     return;
-  if (keeper->thread)
+  if (keeper->thread) {
+    alarm_ring(keeper->shards->due);
     g_thread_join(keeper->thread);
+  }
   outbox_free(keeper->outbox);
   g_free(keeper);
 }

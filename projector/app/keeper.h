@@ -1,7 +1,7 @@
 /* keeper.h - everything that happens by time: retries, the end of holds, sweeping.
  *
- * Failed and dead events of the outbox become holds when an ownership begins; from then on the
- * earliest due hold wakes the keeper. */
+ * Failed and dead events become holds when they are read; the earliest due hold wakes the keeper.
+ * It never waits for room in a queue: what it cannot do now is due again. */
 #pragma once
 
 #include "projector/app/config.h"
@@ -12,13 +12,13 @@
 
 typedef struct Keeper Keeper;
 
-/* Sweeps what earlier owners left and loads the holds. NULL on failure. */
+/* Sweeps what earlier owners left. NULL on failure. */
 Keeper *keeper_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
                    const Shards *shards, Stop *stop, Failure *ret_failure);
 /* Waits for the thread, if one was started; request the stop first. */
 void keeper_free(Keeper *keeper);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Keeper, keeper_free)
-/* Ends the holds that are due, sweeps when it is time. Gives the ms until it should be called
+/* Looks at holds that are due, sweeps when it is time. Gives the ms until it should be called
  * again. */
 int64_t keeper_step(Keeper *keeper);
 /* Runs steps in a thread until the stop is requested. */

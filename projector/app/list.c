@@ -1,9 +1,10 @@
 /* list.c - `projector list`: events by state, aggregate or type, with the reason. */
+#include "projector/app/list.h"
+
 #include "projector/app/command.h"
 #include "projector/domain/datetime.h"
 #include "projector/infra/mongo/selection.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,10 +41,10 @@ static Reason reason_of(const Event *event) {
 
 static const char *state_name(const Event *event) {
   static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
-  return names[event_state(event).status];
+  return names[event->status];
 }
 
-static void print_json(const Event *event, const char *state, const Reason *reason) {
+static json_t *to_json(const Event *event, const char *state, const Reason *reason) {
   char id[ID_TEXT_SIZE], aggregate_id[ID_TEXT_SIZE], time[DATETIME_TEXT_SIZE] = "";
   id_text(&event->key.event_id, id);
   id_text(&event->aggregate.id, aggregate_id);
@@ -55,12 +56,22 @@ static void print_json(const Event *event, const char *state, const Reason *reas
       g_strndup(event->aggregate.type ? event->aggregate.type : "", event->aggregate.type_length);
   g_autofree char *event_type =
       g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
-  json_t *line =
-      json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id", valid_id,
-                "state", state, "aggregate_type", type, "aggregate_id", valid_aggregate_id,
-                "event_type", event_type, "version", (json_int_t)event->key.version, "occurred_at",
-                time, "attempts", event->attempts, "reason", "class", reason->class, "code",
-                (json_int_t)reason->code, "message", reason->message);
+  g_autofree char *message = g_utf8_make_valid(reason->message, -1);
+  g_autofree char *class = g_utf8_make_valid(reason->class, -1);
+  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id",
+                   valid_id, "state", state, "aggregate_type", type, "aggregate_id",
+                   valid_aggregate_id, "event_type", event_type, "version",
+                   (json_int_t)event->key.version, "occurred_at", time, "attempts", event->attempts,
+                   "reason", "class", class, "code", (json_int_t)reason->code, "message", message);
+}
+
+json_t *list_event_json(const Event *event) {
+  Reason reason = reason_of(event);
+  return to_json(event, state_name(event), &reason);
+}
+
+static void print_json(const Event *event, const char *state, const Reason *reason) {
+  json_t *line = to_json(event, state, reason);
   char *text = json_dumps(line, JSON_COMPACT);
   if (text)
     puts(text);
@@ -68,33 +79,31 @@ static void print_json(const Event *event, const char *state, const Reason *reas
   json_decref(line);
 }
 
-/* Ids come from outside; control characters must not move the cursor of a terminal. */
-static void print_clean(const char *text) {
-  for (; *text; text++)
-    putchar((unsigned char)*text < ' ' || *text == '\x7f' ? '?' : *text);
-}
-
 static void print_text(const Event *event, const char *state, const Reason *reason) {
   char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
   char time[DATETIME_TEXT_SIZE] = "no time";
+  g_autofree char *event_type =
+      g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
   id_text(&event->key.event_id, id);
   aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
   if (event->key.occurred_at != INT64_MIN)
     datetime_format(event->key.occurred_at * 1000, 3, time);
   printf("%-11s ", state);
-  print_clean(id);
+  print_clean(stdout, id);
   printf("  ");
-  print_clean(aggregate);
-  printf("  %.*s  version %lld  %s", (int)event->event_type_length,
-         event->event_type ? event->event_type : "", (long long)event->key.version, time);
+  print_clean(stdout, aggregate);
+  printf("  ");
+  print_clean(stdout, event_type);
+  printf("  version %lld  %s", (long long)event->key.version, time);
   if (event->attempts > 0)
     printf("  %d attempt%s", event->attempts, event->attempts == 1 ? "" : "s");
   if (*reason->class) {
-    printf("\n            %s", reason->class);
+    printf("\n            ");
+    print_clean(stdout, reason->class);
     if (reason->code)
       printf(" %lld", (long long)reason->code);
     printf(": ");
-    print_clean(reason->message);
+    print_clean(stdout, reason->message);
   }
   putchar('\n');
 }
@@ -143,8 +152,7 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
         outbox_find_aggregate(outbox, &head->aggregate, &head->key, G_MAXINT);
     while ((document = event_cursor_next(behind, ret_failure))) {
       g_autoptr(Event) event = event_decode(document);
-      if (event_state(event).status == STATUS_PENDING &&
-          order_key_compare(&event->key, &head->key) > 0 &&
+      if (event->status == STATUS_PENDING &&
           (selection->limit == 0 || lister->count < selection->limit))
         print_event(lister, event, "held", &reason);
     }
@@ -196,7 +204,7 @@ int command_list(int argc, char **argv) {
     selection.aggregate_type = projection->aggregate_type;
   }
   Failure failure = {0};
-  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (!store)
     return command_fail(&failure);
   g_autoptr(Outbox) outbox = outbox_new(store, "");

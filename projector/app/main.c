@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static const struct {
   const char *name;
@@ -14,20 +16,26 @@ static const struct {
   const char *summary;
 } commands[] = {
     {"run", command_run, "apply the outbox's events until stopped (--once: until none is left)"},
-    {"check", command_check, "look at file, stores and tables: what is wrong and how to mend it"},
+    {"check", command_check,
+     "look at file, stores, privileges and tables: what is wrong, how to mend it"},
     {"schema", command_schema, "print the tables that are needed; --apply creates what is missing"},
     {"status", command_status, "outbox by state, lag, owner and stores; --json for machines"},
     {"list", command_list, "failed, dead, held or other events, each with its reason"},
+    {"explain", command_explain, "one aggregate on one screen: entity, events, position, rows"},
     {"retry", command_retry, "try failed or dead events again, with all their attempts"},
     {"skip", command_skip, "go on without failed or dead events"},
     {"refresh", command_refresh, "take one aggregate's rows from its entity as it is now"},
+    {"reconcile", command_reconcile, "compare the entities with the rows; --repair mends"},
+    {"rebuild", command_rebuild, "fill tables from the entities; --shadow swaps in a new one"},
+    {"archive", command_archive, "verify: whether the archived events alone tell the entities"},
+    {"replay", command_replay, "fill a table anew from the archived events"},
 };
 
 static void print_help(FILE *to) {
   fprintf(to, "projector - keeps MySQL tables in step with a MongoDB outbox\n\n"
               "usage: projector COMMAND -c FILE [options]\n\n");
   for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
-    fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].summary);
   fprintf(to, "\n`projector COMMAND --help` tells the options of a command.\n"
               "Exit status: 0 good, 1 the answer is no, 2 wrong use or configuration, "
               "3 a store could not be reached.\n");
@@ -36,6 +44,14 @@ static void print_help(FILE *to) {
 /* libmongoc's own log would put lines of another form between ours. */
 static void no_log(mongoc_log_level_t level, const char *domain, const char *message, void *data) {
   (void)level, (void)domain, (void)message, (void)data;
+}
+
+/* libmongoc keeps counters in shared memory named after the process. Left behind by one that is
+ * killed, they would make a later process of that number complain on stderr. */
+static void forget_counters(void) {
+  char name[32];
+  g_snprintf(name, sizeof name, "/mongoc-%d", (int)getpid());
+  shm_unlink(name);
 }
 
 int main(int argc, char **argv) {
@@ -59,6 +75,7 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     mongoc_log_set_handler(no_log, NULL);
     mongoc_init();
+    forget_counters();
     mysql_library_init(0, NULL, NULL);
     int status = commands[i].run(argc - 1, argv + 1);
     mysql_library_end();

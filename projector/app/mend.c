@@ -2,7 +2,10 @@
  *
  * They work beside a running projector, in any process: events are taken over by compare and set,
  * MySQL is written under an exclusive lock of the fence, and the owner is nudged to look again. */
+#include "projector/app/mend.h"
+
 #include "projector/app/command.h"
+#include "projector/app/find.h"
 #include "projector/app/refresh.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/selection.h"
@@ -34,17 +37,24 @@ static bool choose(int argc, char **argv, const Choice *choice, Selection *ret_s
 }
 
 static Outbox *open_outbox(MongoStore *store, const char *command) {
-  g_autofree char *owner = g_strdup_printf("%s:%d:%08x", command, (int)getpid(), g_random_int());
+  g_autofree char *owner = g_strdup_printf(OUTBOX_BY_HAND "%s:%s:%d:%08x", command,
+                                           g_get_host_name(), (int)getpid(), g_random_int());
   return outbox_new(store, owner);
 }
 
-/* Prints the result, tells the owner, and gives the exit status. */
-static int finish(const Config *config, MongoStore *store, const char *done, int64_t count) {
+typedef bool (*Mend)(const Config *config, MongoStore *store, const Selection *selection,
+                     int64_t *ret_count, Failure *ret_failure);
+
+/* Mends, prints the result, and gives the exit status. */
+static int mend(const Config *config, const Selection *selection, Mend do_it, const char *done_one,
+                const char *done_many) {
   Failure failure = {0};
-  printf("%lld %s\n", (long long)count, done);
-  if (count == 0)
-    return EXIT_NO;
-  return lease_nudge(store, config->name, &failure) ? EXIT_GOOD : command_fail(&failure);
+  int64_t count;
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
+  if (!store || !do_it(config, store, selection, &count, &failure))
+    return command_fail(&failure);
+  printf("%lld %s\n", (long long)count, count == 1 ? done_one : done_many);
+  return count == 0 ? EXIT_NO : EXIT_GOOD;
 }
 
 static bool begin_choice(int *argc, char ***argv, const char *usage, const char *summary,
@@ -65,24 +75,23 @@ static bool begin_choice(int *argc, char ***argv, const char *usage, const char 
 
 /* --- retry ------------------------------------------------------------------------------------ */
 
+bool mend_retry(const Config *config, MongoStore *store, const Selection *selection,
+                int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "retry");
+  return selection_retry(outbox, selection, ret_count, ret_failure) &&
+         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
+}
+
 int command_retry(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Selection selection;
-  Failure failure = {0};
-  int64_t count;
   int status;
   if (!begin_choice(&argc, &argv, "EVENT_ID - try failed or dead events again",
                     "Makes the events pending with all their attempts before them. Exit status 1 "
                     "when there is none to retry.",
                     &config, &selection, &status))
     return status;
-  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
-  if (!store)
-    return command_fail(&failure);
-  g_autoptr(Outbox) outbox = open_outbox(store, "retry");
-  if (!selection_retry(outbox, &selection, &count, &failure))
-    return command_fail(&failure);
-  return finish(config, store, count == 1 ? "event to retry" : "events to retry", count);
+  return mend(config, &selection, mend_retry, "event to retry", "events to retry");
 }
 
 /* --- skip ------------------------------------------------------------------------------------- */
@@ -97,8 +106,7 @@ static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
   AggregateState *state = aggregate_set_open(set, &event->aggregate);
   bool repeated = false;
   if (!session_run(session, ret_failure, "START TRANSACTION") ||
-      !ledger_enter(session, ledger, ret_failure) ||
-      !ledger_read_positions(session, ledger, set, arena, ret_failure) ||
+      !ledger_enter(session, ledger, set, arena, ret_failure) ||
       !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
     return false;
   if (repeated) /* it was applied after all: then there is nothing to record */
@@ -121,7 +129,11 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
     recorded = record_skipped(session, ledger, event, ret_failure);
     session_rollback(session);
   }
-  return recorded && outbox_acknowledge(outbox, &event, 1, ret_failure);
+  if (recorded)
+    return outbox_acknowledge(outbox, &event, 1, ret_failure);
+  Failure ignored; /* then the sweeper finds it */
+  outbox_unseize(outbox, event, &ignored);
+  return false;
 }
 
 static bool skip_selected(const Config *config, Outbox *outbox, const Selection *selection,
@@ -143,11 +155,16 @@ static bool skip_selected(const Config *config, Outbox *outbox, const Selection 
   return ret_failure->class == FAILURE_NONE;
 }
 
+bool mend_skip(const Config *config, MongoStore *store, const Selection *selection,
+               int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
+  return skip_selected(config, outbox, selection, ret_count, ret_failure) &&
+         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
+}
+
 int command_skip(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Selection selection;
-  Failure failure = {0};
-  int64_t count;
   int status;
   if (!begin_choice(
           &argc, &argv, "EVENT_ID - go on without failed or dead events",
@@ -155,47 +172,10 @@ int command_skip(int argc, char **argv) {
           "go on without them. Exit status 1 when there is none to skip.",
           &config, &selection, &status))
     return status;
-  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
-  if (!store)
-    return command_fail(&failure);
-  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
-  if (!skip_selected(config, outbox, &selection, &count, &failure))
-    return command_fail(&failure);
-  return finish(config, store, count == 1 ? "event skipped" : "events skipped", count);
+  return mend(config, &selection, mend_skip, "event skipped", "events skipped");
 }
 
 /* --- refresh ---------------------------------------------------------------------------------- */
-
-/* The id of the aggregate as it stands in the outbox or as `_id` of the entity: the text may be of
- * several kinds, the first that exists counts. */
-static bool find_aggregate(const Config *config, Outbox *outbox, const char *type, const char *text,
-                           uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
-                           Failure *ret_failure) {
-  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
-  *ret_found = false;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && !*ret_found; k++) {
-    Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
-    if (!id_from_text(kinds[k], text, strlen(text), bytes, &aggregate.id))
-      continue;
-    *ret_aggregate = aggregate;
-    g_autoptr(EventCursor) cursor = outbox_find_aggregate(outbox, &aggregate, NULL, 1);
-    *ret_found = event_cursor_next(cursor, ret_failure) != NULL;
-    if (ret_failure->class != FAILURE_NONE)
-      return false;
-    for (unsigned i = 0; i < mapping_projection_count(config->mapping) && !*ret_found; i++) {
-      const Projection *projection = mapping_projection(config->mapping, i);
-      bson_t *entity = NULL;
-      if (strcmp(projection->aggregate_type, type) != 0 || !projection->entities)
-        continue;
-      if (!outbox_read_entity(outbox, projection->entities, &aggregate.id, &entity, ret_failure))
-        return false;
-      *ret_found = entity != NULL;
-      if (entity)
-        bson_destroy(entity);
-    }
-  }
-  return true;
-}
 
 /* What failed and is contained in the entity now may pass: the projector supersedes it. */
 static bool free_contained(Outbox *outbox, const char *type, const char *id, int64_t version,
@@ -218,33 +198,30 @@ static bool free_contained(Outbox *outbox, const char *type, const char *id, int
   return ret_failure->class == FAILURE_NONE;
 }
 
-static bool refresh_selected(const Config *config, Outbox *outbox, const char *type, const char *id,
-                             bool *ret_found, Failure *ret_failure) {
+bool mend_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+                  Refreshed *ret_refreshed, Failure *ret_failure) {
   Ledger ledger = {.projector = config->name};
   Aggregate aggregate;
   uint8_t bytes[16];
-  int64_t version, left;
+  Refreshed done = {0};
+  g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   if (!session ||
-      !find_aggregate(config, outbox, type, id, bytes, &aggregate, ret_found, ret_failure))
+      !find_aggregate(config, outbox, type, id, bytes, &aggregate, &done.found, ret_failure))
     return false;
-  if (!*ret_found)
-    return true;
-  if (!refresh_aggregate(session, &ledger, outbox, config->mapping, &aggregate, NULL, &version,
-                         ret_failure) ||
-      !free_contained(outbox, type, id, version, &left, ret_failure))
+  if (done.found && (!refresh_aggregate(session, &ledger, outbox, config->mapping, &aggregate,
+                                        &done.version, ret_failure) ||
+                     !free_contained(outbox, type, id, done.version, &done.left, ret_failure) ||
+                     !lease_nudge(store, config->name, ret_failure)))
     return false;
-  printf("%s %s is at version %lld\n", type, id, (long long)version);
-  if (left > 0)
-    printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
-           (long long)left);
+  *ret_refreshed = done;
   return true;
 }
 
 int command_refresh(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Failure failure = {0};
-  bool found;
+  Refreshed done;
   int status;
   if (!command_begin(&argc, &argv, "TYPE ID - take an aggregate's rows from its entity",
                      "Reads the entity, writes the whole row, and supersedes the events that the "
@@ -253,15 +230,16 @@ int command_refresh(int argc, char **argv) {
     return status;
   if (argc != 3)
     return command_misuse("expected TYPE ID");
-  g_autoptr(MongoStore) store = mongo_store_open(&config->mongodb, &failure);
-  if (!store)
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
+  if (!store || !mend_refresh(config, store, argv[1], argv[2], &done, &failure))
     return command_fail(&failure);
-  g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
-  if (!refresh_selected(config, outbox, argv[1], argv[2], &found, &failure))
-    return command_fail(&failure);
-  if (!found) {
+  if (!done.found) {
     printf("no entity and no event of %s %s\n", argv[1], argv[2]);
     return EXIT_NO;
   }
-  return lease_nudge(store, config->name, &failure) ? EXIT_GOOD : command_fail(&failure);
+  printf("%s %s is at version %lld\n", argv[1], argv[2], (long long)done.version);
+  if (done.left > 0)
+    printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
+           (long long)done.left);
+  return EXIT_GOOD;
 }

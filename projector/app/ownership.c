@@ -67,37 +67,74 @@ static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_fa
          ledger_take_fence(session, ownership->config->name, owner, &ownership->epoch, ret_failure);
 }
 
-/* One attempt to become the owner. */
-static bool take(Ownership *ownership, const char *owner, bool *standing_by, Failure *failure) {
-  bool owned = false;
-  if (!lease_acquire(ownership->lease, &owned, &ownership->nudges, failure))
-    return false;
-  if (!owned) {
-    if (!*standing_by)
-      log_info("standing by: another projector of this name is working", NULL);
-    *standing_by = true;
-    return false;
+/* As it stands in the lease; the same for each tenure of this process. */
+static const char *process_owner(void) {
+  static gsize known;
+  static char owner[128];
+  if (g_once_init_enter(&known)) {
+    g_snprintf(owner, sizeof owner, "%s:%d:%08x", g_get_host_name(), (int)getpid(), g_random_int());
+    g_once_init_leave(&known, 1);
   }
-  return raise_epoch(ownership, owner, failure);
+  return owner;
 }
 
-Ownership *ownership_acquire(const Config *config, MongoStore *store, Stop *process, Stop *tenure) {
-  char host[128] = "localhost";
-  gethostname(host, sizeof host - 1);
-  g_autofree char *owner = g_strdup_printf("%s:%d:%08x", host, (int)getpid(), g_random_int());
+/* If it is ours. */
+static void give_back(Lease *lease) {
+  Failure failure;
+  if (!lease_release(lease, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot give the lease back", &failure);
+}
+
+static bool take_lease(Ownership *ownership, bool *ret_owned, int64_t *ret_asked_at,
+                       Failure *failure) {
+  *ret_owned = false;
+  *ret_asked_at = g_get_monotonic_time();
+  return lease_acquire(ownership->lease, ret_owned, &ownership->nudges, failure);
+}
+
+/* One attempt to become the owner. The epoch may have to wait for a transaction of the owner before
+ * this, so the lease is asked for again. */
+static bool take(Ownership *ownership, bool *standing_by, int64_t *ret_asked_at, Failure *failure) {
+  bool owned = false;
+  if (!take_lease(ownership, &owned, ret_asked_at, failure))
+    return false;
+  if (owned && raise_epoch(ownership, process_owner(), failure))
+    return take_lease(ownership, &owned, ret_asked_at, failure) && owned;
+  if (owned) {
+    give_back(ownership->lease); /* another may reach MySQL */
+    return false;
+  }
+  if (!*standing_by)
+    log_info("standing by: another projector of this name is working", NULL);
+  *standing_by = true;
+  return false;
+}
+
+/* A dead owner's lease would have ended by now. */
+static void give_up(Stop *process) {
+  Failure failure;
+  failure_set(&failure, FAILURE_CONFLICT, SOURCE_PROJECTOR, 0,
+              "another projector of this name is working and applies what is there; nothing was "
+              "left to `run --once`");
+  stop_request(process, &failure);
+}
+
+Ownership *ownership_acquire(const Config *config, MongoStore *store, bool once, Stop *process,
+                             Stop *tenure) {
   Ownership *ownership = g_new0(Ownership, 1);
   ownership->config = config;
   ownership->tenure = tenure;
-  ownership->lease = lease_new(store, config->name, owner, config->settings.lease_ms);
+  ownership->lease = lease_new(store, config->name, process_owner(), config->settings.lease_ms);
   bool standing_by = false;
+  int64_t patience_ends = g_get_monotonic_time() + config->settings.lease_ms * 1000;
   for (;;) {
     Failure failure = {0};
     if (stop_requested(process)) {
       ownership_release(ownership);
       return NULL;
     }
-    int64_t asked_at = g_get_monotonic_time();
-    if (take(ownership, owner, &standing_by, &failure)) {
+    int64_t asked_at;
+    if (take(ownership, &standing_by, &asked_at, &failure)) {
       keep_until(ownership, asked_at);
       break;
     }
@@ -105,10 +142,12 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Stop *proc
       log_failure(LOG_LEVEL_WARNING, "cannot become the owner", &failure);
     if (failure.class == FAILURE_CONFIG || failure.class == FAILURE_MAPPING)
       stop_request(process, &failure);
+    if (once && failure.class == FAILURE_NONE && asked_at > patience_ends)
+      give_up(process);
     stop_wait(process, MIN(STANDBY_MS, config->settings.lease_ms / 4));
   }
   ownership->claimant =
-      g_strdup_printf("%s:%d#%lld", host, (int)getpid(), (long long)ownership->epoch);
+      g_strdup_printf("%s:%d#%lld", g_get_host_name(), (int)getpid(), (long long)ownership->epoch);
   ownership->heartbeat = g_thread_new("heartbeat", beat, ownership);
   return ownership;
 }
@@ -116,15 +155,17 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Stop *proc
 void ownership_release(Ownership *ownership) {
   if (!ownership)
     return;
-  if (ownership->heartbeat) {
-    Failure failure;
+  if (ownership->heartbeat)
     g_thread_join(ownership->heartbeat);
-    if (!lease_release(ownership->lease, &failure))
-      log_failure(LOG_LEVEL_WARNING, "cannot give the lease back", &failure);
-  }
+  give_back(ownership->lease);
   lease_free(ownership->lease);
   g_free(ownership->claimant);
   g_free(ownership);
+}
+
+void ownership_abandon(const Config *config, MongoStore *store) {
+  g_autoptr(Lease) lease = lease_new(store, config->name, process_owner(), 0);
+  give_back(lease);
 }
 
 int64_t ownership_epoch(const Ownership *ownership) {

@@ -9,11 +9,16 @@ typedef struct Ownership Ownership;
 
 /* Stands by until the lease is ours and the fence in MySQL has our epoch, then keeps the lease by a
  * heartbeat of its own thread. Losing it, or not being able to prolong it for two thirds of its
- * time, requests the stop of `tenure` with FAILURE_FENCED. NULL: `process` was stopped first. */
-Ownership *ownership_acquire(const Config *config, MongoStore *store, Stop *process, Stop *tenure);
+ * time, requests the stop of `tenure` with FAILURE_FENCED. With `once` it stands by no longer than
+ * a lease; then it requests the stop of `process` with a failure that says so. NULL: `process` was
+ * stopped first. */
+Ownership *ownership_acquire(const Config *config, MongoStore *store, bool once, Stop *process,
+                             Stop *tenure);
 /* Gives the lease back when it is still ours, and frees. */
 void ownership_release(Ownership *ownership);
 
+/* Gives the lease back beside a tenure that cannot end, because it waits for a store. */
+void ownership_abandon(const Config *config, MongoStore *store);
 int64_t ownership_epoch(const Ownership *ownership);
 /* "host:pid#epoch", for claimed_by. */
 const char *ownership_claimant(const Ownership *ownership);

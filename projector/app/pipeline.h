@@ -3,12 +3,13 @@
 
 #include "projector/app/acker.h"
 #include "projector/app/config.h"
+#include "projector/app/metrics.h"
 #include "projector/app/shard.h"
 #include "projector/app/stop.h"
 #include "projector/infra/mysql/ledger.h"
 
 typedef struct Counters {
-  int64_t applied, superseded, ignored, repeated, failed, dead, refreshed, gaps;
+  int64_t applied, superseded, ignored, repeated, failed, gaps;
 } Counters;
 
 typedef struct Worker Worker;
@@ -18,6 +19,8 @@ typedef struct Worker Worker;
 Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
                    Shard *shard, Acker *acker, Stop *stop);
 void worker_free(Worker *worker);
+/* Counts there, which must outlive it; before the first step. */
+void worker_count_in(Worker *worker, Metrics *metrics);
 /* Takes and projects one batch, or looks whether a store is back. False: there was nothing to take.
  */
 bool worker_step(Worker *worker, bool wait);
@@ -25,4 +28,8 @@ bool worker_step(Worker *worker, bool wait);
 void worker_start(Worker *worker);
 /* Waits for the end of the running batch. */
 void worker_join(Worker *worker);
+/* Rises when it takes a batch in hand, and when it is done with it: odd while it has one. */
+int worker_moves(Worker *worker);
 Counters worker_counters(Worker *worker);
+/* Whether it waits for a store to come back. */
+bool worker_is_waiting(Worker *worker);

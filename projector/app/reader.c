@@ -1,10 +1,9 @@
 /* reader.c - the read and decode steps.
  *
- * The cluster time is taken first, then the outbox is scanned in order, then the change stream
- * starts at that time. What was inserted meanwhile may come twice; the shards drop an id that they
- * hold and the claim fails for one that is gone. Whatever ends the stream, the next scan finds what
- * it missed: the outbox itself is the record of what is still to do, so no position in the stream
- * is ever kept. */
+ * The outbox is scanned in order, as it was at one moment, and the change stream starts at that
+ * moment; the shards drop an id that they hold and the claim fails for one that is gone. Whatever
+ * ends the stream, the next scan finds what it missed: the outbox itself is the record of what is
+ * still to do, so no position in the stream is ever kept. */
 #include "projector/app/reader.h"
 
 #include "projector/infra/log.h"
@@ -19,7 +18,7 @@ enum {
 
 struct Reader {
   MongoStore *store;
-  const Shards *shards;
+  Shards *shards;
   Stop *stop;
   bool once;
   Outbox *outbox;
@@ -27,11 +26,32 @@ struct Reader {
   gint state, restarts; /* atomic */
 };
 
+/* Nothing to be taken, in hand or about to be tried again. */
+static bool all_idle(const Shards *shards) {
+  for (unsigned i = 0; i < shards->count; i++) {
+    ShardFigures figures = shard_figures(shards->shards[i]);
+    if (figures.takeable > 0 || figures.in_hand > 0 || figures.gaps > 0 || figures.looked_at > 0 ||
+        shard_due_in(shards->shards[i]) == 0)
+      return false;
+  }
+  return true;
+}
+
+/* With `once` the wait ends too when too many aggregates are blocked for anything to go on. */
+static bool wait_room(Reader *reader, Shard *shard) {
+  if (!reader->once)
+    return shard_wait_room(shard);
+  while (!shard_has_room(shard))
+    if (stop_wait(reader->stop, ONCE_POLL_MS) || all_idle(reader->shards))
+      return false;
+  return true;
+}
+
 /* Decodes and puts into the shard, waiting for room. False: stopped. */
 static bool offer(Reader *reader, const bson_t *document, int64_t *taken) {
   Event *event = event_decode(document);
   Shard *shard = shard_of(reader->shards, event->aggregate_hash);
-  if (!shard_wait_room(shard)) {
+  if (!wait_room(reader, shard)) {
     event_free(event);
     return false;
   }
@@ -39,10 +59,8 @@ static bool offer(Reader *reader, const bson_t *document, int64_t *taken) {
   return true;
 }
 
-/* Reads the whole outbox once. `*ret_taken` counts what the shards took. */
-static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment, int64_t *ret_taken,
-                 Failure *ret_failure) {
-  g_atomic_int_set(&reader->state, READER_SCANNING);
+static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
+                     int64_t *ret_taken, Failure *ret_failure) {
   *ret_taken = 0;
   g_autoptr(EventCursor) cursor =
       outbox_scan(reader->outbox, ret_seconds, ret_increment, ret_failure);
@@ -53,6 +71,16 @@ static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
     if (!offer(reader, document, ret_taken))
       return true;
   return ret_failure->class == FAILURE_NONE;
+}
+
+/* Reads the whole outbox once. `*ret_taken` counts what the shards took. */
+static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment, int64_t *ret_taken,
+                 Failure *ret_failure) {
+  g_atomic_int_set(&reader->state, READER_SCANNING);
+  g_atomic_int_set(&reader->shards->scanning, 1);
+  bool good = scan_all(reader, ret_seconds, ret_increment, ret_taken, ret_failure);
+  g_atomic_int_set(&reader->shards->scanning, 0);
+  return good;
 }
 
 /* Follows the stream until it is lost (false) or the projector stops. */
@@ -99,17 +127,6 @@ static void read_live(Reader *reader) {
   }
 }
 
-/* Nothing queued, in hand or about to be tried again. */
-static bool all_idle(const Shards *shards) {
-  for (unsigned i = 0; i < shards->count; i++) {
-    ShardFigures figures = shard_figures(shards->shards[i]);
-    if (figures.queued > 0 || figures.in_hand > 0 || figures.gaps > 0 ||
-        shard_due_in(shards->shards[i]) == 0)
-      return false;
-  }
-  return true;
-}
-
 static void read_once(Reader *reader) {
   int64_t taken = 1;
   while (!stop_requested(reader->stop) && taken > 0) {
@@ -138,7 +155,7 @@ static gpointer run(gpointer data) {
   return NULL;
 }
 
-Reader *reader_start(MongoStore *store, const Shards *shards, Stop *stop, bool once) {
+Reader *reader_start(MongoStore *store, Shards *shards, Stop *stop, bool once) {
   Reader *reader = g_new0(Reader, 1);
   *reader = (Reader){.store = store, .shards = shards, .stop = stop, .once = once};
   reader->outbox = outbox_new(store, "");

@@ -10,7 +10,7 @@ typedef struct Reader Reader;
 
 /* Starts the thread. With `once` it scans until a scan finds nothing that the shards take, waits
  * for what is in hand in between, and then requests the stop. */
-Reader *reader_start(MongoStore *store, const Shards *shards, Stop *stop, bool once);
+Reader *reader_start(MongoStore *store, Shards *shards, Stop *stop, bool once);
 /* Waits for the end; request the stop and stop the shards first. Frees. */
 void reader_finish(Reader *reader);
 

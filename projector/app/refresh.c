@@ -1,6 +1,7 @@
 /* refresh.c - reads entities and writes them as rows. */
 #include "projector/app/refresh.h"
 
+#include "projector/domain/entity.h"
 #include "projector/infra/mysql/apply.h"
 
 #include <string.h>
@@ -9,24 +10,40 @@
  * lies beyond is then found late and refreshed again. */
 enum { LOOK_AHEAD = 1000 };
 
+/* One transaction and what it is to write. */
+typedef struct Batch {
+  Session *session;
+  const Ledger *ledger;
+  Outbox *outbox;
+  const Mapping *mapping;
+  Arena *arena;
+  AggregateSet *set;
+  Fold *fold;
+  GPtrArray *events; /* what the fold and the positions point into */
+  bool any;          /* there is something to write */
+} Batch;
+
 typedef struct EntityView {
   Event *event;    /* an event whose payload is the entity; NULL: there is no entity */
   int64_t version; /* of the entity; 0: none */
 } EntityView;
 
-static bool is_of_type(const Projection *projection, const Aggregate *aggregate) {
-  return strlen(projection->aggregate_type) == aggregate->type_length &&
-         !memcmp(projection->aggregate_type, aggregate->type, aggregate->type_length);
+static Event *keep(Batch *batch, Event *event) {
+  g_ptr_array_add(batch->events, event);
+  return event;
 }
 
-/* The newest event of the aggregate in the outbox with a version up to `version` (0: any), and the
- * highest version there. Read before the entity, so that the entity contains all of them. */
-static bool look_ahead(Outbox *outbox, const Aggregate *aggregate, GPtrArray *events,
+/* The aggregate's events in the outbox. Read before the entity, so that it contains all of them. */
+static bool look_ahead(Batch *batch, const Refresh *refresh, GPtrArray *events,
                        Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = outbox_find_aggregate(outbox, aggregate, NULL, LOOK_AHEAD);
+  if (refresh->prefetched) {
+    g_ptr_array_extend(events, refresh->events, NULL, NULL);
+    return true;
+  }
+  g_autoptr(EventCursor) cursor = outbox_find_keys(batch->outbox, refresh->aggregate, LOOK_AHEAD);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
-    g_ptr_array_add(events, event_decode(document));
+    g_ptr_array_add(events, keep(batch, event_decode(document)));
   return ret_failure->class == FAILURE_NONE;
 }
 
@@ -37,94 +54,86 @@ static int64_t highest_version(const GPtrArray *events) {
   return highest;
 }
 
-/* The entity in the form of an event, so that the mapping reads it like one. */
-static Event *as_event(const bson_t *entity, const Aggregate *aggregate, int64_t version,
-                       int64_t occurred_at) {
-  bson_t document = BSON_INITIALIZER;
-  bson_append_utf8(&document, "aggregate_type", -1, aggregate->type, (int)aggregate->type_length);
-  id_append_bson(&aggregate->id, &document, "aggregate_id");
-  if (version)
-    BSON_APPEND_INT64(&document, "version", version);
-  if (occurred_at != INT64_MIN)
-    BSON_APPEND_DATE_TIME(&document, "occurred_at", occurred_at);
-  BSON_APPEND_DOCUMENT(&document, "payload", entity);
-  Event *event = event_decode(&document);
-  bson_destroy(&document);
-  return event;
+static bool find_entity(Batch *batch, const Projection *projection, const Refresh *refresh,
+                        bson_t **ret_entity, Failure *ret_failure) {
+  *ret_entity = NULL;
+  if (!refresh->prefetched || strcmp(refresh->prefetched, projection->entities) != 0)
+    return outbox_read_entity(batch->outbox, projection->entities, &refresh->aggregate->id,
+                              ret_entity, ret_failure);
+  if (refresh->entity)
+    *ret_entity = bson_copy(refresh->entity);
+  return true;
 }
 
-static int64_t entity_version(const bson_t *entity) {
-  bson_iter_t iter;
-  return bson_iter_init_find(&iter, entity, "version") && BSON_ITER_HOLDS_NUMBER(&iter)
-             ? bson_iter_as_int64(&iter)
-             : 0;
-}
-
-static int64_t entity_time(const bson_t *entity, int64_t otherwise) {
-  bson_iter_t iter;
-  return bson_iter_init_find(&iter, entity, "last_event_at") && BSON_ITER_HOLDS_DATE_TIME(&iter)
-             ? bson_iter_date_time(&iter)
-             : otherwise;
-}
-
-static bool read_entity(Outbox *outbox, const Projection *projection, const Aggregate *aggregate,
+static bool read_entity(Batch *batch, const Projection *projection, const Refresh *refresh,
                         int64_t occurred_at, EntityView *ret_view, Failure *ret_failure) {
-  bson_t *entity = NULL;
+  const Aggregate *aggregate = refresh->aggregate;
+  bson_t *entity;
   EntityView view = {0};
-  if (!outbox_read_entity(outbox, projection->entities, &aggregate->id, &entity, ret_failure))
+  if (!find_entity(batch, projection, refresh, &entity, ret_failure))
     return false;
   if (entity) {
     view.version = entity_version(entity);
-    view.event = as_event(entity, aggregate, view.version, entity_time(entity, occurred_at));
+    view.event = keep(
+        batch, entity_as_event(entity, aggregate, view.version, entity_time(entity, occurred_at)));
     bson_destroy(entity);
-    if (view.version < 1) {
-      event_free(view.event);
+    if (view.version < 1)
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "the entity in %s has no version to refresh from", projection->entities);
-    }
   }
   *ret_view = view;
   return true;
 }
 
-/* Adds the rows of all projections of the type; `*ret_version` is the version they show. */
-static bool fold_entities(Outbox *outbox, const Mapping *mapping, const Aggregate *aggregate,
-                          const Event *absent, int64_t newest, GPtrArray *entities, Fold *fold,
-                          Arena *arena, int64_t *ret_version, Failure *ret_failure) {
+/* The rows of all projections of the type, and the version that they show. */
+static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, int64_t newest,
+                         ChangeList *list, Failure *ret_failure) {
+  const Aggregate *aggregate = refresh->aggregate;
   bool any = false;
   EntityView view = {0};
   const char *read = NULL; /* the collection of the view: all its rows come from one reading */
-  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
-    const Projection *projection = mapping_projection(mapping, i);
-    if (!is_of_type(projection, aggregate))
+  for (unsigned i = 0; i < mapping_projection_count(batch->mapping); i++) {
+    const Projection *projection = mapping_projection(batch->mapping, i);
+    if (!projection_is_of(projection, aggregate->type, aggregate->type_length))
       continue;
     if (!projection->entities)
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "%s has no \"entities\" to refresh from", projection->table);
     if (!read || strcmp(read, projection->entities) != 0) {
-      if (!read_entity(outbox, projection, aggregate, absent->key.occurred_at, &view, ret_failure))
+      if (!read_entity(batch, projection, refresh, absent->key.occurred_at, &view, ret_failure))
         return false;
-      if (view.event)
-        g_ptr_array_add(entities, view.event);
       read = projection->entities;
     }
-    Change change;
-    if (!(view.event ? change_from_entity(projection, view.event, arena, &change, ret_failure)
-                     : change_for_missing_entity(projection, absent, arena, &change, ret_failure)))
-      return false;
+    if (!view.event && refresh->entity_needed)
+      return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "there is no such entity in %s", projection->entities);
     int64_t version = view.event ? view.version : newest;
-    if (any && version != *ret_version)
+    if (any && version != refresh->version)
       return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
                          "the entities of the projections differ in version");
     any = true;
-    *ret_version = version;
-    ChangeList list = {1, &change};
-    if (!fold_add(fold, &list, ret_failure))
+    refresh->version = version;
+    Change *change = &list->changes[list->count];
+    if (view.event
+            ? change_from_entity(projection, view.event, batch->arena, change, ret_failure)
+            : change_for_missing_entity(projection, absent, batch->arena, change, ret_failure))
+      list->count++;
+    else if (view.event || !refresh->remove) /* its keys are known otherwise */
       return false;
   }
   return any ||
          failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "no projection of %.*s to refresh",
                      (int)aggregate->type_length, aggregate->type);
+}
+
+static bool fold_rows(Batch *batch, const Refresh *refresh, const ChangeList *rows,
+                      Failure *ret_failure) {
+  for (guint i = 0; refresh->remove && i < refresh->remove->len; i++) {
+    ChangeList one = {1, refresh->remove->pdata[i]};
+    if (!fold_add(batch->fold, &one, ret_failure))
+      return false;
+  }
+  return fold_add(batch->fold, rows, ret_failure);
 }
 
 /* The position after the refresh: never behind where it was, and at the newest event that the
@@ -148,55 +157,103 @@ static void move_position(AggregateState *state, const GPtrArray *events, const 
   state->moved = true;
 }
 
-static bool transact(Session *session, const Ledger *ledger, Outbox *outbox, const Mapping *mapping,
-                     const Aggregate *aggregate, Event *late, Arena *arena, int64_t *ret_version,
-                     Failure *ret_failure) {
-  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
-  AggregateState *state = aggregate_set_open(set, aggregate);
-  g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
-  g_autoptr(GPtrArray) entities = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
-  g_autoptr(Fold) fold = fold_new(arena);
-  int64_t version = 0;
-  bool repeated = false;
-  Item item = {.event = late, .verdict = VERDICT_SUPERSEDED};
+static int64_t time_of_absent(const Refresh *refresh, const Position *position) {
+  if (refresh->late)
+    return refresh->late->key.occurred_at;
+  return position->known ? position->last.occurred_at : INT64_MIN;
+}
 
-  if (!session_run(session, ret_failure, "START TRANSACTION") ||
-      !ledger_enter(session, ledger, ret_failure) ||
-      !ledger_read_positions(session, ledger, set, arena, ret_failure) ||
-      !look_ahead(outbox, aggregate, events, ret_failure))
+/* Adds an aggregate's rows and its position to the batch. */
+static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
+  const Aggregate *aggregate = refresh->aggregate;
+  AggregateState *state = aggregate_set_find(batch->set, aggregate);
+  g_autoptr(GPtrArray) events = g_ptr_array_new();
+  ChangeList rows = {.changes = arena_alloc(batch->arena, mapping_projection_count(batch->mapping),
+                                            sizeof(Change))};
+  Item item = {.event = refresh->late, .verdict = VERDICT_SUPERSEDED};
+  bool repeated = false;
+  if (!look_ahead(batch, refresh, events, ret_failure))
     return false;
+  if (refresh->rewind)
+    state->position = (Position){0};
   int64_t newest = MAX(highest_version(events), state->position.max_version);
   bson_t nothing = BSON_INITIALIZER;
-  g_autoptr(Event) absent = as_event(&nothing, aggregate, newest,
-                                     late                    ? late->key.occurred_at
-                                     : state->position.known ? state->position.last.occurred_at
-                                                             : INT64_MIN);
+  const Event *absent = keep(batch, entity_as_event(&nothing, aggregate, newest,
+                                                    time_of_absent(refresh, &state->position)));
   bson_destroy(&nothing);
-  if (!fold_entities(outbox, mapping, aggregate, absent, newest, entities, fold, arena, &version,
-                     ret_failure))
+  if (!map_entities(batch, refresh, absent, newest, &rows, ret_failure))
     return false;
-  if (version < state->position.max_version)
+  if (refresh->version < state->position.max_version)
     return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
                        "the entity is at version %lld, behind version %lld that was applied",
-                       (long long)version, (long long)state->position.max_version);
-  if (late && !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
+                       (long long)refresh->version, (long long)state->position.max_version);
+  if (refresh->late &&
+      !ledger_insert(batch->session, batch->ledger, &item, 1, &repeated, ret_failure))
     return false;
   if (repeated) /* applied before after all; the rows are right as they are */
     return true;
+  move_position(state, events, refresh->late, refresh->version);
+  batch->any = true;
+  return fold_rows(batch, refresh, &rows, ret_failure);
+}
+
+/* What is wrong with one entity does not keep the others from being refreshed. */
+static bool add_all(Batch *batch, Refresh *refreshes, size_t count, Failure *ret_failure) {
+  for (size_t i = 0; i < count; i++) {
+    Failure failure = {0};
+    if (add_refresh(batch, &refreshes[i], &failure))
+      continue;
+    if (failure.source != SOURCE_EVENT) {
+      *ret_failure = failure;
+      return false;
+    }
+    refreshes[i].failure = failure;
+  }
+  return true;
+}
+
+static bool transact(Batch *batch, const Prefetch *prefetch, Refresh *refreshes, size_t count,
+                     Failure *ret_failure) {
   const Projection *culprit;
-  move_position(state, events, late, version);
-  *ret_version = version;
-  return apply_fold(session, fold, &culprit, ret_failure) &&
-         ledger_write_positions(session, ledger, set, ret_failure) &&
-         session_run(session, ret_failure, "COMMIT");
+  for (size_t i = 0; i < count; i++) {
+    aggregate_set_open(batch->set, refreshes[i].aggregate);
+    refreshes[i].failure.class = FAILURE_NONE;
+    refreshes[i].prefetched = NULL;
+  }
+  if (!session_run(batch->session, ret_failure, "START TRANSACTION") ||
+      !ledger_enter(batch->session, batch->ledger, batch->set, batch->arena, ret_failure) ||
+      (prefetch && !prefetch->read(prefetch->data, refreshes, count, ret_failure)) ||
+      !add_all(batch, refreshes, count, ret_failure))
+    return false;
+  return !batch->any ||
+         (apply_fold(batch->session, batch->fold, &culprit, ret_failure) &&
+          ledger_write_positions(batch->session, batch->ledger, batch->set, ret_failure) &&
+          session_run(batch->session, ret_failure, "COMMIT"));
+}
+
+bool refresh_aggregates(Session *session, const Ledger *ledger, Outbox *outbox,
+                        const Mapping *mapping, const Prefetch *prefetch, Refresh *refreshes,
+                        size_t count, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  g_autoptr(Fold) fold = fold_new(arena);
+  g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
+  Batch batch = {session, ledger, outbox, mapping, arena, set, fold, events, false};
+  bool good = transact(&batch, prefetch, refreshes, count, ret_failure);
+  session_rollback(session); /* after a COMMIT there is nothing to roll back */
+  return good;
 }
 
 bool refresh_aggregate(Session *session, const Ledger *ledger, Outbox *outbox,
-                       const Mapping *mapping, const Aggregate *aggregate, Event *late,
-                       int64_t *ret_version, Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  bool good =
-      transact(session, ledger, outbox, mapping, aggregate, late, arena, ret_version, ret_failure);
-  session_rollback(session); /* after a COMMIT there is nothing to roll back */
-  return good;
+                       const Mapping *mapping, const Aggregate *aggregate, int64_t *ret_version,
+                       Failure *ret_failure) {
+  Refresh one = {.aggregate = aggregate};
+  if (!refresh_aggregates(session, ledger, outbox, mapping, NULL, &one, 1, ret_failure))
+    return false;
+  if (one.failure.class != FAILURE_NONE) {
+    *ret_failure = one.failure;
+    return false;
+  }
+  *ret_version = one.version;
+  return true;
 }

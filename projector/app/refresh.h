@@ -1,4 +1,5 @@
-/* refresh.h - takes an aggregate's rows from its entity as it is now: the one healing operation. */
+/* refresh.h - takes aggregates' rows from their entities as they are now: the one healing
+ * operation. */
 #pragma once
 
 #include "projector/domain/event.h"
@@ -6,11 +7,36 @@
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mysql/ledger.h"
 
-/* Reads the entity, writes the whole row of every projection of the aggregate's type (or deletes it
- * when the entity is gone) and sets the position to the entity's version; events at or below it are
- * superseded from then on. `late`, when given, is the event that asked for it: it goes into the
- * ledger as superseded in the same transaction. `*ret_version` is the version that the rows show.
- * Needs `entities` in each of these projections. */
+typedef struct Refresh {
+  const Aggregate *aggregate;
+  Event *late;            /* the event that asked for it, or NULL: into the ledger as superseded */
+  bool entity_needed;     /* fails where the entity is gone, rather than to delete its rows */
+  GPtrArray *remove;      /* of Change: rows that no entity has, deleted before; or NULL */
+  bool rewind;            /* the position may be ahead of the entity: it starts anew from there */
+  int64_t version;        /* that the rows show now */
+  Failure failure;        /* class NONE, or why the others were refreshed without this one */
+  const char *prefetched; /* the collection that a Prefetch has read, or NULL: */
+  GPtrArray *events;      /* of Event: the aggregate's in the outbox */
+  const bson_t *entity;   /* NULL: there is none */
+} Refresh;
+
+/* Reads what many refreshes need at once. `read` is called when the fence is held; it reads events
+ * before entities, and what it gives lives until the transaction is over. It may leave refreshes as
+ * they are. */
+typedef struct Prefetch {
+  bool (*read)(void *data, Refresh *refreshes, size_t count, Failure *ret_failure);
+  void *data;
+} Prefetch;
+
+/* Reads the entities, each at most once, writes the whole row of every projection of the
+ * aggregate's type (or deletes it when the entity is gone) and sets the position to the entity's
+ * version; events at or below it are superseded from then on. One transaction; `prefetch` may be
+ * NULL. False: nothing was written. Needs `entities` in each of these projections. */
+bool refresh_aggregates(Session *session, const Ledger *ledger, Outbox *outbox,
+                        const Mapping *mapping, const Prefetch *prefetch, Refresh *refreshes,
+                        size_t count, Failure *ret_failure);
+
+/* One. `*ret_version` is the version that the rows show. */
 bool refresh_aggregate(Session *session, const Ledger *ledger, Outbox *outbox,
-                       const Mapping *mapping, const Aggregate *aggregate, Event *late,
-                       int64_t *ret_version, Failure *ret_failure);
+                       const Mapping *mapping, const Aggregate *aggregate, int64_t *ret_version,
+                       Failure *ret_failure);

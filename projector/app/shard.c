@@ -3,48 +3,65 @@
 
 #include "projector/infra/clock.h"
 
-#include <string.h>
+typedef enum HoldState { HOLD_WAITING, HOLD_LOOKED_AT, HOLD_DRAINING } HoldState;
 
 typedef struct Hold {
   Aggregate *aggregate;
+  HoldState state;
   HoldReason reason;
+  HoldCall call;
+  unsigned looks;
+  uint64_t batch; /* the last one taken when the hold was opened */
   OrderKey key;
-  uint8_t id_bytes[EVENT_ID_MAX];
   int64_t gap_first, gap_last;
-  int64_t due; /* monotonic, us; INT64_MAX: not due */
-  bool draining;
-  OrderKey reached; /* by the draining; its id points into reached_id */
-  uint8_t reached_id[EVENT_ID_MAX];
+  int64_t due;          /* monotonic, us */
+  GSequenceIter *place; /* among those that will be due; NULL: it will not be, by itself */
+  OrderKey reached;     /* by the draining: up to here the events have been let through */
+  OrderKey next;        /* behind this it reads on */
+  bool from_start;
   int64_t missed_from; /* earliest time of what was left out while draining; INT64_MAX: nothing */
-  bool woken;
-  bool looked_at; /* by the keeper, and nothing has changed it since */
+  uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
 } Hold;
 
+/* Whoever waits is woken only for what it waits for: waking costs a system call, and there are
+ * thousands of events a second. */
 struct Shard {
   GMutex lock;
-  GCond changed;
+  GCond room;        /* in the queue, for those who read */
+  GCond work;        /* for the worker */
+  unsigned for_room; /* how many wait */
+  unsigned for_work;
+  size_t wanted;     /* events in the queue before the worker is woken */
   GPtrArray *heap;   /* of Event, the smallest at 0 */
   GHashTable *known; /* Id → Event, everything in memory */
   GHashTable *holds; /* Aggregate → Hold */
-  size_t event_limit, byte_limit, bytes;
+  GSequence *due;    /* of Hold, the earliest first */
+  Alarm *alarm;
+  ShardLimits limits;
+  size_t bytes;
+  uint64_t batch; /* the last one taken */
   bool stopped;
 };
 
 static void hold_free(gpointer data) {
   Hold *hold = data;
+  if (hold->place)
+    g_sequence_remove(hold->place);
   g_free(hold->aggregate);
   g_free(hold);
 }
 
-Shard *shard_new(size_t event_limit, size_t byte_limit) {
+Shard *shard_new(ShardLimits limits, Alarm *due) {
   Shard *shard = g_new0(Shard, 1);
   g_mutex_init(&shard->lock);
-  g_cond_init(&shard->changed);
+  g_cond_init(&shard->room);
+  g_cond_init(&shard->work);
   shard->heap = g_ptr_array_new();
   shard->known = g_hash_table_new(id_hash_key, id_equal_key);
   shard->holds = g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, NULL, hold_free);
-  shard->event_limit = event_limit;
-  shard->byte_limit = byte_limit;
+  shard->due = g_sequence_new(NULL);
+  shard->alarm = due;
+  shard->limits = limits;
   return shard;
 }
 
@@ -60,16 +77,19 @@ void shard_free(Shard *shard) {
   }
   g_hash_table_unref(shard->known);
   g_hash_table_unref(shard->holds);
+  g_sequence_free(shard->due);
   g_ptr_array_unref(shard->heap);
   g_mutex_clear(&shard->lock);
-  g_cond_clear(&shard->changed);
+  g_cond_clear(&shard->room);
+  g_cond_clear(&shard->work);
   g_free(shard);
 }
 
 void shard_stop(Shard *shard) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   shard->stopped = true;
-  g_cond_broadcast(&shard->changed);
+  g_cond_broadcast(&shard->room);
+  g_cond_broadcast(&shard->work);
 }
 
 /* --- heap --------------------------------------------------------------------------------- */
@@ -85,45 +105,59 @@ static void swap(GPtrArray *heap, unsigned a, unsigned b) {
   heap->pdata[b] = kept;
 }
 
-static void heap_push(GPtrArray *heap, Event *event) {
-  g_ptr_array_add(heap, event);
-  for (unsigned at = heap->len - 1; at > 0 && before(heap, at, (at - 1) / 2); at = (at - 1) / 2)
+static void heap_rise(GPtrArray *heap, unsigned at) {
+  for (; at > 0 && before(heap, at, (at - 1) / 2); at = (at - 1) / 2)
     swap(heap, at, (at - 1) / 2);
 }
 
-static Event *heap_pop(GPtrArray *heap) {
-  Event *smallest = heap->pdata[0];
-  Event *last = g_ptr_array_steal_index(heap, heap->len - 1);
-  if (heap->len == 0)
-    return smallest;
-  heap->pdata[0] = last;
-  for (unsigned at = 0;;) {
+static void heap_sink(GPtrArray *heap, unsigned at) {
+  for (;;) {
     unsigned child = 2 * at + 1;
     if (child >= heap->len)
-      return smallest;
+      return;
     if (child + 1 < heap->len && before(heap, child + 1, child))
       child++;
     if (!before(heap, child, at))
-      return smallest;
+      return;
     swap(heap, at, child);
     at = child;
   }
 }
 
-/* --- queue -------------------------------------------------------------------------------- */
-
-static void push_locked(Shard *shard, Event *event) {
-  g_hash_table_insert(shard->known, &event->key.event_id, event);
-  shard->bytes += event_memory(event);
-  heap_push(shard->heap, event);
-  g_cond_broadcast(&shard->changed);
+static void heap_push(GPtrArray *heap, Event *event) {
+  g_ptr_array_add(heap, event);
+  heap_rise(heap, heap->len - 1);
 }
 
-static void forget_locked(Shard *shard, Event *event) {
-  g_hash_table_remove(shard->known, &event->key.event_id);
-  shard->bytes -= event_memory(event);
-  event_free(event);
-  g_cond_broadcast(&shard->changed);
+static Event *heap_remove(GPtrArray *heap, unsigned at) {
+  Event *event = heap->pdata[at];
+  Event *last = g_ptr_array_steal_index(heap, heap->len - 1);
+  if (at < heap->len) {
+    heap->pdata[at] = last;
+    heap_rise(heap, at);
+    heap_sink(heap, at);
+  }
+  return event;
+}
+
+/* --- holds and the queue ------------------------------------------------------------------ */
+
+static gint compare_due(gconstpointer a, gconstpointer b, gpointer data) {
+  (void)data;
+  const Hold *x = a, *y = b;
+  return (x->due > y->due) - (x->due < y->due);
+}
+
+static void set_due(Shard *shard, Hold *hold, int64_t delay_ms) {
+  if (hold->place)
+    g_sequence_remove(hold->place);
+  hold->place = NULL;
+  if (delay_ms == DUE_NEVER)
+    return;
+  hold->due = clock_us() + delay_ms * 1000;
+  hold->place = g_sequence_insert_sorted(shard->due, hold, compare_due, NULL);
+  if (g_sequence_iter_is_begin(hold->place))
+    alarm_ring(shard->alarm);
 }
 
 static Hold *find_hold(Shard *shard, const Event *event) {
@@ -132,25 +166,124 @@ static Hold *find_hold(Shard *shard, const Event *event) {
   return g_hash_table_lookup(shard->holds, &event->aggregate);
 }
 
+/* An older event takes the place of a younger one: the hold stands before the first that blocks. */
+static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int64_t delay_ms) {
+  Hold *hold = g_hash_table_lookup(shard->holds, &event->aggregate);
+  if (!hold) {
+    hold = g_new0(Hold, 1);
+    hold->aggregate = aggregate_copy(&event->aggregate);
+    g_hash_table_insert(shard->holds, hold->aggregate, hold);
+  } else if (hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
+    return NULL;
+  }
+  order_key_copy(&event->key, &hold->key, hold->key_bytes);
+  hold->state = HOLD_WAITING;
+  hold->reason = reason;
+  hold->call = CALL_DUE;
+  hold->looks = 0;
+  hold->batch = shard->batch;
+  set_due(shard, hold, delay_ms);
+  return hold;
+}
+
 static void note_missed(Hold *hold, const Event *event) {
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
 }
 
+/* Whether the event has to wait: a hold stands before it, whose draining has not come to it yet. */
+static bool has_to_wait(const Hold *hold, const Event *event) {
+  return hold && order_key_compare(&event->key, &hold->key) > 0 &&
+         (hold->state != HOLD_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);
+}
+
+static bool is_full(const Shard *shard) {
+  return g_hash_table_size(shard->holds) >= shard->limits.holds;
+}
+
+static bool has_room(const Shard *shard) {
+  return g_hash_table_size(shard->known) == 0 ||
+         (shard->heap->len < shard->limits.events && shard->bytes < shard->limits.bytes);
+}
+
+/* After the queue or what is in memory became smaller. */
+static void tell_readers(Shard *shard) {
+  if (shard->for_room > 0 && has_room(shard))
+    g_cond_broadcast(&shard->room);
+}
+
+/* After the queue became longer. */
+static void tell_worker(Shard *shard) {
+  if (shard->for_work > 0 && shard->heap->len >= shard->wanted)
+    g_cond_broadcast(&shard->work);
+}
+
+static void enqueue(Shard *shard, Event *event) {
+  heap_push(shard->heap, event);
+  tell_worker(shard);
+}
+
+/* What is let through behind a hold has half as much again: it must not wait for the reader's
+ * queue, which at the limit of holds nobody takes from. */
+static bool has_room_around(const Shard *shard) {
+  return has_room(shard) || (shard->heap->len < shard->limits.events / 2 * 3 &&
+                             shard->bytes < shard->limits.bytes / 2 * 3);
+}
+
+bool shard_has_room(Shard *shard) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  return has_room(shard);
+}
+
 bool shard_wait_room(Shard *shard) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  while (!shard->stopped && g_hash_table_size(shard->known) > 0 &&
-         (shard->heap->len >= shard->event_limit || shard->bytes >= shard->byte_limit))
-    g_cond_wait(&shard->changed, &shard->lock);
+  shard->for_room++;
+  while (!shard->stopped && !has_room(shard))
+    g_cond_wait(&shard->room, &shard->lock);
+  shard->for_room--;
   return !shard->stopped;
 }
 
-static bool offer_locked(Shard *shard, Event *event) {
-  if (shard->stopped || g_hash_table_contains(shard->known, &event->key.event_id)) {
+static Event *find_known(Shard *shard, const Event *event) {
+  return g_hash_table_lookup(shard->known, &event->key.event_id);
+}
+
+bool shard_knows(Shard *shard, const Id *event_id) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  return g_hash_table_contains(shard->known, event_id);
+}
+
+static bool queue(Shard *shard, Event *event) {
+  if (shard->stopped || find_known(shard, event)) {
     event_free(event);
     return false;
   }
-  push_locked(shard, event);
+  g_hash_table_insert(shard->known, &event->key.event_id, event);
+  shard->bytes += event_memory(event);
+  enqueue(shard, event);
   return true;
+}
+
+static void forget(Shard *shard, Event *event) {
+  g_hash_table_remove(shard->known, &event->key.event_id);
+  shard->bytes -= event_memory(event);
+  event_free(event);
+  tell_readers(shard);
+}
+
+static HoldReason reason_of(EventStatus status) {
+  return status == STATUS_DEAD ? HOLD_DEAD : status == STATUS_FAILED ? HOLD_FAILED : HOLD_TAKEN;
+}
+
+static bool has_failed(const Event *event) {
+  return event->status == STATUS_FAILED || event->status == STATUS_DEAD;
+}
+
+/* The keeper learns when it is to be tried again; any event before it that is settled from now on
+ * may be what it waits for. */
+static void hold_as_read(Shard *shard, const Event *event) {
+  Hold *hold = open_hold(shard, event, reason_of(event->status), 0);
+  hold->call = CALL_REVIEW;
+  hold->batch = 0;
 }
 
 bool shard_offer(Shard *shard, Event *event) {
@@ -161,24 +294,35 @@ bool shard_offer(Shard *shard, Event *event) {
     event_free(event);
     return false;
   }
-  return offer_locked(shard, event);
+  if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
+    return queue(shard, event);
+  if (event_has_aggregate(event) && !find_known(shard, event))
+    hold_as_read(shard, event);
+  event_free(event);
+  return false;
 }
 
-/* Whether the event has to wait: a hold stands before it, whose draining has not come to it yet. */
-static bool has_to_wait(const Hold *hold, const Event *event) {
-  return hold && order_key_compare(&event->key, &hold->key) > 0 &&
-         (!hold->draining || order_key_compare(&event->key, &hold->reached) > 0);
+/* --- taking ------------------------------------------------------------------------------- */
+
+/* While too many aggregates are blocked: the smallest event that belongs to one of them. */
+static Event *pop_held(Shard *shard) {
+  unsigned smallest = shard->heap->len;
+  for (unsigned i = 0; i < shard->heap->len; i++)
+    if (find_hold(shard, shard->heap->pdata[i]) &&
+        (smallest == shard->heap->len || before(shard->heap, i, smallest)))
+      smallest = i;
+  return smallest < shard->heap->len ? heap_remove(shard->heap, smallest) : NULL;
 }
 
 /* The next event of the queue that no hold blocks. */
 static Event *pop_free(Shard *shard) {
   while (shard->heap->len > 0) {
-    Event *event = heap_pop(shard->heap);
-    Hold *hold = find_hold(shard, event);
+    Event *event = is_full(shard) ? pop_held(shard) : heap_remove(shard->heap, 0);
+    Hold *hold = event ? find_hold(shard, event) : NULL;
     if (!has_to_wait(hold, event))
       return event;
     note_missed(hold, event);
-    forget_locked(shard, event);
+    forget(shard, event);
   }
   return NULL;
 }
@@ -189,47 +333,62 @@ static bool comes_alone(const Event *event) {
 
 static void linger(Shard *shard, size_t wanted, int64_t linger_ms) {
   int64_t until = clock_us() + linger_ms * 1000;
-  while (!shard->stopped && shard->heap->len < wanted)
-    if (!g_cond_wait_until(&shard->changed, &shard->lock, until))
-      return;
+  bool in_time = true;
+  shard->for_work++;
+  shard->wanted = wanted;
+  while (in_time && !shard->stopped && shard->heap->len < wanted)
+    in_time = g_cond_wait_until(&shard->work, &shard->lock, until);
+  shard->for_work--;
+}
+
+static void wait_for_work(Shard *shard) {
+  shard->for_work++;
+  shard->wanted = 1;
+  g_cond_wait(&shard->work, &shard->lock);
+  shard->for_work--;
+}
+
+static size_t pop_batch(Shard *shard, Event **events, size_t max_events, size_t max_bytes) {
+  size_t count = 0, bytes = 0;
+  shard->batch++;
+  while (count < max_events) {
+    Event *event = pop_free(shard);
+    if (!event)
+      break;
+    event->batch = shard->batch;
+    size_t size = event_memory(event);
+    if (count > 0 && (bytes + size > max_bytes || comes_alone(event))) {
+      heap_push(shard->heap, event);
+      break;
+    }
+    events[count++] = event;
+    bytes += size;
+    if (comes_alone(event))
+      break;
+  }
+  return count;
 }
 
 size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes, bool wait,
                   int64_t linger_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  size_t count = 0, bytes = 0;
-  while (count == 0) {
-    while (wait && !shard->stopped && shard->heap->len == 0)
-      g_cond_wait(&shard->changed, &shard->lock);
-    if (shard->heap->len == 0)
-      return 0;
-    if (linger_ms > 0)
+  for (;;) {
+    if (linger_ms > 0 && shard->heap->len > 0)
       linger(shard, max_events, linger_ms);
     if (shard->stopped)
       return 0;
-    while (count < max_events) {
-      Event *event = pop_free(shard);
-      if (!event)
-        break;
-      size_t size = event_memory(event);
-      if (count > 0 && (bytes + size > max_bytes || comes_alone(event))) {
-        heap_push(shard->heap, event);
-        break;
-      }
-      events[count++] = event;
-      bytes += size;
-      if (comes_alone(event))
-        break;
-    }
+    size_t count = pop_batch(shard, events, max_events, max_bytes);
+    if (count > 0)
+      tell_readers(shard);
+    if (count > 0 || !wait)
+      return count;
+    wait_for_work(shard);
   }
-  g_cond_broadcast(&shard->changed);
-  return count;
 }
 
 void shard_requeue(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  heap_push(shard->heap, event);
-  g_cond_broadcast(&shard->changed);
+  enqueue(shard, event);
 }
 
 void shard_give_back(Shard *shard, Event *event) {
@@ -238,93 +397,61 @@ void shard_give_back(Shard *shard, Event *event) {
   int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
   if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
     note_missed(hold, event);
-    forget_locked(shard, event);
+    forget(shard, event);
   } else {
-    heap_push(shard->heap, event);
-    g_cond_broadcast(&shard->changed);
+    enqueue(shard, event);
   }
 }
 
 void shard_forget(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  forget_locked(shard, event);
+  forget(shard, event);
 }
 
-/* --- holds -------------------------------------------------------------------------------- */
-
-static int64_t due_after(int64_t delay_ms) {
-  return delay_ms == DUE_NEVER ? INT64_MAX : clock_us() + delay_ms * 1000;
+static void call(Shard *shard, Hold *hold, HoldCall why) {
+  hold->state = HOLD_WAITING;
+  hold->call = why;
+  hold->looks = 0;
+  set_due(shard, hold, 0);
 }
 
-static void copy_key(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static EVENT_ID_MAX]) {
-  *key = *from;
-  key->event_id.length = MIN(from->event_id.length, (uint32_t)EVENT_ID_MAX);
-  if (key->event_id.length)
-    memcpy(id_bytes, from->event_id.bytes, key->event_id.length);
-  key->event_id.bytes = id_bytes;
+/* Whether the event's end may change what the hold waits for. One that was taken with or before the
+ * one that blocks has been applied before that failed. */
+static bool concerns(const Hold *hold, const Event *event) {
+  int order = order_key_compare(&event->key, &hold->key);
+  return order == 0 || (order < 0 && event->batch > hold->batch);
 }
 
-/* An older event takes the place of a younger one: the hold stands before the first that blocks. */
-static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int64_t delay_ms) {
-  Hold *hold = g_hash_table_lookup(shard->holds, &event->aggregate);
-  if (!hold) {
-    hold = g_new0(Hold, 1);
-    hold->aggregate = aggregate_copy(&event->aggregate);
-    g_hash_table_insert(shard->holds, hold->aggregate, hold);
-  } else if (!hold->draining && order_key_compare(&event->key, &hold->key) > 0) {
-    return NULL;
-  }
-  copy_key(&event->key, &hold->key, hold->id_bytes);
-  hold->reason = reason;
-  hold->due = due_after(delay_ms);
-  hold->draining = hold->woken = hold->looked_at = false;
-  g_cond_broadcast(&shard->changed);
-  return hold;
-}
-
-void shard_hold(Shard *shard, const Event *event, HoldReason reason, int64_t delay_ms) {
+void shard_settle(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  open_hold(shard, event, reason, delay_ms);
-}
-
-void shard_hold_gap(Shard *shard, const Event *event, int64_t first, int64_t last,
-                    int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  Hold *hold = open_hold(shard, event, HOLD_GAP, delay_ms);
-  if (hold) {
-    hold->gap_first = first;
-    hold->gap_last = last;
-  }
+  Hold *hold = find_hold(shard, event);
+  if (hold && hold->state != HOLD_DRAINING && concerns(hold, event))
+    call(shard, hold, CALL_RETRY);
+  forget(shard, event);
 }
 
 bool shard_is_behind_hold(Shard *shard, const Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   const Hold *hold = find_hold(shard, event);
-  return hold && !hold->draining && order_key_compare(&event->key, &hold->key) > 0;
+  return hold && hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0;
 }
 
-bool shard_holds(Shard *shard, const Event *event) {
+/* --- holds, for worker and keeper ---------------------------------------------------------- */
+
+void shard_hold(Shard *shard, Event *event, HoldReason reason, int64_t delay_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  const Hold *hold = find_hold(shard, event);
-  return hold && !hold->draining && order_key_compare(&event->key, &hold->key) >= 0;
+  event->blocks = true;
+  open_hold(shard, event, reason, delay_ms);
 }
 
-bool shard_knows(Shard *shard, const Id *event_id) {
+void shard_hold_gap(Shard *shard, Event *event, int64_t first, int64_t last, int64_t delay_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  return g_hash_table_contains(shard->known, event_id);
-}
-
-static void wake(Hold *hold) {
-  hold->due = 0;
-  hold->woken = true;
-  hold->looked_at = false;
-}
-
-void shard_settled(Shard *shard, const Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  Hold *hold = find_hold(shard, event);
-  if (hold && !hold->draining && order_key_compare(&event->key, &hold->key) <= 0)
-    wake(hold);
+  event->blocks = true;
+  Hold *hold = open_hold(shard, event, HOLD_GAP, delay_ms);
+  if (hold) {
+    hold->gap_first = first;
+    hold->gap_last = last;
+  }
 }
 
 void shard_review_holds(Shard *shard) {
@@ -334,125 +461,172 @@ void shard_review_holds(Shard *shard) {
   g_hash_table_iter_init(&iter, shard->holds);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     Hold *hold = value;
-    if (hold->reason != HOLD_GAP && !hold->draining)
-      wake(hold);
+    if (hold->reason != HOLD_GAP && hold->state != HOLD_DRAINING)
+      call(shard, hold, CALL_REVIEW);
   }
 }
 
-static Hold *earliest(Shard *shard) {
-  GHashTableIter iter;
-  gpointer value;
-  Hold *first = NULL;
-  g_hash_table_iter_init(&iter, shard->holds);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    Hold *hold = value;
-    if (!hold->draining && (!first || hold->due < first->due))
-      first = hold;
-  }
-  return first;
-}
-
-bool shard_next_due(Shard *shard, HoldView *ret_view) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  Hold *hold = earliest(shard);
-  if (!hold || hold->due > clock_us())
-    return false;
-  hold->due = INT64_MAX;
-  hold->looked_at = true;
+static void show(const Hold *hold, HoldView *ret_view) {
   *ret_view = (HoldView){.aggregate = aggregate_copy(hold->aggregate),
                          .reason = hold->reason,
-                         .key = hold->key,
+                         .call = hold->call,
+                         .draining = hold->state == HOLD_DRAINING,
+                         .looks = hold->looks,
+                         .from_start = hold->from_start,
                          .gap_first = hold->gap_first,
-                         .gap_last = hold->gap_last,
-                         .woken = hold->woken};
-  hold->woken = false;
-  memcpy(ret_view->id_bytes, hold->id_bytes, sizeof ret_view->id_bytes);
-  ret_view->key.event_id.bytes = ret_view->id_bytes;
-  return true;
+                         .gap_last = hold->gap_last};
+  order_key_copy(&hold->key, &ret_view->key, ret_view->key_bytes);
+  if (ret_view->draining && !hold->from_start)
+    order_key_copy(&hold->next, &ret_view->next, ret_view->next_bytes);
+}
+
+void hold_view_clear(HoldView *view) {
+  g_clear_pointer(&view->aggregate, g_free);
+}
+
+unsigned shard_take_due(Shard *shard, HoldView *ret_views, unsigned max) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  int64_t now = clock_us();
+  unsigned count = 0;
+  while (count < max && !g_sequence_is_empty(shard->due)) {
+    Hold *hold = g_sequence_get(g_sequence_get_begin_iter(shard->due));
+    if (hold->due > now)
+      break;
+    set_due(shard, hold, DUE_NEVER);
+    hold->looks++;
+    show(hold, &ret_views[count++]);
+    if (hold->state == HOLD_WAITING)
+      hold->state = HOLD_LOOKED_AT;
+  }
+  return count;
 }
 
 int64_t shard_due_in(Shard *shard) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  Hold *hold = earliest(shard);
-  if (!hold || hold->due == INT64_MAX)
+  if (g_sequence_is_empty(shard->due))
     return DUE_NEVER;
+  const Hold *hold = g_sequence_get(g_sequence_get_begin_iter(shard->due));
   int64_t left = hold->due - clock_us();
   return left <= 0 ? 0 : left / 1000 + 1;
 }
 
-void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+static Hold *find_in(Shard *shard, const Aggregate *aggregate, HoldState state) {
   Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
-  if (hold && hold->looked_at) {
+  return hold && hold->state == state ? hold : NULL;
+}
+
+void shard_put_off(Shard *shard, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  Hold *hold = find_in(shard, view->aggregate, HOLD_LOOKED_AT);
+  if (hold) {
+    hold->state = HOLD_WAITING;
     hold->reason = reason;
-    hold->due = due_after(delay_ms);
-    hold->looked_at = false;
+    hold->call = CALL_DUE;
+    set_due(shard, hold, delay_ms);
   }
 }
 
 bool shard_offer_head(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   const Hold *hold = find_hold(shard, event);
-  if (hold && hold->looked_at)
-    return offer_locked(shard, event);
+  if (hold && hold->state == HOLD_LOOKED_AT)
+    return queue(shard, event);
   event_free(event);
   return false;
 }
 
-bool shard_begin_drain(Shard *shard, const Aggregate *aggregate) {
+static void mark_reached(Hold *hold, const Event *event) {
+  order_key_copy(&event->key, &hold->next, hold->next_bytes);
+  hold->from_start = false;
+  if (order_key_compare(&event->key, &hold->reached) > 0)
+    order_key_copy(&event->key, &hold->reached, hold->reached_bytes);
+}
+
+Offer shard_offer_around(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
-  if (!hold || !hold->looked_at)
+  Hold *hold = find_hold(shard, event);
+  Offer result = OFFER_BLOCKED;
+  if (hold && hold->state != HOLD_WAITING && !shard->stopped) {
+    const Event *known = find_known(shard, event);
+    if (!known && !has_room_around(shard)) {
+      result = OFFER_FULL;
+    } else if (known ? known->blocks : event->status != STATUS_PENDING) {
+      hold_as_read(shard, event);
+    } else {
+      if (hold->state == HOLD_DRAINING)
+        mark_reached(hold, event);
+      queue(shard, event);
+      return OFFER_GO_ON;
+    }
+  }
+  event_free(event);
+  return result;
+}
+
+bool shard_begin_drain(Shard *shard, HoldView *view) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  Hold *hold = find_in(shard, view->aggregate, HOLD_LOOKED_AT);
+  if (!hold)
     return false;
-  hold->looked_at = false;
-  hold->draining = true;
-  copy_key(&hold->key, &hold->reached, hold->reached_id);
+  hold->state = HOLD_DRAINING;
+  order_key_copy(&hold->key, &hold->reached, hold->reached_bytes);
+  hold->from_start = view->draining = view->from_start = true;
   hold->missed_from = INT64_MAX;
   return true;
 }
 
-bool shard_offer_drained(Shard *shard, Event *event) {
+void shard_go_on_draining(Shard *shard, const HoldView *view, int64_t delay_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  Hold *hold = find_hold(shard, event);
-  if (!hold || !hold->draining) { /* one of the drained events failed: a new hold stands */
-    event_free(event);
-    return false;
-  }
-  if (order_key_compare(&event->key, &hold->reached) > 0)
-    copy_key(&event->key, &hold->reached, hold->reached_id);
-  offer_locked(shard, event);
-  return !shard->stopped;
+  Hold *hold = find_in(shard, view->aggregate, HOLD_DRAINING);
+  if (hold)
+    set_due(shard, hold, delay_ms);
 }
 
-bool shard_end_drain(Shard *shard, const Aggregate *aggregate, int64_t *ret_from) {
+void shard_end_drain(Shard *shard, const HoldView *view) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  Hold *hold = g_hash_table_lookup(shard->holds, aggregate);
-  if (!hold || !hold->draining)
-    return true;
+  Hold *hold = find_in(shard, view->aggregate, HOLD_DRAINING);
+  if (!hold)
+    return;
   if (hold->missed_from != INT64_MAX) {
-    *ret_from = hold->missed_from;
+    OrderKey first = order_key_first(hold->missed_from);
+    order_key_copy(&first, &hold->next, hold->next_bytes);
+    hold->from_start = false;
     hold->missed_from = INT64_MAX;
-    return false;
+    set_due(shard, hold, 0);
+    return;
   }
-  g_hash_table_remove(shard->holds, aggregate);
-  return true;
+  g_hash_table_remove(shard->holds, hold->aggregate);
+  tell_worker(shard); /* it may have been waiting for the number of holds to sink */
 }
 
 /* --- figures ------------------------------------------------------------------------------ */
 
+/* At the limit of holds, what belongs to one. */
+static size_t count_takeable(Shard *shard) {
+  size_t count = 0;
+  if (!is_full(shard))
+    return shard->heap->len;
+  for (unsigned i = 0; i < shard->heap->len; i++)
+    count += find_hold(shard, shard->heap->pdata[i]) != NULL;
+  return count;
+}
+
 ShardFigures shard_figures(Shard *shard) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   ShardFigures figures = {.queued = shard->heap->len,
+                          .takeable = count_takeable(shard),
                           .in_hand = g_hash_table_size(shard->known) - shard->heap->len,
                           .bytes = shard->bytes,
-                          .holds = g_hash_table_size(shard->holds)};
+                          .holds = g_hash_table_size(shard->holds),
+                          .full = is_full(shard)};
   GHashTableIter iter;
   gpointer value;
   g_hash_table_iter_init(&iter, shard->holds);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const Hold *hold = value;
     figures.dead += hold->reason == HOLD_DEAD;
-    figures.gaps += hold->reason == HOLD_GAP || hold->draining;
+    figures.looked_at += hold->state == HOLD_LOOKED_AT;
+    figures.gaps += hold->reason == HOLD_GAP || hold->state == HOLD_DRAINING;
   }
   return figures;
 }

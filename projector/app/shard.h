@@ -7,36 +7,27 @@
  * however many events wait behind it. All functions may be called from any thread. */
 #pragma once
 
+#include "projector/app/alarm.h"
 #include "projector/domain/event.h"
 
 typedef struct Shard Shard;
 
-typedef enum HoldReason {
-  HOLD_FAILED, /* its event is tried again when the hold is due */
-  HOLD_DEAD,   /* its event waits for a person */
-  HOLD_GAP,    /* versions before its event are missing */
-} HoldReason;
+typedef struct ShardLimits {
+  size_t events, bytes; /* queued */
+  size_t holds;         /* from here on nothing new is taken, only what may end a hold */
+} ShardLimits;
 
-typedef struct HoldView {
-  Aggregate *aggregate; /* free with g_free */
-  HoldReason reason;
-  OrderKey key; /* of the event that blocks; its id points into id_bytes */
-  uint8_t id_bytes[EVENT_ID_MAX];
-  int64_t gap_first, gap_last; /* HOLD_GAP: the missing versions */
-  bool woken;                  /* due before its time, because an event was settled or by request */
-} HoldView;
-
-enum { DUE_NEVER = -1 };
-
-/* Limits of the queue: events and bytes. */
-Shard *shard_new(size_t event_limit, size_t byte_limit);
+/* `due` (NULL: nobody) rings when a hold is due earlier than all others. It is not owned. */
+Shard *shard_new(ShardLimits limits, Alarm *due);
 void shard_free(Shard *shard);
 
 /* --- the reading side --- */
 
-/* Waits until there is room. False when the shard was stopped. */
+/* Waits until there is room in the queue. False when the shard was stopped. */
 bool shard_wait_room(Shard *shard);
-/* Takes the event over. Dropped (false) when it is in memory already or behind a hold. */
+bool shard_has_room(Shard *shard);
+/* Takes the event over, as it was read from the outbox: a failed or dead one becomes a hold. True
+ * when it was queued; dropped when it is in memory already or behind a hold. */
 bool shard_offer(Shard *shard, Event *event);
 /* Nobody waits any longer; shard_take gives nothing any more. */
 void shard_stop(Shard *shard);
@@ -54,51 +45,95 @@ void shard_requeue(Shard *shard, Event *event);
 /* Gives back an event that was taken and stays in the outbox: into the queue, or, when a hold
  * stands before it, to what is read again at its end. May free it. */
 void shard_give_back(Shard *shard, Event *event);
-/* The event has left memory's care for good: applied and acknowledged, or it waits in the outbox.
- * Frees it. */
+/* The event stays in the outbox, and a hold stands for it. Frees it. */
 void shard_forget(Shard *shard, Event *event);
-
-/* --- holds --- */
-
-/* Puts the event's aggregate on hold behind it, due after `delay_ms` (DUE_NEVER: by hand). */
-void shard_hold(Shard *shard, const Event *event, HoldReason reason, int64_t delay_ms);
-/* The same for a gap before the event. */
-void shard_hold_gap(Shard *shard, const Event *event, int64_t first, int64_t last,
-                    int64_t delay_ms);
+/* The event is gone from the outbox. A hold that stands for it, or for a later one that failed
+ * before this was taken, is looked at at once. Frees it. */
+void shard_settle(Shard *shard, Event *event);
 /* Whether a hold keeps the event out of the queue. */
 bool shard_is_behind_hold(Shard *shard, const Event *event);
-/* Whether a hold stands for the event or one before it. */
-bool shard_holds(Shard *shard, const Event *event);
 /* Whether the event is in memory: queued or in hand. */
 bool shard_knows(Shard *shard, const Id *event_id);
-/* An event of the aggregate was settled: when it is the one that blocked, or one before it, the
- * hold becomes due at once. */
-void shard_settled(Shard *shard, const Event *event);
-/* Makes every hold due at once, to have its event looked at again. */
+
+/* --- holds ---
+ *
+ *   waiting ──due, retry, review──▶ looked at ──▶ waiting (put off), draining, or gone
+ *   draining ──page by page──▶ gone, or waiting (one of those behind blocks again)
+ *
+ * The keeper looks at what is due. Whatever renews the hold meanwhile (its event failed again, one
+ * before it was settled) makes it waiting again, and then what the keeper decides has no effect. */
+
+typedef enum HoldReason {
+  HOLD_FAILED, /* its event is tried again when the hold is due */
+  HOLD_DEAD,   /* its event waits for a person */
+  HOLD_TAKEN,  /* its event is in progress elsewhere, or cannot be claimed */
+  HOLD_GAP,    /* versions before its event are missing */
+} HoldReason;
+
+typedef enum HoldCall {
+  CALL_DUE,    /* its time has come */
+  CALL_RETRY,  /* an event at or before its own was settled: now it may work */
+  CALL_REVIEW, /* somebody may have changed its event */
+} HoldCall;
+
+typedef struct HoldView {
+  Aggregate *aggregate; /* free with hold_view_clear */
+  HoldReason reason;
+  HoldCall call;
+  bool draining;
+  unsigned looks;  /* how often it has been looked at since it was opened or woken, with this one */
+  OrderKey key;    /* of the event that blocks */
+  OrderKey next;   /* draining: read on behind this */
+  bool from_start; /* draining: nothing was read yet */
+  int64_t gap_first, gap_last; /* HOLD_GAP: the missing versions */
+  uint8_t key_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
+} HoldView;
+
+void hold_view_clear(HoldView *view);
+
+enum { DUE_NEVER = -1 };
+
+/* Puts the aggregate of an event in hand on hold behind it, due after `delay_ms` (DUE_NEVER: by
+ * hand). */
+void shard_hold(Shard *shard, Event *event, HoldReason reason, int64_t delay_ms);
+/* The same for a gap before the event. */
+void shard_hold_gap(Shard *shard, Event *event, int64_t first, int64_t last, int64_t delay_ms);
+/* Makes every hold that is no gap due at once, to have its event looked at again. */
 void shard_review_holds(Shard *shard);
-/* The first hold that is due, which is then not due any more until it is put off, drained or ended;
- * false: none is due. What is then done to the hold has no effect if it was woken or renewed, maybe
- * for another event, in the meantime. */
-bool shard_next_due(Shard *shard, HoldView *ret_view);
+
+/* Gives at most `max` holds that are due to be looked at, the earliest first. */
+unsigned shard_take_due(Shard *shard, HoldView *ret_views, unsigned max);
 /* When the next hold will be due: ms from now, 0 when one is, DUE_NEVER when none. */
 int64_t shard_due_in(Shard *shard);
-void shard_put_off(Shard *shard, const Aggregate *aggregate, HoldReason reason, int64_t delay_ms);
+void shard_put_off(Shard *shard, const HoldView *view, HoldReason reason, int64_t delay_ms);
 /* Lets the blocking event itself through to the queue; the hold stays. False: it is in memory (one
  * that failed just now, until its mark is written), or the hold has changed. */
 bool shard_offer_head(Shard *shard, Event *event);
-/* Draining: the events behind a hold are read from the outbox page by page and offered with
- * shard_offer_drained, which says whether the draining may go on. What arrives meanwhile is left
- * out and noticed. shard_end_drain ends the hold, unless something was left out (false): read on
- * from the time `*ret_from`. */
-bool shard_begin_drain(Shard *shard, const Aggregate *aggregate);
-bool shard_offer_drained(Shard *shard, Event *event);
-bool shard_end_drain(Shard *shard, const Aggregate *aggregate, int64_t *ret_from);
+
+typedef enum Offer {
+  OFFER_GO_ON,
+  OFFER_FULL,    /* not taken: there is no room now */
+  OFFER_BLOCKED, /* it blocks the aggregate itself, or the hold has changed */
+} Offer;
+
+/* Takes over an event before the one that blocks, or, when the hold drains, any event of the
+ * aggregate; they are to be offered in order. */
+Offer shard_offer_around(Shard *shard, Event *event);
+/* Begins to let the events behind the hold through. What arrives from elsewhere meanwhile is left
+ * out and noticed. False: the hold has changed. */
+bool shard_begin_drain(Shard *shard, HoldView *view);
+/* More is to be read, after `delay_ms`. */
+void shard_go_on_draining(Shard *shard, const HoldView *view, int64_t delay_ms);
+/* All was read: the hold ends, unless something was left out; then the draining goes back to it. */
+void shard_end_drain(Shard *shard, const HoldView *view);
 
 /* --- figures --- */
 
 typedef struct ShardFigures {
   size_t queued, in_hand, bytes; /* in_hand: taken, not settled */
-  size_t holds, dead, gaps;
+  size_t takeable;               /* of those queued, what the worker would take now */
+  size_t holds, dead, gaps, looked_at;
+  bool full; /* of holds */
 } ShardFigures;
 
 ShardFigures shard_figures(Shard *shard);

@@ -1,6 +1,8 @@
 /* change.c - the map step: an event and the rules that name it become changes of rows. */
 #include "projector/domain/change.h"
 
+#include <string.h>
+
 static bool map_key(const Projection *projection, const Event *event, Arena *arena, Change *change,
                     Failure *ret_failure) {
   change->key = arena_alloc(arena, projection->key_count, sizeof(Value));
@@ -119,4 +121,12 @@ bool change_from_entity(const Projection *projection, const Event *entity, Arena
 bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
                                Change *ret_change, Failure *ret_failure) {
   return map_rule(entity_rule(projection, OP_DELETE, arena), event, arena, ret_change, ret_failure);
+}
+
+Change *change_for_row(const Projection *projection, const Value *key, Arena *arena) {
+  Change *change = arena_alloc(arena, 1, sizeof *change);
+  change->rule = entity_rule(projection, OP_DELETE, arena);
+  change->key = arena_alloc(arena, projection->key_count, sizeof *key);
+  memcpy(change->key, key, projection->key_count * sizeof *key);
+  return change;
 }

@@ -28,3 +28,5 @@ bool change_from_entity(const Projection *projection, const Event *entity, Arena
  * more than the event document's own fields. */
 bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
                                Change *ret_change, Failure *ret_failure);
+/* The delete of the row with that key. */
+Change *change_for_row(const Projection *projection, const Value *key, Arena *arena);

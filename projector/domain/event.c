@@ -196,6 +196,20 @@ int order_key_compare(const OrderKey *a, const OrderKey *b) {
   return order ? order : id_compare(&a->event_id, &b->event_id);
 }
 
+void order_key_copy(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static EVENT_ID_MAX]) {
+  *key = *from;
+  key->event_id.length = MIN(from->event_id.length, (uint32_t)EVENT_ID_MAX);
+  if (key->event_id.length)
+    memcpy(id_bytes, from->event_id.bytes, key->event_id.length);
+  key->event_id.bytes = id_bytes;
+}
+
+OrderKey order_key_first(int64_t occurred_at) {
+  static const uint8_t no_bytes[1] = {0};
+  return (OrderKey){.occurred_at = occurred_at,
+                    .event_id = {.kind = ID_INT, .number = INT64_MIN, .bytes = no_bytes}};
+}
+
 uint64_t aggregate_hash(const Aggregate *aggregate) {
   return XXH3_64bits_withSeed(aggregate->type_length ? aggregate->type : "", aggregate->type_length,
                               id_hash(&aggregate->id));
@@ -374,6 +388,15 @@ static void take_occurred_at(Event *event, const bson_iter_t *iter) {
   event->key.occurred_at = time;
 }
 
+static void take_status(Event *event, const bson_iter_t *iter) {
+  static const char *const names[] = {
+      [STATUS_IN_PROGRESS] = "in_progress", [STATUS_FAILED] = "failed", [STATUS_DEAD] = "dead"};
+  if (BSON_ITER_HOLDS_UTF8(iter))
+    for (size_t i = STATUS_IN_PROGRESS; i < G_N_ELEMENTS(names); i++)
+      if (!strcmp(bson_iter_utf8(iter, NULL), names[i]))
+        event->status = (EventStatus)i;
+}
+
 static void take_field(Event *event, const bson_iter_t *iter) {
   const char *key = bson_iter_key(iter);
   switch (key[0]) {
@@ -388,7 +411,11 @@ static void take_field(Event *event, const bson_iter_t *iter) {
     else if (!strcmp(key, "aggregate_id"))
       take_aggregate_id(event, iter);
     else if (!strcmp(key, "attempts") && BSON_ITER_HOLDS_INT(iter))
-      event->attempts = (int)bson_iter_as_int64(iter);
+      event->attempts = (int)CLAMP(bson_iter_as_int64(iter), 0, ATTEMPTS_MAX);
+    break;
+  case 'd':
+    if (!strcmp(key, "due_in_ms") && BSON_ITER_HOLDS_INT(iter))
+      event->due_in_ms = CLAMP(bson_iter_as_int64(iter), -DUE_MAX_MS, DUE_MAX_MS);
     break;
   case 'e':
     if (!strcmp(key, "event_type"))
@@ -405,6 +432,10 @@ static void take_field(Event *event, const bson_iter_t *iter) {
   case 'p':
     if (!strcmp(key, "payload"))
       take_document(event, iter, &event->payload);
+    break;
+  case 's':
+    if (!strcmp(key, "status"))
+      take_status(event, iter);
     break;
   case 'v':
     if (!strcmp(key, "version"))

@@ -15,6 +15,8 @@ enum {
   AGGREGATE_TYPE_MAX = 128, /* bytes */
   AGGREGATE_ID_MAX = 255,   /* bytes of an aggregate id that is a string */
   EVENT_TYPE_MAX = 128,     /* bytes */
+  ATTEMPTS_MAX = 1000000,   /* what else a document says is not ours */
+  DUE_MAX_MS = 86400000,    /* an event is looked at again after a day at most */
   ID_TEXT_SIZE = 256,       /* a buffer that holds any valid id as text, with its NUL */
 };
 
@@ -47,14 +49,27 @@ typedef struct Aggregate {
   Id id;
 } Aggregate;
 
+/* As the outbox says; no status, or one that the contract does not know, is pending. */
+typedef enum EventStatus {
+  STATUS_PENDING,
+  STATUS_IN_PROGRESS,
+  STATUS_FAILED,
+  STATUS_DEAD,
+} EventStatus;
+
 typedef struct Event {
   OrderKey key;
   Aggregate aggregate;
   uint64_t aggregate_hash;
   const char *event_type;
   uint32_t event_type_length;
+  EventStatus status; /* when the document was read */
   int attempts;       /* from the document; the claim adds one */
+  int64_t due_in_ms;  /* until the next attempt, where a look-up adds it; may be negative */
   bool gap_waited;    /* set by the pipeline: do not wait for missing versions again */
+  bool unrefreshable; /* set by the pipeline: there is no entity to refresh from */
+  uint64_t batch;     /* set by the shard: with which it was taken */
+  bool blocks;        /* set by the shard: a hold stands for it, or was to */
   bson_t payload;     /* views into `document` */
   bson_t metadata;    /* empty when the event has none */
   Failure *malformed; /* NULL for a good event */
@@ -95,6 +110,11 @@ void id_append_bson(const Id *id, bson_t *document, const char *key);
 void event_append_id(const Event *event, bson_t *document, const char *key);
 
 int order_key_compare(const OrderKey *a, const OrderKey *b);
+/* Copies the key; its event id's bytes go into `id_bytes`, cut for an id that breaks the contract.
+ */
+void order_key_copy(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static EVENT_ID_MAX]);
+/* The key that sorts before all of that time. */
+OrderKey order_key_first(int64_t occurred_at);
 
 uint64_t aggregate_hash(const Aggregate *aggregate);
 bool aggregate_equal(const Aggregate *a, const Aggregate *b);

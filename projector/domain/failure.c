@@ -3,7 +3,6 @@
 
 #include <glib.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,6 +46,48 @@ bool failure_prefix(Failure *failure, const char *format, ...) {
   drop_split_character(joined);
   memcpy(failure->message, joined, sizeof joined);
   return false;
+}
+
+/* Whatever the value contains, quotes too: it cannot reach beyond the last " for ". */
+void text_hide_quoted(char *text, size_t size) {
+  static const char hidden[] = "…";
+  size_t start = strcspn(text, "'\""), end = strlen(text);
+  if (!text[start])
+    return;
+  const char *names = g_strrstr(text + start, "' for ");
+  if (names)
+    end = (size_t)(names - text) + 1;
+  else
+    while (end > start + 1 && !strchr("'\"", text[end - 1]))
+      end--;
+  if (end == start + 1) /* a quote that does not end: the message was cut */
+    end = strlen(text);
+  g_autofree char *rest = g_strdup(text + end);
+  text[start] = '\0';
+  g_strlcat(text, hidden, size);
+  g_strlcat(text, rest, size);
+  drop_split_character(text);
+}
+
+/* What these quote are names, or nothing. Any other error may quote values. */
+static bool quotes_only_names(int code) {
+  static const struct {
+    int first, last;
+  } codes[] = {{1044, 1054}, {1109, 1109}, {1136, 1136}, {1142, 1146}, {1205, 1213},
+               {1216, 1217}, {1227, 1227}, {1264, 1265}, {1290, 1290}, {1305, 1305},
+               {1356, 1356}, {1364, 1365}, {1370, 1370}, {1406, 1406}, {1451, 1452},
+               {2000, 2999}, {3140, 3157}, {3819, 3819}, {4025, 4025}};
+  for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+    if (code >= codes[i].first && code <= codes[i].last)
+      return true;
+  return false;
+}
+
+Failure failure_without_values(const Failure *failure) {
+  Failure told = *failure;
+  if (failure->source == SOURCE_MYSQL && failure->code != 0 && !quotes_only_names(failure->code))
+    text_hide_quoted(told.message, sizeof told.message);
+  return told;
 }
 
 const char *failure_class_name(FailureClass class) {
@@ -110,6 +151,8 @@ static const CodeRange mysql_codes[] = {
     {1690, 1690, FAILURE_DATA},        /* arithmetic out of range */
     {3140, 3157, FAILURE_DATA},        /* JSON */
     {3819, 3819, FAILURE_DATA},        /* CHECK constraint, MySQL */
+    {3854, 3854, FAILURE_DATA},        /* text that the column's character set cannot hold */
+    {3988, 3988, FAILURE_DATA},        /* the same, of a bound parameter */
     {4025, 4025, FAILURE_DATA},        /* CHECK constraint, MariaDB */
     {1054, 1054, FAILURE_MAPPING},     /* unknown column */
     {1064, 1064, FAILURE_MAPPING},     /* syntax */
@@ -161,6 +204,8 @@ static const CodeRange mongodb_codes[] = {
     {175, 175, FAILURE_HISTORY},         /* QueryPlanKilled: collection dropped or renamed */
     {222, 222, FAILURE_HISTORY},         /* CloseChangeStream */
     {237, 237, FAILURE_HISTORY},         /* CursorKilled */
+    {239, 239, FAILURE_HISTORY},         /* SnapshotTooOld */
+    {246, 246, FAILURE_HISTORY},         /* SnapshotUnavailable */
     {260, 260, FAILURE_HISTORY},         /* InvalidResumeToken */
     {280, 280, FAILURE_HISTORY},         /* ChangeStreamFatalError */
     {286, 286, FAILURE_HISTORY},         /* ChangeStreamHistoryLost */

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum FailureClass {
@@ -41,9 +42,21 @@ typedef struct Failure {
 bool failure_set(Failure *failure, FailureClass class, FailureSource source, int code,
                  const char *format, ...) __attribute__((format(printf, 5, 6)));
 
+/* What a person has to change in the configuration or the command. */
+#define failure_refuse(failure, ...)                                                               \
+  failure_set((failure), FAILURE_CONFIG, SOURCE_PROJECTOR, 0, __VA_ARGS__)
+
 /* Puts context in front of the message: "context: message". Returns false. */
 bool failure_prefix(Failure *failure, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* The failure as a log may tell it: without the values that MySQL quotes from a row or a statement.
+ * Names of tables, columns and keys stay. */
+Failure failure_without_values(const Failure *failure);
+
+/* Puts "…" in the place of all from the first quote to the last, in a buffer of `size`. The end of
+ * a message like "Duplicate entry 'x' for key 'by_name'" stays: what is quoted there is a name. */
+void text_hide_quoted(char *text, size_t size);
 
 /* Lower-case names as they stand in `last_error.class`, logs and metrics. */
 const char *failure_class_name(FailureClass class);

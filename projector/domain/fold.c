@@ -2,7 +2,6 @@
 #include "projector/domain/fold.h"
 
 #include <string.h>
-#include <xxhash.h>
 
 struct Fold {
   Arena *arena;
@@ -14,26 +13,12 @@ struct Fold {
 
 static guint row_hash(gconstpointer data) {
   const FoldedRow *row = data;
-  XXH64_hash_t hash = row->projection->index;
-  for (unsigned i = 0; i < row->projection->key_count; i++) {
-    const Value *value = &row->key[i];
-    bool bytes =
-        value->kind == VALUE_TEXT || value->kind == VALUE_BINARY || value->kind == VALUE_DECIMAL;
-    const void *data_of = bytes ? (const void *)value->bytes : &value->integer;
-    hash = XXH3_64bits_withSeed(data_of && (!bytes || value->length) ? data_of : "",
-                                bytes ? value->length : sizeof value->integer, hash);
-  }
-  return (guint)hash;
+  return (guint)values_hash(row->key, row->projection->key_count) ^ row->projection->index;
 }
 
 static gboolean row_equal(gconstpointer a, gconstpointer b) {
   const FoldedRow *x = a, *y = b;
-  if (x->projection != y->projection)
-    return FALSE;
-  for (unsigned i = 0; i < x->projection->key_count; i++)
-    if (!value_equal(&x->key[i], &y->key[i]))
-      return FALSE;
-  return TRUE;
+  return x->projection == y->projection && values_equal(x->key, y->key, x->projection->key_count);
 }
 
 /* --- steps -------------------------------------------------------------------------------- */
@@ -169,7 +154,7 @@ static bool fold_assignments(Fold *fold, const Change *change, Failure *ret_fail
   if (row->write)
     return fold_into_known(row, change, fold->arena, ret_failure);
   if (row->remove)
-    return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "row missing in %s",
+    return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
                        row->projection->table);
   if (needs_new_step(row, change)) {
     end_step(fold);

@@ -8,6 +8,17 @@ char *json_path(const char *outer, const char *key) {
   return *outer ? g_strdup_printf("%s.%s", outer, key) : g_strdup(key);
 }
 
+/* Keys whose value is a secret, or holds one. */
+static bool is_secret(const char *path) {
+  const char *dot = strrchr(path, '.');
+  const char *key = dot ? dot + 1 : path;
+  return g_str_has_prefix(key, "password") || g_str_has_prefix(key, "uri");
+}
+
+static void describe_secret(const json_t *value, char *text, size_t size) {
+  g_strlcpy(text, json_is_string(value) ? "another text" : "a number", size);
+}
+
 static void describe(const json_t *value, char *text, size_t size) {
   switch (value ? json_typeof(value) : JSON_NULL) {
   case JSON_OBJECT: snprintf(text, size, "an object"); break;
@@ -24,7 +35,10 @@ static void describe(const json_t *value, char *text, size_t size) {
 bool json_complain(const char *path, const char *expected, const json_t *found,
                    Failure *ret_failure) {
   char text[80];
-  describe(found, text, sizeof text);
+  if (is_secret(path) && (json_is_string(found) || json_is_number(found)))
+    describe_secret(found, text, sizeof text);
+  else
+    describe(found, text, sizeof text);
   return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s: expected %s, found %s",
                      *path ? path : "the file", expected, text);
 }

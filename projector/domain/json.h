@@ -6,7 +6,8 @@
 #include <glib.h>
 #include <jansson.h>
 
-/* "name: expected a string, found 5" as a configuration failure; returns false. */
+/* "name: expected a string, found 5" as a configuration failure; returns false. What was found is
+ * not told when the key is that of a secret. */
 bool json_complain(const char *path, const char *expected, const json_t *found,
                    Failure *ret_failure);
 

@@ -216,8 +216,12 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
     if (!json_check_object(json, path, sql_keys, ret_failure) ||
         !json_take_text(json, path, "statement", true, &statement, ret_failure))
       return false;
-    return statement_parse(statement, mapping->chunk, rule, &expected) ||
-           wrong(ret_failure, path, "statement", expected, json_object_get(json, "statement"));
+    if (statement_parse(statement, mapping->chunk, rule, &expected)) {
+      if (statement_changes_rows(rule->statement))
+        return true;
+      expected = "one INSERT, UPDATE, DELETE or REPLACE";
+    }
+    return wrong(ret_failure, path, "statement", expected, json_object_get(json, "statement"));
   }
   case OP_UPSERT:
   case OP_DELETE:
@@ -388,4 +392,29 @@ const Rule *const *mapping_rules(const Mapping *mapping, const char *aggregate_t
 
 bool mapping_ignores_unknown(const Mapping *mapping) {
   return mapping->ignores_unknown;
+}
+
+bool projection_is_of(const Projection *projection, const char *aggregate_type, size_t length) {
+  return strlen(projection->aggregate_type) == length &&
+         !memcmp(projection->aggregate_type, aggregate_type, length);
+}
+
+static bool overwrites(const Projection *projection, const char *event_type) {
+  for (unsigned i = 0; i < projection->rule_count; i++)
+    if (!strcmp(projection->rules[i].event_type, event_type))
+      return projection->rules[i].operation == OP_UPSERT ||
+             projection->rules[i].operation == OP_DELETE;
+  return false;
+}
+
+bool mapping_overwrites(const Mapping *mapping, const Projection *projection) {
+  const char *type = projection->aggregate_type;
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *other = mapping_projection(mapping, i);
+    for (unsigned j = 0; projection_is_of(other, type, strlen(type)) && j < other->rule_count; j++)
+      if (other->rules[j].operation != OP_IGNORE &&
+          !overwrites(projection, other->rules[j].event_type))
+        return false;
+  }
+  return true;
 }

@@ -129,6 +129,12 @@ const Projection *mapping_projection(const Mapping *mapping, unsigned index);
 /* The projection of that table, or NULL. */
 const Projection *mapping_find(const Mapping *mapping, const char *table);
 
+/* Whether the projection is for aggregates of that type. */
+bool projection_is_of(const Projection *projection, const char *aggregate_type, size_t length);
+/* Whether each event type that changes a row of the projection's aggregates leaves its whole row,
+ * or none, behind: then whatever is newer has overwritten what an older event would write. */
+bool mapping_overwrites(const Mapping *mapping, const Projection *projection);
+
 /* The rules of all projections for this event, NULL-terminated, in the file's order; NULL when no
  * projection names it. */
 const Rule *const *mapping_rules(const Mapping *mapping, const char *aggregate_type,

@@ -92,8 +92,7 @@ static bool can_refresh(const Mapping *mapping, const Event *event) {
   bool any = false;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *projection = mapping_projection(mapping, i);
-    if (strlen(projection->aggregate_type) != event->aggregate.type_length ||
-        memcmp(projection->aggregate_type, event->aggregate.type, event->aggregate.type_length))
+    if (!projection_is_of(projection, event->aggregate.type, event->aggregate.type_length))
       continue;
     if (!projection->entities)
       return false;
@@ -102,32 +101,38 @@ static bool can_refresh(const Mapping *mapping, const Event *event) {
   return any;
 }
 
-/* A late event: deltas commute and are applied, a full row or a delete is superseded by what is
- * there, anything else needs the entity. */
+/* A late event: deltas commute and are applied. A full row or a delete is superseded by what is
+ * there; but where newer events did not write the whole row, it may be missing something, so it is
+ * taken from the entity, if there is one. Anything else needs the entity. */
 static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   ChangeList deltas = {.changes = arena_alloc(arena, item->changes.count, sizeof(Change))};
+  const Change *update = NULL;
+  bool refreshable = can_refresh(mapping, item->event), lost = false;
   item->late = true;
   for (unsigned i = 0; i < item->changes.count; i++) {
     const Change *change = &item->changes.changes[i];
     Operation operation = change->rule->operation;
-    if (operation == OP_ADD || operation == OP_SUBTRACT) {
+    if (operation == OP_ADD || operation == OP_SUBTRACT)
       deltas.changes[deltas.count++] = *change;
-    } else if (operation == OP_UPDATE || operation == OP_SQL) {
-      if (can_refresh(mapping, item->event)) {
-        item->verdict = VERDICT_REFRESH;
-        return;
-      }
-      Failure failure;
-      failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0,
-                  "late %s: a newer event was applied, and %s has no \"entities\" to refresh from",
-                  operation_name(operation), change->rule->projection->table);
-      fail(item, &failure, arena);
-      item->planned = true;
-      return;
-    }
+    else if (operation == OP_UPDATE || operation == OP_SQL)
+      update = update ? update : change;
+    else
+      lost = lost || !mapping_overwrites(mapping, change->rule->projection);
   }
-  item->effect = deltas;
-  item->verdict = deltas.count ? VERDICT_APPLIED : VERDICT_SUPERSEDED;
+  item->or_superseded = !update;
+  if (refreshable && (update || (lost && !item->event->unrefreshable))) {
+    item->verdict = VERDICT_REFRESH;
+  } else if (update) {
+    Failure failure;
+    failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                "late %s: a newer event was applied, and %s has no \"entities\" to refresh from",
+                operation_name(update->rule->operation), update->rule->projection->table);
+    fail(item, &failure, arena);
+    item->planned = true;
+  } else {
+    item->effect = deltas;
+    item->verdict = deltas.count ? VERDICT_APPLIED : VERDICT_SUPERSEDED;
+  }
 }
 
 static void decide(const Mapping *mapping, Item *item, AggregateState *state, Arena *arena) {

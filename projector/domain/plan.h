@@ -15,7 +15,7 @@ typedef enum Verdict {
   VERDICT_SKIPPED,    /* a person decided to go on without it; ledger outcome `skipped` */
   VERDICT_KNOWN,      /* applied before: acknowledge, write nothing */
   VERDICT_FAILED,     /* `failure` says why; later events of its aggregate wait */
-  VERDICT_REFRESH,    /* late update: take the row from the entity; later ones wait for that */
+  VERDICT_REFRESH,    /* late: take the row from the entity; later ones wait for that */
   VERDICT_GAP,        /* wait for a missing version; later events wait behind it */
   VERDICT_WAIT,       /* behind one of the three above in the same batch */
 } Verdict;
@@ -29,6 +29,7 @@ typedef struct Item {
   ChangeList effect;  /* what of them is in the fold; of a late event the deltas alone */
   Verdict verdict;
   bool late;
+  bool or_superseded; /* VERDICT_REFRESH: where there is nothing to refresh from, superseded */
   bool planned; /* VERDICT_FAILED, after the others of this batch: not so if they are not applied */
   int64_t gap_first; /* VERDICT_GAP: the first missing version */
   Failure *failure;  /* VERDICT_FAILED, or it could not be mapped; in the arena */

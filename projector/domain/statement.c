@@ -70,6 +70,37 @@ static bool is_name_char(char c) {
   return g_ascii_isalnum(c) || c == '_' || c == '.' || c == '$';
 }
 
+static bool is_one_of(const char *word, size_t length, const char *const *words) {
+  for (; *words; words++)
+    if (length == strlen(*words) && !g_ascii_strncasecmp(word, *words, length))
+      return true;
+  return false;
+}
+
+bool statement_changes_rows(const char *text) {
+  static const char *const writes[] = {"INSERT", "UPDATE", "DELETE", "REPLACE", NULL};
+  static const char *const with[] = {"WITH", NULL};
+  static const char *const reads[] = {"SELECT", "TABLE", "VALUES", NULL};
+  bool after_with = false;
+  int depth = 0;
+  for (const char *at = text; *at;) {
+    size_t length = 0;
+    const char *end = skip_quoted(at);
+    while (is_name_char(at[length]))
+      length++;
+    depth += (*at == '(') - (*at == ')');
+    if (end == at && length > 0 && depth == 0) {
+      if (is_one_of(at, length, writes))
+        return true;
+      if (is_one_of(at, length, after_with ? reads : with) == after_with)
+        return false; /* the first word is none of ours, or WITH is for reading */
+      after_with = true;
+    }
+    at = end > at ? end : at + MAX(length, 1);
+  }
+  return false;
+}
+
 static int column_with_source(const Projection *projection, const Source *source) {
   for (unsigned i = 0; i < projection->column_count; i++)
     if (!strcmp(projection->columns[i].from.text, source->text))
@@ -122,4 +153,104 @@ bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const ch
   rule->parameter_count = parameters->len;
   rule->parameters = (Parameter *)(void *)g_array_free(g_steal_pointer(&parameters), FALSE);
   return true;
+}
+
+/* --- another table -------------------------------------------------------------------------- */
+
+/* One word, quoted text or other sign of a statement. */
+typedef struct Token {
+  const char *at;
+  size_t length;
+  bool word, blank;
+} Token;
+
+static Token next_token(const char *at) {
+  const char *end = skip_quoted(at);
+  Token token = {.at = at, .length = (size_t)(end - at)};
+  token.blank = g_ascii_isspace(*at) || (end > at && (*at == '#' || *at == '-' || *at == '/'));
+  if (end > at)
+    return token;
+  size_t mark = *at == ':' ? strspn(at, ":") : 0; /* a parameter is one token, and no word */
+  while (is_name_char(at[mark + token.length]))
+    token.length++;
+  token.word = mark == 0 && token.length > 0;
+  token.length = MAX(mark + token.length, 1);
+  return token;
+}
+
+/* The next token that says something; `*at` is then behind it. */
+static Token next_word(const char **at) {
+  Token token = next_token(*at);
+  while (**at && token.blank) {
+    *at += token.length;
+    token = next_token(*at);
+  }
+  *at += **at ? token.length : 0;
+  return token;
+}
+
+static bool is_word(const Token *token, const char *word) {
+  return token->word && token->length == strlen(word) &&
+         !g_ascii_strncasecmp(token->at, word, token->length);
+}
+
+static bool is_table(const Token *token, const char *table) {
+  size_t length = strlen(table);
+  if (*token->at == '`')
+    return token->length == length + 2 && !strncmp(token->at + 1, table, length);
+  return token->word && token->length == length && !strncmp(token->at, table, length);
+}
+
+/* "UPDATE t SET", "UPDATE t AS a SET", "INSERT INTO t", "REPLACE t", "DELETE FROM t". */
+static bool changes_only(const char *at, const char *table) {
+  Token verb = next_word(&at), next = next_word(&at);
+  bool update = is_word(&verb, "UPDATE"), remove = is_word(&verb, "DELETE");
+  if (!update && !remove && !is_word(&verb, "INSERT") && !is_word(&verb, "REPLACE"))
+    return false;
+  if (!update) {
+    bool between = is_word(&next, remove ? "FROM" : "INTO");
+    if (remove && !between)
+      return false;
+    if (between)
+      next = next_word(&at);
+  }
+  if (!is_table(&next, table))
+    return false;
+  next = next_word(&at);
+  if (remove)
+    return !*next.at || is_word(&next, "WHERE") || is_word(&next, "ORDER") ||
+           is_word(&next, "LIMIT");
+  if (!update)
+    return true;
+  if (is_word(&next, "AS"))
+    next = next_word(&at);
+  if (!is_word(&next, "SET") && (next.word || *next.at == '`'))
+    next = next_word(&at);
+  return is_word(&next, "SET");
+}
+
+char *statement_retarget(const char *text, const char *table, const char *to) {
+  g_autoptr(GString) out = g_string_new(NULL);
+  size_t length = strlen(table);
+  if (!changes_only(text, table))
+    return NULL;
+  for (const char *at = text; *at;) {
+    Token token = next_token(at);
+    at += token.length;
+    g_autofree char *word = g_strndup(token.at, token.length);
+    g_auto(GStrv) parts = g_strsplit(word, ".", -1);
+    if (*token.at == '`' && is_table(&token, table)) {
+      if (out->len > 0 && out->str[out->len - 1] == '.')
+        return NULL;
+      g_string_append_printf(out, "`%s`", to);
+    } else if (token.word && !strncmp(token.at, table, length) &&
+               (token.length == length || token.at[length] == '.')) {
+      g_string_append_printf(out, "%s%s", to, word + length);
+    } else if (token.word && parts[0] && g_strv_contains((const char *const *)parts + 1, table)) {
+      return NULL;
+    } else {
+      g_string_append(out, word);
+    }
+  }
+  return g_string_free(g_steal_pointer(&out), FALSE);
 }

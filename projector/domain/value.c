@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* --- finding ------------------------------------------------------------------------------ */
 
@@ -441,6 +442,72 @@ bool value_equal(const Value *a, const Value *b) {
   return false;
 }
 
+static bool has_bytes(const Value *value) {
+  return value->kind == VALUE_TEXT || value->kind == VALUE_BINARY || value->kind == VALUE_DECIMAL;
+}
+
+Value value_copy(const Value *value, Arena *arena) {
+  Value copy = *value;
+  if (has_bytes(value))
+    copy.text = arena_copy(arena, value->bytes, value->length);
+  return copy;
+}
+
+uint64_t values_hash(const Value *values, unsigned count) {
+  XXH64_hash_t hash = 0;
+  for (unsigned i = 0; i < count; i++) {
+    const Value *value = &values[i];
+    const void *data = has_bytes(value) ? (const void *)value->bytes : &value->integer;
+    size_t length = has_bytes(value) ? value->length : sizeof value->integer;
+    hash = XXH3_64bits_withSeed(length ? data : "", length, hash);
+  }
+  return hash;
+}
+
+bool values_equal(const Value *a, const Value *b, unsigned count) {
+  for (unsigned i = 0; i < count; i++)
+    if (!value_equal(&a[i], &b[i]))
+      return false;
+  return true;
+}
+
+guint value_key_hash(gconstpointer key) {
+  const ValueKey *of = key;
+  return (guint)values_hash(of->values, of->count);
+}
+
+gboolean value_key_equal(gconstpointer a, gconstpointer b) {
+  const ValueKey *x = a, *y = b;
+  return x->count == y->count && values_equal(x->values, y->values, x->count);
+}
+
+static void append_time(GString *text, int64_t us, unsigned fraction, size_t cut) {
+  char time[DATETIME_TEXT_SIZE];
+  size_t length = datetime_format(us, fraction, time);
+  g_string_append_len(text, time, (gssize)(length - cut));
+}
+
+void value_append_text(GString *text, const Value *value) {
+  char number[G_ASCII_DTOSTR_BUF_SIZE];
+  switch (value->kind) {
+  case VALUE_NULL: g_string_append(text, "NULL"); return;
+  case VALUE_INT: g_string_append_printf(text, "%" G_GINT64_FORMAT, value->integer); return;
+  case VALUE_UINT: g_string_append_printf(text, "%" G_GUINT64_FORMAT, value->natural); return;
+  case VALUE_DOUBLE:
+    g_string_append(text, g_ascii_dtostr(number, sizeof number, value->real));
+    return;
+  case VALUE_DECIMAL:
+  case VALUE_TEXT: g_string_append_len(text, value->text, value->length); return;
+  case VALUE_BINARY:
+    g_string_append(text, "0x");
+    for (uint32_t i = 0; i < value->length; i++)
+      g_string_append_printf(text, "%02x", value->bytes[i]);
+    return;
+  case VALUE_DATE: append_time(text, value->us, 0, strlen(" 00:00:00")); return;
+  case VALUE_DATETIME: append_time(text, value->us, value->length, 0); return;
+  }
+}
+
 static bool value_decimal(const Value *value, Decimal *ret_decimal) {
   switch (value->kind) {
   case VALUE_INT: decimal_from_int64(value->integer, ret_decimal); return true;
@@ -448,6 +515,39 @@ static bool value_decimal(const Value *value, Decimal *ret_decimal) {
   case VALUE_DECIMAL: return decimal_parse(value->text, value->length, ret_decimal);
   default: return false;
   }
+}
+
+static int compare_bytes(const Value *a, const Value *b) {
+  uint32_t length = MIN(a->length, b->length);
+  int order = length ? memcmp(a->bytes, b->bytes, length) : 0;
+  return order ? (order > 0) - (order < 0) : (a->length > b->length) - (a->length < b->length);
+}
+
+static int compare_decimals(const Value *a, const Value *b) {
+  Decimal x, y, difference;
+  if (!value_decimal(a, &x) || !value_decimal(b, &y))
+    return 0;
+  y.negative = y.count > 0 && !y.negative;
+  if (!decimal_add(&x, &y, &difference) || difference.count == 0)
+    return 0;
+  return difference.negative ? -1 : 1;
+}
+
+int value_compare(const Value *a, const Value *b) {
+  if (a->kind != b->kind)
+    return (a->kind > b->kind) - (a->kind < b->kind);
+  switch (a->kind) {
+  case VALUE_NULL: return 0;
+  case VALUE_INT: return (a->integer > b->integer) - (a->integer < b->integer);
+  case VALUE_UINT: return (a->natural > b->natural) - (a->natural < b->natural);
+  case VALUE_DOUBLE: return (a->real > b->real) - (a->real < b->real);
+  case VALUE_DECIMAL: return compare_decimals(a, b);
+  case VALUE_TEXT:
+  case VALUE_BINARY: return compare_bytes(a, b);
+  case VALUE_DATE:
+  case VALUE_DATETIME: return (a->us > b->us) - (a->us < b->us);
+  }
+  return 0;
 }
 
 bool value_add(const Value *base, const Value *delta, const Column *column, Arena *arena,

@@ -45,7 +45,24 @@ bool value_for_parameter(const Event *event, const Parameter *parameter,
                          const Projection *projection, Arena *arena, Value *ret_value,
                          Failure *ret_failure);
 
+/* With bytes of its own in the arena. */
+Value value_copy(const Value *value, Arena *arena);
 bool value_equal(const Value *a, const Value *b);
+/* Numbers and dates by size, texts and bytes by their bytes; values of different kinds by kind. */
+int value_compare(const Value *a, const Value *b);
+/* Of `count` values, for tables of keys: equal values have equal hashes. */
+uint64_t values_hash(const Value *values, unsigned count);
+bool values_equal(const Value *a, const Value *b, unsigned count);
+/* GLib adapters: keys are ValueKey*. */
+typedef struct ValueKey {
+  const Value *values;
+  unsigned count;
+} ValueKey;
+
+guint value_key_hash(gconstpointer key);
+gboolean value_key_equal(gconstpointer a, gconstpointer b);
+/* The value for people: 12.5, 2024-01-02 03:04:05.678, 0x00ff, NULL; texts as they are. */
+void value_append_text(GString *text, const Value *value);
 
 /* `base` + `delta` of a numeric column, as the server would compute it; both not NULL. Without
  * `column` the sum of two deltas, which need not fit the column yet. False: does not fit. */
@@ -53,3 +70,10 @@ bool value_add(const Value *base, const Value *delta, const Column *column, Aren
                Value *ret_sum);
 /* The value with the other sign; a number. */
 Value value_negate(const Value *value, Arena *arena);
+
+/* From the text in which MySQL sends a column of that type; exact, or false. */
+bool value_from_sql(const char *text, size_t length, const ColumnType *type, Arena *arena,
+                    Value *ret_value);
+/* From what a person types: the same, with UUIDs in their usual form and bytes as 0x00ff. */
+bool value_from_text(const char *text, size_t length, const ColumnType *type, Arena *arena,
+                     Value *ret_value);

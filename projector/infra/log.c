@@ -141,13 +141,19 @@ static bool tell(const char *message, const Failure *failure, int64_t *ret_untol
   return true;
 }
 
+Failure log_told(const Failure *failure) {
+  return lowest_level == LOG_LEVEL_DEBUG ? *failure : failure_without_values(failure);
+}
+
 void log_failure(LogLevel level, const char *message, const Failure *failure) {
   int64_t untold;
-  if (!tell(message, failure, &untold))
+  Failure told_failure = log_told(failure);
+  if (!tell(message, &told_failure, &untold))
     return;
   LogField fields[6] = {LOG_TEXT("class", failure_class_name(failure->class)),
                         LOG_TEXT("source", source_name(failure->source)),
-                        LOG_NUMBER("code", failure->code), LOG_TEXT("reason", failure->message)};
+                        LOG_NUMBER("code", failure->code),
+                        LOG_TEXT("reason", told_failure.message)};
   if (untold > 0)
     fields[4] = (LogField)LOG_NUMBER("repeated", untold);
   log_write(level, message, fields);

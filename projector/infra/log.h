@@ -34,6 +34,9 @@ void log_write(LogLevel level, const char *message, const LogField *fields);
 #define log_warning(message, fields) log_write(LOG_LEVEL_WARNING, (message), (fields))
 #define log_error(message, fields) log_write(LOG_LEVEL_ERROR, (message), (fields))
 
+/* The failure as it may be told: without values of payloads, unless the level is debug. */
+Failure log_told(const Failure *failure);
+
 /* Logs a failure with its class, source, code and message; one that repeats an earlier one (same
  * message and failure) is counted and told at most once in ten seconds. */
 void log_failure(LogLevel level, const char *message, const Failure *failure);

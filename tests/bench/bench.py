@@ -4,6 +4,8 @@
     live      from the acknowledged insert to the visible row, while events keep coming
     backlog   memory with a million events waiting
     idle      what is used when there is nothing to do
+    reconcile a million entities against a million rows, and 10,000 differences mended
+    rebuild   a table of a million rows from its entities
 
 Absolute figures differ from machine to machine and hour to hour. So what is compared runs by turns, and
 the ratio counts. A goal that is missed is said, but does not fail the run; wrong rows do.
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Iterator
@@ -39,6 +42,9 @@ SHARED_FLOOR = ROOT.parent / "shared/floor"
 GOAL_RATIO = 0.6
 GOAL_P50_MS, GOAL_P99_MS = 5, 25
 GOAL_BACKLOG_MB = 64
+GOAL_RECONCILE_S, GOAL_RECONCILE_MB = 60, 64  # of a million entities
+GOAL_REBUILD_MB = 64
+GOAL_REPAIR_S = 30  # of 10,000 differences, without finding them
 GOAL_IDLE_CPU = 0.01  # of one core
 GOAL_IDLE_COMMANDS = 1.1  # a second, of one kind on one collection
 
@@ -56,6 +62,9 @@ ACCOUNT = {  # of the workloads "upsert" and "delta", and of the floor
     "events": {"AccountUpdated": {"op": "upsert"}, "MoneyDeposited": {"op": "add", "columns": {"balance": "amount"}}},
 }
 CENTS = {"upsert": 1, "delta": 1, "bank": 100}
+
+
+REBUILDS = {"an empty table": [], "a full table": [], "a new one beside it": ["--shadow"]}
 
 
 class Bench:
@@ -272,6 +281,97 @@ class Bench:
         self.goal("idle", "most frequent command to MongoDB", max(rates.values(), default=0), GOAL_IDLE_COMMANDS,
                   unit="/s")
 
+    # reconcile
+
+    def reconcile(self) -> None:
+        entities, planted = self.args.entities, min(10_000, self.args.entities // 4)
+        progress(f"reconcile: {entities:,} entities")
+        with self.workspace("bank") as ws:
+            fill_both(ws, entities)
+            equal = self.run_reconcile(ws)
+            plant_differences(ws, entities, planted)
+            found, mended = self.run_reconcile(ws, status=1), self.run_reconcile(ws, "--repair")
+            self.run_reconcile(ws)
+        per_million = equal.seconds * 1_000_000 / entities
+        said = re.search(r"(\d+) mended in ([\d.]+) s", mended.stdout)
+        if not said or int(said[1]) < planted * 0.9:
+            raise BenchError(f"not all of {planted} differences were mended: {mended.stdout.strip()}")
+        repair_s = float(said[2]) * 10_000 / int(said[1])
+        costs = {"equal": equal, f"{planted:,} differences found": found, "found and mended": mended}
+        self.results["reconcile"] = {"entities": entities, "planted": planted, "repair_s": repair_s} | {
+            name: {"seconds": cost.seconds, "peak_mb": cost.peak_mb, "cpu_s": cost.cpu_s} for name, cost in costs.items()}
+        print_table(f"reconcile: {entities:,} entities, as many rows",
+                    ("", "s", "CPU s own", "mongod", "mysqld", "peak MB", "others' cores"),
+                    [(name, f"{cost.seconds:.1f}", *(f"{cost.cpu_s[p]:.1f}" for p in ("own", "mongod", "mysqld")),
+                      f"{cost.peak_mb:.0f}", f"{cost.others:.1f}") for name, cost in costs.items()])
+        self.goal("reconcile", "a million entities", per_million, GOAL_RECONCILE_S, unit=" s")
+        self.goal("reconcile", "peak memory", max(cost.peak_mb for cost in costs.values()), GOAL_RECONCILE_MB, unit=" MB")
+        self.goal("reconcile", "10,000 differences mended", repair_s, GOAL_REPAIR_S, unit=" s")
+
+    def run_reconcile(self, ws: Workspace, *arguments: str, status: int = 0) -> Cost:
+        return measure(PROJECTOR, "reconcile", "-c", ws.file, "--state", self.folder / "reconcile", *arguments,
+                       log=self.folder / "reconcile.log", status=status)
+
+
+    # rebuild
+
+    def rebuild(self) -> None:
+        entities = self.args.entities
+        progress(f"rebuild: {entities:,} entities")
+        with self.workspace("bank") as ws:
+            fill_both(ws, entities)
+            costs = {}
+            for name, arguments in REBUILDS.items():
+                if name == "an empty table":
+                    ws.query("TRUNCATE account")
+                costs[name] = measure(PROJECTOR, "rebuild", "-c", ws.file, "--state", self.folder / "rebuild",
+                                      *arguments, "account", log=self.folder / "rebuild.log", status=0)
+                [found] = ws.query("SELECT COUNT(*) AS n, SUM(balance) AS total FROM account")
+                if found["n"] != entities or found["total"] * 2 != entities * 21:
+                    raise BenchError(f"rebuild: {found}")
+        self.results["rebuild"] = {"entities": entities} | {
+            name: {"seconds": cost.seconds, "peak_mb": cost.peak_mb, "cpu_s": cost.cpu_s} for name, cost in costs.items()}
+        print_table(f"rebuild: {entities:,} entities",
+                    ("", "rows/s", "s", "CPU s own", "mongod", "mysqld", "peak MB", "others' cores"),
+                    [(name, f"{entities / cost.seconds:,.0f}", f"{cost.seconds:.1f}",
+                      *(f"{cost.cpu_s[p]:.1f}" for p in ("own", "mongod", "mysqld")),
+                      f"{cost.peak_mb:.0f}", f"{cost.others:.1f}") for name, cost in costs.items()])
+        self.goal("rebuild", "peak memory", max(cost.peak_mb for cost in costs.values()), GOAL_REBUILD_MB, unit=" MB")
+
+
+def fill_both(ws: Workspace, count: int) -> None:
+    """Accounts with rows and positions, made by the servers themselves."""
+    digits = {"$range": [0, 10]}
+    places = range(len(str(count - 1)))
+    ws.db.aggregate([
+        {"$documents": [{"n": 0}]},
+        *(stage for _ in places for stage in (
+            {"$set": {"digit": digits}}, {"$unwind": "$digit"},
+            {"$project": {"n": {"$add": [{"$multiply": ["$n", 10]}, "$digit"]}}})),
+        {"$match": {"n": {"$lt": count}}}, {"$set": {"text": {"$toString": "$n"}}},
+        {"$project": {"_id": {"$concat": ["account-with-an-id-of-30-bytes", "$text"]}, "user_id": "$text",
+                      "name": {"$concat": ["Ada ", "$text"]}, "balance": {"$toDecimal": "10.50"},
+                      "opened_at": datetime(1970, 1, 2), "last_event_at": datetime(1970, 1, 2),
+                      "version": {"$toLong": 1}}}, {"$out": ws.accounts.name}], allowDiskUse=True)
+    numbers = "SELECT " + " + ".join(f"d{p}.d * {10**p}" for p in places) + " AS n FROM " + ", ".join(
+        f"(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5"
+        f" UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9) d{p}" for p in places)
+    key, day = "CONCAT('account-with-an-id-of-30-bytes', n)", "'1970-01-02'"
+    ws.query(f"INSERT INTO account SELECT {key}, n, CONCAT('Ada ', n), 10.50, {day}, {day} FROM ({numbers}) s"
+             f" WHERE n < {count}")
+    ws.query(f"INSERT INTO projector_position (projector, aggregate_type, aggregate_id_kind, aggregate_id, occurred_at,"
+             f" version, event_id_kind, event_id, max_version, refreshed_version) SELECT '{ws.name}', 'account', 'string', {key}, {day}, 1, 'string',"
+             f" 'first', 1, NULL FROM ({numbers}) s WHERE n < {count}")
+
+
+def plant_differences(ws: Workspace, entities: int, count: int) -> None:
+    """Changed rows, missing rows and rows without an entity, spread over the table."""
+    step = entities // count * 4
+    ws.query(f"INSERT INTO account SELECT CONCAT('x', user_id), user_id, name, balance, opened_at, updated_at"
+             f" FROM account WHERE user_id MOD {step} = 2")
+    ws.query(f"UPDATE account SET balance = balance + 0.01 WHERE user_id MOD {step} IN (0, 1) AND name LIKE 'Ada%'")
+    ws.query(f"DELETE FROM account WHERE user_id MOD {step} = 3")
+
 
 def check_rows(ws: Workspace, totals: dict, events: int) -> None:
     """What came out, against what the writer says went in."""
@@ -329,18 +429,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=25, help="of the live part")
     parser.add_argument("--probes", type=int, default=40, help="probes a second among them")
     parser.add_argument("--backlog", type=int, default=1_000_000, metavar="EVENTS")
+    parser.add_argument("--entities", type=int, default=1_000_000, help="of the reconcile and rebuild parts")
     parser.add_argument("--idle", type=int, default=10, metavar="SECONDS")
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="KEY=VALUE",
                         help="a setting of the mapping file, e.g. workers=1")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures for machines")
     args = parser.parse_args(argv)
     if args.quick:
-        args.rounds, args.seconds = 1, min(args.seconds, 10)
+        args.rounds, args.seconds, args.entities = 1, min(args.seconds, 10), min(args.entities, 100_000)
     args.parts = args.only or [part for part in PARTS if not (args.quick and part == "backlog")]
     return args
 
 
-PARTS = {"drain": Bench.drain, "live": Bench.live, "backlog": Bench.backlog, "idle": Bench.idle}
+PARTS = {"drain": Bench.drain, "live": Bench.live, "backlog": Bench.backlog, "idle": Bench.idle,
+         "reconcile": Bench.reconcile, "rebuild": Bench.rebuild}
 
 
 def main() -> int:

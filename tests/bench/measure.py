@@ -89,14 +89,15 @@ def run(*argv: str | Path, **variables: str) -> str:
     return done.stdout
 
 
-def measure(*argv: str | Path, log: Path) -> Cost:
+def measure(*argv: str | Path, log: Path, status: int = 0) -> Cost:
+    """Of a program that has to end with that status."""
     meter, peak = Meter(), 0.0
     with log.open("w+b") as stderr, log.with_suffix(".out").open("w+b") as stdout:
         process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
         try:
             while True:
                 peak = max(peak, peak_mb(process.pid))
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                pid, waited, usage = os.wait4(process.pid, os.WNOHANG)
                 if pid:
                     break
                 time.sleep(0.02)
@@ -106,8 +107,8 @@ def measure(*argv: str | Path, log: Path) -> Cost:
             raise
     cpu = {"own": usage.ru_utime + usage.ru_stime, **meter.read()}
     cost = Cost(meter.seconds, peak, cpu, meter.others(sum(cpu.values())), log.with_suffix(".out").read_text())
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    process.returncode = os.waitstatus_to_exitcode(waited)
+    if process.returncode != status:
         raise failure(argv, process.returncode, log.read_text(errors="replace"))
     return cost
 

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
-import pymongo
-
 from projectors import PASSWORD, Projector
 from proxy import Proxy
 from servers import Mysqld, ReplicaSet, scratch_folder, wait_for

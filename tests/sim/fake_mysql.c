@@ -274,7 +274,7 @@ bool ledger_take_fence(Session *session, const char *projector, const char *owne
   return true;
 }
 
-bool ledger_enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
+static bool enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
   if (!begin(session, "enter", ret_failure) ||
       !lock_fence(session, ledger->epoch == 0, ret_failure))
     return false;
@@ -295,9 +295,8 @@ static bool blocks_position(const Tx *other, const void *aggregate) {
   return other->locked[*(const unsigned *)aggregate] || other->moved[*(const unsigned *)aggregate];
 }
 
-bool ledger_read_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                           Arena *arena, Failure *ret_failure) {
-  (void)ledger;
+static bool read_positions(Session *session, AggregateSet *aggregates, Arena *arena,
+                           Failure *ret_failure) {
   if (aggregate_set_count(aggregates) == 0)
     return true;
   if (!begin(session, "read positions", ret_failure))
@@ -321,6 +320,13 @@ bool ledger_read_positions(Session *session, const Ledger *ledger, AggregateSet 
                                  .refreshed_version = position->refreshed_version};
   }
   return end(session, "read positions", ret_failure);
+}
+
+/* The server runs the parts of the one statement one after the other. */
+bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
+                  Failure *ret_failure) {
+  return enter(session, ledger, ret_failure) &&
+         read_positions(session, aggregates, arena, ret_failure);
 }
 
 bool ledger_write_positions(Session *session, const Ledger *ledger, const AggregateSet *aggregates,

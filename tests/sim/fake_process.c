@@ -76,6 +76,10 @@ void log_failure(LogLevel level, const char *message, const Failure *failure) {
   sim_trace("log: %s: %s: %s", message, failure_class_name(failure->class), failure->message);
 }
 
+Failure log_told(const Failure *failure) {
+  return *failure;
+}
+
 /* --- GLib ---------------------------------------------------------------------------------------
  */
 

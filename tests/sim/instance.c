@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-enum { IDLE_US = 400000, NUDGE_MS = 200 };
+enum { IDLE_US = 400000, NUDGE_MS = 200, KEEPER_MS = 50 /* no alarm wakes it here */ };
 
 /* --- the reader: scan, then stream --------------------------------------------------------------
  */
@@ -65,7 +65,10 @@ static void run_reader(void *data) {
   Outbox *outbox = outbox_new(sim.store, "");
   uint32_t position;
   while (!stop_requested(instance->stop)) {
-    if (scan(instance, outbox, &position))
+    g_atomic_int_set(&instance->shards.scanning, 1);
+    bool scanned = scan(instance, outbox, &position);
+    g_atomic_int_set(&instance->shards.scanning, 0);
+    if (scanned)
       follow(instance, position);
     counts.rescans++;
     stop_wait(instance->stop, 100 + sim_random(400));
@@ -85,8 +88,7 @@ typedef struct WorkerPart {
 static void run_worker(void *data) {
   WorkerPart *part = data;
   while (!stop_requested(part->instance->stop)) {
-    if (!worker_step(part->worker, false) && !stop_requested(part->instance->stop))
-      fiber_wait_us(INT64_MAX);
+    worker_step(part->worker, true);
     check_instances();
   }
   part->instance->parts--;
@@ -95,8 +97,10 @@ static void run_worker(void *data) {
 
 static void run_keeper(void *data) {
   Instance *instance = data;
-  while (!stop_requested(instance->stop))
-    stop_wait(instance->stop, keeper_step(instance->keeper));
+  while (!stop_requested(instance->stop)) {
+    int64_t wait_ms = keeper_step(instance->keeper);
+    stop_wait(instance->stop, MIN(wait_ms, KEEPER_MS));
+  }
   instance->parts--;
 }
 
@@ -137,7 +141,10 @@ static bool begin(Instance *instance, Failure *ret_failure) {
   instance->shards.count = (unsigned)settings->workers;
   instance->shards.shards = g_new0(Shard *, instance->shards.count);
   for (unsigned i = 0; i < instance->shards.count; i++)
-    instance->shards.shards[i] = shard_new((size_t)settings->batch * 4, 1 << 20);
+    instance->shards.shards[i] = shard_new((ShardLimits){.events = (size_t)settings->batch * 4,
+                                                         .bytes = 1 << 20,
+                                                         .holds = AGGREGATES + 1},
+                                           NULL);
   instance->keeper = keeper_new(&sim.config, &instance->ledger, sim.store, instance->owner,
                                 &instance->shards, instance->stop, ret_failure);
   if (!instance->keeper)

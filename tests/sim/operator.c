@@ -22,8 +22,7 @@ static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
   AggregateState *state = aggregate_set_open(set, &event->aggregate);
   bool repeated = false;
   if (!session_run(session, ret_failure, "START TRANSACTION") ||
-      !ledger_enter(session, ledger, ret_failure) ||
-      !ledger_read_positions(session, ledger, set, arena, ret_failure) ||
+      !ledger_enter(session, ledger, set, arena, ret_failure) ||
       !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
     return false;
   if (repeated)
@@ -71,8 +70,8 @@ static void refresh(unsigned aggregate) {
   g_autoptr(Outbox) outbox = open_outbox("refresh");
   g_autoptr(Session) session = session_open(&sim.config.mysql, &failure);
   counts.refreshes++;
-  if (!session || !refresh_aggregate(session, &ledger, outbox, sim.config.mapping, &id, NULL,
-                                     &version, &failure))
+  if (!session ||
+      !refresh_aggregate(session, &ledger, outbox, sim.config.mapping, &id, &version, &failure))
     return;
   for (unsigned i = 0; i < sim.event_count; i++) {
     SimEvent *event = &sim.events[i];

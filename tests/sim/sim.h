@@ -34,6 +34,15 @@ typedef struct State {
   char name[24], note[24]; /* note "": NULL */
 } State;
 
+/* What the projector writes into an event's document. */
+typedef struct Marks {
+  bool present;
+  EventStatus status;
+  int attempts;
+  char claimed_by[40];
+  int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
+} Marks;
+
 /* An event as its producer knows it, its document in the outbox, its entry in the ledger. */
 typedef struct SimEvent {
   unsigned index, aggregate;
@@ -54,6 +63,8 @@ typedef struct SimEvent {
   char claimed_by[40], last_owner[40];
   int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
   FailureClass error;
+  Marks agreed;      /* what a majority knows until the members agree on the document as it is */
+  int64_t agreed_at; /* us */
 
   bool ledgered, pruned;
   const char *outcome;
@@ -117,7 +128,7 @@ typedef struct Faults {
 typedef struct Counts {
   int64_t steps, commits, applied, superseded, ignored, skipped, late, refreshed, gaps, known;
   int64_t failed, dead, kills, freezes, rivals, stops, outages, ambiguous, fenced, swept, faults;
-  int64_t jumps, retries, skips, refreshes, duplicates, partial, pruned, rescans, seeds;
+  int64_t jumps, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks, seeds;
 } Counts;
 
 typedef struct Sim {
@@ -184,6 +195,8 @@ void produce(void *unused);
 /* --- fake_mongo.c --- */
 
 void mongo_insert(SimEvent *event);
+/* A failover: what no majority knew yet is taken back. */
+void mongo_roll_back(void);
 /* What `projector retry` does to one event. */
 bool mongo_retry(SimEvent *event, Failure *ret_failure);
 bool mongo_seize(Outbox *outbox, SimEvent *event, bool *ret_seized, Failure *ret_failure);

@@ -62,6 +62,8 @@ static void lose_store(void) {
   int64_t length = sim_chance(700) ? sim_between(1, 1500000) : sim_between(1, 20000000);
   sim_trace("%s is away for %lld us", store == MONGO ? "MongoDB" : "MySQL", (long long)length);
   sim.faults.away_until[store] = fiber_now_us() + length;
+  if (store == MONGO && sim_chance(500))
+    mongo_roll_back();
   if (store == MYSQL_SERVER)
     mysql_disconnect_all();
 }

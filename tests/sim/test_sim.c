@@ -72,17 +72,17 @@ static void show_counts(double seconds) {
   SHOW(late), SHOW(refreshed), SHOW(gaps), SHOW(known), SHOW(failed), SHOW(dead), SHOW(kills);
   SHOW(freezes), SHOW(rivals), SHOW(stops), SHOW(outages), SHOW(faults), SHOW(ambiguous);
   SHOW(partial), SHOW(fenced), SHOW(swept), SHOW(jumps), SHOW(retries), SHOW(skips);
-  SHOW(refreshes), SHOW(duplicates), SHOW(pruned), SHOW(rescans);
+  SHOW(refreshes), SHOW(duplicates), SHOW(pruned), SHOW(rescans), SHOW(rollbacks);
 }
 
 /* A simulation that no longer meets what it is there for would pass for ever. */
 static bool met_everything(void) {
-  const int64_t wanted[] = {counts.applied, counts.superseded, counts.ignored, counts.skipped,
-                            counts.late,    counts.refreshed,  counts.gaps,    counts.known,
-                            counts.failed,  counts.dead,       counts.kills,   counts.freezes,
-                            counts.rivals,  counts.stops,      counts.outages, counts.ambiguous,
-                            counts.partial, counts.fenced,     counts.swept,   counts.retries,
-                            counts.skips,   counts.refreshes,  counts.pruned,  counts.duplicates};
+  const int64_t wanted[] = {
+      counts.applied,   counts.superseded, counts.ignored, counts.skipped,    counts.late,
+      counts.refreshed, counts.gaps,       counts.known,   counts.failed,     counts.dead,
+      counts.kills,     counts.freezes,    counts.rivals,  counts.stops,      counts.outages,
+      counts.ambiguous, counts.partial,    counts.fenced,  counts.swept,      counts.retries,
+      counts.skips,     counts.refreshes,  counts.pruned,  counts.duplicates, counts.rollbacks};
   for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (wanted[i] < counts.seeds / 20)
       return false;

@@ -136,6 +136,18 @@ def test_permanent_errors_die_at_once_when_the_mapping_says_so(bank, permanent, 
     assert (bank.found(bad)["status"], bank.found(bad)["attempts"]) == (status, 1)
 
 
+def test_a_missing_row_is_no_permanent_error(bank):
+    """An earlier event may still bring it."""
+    bank.mapping(**SLOW, permanent="dead")
+    early, late = opened(bank), deposited(bank)
+    with bank.start_projector():
+        bank.put(late)
+        bank.wait_status(late, "failed")
+        bank.put(early)
+        bank.wait_drained()
+    assert balance(bank) == Decimal("101.00")
+
+
 @pytest.mark.parametrize("event_type, payload", [("AccountRenamed", {"name": "x"}), ("MoneyDeposited", {"amount": decimal("1")}),
                                                  ("MoneyWithdrawn", {"amount": decimal("1")}), ("AccountFrozen", {})])
 def test_what_needs_a_row_fails_without_one_and_works_once_it_is_there(bank, event_type, payload):
@@ -147,6 +159,59 @@ def test_what_needs_a_row_fails_without_one_and_works_once_it_is_there(bank, eve
         bank.put(opened(bank, at=event["occurred_at"] - timedelta(seconds=1)))  # before it: applied at once, wakes the retry
         bank.wait_drained()
     assert set(bank.ledger().values()) == {"applied"}
+
+
+def test_an_earlier_event_is_applied_at_once_and_wakes_the_failed_one(bank):
+    bank.mapping(**SLOW)
+    early = opened(bank)
+    late = deposited(bank)
+    with bank.start_projector():
+        bank.put(late)
+        bank.wait_status(late, "failed")
+        bank.put(early)
+        bank.wait_drained()
+    assert balance(bank) == Decimal("101.00")
+
+
+def test_too_many_blocked_aggregates_stop_what_is_new_until_some_are_mended(bank):
+    bank.mapping(**SLOW, max_blocked=2, workers=1)
+    bad = [impossible(bank, f"b{n}") for n in range(2)]
+    fresh = opened(bank, "a1")
+    with bank.start_projector() as projector:
+        bank.put(bad)
+        projector.wait_log("too many aggregates are blocked by failed events")
+        bank.put(fresh)
+        bank.put(opened(bank, "b0", at=datetime(2020, 1, 1)))
+        bank.wait(lambda: len(bank.rows("account")) == 1, what="an earlier event of a blocked aggregate")
+        assert [row["account_id"] for row in bank.rows("account")] == ["b0"] and "attempts" not in bank.found(fresh)
+        assert bank.projector("skip", str(bad[0]["_id"])).returncode == 0
+        bank.wait(lambda: len(bank.rows("account")) == 2, what="the new aggregate")
+
+
+def test_once_ends_when_too_many_aggregates_are_blocked(bank):
+    bank.mapping(**SLOW, max_blocked=1, workers=1, batch=1)
+    bad = impossible(bank, "b1")
+    bank.put(bad)
+    bank.run_once()
+    bank.put([opened(bank, f"a{n}") for n in range(20)])  # more than the queue holds
+    bank.run_once()
+    assert bank.rows("account") == [] and bank.found(bad)["status"] == "failed"
+    assert bank.projector("skip", str(bad["_id"])).returncode == 0
+    bank.run_once()
+    assert len(bank.rows("account")) == 20
+
+
+def test_many_events_of_one_millisecond_behind_a_hold_follow(bank):
+    """More than a page of them; the order among them is that of their ids."""
+    bank.mapping(**FAST)
+    moment = datetime(2024, 5, 1)
+    opening = opened(bank, at=datetime(2024, 4, 30), balance="1e30")
+    bank.put(opening, [deposited(bank, at=moment) for _ in range(700)])
+    with bank.start_projector():
+        bank.wait_status(opening, "failed")
+        bank.outbox.update_one({"_id": opening["_id"]}, {"$set": {"payload.balance": decimal("100"), "status": "pending"}})
+        bank.wait_drained()
+    assert balance(bank) == Decimal("800.00")
 
 
 def test_a_delete_that_meets_no_row_is_fine(bank):
@@ -295,6 +360,16 @@ def test_claims_of_another_are_swept_when_they_are_old(bank, claimed_at):
     assert balance(bank) == Decimal("101.00")
 
 
+def test_many_claims_of_another_do_not_keep_the_sweeper_from_its_work(bank):
+    bank.mapping(**FAST, claim_timeout_ms=2000)
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        bank.put([{**opened(bank, f"a{n}"), "status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1", "claimed_at": now()}
+                  for n in range(2000)])
+        bank.wait_drained(60)
+    assert bank.query("SELECT COUNT(*) AS n, SUM(balance) AS s FROM account")[0] == {"n": 2000, "s": Decimal("200000.00")}
+
+
 def test_a_young_claim_of_another_is_left_alone(bank):
     bank.mapping(**FAST, claim_timeout_ms=3600000)
     with bank.start_projector():
@@ -434,9 +509,7 @@ def test_a_row_lock_beyond_the_timeout_is_waited_for(bank):
         cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
         bank.put(event)
         bank.wait_status(event, "in_progress")
-        # Not INNODB_TRX: the servers refresh it only when nobody has read it for a while.
-        bank.wait(lambda: any((row["Info"] or "").startswith("UPDATE (SELECT") for row in bank.query("SHOW FULL PROCESSLIST")
-                              if row["db"] == bank.name), what="a lock wait")
+        bank.wait_lock_wait()
         cursor.execute("COMMIT")
         bank.wait_drained()
     assert balance(bank) == Decimal("101.00")
@@ -521,3 +594,31 @@ def test_the_aggregate_ids_that_look_alike_are_different_aggregates(bank):
     bank.run_once()
     assert balance(bank, "5") == Decimal("101.00")
     assert bank.outbox.count_documents({}) == 3
+
+
+def test_a_locked_table_is_waited_for_and_leaves_no_session_behind(bank):
+    """LOCK TABLES, like DDL, keeps others waiting by default for a year: with the fence's lock in their hands, long after
+    their client has given up."""
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    events = [deposited(bank) for _ in range(10)]
+    def waited() -> list[int]:
+        return [row["Time"] for row in bank.query("SHOW FULL PROCESSLIST") if row["db"] == bank.name and "metadata lock" in (row["State"] or "")]
+    with bank.stores.mysql(bank.name) as other, other.cursor() as cursor, bank.start_projector() as projector:
+        projector.wait_log("info working")
+        cursor.execute("LOCK TABLES account WRITE")
+        bank.put(events)
+        longest = 0
+        def gave_up() -> bool:
+            nonlocal longest
+            longest = max([longest, *waited()])
+            return longest >= 8 and max(waited(), default=0) < 5
+        bank.wait(gave_up, 20, "the end of the first wait")
+        assert longest <= 11
+        assert len(waited()) <= 2  # one for each worker
+        cursor.execute("UNLOCK TABLES")
+        bank.wait_drained()
+        assert balance(bank) == Decimal("110.00")
+        assert projector.stop() == 0
+    assert set(bank.ledger().values()) == {"applied"}

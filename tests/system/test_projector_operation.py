@@ -88,6 +88,46 @@ def test_a_signal_under_load_ends_in_order_and_soon(bank, signal):
         "SELECT COUNT(*) AS n FROM account")[0]["n"]
 
 
+def test_a_signal_does_not_wait_for_a_lock_of_somebody_else(bank):
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    event = deposited(bank)
+    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        projector.wait_log("info working")
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account FOR UPDATE")
+        bank.put(event)
+        bank.wait_lock_wait()
+        asked = time.monotonic()
+        assert projector.stop() == 0
+        assert time.monotonic() - asked < 2
+        assert "stopping in the middle: a store has not answered in time" in projector.log_text()
+        cursor.execute("COMMIT")
+    with bank.start_projector() as projector:  # the lease is free, the event is found
+        bank.wait_drained()
+    assert bank.rows("account")[0]["balance"] == Decimal("1.00")
+
+
+def test_who_cannot_raise_the_epoch_does_not_keep_the_lease(bank):
+    """Somebody keeps the fence in MySQL: another projector may be able to go on."""
+    bank.mapping(**FAST, lease_ms=600000)
+    bank.run_once()
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM projector_fence FOR UPDATE")
+        with bank.start_projector() as projector:
+            projector.wait_log("cannot become the owner", timeout=30)
+            bank.wait(lambda: bank.db["projector_leases"].find_one()["expires_at"] == datetime(1970, 1, 1), what="a free lease")
+
+
+def test_once_without_an_outbox_ends(bank):
+    bank.mapping(**FAST)
+    bank.outbox.drop()
+    done = bank.run_once()
+    assert "warning" not in done.stderr and "error" not in done.stderr
+
+
 def test_a_signal_ends_the_wait_for_a_store_and_for_the_lease(bank):
     bank.mapping(**FAST)
     with bank.start_projector() as owner, bank.start_projector() as standby:
@@ -96,6 +136,20 @@ def test_a_signal_ends_the_wait_for_a_store_and_for_the_lease(bank):
             asked = time.monotonic()
             assert process.stop() == 0
             assert time.monotonic() - asked < 2
+
+
+def test_once_beside_a_working_projector_says_so_and_ends(bank):
+    bank.mapping(**FAST, lease_ms=2000)
+    with bank.start_projector() as owner:
+        owner.wait_log("info working")
+        done = bank.projector("run", "--once")
+        assert done.returncode == 1
+        assert len(re.findall("standing by: another projector", done.stderr)) == 1
+        assert re.fullmatch(r"projector: another projector of this name is working.*", done.stderr.splitlines()[-1])
+        owner.kill()
+    bank.put(opened(bank))
+    bank.run_once()  # the lease of a dead one ends
+    assert bank.outbox.find_one() is None
 
 
 # archive
@@ -210,6 +264,29 @@ def test_many_blocked_events_cost_no_memory(bank):
     assert applied(bank) == 30001
 
 
+def test_a_connection_string_that_allows_few_connections_is_enough(bank):
+    bank.mapping(**FAST, workers=8, mongodb={"uri": bank.stores.mongo_uri + "&maxPoolSize=1&minPoolSize=1"})
+    load(bank, 500)
+    bank.run_once()
+    assert bank.outbox.find_one() is None and applied(bank) == 600
+    assert bank.projector("status").returncode == 0
+
+
+def test_a_short_command_ends_at_once_when_it_has_its_answer(bank):
+    def seconds() -> float:
+        started = time.monotonic()
+        assert bank.projector("status").returncode == 0
+        return time.monotonic() - started
+    assert min(seconds() for _ in range(5)) < 0.3  # closing a pool takes half a second
+
+
+def test_a_killed_projector_leaves_nothing_in_shared_memory(bank, monkeypatch):
+    monkeypatch.delenv("MONGOC_DISABLE_SHM")
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        assert not Path(f"/dev/shm/mongoc-{projector.pid}").exists()
+
+
 def test_an_idle_projector_asks_once_a_second_and_uses_no_cpu(bank):
     with bank.start_projector() as projector:
         projector.wait_log("info working")
@@ -244,13 +321,15 @@ def test_status_tells_states_lag_and_owner(bank):
     assert 3600_000 <= waiting["lag_ms"] < 3700_000
     with bank.start_projector() as projector:
         bank.wait_status(bad, "failed")
+        # Status reads what a majority has, and an acknowledgement does not wait for that.
+        bank.wait(lambda: status()[1]["outbox"]["in_progress"] == 0, what="the first to be acknowledged")
         code, failing = status()
         assert code == 1
         assert failing["projector"]["state"] == "running" and f":{projector.pid}" in failing["projector"]["owner"]
         assert (failing["outbox"]["failed"], failing["outbox"]["pending"], failing["blocked_aggregates"]) == (1, 1, 1)
         assert failing["mongodb"]["reachable"] and failing["mysql"]["reachable"]
-        text = bank.projector("status").stdout
-        assert re.search(r"^outbox +1 pending, 0 in progress, 1 failed, 0 dead$", text, re.M)
+        bank.wait(lambda: re.search(r"^outbox +1 pending, 0 in progress, 1 failed, 0 dead$", bank.projector("status").stdout, re.M),
+                  what="the first event's end, as a majority sees it")
         bank.outbox.delete_one({"_id": bad["_id"]})
         bank.wait_drained()
         assert status()[0] == 0
@@ -306,6 +385,44 @@ def test_a_password_in_the_mongodb_uri_is_not_told(bank):
         assert "uthentication failed" in done.stdout + done.stderr
 
 
+def test_values_that_mysql_quotes_are_not_logged(bank):
+    """A second unique key, a wrong text for a statement's number: the event has the whole reason, the log has not."""
+    bank.query("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)")
+    [projection] = bank_projections()
+    projection["allow_unique_keys"] = True
+    projection["events"]["AccountFrozen"]["statement"] = "INSERT INTO account (account_id, user_id, name, balance, updated_at) VALUES (:a, :b, 'n', :c, NOW(3))"
+    bank.mapping([projection], **{**FAST, "backoff_ms": 300000})
+    def frozen(account: str, a: str, b: str, c: str) -> dict:
+        return bank.event(account, "AccountFrozen", a=a, b=b, c=c)
+    twice, wrong = frozen("x", "x1", "s3cr3t-user", "1"), frozen("y", "y1", "other", "s3cr3t-number")
+    bank.put(frozen("w", "w1", "s3cr3t-user", "1"))
+    bank.run_once()
+    bank.put(twice, wrong)
+    told = bank.run_once().stderr
+    assert "s3cr3t" not in told
+    assert re.search(r"code=1062 reason=\"Duplicate entry … for key '(account\.)?by_user'\"", told), told
+    assert re.search(r"code=1366 reason=\"Incorrect decimal value: … for column", told), told
+    assert "s3cr3t-user" in bank.found(twice)["last_error"]["message"]
+    assert "s3cr3t-number" in bank.found(wrong)["last_error"]["message"]
+    assert "s3cr3t-user" in bank.projector("list").stdout
+    bank.outbox.update_many({}, {"$set": {"status": "pending"}})
+    assert "s3cr3t-user" in bank.projector("run", "--once", "--debug").stderr
+
+
+def test_what_comes_from_outside_cannot_steer_a_terminal(bank):
+    steer = "\x1b]0;owned\x07\x9b2J\x7fä"
+    bank.put({**bank.event(f"a{steer}", f"No{steer}"), "_id": f"e{steer}"})
+    bank.run_once()
+    shown = bank.projector("list").stdout
+    clean = r"\x1b]0;owned\x07\x9b2J\x7fä"
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown), shown
+    assert all(f"{first}{clean}" in shown for first in ("e", "a", "No")), shown
+    bank.outbox.update_one({}, {"$set": {"last_error.class": steer, "last_error.message": steer}})
+    assert f"{clean}: {clean}" in bank.projector("list").stdout
+    bank.mapping(name=f"x{steer}")
+    assert r"\x1b]0;owned\x07\x9b2J" in bank.projector("run").stderr and "\x1b" not in bank.projector("run").stderr
+
+
 def test_json_logs_are_json(bank):
     bank.mapping(**FAST, log="json")
     with bank.start_projector() as projector, bank.start_projector() as standby:
@@ -357,6 +474,57 @@ def test_the_granted_privileges_are_enough_and_no_more(bank):
     finally:
         for name in names.values():
             bank.query(f"DROP USER IF EXISTS {name}")
+
+
+MISSING = [("SELECT", "account"), ("INSERT", "account"), ("UPDATE", "account"), ("DELETE", "account"), ("SELECT", "projector_applied"),
+           ("INSERT", "projector_applied"), ("DELETE", "projector_applied"), ("SELECT", "projector_position"), ("INSERT", "projector_position"),
+           ("UPDATE", "projector_position"), ("SELECT", "projector_fence"), ("INSERT", "projector_fence"), ("UPDATE", "projector_fence")]
+
+
+def test_check_names_each_grant_that_is_missing(bank):
+    """A user with all of sql/grants.sql but one."""
+    user = f"u{bank.name[2:12]}"
+    tables = {"account": "SELECT, INSERT, UPDATE, DELETE", "projector_applied": "SELECT, INSERT, DELETE",
+              "projector_position": "SELECT, INSERT, UPDATE", "projector_fence": "SELECT, INSERT, UPDATE"}
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'x'")
+    def findings() -> list[tuple[str, str]]:
+        lines = [json.loads(line) for line in bank.projector("check", "--json").stdout.splitlines()]
+        return [(l["verdict"], l["text"]) for l in lines if l["verdict"] != "ok" and l["subject"] == "mysql"]
+    try:
+        for table, privileges in tables.items():
+            bank.query(f"GRANT {privileges} ON {table} TO {user}@'127.0.0.1'")
+        bank.mapping(mysql={"user": user, "password": "x"})
+        assert findings() == []
+        for privilege, table in MISSING:
+            bank.query(f"REVOKE {privilege} ON {table} FROM {user}@'127.0.0.1'")
+            [(verdict, text)] = [f for f in findings() if f"may not {privilege} {table}" in f[1]]
+            assert verdict == ("warning" if (privilege, table) == ("DELETE", "projector_applied") else "error")
+            assert f"GRANT {privilege} ON {table} TO '{user}'@'127.0.0.1'" in text
+            assert len(findings()) <= 2  # the statement of the `sql` op may lack it too
+            bank.query(f"GRANT {privilege} ON {table} TO {user}@'127.0.0.1'")
+        bank.query(f"REVOKE UPDATE, DELETE ON account FROM {user}@'127.0.0.1'")
+        bank.query(f"GRANT UPDATE (user_id, name, balance, opened_at, updated_at) ON account TO {user}@'127.0.0.1'")
+        [projection] = bank_projections()
+        del projection["entities"], projection["events"]["AccountClosed"]
+        bank.mapping([projection], mysql={"user": user, "password": "x"})
+        assert findings() == []  # of some columns is enough, and without `delete` and refresh no DELETE is
+        projection["events"]["AccountFrozen"]["statement"] = "DELETE FROM account WHERE account_id = :$aggregate_id"
+        bank.mapping([projection], mysql={"user": user, "password": "x"})
+        [(verdict, text)] = findings()
+        assert verdict == "error" and "projections[0].events.AccountFrozen.statement: DELETE command denied" in text
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+
+
+def test_check_reads_the_statements_of_sql_ops(bank):
+    [projection] = bank_projections()
+    for statement, message in (("UPDATE account SET nome = 'x'", "1054|nknown column"), ("UPDATE acount SET name = 'x'", "doesn't exist"),
+                               ("UPDATE account SET name", "SQL syntax")):
+        projection["events"]["AccountFrozen"]["statement"] = statement
+        bank.mapping([projection])
+        done = bank.projector("check")
+        assert done.returncode == 2
+        assert re.search(rf"^error +mysql +projections\[0\]\.events\.AccountFrozen\.statement: .*({message})", done.stdout, re.M), done.stdout
 
 
 def test_a_privilege_that_is_taken_away_stops_the_projector_with_a_clear_line(bank):

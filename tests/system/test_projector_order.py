@@ -160,6 +160,46 @@ def test_a_late_update_or_sql_takes_the_row_from_the_entity(bank, event_type):
     assert [ledger[str(e["_id"])] for e in (late, contained, after)] == ["superseded", "superseded", "applied"]
 
 
+def test_what_is_written_during_a_scan_keeps_its_order(bank):
+    """The first of two sorts before what the scan has read, the second behind it."""
+    bank.mapping(**FAST, workers=1, batch=1)
+    blocked = opened(bank, "first", at=at(1))
+    bank.put(blocked)
+    bank.run_once()
+    bank.put(deposited(bank, "1.00", 2, "first"), [opened(bank, f"n{n}", at=at(10 + n)) for n in range(1500)])  # more than a page
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account WHERE account_id = 'first' FOR UPDATE")
+        with bank.start_projector():
+            bank.wait(lambda: bank.outbox.find_one({"status": "in_progress"}), what="the scan to have begun")
+            pair = opened(bank, "a1", name="One", at=at(0)), opened(bank, "a1", name="Two", at=at(100000))
+            for event in pair:
+                bank.put(event)
+            cursor.execute("COMMIT")
+            bank.wait_drained(60)
+    assert [bank.ledger()[str(e["_id"])] for e in pair] == ["applied", "applied"] and row(bank)["name"] == "Two"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_late_row_that_nothing_newer_wrote_is_taken_from_the_entity(ws, there):
+    """Two tables, each with an event type of its own: the position is the aggregate's, the row is not."""
+    key = {"k": {"from": "$aggregate_id", "type": "varchar(36)"}}
+    ws.mapping([{"aggregate_type": "account", "table": table, "entities": "accounts", "key": key, "columns":
+                 {"name": {"from": name, "type": "varchar(20)"}}, "events": {event: {"op": "upsert"}}}
+                for table, name, event in (("one", "name", "Named"), ("two", "street", "Moved"))], **FAST)
+    ws.create()
+    ws.put(ws.event("a1", "Moved", street="Newer", at=at(10)))
+    ws.run_once()
+    if there:
+        ws.accounts.insert_one({"_id": "a1", "version": 7, "last_event_at": at(10), "name": "Ada", "street": "Newer"})
+    late = ws.event("a1", "Named", name="Ada", at=at(5))
+    ws.put(late)
+    ws.run_once()
+    assert [r["name"] for r in ws.rows("one")] == (["Ada"] if there else [])
+    assert [r["name"] for r in ws.rows("two")] == ["Newer"]
+    assert ws.ledger()[str(late["_id"])] == "superseded" and ws.found(late) is None
+
+
 def test_a_late_update_of_an_entity_that_is_gone_removes_the_row(bank):
     bank.put(opened(bank, version=1), renamed(bank, "Ada L.", 10, version=2), renamed(bank, "Ada M.", 20, version=3))
     bank.run_once()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -58,6 +61,7 @@ WRONG = [
     (changed("events.MoneyDeposited.columns", {"name": "amount"}), r"projections\[0\]\.events\.MoneyDeposited\.columns\.name: "),
     (changed("events.AccountFrozen.statement", "UPDATE account SET name = ?"), r"projections\[0\]\.events\.AccountFrozen\.statement: "),
     (changed("events.AccountFrozen.statement", "DELETE FROM a; DELETE FROM b"), r"statement: expected one statement"),
+    (changed("events.AccountFrozen.statement", "TRUNCATE account"), r"projections\[0\]\.events\.AccountFrozen\.statement: expected one INSERT, UPDATE, DELETE or REPLACE, found"),
     (changed("key", None), r"projections\[0\]\.key: "),
     (changed("table", "account; DROP"), r"projections\[0\]\.table: expected an identifier"),
     (changed("extra", 1), r"projections\[0\]\.extra: unknown key"),
@@ -125,9 +129,34 @@ def test_numbers_may_come_from_the_environment(bank):
     assert re.search(r"mysql\.port: expected a whole number", said(bank.projector("run"), 2))
 
 
-def test_a_uri_that_is_none(bank):
-    bank.mapping(mongodb={"uri": "http://x"})
-    assert "mongodb.uri: Invalid URI" in said(bank.projector("run"), 2)
+WRONG_URIS = ["http://user:s3cr3t@x/", "user:s3cr3t@x", "mongodb://user:s3cr3t", "mongodb://user:s3c/s3cr3t@x/", "mongodb://user:@s3cr3t@x/", "mongodb://user:1/s3cr3t@x/db",
+              "mongodb://user:s3cr3t%zz@x/", "mongodb://user:a\"s3cr3t'b@x:y/", "mongodb://x/?password=s3cr3t&ssl", "mongodb://user:s3cr3t@/",
+              "mongodb://x/?tls=s3cr3t", "mongodb://x/?authMechanism=s3cr3t"]
+
+
+@pytest.mark.parametrize("uri", WRONG_URIS)
+def test_a_uri_that_is_none_is_not_shown(ws, uri):
+    for wrong in ({"uri": uri}, {"uri": "${WRONG_URI}"}):
+        ws.environment["WRONG_URI"] = uri
+        ws.mapping(mongodb=wrong)
+        for command in ("run", "list"):
+            line = said(ws.projector(command), 2)
+            assert line.startswith(f"projector: {ws.file}: mongodb.uri: ") and "expected mongodb://" in line, line
+            assert "s3c" not in line
+
+
+def test_a_secret_of_the_wrong_type_is_not_shown(ws):
+    for section, wrong in (("mysql", {"password": 31337}), ("mongodb", {"uri": 31337}), ("mysql", {"password_file": 31337})):
+        ws.mapping(**{section: wrong})
+        line = said(ws.projector("run"), 2)
+        assert f"{section}.{next(iter(wrong))}: expected a string, found a number" in line and "31337" not in line
+    path = ws.mapping()
+    for broken in ('"s3cr3t" "', '"s3cr3t\n"', 's3cr3t', '"s3cr3t\\x"'):
+        text = path.read_text().replace('"password": "projector"', f'"password": {broken}')
+        assert broken in text
+        (ws.folder / "broken.json").write_text(text)
+        ws.file = ws.folder / "broken.json"
+        assert "s3cr3t" not in said(ws.projector("run"), 2)
 
 
 # the stores
@@ -167,6 +196,59 @@ def test_a_standalone_mongod_is_refused(bank, server_folder):
             assert bank.name not in client.list_database_names()
 
 
+def own_address() -> str | None:
+    """One that is not loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return None if probe.getsockname()[0].startswith("127.") else probe.getsockname()[0]
+
+
+@contextmanager
+def forwarding(host: str, port: int):
+    """A port of this address that leads to a port on loopback."""
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def accept(listener: socket.socket) -> None:
+        while True:
+            try:
+                client = listener.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", port))
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=carry, args=ends, daemon=True).start()
+
+    with socket.create_server((host, 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_tls_is_the_default_to_another_host(bank):
+    host = own_address()
+    if host is None:
+        pytest.skip("this machine has no address but loopback")
+    with forwarding(host, bank.stores.mysql_port) as port:
+        bank.mapping(mysql={"host": host, "port": port})
+        line = last_said(bank.projector("run", "--once"), 3)
+        assert re.search(r"\(2026\)$", line) and 'mysql.tls is "verify", the default' in line and "mysql.tls_ca" in line, line
+        bank.mapping(mysql={"host": host, "port": port, "tls": "off"})
+        bank.put(opened(bank))
+        assert re.search(r"warning configuration reason=.*mysql\.tls: .*off.* in plain text", bank.run_once().stderr)
+        assert len(bank.rows("account")) == 1
+    bank.mapping(mysql={"host": "127.0.0.1"})
+    assert "configuration" not in bank.run_once().stderr
+
+
 # the tables
 
 
@@ -190,10 +272,13 @@ BAD_TABLES = [
     ("ALTER TABLE account MODIFY opened_at datetime(3) NOT NULL", "error", r"columns\.opened_at: \"null\" is true, but account\.opened_at is NOT NULL"),
     ("ALTER TABLE account MODIFY opened_at datetime NULL", "error", r"columns\.opened_at: "),
     ("ALTER TABLE account MODIFY name varchar(100) CHARACTER SET latin1 NOT NULL", "warning", r"character set latin1"),
-    ("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_general_ci NOT NULL", "warning", r"key\.account_id: with collation utf8mb4_general_ci"),
-    ("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)", "error", r"account has another unique key, by_user"),
+    ("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_general_ci NOT NULL", "warning", r"key\.account_id: with collation utf8mb4_general_ci .* case"),
+    ("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_bin NOT NULL", "warning", r"key\.account_id: with collation utf8mb4_bin .* blanks"),
+    ("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)", "error", r"account has another unique key than the mapping's, by_user \(user_id\), .*; drop it, or"),
+    ("ALTER TABLE account ADD UNIQUE KEY short (account_id(8))", "error", r"another unique key than the mapping's, short \(account_id; only their beginning\)"),
+    ("ALTER TABLE account DROP PRIMARY KEY, ADD PRIMARY KEY (account_id(20))", "error", r"another unique key than the mapping's, PRIMARY .* make the mapping's key the table's primary key"),
     ("ALTER TABLE account DROP PRIMARY KEY", "error", r"key: table account needs a primary or unique key"),
-    ("ALTER TABLE account DROP PRIMARY KEY, ADD PRIMARY KEY (account_id, user_id)", "error", r"another unique key, PRIMARY|needs a primary or unique key on exactly these"),
+    ("ALTER TABLE account DROP PRIMARY KEY, ADD PRIMARY KEY (account_id, user_id)", "error", r"another unique key than the mapping's, PRIMARY \(account_id, user_id\)|needs a primary or unique key on exactly these"),
     ("ALTER TABLE account ADD stranger int NOT NULL", "error", r"account\.stranger is NOT NULL, has no default and is not mapped"),
     ("ALTER TABLE account DROP COLUMN balance, ADD balance decimal(18,2) GENERATED ALWAYS AS (1) STORED", "error", r"generated column"),
     ("DROP TABLE projector_position", "error", r"table projector_position is missing"),
@@ -219,6 +304,18 @@ def test_check_finds_what_is_wrong_with_a_table_and_run_refuses_it(bank, stateme
         assert bank.query("SELECT TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", bank.name) == before
 
 
+def test_a_key_of_another_character_set(bank):
+    """MySQL compares such keys, as far as the set has the characters; MariaDB does not."""
+    bank.query("ALTER TABLE account MODIFY account_id varchar(36) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL")
+    done = bank.projector("check")
+    verdict = "error" if "MariaDB" in done.stdout else "warning"
+    assert re.search(rf"^{verdict} +tables .*key\.account_id: .*character set latin1", done.stdout, re.M), done.stdout
+    if verdict == "warning":
+        bank.put(opened(bank, "é"), bank.event("é", "AccountRenamed", name="x"), opened(bank, "小"))
+        assert "code=1366" in bank.run_once().stderr
+        assert [row["account_id"] for row in bank.rows("account")] == ["é"]
+
+
 def test_a_second_unique_key_may_be_allowed(bank):
     bank.query("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)")
     [projection] = bank_projections()
@@ -230,10 +327,22 @@ def test_check_says_what_is_good_in_one_line_each(bank):
     done = bank.projector("check")
     assert done.returncode == 0 and done.stderr == ""
     lines = done.stdout.splitlines()
-    assert all(re.match(r"ok +(file|mongodb|mysql|tables) ", line) for line in lines), lines
-    assert {line.split()[1] for line in lines} == {"file", "mongodb", "mysql", "tables"}
+    assert all(re.match(r"ok +(file|mongodb|mysql|tables|clocks) ", line) for line in lines), lines
+    assert {line.split()[1] for line in lines} == {"file", "mongodb", "mysql", "tables", "clocks"}
     bank.outbox.drop_indexes()
     assert re.search(r"^warning +mongodb .*no index on \(occurred_at", bank.projector("check").stdout, re.M)
+
+
+def test_check_warns_of_a_server_that_will_not_take_everything(bank):
+    before = bank.query("SELECT @@GLOBAL.read_only AS read_only, @@GLOBAL.max_allowed_packet AS max_allowed_packet")[0]
+    bank.query("SET GLOBAL read_only = 1, GLOBAL max_allowed_packet = 1048576")
+    try:
+        done = bank.projector("check")
+    finally:
+        bank.query("SET GLOBAL read_only = %s, GLOBAL max_allowed_packet = %s", *before.values())
+    assert done.returncode == 0
+    assert re.search(r"^warning +mysql +the server is read-only", done.stdout, re.M)
+    assert re.search(r"^warning +mysql +max_allowed_packet is 1048576 bytes", done.stdout, re.M)
 
 
 # schema

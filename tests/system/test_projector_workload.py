@@ -9,7 +9,6 @@ import os
 import random
 import threading
 import uuid
-from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any

@@ -23,14 +23,14 @@ static const ClassCase mysql_cases[] = {
     {1364, FAILURE_DATA},        {1366, FAILURE_DATA},        {1406, FAILURE_DATA},
     {1451, FAILURE_DATA},        {1452, FAILURE_DATA},        {1690, FAILURE_DATA},
     {3140, FAILURE_DATA},        {3157, FAILURE_DATA},        {3819, FAILURE_DATA},
-    {4025, FAILURE_DATA},        {1054, FAILURE_MAPPING},     {1064, FAILURE_MAPPING},
-    {1136, FAILURE_MAPPING},     {1146, FAILURE_MAPPING},     {1044, FAILURE_CONFIG},
-    {1045, FAILURE_CONFIG},      {1049, FAILURE_CONFIG},      {1142, FAILURE_CONFIG},
-    {1227, FAILURE_CONFIG},      {1021, FAILURE_SPACE},       {1114, FAILURE_SPACE},
-    {1153, FAILURE_SIZE},        {2020, FAILURE_SIZE},        {1390, FAILURE_SIZE},
-    {1157, FAILURE_UNKNOWN},     {1162, FAILURE_UNKNOWN},     {3139, FAILURE_UNKNOWN},
-    {3158, FAILURE_UNKNOWN},     {0, FAILURE_UNKNOWN},        {-1, FAILURE_UNKNOWN},
-    {99999, FAILURE_UNKNOWN},
+    {3854, FAILURE_DATA},        {3988, FAILURE_DATA},        {4025, FAILURE_DATA},
+    {1054, FAILURE_MAPPING},     {1064, FAILURE_MAPPING},     {1136, FAILURE_MAPPING},
+    {1146, FAILURE_MAPPING},     {1044, FAILURE_CONFIG},      {1045, FAILURE_CONFIG},
+    {1049, FAILURE_CONFIG},      {1142, FAILURE_CONFIG},      {1227, FAILURE_CONFIG},
+    {1021, FAILURE_SPACE},       {1114, FAILURE_SPACE},       {1153, FAILURE_SIZE},
+    {2020, FAILURE_SIZE},        {1390, FAILURE_SIZE},        {1157, FAILURE_UNKNOWN},
+    {1162, FAILURE_UNKNOWN},     {3139, FAILURE_UNKNOWN},     {3158, FAILURE_UNKNOWN},
+    {0, FAILURE_UNKNOWN},        {-1, FAILURE_UNKNOWN},       {99999, FAILURE_UNKNOWN},
 };
 
 static void test_mysql_classes(void **state) {
@@ -164,6 +164,66 @@ static void test_cut_messages_stay_utf8(void **state) {
   }
 }
 
+/* What stands in the log of a message by MySQL (or MariaDB). */
+static const struct {
+  int code;
+  const char *message, *told;
+} told_cases[] = {
+    {1062, "Duplicate entry 'Ada' for key 'account.by_name'",
+     "Duplicate entry … for key 'account.by_name'"},
+    {1062, "Duplicate entry 'O'Hara' for key 'x' for key 'account.by_name'",
+     "Duplicate entry … for key 'account.by_name'"},
+    {1366, "Incorrect decimal value: 'secret' for column 'balance' at row 1",
+     "Incorrect decimal value: … for column 'balance' at row 1"},
+    {1292, "Incorrect datetime value: 'secret' for column `b`.`t`.`c` at row 1",
+     "Incorrect datetime value: … for column `b`.`t`.`c` at row 1"},
+    {1292, "Truncated incorrect DOUBLE value: ''", "Truncated incorrect DOUBLE value: …"},
+    {1690, "DECIMAL value is out of range in '(`b`.`t`.`balance` + 5.00)'",
+     "DECIMAL value is out of range in …"},
+    {1064, "You have an error near 'x = 'secret'' at line 1", "You have an error near … at line 1"},
+    {1366, "Incorrect string value: 'sec", "Incorrect string value: …"},
+    {9999, "Something about \"secret\" here", "Something about … here"},
+    {1644, "a trigger's own 'words'", "a trigger…"},
+    {1406, "Data too long for column 'name' at row 1", "Data too long for column 'name' at row 1"},
+    {1048, "Column 'name' cannot be null", "Column 'name' cannot be null"},
+    {1054, "Unknown column 'x' in 'field list'", "Unknown column 'x' in 'field list'"},
+    {1146, "Table 'b.t' doesn't exist", "Table 'b.t' doesn't exist"},
+    {1136, "Column count doesn't match value count at row 1",
+     "Column count doesn't match value count at row 1"},
+    {2003, "Can't connect to MySQL server on 'db1:3306' (111)",
+     "Can't connect to MySQL server on 'db1:3306' (111)"},
+    {1045, "Access denied for user 'u'@'h' (using password: YES)",
+     "Access denied for user 'u'@'h' (using password: YES)"},
+    {3819, "Check constraint 'positive' is violated.", "Check constraint 'positive' is violated."},
+    {0, "the user's own 'message'", "the user's own 'message'"},
+};
+
+static void test_values_are_not_told(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(told_cases); i++) {
+    Failure failure;
+    failure_set(&failure, FAILURE_DATA, SOURCE_MYSQL, told_cases[i].code, "%s",
+                told_cases[i].message);
+    Failure told = failure_without_values(&failure);
+    check_text(told_cases[i].message, told.message, told_cases[i].told);
+    check_text(told_cases[i].message, failure.message, told_cases[i].message);
+    check_number(told_cases[i].message, told.code, told_cases[i].code);
+    failure.source = SOURCE_EVENT;
+    told = failure_without_values(&failure);
+    check_text("an event's own", told.message, told_cases[i].message);
+  }
+}
+
+static void test_a_longest_message_stays_within_its_bounds(void **state) {
+  (void)state;
+  Failure failure;
+  g_autofree char *filler = g_strnfill(477, 'x');
+  failure_set(&failure, FAILURE_DATA, SOURCE_MYSQL, 1366, "%s''", filler);
+  Failure told = failure_without_values(&failure);
+  check_text("cut", told.message, filler);
+  check_that("whole", g_str_has_suffix(failure.message, "''"), "the failure itself stays");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_mysql_classes),
@@ -174,6 +234,8 @@ int main(void) {
       cmocka_unit_test(test_messages),
       cmocka_unit_test(test_long_messages_are_cut),
       cmocka_unit_test(test_cut_messages_stay_utf8),
+      cmocka_unit_test(test_values_are_not_told),
+      cmocka_unit_test(test_a_longest_message_stays_within_its_bounds),
   };
   return RUN_TESTS(tests);
 }

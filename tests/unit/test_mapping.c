@@ -342,6 +342,9 @@ static const struct {
      "found \"x = ?\""},
     {WITH_RULE("{'op': 'sql', 'statement': 'a; b'}"),
      "projections[0].events.E.statement: expected one statement, found \"a; b\""},
+    {WITH_RULE("{'op': 'sql', 'statement': 'SET @a = :n'}"),
+     "projections[0].events.E.statement: expected one INSERT, UPDATE, DELETE or REPLACE, found "
+     "\"SET @a = :n\""},
     {WITH_RULE("{'op': 'sql', 'statement': 'x', 'columns': ['a']}"),
      "projections[0].events.E.columns: unknown key; known here: op, statement"},
 };

@@ -13,8 +13,9 @@
   "'del': {'op': 'delete'}, 'sql': {'op': 'sql', 'statement': 'UPDATE t SET n = :n'},"             \
   "'ign': {'op': 'ignore'}}"
 
-/* "plain" has no entities, "healed" has, "both" only in one of its two projections, "pair" in both.
- */
+/* "plain" and "sum" have no entities, "healed" has, "both" only in one of its two projections,
+ * "pair" in both. Whatever happens to "whole" writes its whole row; "parts" has a row in each of
+ * two tables, each with events of its own. */
 static const char mapping_file[] =
     "{%s 'projections': ["
     "{'aggregate_type': 'plain', 'table': 'plain', " KEY_AND_EVENTS "},"
@@ -26,7 +27,18 @@ static const char mapping_file[] =
     " 'columns': {'n': 'n'}}}},"
     "{'aggregate_type': 'pair', 'table': 'p2', 'entities': 'e', 'key': {" KEY "},"
     " 'columns': {" COLUMN "}, 'events': {'mix': {'op': 'add', 'columns': {'n': 'n'}},"
-    " 'mixset': {'op': 'update', 'columns': ['n']}}}]}";
+    " 'mixset': {'op': 'update', 'columns': ['n']}}},"
+    "{'aggregate_type': 'sum', 'table': 's1', 'key': {" KEY "},"
+    " 'columns': {" COLUMN "}, 'events': {'mix': {'op': 'upsert'}}},"
+    "{'aggregate_type': 'sum', 'table': 's2', 'key': {" KEY "},"
+    " 'columns': {" COLUMN "}, 'events': {'mix': {'op': 'add', 'columns': {'n': 'n'}}}},"
+    "{'aggregate_type': 'whole', 'table': 'w1', 'entities': 'e', 'key': {" KEY "},"
+    " 'columns': {" COLUMN "}, 'events': {'put': {'op': 'upsert'}, 'del': {'op': 'delete'},"
+    " 'ign': {'op': 'ignore'}}},"
+    "{'aggregate_type': 'parts', 'table': 'q1', 'entities': 'e', 'key': {" KEY "},"
+    " 'columns': {" COLUMN "}, 'events': {'put': {'op': 'upsert'}}},"
+    "{'aggregate_type': 'parts', 'table': 'q2', 'entities': 'e', 'key': {" KEY "},"
+    " 'columns': {" COLUMN "}, 'events': {'ext': {'op': 'upsert'}}}]}";
 
 static const char *const verdict_names[] = {
     [VERDICT_NONE] = "none",
@@ -73,8 +85,16 @@ static const PlanCase plan_cases[] = {
     {"late sql with entities", "healed/a 10 v0", "healed/a 5 v0 sql 1", "refresh late", ""},
     {"late update, entities for one of two", "both/a 10 v0", "both/a 5 v0 set 1", "failed late",
      ""},
-    {"late upsert and add in two projections", "pair/a 10 v0", "pair/a 5 v0 mix 1", "applied late",
-     "pair/a 10 v0"},
+    {"late upsert, newer events may have written parts only", "healed/a 10 v0",
+     "healed/a 5 v0 put 1", "refresh late", ""},
+    {"late upsert, newer events have written the whole row", "whole/a 10 v0", "whole/a 5 v0 put 1",
+     "superseded late", "whole/a 10 v0"},
+    {"late delete, newer events have written the whole row", "whole/a 10 v0", "whole/a 5 v0 del",
+     "superseded late", "whole/a 10 v0"},
+    {"late upsert, newer events may be of the other table", "parts/a 10 v0", "parts/a 5 v0 put 1",
+     "refresh late", ""},
+    {"late upsert and add in two projections", "sum/a 10 v0", "sum/a 5 v0 mix 1", "applied late",
+     "sum/a 10 v0"},
     {"late add and update in two projections", "pair/a 10 v0", "pair/a 5 v0 mixset 1",
      "refresh late", ""},
     {"late by its id only", "plain/a 10 v0", "plain/a 10 v0 put 1 id=0", "superseded late",
@@ -343,12 +363,12 @@ static void test_late_event_keeps_its_deltas_only(void **state) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
   g_autoptr(Fold) fold = NULL;
-  planned(mapping, "pair/a 10 v0", "pair/a 5 v0 mix 1", arena, kept, &fold);
+  planned(mapping, "sum/a 10 v0", "sum/a 5 v0 mix 1", arena, kept, &fold);
   check_number("steps", fold_step_count(fold), 1);
   const Step *step = fold_step(fold, 0);
   check_number("rows", step->rows->len, 1);
   const FoldedRow *row = step->rows->pdata[0];
-  check_text("table", row->projection->table, "p2");
+  check_text("table", row->projection->table, "s2");
   check_that("phases", row->update && !row->remove && !row->write, "it is an update");
 }
 

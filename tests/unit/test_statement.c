@@ -151,6 +151,65 @@ static void test_too_many_parameters(void **state) {
   check_that("65536", !statement_parse(text->str, chunk, &rule, &wrong), "they are refused");
 }
 
+/* --- what a statement does ------------------------------------------------------------------- */
+
+static const struct {
+  const char *text;
+  bool changes_rows;
+} verb_cases[] = {
+    {"INSERT INTO t VALUES (1)", true},
+    {"insert into t select * from u", true},
+    {"UPDATE t SET a = 1", true},
+    {"Delete From t", true},
+    {"REPLACE t SET a = 1", true},
+    {"\n\t /* SET */ -- COMMIT\n# CALL\n UPDATE t SET a = 1", true},
+    {"WITH c AS (SELECT 1) UPDATE t SET a = 1", true},
+    {"WITH RECURSIVE c (n) AS (SELECT 1 UNION SELECT n + 1 FROM c), d AS (SELECT 2) DELETE FROM t",
+     true},
+    {"WITH `delete` AS (SELECT 1) DELETE FROM t", true},
+    {"UPDATE(t) SET a = 1", true},
+    {"WITH c AS (SELECT 1) SELECT 1", false},
+    {"WITH c AS (DELETE FROM t) SELECT 1", false},
+    {"WITH `update` AS (SELECT 1) TABLE c", false},
+    {"WITH", false},
+    {"", false},
+    {"-- UPDATE", false},
+    {"/*! COMMIT */", false},
+    {"'UPDATE' t", false},
+    {"UPDATED t", false},
+    {"SELECT 1", false},
+    {"SELECT * FROM t FOR UPDATE", false},
+    {"TRUNCATE t", false},
+    {"TRUNCATE TABLE t", false},
+    {"COMMIT", false},
+    {"ROLLBACK", false},
+    {"START TRANSACTION", false},
+    {"BEGIN", false},
+    {"CALL p()", false},
+    {"DO SLEEP(1)", false},
+    {"SET @a := 1", false},
+    {"SET SESSION sql_mode = ''", false},
+    {"CREATE TABLE u AS SELECT 1", false},
+    {"ALTER TABLE t ADD a INT", false},
+    {"DROP TABLE t", false},
+    {"RENAME TABLE t TO u", false},
+    {"LOCK TABLES t WRITE", false},
+    {"LOAD DATA INFILE 'x' INTO TABLE t", false},
+    {"EXPLAIN DELETE FROM t", false},
+    {"GRANT DELETE ON t TO u", false},
+    {"(DELETE FROM t)", false},
+    {"XA COMMIT 'x'", false},
+    {"EXECUTE s", false},
+    {"HANDLER t OPEN", false},
+};
+
+static void test_only_changes_of_rows(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(verb_cases); i++)
+    check_number(verb_cases[i].text, statement_changes_rows(verb_cases[i].text),
+                 verb_cases[i].changes_rows);
+}
+
 /* --- sources --------------------------------------------------------------------------------- */
 
 static const struct {
@@ -216,13 +275,55 @@ static void test_source_with_nul(void **state) {
   check_that("NUL", !source_parse("$metadata.a\0b", 13, chunk, &source), "it is refused");
 }
 
+static const struct {
+  const char *text, *other; /* NULL: refused */
+} retarget_cases[] = {
+    {"UPDATE account SET name = CONCAT(name, ' account') WHERE id = :$aggregate_id",
+     "UPDATE account__new SET name = CONCAT(name, ' account') WHERE id = :$aggregate_id"},
+    {"update `account` a set a.n = :account WHERE `account`.id = 1 -- account\n",
+     "update `account__new` a set a.n = :account WHERE `account__new`.id = 1 -- account\n"},
+    {"UPDATE account AS a SET n = 1", "UPDATE account__new AS a SET n = 1"},
+    {"/* account */ INSERT INTO account(id) VALUES (:account.id)",
+     "/* account */ INSERT INTO account__new(id) VALUES (:account.id)"},
+    {"INSERT INTO account (id) SELECT account.id FROM accounts",
+     "INSERT INTO account__new (id) SELECT account__new.id FROM accounts"},
+    {"REPLACE account VALUES (1)", "REPLACE account__new VALUES (1)"},
+    {"DELETE FROM account WHERE id = 1", "DELETE FROM account__new WHERE id = 1"},
+    {"DELETE FROM account", "DELETE FROM account__new"},
+    {"UPDATE accounts SET n = 1", NULL},
+    {"UPDATE other SET n = (SELECT MAX(n) FROM account)", NULL},
+    {"UPDATE account, other SET other.n = 1", NULL},
+    {"UPDATE account JOIN other USING (id) SET other.n = 1", NULL},
+    {"UPDATE account a JOIN other USING (id) SET other.n = 1", NULL},
+    {"UPDATE db.account SET n = 1", NULL},
+    {"UPDATE account SET n = db.account.n", NULL},
+    {"UPDATE account SET n = `db`.`account`.n", NULL},
+    {"INSERT INTO audit SELECT * FROM account", NULL},
+    {"INSERT IGNORE INTO account VALUES (1)", NULL},
+    {"DELETE account FROM account JOIN other", NULL},
+    {"DELETE FROM account USING account JOIN other", NULL},
+    {"WITH x AS (SELECT 1) UPDATE account SET n = 1", NULL},
+    {"UPDATE", NULL},
+    {"", NULL},
+};
+
+static void test_another_table(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(retarget_cases); i++) {
+    g_autofree char *other = statement_retarget(retarget_cases[i].text, "account", "account__new");
+    check_text(retarget_cases[i].text, other, retarget_cases[i].other);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_statements),
       cmocka_unit_test(test_parameters_take_their_columns),
       cmocka_unit_test(test_too_many_parameters),
+      cmocka_unit_test(test_only_changes_of_rows),
       cmocka_unit_test(test_sources),
       cmocka_unit_test(test_source_with_nul),
+      cmocka_unit_test(test_another_table),
   };
   return RUN_TESTS(tests);
 }

@@ -171,10 +171,10 @@ static bool take_out(Outbox *outbox, const bson_t *filter, Failure *ret_failure)
   return good;
 }
 
+/* By id alone, whoever has claimed the event by now: what is acknowledged is in the ledger. */
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
   append_ids(&filter, events, count);
-  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
   bool good = take_out(outbox, &filter, ret_failure);
   bson_destroy(&filter);
   return good;
@@ -186,8 +186,9 @@ static void append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older
     BCON_APPEND(filter, "$expr", "{", "$lt", "[", "{", "$ifNull", "[", BCON_UTF8("$claimed_at"),
                 BCON_DATE_TIME(0), "]", "}", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
                 BCON_INT64(older_than_ms), "]", "}", "]", "}");
-  else
-    BCON_APPEND(filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "}");
+  else /* what a command has seized it is about to settle; should it die, its claim grows old */
+    BCON_APPEND(filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "$not", "{", "$regex",
+                BCON_UTF8("^" OUTBOX_BY_HAND), "}", "}");
 }
 
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
@@ -235,12 +236,6 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
   return good;
 }
 
-typedef struct FailedMark {
-  const Failure *failure;
-  bool dead, burn;
-  int64_t delay_ms;
-} FailedMark;
-
 /* A pipeline, because only there the server's clock can be added to; texts are literals. */
 static bson_t *failed_update(const FailedMark *mark, bool with_error) {
   g_autofree char *message = g_utf8_make_valid(mark->failure->message, -1);
@@ -273,16 +268,15 @@ static bool mark_failed(Outbox *outbox, const bson_t *filter, const FailedMark *
 
 /* A document near the limit of 16 MB may have no room for the reason; what replaces the claim fits
  * where the claim did. */
-bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
-                        bool dead, bool burn, int64_t delay_ms, Failure *ret_failure) {
-  FailedMark mark = {.failure = failure, .dead = dead, .burn = burn, .delay_ms = delay_ms};
+bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
+                        Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
   append_ids(&filter, events, count);
   BSON_APPEND_UTF8(&filter, "status", "in_progress");
   BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
-  bool good = mark_failed(outbox, &filter, &mark, true, ret_failure) ||
+  bool good = mark_failed(outbox, &filter, mark, true, ret_failure) ||
               (ret_failure->class == FAILURE_SIZE &&
-               mark_failed(outbox, &filter, &mark, false, ret_failure));
+               mark_failed(outbox, &filter, mark, false, ret_failure));
   bson_destroy(&filter);
   return good;
 }
@@ -328,89 +322,87 @@ bson_t *outbox_sorted_options(void) {
                   BCON_INT32(1), "}");
 }
 
-/* With those in_progress: in hand here, and then known, or another's, and then to be waited for. */
-static bson_t *waiting(void) {
-  return BCON_NEW("status", "{", "$nin", "[", BCON_UTF8("failed"), BCON_UTF8("dead"), "]", "}");
+/* A find whose pages all show one moment, which the server names. */
+static bson_t *scan_command(const Outbox *outbox) {
+  bson_t *command = BCON_NEW("find", BCON_UTF8(mongo_store_settings(outbox->store)->outbox),
+                             "batchSize", BCON_INT32(SCAN_BATCH), "allowDiskUse", BCON_BOOL(true),
+                             "readConcern", "{", "level", BCON_UTF8("snapshot"), "}");
+  bson_t *order = outbox_sorted_options();
+  bson_concat(command, order);
+  bson_destroy(order);
+  return command;
 }
 
+/* False: the server does not name it, because the outbox is not there. */
+static bool take_moment(const bson_t *reply, uint32_t *ret_seconds, uint32_t *ret_increment) {
+  bson_iter_t iter, moment;
+  if (!bson_iter_init(&iter, reply) ||
+      !bson_iter_find_descendant(&iter, "cursor.atClusterTime", &moment) ||
+      !BSON_ITER_HOLDS_TIMESTAMP(&moment))
+    return false;
+  bson_iter_timestamp(&moment, ret_seconds, ret_increment);
+  return true;
+}
+
+/* What has come into being since: the session reads at or after the time of its last answer. */
+static mongoc_cursor_t *read_after(Outbox *outbox, const mongoc_client_session_t *session,
+                                   const bson_t *options, uint32_t *ret_seconds,
+                                   uint32_t *ret_increment) {
+  bson_t everything = BSON_INITIALIZER, *sorted = outbox_sorted_options();
+  mongoc_client_session_get_operation_time(session, ret_seconds, ret_increment);
+  bson_concat(sorted, options);
+  mongoc_cursor_t *cursor =
+      mongoc_collection_find_with_opts(outbox->events, &everything, sorted, NULL);
+  bson_destroy(sorted);
+  bson_destroy(&everything);
+  return cursor;
+}
+
+/* The driver has to know whose cursor it is that a command's answer has opened: without that it
+ * cannot end it. */
+static bool append_primary(mongoc_client_t *client, bson_t *options, bson_error_t *error) {
+  mongoc_server_description_t *primary = mongoc_client_select_server(client, true, NULL, error);
+  if (!primary)
+    return false;
+  BSON_APPEND_INT32(options, "serverId", (int32_t)mongoc_server_description_id(primary));
+  mongoc_server_description_destroy(primary);
+  return true;
+}
+
+/* A reading of the outbox as it was at one moment, and a stream of what was inserted after it: so
+ * no event is seen before one of its aggregate that was committed earlier. */
 EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
                          Failure *ret_failure) {
   g_autoptr(EventCursor) scan = g_new0(EventCursor, 1);
   bson_error_t error;
-  bson_t reply = BSON_INITIALIZER;
+  bson_t reply, options = BSON_INITIALIZER, *command = scan_command(outbox);
   scan->session = mongoc_client_start_session(outbox->client, NULL, &error);
-  bson_t options = BSON_INITIALIZER;
-  bson_t *ping = BCON_NEW("ping", BCON_INT32(1));
-  bool good = scan->session && mongoc_client_session_append(scan->session, &options, &error);
-  if (good) {
-    bson_destroy(&reply);
-    good = mongoc_client_command_with_opts(outbox->client, "admin", ping, NULL, &options, &reply,
-                                           &error);
-  }
-  bson_destroy(ping);
-  if (!good)
+  if (!scan->session || !mongoc_client_session_append(scan->session, &options, &error) ||
+      !append_primary(outbox->client, &options, &error)) {
+    failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MONGODB, 0, "%s", error.message);
+  } else if (!mongoc_client_command_with_opts(outbox->client,
+                                              mongo_store_settings(outbox->store)->database,
+                                              command, NULL, &options, &reply, &error)) {
     mongo_fail(&error, &reply, ret_failure);
-  bson_destroy(&reply);
-  if (!good) {
-    bson_destroy(&options);
-    return NULL;
+    bson_destroy(&reply);
+  } else if (!take_moment(&reply, ret_seconds, ret_increment)) {
+    bson_destroy(&reply);
+    scan->cursor = read_after(outbox, scan->session, &options, ret_seconds, ret_increment);
+  } else { /* the cursor takes the reply over */
+    BSON_APPEND_INT32(&options, "batchSize", SCAN_BATCH);
+    scan->cursor = mongoc_cursor_new_from_command_reply_with_opts(outbox->client, &reply, &options);
   }
-  /* The session makes the scan read at or after this time; the stream will start at it. */
-  mongoc_client_session_get_operation_time(scan->session, ret_seconds, ret_increment);
-  bson_t *order = outbox_sorted_options();
-  bson_concat(&options, order);
-  bson_destroy(order);
-  BSON_APPEND_INT32(&options, "batchSize", SCAN_BATCH);
-  BSON_APPEND_BOOL(&options, "allowDiskUse", true);
-  bson_t *filter = waiting();
-  scan->cursor = mongoc_collection_find_with_opts(outbox->events, filter, &options, NULL);
-  bson_destroy(filter);
+  bson_destroy(command);
   bson_destroy(&options);
-  return g_steal_pointer(&scan);
-}
-
-/* $match and the time until the next attempt, by the server's clock. */
-static EventCursor *find_with_due(Outbox *outbox, bson_t *filter) {
-  bson_t *order =
-      BCON_NEW("occurred_at", BCON_INT32(1), "version", BCON_INT32(1), "_id", BCON_INT32(1));
-  bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$sort",
-               BCON_DOCUMENT(order), "}", "{", "$set", "{", "due_in_ms", "{", "$cond", "[", "{",
-               "$eq", "[", "{", "$type", BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]",
-               "}", "{", "$subtract", "[", BCON_UTF8("$next_attempt_at"), BCON_UTF8("$$NOW"), "]",
-               "}", BCON_INT64(0), "]", "}", "}", "}", "]");
-  bson_t *options = BCON_NEW("allowDiskUse", BCON_BOOL(true));
-  EventCursor *cursor = g_new0(EventCursor, 1);
-  cursor->cursor =
-      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
-  bson_destroy(options);
-  bson_destroy(pipeline);
-  bson_destroy(order);
-  bson_destroy(filter);
-  return cursor;
-}
-
-EventCursor *outbox_find_state(Outbox *outbox, const char *state) {
-  return find_with_due(outbox, BCON_NEW("status", BCON_UTF8(state)));
-}
-
-EventState event_state(const Event *event) {
-  static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
-  EventState state = {0};
-  bson_iter_t iter;
-  if (bson_iter_init_find(&iter, &event->document, "status") && BSON_ITER_HOLDS_UTF8(&iter))
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-      if (!strcmp(bson_iter_utf8(&iter, NULL), names[i]))
-        state.status = (EventStatus)i;
-  if (bson_iter_init_find(&iter, &event->document, "due_in_ms") && BSON_ITER_HOLDS_INT(&iter))
-    state.due_in_ms = bson_iter_as_int64(&iter);
-  return state;
+  return scan->cursor ? g_steal_pointer(&scan) : NULL;
 }
 
 EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
   bson_t *filter = bson_new();
   append_abandoned(filter, outbox, older_than_ms);
-  return outbox_find(outbox, filter, outbox_sorted_options());
+  return outbox_find(
+      outbox, filter,
+      BCON_NEW("projection", "{", "payload", BCON_INT32(0), "metadata", BCON_INT32(0), "}"));
 }
 
 static void append_aggregate(bson_t *filter, const Aggregate *aggregate) {
@@ -418,19 +410,48 @@ static void append_aggregate(bson_t *filter, const Aggregate *aggregate) {
   id_append_bson(&aggregate->id, filter, "aggregate_id");
 }
 
+/* Beside the comparison of the time, which the index serves, that of the whole key, which compares
+ * across types as sorting does; a missing version counts as null. */
+static void append_after(bson_t *filter, const OrderKey *after) {
+  bson_t id = BSON_INITIALIZER;
+  if (after->event_id.kind == ID_INT) /* no event id is a number: order_key_first */
+    BSON_APPEND_MINKEY(&id, "$literal");
+  else
+    id_append_bson(&after->event_id, &id, "$literal");
+  bson_t version = BSON_INITIALIZER;
+  if (after->version)
+    BSON_APPEND_INT64(&version, "$literal", after->version);
+  else
+    BSON_APPEND_NULL(&version, "$literal");
+  BCON_APPEND(filter, "occurred_at", "{", "$gte", BCON_DATE_TIME(after->occurred_at), "}", "$expr",
+              "{", "$gt", "[", "[", BCON_UTF8("$occurred_at"), BCON_UTF8("$version"),
+              BCON_UTF8("$_id"), "]", "[", BCON_DATE_TIME(after->occurred_at),
+              BCON_DOCUMENT(&version), BCON_DOCUMENT(&id), "]", "]", "}");
+  bson_destroy(&version);
+  bson_destroy(&id);
+}
+
 EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
                                    const OrderKey *after, int limit) {
   bson_t *filter = bson_new();
   append_aggregate(filter, aggregate);
-  if (after && after->occurred_at != INT64_MIN) {
-    /* The same millisecond again: what was read already is known and dropped. */
-    bson_t from;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &from);
-    BSON_APPEND_DATE_TIME(&from, "$gte", after->occurred_at);
-    bson_append_document_end(filter, &from);
-  }
+  if (after)
+    append_after(filter, after);
   bson_t *options = outbox_sorted_options();
   BSON_APPEND_INT64(options, "limit", limit);
+  return outbox_find(outbox, filter, options);
+}
+
+EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit) {
+  bson_t *filter = bson_new();
+  append_aggregate(filter, aggregate);
+  bson_t *options = outbox_sorted_options();
+  BSON_APPEND_INT64(options, "limit", limit);
+  BCON_APPEND(options, "projection", "{", "aggregate_type", BCON_INT32(1), "aggregate_id",
+              BCON_INT32(1), "version", BCON_INT32(1), "event_type", BCON_INT32(1), "occurred_at",
+              BCON_INT32(1), "payload", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
+              BCON_UTF8("$payload"), "}", BCON_UTF8("object"), "]", "}", "{", "$literal", "{", "}",
+              "}", BCON_NULL, "]", "}", "}");
   return outbox_find(outbox, filter, options);
 }
 
@@ -444,24 +465,54 @@ EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, in
   return outbox_find(outbox, filter, options);
 }
 
+EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t count) {
+  bson_t array = BSON_INITIALIZER;
+  for (size_t i = 0; i < count; i++) {
+    char buffer[16];
+    const char *key;
+    bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
+    id_append_bson(ids[i], &array, key);
+  }
+  bson_t *pipeline = BCON_NEW(
+      "pipeline", "[", "{", "$match", "{", "_id", "{", "$in", BCON_ARRAY(&array), "}", "}", "}",
+      "{", "$set", "{", "due_in_ms", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
+      BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]", "}", "{", "$subtract", "[",
+      BCON_UTF8("$next_attempt_at"), BCON_UTF8("$$NOW"), "]", "}", BCON_INT64(0), "]", "}", "}",
+      "}", "{", "$unset", "[", BCON_UTF8("payload"), BCON_UTF8("metadata"), "]", "}", "]");
+  bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}");
+  EventCursor *cursor = g_new0(EventCursor, 1);
+  cursor->cursor =
+      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
+  bson_destroy(options);
+  bson_destroy(pipeline);
+  bson_destroy(&array);
+  return cursor;
+}
+
 EventCursor *outbox_find_event(Outbox *outbox, const Id *id) {
   bson_t *filter = bson_new();
   id_append_bson(id, filter, "_id");
-  return find_with_due(outbox, filter);
+  return outbox_find(outbox, filter,
+                     BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}"));
 }
 
-bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
-  bson_t array = BSON_INITIALIZER, in, *filter = bson_new();
-  for (guint i = 0; i < ids->len; i++) {
+void outbox_append_ids(bson_t *filter, const Id *ids, size_t count) {
+  bson_t array = BSON_INITIALIZER, in;
+  for (size_t i = 0; i < count; i++) {
     char buffer[16];
     const char *key;
-    bson_uint32_to_string(i, &key, buffer, sizeof buffer);
-    id_append_bson(&g_array_index(ids, Id, i), &array, key);
+    bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
+    id_append_bson(&ids[i], &array, key);
   }
   BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
   BSON_APPEND_ARRAY(&in, "$in", &array);
   bson_append_document_end(filter, &in);
   bson_destroy(&array);
+}
+
+bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
+  bson_t *filter = bson_new();
+  outbox_append_ids(filter, (const Id *)(const void *)ids->data, ids->len);
   g_autoptr(EventCursor) cursor =
       outbox_find(outbox, filter, BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}"));
   const bson_t *document;

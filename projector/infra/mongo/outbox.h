@@ -10,7 +10,9 @@
 
 typedef struct Outbox Outbox;
 
-/* `owner` stands in claimed_by; it differs for each ownership. It is copied. */
+/* `owner` stands in claimed_by; it differs for each ownership, and begins with OUTBOX_BY_HAND for a
+ * command. It is copied. */
+#define OUTBOX_BY_HAND "command:"
 Outbox *outbox_new(MongoStore *store, const char *owner);
 void outbox_free(Outbox *outbox);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outbox, outbox_free)
@@ -20,6 +22,8 @@ typedef enum Claim {
   CLAIM_GONE,  /* no longer in the outbox */
   CLAIM_TAKEN, /* dead, or in progress at another's */
   CLAIM_OURS,
+  CLAIM_REFUSED, /* MongoDB will not have the mark; outbox_claim fails, its caller finds the event
+                  */
 } Claim;
 
 /* Claims the events: in_progress, claimed_by, claimed_at by the server's clock, attempts + 1. */
@@ -32,10 +36,15 @@ bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Fail
 /* Gives claimed events back as they were before the claim. */
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
 
-/* Marks claimed events as failed, to be tried again after `delay_ms`, or as dead. Unless `burn`,
- * the attempt that the claim counted is taken back. */
-bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const Failure *failure,
-                        bool dead, bool burn, int64_t delay_ms, Failure *ret_failure);
+typedef struct FailedMark {
+  const Failure *failure;
+  bool dead;
+  bool burn;        /* the attempt that the claim counted stays counted */
+  int64_t delay_ms; /* not dead: until the next attempt */
+} FailedMark;
+
+bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
+                        Failure *ret_failure);
 
 /* What the sweeper does with events that were left in_progress. */
 typedef enum SweepAction { SWEEP_ACKNOWLEDGE, SWEEP_PENDING, SWEEP_DEAD } SweepAction;
@@ -44,7 +53,7 @@ typedef enum SweepAction { SWEEP_ACKNOWLEDGE, SWEEP_PENDING, SWEEP_DEAD } SweepA
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
                   int64_t older_than_ms, Failure *ret_failure);
 
-/* --- look-ups; each cursor gives event documents, in order --- */
+/* --- look-ups; each cursor gives event documents, in order unless it says otherwise --- */
 
 typedef struct EventCursor EventCursor;
 
@@ -53,37 +62,28 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventCursor, event_cursor_free)
 /* The next document, NULL at the end or on failure (`ret_failure->class` tells). */
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure);
 
-/* The time from which a change stream has to start so that it and a scan begun now miss nothing,
- * and the scan itself: all events that have not failed. */
+/* All events, in whatever state, as they were at one moment, and that moment: a change stream from
+ * it on and this scan together miss nothing. */
 EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
                          Failure *ret_failure);
-/* Events in that state (`failed`, `dead`), with what EventState reads. */
-EventCursor *outbox_find_state(Outbox *outbox, const char *state);
 /* Events in_progress that were claimed longer ago than that by the server's clock, whoever did;
- * with 0 all that this owner has not claimed. */
+ * with 0 all that this owner has not claimed. Without payload and metadata, in no order. */
 EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms);
-/* Events of one aggregate in any state, at most `limit`, from `after` (NULL: the first) on. */
+/* Events of one aggregate in any state, at most `limit`, those behind `after` (NULL: from the
+ * first). */
 EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
                                    const OrderKey *after, int limit);
+/* The first events of one aggregate, with nothing in their payloads. */
+EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit);
 /* Events of one aggregate with a version in [first, last]. */
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
                                   int64_t last);
-/* The document of one event id, as EventState reads it. */
+/* Those of the events that are there, in no order, with `due_in_ms` by the server's clock, without
+ * payload and metadata. Reads what this projector has just written, majority or not: only for
+ * events that were read before. */
+EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t count);
+/* One of them, whole. */
 EventCursor *outbox_find_event(Outbox *outbox, const Id *id);
-
-typedef enum EventStatus {
-  STATUS_PENDING,
-  STATUS_IN_PROGRESS,
-  STATUS_FAILED,
-  STATUS_DEAD
-} EventStatus;
-
-typedef struct EventState {
-  EventStatus status;
-  int64_t due_in_ms; /* failed: until next_attempt_at, by the server's clock; may be negative */
-} EventState;
-
-EventState event_state(const Event *event);
 
 /* Removes from `ids` (of Id) those whose events are in the outbox. */
 bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure);

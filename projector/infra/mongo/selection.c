@@ -81,6 +81,20 @@ bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_co
   return good;
 }
 
+bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  event_append_id(event, &filter, "_id");
+  BSON_APPEND_UTF8(&filter, "status", "in_progress");
+  BSON_APPEND_UTF8(&filter, "claimed_by", outbox_owner(outbox));
+  bson_t *update =
+      BCON_NEW("$set", "{", "status", BCON_UTF8(event->status == STATUS_DEAD ? "dead" : "failed"),
+               "}", "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}");
+  bool good = outbox_update_many(outbox, &filter, update, NULL, ret_failure);
+  bson_destroy(update);
+  bson_destroy(&filter);
+  return good;
+}
+
 bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
   event_append_id(event, &filter, "_id");
@@ -95,4 +109,35 @@ bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure 
   bson_destroy(update);
   bson_destroy(&filter);
   return good;
+}
+
+/* Nothing of the payload, but still an event that can be decoded. */
+static bson_t *brief(void) {
+  return BCON_NEW("projection", "{", "aggregate_type", BCON_INT32(1), "aggregate_id", BCON_INT32(1),
+                  "version", BCON_INT32(1), "event_type", BCON_INT32(1), "occurred_at",
+                  BCON_INT32(1), "payload", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
+                  BCON_UTF8("$payload"), "}", BCON_UTF8("object"), "]", "}", "{", "$literal", "{",
+                  "}", "}", BCON_NULL, "]", "}", "}");
+}
+
+EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count) {
+  bson_t *filter = bson_new();
+  bson_t array = BSON_INITIALIZER, in;
+  bson_append_utf8(filter, "aggregate_type", -1, aggregates[0]->type,
+                   (int)aggregates[0]->type_length);
+  for (size_t i = 0; i < count; i++) {
+    char buffer[16];
+    const char *key;
+    bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
+    id_append_bson(&aggregates[i]->id, &array, key);
+  }
+  BSON_APPEND_DOCUMENT_BEGIN(filter, "aggregate_id", &in);
+  BSON_APPEND_ARRAY(&in, "$in", &array);
+  bson_append_document_end(filter, &in);
+  bson_destroy(&array);
+  return outbox_find(outbox, filter, brief());
+}
+
+EventCursor *outbox_list_events(Outbox *outbox) {
+  return outbox_find(outbox, bson_new(), brief());
 }

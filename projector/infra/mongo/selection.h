@@ -20,3 +20,11 @@ bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_co
 
 /* Takes one failed or dead event for this owner, so that nobody else works on it. */
 bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure);
+/* Gives a seized event back, failed or dead as it was when it was read. */
+bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure);
+
+/* Events of any of the aggregates, all of one type, in any state and in no order: with
+ * nothing in their payloads. */
+EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count);
+/* Every event, in no order: the same of each. */
+EventCursor *outbox_list_events(Outbox *outbox);

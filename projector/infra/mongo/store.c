@@ -3,9 +3,13 @@
 
 #include <string.h>
 
+/* More than the threads that borrow one: 64 workers and a few around them. */
+enum { CLIENTS_MAX = 128 };
+
 struct MongoStore {
   const MongoSettings *settings;
-  mongoc_client_pool_t *pool;
+  mongoc_client_pool_t *pool; /* or */
+  mongoc_client_t *single;
   char *server;
 };
 
@@ -47,15 +51,44 @@ bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_fai
   return failure_set(ret_failure, class, SOURCE_MONGODB, (int)error->code, "%s", error->message);
 }
 
+static bool wrong_uri(bson_error_t *error, Failure *ret_failure) {
+  text_hide_quoted(error->message, sizeof error->message);
+  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                     "mongodb.uri: %s; expected mongodb://[USER:PASSWORD@]HOST[:PORT]/?replicaSet="
+                     "NAME, with %%40 for @, %%3A for : and %%2F for / in user and password",
+                     error->message);
+}
+
+/* The driver takes what follows the first @ as the host, and would tell it as one that is unknown.
+ */
+static bool has_stray_at(const char *uri) {
+  const char *end = uri + strcspn(uri, "?");
+  const char *start = strstr(uri, "://");
+  const char *first = start ? strpbrk(start + 3, "@/") : NULL;
+  const char *next = first ? strchr(first + 1, '@') : NULL;
+  return next && next < end;
+}
+
+static mongoc_uri_t *parse_uri(const char *text, Failure *ret_failure) {
+  bson_error_t error = {.message = "a second @, or an @ behind a /"};
+  mongoc_uri_t *uri = has_stray_at(text) ? NULL : mongoc_uri_new_with_error(text, &error);
+  if (!uri)
+    wrong_uri(&error, ret_failure);
+  return uri;
+}
+
+bool mongo_uri_check(const char *text, Failure *ret_failure) {
+  mongoc_uri_t *uri = parse_uri(text, ret_failure);
+  if (uri)
+    mongoc_uri_destroy(uri);
+  return uri != NULL;
+}
+
 /* Settings that the URI may override, and those that it may not. */
 static mongoc_uri_t *prepare_uri(const MongoSettings *settings, Failure *ret_failure) {
-  bson_error_t error;
-  mongoc_uri_t *uri = mongoc_uri_new_with_error(settings->uri, &error);
-  if (!uri) {
-    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, (int)error.code, "mongodb.uri: %s",
-                error.message);
+  mongoc_uri_t *uri = parse_uri(settings->uri, ret_failure);
+  if (!uri)
     return NULL;
-  }
   if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, -1) < 0)
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 5000);
   if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, -1) < 0)
@@ -63,6 +96,8 @@ static mongoc_uri_t *prepare_uri(const MongoSettings *settings, Failure *ret_fai
   if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, -1) < 0)
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 30000);
   mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, true);
+  mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
+  mongoc_uri_set_option_as_int32(uri, MONGOC_URI_MAXPOOLSIZE, CLIENTS_MAX);
   mongoc_uri_set_appname(uri, "projector");
 
   mongoc_write_concern_t *write = mongoc_write_concern_new();
@@ -121,23 +156,44 @@ static bool look_at_deployment(MongoStore *store, mongoc_client_t *client, Failu
   return good;
 }
 
-MongoStore *mongo_store_open(const MongoSettings *settings, Failure *ret_failure) {
+static bool make_clients(MongoStore *store, const mongoc_uri_t *uri, bool single,
+                         bson_error_t *error) {
+  if (single) {
+    store->single = mongoc_client_new_from_uri_with_error(uri, error);
+    return store->single && mongoc_client_set_error_api(store->single, MONGOC_ERROR_API_VERSION_2);
+  }
+  store->pool = mongoc_client_pool_new_with_error(uri, error);
+  return store->pool && mongoc_client_pool_set_error_api(store->pool, MONGOC_ERROR_API_VERSION_2);
+}
+
+static MongoStore *open_store(const MongoSettings *settings, bool single, Failure *ret_failure) {
   mongoc_uri_t *uri = prepare_uri(settings, ret_failure);
   if (!uri)
     return NULL;
   g_autoptr(MongoStore) store = g_new0(MongoStore, 1);
   store->settings = settings;
-  store->pool = mongoc_client_pool_new(uri);
+  bson_error_t error;
+  bool connected = make_clients(store, uri, single, &error);
   mongoc_uri_destroy(uri);
-  if (!store->pool) {
-    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, 0, "mongodb.uri: not usable");
+  if (!connected) {
+    if (error.domain == MONGOC_ERROR_STREAM) /* the name of mongodb+srv:// is not found */
+      mongo_fail(&error, NULL, ret_failure);
+    else
+      wrong_uri(&error, ret_failure);
     return NULL;
   }
-  mongoc_client_pool_set_error_api(store->pool, MONGOC_ERROR_API_VERSION_2);
   mongoc_client_t *client = mongo_store_borrow(store);
   bool good = look_at_deployment(store, client, ret_failure);
   mongo_store_return(store, client);
   return good ? g_steal_pointer(&store) : NULL;
+}
+
+MongoStore *mongo_store_open(const MongoSettings *settings, Failure *ret_failure) {
+  return open_store(settings, false, ret_failure);
+}
+
+MongoStore *mongo_store_open_single(const MongoSettings *settings, Failure *ret_failure) {
+  return open_store(settings, true, ret_failure);
 }
 
 void mongo_store_close(MongoStore *store) {
@@ -145,6 +201,7 @@ void mongo_store_close(MongoStore *store) {
     return;
   if (store->pool)
     mongoc_client_pool_destroy(store->pool);
+  mongoc_client_destroy(store->single);
   g_free(store->server);
   g_free(store);
 }
@@ -158,10 +215,10 @@ const char *mongo_store_server(const MongoStore *store) {
 }
 
 mongoc_client_t *mongo_store_borrow(MongoStore *store) {
-  return mongoc_client_pool_pop(store->pool);
+  return store->single ? store->single : mongoc_client_pool_pop(store->pool);
 }
 
 void mongo_store_return(MongoStore *store, mongoc_client_t *client) {
-  if (client)
+  if (client && store->pool)
     mongoc_client_pool_push(store->pool, client);
 }

@@ -17,9 +17,16 @@ typedef struct MongoSettings {
 
 typedef struct MongoStore MongoStore;
 
+/* Whether the driver can read the connection string. The failure names the key and quotes nothing:
+ * a password may stand anywhere in a string that cannot be read. */
+bool mongo_uri_check(const char *uri, Failure *ret_failure);
+
 /* Connects and looks at the deployment: a replica set or a sharded cluster; anything else cannot
  * have change streams and is FAILURE_CONFIG. The settings must outlive the store. */
 MongoStore *mongo_store_open(const MongoSettings *settings, Failure *ret_failure);
+/* The same for a program of one thread: all borrow the same client, and neither opening nor closing
+ * waits for threads that watch the servers. */
+MongoStore *mongo_store_open_single(const MongoSettings *settings, Failure *ret_failure);
 void mongo_store_close(MongoStore *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MongoStore, mongo_store_close)
 

@@ -38,7 +38,7 @@ static bool send(Writer *writer, uint64_t *ret_affected) {
 }
 
 static bool row_missing(const Projection *projection, Failure *ret_failure) {
-  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "row missing in %s",
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
                      projection->table);
 }
 
@@ -242,17 +242,21 @@ static void append_write_row(GString *sql, const FoldedRow *row, bool first) {
   g_string_append_c(sql, ')');
 }
 
+/* No table of a mapping can have this alias: a name has no blank (domain/mapping.c). */
+#define NEW_ROW "`new row`"
+
 static bool finish_write(Writer *writer, const Projection *projection) {
   GString *sql = writer->sql;
   bool mariadb = session_is_mariadb(writer->session);
   /* A table of nothing but its key has nothing to overwrite; one key column is set to itself. */
   unsigned first = value_count(projection) > 0 ? projection->key_count : 0;
   unsigned end = value_count(projection) > 0 ? projection->column_count : 1;
-  g_string_append(sql, mariadb ? " ON DUPLICATE KEY UPDATE " : " AS n ON DUPLICATE KEY UPDATE ");
+  g_string_append(sql, mariadb ? " ON DUPLICATE KEY UPDATE "
+                               : " AS " NEW_ROW " ON DUPLICATE KEY UPDATE ");
   for (unsigned i = first; i < end; i++) {
     g_string_append(sql, i > first ? ", " : "");
     literal_append_name(sql, projection->columns[i].name);
-    g_string_append(sql, mariadb ? " = VALUES(" : " = n.");
+    g_string_append(sql, mariadb ? " = VALUES(" : " = " NEW_ROW ".");
     literal_append_name(sql, projection->columns[i].name);
     g_string_append(sql, mariadb ? ")" : "");
   }

@@ -14,12 +14,14 @@ typedef struct TableColumn {
 
 typedef struct TableIndex {
   char *name;
+  bool prefix;        /* of some column only the beginning is unique */
   GPtrArray *columns; /* names */
 } TableIndex;
 
 typedef struct Table {
   GPtrArray *columns; /* of TableColumn; empty: no such table */
   GPtrArray *unique;  /* of TableIndex */
+  bool mariadb;
 } Table;
 
 static void column_free(gpointer data) {
@@ -90,7 +92,8 @@ static bool read_columns(Session *session, const char *name, Table *table, Failu
 static bool read_unique(Session *session, const char *name, Table *table, Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result =
       ask(session,
-          "SELECT INDEX_NAME, SEQ_IN_INDEX, COLUMN_NAME FROM information_schema.STATISTICS"
+          "SELECT INDEX_NAME, SEQ_IN_INDEX, COLUMN_NAME, SUB_PART IS NOT NULL"
+          " FROM information_schema.STATISTICS"
           " WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
           name, ret_failure);
   if (!result)
@@ -105,6 +108,7 @@ static bool read_unique(Session *session, const char *name, Table *table, Failur
       g_ptr_array_add(table->unique, index);
     }
     g_ptr_array_add(index->columns, g_strdup(row[2] ? row[2] : "(expression)"));
+    index->prefix |= number(row[3]) != 0;
   }
   return true;
 }
@@ -113,6 +117,7 @@ static Table *table_read(Session *session, const char *name, Failure *ret_failur
   g_autoptr(Table) table = g_new0(Table, 1);
   table->columns = g_ptr_array_new_with_free_func(column_free);
   table->unique = g_ptr_array_new_with_free_func(index_free);
+  table->mariadb = session_is_mariadb(session);
   if (!read_columns(session, name, table, ret_failure) ||
       !read_unique(session, name, table, ret_failure))
     return NULL;
@@ -210,15 +215,49 @@ static void finding_free(gpointer data) {
   g_free(finding);
 }
 
-static void find(GPtrArray *findings, bool error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static void find(GPtrArray *findings, bool error, const char *format, ...) {
+GPtrArray *findings_new(void) {
+  return g_ptr_array_new_with_free_func(finding_free);
+}
+
+void finding_add(GPtrArray *findings, bool error, const char *format, ...) {
   Finding *finding = g_new0(Finding, 1);
   va_list arguments;
   va_start(arguments, format);
   *finding = (Finding){error, g_strdup_vprintf(format, arguments)};
   va_end(arguments);
   g_ptr_array_add(findings, finding);
+}
+
+/* By their names; NO PAD are MySQL's younger ones, and those that say so. */
+static bool pads(const char *collation) {
+  return !strstr(collation, "_0900_") && !strstr(collation, "_nopad_");
+}
+
+/* Whether every text keeps its characters, and different keys stay different. */
+static void check_text(const TableColumn *column, const Column *wanted, bool is_key, bool mariadb,
+                       const char *path, GPtrArray *findings) {
+  const char *best = mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin";
+  if (!column->charset || !type_is_text(wanted->type.kind))
+    return;
+  if (strcmp(column->charset, "utf8mb4") != 0 && is_key && mariadb)
+    finding_add(
+        findings, true,
+        "%s: MariaDB compares no key outside of ASCII with a column of character set %s; use "
+        "utf8mb4 with collation %s",
+        path, column->charset, best);
+  else if (strcmp(column->charset, "utf8mb4") != 0)
+    finding_add(findings, false, "%s: character set %s cannot hold every text; utf8mb4 can", path,
+                column->charset);
+  if (is_key && !g_str_has_suffix(column->collation, "_bin"))
+    finding_add(
+        findings, false,
+        "%s: with collation %s keys that differ in case or accents are the same row; use %s", path,
+        column->collation, best);
+  if (is_key && pads(column->collation))
+    finding_add(
+        findings, false,
+        "%s: with collation %s keys that differ in blanks at the end are the same row; use %s",
+        path, column->collation, best);
 }
 
 static void check_column(const Projection *projection, unsigned index, const Table *table,
@@ -230,32 +269,27 @@ static void check_column(const Projection *projection, unsigned index, const Tab
   g_snprintf(path, sizeof path, "projections[%u].%s.%s", projection->index,
              is_key ? "key" : "columns", wanted->name);
   if (!column) {
-    find(findings, true, "%s: table %s has no such column; `projector schema --apply` adds it",
-         path, projection->table);
+    finding_add(findings, true,
+                "%s: table %s has no such column; `projector schema --apply` adds it", path,
+                projection->table);
     return;
   }
   if (column->generated)
-    find(findings, true, "%s: %s.%s is a generated column and cannot be written", path,
-         projection->table, column->name);
+    finding_add(findings, true, "%s: %s.%s is a generated column and cannot be written", path,
+                projection->table, column->name);
   if (!holds(&wanted->type, column))
-    find(findings, true,
-         "%s: expected a column that holds every %s, found %s; widen the column or change the type",
-         path, wanted->type.text, column->full_type);
+    finding_add(
+        findings, true,
+        "%s: expected a column that holds every %s, found %s; widen the column or change the type",
+        path, wanted->type.text, column->full_type);
   if (wanted->nullable && !column->nullable)
-    find(findings, true, "%s: \"null\" is true, but %s.%s is NOT NULL", path, projection->table,
-         column->name);
-  if (type_is_text(wanted->type.kind) && column->charset && strcmp(column->charset, "utf8mb4") != 0)
-    find(findings, false, "%s: character set %s cannot hold every text; utf8mb4 can", path,
-         column->charset);
-  if (is_key && column->collation && !g_str_has_suffix(column->collation, "_bin"))
-    find(findings, false,
-         "%s: with collation %s keys that differ in case or accents are the same row; use a _bin "
-         "collation",
-         path, column->collation);
+    finding_add(findings, true, "%s: \"null\" is true, but %s.%s is NOT NULL", path,
+                projection->table, column->name);
+  check_text(column, wanted, is_key, table->mariadb, path, findings);
 }
 
 static bool index_is_key(const TableIndex *index, const Projection *projection) {
-  if (index->columns->len != projection->key_count)
+  if (index->prefix || index->columns->len != projection->key_count)
     return false;
   for (unsigned i = 0; i < projection->key_count; i++) {
     bool found = false;
@@ -267,6 +301,23 @@ static bool index_is_key(const TableIndex *index, const Projection *projection) 
   return true;
 }
 
+/* A second unique key: an upsert overwrites whichever row it meets there. */
+static void find_other_key(const Projection *projection, const TableIndex *index,
+                           GPtrArray *findings) {
+  g_autoptr(GString) columns = g_string_new(NULL);
+  for (unsigned i = 0; i < index->columns->len; i++)
+    g_string_append_printf(columns, "%s%s", i ? ", " : "", (char *)index->columns->pdata[i]);
+  g_string_append(columns, index->prefix ? "; only their beginning" : "");
+  bool primary = !strcmp(index->name, "PRIMARY");
+  finding_add(
+      findings, true,
+      "projections[%u].table: %s has another unique key than the mapping's, %s (%s), through which "
+      "an upsert could overwrite a stranger's row; %s, or set \"allow_unique_keys\": true if no "
+      "two rows can meet there",
+      projection->index, projection->table, index->name, columns->str,
+      primary ? "make the mapping's key the table's primary key" : "drop it");
+}
+
 static void check_keys(const Projection *projection, const Table *table, GPtrArray *findings) {
   bool has_key = false;
   for (unsigned i = 0; i < table->unique->len; i++) {
@@ -274,15 +325,13 @@ static void check_keys(const Projection *projection, const Table *table, GPtrArr
     if (index_is_key(index, projection))
       has_key = true;
     else if (!projection->allow_unique_keys)
-      find(findings, true,
-           "projections[%u].table: %s has another unique key, %s, through which an upsert could "
-           "overwrite a stranger's row; drop it or set \"allow_unique_keys\": true",
-           projection->index, projection->table, index->name);
+      find_other_key(projection, index, findings);
   }
   if (!has_key)
-    find(findings, true,
-         "projections[%u].key: table %s needs a primary or unique key on exactly these columns",
-         projection->index, projection->table);
+    finding_add(
+        findings, true,
+        "projections[%u].key: table %s needs a primary or unique key on exactly these columns",
+        projection->index, projection->table);
 }
 
 /* A column that the mapping does not name must fill itself. */
@@ -293,10 +342,11 @@ static void check_strangers(const Projection *projection, const Table *table, GP
     for (unsigned j = 0; j < projection->column_count; j++)
       mapped |= !g_ascii_strcasecmp(projection->columns[j].name, column->name);
     if (!mapped && !column->nullable && !column->has_default && !column->generated)
-      find(findings, true,
-           "projections[%u].table: %s.%s is NOT NULL, has no default and is not mapped; give it a "
-           "default or map it",
-           projection->index, projection->table, column->name);
+      finding_add(
+          findings, true,
+          "projections[%u].table: %s.%s is NOT NULL, has no default and is not mapped; give it a "
+          "default or map it",
+          projection->index, projection->table, column->name);
   }
 }
 
@@ -306,10 +356,11 @@ static bool check_projection(Session *session, const Projection *projection, GPt
   if (!table)
     return false;
   if (table->columns->len == 0) {
-    find(findings, true,
-         "projections[%u].table: %s does not exist, or this user may not see it; `projector schema "
-         "--apply` creates it",
-         projection->index, projection->table);
+    finding_add(
+        findings, true,
+        "projections[%u].table: %s does not exist, or this user may not see it; `projector schema "
+        "--apply` creates it",
+        projection->index, projection->table);
     return true;
   }
   for (unsigned i = 0; i < projection->column_count; i++)
@@ -330,16 +381,17 @@ static bool check_own_tables(Session *session, GPtrArray *findings, Failure *ret
     if (!table)
       return false;
     if (!find_column(table, own[i].newest_column))
-      find(findings, true,
-           "table %s is missing or of another version, or this user may not see it; `projector "
-           "schema --apply` creates it",
-           own[i].name);
+      finding_add(
+          findings, true,
+          "table %s is missing or of another version, or this user may not see it; `projector "
+          "schema --apply` creates it",
+          own[i].name);
   }
   return true;
 }
 
 GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure) {
-  g_autoptr(GPtrArray) findings = g_ptr_array_new_with_free_func(finding_free);
+  g_autoptr(GPtrArray) findings = findings_new();
   if (!check_own_tables(session, findings, ret_failure))
     return NULL;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++)

@@ -9,6 +9,10 @@ typedef struct Finding {
   char *text; /* what is wrong and how to mend it, one line */
 } Finding;
 
+GPtrArray *findings_new(void);
+void finding_add(GPtrArray *findings, bool error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Compares the projector's own tables and the projections' tables with the database. Gives an array
  * of Finding, empty when all is well; NULL when the server could not be asked. */
 GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure);

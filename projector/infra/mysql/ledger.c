@@ -48,15 +48,7 @@ bool ledger_take_fence(Session *session, const char *projector, const char *owne
   return true;
 }
 
-static bool check_epoch(Session *session, const Ledger *ledger, Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new("SELECT epoch FROM projector_fence WHERE projector = ");
-  append_projector(sql, ledger);
-  g_string_append(sql, " AND part = 0 LOCK IN SHARE MODE");
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-  if (!result)
-    return false;
-  MYSQL_ROW row = mysql_fetch_row(result);
-  int64_t epoch = row ? g_ascii_strtoll(row[0], NULL, 10) : -1;
+static bool check_epoch(const Ledger *ledger, int64_t epoch, Failure *ret_failure) {
   return epoch == ledger->epoch ||
          failure_set(ret_failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
                      "another projector of this name works now (epoch %lld, ours is %lld)",
@@ -69,11 +61,6 @@ static bool lock_out_owner(Session *session, const Ledger *ledger, Failure *ret_
   append_projector(sql, ledger);
   g_string_append(sql, ", 0, 0) ON DUPLICATE KEY UPDATE epoch = epoch");
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
-}
-
-bool ledger_enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
-  return ledger->epoch ? check_epoch(session, ledger, ret_failure)
-                       : lock_out_owner(session, ledger, ret_failure);
 }
 
 /* --- positions ---------------------------------------------------------------------------- */
@@ -129,36 +116,84 @@ static void append_aggregate_lists(GString *sql, const AggregateSet *aggregates)
   }
 }
 
+static int64_t number_or_0(const char *text) {
+  return text ? g_ascii_strtoll(text, NULL, 10) : 0;
+}
+
 static void take_position(char **row, const unsigned long *lengths, AggregateSet *aggregates,
                           Arena *arena) {
-  Aggregate aggregate = {.type = row[0], .type_length = (uint32_t)lengths[0]};
-  if (!take_id(row[2], lengths[2], row[1], arena, &aggregate.id))
+  Aggregate aggregate = {.type = row[1], .type_length = (uint32_t)lengths[1]};
+  if (!take_id(row[3], lengths[3], row[2], arena, &aggregate.id))
     return;
   AggregateState *state = aggregate_set_find(aggregates, &aggregate);
   if (!state)
     return;
   Position position = {.known = true};
-  position.last.occurred_at = g_ascii_strtoll(row[3], NULL, 10);
-  position.last.version = row[4] ? g_ascii_strtoll(row[4], NULL, 10) : 0;
-  if (!take_id(row[6], lengths[6], row[5], arena, &position.last.event_id))
+  position.last.occurred_at = number_or_0(row[4]);
+  position.last.version = number_or_0(row[5]);
+  if (!take_id(row[7], lengths[7], row[6], arena, &position.last.event_id))
     return;
-  position.max_version = row[7] ? g_ascii_strtoll(row[7], NULL, 10) : 0;
-  position.refreshed_version = row[8] ? g_ascii_strtoll(row[8], NULL, 10) : 0;
+  position.max_version = number_or_0(row[8]);
+  position.refreshed_version = number_or_0(row[9]);
   state->position = position;
 }
 
-bool ledger_read_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                           Arena *arena, Failure *ret_failure) {
-  if (aggregate_set_count(aggregates) == 0)
-    return true;
-  g_autoptr(GString) sql = g_string_new(
-      "SELECT aggregate_type, aggregate_id_kind, aggregate_id,"
+/* The row of the fence has an epoch, those of the positions none. */
+static void append_fence_query(GString *sql, const Ledger *ledger) {
+  g_string_append(sql, "(SELECT epoch, '', '', '', 0, 0, '', '', 0, 0 FROM projector_fence"
+                       " WHERE projector = ");
+  append_projector(sql, ledger);
+  g_string_append(sql, " AND part = 0 LOCK IN SHARE MODE)");
+}
+
+static void append_positions_query(GString *sql, const Ledger *ledger,
+                                   const AggregateSet *aggregates, const char *lock) {
+  g_string_append(
+      sql,
+      "(SELECT NULL, aggregate_type, aggregate_id_kind, aggregate_id,"
       " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', occurred_at) DIV 1000, version, event_id_kind,"
       " event_id, max_version, refreshed_version FROM projector_position WHERE projector = ");
   append_projector(sql, ledger);
   g_string_append(sql, " AND (");
   append_aggregate_lists(sql, aggregates);
-  g_string_append(sql, ") FOR UPDATE");
+  g_string_append_printf(sql, ")%s)", lock);
+}
+
+/* One statement: a round trip is a good part of a small transaction. The fence comes first in it,
+ * so its lock is held before any position is read. */
+bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
+                  Failure *ret_failure) {
+  bool owner = ledger->epoch != 0, any = aggregate_set_count(aggregates) > 0;
+  if (!owner && !ledger->held && !lock_out_owner(session, ledger, ret_failure))
+    return false;
+  if (!owner && !any)
+    return true;
+  g_autoptr(GString) sql = g_string_new(NULL);
+  if (owner)
+    append_fence_query(sql, ledger);
+  if (owner && any)
+    g_string_append(sql, " UNION ALL ");
+  if (any)
+    append_positions_query(sql, ledger, aggregates, " FOR UPDATE");
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  if (!result)
+    return false;
+  int64_t epoch = -1;
+  MYSQL_ROW row;
+  while ((row = mysql_fetch_row(result)))
+    if (row[0])
+      epoch = g_ascii_strtoll(row[0], NULL, 10);
+    else
+      take_position(row, mysql_fetch_lengths(result), aggregates, arena);
+  return !owner || check_epoch(ledger, epoch, ret_failure);
+}
+
+bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
+                              Arena *arena, Failure *ret_failure) {
+  if (aggregate_set_count(aggregates) == 0)
+    return true;
+  g_autoptr(GString) sql = g_string_new(NULL);
+  append_positions_query(sql, ledger, aggregates, "");
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
@@ -298,15 +333,8 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
 
 /* --- pruning ------------------------------------------------------------------------------ */
 
-bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
-                     LedgerIds *ids, Failure *ret_failure) {
-  g_autoptr(GString) sql =
-      g_string_new("SELECT event_id_kind, event_id FROM projector_applied WHERE projector = ");
-  append_projector(sql, ledger);
-  g_string_append_printf(sql,
-                         " AND applied_at < CURRENT_TIMESTAMP(3) - INTERVAL %lld SECOND"
-                         " ORDER BY applied_at LIMIT %u",
-                         (long long)older_than_s, limit);
+/* The event_id_kind and event_id of each row. */
+static bool query_ids(Session *session, const GString *sql, LedgerIds *ids, Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
@@ -319,6 +347,18 @@ bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_
   return true;
 }
 
+bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
+                     LedgerIds *ids, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("SELECT event_id_kind, event_id FROM projector_applied WHERE projector = ");
+  append_projector(sql, ledger);
+  g_string_append_printf(sql,
+                         " AND applied_at < CURRENT_TIMESTAMP(3) - INTERVAL %lld SECOND"
+                         " ORDER BY applied_at LIMIT %u",
+                         (long long)older_than_s, limit);
+  return query_ids(session, sql, ids, ret_failure);
+}
+
 bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
                    Failure *ret_failure) {
   g_autofree const Id **pointers = g_new(const Id *, ids->len);
@@ -329,6 +369,183 @@ bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
     if (append_ids_of_kind(sql, ledger, id_kinds[k], pointers, ids->len) &&
         !session_execute(session, sql->str, sql->len, NULL, ret_failure))
       return false;
+  }
+  return true;
+}
+
+/* --- size ----------------------------------------------------------------------------------- */
+
+bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_failure) {
+  static const char query[] = "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA "
+                              "= DATABASE() AND TABLE_NAME = 'projector_applied'";
+  /* MySQL would answer with what it knew a day ago. */
+  if (!session_is_mariadb(session) &&
+      !session_run(session, ret_failure, "SET SESSION information_schema_stats_expiry = 0"))
+    return false;
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row = mysql_fetch_row(result);
+  *ret_rows = row && row[0] ? g_ascii_strtoll(row[0], NULL, 10) : 0;
+  return true;
+}
+
+/* --- replays ------------------------------------------------------------------------------ */
+
+enum { CLEAR_ROWS = 10000 };
+
+/* The only value of the only row, "" when there is none or it is NULL. */
+static bool query_text(Session *session, const GString *sql, char *ret_text, size_t size,
+                       Failure *ret_failure) {
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row = mysql_fetch_row(result);
+  g_strlcpy(ret_text, row && row[0] ? row[0] : "", size);
+  return true;
+}
+
+bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new("SELECT CURRENT_TIMESTAMP(3)");
+  return query_text(session, sql, ret_time, LEDGER_TIME_SIZE, ret_failure);
+}
+
+bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
+                 Failure *ret_failure) {
+  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
+              lock_out_owner(session, live, ret_failure) &&
+              ledger_time(session, ret_time, ret_failure);
+  session_rollback(session);
+  return good;
+}
+
+bool ledger_age(Session *session, const char *time, int64_t *ret_seconds, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  char text[32];
+  g_string_printf(sql, "SELECT TIMESTAMPDIFF(SECOND, '%s', CURRENT_TIMESTAMP(3))", time);
+  if (!query_text(session, sql, text, sizeof text, ret_failure))
+    return false;
+  *ret_seconds = g_ascii_strtoll(text, NULL, 10);
+  return true;
+}
+
+static Verdict judged(const char *outcome, const char *is_later) {
+  if (is_later[0] == '1')
+    return VERDICT_WAIT;
+  return !strcmp(outcome, verdict_outcome(VERDICT_SKIPPED)) ? VERDICT_SKIPPED : VERDICT_KNOWN;
+}
+
+bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *items, size_t count,
+                  Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  const Id **ids = arena_alloc(arena, count, sizeof *ids);
+  for (size_t i = 0; i < count; i++)
+    ids[i] = &items[i].event->key.event_id;
+  for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
+    g_autoptr(GString) sql = g_string_new(NULL);
+    g_string_printf(sql, "SELECT event_id, outcome, applied_at >= '%s' FROM projector_applied",
+                    mark);
+    if (!append_ids_of_kind(sql, live, id_kinds[k], ids, count))
+      continue;
+    g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+    if (!result)
+      return false;
+    MYSQL_ROW row;
+    while ((row = mysql_fetch_row(result))) {
+      Id id;
+      Item *item = NULL;
+      if (take_id(row[0], mysql_fetch_lengths(result)[0], id_kind_name(id_kinds[k]), arena, &id))
+        item = find_item(items, count, &id);
+      if (item)
+        item->verdict = judged(row[1], row[2]);
+    }
+  }
+  return true;
+}
+
+bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope, const char *since,
+                     int64_t margin_s, const char *until, LedgerIds *ids, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("SELECT l.event_id_kind, l.event_id FROM projector_applied l"
+                   " WHERE l.projector = ");
+  append_projector(sql, live);
+  g_string_append_printf(sql,
+                         " AND l.applied_at >= '%s' - INTERVAL %lld SECOND"
+                         " AND l.applied_at < '%s' AND l.outcome <> 'skipped' AND NOT EXISTS"
+                         " (SELECT 1 FROM projector_applied s WHERE s.projector = ",
+                         since, (long long)margin_s, until);
+  append_projector(sql, scope);
+  g_string_append(sql, " AND s.event_id_kind = l.event_id_kind AND s.event_id = l.event_id)");
+  return query_ids(session, sql, ids, ret_failure);
+}
+
+bool ledger_page_end(Session *session, const Ledger *live, const char *since, const char *until,
+                     unsigned limit, char ret_end[static LEDGER_TIME_SIZE], Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(
+      "SELECT applied_at + INTERVAL 1000 MICROSECOND FROM projector_applied WHERE projector = ");
+  append_projector(sql, live);
+  g_string_append_printf(sql,
+                         " AND applied_at >= '%s' AND applied_at < '%s'"
+                         " ORDER BY applied_at LIMIT 1 OFFSET %u",
+                         since, until, limit);
+  if (!query_text(session, sql, ret_end, LEDGER_TIME_SIZE, ret_failure))
+    return false;
+  if (!*ret_end)
+    g_strlcpy(ret_end, until, LEDGER_TIME_SIZE);
+  return true;
+}
+
+bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
+                           const char *aggregate_type, Arena *arena, GArray *refreshed,
+                           Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(
+      "SELECT l.aggregate_id_kind, l.aggregate_id, l.refreshed_version FROM projector_position l"
+      " LEFT JOIN projector_position s ON s.projector = ");
+  append_projector(sql, scope);
+  g_string_append(sql, " AND s.aggregate_type = l.aggregate_type"
+                       " AND s.aggregate_id_kind = l.aggregate_id_kind"
+                       " AND s.aggregate_id = l.aggregate_id WHERE l.projector = ");
+  append_projector(sql, live);
+  g_string_append(sql, " AND l.aggregate_type = ");
+  literal_append_bytes(sql, aggregate_type, strlen(aggregate_type));
+  g_string_append(sql, " AND l.refreshed_version > COALESCE(s.max_version, 0)");
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row;
+  while ((row = mysql_fetch_row(result))) {
+    RefreshedTo to = {
+        .aggregate = {.type = aggregate_type, .type_length = (uint32_t)strlen(aggregate_type)},
+        .version = number_or_0(row[2])};
+    if (take_id(row[1], mysql_fetch_lengths(result)[1], row[0], arena, &to.aggregate.id))
+      g_array_append_val(refreshed, to);
+  }
+  return true;
+}
+
+bool ledger_read_owner(Session *session, const char *projector, char **ret_owner,
+                       Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new("SELECT owner FROM projector_fence WHERE part = 0 AND"
+                                        " projector = ");
+  char text[256];
+  literal_append_text(sql, projector, strlen(projector));
+  if (!query_text(session, sql, text, sizeof text, ret_failure))
+    return false;
+  *ret_owner = *text ? g_strdup(text) : NULL;
+  return true;
+}
+
+bool ledger_clear(Session *session, const char *projector, Failure *ret_failure) {
+  static const char *const tables[] = {"projector_applied", "projector_position",
+                                       "projector_fence"};
+  for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
+    g_autoptr(GString) sql = g_string_new(NULL);
+    g_string_printf(sql, "DELETE FROM %s WHERE projector = ", tables[i]);
+    literal_append_text(sql, projector, strlen(projector));
+    g_string_append_printf(sql, " LIMIT %d", CLEAR_ROWS);
+    for (uint64_t removed = CLEAR_ROWS; removed == CLEAR_ROWS;)
+      if (!session_execute(session, sql->str, sql->len, &removed, ret_failure))
+        return false;
   }
   return true;
 }

@@ -10,20 +10,24 @@
 typedef struct Ledger {
   const char *projector; /* name of the mapping file: letters, digits, - _ . */
   int64_t epoch;         /* of this owner; 0: a command beside the owner, works exclusively */
+  bool held;             /* another session of this command holds the fence for it */
 } Ledger;
 
 /* Becomes the owner: raises the epoch, which shuts every earlier owner out. Its own transaction. */
 bool ledger_take_fence(Session *session, const char *projector, const char *owner,
                        int64_t *ret_epoch, Failure *ret_failure);
 
-/* First in every transaction. The owner: FAILURE_FENCED when another owner has raised the epoch,
- * else a shared lock on it until the transaction ends, so that the next owner waits for us. A
- * command: an exclusive lock, so that the owner's transactions wait for it, whoever that is. */
-bool ledger_enter(Session *session, const Ledger *ledger, Failure *ret_failure);
-
-/* Fills and locks the positions of the set's aggregates. Event ids go into the arena. */
-bool ledger_read_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                           Arena *arena, Failure *ret_failure);
+/* First in every transaction: the fence, then the positions of the set's aggregates, which are
+ * filled in and locked; event ids go into the arena.
+ *
+ * The owner: FAILURE_FENCED when another owner has raised the epoch, else a shared lock on it until
+ * the transaction ends, so that the next owner waits for us. A command: an exclusive lock, so that
+ * the owner's transactions wait for it, whoever that is. */
+bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
+                  Failure *ret_failure);
+/* Fills in the positions without a lock, outside a transaction too. */
+bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
+                              Arena *arena, Failure *ret_failure);
 bool ledger_write_positions(Session *session, const Ledger *ledger, const AggregateSet *aggregates,
                             Failure *ret_failure);
 
@@ -47,3 +51,51 @@ bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_
                      LedgerIds *ids, Failure *ret_failure);
 /* Forgets the ids. The caller has made sure that their events cannot come again. */
 bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids, Failure *ret_failure);
+
+/* --- size --- */
+
+/* How many entries the ledger has, of all names, as the server estimates it. */
+bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_failure);
+/* --- replays: a ledger of their own (`scope`) beside that of the projector (`live`) --- */
+
+/* The server's time as it stands in applied_at. */
+enum { LEDGER_TIME_SIZE = 32 };
+
+/* The time at a moment when no transaction of the owner is open: what has an earlier applied_at is
+ * committed, what comes later has this one or a later. Inside a transaction under the fence's
+ * exclusive lock; ledger_mark takes that for the moment. */
+bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure);
+bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
+                 Failure *ret_failure);
+/* Seconds since that time. */
+bool ledger_age(Session *session, const char *time, int64_t *ret_seconds, Failure *ret_failure);
+
+/* What the ledger says of the items: VERDICT_KNOWN, VERDICT_SKIPPED, or VERDICT_WAIT when it got
+ * the event at `mark` or later. */
+bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *items, size_t count,
+                  Failure *ret_failure);
+
+/* Ids that the live ledger got from `since` (inclusive, less `margin_s`) to `until` (exclusive) and
+ * that the scope has not; skipped ones left out. */
+bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope, const char *since,
+                     int64_t margin_s, const char *until, LedgerIds *ids, Failure *ret_failure);
+/* `until`, or an earlier time when more than `limit` entries lie between. */
+bool ledger_page_end(Session *session, const Ledger *live, const char *since, const char *until,
+                     unsigned limit, char ret_end[static LEDGER_TIME_SIZE], Failure *ret_failure);
+
+/* Aggregates of the type whose rows were refreshed to a version above the highest that the scope
+ * has; the arena gets them. */
+typedef struct RefreshedTo {
+  Aggregate aggregate;
+  int64_t version;
+} RefreshedTo;
+
+bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
+                           const char *aggregate_type, Arena *arena, GArray *refreshed,
+                           Failure *ret_failure);
+
+/* Who took the fence last; NULL: nobody, or the ledger is of a command. Free it. */
+bool ledger_read_owner(Session *session, const char *projector, char **ret_owner,
+                       Failure *ret_failure);
+/* Forgets all that the ledger has, its fence too; in small steps. */
+bool ledger_clear(Session *session, const char *projector, Failure *ret_failure);

@@ -1,12 +1,16 @@
 /* session.c - connects to MySQL or MariaDB and runs statements. */
 #include "projector/infra/mysql/session.h"
 
+#include "projector/infra/host.h"
+
 #include <string.h>
+
+enum { TLS_FAILED = 2026 };
 
 enum {
   CONNECT_SECONDS = 5,
   ANSWER_SECONDS = 30,    /* longer than any lock wait */
-  LOCK_WAIT_SECONDS = 10, /* then 1205, and the batch is replayed */
+  LOCK_WAIT_SECONDS = 10, /* for rows and for DDL; then 1205, and the batch is replayed */
   IDLE_SECONDS = 60,      /* a session whose client vanished gives its locks back after this */
 };
 
@@ -41,20 +45,26 @@ void session_close(Session *session) {
   g_free(session);
 }
 
+bool mysql_is_local(const MysqlSettings *settings) {
+  return settings->socket || host_is_local(settings->host);
+}
+
+/* Every mode is said aloud: what the clients do on their own differs between them and their
+ * versions (Oracle's encrypts if it can, without verifying; MariaDB's 3.4 verifies). */
 static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
 #ifdef MARIADB_BASE_VERSION
   my_bool enforce = settings->tls != TLS_OFF, verify = settings->tls == TLS_VERIFY;
-  if (enforce) {
-    mysql_optionsv(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
-    mysql_optionsv(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
-    if (settings->tls_ca)
-      mysql_optionsv(mysql, MYSQL_OPT_SSL_CA, settings->tls_ca);
-  }
+  mysql_optionsv(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
+  mysql_optionsv(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+  if (enforce && settings->tls_ca)
+    mysql_optionsv(mysql, MYSQL_OPT_SSL_CA, settings->tls_ca);
 #else
-  static const unsigned modes[] = {[TLS_OFF] = SSL_MODE_PREFERRED,
+  static const unsigned modes[] = {[TLS_OFF] = SSL_MODE_DISABLED,
                                    [TLS_VERIFY] = SSL_MODE_VERIFY_IDENTITY,
                                    [TLS_INSECURE] = SSL_MODE_REQUIRED};
-  bool get_key = settings->tls == TLS_OFF; /* caching_sha2_password without TLS needs it */
+  /* caching_sha2_password without TLS: the password is encrypted with a key that the server sends.
+   * MariaDB's client always asks for it. */
+  bool get_key = settings->tls == TLS_OFF;
   mysql_options(mysql, MYSQL_OPT_SSL_MODE, &modes[settings->tls]);
   mysql_options(mysql, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &get_key);
   if (settings->tls_ca)
@@ -76,8 +86,9 @@ static bool set_up(Session *session, Failure *ret_failure) {
   if (!session_run(session, ret_failure,
                    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_DATE,"
                    "NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
-                   "time_zone = '+00:00', innodb_lock_wait_timeout = %d, wait_timeout = %d",
-                   LOCK_WAIT_SECONDS, IDLE_SECONDS) ||
+                   "time_zone = '+00:00', innodb_lock_wait_timeout = %d, lock_wait_timeout = %d, "
+                   "wait_timeout = %d",
+                   LOCK_WAIT_SECONDS, LOCK_WAIT_SECONDS, IDLE_SECONDS) ||
       !session_run(session, ret_failure, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"))
     return false;
   static const char query[] = "SELECT VERSION(), @@max_allowed_packet";
@@ -89,6 +100,19 @@ static bool set_up(Session *session, Failure *ret_failure) {
   session->server = g_strdup_printf("%s %s", session->mariadb ? "MariaDB" : "MySQL", row[0]);
   session->packet_limit = g_ascii_strtoull(row[1], NULL, 10);
   return true;
+}
+
+/* What MySQL says is never enough to mend it. */
+static void explain_tls(const MysqlSettings *settings, Failure *failure) {
+  static const char *const advice[] = {
+      [TLS_VERIFY] =
+          "mysql.tls is \"verify\", the default outside of this machine: the server needs a "
+          "certificate for this host name, and mysql.tls_ca the file of its authority",
+      [TLS_INSECURE] = "mysql.tls is \"insecure\": the server needs a certificate, whichever"};
+  char cause[sizeof failure->message];
+  g_strlcpy(cause, failure->message, sizeof cause);
+  failure_set(failure, failure->class, SOURCE_MYSQL, failure->code, "%s; %s", cause,
+              advice[settings->tls]);
 }
 
 Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
@@ -104,6 +128,8 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
                           settings->database, settings->port, settings->socket,
                           CLIENT_FOUND_ROWS)) {
     fail(session, ret_failure);
+    if (settings->tls != TLS_OFF && mysql_errno(session->mysql) == TLS_FAILED)
+      explain_tls(settings, ret_failure);
     failure_prefix(ret_failure, "%s:%u", settings->host, settings->port);
     return NULL;
   }
@@ -126,6 +152,11 @@ const char *session_server(const Session *session) {
 
 size_t session_packet_limit(const Session *session) {
   return session->packet_limit;
+}
+
+const char *session_cipher(const Session *session) {
+  const char *cipher = mysql_get_ssl_cipher(session->mysql);
+  return cipher ? cipher : "";
 }
 
 int64_t session_idle_ms(const Session *session) {
@@ -168,6 +199,19 @@ MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failu
   return result;
 }
 
+bool session_send(Session *session, const char *sql, Failure *ret_failure) {
+  session->used_at = g_get_monotonic_time();
+  return mysql_send_query(session->mysql, sql, strlen(sql)) == 0 || fail(session, ret_failure);
+}
+
+bool session_await(Session *session, Failure *ret_failure) {
+  return mysql_read_query_result(session->mysql) == 0 || fail(session, ret_failure);
+}
+
+unsigned long session_id(const Session *session) {
+  return mysql_thread_id(session->mysql);
+}
+
 void session_rollback(Session *session) {
   mysql_rollback(session->mysql);
 }
@@ -186,6 +230,16 @@ static MYSQL_STMT *prepare(Session *session, const char *sql, Failure *ret_failu
   }
   g_hash_table_insert(session->statements, g_strdup(sql), statement);
   return statement;
+}
+
+bool session_can_prepare(Session *session, const char *sql, Failure *ret_failure) {
+  MYSQL_STMT *statement = mysql_stmt_init(session->mysql);
+  if (!statement)
+    g_error("out of memory");
+  bool good = !mysql_stmt_prepare(statement, sql, strlen(sql)) ||
+              fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
+  mysql_stmt_close(statement);
+  return good;
 }
 
 bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parameters,

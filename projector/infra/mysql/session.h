@@ -10,8 +10,8 @@
 #include <mysql.h>
 
 typedef enum TlsMode {
-  TLS_OFF,      /* plain text; for loopback and private networks */
-  TLS_VERIFY,   /* certificate and host name are verified */
+  TLS_OFF,      /* plain text, never anything else; the default to this machine itself */
+  TLS_VERIFY,   /* certificate and host name are verified; the default to any other */
   TLS_INSECURE, /* encrypted, but to whoever answers */
 } TlsMode;
 
@@ -25,6 +25,10 @@ typedef struct MysqlSettings {
 
 typedef struct Session Session;
 
+/* Whether the connection stays on this machine: a socket, or a loopback address by name or number.
+ */
+bool mysql_is_local(const MysqlSettings *settings);
+
 Session *session_open(const MysqlSettings *settings, Failure *ret_failure);
 void session_close(Session *session);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Session, session_close)
@@ -34,6 +38,8 @@ bool session_is_mariadb(const Session *session);
 const char *session_server(const Session *session);
 /* Longest statement that the server takes, in bytes. */
 size_t session_packet_limit(const Session *session);
+/* "" when the connection is not encrypted. */
+const char *session_cipher(const Session *session);
 /* How long the session has been idle, in ms; the server closes one after a minute. */
 int64_t session_idle_ms(const Session *session);
 
@@ -45,8 +51,18 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     __attribute__((format(printf, 3, 4)));
 /* Runs a query and stores its whole result; free with mysql_free_result. */
 MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure);
+/* Sends a statement without a result, and does not wait for its answer: that is for session_await,
+ * the next thing that the session is used for. */
+bool session_send(Session *session, const char *sql, Failure *ret_failure);
+bool session_await(Session *session, Failure *ret_failure);
+/* The server's number of the session. */
+unsigned long session_id(const Session *session);
 /* ROLLBACK; a session that cannot even do that is dead and will say so at its next use. */
 void session_rollback(Session *session);
+
+/* Whether the server would run the statement: it is parsed, its tables and columns are looked up
+ * and the user's privileges checked. It is not run. */
+bool session_can_prepare(Session *session, const char *sql, Failure *ret_failure);
 
 /* Runs a prepared statement, prepared once per text, with `count` bound parameters. */
 bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parameters,

@@ -1,0 +1,53 @@
+/* monitor.h - looks at both stores now and then, and keeps what it saw, with the figures of the
+ * last minutes, for whoever asks.
+ *
+ * Those who ask never reach a store: however many they are, the stores see one look every few
+ * seconds, and none waits for a store that does not answer. */
+#pragma once
+
+#include "projector/app/metrics.h"
+#include "projector/app/status.h"
+
+typedef struct Report {
+  Status status;
+  int64_t ledger_rows;
+  json_t *troubles;  /* array of the first failed and dead events, as `list --json` shows them */
+  int64_t looked_at; /* monotonic, us; 0: not yet */
+} Report;
+
+/* One second. */
+typedef struct Sample {
+  int64_t at_ms;    /* since 1970 */
+  double per_s;     /* events committed */
+  double lag_ms;    /* of these, on average; negative: there were none */
+  double worst_ms;  /* of these */
+  double oldest_ms; /* age of the oldest event that waits */
+} Sample;
+
+enum { SAMPLES_MAX = 600 };
+
+typedef struct Monitor Monitor;
+
+/* Everything given must outlive it. */
+Monitor *monitor_new(const Config *config, Metrics *metrics);
+/* Starts looking: by itself, or only when somebody wants a line in the log. */
+void monitor_start(Monitor *monitor, MongoStore *store, bool by_itself);
+void monitor_free(Monitor *monitor);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Monitor, monitor_free)
+
+/* Has a line about the state written to the log, soon. */
+void monitor_tell(Monitor *monitor);
+/* Looks again soon, because somebody has changed something. */
+void monitor_look(Monitor *monitor);
+
+/* Release with report_release. */
+Report *monitor_report(Monitor *monitor);
+void report_release(Report *report);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Report, report_release)
+/* Samples after that time, the oldest first, into room for SAMPLES_MAX. */
+unsigned monitor_samples(Monitor *monitor, int64_t after_ms, Sample *ret_samples);
+
+/* Why the process is not ready, one line each; none when it is: it works or stands by, both stores
+ * answer, and the lag is under the limit. `now` is monotonic, in us. */
+GPtrArray *readiness(const Report *report, const Figures *figures, int64_t ready_lag_ms,
+                     int64_t now);

@@ -1,0 +1,266 @@
+"use strict";
+const $ = (id) => document.getElementById(id);
+const WINDOW_S = 600, LEAST_S = 120, POLL_MS = 1000;
+
+/* --- figures as text */
+
+const count = (n) => n.toLocaleString("en-US");
+const decimals = (n) => n >= 100 || n === 0 ? Math.round(n).toLocaleString("en-US") : n.toPrecision(2).replace(/\.0$/, "");
+function time(ms) {
+  if (ms === null || ms === undefined) return "–";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60000) return `${(ms / 1000).toFixed(ms < 10000 ? 1 : 0).replace(/\.0$/, "")} s`;
+  if (ms < 3600000) return `${Math.floor(ms / 60000)} min ${Math.round(ms % 60000 / 1000)} s`;
+  if (ms < 86400000) return `${Math.floor(ms / 3600000)} h ${Math.round(ms % 3600000 / 60000)} min`;
+  return `${Math.floor(ms / 86400000)} d ${Math.round(ms % 86400000 / 3600000)} h`;
+}
+const bytes = (n) => n < 1024 ? `${n} B` : n < 1048576 ? `${(n / 1024).toFixed(1)} kB` : `${(n / 1048576).toFixed(1)} MB`;
+const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
+
+function set(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+/* --- charts: the last minutes, ten at most */
+
+const samples = []; // [time, events/s, lag, worst, oldest]
+let charts = [];
+
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const clock = (_, ticks) => ticks.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB"));
+
+function visible() {
+  const end = Date.now() / 1000, known = samples.length ? end - samples[0][0] / 1000 : 0;
+  return [end - Math.min(Math.max(known, LEAST_S), WINDOW_S), end];
+}
+const decades = (_, axis, low, high) => {
+  const splits = [];
+  for (let at = low; at <= high * 1.001; at *= 10) splits.push(at);
+  return splits;
+};
+
+function chart(into, series, y, scale, splits) {
+  const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+  return new uPlot({
+    width: $(into).clientWidth, height: 200, padding: [10, 34, 0, 0], cursor: { drag: { x: false, y: false } }, legend: { show: false },
+    scales: { x: { range: visible }, y: scale },
+    axes: [{ ...axis, values: clock, space: 70, size: 28, incrs: [30, 60, 120] }, { ...axis, size: 62, ...(splits && { splits }), values: (_, ticks) => ticks.map((t) => t === null ? "" : y(t)) }],
+    series: [{}, ...series.map(([name, fill]) => ({ stroke: color(name), width: 1.5, fill: fill && color(name) + "22", points: { show: false }, spanGaps: false }))],
+  }, [[], ...series.map(() => [])], $(into));
+}
+function make_charts() {
+  charts.forEach((each) => each.destroy());
+  charts = [];
+  if (typeof uPlot === "undefined") {
+    document.body.classList.add("no-charts");
+    return;
+  }
+  charts = [
+    chart("throughput", [["--blue", true]], decimals, { range: (_, low, high) => [0, Math.max(10, (high || 0) * 1.1)] }),
+    // From a few ms to hours: only a logarithm shows both.
+    chart("lags", [["--warn"], ["--violet"], ["--blue"]], time,
+      { distr: 3, range: (_, low, high) => [1, 10 ** Math.ceil(Math.log10(Math.max(100, high || 0)))] }, decades),
+  ];
+  draw();
+}
+function draw() {
+  if (!charts.length) return;
+  const x = samples.map((s) => s[0] / 1000);
+  const column = (i) => samples.map((s) => s[i] === null ? null : Math.max(s[i], 1));
+  charts[0].setData([x, samples.map((s) => s[1])]);
+  charts[1].setData([x, samples.map((s) => s[4] >= 1 ? s[4] : null), column(3), column(2)]);
+}
+function take_samples(fresh) {
+  samples.push(...fresh);
+  samples.splice(0, Math.max(0, samples.length - WINDOW_S));
+  draw();
+}
+
+/* --- what is going on, in a sentence or two */
+
+function sentences(live, now) {
+  const { status, tenure } = live, said = [];
+  const say = (level, text) => said.push({ level, text });
+  if (live.looked_ms_ago < 0) {
+    say("warn", "Starting: the stores have not been looked at yet.");
+    return said;
+  }
+  if (!status.mongodb.reachable) say("bad", `MongoDB cannot be reached: ${status.mongodb.reason}`);
+  if (!status.mysql.reachable) say("bad", `MySQL cannot be reached: ${status.mysql.reason}. Events wait in the outbox; nothing is lost.`);
+  const { dead, failed } = status.outbox;
+  if (dead) say("bad", `${plural(dead, "event is", "events are")} dead. ${plural(status.blocked_aggregates, "aggregate is", "aggregates are")} blocked until somebody decides: retry, skip or refresh.`);
+  if (failed && status.mysql.reachable) say("warn", `${plural(failed, "event has", "events have")} failed and will be tried again.`);
+  if (live.role === "standby") say(status.projector.state === "running" ? "good" : "warn", status.projector.owner ? `Standing by. ${status.projector.owner} is working.` : "Standing by, and nobody else is working.");
+  else if (live.role === "working" && tenure.reader === "waiting") say("warn", "The change stream is being opened again.");
+  if (!said.some((s) => s.level !== "good") && live.role === "working") {
+    say("good", now && now[1] > 0 ? `All is well: ${decimals(now[1])} events/s, ${time(now[2])} behind.` : "All is well. There is nothing to do.");
+  }
+  return said;
+}
+function worst(levels) {
+  return ["bad", "warn", "good"].find((level) => levels.includes(level)) || "good";
+}
+
+/* --- showing */
+
+function show_flow(live, now) {
+  const { status, tenure } = live, { outbox } = status, working = live.role === "working";
+  const known = live.looked_ms_ago >= 0;
+  const waiting = outbox.pending + outbox.in_progress + outbox.failed;
+  set("waiting", known ? count(waiting) : "–");
+  for (const state of ["pending", "in_progress", "failed", "dead"]) {
+    set(state, known ? count(outbox[state]) : "–");
+    $(state).className = state === "dead" && outbox.dead ? "bad" : state === "failed" && outbox.failed ? "warn" : "";
+  }
+  const server = (store) => !known ? "" : store.reachable ? store.server : "does not answer";
+  set("mongodb_server", server(status.mongodb));
+  set("mysql_server", server(status.mysql));
+  $("mongodb").className = `box ${known && !status.mongodb.reachable ? "bad" : outbox.dead ? "bad" : outbox.failed ? "warn" : ""}`;
+  $("mysql").className = `box ${known && !status.mysql.reachable ? "bad" : ""}`;
+  $("projector").className = `box ${working ? tenure.waiting ? "warn" : "" : "idle"}`;
+  set("reader", { scanning: "scanning the outbox", streaming: "following the change stream", waiting: "opening the change stream" }[working ? tenure.reader : ""] || "");
+  set("queued", count(tenure.queued));
+  set("in_hand", count(tenure.in_hand));
+  set("bytes", bytes(tenure.bytes));
+  set("held", count(tenure.held));
+  set("workers", tenure.waiting ? `${tenure.waiting} of ${tenure.workers} wait for a store` : count(tenure.workers));
+  set("owner", status.projector.owner ? `owner ${status.projector.owner}${working ? `, epoch ${tenure.epoch}` : ""}` : "no owner");
+  set("rate", now ? decimals(now[1]) : "–");
+  set("committed", count(live.committed));
+  set("lag", now ? time(now[2]) : "–");
+  set("oldest", now && now[4] ? time(now[4]) : "none");
+  set("late", count(live.projections.reduce((sum, p) => sum + p.late, 0)));
+  const flows = now && now[1] > 0;
+  document.querySelectorAll(".arrow").forEach((arrow) => arrow.classList.toggle("flows", Boolean(flows)));
+}
+function show_projections(list) {
+  const columns = ["applied", "superseded", "ignored", "late", "gaps", "failed", "dead"];
+  const rows = list.filter((p) => p.table || columns.some((c) => p[c])).map((p) => {
+    const row = make("tr");
+    row.append(make("td", "", p.table || "(no projection names them)"), ...columns.map((c) => make("td", p[c] && (c === "dead" ? "bad" : c === "failed" ? "warn" : ""), count(p[c]))));
+    return row;
+  });
+  document.querySelector("#projections tbody").replaceChildren(...rows);
+}
+
+/* --- failed and dead events */
+
+const items = new Map(); // by event id: the list item stays while the event is there
+
+function trouble_item(event) {
+  const item = make("li"), act = make("div", "do"), result = make("div", "result");
+  const parts = { what: make("div", "what"), why: make("div", "why"), where: make("div", "where") };
+  const buttons = [["Retry", "retry", { event_id: event.event_id }], ["Skip", "skip", { event_id: event.event_id }],
+    ["Refresh", "refresh", { aggregate_type: event.aggregate_type, aggregate_id: event.aggregate_id }]];
+  for (const [label, verb, target] of buttons) {
+    const button = make("button", "", label);
+    button.dataset.verb = verb;
+    button.title = { retry: "Try it again, with all its attempts", skip: "Go on without it; the ledger keeps that", refresh: "Take the aggregate's rows from its entity as it is now" }[verb];
+    button.addEventListener("click", () => ask(verb, target, act, result));
+    act.append(button);
+  }
+  item.append(parts.what, parts.why, parts.where, act, result);
+  return { item, parts, act };
+}
+function show_troubles(live) {
+  const seen = new Set();
+  for (const event of live.troubles) {
+    seen.add(event.event_id);
+    if (!items.has(event.event_id)) items.set(event.event_id, trouble_item(event));
+    const { item, parts, act } = items.get(event.event_id);
+    item.className = event.state;
+    item.dataset.event = event.event_id;
+    const fill = (part, text) => { if (parts[part].textContent !== text) parts[part].textContent = text; };
+    fill("what", `${event.event_type || "event without a type"} of ${event.aggregate_type} ${event.aggregate_id}`);
+    fill("why", `${event.reason.class}${event.reason.code ? ` ${event.reason.code}` : ""}: ${event.reason.message}`);
+    fill("where", `${event.state} after ${plural(event.attempts, "attempt", "attempts")} · ${event.occurred_at || "no time"}${event.version ? ` · version ${event.version}` : ""} · ${event.event_id}`);
+    act.hidden = !live.actions || ["unavailable", "space"].includes(event.reason.class); // it only waits for the store
+    if (!item.isConnected) $("troubles").append(item);
+  }
+  for (const [id, { item }] of items)
+    if (!seen.has(id)) { item.remove(); items.delete(id); }
+  const all = live.status.outbox.failed + live.status.outbox.dead;
+  $("no_troubles").hidden = live.troubles.length > 0;
+  set("troubles_note", [all > live.troubles.length && live.troubles.length ? `the first ${live.troubles.length} of ${count(all)}` : "",
+    live.troubles.length && !live.actions ? "admin_token_file is not set: decide with projector retry, skip or refresh" : ""].filter(Boolean).join(" · "));
+}
+
+/* --- actions */
+
+function ask_token() {
+  const dialog = $("token_dialog");
+  $("token").value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? $("token").value : null), { once: true }));
+}
+async function ask(verb, target, act, result) {
+  const token = sessionStorage.getItem("token") || await ask_token();
+  if (!token) return;
+  const buttons = act.querySelectorAll("button");
+  buttons.forEach((button) => { button.disabled = true; });
+  result.className = "result";
+  result.textContent = "…";
+  try {
+    const answer = await fetch(verb, { method: "POST", headers: { "Authorization": `Bearer ${token}`, "Content-Type": "application/json" }, body: JSON.stringify(target) });
+    const text = await answer.text();
+    if (answer.status === 401) sessionStorage.removeItem("token"); else sessionStorage.setItem("token", token);
+    const said = answer.headers.get("Content-Type") === "application/json" ? JSON.parse(text) : { error: text.trim() };
+    result.className = `result ${answer.ok ? "good" : "bad"}`;
+    result.textContent = said.error || (verb === "refresh" ? `The rows are at version ${said.version}.${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}` : verb === "retry" ? "It will be tried again." : "Skipped.");
+  } catch (error) {
+    result.className = "result bad";
+    result.textContent = "The projector does not answer.";
+  }
+  buttons.forEach((button) => { button.disabled = false; });
+}
+
+/* --- polling */
+
+function show(live) {
+  take_samples(live.samples);
+  const now = samples[samples.length - 1], said = sentences(live, now);
+  document.title = `${live.name} · Projector`;
+  set("name", live.name);
+  set("version", `Projector ${live.version}`);
+  const roles = { working: ["working", "good"], standby: ["standing by", "warn"], starting: ["starting", "warn"] };
+  set("role", roles[live.role][0]);
+  $("role").className = `pill ${roles[live.role][1]}`;
+  say(said);
+  show_flow(live, now);
+  show_projections(live.projections);
+  show_troubles(live);
+}
+function say(said) {
+  const text = said.map((s) => s.text).join("\n");
+  $("summary").className = `summary ${worst(said.map((s) => s.level))}`;
+  if ($("summary").dataset.text === text) return;
+  $("summary").dataset.text = text;
+  $("summary").replaceChildren(...said.map((s) => make("div", "", s.text)));
+}
+async function poll() {
+  const last = samples.length ? samples[samples.length - 1][0] : 0;
+  try {
+    const answer = await fetch(`live?after=${last}`, { signal: AbortSignal.timeout(5000) });
+    show(await answer.json());
+  } catch (error) {
+    set("role", "no answer");
+    $("role").className = "pill bad";
+    say([{ level: "bad", text: "This page's projector does not answer; what stands below is old." }]);
+  }
+  setTimeout(poll, document.hidden ? POLL_MS * 10 : POLL_MS);
+}
+
+make_charts();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", make_charts);
+new ResizeObserver(() => charts.forEach((each) => {
+  const width = each.root.parentElement.clientWidth;
+  if (width && width !== each.width) each.setSize({ width, height: 200 });
+})).observe(document.body);
+poll();

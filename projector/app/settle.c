@@ -1,0 +1,230 @@
+/* settle.c - what becomes of each event of a batch. */
+#include "projector/app/worker.h"
+
+#include "projector/app/refresh.h"
+#include "projector/infra/clock.h"
+
+#include <string.h>
+
+enum {
+  BACKOFF_MAX_MS = 300000,
+  MARK_AGAIN_MS = 800, /* between two tries to mark events in the outbox */
+};
+
+void log_event(LogLevel level, const char *message, const Event *event, int attempt,
+               const Failure *failure) {
+  char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
+  id_text(&event->key.event_id, id);
+  aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
+  Failure told = log_told(failure);
+  log_write(level, message,
+            LOG_FIELDS(LOG_TEXT("event", id), LOG_TEXT("aggregate", aggregate),
+                       LOG_NUMBER("attempt", attempt),
+                       LOG_TEXT("class", failure_class_name(failure->class)),
+                       LOG_NUMBER("code", failure->code), LOG_TEXT("reason", told.message)));
+}
+
+/* --- marks in the outbox --- */
+
+/* After a mark that failed: whether to try it again. One that MongoDB refuses, or that it is too
+ * late for, is left to the sweeper. */
+static bool mark_again(Worker *worker, const Failure *failure) {
+  log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", failure);
+  if (failure->class == FAILURE_CONFIG)
+    stop_request(worker->stop, failure);
+  return !is_refusal(failure) && !stop_wait(worker->stop, MARK_AGAIN_MS);
+}
+
+void give_back(Worker *worker, Event *const *events, size_t count) {
+  Failure failure;
+  if (count == 0)
+    return;
+  while (!outbox_release(worker->outbox, events, count, &failure) && mark_again(worker, &failure))
+    ;
+  for (size_t i = 0; i < count; i++)
+    shard_give_back(worker->shard, events[i]);
+}
+
+/* --- failed events --- */
+
+/* Can a later attempt end differently without anybody doing something? */
+static bool is_permanent(const Failure *failure) {
+  return failure->class == FAILURE_DATA && failure->source == SOURCE_EVENT;
+}
+
+static FailedMark judge(Worker *worker, const Item *item) {
+  const Settings *settings = &worker->config->settings;
+  FailureClass class = item->failure->class;
+  int attempt = item->event->attempts + 1;
+  FailedMark mark = {.failure = item->failure};
+  /* A table that does not fit the mapping, or a lock that somebody else keeps, is not the event's
+   * fault: it waits for them. */
+  mark.burn = class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
+  /* Without a place in an order, trying again can only give the same. */
+  mark.dead = (mark.burn && attempt >= settings->max_attempts) ||
+              !event_has_aggregate(item->event) ||
+              (settings->permanent_is_dead && is_permanent(item->failure));
+  mark.delay_ms = mark.burn ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
+                                               g_rand_int(worker->random))
+                            : UNBURNT_RETRY_MS;
+  return mark;
+}
+
+static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark) {
+  Event *event = item->event;
+  log_event(mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+            mark->dead ? "event dead" : "event failed", event, event->attempts + 1, item->failure);
+  metrics_event(worker->metrics, event, OUTCOME_FAILED);
+  if (mark->dead)
+    metrics_event(worker->metrics, event, OUTCOME_DEAD);
+  if (event_has_aggregate(event))
+    shard_hold(worker->shard, event, mark->dead ? HOLD_DEAD : HOLD_FAILED,
+               mark->dead ? DUE_NEVER : mark->delay_ms);
+}
+
+static bool is_same_failure(const Item *a, const Item *b) {
+  return a->event->attempts == b->event->attempts &&
+         event_has_aggregate(a->event) == event_has_aggregate(b->event) &&
+         a->failure->class == b->failure->class && a->failure->code == b->failure->code &&
+         !strcmp(a->failure->message, b->failure->message);
+}
+
+/* Marks the failed events, those with the same failure together. */
+static void settle_failed(Worker *worker, const Item *items, size_t count) {
+  g_autofree Event **alike = g_new(Event *, count);
+  g_autofree bool *done = g_new0(bool, count);
+  Failure failure;
+  for (size_t i = 0; i < count; i++) {
+    if (done[i] || items[i].verdict != VERDICT_FAILED)
+      continue;
+    FailedMark mark = judge(worker, &items[i]);
+    size_t alike_count = 0;
+    for (size_t j = i; j < count; j++) {
+      if (done[j] || items[j].verdict != VERDICT_FAILED || !is_same_failure(&items[i], &items[j]))
+        continue;
+      done[j] = true;
+      hold_failed(worker, &items[j], &mark);
+      alike[alike_count++] = items[j].event;
+    }
+    while (!outbox_mark_failed(worker->outbox, alike, alike_count, &mark, &failure) &&
+           mark_again(worker, &failure))
+      ;
+    for (size_t j = 0; j < alike_count; j++)
+      shard_forget(worker->shard, alike[j]);
+  }
+}
+
+/* --- late updates --- */
+
+static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure) {
+  Refresh one = {.aggregate = &item->event->aggregate,
+                 .late = item->event,
+                 .entity_needed = item->or_superseded};
+  if (!refresh_aggregates(worker->session, worker->ledger, worker->outbox, worker->config->mapping,
+                          NULL, &one, 1, ret_failure))
+    return false;
+  *ret_failure = one.failure;
+  return one.failure.class == FAILURE_NONE;
+}
+
+/* A late update: the row is taken from the entity. A failure to do so is the event's, unless it is
+ * the store's: then the event is given back. */
+static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
+  int64_t begun = clock_us();
+  for (int replays = 1; ensure_session(worker, ret_failure); replays++) {
+    if (refresh_once(worker, item, ret_failure)) {
+      item->verdict = VERDICT_SUPERSEDED;
+      metrics_committed(worker->metrics, item, 1, clock_us() - begun);
+      return true;
+    }
+    if (ret_failure->class != FAILURE_CONFLICT || !is_worth_a_replay(ret_failure, replays, begun) ||
+        !replay_pause(worker, replays))
+      break;
+  }
+  switch (ret_failure->class) {
+  case FAILURE_UNAVAILABLE: g_clear_pointer(&worker->session, session_close); return false;
+  case FAILURE_SPACE:
+  case FAILURE_FENCED:
+  case FAILURE_CONFIG: return false;
+  default:
+    if (item->or_superseded && ret_failure->class != FAILURE_CONFLICT)
+      item->event->unrefreshable = true; /* decided anew when it comes back */
+    else if (!stop_requested(worker->stop))
+      fail_item(worker, item, ret_failure);
+    return true;
+  }
+}
+
+static bool refresh_all(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
+  bool good = true;
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_REFRESH)
+      good = good && refresh(worker, &items[i], ret_failure);
+  return good;
+}
+
+/* --- settle --- */
+
+static void count_verdicts(Worker *worker, const Item *items, size_t count) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  Counters *counters = &worker->counters;
+  for (size_t i = 0; i < count; i++) {
+    counters->applied += items[i].verdict == VERDICT_APPLIED;
+    counters->superseded += items[i].verdict == VERDICT_SUPERSEDED;
+    counters->ignored += items[i].verdict == VERDICT_IGNORED;
+    counters->repeated += items[i].verdict == VERDICT_KNOWN;
+    counters->failed += items[i].verdict == VERDICT_FAILED;
+    counters->gaps += items[i].verdict == VERDICT_GAP;
+  }
+}
+
+/* Failures come before what is given back, because their holds decide where that goes. */
+bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
+  g_autofree Event **done = g_new(Event *, count), **back = g_new(Event *, count);
+  size_t done_count = 0, back_count = 0;
+  bool good = refresh_all(worker, items, count, ret_failure);
+  count_verdicts(worker, items, count);
+  settle_failed(worker, items, count);
+  for (size_t i = 0; i < count; i++) {
+    Event *event = items[i].event;
+    switch (items[i].verdict) {
+    case VERDICT_FAILED: break;
+    case VERDICT_APPLIED:
+    case VERDICT_SUPERSEDED:
+    case VERDICT_IGNORED:
+    case VERDICT_SKIPPED:
+    case VERDICT_KNOWN: done[done_count++] = event; break;
+    case VERDICT_GAP:
+      metrics_event(worker->metrics, event, OUTCOME_GAP);
+      shard_hold_gap(worker->shard, event, items[i].gap_first, event->key.version - 1,
+                     worker->config->settings.gap_wait_ms);
+      back[back_count++] = event;
+      break;
+    case VERDICT_WAIT:
+    case VERDICT_REFRESH:
+    case VERDICT_NONE: back[back_count++] = event; break;
+    }
+  }
+  acker_push(worker->acker, worker->shard, done, done_count);
+  give_back(worker, back, back_count);
+  return good;
+}
+
+void settle_outage(Worker *worker, Item *items, size_t count, const Failure *failure) {
+  g_autofree Event **open = g_new(Event *, count);
+  FailedMark mark = {.failure = failure};
+  size_t open_count = 0, settled = 0;
+  Failure ignored;
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_NONE)
+      open[open_count++] = items[i].event;
+    else
+      items[settled++] = items[i];
+  if (open_count > 0)
+    while (!outbox_mark_failed(worker->outbox, open, open_count, &mark, &ignored) &&
+           mark_again(worker, &ignored))
+      ;
+  for (size_t i = 0; i < open_count; i++)
+    shard_requeue(worker->shard, open[i]);
+  settle(worker, items, settled, &ignored);
+}

@@ -1,0 +1,68 @@
+/* worker.h - what the files of the pipeline share: pipeline.c calls the steps in claim.c,
+ * transaction.c and settle.c. */
+#pragma once
+
+#include "projector/app/metrics.h"
+#include "projector/app/pipeline.h"
+#include "projector/infra/log.h"
+
+struct Worker {
+  const Config *config;
+  const Ledger *ledger;
+  Shard *shard;
+  Acker *acker;
+  Stop *stop;
+  Outbox *outbox;
+  Session *session; /* NULL: to be opened */
+  Arena *arena;     /* of the batch in hand */
+  GRand *random;
+  Event **taken; /* room for a batch */
+  gint failures; /* atomic; of a store, one after the other */
+  int moves;     /* atomic; see pipeline.h */
+  GThread *thread;
+  GMutex lock; /* of the counters */
+  Counters counters;
+  Metrics *metrics; /* NULL: nobody counts */
+};
+
+enum {
+  UNBURNT_RETRY_MS = 5000, /* an event that waits for something else to change, not for a store */
+};
+
+/* --- claim.c --- */
+
+/* Claims the events and makes items of those that are ours and may be applied now; the others leave
+ * the worker. False: a store failed, and the events are in the queue again. */
+bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
+           Failure *ret_failure);
+/* MongoDB answers, and will not have the mark: the document would grow beyond its limit, or a
+ * validator is against it. */
+bool is_refusal(const Failure *failure);
+
+/* --- transaction.c --- */
+
+/* A session that works, opened when there is none. */
+bool ensure_session(Worker *worker, Failure *ret_failure);
+/* Applies the items, in as many transactions as it takes: the good ones are applied, the culprits
+ * of failures found by halving. False: the store or this owner cannot go on; what is undecided then
+ * has VERDICT_NONE. */
+bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure);
+void fail_item(Worker *worker, Item *item, const Failure *failure);
+/* Pauses before a transaction is tried for another time. False: it is to stop. */
+bool replay_pause(Worker *worker, int replays);
+/* Whether a transaction of that failure, first tried at `begun` (monotonic, us), is tried again. */
+bool is_worth_a_replay(const Failure *failure, int replays, int64_t begun);
+
+/* --- settle.c --- */
+
+/* Every event of the batch leaves the worker here. False: a store failed under way; what could not
+ * be decided has been given back. */
+bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure);
+/* A store is away: what was not applied says so in the outbox, and keeps its attempt and its place
+ * in the queue. */
+void settle_outage(Worker *worker, Item *items, size_t count, const Failure *failure);
+/* Gives events back unharmed: to the outbox, and to the queue when nothing holds their aggregate.
+ */
+void give_back(Worker *worker, Event *const *events, size_t count);
+void log_event(LogLevel level, const char *message, const Event *event, int attempt,
+               const Failure *failure);

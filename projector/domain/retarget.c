@@ -1,0 +1,49 @@
+/* retarget.c - a mapping file cut down to one projection, with the name of its table replaced. */
+#include "projector/domain/retarget.h"
+
+#include "projector/domain/statement.h"
+
+#include <string.h>
+
+static bool retarget_rules(json_t *events, const Projection *projection, const char *table,
+                           Failure *ret_failure) {
+  const char *name;
+  json_t *rule;
+  json_object_foreach(events, name, rule) {
+    const char *statement = json_string_value(json_object_get(rule, "statement"));
+    if (!statement)
+      continue;
+    g_autofree char *other = statement_retarget(statement, projection->table, table);
+    if (!other)
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "projections[%u].events.%s.statement: expected INSERT INTO, UPDATE … SET "
+                         "or DELETE FROM %s alone: any other would change the rows that are shown "
+                         "while a table beside them is filled",
+                         projection->index, name, projection->table);
+    json_object_set_new(rule, "statement", json_string(other));
+  }
+  return true;
+}
+
+Mapping *mapping_retarget(const json_t *json, const Projection *projection, const char *table,
+                          Failure *ret_failure) {
+  json_t *one =
+      json_deep_copy(json_array_get(json_object_get(json, "projections"), projection->index));
+  json_object_set_new(one, "table", json_string(table));
+  json_object_del(one, "entities");
+  Mapping *mapping = NULL;
+  if (retarget_rules(json_object_get(one, "events"), projection, table, ret_failure)) {
+    json_t *file = json_pack("{s:s, s:[O]}", "unknown_events", "ignore", "projections", one);
+    mapping = mapping_parse(file, ret_failure);
+    json_decref(file);
+  }
+  json_decref(one);
+  return mapping;
+}
+
+bool projection_owns_rows(const Projection *projection) {
+  for (unsigned i = 0; i < projection->key_count; i++)
+    if (strcmp(projection->columns[i].from.text, "$aggregate_id") != 0)
+      return false;
+  return true;
+}

@@ -1,0 +1,304 @@
+/* server.c - libmicrohttpd, with limits. */
+#include "projector/infra/http/server.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+  CONNECTIONS_MAX = 64,
+  CONNECTIONS_MANY = 48,         /* from here on each new one ends the oldest */
+  BACKLOG = 1024,                /* connections that wait to be taken; the kernel keeps them */
+  IDLE_S = 10,                   /* of a connection */
+  MEMORY_PER_CONNECTION = 16384, /* request line and headers */
+  BODY_MAX = 4096,
+  NICENESS = 10, /* of the thread: answering comes after projecting */
+};
+
+struct HttpServer {
+  int socket;
+  char *address;
+  bool is_local;
+  HttpHandler handler;
+  void *data;
+  struct MHD_Daemon *daemon;
+  GQueue *sockets; /* of the connections, the oldest first; of the server's thread */
+};
+
+struct HttpRequest {
+  struct MHD_Connection *connection;
+  HttpServer *server;
+  char *method, *path;
+  GString *body;
+  bool handled, deferred;
+  struct MHD_Response *response; /* once it was answered */
+  unsigned status;
+};
+
+/* --- requests ------------------------------------------------------------------------------- */
+
+const char *http_request_method(const HttpRequest *request) {
+  return request->method;
+}
+
+const char *http_request_path(const HttpRequest *request) {
+  return request->path;
+}
+
+const char *http_request_header(const HttpRequest *request, const char *name) {
+  return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_request_query(const HttpRequest *request, const char *name) {
+  return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const GString *http_request_body(const HttpRequest *request) {
+  return request->body;
+}
+
+static void free_request(HttpRequest *request) {
+  if (request->response)
+    MHD_destroy_response(request->response);
+  g_string_free(request->body, TRUE);
+  g_free(request->method);
+  g_free(request->path);
+  g_free(request);
+}
+
+static void unref_body(void *body) {
+  g_bytes_unref(body);
+}
+
+static struct MHD_Response *make_response(const HttpAnswer *answer) {
+  gsize length;
+  const void *data = g_bytes_get_data(answer->body, &length);
+  struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
+      length, (void *)data, unref_body, answer->body);
+  MHD_add_response_header(response, "Content-Type", answer->type);
+  MHD_add_response_header(response, "Content-Security-Policy",
+                          answer->policy ? answer->policy
+                                         : "default-src 'none'; frame-ancestors 'none'");
+  MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+  MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+  MHD_add_response_header(response, "Cache-Control", "no-store");
+  MHD_add_response_header(response, "Connection", "close");
+  if (answer->allow)
+    MHD_add_response_header(response, "Allow", answer->allow);
+  return response;
+}
+
+void http_defer(HttpRequest *request) {
+  request->deferred = true;
+  MHD_suspend_connection(request->connection);
+}
+
+void http_answer(HttpRequest *request, HttpAnswer answer) {
+  request->response = make_response(&answer);
+  request->status = answer.status;
+  if (request->deferred)
+    MHD_resume_connection(request->connection);
+}
+
+static enum MHD_Result refuse(HttpRequest *request, unsigned status, const char *why) {
+  http_answer(request, (HttpAnswer){.status = status,
+                                    .type = "text/plain; charset=utf-8",
+                                    .body = g_bytes_new(why, strlen(why))});
+  return MHD_queue_response(request->connection, status, request->response);
+}
+
+static bool announces_too_much(const HttpRequest *request) {
+  const char *length = http_request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
+  guint64 bytes;
+  return length && !g_ascii_string_to_unsigned(length, 10, 0, BODY_MAX, &bytes, NULL);
+}
+
+/* --- what libmicrohttpd calls ---------------------------------------------------------------- */
+
+static enum MHD_Result begin(HttpServer *server, struct MHD_Connection *connection,
+                             const char *path, const char *method, void **context) {
+  HttpRequest *request = g_new0(HttpRequest, 1);
+  request->connection = connection;
+  request->server = server;
+  request->method = g_strdup(method);
+  request->path = g_strdup(path);
+  request->body = g_string_new(NULL);
+  *context = request;
+  return announces_too_much(request) ? refuse(request, 413, "the body is too large\n") : MHD_YES;
+}
+
+static enum MHD_Result access_handler(void *data, struct MHD_Connection *connection,
+                                      const char *path, const char *method, const char *version,
+                                      const char *upload, size_t *upload_size, void **context) {
+  (void)version;
+  HttpServer *server = data;
+  HttpRequest *request = *context;
+  if (!request)
+    return begin(server, connection, path, method, context);
+  if (*upload_size > 0) {
+    if (request->body->len + *upload_size > BODY_MAX)
+      return MHD_NO; /* without an announced length; the connection ends */
+    g_string_append_len(request->body, upload, (gssize)*upload_size);
+    *upload_size = 0;
+    return MHD_YES;
+  }
+  if (!request->handled) {
+    request->handled = true;
+    server->handler(request, server->data);
+    if (request->deferred)
+      return MHD_YES;
+  }
+  return MHD_queue_response(connection, request->status, request->response);
+}
+
+static void completed(void *data, struct MHD_Connection *connection, void **context,
+                      enum MHD_RequestTerminationCode why) {
+  (void)data, (void)connection, (void)why;
+  if (*context)
+    free_request(*context);
+  *context = NULL;
+}
+
+static int socket_of(struct MHD_Connection *connection) {
+  return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
+static void connection_changed(void *data, struct MHD_Connection *connection, void **context,
+                               enum MHD_ConnectionNotificationCode what) {
+  (void)context;
+  HttpServer *server = data;
+  gpointer socket = GINT_TO_POINTER(socket_of(connection));
+  if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+    g_queue_remove(server->sockets, socket);
+    return;
+  }
+  if (server->sockets->length == 0)
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
+  if (server->sockets->length >= CONNECTIONS_MANY)
+    shutdown(GPOINTER_TO_INT(g_queue_pop_head(server->sockets)), SHUT_RDWR);
+  g_queue_push_tail(server->sockets, socket);
+}
+
+/* The query stays as it is in the path otherwise. */
+static size_t keep_escapes(void *data, struct MHD_Connection *connection, char *text) {
+  (void)data, (void)connection;
+  return strlen(text);
+}
+
+/* --- listening ------------------------------------------------------------------------------ */
+
+/* "host:port", where an IPv6 address stands in brackets. */
+static bool split(const char *address, char **ret_host, char **ret_port) {
+  const char *colon = strrchr(address, ':');
+  if (!colon || colon == address || !colon[1] ||
+      strspn(colon + 1, "0123456789") != strlen(colon + 1))
+    return false;
+  bool brackets = address[0] == '[' && colon[-1] == ']';
+  if (!brackets && memchr(address, ':', (size_t)(colon - address)))
+    return false;
+  *ret_host = brackets ? g_strndup(address + 1, (gsize)(colon - address - 2))
+                       : g_strndup(address, (gsize)(colon - address));
+  *ret_port = g_strdup(colon + 1);
+  return true;
+}
+
+static int listen_on(const struct addrinfo *info) {
+  int one = 1, fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return -1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+    return fd;
+  int error = errno;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
+static void learn_address(HttpServer *server) {
+  struct sockaddr_storage name;
+  socklen_t length = sizeof name;
+  char host[NI_MAXHOST], port[NI_MAXSERV];
+  if (getsockname(server->socket, (struct sockaddr *)&name, &length) != 0 ||
+      getnameinfo((struct sockaddr *)&name, length, host, sizeof host, port, sizeof port,
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    return;
+  server->is_local = g_str_has_prefix(host, "127.") || !strcmp(host, "::1");
+  server->address = g_strdup_printf(strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static bool fail(Failure *ret_failure, const char *address, const char *why) {
+  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "http: %s: %s", address,
+                     why);
+}
+
+HttpServer *http_server_listen(const char *address, Failure *ret_failure) {
+  g_autofree char *host = NULL, *port = NULL;
+  const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+  struct addrinfo *info = NULL;
+  guint64 number;
+  if (!split(address, &host, &port) ||
+      !g_ascii_string_to_unsigned(port, 10, 0, 65535, &number, NULL)) {
+    fail(ret_failure, address, "expected HOST:PORT, as in 127.0.0.1:9464, or \"\" for none");
+    return NULL;
+  }
+  int unknown = getaddrinfo(host, port, &hints, &info);
+  if (unknown) {
+    fail(ret_failure, address, gai_strerror(unknown));
+    return NULL;
+  }
+  g_autoptr(HttpServer) server = g_new0(HttpServer, 1);
+  server->socket = listen_on(info);
+  int error = errno;
+  freeaddrinfo(info);
+  if (server->socket < 0) {
+    fail(ret_failure, address,
+         error == EADDRINUSE ? "the port is in use; name another one, port 0 for any that is free, "
+                               "or \"\" for none"
+                             : g_strerror(error));
+    return NULL;
+  }
+  learn_address(server);
+  server->sockets = g_queue_new();
+  return g_steal_pointer(&server);
+}
+
+bool http_server_start(HttpServer *server, HttpHandler handler, void *data, Failure *ret_failure) {
+  server->handler = handler;
+  server->data = data;
+  server->daemon = MHD_start_daemon(
+      MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access_handler,
+      server, MHD_OPTION_LISTEN_SOCKET, server->socket, MHD_OPTION_CONNECTION_LIMIT,
+      (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+      MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_PER_CONNECTION,
+      MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+      MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, completed,
+      NULL, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, server, MHD_OPTION_END);
+  return server->daemon || fail(ret_failure, server->address, "the server cannot be started");
+}
+
+void http_server_free(HttpServer *server) {
+  if (!server)
+    return;
+  if (server->daemon)
+    MHD_stop_daemon(server->daemon); /* closes the socket */
+  else if (server->socket >= 0)
+    close(server->socket);
+  if (server->sockets)
+    g_queue_free(server->sockets);
+  g_free(server->address);
+  g_free(server);
+}
+
+const char *http_server_address(const HttpServer *server) {
+  return server->address;
+}
+
+bool http_server_is_local(const HttpServer *server) {
+  return server->is_local;
+}

@@ -1,0 +1,49 @@
+/* server.h - a small HTTP server for people and probes who may be hostile.
+ *
+ * One thread answers from what the handler has in memory. Each connection carries one request, of
+ * limited size; connections are limited in number, and when they become many the oldest ends, so
+ * that slow ones cannot keep quick ones out. */
+#pragma once
+
+#include "projector/domain/failure.h"
+
+#include <glib.h>
+
+typedef struct HttpServer HttpServer;
+typedef struct HttpRequest HttpRequest;
+
+typedef struct HttpAnswer {
+  unsigned status;
+  const char *type;   /* MIME type */
+  const char *policy; /* Content-Security-Policy; NULL: nothing may be loaded */
+  const char *allow;  /* with status 405 */
+  GBytes *body;       /* taken over */
+} HttpAnswer;
+
+/* Called in the server's thread for each whole request; has to call http_answer, or http_defer and
+ * then http_answer later from any thread. It must not wait for anything. */
+typedef void (*HttpHandler)(HttpRequest *request, void *data);
+
+/* Listens on "host:port" ("[::1]:9464"; port 0 takes a free one), and answers once it was started.
+ * FAILURE_CONFIG when it cannot listen. */
+HttpServer *http_server_listen(const char *address, Failure *ret_failure);
+bool http_server_start(HttpServer *server, HttpHandler handler, void *data, Failure *ret_failure);
+/* Every deferred request must have been answered. */
+void http_server_free(HttpServer *server);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpServer, http_server_free)
+/* "127.0.0.1:9464", with the port that was taken. */
+const char *http_server_address(const HttpServer *server);
+/* Whether only this machine can reach it. */
+bool http_server_is_local(const HttpServer *server);
+
+const char *http_request_method(const HttpRequest *request);
+/* Without the query, not decoded. */
+const char *http_request_path(const HttpRequest *request);
+/* NULL: not there. */
+const char *http_request_header(const HttpRequest *request, const char *name);
+const char *http_request_query(const HttpRequest *request, const char *name);
+const GString *http_request_body(const HttpRequest *request);
+
+/* From here on the request belongs to whoever will answer it. */
+void http_defer(HttpRequest *request);
+void http_answer(HttpRequest *request, HttpAnswer answer);

@@ -1,0 +1,93 @@
+/* archive.c - opens "<outbox>_archive" as if it were the outbox. */
+#include "projector/infra/mongo/archive.h"
+
+#include "projector/infra/mongo/entities.h"
+#include "projector/infra/mongo/outbox_private.h"
+
+#include <string.h>
+
+enum { SCAN_BATCH = 1000 };
+
+struct Archive {
+  MongoSettings settings;
+  char *collection;
+  MongoStore *store;
+  Outbox *events;
+};
+
+Archive *archive_open(const MongoSettings *settings, Failure *ret_failure) {
+  g_autoptr(Archive) archive = g_new0(Archive, 1);
+  archive->settings = *settings;
+  archive->settings.outbox = archive->collection = g_strdup_printf("%s_archive", settings->outbox);
+  archive->store = mongo_store_open_single(&archive->settings, ret_failure);
+  if (!archive->store)
+    return NULL;
+  archive->events = outbox_new(archive->store, OUTBOX_BY_HAND "archive");
+  return g_steal_pointer(&archive);
+}
+
+void archive_close(Archive *archive) {
+  if (!archive)
+    return;
+  outbox_free(archive->events);
+  mongo_store_close(archive->store);
+  g_free(archive->collection);
+  g_free(archive);
+}
+
+Outbox *archive_events(Archive *archive) {
+  return archive->events;
+}
+
+bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor =
+      outbox_find(archive->events, bson_new(), BCON_NEW("limit", BCON_INT64(1)));
+  *ret_empty = event_cursor_next(cursor, ret_failure) == NULL;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+bool archive_estimate(Archive *archive, int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Entities) events = entities_open(archive->store, archive->collection, NULL);
+  return entities_estimate(events, ret_count, ret_failure);
+}
+
+bool event_in_range(const EventRange *range, const Event *event) {
+  const Aggregate *aggregate = &event->aggregate;
+  return event_has_aggregate(event) && aggregate->type_length == strlen(range->aggregate_type) &&
+         !memcmp(aggregate->type, range->aggregate_type, aggregate->type_length) &&
+         event->key.occurred_at >= range->from && event->key.occurred_at < range->to;
+}
+
+EventCursor *archive_scan(Archive *archive, const EventRange *range) {
+  bson_t *filter = BCON_NEW("aggregate_type", BCON_UTF8(range->aggregate_type)), when;
+  BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &when);
+  BSON_APPEND_DATE_TIME(&when, "$gte", range->from);
+  if (range->to != INT64_MAX)
+    BSON_APPEND_DATE_TIME(&when, "$lt", range->to);
+  bson_append_document_end(filter, &when);
+  bson_t *options = outbox_sorted_options();
+  BSON_APPEND_INT32(options, "batchSize", SCAN_BATCH);
+  BSON_APPEND_BOOL(options, "allowDiskUse", true);
+  return outbox_find(archive->events, filter, options);
+}
+
+EventCursor *archive_find_ids(Outbox *events, const Id *ids, size_t count) {
+  bson_t *filter = bson_new();
+  outbox_append_ids(filter, ids, count);
+  return outbox_find(events, filter, bson_new());
+}
+
+EventCursor *archive_find_aggregate(Outbox *events, const Aggregate *aggregate) {
+  bson_t *filter = bson_new();
+  bson_append_utf8(filter, "aggregate_type", -1, aggregate->type, (int)aggregate->type_length);
+  id_append_bson(&aggregate->id, filter, "aggregate_id");
+  return outbox_find(events, filter, outbox_sorted_options());
+}
+
+EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_type) {
+  return outbox_find(archive->events, BCON_NEW("aggregate_type", BCON_UTF8(aggregate_type)),
+                     BCON_NEW("sort", "{", "aggregate_type", BCON_INT32(1), "aggregate_id",
+                              BCON_INT32(1), "}", "projection", "{", "aggregate_type",
+                              BCON_INT32(1), "aggregate_id", BCON_INT32(1), "}", "allowDiskUse",
+                              BCON_BOOL(true)));
+}

@@ -1,0 +1,36 @@
+/* archive.h - applied events, where "retain" is "archive": the collection "<outbox>_archive".
+ *
+ * It holds the same documents as the outbox, with `applied_at`, so it is read as an Outbox: the
+ * look-ups of outbox.h work on it. Nothing here writes. */
+#pragma once
+
+#include "projector/infra/mongo/outbox.h"
+
+typedef struct Archive Archive;
+
+Archive *archive_open(const MongoSettings *settings, Failure *ret_failure);
+void archive_close(Archive *archive);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Archive, archive_close)
+
+Outbox *archive_events(Archive *archive);
+bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure);
+
+/* How many events it holds, about. */
+bool archive_estimate(Archive *archive, int64_t *ret_count, Failure *ret_failure);
+
+/* A time of INT64_MIN or INT64_MAX is no bound. */
+typedef struct EventRange {
+  const char *aggregate_type;
+  int64_t from, to; /* occurred_at in ms since 1970: from ≤ it < to */
+} EventRange;
+
+bool event_in_range(const EventRange *range, const Event *event);
+
+/* The range's events, in order. */
+EventCursor *archive_scan(Archive *archive, const EventRange *range);
+/* Those of the events that are there, in no order; majority. For the outbox too. */
+EventCursor *archive_find_ids(Outbox *events, const Id *ids, size_t count);
+/* Every event of the type, by aggregate: only aggregates and ids. */
+EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_type);
+/* The outbox's or the archive's events of that aggregate, in order, all of them. */
+EventCursor *archive_find_aggregate(Outbox *events, const Aggregate *aggregate);

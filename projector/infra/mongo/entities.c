@@ -1,0 +1,124 @@
+/* entities.c - queries on a collection of entities. */
+#include "projector/infra/mongo/entities.h"
+
+#include "projector/infra/mongo/outbox_private.h"
+
+#include <string.h>
+
+/* Documents that are held at once, in bytes; at least one. */
+enum { BYTES_MAX = 4 * 1024 * 1024 };
+
+struct Entities {
+  MongoStore *store;
+  mongoc_client_t *client;
+  mongoc_collection_t *collection;
+  bson_t *fields;
+};
+
+Entities *entities_open(MongoStore *store, const char *collection, const bson_t *fields) {
+  Entities *entities = g_new0(Entities, 1);
+  entities->store = store;
+  entities->client = mongo_store_borrow(store);
+  entities->collection = mongoc_client_get_collection(
+      entities->client, mongo_store_settings(store)->database, collection);
+  entities->fields = fields ? bson_copy(fields) : NULL;
+  return entities;
+}
+
+void entities_close(Entities *entities) {
+  if (!entities)
+    return;
+  mongoc_collection_destroy(entities->collection);
+  mongo_store_return(entities->store, entities->client);
+  if (entities->fields)
+    bson_destroy(entities->fields);
+  g_free(entities);
+}
+
+bson_t *entity_mark(const bson_t *document) {
+  bson_t *mark = bson_new();
+  bson_iter_t iter;
+  if (bson_iter_init_find(&iter, document, "_id"))
+    bson_append_iter(mark, "_id", -1, &iter);
+  return mark;
+}
+
+static bool is_at(const bson_t *document, const bson_t *mark) {
+  bson_t *other = entity_mark(document);
+  bool equal = bson_equal(other, mark);
+  bson_destroy(other);
+  return equal;
+}
+
+/* Takes the cursor over; leaves out the document at `except`, and what is beyond the limit. */
+static bool take(mongoc_cursor_t *cursor, const bson_t *except, size_t limit, GPtrArray *documents,
+                 Failure *ret_failure) {
+  const bson_t *document, *reply;
+  bson_error_t error;
+  size_t bytes = 0;
+  while (bytes < limit && mongoc_cursor_next(cursor, &document))
+    if (!except || !is_at(document, except)) {
+      g_ptr_array_add(documents, bson_copy(document));
+      bytes += document->len;
+    }
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  return good;
+}
+
+static void append_fields(const Entities *entities, bson_t *options) {
+  if (entities->fields)
+    BSON_APPEND_DOCUMENT(options, "projection", entities->fields);
+}
+
+/* `min` instead of $gt, which would see ids of one type only; it includes its own document. One
+ * batch is enough: what does not fit into it comes with the next page. */
+bool entities_page(Entities *entities, const bson_t *after, unsigned limit, GPtrArray *documents,
+                   Failure *ret_failure) {
+  bson_t all = BSON_INITIALIZER;
+  bson_t *options =
+      BCON_NEW("sort", "{", "_id", BCON_INT32(1), "}", "hint", "{", "_id", BCON_INT32(1), "}",
+               "limit", BCON_INT64((int64_t)limit + (after != NULL)), "batchSize",
+               BCON_INT64((int64_t)limit + 1), "singleBatch", BCON_BOOL(true));
+  if (after)
+    BSON_APPEND_DOCUMENT(options, "min", after);
+  append_fields(entities, options);
+  mongoc_cursor_t *cursor =
+      mongoc_collection_find_with_opts(entities->collection, &all, options, NULL);
+  bson_destroy(options);
+  return take(cursor, after, BYTES_MAX, documents, ret_failure);
+}
+
+bool entities_sample(Entities *entities, int64_t size, GPtrArray *documents, Failure *ret_failure) {
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$sample", "{", "size", BCON_INT64(size), "}", "}", "]");
+  mongoc_cursor_t *cursor =
+      mongoc_collection_aggregate(entities->collection, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+  bson_destroy(pipeline);
+  return take(cursor, NULL, BYTES_MAX, documents, ret_failure);
+}
+
+bool entities_find(Entities *entities, const Id *ids, size_t count, GPtrArray *documents,
+                   Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER, options = BSON_INITIALIZER;
+  outbox_append_ids(&filter, ids, count);
+  append_fields(entities, &options);
+  mongoc_cursor_t *cursor =
+      mongoc_collection_find_with_opts(entities->collection, &filter, &options, NULL);
+  bson_destroy(&options);
+  bson_destroy(&filter);
+  return take(cursor, NULL, SIZE_MAX, documents, ret_failure);
+}
+
+bool entities_estimate(Entities *entities, int64_t *ret_count, Failure *ret_failure) {
+  bson_error_t error;
+  bson_t reply;
+  int64_t count =
+      mongoc_collection_estimated_document_count(entities->collection, NULL, NULL, &reply, &error);
+  bool good = count >= 0 || mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&reply);
+  if (good)
+    *ret_count = count;
+  return good;
+}

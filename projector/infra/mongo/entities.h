@@ -1,0 +1,30 @@
+/* entities.h - reads a collection of entities: in pages by `_id`, by sample, by ids.
+ *
+ * Each call is a query of its own, so no cursor and no snapshot lasts. Reads are majority. An
+ * Entities belongs to one thread. */
+#pragma once
+
+#include "projector/domain/event.h"
+#include "projector/infra/mongo/store.h"
+
+typedef struct Entities Entities;
+
+/* `fields`, when given, is what of the documents is read ({"_id": 1, "iban": 1}); it is copied. */
+Entities *entities_open(MongoStore *store, const char *collection, const bson_t *fields);
+void entities_close(Entities *entities);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Entities, entities_close)
+
+/* Up to `limit` documents (bson_t *, owned by the array) after `after`, a document with an `_id`
+ * (NULL: from the first), in the order of `_id` over all its types; fewer when they are large.
+ * None: the end. */
+bool entities_page(Entities *entities, const bson_t *after, unsigned limit, GPtrArray *documents,
+                   Failure *ret_failure);
+/* Up to `size` documents chosen at random; fewer when they are large. */
+bool entities_sample(Entities *entities, int64_t size, GPtrArray *documents, Failure *ret_failure);
+/* Those of the ids that exist. */
+bool entities_find(Entities *entities, const Id *ids, size_t count, GPtrArray *documents,
+                   Failure *ret_failure);
+bool entities_estimate(Entities *entities, int64_t *ret_count, Failure *ret_failure);
+
+/* {"_id": …} of the document. */
+bson_t *entity_mark(const bson_t *document);

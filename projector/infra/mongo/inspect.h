@@ -1,0 +1,22 @@
+/* inspect.h - what `check` wants to know of the deployment and of what the user may do there. */
+#pragma once
+
+#include "projector/infra/mongo/store.h"
+
+typedef struct MongoFacts {
+  bool tls;
+  bool local;              /* every host of the connection string is this machine */
+  bool has_user;           /* false: nobody has logged in */
+  int64_t clock_ahead_ms;  /* of ours */
+  int64_t majority_lag_ms; /* how far a majority is behind the newest write */
+  int64_t oplog_ms;        /* how far the oplog reaches back; -1: not to be seen by this user */
+  bool oplog_full;         /* and begins to forget; false also when it is not to be seen */
+} MongoFacts;
+
+bool mongo_inspect(MongoStore *store, MongoFacts *ret_facts, Failure *ret_failure);
+
+/* Those of the actions (NULL-terminated) that no role of the user gives on the collection; empty
+ * without access control. Strings are the caller's `actions`. NULL: the server could not be asked.
+ */
+GPtrArray *mongo_missing_actions(MongoStore *store, const char *collection,
+                                 const char *const *actions, Failure *ret_failure);

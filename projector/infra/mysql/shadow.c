@@ -1,0 +1,325 @@
+/* shadow.c - statements on t__new, t__copied and t__old. */
+#include "projector/infra/mysql/shadow.h"
+
+#include "projector/infra/mysql/literal.h"
+
+#include <string.h>
+
+enum {
+  NAME_MAX_BYTES = 64,
+  LOCK_TRIES = 6,
+  LOOK_MS = 2, /* between two looks at the waiting RENAME */
+  LOOKS_MAX = 5000,
+};
+
+/* How a placeholder is told from a table that somebody may want back. */
+#define PLACEHOLDER "placeholder of projector rebuild"
+
+bool shadow_name(const char *table, Shadow *ret_shadow, Failure *ret_failure) {
+  *ret_shadow = (Shadow){.table = table};
+  g_snprintf(ret_shadow->fresh, sizeof ret_shadow->fresh, "%s__new", table);
+  g_snprintf(ret_shadow->copied, sizeof ret_shadow->copied, "%s__copied", table);
+  g_snprintf(ret_shadow->old, sizeof ret_shadow->old, "%s__old", table);
+  return strlen(ret_shadow->copied) <= NAME_MAX_BYTES ||
+         failure_refuse(ret_failure, "%s: the name is too long to build %s beside it", table,
+                        ret_shadow->copied);
+}
+
+bool shadow_name_replay(const char *table, Shadow *ret_shadow, Failure *ret_failure) {
+  *ret_shadow = (Shadow){.table = table};
+  g_snprintf(ret_shadow->fresh, sizeof ret_shadow->fresh, "%s__replay", table);
+  g_snprintf(ret_shadow->old, sizeof ret_shadow->old, "%s__old", table);
+  return strlen(ret_shadow->fresh) <= NAME_MAX_BYTES ||
+         failure_refuse(ret_failure, "%s: the name is too long to build %s beside it", table,
+                        ret_shadow->fresh);
+}
+
+/* --- looking -------------------------------------------------------------------------------- */
+
+/* The first column of the first row; NULL with class NONE: there is no row. Free with g_free. */
+__attribute__((format(printf, 3, 4))) static char *ask(Session *session, Failure *ret_failure,
+                                                       const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  g_autofree char *sql = g_strdup_vprintf(format, arguments);
+  va_end(arguments);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql, strlen(sql), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  return row ? g_strdup(row[0] ? row[0] : "") : NULL;
+}
+
+/* Names come from the checked mapping file: letters, digits, _ and $. */
+static char *comment_of(Session *session, const char *name, Failure *ret_failure) {
+  return ask(session, ret_failure,
+             "SELECT TABLE_COMMENT FROM information_schema.TABLES"
+             " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '%s'",
+             name);
+}
+
+bool shadow_table_exists(Session *session, const char *name, bool *ret_exists,
+                         Failure *ret_failure) {
+  g_autofree char *comment = comment_of(session, name, ret_failure);
+  *ret_exists = comment != NULL;
+  return comment || ret_failure->class == FAILURE_NONE;
+}
+
+static bool drop_placeholder(Session *session, const Shadow *shadow, bool *ret_real,
+                             Failure *ret_failure) {
+  g_autofree char *comment = comment_of(session, shadow->old, ret_failure);
+  *ret_real = comment && strcmp(comment, PLACEHOLDER) != 0;
+  if (!comment || *ret_real)
+    return ret_failure->class == FAILURE_NONE;
+  return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old);
+}
+
+static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
+  bool real;
+  return drop_placeholder(session, shadow, &real, ret_failure) &&
+         (!real || drop_old ||
+          failure_refuse(ret_failure,
+                         "%s exists, from an earlier rebuild: drop it when nobody needs it, or use "
+                         "--drop-old",
+                         shadow->old));
+}
+
+/* Whether no row of a view of information_schema names the table in one of the columns. */
+static bool check_none(Session *session, const Shadow *shadow, const char *view, const char *name,
+                       const char *schema, const char *columns, Failure *ret_failure) {
+  g_autofree char *found = ask(session, ret_failure,
+                               "SELECT %s FROM information_schema.%s WHERE %s = DATABASE()"
+                               " AND '%s' IN (%s)",
+                               name, view, schema, shadow->table, columns);
+  return found ? failure_refuse(
+                     ret_failure,
+                     "%s is part of %s, which a swap would leave with the old table; rebuild it "
+                     "without --shadow",
+                     shadow->table, found)
+               : ret_failure->class == FAILURE_NONE;
+}
+
+bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
+  return check_none(session, shadow, "REFERENTIAL_CONSTRAINTS",
+                    "CONCAT('the foreign key ', CONSTRAINT_NAME)", "CONSTRAINT_SCHEMA",
+                    "TABLE_NAME, REFERENCED_TABLE_NAME", ret_failure) &&
+         check_none(session, shadow, "TRIGGERS", "CONCAT('the trigger ', TRIGGER_NAME)",
+                    "EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE", ret_failure) &&
+         check_old(session, shadow, drop_old, ret_failure) &&
+         session_run(session, ret_failure, "LOCK TABLES projector_fence READ") &&
+         session_run(session, ret_failure, "UNLOCK TABLES");
+}
+
+/* --- tables --------------------------------------------------------------------------------- */
+
+bool shadow_drop(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->fresh) &&
+         (!*shadow->copied ||
+          session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->copied));
+}
+
+static bool create_copied(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  return session_run(
+      session, ret_failure,
+      "CREATE TABLE `%s` (aggregate_id_kind ENUM('int', 'string', 'uuid',"
+      " 'objectid') CHARACTER SET ascii COLLATE ascii_bin NOT NULL,"
+      " aggregate_id VARBINARY(255) NOT NULL, version BIGINT NOT NULL,"
+      " gone BOOLEAN NOT NULL, PRIMARY KEY (aggregate_id_kind, aggregate_id)) ENGINE = InnoDB",
+      shadow->copied);
+}
+
+bool shadow_create(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  return shadow_drop(session, shadow, ret_failure) &&
+         session_run(session, ret_failure, "CREATE TABLE `%s` LIKE `%s`", shadow->fresh,
+                     shadow->table) &&
+         (!*shadow->copied || create_copied(session, shadow, ret_failure));
+}
+
+/* --- what was copied ------------------------------------------------------------------------ */
+
+static const IdKind kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};
+
+static void append_id(GString *sql, const Id *id) {
+  char text[ID_TEXT_SIZE];
+  literal_append_bytes(sql, text, id_text(id, text));
+}
+
+bool shadow_note(Session *session, const Shadow *shadow, const ShadowNote *notes, size_t count,
+                 Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  g_string_printf(sql, "REPLACE INTO `%s` VALUES ", shadow->copied);
+  for (size_t i = 0; i < count; i++) {
+    g_string_append_printf(sql, "%s('%s',", i ? "," : "", id_kind_name(notes[i].id.kind));
+    append_id(sql, &notes[i].id);
+    g_string_append_printf(sql, ",%" G_GINT64_FORMAT ",%d)", notes[i].version, notes[i].gone);
+  }
+  return count == 0 || session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+/* Sets the versions of the ids of one kind. */
+static bool find_noted_of_kind(Session *session, const Shadow *shadow, IdKind kind, const Id *ids,
+                               size_t count, int64_t *versions, Failure *ret_failure) {
+  g_autoptr(GHashTable) at = g_hash_table_new(g_str_hash, g_str_equal);
+  g_autoptr(GStringChunk) texts = g_string_chunk_new(4096);
+  g_autoptr(GString) sql = g_string_new(NULL);
+  g_string_printf(sql,
+                  "SELECT HEX(aggregate_id), version, gone FROM `%s` WHERE aggregate_id_kind = '%s'"
+                  " AND aggregate_id IN (",
+                  shadow->copied, id_kind_name(kind));
+  for (size_t i = 0; i < count; i++) {
+    if (ids[i].kind != kind)
+      continue;
+    char text[ID_TEXT_SIZE];
+    size_t length = id_text(&ids[i], text);
+    g_autoptr(GString) hex = g_string_new(NULL);
+    for (size_t k = 0; k < length; k++)
+      g_string_append_printf(hex, "%02X", (unsigned char)text[k]);
+    g_string_append(sql, g_hash_table_size(at) ? "," : "");
+    literal_append_bytes(sql, text, length);
+    g_hash_table_insert(at, g_string_chunk_insert(texts, hex->str), &versions[i]);
+  }
+  g_string_append_c(sql, ')');
+  if (g_hash_table_size(at) == 0)
+    return true;
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  MYSQL_ROW row;
+  while (result && (row = mysql_fetch_row(result))) {
+    int64_t *version = g_hash_table_lookup(at, row[0]);
+    if (version)
+      *version = *row[2] == '1' ? SHADOW_GONE : g_ascii_strtoll(row[1], NULL, 10);
+  }
+  return result != NULL;
+}
+
+bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, size_t count,
+                       int64_t *ret_versions, Failure *ret_failure) {
+  for (size_t i = 0; i < count; i++)
+    ret_versions[i] = SHADOW_NOT_COPIED;
+  for (size_t k = 0; k < G_N_ELEMENTS(kinds); k++)
+    if (!find_noted_of_kind(session, shadow, kinds[k], ids, count, ret_versions, ret_failure))
+      return false;
+  return true;
+}
+
+static bool find_moved_of_kind(Session *session, const Shadow *shadow, const char *projector,
+                               const char *aggregate_type, IdKind kind, const Id *after,
+                               unsigned limit, Arena *arena, GArray *ids, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  g_string_printf(sql,
+                  "SELECT p.aggregate_id FROM projector_position p LEFT JOIN `%s` c"
+                  " ON c.aggregate_id_kind = p.aggregate_id_kind"
+                  " AND c.aggregate_id = p.aggregate_id WHERE p.projector = ",
+                  shadow->copied);
+  literal_append_text(sql, projector, strlen(projector));
+  g_string_append(sql, " AND p.aggregate_type = ");
+  literal_append_bytes(sql, aggregate_type, strlen(aggregate_type));
+  g_string_append_printf(sql, " AND p.aggregate_id_kind = '%s'", id_kind_name(kind));
+  if (after) {
+    g_string_append(sql, " AND p.aggregate_id > ");
+    append_id(sql, after);
+  }
+  g_string_append_printf(sql,
+                         " AND NOT (c.version <=> COALESCE(p.max_version, 0))"
+                         " ORDER BY p.aggregate_id LIMIT %u",
+                         limit);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  MYSQL_ROW row;
+  while (result && (row = mysql_fetch_row(result))) {
+    size_t length = mysql_fetch_lengths(result)[0];
+    Id id;
+    if (id_from_text(kind, arena_copy(arena, row[0], length), length, arena_alloc(arena, 16, 1),
+                     &id))
+      g_array_append_val(ids, id);
+  }
+  return result != NULL;
+}
+
+bool shadow_find_moved(Session *session, const Shadow *shadow, const char *projector,
+                       const char *aggregate_type, const Id *after, unsigned limit, Arena *arena,
+                       GArray *ids, Failure *ret_failure) {
+  bool begun = !after;
+  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && ids->len < limit; k++) {
+    bool is_of_after = after && after->kind == kinds[k];
+    begun |= is_of_after;
+    if (begun &&
+        !find_moved_of_kind(session, shadow, projector, aggregate_type, kinds[k],
+                            is_of_after ? after : NULL, limit - ids->len, arena, ids, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+/* --- the swap ------------------------------------------------------------------------------- */
+
+static bool lock(Session *gate, const Shadow *shadow, Failure *ret_failure) {
+  for (int tries = 1;; tries++) {
+    *ret_failure = (Failure){0};
+    if (session_run(gate, ret_failure, "LOCK TABLES projector_fence WRITE, `%s` WRITE",
+                    shadow->old))
+      return true;
+    if (ret_failure->class != FAILURE_CONFLICT || tries == LOCK_TRIES)
+      return false;
+  }
+}
+
+bool shadow_close_gate(Session *gate, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
+  if (!check_old(gate, shadow, drop_old, ret_failure) ||
+      (drop_old && !session_run(gate, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) ||
+      !session_run(gate, ret_failure, "CREATE TABLE `%s` (nothing INT) COMMENT = '" PLACEHOLDER "'",
+                   shadow->old))
+    return false;
+  if (lock(gate, shadow, ret_failure))
+    return true;
+  shadow_open_gate(gate, shadow);
+  return false;
+}
+
+void shadow_open_gate(Session *gate, const Shadow *shadow) {
+  Failure ignored = {0};
+  bool real;
+  session_run(gate, &ignored, "UNLOCK TABLES");
+  ignored = (Failure){0};
+  drop_placeholder(gate, shadow, &real, &ignored);
+}
+
+/* Whether the session waits for a table; false without a failure: not (yet). */
+static bool is_waiting(Session *watcher, unsigned long id, Failure *ret_failure) {
+  static const char query[] = "SHOW PROCESSLIST";
+  g_autoptr(MYSQL_RES) result = session_query(watcher, query, strlen(query), ret_failure);
+  MYSQL_ROW row;
+  while (result && (row = mysql_fetch_row(result)))
+    if (row[0] && strtoul(row[0], NULL, 10) == id)
+      return row[6] && strstr(row[6], "metadata lock");
+  return false;
+}
+
+static bool wait_until_waiting(Session *watcher, unsigned long id, Failure *ret_failure) {
+  for (int looks = 0; looks < LOOKS_MAX; looks++) {
+    if (is_waiting(watcher, id, ret_failure))
+      return true;
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+    g_usleep(LOOK_MS * 1000);
+  }
+  return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
+                     "the RENAME was not seen waiting; nothing was swapped");
+}
+
+/* As long as the placeholder is there the RENAME can only fail. It goes when the RENAME was seen to
+ * wait for its tables, with everybody else behind it; or when the RENAME has failed. */
+bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow *shadow,
+                 Failure *ret_failure) {
+  g_autofree char *rename =
+      g_strdup_printf("RENAME TABLE `%s` TO `%s`, `%s` TO `%s`", shadow->table, shadow->old,
+                      shadow->fresh, shadow->table);
+  if (!session_send(renamer, rename, ret_failure))
+    return false;
+  Failure failure = {0}, answer = {0};
+  if (wait_until_waiting(watcher, session_id(renamer), &failure))
+    session_run(gate, &failure, "DROP TABLE `%s`", shadow->old);
+  session_run(gate, &answer, "UNLOCK TABLES");
+  answer = (Failure){0};
+  if (session_await(renamer, &answer))
+    return true;
+  shadow_open_gate(gate, shadow);
+  *ret_failure = failure.class == FAILURE_NONE ? answer : failure;
+  return false;
+}

@@ -1,0 +1,63 @@
+/* shadow.h - a table that is built beside a live one, and the swap of the two.
+ *
+ * For a table t: t__new is built, t__copied notes the version at which each aggregate was copied,
+ * t__old is what t was before. The swap cannot happen half way, and not without what was written
+ * before it (docs/adr/0014-rebuild.md). */
+#pragma once
+
+#include "projector/domain/arena.h"
+#include "projector/domain/event.h"
+#include "projector/infra/mysql/session.h"
+
+typedef struct Shadow {
+  const char *table;
+  char fresh[80], copied[80], old[80]; /* their names */
+} Shadow;
+
+/* The names. False when they are longer than MySQL allows. */
+bool shadow_name(const char *table, Shadow *ret_shadow, Failure *ret_failure);
+/* For a replay, which has a ledger of its own: t__replay instead of t__new, and no t__copied. */
+bool shadow_name_replay(const char *table, Shadow *ret_shadow, Failure *ret_failure);
+
+/* Whether the table can be swapped: no foreign keys, no triggers, the privilege to lock, and no
+ * t__old unless it may be dropped. Removes what an interrupted swap has left. */
+bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure);
+bool shadow_table_exists(Session *session, const char *name, bool *ret_exists,
+                         Failure *ret_failure);
+/* Empty tables, whatever was there. */
+bool shadow_create(Session *session, const Shadow *shadow, Failure *ret_failure);
+bool shadow_drop(Session *session, const Shadow *shadow, Failure *ret_failure);
+
+/* --- what was copied --- */
+
+typedef struct ShadowNote {
+  Id id;
+  int64_t version; /* of the entity; of the position where it is gone */
+  bool gone;       /* there is no entity: it is ahead of every event that is still to be applied */
+} ShadowNote;
+
+/* Notes what was copied, in the transaction that writes the rows. */
+bool shadow_note(Session *session, const Shadow *shadow, const ShadowNote *notes, size_t count,
+                 Failure *ret_failure);
+/* The versions up to which the copies contain the events: SHADOW_GONE, all. */
+#define SHADOW_NOT_COPIED INT64_C(-1)
+#define SHADOW_GONE INT64_MAX
+bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, size_t count,
+                       int64_t *ret_versions, Failure *ret_failure);
+/* Aggregates whose position is at another version than their copy, in the order of their ids:
+ * up to `limit` behind `after` (NULL: from the first). Their bytes go into the arena. */
+bool shadow_find_moved(Session *session, const Shadow *shadow, const char *projector,
+                       const char *aggregate_type, const Id *after, unsigned limit, Arena *arena,
+                       GArray *ids, Failure *ret_failure);
+
+/* --- the swap --- */
+
+/* Locks the fence's table for all others, and t__old as a placeholder. While `gate` lives, no event
+ * is applied. */
+bool shadow_close_gate(Session *gate, const Shadow *shadow, bool drop_old, Failure *ret_failure);
+/* Gives it back without a swap; no RENAME may be on its way. */
+void shadow_open_gate(Session *gate, const Shadow *shadow);
+/* t becomes t__old and t__new becomes t by one RENAME, which `renamer` sends and `watcher` sees
+ * waiting before the gate opens. Should the gate have been lost, nothing is renamed. */
+bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow *shadow,
+                 Failure *ret_failure);

@@ -1,0 +1,43 @@
+"""What the documents show works: the Python producer, the check of the archive."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from workspace import ROOT, decimal
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / document).read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/writing-events.md"])
+def test_the_python_producer(bank, document):
+    (source,) = blocks(document, "python")
+    bank.put(bank.event("acc-1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
+    bank.db.accounts.insert_one({"_id": "acc-1", "balance": decimal("1.00")})
+    uri = re.compile(r'"mongodb://127\.0\.0\.1:27017/[^"]*"')
+    source = uri.sub(json.dumps(bank.stores.mongo_uri), source).replace('client["bank"]', f'client["{bank.name}"]')
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", source], check=True, timeout=30)
+    bank.run_once()
+    assert str(bank.rows("account")[0]["balance"]) == "51.00"
+    assert bank.db.accounts.find_one()["version"] == 2
+
+
+def test_the_check_of_the_archive_finds_what_is_missing(bank):
+    (source,) = (b for b in blocks("docs/event-sourcing.md", "js") if "outbox_archive.aggregate" in b)
+    pipeline = json.loads(source[source.index("["):source.rindex("]") + 1])
+    event = {"aggregate_type": "account", "occurred_at": None}
+    bank.db.outbox_archive.insert_many(
+        {**event, "aggregate_id": name, "version": version}
+        for name, versions in {"whole": [1, 2], "gap": [1, 3], "twice": [1, 2, 2], "headless": [2, 3], "none": [None]}.items()
+        for version in versions)
+    bank.outbox.insert_one({**event, "_id": "e3", "aggregate_id": "whole", "version": 3})
+    found = bank.db.outbox_archive.aggregate(pipeline, allowDiskUse=True)
+    assert sorted(f["_id"]["id"] for f in found) == ["gap", "headless", "none", "twice"]

@@ -1,0 +1,363 @@
+"""The HTTP endpoint: metrics, health, status, actions, and what hostile clients can do."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Iterator
+
+import pytest
+
+from endpoint import TOKEN, Endpoint
+from servers import Mysqld, free_port
+from workspace import ROOT, Process, Stores, Workspace, decimal
+
+LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 200}
+
+
+def opened(ws: Workspace, account: str, **more) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"), **more)
+
+
+def impossible(ws: Workspace, account: str) -> dict:
+    return ws.event(account, "MoneyDeposited", amount="much")
+
+
+def with_token(ws: Workspace, **overrides) -> None:
+    """A mapping with actions on."""
+    file = ws.folder / "token"
+    file.touch(mode=0o600)
+    file.write_text(TOKEN + "\n")
+    ws.mapping(**{**LISTENING, "admin_token_file": str(file), **overrides})
+
+
+@contextmanager
+def listening(ws: Workspace, role: str = "working") -> Iterator[tuple[Process, Endpoint]]:
+    with ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        ws.wait(lambda: endpoint.get("/readyz").text == f"ready: {role}\n", what=f"readiness: {role}")
+        yield process, endpoint
+
+
+# Metrics
+
+def test_metrics_count_what_was_applied_by_projection(bank, promtool):
+    bank.mapping(**LISTENING, permanent="dead")
+    bank.put([opened(bank, f"a{i}") for i in range(20)], impossible(bank, "a1"), bank.event("a2", "StatementSent"))
+    with listening(bank) as (_, endpoint):
+        bank.wait(lambda: endpoint.metrics()["projector_events_committed_total"] == 21, what="21 events")
+        bank.wait(lambda: endpoint.metrics()['projector_outbox_events{state="dead"}'] == 1, what="a dead event")
+        metrics = endpoint.metrics()
+        checked = subprocess.run([promtool, "check", "metrics"], input=endpoint.get("/metrics").text,
+                                 capture_output=True, text=True)
+    assert metrics['projector_events_applied_total{projection="account"}'] == 20
+    assert metrics['projector_events_ignored_total{projection="account"}'] == 1
+    assert metrics['projector_events_failed_total{projection="account"}'] == 1
+    assert metrics['projector_events_dead_total{projection="account"}'] == 1
+    assert metrics["projector_lag_seconds_count"] == 21
+    assert metrics['projector_lag_seconds_bucket{le="+Inf"}'] == 21
+    assert metrics["projector_batch_events_sum"] == 21
+    assert metrics["projector_lease_held"] == 1 and metrics["projector_epoch"] >= 1
+    assert metrics['projector_store_up{store="mysql"}'] == metrics['projector_store_up{store="mongodb"}'] == 1
+    assert metrics["projector_blocked_aggregates"] == 1
+    assert 0 <= time.time() - metrics["process_start_time_seconds"] < 60
+    assert metrics["process_resident_memory_bytes"] > 1e6 and metrics["process_open_fds"] > 5
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_every_metric_is_explained_and_the_alert_rules_are_valid(bank, promtool):
+    bank.mapping(**LISTENING)
+    with listening(bank) as (_, endpoint):
+        named = set(re.findall(r"^# TYPE (\S+)", endpoint.get("/metrics").text, re.MULTILINE))
+    operations = (ROOT / "docs/operations.md").read_text()
+    assert [name for name in sorted(named) if f"`{name}`" not in operations] == []
+    rules = ROOT / "docs/alerts.yaml"
+    checked = subprocess.run([promtool, "check", "rules", str(rules)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    used = set(re.findall(r"\b(?:projector|process)_[a-z_]+", " ".join(re.findall(r"expr: (.*)", rules.read_text()))))
+    assert used and {re.sub("_(bucket|sum|count)$", "", name) for name in used} <= named
+
+
+def test_late_events_and_gaps_are_counted(bank):
+    bank.mapping(**LISTENING, gap_wait_ms=10)
+    early = opened(bank, "a1")
+    with listening(bank) as (_, endpoint):
+        bank.put(opened(bank, "a1"))
+        bank.wait_drained()
+        bank.put(early, opened(bank, "a2", version=5))
+        bank.wait_drained()
+        metrics = bank.wait(lambda: (m := endpoint.metrics())["projector_events_committed_total"] == 3 and m)
+    assert metrics['projector_events_late_total{projection="account"}'] == 1
+    assert metrics['projector_events_superseded_total{projection="account"}'] == 1
+    assert metrics['projector_gaps_total{projection="account"}'] >= 1
+
+
+# Health and status
+
+def test_owner_and_standby_are_ready_and_say_which_they_are(bank):
+    bank.mapping(**LISTENING)
+    with listening(bank) as (_, owner), listening(bank, "standing by") as (_, standby):
+        assert owner.get("/healthz").text == standby.get("/healthz").text == "alive\n"
+        assert owner.metrics()["projector_lease_held"] == 1
+        assert standby.metrics()["projector_lease_held"] == 0
+
+
+def test_status_is_that_of_the_command(bank):
+    bank.mapping(**LISTENING, permanent="dead")
+    bank.put(opened(bank, "a1"), dead := impossible(bank, "a1"))
+    with listening(bank) as (_, endpoint):
+        bank.wait_status(dead, "dead")
+        answer = bank.wait(lambda: (a := endpoint.get("/status")).json["outbox"]["dead"] == 1 and a)
+        command = json.loads(bank.projector("status", "--json").stdout)
+    assert answer.headers["Content-Type"] == "application/json"
+    over_http = answer.json
+    for status in (over_http, command):  # what has changed meanwhile
+        assert status.pop("lag_ms") >= 0 and status["projector"].pop("lease_expires_in_ms") > 0
+    assert over_http == command
+
+
+def test_without_mysql_it_is_alive_and_not_ready_until_it_is_back(stores, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysqld") as mysql, \
+            Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        ws.mapping(**LISTENING)
+        with listening(ws) as (process, endpoint):
+            mysql.stop()
+            ws.put(event := opened(ws, "a1"))
+            not_ready = ws.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and a, what="it to say no")
+            assert "MySQL cannot be reached" in not_ready.text
+            assert endpoint.get("/healthz").status == 200
+            ws.wait(lambda: endpoint.metrics()["projector_workers_waiting"] > 0, what="the open circuit")
+            metrics = endpoint.metrics()
+            assert metrics['projector_store_up{store="mysql"}'] == 0
+            assert metrics['projector_store_up{store="mongodb"}'] == 1
+            assert metrics['projector_retries_total{class="unavailable"}'] > 0
+            mysql.start()
+            ws.wait_gone(event)
+            ws.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
+            ws.wait(lambda: endpoint.metrics()["projector_workers_waiting"] == 0, what="the closed circuit")
+            mysql.pause()
+            try:
+                ws.outbox.insert_one(opened(ws, "a2"))
+                ws.wait(lambda: endpoint.metrics()["projector_in_hand_events"] > 0, what="a transaction that hangs")
+                asked = time.monotonic()
+                assert process.stop() == 0 and time.monotonic() - asked < 2.5
+            finally:
+                mysql.resume()
+
+
+def test_lag_above_the_limit_is_not_ready(bank):
+    bank.mapping(**LISTENING, permanent="dead", ready_lag_ms=5000)
+    long_ago = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(hours=1)
+    with listening(bank) as (_, endpoint):
+        bank.put(bank.event("a1", "MoneyDeposited", at=long_ago, amount="much"), opened(bank, "a1", at=long_ago + timedelta(seconds=1)))
+        answer = bank.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and a, what="it to say no")
+    assert re.fullmatch(r"not ready: the oldest event has waited 3[56]\d+ ms, more than ready_lag_ms, which is 5000\n", answer.text)
+
+
+def test_sigusr1_tells_the_status_and_sighup_does_nothing(bank):
+    bank.mapping(**LISTENING)
+    with listening(bank) as (process, endpoint):
+        process.popen.send_signal(signal.SIGHUP)
+        process.popen.send_signal(signal.SIGUSR1)
+        line = process.wait_log(r"info status name=(\S+) state=(\S+) owner=\S+ pending=0 .* mysql=")
+        assert (line[1], line[2]) == (bank.name, "running")
+        assert endpoint.get("/readyz").text == "ready: working\n"
+        assert process.stop() == 0
+
+
+def test_sigusr1_works_without_http(bank):
+    bank.mapping(http="")
+    with bank.start_projector() as process:
+        process.wait_log("info working")
+        assert "HTTP" not in process.log_text()
+        process.popen.send_signal(signal.SIGUSR1)
+        process.wait_log(r"info status name=\S+ state=running")
+        assert process.stop() == 0
+
+
+# Start
+
+def refusal(ws: Workspace, **overrides) -> str:
+    ws.mapping(**overrides)
+    with ws.start_projector() as process:
+        assert process.popen.wait(20) == 2
+    lines = process.log_text().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_port_in_use_is_one_clear_error(bank):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert refusal(bank, http=address) == (f"projector: http: {address}: the port is in use; name another one, "
+                                               "port 0 for any that is free, or \"\" for none")
+
+
+def test_a_second_projector_on_the_default_port_works_without(bank):
+    """Nobody asked for the port; that it is in use must not keep a standby from starting."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 9464))
+            taken.listen()
+        except OSError:
+            pass  # another one has it: as good
+        bank.mapping(http=None)
+        bank.put(opened(bank, "a1"))
+        with bank.start_projector() as projector:
+            projector.wait_log("no HTTP: set")
+            bank.wait_drained()
+            assert projector.stop() == 0
+
+
+@pytest.mark.parametrize("address", ["9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "::1:9464", ":80", "127.0.0.1:x"])
+def test_an_address_that_is_none_is_refused(bank, address):
+    assert refusal(bank, http=address).startswith(f"projector: http: {address}: expected HOST:PORT")
+
+
+def test_a_short_token_is_refused(bank):
+    file = bank.folder / "token"
+    file.touch(mode=0o600)
+    file.write_text("secret\n")
+    assert refusal(bank, admin_token_file=str(file)).endswith("admin_token_file: expected a token of at least 16 characters")
+
+
+def test_a_given_port_is_taken_and_once_needs_none(bank):
+    port = free_port()
+    bank.mapping(**{**LISTENING, "http": f"127.0.0.1:{port}"})
+    with listening(bank) as (process, endpoint):
+        assert endpoint.port == port
+        process.stop()
+        bank.run_once()
+
+
+# Actions
+
+def test_actions_are_off_without_a_token_file(bank):
+    bank.mapping(**LISTENING)
+    with listening(bank) as (_, endpoint):
+        answer = endpoint.act("retry", {"event_id": "x"})
+    assert (answer.status, answer.text) == (403, "actions are off: name a file in admin_token_file\n")
+
+
+def test_actions_want_the_token_from_the_page_itself(bank):
+    with_token(bank, permanent="dead")
+    bank.put(dead := impossible(bank, "a1"))
+    with listening(bank) as (_, endpoint):
+        bank.wait_status(dead, "dead")
+        target = {"event_id": str(dead["_id"])}
+        assert endpoint.act("skip", target, token=None).status == 401
+        assert endpoint.act("skip", target, token="another token that is wrong").status == 401
+        assert endpoint.act("skip", target, token=TOKEN + TOKEN).status == 401
+        assert endpoint.act("skip", target, Origin="http://elsewhere.example").status == 403
+        assert endpoint.act("skip", target, Sec_Fetch_Site="cross-site").status == 403
+        assert endpoint.act("skip", target, Content_Type="text/plain").status == 415
+        assert endpoint.get("/skip").status == 405
+        for body in (b"", b"{", [], {}, {"event_id": 5}, {"event_id": "x", "more": "y"}, {"aggregate_type": "account"}):
+            assert endpoint.act("skip", body).status == 400, body
+        assert endpoint.act("refresh", target).status == 400
+        assert bank.found(dead)["status"] == "dead"
+        assert endpoint.act("skip", target, Origin=endpoint.url, Sec_Fetch_Site="same-origin").json == {"count": 1}
+        assert endpoint.act("skip", target).status == 404
+    assert bank.found(dead) is None
+    assert bank.ledger() == {str(dead["_id"]): "skipped"}
+
+
+def test_a_dead_event_is_retried_and_an_aggregate_refreshed(bank):
+    with_token(bank, permanent="dead", lease_ms=2000)
+    bank.accounts.insert_one({"_id": "a2", "user_id": "u2", "name": "Grace", "balance": decimal("7.00"), "version": 3,
+                              "last_event_at": datetime.now(timezone.utc)})
+    bank.put(opened(bank, "a1"), dead := impossible(bank, "a1"), stale := {**impossible(bank, "a2"), "version": 3})
+    with listening(bank) as (_, endpoint):
+        bank.wait_status(dead, "dead")
+        bank.wait_status(stale, "dead")
+        bank.outbox.update_one({"_id": dead["_id"]}, {"$set": {"payload.amount": decimal("2.00")}})
+        assert endpoint.act("retry", {"aggregate_type": "account", "aggregate_id": "a1"}).json == {"count": 1}
+        assert endpoint.act("refresh", {"aggregate_type": "account", "aggregate_id": "a2"}).json == {"version": 3, "left": 0}
+        assert endpoint.act("refresh", {"aggregate_type": "account", "aggregate_id": "nobody"}).status == 404
+        bank.wait_drained()
+    assert {row["account_id"]: str(row["balance"]) for row in bank.rows("account")} == {"a1": "3.00", "a2": "7.00"}
+
+
+def test_the_token_is_in_no_answer_and_no_log(bank):
+    with_token(bank, permanent="dead")
+    bank.put(impossible(bank, "a1"))
+    with listening(bank) as (process, endpoint):
+        bank.wait(lambda: endpoint.get("/live").json["troubles"], what="the dead event")
+        endpoint.act("skip", {"event_id": "x"})
+        said = "".join(endpoint.get(path).text for path in ("/", "/live", "/status", "/metrics", "/readyz"))
+        assert TOKEN not in said + process.log_text()
+
+
+# Hostile clients
+
+def exchange(endpoint: Endpoint, request: bytes) -> bytes:
+    """What comes back for these bytes; nothing when the connection just ends."""
+    with socket.create_connection((endpoint.host, endpoint.port), timeout=20) as connection:
+        answer = b""
+        try:
+            connection.sendall(request)
+            while part := connection.recv(65536):
+                answer += part
+        except OSError:
+            pass
+        return answer
+
+
+HEAD = b"Host: localhost\r\n"
+BAD_REQUESTS = {
+    "an unknown path": (b"GET /nothing HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
+    "a path upwards": (b"GET /%00%2e%2e/etc/passwd HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
+    "a method": (b"DELETE / HTTP/1.1\r\n" + HEAD + b"\r\n", 405),
+    "another site's name": (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
+    "a name that looks local": (b"GET /status HTTP/1.1\r\nHost: 127.evil.example\r\n\r\n", 421),
+    "a huge length": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: 999999999999\r\n\r\n", 413),
+    "a large body": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 100000, 413),
+    "a negative length": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: -1\r\n\r\n", 400),
+    "endless chunks": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+                       + (b"1000\r\n" + b"x" * 4096 + b"\r\n") * 2, None),
+    "a large header": (b"GET / HTTP/1.1\r\n" + HEAD + b"X: " + b"x" * 100000 + b"\r\n\r\n", 431),
+    "a long line": (b"GET /" + b"x" * 100000 + b" HTTP/1.1\r\n\r\n", 414),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xff" * 600 + b"\n\n", None),
+    "no version": (b"GET\r\n\r\n\r\n", None),
+}
+
+
+def test_a_bad_request_is_refused_and_no_more(bank):
+    bank.mapping(**LISTENING)
+    with listening(bank) as (process, endpoint):
+        for name, (request, status) in BAD_REQUESTS.items():
+            answer = exchange(endpoint, request)
+            assert answer[:13] == f"HTTP/1.1 {status} ".encode() if status else not answer.startswith(b"HTTP/1.1 2"), name
+            assert endpoint.get("/readyz").status == 200, name
+        assert process.stop() == 0
+
+
+def test_thousands_of_connections_do_not_hurt(bank):
+    """Slow ones that never end, and more of them all the time: events flow, probes are answered, memory stays."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    bank.mapping(**LISTENING)
+    with listening(bank) as (process, endpoint), ExitStack() as connections:
+        for _ in range(20):
+            endpoint.get("/live")  # what an ordinary use costs is not counted
+        before = endpoint.metrics()
+        for i in range(3000):
+            connection = connections.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout=20))
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+            if i % 100 == 0:
+                bank.put(opened(bank, f"a{i}"))
+        assert endpoint.get("/healthz").status == 200
+        bank.wait_drained()
+        after = endpoint.metrics()
+        assert after["projector_events_committed_total"] == 30
+        assert after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"] < 4e6
+        assert after["process_open_fds"] < before["process_open_fds"] + 70
+        assert process.stop() == 0

@@ -1,0 +1,218 @@
+"""The page in a real browser: what it shows under load, without MySQL, with a dead event, and what its buttons do.
+
+The screenshots go to build/test-results/page, for a person to look at."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Iterator
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from endpoint import TOKEN, Endpoint
+from servers import Mysqld
+from workspace import OUTBOX, ROOT, Process, Stores, Workspace, decimal
+
+WIDTHS = {"wide": 1280, "phone": 390}
+SCREENSHOTS = ROOT / "build/test-results/page"
+
+
+class Page:
+    """One tab. What the browser complains about, and what it asks of whom, is kept."""
+
+    def __init__(self, driver: webdriver.Chrome, endpoint: Endpoint):
+        self.driver = driver
+        self.endpoint = endpoint
+        driver.get(endpoint.url + "/")
+        driver.get_log("browser")  # what the page before this one complained about
+
+    def text(self, selector: str) -> str:
+        return self.driver.find_element(By.CSS_SELECTOR, selector).text
+
+    def number(self, selector: str) -> float:
+        text = self.text(selector).replace(",", "")
+        return float(text) if text not in ("", "–") else 0
+
+    def shows(self, selector: str, part: str) -> bool:
+        return part in self.text(selector)
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def emulate(self, width: int, dark: bool) -> None:
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                                    {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {
+            "features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+
+    def screenshots(self, name: str) -> None:
+        """Both widths, light and dark; nothing sticks out sideways."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        for width_name, width in WIDTHS.items():
+            for dark in (False, True):
+                self.emulate(width, dark)
+                self.settled()
+                size = self.driver.execute_script(
+                    "return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+                assert size[0] <= width, f"{name} is {size[0]} wide at {width}"
+                self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+                    "width": width, "height": size[1], "deviceScaleFactor": 1, "mobile": width < 600})
+                self.settled()
+                self.driver.save_screenshot(str(SCREENSHOTS / f"{name}-{width_name}{'-dark' if dark else ''}.png"))
+        self.emulate(WIDTHS["wide"], False)
+
+    def settled(self) -> None:
+        """Two frames after the change of the window, everything has been drawn."""
+        self.driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));")
+
+    def check_clean(self) -> None:
+        """No complaint in the console; nothing was loaded from elsewhere."""
+        assert self.driver.get_log("browser") == []
+        loaded = self.driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+        assert loaded and all(name.startswith((self.endpoint.url, "data:")) for name in loaded)
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[webdriver.Chrome]:
+    options = Options()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=options)
+    yield driver
+    driver.quit()
+
+
+@contextmanager
+def shown(ws: Workspace, driver: webdriver.Chrome, **settings) -> Iterator[tuple[Process, Page]]:
+    token = ws.folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(TOKEN + "\n")
+    ws.mapping(**{"name": "bank", "http": "127.0.0.1:0", "admin_token_file": str(token), **settings})
+    with ws.start_projector() as process:
+        page = Page(driver, Endpoint(process))
+        page.emulate(WIDTHS["wide"], False)
+        yield process, page
+
+
+@contextmanager
+def load(ws: Workspace, rate: int = 300) -> Iterator[None]:
+    """A bank that writes while the test looks."""
+    writer = Process([OUTBOX, "demo", "--uri", ws.stores.mongo_uri, "--database", ws.name, "--rate", str(rate), "--seconds", "120",
+                      "--quiet"], ws.folder / "writer.log", {})
+    ws.started.append(writer)
+    try:
+        yield
+    finally:
+        writer.stop()  # killed, it would leave a transaction open, and with it locks
+
+
+def impossible(ws: Workspace, account: str, **more) -> dict:
+    return ws.event(account, "MoneyDeposited", **{"amount": "much", **more})
+
+
+def test_it_shows_the_flow_under_load(bank, driver):
+    with shown(bank, driver) as (_, page), load(bank):
+        bank.wait(lambda: page.number("#committed") > 1000, 30, "a thousand events")
+        bank.wait(lambda: page.shows("#summary", "All is well"), what="the summary")
+        assert page.number("#rate") > 0
+        assert page.text("#role") == "working" and page.shows("#owner", "epoch ")
+        assert page.shows("#mysql_server", "M") and page.shows("#mongodb_server", "MongoDB")
+        assert "account" in page.text("#projections tbody")
+        assert len(driver.find_elements(By.CSS_SELECTOR, ".chart canvas")) == 2
+        page.screenshots("load")
+        page.check_clean()
+
+
+def test_a_later_visitor_sees_the_last_minutes(bank, driver):
+    with shown(bank, driver) as (_, page), load(bank):
+        bank.wait(lambda: page.number("#committed") > 600, 30, "events")
+        before = driver.execute_script("return samples.length")
+        driver.refresh()
+        bank.wait(lambda: driver.execute_script("return samples.length") >= before, 5, "the same history")
+
+
+def test_it_says_that_mysql_is_down_and_back(stores, driver, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        with shown(ws, driver) as (_, page), load(ws, 100):
+            ws.wait(lambda: page.number("#committed") > 100, 30, "events")
+            mysql.stop()
+            try:
+                ws.wait(lambda: page.shows("#summary", "MySQL cannot be reached"), 30, "the outage")
+                ws.wait(lambda: page.shows("#workers", "wait for a store"), what="waiting workers")
+                ws.wait(lambda: page.number("#waiting") > 100, 30, "waiting events")
+                page.screenshots("mysql-down")
+            finally:
+                mysql.start()
+            ws.wait(lambda: page.shows("#summary", "All is well"), 40, "the recovery")
+            page.screenshots("recovered")
+            page.check_clean()
+
+
+def test_a_dead_event_is_retried_from_the_page(bank, driver):
+    bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")),
+             dead := impossible(bank, "a1"),
+             bank.event("a1", "AccountRenamed", name="Ada Lovelace"),
+             other := impossible(bank, "<b>a2</b><script>window.hurt = 1</script>"))
+    item = f'li[data-event="{dead["_id"]}"]'
+    with shown(bank, driver, permanent="dead", lease_ms=2000) as (_, page):
+        bank.wait(lambda: len(driver.find_elements(By.CSS_SELECTOR, "#troubles li")) == 2, what="two dead events")
+        assert page.shows(item, "expected decimal(18,2), found string") and page.shows(item, "MoneyDeposited of account a1")
+        assert page.shows("#summary", "2 events are dead")
+        page.screenshots("dead")
+        bank.outbox.update_one({"_id": dead["_id"]}, {"$set": {"payload.amount": decimal("2.00")}})
+        page.click(f"{item} button[data-verb=retry]")
+        page.driver.find_element(By.ID, "token").send_keys(TOKEN)
+        page.screenshots("token")
+        page.click("#token_dialog button.main")
+        bank.wait_gone(dead)
+        bank.wait(lambda: not driver.find_elements(By.CSS_SELECTOR, item), what="the event to leave the list")
+        page.click(f'li[data-event="{other["_id"]}"] button[data-verb=skip]')  # the token is known now
+        bank.wait(lambda: page.shows("#summary", "All is well"), what="the end of trouble")
+        assert driver.execute_script("return window.hurt") is None
+        page.check_clean()
+    assert str(bank.rows("account")[0]["balance"]) == "3.00" and bank.rows("account")[0]["name"] == "Ada Lovelace"
+
+
+def test_a_wrong_token_is_told_and_asked_for_again(bank, driver):
+    bank.put(dead := impossible(bank, "a1"))
+    button = f'li[data-event="{dead["_id"]}"] button[data-verb=skip]'
+    with shown(bank, driver, permanent="dead") as (_, page):
+        bank.wait(lambda: driver.find_elements(By.CSS_SELECTOR, button), what="the event")
+        page.click(button)
+        page.driver.find_element(By.ID, "token").send_keys("not the token of this one")
+        page.click("#token_dialog button.main")
+        bank.wait(lambda: page.shows("#troubles .result", "the token is missing or wrong"), what="the refusal")
+        page.click(button)
+        bank.wait(lambda: page.driver.find_element(By.ID, "token").is_displayed(), what="the question")
+    assert bank.found(dead)["status"] == "dead"
+
+
+def test_without_a_token_there_are_no_buttons(bank, driver):
+    bank.put(dead := impossible(bank, "a1"))
+    bank.mapping(name="bank", http="127.0.0.1:0", permanent="dead")
+    with bank.start_projector() as process:
+        page = Page(driver, Endpoint(process))
+        bank.wait(lambda: driver.find_elements(By.CSS_SELECTOR, f'li[data-event="{dead["_id"]}"]'), what="the event")
+        assert not any(button.is_displayed() for button in driver.find_elements(By.CSS_SELECTOR, "#troubles button"))
+        assert page.shows("#troubles_note", "admin_token_file is not set")
+
+
+def test_a_standby_says_who_works_and_a_stop_is_seen(bank, driver):
+    with shown(bank, driver) as (owner, page):
+        bank.wait(lambda: page.text("#role") == "working", what="the owner")
+        with bank.start_projector() as standby:
+            other = Page(driver, Endpoint(standby))
+            bank.wait(lambda: other.shows("#summary", "is working"), what="the standby")
+            assert other.text("#role") == "standing by"
+            other.screenshots("standby")
+            owner.stop()
+            bank.wait(lambda: other.text("#role") == "working", what="the take-over")
+            standby.stop()
+            bank.wait(lambda: other.text("#role") == "no answer", what="the end")
+            assert other.shows("#summary", "what stands below is old")

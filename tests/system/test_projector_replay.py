@@ -1,0 +1,572 @@
+"""replay: the rows are what the events make of them one after the other, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import Iterable, Iterator
+
+import pytest
+from bson import Int64
+
+from workspace import Process, Workspace, bank_projections, decimal
+
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
+ARCHIVE = {"mongodb": {"retain": "archive"}}
+
+
+@pytest.fixture
+def bank(ws: Workspace) -> Workspace:
+    ws.mapping(**ARCHIVE, **FAST)
+    ws.create()
+    assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0
+    return ws
+
+
+# the judge: a plain fold
+
+
+def fold(events: Iterable[dict]) -> dict[str, tuple[str, Decimal]]:
+    """Name and balance of each account after its events, by their key."""
+    rows: dict[str, tuple[str, Decimal]] = {}
+    for event in sorted(events, key=lambda e: (e["occurred_at"], e.get("version") or 0, e["_id"].bytes)):
+        account, kind, payload = event["aggregate_id"], event["event_type"], event["payload"]
+        if kind == "AccountOpened":
+            rows[account] = (payload["name"], payload["balance"].to_decimal())
+        elif kind == "AccountClosed":
+            rows.pop(account, None)
+        elif kind == "AccountRenamed":
+            rows[account] = (payload["name"], rows[account][1])
+        elif kind == "AccountFrozen":
+            rows[account] = (rows[account][0] + " (frozen)", rows[account][1])
+        elif kind in ("MoneyDeposited", "MoneyWithdrawn"):
+            sign = 1 if kind == "MoneyDeposited" else -1
+            rows[account] = (rows[account][0], rows[account][1] + sign * payload["amount"].to_decimal())
+    return rows
+
+
+def shown(ws: Workspace, table: str = "account") -> dict[str, tuple[str, Decimal]]:
+    return {row["account_id"]: (row["name"], row["balance"]) for row in ws.rows(table)}
+
+
+def opened(ws: Workspace, account: str, balance: str = "10.00", **more) -> dict:
+    return ws.event(account, "AccountOpened", 1, user_id="u", name=f"Ada {account}", balance=decimal(balance),
+                    opened_at=ws._clock, **more)
+
+
+def life(ws: Workspace, accounts: int, each: int, seed: int = 7, prefix: str = "a") -> list[dict]:
+    """Events of many accounts, one after the other in turn."""
+    dice = random.Random(seed)
+    events = [opened(ws, f"{prefix}{n}") for n in range(accounts)]
+    for version in range(2, each + 1):
+        for n in range(accounts):
+            kinds = ["MoneyDeposited"] * 5 + ["MoneyWithdrawn"] * 3 + ["AccountRenamed", "StatementSent"]
+            kind = dice.choice(kinds + ["AccountFrozen"] * (version < 9))  # each makes a name longer
+            payload = {"AccountRenamed": {"name": f"Bob {version}"}, "AccountFrozen": {}, "StatementSent": {}}.get(
+                kind, {"amount": decimal(f"{dice.randint(1, 999) / 100:.2f}")})
+            events.append(ws.event(f"{prefix}{n}", kind, version, **payload))
+    return events
+
+
+def replay(ws: Workspace, *arguments: str, status: int = 0, table: str = "account") -> subprocess.CompletedProcess:
+    if not {"--to", "--aggregate"} & set(arguments):
+        arguments = (*arguments, "--drop-old")
+    done = ws.projector("replay", "--projection", table, *arguments, timeout=120)
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+@contextmanager
+def replaying(ws: Workspace, *arguments: str) -> Iterator[Process]:
+    process = Process(ws._projector("replay", "--projection", "account", *arguments), ws.folder / "replay.log",
+                      ws.environment)
+    ws.started.append(process)
+    try:
+        yield process
+    finally:
+        if process.running:
+            process.kill()
+
+
+def leftovers(ws: Workspace) -> tuple[list, list]:
+    """Tables and ledgers that a finished replay must not leave behind."""
+    tables = [t for row in ws.query("SHOW TABLES") for t in row.values() if "__" in t]
+    ledgers = ws.query("SELECT projector FROM projector_applied WHERE projector LIKE '%/%' UNION SELECT projector"
+                       " FROM projector_position WHERE projector LIKE '%/%' UNION SELECT projector FROM"
+                       " projector_fence WHERE projector LIKE '%/%'")
+    return tables, list(ledgers)
+
+
+# filling
+
+
+def test_a_table_that_was_emptied(bank):
+    events = life(bank, 20, 12)
+    bank.put(events)
+    bank.run_once()
+    before = bank.rows("account")
+    assert shown(bank) == fold(events)
+    bank.query("DELETE FROM account")
+    done = replay(bank, "--json")
+    assert bank.rows("account") == before
+    assert json.loads(done.stdout)["events"] == len(events)
+    assert leftovers(bank) == ([], [])
+    more = [bank.event(f"a{n}", "MoneyDeposited", 13, amount=decimal("5.00")) for n in range(20)]
+    bank.put(more)
+    bank.run_once()
+    assert shown(bank) == fold(events + more)
+
+
+def test_a_table_that_is_new_in_the_mapping(bank):
+    """The old mapping runs on until the new one takes over: the events that need a row wait for it."""
+    events = life(bank, 5, 6)
+    bank.put(events)
+    bank.run_once()
+    [first] = bank_projections()
+    second = json.loads(json.dumps(first)) | {"table": "second"}
+    second["events"]["AccountFrozen"]["statement"] = second["events"]["AccountFrozen"]["statement"].replace(
+        "UPDATE account ", "UPDATE second ")
+    bank.mapping([first, second], **ARCHIVE, **FAST)
+    assert bank.projector("schema", "--apply").returncode == 0
+    with bank.start_projector() as projector:
+        projector.wait_log("working")
+        more = [bank.event(f"a{n}", "MoneyDeposited", 7, amount=decimal("5.00")) for n in range(5)]
+        more.append(opened(bank, "b1"))
+        bank.put(more)
+        for event in more[:5]:
+            assert "row missing" in bank.wait_status(event, "failed")["last_error"]["message"]
+        replay(bank, table="second")
+        bank.wait_drained()
+        assert projector.stop() == 0
+    assert shown(bank) == shown(bank, "second") == fold(events + more)
+    assert leftovers(bank) == ([], [])
+
+
+def test_replayed_again_and_again_it_stays_the_same(bank):
+    events = life(bank, 10, 8)
+    bank.put(events)
+    bank.run_once()
+    for _ in range(3):
+        replay(bank)
+        assert shown(bank) == fold(events)
+
+
+def test_nothing_at_all(bank):
+    done = replay(bank)
+    assert "0 events" in done.stdout and bank.rows("account") == []
+
+
+def test_a_closed_account_and_one_that_came_back(bank):
+    events = [opened(bank, "a1"), opened(bank, "a2"), bank.event("a1", "AccountClosed", 2),
+              bank.event("a2", "AccountClosed", 2), bank.event("a2", "AccountOpened", 3, user_id="u", name="New",
+                                                               balance=decimal("1.00"))]
+    bank.put(events)
+    bank.run_once()
+    replay(bank)
+    assert shown(bank) == fold(events) == {"a2": ("New", Decimal("1.00"))}
+
+
+# live events meanwhile
+
+
+def test_live_deltas_meanwhile(bank):
+    """Writers never stop; the rows are right at the end, and no event is lost or counted twice."""
+    events = life(bank, 30, 40)
+    bank.put(events)
+    bank.run_once()
+    stop = threading.Event()
+    written: list[dict] = []
+
+    def write() -> None:
+        version = 41
+        while not stop.wait(0.03):  # about a thousand events a second
+            batch = [bank.event(f"a{n}", "MoneyDeposited", version, amount=decimal("0.01")) for n in range(30)]
+            batch.append(opened(bank, f"new{version}"))
+            bank.outbox.insert_many(batch)
+            written.extend(batch)
+            version += 1
+
+    with bank.start_projector() as projector:
+        projector.wait_log("working")
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            bank.query("DELETE FROM account WHERE account_id IN ('a1', 'a2')")
+            for _ in range(3):
+                replay(bank)
+        finally:
+            stop.set()
+            writer.join()
+        bank.wait_drained(30)
+        assert projector.stop() == 0
+    assert len(written) > 100
+    assert shown(bank) == fold(events + written)
+    assert leftovers(bank) == ([], [])
+
+
+@contextmanager
+def archive_refuses(ws: Workspace) -> Iterator[None]:
+    """Events are applied, but neither archived nor taken out of the outbox."""
+    ws.db.command("collMod", "outbox_archive", validator={"never": {"$exists": True}})
+    try:
+        yield
+    finally:
+        ws.db.command("collMod", "outbox_archive", validator={})
+
+
+def test_what_is_applied_but_not_archived_yet(bank):
+    events = life(bank, 4, 5)
+    bank.put(events[:8])
+    bank.run_once()
+    with archive_refuses(bank):
+        with bank.start_projector() as projector:
+            projector.wait_log("working")
+            bank.put(events[8:])
+            bank.wait(lambda: len(bank.ledger()) == len(events), what="all events in the ledger")
+            projector.kill()
+        assert bank.outbox.count_documents({}) > 0
+        late = bank.event("a1", "MoneyDeposited", 6, amount=decimal("3.00"))  # nobody has applied it
+        bank.put(late)
+        bank.query("DELETE FROM account")
+        replay(bank)
+        assert shown(bank) == fold(events)
+    bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL 1 HOUR")  # long before the replay
+    with archive_refuses(bank):
+        replay(bank)
+        assert shown(bank) == fold(events)
+    bank.run_once()
+    bank.wait_drained()
+    assert shown(bank) == fold(events + [late])
+
+
+def test_an_event_that_a_refresh_contains_but_nobody_applied(bank):
+    """The entity had it in the row; its event will only be superseded, so the replay must bring it."""
+    events = [opened(bank, "a1")]
+    bank.put(events)
+    bank.run_once()
+    bad = bank.event("a1", "MoneyDeposited", 2, amount="no number")
+    good = bank.event("a1", "MoneyDeposited", 3, amount=decimal("5.00"))
+    with bank.start_projector() as projector:
+        bank.put(bad, good)
+        bank.wait_status(bad, "failed")
+        projector.kill()
+    bank.accounts.insert_one({"_id": "a1", "user_id": "u", "name": "Ada a1", "balance": decimal("15.00"),
+                              "version": Int64(3)})
+    assert bank.projector("refresh", "account", "a1").returncode == 0
+    done = replay(bank, status=1)
+    assert str(bad["_id"]) in done.stderr and "--skip" in done.stderr
+    replay(bank, "--skip", str(bad["_id"]))
+    bank.run_once()
+    assert shown(bank) == fold([*events, good])
+    assert bank.ledger()[str(good["_id"])] == "superseded"
+
+
+# interruptions
+
+
+def test_killed_in_the_middle_and_started_again(bank):
+    bank.mapping(**ARCHIVE, **FAST, batch=5)
+    events = life(bank, 50, 30)
+    bank.put(events)
+    bank.run_once()
+    scope = f"{bank.name}/account"
+    replayed = "SELECT COUNT(*) AS n FROM projector_applied WHERE projector = %s"
+    for part in (0.1, 0.4, 0.8):
+        with replaying(bank) as process:
+            bank.wait(lambda: bank.query(replayed, scope)[0]["n"] > part * len(events), what="a part of the events")
+            process.kill()
+        assert shown(bank) == fold(events)  # the table that is shown is as it was
+    assert bank.query(replayed, scope)[0]["n"] < len(events)
+    more = [bank.event(f"a{n}", "MoneyDeposited", 31, amount=decimal("5.00")) for n in range(50)]
+    bank.put(more)
+    bank.run_once()
+    done = replay(bank, "--json")
+    assert "goes on with account__replay" in done.stderr
+    assert json.loads(done.stdout)["events"] < len(events)
+    assert shown(bank) == fold(events + more)
+    assert leftovers(bank) == ([], [])
+
+
+def test_killed_while_it_waits_for_the_owner(bank):
+    events = life(bank, 5, 5)
+    bank.put(events)
+    bank.run_once()
+    with bank.stores.mysql(bank.name) as owner, owner.cursor() as transaction:  # it lasts
+        transaction.execute("START TRANSACTION")
+        transaction.execute("SELECT * FROM projector_fence WHERE projector = %s AND part = 0 LOCK IN SHARE MODE", (bank.name,))
+        with replaying(bank) as process:
+            bank.wait(lambda: "account__replay" in leftovers(bank)[0], what="the new table")
+            process.kill()
+    replay(bank)
+    assert shown(bank) == fold(events)
+
+
+def test_another_mapping_does_not_go_on_with_it(bank):
+    bank.put(life(bank, 3, 3))
+    bank.run_once()
+    done = replay(bank, "--to", "2100-01-01T00:00:00Z")
+    assert "account__replay" in done.stdout
+    done = replay(bank, status=2)
+    assert "--restart" in done.stderr
+    replay(bank, "--restart")
+    assert leftovers(bank) == ([], [])
+
+
+# order
+
+
+def test_late_events_end_where_the_order_says(bank):
+    """Live they were superseded or added; the archive knows better."""
+    first = opened(bank, "a1")
+    bank._clock += timedelta(seconds=10)
+    renamed = bank.event("a1", "AccountRenamed", name="Newest")
+    bank.put(first, renamed)
+    bank.run_once()
+    late = bank.event("a1", "MoneyDeposited", at=renamed["occurred_at"] - timedelta(seconds=5), amount=decimal("2.00"))
+    bank.put(late)
+    bank.run_once()
+    replay(bank)
+    assert shown(bank) == fold([first, renamed, late]) == {"a1": ("Newest", Decimal("12.00"))}
+
+
+def test_an_event_that_is_late_between_two_rounds(bank):
+    """The replay was killed after newer events of the account; what it meets now it folds from the beginning."""
+    first, renamed = opened(bank, "a1"), bank.event("a1", "AccountRenamed", name="Newest",
+                                                    at=bank._clock + timedelta(seconds=10))
+    bank.put(first, renamed)
+    bank.run_once()
+    replay(bank, "--to", "2100-01-01T00:00:00Z")
+    late = [bank.event("a1", "AccountRenamed", at=bank._clock + timedelta(seconds=2), name="Older"),
+            bank.event("a1", "AccountFrozen", at=bank._clock + timedelta(seconds=3)),
+            bank.event("a1", "MoneyDeposited", at=bank._clock + timedelta(seconds=4), amount=decimal("2.00"))]
+    bank.accounts.insert_one({"_id": "a1", "user_id": "u", "name": "Newest", "balance": decimal("12.00"),
+                              "version": Int64(9)})
+    bank.put(late)
+    bank.run_once()
+    replay(bank, "--to", "2100-01-01T00:00:00Z")
+    assert shown(bank, "account__replay") == fold([first, renamed, *late]) == {"a1": ("Newest", Decimal("12.00"))}
+
+
+def test_rows_that_several_aggregates_share(ws):
+    """A sum per user: no row is one account's own, so late deltas are added."""
+    ws.mapping([{"aggregate_type": "account", "table": "wealth", "key": {"user_id": {"from": "user_id", "type": "varchar(9)"}},
+                 "columns": {"balance": {"from": "balance", "type": "decimal(18,2)"}},
+                 "events": {"UserJoined": {"op": "upsert"}, "MoneyDeposited": {"op": "add", "columns": {"balance": "amount"}}}}],
+               **ARCHIVE, **FAST)
+    ws.create()
+    ws.put([ws.event("u1", "UserJoined", 1, user_id="u1", balance=decimal("0.00"))] +
+           [ws.event(f"a{n}", "MoneyDeposited", user_id="u1", amount=decimal("1.50")) for n in range(10)])
+    ws.run_once()
+    replay(ws, table="wealth")
+    assert [row["balance"] for row in ws.rows("wealth")] == [Decimal("15.00")]
+    done = ws.projector("replay", "--projection", "wealth", "--aggregate", "account", "a1")
+    assert done.returncode == 2 and "$aggregate_id" in done.stderr
+
+
+def test_a_skipped_event_stays_skipped(bank):
+    bank.mapping(**ARCHIVE, **FAST, max_attempts=1)
+    events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount=decimal("1000000000000000000"))]
+    bank.put(events)
+    bank.run_once()
+    bank.wait_status(events[1], "dead")
+    assert bank.projector("skip", str(events[1]["_id"])).returncode == 0
+    more = bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00"))
+    bank.put(more)
+    bank.run_once()
+    replay(bank)
+    assert shown(bank) == fold([events[0], more])
+
+
+# parts
+
+
+def test_the_state_at_a_time(bank):
+    events = life(bank, 4, 6)
+    bank.put(events)
+    bank.run_once()
+    before, at = shown(bank), events[12]["occurred_at"]
+    done = replay(bank, "--to", at.isoformat(timespec="milliseconds") + "Z")
+    assert shown(bank, "account__replay") == fold(e for e in events if e["occurred_at"] < at)
+    assert shown(bank) == before and "account__replay" in done.stdout
+
+
+def test_events_from_a_time(bank):
+    events = [opened(bank, "a1"), opened(bank, "a2")]
+    bank._clock += timedelta(seconds=5)
+    later = [opened(bank, "b1"), bank.event("b1", "MoneyDeposited", 2, amount=decimal("1.00"))]
+    bank.put(events, later)
+    bank.run_once()
+    zone = later[0]["occurred_at"] + timedelta(hours=2)
+    replay(bank, "--from", zone.isoformat(timespec="milliseconds") + "+02:00")
+    assert shown(bank) == fold(later)
+    bank.put(bank.event("a1", "MoneyDeposited", 2, amount=decimal("1.00")))
+    bank.run_once()  # its account is not in the table any more, and says so
+    assert bank.outbox.find_one()["status"] == "failed"
+
+
+def test_one_aggregate_where_it_stands(bank):
+    events = life(bank, 4, 6)
+    bank.put(events)
+    bank.run_once()
+    bank.query("UPDATE account SET balance = 0 WHERE account_id IN ('a1', 'a2')")
+    pending = bank.event("a1", "MoneyDeposited", 7, amount=decimal("1.00"))
+    bank.put(pending)
+    done = replay(bank, "--aggregate", "account", "a1")
+    assert "made from 6 events" in done.stdout
+    expected = fold(events)
+    assert shown(bank) == expected | {"a2": (expected["a2"][0], Decimal(0))}
+    replay(bank, "--aggregate", "account", "a2")
+    bank.run_once()
+    assert shown(bank) == fold([*events, pending])
+    assert "no applied event" in replay(bank, "--aggregate", "account", "zz", status=1).stdout
+    assert leftovers(bank) == ([], [])
+
+
+# wrong use
+
+
+@pytest.mark.parametrize("arguments, says", [
+    ([], "--projection"),
+    (["--projection", "nowhere"], "no projection fills a table nowhere"),
+    (["--projection", "account", "--from", "yesterday"], "--from: expected a time like"),
+    (["--projection", "account", "--to", "2026-01-01"], "--to: expected a time like"),
+    (["--projection", "account", "--aggregate", "account"], "--aggregate TYPE ID"),
+    (["--projection", "account", "--aggregate", "user", "u1"], "filled from events of account"),
+    (["--projection", "account", "extra"], "too many"),
+])
+def test_wrong_use(bank, arguments, says):
+    done = bank.projector("replay", *arguments)
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_no_archive(bank):
+    bank.mapping(**FAST)
+    done = replay(bank, status=2)
+    assert "no outbox_archive" in done.stderr and "rebuild" in done.stderr
+    bank.db["outbox_archive"].insert_one(opened(bank, "a1"))
+    done = replay(bank, status=2)
+    assert "archive" in done.stderr and "--to" in done.stderr
+
+
+def test_no_table(bank):
+    bank.query("DROP TABLE account")
+    assert "schema --apply" in replay(bank, status=2).stderr
+
+
+def test_unreachable_stores(bank):
+    bank.mapping(mongodb={"retain": "archive", "uri": "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"})
+    replay(bank, status=3)
+    bank.mapping(**ARCHIVE, mysql={"port": 9})
+    replay(bank, status=3)
+
+
+def test_a_hole_in_the_archive_is_told(bank):
+    """An applied event that is nowhere any more: the table that is shown stays."""
+    bank.put(events := life(bank, 3, 3))
+    bank.run_once()
+    with archive_refuses(bank):
+        with bank.start_projector() as projector:
+            projector.wait_log("working")
+            lost = bank.event("a1", "MoneyDeposited", 4, amount=decimal("1.00"))
+            bank.put(lost)
+            bank.wait(lambda: str(lost["_id"]) in bank.ledger(), what="the event in the ledger")
+            projector.kill()
+        bank.outbox.delete_many({})
+        done = replay(bank, status=1)
+        assert str(lost["_id"]) in done.stderr and "neither" in done.stderr
+    assert shown(bank) == fold([*events, lost])
+
+
+def test_a_statement_that_may_change_other_tables_is_refused(bank):
+    [projection] = bank_projections()
+    projection["events"]["AccountFrozen"]["statement"] = (
+        "INSERT INTO audit SELECT * FROM account WHERE account_id = :$aggregate_id")
+    bank.mapping([projection], **ARCHIVE)
+    assert "events.AccountFrozen.statement" in replay(bank, status=2).stderr
+
+
+def test_a_table_that_others_refer_to_is_refused(bank):
+    bank.put(life(bank, 2, 2))
+    bank.run_once()
+    bank.query("CREATE TABLE card LIKE account")
+    bank.query("ALTER TABLE card ADD FOREIGN KEY (account_id) REFERENCES account (account_id)")
+    assert "foreign key" in replay(bank, status=2).stderr
+
+
+# archive verify
+
+
+def verify(ws: Workspace, status: int = 0) -> list[dict]:
+    done = ws.projector("archive", "verify", "--json")
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def entity(account: str, version: int, **values) -> dict:
+    return {"_id": account, "user_id": "u", "name": f"Ada {account}", "balance": decimal("10.00"),
+            "version": Int64(version), **values}
+
+
+def written(ws: Workspace) -> list[dict]:
+    """Two accounts that their events tell, and one that is closed."""
+    events = [opened(ws, f"a{n}") for n in range(3)] + [
+        ws.event("a0", "MoneyDeposited", 2, amount=decimal("2.50")), ws.event("a0", "AccountRenamed", 3, name="Eve"),
+        ws.event("a2", "AccountClosed", 2)]
+    for event in events[:3]:
+        del event["payload"]["opened_at"]
+    ws.accounts.insert_many([entity("a0", 3, name="Eve", balance=decimal("12.50")), entity("a1", 1)])
+    ws.put(events)
+    return events
+
+
+def test_events_that_tell_everything(bank):
+    written(bank)
+    bank.run_once()
+    waiting = bank.event("a1", "MoneyWithdrawn", 2, amount=decimal("1.00"))
+    bank.put(waiting)  # not archived yet, and part of the log all the same
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("9.00"), "version": Int64(2)}})
+    [sums] = verify(bank)
+    assert (sums["aggregates"], sums["equal"]) == (3, 3)
+    assert "3 told by their events alone" in bank.projector("archive", "verify", "account").stdout
+
+
+def test_what_the_events_do_not_tell(bank):
+    events = written(bank)
+    bank.run_once()
+    archive = bank.db["outbox_archive"]
+    archive.delete_one({"_id": events[3]["_id"]})  # a deposit of a0
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"name": "Somebody"}})  # written past the outbox
+    archive.delete_one({"_id": events[5]["_id"]})  # the closing of a2
+    bank.accounts.insert_one(entity("a3", 1))  # has no event
+    bank.put(bank.event("a4", "MoneyDeposited", 2, amount=decimal("1.00")))
+    bank.accounts.insert_one(entity("a4", 2))
+    *found, sums = verify(bank, status=1)
+    reasons = {f["aggregate_id"]: (f["finding"], f["reason"]) for f in found}
+    assert reasons["a0"] == ("different", "balance: entity 12.5, events 10; version 2 is missing")
+    assert reasons["a1"] == ("different", 'name: entity Somebody, events Ada a1')
+    assert reasons["a2"] == ("different", "the events make a row, and there is no entity")
+    assert reasons["a3"] == ("different", "there is an entity, and the events make no row")
+    assert reasons["a4"][0] == "broken" and "row missing" in reasons["a4"][1]
+    assert (sums["different"], sums["broken"], sums["gaps"]) == (4, 1, 2)
+
+
+def test_a_statement_is_not_judged(bank):
+    written(bank)
+    bank.put(bank.event("a1", "AccountFrozen", 2))
+    bank.run_once()
+    [sums] = verify(bank)
+    assert (sums["equal"], sums["unknown"]) == (2, 1)
+
+
+def test_wrong_use_of_verify(bank):
+    for arguments, says in ([], "verify [TABLE]"), (["mend"], "verify [TABLE]"), (["verify", "nowhere"], "nowhere"):
+        done = bank.projector("archive", *arguments)
+        assert done.returncode == 2 and says in done.stderr
+    bank.mapping(**FAST)
+    done = bank.projector("archive", "verify")
+    assert done.returncode == 2 and "no outbox_archive" in done.stderr

@@ -1,0 +1,92 @@
+"""Under a service manager: what it is told through NOTIFY_SOCKET, and that "alive" means that work goes on."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager
+
+import pytest
+
+from workspace import decimal
+
+
+class Manager:
+    """The other end of the socket."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(name)
+
+    def environment(self, watchdog_ms: int) -> dict[str, str]:
+        return {"NOTIFY_SOCKET": self.name.replace("\0", "@"), "WATCHDOG_USEC": str(watchdog_ms * 1000)}
+
+    def next(self, expected: str, timeout: float = 10) -> str:
+        """The next message that holds this; those before it are dropped."""
+        self.socket.settimeout(timeout)
+        while expected not in (message := self.socket.recv(4096).decode()):
+            pass
+        return message
+
+    def forget(self) -> list[str]:
+        """What is there already."""
+        self.socket.setblocking(False)
+        messages = []
+        while True:
+            try:
+                messages.append(self.socket.recv(4096).decode())
+            except BlockingIOError:
+                return messages
+
+
+def started(bank, manager: Manager, watchdog_ms: int):
+    bank.environment |= manager.environment(watchdog_ms)
+    return bank.start_projector()
+
+
+@contextmanager
+def locked(bank, table: str):
+    """Somebody holds the rows of a table, and every worker waits for them."""
+    with bank.stores.mysql(bank.name) as connection, connection.cursor() as cursor:
+        connection.begin()
+        cursor.execute(f"SELECT * FROM {table} FOR UPDATE")
+        yield
+        connection.rollback()
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_manager_is_told_when_it_is_up_working_and_stopping(bank, tmp_path, abstract):
+    manager = Manager("\0projector-test-" + tmp_path.name + str(id(bank)) if abstract else str(tmp_path / "s"))
+    with started(bank, manager, 2000) as projector:
+        assert "READY=1" in manager.next("READY=1").splitlines()
+        manager.next("STATUS=working")
+        manager.next("WATCHDOG=1")
+        manager.next("WATCHDOG=1")
+        assert projector.stop() == 0
+        manager.next("STOPPING=1")
+
+
+def test_alive_means_that_the_work_goes_on(bank, tmp_path):
+    manager = Manager(str(tmp_path / "s"))
+    with started(bank, manager, 1000) as projector:
+        manager.next("STATUS=working")
+        bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
+        bank.wait_drained()
+        with locked(bank, "account"):
+            bank.put(bank.event("a1", "MoneyDeposited", amount=decimal("1.00")))
+            projector.wait_log("a worker hangs")
+            manager.forget()
+            with pytest.raises(TimeoutError):
+                manager.next("WATCHDOG=1", timeout=0.6)  # more than two would have come
+        manager.next("WATCHDOG=1")
+        bank.wait_drained()
+
+
+def test_a_standby_is_up_and_alive(bank, tmp_path):
+    manager = Manager(str(tmp_path / "s"))
+    with bank.start_projector() as owner:
+        owner.wait_log("working")
+        with started(bank, manager, 1000):
+            assert "STATUS=standing by" in manager.next("READY=1")
+            manager.next("WATCHDOG=1")
+            manager.next("WATCHDOG=1")

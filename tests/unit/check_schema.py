@@ -1,0 +1,159 @@
+"""The JSON Schema of the mapping file and the program accept the same files: check_schema.py SCHEMA PROJECTOR README CONFIG_C FILE...
+
+The program is asked: it names the keys that it knows where it meets one that it does not know. Only the defaults
+it does not tell; they are read in its source."""
+
+import copy
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jsonschema
+
+schema, program, files = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], sys.argv[5:]
+readme, source = (Path(name).read_text() for name in sys.argv[3:5])
+validator = jsonschema.Draft7Validator(schema)
+failures = []
+
+BASE = {
+    "name": "x",
+    "mongodb": {"uri": "mongodb://127.0.0.1:1", "database": "d"},
+    "mysql": {"host": "127.0.0.1", "port": 1, "user": "u", "database": "d"},
+    "projections": [{
+        "aggregate_type": "a", "table": "t",
+        "key": {"id": {"from": "$aggregate_id", "type": "int"}},
+        "columns": {"c": {"from": "c", "type": "int"}},
+        "events": {"E": {"op": "upsert"}},
+    }],
+}
+
+
+def changed(path: tuple, value: object) -> dict:
+    mapping = copy.deepcopy(BASE)
+    at = mapping
+    for key in path[:-1]:
+        at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
+    at[path[-1]] = value
+    return mapping
+
+
+def refusal(mapping: dict) -> str | None:
+    """What the program has against the file; None when it prints the tables."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(mapping, file)
+        file.flush()
+        done = subprocess.run([program, "schema", "-c", file.name], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=20, env={**os.environ, "NUMBER": "5"})
+    if done.returncode not in (0, 2):
+        sys.exit(f"`projector schema` ended with status {done.returncode}: {done.stderr}")
+    return done.stderr if done.returncode == 2 else None
+
+
+def expect_same(path: tuple, value: object) -> None:
+    mapping = changed(path, value)
+    refused, errors = refusal(mapping), list(validator.iter_errors(mapping))
+    if bool(refused) != bool(errors):
+        failures.append(f"{path} = {json.dumps(value)}: the program says {refused or 'yes'}, "
+                        f"the schema {errors[0].message if errors else 'yes'}")
+
+
+def expect_keys(path: tuple, known_to_schema: list[str]) -> None:
+    """The program and the schema know the same keys of an object."""
+    refused = refusal(changed((*path, "no such key"), 1)) or ""
+    found = re.search(r"known here: (.*)", refused)
+    known = set(found.group(1).split(", ")) if found else set()
+    if known != set(known_to_schema):
+        failures.append(f"{path}: the program knows {sorted(known)}, the schema {sorted(known_to_schema)}")
+
+
+def properties(of: dict) -> list[str]:
+    return list(of["properties"])
+
+
+# --- keys ---
+projection = ("projections", 0)
+definitions = schema["definitions"]
+expect_keys((), properties(schema))
+expect_keys(("mongodb",), properties(schema["properties"]["mongodb"]))
+expect_keys(("mysql",), properties(schema["properties"]["mysql"]))
+expect_keys(projection, properties(definitions["projection"]))
+expect_keys((*projection, "key", "id"), properties(definitions["keyColumn"]))
+expect_keys((*projection, "columns", "c"), properties(definitions["column"]))
+
+# --- settings: the limits, what lies beyond, words, and a ${VARIABLE} ---
+for name, setting in schema["properties"].items():
+    for choice in setting.get("anyOf", []):
+        if choice.get("type") == "integer":
+            low, high = choice["minimum"], choice["maximum"]
+            for value in (low, high, low - 1, high + 1, 1.5, "5", "${NUMBER}", None, True):
+                if value != "${NUMBER}" or low <= 5 <= high:
+                    expect_same((name,), value)
+        for word in choice.get("enum", []):
+            expect_same((name,), word)
+            expect_same((name,), word + "s")
+for section in ("mongodb", "mysql"):
+    for name, setting in schema["properties"][section]["properties"].items():
+        for word in next((c["enum"] for c in setting.get("anyOf", []) if "enum" in c), []):
+            expect_same((section, name), word)
+            expect_same((section, name), word + "s")
+for value in ("a.b-c_1", "", "a b", "x" * 64, "x" * 65, 5):
+    expect_same(("name",), value)
+for value in (0, 1, 65535, 65536, "3306"):
+    expect_same(("mysql", "port"), value)
+for value in ("x" * 15, "x" * 16, 5):
+    expect_same(("admin_token",), value)
+expect_same(("$schema",), "https://example.com/projector.schema.json")
+
+defaults = re.findall(r'\{"(\w+)", \d+, \d+, ([\d* ]+), offsetof', source)
+for name, default in defaults:
+    default = math.prod(map(int, default.split("*")))
+    if schema["properties"][name]["default"] != default:
+        failures.append(f"{name}: the program's default is {default}, the schema's {schema['properties'][name]['default']}")
+    if f"| `{name}` | {default} |" not in readme:
+        failures.append(f"{name}: the README has no row with the program's default, {default}")
+if len(defaults) < 5:
+    failures.append("the defaults were not found in the program's source")
+
+# --- projections ---
+TYPES = [t for c in definitions["type"]["anyOf"] for t in c.get("enum", [])] + [
+    f"{t}{u}" for t in ("tinyint", "smallint", "mediumint", "int", "bigint") for u in ("", " unsigned")] + [
+    "decimal(18,2)", "char(255)", "varchar(16383)", "binary(1)", "varbinary(65535)", "datetime", "datetime(6)",
+    "timestamp", "timestamp(0)"]
+WRONG_TYPES = ["", "integer", "INT", "int(11)", "int signed", "text(5)", "decimal", "decimal(18)", "decimal(18, 2)",
+               "char", "varchar(0)", "datetime(7)", "float", "year", "enum('a')", "uuid(16)", "double unsigned"]
+for value in [*TYPES, *WRONG_TYPES, 5]:
+    expect_same((*projection, "columns", "c", "type"), value)
+for value in ("a", "a.b", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5):
+    expect_same((*projection, "columns", "c", "from"), value)
+for value in ("t", "_t$1", "T" * 64, "T" * 65, "1t", "", "a-b", "a.b", "ä", 5):
+    expect_same((*projection, "table"), value)
+for value in ({"op": "upsert"}, {"op": "delete"}, {"op": "ignore"}, {"op": "merge"}, {}, "upsert",
+              {"op": "upsert", "columns": ["c"]}, {"op": "update", "columns": ["c"]}, {"op": "update"},
+              {"op": "update", "columns": {"c": "d"}}, {"op": "update", "columns": []}, {"op": "add", "columns": ["c"]},
+              {"op": "add", "columns": {"c": "d"}}, {"op": "subtract", "columns": {"c": "d"}}, {"op": "add", "columns": {}},
+              {"op": "sql"}, {"op": "sql", "statement": "DELETE FROM t"}, {"op": "sql", "statement": ""}):
+    expect_same((*projection, "events", "E"), value)
+for key in ("key", "events"):
+    expect_same((*projection, key), {})
+expect_same((*projection, "columns"), {})
+expect_same(("projections",), [])
+for path, value in ((("mysql", "password"), "p"), (("mongodb", "uri_file"), "/dev/null")):
+    expect_same(path, value)
+for path in [("name",), ("mongodb", "database"), ("mysql", "user"), (*projection, "key"), (*projection, "aggregate_type")]:
+    expect_same(path, None)
+
+# --- files of this repository ---
+for name in files:
+    for error in validator.iter_errors(json.loads(Path(name).read_text())):
+        failures.append(f"{name}: {error.json_path}: {error.message}")
+projections = [json.loads(Path(name).read_text())["projections"] for name in files]
+if any(p != projections[0] for p in projections):
+    failures.append(f"the projections are not the same in {', '.join(files)}")
+
+print(*failures, sep="\n")
+sys.exit(1 if failures else 0)
