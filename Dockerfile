@@ -7,8 +7,8 @@ FROM ${BASE} AS charts
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm ca-certificates
 WORKDIR /source
 COPY tests/servers/*.sh tests/servers/
-COPY projector/app/page/fetch_uplot.sh projector/app/page/
-RUN mkdir /cache && (PROJECTOR_CACHE=/cache projector/app/page/fetch_uplot.sh || true)
+COPY projector/app/web/page/fetch_uplot.sh projector/app/web/page/
+RUN mkdir /cache && (PROJECTOR_CACHE=/cache projector/app/web/page/fetch_uplot.sh || true)
 
 FROM ${BASE} AS build
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \

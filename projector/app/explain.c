@@ -2,9 +2,9 @@
  *
  * Position, events, entity and rows in one look each; `reconcile` looks twice before it is sure. */
 #include "projector/app/command.h"
-#include "projector/app/difference.h"
 #include "projector/app/find.h"
-#include "projector/app/looks.h"
+#include "projector/app/reconcile/difference.h"
+#include "projector/app/reconcile/looks.h"
 #include "projector/domain/datetime.h"
 #include "projector/domain/entity.h"
 #include "projector/infra/mysql/rows.h"

@@ -3,12 +3,12 @@
  * A tenure is the time in which this process owns the name. Losing it ends the tenure, not the
  * process: it stands by and takes over again when it is its turn. */
 #include "projector/app/command.h"
-#include "projector/app/http.h"
 #include "projector/app/keeper.h"
 #include "projector/app/ownership.h"
 #include "projector/app/pipeline.h"
 #include "projector/app/reader.h"
 #include "projector/app/service.h"
+#include "projector/app/web/http.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mysql/catalog.h"
 

@@ -61,7 +61,7 @@ run_lint() {
   LINT_PASSED=0 LINT_FAILED=0
   install_packages lint build test servers
   provide mysql
-  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh packaging/*.sh projector/app/page/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
+  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh packaging/*.sh projector/app/web/page/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
   check "formatting (./run format mends it)" run_format --check
   check "Python compiles" python_compiles
   check "no generated file is kept" no_generated_files

@@ -1,0 +1,329 @@
+/* replay_rounds.c - which events are due: the archive once, then what the ledger got since.
+ *
+ * Each round takes exactly what the ledger got in one span of the MySQL server's time, and sorts
+ * it. So an aggregate's events come in the order in which they were applied, however late the
+ * archive gets one of them, and only an event that was late already when it was applied is late
+ * here. */
+#include "projector/app/archive/replay.h"
+#include "projector/app/reconcile/report.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/mongo/selection.h"
+
+#include <string.h>
+
+enum {
+  WAKE_AFTER_MS = 20000,
+  FOUND_AT_ONCE = 500,        /* events looked up by id */
+  ROUND_EVENTS = 5000,        /* of the ledger in one round, about */
+  HELD_BYTES = 8 << 20,       /* of events read ahead of a batch, at most one more */
+  CAUGHT_UP_US = 2000 * 1000, /* a round so short may be made while the owner waits */
+  CLOCK_MARGIN_S = 60, /* the last round looks back that far: a clock may have been set back */
+};
+
+static const char end_of_time[] = "9999-12-31";
+
+static GPtrArray *events_new(void) {
+  return g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
+}
+
+static int compare_events(gconstpointer a, gconstpointer b) {
+  const Event *const *x = a, *const *y = b;
+  return order_key_compare(&(*x)->key, &(*y)->key);
+}
+
+bool replay_wake(Replay *replay, Failure *ret_failure) {
+  if (session_idle_ms(replay->session) < WAKE_AFTER_MS)
+    return true;
+  Session *fresh = session_open(&replay->config->mysql, ret_failure);
+  if (!fresh)
+    return false;
+  session_close(replay->session);
+  replay->session = fresh;
+  return true;
+}
+
+/* --- events by id --------------------------------------------------------------------------- */
+
+static bool take_found(Outbox *from, const GArray *ids, GHashTable *missing, GPtrArray *events,
+                       Failure *ret_failure) {
+  if (g_hash_table_size(missing) == 0)
+    return true;
+  g_autoptr(EventCursor) cursor = archive_find_ids(from, &g_array_index(ids, Id, 0), ids->len);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    if (g_hash_table_remove(missing, &event->key.event_id))
+      g_ptr_array_add(events, g_steal_pointer(&event));
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool fail_nowhere(const Replay *replay, GHashTable *missing, Failure *ret_failure) {
+  GHashTableIter iter;
+  gpointer id;
+  g_hash_table_iter_init(&iter, missing);
+  while (g_hash_table_iter_next(&iter, &id, NULL)) {
+    char text[ID_TEXT_SIZE];
+    id_text(id, text);
+    if (!g_hash_table_contains(replay->leave_out, text))
+      return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "event %s was applied, but neither %s nor its archive has it; the archive "
+                         "is not whole: use rebuild, or leave the event out with --skip",
+                         text, replay->config->mongodb.outbox);
+  }
+  return true;
+}
+
+/* An event moves from the outbox to the archive, so it is looked for in that order. */
+static bool find_events(Replay *replay, const GArray *ids, GPtrArray *events,
+                        Failure *ret_failure) {
+  for (guint i = 0; i < ids->len; i += FOUND_AT_ONCE) {
+    g_autoptr(GArray) part = g_array_new(FALSE, FALSE, sizeof(Id));
+    g_autoptr(GHashTable) missing = g_hash_table_new(id_hash_key, id_equal_key);
+    g_array_append_vals(part, &g_array_index(ids, Id, i), MIN(ids->len - i, FOUND_AT_ONCE));
+    for (guint k = 0; k < part->len; k++)
+      g_hash_table_add(missing, &g_array_index(part, Id, k));
+    if (!take_found(replay->outbox, part, missing, events, ret_failure) ||
+        !take_found(archive_events(replay->archive), part, missing, events, ret_failure) ||
+        !fail_nowhere(replay, missing, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+/* --- the archive ---------------------------------------------------------------------------- */
+
+/* The events of the first round. */
+typedef struct Scan {
+  Replay *replay;
+  const char *mark;
+  GPtrArray
+      *unarchived;   /* of Event, in order: applied before the mark, and not in the archive yet */
+  guint next;        /* of them */
+  GHashTable *known; /* their ids */
+  GPtrArray *held;   /* of Event: read, and to be applied */
+  size_t bytes;
+} Scan;
+
+static bool judge_unarchived(Replay *replay, const char *mark, GPtrArray *briefs, LedgerIds *ids,
+                             Failure *ret_failure) {
+  g_autofree Item *items = g_new0(Item, briefs->len + 1);
+  for (guint i = 0; i < briefs->len; i++)
+    items[i].event = briefs->pdata[i];
+  if (!replay_wake(replay, ret_failure) ||
+      !ledger_judge(replay->session, &replay->live, mark, items, briefs->len, ret_failure))
+    return false;
+  for (guint i = 0; i < briefs->len; i++) {
+    Id id = items[i].event->key.event_id;
+    if (items[i].verdict != VERDICT_KNOWN)
+      continue;
+    id.bytes = (const uint8_t *)arena_copy(ids->arena, id.bytes, id.length);
+    g_array_append_val(ids->ids, id);
+  }
+  g_ptr_array_set_size(briefs, 0);
+  return true;
+}
+
+/* Read before the archive is, so that what leaves the outbox meanwhile is in one of the two. */
+static bool find_unarchived(Scan *scan, Failure *ret_failure) {
+  Replay *replay = scan->replay;
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
+  g_autoptr(GPtrArray) briefs = events_new();
+  LedgerIds ids = {arena, array};
+  g_autoptr(EventCursor) cursor = outbox_list_events(replay->outbox);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    if (event_in_range(&replay->range, event))
+      g_ptr_array_add(briefs, g_steal_pointer(&event));
+    if (briefs->len == FOUND_AT_ONCE &&
+        !judge_unarchived(replay, scan->mark, briefs, &ids, ret_failure))
+      return false;
+  }
+  if (ret_failure->class != FAILURE_NONE ||
+      !judge_unarchived(replay, scan->mark, briefs, &ids, ret_failure) ||
+      !find_events(replay, array, scan->unarchived, ret_failure))
+    return false;
+  g_ptr_array_sort(scan->unarchived, compare_events);
+  for (guint i = 0; i < scan->unarchived->len; i++)
+    g_hash_table_add(scan->known, &((Event *)scan->unarchived->pdata[i])->key.event_id);
+  return true;
+}
+
+/* Applies what is held, without what a person has skipped and what belongs to a later round. */
+static bool flush(Scan *scan, Failure *ret_failure) {
+  Replay *replay = scan->replay;
+  size_t count = 0;
+  g_autofree Event **events = g_new(Event *, scan->held->len + 1);
+  g_autofree Item *items = g_new0(Item, scan->held->len + 1);
+  for (guint i = 0; i < scan->held->len; i++)
+    items[i].event = scan->held->pdata[i];
+  if (!replay_wake(replay, ret_failure) || !ledger_judge(replay->session, &replay->live, scan->mark,
+                                                         items, scan->held->len, ret_failure))
+    return false;
+  for (guint i = 0; i < scan->held->len; i++)
+    if (items[i].verdict != VERDICT_SKIPPED && items[i].verdict != VERDICT_WAIT)
+      events[count++] = items[i].event;
+  bool good = replay_apply(replay, events, count, ret_failure);
+  g_ptr_array_set_size(scan->held, 0);
+  scan->bytes = 0;
+  return good;
+}
+
+static bool hold(Scan *scan, Event *event, Failure *ret_failure) {
+  size_t most = (size_t)scan->replay->config->settings.batch;
+  if (!replay_takes(scan->replay, event)) {
+    event_free(event);
+    return true;
+  }
+  g_ptr_array_add(scan->held, event);
+  scan->bytes += event->document.len;
+  return (scan->held->len < most && scan->bytes < HELD_BYTES) || flush(scan, ret_failure);
+}
+
+/* Lets those of the unarchived in that sort before the event (NULL: all). */
+static bool merge_before(Scan *scan, const Event *event, Failure *ret_failure) {
+  while (scan->next < scan->unarchived->len) {
+    const Event *first = scan->unarchived->pdata[scan->next];
+    if (event && order_key_compare(&first->key, &event->key) > 0)
+      return true;
+    scan->next++;
+    if (!hold(scan, event_decode(&first->document), ret_failure)) /* its id is in `known` */
+      return false;
+  }
+  return true;
+}
+
+static bool read_archive(Scan *scan, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = archive_scan(scan->replay->archive, &scan->replay->range);
+  const bson_t *document;
+  Progress progress;
+  int64_t read = 0, total;
+  if (!archive_estimate(scan->replay->archive, &total, ret_failure))
+    return false;
+  progress_begin(&progress, scan->replay->projection->table, 0, total);
+  bool good = true;
+  while (good && (document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    if (!g_hash_table_contains(scan->known, &event->key.event_id))
+      good = merge_before(scan, event, ret_failure) &&
+             hold(scan, g_steal_pointer(&event), ret_failure);
+    progress_show(&progress, ++read);
+  }
+  progress_end(&progress);
+  return good && ret_failure->class == FAILURE_NONE && merge_before(scan, NULL, ret_failure) &&
+         flush(scan, ret_failure);
+}
+
+/* All that was applied before the mark. */
+static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) {
+  g_autoptr(GPtrArray) unarchived = events_new(), held = events_new();
+  g_autoptr(GHashTable) known = g_hash_table_new(id_hash_key, id_equal_key);
+  Scan scan = {
+      .replay = replay, .mark = mark, .unarchived = unarchived, .known = known, .held = held};
+  int64_t seconds, kept = replay->config->settings.ledger_retention_s;
+  if (!find_unarchived(&scan, ret_failure) || !read_archive(&scan, ret_failure) ||
+      !ledger_age(replay->session, mark, &seconds, ret_failure))
+    return false;
+  return seconds < kept ||
+         failure_set(
+             ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+             "reading the archive took %lld s, and the ledger tells what was applied "
+             "meanwhile for %lld s only; raise ledger_retention, then replay again: it goes "
+             "on from here",
+             (long long)seconds, (long long)kept);
+}
+
+/* --- rounds of the ledger ------------------------------------------------------------------- */
+
+/* Events that wait in the outbox although a refresh has taken their effect from the entity: nobody
+ * will apply them to the row again. */
+static bool find_contained(Replay *replay, GPtrArray *events, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GArray) refreshed = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
+  if (!ledger_find_refreshed(replay->session, &replay->live, &replay->scope,
+                             replay->projection->aggregate_type, arena, refreshed, ret_failure))
+    return false;
+  for (guint i = 0; i < refreshed->len; i++) {
+    const RefreshedTo *to = &g_array_index(refreshed, RefreshedTo, i);
+    g_autoptr(EventCursor) cursor =
+        outbox_find_versions(replay->outbox, &to->aggregate, 1, to->version);
+    const bson_t *document;
+    while ((document = event_cursor_next(cursor, ret_failure)))
+      g_ptr_array_add(events, event_decode(document));
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+  }
+  return true;
+}
+
+/* Sorts the events, and applies those that are to be replayed, each once. */
+static bool apply_sorted(Replay *replay, GPtrArray *events, Failure *ret_failure) {
+  g_autofree Event **chosen = g_new(Event *, events->len + 1);
+  size_t count = 0;
+  g_ptr_array_sort(events, compare_events);
+  for (guint i = 0; i < events->len; i++) {
+    Event *event = events->pdata[i];
+    if (replay_takes(replay, event) &&
+        (count == 0 || !id_equal(&chosen[count - 1]->key.event_id, &event->key.event_id)))
+      chosen[count++] = event;
+  }
+  return replay_apply(replay, chosen, count, ret_failure);
+}
+
+/* What the ledger got in that span. */
+static bool replay_round(Replay *replay, const char *since, int64_t margin_s, const char *until,
+                         Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
+  g_autoptr(GPtrArray) events = events_new();
+  LedgerIds due = {arena, array};
+  return replay_wake(replay, ret_failure) &&
+         ledger_find_due(replay->session, &replay->live, &replay->scope, since, margin_s, until,
+                         &due, ret_failure) &&
+         find_events(replay, array, events, ret_failure) &&
+         find_contained(replay, events, ret_failure) && apply_sorted(replay, events, ret_failure);
+}
+
+/* A deadlock with the owner, or its transaction lasts: asks again. */
+static bool take_mark(Replay *replay, char ret_mark[static LEDGER_TIME_SIZE],
+                      Failure *ret_failure) {
+  for (int tries = 0;; tries++) {
+    *ret_failure = (Failure){0};
+    if (!replay_wake(replay, ret_failure))
+      return false;
+    if (ledger_mark(replay->session, &replay->live, ret_mark, ret_failure))
+      return true;
+    if (ret_failure->class != FAILURE_CONFLICT || tries == 3)
+      return false;
+  }
+}
+
+bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE],
+                     Failure *ret_failure) {
+  char since[LEDGER_TIME_SIZE], mark[LEDGER_TIME_SIZE], end[LEDGER_TIME_SIZE];
+  if (!take_mark(replay, since, ret_failure) || !first_round(replay, since, ret_failure))
+    return false;
+  for (bool near = false; !near; g_strlcpy(since, end, sizeof since)) {
+    int64_t started_us = clock_us();
+    if (!take_mark(replay, mark, ret_failure) ||
+        !ledger_page_end(replay->session, &replay->live, since, mark, ROUND_EVENTS, end,
+                         ret_failure) ||
+        !replay_round(replay, since, 0, end, ret_failure))
+      return false;
+    near = !strcmp(end, mark) && clock_us() - started_us < CAUGHT_UP_US;
+  }
+  g_strlcpy(ret_until, since, LEDGER_TIME_SIZE);
+  return true;
+}
+
+/* Again while there is any: of an aggregate the outbox gives a thousand at once. */
+bool replay_finish(Replay *replay, const char *since, Failure *ret_failure) {
+  for (int64_t before = -1; before != replay->replayed;) {
+    before = replay->replayed;
+    if (!replay_round(replay, since, CLOCK_MARGIN_S, end_of_time, ret_failure))
+      return false;
+  }
+  return true;
+}

@@ -1,7 +1,0 @@
-/* exposition.h - figures in the text format of Prometheus. */
-#pragma once
-
-#include "projector/app/monitor.h"
-
-/* Free it with g_string_free. */
-GString *exposition(const Config *config, const Figures *figures, const Report *report);

@@ -1,0 +1,523 @@
+/* compare.c - pages of entities against their rows, windows of rows against all entities. */
+#include "projector/app/reconcile/compare.h"
+
+#include "projector/app/reconcile/looks.h"
+#include "projector/domain/entity.h"
+#include "projector/infra/mongo/entities.h"
+#include "projector/infra/mongo/selection.h"
+#include "projector/infra/mysql/rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  PAGE = 1000,          /* entities that are compared at once */
+  KEY_PAGE = 5000,      /* keys that are read at once */
+  WINDOW = 1000 * 1000, /* rows whose keys are held at once, 8 bytes each */
+  SUSPECTS_AT_ONCE = 500,
+};
+
+/* Reads the keys of the rows page by page. */
+typedef struct KeyCursor {
+  Arena *page, *before;
+  const Value *mark; /* the last key that was read; NULL: none yet */
+  GPtrArray *keys;   /* of the page */
+} KeyCursor;
+
+struct Compare {
+  Sides *sides;
+  Layout layout;
+  CompareRange range;
+  bool positions;
+  Entities *entities, *keys; /* whole documents; only what the key is made of */
+  Arena *arena;              /* lives as long as this */
+  Pool page;
+  CompareCounts counts;
+  KeyCursor *ahead, *behind; /* over the rows: the end and the start of the window */
+  int64_t keys_read;
+  CompareTick tick;
+  void *tick_data;
+};
+
+static KeyCursor *key_cursor_new(void) {
+  KeyCursor *cursor = g_new0(KeyCursor, 1);
+  *cursor = (KeyCursor){arena_new(), arena_new(), NULL, g_ptr_array_new()};
+  return cursor;
+}
+
+static void key_cursor_free(KeyCursor *cursor) {
+  if (!cursor)
+    return;
+  arena_free(cursor->page);
+  arena_free(cursor->before);
+  g_ptr_array_unref(cursor->keys);
+  g_free(cursor);
+}
+
+/* Of the entities only what their keys come from. */
+static bson_t *key_fields(const Layout *layout) {
+  bson_t *fields = BCON_NEW("_id", BCON_INT32(1));
+  for (unsigned i = 0; i < layout->key_count; i++) {
+    const Source *from = &layout->columns[i]->from;
+    g_autofree char *field = g_strndup(from->path, strcspn(from->path, "."));
+    if (from->in_payload && !bson_has_field(fields, field))
+      BSON_APPEND_INT32(fields, field, 1);
+  }
+  return fields;
+}
+
+Compare *compare_new(Sides *sides, const Projection *projection, const CompareRange *range,
+                     bool positions, Failure *ret_failure) {
+  g_autoptr(Compare) compare = g_new0(Compare, 1);
+  compare->sides = sides;
+  compare->range = *range;
+  compare->positions = positions;
+  compare->arena = arena_new();
+  compare->page = pool_new();
+  compare->ahead = key_cursor_new();
+  compare->behind = key_cursor_new();
+  if (!layout_init(projection, compare->arena, &compare->layout, ret_failure))
+    return NULL;
+  bson_t *fields = key_fields(&compare->layout);
+  compare->entities = entities_open(sides->store, projection->entities, NULL);
+  compare->keys = entities_open(sides->store, projection->entities, fields);
+  bson_destroy(fields);
+  return g_steal_pointer(&compare);
+}
+
+void compare_free(Compare *compare) {
+  if (!compare)
+    return;
+  entities_close(compare->entities);
+  entities_close(compare->keys);
+  pool_free(&compare->page);
+  key_cursor_free(compare->ahead);
+  key_cursor_free(compare->behind);
+  arena_free(compare->arena);
+  g_free(compare);
+}
+
+void compare_restore(Compare *compare, const CompareCounts *counts) {
+  compare->counts = *counts;
+}
+
+const CompareCounts *compare_counts(const Compare *compare) {
+  return &compare->counts;
+}
+
+const Layout *compare_layout(const Compare *compare) {
+  return &compare->layout;
+}
+
+bool compare_estimate(Compare *compare, int64_t *ret_entities, Failure *ret_failure) {
+  return entities_estimate(compare->entities, ret_entities, ret_failure);
+}
+
+static bool in_range(const Compare *compare, const Value *key) {
+  const CompareRange *range = &compare->range;
+  return (!range->from || value_compare(&key[0], range->from) >= 0) &&
+         (!range->to || value_compare(&key[0], range->to) <= 0);
+}
+
+/* Looks again at the suspects, all found the same way, and hands over what is sure. Of a row's
+ * entity only the key counts. */
+static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink, void *data,
+                   Failure *ret_failure) {
+  bool by_row = suspects->len > 0 && g_array_index(suspects, Suspect, 0).by_row;
+  Looks looks = {compare->sides, by_row ? compare->keys : compare->entities, &compare->layout,
+                 compare->positions};
+  for (guint i = 0; i < suspects->len; i += SUSPECTS_AT_ONCE) {
+    g_autoptr(GArray) differences = g_array_new(FALSE, TRUE, sizeof(Difference));
+    Pool pool = pool_new();
+    bool good = looks_settle(&looks, &g_array_index(suspects, Suspect, i),
+                             MIN(suspects->len - i, SUSPECTS_AT_ONCE), &pool, differences,
+                             &compare->counts.lagging, ret_failure) &&
+                (differences->len == 0 || sink((Difference *)(void *)differences->data,
+                                               differences->len, data, ret_failure));
+    pool_free(&pool);
+    if (!good)
+      return false;
+  }
+  return true;
+}
+
+/* --- entities ------------------------------------------------------------------------------- */
+
+typedef struct Candidate {
+  Event *event; /* the entity; NULL: its `_id` cannot be an aggregate's */
+  Expected expected;
+  bool mapped, equal;
+  Sight sight;
+} Candidate;
+
+static Event *read_entity(Compare *compare, const bson_t *document) {
+  const char *type = compare->layout.projection->aggregate_type;
+  Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
+  bson_iter_t iter;
+  if (!bson_iter_init_find(&iter, document, "_id") || !id_from_iter(&iter, &aggregate.id))
+    return NULL;
+  return pool_keep(&compare->page, entity_as_event(document, &aggregate, entity_version(document),
+                                                   entity_time(document, INT64_MIN)));
+}
+
+/* The entities of the page, mapped; those outside the range are left out. */
+static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *candidates) {
+  size_t count = 0;
+  for (guint i = 0; i < documents->len; i++) {
+    Candidate candidate = {.event = read_entity(compare, documents->pdata[i])};
+    Failure failure;
+    if (!candidate.event)
+      continue;
+    candidate.mapped = layout_map(&compare->layout, candidate.event, compare->page.arena,
+                                  &candidate.expected, &failure);
+    candidate.sight.entity = true;
+    candidate.sight.version = entity_version(&candidate.event->payload);
+    if (!candidate.mapped || in_range(compare, candidate.expected.values))
+      candidates[count++] = candidate;
+  }
+  return count;
+}
+
+static bool compare_with_rows(Compare *compare, Candidate *candidates, size_t count,
+                              Failure *ret_failure) {
+  Arena *arena = compare->page.arena;
+  unsigned key_count = compare->layout.key_count;
+  g_autoptr(GPtrArray) keys = g_ptr_array_new(), rows = g_ptr_array_new();
+  g_autoptr(GHashTable) by_key = g_hash_table_new(value_key_hash, value_key_equal);
+  for (size_t i = 0; i < count; i++)
+    if (candidates[i].mapped)
+      g_ptr_array_add(keys, candidates[i].expected.values);
+  if (!rows_find(compare->sides->session, &compare->layout, (const Value *const *)keys->pdata,
+                 keys->len, arena, rows, ret_failure))
+    return false;
+  for (guint i = 0; i < rows->len; i++) {
+    ValueKey *key = arena_alloc(arena, 1, sizeof *key);
+    *key = (ValueKey){rows->pdata[i], key_count};
+    g_hash_table_insert(by_key, key, rows->pdata[i]);
+  }
+  for (size_t i = 0; i < count; i++) {
+    Candidate *candidate = &candidates[i];
+    ValueKey key = {candidate->expected.values, key_count};
+    const Value *row = candidate->mapped ? g_hash_table_lookup(by_key, &key) : NULL;
+    candidate->sight.row = row != NULL;
+    candidate->sight.equal = row && layout_equal(&compare->layout, &candidate->expected, row);
+  }
+  return true;
+}
+
+static bool read_positions(Compare *compare, Candidate *candidates, size_t count,
+                           Failure *ret_failure) {
+  g_autoptr(AggregateSet) set = aggregate_set_new(compare->page.arena);
+  for (size_t i = 0; i < count; i++)
+    aggregate_set_open(set, &candidates[i].event->aggregate);
+  if (!ledger_look_at_positions(compare->sides->session, &compare->sides->ledger, set,
+                                compare->page.arena, ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    candidates[i].sight.position =
+        aggregate_set_find(set, &candidates[i].event->aggregate)->position;
+  return true;
+}
+
+static bool is_suspect(const Candidate *candidate) {
+  Decision decision = difference_decide(&candidate->sight);
+  return !candidate->mapped || decision.row != DIFFERENCE_NONE ||
+         decision.position != DIFFERENCE_NONE;
+}
+
+static bool compare_page(Compare *compare, const GPtrArray *documents, DifferenceSink sink,
+                         void *data, Failure *ret_failure) {
+  g_autofree Candidate *candidates = g_new(Candidate, documents->len + 1);
+  g_autoptr(GArray) suspects = g_array_new(FALSE, TRUE, sizeof(Suspect));
+  pool_reset(&compare->page);
+  size_t count = map_page(compare, documents, candidates);
+  if (!sides_wake(compare->sides, ret_failure) ||
+      !compare_with_rows(compare, candidates, count, ret_failure) ||
+      (compare->positions && !read_positions(compare, candidates, count, ret_failure)))
+    return false;
+  for (size_t i = 0; i < count; i++) {
+    const Candidate *candidate = &candidates[i];
+    if (!is_suspect(candidate))
+      continue;
+    Suspect suspect = {.ids = {candidate->event->aggregate},
+                       .id_count = 1,
+                       .key = candidate->mapped ? candidate->expected.values : NULL};
+    g_array_append_val(suspects, suspect);
+  }
+  compare->counts.entities += (int64_t)count;
+  return settle(compare, suspects, sink, data, ret_failure);
+}
+
+bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void *data,
+                      bool *ret_end, Failure *ret_failure) {
+  g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
+  if (!entities_page(compare->entities, *mark, PAGE, documents, ret_failure))
+    return false;
+  *ret_end = documents->len == 0;
+  if (*ret_end)
+    return true;
+  if (!compare_page(compare, documents, sink, data, ret_failure))
+    return false;
+  if (*mark)
+    bson_destroy(*mark);
+  *mark = entity_mark(documents->pdata[documents->len - 1]);
+  return true;
+}
+
+bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *data,
+                    Failure *ret_failure) {
+  for (int64_t left = size; left > 0;) {
+    g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
+    if (!entities_sample(compare->entities, MIN(left, PAGE), documents, ret_failure) ||
+        !compare_page(compare, documents, sink, data, ret_failure))
+      return false;
+    if (documents->len == 0)
+      break;
+    left -= documents->len;
+  }
+  return true;
+}
+
+/* --- rows ----------------------------------------------------------------------------------- */
+
+/* Hashes of the keys of some rows, and which of them an entity has. A row is overlooked when its
+ * key has the hash of another that has an entity: with a million of them one chance in 10^13. */
+typedef struct Window {
+  GArray *hashes; /* of uint64_t, sorted once it is full */
+  uint8_t *claimed;
+  size_t unclaimed;
+} Window;
+
+static int compare_hashes(const void *a, const void *b) {
+  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return (x > y) - (x < y);
+}
+
+static uint64_t hash_of(const Compare *compare, const Value *key) {
+  return values_hash(key, compare->layout.key_count);
+}
+
+/* Where the hash stands; -1: nowhere. */
+static gssize window_find(const Window *window, uint64_t hash) {
+  const uint64_t *found =
+      bsearch(&hash, window->hashes->data, window->hashes->len, sizeof hash, compare_hashes);
+  return found ? found - (const uint64_t *)(const void *)window->hashes->data : -1;
+}
+
+static void claim(Window *window, uint64_t hash) {
+  gssize at = window_find(window, hash);
+  if (at >= 0 && !window->claimed[at]) {
+    window->claimed[at] = 1;
+    window->unclaimed--;
+  }
+}
+
+/* An empty page is the end. */
+static bool next_keys(Compare *compare, KeyCursor *cursor, Failure *ret_failure) {
+  Arena *page = cursor->before; /* the mark stands in the other one */
+  cursor->before = cursor->page;
+  cursor->page = page;
+  arena_reset(page);
+  g_ptr_array_set_size(cursor->keys, 0);
+  if (!sides_wake(compare->sides, ret_failure) ||
+      !rows_list_keys(compare->sides->session, &compare->layout, cursor->mark, KEY_PAGE, page,
+                      cursor->keys, ret_failure))
+    return false;
+  if (cursor->keys->len > 0)
+    cursor->mark = cursor->keys->pdata[cursor->keys->len - 1];
+  return true;
+}
+
+static void count_keys(Compare *compare, guint count) {
+  compare->keys_read += count;
+  compare->tick(compare->keys_read, compare->tick_data);
+}
+
+/* Reads up to a window of rows; none are left when it stays empty. */
+static bool fill_window(Compare *compare, Window *window, Failure *ret_failure) {
+  do {
+    if (!next_keys(compare, compare->ahead, ret_failure))
+      return false;
+    for (guint i = 0; i < compare->ahead->keys->len; i++) {
+      const Value *key = compare->ahead->keys->pdata[i];
+      uint64_t hash = hash_of(compare, key);
+      if (in_range(compare, key))
+        g_array_append_val(window->hashes, hash);
+    }
+    count_keys(compare, compare->ahead->keys->len);
+  } while (compare->ahead->keys->len > 0 && window->hashes->len < WINDOW);
+  qsort(window->hashes->data, window->hashes->len, sizeof(uint64_t), compare_hashes);
+  window->claimed = g_malloc0(window->hashes->len + 1);
+  window->unclaimed = window->hashes->len;
+  return true;
+}
+
+static void claim_page(Compare *compare, Window *window, const GPtrArray *documents) {
+  Arena *arena = compare->page.arena;
+  for (guint i = 0; i < documents->len; i++) {
+    const Event *entity = read_entity(compare, documents->pdata[i]);
+    Value *key = arena_alloc(arena, compare->layout.key_count, sizeof *key);
+    Failure failure;
+    if (entity && layout_map_key(&compare->layout, entity, arena, key, &failure))
+      claim(window, hash_of(compare, key));
+  }
+}
+
+/* Goes over all entities, after the rows: what a row came from is there by then. */
+static bool claim_rows(Compare *compare, Window *window, Failure *ret_failure) {
+  g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
+  bson_t *mark = NULL;
+  bool good;
+  do {
+    g_ptr_array_set_size(documents, 0);
+    good = entities_page(compare->keys, mark, KEY_PAGE, documents, ret_failure);
+    if (!good || documents->len == 0)
+      break;
+    pool_reset(&compare->page);
+    claim_page(compare, window, documents);
+    count_keys(compare, documents->len);
+    if (mark)
+      bson_destroy(mark);
+    mark = entity_mark(documents->pdata[documents->len - 1]);
+  } while (window->unclaimed > 0);
+  if (mark)
+    bson_destroy(mark);
+  return good;
+}
+
+/* --- rows whose aggregate is not to be told from their key ------------------------------------ */
+
+typedef struct Unowned {
+  GPtrArray *keys;    /* of ValueKey */
+  GHashTable *by_key; /* those that no event of the outbox explains */
+} Unowned;
+
+/* An event that changes such a row is still to be applied: its row merely lags. */
+static bool strike_out_pending(Compare *compare, Unowned *unowned, Failure *ret_failure) {
+  const Projection *projection = compare->layout.projection;
+  Selection selection = {.aggregate_type = projection->aggregate_type};
+  g_autoptr(EventCursor) cursor = selection_find(compare->sides->outbox, &selection);
+  g_autoptr(Arena) arena = arena_new();
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    ChangeList changes = {0};
+    Failure failure;
+    arena_reset(arena);
+    if (!change_list_map(compare->sides->config->mapping, event, arena, &changes, &failure))
+      continue;
+    for (unsigned i = 0; i < changes.count; i++) {
+      const Change *change = &changes.changes[i];
+      ValueKey key = {change->key, projection->key_count};
+      if (change->rule->projection == projection && change->key &&
+          g_hash_table_remove(unowned->by_key, &key))
+        compare->counts.lagging++;
+    }
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSink sink, void *data,
+                           Failure *ret_failure) {
+  Pool pool = pool_new();
+  Unowned unowned = {.by_key = g_hash_table_new(value_key_hash, value_key_equal)};
+  g_autoptr(GPtrArray) left = g_ptr_array_new(), rows = g_ptr_array_new();
+  g_autoptr(GArray) differences = g_array_new(FALSE, TRUE, sizeof(Difference));
+  for (guint i = 0; i < keys->len; i++) {
+    ValueKey *key = arena_alloc(pool.arena, 1, sizeof *key);
+    *key = (ValueKey){keys->pdata[i], compare->layout.key_count};
+    g_hash_table_add(unowned.by_key, key);
+  }
+  bool good = keys->len == 0 || strike_out_pending(compare, &unowned, ret_failure);
+  GHashTableIter iter;
+  gpointer key;
+  g_hash_table_iter_init(&iter, unowned.by_key);
+  while (g_hash_table_iter_next(&iter, &key, NULL))
+    g_ptr_array_add(left, (gpointer)((const ValueKey *)key)->values);
+  good = good &&
+         rows_find(compare->sides->session, &compare->layout, (const Value *const *)left->pdata,
+                   left->len, pool.arena, rows, ret_failure);
+  for (guint i = 0; good && i < rows->len; i++) { /* still there after the outbox had nothing */
+    Difference difference = {
+        .kind = DIFFERENCE_EXTRA_ROW, .layout = &compare->layout, .key = rows->pdata[i]};
+    g_array_append_val(differences, difference);
+  }
+  good = good && (differences->len == 0 || sink((Difference *)(void *)differences->data,
+                                                differences->len, data, ret_failure));
+  g_hash_table_unref(unowned.by_key);
+  pool_free(&pool);
+  return good;
+}
+
+/* --- rows without an entity ------------------------------------------------------------------- */
+
+/* A row that nobody claimed; its aggregate, if the key tells. */
+static void suspect_row(Compare *compare, const Value *key, GArray *suspects, GPtrArray *unowned) {
+  const char *type = compare->layout.projection->aggregate_type;
+  Suspect suspect = {.key = key, .by_row = true};
+  Id ids[AGGREGATE_IDS];
+  suspect.id_count = aggregate_ids_of(&compare->layout, key, compare->behind->page, ids);
+  for (unsigned i = 0; i < suspect.id_count; i++)
+    suspect.ids[i] = (Aggregate){.type = type, .type_length = (uint32_t)strlen(type), .id = ids[i]};
+  if (suspect.id_count)
+    g_array_append_val(suspects, suspect);
+  else
+    g_ptr_array_add(unowned, (gpointer)key);
+}
+
+/* The second reading of the window: whose hash nobody claimed. */
+static bool settle_window(Compare *compare, const Window *window, DifferenceSink sink, void *data,
+                          Failure *ret_failure) {
+  const Value *end = compare->ahead->mark;
+  bool done = false;
+  while (!done) {
+    g_autoptr(GArray) suspects = g_array_new(FALSE, TRUE, sizeof(Suspect));
+    g_autoptr(GPtrArray) unowned = g_ptr_array_new();
+    if (!next_keys(compare, compare->behind, ret_failure))
+      return false;
+    const GPtrArray *keys = compare->behind->keys;
+    done = keys->len == 0;
+    for (guint i = 0; i < keys->len && !done; i++) {
+      const Value *key = keys->pdata[i];
+      gssize at = window_find(window, hash_of(compare, key));
+      if (at >= 0 && !window->claimed[at])
+        suspect_row(compare, key, suspects, unowned);
+      done = values_equal(key, end, compare->layout.key_count);
+    }
+    if (!settle(compare, suspects, sink, data, ret_failure) ||
+        !settle_unowned(compare, unowned, sink, data, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+static void catch_up(Compare *compare) {
+  const Value *end = compare->ahead->mark;
+  KeyCursor *behind = compare->behind;
+  unsigned count = compare->layout.key_count;
+  Arena *page = behind->page;
+  arena_reset(page);
+  Value *mark = arena_alloc(page, count, sizeof *mark);
+  for (unsigned i = 0; i < count; i++)
+    mark[i] = value_copy(&end[i], page);
+  behind->mark = mark;
+}
+
+bool compare_rows(Compare *compare, DifferenceSink sink, void *data, CompareTick tick,
+                  void *tick_data, bool *ret_end, Failure *ret_failure) {
+  compare->tick = tick;
+  compare->tick_data = tick_data;
+  Window window = {.hashes = g_array_new(FALSE, FALSE, sizeof(uint64_t))};
+  bool good = fill_window(compare, &window, ret_failure);
+  *ret_end = good && compare->ahead->keys->len == 0;
+  if (good && window.hashes->len > 0) {
+    good = claim_rows(compare, &window, ret_failure) &&
+           (window.unclaimed == 0 || settle_window(compare, &window, sink, data, ret_failure));
+    compare->counts.rows += window.hashes->len;
+  }
+  if (good && compare->ahead->mark)
+    catch_up(compare);
+  g_array_unref(window.hashes);
+  g_free(window.claimed);
+  return good;
+}

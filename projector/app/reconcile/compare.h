@@ -1,0 +1,46 @@
+/* compare.h - the two passes over a projection: its entities, each with its row, then its rows,
+ * each with its entity.
+ *
+ * Both passes read in pages with look-ups by key, so they are right for every mapping: no order has
+ * to be the same on both sides (docs/adr/0013-reconcile.md). */
+#pragma once
+
+#include "projector/app/reconcile/difference.h"
+
+typedef struct CompareRange {
+  const Value *from, *to; /* of the first key column, both inclusive; NULL: open */
+} CompareRange;
+
+typedef struct CompareCounts {
+  int64_t entities, rows; /* looked at */
+  int64_t lagging;
+} CompareCounts;
+
+typedef struct Compare Compare;
+
+/* `positions`: whether positions are judged too; once for an aggregate type is enough. */
+Compare *compare_new(Sides *sides, const Projection *projection, const CompareRange *range,
+                     bool positions, Failure *ret_failure);
+void compare_free(Compare *compare);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Compare, compare_free)
+
+/* Counts of a part that was compared before. */
+void compare_restore(Compare *compare, const CompareCounts *counts);
+const CompareCounts *compare_counts(const Compare *compare);
+const Layout *compare_layout(const Compare *compare);
+/* About how many entities there are. */
+bool compare_estimate(Compare *compare, int64_t *ret_entities, Failure *ret_failure);
+
+/* The next page of entities: `sink` gets what differs. `*mark` is the `_id` to go on from, NULL at
+ * first; it is replaced. `*ret_end`: there are no more. */
+bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void *data,
+                      bool *ret_end, Failure *ret_failure);
+/* A page of entities chosen at random. */
+bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *data,
+                    Failure *ret_failure);
+/* Told how many keys the pass over the rows has read, of rows and of entities. */
+typedef void (*CompareTick)(int64_t keys, void *data);
+
+/* The next window of rows: those that no entity has. */
+bool compare_rows(Compare *compare, DifferenceSink sink, void *data, CompareTick tick,
+                  void *tick_data, bool *ret_end, Failure *ret_failure);

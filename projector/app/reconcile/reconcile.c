@@ -1,0 +1,390 @@
+/* reconcile.c - `projector reconcile`: compares entities with rows, and mends what differs.
+ *
+ * For each projection: every entity against its row, then every row against the entities; at the
+ * end the events of the outbox. What differs is looked at again (looks.h) before it is a
+ * difference, and mended where it is found (repair.h). */
+#include "projector/app/command.h"
+#include "projector/app/reconcile/journal.h"
+#include "projector/app/reconcile/repair.h"
+#include "projector/app/reconcile/report.h"
+#include "projector/app/reconcile/stray.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/mongo/lease.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Options {
+  char *table, *key_from, *key_to, *state;
+  gint64 sample;
+  int watch;
+  gboolean repair, dry_run, resume, as_json;
+} Options;
+
+/* Where an interrupted comparison stood. */
+typedef struct Mark {
+  unsigned projection; /* index in the mapping; their count: at the events */
+  bool rows;           /* in the pass over the rows */
+  bson_t *entity;      /* `_id` of the last entity, or NULL */
+  CompareCounts counts;
+} Mark;
+
+typedef struct Reconcile {
+  const Config *config;
+  const Options *options;
+  GPtrArray *projections; /* of Projection: those to compare */
+  CompareRange range;
+  Sides sides;
+  Journal *journal;
+  ReportSums sums; /* of the projection at hand */
+  int64_t found, mended;
+} Reconcile;
+
+/* --- lines ---------------------------------------------------------------------------------- */
+
+static void count_line(Reconcile *reconcile, const json_t *line) {
+  const char *name = json_string_value(json_object_get(line, "difference"));
+  bool mended = json_is_true(json_object_get(line, "mended"));
+  for (int kind = 0; name && kind < DIFFERENCE_KINDS; kind++)
+    reconcile->sums.found[kind] += !strcmp(name, difference_name((DifferenceKind)kind));
+  reconcile->sums.mended += mended;
+  reconcile->mended += mended;
+  reconcile->found += name != NULL;
+  if (!name)
+    reconcile->sums = (ReportSums){0};
+}
+
+/* A line of an earlier part, or one that is kept already. */
+static void show_line(const json_t *line, void *data) {
+  Reconcile *reconcile = data;
+  count_line(reconcile, line);
+  report_print(line, reconcile->options->as_json);
+}
+
+static void add_line(Reconcile *reconcile, json_t *line) {
+  journal_line(reconcile->journal, line);
+  show_line(line, reconcile);
+  json_decref(line);
+}
+
+static bool take_differences(Difference *differences, size_t count, void *data,
+                             Failure *ret_failure) {
+  Reconcile *reconcile = data;
+  g_autoptr(Arena) arena = arena_new();
+  int64_t started_us = clock_us();
+  if (reconcile->options->dry_run)
+    repair_plan(differences, count);
+  else if (reconcile->options->repair &&
+           !repair_differences(&reconcile->sides, differences, count, arena, ret_failure))
+    return false;
+  reconcile->sums.mending += (double)(clock_us() - started_us) / 1e6;
+  for (size_t i = 0; i < count; i++)
+    add_line(reconcile, report_difference(&differences[i]));
+  return true;
+}
+
+/* --- marks ---------------------------------------------------------------------------------- */
+
+static void mark(Reconcile *reconcile, unsigned projection, bool rows, const bson_t *entity,
+                 const CompareCounts *counts) {
+  char *text = entity ? bson_as_canonical_extended_json(entity, NULL) : NULL;
+  journal_mark(reconcile->journal,
+               json_pack("{s:i, s:b, s:s?, s:I, s:I, s:I}", "projection", (int)projection, "rows",
+                         (int)rows, "entity", text, "entities", (json_int_t)counts->entities,
+                         "compared_rows", (json_int_t)counts->rows, "lagging",
+                         (json_int_t)counts->lagging));
+  bson_free(text);
+}
+
+static Mark mark_from(const json_t *json) {
+  Mark read = {.projection = (unsigned)json_integer_value(json_object_get(json, "projection")),
+               .rows = json_is_true(json_object_get(json, "rows"))};
+  const char *text = json_string_value(json_object_get(json, "entity"));
+  bson_error_t error;
+  read.entity = text ? bson_new_from_json((const uint8_t *)text, -1, &error) : NULL;
+  read.counts.entities = json_integer_value(json_object_get(json, "entities"));
+  read.counts.rows = json_integer_value(json_object_get(json, "compared_rows"));
+  read.counts.lagging = json_integer_value(json_object_get(json, "lagging"));
+  return read;
+}
+
+/* --- one projection ------------------------------------------------------------------------- */
+
+static bool compare_all_entities(Reconcile *reconcile, Compare *compare, unsigned index,
+                                 bson_t **at, int64_t total, Failure *ret_failure) {
+  const CompareCounts *counts = compare_counts(compare);
+  g_autofree char *what =
+      g_strdup_printf("%s, entities", compare_layout(compare)->projection->table);
+  Progress progress;
+  progress_begin(&progress, what, counts->entities, total);
+  bool good = true;
+  for (bool end = false; good && !end;) {
+    good = compare_entities(compare, at, take_differences, reconcile, &end, ret_failure);
+    if (good)
+      mark(reconcile, index, false, *at, counts);
+    progress_show(&progress, counts->entities);
+  }
+  progress_end(&progress);
+  return good;
+}
+
+static void show_keys(int64_t keys, void *progress) {
+  progress_show(progress, keys);
+}
+
+/* Reads the keys of all rows, and of all entities for each window of rows. */
+static bool compare_all_rows(Reconcile *reconcile, Compare *compare, int64_t total,
+                             Failure *ret_failure) {
+  g_autofree char *what = g_strdup_printf("%s, keys", compare_layout(compare)->projection->table);
+  Progress progress;
+  progress_begin(&progress, what, 0, 2 * total);
+  bool good = true;
+  for (bool end = false; good && !end;)
+    good =
+        compare_rows(compare, take_differences, reconcile, show_keys, &progress, &end, ret_failure);
+  progress_end(&progress);
+  return good;
+}
+
+/* Positions belong to aggregates: they are judged with the first projection of the type. */
+static bool is_first_of_type(const Reconcile *reconcile, guint at) {
+  const Projection *projection = reconcile->projections->pdata[at];
+  for (guint i = 0; i < at; i++)
+    if (!strcmp(((const Projection *)reconcile->projections->pdata[i])->aggregate_type,
+                projection->aggregate_type))
+      return false;
+  return true;
+}
+
+static void add_sums(Reconcile *reconcile, const char *table, const CompareCounts *counts,
+                     int64_t started_us) {
+  reconcile->sums.table = table;
+  reconcile->sums.counts = *counts;
+  reconcile->sums.rows_too = reconcile->options->sample == 0;
+  reconcile->sums.seconds = (double)(clock_us() - started_us) / 1e6;
+  add_line(reconcile, report_sums(&reconcile->sums));
+}
+
+/* `from` is where to go on; its entity is taken over. */
+static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Failure *ret_failure) {
+  const Projection *projection = reconcile->projections->pdata[at];
+  int64_t started_us = clock_us(), total, sample = reconcile->options->sample;
+  g_autoptr(Compare) compare = compare_new(&reconcile->sides, projection, &reconcile->range,
+                                           is_first_of_type(reconcile, at), ret_failure);
+  if (!compare || !compare_estimate(compare, &total, ret_failure))
+    return false;
+  compare_restore(compare, &from->counts);
+  bool good;
+  if (sample > 0)
+    good = compare_sample(compare, sample, take_differences, reconcile, ret_failure);
+  else
+    good = (from->rows || compare_all_entities(reconcile, compare, projection->index, &from->entity,
+                                               total, ret_failure));
+  if (good && sample == 0) {
+    mark(reconcile, projection->index, true, NULL, compare_counts(compare));
+    good = compare_all_rows(reconcile, compare, total, ret_failure);
+  }
+  if (!good)
+    return false;
+  const CompareCounts none = {0};
+  add_sums(reconcile, projection->table, compare_counts(compare), started_us);
+  mark(reconcile, projection->index + 1, false, NULL, &none);
+  return true;
+}
+
+/* The events of the outbox do not belong to a part of a table. */
+static bool reconcile_events(Reconcile *reconcile, Failure *ret_failure) {
+  const Projection *first = reconcile->projections->pdata[0];
+  const CompareCounts none = {0};
+  if (reconcile->options->sample || reconcile->range.from || reconcile->range.to)
+    return true;
+  if (!stray_events(&reconcile->sides, reconcile->options->table ? first->aggregate_type : NULL,
+                    take_differences, reconcile, ret_failure))
+    return false;
+  add_sums(reconcile, NULL, &none, clock_us());
+  return true;
+}
+
+static bool reconcile_all(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
+  for (guint i = 0; i < reconcile->projections->len; i++) {
+    const Projection *projection = reconcile->projections->pdata[i];
+    Mark start = {0};
+    if (projection->index < from->projection)
+      continue;
+    if (projection->index == from->projection) {
+      start = *from;
+      from->entity = NULL;
+    }
+    bool good = reconcile_projection(reconcile, i, &start, ret_failure);
+    if (start.entity)
+      bson_destroy(start.entity);
+    if (!good)
+      return false;
+  }
+  return reconcile_events(reconcile, ret_failure);
+}
+
+/* --- once, or again and again ----------------------------------------------------------------- */
+
+/* What a resumed comparison must have in common with the interrupted one. */
+static json_t *header_of(const Reconcile *reconcile) {
+  const Options *options = reconcile->options;
+  json_t *header = journal_header(reconcile->config, "reconcile");
+  json_t *own =
+      json_pack("{s:s?, s:s?, s:s?, s:b}", "table", options->table, "key_from", options->key_from,
+                "key_to", options->key_to, "repair", (int)options->repair);
+  json_object_update(header, own);
+  json_decref(own);
+  return header;
+}
+
+/* False only when the comparison must not go on; without a file it goes on, but cannot be resumed.
+ */
+static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_failure) {
+  const Options *options = reconcile->options;
+  Failure failure = {0};
+  json_t *found = NULL;
+  if (options->sample || options->watch)
+    return true;
+  g_autofree char *path = options->state ? g_strdup(options->state)
+                                         : journal_path(reconcile->config->name, "reconcile");
+  reconcile->journal = journal_open(path, header_of(reconcile), options->resume, show_line,
+                                    reconcile, &found, &failure);
+  if (!reconcile->journal && options->resume) {
+    *ret_failure = failure;
+    return false;
+  }
+  if (!reconcile->journal)
+    fprintf(stderr, "projector: cannot be resumed if interrupted: %s\n", failure.message);
+  else if (options->resume && !found)
+    fprintf(stderr, "projector: nothing to resume in %s; from the beginning\n", path);
+  if (found)
+    *ret_mark = mark_from(found);
+  json_decref(found);
+  return true;
+}
+
+static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
+  bool good = sides_open(reconcile->config, &reconcile->sides, ret_failure) &&
+              reconcile_all(reconcile, from, ret_failure) &&
+              (reconcile->mended == 0 ||
+               lease_nudge(reconcile->sides.store, reconcile->config->name, ret_failure));
+  sides_close(&reconcile->sides);
+  return good;
+}
+
+static int reconcile_once(Reconcile *reconcile) {
+  Failure failure = {0};
+  Mark from = {0};
+  reconcile->found = reconcile->mended = 0;
+  reconcile->sums = (ReportSums){0};
+  if (!open_journal(reconcile, &from, &failure))
+    return command_fail(&failure);
+  bool good = reconcile_stores(reconcile, &from, &failure);
+  if (from.entity)
+    bson_destroy(from.entity);
+  journal_close(g_steal_pointer(&reconcile->journal), !good);
+  fflush(stdout);
+  if (!good)
+    return command_fail(&failure);
+  return reconcile->found > reconcile->mended ? EXIT_NO : EXIT_GOOD;
+}
+
+static int reconcile_repeatedly(Reconcile *reconcile) {
+  for (;;) {
+    int status = reconcile_once(reconcile);
+    if (reconcile->options->watch == 0 || status == EXIT_WRONG)
+      return status;
+    g_usleep((gulong)reconcile->options->watch * G_USEC_PER_SEC);
+  }
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+static bool parse_key(const Column *column, const char *text, const char *option, Arena *arena,
+                      const Value **ret_value, Failure *ret_failure) {
+  Value *value = arena_alloc(arena, 1, sizeof *value);
+  *ret_value = text ? value : NULL;
+  return !text || value_from_text(text, strlen(text), &column->type, arena, value) ||
+         failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                     "%s: expected a value of column %s, %s", option, column->name,
+                     column->type.text);
+}
+
+static bool prepare(Reconcile *reconcile, Arena *arena, Failure *ret_failure) {
+  const Options *options = reconcile->options;
+  if (!command_projections(reconcile->config, options->table, "compare with",
+                           reconcile->projections, ret_failure))
+    return false;
+  const Projection *first = reconcile->projections->pdata[0];
+  return parse_key(&first->columns[0], options->key_from, "--key-from", arena,
+                   &reconcile->range.from, ret_failure) &&
+         parse_key(&first->columns[0], options->key_to, "--key-to", arena, &reconcile->range.to,
+                   ret_failure);
+}
+
+/* NULL: the options fit together. */
+static const char *misuse(const Options *options, int arguments) {
+  if (arguments > 2 || (arguments == 2 && options->table))
+    return "expected one TABLE at most";
+  if (options->dry_run && !options->repair)
+    return "--dry-run needs --repair";
+  if (options->resume && (options->sample || options->watch))
+    return "--resume goes neither with --sample nor with --watch";
+  if (options->sample < 0 || options->watch < 0)
+    return "expected a positive number";
+  if ((options->key_from || options->key_to) && arguments < 2 && !options->table)
+    return "--key-from and --key-to need a TABLE";
+  return NULL;
+}
+
+static void options_clear(Options *options) {
+  g_free(options->table);
+  g_free(options->key_from);
+  g_free(options->key_to);
+  g_free(options->state);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
+
+int command_reconcile(int argc, char **argv) {
+  g_auto(Options) options = {0};
+  const GOptionEntry entries[] = {
+      {"projection", 0, 0, G_OPTION_ARG_STRING, &options.table, "The same as TABLE", "TABLE"},
+      {"key-from", 0, 0, G_OPTION_ARG_STRING, &options.key_from,
+       "Only rows whose first key column is at least this", "KEY"},
+      {"key-to", 0, 0, G_OPTION_ARG_STRING, &options.key_to, "And at most this", "KEY"},
+      {"sample", 0, 0, G_OPTION_ARG_INT64, &options.sample,
+       "Only that many entities, chosen at random; extra rows are not looked for", "N"},
+      {"repair", 0, 0, G_OPTION_ARG_NONE, &options.repair, "Mend what differs", NULL},
+      {"dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run, "Only say what --repair would do",
+       NULL},
+      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume,
+       "Go on where an interrupted comparison stood", NULL},
+      {"state", 0, 0, G_OPTION_ARG_FILENAME, &options.state,
+       "Where it is kept how far it has come (default: in the user's state folder)", "FILE"},
+      {"watch", 0, 0, G_OPTION_ARG_INT, &options.watch,
+       "Compare again and again, with a pause of that many seconds", "SECONDS"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object a line", NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(Config) config = NULL;
+  int status;
+  if (!command_begin(
+          &argc, &argv, "[TABLE] - compare entities with rows",
+          "Compares each entity with its row, column by column, and looks for rows without an "
+          "entity, while `run` goes on. What still waits in the outbox is lagging, not different. "
+          "Exit status 1 when there are differences that were not mended.",
+          entries, &config, &status))
+    return status;
+  const char *wrong = misuse(&options, argc);
+  if (wrong)
+    return command_misuse(wrong);
+  if (argc == 2)
+    options.table = g_strdup(argv[1]);
+  g_autoptr(GPtrArray) projections = g_ptr_array_new();
+  g_autoptr(Arena) arena = arena_new();
+  Failure failure = {0};
+  Reconcile reconcile = {.config = config, .options = &options, .projections = projections};
+  if (!prepare(&reconcile, arena, &failure))
+    return command_fail(&failure);
+  return reconcile_repeatedly(&reconcile);
+}

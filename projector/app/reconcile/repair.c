@@ -1,0 +1,200 @@
+/* repair.c - one refresh for each aggregate with differences, in batches. */
+#include "projector/app/reconcile/repair.h"
+
+#include "projector/infra/mongo/selection.h"
+
+#include <string.h>
+
+enum {
+  BATCH = 100,      /* aggregates in one transaction: the owner waits meanwhile */
+  REPLAYS_MAX = 10, /* of a transaction that met another's lock */
+  REPLAY_MS = 50,
+};
+
+/* An aggregate's differences, and the refresh that mends them. */
+typedef struct Job {
+  Refresh refresh;
+  GPtrArray *differences; /* of Difference */
+} Job;
+
+static const char no_aggregate[] =
+    "left: its key does not tell the aggregate; delete the row by hand if it is not wanted";
+static const char no_mapping[] = "left: mend the entity or the mapping, then refresh";
+
+/* NULL: it can be tried. */
+static const char *why_not(const Difference *difference) {
+  if (difference->kind == DIFFERENCE_UNMAPPABLE)
+    return no_mapping;
+  return difference->aggregate ? NULL : no_aggregate;
+}
+
+void repair_plan(Difference *differences, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    Difference *difference = &differences[i];
+    switch (difference->kind) {
+    case DIFFERENCE_EXTRA_ROW: difference->outcome = "would delete the row"; break;
+    case DIFFERENCE_APPLIED_EVENT: difference->outcome = "would take the event out"; break;
+    case DIFFERENCE_DEAD_EVENT:
+      difference->outcome = "would refresh the aggregate and supersede the event";
+      break;
+    default: difference->outcome = "would refresh the aggregate"; break;
+    }
+    if (why_not(difference))
+      difference->outcome = why_not(difference);
+  }
+}
+
+static void job_free(gpointer data) {
+  Job *job = data;
+  g_ptr_array_unref(job->differences);
+  if (job->refresh.remove)
+    g_ptr_array_unref(job->refresh.remove);
+  g_free(job);
+}
+
+static void add_to_job(Job *job, Difference *difference, Arena *arena) {
+  g_ptr_array_add(job->differences, difference);
+  job->refresh.rewind |= difference->kind == DIFFERENCE_POSITION_AHEAD;
+  if (difference->kind != DIFFERENCE_EXTRA_ROW)
+    return;
+  if (!job->refresh.remove)
+    job->refresh.remove = g_ptr_array_new();
+  g_ptr_array_add(job->refresh.remove,
+                  change_for_row(difference->layout->projection, difference->key, arena));
+}
+
+/* One job for each aggregate, in the order in which they were found. */
+static GPtrArray *plan_jobs(Difference *differences, size_t count, Arena *arena) {
+  GPtrArray *jobs = g_ptr_array_new_with_free_func(job_free);
+  g_autoptr(GHashTable) of = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  for (size_t i = 0; i < count; i++) {
+    Difference *difference = &differences[i];
+    difference->outcome = why_not(difference);
+    if (difference->outcome || difference->kind == DIFFERENCE_APPLIED_EVENT)
+      continue;
+    Job *job = g_hash_table_lookup(of, difference->aggregate);
+    if (!job) {
+      job = g_new0(Job, 1);
+      job->refresh.aggregate = difference->aggregate;
+      job->differences = g_ptr_array_new();
+      g_hash_table_insert(of, (gpointer)difference->aggregate, job);
+      g_ptr_array_add(jobs, job);
+    }
+    add_to_job(job, difference, arena);
+  }
+  return jobs;
+}
+
+/* A transaction that met another's lock is run again. */
+static bool refresh_batch(Sides *sides, const Prefetch *prefetch, Refresh *refreshes, size_t count,
+                          Failure *ret_failure) {
+  for (int replays = 0;; replays++) {
+    *ret_failure = (Failure){0};
+    if (refresh_aggregates(sides->session, &sides->ledger, sides->outbox, sides->config->mapping,
+                           prefetch, refreshes, count, ret_failure))
+      return true;
+    if (ret_failure->class != FAILURE_CONFLICT || replays == REPLAYS_MAX)
+      return false;
+    g_usleep(REPLAY_MS * 1000);
+  }
+}
+
+bool repair_refresh(Sides *sides, const Prefetch *prefetch, Refresh *refreshes, size_t count,
+                    Failure *ret_failure) {
+  if (count == 0 || refresh_batch(sides, prefetch, refreshes, count, ret_failure))
+    return true;
+  if (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_CONFIG ||
+      ret_failure->class == FAILURE_SPACE)
+    return false;
+  if (count == 1) {
+    refreshes[0].failure = *ret_failure;
+    return true;
+  }
+  return repair_refresh(sides, prefetch, refreshes, count / 2, ret_failure) &&
+         repair_refresh(sides, prefetch, refreshes + count / 2, count - count / 2, ret_failure);
+}
+
+/* --- what became of it ---------------------------------------------------------------------- */
+
+static void leave(Difference *difference, const char *why, Arena *arena) {
+  g_autofree char *text = g_strdup_printf("left: %s", why);
+  difference->outcome = arena_copy(arena, text, strlen(text));
+}
+
+/* An event that the entity contains may be tried again: it is superseded. */
+static bool free_event(Sides *sides, Difference *difference, const Refresh *refresh, Arena *arena,
+                       Failure *ret_failure) {
+  static const char *const dead[] = {"dead", NULL};
+  char id[ID_TEXT_SIZE];
+  int64_t version = difference->event->key.version, count;
+  if (version == 0 || version > refresh->version) {
+    leave(difference, "the entity does not contain the event; retry or skip it", arena);
+    return true;
+  }
+  id_text(&difference->event->key.event_id, id);
+  Selection selection = {.event_id = id, .states = dead};
+  difference->mended = selection_retry(sides->outbox, &selection, &count, ret_failure);
+  difference->outcome = "refreshed, the event will be superseded";
+  return difference->mended;
+}
+
+static bool finish_job(Sides *sides, const Job *job, Arena *arena, Failure *ret_failure) {
+  for (guint i = 0; i < job->differences->len; i++) {
+    Difference *difference = job->differences->pdata[i];
+    if (job->refresh.failure.class != FAILURE_NONE) {
+      leave(difference, job->refresh.failure.message, arena);
+    } else if (difference->kind == DIFFERENCE_DEAD_EVENT) {
+      if (!free_event(sides, difference, &job->refresh, arena, ret_failure))
+        return false;
+    } else {
+      difference->mended = true;
+      difference->outcome = difference->kind == DIFFERENCE_EXTRA_ROW ? "deleted" : "refreshed";
+    }
+  }
+  return true;
+}
+
+static bool run_jobs(Sides *sides, const GPtrArray *jobs, Arena *arena, Failure *ret_failure) {
+  for (guint i = 0; i < jobs->len; i += BATCH) {
+    size_t count = MIN(jobs->len - i, BATCH);
+    g_autofree Refresh *refreshes = g_new(Refresh, count);
+    for (size_t k = 0; k < count; k++)
+      refreshes[k] = ((const Job *)jobs->pdata[i + k])->refresh;
+    if (!sides_wake(sides, ret_failure) ||
+        !repair_refresh(sides, NULL, refreshes, count, ret_failure))
+      return false;
+    for (size_t k = 0; k < count; k++) {
+      Job *job = jobs->pdata[i + k];
+      job->refresh = refreshes[k];
+      if (!finish_job(sides, job, arena, ret_failure))
+        return false;
+    }
+  }
+  return true;
+}
+
+/* What the ledger has is committed: whoever has claimed the event, it may go. */
+static bool take_out(Sides *sides, Difference *difference, Failure *ret_failure) {
+  Claim claim = CLAIM_GONE;
+  Event *const events[] = {difference->event};
+  if (!outbox_claim(sides->outbox, events, 1, &claim, ret_failure) ||
+      (claim == CLAIM_OURS && !outbox_acknowledge(sides->outbox, events, 1, ret_failure)) ||
+      (claim == CLAIM_TAKEN &&
+       !outbox_sweep(sides->outbox, events, 1, SWEEP_ACKNOWLEDGE, 0, ret_failure)))
+    return false;
+  difference->mended = true;
+  difference->outcome = "taken out of the outbox";
+  return true;
+}
+
+bool repair_differences(Sides *sides, Difference *differences, size_t count, Arena *arena,
+                        Failure *ret_failure) {
+  g_autoptr(GPtrArray) jobs = plan_jobs(differences, count, arena);
+  if (!run_jobs(sides, jobs, arena, ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    if (differences[i].kind == DIFFERENCE_APPLIED_EVENT &&
+        !take_out(sides, &differences[i], ret_failure))
+      return false;
+  return true;
+}

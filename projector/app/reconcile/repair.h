@@ -1,0 +1,21 @@
+/* repair.h - mends what reconcile has found, beside a running projector.
+ *
+ * Rows are mended by refresh.h, many aggregates in one transaction under an exclusive lock of the
+ * fence: no event is applied meanwhile, and none that the refreshed entity contains is applied
+ * afterwards. */
+#pragma once
+
+#include "projector/app/reconcile/difference.h"
+#include "projector/app/refresh.h"
+
+/* Fills outcome and mended of each; the texts live in the arena. False: a store cannot be reached.
+ */
+bool repair_differences(Sides *sides, Difference *differences, size_t count, Arena *arena,
+                        Failure *ret_failure);
+/* What the repair would do, without doing it. */
+void repair_plan(Difference *differences, size_t count);
+
+/* Refreshes in one transaction. What MySQL refuses of a batch is found by halving it and stands in
+ * that refresh's failure; the others are written. False: a store cannot be reached. */
+bool repair_refresh(Sides *sides, const Prefetch *prefetch, Refresh *refreshes, size_t count,
+                    Failure *ret_failure);

@@ -1,0 +1,196 @@
+/* actions.c - what the page's buttons do. */
+#include "projector/app/web/actions.h"
+
+#include "projector/app/mend.h"
+#include "projector/infra/log.h"
+
+#include <string.h>
+
+enum { WAITING_MAX = 8 };
+
+static const char stopping[] = "the projector is stopping";
+
+typedef struct Action {
+  HttpRequest *request; /* NULL: the end */
+  const char *verb;     /* a literal */
+  json_t *target;
+} Action;
+
+struct Actions {
+  const Config *config;
+  MongoStore *store;
+  Monitor *monitor;
+  GAsyncQueue *queue;
+  GThread *thread;
+  bool ending; /* under the lock of the queue */
+};
+
+static Action *new_action(HttpRequest *request, const char *verb, json_t *target) {
+  Action *action = g_new(Action, 1);
+  *action = (Action){.request = request, .verb = verb, .target = json_incref(target)};
+  return action;
+}
+
+static const char *text_of(const json_t *target, const char *key) {
+  return json_string_value(json_object_get(target, key));
+}
+
+static HttpAnswer say(unsigned status, json_t *json) {
+  char *text = json_dumps(json, JSON_COMPACT);
+  json_decref(json);
+  if (!text) /* a text from outside that is no UTF-8 */
+    text = strdup("{}");
+  return (HttpAnswer){.status = status,
+                      .type = "application/json",
+                      .body = g_bytes_new_with_free_func(text, strlen(text), free, text)};
+}
+
+static HttpAnswer refuse(unsigned status, const char *why) {
+  return say(status, json_pack("{s:s}", "error", why));
+}
+
+static HttpAnswer failed(const Failure *failure) {
+  unsigned status =
+      failure->class == FAILURE_UNAVAILABLE || failure->class == FAILURE_SPACE ? 503 : 409;
+  return refuse(status, failure->message);
+}
+
+/* --- doing it ------------------------------------------------------------------------------- */
+
+static HttpAnswer refresh(const Actions *actions, const json_t *target) {
+  Failure failure = {0};
+  Refreshed done;
+  if (!mend_refresh(actions->config, actions->store, text_of(target, "aggregate_type"),
+                    text_of(target, "aggregate_id"), &done, &failure))
+    return failed(&failure);
+  if (!done.found)
+    return refuse(404, "there is no such entity and no such event");
+  return say(200, json_pack("{s:I, s:I}", "version", (json_int_t)done.version, "left",
+                            (json_int_t)done.left));
+}
+
+static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *target) {
+  static const char *const blocking[] = {"failed", "dead", NULL};
+  Selection selection = {.event_id = text_of(target, "event_id"),
+                         .aggregate_type = text_of(target, "aggregate_type"),
+                         .aggregate_id = text_of(target, "aggregate_id"),
+                         .states = blocking};
+  Failure failure = {0};
+  int64_t count;
+  bool good = !strcmp(verb, "retry")
+                  ? mend_retry(actions->config, actions->store, &selection, &count, &failure)
+                  : mend_skip(actions->config, actions->store, &selection, &count, &failure);
+  if (!good)
+    return failed(&failure);
+  if (count == 0)
+    return refuse(404, "the event is neither failed nor dead any more");
+  return say(200, json_pack("{s:I}", "count", (json_int_t)count));
+}
+
+static void log_action(const Action *action, const HttpAnswer *answer) {
+  g_autofree char *target = json_dumps(action->target, JSON_COMPACT);
+  log_info("action over HTTP",
+           LOG_FIELDS(LOG_TEXT("action", action->verb), LOG_TEXT("target", target),
+                      LOG_NUMBER("status", (int64_t)answer->status)));
+}
+
+static bool is_ending(Actions *actions) {
+  g_async_queue_lock(actions->queue);
+  bool ending = actions->ending;
+  g_async_queue_unlock(actions->queue);
+  return ending;
+}
+
+static void carry_out(Actions *actions, const Action *action) {
+  HttpAnswer answer;
+  if (is_ending(actions)) {
+    answer = refuse(503, stopping);
+  } else {
+    answer = !strcmp(action->verb, "refresh") ? refresh(actions, action->target)
+                                              : mend(actions, action->verb, action->target);
+    log_action(action, &answer);
+    monitor_look(actions->monitor);
+  }
+  http_answer(action->request, answer);
+}
+
+static gpointer run(gpointer data) {
+  Actions *actions = data;
+  mysql_thread_init();
+  for (bool going_on = true; going_on;) {
+    Action *action = g_async_queue_pop(actions->queue);
+    going_on = action->request != NULL;
+    if (going_on)
+      carry_out(actions, action);
+    json_decref(action->target);
+    g_free(action);
+  }
+  mysql_thread_end();
+  return NULL;
+}
+
+Actions *actions_start(const Config *config, MongoStore *store, Monitor *monitor) {
+  Actions *actions = g_new0(Actions, 1);
+  *actions =
+      (Actions){.config = config, .store = store, .monitor = monitor, .queue = g_async_queue_new()};
+  actions->thread = g_thread_new("actions", run, actions);
+  return actions;
+}
+
+void actions_end(Actions *actions) {
+  if (!actions)
+    return;
+  g_async_queue_lock(actions->queue);
+  actions->ending = true;
+  g_async_queue_push_unlocked(actions->queue, new_action(NULL, NULL, NULL));
+  g_async_queue_unlock(actions->queue);
+  g_thread_join(actions->thread);
+}
+
+void actions_free(Actions *actions) {
+  if (!actions)
+    return;
+  g_async_queue_unref(actions->queue);
+  g_free(actions);
+}
+
+/* --- taking it ------------------------------------------------------------------------------ */
+
+static bool names_target(const json_t *target, const char *verb) {
+  bool aggregate = text_of(target, "aggregate_type") && text_of(target, "aggregate_id");
+  if (!strcmp(verb, "refresh"))
+    return json_object_size(target) == 2 && aggregate;
+  return (json_object_size(target) == 1 && text_of(target, "event_id")) ||
+         (json_object_size(target) == 2 && aggregate);
+}
+
+/* NULL: it is queued. */
+static const char *enqueue(Actions *actions, HttpRequest *request, const char *verb,
+                           json_t *target) {
+  const char *why = NULL;
+  g_async_queue_lock(actions->queue);
+  if (actions->ending) {
+    why = stopping;
+  } else if (g_async_queue_length_unlocked(actions->queue) >= WAITING_MAX) {
+    why = "too much is asked for at once; try again later";
+  } else {
+    http_defer(request);
+    g_async_queue_push_unlocked(actions->queue, new_action(request, verb, target));
+  }
+  g_async_queue_unlock(actions->queue);
+  return why;
+}
+
+void actions_take(Actions *actions, HttpRequest *request, const char *verb) {
+  const GString *body = http_request_body(request);
+  json_t *target = json_loadb(body->str, body->len, JSON_REJECT_DUPLICATES, NULL);
+  if (!names_target(target, verb)) {
+    http_answer(request, refuse(400, "expected {\"event_id\"}, or {\"aggregate_type\", "
+                                     "\"aggregate_id\"}, as strings"));
+  } else {
+    const char *why = enqueue(actions, request, verb, target);
+    if (why)
+      http_answer(request, refuse(503, why));
+  }
+  json_decref(target);
+}

@@ -1,0 +1,217 @@
+/* exposition.c - `/metrics`. docs/operations.md says what each metric means. */
+#include "projector/app/web/exposition.h"
+
+#include <dirent.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+static void number(GString *text, double value) {
+  char digits[G_ASCII_DTOSTR_BUF_SIZE];
+  g_string_append(text, g_ascii_formatd(digits, sizeof digits, "%.15g", value));
+}
+
+static void family(GString *text, const char *name, const char *type, const char *help) {
+  g_string_append_printf(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* `label` NULL: none. The values are names of tables, classes and states: nothing to escape. */
+static void sample(GString *text, const char *name, const char *label, const char *value,
+                   double figure) {
+  g_string_append(text, name);
+  if (label)
+    g_string_append_printf(text, "{%s=\"%s\"}", label, value);
+  g_string_append_c(text, ' ');
+  number(text, figure);
+  g_string_append_c(text, '\n');
+}
+
+static void single(GString *text, const char *name, const char *type, const char *help,
+                   double figure) {
+  family(text, name, type, help);
+  sample(text, name, NULL, NULL, figure);
+}
+
+static void histogram(GString *text, const char *name, const char *help, const Histogram *histogram,
+                      const Bounds *bounds) {
+  int64_t below = 0;
+  family(text, name, "histogram", help);
+  for (unsigned i = 0; i <= bounds->count; i++) {
+    below += histogram->counts[i];
+    g_string_append_printf(text, "%s_bucket{le=\"", name);
+    if (i < bounds->count)
+      number(text, bounds->upper[i]);
+    else
+      g_string_append(text, "+Inf");
+    g_string_append_printf(text, "\"} %" G_GINT64_FORMAT "\n", below);
+  }
+  g_string_append_printf(text, "%s_sum ", name);
+  number(text, histogram->sum);
+  g_string_append_printf(text, "\n%s_count %" G_GINT64_FORMAT "\n", name, below);
+}
+
+/* --- the families --------------------------------------------------------------------------- */
+
+static void outcomes(GString *text, const Config *config, const Figures *figures) {
+  static const char *const families[OUTCOME_COUNT][2] = {
+      [OUTCOME_APPLIED] = {"projector_events_applied_total",
+                           "Events whose changes were committed."},
+      [OUTCOME_SUPERSEDED] = {"projector_events_superseded_total",
+                              "Events that a newer state had overtaken."},
+      [OUTCOME_IGNORED] = {"projector_events_ignored_total", "Events that change nothing."},
+      [OUTCOME_LATE] = {"projector_events_late_total",
+                        "Events that came after a newer one of their aggregate."},
+      [OUTCOME_FAILED] = {"projector_events_failed_total",
+                          "Attempts to apply an event that failed."},
+      [OUTCOME_DEAD] = {"projector_events_dead_total", "Events that used up their attempts."},
+      [OUTCOME_GAP] = {"projector_gaps_total", "Waits for a missing version."},
+  };
+  for (unsigned outcome = 0; outcome < OUTCOME_COUNT; outcome++) {
+    family(text, families[outcome][0], "counter", families[outcome][1]);
+    for (unsigned i = 0; i < figures->tables; i++)
+      sample(text, families[outcome][0], "projection",
+             i + 1 < figures->tables ? mapping_projection(config->mapping, i)->table : "",
+             (double)figures->outcomes[i][outcome]);
+  }
+}
+
+static void outbox(GString *text, const Status *status) {
+  const OutboxCounts *counts = &status->counts;
+  static const char name[] = "projector_outbox_events";
+  family(text, name, "gauge", "Events in the outbox by state.");
+  sample(text, name, "state", "pending", (double)counts->pending);
+  sample(text, name, "state", "in_progress", (double)counts->in_progress);
+  sample(text, name, "state", "failed", (double)counts->failed);
+  sample(text, name, "state", "dead", (double)counts->dead);
+  single(text, "projector_oldest_event_age_seconds", "gauge",
+         "Age of the oldest event that is not dead.", (double)status_lag_ms(status) / 1e3);
+  single(text, "projector_blocked_aggregates", "gauge", "Aggregates behind a failed or dead event.",
+         (double)status->blocked);
+}
+
+static void stores(GString *text, const Report *report) {
+  static const char name[] = "projector_store_up";
+  bool looked = report->looked_at != 0;
+  family(text, name, "gauge", "Whether the store answered when it was asked last.");
+  sample(text, name, "store", "mongodb", looked && report->status.mongodb.class == FAILURE_NONE);
+  sample(text, name, "store", "mysql", looked && report->status.mysql.class == FAILURE_NONE);
+  single(text, "projector_ledger_rows", "gauge", "Rows of the ledger, as MySQL estimates them.",
+         (double)report->ledger_rows);
+  single(text, "projector_last_look_age_seconds", "gauge",
+         "Time since the stores were asked last; the outbox, stores and ledger are as of then.",
+         looked ? (double)(g_get_monotonic_time() - report->looked_at) / 1e6 : 0);
+}
+
+static void tenure(GString *text, const Figures *figures) {
+  const TenureView *view = &figures->tenure;
+  bool working = figures->role == ROLE_WORKING;
+  single(text, "projector_lease_held", "gauge", "1: this process is the owner and works.", working);
+  single(text, "projector_epoch", "gauge", "Epoch of this process as owner; 0: it is not.",
+         (double)view->epoch);
+  single(text, "projector_queue_events", "gauge", "Events queued in memory.", (double)view->queued);
+  single(text, "projector_queue_bytes", "gauge", "Memory of queued events.", (double)view->bytes);
+  single(text, "projector_in_hand_events", "gauge", "Events claimed and not settled.",
+         (double)view->in_hand);
+  single(text, "projector_held_aggregates", "gauge",
+         "Aggregates on hold in memory: failed, dead, taken or with a gap.", (double)view->blocked);
+  single(text, "projector_workers", "gauge", "Workers that run.", view->workers);
+  single(text, "projector_workers_waiting", "gauge",
+         "Workers that wait for a store to come back: above 0 the circuit is open.", view->waiting);
+  single(text, "projector_change_stream_up", "gauge", "1: the change stream is followed.",
+         working && view->reader == READER_STREAMING);
+  single(text, "projector_change_stream_restarts_total", "counter",
+         "How often the change stream was opened again.", (double)figures->restarts);
+}
+
+static void retries(GString *text, const Figures *figures) {
+  static const char name[] = "projector_retries_total";
+  family(text, name, "counter", "What was tried again, by the class of the failure.");
+  for (unsigned class = FAILURE_NONE + 1; class < CLASS_COUNT; class ++)
+    sample(text, name, "class", failure_class_name((FailureClass) class),
+           (double)figures->retries[class]);
+}
+
+/* --- the process, by the names that every Prometheus client uses -------------------------------
+ */
+
+static int count_open_files(void) {
+  DIR *folder = opendir("/proc/self/fd");
+  int count = -3; /* ".", "..", and the folder itself */
+  while (folder && readdir(folder))
+    count++;
+  if (folder)
+    closedir(folder);
+  return MAX(count, 0);
+}
+
+enum { STARTED_AT = 19 /* field 22, counted from 0 behind the name */, STAT_FIELDS = 52 };
+
+/* In /proc/self/stat the program's name stands in brackets and may hold anything. */
+static double started_at(void) {
+  g_autofree char *stat = NULL;
+  struct timespec now, up;
+  const char *name_end =
+      g_file_get_contents("/proc/self/stat", &stat, NULL, NULL) ? strrchr(stat, ')') : NULL;
+  if (!name_end)
+    return 0;
+  g_auto(GStrv) fields = g_strsplit(name_end + strlen(") "), " ", STAT_FIELDS);
+  if (g_strv_length(fields) <= STARTED_AT)
+    return 0;
+  clock_gettime(CLOCK_REALTIME, &now);
+  clock_gettime(CLOCK_BOOTTIME, &up);
+  return (double)(now.tv_sec - up.tv_sec) +
+         (double)g_ascii_strtoull(fields[STARTED_AT], NULL, 10) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Pages in all, and those that are resident. */
+static void count_pages(double *ret_all, double *ret_resident) {
+  g_autofree char *statm = NULL;
+  char *rest = NULL;
+  *ret_all = *ret_resident = 0;
+  if (!g_file_get_contents("/proc/self/statm", &statm, NULL, NULL))
+    return;
+  *ret_all = (double)g_ascii_strtoull(statm, &rest, 10);
+  *ret_resident = (double)g_ascii_strtoull(rest, NULL, 10);
+}
+
+static void process(GString *text) {
+  struct rusage usage;
+  struct rlimit files;
+  double all, resident, page = (double)sysconf(_SC_PAGESIZE);
+  getrusage(RUSAGE_SELF, &usage);
+  getrlimit(RLIMIT_NOFILE, &files);
+  count_pages(&all, &resident);
+  single(text, "process_cpu_seconds_total", "counter", "User and system CPU time.",
+         (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+             (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+  single(text, "process_resident_memory_bytes", "gauge", "Resident memory.", resident * page);
+  single(text, "process_virtual_memory_bytes", "gauge", "Virtual memory.", all * page);
+  single(text, "process_open_fds", "gauge", "Open file descriptors.", count_open_files());
+  single(text, "process_max_fds", "gauge", "Limit of open file descriptors.",
+         (double)files.rlim_cur);
+  single(text, "process_start_time_seconds", "gauge", "Start, in seconds since 1970.",
+         started_at());
+}
+
+GString *exposition(const Config *config, const Figures *figures, const Report *report) {
+  GString *text = g_string_sized_new(16384);
+  family(text, "projector_info", "gauge", "Name and version.");
+  g_string_append_printf(text, "projector_info{name=\"%s\",version=\"%s\"} 1\n", config->name,
+                         PROJECTOR_VERSION);
+  single(text, "projector_events_committed_total", "counter",
+         "Events in the ledger since the start, each once.", (double)figures->committed);
+  outcomes(text, config, figures);
+  histogram(text, "projector_lag_seconds", "From occurred_at to the commit in MySQL.",
+            &figures->lag_s, &lag_bounds_s);
+  histogram(text, "projector_batch_events", "Events in a transaction.", &figures->batch_events,
+            &batch_bounds_events);
+  histogram(text, "projector_batch_duration_seconds", "Time of a transaction.", &figures->batch_s,
+            &batch_bounds_s);
+  outbox(text, &report->status);
+  tenure(text, figures);
+  retries(text, figures);
+  stores(text, report);
+  process(text);
+  return text;
+}

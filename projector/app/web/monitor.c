@@ -1,0 +1,310 @@
+/* monitor.c - a thread that asks the stores, and one that notes the figures of each second. */
+#include "projector/app/web/monitor.h"
+
+#include "projector/app/list.h"
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/selection.h"
+#include "projector/infra/mysql/ledger.h"
+
+enum {
+  PACE_MS = 2000,  /* between two looks, */
+  PACE_SHARE = 20, /* but this many times as long as a look took, so that a large outbox is not */
+  PACE_MAX_MS = 30000, /* counted all the time; at most this */
+  SAMPLE_MS = 1000,
+  TROUBLES_MAX = 50,
+  STALE_MS = 45000,  /* a report is no answer after this */
+  SILENT_MS = 10000, /* nor is a tenure that has not told its figures for so long */
+};
+
+struct Monitor {
+  const Config *config;
+  Metrics *metrics;
+  MongoStore *store;
+  bool by_itself;
+  GThread *looking, *sampling;
+  GMutex lock;
+  GCond changed;
+  bool ending, wanted, tell;
+  Report *report;
+  Sample samples[SAMPLES_MAX]; /* a ring */
+  int64_t sampled;
+};
+
+/* --- reports -------------------------------------------------------------------------------- */
+
+static void clear_report(gpointer data) {
+  Report *report = data;
+  json_decref(report->troubles);
+}
+
+void report_release(Report *report) {
+  if (report)
+    g_atomic_rc_box_release_full(report, clear_report);
+}
+
+Report *monitor_report(Monitor *monitor) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  return g_atomic_rc_box_acquire(monitor->report);
+}
+
+static Report *new_report(const Config *config) {
+  Report *report = g_atomic_rc_box_new0(Report);
+  report->status.name = config->name;
+  report->troubles = json_array();
+  return report;
+}
+
+/* --- looking -------------------------------------------------------------------------------- */
+
+static json_t *find_troubles(Outbox *outbox, Failure *ret_failure) {
+  static const char *const states[] = {"failed", "dead", NULL};
+  const Selection selection = {.states = states, .limit = TROUBLES_MAX};
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
+  json_t *troubles = json_array();
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    json_array_append_new(troubles, list_event_json(event));
+  }
+  return troubles;
+}
+
+static void ask_mongodb(Monitor *monitor, Outbox *outbox, Report *report) {
+  Status *status = &report->status;
+  status_ask_mongodb(status, monitor->store, outbox);
+  if (status->mongodb.class != FAILURE_NONE)
+    return;
+  json_t *troubles = find_troubles(outbox, &status->mongodb);
+  if (status->mongodb.class == FAILURE_NONE)
+    json_array_extend(report->troubles, troubles);
+  json_decref(troubles);
+}
+
+static void ask_mysql(Monitor *monitor, Session **session, Report *report) {
+  Status *status = &report->status;
+  status->mysql = (Failure){0};
+  if (!*session)
+    *session = session_open(&monitor->config->mysql, &status->mysql);
+  if (!*session)
+    return;
+  status_ask_mysql(status, *session);
+  if (!ledger_estimate_rows(*session, &report->ledger_rows, &status->mysql))
+    g_clear_pointer(session, session_close);
+}
+
+/* What a store that does not answer would have said stays as it was. */
+static Report *look(Monitor *monitor, Outbox *outbox, Session **session) {
+  g_autoptr(Report) before = monitor_report(monitor);
+  Report *report = new_report(monitor->config);
+  report->status = before->status;
+  report->ledger_rows = before->ledger_rows;
+  ask_mysql(monitor, session, report);
+  ask_mongodb(monitor, outbox, report);
+  if (report->status.mongodb.class != FAILURE_NONE)
+    json_array_extend(report->troubles, before->troubles);
+  report->looked_at = g_get_monotonic_time();
+  return report;
+}
+
+static void keep(Monitor *monitor, Report *report) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  Report *old = monitor->report;
+  monitor->report = report;
+  report_release(old);
+}
+
+static const char *reached(const Failure *failure, const char *server) {
+  return failure->class == FAILURE_NONE ? server : failure->message;
+}
+
+static void tell(const Status *status) {
+  const OutboxCounts *counts = &status->counts;
+  log_info("status",
+           LOG_FIELDS(LOG_TEXT("name", status->name), LOG_TEXT("state", status_state(status)),
+                      LOG_TEXT("owner", status->lease.held ? status->lease.owner : ""),
+                      LOG_NUMBER("pending", counts->pending),
+                      LOG_NUMBER("in_progress", counts->in_progress),
+                      LOG_NUMBER("failed", counts->failed), LOG_NUMBER("dead", counts->dead),
+                      LOG_NUMBER("lag_ms", status_lag_ms(status)),
+                      LOG_NUMBER("blocked_aggregates", status->blocked),
+                      LOG_TEXT("mongodb", reached(&status->mongodb, status->mongodb_server)),
+                      LOG_TEXT("mysql", reached(&status->mysql, status->mysql_server))));
+}
+
+/* Waits for the next look. False: the end. */
+static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
+  int64_t until = g_get_monotonic_time() + pause_ms * 1000;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  while (!monitor->ending && !monitor->wanted) {
+    if (!monitor->by_itself)
+      g_cond_wait(&monitor->changed, &monitor->lock);
+    else if (!g_cond_wait_until(&monitor->changed, &monitor->lock, until))
+      break;
+  }
+  *ret_tell = monitor->tell;
+  monitor->wanted = monitor->tell = false;
+  return !monitor->ending;
+}
+
+static gpointer run_looking(gpointer data) {
+  Monitor *monitor = data;
+  Outbox *outbox = outbox_new(monitor->store, "");
+  Session *session = NULL;
+  int64_t pause_ms = 0;
+  bool is_to_tell;
+  mysql_thread_init();
+  while (wait(monitor, pause_ms, &is_to_tell)) {
+    int64_t begun = g_get_monotonic_time();
+    Report *report = look(monitor, outbox, &session);
+    keep(monitor, report);
+    if (is_to_tell)
+      tell(&report->status);
+    int64_t took_ms = (g_get_monotonic_time() - begun) / 1000;
+    pause_ms = CLAMP(took_ms * PACE_SHARE, PACE_MS, PACE_MAX_MS);
+    if (report->status.mongodb.class != FAILURE_NONE || report->status.mysql.class != FAILURE_NONE)
+      pause_ms = PACE_MS; /* it only waited */
+  }
+  session_close(session);
+  outbox_free(outbox);
+  mysql_thread_end();
+  return NULL;
+}
+
+static void want(Monitor *monitor, bool is_to_tell) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  monitor->wanted = true;
+  monitor->tell |= is_to_tell;
+  g_cond_broadcast(&monitor->changed);
+}
+
+void monitor_tell(Monitor *monitor) {
+  want(monitor, true);
+}
+
+void monitor_look(Monitor *monitor) {
+  want(monitor, false);
+}
+
+/* --- sampling ------------------------------------------------------------------------------- */
+
+/* The clock runs on while MongoDB cannot be asked. */
+static double oldest_ms(const Report *report) {
+  int64_t lag_ms = status_lag_ms(&report->status);
+  bool unknown = report->status.mongodb.class != FAILURE_NONE;
+  return (double)(lag_ms + (unknown ? (g_get_monotonic_time() - report->looked_at) / 1000 : 0));
+}
+
+static void sample(Monitor *monitor, int64_t *last_count, double *last_sum, double seconds) {
+  g_auto(Figures) figures = metrics_read(monitor->metrics);
+  g_autoptr(Report) report = monitor_report(monitor);
+  int64_t committed = figures.committed - *last_count;
+  double worst_s = metrics_take_worst_lag(monitor->metrics);
+  Sample sample = {
+      .at_ms = g_get_real_time() / 1000,
+      .per_s = (double)committed / seconds,
+      .lag_ms = committed > 0 ? (figures.lag_s.sum - *last_sum) / (double)committed * 1e3 : -1,
+      .worst_ms = worst_s * 1e3,
+      .oldest_ms = report->looked_at ? oldest_ms(report) : 0,
+  };
+  *last_count = figures.committed;
+  *last_sum = figures.lag_s.sum;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  monitor->samples[monitor->sampled++ % SAMPLES_MAX] = sample;
+}
+
+static bool is_ending(Monitor *monitor, int64_t until) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  while (!monitor->ending)
+    if (!g_cond_wait_until(&monitor->changed, &monitor->lock, until))
+      break;
+  return monitor->ending;
+}
+
+static gpointer run_sampling(gpointer data) {
+  Monitor *monitor = data;
+  int64_t last_count = 0, last_at = g_get_monotonic_time();
+  double last_sum = 0;
+  while (!is_ending(monitor, last_at + (int64_t)SAMPLE_MS * 1000)) {
+    int64_t now = g_get_monotonic_time();
+    sample(monitor, &last_count, &last_sum, (double)(now - last_at) / 1e6);
+    last_at = now;
+  }
+  return NULL;
+}
+
+unsigned monitor_samples(Monitor *monitor, int64_t after_ms, Sample *ret_samples) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  unsigned count = 0;
+  for (int64_t i = MAX(monitor->sampled - SAMPLES_MAX, 0); i < monitor->sampled; i++)
+    if (monitor->samples[i % SAMPLES_MAX].at_ms > after_ms)
+      ret_samples[count++] = monitor->samples[i % SAMPLES_MAX];
+  return count;
+}
+
+/* --- its life ------------------------------------------------------------------------------- */
+
+Monitor *monitor_new(const Config *config, Metrics *metrics) {
+  Monitor *monitor = g_new0(Monitor, 1);
+  monitor->config = config;
+  monitor->metrics = metrics;
+  monitor->report = new_report(config);
+  g_mutex_init(&monitor->lock);
+  g_cond_init(&monitor->changed);
+  return monitor;
+}
+
+void monitor_start(Monitor *monitor, MongoStore *store, bool by_itself) {
+  monitor->store = store;
+  monitor->by_itself = by_itself;
+  monitor->looking = g_thread_new("monitor", run_looking, monitor);
+  if (by_itself)
+    monitor->sampling = g_thread_new("samples", run_sampling, monitor);
+}
+
+void monitor_free(Monitor *monitor) {
+  if (!monitor)
+    return;
+  g_mutex_lock(&monitor->lock);
+  monitor->ending = true;
+  g_cond_broadcast(&monitor->changed);
+  g_mutex_unlock(&monitor->lock);
+  if (monitor->looking)
+    g_thread_join(monitor->looking);
+  if (monitor->sampling)
+    g_thread_join(monitor->sampling);
+  report_release(monitor->report);
+  g_mutex_clear(&monitor->lock);
+  g_cond_clear(&monitor->changed);
+  g_free(monitor);
+}
+
+/* --- readiness ------------------------------------------------------------------------------ */
+
+static void not_reached(GPtrArray *reasons, const char *store, const Failure *failure) {
+  if (failure->class != FAILURE_NONE)
+    g_ptr_array_add(reasons, g_strdup_printf("%s cannot be reached: %s", store, failure->message));
+}
+
+GPtrArray *readiness(const Report *report, const Figures *figures, int64_t ready_lag_ms,
+                     int64_t now) {
+  GPtrArray *reasons = g_ptr_array_new_with_free_func(g_free);
+  if (figures->role == ROLE_STARTING)
+    g_ptr_array_add(reasons, g_strdup("starting"));
+  if (figures->role == ROLE_WORKING && now - figures->published_at > (int64_t)SILENT_MS * 1000)
+    g_ptr_array_add(reasons, g_strdup("the work has stopped without an end"));
+  if (!report->looked_at) {
+    g_ptr_array_add(reasons, g_strdup("the stores have not been looked at yet"));
+    return reasons;
+  }
+  if (now - report->looked_at > (int64_t)STALE_MS * 1000)
+    g_ptr_array_add(reasons, g_strdup("the stores have not answered for too long"));
+  not_reached(reasons, "MongoDB", &report->status.mongodb);
+  not_reached(reasons, "MySQL", &report->status.mysql);
+  int64_t lag_ms = status_lag_ms(&report->status);
+  if (lag_ms > ready_lag_ms)
+    g_ptr_array_add(reasons,
+                    g_strdup_printf("the oldest event has waited %" G_GINT64_FORMAT
+                                    " ms, more than ready_lag_ms, which is %" G_GINT64_FORMAT,
+                                    lag_ms, ready_lag_ms));
+  return reasons;
+}
