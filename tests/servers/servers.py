@@ -231,8 +231,8 @@ class Mongod(Server):
 class ReplicaSet:
     """Members on one machine; each is a Mongod that can be stopped, killed and frozen by itself."""
 
-    def __init__(self, folder: Path | str, members: int = 1, cache_gb: float = 0.5):
-        self.name = "rs0"
+    def __init__(self, folder: Path | str, members: int = 1, cache_gb: float = 0.5, name: str = "rs0"):
+        self.name = name
         self.members = [Mongod(Path(folder) / f"mongod{i}", self.name, cache_gb=cache_gb) for i in range(members)]
 
     @property
@@ -289,6 +289,64 @@ class ReplicaSet:
 
     def __exit__(self, *_) -> None:
         self.discard()
+
+
+class Mongos(Server):
+    """The router of a sharded cluster, whose configuration is in a replica set."""
+
+    def __init__(self, folder: Path | str, config: ReplicaSet):
+        super().__init__(folder, shlex.split(os.environ["MONGOS_COMMAND"]))
+        self.config = config
+
+    @property
+    def uri(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/"
+
+    def arguments(self) -> list[str]:
+        return ["--configdb", f"{self.config.name}/{self.config.members[0].address}", "--port", str(self.port),
+                "--bind_ip", "127.0.0.1", "--nounixsocket", "--setParameter", "diagnosticDataCollectionEnabled=false"]
+
+    def answers(self) -> bool:
+        with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=500) as client:
+            try:
+                return bool(client.admin.command("ping"))
+            except pymongo.errors.PyMongoError:
+                return False
+
+
+class ShardedCluster:
+    """Two shards of one member each, behind one router."""
+
+    def __init__(self, folder: Path | str):
+        self.config = ReplicaSet(Path(folder) / "config", cache_gb=0.25, name="config")
+        self.shards = [ReplicaSet(Path(folder) / name, cache_gb=0.25, name=name) for name in ("shard0", "shard1")]
+        self.mongos = Mongos(Path(folder) / "mongos", self.config)
+
+    @property
+    def uri(self) -> str:
+        return self.mongos.uri
+
+    def __enter__(self) -> "ShardedCluster":
+        try:
+            self.config.start(["--configsvr"])
+            for shard in self.shards:
+                shard.start(["--shardsvr"])
+            self.mongos.start()
+            with pymongo.MongoClient(self.uri) as client:
+                for shard in self.shards:
+                    client.admin.command("addShard", f"{shard.name}/{shard.members[0].address}")
+            return self
+        except BaseException:
+            self.discard()
+            raise
+
+    def __exit__(self, *_) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        self.mongos.discard()
+        for replica_set in (*self.shards, self.config):
+            replica_set.discard()
 
 
 class Mysqld(Server):

@@ -1,0 +1,85 @@
+"""A sharded cluster in place of a replica set: outbox, archive and entities are spread over two shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from typing import Iterator
+
+import pytest
+
+from servers import ShardedCluster, scratch_folder
+from workspace import Stores, Workspace, decimal
+
+COMPARED = "SELECT account_id, user_id, name, balance, opened_at FROM account ORDER BY 1"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ShardedCluster]:
+    if not shutil.which(shlex.split(os.environ["MONGOS_COMMAND"])[0]):
+        pytest.skip("there is no mongos beside the mongod in use")
+    folder = scratch_folder()
+    with ShardedCluster(folder) as cluster:
+        yield cluster
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def spread(cluster, stores, tmp_path) -> Iterator[Workspace]:
+    """A workspace whose outbox exists, its collections sharded by what an aggregate goes by."""
+    with Workspace(Stores(cluster.uri, stores.mysql_port, stores.mysql_host), tmp_path) as ws:
+        ws.environment["XDG_STATE_HOME"] = str(tmp_path)
+        ws.mapping(mongodb={"retain": "archive"}, backoff_ms=20)
+        ws.create()
+        for collection, key in ("outbox", "aggregate_id"), ("outbox_archive", "_id"), ("accounts", "_id"):
+            ws.mongo.admin.command("shardCollection", f"{ws.name}.{collection}", key={key: "hashed"})
+        yield ws
+
+
+def lines(ws: Workspace, command: str, *arguments: str, status: int = 0) -> list[dict]:
+    done = ws.projector(command, "--json", *arguments)
+    assert done.returncode == status, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_check_finds_nothing_to_mend(spread):
+    assert [line for line in lines(spread, "check") if line["verdict"] != "ok"] == []
+
+
+def test_the_bank_on_two_shards(spread):
+    """Written, projected, archived, compared, filled anew, replayed."""
+    with spread.start_projector() as projector:
+        assert spread.outbox_program("demo", "--events", "2000", "--rate", "0", "--accounts", "50", "--quiet").returncode == 0
+        spread.wait_drained()
+        assert projector.stop() == 0
+    assert spread.db["outbox_archive"].count_documents({}) == 2000 == len(spread.ledger())
+    told = spread.query(COMPARED)
+    assert len(told) == spread.accounts.count_documents({}) >= 50
+    assert spread.projector("reconcile").returncode == 0
+    assert spread.projector("archive", "verify").returncode == 0
+    for command in (("reconcile", "--repair"), ("rebuild", "account"), ("rebuild", "account", "--shadow"),
+                    ("replay", "--projection", "account", "--drop-old")):
+        spread.query("UPDATE account SET balance = balance + 1 WHERE account_id = %s", told[0]["account_id"])
+        done = spread.projector(*command)
+        assert spread.query(COMPARED) == told, (command, done.stderr)
+
+
+def test_a_failed_event_on_two_shards(spread):
+    """Deltas show whether anything is applied twice on the way."""
+    accounts = [f"a{n}" for n in range(20)]
+    spread.put(spread.event(a, "AccountOpened", user_id="u", name=a, balance=decimal("1.00")) for a in accounts)
+    culprits = [spread.event(a, "Unheard") for a in accounts[:10]]
+    spread.put(culprits, [spread.event(a, "MoneyDeposited", amount=decimal("1.00")) for a in accounts])
+    spread.run_once()
+    assert {row["account_id"]: row["balance"] for row in spread.rows("account")} == {a: 1 if a in accounts[:10] else 2 for a in accounts}
+    assert {line["event_id"] for line in lines(spread, "list", "--state", "failed")} == {str(e["_id"]) for e in culprits}
+    assert spread.projector("retry", "--aggregate", "account", accounts[0]).returncode == 0
+    assert spread.projector("explain", "account", accounts[0]).returncode == 0
+    spread.run_once()
+    for event in culprits:
+        assert spread.projector("skip", str(event["_id"])).returncode == 0
+    spread.run_once()
+    assert {row["balance"] for row in spread.rows("account")} == {2}
+    assert spread.outbox.count_documents({}) == 0
