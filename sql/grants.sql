@@ -13,7 +13,8 @@
 -- What to replace:
 --     projector, projector_schema   the names of the users
 --     @'%'                          from where they may connect; narrow it to the projector's host
---     change-me-1, change-me-2      passwords; the mapping file reads them from a "password_file"
+--     change-me-1, change-me-2      passwords; the mapping file reads them from a "password_file".
+--                                   REQUIRE SSL behind one lets the user in with TLS only
 --     account                       your own target tables: one GRANT line for each
 -- The database is the one that the client is connected to.
 --

@@ -49,6 +49,20 @@ def decimal(text: str) -> Decimal128:
     return Decimal128(text)
 
 
+def said(done: subprocess.CompletedProcess, code: int) -> str:
+    """The one line on stderr."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(r"projector( \w+)?: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr.strip()
+
+
+def last_said(done: subprocess.CompletedProcess, code: int) -> str:
+    """What `run` says in the end; warnings of the log may stand before."""
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr.splitlines()[-1]
+
+
 @dataclass
 class Stores:
     """Where the stores are; root has no password, the program's own user has one."""
@@ -188,6 +202,14 @@ class Workspace:
         with self.mysql.cursor() as cursor:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
+
+    def end_sessions(self, user: str) -> None:
+        """Kills every session of the user in this database."""
+        for row in self.query("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = %s AND USER = %s", self.name, user):
+            try:
+                self.query(f"KILL {row['ID']}")
+            except pymysql.MySQLError as error:
+                assert error.args[0] == 1094, error  # it has gone already
 
     def rows(self, table: str) -> list[dict]:
         """All rows, by the first column."""

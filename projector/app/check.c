@@ -62,15 +62,16 @@ static void tell_format(Report *report, const char *verdict, const char *subject
   tell(report, verdict, subject, text);
 }
 
-static void tell_encryption(Report *report, const char *subject, const char *cipher, bool local,
-                            const char *mend) {
-  if (cipher)
-    tell_format(report, "ok", subject, "TLS in use%s%s", *cipher ? ": " : "", cipher);
-  else if (local)
-    good(report, subject, "no TLS: the connection stays on this machine");
+/* `weakness` NULL: TLS with a certificate that is verified, or none on this machine. */
+static void tell_encryption(Report *report, const char *subject, bool tls, const char *details,
+                            const char *weakness) {
+  if (weakness)
+    tell(report, "warning", subject, weakness);
+  else if (tls)
+    tell_format(report, "ok", subject, "TLS in use%s, the server's certificate is verified",
+                details);
   else
-    tell_format(report, "warning", subject,
-                "no TLS: everything goes to another host in plain text; %s", mend);
+    good(report, subject, "no TLS: the connection stays on this machine");
 }
 
 /* --- MongoDB -------------------------------------------------------------------------------- */
@@ -179,8 +180,7 @@ static void check_mongodb(Report *report, const Config *config) {
     failed(report, "mongodb", &failure);
     return;
   }
-  tell_encryption(report, "mongodb", report->mongodb.tls ? "" : NULL, report->mongodb.local,
-                  "set tls=true in mongodb.uri");
+  tell_encryption(report, "mongodb", report->mongodb.tls, "", report->mongodb.weakness);
   check_roles(report, config, store);
   check_majority(report);
   check_oplog(report);
@@ -218,8 +218,8 @@ static bool tell_findings(Report *report, const char *subject, const GPtrArray *
 static void check_server(Report *report, const Config *config, const Session *session) {
   const MysqlFacts *facts = &report->mysql;
   size_t packet = session_packet_limit(session);
-  tell_encryption(report, "mysql", *facts->cipher ? facts->cipher : NULL,
-                  mysql_is_local(&config->mysql), "set mysql.tls to \"verify\"");
+  g_autofree char *details = g_strdup_printf(" (%s)", facts->tls);
+  tell_encryption(report, "mysql", *facts->tls, details, mysql_weakness(&config->mysql));
   if (facts->strict)
     good(report, "mysql", "sql_mode is strict in our sessions");
   else

@@ -3,9 +3,11 @@
 
 #include "projector/domain/json.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 typedef struct NumberSetting {
   const char *key;
@@ -159,6 +161,11 @@ static bool need(const char *value, const char *path, Failure *ret_failure) {
   return (value && *value) || wrong(ret_failure, path, "expected a string, found nothing");
 }
 
+static void warn(Config *config, const char *weakness) {
+  if (weakness)
+    g_ptr_array_add(config->warnings, g_strdup(weakness));
+}
+
 static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
   static const char *const keys[] = {"uri", "uri_file", "database", "outbox", "retain", NULL};
   static const char *const retains[] = {"delete", "archive", NULL};
@@ -173,10 +180,14 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
       !json_take_choice(json, path, "retain", retains, &retain, ret_failure))
     return false;
   config->mongodb.archive = retain == 1;
-  return need(config->mongodb.uri, "mongodb.uri", ret_failure) &&
-         mongo_uri_check(config->mongodb.uri, ret_failure) &&
-         need(config->mongodb.database, "mongodb.database", ret_failure) &&
-         need(config->mongodb.outbox, "mongodb.outbox", ret_failure);
+  const char *weakness = NULL;
+  if (!need(config->mongodb.uri, "mongodb.uri", ret_failure) ||
+      !mongo_uri_check(config->mongodb.uri, &weakness, ret_failure) ||
+      !need(config->mongodb.database, "mongodb.database", ret_failure) ||
+      !need(config->mongodb.outbox, "mongodb.outbox", ret_failure))
+    return false;
+  warn(config, weakness);
+  return true;
 }
 
 static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
@@ -201,17 +212,10 @@ static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
       !json_take_text(json, path, "tls_ca", false, &mysql->tls_ca, ret_failure))
     return false;
   mysql->port = (unsigned)port;
-  bool local = mysql_is_local(mysql);
-  mysql->tls = mode >= 0 ? (TlsMode)mode : local ? TLS_OFF : TLS_VERIFY;
-  if (mysql->tls == TLS_INSECURE)
-    g_ptr_array_add(config->warnings,
-                    g_strdup("mysql.tls: \"insecure\" does not verify the server's certificate"));
-  if (mysql->tls == TLS_OFF && !local)
-    g_ptr_array_add(
-        config->warnings,
-        g_strdup_printf("mysql.tls: \"off\" sends all rows to %s in plain text, and who "
-                        "is in between can take the password",
-                        mysql->host));
+  mysql->tls = mode >= 0 ? (TlsMode)mode : mysql_is_local(mysql) ? TLS_OFF : TLS_VERIFY;
+  warn(config, mysql_weakness(mysql));
+  if (mysql->tls_ca && access(mysql->tls_ca, R_OK))
+    return failure_refuse(ret_failure, "mysql.tls_ca: %s: %s", mysql->tls_ca, g_strerror(errno));
   return need(mysql->database, "mysql.database", ret_failure);
 }
 

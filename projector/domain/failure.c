@@ -73,10 +73,11 @@ void text_hide_quoted(char *text, size_t size) {
 static bool quotes_only_names(int code) {
   static const struct {
     int first, last;
-  } codes[] = {{1044, 1054}, {1109, 1109}, {1136, 1136}, {1142, 1146}, {1205, 1213},
-               {1216, 1217}, {1227, 1227}, {1264, 1265}, {1290, 1290}, {1305, 1305},
-               {1356, 1356}, {1364, 1365}, {1370, 1370}, {1406, 1406}, {1451, 1452},
-               {2000, 2999}, {3140, 3157}, {3819, 3819}, {4025, 4025}};
+  } codes[] = {{1044, 1054}, {1109, 1109}, {1129, 1130}, {1136, 1136}, {1142, 1146},
+               {1205, 1213}, {1216, 1217}, {1227, 1227}, {1264, 1265}, {1290, 1290},
+               {1305, 1305}, {1356, 1356}, {1364, 1365}, {1370, 1370}, {1406, 1406},
+               {1451, 1452}, {1524, 1524}, {1698, 1698}, {2000, 2999}, {3118, 3118},
+               {3140, 3157}, {3159, 3159}, {3819, 3819}, {3955, 3955}, {4025, 4025}};
   for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
     if (code >= codes[i].first && code <= codes[i].last)
       return true;
@@ -118,6 +119,7 @@ static const CodeRange mysql_codes[] = {
     {1040, 1040, FAILURE_UNAVAILABLE}, /* too many connections */
     {1053, 1053, FAILURE_UNAVAILABLE}, /* server shutdown in progress */
     {1077, 1079, FAILURE_UNAVAILABLE}, /* normal shutdown, aborting, shutdown complete */
+    {1129, 1129, FAILURE_UNAVAILABLE}, /* host is blocked after many connection errors */
     {1158, 1161, FAILURE_UNAVAILABLE}, /* network read and write errors and timeouts */
     {1203, 1203, FAILURE_UNAVAILABLE}, /* max_user_connections */
     {1226, 1226, FAILURE_UNAVAILABLE}, /* user resource limit, by the hour */
@@ -126,6 +128,7 @@ static const CodeRange mysql_codes[] = {
     {1836, 1836, FAILURE_UNAVAILABLE}, /* read-only mode */
     {1927, 1927, FAILURE_UNAVAILABLE}, /* MariaDB: connection was killed */
     {3168, 3169, FAILURE_UNAVAILABLE}, /* server is not available now; session was killed */
+    {3955, 3955, FAILURE_UNAVAILABLE}, /* account is blocked for days after wrong passwords */
     {4031, 4031, FAILURE_UNAVAILABLE}, /* disconnected because of inactivity */
     {1020, 1020, FAILURE_CONFLICT},    /* MariaDB: record has changed since last read */
     {1180, 1180, FAILURE_CONFLICT},    /* got error during COMMIT */
@@ -163,9 +166,20 @@ static const CodeRange mysql_codes[] = {
     {1356, 1356, FAILURE_MAPPING},     /* view is invalid */
     {1044, 1045, FAILURE_CONFIG},      /* access denied to database, to user */
     {1049, 1049, FAILURE_CONFIG},      /* unknown database */
+    {1130, 1130, FAILURE_CONFIG},      /* host may not connect */
     {1142, 1143, FAILURE_CONFIG},      /* command denied on table, on column */
     {1227, 1227, FAILURE_CONFIG},      /* privilege missing */
+    {1251, 1251, FAILURE_CONFIG},      /* client cannot do what the user's plugin asks for */
     {1370, 1370, FAILURE_CONFIG},      /* EXECUTE denied */
+    {1524, 1524, FAILURE_CONFIG},      /* plugin of the user is not loaded */
+    {1698, 1698, FAILURE_CONFIG},      /* access denied by a plugin without passwords */
+    {1820, 1820, FAILURE_CONFIG},      /* password has expired */
+    {1862, 1862, FAILURE_CONFIG},      /* the same, at login */
+    {2059, 2059, FAILURE_CONFIG},      /* plugin of the user is not there for the client */
+    {2061, 2061, FAILURE_CONFIG},      /* plugin refuses: no TLS, say */
+    {3118, 3118, FAILURE_CONFIG},      /* account is locked, MySQL */
+    {3159, 3159, FAILURE_CONFIG},      /* require_secure_transport */
+    {4151, 4151, FAILURE_CONFIG},      /* account is locked, MariaDB */
     {1021, 1021, FAILURE_SPACE},       /* disk full */
     {1114, 1114, FAILURE_SPACE},       /* table is full */
     {1153, 1153, FAILURE_SIZE},        /* packet larger than max_allowed_packet */

@@ -73,6 +73,13 @@ def server_user() -> dict:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def give_to_server(secret: Path) -> None:
+    """A file that nobody but the server may read; it insists on that."""
+    secret.chmod(0o600)
+    if user := server_user():
+        os.chown(secret, user["user"], user["group"])
+
+
 def scratch_folder() -> Path:
     """A short path (a socket's may have 107 bytes) that `nobody` can enter."""
     folder = Path(tempfile.mkdtemp(prefix="projector."))
@@ -199,6 +206,7 @@ class Mongod(Server):
         super().__init__(folder, shlex.split(os.environ["MONGOD_COMMAND"]), port)
         self.replica_set = replica_set
         self.cache_gb = cache_gb
+        self.client_options: dict = {}  # what every client needs: TLS, say
 
     @property
     def address(self) -> str:
@@ -218,7 +226,7 @@ class Mongod(Server):
     def client(self, **options) -> pymongo.MongoClient:
         """Straight to this member, primary or not."""
         return pymongo.MongoClient("127.0.0.1", self.port, directConnection=True,
-                                   **{"serverSelectionTimeoutMS": 5000, **options})
+                                   **{"serverSelectionTimeoutMS": 5000, **self.client_options, **options})
 
     def answers(self) -> bool:
         with self.client(serverSelectionTimeoutMS=500) as client:
@@ -289,6 +297,36 @@ class ReplicaSet:
 
     def __exit__(self, *_) -> None:
         self.discard()
+
+
+class GuardedSet(ReplicaSet):
+    """A set of one that lets nobody in without a password; `root` may do everything. With TLS, which needs a file with
+    certificate and key and one with their authority, it answers nothing else."""
+
+    def __init__(self, folder: Path, certificate: Path | None = None, authority: Path | None = None):
+        super().__init__(folder, cache_gb=0.25)
+        self.key = folder / "key"
+        self.tls_arguments, self.uri_options = [], "&authSource=admin"
+        if certificate:
+            self.tls_arguments = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(certificate), "--tlsCAFile", str(authority),
+                                  "--tlsAllowConnectionsWithoutCertificates"]
+            self.members[0].client_options = {"tls": True, "tlsCAFile": str(authority)}
+            self.uri_options += f"&tls=true&tlsCAFile={authority}"
+
+    @property
+    def uri(self) -> str:
+        return self.uri_of("root", "root")
+
+    def uri_of(self, user: str, password: str) -> str:
+        return super().uri.replace("mongodb://", f"mongodb://{user}:{password}@") + self.uri_options
+
+    def start(self, extra_args: Sequence[str] | None = None) -> "GuardedSet":
+        self.key.write_text("bm90IGEgc2VjcmV0")
+        give_to_server(self.key)
+        super().start(["--auth", "--keyFile", str(self.key), *self.tls_arguments, *(extra_args or [])])
+        with self.members[0].client() as client:  # the first user may be made from this machine
+            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+        return self
 
 
 class Mongos(Server):

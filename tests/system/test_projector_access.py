@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 
 import pytest
 
-from servers import ReplicaSet, server_user
+from least_privilege import ACTIONS, make_mongodb_user, privileges
+from servers import GuardedSet
 from workspace import ROOT, Stores, Workspace, decimal
-
-ACTIONS = {"outbox": ["find", "update", "remove", "changeStream", "listIndexes"], "accounts": ["find"],
-           "projector_leases": ["find", "insert", "update"], "outbox_archive": ["find", "insert", "update"]}
 
 
 @pytest.fixture
 def guarded(stores, server_folder, tmp_path):
-    """A workspace on a replica set that lets nobody in without a password; its user `projector` has the role `projecting`."""
-    key = server_folder / "key"
-    key.write_text("bm90IGEgc2VjcmV0")
-    key.chmod(0o400)
-    if user := server_user():
-        os.chown(key, user["user"], user["group"])
-    mongo = ReplicaSet(server_folder, cache_gb=0.25)
-    try:
-        mongo.start(["--auth", "--keyFile", str(key)])
-        with mongo.members[0].client() as client:  # the first user may be made from this machine
-            client.admin.command("createUser", "root", pwd="root", roles=["root"])
-        uri = mongo.uri.replace("mongodb://", "mongodb://{user}:{user}@") + "&authSource=admin"
-        with Workspace(Stores(uri.format(user="root"), stores.mysql_port, stores.mysql_host), tmp_path) as ws:
+    """A workspace on a replica set that lets nobody in without a password; its user has the role of the README."""
+    with GuardedSet(server_folder) as mongo:
+        with Workspace(Stores(mongo.uri, stores.mysql_port, stores.mysql_host), tmp_path) as ws:
             ws.create()
-            ws.mongo.admin.command("createRole", "projecting", privileges=privileges(ws), roles=[])
-            ws.mongo.admin.command("createUser", "projector", pwd="projector", roles=["projecting"])
-            ws.mapping(mongodb={"uri": uri.format(user="projector"), "retain": "archive"})
+            make_mongodb_user(ws, "projector")
+            ws.mapping(mongodb={"uri": mongo.uri_of(ws.name, "projector"), "retain": "archive"})
             yield ws
-    finally:
-        mongo.discard()
-
-
-def privileges(ws, without: tuple[str, str] | None = None) -> list[dict]:
-    given = {collection: [a for a in actions if (collection, a) != without] for collection, actions in ACTIONS.items()}
-    return [{"resource": {"db": ws.name, "collection": collection}, "actions": actions} for collection, actions in given.items() if actions]
 
 
 def findings(ws) -> list[tuple[str, str]]:
@@ -61,11 +40,11 @@ def test_the_role_of_the_readme_is_enough_and_each_action_is_needed(guarded):
         assert guarded.projector(command).returncode in (0, 1)
     for collection, actions in ACTIONS.items():
         for action in actions:
-            guarded.mongo.admin.command("updateRole", "projecting", privileges=privileges(guarded, (collection, action)))
+            guarded.mongo.admin.command("updateRole", guarded.name, privileges=privileges(guarded.name, (collection, action)))
             told = findings(guarded)
             assert told[0][0] == "error" and told[0][1].startswith(f"the user may not {action} on {guarded.name}.{collection}; grant"), told
             assert f'{{ resource: {{ db: "{guarded.name}", collection: "{collection}" }}, actions: ["{action}"] }}' in told[0][1]
-    guarded.mongo.admin.command("updateRole", "projecting", privileges=[], roles=[{"role": "readWrite", "db": guarded.name}])
+    guarded.mongo.admin.command("updateRole", guarded.name, privileges=[], roles=[{"role": "readWrite", "db": guarded.name}])
     assert findings(guarded) == []  # a role of the server's own
 
 

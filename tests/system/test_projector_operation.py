@@ -13,6 +13,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from least_privilege import mysql_users
 from workspace import ROOT, Process, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
@@ -440,15 +441,7 @@ def test_json_logs_are_json(bank):
 
 
 def test_the_granted_privileges_are_enough_and_no_more(bank):
-    """sql/grants.sql, with names of this test."""
-    names = {"projector@'%'": f"p{bank.name[2:]}@'127.0.0.1'", "projector_schema@'%'": f"s{bank.name[2:]}@'127.0.0.1'"}
-    text = re.sub(r"^--.*$", "", (ROOT / "sql/grants.sql").read_text(), flags=re.M)
-    for old, new in names.items():
-        text = text.replace(old, new)
-    try:
-        for statement in filter(str.strip, text.split(";")):
-            bank.query(statement.replace("%", "%%") if "%" in statement else statement)
-        user = names["projector@'%'"].split("@")[0]
+    with mysql_users(bank) as (user, schema_user):
         bank.mapping(mysql={"user": user, "password": "change-me-1"}, **FAST, gap_wait_ms=50)
         check = bank.projector("check")
         assert check.returncode == 0, check.stdout
@@ -466,14 +459,10 @@ def test_the_granted_privileges_are_enough_and_no_more(bank):
                               "CREATE TABLE x (y INT)", "UPDATE projector_applied SET outcome = 'skipped'"):
                 with pytest.raises(pymysql.err.OperationalError), c.cursor() as cursor:
                     cursor.execute(forbidden)
-        schema_user = names["projector_schema@'%'"].split("@")[0]
         bank.mapping(bank_projections() + [{"aggregate_type": "x", "table": "brand_new", "key": {"id": {"from": "$aggregate_id", "type": "int"}},
                                             "events": {"E": {"op": "upsert"}}}], mysql={"user": schema_user, "password": "change-me-2"})
         applied_schema = bank.projector("schema", "--apply")
         assert applied_schema.returncode == 0, applied_schema.stderr
-    finally:
-        for name in names.values():
-            bank.query(f"DROP USER IF EXISTS {name}")
 
 
 MISSING = [("SELECT", "account"), ("INSERT", "account"), ("UPDATE", "account"), ("DELETE", "account"), ("SELECT", "projector_applied"),
@@ -538,8 +527,7 @@ def test_a_privilege_that_is_taken_away_stops_the_projector_with_a_clear_line(ba
             bank.wait_drained()
             bank.query(f"REVOKE ALL ON {bank.name}.* FROM {user}@'127.0.0.1'")
             bank.query(f"GRANT SELECT ON {bank.name}.* TO {user}@'127.0.0.1'")
-            for row in bank.query("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = %s", user):
-                bank.query(f"KILL {row['ID']}")  # an open session keeps what it may do in its database
+            bank.end_sessions(user)  # an open session keeps what it may do in its database
             bank.put(deposited(bank))
             assert projector.popen.wait(20) == 2
             assert re.search(r"^projector: mysql: .*(denied|command).*$", projector.log_text(), re.M)

@@ -5,29 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
-from contextlib import contextmanager
 
 import pytest
 
+from forwarding import forwarding
 from servers import Mongod, free_port
-from workspace import bank_projections, decimal
+from workspace import bank_projections, decimal, last_said, said
 
 COMMANDS = ["run", "check", "schema", "status"]
-
-
-def said(done, code: int) -> str:
-    """The one line on stderr."""
-    assert done.returncode == code, done.stdout + done.stderr
-    assert done.stdout == ""
-    assert re.fullmatch(r"projector( \w+)?: [^\n]+\n", done.stderr), done.stderr
-    return done.stderr.strip()
-
-
-def last_said(done, code: int) -> str:
-    """What `run` says in the end; warnings of the log may stand before."""
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr.splitlines()[-1]
 
 
 def opened(ws, account="a1") -> dict:
@@ -204,33 +189,6 @@ def own_address() -> str | None:
         except OSError:
             return None
         return None if probe.getsockname()[0].startswith("127.") else probe.getsockname()[0]
-
-
-@contextmanager
-def forwarding(host: str, port: int):
-    """A port of this address that leads to a port on loopback."""
-    def carry(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def accept(listener: socket.socket) -> None:
-        while True:
-            try:
-                client = listener.accept()[0]
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", port))
-            for ends in ((client, server), (server, client)):
-                threading.Thread(target=carry, args=ends, daemon=True).start()
-
-    with socket.create_server((host, 0)) as listener:
-        threading.Thread(target=accept, args=[listener], daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_tls_is_the_default_to_another_host(bank):

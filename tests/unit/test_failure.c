@@ -14,6 +14,7 @@ static const ClassCase mysql_cases[] = {
     {2013, FAILURE_UNAVAILABLE}, {2055, FAILURE_UNAVAILABLE}, {1040, FAILURE_UNAVAILABLE},
     {1053, FAILURE_UNAVAILABLE}, {1158, FAILURE_UNAVAILABLE}, {1159, FAILURE_UNAVAILABLE},
     {1160, FAILURE_UNAVAILABLE}, {1161, FAILURE_UNAVAILABLE}, {1203, FAILURE_UNAVAILABLE},
+    {1129, FAILURE_UNAVAILABLE}, {2026, FAILURE_UNAVAILABLE}, {3955, FAILURE_UNAVAILABLE},
     {1226, FAILURE_UNAVAILABLE}, {3168, FAILURE_UNAVAILABLE}, {4031, FAILURE_UNAVAILABLE},
     {1290, FAILURE_UNAVAILABLE}, {1792, FAILURE_UNAVAILABLE}, {1836, FAILURE_UNAVAILABLE},
     {1205, FAILURE_CONFLICT},    {1213, FAILURE_CONFLICT},    {1020, FAILURE_CONFLICT},
@@ -27,10 +28,14 @@ static const ClassCase mysql_cases[] = {
     {1054, FAILURE_MAPPING},     {1064, FAILURE_MAPPING},     {1136, FAILURE_MAPPING},
     {1146, FAILURE_MAPPING},     {1044, FAILURE_CONFIG},      {1045, FAILURE_CONFIG},
     {1049, FAILURE_CONFIG},      {1142, FAILURE_CONFIG},      {1227, FAILURE_CONFIG},
-    {1021, FAILURE_SPACE},       {1114, FAILURE_SPACE},       {1153, FAILURE_SIZE},
-    {2020, FAILURE_SIZE},        {1390, FAILURE_SIZE},        {1157, FAILURE_UNKNOWN},
-    {1162, FAILURE_UNKNOWN},     {3139, FAILURE_UNKNOWN},     {3158, FAILURE_UNKNOWN},
-    {0, FAILURE_UNKNOWN},        {-1, FAILURE_UNKNOWN},       {99999, FAILURE_UNKNOWN},
+    {1130, FAILURE_CONFIG},      {1251, FAILURE_CONFIG},      {1524, FAILURE_CONFIG},
+    {1698, FAILURE_CONFIG},      {1820, FAILURE_CONFIG},      {1862, FAILURE_CONFIG},
+    {2059, FAILURE_CONFIG},      {2061, FAILURE_CONFIG},      {3118, FAILURE_CONFIG},
+    {3159, FAILURE_CONFIG},      {4151, FAILURE_CONFIG},      {1021, FAILURE_SPACE},
+    {1114, FAILURE_SPACE},       {1153, FAILURE_SIZE},        {2020, FAILURE_SIZE},
+    {1390, FAILURE_SIZE},        {1157, FAILURE_UNKNOWN},     {1162, FAILURE_UNKNOWN},
+    {3139, FAILURE_UNKNOWN},     {3158, FAILURE_UNKNOWN},     {0, FAILURE_UNKNOWN},
+    {-1, FAILURE_UNKNOWN},       {99999, FAILURE_UNKNOWN},
 };
 
 static void test_mysql_classes(void **state) {
@@ -194,6 +199,8 @@ static const struct {
      "Can't connect to MySQL server on 'db1:3306' (111)"},
     {1045, "Access denied for user 'u'@'h' (using password: YES)",
      "Access denied for user 'u'@'h' (using password: YES)"},
+    {3118, "Access denied for user 'u'@'h'. Account is locked.",
+     "Access denied for user 'u'@'h'. Account is locked."},
     {3819, "Check constraint 'positive' is violated.", "Check constraint 'positive' is violated."},
     {0, "the user's own 'message'", "the user's own 'message'"},
 };

@@ -1,8 +1,6 @@
 /* inspect.c - clocks, majority, oplog, privileges: for `check`. */
 #include "projector/infra/mongo/inspect.h"
 
-#include "projector/infra/host.h"
-
 #include <string.h>
 
 /* Takes the command over. */
@@ -152,17 +150,12 @@ GPtrArray *mongo_missing_actions(MongoStore *store, const char *collection,
 
 /* -------------------------------------------------------------------------------------------- */
 
-static bool is_local(const mongoc_uri_t *uri) {
-  for (const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri); host; host = host->next)
-    if (!host_is_local(host->host) && host->host[0] != '/')
-      return false;
-  return mongoc_uri_get_hosts(uri) != NULL;
-}
-
 bool mongo_inspect(MongoStore *store, MongoFacts *ret_facts, Failure *ret_failure) {
   mongoc_client_t *client = mongo_store_borrow(store);
   const mongoc_uri_t *uri = mongoc_client_get_uri(client);
-  MongoFacts facts = {.tls = mongoc_uri_get_tls(uri), .local = is_local(uri)};
+  MongoFacts facts = {.tls = mongoc_uri_get_tls(uri),
+                      .local = mongo_uri_is_local(uri),
+                      .weakness = mongo_uri_weakness(uri)};
   bson_t status;
   bool good = ask_hello(client, &facts, ret_failure);
   if (good) {

@@ -6,6 +6,7 @@
 typedef struct MongoFacts {
   bool tls;
   bool local;              /* every host of the connection string is this machine */
+  const char *weakness;    /* as of mongo_uri_weakness; NULL: none */
   bool has_user;           /* false: nobody has logged in */
   int64_t clock_ahead_ms;  /* of ours */
   int64_t majority_lag_ms; /* how far a majority is behind the newest write */

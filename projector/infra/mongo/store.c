@@ -1,7 +1,11 @@
 /* store.c - opens MongoDB and classifies the driver's errors. */
 #include "projector/infra/mongo/store.h"
 
+#include "projector/infra/host.h"
+
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 /* More than the threads that borrow one: 64 workers and a few around them. */
 enum { CLIENTS_MAX = 128 };
@@ -48,7 +52,14 @@ bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_fai
       (mongoc_error_has_label(reply, "RetryableWriteError") ||
        mongoc_error_has_label(reply, "TransientTransactionError")))
     class = FAILURE_UNAVAILABLE;
-  return failure_set(ret_failure, class, SOURCE_MONGODB, (int)error->code, "%s", error->message);
+  /* The driver says so too when the server has no TLS. */
+  const char *advice =
+      strstr(error->message, "TLS handshake failed")
+          ? "; mongodb.uri asks for TLS: the server needs it, a certificate for this host name, "
+            "and tlsCAFile the file of its authority"
+          : "";
+  return failure_set(ret_failure, class, SOURCE_MONGODB, (int)error->code, "%s%s", error->message,
+                     advice);
 }
 
 static bool wrong_uri(bson_error_t *error, Failure *ret_failure) {
@@ -77,11 +88,48 @@ static mongoc_uri_t *parse_uri(const char *text, Failure *ret_failure) {
   return uri;
 }
 
-bool mongo_uri_check(const char *text, Failure *ret_failure) {
+bool mongo_uri_is_local(const mongoc_uri_t *uri) {
+  for (const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri); host; host = host->next)
+    if (!host_is_local(host->host) && host->host[0] != '/')
+      return false;
+  return mongoc_uri_get_hosts(uri) != NULL;
+}
+
+const char *mongo_uri_weakness(const mongoc_uri_t *uri) {
+  if (!mongoc_uri_get_tls(uri) && mongo_uri_is_local(uri))
+    return NULL;
+  if (!mongoc_uri_get_tls(uri))
+    return "mongodb.uri: without tls=true everything goes to another host in plain text";
+  if (mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSINSECURE, false) ||
+      mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSALLOWINVALIDCERTIFICATES, false))
+    return "mongodb.uri: the server's certificate is not verified, whoever answers is believed; "
+           "take tlsInsecure and tlsAllowInvalidCertificates out";
+  if (mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSALLOWINVALIDHOSTNAMES, false))
+    return "mongodb.uri: the host name in the server's certificate is not verified; take "
+           "tlsAllowInvalidHostnames out";
+  return NULL;
+}
+
+/* The driver would miss them when it connects, as if the server were away. */
+static bool check_files(const mongoc_uri_t *uri, Failure *ret_failure) {
+  static const char *const keys[] = {MONGOC_URI_TLSCAFILE, MONGOC_URI_TLSCERTIFICATEKEYFILE};
+  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+    const char *file = mongoc_uri_get_option_as_utf8(uri, keys[i], NULL);
+    if (file && access(file, R_OK))
+      return failure_refuse(ret_failure, "mongodb.uri: %s: %s: %s", keys[i], file,
+                            g_strerror(errno));
+  }
+  return true;
+}
+
+bool mongo_uri_check(const char *text, const char **ret_weakness, Failure *ret_failure) {
   mongoc_uri_t *uri = parse_uri(text, ret_failure);
+  bool good = uri && check_files(uri, ret_failure);
+  if (good)
+    *ret_weakness = mongo_uri_weakness(uri);
   if (uri)
     mongoc_uri_destroy(uri);
-  return uri != NULL;
+  return good;
 }
 
 /* Settings that the URI may override, and those that it may not. */

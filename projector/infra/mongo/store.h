@@ -18,8 +18,12 @@ typedef struct MongoSettings {
 typedef struct MongoStore MongoStore;
 
 /* Whether the driver can read the connection string. The failure names the key and quotes nothing:
- * a password may stand anywhere in a string that cannot be read. */
-bool mongo_uri_check(const char *uri, Failure *ret_failure);
+ * a password may stand anywhere in a string that cannot be read. `*ret_weakness` is what the string
+ * leaves open to who is between, in words for people; NULL: nothing. */
+bool mongo_uri_check(const char *uri, const char **ret_weakness, Failure *ret_failure);
+const char *mongo_uri_weakness(const mongoc_uri_t *uri);
+/* Whether every host is this machine. */
+bool mongo_uri_is_local(const mongoc_uri_t *uri);
 
 /* Connects and looks at the deployment: a replica set or a sharded cluster; anything else cannot
  * have change streams and is FAILURE_CONFIG. The settings must outlive the store. */

@@ -4,7 +4,7 @@
 #include "projector/infra/mysql/session.h"
 
 typedef struct MysqlFacts {
-  char cipher[64];        /* "": the connection is not encrypted */
+  char tls[64];           /* "TLSv1.3, " and the cipher; "": the connection is not encrypted */
   int64_t clock_ahead_ms; /* of ours */
   bool strict;            /* our session's sql_mode refuses what does not fit */
   bool read_only;

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { TLS_FAILED = 2026 };
+enum { ACCESS_DENIED = 1045, TLS_FAILED = 2026, TLS_REQUIRED = 3159 };
 
 enum {
   CONNECT_SECONDS = 5,
@@ -49,6 +49,16 @@ bool mysql_is_local(const MysqlSettings *settings) {
   return settings->socket || host_is_local(settings->host);
 }
 
+const char *mysql_weakness(const MysqlSettings *settings) {
+  if (settings->tls == TLS_INSECURE)
+    return "mysql.tls: \"insecure\" does not verify the server's certificate: whoever answers gets "
+           "the password and all rows";
+  if (settings->tls == TLS_OFF && !mysql_is_local(settings))
+    return "mysql.tls: \"off\" sends all rows to another host in plain text, and who is in between "
+           "can take the password";
+  return NULL;
+}
+
 /* Every mode is said aloud: what the clients do on their own differs between them and their
  * versions (Oracle's encrypts if it can, without verifying; MariaDB's 3.4 verifies). */
 static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
@@ -56,8 +66,14 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
   my_bool enforce = settings->tls != TLS_OFF, verify = settings->tls == TLS_VERIFY;
   mysql_optionsv(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
   mysql_optionsv(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
-  if (enforce && settings->tls_ca)
+  if (verify && settings->tls_ca)
     mysql_optionsv(mysql, MYSQL_OPT_SSL_CA, settings->tls_ca);
+#if MARIADB_PACKAGE_VERSION_ID < 30400
+  /* Without verification these clients log in to a server without TLS in plain text, unless there
+   * is a fingerprint. An empty one is compared with nothing; later clients compare it. */
+  if (settings->tls == TLS_INSECURE)
+    mysql_optionsv(mysql, MARIADB_OPT_TLS_PEER_FP, "");
+#endif
 #else
   static const unsigned modes[] = {[TLS_OFF] = SSL_MODE_DISABLED,
                                    [TLS_VERIFY] = SSL_MODE_VERIFY_IDENTITY,
@@ -67,8 +83,11 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
   bool get_key = settings->tls == TLS_OFF;
   mysql_options(mysql, MYSQL_OPT_SSL_MODE, &modes[settings->tls]);
   mysql_options(mysql, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &get_key);
-  if (settings->tls_ca)
-    mysql_options(mysql, MYSQL_OPT_SSL_CA, settings->tls_ca);
+  /* This client knows no authorities by itself; MariaDB's asks OpenSSL, which takes this variable.
+   * With an authority it would verify even where it need not. */
+  const char *ca = settings->tls_ca ? settings->tls_ca : g_getenv("SSL_CERT_FILE");
+  if (settings->tls == TLS_VERIFY)
+    mysql_options(mysql, ca ? MYSQL_OPT_SSL_CA : MYSQL_OPT_SSL_CAPATH, ca ? ca : "/etc/ssl/certs");
 #endif
 }
 
@@ -105,14 +124,25 @@ static bool set_up(Session *session, Failure *ret_failure) {
 /* What MySQL says is never enough to mend it. */
 static void explain_tls(const MysqlSettings *settings, Failure *failure) {
   static const char *const advice[] = {
+      [TLS_OFF] = "mysql.tls is \"off\", the default on this machine: a user with REQUIRE SSL, or "
+                  "a server with require_secure_transport, wants \"verify\"",
       [TLS_VERIFY] =
           "mysql.tls is \"verify\", the default outside of this machine: the server needs a "
           "certificate for this host name, and mysql.tls_ca the file of its authority",
       [TLS_INSECURE] = "mysql.tls is \"insecure\": the server needs a certificate, whichever"};
+  bool wanted = failure->code == ACCESS_DENIED || failure->code == TLS_REQUIRED;
+  if (settings->tls == TLS_OFF ? !wanted : failure->code != TLS_FAILED)
+    return;
   char cause[sizeof failure->message];
   g_strlcpy(cause, failure->message, sizeof cause);
   failure_set(failure, failure->class, SOURCE_MYSQL, failure->code, "%s; %s", cause,
               advice[settings->tls]);
+}
+
+static Session *refuse(const MysqlSettings *settings, Failure *failure) {
+  explain_tls(settings, failure);
+  failure_prefix(failure, "%s:%u", settings->host, settings->port);
+  return NULL;
 }
 
 Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
@@ -128,16 +158,11 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
                           settings->database, settings->port, settings->socket,
                           CLIENT_FOUND_ROWS)) {
     fail(session, ret_failure);
-    if (settings->tls != TLS_OFF && mysql_errno(session->mysql) == TLS_FAILED)
-      explain_tls(settings, ret_failure);
-    failure_prefix(ret_failure, "%s:%u", settings->host, settings->port);
-    return NULL;
+    return refuse(settings, ret_failure);
   }
   if (settings->tls != TLS_OFF && !mysql_get_ssl_cipher(session->mysql)) {
-    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MYSQL, 0,
-                "%s:%u: TLS was asked for, but the connection is not encrypted", settings->host,
-                settings->port);
-    return NULL;
+    fail_code(ret_failure, TLS_FAILED, "the connection is not encrypted");
+    return refuse(settings, ret_failure);
   }
   return set_up(session, ret_failure) ? g_steal_pointer(&session) : NULL;
 }

@@ -28,6 +28,8 @@ typedef struct Session Session;
 /* Whether the connection stays on this machine: a socket, or a loopback address by name or number.
  */
 bool mysql_is_local(const MysqlSettings *settings);
+/* What the settings leave open to who is between, in words for people; NULL: nothing. */
+const char *mysql_weakness(const MysqlSettings *settings);
 
 Session *session_open(const MysqlSettings *settings, Failure *ret_failure);
 void session_close(Session *session);

@@ -1,0 +1,40 @@
+"""Users with what the README and sql/grants.sql give them, and no more."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import Iterator
+
+from workspace import ROOT, Workspace
+
+ACTIONS = {"outbox": ["find", "update", "remove", "changeStream", "listIndexes"], "accounts": ["find"],
+           "projector_leases": ["find", "insert", "update"], "outbox_archive": ["find", "insert", "update"]}
+
+
+def privileges(database: str, without: tuple[str, str] | None = None) -> list[dict]:
+    """Of the README's role; `without` names a collection and the action that is left out there."""
+    given = {collection: [a for a in actions if (collection, a) != without] for collection, actions in ACTIONS.items()}
+    return [{"resource": {"db": database, "collection": collection}, "actions": actions} for collection, actions in given.items() if actions]
+
+
+def make_mongodb_user(ws: Workspace, password: str) -> None:
+    """A user with that role alone; both have the name of the workspace."""
+    ws.mongo.admin.command("createRole", ws.name, privileges=privileges(ws.name), roles=[])
+    ws.mongo.admin.command("createUser", ws.name, pwd=password, roles=[ws.name], mechanisms=["SCRAM-SHA-256"])
+
+
+@contextmanager
+def mysql_users(ws: Workspace) -> Iterator[tuple[str, str]]:
+    """The two users of sql/grants.sql, with names of this workspace, from 127.0.0.1, and the passwords that stand there."""
+    names = {"projector": f"p{ws.name[2:]}", "projector_schema": f"s{ws.name[2:]}"}
+    text = re.sub(r"^--.*$", "", (ROOT / "sql/grants.sql").read_text(), flags=re.M)
+    for old, new in names.items():
+        text = text.replace(f"{old}@'%'", f"{new}@'127.0.0.1'")
+    try:
+        for statement in filter(str.strip, text.split(";")):
+            ws.query(statement)
+        yield names["projector"], names["projector_schema"]
+    finally:
+        for name in names.values():
+            ws.query(f"DROP USER IF EXISTS {name}@'127.0.0.1'")

@@ -1,0 +1,362 @@
+"""TLS and logins of both stores, with real certificates and users that may do no more than they need: what is asked for is
+had, or the connection is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from bson import Int64
+
+from certificates import Authority
+from forwarding import forwarding
+from least_privilege import make_mongodb_user, mysql_users
+from servers import GuardedSet, Mysqld, give_to_server, scratch_folder, wait_for
+from workspace import ROOT, Stores, Workspace, decimal, last_said, said
+
+MONGODB_PASSWORD, MYSQL_PASSWORD = "s3cr3t-mongodb", "change-me-1"
+HERE = ("localhost", "127.0.0.1")
+SOON = "&serverSelectionTimeoutMS=1000"
+
+
+class SecureStores:
+    """Both stores with TLS and a certificate of our authority; MongoDB takes nothing else, MySQL asks it of one user."""
+
+    def __init__(self, folder: Path):
+        self.authority = Authority(folder / "authority.pem", "ours")
+        self.stranger = Authority(folder / "stranger.pem", "somebody else")
+        self.certificate = folder / "server.pem"
+        self.issue(*HERE)
+        self.mongo = GuardedSet(folder, self.certificate, self.authority.file)
+        self.mysql = Mysqld(folder / "mysqld")
+        self.mysql_arguments = [f"--ssl-ca={self.authority.file}", f"--ssl-cert={self.certificate}", f"--ssl-key={self.certificate}"]
+
+    def start(self) -> "SecureStores":
+        self.mysql.start(self.mysql_arguments, wait=False)
+        self.mongo.start()
+        self.mysql.wait_ready()
+        return self
+
+    def discard(self) -> None:
+        self.mysql.discard()
+        self.mongo.discard()
+
+    def issue(self, *hosts: str, **valid: timedelta) -> None:
+        self.authority.issue(self.certificate, *hosts, **valid)
+        give_to_server(self.certificate)
+
+    def show(self, *hosts: str, **valid: timedelta) -> None:
+        """From now on both servers show a new certificate."""
+        self.issue(*hosts, **valid)
+        with self.mysql.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("FLUSH SSL" if self.mysql.is_mariadb else "ALTER INSTANCE RELOAD TLS")
+        with self.mongo.members[0].client(username="root", password="root", tlsInsecure=True) as client:
+            client.admin.command("rotateCertificates")
+
+    @contextmanager
+    def mysql_without_tls(self) -> Iterator[None]:
+        """Without arguments MySQL would make certificates of its own."""
+        self.mysql.kill()
+        self.mysql.start([] if self.mysql.is_mariadb else ["--tls-version="])
+        try:
+            yield
+        finally:
+            self.mysql.kill()
+            self.mysql.start(self.mysql_arguments)
+
+    @contextmanager
+    def showing(self, *hosts: str, **valid: timedelta) -> Iterator[None]:
+        try:
+            self.show(*hosts, **valid)
+            yield
+        finally:
+            self.show(*HERE)
+
+
+@pytest.fixture(scope="module")
+def secure(stores) -> Iterator[SecureStores]:
+    folder = scratch_folder()
+    servers = SecureStores(folder)
+    try:
+        yield servers.start()
+    finally:
+        servers.discard()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def ws(secure, tmp_path) -> Iterator[Workspace]:
+    """A workspace there, with an event that waits; the projector's users have their privileges and nothing else."""
+    with Workspace(Stores.of(secure.mongo, secure.mysql), tmp_path) as ws:
+        ws.create()
+        make_mongodb_user(ws, MONGODB_PASSWORD)
+        with mysql_users(ws) as (ws.user, _):
+            ws.query(f"ALTER USER {ws.user}@'127.0.0.1' REQUIRE SSL")
+            ws.mongodb_uri = secure.mongo.uri_of(ws.name, MONGODB_PASSWORD)
+            ws.authority = str(secure.authority.file)
+            ws.waiting = put_account(ws, "a1")
+            secured(ws)
+            yield ws
+
+
+def secured(ws, mongodb: dict | None = None, **mysql) -> None:
+    """A mapping file that is right, but for these settings; None is the default."""
+    settings = {"user": ws.user, "password": MYSQL_PASSWORD, "tls": "verify", "tls_ca": ws.authority, **mysql}
+    ws.mapping(mongodb={"uri": ws.mongodb_uri, "retain": "archive", **(mongodb or {})},
+               mysql={key: value for key, value in settings.items() if value is not None},
+               backoff_ms=20, sweep_interval_ms=200, lease_ms=1000)
+
+
+def uri(ws, *changes: tuple[str, str]) -> dict:
+    """The connection string with replacements, and without patience."""
+    text = ws.mongodb_uri + SOON
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return {"uri": text}
+
+
+def put_account(ws, name: str) -> dict:
+    """An entity and the event that opened it."""
+    payload = {"user_id": "u1", "name": "Ada", "balance": decimal("10.00")}
+    event = ws.event(name, "AccountOpened", 1, **payload)
+    ws.accounts.insert_one({"_id": name, **payload, "version": Int64(1), "last_event_at": event["occurred_at"]})
+    ws.put(event)
+    return event
+
+
+def without_secrets(text: str) -> str:
+    assert MONGODB_PASSWORD not in text and MYSQL_PASSWORD not in text and "s3cr3t" not in text, text
+    return text
+
+
+def findings(ws, status: int = 0) -> list[tuple[str, str, str]]:
+    """What `check` says."""
+    done = ws.projector("check", "--json")
+    assert done.returncode == status, done.stdout + done.stderr
+    lines = [json.loads(line) for line in without_secrets(done.stdout).splitlines()]
+    return [(line["verdict"], line["subject"], line["text"]) for line in lines]
+
+
+def refusal(ws, store: str, status: int = 3) -> str:
+    """The line with which `run` ends."""
+    done = ws.projector("run", "--once")
+    line = last_said(done, status)
+    assert line.startswith(f"projector: {store}: ") and " info " not in done.stderr, done.stderr
+    return without_secrets(done.stderr) and line
+
+
+def assert_untouched(ws) -> None:
+    """Nothing was written anywhere."""
+    assert ws.found(ws.waiting) == ws.waiting and ws.db["projector_leases"].find_one() is None
+    assert not any(ws.rows(table) for table in ("account", "projector_applied", "projector_position", "projector_fence"))
+
+
+# as it should be
+
+
+def test_with_tls_and_no_more_privileges_than_needed(ws, secure):
+    told = findings(ws)
+    assert {verdict for verdict, _, _ in told} == {"ok"}, told
+    assert ("ok", "mongodb", "TLS in use, the server's certificate is verified") in told
+    assert any(re.fullmatch(r"TLS in use \(TLSv1\.[23], [A-Z0-9_-]+\), the server's certificate is verified", text)
+               for _, subject, text in told if subject == "mysql"), told
+    assert "warning" not in without_secrets(ws.run_once().stderr)
+    assert len(ws.rows("account")) == 1 and ws.db["outbox_archive"].find_one()
+    with ws.start_projector("--debug") as projector:
+        projector.wait_log("info working")
+        put_account(ws, "a2")
+        ws.wait_drained()
+        assert ws.projector("status").returncode == 0 and ws.projector("reconcile").returncode == 0
+        if not secure.mysql.is_mariadb:  # which shows nobody else's; it lets this user in with TLS only
+            sessions = ws.query("SELECT CONNECTION_TYPE AS type FROM performance_schema.threads WHERE PROCESSLIST_USER = %s", ws.user)
+            assert sessions and {row["type"] for row in sessions} == {"SSL/TLS"}
+        assert projector.stop() == 0
+        without_secrets(projector.log_text())
+    assert len(ws.rows("account")) == 2
+
+
+def test_the_systems_authorities_are_the_default(ws):
+    """OpenSSL takes this variable for them."""
+    ws.environment["SSL_CERT_FILE"] = ws.authority
+    secured(ws, uri(ws, (f"&tlsCAFile={ws.authority}", "")), tls_ca=None)
+    ws.run_once()
+    assert len(ws.rows("account")) == 1
+
+
+# servers that cannot be trusted
+
+
+def test_another_authority_is_refused(ws, secure):
+    stranger = secure.stranger.file
+    secured(ws, uri(ws, (f"tlsCAFile={ws.authority}", f"tlsCAFile={stranger}")), tls_ca=str(stranger))
+    assert {subject for verdict, subject, _ in findings(ws, 3) if verdict == "error"} == {"mongodb", "mysql"}
+    check_both_are_refused(ws, stranger)
+    assert_untouched(ws)
+
+
+def test_without_a_file_the_systems_authorities_do_not_know_ours(ws):
+    check_both_are_refused(ws, None)
+    assert_untouched(ws)
+
+
+def test_a_certificate_for_another_host_is_refused(ws, secure):
+    with secure.showing("elsewhere.example"):
+        check_both_are_refused(ws, ws.authority)
+    assert_untouched(ws)
+
+
+def test_a_certificate_that_has_expired_is_refused(ws, secure):
+    valid = timedelta(seconds=3)  # no server would load one that has expired already
+    end = datetime.now(timezone.utc) + valid
+    with secure.showing(*HERE, valid=valid):
+        wait_for(lambda: datetime.now(timezone.utc) > end, 10, "the certificate to expire")
+        check_both_are_refused(ws, ws.authority)
+    assert_untouched(ws)
+
+
+def check_both_are_refused(ws, authority: Path | str | None) -> None:
+    """Each by itself, while the other store is not verified; None: by what the system knows."""
+    secured(ws, uri(ws, ("&tls=true", "&tls=true&tlsInsecure=true"), (f"&tlsCAFile={ws.authority}", "")),
+            tls_ca=str(authority) if authority else None)
+    line = refusal(ws, "mysql")
+    assert line.endswith("(2026)") and "certificate" in line and "mysql.tls_ca" in line, line
+    secured(ws, uri(ws, (f"&tlsCAFile={ws.authority}", f"&tlsCAFile={authority}" if authority else "")), tls="insecure")
+    line = refusal(ws, "mongodb")
+    assert "certificate verify failed" in line and "tlsCAFile" in line, line
+
+
+def test_a_file_that_is_not_there_is_told_at_once(ws):
+    secured(ws, tls_ca="/nowhere/ca.pem")
+    assert "mysql.tls_ca: /nowhere/ca.pem: No such file" in said(ws.projector("run"), 2)
+    for option in ("tlsCAFile", "tlsCertificateKeyFile"):
+        secured(ws, uri(ws, (f"&tlsCAFile={ws.authority}", f"&{option}=/nowhere/ca.pem")))
+        assert re.search(rf"mongodb\.uri: {option}: /nowhere/ca\.pem: No such file", said(ws.projector("run"), 2), re.I)
+
+
+def test_a_certificate_that_turns_bad_while_it_runs_is_waited_for(ws, secure):
+    with ws.start_projector() as projector:
+        ws.wait_drained()
+        with secure.showing("elsewhere.example"):
+            ws.end_sessions(ws.user)
+            event = put_account(ws, "a2")
+            projector.wait_log(r"class=unavailable source=mysql code=2026")
+        ws.wait_gone(event)
+        assert projector.stop() == 0
+    assert len(ws.rows("account")) == 2
+
+
+# no TLS on one side
+
+
+def test_a_mysql_without_tls_is_refused(ws, secure):
+    with secure.mysql_without_tls():
+        for tls in ("verify", "insecure"):
+            sent = bytearray()
+            with forwarding("127.0.0.1", secure.mysql.port, sent) as port:
+                secured(ws, tls=tls, port=port)
+                line = refusal(ws, "mysql")
+            assert line.endswith("(2026)") and f'mysql.tls is "{tls}"' in line, line
+            # MariaDB's client from 3.4 on logs in before we can see that nothing is encrypted.
+            assert ws.user.encode() not in sent or (tls == "insecure" and re.search(rb"_client_version.3\.[4-9]", sent))
+    ws.mysql.ping(reconnect=True)
+    ws.mysql.select_db(ws.name)
+    assert_untouched(ws)
+
+
+def test_a_mongod_without_tls_is_refused(ws, stores):
+    secured(ws, {"uri": f"{stores.mongo_uri}&tls=true&tlsInsecure=true{SOON}"})
+    line = refusal(ws, "mongodb")
+    assert "TLS handshake failed" in line and "the server needs it" in line, line
+    assert_untouched(ws)
+
+
+def test_a_server_that_wants_tls_takes_nothing_else(ws, secure):
+    secured(ws, uri(ws, ("&tls=true", "&tls=false")))
+    refusal(ws, "mongodb")
+    secured(ws, tls="off")
+    assert "REQUIRE SSL" in refusal(ws, "mysql", 2)
+    ws.query(f"ALTER USER {ws.user}@'127.0.0.1' REQUIRE NONE")
+    ws.query("SET GLOBAL require_secure_transport = ON")
+    try:
+        assert "require_secure_transport" in refusal(ws, "mysql", 2)
+    finally:
+        with secure.mysql.connect(unix_socket=secure.mysql.socket) as connection, connection.cursor() as cursor:
+            cursor.execute("SET GLOBAL require_secure_transport = OFF")
+    assert_untouched(ws)
+
+
+# verification off: only aloud
+
+
+def check_warns(ws, store: str, pattern: str) -> None:
+    """In the log, as every command does at its start, and among the findings."""
+    done = ws.projector("check")
+    assert done.returncode == 0 and re.findall(r"^warning +(\w+) ", done.stdout, re.M) == [store], done.stdout
+    assert re.search(pattern, done.stdout)
+    assert re.search(rf"^\S+ warning configuration reason=.*{pattern}", without_secrets(done.stderr), re.M), done.stderr
+
+
+def test_a_mongodb_that_is_not_verified_is_warned_about(ws):
+    for old, new in (("tls=true", "tls=true&tlsInsecure=true"), ("tls=true", "tls=true&tlsAllowInvalidCertificates=true"),
+                     ("tls=true", "ssl=true&sslAllowInvalidCertificates=true")):
+        secured(ws, uri(ws, (old, new)))
+        check_warns(ws, "mongodb", r"mongodb\.uri: the server's certificate is not verified.* tlsInsecure and tlsAllowInvalidCertificates")
+    secured(ws, uri(ws, ("tls=true", "tls=true&tlsAllowInvalidHostnames=true")))
+    check_warns(ws, "mongodb", r"mongodb\.uri: the host name in the server's certificate is not verified.* tlsAllowInvalidHostnames")
+
+
+def test_a_mysql_that_is_not_verified_is_warned_about(ws):
+    secured(ws, tls="insecure")
+    check_warns(ws, "mysql", r"mysql\.tls: .*insecure.* does not verify the server's certificate")
+
+
+def test_plain_text_to_another_host_is_warned_about(ws):
+    secured(ws, {"uri": "mongodb://mongo.example.com/?replicaSet=rs0"})
+    done = ws.projector("schema")
+    assert re.search(r"^\S+ warning configuration reason=\"mongodb\.uri: without tls=true .* in plain text", done.stderr, re.M)
+    assert done.returncode == 0
+
+
+# logins
+
+
+def test_a_wrong_password_is_one_line(ws):
+    secured(ws, password="s3cr3t")
+    assert "Access denied" in refusal(ws, "mysql", 2)
+    secured(ws, uri(ws, (MONGODB_PASSWORD, "s3cr3t")))
+    assert "uthentication failed" in refusal(ws, "mongodb", 2)
+    assert_untouched(ws)
+
+
+@pytest.mark.parametrize("change", ["IDENTIFIED BY 'another'", "ACCOUNT LOCK", "PASSWORD EXPIRE"])
+def test_a_mysql_login_that_ends_while_it_runs_stops_it(ws, change):
+    with ws.start_projector() as projector:
+        ws.wait_drained()
+        ws.query(f"ALTER USER {ws.user}@'127.0.0.1' {change}")
+        ws.end_sessions(ws.user)
+        event = put_account(ws, "a2")
+        assert projector.popen.wait(20) == 2
+        assert re.search(r"^projector: mysql: .*(denied|expired|SET PASSWORD)", without_secrets(projector.log_text()), re.M)
+    assert ws.found(event).get("attempts", 0) == 0
+
+
+def test_a_mongodb_login_that_ends_while_it_runs_stops_it(ws):
+    admin = ws.mongo.admin
+    with ws.start_projector() as projector:
+        ws.wait_drained()
+        admin.command("updateUser", ws.name, pwd="another")
+        commands = ["aggregate", "delete", "find", "findAndModify", "getMore", "insert", "update"]
+        admin.command("configureFailPoint", "failCommand", mode="alwaysOn",
+                      data={"failCommands": commands, "closeConnection": True, "appName": "projector"})
+        try:
+            assert projector.popen.wait(20) == 2
+        finally:
+            admin.command("configureFailPoint", "failCommand", mode="off")
+        assert re.search(r"^projector: mongodb: .*uthentication failed", without_secrets(projector.log_text()), re.M)
