@@ -39,11 +39,19 @@ static bool parse_time(const char *option, const char *text, int64_t *ret_ms,
   return true;
 }
 
+/* Whatever the text may stand for: an event id that nobody has leaves nothing out. */
+static void leave_out(Replay *replay, const char *text) {
+  Id *ids = arena_alloc(replay->arena, IDS_OF_TEXT, sizeof *ids);
+  unsigned count = ids_from_text(text, strlen(text), arena_alloc(replay->arena, 16, 1), ids);
+  for (unsigned i = 0; i < count; i++)
+    g_hash_table_add(replay->leave_out, &ids[i]);
+}
+
 static bool choose_events(Replay *replay, const Options *options, Failure *ret_failure) {
   replay->range =
       (EventRange){replay->projection->aggregate_type, .from = INT64_MIN, .to = INT64_MAX};
   for (char **id = options->leave_out; id && *id; id++)
-    g_hash_table_add(replay->leave_out, *id);
+    leave_out(replay, *id);
   return parse_time("--from", options->from, &replay->range.from, ret_failure) &&
          parse_time("--to", options->to, &replay->range.to, ret_failure);
 }
@@ -74,6 +82,7 @@ static bool open_stores(Replay *replay, Failure *ret_failure) {
 
 static void close_stores(Replay *replay) {
   g_hash_table_unref(replay->leave_out);
+  arena_free(replay->arena);
   mapping_free(replay->mapping);
   session_close(replay->session);
   outbox_free(replay->outbox);
@@ -203,9 +212,10 @@ static bool replay_table(Replay *replay, const Options *options, Failure *ret_fa
 
 static bool replay_row(Replay *replay, const Options *options, int64_t *ret_events,
                        Failure *ret_failure) {
-  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
   const Projection *projection = replay->projection;
   const char *text = options->aggregate_id;
+  uint8_t bytes[16];
+  Id ids[IDS_OF_TEXT];
   g_assert(projection);
   if (strcmp(options->aggregate_type, projection->aggregate_type) != 0)
     return failure_refuse(ret_failure, "%s is filled from events of %s, not of %s",
@@ -221,13 +231,13 @@ static bool replay_row(Replay *replay, const Options *options, int64_t *ret_even
   if (!replay->mapping)
     return false;
   replay->target = mapping_projection(replay->mapping, 0);
+  unsigned count = ids_from_text(text, strlen(text), bytes, ids);
   *ret_events = 0;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && *ret_events == 0; k++) {
+  for (unsigned k = 0; k < count && *ret_events == 0; k++) {
     Aggregate aggregate = {.type = options->aggregate_type,
-                           .type_length = (uint32_t)strlen(options->aggregate_type)};
-    uint8_t bytes[16];
-    if (id_from_text(kinds[k], text, strlen(text), bytes, &aggregate.id) &&
-        !replay_aggregate(replay, &aggregate, ret_events, ret_failure))
+                           .type_length = (uint32_t)strlen(options->aggregate_type),
+                           .id = ids[k]};
+    if (!replay_aggregate(replay, &aggregate, ret_events, ret_failure))
       return false;
   }
   if (*ret_events == 0)
@@ -246,7 +256,8 @@ static int run(const Config *config, const Options *options) {
   Replay replay = {.config = config,
                    .projection = mapping_find(config->mapping, options->projection),
                    .live = {.projector = config->name},
-                   .leave_out = g_hash_table_new(g_str_hash, g_str_equal)};
+                   .arena = arena_new(),
+                   .leave_out = g_hash_table_new(id_hash_key, id_equal_key)};
   bool good = replay.projection
                   ? choose_events(&replay, options, &failure) && open_stores(&replay, &failure)
                   : failure_refuse(&failure, "no projection fills a table %s", options->projection);

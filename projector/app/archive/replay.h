@@ -18,7 +18,8 @@ typedef struct Replay {
   Session *session;
   Ledger live, scope; /* of the projector, and of this replay */
   EventRange range;
-  GHashTable *leave_out; /* event ids as text */
+  Arena *arena;          /* of ids that are left out */
+  GHashTable *leave_out; /* of Id */
   int64_t replayed;      /* events applied to the target */
 } Replay;
 

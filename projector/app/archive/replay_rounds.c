@@ -65,7 +65,7 @@ static bool fail_nowhere(const Replay *replay, GHashTable *missing, Failure *ret
   while (g_hash_table_iter_next(&iter, &id, NULL)) {
     char text[ID_TEXT_SIZE];
     id_text(id, text);
-    if (!g_hash_table_contains(replay->leave_out, text))
+    if (!g_hash_table_contains(replay->leave_out, id))
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "event %s was applied, but neither %s nor its archive has it; the archive "
                          "is not whole: use rebuild, or leave the event out with --skip",
