@@ -18,6 +18,7 @@ enum { EVENTS_SHOWN = 50, LABEL = 12 };
 
 typedef struct Explain {
   Sides *sides;
+  Archive *archive; /* NULL: there is none */
   const Aggregate *aggregate;
   Pool *pool;
   Position position;
@@ -65,8 +66,12 @@ static json_t *event_json(const Event *event, bool archived, const LedgerEntry *
   json_t *json = list_event_json(event);
   json_object_del(json, "aggregate_type");
   json_object_del(json, "aggregate_id");
+  bool skipped = event->skipped || !g_strcmp0(entry->outcome, verdict_outcome(VERDICT_SKIPPED));
   if (archived || entry->outcome)
-    json_object_set_new(json, "state", json_string(archived ? "archived" : "applied"));
+    json_object_set_new(json, "state",
+                        json_string(skipped    ? "skipped"
+                                    : archived ? "archived"
+                                               : "applied"));
   json_object_set_new(json, "ledger",
                       entry->outcome ? json_pack("{s:s, s:s}", "outcome", entry->outcome,
                                                  "applied_at", entry->applied_at)
@@ -84,7 +89,8 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
       outbox_find_aggregate(outbox, explain->aggregate, NULL, EVENTS_SHOWN);
   const bson_t *document;
   while (count < EVENTS_SHOWN && (document = event_cursor_next(cursor, ret_failure)))
-    items[count++].event = pool_keep(explain->pool, event_decode(document));
+    items[count++].event =
+        pool_keep(explain->pool, archived ? archive_decode(document) : event_decode(document));
   if (ret_failure->class != FAILURE_NONE ||
       !ledger_find_entries(explain->sides->session, &explain->sides->ledger, items, count, entries,
                            ret_failure))
@@ -99,13 +105,10 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
 }
 
 static bool explain_archive(Explain *explain, Failure *ret_failure) {
-  const MongoSettings *settings = &explain->sides->config->mongodb;
-  if (!settings->archive) {
-    json_object_set_new(explain->document, "archive", json_null());
-    return true;
-  }
-  g_autoptr(Archive) archive = archive_open(settings, ret_failure);
-  return archive && explain_events(explain, archive_events(archive), "archive", true, ret_failure);
+  if (explain->archive)
+    return explain_events(explain, archive_events(explain->archive), "archive", true, ret_failure);
+  json_object_set_new(explain->document, "archive", json_null());
+  return true;
 }
 
 /* --- rows ----------------------------------------------------------------------------------- */
@@ -373,13 +376,26 @@ static void print_json(const json_t *document) {
 
 /* --- the command ---------------------------------------------------------------------------- */
 
+/* An aggregate whose entity is gone may be in the archive alone. */
+static bool find_anywhere(const Sides *sides, Archive *archive, const char *type, const char *id,
+                          uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
+                          Failure *ret_failure) {
+  return find_aggregate(sides->config, sides->outbox, type, id, bytes, ret_aggregate, ret_found,
+                        ret_failure) &&
+         (*ret_found || !archive ||
+          find_aggregate(sides->config, archive_events(archive), type, id, bytes, ret_aggregate,
+                         ret_found, ret_failure));
+}
+
 /* Fills in the document. */
 static bool explain_named(Sides *sides, const char *type, const char *id, json_t *document,
                           bool *ret_found, Failure *ret_failure) {
+  const MongoSettings *settings = &sides->config->mongodb;
   Aggregate aggregate;
   uint8_t bytes[16];
-  if (!find_aggregate(sides->config, sides->outbox, type, id, bytes, &aggregate, ret_found,
-                      ret_failure))
+  g_autoptr(Archive) archive = settings->archive ? archive_open(settings, ret_failure) : NULL;
+  if ((settings->archive && !archive) ||
+      !find_anywhere(sides, archive, type, id, bytes, &aggregate, ret_found, ret_failure))
     return false;
   json_object_set_new(document, "aggregate_type", text_json(type, strlen(type)));
   json_object_set_new(document, "aggregate_id",
@@ -388,7 +404,11 @@ static bool explain_named(Sides *sides, const char *type, const char *id, json_t
   if (!*ret_found)
     return true;
   Pool pool = pool_new();
-  Explain explain = {.sides = sides, .aggregate = &aggregate, .pool = &pool, .document = document};
+  Explain explain = {.sides = sides,
+                     .archive = archive,
+                     .aggregate = &aggregate,
+                     .pool = &pool,
+                     .document = document};
   bool good = explain_all(&explain, ret_failure);
   pool_free(&pool);
   return good;

@@ -69,6 +69,7 @@ typedef struct Event {
   int64_t due_in_ms;  /* until the next attempt, where a look-up adds it; may be negative */
   bool gap_waited;    /* set by the pipeline: do not wait for missing versions again */
   bool unrefreshable; /* set by the pipeline: there is no entity to refresh from */
+  bool skipped;       /* by hand; set by whoever asks the ledger, or reads the archive */
   uint64_t batch;     /* set by the shard: with which it was taken */
   bool blocks;        /* set by the shard: a hold stands for it, or was to */
   bson_t payload;     /* views into `document` */

@@ -370,6 +370,7 @@ def test_rows_that_several_aggregates_share(ws):
 
 
 def test_a_skipped_event_stays_skipped(bank):
+    """Also when the ledger has forgotten it: the archive has a mark."""
     bank.mapping(**ARCHIVE, **FAST, max_attempts=1)
     events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount=decimal("1000000000000000000"))]
     bank.put(events)
@@ -379,8 +380,43 @@ def test_a_skipped_event_stays_skipped(bank):
     more = bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00"))
     bank.put(more)
     bank.run_once()
-    replay(bank)
+    assert [e["_id"] for e in bank.db["outbox_archive"].find({"skipped_at": {"$exists": True}})] == [events[1]["_id"]]
+    for _ in range(2):
+        assert "without 1 that were skipped by hand" in replay(bank).stdout
+        assert shown(bank) == fold([events[0], more])
+        bank.query("DELETE FROM projector_applied")
+    assert json.loads(replay(bank, "--json").stdout)["skipped"] == 1
+    replay(bank, "--aggregate", "account", "a1")
     assert shown(bank) == fold([events[0], more])
+    assert f"skipped     {events[1]['_id']}" in bank.projector("explain", "account", "a1").stdout
+
+    bank.accounts.insert_one(entity("a1", 3, name="Ada a1", balance=decimal("11.00")))
+    archived = bank.db["outbox_archive"]
+    archived.update_one({"_id": events[0]["_id"]}, {"$unset": {"payload.opened_at": 1}})
+    [sums] = verify(bank)
+    assert (sums["equal"], sums["gaps"], sums["skipped"]) == (1, 0, 1)
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("12.00")}})
+    found, _ = verify(bank, status=1)
+    assert found["reason"] == "balance: entity 12, events 11; 1 skipped by hand"
+    assert "without 1 events that were skipped by hand" in bank.projector("archive", "verify").stdout
+
+
+def test_a_skip_that_is_cut_short_leaves_its_mark(bank):
+    """The ledger says `skipped`, and then MongoDB is away; the sweeper takes the event out."""
+    bank.mapping(**ARCHIVE, **FAST, max_attempts=1, claim_timeout_ms=1000)
+    events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount="no number"), opened(bank, "a2")]
+    bank.put(events)
+    bank.run_once()
+    bank.wait_status(events[1], "dead")
+    with archive_refuses(bank):
+        assert bank.projector("skip", str(events[1]["_id"])).returncode != 0
+        assert bank.ledger()[str(events[1]["_id"])] == "skipped"
+    with bank.start_projector() as projector:
+        bank.wait_drained()
+        assert projector.stop() == 0
+    assert {e["_id"] for e in bank.db["outbox_archive"].find({"skipped_at": {"$exists": False}})} == {
+        events[0]["_id"], events[2]["_id"]}
+    assert bank.db["outbox_archive"].count_documents({}) == 3
 
 
 def test_an_event_is_left_out_however_its_id_is_spelt(bank):

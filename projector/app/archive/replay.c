@@ -179,11 +179,13 @@ static bool hand_over(Replay *replay, const Options *options, const char *since,
 static void print_sums(const Replay *replay, const Options *options, const char *table,
                        double seconds) {
   if (options->as_json)
-    printf("{\"table\": \"%s\", \"events\": %lld, \"seconds\": %.3f}\n", table,
-           (long long)replay->replayed, seconds);
+    printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"seconds\": %.3f}\n", table,
+           (long long)replay->replayed, (long long)replay->skipped, seconds);
   else
     printf("%s: %lld events replayed in %.1f s%s\n", table, (long long)replay->replayed, seconds,
            options->to ? "" : ", live events go on from there");
+  if (replay->skipped && !options->as_json)
+    printf("  without %lld that were skipped by hand\n", (long long)replay->skipped);
 }
 
 static bool replay_table(Replay *replay, const Options *options, Failure *ret_failure) {

@@ -15,7 +15,7 @@ enum {
 };
 
 bool replay_takes(const Replay *replay, const Event *event) {
-  return !event->malformed && event_in_range(&replay->range, event) &&
+  return !event->malformed && !event->skipped && event_in_range(&replay->range, event) &&
          !g_hash_table_contains(replay->leave_out, &event->key.event_id);
 }
 

@@ -35,7 +35,7 @@ bool ledger_write_positions(Session *session, const Ledger *ledger, const Aggreg
  * there already; the transaction must then be rolled back. */
 bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, size_t count,
                    bool *ret_repeated, Failure *ret_failure);
-/* Sets VERDICT_KNOWN on the items that the ledger has. */
+/* Sets VERDICT_KNOWN on the items that the ledger has, and `skipped` on their events. */
 bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
                        Failure *ret_failure);
 
