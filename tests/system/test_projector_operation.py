@@ -438,10 +438,12 @@ def test_json_logs_are_json(bank):
 
 # least privilege
 
+FILLING = (["rebuild", "account", "--shadow"], ["replay", "--projection", "account"])
+
 
 def test_the_granted_privileges_are_enough_and_no_more(bank):
     """sql/grants.sql, with names of this test."""
-    names = {"projector@'%'": f"p{bank.name[2:]}@'127.0.0.1'", "projector_schema@'%'": f"s{bank.name[2:]}@'127.0.0.1'"}
+    names = {f"projector{role}@'%'": f"{role[1:2] or 'p'}{bank.name[2:]}@'127.0.0.1'" for role in ("", "_schema", "_fill")}
     text = re.sub(r"^--.*$", "", (ROOT / "sql/grants.sql").read_text(), flags=re.M)
     for old, new in names.items():
         text = text.replace(old, new)
@@ -449,7 +451,8 @@ def test_the_granted_privileges_are_enough_and_no_more(bank):
         for statement in filter(str.strip, text.split(";")):
             bank.query(statement.replace("%", "%%") if "%" in statement else statement)
         user = names["projector@'%'"].split("@")[0]
-        bank.mapping(mysql={"user": user, "password": "change-me-1"}, **FAST, gap_wait_ms=50)
+        archive = {"retain": "archive"}
+        bank.mapping(mysql={"user": user, "password": "change-me-1"}, mongodb=archive, **FAST, gap_wait_ms=50)
         check = bank.projector("check")
         assert check.returncode == 0, check.stdout
         bank.accounts.insert_one({"_id": "a1", "version": 9, "user_id": "u", "name": "n", "balance": decimal("5")})
@@ -466,6 +469,16 @@ def test_the_granted_privileges_are_enough_and_no_more(bank):
                               "CREATE TABLE x (y INT)", "UPDATE projector_applied SET outcome = 'skipped'"):
                 with pytest.raises(pymysql.err.OperationalError), c.cursor() as cursor:
                     cursor.execute(forbidden)
+        assert bank.projector("rebuild", "account").returncode == 0
+        assert bank.projector("replay", "--projection", "account", "--aggregate", "account", "nobody").returncode == 1
+        for command in FILLING:
+            denied = bank.projector(*command)
+            assert denied.returncode == 2 and " may not CREATE account;" in denied.stderr, denied.stderr
+        fill_user = names["projector_fill@'%'"].split("@")[0]
+        bank.mapping(mysql={"user": fill_user, "password": "change-me-3"}, mongodb=archive)
+        for command in FILLING:
+            done = bank.projector(*command, "--drop-old")
+            assert done.returncode == 0, done.stderr
         schema_user = names["projector_schema@'%'"].split("@")[0]
         bank.mapping(bank_projections() + [{"aggregate_type": "x", "table": "brand_new", "key": {"id": {"from": "$aggregate_id", "type": "int"}},
                                             "events": {"E": {"op": "upsert"}}}], mysql={"user": schema_user, "password": "change-me-2"})
@@ -512,6 +525,36 @@ def test_check_names_each_grant_that_is_missing(bank):
         bank.mapping([projection], mysql={"user": user, "password": "x"})
         [(verdict, text)] = findings()
         assert verdict == "error" and "projections[0].events.AccountFrozen.statement: DELETE command denied" in text
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+
+
+@pytest.mark.parametrize("command", FILLING, ids=["rebuild", "replay"])
+def test_filling_a_table_names_the_privilege_that_is_missing_and_writes_nothing(bank, command):
+    user = f"u{bank.name[2:12]}"
+    everything = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, LOCK TABLES, TRIGGER"
+    bank.mapping(mongodb={"retain": "archive"})
+    bank.put(opened(bank))
+    bank.run_once()
+    bank.accounts.insert_one({"_id": "a1", "version": 1, "user_id": "u", "name": "n", "balance": decimal("5")})
+
+    def written() -> list:
+        tables = [t for row in bank.query("SHOW TABLES") for t in row.values()]
+        return [(table, bank.query(f"CHECKSUM TABLE `{table}`")) for table in tables]
+    before = written()
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'x'")
+    try:
+        bank.mapping(mysql={"user": user, "password": "x"}, mongodb={"retain": "archive"})
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "LOCK TABLES"):
+            bank.query(f"GRANT {everything} ON {bank.name}.* TO {user}@'127.0.0.1'")
+            bank.query(f"REVOKE {privilege} ON {bank.name}.* FROM {user}@'127.0.0.1'")
+            done = bank.projector(*command)
+            assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, (privilege, done)
+            assert re.search(rf"may not [A-Z, ]*{privilege}\b", done.stderr) or privilege == "SELECT", (privilege, done.stderr)
+            assert written() == before
+        bank.query(f"GRANT {everything} ON {bank.name}.* TO {user}@'127.0.0.1'")
+        done = bank.projector(*command)
+        assert done.returncode == 0, done.stderr
     finally:
         bank.query(f"DROP USER {user}@'127.0.0.1'")
 

@@ -103,9 +103,7 @@ bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure
                     "TABLE_NAME, REFERENCED_TABLE_NAME", ret_failure) &&
          check_none(session, shadow, "TRIGGERS", "CONCAT('the trigger ', TRIGGER_NAME)",
                     "EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE", ret_failure) &&
-         check_old(session, shadow, drop_old, ret_failure) &&
-         session_run(session, ret_failure, "LOCK TABLES projector_fence READ") &&
-         session_run(session, ret_failure, "UNLOCK TABLES");
+         check_old(session, shadow, drop_old, ret_failure);
 }
 
 /* --- tables --------------------------------------------------------------------------------- */
