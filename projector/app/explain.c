@@ -220,9 +220,7 @@ static bool explain_rows(Explain *explain, Failure *ret_failure) {
   json_object_set_new(explain->document, "projections", json_array());
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *projection = mapping_projection(mapping, i);
-    if (strlen(projection->aggregate_type) == explain->aggregate->type_length &&
-        !memcmp(projection->aggregate_type, explain->aggregate->type,
-                explain->aggregate->type_length) &&
+    if (projection_is_of(projection, explain->aggregate->type, explain->aggregate->type_length) &&
         !explain_projection(explain, projection,
                             json_pack("{s:s, s:s?, s:n, s:n, s:n, s:n}", "table", projection->table,
                                       "entities", projection->entities, "entity", "finding",
