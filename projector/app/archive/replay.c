@@ -142,10 +142,12 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
     fprintf(stderr, "projector: goes on with %s\n", shadow->fresh);
     return ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure);
   }
-  return shadow_drop(replay->session, shadow, ret_failure) &&
-         ledger_clear(replay->session, scope, ret_failure) &&
-         ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure) &&
-         shadow_create(replay->session, shadow, ret_failure);
+  if (!shadow_drop(replay->session, shadow, ret_failure) ||
+      !ledger_clear(replay->session, scope, ret_failure) ||
+      !ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure))
+    return false;
+  crash_point("replay_before_create");
+  return shadow_create(replay->session, shadow, ret_failure);
 }
 
 /* --- hand-over ------------------------------------------------------------------------------ */
@@ -154,6 +156,7 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
 static bool finish_and_swap(Replay *replay, Session *gate, const char *since, const Shadow *shadow,
                             Failure *ret_failure) {
   g_autoptr(Session) renamer = session_open(&replay->config->mysql, ret_failure);
+  crash_point("replay_with_gate");
   replay->scope.held = true;
   replay->scope.epoch = 0;
   if (!renamer || !replay_finish(replay, since, ret_failure)) {
@@ -172,8 +175,10 @@ static bool hand_over(Replay *replay, const Options *options, const char *since,
       !finish_and_swap(replay, gate, since, shadow, ret_failure))
     return false;
   crash_point("replay_after_swap");
-  return ledger_clear(replay->session, replay->scope.projector, ret_failure) &&
-         (!options->drop_old ||
+  if (!ledger_clear(replay->session, replay->scope.projector, ret_failure))
+    return false;
+  crash_point("replay_after_clear");
+  return (!options->drop_old ||
           session_run(replay->session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) &&
          lease_nudge(replay->store, replay->config->name, ret_failure);
 }
