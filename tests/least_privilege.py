@@ -25,16 +25,17 @@ def make_mongodb_user(ws: Workspace, password: str) -> None:
 
 
 @contextmanager
-def mysql_users(ws: Workspace) -> Iterator[tuple[str, str]]:
-    """The two users of sql/grants.sql, with names of this workspace, from 127.0.0.1, and the passwords that stand there."""
-    names = {"projector": f"p{ws.name[2:]}", "projector_schema": f"s{ws.name[2:]}"}
+def mysql_users(ws: Workspace) -> Iterator[dict[str, str]]:
+    """The users of sql/grants.sql by the name that they have there; here they have one of this workspace and come from
+    127.0.0.1. The passwords are those that stand there."""
+    names = {"projector": f"p{ws.name[2:]}", "projector_schema": f"s{ws.name[2:]}", "projector_fill": f"f{ws.name[2:]}"}
     text = re.sub(r"^--.*$", "", (ROOT / "sql/grants.sql").read_text(), flags=re.M)
     for old, new in names.items():
         text = text.replace(f"{old}@'%'", f"{new}@'127.0.0.1'")
     try:
         for statement in filter(str.strip, text.split(";")):
             ws.query(statement)
-        yield names["projector"], names["projector_schema"]
+        yield names
     finally:
         for name in names.values():
             ws.query(f"DROP USER IF EXISTS {name}@'127.0.0.1'")

@@ -3,6 +3,8 @@
 
 #include "projector/infra/log.h"
 
+#include <string.h>
+
 int command_misuse(const char *expected) {
   fprintf(stderr, "%s: %s; try --help\n", g_get_prgname(), expected);
   return EXIT_WRONG;
@@ -55,6 +57,16 @@ bool command_projections(const Config *config, const char *table, const char *pu
                                              "no projection has \"entities\" to %s", purpose);
 }
 
+/* GLib leaves "--" in where an argument behind it begins with "-", as the number -5 does. */
+static void drop_separator(int *argc, char **argv) {
+  for (int i = 1; i < *argc; i++)
+    if (!strcmp(argv[i], "--")) {
+      memmove(argv + i, argv + i + 1, (size_t)(*argc - i) * sizeof *argv); /* and the last NULL */
+      --*argc;
+      return;
+    }
+}
+
 bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
                    const GOptionEntry *own, Config **ret_config, int *ret_status) {
   g_autofree char *file = NULL;
@@ -77,6 +89,7 @@ bool command_begin(int *argc, char ***argv, const char *usage, const char *summa
     fprintf(stderr, "%s: %s; try --help\n", name, error->message);
     return false;
   }
+  drop_separator(argc, *argv);
   if (!file) {
     fprintf(stderr, "%s: -c FILE is missing; try --help\n", name);
     return false;

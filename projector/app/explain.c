@@ -1,38 +1,41 @@
 /* explain.c - `projector explain`: one aggregate on one screen.
  *
- * Position, events, entity and rows in one look each; `reconcile` looks twice before it is sure. */
+ * Position, events, entity and rows in one look each; `reconcile` looks twice before it is sure.
+ * What is found is one JSON document; people get the same as a screen. */
 #include "projector/app/command.h"
 #include "projector/app/find.h"
+#include "projector/app/list.h"
 #include "projector/app/reconcile/difference.h"
-#include "projector/app/reconcile/looks.h"
+#include "projector/app/reconcile/report.h"
 #include "projector/domain/datetime.h"
 #include "projector/domain/entity.h"
+#include "projector/infra/mongo/archive.h"
 #include "projector/infra/mysql/rows.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { EVENTS_SHOWN = 50, LABEL = 12 };
 
 typedef struct Explain {
   Sides *sides;
+  Archive *archive; /* NULL: there is none */
   const Aggregate *aggregate;
   Pool *pool;
   Position position;
   bool pending; /* an event of the outbox that the ledger does not have */
+  json_t *document;
 } Explain;
 
-static const char *time_text(int64_t ms, char text[static DATETIME_TEXT_SIZE]) {
+static json_t *time_json(int64_t ms) {
+  char text[DATETIME_TEXT_SIZE];
   if (!datetime_in_range(ms))
-    return "(no time)";
+    return json_null();
   datetime_format(ms * 1000, 3, text);
-  return text;
+  return json_string(text);
 }
 
-static void print_id(const Id *id) {
-  char text[ID_TEXT_SIZE];
-  id_text(id, text);
-  print_clean(stdout, text);
+static json_t *version_json(int64_t version) {
+  return version ? json_integer(version) : json_null();
 }
 
 /* --- position ------------------------------------------------------------------------------- */
@@ -40,91 +43,72 @@ static void print_id(const Id *id) {
 static bool explain_position(Explain *explain, Failure *ret_failure) {
   g_autoptr(AggregateSet) set = aggregate_set_new(explain->pool->arena);
   const AggregateState *state = aggregate_set_open(set, explain->aggregate);
-  char time[DATETIME_TEXT_SIZE];
   if (!ledger_look_at_positions(explain->sides->session, &explain->sides->ledger, set,
                                 explain->pool->arena, ret_failure))
     return false;
   const Position *position = &state->position;
   explain->position = *position;
-  printf("%-*s", LABEL, "position");
-  if (!position->known) {
-    puts("none: nothing was applied yet");
-    return true;
-  }
-  printf("applied up to version %lld, last event ", (long long)position->max_version);
-  print_id(&position->last.event_id);
-  printf(" of %s\n", time_text(position->last.occurred_at, time));
-  if (position->refreshed_version)
-    printf("%-*srow taken from the entity at version %lld\n", LABEL, "",
-           (long long)position->refreshed_version);
+  json_object_set_new(explain->document, "position",
+                      !position->known
+                          ? json_null()
+                          : json_pack("{s:o, s:o, s:o, s:o}", "version",
+                                      version_json(position->max_version), "event_id",
+                                      id_json(&position->last.event_id), "occurred_at",
+                                      time_json(position->last.occurred_at), "refreshed_version",
+                                      version_json(position->refreshed_version)));
   return true;
 }
 
 /* --- events --------------------------------------------------------------------------------- */
 
-static void print_event(const Event *event, const char *state) {
-  char time[DATETIME_TEXT_SIZE];
-  g_autofree char *type =
-      g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
-  bson_iter_t iter, message;
-  printf("  %-*s", LABEL, state);
-  print_id(&event->key.event_id);
-  printf("  ");
-  print_clean(stdout, type);
-  printf("  version %lld  %s", (long long)event->key.version,
-         time_text(event->key.occurred_at, time));
-  if (event->attempts > 0)
-    printf("  %d attempt%s", event->attempts, event->attempts == 1 ? "" : "s");
-  putchar('\n');
-  if (bson_iter_init(&iter, &event->document) &&
-      bson_iter_find_descendant(&iter, "last_error.message", &message) &&
-      BSON_ITER_HOLDS_UTF8(&message)) {
-    printf("  %*s", LABEL, "");
-    print_clean(stdout, bson_iter_utf8(&message, NULL));
-    putchar('\n');
-  }
-}
-
-static const char *state_of(const Item *item) {
-  static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
-  return item->verdict == VERDICT_KNOWN ? "applied" : names[item->event->status];
+/* As `list --json` has it, with what the ledger says of it. */
+static json_t *event_json(const Event *event, bool archived, const LedgerEntry *entry) {
+  json_t *json = list_event_json(event);
+  json_object_del(json, "aggregate_type");
+  json_object_del(json, "aggregate_id");
+  bool skipped = event->skipped || !g_strcmp0(entry->outcome, verdict_outcome(VERDICT_SKIPPED));
+  if (archived || entry->outcome)
+    json_object_set_new(json, "state",
+                        json_string(skipped    ? "skipped"
+                                    : archived ? "archived"
+                                               : "applied"));
+  json_object_set_new(json, "ledger",
+                      entry->outcome ? json_pack("{s:s, s:s}", "outcome", entry->outcome,
+                                                 "applied_at", entry->applied_at)
+                                     : json_null());
+  return json;
 }
 
 /* The first events of the aggregate in the collection behind `outbox`. */
-static bool explain_events(Explain *explain, Outbox *outbox, const char *label, bool archived,
+static bool explain_events(Explain *explain, Outbox *outbox, const char *name, bool archived,
                            Failure *ret_failure) {
-  g_autoptr(GArray) items = g_array_new(FALSE, TRUE, sizeof(Item));
+  Item items[EVENTS_SHOWN] = {0};
+  LedgerEntry entries[EVENTS_SHOWN] = {0};
+  size_t count = 0;
   g_autoptr(EventCursor) cursor =
       outbox_find_aggregate(outbox, explain->aggregate, NULL, EVENTS_SHOWN);
   const bson_t *document;
-  while ((document = event_cursor_next(cursor, ret_failure))) {
-    Item item = {.event = pool_keep(explain->pool, event_decode(document))};
-    g_array_append_val(items, item);
-  }
+  while (count < EVENTS_SHOWN && (document = event_cursor_next(cursor, ret_failure)))
+    items[count++].event =
+        pool_keep(explain->pool, archived ? archive_decode(document) : event_decode(document));
   if (ret_failure->class != FAILURE_NONE ||
-      !looks_ask_ledger(explain->sides, (Item *)(void *)items->data, items->len, ret_failure))
+      !ledger_find_entries(explain->sides->session, &explain->sides->ledger, items, count, entries,
+                           ret_failure))
     return false;
-  printf("%-*s%s%u event%s\n", LABEL, label, items->len == EVENTS_SHOWN ? "the first " : "",
-         items->len, items->len == 1 ? "" : "s");
-  for (guint i = 0; i < items->len; i++) {
-    const Item *item = &g_array_index(items, Item, i);
-    print_event(item->event, archived ? "archived" : state_of(item));
-    explain->pending |= !archived && item->verdict != VERDICT_KNOWN;
+  json_t *events = json_array();
+  for (size_t i = 0; i < count; i++) {
+    json_array_append_new(events, event_json(items[i].event, archived, &entries[i]));
+    explain->pending |= !archived && !entries[i].outcome;
   }
+  json_object_set_new(explain->document, name, events);
   return true;
 }
 
 static bool explain_archive(Explain *explain, Failure *ret_failure) {
-  MongoSettings settings = explain->sides->config->mongodb;
-  if (!settings.archive)
-    return true;
-  g_autofree char *archive = g_strdup_printf("%s_archive", settings.outbox);
-  settings.outbox = archive;
-  g_autoptr(MongoStore) store = mongo_store_open_single(&settings, ret_failure);
-  if (!store)
-    return false;
-  g_autoptr(Outbox) outbox = outbox_new(store, "");
-  return explain_events(explain, outbox, "archive", true, ret_failure);
+  if (explain->archive)
+    return explain_events(explain, archive_events(explain->archive), "archive", true, ret_failure);
+  json_object_set_new(explain->document, "archive", json_null());
+  return true;
 }
 
 /* --- rows ----------------------------------------------------------------------------------- */
@@ -132,64 +116,54 @@ static bool explain_archive(Explain *explain, Failure *ret_failure) {
 static bool read_entity(Explain *explain, const Projection *projection, Event **ret_entity,
                         Failure *ret_failure) {
   bson_t *document = NULL;
-  char time[DATETIME_TEXT_SIZE];
   *ret_entity = NULL;
   if (!outbox_read_entity(explain->sides->outbox, projection->entities, &explain->aggregate->id,
                           &document, ret_failure))
     return false;
-  printf("%-*s%s: ", LABEL, "entity", projection->entities);
-  if (!document) {
-    puts("none");
-    return true;
+  if (document) {
+    *ret_entity = pool_keep(explain->pool,
+                            entity_as_event(document, explain->aggregate, entity_version(document),
+                                            entity_time(document, INT64_MIN)));
+    bson_destroy(document);
   }
-  int64_t version = entity_version(document), last = entity_time(document, INT64_MIN);
-  *ret_entity =
-      pool_keep(explain->pool, entity_as_event(document, explain->aggregate, version, last));
-  printf("version %lld, last event %s\n", (long long)version, time_text(last, time));
-  bson_destroy(document);
   return true;
 }
 
-static void print_value(const Value *value) {
-  g_autoptr(GString) text = g_string_new(NULL);
-  value_append_text(text, value);
-  g_autofree char *valid = g_utf8_make_valid(text->str, (gssize)text->len);
-  print_clean(stdout, valid);
-}
-
-static void print_columns(const Layout *layout, const Expected *expected, const Value *row) {
+/* Each column with what is known: that of the entity, that of the row, or both. */
+static json_t *columns_json(const Layout *layout, const Expected *expected, const Value *row) {
+  json_t *columns = json_object();
   for (unsigned i = 0; i < layout->count; i++) {
+    json_t *column = json_object();
     bool known = expected && expected->known[i];
-    bool differs = known && row && !column_equal(layout->columns[i], &expected->values[i], &row[i]);
-    printf("  %-*s%s: ", LABEL, differs ? "different" : "", layout->columns[i]->name);
-    if (differs || (known && !row)) {
-      printf("entity ");
-      print_value(&expected->values[i]);
-    }
-    if (row) {
-      printf(differs ? ", row " : "");
-      print_value(&row[i]);
-    }
-    putchar('\n');
+    if (known)
+      json_object_set_new(column, "entity", value_json(&expected->values[i]));
+    if (row)
+      json_object_set_new(column, "row", value_json(&row[i]));
+    json_object_set_new(
+        column, "different",
+        json_boolean(known && row &&
+                     !column_equal(layout->columns[i], &expected->values[i], &row[i])));
+    json_object_set_new(columns, layout->columns[i]->name, column);
   }
+  return columns;
 }
 
-static void conclude(const Projection *projection, const Sight *sight) {
+static const char *conclude(const Sight *sight, bool unmappable) {
   Decision decision = difference_decide(sight);
-  printf("%-*s%s: ", LABEL, "row", projection->table);
-  if (decision.row != DIFFERENCE_NONE || decision.position != DIFFERENCE_NONE) {
-    DifferenceKind kind = decision.row != DIFFERENCE_NONE ? decision.row : decision.position;
-    printf("%s", difference_name(kind));
-  } else if (decision.lagging) {
-    printf("lagging, events wait in the outbox");
-  } else {
-    printf(sight->row ? "equal to the entity" : "none, and no entity");
-  }
-  putchar('\n');
+  if (unmappable)
+    decision.row = sight->pending ? DIFFERENCE_NONE : DIFFERENCE_UNMAPPABLE;
+  if (decision.row != DIFFERENCE_NONE || decision.position != DIFFERENCE_NONE)
+    return difference_name(decision.row != DIFFERENCE_NONE ? decision.row : decision.position);
+  return decision.lagging ? "lagging" : sight->row ? "equal" : "none";
+}
+
+static void set_finding(json_t *json, const char *finding, const char *reason) {
+  json_object_set_new(json, "finding", json_string(finding));
+  json_object_set_new(json, "reason", reason ? text_json(reason, strlen(reason)) : json_null());
 }
 
 static bool explain_row(Explain *explain, const Projection *projection, const Event *entity,
-                        Failure *ret_failure) {
+                        json_t *json, Failure *ret_failure) {
   Layout layout;
   Expected expected;
   Failure unfit = {0};
@@ -201,7 +175,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   bool gone = bson_empty(&entity->payload);
   if (!layout_init(projection, explain->pool->arena, &layout, &unfit) ||
       !layout_map_key(&layout, entity, explain->pool->arena, key, &unfit)) {
-    printf("%-*s%s: cannot be told: %s\n", LABEL, "row", projection->table, unfit.message);
+    set_finding(json, "unknown", unfit.message);
     return true;
   }
   bool mapped = !gone && layout_map(&layout, entity, explain->pool->arena, &expected, &unfit);
@@ -215,27 +189,43 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
                  .version = gone ? 0 : entity_version(&entity->payload),
                  .position = explain->position,
                  .pending = explain->pending};
-  conclude(projection, &sight);
-  if (!gone && !mapped)
-    printf("  %-*s%s\n", LABEL, "unmappable", unfit.message);
+  bool unmappable = !gone && !mapped;
+  set_finding(json, conclude(&sight, unmappable), unmappable ? unfit.message : NULL);
   if (mapped || row)
-    print_columns(&layout, mapped ? &expected : NULL, row);
+    json_object_set_new(json, "columns", columns_json(&layout, mapped ? &expected : NULL, row));
   return true;
+}
+
+/* Takes `json` over. */
+static bool explain_projection(Explain *explain, const Projection *projection, json_t *json,
+                               Failure *ret_failure) {
+  Event *entity = NULL;
+  json_array_append_new(json_object_get(explain->document, "projections"), json);
+  if (!projection->entities) {
+    set_finding(json, "unknown", "the projection has no \"entities\" to compare with");
+    return true;
+  }
+  if (!read_entity(explain, projection, &entity, ret_failure))
+    return false;
+  if (entity)
+    json_object_set_new(json, "entity",
+                        json_pack("{s:o, s:o}", "version",
+                                  version_json(entity_version(&entity->payload)), "last_event_at",
+                                  time_json(entity_time(&entity->payload, INT64_MIN))));
+  return explain_row(explain, projection, entity, json, ret_failure);
 }
 
 static bool explain_rows(Explain *explain, Failure *ret_failure) {
   const Mapping *mapping = explain->sides->config->mapping;
+  json_object_set_new(explain->document, "projections", json_array());
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *projection = mapping_projection(mapping, i);
-    Event *entity = NULL;
-    if (strlen(projection->aggregate_type) != explain->aggregate->type_length ||
-        memcmp(projection->aggregate_type, explain->aggregate->type,
-               explain->aggregate->type_length) != 0)
-      continue;
-    if (!projection->entities)
-      printf("%-*s%s: has no \"entities\" to compare with\n", LABEL, "row", projection->table);
-    else if (!read_entity(explain, projection, &entity, ret_failure) ||
-             !explain_row(explain, projection, entity, ret_failure))
+    if (projection_is_of(projection, explain->aggregate->type, explain->aggregate->type_length) &&
+        !explain_projection(explain, projection,
+                            json_pack("{s:s, s:s?, s:n, s:n, s:n, s:n}", "table", projection->table,
+                                      "entities", projection->entities, "entity", "finding",
+                                      "reason", "columns"),
+                            ret_failure))
       return false;
   }
   return true;
@@ -247,42 +237,207 @@ static bool explain_all(Explain *explain, Failure *ret_failure) {
          explain_archive(explain, ret_failure) && explain_rows(explain, ret_failure);
 }
 
-static int explain_with(Sides *sides, const char *type, const char *id) {
+/* --- the screen ----------------------------------------------------------------------------- */
+
+static const char *text_of(const json_t *json, const char *name) {
+  return json_string_value(json_object_get(json, name));
+}
+
+static long long number_of(const json_t *json, const char *name) {
+  return json_integer_value(json_object_get(json, name));
+}
+
+static const char *time_of(const json_t *json, const char *name) {
+  const char *text = text_of(json, name);
+  return text && *text ? text : "(no time)";
+}
+
+static void print_position(const json_t *position) {
+  printf("%-*s", LABEL, "position");
+  if (json_is_null(position)) {
+    puts("none: nothing was applied yet");
+    return;
+  }
+  printf("applied up to version %lld, last event ", number_of(position, "version"));
+  print_clean(stdout, text_of(position, "event_id"));
+  printf(" of %s\n", time_of(position, "occurred_at"));
+  if (number_of(position, "refreshed_version"))
+    printf("%-*srow taken from the entity at version %lld\n", LABEL, "",
+           number_of(position, "refreshed_version"));
+}
+
+static void print_event(const json_t *event) {
+  const char *message = text_of(json_object_get(event, "reason"), "message");
+  long long attempts = number_of(event, "attempts");
+  printf("  %-*s", LABEL, text_of(event, "state"));
+  print_clean(stdout, text_of(event, "event_id"));
+  printf("  ");
+  print_clean(stdout, text_of(event, "event_type"));
+  printf("  version %lld  %s", number_of(event, "version"), time_of(event, "occurred_at"));
+  if (attempts > 0)
+    printf("  %lld attempt%s", attempts, attempts == 1 ? "" : "s");
+  putchar('\n');
+  if (message && *message) {
+    printf("  %*s", LABEL, "");
+    print_clean(stdout, message);
+    putchar('\n');
+  }
+}
+
+static void print_events(const char *label, const json_t *events) {
+  size_t count = json_array_size(events);
+  if (json_is_null(events))
+    return;
+  printf("%-*s%s%zu event%s\n", LABEL, label, count == EVENTS_SHOWN ? "the first " : "", count,
+         count == 1 ? "" : "s");
+  for (size_t i = 0; i < count; i++)
+    print_event(json_array_get(events, i));
+}
+
+static void print_value(const json_t *value) {
+  print_clean(stdout, json_is_null(value) ? "NULL" : json_string_value(value));
+}
+
+static void print_columns(json_t *columns) {
+  const char *name;
+  json_t *column;
+  json_object_foreach(columns, name, column) {
+    const json_t *entity = json_object_get(column, "entity"), *row = json_object_get(column, "row");
+    bool differs = json_is_true(json_object_get(column, "different"));
+    printf("  %-*s%s: ", LABEL, differs ? "different" : "", name);
+    if (entity && (differs || !row)) {
+      printf("entity ");
+      print_value(entity);
+    }
+    if (row) {
+      printf(differs ? ", row " : "");
+      print_value(row);
+    }
+    putchar('\n');
+  }
+}
+
+static void print_finding(const json_t *projection) {
+  static const struct {
+    const char *finding, *text;
+  } longer[] = {{"lagging", "lagging, events wait in the outbox"},
+                {"equal", "equal to the entity"},
+                {"none", "none, and no entity"},
+                {"unknown", "cannot be told"}};
+  const char *text = text_of(projection, "finding"), *reason = text_of(projection, "reason");
+  for (size_t i = 0; i < G_N_ELEMENTS(longer); i++)
+    if (!strcmp(text, longer[i].finding))
+      text = longer[i].text;
+  printf("%-*s%s: %s", LABEL, "row", text_of(projection, "table"), text);
+  if (reason) {
+    printf(": ");
+    print_clean(stdout, reason);
+  }
+  putchar('\n');
+}
+
+static void print_projection(const json_t *projection) {
+  const json_t *entity = json_object_get(projection, "entity");
+  const char *entities = text_of(projection, "entities");
+  if (entities && json_is_null(entity))
+    printf("%-*s%s: none\n", LABEL, "entity", entities);
+  else if (entities)
+    printf("%-*s%s: version %lld, last event %s\n", LABEL, "entity", entities,
+           number_of(entity, "version"), time_of(entity, "last_event_at"));
+  print_finding(projection);
+  print_columns(json_object_get(projection, "columns"));
+}
+
+static void print_screen(const json_t *document) {
+  const json_t *projections = json_object_get(document, "projections");
+  if (!json_is_true(json_object_get(document, "found"))) {
+    printf("no entity and no event of ");
+    print_clean(stdout, text_of(document, "aggregate_type"));
+    putchar(' ');
+    print_clean(stdout, text_of(document, "aggregate_id"));
+    putchar('\n');
+    return;
+  }
+  print_position(json_object_get(document, "position"));
+  print_events("outbox", json_object_get(document, "outbox"));
+  print_events("archive", json_object_get(document, "archive"));
+  for (size_t i = 0; i < json_array_size(projections); i++)
+    print_projection(json_array_get(projections, i));
+}
+
+static void print_json(const json_t *document) {
+  char *text = json_dumps(document, JSON_INDENT(2));
+  if (text)
+    puts(text);
+  free(text);
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+/* An aggregate whose entity is gone may be in the archive alone. */
+static bool find_anywhere(const Sides *sides, Archive *archive, const char *type, const char *id,
+                          uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
+                          Failure *ret_failure) {
+  return find_aggregate(sides->config, sides->outbox, type, id, bytes, ret_aggregate, ret_found,
+                        ret_failure) &&
+         (*ret_found || !archive ||
+          find_aggregate(sides->config, archive_events(archive), type, id, bytes, ret_aggregate,
+                         ret_found, ret_failure));
+}
+
+/* Fills in the document. */
+static bool explain_named(Sides *sides, const char *type, const char *id, json_t *document,
+                          bool *ret_found, Failure *ret_failure) {
+  const MongoSettings *settings = &sides->config->mongodb;
   Aggregate aggregate;
   uint8_t bytes[16];
-  bool found;
-  Failure failure = {0};
-  if (!find_aggregate(sides->config, sides->outbox, type, id, bytes, &aggregate, &found, &failure))
-    return command_fail(&failure);
-  if (!found) {
-    printf("no entity and no event of %s %s\n", type, id);
-    return EXIT_NO;
-  }
+  g_autoptr(Archive) archive = settings->archive ? archive_open(settings, ret_failure) : NULL;
+  if ((settings->archive && !archive) ||
+      !find_anywhere(sides, archive, type, id, bytes, &aggregate, ret_found, ret_failure))
+    return false;
+  json_object_set_new(document, "aggregate_type", text_json(type, strlen(type)));
+  json_object_set_new(document, "aggregate_id",
+                      *ret_found ? id_json(&aggregate.id) : text_json(id, strlen(id)));
+  json_object_set_new(document, "found", json_boolean(*ret_found));
+  if (!*ret_found)
+    return true;
   Pool pool = pool_new();
-  Explain explain = {.sides = sides, .aggregate = &aggregate, .pool = &pool};
-  bool good = explain_all(&explain, &failure);
+  Explain explain = {.sides = sides,
+                     .archive = archive,
+                     .aggregate = &aggregate,
+                     .pool = &pool,
+                     .document = document};
+  bool good = explain_all(&explain, ret_failure);
   pool_free(&pool);
-  if (!good)
-    return command_fail(&failure);
-  return EXIT_GOOD;
+  return good;
 }
 
 int command_explain(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Failure failure = {0};
   Sides sides;
+  gboolean as_json = FALSE;
+  bool found;
   int status;
+  const GOptionEntry options[] = {
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL}, G_OPTION_ENTRY_NULL};
   if (!command_begin(&argc, &argv, "TYPE ID - one aggregate on one screen",
                      "Shows its position, its events with states and reasons, its entity and its "
                      "rows, column by column, as they are at this moment. Exit status 1 when there "
                      "is no such aggregate.",
-                     NULL, &config, &status))
+                     options, &config, &status))
     return status;
   if (argc != 3)
     return command_misuse("expected TYPE ID");
   if (!sides_open(config, &sides, &failure))
     return command_fail(&failure);
-  status = explain_with(&sides, argv[1], argv[2]);
+  json_t *document = json_object();
+  bool good = explain_named(&sides, argv[1], argv[2], document, &found, &failure);
+  if (good && as_json)
+    print_json(document);
+  else if (good)
+    print_screen(document);
+  json_decref(document);
   sides_close(&sides);
-  return status;
+  return !good ? command_fail(&failure) : found ? EXIT_GOOD : EXIT_NO;
 }

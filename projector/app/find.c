@@ -6,12 +6,11 @@
 bool find_aggregate(const Config *config, Outbox *outbox, const char *type, const char *text,
                     uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
                     Failure *ret_failure) {
-  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
+  Id ids[IDS_OF_TEXT];
+  unsigned count = ids_from_text(text, strlen(text), bytes, ids);
   *ret_found = false;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && !*ret_found; k++) {
-    Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
-    if (!id_from_text(kinds[k], text, strlen(text), bytes, &aggregate.id))
-      continue;
+  for (unsigned k = 0; k < count && !*ret_found; k++) {
+    Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type), .id = ids[k]};
     *ret_aggregate = aggregate;
     g_autoptr(EventCursor) cursor = outbox_find_aggregate(outbox, &aggregate, NULL, 1);
     *ret_found = event_cursor_next(cursor, ret_failure) != NULL;

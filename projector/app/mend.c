@@ -97,7 +97,7 @@ int command_retry(int argc, char **argv) {
 /* --- skip ------------------------------------------------------------------------------------- */
 
 /* The ledger says `skipped` and the event's version is accounted for, in one transaction. What
- * sorts before the event is not late for that. */
+ * sorts before the event is not late for that. `event->skipped` becomes what the ledger says. */
 static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
                            Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
@@ -109,8 +109,11 @@ static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
       !ledger_enter(session, ledger, set, arena, ret_failure) ||
       !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
     return false;
-  if (repeated) /* it was applied after all: then there is nothing to record */
-    return true;
+  if (repeated) { /* it was applied after all, or skipped: then there is nothing to record */
+    session_rollback(session);
+    *ret_failure = (Failure){0};
+    return ledger_find_known(session, ledger, &item, 1, ret_failure);
+  }
   order_pass(&state->position, event);
   state->moved = true;
   return ledger_write_positions(session, ledger, set, ret_failure) &&
@@ -125,6 +128,7 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
   if (!*ret_skipped)
     return true;
   bool recorded = true;
+  event->skipped = true;
   if (event_has_aggregate(event) && event->key.occurred_at != INT64_MIN) {
     recorded = record_skipped(session, ledger, event, ret_failure);
     session_rollback(session);

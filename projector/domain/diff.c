@@ -128,15 +128,6 @@ Decision difference_decide(const Sight *sight) {
 
 /* --- from a row back to its aggregate ------------------------------------------------------- */
 
-static unsigned ids_of_text(const Value *value, Arena *arena, Id ids[static AGGREGATE_IDS]) {
-  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
-  unsigned count = 0;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds); k++)
-    if (id_from_text(kinds[k], value->text, value->length, arena_alloc(arena, 16, 1), &ids[count]))
-      count++;
-  return count;
-}
-
 static unsigned ids_of_uuid(const Value *value, Arena *arena, Id ids[static AGGREGATE_IDS]) {
   Id uuid = {.kind = ID_UUID, .length = 16, .bytes = value->bytes};
   char text[ID_TEXT_SIZE];
@@ -153,7 +144,7 @@ static unsigned ids_of_uuid(const Value *value, Arena *arena, Id ids[static AGGR
 static unsigned ids_of_value(TypeKind kind, const Value *value, Arena *arena,
                              Id ids[static AGGREGATE_IDS]) {
   if (value->kind == VALUE_TEXT && type_is_text(kind))
-    return ids_of_text(value, arena, ids);
+    return ids_from_text(value->text, value->length, arena_alloc(arena, 16, 1), ids);
   if (value->kind == VALUE_INT || (value->kind == VALUE_UINT && value->natural <= INT64_MAX)) {
     ids[0] = (Id){.kind = ID_INT, .number = value->integer};
     return 1;

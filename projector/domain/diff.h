@@ -69,6 +69,6 @@ Decision difference_decide(const Sight *sight);
 
 /* Ids that an entity may have whose key column, filled from $aggregate_id, shows this value; at
  * most AGGREGATE_IDS. 0: they cannot be told. */
-enum { AGGREGATE_IDS = 4 };
+enum { AGGREGATE_IDS = IDS_OF_TEXT };
 unsigned aggregate_ids_of(const Layout *layout, const Value *key, Arena *arena,
                           Id ret_ids[static AGGREGATE_IDS]);

@@ -123,6 +123,16 @@ bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[st
   return true;
 }
 
+/* No text is both a UUID and an ObjectId, so one buffer will do. */
+unsigned ids_from_text(const char *text, size_t length, uint8_t bytes[static 16],
+                       Id ret_ids[static IDS_OF_TEXT]) {
+  static const IdKind kinds[IDS_OF_TEXT] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
+  unsigned count = 0;
+  for (size_t k = 0; k < G_N_ELEMENTS(kinds); k++)
+    count += id_from_text(kinds[k], text, length, bytes, &ret_ids[count]);
+  return count;
+}
+
 static bool set_bytes(Id *id, IdKind kind, const void *bytes, uint32_t length) {
   *id = (Id){.kind = kind, .length = length, .bytes = bytes};
   return true;

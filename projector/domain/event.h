@@ -18,6 +18,7 @@ enum {
   ATTEMPTS_MAX = 1000000,   /* what else a document says is not ours */
   DUE_MAX_MS = 86400000,    /* an event is looked at again after a day at most */
   ID_TEXT_SIZE = 256,       /* a buffer that holds any valid id as text, with its NUL */
+  IDS_OF_TEXT = 4,          /* at most */
 };
 
 /* In the order in which MongoDB sorts the types, so that an index scan and we agree. */
@@ -68,6 +69,7 @@ typedef struct Event {
   int64_t due_in_ms;  /* until the next attempt, where a look-up adds it; may be negative */
   bool gap_waited;    /* set by the pipeline: do not wait for missing versions again */
   bool unrefreshable; /* set by the pipeline: there is no entity to refresh from */
+  bool skipped;       /* by hand; set by whoever asks the ledger, or reads the archive */
   uint64_t batch;     /* set by the shard: with which it was taken */
   bool blocks;        /* set by the shard: a hold stands for it, or was to */
   bson_t payload;     /* views into `document` */
@@ -103,6 +105,10 @@ size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]);
  * it is. False when the text is not of that kind. */
 bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[static 16],
                   Id *ret_id);
+/* Every id that a text may stand for when a person names one: the string, then UUID, ObjectId or
+ * integer. Returns how many; they point into the text or `bytes`. */
+unsigned ids_from_text(const char *text, size_t length, uint8_t bytes[static 16],
+                       Id ret_ids[static IDS_OF_TEXT]);
 bool id_from_iter(const bson_iter_t *iter, Id *ret_id);
 /* Appends the id as the BSON value it came from (int32 as int64); not for ID_OTHER. */
 void id_append_bson(const Id *id, bson_t *document, const char *key);

@@ -92,11 +92,18 @@ Retold retell(const Mapping *mapping, const Layout *layout, Event *const *events
   Expected expected = {0};
   g_autoptr(Fold) fold = fold_new(arena);
   find_missing_versions(events, count, &retold);
-  for (size_t i = 0; i < count && retold.retelling == RETOLD; i++)
-    if (!fold_event(mapping, layout, events[i], i == 0, fold, arena, &retold)) {
+  for (size_t i = 0; i < count; i++)
+    retold.skipped += events[i]->skipped;
+  bool first = true;
+  for (size_t i = 0; i < count && retold.retelling == RETOLD; i++) {
+    if (events[i]->skipped)
+      continue;
+    if (!fold_event(mapping, layout, events[i], first, fold, arena, &retold)) {
       retold.retelling = RETOLD_BROKEN;
       retold.culprit = events[i];
     }
+    first = false;
+  }
   if (retold.retelling != RETOLD)
     return retold;
   const FoldedRow *row = last_row(fold);

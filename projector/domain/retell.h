@@ -23,6 +23,7 @@ typedef struct Retold {
   Value expected, found; /* of the column: by the entity, by the events */
   bool row, entity;      /* whether the events give a row, and whether there is an entity */
   const Event *culprit;  /* RETOLD_BROKEN */
+  int64_t skipped;       /* events that are not folded, because a person has skipped them */
   Failure failure;       /* RETOLD_BROKEN; or the entity cannot be mapped */
   int64_t missing, missing_count; /* first version without an event, and how many; 0: none */
 } Retold;

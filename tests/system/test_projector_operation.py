@@ -168,7 +168,7 @@ def test_archive_keeps_the_events_with_the_time_of_application(bank):
     for event in events:
         kept = archive.find_one({"_id": event["_id"]})
         assert {k: kept[k] for k in event} == event
-        assert not {"status", "claimed_by", "claimed_at", "next_attempt_at"} & kept.keys()
+        assert not {"status", "claimed_by", "claimed_at", "next_attempt_at", "skipped_at"} & kept.keys()
         assert before < kept["applied_at"] < before + timedelta(seconds=60)
     bank.put(events)  # sent again: neither applied nor archived anew
     kept = list(archive.find().sort("_id"))
@@ -439,10 +439,13 @@ def test_json_logs_are_json(bank):
 
 # least privilege
 
+FILLING = (["rebuild", "account", "--shadow"], ["replay", "--projection", "account"])
+
 
 def test_the_granted_privileges_are_enough_and_no_more(bank):
-    with mysql_users(bank) as (user, schema_user):
-        bank.mapping(mysql={"user": user, "password": "change-me-1"}, **FAST, gap_wait_ms=50)
+    with mysql_users(bank) as users:
+        archive = {"retain": "archive"}
+        bank.mapping(mysql={"user": users["projector"], "password": "change-me-1"}, mongodb=archive, **FAST, gap_wait_ms=50)
         check = bank.projector("check")
         assert check.returncode == 0, check.stdout
         bank.accounts.insert_one({"_id": "a1", "version": 9, "user_id": "u", "name": "n", "balance": decimal("5")})
@@ -454,13 +457,23 @@ def test_the_granted_privileges_are_enough_and_no_more(bank):
         assert bank.outbox.find_one() is None
         assert [(r["account_id"], r["balance"]) for r in bank.rows("account")] == [("a1", Decimal("5.00"))]
         stores = bank.stores
-        with pymysql.connect(host=stores.mysql_host, port=stores.mysql_port, user=user, password="change-me-1", database=bank.name) as c:
+        with pymysql.connect(host=stores.mysql_host, port=stores.mysql_port, user=users["projector"], password="change-me-1", database=bank.name) as c:
             for forbidden in ("DROP TABLE account", "ALTER TABLE account ADD x INT", "DELETE FROM projector_position",
                               "CREATE TABLE x (y INT)", "UPDATE projector_applied SET outcome = 'skipped'"):
                 with pytest.raises(pymysql.err.OperationalError), c.cursor() as cursor:
                     cursor.execute(forbidden)
+        assert bank.projector("rebuild", "account").returncode == 0
+        assert bank.projector("replay", "--projection", "account", "--aggregate", "account", "nobody").returncode == 1
+        for command in FILLING:
+            denied = bank.projector(*command)
+            assert denied.returncode == 2 and " may not CREATE account;" in denied.stderr, denied.stderr
+        bank.mapping(mysql={"user": users["projector_fill"], "password": "change-me-3"}, mongodb=archive)
+        rebuild, replay = FILLING
+        for command in (rebuild, [*replay, "--from", "2001-01-01T00:00:00Z"]):  # the late one has no row before it
+            done = bank.projector(*command, "--drop-old")
+            assert done.returncode == 0, done.stderr
         bank.mapping(bank_projections() + [{"aggregate_type": "x", "table": "brand_new", "key": {"id": {"from": "$aggregate_id", "type": "int"}},
-                                            "events": {"E": {"op": "upsert"}}}], mysql={"user": schema_user, "password": "change-me-2"})
+                                            "events": {"E": {"op": "upsert"}}}], mysql={"user": users["projector_schema"], "password": "change-me-2"})
         applied_schema = bank.projector("schema", "--apply")
         assert applied_schema.returncode == 0, applied_schema.stderr
 
@@ -501,6 +514,36 @@ def test_check_names_each_grant_that_is_missing(bank):
         bank.mapping([projection], mysql={"user": user, "password": "x"})
         [(verdict, text)] = findings()
         assert verdict == "error" and "projections[0].events.AccountFrozen.statement: DELETE command denied" in text
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+
+
+@pytest.mark.parametrize("command", FILLING, ids=["rebuild", "replay"])
+def test_filling_a_table_names_the_privilege_that_is_missing_and_writes_nothing(bank, command):
+    user = f"u{bank.name[2:12]}"
+    everything = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, LOCK TABLES, TRIGGER"
+    bank.mapping(mongodb={"retain": "archive"})
+    bank.put(opened(bank))
+    bank.run_once()
+    bank.accounts.insert_one({"_id": "a1", "version": 1, "user_id": "u", "name": "n", "balance": decimal("5")})
+
+    def written() -> list:
+        tables = [t for row in bank.query("SHOW TABLES") for t in row.values()]
+        return [(table, bank.query(f"CHECKSUM TABLE `{table}`")) for table in tables]
+    before = written()
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'x'")
+    try:
+        bank.mapping(mysql={"user": user, "password": "x"}, mongodb={"retain": "archive"})
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "LOCK TABLES"):
+            bank.query(f"GRANT {everything} ON {bank.name}.* TO {user}@'127.0.0.1'")
+            bank.query(f"REVOKE {privilege} ON {bank.name}.* FROM {user}@'127.0.0.1'")
+            done = bank.projector(*command)
+            assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, (privilege, done)
+            assert re.search(rf"may not [A-Z, ]*{privilege}\b", done.stderr) or privilege == "SELECT", (privilege, done.stderr)
+            assert written() == before
+        bank.query(f"GRANT {everything} ON {bank.name}.* TO {user}@'127.0.0.1'")
+        done = bank.projector(*command)
+        assert done.returncode == 0, done.stderr
     finally:
         bank.query(f"DROP USER {user}@'127.0.0.1'")
 

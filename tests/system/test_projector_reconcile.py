@@ -579,3 +579,65 @@ def test_explain_shows_one_aggregate(bank):
     nobody = bank.projector("explain", "account", "nobody")
     assert (nobody.returncode, nobody.stdout) == (1, "no entity and no event of account nobody\n")
     assert bank.projector("explain", "account").returncode == 2
+
+
+def explain(ws, *arguments, status=0):
+    done = ws.projector("explain", "--json", *arguments)
+    assert (done.returncode, done.stderr) == (status, ""), done
+    return json.loads(done.stdout)
+
+
+def test_explain_as_json(bank):
+    bank.mapping(mongodb={"retain": "archive"}, max_attempts=1)
+    fill(bank, [account(1), account(2)])
+    bad = bank.event("a1", "AccountRenamed", 2)  # no name
+    waiting = bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00"))
+    bank.put(bad, waiting)
+    bank.run_once()
+    bank.wait_status(bad, "dead")
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"version": Int64(3), "balance": decimal("11.50")}})
+    said = explain(bank, "account", "a1")
+    [opened], [dead, pending], [row] = said["archive"], said["outbox"], said["projections"]
+    assert (said["aggregate_type"], said["aggregate_id"], said["found"]) == ("account", "a1", True)
+    assert said["position"] == {"version": 1, "event_id": opened["event_id"], "occurred_at": opened["occurred_at"],
+                                "refreshed_version": None}
+    assert (opened["state"], opened["ledger"]["outcome"]) == ("archived", "applied")
+    assert opened["ledger"]["applied_at"] > "2026"
+    assert (dead["event_id"], dead["state"], dead["attempts"], dead["ledger"]) == (str(bad["_id"]), "dead", 1, None)
+    assert "payload.name: expected" in dead["reason"]["message"]
+    assert (pending["event_id"], pending["state"], pending["version"]) == (str(waiting["_id"]), "pending", 3)
+    assert (row["table"], row["entities"], row["entity"]["version"], row["finding"]) == ("account", "accounts", 3, "lagging")
+    assert row["columns"]["balance"] == {"entity": "11.5", "row": "10.5", "different": True}
+    assert row["columns"]["name"] == {"entity": "Ada 1", "row": "Ada 1", "different": False}
+    assert "payload" not in json.dumps(said["outbox"][1:])
+
+    assert explain(bank, "account", "a2")["projections"][0]["finding"] == "equal"
+    bank.query("DELETE FROM account WHERE account_id = 'a2'")
+    [row] = explain(bank, "account", "a2")["projections"]
+    assert row["finding"] == "missing row" and "row" not in row["columns"]["name"]
+    bank.accounts.update_one({"_id": "a2"}, {"$set": {"name": True}})
+    [row] = explain(bank, "account", "a2")["projections"]
+    assert row["finding"] == "unmappable entity" and row["reason"] == "payload.name: expected varchar(100), found bool"
+    assert explain(bank, "account", "nobody", status=1) == {"aggregate_type": "account", "aggregate_id": "nobody", "found": False}
+
+
+HOSTILE = ["a' OR '1'='1", "`; DROP TABLE account; --", '{"$ne": null}', "$where", "line\nbreak \x1b[2J", "\x9b31m", "Ζωή 🏦", "\\", " ", "-5"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_explain_of_ids_that_mean_mischief(bank, name):
+    """Somebody's id is text to both stores and to the terminal."""
+    fill(bank, [account(1)])
+    nobody = bank.projector("explain", "--", "account", name)
+    assert nobody.returncode == 1 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", nobody.stdout)
+    assert explain(bank, "--", "account", name, status=1)["aggregate_id"] == name
+    fill(bank, [account(1) | {"_id": name}])
+    assert explain(bank, "--", "account", name)["projections"][0]["finding"] == "equal"
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", bank.projector("explain", "--", "account", name).stdout)
+
+
+def test_explain_of_what_is_no_text(bank):
+    done = bank.projector("explain", "--json", "acc\udcffount", "a\udcfe1")
+    assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+    if done.stdout:
+        assert json.loads(done.stdout)["found"] is False

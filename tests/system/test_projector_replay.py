@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from typing import Iterable, Iterator
+from typing import Iterator
+from uuid import UUID
 
 import pytest
-from bson import Int64
+from bson import Int64, ObjectId
 
+from replays import ARCHIVE, FAST, fold, leftovers, life, opened, shown
 from workspace import Process, Workspace, bank_projections, decimal
-
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
-ARCHIVE = {"mongodb": {"retain": "archive"}}
 
 
 @pytest.fixture
@@ -26,51 +24,6 @@ def bank(ws: Workspace) -> Workspace:
     ws.create()
     assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0
     return ws
-
-
-# the judge: a plain fold
-
-
-def fold(events: Iterable[dict]) -> dict[str, tuple[str, Decimal]]:
-    """Name and balance of each account after its events, by their key."""
-    rows: dict[str, tuple[str, Decimal]] = {}
-    for event in sorted(events, key=lambda e: (e["occurred_at"], e.get("version") or 0, e["_id"].bytes)):
-        account, kind, payload = event["aggregate_id"], event["event_type"], event["payload"]
-        if kind == "AccountOpened":
-            rows[account] = (payload["name"], payload["balance"].to_decimal())
-        elif kind == "AccountClosed":
-            rows.pop(account, None)
-        elif kind == "AccountRenamed":
-            rows[account] = (payload["name"], rows[account][1])
-        elif kind == "AccountFrozen":
-            rows[account] = (rows[account][0] + " (frozen)", rows[account][1])
-        elif kind in ("MoneyDeposited", "MoneyWithdrawn"):
-            sign = 1 if kind == "MoneyDeposited" else -1
-            rows[account] = (rows[account][0], rows[account][1] + sign * payload["amount"].to_decimal())
-    return rows
-
-
-def shown(ws: Workspace, table: str = "account") -> dict[str, tuple[str, Decimal]]:
-    return {row["account_id"]: (row["name"], row["balance"]) for row in ws.rows(table)}
-
-
-def opened(ws: Workspace, account: str, balance: str = "10.00", **more) -> dict:
-    return ws.event(account, "AccountOpened", 1, user_id="u", name=f"Ada {account}", balance=decimal(balance),
-                    opened_at=ws._clock, **more)
-
-
-def life(ws: Workspace, accounts: int, each: int, seed: int = 7, prefix: str = "a") -> list[dict]:
-    """Events of many accounts, one after the other in turn."""
-    dice = random.Random(seed)
-    events = [opened(ws, f"{prefix}{n}") for n in range(accounts)]
-    for version in range(2, each + 1):
-        for n in range(accounts):
-            kinds = ["MoneyDeposited"] * 5 + ["MoneyWithdrawn"] * 3 + ["AccountRenamed", "StatementSent"]
-            kind = dice.choice(kinds + ["AccountFrozen"] * (version < 9))  # each makes a name longer
-            payload = {"AccountRenamed": {"name": f"Bob {version}"}, "AccountFrozen": {}, "StatementSent": {}}.get(
-                kind, {"amount": decimal(f"{dice.randint(1, 999) / 100:.2f}")})
-            events.append(ws.event(f"{prefix}{n}", kind, version, **payload))
-    return events
 
 
 def replay(ws: Workspace, *arguments: str, status: int = 0, table: str = "account") -> subprocess.CompletedProcess:
@@ -91,15 +44,6 @@ def replaying(ws: Workspace, *arguments: str) -> Iterator[Process]:
     finally:
         if process.running:
             process.kill()
-
-
-def leftovers(ws: Workspace) -> tuple[list, list]:
-    """Tables and ledgers that a finished replay must not leave behind."""
-    tables = [t for row in ws.query("SHOW TABLES") for t in row.values() if "__" in t]
-    ledgers = ws.query("SELECT projector FROM projector_applied WHERE projector LIKE '%/%' UNION SELECT projector"
-                       " FROM projector_position WHERE projector LIKE '%/%' UNION SELECT projector FROM"
-                       " projector_fence WHERE projector LIKE '%/%'")
-    return tables, list(ledgers)
 
 
 # filling
@@ -369,6 +313,7 @@ def test_rows_that_several_aggregates_share(ws):
 
 
 def test_a_skipped_event_stays_skipped(bank):
+    """Also when the ledger has forgotten it: the archive has a mark."""
     bank.mapping(**ARCHIVE, **FAST, max_attempts=1)
     events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount=decimal("1000000000000000000"))]
     bank.put(events)
@@ -378,8 +323,54 @@ def test_a_skipped_event_stays_skipped(bank):
     more = bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00"))
     bank.put(more)
     bank.run_once()
-    replay(bank)
+    assert [e["_id"] for e in bank.db["outbox_archive"].find({"skipped_at": {"$exists": True}})] == [events[1]["_id"]]
+    for _ in range(2):
+        assert "without 1 that were skipped by hand" in replay(bank).stdout
+        assert shown(bank) == fold([events[0], more])
+        bank.query("DELETE FROM projector_applied")
+    assert json.loads(replay(bank, "--json").stdout)["skipped"] == 1
+    replay(bank, "--aggregate", "account", "a1")
     assert shown(bank) == fold([events[0], more])
+    assert f"skipped     {events[1]['_id']}" in bank.projector("explain", "account", "a1").stdout
+
+    bank.accounts.insert_one(entity("a1", 3, name="Ada a1", balance=decimal("11.00")))
+    archived = bank.db["outbox_archive"]
+    archived.update_one({"_id": events[0]["_id"]}, {"$unset": {"payload.opened_at": 1}})
+    [sums] = verify(bank)
+    assert (sums["equal"], sums["gaps"], sums["skipped"]) == (1, 0, 1)
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("12.00")}})
+    found, _ = verify(bank, status=1)
+    assert found["reason"] == "balance: entity 12, events 11; 1 skipped by hand"
+    assert "without 1 events that were skipped by hand" in bank.projector("archive", "verify").stdout
+
+
+def test_a_skip_that_is_cut_short_leaves_its_mark(bank):
+    """The ledger says `skipped`, and then MongoDB is away; the sweeper takes the event out."""
+    bank.mapping(**ARCHIVE, **FAST, max_attempts=1, claim_timeout_ms=1000)
+    events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount="no number"), opened(bank, "a2")]
+    bank.put(events)
+    bank.run_once()
+    bank.wait_status(events[1], "dead")
+    with archive_refuses(bank):
+        assert bank.projector("skip", str(events[1]["_id"])).returncode != 0
+        assert bank.ledger()[str(events[1]["_id"])] == "skipped"
+    with bank.start_projector() as projector:
+        bank.wait_drained()
+        assert projector.stop() == 0
+    assert {e["_id"] for e in bank.db["outbox_archive"].find({"skipped_at": {"$exists": False}})} == {
+        events[0]["_id"], events[2]["_id"]}
+    assert bank.db["outbox_archive"].count_documents({}) == 3
+
+
+def test_an_event_is_left_out_however_its_id_is_spelt(bank):
+    ids = [UUID(int=0xabcdef), ObjectId("0123456789abcdef01234567"), "a string", Int64(42)]
+    events = [opened(bank, "a1")]
+    events += [bank.event("a1", "MoneyDeposited", n, amount=decimal("1.00")) | {"_id": name} for n, name in enumerate(ids, 2)]
+    bank.put(events)
+    bank.run_once()
+    skips = [option for name in ids[:-1] for option in ("--skip", str(name) if name == "a string" else str(name).upper())]
+    replay(bank, *skips, "--skip", "42", "--skip", "nobody-has-this")
+    assert shown(bank) == fold(events[:1])
 
 
 # parts

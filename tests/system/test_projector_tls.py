@@ -96,7 +96,8 @@ def ws(secure, tmp_path) -> Iterator[Workspace]:
     with Workspace(Stores.of(secure.mongo, secure.mysql), tmp_path) as ws:
         ws.create()
         make_mongodb_user(ws, MONGODB_PASSWORD)
-        with mysql_users(ws) as (ws.user, _):
+        with mysql_users(ws) as users:
+            ws.user = users["projector"]
             ws.query(f"ALTER USER {ws.user}@'127.0.0.1' REQUIRE SSL")
             ws.mongodb_uri = secure.mongo.uri_of(ws.name, MONGODB_PASSWORD)
             ws.authority = str(secure.authority.file)

@@ -371,6 +371,38 @@ static void test_id_texts(void **state) {
   }
 }
 
+static void test_ids_that_a_person_types(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *kinds, *as_text; /* of the last one */
+  } cases[] = {
+      {"acc-1", "string", "acc-1"},
+      {"", "string", ""},
+      {"5", "string int", "5"},
+      {"-9223372036854775808", "string int", "-9223372036854775808"},
+      {"9223372036854775808", "string", "9223372036854775808"},
+      {"00112233-4455-6677-8899-AABBccddeeff", "string uuid",
+       "00112233-4455-6677-8899-aabbccddeeff"},
+      {"00112233-4455-6677-8899-aabbccddeefg", "string", "00112233-4455-6677-8899-aabbccddeefg"},
+      {"00112233445566778899aabbccddeeff", "string", "00112233445566778899aabbccddeeff"},
+      {"0123456789ABCDEF01234567", "string objectid", "0123456789abcdef01234567"},
+      {"012345678901234567890123", "string objectid", "012345678901234567890123"},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    const char *text = cases[i].text;
+    uint8_t bytes[16];
+    Id ids[IDS_OF_TEXT];
+    char last[ID_TEXT_SIZE];
+    g_autoptr(GString) kinds = g_string_new(NULL);
+    unsigned count = ids_from_text(text, strlen(text), bytes, ids);
+    for (unsigned k = 0; k < count; k++)
+      g_string_append_printf(kinds, "%s%s", k ? " " : "", id_kind_name(ids[k].kind));
+    check_text(text, kinds->str, cases[i].kinds);
+    id_text(&ids[count - 1], last);
+    check_text(text, last, cases[i].as_text);
+  }
+}
+
 static void test_ids_as_bson(void **state) {
   (void)state;
   static const struct {
@@ -449,6 +481,7 @@ int main(void) {
       cmocka_unit_test(test_malformed_event_with_an_aggregate),
       cmocka_unit_test(test_id_order),
       cmocka_unit_test(test_id_texts),
+      cmocka_unit_test(test_ids_that_a_person_types),
       cmocka_unit_test(test_ids_as_bson),
       cmocka_unit_test(test_aggregates),
       cmocka_unit_test(test_order_keys),

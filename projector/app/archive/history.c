@@ -9,12 +9,13 @@ void history_free(History *history) {
   g_free(history);
 }
 
-static bool read_events(Outbox *from, const Aggregate *aggregate, GPtrArray *events,
+static bool read_events(Outbox *from, const Aggregate *aggregate,
+                        Event *(*decode)(const bson_t *document), GPtrArray *events,
                         Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = archive_find_aggregate(from, aggregate);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
-    g_ptr_array_add(events, event_decode(document));
+    g_ptr_array_add(events, decode(document));
   return ret_failure->class == FAILURE_NONE;
 }
 
@@ -32,8 +33,9 @@ History *history_read(Outbox *outbox, Archive *archive, const Aggregate *aggrega
   g_autoptr(History) history = g_new0(History, 1);
   history->waiting = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
   history->archived = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
-  if (!read_events(outbox, aggregate, history->waiting, ret_failure) ||
-      !read_events(archive_events(archive), aggregate, history->archived, ret_failure))
+  if (!read_events(outbox, aggregate, event_decode, history->waiting, ret_failure) ||
+      !read_events(archive_events(archive), aggregate, archive_decode, history->archived,
+                   ret_failure))
     return NULL;
   remove_moved(history);
   return g_steal_pointer(&history);

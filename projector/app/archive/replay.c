@@ -7,7 +7,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/mongo/lease.h"
-#include "projector/infra/mysql/shadow.h"
+#include "projector/infra/mysql/privileges.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -39,11 +39,19 @@ static bool parse_time(const char *option, const char *text, int64_t *ret_ms,
   return true;
 }
 
+/* Whatever the text may stand for: an event id that nobody has leaves nothing out. */
+static void leave_out(Replay *replay, const char *text) {
+  Id *ids = arena_alloc(replay->arena, IDS_OF_TEXT, sizeof *ids);
+  unsigned count = ids_from_text(text, strlen(text), arena_alloc(replay->arena, 16, 1), ids);
+  for (unsigned i = 0; i < count; i++)
+    g_hash_table_add(replay->leave_out, &ids[i]);
+}
+
 static bool choose_events(Replay *replay, const Options *options, Failure *ret_failure) {
   replay->range =
       (EventRange){replay->projection->aggregate_type, .from = INT64_MIN, .to = INT64_MAX};
   for (char **id = options->leave_out; id && *id; id++)
-    g_hash_table_add(replay->leave_out, *id);
+    leave_out(replay, *id);
   return parse_time("--from", options->from, &replay->range.from, ret_failure) &&
          parse_time("--to", options->to, &replay->range.to, ret_failure);
 }
@@ -74,6 +82,7 @@ static bool open_stores(Replay *replay, Failure *ret_failure) {
 
 static void close_stores(Replay *replay) {
   g_hash_table_unref(replay->leave_out);
+  arena_free(replay->arena);
   mapping_free(replay->mapping);
   session_close(replay->session);
   outbox_free(replay->outbox);
@@ -119,6 +128,8 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
   if (!shown)
     return failure_refuse(ret_failure,
                           "table %s does not exist; `projector schema --apply` creates it", table);
+  if (!privileges_check_swap(&replay->config->mysql, shadow, ret_failure))
+    return false;
   if (!options->to && !shadow_check(replay->session, shadow, options->drop_old, ret_failure))
     return false;
   if (exists && !options->restart) {
@@ -131,10 +142,12 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
     fprintf(stderr, "projector: goes on with %s\n", shadow->fresh);
     return ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure);
   }
-  return shadow_drop(replay->session, shadow, ret_failure) &&
-         ledger_clear(replay->session, scope, ret_failure) &&
-         ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure) &&
-         shadow_create(replay->session, shadow, ret_failure);
+  if (!shadow_drop(replay->session, shadow, ret_failure) ||
+      !ledger_clear(replay->session, scope, ret_failure) ||
+      !ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure))
+    return false;
+  crash_point("replay_before_create");
+  return shadow_create(replay->session, shadow, ret_failure);
 }
 
 /* --- hand-over ------------------------------------------------------------------------------ */
@@ -143,6 +156,7 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
 static bool finish_and_swap(Replay *replay, Session *gate, const char *since, const Shadow *shadow,
                             Failure *ret_failure) {
   g_autoptr(Session) renamer = session_open(&replay->config->mysql, ret_failure);
+  crash_point("replay_with_gate");
   replay->scope.held = true;
   replay->scope.epoch = 0;
   if (!renamer || !replay_finish(replay, since, ret_failure)) {
@@ -161,8 +175,10 @@ static bool hand_over(Replay *replay, const Options *options, const char *since,
       !finish_and_swap(replay, gate, since, shadow, ret_failure))
     return false;
   crash_point("replay_after_swap");
-  return ledger_clear(replay->session, replay->scope.projector, ret_failure) &&
-         (!options->drop_old ||
+  if (!ledger_clear(replay->session, replay->scope.projector, ret_failure))
+    return false;
+  crash_point("replay_after_clear");
+  return (!options->drop_old ||
           session_run(replay->session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) &&
          lease_nudge(replay->store, replay->config->name, ret_failure);
 }
@@ -170,11 +186,13 @@ static bool hand_over(Replay *replay, const Options *options, const char *since,
 static void print_sums(const Replay *replay, const Options *options, const char *table,
                        double seconds) {
   if (options->as_json)
-    printf("{\"table\": \"%s\", \"events\": %lld, \"seconds\": %.3f}\n", table,
-           (long long)replay->replayed, seconds);
+    printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"seconds\": %.3f}\n", table,
+           (long long)replay->replayed, (long long)replay->skipped, seconds);
   else
     printf("%s: %lld events replayed in %.1f s%s\n", table, (long long)replay->replayed, seconds,
            options->to ? "" : ", live events go on from there");
+  if (replay->skipped && !options->as_json)
+    printf("  without %lld that were skipped by hand\n", (long long)replay->skipped);
 }
 
 static bool replay_table(Replay *replay, const Options *options, Failure *ret_failure) {
@@ -203,9 +221,10 @@ static bool replay_table(Replay *replay, const Options *options, Failure *ret_fa
 
 static bool replay_row(Replay *replay, const Options *options, int64_t *ret_events,
                        Failure *ret_failure) {
-  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
   const Projection *projection = replay->projection;
   const char *text = options->aggregate_id;
+  uint8_t bytes[16];
+  Id ids[IDS_OF_TEXT];
   g_assert(projection);
   if (strcmp(options->aggregate_type, projection->aggregate_type) != 0)
     return failure_refuse(ret_failure, "%s is filled from events of %s, not of %s",
@@ -221,13 +240,13 @@ static bool replay_row(Replay *replay, const Options *options, int64_t *ret_even
   if (!replay->mapping)
     return false;
   replay->target = mapping_projection(replay->mapping, 0);
+  unsigned count = ids_from_text(text, strlen(text), bytes, ids);
   *ret_events = 0;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && *ret_events == 0; k++) {
+  for (unsigned k = 0; k < count && *ret_events == 0; k++) {
     Aggregate aggregate = {.type = options->aggregate_type,
-                           .type_length = (uint32_t)strlen(options->aggregate_type)};
-    uint8_t bytes[16];
-    if (id_from_text(kinds[k], text, strlen(text), bytes, &aggregate.id) &&
-        !replay_aggregate(replay, &aggregate, ret_events, ret_failure))
+                           .type_length = (uint32_t)strlen(options->aggregate_type),
+                           .id = ids[k]};
+    if (!replay_aggregate(replay, &aggregate, ret_events, ret_failure))
       return false;
   }
   if (*ret_events == 0)
@@ -246,7 +265,8 @@ static int run(const Config *config, const Options *options) {
   Replay replay = {.config = config,
                    .projection = mapping_find(config->mapping, options->projection),
                    .live = {.projector = config->name},
-                   .leave_out = g_hash_table_new(g_str_hash, g_str_equal)};
+                   .arena = arena_new(),
+                   .leave_out = g_hash_table_new(id_hash_key, id_equal_key)};
   bool good = replay.projection
                   ? choose_events(&replay, options, &failure) && open_stores(&replay, &failure)
                   : failure_refuse(&failure, "no projection fills a table %s", options->projection);

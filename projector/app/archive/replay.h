@@ -18,14 +18,15 @@ typedef struct Replay {
   Session *session;
   Ledger live, scope; /* of the projector, and of this replay */
   EventRange range;
-  GHashTable *leave_out; /* event ids as text */
+  Arena *arena;          /* of ids that are left out */
+  GHashTable *leave_out; /* of Id */
   int64_t replayed;      /* events applied to the target */
+  int64_t skipped; /* events of the archive that a person has skipped, so nobody applies them */
 } Replay;
 
 /* --- replay_apply.c --- */
 
-/* Whether the event is one to replay: in range, not malformed (then it can only have been skipped),
- * not left out. */
+/* Whether the event is one to replay: in range, neither malformed nor skipped, not left out. */
 bool replay_takes(const Replay *replay, const Event *event);
 /* Applies events to the target, those that the scope's ledger has left out, in transactions of at
  * most a batch. They are sorted, and replay_takes each. */

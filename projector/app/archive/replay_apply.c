@@ -15,11 +15,8 @@ enum {
 };
 
 bool replay_takes(const Replay *replay, const Event *event) {
-  char id[ID_TEXT_SIZE];
-  if (event->malformed || !event_in_range(&replay->range, event))
-    return false;
-  id_text(&event->key.event_id, id);
-  return !g_hash_table_contains(replay->leave_out, id);
+  return !event->malformed && !event->skipped && event_in_range(&replay->range, event) &&
+         !g_hash_table_contains(replay->leave_out, &event->key.event_id);
 }
 
 static bool name_event(const Event *event, Failure *ret_failure) {

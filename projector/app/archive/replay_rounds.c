@@ -65,7 +65,7 @@ static bool fail_nowhere(const Replay *replay, GHashTable *missing, Failure *ret
   while (g_hash_table_iter_next(&iter, &id, NULL)) {
     char text[ID_TEXT_SIZE];
     id_text(id, text);
-    if (!g_hash_table_contains(replay->leave_out, text))
+    if (!g_hash_table_contains(replay->leave_out, id))
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "event %s was applied, but neither %s nor its archive has it; the archive "
                          "is not whole: use rebuild, or leave the event out with --skip",
@@ -162,9 +162,11 @@ static bool flush(Scan *scan, Failure *ret_failure) {
   if (!replay_wake(replay, ret_failure) || !ledger_judge(replay->session, &replay->live, scan->mark,
                                                          items, scan->held->len, ret_failure))
     return false;
-  for (guint i = 0; i < scan->held->len; i++)
+  for (guint i = 0; i < scan->held->len; i++) {
+    replay->skipped += items[i].verdict == VERDICT_SKIPPED;
     if (items[i].verdict != VERDICT_SKIPPED && items[i].verdict != VERDICT_WAIT)
       events[count++] = items[i].event;
+  }
   bool good = replay_apply(replay, events, count, ret_failure);
   g_ptr_array_set_size(scan->held, 0);
   scan->bytes = 0;
@@ -174,6 +176,7 @@ static bool flush(Scan *scan, Failure *ret_failure) {
 static bool hold(Scan *scan, Event *event, Failure *ret_failure) {
   size_t most = (size_t)scan->replay->config->settings.batch;
   if (!replay_takes(scan->replay, event)) {
+    scan->replay->skipped += event->skipped;
     event_free(event);
     return true;
   }
@@ -205,7 +208,7 @@ static bool read_archive(Scan *scan, Failure *ret_failure) {
   progress_begin(&progress, scan->replay->projection->table, 0, total);
   bool good = true;
   while (good && (document = event_cursor_next(cursor, ret_failure))) {
-    g_autoptr(Event) event = event_decode(document);
+    g_autoptr(Event) event = archive_decode(document);
     if (!g_hash_table_contains(scan->known, &event->key.event_id))
       good = merge_before(scan, event, ret_failure) &&
              hold(scan, g_steal_pointer(&event), ret_failure);

@@ -26,7 +26,7 @@ typedef struct Verify {
   Outbox *outbox;
   Archive *archive;
   bool as_json;
-  int64_t counts[RETELLINGS], gaps, busy, aggregates;
+  int64_t counts[RETELLINGS], gaps, skipped, busy, aggregates;
 } Verify;
 
 /* --- what is told --------------------------------------------------------------------------- */
@@ -53,6 +53,9 @@ static char *describe(const Retold *retold) {
     g_string_append_printf(text, "%sversion %lld is missing%s", text->len ? "; " : "",
                            (long long)retold->missing,
                            retold->missing_count > 1 ? ", and later ones" : "");
+  if (retold->skipped > 0)
+    g_string_append_printf(text, "%s%lld skipped by hand", text->len ? "; " : "",
+                           (long long)retold->skipped);
   return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
@@ -60,6 +63,7 @@ static void tell(Verify *verify, const Aggregate *aggregate, const Retold *retol
   char id[ID_TEXT_SIZE];
   verify->counts[retold->retelling]++;
   verify->gaps += retold->missing_count > 0;
+  verify->skipped += retold->skipped;
   bool good = retold->retelling == RETOLD || retold->retelling == RETOLD_UNKNOWN;
   if (good && retold->missing_count == 0)
     return;
@@ -85,11 +89,12 @@ static void tell_sums(const Verify *verify) {
   const int64_t *counts = verify->counts;
   if (verify->as_json) {
     json_t *line =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sums", verify->projection->table,
-                  "aggregates", (json_int_t)verify->aggregates, "equal", (json_int_t)counts[RETOLD],
-                  "different", (json_int_t)counts[RETOLD_OTHERWISE], "broken",
-                  (json_int_t)counts[RETOLD_BROKEN], "unknown", (json_int_t)counts[RETOLD_UNKNOWN],
-                  "gaps", (json_int_t)verify->gaps, "changing", (json_int_t)verify->busy);
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sums",
+                  verify->projection->table, "aggregates", (json_int_t)verify->aggregates, "equal",
+                  (json_int_t)counts[RETOLD], "different", (json_int_t)counts[RETOLD_OTHERWISE],
+                  "broken", (json_int_t)counts[RETOLD_BROKEN], "unknown",
+                  (json_int_t)counts[RETOLD_UNKNOWN], "gaps", (json_int_t)verify->gaps, "skipped",
+                  (json_int_t)verify->skipped, "changing", (json_int_t)verify->busy);
     report_print(line, true);
     json_decref(line);
     return;
@@ -102,6 +107,8 @@ static void tell_sums(const Verify *verify) {
   if (counts[RETOLD_UNKNOWN])
     printf("  %lld with an sql statement, which only MySQL could run: replay, then reconcile\n",
            (long long)counts[RETOLD_UNKNOWN]);
+  if (verify->skipped)
+    printf("  without %lld events that were skipped by hand\n", (long long)verify->skipped);
   if (verify->busy)
     printf("  %lld changed at every look\n", (long long)verify->busy);
 }

@@ -14,6 +14,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/selection.h"
 #include "projector/infra/mysql/apply.h"
+#include "projector/infra/mysql/privileges.h"
 #include "projector/infra/mysql/shadow.h"
 
 #include <stdio.h>
@@ -482,6 +483,7 @@ bool rebuild_shadow_check(Rebuild *rebuild, Failure *ret_failure) {
     Shadow shadow;
     if (!check_key(projection, ret_failure) ||
         !shadow_name(projection->table, &shadow, ret_failure) ||
+        !privileges_check_swap(&rebuild->config->mysql, &shadow, ret_failure) ||
         !shadow_check(rebuild->sides.session, &shadow, rebuild->drop_old, ret_failure))
       return false;
     Failure failure = {0};

@@ -17,12 +17,12 @@ enum {
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
-static json_t *text_json(const char *text, size_t length) {
+json_t *text_json(const char *text, size_t length) {
   g_autofree char *valid = g_utf8_make_valid(text, (gssize)length);
   return json_string(valid);
 }
 
-static json_t *value_json(const Value *value) {
+json_t *value_json(const Value *value) {
   g_autoptr(GString) text = g_string_new(NULL);
   if (value->kind == VALUE_NULL)
     return json_null();
@@ -30,7 +30,7 @@ static json_t *value_json(const Value *value) {
   return text_json(text->str, text->len);
 }
 
-static json_t *id_json(const Id *id) {
+json_t *id_json(const Id *id) {
   char text[ID_TEXT_SIZE];
   return text_json(text, id_text(id, text));
 }

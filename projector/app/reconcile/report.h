@@ -9,6 +9,11 @@
 
 #include <jansson.h>
 
+/* Texts from outside, made valid UTF-8; NULL of a column is null. */
+json_t *text_json(const char *text, size_t length);
+json_t *value_json(const Value *value);
+json_t *id_json(const Id *id);
+
 /* A difference as a line. */
 json_t *report_difference(const Difference *difference);
 

@@ -39,6 +39,13 @@ Outbox *archive_events(Archive *archive) {
   return archive->events;
 }
 
+Event *archive_decode(const bson_t *document) {
+  Event *event = event_decode(document);
+  bson_iter_t iter;
+  event->skipped = bson_iter_init_find(&iter, document, "skipped_at");
+  return event;
+}
+
 bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor =
       outbox_find(archive->events, bson_new(), BCON_NEW("limit", BCON_INT64(1)));

@@ -1,7 +1,8 @@
 /* archive.h - applied events, where "retain" is "archive": the collection "<outbox>_archive".
  *
- * It holds the same documents as the outbox, with `applied_at`, so it is read as an Outbox: the
- * look-ups of outbox.h work on it. Nothing here writes. */
+ * It holds the same documents as the outbox, with `applied_at` (and `skipped_at` when a person
+ * skipped the event), so it is read as an Outbox: the look-ups of outbox.h work on it. Nothing here
+ * writes. */
 #pragma once
 
 #include "projector/infra/mongo/outbox.h"
@@ -14,6 +15,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Archive, archive_close)
 
 Outbox *archive_events(Archive *archive);
 bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure);
+
+/* An event out of the archive, with `skipped` as it says there. Never NULL. */
+Event *archive_decode(const bson_t *document);
 
 /* How many events it holds, about. */
 bool archive_estimate(Archive *archive, int64_t *ret_count, Failure *ret_failure);

@@ -44,14 +44,22 @@ const char *outbox_owner(const Outbox *outbox) {
 
 /* --- lists of ids --------------------------------------------------------------------------- */
 
-static void append_ids(bson_t *filter, Event *const *events, size_t count) {
-  bson_t array = BSON_INITIALIZER, in;
+/* {"0": id, "1": id …} of the events, or of those that a person has skipped. */
+static void list_ids(bson_t *array, Event *const *events, size_t count, bool skipped_only) {
+  uint32_t at = 0;
   for (size_t i = 0; i < count; i++) {
     char buffer[16];
     const char *key;
-    bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
-    event_append_id(events[i], &array, key);
+    if (skipped_only && !events[i]->skipped)
+      continue;
+    bson_uint32_to_string(at++, &key, buffer, sizeof buffer);
+    event_append_id(events[i], array, key);
   }
+}
+
+static void append_ids(bson_t *filter, Event *const *events, size_t count) {
+  bson_t array = BSON_INITIALIZER, in;
+  list_ids(&array, events, count, false);
   BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
   BSON_APPEND_ARRAY(&in, "$in", &array);
   bson_append_document_end(filter, &in);
@@ -131,15 +139,20 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
 
 /* --- acknowledge ---------------------------------------------------------------------------- */
 
-static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+/* The ledger forgets that an event was skipped, the archive does not. */
+static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *events,
+                            size_t count, Failure *ret_failure) {
+  bson_t skipped = BSON_INITIALIZER;
+  list_ids(&skipped, events, count, true);
   g_autofree char *archive =
       g_strdup_printf("%s_archive", mongo_store_settings(outbox->store)->outbox);
-  bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$set", "{",
-               "applied_at", BCON_UTF8("$$NOW"), "}", "}", "{", "$unset", "[", BCON_UTF8("status"),
-               BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), "]",
-               "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
-               BCON_UTF8("keepExisting"), "}", "}", "]");
+  bson_t *pipeline = BCON_NEW(
+      "pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$set", "{", "applied_at",
+      BCON_UTF8("$$NOW"), "skipped_at", "{", "$cond", "[", "{", "$in", "[", BCON_UTF8("$_id"), "{",
+      "$literal", BCON_ARRAY(&skipped), "}", "]", "}", BCON_UTF8("$$NOW"), BCON_UTF8("$$REMOVE"),
+      "]", "}", "}", "}", "{", "$unset", "[", BCON_UTF8("status"), BCON_UTF8("claimed_by"),
+      BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), "]", "}", "{", "$merge", "{", "into",
+      BCON_UTF8(archive), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
   /* The claim that is matched may not be majority yet; the copy is, before anything is deleted. */
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
                              "{", "w", BCON_UTF8("majority"), "}");
@@ -153,14 +166,16 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Failure *ret_f
               mongo_fail(&error, reply, ret_failure);
   mongoc_cursor_destroy(cursor);
   bson_destroy(pipeline);
+  bson_destroy(&skipped);
   return good;
 }
 
-static bool take_out(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
+                     Failure *ret_failure) {
   bson_error_t error;
   bson_t reply = BSON_INITIALIZER;
-  bool good =
-      !mongo_store_settings(outbox->store)->archive || copy_to_archive(outbox, filter, ret_failure);
+  bool good = !mongo_store_settings(outbox->store)->archive ||
+              copy_to_archive(outbox, filter, events, count, ret_failure);
   if (good) {
     bson_destroy(&reply);
     good = mongoc_collection_delete_many(outbox->events, filter, outbox->quick_write, &reply,
@@ -175,7 +190,7 @@ static bool take_out(Outbox *outbox, const bson_t *filter, Failure *ret_failure)
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
   append_ids(&filter, events, count);
-  bool good = take_out(outbox, &filter, ret_failure);
+  bool good = take_out(outbox, &filter, events, count, ret_failure);
   bson_destroy(&filter);
   return good;
 }
@@ -200,7 +215,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
   append_abandoned(&filter, outbox, older_than_ms);
   bool good;
   if (action == SWEEP_ACKNOWLEDGE) {
-    good = take_out(outbox, &filter, ret_failure);
+    good = take_out(outbox, &filter, events, count, ret_failure);
   } else {
     static const char crashed[] = "the projector ended each time it worked on this event";
     bson_t update = BSON_INITIALIZER, set;

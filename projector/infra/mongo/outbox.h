@@ -30,7 +30,8 @@ typedef enum Claim {
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure);
 
-/* Takes applied events out: deletes them or moves them to the archive. */
+/* Takes applied events out: deletes them or moves them to the archive, those that are `skipped`
+ * with a mark. */
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
 
 /* Gives claimed events back as they were before the claim. */

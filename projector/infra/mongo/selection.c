@@ -7,18 +7,15 @@
 
 /* {"$in": [every id that the text may stand for]} */
 static void append_id_candidates(bson_t *filter, const char *key, const char *text) {
-  static const IdKind kinds[] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
   bson_t array = BSON_INITIALIZER, in;
-  uint32_t count = 0;
-  for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
-    uint8_t bytes[16];
-    Id id;
+  uint8_t bytes[16];
+  Id ids[IDS_OF_TEXT];
+  unsigned count = ids_from_text(text, strlen(text), bytes, ids);
+  for (unsigned i = 0; i < count; i++) {
     char buffer[16];
     const char *index;
-    if (!id_from_text(kinds[i], text, strlen(text), bytes, &id))
-      continue;
-    bson_uint32_to_string(count++, &index, buffer, sizeof buffer);
-    id_append_bson(&id, &array, index);
+    bson_uint32_to_string(i, &index, buffer, sizeof buffer);
+    id_append_bson(&ids[i], &array, index);
   }
   BSON_APPEND_DOCUMENT_BEGIN(filter, key, &in);
   BSON_APPEND_ARRAY(&in, "$in", &array);

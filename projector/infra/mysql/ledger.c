@@ -289,13 +289,6 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
   return *ret_repeated;
 }
 
-static Item *find_item(Item *items, size_t count, const Id *id) {
-  for (size_t i = 0; i < count; i++)
-    if (id_equal(&items[i].event->key.event_id, id))
-      return &items[i];
-  return NULL;
-}
-
 /* " WHERE projector = … AND event_id_kind = … AND event_id IN (…)"; false when no id is of the
  * kind. */
 static bool append_ids_of_kind(GString *sql, const Ledger *ledger, IdKind kind,
@@ -316,15 +309,29 @@ static bool append_ids_of_kind(GString *sql, const Ledger *ledger, IdKind kind,
   return any;
 }
 
-bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
-                       Failure *ret_failure) {
+static const char *known_outcome(const char *text) {
+  static const Verdict verdicts[] = {VERDICT_APPLIED, VERDICT_SUPERSEDED, VERDICT_SKIPPED,
+                                     VERDICT_IGNORED};
+  for (size_t i = 0; i < G_N_ELEMENTS(verdicts); i++)
+    if (!strcmp(text, verdict_outcome(verdicts[i])))
+      return verdict_outcome(verdicts[i]);
+  return "";
+}
+
+static bool is_skipped(const LedgerEntry *entry) {
+  return !strcmp(entry->outcome, verdict_outcome(VERDICT_SKIPPED));
+}
+
+bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *items, size_t count,
+                         LedgerEntry *ret_entries, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   const Id **ids = arena_alloc(arena, count, sizeof *ids);
   for (size_t i = 0; i < count; i++)
     ids[i] = &items[i].event->key.event_id;
   for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
     const char *kind = id_kind_name(id_kinds[k]);
-    g_autoptr(GString) sql = g_string_new("SELECT event_id FROM projector_applied");
+    g_autoptr(GString) sql =
+        g_string_new("SELECT event_id, outcome, applied_at FROM projector_applied");
     if (!append_ids_of_kind(sql, ledger, id_kinds[k], ids, count))
       continue;
     g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
@@ -333,12 +340,28 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
     MYSQL_ROW row;
     while ((row = mysql_fetch_row(result))) {
       Id id;
-      Item *item = NULL;
-      if (take_id(row[0], mysql_fetch_lengths(result)[0], kind, arena, &id))
-        item = find_item(items, count, &id);
-      if (item)
-        item->verdict = VERDICT_KNOWN;
+      if (!take_id(row[0], mysql_fetch_lengths(result)[0], kind, arena, &id))
+        continue;
+      for (size_t i = 0; i < count; i++)
+        if (id_equal(ids[i], &id)) {
+          ret_entries[i].outcome = known_outcome(row[1]);
+          g_strlcpy(ret_entries[i].applied_at, row[2], LEDGER_TIME_SIZE);
+        }
     }
+  }
+  return true;
+}
+
+bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
+                       Failure *ret_failure) {
+  g_autofree LedgerEntry *entries = g_new0(LedgerEntry, count + 1);
+  if (!ledger_find_entries(session, ledger, items, count, entries, ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++) {
+    if (!entries[i].outcome)
+      continue;
+    items[i].verdict = VERDICT_KNOWN;
+    items[i].event->skipped = is_skipped(&entries[i]);
   }
   return true;
 }
@@ -441,37 +464,21 @@ bool ledger_age(Session *session, const char *time, int64_t *ret_seconds, Failur
   return true;
 }
 
-static Verdict judged(const char *outcome, const char *is_later) {
-  if (is_later[0] == '1')
+/* Times of one length, so that their texts sort as they do. */
+static Verdict judged(const LedgerEntry *entry, const char *mark) {
+  if (strcmp(entry->applied_at, mark) >= 0)
     return VERDICT_WAIT;
-  return !strcmp(outcome, verdict_outcome(VERDICT_SKIPPED)) ? VERDICT_SKIPPED : VERDICT_KNOWN;
+  return is_skipped(entry) ? VERDICT_SKIPPED : VERDICT_KNOWN;
 }
 
 bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *items, size_t count,
                   Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  const Id **ids = arena_alloc(arena, count, sizeof *ids);
+  g_autofree LedgerEntry *entries = g_new0(LedgerEntry, count + 1);
+  if (!ledger_find_entries(session, live, items, count, entries, ret_failure))
+    return false;
   for (size_t i = 0; i < count; i++)
-    ids[i] = &items[i].event->key.event_id;
-  for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
-    g_autoptr(GString) sql = g_string_new(NULL);
-    g_string_printf(sql, "SELECT event_id, outcome, applied_at >= '%s' FROM projector_applied",
-                    mark);
-    if (!append_ids_of_kind(sql, live, id_kinds[k], ids, count))
-      continue;
-    g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-    if (!result)
-      return false;
-    MYSQL_ROW row;
-    while ((row = mysql_fetch_row(result))) {
-      Id id;
-      Item *item = NULL;
-      if (take_id(row[0], mysql_fetch_lengths(result)[0], id_kind_name(id_kinds[k]), arena, &id))
-        item = find_item(items, count, &id);
-      if (item)
-        item->verdict = judged(row[1], row[2]);
-    }
-  }
+    if (entries[i].outcome)
+      items[i].verdict = judged(&entries[i], mark);
   return true;
 }
 

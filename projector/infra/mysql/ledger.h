@@ -40,9 +40,21 @@ bool ledger_write_positions(Session *session, const Ledger *ledger, const Aggreg
  * there already; the transaction must then be rolled back. */
 bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, size_t count,
                    bool *ret_repeated, Failure *ret_failure);
-/* Sets VERDICT_KNOWN on the items that the ledger has. */
+/* Sets VERDICT_KNOWN on the items that the ledger has, and `skipped` on their events. */
 bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
                        Failure *ret_failure);
+
+/* The server's time as it stands in applied_at. */
+enum { LEDGER_TIME_SIZE = 32 };
+
+typedef struct LedgerEntry {
+  const char *outcome; /* static; NULL: the ledger does not have the event */
+  char applied_at[LEDGER_TIME_SIZE];
+} LedgerEntry;
+
+/* What the ledger says of each item, whose verdicts stay: `ret_entries` has as many, of zeros. */
+bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *items, size_t count,
+                         LedgerEntry *ret_entries, Failure *ret_failure);
 
 /* --- pruning --- */
 
@@ -62,9 +74,6 @@ bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids, Fa
 /* How many entries the ledger has, of all names, as the server estimates it. */
 bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_failure);
 /* --- replays: a ledger of their own (`scope`) beside that of the projector (`live`) --- */
-
-/* The server's time as it stands in applied_at. */
-enum { LEDGER_TIME_SIZE = 32 };
 
 /* The time at a moment when no transaction of the owner is open: what has an earlier applied_at is
  * committed, what comes later has this one or a later. Inside a transaction under the fence's

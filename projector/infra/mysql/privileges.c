@@ -17,20 +17,26 @@ static bool is_denied(const Failure *failure) {
   return failure->class == FAILURE_CONFIG;
 }
 
-/* Takes the statement over. False when the server could not be asked. */
-static bool probe(const Search *search, const char *privilege, const char *table, bool error,
-                  GString *statement, Failure *ret_failure) {
-  Failure failure = {0};
-  bool good = session_can_prepare(search->session, statement->str, &failure);
-  g_string_free(statement, TRUE);
-  if (!good && failure.class == FAILURE_UNAVAILABLE) {
-    *ret_failure = failure;
+/* False when the server could not be asked. */
+static bool judge(const Search *search, const char *privilege, const char *table, bool error,
+                  const Failure *failure, Failure *ret_failure) {
+  if (failure->class == FAILURE_UNAVAILABLE) {
+    *ret_failure = *failure;
     return false;
   }
-  if (!good && is_denied(&failure))
+  if (is_denied(failure))
     finding_add(search->findings, error, "%s may not %s %s; GRANT %s ON %s TO %s", search->user,
                 privilege, table, privilege, table, search->user);
   return true;
+}
+
+/* Takes the statement over. */
+static bool probe(const Search *search, const char *privilege, const char *table, bool error,
+                  GString *statement, Failure *ret_failure) {
+  Failure failure = {0};
+  session_can_prepare(search->session, statement->str, &failure);
+  g_string_free(statement, TRUE);
+  return judge(search, privilege, table, error, &failure, ret_failure);
 }
 
 static GString *format(const char *text, ...) __attribute__((format(printf, 1, 2)));
@@ -151,19 +157,99 @@ static char *account_name(const char *user) {
   return at ? g_strdup_printf("'%.*s'@'%s'", (int)(at - user), user, at + 1) : g_strdup(user);
 }
 
-GPtrArray *privileges_check(Session *session, const Mapping *mapping, Failure *ret_failure) {
+static char *current_user(Session *session, Failure *ret_failure) {
   static const char who[] = "SELECT CURRENT_USER()";
   g_autoptr(MYSQL_RES) result = session_query(session, who, sizeof who - 1, ret_failure);
   MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  if (!row)
-    return NULL;
-  g_autofree char *user = account_name(row[0]);
+  return row ? account_name(row[0]) : NULL;
+}
+
+GPtrArray *privileges_check(Session *session, const Mapping *mapping, Failure *ret_failure) {
+  g_autofree char *user = current_user(session, ret_failure);
   g_autoptr(GPtrArray) findings = findings_new();
   Search search = {session, user, findings};
-  if (!probe_own_tables(&search, ret_failure))
+  if (!user || !probe_own_tables(&search, ret_failure))
     return NULL;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
     if (!probe_projection(&search, mapping_projection(mapping, i), ret_failure))
       return NULL;
   return g_steal_pointer(&findings);
+}
+
+/* --- tables beside the one that is shown ---------------------------------------------------- */
+
+/* Privileges are looked at before locks and before what there is, so a table that is renamed to one
+ * that exists tells of them and stays. */
+static bool probe_rename(const Search *search, const char *from, const char *to,
+                         Failure *ret_failure) {
+  Failure failure = {0};
+  session_run(search->session, &failure, "RENAME TABLE `%s` TO `%s`", from, to);
+  return judge(search, "ALTER, DROP", from, true, &failure, ret_failure);
+}
+
+static bool probe_lock(const Search *search, Failure *ret_failure) {
+  Failure failure = {0}, ignored = {0};
+  session_run(search->session, &failure, "LOCK TABLES projector_fence READ");
+  session_run(search->session, &ignored, "UNLOCK TABLES");
+  return judge(search, "LOCK TABLES", "*", true, &failure, ret_failure);
+}
+
+/* Nothing is known of the columns, if the table is there at all: that is not what is asked. */
+static bool probe_table(const Search *search, const char *table, Failure *ret_failure) {
+  return probe(search, "CREATE", table, true, format("CREATE TABLE `%s` (nothing INT)", table),
+               ret_failure) &&
+         probe(search, "SELECT", table, true, format("SELECT 1 FROM `%s`", table), ret_failure) &&
+         probe(search, "INSERT", table, true, format("INSERT INTO `%s` () VALUES ()", table),
+               ret_failure) &&
+         probe(search, "UPDATE", table, true, format("UPDATE `%s` SET nothing = 1", table),
+               ret_failure) &&
+         probe(search, "DELETE", table, true, format("DELETE FROM `%s`", table), ret_failure);
+}
+
+/* A table that is there was made by an earlier run of the same command. */
+static bool probe_beside(const Search *search, const Shadow *shadow, const char *table,
+                         Failure *ret_failure) {
+  bool exists;
+  return probe_table(search, table, ret_failure) &&
+         shadow_table_exists(search->session, table, &exists, ret_failure) &&
+         (exists || probe_rename(search, table, shadow->table, ret_failure));
+}
+
+/* A replay and the ledger of its own end together. */
+static bool probe_end_of_ledger(const Search *search, Failure *ret_failure) {
+  static const char *const tables[] = {"projector_applied", "projector_position",
+                                       "projector_fence"};
+  for (size_t i = 0; i < G_N_ELEMENTS(tables); i++)
+    if (!probe(search, "DELETE", tables[i], true, format("DELETE FROM %s", tables[i]), ret_failure))
+      return false;
+  return true;
+}
+
+static bool probe_swap(const Search *search, const Shadow *shadow, Failure *ret_failure) {
+  bool has_ledger = !*shadow->copied;
+  return probe_own_tables(search, ret_failure) && probe_table(search, shadow->table, ret_failure) &&
+         probe_rename(search, shadow->table, shadow->table, ret_failure) &&
+         probe_beside(search, shadow, shadow->fresh, ret_failure) &&
+         (!*shadow->copied || probe_beside(search, shadow, shadow->copied, ret_failure)) &&
+         probe_beside(search, shadow, shadow->old, ret_failure) &&
+         probe_lock(search, ret_failure) &&
+         (!has_ledger || probe_end_of_ledger(search, ret_failure));
+}
+
+bool privileges_check_swap(const MysqlSettings *settings, const Shadow *shadow,
+                           Failure *ret_failure) {
+  g_autoptr(Session) session = session_open(settings, ret_failure);
+  g_autofree char *user = session ? current_user(session, ret_failure) : NULL;
+  g_autoptr(GPtrArray) findings = findings_new();
+  Search search = {session, user, findings};
+  /* Others wait behind a RENAME that waits for a reader. */
+  if (!user || !session_run(session, ret_failure, "SET SESSION lock_wait_timeout = 1") ||
+      !probe_swap(&search, shadow, ret_failure))
+    return false;
+  for (guint i = 0; i < findings->len; i++) {
+    const Finding *finding = findings->pdata[i];
+    if (finding->error)
+      return failure_refuse(ret_failure, "%s (sql/grants.sql has a user for this)", finding->text);
+  }
+  return true;
 }

@@ -1,6 +1,7 @@
 /* shadow.c - statements on t__new, t__copied and t__old. */
 #include "projector/infra/mysql/shadow.h"
 
+#include "projector/infra/crash.h"
 #include "projector/infra/mysql/literal.h"
 
 #include <string.h>
@@ -103,9 +104,7 @@ bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure
                     "TABLE_NAME, REFERENCED_TABLE_NAME", ret_failure) &&
          check_none(session, shadow, "TRIGGERS", "CONCAT('the trigger ', TRIGGER_NAME)",
                     "EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE", ret_failure) &&
-         check_old(session, shadow, drop_old, ret_failure) &&
-         session_run(session, ret_failure, "LOCK TABLES projector_fence READ") &&
-         session_run(session, ret_failure, "UNLOCK TABLES");
+         check_old(session, shadow, drop_old, ret_failure);
 }
 
 /* --- tables --------------------------------------------------------------------------------- */
@@ -313,8 +312,11 @@ bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow
   if (!session_send(renamer, rename, strlen(rename), ret_failure))
     return false;
   Failure failure = {0}, answer = {0};
-  if (wait_until_waiting(watcher, session_id(renamer), &failure))
+  if (wait_until_waiting(watcher, session_id(renamer), &failure)) {
+    crash_point("swap_waiting");
     session_run(gate, &failure, "DROP TABLE `%s`", shadow->old);
+    crash_point("swap_free");
+  }
   session_run(gate, &answer, "UNLOCK TABLES");
   answer = (Failure){0};
   if (session_await(renamer, &answer))

@@ -19,8 +19,8 @@ bool shadow_name(const char *table, Shadow *ret_shadow, Failure *ret_failure);
 /* For a replay, which has a ledger of its own: t__replay instead of t__new, and no t__copied. */
 bool shadow_name_replay(const char *table, Shadow *ret_shadow, Failure *ret_failure);
 
-/* Whether the table can be swapped: no foreign keys, no triggers, the privilege to lock, and no
- * t__old unless it may be dropped. Removes what an interrupted swap has left. */
+/* Whether the table can be swapped: no foreign keys, no triggers, and no t__old unless it may be
+ * dropped. Removes what an interrupted swap has left. */
 bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure);
 bool shadow_table_exists(Session *session, const char *name, bool *ret_exists,
                          Failure *ret_failure);
