@@ -3,6 +3,8 @@
 
 #include "projector/infra/log.h"
 
+#include <string.h>
+
 int command_misuse(const char *expected) {
   fprintf(stderr, "%s: %s; try --help\n", g_get_prgname(), expected);
   return EXIT_WRONG;
@@ -55,6 +57,17 @@ bool command_projections(const Config *config, const char *table, const char *pu
                                              "no projection has \"entities\" to %s", purpose);
 }
 
+/* GLib leaves the `--` where it is when what follows begins with `-`, as a negative id does. */
+static void drop_separator(int *argc, char **argv) {
+  int at = 1;
+  while (at < *argc && strcmp(argv[at], "--") != 0)
+    at++;
+  if (at == *argc)
+    return;
+  for (--*argc; at < *argc; at++)
+    argv[at] = argv[at + 1];
+}
+
 bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
                    const GOptionEntry *own, Config **ret_config, int *ret_status) {
   g_autofree char *file = NULL;
@@ -77,6 +90,7 @@ bool command_begin(int *argc, char ***argv, const char *usage, const char *summa
     fprintf(stderr, "%s: %s; try --help\n", name, error->message);
     return false;
   }
+  drop_separator(argc, *argv);
   if (!file) {
     fprintf(stderr, "%s: -c FILE is missing; try --help\n", name);
     return false;

@@ -101,6 +101,10 @@ def test_a_file_that_is_no_mapping(ws, text, message):
 def test_wrong_use(ws):
     assert "unknown command dance" in said(ws.projector("dance"), 2)
     assert "--nonsense" in said(ws.projector("run", "--nonsense"), 2)
+    ws.mapping()
+    for command in COMMANDS:
+        assert "expected no arguments" in said(ws.projector(command, "extra"), 2)
+    assert "--limit: expected" in said(ws.projector("list", "--limit", "-1"), 2)
     for command in ["", *COMMANDS]:
         done = ws.projector(*[command, "--help"][not command:])
         assert done.returncode == 0 and "projector" in done.stdout and done.stderr == ""

@@ -1,0 +1,53 @@
+"""What a person does about failed events: `list`, `retry`, `skip`, `refresh`, by every form of id."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from bson import Int64, ObjectId
+
+SLOW = {"backoff_ms": 300000}  # what failed stays failed for this test
+
+# Keep apart what the shell and the option parser could take for something else.
+IDS = [uuid.uuid4(), ObjectId(), "my event", "5", str(uuid.uuid4()), str(ObjectId()), "-x", "--", "--all-dead", "q'\"`\\"]
+AGGREGATES = ["plain", uuid.uuid4(), ObjectId(), 5, -5, Int64(-2**63), "-5", "--json", "--"]
+
+
+def renamed(ws, aggregate_id, event_id=None) -> dict:
+    """An event that fails: it has no row."""
+    event = ws.event(aggregate_id, "AccountRenamed", name="Ada")
+    return event if event_id is None else {**event, "_id": event_id}
+
+
+@pytest.mark.parametrize("event_id", IDS, ids=str)
+def test_an_event_is_named_by_the_usual_text_of_its_id(bank, event_id):
+    bank.mapping(**SLOW)
+    event = renamed(bank, "a1", event_id)
+    bank.put(event)
+    bank.run_once()
+    assert bank.projector("retry", "--", str(event_id)).stdout == "1 event to retry\n"
+    assert (bank.found(event)["status"], bank.found(event)["attempts"]) == ("pending", 0)
+    bank.run_once()
+    assert bank.projector("skip", "--", str(event_id)).stdout == "1 event skipped\n"
+    assert bank.found(event) is None and set(bank.ledger().values()) == {"skipped"}
+    for command in ("retry", "skip"):
+        assert bank.projector(command, "--", str(event_id)).returncode == 1
+
+
+@pytest.mark.parametrize("aggregate_id", AGGREGATES, ids=lambda value: f"{type(value).__name__} {value}")
+def test_an_aggregate_is_named_by_the_usual_text_of_its_id(bank, aggregate_id):
+    bank.mapping(**SLOW)
+    name = ["--", "account", str(aggregate_id)]
+    event = renamed(bank, aggregate_id)
+    bank.put(event)
+    bank.run_once()
+    [line] = bank.projector("list", "--json", "--aggregate", *name).stdout.splitlines()
+    assert json.loads(line)["aggregate_id"] == str(aggregate_id)
+    assert bank.projector("retry", "--aggregate", *name).stdout == "1 event to retry\n"
+    bank.run_once()
+    assert bank.projector("skip", "--aggregate", *name).stdout == "1 event skipped\n"
+    bank.accounts.insert_one({"_id": aggregate_id, "user_id": "u", "name": "Zoë", "balance": 1, "version": 1})
+    assert bank.projector("refresh", *name).returncode == 0
+    assert bank.rows("account")[0]["account_id"] == str(aggregate_id)
