@@ -159,6 +159,10 @@ static bool need(const char *value, const char *path, Failure *ret_failure) {
   return (value && *value) || wrong(ret_failure, path, "expected a string, found nothing");
 }
 
+static bool is_mongodb_database(const char *name) {
+  return *name && strlen(name) < 64 && !strpbrk(name, "/\\. \"$");
+}
+
 static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
   static const char *const keys[] = {"uri", "uri_file", "database", "outbox", "retain", NULL};
   static const char *const retains[] = {"delete", "archive", NULL};
@@ -169,14 +173,15 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
   if (!json_check_object(json, path, keys, ret_failure) ||
       !take_secret(json, path, "uri", config->warnings, &config->mongodb.uri, ret_failure) ||
       !json_take_text(json, path, "database", true, &config->mongodb.database, ret_failure) ||
-      !json_take_text(json, path, "outbox", false, &config->mongodb.outbox, ret_failure) ||
+      !json_take_collection(json, path, "outbox", &config->mongodb.outbox, ret_failure) ||
       !json_take_choice(json, path, "retain", retains, &retain, ret_failure))
     return false;
   config->mongodb.archive = retain == 1;
   return need(config->mongodb.uri, "mongodb.uri", ret_failure) &&
          mongo_uri_check(config->mongodb.uri, ret_failure) &&
-         need(config->mongodb.database, "mongodb.database", ret_failure) &&
-         need(config->mongodb.outbox, "mongodb.outbox", ret_failure);
+         (is_mongodb_database(config->mongodb.database) ||
+          json_complain("mongodb.database", "1 to 63 bytes without / \\ . \" $ and blanks",
+                        json_object_get(json, "database"), ret_failure));
 }
 
 static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
@@ -243,6 +248,17 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
   return true;
 }
 
+/* Entities among the events would be taken for events. */
+static bool check_entities(const Config *config, Failure *ret_failure) {
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const char *entities = mapping_projection(config->mapping, i)->entities;
+    if (entities && !strcmp(entities, config->mongodb.outbox))
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "projections[%u].entities: %s is the outbox", i, entities);
+  }
+  return true;
+}
+
 static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
   static const char *const others[] = {
       "$schema", "name",           "mongodb",   "mysql",       "projections",     "log",
@@ -264,7 +280,7 @@ static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
       !parse_settings(config, root, ret_failure))
     return false;
   config->mapping = mapping_parse(root, ret_failure);
-  return config->mapping != NULL;
+  return config->mapping && check_entities(config, ret_failure);
 }
 
 Config *config_load(const char *file, Failure *ret_failure) {

@@ -77,6 +77,26 @@ bool json_take_text(const json_t *object, const char *path, const char *key, boo
   return true;
 }
 
+/* What MongoDB refuses; it would say so with the first command, and not name the key. */
+static bool is_collection(const char *name) {
+  return *name && *name != '.' && !strchr(name, '$') && !g_str_has_prefix(name, "system.");
+}
+
+bool json_take_collection(const json_t *object, const char *path, const char *key,
+                          const char **ret_name, Failure *ret_failure) {
+  const char *name = NULL;
+  if (!json_take_text(object, path, key, false, &name, ret_failure))
+    return false;
+  if (!name)
+    return true;
+  if (!is_collection(name))
+    return complain_member(path, key,
+                           "the name of a collection (without $, not beginning with . or system.)",
+                           json_object_get(object, key), ret_failure);
+  *ret_name = name;
+  return true;
+}
+
 bool json_take_bool(const json_t *object, const char *path, const char *key, bool *ret_bool,
                     Failure *ret_failure) {
   const json_t *value = json_object_get(object, key);
