@@ -2,6 +2,7 @@
 #include "projector/app/config.h"
 
 #include "projector/domain/json.h"
+#include "projector/infra/http/server.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -239,6 +240,9 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
       !take_secret(root, "", "admin_token", config->warnings, &config->settings.admin_token,
                    ret_failure))
     return false;
+  if (*config->settings.http && !http_address_is_valid(config->settings.http))
+    return json_complain("http", "HOST:PORT, as in 127.0.0.1:9464, or \"\" for none",
+                         json_object_get(root, "http"), ret_failure);
   const char *token = config->settings.admin_token;
   if (token && strlen(token) < TOKEN_MIN)
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
