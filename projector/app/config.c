@@ -297,8 +297,10 @@ Config *config_load(const char *file, Failure *ret_failure) {
     wrong(ret_failure, file, read_error->message);
     return NULL;
   }
+  /* Some editors put a byte order mark in front. */
+  size_t mark = g_str_has_prefix(text, "\xEF\xBB\xBF") ? 3 : 0;
   json_error_t error;
-  config->json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+  config->json = json_loadb(text + mark, length - mark, JSON_REJECT_DUPLICATES, &error);
   if (!config->json) {
     char *near = strstr(error.text, " near '"); /* quotes the file, which may hold a password */
     if (near)

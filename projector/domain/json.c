@@ -12,7 +12,8 @@ char *json_path(const char *outer, const char *key) {
 static bool is_secret(const char *path) {
   const char *dot = strrchr(path, '.');
   const char *key = dot ? dot + 1 : path;
-  return g_str_has_prefix(key, "password") || g_str_has_prefix(key, "uri");
+  return g_str_has_prefix(key, "password") || g_str_has_prefix(key, "uri") ||
+         g_str_has_prefix(key, "admin_token");
 }
 
 static void describe_secret(const json_t *value, char *text, size_t size) {

@@ -104,6 +104,12 @@ def test_a_file_that_is_no_mapping(ws, text, message):
         assert message in said(ws.projector(command), 2)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(ws):
+    ws.mapping()
+    ws.file.write_bytes(b"\xef\xbb\xbf" + ws.file.read_bytes())
+    assert ws.projector("schema").returncode == 0
+
+
 def test_wrong_use(ws):
     assert "unknown command dance" in said(ws.projector("dance"), 2)
     assert "--nonsense" in said(ws.projector("run", "--nonsense"), 2)
@@ -160,6 +166,8 @@ def test_a_secret_of_the_wrong_type_is_not_shown(ws):
         ws.mapping(**{section: wrong})
         line = said(ws.projector("run"), 2)
         assert f"{section}.{next(iter(wrong))}: expected a string, found a number" in line and "31337" not in line
+    ws.mapping(admin_token=31337)
+    assert said(ws.projector("run"), 2).endswith("admin_token: expected a string, found a number")
     path = ws.mapping()
     for broken in ('"s3cr3t" "', '"s3cr3t\n"', 's3cr3t', '"s3cr3t\\x"'):
         text = path.read_text().replace('"password": "projector"', f'"password": {broken}')
