@@ -51,3 +51,17 @@ def test_an_aggregate_is_named_by_the_usual_text_of_its_id(bank, aggregate_id):
     bank.accounts.insert_one({"_id": aggregate_id, "user_id": "u", "name": "Zoë", "balance": 1, "version": 1})
     assert bank.projector("refresh", *name).returncode == 0
     assert bank.rows("account")[0]["account_id"] == str(aggregate_id)
+
+
+def test_a_store_that_cannot_answer_has_not_said_no(bank):
+    """Status 1 of `list` means that there is nothing to list."""
+    commands = [("list",), ("list", "--state", "held"), ("retry", "--all-dead"), ("skip", "x"), ("refresh", "account", "a1")]
+    for name, *arguments in commands:
+        data = {"failCommands": ["find", "update"], "errorCode": 8, "appName": "projector"}
+        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+        try:
+            done = bank.projector(name, *arguments)
+        finally:
+            bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        assert (done.returncode, done.stdout) == (3, "") and done.stderr.startswith("projector: mongodb: "), name
+        assert bank.projector(name, *arguments).returncode == 1, name
