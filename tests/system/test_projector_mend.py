@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import datetime
 
 import pytest
 from bson import Int64, ObjectId
@@ -51,6 +52,23 @@ def test_an_aggregate_is_named_by_the_usual_text_of_its_id(bank, aggregate_id):
     bank.accounts.insert_one({"_id": aggregate_id, "user_id": "u", "name": "Zoë", "balance": 1, "version": 1})
     assert bank.projector("refresh", *name).returncode == 0
     assert bank.rows("account")[0]["account_id"] == str(aggregate_id)
+
+
+def test_results_for_machines(bank):
+    def said(*arguments) -> tuple[int, dict]:
+        done = bank.projector(arguments[0], "--json", *arguments[1:])
+        return done.returncode, json.loads(done.stdout)
+    bank.mapping(**SLOW)
+    bank.put(renamed(bank, "a1"), renamed(bank, "a2"))
+    bank.run_once()
+    assert said("retry", "--all-dead") == (1, {"count": 0})
+    assert said("retry", "--aggregate", "account", "a1") == (0, {"count": 1})
+    bank.run_once()
+    bank.accounts.insert_one({"_id": "a1", "user_id": "u", "name": "Zoë", "balance": 1, "version": 3,
+                              "last_event_at": datetime(2026, 1, 1)})
+    assert said("refresh", "account", "a1") == (0, {"version": 3, "left": 1})  # an event without a version
+    assert said("refresh", "account", "a3") == (1, {"version": None, "left": 0})
+    assert said("skip", "--aggregate", "account", "a1") == (0, {"count": 1})
 
 
 def test_a_store_that_cannot_answer_has_not_said_no(bank):
