@@ -143,7 +143,7 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
   if (!*ret_skipped)
     return true;
   bool recorded = true;
-  if (event_has_aggregate(event) && event->key.occurred_at != INT64_MIN) {
+  if (event_has_aggregate(event)) {
     recorded = record_skipped(session, ledger, event, ret_failure);
     session_rollback(session);
   }

@@ -54,6 +54,20 @@ def test_an_aggregate_is_named_by_the_usual_text_of_its_id(bank, aggregate_id):
     assert bank.rows("account")[0]["account_id"] == str(aggregate_id)
 
 
+def test_a_skipped_event_without_a_time_is_accounted_for(bank):
+    bank.mapping(**SLOW, gap_wait_ms=60000)
+    opened, timeless, after = (bank.event("a1", kind, version, user_id="u", name="Ada", balance=1)
+                               for version, kind in enumerate(["AccountOpened", "AccountRenamed", "AccountRenamed"], 1))
+    del timeless["occurred_at"]
+    bank.put(opened, timeless)
+    bank.run_once()
+    assert bank.projector("skip", str(timeless["_id"])).stdout == "1 event skipped\n"
+    assert bank.ledger()[str(timeless["_id"])] == "skipped"
+    bank.put(after)
+    assert "versions missing" not in bank.run_once().stderr  # and no wait for version 2
+    assert bank.ledger()[str(after["_id"])] == "applied"
+
+
 def test_results_for_machines(bank):
     def said(*arguments) -> tuple[int, dict]:
         done = bank.projector(arguments[0], "--json", *arguments[1:])
