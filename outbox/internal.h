@@ -74,8 +74,8 @@ bool outbox_event_insert(outbox_t *outbox, mongoc_client_t *client,
                          outbox_receipt_t *ret_receipt, outbox_error_t *error);
 
 // Changes.
-bool outbox_write_validate(const outbox_change_t *change, const outbox_event_t *event,
-                           outbox_error_t *error);
+bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change,
+                           const outbox_event_t *event, outbox_error_t *error);
 bool outbox_change_validate(const outbox_change_t *change, outbox_error_t *error);
 // The operators of `operators` (NULL: none) with `$inc: {version: 1}` and `$max: {last_event_at:
 // now}` among them.

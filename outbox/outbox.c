@@ -173,13 +173,22 @@ bson_value_t outbox_event_id(const outbox_event_t *event, uint8_t bytes[16]) {
   return outbox_id_uuid(bytes);
 }
 
-bool outbox_write_validate(const outbox_change_t *change, const outbox_event_t *event,
-                           outbox_error_t *error) {
+bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change,
+                           const outbox_event_t *event, outbox_error_t *error) {
   if (event->version || event->occurred_at_ms) {
     return outbox_fail(error, OUTBOX_INVALID, "%s: set by outbox_write, expected none",
                        event->version ? "version" : "occurred_at");
   }
-  return outbox_event_validate(event, error) && outbox_change_validate(change, error);
+  if (!outbox_event_validate(event, error) || !outbox_change_validate(change, error)) {
+    return false;
+  }
+  // An entity there would be taken for an event that nobody can read.
+  if (strcmp(change->collection, outbox->events) == 0 ||
+      strcmp(change->collection, outbox->tombstones) == 0) {
+    return outbox_fail(error, OUTBOX_INVALID, "collection: expected one for entities, found %s",
+                       change->collection);
+  }
+  return true;
 }
 
 bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
@@ -188,7 +197,7 @@ bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
   uint8_t bytes[16];
   outbox_error_t unused;
   error = error ? error : &unused;
-  if (!outbox_write_validate(change, event, error)) {
+  if (!outbox_write_validate(outbox, change, event, error)) {
     return false;
   }
   bson_value_t id = outbox_event_id(event, bytes);

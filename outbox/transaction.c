@@ -140,7 +140,7 @@ bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_
   uint8_t bytes[16];
   outbox_error_t unused;
   error = error ? error : &unused;
-  if (!outbox_write_validate(change, event, error)) {
+  if (!outbox_write_validate(outbox, change, event, error)) {
     return false;
   }
   bson_value_t id = outbox_event_id(event, bytes);

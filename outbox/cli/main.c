@@ -37,6 +37,10 @@ static int dispatch(int argc, char **argv) {
     print_help(stdout);
     return STATUS_GOOD;
   }
+  if (strcmp(argv[1], "--version") == 0) {
+    printf("outbox %s\n", OUTBOX_VERSION);
+    return STATUS_GOOD;
+  }
   for (size_t i = 0; i < G_N_ELEMENTS(COMMANDS); i++) {
     if (strcmp(argv[1], COMMANDS[i].name) == 0) {
       return COMMANDS[i].run(argc - 1, argv + 1);

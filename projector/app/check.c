@@ -289,6 +289,8 @@ int command_check(int argc, char **argv) {
                      "Looks at file, stores, privileges and tables; changes nothing.", options,
                      &config, &status))
     return status;
+  if (argc != 1)
+    return command_misuse("expected no arguments");
   report.as_json = as_json;
   good(&report, "file", "the mapping file is valid");
   check_mongodb(&report, config);

@@ -15,6 +15,7 @@ bool is_refusal(const Failure *failure) {
 static bool claim_each(Worker *worker, Event **events, size_t count, Claim *claims,
                        Failure *ret_failure) {
   for (size_t i = 0; i < count; i++) {
+    *ret_failure = (Failure){0};
     if (outbox_claim(worker->outbox, &events[i], 1, &claims[i], ret_failure))
       continue;
     if (!is_refusal(ret_failure))

@@ -2,6 +2,7 @@
 #include "projector/app/config.h"
 
 #include "projector/domain/json.h"
+#include "projector/infra/http/server.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -166,6 +167,10 @@ static void warn(Config *config, const char *weakness) {
     g_ptr_array_add(config->warnings, g_strdup(weakness));
 }
 
+static bool is_mongodb_database(const char *name) {
+  return *name && strlen(name) < 64 && !strpbrk(name, "/\\. \"$");
+}
+
 static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
   static const char *const keys[] = {"uri", "uri_file", "database", "outbox", "retain", NULL};
   static const char *const retains[] = {"delete", "archive", NULL};
@@ -176,18 +181,18 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
   if (!json_check_object(json, path, keys, ret_failure) ||
       !take_secret(json, path, "uri", config->warnings, &config->mongodb.uri, ret_failure) ||
       !json_take_text(json, path, "database", true, &config->mongodb.database, ret_failure) ||
-      !json_take_text(json, path, "outbox", false, &config->mongodb.outbox, ret_failure) ||
+      !json_take_collection(json, path, "outbox", &config->mongodb.outbox, ret_failure) ||
       !json_take_choice(json, path, "retain", retains, &retain, ret_failure))
     return false;
   config->mongodb.archive = retain == 1;
   const char *weakness = NULL;
   if (!need(config->mongodb.uri, "mongodb.uri", ret_failure) ||
-      !mongo_uri_check(config->mongodb.uri, &weakness, ret_failure) ||
-      !need(config->mongodb.database, "mongodb.database", ret_failure) ||
-      !need(config->mongodb.outbox, "mongodb.outbox", ret_failure))
+      !mongo_uri_check(config->mongodb.uri, &weakness, ret_failure))
     return false;
   warn(config, weakness);
-  return true;
+  return is_mongodb_database(config->mongodb.database) ||
+         json_complain("mongodb.database", "1 to 63 bytes without / \\ . \" $ and blanks",
+                       json_object_get(json, "database"), ret_failure);
 }
 
 static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
@@ -238,12 +243,26 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
       !take_secret(root, "", "admin_token", config->warnings, &config->settings.admin_token,
                    ret_failure))
     return false;
+  if (*config->settings.http && !http_address_is_valid(config->settings.http))
+    return json_complain("http", "HOST:PORT, as in 127.0.0.1:9464, or \"\" for none",
+                         json_object_get(root, "http"), ret_failure);
   const char *token = config->settings.admin_token;
   if (token && strlen(token) < TOKEN_MIN)
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                        "admin_token_file: expected a token of at least %d characters", TOKEN_MIN);
   config->settings.permanent_is_dead = permanent == 1;
   config->settings.log_json = log == 1;
+  return true;
+}
+
+/* Entities among the events would be taken for events. */
+static bool check_entities(const Config *config, Failure *ret_failure) {
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const char *entities = mapping_projection(config->mapping, i)->entities;
+    if (entities && !strcmp(entities, config->mongodb.outbox))
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "projections[%u].entities: %s is the outbox", i, entities);
+  }
   return true;
 }
 
@@ -268,7 +287,7 @@ static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
       !parse_settings(config, root, ret_failure))
     return false;
   config->mapping = mapping_parse(root, ret_failure);
-  return config->mapping != NULL;
+  return config->mapping && check_entities(config, ret_failure);
 }
 
 Config *config_load(const char *file, Failure *ret_failure) {
@@ -281,8 +300,10 @@ Config *config_load(const char *file, Failure *ret_failure) {
     wrong(ret_failure, file, read_error->message);
     return NULL;
   }
+  /* Some editors put a byte order mark in front. */
+  size_t mark = g_str_has_prefix(text, "\xEF\xBB\xBF") ? 3 : 0;
   json_error_t error;
-  config->json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+  config->json = json_loadb(text + mark, length - mark, JSON_REJECT_DUPLICATES, &error);
   if (!config->json) {
     char *near = strstr(error.text, " near '"); /* quotes the file, which may hold a password */
     if (near)

@@ -189,6 +189,8 @@ int command_list(int argc, char **argv) {
   bool held = state && !strcmp(state, "held");
   if (argc != (by_aggregate ? 3 : 1))
     return command_misuse("expected --aggregate TYPE ID, or no arguments");
+  if (limit < 0)
+    return command_misuse("--limit: expected 1 or more");
   if (state && !held && strcmp(state, "all") != 0 && !g_strv_contains(all_states, state))
     return command_misuse("--state: expected failed, dead, held, pending, in_progress or all");
   if (state && !held)

@@ -10,6 +10,7 @@
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/selection.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,20 +21,31 @@ static const char *const dead_only[] = {"dead", NULL};
 /* --- what the three commands share ------------------------------------------------------------ */
 
 typedef struct Choice {
-  gboolean by_aggregate, all_dead;
+  gboolean by_aggregate, all_dead, as_json;
+  Selection selection;
 } Choice;
 
-static bool choose(int argc, char **argv, const Choice *choice, Selection *ret_selection) {
-  *ret_selection = (Selection){.states = choice->all_dead ? dead_only : blocking};
+#define JSON_OPTION(flag)                                                                          \
+  { "json", 0, 0, G_OPTION_ARG_NONE, flag, "The result as JSON", NULL }
+
+static bool choose(int argc, char **argv, Choice *choice) {
+  Selection *selection = &choice->selection;
+  *selection = (Selection){.states = choice->all_dead ? dead_only : blocking};
   if (choice->all_dead)
     return argc == 1 && !choice->by_aggregate;
   if (choice->by_aggregate) {
-    ret_selection->aggregate_type = argv[1];
-    ret_selection->aggregate_id = argc > 2 ? argv[2] : NULL;
+    selection->aggregate_type = argv[1];
+    selection->aggregate_id = argc > 2 ? argv[2] : NULL;
     return argc == 3;
   }
-  ret_selection->event_id = argv[1];
+  selection->event_id = argv[1];
   return argc == 2;
+}
+
+static void print_json(json_t *json) {
+  g_autofree char *text = json_dumps(json, JSON_COMPACT);
+  puts(text);
+  json_decref(json);
 }
 
 static Outbox *open_outbox(MongoStore *store, const char *command) {
@@ -46,29 +58,35 @@ typedef bool (*Mend)(const Config *config, MongoStore *store, const Selection *s
                      int64_t *ret_count, Failure *ret_failure);
 
 /* Mends, prints the result, and gives the exit status. */
-static int mend(const Config *config, const Selection *selection, Mend do_it, const char *done_one,
+static int mend(const Config *config, const Choice *choice, Mend do_it, const char *done_one,
                 const char *done_many) {
   Failure failure = {0};
   int64_t count;
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
-  if (!store || !do_it(config, store, selection, &count, &failure))
+  if (!store || !do_it(config, store, &choice->selection, &count, &failure))
     return command_fail(&failure);
-  printf("%lld %s\n", (long long)count, count == 1 ? done_one : done_many);
+  if (choice->as_json)
+    print_json(json_pack("{s:I}", "count", (json_int_t)count));
+  else
+    printf("%lld %s\n", (long long)count, count == 1 ? done_one : done_many);
   return count == 0 ? EXIT_NO : EXIT_GOOD;
 }
 
 static bool begin_choice(int *argc, char ***argv, const char *usage, const char *summary,
-                         Config **ret_config, Selection *ret_selection, int *ret_status) {
+                         Config **ret_config, Choice *ret_choice, int *ret_status) {
   Choice choice = {0};
   const GOptionEntry options[] = {
       {"aggregate", 0, 0, G_OPTION_ARG_NONE, &choice.by_aggregate,
        "All failed and dead events of one aggregate: --aggregate TYPE ID", NULL},
       {"all-dead", 0, 0, G_OPTION_ARG_NONE, &choice.all_dead, "All dead events", NULL},
+      JSON_OPTION(&choice.as_json),
       G_OPTION_ENTRY_NULL};
   if (!command_begin(argc, argv, usage, summary, options, ret_config, ret_status))
     return false;
-  if (choose(*argc, *argv, &choice, ret_selection))
+  if (choose(*argc, *argv, &choice)) {
+    *ret_choice = choice;
     return true;
+  }
   *ret_status = command_misuse("expected EVENT_ID, --aggregate TYPE ID or --all-dead");
   return false;
 }
@@ -84,14 +102,14 @@ bool mend_retry(const Config *config, MongoStore *store, const Selection *select
 
 int command_retry(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
-  Selection selection;
+  Choice choice;
   int status;
   if (!begin_choice(&argc, &argv, "EVENT_ID - try failed or dead events again",
                     "Makes the events pending with all their attempts before them. Exit status 1 "
                     "when there is none to retry.",
-                    &config, &selection, &status))
+                    &config, &choice, &status))
     return status;
-  return mend(config, &selection, mend_retry, "event to retry", "events to retry");
+  return mend(config, &choice, mend_retry, "event to retry", "events to retry");
 }
 
 /* --- skip ------------------------------------------------------------------------------------- */
@@ -129,7 +147,7 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
     return true;
   bool recorded = true;
   event->skipped = true;
-  if (event_has_aggregate(event) && event->key.occurred_at != INT64_MIN) {
+  if (event_has_aggregate(event)) {
     recorded = record_skipped(session, ledger, event, ret_failure);
     session_rollback(session);
   }
@@ -168,15 +186,15 @@ bool mend_skip(const Config *config, MongoStore *store, const Selection *selecti
 
 int command_skip(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
-  Selection selection;
+  Choice choice;
   int status;
   if (!begin_choice(
           &argc, &argv, "EVENT_ID - go on without failed or dead events",
           "Takes the events out; the ledger keeps that they were skipped. Their aggregates "
           "go on without them. Exit status 1 when there is none to skip.",
-          &config, &selection, &status))
+          &config, &choice, &status))
     return status;
-  return mend(config, &selection, mend_skip, "event skipped", "events skipped");
+  return mend(config, &choice, mend_skip, "event skipped", "events skipped");
 }
 
 /* --- refresh ---------------------------------------------------------------------------------- */
@@ -227,16 +245,24 @@ int command_refresh(int argc, char **argv) {
   Failure failure = {0};
   Refreshed done;
   int status;
+  gboolean as_json = FALSE;
+  const GOptionEntry options[] = {JSON_OPTION(&as_json), G_OPTION_ENTRY_NULL};
   if (!command_begin(&argc, &argv, "TYPE ID - take an aggregate's rows from its entity",
                      "Reads the entity, writes the whole row, and supersedes the events that the "
                      "entity contains already. Exit status 1 when there is no such aggregate.",
-                     NULL, &config, &status))
+                     options, &config, &status))
     return status;
   if (argc != 3)
     return command_misuse("expected TYPE ID");
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (!store || !mend_refresh(config, store, argv[1], argv[2], &done, &failure))
     return command_fail(&failure);
+  if (as_json) {
+    print_json(done.found ? json_pack("{s:I, s:I}", "version", (json_int_t)done.version, "left",
+                                      (json_int_t)done.left)
+                          : json_pack("{s:n, s:i}", "version", "left", 0));
+    return done.found ? EXIT_GOOD : EXIT_NO;
+  }
   if (!done.found) {
     printf("no entity and no event of %s %s\n", argv[1], argv[2]);
     return EXIT_NO;

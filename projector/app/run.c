@@ -391,6 +391,8 @@ int command_run(int argc, char **argv) {
           "with --once no longer than a lease, then it exits 1.",
           options, &config, &status))
     return status;
+  if (argc != 1)
+    return command_misuse("expected no arguments");
   static Ending ending; /* outlives this call: the thread that waits for signals may */
   ending = (Ending){.process = stop_new(), .config = config};
   handle_signals(&ending);

@@ -118,6 +118,8 @@ int command_schema(int argc, char **argv) {
                      "Prints the DDL of the projector's own tables and of the projections.",
                      options, &config, &status))
     return status;
+  if (argc != 1)
+    return command_misuse("expected no arguments");
   if (apply)
     return apply_schema(config);
   print_schema(config, is_mariadb(config));

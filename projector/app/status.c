@@ -117,6 +117,8 @@ int command_status(int argc, char **argv) {
           "Exit status 1 when events have failed or are dead, or wait while nobody works.", options,
           &config, &status))
     return status;
+  if (argc != 1)
+    return command_misuse("expected no arguments");
   Status view = {.name = config->name};
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &view.mongodb);
   g_autoptr(Outbox) outbox = store ? outbox_new(store, "") : NULL;

@@ -226,6 +226,7 @@ static const CodeRange mongodb_codes[] = {
     {10334, 10334, FAILURE_HISTORY},     /* BSONObjectTooLarge: a change event above 16 MB */
     {13, 13, FAILURE_CONFIG},            /* Unauthorized */
     {18, 18, FAILURE_CONFIG},            /* AuthenticationFailed */
+    {73, 73, FAILURE_CONFIG},            /* InvalidNamespace */
     {8000, 8000, FAILURE_CONFIG},        /* AtlasError: authentication */
     {40573, 40573, FAILURE_CONFIG},      /* change streams need a replica set */
     {121, 121, FAILURE_DATA},            /* DocumentValidationFailure */

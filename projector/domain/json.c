@@ -12,7 +12,8 @@ char *json_path(const char *outer, const char *key) {
 static bool is_secret(const char *path) {
   const char *dot = strrchr(path, '.');
   const char *key = dot ? dot + 1 : path;
-  return g_str_has_prefix(key, "password") || g_str_has_prefix(key, "uri");
+  return g_str_has_prefix(key, "password") || g_str_has_prefix(key, "uri") ||
+         g_str_has_prefix(key, "admin_token");
 }
 
 static void describe_secret(const json_t *value, char *text, size_t size) {
@@ -74,6 +75,26 @@ bool json_take_text(const json_t *object, const char *path, const char *key, boo
   if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value))
     return complain_member(path, key, "a string", value, ret_failure);
   *ret_text = json_string_value(value);
+  return true;
+}
+
+/* What MongoDB refuses; it would say so with the first command, and not name the key. */
+static bool is_collection(const char *name) {
+  return *name && *name != '.' && !strchr(name, '$') && !g_str_has_prefix(name, "system.");
+}
+
+bool json_take_collection(const json_t *object, const char *path, const char *key,
+                          const char **ret_name, Failure *ret_failure) {
+  const char *name = NULL;
+  if (!json_take_text(object, path, key, false, &name, ret_failure))
+    return false;
+  if (!name)
+    return true;
+  if (!is_collection(name))
+    return complain_member(path, key,
+                           "the name of a collection (without $, not beginning with . or system.)",
+                           json_object_get(object, key), ret_failure);
+  *ret_name = name;
   return true;
 }
 

@@ -19,6 +19,8 @@ bool json_check_object(const json_t *value, const char *path, const char *const 
  * borrowed from the JSON value. `path` is the path of the object, "" at the top. */
 bool json_take_text(const json_t *object, const char *path, const char *key, bool required,
                     const char **ret_text, Failure *ret_failure);
+bool json_take_collection(const json_t *object, const char *path, const char *key,
+                          const char **ret_name, Failure *ret_failure);
 bool json_take_bool(const json_t *object, const char *path, const char *key, bool *ret_bool,
                     Failure *ret_failure);
 bool json_take_number(const json_t *object, const char *path, const char *key, int64_t low,

@@ -1,6 +1,7 @@
 /* mapping.c - reads and checks the projections of the mapping file. */
 #include "projector/domain/mapping.h"
 
+#include "projector/domain/event.h"
 #include "projector/domain/json.h"
 #include "projector/domain/statement.h"
 
@@ -28,6 +29,20 @@ static bool wrong(Failure *ret_failure, const char *path, const char *key, const
                   const json_t *found) {
   g_autofree char *full = json_path(path, key);
   return json_complain(full, expected, found, ret_failure);
+}
+
+/* Events with a longer type are not read. */
+static bool is_type(const char *text, size_t most) {
+  return *text && strlen(text) <= most;
+}
+
+/* The names of the projector's own tables, which share a database with the user's. */
+static bool is_own_table(const char *name) {
+  static const char *const own[] = {"projector_applied", "projector_position", "projector_fence"};
+  for (size_t i = 0; i < G_N_ELEMENTS(own); i++)
+    if (!g_ascii_strcasecmp(name, own[i]))
+      return true;
+  return false;
 }
 
 /* MySQL would take more, quoted; this is what needs no thinking anywhere. */
@@ -266,8 +281,9 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
     Rule *rule = &projection->rules[projection->rule_count++];
     rule->projection = projection;
     rule->event_type = g_string_chunk_insert(mapping->chunk, name);
-    if (!*name)
-      return json_complain(full, "the name of an event type", value, ret_failure);
+    if (!is_type(name, EVENT_TYPE_MAX))
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s: expected the name of an event type, of 1 to 128 bytes", full);
     if (!parse_rule(mapping, value, full, rule, ret_failure))
       return false;
     index_rule(mapping, rule);
@@ -290,15 +306,15 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
   const char *type = NULL, *entities = NULL;
   if (!json_take_text(json, path, "aggregate_type", true, &type, ret_failure) ||
       !take_identifier(mapping, json, path, "table", &projection->table, ret_failure) ||
-      !json_take_text(json, path, "entities", false, &entities, ret_failure) ||
+      !json_take_collection(json, path, "entities", &entities, ret_failure) ||
       !json_take_bool(json, path, "allow_unique_keys", &projection->allow_unique_keys, ret_failure))
     return false;
-  if (!*type)
-    return wrong(ret_failure, path, "aggregate_type", "a name",
+  if (!is_type(type, AGGREGATE_TYPE_MAX))
+    return wrong(ret_failure, path, "aggregate_type", "a name of 1 to 128 bytes",
                  json_object_get(json, "aggregate_type"));
-  if (entities && !*entities)
-    return wrong(ret_failure, path, "entities", "the name of a collection",
-                 json_object_get(json, "entities"));
+  if (is_own_table(projection->table))
+    return wrong(ret_failure, path, "table", "a table that is not the projector's own",
+                 json_object_get(json, "table"));
   projection->aggregate_type = g_string_chunk_insert(mapping->chunk, type);
   projection->entities = entities ? g_string_chunk_insert(mapping->chunk, entities) : NULL;
 

@@ -220,7 +220,9 @@ def test_a_second_projector_on_the_default_port_works_without(bank):
 
 @pytest.mark.parametrize("address", ["9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "::1:9464", ":80", "127.0.0.1:x"])
 def test_an_address_that_is_none_is_refused(bank, address):
-    assert refusal(bank, http=address).startswith(f"projector: http: {address}: expected HOST:PORT")
+    said = refusal(bank, http=address)
+    assert said == f'projector: {bank.file}: http: expected HOST:PORT, as in 127.0.0.1:9464, or "" for none, found "{address}"'
+    assert bank.projector("check").returncode == 2
 
 
 def test_a_short_token_is_refused(bank):

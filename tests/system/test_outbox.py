@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ import pytest
 from bson import ObjectId
 
 from servers import Mongod, ReplicaSet, free_port
-from workspace import OUTBOX
+from workspace import OUTBOX, PROJECTOR
 
 FIELDS = ["_id", "aggregate_type", "aggregate_id", "version", "event_type", "occurred_at", "payload", "metadata", "status"]
 UNKNOWN_COMMIT = "UnknownTransactionCommitResult"
@@ -137,6 +138,7 @@ HOSTILE = [
     ("{%s, \"payload\": %s1%s}" % (GOOD, '{"a":' * 2000, "}" * 2000), "line 1: not valid JSON"),
     ("{%s, \"payload\": {}, \"entity\": {\"update\": {\"$set\": {\"version\": 9}}}}" % GOOD, "line 1: update.$set.version: this field is set by liboutbox"),
     ("{%s, \"payload\": {}, \"entity\": {\"update\": {\"$nonsense\": {\"a\": 9}}}}" % GOOD, "line 1: entity: "),
+    ("{%s, \"payload\": {}, \"entity\": {\"insert\": {}, \"collection\": \"outbox\"}}" % GOOD, "line 1: collection: expected one for entities, found outbox"),
     ("{%s, \"payload\": {}, \"version\": 1, \"entity\": {\"delete\": true}}" % GOOD, "line 1: version: expected none beside an entity"),
 ]
 
@@ -148,6 +150,11 @@ def test_put_says_what_is_wrong_in_one_line_and_writes_nothing(ws, text, complai
     assert done.stdout == ""
     assert done.stderr.startswith("outbox: " + complaint) and done.stderr.count("\n") == 1
     assert ws.outbox.find_one() is None and ws.db.things.find_one() is None
+
+
+def test_both_programs_say_their_version():
+    said = [subprocess.run([program, "--version"], capture_output=True, text=True).stdout for program in (OUTBOX, PROJECTOR)]
+    assert re.fullmatch(r"outbox (\d+\.\d+\.\d+)\nprojector \1\n", "".join(said))
 
 
 def test_put_refuses_bytes_that_are_not_utf8(ws):

@@ -265,6 +265,23 @@ def test_malformed_events_are_marked_and_hurt_nobody(bank):
     assert [row["account_id"] for row in bank.rows("account")] == ["a2"]
 
 
+ALL_NULL = dict.fromkeys(["status", "version", "metadata", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error"])
+FOREIGN = [ALL_NULL, {"attempts": "many"}, {"attempts": [1]}, {"attempts": -3}, {"attempts": 99}, {"status": "new"}, {"status": 5},
+           {"next_attempt_at": "soon", "claimed_by": 5, "claimed_at": 5, "last_error": "none"}]
+
+
+def test_fields_of_ours_that_a_writer_fills_in_are_no_obstacle(bank):
+    """As an object mapper does, which writes every field of its class."""
+    bank.mapping(**SLOW)
+    events = [{**opened(bank, f"a{n}"), **fields} for n, fields in enumerate(FOREIGN)]
+    failing = {**impossible(bank), **ALL_NULL}
+    bank.put(events, failing)
+    bank.run_once()
+    assert [row["account_id"] for row in bank.rows("account")] == [f"a{n}" for n in range(len(FOREIGN))]
+    stored = bank.found(failing)
+    assert (stored["status"], stored["attempts"]) == ("failed", 1) and bank.outbox.count_documents({}) == 1
+
+
 def test_mending_an_event_by_hand_lets_it_and_those_behind_it_through_in_order(bank):
     bank.mapping(**SLOW, max_attempts=1)
     first, bad = opened(bank), bank.event("a1", "AccountRenamed", name=5.5)

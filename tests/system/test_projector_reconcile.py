@@ -250,6 +250,13 @@ def test_an_entity_that_does_not_fit_is_told(bank):
     [found] = differences(reconcile(bank, "--repair", status=1))
     assert (found["difference"], found["mended"]) == ("unmappable entity", False)
     assert "varchar(100)" in found["reason"]
+    assert re.search(r"^unmappable entity +account  of account a1  entity at version 1  applied up to 1$", bank.projector("reconcile").stdout, re.M)
+
+
+def test_the_sum_of_the_longest_name_stands_apart(bank):
+    fill(bank, [account(1)])
+    bank.query("UPDATE projector_position SET version = 9, max_version = 9")
+    assert "\n  position ahead of entity 1\n" in bank.projector("reconcile").stdout
 
 
 def test_what_mysql_refuses_is_left_and_the_others_are_mended(bank):

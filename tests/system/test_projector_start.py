@@ -59,6 +59,12 @@ WRONG = [
     ({"projections": []}, r"projections: expected a list of at least one"),
     ({"mongodb": {"retain": "keep"}}, r"mongodb\.retain: expected one of delete, archive"),
     ({"mongodb": {"uri": "${NOT_SET_ANYWHERE}"}}, r"mongodb\.uri: the environment variable NOT_SET_ANYWHERE is not set"),
+    ({"mongodb": {"database": "a.b"}}, r"mongodb\.database: expected .*found \"a\.b\""),
+    ({"mongodb": {"outbox": ""}}, r"mongodb\.outbox: expected the name of a collection .*found \"\""),
+    (changed("entities", "a$b"), r"projections\[0\]\.entities: expected the name of a collection"),
+    (changed("entities", "outbox"), r"projections\[0\]\.entities: outbox is the outbox"),
+    (changed("table", "projector_Fence"), r"projections\[0\]\.table: expected a table that is not the projector's own"),
+    (changed("aggregate_type", "a" * 129), r"projections\[0\]\.aggregate_type: expected a name of 1 to 128 bytes"),
     ({"mysql": {"port": 70000}}, r"mysql\.port: expected a whole number from 1 to 65535"),
     ({"mysql": {"password_file": "/nowhere"}}, r"mysql\.password_file: "),
     ({"mysql": {"tls": "maybe"}}, r"mysql\.tls: expected one of"),
@@ -83,9 +89,19 @@ def test_a_file_that_is_no_mapping(ws, text, message):
         assert message in said(ws.projector(command), 2)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(ws):
+    ws.mapping()
+    ws.file.write_bytes(b"\xef\xbb\xbf" + ws.file.read_bytes())
+    assert ws.projector("schema").returncode == 0
+
+
 def test_wrong_use(ws):
     assert "unknown command dance" in said(ws.projector("dance"), 2)
     assert "--nonsense" in said(ws.projector("run", "--nonsense"), 2)
+    ws.mapping()
+    for command in COMMANDS:
+        assert "expected no arguments" in said(ws.projector(command, "extra"), 2)
+    assert "--limit: expected" in said(ws.projector("list", "--limit", "-1"), 2)
     for command in ["", *COMMANDS]:
         done = ws.projector(*[command, "--help"][not command:])
         assert done.returncode == 0 and "projector" in done.stdout and done.stderr == ""
@@ -135,6 +151,8 @@ def test_a_secret_of_the_wrong_type_is_not_shown(ws):
         ws.mapping(**{section: wrong})
         line = said(ws.projector("run"), 2)
         assert f"{section}.{next(iter(wrong))}: expected a string, found a number" in line and "31337" not in line
+    ws.mapping(admin_token=31337)
+    assert said(ws.projector("run"), 2).endswith("admin_token: expected a string, found a number")
     path = ws.mapping()
     for broken in ('"s3cr3t" "', '"s3cr3t\n"', 's3cr3t', '"s3cr3t\\x"'):
         text = path.read_text().replace('"password": "projector"', f'"password": {broken}')

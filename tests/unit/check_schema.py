@@ -132,6 +132,16 @@ for value in ("a", "a.b", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..
     expect_same((*projection, "columns", "c", "from"), value)
 for value in ("t", "_t$1", "T" * 64, "T" * 65, "1t", "", "a-b", "a.b", "ä", 5):
     expect_same((*projection, "table"), value)
+for value in ("projector_applied", "projector_position", "projector_fence", "projector_x"):
+    expect_same((*projection, "table"), value)
+for path in (("mongodb", "outbox"), (*projection, "entities")):
+    for value in ("o", "a.b", "ä", "", "a$b", ".a", "system.x", "systems", "${NUMBER}", 5):
+        expect_same(path, value)
+for value in ("d", "ä", "d" * 63, "d" * 64, "", "a.b", "a b", "a/b", "a\\b", 'a"b', "a$b", "${NUMBER}", 5):
+    expect_same(("mongodb", "database"), value)
+for length in (0, 1, 128, 129):
+    expect_same((*projection, "aggregate_type"), "a" * length)
+    expect_same((*projection, "events"), {"E" * length: {"op": "ignore"}})
 for value in ({"op": "upsert"}, {"op": "delete"}, {"op": "ignore"}, {"op": "merge"}, {}, "upsert",
               {"op": "upsert", "columns": ["c"]}, {"op": "update", "columns": ["c"]}, {"op": "update"},
               {"op": "update", "columns": {"c": "d"}}, {"op": "update", "columns": []}, {"op": "add", "columns": ["c"]},

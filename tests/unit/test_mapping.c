@@ -196,7 +196,7 @@ static const struct {
     {FILE_OF("'aggregate_type': 5, 'table': 't', " KEY ", " EVENTS),
      "projections[0].aggregate_type: expected a string, found 5"},
     {FILE_OF("'aggregate_type': '', 'table': 't', " KEY ", " EVENTS),
-     "projections[0].aggregate_type: expected a name, found \"\""},
+     "projections[0].aggregate_type: expected a name of 1 to 128 bytes, found \"\""},
     {FILE_OF("'aggregate_type': 'x', " KEY ", " EVENTS),
      "projections[0].table: expected a string, found nothing"},
     {FILE_OF("'aggregate_type': 'x', 'table': null, " KEY ", " EVENTS),
@@ -215,7 +215,9 @@ static const struct {
     {FILE_OF("'aggregate_type': 'x', 'table': 't\xc3\xa4', " KEY ", " EVENTS),
      "projections[0].table: expected " IDENTIFIER ", found \"t\xc3\xa4\""},
     {FILE_OF(HEAD ", 'entities': '', " KEY ", " EVENTS),
-     "projections[0].entities: expected the name of a collection, found \"\""},
+     "projections[0].entities: expected the name of a collection (without $, not beginning with . "
+     "or "
+     "system.), found \"\""},
     {FILE_OF(HEAD ", 'entities': ['e'], " KEY ", " EVENTS),
      "projections[0].entities: expected a string, found an array"},
     {FILE_OF(HEAD ", 'allow_unique_keys': 1, " KEY ", " EVENTS),
@@ -288,7 +290,7 @@ static const struct {
     {WITH_EVENTS("['E']"),
      "projections[0].events: expected an object with at least one event type, found an array"},
     {WITH_EVENTS("{'': {'op': 'upsert'}}"),
-     "projections[0].events.: expected the name of an event type, found an object"},
+     "projections[0].events.: expected the name of an event type, of 1 to 128 bytes"},
     {WITH_RULE("'upsert'"),
      "projections[0].events.E: expected an object with \"op\", found \"upsert\""},
     {WITH_RULE("{}"),

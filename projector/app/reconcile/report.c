@@ -166,6 +166,13 @@ static void print_member(const char *label, const json_t *line, const char *memb
   }
 }
 
+static void print_aggregate(const json_t *line) {
+  const char *id = json_string_value(json_object_get(line, "aggregate_id"));
+  print_member("of", line, "aggregate_type");
+  putchar(' ');
+  print_clean(stdout, id ? id : "?");
+}
+
 static void print_detail(const json_t *line, const char *member) {
   const json_t *value = json_object_get(line, member);
   if (!value)
@@ -186,14 +193,10 @@ static void print_difference(const json_t *line) {
     printf(" %s ", name);
     print_value(value, 0);
   }
-  if (!table) {
+  if (!table)
     print_clean(stdout, json_string_value(json_object_get(line, "event_id")));
-    print_member("of", line, "aggregate_type");
-    putchar(' ');
-    print_clean(stdout, json_string_value(json_object_get(line, "aggregate_id"))
-                            ? json_string_value(json_object_get(line, "aggregate_id"))
-                            : "?");
-  }
+  if (json_object_size(key) == 0) /* an event, or an entity that no key can be made of */
+    print_aggregate(line);
   print_member("entity at version", line, "entity_version");
   print_member("applied up to", line, "applied_version");
   putchar('\n');
@@ -229,14 +232,14 @@ static void print_sums(const json_t *line) {
   const json_t *count;
   /* cppcheck-suppress unknownMacro */
   json_object_foreach(json_object_get(line, "kinds"), name, count)
-      printf("  %-24s%lld\n", name, (long long)json_integer_value(count));
+      printf("  %-23s %lld\n", name, (long long)json_integer_value(count));
 }
 
 void report_print(const json_t *line, bool as_json) {
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K");
   if (as_json) {
-    char *text = json_dumps(line, JSON_COMPACT);
+    char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6));
     puts(text ? text : "{}");
     free(text);
   } else if (json_object_get(line, "sums")) {

@@ -207,6 +207,11 @@ static bool split(const char *address, char **ret_host, char **ret_port) {
   return true;
 }
 
+bool http_address_is_valid(const char *address) {
+  g_autofree char *host = NULL, *port = NULL;
+  return split(address, &host, &port) && g_ascii_string_to_unsigned(port, 10, 0, 65535, NULL, NULL);
+}
+
 static int listen_on(const struct addrinfo *info) {
   int one = 1, fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0)
@@ -241,10 +246,8 @@ HttpServer *http_server_listen(const char *address, Failure *ret_failure) {
   g_autofree char *host = NULL, *port = NULL;
   const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
   struct addrinfo *info = NULL;
-  guint64 number;
-  if (!split(address, &host, &port) ||
-      !g_ascii_string_to_unsigned(port, 10, 0, 65535, &number, NULL)) {
-    fail(ret_failure, address, "expected HOST:PORT, as in 127.0.0.1:9464, or \"\" for none");
+  if (!split(address, &host, &port)) {
+    fail(ret_failure, address, "expected HOST:PORT");
     return NULL;
   }
   int unknown = getaddrinfo(host, port, &hints, &info);

@@ -24,6 +24,9 @@ typedef struct HttpAnswer {
  * then http_answer later from any thread. It must not wait for anything. */
 typedef void (*HttpHandler)(HttpRequest *request, void *data);
 
+/* Whether http_server_listen could make sense of it. */
+bool http_address_is_valid(const char *address);
+
 /* Listens on "host:port" ("[::1]:9464"; port 0 takes a free one), and answers once it was started.
  * FAILURE_CONFIG when it cannot listen. */
 HttpServer *http_server_listen(const char *address, Failure *ret_failure);

@@ -116,8 +116,22 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
   return ret_failure->class == FAILURE_NONE;
 }
 
+/* The field is ours, but a writer whose events are objects of a class may write all its fields,
+ * this one as null: $inc refuses that, and with it the whole claim. */
+static bool forget_attempts(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+  bson_t odd = BSON_INITIALIZER;
+  bson_concat(&odd, filter);
+  BCON_APPEND(&odd, "$expr", "{", "$not", "{", "$isNumber", BCON_UTF8("$attempts"), "}", "}");
+  bson_t *update = BCON_NEW("$unset", "{", "attempts", BCON_INT32(1), "}");
+  bool good = outbox_update_many(outbox, &odd, update, NULL, ret_failure);
+  bson_destroy(update);
+  bson_destroy(&odd);
+  return good;
+}
+
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure) {
+  enum { TYPE_MISMATCH = 14 };
   bson_t filter = BSON_INITIALIZER;
   append_ids(&filter, events, count);
   BCON_APPEND(&filter, "status", "{", "$nin", "[", BCON_UTF8("in_progress"), BCON_UTF8("dead"), "]",
@@ -126,7 +140,13 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
                             BCON_UTF8(outbox->owner), "}", "$currentDate", "{", "claimed_at",
                             BCON_BOOL(true), "}", "$inc", "{", "attempts", BCON_INT32(1), "}");
   int64_t matched = 0;
-  bool good = update_with(outbox, &filter, update, outbox->quick_write, &matched, ret_failure);
+  Failure refusal = {0};
+  bool good = update_with(outbox, &filter, update, outbox->quick_write, &matched, &refusal);
+  if (!good && refusal.code == TYPE_MISMATCH)
+    good = forget_attempts(outbox, &filter, ret_failure) &&
+           update_with(outbox, &filter, update, outbox->quick_write, &matched, ret_failure);
+  else if (!good)
+    *ret_failure = refusal;
   bson_destroy(update);
   bson_destroy(&filter);
   if (!good)

@@ -1,0 +1,99 @@
+"""What a person does about failed events: `list`, `retry`, `skip`, `refresh`, by every form of id."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime
+
+import pytest
+from bson import Int64, ObjectId
+
+SLOW = {"backoff_ms": 300000}  # what failed stays failed for this test
+
+# Keep apart what the shell and the option parser could take for something else.
+IDS = [uuid.uuid4(), ObjectId(), "my event", "5", str(uuid.uuid4()), str(ObjectId()), "-x", "--", "--all-dead", "q'\"`\\"]
+AGGREGATES = ["plain", uuid.uuid4(), ObjectId(), 5, -5, Int64(-2**63), "-5", "--json", "--"]
+
+
+def renamed(ws, aggregate_id, event_id=None) -> dict:
+    """An event that fails: it has no row."""
+    event = ws.event(aggregate_id, "AccountRenamed", name="Ada")
+    return event if event_id is None else {**event, "_id": event_id}
+
+
+@pytest.mark.parametrize("event_id", IDS, ids=str)
+def test_an_event_is_named_by_the_usual_text_of_its_id(bank, event_id):
+    bank.mapping(**SLOW)
+    event = renamed(bank, "a1", event_id)
+    bank.put(event)
+    bank.run_once()
+    assert bank.projector("retry", "--", str(event_id)).stdout == "1 event to retry\n"
+    assert (bank.found(event)["status"], bank.found(event)["attempts"]) == ("pending", 0)
+    bank.run_once()
+    assert bank.projector("skip", "--", str(event_id)).stdout == "1 event skipped\n"
+    assert bank.found(event) is None and set(bank.ledger().values()) == {"skipped"}
+    for command in ("retry", "skip"):
+        assert bank.projector(command, "--", str(event_id)).returncode == 1
+
+
+@pytest.mark.parametrize("aggregate_id", AGGREGATES, ids=lambda value: f"{type(value).__name__} {value}")
+def test_an_aggregate_is_named_by_the_usual_text_of_its_id(bank, aggregate_id):
+    bank.mapping(**SLOW)
+    name = ["--", "account", str(aggregate_id)]
+    event = renamed(bank, aggregate_id)
+    bank.put(event)
+    bank.run_once()
+    [line] = bank.projector("list", "--json", "--aggregate", *name).stdout.splitlines()
+    assert json.loads(line)["aggregate_id"] == str(aggregate_id)
+    assert bank.projector("retry", "--aggregate", *name).stdout == "1 event to retry\n"
+    bank.run_once()
+    assert bank.projector("skip", "--aggregate", *name).stdout == "1 event skipped\n"
+    bank.accounts.insert_one({"_id": aggregate_id, "user_id": "u", "name": "Zoë", "balance": 1, "version": 1})
+    assert bank.projector("refresh", *name).returncode == 0
+    assert bank.rows("account")[0]["account_id"] == str(aggregate_id)
+
+
+def test_a_skipped_event_without_a_time_is_accounted_for(bank):
+    bank.mapping(**SLOW, gap_wait_ms=60000)
+    opened, timeless, after = (bank.event("a1", kind, version, user_id="u", name="Ada", balance=1)
+                               for version, kind in enumerate(["AccountOpened", "AccountRenamed", "AccountRenamed"], 1))
+    del timeless["occurred_at"]
+    bank.put(opened, timeless)
+    bank.run_once()
+    assert bank.projector("skip", str(timeless["_id"])).stdout == "1 event skipped\n"
+    assert bank.ledger()[str(timeless["_id"])] == "skipped"
+    bank.put(after)
+    assert "versions missing" not in bank.run_once().stderr  # and no wait for version 2
+    assert bank.ledger()[str(after["_id"])] == "applied"
+
+
+def test_results_for_machines(bank):
+    def said(*arguments) -> tuple[int, dict]:
+        done = bank.projector(arguments[0], "--json", *arguments[1:])
+        return done.returncode, json.loads(done.stdout)
+    bank.mapping(**SLOW)
+    bank.put(renamed(bank, "a1"), renamed(bank, "a2"))
+    bank.run_once()
+    assert said("retry", "--all-dead") == (1, {"count": 0})
+    assert said("retry", "--aggregate", "account", "a1") == (0, {"count": 1})
+    bank.run_once()
+    bank.accounts.insert_one({"_id": "a1", "user_id": "u", "name": "Zoë", "balance": 1, "version": 3,
+                              "last_event_at": datetime(2026, 1, 1)})
+    assert said("refresh", "account", "a1") == (0, {"version": 3, "left": 1})  # an event without a version
+    assert said("refresh", "account", "a3") == (1, {"version": None, "left": 0})
+    assert said("skip", "--aggregate", "account", "a1") == (0, {"count": 1})
+
+
+def test_a_store_that_cannot_answer_has_not_said_no(bank):
+    """Status 1 of `list` means that there is nothing to list."""
+    commands = [("list",), ("list", "--state", "held"), ("retry", "--all-dead"), ("skip", "x"), ("refresh", "account", "a1")]
+    for name, *arguments in commands:
+        data = {"failCommands": ["find", "update"], "errorCode": 8, "appName": "projector"}
+        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+        try:
+            done = bank.projector(name, *arguments)
+        finally:
+            bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        assert (done.returncode, done.stdout) == (3, "") and done.stderr.startswith("projector: mongodb: "), name
+        assert bank.projector(name, *arguments).returncode == 1, name
