@@ -51,24 +51,33 @@ class SecureStores:
         self.authority.issue(self.certificate, *hosts, **valid)
         give_to_server(self.certificate)
 
+    def mysql_does(self, statement: str) -> None:
+        """By its socket, which needs no TLS."""
+        with self.mysql.connect(unix_socket=self.mysql.socket) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+
     def show(self, *hosts: str, **valid: timedelta) -> None:
         """From now on both servers show a new certificate."""
         self.issue(*hosts, **valid)
-        with self.mysql.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("FLUSH SSL" if self.mysql.is_mariadb else "ALTER INSTANCE RELOAD TLS")
+        self.mysql_does("FLUSH SSL" if self.mysql.is_mariadb else "ALTER INSTANCE RELOAD TLS")
         with self.mongo.members[0].client(username="root", password="root", tlsInsecure=True) as client:
             client.admin.command("rotateCertificates")
 
     @contextmanager
     def mysql_without_tls(self) -> Iterator[None]:
-        """Without arguments MySQL would make certificates of its own."""
-        self.mysql.kill()
-        self.mysql.start([] if self.mysql.is_mariadb else ["--tls-version="])
+        """MySQL, which is slow to start, can do without from one moment to the next."""
+        if self.mysql.is_mariadb:
+            self.mysql.restart([])
+        else:
+            self.certificate.write_text("none")
+            self.mysql_does("ALTER INSTANCE RELOAD TLS NO ROLLBACK ON ERROR")
         try:
             yield
         finally:
-            self.mysql.kill()
-            self.mysql.start(self.mysql_arguments)
+            if self.mysql.is_mariadb:
+                self.mysql.restart(self.mysql_arguments)
+            else:
+                self.show(*HERE)
 
     @contextmanager
     def showing(self, *hosts: str, **valid: timedelta) -> Iterator[None]:
@@ -90,10 +99,10 @@ def secure(stores) -> Iterator[SecureStores]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def ws(secure, tmp_path) -> Iterator[Workspace]:
-    """A workspace there, with an event that waits; the projector's users have their privileges and nothing else."""
-    with Workspace(Stores.of(secure.mongo, secure.mysql), tmp_path) as ws:
+@contextmanager
+def workspace(secure: SecureStores, folder: Path) -> Iterator[Workspace]:
+    """Databases with an event that waits; the projector's users have their privileges and nothing else."""
+    with Workspace(Stores.of(secure.mongo, secure.mysql), folder) as ws:
         ws.create()
         make_mongodb_user(ws, MONGODB_PASSWORD)
         with mysql_users(ws) as users:
@@ -104,6 +113,19 @@ def ws(secure, tmp_path) -> Iterator[Workspace]:
             ws.waiting = put_account(ws, "a1")
             secured(ws)
             yield ws
+
+
+@pytest.fixture
+def ws(secure, tmp_path) -> Iterator[Workspace]:
+    with workspace(secure, tmp_path) as ws:
+        yield ws
+
+
+@pytest.fixture(scope="module")
+def refused(secure, tmp_path_factory) -> Iterator[Workspace]:
+    """One for all tests in which nothing may be written."""
+    with workspace(secure, tmp_path_factory.mktemp("refused")) as ws:
+        yield ws
 
 
 def secured(ws, mongodb: dict | None = None, **mysql) -> None:
@@ -194,32 +216,32 @@ def test_the_systems_authorities_are_the_default(ws):
 # servers that cannot be trusted
 
 
-def test_another_authority_is_refused(ws, secure):
+def test_another_authority_is_refused(refused, secure):
     stranger = secure.stranger.file
-    secured(ws, uri(ws, (f"tlsCAFile={ws.authority}", f"tlsCAFile={stranger}")), tls_ca=str(stranger))
-    assert {subject for verdict, subject, _ in findings(ws, 3) if verdict == "error"} == {"mongodb", "mysql"}
-    check_both_are_refused(ws, stranger)
-    assert_untouched(ws)
+    secured(refused, uri(refused, (f"tlsCAFile={refused.authority}", f"tlsCAFile={stranger}")), tls_ca=str(stranger))
+    assert {subject for verdict, subject, _ in findings(refused, 3) if verdict == "error"} == {"mongodb", "mysql"}
+    check_both_are_refused(refused, stranger)
+    assert_untouched(refused)
 
 
-def test_without_a_file_the_systems_authorities_do_not_know_ours(ws):
-    check_both_are_refused(ws, None)
-    assert_untouched(ws)
+def test_without_a_file_the_systems_authorities_do_not_know_ours(refused):
+    check_both_are_refused(refused, None)
+    assert_untouched(refused)
 
 
-def test_a_certificate_for_another_host_is_refused(ws, secure):
+def test_a_certificate_for_another_host_is_refused(refused, secure):
     with secure.showing("elsewhere.example"):
-        check_both_are_refused(ws, ws.authority)
-    assert_untouched(ws)
+        check_both_are_refused(refused, refused.authority)
+    assert_untouched(refused)
 
 
-def test_a_certificate_that_has_expired_is_refused(ws, secure):
+def test_a_certificate_that_has_expired_is_refused(refused, secure):
     valid = timedelta(seconds=3)  # no server would load one that has expired already
     end = datetime.now(timezone.utc) + valid
     with secure.showing(*HERE, valid=valid):
         wait_for(lambda: datetime.now(timezone.utc) > end, 10, "the certificate to expire")
-        check_both_are_refused(ws, ws.authority)
-    assert_untouched(ws)
+        check_both_are_refused(refused, refused.authority)
+    assert_untouched(refused)
 
 
 def check_both_are_refused(ws, authority: Path | str | None) -> None:
@@ -227,18 +249,19 @@ def check_both_are_refused(ws, authority: Path | str | None) -> None:
     secured(ws, uri(ws, ("&tls=true", "&tls=true&tlsInsecure=true"), (f"&tlsCAFile={ws.authority}", "")),
             tls_ca=str(authority) if authority else None)
     line = refusal(ws, "mysql")
-    assert line.endswith("(2026)") and "certificate" in line and "mysql.tls_ca" in line, line
+    cause, advice = line.split("; mysql.tls is ")
+    assert line.endswith("(2026)") and "certificate" in cause and "mysql.tls_ca" in advice, line
     secured(ws, uri(ws, (f"&tlsCAFile={ws.authority}", f"&tlsCAFile={authority}" if authority else "")), tls="insecure")
     line = refusal(ws, "mongodb")
     assert "certificate verify failed" in line and "tlsCAFile" in line, line
 
 
-def test_a_file_that_is_not_there_is_told_at_once(ws):
-    secured(ws, tls_ca="/nowhere/ca.pem")
-    assert "mysql.tls_ca: /nowhere/ca.pem: No such file" in said(ws.projector("run"), 2)
+def test_a_file_that_is_not_there_is_told_at_once(refused):
+    secured(refused, tls_ca="/nowhere/ca.pem")
+    assert "mysql.tls_ca: /nowhere/ca.pem: No such file" in said(refused.projector("run"), 2)
     for option in ("tlsCAFile", "tlsCertificateKeyFile"):
-        secured(ws, uri(ws, (f"&tlsCAFile={ws.authority}", f"&{option}=/nowhere/ca.pem")))
-        assert re.search(rf"mongodb\.uri: {option}: /nowhere/ca\.pem: No such file", said(ws.projector("run"), 2), re.I)
+        secured(refused, uri(refused, (f"&tlsCAFile={refused.authority}", f"&{option}=/nowhere/ca.pem")))
+        assert re.search(rf"mongodb\.uri: {option}: /nowhere/ca\.pem: No such file", said(refused.projector("run"), 2), re.I)
 
 
 def test_a_certificate_that_turns_bad_while_it_runs_is_waited_for(ws, secure):
@@ -256,26 +279,26 @@ def test_a_certificate_that_turns_bad_while_it_runs_is_waited_for(ws, secure):
 # no TLS on one side
 
 
-def test_a_mysql_without_tls_is_refused(ws, secure):
+def test_a_mysql_without_tls_is_refused(refused, secure):
     with secure.mysql_without_tls():
         for tls in ("verify", "insecure"):
             sent = bytearray()
             with forwarding("127.0.0.1", secure.mysql.port, sent) as port:
-                secured(ws, tls=tls, port=port)
-                line = refusal(ws, "mysql")
+                secured(refused, tls=tls, port=port)
+                line = refusal(refused, "mysql")
             assert line.endswith("(2026)") and f'mysql.tls is "{tls}"' in line, line
             # MariaDB's client from 3.4 on logs in before we can see that nothing is encrypted.
-            assert ws.user.encode() not in sent or (tls == "insecure" and re.search(rb"_client_version.3\.[4-9]", sent))
-    ws.mysql.ping(reconnect=True)
-    ws.mysql.select_db(ws.name)
-    assert_untouched(ws)
+            assert refused.user.encode() not in sent or (tls == "insecure" and re.search(rb"_client_version.3\.[4-9]", sent))
+    refused.mysql.ping(reconnect=True)
+    refused.mysql.select_db(refused.name)
+    assert_untouched(refused)
 
 
-def test_a_mongod_without_tls_is_refused(ws, stores):
-    secured(ws, {"uri": f"{stores.mongo_uri}&tls=true&tlsInsecure=true{SOON}"})
-    line = refusal(ws, "mongodb")
+def test_a_mongod_without_tls_is_refused(refused, stores):
+    secured(refused, {"uri": f"{stores.mongo_uri}&tls=true&tlsInsecure=true{SOON}"})
+    line = refusal(refused, "mongodb")
     assert "TLS handshake failed" in line and "the server needs it" in line, line
-    assert_untouched(ws)
+    assert_untouched(refused)
 
 
 def test_a_server_that_wants_tls_takes_nothing_else(ws, secure):
@@ -284,12 +307,11 @@ def test_a_server_that_wants_tls_takes_nothing_else(ws, secure):
     secured(ws, tls="off")
     assert "REQUIRE SSL" in refusal(ws, "mysql", 2)
     ws.query(f"ALTER USER {ws.user}@'127.0.0.1' REQUIRE NONE")
-    ws.query("SET GLOBAL require_secure_transport = ON")
+    secure.mysql_does("SET GLOBAL require_secure_transport = ON")
     try:
         assert "require_secure_transport" in refusal(ws, "mysql", 2)
     finally:
-        with secure.mysql.connect(unix_socket=secure.mysql.socket) as connection, connection.cursor() as cursor:
-            cursor.execute("SET GLOBAL require_secure_transport = OFF")
+        secure.mysql_does("SET GLOBAL require_secure_transport = OFF")
     assert_untouched(ws)
 
 
@@ -304,23 +326,23 @@ def check_warns(ws, store: str, pattern: str) -> None:
     assert re.search(rf"^\S+ warning configuration reason=.*{pattern}", without_secrets(done.stderr), re.M), done.stderr
 
 
-def test_a_mongodb_that_is_not_verified_is_warned_about(ws):
+def test_a_mongodb_that_is_not_verified_is_warned_about(refused):
     for old, new in (("tls=true", "tls=true&tlsInsecure=true"), ("tls=true", "tls=true&tlsAllowInvalidCertificates=true"),
                      ("tls=true", "ssl=true&sslAllowInvalidCertificates=true")):
-        secured(ws, uri(ws, (old, new)))
-        check_warns(ws, "mongodb", r"mongodb\.uri: the server's certificate is not verified.* tlsInsecure and tlsAllowInvalidCertificates")
-    secured(ws, uri(ws, ("tls=true", "tls=true&tlsAllowInvalidHostnames=true")))
-    check_warns(ws, "mongodb", r"mongodb\.uri: the host name in the server's certificate is not verified.* tlsAllowInvalidHostnames")
+        secured(refused, uri(refused, (old, new)))
+        check_warns(refused, "mongodb", r"mongodb\.uri: the server's certificate is not verified.* tlsInsecure and tlsAllowInvalidCertificates")
+    secured(refused, uri(refused, ("tls=true", "tls=true&tlsAllowInvalidHostnames=true")))
+    check_warns(refused, "mongodb", r"mongodb\.uri: the host name in the server's certificate is not verified.* tlsAllowInvalidHostnames")
 
 
-def test_a_mysql_that_is_not_verified_is_warned_about(ws):
-    secured(ws, tls="insecure")
-    check_warns(ws, "mysql", r"mysql\.tls: .*insecure.* does not verify the server's certificate")
+def test_a_mysql_that_is_not_verified_is_warned_about(refused):
+    secured(refused, tls="insecure")
+    check_warns(refused, "mysql", r"mysql\.tls: .*insecure.* does not verify the server's certificate")
 
 
-def test_plain_text_to_another_host_is_warned_about(ws):
-    secured(ws, {"uri": "mongodb://mongo.example.com/?replicaSet=rs0"})
-    done = ws.projector("schema")
+def test_plain_text_to_another_host_is_warned_about(refused):
+    secured(refused, {"uri": "mongodb://mongo.example.com/?replicaSet=rs0"})
+    done = refused.projector("schema")
     assert re.search(r"^\S+ warning configuration reason=\"mongodb\.uri: without tls=true .* in plain text", done.stderr, re.M)
     assert done.returncode == 0
 
@@ -328,12 +350,12 @@ def test_plain_text_to_another_host_is_warned_about(ws):
 # logins
 
 
-def test_a_wrong_password_is_one_line(ws):
-    secured(ws, password="s3cr3t")
-    assert "Access denied" in refusal(ws, "mysql", 2)
-    secured(ws, uri(ws, (MONGODB_PASSWORD, "s3cr3t")))
-    assert "uthentication failed" in refusal(ws, "mongodb", 2)
-    assert_untouched(ws)
+def test_a_wrong_password_is_one_line(refused):
+    secured(refused, password="s3cr3t")
+    assert "Access denied" in refusal(refused, "mysql", 2)
+    secured(refused, uri(refused, (MONGODB_PASSWORD, "s3cr3t")))
+    assert "uthentication failed" in refusal(refused, "mongodb", 2)
+    assert_untouched(refused)
 
 
 @pytest.mark.parametrize("change", ["IDENTIFIED BY 'another'", "ACCOUNT LOCK", "PASSWORD EXPIRE"])
