@@ -153,6 +153,39 @@ def test_live_deltas_meanwhile(bank):
     assert leftovers(bank) == ([], [])
 
 
+def test_live_events_that_come_faster_than_they_are_replayed(bank):
+    """The outbox never empties, and `run` takes larger batches: it would never be near, so `run` has to wait for it."""
+    events = life(bank, 30, 3)
+    bank.put(events)
+    bank.run_once()
+    stop = threading.Event()
+    written: list[dict] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            if bank.outbox.estimated_document_count() < 3000:
+                batch = [bank.event(f"a{n % 30}", "MoneyDeposited", amount=decimal("0.01")) for n in range(1000)]
+                bank.outbox.insert_many(batch, ordered=False)
+                written.extend(batch)
+
+    with bank.start_projector() as projector:
+        projector.wait_log("working")
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            bank.wait(lambda: len(written) > 3000, what="a backlog")
+            bank.mapping(**ARCHIVE, **FAST, batch=150)  # of the replay alone
+            replay(bank)
+            assert writer.is_alive() and bank.outbox.find_one()
+        finally:
+            stop.set()
+            writer.join()
+        bank.wait_drained(60)
+        assert projector.stop() == 0
+    assert shown(bank) == fold(events + written)
+    assert leftovers(bank) == ([], [])
+
+
 @contextmanager
 def archive_refuses(ws: Workspace) -> Iterator[None]:
     """Events are applied, but neither archived nor taken out of the outbox."""

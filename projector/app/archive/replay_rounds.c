@@ -9,12 +9,18 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/selection.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
   WAKE_AFTER_MS = 20000,
   FOUND_AT_ONCE = 500,        /* events looked up by id */
   ROUND_EVENTS = 5000,        /* of the ledger in one round, about */
+  HELD_EVENTS = 2000,         /* the same, while the owner waits */
+  IDLE_ROUNDS = 3,            /* without coming nearer: then the owner has to wait */
+  HOLD_US = 1000 * 1000,      /* at first; longer as long as that does not help */
+  HOLD_MOST_US = 4000 * 1000, /* an owner that waits for longer takes it for a conflict */
   HELD_BYTES = 8 << 20,       /* of events read ahead of a batch, at most one more */
   CAUGHT_UP_US = 2000 * 1000, /* a round so short may be made while the owner waits */
   CLOCK_MARGIN_S = 60, /* the last round looks back that far: a clock may have been set back */
@@ -199,7 +205,10 @@ static bool merge_before(Scan *scan, const Event *event, Failure *ret_failure) {
 }
 
 static bool read_archive(Scan *scan, Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = archive_scan(scan->replay->archive, &scan->replay->range);
+  EventRange range = scan->replay->range;
+  if (!archive_bound(scan->replay->archive, &range, ret_failure))
+    return false;
+  g_autoptr(EventCursor) cursor = archive_scan(scan->replay->archive, &range);
   const bson_t *document;
   Progress progress;
   int64_t read = 0, total;
@@ -289,36 +298,111 @@ static bool replay_round(Replay *replay, const char *since, int64_t margin_s, co
          find_contained(replay, events, ret_failure) && apply_sorted(replay, events, ret_failure);
 }
 
-/* A deadlock with the owner, or its transaction lasts: asks again. */
-static bool take_mark(Replay *replay, char ret_mark[static LEDGER_TIME_SIZE],
+/* --- catching up ---------------------------------------------------------------------------- */
+
+/* How near the rounds come. Where live events are applied as fast as they are replayed they would
+ * never be near: then the owner waits while some rounds are made, and has a turn in between. */
+typedef struct Pace {
+  Session *brake;  /* NULL as long as the owner need not wait */
+  int64_t hold_us; /* how long it waits at once */
+  int64_t behind_s;
+  int idle; /* rounds that have not come nearer */
+} Pace;
+
+/* A deadlock with the owner, or its transaction lasts: asks again. With the brake, the owner waits
+ * until that session's transaction ends. */
+static bool take_mark(Replay *replay, Session *brake, char ret_mark[static LEDGER_TIME_SIZE],
                       Failure *ret_failure) {
   for (int tries = 0;; tries++) {
     *ret_failure = (Failure){0};
     if (!replay_wake(replay, ret_failure))
       return false;
-    if (ledger_mark(replay->session, &replay->live, ret_mark, ret_failure))
+    if (brake ? ledger_hold(brake, &replay->live, ret_mark, ret_failure)
+              : ledger_mark(replay->session, &replay->live, ret_mark, ret_failure))
       return true;
+    if (brake)
+      session_rollback(brake);
     if (ret_failure->class != FAILURE_CONFLICT || tries == 3)
+      return false;
+  }
+}
+
+/* Rounds from `since` up to the mark, at least one, and no new one after that time; `since` is how
+ * far they came. */
+static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], const char *mark,
+                       unsigned events, int64_t most_us, Failure *ret_failure) {
+  int64_t started_us = clock_us();
+  char end[LEDGER_TIME_SIZE];
+  do {
+    if (!replay_wake(replay, ret_failure) ||
+        !ledger_page_end(replay->session, &replay->live, since, mark, events, end, ret_failure) ||
+        !replay_round(replay, since, 0, end, ret_failure))
+      return false;
+    g_strlcpy(since, end, LEDGER_TIME_SIZE);
+  } while (strcmp(since, mark) != 0 && clock_us() - started_us < most_us);
+  return true;
+}
+
+static void show_distance(const Replay *replay, const Pace *pace) {
+  if (isatty(STDERR_FILENO))
+    fprintf(stderr, "\r\033[K%s: %lld events replayed, %lld s behind%s\r",
+            replay->projection->table, (long long)replay->replayed, (long long)pace->behind_s,
+            pace->brake ? ", run waits now and then" : "");
+}
+
+static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_failure) {
+  int64_t before_s = pace->behind_s;
+  if (!ledger_age(replay->session, since, &pace->behind_s, ret_failure))
+    return false;
+  show_distance(replay, pace);
+  pace->idle = pace->behind_s < before_s ? 0 : pace->idle + 1;
+  if (pace->idle < IDLE_ROUNDS)
+    return true;
+  pace->idle = 0;
+  if (pace->brake) {
+    pace->hold_us = MIN(2 * pace->hold_us, HOLD_MOST_US);
+    return true;
+  }
+  fprintf(stderr,
+          "projector: %lld s behind live events, which come as fast as they are replayed: `run` "
+          "waits now and then until %s has caught up\n",
+          (long long)pace->behind_s, replay->projection->table);
+  pace->hold_us = HOLD_US;
+  pace->brake = session_open(&replay->config->mysql, ret_failure);
+  return pace->brake != NULL;
+}
+
+static bool catch_up(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *pace,
+                     Failure *ret_failure) {
+  for (;;) {
+    char mark[LEDGER_TIME_SIZE];
+    int64_t started_us = clock_us();
+    if (!take_mark(replay, pace->brake, mark, ret_failure) ||
+        !run_rounds(replay, since, mark, pace->brake ? HELD_EVENTS : ROUND_EVENTS, pace->hold_us,
+                    ret_failure))
+      return false;
+    if (pace->brake)
+      session_rollback(pace->brake);
+    if (!strcmp(since, mark) && (pace->brake || clock_us() - started_us < CAUGHT_UP_US))
+      return true;
+    if (!adjust(replay, since, pace, ret_failure))
       return false;
   }
 }
 
 bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE],
                      Failure *ret_failure) {
-  char since[LEDGER_TIME_SIZE], mark[LEDGER_TIME_SIZE], end[LEDGER_TIME_SIZE];
-  if (!take_mark(replay, since, ret_failure) || !first_round(replay, since, ret_failure))
-    return false;
-  for (bool near = false; !near; g_strlcpy(since, end, sizeof since)) {
-    int64_t started_us = clock_us();
-    if (!take_mark(replay, mark, ret_failure) ||
-        !ledger_page_end(replay->session, &replay->live, since, mark, ROUND_EVENTS, end,
-                         ret_failure) ||
-        !replay_round(replay, since, 0, end, ret_failure))
-      return false;
-    near = !strcmp(end, mark) && clock_us() - started_us < CAUGHT_UP_US;
-  }
-  g_strlcpy(ret_until, since, LEDGER_TIME_SIZE);
-  return true;
+  char since[LEDGER_TIME_SIZE];
+  Pace pace = {.behind_s = INT64_MAX};
+  bool good = take_mark(replay, NULL, since, ret_failure) &&
+              first_round(replay, since, ret_failure) &&
+              catch_up(replay, since, &pace, ret_failure);
+  session_close(pace.brake);
+  if (isatty(STDERR_FILENO))
+    fprintf(stderr, "\r\033[K");
+  if (good)
+    g_strlcpy(ret_until, since, LEDGER_TIME_SIZE);
+  return good;
 }
 
 /* Again while there is any: of an aggregate the outbox gives a thousand at once. */

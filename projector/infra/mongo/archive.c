@@ -65,6 +65,19 @@ bool event_in_range(const EventRange *range, const Event *event) {
          event->key.occurred_at >= range->from && event->key.occurred_at < range->to;
 }
 
+bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_find(
+      archive->events, bson_new(),
+      BCON_NEW("sort", "{", "occurred_at", BCON_INT32(-1), "version", BCON_INT32(-1), "_id",
+               BCON_INT32(-1), "}", "limit", BCON_INT64(1), "allowDiskUse", BCON_BOOL(true)));
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  bson_iter_t iter;
+  if (document && bson_iter_init_find(&iter, document, "occurred_at") &&
+      BSON_ITER_HOLDS_DATE_TIME(&iter) && bson_iter_date_time(&iter) < range->to)
+    range->to = bson_iter_date_time(&iter) + 1;
+  return ret_failure->class == FAILURE_NONE;
+}
+
 EventCursor *archive_scan(Archive *archive, const EventRange *range) {
   bson_t *filter = BCON_NEW("aggregate_type", BCON_UTF8(range->aggregate_type)), when;
   BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &when);

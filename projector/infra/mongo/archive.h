@@ -30,6 +30,9 @@ typedef struct EventRange {
 
 bool event_in_range(const EventRange *range, const Event *event);
 
+/* The range without what is later than all that is there now: so a scan does not run after events
+ * that are archived meanwhile. */
+bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure);
 /* The range's events, in order. */
 EventCursor *archive_scan(Archive *archive, const EventRange *range);
 /* Those of the events that are there, in no order; majority. For the outbox too. */

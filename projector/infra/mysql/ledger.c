@@ -445,11 +445,15 @@ bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failu
   return query_text(session, sql, ret_time, LEDGER_TIME_SIZE, ret_failure);
 }
 
+bool ledger_hold(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
+                 Failure *ret_failure) {
+  return session_run(session, ret_failure, "START TRANSACTION") &&
+         lock_out_owner(session, live, ret_failure) && ledger_time(session, ret_time, ret_failure);
+}
+
 bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
                  Failure *ret_failure) {
-  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
-              lock_out_owner(session, live, ret_failure) &&
-              ledger_time(session, ret_time, ret_failure);
+  bool good = ledger_hold(session, live, ret_time, ret_failure);
   session_rollback(session);
   return good;
 }

@@ -77,8 +77,11 @@ bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_fail
 
 /* The time at a moment when no transaction of the owner is open: what has an earlier applied_at is
  * committed, what comes later has this one or a later. Inside a transaction under the fence's
- * exclusive lock; ledger_mark takes that for the moment. */
+ * exclusive lock; ledger_mark takes that for the moment, ledger_hold until the session's
+ * transaction ends. */
 bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure);
+bool ledger_hold(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
+                 Failure *ret_failure);
 bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
                  Failure *ret_failure);
 /* Seconds since that time. */
