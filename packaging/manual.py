@@ -160,7 +160,7 @@ def man5(path: str, version: str) -> str:
     out += [".SH COLUMNS", "Each has", *members({**definitions["column"]}, definitions)]
     out += [".SH TYPES", ".nf"]
     out += [roff(", ".join(choice["enum"]) if "enum" in choice else readable(choice["pattern"]))
-            for choice in definitions["type"]["anyOf"]]
+            for choice in definitions["type"]["anyOf"] if "$ref" not in choice]
     out += [".fi", ".SH OPERATIONS"]
     for rule in definitions["rule"]["oneOf"]:
         op = rule["properties"]["op"]

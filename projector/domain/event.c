@@ -262,6 +262,12 @@ const char *aggregate_text(const Aggregate *aggregate, char *text, size_t size) 
 
 /* --- decoding ----------------------------------------------------------------------------- */
 
+static const char AN_EVENT_ID[] =
+    "a UUID (binary subtype 4), an ObjectId or a string of 1 to 64 bytes";
+static const char AN_AGGREGATE_ID[] =
+    "a string of 1 to 255 bytes, a UUID (binary subtype 4), an ObjectId, an int32 or int64";
+static const char A_TEXT[] = "a string of 1 to 128 bytes";
+
 static void malformed(Event *event, const char *path, const char *expected, const char *found) {
   if (event->malformed)
     return; /* the first thing that is wrong is the one to mend */
@@ -275,7 +281,7 @@ bool utf8_is_valid(const char *text, size_t length) {
   return bson_utf8_validate(text, length, true) && (!length || !memchr(text, 0xC0, length));
 }
 
-const char *bson_type_text(bson_type_t type) {
+static const char *type_text(bson_type_t type) {
   switch (type) {
   case BSON_TYPE_DOUBLE: return "double";
   case BSON_TYPE_UTF8: return "string";
@@ -303,24 +309,71 @@ const char *bson_type_text(bson_type_t type) {
   return "nothing";
 }
 
-/* NULL when a string can be an id of at most `max` bytes; otherwise what was found. */
-static const char *unfit_id_text(const Id *id, uint32_t max) {
-  if (id->kind != ID_STRING)
-    return NULL;
-  if (id->length < 1 || id->length > max)
-    return "a string of another length";
-  return utf8_is_valid((const char *)id->bytes, id->length) ? NULL : "a string that is not UTF-8";
+void bson_describe(const bson_iter_t *iter, char *text, size_t size) {
+  bson_type_t type = bson_iter_type(iter);
+  const char *name = type_text(type);
+  uint32_t length;
+  char decimal[BSON_DECIMAL128_STRING];
+  bson_decimal128_t number;
+  switch (type) {
+  case BSON_TYPE_INT32:
+  case BSON_TYPE_INT64:
+    snprintf(text, size, "%s %lld", name, (long long)bson_iter_as_int64(iter));
+    return;
+  case BSON_TYPE_DOUBLE: snprintf(text, size, "%s %.17g", name, bson_iter_double(iter)); return;
+  case BSON_TYPE_DECIMAL128:
+    bson_iter_decimal128(iter, &number);
+    bson_decimal128_to_string(&number, decimal);
+    snprintf(text, size, "%s %s", name, decimal);
+    return;
+  case BSON_TYPE_UTF8:
+    bson_iter_utf8(iter, &length);
+    snprintf(text, size, "%s of %u bytes", name, length);
+    return;
+  case BSON_TYPE_BINARY: {
+    bson_subtype_t subtype;
+    const uint8_t *bytes;
+    bson_iter_binary(iter, &subtype, &length, &bytes);
+    snprintf(text, size, "%s of %u bytes, subtype %d", name, length, (int)subtype);
+    return;
+  }
+  case BSON_TYPE_DATE_TIME: {
+    char date[DATETIME_TEXT_SIZE] = "out of range";
+    if (datetime_in_range(bson_iter_date_time(iter)))
+      datetime_format(bson_iter_date_time(iter) * 1000, 3, date);
+    snprintf(text, size, "%s %s", name, date);
+    return;
+  }
+  default: snprintf(text, size, "%s", name); return;
+  }
+}
+
+/* The field is not what the contract says: tells what it is. */
+static void misfit(Event *event, const bson_iter_t *iter, const char *expected) {
+  char found[DESCRIPTION_SIZE];
+  uint32_t length = 0;
+  const char *text = BSON_ITER_HOLDS_UTF8(iter) ? bson_iter_utf8(iter, &length) : "";
+  bson_describe(iter, found, sizeof found);
+  if (!utf8_is_valid(text, length))
+    g_strlcpy(found, "a string that is not UTF-8", sizeof found);
+  malformed(event, bson_iter_key(iter), expected, found);
+}
+
+static bool is_text(const char *text, uint32_t length, uint32_t max) {
+  return length >= 1 && length <= max && utf8_is_valid(text, length);
+}
+
+static bool is_id(const Id *id, uint32_t max) {
+  return id->kind != ID_STRING || is_text((const char *)id->bytes, id->length, max);
 }
 
 static void take_event_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->key.event_id;
-  const char *unfit = NULL;
   if (event->other_id)
     return; /* a second _id, after one that is wrong already */
-  if (id_from_iter(iter, id) && id->kind != ID_INT && !(unfit = unfit_id_text(id, EVENT_ID_MAX)))
+  if (id_from_iter(iter, id) && id->kind != ID_INT && is_id(id, EVENT_ID_MAX))
     return;
-  malformed(event, "_id", "a UUID, an ObjectId or a string of 1 to 64 bytes",
-            unfit ? unfit : bson_type_text(bson_iter_type(iter)));
+  misfit(event, iter, AN_EVENT_ID);
   event->other_id = bson_new();
   bson_append_iter(event->other_id, "", 0, iter);
   set_bytes(id, ID_OTHER, bson_get_data(event->other_id), event->other_id->len);
@@ -328,15 +381,10 @@ static void take_event_id(Event *event, const bson_iter_t *iter) {
 
 static const char *take_text(Event *event, const bson_iter_t *iter, uint32_t max,
                              uint32_t *ret_length) {
-  const char *key = bson_iter_key(iter);
-  if (!BSON_ITER_HOLDS_UTF8(iter)) {
-    malformed(event, key, "a string", bson_type_text(bson_iter_type(iter)));
-    return NULL;
-  }
-  uint32_t length;
-  const char *text = bson_iter_utf8(iter, &length);
-  if (length < 1 || length > max || !utf8_is_valid(text, length)) {
-    malformed(event, key, "a short text in UTF-8", "one that is empty, too long or not UTF-8");
+  uint32_t length = 0;
+  const char *text = BSON_ITER_HOLDS_UTF8(iter) ? bson_iter_utf8(iter, &length) : NULL;
+  if (!text || !is_text(text, length, max)) {
+    misfit(event, iter, A_TEXT);
     return NULL;
   }
   *ret_length = length;
@@ -345,14 +393,9 @@ static const char *take_text(Event *event, const bson_iter_t *iter, uint32_t max
 
 static void take_aggregate_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->aggregate.id;
-  const char *unfit;
-  if (!id_from_iter(iter, id))
-    malformed(event, "aggregate_id", "a string, UUID, ObjectId, int32 or int64",
-              bson_type_text(bson_iter_type(iter)));
-  else if ((unfit = unfit_id_text(id, AGGREGATE_ID_MAX)))
-    malformed(event, "aggregate_id", "a string of 1 to 255 bytes", unfit);
-  else
+  if (id_from_iter(iter, id) && is_id(id, AGGREGATE_ID_MAX))
     return;
+  misfit(event, iter, AN_AGGREGATE_ID);
   id->kind = ID_OTHER;
 }
 
@@ -366,9 +409,7 @@ static void take_version(Event *event, const bson_iter_t *iter) {
            bson_iter_double(iter) <= 9007199254740992.0 /* 2^53: every integer below is exact */)
     version = (int64_t)bson_iter_double(iter);
   if (version < 1 || (BSON_ITER_HOLDS_DOUBLE(iter) && (double)version != bson_iter_double(iter))) {
-    malformed(event, "version", "an int64 from 1",
-              BSON_ITER_HOLDS_NUMBER(iter) ? "another number"
-                                           : bson_type_text(bson_iter_type(iter)));
+    misfit(event, iter, "an int64 from 1");
     return;
   }
   event->key.version = version;
@@ -378,7 +419,7 @@ static void take_document(Event *event, const bson_iter_t *iter, bson_t *ret_vie
   uint32_t length;
   const uint8_t *bytes;
   if (!BSON_ITER_HOLDS_DOCUMENT(iter)) {
-    malformed(event, bson_iter_key(iter), "a document", bson_type_text(bson_iter_type(iter)));
+    misfit(event, iter, "a document");
     return;
   }
   bson_iter_document(iter, &length, &bytes);
@@ -387,7 +428,7 @@ static void take_document(Event *event, const bson_iter_t *iter, bson_t *ret_vie
 
 static void take_occurred_at(Event *event, const bson_iter_t *iter) {
   if (!BSON_ITER_HOLDS_DATE_TIME(iter)) {
-    malformed(event, "occurred_at", "a date", bson_type_text(bson_iter_type(iter)));
+    misfit(event, iter, "a date");
     return;
   }
   int64_t time = bson_iter_date_time(iter);
@@ -475,13 +516,13 @@ Event *event_decode(const bson_t *document) {
     take_field(event, &iter);
 
   if (event->key.event_id.kind == ID_OTHER)
-    malformed(event, "_id", "a UUID, an ObjectId or a string of 1 to 64 bytes", "nothing");
+    malformed(event, "_id", AN_EVENT_ID, "nothing");
   if (!event->aggregate.type)
-    malformed(event, "aggregate_type", "a string", "nothing");
+    malformed(event, "aggregate_type", A_TEXT, "nothing");
   if (event->aggregate.id.kind == ID_OTHER)
-    malformed(event, "aggregate_id", "a string, UUID, ObjectId, int32 or int64", "nothing");
+    malformed(event, "aggregate_id", AN_AGGREGATE_ID, "nothing");
   if (!event->event_type)
-    malformed(event, "event_type", "a string", "nothing");
+    malformed(event, "event_type", A_TEXT, "nothing");
   if (event->key.occurred_at == INT64_MIN)
     malformed(event, "occurred_at", "a date", "nothing");
   if (bson_get_data(&event->payload) == empty_bson)

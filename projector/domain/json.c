@@ -26,7 +26,11 @@ static void describe(const json_t *value, char *text, size_t size) {
   case JSON_ARRAY: snprintf(text, size, "an array"); break;
   case JSON_STRING: snprintf(text, size, "\"%.60s\"", json_string_value(value)); break;
   case JSON_INTEGER: snprintf(text, size, "%lld", (long long)json_integer_value(value)); break;
-  case JSON_REAL: snprintf(text, size, "%g", json_real_value(value)); break;
+  case JSON_REAL: /* with its point: 2.0 is not the 2 that was expected */
+    g_ascii_dtostr(text, (int)size, json_real_value(value));
+    if (!strpbrk(text, ".e"))
+      g_strlcat(text, ".0", size);
+    break;
   case JSON_TRUE: snprintf(text, size, "true"); break;
   case JSON_FALSE: snprintf(text, size, "false"); break;
   case JSON_NULL: snprintf(text, size, value ? "null" : "nothing"); break;

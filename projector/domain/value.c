@@ -21,47 +21,6 @@ bool source_find(const Source *source, const Event *event, bson_iter_t *ret_iter
          bson_iter_find_descendant(&iter, source->path, ret_iter);
 }
 
-/* --- what was found, for messages: types and numbers, never texts ---------------------------- */
-
-static void describe(const bson_iter_t *iter, char *text, size_t size) {
-  bson_type_t type = bson_iter_type(iter);
-  const char *name = bson_type_text(type);
-  uint32_t length;
-  char decimal[BSON_DECIMAL128_STRING];
-  bson_decimal128_t number;
-  switch (type) {
-  case BSON_TYPE_INT32:
-  case BSON_TYPE_INT64:
-    snprintf(text, size, "%s %lld", name, (long long)bson_iter_as_int64(iter));
-    return;
-  case BSON_TYPE_DOUBLE: snprintf(text, size, "%s %.17g", name, bson_iter_double(iter)); return;
-  case BSON_TYPE_DECIMAL128:
-    bson_iter_decimal128(iter, &number);
-    bson_decimal128_to_string(&number, decimal);
-    snprintf(text, size, "%s %s", name, decimal);
-    return;
-  case BSON_TYPE_UTF8:
-    bson_iter_utf8(iter, &length);
-    snprintf(text, size, "%s of %u bytes", name, length);
-    return;
-  case BSON_TYPE_BINARY: {
-    bson_subtype_t subtype;
-    const uint8_t *bytes;
-    bson_iter_binary(iter, &subtype, &length, &bytes);
-    snprintf(text, size, "%s of %u bytes, subtype %d", name, length, (int)subtype);
-    return;
-  }
-  case BSON_TYPE_DATE_TIME: {
-    char date[DATETIME_TEXT_SIZE] = "out of range";
-    if (datetime_in_range(bson_iter_date_time(iter)))
-      datetime_format(bson_iter_date_time(iter) * 1000, 3, date);
-    snprintf(text, size, "%s %s", name, date);
-    return;
-  }
-  default: snprintf(text, size, "%s", name); return;
-  }
-}
-
 /* --- numbers ------------------------------------------------------------------------------ */
 
 /* The number with the fewest digits that reads back as the same double: what its writer wrote. */
@@ -349,7 +308,7 @@ static void describe_for(const ColumnType *type, const bson_iter_t *iter, char *
       !read_decimal(iter, true, &ignored))
     g_strlcpy(text, "string that is no number", size);
   else
-    describe(iter, text, size);
+    bson_describe(iter, text, size);
 }
 
 static bool unfit(const Source *source, const char *expected, const char *found,
@@ -418,7 +377,7 @@ bool value_for_parameter(const Event *event, const Parameter *parameter,
   if (natural_value(&iter, arena, ret_value))
     return true;
   char text[128];
-  describe(&iter, text, sizeof text);
+  bson_describe(&iter, text, sizeof text);
   return unfit(&parameter->from, "a value that SQL can hold", text, ret_failure);
 }
 

@@ -53,6 +53,7 @@ WRONG = [
     ({"nonsense": 1}, r"nonsense: unknown key"),
     ({"workers": 0}, r"workers: expected a whole number from 1"),
     ({"workers": "two"}, r"workers: expected a whole number .*found \"two\""),
+    ({"batch": 2.0}, r"batch: expected a whole number from 1 to 10000, found 2\.0$"),
     ({"batch": 1.5}, r"batch: expected a whole number"),
     ({"name": "a b"}, r"name: expected"),
     ({"log": "xml"}, r"log: expected one of text, json"),

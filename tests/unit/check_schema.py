@@ -48,7 +48,7 @@ def refusal(mapping: dict) -> str | None:
         json.dump(mapping, file)
         file.flush()
         done = subprocess.run([program, "schema", "-c", file.name], stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=20, env={**os.environ, "NUMBER": "5"})
+                              text=True, timeout=20, env={**os.environ, "NUMBER": "5", "TABLE": "t", "TYPE": "int"})
     if done.returncode not in (0, 2):
         sys.exit(f"`projector schema` ended with status {done.returncode}: {done.stderr}")
     return done.stderr if done.returncode == 2 else None
@@ -126,11 +126,11 @@ TYPES = [t for c in definitions["type"]["anyOf"] for t in c.get("enum", [])] + [
     "timestamp", "timestamp(0)"]
 WRONG_TYPES = ["", "integer", "INT", "int(11)", "int signed", "text(5)", "decimal", "decimal(18)", "decimal(18, 2)",
                "char", "varchar(0)", "datetime(7)", "float", "year", "enum('a')", "uuid(16)", "double unsigned"]
-for value in [*TYPES, *WRONG_TYPES, 5]:
+for value in [*TYPES, *WRONG_TYPES, "${TYPE}", 5]:
     expect_same((*projection, "columns", "c", "type"), value)
-for value in ("a", "a.b", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5):
+for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5):
     expect_same((*projection, "columns", "c", "from"), value)
-for value in ("t", "_t$1", "T" * 64, "T" * 65, "1t", "", "a-b", "a.b", "ä", 5):
+for value in ("t", "_t$1", "${TABLE}", "T" * 64, "T" * 65, "1t", "", "a-b", "a.b", "ä", 5):
     expect_same((*projection, "table"), value)
 for value in ("projector_applied", "projector_position", "projector_fence", "projector_x"):
     expect_same((*projection, "table"), value)

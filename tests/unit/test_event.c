@@ -17,8 +17,12 @@
 #define TEXT_64 TEXT_32 TEXT_32
 #define TEXT_128 TEXT_64 TEXT_64
 #define TEXT_255 TEXT_128 TEXT_64 TEXT_32 "0123456789abcdef0123456789abcde"
-#define EVENT_ID_RULE "_id: expected a UUID, an ObjectId or a string of 1 to 64 bytes, found "
-#define AGGREGATE_ID_RULE "aggregate_id: expected a string, UUID, ObjectId, int32 or int64, found "
+#define EVENT_ID_RULE                                                                              \
+  "_id: expected a UUID (binary subtype 4), an ObjectId or a string of 1 to 64 bytes, found "
+#define A_TEXT_RULE(key) key ": expected a string of 1 to 128 bytes, found "
+#define AGGREGATE_ID_RULE                                                                          \
+  "aggregate_id: expected a string of 1 to 255 bytes, a UUID (binary subtype 4), an ObjectId, an " \
+  "int32 or int64, found "
 
 /* What is wrong with the document; "" when nothing is. */
 static const struct {
@@ -38,31 +42,29 @@ static const struct {
     {"{'payload': {}, " TIME NAME AGGREGATE TYPE "'_id': " UUID("04") "}", ""},
 
     {"{" TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "nothing"},
-    {"{'_id': ''," TYPE AGGREGATE NAME TIME PAYLOAD "}",
-     EVENT_ID_RULE "a string of another length"},
+    {"{'_id': ''," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "string of 0 bytes"},
     {"{'_id': '" TEXT_64 "'," TYPE AGGREGATE NAME TIME PAYLOAD "}", ""},
     {"{'_id': '" TEXT_64 "x'," TYPE AGGREGATE NAME TIME PAYLOAD "}",
-     EVENT_ID_RULE "a string of another length"},
+     EVENT_ID_RULE "string of 65 bytes"},
     {"{'_id': " OID "," TYPE AGGREGATE NAME TIME PAYLOAD "}", ""},
-    {"{'_id': " UUID("03") "," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "binary"},
+    {"{'_id': " UUID("03") "," TYPE AGGREGATE NAME TIME PAYLOAD "}",
+     EVENT_ID_RULE "binary of 16 bytes, subtype 3"},
     {"{'_id': {'$binary': {'base64': 'AA==', 'subType': '04'}}," TYPE AGGREGATE NAME TIME PAYLOAD
      "}",
-     EVENT_ID_RULE "binary"},
-    {"{'_id': 5," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "int32"},
-    {"{'_id': {'$numberLong': '5'}," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "int64"},
+     EVENT_ID_RULE "binary of 1 bytes, subtype 4"},
+    {"{'_id': 5," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "int32 5"},
+    {"{'_id': {'$numberLong': '5'}," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "int64 5"},
     {"{'_id': {'a': 1}," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "document"},
     {"{'_id': null," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "null"},
 
-    {"{" ID AGGREGATE NAME TIME PAYLOAD "}", "aggregate_type: expected a string, found nothing"},
+    {"{" ID AGGREGATE NAME TIME PAYLOAD "}", A_TEXT_RULE("aggregate_type") "nothing"},
     {"{" ID "'aggregate_type': 5," AGGREGATE NAME TIME PAYLOAD "}",
-     "aggregate_type: expected a string, found int32"},
+     A_TEXT_RULE("aggregate_type") "int32 5"},
     {"{" ID "'aggregate_type': ''," AGGREGATE NAME TIME PAYLOAD "}",
-     "aggregate_type: expected a short text in UTF-8, found one that is empty, too long or not "
-     "UTF-8"},
+     A_TEXT_RULE("aggregate_type") "string of 0 bytes"},
     {"{" ID "'aggregate_type': '" TEXT_128 "'," AGGREGATE NAME TIME PAYLOAD "}", ""},
     {"{" ID "'aggregate_type': '" TEXT_128 "x'," AGGREGATE NAME TIME PAYLOAD "}",
-     "aggregate_type: expected a short text in UTF-8, found one that is empty, too long or not "
-     "UTF-8"},
+     A_TEXT_RULE("aggregate_type") "string of 129 bytes"},
 
     {"{" ID TYPE NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "nothing"},
     {"{" ID TYPE "'aggregate_id': 5," NAME TIME PAYLOAD "}", ""},
@@ -71,30 +73,30 @@ static const struct {
     {"{" ID TYPE "'aggregate_id': " OID "," NAME TIME PAYLOAD "}", ""},
     {"{" ID TYPE "'aggregate_id': '" TEXT_255 "'," NAME TIME PAYLOAD "}", ""},
     {"{" ID TYPE "'aggregate_id': '" TEXT_255 "x'," NAME TIME PAYLOAD "}",
-     "aggregate_id: expected a string of 1 to 255 bytes, found a string of another length"},
+     AGGREGATE_ID_RULE "string of 256 bytes"},
     {"{" ID TYPE "'aggregate_id': ''," NAME TIME PAYLOAD "}",
-     "aggregate_id: expected a string of 1 to 255 bytes, found a string of another length"},
-    {"{" ID TYPE "'aggregate_id': 5.0," NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "double"},
+     AGGREGATE_ID_RULE "string of 0 bytes"},
+    {"{" ID TYPE "'aggregate_id': 5.0," NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "double 5"},
     {"{" ID TYPE "'aggregate_id': {'$numberDecimal': '5'}," NAME TIME PAYLOAD "}",
-     AGGREGATE_ID_RULE "Decimal128"},
+     AGGREGATE_ID_RULE "Decimal128 5"},
     {"{" ID TYPE "'aggregate_id': {'a': 1}," NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "document"},
     {"{" ID TYPE "'aggregate_id': null," NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "null"},
     {"{" ID TYPE "'aggregate_id': " UUID("00") "," NAME TIME PAYLOAD "}",
-     AGGREGATE_ID_RULE "binary"},
+     AGGREGATE_ID_RULE "binary of 16 bytes, subtype 0"},
 
-    {"{" ID TYPE AGGREGATE TIME PAYLOAD "}", "event_type: expected a string, found nothing"},
+    {"{" ID TYPE AGGREGATE TIME PAYLOAD "}", A_TEXT_RULE("event_type") "nothing"},
     {"{" ID TYPE AGGREGATE "'event_type': null," TIME PAYLOAD "}",
-     "event_type: expected a string, found null"},
+     A_TEXT_RULE("event_type") "null"},
     {"{" ID TYPE AGGREGATE "'event_type': ''," TIME PAYLOAD "}",
-     "event_type: expected a short text in UTF-8, found one that is empty, too long or not UTF-8"},
+     A_TEXT_RULE("event_type") "string of 0 bytes"},
     {"{" ID TYPE AGGREGATE "'event_type': '" TEXT_128 "x'," TIME PAYLOAD "}",
-     "event_type: expected a short text in UTF-8, found one that is empty, too long or not UTF-8"},
+     A_TEXT_RULE("event_type") "string of 129 bytes"},
 
     {"{" ID TYPE AGGREGATE NAME PAYLOAD "}", "occurred_at: expected a date, found nothing"},
     {"{" ID TYPE AGGREGATE NAME "'occurred_at': '2024-05-06T07:08:09Z'," PAYLOAD "}",
-     "occurred_at: expected a date, found string"},
+     "occurred_at: expected a date, found string of 20 bytes"},
     {"{" ID TYPE AGGREGATE NAME "'occurred_at': {'$numberLong': '5'}," PAYLOAD "}",
-     "occurred_at: expected a date, found int64"},
+     "occurred_at: expected a date, found int64 5"},
     {"{" ID TYPE AGGREGATE NAME "'occurred_at': {'$timestamp': {'t': 1, 'i': 1}}," PAYLOAD "}",
      "occurred_at: expected a date, found timestamp"},
     {"{" ID TYPE AGGREGATE NAME
@@ -110,11 +112,13 @@ static const struct {
     {"{" ID TYPE AGGREGATE NAME TIME "'payload': null}",
      "payload: expected a document, found null"},
     {"{" ID TYPE AGGREGATE NAME TIME "'payload': '{}'}",
-     "payload: expected a document, found string"},
-    {"{" ALL_BUT_VERSION ", 'metadata': 'x'}", "metadata: expected a document, found string"},
+     "payload: expected a document, found string of 2 bytes"},
+    {"{" ALL_BUT_VERSION ", 'metadata': 'x'}",
+     "metadata: expected a document, found string of 1 bytes"},
     {"{" ALL_BUT_VERSION ", 'metadata': []}", "metadata: expected a document, found array"},
 
-    {"{'payload': 5, 'version': 'x'}", "payload: expected a document, found int32"}, /* the first */
+    {"{'payload': 5, 'version': 'x'}",
+     "payload: expected a document, found int32 5"}, /* the first */
     {"{}", EVENT_ID_RULE "nothing"},
 };
 
@@ -173,19 +177,19 @@ static const struct {
     {"{'$numberLong': '9223372036854775807'}", INT64_MAX, NULL},
     {"{'$numberDouble': '1'}", 1, NULL},
     {"{'$numberDouble': '9007199254740992'}", INT64_C(9007199254740992), NULL},
-    {"0", -1, "another number"},
-    {"-1", -1, "another number"},
-    {"{'$numberLong': '-9223372036854775808'}", -1, "another number"},
-    {"{'$numberDouble': '0'}", -1, "another number"},
-    {"{'$numberDouble': '1.5'}", -1, "another number"},
-    {"{'$numberDouble': '0.5'}", -1, "another number"},
-    {"{'$numberDouble': '-3'}", -1, "another number"},
-    {"{'$numberDouble': '9007199254740994'}", -1, "another number"},
-    {"{'$numberDouble': '1e300'}", -1, "another number"},
-    {"{'$numberDouble': 'NaN'}", -1, "another number"},
-    {"{'$numberDouble': 'Infinity'}", -1, "another number"},
-    {"{'$numberDecimal': '1'}", -1, "Decimal128"},
-    {"'1'", -1, "string"},
+    {"0", -1, "int32 0"},
+    {"-1", -1, "int32 -1"},
+    {"{'$numberLong': '-9223372036854775808'}", -1, "int64 -9223372036854775808"},
+    {"{'$numberDouble': '0'}", -1, "double 0"},
+    {"{'$numberDouble': '1.5'}", -1, "double 1.5"},
+    {"{'$numberDouble': '0.5'}", -1, "double 0.5"},
+    {"{'$numberDouble': '-3'}", -1, "double -3"},
+    {"{'$numberDouble': '9007199254740994'}", -1, "double 9007199254740994"},
+    {"{'$numberDouble': '1e300'}", -1, "double 1.0000000000000001e+300"},
+    {"{'$numberDouble': 'NaN'}", -1, "double nan"},
+    {"{'$numberDouble': 'Infinity'}", -1, "double inf"},
+    {"{'$numberDecimal': '1'}", -1, "Decimal128 1"},
+    {"'1'", -1, "string of 1 bytes"},
     {"true", -1, "bool"},
     {"[1]", -1, "array"},
 };
@@ -268,7 +272,7 @@ static void test_fields_that_come_twice(void **state) {
   }
   BSON_APPEND_UTF8(document, "_id", "good");
   g_autoptr(Event) event = event_decode(document);
-  check_text("_id", event->malformed->message, EVENT_ID_RULE "int32");
+  check_text("_id", event->malformed->message, EVENT_ID_RULE "int32 0");
   check_number("_id", event->key.event_id.kind, ID_OTHER);
 }
 
