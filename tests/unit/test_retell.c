@@ -226,17 +226,15 @@ static const struct {
 };
 
 static Event *make_event(const char *text, unsigned at) {
-  char type[20];
-  long long version;
-  int payload = 0;
   bool skipped = *text == '-';
-  if (sscanf(text + skipped, "%19s %lld %n", type, &version, &payload) != 2)
-    fail_msg("the test's own event is wrong: %s", text);
+  g_auto(GStrv) parts = g_strsplit(text + skipped, " ", 3);
+  g_autofree char *version = strcmp(parts[1], "0") != 0
+                                 ? g_strdup_printf("{'$numberLong': '%s'}", parts[1])
+                                 : g_strdup("null");
   g_autofree char *json = g_strdup_printf(
       "{'_id': 'e%u', 'aggregate_type': 'account', 'aggregate_id': 'a1', 'event_type': '%s',"
-      " 'occurred_at': {'$date': {'$numberLong': '%u'}}, 'version': %s%lld%s, 'payload': %s}",
-      at, type, at, version ? "{'$numberLong': '" : "null, 'x': ", version, version ? "'}" : "",
-      text + skipped + payload);
+      " 'occurred_at': {'$date': {'$numberLong': '%u'}}, 'version': %s, 'payload': %s}",
+      at, parts[0], at, version, parts[2]);
   Event *event = event_from(json);
   event->skipped = skipped;
   return event;
