@@ -6,8 +6,7 @@
  * (shard.c), which keeps the order. From there a worker takes a batch:
  *
  *   claim        claim.c: mark the events in_progress in the outbox, so that the world sees
- *                who has them and every attempt counts, also one that kills this process.
- *                Beside it MySQL begins the transaction and reads fence and positions
+ *                who has them and every attempt counts, also one that kills this process
  *   map          domain/plan.c: events become changes of rows; what does not fit fails here
  *   transaction  transaction.c: in MySQL, all or nothing:
  *                  fence      stop if another projector has taken over
@@ -44,18 +43,14 @@ static void judge_nothing(Item *items, size_t count) {
 /* Projects one batch. False: a store is away or this owner has to stop. */
 static bool project_batch(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
-  arena_reset(worker->arena);
-  apply_begin(worker, events, count);
-  size_t ours = 0;
-  bool claimed = claim(worker, events, count, items, &ours, ret_failure);
-  if (ours < count) /* it has asked for too much */
-    apply_cancel(worker);
-  if (!claimed || ours == 0)
-    return claimed;
-  count = ours;
+  if (!claim(worker, events, count, items, &count, ret_failure))
+    return false;
+  if (count == 0)
+    return true;
   crash_point("after_claim");
   for (size_t i = 0; i < count; i++)
     crash_event(items[i].event);
+  arena_reset(worker->arena);
   plan_sort(items, count);
   plan_map(worker->config->mapping, items, count, worker->arena);
   if (apply(worker, items, count, ret_failure))

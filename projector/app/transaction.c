@@ -15,20 +15,12 @@ enum {
   IDLE_MAX_S = 60,       /* within these bounds */
 };
 
-static int64_t idle_limit_s(const Worker *worker) {
-  return CLAMP(worker->config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
-}
-
-static bool has_been_idle(const Worker *worker) {
-  return session_idle_ms(worker->session) > idle_limit_s(worker) * 1000 / 3;
-}
-
 /* A projector that froze inside a transaction holds the fence's lock, and with it everybody who
  * wants to take over, until the server ends its session: so that comes soon, and a session that has
  * been idle is looked at before it is used. */
 bool ensure_session(Worker *worker, Failure *ret_failure) {
-  int64_t idle_s = idle_limit_s(worker);
-  if (worker->session && has_been_idle(worker)) {
+  int64_t idle_s = CLAMP(worker->config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
+  if (worker->session && session_idle_ms(worker->session) > idle_s * 1000 / 3) {
     Failure ignored;
     if (!session_run(worker->session, &ignored, "DO 0"))
       g_clear_pointer(&worker->session, session_close);
@@ -36,45 +28,10 @@ bool ensure_session(Worker *worker, Failure *ret_failure) {
   if (worker->session)
     return true;
   worker->session = session_open(&worker->config->mysql, ret_failure);
-  if (worker->session && !session_run(worker->session, ret_failure,
-                                      "SET SESSION wait_timeout = %d, autocommit = 0", (int)idle_s))
+  if (worker->session &&
+      !session_run(worker->session, ret_failure, "SET SESSION wait_timeout = %d", (int)idle_s))
     g_clear_pointer(&worker->session, session_close);
   return worker->session != NULL;
-}
-
-void apply_begin(Worker *worker, Event *const *events, size_t count) {
-  Failure ignored;
-  if (!worker->session || has_been_idle(worker))
-    return;
-  AggregateSet *aggregates = aggregate_set_new(worker->arena);
-  for (size_t i = 0; i < count; i++)
-    if (event_has_aggregate(events[i]))
-      aggregate_set_open(aggregates, &events[i]->aggregate);
-  if (ledger_ask(worker->session, worker->ledger, aggregates, &ignored)) {
-    worker->asked = aggregates;
-    return;
-  }
-  aggregate_set_free(aggregates);
-  g_clear_pointer(&worker->session, session_close);
-}
-
-/* Ends a transaction that was not committed. */
-static void leave(Worker *worker, const Failure *failure) {
-  if (worker->session) /* always the whole of it: some errors undo one statement only */
-    session_rollback(worker->session);
-  if (failure->class == FAILURE_UNAVAILABLE)
-    g_clear_pointer(&worker->session, session_close);
-}
-
-void apply_cancel(Worker *worker) {
-  if (!worker->asked)
-    return;
-  /* The set is not looked into: events that it points to may be gone. */
-  g_clear_pointer(&worker->asked, aggregate_set_free);
-  g_autoptr(AggregateSet) nobody = aggregate_set_new(worker->arena);
-  Failure failure = {0};
-  ledger_answer(worker->session, worker->ledger, nobody, worker->arena, &failure);
-  leave(worker, &failure);
 }
 
 /* Aggregates that an earlier part of the batch blocked stay blocked in the later parts. */
@@ -115,21 +72,17 @@ static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *re
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
                      bool *ret_repeated, const Projection **ret_culprit, Failure *ret_failure) {
   *ret_repeated = false;
-  g_autoptr(AggregateSet) aggregates = g_steal_pointer(&worker->asked);
-  bool asked = aggregates != NULL;
-  if (!asked) {
-    if (!ensure_session(worker, ret_failure))
-      return false;
-    aggregates = aggregate_set_new(worker->arena);
-  }
+  if (!ensure_session(worker, ret_failure))
+    return false;
   Session *session = worker->session;
   const Mapping *mapping = worker->config->mapping;
+  g_autoptr(AggregateSet) aggregates = aggregate_set_new(worker->arena);
   g_autoptr(Fold) fold = NULL;
   int64_t begun = clock_us();
   carry_blocks(aggregates, blocked, items, count);
 
-  if (!(asked ? ledger_answer : ledger_enter)(session, worker->ledger, aggregates, worker->arena,
-                                              ret_failure))
+  if (!session_run(session, ret_failure, "START TRANSACTION") ||
+      !ledger_enter(session, worker->ledger, aggregates, worker->arena, ret_failure))
     return false;
   crash_point("after_begin");
   fold = plan_decide(mapping, items, count, aggregates, worker->arena);
@@ -269,7 +222,10 @@ static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *bl
       if (learn_repeated(worker, items, count, known, &failure))
         continue;
     }
-    leave(worker, &failure);
+    if (worker->session) /* always the whole transaction: some errors undo one statement only */
+      session_rollback(worker->session);
+    if (failure.class == FAILURE_UNAVAILABLE)
+      g_clear_pointer(&worker->session, session_close);
     size_t open = reopen(items, count);
     if (failure.class == FAILURE_MAPPING && culprit &&
         fail_projection(worker, items, count, culprit, &failure))

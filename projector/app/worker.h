@@ -13,9 +13,8 @@ struct Worker {
   Acker *acker;
   Stop *stop;
   Outbox *outbox;
-  Session *session;    /* NULL: to be opened */
-  Arena *arena;        /* of the batch in hand */
-  AggregateSet *asked; /* apply_begin's, until its answer is there; else NULL */
+  Session *session; /* NULL: to be opened */
+  Arena *arena;     /* of the batch in hand */
   GRand *random;
   Event **taken; /* room for a batch */
   gint failures; /* atomic; of a store, one after the other */
@@ -44,11 +43,6 @@ bool is_refusal(const Failure *failure);
 
 /* A session that works, opened when there is none. */
 bool ensure_session(Worker *worker, Failure *ret_failure);
-/* Begins the transaction of the batch and asks for fence and positions, but does not wait for the
- * answer, so that MySQL works while MongoDB claims. What goes wrong shows in `apply`. */
-void apply_begin(Worker *worker, Event *const *events, size_t count);
-/* Not all of these events are to be applied now. */
-void apply_cancel(Worker *worker);
 /* Applies the items, in as many transactions as it takes: the good ones are applied, the culprits
  * of failures found by halving. False: the store or this owner cannot go on; what is undecided then
  * has VERDICT_NONE. */

@@ -16,8 +16,7 @@ struct Session {
   unsigned generation; /* of the server's connections */
   bool lost;
   Tx *tx; /* NULL: none */
-  bool autocommit;
-  bool implicit; /* the transaction ends with its statement */
+  bool implicit;
   int64_t used_at;
   int64_t idle_s; /* the server ends it when it is silent for so long */
 };
@@ -114,18 +113,6 @@ static bool is_alive(Session *session) {
   return !session->lost;
 }
 
-static void open_transaction(Session *session) {
-  session->tx = tx_begin();
-  fiber_read()->done = false;
-}
-
-static void ensure_transaction(Session *session) {
-  if (session->tx)
-    return;
-  open_transaction(session);
-  session->implicit = session->autocommit;
-}
-
 static bool begin(Session *session, const char *what, Failure *ret_failure) {
   bool good = call_begin(MYSQL_SERVER, what, ret_failure);
   bury_the_dead();
@@ -134,7 +121,10 @@ static bool begin(Session *session, const char *what, Failure *ret_failure) {
   session->used_at = fiber_now_us();
   if (!good)
     return after_failure(session, ret_failure);
-  ensure_transaction(session);
+  if (!session->tx) {
+    session->tx = tx_begin();
+    session->implicit = true;
+  }
   return true;
 }
 
@@ -169,7 +159,6 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   session->generation = generation;
   session->used_at = fiber_now_us();
   session->idle_s = IDLE_S;
-  session->autocommit = true;
   return session;
 }
 
@@ -191,7 +180,8 @@ static void start_transaction(Session *session) {
   else
     tx_end(session->tx);
   session->implicit = false;
-  open_transaction(session);
+  session->tx = tx_begin();
+  fiber_read()->done = false;
 }
 
 static bool commit(Session *session, Failure *ret_failure) {
@@ -208,12 +198,11 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     start_transaction(session);
   else if (!strcmp(format, "COMMIT"))
     return commit(session, ret_failure);
-  else if (!strcmp(format, "SET SESSION wait_timeout = %d, autocommit = 0")) {
+  else if (!strcmp(format, "SET SESSION wait_timeout = %d")) {
     va_list arguments;
     va_start(arguments, format);
     session->idle_s = va_arg(arguments, int);
     va_end(arguments);
-    session->autocommit = false;
   } else if (strcmp(format, "DO 0"))
     sim_fail("a statement that the simulation does not know: %s", format);
   return end(session, format, ret_failure);
@@ -333,36 +322,11 @@ static bool read_positions(Session *session, AggregateSet *aggregates, Arena *ar
   return end(session, "read positions", ret_failure);
 }
 
-/* Some servers run the statement at once, up to the first lock that is not free. */
-bool ledger_ask(Session *session, const Ledger *ledger, const AggregateSet *aggregates,
-                Failure *ret_failure) {
-  static const bool shared = false;
-  if (!is_alive(session))
-    return fail(2013, "lost connection", ret_failure);
-  session->used_at = fiber_now_us();
-  ensure_transaction(session);
-  bool free = sim_chance(500) && ledger->epoch == sim.epoch &&
-              !is_blocked(session->tx, blocks_fence, &shared);
-  session->tx->shared |= free;
-  for (unsigned i = 0; free && i < aggregate_set_count(aggregates); i++) {
-    unsigned aggregate = aggregate_of_id(&aggregate_set_get(aggregates, i)->aggregate->id);
-    free = !is_blocked(session->tx, blocks_position, &aggregate);
-    if (free)
-      session->tx->locked[aggregate] = sim.positions[aggregate].known;
-  }
-  return true;
-}
-
-/* The others when they are asked for the answer. The parts run one after the other. */
-bool ledger_answer(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
-                   Failure *ret_failure) {
-  return enter(session, ledger, ret_failure) &&
-         read_positions(session, aggregates, arena, ret_failure);
-}
-
+/* The server runs the parts of the one statement one after the other. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
                   Failure *ret_failure) {
-  return ledger_answer(session, ledger, aggregates, arena, ret_failure);
+  return enter(session, ledger, ret_failure) &&
+         read_positions(session, aggregates, arena, ret_failure);
 }
 
 bool ledger_write_positions(Session *session, const Ledger *ledger, const AggregateSet *aggregates,

@@ -161,9 +161,13 @@ static void append_positions_query(GString *sql, const Ledger *ledger,
 
 /* One statement: a round trip is a good part of a small transaction. The fence comes first in it,
  * so its lock is held before any position is read. */
-bool ledger_ask(Session *session, const Ledger *ledger, const AggregateSet *aggregates,
-                Failure *ret_failure) {
+bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
+                  Failure *ret_failure) {
   bool owner = ledger->epoch != 0, any = aggregate_set_count(aggregates) > 0;
+  if (!owner && !ledger->held && !lock_out_owner(session, ledger, ret_failure))
+    return false;
+  if (!owner && !any)
+    return true;
   g_autoptr(GString) sql = g_string_new(NULL);
   if (owner)
     append_fence_query(sql, ledger);
@@ -171,12 +175,7 @@ bool ledger_ask(Session *session, const Ledger *ledger, const AggregateSet *aggr
     g_string_append(sql, " UNION ALL ");
   if (any)
     append_positions_query(sql, ledger, aggregates, " FOR UPDATE");
-  return session_send(session, sql->str, sql->len, ret_failure);
-}
-
-bool ledger_answer(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
-                   Failure *ret_failure) {
-  g_autoptr(MYSQL_RES) result = session_receive(session, ret_failure);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
   int64_t epoch = -1;
@@ -186,18 +185,7 @@ bool ledger_answer(Session *session, const Ledger *ledger, AggregateSet *aggrega
       epoch = g_ascii_strtoll(row[0], NULL, 10);
     else
       take_position(row, mysql_fetch_lengths(result), aggregates, arena);
-  return ledger->epoch == 0 || check_epoch(ledger, epoch, ret_failure);
-}
-
-bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
-                  Failure *ret_failure) {
-  bool owner = ledger->epoch != 0;
-  if (!owner && !ledger->held && !lock_out_owner(session, ledger, ret_failure))
-    return false;
-  if (!owner && aggregate_set_count(aggregates) == 0)
-    return true;
-  return ledger_ask(session, ledger, aggregates, ret_failure) &&
-         ledger_answer(session, ledger, aggregates, arena, ret_failure);
+  return !owner || check_epoch(ledger, epoch, ret_failure);
 }
 
 bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,

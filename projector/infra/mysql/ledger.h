@@ -25,11 +25,6 @@ bool ledger_take_fence(Session *session, const char *projector, const char *owne
  * the owner's transactions wait for it, whoever that is. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
                   Failure *ret_failure);
-/* The owner's ledger_enter in two halves, between which the session can do nothing else. */
-bool ledger_ask(Session *session, const Ledger *ledger, const AggregateSet *aggregates,
-                Failure *ret_failure);
-bool ledger_answer(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
-                   Failure *ret_failure);
 /* Fills in the positions without a lock, outside a transaction too. */
 bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
                               Arena *arena, Failure *ret_failure);

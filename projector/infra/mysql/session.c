@@ -215,29 +215,22 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
   return session_execute(session, sql, strlen(sql), NULL, ret_failure);
 }
 
-static MYSQL_RES *store_result(Session *session, Failure *ret_failure) {
+MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure) {
+  if (!send_statement(session, sql, length, ret_failure))
+    return NULL;
   MYSQL_RES *result = mysql_store_result(session->mysql);
   if (!result)
     fail(session, ret_failure);
   return result;
 }
 
-MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure) {
-  return send_statement(session, sql, length, ret_failure) ? store_result(session, ret_failure)
-                                                           : NULL;
-}
-
-bool session_send(Session *session, const char *sql, size_t length, Failure *ret_failure) {
+bool session_send(Session *session, const char *sql, Failure *ret_failure) {
   session->used_at = g_get_monotonic_time();
-  return mysql_send_query(session->mysql, sql, length) == 0 || fail(session, ret_failure);
+  return mysql_send_query(session->mysql, sql, strlen(sql)) == 0 || fail(session, ret_failure);
 }
 
 bool session_await(Session *session, Failure *ret_failure) {
   return mysql_read_query_result(session->mysql) == 0 || fail(session, ret_failure);
-}
-
-MYSQL_RES *session_receive(Session *session, Failure *ret_failure) {
-  return session_await(session, ret_failure) ? store_result(session, ret_failure) : NULL;
 }
 
 unsigned long session_id(const Session *session) {

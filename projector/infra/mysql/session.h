@@ -53,11 +53,10 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     __attribute__((format(printf, 3, 4)));
 /* Runs a query and stores its whole result; free with mysql_free_result. */
 MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure);
-/* Sends a statement and does not wait for its answer: that is for session_await, or
- * session_receive when it has a result, the next thing that the session is used for. */
-bool session_send(Session *session, const char *sql, size_t length, Failure *ret_failure);
+/* Sends a statement without a result, and does not wait for its answer: that is for session_await,
+ * the next thing that the session is used for. */
+bool session_send(Session *session, const char *sql, Failure *ret_failure);
 bool session_await(Session *session, Failure *ret_failure);
-MYSQL_RES *session_receive(Session *session, Failure *ret_failure);
 /* The server's number of the session. */
 unsigned long session_id(const Session *session);
 /* ROLLBACK; a session that cannot even do that is dead and will say so at its next use. */

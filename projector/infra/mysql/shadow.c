@@ -309,7 +309,7 @@ bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow
   g_autofree char *rename =
       g_strdup_printf("RENAME TABLE `%s` TO `%s`, `%s` TO `%s`", shadow->table, shadow->old,
                       shadow->fresh, shadow->table);
-  if (!session_send(renamer, rename, strlen(rename), ret_failure))
+  if (!session_send(renamer, rename, ret_failure))
     return false;
   Failure failure = {0}, answer = {0};
   if (wait_until_waiting(watcher, session_id(renamer), &failure)) {
