@@ -313,6 +313,7 @@ static bool is_skipped(const LedgerEntry *entry) {
 bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *items, size_t count,
                          LedgerEntry *ret_entries, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GHashTable) found = g_hash_table_new(id_hash_key, id_equal_key);
   const Id **ids = arena_alloc(arena, count, sizeof *ids);
   for (size_t i = 0; i < count; i++)
     ids[i] = &items[i].event->key.event_id;
@@ -327,15 +328,19 @@ bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *ite
       return false;
     MYSQL_ROW row;
     while ((row = mysql_fetch_row(result))) {
-      Id id;
-      if (!take_id(row[0], mysql_fetch_lengths(result)[0], kind, arena, &id))
+      Id *id = arena_alloc(arena, 1, sizeof *id);
+      LedgerEntry *entry = arena_alloc(arena, 1, sizeof *entry);
+      if (!take_id(row[0], mysql_fetch_lengths(result)[0], kind, arena, id))
         continue;
-      for (size_t i = 0; i < count; i++)
-        if (id_equal(ids[i], &id)) {
-          ret_entries[i].outcome = known_outcome(row[1]);
-          g_strlcpy(ret_entries[i].applied_at, row[2], LEDGER_TIME_SIZE);
-        }
+      entry->outcome = known_outcome(row[1]);
+      g_strlcpy(entry->applied_at, row[2], LEDGER_TIME_SIZE);
+      g_hash_table_insert(found, id, entry);
     }
+  }
+  for (size_t i = 0; i < count; i++) {
+    const LedgerEntry *entry = g_hash_table_lookup(found, ids[i]);
+    if (entry)
+      ret_entries[i] = *entry;
   }
   return true;
 }
@@ -456,7 +461,7 @@ bool ledger_age(Session *session, const char *time, int64_t *ret_seconds, Failur
   return true;
 }
 
-/* Times of one length, so that their texts sort as they do. */
+/* The texts sort as the times do. */
 static Verdict judged(const LedgerEntry *entry, const char *mark) {
   if (strcmp(entry->applied_at, mark) >= 0)
     return VERDICT_WAIT;

@@ -1,7 +1,7 @@
 /* ledger.h - the projector's own tables: what was applied, how far, and who may.
  *
- * All calls but ledger_take_fence run inside the transaction that also changes the rows. The tables
- * are in sql/. */
+ * What writes runs inside the transaction that also changes the rows, but for ledger_take_fence and
+ * ledger_forget. The tables are in sql/. */
 #pragma once
 
 #include "projector/domain/plan.h"
