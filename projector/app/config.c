@@ -255,13 +255,15 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
   return true;
 }
 
-/* Entities among the events would be taken for events. */
+/* Events are no entities, and the other way round. */
 static bool check_entities(const Config *config, Failure *ret_failure) {
+  g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
     const char *entities = mapping_projection(config->mapping, i)->entities;
-    if (entities && !strcmp(entities, config->mongodb.outbox))
+    if (entities && (!strcmp(entities, config->mongodb.outbox) || !strcmp(entities, archive)))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                         "projections[%u].entities: %s is the outbox", i, entities);
+                         "projections[%u].entities: %s is the outbox%s", i, entities,
+                         strcmp(entities, archive) ? "" : "'s archive");
   }
   return true;
 }

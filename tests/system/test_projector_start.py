@@ -64,6 +64,7 @@ WRONG = [
     ({"mongodb": {"outbox": ""}}, r"mongodb\.outbox: expected the name of a collection .*found \"\""),
     (changed("entities", "a$b"), r"projections\[0\]\.entities: expected the name of a collection"),
     (changed("entities", "outbox"), r"projections\[0\]\.entities: outbox is the outbox"),
+    (changed("entities", "outbox_archive"), r"projections\[0\]\.entities: outbox_archive is the outbox's archive"),
     (changed("table", "projector_Fence"), r"projections\[0\]\.table: expected a table that is not the projector's own"),
     (changed("aggregate_type", "a" * 129), r"projections\[0\]\.aggregate_type: expected a name of 1 to 128 bytes"),
     ({"mysql": {"port": 70000}}, r"mysql\.port: expected a whole number from 1 to 65535"),
