@@ -124,8 +124,8 @@ static bool set_up(Session *session, Failure *ret_failure) {
 /* What MySQL says is never enough to mend it. */
 static void explain_tls(const MysqlSettings *settings, Failure *failure) {
   static const char *const advice[] = {
-      [TLS_OFF] = "mysql.tls is \"off\", the default on this machine: a user with REQUIRE SSL, or "
-                  "a server with require_secure_transport, wants \"verify\"",
+      [TLS_OFF] = "mysql.tls is \"off\": if the user has REQUIRE SSL, or the server "
+                  "require_secure_transport, it wants \"verify\"",
       [TLS_VERIFY] =
           "mysql.tls is \"verify\", the default outside of this machine: the server needs a "
           "certificate for this host name, and mysql.tls_ca the file of its authority",
