@@ -28,9 +28,7 @@ static void tell(Report *report, const char *verdict, const char *subject, const
   if (report->as_json) {
     json_t *line =
         json_pack("{s:s, s:s, s:s}", "verdict", verdict, "subject", subject, "text", text);
-    char *dump = json_dumps(line, JSON_COMPACT);
-    printf("%s\n", dump);
-    free(dump);
+    command_print_json(line, JSON_COMPACT);
     json_decref(line);
   } else {
     printf("%-8s %-8s %s\n", verdict, subject, text);

@@ -21,6 +21,12 @@ void print_clean(FILE *to, const char *text) {
   }
 }
 
+void command_print_json(const json_t *json, size_t flags) {
+  char *text = json_dumps(json, flags);
+  puts(text ? text : "{}"); /* a text from outside that is no UTF-8 */
+  free(text);
+}
+
 int command_fail(const Failure *failure) {
   static const char *const sources[] = {"", "mysql: ", "mongodb: ", ""};
   Failure told = log_told(failure);

@@ -35,6 +35,9 @@ int command_status(int argc, char **argv);
 bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
                    const GOptionEntry *own, Config **ret_config, int *ret_status);
 
+/* To stdout, with jansson's flags and a newline. */
+void command_print_json(const json_t *json, size_t flags);
+
 /* The projections that a command works on: the one that fills `table`, or (NULL) all that have
  * `entities`. `purpose` is what these are needed for, "compare with". Adds to `projections`. */
 bool command_projections(const Config *config, const char *table, const char *purpose,

@@ -365,13 +365,6 @@ static void print_screen(const json_t *document) {
     print_projection(json_array_get(projections, i));
 }
 
-static void print_json(const json_t *document) {
-  char *text = json_dumps(document, JSON_INDENT(2));
-  if (text)
-    puts(text);
-  free(text);
-}
-
 /* --- the command ---------------------------------------------------------------------------- */
 
 /* An aggregate whose entity is gone may be in the archive alone. */
@@ -434,7 +427,7 @@ int command_explain(int argc, char **argv) {
   json_t *document = json_object();
   bool good = explain_named(&sides, argv[1], argv[2], document, &found, &failure);
   if (good && as_json)
-    print_json(document);
+    command_print_json(document, JSON_INDENT(2));
   else if (good)
     print_screen(document);
   json_decref(document);

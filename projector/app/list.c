@@ -72,10 +72,7 @@ json_t *list_event_json(const Event *event) {
 
 static void print_json(const Event *event, const char *state, const Reason *reason) {
   json_t *line = to_json(event, state, reason);
-  char *text = json_dumps(line, JSON_COMPACT);
-  if (text)
-    puts(text);
-  free(text);
+  command_print_json(line, JSON_COMPACT);
   json_decref(line);
 }
 
@@ -190,7 +187,7 @@ int command_list(int argc, char **argv) {
   if (argc != (by_aggregate ? 3 : 1))
     return command_misuse("expected --aggregate TYPE ID, or no arguments");
   if (limit < 0)
-    return command_misuse("--limit: expected 1 or more");
+    return command_misuse("--limit: expected a number of events, or 0 for all");
   if (state && !held && strcmp(state, "all") != 0 && !g_strv_contains(all_states, state))
     return command_misuse("--state: expected failed, dead, held, pending, in_progress or all");
   if (state && !held)

@@ -43,8 +43,7 @@ static bool choose(int argc, char **argv, Choice *choice) {
 }
 
 static void print_json(json_t *json) {
-  g_autofree char *text = json_dumps(json, JSON_COMPACT);
-  puts(text);
+  command_print_json(json, JSON_COMPACT);
   json_decref(json);
 }
 
@@ -57,6 +56,12 @@ static Outbox *open_outbox(MongoStore *store, const char *command) {
 typedef bool (*Mend)(const Config *config, MongoStore *store, const Selection *selection,
                      int64_t *ret_count, Failure *ret_failure);
 
+/* A lock that another keeps for too long is no answer. */
+static int fail(const Failure *failure) {
+  int status = command_fail(failure);
+  return failure->class == FAILURE_CONFLICT ? EXIT_UNREACHABLE : status;
+}
+
 /* Mends, prints the result, and gives the exit status. */
 static int mend(const Config *config, const Choice *choice, Mend do_it, const char *done_one,
                 const char *done_many) {
@@ -64,7 +69,7 @@ static int mend(const Config *config, const Choice *choice, Mend do_it, const ch
   int64_t count;
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (!store || !do_it(config, store, &choice->selection, &count, &failure))
-    return command_fail(&failure);
+    return fail(&failure);
   if (choice->as_json)
     print_json(json_pack("{s:I}", "count", (json_int_t)count));
   else
@@ -256,7 +261,7 @@ int command_refresh(int argc, char **argv) {
     return command_misuse("expected TYPE ID");
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (!store || !mend_refresh(config, store, argv[1], argv[2], &done, &failure))
-    return command_fail(&failure);
+    return fail(&failure);
   if (as_json) {
     print_json(done.found ? json_pack("{s:I, s:I}", "version", (json_int_t)done.version, "left",
                                       (json_int_t)done.left)

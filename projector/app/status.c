@@ -68,9 +68,7 @@ json_t *status_json(const Status *status) {
 
 static void print_json(const Status *status) {
   json_t *json = status_json(status);
-  char *line = json_dumps(json, JSON_INDENT(2));
-  printf("%s\n", line);
-  free(line);
+  command_print_json(json, JSON_INDENT(2));
   json_decref(json);
 }
 

@@ -56,9 +56,7 @@ static void show_line(const json_t *line, void *data) {
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K");
   if (rebuild->as_json) {
-    char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    puts(text ? text : "{}");
-    free(text);
+    command_print_json(line, JSON_COMPACT | JSON_REAL_PRECISION(6));
   } else if (json_object_get(line, "rebuilt")) {
     print_done(line);
   } else {

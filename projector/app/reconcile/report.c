@@ -239,9 +239,7 @@ void report_print(const json_t *line, bool as_json) {
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K");
   if (as_json) {
-    char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    puts(text ? text : "{}");
-    free(text);
+    command_print_json(line, JSON_COMPACT | JSON_REAL_PRECISION(6));
   } else if (json_object_get(line, "sums")) {
     print_sums(line);
   } else {
