@@ -234,17 +234,17 @@ static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) 
   g_autoptr(GHashTable) known = g_hash_table_new(id_hash_key, id_equal_key);
   Scan scan = {
       .replay = replay, .mark = mark, .unarchived = unarchived, .known = known, .held = held};
-  int64_t seconds, kept = replay->config->settings.ledger_retention_s;
+  int64_t age_ms, kept = replay->config->settings.ledger_retention_s;
   if (!find_unarchived(&scan, ret_failure) || !read_archive(&scan, ret_failure) ||
-      !ledger_age(replay->session, mark, &seconds, ret_failure))
+      !ledger_age_ms(replay->session, mark, &age_ms, ret_failure))
     return false;
-  return seconds < kept ||
+  return age_ms / 1000 < kept ||
          failure_set(
              ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
              "reading the archive took %lld s, and the ledger tells what was applied "
              "meanwhile for %lld s only; raise ledger_retention, then replay again: it goes "
              "on from here",
-             (long long)seconds, (long long)kept);
+             (long long)(age_ms / 1000), (long long)kept);
 }
 
 /* --- rounds of the ledger ------------------------------------------------------------------- */
@@ -305,8 +305,8 @@ static bool replay_round(Replay *replay, const char *since, int64_t margin_s, co
 typedef struct Pace {
   Session *brake;  /* NULL as long as the owner need not wait */
   int64_t hold_us; /* how long it waits at once */
-  int64_t behind_s;
-  int idle; /* rounds that have not come nearer */
+  int64_t behind_ms, least_ms;
+  int idle; /* rounds that have not come nearer than that */
 } Pace;
 
 /* A deadlock with the owner, or its transaction lasts: asks again. With the brake, the owner waits
@@ -346,19 +346,20 @@ static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], cons
 static void show_distance(const Replay *replay, const Pace *pace) {
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K%s: %lld events replayed, %lld s behind%s\r",
-            replay->projection->table, (long long)replay->replayed, (long long)pace->behind_s,
-            pace->brake ? ", run waits now and then" : "");
+            replay->projection->table, (long long)replay->replayed,
+            (long long)(pace->behind_ms / 1000), pace->brake ? ", run waits now and then" : "");
 }
 
 static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_failure) {
-  int64_t before_s = pace->behind_s;
-  if (!ledger_age(replay->session, since, &pace->behind_s, ret_failure))
+  if (!ledger_age_ms(replay->session, since, &pace->behind_ms, ret_failure))
     return false;
   show_distance(replay, pace);
-  pace->idle = pace->behind_s < before_s ? 0 : pace->idle + 1;
+  pace->idle = pace->behind_ms < pace->least_ms ? 0 : pace->idle + 1;
+  pace->least_ms = MIN(pace->least_ms, pace->behind_ms);
   if (pace->idle < IDLE_ROUNDS)
     return true;
   pace->idle = 0;
+  pace->least_ms = pace->behind_ms; /* whether a longer hold helps is judged from here */
   if (pace->brake) {
     pace->hold_us = MIN(2 * pace->hold_us, HOLD_MOST_US);
     return true;
@@ -366,7 +367,7 @@ static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_f
   fprintf(stderr,
           "projector: %lld s behind live events, which come as fast as they are replayed: `run` "
           "waits now and then until %s has caught up\n",
-          (long long)pace->behind_s, replay->projection->table);
+          (long long)(pace->behind_ms / 1000), replay->projection->table);
   pace->hold_us = HOLD_US;
   pace->brake = session_open(&replay->config->mysql, ret_failure);
   return pace->brake != NULL;
@@ -393,7 +394,7 @@ static bool catch_up(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *
 bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE],
                      Failure *ret_failure) {
   char since[LEDGER_TIME_SIZE];
-  Pace pace = {.behind_s = INT64_MAX};
+  Pace pace = {.least_ms = INT64_MAX};
   bool good = take_mark(replay, NULL, since, ret_failure) &&
               first_round(replay, since, ret_failure) &&
               catch_up(replay, since, &pace, ret_failure);
