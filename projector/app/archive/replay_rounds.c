@@ -373,18 +373,22 @@ static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_f
   return pace->brake != NULL;
 }
 
+/* Without a hand-over (--to) one mark is enough: what comes later is none of its business, and live
+ * events need not wait for it. */
 static bool catch_up(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *pace,
                      Failure *ret_failure) {
+  bool hands_over = replay->range.to == INT64_MAX;
   for (;;) {
     char mark[LEDGER_TIME_SIZE];
     int64_t started_us = clock_us();
     if (!take_mark(replay, pace->brake, mark, ret_failure) ||
-        !run_rounds(replay, since, mark, pace->brake ? HELD_EVENTS : ROUND_EVENTS, pace->hold_us,
-                    ret_failure))
+        !run_rounds(replay, since, mark, pace->brake ? HELD_EVENTS : ROUND_EVENTS,
+                    hands_over ? pace->hold_us : INT64_MAX, ret_failure))
       return false;
     if (pace->brake)
       session_rollback(pace->brake);
-    if (!strcmp(since, mark) && (pace->brake || clock_us() - started_us < CAUGHT_UP_US))
+    if (!strcmp(since, mark) &&
+        (!hands_over || pace->brake || clock_us() - started_us < CAUGHT_UP_US))
       return true;
     if (!adjust(replay, since, pace, ret_failure))
       return false;
