@@ -548,6 +548,22 @@ def test_filling_a_table_names_the_privilege_that_is_missing_and_writes_nothing(
         bank.query(f"DROP USER {user}@'127.0.0.1'")
 
 
+def test_a_replay_that_does_not_swap_needs_no_privilege_for_it(bank):
+    user = f"u{bank.name[2:12]}"
+    bank.mapping(mongodb={"retain": "archive"})
+    bank.put(opened(bank))
+    bank.run_once()
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'x'")
+    try:
+        bank.query(f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP ON {bank.name}.* TO {user}@'127.0.0.1'")
+        bank.mapping(mysql={"user": user, "password": "x"}, mongodb={"retain": "archive"})
+        done = bank.projector("replay", "--projection", "account", "--to", "2100-01-01T00:00:00Z")
+        assert done.returncode == 0, done.stderr
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+    assert len(bank.rows("account__replay")) == 1
+
+
 def test_check_reads_the_statements_of_sql_ops(bank):
     [projection] = bank_projections()
     for statement, message in (("UPDATE account SET nome = 'x'", "1054|nknown column"), ("UPDATE acount SET name = 'x'", "doesn't exist"),

@@ -6,13 +6,13 @@ import json
 import subprocess
 import threading
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Iterator
 from uuid import UUID
 
 import pytest
-from bson import Int64, ObjectId
+from bson import Int64, MaxKey, ObjectId, Timestamp
 
 from replays import ARCHIVE, FAST, fold, leftovers, life, opened, shown
 from workspace import Process, Workspace, bank_projections, decimal
@@ -184,6 +184,23 @@ def test_live_events_that_come_faster_than_they_are_replayed(bank):
         assert projector.stop() == 0
     assert shown(bank) == fold(events + written)
     assert leftovers(bank) == ([], [])
+
+
+@pytest.mark.parametrize("odd", [Timestamp(4000000000, 1), MaxKey(), [datetime(2100, 1, 1)]], ids=["timestamp", "maxkey", "array"])
+def test_an_archived_time_that_is_none_does_not_unbind_the_scan(bank, odd):
+    """In BSON's order it is later than all dates; the scan would run after what is archived meanwhile."""
+    events = life(bank, 2, 2)
+    bank.put(events)
+    bank.run_once()
+    bank.db["outbox_archive"].insert_one(opened(bank, "odd") | {"occurred_at": odd})
+    bank.db.command("profile", 2)
+    try:
+        replay(bank)
+    finally:
+        bank.db.command("profile", 0)
+    end = max(e["occurred_at"] for e in events) + timedelta(milliseconds=1)
+    assert bank.db["system.profile"].count_documents({"command.find": "outbox_archive", "command.filter.occurred_at.$lt": end}) == 1
+    assert shown(bank) == fold(events)
 
 
 @contextmanager

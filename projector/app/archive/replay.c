@@ -128,9 +128,8 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
   if (!shown)
     return failure_refuse(ret_failure,
                           "table %s does not exist; `projector schema --apply` creates it", table);
-  if (!privileges_check_swap(&replay->config->mysql, shadow, ret_failure))
-    return false;
-  if (!options->to && !shadow_check(replay->session, shadow, options->drop_old, ret_failure))
+  if (!options->to && (!privileges_check_swap(&replay->config->mysql, shadow, ret_failure) ||
+                       !shadow_check(replay->session, shadow, options->drop_old, ret_failure)))
     return false;
   if (exists && !options->restart) {
     if (g_strcmp0(found, purpose) != 0)

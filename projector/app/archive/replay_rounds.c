@@ -21,7 +21,8 @@ enum {
   IDLE_ROUNDS = 3,            /* without coming nearer: then the owner has to wait */
   HOLD_US = 1000 * 1000,      /* at first; longer as long as that does not help */
   HOLD_MOST_US = 4000 * 1000, /* an owner that waits for longer takes it for a conflict */
-  HELD_BYTES = 8 << 20,       /* of events read ahead of a batch, at most one more */
+  BRAKE_HOLDS_S = 8,    /* however long the round: the owner waits 10 s for a lock, then it fails */
+  HELD_BYTES = 8 << 20, /* of events read ahead of a batch, at most one more */
   CAUGHT_UP_US = 2000 * 1000, /* a round so short may be made while the owner waits */
   CLOCK_MARGIN_S = 60, /* the last round looks back that far: a clock may have been set back */
 };
@@ -234,17 +235,17 @@ static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) 
   g_autoptr(GHashTable) known = g_hash_table_new(id_hash_key, id_equal_key);
   Scan scan = {
       .replay = replay, .mark = mark, .unarchived = unarchived, .known = known, .held = held};
-  int64_t seconds, kept = replay->config->settings.ledger_retention_s;
+  int64_t age_ms, kept = replay->config->settings.ledger_retention_s;
   if (!find_unarchived(&scan, ret_failure) || !read_archive(&scan, ret_failure) ||
-      !ledger_age(replay->session, mark, &seconds, ret_failure))
+      !ledger_age_ms(replay->session, mark, &age_ms, ret_failure))
     return false;
-  return seconds < kept ||
+  return age_ms / 1000 < kept ||
          failure_set(
              ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
              "reading the archive took %lld s, and the ledger tells what was applied "
              "meanwhile for %lld s only; raise ledger_retention, then replay again: it goes "
              "on from here",
-             (long long)seconds, (long long)kept);
+             (long long)(age_ms / 1000), (long long)kept);
 }
 
 /* --- rounds of the ledger ------------------------------------------------------------------- */
@@ -303,10 +304,10 @@ static bool replay_round(Replay *replay, const char *since, int64_t margin_s, co
 /* How near the rounds come. Where live events are applied as fast as they are replayed they would
  * never be near: then the owner waits while some rounds are made, and has a turn in between. */
 typedef struct Pace {
-  Session *brake;  /* NULL as long as the owner need not wait */
-  int64_t hold_us; /* how long it waits at once */
-  int64_t behind_s;
-  int idle; /* rounds that have not come nearer */
+  int64_t hold_us; /* how long the owner waits at once; 0 as long as it need not */
+  unsigned events; /* of one round */
+  int64_t behind_ms, least_ms;
+  int idle; /* rounds that have not come nearer than that */
 } Pace;
 
 /* A deadlock with the owner, or its transaction lasts: asks again. With the brake, the owner waits
@@ -346,58 +347,85 @@ static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], cons
 static void show_distance(const Replay *replay, const Pace *pace) {
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K%s: %lld events replayed, %lld s behind%s\r",
-            replay->projection->table, (long long)replay->replayed, (long long)pace->behind_s,
-            pace->brake ? ", run waits now and then" : "");
+            replay->projection->table, (long long)replay->replayed,
+            (long long)(pace->behind_ms / 1000),
+            pace->hold_us > 0 ? ", run waits now and then" : "");
 }
 
 static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_failure) {
-  int64_t before_s = pace->behind_s;
-  if (!ledger_age(replay->session, since, &pace->behind_s, ret_failure))
+  if (!ledger_age_ms(replay->session, since, &pace->behind_ms, ret_failure))
     return false;
   show_distance(replay, pace);
-  pace->idle = pace->behind_s < before_s ? 0 : pace->idle + 1;
+  pace->idle = pace->behind_ms < pace->least_ms ? 0 : pace->idle + 1;
+  pace->least_ms = MIN(pace->least_ms, pace->behind_ms);
   if (pace->idle < IDLE_ROUNDS)
     return true;
   pace->idle = 0;
-  if (pace->brake) {
+  pace->least_ms = pace->behind_ms; /* whether a longer hold helps is judged from here */
+  if (pace->hold_us > 0) {
     pace->hold_us = MIN(2 * pace->hold_us, HOLD_MOST_US);
     return true;
   }
   fprintf(stderr,
           "projector: %lld s behind live events, which come as fast as they are replayed: `run` "
           "waits now and then until %s has caught up\n",
-          (long long)pace->behind_s, replay->projection->table);
+          (long long)(pace->behind_ms / 1000), replay->projection->table);
   pace->hold_us = HOLD_US;
-  pace->brake = session_open(&replay->config->mysql, ret_failure);
-  return pace->brake != NULL;
+  pace->events = HELD_EVENTS;
+  return true;
 }
 
-static bool catch_up(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *pace,
-                     Failure *ret_failure) {
-  for (;;) {
-    char mark[LEDGER_TIME_SIZE];
-    int64_t started_us = clock_us();
-    if (!take_mark(replay, pace->brake, mark, ret_failure) ||
-        !run_rounds(replay, since, mark, pace->brake ? HELD_EVENTS : ROUND_EVENTS, pace->hold_us,
-                    ret_failure))
+/* A session for one hold. The server itself ends it when a round takes too long, and the owner goes
+ * on; the mark was taken before, so what is applied up to it is right all the same. */
+static Session *brake_open(const Replay *replay, Failure *ret_failure) {
+  g_autoptr(Session) brake = session_open(&replay->config->mysql, ret_failure);
+  if (!brake || !session_run(brake, ret_failure, "SET SESSION wait_timeout = %d", BRAKE_HOLDS_S))
+    return NULL;
+  return g_steal_pointer(&brake);
+}
+
+/* Whether it held to the end; if not, the rounds have to be shorter. */
+static bool has_held(const Session *brake, Pace *pace) {
+  if (session_idle_ms(brake) < BRAKE_HOLDS_S * 1000)
+    return true;
+  pace->events = MAX(pace->events / 2, 1);
+  return false;
+}
+
+/* Rounds up to a mark that is taken now, or as far as they come. Near is who came there soon, or
+ * while the owner waited. Without a hand-over (--to) one mark is enough: what comes later is none
+ * of its business, and live events need not wait for it. */
+static bool advance(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *pace, bool *ret_near,
+                    Failure *ret_failure) {
+  bool hands_over = replay->range.to == INT64_MAX;
+  int64_t started_us = clock_us();
+  char mark[LEDGER_TIME_SIZE];
+  g_autoptr(Session) brake = NULL;
+  if (pace->hold_us > 0 && !(brake = brake_open(replay, ret_failure)))
+    return false;
+  if (!take_mark(replay, brake, mark, ret_failure) ||
+      !run_rounds(replay, since, mark, pace->events, hands_over ? pace->hold_us : INT64_MAX,
+                  ret_failure))
+    return false;
+  bool soon = brake ? has_held(brake, pace) : clock_us() - started_us < CAUGHT_UP_US;
+  *ret_near = !strcmp(since, mark) && (soon || !hands_over);
+  return true;
+}
+
+static bool catch_up(Replay *replay, char since[static LEDGER_TIME_SIZE], Failure *ret_failure) {
+  Pace pace = {.events = ROUND_EVENTS, .least_ms = INT64_MAX};
+  for (bool near = false; !near;)
+    if (!advance(replay, since, &pace, &near, ret_failure) ||
+        (!near && !adjust(replay, since, &pace, ret_failure)))
       return false;
-    if (pace->brake)
-      session_rollback(pace->brake);
-    if (!strcmp(since, mark) && (pace->brake || clock_us() - started_us < CAUGHT_UP_US))
-      return true;
-    if (!adjust(replay, since, pace, ret_failure))
-      return false;
-  }
+  return true;
 }
 
 bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE],
                      Failure *ret_failure) {
   char since[LEDGER_TIME_SIZE];
-  Pace pace = {.behind_s = INT64_MAX};
   bool good = take_mark(replay, NULL, since, ret_failure) &&
-              first_round(replay, since, ret_failure) &&
-              catch_up(replay, since, &pace, ret_failure);
-  session_close(pace.brake);
+              first_round(replay, since, ret_failure) && catch_up(replay, since, ret_failure);
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K");
   if (good)

@@ -65,9 +65,13 @@ bool event_in_range(const EventRange *range, const Event *event) {
          event->key.occurred_at >= range->from && event->key.occurred_at < range->to;
 }
 
+/* Only dates: Timestamp, regex and MaxKey sort after them, and an array where its dates do. Of all
+ * types, because no index serves one type's times. */
 bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = outbox_find(
-      archive->events, bson_new(),
+      archive->events,
+      BCON_NEW("occurred_at", "{", "$type", BCON_UTF8("date"), "$not", "{", "$type",
+               BCON_UTF8("array"), "}", "}"),
       BCON_NEW("sort", "{", "occurred_at", BCON_INT32(-1), "version", BCON_INT32(-1), "_id",
                BCON_INT32(-1), "}", "limit", BCON_INT64(1), "allowDiskUse", BCON_BOOL(true)));
   const bson_t *document = event_cursor_next(cursor, ret_failure);

@@ -451,13 +451,14 @@ bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDG
   return good;
 }
 
-bool ledger_age(Session *session, const char *time, int64_t *ret_seconds, Failure *ret_failure) {
+bool ledger_age_ms(Session *session, const char *time, int64_t *ret_ms, Failure *ret_failure) {
   g_autoptr(GString) sql = g_string_new(NULL);
   char text[32];
-  g_string_printf(sql, "SELECT TIMESTAMPDIFF(SECOND, '%s', CURRENT_TIMESTAMP(3))", time);
+  g_string_printf(sql, "SELECT TIMESTAMPDIFF(MICROSECOND, '%s', CURRENT_TIMESTAMP(3)) DIV 1000",
+                  time);
   if (!query_text(session, sql, text, sizeof text, ret_failure))
     return false;
-  *ret_seconds = g_ascii_strtoll(text, NULL, 10);
+  *ret_ms = g_ascii_strtoll(text, NULL, 10);
   return true;
 }
 

@@ -79,8 +79,8 @@ bool ledger_hold(Session *session, const Ledger *live, char ret_time[static LEDG
                  Failure *ret_failure);
 bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
                  Failure *ret_failure);
-/* Seconds since that time. */
-bool ledger_age(Session *session, const char *time, int64_t *ret_seconds, Failure *ret_failure);
+/* How long ago that time was. */
+bool ledger_age_ms(Session *session, const char *time, int64_t *ret_ms, Failure *ret_failure);
 
 /* What the ledger says of the items: VERDICT_KNOWN, VERDICT_SKIPPED, or VERDICT_WAIT when it got
  * the event at `mark` or later. */
