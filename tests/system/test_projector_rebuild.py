@@ -357,6 +357,9 @@ def test_a_new_row_that_is_not_what_was_written(bank):
     assert tables(bank) == {"account"} and bank.rows("account") == []
 
 
+THE_RENAME = "RENAME TABLE `account` TO `account__old`"  # not those that try the privileges
+
+
 def waiting(ws, what: str) -> list[dict]:
     return [row for row in ws.query("SHOW PROCESSLIST") if what in (row["Info"] or "") and row["db"] == ws.name
             and "SHOW" not in row["Info"]]
@@ -384,7 +387,7 @@ def test_events_wait_for_the_swap(bank):
     with bank.start_projector() as projector, held_open(bank) as reader:
         projector.wait_log("working")
         process = start_shadow(bank)
-        bank.wait(lambda: waiting(bank, "RENAME TABLE"), what="the RENAME")
+        bank.wait(lambda: waiting(bank, THE_RENAME), what="the RENAME")
         bank.wait(lambda: "account__old" not in tables(bank), what="the gate to open")
         events = [deposit(bank, "a1", version, "10.00") for version in (2, 3)]
         bank.wait(lambda: len(waiting(bank, "account")) > 1, what="the projector to wait behind the RENAME")
@@ -404,7 +407,7 @@ def test_killed_while_the_rename_waits(bank):
     with bank.start_projector() as projector, held_open(bank) as reader:
         projector.wait_log("working")
         process = start_shadow(bank)
-        bank.wait(lambda: waiting(bank, "RENAME TABLE"), what="the RENAME")
+        bank.wait(lambda: waiting(bank, THE_RENAME), what="the RENAME")
         process.kill()
         process.wait()
         event = deposit(bank, "a1", 2, "10.00")
@@ -427,7 +430,7 @@ def test_a_gate_that_is_lost_swaps_nothing(bank):
         cursor.execute("START TRANSACTION")
         cursor.execute("SELECT * FROM projector_fence")
         process = start_shadow(bank)
-        [gate] = bank.wait(lambda: waiting(bank, "LOCK TABLES"), what="the gate")
+        [gate] = bank.wait(lambda: waiting(bank, "LOCK TABLES projector_fence WRITE"), what="the gate")
         bank.query(f"KILL {gate['Id']}")
         assert process.wait(30) != 0
         holder.rollback()
