@@ -24,7 +24,6 @@ struct Acker {
   GCond changed;
   GArray *queue; /* of Entry */
   bool finishing;
-  int64_t count;
 };
 
 /* Takes what is queued, waiting for something if it is to; NULL: nothing there. */
@@ -71,9 +70,6 @@ static void acknowledge_all(Acker *acker, const GArray *entries) {
       const Entry *entry = &g_array_index(entries, Entry, from + i);
       shard_settle(entry->shard, entry->event);
     }
-    g_mutex_lock(&acker->lock);
-    acker->count += count;
-    g_mutex_unlock(&acker->lock);
   }
 }
 
@@ -132,9 +128,4 @@ void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count) 
     g_array_append_val(acker->queue, entry);
   }
   g_cond_broadcast(&acker->changed);
-}
-
-int64_t acker_count(Acker *acker) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
-  return acker->count;
 }

@@ -21,5 +21,3 @@ void acker_join(Acker *acker);
 
 /* Hands over events of one shard; waits while too much is queued. */
 void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count);
-/* Events acknowledged so far. */
-int64_t acker_count(Acker *acker);

@@ -29,7 +29,6 @@ void log_setup(bool json, LogLevel lowest);
 /* `fields` may be NULL. Threads may log at the same time; lines do not mix. */
 void log_write(LogLevel level, const char *message, const LogField *fields);
 
-#define log_debug(message, fields) log_write(LOG_LEVEL_DEBUG, (message), (fields))
 #define log_info(message, fields) log_write(LOG_LEVEL_INFO, (message), (fields))
 #define log_warning(message, fields) log_write(LOG_LEVEL_WARNING, (message), (fields))
 #define log_error(message, fields) log_write(LOG_LEVEL_ERROR, (message), (fields))

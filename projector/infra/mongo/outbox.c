@@ -42,6 +42,10 @@ const char *outbox_owner(const Outbox *outbox) {
   return outbox->owner;
 }
 
+mongoc_collection_t *outbox_collection(const Outbox *outbox) {
+  return outbox->events;
+}
+
 /* --- lists of ids --------------------------------------------------------------------------- */
 
 /* {"0": id, "1": id …} of the events, or of those that a person has skipped. */
@@ -581,102 +585,5 @@ bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bs
   mongoc_cursor_destroy(cursor);
   bson_destroy(&filter);
   mongoc_collection_destroy(entities);
-  return good;
-}
-
-/* --- counts --------------------------------------------------------------------------------- */
-
-static void take_count(const bson_t *group, void *data) {
-  OutboxCounts *counts = data;
-  bson_iter_t iter;
-  const char *state = "";
-  int64_t count = 0, oldest = 0;
-  if (bson_iter_init_find(&iter, group, "_id") && BSON_ITER_HOLDS_UTF8(&iter))
-    state = bson_iter_utf8(&iter, NULL);
-  if (bson_iter_init_find(&iter, group, "count"))
-    count = bson_iter_as_int64(&iter);
-  if (bson_iter_init_find(&iter, group, "oldest") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-    oldest = bson_iter_date_time(&iter);
-  if (bson_iter_init_find(&iter, group, "now") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-    counts->server_time = bson_iter_date_time(&iter);
-  bool dead = !strcmp(state, "dead");
-  if (!strcmp(state, "in_progress"))
-    counts->in_progress += count;
-  else if (!strcmp(state, "failed"))
-    counts->failed += count;
-  else if (dead)
-    counts->dead += count;
-  else
-    counts->pending += count;
-  if (!dead && oldest && (!counts->oldest_occurred_at || oldest < counts->oldest_occurred_at))
-    counts->oldest_occurred_at = oldest;
-}
-
-/* Runs an aggregation and gives each result to `take`; takes the pipeline over. */
-static bool aggregate(Outbox *outbox, bson_t *pipeline, void (*take)(const bson_t *, void *),
-                      void *data, Failure *ret_failure) {
-  mongoc_cursor_t *cursor =
-      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
-  const bson_t *document, *reply;
-  bson_error_t error;
-  while (mongoc_cursor_next(cursor, &document))
-    take(document, data);
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
-  bson_destroy(pipeline);
-  return good;
-}
-
-bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure) {
-  OutboxCounts counts = {0};
-  bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$group", "{", "_id", BCON_UTF8("$status"), "count", "{",
-               "$sum", BCON_INT32(1), "}", "oldest", "{", "$min", BCON_UTF8("$occurred_at"), "}",
-               "}", "}", "{", "$set", "{", "now", BCON_UTF8("$$NOW"), "}", "}", "]");
-  if (!aggregate(outbox, pipeline, take_count, &counts, ret_failure))
-    return false;
-  *ret_counts = counts;
-  return true;
-}
-
-static void take_number(const bson_t *document, void *data) {
-  bson_iter_t iter;
-  if (bson_iter_init_find(&iter, document, "n"))
-    *(int64_t *)data = bson_iter_as_int64(&iter);
-}
-
-bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure) {
-  *ret_count = 0;
-  bson_t *pipeline = BCON_NEW(
-      "pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
-      BCON_UTF8("dead"), "]", "}", "aggregate_type", "{", "$type", BCON_UTF8("string"), "}", "}",
-      "}", "{", "$group", "{", "_id", "{", "t", BCON_UTF8("$aggregate_type"), "i",
-      BCON_UTF8("$aggregate_id"), "}", "}", "}", "{", "$count", BCON_UTF8("n"), "}", "]");
-  return aggregate(outbox, pipeline, take_number, ret_count, ret_failure);
-}
-
-static bool starts_with(const bson_t *index, const char *const *fields) {
-  bson_iter_t iter, key;
-  if (!bson_iter_init_find(&iter, index, "key") || !bson_iter_recurse(&iter, &key))
-    return false;
-  for (; *fields; fields++)
-    if (!bson_iter_next(&key) || strcmp(bson_iter_key(&key), *fields) != 0)
-      return false;
-  return true;
-}
-
-bool outbox_has_index(Outbox *outbox, const char *const *fields, bool *ret_found,
-                      Failure *ret_failure) {
-  mongoc_cursor_t *cursor = mongoc_collection_find_indexes_with_opts(outbox->events, NULL);
-  const bson_t *document, *reply;
-  bson_error_t error;
-  *ret_found = false;
-  while (mongoc_cursor_next(cursor, &document))
-    *ret_found |= starts_with(document, fields);
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              error.code == 26 /* NamespaceNotFound: no collection, no index */ ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
   return good;
 }

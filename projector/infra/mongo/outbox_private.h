@@ -4,6 +4,8 @@
 #include "projector/infra/mongo/outbox.h"
 
 const char *outbox_owner(const Outbox *outbox);
+/* Belongs to the outbox. */
+mongoc_collection_t *outbox_collection(const Outbox *outbox);
 /* "_id": {"$in": the ids} */
 void outbox_append_ids(bson_t *filter, const Id *ids, size_t count);
 /* {"sort": the order of events} */
