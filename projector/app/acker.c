@@ -11,23 +11,19 @@ enum {
   RETRY_MS = 200,
 };
 
-typedef struct Entry {
-  Shard *shard;
-  Event *event;
-} Entry;
-
 struct Acker {
   GThread *thread;
   Outbox *outbox;
+  const Shards *shards;
   Stop *stop;
   GMutex lock;
   GCond changed;
-  GArray *queue; /* of Entry */
+  GPtrArray *queue; /* of Event */
   bool finishing;
 };
 
 /* Takes what is queued, waiting for something if it is to; NULL: nothing there. */
-static GArray *take(Acker *acker, bool wait) {
+static GPtrArray *take(Acker *acker, bool wait) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
   while (wait && acker->queue->len == 0 && !acker->finishing)
     g_cond_wait(&acker->changed, &acker->lock);
@@ -37,8 +33,8 @@ static GArray *take(Acker *acker, bool wait) {
   while (wait && !acker->finishing && acker->queue->len < TOGETHER)
     if (!g_cond_wait_until(&acker->changed, &acker->lock, until))
       break;
-  GArray *taken = acker->queue;
-  acker->queue = g_array_new(FALSE, FALSE, sizeof(Entry));
+  GPtrArray *taken = acker->queue;
+  acker->queue = g_ptr_array_new();
   g_cond_broadcast(&acker->changed);
   return taken;
 }
@@ -56,28 +52,24 @@ static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
   return true;
 }
 
-static void acknowledge_all(Acker *acker, const GArray *entries) {
-  Event *events[TOGETHER];
-  for (guint from = 0; from < entries->len; from += TOGETHER) {
-    guint count = MIN(TOGETHER, entries->len - from);
-    for (guint i = 0; i < count; i++)
-      events[i] = g_array_index(entries, Entry, from + i).event;
+static void acknowledge_all(Acker *acker, const GPtrArray *all) {
+  for (guint from = 0; from < all->len; from += TOGETHER) {
+    guint count = MIN(TOGETHER, all->len - from);
+    Event **events = (Event **)all->pdata + from;
     crash_point("before_acknowledge");
     if (!acknowledge(acker, events, count))
       return;
     crash_point("after_acknowledge");
-    for (guint i = 0; i < count; i++) {
-      const Entry *entry = &g_array_index(entries, Entry, from + i);
-      shard_settle(entry->shard, entry->event);
-    }
+    for (guint i = 0; i < count; i++)
+      shard_settle(shard_of(acker->shards, events[i]->aggregate_hash), events[i]);
   }
 }
 
 bool acker_step(Acker *acker, bool wait) {
-  g_autoptr(GArray) entries = take(acker, wait);
-  if (!entries)
+  g_autoptr(GPtrArray) events = take(acker, wait);
+  if (!events)
     return false;
-  acknowledge_all(acker, entries);
+  acknowledge_all(acker, events);
   return true;
 }
 
@@ -87,13 +79,14 @@ static gpointer run(gpointer data) {
   return NULL;
 }
 
-Acker *acker_new(MongoStore *store, const char *owner, Stop *stop) {
+Acker *acker_new(MongoStore *store, const char *owner, const Shards *shards, Stop *stop) {
   Acker *acker = g_new0(Acker, 1);
   acker->outbox = outbox_new(store, owner);
+  acker->shards = shards;
   acker->stop = stop;
   g_mutex_init(&acker->lock);
   g_cond_init(&acker->changed);
-  acker->queue = g_array_new(FALSE, FALSE, sizeof(Entry));
+  acker->queue = g_ptr_array_new();
   return acker;
 }
 
@@ -113,19 +106,17 @@ void acker_free(Acker *acker) {
   if (!acker)
     return;
   outbox_free(acker->outbox);
-  g_array_unref(acker->queue);
+  g_ptr_array_unref(acker->queue);
   g_mutex_clear(&acker->lock);
   g_cond_clear(&acker->changed);
   g_free(acker);
 }
 
-void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count) {
+void acker_push(Acker *acker, Event *const *events, size_t count) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
   while (acker->queue->len >= WAITING)
     g_cond_wait(&acker->changed, &acker->lock);
-  for (size_t i = 0; i < count; i++) {
-    Entry entry = {shard, events[i]};
-    g_array_append_val(acker->queue, entry);
-  }
+  for (size_t i = 0; i < count; i++)
+    g_ptr_array_add(acker->queue, events[i]);
   g_cond_broadcast(&acker->changed);
 }

@@ -4,13 +4,13 @@
  * in the ledger by whoever claims it next. */
 #pragma once
 
-#include "projector/app/shard.h"
+#include "projector/app/shards.h"
 #include "projector/app/stop.h"
 #include "projector/infra/mongo/outbox.h"
 
 typedef struct Acker Acker;
 
-Acker *acker_new(MongoStore *store, const char *owner, Stop *stop);
+Acker *acker_new(MongoStore *store, const char *owner, const Shards *shards, Stop *stop);
 void acker_free(Acker *acker);
 /* Acknowledges what is queued. False: nothing was (with `wait`: and nothing will be any more). */
 bool acker_step(Acker *acker, bool wait);
@@ -19,5 +19,5 @@ void acker_start(Acker *acker);
 /* Waits until what is queued is acknowledged, or, when MongoDB cannot be reached, given up. */
 void acker_join(Acker *acker);
 
-/* Hands over events of one shard; waits while too much is queued. */
-void acker_push(Acker *acker, Shard *shard, Event *const *events, size_t count);
+/* Hands over events; waits while too much is queued. */
+void acker_push(Acker *acker, Event *const *events, size_t count);

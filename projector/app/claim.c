@@ -31,13 +31,13 @@ static bool claim_each(Worker *worker, Event **events, size_t count, Claim *clai
  * frozen may claim once more when it wakes up, and gives back when MySQL's fence stops it. */
 static void let_go(Worker *worker, Event *event, Claim won) {
   if (won == CLAIM_GONE) {
-    shard_settle(worker->shard, event);
+    shard_settle(home_of(worker, event), event);
     return;
   }
   if (event_has_aggregate(event))
-    shard_hold(worker->shard, event, HOLD_TAKEN,
+    shard_hold(home_of(worker, event), event, HOLD_TAKEN,
                won == CLAIM_REFUSED ? UNBURNT_RETRY_MS : TAKEN_WAIT_MS);
-  shard_forget(worker->shard, event);
+  shard_forget(home_of(worker, event), event);
 }
 
 bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
@@ -48,7 +48,7 @@ bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *re
   if (!outbox_claim(worker->outbox, events, count, claims, ret_failure) &&
       !(is_refusal(ret_failure) && claim_each(worker, events, count, claims, ret_failure))) {
     for (size_t i = 0; i < count; i++)
-      shard_requeue(worker->shard, events[i]);
+      shard_requeue(home_of(worker, events[i]), events[i]);
     return false;
   }
   for (size_t i = 0; i < count; i++)
@@ -57,7 +57,7 @@ bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *re
   for (size_t i = 0; i < count; i++) {
     if (claims[i] != CLAIM_OURS)
       continue;
-    if (shard_is_behind_hold(worker->shard, events[i]))
+    if (shard_is_behind_hold(home_of(worker, events[i]), events[i]))
       back[back_count++] = events[i];
     else
       items[ours++] = (Item){.event = events[i]};

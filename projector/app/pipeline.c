@@ -24,11 +24,14 @@
 #include "projector/app/pipeline.h"
 
 #include "projector/app/worker.h"
+#include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 
 enum {
   PROBE_MS = 50,      /* first pause before an unreachable store is tried again, doubling to */
   PROBE_MAX_MS = 800, /* this: work resumes within a second */
+  SLOW_MS = 1000,     /* after a batch that took so long, */
+  ALONE_MS = 60000,   /* a worker keeps to its own shard for this time */
 };
 
 /* Without an answer from MySQL nothing counts as failed. In an outage nobody knows whether the
@@ -64,10 +67,14 @@ static bool project_batch(Worker *worker, Event **events, size_t count, Failure 
   return false;
 }
 
+/* A batch that had to wait, for somebody's lock say, makes all its shards wait. */
 static bool project(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
+  int64_t begun = clock_us();
   g_atomic_int_inc(&worker->moves);
   bool good = project_batch(worker, events, count, ret_failure);
   g_atomic_int_inc(&worker->moves);
+  if (clock_us() - begun > SLOW_MS * 1000)
+    worker->alone_until = clock_us() + ALONE_MS * 1000;
   return good;
 }
 
@@ -98,13 +105,17 @@ bool worker_step(Worker *worker, bool wait) {
   }
   /* While it is not sure that the store is back, one event tries. */
   size_t most = failures > 0 ? 1 : (size_t)settings->batch;
-  size_t count =
-      shard_take(worker->shard, worker->taken, most, batch_bytes, wait, settings->linger_ms);
+  Taking how = {.max_events = most,
+                .max_bytes = batch_bytes,
+                .linger_ms = settings->linger_ms,
+                .wait = wait,
+                .alone = failures > 0 || clock_us() < worker->alone_until};
+  size_t count = shards_take(worker->shards, worker->number, &how, worker->taken);
   if (count == 0)
     return false;
   if (stop_requested(worker->stop)) { /* a lease that ran out while nothing was there to do */
     for (size_t i = 0; i < count; i++)
-      shard_requeue(worker->shard, worker->taken[i]);
+      shard_requeue(home_of(worker, worker->taken[i]), worker->taken[i]);
     return false;
   }
   Failure failure = {0};
@@ -115,6 +126,7 @@ bool worker_step(Worker *worker, bool wait) {
     return true;
   }
   g_atomic_int_inc(&worker->failures);
+  shards_release(worker->shards, worker->number);
   metrics_retry(worker->metrics, failure.class);
   if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
     stop_request(worker->stop, &failure);
@@ -124,11 +136,12 @@ bool worker_step(Worker *worker, bool wait) {
 }
 
 Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
-                   Shard *shard, Acker *acker, Stop *stop) {
+                   const Shards *shards, unsigned number, Acker *acker, Stop *stop) {
   Worker *worker = g_new0(Worker, 1);
   *worker = (Worker){.config = config,
                      .ledger = ledger,
-                     .shard = shard,
+                     .shards = shards,
+                     .number = number,
                      .acker = acker,
                      .stop = stop,
                      .outbox = outbox_new(store, owner),

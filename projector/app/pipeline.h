@@ -4,7 +4,7 @@
 #include "projector/app/acker.h"
 #include "projector/app/config.h"
 #include "projector/app/metrics.h"
-#include "projector/app/shard.h"
+#include "projector/app/shards.h"
 #include "projector/app/stop.h"
 #include "projector/infra/mysql/ledger.h"
 
@@ -14,10 +14,10 @@ typedef struct Counters {
 
 typedef struct Worker Worker;
 
-/* A worker for a shard. Everything given must outlive it. A failure that ends all work (fenced,
- * configuration) requests the stop. */
+/* Everything given must outlive it. `number`: of its own shard. A failure that ends all work
+ * (fenced, configuration) requests the stop. */
 Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
-                   Shard *shard, Acker *acker, Stop *stop);
+                   const Shards *shards, unsigned number, Acker *acker, Stop *stop);
 void worker_free(Worker *worker);
 /* Counts there, which must outlive it; before the first step. */
 void worker_count_in(Worker *worker, Metrics *metrics);

@@ -64,11 +64,11 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
                               &tenure->shards, tenure->stop, ret_failure);
   if (!tenure->keeper)
     return false;
-  tenure->acker = acker_new(tenure->store, claimant, tenure->stop);
+  tenure->acker = acker_new(tenure->store, claimant, &tenure->shards, tenure->stop);
   tenure->workers = g_new0(Worker *, tenure->shards.count);
   for (unsigned i = 0; i < tenure->shards.count; i++)
     tenure->workers[i] = worker_new(tenure->config, &tenure->ledger, tenure->store, claimant,
-                                    tenure->shards.shards[i], tenure->acker, tenure->stop);
+                                    &tenure->shards, i, tenure->acker, tenure->stop);
   for (unsigned i = 0; i < tenure->shards.count; i++)
     worker_count_in(tenure->workers[i], tenure->metrics);
   acker_start(tenure->acker);

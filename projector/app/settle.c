@@ -42,7 +42,7 @@ void give_back(Worker *worker, Event *const *events, size_t count) {
   while (!outbox_release(worker->outbox, events, count, &failure) && mark_again(worker, &failure))
     ;
   for (size_t i = 0; i < count; i++)
-    shard_give_back(worker->shard, events[i]);
+    shard_give_back(home_of(worker, events[i]), events[i]);
 }
 
 /* --- failed events --- */
@@ -78,7 +78,7 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
   if (mark->dead)
     metrics_event(worker->metrics, event, OUTCOME_DEAD);
   if (event_has_aggregate(event))
-    shard_hold(worker->shard, event, mark->dead ? HOLD_DEAD : HOLD_FAILED,
+    shard_hold(home_of(worker, event), event, mark->dead ? HOLD_DEAD : HOLD_FAILED,
                mark->dead ? DUE_NEVER : mark->delay_ms);
 }
 
@@ -110,7 +110,7 @@ static void settle_failed(Worker *worker, const Item *items, size_t count) {
            mark_again(worker, &failure))
       ;
     for (size_t j = 0; j < alike_count; j++)
-      shard_forget(worker->shard, alike[j]);
+      shard_forget(home_of(worker, alike[j]), alike[j]);
   }
 }
 
@@ -196,7 +196,7 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
     case VERDICT_KNOWN: done[done_count++] = event; break;
     case VERDICT_GAP:
       metrics_event(worker->metrics, event, OUTCOME_GAP);
-      shard_hold_gap(worker->shard, event, items[i].gap_first, event->key.version - 1,
+      shard_hold_gap(home_of(worker, event), event, items[i].gap_first, event->key.version - 1,
                      worker->config->settings.gap_wait_ms);
       back[back_count++] = event;
       break;
@@ -205,7 +205,7 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
     case VERDICT_NONE: back[back_count++] = event; break;
     }
   }
-  acker_push(worker->acker, worker->shard, done, done_count);
+  acker_push(worker->acker, done, done_count);
   give_back(worker, back, back_count);
   return good;
 }
@@ -225,6 +225,6 @@ void settle_outage(Worker *worker, Item *items, size_t count, const Failure *fai
            mark_again(worker, &ignored))
       ;
   for (size_t i = 0; i < open_count; i++)
-    shard_requeue(worker->shard, open[i]);
+    shard_requeue(home_of(worker, open[i]), open[i]);
   settle(worker, items, settled, &ignored);
 }

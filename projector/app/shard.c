@@ -39,9 +39,13 @@ struct Shard {
   Alarm *alarm;
   ShardLimits limits;
   size_t bytes;
-  uint64_t batch; /* the last one taken */
+  uint64_t batch;  /* the last one taken */
+  uint64_t news;   /* see shard_news */
+  unsigned worker; /* that has it, or NOBODY */
   bool stopped;
 };
+
+enum { NOBODY = UINT_MAX };
 
 static void hold_free(gpointer data) {
   Hold *hold = data;
@@ -62,6 +66,7 @@ Shard *shard_new(ShardLimits limits, Alarm *due) {
   shard->due = g_sequence_new(NULL);
   shard->alarm = due;
   shard->limits = limits;
+  shard->worker = NOBODY;
   return shard;
 }
 
@@ -211,9 +216,11 @@ static void tell_readers(Shard *shard) {
     g_cond_broadcast(&shard->room);
 }
 
-/* After the queue became longer. */
+/* After the queue became longer, or free to be taken from. Who has the shard comes back by itself.
+ */
 static void tell_worker(Shard *shard) {
-  if (shard->for_work > 0 && shard->heap->len >= shard->wanted)
+  shard->news++;
+  if (shard->for_work > 0 && shard->worker == NOBODY && shard->heap->len >= shard->wanted)
     g_cond_broadcast(&shard->work);
 }
 
@@ -327,63 +334,90 @@ static Event *pop_free(Shard *shard) {
   return NULL;
 }
 
+/* At the limit of holds, what belongs to one. */
+static size_t count_takeable(Shard *shard) {
+  size_t count = 0;
+  if (!is_full(shard))
+    return shard->heap->len;
+  for (unsigned i = 0; i < shard->heap->len; i++)
+    count += find_hold(shard, shard->heap->pdata[i]) != NULL;
+  return count;
+}
+
 static bool comes_alone(const Event *event) {
   return event->attempts >= 2;
 }
 
-static void linger(Shard *shard, size_t wanted, int64_t linger_ms) {
-  int64_t until = clock_us() + linger_ms * 1000;
-  bool in_time = true;
-  shard->for_work++;
-  shard->wanted = wanted;
-  while (in_time && !shard->stopped && shard->heap->len < wanted)
-    in_time = g_cond_wait_until(&shard->work, &shard->lock, until);
-  shard->for_work--;
-}
-
-static void wait_for_work(Shard *shard) {
-  shard->for_work++;
-  shard->wanted = 1;
-  g_cond_wait(&shard->work, &shard->lock);
-  shard->for_work--;
-}
-
-static size_t pop_batch(Shard *shard, Event **events, size_t max_events, size_t max_bytes) {
-  size_t count = 0, bytes = 0;
+static void pop_batch(Shard *shard, Batch *batch) {
   shard->batch++;
-  while (count < max_events) {
+  while (batch->count < batch->max_events) {
     Event *event = pop_free(shard);
     if (!event)
       break;
     event->batch = shard->batch;
     size_t size = event_memory(event);
-    if (count > 0 && (bytes + size > max_bytes || comes_alone(event))) {
+    if (batch->count > 0 && (batch->bytes + size > batch->max_bytes || comes_alone(event) ||
+                             comes_alone(batch->events[batch->count - 1]))) {
       heap_push(shard->heap, event);
       break;
     }
-    events[count++] = event;
-    bytes += size;
-    if (comes_alone(event))
-      break;
+    batch->events[batch->count++] = event;
+    batch->bytes += size;
   }
-  return count;
 }
 
-size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes, bool wait,
-                  int64_t linger_ms) {
+static void release(Shard *shard, unsigned worker) {
+  if (shard->worker != worker)
+    return;
+  shard->worker = NOBODY;
+  if (count_takeable(shard) > 0)
+    tell_worker(shard);
+}
+
+void shard_take(Shard *shard, unsigned worker, size_t most, Batch *batch) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  for (;;) {
-    if (linger_ms > 0 && shard->heap->len > 0)
-      linger(shard, max_events, linger_ms);
-    if (shard->stopped)
-      return 0;
-    size_t count = pop_batch(shard, events, max_events, max_bytes);
-    if (count > 0)
-      tell_readers(shard);
-    if (count > 0 || !wait)
-      return count;
-    wait_for_work(shard);
+  if (shard->stopped || (shard->worker != NOBODY && shard->worker != worker))
+    return;
+  if (shard->heap->len > most) {
+    release(shard, worker);
+    return;
   }
+  shard->worker = worker;
+  size_t before = batch->count;
+  pop_batch(shard, batch);
+  if (batch->count > before)
+    tell_readers(shard);
+}
+
+void shard_release(Shard *shard, unsigned worker) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  release(shard, worker);
+}
+
+uint64_t shard_news(Shard *shard) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  return shard->news;
+}
+
+bool shard_wait_news(Shard *shard, uint64_t seen) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  shard->for_work++;
+  shard->wanted = 1;
+  while (!shard->stopped && shard->news == seen)
+    g_cond_wait(&shard->work, &shard->lock);
+  shard->for_work--;
+  return !shard->stopped;
+}
+
+void shard_linger(Shard *shard, size_t wanted, int64_t linger_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  int64_t until = clock_us() + linger_ms * 1000;
+  bool in_time = shard->heap->len > 0;
+  shard->for_work++;
+  shard->wanted = wanted;
+  while (in_time && !shard->stopped && shard->heap->len < wanted)
+    in_time = g_cond_wait_until(&shard->work, &shard->lock, until);
+  shard->for_work--;
 }
 
 void shard_requeue(Shard *shard, Event *event) {
@@ -600,16 +634,6 @@ void shard_end_drain(Shard *shard, const HoldView *view) {
 }
 
 /* --- figures ------------------------------------------------------------------------------ */
-
-/* At the limit of holds, what belongs to one. */
-static size_t count_takeable(Shard *shard) {
-  size_t count = 0;
-  if (!is_full(shard))
-    return shard->heap->len;
-  for (unsigned i = 0; i < shard->heap->len; i++)
-    count += find_hold(shard, shard->heap->pdata[i]) != NULL;
-  return count;
-}
 
 ShardFigures shard_figures(Shard *shard) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);

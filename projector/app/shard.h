@@ -1,10 +1,11 @@
-/* shard.h - the events in memory of one worker: a bounded queue in order, and the aggregates on
- * hold.
+/* shard.h - the events in memory of a part of the aggregates: a bounded queue in order, and the
+ * aggregates on hold.
  *
- * An aggregate always belongs to the same shard. The queue gives the smallest event first. A hold
- * keeps the later events of an aggregate out of the queue while an earlier one has failed or is
- * missing; they stay in the outbox and are read again when the hold ends, so a hold costs the same
- * however many events wait behind it. All functions may be called from any thread. */
+ * An aggregate always belongs to the same shard, and a shard to one worker at a time: while that
+ * one has events of it in hand, nobody else takes any. The queue gives the smallest event first. A
+ * hold keeps the later events of an aggregate out of the queue while an earlier one has failed or
+ * is missing; they stay in the outbox and are read again when the hold ends, so a hold costs the
+ * same however many events wait behind it. All functions may be called from any thread. */
 #pragma once
 
 #include "projector/app/alarm.h"
@@ -32,14 +33,26 @@ bool shard_offer(Shard *shard, Event *event);
 /* Nobody waits any longer; shard_take gives nothing any more. */
 void shard_stop(Shard *shard);
 
-/* --- the worker's side --- */
+/* --- the worker's side; all of it together is shards_take (shards.h) --- */
 
-/* Waits for events, if it is to `wait`, and takes up to `max_events` of them, `max_bytes` in all
- * but at least one, the smallest first. An event that was attempted twice or more comes alone:
- * should it kill its process, it takes no others with it. With `linger_ms` it waits that long for
- * more. 0: stopped, or nothing there. */
-size_t shard_take(Shard *shard, Event **events, size_t max_events, size_t max_bytes, bool wait,
-                  int64_t linger_ms);
+typedef struct Batch {
+  Event **events;
+  size_t count, bytes;          /* so far */
+  size_t max_events, max_bytes; /* of bytes, at least one event */
+} Batch;
+
+/* Gives the shard to the worker and takes the smallest events, unless another worker has it or more
+ * than `most` are queued. The worker has settled what it took from it before. An event that was
+ * attempted twice or more comes alone: should it kill its process, it takes no others with it. */
+void shard_take(Shard *shard, unsigned worker, size_t most, Batch *batch);
+/* The worker is done with the shard, if it has it. */
+void shard_release(Shard *shard, unsigned worker);
+/* Rises with everything that a worker may wait for. */
+uint64_t shard_news(Shard *shard);
+/* Waits for something that was not `seen`. False: stopped. */
+bool shard_wait_news(Shard *shard, uint64_t seen);
+/* When something is queued, waits until `wanted` events are, at most that long. */
+void shard_linger(Shard *shard, size_t wanted, int64_t linger_ms);
 /* Puts an event that was taken back into the queue. */
 void shard_requeue(Shard *shard, Event *event);
 /* Gives back an event that was taken and stays in the outbox: into the queue, or, when a hold

@@ -1,4 +1,5 @@
-/* shards.h - all shards of a running projector: an aggregate's events always go to the same one. */
+/* shards.h - all shards of a running projector, one for each worker: an aggregate's events always
+ * go to the same one. */
 #pragma once
 
 #include "projector/app/alarm.h"
@@ -15,3 +16,16 @@ static inline Shard *shard_of(const Shards *shards, uint64_t aggregate_hash) {
   g_assert(shards->count > 0);
   return shards->shards[aggregate_hash % shards->count];
 }
+
+typedef struct Taking {
+  size_t max_events, max_bytes; /* of a batch; of bytes, at least one event */
+  int64_t linger_ms;            /* waits that long for more */
+  bool wait;                    /* until there is something */
+  bool alone;                   /* from its own shard only */
+} Taking;
+
+/* Takes a batch for the worker, whose own shard has its number; what it took before is settled.
+ * 0: stopped, or nothing there. */
+size_t shards_take(const Shards *shards, unsigned worker, const Taking *how, Event **events);
+/* The worker cannot go on for a while: others may take from the shards that it has. */
+void shards_release(const Shards *shards, unsigned worker);

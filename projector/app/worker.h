@@ -9,7 +9,9 @@
 struct Worker {
   const Config *config;
   const Ledger *ledger;
-  Shard *shard;
+  const Shards *shards;
+  unsigned number;     /* of its own shard */
+  int64_t alone_until; /* monotonic, us; until then it takes nothing from the others */
   Acker *acker;
   Stop *stop;
   Outbox *outbox;
@@ -28,6 +30,10 @@ struct Worker {
 enum {
   UNBURNT_RETRY_MS = 5000, /* an event that waits for something else to change, not for a store */
 };
+
+static inline Shard *home_of(const Worker *worker, const Event *event) {
+  return shard_of(worker->shards, event->aggregate_hash);
+}
 
 /* --- claim.c --- */
 

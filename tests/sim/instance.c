@@ -149,12 +149,12 @@ static bool begin(Instance *instance, Failure *ret_failure) {
                                 &instance->shards, instance->stop, ret_failure);
   if (!instance->keeper)
     return false;
-  instance->acker = acker_new(sim.store, instance->owner, instance->stop);
+  instance->acker = acker_new(sim.store, instance->owner, &instance->shards, instance->stop);
   instance->workers = g_new0(Worker *, instance->shards.count);
   instance->working = true;
   for (unsigned i = 0; i < instance->shards.count; i++) {
     instance->workers[i] = worker_new(&sim.config, &instance->ledger, sim.store, instance->owner,
-                                      instance->shards.shards[i], instance->acker, instance->stop);
+                                      &instance->shards, i, instance->acker, instance->stop);
     WorkerPart *part = g_new(WorkerPart, 1);
     *part = (WorkerPart){instance, instance->workers[i]};
     part_start(instance, "worker", run_worker, part);

@@ -28,8 +28,9 @@ static const char *take(Shard *shard, GPtrArray *taken) {
   static char text[512];
   Event *events[LIMIT];
   text[0] = '\0';
-  size_t count = shard_take(shard, events, LIMIT, 1 << 20, false, 0);
-  for (size_t i = 0; i < count; i++) {
+  Batch batch = {.events = events, .max_events = LIMIT, .max_bytes = 1 << 20};
+  shard_take(shard, 0, SIZE_MAX, &batch);
+  for (size_t i = 0; i < batch.count; i++) {
     g_ptr_array_add(taken, events[i]);
     char id[ID_TEXT_SIZE];
     id_text(&events[i]->key.event_id, id);
