@@ -24,14 +24,11 @@
 #include "projector/app/pipeline.h"
 
 #include "projector/app/worker.h"
-#include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 
 enum {
   PROBE_MS = 50,      /* first pause before an unreachable store is tried again, doubling to */
   PROBE_MAX_MS = 800, /* this: work resumes within a second */
-  SLOW_MS = 1000,     /* after a batch that took so long, */
-  ALONE_MS = 60000,   /* a worker keeps to its own shard for this time */
 };
 
 /* Without an answer from MySQL nothing counts as failed. In an outage nobody knows whether the
@@ -67,14 +64,10 @@ static bool project_batch(Worker *worker, Event **events, size_t count, Failure 
   return false;
 }
 
-/* A batch that had to wait, for somebody's lock say, makes all its shards wait. */
 static bool project(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
-  int64_t begun = clock_us();
   g_atomic_int_inc(&worker->moves);
   bool good = project_batch(worker, events, count, ret_failure);
   g_atomic_int_inc(&worker->moves);
-  if (clock_us() - begun > SLOW_MS * 1000)
-    worker->alone_until = clock_us() + ALONE_MS * 1000;
   return good;
 }
 
@@ -109,7 +102,7 @@ bool worker_step(Worker *worker, bool wait) {
                 .max_bytes = batch_bytes,
                 .linger_ms = settings->linger_ms,
                 .wait = wait,
-                .alone = failures > 0 || clock_us() < worker->alone_until};
+                .alone = failures > 0};
   size_t count = shards_take(worker->shards, worker->number, &how, worker->taken);
   if (count == 0)
     return false;
@@ -126,7 +119,7 @@ bool worker_step(Worker *worker, bool wait) {
     return true;
   }
   g_atomic_int_inc(&worker->failures);
-  shards_release(worker->shards, worker->number);
+  shards_release_all_but(worker->shards, worker->number, worker->shards->shards[worker->number]);
   metrics_retry(worker->metrics, failure.class);
   if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
     stop_request(worker->stop, &failure);

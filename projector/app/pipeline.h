@@ -24,7 +24,7 @@ void worker_count_in(Worker *worker, Metrics *metrics);
 /* Takes and projects one batch, or looks whether a store is back. False: there was nothing to take.
  */
 bool worker_step(Worker *worker, bool wait);
-/* Runs steps in a thread until the stop is requested; to end it at once, stop the shard too. */
+/* Runs steps in a thread until the stop is requested; to end it at once, stop the shards too. */
 void worker_start(Worker *worker);
 /* Waits for the end of the running batch. */
 void worker_join(Worker *worker);

@@ -3,6 +3,8 @@
 
 #include "projector/infra/clock.h"
 
+#include <limits.h>
+
 typedef enum HoldState { HOLD_WAITING, HOLD_LOOKED_AT, HOLD_DRAINING } HoldState;
 
 typedef struct Hold {
@@ -28,7 +30,7 @@ typedef struct Hold {
 struct Shard {
   GMutex lock;
   GCond room;        /* in the queue, for those who read */
-  GCond work;        /* for the worker */
+  GCond work;        /* for the shard's own worker */
   unsigned for_room; /* how many wait */
   unsigned for_work;
   size_t wanted;     /* events in the queue before the worker is woken */
@@ -39,13 +41,14 @@ struct Shard {
   Alarm *alarm;
   ShardLimits limits;
   size_t bytes;
-  uint64_t batch;  /* the last one taken */
-  uint64_t news;   /* see shard_news */
-  unsigned worker; /* that has it, or NOBODY */
+  uint64_t batch;      /* the last one taken */
+  uint64_t news;       /* see shard_news */
+  unsigned taken_by;   /* worker, or NOBODY */
+  int64_t apart_until; /* monotonic, us */
   bool stopped;
 };
 
-enum { NOBODY = UINT_MAX };
+#define NOBODY UINT_MAX
 
 static void hold_free(gpointer data) {
   Hold *hold = data;
@@ -66,7 +69,7 @@ Shard *shard_new(ShardLimits limits, Alarm *due) {
   shard->due = g_sequence_new(NULL);
   shard->alarm = due;
   shard->limits = limits;
-  shard->worker = NOBODY;
+  shard->taken_by = NOBODY;
   return shard;
 }
 
@@ -220,7 +223,7 @@ static void tell_readers(Shard *shard) {
  */
 static void tell_worker(Shard *shard) {
   shard->news++;
-  if (shard->for_work > 0 && shard->worker == NOBODY && shard->heap->len >= shard->wanted)
+  if (shard->for_work > 0 && shard->taken_by == NOBODY && shard->heap->len >= shard->wanted)
     g_cond_broadcast(&shard->work);
 }
 
@@ -334,64 +337,86 @@ static Event *pop_free(Shard *shard) {
   return NULL;
 }
 
-/* At the limit of holds, what belongs to one. */
-static size_t count_takeable(Shard *shard) {
-  size_t count = 0;
-  if (!is_full(shard))
-    return shard->heap->len;
+/* At the limit of holds, only what belongs to one. */
+static bool is_takeable(Shard *shard, const Event *event) {
+  return !is_full(shard) || find_hold(shard, event);
+}
+
+static bool has_takeable(Shard *shard) {
   for (unsigned i = 0; i < shard->heap->len; i++)
-    count += find_hold(shard, shard->heap->pdata[i]) != NULL;
-  return count;
+    if (is_takeable(shard, shard->heap->pdata[i]))
+      return true;
+  return false;
 }
 
 static bool comes_alone(const Event *event) {
   return event->attempts >= 2;
 }
 
-static void pop_batch(Shard *shard, Batch *batch) {
+static void pop_batch(Shard *shard, Taken *taken) {
   shard->batch++;
-  while (batch->count < batch->max_events) {
+  while (taken->count < taken->max_events) {
     Event *event = pop_free(shard);
     if (!event)
       break;
-    event->batch = shard->batch;
     size_t size = event_memory(event);
-    if (batch->count > 0 && (batch->bytes + size > batch->max_bytes || comes_alone(event) ||
-                             comes_alone(batch->events[batch->count - 1]))) {
+    if (taken->count > 0 && (taken->bytes + size > taken->max_bytes || comes_alone(event) ||
+                             comes_alone(taken->events[taken->count - 1]))) {
       heap_push(shard->heap, event);
       break;
     }
-    batch->events[batch->count++] = event;
-    batch->bytes += size;
+    event->batch = shard->batch;
+    taken->events[taken->count++] = event;
+    taken->bytes += size;
   }
 }
 
 static void release(Shard *shard, unsigned worker) {
-  if (shard->worker != worker)
+  if (shard->taken_by != worker)
     return;
-  shard->worker = NOBODY;
-  if (count_takeable(shard) > 0)
+  shard->taken_by = NOBODY;
+  if (has_takeable(shard))
     tell_worker(shard);
 }
 
-void shard_take(Shard *shard, unsigned worker, size_t most, Batch *batch) {
+static bool is_free_for(const Shard *shard, unsigned worker) {
+  return !shard->stopped && (shard->taken_by == NOBODY || shard->taken_by == worker);
+}
+
+static void take(Shard *shard, unsigned worker, Taken *taken) {
+  shard->taken_by = worker;
+  pop_batch(shard, taken);
+  tell_readers(shard);
+}
+
+void shard_take(Shard *shard, unsigned worker, Taken *taken) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
-  if (shard->stopped || (shard->worker != NOBODY && shard->worker != worker))
+  if (is_free_for(shard, worker))
+    take(shard, worker, taken);
+}
+
+/* A shard of which nothing could be taken along, although something is queued, is left to its own
+ * worker. */
+void shard_take_along(Shard *shard, unsigned worker, size_t queued_most, Taken *taken) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  size_t before = taken->count;
+  if (!is_free_for(shard, worker))
     return;
-  if (shard->heap->len > most) {
+  bool good = shard->heap->len <= queued_most && clock_us() >= shard->apart_until;
+  if (good)
+    take(shard, worker, taken);
+  if (!good || (taken->count == before && shard->heap->len > 0))
     release(shard, worker);
-    return;
-  }
-  shard->worker = worker;
-  size_t before = batch->count;
-  pop_batch(shard, batch);
-  if (batch->count > before)
-    tell_readers(shard);
 }
 
 void shard_release(Shard *shard, unsigned worker) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   release(shard, worker);
+}
+
+void shard_keep_apart(Shard *shard, int64_t for_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  shard->apart_until = clock_us() + for_ms * 1000;
 }
 
 uint64_t shard_news(Shard *shard) {
@@ -409,8 +434,9 @@ bool shard_wait_news(Shard *shard, uint64_t seen) {
   return !shard->stopped;
 }
 
-void shard_linger(Shard *shard, size_t wanted, int64_t linger_ms) {
+void shard_linger(Shard *shard, unsigned worker, size_t wanted, int64_t linger_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  release(shard, worker);
   int64_t until = clock_us() + linger_ms * 1000;
   bool in_time = shard->heap->len > 0;
   shard->for_work++;
@@ -634,6 +660,15 @@ void shard_end_drain(Shard *shard, const HoldView *view) {
 }
 
 /* --- figures ------------------------------------------------------------------------------ */
+
+static size_t count_takeable(Shard *shard) {
+  size_t count = 0;
+  if (!is_full(shard))
+    return shard->heap->len;
+  for (unsigned i = 0; i < shard->heap->len; i++)
+    count += is_takeable(shard, shard->heap->pdata[i]);
+  return count;
+}
 
 ShardFigures shard_figures(Shard *shard) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);

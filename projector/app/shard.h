@@ -33,26 +33,33 @@ bool shard_offer(Shard *shard, Event *event);
 /* Nobody waits any longer; shard_take gives nothing any more. */
 void shard_stop(Shard *shard);
 
-/* --- the worker's side; all of it together is shards_take (shards.h) --- */
+/* --- the worker's side; shards.h puts the taking together --- */
 
-typedef struct Batch {
+typedef struct Taken {
   Event **events;
   size_t count, bytes;          /* so far */
   size_t max_events, max_bytes; /* of bytes, at least one event */
-} Batch;
+} Taken;
 
-/* Gives the shard to the worker and takes the smallest events, unless another worker has it or more
- * than `most` are queued. The worker has settled what it took from it before. An event that was
- * attempted twice or more comes alone: should it kill its process, it takes no others with it. */
-void shard_take(Shard *shard, unsigned worker, size_t most, Batch *batch);
+/* The worker of this shard comes for events, the smallest first; what it took before is settled.
+ * Unless another worker has the shard, it has it from now on, even when there is nothing to take.
+ * An event that was attempted twice or more comes alone: should it kill its process, it takes no
+ * others with it. */
+void shard_take(Shard *shard, unsigned worker, Taken *taken);
+/* The same for the worker of another shard, while this is not kept apart and at most `queued_most`
+ * events are queued; else it does not have the shard any more. */
+void shard_take_along(Shard *shard, unsigned worker, size_t queued_most, Taken *taken);
 /* The worker is done with the shard, if it has it. */
 void shard_release(Shard *shard, unsigned worker);
-/* Rises with everything that a worker may wait for. */
+/* For that time only the shard's own worker takes from it. */
+void shard_keep_apart(Shard *shard, int64_t for_ms);
+/* Rises with everything that the shard's worker may wait for. */
 uint64_t shard_news(Shard *shard);
 /* Waits for something that was not `seen`. False: stopped. */
 bool shard_wait_news(Shard *shard, uint64_t seen);
-/* When something is queued, waits until `wanted` events are, at most that long. */
-void shard_linger(Shard *shard, size_t wanted, int64_t linger_ms);
+/* When something is queued, waits until `wanted` events are, at most that long. The worker is done
+ * with what it took before. */
+void shard_linger(Shard *shard, unsigned worker, size_t wanted, int64_t linger_ms);
 /* Puts an event that was taken back into the queue. */
 void shard_requeue(Shard *shard, Event *event);
 /* Gives back an event that was taken and stays in the outbox: into the queue, or, when a hold
@@ -144,7 +151,7 @@ void shard_end_drain(Shard *shard, const HoldView *view);
 
 typedef struct ShardFigures {
   size_t queued, in_hand, bytes; /* in_hand: taken, not settled */
-  size_t takeable;               /* of those queued, what the worker would take now */
+  size_t takeable;               /* of those queued, what would be taken now */
   size_t holds, dead, gaps, looked_at;
   bool full; /* of holds */
 } ShardFigures;

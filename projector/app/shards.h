@@ -19,7 +19,7 @@ static inline Shard *shard_of(const Shards *shards, uint64_t aggregate_hash) {
 
 typedef struct Taking {
   size_t max_events, max_bytes; /* of a batch; of bytes, at least one event */
-  int64_t linger_ms;            /* waits that long for more */
+  int64_t linger_ms;            /* waits that long for more, of its own shard only */
   bool wait;                    /* until there is something */
   bool alone;                   /* from its own shard only */
 } Taking;
@@ -27,5 +27,6 @@ typedef struct Taking {
 /* Takes a batch for the worker, whose own shard has its number; what it took before is settled.
  * 0: stopped, or nothing there. */
 size_t shards_take(const Shards *shards, unsigned worker, const Taking *how, Event **events);
-/* The worker cannot go on for a while: others may take from the shards that it has. */
-void shards_release(const Shards *shards, unsigned worker);
+/* The worker cannot go on for a while; the others need not wait for it. It has no events of other
+ * shards than the one that it keeps (NULL: of none) in hand. */
+void shards_release_all_but(const Shards *shards, unsigned worker, const Shard *kept);

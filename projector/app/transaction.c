@@ -10,6 +10,7 @@ enum {
   REPLAY_FOR_MS = 20000, /* not for longer: then the batch is split, so that others can go on */
   REPLAY_MS = 20,        /* base of the pause between them, at most */
   REPLAY_MAX_MS = 1000,  /* this */
+  APART_MS = 60000,      /* after one, the shards of the batch are not taken together */
   UNKNOWN_RETRIES = 3,   /* of a failure that no table knows, before it is the event's */
   IDLE_MIN_S = 2,        /* the server ends a worker's session that is silent for a lease, */
   IDLE_MAX_S = 60,       /* within these bounds */
@@ -206,8 +207,24 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
                      "the ledger refused events that it does not have");
 }
 
-/* One part of a batch; `begun` is when the whole of it was tried first. */
-static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *blocked,
+/* Whoever keeps a row locked makes all wait that is taken together with it: so that is not done for
+ * a while, and the shards that the worker has without events of them are free. Whether the batch
+ * itself is of several shards. */
+static bool keep_apart(const Worker *worker, const Item *items, size_t count) {
+  const Shard *first = home_of(worker, items[0].event);
+  bool several = false;
+  for (size_t i = 0; i < count; i++) {
+    Shard *home = home_of(worker, items[i].event);
+    shard_keep_apart(home, APART_MS);
+    several |= home != first;
+  }
+  if (!several)
+    shards_release_all_but(worker->shards, worker->number, first);
+  return several;
+}
+
+/* One part of a batch, or the `whole` of it, which was tried first when it had `begun`. */
+static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *blocked, bool whole,
                        int64_t begun, Failure *ret_failure) {
   for (int replays = 0;;) {
     bool repeated;
@@ -230,6 +247,11 @@ static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *bl
     if (failure.class == FAILURE_MAPPING && culprit &&
         fail_projection(worker, items, count, culprit, &failure))
       continue;
+    if (failure.class == FAILURE_CONFLICT && whole && keep_apart(worker, items, count)) {
+      log_failure(LOG_LEVEL_WARNING, "events of several shards are given back", &failure);
+      metrics_retry(worker->metrics, failure.class);
+      return true;
+    }
     switch (resolve(worker, &failure, open, ++replays, begun)) {
     case REPLAY: metrics_retry(worker->metrics, failure.class); continue;
     case RESOLVED:
@@ -240,8 +262,9 @@ static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *bl
       return true;
     case SPLIT:
       metrics_retry(worker->metrics, failure.class);
-      return apply_part(worker, items, count / 2, blocked, begun, ret_failure) &&
-             apply_part(worker, items + count / 2, count - count / 2, blocked, begun, ret_failure);
+      return apply_part(worker, items, count / 2, blocked, false, begun, ret_failure) &&
+             apply_part(worker, items + count / 2, count - count / 2, blocked, false, begun,
+                        ret_failure);
     case GIVE_UP: *ret_failure = failure; return false;
     }
   }
@@ -249,5 +272,5 @@ static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *bl
 
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autoptr(GHashTable) blocked = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
-  return apply_part(worker, items, count, blocked, clock_us(), ret_failure);
+  return apply_part(worker, items, count, blocked, true, clock_us(), ret_failure);
 }

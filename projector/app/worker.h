@@ -10,8 +10,7 @@ struct Worker {
   const Config *config;
   const Ledger *ledger;
   const Shards *shards;
-  unsigned number;     /* of its own shard */
-  int64_t alone_until; /* monotonic, us; until then it takes nothing from the others */
+  unsigned number; /* of its own shard */
   Acker *acker;
   Stop *stop;
   Outbox *outbox;

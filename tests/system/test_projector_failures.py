@@ -528,6 +528,26 @@ def test_a_row_lock_beyond_the_timeout_is_waited_for(bank):
     assert balance(bank) == Decimal("101.00")
 
 
+def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank):
+    """One worker has all events while they are few; when it meets the lock, the other gets its own part back."""
+    bank.mapping(**FAST, workers=2)
+    bank.put(opened(bank))
+    bank.run_once()
+    event = deposited(bank)
+    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        projector.wait_log("info working")
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
+        bank.put(event)
+        bank.wait_lock_wait()
+        bank.put(*(opened(bank, f"b{i}") for i in range(8)))
+        bank.wait(lambda: len(bank.rows("account")) > 1, timeout=25, what="others beside the locked row")
+        assert bank.found(event)["status"] == "in_progress"
+        cursor.execute("COMMIT")
+        bank.wait_drained()
+    assert len(bank.rows("account")) == 9
+
+
 @pytest.fixture
 def private_mongo(stores, server_folder, tmp_path):
     with ReplicaSet(server_folder, cache_gb=0.25) as mongo:

@@ -1,4 +1,4 @@
-/* test_shard.c - the queue and the holds of one worker, without stores. */
+/* test_shard.c - the queue and the holds of one shard, without stores. */
 #include "projector/app/shard.h"
 #include "tests/unit/support.h"
 
@@ -28,8 +28,8 @@ static const char *take(Shard *shard, GPtrArray *taken) {
   static char text[512];
   Event *events[LIMIT];
   text[0] = '\0';
-  Batch batch = {.events = events, .max_events = LIMIT, .max_bytes = 1 << 20};
-  shard_take(shard, 0, SIZE_MAX, &batch);
+  Taken batch = {.events = events, .max_events = LIMIT, .max_bytes = 1 << 20};
+  shard_take(shard, 0, &batch);
   for (size_t i = 0; i < batch.count; i++) {
     g_ptr_array_add(taken, events[i]);
     char id[ID_TEXT_SIZE];
