@@ -1,7 +1,7 @@
 """Speed, latency and memory of the projector on real servers; started by `./run bench`.
 
     drain     how fast a full outbox is emptied, against the floor of the two stores (floor.c)
-    live      from the acknowledged insert to the visible row, while events keep coming
+    live      from the acknowledged insert to the visible row, while events keep coming, against a bare follower
     backlog   memory with a million events waiting
     idle      what is used when there is nothing to do
     reconcile a million entities against a million rows, and 10,000 differences mended
@@ -23,10 +23,11 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "servers")]
 
@@ -65,6 +66,15 @@ CENTS = {"upsert": 1, "delta": 1, "bank": 100}
 
 
 REBUILDS = {"an empty table": [], "a full table": [], "a new one beside it": ["--shadow"]}
+
+
+@dataclass
+class Live:
+    """One round of the live part."""
+
+    told: dict[str, Any]  # by the program `live`
+    cores: dict[str, float]  # "own", "mongod", "mysqld", "writers", "probes"
+    others: float  # cores that everything else on the machine used
 
 
 class Bench:
@@ -206,37 +216,67 @@ class Bench:
     # live
 
     def live(self) -> None:
-        args = self.args
-        progress(f"live: {args.rate} events a second for {args.seconds} s")
+        """The projector and a bare follower by turns: what the machine gives at all belongs to the figures."""
+        measured: dict[str, list[Live]] = {"projector": [], "floor": []}
+        for number in range(self.args.rounds):
+            progress(f"live: {self.args.rate} events a second for {self.args.seconds} s, twice; "
+                     f"round {number + 1} of {self.args.rounds}")
+            measured["floor"].append(self.live_floor())
+            measured["projector"].append(self.live_projector())
+        self.show_live(measured)
+
+    def live_projector(self) -> Live:
         with self.workspace() as ws, ws.start_projector() as projector:
             warm_up(ws)
-            meter = Meter(projector=projector.pid)
-            measured = json.loads(run(PROGRAMS / "live", ws.name, str(args.rate), str(args.seconds), str(args.probes),
-                                      str(args.aggregates)))
-            cpu, seconds = meter.read(), meter.seconds
-            cpu |= {"writers": measured["writers_cpu_us"] / 1e6, "probes": measured["probes_cpu_us"] / 1e6}
-            measured["others"] = meter.others(sum(cpu.values()))
+            live = self.measure_live(ws, projector.pid)
             ws.wait_drained(30)
-            check_rows(ws, {"rows": measured["rows"] + 1, "balance": measured["balance"]}, measured["written"] + 1)
+            check_rows(ws, {"rows": live.told["rows"] + 1, "balance": live.told["balance"]}, live.told["written"] + 1)
             if (status := projector.stop()) != 0:
                 raise BenchError(f"the projector answered SIGTERM with status {status}")
-        self.show_live(measured, {name: used / seconds for name, used in cpu.items()})
+            return live
 
-    def show_live(self, measured: dict, cores: dict[str, float]) -> None:
-        def quantiles(name: str) -> dict[str, float]:
-            ms = sorted(us / 1000 for us in measured[name])
-            return {"p50": percentile(ms, 0.5), "p90": percentile(ms, 0.9), "p99": percentile(ms, 0.99), "max": ms[-1]}
+    def live_floor(self) -> Live:
+        with self.workspace() as ws, subprocess.Popen([PROGRAMS / "floor", ws.name, "follow"], text=True,
+                                                      stdout=subprocess.PIPE) as floor:
+            try:
+                if floor.stdout.readline() != "ready\n":
+                    raise BenchError("the floor does not follow")
+                live = self.measure_live(ws, floor.pid)
+                ws.wait_drained(30)
+                return live
+            finally:
+                floor.kill()
 
-        visible, insert = quantiles("visible_us"), quantiles("insert_us")
-        rate, probes = measured["written"] / self.args.seconds, len(measured["visible_us"])
-        self.results["live"] = {"events_per_s": rate, "probes": probes, "visible_ms": visible,
-                                "insert_ms": insert, "cores": cores, "others": measured["others"],
-                                "writers_late_ms": measured["late_us"] / 1000}
-        print_table(f"live: {rate:,.0f} events/s for {self.args.seconds} s; ms, of {probes} probes", ("", *visible),
-                    [("acknowledged insert to visible row", *(f"{v:.1f}" for v in visible.values())),
-                     ("for comparison, the insert itself", *(f"{v:.1f}" for v in insert.values()))])
-        print("  cores used: " + ", ".join(f"{name} {share:.2f}" for name, share in cores.items())
-              + f", others {measured['others']:.2f}; writers at most {measured['late_us'] / 1000:.0f} ms behind")
+    def measure_live(self, ws: Workspace, pid: int) -> Live:
+        args, meter = self.args, Meter(own=pid)
+        told = json.loads(run(PROGRAMS / "live", ws.name, str(args.rate), str(args.seconds), str(args.probes),
+                              str(args.aggregates)))
+        cpu = meter.read() | {"writers": told["writers_cpu_us"] / 1e6, "probes": told["probes_cpu_us"] / 1e6}
+        cores = {name: used / meter.seconds for name, used in cpu.items()}
+        return Live(told, cores, meter.others(sum(cpu.values())))
+
+    def show_live(self, measured: dict[str, list[Live]]) -> None:
+        titles = {"projector": "acknowledged insert to visible row", "floor": "the same by the floor"}
+        figures = {name: {"ms": quantiles(us for live in lives for us in live.told["visible_us"]),
+                          "cores": {who: median(live.cores[who] for live in lives) for who in lives[0].cores},
+                          "others": median(live.others for live in lives)} for name, lives in measured.items()}
+        lives = measured["projector"]
+        visible, insert = figures["projector"]["ms"], quantiles(us for live in lives for us in live.told["insert_us"])
+        probes = sum(len(live.told["visible_us"]) for live in lives)
+        rate = sum(live.told["written"] for live in lives) / self.args.seconds / len(lives)
+        late_ms = max(live.told["late_us"] for live in lives) / 1000
+        ratio = median(quantiles(a.told["visible_us"])["p50"] / quantiles(b.told["visible_us"])["p50"]
+                       for a, b in zip(lives, measured["floor"]))
+        self.results["live"] = {"events_per_s": rate, "probes": probes, "visible_ms": visible, "insert_ms": insert,
+                                "writers_late_ms": late_ms, "p50_of_floor": ratio, **figures}
+        print_table(f"live: {rate:,.0f} events/s, {len(lives)} times {self.args.seconds} s; ms, of {probes} probes",
+                    ("", *visible),
+                    [(titles[name], *(f"{v:.1f}" for v in figures[name]["ms"].values())) for name in titles]
+                    + [("for comparison, the insert itself", *(f"{v:.1f}" for v in insert.values()))])
+        for name, used in figures.items():
+            print(f"  cores used with the {name}: " + ", ".join(f"{who} {share:.2f}" for who, share in used["cores"].items())
+                  + f", others {used['others']:.2f}")
+        print(f"  p50 is {ratio:.2f} times the floor's, round by round; writers at most {late_ms:.0f} ms behind")
         self.goal("live", "p50", visible["p50"], GOAL_P50_MS, unit=" ms")
         self.goal("live", "p99", visible["p99"], GOAL_P99_MS, unit=" ms")
 
@@ -339,6 +379,11 @@ class Bench:
         self.goal("rebuild", "peak memory", max(cost.peak_mb for cost in costs.values()), GOAL_REBUILD_MB, unit=" MB")
 
 
+def quantiles(us: Iterable[int]) -> dict[str, float]:
+    ms = sorted(one / 1000 for one in us)
+    return {"p50": percentile(ms, 0.5), "p90": percentile(ms, 0.9), "p99": percentile(ms, 0.99), "max": ms[-1]}
+
+
 def fill_both(ws: Workspace, count: int) -> None:
     """Accounts with rows and positions, made by the servers themselves."""
     digits = {"$range": [0, 10]}
@@ -423,10 +468,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round, a short live part, no backlog")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--aggregates", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3, help="of drain; medians are shown")
+    parser.add_argument("--rounds", type=int, default=3, help="of drain, whose medians are shown, and of live")
     parser.add_argument("--node", action="store_true", help="also the hand-written projector in ../shared/floor")
     parser.add_argument("--rate", type=int, default=1000, help="events a second in the live part")
-    parser.add_argument("--seconds", type=int, default=25, help="of the live part")
+    parser.add_argument("--seconds", type=int, default=10, help="of a round of the live part")
     parser.add_argument("--probes", type=int, default=40, help="probes a second among them")
     parser.add_argument("--backlog", type=int, default=1_000_000, metavar="EVENTS")
     parser.add_argument("--entities", type=int, default=1_000_000, help="of the reconcile and rebuild parts")
@@ -436,7 +481,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures for machines")
     args = parser.parse_args(argv)
     if args.quick:
-        args.rounds, args.seconds, args.entities = 1, min(args.seconds, 10), min(args.entities, 100_000)
+        args.rounds, args.seconds, args.entities = 1, min(args.seconds, 5), min(args.entities, 100_000)
     args.parts = args.only or [part for part in PARTS if not (args.quick and part == "backlog")]
     return args
 

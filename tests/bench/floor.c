@@ -1,20 +1,23 @@
 /* floor.c - the floor under every projector: the same stores, the same steps, nothing else.
  *
- *   floor DATABASE [BATCH [WORKERS]]
+ *   floor DATABASE [BATCH [WORKERS]]   empties a full outbox, and prints the number of events
+ *   floor DATABASE follow              follows the change stream until SIGTERM; prints "ready"
  *
  * Four stages work at the same time, each on its own connections, batches flowing between them:
  *
  *   scan ▶ claim (updateMany) ▶ ledger rows and upserts, one MySQL transaction ▶ delete by id
  *
+ * To follow, one worker takes whatever has come, and acknowledges beside it.
+ *
  * No order, no positions, no fence, no mapping, no failures: an error ends it. The events are those
  * of the workload "upsert" (events.h), in the collection `outbox` of DATABASE; the tables are made
- * anew in DATABASE of MySQL. Prints the number of events. */
+ * anew in DATABASE of MySQL. */
 #include "stores.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { QUEUED_MAX = 4, WORKERS_MAX = 16 };
+enum { QUEUED_MAX = 4, WORKERS_MAX = 16, FOLLOW_BATCH = 500, GATHER_US = 10000 };
 
 /* --- batches and the pipes between the stages ---------------------------------------------- */
 
@@ -196,12 +199,24 @@ static void claim(mongoc_collection_t *outbox, const Batch *batch, const bson_t 
   bson_destroy(filter);
 }
 
+static bson_t *claim_mark(void) {
+  return BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by", BCON_UTF8("floor"),
+                  "claimed_at", BCON_DATE_TIME(1700000000000), "}");
+}
+
+static void delete_batch(mongoc_collection_t *outbox, const Batch *batch) {
+  bson_error_t error;
+  bson_t *filter = by_id(batch);
+  bool good = mongoc_collection_delete_many(outbox, filter, NULL, NULL, &error);
+  check(good, "delete", error.message);
+  bson_destroy(filter);
+}
+
 static gpointer work(gpointer data) {
   Pipe *source = data;
   mongoc_client_t *client = open_mongo();
   mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
-  bson_t *mark = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
-                          BCON_UTF8("floor"), "claimed_at", BCON_DATE_TIME(1700000000000), "}");
+  bson_t *mark = claim_mark();
   GString *sql = g_string_sized_new(256 * 1024);
   Batch *batch;
   mysql_thread_init();
@@ -228,11 +243,7 @@ static gpointer acknowledge(G_GNUC_UNUSED gpointer data) {
   mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
   Batch *batch;
   while ((batch = pipe_get(&applied))->count > 0) {
-    bson_error_t error;
-    bson_t *filter = by_id(batch);
-    bool good = mongoc_collection_delete_many(outbox, filter, NULL, NULL, &error);
-    check(good, "delete", error.message);
-    bson_destroy(filter);
+    delete_batch(outbox, batch);
     batch_free(batch);
   }
   batch_free(batch);
@@ -276,15 +287,102 @@ static guint64 scan(guint size, guint workers) {
   return count;
 }
 
+/* --- following ----------------------------------------------------------------------------- */
+
+static GAsyncQueue *arrived, *committed; /* of bson_t */
+
+/* As the projector does: what may be lost in a failover need not wait for a majority. */
+static mongoc_collection_t *open_quickly(mongoc_client_t *client) {
+  mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
+  mongoc_write_concern_t *quick = mongoc_write_concern_new();
+  mongoc_write_concern_set_w(quick, 1);
+  mongoc_collection_set_write_concern(outbox, quick);
+  mongoc_write_concern_destroy(quick);
+  return outbox;
+}
+
+/* What is there, at least one; waits for more, at most that long. */
+static Batch *gather(GAsyncQueue *queue, gint64 wait_us) {
+  Batch *batch = batch_new(FOLLOW_BATCH);
+  bson_t *document = g_async_queue_pop(queue);
+  gint64 until = g_get_monotonic_time() + wait_us;
+  while (document) {
+    batch->documents[batch->count++] = document;
+    gint64 left = until - g_get_monotonic_time();
+    document = batch->count == FOLLOW_BATCH ? NULL
+               : left > 0                   ? g_async_queue_timeout_pop(queue, (guint64)left)
+                                            : g_async_queue_try_pop(queue);
+  }
+  return batch;
+}
+
+static gpointer work_along(G_GNUC_UNUSED gpointer data) {
+  mongoc_collection_t *outbox = open_quickly(open_mongo());
+  bson_t *mark = claim_mark();
+  GString *sql = g_string_new(NULL);
+  mysql_thread_init();
+  MYSQL *mysql = open_mysql(database, CLIENT_MULTI_STATEMENTS);
+  for (;;) {
+    Batch *batch = gather(arrived, 0);
+    claim(outbox, batch, mark);
+    write_transaction(sql, mysql, batch);
+    run_sql(mysql, sql->str, sql->len);
+    for (guint i = 0; i < batch->count; i++)
+      g_async_queue_push(committed, batch->documents[i]);
+    g_free(batch);
+  }
+  return NULL;
+}
+
+static gpointer acknowledge_along(G_GNUC_UNUSED gpointer data) {
+  mongoc_collection_t *outbox = open_quickly(open_mongo());
+  for (;;) {
+    Batch *batch = gather(committed, GATHER_US);
+    delete_batch(outbox, batch);
+    batch_free(batch);
+  }
+  return NULL;
+}
+
+static void follow(void) {
+  mongoc_collection_t *outbox = open_quickly(open_mongo());
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", "{", "operationType", BCON_UTF8("insert"), "}", "}",
+               "{", "$project", "{", "fullDocument", BCON_INT32(1), "}", "}", "]");
+  bson_t *options = BCON_NEW("maxAwaitTimeMS", BCON_INT64(1000), "batchSize", BCON_INT32(1000));
+  mongoc_change_stream_t *changes = mongoc_collection_watch(outbox, pipeline, options);
+  arrived = g_async_queue_new();
+  committed = g_async_queue_new();
+  g_thread_new("work", work_along, NULL);
+  g_thread_new("acknowledge", acknowledge_along, NULL);
+  const bson_t *change, *reply;
+  bson_error_t error = {0};
+  mongoc_change_stream_next(changes, &change); /* opens it: nothing is inserted before "ready" */
+  printf("ready\n");
+  fflush(stdout);
+  while (!mongoc_change_stream_error_document(changes, &error, &reply)) {
+    if (!mongoc_change_stream_next(changes, &change))
+      continue;
+    bson_iter_t document = field(change, "fullDocument");
+    uint32_t length;
+    const uint8_t *bytes;
+    bson_iter_document(&document, &length, &bytes);
+    g_async_queue_push(arrived, bson_new_from_data(bytes, length));
+  }
+  check(false, "change stream", error.message);
+}
+
 int main(int argc, char **argv) {
   g_set_prgname("floor");
-  check(argc > 1, "usage", "floor DATABASE [BATCH [WORKERS]]");
-  guint size = argument(argc, argv, 2, 500, 10000);
-  guint workers = argument(argc, argv, 3, 2, WORKERS_MAX);
+  check(argc > 1, "usage", "floor DATABASE [BATCH [WORKERS]] or floor DATABASE follow");
   database = argv[1];
   mongoc_init();
   mysql_library_init(0, NULL, NULL);
   make_tables(database);
+  if (argc == 3 && !strcmp(argv[2], "follow"))
+    follow();
+  guint size = argument(argc, argv, 2, 500, 10000);
+  guint workers = argument(argc, argv, 3, 2, WORKERS_MAX);
   GThread *threads[WORKERS_MAX];
   pipe_init(&applied);
   GThread *acknowledger = g_thread_new("acknowledge", acknowledge, NULL);
