@@ -19,8 +19,9 @@
  *   settle       settle.c: acknowledge the applied (acker.c), mark the failed, give the
  *                others back
  *
- * A transaction that fails is replayed, split or given up by the class of its failure. An answer to
- * COMMIT that got lost needs nothing special: the replay meets its own ledger entries. */
+ * A transaction that fails is replayed, split, given back or given up by the class of its failure.
+ * An answer to COMMIT that got lost needs nothing special: the replay meets its own ledger entries.
+ */
 #include "projector/app/pipeline.h"
 
 #include "projector/app/worker.h"

@@ -129,7 +129,7 @@ static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure)
 
 /* A late update: the row is taken from the entity. A failure to do so is the event's, unless it is
  * the store's: then the event is given back. */
-static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
+static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_failure) {
   int64_t begun = clock_us();
   for (int replays = 1; ensure_session(worker, ret_failure); replays++) {
     if (refresh_once(worker, item, ret_failure)) {
@@ -137,6 +137,8 @@ static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
       metrics_committed(worker->metrics, item, 1, clock_us() - begun);
       return true;
     }
+    if (part_at_lock(worker, item, 1, batch_is_own, ret_failure))
+      return true;
     if (ret_failure->class != FAILURE_CONFLICT || !is_worth_a_replay(ret_failure, replays, begun) ||
         !replay_pause(worker, replays))
       break;
@@ -155,11 +157,15 @@ static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
   }
 }
 
+/* After one that is to be given back, the others are too: each might wait for the same lock. */
 static bool refresh_all(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
-  bool good = true;
-  for (size_t i = 0; i < count; i++)
-    if (items[i].verdict == VERDICT_REFRESH)
-      good = good && refresh(worker, &items[i], ret_failure);
+  bool own = all_own(worker, items, count), going_on = true, good = true;
+  for (size_t i = 0; i < count && good && going_on; i++) {
+    if (items[i].verdict != VERDICT_REFRESH)
+      continue;
+    good = refresh(worker, &items[i], own, ret_failure);
+    going_on = items[i].verdict != VERDICT_REFRESH;
+  }
   return good;
 }
 

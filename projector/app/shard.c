@@ -25,6 +25,8 @@ typedef struct Hold {
   uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
 } Hold;
 
+#define NOBODY UINT_MAX /* has the shard */
+
 /* Whoever waits is woken only for what it waits for: waking costs a system call, and there are
  * thousands of events a second. */
 struct Shard {
@@ -47,8 +49,6 @@ struct Shard {
   int64_t apart_until; /* monotonic, us */
   bool stopped;
 };
-
-#define NOBODY UINT_MAX
 
 static void hold_free(gpointer data) {
   Hold *hold = data;
@@ -219,8 +219,8 @@ static void tell_readers(Shard *shard) {
     g_cond_broadcast(&shard->room);
 }
 
-/* After the queue became longer, or free to be taken from. Who has the shard comes back by itself.
- */
+/* After the queue became longer, or free to be taken from. A worker that has the shard looks into
+ * it again before it gives it up. */
 static void tell_worker(Shard *shard) {
   shard->news++;
   if (shard->for_work > 0 && shard->taken_by == NOBODY && shard->heap->len >= shard->wanted)
@@ -349,10 +349,6 @@ static bool has_takeable(Shard *shard) {
   return false;
 }
 
-static bool comes_alone(const Event *event) {
-  return event->attempts >= 2;
-}
-
 static void pop_batch(Shard *shard, Taken *taken) {
   shard->batch++;
   while (taken->count < taken->max_events) {
@@ -379,6 +375,10 @@ static void release(Shard *shard, unsigned worker) {
     tell_worker(shard);
 }
 
+static bool is_apart(const Shard *shard) {
+  return clock_us() < shard->apart_until;
+}
+
 static bool is_free_for(const Shard *shard, unsigned worker) {
   return !shard->stopped && (shard->taken_by == NOBODY || shard->taken_by == worker);
 }
@@ -402,7 +402,7 @@ void shard_take_along(Shard *shard, unsigned worker, size_t queued_most, Taken *
   size_t before = taken->count;
   if (!is_free_for(shard, worker))
     return;
-  bool good = shard->heap->len <= queued_most && clock_us() >= shard->apart_until;
+  bool good = shard->heap->len <= queued_most && !is_apart(shard);
   if (good)
     take(shard, worker, taken);
   if (!good || (taken->count == before && shard->heap->len > 0))
@@ -417,6 +417,11 @@ void shard_release(Shard *shard, unsigned worker) {
 void shard_keep_apart(Shard *shard, int64_t for_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   shard->apart_until = clock_us() + for_ms * 1000;
+}
+
+bool shard_is_apart(Shard *shard) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  return is_apart(shard);
 }
 
 uint64_t shard_news(Shard *shard) {

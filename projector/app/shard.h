@@ -35,6 +35,12 @@ void shard_stop(Shard *shard);
 
 /* --- the worker's side; shards.h puts the taking together --- */
 
+/* An event that was attempted so often comes alone: should it kill its process, it takes no others
+ * with it. */
+static inline bool comes_alone(const Event *event) {
+  return event->attempts >= 2;
+}
+
 typedef struct Taken {
   Event **events;
   size_t count, bytes;          /* so far */
@@ -43,16 +49,16 @@ typedef struct Taken {
 
 /* The worker of this shard comes for events, the smallest first; what it took before is settled.
  * Unless another worker has the shard, it has it from now on, even when there is nothing to take.
- * An event that was attempted twice or more comes alone: should it kill its process, it takes no
- * others with it. */
+ */
 void shard_take(Shard *shard, unsigned worker, Taken *taken);
 /* The same for the worker of another shard, while this is not kept apart and at most `queued_most`
  * events are queued; else it does not have the shard any more. */
 void shard_take_along(Shard *shard, unsigned worker, size_t queued_most, Taken *taken);
 /* The worker is done with the shard, if it has it. */
 void shard_release(Shard *shard, unsigned worker);
-/* For that time only the shard's own worker takes from it. */
+/* For that time it is taken together with no other. */
 void shard_keep_apart(Shard *shard, int64_t for_ms);
+bool shard_is_apart(Shard *shard);
 /* Rises with everything that the shard's worker may wait for. */
 uint64_t shard_news(Shard *shard);
 /* Waits for something that was not `seen`. False: stopped. */

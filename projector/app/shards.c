@@ -9,18 +9,25 @@ void shards_release_all_but(const Shards *shards, unsigned worker, const Shard *
       shard_release(shards->shards[i], worker);
 }
 
+static bool has_room(const Taken *taken, size_t most) {
+  return taken->count < most &&
+         (taken->count == 0 || !comes_alone(taken->events[taken->count - 1]));
+}
+
 /* From its own shard, and while they are few, from the others that nobody has: a transaction costs
  * its round trips, not its events. What is empty is kept from the others' workers too, so that the
  * next events wait for the next batch instead of becoming small ones beside this one. */
 static void take(const Shards *shards, unsigned worker, bool alone, Taken *taken) {
   size_t most = MIN(TOGETHER, taken->max_events);
-  shard_take(shards->shards[worker], worker, taken);
+  Shard *own = shards->shards[worker];
+  shard_take(own, worker, taken);
+  alone = alone || shard_is_apart(own);
   for (unsigned i = 1; i < shards->count; i++) {
     Shard *other = shards->shards[(worker + i) % shards->count];
-    if (alone || taken->count >= most)
-      shard_release(other, worker);
-    else
+    if (!alone && has_room(taken, most))
       shard_take_along(other, worker, most - taken->count, taken);
+    else
+      shard_release(other, worker);
   }
   if (taken->count == 0)
     shards_release_all_but(shards, worker, NULL);

@@ -6,11 +6,12 @@
 #include "projector/infra/mysql/apply.h"
 
 enum {
+  LOCK_WAIT_TIMEOUT = 1205,
+  APART_MS = 60000,      /* after one, a shard is taken together with no other */
   REPLAYS_MAX = 20,      /* of one transaction after deadlocks and lock waits, but */
   REPLAY_FOR_MS = 20000, /* not for longer: then the batch is split, so that others can go on */
   REPLAY_MS = 20,        /* base of the pause between them, at most */
   REPLAY_MAX_MS = 1000,  /* this */
-  APART_MS = 60000,      /* after one, the shards of the batch are not taken together */
   UNKNOWN_RETRIES = 3,   /* of a failure that no table knows, before it is the event's */
   IDLE_MIN_S = 2,        /* the server ends a worker's session that is silent for a lease, */
   IDLE_MAX_S = 60,       /* within these bounds */
@@ -157,6 +158,28 @@ bool replay_pause(Worker *worker, int replays) {
   return !stop_wait(worker->stop, delay);
 }
 
+bool all_own(const Worker *worker, const Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (home_of(worker, items[i].event) != worker->shards->shards[worker->number])
+      return false;
+  return true;
+}
+
+bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
+                  const Failure *failure) {
+  if (failure->source != SOURCE_MYSQL || failure->code != LOCK_WAIT_TIMEOUT)
+    return false;
+  for (size_t i = 0; i < count; i++)
+    shard_keep_apart(home_of(worker, items[i].event), APART_MS);
+  if (batch_is_own) {
+    shards_release_all_but(worker->shards, worker->number, worker->shards->shards[worker->number]);
+    return false;
+  }
+  log_failure(LOG_LEVEL_WARNING, "events of other workers are given back", failure);
+  metrics_retry(worker->metrics, failure->class);
+  return true;
+}
+
 bool is_worth_a_replay(const Failure *failure, int replays, int64_t begun) {
   return failure->class == FAILURE_CONFLICT
              ? replays <= REPLAYS_MAX && clock_us() - begun < (int64_t)REPLAY_FOR_MS * 1000
@@ -207,33 +230,34 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
                      "the ledger refused events that it does not have");
 }
 
-/* Whoever keeps a row locked makes all wait that is taken together with it: so that is not done for
- * a while, and the shards that the worker has without events of them are free. Whether the batch
- * itself is of several shards. */
-static bool keep_apart(const Worker *worker, const Item *items, size_t count) {
-  const Shard *first = home_of(worker, items[0].event);
-  bool several = false;
-  for (size_t i = 0; i < count; i++) {
-    Shard *home = home_of(worker, items[i].event);
-    shard_keep_apart(home, APART_MS);
-    several |= home != first;
-  }
-  if (!several)
-    shards_release_all_but(worker->shards, worker->number, first);
-  return several;
+/* What the parts of a batch have in common. */
+typedef struct Attempt {
+  GHashTable *blocked; /* aggregates that an earlier part blocked */
+  int64_t begun;       /* when the batch was tried first */
+  bool own;            /* all its events are of the worker's own shard */
+  bool given_back;     /* this part and the later ones */
+} Attempt;
+
+/* Nothing is known of these; the ledger may know more. */
+static bool leave_open(Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict != VERDICT_KNOWN)
+      items[i].verdict = VERDICT_NONE;
+  return true;
 }
 
-/* One part of a batch, or the `whole` of it, which was tried first when it had `begun`. */
-static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *blocked, bool whole,
-                       int64_t begun, Failure *ret_failure) {
+static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
+                       Failure *ret_failure) {
+  if (attempt->given_back)
+    return leave_open(items, count);
   for (int replays = 0;;) {
     bool repeated;
     const Projection *culprit = NULL;
     Failure failure = {0};
     size_t known = count_known(items, count);
-    if (transact(worker, items, count, blocked, &repeated, &culprit, &failure)) {
+    if (transact(worker, items, count, attempt->blocked, &repeated, &culprit, &failure)) {
       if (!repeated) {
-        note_blocks(blocked, items, count);
+        note_blocks(attempt->blocked, items, count);
         return true;
       }
       if (learn_repeated(worker, items, count, known, &failure))
@@ -247,24 +271,22 @@ static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *bl
     if (failure.class == FAILURE_MAPPING && culprit &&
         fail_projection(worker, items, count, culprit, &failure))
       continue;
-    if (failure.class == FAILURE_CONFLICT && whole && keep_apart(worker, items, count)) {
-      log_failure(LOG_LEVEL_WARNING, "events of several shards are given back", &failure);
-      metrics_retry(worker->metrics, failure.class);
-      return true;
+    if (part_at_lock(worker, items, count, attempt->own, &failure)) {
+      attempt->given_back = true;
+      return leave_open(items, count);
     }
-    switch (resolve(worker, &failure, open, ++replays, begun)) {
+    switch (resolve(worker, &failure, open, ++replays, attempt->begun)) {
     case REPLAY: metrics_retry(worker->metrics, failure.class); continue;
     case RESOLVED:
       for (size_t i = 0; i < count; i++)
         if (is_open(&items[i]))
           fail_item(worker, &items[i], &failure);
-      note_blocks(blocked, items, count);
+      note_blocks(attempt->blocked, items, count);
       return true;
     case SPLIT:
       metrics_retry(worker->metrics, failure.class);
-      return apply_part(worker, items, count / 2, blocked, false, begun, ret_failure) &&
-             apply_part(worker, items + count / 2, count - count / 2, blocked, false, begun,
-                        ret_failure);
+      return apply_part(worker, items, count / 2, attempt, ret_failure) &&
+             apply_part(worker, items + count / 2, count - count / 2, attempt, ret_failure);
     case GIVE_UP: *ret_failure = failure; return false;
     }
   }
@@ -272,5 +294,6 @@ static bool apply_part(Worker *worker, Item *items, size_t count, GHashTable *bl
 
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autoptr(GHashTable) blocked = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
-  return apply_part(worker, items, count, blocked, true, clock_us(), ret_failure);
+  Attempt attempt = {.blocked = blocked, .begun = clock_us(), .own = all_own(worker, items, count)};
+  return apply_part(worker, items, count, &attempt, ret_failure);
 }

@@ -49,9 +49,17 @@ bool is_refusal(const Failure *failure);
 /* A session that works, opened when there is none. */
 bool ensure_session(Worker *worker, Failure *ret_failure);
 /* Applies the items, in as many transactions as it takes: the good ones are applied, the culprits
- * of failures found by halving. False: the store or this owner cannot go on; what is undecided then
- * has VERDICT_NONE. */
+ * of failures found by halving. What is left undecided has VERDICT_NONE: after false, when the
+ * store or this owner cannot go on, or when events of other workers met a lock. */
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure);
+/* Whether the events are all of the worker's own shard. */
+bool all_own(const Worker *worker, const Item *items, size_t count);
+/* After a failure of the items. Whoever keeps a row or a table locked makes everything wait that is
+ * taken together with it: so for a while their shards are not, and those that the worker has
+ * without events of them are free. True: the batch has events of other workers, and what is not
+ * done is to be given back. */
+bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
+                  const Failure *failure);
 void fail_item(Worker *worker, Item *item, const Failure *failure);
 /* Pauses before a transaction is tried for another time. False: it is to stop. */
 bool replay_pause(Worker *worker, int replays);

@@ -221,8 +221,8 @@ class Bench:
         for number in range(self.args.rounds):
             progress(f"live: {self.args.rate} events a second for {self.args.seconds} s, twice; "
                      f"round {number + 1} of {self.args.rounds}")
-            measured["floor"].append(self.live_floor())
-            measured["projector"].append(self.live_projector())
+            for name in ("floor", "projector") if number % 2 == 0 else ("projector", "floor"):
+                measured[name].append(self.live_floor() if name == "floor" else self.live_projector())
         self.show_live(measured)
 
     def live_projector(self) -> Live:
@@ -243,6 +243,9 @@ class Bench:
                     raise BenchError("the floor does not follow")
                 live = self.measure_live(ws, floor.pid)
                 ws.wait_drained(30)
+                [counts] = ws.query("SELECT COUNT(*) AS applied FROM applied")
+                if counts["applied"] != live.told["written"]:
+                    raise BenchError(f"the floor applied {counts['applied']} of {live.told['written']} events")
                 return live
             finally:
                 floor.kill()
@@ -268,7 +271,7 @@ class Bench:
         ratio = median(quantiles(a.told["visible_us"])["p50"] / quantiles(b.told["visible_us"])["p50"]
                        for a, b in zip(lives, measured["floor"]))
         self.results["live"] = {"events_per_s": rate, "probes": probes, "visible_ms": visible, "insert_ms": insert,
-                                "writers_late_ms": late_ms, "p50_of_floor": ratio, **figures}
+                                "writers_late_ms": late_ms, "p50_of_floor": ratio, "with": figures}
         print_table(f"live: {rate:,.0f} events/s, {len(lives)} times {self.args.seconds} s; ms, of {probes} probes",
                     ("", *visible),
                     [(titles[name], *(f"{v:.1f}" for v in figures[name]["ms"].values())) for name in titles]

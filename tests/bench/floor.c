@@ -7,7 +7,7 @@
  *
  *   scan ▶ claim (updateMany) ▶ ledger rows and upserts, one MySQL transaction ▶ delete by id
  *
- * To follow, one worker takes whatever has come, and acknowledges beside it.
+ * To follow, one worker takes whatever has come; what it has committed is deleted beside it.
  *
  * No order, no positions, no fence, no mapping, no failures: an error ends it. The events are those
  * of the workload "upsert" (events.h), in the collection `outbox` of DATABASE; the tables are made
@@ -15,6 +15,7 @@
 #include "stores.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { QUEUED_MAX = 4, WORKERS_MAX = 16, FOLLOW_BATCH = 500, GATHER_US = 10000 };
@@ -174,6 +175,16 @@ static void write_transaction(GString *sql, MYSQL *mysql, const Batch *batch) {
 static const char *database;
 static Pipe loaded[WORKERS_MAX], applied;
 
+/* As the projector does: what may be lost in a failover need not wait for a majority. */
+static mongoc_collection_t *open_outbox(mongoc_client_t *client) {
+  mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
+  mongoc_write_concern_t *quick = mongoc_write_concern_new();
+  mongoc_write_concern_set_w(quick, 1);
+  mongoc_collection_set_write_concern(outbox, quick);
+  mongoc_write_concern_destroy(quick);
+  return outbox;
+}
+
 /* {_id: {$in: […]}} */
 static bson_t *by_id(const Batch *batch) {
   bson_t *filter = bson_new(), in, ids;
@@ -215,7 +226,7 @@ static void delete_batch(mongoc_collection_t *outbox, const Batch *batch) {
 static gpointer work(gpointer data) {
   Pipe *source = data;
   mongoc_client_t *client = open_mongo();
-  mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
+  mongoc_collection_t *outbox = open_outbox(client);
   bson_t *mark = claim_mark();
   GString *sql = g_string_sized_new(256 * 1024);
   Batch *batch;
@@ -240,7 +251,7 @@ static gpointer work(gpointer data) {
 
 static gpointer acknowledge(G_GNUC_UNUSED gpointer data) {
   mongoc_client_t *client = open_mongo();
-  mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
+  mongoc_collection_t *outbox = open_outbox(client);
   Batch *batch;
   while ((batch = pipe_get(&applied))->count > 0) {
     delete_batch(outbox, batch);
@@ -256,7 +267,7 @@ static gpointer acknowledge(G_GNUC_UNUSED gpointer data) {
 static guint64 scan(guint size, guint workers) {
   g_assert(workers > 0 && workers <= WORKERS_MAX);
   mongoc_client_t *client = open_mongo();
-  mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
+  mongoc_collection_t *outbox = open_outbox(client);
   bson_t everything = BSON_INITIALIZER;
   mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(outbox, &everything, NULL, NULL);
   Batch *open[WORKERS_MAX];
@@ -291,16 +302,6 @@ static guint64 scan(guint size, guint workers) {
 
 static GAsyncQueue *arrived, *committed; /* of bson_t */
 
-/* As the projector does: what may be lost in a failover need not wait for a majority. */
-static mongoc_collection_t *open_quickly(mongoc_client_t *client) {
-  mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
-  mongoc_write_concern_t *quick = mongoc_write_concern_new();
-  mongoc_write_concern_set_w(quick, 1);
-  mongoc_collection_set_write_concern(outbox, quick);
-  mongoc_write_concern_destroy(quick);
-  return outbox;
-}
-
 /* What is there, at least one; waits for more, at most that long. */
 static Batch *gather(GAsyncQueue *queue, gint64 wait_us) {
   Batch *batch = batch_new(FOLLOW_BATCH);
@@ -317,7 +318,7 @@ static Batch *gather(GAsyncQueue *queue, gint64 wait_us) {
 }
 
 static gpointer work_along(G_GNUC_UNUSED gpointer data) {
-  mongoc_collection_t *outbox = open_quickly(open_mongo());
+  mongoc_collection_t *outbox = open_outbox(open_mongo());
   bson_t *mark = claim_mark();
   GString *sql = g_string_new(NULL);
   mysql_thread_init();
@@ -335,7 +336,7 @@ static gpointer work_along(G_GNUC_UNUSED gpointer data) {
 }
 
 static gpointer acknowledge_along(G_GNUC_UNUSED gpointer data) {
-  mongoc_collection_t *outbox = open_quickly(open_mongo());
+  mongoc_collection_t *outbox = open_outbox(open_mongo());
   for (;;) {
     Batch *batch = gather(committed, GATHER_US);
     delete_batch(outbox, batch);
@@ -344,8 +345,8 @@ static gpointer acknowledge_along(G_GNUC_UNUSED gpointer data) {
   return NULL;
 }
 
-static void follow(void) {
-  mongoc_collection_t *outbox = open_quickly(open_mongo());
+static G_NORETURN void follow(void) {
+  mongoc_collection_t *outbox = open_outbox(open_mongo());
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$match", "{", "operationType", BCON_UTF8("insert"), "}", "}",
                "{", "$project", "{", "fullDocument", BCON_INT32(1), "}", "}", "]");
@@ -370,6 +371,7 @@ static void follow(void) {
     g_async_queue_push(arrived, bson_new_from_data(bytes, length));
   }
   check(false, "change stream", error.message);
+  abort();
 }
 
 int main(int argc, char **argv) {

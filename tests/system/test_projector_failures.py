@@ -528,20 +528,26 @@ def test_a_row_lock_beyond_the_timeout_is_waited_for(bank):
     assert balance(bank) == Decimal("101.00")
 
 
-def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank):
-    """One worker has all events while they are few; when it meets the lock, the other gets its own part back."""
+@pytest.mark.parametrize("together", (False, True), ids=("before the others", "with the others"))
+@pytest.mark.parametrize("locked", ("a1", "a2"))
+def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, locked, together):
+    """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. The accounts
+    are of either worker's; which of them takes the event is chance."""
     bank.mapping(**FAST, workers=2)
-    bank.put(opened(bank))
+    bank.put(opened(bank, locked))
     bank.run_once()
-    event = deposited(bank)
+    event, others = deposited(bank, locked), [opened(bank, f"b{i}") for i in range(8)]
     with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
         projector.wait_log("info working")
         cursor.execute("BEGIN")
-        cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
-        bank.put(event)
-        bank.wait_lock_wait()
-        bank.put(*(opened(bank, f"b{i}") for i in range(8)))
-        bank.wait(lambda: len(bank.rows("account")) > 1, timeout=25, what="others beside the locked row")
+        cursor.execute("SELECT * FROM account WHERE account_id = %s FOR UPDATE", (locked,))
+        if together:
+            bank.put(event, others)
+        else:
+            bank.put(event)
+            bank.wait_lock_wait()
+            bank.put(others)
+        bank.wait(lambda: len(bank.rows("account")) > 1, timeout=18, what="others beside the locked row")
         assert bank.found(event)["status"] == "in_progress"
         cursor.execute("COMMIT")
         bank.wait_drained()

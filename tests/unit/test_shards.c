@@ -114,6 +114,12 @@ static void test_an_event_that_may_kill_comes_alone(void **state) {
   put(world, 0, 1, 2);
   put(world, 1, 1, 0);
   check_number("first", (int64_t)take(world, 0, &usual), 1);
+  put(world, 2, 1, 0);
+  check_number("of an empty one, meanwhile", (int64_t)take(world, 2, &usual), 2);
+  put(world, 1, 1, 0);
+  check_number("taken along", (int64_t)take(world, 2, &usual), 1);
+  check_number("and done", (int64_t)take(world, 2, &usual), 0);
+  put(world, 1, 1, 0);
   check_number("the other's, meanwhile", (int64_t)take(world, 1, &usual), 1);
   put(world, 0, 1, 0);
   check_number("the first is done", (int64_t)take(world, 0, &usual), 1);
@@ -146,6 +152,10 @@ static void test_alone_or_apart(void **state) {
   put(world, 2, 1, 0);
   check_number("without what is apart", (int64_t)take(world, 0, &usual), 2);
   check_number("what is apart", (int64_t)take(world, 1, &usual), 1);
+  put(world, 0, 1, 0);
+  put(world, 1, 1, 0);
+  check_number("nor does its worker", (int64_t)take(world, 1, &usual), 1);
+  check_number("take others", (int64_t)take(world, 0, &usual), 1);
   shard_keep_apart(world->all[1], 0);
   check_number("done", (int64_t)take(world, 1, &usual), 0);
   put(world, 1, 1, 0);
