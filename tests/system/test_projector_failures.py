@@ -528,11 +528,10 @@ def test_a_row_lock_beyond_the_timeout_is_waited_for(bank):
     assert balance(bank) == Decimal("101.00")
 
 
-@pytest.mark.parametrize("together", (False, True), ids=("before the others", "with the others"))
-@pytest.mark.parametrize("locked", ("a1", "a2"))
+@pytest.mark.parametrize("locked, together", (("a1", False), ("a2", True)), ids=("before the others", "with the others"))
 def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, locked, together):
-    """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. The accounts
-    are of either worker's; which of them takes the event is chance."""
+    """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. Which
+    of them takes the locked one is chance."""
     bank.mapping(**FAST, workers=2)
     bank.put(opened(bank, locked))
     bank.run_once()
