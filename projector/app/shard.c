@@ -1,6 +1,7 @@
-/* shard.c - a heap of events, the set of their ids, and the holds. */
+/* shard.c - the queue, the set of the ids in memory, and the holds. */
 #include "projector/app/shard.h"
 
+#include "projector/app/event_heap.h"
 #include "projector/infra/clock.h"
 
 #include <limits.h>
@@ -100,54 +101,6 @@ void shard_stop(Shard *shard) {
   g_cond_broadcast(&shard->work);
 }
 
-/* --- heap --------------------------------------------------------------------------------- */
-
-static bool before(const GPtrArray *heap, unsigned a, unsigned b) {
-  const Event *x = heap->pdata[a], *y = heap->pdata[b];
-  return order_key_compare(&x->key, &y->key) < 0;
-}
-
-static void swap(GPtrArray *heap, unsigned a, unsigned b) {
-  gpointer kept = heap->pdata[a];
-  heap->pdata[a] = heap->pdata[b];
-  heap->pdata[b] = kept;
-}
-
-static void heap_rise(GPtrArray *heap, unsigned at) {
-  for (; at > 0 && before(heap, at, (at - 1) / 2); at = (at - 1) / 2)
-    swap(heap, at, (at - 1) / 2);
-}
-
-static void heap_sink(GPtrArray *heap, unsigned at) {
-  for (;;) {
-    unsigned child = 2 * at + 1;
-    if (child >= heap->len)
-      return;
-    if (child + 1 < heap->len && before(heap, child + 1, child))
-      child++;
-    if (!before(heap, child, at))
-      return;
-    swap(heap, at, child);
-    at = child;
-  }
-}
-
-static void heap_push(GPtrArray *heap, Event *event) {
-  g_ptr_array_add(heap, event);
-  heap_rise(heap, heap->len - 1);
-}
-
-static Event *heap_remove(GPtrArray *heap, unsigned at) {
-  Event *event = heap->pdata[at];
-  Event *last = g_ptr_array_steal_index(heap, heap->len - 1);
-  if (at < heap->len) {
-    heap->pdata[at] = last;
-    heap_rise(heap, at);
-    heap_sink(heap, at);
-  }
-  return event;
-}
-
 /* --- holds and the queue ------------------------------------------------------------------ */
 
 static gint compare_due(gconstpointer a, gconstpointer b, gpointer data) {
@@ -228,7 +181,7 @@ static void tell_worker(Shard *shard) {
 }
 
 static void enqueue(Shard *shard, Event *event) {
-  heap_push(shard->heap, event);
+  event_heap_push(shard->heap, event);
   tell_worker(shard);
 }
 
@@ -319,15 +272,15 @@ static Event *pop_held(Shard *shard) {
   unsigned smallest = shard->heap->len;
   for (unsigned i = 0; i < shard->heap->len; i++)
     if (find_hold(shard, shard->heap->pdata[i]) &&
-        (smallest == shard->heap->len || before(shard->heap, i, smallest)))
+        (smallest == shard->heap->len || event_heap_before(shard->heap, i, smallest)))
       smallest = i;
-  return smallest < shard->heap->len ? heap_remove(shard->heap, smallest) : NULL;
+  return smallest < shard->heap->len ? event_heap_remove(shard->heap, smallest) : NULL;
 }
 
 /* The next event of the queue that no hold blocks. */
 static Event *pop_free(Shard *shard) {
   while (shard->heap->len > 0) {
-    Event *event = is_full(shard) ? pop_held(shard) : heap_remove(shard->heap, 0);
+    Event *event = is_full(shard) ? pop_held(shard) : event_heap_remove(shard->heap, 0);
     Hold *hold = event ? find_hold(shard, event) : NULL;
     if (!has_to_wait(hold, event))
       return event;
@@ -358,7 +311,7 @@ static void pop_batch(Shard *shard, Taken *taken) {
     size_t size = event_memory(event);
     if (taken->count > 0 && (taken->bytes + size > taken->max_bytes || comes_alone(event) ||
                              comes_alone(taken->events[taken->count - 1]))) {
-      heap_push(shard->heap, event);
+      event_heap_push(shard->heap, event);
       break;
     }
     event->batch = shard->batch;
