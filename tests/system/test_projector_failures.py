@@ -511,48 +511,6 @@ def test_a_cut_connection_is_no_failure_of_the_events(bank):
         assert "event failed" not in projector.log_text()
 
 
-def test_a_row_lock_beyond_the_timeout_is_waited_for(bank):
-    bank.mapping(**FAST)
-    bank.put(opened(bank))
-    bank.run_once()
-    event = deposited(bank)
-    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
-        projector.wait_log("info working")
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
-        bank.put(event)
-        bank.wait_status(event, "in_progress")
-        bank.wait_lock_wait()
-        cursor.execute("COMMIT")
-        bank.wait_drained()
-    assert balance(bank) == Decimal("101.00")
-
-
-@pytest.mark.parametrize("locked, together", (("a1", False), ("a2", True)), ids=("before the others", "with the others"))
-def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, locked, together):
-    """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. Which
-    of them takes the locked one is chance."""
-    bank.mapping(**FAST, workers=2)
-    bank.put(opened(bank, locked))
-    bank.run_once()
-    event, others = deposited(bank, locked), [opened(bank, f"b{i}") for i in range(8)]
-    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
-        projector.wait_log("info working")
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT * FROM account WHERE account_id = %s FOR UPDATE", (locked,))
-        if together:
-            bank.put(event, others)
-        else:
-            bank.put(event)
-            bank.wait_lock_wait()
-            bank.put(others)
-        bank.wait(lambda: len(bank.rows("account")) > 1, timeout=18, what="others beside the locked row")
-        assert bank.found(event)["status"] == "in_progress"
-        cursor.execute("COMMIT")
-        bank.wait_drained()
-    assert len(bank.rows("account")) == 9
-
-
 @pytest.fixture
 def private_mongo(stores, server_folder, tmp_path):
     with ReplicaSet(server_folder, cache_gb=0.25) as mongo:

@@ -1,10 +1,12 @@
 /* apply.c - few multi-row statements for many rows.
  *
- * The phases of a step (fold.h) become, for each projection: one UPDATE joined to a row list for
- * each set of columns, one DELETE, one INSERT … ON DUPLICATE KEY UPDATE. */
+ * The phases of a step (fold.h) become, for each projection: one UPDATE joined to a list of rows
+ * for each set of columns, one DELETE joined to a list of keys, one INSERT … ON DUPLICATE KEY
+ * UPDATE. Each locks the rows that it is about, and no others. */
 #include "projector/infra/mysql/apply.h"
 
 #include "projector/domain/datetime.h"
+#include "projector/infra/mysql/catalog.h"
 #include "projector/infra/mysql/literal.h"
 
 #include <string.h>
@@ -20,6 +22,8 @@ typedef struct Writer {
   size_t limit;
 } Writer;
 
+typedef enum ListOf { LIST_KEYS, LIST_UPDATES } ListOf;
+
 static unsigned value_count(const Projection *projection) {
   return projection->column_count - projection->key_count;
 }
@@ -33,8 +37,11 @@ static bool full(const Writer *writer) {
 }
 
 static bool send(Writer *writer, uint64_t *ret_affected) {
-  return session_execute(writer->session, writer->sql->str, writer->sql->len, ret_affected,
-                         writer->failure);
+  if (session_execute(writer->session, writer->sql->str, writer->sql->len, ret_affected,
+                      writer->failure))
+    return true;
+  session_forget_hints(writer->session); /* the table may have been altered */
+  return false;
 }
 
 static bool row_missing(const Projection *projection, Failure *ret_failure) {
@@ -42,21 +49,25 @@ static bool row_missing(const Projection *projection, Failure *ret_failure) {
                      projection->table);
 }
 
-/* --- update --------------------------------------------------------------------------------- */
+/* --- lists of rows -------------------------------------------------------------------------- */
 
-/* The head of the row list is an empty selection from the table itself: it gives the list's columns
- * the table's types and collations, so that the join is an exact key look-up. */
-static void begin_update(Writer *writer, const FoldedRow *like) {
+static bool is_listed(const FoldedRow *row, unsigned value, ListOf what) {
+  return what == LIST_UPDATES && row->modes[value] != COLUMN_KEEP;
+}
+
+/* The head of the list is an empty selection from the table itself: it gives the list's columns the
+ * table's types and collations, so that the join is an exact key look-up. */
+static void begin_list(Writer *writer, const char *verb, const FoldedRow *like, ListOf what) {
   const Projection *projection = writer->projection = like->projection;
   GString *sql = writer->sql;
-  g_string_assign(sql, "UPDATE (SELECT ");
+  g_string_printf(sql, "%s (SELECT ", verb);
   for (unsigned i = 0; i < projection->key_count; i++) {
     g_string_append(sql, i ? "," : "");
     literal_append_name(sql, projection->columns[i].name);
     g_string_append_printf(sql, " AS k%u", i);
   }
   for (unsigned i = 0; i < value_count(projection); i++)
-    if (like->modes[i] != COLUMN_KEEP) {
+    if (is_listed(like, i, what)) {
       g_string_append_c(sql, ',');
       literal_append_name(sql, value_name(projection, i));
       g_string_append_printf(sql, " AS v%u", i);
@@ -66,7 +77,7 @@ static void begin_update(Writer *writer, const FoldedRow *like) {
   g_string_append(sql, " WHERE FALSE UNION ALL VALUES ");
 }
 
-static void append_update_row(Writer *writer, const FoldedRow *row, bool first) {
+static void append_listed(Writer *writer, const FoldedRow *row, bool first, ListOf what) {
   const Projection *projection = row->projection;
   GString *sql = writer->sql;
   g_string_append(sql, first ? "" : ",");
@@ -76,24 +87,37 @@ static void append_update_row(Writer *writer, const FoldedRow *row, bool first) 
     literal_append(sql, &row->key[i]);
   }
   for (unsigned i = 0; i < value_count(projection); i++)
-    if (row->modes[i] != COLUMN_KEEP) {
+    if (is_listed(row, i, what)) {
       g_string_append_c(sql, ',');
       literal_append(sql, &row->updates[i]);
     }
   g_string_append_c(sql, ')');
 }
 
-static void end_update(Writer *writer, const FoldedRow *like) {
-  const Projection *projection = like->projection;
+/* The index is named because an optimizer reads a small table from end to end instead, and a
+ * statement that changes rows locks all that it reads: it would wait for everybody's. */
+static bool join_list(Writer *writer) {
+  const Projection *projection = writer->projection;
   GString *sql = writer->sql;
+  const char *hint = catalog_key_hint(writer->session, projection, writer->failure);
+  if (!hint)
+    return false;
   g_string_append(sql, ") AS v STRAIGHT_JOIN ");
   literal_append_name(sql, projection->table);
-  g_string_append(sql, " AS t ON ");
+  g_string_append_printf(sql, " AS t%s ON ", hint);
   for (unsigned i = 0; i < projection->key_count; i++) {
     g_string_append(sql, i ? " AND t." : "t.");
     literal_append_name(sql, projection->columns[i].name);
     g_string_append_printf(sql, " = v.k%u", i);
   }
+  return true;
+}
+
+/* --- update --------------------------------------------------------------------------------- */
+
+static void append_assignments(Writer *writer, const FoldedRow *like) {
+  const Projection *projection = like->projection;
+  GString *sql = writer->sql;
   /* NULL plus something would quietly stay NULL; such a row counts as missing instead. */
   for (unsigned i = 0; i < value_count(projection); i++)
     if (like->modes[i] == COLUMN_ADD) {
@@ -121,7 +145,9 @@ static void end_update(Writer *writer, const FoldedRow *like) {
 
 static bool finish_update(Writer *writer, const FoldedRow *like, unsigned rows) {
   uint64_t matched;
-  end_update(writer, like);
+  if (!join_list(writer))
+    return false;
+  append_assignments(writer, like);
   return send(writer, &matched) &&
          (matched == rows || row_missing(like->projection, writer->failure));
 }
@@ -141,8 +167,8 @@ static bool update_like(Writer *writer, const GPtrArray *rows, unsigned from, bo
       continue;
     done[i] = true;
     if (open == 0)
-      begin_update(writer, like);
-    append_update_row(writer, row, open == 0);
+      begin_list(writer, "UPDATE", like, LIST_UPDATES);
+    append_listed(writer, row, open == 0, LIST_UPDATES);
     open++;
     if (full(writer)) {
       if (!finish_update(writer, like, open))
@@ -165,27 +191,8 @@ static bool update_rows(Writer *writer, const GPtrArray *rows) {
 
 /* --- delete --------------------------------------------------------------------------------- */
 
-static void append_delete_row(GString *sql, const FoldedRow *row, bool first) {
-  const Projection *projection = row->projection;
-  if (projection->key_count == 1) {
-    g_string_append(sql, first ? "" : ",");
-    literal_append(sql, &row->key[0]);
-    return;
-  }
-  g_string_append(sql, first ? "(" : " OR (");
-  for (unsigned i = 0; i < projection->key_count; i++) {
-    g_string_append(sql, i ? " AND " : "");
-    literal_append_name(sql, projection->columns[i].name);
-    g_string_append(sql, " = ");
-    literal_append(sql, &row->key[i]);
-  }
-  g_string_append_c(sql, ')');
-}
-
-static bool finish_delete(Writer *writer, const Projection *projection) {
-  if (projection->key_count == 1)
-    g_string_append_c(writer->sql, ')');
-  return send(writer, NULL);
+static bool finish_delete(Writer *writer) {
+  return join_list(writer) && send(writer, NULL);
 }
 
 static bool delete_rows(Writer *writer, const GPtrArray *rows, const Projection *projection) {
@@ -194,25 +201,17 @@ static bool delete_rows(Writer *writer, const GPtrArray *rows, const Projection 
     const FoldedRow *row = rows->pdata[i];
     if (!row->remove || row->projection != projection)
       continue;
-    if (!open) {
-      writer->projection = projection;
-      g_string_assign(writer->sql, "DELETE FROM ");
-      literal_append_name(writer->sql, projection->table);
-      g_string_append(writer->sql, " WHERE ");
-      if (projection->key_count == 1) {
-        literal_append_name(writer->sql, projection->columns[0].name);
-        g_string_append(writer->sql, " IN (");
-      }
-    }
-    append_delete_row(writer->sql, row, !open);
+    if (!open)
+      begin_list(writer, "DELETE t FROM", row, LIST_KEYS);
+    append_listed(writer, row, !open, LIST_KEYS);
     open = true;
     if (full(writer)) {
-      if (!finish_delete(writer, projection))
+      if (!finish_delete(writer))
         return false;
       open = false;
     }
   }
-  return !open || finish_delete(writer, projection);
+  return !open || finish_delete(writer);
 }
 
 /* --- write ---------------------------------------------------------------------------------- */

@@ -113,11 +113,16 @@ static bool read_unique(Session *session, const char *name, Table *table, Failur
   return true;
 }
 
-static Table *table_read(Session *session, const char *name, Failure *ret_failure) {
-  g_autoptr(Table) table = g_new0(Table, 1);
+static Table *table_new(const Session *session) {
+  Table *table = g_new0(Table, 1);
   table->columns = g_ptr_array_new_with_free_func(column_free);
   table->unique = g_ptr_array_new_with_free_func(index_free);
   table->mariadb = session_is_mariadb(session);
+  return table;
+}
+
+static Table *table_read(Session *session, const char *name, Failure *ret_failure) {
+  g_autoptr(Table) table = table_new(session);
   if (!read_columns(session, name, table, ret_failure) ||
       !read_unique(session, name, table, ret_failure))
     return NULL;
@@ -398,6 +403,24 @@ GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_
     if (!check_projection(session, mapping_projection(mapping, i), findings, ret_failure))
       return NULL;
   return g_steal_pointer(&findings);
+}
+
+const char *catalog_key_hint(Session *session, const Projection *projection, Failure *ret_failure) {
+  const char *kept = session_hint(session, projection->table);
+  if (kept)
+    return kept;
+  g_autoptr(Table) table = table_new(session);
+  if (!read_unique(session, projection->table, table, ret_failure))
+    return NULL;
+  if (table->unique->len == 0)
+    return "";
+  bool primary = false;
+  for (unsigned i = 0; i < table->unique->len; i++) {
+    const TableIndex *index = table->unique->pdata[i];
+    primary |= !strcmp(index->name, "PRIMARY") && index_is_key(index, projection);
+  }
+  session_keep_hint(session, projection->table, primary ? " FORCE INDEX (PRIMARY)" : "");
+  return session_hint(session, projection->table);
 }
 
 /* --- DDL ---------------------------------------------------------------------------------- */

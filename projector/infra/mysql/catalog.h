@@ -17,6 +17,11 @@ void finding_add(GPtrArray *findings, bool error, const char *format, ...)
  * of Finding, empty when all is well; NULL when the server could not be asked. */
 GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure);
 
+/* Which index a join by the projection's key has to use: " FORCE INDEX (PRIMARY)", or "" when the
+ * key is not the table's primary key or the server does not show the table. The session keeps it;
+ * NULL when the server could not be asked. */
+const char *catalog_key_hint(Session *session, const Projection *projection, Failure *ret_failure);
+
 /* CREATE TABLE for a projection, without a semicolon. Key columns of text compare byte by byte. */
 char *catalog_create_table(const Projection *projection, bool mariadb);
 

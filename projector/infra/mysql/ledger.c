@@ -25,6 +25,28 @@ static void append_number_or_null(GString *sql, int64_t number) {
     g_string_append_printf(sql, "%" G_GINT64_FORMAT, number);
 }
 
+/* A list of ids, joined to the table by its primary key. `WHERE id IN (…)` says the same, but then
+ * an optimizer may read more of the table, and a statement that locks waits for all that it reads:
+ * for the rows of other aggregates. */
+static void begin_ids(GString *sql, const char *table, const char *column) {
+  g_string_append_printf(sql, "(SELECT %s AS id FROM %s WHERE FALSE UNION ALL VALUES ", column,
+                         table);
+}
+
+static void append_listed_id(GString *sql, bool mariadb, bool first, const Id *id) {
+  g_string_append(sql, first ? "" : ",");
+  g_string_append(sql, mariadb ? "(" : "ROW(");
+  append_id_text(sql, id);
+  g_string_append_c(sql, ')');
+}
+
+static void join_ids(GString *sql, const Ledger *ledger, const char *table, const char *column) {
+  g_string_append_printf(sql, ") AS v STRAIGHT_JOIN %s AS t FORCE INDEX (PRIMARY) ON t.%s = v.id",
+                         table, column);
+  g_string_append(sql, " AND t.projector = ");
+  append_projector(sql, ledger);
+}
+
 /* --- fence -------------------------------------------------------------------------------- */
 
 bool ledger_take_fence(Session *session, const char *projector, const char *owner,
@@ -85,37 +107,6 @@ static bool take_id(const char *text, size_t length, const char *kind_name, Aren
                       ret_id);
 }
 
-/* "(aggregate_type = … AND aggregate_id_kind = … AND aggregate_id IN (…)) OR …": equalities on the
- * front of the primary key and a list at its end, which every optimizer reads as key look-ups. */
-static void append_aggregate_lists(GString *sql, const AggregateSet *aggregates) {
-  unsigned count = aggregate_set_count(aggregates);
-  g_autofree bool *done = g_new0(bool, count);
-  bool first_group = true;
-  for (unsigned i = 0; i < count; i++) {
-    if (done[i])
-      continue;
-    const Aggregate *head = aggregate_set_get(aggregates, i)->aggregate;
-    g_string_append(sql, first_group ? "(aggregate_type = " : " OR (aggregate_type = ");
-    first_group = false;
-    literal_append_bytes(sql, head->type, head->type_length);
-    g_string_append_printf(sql, " AND aggregate_id_kind = '%s' AND aggregate_id IN (",
-                           id_kind_name(head->id.kind));
-    bool first = true;
-    for (unsigned j = i; j < count; j++) {
-      const Aggregate *other = aggregate_set_get(aggregates, j)->aggregate;
-      if (done[j] || other->id.kind != head->id.kind || other->type_length != head->type_length ||
-          memcmp(other->type, head->type, head->type_length))
-        continue;
-      done[j] = true;
-      if (!first)
-        g_string_append_c(sql, ',');
-      first = false;
-      append_id_text(sql, &other->id);
-    }
-    g_string_append(sql, "))");
-  }
-}
-
 static int64_t number_or_0(const char *text) {
   return text ? g_ascii_strtoll(text, NULL, 10) : 0;
 }
@@ -146,17 +137,42 @@ static void append_fence_query(GString *sql, const Ledger *ledger) {
   g_string_append(sql, " AND part = 0 LOCK IN SHARE MODE)");
 }
 
-static void append_positions_query(GString *sql, const Ledger *ledger,
+/* The aggregates of the same type and kind of id as the first one that is not done. */
+static void append_positions_of_kind(GString *sql, bool mariadb, const Ledger *ledger,
+                                     const AggregateSet *aggregates, unsigned from, bool *done,
+                                     const char *lock) {
+  const Aggregate *head = aggregate_set_get(aggregates, from)->aggregate;
+  g_string_append(sql,
+                  "(SELECT NULL, t.aggregate_type, t.aggregate_id_kind, t.aggregate_id,"
+                  " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', t.occurred_at) DIV 1000, t.version,"
+                  " t.event_id_kind, t.event_id, t.max_version, t.refreshed_version FROM ");
+  begin_ids(sql, "projector_position", "aggregate_id");
+  for (unsigned i = from; i < aggregate_set_count(aggregates); i++) {
+    const Aggregate *other = aggregate_set_get(aggregates, i)->aggregate;
+    if (done[i] || other->id.kind != head->id.kind || other->type_length != head->type_length ||
+        memcmp(other->type, head->type, head->type_length))
+      continue;
+    done[i] = true;
+    append_listed_id(sql, mariadb, i == from, &other->id);
+  }
+  join_ids(sql, ledger, "projector_position", "aggregate_id");
+  g_string_append_printf(
+      sql, " AND t.aggregate_id_kind = '%s' AND t.aggregate_type = ", id_kind_name(head->id.kind));
+  literal_append_bytes(sql, head->type, head->type_length);
+  g_string_append_printf(sql, "%s)", lock);
+}
+
+static void append_positions_query(GString *sql, bool mariadb, const Ledger *ledger,
                                    const AggregateSet *aggregates, const char *lock) {
-  g_string_append(
-      sql,
-      "(SELECT NULL, aggregate_type, aggregate_id_kind, aggregate_id,"
-      " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', occurred_at) DIV 1000, version, event_id_kind,"
-      " event_id, max_version, refreshed_version FROM projector_position WHERE projector = ");
-  append_projector(sql, ledger);
-  g_string_append(sql, " AND (");
-  append_aggregate_lists(sql, aggregates);
-  g_string_append_printf(sql, ")%s)", lock);
+  unsigned count = aggregate_set_count(aggregates);
+  g_autofree bool *done = g_new0(bool, count);
+  for (unsigned i = 0; i < count; i++) {
+    if (done[i])
+      continue;
+    if (sql->len > 0)
+      g_string_append(sql, " UNION ALL ");
+    append_positions_of_kind(sql, mariadb, ledger, aggregates, i, done, lock);
+  }
 }
 
 /* One statement: a round trip is a good part of a small transaction. The fence comes first in it,
@@ -171,10 +187,7 @@ bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregat
   g_autoptr(GString) sql = g_string_new(NULL);
   if (owner)
     append_fence_query(sql, ledger);
-  if (owner && any)
-    g_string_append(sql, " UNION ALL ");
-  if (any)
-    append_positions_query(sql, ledger, aggregates, " FOR UPDATE");
+  append_positions_query(sql, session_is_mariadb(session), ledger, aggregates, " FOR UPDATE");
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
@@ -193,7 +206,7 @@ bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateS
   if (aggregate_set_count(aggregates) == 0)
     return true;
   g_autoptr(GString) sql = g_string_new(NULL);
-  append_positions_query(sql, ledger, aggregates, "");
+  append_positions_query(sql, session_is_mariadb(session), ledger, aggregates, "");
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
@@ -279,19 +292,20 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
 
 /* " WHERE projector = … AND event_id_kind = … AND event_id IN (…)"; false when no id is of the
  * kind. */
-static bool append_ids_of_kind(GString *sql, const Ledger *ledger, IdKind kind,
-                               const Id *const *ids, size_t count) {
+static bool append_ids_of_kind(GString *sql, const Ledger *ledger, IdKind kind, const Item *items,
+                               size_t count) {
   bool any = false;
   g_string_append(sql, " WHERE projector = ");
   append_projector(sql, ledger);
   g_string_append_printf(sql, " AND event_id_kind = '%s' AND event_id IN (", id_kind_name(kind));
   for (size_t i = 0; i < count; i++) {
-    if (ids[i]->kind != kind)
+    const Id *id = &items[i].event->key.event_id;
+    if (id->kind != kind)
       continue;
     if (any)
       g_string_append_c(sql, ',');
     any = true;
-    append_id_text(sql, ids[i]);
+    append_id_text(sql, id);
   }
   g_string_append_c(sql, ')');
   return any;
@@ -314,14 +328,11 @@ bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *ite
                          LedgerEntry *ret_entries, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GHashTable) found = g_hash_table_new(id_hash_key, id_equal_key);
-  const Id **ids = arena_alloc(arena, count, sizeof *ids);
-  for (size_t i = 0; i < count; i++)
-    ids[i] = &items[i].event->key.event_id;
   for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
     const char *kind = id_kind_name(id_kinds[k]);
     g_autoptr(GString) sql =
         g_string_new("SELECT event_id, outcome, applied_at FROM projector_applied");
-    if (!append_ids_of_kind(sql, ledger, id_kinds[k], ids, count))
+    if (!append_ids_of_kind(sql, ledger, id_kinds[k], items, count))
       continue;
     g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
     if (!result)
@@ -338,7 +349,7 @@ bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *ite
     }
   }
   for (size_t i = 0; i < count; i++) {
-    const LedgerEntry *entry = g_hash_table_lookup(found, ids[i]);
+    const LedgerEntry *entry = g_hash_table_lookup(found, &items[i].event->key.event_id);
     if (entry)
       ret_entries[i] = *entry;
   }
@@ -389,13 +400,20 @@ bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_
 
 bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
                    Failure *ret_failure) {
-  g_autofree const Id **pointers = g_new(const Id *, ids->len);
-  for (guint i = 0; i < ids->len; i++)
-    pointers[i] = &g_array_index(ids, Id, i);
   for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
-    g_autoptr(GString) sql = g_string_new("DELETE FROM projector_applied");
-    if (append_ids_of_kind(sql, ledger, id_kinds[k], pointers, ids->len) &&
-        !session_execute(session, sql->str, sql->len, NULL, ret_failure))
+    g_autoptr(GString) sql = g_string_new("DELETE t FROM ");
+    bool any = false;
+    begin_ids(sql, "projector_applied", "event_id");
+    for (guint i = 0; i < ids->len; i++) {
+      const Id *id = &g_array_index(ids, Id, i);
+      if (id->kind != id_kinds[k])
+        continue;
+      append_listed_id(sql, session_is_mariadb(session), !any, id);
+      any = true;
+    }
+    join_ids(sql, ledger, "projector_applied", "event_id");
+    g_string_append_printf(sql, " AND t.event_id_kind = '%s'", id_kind_name(id_kinds[k]));
+    if (any && !session_execute(session, sql->str, sql->len, NULL, ret_failure))
       return false;
   }
   return true;

@@ -21,6 +21,7 @@ struct Session {
   size_t packet_limit;
   int64_t used_at;        /* monotonic, us */
   GHashTable *statements; /* text → MYSQL_STMT */
+  GHashTable *hints;      /* table → text */
 };
 
 static bool fail_code(Failure *ret_failure, unsigned code, const char *message) {
@@ -40,6 +41,7 @@ void session_close(Session *session) {
   if (!session)
     return;
   g_hash_table_unref(session->statements);
+  g_hash_table_unref(session->hints);
   mysql_close(session->mysql);
   g_free(session->server);
   g_free(session);
@@ -148,6 +150,7 @@ static Session *refuse(const MysqlSettings *settings, Failure *failure) {
 Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   g_autoptr(Session) session = g_new0(Session, 1);
   session->statements = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, statement_close);
+  session->hints = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   session->mysql = mysql_init(NULL);
   if (!session->mysql)
     g_error("out of memory");
@@ -239,6 +242,18 @@ unsigned long session_id(const Session *session) {
 
 void session_rollback(Session *session) {
   mysql_rollback(session->mysql);
+}
+
+void session_keep_hint(Session *session, const char *table, const char *hint) {
+  g_hash_table_insert(session->hints, g_strdup(table), g_strdup(hint));
+}
+
+const char *session_hint(const Session *session, const char *table) {
+  return g_hash_table_lookup(session->hints, table);
+}
+
+void session_forget_hints(Session *session) {
+  g_hash_table_remove_all(session->hints);
 }
 
 static MYSQL_STMT *prepare(Session *session, const char *sql, Failure *ret_failure) {

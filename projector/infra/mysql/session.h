@@ -62,6 +62,12 @@ unsigned long session_id(const Session *session);
 /* ROLLBACK; a session that cannot even do that is dead and will say so at its next use. */
 void session_rollback(Session *session);
 
+/* What is known of a table's indexes as long as nothing fails (catalog.h); both texts are copied.
+ * NULL: nothing. */
+void session_keep_hint(Session *session, const char *table, const char *hint);
+const char *session_hint(const Session *session, const char *table);
+void session_forget_hints(Session *session);
+
 /* Whether the server would run the statement: it is parsed, its tables and columns are looked up
  * and the user's privileges checked. It is not run. */
 bool session_can_prepare(Session *session, const char *sql, Failure *ret_failure);

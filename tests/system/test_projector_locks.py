@@ -1,0 +1,126 @@
+"""Rows that somebody else has locked: who waits for them, and who does not."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Iterator
+
+import pytest
+
+from workspace import Workspace, bank_projections, decimal
+
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
+
+
+def opened(ws, account) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("100.00"))
+
+
+def deposited(ws, account) -> dict:
+    return ws.event(account, "MoneyDeposited", amount=decimal("1.00"))
+
+
+@contextmanager
+def locked(bank: Workspace, *statements: str) -> Iterator[None]:
+    """The rows of these queries, until the block ends."""
+    with bank.stores.mysql(bank.name) as connection, connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        for statement in statements:
+            assert cursor.execute(statement + " FOR UPDATE") > 0
+        yield
+        cursor.execute("COMMIT")
+
+
+def row_of(account: str) -> str:
+    return f"SELECT * FROM account FORCE INDEX (PRIMARY) WHERE account_id = '{account}'"
+
+
+def test_a_locked_row_is_waited_for(bank):
+    bank.mapping(**FAST)
+    bank.put(opened(bank, "a1"))
+    bank.run_once()
+    event = deposited(bank, "a1")
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        with locked(bank, row_of("a1")):
+            bank.put(event)
+            bank.wait_status(event, "in_progress")
+            bank.wait_lock_wait()
+        bank.wait_drained()
+    assert bank.rows("account")[0]["balance"] == Decimal("101.00")
+
+
+def pairs() -> dict:
+    """A table whose key has two columns."""
+    return {"aggregate_type": "account", "table": "pair",
+            "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}, "kind": {"from": "kind", "type": "int"}},
+            "columns": {"coins": {"from": "coins", "type": "int"}},
+            "events": {"AccountOpened": {"op": "upsert"}, "MoneyDeposited": {"op": "add", "columns": {"coins": "coins"}},
+                       "AccountClosed": {"op": "delete"}}}
+
+
+def test_only_the_rows_of_the_batch_are_waited_for(ws):
+    """In tables of a few rows, which an optimizer likes to read from end to end, and with them the rows of others."""
+    ws.mapping(bank_projections() + [pairs()], **FAST, workers=1)
+    ws.create()
+
+    def project(*events: dict) -> None:
+        ws.query("ANALYZE TABLE account, pair, projector_position")
+        ws.put({**event, "payload": {**event["payload"], "kind": 1, "coins": 1}} for event in events)
+        assert "1205" not in ws.run_once().stderr
+
+    project(opened(ws, "a2x"))
+    with locked(ws, row_of("a2x"), "SELECT * FROM pair FORCE INDEX (PRIMARY) WHERE id = 'a2x' AND kind = 1",
+                "SELECT * FROM projector_position FORCE INDEX (PRIMARY) WHERE projector = DATABASE()"
+                " AND aggregate_type = 'account' AND aggregate_id_kind = 'string' AND aggregate_id = 'a2x'"):
+        for count in 1, 2, 3, 8:
+            accounts = [f"a{i}" for i in range(1, count + 1)]
+            project(*(opened(ws, account) for account in accounts))
+            project(*(deposited(ws, account) for account in accounts))
+            project(*(ws.event(account, "AccountClosed") for account in accounts))
+    assert [(row["account_id"], row["balance"]) for row in ws.rows("account")] == [("a2x", 100)]
+    assert [row["id"] for row in ws.rows("pair")] == ["a2x"]
+
+
+def test_a_key_that_is_no_primary_key(bank):
+    """Which index is the key's may change while a session is there."""
+    projections = bank_projections()
+    projections[0]["allow_unique_keys"] = True
+    bank.mapping(projections, **FAST, workers=1)
+
+    def project() -> None:
+        bank.put(opened(bank, "a1"), opened(bank, "a2"))
+        bank.wait_drained()
+        bank.put(deposited(bank, "a1"), bank.event("a2", "AccountClosed"))
+        bank.wait_drained()
+        assert [(row["account_id"], row["balance"]) for row in bank.query("SELECT * FROM account")] == [("a1", Decimal("101.00"))]
+
+    with bank.start_projector() as projector:
+        project()
+        bank.query("ALTER TABLE account DROP PRIMARY KEY, ADD UNIQUE KEY one (account_id)")
+        project()
+        assert "code=1176" in projector.log_text()
+
+
+@pytest.mark.parametrize("row, together", (("a1", False), ("a2", True)), ids=("before the others", "with the others"))
+def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together):
+    """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. Which
+    of them takes the locked one is chance."""
+    bank.mapping(**FAST, workers=2)
+    bank.put(opened(bank, row))
+    bank.run_once()
+    event, others = deposited(bank, row), [opened(bank, f"b{i}") for i in range(8)]
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        with locked(bank, row_of(row)):
+            if together:
+                bank.put(event, others)
+            else:
+                bank.put(event)
+                bank.wait_lock_wait()
+                bank.put(others)
+            bank.wait(lambda: len(bank.rows("account")) > 1, timeout=18, what="others beside the locked row")
+            assert bank.found(event)["status"] == "in_progress"
+        bank.wait_drained()
+    assert len(bank.rows("account")) == 9
