@@ -291,9 +291,9 @@ class Workspace:
         ids = [e["_id"] for e in events]
         self.wait(lambda: self.outbox.find_one({"_id": {"$in": ids}}) is None, timeout, f"{len(ids)} events to be applied")
 
-    def wait_lock_wait(self) -> None:
+    def wait_lock_wait(self, statement: str = "UPDATE (SELECT") -> None:
         """Until a worker waits for a row. Not INNODB_TRX: the servers refresh it only when nobody has read it for a while."""
-        self.wait(lambda: any((row["Info"] or "").startswith("UPDATE (SELECT") for row in self.query("SHOW FULL PROCESSLIST")
+        self.wait(lambda: any((row["Info"] or "").startswith(statement) for row in self.query("SHOW FULL PROCESSLIST")
                               if row["db"] == self.name), what="a lock wait")
 
     def state_file(self, command: str) -> Path:

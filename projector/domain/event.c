@@ -13,14 +13,18 @@ static int compare_int64(int64_t a, int64_t b) {
   return (a > b) - (a < b);
 }
 
+static int compare_bytes(const void *a, uint32_t a_length, const void *b, uint32_t b_length) {
+  uint32_t common = MIN(a_length, b_length);
+  int order = common ? memcmp(a, b, common) : 0;
+  return order ? order : compare_int64(a_length, b_length);
+}
+
 int id_compare(const Id *a, const Id *b) {
   if (a->kind != b->kind)
     return a->kind < b->kind ? -1 : 1;
   if (a->kind == ID_INT)
     return compare_int64(a->number, b->number);
-  uint32_t common = a->length < b->length ? a->length : b->length;
-  int order = common ? memcmp(a->bytes, b->bytes, common) : 0;
-  return order ? order : compare_int64(a->length, b->length);
+  return compare_bytes(a->bytes, a->length, b->bytes, b->length);
 }
 
 bool id_equal(const Id *a, const Id *b) {
@@ -228,6 +232,11 @@ uint64_t aggregate_hash(const Aggregate *aggregate) {
 bool aggregate_equal(const Aggregate *a, const Aggregate *b) {
   return a->type_length == b->type_length && id_equal(&a->id, &b->id) &&
          (a->type_length == 0 || memcmp(a->type, b->type, a->type_length) == 0);
+}
+
+int aggregate_compare(const Aggregate *a, const Aggregate *b) {
+  int order = compare_bytes(a->type, a->type_length, b->type, b->type_length);
+  return order ? order : id_compare(&a->id, &b->id);
 }
 
 guint aggregate_hash_key(gconstpointer aggregate) {

@@ -126,6 +126,8 @@ OrderKey order_key_first(int64_t occurred_at);
 
 uint64_t aggregate_hash(const Aggregate *aggregate);
 bool aggregate_equal(const Aggregate *a, const Aggregate *b);
+/* By type, then by id. */
+int aggregate_compare(const Aggregate *a, const Aggregate *b);
 /* A copy with its own memory, freed with g_free. */
 Aggregate *aggregate_copy(const Aggregate *aggregate);
 /* "account acc-1", for logs and messages; cut to the buffer. */

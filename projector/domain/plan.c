@@ -51,6 +51,15 @@ AggregateState *aggregate_set_get(const AggregateSet *set, unsigned index) {
   return set->states->pdata[index];
 }
 
+static gint compare_states(gconstpointer a, gconstpointer b) {
+  return aggregate_compare((*(const AggregateState *const *)a)->aggregate,
+                           (*(const AggregateState *const *)b)->aggregate);
+}
+
+void aggregate_set_sort(AggregateSet *set) {
+  g_ptr_array_sort(set->states, compare_states);
+}
+
 /* --- deciding ------------------------------------------------------------------------------- */
 
 const char *verdict_outcome(Verdict verdict) {

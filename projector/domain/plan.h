@@ -53,6 +53,8 @@ AggregateState *aggregate_set_open(AggregateSet *set, const Aggregate *aggregate
 AggregateState *aggregate_set_find(AggregateSet *set, const Aggregate *aggregate);
 unsigned aggregate_set_count(const AggregateSet *set);
 AggregateState *aggregate_set_get(const AggregateSet *set, unsigned index);
+/* By aggregate_compare: an order in which all transactions can take their locks. */
+void aggregate_set_sort(AggregateSet *set);
 
 /* Maps the events of items without a verdict; what cannot be mapped gets VERDICT_FAILED. */
 void plan_map(const Mapping *mapping, Item *items, size_t count, Arena *arena);

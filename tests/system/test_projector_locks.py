@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Iterator
 
 import pytest
+from pymysql.cursors import Cursor
 
 from workspace import Workspace, bank_projections, decimal
 
@@ -22,18 +23,23 @@ def deposited(ws, account) -> dict:
 
 
 @contextmanager
-def locked(bank: Workspace, *statements: str) -> Iterator[None]:
+def locked(bank: Workspace, *statements: str) -> Iterator[Cursor]:
     """The rows of these queries, until the block ends."""
     with bank.stores.mysql(bank.name) as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN")
         for statement in statements:
             assert cursor.execute(statement + " FOR UPDATE") > 0
-        yield
+        yield cursor
         cursor.execute("COMMIT")
 
 
 def row_of(account: str) -> str:
     return f"SELECT * FROM account FORCE INDEX (PRIMARY) WHERE account_id = '{account}'"
+
+
+def position_of(account: str) -> str:
+    return ("SELECT * FROM projector_position FORCE INDEX (PRIMARY) WHERE projector = DATABASE()"
+            f" AND aggregate_type = 'account' AND aggregate_id_kind = 'string' AND aggregate_id = '{account}'")
 
 
 def test_a_locked_row_is_waited_for(bank):
@@ -71,9 +77,7 @@ def test_only_the_rows_of_the_batch_are_waited_for(ws):
         assert "1205" not in ws.run_once().stderr
 
     project(opened(ws, "a2x"))
-    with locked(ws, row_of("a2x"), "SELECT * FROM pair FORCE INDEX (PRIMARY) WHERE id = 'a2x' AND kind = 1",
-                "SELECT * FROM projector_position FORCE INDEX (PRIMARY) WHERE projector = DATABASE()"
-                " AND aggregate_type = 'account' AND aggregate_id_kind = 'string' AND aggregate_id = 'a2x'"):
+    with locked(ws, row_of("a2x"), position_of("a2x"), "SELECT * FROM pair FORCE INDEX (PRIMARY) WHERE id = 'a2x' AND kind = 1"):
         for count in 1, 2, 3, 8:
             accounts = [f"a{i}" for i in range(1, count + 1)]
             project(*(opened(ws, account) for account in accounts))
@@ -81,6 +85,22 @@ def test_only_the_rows_of_the_batch_are_waited_for(ws):
             project(*(ws.event(account, "AccountClosed") for account in accounts))
     assert [(row["account_id"], row["balance"]) for row in ws.rows("account")] == [("a2x", 100)]
     assert [row["id"] for row in ws.rows("pair")] == ["a2x"]
+
+
+def test_positions_are_locked_in_an_order_that_others_can_keep_to(bank):
+    """Whatever the order of the events: else two that lock the same ones run into a deadlock."""
+    bank.mapping(**FAST, workers=1)
+    bank.put(opened(bank, f"a{i}") for i in range(3))
+    bank.run_once()
+    bank.put(deposited(bank, f"a{i}") for i in (2, 1, 0))
+    with locked(bank, position_of("a0")) as stranger, bank.start_projector("--once") as projector:
+        bank.wait_lock_wait("(SELECT epoch")
+        stranger.execute(position_of("a1") + " FOR UPDATE")
+        stranger.execute(position_of("a2") + " FOR UPDATE")
+        stranger.execute("COMMIT")
+        assert projector.popen.wait(15) == 0
+        assert "1213" not in projector.log_text()
+    assert [row["balance"] for row in bank.rows("account")] == [Decimal("101.00")] * 3
 
 
 def test_a_key_that_is_no_primary_key(bank):

@@ -452,8 +452,8 @@ def test_repair_while_events_flow(bank):
             ids = [row["account_id"] for row in bank.rows("account")]
             bank.query("DELETE FROM account WHERE account_id = %s", ids[0])
             bank.query("UPDATE account SET balance = balance + 100 WHERE account_id = %s", ids[1])
-            bank.query("UPDATE projector_position SET version = version + 5, max_version = max_version + 5"
-                       " WHERE aggregate_id = %s", ids[2])
+            bank.query("UPDATE projector_position SET version = version + 5, max_version = max_version + 5 WHERE projector = %s"
+                       " AND aggregate_type = 'account' AND aggregate_id_kind = 'string' AND aggregate_id = %s", bank.name, ids[2])
             done = bank.projector("reconcile", "--repair", "--json")
             assert done.returncode in (0, 1), done.stderr
             mended += sum(json.loads(line).get("mended") is True for line in done.stdout.splitlines())

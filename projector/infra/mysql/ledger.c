@@ -137,41 +137,45 @@ static void append_fence_query(GString *sql, const Ledger *ledger) {
   g_string_append(sql, " AND part = 0 LOCK IN SHARE MODE)");
 }
 
-/* The aggregates of the same type and kind of id as the first one that is not done. */
-static void append_positions_of_kind(GString *sql, bool mariadb, const Ledger *ledger,
-                                     const AggregateSet *aggregates, unsigned from, bool *done,
-                                     const char *lock) {
-  const Aggregate *head = aggregate_set_get(aggregates, from)->aggregate;
+static bool is_like(const Aggregate *a, const Aggregate *b) {
+  return a->id.kind == b->id.kind && a->type_length == b->type_length &&
+         memcmp(a->type, b->type, a->type_length) == 0;
+}
+
+/* From that aggregate on, those of the same type and kind of id; gives the next one. */
+static unsigned append_positions_like(GString *sql, bool mariadb, const Ledger *ledger,
+                                      const AggregateSet *aggregates, unsigned from,
+                                      const char *lock) {
+  const Aggregate *first = aggregate_set_get(aggregates, from)->aggregate, *next = first;
+  unsigned end = from;
   g_string_append(sql,
                   "(SELECT NULL, t.aggregate_type, t.aggregate_id_kind, t.aggregate_id,"
                   " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', t.occurred_at) DIV 1000, t.version,"
                   " t.event_id_kind, t.event_id, t.max_version, t.refreshed_version FROM ");
   begin_ids(sql, "projector_position", "aggregate_id");
-  for (unsigned i = from; i < aggregate_set_count(aggregates); i++) {
-    const Aggregate *other = aggregate_set_get(aggregates, i)->aggregate;
-    if (done[i] || other->id.kind != head->id.kind || other->type_length != head->type_length ||
-        memcmp(other->type, head->type, head->type_length))
-      continue;
-    done[i] = true;
-    append_listed_id(sql, mariadb, i == from, &other->id);
+  while (next && is_like(first, next)) {
+    append_listed_id(sql, mariadb, end == from, &next->id);
+    end++;
+    next = end < aggregate_set_count(aggregates) ? aggregate_set_get(aggregates, end)->aggregate
+                                                 : NULL;
   }
   join_ids(sql, ledger, "projector_position", "aggregate_id");
   g_string_append_printf(
-      sql, " AND t.aggregate_id_kind = '%s' AND t.aggregate_type = ", id_kind_name(head->id.kind));
-  literal_append_bytes(sql, head->type, head->type_length);
+      sql, " AND t.aggregate_id_kind = '%s' AND t.aggregate_type = ", id_kind_name(first->id.kind));
+  literal_append_bytes(sql, first->type, first->type_length);
   g_string_append_printf(sql, "%s)", lock);
+  return end;
 }
 
+/* Sorts the aggregates: two transactions that lock the same positions, in whatever order their
+ * events came, then wait for each other instead of running into a deadlock. */
 static void append_positions_query(GString *sql, bool mariadb, const Ledger *ledger,
-                                   const AggregateSet *aggregates, const char *lock) {
-  unsigned count = aggregate_set_count(aggregates);
-  g_autofree bool *done = g_new0(bool, count);
-  for (unsigned i = 0; i < count; i++) {
-    if (done[i])
-      continue;
+                                   AggregateSet *aggregates, const char *lock) {
+  aggregate_set_sort(aggregates);
+  for (unsigned i = 0; i < aggregate_set_count(aggregates);) {
     if (sql->len > 0)
       g_string_append(sql, " UNION ALL ");
-    append_positions_of_kind(sql, mariadb, ledger, aggregates, i, done, lock);
+    i = append_positions_like(sql, mariadb, ledger, aggregates, i, lock);
   }
 }
 
