@@ -434,21 +434,22 @@ static void test_ids_as_bson(void **state) {
 
 static void test_aggregates(void **state) {
   (void)state;
-  static const char *const aggregates[] = {"'aggregate_type': 'a', 'aggregate_id': 'bc'",
-                                           "'aggregate_type': 'ab', 'aggregate_id': 'c'",
-                                           "'aggregate_type': 'a', 'aggregate_id': '5'",
-                                           "'aggregate_type': 'a', 'aggregate_id': 5",
-                                           "'aggregate_type': 'b', 'aggregate_id': 5",
-                                           "'aggregate_type': 'a', 'aggregate_id': 6",
-                                           "'aggregate_type': 'a', 'aggregate_id': " UUID("04")};
-  for (size_t i = 0; i < COUNT_OF(aggregates); i++)
-    for (size_t j = 0; j < COUNT_OF(aggregates); j++) {
-      g_autofree char *x_json = g_strdup_printf("{'_id': 'e', %s}", aggregates[i]);
-      g_autofree char *y_json = g_strdup_printf("{'_id': 'f', %s}", aggregates[j]);
+  static const char *const in_order[] = {"'aggregate_type': 'a', 'aggregate_id': 5",
+                                         "'aggregate_type': 'a', 'aggregate_id': 6",
+                                         "'aggregate_type': 'a', 'aggregate_id': '5'",
+                                         "'aggregate_type': 'a', 'aggregate_id': 'bc'",
+                                         "'aggregate_type': 'a', 'aggregate_id': " UUID("04"),
+                                         "'aggregate_type': 'ab', 'aggregate_id': 'c'",
+                                         "'aggregate_type': 'b', 'aggregate_id': 5"};
+  for (size_t i = 0; i < COUNT_OF(in_order); i++)
+    for (size_t j = 0; j < COUNT_OF(in_order); j++) {
+      g_autofree char *x_json = g_strdup_printf("{'_id': 'e', %s}", in_order[i]);
+      g_autofree char *y_json = g_strdup_printf("{'_id': 'f', %s}", in_order[j]);
       g_autoptr(Event) x = event_from(x_json), y = event_from(y_json);
       g_autofree Aggregate *copy = aggregate_copy(&y->aggregate);
-      check_number(aggregates[i], aggregate_equal(&x->aggregate, copy), i == j);
-      check_number(aggregates[i], x->aggregate_hash == aggregate_hash(copy), i == j);
+      check_number(in_order[i], aggregate_equal(&x->aggregate, copy), i == j);
+      check_number(in_order[i], sign(aggregate_compare(&x->aggregate, copy)), i < j ? -1 : i > j);
+      check_number(in_order[i], x->aggregate_hash == aggregate_hash(copy), i == j);
     }
   g_autoptr(Event) small = event_from("{'_id': 'e', 'aggregate_type': 'a', 'aggregate_id': 5}");
   g_autoptr(Event) large =
