@@ -301,6 +301,7 @@ static bool read_positions(Session *session, AggregateSet *aggregates, Arena *ar
     return true;
   if (!begin(session, "read positions", ret_failure))
     return false;
+  aggregate_set_sort(aggregates);
   for (unsigned i = 0; i < aggregate_set_count(aggregates); i++) {
     AggregateState *state = aggregate_set_get(aggregates, i);
     unsigned aggregate = aggregate_of_id(&state->aggregate->id);

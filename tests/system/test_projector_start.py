@@ -291,8 +291,10 @@ def test_a_key_of_another_character_set(bank):
     if verdict == "warning":
         bank.put(opened(bank, "é"), bank.event("é", "AccountRenamed", name="x"), opened(bank, "小"))
         assert "code=1366" in bank.run_once().stderr
-        bank.put(opened(bank, "?"), bank.event("大", "AccountClosed"), opened(bank, "ü"), bank.event("ü", "AccountClosed"))
+        unknown = bank.event("大", "AccountClosed")
+        bank.put(opened(bank, "?"), unknown, opened(bank, "ü"), bank.event("ü", "AccountClosed"))
         bank.run_once()
+        assert bank.found(unknown)["last_error"]["code"] == 3854  # as for an update
         assert [row["account_id"] for row in bank.rows("account")] == ["?", "é"]
 
 

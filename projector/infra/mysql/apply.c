@@ -2,7 +2,7 @@
  *
  * The phases of a step (fold.h) become, for each projection: one UPDATE joined to a list of rows
  * for each set of columns, one DELETE joined to a list of keys, one INSERT … ON DUPLICATE KEY
- * UPDATE. Each locks the rows that it is about, and no others. */
+ * UPDATE. A join finds its rows by the key, so that no others are locked. */
 #include "projector/infra/mysql/apply.h"
 
 #include "projector/domain/datetime.h"

@@ -167,8 +167,8 @@ static unsigned append_positions_like(GString *sql, bool mariadb, const Ledger *
   return end;
 }
 
-/* Sorts the aggregates: two transactions that lock the same positions, in whatever order their
- * events came, then wait for each other instead of running into a deadlock. */
+/* Sorts the aggregates: of two transactions that lock the same positions, in whatever order their
+ * events came, one then waits for the other, and there is no deadlock. */
 static void append_positions_query(GString *sql, bool mariadb, const Ledger *ledger,
                                    AggregateSet *aggregates, const char *lock) {
   aggregate_set_sort(aggregates);
