@@ -146,18 +146,18 @@ static bool is_like(const Aggregate *a, const Aggregate *b) {
 static unsigned append_positions_like(GString *sql, bool mariadb, const Ledger *ledger,
                                       const AggregateSet *aggregates, unsigned from,
                                       const char *lock) {
-  const Aggregate *first = aggregate_set_get(aggregates, from)->aggregate, *next = first;
+  const Aggregate *first = aggregate_set_get(aggregates, from)->aggregate;
   unsigned end = from;
   g_string_append(sql,
                   "(SELECT NULL, t.aggregate_type, t.aggregate_id_kind, t.aggregate_id,"
                   " TIMESTAMPDIFF(MICROSECOND, '1970-01-01', t.occurred_at) DIV 1000, t.version,"
                   " t.event_id_kind, t.event_id, t.max_version, t.refreshed_version FROM ");
   begin_ids(sql, "projector_position", "aggregate_id");
-  while (next && is_like(first, next)) {
-    append_listed_id(sql, mariadb, end == from, &next->id);
-    end++;
-    next = end < aggregate_set_count(aggregates) ? aggregate_set_get(aggregates, end)->aggregate
-                                                 : NULL;
+  for (; end < aggregate_set_count(aggregates); end++) {
+    const Aggregate *aggregate = aggregate_set_get(aggregates, end)->aggregate;
+    if (!is_like(first, aggregate))
+      break;
+    append_listed_id(sql, mariadb, end == from, &aggregate->id);
   }
   join_ids(sql, ledger, "projector_position", "aggregate_id");
   g_string_append_printf(
