@@ -273,7 +273,7 @@ static void sweep_when_due(Keeper *keeper) {
 
 int64_t keeper_step(Keeper *keeper) {
   sweep_when_due(keeper); /* in each step, however many holds are due */
-  int64_t wait_ms = MAX(keeper->next_sweep - clock_us(), 0) / 1000 + 1;
+  int64_t left_us = keeper->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
   for (unsigned i = 0; i < keeper->shards->count; i++) {
     look_at_due(keeper, keeper->shards->shards[i]);
     int64_t due_ms = shard_due_in(keeper->shards->shards[i]);

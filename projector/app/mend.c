@@ -1,21 +1,11 @@
-/* mend.c - `projector retry`, `skip` and `refresh`: what a person decides about events that failed.
- *
- * They work beside a running projector, in any process: events are taken over by compare and set,
- * MySQL is written under an exclusive lock of the fence, and the owner is nudged to look again. */
-#include "projector/app/mend.h"
-
+/* mend.c - the commands `projector retry`, `skip` and `refresh`; resolve.c does what they ask for.
+ */
 #include "projector/app/command.h"
-#include "projector/app/find.h"
-#include "projector/app/refresh.h"
-#include "projector/infra/mongo/lease.h"
-#include "projector/infra/mongo/selection.h"
+#include "projector/app/resolve.h"
 
 #include <jansson.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
-static const char *const blocking[] = {"failed", "dead", NULL};
 static const char *const dead_only[] = {"dead", NULL};
 
 /* --- what the three commands share ------------------------------------------------------------ */
@@ -30,7 +20,7 @@ typedef struct Choice {
 
 static bool choose(int argc, char **argv, Choice *choice) {
   Selection *selection = &choice->selection;
-  *selection = (Selection){.states = choice->all_dead ? dead_only : blocking};
+  *selection = (Selection){.states = choice->all_dead ? dead_only : resolve_blocking};
   if (choice->all_dead)
     return argc == 1 && !choice->by_aggregate;
   if (choice->by_aggregate) {
@@ -47,14 +37,8 @@ static void print_json(json_t *json) {
   json_decref(json);
 }
 
-static Outbox *open_outbox(MongoStore *store, const char *command) {
-  g_autofree char *owner = g_strdup_printf(OUTBOX_BY_HAND "%s:%s:%d:%08x", command,
-                                           g_get_host_name(), (int)getpid(), g_random_int());
-  return outbox_new(store, owner);
-}
-
-typedef bool (*Mend)(const Config *config, MongoStore *store, const Selection *selection,
-                     int64_t *ret_count, Failure *ret_failure);
+typedef bool (*Resolve)(const Config *config, MongoStore *store, const Selection *selection,
+                        int64_t *ret_count, Failure *ret_failure);
 
 /* A lock that another keeps for too long is no answer. */
 static int fail(const Failure *failure) {
@@ -63,7 +47,7 @@ static int fail(const Failure *failure) {
 }
 
 /* Mends, prints the result, and gives the exit status. */
-static int mend(const Config *config, const Choice *choice, Mend do_it, const char *done_one,
+static int mend(const Config *config, const Choice *choice, Resolve do_it, const char *done_one,
                 const char *done_many) {
   Failure failure = {0};
   int64_t count;
@@ -98,13 +82,6 @@ static bool begin_choice(int *argc, char ***argv, const char *usage, const char 
 
 /* --- retry ------------------------------------------------------------------------------------ */
 
-bool mend_retry(const Config *config, MongoStore *store, const Selection *selection,
-                int64_t *ret_count, Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = open_outbox(store, "retry");
-  return selection_retry(outbox, selection, ret_count, ret_failure) &&
-         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
-}
-
 int command_retry(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Choice choice;
@@ -114,80 +91,10 @@ int command_retry(int argc, char **argv) {
                     "when there is none to retry.",
                     &config, &choice, &status))
     return status;
-  return mend(config, &choice, mend_retry, "event to retry", "events to retry");
+  return mend(config, &choice, resolve_retry, "event to retry", "events to retry");
 }
 
 /* --- skip ------------------------------------------------------------------------------------- */
-
-/* The ledger says `skipped` and the event's version is accounted for, in one transaction. What
- * sorts before the event is not late for that. `event->skipped` becomes what the ledger says. */
-static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
-                           Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
-  Item item = {.event = event, .verdict = VERDICT_SKIPPED};
-  AggregateState *state = aggregate_set_open(set, &event->aggregate);
-  bool repeated = false;
-  if (!session_run(session, ret_failure, "START TRANSACTION") ||
-      !ledger_enter(session, ledger, set, arena, ret_failure) ||
-      !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
-    return false;
-  if (repeated) { /* it was applied after all, or skipped: then there is nothing to record */
-    session_rollback(session);
-    *ret_failure = (Failure){0};
-    return ledger_find_known(session, ledger, &item, 1, ret_failure);
-  }
-  order_pass(&state->position, event);
-  state->moved = true;
-  return ledger_write_positions(session, ledger, set, ret_failure) &&
-         session_run(session, ret_failure, "COMMIT");
-}
-
-/* An event without a readable id or aggregate has no place in the ledger: it is only taken out. */
-static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, Event *event,
-                       bool *ret_skipped, Failure *ret_failure) {
-  if (!outbox_seize(outbox, event, ret_skipped, ret_failure))
-    return false;
-  if (!*ret_skipped)
-    return true;
-  bool recorded = true;
-  event->skipped = true;
-  if (event_has_aggregate(event)) {
-    recorded = record_skipped(session, ledger, event, ret_failure);
-    session_rollback(session);
-  }
-  if (recorded)
-    return outbox_acknowledge(outbox, &event, 1, ret_failure);
-  Failure ignored; /* then the sweeper finds it */
-  outbox_unseize(outbox, event, &ignored);
-  return false;
-}
-
-static bool skip_selected(const Config *config, Outbox *outbox, const Selection *selection,
-                          int64_t *ret_count, Failure *ret_failure) {
-  Ledger ledger = {.projector = config->name};
-  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
-  const bson_t *document;
-  *ret_count = 0;
-  if (!session)
-    return false;
-  while ((document = event_cursor_next(cursor, ret_failure))) {
-    g_autoptr(Event) event = event_decode(document);
-    bool skipped;
-    if (!skip_event(session, &ledger, outbox, event, &skipped, ret_failure))
-      return false;
-    *ret_count += skipped;
-  }
-  return ret_failure->class == FAILURE_NONE;
-}
-
-bool mend_skip(const Config *config, MongoStore *store, const Selection *selection,
-               int64_t *ret_count, Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
-  return skip_selected(config, outbox, selection, ret_count, ret_failure) &&
-         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
-}
 
 int command_skip(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
@@ -199,51 +106,10 @@ int command_skip(int argc, char **argv) {
           "go on without them. Exit status 1 when there is none to skip.",
           &config, &choice, &status))
     return status;
-  return mend(config, &choice, mend_skip, "event skipped", "events skipped");
+  return mend(config, &choice, resolve_skip, "event skipped", "events skipped");
 }
 
 /* --- refresh ---------------------------------------------------------------------------------- */
-
-/* What failed and is contained in the entity now may pass: the projector supersedes it. */
-static bool free_contained(Outbox *outbox, const char *type, const char *id, int64_t version,
-                           int64_t *ret_left, Failure *ret_failure) {
-  Selection selection = {.aggregate_type = type, .aggregate_id = id, .states = blocking};
-  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
-  const bson_t *document;
-  *ret_left = 0;
-  while ((document = event_cursor_next(cursor, ret_failure))) {
-    g_autoptr(Event) event = event_decode(document);
-    char text[ID_TEXT_SIZE];
-    id_text(&event->key.event_id, text);
-    Selection one = {.event_id = text, .states = blocking};
-    int64_t count;
-    if (event->key.version == 0 || event->key.version > version)
-      ++*ret_left;
-    else if (!selection_retry(outbox, &one, &count, ret_failure))
-      return false;
-  }
-  return ret_failure->class == FAILURE_NONE;
-}
-
-bool mend_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
-                  Refreshed *ret_refreshed, Failure *ret_failure) {
-  Ledger ledger = {.projector = config->name};
-  Aggregate aggregate;
-  uint8_t bytes[16];
-  Refreshed done = {0};
-  g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
-  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  if (!session ||
-      !find_aggregate(config, outbox, type, id, bytes, &aggregate, &done.found, ret_failure))
-    return false;
-  if (done.found && (!refresh_aggregate(session, &ledger, outbox, config->mapping, &aggregate,
-                                        &done.version, ret_failure) ||
-                     !free_contained(outbox, type, id, done.version, &done.left, ret_failure) ||
-                     !lease_nudge(store, config->name, ret_failure)))
-    return false;
-  *ret_refreshed = done;
-  return true;
-}
 
 int command_refresh(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
@@ -260,7 +126,7 @@ int command_refresh(int argc, char **argv) {
   if (argc != 3)
     return command_misuse("expected TYPE ID");
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
-  if (!store || !mend_refresh(config, store, argv[1], argv[2], &done, &failure))
+  if (!store || !resolve_refresh(config, store, argv[1], argv[2], &done, &failure))
     return fail(&failure);
   if (as_json) {
     print_json(done.found ? json_pack("{s:I, s:I}", "version", (json_int_t)done.version, "left",

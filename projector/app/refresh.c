@@ -176,7 +176,7 @@ static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
     return false;
   if (refresh->rewind)
     state->position = (Position){0};
-  int64_t newest = MAX(highest_version(events), state->position.max_version);
+  int64_t highest = highest_version(events), newest = MAX(highest, state->position.max_version);
   bson_t nothing = BSON_INITIALIZER;
   const Event *absent = keep(batch, entity_as_event(&nothing, aggregate, newest,
                                                     time_of_absent(refresh, &state->position)));

@@ -424,6 +424,11 @@ static void take_version(Event *event, const bson_iter_t *iter) {
   event->key.version = version;
 }
 
+static int64_t take_number(const bson_iter_t *iter, int64_t least, int64_t most) {
+  int64_t number = bson_iter_as_int64(iter);
+  return CLAMP(number, least, most);
+}
+
 static void take_document(Event *event, const bson_iter_t *iter, bson_t *ret_view) {
   uint32_t length;
   const uint8_t *bytes;
@@ -471,11 +476,11 @@ static void take_field(Event *event, const bson_iter_t *iter) {
     else if (!strcmp(key, "aggregate_id"))
       take_aggregate_id(event, iter);
     else if (!strcmp(key, "attempts") && BSON_ITER_HOLDS_INT(iter))
-      event->attempts = (int)CLAMP(bson_iter_as_int64(iter), 0, ATTEMPTS_MAX);
+      event->attempts = (int)take_number(iter, 0, ATTEMPTS_MAX);
     break;
   case 'd':
     if (!strcmp(key, "due_in_ms") && BSON_ITER_HOLDS_INT(iter))
-      event->due_in_ms = CLAMP(bson_iter_as_int64(iter), -DUE_MAX_MS, DUE_MAX_MS);
+      event->due_in_ms = take_number(iter, -DUE_MAX_MS, DUE_MAX_MS);
     break;
   case 'e':
     if (!strcmp(key, "event_type"))

@@ -38,7 +38,8 @@ static gint64 thread_cpu_us(void) {
 static void sleep_until(Writer *writer, gint64 due) {
   struct timespec until = {.tv_sec = due / US, .tv_nsec = due % US * 1000};
   clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-  writer->late_us = MAX(writer->late_us, g_get_monotonic_time() - due);
+  gint64 late_us = g_get_monotonic_time() - due;
+  writer->late_us = MAX(writer->late_us, late_us);
 }
 
 /* Gives the time of the acknowledgement. */

@@ -64,6 +64,7 @@ run_lint() {
   check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh packaging/*.sh projector/app/web/page/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
   check "formatting (./run format mends it)" run_format --check
   check "Python compiles" python_compiles
+  check "no macro evaluates a call twice" no_call_evaluated_twice
   check "no generated file is kept" no_generated_files
   check "no name of a registry host, no path of this machine" no_machine_names
   check "build" build build
@@ -109,6 +110,8 @@ unit_tests_under_valgrind() {
   PROPERTY_SEEDS=10 meson test -C build --suite unit --no-rebuild --print-errorlogs --timeout-multiplier 10 \
     --wrap "valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite"
 }
+
+no_call_evaluated_twice() { c_files | xargs "$PYTHON" tests/servers/macros.py; }
 
 python_compiles() {
   find demo packaging tests -name '*.py' -exec "$PYTHON" -c \

@@ -86,6 +86,7 @@ Failure log_told(const Failure *failure) {
 void __wrap_g_cond_wait(GCond *condition, GMutex *mutex);
 void __wrap_g_cond_broadcast(GCond *condition);
 GRand *__wrap_g_rand_new(void);
+guint32 __wrap_g_random_int(void);
 
 void __wrap_g_cond_wait(GCond *condition, GMutex *mutex) {
   (void)condition;
@@ -102,4 +103,8 @@ void __wrap_g_cond_broadcast(GCond *condition) {
 
 GRand *__wrap_g_rand_new(void) {
   return g_rand_new_with_seed(sim_random(UINT32_MAX));
+}
+
+guint32 __wrap_g_random_int(void) {
+  return sim_random(UINT32_MAX);
 }

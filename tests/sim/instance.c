@@ -34,7 +34,8 @@ static bool scan(Instance *instance, Outbox *outbox, uint32_t *ret_position) {
 
 /* Gives each insert once or twice, soon or late, until the stream is lost. */
 static void follow(Instance *instance, uint32_t position) {
-  position -= MIN(position, sim_random(3));
+  unsigned twice = sim_random(3);
+  position -= MIN(position, twice);
   while (!stop_requested(instance->stop)) {
     Failure failure;
     if (position == sim.inserts->len) {

@@ -6,9 +6,15 @@
 
 #include "projector/app/keeper.h"
 #include "projector/app/pipeline.h"
+#include "projector/infra/mongo/selection.h"
 #include "tests/sim/fiber.h"
 
-enum { EVENTS_MAX = 80, AGGREGATES = 5, ACCOUNTS = 3 /* of them; the others are meters */ };
+enum {
+  EVENTS_MAX = 80,
+  AGGREGATES = 5,
+  ACCOUNTS = 3, /* of them; the others are meters */
+  OWNER_MAX = 128,
+};
 
 typedef enum Kind {
   OPENED,
@@ -39,7 +45,7 @@ typedef struct Marks {
   bool present;
   EventStatus status;
   int attempts;
-  char claimed_by[40];
+  char claimed_by[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
 } Marks;
 
@@ -60,7 +66,7 @@ typedef struct SimEvent {
   EventStatus status;
   int attempts, excused; /* excused: attempts that were burnt rightly */
   bool retried, shared;  /* by several owners: then the attempts in memory may be another's */
-  char claimed_by[40], last_owner[40];
+  char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
   FailureClass error;
   Marks agreed;      /* what a majority knows until the members agree on the document as it is */
@@ -102,7 +108,7 @@ typedef struct Instance {
   bool working, ended;
   bool nudged;
   unsigned parts; /* fibers still running */
-  char owner[40];
+  char owner[OWNER_MAX];
   Stop *stop;
   Ledger ledger;
   Shards shards;
@@ -197,9 +203,6 @@ void produce(void *unused);
 void mongo_insert(SimEvent *event);
 /* A failover: what no majority knew yet is taken back. */
 void mongo_roll_back(void);
-/* What `projector retry` does to one event. */
-bool mongo_retry(SimEvent *event, Failure *ret_failure);
-bool mongo_seize(Outbox *outbox, SimEvent *event, bool *ret_seized, Failure *ret_failure);
 bson_t *mongo_document(const SimEvent *event);
 
 /* --- fake_mysql.c --- */
@@ -244,7 +247,6 @@ void instance_kill(Instance *instance);
 void instances_free(void);
 /* One command, chosen by chance, on an aggregate that has something to mend. */
 void operate(void *unused);
-bool operator_skip(SimEvent *event);
-void operator_nudge(void);
+bool operator_skip(const SimEvent *event);
 /* Makes trouble, ends it, and waits until all is settled. */
 void supervise(void *unused);

@@ -109,9 +109,10 @@ static void make_trouble(void) {
 static void end_trouble(void) {
   sim.faults = (Faults){.size_limit = EVENTS_MAX};
   sim.quiet = true;
+  int64_t now = fiber_now_us();
   for (unsigned i = 0; i < sim.event_count; i++)
     if (sim.events[i].poison_until != INT64_MAX)
-      sim.events[i].poison_until = MIN(sim.events[i].poison_until, fiber_now_us());
+      sim.events[i].poison_until = MIN(sim.events[i].poison_until, now);
   while (sim.operators > 0)
     fiber_sleep_us(LOOK_US);
   if (!is_alive(sim.current) || sim.current->stop_at != INT64_MAX)
@@ -141,8 +142,6 @@ static bool skip_dead(void) {
         sim_fail("%s cannot be skipped", sim.events[i].id);
       any = true;
     }
-  if (any)
-    operator_nudge();
   return any;
 }
 

@@ -1,7 +1,7 @@
 /* actions.c - what the page's buttons do. */
 #include "projector/app/web/actions.h"
 
-#include "projector/app/mend.h"
+#include "projector/app/resolve.h"
 #include "projector/infra/log.h"
 
 #include <string.h>
@@ -60,8 +60,8 @@ static HttpAnswer failed(const Failure *failure) {
 static HttpAnswer refresh(const Actions *actions, const json_t *target) {
   Failure failure = {0};
   Refreshed done;
-  if (!mend_refresh(actions->config, actions->store, text_of(target, "aggregate_type"),
-                    text_of(target, "aggregate_id"), &done, &failure))
+  if (!resolve_refresh(actions->config, actions->store, text_of(target, "aggregate_type"),
+                       text_of(target, "aggregate_id"), &done, &failure))
     return failed(&failure);
   if (!done.found)
     return refuse(404, "there is no such entity and no such event");
@@ -70,16 +70,15 @@ static HttpAnswer refresh(const Actions *actions, const json_t *target) {
 }
 
 static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *target) {
-  static const char *const blocking[] = {"failed", "dead", NULL};
   Selection selection = {.event_id = text_of(target, "event_id"),
                          .aggregate_type = text_of(target, "aggregate_type"),
                          .aggregate_id = text_of(target, "aggregate_id"),
-                         .states = blocking};
+                         .states = resolve_blocking};
   Failure failure = {0};
   int64_t count;
   bool good = !strcmp(verb, "retry")
-                  ? mend_retry(actions->config, actions->store, &selection, &count, &failure)
-                  : mend_skip(actions->config, actions->store, &selection, &count, &failure);
+                  ? resolve_retry(actions->config, actions->store, &selection, &count, &failure)
+                  : resolve_skip(actions->config, actions->store, &selection, &count, &failure);
   if (!good)
     return failed(&failure);
   if (count == 0)

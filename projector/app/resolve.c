@@ -1,0 +1,143 @@
+/* resolve.c - retry, skip and refresh: what a person decides about events that failed.
+ *
+ * Each works beside a running projector, in any process: events are taken over by compare and set,
+ * MySQL is written under an exclusive lock of the fence, and the owner is nudged to look again. */
+#include "projector/app/resolve.h"
+
+#include "projector/app/find.h"
+#include "projector/app/refresh.h"
+#include "projector/infra/mongo/lease.h"
+
+#include <unistd.h>
+
+const char *const resolve_blocking[] = {"failed", "dead", NULL};
+
+static Outbox *open_outbox(MongoStore *store, const char *command) {
+  g_autofree char *owner = g_strdup_printf(OUTBOX_BY_HAND "%s:%s:%d:%08x", command,
+                                           g_get_host_name(), (int)getpid(), g_random_int());
+  return outbox_new(store, owner);
+}
+
+/* --- retry ------------------------------------------------------------------------------------ */
+
+bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
+                   int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "retry");
+  return selection_retry(outbox, selection, ret_count, ret_failure) &&
+         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
+}
+
+/* --- skip ------------------------------------------------------------------------------------- */
+
+/* The ledger says `skipped` and the event's version is accounted for, in one transaction. What
+ * sorts before the event is not late for that. `event->skipped` becomes what the ledger says. */
+static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
+                           Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  Item item = {.event = event, .verdict = VERDICT_SKIPPED};
+  AggregateState *state = aggregate_set_open(set, &event->aggregate);
+  bool repeated = false;
+  if (!session_run(session, ret_failure, "START TRANSACTION") ||
+      !ledger_enter(session, ledger, set, arena, ret_failure) ||
+      !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
+    return false;
+  if (repeated) { /* it was applied after all, or skipped: then there is nothing to record */
+    session_rollback(session);
+    *ret_failure = (Failure){0};
+    return ledger_find_known(session, ledger, &item, 1, ret_failure);
+  }
+  order_pass(&state->position, event);
+  state->moved = true;
+  return ledger_write_positions(session, ledger, set, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
+}
+
+/* An event without a readable id or aggregate has no place in the ledger: it is only taken out. */
+static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, Event *event,
+                       bool *ret_skipped, Failure *ret_failure) {
+  if (!outbox_seize(outbox, event, ret_skipped, ret_failure))
+    return false;
+  if (!*ret_skipped)
+    return true;
+  bool recorded = true;
+  event->skipped = true;
+  if (event_has_aggregate(event)) {
+    recorded = record_skipped(session, ledger, event, ret_failure);
+    session_rollback(session);
+  }
+  if (recorded)
+    return outbox_acknowledge(outbox, &event, 1, ret_failure);
+  Failure ignored; /* then the sweeper finds it */
+  outbox_unseize(outbox, event, &ignored);
+  return false;
+}
+
+static bool skip_selected(const Config *config, Outbox *outbox, const Selection *selection,
+                          int64_t *ret_count, Failure *ret_failure) {
+  Ledger ledger = {.projector = config->name};
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
+  const bson_t *document;
+  *ret_count = 0;
+  if (!session)
+    return false;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    bool skipped;
+    if (!skip_event(session, &ledger, outbox, event, &skipped, ret_failure))
+      return false;
+    *ret_count += skipped;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+bool resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
+                  int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
+  return skip_selected(config, outbox, selection, ret_count, ret_failure) &&
+         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
+}
+
+/* --- refresh ---------------------------------------------------------------------------------- */
+
+/* What failed and is contained in the entity now may pass: the projector supersedes it. */
+static bool free_contained(Outbox *outbox, const char *type, const char *id, int64_t version,
+                           int64_t *ret_left, Failure *ret_failure) {
+  Selection selection = {.aggregate_type = type, .aggregate_id = id, .states = resolve_blocking};
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
+  const bson_t *document;
+  *ret_left = 0;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    char text[ID_TEXT_SIZE];
+    id_text(&event->key.event_id, text);
+    Selection one = {.event_id = text, .states = resolve_blocking};
+    int64_t count;
+    if (event->key.version == 0 || event->key.version > version)
+      ++*ret_left;
+    else if (!selection_retry(outbox, &one, &count, ret_failure))
+      return false;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+bool resolve_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+                     Refreshed *ret_refreshed, Failure *ret_failure) {
+  Ledger ledger = {.projector = config->name};
+  Aggregate aggregate;
+  uint8_t bytes[16];
+  Refreshed done = {0};
+  g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  if (!session ||
+      !find_aggregate(config, outbox, type, id, bytes, &aggregate, &done.found, ret_failure))
+    return false;
+  if (done.found && (!refresh_aggregate(session, &ledger, outbox, config->mapping, &aggregate,
+                                        &done.version, ret_failure) ||
+                     !free_contained(outbox, type, id, done.version, &done.left, ret_failure) ||
+                     !lease_nudge(store, config->name, ret_failure)))
+    return false;
+  *ret_refreshed = done;
+  return true;
+}

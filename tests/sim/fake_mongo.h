@@ -1,0 +1,49 @@
+/* fake_mongo.h - what the files of the outbox in memory share: fake_mongo.c writes, fake_cursor.c
+ * reads, fake_selection.c does what a person asks for. */
+#pragma once
+
+#include "tests/sim/sim.h"
+
+struct Outbox {
+  char *owner;
+};
+
+extern const char *const status_names[];
+
+/* --- fake_mongo.c --- */
+
+SimEvent as_known_to_majority(const SimEvent *event);
+/* Before a write that waits for a majority; what came before it on the document is then known too.
+ */
+void write_by_majority(SimEvent *event);
+void set_status(SimEvent *event, EventStatus status);
+/* How many of the documents a write reaches before it fails. */
+size_t reach(size_t count, bool *ret_whole);
+bool broken_off(const char *what, Failure *ret_failure);
+bool is_ours(const Outbox *outbox, const SimEvent *event);
+bool is_abandoned(const Outbox *outbox, const SimEvent *event, int64_t older_than_ms);
+
+/* --- fake_cursor.c --- */
+
+typedef enum Query { ALL, ABANDONED, OF_AGGREGATE, VERSIONS, OF_IDS, SELECTED } Query;
+
+/* The documents are those of the moment in which the first one is asked for: what the code sees
+ * later is old, as in a batch of a real cursor. */
+struct EventCursor {
+  Query query;
+  const Outbox *outbox;
+  int64_t older_than_ms, first, last;
+  const OrderKey *after;
+  unsigned aggregate, limit;
+  const Selection *selection; /* outlives the cursor */
+  bool wanted[EVENTS_MAX];    /* OF_IDS */
+  bool open;
+  GPtrArray *found; /* of bson_t */
+  unsigned next;
+};
+
+EventCursor *cursor_new(const Outbox *outbox, Query query);
+
+/* --- fake_selection.c --- */
+
+bool is_selected(const Selection *selection, const SimEvent *event);
