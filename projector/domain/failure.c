@@ -184,6 +184,8 @@ static const CodeRange mysql_codes[] = {
     {1114, 1114, FAILURE_SPACE},       /* table is full */
     {1153, 1153, FAILURE_SIZE},        /* packet larger than max_allowed_packet */
     {2020, 2020, FAILURE_SIZE},        /* the same, seen by the client */
+    {1197, 1197, FAILURE_SIZE},        /* transaction larger than max_binlog_cache_size */
+    {1301, 1301, FAILURE_SIZE},        /* a function's result larger than max_allowed_packet */
     {1390, 1390, FAILURE_SIZE},        /* too many placeholders */
     {1436, 1436, FAILURE_SIZE},        /* thread stack overrun by one statement */
 };

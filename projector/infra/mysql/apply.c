@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-/* Longer statements are split, so that memory stays small and max_allowed_packet is kept. */
+/* Longer statements are split, so that memory stays small. One row may need more. */
 enum { STATEMENT_BYTES = 1024 * 1024 };
 
 typedef struct Writer {
@@ -19,7 +19,8 @@ typedef struct Writer {
   Failure *failure;
   const Projection *projection; /* of the statement being written */
   GString *sql;
-  size_t limit;
+  size_t limit; /* from there on, no further row is added */
+  size_t most;  /* what the server takes, less some room for the end of a statement */
 } Writer;
 
 typedef enum ListOf { LIST_KEYS, LIST_UPDATES } ListOf;
@@ -34,6 +35,11 @@ static const char *value_name(const Projection *projection, unsigned index) {
 
 static bool full(const Writer *writer) {
   return writer->sql->len >= writer->limit;
+}
+
+/* A row that is too long for the others of its statement goes into one of its own. */
+static bool too_full(const Writer *writer) {
+  return writer->sql->len > writer->most;
 }
 
 static bool send(Writer *writer, uint64_t *ret_affected) {
@@ -168,7 +174,16 @@ static bool update_like(Writer *writer, const GPtrArray *rows, unsigned from, bo
     done[i] = true;
     if (open == 0)
       begin_list(writer, "UPDATE", like, LIST_UPDATES);
+    size_t before = writer->sql->len;
     append_listed(writer, row, open == 0, LIST_UPDATES);
+    if (open > 0 && too_full(writer)) {
+      g_string_truncate(writer->sql, before);
+      if (!finish_update(writer, like, open))
+        return false;
+      open = 0;
+      begin_list(writer, "UPDATE", like, LIST_UPDATES);
+      append_listed(writer, row, true, LIST_UPDATES);
+    }
     open++;
     if (full(writer)) {
       if (!finish_update(writer, like, open))
@@ -270,7 +285,15 @@ static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *
       continue;
     if (!open)
       begin_write(writer, projection);
+    size_t before = writer->sql->len;
     append_write_row(writer->sql, row, !open);
+    if (open && too_full(writer)) {
+      g_string_truncate(writer->sql, before);
+      if (!finish_write(writer, projection))
+        return false;
+      begin_write(writer, projection);
+      append_write_row(writer->sql, row, true);
+    }
     open = true;
     if (full(writer)) {
       if (!finish_write(writer, projection))
@@ -374,11 +397,12 @@ static bool apply_rows(Writer *writer, const GPtrArray *rows) {
 bool apply_fold(Session *session, const Fold *fold, const Projection **ret_culprit,
                 Failure *ret_failure) {
   g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
-  size_t packet = session_packet_limit(session) / 2;
+  size_t packet = session_packet_limit(session);
   Writer writer = {.session = session,
                    .failure = ret_failure,
                    .sql = sql,
-                   .limit = packet < STATEMENT_BYTES ? packet : STATEMENT_BYTES};
+                   .limit = MIN(packet / 2, (size_t)STATEMENT_BYTES),
+                   .most = packet / 8 * 7};
   for (unsigned i = 0; i < fold_step_count(fold); i++) {
     const Step *step = fold_step(fold, i);
     if (!(step->statement ? run_statement(&writer, step->statement)

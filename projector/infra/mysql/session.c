@@ -5,13 +5,20 @@
 
 #include <string.h>
 
-enum { ACCESS_DENIED = 1045, TLS_FAILED = 2026, TLS_REQUIRED = 3159 };
+enum { ACCESS_DENIED = 1045, PACKET_TOO_LARGE = 1153, TLS_FAILED = 2026, TLS_REQUIRED = 3159 };
 
 enum {
   CONNECT_SECONDS = 5,
   ANSWER_SECONDS = 30,    /* longer than any lock wait */
   LOCK_WAIT_SECONDS = 10, /* for rows and for DDL; then 1205, and the batch is replayed */
   IDLE_SECONDS = 60,      /* a session whose client vanished gives its locks back after this */
+};
+
+enum {
+  CLIENT_PACKET =
+      1024 * 1024 * 1024, /* the most that any server takes: only its own limit counts */
+  PACKET_RESERVE = 64,    /* what the clients send around a statement */
+  PARAMETER_RESERVE = 16, /* of a bound value: type, flag, and length or number */
 };
 
 struct Session {
@@ -95,9 +102,11 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
 
 static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
   unsigned connect_seconds = CONNECT_SECONDS, answer_seconds = ANSWER_SECONDS, off = 0;
+  unsigned long packet = CLIENT_PACKET;
   mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_seconds);
   mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &answer_seconds);
   mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &answer_seconds);
+  mysql_options(mysql, MYSQL_OPT_MAX_ALLOWED_PACKET, &packet);
   mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &off);
   mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
   set_tls(mysql, settings);
@@ -191,7 +200,26 @@ int64_t session_idle_ms(const Session *session) {
   return (g_get_monotonic_time() - session->used_at) / 1000;
 }
 
+/* The server answers a packet that reaches its limit by cutting the connection, which looks like an
+ * outage: so none is sent. While the session is set up, its limit is not known yet. */
+static bool fits_packet(const Session *session, size_t bytes, Failure *ret_failure) {
+  if (session->packet_limit == 0 || bytes + PACKET_RESERVE <= session->packet_limit)
+    return true;
+  return failure_set(ret_failure, FAILURE_SIZE, SOURCE_MYSQL, PACKET_TOO_LARGE,
+                     "needs a statement of %zu bytes; the server's max_allowed_packet is %zu",
+                     bytes, session->packet_limit);
+}
+
+static size_t bytes_of(const MYSQL_BIND *parameters, unsigned count) {
+  size_t bytes = 0;
+  for (unsigned i = 0; i < count; i++)
+    bytes += PARAMETER_RESERVE + (parameters[i].length ? *parameters[i].length : 0);
+  return bytes;
+}
+
 static bool send_statement(Session *session, const char *sql, size_t length, Failure *ret_failure) {
+  if (!fits_packet(session, length, ret_failure))
+    return false;
   session->used_at = g_get_monotonic_time();
   return mysql_real_query(session->mysql, sql, length) == 0 || fail(session, ret_failure);
 }
@@ -292,6 +320,8 @@ bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parame
     return failure_set(ret_failure, FAILURE_MAPPING, SOURCE_MYSQL, 0,
                        "the statement has %lu parameters, not %u",
                        mysql_stmt_param_count(statement), count);
+  if (!fits_packet(session, bytes_of(parameters, count), ret_failure))
+    return false;
   if ((count > 0 && mysql_stmt_bind_param(statement, parameters)) || mysql_stmt_execute(statement))
     return fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
   *ret_affected = mysql_stmt_affected_rows(statement);

@@ -38,7 +38,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Session, session_close)
 bool session_is_mariadb(const Session *session);
 /* "MySQL 9.7.4" */
 const char *session_server(const Session *session);
-/* Longest statement that the server takes, in bytes. */
+/* Longest statement that the server takes, in bytes. A longer one is refused here, as FAILURE_SIZE,
+ * and never sent. */
 size_t session_packet_limit(const Session *session);
 /* "" when the connection is not encrypted. */
 const char *session_cipher(const Session *session);
