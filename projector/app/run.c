@@ -1,13 +1,11 @@
-/* run.c - `projector run`: become the owner, work, hand over.
+/* run.c - `projector run`: the process around its tenures.
  *
- * A tenure is the time in which this process owns the name. Losing it ends the tenure, not the
- * process: it stands by and takes over again when it is its turn. */
+ * A tenure (tenure.c) is the time in which this process owns the name. Losing it ends the tenure,
+ * not the process: it stands by and takes over again when it is its turn. */
 #include "projector/app/command.h"
-#include "projector/app/keeper.h"
 #include "projector/app/ownership.h"
-#include "projector/app/pipeline.h"
-#include "projector/app/reader.h"
 #include "projector/app/service.h"
+#include "projector/app/tenure.h"
 #include "projector/app/web/http.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mysql/catalog.h"
@@ -17,220 +15,9 @@
 #include <unistd.h>
 
 enum {
-  PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
-  TICK_MS = 200,
   STOP_MS = 1500,     /* after a signal, for an end in order */
   HAND_OVER_MS = 300, /* then, to give the lease back */
 };
-
-typedef struct Tenure {
-  const Config *config;
-  MongoStore *store;
-  Ownership *ownership;
-  Stop *stop;
-  Metrics *metrics;
-  Ledger ledger;
-  Shards shards;
-  Worker **workers;
-  Acker *acker;
-  Reader *reader;
-  Keeper *keeper;
-} Tenure;
-
-/* --- the parts of a tenure ------------------------------------------------------------------- */
-
-static void make_shards(Tenure *tenure) {
-  const Settings *settings = &tenure->config->settings;
-  tenure->shards.count = (unsigned)settings->workers;
-  tenure->shards.due = alarm_new();
-  tenure->shards.shards = g_new0(Shard *, tenure->shards.count);
-  /* A quarter of the memory for queued events; the rest is for a batch being built, its statements,
-   * the drivers' buffers and the program itself. */
-  ShardLimits limits = {
-      .events = (size_t)settings->batch * 4,
-      .bytes = (size_t)settings->memory_mb * 1024 * 1024 / 4 / tenure->shards.count,
-      .holds = MAX((size_t)settings->max_blocked / tenure->shards.count, 1),
-  };
-  for (unsigned i = 0; i < tenure->shards.count; i++)
-    tenure->shards.shards[i] = shard_new(limits, tenure->shards.due);
-}
-
-/* The keeper comes first: it sweeps before anything new is read. */
-static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
-  const char *claimant = ownership_claimant(tenure->ownership);
-  tenure->ledger = (Ledger){tenure->config->name, ownership_epoch(tenure->ownership)};
-  make_shards(tenure);
-  tenure->keeper = keeper_new(tenure->config, &tenure->ledger, tenure->store, claimant,
-                              &tenure->shards, tenure->stop, ret_failure);
-  if (!tenure->keeper)
-    return false;
-  tenure->acker = acker_new(tenure->store, claimant, &tenure->shards, tenure->stop);
-  tenure->workers = g_new0(Worker *, tenure->shards.count);
-  for (unsigned i = 0; i < tenure->shards.count; i++)
-    tenure->workers[i] = worker_new(tenure->config, &tenure->ledger, tenure->store, claimant,
-                                    &tenure->shards, i, tenure->acker, tenure->stop);
-  for (unsigned i = 0; i < tenure->shards.count; i++)
-    worker_count_in(tenure->workers[i], tenure->metrics);
-  acker_start(tenure->acker);
-  for (unsigned i = 0; i < tenure->shards.count; i++)
-    worker_start(tenure->workers[i]);
-  keeper_start(tenure->keeper);
-  tenure->reader = reader_start(tenure->store, &tenure->shards, tenure->stop, once);
-  return true;
-}
-
-static Counters sum_counters(const Tenure *tenure) {
-  Counters sum = {0};
-  for (unsigned i = 0; i < tenure->shards.count; i++) {
-    Counters one = worker_counters(tenure->workers[i]);
-    sum.applied += one.applied;
-    sum.superseded += one.superseded;
-    sum.ignored += one.ignored;
-    sum.repeated += one.repeated;
-    sum.failed += one.failed;
-    sum.gaps += one.gaps;
-  }
-  return sum;
-}
-
-static void log_counters(const Tenure *tenure, const char *message, const Counters *since) {
-  Counters now = sum_counters(tenure);
-  size_t queued = 0, held = 0;
-  for (unsigned i = 0; i < tenure->shards.count; i++) {
-    ShardFigures figures = shard_figures(tenure->shards.shards[i]);
-    queued += figures.queued;
-    held += figures.holds;
-  }
-  log_info(message, LOG_FIELDS(LOG_NUMBER("applied", now.applied - since->applied),
-                               LOG_NUMBER("superseded", now.superseded - since->superseded),
-                               LOG_NUMBER("ignored", now.ignored - since->ignored),
-                               LOG_NUMBER("repeated", now.repeated - since->repeated),
-                               LOG_NUMBER("failed", now.failed - since->failed),
-                               LOG_NUMBER("queued", (int64_t)queued),
-                               LOG_NUMBER("blocked_aggregates", (int64_t)held)));
-}
-
-static void tell_service(const Tenure *tenure) {
-  for (unsigned i = 0; i < tenure->shards.count; i++)
-    service_sees(i, worker_moves(tenure->workers[i]));
-}
-
-/* From there on the shard takes nothing but what may end a hold. */
-static void alarm_when_blocked(const Tenure *tenure, bool *alarmed) {
-  size_t held = 0;
-  bool over = false;
-  for (unsigned i = 0; i < tenure->shards.count; i++) {
-    ShardFigures figures = shard_figures(tenure->shards.shards[i]);
-    held += figures.holds;
-    over |= figures.full;
-  }
-  if (over && !*alarmed)
-    log_error("too many aggregates are blocked by failed events: nothing new is taken until some "
-              "are retried, skipped or refreshed",
-              LOG_FIELDS(LOG_NUMBER("blocked_aggregates", (int64_t)held),
-                         LOG_NUMBER("max_blocked", tenure->config->settings.max_blocked)));
-  /* Around the limit, holds come and go. */
-  *alarmed = over || (*alarmed && held > (size_t)tenure->config->settings.max_blocked / 4 * 3);
-}
-
-static void publish(const Tenure *tenure) {
-  TenureView view = {.epoch = ownership_epoch(tenure->ownership),
-                     .workers = tenure->shards.count,
-                     .reader = reader_state(tenure->reader),
-                     .restarts = reader_restarts(tenure->reader)};
-  for (unsigned i = 0; i < tenure->shards.count; i++) {
-    ShardFigures figures = shard_figures(tenure->shards.shards[i]);
-    view.queued += figures.queued;
-    view.in_hand += figures.in_hand;
-    view.bytes += figures.bytes;
-    view.blocked += figures.holds;
-    view.waiting += worker_is_waiting(tenure->workers[i]);
-  }
-  metrics_publish(tenure->metrics, &view);
-}
-
-/* Watches until the tenure or the process is to stop. */
-static void watch(const Tenure *tenure, Stop *process) {
-  Counters since = {0};
-  int64_t told_at = g_get_monotonic_time();
-  bool alarmed = false;
-  service_begins_work(tenure->shards.count);
-  publish(tenure);
-  while (!stop_wait(tenure->stop, TICK_MS)) {
-    tell_service(tenure);
-    if (stop_requested(process))
-      stop_request(tenure->stop, NULL);
-    if (ownership_was_nudged(tenure->ownership))
-      keeper_review(tenure->keeper);
-    alarm_when_blocked(tenure, &alarmed);
-    publish(tenure);
-    if (g_get_monotonic_time() - told_at < (int64_t)PROGRESS_MS * 1000)
-      continue;
-    told_at = g_get_monotonic_time();
-    Counters now = sum_counters(tenure);
-    if (now.applied + now.superseded + now.ignored + now.repeated + now.failed !=
-        since.applied + since.superseded + since.ignored + since.repeated + since.failed)
-      log_counters(tenure, "progress", &since);
-    since = now;
-  }
-  service_ends_work();
-}
-
-/* Running batches are finished, committed events acknowledged; what is only queued stays in the
- * outbox as it is. */
-static void finish(Tenure *tenure) {
-  for (unsigned i = 0; i < tenure->shards.count; i++)
-    shard_stop(tenure->shards.shards[i]);
-  for (unsigned i = 0; tenure->workers && i < tenure->shards.count; i++)
-    worker_join(tenure->workers[i]);
-  if (tenure->acker)
-    acker_join(tenure->acker);
-  reader_finish(tenure->reader);
-  keeper_free(tenure->keeper);
-  acker_free(tenure->acker);
-  if (tenure->workers)
-    log_counters(tenure, "stopped working", &(Counters){0});
-  for (unsigned i = 0; i < tenure->shards.count; i++) {
-    if (tenure->workers)
-      worker_free(tenure->workers[i]);
-    shard_free(tenure->shards.shards[i]);
-  }
-  g_free(tenure->workers);
-  g_free(tenure->shards.shards);
-  alarm_free(tenure->shards.due);
-}
-
-/* --- the process ------------------------------------------------------------------------------ */
-
-static void serve(const Config *config, MongoStore *store, Metrics *metrics, Stop *process,
-                  bool once) {
-  Stop *stop = stop_new();
-  Failure failure = {0};
-  Tenure tenure = {.config = config, .store = store, .stop = stop, .metrics = metrics};
-  metrics_set_role(metrics, ROLE_STANDBY);
-  tenure.ownership = ownership_acquire(config, store, once, process, stop);
-  if (tenure.ownership) {
-    log_info("working", LOG_FIELDS(LOG_TEXT("name", config->name),
-                                   LOG_TEXT("owner", ownership_claimant(tenure.ownership)),
-                                   LOG_NUMBER("epoch", ownership_epoch(tenure.ownership)),
-                                   LOG_NUMBER("workers", config->settings.workers)));
-    if (start(&tenure, once, &failure)) {
-      metrics_set_role(metrics, ROLE_WORKING);
-      watch(&tenure, process);
-    }
-    stop_request(stop, failure.class == FAILURE_NONE ? NULL : &failure);
-    finish(&tenure);
-    ownership_release(tenure.ownership);
-    failure = stop_reason(stop);
-    if (failure.class != FAILURE_NONE)
-      log_failure(LOG_LEVEL_ERROR, "the tenure ended", &failure);
-    if (failure.class == FAILURE_CONFIG || (once && failure.class == FAILURE_NONE))
-      stop_request(process, failure.class == FAILURE_CONFIG ? &failure : NULL);
-    else if (failure.class != FAILURE_NONE)
-      stop_wait(process, 200); /* a failure to start must not spin */
-  }
-  stop_free(stop);
-}
 
 /* --- the end of the process --------------------------------------------------------------------
  */
@@ -371,7 +158,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   if (http)
     http_open_actions(http, store);
   while (!stop_requested(ending->process))
-    serve(config, store, metrics, ending->process, once);
+    tenure_serve(config, store, metrics, ending->process, once);
   *ret_failure = stop_reason(ending->process);
   set_monitor(ending, NULL);
 }
