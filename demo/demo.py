@@ -37,6 +37,7 @@ class Stores:
         self.mysql = pymysql.connect(host=os.environ["MYSQL_HOST"], port=int(os.environ["MYSQL_PORT"]), user="root",
                                      autocommit=True, charset="utf8mb4")
         self.query("CREATE DATABASE bank_read CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+        self.query(f"GRANT ALL ON bank_read.* TO {os.environ['PROJECTOR_MYSQL_USER']}@'127.0.0.1'")
         self.mysql.select_db("bank_read")
 
     def query(self, statement: str) -> tuple[tuple, ...]:

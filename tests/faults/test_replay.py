@@ -65,8 +65,9 @@ def die_at(ws: Workspace, dice: random.Random, point: str) -> None:
     assert status == -signal.SIGKILL, f"{point}: {status}\n{ws.started[-1].log_tail()}"
 
 
-@pytest.mark.parametrize("seed", [1, SEED])
+@pytest.mark.parametrize("seed", [1, SEED], ids=["seed 1", "a new seed"])
 def test_killed_at_each_point(bank: Workspace, seed: int) -> None:
+    print(f"seed {seed}")
     dice = random.Random(seed)
     bank.mapping(**ARCHIVE, **FAST, batch=dice.choice([10, 40, 200]))
     events = life(bank, ACCOUNTS, 25, seed)

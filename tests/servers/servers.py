@@ -388,7 +388,8 @@ class ShardedCluster:
 
 
 class Mysqld(Server):
-    """MySQL or MariaDB; root has no password, user `projector` has one."""
+    """MySQL or MariaDB; root has no password. User `projector` has one, and is an ordinary user: the databases of
+    tests (`t_…`) belong to it, the server does not."""
 
     def __init__(self, folder: Path | str, port: int | None = None):
         super().__init__(folder, shlex.split(os.environ["MYSQLD_COMMAND"]), port)
@@ -433,9 +434,11 @@ class Mysqld(Server):
     def _create_users(self) -> None:
         """By address, so that they do not depend on how this machine resolves its own name."""
         with self.connect(unix_socket=self.socket) as connection, connection.cursor() as cursor:
-            for user, password in (("root", ""), (PROJECTOR_USER, PROJECTOR_PASSWORD)):
-                cursor.execute(f"CREATE USER IF NOT EXISTS {user}@'127.0.0.1' IDENTIFIED BY '{password}'")
-                cursor.execute(f"GRANT ALL ON *.* TO {user}@'127.0.0.1' WITH GRANT OPTION")
+            for statement in ("CREATE USER IF NOT EXISTS root@'127.0.0.1' IDENTIFIED BY ''",
+                              "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",
+                              f"CREATE USER {PROJECTOR_USER}@'127.0.0.1' IDENTIFIED BY '{PROJECTOR_PASSWORD}'",
+                              f"GRANT ALL ON `t\\_%`.* TO {PROJECTOR_USER}@'127.0.0.1'"):
+                cursor.execute(statement)
 
     def connect(self, **options) -> pymysql.Connection:
         return pymysql.connect(**{"host": "127.0.0.1", "port": self.port, "user": "root", "autocommit": True,

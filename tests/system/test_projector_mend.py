@@ -12,8 +12,10 @@ from bson import Int64, ObjectId
 SLOW = {"backoff_ms": 300000}  # what failed stays failed for this test
 
 # Keep apart what the shell and the option parser could take for something else.
-IDS = [uuid.uuid4(), ObjectId(), "my event", "5", str(uuid.uuid4()), str(ObjectId()), "-x", "--", "--all-dead", "q'\"`\\"]
-AGGREGATES = ["plain", uuid.uuid4(), ObjectId(), 5, -5, Int64(-2**63), "-5", "--json", "--"]
+UUIDS = [uuid.UUID(f"748e8672-7c90-4631-9824-c398966e22c{n}") for n in range(3)]
+OBJECT_IDS = [ObjectId(f"6b08368f30e01958ae7988c{n}") for n in range(3)]
+IDS = [UUIDS[0], OBJECT_IDS[0], "my event", "5", str(UUIDS[1]), str(OBJECT_IDS[1]), "-x", "--", "--all-dead", "q'\"`\\"]
+AGGREGATES = ["plain", UUIDS[2], OBJECT_IDS[2], 5, -5, Int64(-2**63), "-5", "--json", "--"]
 
 
 def renamed(ws, aggregate_id, event_id=None) -> dict:
