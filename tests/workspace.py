@@ -259,8 +259,13 @@ class Workspace:
     @contextmanager
     def start_projector(self, *arguments: str) -> Iterator[Process]:
         """`projector run` beside the test; killed at the end if the test has not stopped it."""
-        process = Process(self._projector("run", *arguments), self.folder / f"projector{len(self.started)}.log",
-                          self.environment)
+        with self.start_command("run", *arguments) as process:
+            yield process
+
+    @contextmanager
+    def start_command(self, command: str, *arguments: str) -> Iterator[Process]:
+        """Another command beside the test; killed at the end if it has not ended."""
+        process = Process(self._projector(command, *arguments), self.folder / f"{command}{len(self.started)}.log", self.environment)
         self.started.append(process)
         try:
             yield process

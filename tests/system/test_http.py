@@ -273,6 +273,15 @@ def test_actions_want_the_token_from_the_page_itself(bank):
     assert bank.ledger() == {str(dead["_id"]): "skipped"}
 
 
+@pytest.mark.parametrize("part", [TOKEN[:-1], TOKEN[:8], TOKEN[0], "", TOKEN + "x", TOKEN[1:], TOKEN.upper(), "\t" + TOKEN])
+def test_no_part_of_the_token_opens_the_actions(bank, part):
+    with_token(bank)
+    with listening(bank) as (_, endpoint):
+        assert endpoint.act("retry", {"event_id": "x"}, Authorization=f"Bearer {part}").status == 401
+        assert endpoint.act("retry", {"event_id": "x"}, Authorization=part).status == 401
+        assert endpoint.act("retry", {"event_id": "x"}).status == 404  # with the whole of it: no such event
+
+
 def test_a_dead_event_is_retried_and_an_aggregate_refreshed(bank):
     with_token(bank, permanent="dead", lease_ms=2000)
     bank.accounts.insert_one({"_id": "a2", "user_id": "u2", "name": "Grace", "balance": decimal("7.00"), "version": 3,

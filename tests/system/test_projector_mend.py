@@ -87,6 +87,19 @@ def test_results_for_machines(bank):
     assert said("skip", "--aggregate", "account", "a1") == (0, {"count": 1})
 
 
+@pytest.mark.parametrize("status", ["failed", "dead"])
+def test_an_event_that_could_not_be_skipped_is_what_it_was(bank, status):
+    bank.mapping(**SLOW)
+    event = {**renamed(bank, "a1"), "status": status, "attempts": 3}
+    bank.put(event)
+    bank.query("RENAME TABLE projector_applied TO elsewhere")
+    assert bank.projector("skip", str(event["_id"])).returncode != 0
+    assert bank.found(event) == event
+    bank.query("RENAME TABLE elsewhere TO projector_applied")
+    assert bank.projector("skip", str(event["_id"])).returncode == 0
+    assert bank.found(event) is None and bank.ledger() == {str(event["_id"]): "skipped"}
+
+
 def test_a_store_that_cannot_answer_has_not_said_no(bank):
     """Status 1 of `list` means that there is nothing to list."""
     commands = [("list",), ("list", "--state", "held"), ("retry", "--all-dead"), ("skip", "x"), ("refresh", "account", "a1")]

@@ -1,0 +1,244 @@
+"""From the outbox to the row and out of it: nothing lost, nothing twice, nothing by halves."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from workspace import Workspace, bank_projections, decimal
+
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
+QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep and no second reading come to help
+SLOW = {"backoff_ms": 300000}
+
+
+def opened(ws: Workspace, account: str = "a1", balance: object = decimal("100.00"), **more) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=balance, **more)
+
+
+def deposited(ws: Workspace, account: str = "a1", amount: object = decimal("1.00"), **more) -> dict:
+    return ws.event(account, "MoneyDeposited", amount=amount, **more)
+
+
+def row(ws: Workspace, account: str = "a1") -> dict:
+    return ws.query("SELECT * FROM account WHERE account_id = %s", account)[0]
+
+
+def at(seconds: int) -> datetime:
+    return datetime(2026, 1, 1) + timedelta(seconds=seconds)
+
+
+# out of the outbox
+
+
+def test_an_event_stays_in_the_outbox_until_its_copy_is_in_the_archive(bank):
+    """An acknowledgement that MongoDB refuses is repeated until it works; no sweep is needed for that."""
+    bank.mapping(**QUIET, mongodb={"retain": "archive"})
+    bank.db.create_collection("outbox_archive", validator={"never": True})
+    event = opened(bank)
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        bank.put(event)
+        projector.wait_log("cannot acknowledge")
+        assert row(bank)["balance"] == Decimal("100.00") and bank.found(event)["status"] == "in_progress"
+        bank.db.command("collMod", "outbox_archive", validator={})
+        bank.wait_drained()
+        assert bank.db["outbox_archive"].find_one({"_id": event["_id"]})
+        assert projector.stop() == 0
+
+
+def test_what_is_written_once_the_scan_is_over_comes_by_the_stream(bank):
+    bank.mapping(**QUIET)
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        for n in range(5):
+            bank.put(event := opened(bank, f"a{n}"))
+            bank.wait_gone(event)
+
+
+def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_outbox(bank):
+    """Without its entry, an event that is sent again would be applied again."""
+    bank.mapping(**FAST)
+    events = [opened(bank, f"a{n}") for n in range(3)]
+    young, _, there = (str(event["_id"]) for event in events)
+    with bank.start_projector() as projector:
+        bank.put(events)
+        bank.wait_drained()  # so the first sweep, which would take the claim of another, is over
+        bank.put({**events[2], "status": "in_progress", "claimed_by": "elsewhere:1#1", "claimed_at": datetime(2100, 1, 1)})
+        bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL 8 DAY WHERE event_id <> %s", young)
+        projector.wait_log("pruned the ledger entries=1")
+        assert set(bank.ledger()) == {young, there}
+        bank.outbox.delete_one({"_id": events[2]["_id"]})
+        bank.wait(lambda: set(bank.ledger()) == {young}, what="the entry of the event that has left the outbox")
+
+
+# rows
+
+
+def nullable(ws: Workspace) -> None:
+    [projection] = bank_projections()
+    projection["columns"]["balance"]["null"] = True
+    ws.mapping([projection], **SLOW)
+    ws.create()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_delta_of_null_is_its_events_failure_and_changes_nothing(ws, together):
+    nullable(ws)
+    events = opened(ws, balance=None), deposited(ws)
+    ws.put(events[0])
+    if not together:
+        ws.run_once()
+    ws.put(events[1])
+    ws.run_once()
+    assert ws.found(events[0]) is None and ws.found(events[1])["status"] == "failed"
+    assert row(ws)["balance"] is None
+    ws.query("UPDATE account SET balance = 5")
+    assert ws.projector("retry", str(events[1]["_id"])).returncode == 0
+    ws.run_once()
+    assert row(ws)["balance"] == Decimal("6.00")
+
+
+def test_rows_that_refer_to_others_are_deleted_before_them(ws):
+    """In the file's order parents come first; a foreign key wants their children gone first."""
+    key = {"id": {"from": "$aggregate_id", "type": "varchar(36)"}}
+    events = {"Made": {"op": "upsert"}, "Gone": {"op": "delete"}}
+    ws.mapping([{"aggregate_type": "thing", "table": table, "key": key, "columns": {"n": {"from": "n", "type": "int"}},
+                 "events": events} for table in ("parent", "child")], **SLOW)
+    ws.create()
+    ws.query("ALTER TABLE child ADD FOREIGN KEY (id) REFERENCES parent (id)")
+    made, gone = ({**ws.event("t1", kind, n=1), "aggregate_type": "thing"} for kind in ("Made", "Gone"))
+    ws.put(made)
+    ws.run_once()
+    assert len(ws.rows("child")) == 1
+    ws.put(gone)
+    ws.run_once()
+    assert ws.found(gone) is None and ws.rows("parent") == ws.rows("child") == []
+
+
+# statements
+
+
+def with_statement(ws: Workspace, statement: str) -> None:
+    [projection] = bank_projections()
+    projection["events"]["AccountFrozen"]["statement"] = statement
+    ws.mapping([projection], **SLOW)
+    ws.create()
+
+
+def test_a_statement_sees_nothing_that_is_not_committed(ws):
+    with_statement(ws, "UPDATE account SET name = (SELECT COUNT(*) FROM note) WHERE account_id = :$aggregate_id")
+    ws.query("CREATE TABLE note (id INT PRIMARY KEY)")
+    ws.put(opened(ws))
+    ws.run_once()
+    with ws.stores.mysql(ws.name) as other, other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO note VALUES (1)")
+        ws.put(ws.event("a1", "AccountFrozen"))
+        ws.run_once()
+        assert row(ws)["name"] == "0"
+        cursor.execute("COMMIT")
+    ws.put(ws.event("a1", "AccountFrozen"))
+    ws.run_once()
+    assert row(ws)["name"] == "1"
+
+
+def test_a_statement_runs_at_read_committed_in_utc(ws):
+    """What a statement of one's own sees of the session is the same on each server, whatever that prefers."""
+    isolation = ws.query("SHOW VARIABLES LIKE '%isolation'")[0]["Variable_name"]  # named differently by MariaDB
+    with_statement(ws, f"UPDATE account SET name = CONCAT(@@{isolation}, ' ', @@time_zone) WHERE account_id = :$aggregate_id")
+    ws.put(opened(ws), ws.event("a1", "AccountFrozen"))
+    ws.run_once()
+    assert row(ws)["name"] == "READ-COMMITTED +00:00"
+
+
+def test_a_statement_whose_result_does_not_fit_is_its_events_failure(bank):
+    """Never cut, whatever the sql_mode of the server."""
+    bank.mapping(**SLOW)
+    long = {**opened(bank), "payload": {"user_id": "u1", "name": "x" * 95, "balance": decimal("1.00")}}
+    frozen = bank.event("a1", "AccountFrozen")  # appends to the name
+    bank.put(long, frozen)
+    bank.run_once()
+    assert bank.found(frozen)["last_error"]["code"] == 1406
+    assert row(bank)["name"] == "x" * 95
+
+
+# refresh and skip
+
+
+def test_a_refresh_never_goes_back_behind_what_was_applied(bank):
+    """An entity that was set back, from a backup say, is behind its events."""
+    bank.mapping(**SLOW)
+    bank.put(opened(bank, version=1), *[deposited(bank, version=n) for n in (2, 3)])
+    bank.run_once()
+    before, position = row(bank), bank.rows("projector_position")
+    bank.accounts.insert_one({"_id": "a1", "version": 2, "user_id": "u1", "name": "Old", "balance": decimal("101.00")})
+    done = bank.projector("refresh", "account", "a1")
+    assert done.returncode != 0 and "the entity is at version 2, behind version 3 that was applied" in done.stderr
+    assert row(bank) == before and bank.rows("projector_position") == position
+
+
+def test_what_a_refresh_contains_is_superseded_up_to_its_own_version(bank):
+    bank.mapping(**SLOW)
+    bank.accounts.insert_one({"_id": "a1", "version": 3, "last_event_at": at(0), "user_id": "u1", "name": "Ada",
+                              "balance": decimal("7.00")})
+    assert bank.projector("refresh", "account", "a1").returncode == 0
+    events = opened(bank, version=1), deposited(bank, version=2), deposited(bank, version=3), deposited(bank, version=4)
+    bank.put(*events)
+    bank.run_once()
+    assert [bank.ledger()[str(e["_id"])] for e in events] == ["superseded"] * 3 + ["applied"]
+    assert row(bank)["balance"] == Decimal("8.00")
+
+
+def test_what_sorts_before_a_skipped_event_is_not_late(ws):
+    """Without entities a late update would fail."""
+    [projection] = bank_projections()
+    del projection["entities"]
+    ws.mapping([projection], **SLOW)
+    ws.create()
+    bad = deposited(ws, amount="much", at=at(20))
+    ws.put(opened(ws, at=at(0)), bad)
+    ws.run_once()
+    assert ws.projector("skip", str(bad["_id"])).returncode == 0
+    earlier = ws.event("a1", "AccountRenamed", at=at(10), name="Ada L.")
+    ws.put(earlier)
+    ws.run_once()
+    assert ws.ledger()[str(earlier["_id"])] == "applied" and row(ws)["name"] == "Ada L."
+
+
+def test_a_skipped_event_that_is_sent_again_stays_skipped(bank):
+    bank.mapping(**SLOW)
+    bad = deposited(bank)  # no row yet
+    bank.put(bad)
+    bank.run_once()
+    assert bank.projector("skip", str(bad["_id"])).returncode == 0
+    bank.put(opened(bank), bad)
+    bank.run_once()
+    assert bank.outbox.find_one() is None
+    assert bank.ledger()[str(bad["_id"])] == "skipped" and row(bank)["balance"] == Decimal("100.00")
+
+
+def test_a_retry_is_seen_at_once_and_has_all_its_attempts(bank):
+    bank.mapping(**{**QUIET, "permanent": "dead"}, max_attempts=2)
+    bad = deposited(bank, amount="much")
+    with bank.start_projector():
+        bank.put(bad)
+        dead = bank.wait_status(bad, "dead")
+        bank.outbox.update_one({"_id": bad["_id"]}, {"$set": {"payload.amount": decimal("1.00"), "attempts": 2}})
+        bank.put(first := opened(bank, at=at(0)))
+        bank.wait_gone(first)
+        assert bank.found(bad)["status"] == "dead" and dead["attempts"] == 1
+        assert bank.projector("retry", str(bad["_id"])).returncode == 0
+        bank.wait_drained()
+    assert row(bank)["balance"] == Decimal("101.00")
+
+
+def test_a_command_takes_over_only_what_is_failed_or_dead(bank):
+    bank.mapping(**SLOW)
+    bank.put(pending := opened(bank), taken := {**opened(bank, "a2"), "status": "in_progress", "claimed_by": "elsewhere:1#1"})
+    for command in ("retry", "skip"):
+        for event in (pending, taken):
+            assert bank.projector(command, str(event["_id"])).returncode == 1
+            assert bank.found(event) == event

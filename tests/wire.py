@@ -1,0 +1,79 @@
+"""What clients say to a mongod: a port that leads to it and keeps each command."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+from typing import Iterator
+
+import bson
+from bson.codec_options import CodecOptions
+
+OP_MSG = 2013
+OPTIONS = CodecOptions(uuid_representation=bson.binary.UuidRepresentation.STANDARD, unicode_decode_error_handler="replace")
+
+
+class Wire:
+    """The commands so far; a command's name is its first key, documents of a sequence are left out."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.commands: list[dict] = []
+
+    def named(self, name: str, **fields: object) -> list[dict]:
+        """The commands of that name that have these fields, `update="outbox"` say."""
+        return [command for command in list(self.commands)
+                if next(iter(command)) == name and all(command.get(key) == value for key, value in fields.items())]
+
+    def uri(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
+
+    def take(self, pending: bytearray) -> None:
+        """Takes whole messages from the front."""
+        while len(pending) >= 16:
+            length, _, _, opcode = struct.unpack_from("<iiii", pending)
+            if len(pending) < length:
+                return
+            message = bytes(pending[:length])
+            del pending[:length]
+            at = 20  # behind header and flags
+            while opcode == OP_MSG and at < length - 4:
+                size = struct.unpack_from("<i", message, at + 1)[0]
+                if message[at] == 0:
+                    self.commands.append(bson.decode(message[at + 1:at + 1 + size], OPTIONS))
+                at += 1 + size
+
+
+@contextmanager
+def recorded(port: int) -> Iterator[Wire]:
+    """`port`: of the mongod on this machine."""
+    wire = Wire()
+
+    def carry(source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
+        try:
+            while data := source.recv(65536):
+                if kept is not None:
+                    kept.extend(data)
+                    wire.take(kept)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def accept(listener: socket.socket) -> None:
+        while True:
+            try:
+                client = listener.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", port))
+            for ends in ((client, server, bytearray()), (server, client, None)):
+                threading.Thread(target=carry, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        wire.port = listener.getsockname()[1]
+        yield wire
+        listener.shutdown(socket.SHUT_RDWR)
