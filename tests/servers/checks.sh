@@ -61,9 +61,10 @@ run_lint() {
   LINT_PASSED=0 LINT_FAILED=0
   install_packages lint build test servers
   provide mysql
-  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh packaging/*.sh projector/app/web/page/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
+  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh tests/mutants/*.sh packaging/*.sh projector/app/web/page/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
   check "formatting (./run format mends it)" run_format --check
   check "Python compiles" python_compiles
+  check "each mutant's old text is there once" run_mutants --check
   check "no macro evaluates a call twice" no_call_evaluated_twice
   check "no generated file is kept" no_generated_files
   check "no name of a registry host, no path of this machine" no_machine_names

@@ -1,0 +1,358 @@
+"""Tests of the tests: puts small faults into copies of the program and sees whether a test notices.
+
+    ./run mutants              the whole catalogue
+    ./run mutants NAME…        these mutants only
+    ./run mutants --list       what there is
+    ./run mutants --check      only whether each old text is still where the catalogue says
+
+The catalogue is in the .toml files beside this one, a table for each mutant:
+
+    [name]
+    promise = "what users can rely on, and cannot with the fault"
+    file = "path from the root"
+    old = "a text that stands in the file exactly once"
+    new = "what stands there instead"
+    tests = ["order", "simulation", "test_projector_order.py::test_name"]
+
+`tests` names those that have to notice: names of meson's tests, and system tests as pytest writes them; they run first.
+If they notice nothing, all unit tests and the simulation follow, to tell whether anything does. A mutant that names no
+tests meets the whole system suite too, which takes minutes.
+
+Exit status 1: a mutant survives, does not build, or its old text is not there exactly once; or a test fails without any
+mutant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/servers"))
+from servers import Pair, parent_death_signal, scratch_folder  # noqa: E402
+
+WORK = ROOT / ".scratch/mutants"
+SEEDS = "400"         # of the simulation, always from the same first one
+LIMIT_S = 300         # of one program of unit tests, one run of the simulation, one system test
+SUITE_LIMIT_S = 3600  # of the whole system suite
+PROGRAMS = ["projector/projector", "outbox/outbox"]
+# A mutant may leave a function without a caller: warnings are no errors.
+OPTIONS = ["-Dbuildtype=debug", "-Doptimization=1", "-Dwerror=false"]
+
+
+class Wrong(Exception):
+    """What keeps a mutant from being tried."""
+
+
+@dataclass
+class Mutant:
+    name: str
+    promise: str
+    file: str
+    old: str
+    new: str
+    tests: list[str] = field(default_factory=list)
+
+    def mutated(self, tree: Path) -> str:
+        path = tree / self.file
+        text = path.read_text() if path.exists() else ""
+        if (found := text.count(self.old)) != 1:
+            raise Wrong(f"its old text stands {found} times in {self.file}: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+    def unit_tests(self) -> list[str]:
+        return [test for test in self.tests if ".py" not in test]
+
+    def system_tests(self) -> list[str]:
+        return [test for test in self.tests if ".py" in test]
+
+
+@dataclass
+class Result:
+    mutant: Mutant
+    verdict: str  # killed, SURVIVES, WRONG
+    text: str     # the test that noticed, or what is wrong
+    seconds: float
+
+
+def read_catalogue() -> dict[str, Mutant]:
+    catalogue: dict[str, Mutant] = {}
+    for file in sorted(Path(__file__).parent.glob("*.toml")):
+        for name, entry in tomllib.loads(file.read_text()).items():
+            if name in catalogue:
+                raise SystemExit(f"mutants: {name} is there twice")
+            try:
+                catalogue[name] = Mutant(name, **entry)
+            except TypeError as error:
+                raise SystemExit(f"mutants: {file.name}: {name}: {error}") from None
+    return catalogue
+
+
+# --- programs ------------------------------------------------------------------------------------
+
+_live: set[subprocess.Popen] = set()
+_lock = threading.Lock()
+_ending = threading.Event()
+
+
+def _kill(process: subprocess.Popen) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
+    except ProcessLookupError:
+        pass
+
+
+def end(pool: ThreadPoolExecutor) -> None:
+    pool.shutdown(wait=False, cancel_futures=True)
+    _ending.set()
+    with _lock:
+        for process in _live:
+            _kill(process)
+
+
+def run(command: list[str], limit: float, folder: Path, **environment: str) -> tuple[int | None, str]:
+    """The exit status, None when it took too long, and what was said."""
+    if _ending.is_set():
+        raise Wrong("interrupted")
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                               start_new_session=True)
+    with _lock:
+        _live.add(process)
+    try:
+        said, _ = process.communicate(timeout=limit)
+        return process.returncode, said
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        said, _ = process.communicate()
+        return None, said
+    finally:
+        _kill(process)
+        with _lock:
+            _live.discard(process)
+
+
+# --- a copy of the tree --------------------------------------------------------------------------
+
+class Copy:
+    """A copy of the checkout with a build folder, which is kept from run to run, and servers of its own."""
+
+    def __init__(self, number: int):
+        self.tree = WORK / str(number)
+        self.build = self.tree / "build"
+        self.meson_tests: dict[str, dict] = {}
+        self.servers: dict[str, str] = {}  # the environment that says where they are
+
+    def prepare(self) -> None:
+        """Only what differs is written, so that only that is built again."""
+        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                                check=True, stdout=subprocess.PIPE, text=True).stdout
+        files = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+        for name in files:
+            source, target = ROOT / name, self.tree / name
+            if not target.exists() or source.read_bytes() != target.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(source.read_bytes())
+                target.chmod(source.stat().st_mode)
+        for folder, folders, names in os.walk(self.tree):
+            folders[:] = [f for f in folders if Path(folder, f) != self.build and f != "__pycache__"]
+            for name in names:
+                if str(Path(folder, name).relative_to(self.tree)) not in files:
+                    Path(folder, name).unlink()
+        if not (self.build / "build.ninja").exists():
+            self._call("meson setup", ["meson", "setup", *OPTIONS, str(self.build)])
+        self.make([])
+        told = subprocess.run(["meson", "introspect", "--tests", str(self.build)], cwd=self.tree, check=True,
+                              stdout=subprocess.PIPE, text=True).stdout
+        self.meson_tests = {test["name"]: test for test in json.loads(told)}
+
+    def _call(self, what: str, command: list[str]) -> None:
+        # One cache for all copies, where the compiler has one.
+        status, said = run(command, 1800, self.tree, CCACHE_BASEDIR=str(WORK), CCACHE_NOHASHDIR="1")
+        if status != 0:
+            raise Wrong(f"{what} failed:\n{said[-3000:]}")
+
+    def make(self, targets: list[str]) -> None:
+        self._call("its build", ["ninja", "-C", str(self.build), *targets])
+
+    def of_suites(self) -> list[str]:
+        """The quick suites, the simulation last; without those that are to fail, which meson does not tell here."""
+        suite = {name: test["suite"][0].split(":")[-1] for name, test in self.meson_tests.items() if not name.endswith("_can_fail")}
+        return [name for kind in ("unit", "sim") for name in suite if suite[name] == kind]
+
+    def targets_of(self, tests: list[str]) -> list[str]:
+        """What has to be built for these of meson's tests."""
+        paths = [self.build / word for name in tests for word in self._meson_test(name)["cmd"]]
+        return [str(p.relative_to(self.build)) for p in paths if p.is_relative_to(self.build) and p.exists()]
+
+    def _meson_test(self, name: str) -> dict:
+        if name not in self.meson_tests:
+            raise Wrong(f"there is no test {name!r}")
+        return self.meson_tests[name]
+
+    def meson_test(self, name: str) -> str | None:
+        """Runs one; gives what noticed something, None: nothing."""
+        status, said = run(self._meson_test(name)["cmd"], LIMIT_S, self.build, SIM_SEEDS=SEEDS)
+        if status == 0:
+            return None
+        failed = list(dict.fromkeys(re.findall(r"\[  FAILED  \] (\w+)$", said, re.MULTILINE)))
+        reasons = [line.strip() for line in said.splitlines() if re.match(r"(SIM_SEED=|seed )\d", line)]
+        detail = failed or reasons[:1] or (["took too long"] if status is None else [f"status {status}"])
+        return f"{name}: {', '.join(detail)}"
+
+    def pytest(self, tests: list[str], limit: float) -> str | None:
+        status, said = run([sys.executable, "-m", "pytest", "-x", "-q", *[f"tests/system/{test}" for test in tests]],
+                           limit, self.tree, **self.servers,
+                           PROJECTOR_BIN=str(self.build / PROGRAMS[0]), OUTBOX_BIN=str(self.build / PROGRAMS[1]))
+        if status == 0:
+            return None
+        if status is None:
+            return f"{tests[0]}: took too long"
+        failed = re.findall(r"^(?:FAILED|ERROR) tests/system/(\S+)", said, re.MULTILINE)
+        if status != 1 or not failed:
+            raise Wrong(f"pytest ended with status {status}:\n{said[-3000:]}")
+        return failed[0]
+
+
+# --- trying --------------------------------------------------------------------------------------
+
+def try_named(copy: Copy, mutant: Mutant) -> str | None:
+    unit, system = mutant.unit_tests(), mutant.system_tests()
+    if not mutant.tests:
+        return None
+    copy.make(copy.targets_of(unit) + (PROGRAMS if system else []))
+    for test in unit:
+        if noticed := copy.meson_test(test):
+            return noticed
+    return copy.pytest(system, LIMIT_S * len(system)) if system else None
+
+
+def try_all(copy: Copy, mutant: Mutant) -> str | None:
+    copy.make([])
+    for test in copy.of_suites():
+        if test not in mutant.tests and (noticed := copy.meson_test(test)):
+            return noticed + (" (not by the tests that it names)" if mutant.tests else "")
+    return None if mutant.tests else copy.pytest([""], SUITE_LIMIT_S)
+
+
+def try_mutant(copies: SimpleQueue, mutant: Mutant) -> Result:
+    copy, begun = copies.get(), time.monotonic()
+
+    def result(verdict: str, text: str) -> Result:
+        return Result(mutant, verdict, text, time.monotonic() - begun)
+
+    path = copy.tree / mutant.file
+    try:
+        before, after = path.read_bytes(), mutant.mutated(copy.tree)
+        try:
+            path.write_text(after)
+            noticed = try_named(copy, mutant) or try_all(copy, mutant)
+        finally:
+            path.write_bytes(before)
+        return result("killed", noticed) if noticed else result("SURVIVES", mutant.promise)
+    except Wrong as wrong:
+        return result("WRONG", str(wrong))
+    finally:
+        copies.put(copy)
+
+
+def without_any(copies: list[Copy], mutants: list[Mutant], pool: ThreadPoolExecutor) -> None:
+    """A test that fails anyway notices nothing."""
+    unit, system = copies[0].of_suites(), sorted({test for mutant in mutants for test in mutant.system_tests()})
+    runs = [pool.submit(copy.pytest, mine, LIMIT_S * len(mine))
+            for number, copy in enumerate(copies) if (mine := system[number::len(copies)])]
+    runs += [pool.submit(copies[0].meson_test, test) for test in unit]
+    for done in as_completed(runs):
+        if noticed := done.result():
+            raise Wrong(f"without any mutant: {noticed}")
+
+
+def needs_servers(mutant: Mutant) -> bool:
+    return bool(mutant.system_tests() or not mutant.tests)
+
+
+def try_them(mutants: list[Mutant], jobs: int, stack: ExitStack) -> list[Result]:
+    begun, results = time.monotonic(), []
+    copies = [Copy(number) for number in range(min(jobs, len(mutants)))]
+    pool = stack.enter_context(ThreadPoolExecutor(len(copies)))
+    stack.callback(end, pool)
+    copies[0].prepare()  # the others find most of it in the compiler's cache
+    list(pool.map(Copy.prepare, copies[1:]))
+    if any(map(needs_servers, mutants)):
+        for copy in copies:
+            copy.servers = stack.enter_context(Pair(scratch_folder())).environment()
+    print(f"ready after {time.monotonic() - begun:.0f} s", flush=True)
+    without_any(copies, mutants, pool)
+    print(f"all tests pass without a mutant, after {time.monotonic() - begun:.0f} s", flush=True)
+    free: SimpleQueue = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+    # Those with system tests take longest.
+    order = sorted(mutants, key=needs_servers, reverse=True)
+    for future in as_completed([pool.submit(try_mutant, free, mutant) for mutant in order]):
+        results.append(one := future.result())
+        print(f"{one.verdict:9} {one.mutant.name:34} {one.seconds:5.0f} s  {one.text}", flush=True)
+    killed = sum(one.verdict == "killed" for one in results)
+    survivors = sorted(one.mutant.name for one in results if one.verdict == "SURVIVES")
+    wrong = sorted(one.mutant.name for one in results if one.verdict == "WRONG")
+    print(f"{killed} of {len(results)} mutants killed in {time.monotonic() - begun:.0f} s")
+    for what, names in (("survive", survivors), ("could not be tried", wrong)):
+        if names:
+            print(f"{what}: {', '.join(names)}")
+    return results
+
+
+def check(mutants: list[Mutant]) -> int:
+    status = 0
+    for mutant in mutants:
+        try:
+            mutant.mutated(ROOT)
+        except Wrong as wrong:
+            print(f"{mutant.name}: {wrong}")
+            status = 1
+    return status
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./run mutants", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="so many side by side")
+    args = parser.parse_args()
+    catalogue = read_catalogue()
+    if unknown := [name for name in args.names if name not in catalogue]:
+        parser.error(f"there is no mutant {unknown[0]!r}; --list shows them")
+    mutants = [catalogue[name] for name in args.names] or list(catalogue.values())
+    if args.list:
+        for mutant in mutants:
+            print(f"{mutant.name:34} {mutant.file}: {mutant.promise}")
+        return 0
+    if args.check:
+        return check(mutants)
+    try:
+        with ExitStack() as stack:
+            return int(any(one.verdict != "killed" for one in try_them(mutants, args.jobs, stack)))
+    except Wrong as wrong:
+        print(wrong)
+        return 1
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all that was started ends too
+    parent_death_signal(signal.SIGTERM)
+    sys.exit(main())
