@@ -32,6 +32,12 @@ static const NumberSetting numbers[] = {
     {"ledger_retention", 60, 3153600000, 7 * 86400, offsetof(Settings, ledger_retention_s)},
 };
 
+/* Targets are of type unsigned. */
+static const NumberSetting mysql_numbers[] = {
+    {"port", 1, 65535, 3306, offsetof(MysqlSettings, port)},
+    {"lock_wait_s", 1, 600, 10, offsetof(MysqlSettings, lock_wait_s)},
+};
+
 enum { TOKEN_MIN = 16 };
 
 static bool wrong(Failure *ret_failure, const char *path, const char *what) {
@@ -63,7 +69,9 @@ static char *substitute(const char *text, const char *path, Failure *ret_failure
 
 /* Numbers have no quotes in JSON, so one from the environment is a string until here. */
 static json_t *as_number(const char *key, const char *text) {
-  bool number_key = !strcmp(key, "port");
+  bool number_key = false;
+  for (size_t i = 0; i < G_N_ELEMENTS(mysql_numbers); i++)
+    number_key |= !strcmp(key, mysql_numbers[i].key);
   for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
     number_key |= !strcmp(key, numbers[i].key);
   gint64 number;
@@ -195,20 +203,32 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
                        json_object_get(json, "database"), ret_failure);
 }
 
+static bool take_mysql_numbers(MysqlSettings *mysql, const json_t *json, Failure *ret_failure) {
+  for (size_t i = 0; i < G_N_ELEMENTS(mysql_numbers); i++) {
+    const NumberSetting *setting = &mysql_numbers[i];
+    int64_t number = setting->initial;
+    if (!json_take_number(json, "mysql", setting->key, setting->low, setting->high, &number,
+                          ret_failure))
+      return false;
+    *(unsigned *)(void *)((char *)mysql + setting->offset) = (unsigned)number;
+  }
+  return true;
+}
+
 static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
-  static const char *const keys[] = {"host",     "port",   "user", "password", "password_file",
-                                     "database", "socket", "tls",  "tls_ca",   NULL};
+  static const char *const keys[] = {"host",          "port",        "user",   "password",
+                                     "password_file", "database",    "socket", "tls",
+                                     "tls_ca",        "lock_wait_s", NULL};
   static const char *const modes[] = {"off", "verify", "insecure", NULL};
   static const char path[] = "mysql";
   json_t *json = json_object_get(root, path);
   MysqlSettings *mysql = &config->mysql;
   int mode = -1;
-  int64_t port = 3306;
   mysql->host = "127.0.0.1";
   mysql->password = "";
   if (!json_check_object(json, path, keys, ret_failure) ||
       !json_take_text(json, path, "host", false, &mysql->host, ret_failure) ||
-      !json_take_number(json, path, "port", 1, 65535, &port, ret_failure) ||
+      !take_mysql_numbers(mysql, json, ret_failure) ||
       !json_take_text(json, path, "user", true, &mysql->user, ret_failure) ||
       !take_secret(json, path, "password", config->warnings, &mysql->password, ret_failure) ||
       !json_take_text(json, path, "database", true, &mysql->database, ret_failure) ||
@@ -216,7 +236,6 @@ static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
       !json_take_choice(json, path, "tls", modes, &mode, ret_failure) ||
       !json_take_text(json, path, "tls_ca", false, &mysql->tls_ca, ret_failure))
     return false;
-  mysql->port = (unsigned)port;
   mysql->tls = mode >= 0 ? (TlsMode)mode : mysql_is_local(mysql) ? TLS_OFF : TLS_VERIFY;
   warn(config, mysql_weakness(mysql));
   if (mysql->tls_ca && access(mysql->tls_ca, R_OK))

@@ -12,6 +12,7 @@ from pymysql.cursors import Cursor
 from workspace import Workspace, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
+SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tried once
 
 
 def opened(ws, account) -> dict:
@@ -121,11 +122,12 @@ def test_a_key_that_is_no_primary_key(bank):
         assert "code=1176" in projector.log_text()
 
 
-@pytest.mark.parametrize("row, together", (("a1", False), ("a2", True)), ids=("before the others", "with the others"))
-def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together):
+@pytest.mark.parametrize("row, together, settings", (("a1", False, SHORT_WAITS), ("a2", True, SHORT_WAITS), ("a2", True, {})),
+                         ids=("before the others", "with the others", "with the others, and the default wait"))
+def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, settings):
     """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. Which
     of them takes the locked one is chance."""
-    bank.mapping(**FAST, workers=2)
+    bank.mapping(**FAST, **settings, workers=2)
     bank.put(opened(bank, row))
     bank.run_once()
     event, others = deposited(bank, row), [opened(bank, f"b{i}") for i in range(8)]

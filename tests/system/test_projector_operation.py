@@ -112,13 +112,13 @@ def test_a_signal_does_not_wait_for_a_lock_of_somebody_else(bank):
 
 def test_who_cannot_raise_the_epoch_does_not_keep_the_lease(bank):
     """Somebody keeps the fence in MySQL: another projector may be able to go on."""
-    bank.mapping(**FAST, lease_ms=600000)
+    bank.mapping(**FAST, lease_ms=600000, mysql={"lock_wait_s": 1})
     bank.run_once()
     with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT * FROM projector_fence FOR UPDATE")
         with bank.start_projector() as projector:
-            projector.wait_log("cannot become the owner", timeout=30)
+            projector.wait_log("cannot become the owner")
             bank.wait(lambda: bank.db["projector_leases"].find_one()["expires_at"] == datetime(1970, 1, 1), what="a free lease")
 
 

@@ -161,7 +161,7 @@ def test_a_late_update_or_sql_takes_the_row_from_the_entity(bank, event_type):
 
 
 def test_a_refresh_that_meets_a_lock_does_not_keep_all_aggregates_waiting(bank):
-    bank.mapping(**FAST, workers=2, gap_wait_ms=0)
+    bank.mapping(**FAST, workers=2, gap_wait_ms=0, mysql={"lock_wait_s": 2})
     bank.put(opened(bank, version=1), renamed(bank, "Ada L.", 10, version=3))
     bank.run_once()
     entity(bank, version=4)

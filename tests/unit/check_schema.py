@@ -86,21 +86,17 @@ expect_keys((*projection, "key", "id"), properties(definitions["keyColumn"]))
 expect_keys((*projection, "columns", "c"), properties(definitions["column"]))
 
 # --- settings: the limits, what lies beyond, words, and a ${VARIABLE} ---
-for name, setting in schema["properties"].items():
-    for choice in setting.get("anyOf", []):
-        if choice.get("type") == "integer":
-            low, high = choice["minimum"], choice["maximum"]
-            for value in (low, high, low - 1, high + 1, 1.5, "5", "${NUMBER}", None, True):
-                if value != "${NUMBER}" or low <= 5 <= high:
-                    expect_same((name,), value)
-        for word in choice.get("enum", []):
-            expect_same((name,), word)
-            expect_same((name,), word + "s")
-for section in ("mongodb", "mysql"):
-    for name, setting in schema["properties"][section]["properties"].items():
-        for word in next((c["enum"] for c in setting.get("anyOf", []) if "enum" in c), []):
-            expect_same((section, name), word)
-            expect_same((section, name), word + "s")
+for section in ((), ("mongodb",), ("mysql",)):
+    for name, setting in (schema["properties"][section[0]] if section else schema)["properties"].items():
+        for choice in setting.get("anyOf", []):
+            if choice.get("type") == "integer":
+                low, high = choice["minimum"], choice["maximum"]
+                for value in (low, high, low - 1, high + 1, 1.5, "5", "${NUMBER}", None, True):
+                    if value != "${NUMBER}" or low <= 5 <= high:
+                        expect_same((*section, name), value)
+            for word in choice.get("enum", []):
+                expect_same((*section, name), word)
+                expect_same((*section, name), word + "s")
 for value in ("a.b-c_1", "", "a b", "x" * 64, "x" * 65, 5):
     expect_same(("name",), value)
 for value in (0, 1, 65535, 65536, "3306"):
@@ -109,12 +105,13 @@ for value in ("x" * 15, "x" * 16, 5):
     expect_same(("admin_token",), value)
 expect_same(("$schema",), "https://example.com/projector.schema.json")
 
-defaults = re.findall(r'\{"(\w+)", \d+, \d+, ([\d* ]+), offsetof', source)
-for name, default in defaults:
+defaults = re.findall(r'\{"(\w+)", \d+, \d+, ([\d* ]+), offsetof\((\w+)', source)
+for name, default, structure in defaults:
     default = math.prod(map(int, default.split("*")))
-    if schema["properties"][name]["default"] != default:
-        failures.append(f"{name}: the program's default is {default}, the schema's {schema['properties'][name]['default']}")
-    if f"| `{name}` | {default} |" not in readme:
+    section = schema["properties"]["mysql"] if structure == "MysqlSettings" else schema
+    if section["properties"][name]["default"] != default:
+        failures.append(f"{name}: the program's default is {default}, the schema's {section['properties'][name]['default']}")
+    if name != "port" and not re.search(rf"\| `(mysql\.)?{name}` \| {default} \|", readme):
         failures.append(f"{name}: the README has no row with the program's default, {default}")
 if len(defaults) < 5:
     failures.append("the defaults were not found in the program's source")

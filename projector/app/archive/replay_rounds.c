@@ -21,8 +21,7 @@ enum {
   IDLE_ROUNDS = 3,            /* without coming nearer: then the owner has to wait */
   HOLD_US = 1000 * 1000,      /* at first; longer as long as that does not help */
   HOLD_MOST_US = 4000 * 1000, /* an owner that waits for longer takes it for a conflict */
-  BRAKE_HOLDS_S = 8,    /* however long the round: the owner waits 10 s for a lock, then it fails */
-  HELD_BYTES = 8 << 20, /* of events read ahead of a batch, at most one more */
+  HELD_BYTES = 8 << 20,       /* of events read ahead of a batch, at most one more */
   CAUGHT_UP_US = 2000 * 1000, /* a round so short may be made while the owner waits */
   CLOCK_MARGIN_S = 60, /* the last round looks back that far: a clock may have been set back */
 };
@@ -375,18 +374,24 @@ static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_f
   return true;
 }
 
+/* However long the round: the owner waits `lock_wait_s` for a lock, then it fails. */
+static unsigned brake_holds_s(const Replay *replay) {
+  return MAX(replay->config->mysql.lock_wait_s * 4 / 5, 1);
+}
+
 /* A session for one hold. The server itself ends it when a round takes too long, and the owner goes
  * on; the mark was taken before, so what is applied up to it is right all the same. */
 static Session *brake_open(const Replay *replay, Failure *ret_failure) {
   g_autoptr(Session) brake = session_open(&replay->config->mysql, ret_failure);
-  if (!brake || !session_run(brake, ret_failure, "SET SESSION wait_timeout = %d", BRAKE_HOLDS_S))
+  if (!brake ||
+      !session_run(brake, ret_failure, "SET SESSION wait_timeout = %u", brake_holds_s(replay)))
     return NULL;
   return g_steal_pointer(&brake);
 }
 
 /* Whether it held to the end; if not, the rounds have to be shorter. */
-static bool has_held(const Session *brake, Pace *pace) {
-  if (session_idle_ms(brake) < BRAKE_HOLDS_S * 1000)
+static bool has_held(const Replay *replay, const Session *brake, Pace *pace) {
+  if (session_idle_ms(brake) < (int64_t)brake_holds_s(replay) * 1000)
     return true;
   pace->events = MAX(pace->events / 2, 1);
   return false;
@@ -407,7 +412,7 @@ static bool advance(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *p
       !run_rounds(replay, since, mark, pace->events, hands_over ? pace->hold_us : INT64_MAX,
                   ret_failure))
     return false;
-  bool soon = brake ? has_held(brake, pace) : clock_us() - started_us < CAUGHT_UP_US;
+  bool soon = brake ? has_held(replay, brake, pace) : clock_us() - started_us < CAUGHT_UP_US;
   *ret_near = !strcmp(since, mark) && (soon || !hands_over);
   return true;
 }

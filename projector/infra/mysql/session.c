@@ -9,9 +9,8 @@ enum { ACCESS_DENIED = 1045, PACKET_TOO_LARGE = 1153, TLS_FAILED = 2026, TLS_REQ
 
 enum {
   CONNECT_SECONDS = 5,
-  ANSWER_SECONDS = 30,    /* longer than any lock wait */
-  LOCK_WAIT_SECONDS = 10, /* for rows and for DDL; then 1205, and the batch is replayed */
-  IDLE_SECONDS = 60,      /* a session whose client vanished gives its locks back after this */
+  ANSWER_SECONDS = 20, /* for an answer, after all waiting for locks */
+  IDLE_SECONDS = 60,   /* a session whose client vanished gives its locks back after this */
 };
 
 enum {
@@ -101,7 +100,8 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
 }
 
 static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
-  unsigned connect_seconds = CONNECT_SECONDS, answer_seconds = ANSWER_SECONDS, off = 0;
+  unsigned connect_seconds = CONNECT_SECONDS, off = 0;
+  unsigned answer_seconds = settings->lock_wait_s + ANSWER_SECONDS;
   unsigned long packet = CLIENT_PACKET;
   mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_seconds);
   mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &answer_seconds);
@@ -112,13 +112,13 @@ static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
   set_tls(mysql, settings);
 }
 
-static bool set_up(Session *session, Failure *ret_failure) {
+static bool set_up(Session *session, const MysqlSettings *settings, Failure *ret_failure) {
   if (!session_run(session, ret_failure,
                    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_DATE,"
                    "NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
-                   "time_zone = '+00:00', innodb_lock_wait_timeout = %d, lock_wait_timeout = %d, "
+                   "time_zone = '+00:00', innodb_lock_wait_timeout = %u, lock_wait_timeout = %u, "
                    "wait_timeout = %d",
-                   LOCK_WAIT_SECONDS, LOCK_WAIT_SECONDS, IDLE_SECONDS) ||
+                   settings->lock_wait_s, settings->lock_wait_s, IDLE_SECONDS) ||
       !session_run(session, ret_failure, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"))
     return false;
   static const char query[] = "SELECT VERSION(), @@max_allowed_packet";
@@ -176,7 +176,7 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
     fail_code(ret_failure, TLS_FAILED, "the connection is not encrypted");
     return refuse(settings, ret_failure);
   }
-  return set_up(session, ret_failure) ? g_steal_pointer(&session) : NULL;
+  return set_up(session, settings, ret_failure) ? g_steal_pointer(&session) : NULL;
 }
 
 bool session_is_mariadb(const Session *session) {

@@ -20,7 +20,8 @@ typedef struct MysqlSettings {
   const char *socket; /* NULL: TCP */
   unsigned port;
   TlsMode tls;
-  const char *tls_ca; /* file, NULL: the system's */
+  const char *tls_ca;   /* file, NULL: the system's */
+  unsigned lock_wait_s; /* for a row, or for a table that DDL holds; then 1205 */
 } MysqlSettings;
 
 typedef struct Session Session;
