@@ -168,7 +168,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   Expected expected;
   Failure unfit = {0};
   Value *key = arena_alloc(explain->pool->arena, projection->key_count, sizeof *key);
-  g_autoptr(GPtrArray) rows = g_ptr_array_new();
+  g_autoptr(RowSet) set = row_set_new(explain->pool->arena);
   bson_t nothing = BSON_INITIALIZER;
   if (!entity)
     entity = pool_keep(explain->pool, entity_as_event(&nothing, explain->aggregate, 0, INT64_MIN));
@@ -179,18 +179,19 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
     return true;
   }
   bool mapped = !gone && layout_map(&layout, entity, explain->pool->arena, &expected, &unfit);
-  if (!rows_find(explain->sides->session, &layout, (const Value *const *)&key, 1,
-                 explain->pool->arena, rows, ret_failure))
+  if (!rows_find(explain->sides->session, &layout, (const Value *const *)&key, 1, set,
+                 ret_failure))
     return false;
-  const Value *row = rows->len ? rows->pdata[0] : NULL;
+  const Value *row = row_set_find(set, key);
+  const char *refusal = row_set_refusal(set, key);
   Sight sight = {.entity = !gone,
                  .row = row != NULL,
                  .equal = mapped && row && layout_equal(&layout, &expected, row),
                  .version = gone ? 0 : entity_version(&entity->payload),
                  .position = explain->position,
                  .pending = explain->pending};
-  bool unmappable = !gone && !mapped;
-  set_finding(json, conclude(&sight, unmappable), unmappable ? unfit.message : NULL);
+  const char *why = gone ? NULL : mapped ? refusal : unfit.message;
+  set_finding(json, conclude(&sight, why != NULL), why);
   if (mapped || row)
     json_object_set_new(json, "columns", columns_json(&layout, mapped ? &expected : NULL, row));
   return true;

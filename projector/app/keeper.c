@@ -79,7 +79,7 @@ static void report_gap(Keeper *keeper, const HoldView *hold) {
       outbox_find_versions(keeper->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
   int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
   Failure failure = {0};
-  while (event_cursor_next(cursor, &failure))
+  while (found < missing && event_cursor_next(cursor, &failure))
     found++;
   if (failure.class != FAILURE_NONE || found >= missing)
     return;

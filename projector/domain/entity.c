@@ -1,6 +1,40 @@
 /* entity.c - an entity in the form of an event. */
 #include "projector/domain/entity.h"
 
+#include <string.h>
+
+enum { SHOWN = 200 }; /* bytes of an `_id` in messages */
+
+bool entity_id(const bson_t *entity, Id *ret_id) {
+  bson_iter_t iter;
+  return bson_iter_init_find(&iter, entity, "_id") && aggregate_id_from_iter(&iter, ret_id);
+}
+
+void entity_misfit(const bson_t *entity, Failure *ret_failure) {
+  char found[DESCRIPTION_SIZE] = "nothing";
+  bson_iter_t iter;
+  if (bson_iter_init_find(&iter, entity, "_id"))
+    bson_describe(&iter, found, sizeof found);
+  failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+              "_id: expected what can be an aggregate's id (a string of 1 to 255 bytes, a UUID of "
+              "subtype 4, an ObjectId, an int32 or an int64), found %s",
+              found);
+}
+
+char *entity_id_text(const bson_t *entity) {
+  bson_t id = BSON_INITIALIZER;
+  bson_iter_t iter;
+  if (bson_iter_init_find(&iter, entity, "_id"))
+    bson_append_iter(&id, "_id", -1, &iter);
+  char *json = bson_as_relaxed_extended_json(&id, NULL);
+  bson_destroy(&id);
+  bool long_one = json && strlen(json) > SHOWN;
+  g_autofree char *cut = g_strndup(json ? json : "{}", SHOWN);
+  bson_free(json);
+  g_autofree char *valid = g_utf8_make_valid(cut, -1);
+  return g_strconcat(valid, long_one ? "…" : "", NULL);
+}
+
 int64_t entity_version(const bson_t *entity) {
   bson_iter_t iter;
   return bson_iter_init_find(&iter, entity, "version") && BSON_ITER_HOLDS_NUMBER(&iter)

@@ -3,6 +3,12 @@
 
 #include "projector/domain/event.h"
 
+/* The entity's `_id` as the id of an aggregate; it points into the document. False: no event can
+ * name it, and entity_misfit says why. */
+bool entity_id(const bson_t *entity, Id *ret_id);
+void entity_misfit(const bson_t *entity, Failure *ret_failure);
+/* {"_id": …} as extended JSON, to find the entity by; a long one is cut. Free with g_free. */
+char *entity_id_text(const bson_t *entity);
 /* The entity's `version`; 0: none. */
 int64_t entity_version(const bson_t *entity);
 /* The time of the entity's last event, `last_event_at`, in ms since 1970; `otherwise` when it has

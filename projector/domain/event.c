@@ -400,9 +400,13 @@ static const char *take_text(Event *event, const bson_iter_t *iter, uint32_t max
   return text;
 }
 
+bool aggregate_id_from_iter(const bson_iter_t *iter, Id *ret_id) {
+  return id_from_iter(iter, ret_id) && is_id(ret_id, AGGREGATE_ID_MAX);
+}
+
 static void take_aggregate_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->aggregate.id;
-  if (id_from_iter(iter, id) && is_id(id, AGGREGATE_ID_MAX))
+  if (aggregate_id_from_iter(iter, id))
     return;
   misfit(event, iter, AN_AGGREGATE_ID);
   id->kind = ID_OTHER;

@@ -112,6 +112,8 @@ bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[st
 unsigned ids_from_text(const char *text, size_t length, uint8_t bytes[static 16],
                        Id ret_ids[static IDS_OF_TEXT]);
 bool id_from_iter(const bson_iter_t *iter, Id *ret_id);
+/* The same for what may be an aggregate's id: a string has 1 to AGGREGATE_ID_MAX bytes of UTF-8. */
+bool aggregate_id_from_iter(const bson_iter_t *iter, Id *ret_id);
 /* Appends the id as the BSON value it came from (int32 as int64); not for ID_OTHER. */
 void id_append_bson(const Id *id, bson_t *document, const char *key);
 /* Appends the event's `_id` whatever its type. */

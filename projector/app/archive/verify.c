@@ -26,7 +26,7 @@ typedef struct Verify {
   Outbox *outbox;
   Archive *archive;
   bool as_json;
-  int64_t counts[RETELLINGS], gaps, skipped, busy, aggregates;
+  int64_t counts[RETELLINGS], gaps, skipped, busy, aggregates, unmappable;
 } Verify;
 
 /* --- what is told --------------------------------------------------------------------------- */
@@ -59,6 +59,25 @@ static char *describe(const Retold *retold) {
   return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
+static void print_finding(const Verify *verify, const char *kind, const char *id,
+                          const char *reason, int64_t missing) {
+  if (verify->as_json) {
+    g_autofree char *valid = g_utf8_make_valid(id, -1), *why = g_utf8_make_valid(reason, -1);
+    json_t *line =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "finding", kind, "table",
+                  verify->projection->table, "aggregate_type", verify->projection->aggregate_type,
+                  "aggregate_id", valid, "reason", why, "missing_versions", (json_int_t)missing);
+    report_print(line, true);
+    json_decref(line);
+    return;
+  }
+  printf("%-10s %s ", kind, verify->projection->aggregate_type);
+  print_clean(stdout, id);
+  printf("  ");
+  print_clean(stdout, reason);
+  putchar('\n');
+}
+
 static void tell(Verify *verify, const Aggregate *aggregate, const Retold *retold) {
   char id[ID_TEXT_SIZE];
   verify->counts[retold->retelling]++;
@@ -67,34 +86,33 @@ static void tell(Verify *verify, const Aggregate *aggregate, const Retold *retol
   bool good = retold->retelling == RETOLD || retold->retelling == RETOLD_UNKNOWN;
   if (good && retold->missing_count == 0)
     return;
-  const char *kind = good ? "gap" : retelling_name(retold->retelling);
   g_autofree char *reason = describe(retold);
   id_text(&aggregate->id, id);
-  if (verify->as_json) {
-    g_autofree char *valid = g_utf8_make_valid(id, -1), *why = g_utf8_make_valid(reason, -1);
-    json_t *line = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "finding", kind, "table",
-                             verify->projection->table, "aggregate_type",
-                             verify->projection->aggregate_type, "aggregate_id", valid, "reason",
-                             why, "missing_versions", (json_int_t)retold->missing_count);
-    report_print(line, true);
-    json_decref(line);
-  } else {
-    printf("%-10s %s %s  ", kind, verify->projection->aggregate_type, id);
-    print_clean(stdout, reason);
-    putchar('\n');
-  }
+  print_finding(verify, good ? "gap" : retelling_name(retold->retelling), id, reason,
+                retold->missing_count);
+}
+
+/* An entity whose `_id` no event can name has no events that could tell it. */
+static void tell_unmappable(Verify *verify, const bson_t *entity) {
+  Failure failure;
+  g_autofree char *id = entity_id_text(entity);
+  entity_misfit(entity, &failure);
+  verify->aggregates++;
+  verify->unmappable++;
+  print_finding(verify, "unmappable", id, failure.message, 0);
 }
 
 static void tell_sums(const Verify *verify) {
   const int64_t *counts = verify->counts;
   if (verify->as_json) {
     json_t *line =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sums",
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sums",
                   verify->projection->table, "aggregates", (json_int_t)verify->aggregates, "equal",
                   (json_int_t)counts[RETOLD], "different", (json_int_t)counts[RETOLD_OTHERWISE],
                   "broken", (json_int_t)counts[RETOLD_BROKEN], "unknown",
                   (json_int_t)counts[RETOLD_UNKNOWN], "gaps", (json_int_t)verify->gaps, "skipped",
-                  (json_int_t)verify->skipped, "changing", (json_int_t)verify->busy);
+                  (json_int_t)verify->skipped, "changing", (json_int_t)verify->busy, "unmappable",
+                  (json_int_t)verify->unmappable);
     report_print(line, true);
     json_decref(line);
     return;
@@ -104,6 +122,8 @@ static void tell_sums(const Verify *verify) {
          verify->projection->table, (long long)verify->aggregates, (long long)counts[RETOLD],
          (long long)counts[RETOLD_OTHERWISE], (long long)counts[RETOLD_BROKEN],
          (long long)verify->gaps);
+  if (verify->unmappable)
+    printf("  %lld with an _id that cannot be an aggregate's id\n", (long long)verify->unmappable);
   if (counts[RETOLD_UNKNOWN])
     printf("  %lld with an sql statement, which only MySQL could run: replay, then reconcile\n",
            (long long)counts[RETOLD_UNKNOWN]);
@@ -181,11 +201,12 @@ static bool verify_entities(Verify *verify, Entities *entities, Failure *ret_fai
     g_ptr_array_set_size(page, 0);
     good = entities_page(entities, after, PAGE, page, ret_failure);
     for (guint i = 0; good && i < page->len; i++) {
-      bson_iter_t iter;
       Id id;
-      if (bson_iter_init_find(&iter, page->pdata[i], "_id") && id_from_iter(&iter, &id)) {
+      if (entity_id(page->pdata[i], &id)) {
         Aggregate aggregate = aggregate_of(verify, &id);
         good = verify_aggregate(verify, &aggregate, bson_copy(page->pdata[i]), ret_failure);
+      } else {
+        tell_unmappable(verify, page->pdata[i]);
       }
       progress_show(&progress, verify->aggregates);
     }
@@ -242,7 +263,7 @@ static bool verify_projection(Verify *verify, MongoStore *store, Failure *ret_fa
 
 static bool is_good(const Verify *verify) {
   return verify->counts[RETOLD_OTHERWISE] == 0 && verify->counts[RETOLD_BROKEN] == 0 &&
-         verify->gaps == 0;
+         verify->gaps == 0 && verify->unmappable == 0;
 }
 
 static int verify_all(const Config *config, const GPtrArray *projections, bool as_json) {

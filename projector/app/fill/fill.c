@@ -1,6 +1,7 @@
 /* fill.c - reads the ids of entities and hands them out in batches. */
 #include "projector/app/fill/fill.h"
 
+#include "projector/domain/entity.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/entities.h"
 
@@ -52,7 +53,8 @@ static int64_t bytes_of(const bson_t *document) {
   return bson_iter_init_find(&iter, document, "bytes") ? bson_iter_as_int64(&iter) : 0;
 }
 
-/* The next batch of the page; an `_id` that no aggregate can have is left out. */
+/* The next batch of the page; an `_id` that no aggregate can have is left out, and told by the
+ * comparison at the end. */
 static guint next_batch(const Fill *fill, const GPtrArray *documents, guint from,
                         GArray *aggregates) {
   int64_t bytes = 0;
@@ -60,10 +62,8 @@ static guint next_batch(const Fill *fill, const GPtrArray *documents, guint from
   for (; at < documents->len && (at == from || bytes < BYTES_MAX); at++) {
     Aggregate aggregate = {.type = fill->aggregate_type,
                            .type_length = (uint32_t)strlen(fill->aggregate_type)};
-    bson_iter_t iter;
     bytes += bytes_of(documents->pdata[at]);
-    if (bson_iter_init_find(&iter, documents->pdata[at], "_id") &&
-        id_from_iter(&iter, &aggregate.id))
+    if (entity_id(documents->pdata[at], &aggregate.id))
       g_array_append_val(aggregates, aggregate);
   }
   return at;

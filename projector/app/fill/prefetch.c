@@ -1,6 +1,7 @@
 /* prefetch.c - two queries for a batch of refreshes. */
 #include "projector/app/fill/prefetch.h"
 
+#include "projector/domain/entity.h"
 #include "projector/infra/mongo/selection.h"
 
 /* With more events than that, each aggregate's are read by themselves, which is bounded. */
@@ -76,10 +77,8 @@ static void hand_out(Reads *reads, Refresh *refreshes, size_t count) {
       g_ptr_array_add(refresh->events, event);
   }
   for (guint i = 0; i < reads->documents->len; i++) {
-    bson_iter_t iter;
     Refresh *refresh = NULL;
-    if (bson_iter_init_find(&iter, reads->documents->pdata[i], "_id") &&
-        id_from_iter(&iter, &ids[i]))
+    if (entity_id(reads->documents->pdata[i], &ids[i]))
       refresh = g_hash_table_lookup(by_id, &ids[i]);
     if (refresh)
       refresh->entity = reads->documents->pdata[i];

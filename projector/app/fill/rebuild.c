@@ -1,11 +1,13 @@
 /* rebuild.c - `projector rebuild`: fills tables from the entities while `run` goes on.
  *
  * In place, entities are refreshed in batches (refresh.h), so that no event which the entity
- * contains is applied afterwards; then rows that no entity has are deleted. */
+ * contains is applied afterwards; then rows that no entity has are deleted, and the rest is compared
+ * with the entities. */
 #include "projector/app/fill/rebuild.h"
 
 #include "projector/app/command.h"
 #include "projector/app/fill/fill.h"
+#include "projector/app/reconcile/again.h"
 #include "projector/app/reconcile/compare.h"
 #include "projector/app/reconcile/repair.h"
 #include "projector/app/reconcile/report.h"
@@ -16,6 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { STEPS = 3 }; /* of one projection */
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
@@ -51,8 +55,11 @@ static void print_done(const json_t *line) {
 
 static void show_line(const json_t *line, void *data) {
   Rebuild *rebuild = data;
-  if (json_object_get(line, "left") && json_object_get(line, "reason"))
+  if (json_object_get(line, "left") && json_object_get(line, "reason")) {
     rebuild->left++;
+    g_hash_table_add(rebuild->left_ids, g_strconcat(text_of(line, "aggregate_type"), " ",
+                                                    text_of(line, "aggregate_id"), NULL));
+  }
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K");
   if (rebuild->as_json) {
@@ -70,17 +77,34 @@ static void add_line(Rebuild *rebuild, json_t *line) {
   json_decref(line);
 }
 
-void rebuild_leave(Rebuild *rebuild, const Projection *projection, const Aggregate *aggregate,
-                   const char *reason) {
-  char id[ID_TEXT_SIZE] = "?";
-  if (aggregate)
-    id_text(&aggregate->id, id);
+static void leave(Rebuild *rebuild, const Projection *projection, const char *id,
+                  const char *reason) {
   g_autofree char *valid_id = g_utf8_make_valid(id, -1);
   g_autofree char *valid_reason = g_utf8_make_valid(reason, -1);
   rebuild->at.left++;
   add_line(rebuild,
            json_pack("{s:s, s:s, s:s, s:s}", "left", projection->table, "aggregate_type",
                      projection->aggregate_type, "aggregate_id", valid_id, "reason", valid_reason));
+}
+
+void rebuild_leave(Rebuild *rebuild, const Projection *projection, const Aggregate *aggregate,
+                   const char *reason) {
+  char id[ID_TEXT_SIZE] = "?";
+  if (aggregate)
+    id_text(&aggregate->id, id);
+  leave(rebuild, projection, id, reason);
+}
+
+void rebuild_leave_different(Rebuild *rebuild, const Projection *projection,
+                             const Difference *difference, const char *reason) {
+  char id[ID_TEXT_SIZE] = "?";
+  if (difference->aggregate)
+    id_text(&difference->aggregate->id, id);
+  const char *text = difference->entity_id ? difference->entity_id : id;
+  g_autofree char *valid = g_utf8_make_valid(text, -1);
+  g_autofree char *name = g_strconcat(projection->aggregate_type, " ", valid, NULL);
+  if (!g_hash_table_contains(rebuild->left_ids, name))
+    leave(rebuild, projection, text, reason);
 }
 
 void rebuild_done(Rebuild *rebuild, const Projection *projection) {
@@ -232,7 +256,37 @@ bool rebuild_estimate(Rebuild *rebuild, const Projection *projection, int64_t *r
   return entities_estimate(entities, ret_total, ret_failure);
 }
 
-/* Two steps: the entities, then the rows that no entity has. */
+/* What was written is looked at before anybody is told that it is right. */
+static bool leave_different(Difference *differences, size_t count, void *data,
+                            Failure *ret_failure) {
+  (void)ret_failure;
+  Filler *filler = data;
+  for (size_t i = 0; i < count; i++) {
+    g_autofree char *what = difference_text(&differences[i]);
+    rebuild_leave_different(filler->rebuild, filler->projection, &differences[i], what);
+  }
+  return true;
+}
+
+static bool look_again(Rebuild *rebuild, const Projection *projection, Compare *compare,
+                       int64_t total, Failure *ret_failure) {
+  Filler filler = {rebuild, projection, NULL};
+  g_autofree char *what = g_strdup_printf("%s, comparing", projection->table);
+  Progress progress;
+  progress_begin(&progress, what, 0, total);
+  bool good = true;
+  for (bool end = false; good && !end;) {
+    good = compare_entities(compare, &rebuild->at.entity, leave_different, &filler, &end,
+                            ret_failure);
+    if (good)
+      rebuild_mark(rebuild);
+    progress_show(&progress, compare_counts(compare)->entities);
+  }
+  progress_end(&progress);
+  return good;
+}
+
+/* Three steps: the entities, then the rows that no entity has, then a comparison. */
 static bool rebuild_projection(Rebuild *rebuild, guint at, Failure *ret_failure) {
   const Projection *projection = rebuild->projections->pdata[at];
   const CompareRange all = {0};
@@ -241,12 +295,17 @@ static bool rebuild_projection(Rebuild *rebuild, guint at, Failure *ret_failure)
   g_autoptr(Compare) compare = compare_new(&rebuild->sides, projection, &all, false, ret_failure);
   if (!compare || !compare_estimate(compare, &total, ret_failure))
     return false;
-  if (rebuild->at.step == 2 * (int64_t)at) {
+  if (rebuild->at.step == STEPS * (int64_t)at) {
     if (!is_filled_before(rebuild, at) && !fill(rebuild, projection, total, ret_failure))
       return false;
     rebuild_next_step(rebuild);
   }
-  if (!delete_rows_without_entity(rebuild, projection, compare, total, ret_failure))
+  if (rebuild->at.step == STEPS * (int64_t)at + 1) {
+    if (!delete_rows_without_entity(rebuild, projection, compare, total, ret_failure))
+      return false;
+    rebuild_next_step(rebuild);
+  }
+  if (!look_again(rebuild, projection, compare, total, ret_failure))
     return false;
   rebuild_done(rebuild, projection);
   rebuild->at.deleted = 0;
@@ -258,7 +317,7 @@ static bool rebuild_projection(Rebuild *rebuild, guint at, Failure *ret_failure)
 
 bool rebuild_in_place(Rebuild *rebuild, Failure *ret_failure) {
   for (guint i = 0; i < rebuild->projections->len; i++)
-    if (rebuild->at.step <= 2 * (int64_t)i + 1 && !rebuild_projection(rebuild, i, ret_failure))
+    if (rebuild->at.step < STEPS * ((int64_t)i + 1) && !rebuild_projection(rebuild, i, ret_failure))
       return false;
   return true;
 }
@@ -378,8 +437,8 @@ int command_rebuild(int argc, char **argv) {
   if (!command_begin(
           &argc, &argv, "[TABLE] - fill tables from their entities",
           "Writes the row of each entity, as `refresh` does, and deletes rows that no entity has, "
-          "while `run` goes on. Without TABLE: all projections with entities. Exit status 1 when "
-          "an entity could not be taken.",
+          "while `run` goes on; then compares them. Without TABLE: all projections with entities. "
+          "Exit status 1 when an entity could not be taken, or a row stays different.",
           entries, &config, &status))
     return status;
   if (argc > 2)
@@ -399,5 +458,8 @@ int command_rebuild(int argc, char **argv) {
                      .drop_old = options.drop_old};
   if (!command_projections(config, table, "rebuild from", projections, &failure))
     return command_fail(&failure);
-  return rebuild_all(&rebuild, &options, table);
+  rebuild.left_ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  status = rebuild_all(&rebuild, &options, table);
+  g_hash_table_unref(rebuild.left_ids);
+  return status;
 }

@@ -20,6 +20,7 @@ typedef struct Rebuild {
   RebuildMark at;
   int64_t rate; /* entities a second; 0: as fast as it goes */
   int64_t left; /* in all */
+  GHashTable *left_ids; /* "TABLE ID" of those that were left */
   bool as_json, drop_old;
   int64_t started_us; /* the table at hand */
 } Rebuild;
@@ -31,6 +32,9 @@ void rebuild_next_step(Rebuild *rebuild);
 /* Says that an aggregate has no row as its entity wants it, and why. */
 void rebuild_leave(Rebuild *rebuild, const Projection *projection, const Aggregate *aggregate,
                    const char *reason);
+/* The same of a difference that was found at the end, unless it was said before. */
+void rebuild_leave_different(Rebuild *rebuild, const Projection *projection,
+                             const Difference *difference, const char *reason);
 /* Says that the table is done, and counts anew. */
 void rebuild_done(Rebuild *rebuild, const Projection *projection);
 

@@ -60,8 +60,7 @@ static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *docume
     return NULL;
   GHashTable *by_id = g_hash_table_new(id_hash_key, id_equal_key);
   for (guint i = 0; i < documents->len; i++) {
-    bson_iter_t iter;
-    if (bson_iter_init_find(&iter, documents->pdata[i], "_id") && id_from_iter(&iter, &ids[i]))
+    if (entity_id(documents->pdata[i], &ids[i]))
       g_hash_table_insert(by_id, &ids[i], documents->pdata[i]);
   }
   return by_id;
@@ -234,12 +233,14 @@ static bool judge(Difference *differences, size_t count, void *data, Failure *re
   g_autofree Id *ids = g_new(Id, count);
   g_autofree int64_t *noted = g_new(int64_t, count);
   for (size_t i = 0; i < count; i++)
-    ids[i] = differences[i].aggregate->id;
+    ids[i] = differences[i].aggregate ? differences[i].aggregate->id : (Id){.kind = ID_OTHER};
   if (!shadow_find_noted(work->sides->session, &work->shadow, ids, count, noted, ret_failure))
     return false;
   for (size_t i = 0; i < count; i++) {
     const Difference *difference = &differences[i];
-    if (noted[i] == difference->version)
+    if (difference->kind == DIFFERENCE_UNMAPPABLE)
+      rebuild_leave_different(work->rebuild, work->live, difference, difference->reason);
+    else if (noted[i] == difference->version)
       rebuild_leave(work->rebuild, work->live, difference->aggregate,
                     "its new row differs from what was written: a generated column, or another "
                     "unique key changes it; or the entity changed without a new version");

@@ -1,7 +1,7 @@
 /* compare.c - pages of entities against their rows, windows of rows against all entities. */
 #include "projector/app/reconcile/compare.h"
 
-#include "projector/app/reconcile/looks.h"
+#include "projector/app/reconcile/again.h"
 #include "projector/domain/entity.h"
 #include "projector/infra/mongo/entities.h"
 #include "projector/infra/mongo/selection.h"
@@ -35,6 +35,7 @@ struct Compare {
   CompareCounts counts;
   KeyCursor *ahead, *behind; /* over the rows: the end and the start of the window */
   int64_t keys_read;
+  int64_t nameless; /* entities of the last pass over all whose `_id` no event can name */
   CompareTick tick;
   void *tick_data;
 };
@@ -119,6 +120,16 @@ static bool in_range(const Compare *compare, const Value *key) {
          (!range->to || value_compare(&key[0], range->to) <= 0);
 }
 
+/* A row may be that of an entity whose `_id` cannot be read as the row's aggregate: a repair must
+ * not delete it. */
+static void keep_doubtful(const Compare *compare, GArray *differences) {
+  static const char keep[] = "left: entities whose _id cannot be an aggregate's are there "
+                             "(\"unmappable entity\"), and the row may be one of theirs; mend "
+                             "those first";
+  for (guint i = 0; compare->nameless > 0 && i < differences->len; i++)
+    g_array_index(differences, Difference, i).keep = keep;
+}
+
 /* Looks again at the suspects, all found the same way, and hands over what is sure. Of a row's
  * entity only the key counts. */
 static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink, void *data,
@@ -131,9 +142,11 @@ static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink
     Pool pool = pool_new();
     bool good = looks_settle(&looks, &g_array_index(suspects, Suspect, i),
                              MIN(suspects->len - i, SUSPECTS_AT_ONCE), &pool, differences,
-                             &compare->counts.lagging, ret_failure) &&
-                (differences->len == 0 || sink((Difference *)(void *)differences->data,
-                                               differences->len, data, ret_failure));
+                             &compare->counts.lagging, ret_failure);
+    if (good && by_row)
+      keep_doubtful(compare, differences);
+    good = good && (differences->len == 0 || sink((Difference *)(void *)differences->data,
+                                                  differences->len, data, ret_failure));
     pool_free(&pool);
     if (!good)
       return false;
@@ -141,10 +154,16 @@ static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink
   return true;
 }
 
+bool compare_again(Compare *compare, Difference *differences, size_t count, Arena *arena,
+                   Failure *ret_failure) {
+  const Looks looks = {compare->sides, compare->entities, &compare->layout, compare->positions};
+  return again_settle(&looks, differences, count, arena, ret_failure);
+}
+
 /* --- entities ------------------------------------------------------------------------------- */
 
 typedef struct Candidate {
-  Event *event; /* the entity; NULL: its `_id` cannot be an aggregate's */
+  Event *event; /* the entity */
   Expected expected;
   bool mapped, equal;
   Sight sight;
@@ -153,21 +172,37 @@ typedef struct Candidate {
 static Event *read_entity(Compare *compare, const bson_t *document) {
   const char *type = compare->layout.projection->aggregate_type;
   Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
-  bson_iter_t iter;
-  if (!bson_iter_init_find(&iter, document, "_id") || !id_from_iter(&iter, &aggregate.id))
+  if (!entity_id(document, &aggregate.id))
     return NULL;
   return pool_keep(&compare->page, entity_as_event(document, &aggregate, entity_version(document),
                                                    entity_time(document, INT64_MIN)));
 }
 
+/* An entity whose `_id` no event can name: nothing that is looked at again would change that. */
+static void add_nameless(Compare *compare, const bson_t *document, GArray *nameless) {
+  Arena *arena = compare->page.arena;
+  Failure failure;
+  entity_misfit(document, &failure);
+  g_autofree char *id = entity_id_text(document);
+  Difference difference = {.kind = DIFFERENCE_UNMAPPABLE,
+                           .layout = &compare->layout,
+                           .entity_id = arena_copy(arena, id, strlen(id)),
+                           .version = entity_version(document),
+                           .reason = arena_copy(arena, failure.message, strlen(failure.message))};
+  g_array_append_val(nameless, difference);
+}
+
 /* The entities of the page, mapped; those outside the range are left out. */
-static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *candidates) {
+static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *candidates,
+                       GArray *nameless) {
   size_t count = 0;
   for (guint i = 0; i < documents->len; i++) {
     Candidate candidate = {.event = read_entity(compare, documents->pdata[i])};
     Failure failure;
-    if (!candidate.event)
+    if (!candidate.event) {
+      add_nameless(compare, documents->pdata[i], nameless);
       continue;
+    }
     candidate.mapped = layout_map(&compare->layout, candidate.event, compare->page.arena,
                                   &candidate.expected, &failure);
     candidate.sight.entity = true;
@@ -180,25 +215,17 @@ static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *
 
 static bool compare_with_rows(Compare *compare, Candidate *candidates, size_t count,
                               Failure *ret_failure) {
-  Arena *arena = compare->page.arena;
-  unsigned key_count = compare->layout.key_count;
-  g_autoptr(GPtrArray) keys = g_ptr_array_new(), rows = g_ptr_array_new();
-  g_autoptr(GHashTable) by_key = g_hash_table_new(value_key_hash, value_key_equal);
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  g_autoptr(RowSet) set = row_set_new(compare->page.arena);
   for (size_t i = 0; i < count; i++)
     if (candidates[i].mapped)
       g_ptr_array_add(keys, candidates[i].expected.values);
   if (!rows_find(compare->sides->session, &compare->layout, (const Value *const *)keys->pdata,
-                 keys->len, arena, rows, ret_failure))
+                 keys->len, set, ret_failure))
     return false;
-  for (guint i = 0; i < rows->len; i++) {
-    ValueKey *key = arena_alloc(arena, 1, sizeof *key);
-    *key = (ValueKey){rows->pdata[i], key_count};
-    g_hash_table_insert(by_key, key, rows->pdata[i]);
-  }
   for (size_t i = 0; i < count; i++) {
     Candidate *candidate = &candidates[i];
-    ValueKey key = {candidate->expected.values, key_count};
-    const Value *row = candidate->mapped ? g_hash_table_lookup(by_key, &key) : NULL;
+    const Value *row = candidate->mapped ? row_set_find(set, candidate->expected.values) : NULL;
     candidate->sight.row = row != NULL;
     candidate->sight.equal = row && layout_equal(&compare->layout, &candidate->expected, row);
   }
@@ -229,8 +256,9 @@ static bool compare_page(Compare *compare, const GPtrArray *documents, Differenc
                          void *data, Failure *ret_failure) {
   g_autofree Candidate *candidates = g_new(Candidate, documents->len + 1);
   g_autoptr(GArray) suspects = g_array_new(FALSE, TRUE, sizeof(Suspect));
+  g_autoptr(GArray) nameless = g_array_new(FALSE, TRUE, sizeof(Difference));
   pool_reset(&compare->page);
-  size_t count = map_page(compare, documents, candidates);
+  size_t count = map_page(compare, documents, candidates, nameless);
   if (!sides_wake(compare->sides, ret_failure) ||
       !compare_with_rows(compare, candidates, count, ret_failure) ||
       (compare->positions && !read_positions(compare, candidates, count, ret_failure)))
@@ -244,8 +272,10 @@ static bool compare_page(Compare *compare, const GPtrArray *documents, Differenc
                        .key = candidate->mapped ? candidate->expected.values : NULL};
     g_array_append_val(suspects, suspect);
   }
-  compare->counts.entities += (int64_t)count;
-  return settle(compare, suspects, sink, data, ret_failure);
+  compare->counts.entities += (int64_t)count + nameless->len;
+  return (nameless->len == 0 ||
+          sink((Difference *)(void *)nameless->data, nameless->len, data, ret_failure)) &&
+         settle(compare, suspects, sink, data, ret_failure);
 }
 
 bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void *data,
@@ -358,6 +388,7 @@ static void claim_page(Compare *compare, Window *window, const GPtrArray *docume
     const Event *entity = read_entity(compare, documents->pdata[i]);
     Value *key = arena_alloc(arena, compare->layout.key_count, sizeof *key);
     Failure failure;
+    compare->nameless += !entity;
     if (entity && layout_map_key(&compare->layout, entity, arena, key, &failure))
       claim(window, hash_of(compare, key));
   }
@@ -368,6 +399,7 @@ static bool claim_rows(Compare *compare, Window *window, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
   bson_t *mark = NULL;
   bool good;
+  compare->nameless = 0;
   do {
     g_ptr_array_set_size(documents, 0);
     good = entities_page(compare->keys, mark, KEY_PAGE, documents, ret_failure);
@@ -421,7 +453,8 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
                            Failure *ret_failure) {
   Pool pool = pool_new();
   Unowned unowned = {.by_key = g_hash_table_new(value_key_hash, value_key_equal)};
-  g_autoptr(GPtrArray) left = g_ptr_array_new(), rows = g_ptr_array_new();
+  g_autoptr(GPtrArray) left = g_ptr_array_new();
+  g_autoptr(RowSet) set = row_set_new(pool.arena);
   g_autoptr(GArray) differences = g_array_new(FALSE, TRUE, sizeof(Difference));
   for (guint i = 0; i < keys->len; i++) {
     ValueKey *key = arena_alloc(pool.arena, 1, sizeof *key);
@@ -436,12 +469,13 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
     g_ptr_array_add(left, (gpointer)((const ValueKey *)key)->values);
   good = good &&
          rows_find(compare->sides->session, &compare->layout, (const Value *const *)left->pdata,
-                   left->len, pool.arena, rows, ret_failure);
-  for (guint i = 0; good && i < rows->len; i++) { /* still there after the outbox had nothing */
+                   left->len, set, ret_failure);
+  for (guint i = 0; good && i < set->rows->len; i++) { /* still there: the outbox had nothing */
     Difference difference = {
-        .kind = DIFFERENCE_EXTRA_ROW, .layout = &compare->layout, .key = rows->pdata[i]};
+        .kind = DIFFERENCE_EXTRA_ROW, .layout = &compare->layout, .key = set->rows->pdata[i]};
     g_array_append_val(differences, difference);
   }
+  keep_doubtful(compare, differences);
   good = good && (differences->len == 0 || sink((Difference *)(void *)differences->data,
                                                 differences->len, data, ret_failure));
   g_hash_table_unref(unowned.by_key);

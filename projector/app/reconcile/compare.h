@@ -38,6 +38,10 @@ bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void
 /* A page of entities chosen at random. */
 bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *data,
                     Failure *ret_failure);
+/* Of what was found and then mended, what is still different (again.h). */
+bool compare_again(Compare *compare, Difference *differences, size_t count, Arena *arena,
+                   Failure *ret_failure);
+
 /* Told how many keys the pass over the rows has read, of rows and of entities. */
 typedef void (*CompareTick)(int64_t keys, void *data);
 

@@ -10,6 +10,7 @@ typedef struct Difference {
   DifferenceKind kind;
   const Layout *layout;       /* of the projection; NULL: of an event */
   const Aggregate *aggregate; /* NULL: the row does not tell */
+  const char *entity_id;      /* of an entity that can have no aggregate, as text; or NULL */
   const Value *key;           /* of the row, or NULL */
   int64_t version;            /* of the entity; 0: none */
   int64_t applied;            /* highest version applied; 0: none */
@@ -17,6 +18,7 @@ typedef struct Difference {
   const Value *row;
   Event *event;        /* of an event */
   const char *reason;  /* or NULL */
+  const char *keep;    /* why --repair must leave it, or NULL */
   const char *outcome; /* what --repair did; NULL: nothing was tried */
   bool mended;
 } Difference;

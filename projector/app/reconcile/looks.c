@@ -28,6 +28,7 @@ typedef struct State {
   const Expected *expected;
   const Value *row;
   const char *unmappable; /* why, or NULL */
+  const char *refusal;    /* why the table cannot hold its key, or NULL */
 } State;
 
 /* One look at all that is not settled yet. */
@@ -71,29 +72,25 @@ static bool read_positions(Round *round, Failure *ret_failure) {
   return true;
 }
 
+/* A key that the table cannot hold has no row, and never will. */
+static void take_row(State *state, const RowSet *set) {
+  state->row = state->key ? row_set_find(set, state->key) : NULL;
+  state->sight.row = state->row != NULL;
+  state->refusal = state->key ? row_set_refusal(set, state->key) : NULL;
+}
+
 static bool read_rows(Round *round, Failure *ret_failure) {
-  const Layout *layout = round->looks->layout;
-  g_autoptr(GPtrArray) keys = g_ptr_array_new(), rows = g_ptr_array_new();
-  g_autoptr(GHashTable) by_key = g_hash_table_new(value_key_hash, value_key_equal);
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  g_autoptr(RowSet) set = row_set_new(round->pool->arena);
   for (size_t i = 0; i < round->count; i++)
     if (!round->states[i].settled && round->states[i].key)
       g_ptr_array_add(keys, (gpointer)round->states[i].key);
-  if (!rows_find(round->looks->sides->session, layout, (const Value *const *)keys->pdata, keys->len,
-                 round->pool->arena, rows, ret_failure))
+  if (!rows_find(round->looks->sides->session, round->looks->layout,
+                 (const Value *const *)keys->pdata, keys->len, set, ret_failure))
     return false;
-  for (guint i = 0; i < rows->len; i++) {
-    ValueKey *key = arena_alloc(round->pool->arena, 1, sizeof *key);
-    *key = (ValueKey){rows->pdata[i], layout->key_count};
-    g_hash_table_insert(by_key, key, rows->pdata[i]);
-  }
-  for (size_t i = 0; i < round->count; i++) {
-    State *state = &round->states[i];
-    ValueKey key = {state->key, layout->key_count};
-    if (state->settled)
-      continue;
-    state->row = state->key ? g_hash_table_lookup(by_key, &key) : NULL;
-    state->sight.row = state->row != NULL;
-  }
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled)
+      take_row(&round->states[i], set);
   return true;
 }
 
@@ -116,6 +113,7 @@ static void map_entity(Round *round, State *state, Event *event) {
     state->key = expected->values; /* the next look reads this row; the last one does not count */
     state->comparable = false;
   } else {
+    state->unmappable = state->refusal;
     state->sight.equal = state->row && layout_equal(layout, expected, state->row);
   }
 }
@@ -137,8 +135,7 @@ static GHashTable *index_entities(Round *round, const GPtrArray *documents) {
   for (guint i = 0; i < documents->len; i++) {
     const bson_t *document = documents->pdata[i];
     Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
-    bson_iter_t iter;
-    if (!bson_iter_init_find(&iter, document, "_id") || !id_from_iter(&iter, &aggregate.id))
+    if (!entity_id(document, &aggregate.id))
       continue;
     Event *event =
         pool_keep(round->pool, entity_as_event(document, &aggregate, entity_version(document),
@@ -181,13 +178,26 @@ bool looks_ask_ledger(Sides *sides, Item *items, size_t count, Failure *ret_fail
   return true;
 }
 
+/* An event that a refresh has taken the effect of is superseded when its turn comes: it explains no
+ * difference. */
+static bool is_contained(const GHashTable *refreshed, const Event *event) {
+  const int64_t *version = g_hash_table_lookup((GHashTable *)refreshed, &event->aggregate);
+  return version && !event->malformed && event->key.version != 0 &&
+         event->key.version <= *version;
+}
+
 /* The events of the suspects' aggregates as items; no more of one aggregate than are needed. */
 static bool read_events(Round *round, GArray *items, Failure *ret_failure) {
   g_autoptr(GPtrArray) aggregates = g_ptr_array_new();
+  g_autoptr(GHashTable) refreshed = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   g_autoptr(GHashTable) seen = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   for (size_t i = 0; i < round->count; i++)
     for (unsigned k = 0; !round->states[i].settled && k < round->states[i].suspect->id_count; k++)
       g_ptr_array_add(aggregates, (gpointer)&round->states[i].suspect->ids[k]);
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled && round->states[i].owner)
+      g_hash_table_insert(refreshed, (gpointer)round->states[i].owner,
+                          &round->states[i].sight.position.refreshed_version);
   if (aggregates->len == 0)
     return true;
   g_autoptr(EventCursor) cursor = outbox_find_of_any(
@@ -196,7 +206,7 @@ static bool read_events(Round *round, GArray *items, Failure *ret_failure) {
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
     guint count = GPOINTER_TO_UINT(g_hash_table_lookup(seen, &event->aggregate));
-    if (count == EVENTS_OF_ONE)
+    if (count == EVENTS_OF_ONE || is_contained(refreshed, event))
       continue;
     Item item = {.event = pool_keep(round->pool, g_steal_pointer(&event))};
     g_hash_table_replace(seen, &item.event->aggregate, GUINT_TO_POINTER(count + 1));

@@ -4,6 +4,7 @@
  * end the events of the outbox. What differs is looked at again (looks.h) before it is a
  * difference, and mended where it is found (repair.h). */
 #include "projector/app/command.h"
+#include "projector/app/reconcile/again.h"
 #include "projector/app/reconcile/journal.h"
 #include "projector/app/reconcile/repair.h"
 #include "projector/app/reconcile/report.h"
@@ -36,6 +37,7 @@ typedef struct Reconcile {
   CompareRange range;
   Sides sides;
   Journal *journal;
+  Compare *compare; /* of the projection at hand; NULL: the events of the outbox */
   ReportSums sums; /* of the projection at hand */
   int64_t found, mended;
 } Reconcile;
@@ -67,6 +69,16 @@ static void add_line(Reconcile *reconcile, json_t *line) {
   json_decref(line);
 }
 
+/* What a repair has done is looked at before it is told. */
+static bool repair(Reconcile *reconcile, Difference *differences, size_t count, Arena *arena,
+                   Failure *ret_failure) {
+  if (!repair_differences(&reconcile->sides, differences, count, arena, ret_failure))
+    return false;
+  return reconcile->compare
+             ? compare_again(reconcile->compare, differences, count, arena, ret_failure)
+             : again_for_events(&reconcile->sides, differences, count, arena, ret_failure);
+}
+
 static bool take_differences(Difference *differences, size_t count, void *data,
                              Failure *ret_failure) {
   Reconcile *reconcile = data;
@@ -75,7 +87,7 @@ static bool take_differences(Difference *differences, size_t count, void *data,
   if (reconcile->options->dry_run)
     repair_plan(differences, count);
   else if (reconcile->options->repair &&
-           !repair_differences(&reconcile->sides, differences, count, arena, ret_failure))
+           !repair(reconcile, differences, count, arena, ret_failure))
     return false;
   reconcile->sums.mending += (double)(clock_us() - started_us) / 1e6;
   for (size_t i = 0; i < count; i++)
@@ -174,6 +186,7 @@ static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Fai
   if (!compare || !compare_estimate(compare, &total, ret_failure))
     return false;
   compare_restore(compare, &from->counts);
+  reconcile->compare = compare;
   bool good;
   if (sample > 0)
     good = compare_sample(compare, sample, take_differences, reconcile, ret_failure);
@@ -184,6 +197,7 @@ static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Fai
     mark(reconcile, projection->index, true, NULL, compare_counts(compare));
     good = compare_all_rows(reconcile, compare, total, ret_failure);
   }
+  reconcile->compare = NULL;
   if (!good)
     return false;
   const CompareCounts none = {0};

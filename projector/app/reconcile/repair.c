@@ -23,6 +23,8 @@ static const char no_mapping[] = "left: mend the entity or the mapping, then ref
 
 /* NULL: it can be tried. */
 static const char *why_not(const Difference *difference) {
+  if (difference->keep)
+    return difference->keep;
   if (difference->kind == DIFFERENCE_UNMAPPABLE)
     return no_mapping;
   return difference->aggregate ? NULL : no_aggregate;

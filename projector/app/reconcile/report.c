@@ -71,6 +71,9 @@ json_t *report_difference(const Difference *difference) {
     json_object_set_new(line, "aggregate_type", text_json(aggregate->type, aggregate->type_length));
     json_object_set_new(line, "aggregate_id", id_json(&aggregate->id));
   }
+  if (difference->entity_id)
+    json_object_set_new(line, "entity_id",
+                        text_json(difference->entity_id, strlen(difference->entity_id)));
   if (difference->layout)
     add_row(line, difference);
   if (difference->event)
@@ -168,6 +171,10 @@ static void print_member(const char *label, const json_t *line, const char *memb
 
 static void print_aggregate(const json_t *line) {
   const char *id = json_string_value(json_object_get(line, "aggregate_id"));
+  if (json_object_get(line, "entity_id")) {
+    print_member("entity", line, "entity_id");
+    return;
+  }
   print_member("of", line, "aggregate_type");
   putchar(' ');
   print_clean(stdout, id ? id : "?");

@@ -72,15 +72,16 @@ static void append_fields(const Entities *entities, bson_t *options) {
     BSON_APPEND_DOCUMENT(options, "projection", entities->fields);
 }
 
-/* `min` instead of $gt, which would see ids of one type only; it includes its own document. One
- * batch is enough: what does not fit into it comes with the next page. */
+/* `min` instead of $gt, which would see ids of one type only; it includes its own document. The
+ * cursor is read until it ends or the page is full: a reply of the server ends at 16 MB, and one
+ * that holds nothing but the document at `after` is no sign of the end. */
 bool entities_page(Entities *entities, const bson_t *after, unsigned limit, GPtrArray *documents,
                    Failure *ret_failure) {
   bson_t all = BSON_INITIALIZER;
   bson_t *options =
       BCON_NEW("sort", "{", "_id", BCON_INT32(1), "}", "hint", "{", "_id", BCON_INT32(1), "}",
                "limit", BCON_INT64((int64_t)limit + (after != NULL)), "batchSize",
-               BCON_INT64((int64_t)limit + 1), "singleBatch", BCON_BOOL(true));
+               BCON_INT64((int64_t)limit + 1));
   if (after)
     BSON_APPEND_DOCUMENT(options, "min", after);
   append_fields(entities, options);

@@ -499,9 +499,7 @@ EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, in
   bson_t *filter =
       BCON_NEW("version", "{", "$gte", BCON_INT64(first), "$lte", BCON_INT64(last), "}");
   append_aggregate(filter, aggregate);
-  bson_t *options = outbox_sorted_options();
-  BSON_APPEND_INT64(options, "limit", 1000);
-  return outbox_find(outbox, filter, options);
+  return outbox_find(outbox, filter, outbox_sorted_options());
 }
 
 EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t count) {

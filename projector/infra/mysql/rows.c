@@ -3,6 +3,8 @@
 
 #include "projector/infra/mysql/literal.h"
 
+#include <string.h>
+
 /* --- rows ----------------------------------------------------------------------------------- */
 
 /* What no entity could have written, a date of zeros say, stays text: it differs from anything. */
@@ -12,6 +14,42 @@ static Value value_from(const char *text, size_t length, const ColumnType *type,
     value = (Value){
         .kind = VALUE_TEXT, .length = (uint32_t)length, .text = arena_copy(arena, text, length)};
   return value;
+}
+
+/* --- sets ----------------------------------------------------------------------------------- */
+
+RowSet *row_set_new(Arena *arena) {
+  RowSet *set = g_new0(RowSet, 1);
+  *set = (RowSet){.arena = arena,
+                  .rows = g_ptr_array_new(),
+                  .by_key = g_hash_table_new(value_key_hash, value_key_equal),
+                  .refused = g_hash_table_new(value_key_hash, value_key_equal)};
+  return set;
+}
+
+void row_set_free(RowSet *set) {
+  if (!set)
+    return;
+  g_ptr_array_unref(set->rows);
+  g_hash_table_unref(set->by_key);
+  g_hash_table_unref(set->refused);
+  g_free(set);
+}
+
+const Value *row_set_find(const RowSet *set, const Value *key) {
+  const ValueKey wanted = {key, set->key_count};
+  return g_hash_table_lookup(set->by_key, &wanted);
+}
+
+const char *row_set_refusal(const RowSet *set, const Value *key) {
+  const ValueKey wanted = {key, set->key_count};
+  return g_hash_table_lookup(set->refused, &wanted);
+}
+
+static ValueKey *key_in_arena(const RowSet *set, const Value *values) {
+  ValueKey *key = arena_alloc(set->arena, 1, sizeof *key);
+  *key = (ValueKey){values, set->key_count};
+  return key;
 }
 
 /* --- statements ----------------------------------------------------------------------------- */
@@ -51,30 +89,68 @@ static void append_key(GString *sql, const Layout *layout, const Value *key) {
   }
 }
 
-bool rows_find(Session *session, const Layout *layout, const Value *const *keys, size_t count,
-               Arena *arena, GPtrArray *rows, Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
-  size_t limit = session_packet_limit(session) / 2;
+/* Reads as many of the keys as one statement holds. */
+static bool find_some(Session *session, const Layout *layout, const Value *const *keys,
+                      size_t count, size_t *ret_read, RowSet *set, Failure *ret_failure) {
+  size_t limit = session_packet_limit(session) / 2, i = 0;
   bool list = layout->key_count == 1; /* a list is a key look-up; so is an OR of equalities */
-  for (size_t i = 0; i < count;) {
-    g_string_truncate(sql, 0);
-    begin_select(sql, layout, layout->count);
-    g_string_append(sql, " WHERE ");
-    if (list) {
-      literal_append_name(sql, layout->columns[0]->name);
-      g_string_append(sql, " IN (");
+  g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
+  begin_select(sql, layout, layout->count);
+  g_string_append(sql, " WHERE ");
+  if (list) {
+    literal_append_name(sql, layout->columns[0]->name);
+    g_string_append(sql, " IN (");
+  }
+  for (; i < count && (i == 0 || sql->len < limit); i++) {
+    g_string_append(sql, i == 0 ? (list ? "" : "(") : (list ? "," : ") OR ("));
+    if (list)
+      literal_append(sql, keys[i]);
+    else
+      append_key(sql, layout, keys[i]);
+  }
+  g_string_append_c(sql, ')');
+  *ret_read = i;
+  return fetch(session, sql, layout, layout->count, set->arena, set->rows, ret_failure);
+}
+
+/* Whether it is about a value in the statement, and says nothing of the server or the table. */
+static bool is_of_a_key(const Failure *failure) {
+  enum { ILLEGAL_MIX_2 = 1267, ILLEGAL_MIX_3 = 1270, ILLEGAL_MIX = 1271, WRONG_VALUE = 1525 };
+  return failure->class == FAILURE_DATA || failure->code == ILLEGAL_MIX_2 ||
+         failure->code == ILLEGAL_MIX_3 || failure->code == ILLEGAL_MIX ||
+         failure->code == WRONG_VALUE;
+}
+
+/* A key that is refused is found by halving. */
+static bool find_or_refuse(Session *session, const Layout *layout, const Value *const *keys,
+                           size_t count, RowSet *set, Failure *ret_failure) {
+  for (size_t at = 0, read; at < count; at += read) {
+    Failure failure = {0};
+    if (find_some(session, layout, keys + at, count - at, &read, set, &failure))
+      continue;
+    if (!is_of_a_key(&failure)) {
+      *ret_failure = failure;
+      return false;
     }
-    for (bool first = true; i < count && (first || sql->len < limit); i++, first = false) {
-      g_string_append(sql, first ? (list ? "" : "(") : (list ? "," : ") OR ("));
-      if (list)
-        literal_append(sql, keys[i]);
-      else
-        append_key(sql, layout, keys[i]);
-    }
-    g_string_append_c(sql, ')');
-    if (!fetch(session, sql, layout, layout->count, arena, rows, ret_failure))
+    if (read == 1)
+      g_hash_table_insert(set->refused, key_in_arena(set, keys[at]),
+                          arena_copy(set->arena, failure.message, strlen(failure.message)));
+    else if (!find_or_refuse(session, layout, keys + at, read / 2, set, ret_failure) ||
+             !find_or_refuse(session, layout, keys + at + read / 2, read - read / 2, set,
+                             ret_failure))
       return false;
   }
+  return true;
+}
+
+bool rows_find(Session *session, const Layout *layout, const Value *const *keys, size_t count,
+               RowSet *set, Failure *ret_failure) {
+  guint before = set->rows->len;
+  set->key_count = layout->key_count;
+  if (!find_or_refuse(session, layout, keys, count, set, ret_failure))
+    return false;
+  for (guint i = before; i < set->rows->len; i++)
+    g_hash_table_insert(set->by_key, key_in_arena(set, set->rows->pdata[i]), set->rows->pdata[i]);
   return true;
 }
 

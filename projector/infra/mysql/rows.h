@@ -6,10 +6,28 @@
 #include "projector/domain/diff.h"
 #include "projector/infra/mysql/session.h"
 
-/* The rows with these keys (of `layout->key_count` values each), in no order; those that are not
- * there are left out. `rows` gets arrays of `layout->count` values, which live in the arena. */
+/* Rows that were looked for by key. What it tells lives in the arena, which is the caller's. */
+typedef struct RowSet {
+  Arena *arena;
+  GPtrArray *rows;     /* of arrays of `layout->count` values */
+  GHashTable *by_key;  /* the same, by ValueKey */
+  GHashTable *refused; /* reasons, by ValueKey: keys that the table cannot hold, so no row has them */
+  unsigned key_count;
+} RowSet;
+
+RowSet *row_set_new(Arena *arena);
+void row_set_free(RowSet *set);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(RowSet, row_set_free)
+/* NULL: there is none. */
+const Value *row_set_find(const RowSet *set, const Value *key);
+/* Why the table cannot hold the key; NULL: it can. */
+const char *row_set_refusal(const RowSet *set, const Value *key);
+
+/* Adds the rows with these keys (of `layout->key_count` values each), in no order; those that are
+ * not there are left out. A key that the server will not even compare with the column, an emoji
+ * with latin1 say, is refused by itself and does not keep the others from being found. */
 bool rows_find(Session *session, const Layout *layout, const Value *const *keys, size_t count,
-               Arena *arena, GPtrArray *rows, Failure *ret_failure);
+               RowSet *set, Failure *ret_failure);
 
 /* Up to `limit` keys after `after` (NULL: from the first), in the order of the table's own key. */
 bool rows_list_keys(Session *session, const Layout *layout, const Value *after, unsigned limit,

@@ -224,9 +224,12 @@ static bool find_moved_of_kind(Session *session, const Shadow *shadow, const cha
   while (result && (row = mysql_fetch_row(result))) {
     size_t length = mysql_fetch_lengths(result)[0];
     Id id;
-    if (id_from_text(kind, arena_copy(arena, row[0], length), length, arena_alloc(arena, 16, 1),
-                     &id))
-      g_array_append_val(ids, id);
+    if (!id_from_text(kind, arena_copy(arena, row[0], length), length, arena_alloc(arena, 16, 1),
+                      &id)) /* left out, it would make the page look like the last one */
+      return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
+                         "projector_position has an aggregate_id that is no %s",
+                         id_kind_name(kind));
+    g_array_append_val(ids, id);
   }
   return result != NULL;
 }
