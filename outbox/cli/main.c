@@ -1,8 +1,11 @@
 // The program `outbox`: chooses the command.
 #include "outbox/cli/cli.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
   const char *name;
@@ -50,7 +53,16 @@ static int dispatch(int argc, char **argv) {
   return STATUS_WRONG;
 }
 
+// A descriptor that is closed would become a connection to MongoDB, and our output would go there.
+// Opened the wrong way round, reading and writing fail as they would.
+static void fill_descriptors(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+      abort();
+}
+
 int main(int argc, char **argv) {
+  fill_descriptors();
   mongoc_init();
   // What goes wrong is reported once, by the command.
   mongoc_log_set_handler(NULL, NULL);

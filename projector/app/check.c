@@ -31,7 +31,9 @@ static void tell(Report *report, const char *verdict, const char *subject, const
     command_print_json(line, JSON_COMPACT);
     json_decref(line);
   } else {
-    printf("%-8s %-8s %s\n", verdict, subject, text);
+    printf("%-8s %-8s ", verdict, subject);
+    print_clean(stdout, text);
+    putchar('\n');
   }
 }
 

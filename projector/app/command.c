@@ -1,9 +1,20 @@
 /* command.c - option parsing and exit statuses common to all commands. */
 #include "projector/app/command.h"
 
+#include "projector/domain/clean.h"
 #include "projector/infra/log.h"
 
+#include <poll.h>
 #include <string.h>
+#include <unistd.h>
+
+bool command_output_is_lost(void) {
+  bool lost = fflush(stdout) != 0;
+  lost |= ferror(stdout) != 0;
+  struct pollfd reader = {.fd = STDOUT_FILENO};
+  /* Whoever reads a pipe may end as soon as it has seen enough. */
+  return lost && !(poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR));
+}
 
 int command_misuse(const char *expected) {
   fprintf(stderr, "%s: %s; try --help\n", g_get_prgname(), expected);
@@ -11,18 +22,13 @@ int command_misuse(const char *expected) {
 }
 
 void print_clean(FILE *to, const char *text) {
-  for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-    if (at[0] == 0xC2 && at[1] >= 0x80 && at[1] < 0xA0) /* in UTF-8: 0x9b alone can be an escape */
-      fprintf(to, "\\x%02x", *++at);
-    else if (*at < ' ' || *at == 0x7F)
-      fprintf(to, "\\x%02x", *at);
-    else
-      fputc(*at, to);
-  }
+  g_autoptr(GString) clean = g_string_new(NULL);
+  text_append_clean(clean, text, "");
+  fputs(clean->str, to);
 }
 
 void command_print_json(const json_t *json, size_t flags) {
-  char *text = json_dumps(json, flags);
+  char *text = json_text_clean(json_dumps(json, flags));
   puts(text ? text : "{}"); /* a text from outside that is no UTF-8 */
   free(text);
 }
@@ -30,11 +36,12 @@ void command_print_json(const json_t *json, size_t flags) {
 int command_fail(const Failure *failure) {
   static const char *const sources[] = {"", "mysql: ", "mongodb: ", ""};
   Failure told = log_told(failure);
-  fprintf(stderr, "projector: %s", sources[failure->source]);
-  print_clean(stderr, told.message);
+  g_autoptr(GString) line = g_string_new("projector: ");
+  g_string_append(line, sources[failure->source]);
+  text_append_clean(line, told.message, "");
   if (failure->code)
-    fprintf(stderr, " (%d)", failure->code);
-  fputc('\n', stderr);
+    g_string_append_printf(line, " (%d)", failure->code);
+  log_plain(line->str);
   switch (failure->class) {
   case FAILURE_CONFIG:
   case FAILURE_MAPPING: return EXIT_WRONG;

@@ -43,11 +43,14 @@ void command_print_json(const json_t *json, size_t flags);
 bool command_projections(const Config *config, const char *table, const char *purpose,
                          GPtrArray *projections, Failure *ret_failure);
 
+/* Whether part of the results could not be written to stdout, for another reason than that a pipe's
+ * reader has gone. */
+bool command_output_is_lost(void);
+
 /* Says what was expected of the arguments; returns EXIT_WRONG. */
 int command_misuse(const char *expected);
 
-/* Prints text that comes from outside: control characters, which could move the cursor of a
- * terminal or worse, as \x1b. */
+/* Prints text that comes from outside; see domain/clean.h. */
 void print_clean(FILE *to, const char *text);
 
 /* Says the failure in one line on stderr and gives the exit status for its class. */

@@ -1,11 +1,14 @@
 /* main.c - the program `projector`: finds the command and runs it. */
 #include "projector/app/command.h"
+#include "projector/infra/log.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <mongoc/mongoc.h>
 #include <mysql.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -54,7 +57,16 @@ static void forget_counters(void) {
   shm_unlink(name);
 }
 
+/* A descriptor that is closed would become a connection to a store, and what is meant for the
+ * terminal would go there. Opened the wrong way round, reading and writing fail as they would. */
+static void fill_descriptors(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+      abort();
+}
+
 int main(int argc, char **argv) {
+  fill_descriptors();
   if (argc < 2) {
     print_help(stderr);
     return EXIT_WRONG;
@@ -78,6 +90,11 @@ int main(int argc, char **argv) {
     forget_counters();
     mysql_library_init(0, NULL, NULL);
     int status = commands[i].run(argc - 1, argv + 1);
+    if (command_output_is_lost()) {
+      log_plain("projector: the output could not be written in full");
+      status = status == EXIT_GOOD || status == EXIT_NO ? EXIT_WRONG : status;
+    }
+    log_finish();
     mysql_library_end();
     mongoc_cleanup();
     return status;

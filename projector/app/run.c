@@ -58,6 +58,7 @@ static void end_by_time(Ending *ending) {
     g_thread_unref(g_thread_new("hand over", hand_over, ending));
   for (int waited = 0; waited < HAND_OVER_MS && !g_atomic_int_get(&ending->handed_over); waited++)
     g_usleep(1000);
+  log_finish();
   _exit(EXIT_GOOD);
 }
 
@@ -129,6 +130,7 @@ static int leave(int status) {
   if (__lsan_do_leak_check)
     __lsan_do_leak_check();
   fflush(NULL);
+  log_finish();
   _exit(status);
 }
 

@@ -1,12 +1,17 @@
 /* log.c - writes log lines. */
 #include "projector/infra/log.h"
 
+#include "projector/domain/clean.h"
+#include "projector/infra/log_writer.h"
+
 #include <glib.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { REPEAT_SECONDS = 10 };
+enum {
+  REPEAT_SECONDS = 10,
+  FINISH_MS = 500,
+};
 
 static bool as_json;
 static LogLevel lowest_level = LOG_LEVEL_INFO;
@@ -21,13 +26,8 @@ typedef struct Told {
 
 enum { TOLD_PLACES = 16 };
 
-static GMutex told_lock;
+static GMutex told_lock, order_lock;
 static Told told[TOLD_PLACES];
-
-void log_setup(bool json, LogLevel lowest) {
-  as_json = json;
-  lowest_level = lowest;
-}
 
 static const char *level_name(LogLevel level) {
   static const char *const names[] = {"debug", "info", "warning", "error"};
@@ -40,7 +40,7 @@ static char *timestamp(void) {
   return g_strdup_printf("%s.%03dZ", seconds, g_date_time_get_microsecond(now) / 1000);
 }
 
-static void write_json(const char *time, LogLevel level, const char *message,
+static char *json_line(const char *time, LogLevel level, const char *message,
                        const LogField *fields) {
   json_t *line = json_object();
   json_object_set_new(line, "time", json_string(time));
@@ -51,35 +51,30 @@ static void write_json(const char *time, LogLevel level, const char *message,
     json_object_set_new(line, fields->name,
                         valid ? json_string(valid) : json_integer(fields->number));
   }
-  char *text = json_dumps(line, JSON_COMPACT);
-  if (text)
-    fprintf(stderr, "%s\n", text);
+  char *text = json_text_clean(json_dumps(line, JSON_COMPACT));
+  char *copy = g_strdup(text ? text : "{}");
   free(text);
   json_decref(line);
+  return copy;
 }
 
 /* Control characters would let an id forge a log line. */
 static void append_text_value(GString *line, const char *text) {
-  bool plain = *text != '\0';
-  for (const char *at = text; *at && plain; at++)
-    plain = (unsigned char)*at > ' ' && *at != '"' && *at != '=' && *at != '\x7f';
+  bool plain = *text != '\0' && g_utf8_validate(text, -1, NULL);
+  for (const char *at = text; plain && *at; at = g_utf8_next_char(at))
+    plain = *at != ' ' && *at != '"' && *at != '=' && !is_hidden_character(g_utf8_get_char(at));
   if (plain) {
     g_string_append(line, text);
     return;
   }
   g_string_append_c(line, '"');
-  for (const char *at = text; *at; at++) {
-    if ((unsigned char)*at < ' ' || *at == '\x7f')
-      g_string_append_printf(line, "\\x%02x", (unsigned char)*at);
-    else
-      g_string_append_printf(line, *at == '"' || *at == '\\' ? "\\%c" : "%c", *at);
-  }
+  text_append_clean(line, text, "\"\\");
   g_string_append_c(line, '"');
 }
 
-static void write_text(const char *time, LogLevel level, const char *message,
+static char *text_line(const char *time, LogLevel level, const char *message,
                        const LogField *fields) {
-  g_autoptr(GString) line = g_string_new(NULL);
+  GString *line = g_string_new(NULL);
   g_string_append_printf(line, "%s %s %s", time, level_name(level), message);
   for (; fields && fields->name; fields++) {
     g_string_append_printf(line, " %s=", fields->name);
@@ -88,17 +83,40 @@ static void write_text(const char *time, LogLevel level, const char *message,
     else
       g_string_append_printf(line, "%lld", (long long)fields->number);
   }
-  fprintf(stderr, "%s\n", line->str);
+  return g_string_free(line, FALSE);
+}
+
+static char *make_line(LogLevel level, const char *message, const LogField *fields) {
+  g_autofree char *time = timestamp();
+  return as_json ? json_line(time, level, message, fields)
+                 : text_line(time, level, message, fields);
+}
+
+static char *notice(int64_t dropped) {
+  return make_line(LOG_LEVEL_WARNING, "nobody read the log in time: lines were dropped here",
+                   LOG_FIELDS(LOG_NUMBER("lines", dropped)));
+}
+
+void log_setup(bool json, LogLevel lowest) {
+  as_json = json;
+  lowest_level = lowest;
+  log_writer_start(notice);
 }
 
 void log_write(LogLevel level, const char *message, const LogField *fields) {
   if (level < lowest_level)
     return;
-  g_autofree char *time = timestamp();
-  if (as_json)
-    write_json(time, level, message, fields);
-  else
-    write_text(time, level, message, fields);
+  /* The times of the log rise. */
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&order_lock);
+  log_writer_put(make_line(level, message, fields));
+}
+
+void log_plain(const char *text) {
+  log_writer_put(g_strdup(text));
+}
+
+void log_finish(void) {
+  log_writer_flush(FINISH_MS);
 }
 
 static const char *source_name(FailureSource source) {

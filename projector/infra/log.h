@@ -25,7 +25,13 @@ typedef struct LogField {
 #define LOG_NUMBER(field_name, value)                                                              \
   { (field_name), NULL, (value) }
 
+/* From here on lines go through a thread of their own (log_writer.h): nobody who logs waits. */
 void log_setup(bool json, LogLevel lowest);
+/* A line that is no entry of the log, in order with those that are: the last words of a command. */
+void log_plain(const char *text);
+/* Before the process ends: what was logged reaches stderr, if somebody reads it, within half a
+ * second. */
+void log_finish(void);
 /* `fields` may be NULL. Threads may log at the same time; lines do not mix. */
 void log_write(LogLevel level, const char *message, const LogField *fields);
 

@@ -129,11 +129,12 @@ Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine
                       json_t **ret_mark, Failure *ret_failure) {
   g_autofree char *folder = g_path_get_dirname(path);
   g_mkdir_with_parents(folder, 0700);
-  int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   Journal *journal = NULL;
   *ret_mark = NULL;
   if (fd < 0) {
-    fail(path, strerror(errno), ret_failure);
+    fail(path, errno == ELOOP ? "it is a symbolic link, which is not followed" : strerror(errno),
+         ret_failure);
   } else {
     journal = g_new0(Journal, 1);
     journal->file = fdopen(fd, "a+");

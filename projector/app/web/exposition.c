@@ -1,6 +1,8 @@
 /* exposition.c - `/metrics`. docs/operations.md says what each metric means. */
 #include "projector/app/web/exposition.h"
 
+#include "projector/infra/log_writer.h"
+
 #include <dirent.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -176,6 +178,8 @@ static void count_pages(double *ret_all, double *ret_resident) {
 }
 
 static void process(GString *text) {
+  single(text, "projector_log_lines_dropped_total", "counter",
+         "Lines of the log that nobody took in time.", (double)log_writer_dropped());
   struct rusage usage;
   struct rlimit files;
   double all, resident, page = (double)sysconf(_SC_PAGESIZE);
