@@ -28,8 +28,9 @@ void print_clean(FILE *to, const char *text) {
 }
 
 void command_print_json(const json_t *json, size_t flags) {
-  char *text = json_text_clean(json_dumps(json, flags));
-  puts(text ? text : "{}"); /* a text from outside that is no UTF-8 */
+  char *text = json_dumps(json, flags);
+  g_autofree char *clean = json_text_clean(text ? text : "{}"); /* NULL: a text that is no UTF-8 */
+  puts(clean);
   free(text);
 }
 

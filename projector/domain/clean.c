@@ -1,7 +1,6 @@
 /* clean.c - escapes what a terminal would act upon. */
 #include "projector/domain/clean.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 bool is_hidden_character(gunichar c) {
@@ -40,13 +39,8 @@ void text_append_clean(GString *to, const char *text, const char *also) {
 }
 
 /* jansson has escaped the ASCII ones; a newline is the layout's. */
-char *json_text_clean(char *text) {
-  bool clean = true;
-  for (const char *at = text; at && *at && clean; at = g_utf8_next_char(at))
-    clean = (unsigned char)*at < 0x7F || !is_hidden_character(g_utf8_get_char(at));
-  if (clean)
-    return text;
-  g_autoptr(GString) to = g_string_sized_new(strlen(text) + 32);
+char *json_text_clean(const char *text) {
+  GString *to = g_string_sized_new(strlen(text) + 32);
   for (const char *at = text; *at; at = g_utf8_next_char(at)) {
     gunichar c = g_utf8_get_char(at);
     if (c >= 0x7F && is_hidden_character(c))
@@ -54,6 +48,5 @@ char *json_text_clean(char *text) {
     else
       g_string_append_unichar(to, c);
   }
-  free(text);
-  return strdup(to->str);
+  return g_string_free(to, FALSE);
 }

@@ -12,6 +12,5 @@ bool is_hidden_character(gunichar c);
  * be "") get a backslash. */
 void text_append_clean(GString *to, const char *text, const char *also);
 
-/* The same for valid JSON: inside its strings \u202e means the same character. Frees the text, which
- * malloc gave; NULL stays NULL. */
-char *json_text_clean(char *text);
+/* The same for valid JSON: inside its strings \u202e means the same character. Free with g_free. */
+char *json_text_clean(const char *text);

@@ -51,11 +51,11 @@ static char *json_line(const char *time, LogLevel level, const char *message,
     json_object_set_new(line, fields->name,
                         valid ? json_string(valid) : json_integer(fields->number));
   }
-  char *text = json_text_clean(json_dumps(line, JSON_COMPACT));
-  char *copy = g_strdup(text ? text : "{}");
+  char *text = json_dumps(line, JSON_COMPACT);
+  char *clean = json_text_clean(text ? text : "{}");
   free(text);
   json_decref(line);
-  return copy;
+  return clean;
 }
 
 /* Control characters would let an id forge a log line. */
