@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+// The range of the contract: MySQL's DATETIME has no other years.
+static const int64_t TIME_FIRST_MS = -30610224000000; // 1000-01-01
+static const int64_t TIME_LAST_MS = 253402300799999;  // 9999-12-31T23:59:59.999
+
 bson_value_t outbox_id_string(const char *text) {
   bson_value_t value = {.value_type = BSON_TYPE_UTF8};
   value.value.v_utf8.str = (char *)text;
@@ -120,6 +124,11 @@ bool outbox_event_validate(const outbox_event_t *event, outbox_error_t *error) {
   if (event->version < 0) {
     return outbox_fail(error, OUTBOX_INVALID, "version: expected 1 or more, found %lld",
                        (long long)event->version);
+  }
+  if (event->occurred_at_ms &&
+      (*event->occurred_at_ms < TIME_FIRST_MS || *event->occurred_at_ms > TIME_LAST_MS)) {
+    return outbox_fail(error, OUTBOX_INVALID,
+                       "occurred_at: expected a date from year 1000 to 9999, found one outside");
   }
   if (!event->payload) {
     return outbox_fail(error, OUTBOX_INVALID, "payload: expected a document, found nothing");

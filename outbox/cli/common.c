@@ -23,8 +23,10 @@ void cli_store_clear(cli_store_t *store) {
 void cli_say(const char *format, ...) {
   va_list args;
   va_start(args, format);
-  g_autofree char *text = g_strdup_vprintf(format, args);
+  g_autofree char *message = g_strdup_vprintf(format, args);
   va_end(args);
+  // A message may quote a part of a text, and so the part of a character.
+  g_autofree char *text = g_utf8_make_valid(message, -1);
   // One call, so that lines of several threads do not mix.
   fprintf(stderr, "outbox: %s\n", text);
 }

@@ -6,15 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A message that was cut may end in the middle of a character. It becomes a string in MongoDB and
- * in JSON, so what is left of that character goes. */
-static void drop_split_character(char *text) {
-  size_t length = strlen(text), start = length;
-  while (start > 0 && ((uint8_t)text[start - 1] & 0xC0) == 0x80)
-    start--;
-  if (start > 0 &&
-      g_utf8_get_char_validated(text + start - 1, (gssize)(length - start + 1)) == (gunichar)-2)
-    text[start - 1] = '\0';
+/* A message becomes a string in MongoDB and in JSON. What is no character in it goes: the rest of
+ * one that was cut, at the end or in a text that a message quotes in part. */
+static void keep_characters(char *text) {
+  char *at = text;
+  while (!g_utf8_validate(at, -1, (const char **)&at))
+    memmove(at, at + 1, strlen(at));
 }
 
 bool failure_set(Failure *failure, FailureClass class, FailureSource source, int code,
@@ -28,7 +25,7 @@ bool failure_set(Failure *failure, FailureClass class, FailureSource source, int
   va_start(arguments, format);
   vsnprintf(failure->message, sizeof failure->message, format, arguments);
   va_end(arguments);
-  drop_split_character(failure->message);
+  keep_characters(failure->message);
   return false;
 }
 
@@ -40,10 +37,10 @@ bool failure_prefix(Failure *failure, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(joined, sizeof joined, format, arguments);
   va_end(arguments);
-  drop_split_character(joined);
+  keep_characters(joined);
   g_strlcat(joined, ": ", sizeof joined);
   g_strlcat(joined, failure->message, sizeof joined);
-  drop_split_character(joined);
+  keep_characters(joined);
   memcpy(failure->message, joined, sizeof joined);
   return false;
 }
@@ -66,7 +63,7 @@ void text_hide_quoted(char *text, size_t size) {
   text[start] = '\0';
   g_strlcat(text, hidden, size);
   g_strlcat(text, rest, size);
-  drop_split_character(text);
+  keep_characters(text);
 }
 
 /* What these quote are names, or nothing. Any other error may quote values. */

@@ -43,6 +43,16 @@ bool source_parse(const char *text, size_t length, GStringChunk *chunk, Source *
   return true;
 }
 
+/* Two dashes begin a comment before a blank, a control character or the end. */
+static bool is_dash_comment(const char *at) {
+  return at[0] == '-' && at[1] == '-' && (g_ascii_isspace(at[2]) || g_ascii_iscntrl(at[2]));
+}
+
+/* What such a comment holds is run by some servers and versions, and by others not. */
+static bool is_executable_comment(const char *at) {
+  return g_str_has_prefix(at, "/*!") || g_str_has_prefix(at, "/*M!");
+}
+
 /* The end of the quoted text or comment that starts at `at`; `at` itself when none does. */
 static const char *skip_quoted(const char *at) {
   if (*at == '\'' || *at == '"' || *at == '`') {
@@ -57,7 +67,7 @@ static const char *skip_quoted(const char *at) {
     }
     return at;
   }
-  if (*at == '#' || (at[0] == '-' && at[1] == '-' && (at[2] == ' ' || at[2] == '\t')))
+  if (*at == '#' || is_dash_comment(at))
     return at + strcspn(at, "\n");
   if (at[0] == '/' && at[1] == '*') {
     const char *end = strstr(at + 2, "*/");
@@ -66,8 +76,15 @@ static const char *skip_quoted(const char *at) {
   return at;
 }
 
+/* Also every byte of a letter that is not ASCII: names may hold such letters, of columns as of
+ * fields. */
 static bool is_name_char(char c) {
-  return g_ascii_isalnum(c) || c == '_' || c == '.' || c == '$';
+  return g_ascii_isalnum(c) || c == '_' || c == '.' || c == '$' || (unsigned char)c >= 0x80;
+}
+
+/* A blank, or a comment, whose end `skip_quoted` has found. */
+static bool is_blank(const char *at, const char *end) {
+  return g_ascii_isspace(*at) || (end > at && (*at == '#' || *at == '-' || *at == '/'));
 }
 
 static bool is_one_of(const char *word, size_t length, const char *const *words) {
@@ -88,6 +105,8 @@ bool statement_changes_rows(const char *text) {
     const char *end = skip_quoted(at);
     while (is_name_char(at[length]))
       length++;
+    if (!after_with && length == 0 && !is_blank(at, end))
+      return false; /* the first thing is no word */
     depth += (*at == '(') - (*at == ')');
     if (end == at && length > 0 && depth == 0) {
       if (is_one_of(at, length, writes))
@@ -114,6 +133,10 @@ bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const ch
   bool ended = false;
   for (const char *at = text; *at;) {
     const char *end = skip_quoted(at);
+    if (is_executable_comment(at)) {
+      *ret_wrong = "a statement without /*! comments, which not every server runs";
+      return false;
+    }
     if (*at == '?' || (ended && !g_ascii_isspace(*at))) {
       *ret_wrong = *at == '?' ? "named parameters like :amount instead of ?" : "one statement";
       return false;
@@ -167,7 +190,7 @@ typedef struct Token {
 static Token next_token(const char *at) {
   const char *end = skip_quoted(at);
   Token token = {.at = at, .length = (size_t)(end - at)};
-  token.blank = g_ascii_isspace(*at) || (end > at && (*at == '#' || *at == '-' || *at == '/'));
+  token.blank = is_blank(at, end);
   if (end > at)
     return token;
   size_t mark = *at == ':' ? strspn(at, ":") : 0; /* a parameter is one token, and no word */

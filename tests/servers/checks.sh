@@ -73,6 +73,7 @@ run_lint() {
   check "build with mongo-c-driver 2 and Oracle's client, and a run" newer_clients build-newer
   check "unit tests under ASan and UBSan" sanitized_unit_tests build-sanitize
   check "unit tests under valgrind" unit_tests_under_valgrind
+  check "fuzz targets, some seconds each" fuzz_briefly
   check "cppcheck" cppcheck --project=build/compile_commands.json --quiet --inline-suppr --error-exitcode=1 \
     --library=gtk --enable=warning,portability --suppress=missingIncludeSystem \
     --suppress="*:/usr/include/*" --suppress=uninitvar -j "$(nproc)"

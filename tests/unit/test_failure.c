@@ -170,6 +170,18 @@ static void test_cut_messages_stay_utf8(void **state) {
   }
 }
 
+static void test_a_part_of_a_text_stays_utf8(void **state) {
+  (void)state;
+  Failure failure;
+  failure_set(&failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "found \"%.4s\", no name",
+              "x\u00e9\u00e9");
+  check_text("cut in a quote", failure.message, "found \"x\u00e9\", no name");
+  failure_set(&failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+              "\xff"
+              "a\xc3");
+  check_text("no characters", failure.message, "a");
+}
+
 /* What stands in the log of a message by MySQL (or MariaDB). */
 static const struct {
   int code;
@@ -242,6 +254,7 @@ int main(void) {
       cmocka_unit_test(test_messages),
       cmocka_unit_test(test_long_messages_are_cut),
       cmocka_unit_test(test_cut_messages_stay_utf8),
+      cmocka_unit_test(test_a_part_of_a_text_stays_utf8),
       cmocka_unit_test(test_values_are_not_told),
       cmocka_unit_test(test_a_longest_message_stays_within_its_bounds),
   };

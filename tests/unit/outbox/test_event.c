@@ -156,6 +156,32 @@ static void test_other_fields(void **unused) {
   assert_false(outbox_event_validate(&event, &error));
 }
 
+// An event that the projector would refuse must not get into the outbox, where it blocks its
+// aggregate.
+static void test_times_that_mysql_has(void **unused) {
+  (void)unused;
+  static const struct {
+    int64_t ms;
+    bool good;
+  } cases[] = {
+      {INT64_MIN, false},      {-30610224000001, false}, {-30610224000000, true}, {0, true},
+      {253402300799999, true}, {253402300800000, false}, {INT64_MAX, false},
+  };
+  bson_t payload = BSON_INITIALIZER;
+  bson_value_t id = outbox_id_string("acc-1");
+  outbox_error_t error;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    outbox_event_t event = good_event(&id, &payload);
+    event.occurred_at_ms = &cases[i].ms;
+    assert_int_equal(outbox_event_validate(&event, &error), cases[i].good);
+    if (!cases[i].good) {
+      assert_int_equal(error.kind, OUTBOX_INVALID);
+      assert_string_equal(error.message,
+                          "occurred_at: expected a date from year 1000 to 9999, found one outside");
+    }
+  }
+}
+
 static void assert_document(const outbox_event_t *event, const bson_value_t *id, int64_t version,
                             const char *expected) {
   bson_t document;
@@ -302,10 +328,15 @@ static void test_changes(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_occurred_at),  cmocka_unit_test(test_occurred_at_rises_under_skew),
-      cmocka_unit_test(test_types_of_ids), cmocka_unit_test(test_other_fields),
-      cmocka_unit_test(test_document),     cmocka_unit_test(test_too_large),
-      cmocka_unit_test(test_id_text),      cmocka_unit_test(test_update_operators),
+      cmocka_unit_test(test_occurred_at),
+      cmocka_unit_test(test_occurred_at_rises_under_skew),
+      cmocka_unit_test(test_types_of_ids),
+      cmocka_unit_test(test_other_fields),
+      cmocka_unit_test(test_times_that_mysql_has),
+      cmocka_unit_test(test_document),
+      cmocka_unit_test(test_too_large),
+      cmocka_unit_test(test_id_text),
+      cmocka_unit_test(test_update_operators),
       cmocka_unit_test(test_changes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,58 @@
+/* documents.c - inputs that hold BSON documents, as text or as bytes. */
+#include "tests/fuzz/fuzz.h"
+
+#include <string.h>
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
+
+enum { AS_BYTES_ONE_IN = 8 };
+
+static size_t line_length(const uint8_t *at, const uint8_t *end) {
+  const uint8_t *newline = memchr(at, '\n', (size_t)(end - at));
+  return (size_t)((newline ? newline : end) - at);
+}
+
+static bson_t *next_text(const uint8_t **at, const uint8_t *end) {
+  size_t length = line_length(*at, end);
+  bson_t *document = length ? bson_new_from_json(*at, (ssize_t)length, NULL) : NULL;
+  *at += length + (*at + length < end);
+  return document;
+}
+
+static bson_t *next_bytes(const uint8_t **at, const uint8_t *end) {
+  uint32_t length;
+  if ((size_t)(end - *at) < sizeof length)
+    return NULL;
+  memcpy(&length, *at, sizeof length);
+  length = GUINT32_FROM_LE(length);
+  if (length > (size_t)(end - *at))
+    return NULL;
+  bson_t *document = bson_new_from_data(*at, length);
+  /* A server sends no document whose structure is broken: it would not have stored it. */
+  if (document && !bson_validate(document, BSON_VALIDATE_NONE, NULL))
+    g_clear_pointer(&document, bson_destroy);
+  *at += length;
+  return document;
+}
+
+bson_t *fuzz_next_document(const uint8_t **at, const uint8_t *end) {
+  if (*at >= end)
+    return NULL;
+  return **at == '{' ? next_text(at, end) : next_bytes(at, end);
+}
+
+/* Seeds are text; now and then the bytes of the same documents are mutated instead. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
+  if (size > 0 && *data == '{' && seed % AS_BYTES_ONE_IN == 0) {
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    const uint8_t *at = data, *end = data + size;
+    for (bson_t *document; (document = fuzz_next_document(&at, end)); bson_destroy(document))
+      g_byte_array_append(bytes, bson_get_data(document), document->len);
+    if (bytes->len > 0 && bytes->len <= max_size) {
+      memcpy(data, bytes->data, bytes->len);
+      size = bytes->len;
+    }
+  }
+  return LLVMFuzzerMutate(data, size, max_size);
+}
