@@ -4,6 +4,7 @@
 #include "projector/app/sweeper.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
+#include "projector/infra/mongo/archive.h"
 
 #include <stdio.h>
 
@@ -73,24 +74,53 @@ static void begin_drain(Keeper *keeper, HoldView *hold) {
     drain_page(keeper, hold);
 }
 
-/* Tells which of the missing versions are nowhere. */
-static void report_gap(Keeper *keeper, const HoldView *hold) {
+static bool count_versions(Keeper *keeper, const HoldView *hold, int64_t *ret_found,
+                           Failure *ret_failure) {
   g_autoptr(EventCursor) cursor =
       outbox_find_versions(keeper->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
-  int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
-  Failure failure = {0};
-  while (found < missing && event_cursor_next(cursor, &failure))
-    found++;
-  if (failure.class != FAILURE_NONE || found >= missing)
-    return;
+  *ret_found = 0;
+  int64_t missing = hold->gap_last - hold->gap_first + 1;
+  while (*ret_found < missing && event_cursor_next(cursor, ret_failure))
+    ++*ret_found;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static void log_gap(LogLevel level, const char *message, const HoldView *hold, int64_t found) {
   char aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2], event[ID_TEXT_SIZE];
   aggregate_text(hold->aggregate, aggregate, sizeof aggregate);
   id_text(&hold->key.event_id, event);
-  log_warning("versions missing, going on without them",
-              LOG_FIELDS(LOG_TEXT("aggregate", aggregate),
-                         LOG_NUMBER("first_version", hold->gap_first),
-                         LOG_NUMBER("last_version", hold->gap_last), LOG_NUMBER("found", found),
-                         LOG_TEXT("before_event", event)));
+  log_write(level, message,
+            LOG_FIELDS(LOG_TEXT("aggregate", aggregate),
+                       LOG_NUMBER("first_version", hold->gap_first),
+                       LOG_NUMBER("last_version", hold->gap_last), LOG_NUMBER("found", found),
+                       LOG_TEXT("before_event", event)));
+}
+
+/* Where MySQL lacks versions that the archive has, it has lost them: a restore to an earlier state.
+ * Put back into the outbox they are applied again, in order, before the event that waits. */
+static bool look_into_archive(Keeper *keeper, const HoldView *hold, int64_t *found,
+                              Failure *ret_failure) {
+  int64_t before = *found;
+  if (!archive_put_back(keeper->outbox, hold->aggregate, hold->gap_first, hold->gap_last, found,
+                        ret_failure))
+    return false;
+  if (*found > before)
+    log_gap(LOG_LEVEL_WARNING,
+            "MySQL lacks versions that were applied before: put back from the archive", hold,
+            *found - before);
+  return true;
+}
+
+/* Tells which of the missing versions are nowhere. */
+static void report_gap(Keeper *keeper, const HoldView *hold) {
+  int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
+  Failure failure = {0};
+  if (!count_versions(keeper, hold, &found, &failure) || found >= missing)
+    return;
+  if (keeper->config->mongodb.archive && !look_into_archive(keeper, hold, &found, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions in the archive", &failure);
+  if (found < missing)
+    log_gap(LOG_LEVEL_WARNING, "versions missing, going on without them", hold, found);
 }
 
 /* What sorts before the event that blocks goes first, read or not: the reader may still be on its

@@ -17,7 +17,8 @@ typedef enum Outcome {
   OUTCOME_LATE,   /* beside one of the three above */
   OUTCOME_FAILED, /* attempts */
   OUTCOME_DEAD,
-  OUTCOME_GAP, /* waits for a missing version */
+  OUTCOME_GAP,    /* waits for a missing version */
+  OUTCOME_REUSED, /* its version was used before */
   OUTCOME_COUNT,
 } Outcome;
 

@@ -1,18 +1,23 @@
 /* ownership.c - takes, keeps and gives back the lease.
  *
  * The lease decides who should work, the epoch who can: MySQL lets no transaction of an older epoch
- * commit. So a frozen owner that wakes up does no harm even before it notices. */
+ * commit. So a frozen owner that wakes up does no harm even before it notices, and a standby need
+ * not wait for the lease to expire: it takes it from an owner whose heartbeats have stopped. */
 #include "projector/app/ownership.h"
 
+#include "projector/domain/suspicion.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/lease.h"
+#include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/ledger.h"
 
 #include <unistd.h>
 
 enum {
-  STANDBY_MS = 1000,
+  ASK_MS = 1000, /* a standby asks for the lease, at most, */
+  LOOK_MS = 100, /* and looks at the owner's heartbeats */
+  BEAT_MS = 300, /* of which there is one so often while somebody stands by */
 };
 
 struct Ownership {
@@ -23,7 +28,8 @@ struct Ownership {
   int64_t epoch;
   char *claimant;
   gint nudged; /* atomic */
-  int64_t nudges;
+  LeaseState state;
+  Suspicion suspicion; /* while standing by */
 };
 
 /* Whatever the heartbeat is waiting for: from two thirds of the lease on nothing is claimed. */
@@ -34,23 +40,28 @@ static void keep_until(Ownership *ownership, int64_t asked_at) {
   stop_at(ownership->tenure, asked_at + ownership->config->settings.lease_ms * 1000 / 3 * 2, &late);
 }
 
+/* Often while there is a standby, which learns the rhythm; else seldom: that is also how soon a
+ * nudge is noticed. */
+static int64_t beat_ms(const Ownership *ownership) {
+  int64_t seldom_ms = ownership->config->settings.lease_ms / 4;
+  return ownership->state.standby ? MIN(BEAT_MS, seldom_ms) : seldom_ms;
+}
+
 static gpointer beat(gpointer data) {
   Ownership *ownership = data;
-  int64_t lease_ms = ownership->config->settings.lease_ms;
-  int64_t beat_ms = lease_ms / 4; /* also how soon a nudge is noticed */
-  while (!stop_wait(ownership->tenure, beat_ms)) {
+  while (!stop_wait(ownership->tenure, beat_ms(ownership))) {
     Failure failure = {0};
-    bool owned = true;
-    int64_t nudges = ownership->nudges, asked_at = g_get_monotonic_time();
-    if (lease_acquire(ownership->lease, &owned, &nudges, &failure) && owned) {
+    LeaseState state = {.owned = true};
+    int64_t asked_at = g_get_monotonic_time();
+    if (lease_acquire(ownership->lease, ownership->epoch, &state, &failure) && state.owned) {
       crash_point("in_lease_renewal");
       keep_until(ownership, asked_at);
-      if (nudges != ownership->nudges)
+      if (state.nudges != ownership->state.nudges)
         g_atomic_int_set(&ownership->nudged, 1);
-      ownership->nudges = nudges;
+      ownership->state = state;
       continue;
     }
-    if (!owned)
+    if (!state.owned)
       failure_set(&failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
                   "another projector of this name holds the lease");
     else
@@ -61,10 +72,23 @@ static gpointer beat(gpointer data) {
   return NULL;
 }
 
+/* MongoDB remembers the highest epoch. A fence in MySQL that is behind it proves that MySQL has
+ * lost what was committed there: it is then for a person to say how to go on. */
 static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
-  g_autoptr(Session) session = session_open(&ownership->config->mysql, ret_failure);
-  return session &&
-         ledger_take_fence(session, ownership->config->name, owner, &ownership->epoch, ret_failure);
+  const Config *config = ownership->config;
+  int64_t reached = ownership->state.epoch, found;
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  if (!session || !fence_look(session, config->name, &found, ret_failure))
+    return false;
+  if (found < reached) {
+    if (!config->settings.adopt)
+      return fence_fell_back(found, reached, ret_failure);
+    log_warning("going on with a MySQL that has lost what was applied before",
+                LOG_FIELDS(LOG_NUMBER("epoch_found", found), LOG_NUMBER("epoch_reached", reached)));
+    if (!fence_lift(session, config->name, reached, ret_failure))
+      return false;
+  }
+  return fence_take(session, config->name, owner, &ownership->epoch, ret_failure);
 }
 
 /* As it stands in the lease; the same for each tenure of this process. */
@@ -85,29 +109,60 @@ static void give_back(Lease *lease) {
     log_failure(LOG_LEVEL_WARNING, "cannot give the lease back", &failure);
 }
 
-static bool take_lease(Ownership *ownership, bool *ret_owned, int64_t *ret_asked_at,
-                       Failure *failure) {
-  *ret_owned = false;
+static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
   *ret_asked_at = g_get_monotonic_time();
-  return lease_acquire(ownership->lease, ret_owned, &ownership->nudges, failure);
+  return lease_acquire(ownership->lease, ownership->epoch, &ownership->state, failure);
 }
 
-/* One attempt to become the owner. The epoch may have to wait for a transaction of the owner before
- * this, so the lease is asked for again. */
+/* The lease is ours. The epoch may have to wait for a transaction of the owner before this, so the
+ * lease is asked for again. */
+static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
+  if (raise_epoch(ownership, process_owner(), failure))
+    return take_lease(ownership, ret_asked_at, failure) && ownership->state.owned;
+  give_back(ownership->lease); /* another may reach MySQL */
+  return false;
+}
+
+/* One attempt to become the owner. */
 static bool take(Ownership *ownership, bool *standing_by, int64_t *ret_asked_at, Failure *failure) {
-  bool owned = false;
-  if (!take_lease(ownership, &owned, ret_asked_at, failure))
+  if (!take_lease(ownership, ret_asked_at, failure))
     return false;
-  if (owned && raise_epoch(ownership, process_owner(), failure))
-    return take_lease(ownership, &owned, ret_asked_at, failure) && owned;
-  if (owned) {
-    give_back(ownership->lease); /* another may reach MySQL */
-    return false;
-  }
+  if (ownership->state.owned)
+    return take_over(ownership, ret_asked_at, failure);
   if (!*standing_by)
     log_info("standing by: another projector of this name is working", NULL);
   *standing_by = true;
   return false;
+}
+
+static void log_suspicion(const Ownership *ownership, const LeaseLook *look) {
+  const Suspicion *suspicion = &ownership->suspicion;
+  int64_t lease_us = ownership->config->settings.lease_ms * 1000;
+  log_warning(
+      "the owner's heartbeats have stopped: taking over",
+      LOG_FIELDS(LOG_TEXT("owner", look->owner),
+                 LOG_NUMBER("silent_ms", suspicion->silent_us / 1000),
+                 LOG_NUMBER("patience_ms", suspicion_patience_us(suspicion, lease_us) / 1000)));
+}
+
+/* Looks at the owner's heartbeats, and takes over when they have stopped. */
+static bool suspect(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
+  LeaseLook look;
+  if (!lease_watch(ownership->lease, &look, failure)) {
+    suspicion_look_failed(&ownership->suspicion);
+    return false;
+  }
+  HeartbeatLook seen = {.beat = look.beat, .tenure = look.election ^ g_str_hash(look.owner)};
+  suspicion_look(&ownership->suspicion, seen, g_get_monotonic_time());
+  if (look.beat < 0 ||
+      !suspicion_is_aroused(&ownership->suspicion, ownership->config->settings.lease_ms * 1000))
+    return false;
+  bool owned = false;
+  *ret_asked_at = g_get_monotonic_time();
+  if (!lease_seize(ownership->lease, &look, &owned, failure) || !owned)
+    return false;
+  log_suspicion(ownership, &look);
+  return take_over(ownership, ret_asked_at, failure);
 }
 
 /* A dead owner's lease would have ended by now. */
@@ -126,15 +181,20 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, bool once,
   ownership->tenure = tenure;
   ownership->lease = lease_new(store, config->name, process_owner(), config->settings.lease_ms);
   bool standing_by = false;
-  int64_t patience_ends = g_get_monotonic_time() + config->settings.lease_ms * 1000;
+  int64_t patience_ends = g_get_monotonic_time() + config->settings.lease_ms * 1000, ask_at = 0;
+  int64_t ask_us = MIN(ASK_MS, config->settings.lease_ms / 4) * 1000;
   for (;;) {
     Failure failure = {0};
     if (stop_requested(process)) {
       ownership_release(ownership);
       return NULL;
     }
-    int64_t asked_at;
-    if (take(ownership, &standing_by, &asked_at, &failure)) {
+    int64_t asked_at = g_get_monotonic_time();
+    bool asks = asked_at >= ask_at;
+    if (asks)
+      ask_at = asked_at + ask_us;
+    if (asks ? take(ownership, &standing_by, &asked_at, &failure)
+             : suspect(ownership, &asked_at, &failure)) {
       keep_until(ownership, asked_at);
       break;
     }
@@ -144,7 +204,7 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, bool once,
       stop_request(process, &failure);
     if (once && failure.class == FAILURE_NONE && asked_at > patience_ends)
       give_up(process);
-    stop_wait(process, MIN(STANDBY_MS, config->settings.lease_ms / 4));
+    stop_wait(process, failure.class == FAILURE_NONE ? LOOK_MS : ask_us / 1000);
   }
   ownership->claimant =
       g_strdup_printf("%s:%d#%lld", g_get_host_name(), (int)getpid(), (long long)ownership->epoch);

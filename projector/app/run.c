@@ -166,11 +166,13 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
 }
 
 int command_run(int argc, char **argv) {
-  gboolean once = FALSE;
-  const GOptionEntry options[] = {{"once", 0, 0, G_OPTION_ARG_NONE, &once,
-                                   "Stop when the outbox holds nothing that can be applied now",
-                                   NULL},
-                                  G_OPTION_ENTRY_NULL};
+  gboolean once = FALSE, adopt = FALSE;
+  const GOptionEntry options[] = {
+      {"once", 0, 0, G_OPTION_ARG_NONE, &once,
+       "Stop when the outbox holds nothing that can be applied now", NULL},
+      {"adopt", 0, 0, G_OPTION_ARG_NONE, &adopt,
+       "Go on with a MySQL that was restored to an earlier state", NULL},
+      G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
   if (!command_begin(
@@ -182,6 +184,7 @@ int command_run(int argc, char **argv) {
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");
+  config->settings.adopt = adopt;
   static Ending ending; /* outlives this call: the thread that waits for signals may */
   ending = (Ending){.process = stop_new(), .config = config};
   handle_signals(&ending);

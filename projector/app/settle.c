@@ -184,12 +184,32 @@ static void count_verdicts(Worker *worker, const Item *items, size_t count) {
   }
 }
 
+/* Of what is done; the others come again. */
+static void report_reused_versions(Worker *worker, const Item *items, size_t count) {
+  static const Failure none = {
+      .class = FAILURE_DATA,
+      .source = SOURCE_EVENT,
+      .message = "a later event has a version that this aggregate had before: MongoDB was restored "
+                 "to an earlier state, or the writers' clocks differ; compare with reconcile"};
+  for (size_t i = 0; i < count; i++) {
+    if (!items[i].reuses_version || !verdict_outcome(items[i].verdict))
+      continue;
+    log_event(LOG_LEVEL_WARNING,
+              items[i].verdict == VERDICT_SUPERSEDED
+                  ? "event superseded: its version was used before"
+                  : "version used before",
+              items[i].event, items[i].event->attempts + 1, &none);
+    metrics_event(worker->metrics, items[i].event, OUTCOME_REUSED);
+  }
+}
+
 /* Failures come before what is given back, because their holds decide where that goes. */
 bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autofree Event **done = g_new(Event *, count), **back = g_new(Event *, count);
   size_t done_count = 0, back_count = 0;
   bool good = refresh_all(worker, items, count, ret_failure);
   count_verdicts(worker, items, count);
+  report_reused_versions(worker, items, count);
   settle_failed(worker, items, count);
   for (size_t i = 0; i < count; i++) {
     Event *event = items[i].event;

@@ -24,6 +24,12 @@ Standing order_standing(const Position *position, const Event *event) {
   return has_gap(position, event) ? STANDING_GAP : STANDING_NEXT;
 }
 
+bool order_reuses_version(const Position *position, const Event *event) {
+  return position->known && event->key.version != 0 &&
+         event->key.version <= position->last.version &&
+         event->key.occurred_at > position->last.occurred_at;
+}
+
 void order_advance(Position *position, const Event *event) {
   if (!position->known || order_key_compare(&event->key, &position->last) > 0)
     position->last = event->key;

@@ -21,6 +21,11 @@ typedef enum Standing {
 
 Standing order_standing(const Position *position, const Event *event);
 
+/* Whether the event is later than the last applied one, and its version is not above that one's: it
+ * was given twice (a MongoDB that was restored to an earlier state), or writers' clocks differ. The
+ * version of a refresh says nothing here: events up to it may still come, in time. */
+bool order_reuses_version(const Position *position, const Event *event);
+
 /* The position after the event. The event id's bytes stay the event's. */
 void order_advance(Position *position, const Event *event);
 

@@ -150,6 +150,7 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
     return;
   }
   item->effect = item->changes;
+  item->reuses_version = order_reuses_version(&state->position, item->event);
   switch (order_standing(&state->position, item->event)) {
   case STANDING_REPEATED: item->verdict = VERDICT_KNOWN; return;
   case STANDING_CONTAINED: item->verdict = VERDICT_SUPERSEDED; return;

@@ -31,8 +31,9 @@ typedef struct Item {
   bool late;
   bool or_superseded; /* VERDICT_REFRESH: where there is nothing to refresh from, superseded */
   bool planned; /* VERDICT_FAILED, after the others of this batch: not so if they are not applied */
-  int64_t gap_first; /* VERDICT_GAP: the first missing version */
-  Failure *failure;  /* VERDICT_FAILED, or it could not be mapped; in the arena */
+  bool reuses_version; /* order.h; a warning, whatever the verdict */
+  int64_t gap_first;   /* VERDICT_GAP: the first missing version */
+  Failure *failure;    /* VERDICT_FAILED, or it could not be mapped; in the arena */
 } Item;
 
 /* The aggregates of a batch and their positions. */

@@ -4,6 +4,7 @@
  * A transaction's writes are its own until COMMIT. As on a real server, a statement outside of one
  * commits by itself, and START TRANSACTION inside of one commits that first. */
 #include "projector/infra/mysql/apply.h"
+#include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/ledger.h"
 #include "tests/sim/sim.h"
 
@@ -261,8 +262,8 @@ static bool lock_fence(Session *session, bool exclusive, Failure *ret_failure) {
   return true;
 }
 
-bool ledger_take_fence(Session *session, const char *projector, const char *owner,
-                       int64_t *ret_epoch, Failure *ret_failure) {
+bool fence_take(Session *session, const char *projector, const char *owner, int64_t *ret_epoch,
+                Failure *ret_failure) {
   (void)projector;
   (void)owner;
   if (!begin(session, "take fence", ret_failure) || !lock_fence(session, true, ret_failure))

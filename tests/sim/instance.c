@@ -2,6 +2,7 @@
 #include "tests/sim/sim.h"
 
 #include "projector/infra/log.h"
+#include "projector/infra/mysql/fence.h"
 
 #include <stdio.h>
 
@@ -129,8 +130,8 @@ static bool take_over(Instance *instance) {
   while (!stop_requested(instance->stop)) {
     Failure failure = {0};
     g_autoptr(Session) session = session_open(&sim.config.mysql, &failure);
-    if (session && ledger_take_fence(session, sim.config.name, instance->owner,
-                                     &instance->ledger.epoch, &failure))
+    if (session &&
+        fence_take(session, sim.config.name, instance->owner, &instance->ledger.epoch, &failure))
       return true;
     stop_wait(instance->stop, 250);
   }

@@ -9,7 +9,7 @@
 set -eu
 
 allowed='
-mem* bcmp str* qsort snprintf sscanf __memcpy_chk __memset_chk __memmove_chk __snprintf_chk __vsnprintf_chk
+mem* bcmp str* qsort sqrt snprintf sscanf __memcpy_chk __memset_chk __memmove_chk __snprintf_chk __vsnprintf_chk
 vsnprintf __isoc99_sscanf __isoc23_strto* __isoc23_sscanf __strcpy_chk __strncpy_chk
 __stack_chk_fail __assert_fail abort _GLOBAL_OFFSET_TABLE_
 XXH3_64bits* XXH64*

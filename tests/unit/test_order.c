@@ -135,10 +135,42 @@ static void test_advance(void **state) {
   }
 }
 
+static const struct {
+  const char *name;
+  bool known;
+  Moment last, event;
+  bool reused;
+} reuse_cases[] = {
+    {"the next version", true, {5, 3, "a"}, {6, 4, "b"}, false},
+    {"the same version, later", true, {5, 3, "a"}, {6, 3, "b"}, true},
+    {"a smaller version, later", true, {5, 3, "a"}, {6, 1, "b"}, true},
+    {"a smaller version at the same time", true, {5, 3, "b"}, {5, 2, "c"}, false},
+    {"a smaller version, late", true, {5, 3, "a"}, {4, 2, "b"}, false},
+    {"the event itself", true, {5, 3, "a"}, {5, 3, "a"}, false},
+    {"the last one had no version", true, {5, 0, "a"}, {6, 1, "b"}, false},
+    {"it has no version", true, {5, 3, "a"}, {6, 0, "b"}, false},
+    {"nothing was applied", false, {0}, {6, 1, "b"}, false},
+};
+
+static void versions_are_used_again_only_by_later_events(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(reuse_cases); i++) {
+    const Position position = {.known = reuse_cases[i].known,
+                               .last = reuse_cases[i].known ? key_of(reuse_cases[i].last)
+                                                            : (OrderKey){0},
+                               .max_version = 9,
+                               .refreshed_version = 9};
+    const Event event = {.key = key_of(reuse_cases[i].event)};
+    check_number(reuse_cases[i].name, order_reuses_version(&position, &event),
+                 reuse_cases[i].reused);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_standing),
       cmocka_unit_test(test_advance),
+      cmocka_unit_test(versions_are_used_again_only_by_later_events),
   };
   return RUN_TESTS(tests);
 }

@@ -7,6 +7,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/mongo/lease.h"
+#include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/privileges.h"
 
 #include <stdio.h>
@@ -123,7 +124,7 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
   bool exists, shown;
   if (!shadow_table_exists(replay->session, table, &shown, ret_failure) ||
       !shadow_table_exists(replay->session, shadow->fresh, &exists, ret_failure) ||
-      !ledger_read_owner(replay->session, scope, &found, ret_failure))
+      !fence_read_owner(replay->session, scope, &found, ret_failure))
     return false;
   if (!shown)
     return failure_refuse(ret_failure,
@@ -139,11 +140,11 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
           "drops it and begins anew",
           shadow->fresh);
     fprintf(stderr, "projector: goes on with %s\n", shadow->fresh);
-    return ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure);
+    return fence_take(replay->session, scope, purpose, &replay->scope.epoch, ret_failure);
   }
   if (!shadow_drop(replay->session, shadow, ret_failure) ||
       !ledger_clear(replay->session, scope, ret_failure) ||
-      !ledger_take_fence(replay->session, scope, purpose, &replay->scope.epoch, ret_failure))
+      !fence_take(replay->session, scope, purpose, &replay->scope.epoch, ret_failure))
     return false;
   crash_point("replay_before_create");
   return shadow_create(replay->session, shadow, ret_failure);

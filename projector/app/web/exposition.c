@@ -68,6 +68,8 @@ static void outcomes(GString *text, const Config *config, const Figures *figures
                           "Attempts to apply an event that failed."},
       [OUTCOME_DEAD] = {"projector_events_dead_total", "Events that used up their attempts."},
       [OUTCOME_GAP] = {"projector_gaps_total", "Waits for a missing version."},
+      [OUTCOME_REUSED] = {"projector_reused_versions_total",
+                          "Later events with a version that their aggregate had before."},
   };
   for (unsigned outcome = 0; outcome < OUTCOME_COUNT; outcome++) {
     family(text, families[outcome][0], "counter", families[outcome][1]);

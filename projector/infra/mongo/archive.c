@@ -115,3 +115,50 @@ EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_typ
                               BCON_INT32(1), "aggregate_id", BCON_INT32(1), "}", "allowDiskUse",
                               BCON_BOOL(true)));
 }
+
+static bson_t *versions_of(const Aggregate *aggregate, int64_t first, int64_t last) {
+  bson_t *filter =
+      BCON_NEW("version", "{", "$gte", BCON_INT64(first), "$lte", BCON_INT64(last), "}");
+  bson_append_utf8(filter, "aggregate_type", -1, aggregate->type, (int)aggregate->type_length);
+  id_append_bson(&aggregate->id, filter, "aggregate_id");
+  return filter;
+}
+
+static bool count_versions(Outbox *outbox, const bson_t *filter, int64_t *ret_found,
+                           Failure *ret_failure) {
+  bson_error_t error;
+  bson_t reply;
+  *ret_found = mongoc_collection_count_documents(outbox_collection(outbox), filter, NULL, NULL,
+                                                 &reply, &error);
+  bool good = *ret_found >= 0 || mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&reply);
+  return good;
+}
+
+bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first, int64_t last,
+                      int64_t *ret_found, Failure *ret_failure) {
+  mongoc_collection_t *events = outbox_collection(outbox);
+  const char *name = mongoc_collection_get_name(events);
+  g_autofree char *archive_name = g_strdup_printf("%s_archive", name);
+  mongoc_collection_t *archive = outbox_neighbour(outbox, archive_name);
+  bson_t *filter = versions_of(aggregate, first, last), *archived = bson_copy(filter);
+  BCON_APPEND(archived, "skipped_at", "{", "$exists", BCON_BOOL(false), "}");
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$unset",
+               BCON_UTF8("applied_at"), "}", "{", "$merge", "{", "into", BCON_UTF8(name),
+               "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
+  mongoc_cursor_t *cursor =
+      mongoc_collection_aggregate(archive, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  mongoc_cursor_next(cursor, &document);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  good = good && count_versions(outbox, filter, ret_found, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  mongoc_collection_destroy(archive);
+  bson_destroy(pipeline);
+  bson_destroy(archived);
+  bson_destroy(filter);
+  return good;
+}

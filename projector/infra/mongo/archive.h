@@ -1,8 +1,7 @@
 /* archive.h - applied events, where "retain" is "archive": the collection "<outbox>_archive".
  *
  * It holds the same documents as the outbox, with `applied_at` (and `skipped_at` when a person
- * skipped the event), so it is read as an Outbox: the look-ups of outbox.h work on it. Nothing here
- * writes. */
+ * skipped the event), so it is read as an Outbox: the look-ups of outbox.h work on it. */
 #pragma once
 
 #include "projector/infra/mongo/outbox.h"
@@ -41,3 +40,9 @@ EventCursor *archive_find_ids(Outbox *events, const Id *ids, size_t count);
 EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_type);
 /* The outbox's or the archive's events of that aggregate, in order, all of them. */
 EventCursor *archive_find_aggregate(Outbox *events, const Aggregate *aggregate);
+
+/* Puts archived events with versions from `first` to `last` back into the outbox, as pending; those
+ * that a person skipped stay out. `*ret_found`: how many of them the outbox has now. The outbox
+ * need not have an archive. */
+bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first, int64_t last,
+                      int64_t *ret_found, Failure *ret_failure);

@@ -5,6 +5,8 @@
 
 static const char collection_name[] = "projector_leases";
 
+enum { STANDBY_SEEN_MS = 5000 };
+
 struct Lease {
   MongoStore *store;
   mongoc_client_t *client;
@@ -36,46 +38,137 @@ void lease_free(Lease *lease) {
 }
 
 /* One atomic step decides: the fields change only when the lease is free, expired or ours. */
-static bson_t *acquire_update(const Lease *lease) {
-  return BCON_NEW("update", "[", "{", "$set", "{", "free", "{", "$or", "[", "{", "$lte", "[", "{",
-                  "$ifNull", "[", BCON_UTF8("$expires_at"), BCON_DATE_TIME(0), "]", "}",
-                  BCON_UTF8("$$NOW"), "]", "}", "{", "$eq", "[", BCON_UTF8("$owner"), "{",
-                  "$literal", BCON_UTF8(lease->owner), "}", "]", "}", "]", "}", "}", "}", "{",
-                  "$set", "{", "owner", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$literal",
-                  BCON_UTF8(lease->owner), "}", BCON_UTF8("$owner"), "]", "}", "expires_at", "{",
-                  "$cond", "[", BCON_UTF8("$free"), "{", "$add", "[", BCON_UTF8("$$NOW"),
-                  BCON_INT64(lease->lease_ms), "]", "}", BCON_UTF8("$expires_at"), "]", "}",
-                  "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"), BCON_INT64(0), "]", "}", "}",
-                  "}", "{", "$unset", BCON_UTF8("free"), "}", "]");
+static bson_t *acquire_update(const Lease *lease, int64_t epoch) {
+  bson_t *free = BCON_NEW("free", "{", "$or", "[", "{", "$lte", "[", "{", "$ifNull", "[",
+                          BCON_UTF8("$expires_at"), BCON_DATE_TIME(0), "]", "}", BCON_UTF8("$$NOW"),
+                          "]", "}", "{", "$eq", "[", BCON_UTF8("$owner"), "{", "$literal",
+                          BCON_UTF8(lease->owner), "}", "]", "}", "]", "}");
+  bson_t *fields = BCON_NEW(
+      "owner", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$literal", BCON_UTF8(lease->owner), "}",
+      BCON_UTF8("$owner"), "]", "}", "expires_at", "{", "$cond", "[", BCON_UTF8("$free"), "{",
+      "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(lease->lease_ms), "]", "}",
+      BCON_UTF8("$expires_at"), "]", "}", "beat", "{", "$cond", "[", BCON_UTF8("$free"), "{",
+      "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0), "]", "}", BCON_INT64(1),
+      "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond", "[", BCON_UTF8("$free"),
+      BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{", "$cond", "[",
+      BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch), "]", "}",
+      BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
+      BCON_INT64(0), "]", "}", "standby", "{", "$gt", "[", BCON_UTF8("$standby_at"), "{",
+      "$subtract", "[", BCON_UTF8("$$NOW"), BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
+  bson_t *update = BCON_NEW("update", "[", "{", "$set", BCON_DOCUMENT(free), "}", "{", "$set",
+                            BCON_DOCUMENT(fields), "}", "{", "$unset", BCON_UTF8("free"), "}", "]");
+  bson_destroy(free);
+  bson_destroy(fields);
+  return update;
 }
 
-bool lease_acquire(Lease *lease, bool *ret_owned, int64_t *ret_nudges, Failure *ret_failure) {
+/* findAndModify of the lease's document; the new one is in the reply's `value`, which is null when
+ * none matched. Takes filter and update. */
+static bool modify(Lease *lease, bson_t *filter, bson_t *update, bool upsert, bson_t *ret_reply,
+                   Failure *ret_failure) {
   bson_error_t error;
-  bson_t reply;
-  bson_t *filter = BCON_NEW("_id", BCON_UTF8(lease->name));
-  bson_t *update = acquire_update(lease);
   bson_t command = BSON_INITIALIZER;
   BSON_APPEND_UTF8(&command, "findAndModify", collection_name);
   BSON_APPEND_DOCUMENT(&command, "query", filter);
   bson_concat(&command, update);
-  BSON_APPEND_BOOL(&command, "upsert", true);
+  BSON_APPEND_BOOL(&command, "upsert", upsert);
   BSON_APPEND_BOOL(&command, "new", true);
-  bool good = mongoc_client_write_command_with_opts(
-      lease->client, mongo_store_settings(lease->store)->database, &command, NULL, &reply, &error);
-  bson_iter_t iter, member;
-  if (!good) {
-    mongo_fail(&error, &reply, ret_failure);
-  } else {
-    *ret_owned =
-        bson_iter_init(&iter, &reply) && bson_iter_find_descendant(&iter, "value.owner", &member) &&
-        BSON_ITER_HOLDS_UTF8(&member) && !strcmp(bson_iter_utf8(&member, NULL), lease->owner);
-    if (bson_iter_init(&iter, &reply) && bson_iter_find_descendant(&iter, "value.nudges", &member))
-      *ret_nudges = bson_iter_as_int64(&member);
-  }
-  bson_destroy(&reply);
+  bool good = mongoc_client_write_command_with_opts(lease->client,
+                                                    mongo_store_settings(lease->store)->database,
+                                                    &command, NULL, ret_reply, &error) ||
+              mongo_fail(&error, ret_reply, ret_failure);
   bson_destroy(&command);
   bson_destroy(update);
   bson_destroy(filter);
+  return good;
+}
+
+static int64_t number_at(const bson_t *document, const char *path, int64_t otherwise) {
+  bson_iter_t iter, member;
+  return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &member) &&
+                 BSON_ITER_HOLDS_NUMBER(&member)
+             ? bson_iter_as_int64(&member)
+             : otherwise;
+}
+
+static const char *text_at(const bson_t *document, const char *path, bson_iter_t *member) {
+  bson_iter_t iter;
+  return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, member) &&
+                 BSON_ITER_HOLDS_UTF8(member)
+             ? bson_iter_utf8(member, NULL)
+             : "";
+}
+
+static bool is_true_at(const bson_t *document, const char *path) {
+  bson_iter_t iter, member;
+  return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &member) &&
+         bson_iter_as_bool(&member);
+}
+
+bool lease_acquire(Lease *lease, int64_t epoch, LeaseState *ret_state, Failure *ret_failure) {
+  bson_t reply;
+  bson_iter_t owner;
+  bool good = modify(lease, BCON_NEW("_id", BCON_UTF8(lease->name)), acquire_update(lease, epoch),
+                     true, &reply, ret_failure);
+  if (good)
+    *ret_state =
+        (LeaseState){.owned = !strcmp(text_at(&reply, "value.owner", &owner), lease->owner),
+                     .standby = is_true_at(&reply, "value.standby"),
+                     .nudges = number_at(&reply, "value.nudges", 0),
+                     .epoch = number_at(&reply, "value.epoch", 0)};
+  bson_destroy(&reply);
+  return good;
+}
+
+/* The driver knows it from the primary's last answer to its monitoring; a router tells none. */
+static uint64_t election_of(mongoc_client_t *client) {
+  bson_error_t error;
+  mongoc_server_description_t *primary = mongoc_client_select_server(client, true, NULL, &error);
+  uint64_t election = 0;
+  bson_iter_t iter;
+  if (primary &&
+      bson_iter_init_find(&iter, mongoc_server_description_hello_response(primary), "electionId") &&
+      BSON_ITER_HOLDS_OID(&iter))
+    election = bson_oid_hash(bson_iter_oid(&iter)) + (uint64_t)1;
+  mongoc_server_description_destroy(primary);
+  return election;
+}
+
+bool lease_watch(Lease *lease, LeaseLook *ret_look, Failure *ret_failure) {
+  bson_t *filter = BCON_NEW("_id", BCON_UTF8(lease->name));
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(lease->leases, filter, NULL, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  bson_iter_t owner;
+  LeaseLook look = {.beat = -1};
+  if (mongoc_cursor_next(cursor, &document)) {
+    look.beat = number_at(document, "beat", -1);
+    g_strlcpy(look.owner, text_at(document, "owner", &owner), sizeof look.owner);
+  }
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  if (good) {
+    look.election = election_of(lease->client);
+    *ret_look = look;
+  }
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(filter);
+  return good;
+}
+
+bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *ret_failure) {
+  bson_t reply;
+  bson_iter_t owner;
+  bson_t *filter = BCON_NEW("_id", BCON_UTF8(lease->name), "owner", BCON_UTF8(seen->owner), "beat",
+                            BCON_INT64(seen->beat));
+  bson_t *update = BCON_NEW(
+      "update", "[", "{", "$set", "{", "owner", "{", "$literal", BCON_UTF8(lease->owner), "}",
+      "expires_at", "{", "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(lease->lease_ms), "]", "}",
+      "beat", "{", "$add", "[", BCON_UTF8("$beat"), BCON_INT64(1), "]", "}", "}", "}", "]");
+  bool good = modify(lease, filter, update, false, &reply, ret_failure);
+  if (good)
+    *ret_owned = !strcmp(text_at(&reply, "value.owner", &owner), lease->owner);
+  bson_destroy(&reply);
   return good;
 }
 

@@ -1,7 +1,8 @@
 /* lease.h - which of several projectors of one name works: a document with an expiry.
  *
- * Only the server's clock decides about expiry. The document also carries a counter that other
- * processes raise to ask the owner to look at its failed events again. */
+ * Only the server's clock decides about expiry. The document also counts the owner's heartbeats,
+ * by which a standby can suspect the owner earlier, and carries a counter that other processes
+ * raise to ask the owner to look at its failed events again. */
 #pragma once
 
 #include "projector/infra/mongo/store.h"
@@ -12,9 +13,28 @@ Lease *lease_new(MongoStore *store, const char *name, const char *owner, int64_t
 void lease_free(Lease *lease);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Lease, lease_free)
 
-/* Takes or prolongs the lease. `*ret_owned` tells whether it is ours now, `*ret_nudges` how often
- * the owner was asked to look again. */
-bool lease_acquire(Lease *lease, bool *ret_owned, int64_t *ret_nudges, Failure *ret_failure);
+typedef struct LeaseState {
+  bool owned;     /* by us, now */
+  bool standby;   /* another has asked for the lease a short while ago */
+  int64_t nudges; /* how often the owner was asked to look again */
+  int64_t epoch;  /* the highest one that was noted; 0: none */
+} LeaseState;
+
+/* Takes or prolongs the lease; each time is a heartbeat when it is ours. Asking for another's lease
+ * announces a standby. `epoch` (0: not known) is noted when the lease is ours. */
+bool lease_acquire(Lease *lease, int64_t epoch, LeaseState *ret_state, Failure *ret_failure);
+
+/* What a standby sees of the owner. */
+typedef struct LeaseLook {
+  char owner[256];
+  int64_t beat;      /* heartbeats so far; -1: the owner counts none */
+  uint64_t election; /* changes with every election of a primary */
+} LeaseLook;
+
+/* Looks without asking for the lease; what a majority knows. */
+bool lease_watch(Lease *lease, LeaseLook *ret_look, Failure *ret_failure);
+/* Takes the lease from the owner that was seen, unless it has given a heartbeat since. */
+bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *ret_failure);
 /* Lets the next one take over at once. */
 bool lease_release(Lease *lease, Failure *ret_failure);
 

@@ -46,6 +46,11 @@ mongoc_collection_t *outbox_collection(const Outbox *outbox) {
   return outbox->events;
 }
 
+mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name) {
+  return mongoc_client_get_collection(outbox->client, mongo_store_settings(outbox->store)->database,
+                                      name);
+}
+
 /* --- lists of ids --------------------------------------------------------------------------- */
 
 /* {"0": id, "1": id …} of the events, or of those that a person has skipped. */

@@ -6,6 +6,8 @@
 const char *outbox_owner(const Outbox *outbox);
 /* Belongs to the outbox. */
 mongoc_collection_t *outbox_collection(const Outbox *outbox);
+/* Another collection of its database, by the same client; destroy it. */
+mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name);
 /* "_id": {"$in": the ids} */
 void outbox_append_ids(bson_t *filter, const Id *ids, size_t count);
 /* {"sort": the order of events} */

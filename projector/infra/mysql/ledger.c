@@ -2,6 +2,7 @@
 #include "projector/infra/mysql/ledger.h"
 
 #include "projector/domain/datetime.h"
+#include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/literal.h"
 
 #include <stdlib.h>
@@ -49,28 +50,9 @@ static void join_ids(GString *sql, const Ledger *ledger, const char *table, cons
 
 /* --- fence -------------------------------------------------------------------------------- */
 
-bool ledger_take_fence(Session *session, const char *projector, const char *owner,
-                       int64_t *ret_epoch, Failure *ret_failure) {
-  g_autoptr(GString) sql =
-      g_string_new("INSERT INTO projector_fence (projector, part, epoch, owner)"
-                   " VALUES (");
-  literal_append_text(sql, projector, strlen(projector));
-  g_string_append(sql, ", 0, LAST_INSERT_ID(1), ");
-  literal_append_text(sql, owner, strlen(owner));
-  g_string_append(sql, ") ON DUPLICATE KEY UPDATE epoch = LAST_INSERT_ID(epoch + 1), owner = ");
-  literal_append_text(sql, owner, strlen(owner));
-  if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
-    return false;
-  static const char query[] = "SELECT LAST_INSERT_ID()";
-  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
-  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  if (!row)
-    return false;
-  *ret_epoch = g_ascii_strtoll(row[0], NULL, 10);
-  return true;
-}
-
 static bool check_epoch(const Ledger *ledger, int64_t epoch, Failure *ret_failure) {
+  if (epoch < ledger->epoch)
+    return fence_fell_back(epoch, ledger->epoch, ret_failure);
   return epoch == ledger->epoch ||
          failure_set(ret_failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
                      "another projector of this name works now (epoch %lld, ours is %lld)",
@@ -559,18 +541,6 @@ bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *s
     if (take_id(row[1], mysql_fetch_lengths(result)[1], row[0], arena, &to.aggregate.id))
       g_array_append_val(refreshed, to);
   }
-  return true;
-}
-
-bool ledger_read_owner(Session *session, const char *projector, char **ret_owner,
-                       Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new("SELECT owner FROM projector_fence WHERE part = 0 AND"
-                                        " projector = ");
-  char text[256];
-  literal_append_text(sql, projector, strlen(projector));
-  if (!query_text(session, sql, text, sizeof text, ret_failure))
-    return false;
-  *ret_owner = *text ? g_strdup(text) : NULL;
   return true;
 }
 

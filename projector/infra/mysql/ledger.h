@@ -1,7 +1,7 @@
 /* ledger.h - the projector's own tables: what was applied, how far, and who may.
  *
- * What writes runs inside the transaction that also changes the rows, but for ledger_take_fence and
- * ledger_forget. The tables are in sql/. */
+ * What writes runs inside the transaction that also changes the rows, but for ledger_forget. The
+ * tables are in sql/. */
 #pragma once
 
 #include "projector/domain/plan.h"
@@ -13,14 +13,11 @@ typedef struct Ledger {
   bool held;             /* another session of this command holds the fence for it */
 } Ledger;
 
-/* Becomes the owner: raises the epoch, which shuts every earlier owner out. Its own transaction. */
-bool ledger_take_fence(Session *session, const char *projector, const char *owner,
-                       int64_t *ret_epoch, Failure *ret_failure);
-
 /* First in every transaction: the fence, then the positions of the set's aggregates, which are
  * filled in and locked; event ids go into the arena.
  *
- * The owner: FAILURE_FENCED when another owner has raised the epoch, else a shared lock on it until
+ * The owner: FAILURE_FENCED when another owner has raised the epoch, FAILURE_CONFIG when it has
+ * fallen back, else a shared lock on it until
  * the transaction ends, so that the next owner waits for us. A command: an exclusive lock, so that
  * the owner's transactions wait for it, whoever that is. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
@@ -105,9 +102,5 @@ typedef struct RefreshedTo {
 bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
                            const char *aggregate_type, Arena *arena, GArray *refreshed,
                            Failure *ret_failure);
-
-/* Who took the fence last; NULL: nobody, or the ledger is of a command. Free it. */
-bool ledger_read_owner(Session *session, const char *projector, char **ret_owner,
-                       Failure *ret_failure);
 /* Forgets all that the ledger has, its fence too; in small steps. */
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure);

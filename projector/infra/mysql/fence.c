@@ -1,0 +1,73 @@
+/* fence.c - the row of projector_fence: the epoch of the owner. */
+#include "projector/infra/mysql/fence.h"
+
+#include "projector/infra/mysql/literal.h"
+
+#include <string.h>
+
+bool fence_take(Session *session, const char *projector, const char *owner, int64_t *ret_epoch,
+                Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("INSERT INTO projector_fence (projector, part, epoch, owner)"
+                   " VALUES (");
+  literal_append_text(sql, projector, strlen(projector));
+  g_string_append(sql, ", 0, LAST_INSERT_ID(1), ");
+  literal_append_text(sql, owner, strlen(owner));
+  g_string_append(sql, ") ON DUPLICATE KEY UPDATE epoch = LAST_INSERT_ID(epoch + 1), owner = ");
+  literal_append_text(sql, owner, strlen(owner));
+  if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
+    return false;
+  static const char query[] = "SELECT LAST_INSERT_ID()";
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  if (!row)
+    return false;
+  *ret_epoch = g_ascii_strtoll(row[0], NULL, 10);
+  return true;
+}
+
+bool fence_look(Session *session, const char *projector, int64_t *ret_epoch, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("SELECT epoch FROM projector_fence WHERE part = 0 AND projector = ");
+  literal_append_text(sql, projector, strlen(projector));
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row = mysql_fetch_row(result);
+  *ret_epoch = row ? g_ascii_strtoll(row[0], NULL, 10) : 0;
+  return true;
+}
+
+bool fence_lift(Session *session, const char *projector, int64_t epoch, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("INSERT INTO projector_fence (projector, part, epoch) VALUES (");
+  literal_append_text(sql, projector, strlen(projector));
+  g_string_append_printf(sql,
+                         ", 0, %" G_GINT64_FORMAT ") ON DUPLICATE KEY UPDATE"
+                         " epoch = GREATEST(epoch, %" G_GINT64_FORMAT ")",
+                         epoch, epoch);
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure) {
+  return failure_set(
+      ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+      "MySQL has lost what was applied: its fence has epoch %lld, but %lld was reached. It was "
+      "restored to an earlier state, or is another server. See \"After a restore\" in "
+      "operations.md: `run --adopt` goes on with it, then `reconcile --repair` (from the entities) "
+      "or `replay` (from the archive) brings back what is missing",
+      (long long)MAX(found, 0), (long long)reached);
+}
+
+bool fence_read_owner(Session *session, const char *projector, char **ret_owner,
+                      Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("SELECT owner FROM projector_fence WHERE part = 0 AND projector = ");
+  literal_append_text(sql, projector, strlen(projector));
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row = mysql_fetch_row(result);
+  *ret_owner = row && row[0] && *row[0] ? g_strdup(row[0]) : NULL;
+  return true;
+}

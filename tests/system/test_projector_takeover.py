@@ -1,0 +1,201 @@
+"""Who works: a standby takes over from an owner whose heartbeats have stopped, and from no other; and stores that were
+restored to an earlier state are noticed."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import Iterator
+
+import pytest
+
+from workspace import Process, Workspace, decimal
+
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
+LONG_LEASE = {**FAST, "lease_ms": 600000}  # nobody waits for it to expire
+OWN_TABLES = ("projector_applied", "projector_position", "projector_fence")
+
+
+def opened(ws: Workspace, account: str = "a1", version: int | None = 1) -> dict:
+    return ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("10.00"))
+
+
+def deposited(ws: Workspace, version: int, amount: str = "1.00", account: str = "a1") -> dict:
+    return ws.event(account, "MoneyDeposited", version, amount=decimal(amount))
+
+
+def lease(ws: Workspace) -> dict:
+    return ws.db["projector_leases"].find_one({"_id": ws.name})
+
+
+def wait_beats(ws: Workspace, count: int) -> None:
+    """Until the owner has given so many heartbeats more."""
+    begun = lease(ws)["beat"]
+    ws.wait(lambda: lease(ws)["beat"] >= begun + count, 60, f"{count} heartbeats")
+
+
+@contextmanager
+def owner_and_standby(ws: Workspace) -> Iterator[tuple[Process, Process]]:
+    """The standby has learnt the owner's rhythm."""
+    with ws.start_projector() as owner:
+        owner.wait_log("info working")
+        with ws.start_projector() as standby:
+            standby.wait_log("standing by")
+            ws.wait(lambda: lease(ws).get("standby"), 200, "the owner to know of a standby")
+            wait_beats(ws, 12)
+            yield owner, standby
+
+
+def test_a_standby_takes_over_from_a_killed_owner_long_before_its_lease_expires(bank):
+    bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
+    with owner_and_standby(bank) as (owner, standby):
+        owner.kill()
+        standby.wait_log("info working")
+        said = standby.wait_log(r"heartbeats have stopped.* silent_ms=(\d+) patience_ms=(\d+)")
+        assert int(said[1]) > int(said[2])
+        bank.put(opened(bank))
+        bank.wait_drained()
+
+
+def test_an_owner_that_was_paused_finds_another_working_and_writes_nothing_more(bank):
+    bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
+    with owner_and_standby(bank) as (owner, standby):
+        owner.pause()
+        standby.wait_log("info working")
+        bank.put(opened(bank), deposited(bank, 2))
+        bank.wait_drained()
+        owner.resume()
+        owner.wait_log("the tenure ended class=fenced")
+        assert bank.rows("account")[0]["balance"] == 11
+
+
+def test_a_standby_that_was_paused_itself_does_not_suspect_the_owner(bank):
+    bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
+    with owner_and_standby(bank) as (owner, standby):
+        standby.pause()
+        wait_beats(bank, 10)
+        standby.resume()
+        wait_beats(bank, 20)
+        assert "heartbeats have stopped" not in standby.log_text()
+        assert "info working" not in standby.log_text() and owner.running
+
+
+def test_an_owner_without_a_standby_keeps_its_slow_heartbeat(bank):
+    bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
+    with bank.start_projector() as owner:
+        owner.wait_log("info working")
+        begun = lease(bank)["beat"]
+        bank.put(opened(bank))
+        bank.wait_drained()
+        assert lease(bank)["beat"] <= begun + 1
+
+
+# restores
+
+
+def back_up(ws: Workspace) -> None:
+    for table in (*OWN_TABLES, "account"):
+        ws.query(f"CREATE TABLE backup_{table} LIKE {table}")
+        ws.query(f"INSERT INTO backup_{table} SELECT * FROM {table}")
+
+
+def restore(ws: Workspace) -> None:
+    for table in (*OWN_TABLES, "account"):
+        ws.query(f"DELETE FROM {table}")
+        ws.query(f"INSERT INTO {table} SELECT * FROM backup_{table}")
+
+
+def test_a_mysql_restored_below_a_stopped_projector_is_refused_until_it_is_adopted(bank):
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    back_up(bank)
+    bank.put(deposited(bank, 2))
+    bank.run_once()
+    restore(bank)
+    bank.put(deposited(bank, 3))
+    for _ in range(3):  # trying again does not wear it down
+        refused = bank.projector("run", "--once")
+        assert refused.returncode == 2
+        assert re.search(r"MySQL has lost what was applied: its fence has epoch 1, but 2 was reached", refused.stderr)
+        assert "--adopt" in refused.stderr and "reconcile --repair" in refused.stderr
+    assert bank.rows("account")[0]["balance"] == 10
+    done = bank.projector("run", "--once", "--adopt")
+    assert done.returncode == 0, done.stderr
+    assert bank.query("SELECT epoch FROM projector_fence")[0]["epoch"] > 2
+    bank.run_once()
+
+
+def test_a_mysql_without_our_rows_is_another_server(bank):
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    for table in OWN_TABLES:
+        bank.query(f"DELETE FROM {table}")
+    refused = bank.projector("run", "--once")
+    assert refused.returncode == 2 and "its fence has epoch 0, but 1 was reached" in refused.stderr
+
+
+def test_a_mysql_restored_below_a_running_projector_ends_it_with_status_2(bank):
+    bank.mapping(**FAST)
+    bank.run_once()
+    bank.run_once()
+    back_up(bank)
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        bank.put(opened(bank))
+        bank.wait_drained()
+        restore(bank)
+        bank.put(deposited(bank, 2))
+        projector.popen.wait(30)
+        assert projector.popen.returncode == 2
+        assert "MySQL has lost what was applied" in projector.log_text()
+    assert bank.outbox.count_documents({}) == 1  # nothing is lost from the outbox
+
+
+def test_after_a_restore_missing_versions_come_back_from_the_archive(bank):
+    bank.mapping(**FAST, mongodb={"retain": "archive"}, gap_wait_ms=50)
+    bank.put(opened(bank))
+    bank.run_once()
+    back_up(bank)
+    bank.put(deposited(bank, 2, "5.00"), deposited(bank, 3, "7.00"))
+    bank.run_once()
+    restore(bank)
+    bank.put(deposited(bank, 4, "100.00"))
+    with bank.start_projector("--adopt") as projector:
+        projector.wait_log("put back from the archive")
+        bank.wait_drained()
+    assert bank.rows("account")[0]["balance"] == 122
+    assert bank.db["outbox_archive"].count_documents({"applied_at": {"$exists": True}}) == 4
+
+
+def test_what_a_person_skipped_does_not_come_back_from_the_archive(bank):
+    bank.mapping(**FAST, mongodb={"retain": "archive"}, gap_wait_ms=50, permanent="dead")
+    bank.put(opened(bank))
+    bank.run_once()
+    back_up(bank)
+    bad = bank.event("a1", "MoneyDeposited", 2, amount="nonsense")
+    bank.put(bad)
+    bank.run_once()
+    assert bank.projector("skip", str(bad["_id"])).returncode == 0
+    restore(bank)
+    bank.put(deposited(bank, 3, "100.00"))
+    with bank.start_projector("--adopt") as projector:
+        projector.wait_log("versions missing, going on without them")
+        bank.wait_drained()
+    assert bank.rows("account")[0]["balance"] == 110
+
+
+@pytest.mark.parametrize("refreshed", [False, True], ids=["applied", "superseded"])
+def test_versions_that_a_restored_mongodb_gives_again_are_reported(bank, refreshed):
+    bank.mapping(**FAST)
+    bank.put(opened(bank), *[deposited(bank, version) for version in (2, 3, 4)])
+    bank.run_once()
+    if refreshed:
+        bank.accounts.insert_one({"_id": "a1", "user_id": "u1", "name": "Ada", "balance": decimal("13.00"), "version": 4,
+                                  "opened_at": None})
+        assert bank.projector("refresh", "account", "a1").returncode == 0
+    bank.put(deposited(bank, 3))  # as if version 3 had never been
+    done = bank.run_once()
+    what = "event superseded: its version was used before" if refreshed else "version used before"
+    assert re.search(f'warning {what} .*aggregate="account a1"', done.stderr), done.stderr
