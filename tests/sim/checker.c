@@ -171,8 +171,8 @@ void check_commit(const Tx *tx) {
   if (!writes)
     return;
   const Instance *instance = tx->instance;
-  if (instance && instance->ledger.epoch != sim.epoch)
-    sim_fail("epoch %lld commits, but %lld owns the name", (long long)instance->ledger.epoch,
+  if (instance && tx->epoch != sim.epoch)
+    sim_fail("epoch %lld commits, but %lld owns the name", (long long)tx->epoch,
              (long long)sim.epoch);
   sim_trace("  committed %u events", tx->insert_count);
   const EntityRead *read = fiber_read();
@@ -184,7 +184,7 @@ void check_commit(const Tx *tx) {
   for (unsigned i = 0; i < AGGREGATES; i++)
     if (tx->touched[i] || tx->moved[i]) {
       if (!instance)
-        sim.beliefs[i].mended_at = sim_server_ms();
+        sim.beliefs[i].mended_us = fiber_now_us();
       check_rows(i);
     }
   for (unsigned i = 0; i < tx->insert_count; i++)
@@ -201,7 +201,7 @@ void check_removed(const SimEvent *event, const char *how) {
 
 void check_swept(const SimEvent *event) {
   const Instance *instance = fiber_instance();
-  if (event->ledgered && instance && instance->ledger.epoch == sim.epoch &&
+  if (event->ledgered && instance && instance->epoch == sim.epoch &&
       strcmp(event->outcome, "skipped") != 0)
     sim_fail("%s was applied and is swept back", event->id);
 }
@@ -231,12 +231,12 @@ void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool
   if (dead && !event->retried && !event->shared &&
       event->attempts < sim.config.settings.max_attempts)
     sim_fail("%s dies after %d attempts", event->id, event->attempts);
-  bool owner = instance && instance->ledger.epoch == sim.epoch; /* another knows them by heart */
+  bool owner = instance && instance->epoch == sim.epoch; /* another knows them by heart */
   /* One more than allowed: the keeper may offer what it read before the last attempt ended. */
   if (owner && !dead && burn && !event->shared &&
       event->attempts > sim.config.settings.max_attempts)
     sim_fail("%s does not die after %d attempts", event->id, event->attempts);
-  bool current = owner && sim.beliefs[event->aggregate].mended_at < event->claimed_at;
+  bool current = owner && sim.beliefs[event->aggregate].mended_us < event->claimed_us;
   if (current && class == FAILURE_DATA && is_applicable(event))
     sim_fail("%s is blamed for nothing: %s", event->id, failure->message);
   if (event->ledgered && class == FAILURE_DATA && strcmp(event->outcome, "skipped") != 0)
@@ -256,18 +256,18 @@ void check_attempts(const SimEvent *event) {
  * ---------------------------------------------------------------------------------- */
 
 void check_instances(void) {
+  size_t workers = (size_t)sim.config.settings.workers, batch = (size_t)sim.config.settings.batch;
   for (guint i = 0; i < sim.instances->len; i++) {
     const Instance *instance = sim.instances->pdata[i];
-    if (!instance->working || instance->killed)
+    if (!instance_lives(instance))
       continue;
-    for (unsigned j = 0; j < instance->shards.count; j++) {
-      ShardFigures figures = shard_figures(instance->shards.shards[j]);
-      size_t batch = (size_t)sim.config.settings.batch;
-      if (figures.queued > batch * 6 + batch + AGGREGATES)
-        sim_fail("%zu events are queued", figures.queued);
-      if (figures.holds > AGGREGATES)
-        sim_fail("%zu holds", figures.holds);
-    }
+    Figures figures = metrics_read(instance->metrics);
+    const TenureView *tenure = &figures.tenure;
+    if (tenure->queued > (batch * 7 + AGGREGATES) * workers)
+      sim_fail("%zu events are queued", tenure->queued);
+    if (tenure->blocked > AGGREGATES)
+      sim_fail("%zu holds", tenure->blocked);
+    figures_clear(&figures);
   }
 }
 

@@ -86,6 +86,11 @@ const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
     if (!call_end(MONGO, names[cursor->query], ret_failure))
       return NULL;
   }
+  if (cursor->query == ALL && fiber_now_us() < sim.faults.history_until && sim_chance(100)) {
+    counts.histories++;
+    failure_set(ret_failure, FAILURE_HISTORY, SOURCE_MONGODB, 43, "the cursor is gone");
+    return NULL;
+  }
   return cursor->next < cursor->found->len ? cursor->found->pdata[cursor->next++] : NULL;
 }
 

@@ -55,7 +55,7 @@ bson_t *mongo_document(const SimEvent *event) {
   append_payload(document, event);
   BSON_APPEND_UTF8(document, "status", status_names[event->status]);
   BSON_APPEND_INT32(document, "attempts", event->attempts);
-  int64_t due_in_ms = event->next_attempt_at ? event->next_attempt_at - sim_server_ms() : 0;
+  int64_t due_in_ms = event->next_attempt_at ? event->next_attempt_at - sim_server_ms(MONGO) : 0;
   BSON_APPEND_INT64(document, "due_in_ms", due_in_ms);
   return document;
 }
@@ -136,6 +136,7 @@ void mongo_insert(SimEvent *event) {
   event->claimed_by[0] = '\0';
   event->next_attempt_at = 0;
   g_array_append_val(sim.inserts, event->index);
+  fibers_signal(sim.inserts);
 }
 
 static void take_out(SimEvent *event, const char *how) {
@@ -178,6 +179,14 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
   return call_end(MONGO, "look at claims", ret_failure);
 }
 
+static void spring_trap(void) {
+  Instance *instance = fiber_instance();
+  if (!instance || !instance->trapped)
+    return;
+  instance->trapped = false;
+  instance->frozen = true;
+}
+
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure) {
   if (!call_begin(MONGO, "claim", ret_failure))
@@ -194,9 +203,11 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
     event->shared |= event->last_owner[0] && strcmp(event->last_owner, outbox->owner);
     g_strlcpy(event->last_owner, outbox->owner, sizeof event->last_owner);
     g_strlcpy(event->claimed_by, outbox->owner, sizeof event->claimed_by);
-    event->claimed_at = sim_server_ms();
+    event->claimed_at = sim_server_ms(MONGO);
+    event->claimed_us = fiber_now_us();
     set_status(event, STATUS_IN_PROGRESS);
   }
+  spring_trap();
   if (!whole)
     return broken_off("claim", ret_failure);
   if (!call_end(MONGO, "claim", ret_failure))
@@ -261,7 +272,7 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
       event->excused++;
     else
       event->attempts--;
-    event->next_attempt_at = mark->dead ? 0 : sim_server_ms() + mark->delay_ms;
+    event->next_attempt_at = mark->dead ? 0 : sim_server_ms(MONGO) + mark->delay_ms;
     set_status(event, mark->dead ? STATUS_DEAD : STATUS_FAILED);
   }
   return whole ? call_end(MONGO, "mark failed", ret_failure)
@@ -271,7 +282,7 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
 bool is_abandoned(const Outbox *outbox, const SimEvent *event, int64_t older_than_ms) {
   if (!event->present || event->status != STATUS_IN_PROGRESS)
     return false;
-  return older_than_ms > 0 ? event->claimed_at < sim_server_ms() - older_than_ms
+  return older_than_ms > 0 ? event->claimed_at < sim_server_ms(MONGO) - older_than_ms
                            : !is_ours(outbox, event);
 }
 

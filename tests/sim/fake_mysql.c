@@ -1,32 +1,25 @@
-/* fake_mysql.c - a MySQL server in memory, behind infra/mysql: sessions, transactions, locks, the
- * ledger and the rows.
+/* fake_mysql.c - a MySQL server in memory, behind infra/mysql: sessions, transactions, locks and
+ * the ledger.
  *
  * A transaction's writes are its own until COMMIT. As on a real server, a statement outside of one
  * commits by itself, and START TRANSACTION inside of one commits that first. */
-#include "projector/infra/mysql/apply.h"
+#include "tests/sim/fake_mysql.h"
+
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/ledger.h"
-#include "tests/sim/sim.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { LOCK_WAIT_MS = 10000, IDLE_S = 60 };
 
-struct Session {
-  unsigned generation; /* of the server's connections */
-  bool lost;
-  Tx *tx; /* NULL: none */
-  bool implicit;
-  int64_t used_at;
-  int64_t idle_s; /* the server ends it when it is silent for so long */
-};
+#define REFUSED_AT "a fault of the simulation at place "
 
 static unsigned generation;
 
 /* --- transactions on the server -------------------------------------------------------------- */
 
-static void tx_end(Tx *tx) {
+void tx_end(Tx *tx) {
   g_ptr_array_remove(sim.transactions, tx);
   g_free(tx);
 }
@@ -50,7 +43,8 @@ static void tx_commit(Tx *tx) {
     SimEvent *event = tx->inserts[i].event;
     event->ledgered = true;
     event->outcome = tx->inserts[i].outcome;
-    event->ledgered_at = fiber_now_us();
+    event->ledgered_us = fiber_now_us();
+    event->ledgered_at = sim_server_ms(MYSQL_SERVER);
     event->applications++;
   }
   check_commit(tx);
@@ -105,7 +99,7 @@ static bool after_failure(Session *session, const Failure *failure) {
   return false;
 }
 
-static bool is_alive(Session *session) {
+bool session_is_alive(Session *session) {
   bool idle = fiber_now_us() - session->used_at > session->idle_s * 1000000;
   if (session->generation != generation)
     session->tx = NULL; /* the server has ended it */
@@ -114,14 +108,48 @@ static bool is_alive(Session *session) {
   return !session->lost;
 }
 
-static bool begin(Session *session, const char *what, Failure *ret_failure) {
+bool statement_break_off(Session *session, Failure *ret_failure) {
+  session->breaks = false;
+  session->implicit = false;
+  if (session_is_alive(session))
+    lose(session);
+  sim_trace("  the connection breaks");
+  return fail(2013, "lost connection", ret_failure);
+}
+
+/* Outside of a transaction nothing stays of a statement that fails by itself. */
+static bool refuse_at(Session *session, Place place, int code, Failure *ret_failure) {
+  if (session->implicit)
+    tx_end(g_steal_pointer(&session->tx));
+  session->implicit = false;
+  sim_trace("  refused: %d", code);
+  return failure_set(ret_failure, failure_class_of_mysql(code), SOURCE_MYSQL, code, REFUSED_AT "%d",
+                     (int)place);
+}
+
+/* What is wrong with this place now; NULL: nothing. */
+static const PlaceFault *fault_at(Place place) {
+  const PlaceFault *fault = &sim.faults.at[place];
+  if (fiber_now_us() >= fault->until || !sim_chance(fault->permille))
+    return NULL;
+  counts.places++;
+  return fault;
+}
+
+bool statement_begin(Session *session, Place place, const char *what, Failure *ret_failure) {
   bool good = call_begin(MYSQL_SERVER, what, ret_failure);
   bury_the_dead();
-  if (!is_alive(session))
+  if (!session_is_alive(session))
     return fail(2013, "lost connection", ret_failure);
   session->used_at = fiber_now_us();
   if (!good)
     return after_failure(session, ret_failure);
+  const PlaceFault *fault = fault_at(place);
+  session->breaks = fault && fault->how == BREAK_AFTER;
+  if (fault && fault->how == BREAK_BEFORE)
+    return statement_break_off(session, ret_failure);
+  if (fault && fault->how == NO_BREAK)
+    return refuse_at(session, place, fault->code, ret_failure);
   if (!session->tx) {
     session->tx = tx_begin();
     session->implicit = true;
@@ -129,20 +157,22 @@ static bool begin(Session *session, const char *what, Failure *ret_failure) {
   return true;
 }
 
-static bool end(Session *session, const char *what, Failure *ret_failure) {
+bool statement_end(Session *session, const char *what, Failure *ret_failure) {
   if (session->implicit) {
     session->implicit = false;
     tx_commit(g_steal_pointer(&session->tx));
   }
+  if (session->breaks)
+    return statement_break_off(session, ret_failure);
   if (call_end(MYSQL_SERVER, what, ret_failure))
     return true;
-  if (is_alive(session))
+  if (session_is_alive(session))
     lose(session);
   return false;
 }
 
 /* The statement failed by itself; outside of a transaction nothing stays of it. */
-static bool refuse(Session *session, int code, const char *message, Failure *ret_failure) {
+bool statement_refuse(Session *session, int code, const char *message, Failure *ret_failure) {
   if (session->implicit) {
     session->implicit = false;
     tx_end(g_steal_pointer(&session->tx));
@@ -156,10 +186,18 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   if (!call_begin(MYSQL_SERVER, "connect", ret_failure) ||
       !call_end(MYSQL_SERVER, "connect", ret_failure))
     return NULL;
+  const PlaceFault *fault = fault_at(AT_CONNECT);
+  if (fault) {
+    int code = fault->how == NO_BREAK ? fault->code : 2013;
+    failure_set(ret_failure, failure_class_of_mysql(code), SOURCE_MYSQL, code, REFUSED_AT "%d",
+                AT_CONNECT);
+    return NULL;
+  }
   Session *session = g_new0(Session, 1);
   session->generation = generation;
   session->used_at = fiber_now_us();
   session->idle_s = IDLE_S;
+  session->lock_wait_ms = LOCK_WAIT_MS;
   return session;
 }
 
@@ -189,11 +227,14 @@ static bool commit(Session *session, Failure *ret_failure) {
   session->implicit = false;
   tx_commit(g_steal_pointer(&session->tx));
   counts.commits++;
-  return end(session, "COMMIT", ret_failure);
+  return statement_end(session, "COMMIT", ret_failure);
 }
 
 bool session_run(Session *session, Failure *ret_failure, const char *format, ...) {
-  if (!begin(session, format, ret_failure))
+  Place place = !strcmp(format, "START TRANSACTION") ? AT_BEGIN
+                : !strcmp(format, "COMMIT")          ? AT_COMMIT
+                                                     : AT_SETUP;
+  if (!statement_begin(session, place, format, ret_failure))
     return false;
   if (!strcmp(format, "START TRANSACTION"))
     start_transaction(session);
@@ -206,13 +247,13 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     va_end(arguments);
   } else if (strcmp(format, "DO 0"))
     sim_fail("a statement that the simulation does not know: %s", format);
-  return end(session, format, ret_failure);
+  return statement_end(session, format, ret_failure);
 }
 
 void session_rollback(Session *session) {
   Failure ignored;
   bool good = call_begin(MYSQL_SERVER, "ROLLBACK", &ignored);
-  if (!is_alive(session))
+  if (!session_is_alive(session))
     return;
   if (session->tx && (good || ignored.class != FAILURE_UNAVAILABLE))
     tx_end(g_steal_pointer(&session->tx));
@@ -222,10 +263,7 @@ void session_rollback(Session *session) {
 
 /* --- fence ------------------------------------------------------------------------------------ */
 
-/* Whether another transaction keeps this one from going on. */
-typedef bool (*Blocks)(const Tx *other, const void *wanted);
-
-static bool is_blocked(const Tx *mine, Blocks blocks, const void *wanted) {
+bool tx_is_blocked(const Tx *mine, Blocks blocks, const void *wanted) {
   bury_the_dead();
   for (guint i = 0; i < sim.transactions->len; i++)
     if (sim.transactions->pdata[i] != mine && blocks(sim.transactions->pdata[i], wanted))
@@ -236,16 +274,16 @@ static bool is_blocked(const Tx *mine, Blocks blocks, const void *wanted) {
 static bool wait_for_lock(Session *session, Blocks blocks, const void *wanted,
                           Failure *ret_failure) {
   const Instance *instance = fiber_instance();
-  int64_t until = fiber_now_us() + (int64_t)LOCK_WAIT_MS * 1000;
-  while (is_blocked(session->tx, blocks, wanted)) {
+  int64_t until = fiber_now_us() + session->lock_wait_ms * 1000;
+  while (tx_is_blocked(session->tx, blocks, wanted)) {
     fiber_sleep_us(5000);
     if (instance && instance->killed)
       return failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_PROJECTOR, 0, "killed");
     session->used_at = fiber_now_us();
-    if (!is_alive(session))
+    if (!session_is_alive(session))
       return fail(2013, "lost connection", ret_failure);
     if (fiber_now_us() >= until)
-      return refuse(session, 1205, "lock wait timeout", ret_failure);
+      return statement_refuse(session, 1205, "lock wait timeout", ret_failure);
   }
   return true;
 }
@@ -266,26 +304,52 @@ bool fence_take(Session *session, const char *projector, const char *owner, int6
                 Failure *ret_failure) {
   (void)projector;
   (void)owner;
-  if (!begin(session, "take fence", ret_failure) || !lock_fence(session, true, ret_failure))
+  if (!statement_begin(session, AT_FENCE, "take fence", ret_failure) ||
+      !lock_fence(session, true, ret_failure))
     return false;
   int64_t epoch = ++sim.epoch;
-  if (!end(session, "take fence", ret_failure))
+  if (!statement_end(session, "take fence", ret_failure))
+    return false;
+  *ret_epoch = epoch;
+  if (fiber_instance())
+    fiber_instance()->epoch = epoch;
+  return true;
+}
+
+bool fence_look(Session *session, const char *projector, int64_t *ret_epoch, Failure *ret_failure) {
+  (void)projector;
+  if (!statement_begin(session, AT_FENCE, "look at fence", ret_failure))
+    return false;
+  int64_t epoch = sim.epoch;
+  if (!statement_end(session, "look at fence", ret_failure))
     return false;
   *ret_epoch = epoch;
   return true;
 }
 
+bool fence_lift(Session *session, const char *projector, int64_t epoch, Failure *ret_failure) {
+  (void)session, (void)projector, (void)ret_failure;
+  sim_fail("the fence is lifted to %lld, though MySQL has lost nothing", (long long)epoch);
+}
+
+bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure) {
+  (void)ret_failure;
+  sim_fail("epoch %lld was found, %lld reached, though MySQL has lost nothing", (long long)found,
+           (long long)reached);
+}
+
 static bool enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
-  if (!begin(session, "enter", ret_failure) ||
+  if (!statement_begin(session, AT_FENCE, "enter", ret_failure) ||
       !lock_fence(session, ledger->epoch == 0, ret_failure))
     return false;
   if (ledger->epoch && ledger->epoch != sim.epoch) {
     counts.fenced++;
     sim_trace("  fenced: epoch %lld is not %lld", (long long)ledger->epoch, (long long)sim.epoch);
-    end(session, "enter", ret_failure);
+    statement_end(session, "enter", ret_failure);
     return failure_set(ret_failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0, "another works now");
   }
-  return end(session, "enter", ret_failure);
+  session->tx->epoch = ledger->epoch;
+  return statement_end(session, "enter", ret_failure);
 }
 
 /* --- positions ---------------------------------------------------------------------------------
@@ -300,7 +364,7 @@ static bool read_positions(Session *session, AggregateSet *aggregates, Arena *ar
                            Failure *ret_failure) {
   if (aggregate_set_count(aggregates) == 0)
     return true;
-  if (!begin(session, "read positions", ret_failure))
+  if (!statement_begin(session, AT_POSITIONS, "read positions", ret_failure))
     return false;
   aggregate_set_sort(aggregates);
   for (unsigned i = 0; i < aggregate_set_count(aggregates); i++) {
@@ -321,7 +385,7 @@ static bool read_positions(Session *session, AggregateSet *aggregates, Arena *ar
                                  .max_version = position->max_version,
                                  .refreshed_version = position->refreshed_version};
   }
-  return end(session, "read positions", ret_failure);
+  return statement_end(session, "read positions", ret_failure);
 }
 
 /* The server runs the parts of the one statement one after the other. */
@@ -334,7 +398,7 @@ bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregat
 bool ledger_write_positions(Session *session, const Ledger *ledger, const AggregateSet *aggregates,
                             Failure *ret_failure) {
   (void)ledger;
-  if (!begin(session, "write positions", ret_failure))
+  if (!statement_begin(session, AT_WRITE_POSITIONS, "write positions", ret_failure))
     return false;
   for (unsigned i = 0; i < aggregate_set_count(aggregates); i++) {
     const AggregateState *state = aggregate_set_get(aggregates, i);
@@ -353,7 +417,7 @@ bool ledger_write_positions(Session *session, const Ledger *ledger, const Aggreg
              MIN(from->last.event_id.length, sizeof position->id - 1));
     session->tx->moved[aggregate] = true;
   }
-  return end(session, "write positions", ret_failure);
+  return statement_end(session, "write positions", ret_failure);
 }
 
 /* --- ledger ------------------------------------------------------------------------------------
@@ -379,7 +443,7 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
     wanted += verdict_outcome(items[i].verdict) != NULL;
   if (wanted == 0)
     return true;
-  if (!begin(session, "ledger", ret_failure))
+  if (!statement_begin(session, AT_LEDGER, "ledger", ret_failure))
     return false;
   for (size_t i = 0; i < count; i++) {
     const SimEvent *event = event_of_id(&items[i].event->key.event_id);
@@ -391,7 +455,7 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
   }
   Tx *tx = session->tx;
   if (*ret_repeated)
-    return end(session, "ledger: repeated", ret_failure);
+    return statement_end(session, "ledger: repeated", ret_failure);
   for (size_t i = 0; i < count; i++) {
     const char *outcome = verdict_outcome(items[i].verdict);
     if (!outcome)
@@ -400,20 +464,20 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
     sim_trace("  ledger: %s %s", event->id, outcome);
     tx->inserts[tx->insert_count++] = (Insert){event, outcome};
   }
-  return end(session, "ledger", ret_failure);
+  return statement_end(session, "ledger", ret_failure);
 }
 
 bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
                        Failure *ret_failure) {
   (void)ledger;
-  if (!begin(session, "find known", ret_failure))
+  if (!statement_begin(session, AT_LOOK, "find known", ret_failure))
     return false;
   g_autofree bool *known = g_new0(bool, count);
   for (size_t i = 0; i < count; i++) {
     const SimEvent *event = event_of_id(&items[i].event->key.event_id);
     known[i] = event->ledgered || is_inserted(session->tx, event);
   }
-  if (!end(session, "find known", ret_failure))
+  if (!statement_end(session, "find known", ret_failure))
     return false;
   for (size_t i = 0; i < count; i++)
     if (known[i]) {
@@ -426,22 +490,22 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
 bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
                      LedgerIds *ids, Failure *ret_failure) {
   (void)ledger;
-  if (!begin(session, "find old", ret_failure))
+  if (!statement_begin(session, AT_LOOK, "find old", ret_failure))
     return false;
   for (unsigned i = 0; i < sim.event_count && ids->ids->len < limit; i++) {
     const SimEvent *event = &sim.events[i];
-    if (!event->ledgered || event->ledgered_at >= fiber_now_us() - older_than_s * 1000000)
+    if (!event->ledgered || event->ledgered_at >= sim_server_ms(MYSQL_SERVER) - older_than_s * 1000)
       continue;
     Id id = {ID_STRING, (uint32_t)strlen(event->id), 0, (const uint8_t *)event->id};
     g_array_append_val(ids->ids, id);
   }
-  return end(session, "find old", ret_failure);
+  return statement_end(session, "find old", ret_failure);
 }
 
 bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
                    Failure *ret_failure) {
   (void)ledger;
-  if (!begin(session, "forget", ret_failure))
+  if (!statement_begin(session, AT_LOOK, "forget", ret_failure))
     return false;
   for (guint i = 0; i < ids->len; i++) {
     SimEvent *event = event_of_id(&g_array_index(ids, Id, i));
@@ -451,155 +515,5 @@ bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
     event->pruned = true;
     counts.pruned++;
   }
-  return end(session, "forget", ret_failure);
-}
-
-/* --- rows --------------------------------------------------------------------------------------
- */
-
-enum { ACCOUNT, TURNOVER, METER };
-
-static bool blocks_row(const Tx *other, const void *aggregate) {
-  return other->touched[*(const unsigned *)aggregate];
-}
-
-static State *row_of(Tx *tx, const Value *key) {
-  Id id = {ID_STRING, key->length, 0, (const uint8_t *)key->text};
-  unsigned aggregate = aggregate_of_id(&id);
-  for (guint i = sim.transactions->len;
-       i-- > 0;) { /* the server notices now whose client is gone */
-    Tx *other = sim.transactions->pdata[i];
-    if (other != tx && other->doomed && blocks_row(other, &aggregate))
-      tx_end(other);
-  }
-  if (is_blocked(tx, blocks_row, &aggregate))
-    sim_fail("two transactions write the rows of a%u at the same time", aggregate);
-  if (!tx->touched[aggregate])
-    tx->rows[aggregate] = sim.rows[aggregate];
-  tx->touched[aggregate] = true;
-  return &tx->rows[aggregate];
-}
-
-static bool *presence(State *state, unsigned projection) {
-  return projection == TURNOVER ? &state->totalled : &state->present;
-}
-
-static void set_text(char text[static 24], const Value *value) {
-  memset(text, 0, 24);
-  if (value->kind == VALUE_TEXT)
-    memcpy(text, value->text, MIN(value->length, 23));
-}
-
-/* Sums of deltas come as decimals. */
-static int64_t number_of(const Value *value) {
-  char text[32];
-  if (value->kind != VALUE_DECIMAL)
-    return value->integer;
-  g_strlcpy(text, value->text, MIN(value->length + 1, sizeof text));
-  return g_ascii_strtoll(text, NULL, 10);
-}
-
-static void write_column(State *state, unsigned projection, unsigned column, bool add,
-                         const Value *value) {
-  if (projection != TURNOVER && column == 0) {
-    set_text(state->name, value);
-  } else if (projection == ACCOUNT && column == 2) {
-    set_text(state->note, value);
-  } else {
-    int64_t *number = projection == TURNOVER ? &state->total : &state->balance;
-    *number = number_of(value) + (add ? *number : 0);
-  }
-}
-
-static bool is_poisoned(const State *state) {
-  if (strncmp(state->name, "poison", 6))
-    return false;
-  return fiber_now_us() < sim.events[strtol(state->name + 6, NULL, 10)].poison_until;
-}
-
-static bool run_row(Tx *tx, const FoldedRow *row, unsigned phase, int *ret_code) {
-  unsigned projection = row->projection->index;
-  unsigned columns = row->projection->column_count - row->projection->key_count;
-  State *state = row_of(tx, &row->key[0]);
-  if (phase == 0 && row->update) {
-    *ret_code = 0;
-    if (!*presence(state, projection))
-      return false;
-    for (unsigned i = 0; i < columns; i++)
-      if (row->modes[i] != COLUMN_KEEP)
-        write_column(state, projection, i, row->modes[i] == COLUMN_ADD, &row->updates[i]);
-  } else if (phase == 1 && row->remove) {
-    *presence(state, projection) = false;
-    if (projection != TURNOVER)
-      state->balance = 0, state->name[0] = state->note[0] = '\0';
-  } else if (phase == 2 && row->write) {
-    *presence(state, projection) = true;
-    for (unsigned i = 0; i < columns; i++)
-      write_column(state, projection, i, false, &row->row[i]);
-  } else {
-    return true;
-  }
-  *ret_code = 1366;
-  return projection == TURNOVER || !is_poisoned(state);
-}
-
-static bool run_sql(Tx *tx, const Change *change, int *ret_code) {
-  State *state = row_of(tx, &change->values[0]);
-  *ret_code = 0;
-  if (!state->present)
-    return false;
-  state->balance = (state->balance * 2 + 1) % 1000003;
-  return true;
-}
-
-/* Table missing, disk full, a server out of its mind. */
-static int trouble(const Step *step, const Projection **ret_culprit) {
-  int64_t now = fiber_now_us();
-  *ret_culprit = step->statement ? step->statement->rule->projection : NULL;
-  for (guint i = 0; step->rows && i < step->rows->len; i++) {
-    *ret_culprit = ((const FoldedRow *)step->rows->pdata[i])->projection;
-    if ((*ret_culprit)->index == sim.faults.dropped)
-      break;
-  }
-  if (!*ret_culprit)
-    return 0;
-  if ((*ret_culprit)->index == sim.faults.dropped && now < sim.faults.dropped_until)
-    return 1146;
-  if (now < sim.faults.full_until)
-    return 1114;
-  if (now < sim.faults.busy_until)
-    return 1205;
-  if (now < sim.faults.strange_until)
-    return 9999;
-  return step->rows && step->rows->len > sim.faults.size_limit ? 1153 : 0;
-}
-
-static bool run_step(Session *session, const Step *step, const Projection **ret_culprit,
-                     Failure *ret_failure) {
-  if (!begin(session, step->statement ? "sql" : "rows", ret_failure))
-    return false;
-  int code = trouble(step, ret_culprit);
-  if (code)
-    return refuse(session, code, "trouble", ret_failure);
-  bool good = !step->statement || run_sql(session->tx, step->statement, &code);
-  for (unsigned phase = 0; good && step->rows && phase < 3; phase++)
-    for (guint i = 0; good && i < step->rows->len; i++) {
-      const FoldedRow *row = step->rows->pdata[i];
-      *ret_culprit = row->projection;
-      good = run_row(session->tx, row, phase, &code);
-    }
-  if (good)
-    return end(session, step->statement ? "sql" : "rows", ret_failure);
-  if (code)
-    return refuse(session, code, "poison", ret_failure);
-  refuse(session, 0, "row missing", ret_failure);
-  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "row missing");
-}
-
-bool apply_fold(Session *session, const Fold *fold, const Projection **ret_culprit,
-                Failure *ret_failure) {
-  for (unsigned i = 0; i < fold_step_count(fold); i++)
-    if (!run_step(session, fold_step(fold, i), ret_culprit, ret_failure))
-      return false;
-  return true;
+  return statement_end(session, "forget", ret_failure);
 }

@@ -1,66 +1,17 @@
-/* fake_process.c - clock, stop, log, and what GLib does with threads and chance, as the simulation
- * wants it. The linker's --wrap puts the last in. */
-#include "projector/infra/clock.h"
+/* fake_process.c - the log and the service manager. */
+#include "projector/app/service.h"
 #include "projector/infra/log.h"
 #include "tests/sim/sim.h"
 
-/* --- clock ------------------------------------------------------------------------------------ */
-
-int64_t clock_us(void) {
-  return 1000000 + fiber_now_us();
-}
-
-/* --- stop --------------------------------------------------------------------------------------
- */
-
-struct Stop {
-  Instance *instance;
-  bool requested;
-  Failure why;
-};
-
-Stop *stop_new(void) {
-  Stop *stop = g_new0(Stop, 1);
-  stop->instance = fiber_instance();
-  return stop;
-}
-
-void stop_free(Stop *stop) {
-  g_free(stop);
-}
-
-void stop_request(Stop *stop, const Failure *why) {
-  if (!stop->requested && why)
-    stop->why = *why;
-  if (!stop->requested)
-    sim_trace("stop requested: %s", why ? why->message : "orderly");
-  stop->requested = true;
-  fibers_wake(stop->instance);
-}
-
-void stop_at(Stop *stop, int64_t at_us, const Failure *why) {
-  (void)at_us;
-  (void)why;
-  sim_fail("stop_at is ownership.c's, which is not here (%d)", stop->requested);
-}
-
-bool stop_requested(Stop *stop) {
-  return stop->requested || (stop->instance && stop->instance->killed);
-}
-
-bool stop_wait(Stop *stop, int64_t ms) {
-  int64_t until = fiber_now_us() + ms * 1000;
-  while (!stop_requested(stop) && fiber_now_us() < until)
-    fiber_wait_us(until - fiber_now_us());
-  return stop_requested(stop);
-}
-
-Failure stop_reason(Stop *stop) {
-  return stop->why;
-}
-
 /* --- log ---------------------------------------------------------------------------------------
  */
+
+/* Nobody reads the other end of the pipe for a while. */
+static void block(void) {
+  const Instance *instance = fiber_instance();
+  while (fiber_now_us() < sim.faults.log_blocked_until && instance && !instance->killed)
+    fiber_sleep_us(sim.faults.log_blocked_until - fiber_now_us());
+}
 
 void log_write(LogLevel level, const char *message, const LogField *fields) {
   (void)level;
@@ -69,42 +20,30 @@ void log_write(LogLevel level, const char *message, const LogField *fields) {
     if (fields->text && fields->name[0] == 'e')
       event = fields->text;
   sim_trace("log: %s %s", message, event);
+  block();
 }
 
 void log_failure(LogLevel level, const char *message, const Failure *failure) {
   (void)level;
   sim_trace("log: %s: %s: %s", message, failure_class_name(failure->class), failure->message);
+  block();
 }
 
 Failure log_told(const Failure *failure) {
   return *failure;
 }
 
-/* --- GLib ---------------------------------------------------------------------------------------
+/* --- service manager: there is one for the process, and here are many ---------------------------
  */
 
-void __wrap_g_cond_wait(GCond *condition, GMutex *mutex);
-void __wrap_g_cond_broadcast(GCond *condition);
-GRand *__wrap_g_rand_new(void);
-guint32 __wrap_g_random_int(void);
-
-void __wrap_g_cond_wait(GCond *condition, GMutex *mutex) {
-  (void)condition;
-  g_mutex_unlock(mutex);
-  fiber_wait_us(INT64_MAX);
-  g_mutex_lock(mutex);
+void service_begins_work(unsigned workers) {
+  (void)workers;
 }
 
-/* Any fiber of the instance may have waited for this; those that did not look and wait again. */
-void __wrap_g_cond_broadcast(GCond *condition) {
-  (void)condition;
-  fibers_wake(fiber_instance());
+void service_ends_work(void) {
 }
 
-GRand *__wrap_g_rand_new(void) {
-  return g_rand_new_with_seed(sim_random(UINT32_MAX));
-}
-
-guint32 __wrap_g_random_int(void) {
-  return sim_random(UINT32_MAX);
+void service_sees(unsigned worker, int moves) {
+  (void)worker;
+  (void)moves;
 }

@@ -1,8 +1,6 @@
 /* fake_selection.c - the outbox in memory as commands see it, behind infra/mongo/selection.h. */
 #include "tests/sim/fake_mongo.h"
 
-#include "projector/infra/mongo/lease.h"
-
 #include <string.h>
 
 bool is_selected(const Selection *selection, const SimEvent *event) {
@@ -58,7 +56,8 @@ bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure 
   if (seized) {
     write_by_majority(found);
     g_strlcpy(found->claimed_by, outbox->owner, sizeof found->claimed_by);
-    found->claimed_at = sim_server_ms();
+    found->claimed_at = sim_server_ms(MONGO);
+    found->claimed_us = fiber_now_us();
     set_status(found, STATUS_IN_PROGRESS);
   }
   if (!call_end(MONGO, "seize", ret_failure))
@@ -76,15 +75,4 @@ bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure) {
     set_status(found, event->status == STATUS_DEAD ? STATUS_DEAD : STATUS_FAILED);
   }
   return call_end(MONGO, "unseize", ret_failure);
-}
-
-bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure) {
-  (void)store;
-  (void)name;
-  if (!call_begin(MONGO, "nudge", ret_failure))
-    return false;
-  if (sim.current && !sim.current->ended &&
-      (sim.quiet || !sim_chance(10))) /* the next sweep looks too */
-    sim.current->nudged = true;
-  return call_end(MONGO, "nudge", ret_failure);
 }

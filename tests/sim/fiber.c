@@ -36,7 +36,8 @@ struct Fiber {
   void (*run)(void *);
   void *data;
   int64_t wake_at;
-  bool waiting, done;
+  const void *condition; /* it waits on; NULL: it does not wait, or was woken */
+  bool done;
   EntityRead read;
 };
 
@@ -142,7 +143,6 @@ static void go_on(void) {
     sim_fail("endless: something goes on and on without getting anywhere");
   if (next) {
     loop.now = MAX(loop.now, next->wake_at);
-    next->waiting = false;
   }
   switch_to(next ? next : &loop.base);
 }
@@ -188,17 +188,34 @@ void fiber_sleep_us(int64_t us) {
   go_on();
 }
 
-void fiber_wait_us(int64_t us) {
-  loop.current->waiting = true;
-  loop.current->wake_at = us == INT64_MAX ? us : loop.now + us;
+bool fiber_wait_on(const void *condition, int64_t us) {
+  Fiber *self = loop.current;
+  self->condition = condition;
+  self->wake_at = us == INT64_MAX ? us : loop.now + us;
   go_on();
+  bool woken = !self->condition;
+  self->condition = NULL;
+  return woken;
+}
+
+static void wake(Fiber *fiber) {
+  fiber->condition = NULL;
+  fiber->wake_at = MIN(fiber->wake_at, loop.now);
+}
+
+void fibers_signal(const void *condition) {
+  for (guint i = 0; i < loop.fibers->len; i++) {
+    Fiber *fiber = loop.fibers->pdata[i];
+    if (fiber->condition == condition)
+      wake(fiber);
+  }
 }
 
 void fibers_wake(struct Instance *instance) {
   for (guint i = 0; i < loop.fibers->len; i++) {
     Fiber *fiber = loop.fibers->pdata[i];
-    if (fiber->waiting && fiber->instance == instance)
-      fiber->wake_at = MIN(fiber->wake_at, loop.now);
+    if (fiber->condition && fiber->instance == instance)
+      wake(fiber);
   }
 }
 

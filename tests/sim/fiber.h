@@ -27,9 +27,11 @@ void fibers_run(void);
 /* `instance` may be NULL; while it is frozen the fiber does not run. */
 Fiber *fiber_start(const char *name, struct Instance *instance, void (*run)(void *), void *data);
 void fiber_sleep_us(int64_t us);
-/* Sleeps that long or until its instance is woken. */
-void fiber_wait_us(int64_t us);
-/* Wakes the fibers of the instance that wait. */
+/* Sleeps that long (INT64_MAX: for ever) or until the condition is signalled (true). */
+bool fiber_wait_on(const void *condition, int64_t us);
+/* Wakes the fibers that wait on the condition, */
+void fibers_signal(const void *condition);
+/* and those of the instance that wait on any. */
 void fibers_wake(struct Instance *instance);
 /* The clock jumps; everything that was due meanwhile is due now. */
 void fibers_jump(int64_t us);

@@ -34,8 +34,13 @@ int64_t sim_between(int64_t low, int64_t high) {
   return low + (int64_t)(next_random() % (uint64_t)(high - low + 1));
 }
 
-int64_t sim_server_ms(void) {
-  return 1700000000000 + fiber_now_us() / 1000;
+int64_t sim_server_ms(StoreKind store) {
+  return 1700000000000 + fiber_now_us() / 1000 + sim.skew_ms[store];
+}
+
+int64_t sim_monotonic_us(void) {
+  const Instance *instance = fiber_instance();
+  return 1000000 + fiber_now_us() + (instance ? (int64_t)instance->number * 1000000000 : 0);
 }
 
 /* --- trace ----------------------------------------------------------------------------------- */
@@ -123,6 +128,11 @@ static bool fault(StoreKind store, const char *what, bool done, Failure *ret_fai
                      "a fault of the simulation");
 }
 
+static bool is_away(StoreKind store, const Instance *instance) {
+  return fiber_now_us() < sim.faults.away_until[store] ||
+         (instance && fiber_now_us() < instance->cut_until[store]);
+}
+
 bool call_begin(StoreKind store, const char *what, Failure *ret_failure) {
   const Instance *instance = fiber_instance();
   if (instance && instance->killed)
@@ -131,7 +141,7 @@ bool call_begin(StoreKind store, const char *what, Failure *ret_failure) {
   fiber_sleep_us(latency_us());
   if (instance && instance->killed)
     return sim_chance(ON_THE_WIRE) || cut(ret_failure);
-  if (fiber_now_us() < sim.faults.away_until[store])
+  if (is_away(store, instance))
     return away(store, what, ret_failure);
   if (sim_chance(sim.faults.before[store]))
     return fault(store, what, false, ret_failure);
@@ -146,7 +156,7 @@ bool call_end(StoreKind store, const char *what, Failure *ret_failure) {
   fiber_sleep_us(latency_us());
   if (instance && instance->killed)
     return cut(ret_failure);
-  if (fiber_now_us() < sim.faults.away_until[store])
+  if (is_away(store, instance))
     return away(store, what, ret_failure);
   return !sim_chance(sim.faults.after[store]) || fault(store, what, true, ret_failure);
 }

@@ -4,13 +4,15 @@
  * or after its effect, and lets the other fibers go on meanwhile. */
 #pragma once
 
-#include "projector/app/keeper.h"
-#include "projector/app/pipeline.h"
+#include "projector/app/config.h"
+#include "projector/app/metrics.h"
+#include "projector/app/stop.h"
 #include "projector/infra/mongo/selection.h"
+#include "projector/infra/mysql/session.h"
 #include "tests/sim/fiber.h"
 
 enum {
-  EVENTS_MAX = 80,
+  EVENTS_MAX = 90,
   AGGREGATES = 5,
   ACCOUNTS = 3, /* of them; the others are meters */
   OWNER_MAX = 128,
@@ -33,6 +35,13 @@ typedef enum Kind {
   NAMELESS, /* no projection knows it */
 } Kind;
 
+/* What a statement with a poisoned name does. */
+typedef enum Harm {
+  HARM_REFUSED, /* the server refuses the value */
+  HARM_BREAKS,  /* the server falls over it: the connection is lost */
+  HARM_SLOW,    /* the client gives up waiting; the server goes on for a while */
+} Harm;
+
 /* The rows of one aggregate: of an account in `account` and `turnover`, of a meter in `meter`. */
 typedef struct State {
   bool present, totalled;
@@ -46,7 +55,7 @@ typedef struct Marks {
   EventStatus status;
   int attempts;
   char claimed_by[OWNER_MAX];
-  int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
+  int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
 } Marks;
 
 /* An event as its producer knows it, its document in the outbox, its entry in the ledger. */
@@ -58,7 +67,8 @@ typedef struct SimEvent {
   int64_t amount;
   char name[24];
   bool unmappable;
-  int64_t poison_until; /* us; MySQL refuses its name until then */
+  Harm harm;
+  int64_t poison_until; /* us; until then its name does harm to the statement that writes it */
   int64_t insert_at;
   int64_t inserted_at;
 
@@ -67,14 +77,15 @@ typedef struct SimEvent {
   int attempts, excused; /* excused: attempts that were burnt rightly */
   bool retried, shared;  /* by several owners: then the attempts in memory may be another's */
   char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
-  int64_t claimed_at, next_attempt_at; /* ms of the server's clock */
+  int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
+  int64_t claimed_us;
   FailureClass error;
   Marks agreed;      /* what a majority knows until the members agree on the document as it is */
   int64_t agreed_at; /* us */
 
   bool ledgered, pruned;
   const char *outcome;
-  int64_t ledgered_at;
+  int64_t ledgered_us, ledgered_at; /* ms of MySQL's clock */
   unsigned applications;
 } SimEvent;
 
@@ -90,7 +101,7 @@ typedef struct Belief {
   State state;
   SimPosition position;
   bool tainted;      /* a late or skipped event: the rows need not be the fold in order any more */
-  int64_t mended_at; /* ms of the server's clock; by a command */
+  int64_t mended_us; /* by a command */
 } Belief;
 
 typedef struct Entity {
@@ -100,26 +111,47 @@ typedef struct Entity {
 
 typedef struct Tx Tx;
 
-/* One projector process that owns, owned or tries to own the name. */
+typedef enum StoreKind { MONGO, MYSQL_SERVER, STORES } StoreKind;
+
+/* One projector process. */
 typedef struct Instance {
   unsigned number;
-  bool killed; /* nothing it does has an effect any more */
-  bool frozen; /* as by SIGSTOP */
-  bool working, ended;
-  bool nudged;
-  unsigned parts; /* fibers still running */
-  char owner[OWNER_MAX];
-  Stop *stop;
-  Ledger ledger;
-  Shards shards;
-  Worker **workers;
-  Acker *acker;
-  Keeper *keeper;
-  bool finishing;
-  int64_t stop_at; /* when its heartbeat will notice that it lost the lease */
+  bool killed;  /* nothing it does has an effect any more */
+  bool frozen;  /* as by SIGSTOP */
+  bool trapped; /* frozen as soon as it has claimed something */
+  bool ended;
+  int64_t epoch;             /* that it took last */
+  int64_t cut_until[STORES]; /* us; its own way to the store is cut */
+  int64_t deaf_until;        /* us; its heartbeat does not come through */
+  Stop *process;
+  Metrics *metrics;
 } Instance;
 
-typedef enum StoreKind { MONGO, MYSQL_SERVER, STORES } StoreKind;
+/* Where a statement can fail. */
+typedef enum Place {
+  AT_CONNECT,
+  AT_SETUP, /* of a session; and the look whether it is alive */
+  AT_BEGIN,
+  AT_FENCE,
+  AT_POSITIONS,
+  AT_LEDGER,
+  AT_LOOK, /* into the ledger */
+  AT_ROWS,
+  AT_SQL,
+  AT_WRITE_POSITIONS,
+  AT_COMMIT,
+  PLACES
+} Place;
+
+typedef enum Break { NO_BREAK, BREAK_BEFORE, BREAK_AFTER } Break;
+
+/* What goes wrong with statements of one place, for a while. */
+typedef struct PlaceFault {
+  int64_t until; /* us */
+  unsigned permille;
+  int code;  /* that the server answers */
+  Break how; /* or the connection breaks, before or after the effect */
+} PlaceFault;
 
 typedef struct Faults {
   unsigned before[STORES], after[STORES]; /* permille of the calls */
@@ -128,14 +160,27 @@ typedef struct Faults {
   int64_t full_until, strange_until, busy_until;
   int64_t dropped_until;
   unsigned dropped; /* projection whose table is missing */
+  int64_t locked_until;
+  unsigned locked; /* projection whose table another keeps locked */
+  int64_t history_until;
+  int64_t log_blocked_until;
+  PlaceFault at[PLACES];
   unsigned size_limit;
 } Faults;
 
 typedef struct Counts {
   int64_t steps, commits, applied, superseded, ignored, skipped, late, refreshed, gaps, known;
   int64_t failed, dead, kills, freezes, rivals, stops, outages, ambiguous, fenced, swept, faults;
-  int64_t jumps, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks, seeds;
+  int64_t histories, cuts, suspicions, places, broken, slow, locks, jumps, skews, retries, skips,
+      refreshes, duplicates, partial, pruned, rescans, rollbacks, seeds;
 } Counts;
+
+/* The lease document; expires_at in ms of MongoDB's clock. */
+typedef struct LeaseRow {
+  unsigned owner;
+  int64_t expires_at, standby_at, beat, epoch, nudges;
+  uint64_t election;
+} LeaseRow;
 
 typedef struct Sim {
   uint64_t seed, random, fingerprint;
@@ -150,6 +195,8 @@ typedef struct Sim {
   State rows[AGGREGATES];
   SimPosition positions[AGGREGATES];
   int64_t epoch;
+  LeaseRow lease;
+  int64_t skew_ms[STORES]; /* of its server's clock */
   Belief beliefs[AGGREGATES];
   GPtrArray *transactions; /* of Tx */
   Faults faults;
@@ -167,7 +214,10 @@ extern Counts counts;
 unsigned sim_random(unsigned limit);
 bool sim_chance(unsigned permille);
 int64_t sim_between(int64_t low, int64_t high);
-int64_t sim_server_ms(void);
+/* The clock of the store's server. */
+int64_t sim_server_ms(StoreKind store);
+/* The monotonic clock of the running process. */
+int64_t sim_monotonic_us(void);
 void sim_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints seed and last steps and ends the program. */
 _Noreturn void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -215,6 +265,7 @@ typedef struct Insert {
 /* A transaction as the server has it. */
 struct Tx {
   Instance *instance;
+  int64_t epoch;          /* that it has shown; 0: none */
   bool shared, exclusive; /* locks of the fence */
   bool doomed;            /* its client is gone; rolled back at `dies_at` */
   int64_t dies_at, begun_at;
@@ -243,7 +294,9 @@ void check_end(void);
 /* --- instance.c and operator.c --- */
 
 Instance *instance_start(void);
+bool instance_lives(const Instance *instance);
 void instance_kill(Instance *instance);
+void instance_stop(Instance *instance); /* as by SIGTERM */
 void instances_free(void);
 /* One command, chosen by chance, on an aggregate that has something to mend. */
 void operate(void *unused);

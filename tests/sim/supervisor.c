@@ -1,45 +1,80 @@
 /* supervisor.c - makes trouble for a while, ends it, and waits until all is settled. */
 #include "tests/sim/sim.h"
 
+#include <string.h>
+
 enum {
-  SETTLE_MS = 90000,      /* everything is settled so long after the last trouble, */
+  INSTANCES_MAX = 3,
+  SETTLE_MS = 150000,     /* everything is settled so long after the last trouble, */
   SETTLE_SKIP_MS = 15000, /* and so long after a skip, which needs no sweep */
   LOOK_US = 200000,
 };
 
-static bool is_alive(const Instance *instance) {
-  return instance && !instance->killed && !instance->ended;
+static unsigned living(void) {
+  unsigned count = 0;
+  for (guint i = 0; i < sim.instances->len; i++)
+    count += instance_lives(sim.instances->pdata[i]);
+  return count;
 }
 
 static void start_next(void) {
+  if (living() >= INSTANCES_MAX)
+    return;
   sim_trace("a new instance starts");
   instance_start();
 }
 
-/* Frozen longer than its lease: another starts; then the old one wakes up. */
+/* Who works, or the last one that was started. */
+static Instance *owner(void) {
+  guint number = sim.lease.owner;
+  Instance *instance = number ? sim.instances->pdata[number - 1] : NULL;
+  return instance_lives(instance) ? instance : sim.current;
+}
+
+/* At a moment when it has just claimed something, if there is one soon: then it wakes up with work
+ * in hand. */
+static void stop_in_the_middle(Instance *instance) {
+  instance->trapped = sim_chance(900);
+  for (unsigned i = 0; i < 150 && instance->trapped; i++)
+    fiber_sleep_us(20000);
+  instance->trapped = false;
+  instance->frozen = true;
+  sim_trace("#%u is frozen", instance->number);
+}
+
+/* Frozen longer than its lease: another takes over; then the old one wakes up. */
 static void freeze(Instance *instance) {
   counts.freezes++;
-  sim_trace("#%u is frozen", instance->number);
-  instance->frozen = true;
+  stop_in_the_middle(instance);
   fiber_sleep_us(sim_between(0, 3000000));
   if (sim_chance(800))
     start_next();
   fiber_sleep_us(sim_between(0, 15000000));
   sim_trace("#%u wakes up", instance->number);
   instance->frozen = false;
-  if (sim.current != instance)
-    instance->stop_at = fiber_now_us() + sim_between(0, 10000000);
 }
 
-/* Both believe that they own the name. */
+/* Both believe that they own the name, until the first one notices. */
 static void start_rival(Instance *instance) {
   counts.rivals++;
-  instance->stop_at = fiber_now_us() + sim_between(0, 10000000);
   start_next();
+  fiber_sleep_us(sim_between(0, 1500000));
+  sim_trace("#%u has a rival", instance->number);
+  instance->deaf_until = fiber_now_us() + sim_between(0, 4000000);
+  sim.lease.expires_at = 0;
+}
+
+static void cut_off(Instance *instance) {
+  StoreKind store = (StoreKind)sim_random(STORES);
+  counts.cuts++;
+  sim_trace("#%u is cut off from store %d", instance->number, (int)store);
+  instance->cut_until[store] = fiber_now_us() + sim_between(0, 10000000);
+  if (sim_chance(500))
+    start_next();
 }
 
 static void lose_owner(Instance *instance) {
-  switch (sim_random(6)) {
+  switch (sim_random(7)) {
   case 0:
   case 1:
     counts.kills++;
@@ -49,11 +84,17 @@ static void lose_owner(Instance *instance) {
   case 2:
   case 3: freeze(instance); break;
   case 4: start_rival(instance); break;
-  default:
-    counts.stops++;
-    if (instance->stop)
-      stop_request(instance->stop, NULL);
+  case 5: cut_off(instance); break;
+  default: counts.stops++; instance_stop(instance);
   }
+}
+
+/* The server that comes up is another, with a clock of its own. */
+static void skew(StoreKind store) {
+  static const int64_t most_ms[STORES] = {20000, 4000};
+  counts.skews++;
+  sim.skew_ms[store] = sim_between(-most_ms[store], most_ms[store]);
+  sim_trace("  its clock is %lld ms off", (long long)sim.skew_ms[store]);
 }
 
 static void lose_store(void) {
@@ -62,15 +103,42 @@ static void lose_store(void) {
   int64_t length = sim_chance(700) ? sim_between(1, 1500000) : sim_between(1, 20000000);
   sim_trace("%s is away for %lld us", store == MONGO ? "MongoDB" : "MySQL", (long long)length);
   sim.faults.away_until[store] = fiber_now_us() + length;
-  if (store == MONGO && sim_chance(500))
+  if (sim_chance(300))
+    skew(store);
+  if (store == MONGO)
+    sim.lease.election++;
+  if (store == MONGO && sim_chance(800))
     mongo_roll_back();
   if (store == MYSQL_SERVER)
     mysql_disconnect_all();
 }
 
+/* One kind of statement fails with an error that no table knows, or breaks the connection. */
+static void spoil_place(int64_t until) {
+  static const int codes[] = {9999, 1419, 1419, 3100, 1205, 1213};
+  Place place = (Place)sim_random(PLACES);
+  PlaceFault *fault = &sim.faults.at[place];
+  *fault = (PlaceFault){.until = until,
+                        .permille = sim_chance(500) ? 1000 : sim_random(1000),
+                        .code = codes[sim_random(G_N_ELEMENTS(codes))],
+                        .how = (Break)sim_random(3)};
+  sim_trace("place %d fails: %s %d", (int)place, fault->how == NO_BREAK ? "code" : "breaks",
+            fault->code);
+}
+
+static void lock_table(int64_t until) {
+  sim.faults.locked = sim_random(3);
+  sim.faults.locked_until = until;
+  sim_trace("table %u is locked", sim.faults.locked);
+}
+
 static void spoil_store(void) {
   int64_t until = fiber_now_us() + sim_between(1, 8000000);
-  switch (sim_random(6)) {
+  switch (sim_random(10)) {
+  case 6: spoil_place(until); break;
+  case 7: lock_table(fiber_now_us() + sim_between(1, 30000000)); break;
+  case 8: sim.faults.history_until = until; break;
+  case 9: sim.faults.log_blocked_until = until; break;
   case 0: sim.faults.full_until = until; break;
   case 1: sim.faults.busy_until = fiber_now_us() + sim_between(1, 3000000); break;
   case 2: sim.faults.strange_until = until; break;
@@ -82,28 +150,33 @@ static void spoil_store(void) {
 
 static void make_trouble(void) {
   unsigned dice = sim_random(100);
-  if (!is_alive(sim.current)) {
+  if (living() == 0) {
     start_next();
-  } else if (dice < 25) {
-    lose_owner(sim.current);
-  } else if (dice < 40) {
+  } else if (dice < 26) {
+    lose_owner(owner());
+  } else if (dice < 45) {
     lose_store();
-  } else if (dice < 55) {
+  } else if (dice < 65) {
     spoil_store();
-  } else if (dice < 60) {
+  } else if (dice < 69) {
     counts.jumps++;
     sim_trace("the clock jumps");
     fibers_jump(sim_between(1, 30000000));
-  } else if (dice < 85) {
+  } else if (dice < 88) {
     sim.operators++;
     fiber_start("operator", NULL, operate, NULL);
   } else {
     for (int i = 0; i < STORES; i++) {
-      sim.faults.before[i] = sim_chance(500) ? sim_random(60) : 0;
-      sim.faults.after[i] = sim_chance(500) ? sim_random(60) : 0;
+      sim.faults.before[i] = sim_chance(500) ? sim_random(70) : 0;
+      sim.faults.after[i] = sim_chance(500) ? sim_random(70) : 0;
     }
     sim.faults.partial = sim_chance(500) ? sim_random(100) : 0;
   }
+}
+
+static void end_troubles_of(Instance *instance) {
+  memset(instance->cut_until, 0, sizeof instance->cut_until);
+  instance->deaf_until = 0;
 }
 
 static void end_trouble(void) {
@@ -115,7 +188,9 @@ static void end_trouble(void) {
       sim.events[i].poison_until = MIN(sim.events[i].poison_until, now);
   while (sim.operators > 0)
     fiber_sleep_us(LOOK_US);
-  if (!is_alive(sim.current) || sim.current->stop_at != INT64_MAX)
+  for (guint i = 0; i < sim.instances->len; i++)
+    end_troubles_of(sim.instances->pdata[i]);
+  if (living() == 0)
     start_next();
   sim_trace("trouble ends");
 }
@@ -125,8 +200,9 @@ static void wait_until_settled(const char *when, int64_t most_ms) {
   const char *unsettled = "";
   while (unsettled) {
     fiber_sleep_us(LOOK_US);
-    if (!is_alive(sim.current))
+    if (living() == 0)
       start_next();
+    check_instances();
     unsettled = check_unsettled();
     if (unsettled && fiber_now_us() > until)
       sim_fail("not settled %d s after %s: %s", (int)(most_ms / 1000), when, unsettled);
@@ -148,15 +224,16 @@ static bool skip_dead(void) {
 void supervise(void *unused) {
   (void)unused;
   static const int64_t paces[] = {100000, 1000000, 4000000};
-  int64_t until = sim_between(2000000, 40000000), pace = paces[sim_random(3)];
+  int64_t until = sim_between(4000000, 50000000), pace = paces[sim_random(3)];
   start_next();
   fiber_start("producer", NULL, produce, NULL);
   while (!sim.produced || fiber_now_us() < until) {
     fiber_sleep_us(sim_between(0, pace));
     if (fiber_now_us() < until)
       make_trouble();
-    else if (!is_alive(sim.current))
+    else if (living() == 0)
       start_next();
+    check_instances();
   }
   end_trouble();
   wait_until_settled("the last trouble", SETTLE_MS);
@@ -165,10 +242,7 @@ void supervise(void *unused) {
     while (skip_dead())
       wait_until_settled("a skip", SETTLE_SKIP_MS);
   check_end();
-  for (guint i = 0; i < sim.instances->len; i++) {
-    Instance *instance = sim.instances->pdata[i];
-    if (instance->stop)
-      stop_request(instance->stop, NULL);
-  }
   sim.over = true;
+  for (guint i = 0; i < sim.instances->len; i++)
+    instance_stop(sim.instances->pdata[i]);
 }

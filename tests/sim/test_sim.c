@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { DEFAULT_SEEDS = 3000, REPEAT_EVERY = 100 };
 
@@ -58,6 +59,12 @@ static uint64_t run_seed(uint64_t seed) {
   return sim.fingerprint;
 }
 
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 static uint64_t number_from(const char *name, uint64_t otherwise) {
   const char *text = getenv(name);
   return text ? g_ascii_strtoull(text, NULL, 10) : otherwise;
@@ -73,27 +80,31 @@ static void show_counts(double seconds) {
   SHOW(freezes), SHOW(rivals), SHOW(stops), SHOW(outages), SHOW(faults), SHOW(ambiguous);
   SHOW(partial), SHOW(fenced), SHOW(swept), SHOW(jumps), SHOW(retries), SHOW(skips);
   SHOW(refreshes), SHOW(duplicates), SHOW(pruned), SHOW(rescans), SHOW(rollbacks);
+  SHOW(histories), SHOW(cuts), SHOW(suspicions), SHOW(places), SHOW(broken), SHOW(slow),
+      SHOW(locks), SHOW(skews);
 }
 
 /* A simulation that no longer meets what it is there for would pass for ever. */
 static bool met_everything(void) {
-  const int64_t wanted[] = {
-      counts.applied,   counts.superseded, counts.ignored, counts.skipped,    counts.late,
-      counts.refreshed, counts.gaps,       counts.known,   counts.failed,     counts.dead,
-      counts.kills,     counts.freezes,    counts.rivals,  counts.stops,      counts.outages,
-      counts.ambiguous, counts.partial,    counts.fenced,  counts.swept,      counts.retries,
-      counts.skips,     counts.refreshes,  counts.pruned,  counts.duplicates, counts.rollbacks};
+  const int64_t wanted[] = {counts.applied,   counts.superseded, counts.ignored, counts.skipped,
+                            counts.late,      counts.refreshed,  counts.gaps,    counts.known,
+                            counts.failed,    counts.dead,       counts.kills,   counts.freezes,
+                            counts.rivals,    counts.stops,      counts.outages, counts.ambiguous,
+                            counts.partial,   counts.fenced,     counts.swept,   counts.retries,
+                            counts.skips,     counts.refreshes,  counts.pruned,  counts.duplicates,
+                            counts.rollbacks, counts.histories,  counts.cuts,    counts.places,
+                            counts.broken,    counts.locks,      counts.skews};
   for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (wanted[i] < counts.seeds / 20)
       return false;
-  return true;
+  return counts.slow > 0;
 }
 
 int main(void) {
   bool one = getenv("SIM_SEED") != NULL;
   uint64_t first = one ? number_from("SIM_SEED", 0) : number_from("SIM_FIRST", 1);
   uint64_t count = one ? 1 : number_from("SIM_SEEDS", DEFAULT_SEEDS);
-  int64_t began = g_get_monotonic_time();
+  double began = seconds();
   sim.trace = getenv("SIM_TRACE") != NULL;
   sim.config.mapping = workload_mapping();
   for (uint64_t seed = first; seed < first + count; seed++) {
@@ -105,7 +116,7 @@ int main(void) {
   }
   if (sim.trace)
     sim_print_trace();
-  show_counts((double)(g_get_monotonic_time() - began) / 1e6);
+  show_counts(seconds() - began);
   mapping_free(sim.config.mapping);
   fibers_free();
   if (count >= DEFAULT_SEEDS && !met_everything()) {

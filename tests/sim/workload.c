@@ -193,6 +193,8 @@ static void spoil(SimEvent *event, unsigned permille) {
              event->kind == RESET || event->kind == LABELLED) {
     snprintf(event->name, sizeof event->name, "poison%u", event->index);
     event->poison_until = dice < 8 ? sim_between(0, 40000000) : INT64_MAX;
+    if (dice < 8)
+      event->harm = (Harm)sim_random(3);
   }
 }
 
@@ -227,8 +229,8 @@ void workload_make(void) {
     SimEvent *event = &sim.events[i];
     make_event(event, a, version[a], time_ms[a]);
     event->insert_at = due[a];
-    if (!sim.orderly && sim_chance(80))
-      event->insert_at += sim_between(0, 6000000);
+    if (!sim.orderly && sim_chance(130))
+      event->insert_at += sim_between(0, 9000000);
   }
   for (unsigned i = 0; sim.orderly && i < count; i++) /* equal times: ids decide */
     for (unsigned j = 0; j < i; j++)
@@ -267,7 +269,7 @@ static SimEvent *next_due(void) {
 /* A producer that repeats itself: the same event again, after it was applied. */
 static void repeat_one(void) {
   SimEvent *event = &sim.events[sim_random(sim.event_count)];
-  int64_t age_s = (fiber_now_us() - event->ledgered_at) / 1000000;
+  int64_t age_s = (fiber_now_us() - event->ledgered_us) / 1000000;
   if (event->present || !event->ledgered || age_s > sim.config.settings.ledger_retention_s / 2)
     return;
   counts.duplicates++;
