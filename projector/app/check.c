@@ -237,6 +237,33 @@ static void check_server(Report *report, const Config *config, const Session *se
     tell_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
 }
 
+static bool has_json(const Mapping *mapping) {
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *projection = mapping_projection(mapping, i);
+    for (unsigned k = 0; k < projection->column_count; k++)
+      if (projection->columns[k].type.kind == TYPE_JSON)
+        return true;
+  }
+  return false;
+}
+
+/* Nothing that a setting could change, so it is told and no more. */
+static void check_json(Report *report, const Config *config, Session *session) {
+  Failure failure = {0};
+  unsigned slack;
+  if (!has_json(config->mapping))
+    return;
+  if (!mysql_json_slack(session, &slack, &failure))
+    failed(report, "mysql", &failure);
+  else if (slack > 0)
+    tell_format(report, "warning", "mysql",
+                "this server changes some doubles with 16 or 17 digits in json columns by one unit "
+                "in the last place when it reads them (MySQL 8.0 does, 9 does not); reconcile takes "
+                "doubles that are up to %u units apart for equal. Where every digit counts, use a "
+                "double column, or write the number as a text",
+                slack);
+}
+
 static void check_mysql(Report *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
@@ -248,6 +275,7 @@ static void check_mysql(Report *report, const Config *config) {
   report->has_mysql = mysql_inspect(session, &report->mysql, &failure);
   if (report->has_mysql)
     check_server(report, config, session);
+  check_json(report, config, session);
   g_autoptr(GPtrArray) privileges = privileges_check(session, config->mapping, &failure);
   g_autoptr(GPtrArray) tables =
       privileges ? catalog_check(session, config->mapping, &failure) : NULL;

@@ -142,7 +142,8 @@ static json_t *columns_json(const Layout *layout, const Expected *expected, cons
     json_object_set_new(
         column, "different",
         json_boolean(known && row &&
-                     !column_equal(layout->columns[i], &expected->values[i], &row[i])));
+                     !column_equal(layout->columns[i], &expected->values[i], &row[i],
+                                    layout->json_slack)));
     json_object_set_new(columns, layout->columns[i]->name, column);
   }
   return columns;
@@ -178,6 +179,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
     set_finding(json, "unknown", unfit.message);
     return true;
   }
+  layout.json_slack = explain->sides->json_slack;
   bool mapped = !gone && layout_map(&layout, entity, explain->pool->arena, &expected, &unfit);
   if (!rows_find(explain->sides->session, &layout, (const Value *const *)&key, 1, set,
                  ret_failure))

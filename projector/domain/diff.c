@@ -1,7 +1,8 @@
 /* diff.c - compares what a row shows with what its entity says. */
 #include "projector/domain/diff.h"
 
-#include <jansson.h>
+#include "projector/domain/real.h"
+
 #include <string.h>
 
 const char *difference_name(DifferenceKind kind) {
@@ -71,25 +72,21 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
 
 /* --- comparing ------------------------------------------------------------------------------ */
 
-static bool json_same(const Value *a, const Value *b) {
-  if (a->kind != VALUE_TEXT || b->kind != VALUE_TEXT)
-    return false;
-  json_t *x = json_loadb(a->text, a->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-  json_t *y = json_loadb(b->text, b->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-  bool same = x && y && json_equal(x, y);
-  json_decref(x);
-  json_decref(y);
-  return same;
+static bool json_same(const Value *a, const Value *b, unsigned slack) {
+  return a->kind == VALUE_TEXT && b->kind == VALUE_TEXT &&
+         json_text_same(a->text, a->length, b->text, b->length, slack);
 }
 
-bool column_equal(const Column *column, const Value *expected, const Value *found) {
+bool column_equal(const Column *column, const Value *expected, const Value *found,
+                  unsigned json_slack) {
   return value_equal(expected, found) ||
-         (column->type.kind == TYPE_JSON && json_same(expected, found));
+         (column->type.kind == TYPE_JSON && json_same(expected, found, json_slack));
 }
 
 bool layout_equal(const Layout *layout, const Expected *expected, const Value *row) {
   for (unsigned i = 0; i < layout->count; i++)
-    if (expected->known[i] && !column_equal(layout->columns[i], &expected->values[i], &row[i]))
+    if (expected->known[i] &&
+        !column_equal(layout->columns[i], &expected->values[i], &row[i], layout->json_slack))
       return false;
   return true;
 }

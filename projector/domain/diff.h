@@ -28,6 +28,7 @@ typedef struct Layout {
   const Projection *projection;
   unsigned key_count, count;
   const Column **columns;
+  unsigned json_slack; /* of the server that the rows come from (real.h); 0: exact */
 } Layout;
 
 /* False when an entity alone cannot tell the key, because a part of it is the event's own. */
@@ -47,8 +48,10 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
 bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Value *ret_key,
                     Failure *ret_failure);
 
-/* Whether the column shows the same; JSON counts by what it says, not how it is written. */
-bool column_equal(const Column *column, const Value *expected, const Value *found);
+/* Whether the column shows the same; JSON counts by what it says, not how it is written, and its
+ * doubles to within `json_slack` units in the last place. */
+bool column_equal(const Column *column, const Value *expected, const Value *found,
+                  unsigned json_slack);
 /* Whether the row shows all that is known. */
 bool layout_equal(const Layout *layout, const Expected *expected, const Value *row);
 

@@ -76,7 +76,7 @@ static void compare_columns(const Layout *layout, const Expected *expected, cons
   for (unsigned i = layout->key_count; i < layout->count; i++) {
     const Column *column = layout->columns[i];
     ptrdiff_t at = column - layout->projection->columns - (ptrdiff_t)layout->key_count;
-    if (!expected->known[i] || column_equal(column, &expected->values[i], &row->row[at]))
+    if (!expected->known[i] || column_equal(column, &expected->values[i], &row->row[at], 0))
       continue;
     retold->retelling = RETOLD_OTHERWISE;
     retold->column = column;

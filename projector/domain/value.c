@@ -3,6 +3,7 @@
 
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
+#include "projector/domain/real.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,15 +26,10 @@ bool source_find(const Source *source, const Event *event, bson_iter_t *ret_iter
 
 /* The number with the fewest digits that reads back as the same double: what its writer wrote. */
 static bool decimal_from_double(double real, Decimal *ret_decimal) {
-  char text[G_ASCII_DTOSTR_BUF_SIZE];
-  static const char *const formats[] = {"%.15g", "%.16g", "%.17g"};
+  char text[REAL_TEXT_SIZE];
   if (!isfinite(real))
     return false;
-  for (size_t i = 0; i < G_N_ELEMENTS(formats); i++) {
-    g_ascii_formatd(text, sizeof text, formats[i], real);
-    if (g_ascii_strtod(text, NULL) == real)
-      break;
-  }
+  real_format(real, text);
   return decimal_parse(text, strlen(text), ret_decimal);
 }
 
@@ -257,8 +253,10 @@ static bool to_json(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
     start++;
   while (end[-1] == ' ')
     end--;
-  *ret_value = (Value){.kind = VALUE_TEXT, .length = (uint32_t)(end - start)};
-  ret_value->text = arena_copy(arena, start, ret_value->length);
+  g_autoptr(GString) text = g_string_sized_new((size_t)(end - start));
+  json_append_short(text, start, (size_t)(end - start));
+  *ret_value = (Value){.kind = VALUE_TEXT, .length = (uint32_t)text->len};
+  ret_value->text = arena_copy(arena, text->str, text->len);
   bson_free(json);
   return true;
 }

@@ -127,7 +127,7 @@ static void columns(void **state) {
       found = (Value){.kind = VALUE_TEXT, .length = (uint32_t)strlen(row->row), .text = row->row};
     g_autofree char *name =
         g_strdup_printf("%s %s and %s", row->type, row->entity, row->row ? row->row : "NULL");
-    check_number(name, column_equal(&column, &expected, &found), row->equal);
+    check_number(name, column_equal(&column, &expected, &found, 0), row->equal);
   }
 }
 

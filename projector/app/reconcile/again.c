@@ -11,7 +11,8 @@ static void append_columns(GString *text, const Difference *difference) {
   const Layout *layout = difference->layout;
   for (unsigned i = 0; i < layout->count; i++) {
     const Value *expected = &difference->expected->values[i], *found = &difference->row[i];
-    if (!difference->expected->known[i] || column_equal(layout->columns[i], expected, found))
+    if (!difference->expected->known[i] || 
+        column_equal(layout->columns[i], expected, found, layout->json_slack))
       continue;
     g_string_append_printf(text, ", %s: entity ", layout->columns[i]->name);
     value_append_text(text, expected);
@@ -102,6 +103,7 @@ static bool look_at(Sides *sides, const Projection *projection, const Aggregate 
   int64_t lagging = 0;
   if (!layout_init(projection, arena, &layout, &not_comparable))
     return true;
+  layout.json_slack = sides->json_slack;
   Entities *entities = entities_open(sides->store, projection->entities, NULL);
   const Looks looks = {.sides = sides, .entities = entities, .layout = &layout};
   const Suspect suspect = {.ids = {*aggregate}, .id_count = 1};

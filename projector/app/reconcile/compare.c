@@ -79,6 +79,7 @@ Compare *compare_new(Sides *sides, const Projection *projection, const CompareRa
   compare->behind = key_cursor_new();
   if (!layout_init(projection, compare->arena, &compare->layout, ret_failure))
     return NULL;
+  compare->layout.json_slack = sides->json_slack;
   bson_t *fields = key_fields(&compare->layout);
   compare->entities = entities_open(sides->store, projection->entities, NULL);
   compare->keys = entities_open(sides->store, projection->entities, fields);

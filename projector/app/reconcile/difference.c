@@ -1,6 +1,8 @@
 /* difference.c - the two stores and the memory that a comparison works with. */
 #include "projector/app/reconcile/difference.h"
 
+#include "projector/infra/mysql/inspect.h"
+
 #include <unistd.h>
 
 enum { WAKE_AFTER_MS = 20000 };
@@ -30,7 +32,7 @@ bool sides_open(const Config *config, Sides *ret_sides, Failure *ret_failure) {
   sides.store = mongo_store_open_single(&config->mongodb, ret_failure);
   sides.session = sides.store ? session_open(&config->mysql, ret_failure) : NULL;
   sides.outbox = sides.session ? outbox_new(sides.store, owner) : NULL;
-  if (!sides.outbox) {
+  if (!sides.outbox || !mysql_json_slack(sides.session, &sides.json_slack, ret_failure)) {
     sides_close(&sides);
     return false;
   }

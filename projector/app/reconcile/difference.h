@@ -45,6 +45,7 @@ typedef struct Sides {
   Outbox *outbox;
   Session *session;
   Ledger ledger;
+  unsigned json_slack; /* of MySQL (domain/real.h) */
 } Sides;
 
 bool sides_open(const Config *config, Sides *ret_sides, Failure *ret_failure);

@@ -1,6 +1,8 @@
 /* inspect.c - clock, encryption, modes: for `check`. */
 #include "projector/infra/mysql/inspect.h"
 
+#include "projector/domain/real.h"
+
 #include <string.h>
 
 static bool ask_tls(Session *session, MysqlFacts *facts, Failure *ret_failure) {
@@ -29,4 +31,19 @@ bool mysql_inspect(Session *session, MysqlFacts *ret_facts, Failure *ret_failure
     return false;
   *ret_facts = facts;
   return true;
+}
+
+bool mysql_json_slack(Session *session, unsigned *ret_slack, Failure *ret_failure) {
+  *ret_slack = 0;
+  if (session_is_mariadb(session)) /* its json is a text, which stays as it is written */
+    return true;
+  g_autofree char *query =
+      g_strdup_printf("SELECT CAST(CAST('%s' AS JSON) AS CHAR CHARACTER SET utf8mb4)", json_probe);
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  if (!result)
+    return false;
+  return (row && row[0] && json_probe_judge(row[0], strlen(row[0]), ret_slack)) ||
+         failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_MYSQL, 0,
+                     "the server does not give back an array of numbers as JSON");
 }

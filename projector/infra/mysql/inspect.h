@@ -10,4 +10,7 @@ typedef struct MysqlFacts {
   bool read_only;
 } MysqlFacts;
 
+/* How far the server's doubles in json columns may be off (domain/real.h); asked with a probe. */
+bool mysql_json_slack(Session *session, unsigned *ret_slack, Failure *ret_failure);
+
 bool mysql_inspect(Session *session, MysqlFacts *ret_facts, Failure *ret_failure);
