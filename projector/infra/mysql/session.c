@@ -2,6 +2,7 @@
 #include "projector/infra/mysql/session.h"
 
 #include "projector/infra/host.h"
+#include "projector/infra/mysql/session_variables.h"
 
 #include <string.h>
 
@@ -10,7 +11,6 @@ enum { ACCESS_DENIED = 1045, PACKET_TOO_LARGE = 1153, TLS_FAILED = 2026, TLS_REQ
 enum {
   CONNECT_SECONDS = 5,
   ANSWER_SECONDS = 20, /* for an answer, after all waiting for locks */
-  IDLE_SECONDS = 60,   /* a session whose client vanished gives its locks back after this */
 };
 
 enum {
@@ -112,16 +112,36 @@ static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
   set_tls(mysql, settings);
 }
 
+/* What the server says of itself when it greets; a proxy may say something else. */
+static Variant variant_of(const Session *session) {
+  return strstr(mysql_get_server_info(session->mysql), "itess") ? VARIANT_VITESS
+                                                                : VARIANT_MYSQL_OR_MARIADB;
+}
+
+static bool is_in_transaction(const Session *session) {
+  return session->mysql->server_status & SERVER_STATUS_IN_TRANS;
+}
+
+/* Some variables cannot be set within a transaction, which only `init_connect` can have begun. A
+ * server that refuses a value names the variable: no event can succeed. */
+static bool set_variables(Session *session, const MysqlSettings *settings, Failure *ret_failure) {
+  g_autofree char *sql = session_variables_set(variant_of(session), settings->lock_wait_s);
+  bool good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
+  if (!good && ret_failure->class != FAILURE_UNAVAILABLE) {
+    session_rollback(session);
+    good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
+  }
+  if (good && is_in_transaction(session))
+    session_rollback(session);
+  if (!good && (ret_failure->class == FAILURE_UNKNOWN || ret_failure->class == FAILURE_MAPPING))
+    ret_failure->class = FAILURE_CONFIG;
+  return good || failure_prefix(ret_failure, "cannot set up the session");
+}
+
 static bool set_up(Session *session, const MysqlSettings *settings, Failure *ret_failure) {
-  if (!session_run(session, ret_failure,
-                   "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_DATE,"
-                   "NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
-                   "time_zone = '+00:00', innodb_lock_wait_timeout = %u, lock_wait_timeout = %u, "
-                   "wait_timeout = %d",
-                   settings->lock_wait_s, settings->lock_wait_s, IDLE_SECONDS) ||
-      !session_run(session, ret_failure, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"))
+  if (!set_variables(session, settings, ret_failure))
     return false;
-  static const char query[] = "SELECT VERSION(), @@max_allowed_packet";
+  g_autofree char *query = session_variables_query(variant_of(session));
   g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
   MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
   if (!row)
@@ -129,7 +149,7 @@ static bool set_up(Session *session, const MysqlSettings *settings, Failure *ret
   session->mariadb = strstr(row[0], "MariaDB") != NULL;
   session->server = g_strdup_printf("%s %s", session->mariadb ? "MariaDB" : "MySQL", row[0]);
   session->packet_limit = g_ascii_strtoull(row[1], NULL, 10);
-  return true;
+  return session_variables_check(result, row, ret_failure);
 }
 
 /* What MySQL says is never enough to mend it. */
@@ -176,7 +196,9 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
     fail_code(ret_failure, TLS_FAILED, "the connection is not encrypted");
     return refuse(settings, ret_failure);
   }
-  return set_up(session, settings, ret_failure) ? g_steal_pointer(&session) : NULL;
+  if (!set_up(session, settings, ret_failure))
+    return refuse(settings, ret_failure);
+  return g_steal_pointer(&session);
 }
 
 bool session_is_mariadb(const Session *session) {

@@ -1,7 +1,8 @@
 /* session.h - one connection to MySQL or MariaDB, set up the one way we use it.
  *
- * Strict sql_mode, utf8mb4, UTC, READ COMMITTED, found rows instead of changed rows; no multi
- * statements, no LOCAL INFILE, no reconnecting behind our back. A session belongs to one thread. */
+ * Every variable that matters is set and read back (session_variables.h: strict sql_mode, utf8mb4,
+ * UTC, READ COMMITTED …); found rows instead of changed rows; no multi statements, no LOCAL INFILE,
+ * no reconnecting behind our back. A session belongs to one thread. */
 #pragma once
 
 #include "projector/domain/failure.h"

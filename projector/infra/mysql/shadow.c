@@ -265,8 +265,10 @@ static bool lock(Session *gate, const Shadow *shadow, Failure *ret_failure) {
 bool shadow_close_gate(Session *gate, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
   if (!check_old(gate, shadow, drop_old, ret_failure) ||
       (drop_old && !session_run(gate, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) ||
-      !session_run(gate, ret_failure, "CREATE TABLE `%s` (nothing INT) COMMENT = '" PLACEHOLDER "'",
-                   shadow->old))
+      !session_run(
+          gate, ret_failure,
+          "CREATE TABLE `%s` (nothing INT PRIMARY KEY) ENGINE = InnoDB COMMENT = '" PLACEHOLDER "'",
+          shadow->old))
     return false;
   if (lock(gate, shadow, ret_failure))
     return true;

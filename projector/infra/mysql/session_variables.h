@@ -1,0 +1,23 @@
+/* session_variables.h - what a session of ours is, whatever the server hands out.
+ *
+ * A server gives a new session the global values, and to users without special privileges whatever
+ * `init_connect` sets. Each variable that can change the meaning, the order or the atomicity of our
+ * statements is set after connecting and read back. The one table of them is in the source. */
+#pragma once
+
+#include "projector/infra/mysql/session.h"
+
+typedef enum Variant {
+  VARIANT_MYSQL_OR_MARIADB, /* executable comments let each server take what it knows */
+  VARIANT_VITESS,           /* knows fewer variables, and refuses the others */
+} Variant;
+
+/* One statement that sets them all; free with g_free. `lock_wait_s` bounds waits for locks. */
+char *session_variables_set(Variant variant, unsigned lock_wait_s);
+
+/* A query for VERSION(), @@max_allowed_packet and then the variables; free with g_free. */
+char *session_variables_query(Variant variant);
+
+/* Whether the row, an answer to that query, has the values that were set. The failure is
+ * FAILURE_CONFIG and names the first variable that has another one. */
+bool session_variables_check(MYSQL_RES *result, MYSQL_ROW row, Failure *ret_failure);
