@@ -19,7 +19,8 @@
  *   settle       settle.c: acknowledge the applied (acker.c), mark the failed, give the
  *                others back
  *
- * A transaction that fails is replayed, split, given back or given up by the class of its failure.
+ * A transaction that fails is replayed, split, given back or given up by its failure, by what was
+ * being done, and by what the server says to a probe (ruling.c, domain/blame.h).
  * An answer to COMMIT that got lost needs nothing special: the replay meets its own ledger entries.
  */
 #include "projector/app/pipeline.h"
@@ -72,17 +73,29 @@ static bool project(Worker *worker, Event **events, size_t count, Failure *ret_f
   return good;
 }
 
-/* After a failure: pause, and see whether MySQL answers at all before anything is claimed. */
+/* An event that was alone when MySQL broke has a part in that, when MySQL works again without it.
+ */
+static void count_break(Worker *worker) {
+  if (worker->broke.length > 0 || worker->broke.kind == ID_INT)
+    watch_count(worker->shards->watch, &worker->broke);
+  worker->broke = (Id){.kind = ID_STRING};
+}
+
+/* After a failure: pause, and see whether MySQL works at all before anything is claimed. */
 static bool recovered(Worker *worker, int failures) {
   int64_t delay = PROBE_MS;
   for (int i = 1; i < failures && delay < PROBE_MAX_MS; i++)
     delay *= 2;
   if (stop_wait(worker->stop, MIN(delay, PROBE_MAX_MS)))
     return false;
-  Failure failure;
-  if (ensure_session(worker, &failure))
+  Failure failure = {0};
+  bool reached = ensure_session(worker, &failure);
+  if (reached && (!worker->refused || ask_server(worker, &failure))) {
+    count_break(worker);
     return true;
-  log_failure(LOG_LEVEL_WARNING, "MySQL cannot be reached", &failure);
+  }
+  log_failure(LOG_LEVEL_WARNING, reached ? "MySQL takes no transaction" : "MySQL cannot be reached",
+              &failure);
   metrics_retry(worker->metrics, failure.class);
   if (failure.class == FAILURE_CONFIG)
     stop_request(worker->stop, &failure);
@@ -120,6 +133,7 @@ bool worker_step(Worker *worker, bool wait) {
     return true;
   }
   g_atomic_int_inc(&worker->failures);
+  worker->refused = failure.source == SOURCE_MYSQL;
   shards_release_all_but(worker->shards, worker->number, worker->shards->shards[worker->number]);
   metrics_retry(worker->metrics, failure.class);
   if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
@@ -141,6 +155,7 @@ Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store
                      .outbox = outbox_new(store, owner),
                      .arena = arena_new(),
                      .random = g_rand_new(),
+                     .broke = {.kind = ID_STRING},
                      .taken = g_new(Event *, config->settings.batch)};
   g_mutex_init(&worker->lock);
   return worker;

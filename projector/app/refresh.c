@@ -188,7 +188,8 @@ static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
                        "the entity is at version %lld, behind version %lld that was applied",
                        (long long)refresh->version, (long long)state->position.max_version);
   if (refresh->late &&
-      !ledger_insert(batch->session, batch->ledger, &item, 1, &repeated, ret_failure))
+      !failure_at(ret_failure, STEP_LEDGER,
+                  ledger_insert(batch->session, batch->ledger, &item, 1, &repeated, ret_failure)))
     return false;
   if (repeated) /* applied before after all; the rows are right as they are */
     return true;
@@ -214,21 +215,27 @@ static bool add_all(Batch *batch, Refresh *refreshes, size_t count, Failure *ret
 
 static bool transact(Batch *batch, const Prefetch *prefetch, Refresh *refreshes, size_t count,
                      Failure *ret_failure) {
-  const Projection *culprit;
+  Culprit culprit;
   for (size_t i = 0; i < count; i++) {
     aggregate_set_open(batch->set, refreshes[i].aggregate);
     refreshes[i].failure.class = FAILURE_NONE;
     refreshes[i].prefetched = NULL;
   }
-  if (!session_run(batch->session, ret_failure, "START TRANSACTION") ||
-      !ledger_enter(batch->session, batch->ledger, batch->set, batch->arena, ret_failure) ||
+  if (!failure_at(ret_failure, STEP_BEGIN,
+                  session_run(batch->session, ret_failure, "START TRANSACTION")) ||
+      !failure_at(
+          ret_failure, STEP_ENTER,
+          ledger_enter(batch->session, batch->ledger, batch->set, batch->arena, ret_failure)) ||
       (prefetch && !prefetch->read(prefetch->data, refreshes, count, ret_failure)) ||
       !add_all(batch, refreshes, count, ret_failure))
     return false;
   return !batch->any ||
-         (apply_fold(batch->session, batch->fold, &culprit, ret_failure) &&
-          ledger_write_positions(batch->session, batch->ledger, batch->set, ret_failure) &&
-          session_run(batch->session, ret_failure, "COMMIT"));
+         (failure_at(ret_failure, STEP_ROWS,
+                     apply_fold(batch->session, batch->fold, &culprit, ret_failure)) &&
+          failure_at(
+              ret_failure, STEP_POSITIONS,
+              ledger_write_positions(batch->session, batch->ledger, batch->set, ret_failure)) &&
+          failure_at(ret_failure, STEP_COMMIT, session_run(batch->session, ret_failure, "COMMIT")));
 }
 
 bool refresh_aggregates(Session *session, const Ledger *ledger, Outbox *outbox,

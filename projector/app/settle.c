@@ -59,7 +59,7 @@ static FailedMark judge(Worker *worker, const Item *item) {
   FailedMark mark = {.failure = item->failure};
   /* A table that does not fit the mapping, or a lock that somebody else keeps, is not the event's
    * fault: it waits for them. */
-  mark.burn = class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
+  mark.burn = !item->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
   /* Without a place in an order, trying again can only give the same. */
   mark.dead = (mark.burn && attempt >= settings->max_attempts) ||
               !event_has_aggregate(item->event) ||
@@ -85,8 +85,8 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
 static bool is_same_failure(const Item *a, const Item *b) {
   return a->event->attempts == b->event->attempts &&
          event_has_aggregate(a->event) == event_has_aggregate(b->event) &&
-         a->failure->class == b->failure->class && a->failure->code == b->failure->code &&
-         !strcmp(a->failure->message, b->failure->message);
+         a->excused == b->excused && a->failure->class == b->failure->class &&
+         a->failure->code == b->failure->code && !strcmp(a->failure->message, b->failure->message);
 }
 
 /* Marks the failed events, those with the same failure together. */
@@ -127,34 +127,48 @@ static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure)
   return one.failure.class == FAILURE_NONE;
 }
 
+/* Whether the refresh is to be tried again; else what its failure means for the event. */
+static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *failure,
+                          Ruling *ret_ruling) {
+  if (failure->source == SOURCE_EVENT || failure->source == SOURCE_PROJECTOR)
+    *ret_ruling = failure->class == FAILURE_FENCED ? RULING_STORE : RULING_EVENT;
+  else if (failure->source == SOURCE_MONGODB)
+    *ret_ruling = RULING_STORE;
+  else
+    *ret_ruling = rule(worker, item, 1, tries, failure);
+  return *ret_ruling == RULING_REPLAY && replay_pause(worker, tries.replays);
+}
+
 /* A late update: the row is taken from the entity. A failure to do so is the event's, unless it is
  * the store's: then the event is given back. */
 static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_failure) {
-  int64_t begun = clock_us();
-  for (int replays = 1; ensure_session(worker, ret_failure); replays++) {
+  Tries tries = {.begun = clock_us()};
+  Ruling ruling = RULING_STORE;
+  do {
+    *ret_failure = (Failure){0};
+    if (!ensure_session(worker, ret_failure))
+      break;
     if (refresh_once(worker, item, ret_failure)) {
       item->verdict = VERDICT_SUPERSEDED;
-      metrics_committed(worker->metrics, item, 1, clock_us() - begun);
+      metrics_committed(worker->metrics, item, 1, clock_us() - tries.begun);
       return true;
     }
     if (part_at_lock(worker, item, 1, batch_is_own, ret_failure))
       return true;
-    if (ret_failure->class != FAILURE_CONFLICT || !is_worth_a_replay(ret_failure, replays, begun) ||
-        !replay_pause(worker, replays))
-      break;
+    if (ret_failure->class == FAILURE_UNAVAILABLE)
+      g_clear_pointer(&worker->session, session_close);
+    tries.replays++;
+  } while (refresh_again(worker, item, tries, ret_failure, &ruling));
+  if (ruling == RULING_STORE) {
+    if (ret_failure->class == FAILURE_UNAVAILABLE)
+      g_clear_pointer(&worker->session, session_close);
+    return false;
   }
-  switch (ret_failure->class) {
-  case FAILURE_UNAVAILABLE: g_clear_pointer(&worker->session, session_close); return false;
-  case FAILURE_SPACE:
-  case FAILURE_FENCED:
-  case FAILURE_CONFIG: return false;
-  default:
-    if (item->or_superseded && ret_failure->class != FAILURE_CONFLICT)
-      item->event->unrefreshable = true; /* decided anew when it comes back */
-    else if (!stop_requested(worker->stop))
-      fail_item(worker, item, ret_failure);
-    return true;
-  }
+  if (item->or_superseded && ruling == RULING_EVENT)
+    item->event->unrefreshable = true; /* decided anew when it comes back */
+  else if (!stop_requested(worker->stop))
+    (ruling == RULING_EVENT ? fail_item : hold_item)(worker, item, ret_failure);
+  return true;
 }
 
 /* After one that is to be given back, the others are too: each might wait for the same lock. */

@@ -4,11 +4,13 @@
 
 #include "projector/app/alarm.h"
 #include "projector/app/shard.h"
+#include "projector/app/watch.h"
 
 typedef struct Shards {
   Shard **shards;
   unsigned count;
   Alarm *due;    /* rings when a hold is due earlier than those before */
+  Watch *watch;  /* what the workers have found out; not used here */
   gint scanning; /* atomic; the reader is reading the whole outbox */
 } Shards;
 

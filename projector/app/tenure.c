@@ -33,6 +33,7 @@ static void make_shards(Tenure *tenure) {
   const Settings *settings = &tenure->config->settings;
   tenure->shards.count = (unsigned)settings->workers;
   tenure->shards.due = alarm_new();
+  tenure->shards.watch = watch_new();
   tenure->shards.shards = g_new0(Shard *, tenure->shards.count);
   /* A quarter of the memory for queued events; the rest is for a batch being built, its statements,
    * the drivers' buffers and the program itself. */
@@ -188,6 +189,7 @@ static void finish(Tenure *tenure) {
   g_free(tenure->workers);
   g_free(tenure->shards.shards);
   alarm_free(tenure->shards.due);
+  watch_free(tenure->shards.watch);
 }
 
 /* --- the tenure ------------------------------------------------------------------------------- */

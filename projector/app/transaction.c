@@ -3,18 +3,16 @@
 
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
-#include "projector/infra/mysql/apply.h"
+
+#include <string.h>
 
 enum {
-  LOCK_WAIT_TIMEOUT = 1205,
-  APART_MS = 60000,      /* after one, a shard is taken together with no other */
-  REPLAYS_MAX = 20,      /* of one transaction after deadlocks and lock waits, but */
-  REPLAY_FOR_MS = 20000, /* not for longer: then the batch is split, so that others can go on */
-  REPLAY_MS = 20,        /* base of the pause between them, at most */
-  REPLAY_MAX_MS = 1000,  /* this */
-  UNKNOWN_RETRIES = 3,   /* of a failure that no table knows, before it is the event's */
-  IDLE_MIN_S = 2,        /* the server ends a worker's session that is silent for a lease, */
-  IDLE_MAX_S = 60,       /* within these bounds */
+  APART_MS = 60000,     /* after one, a shard is taken together with no other */
+  REPLAY_MS = 20,       /* base of the pause between them, at most */
+  REPLAY_MAX_MS = 1000, /* this */
+  IDLE_MIN_S = 2,       /* the server ends a worker's session that is silent for a lease, */
+  IDLE_MAX_S = 60,      /* within these bounds */
+  SUSPECT_WAIT_S = 1,   /* for a lock, of an event that has waited for one before */
 };
 
 /* A projector that froze inside a transaction holds the fence's lock, and with it everybody who
@@ -72,9 +70,9 @@ static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *re
 /* Decides and applies the items in one transaction. `*ret_repeated`: the ledger knows at least one
  * of them; nothing was written. */
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
-                     bool *ret_repeated, const Projection **ret_culprit, Failure *ret_failure) {
+                     bool *ret_repeated, Culprit *ret_culprit, Failure *ret_failure) {
   *ret_repeated = false;
-  if (!ensure_session(worker, ret_failure))
+  if (!failure_at(ret_failure, STEP_CONNECT, ensure_session(worker, ret_failure)))
     return false;
   Session *session = worker->session;
   const Mapping *mapping = worker->config->mapping;
@@ -83,27 +81,32 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   int64_t begun = clock_us();
   carry_blocks(aggregates, blocked, items, count);
 
-  if (!session_run(session, ret_failure, "START TRANSACTION") ||
-      !ledger_enter(session, worker->ledger, aggregates, worker->arena, ret_failure))
+  if (!failure_at(ret_failure, STEP_BEGIN,
+                  session_run(session, ret_failure, "START TRANSACTION")) ||
+      !failure_at(ret_failure, STEP_ENTER,
+                  ledger_enter(session, worker->ledger, aggregates, worker->arena, ret_failure)))
     return false;
   crash_point("after_begin");
   fold = plan_decide(mapping, items, count, aggregates, worker->arena);
-  if (!find_repetitions(worker, items, count, ret_repeated, ret_failure))
+  if (!failure_at(ret_failure, STEP_LEDGER,
+                  find_repetitions(worker, items, count, ret_repeated, ret_failure)))
     return false;
   if (*ret_repeated)
     return true;
-  if (!ledger_insert(session, worker->ledger, items, count, ret_repeated, ret_failure))
+  if (!failure_at(ret_failure, STEP_LEDGER,
+                  ledger_insert(session, worker->ledger, items, count, ret_repeated, ret_failure)))
     return false;
   if (*ret_repeated)
     return true;
   crash_point("after_ledger");
-  if (!apply_fold(session, fold, ret_culprit, ret_failure))
+  if (!failure_at(ret_failure, STEP_ROWS, apply_fold(session, fold, ret_culprit, ret_failure)))
     return false;
   crash_point("after_rows");
-  if (!ledger_write_positions(session, worker->ledger, aggregates, ret_failure))
+  if (!failure_at(ret_failure, STEP_POSITIONS,
+                  ledger_write_positions(session, worker->ledger, aggregates, ret_failure)))
     return false;
   crash_point("before_commit");
-  if (!session_run(session, ret_failure, "COMMIT"))
+  if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT")))
     return false;
   metrics_committed(worker->metrics, items, count, clock_us() - begun);
   crash_point("after_commit");
@@ -112,11 +115,11 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
 
 /* --- resolve: what a failed transaction means --- */
 
-static bool is_open(const Item *item) {
+bool is_open(const Item *item) {
   return item->verdict != VERDICT_FAILED && item->verdict != VERDICT_KNOWN;
 }
 
-static size_t count_open(const Item *items, size_t count) {
+size_t count_open(const Item *items, size_t count) {
   size_t open = 0;
   for (size_t i = 0; i < count; i++)
     open += is_open(&items[i]);
@@ -144,6 +147,11 @@ void fail_item(Worker *worker, Item *item, const Failure *failure) {
   *item->failure = *failure;
 }
 
+void hold_item(Worker *worker, Item *item, const Failure *failure) {
+  fail_item(worker, item, failure);
+  item->excused = true;
+}
+
 static void note_blocks(GHashTable *blocked, const Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
     Verdict verdict = items[i].verdict;
@@ -167,7 +175,7 @@ bool all_own(const Worker *worker, const Item *items, size_t count) {
 
 bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
                   const Failure *failure) {
-  if (failure->source != SOURCE_MYSQL || failure->code != LOCK_WAIT_TIMEOUT)
+  if (!blame_is_lock_wait(failure))
     return false;
   for (size_t i = 0; i < count; i++)
     shard_keep_apart(home_of(worker, items[i].event), APART_MS);
@@ -178,30 +186,6 @@ bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is
   log_failure(LOG_LEVEL_WARNING, "events of other workers are given back", failure);
   metrics_retry(worker->metrics, failure->class);
   return true;
-}
-
-bool is_worth_a_replay(const Failure *failure, int replays, int64_t begun) {
-  return failure->class == FAILURE_CONFLICT
-             ? replays <= REPLAYS_MAX && clock_us() - begun < (int64_t)REPLAY_FOR_MS * 1000
-             : failure->class == FAILURE_UNKNOWN && replays <= UNKNOWN_RETRIES;
-}
-
-typedef enum Resolution { RESOLVED, REPLAY, SPLIT, GIVE_UP } Resolution;
-
-static Resolution resolve(Worker *worker, const Failure *failure, size_t open, int replays,
-                          int64_t begun) {
-  switch (failure->class) {
-  case FAILURE_CONFLICT:
-  case FAILURE_UNKNOWN:
-    log_failure(LOG_LEVEL_WARNING, "a transaction has to be tried again", failure);
-    if (is_worth_a_replay(failure, replays, begun) && replay_pause(worker, replays))
-      return REPLAY;
-    return stop_requested(worker->stop) ? GIVE_UP : open > 1 ? SPLIT : RESOLVED;
-  case FAILURE_DATA:
-  case FAILURE_MAPPING:
-  case FAILURE_SIZE: return open > 1 ? SPLIT : RESOLVED;
-  default: return GIVE_UP; /* unavailable, space, fenced, configuration: not these events' fault */
-  }
 }
 
 /* The tables are not what the mapping says: all events of that projection share the failure. */
@@ -238,6 +222,9 @@ typedef struct Attempt {
   bool given_back;     /* this part and the later ones */
 } Attempt;
 
+static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
+                       Failure *ret_failure);
+
 /* Nothing is known of these; the ledger may know more. */
 static bool leave_open(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++)
@@ -246,54 +233,178 @@ static bool leave_open(Item *items, size_t count) {
   return true;
 }
 
+/* What has waited for a lock before does not keep others waiting for as long again. */
+static void set_lock_wait(Worker *worker, int seconds) {
+  Failure ignored;
+  worker->hurried = seconds != (int)worker->config->mysql.lock_wait_s;
+  if (worker->session)
+    session_run(worker->session, &ignored,
+                "SET SESSION innodb_lock_wait_timeout = %d, lock_wait_timeout = %d", seconds,
+                seconds);
+}
+
+/* The event whose statement failed is parted from the others, where it is known; else halves. */
+static bool apply_parts(Worker *worker, Item *items, size_t count, const Change *statement,
+                        Attempt *attempt, Failure *ret_failure) {
+  size_t from = count / 2, to = from;
+  for (size_t i = 0; i < count && statement; i++)
+    if (is_open(&items[i]) && statement >= items[i].changes.changes &&
+        statement < items[i].changes.changes + items[i].changes.count)
+      from = i, to = i + 1;
+  return (from == 0 || apply_part(worker, items, from, attempt, ret_failure)) &&
+         (from == to || apply_part(worker, items + from, to - from, attempt, ret_failure)) &&
+         (to == count || apply_part(worker, items + to, count - to, attempt, ret_failure));
+}
+
+/* All that is open is one event, or all of one projection. */
+static bool end_part(Worker *worker, Item *items, size_t count, bool excused, Attempt *attempt,
+                     const Failure *failure) {
+  for (size_t i = 0; i < count; i++)
+    if (is_open(&items[i]))
+      (excused ? hold_item : fail_item)(worker, &items[i], failure);
+  note_blocks(attempt->blocked, items, count);
+  return true;
+}
+
+/* After a transaction that failed: undone as a whole, because some errors undo one statement only;
+ * and a session that is in doubt is not used again. */
+static size_t clear_up(Worker *worker, Item *items, size_t count, const Failure *failure) {
+  if (worker->session)
+    session_rollback(worker->session);
+  if (worker->session && blame_is_break(failure))
+    worker->hung = session_id(worker->session);
+  if (failure->class == FAILURE_UNAVAILABLE)
+    g_clear_pointer(&worker->session, session_close);
+  return reopen(items, count);
+}
+
+static void tell_replay(Worker *worker, const Failure *failure) {
+  if (failure->class == FAILURE_CONFLICT || failure->class == FAILURE_UNKNOWN)
+    log_failure(LOG_LEVEL_WARNING, "a transaction has to be tried again", failure);
+  metrics_retry(worker->metrics, failure->class);
+}
+
+static bool give_up(Worker *worker, const Failure *failure, Failure *ret_failure) {
+  if (failure->class == FAILURE_UNAVAILABLE)
+    g_clear_pointer(&worker->session, session_close);
+  *ret_failure = *failure;
+  return false;
+}
+
+/* To find out whose fault it is takes time that a stop does not have. */
+static bool is_over(const Worker *worker, const Failure *failure) {
+  return stop_requested(worker->stop) && failure->class != FAILURE_DATA &&
+         failure->class != FAILURE_MAPPING && failure->class != FAILURE_SIZE;
+}
+
+/* The whole part in one transaction. True: done, or it is to be tried again (`*ret_again`). */
+static bool resolve(Worker *worker, Item *items, size_t count, const Culprit *culprit, int replays,
+                    Attempt *attempt, bool *ret_again, Failure *failure) {
+  Tries tries = {replays, attempt->begun};
+  Ruling ruling = rule(worker, items, count, tries, failure);
+  size_t open = count_open(items, count);
+  *ret_again = false;
+  if (is_over(worker, failure))
+    return false;
+  if (ruling == RULING_PROJECTION)
+    ruling = open > 1 ? RULING_SPLIT : RULING_WAIT;
+  switch (ruling) {
+  case RULING_REPLAY:
+    tell_replay(worker, failure);
+    *ret_again = replay_pause(worker, replays);
+    return *ret_again;
+  case RULING_SPLIT:
+    tell_replay(worker, failure);
+    if (blame_is_lock_wait(failure))
+      set_lock_wait(worker, SUSPECT_WAIT_S);
+    return apply_parts(worker, items, count, culprit->statement, attempt, failure);
+  case RULING_WAIT:
+    for (size_t i = 0; i < count; i++)
+      if (is_open(&items[i]))
+        tally_lock(worker, &items[i], culprit->projection, failure);
+    return end_part(worker, items, count, true, attempt, failure);
+  case RULING_COUNT: return end_part(worker, items, count, true, attempt, failure);
+  case RULING_EVENT: return end_part(worker, items, count, false, attempt, failure);
+  default: return false;
+  }
+}
+
 static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
                        Failure *ret_failure) {
   if (attempt->given_back)
     return leave_open(items, count);
   for (int replays = 0;;) {
-    bool repeated;
-    const Projection *culprit = NULL;
+    bool repeated, again;
+    Culprit culprit = {0};
     Failure failure = {0};
     size_t known = count_known(items, count);
     if (transact(worker, items, count, attempt->blocked, &repeated, &culprit, &failure)) {
       if (!repeated) {
         note_blocks(attempt->blocked, items, count);
+        acquit(worker, items, count);
         return true;
       }
-      if (learn_repeated(worker, items, count, known, &failure))
+      if (failure_at(&failure, STEP_LEDGER, learn_repeated(worker, items, count, known, &failure)))
         continue;
     }
-    if (worker->session) /* always the whole transaction: some errors undo one statement only */
-      session_rollback(worker->session);
-    if (failure.class == FAILURE_UNAVAILABLE)
-      g_clear_pointer(&worker->session, session_close);
-    size_t open = reopen(items, count);
-    if (failure.class == FAILURE_MAPPING && culprit &&
-        fail_projection(worker, items, count, culprit, &failure))
+    clear_up(worker, items, count, &failure);
+    if (failure.step == STEP_ROWS && failure.class == FAILURE_MAPPING && culprit.projection &&
+        fail_projection(worker, items, count, culprit.projection, &failure))
+      continue;
+    if (hold_locked_table(worker, items, count, culprit.projection, &failure))
       continue;
     if (part_at_lock(worker, items, count, attempt->own, &failure)) {
       attempt->given_back = true;
       return leave_open(items, count);
     }
-    switch (resolve(worker, &failure, open, ++replays, attempt->begun)) {
-    case REPLAY: metrics_retry(worker->metrics, failure.class); continue;
-    case RESOLVED:
-      for (size_t i = 0; i < count; i++)
-        if (is_open(&items[i]))
-          fail_item(worker, &items[i], &failure);
-      note_blocks(attempt->blocked, items, count);
+    if (!resolve(worker, items, count, &culprit, ++replays, attempt, &again, &failure))
+      return give_up(worker, &failure, ret_failure);
+    if (!again)
       return true;
-    case SPLIT:
-      metrics_retry(worker->metrics, failure.class);
-      return apply_part(worker, items, count / 2, attempt, ret_failure) &&
-             apply_part(worker, items + count / 2, count - count / 2, attempt, ret_failure);
-    case GIVE_UP: *ret_failure = failure; return false;
-    }
   }
+}
+
+/* Events that have failed alone before, and what comes after them, go last; each of them alone.
+ * Gives how many are not of that kind. The order of the others stays. */
+static size_t suspects_last(Worker *worker, Item *items, size_t count) {
+  g_autoptr(GHashTable) behind = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  g_autofree Item *last = g_new(Item, count);
+  size_t innocent = 0, suspects = 0;
+  for (size_t i = 0; i < count; i++) {
+    const Event *event = items[i].event;
+    bool late =
+        event_has_aggregate(event) && (g_hash_table_contains(behind, &event->aggregate) ||
+                                       watch_suspects(worker->shards->watch, &event->key.event_id));
+    if (late)
+      g_hash_table_add(behind, (gpointer)&event->aggregate);
+    if (late)
+      last[suspects++] = items[i];
+    else
+      items[innocent++] = items[i];
+  }
+  if (suspects > 0)
+    memcpy(items + innocent, last, suspects * sizeof *last);
+  return innocent;
+}
+
+static bool apply_suspects(Worker *worker, Item *items, size_t count, Attempt *attempt,
+                           Failure *ret_failure) {
+  bool good = true;
+  attempt->begun = 0; /* none of them is replayed for long */
+  if (!ensure_session(worker, ret_failure))
+    return false;
+  set_lock_wait(worker, SUSPECT_WAIT_S);
+  for (size_t i = 0; i < count && good; i++)
+    good = apply_part(worker, &items[i], 1, attempt, ret_failure);
+  return good;
 }
 
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autoptr(GHashTable) blocked = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   Attempt attempt = {.blocked = blocked, .begun = clock_us(), .own = all_own(worker, items, count)};
-  return apply_part(worker, items, count, &attempt, ret_failure);
+  hold_behind_gates(worker, items, count);
+  size_t innocent = suspects_last(worker, items, count);
+  return (innocent == 0 || apply_part(worker, items, innocent, &attempt, ret_failure)) &&
+         (innocent == count ||
+          apply_suspects(worker, items + innocent, count - innocent, &attempt, ret_failure));
 }

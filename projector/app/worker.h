@@ -4,7 +4,9 @@
 
 #include "projector/app/metrics.h"
 #include "projector/app/pipeline.h"
+#include "projector/domain/blame.h"
 #include "projector/infra/log.h"
+#include "projector/infra/mysql/apply.h"
 
 struct Worker {
   const Config *config;
@@ -14,8 +16,13 @@ struct Worker {
   Acker *acker;
   Stop *stop;
   Outbox *outbox;
-  Session *session; /* NULL: to be opened */
-  Arena *arena;     /* of the batch in hand */
+  Session *session;   /* NULL: to be opened */
+  Arena *arena;       /* of the batch in hand */
+  unsigned long hung; /* number of a session that broke; 0: none, or it was ended */
+  bool hurried;       /* the session waits for locks for a shorter time than usual */
+  bool refused; /* MySQL was the reason of the last failure: it is asked before work goes on */
+  Id broke;     /* the event that was alone when it became that; of length 0: none */
+  uint8_t broke_bytes[EVENT_ID_MAX];
   GRand *random;
   Event **taken; /* room for a batch */
   gint failures; /* atomic; of a store, one after the other */
@@ -61,10 +68,37 @@ bool all_own(const Worker *worker, const Item *items, size_t count);
 bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
                   const Failure *failure);
 void fail_item(Worker *worker, Item *item, const Failure *failure);
+/* The same for an event that waits for something else, and does not pay. */
+void hold_item(Worker *worker, Item *item, const Failure *failure);
+/* Whether the item is still to be decided, or applied. */
+bool is_open(const Item *item);
+size_t count_open(const Item *items, size_t count);
 /* Pauses before a transaction is tried for another time. False: it is to stop. */
 bool replay_pause(Worker *worker, int replays);
-/* Whether a transaction of that failure, first tried at `begun` (monotonic, us), is tried again. */
-bool is_worth_a_replay(const Failure *failure, int replays, int64_t begun);
+
+/* --- ruling.c --- */
+
+typedef struct Tries {
+  int replays;   /* how often the transaction was tried, from 1 */
+  int64_t begun; /* when its batch was tried first; monotonic, us */
+} Tries;
+
+/* Says what the failure of a transaction of these items means, asking the server when it has to;
+ * never RULING_PROBE. What is the store's fault gets a class that says so. */
+Ruling rule(Worker *worker, const Item *items, size_t count, Tries tries, Failure *failure);
+/* Whether the server works, on a connection of its own. */
+bool ask_server(Worker *worker, Failure *ret_failure);
+/* After a lock wait: if the whole table is locked, its events wait (true), and for a while later
+ * ones are not tried. */
+bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projection *projection,
+                       const Failure *failure);
+/* One event, alone, waited for a lock. */
+void tally_lock(Worker *worker, const Item *one, const Projection *projection,
+                const Failure *failure);
+/* Before a batch: what belongs to a locked table waits. */
+void hold_behind_gates(Worker *worker, Item *items, size_t count);
+/* Nothing is held against what was applied, nor against its tables. */
+void acquit(Worker *worker, const Item *items, size_t count);
 
 /* --- settle.c --- */
 

@@ -29,6 +29,12 @@ bool failure_set(Failure *failure, FailureClass class, FailureSource source, int
   return false;
 }
 
+bool failure_at(Failure *failure, TransactionStep step, bool good) {
+  if (!good && failure)
+    failure->step = step;
+  return good;
+}
+
 bool failure_prefix(Failure *failure, const char *format, ...) {
   if (!failure)
     return false;

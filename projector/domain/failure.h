@@ -20,7 +20,7 @@ typedef enum FailureClass {
   FAILURE_SIZE,    /* statement larger than the server takes: halve the batch */
   FAILURE_FENCED,  /* another projector owns this name now: stop working at once */
   FAILURE_HISTORY, /* the change stream cannot go on: scan the outbox again */
-  FAILURE_UNKNOWN, /* bounded retries, then the event's failure */
+  FAILURE_UNKNOWN, /* no table knows it: blame.h finds out whose it is */
 } FailureClass;
 
 typedef enum FailureSource {
@@ -30,10 +30,24 @@ typedef enum FailureSource {
   SOURCE_PROJECTOR,
 } FailureSource;
 
+/* The steps of a transaction that carries events into MySQL, in their order. */
+typedef enum TransactionStep {
+  STEP_NONE, /* no such transaction */
+  STEP_CONNECT,
+  STEP_BEGIN,
+  STEP_ENTER,     /* the fence, and the positions that are read and locked */
+  STEP_LEDGER,    /* the events' ids */
+  STEP_ROWS,      /* the events' own rows */
+  STEP_POSITIONS, /* written */
+  STEP_COMMIT,
+} TransactionStep;
+
 typedef struct Failure {
   FailureClass class;
   FailureSource source;
   int code; /* the store's own error number, 0 when there is none */
+  TransactionStep
+      step; /* set by whoever runs the steps: it decides whose fault this is (blame.h) */
   char message[480];
 } Failure;
 
@@ -45,6 +59,9 @@ bool failure_set(Failure *failure, FailureClass class, FailureSource source, int
 /* What a person has to change in the configuration or the command. */
 #define failure_refuse(failure, ...)                                                               \
   failure_set((failure), FAILURE_CONFIG, SOURCE_PROJECTOR, 0, __VA_ARGS__)
+
+/* Notes the step that failed, and passes on whether it was `good`. */
+bool failure_at(Failure *failure, TransactionStep step, bool good);
 
 /* Puts context in front of the message: "context: message". Returns false. */
 bool failure_prefix(Failure *failure, const char *format, ...)

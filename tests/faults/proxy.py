@@ -1,4 +1,5 @@
-"""A TCP proxy before MySQL that can cut, hold, delay, go deaf, and lose a COMMIT or the answer to it."""
+"""A TCP proxy before MySQL that can cut, hold, delay, go deaf, lose a COMMIT or the answer to it, and answer
+chosen statements itself."""
 
 from __future__ import annotations
 
@@ -14,6 +15,11 @@ from servers import free_port
 COM_QUERY = 3
 
 
+def error_packet(sequence: int, code: int) -> bytes:
+    body = b"\xff" + struct.pack("<H", code) + b"#HY000" + b"the proxy says so"
+    return len(body).to_bytes(3, "little") + bytes([sequence & 255]) + body
+
+
 class Link:
     """One connection of the client and its counterpart to the server."""
 
@@ -22,6 +28,7 @@ class Link:
         self.deaf = False  # half-open: what arrives is thrown away, nobody is told
         self.committing = False  # a COMMIT was forwarded, its answer is awaited
         self.cut_answer = False
+        self.said = b""  # since the last START TRANSACTION, for answers that depend on it
         for run in (self._from_client, self._from_server):
             threading.Thread(target=run, daemon=True).start()
 
@@ -50,6 +57,15 @@ class Link:
             packets = b""
             while len(pending) >= 4 and len(pending) >= (size := 4 + int.from_bytes(pending[:3], "little")):
                 packet, pending = pending[:size], pending[size:]
+                if packets and self.proxy.answers:
+                    if not self._forward(self.server, packets):
+                        break
+                    packets = b""
+                if self.proxy._answers(self, packet):
+                    if self.proxy.code is None:
+                        return self.cut()
+                    self._forward(self.client, error_packet(packet[3] + 1, self.proxy.code))
+                    continue
                 if packet[4:5] == bytes([COM_QUERY]) and packet[5:].strip().upper() == b"COMMIT":
                     if self.proxy._lose(self, "request"):
                         return self.cut()
@@ -106,6 +122,10 @@ class Proxy:
         self.accepting = True
         self.open = threading.Event()  # cleared: everything is held back
         self.open.set()
+        self.answers = False
+        self.pattern = self.after = b""
+        self.code: int | None = None
+        self.answered = 0
         self._to_lose: list[str] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -143,7 +163,28 @@ class Proxy:
             self.lost += 1
             return True
 
+    def _answers(self, link: Link, packet: bytes) -> bool:
+        """Whether this statement is answered here: by its text, or the hexadecimal text of a value."""
+        if packet[4:5] != bytes([COM_QUERY]):
+            return False
+        if packet[5:].startswith(b"START TRANSACTION"):
+            link.said = b""
+        if self.after:
+            link.said += packet[5:]
+        with self._lock:
+            hit = self.answers and (self.pattern in packet or self.pattern.hex().upper().encode() in packet)
+            hit = hit and (not self.after or self.after in link.said)
+            self.answered += hit
+            return hit
+
     # What a test can do
+
+    def answer(self, pattern: str | None, code: int | None = None, after: str = "") -> None:
+        """Statements with that text in them are answered with an error of that code (None: the connection is cut),
+        those alone whose transaction had `after` in one of its statements. Pattern None: no longer."""
+        with self._lock:
+            self.answers = pattern is not None
+            self.pattern, self.code, self.after = (pattern or "").encode(), code, after.encode()
 
     def cut_all(self) -> int:
         links = list(self.links)

@@ -245,6 +245,11 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     va_start(arguments, format);
     session->idle_s = va_arg(arguments, int);
     va_end(arguments);
+  } else if (g_str_has_prefix(format, "SET SESSION innodb_lock_wait_timeout = %d")) {
+    va_list arguments;
+    va_start(arguments, format);
+    session->lock_wait_ms = va_arg(arguments, int) * (int64_t)1000;
+    va_end(arguments);
   } else if (strcmp(format, "DO 0"))
     sim_fail("a statement that the simulation does not know: %s", format);
   return statement_end(session, format, ret_failure);

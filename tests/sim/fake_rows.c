@@ -189,10 +189,12 @@ static bool run_step(Session *session, const Step *step, const Projection **ret_
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "row missing");
 }
 
-bool apply_fold(Session *session, const Fold *fold, const Projection **ret_culprit,
-                Failure *ret_failure) {
-  for (unsigned i = 0; i < fold_step_count(fold); i++)
-    if (!run_step(session, fold_step(fold, i), ret_culprit, ret_failure))
+bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failure *ret_failure) {
+  for (unsigned i = 0; i < fold_step_count(fold); i++) {
+    const Step *step = fold_step(fold, i);
+    ret_culprit->statement = step->statement;
+    if (!run_step(session, step, &ret_culprit->projection, ret_failure))
       return false;
+  }
   return true;
 }

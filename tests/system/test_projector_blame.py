@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
+from faults.proxy import Proxy
 from least_privilege import mysql_users
 from servers import Mysqld, scratch_folder
 from workspace import Stores, Workspace
@@ -113,3 +115,195 @@ def test_a_limit_that_is_lowered_counts_from_the_next_session_on(own):
             assert own.wait_status(event, "dead")["last_error"]["class"] == "size"
             own.wait_gone(other)
             assert projector.stop() == 0
+
+
+# --- statements that break the connection, and servers that refuse to work
+
+ACCOUNTS = [{"aggregate_type": "account", "table": "account",
+             "key": {"account_id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+             "columns": {"coins": {"from": "coins", "type": "int"}},
+             "events": {"Opened": {"op": "upsert"}, "Added": {"op": "add", "columns": {"coins": "coins"}},
+                        "Slept": {"op": "sql", "statement": "UPDATE account SET coins = coins + SLEEP(:seconds) WHERE account_id = :$aggregate_id"}}}]
+WALLETS = [{**ACCOUNTS[0], "aggregate_type": "wallet", "table": "wallet"}]
+
+
+def opened(ws: Workspace, aggregate_id: str, kind: str = "account") -> dict:
+    return {**ws.event(aggregate_id, "Opened", coins=1), "aggregate_type": kind}
+
+
+def errors(ws: Workspace) -> set[tuple]:
+    return {(e["last_error"]["class"], e["last_error"]["code"], e.get("attempts", 0)) for e in ws.outbox.find({"last_error": {"$exists": True}})}
+
+
+@contextmanager
+def behind_proxy(ws: Workspace, projections: list[dict], **overrides) -> Iterator[Proxy]:
+    """An ordinary user whose connections go through a proxy that may answer in the server's place."""
+    proxy = Proxy(ws.stores.mysql_port)
+    try:
+        with ordinary_user(ws, projections, **overrides) as user:
+            ws.mapping(projections, mysql={"user": user, "password": "change-me-1", "port": proxy.port}, **overrides)
+            yield proxy
+    finally:
+        proxy.close()
+
+
+def test_a_statement_that_cuts_the_connection_again_and_again_is_its_events_failure(own):
+    """A proxy with a limit of its own, say. All others flow meanwhile, also those of its batch."""
+    with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
+        proxy.answer("poisonous", None)
+        bad = note(own, "bad", body="poisonous")
+        others = [note(own, f"n{n}", body="short") for n in range(100)]
+        with own.start_projector() as projector:
+            own.put(others[:50], bad, others[50:])
+            own.wait_gone(*others, timeout=60)
+            dead = own.wait_status(bad, "dead", timeout=60)
+            assert (dead["attempts"], dead["last_error"]["class"]) == (1, "unknown") and "alone it broke" in dead["last_error"]["message"]
+            assert proxy.answered <= 20  # once for each halving, then three times alone
+            proxy.answer(None)
+            assert own.projector("retry", str(bad["_id"])).returncode == 0
+            own.wait_drained()
+            assert projector.stop() == 0
+
+
+def test_a_transaction_too_large_to_commit_is_its_events_failure(own):
+    """As group replication (3100) or Galera say at COMMIT."""
+    with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
+        proxy.answer("COMMIT", 3100, after="huge")
+        bad, others = note(own, "bad", body="huge"), [note(own, f"n{n}", body="short") for n in range(20)]
+        with own.start_projector():
+            own.put(others[:10], bad, others[10:])
+            own.wait_gone(*others, timeout=60)
+            dead = own.wait_status(bad, "dead", timeout=60)
+            assert (dead["attempts"], dead["last_error"]["class"], dead["last_error"]["code"]) == (1, "size", 3100)
+
+
+@pytest.mark.parametrize("code", (3032, 1047, 9001, 4999))
+@pytest.mark.parametrize("pattern", ("", "INSERT INTO", "COMMIT"), ids=("all", "writes", "commits"))
+def test_a_server_that_refuses_to_work_burns_no_attempts(own, code, pattern):
+    """Whatever its number, and wherever it is met: the server refuses a probe too."""
+    with behind_proxy(own, NOTES, **FAST, max_attempts=2) as proxy:
+        first, events = note(own, "n0"), [note(own, f"n{n}", body="short") for n in range(30)]
+        with own.start_projector() as projector:
+            own.put(first)
+            own.wait_gone(first)
+            proxy.answer(pattern, code)
+            own.put(events)
+            projector.wait_log("MySQL (takes no transaction|cannot be reached)", timeout=30)
+            refused = proxy.answered
+            own.wait(lambda: proxy.answered >= refused + 10, timeout=30, what="more tries")
+            assert {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}
+            proxy.answer(None)
+            own.wait_drained(30)
+
+
+def test_a_server_that_refuses_one_tables_rows_is_believed_after_a_probe(own):
+    """The probe works: then it is the event, after three replays."""
+    with behind_proxy(own, NOTES, **FAST, max_attempts=2, workers=1) as proxy:
+        proxy.answer("INSERT INTO `note`", 4999, after="strange")
+        bad, other = note(own, "bad", body="strange"), note(own, "n1", body="short")
+        with own.start_projector():
+            own.put(bad, other)
+            own.wait_gone(other)
+            assert own.wait_status(bad, "dead", timeout=30)["last_error"]["class"] == "unknown"
+
+
+def test_offline_mode_burns_no_attempts(own, mysqld):
+    if mysqld.is_mariadb:
+        pytest.skip("MariaDB has no offline mode")
+    with ordinary_user(own, NOTES, **FAST, max_attempts=2):
+        first, events = note(own, "n0"), [note(own, f"n{n}", body="short") for n in range(30)]
+        with own.start_projector() as projector:
+            own.put(first)
+            own.wait_gone(first)
+            with global_set(own, "offline_mode", 1):
+                own.put(events)
+                projector.wait_log("code=3032")
+                projector.wait_log("MySQL cannot be reached")
+                assert {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}
+            own.wait_drained(30)
+
+
+def test_a_slow_statement_is_its_events_failure(own):
+    """It runs longer than an answer is waited for; the server's session is ended, so that its locks are gone."""
+    with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=1, workers=2) as user:
+        with own.start_projector() as projector:
+            own.put(opened(own, "slow"), opened(own, "a1"))
+            own.wait_drained()
+            slow = {**own.event("slow", "Slept", seconds=100), "aggregate_type": "account"}
+            others = [opened(own, f"b{n}") for n in range(20)]
+            own.put(others[:10], slow, others[10:])
+            own.wait_gone(*others, timeout=80)
+            dead = own.wait_status(slow, "dead", timeout=200)
+            assert (dead["attempts"], dead["last_error"]["class"], dead["last_error"]["code"]) == (1, "unknown", 2013)
+            own.wait(lambda: not own.query("SELECT id FROM information_schema.processlist WHERE user = %s AND info LIKE '%%SLEEP%%'", user),
+                     what="the end of the statement")
+            assert projector.stop() == 0
+
+
+# --- locks
+
+def events_of(ws: Workspace, kind: str, count: int) -> list[dict]:
+    return [opened(ws, f"{kind}{n}", kind) for n in range(count)]
+
+
+@pytest.mark.parametrize("lock", ("LOCK TABLES account WRITE", "LOCK TABLES account READ", "SELECT * FROM account FOR UPDATE"))
+def test_a_locked_table_stops_its_own_events_only(own, lock):
+    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, max_attempts=2, workers=2):
+        own.put(events_of(own, "account", 12), events_of(own, "wallet", 12))
+        own.run_once()
+        with own.start_projector() as projector:
+            projector.wait_log("info working")
+            with own.stores.mysql(own.name) as stranger, stranger.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute(lock)
+                locked, free = events_of(own, "account", 12), events_of(own, "wallet", 12)
+                own.put(e for pair in zip(locked, free) for e in pair)
+                projector.wait_log("a table is locked.*account", timeout=120)
+                own.wait_gone(*free, timeout=30)
+                more = [e for n in range(3) for e in events_of(own, "wallet", 12)]
+                own.put(more, events_of(own, "account", 1))
+                own.wait_gone(*more, timeout=40)
+                held = own.wait(lambda: own.outbox.find_one({"status": "failed", "last_error.message": {"$regex": "^table account is locked"}}),
+                                what="an event that waits, with the reason")
+                assert (held["last_error"]["class"], held["last_error"]["code"]) == ("conflict", 1205)
+                assert {e.get("attempts", 0) for e in own.outbox.find({"status": "failed"})} == {0}
+                cursor.execute("UNLOCK TABLES")
+                cursor.execute("COMMIT")
+            own.wait_drained(60)
+
+
+def test_a_waiting_alter_table_stops_its_own_events_only(own):
+    """Nobody has the lock that others wait for: it is asked for, and that is enough."""
+    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, workers=2):
+        own.put(opened(own, "a1"))
+        own.run_once()
+        with own.start_projector() as projector, own.stores.mysql(own.name) as reader, own.stores.mysql(own.name) as changer:
+            projector.wait_log("info working")
+            with reader.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute("SELECT * FROM account")
+                alter = threading.Thread(target=lambda: changer.query("ALTER TABLE account ADD COLUMN more INT NULL"))
+                alter.start()
+                own.wait_lock_wait("ALTER TABLE")
+                locked, free = opened(own, "a2"), events_of(own, "wallet", 10)
+                own.put(locked, free)
+                projector.wait_log("a table is locked.*account", timeout=60)
+                own.wait_gone(*free, timeout=30)
+                cursor.execute("COMMIT")
+            alter.join()
+            own.wait_drained(60)
+
+
+def test_a_lock_of_our_own_tables_is_an_outage(own):
+    with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=2, workers=2):
+        own.put(opened(own, "a1"))
+        own.run_once()
+        with own.start_projector() as projector:
+            projector.wait_log("info working")
+            with own.stores.mysql(own.name) as stranger, stranger.cursor() as cursor:
+                cursor.execute("LOCK TABLES projector_position WRITE")
+                own.put(events_of(own, "account", 10))
+                projector.wait_log("MySQL takes no transaction", timeout=60)
+                assert {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}
+                cursor.execute("UNLOCK TABLES")
+            own.wait_drained(60)

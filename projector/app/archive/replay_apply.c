@@ -59,7 +59,7 @@ static bool judge(Session *session, const Ledger *ledger, Item *items, size_t co
 static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
                        Failure *ret_failure) {
   g_autoptr(Fold) fold = fold_new(arena);
-  const Projection *culprit;
+  Culprit culprit;
   bool begun = false;
   plan_sort(items, count);
   for (size_t i = 0; i < count; i++) {
@@ -158,7 +158,7 @@ static bool find_failed(const Item *items, size_t count, Failure *ret_failure) {
 static bool write_batch(Replay *replay, AggregateSet *set, Batch *batch, Arena *arena,
                         Failure *ret_failure) {
   g_autoptr(GPtrArray) histories = g_ptr_array_new_with_free_func((GDestroyNotify)history_free);
-  const Projection *culprit;
+  Culprit culprit;
   bool repeated;
   g_autoptr(Fold) fold = plan_decide(replay->mapping, batch->items, batch->planned, set, arena);
   if (find_failed(batch->items, batch->count, ret_failure))

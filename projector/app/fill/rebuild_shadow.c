@@ -112,7 +112,7 @@ static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
 
 static bool write_copy(Work *work, Copy *copy, Failure *ret_failure) {
   Session *session = work->sides->session;
-  const Projection *culprit;
+  Culprit culprit;
   bool good = session_run(session, ret_failure, "START TRANSACTION") &&
               apply_fold(session, copy->fold, &culprit, ret_failure) &&
               shadow_note(session, &work->shadow, (const ShadowNote *)(void *)copy->notes->data,

@@ -394,8 +394,7 @@ static bool apply_rows(Writer *writer, const GPtrArray *rows) {
   return true;
 }
 
-bool apply_fold(Session *session, const Fold *fold, const Projection **ret_culprit,
-                Failure *ret_failure) {
+bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failure *ret_failure) {
   g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
   size_t packet = session_packet_limit(session);
   Writer writer = {.session = session,
@@ -407,7 +406,7 @@ bool apply_fold(Session *session, const Fold *fold, const Projection **ret_culpr
     const Step *step = fold_step(fold, i);
     if (!(step->statement ? run_statement(&writer, step->statement)
                           : apply_rows(&writer, step->rows))) {
-      *ret_culprit = writer.projection;
+      *ret_culprit = (Culprit){writer.projection, step->statement};
       return false;
     }
   }

@@ -4,8 +4,12 @@
 #include "projector/domain/fold.h"
 #include "projector/infra/mysql/session.h"
 
+/* Whose statement failed. */
+typedef struct Culprit {
+  const Projection *projection;
+  const Change *statement; /* of an sql op; NULL: rows of many events */
+} Culprit;
+
 /* Runs all steps in the open transaction. A row that an update needs and that is not there is a
- * FAILURE_DATA "row missing"; the caller finds out whose. `*ret_culprit` is the projection whose
- * statement failed. */
-bool apply_fold(Session *session, const Fold *fold, const Projection **ret_culprit,
-                Failure *ret_failure);
+ * FAILURE_DATA "row missing"; the caller finds out whose. */
+bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failure *ret_failure);

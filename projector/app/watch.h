@@ -1,0 +1,44 @@
+/* watch.h - what is being found out: events that failed alone, and projections whose table is
+ * locked.
+ *
+ * In memory, for one tenure: a later owner finds it out again, and counts what attempts the claims
+ * have burnt. Bounded. All functions may be called from any thread. */
+#pragma once
+
+#include "projector/domain/event.h"
+
+typedef struct Watch Watch;
+
+Watch *watch_new(void);
+void watch_free(Watch *watch);
+
+/* --- events --- */
+
+/* From now on the event is tried alone; whoever it waits for would make others wait too. */
+void watch_suspect(Watch *watch, const Id *event);
+/* The same, and a failure counts against it. */
+void watch_count(Watch *watch, const Id *event);
+bool watch_suspects(Watch *watch, const Id *event);
+/* The failures that count. */
+int watch_breaks(Watch *watch, const Id *event);
+/* It was applied. */
+void watch_acquit(Watch *watch, const Id *event);
+
+/* --- projections, by index --- */
+
+typedef enum Gate {
+  GATE_OPEN,
+  GATE_TRIAL,  /* was closed; whoever is told so looks at the table, and lets one event try */
+  GATE_CLOSED, /* its events wait */
+} Gate;
+
+/* `*ret_why`, for a gate that is not open. `rows`: a lock of the rows, which only an event meets.
+ */
+Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_rows);
+/* For some seconds. */
+void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows);
+/* Something of it was written. */
+void watch_open(Watch *watch, unsigned projection);
+/* An event of that aggregate waited, alone, for a lock. True: events of several aggregates did, and
+ * none was written in between. */
+bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash);

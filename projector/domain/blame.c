@@ -1,0 +1,132 @@
+/* blame.c - the rules of blame.h, class by class. */
+#include "projector/domain/blame.h"
+
+enum {
+  REPLAYS_MAX = 20,      /* of one transaction after conflicts, but */
+  REPLAY_FOR_MS = 20000, /* not for longer: then the batch is split, so that others can go on */
+  UNKNOWN_REPLAYS = 3,   /* of one that met what no table knows */
+};
+
+enum {
+  HANDLER_CHANGED = 1020,
+  LOCK_WAIT_TIMEOUT = 1205,
+  LOCK_TABLE_FULL = 1206,
+  DEADLOCK = 1213,
+  NO_WAIT = 3572,
+};
+
+bool blame_is_lock_wait(const Failure *failure) {
+  return failure->source == SOURCE_MYSQL && failure->code == LOCK_WAIT_TIMEOUT;
+}
+
+bool blame_is_break(const Failure *failure) {
+  int code = failure->code;
+  return failure->source == SOURCE_MYSQL && failure->class == FAILURE_UNAVAILABLE &&
+         (code == 2006 || code == 2013 || code == 2014 || code == 2055 || code == 1927 ||
+          (code >= 1158 && code <= 1161));
+}
+
+/* Steps in which the events themselves, or all of them together, can be what fails. */
+static bool can_be_theirs(TransactionStep step) {
+  return step == STEP_LEDGER || step == STEP_ROWS || step == STEP_COMMIT;
+}
+
+static Ruling split_or(const Case *the_case, Ruling alone) {
+  return the_case->open > 1 ? RULING_SPLIT : alone;
+}
+
+/* What may be the server's fault or that of one event. A server that fails between good probes is
+ * not believed for ever: there are statements that bring one down. */
+static Ruling find_out(const Case *the_case) {
+  if (the_case->probe == PROBE_NONE)
+    return RULING_PROBE;
+  if (the_case->probe == PROBE_BAD)
+    return the_case->open == 1 && the_case->breaks >= BREAKS_MAX ? RULING_EVENT : RULING_STORE;
+  return split_or(the_case, the_case->breaks + 1 >= BREAKS_MAX ? RULING_EVENT : RULING_COUNT);
+}
+
+/* Somebody else's rows or table, unless it is a table of ours. */
+static Ruling rule_lock(const Case *the_case, bool again) {
+  if (the_case->failure->step != STEP_ROWS) {
+    if (the_case->probe == PROBE_NONE)
+      return RULING_PROBE;
+    if (the_case->probe == PROBE_BAD)
+      return RULING_STORE;
+  }
+  return again ? RULING_REPLAY : split_or(the_case, RULING_WAIT);
+}
+
+static Ruling rule_conflict(const Case *the_case) {
+  const Failure *failure = the_case->failure;
+  bool again = the_case->replays <= REPLAYS_MAX && the_case->tried_ms < REPLAY_FOR_MS;
+  if (failure->step <= STEP_BEGIN)
+    return RULING_STORE;
+  switch (failure->code) {
+  case LOCK_WAIT_TIMEOUT:
+  case NO_WAIT: return rule_lock(the_case, again);
+  case HANDLER_CHANGED:
+  case LOCK_TABLE_FULL:
+  case DEADLOCK:
+  case 0:
+    if (failure->step == STEP_ROWS || failure->step == STEP_ENTER ||
+        failure->step == STEP_POSITIONS || failure->code == 0)
+      return again ? RULING_REPLAY : split_or(the_case, RULING_WAIT);
+  }
+  if (again)
+    return RULING_REPLAY;
+  return can_be_theirs(failure->step) ? find_out(the_case) : split_or(the_case, RULING_WAIT);
+}
+
+static Ruling rule_unknown(const Case *the_case) {
+  if (!can_be_theirs(the_case->failure->step))
+    return RULING_STORE;
+  if (the_case->replays <= UNKNOWN_REPLAYS && the_case->probe == PROBE_NONE)
+    return RULING_REPLAY;
+  if (the_case->failure->step != STEP_ROWS || the_case->probe != PROBE_GOOD)
+    return find_out(the_case);
+  return split_or(the_case, RULING_EVENT);
+}
+
+static Ruling rule_size(const Case *the_case) {
+  switch (the_case->failure->step) {
+  case STEP_ROWS: return split_or(the_case, RULING_EVENT);
+  case STEP_LEDGER:
+  case STEP_COMMIT: return the_case->open > 1 ? RULING_SPLIT : find_out(the_case);
+  default: return split_or(the_case, RULING_STORE); /* our own statements do not fit */
+  }
+}
+
+Ruling blame_rule(const Case *the_case) {
+  TransactionStep step = the_case->failure->step;
+  switch (the_case->failure->class) {
+  case FAILURE_CONFLICT: return rule_conflict(the_case);
+  case FAILURE_UNKNOWN: return rule_unknown(the_case);
+  case FAILURE_SIZE: return rule_size(the_case);
+  case FAILURE_MAPPING: return step == STEP_ROWS ? RULING_PROJECTION : RULING_STORE;
+  case FAILURE_DATA:
+    if (step == STEP_ROWS)
+      return split_or(the_case, RULING_EVENT);
+    return can_be_theirs(step) ? find_out(the_case) : RULING_STORE;
+  case FAILURE_UNAVAILABLE:
+    return can_be_theirs(step) && blame_is_break(the_case->failure) ? find_out(the_case)
+                                                                    : RULING_STORE;
+  default: return RULING_STORE; /* space, fenced, configuration */
+  }
+}
+
+Failure blame_told(const Failure *failure, int breaks) {
+  Failure told = *failure;
+  if (failure->step == STEP_LEDGER || failure->step == STEP_COMMIT) {
+    told.class = FAILURE_SIZE;
+    failure_prefix(&told,
+                   "fails alone at %s, while the server takes other transactions: too large?",
+                   failure->step == STEP_COMMIT ? "COMMIT" : "the ledger");
+  } else if (blame_is_break(failure) || failure->class == FAILURE_CONFLICT) {
+    told.class = FAILURE_UNKNOWN;
+    failure_prefix(&told,
+                   "alone it broke the connection or ran too long %d times, while the server took "
+                   "other transactions: its statement is too slow or too big",
+                   breaks);
+  }
+  return told;
+}

@@ -1,0 +1,71 @@
+/* probe.c - see probe.h. */
+#include "projector/infra/mysql/probe.h"
+
+#include "projector/infra/mysql/literal.h"
+
+#include <string.h>
+
+enum { PROBE_PART = 65535 /* of the fence; owners have 0 */ };
+
+/* A lock that is not gone within a second is an answer too. */
+static Session *open_probe(const MysqlSettings *settings, Failure *ret_failure) {
+  g_autoptr(Session) session = session_open(settings, ret_failure);
+  if (!session || !session_run(session, ret_failure,
+                               "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1"))
+    return NULL;
+  return g_steal_pointer(&session);
+}
+
+/* The client has given up, the server has not: its statement keeps the locks until it ends. A user
+ * may end sessions of its own; only one that looks like ours is, should this be another server. */
+static void end_session(Session *session, unsigned long hung) {
+  Failure ignored;
+  g_autofree char *query =
+      g_strdup_printf("SELECT id FROM information_schema.processlist WHERE id = %lu"
+                      " AND user = SUBSTRING_INDEX(USER(), '@', 1) AND db = DATABASE()",
+                      hung);
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), &ignored);
+  if (result && mysql_fetch_row(result))
+    session_run(session, &ignored, "KILL %lu", hung);
+}
+
+static bool write_probe(Session *session, const Ledger *ledger, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("INSERT INTO projector_fence (projector, part, epoch, owner) VALUES (");
+  literal_append_text(sql, ledger->projector, strlen(ledger->projector));
+  g_string_append_printf(sql, ", %d, 1, 'probe') ON DUPLICATE KEY UPDATE epoch = epoch + 1",
+                         PROBE_PART);
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+bool probe_server(const MysqlSettings *settings, const Ledger *ledger, unsigned long hung,
+                  Failure *ret_failure) {
+  g_autoptr(Session) session = open_probe(settings, ret_failure);
+  if (!session)
+    return false;
+  if (hung)
+    end_session(session, hung);
+  return session_run(session, ret_failure, "START TRANSACTION") &&
+         session_run(session, ret_failure,
+                     "INSERT INTO projector_applied SELECT * FROM projector_applied WHERE FALSE") &&
+         session_run(session, ret_failure,
+                     "INSERT INTO projector_position"
+                     " SELECT * FROM projector_position WHERE FALSE") &&
+         write_probe(session, ledger, ret_failure) && session_run(session, ret_failure, "COMMIT");
+}
+
+/* It changes nothing, but is let in only where one that does would be. */
+bool probe_table(const MysqlSettings *settings, const Projection *projection,
+                 Failure *ret_failure) {
+  g_autoptr(Session) session = open_probe(settings, ret_failure);
+  if (!session)
+    return false;
+  g_autoptr(GString) sql = g_string_new("UPDATE ");
+  literal_append_name(sql, projection->table);
+  g_string_append(sql, " SET ");
+  literal_append_name(sql, projection->columns[0].name);
+  g_string_append(sql, " = ");
+  literal_append_name(sql, projection->columns[0].name);
+  g_string_append(sql, " WHERE FALSE");
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
