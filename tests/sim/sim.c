@@ -82,8 +82,8 @@ _Noreturn void sim_fail(const char *format, ...) {
   if (!sim.trace)
     run_again_traced();
   sim_print_trace();
-  fprintf(stderr, "SIM_SEED=%llu: after %.6f s: ", (unsigned long long)sim.seed,
-          (double)fiber_now_us() / 1e6);
+  fprintf(stderr, "seed %llu (./run sim --seeds 1 --from %llu) failed after %.6f s: ",
+          (unsigned long long)sim.seed, (unsigned long long)sim.seed, (double)fiber_now_us() / 1e6);
   va_list arguments;
   va_start(arguments, format);
   vfprintf(stderr, format, arguments);
