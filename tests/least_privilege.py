@@ -8,8 +8,8 @@ from typing import Iterator
 
 from workspace import ROOT, Workspace
 
-ACTIONS = {"outbox": ["find", "update", "remove", "changeStream", "listIndexes"], "accounts": ["find"],
-           "projector_leases": ["find", "insert", "update"], "outbox_archive": ["find", "insert", "update"]}
+ACTIONS = {"outbox": ["find", "insert", "update", "remove", "changeStream", "listIndexes"],
+           "accounts": ["find"], "projector_leases": ["find", "insert", "update"], "outbox_archive": ["find", "insert", "update"]}
 
 
 def privileges(database: str, without: tuple[str, str] | None = None) -> list[dict]:

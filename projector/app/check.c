@@ -106,7 +106,9 @@ static void check_roles(Report *report, const Config *config, MongoStore *store)
   bool all = check_actions(report, config, store, config->mongodb.outbox, outbox);
   all &= check_actions(report, config, store, "projector_leases", written);
   if (config->mongodb.archive) {
+    static const char *const put_back[] = {"insert", NULL}; /* after a restore of MySQL */
     g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
+    all &= check_actions(report, config, store, config->mongodb.outbox, put_back);
     all &= check_actions(report, config, store, archive, written);
   }
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {

@@ -121,23 +121,54 @@ static bool fill_in(json_t *value, const char *path, Failure *ret_failure) {
   return true;
 }
 
-static char *read_secret(const char *file, const char *path, GPtrArray *warnings,
-                         Failure *ret_failure) {
+/* What a file held when it was read. */
+typedef struct SecretFile {
+  char *path, *text;
+} SecretFile;
+
+static void secret_file_free(gpointer data) {
+  SecretFile *file = data;
+  g_free(file->path);
+  g_free(file->text);
+  g_free(file);
+}
+
+static char *read_first_line(const char *file, GError **ret_error) {
+  char *text = NULL;
+  if (g_file_get_contents(file, &text, NULL, ret_error))
+    text[strcspn(text, "\r\n")] = '\0';
+  return text;
+}
+
+static char *read_secret(Config *config, const char *file, const char *path, Failure *ret_failure) {
   g_autoptr(GError) error = NULL;
-  g_autofree char *text = NULL;
   struct stat status;
-  if (!g_file_get_contents(file, &text, NULL, &error)) {
+  char *text = read_first_line(file, &error);
+  if (!text) {
     wrong(ret_failure, path, error->message);
     return NULL;
   }
   if (stat(file, &status) == 0 && (status.st_mode & S_IRWXO))
-    g_ptr_array_add(warnings, g_strdup_printf("%s: %s can be read by every user", path, file));
-  text[strcspn(text, "\r\n")] = '\0';
-  return g_steal_pointer(&text);
+    g_ptr_array_add(config->warnings,
+                    g_strdup_printf("%s: %s can be read by every user", path, file));
+  SecretFile *read = g_new(SecretFile, 1);
+  *read = (SecretFile){g_strdup(file), g_strdup(text)};
+  g_ptr_array_add(config->secret_files, read);
+  return text;
+}
+
+bool config_secrets_have_changed(const Config *config) {
+  for (guint i = 0; i < config->secret_files->len; i++) {
+    const SecretFile *file = config->secret_files->pdata[i];
+    g_autofree char *text = read_first_line(file->path, NULL);
+    if (text && strcmp(text, file->text) != 0)
+      return true;
+  }
+  return false;
 }
 
 /* The secret `key`, in place or from the file that "<key>_file" names. */
-static bool take_secret(json_t *object, const char *path, const char *key, GPtrArray *warnings,
+static bool take_secret(Config *config, json_t *object, const char *path, const char *key,
                         const char **ret_text, Failure *ret_failure) {
   g_autofree char *file_key = g_strdup_printf("%s_file", key);
   g_autofree char *file_path = json_path(path, file_key);
@@ -147,7 +178,7 @@ static bool take_secret(json_t *object, const char *path, const char *key, GPtrA
   if (file && json_object_get(object, key))
     return wrong(ret_failure, file_path, "the secret itself is given too; keep one of both");
   if (file) {
-    g_autofree char *secret = read_secret(file, file_path, warnings, ret_failure);
+    g_autofree char *secret = read_secret(config, file, file_path, ret_failure);
     if (!secret)
       return false;
     if (json_object_set_new(object, key, json_string(secret)))
@@ -187,7 +218,7 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
   int retain = 0;
   config->mongodb.outbox = "outbox";
   if (!json_check_object(json, path, keys, ret_failure) ||
-      !take_secret(json, path, "uri", config->warnings, &config->mongodb.uri, ret_failure) ||
+      !take_secret(config, json, path, "uri", &config->mongodb.uri, ret_failure) ||
       !json_take_text(json, path, "database", true, &config->mongodb.database, ret_failure) ||
       !json_take_collection(json, path, "outbox", &config->mongodb.outbox, ret_failure) ||
       !json_take_choice(json, path, "retain", retains, &retain, ret_failure))
@@ -230,7 +261,7 @@ static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
       !json_take_text(json, path, "host", false, &mysql->host, ret_failure) ||
       !take_mysql_numbers(mysql, json, ret_failure) ||
       !json_take_text(json, path, "user", true, &mysql->user, ret_failure) ||
-      !take_secret(json, path, "password", config->warnings, &mysql->password, ret_failure) ||
+      !take_secret(config, json, path, "password", &mysql->password, ret_failure) ||
       !json_take_text(json, path, "database", true, &mysql->database, ret_failure) ||
       !json_take_text(json, path, "socket", false, &mysql->socket, ret_failure) ||
       !json_take_choice(json, path, "tls", modes, &mode, ret_failure) ||
@@ -259,8 +290,7 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
   if (!json_take_choice(root, "", "permanent", permanents, &permanent, ret_failure) ||
       !json_take_choice(root, "", "log", logs, &log, ret_failure) ||
       !json_take_text(root, "", "http", false, &config->settings.http, ret_failure) ||
-      !take_secret(root, "", "admin_token", config->warnings, &config->settings.admin_token,
-                   ret_failure))
+      !take_secret(config, root, "", "admin_token", &config->settings.admin_token, ret_failure))
     return false;
   if (*config->settings.http && !http_address_is_valid(config->settings.http))
     return json_complain("http", "HOST:PORT, as in 127.0.0.1:9464, or \"\" for none",
@@ -317,6 +347,7 @@ Config *config_load(const char *file, Failure *ret_failure) {
   g_autofree char *text = NULL;
   size_t length;
   config->warnings = g_ptr_array_new_with_free_func(g_free);
+  config->secret_files = g_ptr_array_new_with_free_func(secret_file_free);
   if (!g_file_get_contents(file, &text, &length, &read_error)) {
     wrong(ret_failure, file, read_error->message);
     return NULL;
@@ -346,5 +377,6 @@ void config_free(Config *config) {
   mapping_free(config->mapping);
   json_decref(config->json);
   g_ptr_array_unref(config->warnings);
+  g_ptr_array_unref(config->secret_files);
   g_free(config);
 }

@@ -34,10 +34,13 @@ typedef struct Config {
   Settings settings;
   Mapping *mapping;
   GPtrArray *warnings; /* of char *: worth a line in the log */
-  void *json;          /* json_t that owns the texts */
+  GPtrArray *secret_files;
+  void *json; /* json_t that owns the texts */
 } Config;
 
 /* Reads, fills in environment and secret files, checks. The failure names the path of the key. */
 Config *config_load(const char *file, Failure *ret_failure);
 void config_free(Config *config);
+/* Whether a file that a secret was read from holds another one now. */
+bool config_secrets_have_changed(const Config *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)

@@ -2,6 +2,7 @@
  *
  * A tenure (tenure.c) is the time in which this process owns the name. Losing it ends the tenure,
  * not the process: it stands by and takes over again when it is its turn. */
+#define _GNU_SOURCE /* close_range */
 #include "projector/app/command.h"
 #include "projector/app/ownership.h"
 #include "projector/app/service.h"
@@ -10,6 +11,7 @@
 #include "projector/infra/log.h"
 #include "projector/infra/mysql/catalog.h"
 
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -165,6 +167,22 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   set_monitor(ending, NULL);
 }
 
+/* Starts this process again, with the files as they are now: every connection of every part then
+ * has the new secrets. Returns only when that cannot be done. */
+static void start_again(void) {
+  g_autofree char *text = NULL;
+  g_autoptr(GPtrArray) words = g_ptr_array_new();
+  gsize length;
+  if (!g_file_get_contents("/proc/self/cmdline", &text, &length, NULL))
+    return;
+  for (gsize at = 0; at < length; at += strlen(text + at) + 1)
+    g_ptr_array_add(words, text + at);
+  g_ptr_array_add(words, NULL);
+  fflush(NULL);
+  close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+  execv("/proc/self/exe", (char **)words->pdata);
+}
+
 int command_run(int argc, char **argv) {
   gboolean once = FALSE, adopt = FALSE;
   const GOptionEntry options[] = {
@@ -193,5 +211,11 @@ int command_run(int argc, char **argv) {
   work(config, &ending, once, &store, &failure);
   while (!may_end(&ending, ENDED_IN_ORDER))
     pause(); /* the other thread is about to end the process */
+  if (failure.class == FAILURE_CONFIG && config_secrets_have_changed(config)) {
+    log_failure(LOG_LEVEL_WARNING,
+                "a secret's file has changed since it was read: starting again with it", &failure);
+    log_finish();
+    start_again();
+  }
   return leave(failure.class == FAILURE_NONE ? EXIT_GOOD : command_fail(&failure));
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,59 @@ def test_without_a_login_the_outbox_is_closed(guarded):
     guarded.mapping(mongodb={"uri": re.sub(r"//.*@", "//", guarded.stores.mongo_uri)})
     done = guarded.projector("check")
     assert done.returncode == 2 and re.search(r"^error +mongodb .*(authenticat|authoriz)", done.stdout, re.M), done.stdout
+
+
+def open_account(ws: Workspace, account: str) -> None:
+    ws.put(ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
+
+
+def take_from_file(ws: Workspace, section: str, key: str, file: Path, **others: str) -> None:
+    """The mapping with that secret in a file."""
+    path = ws.mapping(sweep_interval_ms=200, backoff_ms=20)
+    content = json.loads(path.read_text())
+    content[section].update({f"{key}_file": str(file), **others})
+    del content[section][key]
+    path.write_text(json.dumps(content))
+
+
+STARTS_AGAIN = "a secret's file has changed since it was read: starting again with it"
+
+
+def test_a_changed_password_file_of_mysql_is_read_again_before_giving_up(bank, tmp_path):
+    user, secret = f"r{bank.name[2:]}", tmp_path / "password"
+    secret.write_text("first\n")
+    secret.chmod(0o600)
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'first'")
+    bank.query(f"GRANT ALL ON {bank.name}.* TO {user}@'127.0.0.1'")
+    try:
+        take_from_file(bank, "mysql", "password", secret, user=user)
+        with bank.start_projector() as projector:
+            projector.wait_log("info working")
+            secret.write_text("second\n")
+            bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'second'")
+            bank.end_sessions(user)
+            open_account(bank, "a1")
+            bank.wait_drained(30)
+            projector.wait_log(STARTS_AGAIN)
+            bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'third'")  # and the file is not changed
+            bank.end_sessions(user)
+            open_account(bank, "a2")
+            assert projector.popen.wait(30) == 2
+            assert "second" not in projector.log_text() and "third" not in projector.log_text()
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+
+
+def test_a_changed_uri_file_of_mongodb_is_read_again_before_giving_up(guarded, tmp_path):
+    uri, secret = guarded.stores.mongo_uri.replace("root:root@", f"{guarded.name}:PASSWORD@"), tmp_path / "uri"
+    secret.write_text(uri.replace("PASSWORD", "projector"))
+    secret.chmod(0o600)
+    take_from_file(guarded, "mongodb", "uri", secret)
+    with guarded.start_projector() as projector:
+        projector.wait_log("info working")
+        secret.write_text(uri.replace("PASSWORD", "second"))
+        guarded.mongo.admin.command("dropUser", guarded.name)  # what is logged in is shut out at once
+        guarded.mongo.admin.command("createUser", guarded.name, pwd="second", roles=[guarded.name], mechanisms=["SCRAM-SHA-256"])
+        open_account(guarded, "a1")
+        guarded.wait_drained(30)
+        projector.wait_log(STARTS_AGAIN)
