@@ -1,4 +1,13 @@
-"""Fixtures that all suites of real servers share; see workspace.py for what a test can do with them."""
+"""Fixtures that all suites of real servers share; see workspace.py for what a test can do with them.
+
+Tests run side by side, in several workers (pytest-xdist). All share one pair of servers, in which each has databases of
+its own. Three kinds of tests do not:
+
+- What kills, freezes or reconfigures a server has a private one (server_folder).
+- What changes or counts something of the server as a whole, as a fail point or a global variable, is marked
+  `whole_server`: such tests share a second pair, one after the other in one worker.
+- What uses a fixture of module scope, which is dear to make, stays in the worker that has it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Iterator
+from typing import Iterable, Iterator
 
 import pytest
 
@@ -39,10 +48,18 @@ def promtool() -> str:
     return os.environ["PROMTOOL"]
 
 
+@pytest.fixture(scope="session")
+def second_stores(stores: Stores) -> Iterator[Stores]:
+    """The servers of the tests marked `whole_server`."""
+    with Pair(scratch_folder()) as pair:
+        yield Stores.of(pair.mongo, pair.mysql)
+
+
 @pytest.fixture
-def ws(stores: Stores, tmp_path: Path) -> Iterator[Workspace]:
+def ws(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace]:
     """Databases of the test's own in both stores, dropped at its end; the mapping is the bank's."""
-    with Workspace(stores, tmp_path) as workspace:
+    alone = request.node.get_closest_marker("whole_server")
+    with Workspace(request.getfixturevalue("second_stores" if alone else "stores"), tmp_path) as workspace:
         yield workspace
 
 
@@ -59,6 +76,33 @@ def server_folder() -> Iterator[Path]:
     folder = scratch_folder()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist takes the groups into the tests' names
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a group run in one worker. That takes long, so they begin before the others."""
+    for item in items:
+        fixtures = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
+        if item.get_closest_marker("whole_server"):
+            item.add_marker(pytest.mark.xdist_group("whole_server"))
+        elif any(fixture.scope == "module" for fixture in fixtures):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+def tell_summary(file: str, lines: Iterable[str]) -> None:
+    """For the last lines of ./run test (summary.py). All workers know the same; the first one tells it."""
+    if "TEST_RESULTS" in os.environ and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        with Path(os.environ["TEST_RESULTS"], file).open("a") as results:
+            results.writelines(f"{line}\n" for line in lines)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    tell_summary("deselected", (item.nodeid for item in items))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    tell_summary("collected", (item.nodeid for item in session.items))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -35,6 +35,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECTOR = os.environ.get("PROJECTOR_BIN", str(ROOT / "build/projector/projector"))
 OUTBOX = os.environ.get("OUTBOX_BIN", str(ROOT / "build/outbox/outbox"))
 MAJORITY = WriteConcern("majority")
+# For what takes a second on a quiet machine: only a test that fails, or a machine with no core to spare, waits for long.
+WAIT_S = float(os.environ.get("TEST_WAIT_S", "60"))
+# What "at once" may take then; still less than what it must not wait for, a lock (10 s) or an answer (30 s).
+AT_ONCE_S = 8
 
 # libmongoc keeps counters in /dev/shm/mongoc-PID. What a killed process left there (the projector leaves nothing) makes
 # a later process of that number say so on stderr.
@@ -106,7 +110,7 @@ class Process:
     def running(self) -> bool:
         return self.popen.poll() is None
 
-    def stop(self, timeout: float = 10) -> int:
+    def stop(self, timeout: float = WAIT_S) -> int:
         """SIGTERM; gives the exit status."""
         self.popen.terminate()
         return self.popen.wait(timeout)
@@ -127,7 +131,7 @@ class Process:
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log_text().splitlines()[-lines:])
 
-    def wait_log(self, pattern: str, timeout: float = 15) -> re.Match:
+    def wait_log(self, pattern: str, timeout: float = WAIT_S) -> re.Match:
         """Waits until stderr matches; a process that ended will not say more."""
         def find() -> re.Match | None:
             ended = not self.running
@@ -251,7 +255,7 @@ class Workspace:
         assert done.returncode == 0, done.stderr
         return done
 
-    def projector(self, command: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess:
+    def projector(self, command: str, *arguments: str, timeout: float = 2 * WAIT_S) -> subprocess.CompletedProcess:
         argv = self._projector(command, *arguments)
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
                               env={**os.environ, **self.environment})
@@ -283,15 +287,15 @@ class Workspace:
 
     # Waiting
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 15, what: str = "the condition") -> Any:
+    def wait(self, condition: Callable[[], Any], timeout: float = WAIT_S, what: str = "the condition") -> Any:
         return wait_for(condition, timeout, what)
 
-    def wait_status(self, event: dict, status: str, timeout: float = 15) -> dict:
+    def wait_status(self, event: dict, status: str, timeout: float = WAIT_S) -> dict:
         """Waits until the event has that status in the outbox, and gives its document."""
         return self.wait(lambda: (d := self.found(event)) and d.get("status") == status and d, timeout,
                          f"event {event['_id']} to be {status}")
 
-    def wait_gone(self, *events: dict, timeout: float = 15) -> None:
+    def wait_gone(self, *events: dict, timeout: float = WAIT_S) -> None:
         """Waits until these events have left the outbox."""
         ids = [e["_id"] for e in events]
         self.wait(lambda: self.outbox.find_one({"_id": {"$in": ids}}) is None, timeout, f"{len(ids)} events to be applied")
@@ -317,5 +321,5 @@ class Workspace:
             time.sleep(0.001)
         return process.returncode == -signal.SIGKILL
 
-    def wait_drained(self, timeout: float = 15) -> None:
+    def wait_drained(self, timeout: float = WAIT_S) -> None:
         self.wait(lambda: self.outbox.find_one() is None, timeout, "an empty outbox")

@@ -70,7 +70,7 @@ class Stage:
 
 # Words that the faults share
 
-def more(world: World, events: int = 40, timeout: float = 60) -> None:
+def more(world: World, events: int = 40, timeout: float = 120) -> None:
     """Until the bank has written so many more."""
     wanted = world.bank.count + events
     world.wait(lambda: world.bank.count >= wanted, timeout, f"{events} more events of the bank")
@@ -80,7 +80,7 @@ def applied(world: World) -> int:
     return world.sql("SELECT COUNT(*) FROM projector_applied")[0][0]
 
 
-def progress(world: World, events: int = 20, timeout: float = 60) -> None:
+def progress(world: World, events: int = 20, timeout: float = 120) -> None:
     """Until so many more were applied."""
     wanted = applied(world) + events
     world.wait(lambda: applied(world) >= wanted, timeout, f"{events} more applied events")

@@ -63,7 +63,7 @@ def step_down(world: World) -> None:
     world.primary_client(ask)
     world.mongo.primary()
     if len(world.mongo.members) > 1:
-        world.wait(lambda: world.mongo.primary() is not before or world.bank.count, 30, "an election")
+        world.wait(lambda: world.mongo.primary() is not before or world.bank.count, 90, "an election")
     more(world)
 
 
@@ -159,7 +159,7 @@ def outbox_renamed_and_back(world: World) -> None:
 def outbox_dropped(world: World) -> None:
     """When it is empty, nothing is lost by it; the stream ends with an invalidate."""
     with world.bank.gate:
-        world.wait(lambda: world.db.outbox.find_one() is None, 60, "an empty outbox")
+        world.wait(lambda: world.db.outbox.find_one() is None, 120, "an empty outbox")
         world.db.outbox.drop()
         world.db.create_collection("outbox")
         world.db.outbox.create_index([("occurred_at", 1), ("version", 1), ("_id", 1)])
@@ -179,7 +179,7 @@ def large_event(world: World, spare: int, event_type: str = "ProfileSaved") -> d
 def oversized_event(world: World) -> None:
     """So large that hardly anything of the change around it fits."""
     event = large_event(world, 600)
-    world.wait(lambda: world.db.outbox.find_one({"_id": event["_id"]}, {"_id": 1}) is None, 60, "the large event to go")
+    world.wait(lambda: world.db.outbox.find_one({"_id": event["_id"]}, {"_id": 1}) is None, 120, "the large event to go")
     most = MEMORY_MB + 4 * 16  # it stands in the buffers of several cursors, too
     assert world.projector.memory_mb() < most, f"{world.projector.memory_mb():.0f} MB in use"
     world.projector.kill()  # what the allocator keeps of it would blur the later measurements

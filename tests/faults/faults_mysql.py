@@ -145,7 +145,7 @@ def row_locked_beyond_the_timeout(world: World) -> None:
     before = metric(world, "lock_timeouts")
     with world.mysql.connect(database="bank", autocommit=False) as other, other.cursor() as cursor:
         cursor.execute("SELECT * FROM account FOR UPDATE")
-        world.wait(lambda: metric(world, "lock_timeouts") > before, 60, "a lock wait timeout")
+        world.wait(lambda: metric(world, "lock_timeouts") > before, 120, "a lock wait timeout")
         other.rollback()
 
 
@@ -166,7 +166,7 @@ def deadlock(world: World) -> None:
         with world.mysql.connect(database="bank", autocommit=False) as other, other.cursor() as cursor:
             cursor.execute("INSERT INTO heavy VALUES " + ",".join(["(1)"] * 2000))
             cursor.execute("SELECT * FROM account FOR UPDATE")
-            world.wait(lambda: row_lock_waits(world) > 0, 30, "the projector to wait for a row")
+            world.wait(lambda: row_lock_waits(world) > 0, 90, "the projector to wait for a row")
             try:
                 cursor.execute("SELECT * FROM projector_position FOR UPDATE")
             except pymysql.err.OperationalError:
@@ -205,7 +205,7 @@ def column_dropped_and_back(world: World) -> None:
         cursor.execute("INSERT INTO kept SELECT wallet_id, moves FROM wallet")
         cursor.execute("ALTER TABLE wallet DROP COLUMN moves")
         cursor.execute("UNLOCK TABLES")
-        world.wait(lambda: world.db.outbox.find_one({"last_error.class": "mapping"}), 30, "a failure of class mapping")
+        world.wait(lambda: world.db.outbox.find_one({"last_error.class": "mapping"}), 90, "a failure of class mapping")
         progress(world, 40)
         cursor.execute("LOCK TABLES wallet WRITE, kept WRITE")
         cursor.execute("ALTER TABLE wallet ADD COLUMN moves BIGINT NOT NULL DEFAULT 0")
@@ -247,7 +247,7 @@ def lose(world: World, *what: str) -> None:
     wanted = proxy.lost + len(what)
     proxy.lose_commits(*what)
     try:
-        world.wait(lambda: proxy.lost >= wanted, 60, "the COMMITs to be lost")
+        world.wait(lambda: proxy.lost >= wanted, 120, "the COMMITs to be lost")
     finally:
         proxy.keep_commits()
 
@@ -273,12 +273,12 @@ def sessions_abandoned(world: World) -> None:
     that waits for a row just then."""
     with world.mysql.connect(database="bank", autocommit=False) as other, other.cursor() as cursor:
         cursor.execute("SELECT * FROM account FOR UPDATE")
-        world.wait(lambda: row_lock_waits(world) > 0, 30, "the projector to wait for a row")
+        world.wait(lambda: row_lock_waits(world) > 0, 90, "the projector to wait for a row")
         world.projector.proxy.abandon()
         other.rollback()
 
 
 @fault(heal_s=150, slow=True)
 def connections_half_open(world: World) -> None:
-    world.wait(world.projector.proxy.deafen, 10, "connections")
+    world.wait(world.projector.proxy.deafen, 60, "connections")
     more(world, 10)

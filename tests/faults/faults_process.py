@@ -32,7 +32,7 @@ def crash_in_sweeper(world: World) -> None:
     projector = world.projector
     exits = len(projector.exits)
     projector.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
-    projector.wait_exit(exits + 1, 10, "the first end")
+    projector.wait_exit(exits + 1, 60, "the first end")
     projector.next_environment = {"PROJECTOR_CRASH_AT": "in_sweeper"}
     projector.wait_exit(exits + 3, 60, "the crash in the sweeper")
 
@@ -49,7 +49,7 @@ def stopped_and_started(world: World) -> None:
     for _ in range(2):
         starts = world.projector.starts
         world.projector.signal(signal.SIGTERM)
-        world.wait(lambda: world.projector.starts > starts, 30, "the new process")
+        world.wait(lambda: world.projector.starts > starts, 90, "the new process")
         progress(world, 20)
 
 
@@ -88,7 +88,7 @@ def owner(world: World):
 def frozen_beyond_its_lease(world: World) -> None:
     """The other takes over; the frozen one wakes up and can commit nothing."""
     second = world.add_projector()
-    first = world.wait(lambda: owner(world), 30, "an owner")
+    first = world.wait(lambda: owner(world), 90, "an owner")
     standby = second if first is world.projector else world.projector
     offset, standing = first.log_size(), standby.log_size()
     first.signal(signal.SIGSTOP)
@@ -110,7 +110,7 @@ def frozen_in_a_transaction(world: World) -> None:
     exits, offset = len(first.exits), first.log_size()
     point = world.random.choice(("after_begin", "after_ledger", "after_rows", "before_commit"))
     first.restart_with(PROJECTOR_FREEZE_AT=f"{point}:{world.random.randint(1, 4)}")
-    world.wait(lambda: process_state(first.pid) == "T", 30, "the freeze")
+    world.wait(lambda: process_state(first.pid) == "T", 90, "the freeze")
     second = world.add_projector()
     second.wait_log("info working name=", 0, 90)
     progress(world, 20)
@@ -135,7 +135,7 @@ def clean_handover(world: World) -> None:
     while owner(world) is not first:  # one of the two is next; make it the one with the long lease
         starts, offset = world.projector.starts, world.projector.log_size()
         world.projector.signal(signal.SIGTERM)
-        world.wait(lambda: world.projector.starts > starts, 30, "the new process")
+        world.wait(lambda: world.projector.starts > starts, 90, "the new process")
         world.projector.wait_log("standing by|info working name=", offset)
     progress(world, 20)
     offset, started = world.projector.log_size(), time.monotonic()

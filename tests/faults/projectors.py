@@ -38,7 +38,7 @@ class Projector:
         self._wanted = True
         self._thread = threading.Thread(target=self._supervise, daemon=True)
         self._thread.start()
-        wait_for(lambda: self.process, 10, "the projector's process")
+        wait_for(lambda: self.process, 60, "the projector's process")
         return self
 
     def _supervise(self) -> None:
@@ -64,7 +64,7 @@ class Projector:
         return self.process is not None and self.process.poll() is None
 
     def wait_running(self) -> None:
-        wait_for(lambda: self.running, 10, "the projector to be started again")
+        wait_for(lambda: self.running, 60, "the projector to be started again")
 
     def signal(self, number: int) -> None:
         if self.running:
@@ -75,7 +75,7 @@ class Projector:
         self.wait_running()
         starts = self.starts
         self.signal(signal.SIGKILL)
-        wait_for(lambda: self.starts > starts, 10, "the projector to be started again")
+        wait_for(lambda: self.starts > starts, 60, "the projector to be started again")
 
     def restart_with(self, **environment: str) -> None:
         """The next process, which starts now, has more in its environment."""
@@ -86,7 +86,7 @@ class Projector:
     def wait_exit(self, count: int, timeout: float, what: str) -> None:
         wait_for(lambda: len(self.exits) >= count, timeout, what)
 
-    def stop(self, timeout: float = 45) -> int:
+    def stop(self, timeout: float = 90) -> int:
         """SIGTERM; gives the exit status of the last process."""
         self._wanted = False
         self.signal(signal.SIGCONT)
@@ -111,7 +111,7 @@ class Projector:
             log.seek(offset)
             return log.read().decode(errors="replace")
 
-    def wait_log(self, pattern: str, since: int, timeout: float = 30) -> re.Match:
+    def wait_log(self, pattern: str, since: int, timeout: float = 90) -> re.Match:
         return wait_for(lambda: re.search(pattern, self.log_since(since), re.MULTILINE), timeout,
                         f"/{pattern}/ in {self.log.name}:\n{self.log_tail()}")
 

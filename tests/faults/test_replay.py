@@ -54,7 +54,7 @@ def replay(ws: Workspace, *arguments: str, **environment: str) -> int:
     process = Process(ws._projector("replay", "--projection", "account", "--drop-old", *arguments),
                       ws.folder / f"replay{len(ws.started)}.log", environment)
     ws.started.append(process)
-    return process.popen.wait(60)
+    return process.popen.wait(120)
 
 
 def die_at(ws: Workspace, dice: random.Random, point: str) -> None:

@@ -315,7 +315,7 @@ class Writer:
         self._thread.start()
         return self
 
-    def finish(self, timeout: float = 90) -> None:
+    def finish(self, timeout: float = 120) -> None:
         self._stop.set()
         self._thread.join(timeout)
         if self._thread.is_alive():

@@ -31,7 +31,7 @@ newer_clients() {
   start="$lib/ld-linux-x86-64.so.2 --library-path $lib:/usr/lib/$(basename "$lib")"
   # shellcheck disable=SC2086 # words
   PROJECTOR_BIN=$(newer_wrapper "$folder/projector/projector" $start) OUTBOX_BIN=$(newer_wrapper "$folder/outbox/outbox" $start) \
-    servers with -- "$PYTHON" -m pytest -q tests/system/test_servers.py tests/system/test_projector_order.py tests/system/test_projector_tls.py
+    servers with -- "$PYTHON" -m pytest -q "${SIDE_BY_SIDE[@]}" tests/system/test_servers.py tests/system/test_projector_order.py tests/system/test_projector_tls.py
 }
 
 # A program that starts another with the root's libraries, for tests that want one path.

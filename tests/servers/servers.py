@@ -7,8 +7,8 @@ As a module it gives tests servers that they can stop, kill, freeze and start ag
 
 As a program it starts the pair that tests, bench and demo share:
 
-    servers.py with [--limit SECONDS] -- COMMAND...   runs COMMAND with the servers in its environment
-    servers.py up | env | down  STATE_FILE            keeps them running between calls
+    servers.py with -- COMMAND...            runs COMMAND with the servers in its environment
+    servers.py up | env | down  STATE_FILE   keeps them running between calls
 
 What starts the servers comes from provide.sh: MONGOD_COMMAND, MYSQLD_COMMAND, MYSQL_TARGET.
 """
@@ -35,6 +35,7 @@ from typing import Callable, Sequence
 import pymongo
 import pymysql
 
+START_S = 180  # until a server answers; seconds on a quiet machine
 PROJECTOR_USER = PROJECTOR_PASSWORD = "projector"  # the user of the program under test
 
 
@@ -81,10 +82,21 @@ def give_to_server(secret: Path) -> None:
 
 
 def scratch_folder() -> Path:
-    """A short path (a socket's may have 107 bytes) that `nobody` can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="projector."))
+    """A short path (a socket's may have 107 bytes) that `nobody` can enter; inside that of the shared servers, if there
+    are any, so that it is removed with it."""
+    shared = os.environ.get("SERVERS_FOLDER", "")
+    folder = Path(tempfile.mkdtemp(prefix="projector.", dir=shared if os.path.isdir(shared) else None))
     folder.chmod(0o711)
     return folder
+
+
+NEW_MYSQL_DATA = "new-mysql-data"  # in the shared servers' folder, for private ones: to make them anew takes 5 s each
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """Of a server that has never run; the holes in its files are not written."""
+    subprocess.run(["cp", "--archive", "--sparse=always", "--no-target-directory", source, target], check=True)
+    (target / "auto.cnf").unlink(missing_ok=True)  # MySQL's number of the one server
 
 
 class Server:
@@ -142,7 +154,7 @@ class Server:
         self.process = self.launch([*self.command, *self.arguments(), *self.extra_args])
         return self.wait_ready() if wait else self
 
-    def wait_ready(self, timeout: float = 60) -> "Server":
+    def wait_ready(self, timeout: float = START_S) -> "Server":
         def ready() -> bool:
             if not self.running:
                 raise ServerError(f"{self.name} ended with status {self.process.returncode}:\n{self.log_tail()}")
@@ -266,7 +278,7 @@ class ReplicaSet:
         self.primary()
         return self
 
-    def primary(self, timeout: float = 60) -> Mongod:
+    def primary(self, timeout: float = START_S) -> Mongod:
         """Waits for a member that accepts writes."""
         def find() -> Mongod | None:
             return next((m for m in self.members if m.running and self._state(m).get("isWritablePrimary")), None)
@@ -410,7 +422,10 @@ class Mysqld(Server):
         if any(self.data.iterdir()):
             return
         self.is_new = True
-        if self.launch(self._create_command()).wait() != 0:
+        template = Path(os.environ.get("SERVERS_FOLDER", "/nowhere"), NEW_MYSQL_DATA)
+        if template.exists():
+            copy_data(template, self.data)
+        elif self.launch(self._create_command()).wait() != 0:
             raise ServerError(f"{self.name} could not create its data folder:\n{self.log_tail()}")
 
     def _create_command(self) -> list[str]:
@@ -424,7 +439,7 @@ class Mysqld(Server):
         return [str(tool), "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
                 f"--basedir={prefix}", f"--datadir={self.data}"]
 
-    def wait_ready(self, timeout: float = 60) -> "Mysqld":
+    def wait_ready(self, timeout: float = START_S) -> "Mysqld":
         super().wait_ready(timeout)
         if self.is_new:
             self._create_users()
@@ -461,6 +476,8 @@ class Pair:
         self.mysql = Mysqld(folder / "mysqld")
 
     def start(self) -> "Pair":
+        self.mysql.prepare()
+        copy_data(self.mysql.data, self.folder / NEW_MYSQL_DATA)
         self.mysql.start(wait=False)
         self.mongo.start()
         self.mysql.wait_ready()
@@ -502,8 +519,8 @@ class Pair:
         self.discard()
 
 
-def run_with_servers(command: Sequence[str], limit: float | None) -> int:
-    """Whatever ends this process, short of SIGKILL, also ends the command and the servers."""
+def run_with_servers(command: Sequence[str]) -> int:
+    """Whatever ends this process, short of SIGKILL, also ends the command, the servers, and what the command leaves."""
     def interrupt(*_):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupt)
@@ -513,14 +530,12 @@ def run_with_servers(command: Sequence[str], limit: float | None) -> int:
         print(pair.versions(), file=sys.stderr)
         child = subprocess.Popen(command, env={**os.environ, **pair.environment()})
         try:
-            return child.wait(limit)
-        except subprocess.TimeoutExpired:
-            print(f"stopped: it took more than {limit:g} s", file=sys.stderr)
-            end(child)
-            return 124
+            return child.wait()
         except KeyboardInterrupt:
             end(child)
             return 130
+        finally:
+            end_leftovers(pair.folder)
 
 
 def end(child: subprocess.Popen) -> None:
@@ -533,6 +548,18 @@ def end(child: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+def end_leftovers(folder: Path) -> None:
+    """Servers, projectors and browsers that a test has started and could not end: all have the folder in their environment."""
+    mark = f"SERVERS_FOLDER={folder}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                print(f"left running, ended now: {(process / 'comm').read_text().strip()} ({process.name})", file=sys.stderr)
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            pass  # not ours, or gone
 
 
 def parent_death_signal(number: int) -> None:
@@ -596,14 +623,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("with")
-    run.add_argument("--limit", type=float, metavar="SECONDS")
     run.add_argument("argv", nargs="+", metavar="COMMAND")
     for name in ("up", "env", "down"):
         commands.add_parser(name).add_argument("state_file", type=Path)
     args = parser.parse_args()
     try:
         if args.command == "with":
-            return run_with_servers(args.argv, args.limit)
+            return run_with_servers(args.argv)
         return {"up": up, "env": show, "down": down}[args.command](args.state_file)
     except (ServerError, TimeoutError) as error:
         print(f"servers: {error}", file=sys.stderr)

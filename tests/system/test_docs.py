@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from workspace import ROOT, decimal
+from workspace import ROOT, WAIT_S, decimal
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -24,7 +24,7 @@ def test_the_python_producer(bank, document):
     uri = re.compile(r'"mongodb://127\.0\.0\.1:27017/[^"]*"')
     source = uri.sub(json.dumps(bank.stores.mongo_uri), source).replace('client["bank"]', f'client["{bank.name}"]')
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", source], check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", source], check=True, timeout=WAIT_S)
     bank.run_once()
     assert str(bank.rows("account")[0]["balance"]) == "51.00"
     assert bank.db.accounts.find_one()["version"] == 2

@@ -17,7 +17,7 @@ import pytest
 
 from endpoint import TOKEN, Endpoint
 from servers import Mysqld, free_port
-from workspace import ROOT, Process, Stores, Workspace, decimal
+from workspace import AT_ONCE_S, ROOT, WAIT_S, Process, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 200}
 
@@ -148,7 +148,7 @@ def test_without_mysql_it_is_alive_and_not_ready_until_it_is_back(stores, server
                 ws.outbox.insert_one(opened(ws, "a2"))
                 ws.wait(lambda: endpoint.metrics()["projector_in_hand_events"] > 0, what="a transaction that hangs")
                 asked = time.monotonic()
-                assert process.stop() == 0 and time.monotonic() - asked < 2.5
+                assert process.stop() == 0 and time.monotonic() - asked < AT_ONCE_S
             finally:
                 mysql.resume()
 
@@ -188,7 +188,7 @@ def test_sigusr1_works_without_http(bank):
 def refusal(ws: Workspace, **overrides) -> str:
     ws.mapping(**overrides)
     with ws.start_projector() as process:
-        assert process.popen.wait(20) == 2
+        assert process.popen.wait(WAIT_S) == 2
     lines = process.log_text().splitlines()
     assert len(lines) == 1
     return lines[0]
@@ -312,7 +312,7 @@ def test_the_token_is_in_no_answer_and_no_log(bank):
 
 def exchange(endpoint: Endpoint, request: bytes) -> bytes:
     """What comes back for these bytes; nothing when the connection just ends."""
-    with socket.create_connection((endpoint.host, endpoint.port), timeout=20) as connection:
+    with socket.create_connection((endpoint.host, endpoint.port), timeout=WAIT_S) as connection:
         answer = b""
         try:
             connection.sendall(request)
@@ -361,7 +361,7 @@ def test_thousands_of_connections_do_not_hurt(bank):
             endpoint.get("/live")  # what an ordinary use costs is not counted
         before = endpoint.metrics()
         for i in range(3000):
-            connection = connections.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout=20))
+            connection = connections.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout=WAIT_S))
             connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
             if i % 100 == 0:
                 bank.put(opened(bank, f"a{i}"))

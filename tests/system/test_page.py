@@ -117,7 +117,7 @@ def impossible(ws: Workspace, account: str, **more) -> dict:
 
 def test_it_shows_the_flow_under_load(bank, driver):
     with shown(bank, driver) as (_, page), load(bank):
-        bank.wait(lambda: page.number("#committed") > 1000, 30, "a thousand events")
+        bank.wait(lambda: page.number("#committed") > 1000, what="a thousand events")
         bank.wait(lambda: page.shows("#summary", "All is well"), what="the summary")
         assert page.number("#rate") > 0
         assert page.text("#role") == "working" and page.shows("#owner", "epoch ")
@@ -130,26 +130,26 @@ def test_it_shows_the_flow_under_load(bank, driver):
 
 def test_a_later_visitor_sees_the_last_minutes(bank, driver):
     with shown(bank, driver) as (_, page), load(bank):
-        bank.wait(lambda: page.number("#committed") > 600, 30, "events")
+        bank.wait(lambda: page.number("#committed") > 600, what="events")
         before = driver.execute_script("return samples.length")
         driver.refresh()
-        bank.wait(lambda: driver.execute_script("return samples.length") >= before, 5, "the same history")
+        bank.wait(lambda: driver.execute_script("return samples.length") >= before, what="the same history")
 
 
 def test_it_says_that_mysql_is_down_and_back(stores, driver, server_folder, tmp_path):
     with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
         ws.create()
         with shown(ws, driver) as (_, page), load(ws, 100):
-            ws.wait(lambda: page.number("#committed") > 100, 30, "events")
+            ws.wait(lambda: page.number("#committed") > 100, what="events")
             mysql.stop()
             try:
-                ws.wait(lambda: page.shows("#summary", "MySQL cannot be reached"), 30, "the outage")
+                ws.wait(lambda: page.shows("#summary", "MySQL cannot be reached"), what="the outage")
                 ws.wait(lambda: page.shows("#workers", "wait for a store"), what="waiting workers")
-                ws.wait(lambda: page.number("#waiting") > 100, 30, "waiting events")
+                ws.wait(lambda: page.number("#waiting") > 100, what="waiting events")
                 page.screenshots("mysql-down")
             finally:
                 mysql.start()
-            ws.wait(lambda: page.shows("#summary", "All is well"), 40, "the recovery")
+            ws.wait(lambda: page.shows("#summary", "All is well"), what="the recovery")
             page.screenshots("recovered")
             page.check_clean()
 

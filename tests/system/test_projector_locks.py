@@ -9,7 +9,7 @@ from typing import Iterator
 import pytest
 from pymysql.cursors import Cursor
 
-from workspace import Workspace, bank_projections, decimal
+from workspace import WAIT_S, Workspace, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
 SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tried once
@@ -99,7 +99,7 @@ def test_positions_are_locked_in_an_order_that_others_can_keep_to(bank):
         stranger.execute(position_of("a1") + " FOR UPDATE")
         stranger.execute(position_of("a2") + " FOR UPDATE")
         stranger.execute("COMMIT")
-        assert projector.popen.wait(15) == 0
+        assert projector.popen.wait(WAIT_S) == 0
         assert "code=1213" not in projector.log_text()
     assert [row["balance"] for row in bank.rows("account")] == [Decimal("101.00")] * 3
 

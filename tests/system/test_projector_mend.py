@@ -100,6 +100,7 @@ def test_an_event_that_could_not_be_skipped_is_what_it_was(bank, status):
     assert bank.found(event) is None and bank.ledger() == {str(event["_id"]): "skipped"}
 
 
+@pytest.mark.whole_server
 def test_a_store_that_cannot_answer_has_not_said_no(bank):
     """Status 1 of `list` means that there is nothing to list."""
     commands = [("list",), ("list", "--state", "held"), ("retry", "--all-dead"), ("skip", "x"), ("refresh", "account", "a1")]

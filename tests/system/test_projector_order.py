@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from bson import ObjectId
 
-from workspace import bank_projections, decimal
+from workspace import WAIT_S, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
 NOON = datetime(2026, 3, 1, 12)
@@ -203,7 +203,7 @@ def test_what_is_written_during_a_scan_keeps_its_order(bank):
             for event in pair:
                 bank.put(event)
             cursor.execute("COMMIT")
-            bank.wait_drained(60)
+            bank.wait_drained(3 * WAIT_S)
     assert [bank.ledger()[str(e["_id"])] for e in pair] == ["applied", "applied"] and row(bank)["name"] == "Two"
 
 
@@ -282,7 +282,7 @@ def test_a_gap_is_waited_for_and_filled(bank):
         bank.wait_gone(other)
         assert bank.outbox.count_documents({}) == 2 and row(bank) is None
         bank.put(first)
-        bank.wait_drained(timeout=10)  # long before gap_wait_ms
+        bank.wait_drained()  # long before gap_wait_ms
         assert (row(bank)["name"], row(bank)["balance"]) == ("Ada L.", Decimal("101.00"))
         assert set(bank.ledger().values()) == {"applied"}
         assert "versions missing" not in projector.log_text()
@@ -294,7 +294,7 @@ def test_gaps_fill_one_by_one_in_any_order(bank):
     with bank.start_projector():
         for n in (7, 5, 3, 2, 1, 6, 8, 4):
             bank.put(events[n - 1])
-        bank.wait_drained(timeout=10)
+        bank.wait_drained()
     assert row(bank)["name"] == "Ada 8"
     assert position(bank) == key(events[-1])
 
@@ -304,7 +304,7 @@ def test_a_gap_that_never_fills_is_named_and_passed(bank):
     bank.put(opened(bank, version=1), deposited(bank, "1.00", 40, version=5), deposited(bank, "2.00", 50, version=6))
     log = bank.run_once().stderr
     assert row(bank)["balance"] == Decimal("103.00")
-    [line] = [line for line in log.splitlines() if "versions missing" in line]
+    line = next(line for line in log.splitlines() if "versions missing" in line)
     assert "first_version=2" in line and "last_version=4" in line and '"account a1"' in line
 
 

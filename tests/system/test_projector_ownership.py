@@ -10,7 +10,7 @@ from typing import Iterator
 import pymysql
 import pytest
 
-from workspace import Process, Workspace, decimal
+from workspace import WAIT_S, Process, Workspace, decimal
 
 QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep comes to help
 ELSEWHERE = {"owner": "elsewhere:1:0", "expires_at": datetime(2100, 1, 1)}
@@ -76,8 +76,8 @@ def test_a_new_owner_waits_for_the_transaction_of_the_one_before_it(bank):
             bank.wait(lambda: waits_for_the_fence(bank) or "info working" in other.log_text(), what="the lease to end")
             assert "info working" not in other.log_text()
             cursor.execute("COMMIT")
-            other.wait_log("info working", timeout=30)
-            bank.wait_drained(30)
+            other.wait_log("info working")
+            bank.wait_drained()
             frozen.resume()
             frozen.wait_log("the tenure ended")
             assert balance(bank) == Decimal("101.00")
@@ -178,7 +178,7 @@ def test_a_command_writes_only_while_the_owner_is_locked_out(bank):
         bank.wait(lambda: waits_for_the_fence(bank) or not skip.running, what="the command to ask for the fence")
         assert skip.running
         cursor.execute("COMMIT")
-        assert skip.popen.wait(30) == 0
+        assert skip.popen.wait(WAIT_S) == 0
         bank.wait_drained()
     assert bank.ledger()[str(dead["_id"])] == "skipped" and balance(bank) == Decimal("101.00")
 

@@ -13,7 +13,7 @@ import pytest
 from bson import Int64, ObjectId
 
 from servers import wait_for
-from workspace import OUTBOX, bank_projections, decimal
+from workspace import OUTBOX, WAIT_S, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
 MOMENT = datetime(2024, 5, 6, 7, 8, 9, 123000)
@@ -42,7 +42,7 @@ def fill(ws, entities: list[dict], collection: str = "accounts") -> None:
     ws.run_once()
 
 
-def reconcile(ws, *arguments: str, status: int = 0, timeout: float = 60) -> list[dict]:
+def reconcile(ws, *arguments: str, status: int = 0, timeout: float = 2 * WAIT_S) -> list[dict]:
     done = ws.projector("reconcile", "--json", *arguments, timeout=timeout)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -434,8 +434,8 @@ def test_no_false_difference_while_events_flow(bank):
             assert differences(lines) == []
             rounds, entities = rounds + 1, entities + sums(lines)["entities"]
         assert writer.returncode == 0
-        bank.wait_drained(30)
-    assert rounds > 1 and entities > 0
+        bank.wait_drained()
+    assert rounds > 0 and entities > 0
     lines = reconcile(bank)
     assert (differences(lines), sums(lines)["lagging"]) == ([], 0)
 
@@ -464,7 +464,7 @@ def test_repair_while_events_flow(bank):
             bank.projector("reconcile", "--repair")
             bank.projector("retry", "--all-dead")
             return bank.outbox.find_one() is None
-        bank.wait(settled, 60, "an empty outbox")
+        bank.wait(settled, what="an empty outbox")
     assert mended > 0
     assert differences(reconcile(bank)) == []
     in_mongodb = {a["_id"]: a["balance"].to_decimal() for a in bank.accounts.find()}
@@ -538,9 +538,9 @@ def test_watching(bank):
         process = subprocess.Popen(bank._projector("reconcile", "--watch", "1", "--json"), stdout=stdout,
                                    stdin=subprocess.DEVNULL, env={**os.environ, **bank.environment})
     try:
-        wait_for(lambda: b'"sums":"account"' in output.read_bytes(), 15, "the first round")
+        wait_for(lambda: b'"sums":"account"' in output.read_bytes(), WAIT_S, "the first round")
         bank.query("UPDATE account SET name = 'Eve'")
-        wait_for(lambda: b"different columns" in output.read_bytes(), 15, "a round that finds the difference")
+        wait_for(lambda: b"different columns" in output.read_bytes(), WAIT_S, "a round that finds the difference")
         assert process.poll() is None
     finally:
         process.kill()

@@ -146,7 +146,7 @@ def test_live_deltas_meanwhile(bank):
         finally:
             stop.set()
             writer.join()
-        bank.wait_drained(30)
+        bank.wait_drained()
         assert projector.stop() == 0
     assert len(written) > 100
     assert shown(bank) == fold(events + written)
@@ -180,7 +180,7 @@ def test_live_events_that_come_faster_than_they_are_replayed(bank):
         finally:
             stop.set()
             writer.join()
-        bank.wait_drained(60)
+        bank.wait_drained()
         assert projector.stop() == 0
     assert shown(bank) == fold(events + written)
     assert leftovers(bank) == ([], [])

@@ -315,6 +315,7 @@ def test_check_says_what_is_good_in_one_line_each(bank):
     assert re.search(r"^warning +mongodb .*no index on \(occurred_at", bank.projector("check").stdout, re.M)
 
 
+@pytest.mark.whole_server
 def test_check_warns_of_a_server_that_will_not_take_everything(bank):
     before = bank.query("SELECT @@GLOBAL.read_only AS read_only, @@GLOBAL.max_allowed_packet AS max_allowed_packet")[0]
     bank.query("SET GLOBAL read_only = 1, GLOBAL max_allowed_packet = 1048576")

@@ -313,7 +313,7 @@ class Projectors:
         """The owner wakes up when another has taken over: the fence has to hold it back."""
         process.pause()
         try:
-            self.ws.wait(lambda: self.owner() not in (process, None), 20, "another owner")
+            self.ws.wait(lambda: self.owner() not in (process, None), what="another owner")
         finally:
             process.resume()
 
@@ -341,7 +341,7 @@ def test_rows_equal_the_fold_of_the_events(ws, seed, window):
             writer = threading.Thread(target=load.insert, args=[part])
             writer.start()
             goal = applied + rnd.randrange(1, max(2, len(part) // 3 if window else len(part) - 60))
-            ws.wait(lambda: len(ws.ledger()) >= goal, 20, f"{goal} applied events")
+            ws.wait(lambda: len(ws.ledger()) >= goal, what=f"{goal} applied events")
             owner = ws.wait(projectors.owner, what="an owner")
             match action:
                 case "kill owner": projectors.kill(owner)
@@ -351,10 +351,10 @@ def test_rows_equal_the_fold_of_the_events(ws, seed, window):
                     assert owner.stop() == 0
                     projectors.kill(owner)
             writer.join()
-        ws.wait_drained(40)
+        ws.wait_drained()
         load.send_again(rnd.sample(events, 100))
         assert load.again > 0
-        ws.wait_drained(20)
+        ws.wait_drained()
         everything = first + events
         assert_rows(ws, everything)
         assert_ledger(ws, everything)
