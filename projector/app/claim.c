@@ -20,8 +20,7 @@ static bool claim_each(Worker *worker, Event **events, size_t count, Claim *clai
       continue;
     if (!is_refusal(ret_failure))
       return false;
-    log_event(LOG_LEVEL_ERROR, "event cannot be claimed", events[i], events[i]->attempts,
-              ret_failure);
+    log_event(worker, LOG_LEVEL_ERROR, "event cannot be claimed", events[i], ret_failure);
     claims[i] = CLAIM_REFUSED;
   }
   return true;

@@ -16,7 +16,7 @@ typedef struct Settings {
   int64_t lease_ms;          /* a silent owner loses its lease after this */
   int64_t gap_wait_ms;       /* for a missing version */
   int64_t memory_mb;         /* bound of the whole process */
-  int64_t max_blocked;       /* aggregates on hold before nothing new is taken */
+  int64_t max_blocked;       /* aggregates with failed events before an alarm is raised */
   int64_t ledger_retention_s;
   int64_t ready_lag_ms;   /* from there on /readyz says no */
   bool permanent_is_dead; /* an event that can never succeed dies at its first failure */

@@ -297,6 +297,8 @@ static void sweep_when_due(Keeper *keeper) {
   if (!sweep_now(keeper, settings->claim_timeout_ms, &failure) ||
       !rescan_when_due(keeper, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
+  if (failure.class == FAILURE_FENCED)
+    stop_request(keeper->stop, &failure);
 }
 
 /* --- the keeper ----------------------------------------------------------------------------- */

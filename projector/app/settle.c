@@ -11,17 +11,24 @@ enum {
   MARK_AGAIN_MS = 800, /* between two tries to mark events in the outbox */
 };
 
-void log_event(LogLevel level, const char *message, const Event *event, int attempt,
+void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
                const Failure *failure) {
   char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
+  int64_t untold = 0;
+  if (!watch_tells(worker->shards->watch, &event->key.event_id, message, failure, &untold))
+    return;
   id_text(&event->key.event_id, id);
   aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
   Failure told = log_told(failure);
-  log_write(level, message,
-            LOG_FIELDS(LOG_TEXT("event", id), LOG_TEXT("aggregate", aggregate),
-                       LOG_NUMBER("attempt", attempt),
-                       LOG_TEXT("class", failure_class_name(failure->class)),
-                       LOG_NUMBER("code", failure->code), LOG_TEXT("reason", told.message)));
+  LogField fields[8] = {LOG_TEXT("event", id),
+                        LOG_TEXT("aggregate", aggregate),
+                        LOG_NUMBER("attempt", event->attempts + 1),
+                        LOG_TEXT("class", failure_class_name(failure->class)),
+                        LOG_NUMBER("code", failure->code),
+                        LOG_TEXT("reason", told.message)};
+  if (untold > 0)
+    fields[6] = (LogField)LOG_NUMBER("repeated", untold);
+  log_write(level, message, fields);
 }
 
 /* --- marks in the outbox --- */
@@ -72,8 +79,8 @@ static FailedMark judge(Worker *worker, const Item *item) {
 
 static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark) {
   Event *event = item->event;
-  log_event(mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-            mark->dead ? "event dead" : "event failed", event, event->attempts + 1, item->failure);
+  log_event(worker, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+            mark->dead ? "event dead" : "event failed", event, item->failure);
   metrics_event(worker->metrics, event, OUTCOME_FAILED);
   if (mark->dead)
     metrics_event(worker->metrics, event, OUTCOME_DEAD);
@@ -208,11 +215,11 @@ static void report_reused_versions(Worker *worker, const Item *items, size_t cou
   for (size_t i = 0; i < count; i++) {
     if (!items[i].reuses_version || !verdict_outcome(items[i].verdict))
       continue;
-    log_event(LOG_LEVEL_WARNING,
+    log_event(worker, LOG_LEVEL_WARNING,
               items[i].verdict == VERDICT_SUPERSEDED
                   ? "event superseded: its version was used before"
                   : "version used before",
-              items[i].event, items[i].event->attempts + 1, &none);
+              items[i].event, &none);
     metrics_event(worker->metrics, items[i].event, OUTCOME_REUSED);
   }
 }

@@ -127,6 +127,11 @@ static Hold *find_hold(Shard *shard, const Event *event) {
   return g_hash_table_lookup(shard->holds, &event->aggregate);
 }
 
+static void count_hold(Shard *shard, gint more) {
+  if (shard->limits.all_holds)
+    g_atomic_int_add(shard->limits.all_holds, more);
+}
+
 /* An older event takes the place of a younger one: the hold stands before the first that blocks. */
 static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int64_t delay_ms) {
   Hold *hold = g_hash_table_lookup(shard->holds, &event->aggregate);
@@ -134,6 +139,7 @@ static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int6
     hold = g_new0(Hold, 1);
     hold->aggregate = aggregate_copy(&event->aggregate);
     g_hash_table_insert(shard->holds, hold->aggregate, hold);
+    count_hold(shard, 1);
   } else if (hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
     return NULL;
   }
@@ -158,7 +164,9 @@ static bool has_to_wait(const Hold *hold, const Event *event) {
 }
 
 static bool is_full(const Shard *shard) {
-  return g_hash_table_size(shard->holds) >= shard->limits.holds;
+  size_t holds = shard->limits.all_holds ? (size_t)g_atomic_int_get(shard->limits.all_holds)
+                                         : g_hash_table_size(shard->holds);
+  return holds >= shard->limits.holds;
 }
 
 static bool has_room(const Shard *shard) {
@@ -421,6 +429,11 @@ void shard_give_back(Shard *shard, Event *event) {
   }
 }
 
+void shard_wake(Shard *shard) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  tell_worker(shard);
+}
+
 void shard_forget(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   forget(shard, event);
@@ -614,6 +627,7 @@ void shard_end_drain(Shard *shard, const HoldView *view) {
     return;
   }
   g_hash_table_remove(shard->holds, hold->aggregate);
+  count_hold(shard, -1);
   tell_worker(shard); /* it may have been waiting for the number of holds to sink */
 }
 

@@ -16,6 +16,7 @@ typedef struct Shard Shard;
 typedef struct ShardLimits {
   size_t events, bytes; /* queued */
   size_t holds;         /* from here on nothing new is taken, only what may end a hold */
+  gint *all_holds;      /* atomic: of all shards, which `holds` is for; NULL: of this one */
 } ShardLimits;
 
 /* `due` (NULL: nobody) rings when a hold is due earlier than all others. It is not owned. */
@@ -76,6 +77,8 @@ void shard_forget(Shard *shard, Event *event);
 /* The event is gone from the outbox. A hold that stands for it, or for a later one that failed
  * before this was taken, is looked at at once. Frees it. */
 void shard_settle(Shard *shard, Event *event);
+/* Holds of other shards have ended: the worker may go on where it could not. */
+void shard_wake(Shard *shard);
 /* Whether a hold keeps the event out of the queue. */
 bool shard_is_behind_hold(Shard *shard, const Event *event);
 /* Whether the event is in memory: queued or in hand. */

@@ -10,6 +10,7 @@ typedef struct Shards {
   Shard **shards;
   unsigned count;
   Alarm *due;    /* rings when a hold is due earlier than those before */
+  gint holds;    /* atomic; of all shards */
   Watch *watch;  /* what the workers have found out; not used here */
   gint scanning; /* atomic; the reader is reading the whole outbox */
 } Shards;

@@ -9,8 +9,18 @@ enum {
   PRUNE_STEPS = 200, /* in one sweep; then the next sweep goes on */
 };
 
-static bool sweep_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-                       GPtrArray *events, int64_t older_than_ms, Failure *ret_failure) {
+/* What is decided from the ledger is done while the fence is held: an owner that has lost the name
+ * learns it here, and the next one cannot begin to claim in between. */
+static bool enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) none = aggregate_set_new(arena);
+  return session_run(session, ret_failure, "START TRANSACTION") &&
+         ledger_enter(session, ledger, none, arena, ret_failure);
+}
+
+static bool sweep_entered(const Config *config, Session *session, const Ledger *ledger,
+                          Outbox *outbox, GPtrArray *events, int64_t older_than_ms,
+                          Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, events->len);
   g_autofree Event **applied = g_new(Event *, events->len);
   g_autofree Event **spent = g_new(Event *, events->len);
@@ -32,6 +42,14 @@ static bool sweep_some(const Config *config, Session *session, const Ledger *led
                       ret_failure) &&
          outbox_sweep(outbox, spent, spent_count, SWEEP_DEAD, older_than_ms, ret_failure) &&
          outbox_sweep(outbox, others, other_count, SWEEP_PENDING, older_than_ms, ret_failure);
+}
+
+static bool sweep_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+                       GPtrArray *events, int64_t older_than_ms, Failure *ret_failure) {
+  bool good = enter(session, ledger, ret_failure) &&
+              sweep_entered(config, session, ledger, outbox, events, older_than_ms, ret_failure);
+  session_rollback(session);
+  return good;
 }
 
 /* The event, unless a shard has it. */
@@ -63,22 +81,29 @@ bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox 
   }
 }
 
+static bool prune_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+                       GArray *old, Arena *arena, Failure *ret_failure) {
+  LedgerIds ids = {arena, old};
+  return enter(session, ledger, ret_failure) &&
+         ledger_find_old(session, ledger, config->settings.ledger_retention_s, TOGETHER, &ids,
+                         ret_failure) &&
+         outbox_remove_present(outbox, old, ret_failure) &&
+         ledger_forget(session, ledger, old, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
+}
+
 bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
            int64_t *ret_pruned, Failure *ret_failure) {
   *ret_pruned = 0;
   for (int step = 0; step < PRUNE_STEPS; step++) {
     g_autoptr(Arena) arena = arena_new();
     g_autoptr(GArray) old = g_array_new(FALSE, FALSE, sizeof(Id));
-    LedgerIds ids = {arena, old};
-    if (!ledger_find_old(session, ledger, config->settings.ledger_retention_s, TOGETHER, &ids,
-                         ret_failure))
-      return false;
-    bool last = old->len < TOGETHER;
-    if (!outbox_remove_present(outbox, old, ret_failure) ||
-        !ledger_forget(session, ledger, old, ret_failure))
+    bool good = prune_some(config, session, ledger, outbox, old, arena, ret_failure);
+    session_rollback(session); /* after a COMMIT there is nothing to roll back */
+    if (!good)
       return false;
     *ret_pruned += old->len;
-    if (last || old->len == 0)
+    if (old->len == 0)
       return true;
   }
   return true;

@@ -11,11 +11,12 @@
  * server's clock; 0 at the start of an ownership, when nobody else can be at work. What the shards
  * have in memory is live and left alone; a claim of this owner that they do not know was lost sight
  * of: its acknowledgement met a collection that was renamed away, say.
- * `*ret_found` counts the events it dealt with. */
+ * `*ret_found` counts the events it dealt with. FAILURE_FENCED: another owner has taken over, and
+ * nothing of its work was touched. */
 bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
            const Shards *shards, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
 
 /* Deletes ledger entries older than the retention, in small steps and not all at once; never one
- * whose event is in the outbox. `*ret_pruned` counts. */
+ * whose event is in the outbox. `*ret_pruned` counts. FAILURE_FENCED as above. */
 bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
            int64_t *ret_pruned, Failure *ret_failure);

@@ -11,6 +11,7 @@
 enum {
   PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
   TICK_MS = 200,
+  HOLDS_PER_MB = 512, /* of memory_mb: a quarter of it at most */
 };
 
 typedef struct Tenure {
@@ -29,6 +30,11 @@ typedef struct Tenure {
 
 /* --- the parts of a tenure ------------------------------------------------------------------- */
 
+/* From so many holds on, of half a kilobyte each, memory counts, and nothing new is taken. */
+static size_t hold_limit(const Settings *settings) {
+  return MAX((size_t)settings->max_blocked, (size_t)settings->memory_mb * HOLDS_PER_MB);
+}
+
 static void make_shards(Tenure *tenure) {
   const Settings *settings = &tenure->config->settings;
   tenure->shards.count = (unsigned)settings->workers;
@@ -40,7 +46,8 @@ static void make_shards(Tenure *tenure) {
   ShardLimits limits = {
       .events = (size_t)settings->batch * 4,
       .bytes = (size_t)settings->memory_mb * 1024 * 1024 / 4 / tenure->shards.count,
-      .holds = MAX((size_t)settings->max_blocked / tenure->shards.count, 1),
+      .holds = hold_limit(settings),
+      .all_holds = &tenure->shards.holds,
   };
   for (unsigned i = 0; i < tenure->shards.count; i++)
     tenure->shards.shards[i] = shard_new(limits, tenure->shards.due);
@@ -106,22 +113,36 @@ static void tell_service(const Tenure *tenure) {
     service_sees(i, worker_moves(tenure->workers[i]));
 }
 
-/* From there on the shard takes nothing but what may end a hold. */
-static void alarm_when_blocked(const Tenure *tenure, bool *alarmed) {
-  size_t held = 0;
-  bool over = false;
+typedef struct Alarms {
+  bool blocked, full;
+} Alarms;
+
+/* Failed events are an alarm from `max_blocked` aggregates on; others still go on then. At the
+ * limit of memory nothing new is taken but what may end a hold; gaps and what is let through count
+ * too. */
+static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
+  size_t held = 0, passing = 0, limit = hold_limit(&tenure->config->settings);
+  size_t most = (size_t)tenure->config->settings.max_blocked;
   for (unsigned i = 0; i < tenure->shards.count; i++) {
     ShardFigures figures = shard_figures(tenure->shards.shards[i]);
     held += figures.holds;
-    over |= figures.full;
+    passing += figures.gaps;
   }
-  if (over && !*alarmed)
-    log_error("too many aggregates are blocked by failed events: nothing new is taken until some "
-              "are retried, skipped or refreshed",
-              LOG_FIELDS(LOG_NUMBER("blocked_aggregates", (int64_t)held),
-                         LOG_NUMBER("max_blocked", tenure->config->settings.max_blocked)));
-  /* Around the limit, holds come and go. */
-  *alarmed = over || (*alarmed && held > (size_t)tenure->config->settings.max_blocked / 4 * 3);
+  size_t blocked = held - MIN(passing, held);
+  const LogField *fields = LOG_FIELDS(
+      LOG_NUMBER("blocked_aggregates", (int64_t)blocked), LOG_NUMBER("max_blocked", (int64_t)most),
+      LOG_NUMBER("held_aggregates", (int64_t)held), LOG_NUMBER("most_held", (int64_t)limit));
+  if (blocked >= most && !alarms->blocked)
+    log_error("too many aggregates are blocked by failed events: others go on, until most_held are "
+              "held; retry, skip or refresh some",
+              fields);
+  if (held >= limit && !alarms->full)
+    log_error("no more aggregates can be held: nothing new is taken until some are free", fields);
+  /* Around a limit, holds come and go. */
+  alarms->blocked = blocked >= most || (alarms->blocked && blocked > most / 4 * 3);
+  alarms->full = held >= limit;
+  for (unsigned i = 0; held >= limit / 2 && i < tenure->shards.count; i++)
+    shard_wake(tenure->shards.shards[i]);
 }
 
 static void publish(const Tenure *tenure) {
@@ -144,7 +165,7 @@ static void publish(const Tenure *tenure) {
 static void watch(const Tenure *tenure, Stop *process) {
   Counters since = {0};
   int64_t told_at = g_get_monotonic_time();
-  bool alarmed = false;
+  Alarms alarms = {0};
   service_begins_work(tenure->shards.count);
   publish(tenure);
   while (!stop_wait(tenure->stop, TICK_MS)) {
@@ -153,7 +174,7 @@ static void watch(const Tenure *tenure, Stop *process) {
       stop_request(tenure->stop, NULL);
     if (ownership_was_nudged(tenure->ownership))
       keeper_review(tenure->keeper);
-    alarm_when_blocked(tenure, &alarmed);
+    alarm_when_blocked(tenure, &alarms);
     publish(tenure);
     if (g_get_monotonic_time() - told_at < (int64_t)PROGRESS_MS * 1000)
       continue;

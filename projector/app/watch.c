@@ -7,7 +7,9 @@ enum {
   SUSPECTS_MAX = 1000, /* then the one that was seen the longest ago is forgotten */
   SEVERAL = 3,         /* aggregates */
   CLOSED_MS = 5000,
-  TRIAL_MS = 40000, /* a trial that nobody hears of again */
+  TRIAL_MS = 40000,   /* a trial that nobody hears of again */
+  TOLD_PLACES = 4096, /* of events; two that share one are told more often */
+  TOLD_AGAIN_MS = 10000,
 };
 
 typedef struct Suspect {
@@ -25,11 +27,18 @@ typedef struct Hold {
   unsigned count; /* of aggregates */
 } Hold;
 
+typedef struct Told {
+  uint64_t what;
+  int64_t at; /* monotonic, us; 0: an empty place */
+  int64_t untold;
+} Told;
+
 struct Watch {
   GMutex lock;
   gint busy;            /* atomic: entries of both tables; mostly 0, and then nobody waits */
   GHashTable *suspects; /* Id → Suspect */
   GHashTable *holds;    /* projection + 1 → Hold */
+  Told told[TOLD_PLACES];
 };
 
 Watch *watch_new(void) {
@@ -123,6 +132,22 @@ void watch_acquit(Watch *watch, const Id *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
   g_hash_table_remove(watch->suspects, event);
   note_size(watch);
+}
+
+bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
+                 int64_t *ret_untold) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  uint64_t what = ((uint64_t)id_hash_key(event) << 32) ^ (uint64_t)(unsigned)failure->code ^
+                  ((uint64_t)failure->class << 24) ^ g_str_hash(message);
+  Told *place = &watch->told[(what >> 32) % TOLD_PLACES];
+  int64_t now = clock_us();
+  if (place->at && place->what == what && now - place->at < (int64_t)TOLD_AGAIN_MS * 1000) {
+    place->untold++;
+    return false;
+  }
+  *ret_untold = place->what == what ? place->untold : 0;
+  *place = (Told){.what = what, .at = now};
+  return true;
 }
 
 /* --- projections ---------------------------------------------------------------------------- */

@@ -24,6 +24,11 @@ int watch_breaks(Watch *watch, const Id *event);
 /* It was applied. */
 void watch_acquit(Watch *watch, const Id *event);
 
+/* Whether to tell this of the event now: once in ten seconds. `*ret_untold`: how many times
+ * it was not told since. */
+bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
+                 int64_t *ret_untold);
+
 /* --- projections, by index --- */
 
 typedef enum Gate {

@@ -3,12 +3,15 @@
 
 #include "projector/domain/datetime.h"
 
-/* An aggregate that was never seen starts before version 1. One whose events had no version so far
- * gives nothing to compare with. */
+enum { FIRST_VERSIONS = 10 /* that a new aggregate may show in another order */ };
+
+/* An aggregate that was never seen starts before version 1. Its first events may still be on their
+ * way if they are few; a read model that begins later finds others in the middle of their lives.
+ * One whose events had no version so far gives nothing to compare with. */
 static bool has_gap(const Position *position, const Event *event) {
   if (event->key.version == 0 || event->gap_waited)
     return false;
-  if (position->known && position->max_version == 0)
+  if (position->known ? position->max_version == 0 : event->key.version > FIRST_VERSIONS)
     return false;
   return event->key.version - 1 > position->max_version; /* this way round it cannot overflow */
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Iterator
 
 import pytest
+from bson import Decimal128
 
 from faults.proxy import Proxy
 from least_privilege import mysql_users
@@ -307,3 +309,18 @@ def test_a_lock_of_our_own_tables_is_an_outage(own):
                 assert {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}
                 cursor.execute("UNLOCK TABLES")
             own.wait_drained(60)
+
+
+def test_the_sweeper_of_an_older_epoch_takes_nothing(bank):
+    """Not what the new owner has in hand: the sweeper asks the fence first."""
+    bank.mapping(**FAST)
+    claimed = {**bank.event("a1", "AccountOpened", user_id="u", name="n", balance=Decimal128("1")), "status": "in_progress",
+               "claimed_by": "another:1#99", "claimed_at": datetime(2020, 1, 1), "attempts": 1}
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        bank.query("UPDATE projector_fence SET epoch = epoch + 1 WHERE part = 0")
+        bank.put(claimed)
+        projector.wait_log("another projector of this name works now")
+        bank.wait_drained()  # by its next tenure
+        log = projector.log_text()
+        assert 0 <= log.index("another projector of this name works now") < log.index("swept events that were left in progress")

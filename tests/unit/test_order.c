@@ -36,7 +36,9 @@ static const StandingCase standing_cases[] = {
      0,
      {5, INT64_MAX, "a"},
      false,
-     STANDING_GAP},
+     STANDING_NEXT},
+    {"first event, version 10", false, {0}, 0, 0, {5, 10, "a"}, false, STANDING_GAP},
+    {"first event, version 11", false, {0}, 0, 0, {5, 11, "a"}, false, STANDING_NEXT},
 
     {"later, no versions", true, {5, 0, "a"}, 0, 0, {6, 0, "b"}, false, STANDING_NEXT},
     {"same time, later id", true, {5, 0, "a"}, 0, 0, {5, 0, "b"}, false, STANDING_NEXT},
