@@ -15,6 +15,7 @@ declare -A PACKAGES=(
   [package]="dpkg-dev debhelper lintian"
   [engine]="docker.io iptables"
   [page]="chromium chromium-driver python3-selenium"
+  [coverage]="llvm" # clang comes with [lint]
   [lint]="clang libclang-rt-14-dev clang-format clang-tidy cppcheck shellcheck"
 )
 
