@@ -477,7 +477,8 @@ class Pair:
 
     def start(self) -> "Pair":
         self.mysql.prepare()
-        copy_data(self.mysql.data, self.folder / NEW_MYSQL_DATA)
+        if "SERVERS_FOLDER" not in os.environ:  # else another pair has it
+            copy_data(self.mysql.data, self.folder / NEW_MYSQL_DATA)
         self.mysql.start(wait=False)
         self.mongo.start()
         self.mysql.wait_ready()
