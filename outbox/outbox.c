@@ -131,24 +131,40 @@ bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_e
 
 // No index holds `in_progress`: its entry would move with every claim, which costs 15% of the
 // throughput. Failed and dead events are few, so theirs is partial and costs nothing.
-static const char INDEXES[] =
-    "[{\"name\": \"order\", \"key\": {\"occurred_at\": 1, \"version\": 1, \"_id\": 1}},"
-    " {\"name\": \"aggregate_order\", \"key\": {\"aggregate_type\": 1, \"aggregate_id\": 1,"
-    "  \"occurred_at\": 1, \"version\": 1, \"_id\": 1}},"
-    " {\"name\": \"failed\", \"key\": {\"status\": 1, \"next_attempt_at\": 1},"
-    "  \"partialFilterExpression\": {\"status\": {\"$in\": [\"failed\", \"dead\"]}}}]";
+// The projector compares texts byte by byte, so that is how they are sorted, whatever the
+// collection's own collation. Where that is another one, an index of the same name may be there
+// with it: ours then needs another name.
+#define SIMPLE ", \"collation\": {\"locale\": \"simple\"}"
+#define INDEXES(suffix)                                                                            \
+  "[{\"name\": \"order" suffix                                                                     \
+  "\", \"key\": {\"occurred_at\": 1, \"version\": 1, \"_id\": 1}" SIMPLE "},"                      \
+  " {\"name\": \"aggregate_order" suffix                                                           \
+  "\", \"key\": {\"aggregate_type\": 1, \"aggregate_id\": 1,"                                      \
+  "  \"occurred_at\": 1, \"version\": 1, \"_id\": 1}" SIMPLE "},"                                  \
+  " {\"name\": \"failed" suffix "\", \"key\": {\"status\": 1, \"next_attempt_at\": 1},"            \
+  "  \"partialFilterExpression\": {\"status\": {\"$in\": [\"failed\", \"dead\"]}}" SIMPLE "}]"
 
-static bool create_indexes(mongoc_client_t *client, const outbox_t *outbox, outbox_error_t *error) {
+static bool create_indexes_of(mongoc_client_t *client, const outbox_t *outbox, const char *json,
+                              uint32_t *ret_code, outbox_error_t *error) {
   OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
-  bson_error_t cause;
-  bson_t *indexes = bson_new_from_json((const uint8_t *)INDEXES, -1, &cause);
+  bson_error_t cause = {0};
+  bson_t *indexes = bson_new_from_json((const uint8_t *)json, -1, &cause);
   bson_t *command = BCON_NEW("createIndexes", BCON_UTF8(outbox->events), "indexes",
                              BCON_ARRAY(indexes), "writeConcern", "{", "w", "majority", "}");
   bool good = run_command(client, outbox->database, command, &reply, &cause) ||
               outbox_fail_mongoc(error, &cause, &reply, "indexes of the outbox");
+  *ret_code = cause.code;
   bson_destroy(command);
   bson_destroy(indexes);
   return good;
+}
+
+static bool create_indexes(mongoc_client_t *client, const outbox_t *outbox, outbox_error_t *error) {
+  const uint32_t index_key_specs_conflict = 86;
+  uint32_t code = 0;
+  return create_indexes_of(client, outbox, INDEXES(""), &code, error) ||
+         (code == index_key_specs_conflict &&
+          create_indexes_of(client, outbox, INDEXES("_simple"), &code, error));
 }
 
 bool outbox_init(outbox_t *outbox, outbox_error_t *error) {

@@ -128,8 +128,11 @@ static bool count_versions(Outbox *outbox, const bson_t *filter, int64_t *ret_fo
                            Failure *ret_failure) {
   bson_error_t error;
   bson_t reply;
-  *ret_found = mongoc_collection_count_documents(outbox_collection(outbox), filter, NULL, NULL,
+  bson_t options = BSON_INITIALIZER;
+  mongo_append_simple(&options);
+  *ret_found = mongoc_collection_count_documents(outbox_collection(outbox), filter, &options, NULL,
                                                  &reply, &error);
+  bson_destroy(&options);
   bool good = *ret_found >= 0 || mongo_fail(&error, &reply, ret_failure);
   bson_destroy(&reply);
   return good;
@@ -147,8 +150,11 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
       BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$unset",
                BCON_UTF8("applied_at"), "}", "{", "$merge", "{", "into", BCON_UTF8(name),
                "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
+  bson_t options = BSON_INITIALIZER;
+  mongo_append_simple(&options);
   mongoc_cursor_t *cursor =
-      mongoc_collection_aggregate(archive, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+      mongoc_collection_aggregate(archive, MONGOC_QUERY_NONE, pipeline, &options, NULL);
+  bson_destroy(&options);
   const bson_t *document, *reply;
   bson_error_t error;
   mongoc_cursor_next(cursor, &document);

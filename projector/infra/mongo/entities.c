@@ -72,16 +72,16 @@ static void append_fields(const Entities *entities, bson_t *options) {
     BSON_APPEND_DOCUMENT(options, "projection", entities->fields);
 }
 
-/* `min` instead of $gt, which would see ids of one type only; it includes its own document. The
+/* In the order of the index of _id, which is that of the collection's collation.
+ * `min` instead of $gt, which would see ids of one type only; it includes its own document. The
  * cursor is read until it ends or the page is full: a reply of the server ends at 16 MB, and one
  * that holds nothing but the document at `after` is no sign of the end. */
 bool entities_page(Entities *entities, const bson_t *after, unsigned limit, GPtrArray *documents,
                    Failure *ret_failure) {
   bson_t all = BSON_INITIALIZER;
-  bson_t *options =
-      BCON_NEW("sort", "{", "_id", BCON_INT32(1), "}", "hint", "{", "_id", BCON_INT32(1), "}",
-               "limit", BCON_INT64((int64_t)limit + (after != NULL)), "batchSize",
-               BCON_INT64((int64_t)limit + 1));
+  bson_t *options = BCON_NEW(
+      "sort", "{", "_id", BCON_INT32(1), "}", "hint", "{", "_id", BCON_INT32(1), "}", "limit",
+      BCON_INT64((int64_t)limit + (after != NULL)), "batchSize", BCON_INT64((int64_t)limit + 1));
   if (after)
     BSON_APPEND_DOCUMENT(options, "min", after);
   append_fields(entities, options);
@@ -100,6 +100,39 @@ bool entities_sample(Entities *entities, int64_t size, GPtrArray *documents, Fai
   return take(cursor, NULL, BYTES_MAX, documents, ret_failure);
 }
 
+/* Ids are looked up by the collection's own collation, because only that finds them by the index of
+ * _id. Under another than the simple one that index has "zz" or "ZZ", never both; so what was asked
+ * for is looked at again. */
+static bool is_one_of(const bson_t *document, const Id *ids, size_t count) {
+  bson_iter_t iter;
+  Id id;
+  if (!bson_iter_init_find(&iter, document, "_id") || !id_from_iter(&iter, &id))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    if (id_equal(&id, &ids[i]))
+      return true;
+  return false;
+}
+
+bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,
+                        Failure *ret_failure) {
+  mongoc_collection_t *entities = outbox_neighbour(outbox, collection);
+  bson_t filter = BSON_INITIALIZER;
+  id_append_bson(id, &filter, "_id");
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(entities, &filter, NULL, NULL);
+  const bson_t *document = NULL, *reply;
+  bson_error_t error;
+  mongoc_cursor_next(cursor, &document);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  if (good)
+    *ret_entity = document && is_one_of(document, id, 1) ? bson_copy(document) : NULL;
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(&filter);
+  mongoc_collection_destroy(entities);
+  return good;
+}
+
 bool entities_find(Entities *entities, const Id *ids, size_t count, GPtrArray *documents,
                    Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER, options = BSON_INITIALIZER;
@@ -109,7 +142,13 @@ bool entities_find(Entities *entities, const Id *ids, size_t count, GPtrArray *d
       mongoc_collection_find_with_opts(entities->collection, &filter, &options, NULL);
   bson_destroy(&options);
   bson_destroy(&filter);
-  return take(cursor, NULL, SIZE_MAX, documents, ret_failure);
+  guint first = documents->len;
+  if (!take(cursor, NULL, SIZE_MAX, documents, ret_failure))
+    return false;
+  for (guint i = documents->len; i-- > first;)
+    if (!is_one_of(documents->pdata[i], ids, count))
+      g_ptr_array_remove_index(documents, i);
+  return true;
 }
 
 bool entities_estimate(Entities *entities, int64_t *ret_count, Failure *ret_failure) {

@@ -73,6 +73,7 @@ static bool modify(Lease *lease, bson_t *filter, bson_t *update, bool upsert, bs
   bson_concat(&command, update);
   BSON_APPEND_BOOL(&command, "upsert", upsert);
   BSON_APPEND_BOOL(&command, "new", true);
+  mongo_append_simple(&command);
   bool good = mongoc_client_write_command_with_opts(lease->client,
                                                     mongo_store_settings(lease->store)->database,
                                                     &command, NULL, ret_reply, &error) ||
@@ -135,8 +136,10 @@ static uint64_t election_of(mongoc_client_t *client) {
 }
 
 bool lease_watch(Lease *lease, LeaseLook *ret_look, Failure *ret_failure) {
-  bson_t *filter = BCON_NEW("_id", BCON_UTF8(lease->name));
-  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(lease->leases, filter, NULL, NULL);
+  bson_t *filter = BCON_NEW("_id", BCON_UTF8(lease->name)), options = BSON_INITIALIZER;
+  mongo_append_simple(&options);
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(lease->leases, filter, &options, NULL);
+  bson_destroy(&options);
   const bson_t *document, *reply;
   bson_error_t error;
   bson_iter_t owner;
@@ -177,6 +180,7 @@ static bool update_one(mongoc_collection_t *leases, bson_t *filter, bson_t *upda
   bson_error_t error;
   bson_t reply;
   bson_t *options = BCON_NEW("upsert", BCON_BOOL(upsert));
+  mongo_append_simple(options);
   bool good = mongoc_collection_update_one(leases, filter, update, options, &reply, &error) ||
               mongo_fail(&error, &reply, ret_failure);
   bson_destroy(&reply);
@@ -204,8 +208,11 @@ bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failur
       BCON_NEW("pipeline", "[", "{", "$match", "{", "_id", BCON_UTF8(name), "}", "}", "{", "$set",
                "{", "left", "{", "$subtract", "[", BCON_UTF8("$expires_at"), BCON_UTF8("$$NOW"),
                "]", "}", "}", "}", "]");
+  bson_t options = BSON_INITIALIZER;
+  mongo_append_simple(&options);
   mongoc_cursor_t *cursor =
-      mongoc_collection_aggregate(lease->leases, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+      mongoc_collection_aggregate(lease->leases, MONGOC_QUERY_NONE, pipeline, &options, NULL);
+  bson_destroy(&options);
   LeaseView view = {0};
   const bson_t *document, *reply;
   bson_error_t error;

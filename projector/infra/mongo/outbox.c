@@ -12,8 +12,8 @@ struct Outbox {
   mongoc_client_t *client;
   mongoc_collection_t *events;
   char *owner;
-  bson_t
-      *quick_write; /* options of what may be lost in a failover (docs/adr/0010-quick-claims.md) */
+  bson_t *write, *quick_write; /* options; the latter of what may be lost in a failover
+                                  (docs/adr/0010-quick-claims.md) */
 };
 
 Outbox *outbox_new(MongoStore *store, const char *owner) {
@@ -24,7 +24,10 @@ Outbox *outbox_new(MongoStore *store, const char *owner) {
   outbox->events =
       mongoc_client_get_collection(outbox->client, settings->database, settings->outbox);
   outbox->owner = g_strdup(owner);
+  outbox->write = BCON_NEW("writeConcern", "{", "w", BCON_UTF8("majority"), "}");
   outbox->quick_write = BCON_NEW("writeConcern", "{", "w", BCON_INT32(1), "}");
+  mongo_append_simple(outbox->write);
+  mongo_append_simple(outbox->quick_write);
   return outbox;
 }
 
@@ -34,6 +37,7 @@ void outbox_free(Outbox *outbox) {
   mongoc_collection_destroy(outbox->events);
   mongo_store_return(outbox->store, outbox->client);
   g_free(outbox->owner);
+  bson_destroy(outbox->write);
   bson_destroy(outbox->quick_write);
   g_free(outbox);
 }
@@ -92,7 +96,7 @@ static bool update_with(Outbox *outbox, const bson_t *filter, const bson_t *upda
 
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure) {
-  return update_with(outbox, filter, update, NULL, ret_matched, ret_failure);
+  return update_with(outbox, filter, update, outbox->write, ret_matched, ret_failure);
 }
 
 /* --- claim ---------------------------------------------------------------------------------- */
@@ -185,6 +189,7 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
   /* The claim that is matched may not be majority yet; the copy is, before anything is deleted. */
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
                              "{", "w", BCON_UTF8("majority"), "}");
+  mongo_append_simple(options);
   mongoc_cursor_t *cursor =
       mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
   bson_destroy(options);
@@ -355,6 +360,7 @@ const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
 
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
   EventCursor *cursor = g_new0(EventCursor, 1);
+  mongo_append_simple(options);
   cursor->cursor = mongoc_collection_find_with_opts(outbox->events, filter, options, NULL);
   bson_destroy(filter);
   bson_destroy(options);
@@ -372,6 +378,7 @@ static bson_t *scan_command(const Outbox *outbox) {
                              "batchSize", BCON_INT32(SCAN_BATCH), "allowDiskUse", BCON_BOOL(true),
                              "readConcern", "{", "level", BCON_UTF8("snapshot"), "}");
   bson_t *order = outbox_sorted_options();
+  mongo_append_simple(command);
   bson_concat(command, order);
   bson_destroy(order);
   return command;
@@ -395,6 +402,7 @@ static mongoc_cursor_t *read_after(Outbox *outbox, const mongoc_client_session_t
   bson_t everything = BSON_INITIALIZER, *sorted = outbox_sorted_options();
   mongoc_client_session_get_operation_time(session, ret_seconds, ret_increment);
   bson_concat(sorted, options);
+  mongo_append_simple(sorted);
   mongoc_cursor_t *cursor =
       mongoc_collection_find_with_opts(outbox->events, &everything, sorted, NULL);
   bson_destroy(sorted);
@@ -522,6 +530,7 @@ EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t cou
       BCON_UTF8("$next_attempt_at"), BCON_UTF8("$$NOW"), "]", "}", BCON_INT64(0), "]", "}", "}",
       "}", "{", "$unset", "[", BCON_UTF8("payload"), BCON_UTF8("metadata"), "]", "}", "]");
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}");
+  mongo_append_simple(options);
   EventCursor *cursor = g_new0(EventCursor, 1);
   cursor->cursor =
       mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
@@ -567,26 +576,4 @@ bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
       }
   }
   return ret_failure->class == FAILURE_NONE;
-}
-
-/* --- entities ------------------------------------------------------------------------------- */
-
-bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,
-                        Failure *ret_failure) {
-  mongoc_collection_t *entities = mongoc_client_get_collection(
-      outbox->client, mongo_store_settings(outbox->store)->database, collection);
-  bson_t filter = BSON_INITIALIZER;
-  id_append_bson(id, &filter, "_id");
-  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(entities, &filter, NULL, NULL);
-  const bson_t *document = NULL, *reply;
-  bson_error_t error;
-  mongoc_cursor_next(cursor, &document);
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  if (good)
-    *ret_entity = document ? bson_copy(document) : NULL;
-  mongoc_cursor_destroy(cursor);
-  bson_destroy(&filter);
-  mongoc_collection_destroy(entities);
-  return good;
 }

@@ -32,8 +32,11 @@ static void take_count(const bson_t *group, void *data) {
 /* Runs an aggregation and gives each result to `take`; takes the pipeline over. */
 static bool aggregate(Outbox *outbox, bson_t *pipeline, void (*take)(const bson_t *, void *),
                       void *data, Failure *ret_failure) {
-  mongoc_cursor_t *cursor = mongoc_collection_aggregate(outbox_collection(outbox),
-                                                        MONGOC_QUERY_NONE, pipeline, NULL, NULL);
+  bson_t options = BSON_INITIALIZER;
+  mongo_append_simple(&options);
+  mongoc_cursor_t *cursor = mongoc_collection_aggregate(
+      outbox_collection(outbox), MONGOC_QUERY_NONE, pipeline, &options, NULL);
+  bson_destroy(&options);
   const bson_t *document, *reply;
   bson_error_t error;
   while (mongoc_cursor_next(cursor, &document))
@@ -73,8 +76,12 @@ bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failu
   return aggregate(outbox, pipeline, take_number, ret_count, ret_failure);
 }
 
+/* An index with another collation than ours, which is the one that listIndexes leaves out, finds no
+ * texts. */
 static bool starts_with(const bson_t *index, const char *const *fields) {
   bson_iter_t iter, key;
+  if (bson_iter_init_find(&iter, index, "collation"))
+    return false;
   if (!bson_iter_init_find(&iter, index, "key") || !bson_iter_recurse(&iter, &key))
     return false;
   for (; *fields; fields++)

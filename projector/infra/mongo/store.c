@@ -44,6 +44,10 @@ static bool fail_unauthorized(const bson_error_t *error, Failure *ret_failure) {
                      command ? " to execute " : "", (int)strcspn(name, ":"), name);
 }
 
+void mongo_append_simple(bson_t *options) {
+  BCON_APPEND(options, "collation", "{", "locale", BCON_UTF8("simple"), "}");
+}
+
 bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_failure) {
   FailureClass class = class_of(error);
   if (error->code == UNAUTHORIZED && class == FAILURE_CONFIG)
@@ -132,18 +136,23 @@ bool mongo_uri_check(const char *text, const char **ret_weakness, Failure *ret_f
   return good;
 }
 
-/* Settings that the URI may override, and those that it may not. */
+static void bound(mongoc_uri_t *uri, const char *option, int32_t least_ms, int32_t default_ms) {
+  int32_t asked = mongoc_uri_get_option_as_int32(uri, option, -1);
+  if (asked < least_ms)
+    mongoc_uri_set_option_as_int32(uri, option, asked < 0 ? default_ms : least_ms);
+}
+
+/* Settings that the URI may override, and those that it may not: what is read and what a write
+ * waits for is never the URI's. A socket waits longer than the change stream. */
 static mongoc_uri_t *prepare_uri(const MongoSettings *settings, Failure *ret_failure) {
   mongoc_uri_t *uri = parse_uri(settings->uri, ret_failure);
   if (!uri)
     return NULL;
-  if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, -1) < 0)
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 5000);
-  if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, -1) < 0)
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, 5000);
-  if (mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, -1) < 0)
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, 30000);
+  bound(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 0, 5000);
+  bound(uri, MONGOC_URI_CONNECTTIMEOUTMS, 0, 5000);
+  bound(uri, MONGOC_URI_SOCKETTIMEOUTMS, 5000, 30000);
   mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, true);
+  mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, true);
   mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
   mongoc_uri_set_option_as_int32(uri, MONGOC_URI_MAXPOOLSIZE, CLIENTS_MAX);
   mongoc_uri_set_appname(uri, "projector");
