@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent),
                 str(Path(__file__).resolve().parent.parent / "servers")]
 
-import faults_mongo  # noqa: E402,F401 - fills the catalog
+import faults_blame  # noqa: E402,F401 - fills the catalog
+import faults_mongo  # noqa: E402,F401
 import faults_mysql  # noqa: E402,F401
 import faults_process  # noqa: E402,F401
 from catalog import FAULTS, Stage  # noqa: E402

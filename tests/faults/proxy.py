@@ -12,7 +12,7 @@ from typing import Iterator
 
 from servers import free_port
 
-COM_QUERY = 3
+COM_QUERY, COM_STMT_EXECUTE = 3, 23
 
 
 def error_packet(sequence: int, code: int) -> bytes:
@@ -165,7 +165,7 @@ class Proxy:
 
     def _answers(self, link: Link, packet: bytes) -> bool:
         """Whether this statement is answered here: by its text, or the hexadecimal text of a value."""
-        if packet[4:5] != bytes([COM_QUERY]):
+        if packet[4] not in (COM_QUERY, COM_STMT_EXECUTE):
             return False
         if packet[5:].startswith(b"START TRANSACTION"):
             link.said = b""

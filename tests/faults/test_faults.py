@@ -7,7 +7,8 @@ from typing import Iterator
 
 import pytest
 
-import faults_mongo  # noqa: F401 - fills the catalog
+import faults_blame  # noqa: F401 - fills the catalog
+import faults_mongo  # noqa: F401
 import faults_mysql  # noqa: F401
 import faults_process  # noqa: F401
 from catalog import FAULTS, Stage, progress
@@ -20,7 +21,7 @@ TELLING = [
     "mysql_killed_and_started", "mysql_sessions_killed", "mysql_read_only", "mysql_small_packets", "deadlock",
     "column_dropped_and_back", "primary_killed_and_started", "step_down", "change_stream_lost", "writes_refused",
     "outbox_renamed_and_back", "oversized_event", "frozen_beyond_its_lease", "frozen_in_a_transaction",
-    "race_with_kills",
+    "race_with_kills", "big_statement", "statement_cuts_the_connection", "unknown_codes_from_the_proxy", "offline_mode",
 ]
 SEED = random.SystemRandom().randrange(1 << 31)
 

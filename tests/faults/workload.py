@@ -36,6 +36,10 @@ def _mark(table: str) -> dict:
                                       f"WHERE {table}_id = :$aggregate_id"}
 
 
+def _sql(change: str) -> dict:
+    return {"op": "sql", "statement": f"UPDATE account SET {change} WHERE account_id = :$aggregate_id"}
+
+
 def _delta(op: str, **columns: str) -> dict:
     return {"op": op, "columns": columns}
 
@@ -48,7 +52,8 @@ def projections() -> list[dict]:
         _projection("account", {"name": "varchar(100)", "balance": "decimal(18,2)", "trail": "varchar(200)"}, {
             "AccountOpened": {"op": "upsert"}, "AccountRenamed": {"op": "update", "columns": ["name"]},
             "MoneyDeposited": _delta("add", balance="amount"), "MoneyWithdrawn": _delta("subtract", balance="amount"),
-            "AccountMarked": _mark("account"), "StatementSent": {"op": "ignore"},
+            "AccountMarked": _mark("account"), "AccountSigned": _sql("name = LEFT(:text, 100)"),
+            "AccountNapped": _sql("name = IF(SLEEP(:seconds), name, name)"), "StatementSent": {"op": "ignore"},
             "AccountClosed": {"op": "delete"}}, entities="accounts"),
         {**flow, "table": "account_flow"},
         _projection("contact", {"name": "varchar(100)", "score": "bigint", "trail": "varchar(200)"}, {

@@ -122,6 +122,11 @@ static bool is_in_transaction(const Session *session) {
   return session->mysql->server_status & SERVER_STATUS_IN_TRANS;
 }
 
+/* Any other number is of a server, or a proxy, that refuses to work for now. */
+static bool refuses_variable(int code) {
+  return code == 1064 || code == 1193 || (code >= 1228 && code <= 1238) || code == 1568;
+}
+
 /* Some variables cannot be set within a transaction, which only `init_connect` can have begun. A
  * server that refuses a value names the variable: no event can succeed. */
 static bool set_variables(Session *session, const MysqlSettings *settings, Failure *ret_failure) {
@@ -133,7 +138,7 @@ static bool set_variables(Session *session, const MysqlSettings *settings, Failu
   }
   if (good && is_in_transaction(session))
     session_rollback(session);
-  if (!good && (ret_failure->class == FAILURE_UNKNOWN || ret_failure->class == FAILURE_MAPPING))
+  if (!good && refuses_variable(ret_failure->code))
     ret_failure->class = FAILURE_CONFIG;
   return good || failure_prefix(ret_failure, "cannot set up the session");
 }
@@ -170,7 +175,10 @@ static void explain_tls(const MysqlSettings *settings, Failure *failure) {
               advice[settings->tls]);
 }
 
+/* Who cannot even log in has met no statement of an event: what no table knows is an outage. */
 static Session *refuse(const MysqlSettings *settings, Failure *failure) {
+  if (failure->class == FAILURE_UNKNOWN)
+    failure->class = FAILURE_UNAVAILABLE;
   explain_tls(settings, failure);
   failure_prefix(failure, "%s:%u", settings->host, settings->port);
   return NULL;
