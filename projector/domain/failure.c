@@ -21,6 +21,7 @@ bool failure_set(Failure *failure, FailureClass class, FailureSource source, int
   failure->class = class;
   failure->source = source;
   failure->code = code;
+  failure->step = STEP_NONE;
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(failure->message, sizeof failure->message, format, arguments);

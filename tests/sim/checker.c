@@ -221,9 +221,27 @@ static bool is_applicable(const SimEvent *event) {
   return (late ? event_apply_deltas : event_apply)(&state, event);
 }
 
+/* Whose fault it is: an event pays for what its own rows met, and for what the ledger or COMMIT met
+ * or a connection that broke only when that has come back, alone, twice before. */
+static void check_blame(const SimEvent *event, const Failure *failure) {
+  bool breaks = failure->code == 2013;
+  bool planned = failure->step == STEP_NONE && failure->class == FAILURE_DATA;
+  if (failure->source != SOURCE_MYSQL || planned)
+    return;
+  counts.blamed += breaks;
+  if (failure->step != STEP_ROWS && failure->step != STEP_LEDGER && failure->step != STEP_COMMIT)
+    sim_fail("%s pays for a failure at step %d: %s", event->id, (int)failure->step,
+             failure->message);
+  if ((breaks || failure->step != STEP_ROWS) && event->unburnt < 2)
+    sim_fail("%s pays at once for a failure at step %d that may be the server's: %s", event->id,
+             (int)failure->step, failure->message);
+}
+
 void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool burn) {
   const Instance *instance = fiber_instance();
   FailureClass class = failure->class;
+  if (burn)
+    check_blame(event, failure);
   bool outage = class == FAILURE_UNAVAILABLE || class == FAILURE_SPACE || class == FAILURE_FENCED ||
                 class == FAILURE_MAPPING;
   if (outage && (burn || dead))
@@ -288,12 +306,16 @@ static unsigned events_of(unsigned aggregate, SimEvent *events[static EVENTS_MAX
   return count;
 }
 
-const char *check_unsettled(void) {
+static bool has_rows_in(unsigned aggregate, unsigned table) {
+  return table != TABLES && is_account(aggregate) == (table != METER);
+}
+
+const char *check_unsettled(unsigned but_for_table) {
   static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
   static char text[96];
   for (unsigned a = 0; a < AGGREGATES; a++) {
     SimEvent *events[EVENTS_MAX];
-    unsigned count = events_of(a, events);
+    unsigned count = has_rows_in(a, but_for_table) ? 0 : events_of(a, events);
     bool blocked = false;
     for (unsigned i = 0; i < count; i++) {
       const SimEvent *event = events[i];

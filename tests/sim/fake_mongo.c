@@ -132,7 +132,7 @@ void mongo_insert(SimEvent *event) {
   write_by_majority(event);
   event->present = true;
   event->status = STATUS_PENDING;
-  event->attempts = event->excused = 0;
+  event->attempts = event->excused = event->unburnt = 0;
   event->claimed_by[0] = '\0';
   event->next_attempt_at = 0;
   g_array_append_val(sim.inserts, event->index);
@@ -272,6 +272,7 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
       event->excused++;
     else
       event->attempts--;
+    event->unburnt += !mark->burn;
     event->next_attempt_at = mark->dead ? 0 : sim_server_ms(MONGO) + mark->delay_ms;
     set_status(event, mark->dead ? STATUS_DEAD : STATUS_FAILED);
   }

@@ -16,6 +16,7 @@ enum { LOCK_WAIT_MS = 10000, IDLE_S = 60 };
 #define REFUSED_AT "a fault of the simulation at place "
 
 static unsigned generation;
+static unsigned long numbered; /* sessions */
 
 /* --- transactions on the server -------------------------------------------------------------- */
 
@@ -24,9 +25,10 @@ void tx_end(Tx *tx) {
   g_free(tx);
 }
 
-static Tx *tx_begin(void) {
+static Tx *tx_begin(const Session *session) {
   Tx *tx = g_new0(Tx, 1);
   tx->instance = fiber_instance();
+  tx->session = session->number;
   tx->begun_at = fiber_now_us();
   g_ptr_array_add(sim.transactions, tx);
   return tx;
@@ -52,9 +54,10 @@ static void tx_commit(Tx *tx) {
 }
 
 /* The server notices only after a while that a client is gone; until then its locks stay. */
-static void tx_abandon(Tx *tx) {
-  tx->doomed = true;
-  tx->dies_at = fiber_now_us() + (sim_chance(800) ? 0 : sim_between(0, 4000000));
+static void tx_abandon(Session *session) {
+  int64_t soon = fiber_now_us() + (sim_chance(800) ? 0 : sim_between(0, 4000000));
+  session->tx->doomed = true;
+  session->tx->dies_at = MAX(soon, session->runs_until);
 }
 
 static void bury_the_dead(void) {
@@ -83,7 +86,7 @@ static bool fail(int code, const char *message, Failure *ret_failure) {
 
 static void lose(Session *session) {
   if (session->generation == generation && session->tx)
-    tx_abandon(session->tx);
+    tx_abandon(session);
   session->tx = NULL;
   session->lost = true;
 }
@@ -151,7 +154,7 @@ bool statement_begin(Session *session, Place place, const char *what, Failure *r
   if (fault && fault->how == NO_BREAK)
     return refuse_at(session, place, fault->code, ret_failure);
   if (!session->tx) {
-    session->tx = tx_begin();
+    session->tx = tx_begin(session);
     session->implicit = true;
   }
   return true;
@@ -197,6 +200,7 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   session->generation = generation;
   session->used_at = fiber_now_us();
   session->idle_s = IDLE_S;
+  session->number = ++numbered;
   session->lock_wait_ms = LOCK_WAIT_MS;
   return session;
 }
@@ -205,8 +209,12 @@ void session_close(Session *session) {
   if (!session)
     return;
   if (session->generation == generation && session->tx)
-    tx_abandon(session->tx);
+    tx_abandon(session);
   g_free(session);
+}
+
+unsigned long session_id(const Session *session) {
+  return session->number;
 }
 
 int64_t session_idle_ms(const Session *session) {
@@ -219,7 +227,7 @@ static void start_transaction(Session *session) {
   else
     tx_end(session->tx);
   session->implicit = false;
-  session->tx = tx_begin();
+  session->tx = tx_begin(session);
   fiber_read()->done = false;
 }
 

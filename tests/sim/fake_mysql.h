@@ -5,11 +5,13 @@
 #include "tests/sim/sim.h"
 
 struct Session {
+  unsigned long number;
   unsigned generation; /* of the server's connections */
   bool lost;
   Tx *tx; /* NULL: none */
   bool implicit;
-  bool breaks; /* after the effect of the statement in hand */
+  int64_t runs_until; /* us; a statement that nobody waits for any longer */
+  bool breaks;        /* after the effect of the statement in hand */
   int64_t used_at;
   int64_t idle_s; /* the server ends it when it is silent for so long */
   int64_t lock_wait_ms;

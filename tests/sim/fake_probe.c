@@ -1,33 +1,50 @@
-/* fake_probe.c - what the server in memory says when it is asked, behind infra/mysql/probe.h. */
+/* fake_probe.c - what the server in memory says when it is asked, behind infra/mysql/probe.h: the
+ * real ones do work that is nobody's event, and meet what any work would. */
 #include "projector/infra/mysql/probe.h"
 
 #include "tests/sim/fake_mysql.h"
 
 enum { LOCK_WAIT_TIMEOUT = 1205 };
 
-unsigned long session_id(const Session *session) {
-  (void)session;
-  return 1;
+/* Whoever no longer waits for an answer may have its session ended. */
+static void end_session(unsigned long hung) {
+  for (guint i = sim.transactions->len; i-- > 0;) {
+    Tx *tx = sim.transactions->pdata[i];
+    if (tx->session == hung && tx->doomed)
+      tx->dies_at = fiber_now_us();
+  }
 }
 
-/* A transaction of nobody's events: it meets the server's troubles, but changes no row. */
+static bool touch(Session *session, Place place, Failure *ret_failure) {
+  return statement_begin(session, place, "probe", ret_failure) &&
+         statement_end(session, "probe", ret_failure);
+}
+
 bool probe_server(const MysqlSettings *settings, const Ledger *ledger, unsigned long hung,
                   Failure *ret_failure) {
   (void)ledger;
-  (void)hung;
+  counts.probes++;
   g_autoptr(Session) session = session_open(settings, ret_failure);
-  return session && session_run(session, ret_failure, "START TRANSACTION") &&
+  if (!session)
+    return false;
+  if (hung)
+    end_session(hung);
+  return session_run(session, ret_failure, "START TRANSACTION") &&
+         touch(session, AT_LEDGER, ret_failure) &&
+         touch(session, AT_WRITE_POSITIONS, ret_failure) && touch(session, AT_FENCE, ret_failure) &&
          session_run(session, ret_failure, "COMMIT");
 }
 
-/* While rows are said to be locked, it is now and then the table. */
+/* A table that is locked as a whole says so; one whose rows are does not. */
 bool probe_table(const MysqlSettings *settings, const Projection *projection,
                  Failure *ret_failure) {
   (void)settings;
-  (void)projection;
+  int64_t now = fiber_now_us();
   if (!call_begin(MYSQL_SERVER, "probe table", ret_failure))
     return false;
-  if (fiber_now_us() < sim.faults.busy_until && sim_chance(500))
+  bool locked = now < sim.faults.locked_until && !sim.faults.only_rows &&
+                projection->index == sim.faults.locked;
+  if (locked || (now < sim.faults.busy_until && sim_chance(500)))
     return failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, LOCK_WAIT_TIMEOUT,
                        "lock wait timeout");
   return call_end(MYSQL_SERVER, "probe table", ret_failure);

@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ANSWER_US = 30000000 /* a client gives up waiting for an answer */ };
-
-enum { ACCOUNT, TURNOVER, METER };
+enum { ANSWER_US = 12000000 /* a client gives up waiting for an answer */ };
 
 static bool blocks_row(const Tx *other, const void *aggregate) {
   return other->touched[*(const unsigned *)aggregate];
@@ -79,6 +77,7 @@ static int do_harm(Session *session, const SimEvent *event) {
     counts.slow++;
     fiber_sleep_us(ANSWER_US);
     session->used_at = fiber_now_us();
+    session->runs_until = fiber_now_us() + sim_between(0, 60000000);
     return 2013;
   }
   return 1366;

@@ -74,14 +74,14 @@ static void run_again_traced(void) {
   snprintf(seed, sizeof seed, "%llu", (unsigned long long)sim.seed);
   setenv("SIM_SEED", seed, 1);
   setenv("SIM_TRACE", "1", 1);
+  setenv("SIM_FAILED", "1", 1);
   fflush(NULL);
   execl("/proc/self/exe", "test_sim", (char *)NULL);
 }
 
 _Noreturn void sim_fail(const char *format, ...) {
-  if (!sim.trace)
-    run_again_traced();
-  sim_print_trace();
+  if (sim.trace)
+    sim_print_trace();
   fprintf(stderr, "seed %llu (./run sim --seeds 1 --from %llu) failed after %.6f s: ",
           (unsigned long long)sim.seed, (unsigned long long)sim.seed, (double)fiber_now_us() / 1e6);
   va_list arguments;
@@ -89,6 +89,8 @@ _Noreturn void sim_fail(const char *format, ...) {
   vfprintf(stderr, format, arguments);
   va_end(arguments);
   fputc('\n', stderr);
+  if (!sim.trace)
+    run_again_traced();
   _exit(1);
 }
 

@@ -193,8 +193,7 @@ static void spoil(SimEvent *event, unsigned permille) {
              event->kind == RESET || event->kind == LABELLED) {
     snprintf(event->name, sizeof event->name, "poison%u", event->index);
     event->poison_until = dice < 8 ? sim_between(0, 40000000) : INT64_MAX;
-    if (dice < 8)
-      event->harm = (Harm)sim_random(3);
+    event->harm = (Harm)sim_random(3);
   }
 }
 
