@@ -98,6 +98,20 @@ static bool check_actions(Report *report, const Config *config, MongoStore *stor
   return false;
 }
 
+/* Skipped events are kept in any case; `run` needs no right to. */
+static void check_skip(Report *report, MongoStore *store, const char *archive,
+                       const char *const *actions) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) missing = mongo_missing_actions(store, archive, actions, &failure);
+  if (!missing)
+    failed(report, "mongodb", &failure);
+  else if (missing->len > 0)
+    tell_format(report, "warning", "mongodb",
+                "the user may not write to %s, where a skipped event is kept: `skip` will be "
+                "refused; grant find, insert and update",
+                archive);
+}
+
 static void check_roles(Report *report, const Config *config, MongoStore *store) {
   static const char *const outbox[] = {"find",         "update",      "remove",
                                        "changeStream", "listIndexes", NULL};
@@ -105,11 +119,13 @@ static void check_roles(Report *report, const Config *config, MongoStore *store)
   static const char *const written[] = {"find", "insert", "update", NULL};
   bool all = check_actions(report, config, store, config->mongodb.outbox, outbox);
   all &= check_actions(report, config, store, "projector_leases", written);
+  g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
   if (config->mongodb.archive) {
     static const char *const put_back[] = {"insert", NULL}; /* after a restore of MySQL */
-    g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
     all &= check_actions(report, config, store, config->mongodb.outbox, put_back);
     all &= check_actions(report, config, store, archive, written);
+  } else {
+    check_skip(report, store, archive, written);
   }
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
     const Projection *projection = mapping_projection(config->mapping, i);

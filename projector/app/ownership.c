@@ -47,6 +47,16 @@ static int64_t beat_ms(const Ownership *ownership) {
   return ownership->state.standby ? MIN(BEAT_MS, seldom_ms) : seldom_ms;
 }
 
+/* What people did with retry, skip and the like, also while nobody worked. */
+static void log_reports(const Ownership *ownership, const LeaseState *state) {
+  g_autoptr(GPtrArray) acts = g_ptr_array_new_with_free_func(g_free);
+  Failure ignored = {0}; /* they stay for the next beat */
+  if (state->reports)
+    lease_take_reports(ownership->lease, acts, &ignored);
+  for (guint i = 0; i < acts->len; i++)
+    log_info("done by hand", LOG_FIELDS(LOG_TEXT("what", acts->pdata[i])));
+}
+
 static gpointer beat(gpointer data) {
   Ownership *ownership = data;
   while (!stop_wait(ownership->tenure, beat_ms(ownership))) {
@@ -56,6 +66,7 @@ static gpointer beat(gpointer data) {
     if (lease_acquire(ownership->lease, ownership->epoch, &state, &failure) && state.owned) {
       crash_point("in_lease_renewal");
       keep_until(ownership, asked_at);
+      log_reports(ownership, &state);
       if (state.nudges != ownership->state.nudges)
         g_atomic_int_set(&ownership->nudged, 1);
       ownership->state = state;

@@ -106,7 +106,8 @@ static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, in
     }
     if (!view.event && refresh->entity_needed)
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
-                         "there is no such entity in %s", projection->entities);
+                         "there is no such entity in %s: a refresh would remove its rows",
+                         projection->entities);
     int64_t version = view.event ? view.version : newest;
     if (any && version != refresh->version)
       return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,

@@ -18,13 +18,37 @@ static Outbox *open_outbox(MongoStore *store, const char *command) {
   return outbox_new(store, owner);
 }
 
+/* "all dead events", "event x", "account a1": what was chosen. */
+static char *name_of(const Selection *selection) {
+  if (selection->event_id)
+    return g_strdup_printf("event %s", selection->event_id);
+  if (selection->aggregate_id)
+    return g_strdup_printf("%s %s", selection->aggregate_type, selection->aggregate_id);
+  return g_strdup(selection->event_type ? selection->event_type : "all dead events");
+}
+
+bool resolve_report(const Config *config, MongoStore *store, const char *act,
+                    Failure *ret_failure) {
+  g_autofree char *line = g_strdup_printf("%s, by %s@%s (pid %d)", act, g_get_user_name(),
+                                          g_get_host_name(), (int)getpid());
+  return lease_report(store, config->name, line, ret_failure);
+}
+
+static bool report_events(const Config *config, MongoStore *store, const char *verb,
+                          const Selection *selection, int64_t count, Failure *ret_failure) {
+  g_autofree char *name = name_of(selection);
+  g_autofree char *act = g_strdup_printf("%s of %lld event%s (%s)", verb, (long long)count,
+                                         count == 1 ? "" : "s", name);
+  return count == 0 || resolve_report(config, store, act, ret_failure);
+}
+
 /* --- retry ------------------------------------------------------------------------------------ */
 
 bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
                    int64_t *ret_count, Failure *ret_failure) {
   g_autoptr(Outbox) outbox = open_outbox(store, "retry");
   return selection_retry(outbox, selection, ret_count, ret_failure) &&
-         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
+         report_events(config, store, "retry", selection, *ret_count, ret_failure);
 }
 
 /* --- skip ------------------------------------------------------------------------------------- */
@@ -74,13 +98,13 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
 }
 
 static bool skip_selected(const Config *config, Outbox *outbox, const Selection *selection,
-                          int64_t *ret_count, Failure *ret_failure) {
+                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
   Ledger ledger = {.projector = config->name};
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
   const bson_t *document;
   *ret_count = 0;
-  if (!session)
+  if (!session || !outbox_can_keep(outbox, ret_failure))
     return false;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
@@ -88,15 +112,22 @@ static bool skip_selected(const Config *config, Outbox *outbox, const Selection 
     if (!skip_event(session, &ledger, outbox, event, &skipped, ret_failure))
       return false;
     *ret_count += skipped;
+    if (skipped && sink)
+      sink(event, data);
   }
   return ret_failure->class == FAILURE_NONE;
 }
 
+bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
+                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
+  return skip_selected(config, outbox, selection, sink, data, ret_count, ret_failure) &&
+         report_events(config, store, "skip", selection, *ret_count, ret_failure);
+}
+
 bool resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
                   int64_t *ret_count, Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
-  return skip_selected(config, outbox, selection, ret_count, ret_failure) &&
-         (*ret_count == 0 || lease_nudge(store, config->name, ret_failure));
+  return resolve_skip_telling(config, store, selection, NULL, NULL, ret_count, ret_failure);
 }
 
 /* --- refresh ---------------------------------------------------------------------------------- */
@@ -122,22 +153,47 @@ static bool free_contained(Outbox *outbox, const char *type, const char *id, int
   return ret_failure->class == FAILURE_NONE;
 }
 
-bool resolve_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
-                     Refreshed *ret_refreshed, Failure *ret_failure) {
+/* What was read of an entity that is not there decides: one transaction looks and writes. */
+static bool refresh_rows(const Config *config, Session *session, Outbox *outbox,
+                         const Aggregate *aggregate, bool entity_needed, int64_t *ret_version,
+                         Failure *ret_failure) {
   Ledger ledger = {.projector = config->name};
+  Refresh one = {.aggregate = aggregate, .entity_needed = entity_needed};
+  if (!refresh_aggregates(session, &ledger, outbox, config->mapping, NULL, &one, 1, ret_failure))
+    return false;
+  *ret_version = one.version;
+  if (one.failure.class != FAILURE_NONE)
+    *ret_failure = one.failure;
+  return one.failure.class == FAILURE_NONE;
+}
+
+static bool refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+                    bool entity_needed, Refreshed *ret_refreshed, Failure *ret_failure) {
   Aggregate aggregate;
   uint8_t bytes[16];
   Refreshed done = {0};
+  g_autofree char *act = g_strdup_printf("refresh of %s %s%s", type, id,
+                                         entity_needed ? "" : " (with --force)");
   g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   if (!session ||
       !find_aggregate(config, outbox, type, id, bytes, &aggregate, &done.found, ret_failure))
     return false;
-  if (done.found && (!refresh_aggregate(session, &ledger, outbox, config->mapping, &aggregate,
-                                        &done.version, ret_failure) ||
+  if (done.found && (!refresh_rows(config, session, outbox, &aggregate, entity_needed,
+                                   &done.version, ret_failure) ||
                      !free_contained(outbox, type, id, done.version, &done.left, ret_failure) ||
-                     !lease_nudge(store, config->name, ret_failure)))
+                     !resolve_report(config, store, act, ret_failure)))
     return false;
   *ret_refreshed = done;
   return true;
+}
+
+bool resolve_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+                     Refreshed *ret_refreshed, Failure *ret_failure) {
+  return refresh(config, store, type, id, false, ret_refreshed, ret_failure);
+}
+
+bool resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
+                            const char *id, Refreshed *ret_refreshed, Failure *ret_failure) {
+  return refresh(config, store, type, id, true, ret_refreshed, ret_failure);
 }

@@ -107,3 +107,15 @@ bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure) {
     sim.lease.nudges++;
   return call_end(MONGO, "nudge", ret_failure);
 }
+
+bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure) {
+  (void)act;
+  return lease_nudge(store, name, ret_failure);
+}
+
+bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
+  (void)lease;
+  (void)acts;
+  (void)ret_failure;
+  return true; /* the simulation keeps none */
+}

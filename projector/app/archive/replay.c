@@ -3,10 +3,10 @@
 #include "projector/app/archive/replay.h"
 
 #include "projector/app/command.h"
+#include "projector/app/resolve.h"
 #include "projector/domain/retarget.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
-#include "projector/infra/mongo/lease.h"
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/privileges.h"
 
@@ -180,7 +180,7 @@ static bool hand_over(Replay *replay, const Options *options, const char *since,
   crash_point("replay_after_clear");
   return (!options->drop_old ||
           session_run(replay->session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) &&
-         lease_nudge(replay->store, replay->config->name, ret_failure);
+         resolve_report(replay->config, replay->store, "replay", ret_failure);
 }
 
 static void print_sums(const Replay *replay, const Options *options, const char *table,

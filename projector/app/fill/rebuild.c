@@ -11,8 +11,8 @@
 #include "projector/app/reconcile/compare.h"
 #include "projector/app/reconcile/repair.h"
 #include "projector/app/reconcile/report.h"
+#include "projector/app/resolve.h"
 #include "projector/infra/clock.h"
-#include "projector/infra/mongo/lease.h"
 #include "projector/infra/mysql/catalog.h"
 
 #include <stdio.h>
@@ -402,7 +402,7 @@ static int rebuild_all(Rebuild *rebuild, const Options *options, const char *tab
               open_journal(rebuild, options, table, &failure);
   if (good) {
     good = (options->shadow ? rebuild_shadow : rebuild_in_place)(rebuild, &failure) &&
-           lease_nudge(rebuild->sides.store, rebuild->config->name, &failure);
+           resolve_report(rebuild->config, rebuild->sides.store, "rebuild", &failure);
     journal_close(g_steal_pointer(&rebuild->journal), !good);
     if (!good)
       failure_prefix(&failure, "interrupted (--resume goes on)");

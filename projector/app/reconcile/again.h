@@ -24,3 +24,7 @@ bool again_for_events(Sides *sides, Difference *differences, size_t count, Arena
  * that can be compared, as one line of text; NULL: none that lasts. Free with g_free. */
 bool again_aggregate(Sides *sides, const Aggregate *aggregate, char **ret_still,
                      Failure *ret_failure);
+
+/* The aggregate's rows: "account: account_id a1, name Ada; …"; "" when there are none. Only of keys that are made of $aggregate_id. Free with g_free. */
+bool again_rows_text(Sides *sides, const Aggregate *aggregate, char **ret_text,
+                     Failure *ret_failure);

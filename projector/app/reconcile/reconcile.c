@@ -9,8 +9,8 @@
 #include "projector/app/reconcile/repair.h"
 #include "projector/app/reconcile/report.h"
 #include "projector/app/reconcile/stray.h"
+#include "projector/app/resolve.h"
 #include "projector/infra/clock.h"
-#include "projector/infra/mongo/lease.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -278,11 +278,17 @@ static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_fail
   return true;
 }
 
+static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
+  g_autofree char *act = g_strdup_printf("reconcile --repair: %lld difference%s mended",
+                                         (long long)reconcile->mended, reconcile->mended == 1 ? "" : "s");
+  return resolve_report(reconcile->config, reconcile->sides.store, act, ret_failure);
+}
+
 static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
   bool good = sides_open(reconcile->config, &reconcile->sides, ret_failure) &&
               reconcile_all(reconcile, from, ret_failure) &&
               (reconcile->mended == 0 ||
-               lease_nudge(reconcile->sides.store, reconcile->config->name, ret_failure));
+               report_repair(reconcile, ret_failure));
   sides_close(&reconcile->sides);
   return good;
 }

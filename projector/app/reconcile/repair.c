@@ -57,6 +57,8 @@ static void job_free(gpointer data) {
 static void add_to_job(Job *job, Difference *difference, Arena *arena) {
   g_ptr_array_add(job->differences, difference);
   job->refresh.rewind |= difference->kind == DIFFERENCE_POSITION_AHEAD;
+  /* Without an entity nothing tells what the event was for: a person decides. */
+  job->refresh.entity_needed |= difference->kind == DIFFERENCE_DEAD_EVENT;
   if (difference->kind != DIFFERENCE_EXTRA_ROW)
     return;
   if (!job->refresh.remove)

@@ -1,6 +1,8 @@
 /* actions.c - what the page's buttons do. */
 #include "projector/app/web/actions.h"
 
+#include "projector/app/find.h"
+#include "projector/app/reconcile/again.h"
 #include "projector/app/resolve.h"
 #include "projector/infra/log.h"
 
@@ -57,16 +59,40 @@ static HttpAnswer failed(const Failure *failure) {
 
 /* --- doing it ------------------------------------------------------------------------------- */
 
+/* What is different in spite of the refresh, or NULL; free with g_free. */
+static bool look_again(const Actions *actions, const json_t *target, char **ret_still,
+                       Failure *ret_failure) {
+  Sides sides = {0};
+  Aggregate aggregate;
+  uint8_t bytes[16];
+  bool found = false;
+  *ret_still = NULL;
+  bool good = sides_open(actions->config, &sides, ret_failure) &&
+              find_aggregate(actions->config, sides.outbox, text_of(target, "aggregate_type"),
+                             text_of(target, "aggregate_id"), bytes, &aggregate, &found,
+                             ret_failure) &&
+              (!found || again_aggregate(&sides, &aggregate, ret_still, ret_failure));
+  sides_close(&sides);
+  return good;
+}
+
+/* Without an entity it is refused; `projector refresh --force` does that. */
 static HttpAnswer refresh(const Actions *actions, const json_t *target) {
   Failure failure = {0};
   Refreshed done;
-  if (!resolve_refresh(actions->config, actions->store, text_of(target, "aggregate_type"),
-                       text_of(target, "aggregate_id"), &done, &failure))
+  g_autofree char *still = NULL;
+  if (!resolve_refresh_safely(actions->config, actions->store, text_of(target, "aggregate_type"),
+                              text_of(target, "aggregate_id"), &done, &failure))
     return failed(&failure);
   if (!done.found)
     return refuse(404, "there is no such entity and no such event");
-  return say(200, json_pack("{s:I, s:I}", "version", (json_int_t)done.version, "left",
-                            (json_int_t)done.left));
+  if (!look_again(actions, target, &still, &failure))
+    return failed(&failure);
+  json_t *json =
+      json_pack("{s:I, s:I}", "version", (json_int_t)done.version, "left", (json_int_t)done.left);
+  if (still)
+    json_object_set_new(json, "different", json_string(still));
+  return say(200, json);
 }
 
 static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *target) {

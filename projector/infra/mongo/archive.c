@@ -48,7 +48,8 @@ Event *archive_decode(const bson_t *document) {
 
 bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor =
-      outbox_find(archive->events, bson_new(), BCON_NEW("limit", BCON_INT64(1)));
+      outbox_find(archive->events, BCON_NEW("skipped_at", "{", "$exists", BCON_BOOL(false), "}"),
+                  BCON_NEW("limit", BCON_INT64(1)));
   *ret_empty = event_cursor_next(cursor, ret_failure) == NULL;
   return ret_failure->class == FAILURE_NONE;
 }

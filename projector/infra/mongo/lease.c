@@ -5,7 +5,7 @@
 
 static const char collection_name[] = "projector_leases";
 
-enum { STANDBY_SEEN_MS = 5000 };
+enum { STANDBY_SEEN_MS = 5000, REPORTS_MAX = 100 };
 
 struct Lease {
   MongoStore *store;
@@ -106,6 +106,11 @@ static bool is_true_at(const bson_t *document, const char *path) {
          bson_iter_as_bool(&member);
 }
 
+static bool has_at(const bson_t *document, const char *path) {
+  bson_iter_t iter, member;
+  return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &member);
+}
+
 bool lease_acquire(Lease *lease, int64_t epoch, LeaseState *ret_state, Failure *ret_failure) {
   bson_t reply;
   bson_iter_t owner;
@@ -115,6 +120,7 @@ bool lease_acquire(Lease *lease, int64_t epoch, LeaseState *ret_state, Failure *
     *ret_state =
         (LeaseState){.owned = !strcmp(text_at(&reply, "value.owner", &owner), lease->owner),
                      .standby = is_true_at(&reply, "value.standby"),
+                     .reports = has_at(&reply, "value.by_hand.0"),
                      .nudges = number_at(&reply, "value.nudges", 0),
                      .epoch = number_at(&reply, "value.epoch", 0)};
   bson_destroy(&reply);
@@ -200,6 +206,38 @@ bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure) {
   g_autoptr(Lease) lease = lease_new(store, name, "", 0);
   return update_one(lease->leases, BCON_NEW("_id", BCON_UTF8(name)),
                     BCON_NEW("$inc", "{", "nudges", BCON_INT64(1), "}"), true, ret_failure);
+}
+
+bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure) {
+  g_autoptr(Lease) lease = lease_new(store, name, "", 0);
+  g_autofree char *valid = g_utf8_make_valid(act, -1);
+  return update_one(lease->leases, BCON_NEW("_id", BCON_UTF8(name)),
+                    BCON_NEW("$inc", "{", "nudges", BCON_INT64(1), "}", "$push", "{", "by_hand",
+                             "{", "$each", "[", BCON_UTF8(valid), "]", "$slice",
+                             BCON_INT32(-REPORTS_MAX), "}", "}"),
+                    true, ret_failure);
+}
+
+bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
+  bson_t reply, command = BSON_INITIALIZER;
+  bson_error_t error;
+  bson_iter_t iter, array, member;
+  BCON_APPEND(&command, "findAndModify", BCON_UTF8(collection_name), "query", "{", "_id",
+              BCON_UTF8(lease->name), "owner", BCON_UTF8(lease->owner), "}", "update", "{",
+              "$unset", "{", "by_hand", BCON_INT32(1), "}", "}");
+  bool good = mongoc_client_write_command_with_opts(lease->client,
+                                                    mongo_store_settings(lease->store)->database,
+                                                    &command, NULL, &reply, &error) ||
+              mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&command);
+  if (good && bson_iter_init(&iter, &reply) &&
+      bson_iter_find_descendant(&iter, "value.by_hand", &array) && BSON_ITER_HOLDS_ARRAY(&array) &&
+      bson_iter_recurse(&array, &member))
+    while (bson_iter_next(&member))
+      if (BSON_ITER_HOLDS_UTF8(&member))
+        g_ptr_array_add(acts, g_strdup(bson_iter_utf8(&member, NULL)));
+  bson_destroy(&reply);
+  return good;
 }
 
 bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failure *ret_failure) {

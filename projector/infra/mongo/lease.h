@@ -18,6 +18,7 @@ typedef struct LeaseState {
   bool standby;   /* another has asked for the lease a short while ago */
   int64_t nudges; /* how often the owner was asked to look again */
   int64_t epoch;  /* the highest one that was noted; 0: none */
+  bool reports;   /* somebody told what was done by hand */
 } LeaseState;
 
 /* Takes or prolongs the lease; each time is a heartbeat when it is ours. Asking for another's lease
@@ -40,6 +41,11 @@ bool lease_release(Lease *lease, Failure *ret_failure);
 
 /* Asks the owner, whoever it is, to look at its failed events again. */
 bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure);
+/* The same, and tells the owner what a person did ("skip of 1 event, by ada@host (pid 7)"): it
+ * stands in the owner's log then, also when there is no owner yet. */
+bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure);
+/* Takes what was told out of the lease's document, if it is ours: texts, in order. */
+bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure);
 
 typedef struct LeaseView {
   bool held;

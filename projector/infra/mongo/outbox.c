@@ -204,12 +204,40 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
   return good;
 }
 
+/* What a person has skipped is kept in any case: its payload may be all that tells what was lost. */
+static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
+                 Failure *ret_failure) {
+  bson_t skipped = BSON_INITIALIZER, only = BSON_INITIALIZER, in = BSON_INITIALIZER, ids;
+  list_ids(&skipped, events, count, true);
+  bool all = mongo_store_settings(outbox->store)->archive, some = !bson_empty(&skipped);
+  if (!all) {
+    BSON_APPEND_ARRAY_BEGIN(&only, "$and", &ids);
+    BSON_APPEND_DOCUMENT(&ids, "0", filter);
+    BCON_APPEND(&in, "_id", "{", "$in", BCON_ARRAY(&skipped), "}");
+    BSON_APPEND_DOCUMENT(&ids, "1", &in);
+    bson_append_array_end(&only, &ids);
+  }
+  bool good = (!all && !some) ||
+              copy_to_archive(outbox, all ? filter : &only, events, count, ret_failure);
+  bson_destroy(&in);
+  bson_destroy(&only);
+  bson_destroy(&skipped);
+  return good;
+}
+
+bool outbox_can_keep(Outbox *outbox, Failure *ret_failure) {
+  bson_t *none = BCON_NEW("_id", "{", "$in", "[", "]", "}");
+  bool good = copy_to_archive(outbox, none, NULL, 0, ret_failure);
+  bson_destroy(none);
+  return good || failure_prefix(ret_failure, "a skipped event is kept in %s_archive",
+                                mongo_store_settings(outbox->store)->outbox);
+}
+
 static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                      Failure *ret_failure) {
   bson_error_t error;
   bson_t reply = BSON_INITIALIZER;
-  bool good = !mongo_store_settings(outbox->store)->archive ||
-              copy_to_archive(outbox, filter, events, count, ret_failure);
+  bool good = keep(outbox, filter, events, count, ret_failure);
   if (good) {
     bson_destroy(&reply);
     good = mongoc_collection_delete_many(outbox->events, filter, outbox->quick_write, &reply,

@@ -30,9 +30,12 @@ typedef enum Claim {
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure);
 
-/* Takes applied events out: deletes them or moves them to the archive, those that are `skipped`
- * with a mark. */
+/* Takes applied events out: deletes them or moves them to the archive. Those that are `skipped` go
+ * to the archive in any case, with a mark. */
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
+
+/* Whether the user may write to the archive, as a skipped event needs it. */
+bool outbox_can_keep(Outbox *outbox, Failure *ret_failure);
 
 /* Gives claimed events back as they were before the claim. */
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);

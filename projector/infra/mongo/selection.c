@@ -54,6 +54,10 @@ static bson_t *filter_of(const Selection *selection) {
     append_id_candidates(filter, "aggregate_id", selection->aggregate_id);
   if (selection->event_type)
     BSON_APPEND_UTF8(filter, "event_type", selection->event_type);
+  if (selection->error_class)
+    BSON_APPEND_UTF8(filter, "last_error.class", selection->error_class);
+  if (selection->error_message)
+    BSON_APPEND_UTF8(filter, "last_error.message", selection->error_message);
   if (selection->states)
     append_states(filter, selection->states);
   return filter;

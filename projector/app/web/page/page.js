@@ -213,7 +213,7 @@ async function ask(verb, target, act, result) {
     if (answer.status === 401) sessionStorage.removeItem("token"); else sessionStorage.setItem("token", token);
     const said = answer.headers.get("Content-Type") === "application/json" ? JSON.parse(text) : { error: text.trim() };
     result.className = `result ${answer.ok ? "good" : "bad"}`;
-    result.textContent = said.error || (verb === "refresh" ? `The rows are at version ${said.version}.${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}` : verb === "retry" ? "It will be tried again." : "Skipped.");
+    result.textContent = said.error || (verb === "refresh" ? `The rows are at version ${said.version}.${said.different ? ` Still different (a trigger, or a generated column?): ${said.different}.` : ""}${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}` : verb === "retry" ? "It will be tried again." : "Skipped.");
   } catch (error) {
     result.className = "result bad";
     result.textContent = "The projector does not answer.";

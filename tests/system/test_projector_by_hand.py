@@ -1,0 +1,172 @@
+"""What a person decides by hand: nothing is lost by it, it can be tried dry, and the owner's log says who did it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from datetime import datetime
+
+import pytest
+from bson import Int64, json_util
+
+from workspace import Workspace, decimal
+
+MOMENT = datetime(2024, 5, 6, 7, 8, 9, 123000)
+
+
+@pytest.fixture(autouse=True)
+def state_folder(ws, tmp_path):
+    ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+
+
+def dead(ws: Workspace, aggregate: str = "a1", message: str = "no such account", **changes) -> dict:
+    event = {**ws.event(aggregate, "MoneyDeposited", 2, amount=decimal("12.50"), note="from Eve"), "status": "dead",
+             "attempts": 10, "last_error": {"class": "data", "code": 0, "message": message, "at": MOMENT}, **changes}
+    ws.put(event)
+    return event
+
+
+def open_account(ws: Workspace, aggregate: str = "a1") -> None:
+    fields = {"user_id": "u1", "name": "Ada", "balance": decimal("10.50")}
+    ws.accounts.insert_one({"_id": aggregate, "version": Int64(1), "last_event_at": MOMENT, **fields})
+    ws.put(ws.event(aggregate, "AccountOpened", Int64(1), **fields))
+    ws.run_once()
+
+
+# skip keeps what it takes out
+
+
+def test_a_skipped_event_is_printed_and_kept(bank):
+    event = dead(bank)
+    done = bank.projector("skip", str(event["_id"]))
+    assert done.returncode == 0, done.stderr
+    printed, count = done.stdout.splitlines()
+    assert json_util.loads(printed)["payload"] == event["payload"]
+    assert count == "1 event skipped"
+    kept = bank.db["outbox_archive"].find_one()
+    assert kept["payload"] == event["payload"] and kept["skipped_at"] and kept["last_error"]["message"] == "no such account"
+
+
+def test_skipped_events_as_json(bank):
+    events = [dead(bank, f"a{n}") for n in range(3)]
+    said = json.loads(bank.projector("skip", "--all-dead", "--json").stdout)
+    assert said["count"] == 3 and len(said["events"]) == 3
+    assert bank.db["outbox_archive"].count_documents({}) == len(events)
+    assert json.loads(bank.projector("skip", "--all-dead", "--json").stdout) == {"events": [], "count": 0}
+
+
+def test_an_applied_event_is_not_kept_for_that(bank):
+    """Only what was skipped goes to the archive when "retain" is "delete"."""
+    open_account(bank)
+    assert bank.db["outbox_archive"].find_one() is None
+
+
+def test_a_skip_that_the_sweeper_finishes_keeps_the_event_too(bank):
+    event = dead(bank, status="in_progress", claimed_by="command:skip:elsewhere:1:00000000", claimed_at=datetime(2020, 1, 1))
+    bank.query("INSERT INTO projector_applied (projector, event_id_kind, event_id, applied_at, outcome) "
+               "VALUES (%s, 'uuid', %s, NOW(6), 'skipped')", bank.name, str(event["_id"]))
+    bank.mapping(sweep_interval_ms=100, claim_timeout_ms=1000)
+    with bank.start_projector():
+        bank.wait_gone(event)
+    assert bank.db["outbox_archive"].find_one({"_id": event["_id"]})["skipped_at"]
+
+
+def test_an_archive_with_skipped_events_only_is_no_archive(bank):
+    event = dead(bank)
+    assert bank.projector("skip", str(event["_id"])).returncode == 0
+    assert 'mongodb.retain is "delete"' in bank.projector("archive", "verify").stderr
+
+
+@pytest.mark.parametrize("command, verb", [("retry", "tried again"), ("skip", "skipped")])
+def test_a_dry_run_changes_nothing(bank, command, verb):
+    event = dead(bank)
+    done = bank.projector(command, "--all-dead", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "from Eve" in done.stdout and done.stdout.endswith(f"1 event would be {verb}\n")
+    assert bank.found(event) == event and bank.ledger() == {}
+    assert json.loads(bank.projector(command, "--all-dead", "--dry-run", "--json").stdout)["count"] == 1
+
+
+def test_all_of_a_kind(bank):
+    first, second = dead(bank, "a1", "reason one"), dead(bank, "a2", "reason two")
+    other = dead(bank, "a3", "reason one", event_type="MoneyWithdrawn")
+    done = bank.projector("skip", "--all-dead", "--type", "MoneyDeposited", "--class", "data", "--reason", "reason one")
+    assert done.stdout.endswith("1 event skipped\n")
+    assert bank.found(first) is None and bank.found(second) and bank.found(other)
+    assert bank.projector("retry", "--type", "MoneyDeposited").returncode == 2
+
+
+# refresh without an entity
+
+
+def test_a_refresh_without_an_entity_is_refused(bank):
+    open_account(bank)
+    event = dead(bank)
+    bank.accounts.delete_many({})
+    refused = bank.projector("refresh", "account", "a1")
+    assert refused.returncode == 1 and "refused (--force does it" in refused.stderr, refused.stderr
+    assert len(bank.rows("account")) == 1 and bank.found(event) == event
+    dry = bank.projector("refresh", "account", "a1", "--dry-run")
+    assert dry.returncode == 1 and "would remove" in dry.stdout and "name Ada" in dry.stdout
+    forced = bank.projector("refresh", "account", "a1", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert "Removed:" in forced.stdout and "account: account_id a1" in forced.stdout and "name Ada" in forced.stdout
+    assert bank.rows("account") == []
+
+
+def test_a_repair_does_not_remove_what_a_dead_event_belongs_to(bank):
+    """The writer of the event may have stored no entity at all."""
+    bank.put(bank.event("a1", "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("10.50")))
+    bank.run_once()
+    bank.query("DELETE FROM account")
+    event = dead(bank)
+    done = bank.projector("reconcile", "--repair", "--json")
+    [line] = [line for line in map(json.loads, done.stdout.splitlines()) if line.get("difference") == "dead event"]
+    assert done.returncode == 1 and not line["mended"] and "there is no such entity" in line["outcome"]
+    assert bank.found(event) == event
+
+
+def test_a_refresh_that_a_trigger_changes_is_told(bank):
+    open_account(bank)
+    bank.query("CREATE TRIGGER upper_name BEFORE UPDATE ON account FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
+    done = bank.projector("refresh", "account", "a1")
+    assert done.returncode == 1 and "still different" in done.stdout and "entity Ada, row ADA" in done.stdout
+
+
+# who did it
+
+
+def test_every_action_by_hand_stands_in_the_log_of_the_owner(bank):
+    bank.mapping(lease_ms=2000)
+    open_account(bank)
+    bank.mapping(lease_ms=2000, max_attempts=1)
+    events = [dead(bank, f"b{n}") for n in range(3)]
+    assert bank.projector("skip", str(events[0]["_id"])).returncode == 0  # nobody works yet
+    with bank.start_projector() as projector:
+        projector.wait_log(rf"done by hand.*skip of 1 event \(event {events[0]['_id']}\), by {getpass.getuser()}@")
+        assert bank.projector("skip", "--aggregate", "account", "b1").returncode == 0
+        projector.wait_log(r"done by hand.*skip of 1 event \(account b1\), by ")
+        assert bank.projector("retry", "--all-dead").returncode == 0
+        projector.wait_log(r"done by hand.*retry of \d+ events? \(all dead events\), by ")
+        assert bank.projector("refresh", "account", "a1").returncode == 0
+        projector.wait_log(r"done by hand.*refresh of account a1, by ")
+        bank.query("DELETE FROM account")
+        assert bank.projector("reconcile", "--repair").returncode in (0, 1)
+        projector.wait_log(r"done by hand.*reconcile --repair: 1 differences? mended, by ")
+
+
+# why there is nothing to do
+
+
+def test_why_there_is_nothing_to_retry(bank):
+    open_account(bank)
+    [applied] = bank.ledger()
+    waiting = bank.event("a9", "AccountOpened", 1, user_id="u", name="n", balance=decimal("1"))
+    bank.put(waiting)
+    def said(event_id: str) -> str:
+        done = bank.projector("retry", event_id)
+        assert (done.returncode, done.stdout) == (1, "0 events will be tried again\n")
+        return done.stderr
+    assert f"event {applied} was applied at 20" in said(applied)
+    assert "is pending, neither failed nor dead" in said(str(waiting["_id"]))
+    assert "is not known: neither the outbox nor the ledger has it" in said("nobody")
