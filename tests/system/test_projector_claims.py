@@ -15,6 +15,7 @@ from workspace import Workspace, decimal
 
 SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100}
 QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}
+PAIRS = {"workers": 1, "batch": 2, "linger_ms": 700}  # two events that are put together are one batch
 ANOTHER = {"status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1"}
 
 
@@ -142,7 +143,7 @@ def test_an_event_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
 @pytest.mark.parametrize("what", ["given back", "failed", "applied"])
 def test_an_event_that_another_claimed_meanwhile_is_settled_only_when_it_was_applied(bank, what):
     """A claim that is lost, by a sweep say, is another's: what is to do is for it to say; what is done is done."""
-    bank.mapping(**QUIET, workers=1, batch=10, gap_wait_ms=600000)
+    bank.mapping(**QUIET, **PAIRS, gap_wait_ms=600000)
     bank.put(opened(bank))
     bank.run_once()
     first, after = deposited(bank), opened(bank, "a3")
@@ -171,6 +172,21 @@ def test_an_event_that_is_given_back_has_lost_no_attempt(bank):
         bank.put(event)
         stored = bank.wait(lambda: bank.outbox.find_one({"status": "pending", "attempts": {"$exists": True}}), what="the gap")
     assert stored["attempts"] == 0 and not {"claimed_by", "claimed_at"} & stored.keys()
+
+
+def test_before_a_retry_comes_what_sorts_before_it_read_or_not(bank):
+    """The earlier event had no aggregate when it was read; no stream tells that somebody has mended it."""
+    bank.mapping(**{**QUIET, "backoff_ms": 300000})
+    earlier, failed = opened(bank), deposited(bank)  # which has no row yet
+    del earlier["aggregate_id"]
+    with bank.start_projector():
+        bank.put(earlier, failed)
+        bank.wait_status(earlier, "dead")
+        bank.wait_status(failed, "failed")
+        bank.outbox.update_one({"_id": earlier["_id"]}, {"$set": {"aggregate_id": "a1", "status": "pending"}})
+        assert bank.projector("retry", str(failed["_id"])).returncode == 0
+        bank.wait_drained()
+    assert bank.rows("account")[0]["balance"] == Decimal("101.00")
 
 
 def test_a_failed_event_is_not_tried_before_its_time_although_others_are_swept_and_retried(bank):

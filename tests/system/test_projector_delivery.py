@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from forwarding import forwarding
 from workspace import Workspace, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
@@ -28,6 +29,92 @@ def row(ws: Workspace, account: str = "a1") -> dict:
 
 def at(seconds: int) -> datetime:
     return datetime(2026, 1, 1) + timedelta(seconds=seconds)
+
+
+# into the queue
+
+
+def test_once_goes_on_with_what_was_written_while_it_worked(bank):
+    bank.mapping(**QUIET, workers=1)
+    bank.put(opened(bank))
+    bank.run_once()
+    first, second = deposited(bank), opened(bank, "a2")
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account FOR UPDATE")
+        bank.put(first)
+        with bank.start_projector("--once") as projector:
+            bank.wait_lock_wait()
+            bank.put(second)
+            cursor.execute("COMMIT")
+            assert projector.popen.wait(30) == 0
+    assert bank.outbox.find_one() is None
+
+
+@pytest.mark.whole_server  # failCommand
+def test_once_reads_again_when_a_scan_fails(bank):
+    """What the scan had not come to is no less to do."""
+    bank.mapping(**QUIET)
+    bank.put(opened(bank, f"a{n}") for n in range(1500))  # more than the scan reads at once
+    data = {"failCommands": ["getMore"], "errorCode": 8, "appName": "projector", "namespace": f"{bank.name}.outbox"}
+    bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data})
+    try:
+        done = bank.run_once()
+    finally:
+        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    assert "reading the outbox again" in done.stderr
+    assert bank.outbox.find_one() is None and len(bank.rows("account")) == 1500
+
+
+# sessions
+
+
+def test_a_session_that_the_server_ended_while_idle_is_no_outage(bank):
+    bank.mapping(**QUIET, lease_ms=1000)
+
+    def sessions() -> int:
+        return len([1 for row in bank.query("SHOW FULL PROCESSLIST") if row["db"] == bank.name and row["User"] != "root"])
+
+    with bank.start_projector() as projector:
+        bank.put(opened(bank))
+        bank.wait_drained()
+        bank.wait(lambda: sessions() == 0, 30, "the server to end what is idle")
+        bank.put(deposited(bank))
+        bank.wait_drained()
+        assert "cannot project" not in projector.log_text() and "tried again" not in projector.log_text()
+
+
+def test_a_transaction_that_met_a_conflict_is_run_again_at_once(bank):
+    """Killed by the server's administrator, say: nobody's fault, and no event's failure."""
+    bank.mapping(**QUIET, workers=1)
+    bank.put(opened(bank))
+    bank.run_once()
+    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        projector.wait_log("info working")
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account FOR UPDATE")
+        bank.put(event := deposited(bank))
+        bank.wait_lock_wait()
+        for session in bank.query("SHOW FULL PROCESSLIST"):
+            if session["db"] == bank.name and (session["Info"] or "").startswith("UPDATE"):
+                bank.query(f"KILL QUERY {session['Id']}")
+        projector.wait_log("a transaction has to be tried again class=conflict")
+        bank.wait_lock_wait()
+        assert bank.found(event)["status"] == "in_progress"
+        cursor.execute("COMMIT")
+        bank.wait_drained()
+        assert "event failed" not in projector.log_text()
+
+
+def test_the_client_gives_away_no_files_and_takes_no_second_statement(bank):
+    """As it tells the server at login: no LOCAL INFILE, no MULTI_STATEMENTS, and rows that were found count."""
+    found_rows, local_files, multi_statements = 1 << 1, 1 << 7, 1 << 16
+    sent = bytearray()
+    with forwarding("127.0.0.1", bank.stores.mysql_port, sent) as port:
+        bank.mapping(mysql={"port": port})
+        bank.projector("status")
+    flags = int.from_bytes(sent[4:8], "little")
+    assert flags & (found_rows | local_files | multi_statements) == found_rows
 
 
 # out of the outbox
@@ -74,6 +161,20 @@ def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_ou
         bank.wait(lambda: set(bank.ledger()) == {young}, what="the entry of the event that has left the outbox")
 
 
+def test_what_another_name_has_applied_is_not_known_to_this_one(bank):
+    """The ledger's tables may be shared, and an event id may come again in another outbox."""
+    event = opened(bank)
+    bank.put(event)
+    bank.run_once()
+    bank.mapping(name="other", mongodb={"outbox": "outbox2"}, **SLOW)
+    bank.outbox_program("init", "--outbox", "outbox2", check=True)
+    here = {**deposited(bank, "a2", "much"), "_id": event["_id"]}
+    bank.db["outbox2"].insert_one(here)
+    bank.run_once()
+    assert bank.db["outbox2"].find_one()["status"] == "failed"
+    assert bank.query("SELECT projector FROM projector_applied") == [{"projector": bank.name}]
+
+
 # rows
 
 
@@ -99,6 +200,15 @@ def test_a_delta_of_null_is_its_events_failure_and_changes_nothing(ws, together)
     assert ws.projector("retry", str(events[1]["_id"])).returncode == 0
     ws.run_once()
     assert row(ws)["balance"] == Decimal("6.00")
+
+
+def test_every_sign_alone_arrives_unchanged(bank):
+    """A text of harmless letters and one that is not."""
+    names = [f"a{chr(code)}b" for code in range(32, 127)] + ["'", "\\", "a\\", "''", "O'Brien", "x' OR 'a", "\0", "\n"]
+    bank.put({**opened(bank, name), "payload": {"user_id": "u1", "name": name, "balance": decimal("1.00")}} for name in names)
+    bank.put({**bank.event(name, "AccountRenamed"), "payload": {"name": name + name}} for name in names)
+    bank.run_once()
+    assert sorted((row["account_id"], row["name"]) for row in bank.rows("account")) == sorted((name, name + name) for name in names)
 
 
 def test_rows_that_refer_to_others_are_deleted_before_them(ws):
@@ -147,7 +257,8 @@ def test_a_statement_sees_nothing_that_is_not_committed(ws):
 
 def test_a_statement_runs_at_read_committed_in_utc(ws):
     """What a statement of one's own sees of the session is the same on each server, whatever that prefers."""
-    isolation = ws.query("SHOW VARIABLES LIKE '%isolation'")[0]["Variable_name"]  # named differently by MariaDB
+    names = "SHOW VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')"  # the latter is MariaDB's
+    isolation = ws.query(names)[0]["Variable_name"]
     with_statement(ws, f"UPDATE account SET name = CONCAT(@@{isolation}, ' ', @@time_zone) WHERE account_id = :$aggregate_id")
     ws.put(opened(ws), ws.event("a1", "AccountFrozen"))
     ws.run_once()
@@ -178,6 +289,19 @@ def test_a_refresh_never_goes_back_behind_what_was_applied(bank):
     done = bank.projector("refresh", "account", "a1")
     assert done.returncode != 0 and "the entity is at version 2, behind version 3 that was applied" in done.stderr
     assert row(bank) == before and bank.rows("projector_position") == position
+
+
+def test_a_refresh_takes_no_rows_of_two_versions(ws):
+    """Two tables of one aggregate, each from entities of its own."""
+    key = {"k": {"from": "$aggregate_id", "type": "varchar(36)"}}
+    ws.mapping([{"aggregate_type": "account", "table": table, "entities": table + "s", "key": key,
+                 "columns": {"n": {"from": "n", "type": "int"}}, "events": {"Made": {"op": "upsert"}}} for table in ("one", "two")], **SLOW)
+    ws.create()
+    ws.db["ones"].insert_one({"_id": "a1", "version": 2, "n": 2})
+    ws.db["twos"].insert_one({"_id": "a1", "version": 3, "n": 3})
+    done = ws.projector("refresh", "account", "a1")
+    assert done.returncode != 0 and "differ in version" in done.stderr
+    assert ws.rows("one") == ws.rows("two") == []
 
 
 def test_what_a_refresh_contains_is_superseded_up_to_its_own_version(bank):
@@ -220,7 +344,7 @@ def test_a_skipped_event_that_is_sent_again_stays_skipped(bank):
     assert bank.ledger()[str(bad["_id"])] == "skipped" and row(bank)["balance"] == Decimal("100.00")
 
 
-def test_a_retry_is_seen_at_once_and_has_all_its_attempts(bank):
+def test_a_retry_is_seen_at_once(bank):
     bank.mapping(**{**QUIET, "permanent": "dead"}, max_attempts=2)
     bad = deposited(bank, amount="much")
     with bank.start_projector():
@@ -233,6 +357,15 @@ def test_a_retry_is_seen_at_once_and_has_all_its_attempts(bank):
         assert bank.projector("retry", str(bad["_id"])).returncode == 0
         bank.wait_drained()
     assert row(bank)["balance"] == Decimal("101.00")
+
+
+def test_a_retried_event_has_all_its_attempts_before_it(bank):
+    bank.mapping(**SLOW, max_attempts=2)
+    bad = {**deposited(bank, amount="much"), "status": "dead", "attempts": 2}
+    bank.put(bad)
+    assert bank.projector("retry", str(bad["_id"])).returncode == 0
+    bank.run_once()
+    assert (bank.found(bad)["status"], bank.found(bad)["attempts"]) == ("failed", 1)
 
 
 def test_a_command_takes_over_only_what_is_failed_or_dead(bank):

@@ -127,12 +127,22 @@ def test_a_projector_that_stops_leaves_the_lease_to_the_one_that_took_over(bank)
     assert {key: lease(bank)[key] for key in ELSEWHERE} == ELSEWHERE
 
 
+def test_a_stop_gives_the_lease_back(bank):
+    bank.mapping(**QUIET, lease_ms=600000)
+    with bank.start_projector() as owner:
+        owner.wait_log("info working")
+        assert lease(bank)["expires_at"] > now()
+        assert owner.stop() == 0
+    assert lease(bank)["expires_at"] == datetime(1970, 1, 1)
+
+
 def test_an_owner_that_cannot_prolong_its_lease_takes_nothing_more(bank):
-    bank.mapping(**QUIET, lease_ms=2000)
+    bank.mapping(**QUIET, lease_ms=6000)
     with bank.start_projector() as owner:
         owner.wait_log("info working")
         bank.db.command("collMod", "projector_leases", validator={"never": True})
-        owner.wait_log("the tenure ended class=fenced .*the lease could not be prolonged in time")
+        ended = owner.wait_log(r"^(\S+)Z error the tenure ended class=fenced .*the lease could not be prolonged in time")[1]
+        assert datetime.fromisoformat(ended) < lease(bank)["expires_at"]
         event = opened(bank)
         bank.put(event)
         owner.wait_log("cannot become the owner")
@@ -181,6 +191,25 @@ def test_a_command_writes_only_while_the_owner_is_locked_out(bank):
         assert skip.popen.wait(WAIT_S) == 0
         bank.wait_drained()
     assert bank.ledger()[str(dead["_id"])] == "skipped" and balance(bank) == Decimal("101.00")
+
+
+def test_a_command_leaves_alone_what_is_no_longer_failed_when_its_turn_comes(bank):
+    """It looks at all that is failed, and takes the events over one by one."""
+    bank.mapping(**{**QUIET, "backoff_ms": 300000})
+    first, second = deposited(bank, "a2"), deposited(bank, "a2")  # they meet no row
+    bank.put({**first, "status": "failed"}, {**second, "status": "failed"})
+    bank.run_once()
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM projector_fence FOR UPDATE")
+        with bank.start_command("skip", "--aggregate", "account", "a2") as skip:
+            bank.wait(lambda: waits_for_the_fence(bank), what="the command to have the first")
+            taken = {"status": "in_progress", "claimed_by": "elsewhere:1#1"}
+            bank.outbox.update_one({"_id": second["_id"]}, {"$set": taken})
+            cursor.execute("COMMIT")
+            assert skip.popen.wait(30) == 0
+    assert bank.ledger() == {str(first["_id"]): "skipped"}
+    assert {key: bank.found(second)[key] for key in taken} == taken
 
 
 def test_a_position_that_is_read_is_locked_until_the_transaction_ends(bank):

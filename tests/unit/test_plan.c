@@ -476,6 +476,29 @@ static void test_aggregate_set(void **state) {
   event_free(other.event);
 }
 
+/* Two transactions that lock the same positions must not meet head-on. */
+static void test_positions_are_locked_in_one_order(void **state) {
+  static const char *const arrivals[][3] = {{"a", "b", "c"}, {"c", "a", "b"}, {"b", "c", "a"}};
+  (void)state;
+  for (size_t i = 0; i < G_N_ELEMENTS(arrivals); i++) {
+    g_autoptr(Arena) arena = arena_new();
+    g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+    Item items[3];
+    for (unsigned k = 0; k < 3; k++) {
+      g_autofree char *text = g_strdup_printf("plain/%s 1 v0 put 1", arrivals[i][k]);
+      items[k] = item_of(text, k);
+      aggregate_set_open(set, &items[k].event->aggregate);
+    }
+    aggregate_set_sort(set);
+    for (unsigned k = 0; k < 3; k++) {
+      const Id *id = &aggregate_set_get(set, k)->aggregate->id;
+      check_that("order", id->length == 1 && id->bytes[0] == "abc"[k], "by the aggregate alone");
+    }
+    for (unsigned k = 0; k < 3; k++)
+      event_free(items[k].event);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_plans),
@@ -487,6 +510,7 @@ int main(void) {
       cmocka_unit_test(test_no_events),
       cmocka_unit_test(test_outcomes),
       cmocka_unit_test(test_aggregate_set),
+      cmocka_unit_test(test_positions_are_locked_in_one_order),
   };
   return RUN_TESTS(tests);
 }
