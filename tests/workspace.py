@@ -155,7 +155,8 @@ class Workspace:
         self.mongo = self.stores.mongo()
         self.mysql = self.stores.mysql()
         self.query(f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-        self.mysql.select_db(self.name)
+        self.mysql.close()
+        self.mysql = self.stores.mysql(self.name)  # in which it is after a reconnect too
         return self
 
     def __exit__(self, *_) -> None:
