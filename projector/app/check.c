@@ -274,12 +274,32 @@ static void check_json(Report *report, const Config *config, Session *session) {
   if (!mysql_json_slack(session, &slack, &failure))
     failed(report, "mysql", &failure);
   else if (slack > 0)
-    tell_format(report, "warning", "mysql",
-                "this server changes some doubles with 16 or 17 digits in json columns by one unit "
-                "in the last place when it reads them (MySQL 8.0 does, 9 does not); reconcile takes "
-                "doubles that are up to %u units apart for equal. Where every digit counts, use a "
-                "double column, or write the number as a text",
-                slack);
+    tell_format(
+        report, "warning", "mysql",
+        "this server changes some doubles with 16 or 17 digits in json columns by one unit "
+        "in the last place when it reads them (MySQL 8.0 does, 9 does not); reconcile takes "
+        "doubles that are up to %u units apart for equal. Where every digit counts, use a "
+        "double column, or write the number as a text",
+        slack);
+}
+
+/* What a change of the primary needs so that the new one has what the old one had committed. */
+static void check_group(Report *report) {
+  const MysqlFacts *facts = &report->mysql;
+  if (!facts->in_group)
+    return;
+  if (!facts->group_has_one_primary)
+    tell(report, "warning", "mysql",
+         "the group has several primaries: transactions that meet on different members are rolled "
+         "back at COMMIT; set group_replication_single_primary_mode = ON");
+  if (!strcmp(facts->group_consistency, "EVENTUAL"))
+    tell(
+        report, "warning", "mysql",
+        "group_replication_consistency is EVENTUAL: a new primary may answer before it has applied "
+        "what the old one had committed; set it to BEFORE_ON_PRIMARY_FAILOVER on every member");
+  else if (facts->group_has_one_primary)
+    tell_format(report, "ok", "mysql", "Group Replication with one primary, consistency %s",
+                facts->group_consistency);
 }
 
 static void check_mysql(Report *report, const Config *config) {
@@ -291,8 +311,10 @@ static void check_mysql(Report *report, const Config *config) {
   }
   good(report, "mysql", session_server(session));
   report->has_mysql = mysql_inspect(session, &report->mysql, &failure);
-  if (report->has_mysql)
+  if (report->has_mysql) {
     check_server(report, config, session);
+    check_group(report);
+  }
   check_json(report, config, session);
   g_autoptr(GPtrArray) privileges = privileges_check(session, config->mapping, &failure);
   g_autoptr(GPtrArray) tables =

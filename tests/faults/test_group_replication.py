@@ -10,6 +10,7 @@ import pymysql
 import pytest
 
 from group_replication import Group, Router
+from servers import Mysqld
 from workspace import Stores, Workspace, decimal
 
 pytestmark = pytest.mark.skipif(os.environ.get("MYSQL_TARGET") != "mysql", reason="Group Replication is MySQL's")
@@ -62,6 +63,7 @@ def test_a_primary_that_is_killed_under_load_costs_no_event_no_order_and_no_hand
         with Workspace(Stores(stores.mongo_uri, router.port), tmp_path) as ws:
             ws.mapping(backoff_ms=50, sweep_interval_ms=500)
             ws.create()
+            assert "Group Replication with one primary, consistency BEFORE_ON_PRIMARY_FAILOVER" in ws.projector("check").stdout
             with ws.start_projector() as projector:
                 writer = Writer(ws)
                 writer.start()
@@ -79,3 +81,15 @@ def test_a_primary_that_is_killed_under_load_costs_no_event_no_order_and_no_hand
             found = {row["account_id"]: (row["balance"], row["name"]) for row in ws.rows("account")}
             assert found == {account: (row["balance"], row["name"]) for account, row in writer.rows.items()}
             assert applied(ws) == sum(r["version"] for r in writer.rows.values())
+
+
+def test_check_tells_when_a_group_may_lose_commits_at_a_change_of_the_primary(stores, server_folder, tmp_path):
+    with Mysqld(server_folder / "alone") as mysql:
+        mysql.restart(["--plugin-load-add=group_replication.so", "--loose-group-replication-group-name=8d3f8ab2-6a3c-4b8e-9b0a-0d6a0f3f6f11",
+                       "--loose-group-replication-consistency=EVENTUAL", "--loose-group-replication-start-on-boot=OFF",
+                       "--loose-group-replication-single-primary-mode=OFF"])
+        with Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+            ws.create()
+            told = ws.projector("check").stdout
+            assert "set it to BEFORE_ON_PRIMARY_FAILOVER on every member" in told
+            assert "set group_replication_single_primary_mode = ON" in told

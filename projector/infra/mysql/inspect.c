@@ -15,6 +15,23 @@ static bool ask_tls(Session *session, MysqlFacts *facts, Failure *ret_failure) {
   return result != NULL;
 }
 
+/* The variables are there with the plugin only; a group name says that it is in use. */
+static bool ask_group(Session *session, MysqlFacts *facts, Failure *ret_failure) {
+  static const char query[] =
+      "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('group_replication_group_name',"
+      " 'group_replication_single_primary_mode', 'group_replication_consistency')";
+  g_autoptr(MYSQL_RES) result = session_query(session, query, sizeof query - 1, ret_failure);
+  for (MYSQL_ROW row; result && (row = mysql_fetch_row(result));) {
+    if (g_str_has_suffix(row[0], "group_name"))
+      facts->in_group = *row[1] != '\0';
+    else if (g_str_has_suffix(row[0], "primary_mode"))
+      facts->group_has_one_primary = !strcmp(row[1], "ON");
+    else
+      g_strlcpy(facts->group_consistency, row[1], sizeof facts->group_consistency);
+  }
+  return result != NULL;
+}
+
 bool mysql_inspect(Session *session, MysqlFacts *ret_facts, Failure *ret_failure) {
   static const char query[] =
       "SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED), @@SESSION.sql_mode, @@read_only";
@@ -27,7 +44,7 @@ bool mysql_inspect(Session *session, MysqlFacts *ret_facts, Failure *ret_failure
   MysqlFacts facts = {.clock_ahead_ms = g_ascii_strtoll(row[0], NULL, 10) - ours_ms,
                       .strict = strstr(row[1], "STRICT_ALL_TABLES") != NULL,
                       .read_only = strcmp(row[2], "0") != 0 && strcmp(row[2], "OFF") != 0};
-  if (!ask_tls(session, &facts, ret_failure))
+  if (!ask_tls(session, &facts, ret_failure) || !ask_group(session, &facts, ret_failure))
     return false;
   *ret_facts = facts;
   return true;

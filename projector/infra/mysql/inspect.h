@@ -8,6 +8,9 @@ typedef struct MysqlFacts {
   int64_t clock_ahead_ms; /* of ours */
   bool strict;            /* our session's sql_mode refuses what does not fit */
   bool read_only;
+  bool in_group;              /* a member of MySQL Group Replication, with */
+  bool group_has_one_primary; /* single-primary mode, and */
+  char group_consistency[40]; /* group_replication_consistency */
 } MysqlFacts;
 
 /* How far the server's doubles in json columns may be off (domain/real.h); asked with a probe. */
