@@ -58,6 +58,7 @@ def applied(ws: Workspace) -> int:
         return -1
 
 
+@pytest.mark.timeout(900)
 def test_a_primary_that_is_killed_under_load_costs_no_event_no_order_and_no_hand(stores, server_folder, tmp_path):
     with Group(server_folder) as group, Router(group) as router:
         with Workspace(Stores(stores.mongo_uri, router.port), tmp_path) as ws:
