@@ -126,6 +126,11 @@ static bool list_selected(Lister *lister, Outbox *outbox, const Selection *selec
   return ret_failure->class == FAILURE_NONE;
 }
 
+static bool is_of_type(const Event *event, const char *type) {
+  return !type || (event->event_type && event->event_type_length == strlen(type) &&
+                   !memcmp(event->event_type, type, event->event_type_length));
+}
+
 /* Events that wait behind a failed or dead one: for each that blocks, the later ones. */
 static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection,
                       Failure *ret_failure) {
@@ -149,7 +154,7 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
         outbox_find_aggregate(outbox, &head->aggregate, &head->key, G_MAXINT);
     while ((document = event_cursor_next(behind, ret_failure))) {
       g_autoptr(Event) event = event_decode(document);
-      if (event->status == STATUS_PENDING &&
+      if (event->status == STATUS_PENDING && is_of_type(event, selection->event_type) &&
           (selection->limit == 0 || lister->count < selection->limit))
         print_event(lister, event, "held", &reason);
     }
