@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 enum {
   CLOCKS_MS = 2000,
@@ -345,6 +346,24 @@ static void check_clocks(Report *report) {
                 CLOCKS_MS);
 }
 
+/* A position is common to all tables of a type, so one table without entities ends it for all. */
+static void check_entities(Report *report, const Mapping *mapping) {
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *without = mapping_projection(mapping, i);
+    for (unsigned k = 0; !without->entities && k < mapping_projection_count(mapping); k++) {
+      const Projection *with = mapping_projection(mapping, k);
+      if (!with->entities || strcmp(with->aggregate_type, without->aggregate_type) != 0)
+        continue;
+      tell_format(report, "warning", "file",
+                  "projections[%u]: %s has no \"entities\": refresh, rebuild and reconcile --repair "
+                  "are refused for all tables of %s, %s too, and a new table cannot be filled from "
+                  "the entities",
+                  i, without->table, without->aggregate_type, with->table);
+      break;
+    }
+  }
+}
+
 int command_check(int argc, char **argv) {
   Report report = {0};
   gboolean as_json = FALSE;
@@ -361,6 +380,7 @@ int command_check(int argc, char **argv) {
     return command_misuse("expected no arguments");
   report.as_json = as_json;
   good(&report, "file", "the mapping file is valid");
+  check_entities(&report, config->mapping);
   check_mongodb(&report, config);
   check_mysql(&report, config);
   check_clocks(&report);

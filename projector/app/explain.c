@@ -96,9 +96,16 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
                            ret_failure))
     return false;
   json_t *events = json_array();
+  bool blocked = false;
   for (size_t i = 0; i < count; i++) {
-    json_array_append_new(events, event_json(items[i].event, archived, &entries[i]));
-    explain->pending |= !archived && !entries[i].outcome;
+    json_t *json = event_json(items[i].event, archived, &entries[i]);
+    bool waits = !archived && !entries[i].outcome;
+    if (waits && blocked && items[i].event->status == STATUS_PENDING)
+      json_object_set_new(json, "state", json_string("held")); /* behind what failed */
+    blocked |= waits && (items[i].event->status == STATUS_FAILED ||
+                         items[i].event->status == STATUS_DEAD);
+    json_array_append_new(events, json);
+    explain->pending |= waits;
   }
   json_object_set_new(explain->document, name, events);
   return true;
@@ -136,9 +143,9 @@ static json_t *columns_json(const Layout *layout, const Expected *expected, cons
     json_t *column = json_object();
     bool known = expected && expected->known[i];
     if (known)
-      json_object_set_new(column, "entity", value_json(&expected->values[i]));
+      json_object_set_new(column, "entity", column_json(layout->columns[i], &expected->values[i]));
     if (row)
-      json_object_set_new(column, "row", value_json(&row[i]));
+      json_object_set_new(column, "row", column_json(layout->columns[i], &row[i]));
     json_object_set_new(
         column, "different",
         json_boolean(known && row &&

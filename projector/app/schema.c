@@ -50,6 +50,30 @@ static bool apply_migrations(Session *session, Failure *ret_failure) {
   return true;
 }
 
+/* Before anything is altered: what a column would leave in the rows that are there. The server
+ * would invent '' or 0, and a projector that runs with the older mapping would fail. */
+static bool check_added(Session *session, const Projection *projection, Failure *ret_failure) {
+  bool exists, rows;
+  g_autoptr(GPtrArray) names = g_ptr_array_new();
+  if (!catalog_columns_without_value(session, projection, names, ret_failure))
+    return false;
+  if (names->len == 0)
+    return true;
+  g_autofree char *query = g_strdup_printf("SELECT 1 FROM `%s` LIMIT 1", projection->table);
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
+  exists = result != NULL;
+  rows = exists && mysql_num_rows(result) > 0;
+  return (exists && !rows) ||
+         (exists &&
+          failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                      "%s has rows, and its new column %s is NOT NULL: nothing was changed. Give "
+                      "the column \"null\": true, or add it by hand with a default that is right "
+                      "for the rows that are there: ALTER TABLE `%s` ADD COLUMN `%s` … NOT NULL "
+                      "DEFAULT …; docs/changing-the-mapping.md has the steps",
+                      projection->table, (const char *)names->pdata[0], projection->table,
+                      (const char *)names->pdata[0]));
+}
+
 static bool apply_projection(Session *session, const Projection *projection, Failure *ret_failure) {
   bool exists;
   g_autoptr(GPtrArray) missing = catalog_missing_columns(session, projection, &exists, ret_failure);
@@ -93,6 +117,9 @@ static int apply_schema(const Config *config) {
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
   if (!session || !apply_migrations(session, &failure))
     return command_fail(&failure);
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++)
+    if (!check_added(session, mapping_projection(config->mapping, i), &failure))
+      return command_fail(&failure);
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++)
     if (!apply_projection(session, mapping_projection(config->mapping, i), &failure))
       return command_fail(&failure);

@@ -72,6 +72,14 @@ static bool map_rule(const Rule *rule, const Event *event, Arena *arena, Change 
   return false;
 }
 
+static bool takes_type(const Mapping *mapping, const Event *event) {
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
+    if (projection_is_of(mapping_projection(mapping, i), event->aggregate.type,
+                         event->aggregate.type_length))
+      return true;
+  return false;
+}
+
 bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, ChangeList *ret_list,
                      Failure *ret_failure) {
   if (event->malformed) {
@@ -83,8 +91,13 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
                     event->event_type_length);
   if (!rules) {
     *ret_list = (ChangeList){0};
-    return mapping_ignores_unknown(mapping) ||
-           failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+    if (mapping_ignores_unknown(mapping))
+      return true;
+    if (!takes_type(mapping, event))
+      return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "aggregate_type: expected one that a projection takes, found %.*s",
+                         (int)event->aggregate.type_length, event->aggregate.type);
+    return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                        "event_type: expected one that a projection of %.*s names, found %.*s",
                        (int)event->aggregate.type_length, event->aggregate.type,
                        (int)event->event_type_length, event->event_type);

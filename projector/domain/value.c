@@ -299,14 +299,26 @@ static bool is_null(const bson_iter_t *iter) {
   return BSON_ITER_HOLDS_NULL(iter) || bson_iter_type(iter) == BSON_TYPE_UNDEFINED;
 }
 
-/* What was found, as far as it matters for the type. */
+static bool is_time(TypeKind kind) {
+  return kind == TYPE_DATE || kind == TYPE_DATETIME || kind == TYPE_TIMESTAMP;
+}
+
+/* What was found, as far as it matters for the type, and what is wrong with it where that does not
+ * meet the eye. */
 static void describe_for(const ColumnType *type, const bson_iter_t *iter, char *text, size_t size) {
-  Decimal ignored;
-  if (type->kind == TYPE_DECIMAL && BSON_ITER_HOLDS_UTF8(iter) &&
-      !read_decimal(iter, true, &ignored))
+  Decimal decimal;
+  char found[DESCRIPTION_SIZE];
+  bool number = type->kind == TYPE_DECIMAL && read_decimal(iter, true, &decimal);
+  bson_describe(iter, found, sizeof found);
+  if (type->kind == TYPE_DECIMAL && BSON_ITER_HOLDS_UTF8(iter) && !number)
     g_strlcpy(text, "string that is no number", size);
+  else if (number && decimal.scale > type->scale)
+    snprintf(text, size, "%s, which has more than %u digits behind the point", found, type->scale);
+  else if (is_time(type->kind) && BSON_ITER_HOLDS_UTF8(iter))
+    snprintf(text, size, "%s that is not written %s", found,
+             type->kind == TYPE_DATE ? "2024-01-31" : "2024-01-31T12:34:56.789Z");
   else
-    bson_describe(iter, text, size);
+    g_strlcpy(text, found, size);
 }
 
 static bool unfit(const Source *source, const char *expected, const char *found,
@@ -326,7 +338,7 @@ bool value_for_column(const Event *event, const Source *source, const Column *co
   }
   if (convert(&iter, &column->type, arena, ret_value))
     return true;
-  char text[128];
+  char text[160];
   describe_for(&column->type, &iter, text, sizeof text);
   return unfit(source, column->type.text, text, ret_failure);
 }

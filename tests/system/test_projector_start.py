@@ -360,11 +360,11 @@ def test_schema_apply_creates_what_is_missing_and_changes_nothing_else(bank):
     assert create_statements(bank) == before
     [projection] = bank_projections()
     projection["columns"]["note"] = {"from": "note", "type": "varchar(20)", "null": True}
-    projection["columns"]["rank"] = {"from": "rank", "type": "int"}
+    projection["columns"]["rank"] = {"from": "rank", "type": "int", "null": True}
     bank.mapping([projection])
     added = bank.projector("schema", "--apply")
     assert added.returncode == 0 and "ADD COLUMN `note` varchar(20) NULL" in added.stdout
-    assert [{**row, "note": None, "rank": 0} for row in rows] == bank.rows("account")
+    assert [{**row, "note": None, "rank": None} for row in rows] == bank.rows("account")
     assert bank.projector("check").returncode == 0
     bank.mapping()  # the columns that are not mapped any more stay
     bank.projector("schema", "--apply")

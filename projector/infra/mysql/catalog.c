@@ -455,6 +455,15 @@ char *catalog_create_table(const Projection *projection, bool mariadb) {
   return g_string_free(sql, FALSE);
 }
 
+bool catalog_columns_without_value(Session *session, const Projection *projection, GPtrArray *names,
+                                   Failure *ret_failure) {
+  g_autoptr(Table) table = table_read(session, projection->table, ret_failure);
+  for (unsigned i = 0; table && table->columns->len > 0 && i < projection->column_count; i++)
+    if (!projection->columns[i].nullable && !find_column(table, projection->columns[i].name))
+      g_ptr_array_add(names, (gpointer)projection->columns[i].name);
+  return table != NULL;
+}
+
 GPtrArray *catalog_missing_columns(Session *session, const Projection *projection, bool *ret_exists,
                                    Failure *ret_failure) {
   g_autoptr(Table) table = table_read(session, projection->table, ret_failure);

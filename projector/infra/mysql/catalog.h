@@ -29,3 +29,6 @@ char *catalog_create_table(const Projection *projection, bool mariadb);
  * when the table is missing altogether (`*ret_exists` is false then). */
 GPtrArray *catalog_missing_columns(Session *session, const Projection *projection, bool *ret_exists,
                                    Failure *ret_failure);
+/* Names of missing columns of a table that is there which are NOT NULL; borrowed. */
+bool catalog_columns_without_value(Session *session, const Projection *projection, GPtrArray *names,
+                                   Failure *ret_failure);

@@ -1,0 +1,161 @@
+"""Changing the mapping, as docs/changing-the-mapping.md tells it: no downtime, no failed event."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import datetime
+
+import pytest
+from bson import Int64
+
+from workspace import Workspace, bank_projections, decimal
+
+MOMENT = datetime(2024, 5, 6, 7, 8, 9, 123000)
+
+
+@pytest.fixture(autouse=True)
+def state_folder(ws, tmp_path):
+    ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+
+
+def open_account(ws: Workspace, number: int, **fields) -> None:
+    fields = {"user_id": "u1", "name": f"Ada {number}", "balance": decimal("10.50"), "city": "Bern", **fields}
+    ws.accounts.insert_one({"_id": f"a{number}", "version": Int64(1), "last_event_at": MOMENT, **fields})
+    ws.put(event := ws.event(f"a{number}", "AccountOpened", Int64(1), **fields))
+    ws.wait_gone(event)
+
+
+def applied(ws: Workspace) -> None:
+    done = ws.projector("schema", "--apply")
+    assert done.returncode == 0, done.stderr
+
+
+def rebuilt(ws: Workspace, table: str) -> None:
+    done = ws.projector("rebuild", table)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def with_city(**options) -> list[dict]:
+    projections = bank_projections()
+    projections[0]["columns"]["city"] = {"from": "city", "type": "varchar(40)", **options}
+    return projections
+
+
+def test_a_column(bank):
+    with bank.start_projector() as old:
+        open_account(bank, 1)
+        bank.mapping(with_city(null=True))
+        applied(bank)
+        open_account(bank, 2)  # the old file goes on
+        assert old.stop() == 0
+    with bank.start_projector():
+        open_account(bank, 3)
+        rebuilt(bank, "account")
+        assert [row["city"] for row in bank.rows("account")] == ["Bern"] * 3
+    assert bank.outbox.find_one() is None
+
+
+def test_a_column_that_old_rows_have_no_value_for_is_refused(bank):
+    with bank.start_projector() as old:
+        open_account(bank, 1)
+        bank.mapping(with_city())
+        refused = bank.projector("schema", "--apply")
+        assert refused.returncode == 2 and "account has rows, and its new column city is NOT NULL" in refused.stderr
+        assert "city" not in bank.rows("account")[0]
+        open_account(bank, 2)  # nothing has changed for the one that runs
+        assert old.stop() == 0
+    bank.query("DELETE FROM account")
+    applied(bank)  # an empty table may get it
+
+
+def test_a_renamed_field(bank):
+    projections = bank_projections()
+    projections[0]["columns"]["name"]["from"] = "full_name"
+    with bank.start_projector() as old:
+        open_account(bank, 1)
+        bank.accounts.update_many({}, [{"$set": {"full_name": "$name"}}])
+        open_account(bank, 2, full_name="Ada 2")
+        assert old.stop() == 0
+    assert bank.projector("list", "--state", "all").returncode == 1  # nothing waits
+    bank.mapping(projections)
+    with bank.start_projector():
+        open_account(bank, 3, full_name="Ada 3")
+        done = bank.projector("reconcile", "account")
+        assert done.returncode == 0, done.stdout
+    assert [row["name"] for row in bank.rows("account")] == ["Ada 1", "Ada 2", "Ada 3"]
+
+
+def further() -> list[dict]:
+    projections = bank_projections()
+    second = copy.deepcopy(projections[0])
+    second["table"] = "account_city"
+    second["columns"] = {"city": {"from": "city", "type": "varchar(40)"}}
+    second["events"] = {"AccountOpened": {"op": "upsert"}, "AccountClosed": {"op": "delete"}}
+    return [*projections, second]
+
+
+def test_a_further_table_and_one_that_goes(bank):
+    with bank.start_projector() as old:
+        open_account(bank, 1)
+        file = bank.file
+        bank.mapping(further())
+        applied(bank)
+        open_account(bank, 2)
+        assert old.stop() == 0
+    with bank.start_projector() as new:
+        open_account(bank, 3)
+        rebuilt(bank, "account_city")
+        assert [row["account_id"] for row in bank.rows("account_city")] == ["a1", "a2", "a3"]
+        assert new.stop() == 0
+    bank.file = file
+    with bank.start_projector():
+        open_account(bank, 4)
+        bank.query("DROP TABLE account_city")
+        open_account(bank, 5)
+    assert len(bank.rows("account")) == 5
+
+
+def test_check_tells_a_further_table_without_entities(bank):
+    projections = further()
+    del projections[1]["entities"]
+    bank.mapping(projections)
+    applied(bank)
+    done = bank.projector("check", "--json")
+    told = [line["text"] if "text" in line else str(line) for line in map(json.loads, done.stdout.splitlines())]
+    assert any('projections[1]: account_city has no "entities"' in text for text in told), told
+    assert done.returncode == 0
+
+
+# messages that cost a new user time
+
+
+def failed_reason(ws: Workspace, **changes) -> str:
+    event = {**ws.event("a1", "AccountOpened", Int64(1), user_id="u", name="n", balance=decimal("1.00")), **changes}
+    ws.put(event)
+    ws.run_once()
+    return ws.found(event)["last_error"]["message"]
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"aggregate_type": "acount"}, "aggregate_type: expected one that a projection takes, found acount"),
+    ({"event_type": "AccountOpend"}, "event_type: expected one that a projection of account names, found AccountOpend"),
+    ({"payload": {"user_id": "u", "name": "n", "balance": decimal("1.005")}},
+     "payload.balance: expected decimal(18,2), found Decimal128 1.005, which has more than 2 digits behind the point"),
+    ({"payload": {"user_id": "u", "name": "n", "balance": decimal("1"), "opened_at": "2024-01-31 12:34:56"}},
+     "payload.opened_at: expected datetime(3), found string of 19 bytes that is not written 2024-01-31T12:34:56.789Z"),
+], ids=["aggregate type", "event type", "decimals", "time"])
+def test_a_reason_says_what_to_mend(bank, changes, said):
+    assert said in failed_reason(bank, **changes)
+
+
+def test_explain_shows_decimals_whole_and_who_waits(bank):
+    bank.accounts.insert_one({"_id": "a1", "version": Int64(1), "user_id": "u", "name": "n", "balance": decimal("37.70")})
+    bank.put(bank.event("a1", "AccountOpened", Int64(1), user_id="u", name="n", balance=decimal("37.70")))
+    bank.run_once()
+    bank.put({**bank.event("a1", "AccountRenamed", Int64(2), name=5), "status": "dead"},
+             bank.event("a1", "AccountRenamed", Int64(3), name="m"))
+    told = json.loads(bank.projector("explain", "account", "a1", "--json").stdout)
+    assert [event["state"] for event in told["outbox"]] == ["dead", "held"]
+    text = bank.projector("explain", "account", "a1").stdout
+    assert "37.70" in text and "37.7\n" not in text
