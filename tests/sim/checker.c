@@ -206,6 +206,16 @@ void check_swept(const SimEvent *event) {
     sim_fail("%s was applied and is swept back", event->id);
 }
 
+void check_abandoned(const SimEvent *event, const char *owner, bool applied,
+                     int64_t older_than_ms) {
+  int64_t age_us = fiber_now_us() - event->claimed_us;
+  bool known = event->claimed_us > sim.skewed_us; /* the clock has not jumped since */
+  if (older_than_ms > 0 && known && age_us < sim.config.settings.claim_timeout_ms * 1000)
+    sim_fail("%s is swept %lld us after it was claimed", event->id, (long long)age_us);
+  if (applied && older_than_ms > 0 && !event->shared && !strcmp(event->claimed_by, owner))
+    sim_fail("%s was applied by its owner, which did not acknowledge it", event->id);
+}
+
 /* Whether the event can be applied where its aggregate is now. */
 static bool is_applicable(const SimEvent *event) {
   const Belief *belief = &sim.beliefs[event->aggregate];

@@ -300,6 +300,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
     if (!is_abandoned(outbox, event, older_than_ms))
       continue;
     counts.swept++;
+    check_abandoned(event, outbox->owner, action == SWEEP_ACKNOWLEDGE, older_than_ms);
     event->shared = true;
     event->excused++; /* whoever had it died with it */
     if (action == SWEEP_ACKNOWLEDGE) {

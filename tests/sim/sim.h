@@ -202,7 +202,8 @@ typedef struct Sim {
   SimPosition positions[AGGREGATES];
   int64_t epoch;
   LeaseRow lease;
-  int64_t skew_ms[STORES]; /* of its server's clock */
+  int64_t skew_ms[STORES]; /* of its server's clock, */
+  int64_t skewed_us;       /* changed last */
   Belief beliefs[AGGREGATES];
   GPtrArray *transactions; /* of Tx */
   Faults faults;
@@ -292,6 +293,8 @@ void check_commit(const Tx *tx);
 void check_removed(const SimEvent *event, const char *how);
 void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool burn);
 void check_swept(const SimEvent *event);
+/* Of what is about to be swept by the owner of that name. */
+void check_abandoned(const SimEvent *event, const char *owner, bool applied, int64_t older_than_ms);
 void check_attempts(const SimEvent *event);
 void check_instances(void);
 /* NULL when only what must wait is in the outbox; else what is not settled yet. Aggregates that

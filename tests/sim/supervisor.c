@@ -96,6 +96,7 @@ static void skew(StoreKind store) {
   static const int64_t most_ms[STORES] = {20000, 4000};
   counts.skews++;
   sim.skew_ms[store] = sim_between(-most_ms[store], most_ms[store]);
+  sim.skewed_us = fiber_now_us();
   sim_trace("  its clock is %lld ms off", (long long)sim.skew_ms[store]);
 }
 
