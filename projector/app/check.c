@@ -3,6 +3,7 @@
 #include "projector/app/command.h"
 #include "projector/infra/mongo/inspect.h"
 #include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/catalog.h"
 #include "projector/infra/mysql/inspect.h"
 #include "projector/infra/mysql/privileges.h"
@@ -73,6 +74,23 @@ static void tell_encryption(Report *report, const char *subject, bool tls, const
                 details);
   else
     good(report, subject, "no TLS: the connection stays on this machine");
+}
+
+/* `all_well` when there is no error among them, which is given back. */
+static bool tell_findings(Report *report, const char *subject, const GPtrArray *findings,
+                          const char *all_well) {
+  bool any_error = false;
+  for (guint i = 0; i < findings->len; i++) {
+    const Finding *finding = findings->pdata[i];
+    any_error |= finding->error;
+    if (finding->error)
+      wrong(report, subject, finding->text);
+    else
+      tell(report, "warning", subject, finding->text);
+  }
+  if (!any_error && all_well)
+    good(report, subject, all_well);
+  return !any_error;
 }
 
 /* --- MongoDB -------------------------------------------------------------------------------- */
@@ -213,26 +231,14 @@ static void check_mongodb(Report *report, const Config *config) {
       g_strdup_printf("outbox %s.%s can be read", config->mongodb.database, config->mongodb.outbox);
   good(report, "mongodb", text);
   check_indexes(report, outbox);
+  g_autoptr(GPtrArray) findings = findings_new();
+  if (mongo_check_outbox(store, findings, &failure))
+    tell_findings(report, "mongodb", findings, NULL);
+  else
+    failed(report, "mongodb", &failure);
 }
 
 /* --- MySQL ---------------------------------------------------------------------------------- */
-
-/* `all_well` when there is no error among them, which is given back. */
-static bool tell_findings(Report *report, const char *subject, const GPtrArray *findings,
-                          const char *all_well) {
-  bool any_error = false;
-  for (guint i = 0; i < findings->len; i++) {
-    const Finding *finding = findings->pdata[i];
-    any_error |= finding->error;
-    if (finding->error)
-      wrong(report, subject, finding->text);
-    else
-      tell(report, "warning", subject, finding->text);
-  }
-  if (!any_error && all_well)
-    good(report, subject, all_well);
-  return !any_error;
-}
 
 static void check_server(Report *report, const Config *config, const Session *session) {
   const MysqlFacts *facts = &report->mysql;

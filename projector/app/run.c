@@ -9,6 +9,7 @@
 #include "projector/app/tenure.h"
 #include "projector/app/web/http.h"
 #include "projector/infra/log.h"
+#include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/catalog.h"
 
 #include <linux/close_range.h>
@@ -105,6 +106,23 @@ static void handle_signals(Ending *ending) {
   g_thread_unref(g_thread_new("signals", wait_for_signal, ending));
 }
 
+static bool tell_findings(const GPtrArray *findings, FailureSource source, Failure *ret_failure) {
+  for (guint i = 0; i < findings->len; i++) {
+    const Finding *finding = findings->pdata[i];
+    if (finding->error)
+      return failure_set(ret_failure, FAILURE_CONFIG, source, 0, "%s", finding->text);
+    log_warning(source == SOURCE_MYSQL ? "tables" : "outbox",
+                LOG_FIELDS(LOG_TEXT("reason", finding->text)));
+  }
+  return true;
+}
+
+static bool check_outbox(MongoStore *store, Failure *ret_failure) {
+  g_autoptr(GPtrArray) findings = findings_new();
+  return mongo_check_outbox(store, findings, ret_failure) &&
+         tell_findings(findings, SOURCE_MONGODB, ret_failure);
+}
+
 /* Refuses to start on tables that do not fit: nothing may be written then. */
 static bool check_tables(const Config *config, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
@@ -113,12 +131,8 @@ static bool check_tables(const Config *config, Failure *ret_failure) {
   if (!findings)
     return false;
   log_info("MySQL", LOG_FIELDS(LOG_TEXT("server", session_server(session))));
-  for (guint i = 0; i < findings->len; i++) {
-    const Finding *finding = findings->pdata[i];
-    if (finding->error)
-      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MYSQL, 0, "%s", finding->text);
-    log_warning("tables", LOG_FIELDS(LOG_TEXT("reason", finding->text)));
-  }
+  if (!tell_findings(findings, SOURCE_MYSQL, ret_failure))
+    return false;
   service_is_up();
   return true;
 }
@@ -154,7 +168,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   }
   MongoStore *store = *ret_store = mongo_store_open(&config->mongodb, ret_failure);
   g_atomic_pointer_set(&ending->store, store);
-  if (!store || !check_tables(config, ret_failure))
+  if (!store || !check_outbox(store, ret_failure) || !check_tables(config, ret_failure))
     return;
   log_info("MongoDB", LOG_FIELDS(LOG_TEXT("server", mongo_store_server(store))));
   monitor_start(monitor, store, http != NULL);

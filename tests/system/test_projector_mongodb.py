@@ -80,3 +80,51 @@ def test_read_and_write_concern_are_never_those_of_the_uri(bank, options):
     for command in reads:
         assert command.get("readConcern", {}).get("level") in ("majority", "snapshot", "local"), command
         assert command.get("$readPreference", {"mode": "primary"})["mode"] in ("primary", "primaryPreferred"), command
+
+
+ALL_FIELDS = ["status", "attempts", "claimed_by", "claimed_at", "next_attempt_at", "last_error"]
+CONTRACT = ["_id", "aggregate_type", "aggregate_id", "event_type", "occurred_at", "payload", "version"]
+
+
+def closed(fields: list[str]) -> dict:
+    """A validator that lets no other fields in."""
+    return {"$jsonSchema": {"additionalProperties": False, "properties": {field: {} for field in fields}}}
+
+
+@pytest.mark.parametrize("options, told", [
+    ({"capped": True, "size": 100000}, "is capped"),
+    ({"validator": closed(CONTRACT)}, "refuses what the projector writes"),
+    ({"timeseries": {"timeField": "occurred_at"}}, "is a timeseries"),
+    ({"viewOn": "elsewhere", "pipeline": []}, "is a view"),
+], ids=["capped", "validator", "time series", "view"])
+def test_an_outbox_that_cannot_be_one_is_refused(ws, options, told):
+    assert ws.projector("schema", "--apply").returncode == 0
+    ws.db.create_collection("outbox", **options)
+    (ws.db["elsewhere"] if "viewOn" in options else ws.outbox).insert_one(opened(ws, "a1"))
+    check, run = ws.projector("check"), ws.projector("run", "--once")
+    assert (check.returncode, run.returncode) == (2, 2), check.stdout + run.stderr
+    assert told in check.stdout and told in run.stderr
+    assert ws.rows("account") == []
+
+
+def test_an_outbox_of_which_mongodb_deletes_events_is_refused(bank):
+    bank.outbox.create_index("occurred_at", name="old", expireAfterSeconds=3600)
+    done = bank.projector("run", "--once")
+    assert done.returncode == 2 and 'has the TTL index old' in done.stderr and 'dropIndex("old")' in done.stderr
+    bank.outbox.drop_index("old")
+    bank.run_once()
+
+
+@pytest.mark.parametrize("options, told", [({"collation": NO_CASE}, "has a collation of its own"),
+                                           ({"validator": closed(CONTRACT + ALL_FIELDS)}, "has a validator"),
+                                           ({"validator": closed(CONTRACT), "validationAction": "warn"}, None)],
+                         ids=["collation", "validator", "warn"])
+def test_an_outbox_that_is_only_risky_is_told(ws, options, told):
+    ws.db.create_collection("outbox", **options)
+    ws.create()
+    ws.put(opened(ws, "a1"))
+    check, run = ws.projector("check"), ws.run_once()
+    assert check.returncode == 0
+    if told:
+        assert told in check.stdout and told in run.stderr
+    assert len(ws.rows("account")) == 1

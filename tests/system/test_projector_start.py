@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from forwarding import forwarding
-from servers import Mongod, free_port
-from workspace import bank_projections, decimal, last_said, said
+from servers import Mongod, Mysqld, free_port
+from workspace import Stores, Workspace, bank_projections, decimal, last_said, said
 
 COMMANDS = ["run", "check", "schema", "status"]
 
@@ -260,6 +260,12 @@ BAD_TABLES = [
     ("ALTER TABLE account ADD stranger int NOT NULL", "error", r"account\.stranger is NOT NULL, has no default and is not mapped"),
     ("ALTER TABLE account DROP COLUMN balance, ADD balance decimal(18,2) GENERATED ALWAYS AS (1) STORED", "error", r"generated column"),
     ("DROP TABLE projector_position", "error", r"table projector_position is missing"),
+    ("ALTER TABLE account ENGINE = MyISAM", "error", r"projections\[0\]\.table: account has engine MyISAM, which rolls nothing back: .*ENGINE = InnoDB"),
+    ("ALTER TABLE projector_applied ENGINE = MyISAM", "error", r"table projector_applied has engine MyISAM"),
+    ("ALTER TABLE account MODIFY balance decimal(18,2) unsigned NOT NULL", "warning", r"columns\.balance: decimal\(18,2\) unsigned is unsigned"),
+    ("ALTER TABLE account MODIFY updated_at datetime(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)", "warning",
+     r"columns\.updated_at: account\.updated_at has ON UPDATE CURRENT_TIMESTAMP"),
+    ("CREATE TRIGGER louder BEFORE INSERT ON account FOR EACH ROW SET NEW.name = UPPER(NEW.name)", "warning", r"account has the trigger louder"),
     ("ALTER TABLE account ADD stranger int NOT NULL DEFAULT 5, ADD other int NULL", "ok", r"fit the mapping"),
     ("ALTER TABLE account MODIFY name longtext NOT NULL, MODIFY balance decimal(40,10) NOT NULL, MODIFY opened_at datetime(6) NULL", "ok", r"fit the mapping"),
     ("ALTER TABLE account DROP PRIMARY KEY, ADD UNIQUE KEY (account_id)", "ok", r"fit the mapping"),
@@ -280,6 +286,35 @@ def test_check_finds_what_is_wrong_with_a_table_and_run_refuses_it(bank, stateme
         assert re.search(message, last_said(bank.projector("run", "--once"), 2))
         assert bank.outbox.find_one().get("status") is None
         assert bank.query("SELECT TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", bank.name) == before
+
+
+def test_a_column_that_rounds_holds_no_double(ws):
+    ws.mapping([{"aggregate_type": "account", "table": "rate", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {"rate": {"from": "rate", "type": "double"}}, "events": {"Opened": {"op": "upsert"}}}])
+    ws.create()
+    assert ws.projector("check").returncode == 0
+    ws.query("ALTER TABLE rate MODIFY rate double(10,2) NOT NULL")
+    assert "columns.rate: expected a column that holds every double, found double(10,2)" in last_said(ws.projector("run", "--once"), 2)
+
+
+@pytest.mark.parametrize("settings, status, told", [
+    (["--log-bin=binlog", "--server-id=7", "--binlog-format=STATEMENT"], 2, "binlog_format is STATEMENT"),
+    (["--innodb-flush-log-at-trx-commit=0"], 0, "innodb_flush_log_at_trx_commit is 0"),
+    (["--log-bin=binlog", "--server-id=7", "--sync-binlog=0", "--skip-innodb-doublewrite"], 0, "sync_binlog is 0"),
+], ids=["statement", "flush", "sync"])
+def test_a_server_that_is_set_up_wrong_is_refused_and_a_risk_is_told(stores, server_folder, tmp_path, settings, status, told):
+    mysql = Mysqld(server_folder / "mysqld").start(settings)
+    try:
+        with Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+            ws.outbox_program("init", check=True)
+            assert ws.projector("schema", "--apply").returncode == status
+            ws.put(opened(ws))
+            check, run = ws.projector("check"), ws.projector("run", "--once")
+            assert (check.returncode, run.returncode) == (status, status), check.stdout + run.stderr
+            assert told in check.stdout and told in run.stderr
+            assert len(ws.rows("account")) == (status == 0)
+    finally:
+        mysql.discard()
 
 
 def test_a_key_of_another_character_set(bank):

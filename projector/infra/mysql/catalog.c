@@ -2,6 +2,7 @@
 #include "projector/infra/mysql/catalog.h"
 
 #include "projector/infra/mysql/literal.h"
+#include "projector/infra/mysql/server_check.h"
 
 #include <string.h>
 
@@ -10,6 +11,7 @@ typedef struct TableColumn {
   bool nullable, has_default, generated;
   uint64_t bytes, characters;
   unsigned precision, scale, fraction;
+  bool touches_itself;
 } TableColumn;
 
 typedef struct TableIndex {
@@ -70,7 +72,8 @@ static bool read_columns(Session *session, const char *name, Table *table, Failu
           " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%auto_increment%'"
           " OR EXTRA LIKE '%DEFAULT_GENERATED%',"
           " COALESCE(GENERATION_EXPRESSION, '') <> '', CHARACTER_OCTET_LENGTH,"
-          " CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION"
+          " CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION,"
+          " EXTRA LIKE '%on update%'"
           " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
           name, ret_failure);
   if (!result)
@@ -84,6 +87,7 @@ static bool read_columns(Session *session, const char *name, Table *table, Failu
         number(row[7]) != 0,      number(row[8]) != 0,       number(row[9]),
         number(row[10]),          (unsigned)number(row[11]), (unsigned)number(row[12]),
         (unsigned)number(row[13])};
+    column->touches_itself = number(row[14]) != 0;
     g_ptr_array_add(table->columns, column);
   }
   return true;
@@ -180,7 +184,8 @@ static bool holds(const ColumnType *type, const TableColumn *column) {
   case TYPE_MEDIUMINT:
   case TYPE_INT:
   case TYPE_BIGINT: return holds_integer(type, column);
-  case TYPE_DOUBLE: return !strcmp(column->type, "double");
+  case TYPE_DOUBLE: /* double(10,2) rounds */
+    return !strcmp(column->type, "double") && !strchr(column->full_type, '(');
   case TYPE_DECIMAL:
     return !strcmp(column->type, "decimal") && column->scale >= type->scale &&
            column->precision - column->scale >= type->length - type->scale;
@@ -212,25 +217,6 @@ static bool holds(const ColumnType *type, const TableColumn *column) {
   case TYPE_JSON: return is_one_of(column->type, json);
   }
   return false;
-}
-
-static void finding_free(gpointer data) {
-  Finding *finding = data;
-  g_free(finding->text);
-  g_free(finding);
-}
-
-GPtrArray *findings_new(void) {
-  return g_ptr_array_new_with_free_func(finding_free);
-}
-
-void finding_add(GPtrArray *findings, bool error, const char *format, ...) {
-  Finding *finding = g_new0(Finding, 1);
-  va_list arguments;
-  va_start(arguments, format);
-  *finding = (Finding){error, g_strdup_vprintf(format, arguments)};
-  va_end(arguments);
-  g_ptr_array_add(findings, finding);
 }
 
 /* By their names; NO PAD are MySQL's younger ones, and those that say so. */
@@ -287,6 +273,16 @@ static void check_column(const Projection *projection, unsigned index, const Tab
         findings, true,
         "%s: expected a column that holds every %s, found %s; widen the column or change the type",
         path, wanted->type.text, column->full_type);
+  bool is_unsigned = strstr(column->full_type, "unsigned") != NULL;
+  if (is_unsigned && (wanted->type.kind == TYPE_DECIMAL || wanted->type.kind == TYPE_DOUBLE))
+    finding_add(findings, false, "%s: %s is unsigned: events with a negative value fail", path,
+                column->full_type);
+  if (column->touches_itself)
+    finding_add(
+        findings, false,
+        "%s: %s.%s has ON UPDATE CURRENT_TIMESTAMP, so it also changes with updates that do "
+        "not name it; take that off",
+        path, projection->table, column->name);
   if (wanted->nullable && !column->nullable)
     finding_add(findings, true, "%s: \"null\" is true, but %s.%s is NOT NULL", path,
                 projection->table, column->name);
@@ -355,6 +351,48 @@ static void check_strangers(const Projection *projection, const Table *table, GP
   }
 }
 
+/* Rows of an engine without transactions stay when the ledger is rolled back: after a crash they
+ * count twice, or are not there. */
+static bool check_engine(Session *session, const char *name, const char *path, GPtrArray *findings,
+                         Failure *ret_failure) {
+  g_autoptr(MYSQL_RES) result =
+      ask(session,
+          "SELECT t.ENGINE, COALESCE(e.TRANSACTIONS, '') FROM information_schema.TABLES t"
+          " LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE"
+          " WHERE t.ENGINE IS NOT NULL AND t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ",
+          name, ret_failure);
+  if (!result)
+    return false;
+  MYSQL_ROW row = mysql_fetch_row(result);
+  if (!row || !g_ascii_strcasecmp(row[0], "InnoDB"))
+    return true;
+  bool transactions = !g_ascii_strcasecmp(row[1], "YES");
+  finding_add(findings, !transactions,
+              transactions ? "%s%s has engine %s: nobody has tried that one; ALTER TABLE %s ENGINE "
+                             "= InnoDB"
+                           : "%s%s has engine %s, which rolls nothing back: after a crash events "
+                             "count twice or not at all; ALTER TABLE %s ENGINE = InnoDB",
+              path, name, row[0], name);
+  return true;
+}
+
+/* Of which only a user with the privilege TRIGGER sees anything. */
+static bool check_triggers(Session *session, const Projection *projection, GPtrArray *findings,
+                           Failure *ret_failure) {
+  g_autoptr(MYSQL_RES) result =
+      ask(session,
+          "SELECT TRIGGER_NAME, 1 FROM information_schema.TRIGGERS"
+          " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = ",
+          projection->table, ret_failure);
+  MYSQL_ROW row;
+  while (result && (row = mysql_fetch_row(result)))
+    finding_add(findings, false,
+                "projections[%u].table: %s has the trigger %s: rows it changes are differences to "
+                "`reconcile`, and what it refuses are failed events",
+                projection->index, projection->table, row[0]);
+  return result != NULL;
+}
+
 static bool check_projection(Session *session, const Projection *projection, GPtrArray *findings,
                              Failure *ret_failure) {
   g_autoptr(Table) table = table_read(session, projection->table, ret_failure);
@@ -368,6 +406,10 @@ static bool check_projection(Session *session, const Projection *projection, GPt
         projection->index, projection->table);
     return true;
   }
+  g_autofree char *path = g_strdup_printf("projections[%u].table: ", projection->index);
+  if (!check_engine(session, projection->table, path, findings, ret_failure) ||
+      !check_triggers(session, projection, findings, ret_failure))
+    return false;
   for (unsigned i = 0; i < projection->column_count; i++)
     check_column(projection, i, table, findings);
   check_keys(projection, table, findings);
@@ -391,13 +433,16 @@ static bool check_own_tables(Session *session, GPtrArray *findings, Failure *ret
           "table %s is missing or of another version, or this user may not see it; `projector "
           "schema --apply` creates it",
           own[i].name);
+    else if (!check_engine(session, own[i].name, "table ", findings, ret_failure))
+      return false;
   }
   return true;
 }
 
 GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure) {
   g_autoptr(GPtrArray) findings = findings_new();
-  if (!check_own_tables(session, findings, ret_failure))
+  if (!server_check(session, findings, ret_failure) ||
+      !check_own_tables(session, findings, ret_failure))
     return NULL;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
     if (!check_projection(session, mapping_projection(mapping, i), findings, ret_failure))

@@ -2,16 +2,8 @@
 #pragma once
 
 #include "projector/domain/mapping.h"
+#include "projector/infra/finding.h"
 #include "projector/infra/mysql/session.h"
-
-typedef struct Finding {
-  bool error; /* false: a warning, the projector works */
-  char *text; /* what is wrong and how to mend it, one line */
-} Finding;
-
-GPtrArray *findings_new(void);
-void finding_add(GPtrArray *findings, bool error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 /* Compares the projector's own tables and the projections' tables with the database. Gives an array
  * of Finding, empty when all is well; NULL when the server could not be asked. */

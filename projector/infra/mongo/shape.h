@@ -1,0 +1,11 @@
+/* shape.h - whether the outbox is a collection that can be one. */
+#pragma once
+
+#include "projector/infra/finding.h"
+#include "projector/infra/mongo/store.h"
+
+/* Adds an error for what loses events or stops all of them (a view, a time series, a capped
+ * collection, a TTL index, a validator that refuses the projector's fields), and a warning for what
+ * is only risky. Writes nothing. An outbox that is not there has no findings. False when the server
+ * could not be asked. */
+bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, Failure *ret_failure);

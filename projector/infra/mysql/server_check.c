@@ -1,0 +1,64 @@
+/* server_check.c - version, binary log, durability. */
+#include "projector/infra/mysql/server_check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Version {
+  int major, minor, patch;
+} Version;
+
+static bool is_before(const Version *version, int major, int minor, int patch) {
+  if (version->major != major)
+    return version->major < major;
+  return version->minor != minor ? version->minor < minor : version->patch < patch;
+}
+
+static void check_version(const Session *session, GPtrArray *findings) {
+  Version version = {0};
+  const char *server = session_server(session), *number = strchr(server, ' ');
+  if (!number || sscanf(number, "%d.%d.%d", &version.major, &version.minor, &version.patch) < 2)
+    return;
+  if (!session_is_mariadb(session)) {
+    if (is_before(&version, 8, 0, 19))
+      finding_add(findings, true,
+                  "%s is too old: it does not know INSERT … AS new ON DUPLICATE KEY UPDATE; 8.0.19 "
+                  "is the first that does",
+                  server);
+  } else if (is_before(&version, 10, 11, 0)) {
+    finding_add(findings, false, "%s is older than 10.11, the oldest that is tested", server);
+  }
+}
+
+static void check_settings(char **row, GPtrArray *findings) {
+  if (!strcmp(row[0], "1") && !g_ascii_strcasecmp(row[1], "STATEMENT"))
+    finding_add(findings, true,
+                "binlog_format is STATEMENT: the server refuses every change under READ COMMITTED "
+                "(1665); SET GLOBAL binlog_format = ROW, also in its configuration file");
+  if (!strcmp(row[2], "0"))
+    finding_add(findings, false,
+                "innodb_flush_log_at_trx_commit is 0: a crash of the server loses what was "
+                "committed in the last second, and the outbox no longer has it; set it to 1");
+  if (!strcmp(row[0], "1") && !strcmp(row[3], "0"))
+    finding_add(findings, false,
+                "sync_binlog is 0: after a crash of the machine replicas can have other rows than "
+                "the server; set it to 1");
+  if (!strcmp(row[4], "0") || !g_ascii_strcasecmp(row[4], "OFF"))
+    finding_add(findings, false,
+                "innodb_doublewrite is off: a crash of the machine can leave half-written pages");
+}
+
+bool server_check(Session *session, GPtrArray *findings, Failure *ret_failure) {
+  static const char query[] =
+      "SELECT @@log_bin, @@SESSION.binlog_format, @@innodb_flush_log_at_trx_commit, @@sync_binlog,"
+      " @@innodb_doublewrite";
+  check_version(session, findings);
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  if (row)
+    check_settings(row, findings);
+  else if (result || ret_failure->class == FAILURE_UNAVAILABLE)
+    return false;
+  *ret_failure = (Failure){0}; /* a proxy or a later server may not know one of them */
+  return true;
+}
