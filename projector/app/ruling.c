@@ -89,9 +89,13 @@ static bool touches(const Item *item, const Projection *projection) {
 static void close_projection(Worker *worker, const Projection *projection, bool rows,
                              const Failure *failure) {
   Failure why = *failure;
-  failure_prefix(&why, "table %s is locked by somebody else, its events wait", projection->table);
+  bool locked = blame_is_lock_wait(failure);
+  failure_prefix(&why,
+                 locked ? "table %s is locked by somebody else, its events wait"
+                        : "table %s refuses the events of several aggregates, they wait",
+                 projection->table);
   watch_close(worker->shards->watch, projection->index, &why, rows);
-  log_failure(LOG_LEVEL_WARNING, "a table is locked", &why);
+  log_failure(LOG_LEVEL_WARNING, locked ? "a table is locked" : "a table refuses all events", &why);
 }
 
 /* All events of the projection that are open wait, and so does what comes after them. */
@@ -118,11 +122,28 @@ bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projecti
   return hold_projection(worker, items, count, projection, &why);
 }
 
-void tally_lock(Worker *worker, const Item *one, const Projection *projection,
-                const Failure *failure) {
-  if (projection && failure->step == STEP_ROWS && blame_is_lock_wait(failure) &&
-      watch_tally(worker->shards->watch, projection->index, one->event->aggregate_hash))
-    close_projection(worker, projection, true, failure);
+bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure) {
+  bool counts = projection && failure->step == STEP_ROWS &&
+                (blame_is_lock_wait(failure) || failure->class == FAILURE_UNKNOWN);
+  if (!counts || !watch_tally(worker->shards->watch, projection->index, one->event->aggregate_hash))
+    return false;
+  close_projection(worker, projection, true, failure);
+  return true;
+}
+
+/* Who is to try the gate: of an aggregate that was not among those that closed it, if there is one:
+ * three rows that stay locked must not keep the others. */
+static const Item *choose(Worker *worker, const Item *items, size_t count,
+                          const Projection *projection) {
+  const Item *chosen = NULL;
+  for (size_t i = 0; i < count; i++) {
+    if (!is_open(&items[i]) || !touches(&items[i], projection))
+      continue;
+    if (!watch_tallied(worker->shards->watch, projection->index, items[i].event->aggregate_hash))
+      return &items[i];
+    chosen = chosen ? chosen : &items[i];
+  }
+  return chosen;
 }
 
 /* The table first, which does not cost a lock wait of an event. If only its rows are locked, one
@@ -130,7 +151,6 @@ void tally_lock(Worker *worker, const Item *one, const Projection *projection,
 static bool try_gate(Worker *worker, Item *items, size_t count, const Projection *projection,
                      Failure *why, bool rows) {
   Failure locked = {0};
-  bool first = true;
   if (!probe_table(&worker->config->mysql, projection, &locked) && blame_is_lock_wait(&locked)) {
     watch_close(worker->shards->watch, projection->index, why, rows);
     return false;
@@ -139,14 +159,12 @@ static bool try_gate(Worker *worker, Item *items, size_t count, const Projection
     watch_open(worker->shards->watch, projection->index);
     return true;
   }
+  const Item *chosen = choose(worker, items, count, projection);
   for (size_t i = 0; i < count; i++)
-    if (is_open(&items[i]) && touches(&items[i], projection)) {
-      if (first)
-        watch_suspect(worker->shards->watch, &items[i].event->key.event_id);
-      else
-        hold_item(worker, &items[i], why);
-      first = false;
-    }
+    if (is_open(&items[i]) && touches(&items[i], projection) && &items[i] != chosen)
+      hold_item(worker, &items[i], why);
+  if (chosen)
+    watch_suspect(worker->shards->watch, &chosen->event->key.event_id);
   return true;
 }
 

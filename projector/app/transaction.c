@@ -319,12 +319,14 @@ static bool resolve(Worker *worker, Item *items, size_t count, const Culprit *cu
       set_lock_wait(worker, SUSPECT_WAIT_S);
     return apply_parts(worker, items, count, culprit->statement, attempt, failure);
   case RULING_WAIT:
+  case RULING_EVENT: {
+    bool several = false;
     for (size_t i = 0; i < count; i++)
       if (is_open(&items[i]))
-        tally_lock(worker, &items[i], culprit->projection, failure);
-    return end_part(worker, items, count, true, attempt, failure);
+        several |= tally(worker, &items[i], culprit->projection, failure);
+    return end_part(worker, items, count, several || ruling == RULING_WAIT, attempt, failure);
+  }
   case RULING_COUNT: return end_part(worker, items, count, true, attempt, failure);
-  case RULING_EVENT: return end_part(worker, items, count, false, attempt, failure);
   default: return false;
   }
 }

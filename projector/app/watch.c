@@ -198,13 +198,23 @@ void watch_open(Watch *watch, unsigned projection) {
   note_size(watch);
 }
 
+static bool is_tallied(const Hold *hold, uint64_t aggregate_hash) {
+  for (unsigned i = 0; i < hold->count; i++)
+    if (hold->aggregates[i] == aggregate_hash)
+      return true;
+  return false;
+}
+
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
   Hold *hold = open_hold(watch, projection);
-  for (unsigned i = 0; i < hold->count; i++)
-    if (hold->aggregates[i] == aggregate_hash)
-      return false;
-  if (hold->count < SEVERAL)
+  if (hold->count < SEVERAL && !is_tallied(hold, aggregate_hash))
     hold->aggregates[hold->count++] = aggregate_hash;
   return hold->count == SEVERAL;
+}
+
+bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  const Hold *hold = find_hold(watch, projection);
+  return hold && is_tallied(hold, aggregate_hash);
 }

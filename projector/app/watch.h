@@ -44,6 +44,8 @@ Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_r
 void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows);
 /* Something of it was written. */
 void watch_open(Watch *watch, unsigned projection);
-/* An event of that aggregate waited, alone, for a lock. True: events of several aggregates did, and
- * none was written in between. */
+/* An event of that aggregate failed, alone, at the rows: waited for a lock, or met what no table
+ * knows. True: events of several aggregates did, and none was written in between. */
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash);
+/* Whether the aggregate is one of those. */
+bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash);

@@ -92,9 +92,9 @@ bool ask_server(Worker *worker, Failure *ret_failure);
  * ones are not tried. */
 bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projection *projection,
                        const Failure *failure);
-/* One event, alone, waited for a lock. */
-void tally_lock(Worker *worker, const Item *one, const Projection *projection,
-                const Failure *failure);
+/* One event failed alone at the rows. True: several aggregates of the projection did; it is not
+ * this event's fault, and for a while the others are not tried. */
+bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure);
 /* Before a batch: what belongs to a locked table waits. */
 void hold_behind_gates(Worker *worker, Item *items, size_t count);
 /* Nothing is held against what was applied, nor against its tables. */

@@ -251,6 +251,18 @@ FailureClass failure_class_of_mysql(int code) {
   return find_class(mysql_codes, sizeof mysql_codes / sizeof *mysql_codes, code);
 }
 
+/* 1030 "Got error 28 …", 3 and 1026 "(errno: 28 …)", "(OS errno 28 …)": ENOSPC. */
+FailureClass failure_class_of_mysql_text(int code, const char *message) {
+  FailureClass class = failure_class_of_mysql(code);
+  static const char *const full[] = {"Got error 28", "errno: 28", "errno 28", "Errcode: 28"};
+  for (size_t i = 0; i < G_N_ELEMENTS(full) && class == FAILURE_UNKNOWN; i++) {
+    const char *at = strstr(message, full[i]);
+    if (at && !g_ascii_isdigit(at[strlen(full[i])]))
+      class = FAILURE_SPACE;
+  }
+  return class;
+}
+
 FailureClass failure_class_of_mongodb(int code) {
   return find_class(mongodb_codes, sizeof mongodb_codes / sizeof *mongodb_codes, code);
 }

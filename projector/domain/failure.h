@@ -81,6 +81,8 @@ const char *failure_class_name(FailureClass class);
 /* What a server's error number means. The tables stand in failure.c, with their sources. */
 FailureClass failure_class_of_mysql(int code);
 FailureClass failure_class_of_mongodb(int code);
+/* The same with the server's text, which alone tells of some numbers that the disk was full. */
+FailureClass failure_class_of_mysql_text(int code, const char *message);
 
 /* Delay before attempt number `attempts` + 1: `base_ms` doubled per attempt so far, at most
  * `max_ms`, with full jitter: uniform in [1, that]. `random` is any 32 random bits. */

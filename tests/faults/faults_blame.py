@@ -38,8 +38,9 @@ def big_statement(world: World) -> Stuck:
     try:
         kill_sessions(world)
         event = account_event(world, "AccountSigned", text="x" * 2_000_000)
-        world.wait(lambda: error_of(world, event).get("class") == "size", 60, "a failure of class size")
         progress(world, 60)
+        world.wait(lambda: world.db.outbox.find_one({"_id": event["_id"], "status": "dead"}), 90, "the event to be dead")
+        assert error_of(world, event)["class"] == "size"
     finally:
         world.sql(f"SET GLOBAL max_allowed_packet = {limit}")
     return Stuck([event], lambda: (mend(world, event), kill_sessions(world)) and None)

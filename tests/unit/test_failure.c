@@ -244,8 +244,29 @@ static void test_a_longest_message_stays_within_its_bounds(void **state) {
   check_that("whole", g_str_has_suffix(failure.message, "''"), "the failure itself stays");
 }
 
+static void a_full_disk_is_told_by_the_text(void **state) {
+  (void)state;
+  static const struct {
+    int code;
+    const char *message;
+    FailureClass class;
+  } cases[] = {
+      {1030, "Got error 28 - 'No space left on device' from storage engine", FAILURE_SPACE},
+      {1030, "Got error 168 - 'Unknown (generic) error from engine' from storage engine",
+       FAILURE_UNKNOWN},
+      {1030, "Got error 280 from storage engine", FAILURE_UNKNOWN},
+      {3, "Error writing file '/tmp/MYfd=5' (OS errno 28 - No space left on device)",
+       FAILURE_SPACE},
+      {1026, "Error writing file 'x' (errno: 28 - No space left on device)", FAILURE_SPACE},
+      {1366, "Incorrect value: 'errno: 28' for column", FAILURE_DATA},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    assert_int_equal(failure_class_of_mysql_text(cases[i].code, cases[i].message), cases[i].class);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_full_disk_is_told_by_the_text),
       cmocka_unit_test(test_mysql_classes),
       cmocka_unit_test(test_mongodb_classes),
       cmocka_unit_test(test_class_names),

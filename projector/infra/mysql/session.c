@@ -31,8 +31,8 @@ struct Session {
 };
 
 static bool fail_code(Failure *ret_failure, unsigned code, const char *message) {
-  return failure_set(ret_failure, failure_class_of_mysql((int)code), SOURCE_MYSQL, (int)code, "%s",
-                     message);
+  return failure_set(ret_failure, failure_class_of_mysql_text((int)code, message), SOURCE_MYSQL,
+                     (int)code, "%s", message);
 }
 
 static bool fail(const Session *session, Failure *ret_failure) {
