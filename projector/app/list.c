@@ -10,8 +10,15 @@
 
 static const char *const blocking[] = {"failed", "dead", NULL};
 
+/* Events with the same state, type and reason. */
+typedef struct Kind {
+  int64_t count;
+  char *example;
+} Kind;
+
 typedef struct Lister {
-  bool as_json;
+  bool as_json, payload;
+  GHashTable *kinds; /* of --summary: Kind by "state\tclass\ttype\tmessage"; or NULL */
   int64_t count;
 } Lister;
 
@@ -70,8 +77,12 @@ json_t *list_event_json(const Event *event) {
   return to_json(event, state_name(event), &reason);
 }
 
-static void print_json(const Event *event, const char *state, const Reason *reason) {
+static void print_json(const Event *event, const char *state, const Reason *reason, bool payload) {
   json_t *line = to_json(event, state, reason);
+  char *text = payload ? bson_as_relaxed_extended_json(&event->payload, NULL) : NULL;
+  if (text)
+    json_object_set_new(line, "payload", json_loads(text, JSON_ALLOW_NUL, NULL));
+  bson_free(text);
   command_print_json(line, JSON_COMPACT);
   json_decref(line);
 }
@@ -95,7 +106,9 @@ static void print_text(const Event *event, const char *state, const Reason *reas
   if (event->attempts > 0)
     printf("  %d attempt%s", event->attempts, event->attempts == 1 ? "" : "s");
   if (*reason->class) {
-    printf("\n            ");
+    printf("\n            %s", event->status == STATUS_PENDING && strcmp(state, "held") != 0
+                                   ? "before it was tried again: "
+                                   : "");
     print_clean(stdout, reason->class);
     if (reason->code)
       printf(" %lld", (long long)reason->code);
@@ -105,13 +118,85 @@ static void print_text(const Event *event, const char *state, const Reason *reas
   putchar('\n');
 }
 
+static void kind_free(gpointer data) {
+  Kind *kind = data;
+  g_free(kind->example);
+  g_free(kind);
+}
+
+static void count_kind(Lister *lister, const Event *event, const char *state,
+                       const Reason *reason) {
+  char id[ID_TEXT_SIZE];
+  g_autofree char *key =
+      g_strdup_printf("%s\t%s\t%.*s\t%s", state, reason->class, (int)event->event_type_length,
+                      event->event_type ? event->event_type : "", reason->message);
+  Kind *kind = g_hash_table_lookup(lister->kinds, key);
+  if (!kind) {
+    kind = g_new0(Kind, 1);
+    id_text(&event->key.event_id, id);
+    kind->example = g_strdup(id);
+    g_hash_table_insert(lister->kinds, g_steal_pointer(&key), kind);
+  }
+  kind->count++;
+}
+
+/* "123  dead  data  MoneyDeposited  row missing in account  (0189…, say)", most first. */
+static gint compare_kinds(gconstpointer a, gconstpointer b, gpointer kinds) {
+  const Kind *x = g_hash_table_lookup(kinds, a), *y = g_hash_table_lookup(kinds, b);
+  return x->count != y->count ? (x->count < y->count) - (x->count > y->count) : strcmp(a, b);
+}
+
+static void print_kind(const Lister *lister, const char *key, const Kind *kind) {
+  g_auto(GStrv) parts = g_strsplit(key, "\t", 4);
+  if (lister->as_json) {
+    g_autofree char *type = g_utf8_make_valid(parts[2], -1);
+    g_autofree char *message = g_utf8_make_valid(parts[3], -1);
+    g_autofree char *example = g_utf8_make_valid(kind->example, -1);
+    json_t *line = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s}", "count", (json_int_t)kind->count,
+                             "state", parts[0], "class", parts[1], "event_type", type, "message",
+                             message, "example", example);
+    command_print_json(line, JSON_COMPACT);
+    json_decref(line);
+    return;
+  }
+  printf("%8lld  %-11s ", (long long)kind->count, parts[0]);
+  print_clean(stdout, parts[2]);
+  printf("  ");
+  print_clean(stdout, parts[1]);
+  printf(": ");
+  print_clean(stdout, parts[3]);
+  printf("  (for example ");
+  print_clean(stdout, kind->example);
+  printf(")\n");
+}
+
+static void print_kinds(const Lister *lister) {
+  g_autoptr(GList) keys = g_hash_table_get_keys(lister->kinds);
+  keys = g_list_sort_with_data(keys, compare_kinds, lister->kinds);
+  for (GList *at = keys; at; at = at->next)
+    print_kind(lister, at->data, g_hash_table_lookup(lister->kinds, at->data));
+}
+
+static void print_payload(const Event *event) {
+  char *json = bson_as_relaxed_extended_json(&event->payload, NULL);
+  printf("            ");
+  print_clean(stdout, json ? json : "{}");
+  putchar('\n');
+  bson_free(json);
+}
+
 static void print_event(Lister *lister, const Event *event, const char *state,
                         const Reason *reason) {
   lister->count++;
-  if (lister->as_json)
-    print_json(event, state, reason);
-  else
+  if (lister->kinds) {
+    count_kind(lister, event, state, reason);
+  } else if (lister->as_json) {
+    print_json(event, state, reason, lister->payload);
+  } else {
     print_text(event, state, reason);
+    if (lister->payload)
+      print_payload(event);
+  }
 }
 
 static bool list_selected(Lister *lister, Outbox *outbox, const Selection *selection,
@@ -164,10 +249,25 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
   return ret_failure->class == FAILURE_NONE;
 }
 
+static int list_events(const Config *config, Lister *lister, const Selection *selection,
+                       bool held) {
+  Failure failure = {0};
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
+  if (!store)
+    return command_fail(&failure);
+  g_autoptr(Outbox) outbox = outbox_new(store, "");
+  if (!(held ? list_held(lister, outbox, selection, &failure)
+             : list_selected(lister, outbox, selection, &failure)))
+    return command_fail(&failure);
+  if (lister->kinds)
+    print_kinds(lister);
+  return lister->count > 0 ? EXIT_GOOD : EXIT_NO;
+}
+
 int command_list(int argc, char **argv) {
   static const char *const all_states[] = {"pending", "in_progress", "failed", "dead", NULL};
   g_autofree char *state = NULL, *type = NULL, *table = NULL;
-  gboolean by_aggregate = FALSE, as_json = FALSE;
+  gboolean by_aggregate = FALSE, as_json = FALSE, summary = FALSE, payload = FALSE;
   int limit = 0, status;
   const GOptionEntry options[] = {
       {"state", 0, 0, G_OPTION_ARG_STRING, &state,
@@ -177,6 +277,9 @@ int command_list(int argc, char **argv) {
       {"type", 0, 0, G_OPTION_ARG_STRING, &type, "Of one event type", "EVENT_TYPE"},
       {"projection", 0, 0, G_OPTION_ARG_STRING, &table, "Of the aggregates that fill this table",
        "TABLE"},
+      {"summary", 0, 0, G_OPTION_ARG_NONE, &summary,
+       "How many of each state, event type and reason, with an example", NULL},
+      {"payload", 0, 0, G_OPTION_ARG_NONE, &payload, "With the payload of each event", NULL},
       {"limit", 0, 0, G_OPTION_ARG_INT, &limit, "At most that many", "N"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
       G_OPTION_ENTRY_NULL};
@@ -207,14 +310,7 @@ int command_list(int argc, char **argv) {
       return command_misuse("--projection: no projection fills a table of this name");
     selection.aggregate_type = projection->aggregate_type;
   }
-  Failure failure = {0};
-  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
-  if (!store)
-    return command_fail(&failure);
-  g_autoptr(Outbox) outbox = outbox_new(store, "");
-  Lister lister = {.as_json = as_json};
-  if (!(held ? list_held(&lister, outbox, &selection, &failure)
-             : list_selected(&lister, outbox, &selection, &failure)))
-    return command_fail(&failure);
-  return lister.count > 0 ? EXIT_GOOD : EXIT_NO;
+  g_autoptr(GHashTable) kinds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, kind_free);
+  Lister lister = {.as_json = as_json, .payload = payload, .kinds = summary ? kinds : NULL};
+  return list_events(config, &lister, &selection, held);
 }

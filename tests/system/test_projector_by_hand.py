@@ -170,3 +170,30 @@ def test_why_there_is_nothing_to_retry(bank):
     assert f"event {applied} was applied at 20" in said(applied)
     assert "is pending, neither failed nor dead" in said(str(waiting["_id"]))
     assert "is not known: neither the outbox nor the ledger has it" in said("nobody")
+
+
+# many dead events
+
+
+def test_a_summary_counts_by_reason_class_and_type(bank):
+    for n in range(3):
+        dead(bank, f"a{n}", "row missing in account")
+    other = dead(bank, "a9", "no such thing", event_type="MoneyWithdrawn")
+    told = [json.loads(line) for line in bank.projector("list", "--summary", "--json").stdout.splitlines()]
+    assert [(line["count"], line["state"], line["event_type"], line["class"], line["message"]) for line in told] == [
+        (3, "dead", "MoneyDeposited", "data", "row missing in account"), (1, "dead", "MoneyWithdrawn", "data", "no such thing")]
+    assert told[1]["example"] == str(other["_id"])
+    assert "       3  dead        MoneyDeposited  data: row missing in account" in bank.projector("list", "--summary").stdout
+
+
+def test_a_list_can_show_the_payload(bank):
+    dead(bank)
+    assert '"note" : "from Eve"' in bank.projector("list", "--payload").stdout
+    [line] = bank.projector("list", "--payload", "--json").stdout.splitlines()
+    assert json.loads(line)["payload"]["note"] == "from Eve"
+
+
+def test_an_old_error_is_shown_as_old(bank):
+    dead(bank)
+    assert bank.projector("retry", "--all-dead").returncode == 0
+    assert "before it was tried again: data: no such account" in bank.projector("list", "--state", "pending").stdout
