@@ -84,6 +84,7 @@ void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_
   }
   if (committed == 0)
     return;
+  metrics->figures.progress_at = g_get_monotonic_time();
   observe(&metrics->figures.batch_events, &batch_bounds_events, (double)committed);
   observe(&metrics->figures.batch_s, &batch_bounds_s, (double)duration_us / 1e6);
 }
@@ -93,6 +94,25 @@ void metrics_event(Metrics *metrics, const Event *event, Outcome outcome) {
     return;
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
   count(metrics, event, outcome);
+  metrics->figures.progress_at = g_get_monotonic_time();
+}
+
+void metrics_refused(Metrics *metrics, const Failure *failure) {
+  if (!metrics)
+    return;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  metrics->figures.refusal = *failure;
+  metrics->figures.refused_at = g_get_monotonic_time();
+}
+
+void metrics_set_trouble(Metrics *metrics, const Failure *failure) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  Figures *figures = &metrics->figures;
+  if (!failure || failure->class == FAILURE_NONE)
+    figures->trouble_since_ms = 0;
+  else if (figures->trouble_since_ms == 0)
+    figures->trouble_since_ms = g_get_real_time() / 1000;
+  figures->trouble = failure ? *failure : (Failure){0};
 }
 
 void metrics_retry(Metrics *metrics, FailureClass class) {
@@ -107,6 +127,7 @@ void metrics_set_role(Metrics *metrics, Role role) {
   if (metrics->figures.role == ROLE_WORKING && role != ROLE_WORKING)
     metrics->earlier_restarts += metrics->figures.tenure.restarts;
   metrics->figures.role = role;
+  metrics->figures.progress_at = g_get_monotonic_time();
   metrics->figures.tenure = (TenureView){0};
   metrics->figures.published_at = g_get_monotonic_time();
 }
@@ -114,6 +135,8 @@ void metrics_set_role(Metrics *metrics, Role role) {
 void metrics_publish(Metrics *metrics, const TenureView *view) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
   metrics->figures.tenure = *view;
+  if (view->queued + view->in_hand == 0)
+    metrics->figures.progress_at = g_get_monotonic_time();
   metrics->figures.restarts = metrics->earlier_restarts + view->restarts;
   metrics->figures.published_at = g_get_monotonic_time();
 }

@@ -51,9 +51,14 @@ typedef struct TenureView {
 typedef struct Figures {
   Role role;
   TenureView tenure;
-  int64_t published_at; /* monotonic, us; of the tenure */
-  int64_t restarts;     /* of the change stream, in all tenures */
-  int64_t committed;    /* events, each once */
+  int64_t published_at;     /* monotonic, us; of the tenure */
+  int64_t progress_at;      /* monotonic, us; an event was settled, or there was none */
+  Failure trouble;          /* what keeps this process from working, or from becoming the owner */
+  int64_t trouble_since_ms; /* since 1970 */
+  Failure refusal;          /* of a claim, by MongoDB */
+  int64_t refused_at;       /* monotonic, us; 0: never */
+  int64_t restarts;         /* of the change stream, in all tenures */
+  int64_t committed;        /* events, each once */
   int64_t retries[CLASS_COUNT];
   Histogram lag_s, batch_events, batch_s;
   double worst_lag_s; /* since metrics_take_worst_lag */
@@ -80,6 +85,11 @@ void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_
 void metrics_event(Metrics *metrics, const Event *event, Outcome outcome);
 /* Something is tried again, after a failure of that class. */
 void metrics_retry(Metrics *metrics, FailureClass class);
+
+/* MongoDB will not have the mark of a claim. */
+void metrics_refused(Metrics *metrics, const Failure *failure);
+/* NULL, or class NONE: there is none any more. */
+void metrics_set_trouble(Metrics *metrics, const Failure *failure);
 
 void metrics_set_role(Metrics *metrics, Role role);
 void metrics_publish(Metrics *metrics, const TenureView *view);

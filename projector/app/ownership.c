@@ -185,8 +185,8 @@ static void give_up(Stop *process) {
   stop_request(process, &failure);
 }
 
-Ownership *ownership_acquire(const Config *config, MongoStore *store, bool once, Stop *process,
-                             Stop *tenure) {
+Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *metrics, bool once,
+                             Stop *process, Stop *tenure) {
   Ownership *ownership = g_new0(Ownership, 1);
   ownership->config = config;
   ownership->tenure = tenure;
@@ -209,6 +209,7 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, bool once,
       keep_until(ownership, asked_at);
       break;
     }
+    metrics_set_trouble(metrics, &failure);
     if (failure.class != FAILURE_NONE)
       log_failure(LOG_LEVEL_WARNING, "cannot become the owner", &failure);
     if (failure.class == FAILURE_CONFIG || failure.class == FAILURE_MAPPING)

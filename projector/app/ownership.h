@@ -2,6 +2,7 @@
 #pragma once
 
 #include "projector/app/config.h"
+#include "projector/app/metrics.h"
 #include "projector/app/stop.h"
 #include "projector/infra/mongo/store.h"
 
@@ -12,8 +13,8 @@ typedef struct Ownership Ownership;
  * time, requests the stop of `tenure` with FAILURE_FENCED. With `once` it stands by no longer than
  * a lease; then it requests the stop of `process` with a failure that says so. NULL: `process` was
  * stopped first. */
-Ownership *ownership_acquire(const Config *config, MongoStore *store, bool once, Stop *process,
-                             Stop *tenure);
+Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *metrics, bool once,
+                             Stop *process, Stop *tenure);
 /* Gives the lease back when it is still ours, and frees. */
 void ownership_release(Ownership *ownership);
 

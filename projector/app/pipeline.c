@@ -81,6 +81,11 @@ static void count_break(Worker *worker) {
   worker->broke = (Id){.kind = ID_STRING};
 }
 
+static void note_trouble(Worker *worker, const Failure *failure) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  worker->trouble = *failure;
+}
+
 /* After a failure: pause, and see whether MySQL works at all before anything is claimed. */
 static bool recovered(Worker *worker, int failures) {
   int64_t delay = PROBE_MS;
@@ -94,6 +99,7 @@ static bool recovered(Worker *worker, int failures) {
     count_break(worker);
     return true;
   }
+  note_trouble(worker, &failure);
   log_failure(LOG_LEVEL_WARNING, reached ? "MySQL takes no transaction" : "MySQL cannot be reached",
               &failure);
   metrics_retry(worker->metrics, failure.class);
@@ -132,6 +138,7 @@ bool worker_step(Worker *worker, bool wait) {
     g_atomic_int_set(&worker->failures, 0);
     return true;
   }
+  note_trouble(worker, &failure);
   g_atomic_int_inc(&worker->failures);
   worker->refused = failure.source == SOURCE_MYSQL;
   shards_release_all_but(worker->shards, worker->number, worker->shards->shards[worker->number]);
@@ -202,6 +209,11 @@ void worker_free(Worker *worker) {
 Counters worker_counters(Worker *worker) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
   return worker->counters;
+}
+
+Failure worker_trouble(Worker *worker) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  return worker_is_waiting(worker) ? worker->trouble : (Failure){0};
 }
 
 bool worker_is_waiting(Worker *worker) {

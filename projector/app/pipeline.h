@@ -31,5 +31,7 @@ void worker_join(Worker *worker);
 /* Rises when it takes a batch in hand, and when it is done with it: odd while it has one. */
 int worker_moves(Worker *worker);
 Counters worker_counters(Worker *worker);
+/* What the worker waits for; class NONE: it does not. */
+Failure worker_trouble(Worker *worker);
 /* Whether it waits for a store to come back. */
 bool worker_is_waiting(Worker *worker);

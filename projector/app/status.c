@@ -7,17 +7,42 @@
 #include <jansson.h>
 #include <stdio.h>
 
-void status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox) {
-  status->mongodb = (Failure){0};
-  g_strlcpy(status->mongodb_server, mongo_store_server(store), sizeof status->mongodb_server);
-  if (outbox_count(outbox, &status->counts, &status->mongodb) &&
-      outbox_count_blocked(outbox, &status->blocked, &status->mongodb))
-    lease_look(store, status->name, &status->lease, &status->mongodb);
+enum { ANSWER_S = 3 /* a person waits */ };
+
+bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure) {
+  return outbox_count(outbox, &status->counts, ret_failure) &&
+         outbox_count_blocked(outbox, &status->blocked, ret_failure) &&
+         lease_look(store, status->name, &status->lease, ret_failure);
 }
 
-void status_ask_mysql(Status *status, const Session *session) {
-  status->mysql = (Failure){0};
-  g_strlcpy(status->mysql_server, session_server(session), sizeof status->mysql_server);
+/* A lock that somebody keeps, and a table or a right that is missing, are for others to tell. */
+static bool is_refused(const Failure *failure) {
+  return failure->class == FAILURE_UNAVAILABLE || failure->class == FAILURE_SPACE ||
+         failure->class == FAILURE_UNKNOWN;
+}
+
+static bool is_broken(const Failure *failure) {
+  return failure->code >= 2000 && failure->code < 3000; /* the client's own */
+}
+
+/* The statement changes no row and locks none, but a server that is read-only refuses it. */
+void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session **session) {
+  if (!*session)
+    *session = session_open(settings, &state->failure);
+  if (!*session)
+    return;
+  Failure failure = {0};
+  g_strlcpy(state->server, session_server(*session), sizeof state->server);
+  state->reachable = true;
+  bool good =
+      session_run(*session, &failure, "UPDATE projector_fence SET epoch = epoch WHERE FALSE");
+  session_rollback(*session);
+  if (good || !is_refused(&failure))
+    return;
+  state->failure = failure;
+  state->reachable = !is_broken(&failure);
+  if (!state->reachable)
+    g_clear_pointer(session, session_close);
 }
 
 static int64_t waiting(const OutboxCounts *counts) {
@@ -32,7 +57,7 @@ int64_t status_lag_ms(const Status *status) {
 }
 
 const char *status_state(const Status *status) {
-  if (status->mongodb.class != FAILURE_NONE)
+  if (status->mongodb.failure.class != FAILURE_NONE)
     return "unknown";
   return status->lease.held ? "running" : "stopped";
 }
@@ -44,10 +69,19 @@ static const char *oldest(const Status *status, char text[static DATETIME_TEXT_S
   return text;
 }
 
-static json_t *store_json(const Failure *failure, const char *server) {
-  return failure->class == FAILURE_NONE
-             ? json_pack("{s:b, s:s}", "reachable", 1, "server", server)
-             : json_pack("{s:b, s:s}", "reachable", 0, "reason", failure->message);
+static json_t *store_json(const StoreState *state) {
+  bool usable = state->failure.class == FAILURE_NONE;
+  json_t *json = json_pack("{s:b, s:b}", "reachable", state->reachable, "usable", usable);
+  if (state->reachable)
+    json_object_set_new(json, "server", json_string(state->server));
+  if (!usable) {
+    g_autofree char *reason = g_utf8_make_valid(state->failure.message, -1);
+    json_object_set_new(json, "reason", json_string(reason));
+    json_object_set_new(json, "code", json_integer(state->failure.code));
+    json_object_set_new(json, "since_ms",
+                        state->since_ms ? json_integer(state->since_ms) : json_null());
+  }
+  return json;
 }
 
 json_t *status_json(const Status *status) {
@@ -61,9 +95,8 @@ json_t *status_json(const Status *status) {
                    "failed", (json_int_t)counts->failed, "dead", (json_int_t)counts->dead,
                    "oldest_occurred_at", counts->oldest_occurred_at ? oldest(status, text) : NULL,
                    "lag_ms", (json_int_t)status_lag_ms(status), "blocked_aggregates",
-                   (json_int_t)status->blocked, "mongodb",
-                   store_json(&status->mongodb, status->mongodb_server), "mysql",
-                   store_json(&status->mysql, status->mysql_server));
+                   (json_int_t)status->blocked, "mongodb", store_json(&status->mongodb), "mysql",
+                   store_json(&status->mysql));
 }
 
 static void print_json(const Status *status) {
@@ -72,32 +105,53 @@ static void print_json(const Status *status) {
   json_decref(json);
 }
 
-static void print_store(const char *label, const Failure *failure, const char *server) {
-  printf("%-20s%s\n", label, failure->class == FAILURE_NONE ? server : failure->message);
+static void print_store(const char *label, const StoreState *state) {
+  printf("%-20s", label);
+  if (state->reachable)
+    print_clean(stdout, state->server);
+  if (state->failure.class != FAILURE_NONE) {
+    printf("%s", state->reachable ? ", refuses to work: " : "");
+    print_clean(stdout, state->failure.message);
+    if (state->failure.code)
+      printf(" (%d)", state->failure.code);
+  }
+  putchar('\n');
+}
+
+static void print_lease(const LeaseView *lease) {
+  char left[DURATION_TEXT_SIZE], silent[DURATION_TEXT_SIZE];
+  duration_text(lease->expires_in_ms, left);
+  printf("%-20sends in %s unless it is prolonged", "lease", left);
+  if (lease->prolonged_ms_ago >= 0)
+    printf("; that was done last %s ago", duration_text(lease->prolonged_ms_ago, silent));
+  putchar('\n');
 }
 
 static void print_text(const Status *status) {
   const OutboxCounts *counts = &status->counts;
-  char text[DATETIME_TEXT_SIZE];
+  char text[DATETIME_TEXT_SIZE], lag[DURATION_TEXT_SIZE];
   printf("%-20s%s\n", "projector", status->name);
   printf("%-20s%s%s%s\n", "state", status_state(status), status->lease.held ? ", owner " : "",
          status->lease.held ? status->lease.owner : "");
-  if (status->mongodb.class == FAILURE_NONE) {
+  if (status->lease.held)
+    print_lease(&status->lease);
+  if (status->mongodb.failure.class == FAILURE_NONE) {
     printf("%-20s%lld pending, %lld in progress, %lld failed, %lld dead\n", "outbox",
            (long long)counts->pending, (long long)counts->in_progress, (long long)counts->failed,
            (long long)counts->dead);
     printf("%-20s%s\n", "oldest event", counts->oldest_occurred_at ? oldest(status, text) : "none");
-    printf("%-20s%lld ms\n", "lag", (long long)status_lag_ms(status));
+    printf("%-20s%s\n", "lag", duration_text(status_lag_ms(status), lag));
     printf("%-20s%lld\n", "blocked aggregates", (long long)status->blocked);
   }
-  print_store("mongodb", &status->mongodb, status->mongodb_server);
-  print_store("mysql", &status->mysql, status->mysql_server);
+  print_store("mongodb", &status->mongodb);
+  print_store("mysql", &status->mysql);
 }
 
 static int exit_status(const Status *status) {
-  if (status->mongodb.class == FAILURE_CONFIG || status->mysql.class == FAILURE_CONFIG)
+  if (status->mongodb.failure.class == FAILURE_CONFIG ||
+      status->mysql.failure.class == FAILURE_CONFIG)
     return EXIT_WRONG;
-  if (status->mongodb.class != FAILURE_NONE || status->mysql.class != FAILURE_NONE)
+  if (status->mongodb.failure.class != FAILURE_NONE || status->mysql.failure.class != FAILURE_NONE)
     return EXIT_UNREACHABLE;
   bool healthy = status->counts.failed == 0 && status->counts.dead == 0 &&
                  (status->lease.held || waiting(&status->counts) == 0);
@@ -118,13 +172,19 @@ int command_status(int argc, char **argv) {
   if (argc != 1)
     return command_misuse("expected no arguments");
   Status view = {.name = config->name};
-  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &view.mongodb);
+  MongoSettings mongodb = config->mongodb;
+  MysqlSettings mysql = config->mysql;
+  mongodb.connect_ms = ANSWER_S * 1000;
+  mysql.answer_s = ANSWER_S;
+  mysql.lock_wait_s = 1;
+  Failure *failure = &view.mongodb.failure;
+  g_autoptr(MongoStore) store = mongo_store_open_single(&mongodb, failure);
   g_autoptr(Outbox) outbox = store ? outbox_new(store, "") : NULL;
   if (store)
-    status_ask_mongodb(&view, store, outbox);
-  g_autoptr(Session) session = session_open(&config->mysql, &view.mysql);
-  if (session)
-    status_ask_mysql(&view, session);
+    g_strlcpy(view.mongodb.server, mongo_store_server(store), sizeof view.mongodb.server);
+  view.mongodb.reachable = store && status_ask_mongodb(&view, store, outbox, failure);
+  g_autoptr(Session) session = NULL;
+  status_ask_mysql(&view.mysql, &mysql, &session);
   if (as_json)
     print_json(&view);
   else

@@ -5,19 +5,27 @@
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/outbox.h"
 
+/* Of one store, for whoever wants to use it now. */
+typedef struct StoreState {
+  Failure failure;  /* class NONE: it can be used */
+  bool reachable;   /* it answers, if only to refuse */
+  int64_t since_ms; /* of the failure, ms since 1970; 0: none, or not known */
+  char server[128];
+} StoreState;
+
 typedef struct Status {
   const char *name;
   OutboxCounts counts;
   LeaseView lease;
-  int64_t blocked;        /* aggregates behind a failed or dead event */
-  Failure mongodb, mysql; /* class NONE: reached */
-  char mongodb_server[128], mysql_server[128];
+  int64_t blocked; /* aggregates behind a failed or dead event */
+  StoreState mongodb, mysql;
 } Status;
 
-/* Each fills its part; a failure goes into it too. */
-void status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox);
-/* The session says which server it is. */
-void status_ask_mysql(Status *status, const Session *session);
+/* Counts the outbox and looks at the lease. */
+bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure);
+/* Whether MySQL takes what is written, tried without writing. The session is opened when there is
+ * none, and closed when it is broken. */
+void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session **session);
 
 /* How long the oldest event that still has to be applied has been waiting. */
 int64_t status_lag_ms(const Status *status);

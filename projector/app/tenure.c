@@ -146,6 +146,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
 }
 
 static void publish(const Tenure *tenure) {
+  Failure trouble = {0};
   TenureView view = {.epoch = ownership_epoch(tenure->ownership),
                      .workers = tenure->shards.count,
                      .reader = reader_state(tenure->reader),
@@ -157,8 +158,11 @@ static void publish(const Tenure *tenure) {
     view.bytes += figures.bytes;
     view.blocked += figures.holds;
     view.waiting += worker_is_waiting(tenure->workers[i]);
+    if (trouble.class == FAILURE_NONE)
+      trouble = worker_trouble(tenure->workers[i]);
   }
   metrics_publish(tenure->metrics, &view);
+  metrics_set_trouble(tenure->metrics, &trouble);
 }
 
 /* Watches until the tenure or the process is to stop. */
@@ -221,13 +225,14 @@ void tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Sto
   Failure failure = {0};
   Tenure tenure = {.config = config, .store = store, .stop = stop, .metrics = metrics};
   metrics_set_role(metrics, ROLE_STANDBY);
-  tenure.ownership = ownership_acquire(config, store, once, process, stop);
+  tenure.ownership = ownership_acquire(config, store, metrics, once, process, stop);
   if (tenure.ownership) {
     log_info("working", LOG_FIELDS(LOG_TEXT("name", config->name),
                                    LOG_TEXT("owner", ownership_claimant(tenure.ownership)),
                                    LOG_NUMBER("epoch", ownership_epoch(tenure.ownership)),
                                    LOG_NUMBER("workers", config->settings.workers)));
     if (start(&tenure, once, &failure)) {
+      metrics_set_trouble(metrics, NULL);
       metrics_set_role(metrics, ROLE_WORKING);
       watch(&tenure, process);
     }
@@ -235,6 +240,8 @@ void tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Sto
     finish(&tenure);
     ownership_release(tenure.ownership);
     failure = stop_reason(stop);
+    metrics_set_role(metrics, ROLE_STANDBY);
+    metrics_set_trouble(metrics, &failure);
     if (failure.class != FAILURE_NONE)
       log_failure(LOG_LEVEL_ERROR, "the tenure ended", &failure);
     if (failure.class == FAILURE_CONFIG || (once && failure.class == FAILURE_NONE))

@@ -1,6 +1,7 @@
 /* datetime.c - the proleptic Gregorian calendar that BSON dates and MySQL share. */
 #include "projector/domain/datetime.h"
 
+#include <glib.h>
 #include <stdio.h>
 
 enum { US_PER_SECOND = 1000000 };
@@ -116,4 +117,21 @@ bool datetime_parse(const char *text, size_t length, bool time, int64_t *ret_us)
     return false;
   *ret_us = days * us_per_day + us;
   return true;
+}
+
+const char *duration_text(int64_t ms, char text[static DURATION_TEXT_SIZE]) {
+  long long s = ms / 1000, min = s / 60, h = min / 60, d = h / 24;
+  if (ms < 1000)
+    g_snprintf(text, DURATION_TEXT_SIZE, "%lld ms", (long long)ms);
+  else if (s < 10)
+    g_snprintf(text, DURATION_TEXT_SIZE, "%lld.%lld s", s, (long long)(ms % 1000 / 100));
+  else if (min < 1)
+    g_snprintf(text, DURATION_TEXT_SIZE, "%lld s", s);
+  else if (h < 1)
+    g_snprintf(text, DURATION_TEXT_SIZE, "%lld min %lld s", min, s % 60);
+  else if (d < 1)
+    g_snprintf(text, DURATION_TEXT_SIZE, "%lld h %lld min", h, min % 60);
+  else
+    g_snprintf(text, DURATION_TEXT_SIZE, "%lld d %lld h", d, h % 24);
+  return text;
 }

@@ -21,3 +21,8 @@ size_t datetime_format(int64_t us, unsigned fraction, char text[static DATETIME_
 /* Reads "YYYY-MM-DD", or with `time` "YYYY-MM-DDTHH:MM:SS[.ffffff]Z" (a blank may stand for the T).
  */
 bool datetime_parse(const char *text, size_t length, bool time, int64_t *ret_us);
+
+/* A length of time for people: "46 ms", "3.2 s", "3 min 8 s", "2 h 5 min", "3 d 4 h". Returns the
+ * text. */
+enum { DURATION_TEXT_SIZE = 32 };
+const char *duration_text(int64_t ms, char text[static DURATION_TEXT_SIZE]);

@@ -6,8 +6,8 @@
 
 #include <stdint.h>
 
-/* From here on lines are queued; before, they are written at once. `notice` makes the line that says
- * how many were dropped, for g_free. May be called again. */
+/* From here on lines are queued; before, they are written at once. `notice` makes the line that
+ * says how many were dropped, for g_free. May be called again. */
 void log_writer_start(char *(*notice)(int64_t dropped));
 
 /* Takes the line, which g_malloc gave, without its newline. */

@@ -154,6 +154,30 @@ def test_it_says_that_mysql_is_down_and_back(stores, driver, server_folder, tmp_
             page.check_clean()
 
 
+def test_it_says_that_mysql_hangs_or_refuses_and_that_nothing_is_lost(stores, driver, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        with shown(ws, driver) as (_, page), load(ws, 100):
+            ws.wait(lambda: page.number("#committed") > 100, 30, "events")
+            mysql.pause()
+            try:
+                ws.wait(lambda: page.shows("#summary", "MySQL cannot be reached since") and page.shows("#summary", "nothing is lost"), 30)
+                assert page.text("#mysql_server") == "does not answer" and "bad" in page.driver.find_element(By.ID, "mysql").get_attribute("class")
+                ws.wait(lambda: page.shows("#summary", "none has been applied for"), 30, "work that stands still")
+                page.screenshots("mysql-hangs")
+            finally:
+                mysql.resume()
+            ws.wait(lambda: page.shows("#summary", "All is well"), 40, "the recovery")
+            with mysql.connect() as root, root.cursor() as cursor:
+                cursor.execute("SET GLOBAL read_only = 1" if mysql.is_mariadb else "SET GLOBAL super_read_only = 1")
+                ws.wait(lambda: page.shows("#summary", "MySQL refuses to work since"), 30, "the refusal")
+                assert page.shows("#mysql_server", ", refuses to work")
+                page.screenshots("mysql-read-only")
+                cursor.execute("SET GLOBAL read_only = 0")
+            ws.wait(lambda: page.shows("#summary", "All is well"), 40, "the recovery")
+            page.check_clean()
+
+
 def test_a_dead_event_is_retried_from_the_page(bank, driver):
     bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")),
              dead := impossible(bank, "a1"),

@@ -96,14 +96,19 @@ static void outbox(GString *text, const Status *status) {
 
 static void stores(GString *text, const Report *report) {
   static const char name[] = "projector_store_up";
-  bool looked = report->looked_at != 0;
-  family(text, name, "gauge", "Whether the store answered when it was asked last.");
-  sample(text, name, "store", "mongodb", looked && report->status.mongodb.class == FAILURE_NONE);
-  sample(text, name, "store", "mysql", looked && report->status.mysql.class == FAILURE_NONE);
+  static const char usable[] = "projector_store_usable";
+  bool looked = report->looked_at != 0, known = report->stores_known;
+  const StoreState *mongodb = &report->status.mongodb, *mysql = &report->status.mysql;
+  family(text, name, "gauge", "Whether the store answers.");
+  sample(text, name, "store", "mongodb", known && mongodb->reachable);
+  sample(text, name, "store", "mysql", known && mysql->reachable);
+  family(text, usable, "gauge", "Whether the store answers and does not refuse to work.");
+  sample(text, usable, "store", "mongodb", known && mongodb->failure.class == FAILURE_NONE);
+  sample(text, usable, "store", "mysql", known && mysql->failure.class == FAILURE_NONE);
   single(text, "projector_ledger_rows", "gauge", "Rows of the ledger, as MySQL estimates them.",
          (double)report->ledger_rows);
   single(text, "projector_last_look_age_seconds", "gauge",
-         "Time since the stores were asked last; the outbox, stores and ledger are as of then.",
+         "Time since the outbox was counted last.",
          looked ? (double)(g_get_monotonic_time() - report->looked_at) / 1e6 : 0);
 }
 

@@ -4,6 +4,7 @@
 
 #include "projector/app/web/actions.h"
 #include "projector/app/web/exposition.h"
+#include "projector/app/web/health.h"
 #include "projector/app/web/page/page.h"
 #include "projector/infra/http/server.h"
 #include "projector/infra/log.h"
@@ -55,20 +56,23 @@ static HttpAnswer get_readiness(Http *http, HttpRequest *request) {
   (void)request;
   g_auto(Figures) figures = metrics_read(http->metrics);
   g_autoptr(Report) report = monitor_report(http->monitor);
-  g_autoptr(GPtrArray) reasons =
-      readiness(report, &figures, http->config->settings.ready_lag_ms, g_get_monotonic_time());
-  if (reasons->len == 0)
-    return plain(200, figures.role == ROLE_WORKING ? "ready: working\n" : "ready: standing by\n");
+  g_autoptr(GPtrArray) remarks =
+      health_judge(report, &figures, &http->config->settings, g_get_monotonic_time());
   g_autoptr(GString) text = g_string_new(NULL);
-  for (guint i = 0; i < reasons->len; i++)
-    g_string_append_printf(text, "not ready: %s\n", (const char *)reasons->pdata[i]);
+  for (guint i = 0; i < remarks->len; i++) {
+    const Remark *remark = remarks->pdata[i];
+    if (remark->unready)
+      g_string_append_printf(text, "not ready: %s\n", remark->text);
+  }
+  if (text->len == 0)
+    return plain(200, figures.role == ROLE_WORKING ? "ready: working\n" : "ready: standing by\n");
   return plain(503, text->str);
 }
 
 static HttpAnswer get_status(Http *http, HttpRequest *request) {
   (void)request;
   g_autoptr(Report) report = monitor_report(http->monitor);
-  if (!report->looked_at)
+  if (!report->looked_at || !report->stores_known)
     return plain(503, "the stores have not been looked at yet\n");
   return json_answer(status_json(&report->status), JSON_INDENT(2));
 }
@@ -104,6 +108,17 @@ static json_t *projections_json(const Config *config, const Figures *figures) {
   return list;
 }
 
+static json_t *health_json(const GPtrArray *remarks) {
+  json_t *list = json_array();
+  for (guint i = 0; i < remarks->len; i++) {
+    const Remark *remark = remarks->pdata[i];
+    g_autofree char *text = g_utf8_make_valid(remark->text, -1);
+    json_array_append_new(
+        list, json_pack("{s:s, s:s}", "level", remark->bad ? "bad" : "warn", "text", text));
+  }
+  return list;
+}
+
 static json_t *measured(double value) {
   return value < 0 ? json_null() : json_real(value);
 }
@@ -125,15 +140,17 @@ static HttpAnswer get_live(Http *http, HttpRequest *request) {
   const char *after = http_request_query(request, "after");
   g_auto(Figures) figures = metrics_read(http->metrics);
   g_autoptr(Report) report = monitor_report(http->monitor);
-  int64_t age_ms = report->looked_at ? (g_get_monotonic_time() - report->looked_at) / 1000 : -1;
+  int64_t now = g_get_monotonic_time();
+  int64_t age_ms = report->looked_at ? (now - report->looked_at) / 1000 : -1;
+  g_autoptr(GPtrArray) remarks = health_judge(report, &figures, &http->config->settings, now);
   return json_answer(
-      json_pack("{s:s, s:s, s:I, s:b, s:s, s:I, s:I, s:o, s:o, s:O, s:o, s:o}", "name",
+      json_pack("{s:s, s:s, s:I, s:b, s:s, s:I, s:I, s:o, s:o, s:o, s:O, s:o, s:o}", "name",
                 http->config->name, "version", PROJECTOR_VERSION, "now",
                 (json_int_t)(g_get_real_time() / 1000), "actions",
                 http->config->settings.admin_token != NULL, "role", roles[figures.role],
                 "looked_ms_ago", (json_int_t)age_ms, "committed", (json_int_t)figures.committed,
-                "status", status_json(&report->status), "tenure", tenure_json(&figures.tenure),
-                "troubles", report->troubles, "projections",
+                "health", health_json(remarks), "status", status_json(&report->status), "tenure",
+                tenure_json(&figures.tenure), "troubles", report->troubles, "projections",
                 projections_json(http->config, &figures), "samples",
                 samples_json(http->monitor, after ? g_ascii_strtoll(after, NULL, 10) : 0)),
       JSON_COMPACT | JSON_REAL_PRECISION(6));

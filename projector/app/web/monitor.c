@@ -2,9 +2,10 @@
 #include "projector/app/web/monitor.h"
 
 #include "projector/app/list.h"
+#include "projector/app/web/health.h"
+#include "projector/app/web/probe.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/selection.h"
-#include "projector/infra/mysql/ledger.h"
 
 enum {
   PACE_MS = 2000,  /* between two looks, */
@@ -12,8 +13,7 @@ enum {
   PACE_MAX_MS = 30000, /* counted all the time; at most this */
   SAMPLE_MS = 1000,
   TROUBLES_MAX = 50,
-  STALE_MS = 45000,  /* a report is no answer after this */
-  SILENT_MS = 10000, /* nor is a tenure that has not told its figures for so long */
+  TELL_MS = 5000, /* a line that was asked for waits that long for the stores */
 };
 
 struct Monitor {
@@ -22,6 +22,7 @@ struct Monitor {
   MongoStore *store;
   bool by_itself;
   GThread *looking, *sampling;
+  Probe *probe; /* NULL: not started */
   GMutex lock;
   GCond changed;
   bool ending, wanted, tell;
@@ -42,15 +43,21 @@ void report_release(Report *report) {
     g_atomic_rc_box_release_full(report, clear_report);
 }
 
-Report *monitor_report(Monitor *monitor) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
-  return g_atomic_rc_box_acquire(monitor->report);
-}
-
 static Report *new_report(const Config *config) {
   Report *report = g_atomic_rc_box_new0(Report);
   report->status.name = config->name;
   report->troubles = json_array();
+  return report;
+}
+
+/* What was counted last, and the stores as they are now. */
+Report *monitor_report(Monitor *monitor) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  Report *report = g_atomic_rc_box_new0(Report);
+  *report = *monitor->report;
+  json_incref(report->troubles);
+  report->stores_known = monitor->probe && probe_fill(monitor->probe, &report->status,
+                                                      report->looked_at, &report->ledger_rows);
   return report;
 }
 
@@ -69,43 +76,6 @@ static json_t *find_troubles(Outbox *outbox, Failure *ret_failure) {
   return troubles;
 }
 
-static void ask_mongodb(Monitor *monitor, Outbox *outbox, Report *report) {
-  Status *status = &report->status;
-  status_ask_mongodb(status, monitor->store, outbox);
-  if (status->mongodb.class != FAILURE_NONE)
-    return;
-  json_t *troubles = find_troubles(outbox, &status->mongodb);
-  if (status->mongodb.class == FAILURE_NONE)
-    json_array_extend(report->troubles, troubles);
-  json_decref(troubles);
-}
-
-static void ask_mysql(Monitor *monitor, Session **session, Report *report) {
-  Status *status = &report->status;
-  status->mysql = (Failure){0};
-  if (!*session)
-    *session = session_open(&monitor->config->mysql, &status->mysql);
-  if (!*session)
-    return;
-  status_ask_mysql(status, *session);
-  if (!ledger_estimate_rows(*session, &report->ledger_rows, &status->mysql))
-    g_clear_pointer(session, session_close);
-}
-
-/* What a store that does not answer would have said stays as it was. */
-static Report *look(Monitor *monitor, Outbox *outbox, Session **session) {
-  g_autoptr(Report) before = monitor_report(monitor);
-  Report *report = new_report(monitor->config);
-  report->status = before->status;
-  report->ledger_rows = before->ledger_rows;
-  ask_mysql(monitor, session, report);
-  ask_mongodb(monitor, outbox, report);
-  if (report->status.mongodb.class != FAILURE_NONE)
-    json_array_extend(report->troubles, before->troubles);
-  report->looked_at = g_get_monotonic_time();
-  return report;
-}
-
 static void keep(Monitor *monitor, Report *report) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
   Report *old = monitor->report;
@@ -113,8 +83,24 @@ static void keep(Monitor *monitor, Report *report) {
   report_release(old);
 }
 
-static const char *reached(const Failure *failure, const char *server) {
-  return failure->class == FAILURE_NONE ? server : failure->message;
+/* What MongoDB does not answer stays as it was. */
+static bool look(Monitor *monitor, Outbox *outbox) {
+  Report *report = new_report(monitor->config);
+  Failure failure = {0};
+  if (!status_ask_mongodb(&report->status, monitor->store, outbox, &failure)) {
+    report_release(report);
+    return false;
+  }
+  json_t *troubles = find_troubles(outbox, &failure);
+  json_array_extend(report->troubles, troubles);
+  json_decref(troubles);
+  report->looked_at = g_get_monotonic_time();
+  keep(monitor, report);
+  return failure.class == FAILURE_NONE;
+}
+
+static const char *reached(const StoreState *state) {
+  return state->failure.class == FAILURE_NONE ? state->server : state->failure.message;
 }
 
 static void tell(const Status *status) {
@@ -127,8 +113,8 @@ static void tell(const Status *status) {
                       LOG_NUMBER("failed", counts->failed), LOG_NUMBER("dead", counts->dead),
                       LOG_NUMBER("lag_ms", status_lag_ms(status)),
                       LOG_NUMBER("blocked_aggregates", status->blocked),
-                      LOG_TEXT("mongodb", reached(&status->mongodb, status->mongodb_server)),
-                      LOG_TEXT("mysql", reached(&status->mysql, status->mysql_server))));
+                      LOG_TEXT("mongodb", reached(&status->mongodb)),
+                      LOG_TEXT("mysql", reached(&status->mysql))));
 }
 
 /* Waits for the next look. False: the end. */
@@ -146,27 +132,34 @@ static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
   return !monitor->ending;
 }
 
+/* Before the first line is told, the stores have been asked. */
+static void tell_now(Monitor *monitor) {
+  for (int waited_ms = 0; waited_ms < TELL_MS; waited_ms += TELL_MS / 50) {
+    g_autoptr(Report) report = monitor_report(monitor);
+    if (report->stores_known) {
+      tell(&report->status);
+      return;
+    }
+    g_usleep(TELL_MS / 50 * 1000);
+  }
+}
+
 static gpointer run_looking(gpointer data) {
   Monitor *monitor = data;
   Outbox *outbox = outbox_new(monitor->store, "");
-  Session *session = NULL;
   int64_t pause_ms = 0;
   bool is_to_tell;
-  mysql_thread_init();
   while (wait(monitor, pause_ms, &is_to_tell)) {
     int64_t begun = g_get_monotonic_time();
-    Report *report = look(monitor, outbox, &session);
-    keep(monitor, report);
+    bool good = look(monitor, outbox);
     if (is_to_tell)
-      tell(&report->status);
+      tell_now(monitor);
     int64_t took_ms = (g_get_monotonic_time() - begun) / 1000;
     pause_ms = CLAMP(took_ms * PACE_SHARE, PACE_MS, PACE_MAX_MS);
-    if (report->status.mongodb.class != FAILURE_NONE || report->status.mysql.class != FAILURE_NONE)
+    if (!good || probe_bad_at(monitor->probe) >= begun)
       pause_ms = PACE_MS; /* it only waited */
   }
-  session_close(session);
   outbox_free(outbox);
-  mysql_thread_end();
   return NULL;
 }
 
@@ -190,7 +183,7 @@ void monitor_look(Monitor *monitor) {
 /* The clock runs on while MongoDB cannot be asked. */
 static double oldest_ms(const Report *report) {
   int64_t lag_ms = status_lag_ms(&report->status);
-  bool unknown = report->status.mongodb.class != FAILURE_NONE;
+  bool unknown = report->status.mongodb.failure.class != FAILURE_NONE;
   return (double)(lag_ms + (unknown ? (g_get_monotonic_time() - report->looked_at) / 1000 : 0));
 }
 
@@ -256,6 +249,7 @@ Monitor *monitor_new(const Config *config, Metrics *metrics) {
 void monitor_start(Monitor *monitor, MongoStore *store, bool by_itself) {
   monitor->store = store;
   monitor->by_itself = by_itself;
+  monitor->probe = probe_start(monitor->config);
   monitor->looking = g_thread_new("monitor", run_looking, monitor);
   if (by_itself)
     monitor->sampling = g_thread_new("samples", run_sampling, monitor);
@@ -272,39 +266,9 @@ void monitor_free(Monitor *monitor) {
     g_thread_join(monitor->looking);
   if (monitor->sampling)
     g_thread_join(monitor->sampling);
+  probe_free(monitor->probe);
   report_release(monitor->report);
   g_mutex_clear(&monitor->lock);
   g_cond_clear(&monitor->changed);
   g_free(monitor);
-}
-
-/* --- readiness ------------------------------------------------------------------------------ */
-
-static void not_reached(GPtrArray *reasons, const char *store, const Failure *failure) {
-  if (failure->class != FAILURE_NONE)
-    g_ptr_array_add(reasons, g_strdup_printf("%s cannot be reached: %s", store, failure->message));
-}
-
-GPtrArray *readiness(const Report *report, const Figures *figures, int64_t ready_lag_ms,
-                     int64_t now) {
-  GPtrArray *reasons = g_ptr_array_new_with_free_func(g_free);
-  if (figures->role == ROLE_STARTING)
-    g_ptr_array_add(reasons, g_strdup("starting"));
-  if (figures->role == ROLE_WORKING && now - figures->published_at > (int64_t)SILENT_MS * 1000)
-    g_ptr_array_add(reasons, g_strdup("the work has stopped without an end"));
-  if (!report->looked_at) {
-    g_ptr_array_add(reasons, g_strdup("the stores have not been looked at yet"));
-    return reasons;
-  }
-  if (now - report->looked_at > (int64_t)STALE_MS * 1000)
-    g_ptr_array_add(reasons, g_strdup("the stores have not answered for too long"));
-  not_reached(reasons, "MongoDB", &report->status.mongodb);
-  not_reached(reasons, "MySQL", &report->status.mysql);
-  int64_t lag_ms = status_lag_ms(&report->status);
-  if (lag_ms > ready_lag_ms)
-    g_ptr_array_add(reasons,
-                    g_strdup_printf("the oldest event has waited %" G_GINT64_FORMAT
-                                    " ms, more than ready_lag_ms, which is %" G_GINT64_FORMAT,
-                                    lag_ms, ready_lag_ms));
-  return reasons;
 }

@@ -12,7 +12,8 @@ typedef struct Report {
   Status status;
   int64_t ledger_rows;
   json_t *troubles;  /* array of the first failed and dead events, as `list --json` shows them */
-  int64_t looked_at; /* monotonic, us; 0: not yet */
+  int64_t looked_at; /* monotonic, us; of the counts and troubles; 0: not yet */
+  bool stores_known; /* whether the stores and the lease have been asked */
 } Report;
 
 /* One second. */
@@ -46,8 +47,3 @@ void report_release(Report *report);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Report, report_release)
 /* Samples after that time, the oldest first, into room for SAMPLES_MAX. */
 unsigned monitor_samples(Monitor *monitor, int64_t after_ms, Sample *ret_samples);
-
-/* Why the process is not ready, one line each; none when it is: it works or stands by, both stores
- * answer, and the lag is under the limit. `now` is monotonic, in us. */
-GPtrArray *readiness(const Report *report, const Figures *figures, int64_t ready_lag_ms,
-                     int64_t now);

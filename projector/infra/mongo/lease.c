@@ -47,12 +47,13 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch) {
       "owner", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$literal", BCON_UTF8(lease->owner), "}",
       BCON_UTF8("$owner"), "]", "}", "expires_at", "{", "$cond", "[", BCON_UTF8("$free"), "{",
       "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(lease->lease_ms), "]", "}",
-      BCON_UTF8("$expires_at"), "]", "}", "beat", "{", "$cond", "[", BCON_UTF8("$free"), "{",
-      "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0), "]", "}", BCON_INT64(1),
-      "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond", "[", BCON_UTF8("$free"),
-      BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{", "$cond", "[",
-      BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch), "]", "}",
-      BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
+      BCON_UTF8("$expires_at"), "]", "}", "prolonged_at", "{", "$cond", "[", BCON_UTF8("$free"),
+      BCON_UTF8("$$NOW"), BCON_UTF8("$prolonged_at"), "]", "}", "beat", "{", "$cond", "[",
+      BCON_UTF8("$free"), "{", "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0),
+      "]", "}", BCON_INT64(1), "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond",
+      "[", BCON_UTF8("$free"), BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{",
+      "$cond", "[", BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch),
+      "]", "}", BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
       BCON_INT64(0), "]", "}", "standby", "{", "$gt", "[", BCON_UTF8("$standby_at"), "{",
       "$subtract", "[", BCON_UTF8("$$NOW"), BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
   bson_t *update = BCON_NEW("update", "[", "{", "$set", BCON_DOCUMENT(free), "}", "{", "$set",
@@ -170,10 +171,11 @@ bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *
   bson_iter_t owner;
   bson_t *filter = BCON_NEW("_id", BCON_UTF8(lease->name), "owner", BCON_UTF8(seen->owner), "beat",
                             BCON_INT64(seen->beat));
-  bson_t *update = BCON_NEW(
-      "update", "[", "{", "$set", "{", "owner", "{", "$literal", BCON_UTF8(lease->owner), "}",
-      "expires_at", "{", "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(lease->lease_ms), "]", "}",
-      "beat", "{", "$add", "[", BCON_UTF8("$beat"), BCON_INT64(1), "]", "}", "}", "}", "]");
+  bson_t *update =
+      BCON_NEW("update", "[", "{", "$set", "{", "owner", "{", "$literal", BCON_UTF8(lease->owner),
+               "}", "expires_at", "{", "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(lease->lease_ms),
+               "]", "}", "prolonged_at", BCON_UTF8("$$NOW"), "beat", "{", "$add", "[",
+               BCON_UTF8("$beat"), BCON_INT64(1), "]", "}", "}", "}", "]");
   bool good = modify(lease, filter, update, false, &reply, ret_failure);
   if (good)
     *ret_owned = !strcmp(text_at(&reply, "value.owner", &owner), lease->owner);
@@ -245,19 +247,22 @@ bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failur
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$match", "{", "_id", BCON_UTF8(name), "}", "}", "{", "$set",
                "{", "left", "{", "$subtract", "[", BCON_UTF8("$expires_at"), BCON_UTF8("$$NOW"),
-               "]", "}", "}", "}", "]");
+               "]", "}", "silent", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
+               BCON_UTF8("$prolonged_at"), "]", "}", "}", "}", "]");
   bson_t options = BSON_INITIALIZER;
   mongo_append_simple(&options);
   mongoc_cursor_t *cursor =
       mongoc_collection_aggregate(lease->leases, MONGOC_QUERY_NONE, pipeline, &options, NULL);
   bson_destroy(&options);
-  LeaseView view = {0};
+  LeaseView view = {.prolonged_ms_ago = -1};
   const bson_t *document, *reply;
   bson_error_t error;
   bson_iter_t iter;
   if (mongoc_cursor_next(cursor, &document)) {
     if (bson_iter_init_find(&iter, document, "left") && BSON_ITER_HOLDS_INT(&iter))
       view.expires_in_ms = bson_iter_as_int64(&iter);
+    if (bson_iter_init_find(&iter, document, "silent") && BSON_ITER_HOLDS_INT(&iter))
+      view.prolonged_ms_ago = bson_iter_as_int64(&iter);
     if (bson_iter_init_find(&iter, document, "owner") && BSON_ITER_HOLDS_UTF8(&iter))
       g_strlcpy(view.owner, bson_iter_utf8(&iter, NULL), sizeof view.owner);
     view.held = view.expires_in_ms > 0;

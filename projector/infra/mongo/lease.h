@@ -51,6 +51,7 @@ typedef struct LeaseView {
   bool held;
   char owner[256];
   int64_t expires_in_ms;
+  int64_t prolonged_ms_ago; /* negative: not known */
 } LeaseView;
 
 bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failure *ret_failure);

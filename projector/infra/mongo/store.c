@@ -151,6 +151,12 @@ static mongoc_uri_t *prepare_uri(const MongoSettings *settings, Failure *ret_fai
   bound(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 0, 5000);
   bound(uri, MONGOC_URI_CONNECTTIMEOUTMS, 0, 5000);
   bound(uri, MONGOC_URI_SOCKETTIMEOUTMS, 5000, 30000);
+  static const char *const waits[] = {MONGOC_URI_SERVERSELECTIONTIMEOUTMS,
+                                      MONGOC_URI_CONNECTTIMEOUTMS, MONGOC_URI_SOCKETTIMEOUTMS};
+  for (size_t i = 0; i < G_N_ELEMENTS(waits); i++)
+    if (settings->timeout_ms > 0 || (settings->connect_ms > 0 && i < 2))
+      mongoc_uri_set_option_as_int32(uri, waits[i],
+                                     (int32_t)MAX(settings->timeout_ms, settings->connect_ms));
   mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, true);
   mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, true);
   mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);

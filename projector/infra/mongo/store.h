@@ -12,7 +12,9 @@ typedef struct MongoSettings {
   const char *uri;
   const char *database;
   const char *outbox; /* collection */
-  bool archive;       /* applied events move to "<outbox>_archive" */
+  /* Of connecting, and of everything; 0: what the URI says, or the usual. */
+  int64_t connect_ms, timeout_ms;
+  bool archive; /* applied events move to "<outbox>_archive" */
 } MongoSettings;
 
 typedef struct MongoStore MongoStore;

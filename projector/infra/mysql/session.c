@@ -100,8 +100,9 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
 }
 
 static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
-  unsigned connect_seconds = CONNECT_SECONDS, off = 0;
-  unsigned answer_seconds = settings->lock_wait_s + ANSWER_SECONDS;
+  unsigned connect_seconds = settings->answer_s ? settings->answer_s : CONNECT_SECONDS, off = 0;
+  unsigned answer_seconds =
+      settings->answer_s ? settings->answer_s : settings->lock_wait_s + ANSWER_SECONDS;
   unsigned long packet = CLIENT_PACKET;
   mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_seconds);
   mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &answer_seconds);

@@ -22,6 +22,7 @@ typedef struct MysqlSettings {
   unsigned port;
   TlsMode tls;
   const char *tls_ca;   /* file, NULL: the system's */
+  unsigned answer_s;    /* what connecting and each answer may take; 0: the usual times */
   unsigned lock_wait_s; /* for a row, or for a table that DDL holds; then 1205 */
 } MysqlSettings;
 

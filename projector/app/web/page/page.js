@@ -39,11 +39,14 @@ function visible() {
   const end = Date.now() / 1000, known = samples.length ? end - samples[0][0] / 1000 : 0;
   return [end - Math.min(Math.max(known, LEAST_S), WINDOW_S), end];
 }
-const decades = (_, axis, low, high) => {
-  const splits = [];
-  for (let at = low; at <= high * 1.001; at *= 10) splits.push(at);
-  return splits;
-};
+// Round figures of time, in ms, about ten times as long each.
+const STEPS = [1, 10, 100, 1e3, 1e4, 6e4, 6e5, 36e5, 216e5, 864e5, 864e6, 864e7, 864e8];
+const steps = (_, axis, low, high) => STEPS.filter((at) => at >= low && at <= high);
+function step_label(ms) {
+  const units = [[864e5, "d"], [36e5, "h"], [6e4, "min"], [1e3, "s"], [1, "ms"]];
+  const [unit, name] = units.find(([unit]) => ms >= unit);
+  return `${ms / unit} ${name}`;
+}
 
 function chart(into, series, y, scale, splits) {
   const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
@@ -64,8 +67,8 @@ function make_charts() {
   charts = [
     chart("throughput", [["--blue", true]], decimals, { range: (_, low, high) => [0, Math.max(10, (high || 0) * 1.1)] }),
     // From a few ms to hours: only a logarithm shows both.
-    chart("lags", [["--warn"], ["--violet"], ["--blue"]], time,
-      { distr: 3, range: (_, low, high) => [1, 10 ** Math.ceil(Math.log10(Math.max(100, high || 0)))] }, decades),
+    chart("lags", [["--warn"], ["--violet"], ["--blue"]], step_label,
+      { distr: 3, range: (_, low, high) => [1, STEPS.find((at) => at >= Math.max(100, high || 0)) || STEPS[STEPS.length - 1]] }, steps),
   ];
   draw();
 }
@@ -85,17 +88,8 @@ function take_samples(fresh) {
 /* --- what is going on, in a sentence or two */
 
 function sentences(live, now) {
-  const { status, tenure } = live, said = [];
+  const { status, tenure } = live, said = live.health.map((remark) => ({ ...remark }));
   const say = (level, text) => said.push({ level, text });
-  if (live.looked_ms_ago < 0) {
-    say("warn", "Starting: the stores have not been looked at yet.");
-    return said;
-  }
-  if (!status.mongodb.reachable) say("bad", `MongoDB cannot be reached: ${status.mongodb.reason}`);
-  if (!status.mysql.reachable) say("bad", `MySQL cannot be reached: ${status.mysql.reason}. Events wait in the outbox; nothing is lost.`);
-  const { dead, failed } = status.outbox;
-  if (dead) say("bad", `${plural(dead, "event is", "events are")} dead. ${plural(status.blocked_aggregates, "aggregate is", "aggregates are")} blocked until somebody decides: retry, skip or refresh.`);
-  if (failed && status.mysql.reachable) say("warn", `${plural(failed, "event has", "events have")} failed and will be tried again.`);
   if (live.role === "standby") say(status.projector.state === "running" ? "good" : "warn", status.projector.owner ? `Standing by. ${status.projector.owner} is working.` : "Standing by, and nobody else is working.");
   else if (live.role === "working" && tenure.reader === "waiting") say("warn", "The change stream is being opened again.");
   if (!said.some((s) => s.level !== "good") && live.role === "working") {
@@ -118,11 +112,11 @@ function show_flow(live, now) {
     set(state, known ? count(outbox[state]) : "–");
     $(state).className = state === "dead" && outbox.dead ? "bad" : state === "failed" && outbox.failed ? "warn" : "";
   }
-  const server = (store) => !known ? "" : store.reachable ? store.server : "does not answer";
+  const server = (store) => !known ? "" : store.usable ? store.server : store.reachable ? `${store.server}, refuses to work` : "does not answer";
   set("mongodb_server", server(status.mongodb));
   set("mysql_server", server(status.mysql));
-  $("mongodb").className = `box ${known && !status.mongodb.reachable ? "bad" : outbox.dead ? "bad" : outbox.failed ? "warn" : ""}`;
-  $("mysql").className = `box ${known && !status.mysql.reachable ? "bad" : ""}`;
+  $("mongodb").className = `box ${known && !status.mongodb.usable ? "bad" : outbox.dead ? "bad" : outbox.failed ? "warn" : ""}`;
+  $("mysql").className = `box ${known && !status.mysql.usable ? "bad" : ""}`;
   $("projector").className = `box ${working ? tenure.waiting ? "warn" : "" : "idle"}`;
   set("reader", { scanning: "scanning the outbox", streaming: "following the change stream", waiting: "opening the change stream" }[working ? tenure.reader : ""] || "");
   set("queued", count(tenure.queued));

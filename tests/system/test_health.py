@@ -1,0 +1,151 @@
+"""What an operator is told at the worst moments: a store that hangs, one that refuses, an owner that died, work that stands still."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from endpoint import Endpoint
+from servers import Mysqld, ReplicaSet
+from workspace import Process, Stores, Workspace, decimal
+
+SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500}
+
+
+def opened(ws: Workspace, account: str) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"))
+
+
+@contextmanager
+def working(ws: Workspace, **settings) -> Iterator[tuple[Process, Endpoint]]:
+    ws.mapping(**{**SETTINGS, **settings})
+    with ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        wait_ready(ws, endpoint)
+        yield process, endpoint
+
+
+def wait_ready(ws: Workspace, endpoint: Endpoint) -> None:
+    ws.wait(lambda: endpoint.get("/readyz").text == "ready: working\n", 30, "readiness")
+
+
+def wait_reason(ws: Workspace, endpoint: Endpoint, pattern: str) -> str:
+    """Waits until /readyz and the page give this reason; gives what /readyz says."""
+    answer = ws.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and re.search(pattern, a.text) and a, 30, pattern)
+    assert any(remark["level"] == "bad" and re.search(pattern, "not ready: " + remark["text"]) for remark in endpoint.get("/live").json["health"])
+    return answer.text
+
+
+@contextmanager
+def paused(server) -> Iterator[None]:
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
+
+
+@contextmanager
+def read_only(mysql: Mysqld) -> Iterator[None]:
+    variable = "read_only" if mysql.is_mariadb else "super_read_only"
+    with mysql.connect() as root, root.cursor() as cursor:
+        cursor.execute(f"SET GLOBAL {variable} = 1")
+        try:
+            yield
+        finally:
+            cursor.execute(f"SET GLOBAL {variable} = 0")
+            cursor.execute("SET GLOBAL read_only = 0")
+
+
+@pytest.fixture
+def private(stores, server_folder: Path, tmp_path: Path) -> Iterator[tuple[Workspace, Mysqld]]:
+    """A MySQL of the test's own beside the shared MongoDB."""
+    with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        yield ws, mysql
+
+
+def test_a_mysql_that_hangs_is_told_everywhere_until_it_is_back(private):
+    ws, mysql = private
+    with working(ws) as (_, endpoint):
+        with paused(mysql):
+            ws.put([opened(ws, f"a{i}") for i in range(500)])
+            said = wait_reason(ws, endpoint, r"MySQL cannot be reached since \d\d:\d\d:\d\d UTC \([\d.]+ m?s\): .*nothing is lost")
+            assert "MongoDB cannot" not in said
+            metrics = endpoint.metrics()
+            assert metrics['projector_store_up{store="mysql"}'] == metrics['projector_store_usable{store="mysql"}'] == 0
+            assert metrics['projector_store_up{store="mongodb"}'] == 1
+            status = ws.projector("status", "--json")
+            assert status.returncode == 3 and json.loads(status.stdout)["mysql"]["usable"] is False
+            over_http = endpoint.get("/status").json["mysql"]
+            assert (over_http["reachable"], over_http["since_ms"] > 0) == (False, True)
+        wait_ready(ws, endpoint)
+        assert endpoint.metrics()['projector_store_up{store="mysql"}'] == 1
+        ws.wait_drained(30)
+        ws.wait(lambda: endpoint.get("/live").json["status"]["outbox"]["pending"] == 0, 10, "figures that are new")
+
+
+def test_a_mongodb_that_hangs_is_told_everywhere_until_it_is_back(stores, server_folder, tmp_path):
+    with ReplicaSet(server_folder, cache_gb=0.25) as mongo, Workspace(Stores(mongo.uri, stores.mysql_port), tmp_path) as ws:
+        ws.create()
+        with working(ws, lease_ms=60000) as (_, endpoint):
+            with paused(mongo.members[0]):
+                said = wait_reason(ws, endpoint, r"MongoDB cannot be reached since \d\d:\d\d:\d\d UTC \([\d.]+ m?s\): ")
+                assert "MySQL cannot" not in said
+                assert endpoint.metrics()['projector_store_up{store="mongodb"}'] == 0
+                assert ws.projector("status").returncode == 3
+            wait_ready(ws, endpoint)
+
+
+def test_a_mysql_that_refuses_to_be_written_is_told_everywhere(private):
+    ws, mysql = private
+    with working(ws) as (_, endpoint):
+        with read_only(mysql):
+            wait_reason(ws, endpoint, r"MySQL refuses to work since .* \(1290\)\. .*nothing is lost")
+            metrics = endpoint.metrics()
+            assert metrics['projector_store_up{store="mysql"}'] == 1 and metrics['projector_store_usable{store="mysql"}'] == 0
+            status = ws.projector("status")
+            assert status.returncode == 3
+            assert re.search(r"^mysql +M\S+ \S+, refuses to work: .* \(1290\)$", status.stdout, re.MULTILINE)
+            ws.put(event := opened(ws, "a1"))
+            wait_reason(ws, endpoint, r"MySQL refuses")
+            ws.wait(lambda: re.search(r"\d of 2 workers wait for a store since .* \(1290\)", endpoint.get("/readyz").text), 15, "workers")
+        ws.wait_gone(event, timeout=30)
+        wait_ready(ws, endpoint)
+
+
+def test_that_nobody_can_become_the_owner_is_not_ready(private):
+    """The fence cannot be taken over in a MySQL that is read-only; a standby that waits for this is not one that is well."""
+    ws, mysql = private
+    ws.mapping(**SETTINGS)
+    with read_only(mysql), ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        wait_reason(ws, endpoint, r"This process cannot become the owner since .* \(1290\)")
+
+
+def test_work_that_stands_still_is_never_well(bank):
+    with working(bank) as (_, endpoint):
+        bank.put(first := opened(bank, "a1"))
+        bank.wait_gone(first)
+        with bank.stores.mysql(bank.name) as connection, connection.cursor() as cursor:
+            connection.begin()
+            cursor.execute("SELECT * FROM account FOR UPDATE")
+            bank.put(waiting := bank.event("a1", "MoneyDeposited", amount=decimal("1.00")))
+            remark = bank.wait(lambda: next((r for r in endpoint.get("/live").json["health"] if "none has been applied for" in r["text"]), None), 15)
+            assert re.fullmatch(r"1 event is taken from the outbox, and none has been applied for [\d.]+ s\.", remark["text"])
+            connection.rollback()
+        bank.wait_gone(waiting)
+        bank.wait(lambda: endpoint.get("/live").json["health"] == [], 15, "nothing to be said")
+
+
+def test_status_after_the_owner_died_says_how_long_its_lease_runs(bank):
+    with working(bank, lease_ms=20000) as (process, _):
+        process.kill()
+    status = bank.projector("status")
+    assert re.search(r"^lease +ends in 1?\d(\.\d)? s unless it is prolonged; that was done last [\d.]+ m?s ago$", status.stdout, re.MULTILINE)
+    assert 0 < json.loads(bank.projector("status", "--json").stdout)["projector"]["lease_expires_in_ms"] <= 20000
