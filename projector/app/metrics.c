@@ -5,6 +5,7 @@ struct Metrics {
   const Mapping *mapping;
   GMutex lock;
   Figures figures;
+  int64_t ahead_ms;         /* MongoDB's clock, of this machine's */
   int64_t earlier_restarts; /* of tenures that have ended */
 };
 
@@ -58,7 +59,8 @@ static void count(Metrics *metrics, const Event *event, Outcome outcome) {
 
 static void count_committed(Metrics *metrics, const Item *item, int64_t now_us) {
   Figures *figures = &metrics->figures;
-  double lag_s = MAX((double)now_us / 1e6 - (double)item->event->key.occurred_at / 1e3, 0);
+  int64_t readable_at = item->event->readable_at;
+  double lag_s = readable_at ? MAX((double)now_us / 1e6 - (double)readable_at / 1e3, 0) : 0;
   observe(&figures->lag_s, &lag_bounds_s, lag_s);
   figures->worst_lag_s = MAX(figures->worst_lag_s, lag_s);
   figures->committed++;
@@ -75,6 +77,7 @@ void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_
     return;
   int64_t now_us = g_get_real_time();
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  now_us += metrics->ahead_ms * 1000;
   size_t committed = 0;
   for (size_t i = 0; i < count; i++) {
     if (!verdict_outcome(items[i].verdict))
@@ -103,6 +106,11 @@ void metrics_refused(Metrics *metrics, const Failure *failure) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
   metrics->figures.refusal = *failure;
   metrics->figures.refused_at = g_get_monotonic_time();
+}
+
+void metrics_set_clock(Metrics *metrics, int64_t ahead_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  metrics->ahead_ms = ahead_ms;
 }
 
 void metrics_set_trouble(Metrics *metrics, const Failure *failure) {

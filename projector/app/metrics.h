@@ -46,6 +46,7 @@ typedef struct TenureView {
   size_t queued, in_hand, bytes, blocked;
   ReaderState reader;
   int64_t restarts; /* of the change stream */
+  int64_t lag_ms;   /* of the oldest event that waits */
 } TenureView;
 
 typedef struct Figures {
@@ -91,6 +92,8 @@ void metrics_refused(Metrics *metrics, const Failure *failure);
 /* NULL, or class NONE: there is none any more. */
 void metrics_set_trouble(Metrics *metrics, const Failure *failure);
 
+/* How far MongoDB's clock is ahead of this machine's. */
+void metrics_set_clock(Metrics *metrics, int64_t ahead_ms);
 void metrics_set_role(Metrics *metrics, Role role);
 void metrics_publish(Metrics *metrics, const TenureView *view);
 

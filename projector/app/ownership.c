@@ -28,6 +28,11 @@ struct Ownership {
   int64_t epoch;
   char *claimant;
   gint nudged; /* atomic */
+  GMutex lock; /* of the four that follow */
+  bool has_told;
+  LeaseTold told;
+  int64_t now_ms, now_at; /* MongoDB's clock at a monotonic time, us; 0: not known */
+  int64_t settled_at;     /* as it stood in the lease when it became ours */
   LeaseState state;
   Suspicion suspicion; /* while standing by */
 };
@@ -57,14 +62,31 @@ static void log_reports(const Ownership *ownership, const LeaseState *state) {
     log_info("done by hand", LOG_FIELDS(LOG_TEXT("what", acts->pdata[i])));
 }
 
+static void note_clock(Ownership *ownership, const LeaseState *state, int64_t asked_at) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  ownership->now_ms = state->now_ms;
+  ownership->now_at = asked_at;
+}
+
+/* NULL: nothing was told yet. */
+static const LeaseTold *take_told(Ownership *ownership, LeaseTold *told) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  *told = ownership->told;
+  return ownership->has_told ? told : NULL;
+}
+
 static gpointer beat(gpointer data) {
   Ownership *ownership = data;
   while (!stop_wait(ownership->tenure, beat_ms(ownership))) {
     Failure failure = {0};
     LeaseState state = {.owned = true};
+    LeaseTold told;
     int64_t asked_at = g_get_monotonic_time();
-    if (lease_acquire(ownership->lease, ownership->epoch, &state, &failure) && state.owned) {
+    if (lease_acquire(ownership->lease, ownership->epoch, take_told(ownership, &told), &state,
+                      &failure) &&
+        state.owned) {
       crash_point("in_lease_renewal");
+      note_clock(ownership, &state, asked_at);
       keep_until(ownership, asked_at);
       log_reports(ownership, &state);
       if (state.nudges != ownership->state.nudges)
@@ -122,7 +144,11 @@ static void give_back(Lease *lease) {
 
 static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
   *ret_asked_at = g_get_monotonic_time();
-  return lease_acquire(ownership->lease, ownership->epoch, &ownership->state, failure);
+  if (!lease_acquire(ownership->lease, ownership->epoch, NULL, &ownership->state, failure))
+    return false;
+  note_clock(ownership, &ownership->state, *ret_asked_at);
+  ownership->settled_at = ownership->state.settled_at;
+  return true;
 }
 
 /* The lease is ours. The epoch may have to wait for a transaction of the owner before this, so the
@@ -190,6 +216,7 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *m
   Ownership *ownership = g_new0(Ownership, 1);
   ownership->config = config;
   ownership->tenure = tenure;
+  g_mutex_init(&ownership->lock);
   ownership->lease = lease_new(store, config->name, process_owner(), config->settings.lease_ms);
   bool standing_by = false;
   int64_t patience_ends = g_get_monotonic_time() + config->settings.lease_ms * 1000, ask_at = 0;
@@ -209,7 +236,8 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *m
       keep_until(ownership, asked_at);
       break;
     }
-    metrics_set_trouble(metrics, &failure);
+    if (asks || failure.class != FAILURE_NONE)
+      metrics_set_trouble(metrics, &failure);
     if (failure.class != FAILURE_NONE)
       log_failure(LOG_LEVEL_WARNING, "cannot become the owner", &failure);
     if (failure.class == FAILURE_CONFIG || failure.class == FAILURE_MAPPING)
@@ -232,12 +260,29 @@ void ownership_release(Ownership *ownership) {
   give_back(ownership->lease);
   lease_free(ownership->lease);
   g_free(ownership->claimant);
+  g_mutex_clear(&ownership->lock);
   g_free(ownership);
 }
 
 void ownership_abandon(const Config *config, MongoStore *store) {
   g_autoptr(Lease) lease = lease_new(store, config->name, process_owner(), 0);
   give_back(lease);
+}
+
+int64_t ownership_now_ms(Ownership *ownership) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  return ownership->now_ms ? ownership->now_ms + (g_get_monotonic_time() - ownership->now_at) / 1000
+                           : g_get_real_time() / 1000;
+}
+
+int64_t ownership_settled_at(const Ownership *ownership) {
+  return ownership->settled_at;
+}
+
+void ownership_tell(Ownership *ownership, const LeaseTold *told) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  ownership->told = *told;
+  ownership->has_told = true;
 }
 
 int64_t ownership_epoch(const Ownership *ownership) {

@@ -4,7 +4,7 @@
 #include "projector/app/config.h"
 #include "projector/app/metrics.h"
 #include "projector/app/stop.h"
-#include "projector/infra/mongo/store.h"
+#include "projector/infra/mongo/lease.h"
 
 typedef struct Ownership Ownership;
 
@@ -20,6 +20,12 @@ void ownership_release(Ownership *ownership);
 
 /* Gives the lease back beside a tenure that cannot end, because it waits for a store. */
 void ownership_abandon(const Config *config, MongoStore *store);
+/* MongoDB's clock, in ms since 1970: the one by which waiting is measured. */
+int64_t ownership_now_ms(Ownership *ownership);
+/* What the lease said when it became ours: everything that could be read before is settled. */
+int64_t ownership_settled_at(const Ownership *ownership);
+/* Goes with the next heartbeat. */
+void ownership_tell(Ownership *ownership, const LeaseTold *told);
 int64_t ownership_epoch(const Ownership *ownership);
 /* "host:pid#epoch", for claimed_by. */
 const char *ownership_claimant(const Ownership *ownership);

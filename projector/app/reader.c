@@ -24,6 +24,8 @@ struct Reader {
   Outbox *outbox;
   GThread *thread;
   gint state, restarts; /* atomic */
+  GMutex lock;          /* of what follows; see reader_given_until */
+  int64_t given_until, heard_at;
 };
 
 /* Nothing to be taken, in hand or about to be tried again. */
@@ -47,9 +49,16 @@ static bool wait_room(Reader *reader, Shard *shard) {
   return true;
 }
 
+static void note_given(Reader *reader, int64_t until) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+  reader->given_until = MAX(reader->given_until, until);
+  reader->heard_at = g_get_monotonic_time();
+}
+
 /* Decodes and puts into the shard, waiting for room. False: stopped. */
-static bool offer(Reader *reader, const bson_t *document, int64_t *taken) {
+static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t *taken) {
   Event *event = event_decode(document);
+  event->readable_at = readable_at;
   Shard *shard = shard_of(reader->shards, event->aggregate_hash);
   if (!wait_room(reader, shard)) {
     event_free(event);
@@ -68,8 +77,10 @@ static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increm
     return false;
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
-    if (!offer(reader, document, ret_taken))
+    if (!offer(reader, document, 0, ret_taken))
       return true;
+  if (ret_failure->class == FAILURE_NONE)
+    note_given(reader, (int64_t)*ret_seconds * 1000);
   return ret_failure->class == FAILURE_NONE;
 }
 
@@ -87,19 +98,21 @@ static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
 static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *ret_worked,
                    Failure *ret_failure) {
   g_autoptr(Stream) stream = stream_open(reader->store, seconds, increment);
-  int64_t taken = 0;
+  int64_t taken = 0, at_ms;
   while (!stop_requested(reader->stop)) {
     bson_t document;
-    switch (stream_next(stream, &document, ret_failure)) {
+    switch (stream_next(stream, &document, &at_ms, ret_failure)) {
     case STREAM_EVENT:
       g_atomic_int_set(&reader->state, READER_STREAMING);
       *ret_worked = true;
-      if (!offer(reader, &document, &taken))
+      if (!offer(reader, &document, at_ms, &taken))
         return true;
+      note_given(reader, at_ms - 1); /* another of the same ms may follow */
       break;
     case STREAM_IDLE:
       g_atomic_int_set(&reader->state, READER_STREAMING);
       *ret_worked = true;
+      note_given(reader, at_ms);
       break;
     case STREAM_LOST: return false;
     }
@@ -159,6 +172,8 @@ Reader *reader_start(MongoStore *store, Shards *shards, Stop *stop, bool once) {
   Reader *reader = g_new0(Reader, 1);
   *reader = (Reader){.store = store, .shards = shards, .stop = stop, .once = once};
   reader->outbox = outbox_new(store, "");
+  reader->heard_at = g_get_monotonic_time();
+  g_mutex_init(&reader->lock);
   reader->thread = g_thread_new("reader", run, reader);
   return reader;
 }
@@ -168,7 +183,14 @@ void reader_finish(Reader *reader) {
     return;
   g_thread_join(reader->thread);
   outbox_free(reader->outbox);
+  g_mutex_clear(&reader->lock);
   g_free(reader);
+}
+
+int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+  *ret_heard_at = reader->heard_at;
+  return reader->given_until;
 }
 
 ReaderState reader_state(Reader *reader) {

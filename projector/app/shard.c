@@ -22,7 +22,9 @@ typedef struct Hold {
   OrderKey reached;     /* by the draining: up to here the events have been let through */
   OrderKey next;        /* behind this it reads on */
   bool from_start;
-  int64_t missed_from; /* earliest time of what was left out while draining; INT64_MAX: nothing */
+  int64_t head_since;   /* the event that blocks waits since then, */
+  int64_t behind_since; /* and those behind it; INT64_MAX: none is */
+  int64_t missed_from;  /* earliest time of what was left out while draining; INT64_MAX: nothing */
   uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
 } Hold;
 
@@ -44,6 +46,7 @@ struct Shard {
   Alarm *alarm;
   ShardLimits limits;
   size_t bytes;
+  int64_t assumed;     /* see shard_assume */
   uint64_t batch;      /* the last one taken */
   uint64_t news;       /* see shard_news */
   unsigned taken_by;   /* worker, or NOBODY */
@@ -132,17 +135,31 @@ static void count_hold(Shard *shard, gint more) {
     g_atomic_int_add(shard->limits.all_holds, more);
 }
 
+static int64_t since(const Shard *shard, const Event *event) {
+  return event->readable_at ? event->readable_at : shard->assumed;
+}
+
+/* The event that blocked so far stands behind an older one from now on. */
+static int64_t head_behind(const Hold *hold, const Event *event) {
+  return hold->reason != HOLD_DEAD && order_key_compare(&event->key, &hold->key) < 0
+             ? hold->head_since
+             : INT64_MAX;
+}
+
 /* An older event takes the place of a younger one: the hold stands before the first that blocks. */
 static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int64_t delay_ms) {
   Hold *hold = g_hash_table_lookup(shard->holds, &event->aggregate);
   if (!hold) {
     hold = g_new0(Hold, 1);
     hold->aggregate = aggregate_copy(&event->aggregate);
+    hold->head_since = hold->behind_since = INT64_MAX;
     g_hash_table_insert(shard->holds, hold->aggregate, hold);
     count_hold(shard, 1);
   } else if (hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
     return NULL;
   }
+  hold->behind_since = MIN(hold->behind_since, head_behind(hold, event));
+  hold->head_since = since(shard, event);
   order_key_copy(&event->key, &hold->key, hold->key_bytes);
   hold->state = HOLD_WAITING;
   hold->reason = reason;
@@ -153,7 +170,9 @@ static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int6
   return hold;
 }
 
-static void note_missed(Hold *hold, const Event *event) {
+static void note_missed(const Shard *shard, Hold *hold, const Event *event) {
+  if (order_key_compare(&event->key, &hold->key) != 0) /* not the one that blocks, read again */
+    hold->behind_since = MIN(hold->behind_since, since(shard, event));
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
 }
 
@@ -228,6 +247,7 @@ static bool queue(Shard *shard, Event *event) {
     event_free(event);
     return false;
   }
+  event->readable_at = since(shard, event);
   g_hash_table_insert(shard->known, &event->key.event_id, event);
   shard->bytes += event_memory(event);
   enqueue(shard, event);
@@ -261,7 +281,7 @@ bool shard_offer(Shard *shard, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = find_hold(shard, event);
   if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
-    note_missed(hold, event);
+    note_missed(shard, hold, event);
     event_free(event);
     return false;
   }
@@ -292,7 +312,7 @@ static Event *pop_free(Shard *shard) {
     Hold *hold = event ? find_hold(shard, event) : NULL;
     if (!has_to_wait(hold, event))
       return event;
-    note_missed(hold, event);
+    note_missed(shard, hold, event);
     forget(shard, event);
   }
   return NULL;
@@ -422,7 +442,7 @@ void shard_give_back(Shard *shard, Event *event) {
   Hold *hold = find_hold(shard, event);
   int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
   if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
-    note_missed(hold, event);
+    note_missed(shard, hold, event);
     forget(shard, event);
   } else {
     enqueue(shard, event);
@@ -632,6 +652,29 @@ void shard_end_drain(Shard *shard, const HoldView *view) {
 }
 
 /* --- figures ------------------------------------------------------------------------------ */
+
+void shard_assume(Shard *shard, int64_t settled_until) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  shard->assumed = settled_until;
+}
+
+int64_t shard_waiting_since(Shard *shard) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
+  int64_t earliest = INT64_MAX;
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, shard->known);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    earliest = MIN(earliest, ((const Event *)value)->readable_at);
+  g_hash_table_iter_init(&iter, shard->holds);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const Hold *hold = value;
+    earliest = MIN(earliest, hold->behind_since);
+    if (hold->reason != HOLD_DEAD)
+      earliest = MIN(earliest, hold->head_since);
+  }
+  return earliest;
+}
 
 static size_t count_takeable(Shard *shard) {
   size_t count = 0;

@@ -156,6 +156,15 @@ void shard_go_on_draining(Shard *shard, const HoldView *view, int64_t delay_ms);
 /* All was read: the hold ends, unless something was left out; then the draining goes back to it. */
 void shard_end_drain(Shard *shard, const HoldView *view);
 
+/* --- how long events wait; times in ms since 1970 by MongoDB's clock --- */
+
+/* From now on, events whose readable_at is not known (found by a scan, or behind a hold) are taken
+ * to wait since this time: everything that could be read before it is settled. */
+void shard_assume(Shard *shard, int64_t settled_until);
+/* Since when the event has waited that has waited for the longest, in memory or behind a hold;
+ * INT64_MAX: none does. A dead event does not wait, those behind it do. */
+int64_t shard_waiting_since(Shard *shard);
+
 /* --- figures --- */
 
 typedef struct ShardFigures {

@@ -7,7 +7,10 @@
 #include <jansson.h>
 #include <stdio.h>
 
-enum { ANSWER_S = 3 /* a person waits */ };
+enum {
+  ANSWER_S = 3,    /* a person waits */
+  TOLD_MS = 20000, /* what the owner told longer ago is no answer; above the rarest heartbeat */
+};
 
 bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure) {
   return outbox_count(outbox, &status->counts, ret_failure) &&
@@ -49,11 +52,24 @@ static int64_t waiting(const OutboxCounts *counts) {
   return counts->pending + counts->in_progress + counts->failed;
 }
 
-int64_t status_lag_ms(const Status *status) {
+int64_t status_oldest_age_ms(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   return counts->oldest_occurred_at && counts->server_time > counts->oldest_occurred_at
              ? counts->server_time - MAX(counts->oldest_occurred_at, DATETIME_FIRST_MS)
              : 0;
+}
+
+int64_t status_lag_ms(const Status *status) {
+  const LeaseView *lease = &status->lease;
+  if (status->knows_lag)
+    return status->lag_ms;
+  if (waiting(&status->counts) == 0)
+    return 0;
+  if (lease->held && lease->lag_ms >= 0 && lease->prolonged_ms_ago < TOLD_MS)
+    return lease->lag_ms + (lease->lag_ms > TOLD_MS / 10 ? lease->prolonged_ms_ago : 0);
+  /* Nobody has ever worked: then only the writer has told a time. */
+  return lease->settled_at ? MAX(status->counts.server_time - lease->settled_at, 0)
+                           : status_oldest_age_ms(status);
 }
 
 const char *status_state(const Status *status) {
@@ -87,16 +103,17 @@ static json_t *store_json(const StoreState *state) {
 json_t *status_json(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   char text[DATETIME_TEXT_SIZE];
-  return json_pack("{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:o, s:o}",
-                   "name", status->name, "projector", "state", status_state(status), "owner",
-                   status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
-                   (json_int_t)MAX(status->lease.expires_in_ms, 0), "outbox", "pending",
-                   (json_int_t)counts->pending, "in_progress", (json_int_t)counts->in_progress,
-                   "failed", (json_int_t)counts->failed, "dead", (json_int_t)counts->dead,
-                   "oldest_occurred_at", counts->oldest_occurred_at ? oldest(status, text) : NULL,
-                   "lag_ms", (json_int_t)status_lag_ms(status), "blocked_aggregates",
-                   (json_int_t)status->blocked, "mongodb", store_json(&status->mongodb), "mysql",
-                   store_json(&status->mysql));
+  return json_pack(
+      "{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:I, s:o, s:o}", "name",
+      status->name, "projector", "state", status_state(status), "owner",
+      status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
+      (json_int_t)MAX(status->lease.expires_in_ms, 0), "outbox", "pending",
+      (json_int_t)counts->pending, "in_progress", (json_int_t)counts->in_progress, "failed",
+      (json_int_t)counts->failed, "dead", (json_int_t)counts->dead, "oldest_occurred_at",
+      counts->oldest_occurred_at ? oldest(status, text) : NULL, "lag_ms",
+      (json_int_t)status_lag_ms(status), "oldest_age_ms", (json_int_t)status_oldest_age_ms(status),
+      "blocked_aggregates", (json_int_t)status->blocked, "mongodb", store_json(&status->mongodb),
+      "mysql", store_json(&status->mysql));
 }
 
 static void print_json(const Status *status) {

@@ -19,6 +19,8 @@ typedef struct Status {
   LeaseView lease;
   int64_t blocked; /* aggregates behind a failed or dead event */
   StoreState mongodb, mysql;
+  bool knows_lag; /* this process is the owner: */
+  int64_t lag_ms; /* how long the oldest event has waited */
 } Status;
 
 /* Counts the outbox and looks at the lease. */
@@ -27,8 +29,12 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
  * none, and closed when it is broken. */
 void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session **session);
 
-/* How long the oldest event that still has to be applied has been waiting. */
+/* How long the oldest event that still has to be applied has been waiting since it could be read,
+ * by MongoDB's clock: as the owner knows it, or at most, since the last one told that all was
+ * settled. */
 int64_t status_lag_ms(const Status *status);
+/* The age of the oldest event, by its writer's clock. */
+int64_t status_oldest_age_ms(const Status *status);
 /* "running", "stopped", or "unknown" when MongoDB does not answer. */
 const char *status_state(const Status *status);
 /* The object of `status --json`; free it. */

@@ -12,6 +12,7 @@ enum {
   PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
   TICK_MS = 200,
   HOLDS_PER_MB = 512, /* of memory_mb: a quarter of it at most */
+  DEAF_MS = 3000, /* the change stream answers once a second, also when there is nothing */
 };
 
 typedef struct Tenure {
@@ -51,6 +52,8 @@ static void make_shards(Tenure *tenure) {
   };
   for (unsigned i = 0; i < tenure->shards.count; i++)
     tenure->shards.shards[i] = shard_new(limits, tenure->shards.due);
+  for (unsigned i = 0; i < tenure->shards.count; i++)
+    shard_assume(tenure->shards.shards[i], ownership_settled_at(tenure->ownership));
 }
 
 /* The keeper comes first: it sweeps before anything new is read. */
@@ -145,12 +148,35 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
     shard_wake(tenure->shards.shards[i]);
 }
 
+/* How long the oldest event has been waiting, and until when everything is settled. While MongoDB
+ * is silent nobody knows what there is to be read; a scan has found nothing until it finds
+ * something. */
+static LeaseTold measure_waiting(const Tenure *tenure) {
+  int64_t heard_at, since = INT64_MAX;
+  int64_t given_until =
+      MAX(reader_given_until(tenure->reader, &heard_at), ownership_settled_at(tenure->ownership));
+  for (unsigned i = 0; i < tenure->shards.count; i++)
+    since = MIN(since, shard_waiting_since(tenure->shards.shards[i]));
+  int64_t settled = MIN(given_until, since), now = ownership_now_ms(tenure->ownership);
+  for (unsigned i = 0; i < tenure->shards.count; i++)
+    shard_assume(tenure->shards.shards[i], settled);
+  bool hears = g_get_monotonic_time() - heard_at < (int64_t)DEAF_MS * 1000 ||
+               reader_state(tenure->reader) == READER_SCANNING;
+  int64_t from = since == INT64_MAX ? (hears ? now : given_until) : hears ? since : settled;
+  return (LeaseTold){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
+}
+
 static void publish(const Tenure *tenure) {
   Failure trouble = {0};
+  LeaseTold told = measure_waiting(tenure);
+  ownership_tell(tenure->ownership, &told);
+  metrics_set_clock(tenure->metrics,
+                    ownership_now_ms(tenure->ownership) - g_get_real_time() / 1000);
   TenureView view = {.epoch = ownership_epoch(tenure->ownership),
                      .workers = tenure->shards.count,
                      .reader = reader_state(tenure->reader),
-                     .restarts = reader_restarts(tenure->reader)};
+                     .restarts = reader_restarts(tenure->reader),
+                     .lag_ms = told.lag_ms};
   for (unsigned i = 0; i < tenure->shards.count; i++) {
     ShardFigures figures = shard_figures(tenure->shards.shards[i]);
     view.queued += figures.queued;

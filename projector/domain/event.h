@@ -70,10 +70,12 @@ typedef struct Event {
   bool gap_waited;    /* set by the pipeline: do not wait for missing versions again */
   bool unrefreshable; /* set by the pipeline: there is no entity to refresh from */
   bool skipped;       /* by hand; set by whoever asks the ledger, or reads the archive */
-  uint64_t batch;     /* set by the shard: with which it was taken */
-  bool blocks;        /* set by the shard: a hold stands for it, or was to */
-  bson_t payload;     /* views into `document` */
-  bson_t metadata;    /* empty when the event has none */
+  int64_t
+      readable_at; /* ms since 1970 by MongoDB's clock: it waits since then at most; 0: not known */
+  uint64_t batch;  /* set by the shard: with which it was taken */
+  bool blocks;     /* set by the shard: a hold stands for it, or was to */
+  bson_t payload;  /* views into `document` */
+  bson_t metadata; /* empty when the event has none */
   Failure *malformed; /* NULL for a good event */
   bson_t document;    /* view of the bytes behind this struct */
   bson_t *other_id;   /* backs key.event_id when its kind is ID_OTHER */

@@ -42,7 +42,9 @@ static void take(const Lease *lease, int64_t now) {
   sim.lease.beat++;
 }
 
-bool lease_acquire(Lease *lease, int64_t epoch, LeaseState *ret_state, Failure *ret_failure) {
+bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
+                   Failure *ret_failure) {
+  (void)told;
   if (!call_begin(MONGO, "lease", ret_failure))
     return false;
   if (is_deaf())

@@ -47,7 +47,9 @@ static bool get_more(Stream *stream, Failure *ret_failure) {
   return true;
 }
 
-StreamResult stream_next(Stream *stream, bson_t *ret_document, Failure *ret_failure) {
+StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_ms,
+                         Failure *ret_failure) {
+  *ret_at_ms = 0;
   if (stream->position == sim.inserts->len) {
     fiber_wait_on(sim.inserts, IDLE_US);
     stream->batch_left = 0;

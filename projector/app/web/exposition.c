@@ -89,7 +89,11 @@ static void outbox(GString *text, const Status *status) {
   sample(text, name, "state", "failed", (double)counts->failed);
   sample(text, name, "state", "dead", (double)counts->dead);
   single(text, "projector_oldest_event_age_seconds", "gauge",
-         "Age of the oldest event that is not dead.", (double)status_lag_ms(status) / 1e3);
+         "Age of the oldest event that is not dead, by its writer's clock.",
+         (double)status_oldest_age_ms(status) / 1e3);
+  single(text, "projector_waiting_seconds", "gauge",
+         "How long the oldest event has waited since it could be read, by MongoDB's clock.",
+         (double)status_lag_ms(status) / 1e3);
   single(text, "projector_blocked_aggregates", "gauge", "Aggregates behind a failed or dead event.",
          (double)status->blocked);
 }
@@ -213,7 +217,7 @@ GString *exposition(const Config *config, const Figures *figures, const Report *
   single(text, "projector_events_committed_total", "counter",
          "Events in the ledger since the start, each once.", (double)figures->committed);
   outcomes(text, config, figures);
-  histogram(text, "projector_lag_seconds", "From occurred_at to the commit in MySQL.",
+  histogram(text, "projector_lag_seconds", "From the commit in MongoDB to that in MySQL.",
             &figures->lag_s, &lag_bounds_s);
   histogram(text, "projector_batch_events", "Events in a transaction.", &figures->batch_events,
             &batch_bounds_events);

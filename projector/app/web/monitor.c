@@ -56,6 +56,11 @@ Report *monitor_report(Monitor *monitor) {
   Report *report = g_atomic_rc_box_new0(Report);
   *report = *monitor->report;
   json_incref(report->troubles);
+  /* The owner knows how long its events have waited as long as it is at work. */
+  g_auto(Figures) figures = metrics_read(monitor->metrics);
+  int64_t silent_us = g_get_monotonic_time() - figures.published_at;
+  report->status.knows_lag = figures.role == ROLE_WORKING && figures.tenure.workers > 0;
+  report->status.lag_ms = figures.tenure.lag_ms + (silent_us > 1000000 ? silent_us / 1000 : 0);
   report->stores_known = monitor->probe && probe_fill(monitor->probe, &report->status,
                                                       report->looked_at, &report->ledger_rows);
   return report;
@@ -183,8 +188,8 @@ void monitor_look(Monitor *monitor) {
 /* The clock runs on while MongoDB cannot be asked. */
 static double oldest_ms(const Report *report) {
   int64_t lag_ms = status_lag_ms(&report->status);
-  bool unknown = report->status.mongodb.failure.class != FAILURE_NONE;
-  return (double)(lag_ms + (unknown ? (g_get_monotonic_time() - report->looked_at) / 1000 : 0));
+  bool grows = report->status.mongodb.failure.class != FAILURE_NONE && !report->status.knows_lag;
+  return (double)(lag_ms + (grows ? (g_get_monotonic_time() - report->looked_at) / 1000 : 0));
 }
 
 static void sample(Monitor *monitor, int64_t *last_count, double *last_sum, double seconds) {

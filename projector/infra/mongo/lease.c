@@ -38,7 +38,13 @@ void lease_free(Lease *lease) {
 }
 
 /* One atomic step decides: the fields change only when the lease is free, expired or ours. */
-static bson_t *acquire_update(const Lease *lease, int64_t epoch) {
+static bson_t *acquire_update(const Lease *lease, int64_t epoch, const LeaseTold *told) {
+  bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER;
+  if (told)
+    BSON_APPEND_DATE_TIME(&settled, "$literal", told->settled_at);
+  else
+    BCON_APPEND(&settled, "$ifNull", "[", BCON_UTF8("$settled_at"), BCON_UTF8("$$NOW"), "]");
+  BCON_APPEND(&lag, "$literal", BCON_INT64(told ? told->lag_ms : -1));
   bson_t *free = BCON_NEW("free", "{", "$or", "[", "{", "$lte", "[", "{", "$ifNull", "[",
                           BCON_UTF8("$expires_at"), BCON_DATE_TIME(0), "]", "}", BCON_UTF8("$$NOW"),
                           "]", "}", "{", "$eq", "[", BCON_UTF8("$owner"), "{", "$literal",
@@ -47,19 +53,24 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch) {
       "owner", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$literal", BCON_UTF8(lease->owner), "}",
       BCON_UTF8("$owner"), "]", "}", "expires_at", "{", "$cond", "[", BCON_UTF8("$free"), "{",
       "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(lease->lease_ms), "]", "}",
-      BCON_UTF8("$expires_at"), "]", "}", "prolonged_at", "{", "$cond", "[", BCON_UTF8("$free"),
-      BCON_UTF8("$$NOW"), BCON_UTF8("$prolonged_at"), "]", "}", "beat", "{", "$cond", "[",
-      BCON_UTF8("$free"), "{", "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0),
-      "]", "}", BCON_INT64(1), "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond",
-      "[", BCON_UTF8("$free"), BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{",
-      "$cond", "[", BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch),
-      "]", "}", BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
-      BCON_INT64(0), "]", "}", "standby", "{", "$gt", "[", BCON_UTF8("$standby_at"), "{",
-      "$subtract", "[", BCON_UTF8("$$NOW"), BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
+      BCON_UTF8("$expires_at"), "]", "}", "settled_at", "{", "$cond", "[", BCON_UTF8("$free"),
+      BCON_DOCUMENT(&settled), BCON_UTF8("$settled_at"), "]", "}", "lag_ms", "{", "$cond", "[",
+      BCON_UTF8("$free"), BCON_DOCUMENT(&lag), BCON_UTF8("$lag_ms"), "]", "}", "prolonged_at", "{",
+      "$cond", "[", BCON_UTF8("$free"), BCON_UTF8("$$NOW"), BCON_UTF8("$prolonged_at"), "]", "}",
+      "beat", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$add", "[", "{", "$ifNull", "[",
+      BCON_UTF8("$beat"), BCON_INT64(0), "]", "}", BCON_INT64(1), "]", "}", BCON_UTF8("$beat"), "]",
+      "}", "standby_at", "{", "$cond", "[", BCON_UTF8("$free"), BCON_UTF8("$standby_at"),
+      BCON_UTF8("$$NOW"), "]", "}", "epoch", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$max",
+      "[", BCON_UTF8("$epoch"), BCON_INT64(epoch), "]", "}", BCON_UTF8("$epoch"), "]", "}",
+      "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"), BCON_INT64(0), "]", "}", "standby", "{",
+      "$gt", "[", BCON_UTF8("$standby_at"), "{", "$subtract", "[", BCON_UTF8("$$NOW"),
+      BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
   bson_t *update = BCON_NEW("update", "[", "{", "$set", BCON_DOCUMENT(free), "}", "{", "$set",
                             BCON_DOCUMENT(fields), "}", "{", "$unset", BCON_UTF8("free"), "}", "]");
   bson_destroy(free);
   bson_destroy(fields);
+  bson_destroy(&settled);
+  bson_destroy(&lag);
   return update;
 }
 
@@ -93,6 +104,14 @@ static int64_t number_at(const bson_t *document, const char *path, int64_t other
              : otherwise;
 }
 
+static int64_t time_at(const bson_t *document, const char *path) {
+  bson_iter_t iter, member;
+  return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &member) &&
+                 BSON_ITER_HOLDS_DATE_TIME(&member)
+             ? bson_iter_date_time(&member)
+             : 0;
+}
+
 static const char *text_at(const bson_t *document, const char *path, bson_iter_t *member) {
   bson_iter_t iter;
   return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, member) &&
@@ -112,18 +131,21 @@ static bool has_at(const bson_t *document, const char *path) {
   return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &member);
 }
 
-bool lease_acquire(Lease *lease, int64_t epoch, LeaseState *ret_state, Failure *ret_failure) {
+bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
+                   Failure *ret_failure) {
   bson_t reply;
   bson_iter_t owner;
-  bool good = modify(lease, BCON_NEW("_id", BCON_UTF8(lease->name)), acquire_update(lease, epoch),
-                     true, &reply, ret_failure);
+  bool good = modify(lease, BCON_NEW("_id", BCON_UTF8(lease->name)),
+                     acquire_update(lease, epoch, told), true, &reply, ret_failure);
   if (good)
     *ret_state =
         (LeaseState){.owned = !strcmp(text_at(&reply, "value.owner", &owner), lease->owner),
                      .standby = is_true_at(&reply, "value.standby"),
                      .reports = has_at(&reply, "value.by_hand.0"),
                      .nudges = number_at(&reply, "value.nudges", 0),
-                     .epoch = number_at(&reply, "value.epoch", 0)};
+                     .epoch = number_at(&reply, "value.epoch", 0),
+                     .now_ms = time_at(&reply, "value.prolonged_at"),
+                     .settled_at = time_at(&reply, "value.settled_at")};
   bson_destroy(&reply);
   return good;
 }
@@ -254,7 +276,7 @@ bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failur
   mongoc_cursor_t *cursor =
       mongoc_collection_aggregate(lease->leases, MONGOC_QUERY_NONE, pipeline, &options, NULL);
   bson_destroy(&options);
-  LeaseView view = {.prolonged_ms_ago = -1};
+  LeaseView view = {.prolonged_ms_ago = -1, .lag_ms = -1};
   const bson_t *document, *reply;
   bson_error_t error;
   bson_iter_t iter;
@@ -265,6 +287,8 @@ bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failur
       view.prolonged_ms_ago = bson_iter_as_int64(&iter);
     if (bson_iter_init_find(&iter, document, "owner") && BSON_ITER_HOLDS_UTF8(&iter))
       g_strlcpy(view.owner, bson_iter_utf8(&iter, NULL), sizeof view.owner);
+    view.lag_ms = number_at(document, "lag_ms", -1);
+    view.settled_at = time_at(document, "settled_at");
     view.held = view.expires_in_ms > 0;
   }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||

@@ -19,11 +19,23 @@ typedef struct LeaseState {
   int64_t nudges; /* how often the owner was asked to look again */
   int64_t epoch;  /* the highest one that was noted; 0: none */
   bool reports;   /* somebody told what was done by hand */
+  int64_t now_ms; /* MongoDB's clock, when it is ours; 0: not known */
+  int64_t
+      settled_at; /* as LeaseTold; when nobody has told it yet, when the lease was taken first */
 } LeaseState;
 
+/* What the owner tells with a heartbeat, for others and for the owner after it. */
+typedef struct LeaseTold {
+  int64_t settled_at; /* everything that could be read before it is settled; ms since 1970 by
+                         MongoDB's clock */
+  int64_t lag_ms;     /* how long the oldest event has waited; 0: none waits */
+} LeaseTold;
+
 /* Takes or prolongs the lease; each time is a heartbeat when it is ours. Asking for another's lease
- * announces a standby. `epoch` (0: not known) is noted when the lease is ours. */
-bool lease_acquire(Lease *lease, int64_t epoch, LeaseState *ret_state, Failure *ret_failure);
+ * announces a standby. `epoch` (0: not known) and `told` (NULL: nothing) are noted
+ * when the lease is ours. */
+bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
+                   Failure *ret_failure);
 
 /* What a standby sees of the owner. */
 typedef struct LeaseLook {
@@ -52,6 +64,8 @@ typedef struct LeaseView {
   char owner[256];
   int64_t expires_in_ms;
   int64_t prolonged_ms_ago; /* negative: not known */
+  int64_t lag_ms;           /* as the owner told it then; negative: it did not */
+  int64_t settled_at;       /* as LeaseTold; 0: not known */
 } LeaseView;
 
 bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failure *ret_failure);

@@ -11,6 +11,8 @@ struct Stream {
   mongoc_client_t *client;
   mongoc_collection_t *events;
   mongoc_change_stream_t *changes;
+  mongoc_client_session_t *session; /* keeps the cluster time of the last answer; NULL: cannot */
+  int64_t answered_ms;              /* of the answer before the next */
 };
 
 Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
@@ -25,10 +27,15 @@ Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$match", "{", "operationType", "{", "$in", "[",
                BCON_UTF8("insert"), BCON_UTF8("invalidate"), "]", "}", "}", "}", "{", "$project",
-               "{", "operationType", BCON_INT32(1), "fullDocument", BCON_INT32(1), "}", "}", "]");
+               "{", "operationType", BCON_INT32(1), "clusterTime", BCON_INT32(1), "wallTime",
+               BCON_INT32(1), "fullDocument", BCON_INT32(1), "}", "}", "]");
   bson_t *options =
       BCON_NEW("startAtOperationTime", BCON_TIMESTAMP(seconds, increment), "maxAwaitTimeMS",
                BCON_INT64(AWAIT_MS), "batchSize", BCON_INT32(BATCH_SIZE));
+  bson_error_t error;
+  stream->session = mongoc_client_start_session(stream->client, NULL, &error);
+  if (stream->session && !mongoc_client_session_append(stream->session, options, &error))
+    g_clear_pointer(&stream->session, mongoc_client_session_destroy);
   stream->changes = mongoc_collection_watch(stream->events, pipeline, options);
   bson_destroy(options);
   bson_destroy(pipeline);
@@ -39,12 +46,38 @@ void stream_free(Stream *stream) {
   if (!stream)
     return;
   mongoc_change_stream_destroy(stream->changes);
+  if (stream->session)
+    mongoc_client_session_destroy(stream->session);
   mongoc_collection_destroy(stream->events);
   mongo_store_return(stream->store, stream->client);
   g_free(stream);
 }
 
-StreamResult stream_next(Stream *stream, bson_t *ret_document, Failure *ret_failure) {
+/* The wall clock of the server (from 6.0 on) tells ms, the cluster time seconds. */
+static int64_t committed_at(const bson_t *change) {
+  bson_iter_t iter;
+  uint32_t seconds, increment;
+  if (bson_iter_init_find(&iter, change, "wallTime") && BSON_ITER_HOLDS_DATE_TIME(&iter))
+    return bson_iter_date_time(&iter);
+  if (!bson_iter_init_find(&iter, change, "clusterTime") || !BSON_ITER_HOLDS_TIMESTAMP(&iter))
+    return 0;
+  bson_iter_timestamp(&iter, &seconds, &increment);
+  return (int64_t)seconds * 1000;
+}
+
+/* An event may be committed between the last look of an empty answer and its time: so the time of
+ * the answer before counts. */
+static int64_t given_until(Stream *stream) {
+  uint32_t seconds = 0, increment;
+  int64_t until = stream->answered_ms;
+  if (stream->session)
+    mongoc_client_session_get_operation_time(stream->session, &seconds, &increment);
+  stream->answered_ms = (int64_t)seconds * 1000;
+  return until;
+}
+
+StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_ms,
+                         Failure *ret_failure) {
   const bson_t *change, *reply;
   bson_error_t error;
   bson_iter_t iter;
@@ -54,14 +87,17 @@ StreamResult stream_next(Stream *stream, bson_t *ret_document, Failure *ret_fail
       const uint8_t *bytes;
       bson_iter_document(&iter, &length, &bytes);
       bson_init_static(ret_document, bytes, length);
+      *ret_at_ms = committed_at(change);
       return STREAM_EVENT;
     }
     failure_set(ret_failure, FAILURE_HISTORY, SOURCE_MONGODB, 0,
                 "the outbox was dropped or renamed");
     return STREAM_LOST;
   }
-  if (!mongoc_change_stream_error_document(stream->changes, &error, &reply))
+  if (!mongoc_change_stream_error_document(stream->changes, &error, &reply)) {
+    *ret_at_ms = given_until(stream);
     return STREAM_IDLE;
+  }
   mongo_fail(&error, reply, ret_failure);
   return STREAM_LOST;
 }

@@ -17,5 +17,8 @@ Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment);
 void stream_free(Stream *stream);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stream, stream_free)
 
-/* `*ret_document` lives until the next call. */
-StreamResult stream_next(Stream *stream, bson_t *ret_document, Failure *ret_failure);
+/* `*ret_document` lives until the next call. `*ret_at_ms` is, by MongoDB's clock in ms since 1970,
+ * when the event was committed; with STREAM_IDLE a time before which everything that was committed
+ * has been given. 0: not known. */
+StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_ms,
+                         Failure *ret_failure);

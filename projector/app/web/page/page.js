@@ -129,6 +129,7 @@ function show_flow(live, now) {
   set("committed", count(live.committed));
   set("lag", now ? time(now[2]) : "–");
   set("oldest", now && now[4] ? time(now[4]) : "none");
+  set("written", known && status.oldest_age_ms ? time(status.oldest_age_ms) : "none");
   set("late", count(live.projections.reduce((sum, p) => sum + p.late, 0)));
   const flows = now && now[1] > 0;
   document.querySelectorAll(".arrow").forEach((arrow) => arrow.classList.toggle("flows", Boolean(flows)));
