@@ -180,7 +180,7 @@ def test_a_transaction_too_large_to_commit_is_its_events_failure(own):
 
 
 @pytest.mark.parametrize("code", (3032, 1047, 9001, 4999))
-@pytest.mark.parametrize("pattern", ("", "INSERT INTO", "COMMIT"), ids=("all", "writes", "commits"))
+@pytest.mark.parametrize("pattern", ("", "INSERT INTO", "ON DUPLICATE KEY", "COMMIT"), ids=("all", "ledger", "rows", "commits"))
 def test_a_server_that_refuses_to_work_burns_no_attempts(own, code, pattern):
     """Whatever its number, and wherever it is met: the server refuses a probe too."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=2) as proxy:
