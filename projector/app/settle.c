@@ -162,8 +162,7 @@ static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_
     }
     if (part_at_lock(worker, item, 1, batch_is_own, ret_failure))
       return true;
-    if (ret_failure->class == FAILURE_UNAVAILABLE)
-      g_clear_pointer(&worker->session, session_close);
+    part_with_session(worker, ret_failure);
     tries.replays++;
   } while (refresh_again(worker, item, tries, ret_failure, &ruling));
   if (ruling == RULING_STORE) {

@@ -266,15 +266,19 @@ static bool end_part(Worker *worker, Item *items, size_t count, bool excused, At
   return true;
 }
 
+void part_with_session(Worker *worker, const Failure *failure) {
+  if (worker->session && blame_is_break(failure))
+    worker->hung = session_id(worker->session);
+  if (failure->class == FAILURE_UNAVAILABLE)
+    g_clear_pointer(&worker->session, session_close);
+}
+
 /* After a transaction that failed: undone as a whole, because some errors undo one statement only;
  * and a session that is in doubt is not used again. */
 static size_t clear_up(Worker *worker, Item *items, size_t count, const Failure *failure) {
   if (worker->session)
     session_rollback(worker->session);
-  if (worker->session && blame_is_break(failure))
-    worker->hung = session_id(worker->session);
-  if (failure->class == FAILURE_UNAVAILABLE)
-    g_clear_pointer(&worker->session, session_close);
+  part_with_session(worker, failure);
   return reopen(items, count);
 }
 

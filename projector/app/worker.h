@@ -68,6 +68,9 @@ bool all_own(const Worker *worker, const Item *items, size_t count);
  * done is to be given back. */
 bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
                   const Failure *failure);
+/* After a failure that leaves no session to go on with. What may still run in one that broke is
+ * ended by the next probe: it keeps its locks. */
+void part_with_session(Worker *worker, const Failure *failure);
 void fail_item(Worker *worker, Item *item, const Failure *failure);
 /* The same for an event that waits for something else, and does not pay. */
 void hold_item(Worker *worker, Item *item, const Failure *failure);

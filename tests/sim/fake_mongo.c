@@ -302,7 +302,8 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
     counts.swept++;
     check_abandoned(event, outbox->owner, action == SWEEP_ACKNOWLEDGE, older_than_ms);
     event->shared = true;
-    event->excused++; /* whoever had it died with it */
+    event->excused++; /* whoever had it died with it, */
+    event->unburnt++; /* or could not mark it */
     if (action == SWEEP_ACKNOWLEDGE) {
       write_quickly(event);
       take_out(event, "swept");
