@@ -20,6 +20,8 @@
 enum {
   STOP_MS = 1500,     /* after a signal, for an end in order */
   HAND_OVER_MS = 300, /* then, to give the lease back */
+  PAUSE_MS = 200,     /* after a tenure that failed at once, doubling to */
+  PAUSE_MAX_MS = 5000,
 };
 
 /* --- the end of the process --------------------------------------------------------------------
@@ -175,8 +177,12 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   set_monitor(ending, monitor);
   if (http)
     http_open_actions(http, store);
+  int64_t pause_ms = PAUSE_MS;
   while (!stop_requested(ending->process))
-    tenure_serve(config, store, metrics, ending->process, once);
+    if (tenure_serve(config, store, metrics, ending->process, once))
+      pause_ms = PAUSE_MS;
+    else if (!stop_wait(ending->process, pause_ms))
+      pause_ms = MIN(pause_ms * 2, PAUSE_MAX_MS);
   *ret_failure = stop_reason(ending->process);
   set_monitor(ending, NULL);
 }

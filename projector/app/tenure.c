@@ -6,11 +6,13 @@
 #include "projector/app/pipeline.h"
 #include "projector/app/reader.h"
 #include "projector/app/service.h"
+#include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 
 enum {
   PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
   TICK_MS = 200,
+  SETTLED_MS = 10000, /* a failure later than that is not one to start */
   HOLDS_PER_MB = 512, /* of memory_mb: a quarter of it at most */
   DEAF_MS = 3000, /* the change stream answers once a second, also when there is nothing */
 };
@@ -245,14 +247,16 @@ static void finish(Tenure *tenure) {
 
 /* --- the tenure ------------------------------------------------------------------------------- */
 
-void tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Stop *process,
+bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Stop *process,
                   bool once) {
   Stop *stop = stop_new();
   Failure failure = {0};
   Tenure tenure = {.config = config, .store = store, .stop = stop, .metrics = metrics};
+  bool good = true;
   metrics_set_role(metrics, ROLE_STANDBY);
   tenure.ownership = ownership_acquire(config, store, metrics, once, process, stop);
   if (tenure.ownership) {
+    int64_t begun = clock_us();
     log_info("working", LOG_FIELDS(LOG_TEXT("name", config->name),
                                    LOG_TEXT("owner", ownership_claimant(tenure.ownership)),
                                    LOG_NUMBER("epoch", ownership_epoch(tenure.ownership)),
@@ -272,8 +276,8 @@ void tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Sto
       log_failure(LOG_LEVEL_ERROR, "the tenure ended", &failure);
     if (failure.class == FAILURE_CONFIG || (once && failure.class == FAILURE_NONE))
       stop_request(process, failure.class == FAILURE_CONFIG ? &failure : NULL);
-    else if (failure.class != FAILURE_NONE)
-      stop_wait(process, 200); /* a failure to start must not spin */
+    good = failure.class == FAILURE_NONE || clock_us() - begun > (int64_t)SETTLED_MS * 1000;
   }
   stop_free(stop);
+  return good;
 }

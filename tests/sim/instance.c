@@ -8,7 +8,8 @@ static void run(void *data) {
   if (sim.over)
     stop_request(instance->process, NULL);
   while (!stop_requested(instance->process))
-    tenure_serve(&sim.config, sim.store, instance->metrics, instance->process, false);
+    if (!tenure_serve(&sim.config, sim.store, instance->metrics, instance->process, false))
+      stop_wait(instance->process, 200);
   sim_trace("ended");
   instance->ended = true;
 }
