@@ -360,11 +360,12 @@ static void check_entities(Report *report, const Mapping *mapping) {
       const Projection *with = mapping_projection(mapping, k);
       if (!with->entities || strcmp(with->aggregate_type, without->aggregate_type) != 0)
         continue;
-      tell_format(report, "warning", "file",
-                  "projections[%u]: %s has no \"entities\": refresh, rebuild and reconcile --repair "
-                  "are refused for all tables of %s, %s too, and a new table cannot be filled from "
-                  "the entities",
-                  i, without->table, without->aggregate_type, with->table);
+      tell_format(
+          report, "warning", "file",
+          "projections[%u]: %s has no \"entities\": refresh, rebuild and reconcile --repair "
+          "are refused for all tables of %s, %s too, and a new table cannot be filled from "
+          "the entities",
+          i, without->table, without->aggregate_type, with->table);
       break;
     }
   }

@@ -102,8 +102,8 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
     bool waits = !archived && !entries[i].outcome;
     if (waits && blocked && items[i].event->status == STATUS_PENDING)
       json_object_set_new(json, "state", json_string("held")); /* behind what failed */
-    blocked |= waits && (items[i].event->status == STATUS_FAILED ||
-                         items[i].event->status == STATUS_DEAD);
+    blocked |=
+        waits && (items[i].event->status == STATUS_FAILED || items[i].event->status == STATUS_DEAD);
     json_array_append_new(events, json);
     explain->pending |= waits;
   }
@@ -146,11 +146,10 @@ static json_t *columns_json(const Layout *layout, const Expected *expected, cons
       json_object_set_new(column, "entity", column_json(layout->columns[i], &expected->values[i]));
     if (row)
       json_object_set_new(column, "row", column_json(layout->columns[i], &row[i]));
-    json_object_set_new(
-        column, "different",
-        json_boolean(known && row &&
-                     !column_equal(layout->columns[i], &expected->values[i], &row[i],
-                                    layout->json_slack)));
+    json_object_set_new(column, "different",
+                        json_boolean(known && row &&
+                                     !column_equal(layout->columns[i], &expected->values[i],
+                                                   &row[i], layout->json_slack)));
     json_object_set_new(columns, layout->columns[i]->name, column);
   }
   return columns;
@@ -188,8 +187,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   }
   layout.json_slack = explain->sides->json_slack;
   bool mapped = !gone && layout_map(&layout, entity, explain->pool->arena, &expected, &unfit);
-  if (!rows_find(explain->sides->session, &layout, (const Value *const *)&key, 1, set,
-                 ret_failure))
+  if (!rows_find(explain->sides->session, &layout, (const Value *const *)&key, 1, set, ret_failure))
     return false;
   const Value *row = row_set_find(set, key);
   const char *refusal = row_set_refusal(set, key);

@@ -172,8 +172,8 @@ static bool refresh(const Config *config, MongoStore *store, const char *type, c
   Aggregate aggregate;
   uint8_t bytes[16];
   Refreshed done = {0};
-  g_autofree char *act = g_strdup_printf("refresh of %s %s%s", type, id,
-                                         entity_needed ? "" : " (with --force)");
+  g_autofree char *act =
+      g_strdup_printf("refresh of %s %s%s", type, id, entity_needed ? "" : " (with --force)");
   g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   if (!session ||

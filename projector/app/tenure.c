@@ -14,7 +14,7 @@ enum {
   TICK_MS = 200,
   SETTLED_MS = 10000, /* a failure later than that is not one to start */
   HOLDS_PER_MB = 512, /* of memory_mb: a quarter of it at most */
-  DEAF_MS = 3000, /* the change stream answers once a second, also when there is nothing */
+  DEAF_MS = 3000,     /* the change stream answers once a second, also when there is nothing */
 };
 
 typedef struct Tenure {

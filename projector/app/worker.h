@@ -30,7 +30,7 @@ struct Worker {
   GThread *thread;
   GMutex lock; /* of the counters */
   Counters counters;
-  Failure trouble; /* under the lock: what it waits for */
+  Failure trouble;  /* under the lock: what it waits for */
   Metrics *metrics; /* NULL: nobody counts */
 };
 

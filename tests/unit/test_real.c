@@ -41,8 +41,8 @@ static void distances(void **state) {
   check_number("zeros", (int64_t)real_distance(0.0, -0.0), 0);
   check_number("next", (int64_t)real_distance(1.0, 1.0000000000000002), 1);
   check_number("previous", (int64_t)real_distance(1.0, 0.99999999999999989), 1);
-  check_number("around zero", (int64_t)real_distance(4.9406564584124654e-324, -4.9406564584124654e-324),
-               2);
+  check_number("around zero",
+               (int64_t)real_distance(4.9406564584124654e-324, -4.9406564584124654e-324), 2);
   check_that("far", real_distance(-1e308, 1e308) > INT64_MAX / 2, "is far");
 }
 

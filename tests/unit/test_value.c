@@ -285,12 +285,11 @@ static void test_broken_utf8(void **state) {
     g_autofree char *expected =
         g_str_has_prefix(type, "decimal")
             ? g_strdup_printf("! payload.v: expected %s, found string that is no number", type)
-            : g_strdup_printf("! payload.v: expected %s, found string of %zu bytes%s", type,
-                              strlen(bytes),
-                              !strcmp(type, "date") ? " that is not written 2024-01-31"
-                              : !strcmp(type, "datetime")
-                                  ? " that is not written 2024-01-31T12:34:56.789Z"
-                                  : "");
+            : g_strdup_printf(
+                  "! payload.v: expected %s, found string of %zu bytes%s", type, strlen(bytes),
+                  !strcmp(type, "date")       ? " that is not written 2024-01-31"
+                  : !strcmp(type, "datetime") ? " that is not written 2024-01-31T12:34:56.789Z"
+                                              : "");
     check_text(cases[i / COUNT_OF(types)].name, found, expected);
   }
 }

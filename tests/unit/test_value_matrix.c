@@ -104,9 +104,15 @@ static void check_cell(const char *type_text, size_t sample, bool converts, bool
   bool is_text = g_str_has_prefix(samples[sample].found, "string");
   const char *found = is_text && column.type.kind == TYPE_DECIMAL ? "string that is no number"
                                                                   : samples[sample].found;
+  /* What is not a time says how one is written. */
+  TypeKind kind = column.type.kind;
+  const char *form =
+      !is_text || (kind != TYPE_DATE && kind != TYPE_DATETIME && kind != TYPE_TIMESTAMP) ? ""
+      : kind == TYPE_DATE ? " that is not written 2024-01-31"
+                          : " that is not written 2024-01-31T12:34:56.789Z";
   g_autofree char *message =
       converts ? g_strdup("")
-               : g_strdup_printf("payload.v: expected %s, found %s", type_text, found);
+               : g_strdup_printf("payload.v: expected %s, found %s%s", type_text, found, form);
   check_text(name, failure.message, message);
   check_number(name, failure.class, converts ? FAILURE_NONE : FAILURE_DATA);
 }

@@ -105,14 +105,13 @@ static void tell_unmappable(Verify *verify, const bson_t *entity) {
 static void tell_sums(const Verify *verify) {
   const int64_t *counts = verify->counts;
   if (verify->as_json) {
-    json_t *line =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sums",
-                  verify->projection->table, "aggregates", (json_int_t)verify->aggregates, "equal",
-                  (json_int_t)counts[RETOLD], "different", (json_int_t)counts[RETOLD_OTHERWISE],
-                  "broken", (json_int_t)counts[RETOLD_BROKEN], "unknown",
-                  (json_int_t)counts[RETOLD_UNKNOWN], "gaps", (json_int_t)verify->gaps, "skipped",
-                  (json_int_t)verify->skipped, "changing", (json_int_t)verify->busy, "unmappable",
-                  (json_int_t)verify->unmappable);
+    json_t *line = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sums", verify->projection->table,
+        "aggregates", (json_int_t)verify->aggregates, "equal", (json_int_t)counts[RETOLD],
+        "different", (json_int_t)counts[RETOLD_OTHERWISE], "broken",
+        (json_int_t)counts[RETOLD_BROKEN], "unknown", (json_int_t)counts[RETOLD_UNKNOWN], "gaps",
+        (json_int_t)verify->gaps, "skipped", (json_int_t)verify->skipped, "changing",
+        (json_int_t)verify->busy, "unmappable", (json_int_t)verify->unmappable);
     report_print(line, true);
     json_decref(line);
     return;

@@ -1,8 +1,8 @@
 /* rebuild.c - `projector rebuild`: fills tables from the entities while `run` goes on.
  *
  * In place, entities are refreshed in batches (refresh.h), so that no event which the entity
- * contains is applied afterwards; then rows that no entity has are deleted, and the rest is compared
- * with the entities. */
+ * contains is applied afterwards; then rows that no entity has are deleted, and the rest is
+ * compared with the entities. */
 #include "projector/app/fill/rebuild.h"
 
 #include "projector/app/command.h"
@@ -276,8 +276,8 @@ static bool look_again(Rebuild *rebuild, const Projection *projection, Compare *
   progress_begin(&progress, what, 0, total);
   bool good = true;
   for (bool end = false; good && !end;) {
-    good = compare_entities(compare, &rebuild->at.entity, leave_different, &filler, &end,
-                            ret_failure);
+    good =
+        compare_entities(compare, &rebuild->at.entity, leave_different, &filler, &end, ret_failure);
     if (good)
       rebuild_mark(rebuild);
     progress_show(&progress, compare_counts(compare)->entities);

@@ -18,8 +18,8 @@ typedef struct Rebuild {
   Sides sides;
   Journal *journal;
   RebuildMark at;
-  int64_t rate; /* entities a second; 0: as fast as it goes */
-  int64_t left; /* in all */
+  int64_t rate;         /* entities a second; 0: as fast as it goes */
+  int64_t left;         /* in all */
   GHashTable *left_ids; /* "TABLE ID" of those that were left */
   bool as_json, drop_old;
   int64_t started_us; /* the table at hand */

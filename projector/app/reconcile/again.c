@@ -12,7 +12,7 @@ static void append_columns(GString *text, const Difference *difference) {
   const Layout *layout = difference->layout;
   for (unsigned i = 0; i < layout->count; i++) {
     const Value *expected = &difference->expected->values[i], *found = &difference->row[i];
-    if (!difference->expected->known[i] || 
+    if (!difference->expected->known[i] ||
         column_equal(layout->columns[i], expected, found, layout->json_slack))
       continue;
     g_string_append_printf(text, ", %s: entity ", layout->columns[i]->name);

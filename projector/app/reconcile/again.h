@@ -7,7 +7,8 @@
 
 #include "projector/app/reconcile/looks.h"
 
-/* "account: different columns, name: entity Ada, row ADA"; for a row's difference. Free with g_free.
+/* "account: different columns, name: entity Ada, row ADA"; for a row's difference. Free with
+ * g_free.
  */
 char *difference_text(const Difference *difference);
 
@@ -25,6 +26,7 @@ bool again_for_events(Sides *sides, Difference *differences, size_t count, Arena
 bool again_aggregate(Sides *sides, const Aggregate *aggregate, char **ret_still,
                      Failure *ret_failure);
 
-/* The aggregate's rows: "account: account_id a1, name Ada; …"; "" when there are none. Only of keys that are made of $aggregate_id. Free with g_free. */
+/* The aggregate's rows: "account: account_id a1, name Ada; …"; "" when there are none. Only of keys
+ * that are made of $aggregate_id. Free with g_free. */
 bool again_rows_text(Sides *sides, const Aggregate *aggregate, char **ret_text,
                      Failure *ret_failure);

@@ -468,9 +468,8 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
   g_hash_table_iter_init(&iter, unowned.by_key);
   while (g_hash_table_iter_next(&iter, &key, NULL))
     g_ptr_array_add(left, (gpointer)((const ValueKey *)key)->values);
-  good = good &&
-         rows_find(compare->sides->session, &compare->layout, (const Value *const *)left->pdata,
-                   left->len, set, ret_failure);
+  good = good && rows_find(compare->sides->session, &compare->layout,
+                           (const Value *const *)left->pdata, left->len, set, ret_failure);
   for (guint i = 0; good && i < set->rows->len; i++) { /* still there: the outbox had nothing */
     Difference difference = {
         .kind = DIFFERENCE_EXTRA_ROW, .layout = &compare->layout, .key = set->rows->pdata[i]};

@@ -182,8 +182,7 @@ bool looks_ask_ledger(Sides *sides, Item *items, size_t count, Failure *ret_fail
  * difference. */
 static bool is_contained(const GHashTable *refreshed, const Event *event) {
   const int64_t *version = g_hash_table_lookup((GHashTable *)refreshed, &event->aggregate);
-  return version && !event->malformed && event->key.version != 0 &&
-         event->key.version <= *version;
+  return version && !event->malformed && event->key.version != 0 && event->key.version <= *version;
 }
 
 /* The events of the suspects' aggregates as items; no more of one aggregate than are needed. */

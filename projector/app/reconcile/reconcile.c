@@ -38,7 +38,7 @@ typedef struct Reconcile {
   Sides sides;
   Journal *journal;
   Compare *compare; /* of the projection at hand; NULL: the events of the outbox */
-  ReportSums sums; /* of the projection at hand */
+  ReportSums sums;  /* of the projection at hand */
   int64_t found, mended;
 } Reconcile;
 
@@ -86,8 +86,7 @@ static bool take_differences(Difference *differences, size_t count, void *data,
   int64_t started_us = clock_us();
   if (reconcile->options->dry_run)
     repair_plan(differences, count);
-  else if (reconcile->options->repair &&
-           !repair(reconcile, differences, count, arena, ret_failure))
+  else if (reconcile->options->repair && !repair(reconcile, differences, count, arena, ret_failure))
     return false;
   reconcile->sums.mending += (double)(clock_us() - started_us) / 1e6;
   for (size_t i = 0; i < count; i++)
@@ -279,16 +278,16 @@ static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_fail
 }
 
 static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
-  g_autofree char *act = g_strdup_printf("reconcile --repair: %lld difference%s mended",
-                                         (long long)reconcile->mended, reconcile->mended == 1 ? "" : "s");
+  g_autofree char *act =
+      g_strdup_printf("reconcile --repair: %lld difference%s mended", (long long)reconcile->mended,
+                      reconcile->mended == 1 ? "" : "s");
   return resolve_report(reconcile->config, reconcile->sides.store, act, ret_failure);
 }
 
 static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
   bool good = sides_open(reconcile->config, &reconcile->sides, ret_failure) &&
               reconcile_all(reconcile, from, ret_failure) &&
-              (reconcile->mended == 0 ||
-               report_repair(reconcile, ret_failure));
+              (reconcile->mended == 0 || report_repair(reconcile, ret_failure));
   sides_close(&reconcile->sides);
   return good;
 }

@@ -67,11 +67,11 @@ static bool look_again(const Actions *actions, const json_t *target, char **ret_
   uint8_t bytes[16];
   bool found = false;
   *ret_still = NULL;
-  bool good = sides_open(actions->config, &sides, ret_failure) &&
-              find_aggregate(actions->config, sides.outbox, text_of(target, "aggregate_type"),
-                             text_of(target, "aggregate_id"), bytes, &aggregate, &found,
-                             ret_failure) &&
-              (!found || again_aggregate(&sides, &aggregate, ret_still, ret_failure));
+  bool good =
+      sides_open(actions->config, &sides, ret_failure) &&
+      find_aggregate(actions->config, sides.outbox, text_of(target, "aggregate_type"),
+                     text_of(target, "aggregate_id"), bytes, &aggregate, &found, ret_failure) &&
+      (!found || again_aggregate(&sides, &aggregate, ret_still, ret_failure));
   sides_close(&sides);
   return good;
 }

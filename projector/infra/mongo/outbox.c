@@ -204,7 +204,8 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
   return good;
 }
 
-/* What a person has skipped is kept in any case: its payload may be all that tells what was lost. */
+/* What a person has skipped is kept in any case: its payload may be all that tells what was lost.
+ */
 static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                  Failure *ret_failure) {
   bson_t skipped = BSON_INITIALIZER, only = BSON_INITIALIZER, in = BSON_INITIALIZER, ids;
@@ -217,8 +218,8 @@ static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, siz
     BSON_APPEND_DOCUMENT(&ids, "1", &in);
     bson_append_array_end(&only, &ids);
   }
-  bool good = (!all && !some) ||
-              copy_to_archive(outbox, all ? filter : &only, events, count, ret_failure);
+  bool good =
+      (!all && !some) || copy_to_archive(outbox, all ? filter : &only, events, count, ret_failure);
   bson_destroy(&in);
   bson_destroy(&only);
   bson_destroy(&skipped);

@@ -9,9 +9,10 @@
 /* Rows that were looked for by key. What it tells lives in the arena, which is the caller's. */
 typedef struct RowSet {
   Arena *arena;
-  GPtrArray *rows;     /* of arrays of `layout->count` values */
-  GHashTable *by_key;  /* the same, by ValueKey */
-  GHashTable *refused; /* reasons, by ValueKey: keys that the table cannot hold, so no row has them */
+  GPtrArray *rows;    /* of arrays of `layout->count` values */
+  GHashTable *by_key; /* the same, by ValueKey */
+  GHashTable
+      *refused; /* reasons, by ValueKey: keys that the table cannot hold, so no row has them */
   unsigned key_count;
 } RowSet;
 
