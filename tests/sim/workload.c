@@ -180,6 +180,22 @@ static Kind random_kind(bool account, bool first) {
                  : meters[sim_random(G_N_ELEMENTS(meters))];
 }
 
+/* Where events of several aggregates break the connection each time, and none can be written, the
+ * program takes the table to be the reason: then they wait for a person, not for their end. So of
+ * one aggregate only. */
+static Harm choose_harm(const SimEvent *event) {
+  Harm harm = (Harm)sim_random(3);
+  if (event->poison_until != INT64_MAX || harm == HARM_REFUSED)
+    return harm;
+  for (unsigned i = 0; i < event->index; i++) {
+    const SimEvent *other = &sim.events[i];
+    if (other->aggregate != event->aggregate && other->poison_until == INT64_MAX &&
+        other->harm != HARM_REFUSED)
+      return HARM_REFUSED;
+  }
+  return harm;
+}
+
 static void spoil(SimEvent *event, unsigned permille) {
   if (!sim_chance(permille))
     return;
@@ -193,7 +209,7 @@ static void spoil(SimEvent *event, unsigned permille) {
              event->kind == RESET || event->kind == LABELLED) {
     snprintf(event->name, sizeof event->name, "poison%u", event->index);
     event->poison_until = dice < 8 ? sim_between(0, 40000000) : INT64_MAX;
-    event->harm = (Harm)sim_random(3);
+    event->harm = choose_harm(event);
   }
 }
 
