@@ -8,6 +8,7 @@
 --
 --     mysql -u root -p -e 'CREATE DATABASE bank_read CHARACTER SET utf8mb4'
 --     mysql -u root -p bank_read < sql/001_projector.sql
+--     mysql -u root -p bank_read < sql/002_source.sql
 --     mysql -u root -p bank_read < sql/bank_read_model.sql     (or what `projector schema` prints)
 --
 -- What to replace:
@@ -32,6 +33,7 @@ GRANT SELECT, INSERT, DELETE ON projector_applied TO projector@'%';
 -- UPDATE is also what MySQL asks for to lock rows with SELECT … FOR UPDATE.
 GRANT SELECT, INSERT, UPDATE ON projector_position TO projector@'%';
 GRANT SELECT, INSERT, UPDATE ON projector_fence TO projector@'%';
+GRANT SELECT, INSERT, UPDATE ON projector_source TO projector@'%';
 -- Target tables. DELETE is needed when the mapping has a `delete`, or `entities`: a refresh removes
 -- the row of an entity that is gone. An `sql` op needs what its statement needs.
 GRANT SELECT, INSERT, UPDATE, DELETE ON account TO projector@'%';

@@ -1,6 +1,7 @@
 /* check.c - `projector check`: everything that can be known before the first event, one line each.
  */
 #include "projector/app/command.h"
+#include "projector/app/identity.h"
 #include "projector/infra/mongo/inspect.h"
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mongo/shape.h"
@@ -22,6 +23,8 @@ enum {
 typedef struct Report {
   bool as_json, any_error, unreachable;
   bool has_mongodb, has_mysql; /* the facts are there */
+  bool has_identity;
+  OutboxIdentity identity;
   MongoFacts mongodb;
   MysqlFacts mysql;
 } Report;
@@ -204,6 +207,17 @@ static void check_indexes(Report *report, Outbox *outbox) {
   }
 }
 
+static void check_identity(Report *report, const Config *config, MongoStore *store) {
+  Failure failure = {0};
+  report->has_identity = outbox_identity_look(store, &report->identity, &failure);
+  if (!report->has_identity || !identity_check_name(config, &report->identity, &failure))
+    failed(report, "mongodb", &failure);
+  else if (*report->identity.projector)
+    tell_format(report, "ok", "mongodb", "the outbox serves this projector, \"%s\"", config->name);
+  else
+    good(report, "mongodb", "the outbox serves no projector yet");
+}
+
 static void check_mongodb(Report *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
@@ -231,6 +245,7 @@ static void check_mongodb(Report *report, const Config *config) {
       g_strdup_printf("outbox %s.%s can be read", config->mongodb.database, config->mongodb.outbox);
   good(report, "mongodb", text);
   check_indexes(report, outbox);
+  check_identity(report, config, store);
   g_autoptr(GPtrArray) findings = findings_new();
   if (mongo_check_outbox(store, findings, &failure))
     tell_findings(report, "mongodb", findings, NULL);
@@ -309,6 +324,19 @@ static void check_group(Report *report) {
                 facts->group_consistency);
 }
 
+static void check_source(Report *report, const Config *config, Session *session) {
+  Failure failure = {0};
+  KeptSource kept;
+  if (!source_read(session, config->name, &kept, &failure))
+    failed(report, "mysql", &failure);
+  else if (!kept.kept)
+    tell(report, "warning", "mysql", identity_not_kept);
+  else if (report->has_identity && !identity_check_source(&report->identity, &kept, &failure))
+    failed(report, "mysql", &failure);
+  else if (*kept.text)
+    good(report, "mysql", "what is there came from this outbox");
+}
+
 static void check_mysql(Report *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
@@ -332,6 +360,7 @@ static void check_mysql(Report *report, const Config *config) {
   }
   bool fit = tell_findings(report, "tables", tables,
                            "the projector's tables and the projections' fit the mapping");
+  check_source(report, config, session);
   /* Of a table that is not there nobody can say what the user may do with it. */
   tell_findings(report, "mysql", privileges,
                 fit ? "the user may do what the mapping asks for" : NULL);

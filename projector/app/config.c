@@ -341,6 +341,14 @@ static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
   return config->mapping && check_entities(config, ret_failure);
 }
 
+static void digest_mapping(Config *config) {
+  char *text =
+      json_dumps(json_object_get(config->json, "projections"), JSON_COMPACT | JSON_SORT_KEYS);
+  g_autofree char *digest = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+  g_strlcpy(config->mapping_digest, digest, sizeof config->mapping_digest);
+  free(text);
+}
+
 Config *config_load(const char *file, Failure *ret_failure) {
   g_autoptr(Config) config = g_new0(Config, 1);
   g_autoptr(GError) read_error = NULL;
@@ -368,6 +376,7 @@ Config *config_load(const char *file, Failure *ret_failure) {
     failure_prefix(ret_failure, "%s", file);
     return NULL;
   }
+  digest_mapping(config);
   return g_steal_pointer(&config);
 }
 

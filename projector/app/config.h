@@ -33,7 +33,8 @@ typedef struct Config {
   MysqlSettings mysql;
   Settings settings;
   Mapping *mapping;
-  GPtrArray *warnings; /* of char *: worth a line in the log */
+  char mapping_digest[65]; /* of the projections as they stand in the file; changes with them */
+  GPtrArray *warnings;     /* of char *: worth a line in the log */
   GPtrArray *secret_files;
   void *json; /* json_t that owns the texts */
 } Config;

@@ -5,6 +5,7 @@
  * not wait for the lease to expire: it takes it from an owner whose heartbeats have stopped. */
 #include "projector/app/ownership.h"
 
+#include "projector/app/identity.h"
 #include "projector/domain/suspicion.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/log.h"
@@ -22,6 +23,7 @@ enum {
 
 struct Ownership {
   const Config *config;
+  MongoStore *store;
   Lease *lease;
   Stop *tenure;
   GThread *heartbeat;
@@ -111,7 +113,8 @@ static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_fa
   const Config *config = ownership->config;
   int64_t reached = ownership->state.epoch, found;
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  if (!session || !fence_look(session, config->name, &found, ret_failure))
+  if (!session || !identity_claim(config, ownership->store, session, ret_failure) ||
+      !fence_look(session, config->name, &found, ret_failure))
     return false;
   if (found < reached) {
     if (!config->settings.adopt)
@@ -215,6 +218,7 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *m
                              Stop *process, Stop *tenure) {
   Ownership *ownership = g_new0(Ownership, 1);
   ownership->config = config;
+  ownership->store = store;
   ownership->tenure = tenure;
   g_mutex_init(&ownership->lock);
   ownership->lease = lease_new(store, config->name, process_owner(), config->settings.lease_ms);

@@ -209,7 +209,8 @@ int command_run(int argc, char **argv) {
       {"once", 0, 0, G_OPTION_ARG_NONE, &once,
        "Stop when the outbox holds nothing that can be applied now", NULL},
       {"adopt", 0, 0, G_OPTION_ARG_NONE, &adopt,
-       "Go on with a MySQL that was restored to an earlier state", NULL},
+       "Go on with a MySQL that was restored, a MongoDB that was moved, or under another name",
+       NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;

@@ -38,7 +38,8 @@ static bool is_type(const char *text, size_t most) {
 
 /* The names of the projector's own tables, which share a database with the user's. */
 static bool is_own_table(const char *name) {
-  static const char *const own[] = {"projector_applied", "projector_position", "projector_fence"};
+  static const char *const own[] = {"projector_applied", "projector_position", "projector_fence",
+                                    "projector_source"};
   for (size_t i = 0; i < G_N_ELEMENTS(own); i++)
     if (!g_ascii_strcasecmp(name, own[i]))
       return true;

@@ -386,7 +386,7 @@ def test_schema_prints_what_a_client_can_run(ws):
 
 def test_schema_apply_creates_what_is_missing_and_changes_nothing_else(bank):
     before = create_statements(bank)
-    assert set(before) == {"account", "projector_applied", "projector_position", "projector_fence"}
+    assert set(before) == {"account", "projector_applied", "projector_position", "projector_fence", "projector_source"}
     bank.put(opened(bank))
     bank.run_once()
     rows = bank.rows("account")

@@ -129,7 +129,7 @@ for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y",
     expect_same((*projection, "columns", "c", "from"), value)
 for value in ("t", "_t$1", "${TABLE}", "T" * 64, "T" * 65, "1t", "", "a-b", "a.b", "ä", 5):
     expect_same((*projection, "table"), value)
-for value in ("projector_applied", "projector_position", "projector_fence", "projector_x"):
+for value in ("projector_applied", "projector_position", "projector_fence", "projector_source", "projector_x"):
     expect_same((*projection, "table"), value)
 for path in (("mongodb", "outbox"), (*projection, "entities")):
     for value in ("o", "a.b", "ä", "", "a$b", ".a", "system.x", "systems", "${NUMBER}", 5):

@@ -49,6 +49,18 @@ static GString *format(const char *text, ...) {
   return statement;
 }
 
+/* `run` works without this table, and says once what is lacking. Whether it is there at all is for
+ * others to tell. */
+static bool probe_source(const Search *search, Failure *ret_failure) {
+  static const char table[] = "projector_source";
+  Failure ignored = {0};
+  return !session_can_prepare(search->session, "SELECT source FROM projector_source", &ignored) ||
+         (probe(search, "INSERT", table, false,
+                format("INSERT INTO projector_source (source) VALUES (?)"), ret_failure) &&
+          probe(search, "UPDATE", table, false, format("UPDATE projector_source SET source = ?"),
+                ret_failure));
+}
+
 static bool probe_own_tables(const Search *search, Failure *ret_failure) {
   static const char *const own[][2] = {{"projector_applied", "event_id"},
                                        {"projector_position", "event_id"},
@@ -63,6 +75,8 @@ static bool probe_own_tables(const Search *search, Failure *ret_failure) {
                          format("UPDATE %s SET %s = ?", table, column), ret_failure)))
       return false;
   }
+  if (!probe_source(search, ret_failure))
+    return false;
   /* Without it `run` works and says once that the ledger is not pruned. */
   return probe(search, "DELETE", own[0][0], false, format("DELETE FROM %s", own[0][0]),
                ret_failure);

@@ -1,0 +1,21 @@
+/* outbox_identity.h - whom an outbox serves, and a text that tells it from every other outbox.
+ *
+ * A document beside the leases, keyed by the outbox: "outbox:" and its collection's name, which no
+ * projector can be called. It never expires. */
+#pragma once
+
+#include "projector/infra/mongo/store.h"
+
+typedef struct OutboxIdentity {
+  char projector[65]; /* the name that the outbox serves; "": none yet */
+  char source[65];    /* made at random when the outbox was first served; "": not yet */
+  char mapping[65];   /* digest of the projections at the last start; "": not known */
+} OutboxIdentity;
+
+bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failure *ret_failure);
+
+/* Makes the outbox serve `name` if it serves none, or, with `adopt`, another that does not work at
+ * this moment. Gives the identity as it is then: another's name if it could not be had. `mapping`
+ * is noted when the outbox is ours; what is given back is the one before. */
+bool outbox_identity_take(MongoStore *store, const char *name, const char *mapping, bool adopt,
+                          OutboxIdentity *ret_identity, Failure *ret_failure);
