@@ -27,6 +27,7 @@ class Link:
         self.proxy, self.client, self.server = proxy, client, server
         self.deaf = False  # half-open: what arrives is thrown away, nobody is told
         self.committing = False  # a COMMIT was forwarded, its answer is awaited
+        self.probing = False  # what it commits is of a probe
         self.cut_answer = False
         self.said = b""  # since the last START TRANSACTION, for answers that depend on it
         for run in (self._from_client, self._from_server):
@@ -66,6 +67,7 @@ class Link:
                         return self.cut()
                     self._forward(self.client, error_packet(packet[3] + 1, self.proxy.code))
                     continue
+                self.probing |= b"'probe'" in packet
                 if packet[4:5] == bytes([COM_QUERY]) and packet[5:].strip().upper() == b"COMMIT":
                     if self.proxy._lose(self, "request"):
                         return self.cut()
@@ -81,8 +83,9 @@ class Link:
         while data := self._receive(self.server):
             if self.committing:
                 self.committing = False
-                if data[4:5] == b"\0":
+                if data[4:5] == b"\0" and not self.probing:  # a probe changes nothing that the fence guards
                     self.proxy.commits += 1
+                self.probing = False
                 if self.cut_answer:
                     break
             if not self._forward(self.client, data):

@@ -133,8 +133,9 @@ static bool refuses_variable(int code) {
 static bool set_variables(Session *session, const MysqlSettings *settings, Failure *ret_failure) {
   g_autofree char *sql = session_variables_set(variant_of(session), settings->lock_wait_s);
   bool good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
-  if (!good && ret_failure->class != FAILURE_UNAVAILABLE) {
+  if (!good) {
     session_rollback(session);
+    *ret_failure = (Failure){0}; /* it may be what this is about */
     good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
   }
   if (good && is_in_transaction(session))
