@@ -38,6 +38,10 @@ static void put_off(Keeper *keeper, const HoldView *hold, HoldReason reason, int
   shard_put_off(home(keeper, hold->aggregate), hold, reason, delay_ms);
 }
 
+static void look_again(Keeper *keeper, const HoldView *hold, HoldReason reason, int64_t delay_ms) {
+  shard_look_again(home(keeper, hold->aggregate), hold, reason, delay_ms);
+}
+
 /* --- the end of a hold ---------------------------------------------------------------------- */
 
 /* One page of the aggregate's events into the queue. */
@@ -150,9 +154,10 @@ static bool offer_head(Keeper *keeper, const HoldView *hold) {
 }
 
 static void try_head(Keeper *keeper, const HoldView *hold) {
-  bool offered = offer_earlier(keeper, hold) && offer_head(keeper, hold);
-  put_off(keeper, hold, HOLD_FAILED,
-          offered ? keeper->config->settings.claim_timeout_ms : KNOWN_WAIT_MS);
+  if (offer_earlier(keeper, hold) && offer_head(keeper, hold))
+    put_off(keeper, hold, HOLD_FAILED, keeper->config->settings.claim_timeout_ms);
+  else
+    look_again(keeper, hold, HOLD_FAILED, KNOWN_WAIT_MS);
 }
 
 /* Looks at the event that blocks, NULL when it is not in the outbox any more, and decides: try it,
@@ -165,8 +170,8 @@ static void look_at_head(Keeper *keeper, HoldView *hold, const Event *event) {
   switch (event->status) {
   case STATUS_DEAD: put_off(keeper, hold, HOLD_DEAD, DUE_NEVER); break;
   case STATUS_IN_PROGRESS:
-    put_off(keeper, hold, HOLD_TAKEN,
-            MIN((int64_t)TAKEN_WAIT_MS << MIN(hold->looks, 10), TAKEN_MAX_MS));
+    look_again(keeper, hold, HOLD_TAKEN,
+               MIN((int64_t)TAKEN_WAIT_MS << MIN(hold->looks, 10), TAKEN_MAX_MS));
     break;
   case STATUS_FAILED:
     if (hold->call == CALL_REVIEW && event->due_in_ms > 0)
@@ -209,7 +214,7 @@ static void go_on(Keeper *keeper, HoldView *hold, GHashTable *heads) {
   } else if (heads) {
     look_at_head(keeper, hold, g_hash_table_lookup(heads, &hold->key.event_id));
   } else {
-    put_off(keeper, hold, hold->reason, STORE_PAUSE_MS);
+    look_again(keeper, hold, hold->reason, STORE_PAUSE_MS);
   }
 }
 

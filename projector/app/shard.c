@@ -271,9 +271,9 @@ static bool has_failed(const Event *event) {
 
 /* The keeper learns when it is to be tried again; any event before it that is settled from now on
  * may be what it waits for. */
-static void hold_as_read(Shard *shard, const Event *event) {
+static void hold_as_read(Shard *shard, const Event *event, HoldCall call) {
   Hold *hold = open_hold(shard, event, reason_of(event->status), 0);
-  hold->call = CALL_REVIEW;
+  hold->call = call;
   hold->batch = 0;
 }
 
@@ -288,7 +288,7 @@ bool shard_offer(Shard *shard, Event *event) {
   if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
     return queue(shard, event);
   if (event_has_aggregate(event) && !find_known(shard, event))
-    hold_as_read(shard, event);
+    hold_as_read(shard, event, CALL_REVIEW);
   event_free(event);
   return false;
 }
@@ -459,9 +459,11 @@ void shard_forget(Shard *shard, Event *event) {
   forget(shard, event);
 }
 
+/* A retry that is still owed is not lost to a review, which would wait for the event's own time. */
 static void call(Shard *shard, Hold *hold, HoldCall why) {
   hold->state = HOLD_WAITING;
-  hold->call = why;
+  if (hold->call != CALL_RETRY)
+    hold->call = why;
   hold->looks = 0;
   set_due(shard, hold, 0);
 }
@@ -566,15 +568,24 @@ static Hold *find_in(Shard *shard, const Aggregate *aggregate, HoldState state) 
   return hold && hold->state == state ? hold : NULL;
 }
 
-void shard_put_off(Shard *shard, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+static void put_off(Shard *shard, const HoldView *view, HoldReason reason, HoldCall call,
+                    int64_t delay_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&shard->lock);
   Hold *hold = find_in(shard, view->aggregate, HOLD_LOOKED_AT);
   if (hold) {
     hold->state = HOLD_WAITING;
     hold->reason = reason;
-    hold->call = CALL_DUE;
+    hold->call = call;
     set_due(shard, hold, delay_ms);
   }
+}
+
+void shard_put_off(Shard *shard, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+  put_off(shard, view, reason, CALL_DUE, delay_ms);
+}
+
+void shard_look_again(Shard *shard, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+  put_off(shard, view, reason, view->call, delay_ms);
 }
 
 bool shard_offer_head(Shard *shard, Event *event) {
@@ -602,7 +613,8 @@ Offer shard_offer_around(Shard *shard, Event *event) {
     if (!known && !has_room_around(shard)) {
       result = OFFER_FULL;
     } else if (known ? known->blocks : event->status != STATUS_PENDING) {
-      hold_as_read(shard, event);
+      /* What the draining let through, or the end of the hold itself, may be what it waits for. */
+      hold_as_read(shard, event, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
     } else {
       if (hold->state == HOLD_DRAINING)
         mark_reached(hold, event);

@@ -101,7 +101,8 @@ typedef enum HoldReason {
 
 typedef enum HoldCall {
   CALL_DUE,    /* its time has come */
-  CALL_RETRY,  /* an event at or before its own was settled: now it may work */
+  CALL_RETRY,  /* an event at or before its own was settled: now it may work. Stands until its
+                * event is tried */
   CALL_REVIEW, /* somebody may have changed its event */
 } HoldCall;
 
@@ -134,7 +135,10 @@ void shard_review_holds(Shard *shard);
 unsigned shard_take_due(Shard *shard, HoldView *ret_views, unsigned max);
 /* When the next hold will be due: ms from now, 0 when one is, DUE_NEVER when none. */
 int64_t shard_due_in(Shard *shard);
+/* Decided: the hold is due by itself next time. */
 void shard_put_off(Shard *shard, const HoldView *view, HoldReason reason, int64_t delay_ms);
+/* Nothing could be decided yet: the hold is looked at again for the same cause. */
+void shard_look_again(Shard *shard, const HoldView *view, HoldReason reason, int64_t delay_ms);
 /* Lets the blocking event itself through to the queue; the hold stays. False: it is in memory (one
  * that failed just now, until its mark is written), or the hold has changed. */
 bool shard_offer_head(Shard *shard, Event *event);

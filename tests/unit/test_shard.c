@@ -133,6 +133,75 @@ static void test_an_earlier_event_in_hand_wakes_a_hold_that_was_read(void **stat
   shard_free(shard);
 }
 
+/* A failed event on hold, and an earlier one that was settled after it had failed. */
+static void fail_and_settle_earlier(Shard *shard) {
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  shard_offer(shard, pending("a", 2));
+  take(shard, taken);
+  shard_hold(shard, last(taken), HOLD_FAILED, 3600 * 1000);
+  shard_forget(shard, last(taken));
+  shard_offer(shard, pending("a", 1));
+  assert_string_equal(take(shard, taken), "a-1");
+  shard_settle(shard, last(taken));
+}
+
+static void test_a_review_does_not_swallow_the_wake_of_an_earlier_event(void **state) {
+  (void)state;
+  Shard *shard = shard_new(roomy, NULL);
+  HoldView view;
+  fail_and_settle_earlier(shard);
+  shard_review_holds(shard);
+  assert_true(look(shard, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  shard_review_holds(shard); /* while it is being looked at */
+  hold_view_clear(&view);
+  assert_true(look(shard, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  hold_view_clear(&view);
+  shard_free(shard);
+}
+
+static void test_a_wake_stands_until_the_event_is_tried(void **state) {
+  (void)state;
+  Shard *shard = shard_new(roomy, NULL);
+  HoldView view;
+  fail_and_settle_earlier(shard);
+  assert_true(look(shard, &view));
+  shard_look_again(shard, &view, HOLD_TAKEN, 3600 * 1000); /* its mark is not written yet */
+  hold_view_clear(&view);
+  assert_false(look(shard, &view));
+  shard_review_holds(shard);
+  assert_true(look(shard, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  assert_true(shard_offer_head(shard, event_of("a", 2, "failed", 1)));
+  shard_put_off(shard, &view, HOLD_FAILED, 3600 * 1000);
+  hold_view_clear(&view);
+  shard_review_holds(shard);
+  assert_true(look(shard, &view));
+  assert_int_equal(view.call, CALL_REVIEW);
+  hold_view_clear(&view);
+  shard_free(shard);
+}
+
+/* What was settled while the hold before it stood or drained woke nobody. */
+static void test_a_failed_event_found_while_draining_is_tried_at_once(void **state) {
+  (void)state;
+  Shard *shard = shard_new(roomy, NULL);
+  HoldView view;
+  g_autoptr(Event) head = pending("a", 1);
+  shard_hold(shard, head, HOLD_FAILED, 0);
+  assert_true(look(shard, &view));
+  assert_true(shard_begin_drain(shard, &view));
+  assert_int_equal(shard_offer_around(shard, event_of("a", 2, "failed", 1)), OFFER_BLOCKED);
+  hold_view_clear(&view);
+  shard_review_holds(shard);
+  assert_true(look(shard, &view));
+  assert_int_equal(view.key.occurred_at, 2);
+  assert_int_equal(view.call, CALL_RETRY);
+  hold_view_clear(&view);
+  shard_free(shard);
+}
+
 static void test_the_head_that_is_gone_ends_the_wait(void **state) {
   (void)state;
   Shard *shard = shard_new(roomy, NULL);
@@ -278,6 +347,9 @@ int main(void) {
       cmocka_unit_test(test_a_failed_event_that_is_read_holds_its_aggregate),
       cmocka_unit_test(test_an_earlier_event_wakes_the_hold_but_not_one_of_its_own_batch),
       cmocka_unit_test(test_an_earlier_event_in_hand_wakes_a_hold_that_was_read),
+      cmocka_unit_test(test_a_review_does_not_swallow_the_wake_of_an_earlier_event),
+      cmocka_unit_test(test_a_wake_stands_until_the_event_is_tried),
+      cmocka_unit_test(test_a_failed_event_found_while_draining_is_tried_at_once),
       cmocka_unit_test(test_the_head_that_is_gone_ends_the_wait),
       cmocka_unit_test(test_what_changes_a_hold_makes_the_look_at_it_void),
       cmocka_unit_test(test_a_hold_found_while_draining_stands),
