@@ -168,6 +168,13 @@ def test_an_installation_without_the_table_works_as_before_and_says_once_what_to
             assert "schema --apply" in done.stderr and bank.outbox.find_one() is None
             assert bank.projector("check").returncode == 0 and verdicts(bank, "projector_source is missing") == ["warning"]
     bank.mapping(**FAST)
+    with bank.start_projector() as projector:  # and once for all tenures of a process
+        projector.wait_log("info working")
+        bank.query("UPDATE projector_fence SET epoch = epoch + 1")
+        bank.put(opened(bank, "a2"))
+        projector.wait_log("(?s)info working.*info working")
+        bank.wait_drained()
+        assert projector.log_text().count("the table projector_source is missing") == 1
     assert bank.projector("schema", "--apply").returncode == 0
     assert "projector_source" not in bank.run_once().stderr
     assert bank.query("SELECT * FROM projector_source") == [{"projector": bank.name, "source": identity(bank)["source"]}]
