@@ -98,13 +98,19 @@ static void close_projection(Worker *worker, const Projection *projection, bool 
   log_failure(LOG_LEVEL_WARNING, locked ? "a table is locked" : "a table refuses all events", &why);
 }
 
+static void hold_at_gate(Worker *worker, Item *item, const Projection *projection,
+                         const Failure *why) {
+  watch_still_waits(worker->shards->watch, projection->index, item->event->aggregate_hash);
+  hold_item(worker, item, why);
+}
+
 /* All events of the projection that are open wait, and so does what comes after them. */
 static bool hold_projection(Worker *worker, Item *items, size_t count, const Projection *projection,
                             const Failure *why) {
   bool any = false;
   for (size_t i = 0; i < count; i++)
     if (is_open(&items[i]) && touches(&items[i], projection)) {
-      hold_item(worker, &items[i], why);
+      hold_at_gate(worker, &items[i], projection, why);
       any = true;
     }
   return any;
@@ -162,7 +168,7 @@ static bool try_gate(Worker *worker, Item *items, size_t count, const Projection
   const Item *chosen = choose(worker, items, count, projection);
   for (size_t i = 0; i < count; i++)
     if (is_open(&items[i]) && touches(&items[i], projection) && &items[i] != chosen)
-      hold_item(worker, &items[i], why);
+      hold_at_gate(worker, &items[i], projection, why);
   if (chosen)
     watch_suspect(worker->shards->watch, &chosen->event->key.event_id);
   return true;

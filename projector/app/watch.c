@@ -8,6 +8,7 @@ enum {
   SEVERAL = 3,         /* aggregates */
   CLOSED_MS = 5000,
   TRIAL_MS = 40000,   /* a trial that nobody hears of again */
+  TALLY_MS = 80000,   /* an aggregate that nothing waits of any longer, at several tries a minute */
   TOLD_PLACES = 4096, /* of events; two that share one are told more often */
   TOLD_AGAIN_MS = 10000,
 };
@@ -19,11 +20,16 @@ typedef struct Suspect {
   int64_t seen; /* monotonic, us */
 } Suspect;
 
+typedef struct Tallied {
+  uint64_t aggregate_hash;
+  int64_t seen; /* monotonic, us: failed, or waited at the gate */
+} Tallied;
+
 typedef struct Hold {
   bool closed, rows;
   int64_t until; /* monotonic, us: from then on somebody may try */
   Failure why;
-  uint64_t aggregates[SEVERAL];
+  Tallied aggregates[SEVERAL];
   unsigned count; /* of aggregates */
 } Hold;
 
@@ -198,23 +204,47 @@ void watch_open(Watch *watch, unsigned projection) {
   note_size(watch);
 }
 
-static bool is_tallied(const Hold *hold, uint64_t aggregate_hash) {
+/* What was settled since does not speak against the table any more. */
+static void drop_old(Hold *hold) {
+  int64_t now = clock_us();
+  unsigned kept = 0;
   for (unsigned i = 0; i < hold->count; i++)
-    if (hold->aggregates[i] == aggregate_hash)
-      return true;
-  return false;
+    if (now - hold->aggregates[i].seen < (int64_t)TALLY_MS * 1000)
+      hold->aggregates[kept++] = hold->aggregates[i];
+  hold->count = kept;
+}
+
+static Tallied *find_tallied(Hold *hold, uint64_t aggregate_hash) {
+  for (unsigned i = 0; i < hold->count; i++)
+    if (hold->aggregates[i].aggregate_hash == aggregate_hash)
+      return &hold->aggregates[i];
+  return NULL;
 }
 
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
   Hold *hold = open_hold(watch, projection);
-  if (hold->count < SEVERAL && !is_tallied(hold, aggregate_hash))
-    hold->aggregates[hold->count++] = aggregate_hash;
+  drop_old(hold);
+  Tallied *one = find_tallied(hold, aggregate_hash);
+  if (!one && hold->count < SEVERAL)
+    one = &hold->aggregates[hold->count++];
+  if (one)
+    *one = (Tallied){aggregate_hash, clock_us()};
+  if (hold->count < SEVERAL && hold->rows)
+    hold->closed = false;
   return hold->count == SEVERAL;
 }
 
 bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
-  const Hold *hold = find_hold(watch, projection);
-  return hold && is_tallied(hold, aggregate_hash);
+  Hold *hold = find_hold(watch, projection);
+  return hold && find_tallied(hold, aggregate_hash);
+}
+
+void watch_still_waits(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Hold *hold = find_hold(watch, projection);
+  Tallied *one = hold ? find_tallied(hold, aggregate_hash) : NULL;
+  if (one)
+    one->seen = clock_us();
 }

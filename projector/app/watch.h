@@ -45,7 +45,11 @@ void watch_close(Watch *watch, unsigned projection, const Failure *why, bool row
 /* Something of it was written. */
 void watch_open(Watch *watch, unsigned projection);
 /* An event of that aggregate failed, alone, at the rows: waited for a lock, or met what no table
- * knows. True: events of several aggregates did, and none was written in between. */
+ * knows. True: events of several aggregates did, none was written in between, and they all still
+ * wait; else a gate that was closed for that reason is open again. */
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash);
 /* Whether the aggregate is one of those. */
 bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash);
+/* An event of the aggregate waits at the gate. One of which none has done so for more than a minute
+ * is settled, and does not count any longer: who is left must not wait for ever. */
+void watch_still_waits(Watch *watch, unsigned projection, uint64_t aggregate_hash);

@@ -132,7 +132,7 @@ void mongo_insert(SimEvent *event) {
   write_by_majority(event);
   event->present = true;
   event->status = STATUS_PENDING;
-  event->attempts = event->excused = event->unburnt = 0;
+  event->attempts = event->excused = 0;
   event->claimed_by[0] = '\0';
   event->next_attempt_at = 0;
   g_array_append_val(sim.inserts, event->index);
