@@ -1,6 +1,7 @@
 /* keeper.c - the retry timer and the periodic sweep. */
 #include "projector/app/keeper.h"
 
+#include "projector/app/ownership.h"
 #include "projector/app/sweeper.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
@@ -253,7 +254,7 @@ static bool prune_ledger(Keeper *keeper, Session *session, Failure *ret_failure)
 }
 
 static bool sweep_now(Keeper *keeper, int64_t older_than_ms, Failure *ret_failure) {
-  g_autoptr(Session) session = session_open(&keeper->config->mysql, ret_failure);
+  g_autoptr(Session) session = ownership_open_session(keeper->config, ret_failure);
   int64_t found;
   if (!session || !sweep(keeper->config, session, keeper->ledger, keeper->outbox, keeper->shards,
                          older_than_ms, &found, ret_failure))

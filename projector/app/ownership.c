@@ -21,6 +21,11 @@ enum {
   BEAT_MS = 300, /* of which there is one so often while somebody stands by */
 };
 
+enum {
+  IDLE_MIN_S = 2,  /* the server ends an owner's session that is silent for a lease, */
+  IDLE_MAX_S = 60, /* within these bounds */
+};
+
 struct Ownership {
   const Config *config;
   MongoStore *store;
@@ -246,7 +251,7 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *m
       log_failure(LOG_LEVEL_WARNING, "cannot become the owner", &failure);
     if (failure.class == FAILURE_CONFIG || failure.class == FAILURE_MAPPING)
       stop_request(process, &failure);
-    if (once && failure.class == FAILURE_NONE && asked_at > patience_ends)
+    if (once && asks && failure.class == FAILURE_NONE && asked_at > patience_ends)
       give_up(process);
     stop_wait(process, failure.class == FAILURE_NONE ? LOOK_MS : ask_us / 1000);
   }
@@ -299,4 +304,16 @@ const char *ownership_claimant(const Ownership *ownership) {
 
 bool ownership_was_nudged(Ownership *ownership) {
   return g_atomic_int_compare_and_exchange(&ownership->nudged, 1, 0);
+}
+
+int64_t ownership_idle_s(const Config *config) {
+  return CLAMP(config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
+}
+
+Session *ownership_open_session(const Config *config, Failure *ret_failure) {
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  return session && session_run(session, ret_failure, "SET SESSION wait_timeout = %d",
+                                (int)ownership_idle_s(config))
+             ? g_steal_pointer(&session)
+             : NULL;
 }

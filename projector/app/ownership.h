@@ -31,3 +31,10 @@ int64_t ownership_epoch(const Ownership *ownership);
 const char *ownership_claimant(const Ownership *ownership);
 /* Whether somebody asked to look at the failed events again since the last call. */
 bool ownership_was_nudged(Ownership *ownership);
+
+/* How long a session of the owner's may be silent, in s. */
+int64_t ownership_idle_s(const Config *config);
+/* A session for transactions that hold the fence. A projector that freezes inside one keeps
+ * everybody out who wants to take over, until the server ends the session: so that comes after a
+ * lease's time. */
+Session *ownership_open_session(const Config *config, Failure *ret_failure);

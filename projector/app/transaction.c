@@ -1,4 +1,5 @@
 /* transaction.c - the steps fold and apply: one MySQL transaction, and what its failure means. */
+#include "projector/app/ownership.h"
 #include "projector/app/worker.h"
 
 #include "projector/infra/clock.h"
@@ -10,27 +11,20 @@ enum {
   APART_MS = 60000,     /* after one, a shard is taken together with no other */
   REPLAY_MS = 20,       /* base of the pause between them, at most */
   REPLAY_MAX_MS = 1000, /* this */
-  IDLE_MIN_S = 2,       /* the server ends a worker's session that is silent for a lease, */
-  IDLE_MAX_S = 60,      /* within these bounds */
   SUSPECT_WAIT_S = 1,   /* for a lock, of an event that has waited for one before */
 };
 
-/* A projector that froze inside a transaction holds the fence's lock, and with it everybody who
- * wants to take over, until the server ends its session: so that comes soon, and a session that has
- * been idle is looked at before it is used. */
+/* The server ends a session that is silent for long, so one that has been idle is looked at before
+ * it is used. */
 bool ensure_session(Worker *worker, Failure *ret_failure) {
-  int64_t idle_s = CLAMP(worker->config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
+  int64_t idle_s = ownership_idle_s(worker->config);
   if (worker->session && session_idle_ms(worker->session) > idle_s * 1000 / 3) {
     Failure ignored;
     if (!session_run(worker->session, &ignored, "DO 0"))
       g_clear_pointer(&worker->session, session_close);
   }
-  if (worker->session)
-    return true;
-  worker->session = session_open(&worker->config->mysql, ret_failure);
-  if (worker->session &&
-      !session_run(worker->session, ret_failure, "SET SESSION wait_timeout = %d", (int)idle_s))
-    g_clear_pointer(&worker->session, session_close);
+  if (!worker->session)
+    worker->session = ownership_open_session(worker->config, ret_failure);
   return worker->session != NULL;
 }
 
