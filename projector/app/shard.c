@@ -158,7 +158,8 @@ static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int6
   } else if (hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
     return NULL;
   }
-  hold->behind_since = MIN(hold->behind_since, head_behind(hold, event));
+  int64_t behind = head_behind(hold, event);
+  hold->behind_since = MIN(hold->behind_since, behind);
   hold->head_since = since(shard, event);
   order_key_copy(&event->key, &hold->key, hold->key_bytes);
   hold->state = HOLD_WAITING;
@@ -171,8 +172,9 @@ static Hold *open_hold(Shard *shard, const Event *event, HoldReason reason, int6
 }
 
 static void note_missed(const Shard *shard, Hold *hold, const Event *event) {
+  int64_t read = since(shard, event);
   if (order_key_compare(&event->key, &hold->key) != 0) /* not the one that blocks, read again */
-    hold->behind_since = MIN(hold->behind_since, since(shard, event));
+    hold->behind_since = MIN(hold->behind_since, read);
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
 }
 

@@ -155,10 +155,13 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
  * something. */
 static LeaseTold measure_waiting(const Tenure *tenure) {
   int64_t heard_at, since = INT64_MAX;
-  int64_t given_until =
-      MAX(reader_given_until(tenure->reader, &heard_at), ownership_settled_at(tenure->ownership));
-  for (unsigned i = 0; i < tenure->shards.count; i++)
-    since = MIN(since, shard_waiting_since(tenure->shards.shards[i]));
+  int64_t read_until = reader_given_until(tenure->reader, &heard_at);
+  int64_t settled_at = ownership_settled_at(tenure->ownership);
+  int64_t given_until = MAX(read_until, settled_at);
+  for (unsigned i = 0; i < tenure->shards.count; i++) {
+    int64_t waiting_since = shard_waiting_since(tenure->shards.shards[i]);
+    since = MIN(since, waiting_since);
+  }
   int64_t settled = MIN(given_until, since), now = ownership_now_ms(tenure->ownership);
   for (unsigned i = 0; i < tenure->shards.count; i++)
     shard_assume(tenure->shards.shards[i], settled);

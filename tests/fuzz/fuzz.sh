@@ -54,7 +54,7 @@ fuzz_briefly() {
   build_fuzz || return
   kept=$(mktemp -d)
   for target in $(fuzz_targets); do
-    FUZZ_KEPT=$kept fuzz_one "$target" "$seconds" || { cp "$kept/$target-"* .scratch/; return 1; }
+    FUZZ_KEPT=$kept fuzz_one "$target" "$seconds" || { mkdir -p .scratch; cp "$kept/$target-"* .scratch/; return 1; }
   done
   rm -rf "$kept"
 }

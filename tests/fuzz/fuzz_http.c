@@ -172,8 +172,8 @@ bool __wrap_resolve_retry(const Config *config, MongoStore *store, const Selecti
                           int64_t *ret_count, Failure *ret_failure);
 bool __wrap_resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
                          int64_t *ret_count, Failure *ret_failure);
-bool __wrap_resolve_refresh(const Config *config, MongoStore *store, const char *type,
-                            const char *id, Refreshed *ret_refreshed, Failure *ret_failure);
+bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
+                                   const char *id, Refreshed *ret_refreshed, Failure *ret_failure);
 
 void __wrap_log_write(LogLevel level, const char *message, const LogField *fields) {
   (void)level, (void)message, (void)fields;
@@ -211,8 +211,8 @@ bool __wrap_resolve_skip(const Config *config, MongoStore *store, const Selectio
   return resolve_selected("/skip", selection, ret_count, ret_failure);
 }
 
-bool __wrap_resolve_refresh(const Config *config, MongoStore *store, const char *type,
-                            const char *id, Refreshed *ret_refreshed, Failure *ret_failure) {
+bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
+                                   const char *id, Refreshed *ret_refreshed, Failure *ret_failure) {
   (void)config, (void)store;
   PROMISE(type, "an aggregate without a type");
   *ret_refreshed = (Refreshed){.found = strlen(type) % 2};

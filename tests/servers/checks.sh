@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # Most of a system test is waiting, so there are more workers than cores; the tests of a group stay in one of them.
-SIDE_BY_SIDE=(-n $((2 * $(nproc) + 1)) --dist loadgroup)
+SIDE_BY_SIDE=(-n $((3 * $(nproc) + 1)) --dist loadgroup)
 
 # run_tests [--target mysql|mariadb] [--suite NAME] [PYTEST ARGUMENTS]
 run_tests() {

@@ -67,7 +67,7 @@ def ordinary_user(ws: Workspace, projections: list[dict], **overrides) -> Iterat
         user = names["projector"]
         for projection in projections:
             ws.query(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {projection['table']} TO {user}@'127.0.0.1'")
-        ws.mapping(projections, mysql={"user": user, "password": "change-me-1"}, **overrides)
+        ws.mapping(projections, mysql={"user": user, "password": "change-me-1", **overrides.pop("mysql", {})}, **overrides)
         yield user
 
 
@@ -227,7 +227,7 @@ def test_offline_mode_burns_no_attempts(own, mysqld):
 
 def test_a_slow_statement_is_its_events_failure(own):
     """It runs longer than an answer is waited for; the server's session is ended, so that its locks are gone."""
-    with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=1, workers=2) as user:
+    with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=1, workers=2, mysql={"lock_wait_s": 1}) as user:
         with own.start_projector() as projector:
             own.put(opened(own, "slow"), opened(own, "a1"))
             own.wait_drained()

@@ -43,7 +43,8 @@ static char *since_text(int64_t since_ms) {
     return g_strdup("");
   datetime_format(since_ms * 1000, 0, time);
   const char *clock = strchr(time, ' ');
-  duration_text(MAX(g_get_real_time() / 1000 - since_ms, 0), duration);
+  int64_t passed_ms = g_get_real_time() / 1000 - since_ms;
+  duration_text(MAX(passed_ms, 0), duration);
   return g_strdup_printf(" since %s UTC (%s)", clock ? clock + 1 : time, duration);
 }
 

@@ -208,19 +208,14 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
  */
 static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                  Failure *ret_failure) {
-  bson_t skipped = BSON_INITIALIZER, only = BSON_INITIALIZER, in = BSON_INITIALIZER, ids;
+  bson_t skipped = BSON_INITIALIZER, only = BSON_INITIALIZER;
   list_ids(&skipped, events, count, true);
   bool all = mongo_store_settings(outbox->store)->archive, some = !bson_empty(&skipped);
-  if (!all) {
-    BSON_APPEND_ARRAY_BEGIN(&only, "$and", &ids);
-    BSON_APPEND_DOCUMENT(&ids, "0", filter);
-    BCON_APPEND(&in, "_id", "{", "$in", BCON_ARRAY(&skipped), "}");
-    BSON_APPEND_DOCUMENT(&ids, "1", &in);
-    bson_append_array_end(&only, &ids);
-  }
+  if (!all)
+    BCON_APPEND(&only, "$and", "[", BCON_DOCUMENT(filter), "{", "_id", "{", "$in",
+                BCON_ARRAY(&skipped), "}", "}", "]");
   bool good =
       (!all && !some) || copy_to_archive(outbox, all ? filter : &only, events, count, ret_failure);
-  bson_destroy(&in);
   bson_destroy(&only);
   bson_destroy(&skipped);
   return good;
