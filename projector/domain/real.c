@@ -120,7 +120,7 @@ const char json_probe[] =
 bool json_probe_judge(const char *answer, size_t length, unsigned *ret_slack) {
   json_t *expected = json_loadb(json_probe, strlen(json_probe), 0, NULL);
   json_t *found = json_loadb(answer, length, 0, NULL);
-  bool good = found && json_is_array(found) && json_array_size(found) == json_array_size(expected);
+  bool good = json_is_array(found) && json_array_size(found) == json_array_size(expected);
   *ret_slack = good && json_equal(expected, found) ? 0 : REAL_SLACK;
   json_decref(expected);
   json_decref(found);

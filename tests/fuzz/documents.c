@@ -20,6 +20,12 @@ static bson_t *next_text(const uint8_t **at, const uint8_t *end) {
   return document;
 }
 
+/* A server refuses a document with more than one. */
+static bool has_several_ids(const bson_t *document) {
+  bson_iter_t iter;
+  return bson_iter_init_find(&iter, document, "_id") && bson_iter_find(&iter, "_id");
+}
+
 static bson_t *next_bytes(const uint8_t **at, const uint8_t *end) {
   uint32_t length;
   if ((size_t)(end - *at) < sizeof length)
@@ -30,7 +36,7 @@ static bson_t *next_bytes(const uint8_t **at, const uint8_t *end) {
     return NULL;
   bson_t *document = bson_new_from_data(*at, length);
   /* A server sends no document whose structure is broken: it would not have stored it. */
-  if (document && !bson_validate(document, BSON_VALIDATE_NONE, NULL))
+  if (document && (!bson_validate(document, BSON_VALIDATE_NONE, NULL) || has_several_ids(document)))
     g_clear_pointer(&document, bson_destroy);
   *at += length;
   return document;

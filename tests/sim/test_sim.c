@@ -53,16 +53,20 @@ static void tear_down(void) {
   g_ptr_array_unref(sim.instances);
 }
 
+/* Written before the seed begins: a handler of signals may not format. */
+static char endless[96];
+static size_t endless_length;
+
 /* Something spins without ever sleeping: no other fiber gets a turn, and no check either. */
 static void give_up(int signal_number) {
   (void)signal_number;
-  static char text[96];
-  int length = snprintf(text, sizeof text, "seed %llu is endless: a fiber spins\n",
-                        (unsigned long long)sim.seed);
-  _exit(write(STDERR_FILENO, text, (size_t)length) < 0 ? 2 : 1);
+  _exit(write(STDERR_FILENO, endless, endless_length) < 0 ? 2 : 1);
 }
 
 static void limit_time(void) {
+  endless_length =
+      (size_t)snprintf(endless, sizeof endless, "seed %llu is endless: a fiber spins\n",
+                       (unsigned long long)sim.seed);
   struct itimerval limit = {.it_value = {.tv_sec = SEED_LIMIT_S}};
   setitimer(ITIMER_VIRTUAL, &limit, NULL);
 }

@@ -54,6 +54,7 @@ typedef struct Copy {
 static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *documents, Id *ids,
                                  Failure *ret_failure) {
   g_autofree Id *wanted = g_new(Id, copy->count);
+  g_assert(copy->aggregates || copy->count == 0);
   for (size_t i = 0; i < copy->count; i++)
     wanted[i] = copy->aggregates[i].id;
   if (!entities_find(work->entities, wanted, copy->count, documents, ret_failure))
@@ -90,6 +91,7 @@ static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bs
 static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
   g_autofree Id *ids = g_new(Id, copy->count + 1);
+  g_assert(copy->aggregates || copy->count == 0);
   for (size_t i = 0; i < copy->count; i++)
     aggregate_set_open(copy->positions, &copy->aggregates[i]);
   if (!ledger_look_at_positions(work->sides->session, &work->sides->ledger, copy->positions,

@@ -14,10 +14,23 @@ static bool is_before(const Version *version, int major, int minor, int patch) {
   return version->minor != minor ? version->minor < minor : version->patch < patch;
 }
 
+/* "8.0.33-log": what is missing counts as 0. */
+static bool read_version(const char *text, Version *ret_version) {
+  int *const parts[] = {&ret_version->major, &ret_version->minor, &ret_version->patch};
+  char *end = (char *)text;
+  for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
+    *parts[i] = (int)g_ascii_strtoull(end, &end, 10);
+    if (*end != '.')
+      break;
+    end++;
+  }
+  return ret_version->major > 0;
+}
+
 static void check_version(const Session *session, GPtrArray *findings) {
   Version version = {0};
   const char *server = session_server(session), *number = strchr(server, ' ');
-  if (!number || sscanf(number, "%d.%d.%d", &version.major, &version.minor, &version.patch) < 2)
+  if (!number || !read_version(number, &version))
     return;
   if (!session_is_mariadb(session)) {
     if (is_before(&version, 8, 0, 19))
