@@ -413,12 +413,20 @@ class Mysqld(Server):
         return str(self.folder / "s")
 
     def arguments(self) -> list[str]:
-        return [f"--datadir={self.data}", f"--port={self.port}", "--bind-address=127.0.0.1",
+        # A tmpdir of its own: a MariaDB that starts removes what looks like a temporary table, whoever uses it.
+        return [f"--datadir={self.data}", f"--tmpdir={self.temporary}", f"--port={self.port}", "--bind-address=127.0.0.1",
                 f"--socket={self.socket}", f"--pid-file={self.folder / 'pid'}", "--skip-name-resolve",
                 *([] if self.is_mariadb else ["--mysqlx=OFF", "--secure-file-priv=NULL"])]
 
+    @property
+    def temporary(self) -> Path:
+        return self.folder / "tmp"
+
     def prepare(self) -> None:
         super().prepare()
+        self.temporary.mkdir(exist_ok=True)
+        if user := server_user():
+            os.chown(self.temporary, user["user"], user["group"])
         if any(self.data.iterdir()):
             return
         self.is_new = True

@@ -131,8 +131,7 @@ def test_without_mysql_it_is_alive_and_not_ready_until_it_is_back(stores, server
         with listening(ws) as (process, endpoint):
             mysql.stop()
             ws.put(event := opened(ws, "a1"))
-            not_ready = ws.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and a, what="it to say no")
-            assert "MySQL cannot be reached" in not_ready.text
+            ws.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and "MySQL cannot be reached" in a.text, what="it to say no")
             assert endpoint.get("/healthz").status == 200
             ws.wait(lambda: endpoint.metrics()["projector_workers_waiting"] > 0, what="the open circuit")
             metrics = endpoint.metrics()
