@@ -492,7 +492,8 @@ static void test_positions_are_locked_in_one_order(void **state) {
     aggregate_set_sort(set);
     for (unsigned k = 0; k < 3; k++) {
       const Id *id = &aggregate_set_get(set, k)->aggregate->id;
-      check_that("order", id->length == 1 && id->bytes[0] == (uint8_t)"abc"[k], "by the aggregate alone");
+      check_that("order", id->length == 1 && id->bytes[0] == (uint8_t) "abc"[k],
+                 "by the aggregate alone");
     }
     for (unsigned k = 0; k < 3; k++)
       event_free(items[k].event);
