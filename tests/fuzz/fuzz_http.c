@@ -7,6 +7,7 @@
  * from the same origin with the whole token and a body that names one target. */
 #include "tests/fuzz/fuzz.h"
 
+#include "projector/app/reconcile/difference.h"
 #include "projector/app/resolve.h"
 #include "projector/app/web/http.h"
 #include "projector/infra/log.h"
@@ -217,6 +218,13 @@ bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, cons
   PROMISE(type, "an aggregate without a type");
   *ret_refreshed = (Refreshed){.found = strlen(type) % 2};
   return resolve("/refresh", id, &ret_refreshed->version, ret_failure);
+}
+
+/* The look after a refresh needs both stores, which are not there. */
+bool __wrap_sides_open(const Config *config, Sides *ret_sides, Failure *ret_failure);
+bool __wrap_sides_open(const Config *config, Sides *ret_sides, Failure *ret_failure) {
+  (void)config, (void)ret_sides;
+  return failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MYSQL, 2003, "cannot connect");
 }
 
 /* --- the request's text ---------------------------------------------------------------------- */
