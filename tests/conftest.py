@@ -36,7 +36,7 @@ def stores() -> Iterator[Stores]:
 
 def provide(command: str) -> None:
     """Without ./run: what it has in the environment comes from the same script."""
-    script = f". tests/servers/packages.sh; . tests/servers/provide.sh; {command}; env -0"
+    script = f". scripts/packages.sh; . scripts/provide.sh; {command}; env -0"
     shell = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     os.environ.update(line.split("=", 1) for line in shell.stdout.decode().split("\0") if "=" in line)
 

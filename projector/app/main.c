@@ -1,5 +1,5 @@
 /* main.c - the program `projector`: finds the command and runs it. */
-#include "projector/app/command.h"
+#include "projector/app/shared/command.h"
 #include "projector/infra/log.h"
 
 #include <fcntl.h>

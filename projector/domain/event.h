@@ -72,8 +72,8 @@ typedef struct Event {
   bool skipped;       /* by hand; set by whoever asks the ledger, or reads the archive */
   int64_t
       readable_at; /* ms since 1970 by MongoDB's clock: it waits since then at most; 0: not known */
-  uint64_t batch;  /* set by the shard: with which it was taken */
-  bool blocks;     /* set by the shard: a hold stands for it, or was to */
+  uint64_t batch;  /* set by the lane: with which it was taken */
+  bool blocks;     /* set by the lane: a hold stands for it, or was to */
   bson_t payload;  /* views into `document` */
   bson_t metadata; /* empty when the event has none */
   Failure *malformed; /* NULL for a good event */

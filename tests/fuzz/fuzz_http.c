@@ -7,8 +7,8 @@
  * from the same origin with the whole token and a body that names one target. */
 #include "tests/fuzz/fuzz.h"
 
-#include "projector/app/reconcile/difference.h"
-#include "projector/app/resolve.h"
+#include "projector/app/shared/resolve.h"
+#include "projector/app/shared/stores.h"
 #include "projector/app/web/http.h"
 #include "projector/infra/log.h"
 
@@ -221,9 +221,9 @@ bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, cons
 }
 
 /* The look after a refresh needs both stores, which are not there. */
-bool __wrap_sides_open(const Config *config, Sides *ret_sides, Failure *ret_failure);
-bool __wrap_sides_open(const Config *config, Sides *ret_sides, Failure *ret_failure) {
-  (void)config, (void)ret_sides;
+bool __wrap_sides_open(const Config *config, Stores *ret_stores, Failure *ret_failure);
+bool __wrap_sides_open(const Config *config, Stores *ret_stores, Failure *ret_failure) {
+  (void)config, (void)ret_stores;
   return failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MYSQL, 2003, "cannot connect");
 }
 

@@ -7,7 +7,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/tokens.h"
 
-#include "projector/app/config.h"
+#include "projector/app/shared/config.h"
 #include "projector/domain/event.h"
 #include "projector/domain/statement.h"
 

@@ -260,7 +260,7 @@ void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool
       event->attempts < sim.config.settings.max_attempts)
     sim_fail("%s dies after %d attempts", event->id, event->attempts);
   bool owner = instance && instance->epoch == sim.epoch; /* another knows them by heart */
-  /* One more than allowed: the keeper may offer what it read before the last attempt ended. */
+  /* One more than allowed: the janitor may offer what it read before the last attempt ended. */
   if (owner && !dead && burn && !event->shared &&
       event->attempts > sim.config.settings.max_attempts)
     sim_fail("%s does not die after %d attempts", event->id, event->attempts);

@@ -1,5 +1,5 @@
 /* fake_process.c - the log and the service manager. */
-#include "projector/app/service.h"
+#include "projector/app/process/service.h"
 #include "projector/infra/log.h"
 #include "tests/sim/sim.h"
 

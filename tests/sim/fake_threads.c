@@ -1,6 +1,6 @@
 /* fake_threads.c - what GLib does with threads, locks, time and chance, as the simulation wants it.
  * The linker's --wrap puts it in, so that the code under test starts and joins its own threads. */
-#include "projector/app/stop.h"
+#include "projector/app/engine/stop.h"
 #include "tests/sim/sim.h"
 
 enum { LOCK_POLL_US = 500, SPURIOUS = 2 /* permille */ };

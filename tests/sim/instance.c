@@ -1,7 +1,7 @@
 /* instance.c - one projector process: tenures of the real program, one after the other. */
 #include "tests/sim/sim.h"
 
-#include "projector/app/tenure.h"
+#include "projector/app/process/tenure.h"
 
 static void run(void *data) {
   Instance *instance = data;

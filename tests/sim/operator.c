@@ -1,7 +1,7 @@
 /* operator.c - the person who runs retry, skip and refresh. */
 #include "tests/sim/sim.h"
 
-#include "projector/app/resolve.h"
+#include "projector/app/shared/resolve.h"
 
 static bool is_blocking(const SimEvent *event) {
   return event->present && (event->status == STATUS_FAILED || event->status == STATUS_DEAD);

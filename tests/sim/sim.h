@@ -4,9 +4,9 @@
  * or after its effect, and lets the other fibers go on meanwhile. */
 #pragma once
 
-#include "projector/app/config.h"
-#include "projector/app/metrics.h"
-#include "projector/app/stop.h"
+#include "projector/app/engine/metrics.h"
+#include "projector/app/engine/stop.h"
+#include "projector/app/shared/config.h"
 #include "projector/infra/mongo/selection.h"
 #include "projector/infra/mysql/session.h"
 #include "tests/sim/fiber.h"

@@ -1,5 +1,5 @@
 /* test_watch.c - what is remembered of events and tables, on a clock of the test's own. */
-#include "projector/app/watch.h"
+#include "projector/app/engine/watch.h"
 #include "projector/infra/clock.h"
 #include "tests/unit/support.h"
 

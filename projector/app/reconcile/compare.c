@@ -1,7 +1,7 @@
 /* compare.c - pages of entities against their rows, windows of rows against all entities. */
 #include "projector/app/reconcile/compare.h"
 
-#include "projector/app/reconcile/again.h"
+#include "projector/app/reconcile/repair_check.h"
 #include "projector/domain/entity.h"
 #include "projector/infra/mongo/entities.h"
 #include "projector/infra/mongo/selection.h"
@@ -25,7 +25,7 @@ typedef struct KeyCursor {
 } KeyCursor;
 
 struct Compare {
-  Sides *sides;
+  Stores *stores;
   Layout layout;
   CompareRange range;
   bool positions;
@@ -67,10 +67,10 @@ static bson_t *key_fields(const Layout *layout) {
   return fields;
 }
 
-Compare *compare_new(Sides *sides, const Projection *projection, const CompareRange *range,
+Compare *compare_new(Stores *stores, const Projection *projection, const CompareRange *range,
                      bool positions, Failure *ret_failure) {
   g_autoptr(Compare) compare = g_new0(Compare, 1);
-  compare->sides = sides;
+  compare->stores = stores;
   compare->range = *range;
   compare->positions = positions;
   compare->arena = arena_new();
@@ -79,10 +79,10 @@ Compare *compare_new(Sides *sides, const Projection *projection, const CompareRa
   compare->behind = key_cursor_new();
   if (!layout_init(projection, compare->arena, &compare->layout, ret_failure))
     return NULL;
-  compare->layout.json_slack = sides->json_slack;
+  compare->layout.json_slack = stores->json_slack;
   bson_t *fields = key_fields(&compare->layout);
-  compare->entities = entities_open(sides->store, projection->entities, NULL);
-  compare->keys = entities_open(sides->store, projection->entities, fields);
+  compare->entities = entities_open(stores->store, projection->entities, NULL);
+  compare->keys = entities_open(stores->store, projection->entities, fields);
   bson_destroy(fields);
   return g_steal_pointer(&compare);
 }
@@ -136,7 +136,7 @@ static void keep_doubtful(const Compare *compare, GArray *differences) {
 static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink, void *data,
                    Failure *ret_failure) {
   bool by_row = suspects->len > 0 && g_array_index(suspects, Suspect, 0).by_row;
-  Looks looks = {compare->sides, by_row ? compare->keys : compare->entities, &compare->layout,
+  Looks looks = {compare->stores, by_row ? compare->keys : compare->entities, &compare->layout,
                  compare->positions};
   for (guint i = 0; i < suspects->len; i += SUSPECTS_AT_ONCE) {
     g_autoptr(GArray) differences = g_array_new(FALSE, TRUE, sizeof(Difference));
@@ -157,7 +157,7 @@ static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink
 
 bool compare_again(Compare *compare, Difference *differences, size_t count, Arena *arena,
                    Failure *ret_failure) {
-  const Looks looks = {compare->sides, compare->entities, &compare->layout, compare->positions};
+  const Looks looks = {compare->stores, compare->entities, &compare->layout, compare->positions};
   return again_settle(&looks, differences, count, arena, ret_failure);
 }
 
@@ -221,7 +221,7 @@ static bool compare_with_rows(Compare *compare, Candidate *candidates, size_t co
   for (size_t i = 0; i < count; i++)
     if (candidates[i].mapped)
       g_ptr_array_add(keys, candidates[i].expected.values);
-  if (!rows_find(compare->sides->session, &compare->layout, (const Value *const *)keys->pdata,
+  if (!rows_find(compare->stores->session, &compare->layout, (const Value *const *)keys->pdata,
                  keys->len, set, ret_failure))
     return false;
   for (size_t i = 0; i < count; i++) {
@@ -238,7 +238,7 @@ static bool read_positions(Compare *compare, Candidate *candidates, size_t count
   g_autoptr(AggregateSet) set = aggregate_set_new(compare->page.arena);
   for (size_t i = 0; i < count; i++)
     aggregate_set_open(set, &candidates[i].event->aggregate);
-  if (!ledger_look_at_positions(compare->sides->session, &compare->sides->ledger, set,
+  if (!ledger_look_at_positions(compare->stores->session, &compare->stores->ledger, set,
                                 compare->page.arena, ret_failure))
     return false;
   for (size_t i = 0; i < count; i++)
@@ -260,7 +260,7 @@ static bool compare_page(Compare *compare, const GPtrArray *documents, Differenc
   g_autoptr(GArray) nameless = g_array_new(FALSE, TRUE, sizeof(Difference));
   pool_reset(&compare->page);
   size_t count = map_page(compare, documents, candidates, nameless);
-  if (!sides_wake(compare->sides, ret_failure) ||
+  if (!stores_wake(compare->stores, ret_failure) ||
       !compare_with_rows(compare, candidates, count, ret_failure) ||
       (compare->positions && !read_positions(compare, candidates, count, ret_failure)))
     return false;
@@ -350,8 +350,8 @@ static bool next_keys(Compare *compare, KeyCursor *cursor, Failure *ret_failure)
   cursor->page = page;
   arena_reset(page);
   g_ptr_array_set_size(cursor->keys, 0);
-  if (!sides_wake(compare->sides, ret_failure) ||
-      !rows_list_keys(compare->sides->session, &compare->layout, cursor->mark, KEY_PAGE, page,
+  if (!stores_wake(compare->stores, ret_failure) ||
+      !rows_list_keys(compare->stores->session, &compare->layout, cursor->mark, KEY_PAGE, page,
                       cursor->keys, ret_failure))
     return false;
   if (cursor->keys->len > 0)
@@ -429,7 +429,7 @@ typedef struct Unowned {
 static bool strike_out_pending(Compare *compare, Unowned *unowned, Failure *ret_failure) {
   const Projection *projection = compare->layout.projection;
   Selection selection = {.aggregate_type = projection->aggregate_type};
-  g_autoptr(EventCursor) cursor = selection_find(compare->sides->outbox, &selection);
+  g_autoptr(EventCursor) cursor = selection_find(compare->stores->outbox, &selection);
   g_autoptr(Arena) arena = arena_new();
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
@@ -437,7 +437,7 @@ static bool strike_out_pending(Compare *compare, Unowned *unowned, Failure *ret_
     ChangeList changes = {0};
     Failure failure;
     arena_reset(arena);
-    if (!change_list_map(compare->sides->config->mapping, event, arena, &changes, &failure))
+    if (!change_list_map(compare->stores->config->mapping, event, arena, &changes, &failure))
       continue;
     for (unsigned i = 0; i < changes.count; i++) {
       const Change *change = &changes.changes[i];
@@ -468,7 +468,7 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
   g_hash_table_iter_init(&iter, unowned.by_key);
   while (g_hash_table_iter_next(&iter, &key, NULL))
     g_ptr_array_add(left, (gpointer)((const ValueKey *)key)->values);
-  good = good && rows_find(compare->sides->session, &compare->layout,
+  good = good && rows_find(compare->stores->session, &compare->layout,
                            (const Value *const *)left->pdata, left->len, set, ret_failure);
   for (guint i = 0; good && i < set->rows->len; i++) { /* still there: the outbox had nothing */
     Difference difference = {

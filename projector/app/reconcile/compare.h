@@ -2,7 +2,7 @@
  * each with its entity.
  *
  * Both passes read in pages with look-ups by key, so they are right for every mapping: no order has
- * to be the same on both sides (docs/adr/0013-reconcile.md). */
+ * to be the same on both stores (docs/adr/0013-reconcile.md). */
 #pragma once
 
 #include "projector/app/reconcile/difference.h"
@@ -19,7 +19,7 @@ typedef struct CompareCounts {
 typedef struct Compare Compare;
 
 /* `positions`: whether positions are judged too; once for an aggregate type is enough. */
-Compare *compare_new(Sides *sides, const Projection *projection, const CompareRange *range,
+Compare *compare_new(Stores *stores, const Projection *projection, const CompareRange *range,
                      bool positions, Failure *ret_failure);
 void compare_free(Compare *compare);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Compare, compare_free)

@@ -1,10 +1,8 @@
-/* difference.h - what reconcile has found, and where it looks. */
+/* difference.h - what reconcile has found. */
 #pragma once
 
-#include "projector/app/config.h"
-#include "projector/domain/diff.h"
-#include "projector/infra/mongo/outbox.h"
-#include "projector/infra/mysql/ledger.h"
+#include "projector/app/shared/stores.h"
+#include "projector/domain/row_compare.h"
 
 typedef struct Difference {
   DifferenceKind kind;
@@ -23,32 +21,6 @@ typedef struct Difference {
   bool mended;
 } Difference;
 
-/* Memory of one batch: values, and the events that they point into. */
-typedef struct Pool {
-  Arena *arena;
-  GPtrArray *events; /* of Event, owned */
-} Pool;
-
-Pool pool_new(void);
-void pool_reset(Pool *pool);
-void pool_free(Pool *pool);
-Event *pool_keep(Pool *pool, Event *event);
-
 /* Takes a batch of differences as they are settled. False ends the comparison. */
 typedef bool (*DifferenceSink)(Difference *differences, size_t count, void *data,
                                Failure *ret_failure);
-
-/* The two stores, as one thread reaches them. */
-typedef struct Sides {
-  const Config *config;
-  MongoStore *store;
-  Outbox *outbox;
-  Session *session;
-  Ledger ledger;
-  unsigned json_slack; /* of MySQL (domain/real.h) */
-} Sides;
-
-bool sides_open(const Config *config, Sides *ret_sides, Failure *ret_failure);
-void sides_close(Sides *sides);
-/* The server ends a session that is silent for long; this opens a new one before it does. */
-bool sides_wake(Sides *sides, Failure *ret_failure);

@@ -3,13 +3,14 @@
  * For each projection: every entity against its row, then every row against the entities; at the
  * end the events of the outbox. What differs is looked at again (looks.h) before it is a
  * difference, and mended where it is found (repair.h). */
-#include "projector/app/command.h"
-#include "projector/app/reconcile/again.h"
-#include "projector/app/reconcile/journal.h"
+#include "projector/app/reconcile/outbox_check.h"
 #include "projector/app/reconcile/repair.h"
+#include "projector/app/reconcile/repair_check.h"
 #include "projector/app/reconcile/report.h"
-#include "projector/app/reconcile/stray.h"
-#include "projector/app/resolve.h"
+#include "projector/app/shared/command.h"
+#include "projector/app/shared/journal.h"
+#include "projector/app/shared/progress.h"
+#include "projector/app/shared/resolve.h"
 #include "projector/infra/clock.h"
 
 #include <stdio.h>
@@ -35,7 +36,7 @@ typedef struct Reconcile {
   const Options *options;
   GPtrArray *projections; /* of Projection: those to compare */
   CompareRange range;
-  Sides sides;
+  Stores stores;
   Journal *journal;
   Compare *compare; /* of the projection at hand; NULL: the events of the outbox */
   ReportSums sums;  /* of the projection at hand */
@@ -72,11 +73,11 @@ static void add_line(Reconcile *reconcile, json_t *line) {
 /* What a repair has done is looked at before it is told. */
 static bool repair(Reconcile *reconcile, Difference *differences, size_t count, Arena *arena,
                    Failure *ret_failure) {
-  if (!repair_differences(&reconcile->sides, differences, count, arena, ret_failure))
+  if (!repair_differences(&reconcile->stores, differences, count, arena, ret_failure))
     return false;
   return reconcile->compare
              ? compare_again(reconcile->compare, differences, count, arena, ret_failure)
-             : again_for_events(&reconcile->sides, differences, count, arena, ret_failure);
+             : again_for_events(&reconcile->stores, differences, count, arena, ret_failure);
 }
 
 static bool take_differences(Difference *differences, size_t count, void *data,
@@ -180,7 +181,7 @@ static void add_sums(Reconcile *reconcile, const char *table, const CompareCount
 static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Failure *ret_failure) {
   const Projection *projection = reconcile->projections->pdata[at];
   int64_t started_us = clock_us(), total, sample = reconcile->options->sample;
-  g_autoptr(Compare) compare = compare_new(&reconcile->sides, projection, &reconcile->range,
+  g_autoptr(Compare) compare = compare_new(&reconcile->stores, projection, &reconcile->range,
                                            is_first_of_type(reconcile, at), ret_failure);
   if (!compare || !compare_estimate(compare, &total, ret_failure))
     return false;
@@ -211,7 +212,7 @@ static bool reconcile_events(Reconcile *reconcile, Failure *ret_failure) {
   const CompareCounts none = {0};
   if (reconcile->options->sample || reconcile->range.from || reconcile->range.to)
     return true;
-  if (!stray_events(&reconcile->sides, reconcile->options->table ? first->aggregate_type : NULL,
+  if (!stray_events(&reconcile->stores, reconcile->options->table ? first->aggregate_type : NULL,
                     take_differences, reconcile, ret_failure))
     return false;
   add_sums(reconcile, NULL, &none, clock_us());
@@ -281,14 +282,14 @@ static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
   g_autofree char *act =
       g_strdup_printf("reconcile --repair: %lld difference%s mended", (long long)reconcile->mended,
                       reconcile->mended == 1 ? "" : "s");
-  return resolve_report(reconcile->config, reconcile->sides.store, act, ret_failure);
+  return resolve_report(reconcile->config, reconcile->stores.store, act, ret_failure);
 }
 
 static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
-  bool good = sides_open(reconcile->config, &reconcile->sides, ret_failure) &&
+  bool good = stores_open(reconcile->config, &reconcile->stores, ret_failure) &&
               reconcile_all(reconcile, from, ret_failure) &&
               (reconcile->mended == 0 || report_repair(reconcile, ret_failure));
-  sides_close(&reconcile->sides);
+  stores_close(&reconcile->stores);
   return good;
 }
 

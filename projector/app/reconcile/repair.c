@@ -90,12 +90,12 @@ static GPtrArray *plan_jobs(Difference *differences, size_t count, Arena *arena)
 }
 
 /* A transaction that met another's lock is run again. */
-static bool refresh_batch(Sides *sides, const Prefetch *prefetch, Refresh *refreshes, size_t count,
-                          Failure *ret_failure) {
+static bool refresh_batch(Stores *stores, const Prefetch *prefetch, Refresh *refreshes,
+                          size_t count, Failure *ret_failure) {
   for (int replays = 0;; replays++) {
     *ret_failure = (Failure){0};
-    if (refresh_aggregates(sides->session, &sides->ledger, sides->outbox, sides->config->mapping,
-                           prefetch, refreshes, count, ret_failure))
+    if (refresh_aggregates(stores->session, &stores->ledger, stores->outbox,
+                           stores->config->mapping, prefetch, refreshes, count, ret_failure))
       return true;
     if (ret_failure->class != FAILURE_CONFLICT || replays == REPLAYS_MAX)
       return false;
@@ -103,9 +103,9 @@ static bool refresh_batch(Sides *sides, const Prefetch *prefetch, Refresh *refre
   }
 }
 
-bool repair_refresh(Sides *sides, const Prefetch *prefetch, Refresh *refreshes, size_t count,
+bool repair_refresh(Stores *stores, const Prefetch *prefetch, Refresh *refreshes, size_t count,
                     Failure *ret_failure) {
-  if (count == 0 || refresh_batch(sides, prefetch, refreshes, count, ret_failure))
+  if (count == 0 || refresh_batch(stores, prefetch, refreshes, count, ret_failure))
     return true;
   if (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_CONFIG ||
       ret_failure->class == FAILURE_SPACE)
@@ -114,8 +114,8 @@ bool repair_refresh(Sides *sides, const Prefetch *prefetch, Refresh *refreshes, 
     refreshes[0].failure = *ret_failure;
     return true;
   }
-  return repair_refresh(sides, prefetch, refreshes, count / 2, ret_failure) &&
-         repair_refresh(sides, prefetch, refreshes + count / 2, count - count / 2, ret_failure);
+  return repair_refresh(stores, prefetch, refreshes, count / 2, ret_failure) &&
+         repair_refresh(stores, prefetch, refreshes + count / 2, count - count / 2, ret_failure);
 }
 
 /* --- what became of it ---------------------------------------------------------------------- */
@@ -126,7 +126,7 @@ static void leave(Difference *difference, const char *why, Arena *arena) {
 }
 
 /* An event that the entity contains may be tried again: it is superseded. */
-static bool free_event(Sides *sides, Difference *difference, const Refresh *refresh, Arena *arena,
+static bool free_event(Stores *stores, Difference *difference, const Refresh *refresh, Arena *arena,
                        Failure *ret_failure) {
   static const char *const dead[] = {"dead", NULL};
   char id[ID_TEXT_SIZE];
@@ -137,18 +137,18 @@ static bool free_event(Sides *sides, Difference *difference, const Refresh *refr
   }
   id_text(&difference->event->key.event_id, id);
   Selection selection = {.event_id = id, .states = dead};
-  difference->mended = selection_retry(sides->outbox, &selection, &count, ret_failure);
+  difference->mended = selection_retry(stores->outbox, &selection, &count, ret_failure);
   difference->outcome = "refreshed, the event will be superseded";
   return difference->mended;
 }
 
-static bool finish_job(Sides *sides, const Job *job, Arena *arena, Failure *ret_failure) {
+static bool finish_job(Stores *stores, const Job *job, Arena *arena, Failure *ret_failure) {
   for (guint i = 0; i < job->differences->len; i++) {
     Difference *difference = job->differences->pdata[i];
     if (job->refresh.failure.class != FAILURE_NONE) {
       leave(difference, job->refresh.failure.message, arena);
     } else if (difference->kind == DIFFERENCE_DEAD_EVENT) {
-      if (!free_event(sides, difference, &job->refresh, arena, ret_failure))
+      if (!free_event(stores, difference, &job->refresh, arena, ret_failure))
         return false;
     } else {
       difference->mended = true;
@@ -158,19 +158,19 @@ static bool finish_job(Sides *sides, const Job *job, Arena *arena, Failure *ret_
   return true;
 }
 
-static bool run_jobs(Sides *sides, const GPtrArray *jobs, Arena *arena, Failure *ret_failure) {
+static bool run_jobs(Stores *stores, const GPtrArray *jobs, Arena *arena, Failure *ret_failure) {
   for (guint i = 0; i < jobs->len; i += BATCH) {
     size_t count = MIN(jobs->len - i, BATCH);
     g_autofree Refresh *refreshes = g_new(Refresh, count);
     for (size_t k = 0; k < count; k++)
       refreshes[k] = ((const Job *)jobs->pdata[i + k])->refresh;
-    if (!sides_wake(sides, ret_failure) ||
-        !repair_refresh(sides, NULL, refreshes, count, ret_failure))
+    if (!stores_wake(stores, ret_failure) ||
+        !repair_refresh(stores, NULL, refreshes, count, ret_failure))
       return false;
     for (size_t k = 0; k < count; k++) {
       Job *job = jobs->pdata[i + k];
       job->refresh = refreshes[k];
-      if (!finish_job(sides, job, arena, ret_failure))
+      if (!finish_job(stores, job, arena, ret_failure))
         return false;
     }
   }
@@ -178,27 +178,27 @@ static bool run_jobs(Sides *sides, const GPtrArray *jobs, Arena *arena, Failure 
 }
 
 /* What the ledger has is committed: whoever has claimed the event, it may go. */
-static bool take_out(Sides *sides, Difference *difference, Failure *ret_failure) {
+static bool take_out(Stores *stores, Difference *difference, Failure *ret_failure) {
   Claim claim = CLAIM_GONE;
   Event *const events[] = {difference->event};
-  if (!outbox_claim(sides->outbox, events, 1, &claim, ret_failure) ||
-      (claim == CLAIM_OURS && !outbox_acknowledge(sides->outbox, events, 1, ret_failure)) ||
+  if (!outbox_claim(stores->outbox, events, 1, &claim, ret_failure) ||
+      (claim == CLAIM_OURS && !outbox_acknowledge(stores->outbox, events, 1, ret_failure)) ||
       (claim == CLAIM_TAKEN &&
-       !outbox_sweep(sides->outbox, events, 1, SWEEP_ACKNOWLEDGE, 0, ret_failure)))
+       !outbox_sweep(stores->outbox, events, 1, SWEEP_ACKNOWLEDGE, 0, ret_failure)))
     return false;
   difference->mended = true;
   difference->outcome = "taken out of the outbox";
   return true;
 }
 
-bool repair_differences(Sides *sides, Difference *differences, size_t count, Arena *arena,
+bool repair_differences(Stores *stores, Difference *differences, size_t count, Arena *arena,
                         Failure *ret_failure) {
   g_autoptr(GPtrArray) jobs = plan_jobs(differences, count, arena);
-  if (!run_jobs(sides, jobs, arena, ret_failure))
+  if (!run_jobs(stores, jobs, arena, ret_failure))
     return false;
   for (size_t i = 0; i < count; i++)
     if (differences[i].kind == DIFFERENCE_APPLIED_EVENT &&
-        !take_out(sides, &differences[i], ret_failure))
+        !take_out(stores, &differences[i], ret_failure))
       return false;
   return true;
 }

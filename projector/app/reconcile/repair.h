@@ -6,16 +6,16 @@
 #pragma once
 
 #include "projector/app/reconcile/difference.h"
-#include "projector/app/refresh.h"
+#include "projector/app/shared/refresh.h"
 
 /* Fills outcome and mended of each; the texts live in the arena. False: a store cannot be reached.
  */
-bool repair_differences(Sides *sides, Difference *differences, size_t count, Arena *arena,
+bool repair_differences(Stores *stores, Difference *differences, size_t count, Arena *arena,
                         Failure *ret_failure);
 /* What the repair would do, without doing it. */
 void repair_plan(Difference *differences, size_t count);
 
 /* Refreshes in one transaction. What MySQL refuses of a batch is found by halving it and stands in
  * that refresh's failure; the others are written. False: a store cannot be reached. */
-bool repair_refresh(Sides *sides, const Prefetch *prefetch, Refresh *refreshes, size_t count,
+bool repair_refresh(Stores *stores, const Prefetch *prefetch, Refresh *refreshes, size_t count,
                     Failure *ret_failure);

@@ -1,8 +1,8 @@
-/* report.c - lines of differences and sums, and the progress bar. */
+/* report.c - lines of differences and sums. */
 #include "projector/app/reconcile/report.h"
 
-#include "projector/app/command.h"
-#include "projector/infra/clock.h"
+#include "projector/app/shared/command.h"
+#include "projector/app/shared/value_json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,43 +11,9 @@
 enum {
   INDENT = 26,
   SHOWN = 60, /* bytes of a long text in the table */
-  BAR = 30,
-  EVERY_US = 200 * 1000,
 };
 
 /* --- lines ---------------------------------------------------------------------------------- */
-
-json_t *text_json(const char *text, size_t length) {
-  g_autofree char *valid = g_utf8_make_valid(text, (gssize)length);
-  return json_string(valid);
-}
-
-json_t *value_json(const Value *value) {
-  g_autoptr(GString) text = g_string_new(NULL);
-  if (value->kind == VALUE_NULL)
-    return json_null();
-  value_append_text(text, value);
-  return text_json(text->str, text->len);
-}
-
-json_t *column_json(const Column *column, const Value *value) {
-  g_autoptr(GString) text = g_string_new(NULL);
-  if (value->kind != VALUE_DECIMAL || column->type.kind != TYPE_DECIMAL)
-    return value_json(value);
-  value_append_text(text, value);
-  const char *point = strchr(text->str, '.');
-  size_t digits = point ? strlen(point + 1) : 0;
-  if (!point && column->type.scale > 0)
-    g_string_append_c(text, '.');
-  for (; digits < column->type.scale; digits++)
-    g_string_append_c(text, '0');
-  return text_json(text->str, text->len);
-}
-
-json_t *id_json(const Id *id) {
-  char text[ID_TEXT_SIZE];
-  return text_json(text, id_text(id, text));
-}
 
 static void add_columns(json_t *line, const Difference *difference) {
   const Layout *layout = difference->layout;
@@ -267,32 +233,4 @@ void report_print(const json_t *line, bool as_json) {
   } else {
     print_difference(line);
   }
-}
-
-/* --- progress ------------------------------------------------------------------------------- */
-
-void progress_begin(Progress *progress, const char *what, int64_t done, int64_t total) {
-  *progress = (Progress){.what = what, .total = total, .start = done, .started_us = clock_us()};
-}
-
-void progress_show(Progress *progress, int64_t done) {
-  int64_t now = clock_us();
-  if (!isatty(STDERR_FILENO) || now - progress->shown_us < EVERY_US)
-    return;
-  progress->shown_us = now;
-  double seconds = (double)(now - progress->started_us) / 1e6;
-  double rate = (double)(done - progress->start) / MAX(seconds, 0.001);
-  int64_t total = MAX(progress->total, done), left = total - done;
-  int filled = total ? (int)(BAR * done / total) : BAR;
-  fprintf(stderr, "\r%s [%.*s%*s] %lld of %lld  %.0f/s", progress->what, filled,
-          "##############################", BAR - filled, "", (long long)done, (long long)total,
-          rate);
-  if (rate > 0)
-    fprintf(stderr, "  %.0f s left", (double)left / rate);
-  fprintf(stderr, "\033[K");
-}
-
-void progress_end(Progress *progress) {
-  if (progress->shown_us)
-    fprintf(stderr, "\r\033[K");
 }

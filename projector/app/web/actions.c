@@ -1,9 +1,9 @@
 /* actions.c - what the page's buttons do. */
 #include "projector/app/web/actions.h"
 
-#include "projector/app/find.h"
-#include "projector/app/reconcile/again.h"
-#include "projector/app/resolve.h"
+#include "projector/app/reconcile/repair_check.h"
+#include "projector/app/shared/find.h"
+#include "projector/app/shared/resolve.h"
 #include "projector/infra/log.h"
 
 #include <string.h>
@@ -62,17 +62,17 @@ static HttpAnswer failed(const Failure *failure) {
 /* What is different in spite of the refresh, or NULL; free with g_free. */
 static bool look_again(const Actions *actions, const json_t *target, char **ret_still,
                        Failure *ret_failure) {
-  Sides sides = {0};
+  Stores stores = {0};
   Aggregate aggregate;
   uint8_t bytes[16];
   bool found = false;
   *ret_still = NULL;
   bool good =
-      sides_open(actions->config, &sides, ret_failure) &&
-      find_aggregate(actions->config, sides.outbox, text_of(target, "aggregate_type"),
+      stores_open(actions->config, &stores, ret_failure) &&
+      find_aggregate(actions->config, stores.outbox, text_of(target, "aggregate_type"),
                      text_of(target, "aggregate_id"), bytes, &aggregate, &found, ret_failure) &&
-      (!found || again_aggregate(&sides, &aggregate, ret_still, ret_failure));
-  sides_close(&sides);
+      (!found || again_aggregate(&stores, &aggregate, ret_still, ret_failure));
+  stores_close(&stores);
   return good;
 }
 

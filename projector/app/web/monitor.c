@@ -1,7 +1,7 @@
 /* monitor.c - a thread that asks the stores, and one that notes the figures of each second. */
 #include "projector/app/web/monitor.h"
 
-#include "projector/app/list.h"
+#include "projector/app/commands/list.h"
 #include "projector/app/web/health.h"
 #include "projector/app/web/probe.h"
 #include "projector/infra/log.h"

@@ -5,8 +5,8 @@
  * seconds, and none waits for a store that does not answer. */
 #pragma once
 
-#include "projector/app/metrics.h"
-#include "projector/app/status.h"
+#include "projector/app/commands/status.h"
+#include "projector/app/engine/metrics.h"
 
 typedef struct Report {
   Status status;

@@ -3,7 +3,7 @@
  * nothing else up. */
 #pragma once
 
-#include "projector/app/status.h"
+#include "projector/app/commands/status.h"
 
 typedef struct Probe Probe;
 

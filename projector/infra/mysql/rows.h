@@ -3,7 +3,7 @@
  * Plain consistent reads, one statement at a time: no locks, no snapshot that lasts. */
 #pragma once
 
-#include "projector/domain/diff.h"
+#include "projector/domain/row_compare.h"
 #include "projector/infra/mysql/session.h"
 
 /* Rows that were looked for by key. What it tells lives in the arena, which is the caller's. */

@@ -3,8 +3,8 @@
 # package from the npm registry, kept in the cache. Fails with one line when it cannot be had.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../../.."
-. tests/servers/packages.sh
-. tests/servers/provide.sh
+. scripts/packages.sh
+. scripts/provide.sh
 
 UPLOT_PACKAGE=uplot@1.6.32
 UPLOT_SHA512=KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==

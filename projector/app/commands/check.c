@@ -1,0 +1,424 @@
+/* check.c - `projector check`: everything that can be known before the first event, one line each.
+ */
+#include "projector/app/shared/command.h"
+#include "projector/app/shared/identity.h"
+#include "projector/infra/mongo/inspect.h"
+#include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mongo/shape.h"
+#include "projector/infra/mysql/catalog.h"
+#include "projector/infra/mysql/inspect.h"
+#include "projector/infra/mysql/privileges.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+  CLOCKS_MS = 2000,
+  MAJORITY_MS = 10000, /* an idle primary writes every 10 s */
+  OPLOG_MS = 3600 * 1000,
+  PACKET_BYTES = 16 << 20, /* an event can be that large */
+};
+
+typedef struct Report {
+  bool as_json, any_error, unreachable;
+  bool has_mongodb, has_mysql; /* the facts are there */
+  bool has_identity;
+  OutboxIdentity identity;
+  MongoFacts mongodb;
+  MysqlFacts mysql;
+} Report;
+
+static void tell(Report *report, const char *verdict, const char *subject, const char *text) {
+  if (report->as_json) {
+    json_t *line =
+        json_pack("{s:s, s:s, s:s}", "verdict", verdict, "subject", subject, "text", text);
+    command_print_json(line, JSON_COMPACT);
+    json_decref(line);
+  } else {
+    printf("%-8s %-8s ", verdict, subject);
+    print_clean(stdout, text);
+    putchar('\n');
+  }
+}
+
+static void good(Report *report, const char *subject, const char *text) {
+  tell(report, "ok", subject, text);
+}
+
+static void wrong(Report *report, const char *subject, const char *text) {
+  report->any_error = true;
+  tell(report, "error", subject, text);
+}
+
+static void failed(Report *report, const char *subject, const Failure *failure) {
+  report->unreachable |= failure->class == FAILURE_UNAVAILABLE;
+  wrong(report, subject, failure->message);
+}
+
+static void tell_format(Report *report, const char *verdict, const char *subject,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void tell_format(Report *report, const char *verdict, const char *subject,
+                        const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  g_autofree char *text = g_strdup_vprintf(format, arguments);
+  va_end(arguments);
+  tell(report, verdict, subject, text);
+}
+
+/* `weakness` NULL: TLS with a certificate that is verified, or none on this machine. */
+static void tell_encryption(Report *report, const char *subject, bool tls, const char *details,
+                            const char *weakness) {
+  if (weakness)
+    tell(report, "warning", subject, weakness);
+  else if (tls)
+    tell_format(report, "ok", subject, "TLS in use%s, the server's certificate is verified",
+                details);
+  else
+    good(report, subject, "no TLS: the connection stays on this machine");
+}
+
+/* `all_well` when there is no error among them, which is given back. */
+static bool tell_findings(Report *report, const char *subject, const GPtrArray *findings,
+                          const char *all_well) {
+  bool any_error = false;
+  for (guint i = 0; i < findings->len; i++) {
+    const Finding *finding = findings->pdata[i];
+    any_error |= finding->error;
+    if (finding->error)
+      wrong(report, subject, finding->text);
+    else
+      tell(report, "warning", subject, finding->text);
+  }
+  if (!any_error && all_well)
+    good(report, subject, all_well);
+  return !any_error;
+}
+
+/* --- MongoDB -------------------------------------------------------------------------------- */
+
+static bool check_actions(Report *report, const Config *config, MongoStore *store,
+                          const char *collection, const char *const *actions) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) missing = mongo_missing_actions(store, collection, actions, &failure);
+  if (!missing) {
+    failed(report, "mongodb", &failure);
+    return false;
+  }
+  if (missing->len == 0)
+    return true;
+  g_ptr_array_add(missing, NULL);
+  g_autofree char *names = g_strjoinv(", ", (char **)missing->pdata);
+  g_autofree char *quoted = g_strjoinv("\", \"", (char **)missing->pdata);
+  report->any_error = true;
+  tell_format(report, "error", "mongodb",
+              "the user may not %s on %s.%s; grant its role { resource: { db: \"%s\", collection: "
+              "\"%s\" }, actions: [\"%s\"] }",
+              names, config->mongodb.database, collection, config->mongodb.database, collection,
+              quoted);
+  return false;
+}
+
+/* Skipped events are kept in any case; `run` needs no right to. */
+static void check_skip(Report *report, MongoStore *store, const char *archive,
+                       const char *const *actions) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) missing = mongo_missing_actions(store, archive, actions, &failure);
+  if (!missing)
+    failed(report, "mongodb", &failure);
+  else if (missing->len > 0)
+    tell_format(report, "warning", "mongodb",
+                "the user may not write to %s, where a skipped event is kept: `skip` will be "
+                "refused; grant find, insert and update",
+                archive);
+}
+
+static void check_roles(Report *report, const Config *config, MongoStore *store) {
+  static const char *const outbox[] = {"find",         "update",      "remove",
+                                       "changeStream", "listIndexes", NULL};
+  static const char *const entities[] = {"find", NULL};
+  static const char *const written[] = {"find", "insert", "update", NULL};
+  bool all = check_actions(report, config, store, config->mongodb.outbox, outbox);
+  all &= check_actions(report, config, store, "projector_leases", written);
+  g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
+  if (config->mongodb.archive) {
+    static const char *const put_back[] = {"insert", NULL}; /* after a restore of MySQL */
+    all &= check_actions(report, config, store, config->mongodb.outbox, put_back);
+    all &= check_actions(report, config, store, archive, written);
+  } else {
+    check_skip(report, store, archive, written);
+  }
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const Projection *projection = mapping_projection(config->mapping, i);
+    if (projection->entities)
+      all &= check_actions(report, config, store, projection->entities, entities);
+  }
+  if (!report->mongodb.has_user)
+    tell(report, report->mongodb.local ? "ok" : "warning", "mongodb",
+         "nobody has logged in: without access control everybody may do everything");
+  else if (all)
+    good(report, "mongodb", "the user may do what the mapping asks for");
+}
+
+static void check_majority(Report *report) {
+  int64_t lag_ms = report->mongodb.majority_lag_ms;
+  if (lag_ms > MAJORITY_MS)
+    tell_format(report, "warning", "mongodb",
+                "a majority of the members is %lld s behind the newest write: what it has not seen "
+                "is not projected; look at rs.status()",
+                (long long)lag_ms / 1000);
+  else
+    good(report, "mongodb", "a majority of the members has what is written");
+}
+
+static void check_oplog(Report *report) {
+  const MongoFacts *facts = &report->mongodb;
+  if (facts->oplog_ms < 0)
+    good(report, "mongodb", "the oplog is not for this user to see, and need not be");
+  else if (facts->oplog_full && facts->oplog_ms < OPLOG_MS)
+    tell_format(report, "warning", "mongodb",
+                "the oplog reaches back only %lld s: after a longer stop the outbox is scanned "
+                "again, no event is lost; replSetResizeOplog makes it larger",
+                (long long)facts->oplog_ms / 1000);
+  else
+    tell_format(report, "ok", "mongodb", "the oplog reaches back %lld s%s",
+                (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
+}
+
+static void check_indexes(Report *report, Outbox *outbox) {
+  static const char *const order[] = {"occurred_at", "version", "_id", NULL};
+  static const char *const aggregate[] = {"aggregate_type", "aggregate_id", "occurred_at", NULL};
+  const char *const *wanted[] = {order, aggregate};
+  for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++) {
+    Failure failure = {0};
+    bool found;
+    g_autofree char *fields = g_strjoinv(", ", (char **)wanted[i]);
+    g_autofree char *text = g_strdup_printf("outbox index on (%s)", fields);
+    g_autofree char *missing = g_strdup_printf(
+        "the outbox has no index on (%s), so look-ups read all of it; `outbox init` makes it",
+        fields);
+    if (!outbox_has_index(outbox, wanted[i], &found, &failure))
+      failed(report, "mongodb", &failure);
+    else if (found)
+      good(report, "mongodb", text);
+    else
+      tell(report, "warning", "mongodb", missing);
+  }
+}
+
+static void check_identity(Report *report, const Config *config, MongoStore *store) {
+  Failure failure = {0};
+  report->has_identity = outbox_identity_look(store, &report->identity, &failure);
+  if (!report->has_identity || !identity_check_name(config, &report->identity, &failure))
+    failed(report, "mongodb", &failure);
+  else if (*report->identity.projector)
+    tell_format(report, "ok", "mongodb", "the outbox serves this projector, \"%s\"", config->name);
+  else
+    good(report, "mongodb", "the outbox serves no projector yet");
+}
+
+static void check_mongodb(Report *report, const Config *config) {
+  Failure failure = {0};
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
+  if (!store) {
+    failed(report, "mongodb", &failure);
+    return;
+  }
+  good(report, "mongodb", mongo_store_server(store));
+  report->has_mongodb = mongo_inspect(store, &report->mongodb, &failure);
+  if (!report->has_mongodb) {
+    failed(report, "mongodb", &failure);
+    return;
+  }
+  tell_encryption(report, "mongodb", report->mongodb.tls, "", report->mongodb.weakness);
+  check_roles(report, config, store);
+  check_majority(report);
+  check_oplog(report);
+  g_autoptr(Outbox) outbox = outbox_new(store, "");
+  OutboxCounts counts;
+  if (!outbox_count(outbox, &counts, &failure)) {
+    failed(report, "mongodb", &failure);
+    return;
+  }
+  g_autofree char *text =
+      g_strdup_printf("outbox %s.%s can be read", config->mongodb.database, config->mongodb.outbox);
+  good(report, "mongodb", text);
+  check_indexes(report, outbox);
+  check_identity(report, config, store);
+  g_autoptr(GPtrArray) findings = findings_new();
+  if (mongo_check_outbox(store, findings, &failure))
+    tell_findings(report, "mongodb", findings, NULL);
+  else
+    failed(report, "mongodb", &failure);
+}
+
+/* --- MySQL ---------------------------------------------------------------------------------- */
+
+static void check_server(Report *report, const Config *config, const Session *session) {
+  const MysqlFacts *facts = &report->mysql;
+  size_t packet = session_packet_limit(session);
+  g_autofree char *details = g_strdup_printf(" (%s)", facts->tls);
+  tell_encryption(report, "mysql", *facts->tls, details, mysql_weakness(&config->mysql));
+  if (facts->strict)
+    good(report, "mysql", "sql_mode is strict in our sessions");
+  else
+    wrong(report, "mysql", "sql_mode is not strict although it was set: is there a proxy between?");
+  if (facts->read_only)
+    tell(
+        report, "warning", "mysql",
+        "the server is read-only: events wait until it is not, or until mysql.host is the primary");
+  if (packet < PACKET_BYTES)
+    tell_format(report, "warning", "mysql",
+                "max_allowed_packet is %zu bytes: an event that needs a longer statement fails; "
+                "64 MiB are a good value",
+                packet);
+  else
+    tell_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
+}
+
+static bool has_json(const Mapping *mapping) {
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *projection = mapping_projection(mapping, i);
+    for (unsigned k = 0; k < projection->column_count; k++)
+      if (projection->columns[k].type.kind == TYPE_JSON)
+        return true;
+  }
+  return false;
+}
+
+/* Nothing that a setting could change, so it is told and no more. */
+static void check_json(Report *report, const Config *config, Session *session) {
+  Failure failure = {0};
+  unsigned slack;
+  if (!has_json(config->mapping))
+    return;
+  if (!mysql_json_slack(session, &slack, &failure))
+    failed(report, "mysql", &failure);
+  else if (slack > 0)
+    tell_format(
+        report, "warning", "mysql",
+        "this server changes some doubles with 16 or 17 digits in json columns by one unit "
+        "in the last place when it reads them (MySQL 8.0 does, 9 does not); reconcile takes "
+        "doubles that are up to %u units apart for equal. Where every digit counts, use a "
+        "double column, or write the number as a text",
+        slack);
+}
+
+/* What a change of the primary needs so that the new one has what the old one had committed. */
+static void check_group(Report *report) {
+  const MysqlFacts *facts = &report->mysql;
+  if (!facts->in_group)
+    return;
+  if (!facts->group_has_one_primary)
+    tell(report, "warning", "mysql",
+         "the group has several primaries: transactions that meet on different members are rolled "
+         "back at COMMIT; set group_replication_single_primary_mode = ON");
+  if (!strcmp(facts->group_consistency, "EVENTUAL"))
+    tell(
+        report, "warning", "mysql",
+        "group_replication_consistency is EVENTUAL: a new primary may answer before it has applied "
+        "what the old one had committed; set it to BEFORE_ON_PRIMARY_FAILOVER on every member");
+  else if (facts->group_has_one_primary)
+    tell_format(report, "ok", "mysql", "Group Replication with one primary, consistency %s",
+                facts->group_consistency);
+}
+
+static void check_source(Report *report, const Config *config, Session *session) {
+  Failure failure = {0};
+  KeptSource kept;
+  if (!source_read(session, config->name, &kept, &failure))
+    failed(report, "mysql", &failure);
+  else if (!kept.kept)
+    tell(report, "warning", "mysql", identity_not_kept);
+  else if (report->has_identity && !identity_check_source(&report->identity, &kept, &failure))
+    failed(report, "mysql", &failure);
+  else if (*kept.text)
+    good(report, "mysql", "what is there came from this outbox");
+}
+
+static void check_mysql(Report *report, const Config *config) {
+  Failure failure = {0};
+  g_autoptr(Session) session = session_open(&config->mysql, &failure);
+  if (!session) {
+    failed(report, "mysql", &failure);
+    return;
+  }
+  good(report, "mysql", session_server(session));
+  report->has_mysql = mysql_inspect(session, &report->mysql, &failure);
+  if (report->has_mysql) {
+    check_server(report, config, session);
+    check_group(report);
+  }
+  check_json(report, config, session);
+  g_autoptr(GPtrArray) privileges = privileges_check(session, config->mapping, &failure);
+  g_autoptr(GPtrArray) tables =
+      privileges ? catalog_check(session, config->mapping, &failure) : NULL;
+  if (!tables) {
+    failed(report, "mysql", &failure);
+    return;
+  }
+  bool fit = tell_findings(report, "tables", tables,
+                           "the projector's tables and the projections' fit the mapping");
+  check_source(report, config, session);
+  /* Of a table that is not there nobody can say what the user may do with it. */
+  tell_findings(report, "mysql", privileges,
+                fit ? "the user may do what the mapping asks for" : NULL);
+}
+
+/* Both measured against ours. */
+static void check_clocks(Report *report) {
+  if (!report->has_mongodb || !report->has_mysql)
+    return;
+  int64_t apart_ms = ABS(report->mysql.clock_ahead_ms - report->mongodb.clock_ahead_ms);
+  if (apart_ms > CLOCKS_MS)
+    tell_format(report, "warning", "clocks",
+                "MySQL's and MongoDB's clocks are %lld ms apart: times in the ledger and in the "
+                "outbox do not compare; run NTP on both",
+                (long long)apart_ms);
+  else
+    tell_format(report, "ok", "clocks", "MySQL's and MongoDB's clocks agree within %d ms",
+                CLOCKS_MS);
+}
+
+/* A position is common to all tables of a type, so one table without entities ends it for all. */
+static void check_entities(Report *report, const Mapping *mapping) {
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *without = mapping_projection(mapping, i);
+    for (unsigned k = 0; !without->entities && k < mapping_projection_count(mapping); k++) {
+      const Projection *with = mapping_projection(mapping, k);
+      if (!with->entities || strcmp(with->aggregate_type, without->aggregate_type) != 0)
+        continue;
+      tell_format(
+          report, "warning", "file",
+          "projections[%u]: %s has no \"entities\": refresh, rebuild and reconcile --repair "
+          "are refused for all tables of %s, %s too, and a new table cannot be filled from "
+          "the entities",
+          i, without->table, without->aggregate_type, with->table);
+      break;
+    }
+  }
+}
+
+int command_check(int argc, char **argv) {
+  Report report = {0};
+  gboolean as_json = FALSE;
+  const GOptionEntry options[] = {
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(Config) config = NULL;
+  int status;
+  if (!command_begin(&argc, &argv, "- preflight",
+                     "Looks at file, stores, privileges and tables; changes nothing.", options,
+                     &config, &status))
+    return status;
+  if (argc != 1)
+    return command_misuse("expected no arguments");
+  report.as_json = as_json;
+  good(&report, "file", "the mapping file is valid");
+  check_entities(&report, config->mapping);
+  check_mongodb(&report, config);
+  check_mysql(&report, config);
+  check_clocks(&report);
+  return report.unreachable ? EXIT_UNREACHABLE : report.any_error ? EXIT_WRONG : EXIT_GOOD;
+}

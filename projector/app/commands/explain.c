@@ -1,0 +1,445 @@
+/* explain.c - `projector explain`: one aggregate on one screen.
+ *
+ * Position, events, entity and rows in one look each; `reconcile` looks twice before it is sure.
+ * What is found is one JSON document; people get the same as a screen. */
+#include "projector/app/commands/list.h"
+#include "projector/app/shared/command.h"
+#include "projector/app/shared/find.h"
+#include "projector/app/shared/stores.h"
+#include "projector/app/shared/value_json.h"
+#include "projector/domain/datetime.h"
+#include "projector/domain/entity.h"
+#include "projector/infra/mongo/archive.h"
+#include "projector/infra/mysql/rows.h"
+
+#include <string.h>
+
+enum { EVENTS_SHOWN = 50, LABEL = 12 };
+
+typedef struct Explain {
+  Stores *stores;
+  Archive *archive; /* NULL: there is none */
+  const Aggregate *aggregate;
+  Pool *pool;
+  Position position;
+  bool pending; /* an event of the outbox that the ledger does not have */
+  json_t *document;
+} Explain;
+
+static json_t *time_json(int64_t ms) {
+  char text[DATETIME_TEXT_SIZE];
+  if (!datetime_in_range(ms))
+    return json_null();
+  datetime_format(ms * 1000, 3, text);
+  return json_string(text);
+}
+
+static json_t *version_json(int64_t version) {
+  return version ? json_integer(version) : json_null();
+}
+
+/* --- position ------------------------------------------------------------------------------- */
+
+static bool explain_position(Explain *explain, Failure *ret_failure) {
+  g_autoptr(AggregateSet) set = aggregate_set_new(explain->pool->arena);
+  const AggregateState *state = aggregate_set_open(set, explain->aggregate);
+  if (!ledger_look_at_positions(explain->stores->session, &explain->stores->ledger, set,
+                                explain->pool->arena, ret_failure))
+    return false;
+  const Position *position = &state->position;
+  explain->position = *position;
+  json_object_set_new(explain->document, "position",
+                      !position->known
+                          ? json_null()
+                          : json_pack("{s:o, s:o, s:o, s:o}", "version",
+                                      version_json(position->max_version), "event_id",
+                                      id_json(&position->last.event_id), "occurred_at",
+                                      time_json(position->last.occurred_at), "refreshed_version",
+                                      version_json(position->refreshed_version)));
+  return true;
+}
+
+/* --- events --------------------------------------------------------------------------------- */
+
+/* As `list --json` has it, with what the ledger says of it. */
+static json_t *event_json(const Event *event, bool archived, const LedgerEntry *entry) {
+  json_t *json = list_event_json(event);
+  json_object_del(json, "aggregate_type");
+  json_object_del(json, "aggregate_id");
+  bool skipped = event->skipped || !g_strcmp0(entry->outcome, verdict_outcome(VERDICT_SKIPPED));
+  if (archived || entry->outcome)
+    json_object_set_new(json, "state",
+                        json_string(skipped    ? "skipped"
+                                    : archived ? "archived"
+                                               : "applied"));
+  json_object_set_new(json, "ledger",
+                      entry->outcome ? json_pack("{s:s, s:s}", "outcome", entry->outcome,
+                                                 "applied_at", entry->applied_at)
+                                     : json_null());
+  return json;
+}
+
+/* The first events of the aggregate in the collection behind `outbox`. */
+static bool explain_events(Explain *explain, Outbox *outbox, const char *name, bool archived,
+                           Failure *ret_failure) {
+  Item items[EVENTS_SHOWN] = {0};
+  LedgerEntry entries[EVENTS_SHOWN] = {0};
+  size_t count = 0;
+  g_autoptr(EventCursor) cursor =
+      outbox_find_aggregate(outbox, explain->aggregate, NULL, EVENTS_SHOWN);
+  const bson_t *document;
+  while (count < EVENTS_SHOWN && (document = event_cursor_next(cursor, ret_failure)))
+    items[count++].event =
+        pool_keep(explain->pool, archived ? archive_decode(document) : event_decode(document));
+  if (ret_failure->class != FAILURE_NONE ||
+      !ledger_find_entries(explain->stores->session, &explain->stores->ledger, items, count,
+                           entries, ret_failure))
+    return false;
+  json_t *events = json_array();
+  bool blocked = false;
+  for (size_t i = 0; i < count; i++) {
+    json_t *json = event_json(items[i].event, archived, &entries[i]);
+    bool waits = !archived && !entries[i].outcome;
+    if (waits && blocked && items[i].event->status == STATUS_PENDING)
+      json_object_set_new(json, "state", json_string("held")); /* behind what failed */
+    blocked |=
+        waits && (items[i].event->status == STATUS_FAILED || items[i].event->status == STATUS_DEAD);
+    json_array_append_new(events, json);
+    explain->pending |= waits;
+  }
+  json_object_set_new(explain->document, name, events);
+  return true;
+}
+
+static bool explain_archive(Explain *explain, Failure *ret_failure) {
+  if (explain->archive)
+    return explain_events(explain, archive_events(explain->archive), "archive", true, ret_failure);
+  json_object_set_new(explain->document, "archive", json_null());
+  return true;
+}
+
+/* --- rows ----------------------------------------------------------------------------------- */
+
+static bool read_entity(Explain *explain, const Projection *projection, Event **ret_entity,
+                        Failure *ret_failure) {
+  bson_t *document = NULL;
+  *ret_entity = NULL;
+  if (!outbox_read_entity(explain->stores->outbox, projection->entities, &explain->aggregate->id,
+                          &document, ret_failure))
+    return false;
+  if (document) {
+    *ret_entity = pool_keep(explain->pool,
+                            entity_as_event(document, explain->aggregate, entity_version(document),
+                                            entity_time(document, INT64_MIN)));
+    bson_destroy(document);
+  }
+  return true;
+}
+
+/* Each column with what is known: that of the entity, that of the row, or both. */
+static json_t *columns_json(const Layout *layout, const Expected *expected, const Value *row) {
+  json_t *columns = json_object();
+  for (unsigned i = 0; i < layout->count; i++) {
+    json_t *column = json_object();
+    bool known = expected && expected->known[i];
+    if (known)
+      json_object_set_new(column, "entity", column_json(layout->columns[i], &expected->values[i]));
+    if (row)
+      json_object_set_new(column, "row", column_json(layout->columns[i], &row[i]));
+    json_object_set_new(column, "different",
+                        json_boolean(known && row &&
+                                     !column_equal(layout->columns[i], &expected->values[i],
+                                                   &row[i], layout->json_slack)));
+    json_object_set_new(columns, layout->columns[i]->name, column);
+  }
+  return columns;
+}
+
+static const char *conclude(const Sight *sight, bool unmappable) {
+  Decision decision = difference_decide(sight);
+  if (unmappable)
+    decision.row = sight->pending ? DIFFERENCE_NONE : DIFFERENCE_UNMAPPABLE;
+  if (decision.row != DIFFERENCE_NONE || decision.position != DIFFERENCE_NONE)
+    return difference_name(decision.row != DIFFERENCE_NONE ? decision.row : decision.position);
+  return decision.lagging ? "lagging" : sight->row ? "equal" : "none";
+}
+
+static void set_finding(json_t *json, const char *finding, const char *reason) {
+  json_object_set_new(json, "finding", json_string(finding));
+  json_object_set_new(json, "reason", reason ? text_json(reason, strlen(reason)) : json_null());
+}
+
+static bool explain_row(Explain *explain, const Projection *projection, const Event *entity,
+                        json_t *json, Failure *ret_failure) {
+  Layout layout;
+  Expected expected;
+  Failure unfit = {0};
+  Value *key = arena_alloc(explain->pool->arena, projection->key_count, sizeof *key);
+  g_autoptr(RowSet) set = row_set_new(explain->pool->arena);
+  bson_t nothing = BSON_INITIALIZER;
+  if (!entity)
+    entity = pool_keep(explain->pool, entity_as_event(&nothing, explain->aggregate, 0, INT64_MIN));
+  bool gone = bson_empty(&entity->payload);
+  if (!layout_init(projection, explain->pool->arena, &layout, &unfit) ||
+      !layout_map_key(&layout, entity, explain->pool->arena, key, &unfit)) {
+    set_finding(json, "unknown", unfit.message);
+    return true;
+  }
+  layout.json_slack = explain->stores->json_slack;
+  bool mapped = !gone && layout_map(&layout, entity, explain->pool->arena, &expected, &unfit);
+  if (!rows_find(explain->stores->session, &layout, (const Value *const *)&key, 1, set,
+                 ret_failure))
+    return false;
+  const Value *row = row_set_find(set, key);
+  const char *refusal = row_set_refusal(set, key);
+  Sight sight = {.entity = !gone,
+                 .row = row != NULL,
+                 .equal = mapped && row && layout_equal(&layout, &expected, row),
+                 .version = gone ? 0 : entity_version(&entity->payload),
+                 .position = explain->position,
+                 .pending = explain->pending};
+  const char *why = gone ? NULL : mapped ? refusal : unfit.message;
+  set_finding(json, conclude(&sight, why != NULL), why);
+  if (mapped || row)
+    json_object_set_new(json, "columns", columns_json(&layout, mapped ? &expected : NULL, row));
+  return true;
+}
+
+/* Takes `json` over. */
+static bool explain_projection(Explain *explain, const Projection *projection, json_t *json,
+                               Failure *ret_failure) {
+  Event *entity = NULL;
+  json_array_append_new(json_object_get(explain->document, "projections"), json);
+  if (!projection->entities) {
+    set_finding(json, "unknown", "the projection has no \"entities\" to compare with");
+    return true;
+  }
+  if (!read_entity(explain, projection, &entity, ret_failure))
+    return false;
+  if (entity)
+    json_object_set_new(json, "entity",
+                        json_pack("{s:o, s:o}", "version",
+                                  version_json(entity_version(&entity->payload)), "last_event_at",
+                                  time_json(entity_time(&entity->payload, INT64_MIN))));
+  return explain_row(explain, projection, entity, json, ret_failure);
+}
+
+static bool explain_rows(Explain *explain, Failure *ret_failure) {
+  const Mapping *mapping = explain->stores->config->mapping;
+  json_object_set_new(explain->document, "projections", json_array());
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *projection = mapping_projection(mapping, i);
+    if (projection_is_of(projection, explain->aggregate->type, explain->aggregate->type_length) &&
+        !explain_projection(explain, projection,
+                            json_pack("{s:s, s:s?, s:n, s:n, s:n, s:n}", "table", projection->table,
+                                      "entities", projection->entities, "entity", "finding",
+                                      "reason", "columns"),
+                            ret_failure))
+      return false;
+  }
+  return true;
+}
+
+static bool explain_all(Explain *explain, Failure *ret_failure) {
+  return explain_position(explain, ret_failure) &&
+         explain_events(explain, explain->stores->outbox, "outbox", false, ret_failure) &&
+         explain_archive(explain, ret_failure) && explain_rows(explain, ret_failure);
+}
+
+/* --- the screen ----------------------------------------------------------------------------- */
+
+static const char *text_of(const json_t *json, const char *name) {
+  return json_string_value(json_object_get(json, name));
+}
+
+static long long number_of(const json_t *json, const char *name) {
+  return json_integer_value(json_object_get(json, name));
+}
+
+static const char *time_of(const json_t *json, const char *name) {
+  const char *text = text_of(json, name);
+  return text && *text ? text : "(no time)";
+}
+
+static void print_position(const json_t *position) {
+  printf("%-*s", LABEL, "position");
+  if (json_is_null(position)) {
+    puts("none: nothing was applied yet");
+    return;
+  }
+  printf("applied up to version %lld, last event ", number_of(position, "version"));
+  print_clean(stdout, text_of(position, "event_id"));
+  printf(" of %s\n", time_of(position, "occurred_at"));
+  if (number_of(position, "refreshed_version"))
+    printf("%-*srow taken from the entity at version %lld\n", LABEL, "",
+           number_of(position, "refreshed_version"));
+}
+
+static void print_event(const json_t *event) {
+  const char *message = text_of(json_object_get(event, "reason"), "message");
+  long long attempts = number_of(event, "attempts");
+  printf("  %-*s", LABEL, text_of(event, "state"));
+  print_clean(stdout, text_of(event, "event_id"));
+  printf("  ");
+  print_clean(stdout, text_of(event, "event_type"));
+  printf("  version %lld  %s", number_of(event, "version"), time_of(event, "occurred_at"));
+  if (attempts > 0)
+    printf("  %lld attempt%s", attempts, attempts == 1 ? "" : "s");
+  putchar('\n');
+  if (message && *message) {
+    printf("  %*s", LABEL, "");
+    print_clean(stdout, message);
+    putchar('\n');
+  }
+}
+
+static void print_events(const char *label, const json_t *events) {
+  size_t count = json_array_size(events);
+  if (json_is_null(events))
+    return;
+  printf("%-*s%s%zu event%s\n", LABEL, label, count == EVENTS_SHOWN ? "the first " : "", count,
+         count == 1 ? "" : "s");
+  for (size_t i = 0; i < count; i++)
+    print_event(json_array_get(events, i));
+}
+
+static void print_value(const json_t *value) {
+  print_clean(stdout, json_is_null(value) ? "NULL" : json_string_value(value));
+}
+
+static void print_columns(json_t *columns) {
+  const char *name;
+  json_t *column;
+  json_object_foreach(columns, name, column) {
+    const json_t *entity = json_object_get(column, "entity"), *row = json_object_get(column, "row");
+    bool differs = json_is_true(json_object_get(column, "different"));
+    printf("  %-*s%s: ", LABEL, differs ? "different" : "", name);
+    if (entity && (differs || !row)) {
+      printf("entity ");
+      print_value(entity);
+    }
+    if (row) {
+      printf(differs ? ", row " : "");
+      print_value(row);
+    }
+    putchar('\n');
+  }
+}
+
+static void print_finding(const json_t *projection) {
+  static const struct {
+    const char *finding, *text;
+  } longer[] = {{"lagging", "lagging, events wait in the outbox"},
+                {"equal", "equal to the entity"},
+                {"none", "none, and no entity"},
+                {"unknown", "cannot be told"}};
+  const char *text = text_of(projection, "finding"), *reason = text_of(projection, "reason");
+  for (size_t i = 0; i < G_N_ELEMENTS(longer); i++)
+    if (!strcmp(text, longer[i].finding))
+      text = longer[i].text;
+  printf("%-*s%s: %s", LABEL, "row", text_of(projection, "table"), text);
+  if (reason) {
+    printf(": ");
+    print_clean(stdout, reason);
+  }
+  putchar('\n');
+}
+
+static void print_projection(const json_t *projection) {
+  const json_t *entity = json_object_get(projection, "entity");
+  const char *entities = text_of(projection, "entities");
+  if (entities && json_is_null(entity))
+    printf("%-*s%s: none\n", LABEL, "entity", entities);
+  else if (entities)
+    printf("%-*s%s: version %lld, last event %s\n", LABEL, "entity", entities,
+           number_of(entity, "version"), time_of(entity, "last_event_at"));
+  print_finding(projection);
+  print_columns(json_object_get(projection, "columns"));
+}
+
+static void print_screen(const json_t *document) {
+  const json_t *projections = json_object_get(document, "projections");
+  if (!json_is_true(json_object_get(document, "found"))) {
+    printf("no entity and no event of ");
+    print_clean(stdout, text_of(document, "aggregate_type"));
+    putchar(' ');
+    print_clean(stdout, text_of(document, "aggregate_id"));
+    putchar('\n');
+    return;
+  }
+  print_position(json_object_get(document, "position"));
+  print_events("outbox", json_object_get(document, "outbox"));
+  print_events("archive", json_object_get(document, "archive"));
+  for (size_t i = 0; i < json_array_size(projections); i++)
+    print_projection(json_array_get(projections, i));
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+/* An aggregate whose entity is gone may be in the archive alone. */
+static bool find_anywhere(const Stores *stores, Archive *archive, const char *type, const char *id,
+                          uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
+                          Failure *ret_failure) {
+  return find_aggregate(stores->config, stores->outbox, type, id, bytes, ret_aggregate, ret_found,
+                        ret_failure) &&
+         (*ret_found || !archive ||
+          find_aggregate(stores->config, archive_events(archive), type, id, bytes, ret_aggregate,
+                         ret_found, ret_failure));
+}
+
+/* Fills in the document. */
+static bool explain_named(Stores *stores, const char *type, const char *id, json_t *document,
+                          bool *ret_found, Failure *ret_failure) {
+  const MongoSettings *settings = &stores->config->mongodb;
+  Aggregate aggregate;
+  uint8_t bytes[16];
+  g_autoptr(Archive) archive = settings->archive ? archive_open(settings, ret_failure) : NULL;
+  if ((settings->archive && !archive) ||
+      !find_anywhere(stores, archive, type, id, bytes, &aggregate, ret_found, ret_failure))
+    return false;
+  json_object_set_new(document, "aggregate_type", text_json(type, strlen(type)));
+  json_object_set_new(document, "aggregate_id",
+                      *ret_found ? id_json(&aggregate.id) : text_json(id, strlen(id)));
+  json_object_set_new(document, "found", json_boolean(*ret_found));
+  if (!*ret_found)
+    return true;
+  Pool pool = pool_new();
+  Explain explain = {.stores = stores,
+                     .archive = archive,
+                     .aggregate = &aggregate,
+                     .pool = &pool,
+                     .document = document};
+  bool good = explain_all(&explain, ret_failure);
+  pool_free(&pool);
+  return good;
+}
+
+int command_explain(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  Failure failure = {0};
+  Stores stores;
+  gboolean as_json = FALSE;
+  bool found;
+  int status;
+  const GOptionEntry options[] = {
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL}, G_OPTION_ENTRY_NULL};
+  if (!command_begin(&argc, &argv, "TYPE ID - one aggregate on one screen",
+                     "Shows its position, its events with states and reasons, its entity and its "
+                     "rows, column by column, as they are at this moment. Exit status 1 when there "
+                     "is no such aggregate.",
+                     options, &config, &status))
+    return status;
+  if (argc != 3)
+    return command_misuse("expected TYPE ID");
+  if (!stores_open(config, &stores, &failure))
+    return command_fail(&failure);
+  json_t *document = json_object();
+  bool good = explain_named(&stores, argv[1], argv[2], document, &found, &failure);
+  if (good && as_json)
+    command_print_json(document, JSON_INDENT(2));
+  else if (good)
+    print_screen(document);
+  json_decref(document);
+  stores_close(&stores);
+  return !good ? command_fail(&failure) : found ? EXIT_GOOD : EXIT_NO;
+}

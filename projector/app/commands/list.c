@@ -1,0 +1,316 @@
+/* list.c - `projector list`: events by state, aggregate or type, with the reason. */
+#include "projector/app/commands/list.h"
+
+#include "projector/app/shared/command.h"
+#include "projector/domain/datetime.h"
+#include "projector/infra/mongo/selection.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const blocking[] = {"failed", "dead", NULL};
+
+/* Events with the same state, type and reason. */
+typedef struct Kind {
+  int64_t count;
+  char *example;
+} Kind;
+
+typedef struct Lister {
+  bool as_json, payload;
+  GHashTable *kinds; /* of --summary: Kind by "state\tclass\ttype\tmessage"; or NULL */
+  int64_t count;
+} Lister;
+
+/* What last_error says; the texts live in the event. */
+typedef struct Reason {
+  const char *class, *message;
+  int64_t code;
+} Reason;
+
+static Reason reason_of(const Event *event) {
+  Reason reason = {"", "", 0};
+  bson_iter_t iter, error;
+  if (!bson_iter_init_find(&iter, &event->document, "last_error") ||
+      !BSON_ITER_HOLDS_DOCUMENT(&iter) || !bson_iter_recurse(&iter, &error))
+    return reason;
+  while (bson_iter_next(&error)) {
+    const char *key = bson_iter_key(&error);
+    if (!strcmp(key, "class") && BSON_ITER_HOLDS_UTF8(&error))
+      reason.class = bson_iter_utf8(&error, NULL);
+    else if (!strcmp(key, "message") && BSON_ITER_HOLDS_UTF8(&error))
+      reason.message = bson_iter_utf8(&error, NULL);
+    else if (!strcmp(key, "code") && BSON_ITER_HOLDS_INT(&error))
+      reason.code = bson_iter_as_int64(&error);
+  }
+  return reason;
+}
+
+static const char *state_name(const Event *event) {
+  static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
+  return names[event->status];
+}
+
+static json_t *to_json(const Event *event, const char *state, const Reason *reason) {
+  char id[ID_TEXT_SIZE], aggregate_id[ID_TEXT_SIZE], time[DATETIME_TEXT_SIZE] = "";
+  id_text(&event->key.event_id, id);
+  id_text(&event->aggregate.id, aggregate_id);
+  if (event->key.occurred_at != INT64_MIN)
+    datetime_format(event->key.occurred_at * 1000, 3, time);
+  g_autofree char *valid_id = g_utf8_make_valid(id, -1);
+  g_autofree char *valid_aggregate_id = g_utf8_make_valid(aggregate_id, -1);
+  g_autofree char *type =
+      g_strndup(event->aggregate.type ? event->aggregate.type : "", event->aggregate.type_length);
+  g_autofree char *event_type =
+      g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
+  g_autofree char *message = g_utf8_make_valid(reason->message, -1);
+  g_autofree char *class = g_utf8_make_valid(reason->class, -1);
+  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id",
+                   valid_id, "state", state, "aggregate_type", type, "aggregate_id",
+                   valid_aggregate_id, "event_type", event_type, "version",
+                   (json_int_t)event->key.version, "occurred_at", time, "attempts", event->attempts,
+                   "reason", "class", class, "code", (json_int_t)reason->code, "message", message);
+}
+
+json_t *list_event_json(const Event *event) {
+  Reason reason = reason_of(event);
+  return to_json(event, state_name(event), &reason);
+}
+
+static void print_json(const Event *event, const char *state, const Reason *reason, bool payload) {
+  json_t *line = to_json(event, state, reason);
+  char *text = payload ? bson_as_relaxed_extended_json(&event->payload, NULL) : NULL;
+  if (text)
+    json_object_set_new(line, "payload", json_loads(text, JSON_ALLOW_NUL, NULL));
+  bson_free(text);
+  command_print_json(line, JSON_COMPACT);
+  json_decref(line);
+}
+
+static void print_text(const Event *event, const char *state, const Reason *reason) {
+  char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
+  char time[DATETIME_TEXT_SIZE] = "no time";
+  g_autofree char *event_type =
+      g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
+  id_text(&event->key.event_id, id);
+  aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
+  if (event->key.occurred_at != INT64_MIN)
+    datetime_format(event->key.occurred_at * 1000, 3, time);
+  printf("%-11s ", state);
+  print_clean(stdout, id);
+  printf("  ");
+  print_clean(stdout, aggregate);
+  printf("  ");
+  print_clean(stdout, event_type);
+  printf("  version %lld  %s", (long long)event->key.version, time);
+  if (event->attempts > 0)
+    printf("  %d attempt%s", event->attempts, event->attempts == 1 ? "" : "s");
+  if (*reason->class) {
+    printf("\n            %s", event->status == STATUS_PENDING && strcmp(state, "held") != 0
+                                   ? "before it was tried again: "
+                                   : "");
+    print_clean(stdout, reason->class);
+    if (reason->code)
+      printf(" %lld", (long long)reason->code);
+    printf(": ");
+    print_clean(stdout, reason->message);
+  }
+  putchar('\n');
+}
+
+static void kind_free(gpointer data) {
+  Kind *kind = data;
+  g_free(kind->example);
+  g_free(kind);
+}
+
+static void count_kind(Lister *lister, const Event *event, const char *state,
+                       const Reason *reason) {
+  char id[ID_TEXT_SIZE];
+  g_autofree char *key =
+      g_strdup_printf("%s\t%s\t%.*s\t%s", state, reason->class, (int)event->event_type_length,
+                      event->event_type ? event->event_type : "", reason->message);
+  Kind *kind = g_hash_table_lookup(lister->kinds, key);
+  if (!kind) {
+    kind = g_new0(Kind, 1);
+    id_text(&event->key.event_id, id);
+    kind->example = g_strdup(id);
+    g_hash_table_insert(lister->kinds, g_steal_pointer(&key), kind);
+  }
+  kind->count++;
+}
+
+/* "123  dead  data  MoneyDeposited  row missing in account  (0189…, say)", most first. */
+static gint compare_kinds(gconstpointer a, gconstpointer b, gpointer kinds) {
+  const Kind *x = g_hash_table_lookup(kinds, a), *y = g_hash_table_lookup(kinds, b);
+  return x->count != y->count ? (x->count < y->count) - (x->count > y->count) : strcmp(a, b);
+}
+
+static void print_kind(const Lister *lister, const char *key, const Kind *kind) {
+  g_auto(GStrv) parts = g_strsplit(key, "\t", 4);
+  if (lister->as_json) {
+    g_autofree char *type = g_utf8_make_valid(parts[2], -1);
+    g_autofree char *message = g_utf8_make_valid(parts[3], -1);
+    g_autofree char *example = g_utf8_make_valid(kind->example, -1);
+    json_t *line = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s}", "count", (json_int_t)kind->count,
+                             "state", parts[0], "class", parts[1], "event_type", type, "message",
+                             message, "example", example);
+    command_print_json(line, JSON_COMPACT);
+    json_decref(line);
+    return;
+  }
+  printf("%8lld  %-11s ", (long long)kind->count, parts[0]);
+  print_clean(stdout, parts[2]);
+  printf("  ");
+  print_clean(stdout, parts[1]);
+  printf(": ");
+  print_clean(stdout, parts[3]);
+  printf("  (for example ");
+  print_clean(stdout, kind->example);
+  printf(")\n");
+}
+
+static void print_kinds(const Lister *lister) {
+  g_autoptr(GList) keys = g_hash_table_get_keys(lister->kinds);
+  keys = g_list_sort_with_data(keys, compare_kinds, lister->kinds);
+  for (GList *at = keys; at; at = at->next)
+    print_kind(lister, at->data, g_hash_table_lookup(lister->kinds, at->data));
+}
+
+static void print_payload(const Event *event) {
+  char *json = bson_as_relaxed_extended_json(&event->payload, NULL);
+  printf("            ");
+  print_clean(stdout, json ? json : "{}");
+  putchar('\n');
+  bson_free(json);
+}
+
+static void print_event(Lister *lister, const Event *event, const char *state,
+                        const Reason *reason) {
+  lister->count++;
+  if (lister->kinds) {
+    count_kind(lister, event, state, reason);
+  } else if (lister->as_json) {
+    print_json(event, state, reason, lister->payload);
+  } else {
+    print_text(event, state, reason);
+    if (lister->payload)
+      print_payload(event);
+  }
+}
+
+static bool list_selected(Lister *lister, Outbox *outbox, const Selection *selection,
+                          Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    Reason reason = reason_of(event);
+    print_event(lister, event, state_name(event), &reason);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool is_of_type(const Event *event, const char *type) {
+  return !type || (event->event_type && event->event_type_length == strlen(type) &&
+                   !memcmp(event->event_type, type, event->event_type_length));
+}
+
+/* Events that wait behind a failed or dead one: for each that blocks, the later ones. */
+static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection,
+                      Failure *ret_failure) {
+  Selection heads = *selection;
+  heads.states = blocking;
+  heads.event_id = heads.event_type = NULL;
+  heads.limit = 0;
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &heads);
+  g_autoptr(GHashTable) seen =
+      g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, g_free, NULL);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) head = event_decode(document);
+    if (!event_has_aggregate(head) || !g_hash_table_add(seen, aggregate_copy(&head->aggregate)))
+      continue;
+    char id[ID_TEXT_SIZE];
+    id_text(&head->key.event_id, id);
+    g_autofree char *message = g_strdup_printf("waits behind %s", id);
+    Reason reason = {"held", message, 0};
+    g_autoptr(EventCursor) behind =
+        outbox_find_aggregate(outbox, &head->aggregate, &head->key, G_MAXINT);
+    while ((document = event_cursor_next(behind, ret_failure))) {
+      g_autoptr(Event) event = event_decode(document);
+      if (event->status == STATUS_PENDING && is_of_type(event, selection->event_type) &&
+          (selection->limit == 0 || lister->count < selection->limit))
+        print_event(lister, event, "held", &reason);
+    }
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static int list_events(const Config *config, Lister *lister, const Selection *selection,
+                       bool held) {
+  Failure failure = {0};
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
+  if (!store)
+    return command_fail(&failure);
+  g_autoptr(Outbox) outbox = outbox_new(store, "");
+  if (!(held ? list_held(lister, outbox, selection, &failure)
+             : list_selected(lister, outbox, selection, &failure)))
+    return command_fail(&failure);
+  if (lister->kinds)
+    print_kinds(lister);
+  return lister->count > 0 ? EXIT_GOOD : EXIT_NO;
+}
+
+int command_list(int argc, char **argv) {
+  static const char *const all_states[] = {"pending", "in_progress", "failed", "dead", NULL};
+  g_autofree char *state = NULL, *type = NULL, *table = NULL;
+  gboolean by_aggregate = FALSE, as_json = FALSE, summary = FALSE, payload = FALSE;
+  int limit = 0, status;
+  const GOptionEntry options[] = {
+      {"state", 0, 0, G_OPTION_ARG_STRING, &state,
+       "failed, dead, held, pending, in_progress or all (default: failed and dead)", "STATE"},
+      {"aggregate", 0, 0, G_OPTION_ARG_NONE, &by_aggregate, "Of one aggregate: --aggregate TYPE ID",
+       NULL},
+      {"type", 0, 0, G_OPTION_ARG_STRING, &type, "Of one event type", "EVENT_TYPE"},
+      {"projection", 0, 0, G_OPTION_ARG_STRING, &table, "Of the aggregates that fill this table",
+       "TABLE"},
+      {"summary", 0, 0, G_OPTION_ARG_NONE, &summary,
+       "How many of each state, event type and reason, with an example", NULL},
+      {"payload", 0, 0, G_OPTION_ARG_NONE, &payload, "With the payload of each event", NULL},
+      {"limit", 0, 0, G_OPTION_ARG_INT, &limit, "At most that many", "N"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(Config) config = NULL;
+  if (!command_begin(&argc, &argv, "[TYPE ID] - list events of the outbox",
+                     "Lists events in order, with the reason why they are where they are. Exit "
+                     "status 1 when there is none.",
+                     options, &config, &status))
+    return status;
+  const char *one_state[] = {state, NULL};
+  Selection selection = {.event_type = type, .states = blocking, .limit = limit};
+  bool held = state && !strcmp(state, "held");
+  if (argc != (by_aggregate ? 3 : 1))
+    return command_misuse("expected --aggregate TYPE ID, or no arguments");
+  if (limit < 0)
+    return command_misuse("--limit: expected a number of events, or 0 for all");
+  if (state && !held && strcmp(state, "all") != 0 && !g_strv_contains(all_states, state))
+    return command_misuse("--state: expected failed, dead, held, pending, in_progress or all");
+  if (state && !held)
+    selection.states = strcmp(state, "all") != 0 ? one_state : NULL;
+  if (by_aggregate) {
+    selection.aggregate_type = argv[1];
+    selection.aggregate_id = argv[2];
+  }
+  if (table) {
+    const Projection *projection = mapping_find(config->mapping, table);
+    if (!projection)
+      return command_misuse("--projection: no projection fills a table of this name");
+    selection.aggregate_type = projection->aggregate_type;
+  }
+  g_autoptr(GHashTable) kinds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, kind_free);
+  Lister lister = {.as_json = as_json, .payload = payload, .kinds = summary ? kinds : NULL};
+  return list_events(config, &lister, &selection, held);
+}

@@ -1,0 +1,386 @@
+/* resolve.c - the commands `projector retry`, `skip` and `refresh`; resolve.c does what they ask
+ * for.
+ */
+#include "projector/app/shared/resolve.h"
+#include "projector/app/reconcile/repair_check.h"
+#include "projector/app/shared/command.h"
+#include "projector/app/shared/find.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const dead_only[] = {"dead", NULL};
+
+/* --- what the commands share ------------------------------------------------------------------ */
+
+typedef struct Choice {
+  gboolean by_aggregate, all_dead, dry_run, as_json;
+  char *type, *class, *reason;
+  Selection selection;
+} Choice;
+
+static void choice_clear(Choice *choice) {
+  g_free(choice->type);
+  g_free(choice->class);
+  g_free(choice->reason);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Choice, choice_clear)
+
+#define JSON_OPTION(flag)                                                                          \
+  { "json", 0, 0, G_OPTION_ARG_NONE, flag, "The result as JSON", NULL }
+
+/* NULL: it is understood. */
+static const char *choose(int argc, char **argv, Choice *choice) {
+  static const char expected[] = "expected EVENT_ID, --aggregate TYPE ID or --all-dead";
+  Selection *selection = &choice->selection;
+  bool kind = choice->type || choice->class || choice->reason;
+  *selection = (Selection){.states = choice->all_dead ? dead_only : resolve_blocking,
+                           .event_type = choice->type,
+                           .error_class = choice->class,
+                           .error_message = choice->reason};
+  if (choice->all_dead)
+    return argc == 1 && !choice->by_aggregate ? NULL : expected;
+  if (kind)
+    return "--type, --class and --reason go with --all-dead";
+  if (choice->by_aggregate) {
+    selection->aggregate_type = argv[1];
+    selection->aggregate_id = argc > 2 ? argv[2] : NULL;
+    return argc == 3 ? NULL : expected;
+  }
+  selection->event_id = argv[1];
+  return argc == 2 ? NULL : expected;
+}
+
+static void print_json(json_t *json) {
+  command_print_json(json, JSON_COMPACT);
+  json_decref(json);
+}
+
+/* A lock that another keeps for too long is no answer. */
+static int fail(const Failure *failure) {
+  int status = command_fail(failure);
+  return failure->class == FAILURE_CONFLICT ? EXIT_UNREACHABLE : status;
+}
+
+static bool begin_choice(int *argc, char ***argv, const char *usage, const char *summary,
+                         Config **ret_config, Choice *choice, int *ret_status) {
+  const GOptionEntry options[] = {
+      {"aggregate", 0, 0, G_OPTION_ARG_NONE, &choice->by_aggregate,
+       "All failed and dead events of one aggregate: --aggregate TYPE ID", NULL},
+      {"all-dead", 0, 0, G_OPTION_ARG_NONE, &choice->all_dead, "All dead events", NULL},
+      {"type", 0, 0, G_OPTION_ARG_STRING, &choice->type, "Of them, those of this event type",
+       "EVENT_TYPE"},
+      {"class", 0, 0, G_OPTION_ARG_STRING, &choice->class, "Of them, those of this class of error",
+       "CLASS"},
+      {"reason", 0, 0, G_OPTION_ARG_STRING, &choice->reason,
+       "Of them, those with this reason, as `list --summary` has it", "TEXT"},
+      {"dry-run", 0, 0, G_OPTION_ARG_NONE, &choice->dry_run,
+       "Only print the events that it would take", NULL},
+      JSON_OPTION(&choice->as_json),
+      G_OPTION_ENTRY_NULL};
+  if (!command_begin(argc, argv, usage, summary, options, ret_config, ret_status))
+    return false;
+  const char *wrong = choose(*argc, *argv, choice);
+  if (wrong)
+    *ret_status = command_misuse(wrong);
+  return !wrong;
+}
+
+/* --- events as they are ----------------------------------------------------------------------- */
+
+/* Extended JSON of the whole document: what `outbox put` takes, should it be wanted again. */
+static void print_document(const Event *event) {
+  char *json = bson_as_relaxed_extended_json(&event->document, NULL);
+  g_autofree char *valid = g_utf8_make_valid(json ? json : "{}", -1);
+  print_clean(stdout, valid);
+  bson_free(json);
+}
+
+typedef struct Printer {
+  bool as_json;
+  int64_t count;
+} Printer;
+
+static void print_event(const Event *event, void *data) {
+  Printer *printer = data;
+  if (printer->as_json)
+    printf("%s", printer->count ? "," : "{\"events\":[");
+  print_document(event);
+  if (!printer->as_json)
+    putchar('\n');
+  printer->count++;
+}
+
+static void print_end(const Printer *printer, int64_t count) {
+  if (printer->as_json)
+    printf("%s],\"count\":%lld}\n", printer->count ? "" : "{\"events\":[", (long long)count);
+}
+
+static bool print_selected(MongoStore *store, const Selection *selection, Printer *printer,
+                           Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = outbox_new(store, OUTBOX_BY_HAND "look");
+  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    print_event(event, printer);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* --- none ------------------------------------------------------------------------------------- */
+
+/* The state of an event that is in the outbox, or "". */
+static bool find_in_outbox(MongoStore *store, const char *id, char state[static 16],
+                           Failure *ret_failure) {
+  static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
+  g_autoptr(Outbox) outbox = outbox_new(store, OUTBOX_BY_HAND "look");
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &(Selection){.event_id = id});
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  g_autoptr(Event) event = document ? event_decode(document) : NULL;
+  g_strlcpy(state, event ? names[event->status] : "", 16);
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool find_in_ledger(const Config *config, const char *id, LedgerEntry *ret_entry,
+                           Failure *ret_failure) {
+  uint8_t bytes[16];
+  Id ids[IDS_OF_TEXT];
+  Event events[IDS_OF_TEXT] = {0};
+  Item items[IDS_OF_TEXT] = {0};
+  LedgerEntry entries[IDS_OF_TEXT] = {0};
+  const Ledger ledger = {.projector = config->name};
+  unsigned count = ids_from_text(id, strlen(id), bytes, ids);
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  for (unsigned i = 0; i < count; i++) {
+    events[i].key.event_id = ids[i];
+    items[i].event = &events[i];
+  }
+  if (!session || !ledger_find_entries(session, &ledger, items, count, entries, ret_failure))
+    return false;
+  for (unsigned i = 0; i < count; i++)
+    if (entries[i].outcome)
+      *ret_entry = entries[i];
+  return true;
+}
+
+/* Why there was nothing to do for the one event that was named: on stderr, for people. */
+static void explain_none(const Config *config, MongoStore *store, const char *id) {
+  Failure failure = {0};
+  LedgerEntry entry = {0};
+  char state[16];
+  if (!find_in_outbox(store, id, state, &failure))
+    return;
+  fprintf(stderr, "projector: event ");
+  print_clean(stderr, id);
+  if (*state)
+    fprintf(stderr, " is %s, neither failed nor dead\n", state);
+  else if (!find_in_ledger(config, id, &entry, &failure))
+    fprintf(stderr, " is not in the outbox\n");
+  else if (entry.outcome)
+    fprintf(stderr, " was %s at %s\n", entry.outcome, entry.applied_at);
+  else
+    fprintf(stderr, " is not known: neither the outbox nor the ledger has it\n");
+}
+
+static int conclude(const Config *config, MongoStore *store, const Choice *choice, int64_t count) {
+  if (count == 0 && choice->selection.event_id)
+    explain_none(config, store, choice->selection.event_id);
+  return count == 0 ? EXIT_NO : EXIT_GOOD;
+}
+
+static int dry_run(const Config *config, MongoStore *store, const Choice *choice,
+                   const char *verb) {
+  Failure failure = {0};
+  Printer printer = {.as_json = choice->as_json};
+  if (!print_selected(store, &choice->selection, &printer, &failure))
+    return fail(&failure);
+  print_end(&printer, printer.count);
+  if (!choice->as_json)
+    printf("%lld event%s would be %s\n", (long long)printer.count, printer.count == 1 ? "" : "s",
+           verb);
+  return conclude(config, store, choice, printer.count);
+}
+
+/* --- retry ------------------------------------------------------------------------------------ */
+
+int command_retry(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  g_auto(Choice) choice = {0};
+  Failure failure = {0};
+  int64_t count;
+  int status;
+  if (!begin_choice(&argc, &argv, "EVENT_ID - try failed or dead events again",
+                    "Makes the events pending with all their attempts before them. Exit status 1 "
+                    "when there is none to retry.",
+                    &config, &choice, &status))
+    return status;
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
+  if (store && choice.dry_run)
+    return dry_run(config, store, &choice, "tried again");
+  if (!store || !resolve_retry(config, store, &choice.selection, &count, &failure))
+    return fail(&failure);
+  if (choice.as_json)
+    print_json(json_pack("{s:I}", "count", (json_int_t)count));
+  else
+    printf(count == 1 ? "%lld event will be tried again\n" : "%lld events will be tried again\n",
+           (long long)count);
+  return conclude(config, store, &choice, count);
+}
+
+/* --- skip ------------------------------------------------------------------------------------- */
+
+int command_skip(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  g_auto(Choice) choice = {0};
+  Failure failure = {0};
+  int64_t count;
+  int status;
+  if (!begin_choice(
+          &argc, &argv, "EVENT_ID - go on without failed or dead events",
+          "Takes the events out and prints them; the ledger keeps that they were skipped, and the "
+          "collection OUTBOX_archive the events. Their aggregates go on without them. Exit status "
+          "1 when there is none to skip.",
+          &config, &choice, &status))
+    return status;
+  g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
+  if (store && choice.dry_run)
+    return dry_run(config, store, &choice, "skipped");
+  Printer printer = {.as_json = choice.as_json};
+  if (!store || !resolve_skip_telling(config, store, &choice.selection, print_event, &printer,
+                                      &count, &failure))
+    return fail(&failure);
+  print_end(&printer, count);
+  if (!choice.as_json)
+    printf("%lld event%s skipped\n", (long long)count, count == 1 ? "" : "s");
+  return conclude(config, store, &choice, count);
+}
+
+/* --- refresh ---------------------------------------------------------------------------------- */
+
+typedef struct RefreshJob {
+  gboolean force, dry_run, as_json;
+  const char *type, *id;
+  uint8_t bytes[16];
+  Aggregate aggregate;
+  bool found, has_entity;
+  char *rows;  /* that are there before, when there is no entity */
+  char *still; /* what differs afterwards, or NULL */
+  Refreshed done;
+} RefreshJob;
+
+static void refresh_job_clear(RefreshJob *job) {
+  g_free(job->rows);
+  g_free(job->still);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RefreshJob, refresh_job_clear)
+
+static bool look_for_entity(Stores *stores, RefreshJob *job, Failure *ret_failure) {
+  for (unsigned i = 0; i < mapping_projection_count(stores->config->mapping); i++) {
+    const Projection *projection = mapping_projection(stores->config->mapping, i);
+    bson_t *entity = NULL;
+    if (!projection->entities || strcmp(projection->aggregate_type, job->type) != 0)
+      continue;
+    if (!outbox_read_entity(stores->outbox, projection->entities, &job->aggregate.id, &entity,
+                            ret_failure))
+      return false;
+    job->has_entity |= entity != NULL;
+    if (entity)
+      bson_destroy(entity);
+  }
+  return true;
+}
+
+/* Looks before, writes unless it is a dry run, and looks again. */
+static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
+  const Config *config = stores->config;
+  if (!find_aggregate(config, stores->outbox, job->type, job->id, job->bytes, &job->aggregate,
+                      &job->found, ret_failure))
+    return false;
+  if (!job->found)
+    return true;
+  if (!look_for_entity(stores, job, ret_failure) ||
+      (!job->has_entity && !again_rows_text(stores, &job->aggregate, &job->rows, ret_failure)))
+    return false;
+  if (job->dry_run)
+    return true;
+  return (job->force ? resolve_refresh : resolve_refresh_safely)(
+             config, stores->store, job->type, job->id, &job->done, ret_failure) &&
+         again_aggregate(stores, &job->aggregate, &job->still, ret_failure);
+}
+
+static json_t *refresh_json(const RefreshJob *job) {
+  if (!job->found)
+    return json_pack("{s:n, s:i}", "version", "left", 0);
+  json_t *json = job->dry_run ? json_pack("{s:b}", "entity", (int)job->has_entity)
+                              : json_pack("{s:I, s:I}", "version", (json_int_t)job->done.version,
+                                          "left", (json_int_t)job->done.left);
+  if (!job->has_entity)
+    json_object_set_new(json, job->dry_run ? "would_remove" : "removed", json_string(job->rows));
+  if (job->still)
+    json_object_set_new(json, "different", json_string(job->still));
+  return json;
+}
+
+static void tell_refresh(const RefreshJob *job) {
+  const char *rows = job->rows && *job->rows ? job->rows : "no row";
+  if (!job->found) {
+    printf("no entity and no event of %s %s\n", job->type, job->id);
+  } else if (!job->has_entity) {
+    printf("%s %s has no entity. %s:\n", job->type, job->id,
+           job->dry_run ? "With --force a refresh would remove" : "Removed");
+    print_clean(stdout, rows);
+    putchar('\n');
+  } else if (job->dry_run) {
+    printf("%s %s would be taken from its entity\n", job->type, job->id);
+  }
+  if (!job->found || job->dry_run)
+    return;
+  if (job->has_entity)
+    printf("%s %s is at version %lld\n", job->type, job->id, (long long)job->done.version);
+  if (job->done.left > 0)
+    printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
+           (long long)job->done.left);
+  if (job->still) {
+    printf("but it is still different (a trigger, a generated column, or a key that takes two ids "
+           "for one?): ");
+    print_clean(stdout, job->still);
+    putchar('\n');
+  }
+}
+
+int command_refresh(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  g_auto(RefreshJob) job = {0};
+  Failure failure = {0};
+  Stores stores = {0};
+  int status;
+  const GOptionEntry options[] = {
+      {"force", 0, 0, G_OPTION_ARG_NONE, &job.force,
+       "Also without an entity: remove its rows, and supersede its events", NULL},
+      {"dry-run", 0, 0, G_OPTION_ARG_NONE, &job.dry_run, "Only say what it would do", NULL},
+      JSON_OPTION(&job.as_json),
+      G_OPTION_ENTRY_NULL};
+  if (!command_begin(&argc, &argv, "TYPE ID - take an aggregate's rows from its entity",
+                     "Reads the entity, writes the whole row, supersedes the events that the "
+                     "entity contains already, and looks at the row again. Exit status 1 when "
+                     "there is no such aggregate or entity, or the row stays different.",
+                     options, &config, &status))
+    return status;
+  if (argc != 3)
+    return command_misuse("expected TYPE ID");
+  job.type = argv[1];
+  job.id = argv[2];
+  bool good = stores_open(config, &stores, &failure) && run_refresh(&stores, &job, &failure);
+  stores_close(&stores);
+  if (!good && job.found && !job.has_entity && !job.force)
+    failure_prefix(&failure, "refused (--force does it, --dry-run says what it would remove)");
+  if (!good)
+    return fail(&failure);
+  if (job.as_json)
+    print_json(refresh_json(&job));
+  else
+    tell_refresh(&job);
+  return job.found && !job.still && (job.has_entity || job.force) ? EXIT_GOOD : EXIT_NO;
+}

@@ -1,0 +1,210 @@
+/* status.c - `projector status`: what is in the outbox, who works, how far behind. */
+#include "projector/app/commands/status.h"
+
+#include "projector/app/shared/command.h"
+#include "projector/domain/datetime.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+enum {
+  ANSWER_S = 3,    /* a person waits */
+  TOLD_MS = 20000, /* what the owner told longer ago is no answer; above the rarest heartbeat */
+};
+
+bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure) {
+  return outbox_count(outbox, &status->counts, ret_failure) &&
+         outbox_count_blocked(outbox, &status->blocked, ret_failure) &&
+         lease_look(store, status->name, &status->lease, ret_failure);
+}
+
+/* A lock that somebody keeps, and a table or a right that is missing, are for others to tell. */
+static bool is_refused(const Failure *failure) {
+  return failure->class == FAILURE_UNAVAILABLE || failure->class == FAILURE_SPACE ||
+         failure->class == FAILURE_UNKNOWN;
+}
+
+static bool is_broken(const Failure *failure) {
+  return failure->code >= 2000 && failure->code < 3000; /* the client's own */
+}
+
+/* The statement changes no row and locks none, but a server that is read-only refuses it. */
+void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session **session) {
+  if (!*session)
+    *session = session_open(settings, &state->failure);
+  if (!*session)
+    return;
+  Failure failure = {0};
+  g_strlcpy(state->server, session_server(*session), sizeof state->server);
+  state->reachable = true;
+  bool good =
+      session_run(*session, &failure, "UPDATE projector_fence SET epoch = epoch WHERE FALSE");
+  session_rollback(*session);
+  if (good || !is_refused(&failure))
+    return;
+  state->failure = failure;
+  state->reachable = !is_broken(&failure);
+  if (!state->reachable)
+    g_clear_pointer(session, session_close);
+}
+
+static int64_t waiting(const OutboxCounts *counts) {
+  return counts->pending + counts->in_progress + counts->failed;
+}
+
+int64_t status_oldest_age_ms(const Status *status) {
+  const OutboxCounts *counts = &status->counts;
+  return counts->oldest_occurred_at && counts->server_time > counts->oldest_occurred_at
+             ? counts->server_time - MAX(counts->oldest_occurred_at, DATETIME_FIRST_MS)
+             : 0;
+}
+
+int64_t status_lag_ms(const Status *status) {
+  const LeaseView *lease = &status->lease;
+  if (status->knows_lag)
+    return status->lag_ms;
+  if (waiting(&status->counts) == 0)
+    return 0;
+  if (lease->held && lease->lag_ms >= 0 && lease->prolonged_ms_ago < TOLD_MS)
+    return lease->lag_ms + (lease->lag_ms > TOLD_MS / 10 ? lease->prolonged_ms_ago : 0);
+  /* Nobody has ever worked: then only the writer has told a time. */
+  return lease->settled_at ? MAX(status->counts.server_time - lease->settled_at, 0)
+                           : status_oldest_age_ms(status);
+}
+
+const char *status_state(const Status *status) {
+  if (status->mongodb.failure.class != FAILURE_NONE)
+    return "unknown";
+  return status->lease.held ? "running" : "stopped";
+}
+
+static const char *oldest(const Status *status, char text[static DATETIME_TEXT_SIZE]) {
+  if (!datetime_in_range(status->counts.oldest_occurred_at))
+    return "out of range";
+  datetime_format(status->counts.oldest_occurred_at * 1000, 3, text);
+  return text;
+}
+
+static json_t *store_json(const StoreState *state) {
+  bool usable = state->failure.class == FAILURE_NONE;
+  json_t *json = json_pack("{s:b, s:b}", "reachable", state->reachable, "usable", usable);
+  if (state->reachable)
+    json_object_set_new(json, "server", json_string(state->server));
+  if (!usable) {
+    g_autofree char *reason = g_utf8_make_valid(state->failure.message, -1);
+    json_object_set_new(json, "reason", json_string(reason));
+    json_object_set_new(json, "code", json_integer(state->failure.code));
+    json_object_set_new(json, "since_ms",
+                        state->since_ms ? json_integer(state->since_ms) : json_null());
+  }
+  return json;
+}
+
+json_t *status_json(const Status *status) {
+  const OutboxCounts *counts = &status->counts;
+  char text[DATETIME_TEXT_SIZE];
+  return json_pack(
+      "{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:I, s:o, s:o}", "name",
+      status->name, "projector", "state", status_state(status), "owner",
+      status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
+      (json_int_t)MAX(status->lease.expires_in_ms, 0), "outbox", "pending",
+      (json_int_t)counts->pending, "in_progress", (json_int_t)counts->in_progress, "failed",
+      (json_int_t)counts->failed, "dead", (json_int_t)counts->dead, "oldest_occurred_at",
+      counts->oldest_occurred_at ? oldest(status, text) : NULL, "lag_ms",
+      (json_int_t)status_lag_ms(status), "oldest_age_ms", (json_int_t)status_oldest_age_ms(status),
+      "blocked_aggregates", (json_int_t)status->blocked, "mongodb", store_json(&status->mongodb),
+      "mysql", store_json(&status->mysql));
+}
+
+static void print_json(const Status *status) {
+  json_t *json = status_json(status);
+  command_print_json(json, JSON_INDENT(2));
+  json_decref(json);
+}
+
+static void print_store(const char *label, const StoreState *state) {
+  printf("%-20s", label);
+  if (state->reachable)
+    print_clean(stdout, state->server);
+  if (state->failure.class != FAILURE_NONE) {
+    printf("%s", state->reachable ? ", refuses to work: " : "");
+    print_clean(stdout, state->failure.message);
+    if (state->failure.code)
+      printf(" (%d)", state->failure.code);
+  }
+  putchar('\n');
+}
+
+static void print_lease(const LeaseView *lease) {
+  char left[DURATION_TEXT_SIZE], silent[DURATION_TEXT_SIZE];
+  duration_text(lease->expires_in_ms, left);
+  printf("%-20sends in %s unless it is prolonged", "lease", left);
+  if (lease->prolonged_ms_ago >= 0)
+    printf("; that was done last %s ago", duration_text(lease->prolonged_ms_ago, silent));
+  putchar('\n');
+}
+
+static void print_text(const Status *status) {
+  const OutboxCounts *counts = &status->counts;
+  char text[DATETIME_TEXT_SIZE], lag[DURATION_TEXT_SIZE];
+  printf("%-20s%s\n", "projector", status->name);
+  printf("%-20s%s%s%s\n", "state", status_state(status), status->lease.held ? ", owner " : "",
+         status->lease.held ? status->lease.owner : "");
+  if (status->lease.held)
+    print_lease(&status->lease);
+  if (status->mongodb.failure.class == FAILURE_NONE) {
+    printf("%-20s%lld pending, %lld in progress, %lld failed, %lld dead\n", "outbox",
+           (long long)counts->pending, (long long)counts->in_progress, (long long)counts->failed,
+           (long long)counts->dead);
+    printf("%-20s%s\n", "oldest event", counts->oldest_occurred_at ? oldest(status, text) : "none");
+    printf("%-20s%s\n", "lag", duration_text(status_lag_ms(status), lag));
+    printf("%-20s%lld\n", "blocked aggregates", (long long)status->blocked);
+  }
+  print_store("mongodb", &status->mongodb);
+  print_store("mysql", &status->mysql);
+}
+
+static int exit_status(const Status *status) {
+  if (status->mongodb.failure.class == FAILURE_CONFIG ||
+      status->mysql.failure.class == FAILURE_CONFIG)
+    return EXIT_WRONG;
+  if (status->mongodb.failure.class != FAILURE_NONE || status->mysql.failure.class != FAILURE_NONE)
+    return EXIT_UNREACHABLE;
+  bool healthy = status->counts.failed == 0 && status->counts.dead == 0 &&
+                 (status->lease.held || waiting(&status->counts) == 0);
+  return healthy ? EXIT_GOOD : EXIT_NO;
+}
+
+int command_status(int argc, char **argv) {
+  gboolean as_json = FALSE;
+  const GOptionEntry options[] = {{"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "For machines", NULL},
+                                  G_OPTION_ENTRY_NULL};
+  g_autoptr(Config) config = NULL;
+  int status;
+  if (!command_begin(
+          &argc, &argv, "- outbox, lag, owner, stores",
+          "Exit status 1 when events have failed or are dead, or wait while nobody works.", options,
+          &config, &status))
+    return status;
+  if (argc != 1)
+    return command_misuse("expected no arguments");
+  Status view = {.name = config->name};
+  MongoSettings mongodb = config->mongodb;
+  MysqlSettings mysql = config->mysql;
+  mongodb.connect_ms = ANSWER_S * 1000;
+  mysql.answer_s = ANSWER_S;
+  mysql.lock_wait_s = 1;
+  Failure *failure = &view.mongodb.failure;
+  g_autoptr(MongoStore) store = mongo_store_open_single(&mongodb, failure);
+  g_autoptr(Outbox) outbox = store ? outbox_new(store, "") : NULL;
+  if (store)
+    g_strlcpy(view.mongodb.server, mongo_store_server(store), sizeof view.mongodb.server);
+  view.mongodb.reachable = store && status_ask_mongodb(&view, store, outbox, failure);
+  g_autoptr(Session) session = NULL;
+  status_ask_mysql(&view.mysql, &mysql, &session);
+  if (as_json)
+    print_json(&view);
+  else
+    print_text(&view);
+  return exit_status(&view);
+}

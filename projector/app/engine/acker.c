@@ -1,0 +1,122 @@
+/* acker.c - the acknowledge step. */
+#include "projector/app/engine/acker.h"
+
+#include "projector/infra/crash.h"
+#include "projector/infra/log.h"
+
+enum {
+  TOGETHER = 1000, /* most events in one acknowledgement */
+  GATHER_MS = 10,  /* a few wait that long for more: fewer commands under a steady load */
+  WAITING = 4000,  /* most events queued before workers wait */
+  RETRY_MS = 200,
+};
+
+struct Acker {
+  GThread *thread;
+  Outbox *outbox;
+  const Lanes *lanes;
+  Stop *stop;
+  GMutex lock;
+  GCond changed;
+  GPtrArray *queue; /* of Event */
+  bool finishing;
+};
+
+/* Takes what is queued, waiting for something if it is to; NULL: nothing there. */
+static GPtrArray *take(Acker *acker, bool wait) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  while (wait && acker->queue->len == 0 && !acker->finishing)
+    g_cond_wait(&acker->changed, &acker->lock);
+  if (acker->queue->len == 0)
+    return NULL;
+  int64_t until = g_get_monotonic_time() + (int64_t)GATHER_MS * 1000;
+  while (wait && !acker->finishing && acker->queue->len < TOGETHER)
+    if (!g_cond_wait_until(&acker->changed, &acker->lock, until))
+      break;
+  GPtrArray *taken = acker->queue;
+  acker->queue = g_ptr_array_new();
+  g_cond_broadcast(&acker->changed);
+  return taken;
+}
+
+/* Repeats until it works; an orderly stop gives up at the first failure. */
+static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
+  Failure failure;
+  while (!outbox_acknowledge(acker->outbox, events, count, &failure)) {
+    log_failure(LOG_LEVEL_WARNING, "cannot acknowledge", &failure);
+    if (failure.class == FAILURE_CONFIG)
+      stop_request(acker->stop, &failure);
+    if (stop_wait(acker->stop, RETRY_MS))
+      return false;
+  }
+  return true;
+}
+
+static void acknowledge_all(Acker *acker, const GPtrArray *all) {
+  for (guint from = 0; from < all->len; from += TOGETHER) {
+    guint count = MIN(TOGETHER, all->len - from);
+    Event **events = (Event **)all->pdata + from;
+    crash_point("before_acknowledge");
+    if (!acknowledge(acker, events, count))
+      return;
+    crash_point("after_acknowledge");
+    for (guint i = 0; i < count; i++)
+      lane_settle(lane_of(acker->lanes, events[i]->aggregate_hash), events[i]);
+  }
+}
+
+bool acker_step(Acker *acker, bool wait) {
+  g_autoptr(GPtrArray) events = take(acker, wait);
+  if (!events)
+    return false;
+  acknowledge_all(acker, events);
+  return true;
+}
+
+static gpointer run(gpointer data) {
+  while (acker_step(data, true))
+    ;
+  return NULL;
+}
+
+Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop *stop) {
+  Acker *acker = g_new0(Acker, 1);
+  acker->outbox = outbox_new(store, owner);
+  acker->lanes = lanes;
+  acker->stop = stop;
+  g_mutex_init(&acker->lock);
+  g_cond_init(&acker->changed);
+  acker->queue = g_ptr_array_new();
+  return acker;
+}
+
+void acker_start(Acker *acker) {
+  acker->thread = g_thread_new("acker", run, acker);
+}
+
+void acker_join(Acker *acker) {
+  g_mutex_lock(&acker->lock);
+  acker->finishing = true;
+  g_cond_broadcast(&acker->changed);
+  g_mutex_unlock(&acker->lock);
+  g_thread_join(acker->thread);
+}
+
+void acker_free(Acker *acker) {
+  if (!acker)
+    return;
+  outbox_free(acker->outbox);
+  g_ptr_array_unref(acker->queue);
+  g_mutex_clear(&acker->lock);
+  g_cond_clear(&acker->changed);
+  g_free(acker);
+}
+
+void acker_push(Acker *acker, Event *const *events, size_t count) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  while (acker->queue->len >= WAITING)
+    g_cond_wait(&acker->changed, &acker->lock);
+  for (size_t i = 0; i < count; i++)
+    g_ptr_array_add(acker->queue, events[i]);
+  g_cond_broadcast(&acker->changed);
+}

@@ -1,0 +1,368 @@
+/* janitor.c - the retry timer and the periodic sweep. */
+#include "projector/app/engine/janitor.h"
+
+#include "projector/app/engine/owner_session.h"
+#include "projector/app/engine/sweeper.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/archive.h"
+
+#include <stdio.h>
+
+enum {
+  PAGE = 200,           /* holds looked at, events read at once */
+  TAKEN_WAIT_MS = 50,   /* an event in progress is looked at again after this, doubling to */
+  TAKEN_MAX_MS = 2000,  /* this */
+  ROOM_WAIT_MS = 20,    /* until a full queue is tried again */
+  KNOWN_WAIT_MS = 500,  /* a failed event that is in memory too */
+  STORE_PAUSE_MS = 500, /* after a failure of MongoDB */
+  RESCAN_SHARE = 10,    /* at most one part of that many of the time goes into reading again */
+};
+
+struct Janitor {
+  const Config *config;
+  const Ledger *ledger;
+  MongoStore *store;
+  const Lanes *lanes;
+  Stop *stop;
+  Outbox *outbox;
+  GThread *thread;
+  int64_t next_sweep, next_rescan; /* monotonic, us */
+  bool may_not_prune;              /* the user has no right to delete from the ledger */
+};
+
+static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
+  return lane_of(janitor->lanes, aggregate_hash(aggregate));
+}
+
+static void put_off(Janitor *janitor, const HoldView *hold, HoldReason reason, int64_t delay_ms) {
+  lane_put_off(home(janitor, hold->aggregate), hold, reason, delay_ms);
+}
+
+static void look_again(Janitor *janitor, const HoldView *hold, HoldReason reason,
+                       int64_t delay_ms) {
+  lane_look_again(home(janitor, hold->aggregate), hold, reason, delay_ms);
+}
+
+/* --- the end of a hold ---------------------------------------------------------------------- */
+
+/* One page of the aggregate's events into the queue. */
+static void drain_page(Janitor *janitor, const HoldView *hold) {
+  Lane *lane = home(janitor, hold->aggregate);
+  Failure failure = {0};
+  g_autoptr(EventCursor) cursor = outbox_find_aggregate(
+      janitor->outbox, hold->aggregate, hold->from_start ? NULL : &hold->next, PAGE);
+  const bson_t *document;
+  int count = 0;
+  for (; (document = event_cursor_next(cursor, &failure)); count++) {
+    Event *event = event_decode(document);
+    /* A gap that has been waited for in vain is not waited for again. */
+    event->gap_waited = hold->reason == HOLD_GAP && hold->call == CALL_DUE &&
+                        id_equal(&event->key.event_id, &hold->key.event_id);
+    Offer offer = lane_offer_around(lane, event);
+    if (offer == OFFER_FULL)
+      lane_go_on_draining(lane, hold, ROOM_WAIT_MS);
+    if (offer != OFFER_GO_ON)
+      return;
+  }
+  if (failure.class != FAILURE_NONE) {
+    log_failure(LOG_LEVEL_WARNING, "cannot read the events behind a hold", &failure);
+    lane_go_on_draining(lane, hold, STORE_PAUSE_MS);
+  } else if (count == PAGE) {
+    lane_go_on_draining(lane, hold, 0);
+  } else {
+    lane_end_drain(lane, hold);
+  }
+}
+
+static void begin_drain(Janitor *janitor, HoldView *hold) {
+  if (lane_begin_drain(home(janitor, hold->aggregate), hold))
+    drain_page(janitor, hold);
+}
+
+static bool count_versions(Janitor *janitor, const HoldView *hold, int64_t *ret_found,
+                           Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor =
+      outbox_find_versions(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
+  *ret_found = 0;
+  int64_t missing = hold->gap_last - hold->gap_first + 1;
+  while (*ret_found < missing && event_cursor_next(cursor, ret_failure))
+    ++*ret_found;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static void log_gap(LogLevel level, const char *message, const HoldView *hold, int64_t found) {
+  char aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2], event[ID_TEXT_SIZE];
+  aggregate_text(hold->aggregate, aggregate, sizeof aggregate);
+  id_text(&hold->key.event_id, event);
+  log_write(level, message,
+            LOG_FIELDS(LOG_TEXT("aggregate", aggregate),
+                       LOG_NUMBER("first_version", hold->gap_first),
+                       LOG_NUMBER("last_version", hold->gap_last), LOG_NUMBER("found", found),
+                       LOG_TEXT("before_event", event)));
+}
+
+/* Where MySQL lacks versions that the archive has, it has lost them: a restore to an earlier state.
+ * Put back into the outbox they are applied again, in order, before the event that waits. */
+static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t *found,
+                              Failure *ret_failure) {
+  int64_t before = *found;
+  if (!archive_put_back(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last, found,
+                        ret_failure))
+    return false;
+  if (*found > before)
+    log_gap(LOG_LEVEL_WARNING,
+            "MySQL lacks versions that were applied before: put back from the archive", hold,
+            *found - before);
+  return true;
+}
+
+/* Tells which of the missing versions are nowhere. */
+static void report_gap(Janitor *janitor, const HoldView *hold) {
+  int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
+  Failure failure = {0};
+  if (!count_versions(janitor, hold, &found, &failure) || found >= missing)
+    return;
+  if (janitor->config->mongodb.archive && !look_into_archive(janitor, hold, &found, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions in the archive", &failure);
+  if (found < missing)
+    log_gap(LOG_LEVEL_WARNING, "versions missing, going on without them", hold, found);
+}
+
+/* What sorts before the event that blocks goes first, read or not: the reader may still be on its
+ * way to it. False: there is no room, there are more, or one of them blocks too and then has the
+ * hold. */
+static bool offer_earlier(Janitor *janitor, const HoldView *hold) {
+  Lane *lane = home(janitor, hold->aggregate);
+  Failure failure = {0};
+  g_autoptr(EventCursor) cursor =
+      outbox_find_aggregate(janitor->outbox, hold->aggregate, NULL, PAGE);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, &failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    if (order_key_compare(&event->key, &hold->key) >= 0)
+      return true;
+    if (lane_offer_around(lane, g_steal_pointer(&event)) != OFFER_GO_ON)
+      return false;
+  }
+  return false;
+}
+
+static bool offer_head(Janitor *janitor, const HoldView *hold) {
+  Failure failure = {0};
+  g_autoptr(EventCursor) cursor = outbox_find_event(janitor->outbox, &hold->key.event_id);
+  const bson_t *document = event_cursor_next(cursor, &failure);
+  return document && lane_offer_head(home(janitor, hold->aggregate), event_decode(document));
+}
+
+static void try_head(Janitor *janitor, const HoldView *hold) {
+  if (offer_earlier(janitor, hold) && offer_head(janitor, hold))
+    put_off(janitor, hold, HOLD_FAILED, janitor->config->settings.claim_timeout_ms);
+  else
+    look_again(janitor, hold, HOLD_FAILED, KNOWN_WAIT_MS);
+}
+
+/* Looks at the event that blocks, NULL when it is not in the outbox any more, and decides: try it,
+ * wait on, or go on without it. */
+static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
+  if (!event) { /* applied, skipped or removed */
+    begin_drain(janitor, hold);
+    return;
+  }
+  switch (event->status) {
+  case STATUS_DEAD: put_off(janitor, hold, HOLD_DEAD, DUE_NEVER); break;
+  case STATUS_IN_PROGRESS:
+    look_again(janitor, hold, HOLD_TAKEN,
+               MIN((int64_t)TAKEN_WAIT_MS << MIN(hold->looks, 10), TAKEN_MAX_MS));
+    break;
+  case STATUS_FAILED:
+    if (hold->call == CALL_REVIEW && event->due_in_ms > 0)
+      put_off(janitor, hold, HOLD_FAILED, event->due_in_ms);
+    else
+      try_head(janitor, hold);
+    break;
+  case STATUS_PENDING: try_head(janitor, hold); break; /* retried by hand */
+  }
+}
+
+/* The events that block, all at once: Id → Event. */
+static GHashTable *read_heads(Janitor *janitor, const HoldView *holds, unsigned count,
+                              Failure *ret_failure) {
+  g_autoptr(GHashTable) heads =
+      g_hash_table_new_full(id_hash_key, id_equal_key, NULL, (GDestroyNotify)event_free);
+  const Id *ids[PAGE];
+  unsigned wanted = 0;
+  for (unsigned i = 0; i < count; i++)
+    if (!holds[i].draining && holds[i].reason != HOLD_GAP)
+      ids[wanted++] = &holds[i].key.event_id;
+  if (wanted == 0)
+    return g_steal_pointer(&heads);
+  g_autoptr(EventCursor) cursor = outbox_find_events(janitor->outbox, ids, wanted);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    Event *event = event_decode(document);
+    g_hash_table_replace(heads, &event->key.event_id, event);
+  }
+  return ret_failure->class == FAILURE_NONE ? g_steal_pointer(&heads) : NULL;
+}
+
+static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads) {
+  if (hold->draining) {
+    drain_page(janitor, hold);
+  } else if (hold->reason == HOLD_GAP) {
+    if (hold->call == CALL_DUE)
+      report_gap(janitor, hold);
+    begin_drain(janitor, hold);
+  } else if (heads) {
+    look_at_head(janitor, hold, g_hash_table_lookup(heads, &hold->key.event_id));
+  } else {
+    look_again(janitor, hold, hold->reason, STORE_PAUSE_MS);
+  }
+}
+
+/* One page of the holds that are due. */
+static void look_at_due(Janitor *janitor, Lane *lane) {
+  HoldView holds[PAGE];
+  Failure failure = {0};
+  unsigned count = lane_take_due(lane, holds, PAGE);
+  if (count == 0)
+    return;
+  g_autoptr(GHashTable) heads = read_heads(janitor, holds, count, &failure);
+  if (!heads)
+    log_failure(LOG_LEVEL_WARNING, "cannot look at failed events", &failure);
+  for (unsigned i = 0; i < count; i++) {
+    if (!stop_requested(janitor->stop))
+      go_on(janitor, &holds[i], heads);
+    hold_view_clear(&holds[i]);
+  }
+}
+
+/* --- sweeping ------------------------------------------------------------------------------- */
+
+/* The projector's user need not be allowed to delete from the ledger; then somebody else prunes. */
+static bool prune_ledger(Janitor *janitor, Session *session, Failure *ret_failure) {
+  int64_t pruned = 0;
+  if (janitor->may_not_prune)
+    return true;
+  bool good =
+      prune(janitor->config, session, janitor->ledger, janitor->outbox, &pruned, ret_failure);
+  if (pruned > 0)
+    log_info("pruned the ledger", LOG_FIELDS(LOG_NUMBER("entries", pruned)));
+  if (good || ret_failure->class != FAILURE_CONFIG)
+    return good;
+  janitor->may_not_prune = true;
+  log_failure(LOG_LEVEL_WARNING, "the ledger is not pruned", ret_failure);
+  return true;
+}
+
+static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_failure) {
+  g_autoptr(Session) session = owner_session_open(janitor->config, ret_failure);
+  int64_t found;
+  if (!session || !sweep(janitor->config, session, janitor->ledger, janitor->outbox, janitor->lanes,
+                         older_than_ms, &found, ret_failure))
+    return false;
+  if (found > 0)
+    log_info("swept events that were left in progress", LOG_FIELDS(LOG_NUMBER("events", found)));
+  return older_than_ms == 0 || prune_ledger(janitor, session, ret_failure);
+}
+
+/* Events that nobody holds and no stream brought: put back by the sweeper, changed by hand, or
+ * marked by an owner before this one that was not yet aware of it. The oldest come first, so what
+ * the queue has no room for can wait. */
+static bool rescan(Janitor *janitor, Failure *ret_failure) {
+  uint32_t seconds, increment;
+  g_autoptr(EventCursor) cursor = outbox_scan(janitor->outbox, &seconds, &increment, ret_failure);
+  const bson_t *document;
+  while (cursor && (document = event_cursor_next(cursor, ret_failure))) {
+    Event *event = event_decode(document);
+    Lane *lane = lane_of(janitor->lanes, event->aggregate_hash);
+    if (!lane_has_room(lane) || stop_requested(janitor->stop)) {
+      event_free(event);
+      return true;
+    }
+    lane_offer(lane, event);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* Not while the reader is at it, and seldom where it takes long: with many events behind holds. */
+static bool rescan_when_due(Janitor *janitor, Failure *ret_failure) {
+  int64_t begun = clock_us();
+  if (g_atomic_int_get(&janitor->lanes->scanning) || begun < janitor->next_rescan)
+    return true;
+  bool good = rescan(janitor, ret_failure);
+  janitor->next_rescan = clock_us() + (clock_us() - begun) * RESCAN_SHARE;
+  return good;
+}
+
+static void sweep_when_due(Janitor *janitor) {
+  const Settings *settings = &janitor->config->settings;
+  Failure failure = {0};
+  if (clock_us() < janitor->next_sweep)
+    return;
+  janitor->next_sweep = clock_us() + settings->sweep_interval_ms * 1000;
+  janitor_review(janitor);
+  if (!sweep_now(janitor, settings->claim_timeout_ms, &failure) ||
+      !rescan_when_due(janitor, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
+  if (failure.class == FAILURE_FENCED)
+    stop_request(janitor->stop, &failure);
+}
+
+/* --- the janitor ----------------------------------------------------------------------------- */
+
+int64_t janitor_step(Janitor *janitor) {
+  sweep_when_due(janitor); /* in each step, however many holds are due */
+  int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
+  for (unsigned i = 0; i < janitor->lanes->count; i++) {
+    look_at_due(janitor, janitor->lanes->lanes[i]);
+    int64_t due_ms = lane_due_in(janitor->lanes->lanes[i]);
+    if (due_ms != DUE_NEVER && due_ms < wait_ms)
+      wait_ms = due_ms;
+  }
+  return wait_ms;
+}
+
+Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *store,
+                     const char *owner, const Lanes *lanes, Stop *stop, Failure *ret_failure) {
+  g_autoptr(Janitor) janitor = g_new0(Janitor, 1);
+  *janitor = (Janitor){.config = config,
+                       .ledger = ledger,
+                       .store = store,
+                       .lanes = lanes,
+                       .stop = stop,
+                       .outbox = outbox_new(store, owner),
+                       .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
+  if (!sweep_now(janitor, 0, ret_failure))
+    return NULL;
+  return g_steal_pointer(&janitor);
+}
+
+static gpointer run(gpointer data) {
+  Janitor *janitor = data;
+  mysql_thread_init();
+  while (!stop_requested(janitor->stop))
+    alarm_sleep(janitor->lanes->due, janitor_step(janitor));
+  mysql_thread_end();
+  return NULL;
+}
+
+void janitor_start(Janitor *janitor) {
+  janitor->thread = g_thread_new("janitor", run, janitor);
+}
+
+void janitor_free(Janitor *janitor) {
+  if (!janitor)
+    return;
+  if (janitor->thread) {
+    alarm_ring(janitor->lanes->due);
+    g_thread_join(janitor->thread);
+  }
+  outbox_free(janitor->outbox);
+  g_free(janitor);
+}
+
+void janitor_review(Janitor *janitor) {
+  for (unsigned i = 0; i < janitor->lanes->count; i++)
+    lane_review_holds(janitor->lanes->lanes[i]);
+}

@@ -1,0 +1,720 @@
+/* lane.c - the queue, the set of the ids in memory, and the holds. */
+#include "projector/app/engine/lane.h"
+
+#include "projector/app/engine/event_heap.h"
+#include "projector/infra/clock.h"
+
+#include <limits.h>
+
+typedef enum HoldState { HOLD_WAITING, HOLD_LOOKED_AT, HOLD_DRAINING } HoldState;
+
+typedef struct Hold {
+  Aggregate *aggregate;
+  HoldState state;
+  HoldReason reason;
+  HoldCall call;
+  unsigned looks;
+  uint64_t batch; /* the last one taken when the hold was opened */
+  OrderKey key;
+  int64_t gap_first, gap_last;
+  int64_t due;          /* monotonic, us */
+  GSequenceIter *place; /* among those that will be due; NULL: it will not be, by itself */
+  OrderKey reached;     /* by the draining: up to here the events have been let through */
+  OrderKey next;        /* behind this it reads on */
+  bool from_start;
+  int64_t head_since;   /* the event that blocks waits since then, */
+  int64_t behind_since; /* and those behind it; INT64_MAX: none is */
+  int64_t missed_from;  /* earliest time of what was left out while draining; INT64_MAX: nothing */
+  uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
+} Hold;
+
+#define NOBODY UINT_MAX /* has the lane */
+
+/* Whoever waits is woken only for what it waits for: waking costs a system call, and there are
+ * thousands of events a second. */
+struct Lane {
+  GMutex lock;
+  GCond room;        /* in the queue, for those who read */
+  GCond work;        /* for the lane's own worker */
+  unsigned for_room; /* how many wait */
+  unsigned for_work;
+  size_t wanted;     /* events in the queue before the worker is woken */
+  GPtrArray *heap;   /* of Event, the smallest at 0 */
+  GHashTable *known; /* Id → Event, everything in memory */
+  GHashTable *holds; /* Aggregate → Hold */
+  GSequence *due;    /* of Hold, the earliest first */
+  Alarm *alarm;
+  LaneLimits limits;
+  size_t bytes;
+  int64_t assumed;     /* see lane_assume */
+  uint64_t batch;      /* the last one taken */
+  uint64_t news;       /* see lane_news */
+  unsigned taken_by;   /* worker, or NOBODY */
+  int64_t apart_until; /* monotonic, us */
+  bool stopped;
+};
+
+static void hold_free(gpointer data) {
+  Hold *hold = data;
+  if (hold->place)
+    g_sequence_remove(hold->place);
+  g_free(hold->aggregate);
+  g_free(hold);
+}
+
+Lane *lane_new(LaneLimits limits, Alarm *due) {
+  Lane *lane = g_new0(Lane, 1);
+  g_mutex_init(&lane->lock);
+  g_cond_init(&lane->room);
+  g_cond_init(&lane->work);
+  lane->heap = g_ptr_array_new();
+  lane->known = g_hash_table_new(id_hash_key, id_equal_key);
+  lane->holds = g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, NULL, hold_free);
+  lane->due = g_sequence_new(NULL);
+  lane->alarm = due;
+  lane->limits = limits;
+  lane->taken_by = NOBODY;
+  return lane;
+}
+
+void lane_free(Lane *lane) {
+  if (!lane)
+    return;
+  GHashTableIter iter;
+  gpointer event;
+  g_hash_table_iter_init(&iter, lane->known);
+  while (g_hash_table_iter_next(&iter, NULL, &event)) {
+    g_hash_table_iter_steal(&iter);
+    event_free(event);
+  }
+  g_hash_table_unref(lane->known);
+  g_hash_table_unref(lane->holds);
+  g_sequence_free(lane->due);
+  g_ptr_array_unref(lane->heap);
+  g_mutex_clear(&lane->lock);
+  g_cond_clear(&lane->room);
+  g_cond_clear(&lane->work);
+  g_free(lane);
+}
+
+void lane_stop(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  lane->stopped = true;
+  g_cond_broadcast(&lane->room);
+  g_cond_broadcast(&lane->work);
+}
+
+/* --- holds and the queue ------------------------------------------------------------------ */
+
+static gint compare_due(gconstpointer a, gconstpointer b, gpointer data) {
+  (void)data;
+  const Hold *x = a, *y = b;
+  return (x->due > y->due) - (x->due < y->due);
+}
+
+static void set_due(Lane *lane, Hold *hold, int64_t delay_ms) {
+  if (hold->place)
+    g_sequence_remove(hold->place);
+  hold->place = NULL;
+  if (delay_ms == DUE_NEVER)
+    return;
+  hold->due = clock_us() + delay_ms * 1000;
+  hold->place = g_sequence_insert_sorted(lane->due, hold, compare_due, NULL);
+  if (g_sequence_iter_is_begin(hold->place))
+    alarm_ring(lane->alarm);
+}
+
+static Hold *find_hold(Lane *lane, const Event *event) {
+  if (g_hash_table_size(lane->holds) == 0 || !event_has_aggregate(event))
+    return NULL;
+  return g_hash_table_lookup(lane->holds, &event->aggregate);
+}
+
+static void count_hold(Lane *lane, gint more) {
+  if (lane->limits.all_holds)
+    g_atomic_int_add(lane->limits.all_holds, more);
+}
+
+static int64_t since(const Lane *lane, const Event *event) {
+  return event->readable_at ? event->readable_at : lane->assumed;
+}
+
+/* The event that blocked so far stands behind an older one from now on. */
+static int64_t head_behind(const Hold *hold, const Event *event) {
+  return hold->reason != HOLD_DEAD && order_key_compare(&event->key, &hold->key) < 0
+             ? hold->head_since
+             : INT64_MAX;
+}
+
+/* An older event takes the place of a younger one: the hold stands before the first that blocks. */
+static Hold *open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t delay_ms) {
+  Hold *hold = g_hash_table_lookup(lane->holds, &event->aggregate);
+  if (!hold) {
+    hold = g_new0(Hold, 1);
+    hold->aggregate = aggregate_copy(&event->aggregate);
+    hold->head_since = hold->behind_since = INT64_MAX;
+    g_hash_table_insert(lane->holds, hold->aggregate, hold);
+    count_hold(lane, 1);
+  } else if (hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
+    return NULL;
+  }
+  int64_t behind = head_behind(hold, event);
+  hold->behind_since = MIN(hold->behind_since, behind);
+  hold->head_since = since(lane, event);
+  order_key_copy(&event->key, &hold->key, hold->key_bytes);
+  hold->state = HOLD_WAITING;
+  hold->reason = reason;
+  hold->call = CALL_DUE;
+  hold->looks = 0;
+  hold->batch = lane->batch;
+  set_due(lane, hold, delay_ms);
+  return hold;
+}
+
+static void note_missed(const Lane *lane, Hold *hold, const Event *event) {
+  int64_t read = since(lane, event);
+  if (order_key_compare(&event->key, &hold->key) != 0) /* not the one that blocks, read again */
+    hold->behind_since = MIN(hold->behind_since, read);
+  hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
+}
+
+/* Whether the event has to wait: a hold stands before it, whose draining has not come to it yet. */
+static bool has_to_wait(const Hold *hold, const Event *event) {
+  return hold && order_key_compare(&event->key, &hold->key) > 0 &&
+         (hold->state != HOLD_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);
+}
+
+static bool is_full(const Lane *lane) {
+  size_t holds = lane->limits.all_holds ? (size_t)g_atomic_int_get(lane->limits.all_holds)
+                                        : g_hash_table_size(lane->holds);
+  return holds >= lane->limits.holds;
+}
+
+static bool has_room(const Lane *lane) {
+  return g_hash_table_size(lane->known) == 0 ||
+         (lane->heap->len < lane->limits.events && lane->bytes < lane->limits.bytes);
+}
+
+/* After the queue or what is in memory became smaller. */
+static void tell_readers(Lane *lane) {
+  if (lane->for_room > 0 && has_room(lane))
+    g_cond_broadcast(&lane->room);
+}
+
+/* After the queue became longer, or free to be taken from. A worker that has the lane looks into
+ * it again before it gives it up. */
+static void tell_worker(Lane *lane) {
+  lane->news++;
+  if (lane->for_work > 0 && lane->taken_by == NOBODY && lane->heap->len >= lane->wanted)
+    g_cond_broadcast(&lane->work);
+}
+
+static void enqueue(Lane *lane, Event *event) {
+  event_heap_push(lane->heap, event);
+  tell_worker(lane);
+}
+
+/* What is let through behind a hold has half as much again: it must not wait for the reader's
+ * queue, which at the limit of holds nobody takes from. */
+static bool has_room_around(const Lane *lane) {
+  return has_room(lane) || (lane->heap->len < lane->limits.events / 2 * 3 &&
+                            lane->bytes < lane->limits.bytes / 2 * 3);
+}
+
+bool lane_has_room(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  return has_room(lane);
+}
+
+bool lane_wait_room(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  lane->for_room++;
+  while (!lane->stopped && !has_room(lane))
+    g_cond_wait(&lane->room, &lane->lock);
+  lane->for_room--;
+  return !lane->stopped;
+}
+
+static Event *find_known(Lane *lane, const Event *event) {
+  return g_hash_table_lookup(lane->known, &event->key.event_id);
+}
+
+bool lane_knows(Lane *lane, const Id *event_id) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  return g_hash_table_contains(lane->known, event_id);
+}
+
+static bool queue(Lane *lane, Event *event) {
+  if (lane->stopped || find_known(lane, event)) {
+    event_free(event);
+    return false;
+  }
+  event->readable_at = since(lane, event);
+  g_hash_table_insert(lane->known, &event->key.event_id, event);
+  lane->bytes += event_memory(event);
+  enqueue(lane, event);
+  return true;
+}
+
+static void forget(Lane *lane, Event *event) {
+  g_hash_table_remove(lane->known, &event->key.event_id);
+  lane->bytes -= event_memory(event);
+  event_free(event);
+  tell_readers(lane);
+}
+
+static HoldReason reason_of(EventStatus status) {
+  return status == STATUS_DEAD ? HOLD_DEAD : status == STATUS_FAILED ? HOLD_FAILED : HOLD_TAKEN;
+}
+
+static bool has_failed(const Event *event) {
+  return event->status == STATUS_FAILED || event->status == STATUS_DEAD;
+}
+
+/* The janitor learns when it is to be tried again; any event before it that is settled from now on
+ * may be what it waits for. */
+static void hold_as_read(Lane *lane, const Event *event, HoldCall call) {
+  Hold *hold = open_hold(lane, event, reason_of(event->status), 0);
+  hold->call = call;
+  hold->batch = 0;
+}
+
+bool lane_offer(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_hold(lane, event);
+  if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
+    note_missed(lane, hold, event);
+    event_free(event);
+    return false;
+  }
+  if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
+    return queue(lane, event);
+  if (event_has_aggregate(event) && !find_known(lane, event))
+    hold_as_read(lane, event, CALL_REVIEW);
+  event_free(event);
+  return false;
+}
+
+/* --- taking ------------------------------------------------------------------------------- */
+
+/* While too many aggregates are blocked: the smallest event that belongs to one of them. */
+static Event *pop_held(Lane *lane) {
+  unsigned smallest = lane->heap->len;
+  for (unsigned i = 0; i < lane->heap->len; i++)
+    if (find_hold(lane, lane->heap->pdata[i]) &&
+        (smallest == lane->heap->len || event_heap_before(lane->heap, i, smallest)))
+      smallest = i;
+  return smallest < lane->heap->len ? event_heap_remove(lane->heap, smallest) : NULL;
+}
+
+/* The next event of the queue that no hold blocks. */
+static Event *pop_free(Lane *lane) {
+  while (lane->heap->len > 0) {
+    Event *event = is_full(lane) ? pop_held(lane) : event_heap_remove(lane->heap, 0);
+    Hold *hold = event ? find_hold(lane, event) : NULL;
+    if (!has_to_wait(hold, event))
+      return event;
+    note_missed(lane, hold, event);
+    forget(lane, event);
+  }
+  return NULL;
+}
+
+/* At the limit of holds, only what belongs to one. */
+static bool is_takeable(Lane *lane, const Event *event) {
+  return !is_full(lane) || find_hold(lane, event);
+}
+
+static bool has_takeable(Lane *lane) {
+  for (unsigned i = 0; i < lane->heap->len; i++)
+    if (is_takeable(lane, lane->heap->pdata[i]))
+      return true;
+  return false;
+}
+
+static void pop_batch(Lane *lane, Taken *taken) {
+  lane->batch++;
+  while (taken->count < taken->max_events) {
+    Event *event = pop_free(lane);
+    if (!event)
+      break;
+    size_t size = event_memory(event);
+    if (taken->count > 0 && (taken->bytes + size > taken->max_bytes || comes_alone(event) ||
+                             comes_alone(taken->events[taken->count - 1]))) {
+      event_heap_push(lane->heap, event);
+      break;
+    }
+    event->batch = lane->batch;
+    taken->events[taken->count++] = event;
+    taken->bytes += size;
+  }
+}
+
+static void release(Lane *lane, unsigned worker) {
+  if (lane->taken_by != worker)
+    return;
+  lane->taken_by = NOBODY;
+  if (has_takeable(lane))
+    tell_worker(lane);
+}
+
+static bool is_apart(const Lane *lane) {
+  return clock_us() < lane->apart_until;
+}
+
+static bool is_free_for(const Lane *lane, unsigned worker) {
+  return !lane->stopped && (lane->taken_by == NOBODY || lane->taken_by == worker);
+}
+
+static void take(Lane *lane, unsigned worker, Taken *taken) {
+  lane->taken_by = worker;
+  pop_batch(lane, taken);
+  tell_readers(lane);
+}
+
+void lane_take(Lane *lane, unsigned worker, Taken *taken) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  if (is_free_for(lane, worker))
+    take(lane, worker, taken);
+}
+
+/* A lane of which nothing could be taken along, although something is queued, is left to its own
+ * worker. */
+void lane_take_along(Lane *lane, unsigned worker, size_t queued_most, Taken *taken) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  size_t before = taken->count;
+  if (!is_free_for(lane, worker))
+    return;
+  bool good = lane->heap->len <= queued_most && !is_apart(lane);
+  if (good)
+    take(lane, worker, taken);
+  if (!good || (taken->count == before && lane->heap->len > 0))
+    release(lane, worker);
+}
+
+void lane_release(Lane *lane, unsigned worker) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  release(lane, worker);
+}
+
+void lane_keep_apart(Lane *lane, int64_t for_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  lane->apart_until = clock_us() + for_ms * 1000;
+}
+
+bool lane_is_apart(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  return is_apart(lane);
+}
+
+uint64_t lane_news(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  return lane->news;
+}
+
+bool lane_wait_news(Lane *lane, uint64_t seen) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  lane->for_work++;
+  lane->wanted = 1;
+  while (!lane->stopped && lane->news == seen)
+    g_cond_wait(&lane->work, &lane->lock);
+  lane->for_work--;
+  return !lane->stopped;
+}
+
+void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  release(lane, worker);
+  int64_t until = clock_us() + linger_ms * 1000;
+  bool in_time = lane->heap->len > 0;
+  lane->for_work++;
+  lane->wanted = wanted;
+  while (in_time && !lane->stopped && lane->heap->len < wanted)
+    in_time = g_cond_wait_until(&lane->work, &lane->lock, until);
+  lane->for_work--;
+}
+
+void lane_requeue(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  enqueue(lane, event);
+}
+
+void lane_give_back(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_hold(lane, event);
+  int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
+  if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
+    note_missed(lane, hold, event);
+    forget(lane, event);
+  } else {
+    enqueue(lane, event);
+  }
+}
+
+void lane_wake(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  tell_worker(lane);
+}
+
+void lane_forget(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  forget(lane, event);
+}
+
+/* A retry that is still owed is not lost to a review, which would wait for the event's own time. */
+static void call(Lane *lane, Hold *hold, HoldCall why) {
+  hold->state = HOLD_WAITING;
+  if (hold->call != CALL_RETRY)
+    hold->call = why;
+  hold->looks = 0;
+  set_due(lane, hold, 0);
+}
+
+/* Whether the event's end may change what the hold waits for. One that was taken with or before the
+ * one that blocks has been applied before that failed. */
+static bool concerns(const Hold *hold, const Event *event) {
+  int order = order_key_compare(&event->key, &hold->key);
+  return order == 0 || (order < 0 && event->batch > hold->batch);
+}
+
+void lane_settle(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_hold(lane, event);
+  if (hold && hold->state != HOLD_DRAINING && concerns(hold, event))
+    call(lane, hold, CALL_RETRY);
+  forget(lane, event);
+}
+
+bool lane_is_behind_hold(Lane *lane, const Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  const Hold *hold = find_hold(lane, event);
+  return hold && hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0;
+}
+
+/* --- holds, for worker and janitor ---------------------------------------------------------- */
+
+void lane_hold(Lane *lane, Event *event, HoldReason reason, int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  event->blocks = true;
+  open_hold(lane, event, reason, delay_ms);
+}
+
+void lane_hold_gap(Lane *lane, Event *event, int64_t first, int64_t last, int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  event->blocks = true;
+  Hold *hold = open_hold(lane, event, HOLD_GAP, delay_ms);
+  if (hold) {
+    hold->gap_first = first;
+    hold->gap_last = last;
+  }
+}
+
+void lane_review_holds(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, lane->holds);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    Hold *hold = value;
+    if (hold->reason != HOLD_GAP && hold->state != HOLD_DRAINING)
+      call(lane, hold, CALL_REVIEW);
+  }
+}
+
+static void show(const Hold *hold, HoldView *ret_view) {
+  *ret_view = (HoldView){.aggregate = aggregate_copy(hold->aggregate),
+                         .reason = hold->reason,
+                         .call = hold->call,
+                         .draining = hold->state == HOLD_DRAINING,
+                         .looks = hold->looks,
+                         .from_start = hold->from_start,
+                         .gap_first = hold->gap_first,
+                         .gap_last = hold->gap_last};
+  order_key_copy(&hold->key, &ret_view->key, ret_view->key_bytes);
+  if (ret_view->draining && !hold->from_start)
+    order_key_copy(&hold->next, &ret_view->next, ret_view->next_bytes);
+}
+
+void hold_view_clear(HoldView *view) {
+  g_clear_pointer(&view->aggregate, g_free);
+}
+
+unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  int64_t now = clock_us();
+  unsigned count = 0;
+  while (count < max && !g_sequence_is_empty(lane->due)) {
+    Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
+    if (hold->due > now)
+      break;
+    set_due(lane, hold, DUE_NEVER);
+    hold->looks++;
+    show(hold, &ret_views[count++]);
+    if (hold->state == HOLD_WAITING)
+      hold->state = HOLD_LOOKED_AT;
+  }
+  return count;
+}
+
+int64_t lane_due_in(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  if (g_sequence_is_empty(lane->due))
+    return DUE_NEVER;
+  const Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
+  int64_t left = hold->due - clock_us();
+  return left <= 0 ? 0 : left / 1000 + 1;
+}
+
+static Hold *find_in(Lane *lane, const Aggregate *aggregate, HoldState state) {
+  Hold *hold = g_hash_table_lookup(lane->holds, aggregate);
+  return hold && hold->state == state ? hold : NULL;
+}
+
+static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCall call,
+                    int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
+  if (hold) {
+    hold->state = HOLD_WAITING;
+    hold->reason = reason;
+    hold->call = call;
+    set_due(lane, hold, delay_ms);
+  }
+}
+
+void lane_put_off(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+  put_off(lane, view, reason, CALL_DUE, delay_ms);
+}
+
+void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+  put_off(lane, view, reason, view->call, delay_ms);
+}
+
+bool lane_offer_head(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  const Hold *hold = find_hold(lane, event);
+  if (hold && hold->state == HOLD_LOOKED_AT)
+    return queue(lane, event);
+  event_free(event);
+  return false;
+}
+
+static void mark_reached(Hold *hold, const Event *event) {
+  order_key_copy(&event->key, &hold->next, hold->next_bytes);
+  hold->from_start = false;
+  if (order_key_compare(&event->key, &hold->reached) > 0)
+    order_key_copy(&event->key, &hold->reached, hold->reached_bytes);
+}
+
+Offer lane_offer_around(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_hold(lane, event);
+  Offer result = OFFER_BLOCKED;
+  if (hold && hold->state != HOLD_WAITING && !lane->stopped) {
+    const Event *known = find_known(lane, event);
+    if (!known && !has_room_around(lane)) {
+      result = OFFER_FULL;
+    } else if (known ? known->blocks : event->status != STATUS_PENDING) {
+      /* What the draining let through, or the end of the hold itself, may be what it waits for. */
+      hold_as_read(lane, event, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
+    } else {
+      if (hold->state == HOLD_DRAINING)
+        mark_reached(hold, event);
+      queue(lane, event);
+      return OFFER_GO_ON;
+    }
+  }
+  event_free(event);
+  return result;
+}
+
+bool lane_begin_drain(Lane *lane, HoldView *view) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
+  if (!hold)
+    return false;
+  hold->state = HOLD_DRAINING;
+  order_key_copy(&hold->key, &hold->reached, hold->reached_bytes);
+  hold->from_start = view->draining = view->from_start = true;
+  hold->missed_from = INT64_MAX;
+  return true;
+}
+
+void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
+  if (hold)
+    set_due(lane, hold, delay_ms);
+}
+
+void lane_end_drain(Lane *lane, const HoldView *view) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
+  if (!hold)
+    return;
+  if (hold->missed_from != INT64_MAX) {
+    OrderKey first = order_key_first(hold->missed_from);
+    order_key_copy(&first, &hold->next, hold->next_bytes);
+    hold->from_start = false;
+    hold->missed_from = INT64_MAX;
+    set_due(lane, hold, 0);
+    return;
+  }
+  g_hash_table_remove(lane->holds, hold->aggregate);
+  count_hold(lane, -1);
+  tell_worker(lane); /* it may have been waiting for the number of holds to sink */
+}
+
+/* --- figures ------------------------------------------------------------------------------ */
+
+void lane_assume(Lane *lane, int64_t settled_until) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  lane->assumed = settled_until;
+}
+
+int64_t lane_waiting_since(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  int64_t earliest = INT64_MAX;
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, lane->known);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    earliest = MIN(earliest, ((const Event *)value)->readable_at);
+  g_hash_table_iter_init(&iter, lane->holds);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const Hold *hold = value;
+    earliest = MIN(earliest, hold->behind_since);
+    if (hold->reason != HOLD_DEAD)
+      earliest = MIN(earliest, hold->head_since);
+  }
+  return earliest;
+}
+
+static size_t count_takeable(Lane *lane) {
+  size_t count = 0;
+  if (!is_full(lane))
+    return lane->heap->len;
+  for (unsigned i = 0; i < lane->heap->len; i++)
+    count += is_takeable(lane, lane->heap->pdata[i]);
+  return count;
+}
+
+LaneFigures lane_figures(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  LaneFigures figures = {.queued = lane->heap->len,
+                         .takeable = count_takeable(lane),
+                         .in_hand = g_hash_table_size(lane->known) - lane->heap->len,
+                         .bytes = lane->bytes,
+                         .holds = g_hash_table_size(lane->holds),
+                         .full = is_full(lane)};
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, lane->holds);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const Hold *hold = value;
+    figures.dead += hold->reason == HOLD_DEAD;
+    figures.looked_at += hold->state == HOLD_LOOKED_AT;
+    figures.gaps += hold->reason == HOLD_GAP || hold->state == HOLD_DRAINING;
+  }
+  return figures;
+}

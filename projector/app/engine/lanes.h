@@ -1,0 +1,35 @@
+/* lanes.h - all lanes of a running projector, one for each worker: an aggregate's events always
+ * go to the same one. */
+#pragma once
+
+#include "projector/app/engine/alarm.h"
+#include "projector/app/engine/lane.h"
+#include "projector/app/engine/watch.h"
+
+typedef struct Lanes {
+  Lane **lanes;
+  unsigned count;
+  Alarm *due;    /* rings when a hold is due earlier than those before */
+  gint holds;    /* atomic; of all lanes */
+  Watch *watch;  /* what the workers have found out; not used here */
+  gint scanning; /* atomic; the reader is reading the whole outbox */
+} Lanes;
+
+static inline Lane *lane_of(const Lanes *lanes, uint64_t aggregate_hash) {
+  g_assert(lanes->count > 0);
+  return lanes->lanes[aggregate_hash % lanes->count];
+}
+
+typedef struct Taking {
+  size_t max_events, max_bytes; /* of a batch; of bytes, at least one event */
+  int64_t linger_ms;            /* waits that long for more, of its own lane only */
+  bool wait;                    /* until there is something */
+  bool alone;                   /* from its own lane only */
+} Taking;
+
+/* Takes a batch for the worker, whose own lane has its number; what it took before is settled.
+ * 0: stopped, or nothing there. */
+size_t lanes_take(const Lanes *lanes, unsigned worker, const Taking *how, Event **events);
+/* The worker cannot go on for a while; the others need not wait for it. It has no events of other
+ * lanes than the one that it keeps (NULL: of none) in hand. */
+void lanes_release_all_but(const Lanes *lanes, unsigned worker, const Lane *kept);

@@ -1,0 +1,105 @@
+/* metrics.h - what this process has done since it started, and what it is doing: the figures behind
+ * `/metrics` and the page.
+ *
+ * Workers raise them once a batch. Readers take a copy, so that nobody who asks, however often,
+ * holds a worker up. */
+#pragma once
+
+#include "projector/app/engine/reader.h"
+#include "projector/domain/plan.h"
+
+/* What is counted by projection. An event that several projections take counts in each, one that
+ * none names under the table "". */
+typedef enum Outcome {
+  OUTCOME_APPLIED,
+  OUTCOME_SUPERSEDED,
+  OUTCOME_IGNORED,
+  OUTCOME_LATE,   /* beside one of the three above */
+  OUTCOME_FAILED, /* attempts */
+  OUTCOME_DEAD,
+  OUTCOME_GAP,    /* waits for a missing version */
+  OUTCOME_REUSED, /* its version was used before */
+  OUTCOME_COUNT,
+} Outcome;
+
+enum { BUCKETS_MAX = 16, CLASS_COUNT = FAILURE_UNKNOWN + 1 };
+
+typedef struct Histogram {
+  int64_t
+      counts[BUCKETS_MAX + 1]; /* not cumulative; the last one is for what is above all bounds */
+  double sum;
+} Histogram;
+
+typedef struct Bounds {
+  unsigned count;
+  double upper[BUCKETS_MAX];
+} Bounds;
+
+extern const Bounds lag_bounds_s, batch_bounds_events, batch_bounds_s;
+
+typedef enum Role { ROLE_STARTING, ROLE_STANDBY, ROLE_WORKING } Role;
+
+/* The tenure as its owner sees it a few times a second. */
+typedef struct TenureView {
+  int64_t epoch;
+  unsigned workers, waiting; /* waiting: for a store to come back */
+  size_t queued, in_hand, bytes, blocked;
+  ReaderState reader;
+  int64_t restarts; /* of the change stream */
+  int64_t lag_ms;   /* of the oldest event that waits */
+} TenureView;
+
+typedef struct Figures {
+  Role role;
+  TenureView tenure;
+  int64_t published_at;     /* monotonic, us; of the tenure */
+  int64_t progress_at;      /* monotonic, us; an event was settled, or there was none */
+  Failure trouble;          /* what keeps this process from working, or from becoming the owner */
+  int64_t trouble_since_ms; /* since 1970 */
+  Failure refusal;          /* of a claim, by MongoDB */
+  int64_t refused_at;       /* monotonic, us; 0: never */
+  int64_t restarts;         /* of the change stream, in all tenures */
+  int64_t committed;        /* events, each once */
+  int64_t retries[CLASS_COUNT];
+  Histogram lag_s, batch_events, batch_s;
+  double worst_lag_s; /* since metrics_take_worst_lag */
+  unsigned tables;    /* rows of `outcomes`; the last one is for events that no projection names */
+  int64_t (*outcomes)[OUTCOME_COUNT];
+} Figures;
+
+void figures_clear(Figures *figures);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Figures, figures_clear)
+
+typedef struct Metrics Metrics;
+
+/* The mapping must outlive it. */
+Metrics *metrics_new(const Mapping *mapping);
+void metrics_free(Metrics *metrics);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Metrics, metrics_free)
+
+/* --- what raises them; `metrics` NULL: nobody counts --- */
+
+/* A transaction that took `duration_us` has just committed these items, but for those whose verdict
+ * is not for the ledger. */
+void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us);
+/* One event met that. */
+void metrics_event(Metrics *metrics, const Event *event, Outcome outcome);
+/* Something is tried again, after a failure of that class. */
+void metrics_retry(Metrics *metrics, FailureClass class);
+
+/* MongoDB will not have the mark of a claim. */
+void metrics_refused(Metrics *metrics, const Failure *failure);
+/* NULL, or class NONE: there is none any more. */
+void metrics_set_trouble(Metrics *metrics, const Failure *failure);
+
+/* How far MongoDB's clock is ahead of this machine's. */
+void metrics_set_clock(Metrics *metrics, int64_t ahead_ms);
+void metrics_set_role(Metrics *metrics, Role role);
+void metrics_publish(Metrics *metrics, const TenureView *view);
+
+/* --- what reads them --- */
+
+/* A copy; clear it with figures_clear. */
+Figures metrics_read(Metrics *metrics);
+/* The longest lag of an event that was committed since the last call, in s; negative: none was. */
+double metrics_take_worst_lag(Metrics *metrics);

@@ -1,0 +1,12 @@
+/* owner_session.h - the sessions in which an owner writes to MySQL. */
+#pragma once
+
+#include "projector/app/shared/config.h"
+#include "projector/infra/mysql/session.h"
+
+/* How long a session of the owner's may be silent, in s. */
+int64_t owner_session_idle_s(const Config *config);
+/* A session for transactions that hold the fence. A projector that freezes inside one keeps
+ * everybody out who wants to take over, until the server ends the session: so that comes after a
+ * lease's time. */
+Session *owner_session_open(const Config *config, Failure *ret_failure);

@@ -1,0 +1,202 @@
+/* reader.c - the read and decode steps.
+ *
+ * The outbox is scanned in order, as it was at one moment, and the change stream starts at that
+ * moment; the lanes drop an id that they hold and the claim fails for one that is gone. Whatever
+ * ends the stream, the next scan finds what it missed: the outbox itself is the record of what is
+ * still to do, so no position in the stream is ever kept. */
+#include "projector/app/engine/reader.h"
+
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mongo/stream.h"
+
+enum {
+  PAUSE_MS = 100,      /* before the first new try, doubling to */
+  PAUSE_MAX_MS = 5000, /* this: a dead history must not become a storm */
+  ONCE_POLL_MS = 5,
+};
+
+struct Reader {
+  MongoStore *store;
+  Lanes *lanes;
+  Stop *stop;
+  bool once;
+  Outbox *outbox;
+  GThread *thread;
+  gint state, restarts; /* atomic */
+  GMutex lock;          /* of what follows; see reader_given_until */
+  int64_t given_until, heard_at;
+};
+
+/* Nothing to be taken, in hand or about to be tried again. */
+static bool all_idle(const Lanes *lanes) {
+  for (unsigned i = 0; i < lanes->count; i++) {
+    LaneFigures figures = lane_figures(lanes->lanes[i]);
+    if (figures.takeable > 0 || figures.in_hand > 0 || figures.gaps > 0 || figures.looked_at > 0 ||
+        lane_due_in(lanes->lanes[i]) == 0)
+      return false;
+  }
+  return true;
+}
+
+/* With `once` the wait ends too when too many aggregates are blocked for anything to go on. */
+static bool wait_room(Reader *reader, Lane *lane) {
+  if (!reader->once)
+    return lane_wait_room(lane);
+  while (!lane_has_room(lane))
+    if (stop_wait(reader->stop, ONCE_POLL_MS) || all_idle(reader->lanes))
+      return false;
+  return true;
+}
+
+static void note_given(Reader *reader, int64_t until) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+  reader->given_until = MAX(reader->given_until, until);
+  reader->heard_at = g_get_monotonic_time();
+}
+
+/* Decodes and puts into the lane, waiting for room. False: stopped. */
+static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t *taken) {
+  Event *event = event_decode(document);
+  event->readable_at = readable_at;
+  Lane *lane = lane_of(reader->lanes, event->aggregate_hash);
+  if (!wait_room(reader, lane)) {
+    event_free(event);
+    return false;
+  }
+  *taken += lane_offer(lane, event);
+  return true;
+}
+
+static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
+                     int64_t *ret_taken, Failure *ret_failure) {
+  *ret_taken = 0;
+  g_autoptr(EventCursor) cursor =
+      outbox_scan(reader->outbox, ret_seconds, ret_increment, ret_failure);
+  if (!cursor)
+    return false;
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure)))
+    if (!offer(reader, document, 0, ret_taken))
+      return true;
+  if (ret_failure->class == FAILURE_NONE)
+    note_given(reader, (int64_t)*ret_seconds * 1000);
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* Reads the whole outbox once. `*ret_taken` counts what the lanes took. */
+static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment, int64_t *ret_taken,
+                 Failure *ret_failure) {
+  g_atomic_int_set(&reader->state, READER_SCANNING);
+  g_atomic_int_set(&reader->lanes->scanning, 1);
+  bool good = scan_all(reader, ret_seconds, ret_increment, ret_taken, ret_failure);
+  g_atomic_int_set(&reader->lanes->scanning, 0);
+  return good;
+}
+
+/* Follows the stream until it is lost (false) or the projector stops. */
+static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *ret_worked,
+                   Failure *ret_failure) {
+  g_autoptr(Stream) stream = stream_open(reader->store, seconds, increment);
+  int64_t taken = 0, at_ms;
+  while (!stop_requested(reader->stop)) {
+    bson_t document;
+    switch (stream_next(stream, &document, &at_ms, ret_failure)) {
+    case STREAM_EVENT:
+      g_atomic_int_set(&reader->state, READER_STREAMING);
+      *ret_worked = true;
+      if (!offer(reader, &document, at_ms, &taken))
+        return true;
+      note_given(reader, at_ms - 1); /* another of the same ms may follow */
+      break;
+    case STREAM_IDLE:
+      g_atomic_int_set(&reader->state, READER_STREAMING);
+      *ret_worked = true;
+      note_given(reader, at_ms);
+      break;
+    case STREAM_LOST: return false;
+    }
+  }
+  return true;
+}
+
+static void read_live(Reader *reader) {
+  int64_t pause_ms = PAUSE_MS;
+  while (!stop_requested(reader->stop)) {
+    uint32_t seconds, increment;
+    int64_t taken;
+    bool worked = false;
+    Failure failure = {0};
+    if (scan(reader, &seconds, &increment, &taken, &failure) &&
+        follow(reader, seconds, increment, &worked, &failure))
+      return;
+    g_atomic_int_set(&reader->state, READER_WAITING);
+    g_atomic_int_inc(&reader->restarts);
+    log_failure(LOG_LEVEL_WARNING, "reading the outbox again", &failure);
+    if (failure.class == FAILURE_CONFIG)
+      stop_request(reader->stop, &failure);
+    pause_ms = worked ? PAUSE_MS : MIN(pause_ms * 2, PAUSE_MAX_MS);
+    stop_wait(reader->stop, pause_ms);
+  }
+}
+
+static void read_once(Reader *reader) {
+  int64_t taken = 1;
+  while (!stop_requested(reader->stop) && taken > 0) {
+    uint32_t seconds, increment;
+    Failure failure = {0};
+    if (!scan(reader, &seconds, &increment, &taken, &failure)) {
+      log_failure(LOG_LEVEL_WARNING, "reading the outbox again", &failure);
+      if (failure.class == FAILURE_CONFIG)
+        stop_request(reader->stop, &failure);
+      stop_wait(reader->stop, PAUSE_MAX_MS / 5);
+      taken = 1;
+      continue;
+    }
+    while (!all_idle(reader->lanes) && !stop_wait(reader->stop, ONCE_POLL_MS))
+      ;
+  }
+  stop_request(reader->stop, NULL);
+}
+
+static gpointer run(gpointer data) {
+  Reader *reader = data;
+  if (reader->once)
+    read_once(reader);
+  else
+    read_live(reader);
+  return NULL;
+}
+
+Reader *reader_start(MongoStore *store, Lanes *lanes, Stop *stop, bool once) {
+  Reader *reader = g_new0(Reader, 1);
+  *reader = (Reader){.store = store, .lanes = lanes, .stop = stop, .once = once};
+  reader->outbox = outbox_new(store, "");
+  reader->heard_at = g_get_monotonic_time();
+  g_mutex_init(&reader->lock);
+  reader->thread = g_thread_new("reader", run, reader);
+  return reader;
+}
+
+void reader_finish(Reader *reader) {
+  if (!reader)
+    return;
+  g_thread_join(reader->thread);
+  outbox_free(reader->outbox);
+  g_mutex_clear(&reader->lock);
+  g_free(reader);
+}
+
+int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+  *ret_heard_at = reader->heard_at;
+  return reader->given_until;
+}
+
+ReaderState reader_state(Reader *reader) {
+  return (ReaderState)g_atomic_int_get(&reader->state);
+}
+
+int64_t reader_restarts(Reader *reader) {
+  return g_atomic_int_get(&reader->restarts);
+}

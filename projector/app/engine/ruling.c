@@ -1,0 +1,211 @@
+/* ruling.c - what a failed transaction means: the rules of domain/blame.h, with what the server
+ * says when it is asked, and what is remembered of an event or a table. */
+#include "projector/app/engine/steps.h"
+
+#include "projector/infra/clock.h"
+#include "projector/infra/mysql/probe.h"
+
+bool ask_server(Worker *worker, Failure *ret_failure) {
+  unsigned long hung = worker->hung;
+  worker->hung = 0;
+  return probe_server(&worker->config->mysql, worker->ledger, hung, ret_failure);
+}
+
+static const Item *first_open(const Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (is_open(&items[i]))
+      return &items[i];
+  return NULL;
+}
+
+/* The store's fault: with a class that says so, whatever the number was. */
+static void blame_store(Failure *failure, const Failure *probe) {
+  bool own_class = failure->class == FAILURE_SPACE || failure->class == FAILURE_FENCED ||
+                   failure->class == FAILURE_CONFIG;
+  if (!own_class)
+    failure->class = FAILURE_UNAVAILABLE;
+  if (probe->class == FAILURE_NONE)
+    return;
+  char cause[sizeof failure->message];
+  g_strlcpy(cause, failure->message, sizeof cause);
+  failure_set(failure, probe->class == FAILURE_CONFIG ? FAILURE_CONFIG : failure->class,
+              failure->source, failure->code, "%s; and a transaction without events: %s", cause,
+              probe->message);
+}
+
+/* It may be this event that brings the server down: if that comes back, it counts. */
+static void remember_break(Worker *worker, const Item *one, const Failure *failure) {
+  OrderKey kept;
+  if (!blame_is_break(failure) || failure->step < STEP_LEDGER)
+    return;
+  order_key_copy(&one->event->key, &kept, worker->broke_bytes);
+  worker->broke = kept.event_id;
+}
+
+Ruling rule(Worker *worker, const Item *items, size_t count, Tries tries, Failure *failure) {
+  const Item *one = first_open(items, count);
+  Failure probe = {0};
+  Case the_case = {.failure = failure,
+                   .open = count_open(items, count),
+                   .replays = tries.replays,
+                   .tried_ms = (clock_us() - tries.begun) / 1000};
+  bool alone = the_case.open == 1;
+  if (alone)
+    the_case.breaks = watch_breaks(worker->lanes->watch, &one->event->key.event_id);
+  Ruling ruling = blame_rule(&the_case);
+  if (ruling == RULING_PROBE) {
+    the_case.probe = ask_server(worker, &probe) ? PROBE_GOOD : PROBE_BAD;
+    ruling = blame_rule(&the_case);
+  }
+  switch (ruling) {
+  case RULING_STORE:
+    if (alone)
+      remember_break(worker, one, failure);
+    blame_store(failure, &probe);
+    break;
+  case RULING_EVENT: *failure = blame_told(failure, the_case.breaks + 1); break;
+  case RULING_COUNT:
+    if (alone)
+      watch_count(worker->lanes->watch, &one->event->key.event_id);
+    break;
+  case RULING_WAIT:
+    if (alone)
+      watch_suspect(worker->lanes->watch, &one->event->key.event_id);
+    break;
+  default: break;
+  }
+  return ruling;
+}
+
+/* --- projections whose table is locked ------------------------------------------------------- */
+
+static bool touches(const Item *item, const Projection *projection) {
+  for (unsigned i = 0; i < item->changes.count; i++)
+    if (item->changes.changes[i].rule->projection == projection)
+      return true;
+  return false;
+}
+
+static void close_projection(Worker *worker, const Projection *projection, bool rows,
+                             const Failure *failure) {
+  Failure why = *failure;
+  bool locked = blame_is_lock_wait(failure);
+  failure_prefix(&why,
+                 locked ? "table %s is locked by somebody else, its events wait"
+                        : "table %s refuses the events of several aggregates, they wait",
+                 projection->table);
+  watch_close(worker->lanes->watch, projection->index, &why, rows);
+  log_failure(LOG_LEVEL_WARNING, locked ? "a table is locked" : "a table refuses all events", &why);
+}
+
+static void hold_at_gate(Worker *worker, Item *item, const Projection *projection,
+                         const Failure *why) {
+  watch_still_waits(worker->lanes->watch, projection->index, item->event->aggregate_hash);
+  hold_item(worker, item, why);
+}
+
+/* All events of the projection that are open wait, and so does what comes after them. */
+static bool hold_projection(Worker *worker, Item *items, size_t count, const Projection *projection,
+                            const Failure *why) {
+  bool any = false;
+  for (size_t i = 0; i < count; i++)
+    if (is_open(&items[i]) && touches(&items[i], projection)) {
+      hold_at_gate(worker, &items[i], projection, why);
+      any = true;
+    }
+  return any;
+}
+
+bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projection *projection,
+                       const Failure *failure) {
+  Failure locked = {0}, why;
+  bool ignored;
+  if (!projection || failure->step != STEP_ROWS || !blame_is_lock_wait(failure) ||
+      probe_table(&worker->config->mysql, projection, &locked) || !blame_is_lock_wait(&locked))
+    return false;
+  close_projection(worker, projection, false, failure);
+  watch_gate(worker->lanes->watch, projection->index, &why, &ignored);
+  return hold_projection(worker, items, count, projection, &why);
+}
+
+bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure) {
+  bool counts = projection && failure->step == STEP_ROWS &&
+                (blame_is_lock_wait(failure) || failure->class == FAILURE_UNKNOWN);
+  if (!counts || !watch_tally(worker->lanes->watch, projection->index, one->event->aggregate_hash))
+    return false;
+  close_projection(worker, projection, true, failure);
+  return true;
+}
+
+/* Who is to try the gate: of an aggregate that was not among those that closed it, if there is one:
+ * three rows that stay locked must not keep the others. */
+static const Item *choose(Worker *worker, const Item *items, size_t count,
+                          const Projection *projection) {
+  const Item *chosen = NULL;
+  for (size_t i = 0; i < count; i++) {
+    if (!is_open(&items[i]) || !touches(&items[i], projection))
+      continue;
+    if (!watch_tallied(worker->lanes->watch, projection->index, items[i].event->aggregate_hash))
+      return &items[i];
+    chosen = chosen ? chosen : &items[i];
+  }
+  return chosen;
+}
+
+/* The table first, which does not cost a lock wait of an event. If only its rows are locked, one
+ * event shows whether they still are. True: the gate is open. */
+static bool try_gate(Worker *worker, Item *items, size_t count, const Projection *projection,
+                     Failure *why, bool rows) {
+  Failure locked = {0};
+  if (!probe_table(&worker->config->mysql, projection, &locked) && blame_is_lock_wait(&locked)) {
+    watch_close(worker->lanes->watch, projection->index, why, rows);
+    return false;
+  }
+  if (!rows) {
+    watch_open(worker->lanes->watch, projection->index);
+    return true;
+  }
+  const Item *chosen = choose(worker, items, count, projection);
+  for (size_t i = 0; i < count; i++)
+    if (is_open(&items[i]) && touches(&items[i], projection) && &items[i] != chosen)
+      hold_at_gate(worker, &items[i], projection, why);
+  if (chosen)
+    watch_suspect(worker->lanes->watch, &chosen->event->key.event_id);
+  return true;
+}
+
+void hold_behind_gates(Worker *worker, Item *items, size_t count) {
+  const Mapping *mapping = worker->config->mapping;
+  for (unsigned p = 0; p < mapping_projection_count(mapping); p++) {
+    const Projection *projection = mapping_projection(mapping, p);
+    Failure why;
+    bool rows, any = false;
+    for (size_t i = 0; i < count && !any; i++)
+      any = is_open(&items[i]) && touches(&items[i], projection);
+    if (!any)
+      continue;
+    switch (watch_gate(worker->lanes->watch, projection->index, &why, &rows)) {
+    case GATE_OPEN: break;
+    case GATE_TRIAL:
+      if (try_gate(worker, items, count, projection, &why, rows))
+        break;
+      hold_projection(worker, items, count, projection, &why);
+      break;
+    case GATE_CLOSED: hold_projection(worker, items, count, projection, &why); break;
+    }
+  }
+}
+
+/* --- what was applied ------------------------------------------------------------------------ */
+
+void acquit(Worker *worker, const Item *items, size_t count) {
+  Watch *watch = worker->lanes->watch;
+  for (size_t i = 0; i < count; i++) {
+    const Item *item = &items[i];
+    if (!verdict_outcome(item->verdict))
+      continue;
+    watch_acquit(watch, &item->event->key.event_id);
+    for (unsigned j = 0; j < item->effect.count; j++)
+      watch_open(watch, item->effect.changes[j].rule->projection->index);
+  }
+}

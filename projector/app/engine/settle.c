@@ -1,0 +1,276 @@
+/* settle.c - what becomes of each event of a batch. */
+#include "projector/app/engine/steps.h"
+
+#include "projector/app/shared/refresh.h"
+#include "projector/infra/clock.h"
+
+#include <string.h>
+
+enum {
+  BACKOFF_MAX_MS = 300000,
+  MARK_AGAIN_MS = 800, /* between two tries to mark events in the outbox */
+};
+
+void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
+               const Failure *failure) {
+  char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
+  int64_t untold = 0;
+  if (!watch_tells(worker->lanes->watch, &event->key.event_id, message, failure, &untold))
+    return;
+  id_text(&event->key.event_id, id);
+  aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
+  Failure told = log_told(failure);
+  LogField fields[8] = {LOG_TEXT("event", id),
+                        LOG_TEXT("aggregate", aggregate),
+                        LOG_NUMBER("attempt", event->attempts + 1),
+                        LOG_TEXT("class", failure_class_name(failure->class)),
+                        LOG_NUMBER("code", failure->code),
+                        LOG_TEXT("reason", told.message)};
+  if (untold > 0)
+    fields[6] = (LogField)LOG_NUMBER("repeated", untold);
+  log_write(level, message, fields);
+}
+
+/* --- marks in the outbox --- */
+
+/* After a mark that failed: whether to try it again. One that MongoDB refuses, or that it is too
+ * late for, is left to the sweeper. */
+static bool mark_again(Worker *worker, const Failure *failure) {
+  log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", failure);
+  if (failure->class == FAILURE_CONFIG)
+    stop_request(worker->stop, failure);
+  return !is_refusal(failure) && !stop_wait(worker->stop, MARK_AGAIN_MS);
+}
+
+void give_back(Worker *worker, Event *const *events, size_t count) {
+  Failure failure;
+  if (count == 0)
+    return;
+  while (!outbox_release(worker->outbox, events, count, &failure) && mark_again(worker, &failure))
+    ;
+  for (size_t i = 0; i < count; i++)
+    lane_give_back(home_of(worker, events[i]), events[i]);
+}
+
+/* --- failed events --- */
+
+/* Can a later attempt end differently without anybody doing something? */
+static bool is_permanent(const Failure *failure) {
+  return failure->class == FAILURE_DATA && failure->source == SOURCE_EVENT;
+}
+
+static FailedMark judge(Worker *worker, const Item *item) {
+  const Settings *settings = &worker->config->settings;
+  FailureClass class = item->failure->class;
+  int attempt = item->event->attempts + 1;
+  FailedMark mark = {.failure = item->failure};
+  /* A table that does not fit the mapping, or a lock that somebody else keeps, is not the event's
+   * fault: it waits for them. */
+  mark.burn = !item->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
+  /* Without a place in an order, trying again can only give the same. */
+  mark.dead = (mark.burn && attempt >= settings->max_attempts) ||
+              !event_has_aggregate(item->event) ||
+              (settings->permanent_is_dead && is_permanent(item->failure));
+  mark.delay_ms = mark.burn ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
+                                               g_rand_int(worker->random))
+                            : UNBURNT_RETRY_MS;
+  return mark;
+}
+
+static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark) {
+  Event *event = item->event;
+  log_event(worker, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+            mark->dead ? "event dead" : "event failed", event, item->failure);
+  metrics_event(worker->metrics, event, OUTCOME_FAILED);
+  if (mark->dead)
+    metrics_event(worker->metrics, event, OUTCOME_DEAD);
+  if (event_has_aggregate(event))
+    lane_hold(home_of(worker, event), event, mark->dead ? HOLD_DEAD : HOLD_FAILED,
+              mark->dead ? DUE_NEVER : mark->delay_ms);
+}
+
+static bool is_same_failure(const Item *a, const Item *b) {
+  return a->event->attempts == b->event->attempts &&
+         event_has_aggregate(a->event) == event_has_aggregate(b->event) &&
+         a->excused == b->excused && a->failure->class == b->failure->class &&
+         a->failure->code == b->failure->code && !strcmp(a->failure->message, b->failure->message);
+}
+
+/* Marks the failed events, those with the same failure together. */
+static void settle_failed(Worker *worker, const Item *items, size_t count) {
+  g_autofree Event **alike = g_new(Event *, count);
+  g_autofree bool *done = g_new0(bool, count);
+  Failure failure;
+  for (size_t i = 0; i < count; i++) {
+    if (done[i] || items[i].verdict != VERDICT_FAILED)
+      continue;
+    FailedMark mark = judge(worker, &items[i]);
+    size_t alike_count = 0;
+    for (size_t j = i; j < count; j++) {
+      if (done[j] || items[j].verdict != VERDICT_FAILED || !is_same_failure(&items[i], &items[j]))
+        continue;
+      done[j] = true;
+      hold_failed(worker, &items[j], &mark);
+      alike[alike_count++] = items[j].event;
+    }
+    while (!outbox_mark_failed(worker->outbox, alike, alike_count, &mark, &failure) &&
+           mark_again(worker, &failure))
+      ;
+    for (size_t j = 0; j < alike_count; j++)
+      lane_forget(home_of(worker, alike[j]), alike[j]);
+  }
+}
+
+/* --- late updates --- */
+
+static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure) {
+  Refresh one = {.aggregate = &item->event->aggregate,
+                 .late = item->event,
+                 .entity_needed = item->or_superseded};
+  if (!refresh_aggregates(worker->session, worker->ledger, worker->outbox, worker->config->mapping,
+                          NULL, &one, 1, ret_failure))
+    return false;
+  *ret_failure = one.failure;
+  return one.failure.class == FAILURE_NONE;
+}
+
+/* Whether the refresh is to be tried again; else what its failure means for the event. */
+static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *failure,
+                          Ruling *ret_ruling) {
+  if (failure->source == SOURCE_EVENT || failure->source == SOURCE_PROJECTOR)
+    *ret_ruling = failure->class == FAILURE_FENCED ? RULING_STORE : RULING_EVENT;
+  else if (failure->source == SOURCE_MONGODB)
+    *ret_ruling = RULING_STORE;
+  else
+    *ret_ruling = rule(worker, item, 1, tries, failure);
+  return *ret_ruling == RULING_REPLAY && replay_pause(worker, tries.replays);
+}
+
+/* A late update: the row is taken from the entity. A failure to do so is the event's, unless it is
+ * the store's: then the event is given back. */
+static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_failure) {
+  Tries tries = {.begun = clock_us()};
+  Ruling ruling = RULING_STORE;
+  do {
+    *ret_failure = (Failure){0};
+    if (!ensure_session(worker, ret_failure))
+      break;
+    if (refresh_once(worker, item, ret_failure)) {
+      item->verdict = VERDICT_SUPERSEDED;
+      metrics_committed(worker->metrics, item, 1, clock_us() - tries.begun);
+      return true;
+    }
+    if (part_at_lock(worker, item, 1, batch_is_own, ret_failure))
+      return true;
+    part_with_session(worker, ret_failure);
+    tries.replays++;
+  } while (refresh_again(worker, item, tries, ret_failure, &ruling));
+  if (ruling == RULING_STORE) {
+    if (ret_failure->class == FAILURE_UNAVAILABLE)
+      g_clear_pointer(&worker->session, session_close);
+    return false;
+  }
+  if (item->or_superseded && ruling == RULING_EVENT)
+    item->event->unrefreshable = true; /* decided anew when it comes back */
+  else if (!stop_requested(worker->stop))
+    (ruling == RULING_EVENT ? fail_item : hold_item)(worker, item, ret_failure);
+  return true;
+}
+
+/* After one that is to be given back, the others are too: each might wait for the same lock. */
+static bool refresh_all(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
+  bool own = all_own(worker, items, count), going_on = true, good = true;
+  for (size_t i = 0; i < count && good && going_on; i++) {
+    if (items[i].verdict != VERDICT_REFRESH)
+      continue;
+    good = refresh(worker, &items[i], own, ret_failure);
+    going_on = items[i].verdict != VERDICT_REFRESH;
+  }
+  return good;
+}
+
+/* --- settle --- */
+
+static void count_verdicts(Worker *worker, const Item *items, size_t count) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  Counters *counters = &worker->counters;
+  for (size_t i = 0; i < count; i++) {
+    counters->applied += items[i].verdict == VERDICT_APPLIED;
+    counters->superseded += items[i].verdict == VERDICT_SUPERSEDED;
+    counters->ignored += items[i].verdict == VERDICT_IGNORED;
+    counters->repeated += items[i].verdict == VERDICT_KNOWN;
+    counters->failed += items[i].verdict == VERDICT_FAILED;
+    counters->gaps += items[i].verdict == VERDICT_GAP;
+  }
+}
+
+/* Of what is done; the others come again. */
+static void report_reused_versions(Worker *worker, const Item *items, size_t count) {
+  static const Failure none = {
+      .class = FAILURE_DATA,
+      .source = SOURCE_EVENT,
+      .message = "a later event has a version that this aggregate had before: MongoDB was restored "
+                 "to an earlier state, or the writers' clocks differ; compare with reconcile"};
+  for (size_t i = 0; i < count; i++) {
+    if (!items[i].reuses_version || !verdict_outcome(items[i].verdict))
+      continue;
+    log_event(worker, LOG_LEVEL_WARNING,
+              items[i].verdict == VERDICT_SUPERSEDED
+                  ? "event superseded: its version was used before"
+                  : "version used before",
+              items[i].event, &none);
+    metrics_event(worker->metrics, items[i].event, OUTCOME_REUSED);
+  }
+}
+
+/* Failures come before what is given back, because their holds decide where that goes. */
+bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
+  g_autofree Event **done = g_new(Event *, count), **back = g_new(Event *, count);
+  size_t done_count = 0, back_count = 0;
+  bool good = refresh_all(worker, items, count, ret_failure);
+  count_verdicts(worker, items, count);
+  report_reused_versions(worker, items, count);
+  settle_failed(worker, items, count);
+  for (size_t i = 0; i < count; i++) {
+    Event *event = items[i].event;
+    switch (items[i].verdict) {
+    case VERDICT_FAILED: break;
+    case VERDICT_APPLIED:
+    case VERDICT_SUPERSEDED:
+    case VERDICT_IGNORED:
+    case VERDICT_SKIPPED:
+    case VERDICT_KNOWN: done[done_count++] = event; break;
+    case VERDICT_GAP:
+      metrics_event(worker->metrics, event, OUTCOME_GAP);
+      lane_hold_gap(home_of(worker, event), event, items[i].gap_first, event->key.version - 1,
+                    worker->config->settings.gap_wait_ms);
+      back[back_count++] = event;
+      break;
+    case VERDICT_WAIT:
+    case VERDICT_REFRESH:
+    case VERDICT_NONE: back[back_count++] = event; break;
+    }
+  }
+  acker_push(worker->acker, done, done_count);
+  give_back(worker, back, back_count);
+  return good;
+}
+
+void settle_outage(Worker *worker, Item *items, size_t count, const Failure *failure) {
+  g_autofree Event **open = g_new(Event *, count);
+  FailedMark mark = {.failure = failure};
+  size_t open_count = 0, settled = 0;
+  Failure ignored;
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_NONE)
+      open[open_count++] = items[i].event;
+    else
+      items[settled++] = items[i];
+  if (open_count > 0)
+    while (!outbox_mark_failed(worker->outbox, open, open_count, &mark, &ignored) &&
+           mark_again(worker, &ignored))
+      ;
+  for (size_t i = 0; i < open_count; i++)
+    lane_requeue(home_of(worker, open[i]), open[i]);
+  settle(worker, items, settled, &ignored);
+}

@@ -1,0 +1,22 @@
+/* sweeper.h - finds events that were left in_progress and finishes or frees them. */
+#pragma once
+
+#include "projector/app/engine/lanes.h"
+#include "projector/app/shared/config.h"
+#include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mysql/ledger.h"
+
+/* Looks at events that are in_progress: those that the ledger has are acknowledged, the others go
+ * back to pending, or to dead when they have used up their attempts. `older_than_ms` by the
+ * server's clock; 0 at the start of an ownership, when nobody else can be at work. What the lanes
+ * have in memory is live and left alone; a claim of this owner that they do not know was lost sight
+ * of: its acknowledgement met a collection that was renamed away, say.
+ * `*ret_found` counts the events it dealt with. FAILURE_FENCED: another owner has taken over, and
+ * nothing of its work was touched. */
+bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+           const Lanes *lanes, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
+
+/* Deletes ledger entries older than the retention, in small steps and not all at once; never one
+ * whose event is in the outbox. `*ret_pruned` counts. FAILURE_FENCED as above. */
+bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
+           int64_t *ret_pruned, Failure *ret_failure);

@@ -1,0 +1,410 @@
+/* transaction.c - the steps fold and apply: one MySQL transaction, and what its failure means. */
+#include "projector/app/engine/owner_session.h"
+#include "projector/app/engine/steps.h"
+
+#include "projector/infra/clock.h"
+#include "projector/infra/crash.h"
+
+#include <string.h>
+
+enum {
+  APART_MS = 60000,     /* after one, a lane is taken together with no other */
+  REPLAY_MS = 20,       /* base of the pause between them, at most */
+  REPLAY_MAX_MS = 1000, /* this */
+  SUSPECT_WAIT_S = 1,   /* for a lock, of an event that has waited for one before */
+};
+
+/* The server ends a session that is silent for long, so one that has been idle is looked at before
+ * it is used. */
+bool ensure_session(Worker *worker, Failure *ret_failure) {
+  int64_t idle_s = owner_session_idle_s(worker->config);
+  if (worker->session && session_idle_ms(worker->session) > idle_s * 1000 / 3) {
+    Failure ignored;
+    if (!session_run(worker->session, &ignored, "DO 0"))
+      g_clear_pointer(&worker->session, session_close);
+  }
+  if (!worker->session)
+    worker->session = owner_session_open(worker->config, ret_failure);
+  return worker->session != NULL;
+}
+
+/* Aggregates that an earlier part of the batch blocked stay blocked in the later parts. */
+static void carry_blocks(AggregateSet *aggregates, const GHashTable *blocked, const Item *items,
+                         size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    const Event *event = items[i].event;
+    if (event_has_aggregate(event))
+      aggregate_set_open(aggregates, &event->aggregate)->blocked =
+          g_hash_table_contains((GHashTable *)blocked, &event->aggregate);
+  }
+}
+
+static size_t count_known(const Item *items, size_t count) {
+  size_t known = 0;
+  for (size_t i = 0; i < count; i++)
+    known += items[i].verdict == VERDICT_KNOWN;
+  return known;
+}
+
+/* What would fail or be refreshed never reaches the ledger's insert, but may be an event that was
+ * applied before and sent again: then there is nothing to do. */
+static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *ret_repeated,
+                             Failure *ret_failure) {
+  size_t suspects = 0, known = count_known(items, count);
+  for (size_t i = 0; i < count; i++)
+    suspects += items[i].verdict == VERDICT_FAILED || items[i].verdict == VERDICT_REFRESH;
+  if (suspects == 0)
+    return true;
+  if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
+    return false;
+  *ret_repeated = count_known(items, count) > known;
+  return true;
+}
+
+/* Decides and applies the items in one transaction. `*ret_repeated`: the ledger knows at least one
+ * of them; nothing was written. */
+static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
+                     bool *ret_repeated, Culprit *ret_culprit, Failure *ret_failure) {
+  *ret_repeated = false;
+  if (!failure_at(ret_failure, STEP_CONNECT, ensure_session(worker, ret_failure)))
+    return false;
+  Session *session = worker->session;
+  const Mapping *mapping = worker->config->mapping;
+  g_autoptr(AggregateSet) aggregates = aggregate_set_new(worker->arena);
+  g_autoptr(Fold) fold = NULL;
+  int64_t begun = clock_us();
+  carry_blocks(aggregates, blocked, items, count);
+
+  if (!failure_at(ret_failure, STEP_BEGIN,
+                  session_run(session, ret_failure, "START TRANSACTION")) ||
+      !failure_at(ret_failure, STEP_ENTER,
+                  ledger_enter(session, worker->ledger, aggregates, worker->arena, ret_failure)))
+    return false;
+  crash_point("after_begin");
+  fold = plan_decide(mapping, items, count, aggregates, worker->arena);
+  if (!failure_at(ret_failure, STEP_LEDGER,
+                  find_repetitions(worker, items, count, ret_repeated, ret_failure)))
+    return false;
+  if (*ret_repeated)
+    return true;
+  if (!failure_at(ret_failure, STEP_LEDGER,
+                  ledger_insert(session, worker->ledger, items, count, ret_repeated, ret_failure)))
+    return false;
+  if (*ret_repeated)
+    return true;
+  crash_point("after_ledger");
+  if (!failure_at(ret_failure, STEP_ROWS, apply_fold(session, fold, ret_culprit, ret_failure)))
+    return false;
+  crash_point("after_rows");
+  if (!failure_at(ret_failure, STEP_POSITIONS,
+                  ledger_write_positions(session, worker->ledger, aggregates, ret_failure)))
+    return false;
+  crash_point("before_commit");
+  if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT")))
+    return false;
+  metrics_committed(worker->metrics, items, count, clock_us() - begun);
+  crash_point("after_commit");
+  return true;
+}
+
+/* --- resolve: what a failed transaction means --- */
+
+bool is_open(const Item *item) {
+  return item->verdict != VERDICT_FAILED && item->verdict != VERDICT_KNOWN;
+}
+
+size_t count_open(const Item *items, size_t count) {
+  size_t open = 0;
+  for (size_t i = 0; i < count; i++)
+    open += is_open(&items[i]);
+  return open;
+}
+
+/* Before a replay everything but what is certain is decided anew: a row that was missing after
+ * others of the batch may be there without them. */
+static size_t reopen(Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    Item *item = &items[i];
+    if (item->planned)
+      item->failure = NULL;
+    else if (!is_open(item))
+      continue;
+    item->planned = false;
+    item->verdict = VERDICT_NONE;
+  }
+  return count_open(items, count);
+}
+
+void fail_item(Worker *worker, Item *item, const Failure *failure) {
+  item->verdict = VERDICT_FAILED;
+  item->failure = arena_alloc(worker->arena, 1, sizeof *failure);
+  *item->failure = *failure;
+}
+
+void hold_item(Worker *worker, Item *item, const Failure *failure) {
+  fail_item(worker, item, failure);
+  item->excused = true;
+}
+
+static void note_blocks(GHashTable *blocked, const Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    Verdict verdict = items[i].verdict;
+    if (event_has_aggregate(items[i].event) &&
+        (verdict == VERDICT_FAILED || verdict == VERDICT_GAP || verdict == VERDICT_REFRESH))
+      g_hash_table_add(blocked, &items[i].event->aggregate);
+  }
+}
+
+bool replay_pause(Worker *worker, int replays) {
+  int64_t delay = backoff_delay_ms(replays, REPLAY_MS, REPLAY_MAX_MS, g_rand_int(worker->random));
+  return !stop_wait(worker->stop, delay);
+}
+
+bool all_own(const Worker *worker, const Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (home_of(worker, items[i].event) != worker->lanes->lanes[worker->number])
+      return false;
+  return true;
+}
+
+bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
+                  const Failure *failure) {
+  if (!blame_is_lock_wait(failure))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    lane_keep_apart(home_of(worker, items[i].event), APART_MS);
+  if (batch_is_own) {
+    lanes_release_all_but(worker->lanes, worker->number, worker->lanes->lanes[worker->number]);
+    return false;
+  }
+  log_failure(LOG_LEVEL_WARNING, "events of other workers are given back", failure);
+  metrics_retry(worker->metrics, failure->class);
+  return true;
+}
+
+/* The tables are not what the mapping says: all events of that projection share the failure. */
+static bool fail_projection(Worker *worker, Item *items, size_t count, const Projection *culprit,
+                            const Failure *failure) {
+  bool any = false;
+  for (size_t i = 0; i < count; i++)
+    for (unsigned j = 0; is_open(&items[i]) && j < items[i].effect.count; j++)
+      if (items[i].effect.changes[j].rule->projection == culprit) {
+        fail_item(worker, &items[i], failure);
+        any = true;
+      }
+  return any;
+}
+
+/* The ledger knew some of the items. False: it does not say which. */
+static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t known,
+                           Failure *ret_failure) {
+  session_rollback(worker->session);
+  reopen(items, count);
+  if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
+    return false;
+  /* The other transaction was rolled back after all, or something else repeats a key. */
+  return count_known(items, count) > known ||
+         failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,
+                     "the ledger refused events that it does not have");
+}
+
+/* What the parts of a batch have in common. */
+typedef struct Attempt {
+  GHashTable *blocked; /* aggregates that an earlier part blocked */
+  int64_t begun;       /* when the batch was tried first */
+  bool own;            /* all its events are of the worker's own lane */
+  bool given_back;     /* this part and the later ones */
+} Attempt;
+
+static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
+                       Failure *ret_failure);
+
+/* Nothing is known of these; the ledger may know more. */
+static bool leave_open(Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict != VERDICT_KNOWN)
+      items[i].verdict = VERDICT_NONE;
+  return true;
+}
+
+/* What has waited for a lock before does not keep others waiting for as long again. */
+static void set_lock_wait(Worker *worker, int seconds) {
+  Failure ignored;
+  worker->hurried = seconds != (int)worker->config->mysql.lock_wait_s;
+  if (worker->session)
+    session_run(worker->session, &ignored,
+                "SET SESSION innodb_lock_wait_timeout = %d, lock_wait_timeout = %d", seconds,
+                seconds);
+}
+
+/* The event whose statement failed is parted from the others, where it is known; else halves. */
+static bool apply_parts(Worker *worker, Item *items, size_t count, const Change *statement,
+                        Attempt *attempt, Failure *ret_failure) {
+  size_t from = count / 2, to = from;
+  for (size_t i = 0; i < count && statement; i++)
+    if (is_open(&items[i]) && statement >= items[i].changes.changes &&
+        statement < items[i].changes.changes + items[i].changes.count)
+      from = i, to = i + 1;
+  return (from == 0 || apply_part(worker, items, from, attempt, ret_failure)) &&
+         (from == to || apply_part(worker, items + from, to - from, attempt, ret_failure)) &&
+         (to == count || apply_part(worker, items + to, count - to, attempt, ret_failure));
+}
+
+/* All that is open is one event, or all of one projection. */
+static bool end_part(Worker *worker, Item *items, size_t count, bool excused, Attempt *attempt,
+                     const Failure *failure) {
+  for (size_t i = 0; i < count; i++)
+    if (is_open(&items[i]))
+      (excused ? hold_item : fail_item)(worker, &items[i], failure);
+  note_blocks(attempt->blocked, items, count);
+  return true;
+}
+
+void part_with_session(Worker *worker, const Failure *failure) {
+  if (worker->session && blame_is_break(failure))
+    worker->hung = session_id(worker->session);
+  if (failure->class == FAILURE_UNAVAILABLE)
+    g_clear_pointer(&worker->session, session_close);
+}
+
+/* After a transaction that failed: undone as a whole, because some errors undo one statement only;
+ * and a session that is in doubt is not used again. */
+static size_t clear_up(Worker *worker, Item *items, size_t count, const Failure *failure) {
+  if (worker->session)
+    session_rollback(worker->session);
+  part_with_session(worker, failure);
+  return reopen(items, count);
+}
+
+static void tell_replay(Worker *worker, const Failure *failure) {
+  if (failure->class == FAILURE_CONFLICT || failure->class == FAILURE_UNKNOWN)
+    log_failure(LOG_LEVEL_WARNING, "a transaction has to be tried again", failure);
+  metrics_retry(worker->metrics, failure->class);
+}
+
+static bool give_up(Worker *worker, const Failure *failure, Failure *ret_failure) {
+  if (failure->class == FAILURE_UNAVAILABLE)
+    g_clear_pointer(&worker->session, session_close);
+  *ret_failure = *failure;
+  return false;
+}
+
+/* To find out whose fault it is takes time that a stop does not have. */
+static bool is_over(const Worker *worker, const Failure *failure) {
+  return stop_requested(worker->stop) && failure->class != FAILURE_DATA &&
+         failure->class != FAILURE_MAPPING && failure->class != FAILURE_SIZE;
+}
+
+/* The whole part in one transaction. True: done, or it is to be tried again (`*ret_again`). */
+static bool resolve(Worker *worker, Item *items, size_t count, const Culprit *culprit, int replays,
+                    Attempt *attempt, bool *ret_again, Failure *failure) {
+  Tries tries = {replays, attempt->begun};
+  Ruling ruling = rule(worker, items, count, tries, failure);
+  size_t open = count_open(items, count);
+  *ret_again = false;
+  if (is_over(worker, failure))
+    return false;
+  if (ruling == RULING_PROJECTION)
+    ruling = open > 1 ? RULING_SPLIT : RULING_WAIT;
+  switch (ruling) {
+  case RULING_REPLAY:
+    tell_replay(worker, failure);
+    *ret_again = replay_pause(worker, replays);
+    return *ret_again;
+  case RULING_SPLIT:
+    tell_replay(worker, failure);
+    if (blame_is_lock_wait(failure))
+      set_lock_wait(worker, SUSPECT_WAIT_S);
+    return apply_parts(worker, items, count, culprit->statement, attempt, failure);
+  case RULING_WAIT:
+  case RULING_EVENT: {
+    bool several = false;
+    for (size_t i = 0; i < count; i++)
+      if (is_open(&items[i]))
+        several |= tally(worker, &items[i], culprit->projection, failure);
+    return end_part(worker, items, count, several || ruling == RULING_WAIT, attempt, failure);
+  }
+  case RULING_COUNT: return end_part(worker, items, count, true, attempt, failure);
+  default: return false;
+  }
+}
+
+static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
+                       Failure *ret_failure) {
+  if (attempt->given_back)
+    return leave_open(items, count);
+  for (int replays = 0;;) {
+    bool repeated, again;
+    Culprit culprit = {0};
+    Failure failure = {0};
+    size_t known = count_known(items, count);
+    if (transact(worker, items, count, attempt->blocked, &repeated, &culprit, &failure)) {
+      if (!repeated) {
+        note_blocks(attempt->blocked, items, count);
+        acquit(worker, items, count);
+        return true;
+      }
+      if (failure_at(&failure, STEP_LEDGER, learn_repeated(worker, items, count, known, &failure)))
+        continue;
+    }
+    clear_up(worker, items, count, &failure);
+    if (failure.step == STEP_ROWS && failure.class == FAILURE_MAPPING && culprit.projection &&
+        fail_projection(worker, items, count, culprit.projection, &failure))
+      continue;
+    if (hold_locked_table(worker, items, count, culprit.projection, &failure))
+      continue;
+    if (part_at_lock(worker, items, count, attempt->own, &failure)) {
+      attempt->given_back = true;
+      return leave_open(items, count);
+    }
+    if (!resolve(worker, items, count, &culprit, ++replays, attempt, &again, &failure))
+      return give_up(worker, &failure, ret_failure);
+    if (!again)
+      return true;
+  }
+}
+
+/* Events that have failed alone before, and what comes after them, go last; each of them alone.
+ * Gives how many are not of that kind. The order of the others stays. */
+static size_t suspects_last(Worker *worker, Item *items, size_t count) {
+  g_autoptr(GHashTable) behind = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  g_autofree Item *last = g_new(Item, count);
+  size_t innocent = 0, suspects = 0;
+  for (size_t i = 0; i < count; i++) {
+    const Event *event = items[i].event;
+    bool late =
+        event_has_aggregate(event) && (g_hash_table_contains(behind, &event->aggregate) ||
+                                       watch_suspects(worker->lanes->watch, &event->key.event_id));
+    if (late)
+      g_hash_table_add(behind, (gpointer)&event->aggregate);
+    if (late)
+      last[suspects++] = items[i];
+    else
+      items[innocent++] = items[i];
+  }
+  if (suspects > 0)
+    memcpy(items + innocent, last, suspects * sizeof *last);
+  return innocent;
+}
+
+static bool apply_suspects(Worker *worker, Item *items, size_t count, Attempt *attempt,
+                           Failure *ret_failure) {
+  bool good = true;
+  attempt->begun = 0; /* none of them is replayed for long */
+  if (!ensure_session(worker, ret_failure))
+    return false;
+  set_lock_wait(worker, SUSPECT_WAIT_S);
+  for (size_t i = 0; i < count && good; i++)
+    good = apply_part(worker, &items[i], 1, attempt, ret_failure);
+  return good;
+}
+
+bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
+  g_autoptr(GHashTable) blocked = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  Attempt attempt = {.blocked = blocked, .begun = clock_us(), .own = all_own(worker, items, count)};
+  hold_behind_gates(worker, items, count);
+  size_t innocent = suspects_last(worker, items, count);
+  return (innocent == 0 || apply_part(worker, items, innocent, &attempt, ret_failure)) &&
+         (innocent == count ||
+          apply_suspects(worker, items + innocent, count - innocent, &attempt, ret_failure));
+}

@@ -1,0 +1,250 @@
+/* watch.c - two small tables under one lock. */
+#include "projector/app/engine/watch.h"
+
+#include "projector/infra/clock.h"
+
+enum {
+  SUSPECTS_MAX = 1000, /* then the one that was seen the longest ago is forgotten */
+  SEVERAL = 3,         /* aggregates */
+  CLOSED_MS = 5000,
+  TRIAL_MS = 40000,   /* a trial that nobody hears of again */
+  TALLY_MS = 80000,   /* an aggregate that nothing waits of any longer, at several tries a minute */
+  TOLD_PLACES = 4096, /* of events; two that share one are told more often */
+  TOLD_AGAIN_MS = 10000,
+};
+
+typedef struct Suspect {
+  Id id;
+  uint8_t bytes[EVENT_ID_MAX];
+  int breaks;
+  int64_t seen; /* monotonic, us */
+} Suspect;
+
+typedef struct Tallied {
+  uint64_t aggregate_hash;
+  int64_t seen; /* monotonic, us: failed, or waited at the gate */
+} Tallied;
+
+typedef struct Hold {
+  bool closed, rows;
+  int64_t until; /* monotonic, us: from then on somebody may try */
+  Failure why;
+  Tallied aggregates[SEVERAL];
+  unsigned count; /* of aggregates */
+} Hold;
+
+typedef struct Told {
+  uint64_t what;
+  int64_t at; /* monotonic, us; 0: an empty place */
+  int64_t untold;
+} Told;
+
+struct Watch {
+  GMutex lock;
+  gint busy;            /* atomic: entries of both tables; mostly 0, and then nobody waits */
+  GHashTable *suspects; /* Id → Suspect */
+  GHashTable *holds;    /* projection + 1 → Hold */
+  Told told[TOLD_PLACES];
+};
+
+Watch *watch_new(void) {
+  Watch *watch = g_new0(Watch, 1);
+  g_mutex_init(&watch->lock);
+  watch->suspects = g_hash_table_new_full(id_hash_key, id_equal_key, NULL, g_free);
+  watch->holds = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+  return watch;
+}
+
+void watch_free(Watch *watch) {
+  if (!watch)
+    return;
+  g_hash_table_unref(watch->suspects);
+  g_hash_table_unref(watch->holds);
+  g_mutex_clear(&watch->lock);
+  g_free(watch);
+}
+
+static bool is_empty(Watch *watch) {
+  return g_atomic_int_get(&watch->busy) == 0;
+}
+
+static void note_size(Watch *watch) {
+  g_atomic_int_set(&watch->busy,
+                   (gint)(g_hash_table_size(watch->suspects) + g_hash_table_size(watch->holds)));
+}
+
+/* --- events --------------------------------------------------------------------------------- */
+
+static void make_room(Watch *watch) {
+  GHashTableIter iter;
+  gpointer value;
+  const Suspect *oldest = NULL;
+  g_hash_table_iter_init(&iter, watch->suspects);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const Suspect *one = value;
+    if (!oldest || one->seen < oldest->seen)
+      oldest = one;
+  }
+  if (oldest)
+    g_hash_table_remove(watch->suspects, &oldest->id);
+}
+
+static Suspect *find_or_add(Watch *watch, const Id *event) {
+  Suspect *suspect = g_hash_table_lookup(watch->suspects, event);
+  if (suspect)
+    return suspect;
+  if (g_hash_table_size(watch->suspects) >= SUSPECTS_MAX)
+    make_room(watch);
+  OrderKey key = {.event_id = *event}, kept;
+  suspect = g_new0(Suspect, 1);
+  order_key_copy(&key, &kept, suspect->bytes);
+  suspect->id = kept.event_id;
+  g_hash_table_insert(watch->suspects, &suspect->id, suspect);
+  note_size(watch);
+  return suspect;
+}
+
+static void suspect(Watch *watch, const Id *event, int breaks) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Suspect *one = find_or_add(watch, event);
+  one->breaks += breaks;
+  one->seen = clock_us();
+}
+
+void watch_suspect(Watch *watch, const Id *event) {
+  suspect(watch, event, 0);
+}
+
+void watch_count(Watch *watch, const Id *event) {
+  suspect(watch, event, 1);
+}
+
+bool watch_suspects(Watch *watch, const Id *event) {
+  if (is_empty(watch))
+    return false;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  return g_hash_table_contains(watch->suspects, event);
+}
+
+int watch_breaks(Watch *watch, const Id *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  const Suspect *one = g_hash_table_lookup(watch->suspects, event);
+  return one ? one->breaks : 0;
+}
+
+void watch_acquit(Watch *watch, const Id *event) {
+  if (is_empty(watch))
+    return;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  g_hash_table_remove(watch->suspects, event);
+  note_size(watch);
+}
+
+bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
+                 int64_t *ret_untold) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  uint64_t what = ((uint64_t)id_hash_key(event) << 32) ^ (uint64_t)(unsigned)failure->code ^
+                  ((uint64_t)failure->class << 24) ^ g_str_hash(message);
+  Told *place = &watch->told[(what >> 32) % TOLD_PLACES];
+  int64_t now = clock_us();
+  if (place->at && place->what == what && now - place->at < (int64_t)TOLD_AGAIN_MS * 1000) {
+    place->untold++;
+    return false;
+  }
+  *ret_untold = place->what == what ? place->untold : 0;
+  *place = (Told){.what = what, .at = now};
+  return true;
+}
+
+/* --- projections ---------------------------------------------------------------------------- */
+
+static Hold *find_hold(Watch *watch, unsigned projection) {
+  return g_hash_table_lookup(watch->holds, GUINT_TO_POINTER(projection + 1));
+}
+
+static Hold *open_hold(Watch *watch, unsigned projection) {
+  Hold *hold = find_hold(watch, projection);
+  if (!hold) {
+    hold = g_new0(Hold, 1);
+    g_hash_table_insert(watch->holds, GUINT_TO_POINTER(projection + 1), hold);
+    note_size(watch);
+  }
+  return hold;
+}
+
+Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_rows) {
+  if (is_empty(watch))
+    return GATE_OPEN;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Hold *hold = find_hold(watch, projection);
+  if (!hold || !hold->closed)
+    return GATE_OPEN;
+  *ret_why = hold->why;
+  *ret_rows = hold->rows;
+  if (clock_us() < hold->until)
+    return GATE_CLOSED;
+  hold->until = clock_us() + (int64_t)TRIAL_MS * 1000;
+  return GATE_TRIAL;
+}
+
+void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Hold *hold = open_hold(watch, projection);
+  hold->closed = true;
+  hold->rows = rows;
+  hold->until = clock_us() + (int64_t)CLOSED_MS * 1000;
+  hold->why = *why;
+}
+
+void watch_open(Watch *watch, unsigned projection) {
+  if (is_empty(watch))
+    return;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  g_hash_table_remove(watch->holds, GUINT_TO_POINTER(projection + 1));
+  note_size(watch);
+}
+
+/* What was settled since does not speak against the table any more. */
+static void drop_old(Hold *hold) {
+  int64_t now = clock_us();
+  unsigned kept = 0;
+  for (unsigned i = 0; i < hold->count; i++)
+    if (now - hold->aggregates[i].seen < (int64_t)TALLY_MS * 1000)
+      hold->aggregates[kept++] = hold->aggregates[i];
+  hold->count = kept;
+}
+
+static Tallied *find_tallied(Hold *hold, uint64_t aggregate_hash) {
+  for (unsigned i = 0; i < hold->count; i++)
+    if (hold->aggregates[i].aggregate_hash == aggregate_hash)
+      return &hold->aggregates[i];
+  return NULL;
+}
+
+bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Hold *hold = open_hold(watch, projection);
+  drop_old(hold);
+  Tallied *one = find_tallied(hold, aggregate_hash);
+  if (!one && hold->count < SEVERAL)
+    one = &hold->aggregates[hold->count++];
+  if (one)
+    *one = (Tallied){aggregate_hash, clock_us()};
+  if (hold->count < SEVERAL && hold->rows)
+    hold->closed = false;
+  return hold->count == SEVERAL;
+}
+
+bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Hold *hold = find_hold(watch, projection);
+  return hold && find_tallied(hold, aggregate_hash);
+}
+
+void watch_still_waits(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Hold *hold = find_hold(watch, projection);
+  Tallied *one = hold ? find_tallied(hold, aggregate_hash) : NULL;
+  if (one)
+    one->seen = clock_us();
+}

@@ -1,0 +1,221 @@
+/* worker.c - what happens to an event, from the queue to its row. Start reading here.
+ *
+ *   read ▶ decode ▶ order ▶ claim ▶ map ▶ fold ▶ apply ▶ acknowledge
+ *
+ * The reader (reader.c) has read and decoded the event and put it into the lane of its aggregate
+ * (lane.c), which keeps the order. From there a worker takes a batch:
+ *
+ *   claim        claim.c: mark the events in_progress in the outbox, so that the world sees
+ *                who has them and every attempt counts, also one that kills this process
+ *   map          domain/plan.c: events become changes of rows; what does not fit fails here
+ *   transaction  transaction.c: in MySQL, all or nothing:
+ *                  fence      stop if another projector has taken over
+ *                  positions  lock and read how far each aggregate is
+ *                  decide     late, gap, superseded … and fold the rest (domain/plan.c)
+ *                  ledger     insert the event ids; one that is there was applied before
+ *                  rows       the folded changes in few statements
+ *                  positions  write
+ *                COMMIT is the point at which the events count
+ *   settle       settle.c: acknowledge the applied (acker.c), mark the failed, give the
+ *                others back
+ *
+ * A transaction that fails is replayed, split, given back or given up by its failure, by what was
+ * being done, and by what the server says to a probe (ruling.c, domain/blame.h).
+ * An answer to COMMIT that got lost needs nothing special: the replay meets its own ledger entries.
+ */
+#include "projector/app/engine/worker.h"
+
+#include "projector/app/engine/steps.h"
+#include "projector/infra/crash.h"
+
+enum {
+  PROBE_MS = 50,      /* first pause before an unreachable store is tried again, doubling to */
+  PROBE_MAX_MS = 800, /* this: work resumes within a second */
+};
+
+/* Without an answer from MySQL nothing counts as failed. In an outage nobody knows whether the
+ * event was applied before, and it must not pay; the next owner has read already who waits for
+ * whom. */
+static void judge_nothing(Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_FAILED)
+      items[i].verdict = VERDICT_NONE;
+}
+
+/* Projects one batch. False: a store is away or this owner has to stop. */
+static bool project_batch(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
+  g_autofree Item *items = g_new0(Item, count);
+  if (!claim(worker, events, count, items, &count, ret_failure))
+    return false;
+  if (count == 0)
+    return true;
+  crash_point("after_claim");
+  for (size_t i = 0; i < count; i++)
+    crash_event(items[i].event);
+  arena_reset(worker->arena);
+  plan_sort(items, count);
+  plan_map(worker->config->mapping, items, count, worker->arena);
+  if (apply(worker, items, count, ret_failure))
+    return settle(worker, items, count, ret_failure);
+  Failure ignored;
+  judge_nothing(items, count);
+  if (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_SPACE)
+    settle_outage(worker, items, count, ret_failure);
+  else
+    settle(worker, items, count, &ignored);
+  return false;
+}
+
+static bool project(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
+  g_atomic_int_inc(&worker->moves);
+  bool good = project_batch(worker, events, count, ret_failure);
+  g_atomic_int_inc(&worker->moves);
+  return good;
+}
+
+/* An event that was alone when MySQL broke has a part in that, when MySQL works again without it.
+ */
+static void count_break(Worker *worker) {
+  if (worker->broke.length > 0 || worker->broke.kind == ID_INT)
+    watch_count(worker->lanes->watch, &worker->broke);
+  worker->broke = (Id){.kind = ID_STRING};
+}
+
+static void note_trouble(Worker *worker, const Failure *failure) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  worker->trouble = *failure;
+}
+
+/* After a failure: pause, and see whether MySQL works at all before anything is claimed. */
+static bool recovered(Worker *worker, int failures) {
+  int64_t delay = PROBE_MS;
+  for (int i = 1; i < failures && delay < PROBE_MAX_MS; i++)
+    delay *= 2;
+  if (stop_wait(worker->stop, MIN(delay, PROBE_MAX_MS)))
+    return false;
+  Failure failure = {0};
+  bool reached = ensure_session(worker, &failure);
+  if (reached && (!worker->refused || ask_server(worker, &failure))) {
+    count_break(worker);
+    return true;
+  }
+  note_trouble(worker, &failure);
+  log_failure(LOG_LEVEL_WARNING, reached ? "MySQL takes no transaction" : "MySQL cannot be reached",
+              &failure);
+  metrics_retry(worker->metrics, failure.class);
+  if (failure.class == FAILURE_CONFIG)
+    stop_request(worker->stop, &failure);
+  return false;
+}
+
+bool worker_step(Worker *worker, bool wait) {
+  const Settings *settings = &worker->config->settings;
+  size_t batch_bytes = (size_t)settings->memory_mb * 1024 * 1024 / 8 / (size_t)settings->workers;
+  int failures = g_atomic_int_get(&worker->failures);
+  if (failures > 0 && !recovered(worker, failures)) {
+    g_atomic_int_inc(&worker->failures);
+    return true;
+  }
+  /* While it is not sure that the store is back, one event tries. */
+  size_t most = failures > 0 ? 1 : (size_t)settings->batch;
+  Taking how = {.max_events = most,
+                .max_bytes = batch_bytes,
+                .linger_ms = settings->linger_ms,
+                .wait = wait,
+                .alone = failures > 0};
+  size_t count = lanes_take(worker->lanes, worker->number, &how, worker->taken);
+  if (count == 0)
+    return false;
+  if (stop_requested(worker->stop)) { /* a lease that ran out while nothing was there to do */
+    for (size_t i = 0; i < count; i++)
+      lane_requeue(home_of(worker, worker->taken[i]), worker->taken[i]);
+    return false;
+  }
+  Failure failure = {0};
+  if (project(worker, worker->taken, count, &failure)) {
+    if (failures > 0)
+      log_info("store is back", NULL);
+    g_atomic_int_set(&worker->failures, 0);
+    return true;
+  }
+  note_trouble(worker, &failure);
+  g_atomic_int_inc(&worker->failures);
+  worker->refused = failure.source == SOURCE_MYSQL;
+  lanes_release_all_but(worker->lanes, worker->number, worker->lanes->lanes[worker->number]);
+  metrics_retry(worker->metrics, failure.class);
+  if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
+    stop_request(worker->stop, &failure);
+  else if (!stop_requested(worker->stop))
+    log_failure(LOG_LEVEL_WARNING, "cannot project", &failure);
+  return true;
+}
+
+Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
+                   const Lanes *lanes, unsigned number, Acker *acker, Stop *stop) {
+  Worker *worker = g_new0(Worker, 1);
+  *worker = (Worker){.config = config,
+                     .ledger = ledger,
+                     .lanes = lanes,
+                     .number = number,
+                     .acker = acker,
+                     .stop = stop,
+                     .outbox = outbox_new(store, owner),
+                     .arena = arena_new(),
+                     .random = g_rand_new(),
+                     .broke = {.kind = ID_STRING},
+                     .taken = g_new(Event *, config->settings.batch)};
+  g_mutex_init(&worker->lock);
+  return worker;
+}
+
+void worker_count_in(Worker *worker, Metrics *metrics) {
+  worker->metrics = metrics;
+}
+
+static gpointer run(gpointer data) {
+  Worker *worker = data;
+  mysql_thread_init();
+  while (!stop_requested(worker->stop))
+    worker_step(worker, true);
+  g_clear_pointer(&worker->session, session_close);
+  mysql_thread_end();
+  return NULL;
+}
+
+void worker_start(Worker *worker) {
+  worker->thread = g_thread_new("worker", run, worker);
+}
+
+void worker_join(Worker *worker) {
+  g_thread_join(worker->thread);
+}
+
+int worker_moves(Worker *worker) {
+  return g_atomic_int_get(&worker->moves);
+}
+
+void worker_free(Worker *worker) {
+  if (!worker)
+    return;
+  session_close(worker->session);
+  outbox_free(worker->outbox);
+  arena_free(worker->arena);
+  g_rand_free(worker->random);
+  g_mutex_clear(&worker->lock);
+  g_free(worker->taken);
+  g_free(worker);
+}
+
+Counters worker_counters(Worker *worker) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  return worker->counters;
+}
+
+Failure worker_trouble(Worker *worker) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  return worker_is_waiting(worker) ? worker->trouble : (Failure){0};
+}
+
+bool worker_is_waiting(Worker *worker) {
+  return g_atomic_int_get(&worker->failures) > 0;
+}

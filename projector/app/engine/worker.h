@@ -1,0 +1,37 @@
+/* worker.h - the workers that carry events from the outbox into MySQL. */
+#pragma once
+
+#include "projector/app/engine/acker.h"
+#include "projector/app/engine/lanes.h"
+#include "projector/app/engine/metrics.h"
+#include "projector/app/engine/stop.h"
+#include "projector/app/shared/config.h"
+#include "projector/infra/mysql/ledger.h"
+
+typedef struct Counters {
+  int64_t applied, superseded, ignored, repeated, failed, gaps;
+} Counters;
+
+typedef struct Worker Worker;
+
+/* Everything given must outlive it. `number`: of its own lane. A failure that ends all work
+ * (fenced, configuration) requests the stop. */
+Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
+                   const Lanes *lanes, unsigned number, Acker *acker, Stop *stop);
+void worker_free(Worker *worker);
+/* Counts there, which must outlive it; before the first step. */
+void worker_count_in(Worker *worker, Metrics *metrics);
+/* Takes and projects one batch, or looks whether a store is back. False: there was nothing to take.
+ */
+bool worker_step(Worker *worker, bool wait);
+/* Runs steps in a thread until the stop is requested; to end it at once, stop the lanes too. */
+void worker_start(Worker *worker);
+/* Waits for the end of the running batch. */
+void worker_join(Worker *worker);
+/* Rises when it takes a batch in hand, and when it is done with it: odd while it has one. */
+int worker_moves(Worker *worker);
+Counters worker_counters(Worker *worker);
+/* What the worker waits for; class NONE: it does not. */
+Failure worker_trouble(Worker *worker);
+/* Whether it waits for a store to come back. */
+bool worker_is_waiting(Worker *worker);

@@ -1,0 +1,302 @@
+/* ownership.c - takes, keeps and gives back the lease.
+ *
+ * The lease decides who should work, the epoch who can: MySQL lets no transaction of an older epoch
+ * commit. So a frozen owner that wakes up does no harm even before it notices, and a standby need
+ * not wait for the lease to expire: it takes it from an owner whose heartbeats have stopped. */
+#include "projector/app/process/ownership.h"
+
+#include "projector/app/shared/identity.h"
+#include "projector/domain/suspicion.h"
+#include "projector/infra/crash.h"
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/lease.h"
+#include "projector/infra/mysql/fence.h"
+#include "projector/infra/mysql/ledger.h"
+
+#include <unistd.h>
+
+enum {
+  ASK_MS = 1000, /* a standby asks for the lease, at most, */
+  LOOK_MS = 100, /* and looks at the owner's heartbeats */
+  BEAT_MS = 300, /* of which there is one so often while somebody stands by */
+};
+
+struct Ownership {
+  const Config *config;
+  MongoStore *store;
+  Lease *lease;
+  Stop *tenure;
+  GThread *heartbeat;
+  int64_t epoch;
+  char *claimant;
+  gint nudged; /* atomic */
+  GMutex lock; /* of the four that follow */
+  bool has_told;
+  LeaseTold told;
+  int64_t now_ms, now_at; /* MongoDB's clock at a monotonic time, us; 0: not known */
+  int64_t settled_at;     /* as it stood in the lease when it became ours */
+  LeaseState state;
+  Suspicion suspicion; /* while standing by */
+};
+
+/* Whatever the heartbeat is waiting for: from two thirds of the lease on nothing is claimed. */
+static void keep_until(Ownership *ownership, int64_t asked_at) {
+  Failure late = {0};
+  failure_set(&late, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
+              "the lease could not be prolonged in time");
+  stop_at(ownership->tenure, asked_at + ownership->config->settings.lease_ms * 1000 / 3 * 2, &late);
+}
+
+/* Often while there is a standby, which learns the rhythm; else seldom: that is also how soon a
+ * nudge is noticed. */
+static int64_t beat_ms(const Ownership *ownership) {
+  int64_t seldom_ms = ownership->config->settings.lease_ms / 4;
+  return ownership->state.standby ? MIN(BEAT_MS, seldom_ms) : seldom_ms;
+}
+
+/* What people did with retry, skip and the like, also while nobody worked. */
+static void log_reports(const Ownership *ownership, const LeaseState *state) {
+  g_autoptr(GPtrArray) acts = g_ptr_array_new_with_free_func(g_free);
+  Failure ignored = {0}; /* they stay for the next beat */
+  if (state->reports)
+    lease_take_reports(ownership->lease, acts, &ignored);
+  for (guint i = 0; i < acts->len; i++)
+    log_info("done by hand", LOG_FIELDS(LOG_TEXT("what", acts->pdata[i])));
+}
+
+static void note_clock(Ownership *ownership, const LeaseState *state, int64_t asked_at) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  ownership->now_ms = state->now_ms;
+  ownership->now_at = asked_at;
+}
+
+/* NULL: nothing was told yet. */
+static const LeaseTold *take_told(Ownership *ownership, LeaseTold *told) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  *told = ownership->told;
+  return ownership->has_told ? told : NULL;
+}
+
+static gpointer beat(gpointer data) {
+  Ownership *ownership = data;
+  while (!stop_wait(ownership->tenure, beat_ms(ownership))) {
+    Failure failure = {0};
+    LeaseState state = {.owned = true};
+    LeaseTold told;
+    int64_t asked_at = g_get_monotonic_time();
+    if (lease_acquire(ownership->lease, ownership->epoch, take_told(ownership, &told), &state,
+                      &failure) &&
+        state.owned) {
+      crash_point("in_lease_renewal");
+      note_clock(ownership, &state, asked_at);
+      keep_until(ownership, asked_at);
+      log_reports(ownership, &state);
+      if (state.nudges != ownership->state.nudges)
+        g_atomic_int_set(&ownership->nudged, 1);
+      ownership->state = state;
+      continue;
+    }
+    if (!state.owned)
+      failure_set(&failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
+                  "another projector of this name holds the lease");
+    else
+      log_failure(LOG_LEVEL_WARNING, "cannot prolong the lease", &failure);
+    if (failure.class == FAILURE_FENCED)
+      stop_request(ownership->tenure, &failure);
+  }
+  return NULL;
+}
+
+/* MongoDB remembers the highest epoch. A fence in MySQL that is behind it proves that MySQL has
+ * lost what was committed there: it is then for a person to say how to go on. */
+static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
+  const Config *config = ownership->config;
+  int64_t reached = ownership->state.epoch, found;
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  if (!session || !identity_claim(config, ownership->store, session, ret_failure) ||
+      !fence_look(session, config->name, &found, ret_failure))
+    return false;
+  if (found < reached) {
+    if (!config->settings.adopt)
+      return fence_fell_back(found, reached, ret_failure);
+    log_warning("going on with a MySQL that has lost what was applied before",
+                LOG_FIELDS(LOG_NUMBER("epoch_found", found), LOG_NUMBER("epoch_reached", reached)));
+    if (!fence_lift(session, config->name, reached, ret_failure))
+      return false;
+  }
+  return fence_take(session, config->name, owner, &ownership->epoch, ret_failure);
+}
+
+/* As it stands in the lease; the same for each tenure of this process. */
+static const char *process_owner(void) {
+  static gsize known;
+  static char owner[128];
+  if (g_once_init_enter(&known)) {
+    g_snprintf(owner, sizeof owner, "%s:%d:%08x", g_get_host_name(), (int)getpid(), g_random_int());
+    g_once_init_leave(&known, 1);
+  }
+  return owner;
+}
+
+/* If it is ours. */
+static void give_back(Lease *lease) {
+  Failure failure;
+  if (!lease_release(lease, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot give the lease back", &failure);
+}
+
+static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
+  *ret_asked_at = g_get_monotonic_time();
+  if (!lease_acquire(ownership->lease, ownership->epoch, NULL, &ownership->state, failure))
+    return false;
+  note_clock(ownership, &ownership->state, *ret_asked_at);
+  ownership->settled_at = ownership->state.settled_at;
+  return true;
+}
+
+/* The lease is ours. The epoch may have to wait for a transaction of the owner before this, so the
+ * lease is asked for again. */
+static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
+  if (raise_epoch(ownership, process_owner(), failure))
+    return take_lease(ownership, ret_asked_at, failure) && ownership->state.owned;
+  give_back(ownership->lease); /* another may reach MySQL */
+  return false;
+}
+
+/* One attempt to become the owner. */
+static bool take(Ownership *ownership, bool *standing_by, int64_t *ret_asked_at, Failure *failure) {
+  if (!take_lease(ownership, ret_asked_at, failure))
+    return false;
+  if (ownership->state.owned)
+    return take_over(ownership, ret_asked_at, failure);
+  if (!*standing_by)
+    log_info("standing by: another projector of this name is working", NULL);
+  *standing_by = true;
+  return false;
+}
+
+static void log_suspicion(const Ownership *ownership, const LeaseLook *look) {
+  const Suspicion *suspicion = &ownership->suspicion;
+  int64_t lease_us = ownership->config->settings.lease_ms * 1000;
+  log_warning(
+      "the owner's heartbeats have stopped: taking over",
+      LOG_FIELDS(LOG_TEXT("owner", look->owner),
+                 LOG_NUMBER("silent_ms", suspicion->silent_us / 1000),
+                 LOG_NUMBER("patience_ms", suspicion_patience_us(suspicion, lease_us) / 1000)));
+}
+
+/* Looks at the owner's heartbeats, and takes over when they have stopped. */
+static bool suspect(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
+  LeaseLook look;
+  if (!lease_watch(ownership->lease, &look, failure)) {
+    suspicion_look_failed(&ownership->suspicion);
+    return false;
+  }
+  HeartbeatLook seen = {.beat = look.beat, .tenure = look.election ^ g_str_hash(look.owner)};
+  suspicion_look(&ownership->suspicion, seen, g_get_monotonic_time());
+  if (look.beat < 0 ||
+      !suspicion_is_aroused(&ownership->suspicion, ownership->config->settings.lease_ms * 1000))
+    return false;
+  bool owned = false;
+  *ret_asked_at = g_get_monotonic_time();
+  if (!lease_seize(ownership->lease, &look, &owned, failure) || !owned)
+    return false;
+  log_suspicion(ownership, &look);
+  return take_over(ownership, ret_asked_at, failure);
+}
+
+/* A dead owner's lease would have ended by now. */
+static void give_up(Stop *process) {
+  Failure failure;
+  failure_set(&failure, FAILURE_CONFLICT, SOURCE_PROJECTOR, 0,
+              "another projector of this name is working and applies what is there; nothing was "
+              "left to `run --once`");
+  stop_request(process, &failure);
+}
+
+Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *metrics, bool once,
+                             Stop *process, Stop *tenure) {
+  Ownership *ownership = g_new0(Ownership, 1);
+  ownership->config = config;
+  ownership->store = store;
+  ownership->tenure = tenure;
+  g_mutex_init(&ownership->lock);
+  ownership->lease = lease_new(store, config->name, process_owner(), config->settings.lease_ms);
+  bool standing_by = false;
+  int64_t patience_ends = g_get_monotonic_time() + config->settings.lease_ms * 1000, ask_at = 0;
+  int64_t ask_us = MIN(ASK_MS, config->settings.lease_ms / 4) * 1000;
+  for (;;) {
+    Failure failure = {0};
+    if (stop_requested(process)) {
+      ownership_release(ownership);
+      return NULL;
+    }
+    int64_t asked_at = g_get_monotonic_time();
+    bool asks = asked_at >= ask_at;
+    if (asks)
+      ask_at = asked_at + ask_us;
+    if (asks ? take(ownership, &standing_by, &asked_at, &failure)
+             : suspect(ownership, &asked_at, &failure)) {
+      keep_until(ownership, asked_at);
+      break;
+    }
+    if (asks || failure.class != FAILURE_NONE)
+      metrics_set_trouble(metrics, &failure);
+    if (failure.class != FAILURE_NONE)
+      log_failure(LOG_LEVEL_WARNING, "cannot become the owner", &failure);
+    if (failure.class == FAILURE_CONFIG || failure.class == FAILURE_MAPPING)
+      stop_request(process, &failure);
+    if (once && asks && failure.class == FAILURE_NONE && asked_at > patience_ends)
+      give_up(process);
+    stop_wait(process, failure.class == FAILURE_NONE ? LOOK_MS : ask_us / 1000);
+  }
+  ownership->claimant =
+      g_strdup_printf("%s:%d#%lld", g_get_host_name(), (int)getpid(), (long long)ownership->epoch);
+  ownership->heartbeat = g_thread_new("heartbeat", beat, ownership);
+  return ownership;
+}
+
+void ownership_release(Ownership *ownership) {
+  if (!ownership)
+    return;
+  if (ownership->heartbeat)
+    g_thread_join(ownership->heartbeat);
+  give_back(ownership->lease);
+  lease_free(ownership->lease);
+  g_free(ownership->claimant);
+  g_mutex_clear(&ownership->lock);
+  g_free(ownership);
+}
+
+void ownership_abandon(const Config *config, MongoStore *store) {
+  g_autoptr(Lease) lease = lease_new(store, config->name, process_owner(), 0);
+  give_back(lease);
+}
+
+int64_t ownership_now_ms(Ownership *ownership) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  return ownership->now_ms ? ownership->now_ms + (g_get_monotonic_time() - ownership->now_at) / 1000
+                           : g_get_real_time() / 1000;
+}
+
+int64_t ownership_settled_at(const Ownership *ownership) {
+  return ownership->settled_at;
+}
+
+void ownership_tell(Ownership *ownership, const LeaseTold *told) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  ownership->told = *told;
+  ownership->has_told = true;
+}
+
+int64_t ownership_epoch(const Ownership *ownership) {
+  return ownership->epoch;
+}
+
+const char *ownership_claimant(const Ownership *ownership) {
+  return ownership->claimant;
+}
+
+bool ownership_was_nudged(Ownership *ownership) {
+  return g_atomic_int_compare_and_exchange(&ownership->nudged, 1, 0);
+}

@@ -1,0 +1,81 @@
+/* service.c - a thread says "alive" four times within the time that the service manager allows. */
+#include "projector/app/process/service.h"
+
+#include "projector/infra/clock.h"
+#include "projector/infra/log.h"
+#include "projector/infra/notify.h"
+
+#include <glib.h>
+
+typedef struct Seen {
+  int moves;
+  int64_t moved_at; /* monotonic, us */
+} Seen;
+
+static GMutex lock; /* of what follows */
+static int64_t interval_us;
+static bool complained;
+static unsigned worker_count; /* 0: no tenure */
+static Seen *seen;
+
+/* Half of the time is for the work, the rest for the machine and the manager. */
+static bool goes_on(int64_t now) {
+  for (unsigned i = 0; i < worker_count; i++)
+    if (now - seen[i].moved_at > interval_us / 2)
+      return false;
+  return true;
+}
+
+static void tell(void) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  bool alive = goes_on(clock_us());
+  if (alive)
+    notify("WATCHDOG=1");
+  else if (!complained)
+    log_error("a worker hangs: the service manager is no longer told that this process is alive",
+              NULL);
+  complained = !alive;
+}
+
+static gpointer run(gpointer data) {
+  (void)data;
+  for (;;) {
+    tell();
+    g_usleep((gulong)interval_us / 4);
+  }
+  return NULL;
+}
+
+void service_is_up(void) {
+  notify("READY=1\nSTATUS=standing by");
+  interval_us = notify_watchdog_us();
+  if (interval_us > 0)
+    g_thread_unref(g_thread_new("watchdog", run, NULL));
+}
+
+void service_is_stopping(void) {
+  notify("STOPPING=1");
+}
+
+void service_begins_work(unsigned workers) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  notify("STATUS=working");
+  worker_count = workers;
+  seen = g_renew(Seen, seen, workers);
+  for (unsigned i = 0; i < workers; i++)
+    seen[i] = (Seen){.moved_at = clock_us()};
+}
+
+void service_ends_work(void) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  notify("STATUS=standing by");
+  worker_count = 0;
+  g_clear_pointer(&seen, g_free);
+}
+
+void service_sees(unsigned worker, int moves) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  bool busy = moves % 2 != 0;
+  if (!busy || moves != seen[worker].moves)
+    seen[worker] = (Seen){moves, clock_us()};
+}

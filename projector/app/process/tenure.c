@@ -1,0 +1,286 @@
+/* tenure.c - the time in which this process owns the name: become the owner, work, hand over. */
+#include "projector/app/process/tenure.h"
+
+#include "projector/app/engine/janitor.h"
+#include "projector/app/engine/reader.h"
+#include "projector/app/engine/worker.h"
+#include "projector/app/process/ownership.h"
+#include "projector/app/process/service.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/log.h"
+
+enum {
+  PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
+  TICK_MS = 200,
+  SETTLED_MS = 10000, /* a failure later than that is not one to start */
+  HOLDS_PER_MB = 512, /* of memory_mb: a quarter of it at most */
+  DEAF_MS = 3000,     /* the change stream answers once a second, also when there is nothing */
+};
+
+typedef struct Tenure {
+  const Config *config;
+  MongoStore *store;
+  Ownership *ownership;
+  Stop *stop;
+  Metrics *metrics;
+  Ledger ledger;
+  Lanes lanes;
+  Worker **workers;
+  Acker *acker;
+  Reader *reader;
+  Janitor *janitor;
+} Tenure;
+
+/* --- the parts of a tenure ------------------------------------------------------------------- */
+
+/* From so many holds on, of half a kilobyte each, memory counts, and nothing new is taken. */
+static size_t hold_limit(const Settings *settings) {
+  return MAX((size_t)settings->max_blocked, (size_t)settings->memory_mb * HOLDS_PER_MB);
+}
+
+static void make_lanes(Tenure *tenure) {
+  const Settings *settings = &tenure->config->settings;
+  tenure->lanes.count = (unsigned)settings->workers;
+  tenure->lanes.due = alarm_new();
+  tenure->lanes.watch = watch_new();
+  tenure->lanes.lanes = g_new0(Lane *, tenure->lanes.count);
+  /* A quarter of the memory for queued events; the rest is for a batch being built, its statements,
+   * the drivers' buffers and the program itself. */
+  LaneLimits limits = {
+      .events = (size_t)settings->batch * 4,
+      .bytes = (size_t)settings->memory_mb * 1024 * 1024 / 4 / tenure->lanes.count,
+      .holds = hold_limit(settings),
+      .all_holds = &tenure->lanes.holds,
+  };
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    tenure->lanes.lanes[i] = lane_new(limits, tenure->lanes.due);
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    lane_assume(tenure->lanes.lanes[i], ownership_settled_at(tenure->ownership));
+}
+
+/* The janitor comes first: it sweeps before anything new is read. */
+static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
+  const char *claimant = ownership_claimant(tenure->ownership);
+  tenure->ledger = (Ledger){tenure->config->name, ownership_epoch(tenure->ownership)};
+  make_lanes(tenure);
+  tenure->janitor = janitor_new(tenure->config, &tenure->ledger, tenure->store, claimant,
+                                &tenure->lanes, tenure->stop, ret_failure);
+  if (!tenure->janitor)
+    return false;
+  tenure->acker = acker_new(tenure->store, claimant, &tenure->lanes, tenure->stop);
+  tenure->workers = g_new0(Worker *, tenure->lanes.count);
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    tenure->workers[i] = worker_new(tenure->config, &tenure->ledger, tenure->store, claimant,
+                                    &tenure->lanes, i, tenure->acker, tenure->stop);
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    worker_count_in(tenure->workers[i], tenure->metrics);
+  acker_start(tenure->acker);
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    worker_start(tenure->workers[i]);
+  janitor_start(tenure->janitor);
+  tenure->reader = reader_start(tenure->store, &tenure->lanes, tenure->stop, once);
+  return true;
+}
+
+static Counters sum_counters(const Tenure *tenure) {
+  Counters sum = {0};
+  for (unsigned i = 0; i < tenure->lanes.count; i++) {
+    Counters one = worker_counters(tenure->workers[i]);
+    sum.applied += one.applied;
+    sum.superseded += one.superseded;
+    sum.ignored += one.ignored;
+    sum.repeated += one.repeated;
+    sum.failed += one.failed;
+    sum.gaps += one.gaps;
+  }
+  return sum;
+}
+
+static void log_counters(const Tenure *tenure, const char *message, const Counters *since) {
+  Counters now = sum_counters(tenure);
+  size_t queued = 0, held = 0;
+  for (unsigned i = 0; i < tenure->lanes.count; i++) {
+    LaneFigures figures = lane_figures(tenure->lanes.lanes[i]);
+    queued += figures.queued;
+    held += figures.holds;
+  }
+  log_info(message, LOG_FIELDS(LOG_NUMBER("applied", now.applied - since->applied),
+                               LOG_NUMBER("superseded", now.superseded - since->superseded),
+                               LOG_NUMBER("ignored", now.ignored - since->ignored),
+                               LOG_NUMBER("repeated", now.repeated - since->repeated),
+                               LOG_NUMBER("failed", now.failed - since->failed),
+                               LOG_NUMBER("queued", (int64_t)queued),
+                               LOG_NUMBER("blocked_aggregates", (int64_t)held)));
+}
+
+static void tell_service(const Tenure *tenure) {
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    service_sees(i, worker_moves(tenure->workers[i]));
+}
+
+typedef struct Alarms {
+  bool blocked, full;
+} Alarms;
+
+/* Failed events are an alarm from `max_blocked` aggregates on; others still go on then. At the
+ * limit of memory nothing new is taken but what may end a hold; gaps and what is let through count
+ * too. */
+static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
+  size_t held = 0, passing = 0, limit = hold_limit(&tenure->config->settings);
+  size_t most = (size_t)tenure->config->settings.max_blocked;
+  for (unsigned i = 0; i < tenure->lanes.count; i++) {
+    LaneFigures figures = lane_figures(tenure->lanes.lanes[i]);
+    held += figures.holds;
+    passing += figures.gaps;
+  }
+  size_t blocked = held - MIN(passing, held);
+  const LogField *fields = LOG_FIELDS(
+      LOG_NUMBER("blocked_aggregates", (int64_t)blocked), LOG_NUMBER("max_blocked", (int64_t)most),
+      LOG_NUMBER("held_aggregates", (int64_t)held), LOG_NUMBER("most_held", (int64_t)limit));
+  if (blocked >= most && !alarms->blocked)
+    log_error("too many aggregates are blocked by failed events: others go on, until most_held are "
+              "held; retry, skip or refresh some",
+              fields);
+  if (held >= limit && !alarms->full)
+    log_error("no more aggregates can be held: nothing new is taken until some are free", fields);
+  /* Around a limit, holds come and go. */
+  alarms->blocked = blocked >= most || (alarms->blocked && blocked > most / 4 * 3);
+  alarms->full = held >= limit;
+  for (unsigned i = 0; held >= limit / 2 && i < tenure->lanes.count; i++)
+    lane_wake(tenure->lanes.lanes[i]);
+}
+
+/* How long the oldest event has been waiting, and until when everything is settled. While MongoDB
+ * is silent nobody knows what there is to be read; a scan has found nothing until it finds
+ * something. */
+static LeaseTold measure_waiting(const Tenure *tenure) {
+  int64_t heard_at, since = INT64_MAX;
+  int64_t read_until = reader_given_until(tenure->reader, &heard_at);
+  int64_t settled_at = ownership_settled_at(tenure->ownership);
+  int64_t given_until = MAX(read_until, settled_at);
+  for (unsigned i = 0; i < tenure->lanes.count; i++) {
+    int64_t waiting_since = lane_waiting_since(tenure->lanes.lanes[i]);
+    since = MIN(since, waiting_since);
+  }
+  int64_t settled = MIN(given_until, since), now = ownership_now_ms(tenure->ownership);
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    lane_assume(tenure->lanes.lanes[i], settled);
+  bool hears = g_get_monotonic_time() - heard_at < (int64_t)DEAF_MS * 1000 ||
+               reader_state(tenure->reader) == READER_SCANNING;
+  int64_t from = since == INT64_MAX ? (hears ? now : given_until) : hears ? since : settled;
+  return (LeaseTold){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
+}
+
+static void publish(const Tenure *tenure) {
+  Failure trouble = {0};
+  LeaseTold told = measure_waiting(tenure);
+  ownership_tell(tenure->ownership, &told);
+  metrics_set_clock(tenure->metrics,
+                    ownership_now_ms(tenure->ownership) - g_get_real_time() / 1000);
+  TenureView view = {.epoch = ownership_epoch(tenure->ownership),
+                     .workers = tenure->lanes.count,
+                     .reader = reader_state(tenure->reader),
+                     .restarts = reader_restarts(tenure->reader),
+                     .lag_ms = told.lag_ms};
+  for (unsigned i = 0; i < tenure->lanes.count; i++) {
+    LaneFigures figures = lane_figures(tenure->lanes.lanes[i]);
+    view.queued += figures.queued;
+    view.in_hand += figures.in_hand;
+    view.bytes += figures.bytes;
+    view.blocked += figures.holds;
+    view.waiting += worker_is_waiting(tenure->workers[i]);
+    if (trouble.class == FAILURE_NONE)
+      trouble = worker_trouble(tenure->workers[i]);
+  }
+  metrics_publish(tenure->metrics, &view);
+  metrics_set_trouble(tenure->metrics, &trouble);
+}
+
+/* Watches until the tenure or the process is to stop. */
+static void watch(const Tenure *tenure, Stop *process) {
+  Counters since = {0};
+  int64_t told_at = g_get_monotonic_time();
+  Alarms alarms = {0};
+  service_begins_work(tenure->lanes.count);
+  publish(tenure);
+  while (!stop_wait(tenure->stop, TICK_MS)) {
+    tell_service(tenure);
+    if (stop_requested(process))
+      stop_request(tenure->stop, NULL);
+    if (ownership_was_nudged(tenure->ownership))
+      janitor_review(tenure->janitor);
+    alarm_when_blocked(tenure, &alarms);
+    publish(tenure);
+    if (g_get_monotonic_time() - told_at < (int64_t)PROGRESS_MS * 1000)
+      continue;
+    told_at = g_get_monotonic_time();
+    Counters now = sum_counters(tenure);
+    if (now.applied + now.superseded + now.ignored + now.repeated + now.failed !=
+        since.applied + since.superseded + since.ignored + since.repeated + since.failed)
+      log_counters(tenure, "progress", &since);
+    since = now;
+  }
+  service_ends_work();
+}
+
+/* Running batches are finished, committed events acknowledged; what is only queued stays in the
+ * outbox as it is. */
+static void finish(Tenure *tenure) {
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    lane_stop(tenure->lanes.lanes[i]);
+  for (unsigned i = 0; tenure->workers && i < tenure->lanes.count; i++)
+    worker_join(tenure->workers[i]);
+  if (tenure->acker)
+    acker_join(tenure->acker);
+  reader_finish(tenure->reader);
+  janitor_free(tenure->janitor);
+  acker_free(tenure->acker);
+  if (tenure->workers)
+    log_counters(tenure, "stopped working", &(Counters){0});
+  for (unsigned i = 0; i < tenure->lanes.count; i++) {
+    if (tenure->workers)
+      worker_free(tenure->workers[i]);
+    lane_free(tenure->lanes.lanes[i]);
+  }
+  g_free(tenure->workers);
+  g_free(tenure->lanes.lanes);
+  alarm_free(tenure->lanes.due);
+  watch_free(tenure->lanes.watch);
+}
+
+/* --- the tenure ------------------------------------------------------------------------------- */
+
+bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Stop *process,
+                  bool once) {
+  Stop *stop = stop_new();
+  Failure failure = {0};
+  Tenure tenure = {.config = config, .store = store, .stop = stop, .metrics = metrics};
+  bool good = true;
+  metrics_set_role(metrics, ROLE_STANDBY);
+  tenure.ownership = ownership_acquire(config, store, metrics, once, process, stop);
+  if (tenure.ownership) {
+    int64_t begun = clock_us();
+    log_info("working", LOG_FIELDS(LOG_TEXT("name", config->name),
+                                   LOG_TEXT("owner", ownership_claimant(tenure.ownership)),
+                                   LOG_NUMBER("epoch", ownership_epoch(tenure.ownership)),
+                                   LOG_NUMBER("workers", config->settings.workers)));
+    if (start(&tenure, once, &failure)) {
+      metrics_set_trouble(metrics, NULL);
+      metrics_set_role(metrics, ROLE_WORKING);
+      watch(&tenure, process);
+    }
+    stop_request(stop, failure.class == FAILURE_NONE ? NULL : &failure);
+    finish(&tenure);
+    ownership_release(tenure.ownership);
+    failure = stop_reason(stop);
+    metrics_set_role(metrics, ROLE_STANDBY);
+    metrics_set_trouble(metrics, &failure);
+    if (failure.class != FAILURE_NONE)
+      log_failure(LOG_LEVEL_ERROR, "the tenure ended", &failure);
+    if (failure.class == FAILURE_CONFIG || (once && failure.class == FAILURE_NONE))
+      stop_request(process, failure.class == FAILURE_CONFIG ? &failure : NULL);
+    good = failure.class == FAILURE_NONE || clock_us() - begun > (int64_t)SETTLED_MS * 1000;
+  }
+  stop_free(stop);
+  return good;
+}

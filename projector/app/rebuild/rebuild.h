@@ -1,0 +1,53 @@
+/* rebuild.h - what `projector rebuild` keeps while it works, for its ways to fill a table. */
+#pragma once
+
+#include "projector/app/rebuild/prefetch.h"
+#include "projector/app/reconcile/difference.h"
+#include "projector/app/shared/journal.h"
+#include "projector/app/shared/stores.h"
+
+/* Where a rebuild stands: every step is one reading of entities or rows. */
+typedef struct RebuildMark {
+  int64_t step;
+  bson_t *entity; /* `_id` of the last entity of the step, or NULL */
+  int64_t entities, deleted, left;
+} RebuildMark;
+
+typedef struct Rebuild {
+  const Config *config;
+  GPtrArray *projections; /* of Projection: those to fill */
+  Stores stores;
+  Journal *journal;
+  RebuildMark at;
+  int64_t rate;         /* entities a second; 0: as fast as it goes */
+  int64_t left;         /* in all */
+  GHashTable *left_ids; /* "TABLE ID" of those that were left */
+  bool as_json, drop_old;
+  int64_t started_us; /* the table at hand */
+} Rebuild;
+
+/* Writes down where it stands. */
+void rebuild_mark(Rebuild *rebuild);
+/* Begins the next step. */
+void rebuild_next_step(Rebuild *rebuild);
+/* Says that an aggregate has no row as its entity wants it, and why. */
+void rebuild_leave(Rebuild *rebuild, const Projection *projection, const Aggregate *aggregate,
+                   const char *reason);
+/* The same of a difference that was found at the end, unless it was said before. */
+void rebuild_leave_different(Rebuild *rebuild, const Projection *projection,
+                             const Difference *difference, const char *reason);
+/* Says that the table is done, and counts anew. */
+void rebuild_done(Rebuild *rebuild, const Projection *projection);
+
+/* Refreshes aggregates of the projection's type; those that cannot be are left. */
+bool rebuild_refresh(Rebuild *rebuild, Stores *stores, Reads *reads, const Projection *projection,
+                     const Aggregate *aggregates, size_t count, Failure *ret_failure);
+/* About how many entities there are. */
+bool rebuild_estimate(Rebuild *rebuild, const Projection *projection, int64_t *ret_total,
+                      Failure *ret_failure);
+/* Fills the tables where they are. */
+bool rebuild_in_place(Rebuild *rebuild, Failure *ret_failure);
+/* Whether the tables can be built anew beside the live ones. */
+bool rebuild_shadow_check(Rebuild *rebuild, Failure *ret_failure);
+/* Builds them there and swaps them in. */
+bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure);

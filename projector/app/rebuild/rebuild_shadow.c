@@ -1,0 +1,501 @@
+/* rebuild_shadow.c - `projector rebuild --shadow`: a new table beside the live one, then a swap.
+ *
+ *   copy      every entity becomes a row of t__new; its version is noted. Positions stay as they
+ *             are: the live table is not touched, and `run` goes on
+ *   catch up  in rounds: aggregates whose position is not at the noted version are copied again
+ *   compare   the rows of t__new with the entities
+ *   swap      with the fence's table locked, so that no event is applied: what moved since, and
+ * what is copied already but not applied yet, is refreshed in both tables; then one RENAME */
+#include "projector/app/rebuild/fill.h"
+#include "projector/app/rebuild/rebuild.h"
+#include "projector/app/reconcile/compare.h"
+#include "projector/app/shared/progress.h"
+#include "projector/domain/entity.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/mongo/selection.h"
+#include "projector/infra/mysql/apply.h"
+#include "projector/infra/mysql/privileges.h"
+#include "projector/infra/mysql/shadow.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+  BATCH = 100,       /* aggregates that are copied again at once */
+  FEW = 200,         /* so few that the swap may take them with it */
+  MOST = 20000,      /* more would stop `run` for too long */
+  GATE_HOLDS_S = 30, /* an idle gate: a frozen process does not keep events away for longer */
+  RENAMER_IDLES_S = 7 * 24 * 3600,
+};
+
+typedef struct Work {
+  Rebuild *rebuild;
+  Stores *stores; /* of the rebuild, or with the fence held */
+  const Projection *live, *fresh;
+  const Mapping *both; /* the file's projections and `fresh` */
+  Shadow shadow;
+  Entities *entities;
+  Reads *reads;
+  Session *gate;
+} Work;
+
+/* --- copying -------------------------------------------------------------------------------- */
+
+/* A batch on its way from entities to rows. */
+typedef struct Copy {
+  const Aggregate *aggregates;
+  size_t count;
+  Pool pool;
+  AggregateSet *positions;
+  Fold *fold;
+  GArray *notes; /* of ShadowNote */
+} Copy;
+
+static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *documents, Id *ids,
+                                 Failure *ret_failure) {
+  g_autofree Id *wanted = g_new(Id, copy->count);
+  g_assert(copy->aggregates || copy->count == 0);
+  for (size_t i = 0; i < copy->count; i++)
+    wanted[i] = copy->aggregates[i].id;
+  if (!entities_find(work->entities, wanted, copy->count, documents, ret_failure))
+    return NULL;
+  GHashTable *by_id = g_hash_table_new(id_hash_key, id_equal_key);
+  for (guint i = 0; i < documents->len; i++) {
+    if (entity_id(documents->pdata[i], &ids[i]))
+      g_hash_table_insert(by_id, &ids[i], documents->pdata[i]);
+  }
+  return by_id;
+}
+
+static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bson_t *document,
+                    const Position *position, int64_t *ret_version, Failure *ret_failure) {
+  const bson_t nothing = BSON_INITIALIZER;
+  int64_t time = position->known ? position->last.occurred_at : INT64_MIN;
+  *ret_version = document ? entity_version(document) : position->max_version;
+  if (document && *ret_version < 1)
+    return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                       "the entity in %s has no version to rebuild from", work->live->entities);
+  Event *event =
+      pool_keep(&copy->pool, document ? entity_as_event(document, aggregate, *ret_version,
+                                                        entity_time(document, time))
+                                      : entity_as_event(&nothing, aggregate, *ret_version, time));
+  Change *change = arena_alloc(copy->pool.arena, 1, sizeof *change);
+  ChangeList list = {1, change};
+  return (document ? change_from_entity(work->fresh, event, copy->pool.arena, change, ret_failure)
+                   : change_for_missing_entity(work->fresh, event, copy->pool.arena, change,
+                                               ret_failure)) &&
+         fold_add(copy->fold, &list, ret_failure);
+}
+
+/* Positions before entities: a version that is noted is never younger than its row. */
+static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
+  g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
+  g_autofree Id *ids = g_new(Id, copy->count + 1);
+  g_assert(copy->aggregates || copy->count == 0);
+  for (size_t i = 0; i < copy->count; i++)
+    aggregate_set_open(copy->positions, &copy->aggregates[i]);
+  if (!ledger_look_at_positions(work->stores->session, &work->stores->ledger, copy->positions,
+                                copy->pool.arena, ret_failure))
+    return false;
+  g_autoptr(GHashTable) by_id = read_entities(work, copy, documents, ids, ret_failure);
+  for (size_t i = 0; by_id && i < copy->count; i++) {
+    const Aggregate *aggregate = &copy->aggregates[i];
+    const Position *position = &aggregate_set_find(copy->positions, aggregate)->position;
+    Failure failure = {0};
+    const bson_t *document = g_hash_table_lookup(by_id, &aggregate->id);
+    ShadowNote note = {.id = aggregate->id, .gone = !document};
+    if (map_row(work, copy, aggregate, document, position, &note.version, &failure))
+      g_array_append_val(copy->notes, note);
+    else
+      rebuild_leave(work->rebuild, work->live, aggregate, failure.message);
+  }
+  return by_id != NULL;
+}
+
+static bool write_copy(Work *work, Copy *copy, Failure *ret_failure) {
+  Session *session = work->stores->session;
+  Culprit culprit;
+  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
+              apply_fold(session, copy->fold, &culprit, ret_failure) &&
+              shadow_note(session, &work->shadow, (const ShadowNote *)(void *)copy->notes->data,
+                          copy->notes->len, ret_failure) &&
+              session_run(session, ret_failure, "COMMIT");
+  session_rollback(session);
+  return good;
+}
+
+static bool copy_once(Work *work, const Aggregate *aggregates, size_t count, Failure *ret_failure) {
+  Copy copy = {.aggregates = aggregates, .count = count, .pool = pool_new()};
+  copy.positions = aggregate_set_new(copy.pool.arena);
+  copy.fold = fold_new(copy.pool.arena);
+  copy.notes = g_array_new(FALSE, FALSE, sizeof(ShadowNote));
+  bool good = map_rows(work, &copy, ret_failure) && write_copy(work, &copy, ret_failure);
+  g_array_unref(copy.notes);
+  fold_free(copy.fold);
+  aggregate_set_free(copy.positions);
+  pool_free(&copy.pool);
+  return good;
+}
+
+/* What MySQL refuses of a batch is found by halving it. */
+static bool copy_batch(const Aggregate *aggregates, size_t count, void *data,
+                       Failure *ret_failure) {
+  Work *work = data;
+  int64_t left = work->rebuild->at.left;
+  if (copy_once(work, aggregates, count, ret_failure))
+    return true;
+  bool theirs = ret_failure->class == FAILURE_DATA || ret_failure->class == FAILURE_SIZE;
+  if (!theirs || left != work->rebuild->at.left)
+    return false;
+  if (count == 1) {
+    rebuild_leave(work->rebuild, work->live, aggregates, ret_failure->message);
+    *ret_failure = (Failure){0};
+    return true;
+  }
+  *ret_failure = (Failure){0};
+  return copy_batch(aggregates, count / 2, work, ret_failure) &&
+         copy_batch(aggregates + count / 2, count - count / 2, work, ret_failure);
+}
+
+static bool copy_all(Work *work, int64_t total, Failure *ret_failure) {
+  Rebuild *rebuild = work->rebuild;
+  g_autoptr(Fill) pages = fill_new(work->stores, work->live, rebuild->rate);
+  Progress progress;
+  progress_begin(&progress, work->shadow.fresh, rebuild->at.entities, total);
+  bool good = true;
+  for (bool end = false; good && !end;) {
+    good = fill_page(pages, &rebuild->at.entity, copy_batch, work, &rebuild->at.entities, &end,
+                     ret_failure);
+    if (good)
+      rebuild_mark(rebuild);
+    progress_show(&progress, rebuild->at.entities);
+  }
+  progress_end(&progress);
+  return good;
+}
+
+/* --- catching up ---------------------------------------------------------------------------- */
+
+/* Hands out the aggregates whose copy is not at their position. */
+static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *ret_failure) {
+  const char *type = work->live->aggregate_type;
+  g_autoptr(Arena) arena = arena_new(), before = arena_new();
+  const Id *after = NULL;
+  g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(Id));
+  Id last;
+  *ret_count = 0;
+  do {
+    Arena *spare = before; /* the last id of the page before stands in the other one */
+    before = arena;
+    arena = spare;
+    arena_reset(arena);
+    g_array_set_size(ids, 0);
+    Aggregate aggregates[BATCH];
+    if (!stores_wake(work->stores, ret_failure) ||
+        !shadow_find_moved(work->stores->session, &work->shadow, work->rebuild->config->name, type,
+                           after, BATCH, arena, ids, ret_failure))
+      return false;
+    for (guint i = 0; i < ids->len; i++)
+      aggregates[i] = (Aggregate){type, (uint32_t)strlen(type), g_array_index(ids, Id, i)};
+    if (ids->len > 0 && !take(aggregates, ids->len, work, ret_failure))
+      return false;
+    *ret_count += ids->len;
+    if (ids->len > 0)
+      last = g_array_index(ids, Id, ids->len - 1);
+    after = &last;
+  } while (ids->len == BATCH);
+  return true;
+}
+
+/* Rounds, as long as each finds less than the one before. */
+static bool catch_up(Work *work, Failure *ret_failure) {
+  int64_t before = INT64_MAX, count = 0;
+  while (take_moved(work, copy_batch, &count, ret_failure)) {
+    if (count <= FEW)
+      return true;
+    if (count < before) {
+      before = count;
+      continue;
+    }
+    return count <= MOST ||
+           failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
+                       "%s: %lld aggregates are not copied as they were applied, and they do not "
+                       "become fewer: let `run` work off the outbox first",
+                       work->live->table, (long long)count);
+  }
+  return false;
+}
+
+/* --- comparing ------------------------------------------------------------------------------ */
+
+/* A row that was copied at the entity's version and still differs is wrong for good; others are
+ * copied again. */
+static bool judge(Difference *differences, size_t count, void *data, Failure *ret_failure) {
+  Work *work = data;
+  g_autofree Id *ids = g_new(Id, count);
+  g_autofree int64_t *noted = g_new(int64_t, count);
+  for (size_t i = 0; i < count; i++)
+    ids[i] = differences[i].aggregate ? differences[i].aggregate->id : (Id){.kind = ID_OTHER};
+  if (!shadow_find_noted(work->stores->session, &work->shadow, ids, count, noted, ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++) {
+    const Difference *difference = &differences[i];
+    if (difference->kind == DIFFERENCE_UNMAPPABLE)
+      rebuild_leave_different(work->rebuild, work->live, difference, difference->reason);
+    else if (noted[i] == difference->version)
+      rebuild_leave(work->rebuild, work->live, difference->aggregate,
+                    "its new row differs from what was written: a generated column, or another "
+                    "unique key changes it; or the entity changed without a new version");
+    else if (!copy_batch(difference->aggregate, 1, work, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+static bool compare(Work *work, int64_t total, Failure *ret_failure) {
+  const CompareRange all = {0};
+  g_autoptr(Compare) comparison = compare_new(work->stores, work->fresh, &all, false, ret_failure);
+  g_autofree char *what = g_strdup_printf("%s, comparing", work->shadow.fresh);
+  bson_t *at = NULL;
+  Progress progress;
+  progress_begin(&progress, what, 0, total);
+  bool good = comparison != NULL;
+  for (bool end = false; good && !end;) {
+    good = compare_entities(comparison, &at, judge, work, &end, ret_failure);
+    progress_show(&progress, compare_counts(comparison)->entities);
+  }
+  progress_end(&progress);
+  if (at)
+    bson_destroy(at);
+  return good;
+}
+
+/* --- swapping ------------------------------------------------------------------------------- */
+
+/* Refreshes the rows of all tables, the live one too: should the swap fail, it is right. */
+static bool refresh_batch(const Aggregate *aggregates, size_t count, void *data,
+                          Failure *ret_failure) {
+  Work *work = data;
+  return session_run(work->gate, ret_failure, "DO 0") &&
+         rebuild_refresh(work->rebuild, work->stores, work->reads, work->live, aggregates, count,
+                         ret_failure);
+}
+
+/* Of the events, those that are in the copies already, although they are still to be applied. */
+static bool refresh_contained(Work *work, GPtrArray *events, Failure *ret_failure) {
+  g_autofree Id *ids = g_new(Id, events->len + 1);
+  g_autofree int64_t *noted = g_new(int64_t, events->len + 1);
+  g_autoptr(GHashTable) seen = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  g_autoptr(GArray) contained = g_array_new(FALSE, FALSE, sizeof(Aggregate));
+  for (guint i = 0; i < events->len; i++)
+    ids[i] = ((const Event *)events->pdata[i])->aggregate.id;
+  if (!shadow_find_noted(work->stores->session, &work->shadow, ids, events->len, noted,
+                         ret_failure))
+    return false;
+  for (guint i = 0; i < events->len; i++) {
+    Event *event = events->pdata[i];
+    if (event->key.version <= noted[i] && g_hash_table_add(seen, &event->aggregate))
+      g_array_append_val(contained, event->aggregate);
+  }
+  return contained->len == 0 || refresh_batch((const Aggregate *)(void *)contained->data,
+                                              contained->len, work, ret_failure);
+}
+
+static bool take_contained(Work *work, Failure *ret_failure) {
+  const Projection *live = work->live;
+  g_autoptr(EventCursor) cursor = outbox_list_events(work->stores->outbox);
+  for (bool more = true; more;) {
+    g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
+    const bson_t *document = NULL;
+    while (events->len < BATCH && (document = event_cursor_next(cursor, ret_failure))) {
+      g_autoptr(Event) event = event_decode(document);
+      if (event_has_aggregate(event) &&
+          projection_is_of(live, event->aggregate.type, event->aggregate.type_length))
+        g_ptr_array_add(events, g_steal_pointer(&event));
+    }
+    more = document != NULL;
+    if ((!more && ret_failure->class != FAILURE_NONE) ||
+        !refresh_contained(work, events, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+/* With the gate closed nothing is applied; what the last rounds missed is refreshed. */
+static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_failure) {
+  int64_t moved;
+  Stores *stores = work->stores;
+  Config both = *work->rebuild->config;
+  Stores held = *stores;
+  both.mapping = (Mapping *)work->both;
+  held.config = &both;
+  held.ledger.held = true;
+  work->stores = &held;
+  bool good =
+      take_moved(work, refresh_batch, &moved, ret_failure) && take_contained(work, ret_failure);
+  work->stores = stores;
+  stores->session = held.session; /* it may have been opened anew */
+  if (!good || work->rebuild->at.left > 0) {
+    shadow_open_gate(work->gate, &work->shadow);
+    return good;
+  }
+  *ret_swapped = shadow_swap(work->gate, renamer, stores->session, &work->shadow, ret_failure);
+  return *ret_swapped;
+}
+
+static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_failure) {
+  Rebuild *rebuild = work->rebuild;
+  g_autoptr(Session) gate = session_open(&rebuild->config->mysql, ret_failure);
+  g_autoptr(Reads) reads = reads_new(&rebuild->stores, work->live->entities);
+  work->gate = gate;
+  work->reads = reads;
+  return gate && session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) &&
+         stores_wake(work->stores, ret_failure) &&
+         shadow_close_gate(gate, &work->shadow, rebuild->drop_old, ret_failure) &&
+         finish(work, renamer, ret_swapped, ret_failure);
+}
+
+/* --- one table ------------------------------------------------------------------------------ */
+
+/* Where an interrupted rebuild stood: without its tables it begins anew, unless they were swapped
+ * already. */
+static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_failure) {
+  Rebuild *rebuild = work->rebuild;
+  Session *session = rebuild->stores.session;
+  bool fresh, copied;
+  if (!shadow_table_exists(session, work->shadow.fresh, &fresh, ret_failure) ||
+      !shadow_table_exists(session, work->shadow.copied, &copied, ret_failure))
+    return false;
+  bool begun = rebuild->at.step > first || rebuild->at.entity;
+  *ret_swapped = rebuild->at.step > first && copied && !fresh;
+  if (*ret_swapped || (begun && fresh && copied))
+    return true;
+  if (rebuild->at.entity)
+    bson_destroy(g_steal_pointer(&rebuild->at.entity));
+  rebuild->at = (RebuildMark){.step = first};
+  return shadow_create(session, &work->shadow, ret_failure);
+}
+
+static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped,
+                  Failure *ret_failure) {
+  Rebuild *rebuild = work->rebuild;
+  int64_t total;
+  if (!begin(work, first, ret_swapped, ret_failure))
+    return false;
+  if (*ret_swapped)
+    return true;
+  if (!rebuild_estimate(rebuild, work->live, &total, ret_failure))
+    return false;
+  if (rebuild->at.step == first) {
+    if (!copy_all(work, total, ret_failure))
+      return false;
+    rebuild_next_step(rebuild);
+  }
+  if (rebuild->at.left > 0)
+    return true;
+  if (!catch_up(work, ret_failure) || !compare(work, total, ret_failure) ||
+      !catch_up(work, ret_failure))
+    return false;
+  return rebuild->at.left > 0 || swap(work, renamer, ret_swapped, ret_failure);
+}
+
+/* The mapping with one more projection, as if the file named the new table too. */
+static Mapping *map_both(const Config *config, const Projection *live, const char *fresh,
+                         Failure *ret_failure) {
+  json_t *json = json_deep_copy(config->json);
+  json_t *projections = json_object_get(json, "projections");
+  json_t *added = json_deep_copy(json_array_get(projections, live->index));
+  json_object_set_new(added, "table", json_string(fresh));
+  json_array_append_new(projections, added);
+  Mapping *both = mapping_parse(json, ret_failure);
+  json_decref(json);
+  return both;
+}
+
+/* One rebuild of a table at a time: the session that will rename keeps a lock by name. */
+static Session *open_renamer(const Config *config, const char *table, Failure *ret_failure) {
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  if (!session ||
+      !session_run(session, ret_failure, "SET SESSION wait_timeout = %d", RENAMER_IDLES_S))
+    return NULL;
+  g_autofree char *sql =
+      g_strdup_printf("SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), '/%s'), 256), 0)", table);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql, strlen(sql), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  if (row && row[0] && *row[0] == '1')
+    return g_steal_pointer(&session);
+  if (result)
+    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                "another rebuild --shadow of %s is running", table);
+  return NULL;
+}
+
+static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
+  const Projection *live = rebuild->projections->pdata[at];
+  Work work = {.rebuild = rebuild, .stores = &rebuild->stores, .live = live};
+  bool swapped = false;
+  rebuild->started_us = clock_us();
+  if (!shadow_name(live->table, &work.shadow, ret_failure))
+    return false;
+  g_autoptr(Mapping) both = map_both(rebuild->config, live, work.shadow.fresh, ret_failure);
+  g_autoptr(Session) renamer =
+      both ? open_renamer(rebuild->config, live->table, ret_failure) : NULL;
+  if (!renamer)
+    return false;
+  g_autoptr(Entities) entities = entities_open(rebuild->stores.store, live->entities, NULL);
+  work.both = both;
+  work.fresh = mapping_find(both, work.shadow.fresh);
+  work.entities = entities;
+  if (!build(&work, renamer, 2 * (int64_t)at, &swapped, ret_failure) ||
+      !stores_wake(&rebuild->stores, ret_failure) ||
+      !shadow_drop(rebuild->stores.session, &work.shadow, ret_failure))
+    return false;
+  if (swapped)
+    rebuild_done(rebuild, live);
+  else
+    fprintf(stderr, "projector: %s is as it was: what is left has to be mended first\n",
+            live->table);
+  rebuild->at = (RebuildMark){.step = 2 * (int64_t)at + 1};
+  rebuild_next_step(rebuild);
+  return true;
+}
+
+bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure) {
+  for (guint i = 0; i < rebuild->projections->len; i++)
+    if (rebuild->at.step <= 2 * (int64_t)i + 1 && !rebuild_table(rebuild, i, ret_failure))
+      return false;
+  return true;
+}
+
+/* --- before anything is written --------------------------------------------------------------- */
+
+/* A key that an entity can change, or that is not to be told without it, would leave rows behind.
+ */
+static bool check_key(const Projection *projection, Failure *ret_failure) {
+  for (unsigned i = 0; i < projection->key_count; i++)
+    if (projection->columns[i].from.in_payload)
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s: its key %s comes from the entity and not from $aggregate_id, so "
+                         "--shadow cannot follow a row; rebuild it without",
+                         projection->table, projection->columns[i].name);
+  return true;
+}
+
+bool rebuild_shadow_check(Rebuild *rebuild, Failure *ret_failure) {
+  for (guint i = 0; i < rebuild->projections->len; i++) {
+    const Projection *projection = rebuild->projections->pdata[i];
+    Shadow shadow;
+    if (!check_key(projection, ret_failure) ||
+        !shadow_name(projection->table, &shadow, ret_failure) ||
+        !privileges_check_swap(&rebuild->config->mysql, &shadow, ret_failure) ||
+        !shadow_check(rebuild->stores.session, &shadow, rebuild->drop_old, ret_failure))
+      return false;
+    Failure failure = {0};
+    g_autoptr(Mapping) both = map_both(rebuild->config, projection, shadow.fresh, &failure);
+    if (!both) {
+      *ret_failure = failure;
+      return false;
+    }
+  }
+  return true;
+}

@@ -1,0 +1,324 @@
+/* recheck.c - repeated looks at suspects, in batches. */
+#include "projector/app/reconcile/recheck.h"
+
+#include "projector/domain/entity.h"
+#include "projector/infra/mongo/selection.h"
+#include "projector/infra/mysql/rows.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+enum {
+  LOOKS_MAX = 6,
+  WAIT_MS = 500,      /* before another look when there are no versions to tell */
+  EVENTS_OF_ONE = 20, /* read of an aggregate to find one that was not applied */
+  LEDGER_BATCH = 500,
+};
+
+/* What the last look at a suspect has shown. */
+typedef struct State {
+  const Suspect *suspect;
+  const Value *key; /* as the entity has it now; NULL: unmappable */
+  bool settled;
+  bool comparable; /* with the look before: that was at the same row */
+  Sight sight;
+  Decision decision, last;
+  uint64_t hash, last_hash; /* of the entity's document; 0: none */
+  const Aggregate *owner;
+  const Expected *expected;
+  const Value *row;
+  const char *unmappable; /* why, or NULL */
+  const char *refusal;    /* why the table cannot hold its key, or NULL */
+} State;
+
+/* One look at all that is not settled yet. */
+typedef struct Round {
+  const Looks *looks;
+  State *states;
+  size_t count;
+  Pool *pool;
+} Round;
+
+/* --- position and row ----------------------------------------------------------------------- */
+
+static void take_position(State *state, AggregateSet *set) {
+  const Suspect *suspect = state->suspect;
+  state->sight = (Sight){0};
+  state->last = state->decision;
+  state->last_hash = state->hash;
+  state->hash = 0;
+  state->owner = suspect->id_count ? &suspect->ids[0] : NULL;
+  for (unsigned k = 0; k < suspect->id_count && !state->sight.position.known; k++) {
+    const Position *position = &aggregate_set_find(set, &suspect->ids[k])->position;
+    if (position->known) {
+      state->sight.position = *position;
+      state->owner = &suspect->ids[k];
+    }
+  }
+}
+
+static bool read_positions(Round *round, Failure *ret_failure) {
+  Stores *stores = round->looks->stores;
+  g_autoptr(AggregateSet) set = aggregate_set_new(round->pool->arena);
+  for (size_t i = 0; i < round->count; i++)
+    for (unsigned k = 0; !round->states[i].settled && k < round->states[i].suspect->id_count; k++)
+      aggregate_set_open(set, &round->states[i].suspect->ids[k]);
+  if (!ledger_look_at_positions(stores->session, &stores->ledger, set, round->pool->arena,
+                                ret_failure))
+    return false;
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled)
+      take_position(&round->states[i], set);
+  return true;
+}
+
+/* A key that the table cannot hold has no row, and never will. */
+static void take_row(State *state, const RowSet *set) {
+  state->row = state->key ? row_set_find(set, state->key) : NULL;
+  state->sight.row = state->row != NULL;
+  state->refusal = state->key ? row_set_refusal(set, state->key) : NULL;
+}
+
+static bool read_rows(Round *round, Failure *ret_failure) {
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  g_autoptr(RowSet) set = row_set_new(round->pool->arena);
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled && round->states[i].key)
+      g_ptr_array_add(keys, (gpointer)round->states[i].key);
+  if (!rows_find(round->looks->stores->session, round->looks->layout,
+                 (const Value *const *)keys->pdata, keys->len, set, ret_failure))
+    return false;
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled)
+      take_row(&round->states[i], set);
+  return true;
+}
+
+/* --- entity --------------------------------------------------------------------------------- */
+
+static void map_entity(Round *round, State *state, Event *event) {
+  const Layout *layout = round->looks->layout;
+  Failure failure = {0};
+  Expected *expected = arena_alloc(round->pool->arena, 1, sizeof *expected);
+  state->sight.entity = true;
+  state->sight.version = entity_version(&event->payload);
+  state->hash = XXH3_64bits(bson_get_data(&event->payload), event->payload.len);
+  state->unmappable = NULL;
+  if (!layout_map(layout, event, round->pool->arena, expected, &failure)) {
+    state->unmappable = arena_copy(round->pool->arena, failure.message, strlen(failure.message));
+    return;
+  }
+  state->expected = expected;
+  if (!state->key || !values_equal(state->key, expected->values, layout->key_count)) {
+    state->key = expected->values; /* the next look reads this row; the last one does not count */
+    state->comparable = false;
+  } else {
+    state->unmappable = state->refusal;
+    state->sight.equal = state->row && layout_equal(layout, expected, state->row);
+  }
+}
+
+/* A row's entity is the one with the row's key, whatever else it says. */
+static void map_owner(Round *round, State *state, Event *event) {
+  const Layout *layout = round->looks->layout;
+  Failure failure;
+  Value *key = arena_alloc(round->pool->arena, layout->key_count, sizeof *key);
+  state->owner = &event->aggregate;
+  if (layout_map_key(layout, event, round->pool->arena, key, &failure) &&
+      values_equal(key, state->key, layout->key_count))
+    state->sight.entity = state->sight.equal = true;
+}
+
+static GHashTable *index_entities(Round *round, const GPtrArray *documents) {
+  const char *type = round->looks->layout->projection->aggregate_type;
+  GHashTable *by_id = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  for (guint i = 0; i < documents->len; i++) {
+    const bson_t *document = documents->pdata[i];
+    Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
+    if (!entity_id(document, &aggregate.id))
+      continue;
+    Event *event =
+        pool_keep(round->pool, entity_as_event(document, &aggregate, entity_version(document),
+                                               entity_time(document, INT64_MIN)));
+    g_hash_table_insert(by_id, &event->aggregate, event);
+  }
+  return by_id;
+}
+
+static bool read_entities(Round *round, Failure *ret_failure) {
+  g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(Id));
+  g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
+  for (size_t i = 0; i < round->count; i++)
+    for (unsigned k = 0; !round->states[i].settled && k < round->states[i].suspect->id_count; k++)
+      g_array_append_val(ids, round->states[i].suspect->ids[k].id);
+  if (!entities_find(round->looks->entities, (const Id *)(void *)ids->data, ids->len, documents,
+                     ret_failure))
+    return false;
+  g_autoptr(GHashTable) by_id = index_entities(round, documents);
+  for (size_t i = 0; i < round->count; i++) {
+    State *state = &round->states[i];
+    for (unsigned k = 0; !state->settled && k < state->suspect->id_count; k++) {
+      Event *event = g_hash_table_lookup(by_id, &state->suspect->ids[k]);
+      if (event && state->suspect->by_row)
+        map_owner(round, state, event);
+      else if (event)
+        map_entity(round, state, event);
+    }
+  }
+  return true;
+}
+
+/* --- events --------------------------------------------------------------------------------- */
+
+bool looks_ask_ledger(Stores *stores, Item *items, size_t count, Failure *ret_failure) {
+  for (size_t i = 0; i < count; i += LEDGER_BATCH)
+    if (!ledger_find_known(stores->session, &stores->ledger, items + i,
+                           MIN(count - i, LEDGER_BATCH), ret_failure))
+      return false;
+  return true;
+}
+
+/* An event that a refresh has taken the effect of is superseded when its turn comes: it explains no
+ * difference. */
+static bool is_contained(const GHashTable *refreshed, const Event *event) {
+  const int64_t *version = g_hash_table_lookup((GHashTable *)refreshed, &event->aggregate);
+  return version && !event->malformed && event->key.version != 0 && event->key.version <= *version;
+}
+
+/* The events of the suspects' aggregates as items; no more of one aggregate than are needed. */
+static bool read_events(Round *round, GArray *items, Failure *ret_failure) {
+  g_autoptr(GPtrArray) aggregates = g_ptr_array_new();
+  g_autoptr(GHashTable) refreshed = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  g_autoptr(GHashTable) seen = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  for (size_t i = 0; i < round->count; i++)
+    for (unsigned k = 0; !round->states[i].settled && k < round->states[i].suspect->id_count; k++)
+      g_ptr_array_add(aggregates, (gpointer)&round->states[i].suspect->ids[k]);
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled && round->states[i].owner)
+      g_hash_table_insert(refreshed, (gpointer)round->states[i].owner,
+                          &round->states[i].sight.position.refreshed_version);
+  if (aggregates->len == 0)
+    return true;
+  g_autoptr(EventCursor) cursor = outbox_find_of_any(
+      round->looks->stores->outbox, (const Aggregate *const *)aggregates->pdata, aggregates->len);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    guint count = GPOINTER_TO_UINT(g_hash_table_lookup(seen, &event->aggregate));
+    if (count == EVENTS_OF_ONE || is_contained(refreshed, event))
+      continue;
+    Item item = {.event = pool_keep(round->pool, g_steal_pointer(&event))};
+    g_hash_table_replace(seen, &item.event->aggregate, GUINT_TO_POINTER(count + 1));
+    g_array_append_val(items, item);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool read_pending(Round *round, Failure *ret_failure) {
+  g_autoptr(GArray) items = g_array_new(FALSE, TRUE, sizeof(Item));
+  g_autoptr(GHashTable) pending = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  if (!read_events(round, items, ret_failure) ||
+      !looks_ask_ledger(round->looks->stores, (Item *)(void *)items->data, items->len, ret_failure))
+    return false;
+  for (guint i = 0; i < items->len; i++) {
+    const Item *item = &g_array_index(items, Item, i);
+    if (item->verdict != VERDICT_KNOWN)
+      g_hash_table_add(pending, &item->event->aggregate);
+  }
+  for (size_t i = 0; i < round->count; i++)
+    for (unsigned k = 0; k < round->states[i].suspect->id_count; k++)
+      round->states[i].sight.pending |=
+          g_hash_table_contains(pending, &round->states[i].suspect->ids[k]);
+  return true;
+}
+
+/* --- conclusion ----------------------------------------------------------------------------- */
+
+static Decision decide(const Round *round, const State *state) {
+  Decision decision = difference_decide(&state->sight);
+  if (state->unmappable)
+    decision.row = state->sight.pending ? DIFFERENCE_NONE : DIFFERENCE_UNMAPPABLE;
+  if (decision.row == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row)
+    decision.row = DIFFERENCE_NONE; /* its entity went away; the pass over the rows looks at it */
+  if (!round->looks->positions)
+    decision.position = DIFFERENCE_NONE;
+  return decision;
+}
+
+static bool same_decision(const Decision *a, const Decision *b) {
+  return a->row == b->row && a->position == b->position;
+}
+
+/* Nothing wrong, or merely late, is settled at once; what is wrong only when it was before. */
+static void conclude(Round *round, bool first) {
+  for (size_t i = 0; i < round->count; i++) {
+    State *state = &round->states[i];
+    if (state->settled)
+      continue;
+    state->decision = decide(round, state);
+    bool wrong =
+        state->decision.row != DIFFERENCE_NONE || state->decision.position != DIFFERENCE_NONE;
+    state->settled = !wrong || (!first && state->comparable && state->hash == state->last_hash &&
+                                same_decision(&state->decision, &state->last));
+    state->comparable = true;
+  }
+}
+
+static bool look(Round *round, bool first, Failure *ret_failure) {
+  if (!stores_wake(round->looks->stores, ret_failure) || !read_positions(round, ret_failure) ||
+      !read_rows(round, ret_failure) || !read_entities(round, ret_failure) ||
+      !read_pending(round, ret_failure))
+    return false;
+  conclude(round, first);
+  return true;
+}
+
+/* Without versions two looks at the same entity may be at two states of it. */
+static bool needs_time(const Round *round) {
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled && !round->states[i].suspect->by_row &&
+        round->states[i].sight.version == 0)
+      return true;
+  return false;
+}
+
+static void add_difference(const State *state, const Layout *layout, DifferenceKind kind,
+                           GArray *differences) {
+  Difference difference = {.kind = kind,
+                           .layout = layout,
+                           .aggregate = state->owner,
+                           .key = state->key,
+                           .version = state->sight.version,
+                           .applied = state->sight.position.max_version,
+                           .expected = state->expected,
+                           .row = state->row,
+                           .reason = kind == DIFFERENCE_UNMAPPABLE ? state->unmappable : NULL};
+  if (kind != DIFFERENCE_NONE)
+    g_array_append_val(differences, difference);
+}
+
+bool looks_settle(const Looks *looks, const Suspect *suspects, size_t count, Pool *pool,
+                  GArray *differences, int64_t *lagging, Failure *ret_failure) {
+  g_autofree State *states = g_new0(State, count);
+  Round round = {looks, states, count, pool};
+  size_t open = count;
+  for (size_t i = 0; i < count; i++)
+    states[i] = (State){.suspect = &suspects[i], .key = suspects[i].key};
+  for (int number = 0; open > 0 && number < LOOKS_MAX; number++) {
+    if (number > 0 && (number > 1 || needs_time(&round)))
+      g_usleep(WAIT_MS * 1000);
+    if (!look(&round, number == 0, ret_failure))
+      return false;
+    open = 0;
+    for (size_t i = 0; i < count; i++)
+      open += !states[i].settled;
+  }
+  for (size_t i = 0; i < count; i++) {
+    *lagging += !states[i].settled || states[i].decision.lagging;
+    if (!states[i].settled)
+      continue;
+    add_difference(&states[i], looks->layout, states[i].decision.row, differences);
+    add_difference(&states[i], looks->layout, states[i].decision.position, differences);
+  }
+  return true;
+}

@@ -1,0 +1,188 @@
+/* repair_check.c - a second look at what was mended. */
+#include "projector/app/reconcile/repair_check.h"
+
+#include "projector/domain/entity.h"
+#include "projector/infra/mysql/rows.h"
+
+#include <string.h>
+
+/* --- in words ------------------------------------------------------------------------------- */
+
+static void append_columns(GString *text, const Difference *difference) {
+  const Layout *layout = difference->layout;
+  for (unsigned i = 0; i < layout->count; i++) {
+    const Value *expected = &difference->expected->values[i], *found = &difference->row[i];
+    if (!difference->expected->known[i] ||
+        column_equal(layout->columns[i], expected, found, layout->json_slack))
+      continue;
+    g_string_append_printf(text, ", %s: entity ", layout->columns[i]->name);
+    value_append_text(text, expected);
+    g_string_append(text, ", row ");
+    value_append_text(text, found);
+  }
+}
+
+char *difference_text(const Difference *difference) {
+  g_autoptr(GString) text = g_string_new(difference->layout->projection->table);
+  g_string_append_printf(text, ": %s", difference_name(difference->kind));
+  if (difference->kind == DIFFERENCE_COLUMNS)
+    append_columns(text, difference);
+  if (difference->reason)
+    g_string_append_printf(text, ", %s", difference->reason);
+  return g_utf8_make_valid(text->str, (gssize)text->len);
+}
+
+/* --- after a repair ------------------------------------------------------------------------- */
+
+static Suspect suspect_of(const Looks *looks, const Difference *difference, Arena *arena) {
+  const char *type = looks->layout->projection->aggregate_type;
+  Suspect suspect = {.ids = {*difference->aggregate}, .id_count = 1, .key = difference->key};
+  Id ids[AGGREGATE_IDS];
+  if (difference->kind != DIFFERENCE_EXTRA_ROW)
+    return suspect;
+  suspect.by_row = true;
+  suspect.id_count = aggregate_ids_of(looks->layout, difference->key, arena, ids);
+  for (unsigned i = 0; i < suspect.id_count; i++)
+    suspect.ids[i] = (Aggregate){.type = type, .type_length = (uint32_t)strlen(type), .id = ids[i]};
+  return suspect;
+}
+
+static bool is_same(const Difference *a, const Difference *b) {
+  if (a->kind == DIFFERENCE_EXTRA_ROW)
+    return a->key && b->key && values_equal(a->key, b->key, a->layout->key_count);
+  return a->aggregate && b->aggregate && aggregate_equal(a->aggregate, b->aggregate);
+}
+
+static void take_back(Difference *difference, const char *still, Arena *arena) {
+  g_autofree char *outcome = g_strdup_printf(
+      "%s, but it is still different (a trigger, a generated column, or a key that takes two ids "
+      "for one?): %s",
+      difference->outcome, still);
+  difference->mended = false;
+  difference->outcome = arena_copy(arena, outcome, strlen(outcome));
+}
+
+static void tell(Difference *difference, const GArray *still, Arena *arena) {
+  for (guint i = 0; i < still->len; i++) {
+    const Difference *other = &g_array_index(still, Difference, i);
+    if (!is_same(difference, other))
+      continue;
+    g_autofree char *what = difference_text(other);
+    take_back(difference, what, arena);
+    return;
+  }
+}
+
+bool again_settle(const Looks *looks, Difference *differences, size_t count, Arena *arena,
+                  Failure *ret_failure) {
+  g_autofree Suspect *suspects = g_new(Suspect, count + 1);
+  g_autoptr(GArray) still = g_array_new(FALSE, TRUE, sizeof(Difference));
+  size_t mended = 0;
+  int64_t lagging = 0;
+  for (size_t i = 0; i < count; i++)
+    if (differences[i].mended && differences[i].layout == looks->layout)
+      suspects[mended++] = suspect_of(looks, &differences[i], arena);
+  if (mended == 0)
+    return true;
+  Pool pool = pool_new();
+  bool good = looks_settle(looks, suspects, mended, &pool, still, &lagging, ret_failure);
+  for (size_t i = 0; good && i < count; i++)
+    if (differences[i].mended && differences[i].layout == looks->layout)
+      tell(&differences[i], still, arena);
+  pool_free(&pool);
+  return good;
+}
+
+/* --- one aggregate -------------------------------------------------------------------------- */
+
+static bool look_at(Stores *stores, const Projection *projection, const Aggregate *aggregate,
+                    char **ret_still, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GArray) still = g_array_new(FALSE, TRUE, sizeof(Difference));
+  Layout layout;
+  Failure not_comparable;
+  int64_t lagging = 0;
+  if (!layout_init(projection, arena, &layout, &not_comparable))
+    return true;
+  layout.json_slack = stores->json_slack;
+  Entities *entities = entities_open(stores->store, projection->entities, NULL);
+  const Looks looks = {.stores = stores, .entities = entities, .layout = &layout};
+  const Suspect suspect = {.ids = {*aggregate}, .id_count = 1};
+  Pool pool = pool_new();
+  bool good = looks_settle(&looks, &suspect, 1, &pool, still, &lagging, ret_failure);
+  if (good && still->len > 0)
+    *ret_still = difference_text(&g_array_index(still, Difference, 0));
+  pool_free(&pool);
+  entities_close(entities);
+  return good;
+}
+
+bool again_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_still,
+                     Failure *ret_failure) {
+  *ret_still = NULL;
+  for (unsigned i = 0; i < mapping_projection_count(stores->config->mapping) && !*ret_still; i++) {
+    const Projection *projection = mapping_projection(stores->config->mapping, i);
+    if (projection->entities &&
+        projection_is_of(projection, aggregate->type, aggregate->type_length) &&
+        !look_at(stores, projection, aggregate, ret_still, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+bool again_for_events(Stores *stores, Difference *differences, size_t count, Arena *arena,
+                      Failure *ret_failure) {
+  for (size_t i = 0; i < count; i++) {
+    g_autofree char *still = NULL;
+    Difference *difference = &differences[i];
+    if (difference->kind != DIFFERENCE_DEAD_EVENT || !difference->mended)
+      continue;
+    if (!again_aggregate(stores, difference->aggregate, &still, ret_failure))
+      return false;
+    if (still)
+      take_back(difference, still, arena);
+  }
+  return true;
+}
+
+/* --- rows before they go -------------------------------------------------------------------- */
+
+static void append_row(GString *text, const Layout *layout, const Value *row) {
+  g_string_append_printf(text, "%s%s:", text->len ? "; " : "", layout->projection->table);
+  for (unsigned i = 0; i < layout->count; i++) {
+    g_string_append_printf(text, "%s %s ", i ? "," : "", layout->columns[i]->name);
+    value_append_text(text, &row[i]);
+  }
+}
+
+static bool append_rows(Stores *stores, const Projection *projection, const Event *absent,
+                        Arena *arena, GString *text, Failure *ret_failure) {
+  g_autoptr(RowSet) set = row_set_new(arena);
+  Layout layout;
+  Failure unknown;
+  Value *key = arena_alloc(arena, projection->key_count, sizeof *key);
+  if (!layout_init(projection, arena, &layout, &unknown) ||
+      !layout_map_key(&layout, absent, arena, key, &unknown))
+    return true;
+  if (!rows_find(stores->session, &layout, (const Value *const *)&key, 1, set, ret_failure))
+    return false;
+  for (guint i = 0; i < set->rows->len; i++)
+    append_row(text, &layout, set->rows->pdata[i]);
+  return true;
+}
+
+bool again_rows_text(Stores *stores, const Aggregate *aggregate, char **ret_text,
+                     Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GString) text = g_string_new(NULL);
+  const bson_t nothing = BSON_INITIALIZER;
+  g_autoptr(Event) absent = entity_as_event(&nothing, aggregate, 0, INT64_MIN);
+  for (unsigned i = 0; i < mapping_projection_count(stores->config->mapping); i++) {
+    const Projection *projection = mapping_projection(stores->config->mapping, i);
+    if (projection_is_of(projection, aggregate->type, aggregate->type_length) &&
+        !append_rows(stores, projection, absent, arena, text, ret_failure))
+      return false;
+  }
+  *ret_text = g_utf8_make_valid(text->str, (gssize)text->len);
+  return true;
+}

@@ -1,0 +1,32 @@
+/* repair_check.h - looks at rows that were written by hand, a repair, a refresh or a rebuild,
+ * before anybody is told that they are right.
+ *
+ * A trigger, a generated column or a key that cannot tell two ids apart may change what was
+ * written; only the row itself shows it. */
+#pragma once
+
+#include "projector/app/reconcile/recheck.h"
+
+/* "account: different columns, name: entity Ada, row ADA"; for a row's difference. Free with
+ * g_free.
+ */
+char *difference_text(const Difference *difference);
+
+/* Of the differences of `looks->layout` that were mended, those that are still there: `mended`
+ * becomes false, and the outcome says so. Texts live in the arena. */
+bool again_settle(const Looks *looks, Difference *differences, size_t count, Arena *arena,
+                  Failure *ret_failure);
+
+/* The same for dead events whose aggregates were refreshed. */
+bool again_for_events(Stores *stores, Difference *differences, size_t count, Arena *arena,
+                      Failure *ret_failure);
+
+/* The first difference between the aggregate's entity and its rows, in all projections of its type
+ * that can be compared, as one line of text; NULL: none that lasts. Free with g_free. */
+bool again_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_still,
+                     Failure *ret_failure);
+
+/* The aggregate's rows: "account: account_id a1, name Ada; …"; "" when there are none. Only of keys
+ * that are made of $aggregate_id. Free with g_free. */
+bool again_rows_text(Stores *stores, const Aggregate *aggregate, char **ret_text,
+                     Failure *ret_failure);

@@ -1,0 +1,331 @@
+/* replay.c - `projector replay`: fills a projection from the archived events, in a table beside it,
+ * and lets that take its place; or makes one aggregate's row anew. */
+#include "projector/app/replay/replay.h"
+
+#include "projector/app/shared/command.h"
+#include "projector/app/shared/resolve.h"
+#include "projector/domain/retarget.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/crash.h"
+#include "projector/infra/mysql/fence.h"
+#include "projector/infra/mysql/privileges.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+  NAME_MAX_LENGTH = 64, /* of a projector in its tables */
+  GATE_HOLDS_S = 60,    /* should this process freeze while the owner waits */
+};
+
+typedef struct Options {
+  char *projection, *from, *to;
+  char **leave_out;
+  gboolean by_aggregate, restart, drop_old, as_json;
+  const char *aggregate_type, *aggregate_id;
+} Options;
+
+/* --- what to replay ------------------------------------------------------------------------- */
+
+static bool parse_time(const char *option, const char *text, int64_t *ret_ms,
+                       Failure *ret_failure) {
+  if (!text)
+    return true;
+  g_autoptr(GDateTime) time = g_date_time_new_from_iso8601(text, NULL);
+  if (!time)
+    return failure_refuse(ret_failure, "%s: expected a time like 2026-01-31T23:59:59Z, found %.80s",
+                          option, text);
+  *ret_ms = g_date_time_to_unix(time) * 1000 + g_date_time_get_microsecond(time) / 1000;
+  return true;
+}
+
+/* Whatever the text may stand for: an event id that nobody has leaves nothing out. */
+static void leave_out(Replay *replay, const char *text) {
+  Id *ids = arena_alloc(replay->arena, IDS_OF_TEXT, sizeof *ids);
+  unsigned count = ids_from_text(text, strlen(text), arena_alloc(replay->arena, 16, 1), ids);
+  for (unsigned i = 0; i < count; i++)
+    g_hash_table_add(replay->leave_out, &ids[i]);
+}
+
+static bool choose_events(Replay *replay, const Options *options, Failure *ret_failure) {
+  replay->range =
+      (EventRange){replay->projection->aggregate_type, .from = INT64_MIN, .to = INT64_MAX};
+  for (char **id = options->leave_out; id && *id; id++)
+    leave_out(replay, *id);
+  return parse_time("--from", options->from, &replay->range.from, ret_failure) &&
+         parse_time("--to", options->to, &replay->range.to, ret_failure);
+}
+
+static bool open_stores(Replay *replay, Failure *ret_failure) {
+  const Config *config = replay->config;
+  bool empty;
+  replay->store = mongo_store_open_single(&config->mongodb, ret_failure);
+  replay->archive = replay->store ? archive_open(&config->mongodb, ret_failure) : NULL;
+  if (!replay->archive || !archive_is_empty(replay->archive, &empty, ret_failure))
+    return false;
+  replay->outbox = outbox_new(replay->store, OUTBOX_BY_HAND "replay");
+  if (!config->mongodb.archive && empty)
+    return failure_refuse(
+        ret_failure,
+        "mongodb.retain is \"delete\" and there is no %s_archive: no event is left to "
+        "replay; rebuild fills a table from the entities",
+        config->mongodb.outbox);
+  if (!config->mongodb.archive && replay->range.to == INT64_MAX)
+    return failure_refuse(
+        ret_failure,
+        "mongodb.retain is \"delete\": what is applied now does not reach the archive, so "
+        "no table filled from it could go on with live events; set \"archive\", or look at "
+        "an earlier state with --to");
+  replay->session = session_open(&config->mysql, ret_failure);
+  return replay->session != NULL;
+}
+
+static void close_stores(Replay *replay) {
+  g_hash_table_unref(replay->leave_out);
+  arena_free(replay->arena);
+  mapping_free(replay->mapping);
+  session_close(replay->session);
+  outbox_free(replay->outbox);
+  archive_close(replay->archive);
+  mongo_store_close(replay->store);
+}
+
+/* --- a table beside the one that is shown --------------------------------------------------- */
+
+/* "bank/account"; no projector's name has a stroke. */
+static char *scope_name(const Replay *replay) {
+  g_assert(replay->projection);
+  char *name = g_strdup_printf("%s/%s", replay->config->name, replay->projection->table);
+  if (strlen(name) <= NAME_MAX_LENGTH)
+    return name;
+  g_autofree char *digest = g_compute_checksum_for_string(G_CHECKSUM_MD5, name, -1);
+  g_free(name);
+  return g_strdup_printf("replay/%s", digest);
+}
+
+/* What an interrupted replay must have in common with the one that goes on with its table. */
+static char *purpose_of(const Replay *replay) {
+  const json_t *projections = json_object_get(replay->config->json, "projections");
+  char *dump = json_dumps(json_array_get(projections, replay->projection->index),
+                          JSON_COMPACT | JSON_SORT_KEYS);
+  g_autofree char *text = g_strdup_printf("%lld %lld %s", (long long)replay->range.from,
+                                          (long long)replay->range.to, dump ? dump : "");
+  g_autofree char *digest = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
+  free(dump);
+  return g_strdup_printf("replay:%s", digest);
+}
+
+/* The table and its ledger belong together: one without the other is begun anew. */
+static bool open_shadow(Replay *replay, const Options *options, const Shadow *shadow,
+                        Failure *ret_failure) {
+  g_autofree char *purpose = purpose_of(replay), *found = NULL;
+  const char *table = replay->projection->table, *scope = replay->scope.projector;
+  bool exists, shown;
+  if (!shadow_table_exists(replay->session, table, &shown, ret_failure) ||
+      !shadow_table_exists(replay->session, shadow->fresh, &exists, ret_failure) ||
+      !fence_read_owner(replay->session, scope, &found, ret_failure))
+    return false;
+  if (!shown)
+    return failure_refuse(ret_failure,
+                          "table %s does not exist; `projector schema --apply` creates it", table);
+  if (!options->to && (!privileges_check_swap(&replay->config->mysql, shadow, ret_failure) ||
+                       !shadow_check(replay->session, shadow, options->drop_old, ret_failure)))
+    return false;
+  if (exists && !options->restart) {
+    if (g_strcmp0(found, purpose) != 0)
+      return failure_refuse(
+          ret_failure,
+          "%s is there from a replay with other options or another mapping; --restart "
+          "drops it and begins anew",
+          shadow->fresh);
+    fprintf(stderr, "projector: goes on with %s\n", shadow->fresh);
+    return fence_take(replay->session, scope, purpose, &replay->scope.epoch, ret_failure);
+  }
+  if (!shadow_drop(replay->session, shadow, ret_failure) ||
+      !ledger_clear(replay->session, scope, ret_failure) ||
+      !fence_take(replay->session, scope, purpose, &replay->scope.epoch, ret_failure))
+    return false;
+  crash_point("replay_before_create");
+  return shadow_create(replay->session, shadow, ret_failure);
+}
+
+/* --- hand-over ------------------------------------------------------------------------------ */
+
+/* With the gate closed the table gets the rest, and takes the place of the one that is shown. */
+static bool finish_and_swap(Replay *replay, Session *gate, const char *since, const Shadow *shadow,
+                            Failure *ret_failure) {
+  g_autoptr(Session) renamer = session_open(&replay->config->mysql, ret_failure);
+  crash_point("replay_with_gate");
+  replay->scope.held = true;
+  replay->scope.epoch = 0;
+  if (!renamer || !replay_finish(replay, since, ret_failure)) {
+    shadow_open_gate(gate, shadow);
+    return false;
+  }
+  crash_point("replay_before_swap");
+  return shadow_swap(gate, renamer, replay->session, shadow, ret_failure);
+}
+
+static bool hand_over(Replay *replay, const Options *options, const char *since,
+                      const Shadow *shadow, Failure *ret_failure) {
+  g_autoptr(Session) gate = session_open(&replay->config->mysql, ret_failure);
+  if (!gate || !session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) ||
+      !shadow_close_gate(gate, shadow, options->drop_old, ret_failure) ||
+      !finish_and_swap(replay, gate, since, shadow, ret_failure))
+    return false;
+  crash_point("replay_after_swap");
+  if (!ledger_clear(replay->session, replay->scope.projector, ret_failure))
+    return false;
+  crash_point("replay_after_clear");
+  return (!options->drop_old ||
+          session_run(replay->session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) &&
+         resolve_report(replay->config, replay->store, "replay", ret_failure);
+}
+
+static void print_sums(const Replay *replay, const Options *options, const char *table,
+                       double seconds) {
+  if (options->as_json)
+    printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"seconds\": %.3f}\n", table,
+           (long long)replay->replayed, (long long)replay->skipped, seconds);
+  else
+    printf("%s: %lld events replayed in %.1f s%s\n", table, (long long)replay->replayed, seconds,
+           options->to ? "" : ", live events go on from there");
+  if (replay->skipped && !options->as_json)
+    printf("  without %lld that were skipped by hand\n", (long long)replay->skipped);
+}
+
+static bool replay_table(Replay *replay, const Options *options, Failure *ret_failure) {
+  int64_t started_us = clock_us();
+  char until[LEDGER_TIME_SIZE];
+  g_autofree char *scope = scope_name(replay);
+  Shadow shadow;
+  replay->scope.projector = scope;
+  if (!shadow_name_replay(replay->projection->table, &shadow, ret_failure))
+    return false;
+  replay->mapping =
+      mapping_retarget(replay->config->json, replay->projection, shadow.fresh, ret_failure);
+  if (!replay->mapping)
+    return false;
+  replay->target = mapping_projection(replay->mapping, 0);
+  bool good = open_shadow(replay, options, &shadow, ret_failure) &&
+              replay_catch_up(replay, until, ret_failure) &&
+              (options->to || hand_over(replay, options, until, &shadow, ret_failure));
+  if (good)
+    print_sums(replay, options, options->to ? shadow.fresh : replay->projection->table,
+               (double)(clock_us() - started_us) / 1e6);
+  return good;
+}
+
+/* --- one aggregate -------------------------------------------------------------------------- */
+
+static bool replay_row(Replay *replay, const Options *options, int64_t *ret_events,
+                       Failure *ret_failure) {
+  const Projection *projection = replay->projection;
+  const char *text = options->aggregate_id;
+  uint8_t bytes[16];
+  Id ids[IDS_OF_TEXT];
+  g_assert(projection);
+  if (strcmp(options->aggregate_type, projection->aggregate_type) != 0)
+    return failure_refuse(ret_failure, "%s is filled from events of %s, not of %s",
+                          projection->table, projection->aggregate_type, options->aggregate_type);
+  if (!projection_owns_rows(projection))
+    return failure_refuse(
+        ret_failure,
+        "the key of %s is more than $aggregate_id, so no row can be told to be this "
+        "aggregate's alone; replay the whole table",
+        projection->table);
+  replay->mapping =
+      mapping_retarget(replay->config->json, projection, projection->table, ret_failure);
+  if (!replay->mapping)
+    return false;
+  replay->target = mapping_projection(replay->mapping, 0);
+  unsigned count = ids_from_text(text, strlen(text), bytes, ids);
+  *ret_events = 0;
+  for (unsigned k = 0; k < count && *ret_events == 0; k++) {
+    Aggregate aggregate = {.type = options->aggregate_type,
+                           .type_length = (uint32_t)strlen(options->aggregate_type),
+                           .id = ids[k]};
+    if (!replay_aggregate(replay, &aggregate, ret_events, ret_failure))
+      return false;
+  }
+  if (*ret_events == 0)
+    printf("no applied event of %s %s\n", options->aggregate_type, text);
+  else
+    printf("%s: the row of %s %s made from %lld events\n", projection->table,
+           options->aggregate_type, text, (long long)*ret_events);
+  return true;
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+static int run(const Config *config, const Options *options) {
+  Failure failure = {0};
+  int64_t events = 1;
+  Replay replay = {.config = config,
+                   .projection = mapping_find(config->mapping, options->projection),
+                   .live = {.projector = config->name},
+                   .arena = arena_new(),
+                   .leave_out = g_hash_table_new(id_hash_key, id_equal_key)};
+  bool good = replay.projection
+                  ? choose_events(&replay, options, &failure) && open_stores(&replay, &failure)
+                  : failure_refuse(&failure, "no projection fills a table %s", options->projection);
+  if (good)
+    good = options->by_aggregate ? replay_row(&replay, options, &events, &failure)
+                                 : replay_table(&replay, options, &failure);
+  close_stores(&replay);
+  return !good ? command_fail(&failure) : events > 0 ? EXIT_GOOD : EXIT_NO;
+}
+
+static void free_options(Options *options) {
+  g_free(options->projection);
+  g_free(options->from);
+  g_free(options->to);
+  g_strfreev(options->leave_out);
+}
+
+int command_replay(int argc, char **argv) {
+  g_autoptr(Config) config = NULL;
+  Options options = {0};
+  int status;
+  const GOptionEntry own[] = {
+      {"projection", 0, 0, G_OPTION_ARG_STRING, &options.projection, "The table to fill (required)",
+       "TABLE"},
+      {"from", 0, 0, G_OPTION_ARG_STRING, &options.from,
+       "Only events that occurred at TIME (2026-01-31T00:00:00Z) or later", "TIME"},
+      {"to", 0, 0, G_OPTION_ARG_STRING, &options.to,
+       "Only events that occurred before TIME; the rows are left in TABLE__replay", "TIME"},
+      {"aggregate", 0, 0, G_OPTION_ARG_NONE, &options.by_aggregate,
+       "Only the row of one aggregate, where it stands: --aggregate TYPE ID", NULL},
+      {"skip", 0, 0, G_OPTION_ARG_STRING_ARRAY, &options.leave_out,
+       "Leave this event out; may be repeated", "EVENT_ID"},
+      {"restart", 0, 0, G_OPTION_ARG_NONE, &options.restart,
+       "Begin anew, whatever an interrupted replay has left", NULL},
+      {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
+       "Drop TABLE__old, before and after; otherwise the table that was stays under that name",
+       NULL},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "The result as JSON", NULL},
+      G_OPTION_ENTRY_NULL};
+  if (!command_begin(
+          &argc, &argv, "- fill a table from archived events",
+          "Applies the archived events to TABLE__replay, catches up with what is "
+          "applied meanwhile, and lets that take the place of TABLE. `run` may go on; an "
+          "interrupted replay goes on where it stood.",
+          own, &config, &status)) {
+    free_options(&options);
+    return status;
+  }
+  options.aggregate_type = options.by_aggregate && argc > 1 ? argv[1] : NULL;
+  options.aggregate_id = options.by_aggregate && argc > 2 ? argv[2] : NULL;
+  if (!options.projection)
+    status = command_misuse("--projection TABLE is missing");
+  else if (argc != (options.by_aggregate ? 3 : 1))
+    status = command_misuse(options.by_aggregate ? "expected --aggregate TYPE ID"
+                                                 : "too many arguments");
+  else if (options.by_aggregate && (options.from || options.to || options.restart))
+    status = command_misuse("--aggregate goes with neither --from nor --to nor --restart");
+  else
+    status = run(config, &options);
+  free_options(&options);
+  return status;
+}

@@ -1,0 +1,46 @@
+/* replay.h - what the files of `replay` share: replay.c is the command, replay_rounds.c decides
+ * which events are due, replay_apply.c applies them. docs/adr/0015-replay.md tells why this is
+ * right. */
+#pragma once
+
+#include "projector/app/shared/config.h"
+#include "projector/infra/mongo/archive.h"
+#include "projector/infra/mysql/ledger.h"
+
+typedef struct Replay {
+  const Config *config;
+  const Projection *projection; /* as the file has it */
+  Mapping *mapping;             /* of that projection alone, onto the table to fill */
+  const Projection *target;     /* its projection */
+  MongoStore *store;
+  Outbox *outbox;
+  Archive *archive;
+  Session *session;
+  Ledger live, scope; /* of the projector, and of this replay */
+  EventRange range;
+  Arena *arena;          /* of ids that are left out */
+  GHashTable *leave_out; /* of Id */
+  int64_t replayed;      /* events applied to the target */
+  int64_t skipped; /* events of the archive that a person has skipped, so nobody applies them */
+} Replay;
+
+/* --- replay_apply.c --- */
+
+/* Whether the event is one to replay: in range, neither malformed nor skipped, not left out. */
+bool replay_takes(const Replay *replay, const Event *event);
+/* Applies events to the target, those that the scope's ledger has left out, in transactions of at
+ * most a batch. They are sorted, and replay_takes each. */
+bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *ret_failure);
+/* Makes the row of one aggregate anew, in the table that is shown: `target` is that table.
+ * `*ret_events` is how many events it was made from. */
+bool replay_aggregate(Replay *replay, const Aggregate *aggregate, int64_t *ret_events,
+                      Failure *ret_failure);
+
+/* --- replay_rounds.c --- */
+
+/* Replays what the projector has applied, until little is left. `ret_until` is up to when. */
+bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE], Failure *ret_failure);
+/* Replays the rest, while the owner is locked out. */
+bool replay_finish(Replay *replay, const char *since, Failure *ret_failure);
+/* A new session when this one has been silent for long: the server ends those. */
+bool replay_wake(Replay *replay, Failure *ret_failure);

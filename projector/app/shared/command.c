@@ -1,0 +1,126 @@
+/* command.c - option parsing and exit statuses common to all commands. */
+#include "projector/app/shared/command.h"
+
+#include "projector/domain/clean.h"
+#include "projector/infra/log.h"
+
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+bool command_output_is_lost(void) {
+  bool lost = fflush(stdout) != 0;
+  lost |= ferror(stdout) != 0;
+  struct pollfd reader = {.fd = STDOUT_FILENO};
+  /* Whoever reads a pipe may end as soon as it has seen enough. */
+  return lost && !(poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR));
+}
+
+int command_misuse(const char *expected) {
+  fprintf(stderr, "%s: %s; try --help\n", g_get_prgname(), expected);
+  return EXIT_WRONG;
+}
+
+void print_clean(FILE *to, const char *text) {
+  g_autoptr(GString) clean = g_string_new(NULL);
+  text_append_clean(clean, text, "");
+  fputs(clean->str, to);
+}
+
+void command_print_json(const json_t *json, size_t flags) {
+  char *text = json_dumps(json, flags);
+  g_autofree char *clean = json_text_clean(text ? text : "{}"); /* NULL: a text that is no UTF-8 */
+  puts(clean);
+  free(text);
+}
+
+int command_fail(const Failure *failure) {
+  static const char *const sources[] = {"", "mysql: ", "mongodb: ", ""};
+  Failure told = log_told(failure);
+  g_autoptr(GString) line = g_string_new("projector: ");
+  g_string_append(line, sources[failure->source]);
+  text_append_clean(line, told.message, "");
+  if (failure->code)
+    g_string_append_printf(line, " (%d)", failure->code);
+  log_plain(line->str);
+  switch (failure->class) {
+  case FAILURE_CONFIG:
+  case FAILURE_MAPPING: return EXIT_WRONG;
+  case FAILURE_UNAVAILABLE:
+  case FAILURE_SPACE: return EXIT_UNREACHABLE;
+  case FAILURE_UNKNOWN:
+  case FAILURE_HISTORY: /* a store that cannot answer has not said no */
+    return failure->source == SOURCE_MYSQL || failure->source == SOURCE_MONGODB ? EXIT_UNREACHABLE
+                                                                                : EXIT_NO;
+  default: return EXIT_NO;
+  }
+}
+
+bool command_projections(const Config *config, const char *table, const char *purpose,
+                         GPtrArray *projections, Failure *ret_failure) {
+  const Projection *named = table ? mapping_find(config->mapping, table) : NULL;
+  if (table && !named)
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "no projection fills a table %s", table);
+  if (named && !named->entities)
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "projections[%u]: %s has no \"entities\" to %s", named->index, named->table,
+                       purpose);
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const Projection *projection = mapping_projection(config->mapping, i);
+    if (named ? projection == named : projection->entities != NULL)
+      g_ptr_array_add(projections, (gpointer)projection);
+  }
+  return projections->len > 0 || failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                                             "no projection has \"entities\" to %s", purpose);
+}
+
+/* GLib leaves "--" in where an argument behind it begins with "-", as the number -5 does. */
+static void drop_separator(int *argc, char **argv) {
+  for (int i = 1; i < *argc; i++)
+    if (!strcmp(argv[i], "--")) {
+      memmove(argv + i, argv + i + 1, (size_t)(*argc - i) * sizeof *argv); /* and the last NULL */
+      --*argc;
+      return;
+    }
+}
+
+bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
+                   const GOptionEntry *own, Config **ret_config, int *ret_status) {
+  g_autofree char *file = NULL;
+  gboolean debug = FALSE;
+  const GOptionEntry common[] = {
+      {"config", 'c', 0, G_OPTION_ARG_FILENAME, &file, "The mapping file (required)", "FILE"},
+      {"debug", 0, 0, G_OPTION_ARG_NONE, &debug,
+       "Log the reasons of failures in full, with the values that MySQL quotes in them", NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(GOptionContext) context = g_option_context_new(usage);
+  g_autoptr(GError) error = NULL;
+  g_autofree char *name = g_strdup_printf("projector %s", (*argv)[0]);
+  g_set_prgname(name);
+  g_option_context_set_summary(context, summary);
+  if (own)
+    g_option_context_add_main_entries(context, own, NULL);
+  g_option_context_add_main_entries(context, common, NULL);
+  *ret_status = EXIT_WRONG;
+  if (!g_option_context_parse(context, argc, argv, &error)) {
+    fprintf(stderr, "%s: %s; try --help\n", name, error->message);
+    return false;
+  }
+  drop_separator(argc, *argv);
+  if (!file) {
+    fprintf(stderr, "%s: -c FILE is missing; try --help\n", name);
+    return false;
+  }
+  Failure failure = {0};
+  g_autoptr(Config) config = config_load(file, &failure);
+  if (!config) {
+    *ret_status = command_fail(&failure);
+    return false;
+  }
+  log_setup(config->settings.log_json, debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+  for (guint i = 0; i < config->warnings->len; i++)
+    log_warning("configuration", LOG_FIELDS(LOG_TEXT("reason", config->warnings->pdata[i])));
+  *ret_config = g_steal_pointer(&config);
+  return true;
+}

@@ -1,0 +1,57 @@
+/* command.h - the commands of the program and what they share.
+ *
+ * Results go to stdout, the log to stderr. Each command parses its own options. */
+#pragma once
+
+#include "projector/app/shared/config.h"
+
+#include <glib.h>
+#include <stdio.h>
+
+typedef enum ExitStatus {
+  EXIT_GOOD = 0,
+  EXIT_NO = 1,          /* the answer is no: differences, not healthy, nothing to do */
+  EXIT_WRONG = 2,       /* wrong use or configuration */
+  EXIT_UNREACHABLE = 3, /* a store could not be reached */
+} ExitStatus;
+
+int command_archive(int argc, char **argv);
+int command_check(int argc, char **argv);
+int command_explain(int argc, char **argv);
+int command_list(int argc, char **argv);
+int command_rebuild(int argc, char **argv);
+int command_reconcile(int argc, char **argv);
+int command_refresh(int argc, char **argv);
+int command_replay(int argc, char **argv);
+int command_retry(int argc, char **argv);
+int command_run(int argc, char **argv);
+int command_schema(int argc, char **argv);
+int command_skip(int argc, char **argv);
+int command_status(int argc, char **argv);
+
+/* Parses the options of a command (`own` may be NULL) and the common -c FILE, and loads the file.
+ * `usage` is what stands behind the command's name in --help, `summary` what it does. False: parsed
+ * to the end already (--help) or wrong; `*ret_status` is the exit status. */
+bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
+                   const GOptionEntry *own, Config **ret_config, int *ret_status);
+
+/* To stdout, with jansson's flags and a newline. */
+void command_print_json(const json_t *json, size_t flags);
+
+/* The projections that a command works on: the one that fills `table`, or (NULL) all that have
+ * `entities`. `purpose` is what these are needed for, "compare with". Adds to `projections`. */
+bool command_projections(const Config *config, const char *table, const char *purpose,
+                         GPtrArray *projections, Failure *ret_failure);
+
+/* Whether part of the results could not be written to stdout, for another reason than that a pipe's
+ * reader has gone. */
+bool command_output_is_lost(void);
+
+/* Says what was expected of the arguments; returns EXIT_WRONG. */
+int command_misuse(const char *expected);
+
+/* Prints text that comes from outside; see domain/clean.h. */
+void print_clean(FILE *to, const char *text);
+
+/* Says the failure in one line on stderr and gives the exit status for its class. */
+int command_fail(const Failure *failure);

@@ -1,0 +1,78 @@
+/* identity.c - who may work on this outbox, and into this MySQL.
+ *
+ * Two names on one outbox would share its events out between them, each read model getting a part;
+ * one name on two outboxes would mix them in one read model. Both go unnoticed for long, so they
+ * are refused before the first event. */
+#include "projector/app/shared/identity.h"
+
+#include "projector/infra/log.h"
+
+#include <string.h>
+
+const char identity_not_kept[] =
+    "nothing keeps this name from being started on another MongoDB: the table projector_source is "
+    "missing, or this user may not use it. `projector schema --apply` creates it, sql/grants.sql "
+    "has the grant";
+
+bool identity_check_name(const Config *config, const OutboxIdentity *identity,
+                         Failure *ret_failure) {
+  if (!*identity->projector || !strcmp(identity->projector, config->name))
+    return true;
+  return failure_refuse(
+      ret_failure,
+      "the outbox %s.%s serves the projector \"%s\", and an outbox serves one name: with a second, "
+      "each would apply a part of the events. Use an outbox of its own for \"%s\"; if \"%s\" was "
+      "renamed, stop it and start once with `run --adopt`",
+      config->mongodb.database, config->mongodb.outbox, identity->projector, config->name,
+      identity->projector);
+}
+
+bool identity_check_source(const OutboxIdentity *identity, const KeptSource *kept,
+                           Failure *ret_failure) {
+  if (!*kept->text || !strcmp(kept->text, identity->source))
+    return true;
+  return failure_refuse(
+      ret_failure,
+      "this MySQL database was filled from another MongoDB or outbox under this name (source %s, "
+      "here %s). Is the mapping file's \"mongodb\" or \"mysql\" the right one? If MongoDB was "
+      "moved "
+      "or rebuilt, or the outbox renamed, start once with `run --adopt`",
+      kept->text, *identity->source ? identity->source : "none yet");
+}
+
+/* Once in the life of the process. */
+static void warn_not_kept(void) {
+  static gint warned;
+  if (g_atomic_int_compare_and_exchange(&warned, 0, 1))
+    log_warning("identity", LOG_FIELDS(LOG_TEXT("reason", identity_not_kept)));
+}
+
+static void tell_changed_mapping(const Config *config, const OutboxIdentity *identity) {
+  if (*identity->mapping && strcmp(identity->mapping, config->mapping_digest) != 0)
+    log_warning("the mapping has changed since the last start: it holds for events from now on; "
+                "`rebuild` fills what is new for the rows that are there",
+                NULL);
+}
+
+/* MySQL is asked first: where it refuses, this outbox must not be taken from its own projector. */
+bool identity_claim(const Config *config, MongoStore *store, Session *session,
+                    Failure *ret_failure) {
+  bool adopt = config->settings.adopt;
+  OutboxIdentity identity;
+  KeptSource kept;
+  if (!outbox_identity_look(store, &identity, ret_failure) ||
+      !source_read(session, config->name, &kept, ret_failure) ||
+      (!adopt && !identity_check_source(&identity, &kept, ret_failure)) ||
+      !outbox_identity_take(store, config->name, config->mapping_digest, adopt, &identity,
+                            ret_failure) ||
+      !identity_check_name(config, &identity, ret_failure))
+    return false;
+  if (kept.kept && strcmp(kept.text, identity.source) != 0 &&
+      (!source_write(session, config->name, identity.source, adopt, &kept, ret_failure) ||
+       !identity_check_source(&identity, &kept, ret_failure)))
+    return false;
+  if (!kept.kept)
+    warn_not_kept();
+  tell_changed_mapping(config, &identity);
+  return true;
+}

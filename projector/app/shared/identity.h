@@ -1,0 +1,21 @@
+/* identity.h - one name per outbox, and one outbox behind each name in MySQL. */
+#pragma once
+
+#include "projector/app/shared/config.h"
+#include "projector/infra/mongo/outbox_identity.h"
+#include "projector/infra/mysql/source.h"
+
+/* Claims the outbox for the configuration's name, and notes in MySQL where its rows come from.
+ * FAILURE_CONFIG when the outbox serves another name, or when MySQL was filled from another outbox
+ * and nobody said `--adopt`. Logs, once, what a start with another mapping means. */
+bool identity_claim(const Config *config, MongoStore *store, Session *session,
+                    Failure *ret_failure);
+
+/* The two refusals on their own, for `check`. False: refused. */
+bool identity_check_name(const Config *config, const OutboxIdentity *identity,
+                         Failure *ret_failure);
+bool identity_check_source(const OutboxIdentity *identity, const KeptSource *kept,
+                           Failure *ret_failure);
+
+/* What an installation without the table, or without the grants, lacks. */
+extern const char identity_not_kept[];

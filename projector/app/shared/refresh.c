@@ -1,0 +1,267 @@
+/* refresh.c - reads entities and writes them as rows. */
+#include "projector/app/shared/refresh.h"
+
+#include "projector/domain/entity.h"
+#include "projector/infra/mysql/apply.h"
+
+#include <string.h>
+
+/* Events read in one look-up; more than that of one aggregate in the outbox is unusual, and what
+ * lies beyond is then found late and refreshed again. */
+enum { LOOK_AHEAD = 1000 };
+
+/* One transaction and what it is to write. */
+typedef struct Batch {
+  Session *session;
+  const Ledger *ledger;
+  Outbox *outbox;
+  const Mapping *mapping;
+  Arena *arena;
+  AggregateSet *set;
+  Fold *fold;
+  GPtrArray *events; /* what the fold and the positions point into */
+  bool any;          /* there is something to write */
+} Batch;
+
+typedef struct EntityView {
+  Event *event;    /* an event whose payload is the entity; NULL: there is no entity */
+  int64_t version; /* of the entity; 0: none */
+} EntityView;
+
+static Event *keep(Batch *batch, Event *event) {
+  g_ptr_array_add(batch->events, event);
+  return event;
+}
+
+/* The aggregate's events in the outbox. Read before the entity, so that it contains all of them. */
+static bool look_ahead(Batch *batch, const Refresh *refresh, GPtrArray *events,
+                       Failure *ret_failure) {
+  if (refresh->prefetched) {
+    g_ptr_array_extend(events, refresh->events, NULL, NULL);
+    return true;
+  }
+  g_autoptr(EventCursor) cursor = outbox_find_keys(batch->outbox, refresh->aggregate, LOOK_AHEAD);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure)))
+    g_ptr_array_add(events, keep(batch, event_decode(document)));
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static int64_t highest_version(const GPtrArray *events) {
+  int64_t highest = 0;
+  for (guint i = 0; i < events->len; i++)
+    highest = MAX(highest, ((const Event *)events->pdata[i])->key.version);
+  return highest;
+}
+
+static bool find_entity(Batch *batch, const Projection *projection, const Refresh *refresh,
+                        bson_t **ret_entity, Failure *ret_failure) {
+  *ret_entity = NULL;
+  if (!refresh->prefetched || strcmp(refresh->prefetched, projection->entities) != 0)
+    return outbox_read_entity(batch->outbox, projection->entities, &refresh->aggregate->id,
+                              ret_entity, ret_failure);
+  if (refresh->entity)
+    *ret_entity = bson_copy(refresh->entity);
+  return true;
+}
+
+static bool read_entity(Batch *batch, const Projection *projection, const Refresh *refresh,
+                        int64_t occurred_at, EntityView *ret_view, Failure *ret_failure) {
+  const Aggregate *aggregate = refresh->aggregate;
+  bson_t *entity;
+  EntityView view = {0};
+  if (!find_entity(batch, projection, refresh, &entity, ret_failure))
+    return false;
+  if (entity) {
+    view.version = entity_version(entity);
+    view.event = keep(
+        batch, entity_as_event(entity, aggregate, view.version, entity_time(entity, occurred_at)));
+    bson_destroy(entity);
+    if (view.version < 1)
+      return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "the entity in %s has no version to refresh from", projection->entities);
+  }
+  *ret_view = view;
+  return true;
+}
+
+/* The rows of all projections of the type, and the version that they show. */
+static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, int64_t newest,
+                         ChangeList *list, Failure *ret_failure) {
+  const Aggregate *aggregate = refresh->aggregate;
+  bool any = false;
+  EntityView view = {0};
+  const char *read = NULL; /* the collection of the view: all its rows come from one reading */
+  for (unsigned i = 0; i < mapping_projection_count(batch->mapping); i++) {
+    const Projection *projection = mapping_projection(batch->mapping, i);
+    if (!projection_is_of(projection, aggregate->type, aggregate->type_length))
+      continue;
+    if (!projection->entities)
+      return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "%s has no \"entities\" to refresh from", projection->table);
+    if (!read || strcmp(read, projection->entities) != 0) {
+      if (!read_entity(batch, projection, refresh, absent->key.occurred_at, &view, ret_failure))
+        return false;
+      read = projection->entities;
+    }
+    if (!view.event && refresh->entity_needed)
+      return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "there is no such entity in %s: a refresh would remove its rows",
+                         projection->entities);
+    int64_t version = view.event ? view.version : newest;
+    if (any && version != refresh->version)
+      return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
+                         "the entities of the projections differ in version");
+    any = true;
+    refresh->version = version;
+    Change *change = &list->changes[list->count];
+    if (view.event
+            ? change_from_entity(projection, view.event, batch->arena, change, ret_failure)
+            : change_for_missing_entity(projection, absent, batch->arena, change, ret_failure))
+      list->count++;
+    else if (view.event || !refresh->remove) /* its keys are known otherwise */
+      return false;
+  }
+  return any ||
+         failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "no projection of %.*s to refresh",
+                     (int)aggregate->type_length, aggregate->type);
+}
+
+static bool fold_rows(Batch *batch, const Refresh *refresh, const ChangeList *rows,
+                      Failure *ret_failure) {
+  for (guint i = 0; refresh->remove && i < refresh->remove->len; i++) {
+    ChangeList one = {1, refresh->remove->pdata[i]};
+    if (!fold_add(batch->fold, &one, ret_failure))
+      return false;
+  }
+  return fold_add(batch->fold, rows, ret_failure);
+}
+
+/* The position after the refresh: never behind where it was, and at the newest event that the
+ * entity contains. */
+static void move_position(AggregateState *state, const GPtrArray *events, const Event *late,
+                          int64_t version) {
+  Position *position = &state->position;
+  if (!position->known) {
+    Event nothing = {0};
+    order_pass(position, &nothing);
+  }
+  for (guint i = 0; i < events->len; i++) {
+    const Event *event = events->pdata[i];
+    if (event->key.version && event->key.version <= version && !event->malformed)
+      order_advance(position, event);
+  }
+  if (late)
+    order_advance(position, late);
+  position->max_version = MAX(position->max_version, version);
+  position->refreshed_version = MAX(position->refreshed_version, version);
+  state->moved = true;
+}
+
+static int64_t time_of_absent(const Refresh *refresh, const Position *position) {
+  if (refresh->late)
+    return refresh->late->key.occurred_at;
+  return position->known ? position->last.occurred_at : INT64_MIN;
+}
+
+/* Adds an aggregate's rows and its position to the batch. */
+static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
+  const Aggregate *aggregate = refresh->aggregate;
+  AggregateState *state = aggregate_set_find(batch->set, aggregate);
+  g_autoptr(GPtrArray) events = g_ptr_array_new();
+  ChangeList rows = {.changes = arena_alloc(batch->arena, mapping_projection_count(batch->mapping),
+                                            sizeof(Change))};
+  Item item = {.event = refresh->late, .verdict = VERDICT_SUPERSEDED};
+  bool repeated = false;
+  if (!look_ahead(batch, refresh, events, ret_failure))
+    return false;
+  if (refresh->rewind)
+    state->position = (Position){0};
+  int64_t highest = highest_version(events), newest = MAX(highest, state->position.max_version);
+  bson_t nothing = BSON_INITIALIZER;
+  const Event *absent = keep(batch, entity_as_event(&nothing, aggregate, newest,
+                                                    time_of_absent(refresh, &state->position)));
+  bson_destroy(&nothing);
+  if (!map_entities(batch, refresh, absent, newest, &rows, ret_failure))
+    return false;
+  if (refresh->version < state->position.max_version)
+    return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
+                       "the entity is at version %lld, behind version %lld that was applied",
+                       (long long)refresh->version, (long long)state->position.max_version);
+  if (refresh->late &&
+      !failure_at(ret_failure, STEP_LEDGER,
+                  ledger_insert(batch->session, batch->ledger, &item, 1, &repeated, ret_failure)))
+    return false;
+  if (repeated) /* applied before after all; the rows are right as they are */
+    return true;
+  move_position(state, events, refresh->late, refresh->version);
+  batch->any = true;
+  return fold_rows(batch, refresh, &rows, ret_failure);
+}
+
+/* What is wrong with one entity does not keep the others from being refreshed. */
+static bool add_all(Batch *batch, Refresh *refreshes, size_t count, Failure *ret_failure) {
+  for (size_t i = 0; i < count; i++) {
+    Failure failure = {0};
+    if (add_refresh(batch, &refreshes[i], &failure))
+      continue;
+    if (failure.source != SOURCE_EVENT) {
+      *ret_failure = failure;
+      return false;
+    }
+    refreshes[i].failure = failure;
+  }
+  return true;
+}
+
+static bool transact(Batch *batch, const Prefetch *prefetch, Refresh *refreshes, size_t count,
+                     Failure *ret_failure) {
+  Culprit culprit;
+  for (size_t i = 0; i < count; i++) {
+    aggregate_set_open(batch->set, refreshes[i].aggregate);
+    refreshes[i].failure.class = FAILURE_NONE;
+    refreshes[i].prefetched = NULL;
+  }
+  if (!failure_at(ret_failure, STEP_BEGIN,
+                  session_run(batch->session, ret_failure, "START TRANSACTION")) ||
+      !failure_at(
+          ret_failure, STEP_ENTER,
+          ledger_enter(batch->session, batch->ledger, batch->set, batch->arena, ret_failure)) ||
+      (prefetch && !prefetch->read(prefetch->data, refreshes, count, ret_failure)) ||
+      !add_all(batch, refreshes, count, ret_failure))
+    return false;
+  return !batch->any ||
+         (failure_at(ret_failure, STEP_ROWS,
+                     apply_fold(batch->session, batch->fold, &culprit, ret_failure)) &&
+          failure_at(
+              ret_failure, STEP_POSITIONS,
+              ledger_write_positions(batch->session, batch->ledger, batch->set, ret_failure)) &&
+          failure_at(ret_failure, STEP_COMMIT, session_run(batch->session, ret_failure, "COMMIT")));
+}
+
+bool refresh_aggregates(Session *session, const Ledger *ledger, Outbox *outbox,
+                        const Mapping *mapping, const Prefetch *prefetch, Refresh *refreshes,
+                        size_t count, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  g_autoptr(Fold) fold = fold_new(arena);
+  g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
+  Batch batch = {session, ledger, outbox, mapping, arena, set, fold, events, false};
+  bool good = transact(&batch, prefetch, refreshes, count, ret_failure);
+  session_rollback(session); /* after a COMMIT there is nothing to roll back */
+  return good;
+}
+
+bool refresh_aggregate(Session *session, const Ledger *ledger, Outbox *outbox,
+                       const Mapping *mapping, const Aggregate *aggregate, int64_t *ret_version,
+                       Failure *ret_failure) {
+  Refresh one = {.aggregate = aggregate};
+  if (!refresh_aggregates(session, ledger, outbox, mapping, NULL, &one, 1, ret_failure))
+    return false;
+  if (one.failure.class != FAILURE_NONE) {
+    *ret_failure = one.failure;
+    return false;
+  }
+  *ret_version = one.version;
+  return true;
+}

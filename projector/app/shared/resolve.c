@@ -1,0 +1,199 @@
+/* resolve.c - retry, skip and refresh: what a person decides about events that failed.
+ *
+ * Each works beside a running projector, in any process: events are taken over by compare and set,
+ * MySQL is written under an exclusive lock of the fence, and the owner is nudged to look again. */
+#include "projector/app/shared/resolve.h"
+
+#include "projector/app/shared/find.h"
+#include "projector/app/shared/refresh.h"
+#include "projector/infra/mongo/lease.h"
+
+#include <unistd.h>
+
+const char *const resolve_blocking[] = {"failed", "dead", NULL};
+
+static Outbox *open_outbox(MongoStore *store, const char *command) {
+  g_autofree char *owner = g_strdup_printf(OUTBOX_BY_HAND "%s:%s:%d:%08x", command,
+                                           g_get_host_name(), (int)getpid(), g_random_int());
+  return outbox_new(store, owner);
+}
+
+/* "all dead events", "event x", "account a1": what was chosen. */
+static char *name_of(const Selection *selection) {
+  if (selection->event_id)
+    return g_strdup_printf("event %s", selection->event_id);
+  if (selection->aggregate_id)
+    return g_strdup_printf("%s %s", selection->aggregate_type, selection->aggregate_id);
+  return g_strdup(selection->event_type ? selection->event_type : "all dead events");
+}
+
+bool resolve_report(const Config *config, MongoStore *store, const char *act,
+                    Failure *ret_failure) {
+  g_autofree char *line = g_strdup_printf("%s, by %s@%s (pid %d)", act, g_get_user_name(),
+                                          g_get_host_name(), (int)getpid());
+  return lease_report(store, config->name, line, ret_failure);
+}
+
+static bool report_events(const Config *config, MongoStore *store, const char *verb,
+                          const Selection *selection, int64_t count, Failure *ret_failure) {
+  g_autofree char *name = name_of(selection);
+  g_autofree char *act = g_strdup_printf("%s of %lld event%s (%s)", verb, (long long)count,
+                                         count == 1 ? "" : "s", name);
+  return count == 0 || resolve_report(config, store, act, ret_failure);
+}
+
+/* --- retry ------------------------------------------------------------------------------------ */
+
+bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
+                   int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "retry");
+  return selection_retry(outbox, selection, ret_count, ret_failure) &&
+         report_events(config, store, "retry", selection, *ret_count, ret_failure);
+}
+
+/* --- skip ------------------------------------------------------------------------------------- */
+
+/* The ledger says `skipped` and the event's version is accounted for, in one transaction. What
+ * sorts before the event is not late for that. `event->skipped` becomes what the ledger says. */
+static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
+                           Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  Item item = {.event = event, .verdict = VERDICT_SKIPPED};
+  AggregateState *state = aggregate_set_open(set, &event->aggregate);
+  bool repeated = false;
+  if (!session_run(session, ret_failure, "START TRANSACTION") ||
+      !ledger_enter(session, ledger, set, arena, ret_failure) ||
+      !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
+    return false;
+  if (repeated) { /* it was applied after all, or skipped: then there is nothing to record */
+    session_rollback(session);
+    *ret_failure = (Failure){0};
+    return ledger_find_known(session, ledger, &item, 1, ret_failure);
+  }
+  order_pass(&state->position, event);
+  state->moved = true;
+  return ledger_write_positions(session, ledger, set, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
+}
+
+/* An event without a readable id or aggregate has no place in the ledger: it is only taken out. */
+static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, Event *event,
+                       bool *ret_skipped, Failure *ret_failure) {
+  if (!outbox_seize(outbox, event, ret_skipped, ret_failure))
+    return false;
+  if (!*ret_skipped)
+    return true;
+  bool recorded = true;
+  event->skipped = true;
+  if (event_has_aggregate(event)) {
+    recorded = record_skipped(session, ledger, event, ret_failure);
+    session_rollback(session);
+  }
+  if (recorded)
+    return outbox_acknowledge(outbox, &event, 1, ret_failure);
+  Failure ignored; /* then the sweeper finds it */
+  outbox_unseize(outbox, event, &ignored);
+  return false;
+}
+
+static bool skip_selected(const Config *config, Outbox *outbox, const Selection *selection,
+                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
+  Ledger ledger = {.projector = config->name};
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
+  const bson_t *document;
+  *ret_count = 0;
+  if (!session || !outbox_can_keep(outbox, ret_failure))
+    return false;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    bool skipped;
+    if (!skip_event(session, &ledger, outbox, event, &skipped, ret_failure))
+      return false;
+    *ret_count += skipped;
+    if (skipped && sink)
+      sink(event, data);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
+                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
+  return skip_selected(config, outbox, selection, sink, data, ret_count, ret_failure) &&
+         report_events(config, store, "skip", selection, *ret_count, ret_failure);
+}
+
+bool resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
+                  int64_t *ret_count, Failure *ret_failure) {
+  return resolve_skip_telling(config, store, selection, NULL, NULL, ret_count, ret_failure);
+}
+
+/* --- refresh ---------------------------------------------------------------------------------- */
+
+/* What failed and is contained in the entity now may pass: the projector supersedes it. */
+static bool free_contained(Outbox *outbox, const char *type, const char *id, int64_t version,
+                           int64_t *ret_left, Failure *ret_failure) {
+  Selection selection = {.aggregate_type = type, .aggregate_id = id, .states = resolve_blocking};
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
+  const bson_t *document;
+  *ret_left = 0;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    char text[ID_TEXT_SIZE];
+    id_text(&event->key.event_id, text);
+    Selection one = {.event_id = text, .states = resolve_blocking};
+    int64_t count;
+    if (event->key.version == 0 || event->key.version > version)
+      ++*ret_left;
+    else if (!selection_retry(outbox, &one, &count, ret_failure))
+      return false;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* What was read of an entity that is not there decides: one transaction looks and writes. */
+static bool refresh_rows(const Config *config, Session *session, Outbox *outbox,
+                         const Aggregate *aggregate, bool entity_needed, int64_t *ret_version,
+                         Failure *ret_failure) {
+  Ledger ledger = {.projector = config->name};
+  Refresh one = {.aggregate = aggregate, .entity_needed = entity_needed};
+  if (!refresh_aggregates(session, &ledger, outbox, config->mapping, NULL, &one, 1, ret_failure))
+    return false;
+  *ret_version = one.version;
+  if (one.failure.class != FAILURE_NONE)
+    *ret_failure = one.failure;
+  return one.failure.class == FAILURE_NONE;
+}
+
+static bool refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+                    bool entity_needed, Refreshed *ret_refreshed, Failure *ret_failure) {
+  Aggregate aggregate;
+  uint8_t bytes[16];
+  Refreshed done = {0};
+  g_autofree char *act =
+      g_strdup_printf("refresh of %s %s%s", type, id, entity_needed ? "" : " (with --force)");
+  g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
+  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
+  if (!session ||
+      !find_aggregate(config, outbox, type, id, bytes, &aggregate, &done.found, ret_failure))
+    return false;
+  if (done.found && (!refresh_rows(config, session, outbox, &aggregate, entity_needed,
+                                   &done.version, ret_failure) ||
+                     !free_contained(outbox, type, id, done.version, &done.left, ret_failure) ||
+                     !resolve_report(config, store, act, ret_failure)))
+    return false;
+  *ret_refreshed = done;
+  return true;
+}
+
+bool resolve_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+                     Refreshed *ret_refreshed, Failure *ret_failure) {
+  return refresh(config, store, type, id, false, ret_refreshed, ret_failure);
+}
+
+bool resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
+                            const char *id, Refreshed *ret_refreshed, Failure *ret_failure) {
+  return refresh(config, store, type, id, true, ret_refreshed, ret_failure);
+}

@@ -1,0 +1,13 @@
+/* value_json.h - values and ids as JSON, for what commands and the page print. */
+#pragma once
+
+#include "projector/domain/value.h"
+
+#include <jansson.h>
+
+/* Texts from outside, made valid UTF-8; NULL of a column is null. */
+json_t *text_json(const char *text, size_t length);
+json_t *value_json(const Value *value);
+/* The same as MySQL shows it in that column: 37.70 of a decimal(18,2). */
+json_t *column_json(const Column *column, const Value *value);
+json_t *id_json(const Id *id);

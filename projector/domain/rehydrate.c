@@ -1,0 +1,118 @@
+/* rehydrate.c - folds an aggregate's events into its row, and compares that with the entity. */
+#include "projector/domain/rehydrate.h"
+
+#include "projector/domain/fold.h"
+
+const char *rehydration_name(Rehydration outcome) {
+  static const char *const names[] = {[REHYDRATED] = "equal",
+                                      [REHYDRATED_OTHERWISE] = "different",
+                                      [REHYDRATED_BROKEN] = "broken",
+                                      [REHYDRATED_UNKNOWN] = "unknown"};
+  return names[outcome];
+}
+
+static void find_missing_versions(Event *const *events, size_t count, Rehydrated *rehydrated) {
+  int64_t seen = 0;
+  for (size_t i = 0; i < count; i++) {
+    int64_t version = events[i]->key.version;
+    if (version > seen + 1) {
+      rehydrated->missing = rehydrated->missing ? rehydrated->missing : seen + 1;
+      rehydrated->missing_count += version - seen - 1;
+    }
+    seen = MAX(seen, version);
+  }
+}
+
+/* The changes of one projection alone. */
+static ChangeList changes_of(const Projection *projection, const ChangeList *all, Arena *arena) {
+  ChangeList own = {.changes = arena_alloc(arena, all->count + 1, sizeof(Change))};
+  for (unsigned i = 0; i < all->count; i++)
+    if (all->changes[i].rule->projection == projection)
+      own.changes[own.count++] = all->changes[i];
+  return own;
+}
+
+static bool has_statement(const ChangeList *changes) {
+  for (unsigned i = 0; i < changes->count; i++)
+    if (changes->changes[i].rule->operation == OP_SQL)
+      return true;
+  return false;
+}
+
+/* Begins with the removal of the row: so an update that meets none is told here. */
+static bool fold_event(const Mapping *mapping, const Layout *layout, const Event *event, bool first,
+                       Fold *fold, Arena *arena, Rehydrated *rehydrated) {
+  const Projection *projection = layout->projection;
+  ChangeList all, removal = {.count = 1, .changes = arena_alloc(arena, 1, sizeof(Change))};
+  if ((first && (!change_for_missing_entity(projection, event, arena, removal.changes,
+                                            &rehydrated->failure) ||
+                 !fold_add(fold, &removal, &rehydrated->failure))) ||
+      !change_list_map(mapping, event, arena, &all, &rehydrated->failure))
+    return false;
+  ChangeList own = changes_of(projection, &all, arena);
+  if (has_statement(&own)) {
+    rehydrated->outcome = REHYDRATED_UNKNOWN;
+    return true;
+  }
+  return fold_add(fold, &own, &rehydrated->failure);
+}
+
+/* The row that the fold writes last; NULL: none. */
+static const FoldedRow *last_row(const Fold *fold) {
+  const FoldedRow *found = NULL;
+  for (unsigned i = 0; i < fold_step_count(fold); i++) {
+    const GPtrArray *rows = fold_step(fold, i)->rows;
+    for (guint k = 0; rows && k < rows->len; k++) {
+      const FoldedRow *row = rows->pdata[k];
+      found = row->write ? row : NULL;
+    }
+  }
+  return found;
+}
+
+static void compare_columns(const Layout *layout, const Expected *expected, const FoldedRow *row,
+                            Rehydrated *rehydrated) {
+  g_assert(expected->known);
+  for (unsigned i = layout->key_count; i < layout->count; i++) {
+    const Column *column = layout->columns[i];
+    ptrdiff_t at = column - layout->projection->columns - (ptrdiff_t)layout->key_count;
+    if (!expected->known[i] || column_equal(column, &expected->values[i], &row->row[at], 0))
+      continue;
+    rehydrated->outcome = REHYDRATED_OTHERWISE;
+    rehydrated->column = column;
+    rehydrated->expected = expected->values[i];
+    rehydrated->found = row->row[at];
+    return;
+  }
+}
+
+Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const *events,
+                     size_t count, const Event *entity, Arena *arena) {
+  Rehydrated rehydrated = {.outcome = REHYDRATED, .entity = entity != NULL};
+  Expected expected = {0};
+  g_autoptr(Fold) fold = fold_new(arena);
+  find_missing_versions(events, count, &rehydrated);
+  for (size_t i = 0; i < count; i++)
+    rehydrated.skipped += events[i]->skipped;
+  bool first = true;
+  for (size_t i = 0; i < count && rehydrated.outcome == REHYDRATED; i++) {
+    if (events[i]->skipped)
+      continue;
+    if (!fold_event(mapping, layout, events[i], first, fold, arena, &rehydrated)) {
+      rehydrated.outcome = REHYDRATED_BROKEN;
+      rehydrated.culprit = events[i];
+    }
+    first = false;
+  }
+  if (rehydrated.outcome != REHYDRATED)
+    return rehydrated;
+  const FoldedRow *row = last_row(fold);
+  rehydrated.row = row != NULL;
+  if (entity && !layout_map(layout, entity, arena, &expected, &rehydrated.failure))
+    rehydrated.outcome = REHYDRATED_OTHERWISE;
+  else if (rehydrated.row != rehydrated.entity)
+    rehydrated.outcome = REHYDRATED_OTHERWISE;
+  else if (row)
+    compare_columns(layout, &expected, row, &rehydrated);
+  return rehydrated;
+}

@@ -1,0 +1,166 @@
+/* row_compare.c - compares what a row shows with what its entity says. */
+#include "projector/domain/row_compare.h"
+
+#include "projector/domain/real.h"
+
+#include <string.h>
+
+const char *difference_name(DifferenceKind kind) {
+  static const char *const names[] = {
+      [DIFFERENCE_NONE] = "none",
+      [DIFFERENCE_MISSING_ROW] = "missing row",
+      [DIFFERENCE_EXTRA_ROW] = "extra row",
+      [DIFFERENCE_COLUMNS] = "different columns",
+      [DIFFERENCE_UNMAPPABLE] = "unmappable entity",
+      [DIFFERENCE_POSITION_AHEAD] = "position ahead of entity",
+      [DIFFERENCE_POSITION_BEHIND] = "position behind entity",
+      [DIFFERENCE_APPLIED_EVENT] = "applied event in outbox",
+      [DIFFERENCE_DEAD_EVENT] = "dead event",
+  };
+  return names[kind];
+}
+
+/* --- layout --------------------------------------------------------------------------------- */
+
+static bool is_aggregate_id(const Source *source) {
+  return !source->in_payload && !strcmp(source->path, "aggregate_id");
+}
+
+bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
+                 Failure *ret_failure) {
+  Layout layout = {.projection = projection,
+                   .key_count = projection->key_count,
+                   .columns = arena_alloc(arena, projection->column_count, sizeof *layout.columns)};
+  for (unsigned i = 0; i < projection->column_count; i++) {
+    const Column *column = &projection->columns[i];
+    if (i < projection->key_count && !column->from.in_payload && !is_aggregate_id(&column->from))
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s: its key %s comes from %s, which belongs to an event; rows can only "
+                         "be compared with entities that tell their key",
+                         projection->table, column->name, column->from.text);
+    if (i < projection->key_count || column->compare)
+      layout.columns[layout.count++] = column;
+  }
+  *ret_layout = layout;
+  return true;
+}
+
+bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Value *ret_key,
+                    Failure *ret_failure) {
+  for (unsigned i = 0; i < layout->key_count; i++)
+    if (!value_for_column(entity, &layout->columns[i]->from, layout->columns[i], arena, &ret_key[i],
+                          ret_failure))
+      return false;
+  return true;
+}
+
+bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expected *ret_expected,
+                Failure *ret_failure) {
+  Expected expected = {.values = arena_alloc(arena, layout->count, sizeof(Value)),
+                       .known = arena_alloc(arena, layout->count, sizeof(bool))};
+  for (unsigned i = 0; i < layout->count; i++) {
+    const Column *column = layout->columns[i];
+    bson_iter_t iter;
+    expected.known[i] = column->from.in_payload || source_find(&column->from, entity, &iter);
+    if (expected.known[i] &&
+        !value_for_column(entity, &column->from, column, arena, &expected.values[i], ret_failure))
+      return false;
+  }
+  *ret_expected = expected;
+  return true;
+}
+
+/* --- comparing ------------------------------------------------------------------------------ */
+
+static bool json_same(const Value *a, const Value *b, unsigned slack) {
+  return a->kind == VALUE_TEXT && b->kind == VALUE_TEXT &&
+         json_text_same(a->text, a->length, b->text, b->length, slack);
+}
+
+bool column_equal(const Column *column, const Value *expected, const Value *found,
+                  unsigned json_slack) {
+  return value_equal(expected, found) ||
+         (column->type.kind == TYPE_JSON && json_same(expected, found, json_slack));
+}
+
+bool layout_equal(const Layout *layout, const Expected *expected, const Value *row) {
+  for (unsigned i = 0; i < layout->count; i++)
+    if (expected->known[i] &&
+        !column_equal(layout->columns[i], &expected->values[i], &row[i], layout->json_slack))
+      return false;
+  return true;
+}
+
+/* --- deciding ------------------------------------------------------------------------------- */
+
+/* Events whose rows nobody wrote yet explain any difference but one: no event can be applied
+ * before its entity change is there, so a position ahead of the entity is wrong in any case. */
+Decision difference_decide(const Sight *sight) {
+  const Position *position = &sight->position;
+  int64_t applied = position->known ? position->max_version : 0;
+  int64_t highest = MAX(applied, MAX(position->last.version, position->refreshed_version));
+  bool versions = sight->entity && sight->version > 0 && applied > 0;
+  Decision decision = {0};
+  if (versions && highest > sight->version)
+    decision.position = DIFFERENCE_POSITION_AHEAD;
+  else if (versions && applied < sight->version)
+    decision.position = DIFFERENCE_POSITION_BEHIND;
+  if (sight->entity && !sight->row)
+    decision.row = DIFFERENCE_MISSING_ROW;
+  else if (!sight->entity && sight->row)
+    decision.row = DIFFERENCE_EXTRA_ROW;
+  else if (sight->entity && !sight->equal)
+    decision.row = DIFFERENCE_COLUMNS;
+  if (sight->pending) {
+    bool behind = decision.position == DIFFERENCE_POSITION_BEHIND;
+    decision.lagging = decision.row != DIFFERENCE_NONE || behind;
+    decision.row = DIFFERENCE_NONE;
+    if (behind)
+      decision.position = DIFFERENCE_NONE;
+  } else if (decision.row != DIFFERENCE_NONE && decision.position == DIFFERENCE_POSITION_BEHIND) {
+    decision.position = DIFFERENCE_NONE; /* the row says it already */
+  }
+  return decision;
+}
+
+/* --- from a row back to its aggregate ------------------------------------------------------- */
+
+static unsigned ids_of_uuid(const Value *value, Arena *arena, Id ids[static AGGREGATE_IDS]) {
+  Id uuid = {.kind = ID_UUID, .length = 16, .bytes = value->bytes};
+  char text[ID_TEXT_SIZE];
+  size_t length = id_text(&uuid, text);
+  char *lower = arena_copy(arena, text, length), *upper = arena_copy(arena, text, length);
+  for (size_t i = 0; i < length; i++)
+    upper[i] = g_ascii_toupper(upper[i]);
+  ids[0] = uuid;
+  ids[1] = (Id){.kind = ID_STRING, .length = (uint32_t)length, .bytes = (const uint8_t *)lower};
+  ids[2] = (Id){.kind = ID_STRING, .length = (uint32_t)length, .bytes = (const uint8_t *)upper};
+  return 3;
+}
+
+static unsigned ids_of_value(TypeKind kind, const Value *value, Arena *arena,
+                             Id ids[static AGGREGATE_IDS]) {
+  if (value->kind == VALUE_TEXT && type_is_text(kind))
+    return ids_from_text(value->text, value->length, arena_alloc(arena, 16, 1), ids);
+  if (value->kind == VALUE_INT || (value->kind == VALUE_UINT && value->natural <= INT64_MAX)) {
+    ids[0] = (Id){.kind = ID_INT, .number = value->integer};
+    return 1;
+  }
+  if (kind == TYPE_UUID && value->kind == VALUE_BINARY && value->length == 16)
+    return ids_of_uuid(value, arena, ids);
+  if (value->kind == VALUE_BINARY && (value->length == 16 || value->length == 12)) {
+    ids[0] = (Id){.kind = value->length == 16 ? ID_UUID : ID_OBJECTID,
+                  .length = value->length,
+                  .bytes = value->bytes};
+    return 1;
+  }
+  return 0;
+}
+
+unsigned aggregate_ids_of(const Layout *layout, const Value *key, Arena *arena,
+                          Id ret_ids[static AGGREGATE_IDS]) {
+  for (unsigned i = 0; i < layout->key_count; i++)
+    if (is_aggregate_id(&layout->columns[i]->from))
+      return ids_of_value(layout->columns[i]->type.kind, &key[i], arena, ret_ids);
+  return 0;
+}

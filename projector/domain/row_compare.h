@@ -1,0 +1,77 @@
+/* row_compare.h - whether a row shows its entity, and what it means when it does not.
+ *
+ * Pure: the entity is mapped with the conversions that `run` uses, the row comes as values of the
+ * same kinds, and versions and the outbox decide between different and merely late. */
+#pragma once
+
+#include "projector/domain/order.h"
+#include "projector/domain/value.h"
+
+typedef enum DifferenceKind {
+  DIFFERENCE_NONE,
+  DIFFERENCE_MISSING_ROW,
+  DIFFERENCE_EXTRA_ROW,
+  DIFFERENCE_COLUMNS,
+  DIFFERENCE_UNMAPPABLE,      /* the entity does not fit the mapping */
+  DIFFERENCE_POSITION_AHEAD,  /* of the entity's version */
+  DIFFERENCE_POSITION_BEHIND, /* and no event left that could move it */
+  DIFFERENCE_APPLIED_EVENT,   /* in the outbox although the ledger has it */
+  DIFFERENCE_DEAD_EVENT,
+  DIFFERENCE_KINDS,
+} DifferenceKind;
+
+/* "missing row", "different columns" … */
+const char *difference_name(DifferenceKind kind);
+
+/* The columns of a projection that are read for comparing: the key, then those to compare. */
+typedef struct Layout {
+  const Projection *projection;
+  unsigned key_count, count;
+  const Column **columns;
+  unsigned json_slack; /* of the server that the rows come from (real.h); 0: exact */
+} Layout;
+
+/* False when an entity alone cannot tell the key, because a part of it is the event's own. */
+bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
+                 Failure *ret_failure);
+
+/* What the row should show: `count` values of which those not in `known` cannot be told from the
+ * entity, because only its events have them. `entity` is an event whose payload is the entity. */
+typedef struct Expected {
+  Value *values;
+  bool *known;
+} Expected;
+
+bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expected *ret_expected,
+                Failure *ret_failure);
+/* The key alone. */
+bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Value *ret_key,
+                    Failure *ret_failure);
+
+/* Whether the column shows the same; JSON counts by what it says, not how it is written, and its
+ * doubles to within `json_slack` units in the last place. */
+bool column_equal(const Column *column, const Value *expected, const Value *found,
+                  unsigned json_slack);
+/* Whether the row shows all that is known. */
+bool layout_equal(const Layout *layout, const Expected *expected, const Value *row);
+
+typedef struct Sight {
+  bool entity, row, equal; /* equal: both are there and agree */
+  int64_t version;         /* of the entity; 0: none */
+  Position position;
+  bool pending; /* the outbox holds an event of the aggregate that was not applied */
+} Sight;
+
+typedef struct Decision {
+  DifferenceKind row, position; /* DIFFERENCE_NONE: nothing wrong there */
+  bool lagging;
+} Decision;
+
+/* What one look at an aggregate says. */
+Decision difference_decide(const Sight *sight);
+
+/* Ids that an entity may have whose key column, filled from $aggregate_id, shows this value; at
+ * most AGGREGATE_IDS. 0: they cannot be told. */
+enum { AGGREGATE_IDS = IDS_OF_TEXT };
+unsigned aggregate_ids_of(const Layout *layout, const Value *key, Arena *arena,
+                          Id ret_ids[static AGGREGATE_IDS]);

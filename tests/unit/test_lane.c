@@ -1,0 +1,362 @@
+/* test_lane.c - the queue and the holds of one lane, without stores. */
+#include "projector/app/engine/lane.h"
+#include "tests/unit/support.h"
+
+#include <stdio.h>
+
+enum { LIMIT = 10, HOLDS_MAX = 8 };
+
+static const LaneLimits roomy = {.events = LIMIT, .bytes = 1 << 20, .holds = 1000000};
+
+static Event *event_of(const char *aggregate, int64_t time, const char *status, int attempts) {
+  g_autofree char *id = g_strdup_printf("%s-%d", aggregate, (int)time);
+  bson_t *document = BCON_NEW(
+      "_id", BCON_UTF8(id), "aggregate_type", BCON_UTF8("account"), "aggregate_id",
+      BCON_UTF8(aggregate), "event_type", BCON_UTF8("Opened"), "occurred_at", BCON_DATE_TIME(time),
+      "payload", "{", "}", "status", BCON_UTF8(status), "attempts", BCON_INT32(attempts));
+  Event *event = event_decode(document);
+  bson_destroy(document);
+  return event;
+}
+
+static Event *pending(const char *aggregate, int64_t time) {
+  return event_of(aggregate, time, "pending", 0);
+}
+
+/* Takes everything there is, as "a-1 a-2", and keeps it in `taken`. */
+static const char *take(Lane *lane, GPtrArray *taken) {
+  static char text[512];
+  Event *events[LIMIT];
+  text[0] = '\0';
+  Taken batch = {.events = events, .max_events = LIMIT, .max_bytes = 1 << 20};
+  lane_take(lane, 0, &batch);
+  for (size_t i = 0; i < batch.count; i++) {
+    g_ptr_array_add(taken, events[i]);
+    char id[ID_TEXT_SIZE];
+    id_text(&events[i]->key.event_id, id);
+    size_t length = strlen(text);
+    snprintf(text + length, sizeof text - length, "%s%s", i ? " " : "", id);
+  }
+  return text;
+}
+
+static Event *last(const GPtrArray *taken) {
+  return taken->pdata[taken->len - 1];
+}
+
+/* What is due, at most one expected. */
+static bool look(Lane *lane, HoldView *ret_view) {
+  return lane_take_due(lane, ret_view, 1) == 1;
+}
+
+static void test_gives_the_smallest_first_and_each_once(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  for (int time = 5; time > 0; time--)
+    assert_true(lane_offer(lane, pending("a", time)));
+  assert_false(lane_offer(lane, pending("a", 3)));
+  assert_string_equal(take(lane, taken), "a-1 a-2 a-3 a-4 a-5");
+  assert_false(lane_offer(lane, pending("a", 3)));
+  assert_string_equal(take(lane, taken), "");
+  lane_free(lane);
+}
+
+static void test_an_event_tried_twice_comes_alone(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  lane_offer(lane, pending("a", 1));
+  lane_offer(lane, event_of("b", 2, "pending", 2));
+  lane_offer(lane, pending("c", 3));
+  assert_string_equal(take(lane, taken), "a-1");
+  assert_string_equal(take(lane, taken), "b-2");
+  assert_string_equal(take(lane, taken), "c-3");
+  lane_free(lane);
+}
+
+static void test_a_failed_event_that_is_read_holds_its_aggregate(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  lane_offer(lane, event_of("a", 2, "failed", 1));
+  lane_offer(lane, event_of("b", 2, "dead", 10));
+  lane_offer(lane, pending("a", 3));
+  lane_offer(lane, pending("b", 3));
+  lane_offer(lane, pending("a", 1));
+  lane_offer(lane, pending("c", 4));
+  assert_string_equal(take(lane, taken), "a-1 c-4");
+  HoldView view;
+  assert_true(look(lane, &view));
+  assert_int_equal(view.call, CALL_REVIEW);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+static void test_an_earlier_event_wakes_the_hold_but_not_one_of_its_own_batch(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  lane_offer(lane, pending("a", 1));
+  lane_offer(lane, pending("a", 3));
+  assert_string_equal(take(lane, taken), "a-1 a-3");
+  lane_hold(lane, taken->pdata[1], HOLD_FAILED, 3600 * 1000);
+  lane_forget(lane, taken->pdata[1]);
+  lane_settle(lane, taken->pdata[0]);
+  assert_false(look(lane, &view));
+  lane_offer(lane, pending("a", 2));
+  assert_string_equal(take(lane, taken), "a-2");
+  lane_settle(lane, last(taken));
+  assert_true(look(lane, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+/* After a restart the reader may come to the failed event when the earlier one is in hand. */
+static void test_an_earlier_event_in_hand_wakes_a_hold_that_was_read(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  lane_offer(lane, pending("a", 1));
+  assert_string_equal(take(lane, taken), "a-1");
+  lane_offer(lane, event_of("a", 2, "failed", 1));
+  assert_true(look(lane, &view));
+  lane_put_off(lane, &view, HOLD_FAILED, 3600 * 1000);
+  hold_view_clear(&view);
+  lane_settle(lane, last(taken));
+  assert_true(look(lane, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+/* A failed event on hold, and an earlier one that was settled after it had failed. */
+static void fail_and_settle_earlier(Lane *lane) {
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  lane_offer(lane, pending("a", 2));
+  take(lane, taken);
+  lane_hold(lane, last(taken), HOLD_FAILED, 3600 * 1000);
+  lane_forget(lane, last(taken));
+  lane_offer(lane, pending("a", 1));
+  assert_string_equal(take(lane, taken), "a-1");
+  lane_settle(lane, last(taken));
+}
+
+static void test_a_review_does_not_swallow_the_wake_of_an_earlier_event(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  fail_and_settle_earlier(lane);
+  lane_review_holds(lane);
+  assert_true(look(lane, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  lane_review_holds(lane); /* while it is being looked at */
+  hold_view_clear(&view);
+  assert_true(look(lane, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+static void test_a_wake_stands_until_the_event_is_tried(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  fail_and_settle_earlier(lane);
+  assert_true(look(lane, &view));
+  lane_look_again(lane, &view, HOLD_TAKEN, 3600 * 1000); /* its mark is not written yet */
+  hold_view_clear(&view);
+  assert_false(look(lane, &view));
+  lane_review_holds(lane);
+  assert_true(look(lane, &view));
+  assert_int_equal(view.call, CALL_RETRY);
+  assert_true(lane_offer_head(lane, event_of("a", 2, "failed", 1)));
+  lane_put_off(lane, &view, HOLD_FAILED, 3600 * 1000);
+  hold_view_clear(&view);
+  lane_review_holds(lane);
+  assert_true(look(lane, &view));
+  assert_int_equal(view.call, CALL_REVIEW);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+/* What was settled while the hold before it stood or drained woke nobody. */
+static void test_a_failed_event_found_while_draining_is_tried_at_once(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  g_autoptr(Event) head = pending("a", 1);
+  lane_hold(lane, head, HOLD_FAILED, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  assert_int_equal(lane_offer_around(lane, event_of("a", 2, "failed", 1)), OFFER_BLOCKED);
+  hold_view_clear(&view);
+  lane_review_holds(lane);
+  assert_true(look(lane, &view));
+  assert_int_equal(view.key.occurred_at, 2);
+  assert_int_equal(view.call, CALL_RETRY);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+static void test_the_head_that_is_gone_ends_the_wait(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  lane_offer(lane, pending("a", 1));
+  take(lane, taken);
+  lane_hold(lane, last(taken), HOLD_TAKEN, 3600 * 1000);
+  lane_settle(lane, last(taken));
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_false(lane_offer(lane, pending("a", 5))); /* left out, so the draining goes back to it */
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_string_equal(take(lane, taken), "a-2");
+  assert_true(look(lane, &view));
+  assert_true(view.draining && !view.from_start && view.next.occurred_at == 5);
+  assert_int_equal(lane_offer_around(lane, pending("a", 5)), OFFER_GO_ON);
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_int_equal(lane_figures(lane).holds, 0);
+  assert_string_equal(take(lane, taken), "a-5");
+  lane_free(lane);
+}
+
+static void test_what_changes_a_hold_makes_the_look_at_it_void(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  g_autoptr(Event) head = pending("a", 2);
+  lane_hold(lane, head, HOLD_FAILED, 0);
+  assert_true(look(lane, &view));
+  g_autoptr(Event) earlier = pending("a", 1);
+  lane_hold(lane, earlier, HOLD_FAILED, 3600 * 1000);
+  assert_false(lane_offer_head(lane, pending("a", 2)));
+  assert_false(lane_begin_drain(lane, &view));
+  lane_put_off(lane, &view, HOLD_FAILED, 0);
+  hold_view_clear(&view);
+  assert_false(look(lane, &view));
+  lane_free(lane);
+}
+
+static void test_a_hold_found_while_draining_stands(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(Event) head = pending("a", 1);
+  lane_hold(lane, head, HOLD_FAILED, 0);
+  look(lane, &view);
+  lane_begin_drain(lane, &view);
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_int_equal(lane_offer_around(lane, event_of("a", 3, "dead", 9)), OFFER_BLOCKED);
+  assert_int_equal(lane_offer_around(lane, pending("a", 4)), OFFER_BLOCKED);
+  hold_view_clear(&view);
+  assert_false(lane_offer(lane, pending("a", 4)));
+  assert_string_equal(take(lane, taken), "a-2");
+  assert_int_equal(lane_figures(lane).holds, 1);
+  lane_free(lane);
+}
+
+static void test_holds_come_up_in_the_order_in_which_they_are_due(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  static const int delays[HOLDS_MAX] = {-30, -10, -70, -50, 60000, -20, -80, -40};
+  for (int i = 0; i < HOLDS_MAX; i++) {
+    char name[] = {(char)('a' + i), '\0'};
+    g_autoptr(Event) event = pending(name, 1);
+    lane_hold(lane, event, HOLD_FAILED, delays[i]);
+  }
+  HoldView views[HOLDS_MAX];
+  assert_int_equal(lane_take_due(lane, views, 3), 3);
+  assert_int_equal(lane_take_due(lane, views + 3, HOLDS_MAX), 4);
+  char order[HOLDS_MAX] = "";
+  for (int i = 0; i < 7; i++) {
+    order[i] = (char)views[i].aggregate->id.bytes[0];
+    hold_view_clear(&views[i]);
+  }
+  assert_string_equal(order, "gcdhafb");
+  assert_in_range(lane_due_in(lane), 1, 60001);
+  lane_free(lane);
+}
+
+static void test_at_the_limit_of_holds_only_what_may_end_one_is_taken(void **state) {
+  (void)state;
+  Lane *lane = lane_new((LaneLimits){.events = LIMIT, .bytes = 1 << 20, .holds = 2}, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView views[2];
+  lane_offer(lane, event_of("a", 2, "failed", 1));
+  lane_offer(lane, pending("c", 1));
+  lane_offer(lane, event_of("b", 2, "dead", 10));
+  lane_offer(lane, pending("c", 3));
+  lane_offer(lane, pending("b", 1));
+  assert_true(lane_figures(lane).full);
+  assert_string_equal(take(lane, taken), "b-1");
+  assert_string_equal(take(lane, taken), "");
+  assert_int_equal(lane_take_due(lane, views, 2), 2);
+  assert_true(lane_offer_head(lane, event_of("a", 2, "failed", 1)));
+  assert_string_equal(take(lane, taken), "a-2");
+  assert_true(lane_begin_drain(lane, &views[0]));
+  lane_end_drain(lane, &views[0]);
+  assert_string_equal(take(lane, taken), "c-1 c-3");
+  hold_view_clear(&views[0]);
+  hold_view_clear(&views[1]);
+  lane_free(lane);
+}
+
+/* Strangers fill the queue, and nobody takes them: what stands behind a hold has to get through. */
+static void test_at_the_limit_of_holds_a_full_queue_keeps_no_hold_from_ending(void **state) {
+  (void)state;
+  Lane *lane = lane_new((LaneLimits){.events = 4, .bytes = 1 << 20, .holds = 1}, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  lane_offer(lane, event_of("a", 1, "failed", 1));
+  for (int time = 1; time <= 4; time++)
+    lane_offer(lane, pending("b", time));
+  assert_false(lane_has_room(lane));
+  assert_int_equal(lane_figures(lane).takeable, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_string_equal(take(lane, taken), "a-2");
+  lane_settle(lane, last(taken));
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_string_equal(take(lane, taken), "b-1 b-2 b-3 b-4");
+  lane_free(lane);
+}
+
+static void test_a_failed_event_without_a_place_is_tried_again(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(bson_t) document = document_from("{'_id': 'x', 'status': 'failed'}");
+  assert_true(lane_offer(lane, event_decode(document)));
+  lane_free(lane);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_gives_the_smallest_first_and_each_once),
+      cmocka_unit_test(test_an_event_tried_twice_comes_alone),
+      cmocka_unit_test(test_a_failed_event_that_is_read_holds_its_aggregate),
+      cmocka_unit_test(test_an_earlier_event_wakes_the_hold_but_not_one_of_its_own_batch),
+      cmocka_unit_test(test_an_earlier_event_in_hand_wakes_a_hold_that_was_read),
+      cmocka_unit_test(test_a_review_does_not_swallow_the_wake_of_an_earlier_event),
+      cmocka_unit_test(test_a_wake_stands_until_the_event_is_tried),
+      cmocka_unit_test(test_a_failed_event_found_while_draining_is_tried_at_once),
+      cmocka_unit_test(test_the_head_that_is_gone_ends_the_wait),
+      cmocka_unit_test(test_what_changes_a_hold_makes_the_look_at_it_void),
+      cmocka_unit_test(test_a_hold_found_while_draining_stands),
+      cmocka_unit_test(test_holds_come_up_in_the_order_in_which_they_are_due),
+      cmocka_unit_test(test_at_the_limit_of_holds_only_what_may_end_one_is_taken),
+      cmocka_unit_test(test_at_the_limit_of_holds_a_full_queue_keeps_no_hold_from_ending),
+      cmocka_unit_test(test_a_failed_event_without_a_place_is_tried_again),
+  };
+  return RUN_TESTS(tests);
+}
