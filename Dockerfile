@@ -2,21 +2,12 @@
 #     docker build --build-arg BASE=debian:bookworm-slim -t projector .
 ARG BASE=debian:bookworm-slim
 
-# The page's chart library; without it the page shows numbers.
-FROM ${BASE} AS charts
-RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm ca-certificates
-WORKDIR /source
-COPY tests/servers/*.sh tests/servers/
-COPY projector/app/web/page/fetch_uplot.sh projector/app/web/page/
-RUN mkdir /cache && (PROJECTOR_CACHE=/cache projector/app/web/page/fetch_uplot.sh || true)
-
 FROM ${BASE} AS build
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
       gcc libc6-dev meson ninja-build pkg-config libmongoc-dev libmariadb-dev libmariadb-dev-compat \
       libjansson-dev libglib2.0-dev libmicrohttpd-dev libxxhash-dev
-COPY --from=charts /cache /cache
 COPY . /source
-RUN PROJECTOR_CACHE=/cache meson setup /build /source --buildtype=release --prefix=/usr -Dtests=false && \
+RUN meson setup /build /source --buildtype=release --prefix=/usr -Dtests=false && \
     DESTDIR=/installed meson install -C /build --strip --tags runtime
 
 FROM ${BASE}

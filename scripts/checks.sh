@@ -65,7 +65,7 @@ run_lint() {
   LINT_PASSED=0 LINT_FAILED=0
   install_packages lint build test servers
   provide mysql
-  check "shell scripts" shellcheck -x run .ci/run tests/servers/*.sh tests/mutants/*.sh tests/fuzz/*.sh tests/coverage/*.sh packaging/*.sh projector/app/web/page/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
+  check "shell scripts" shellcheck -x run .ci/run scripts/*.sh tests/mutants/*.sh tests/fuzz/*.sh tests/coverage/*.sh packaging/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
   check "formatting (./run format mends it)" run_format --check
   check "Python compiles" python_compiles
   check "each mutant's old text is there once" run_mutants --check
@@ -121,7 +121,7 @@ unit_tests_under_valgrind() {
 no_call_evaluated_twice() { c_files | xargs "$PYTHON" scripts/macros.py; }
 
 python_compiles() {
-  find demo packaging tests -name '*.py' -exec "$PYTHON" -c \
+  find demo packaging scripts tests -name '*.py' -exec "$PYTHON" -c \
     'import sys; [compile(open(f).read(), f, "exec") for f in sys.argv[1:]]' {} +
 }
 
