@@ -1,4 +1,4 @@
-"""Users with what the README and sql/grants.sql give them, and no more."""
+"""Users with what docs/security.md and sql/grants.sql give them, and no more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACTIONS = {"outbox": ["find", "insert", "update", "remove", "changeStream", "lis
 
 
 def privileges(database: str, without: tuple[str, str] | None = None) -> list[dict]:
-    """Of the README's role; `without` names a collection and the action that is left out there."""
+    """Of the role of docs/security.md; `without` names a collection and the action that is left out there."""
     given = {collection: [a for a in actions if (collection, a) != without] for collection, actions in ACTIONS.items()}
     return [{"resource": {"db": database, "collection": collection}, "actions": actions} for collection, actions in given.items() if actions]
 

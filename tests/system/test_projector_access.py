@@ -1,4 +1,4 @@
-"""MongoDB with access control: the role of the README is enough, and `check` names each action that is missing."""
+"""MongoDB with access control: the role of docs/security.md is enough, and `check` names each action that is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workspace import ROOT, Stores, Workspace, decimal
 
 @pytest.fixture
 def guarded(stores, server_folder, tmp_path):
-    """A workspace on a replica set that lets nobody in without a password; its user has the role of the README."""
+    """A workspace on a replica set that lets nobody in without a password; its user has that role."""
     with GuardedSet(server_folder) as mongo:
         with Workspace(Stores(mongo.uri, stores.mysql_port, stores.mysql_host), tmp_path) as ws:
             ws.create()
@@ -29,10 +29,10 @@ def findings(ws) -> list[tuple[str, str]]:
     return [(line["verdict"], line["text"]) for line in lines if line["verdict"] != "ok"]
 
 
-def test_the_role_of_the_readme_is_enough_and_each_action_is_needed(guarded):
-    readme = (ROOT / "README.md").read_text()
+def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
+    manual = (ROOT / "docs/security.md").read_text()
     for collection, actions in ACTIONS.items():
-        assert f'on("{collection}", {", ".join(json.dumps(a) for a in actions)})' in readme
+        assert f'on("{collection}", {", ".join(json.dumps(a) for a in actions)})' in manual
     assert findings(guarded) == []
     guarded.put(guarded.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
     guarded.run_once()

@@ -1,4 +1,4 @@
-"""The JSON Schema of the mapping file and the program accept the same files: check_schema.py SCHEMA PROJECTOR README CONFIG_C FILE...
+"""The JSON Schema of the mapping file and the program accept the same files: check_schema.py SCHEMA PROJECTOR MAPPING_FILE_MD CONFIG_C FILE...
 
 The program is asked: it names the keys that it knows where it meets one that it does not know. Only the defaults
 it does not tell; they are read in its source."""
@@ -16,7 +16,7 @@ from pathlib import Path
 import jsonschema
 
 schema, program, files = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2], sys.argv[5:]
-readme, source = (Path(name).read_text() for name in sys.argv[3:5])
+manual, source = (Path(name).read_text() for name in sys.argv[3:5])
 validator = jsonschema.Draft7Validator(schema)
 failures = []
 
@@ -111,8 +111,8 @@ for name, default, structure in defaults:
     section = schema["properties"]["mysql"] if structure == "MysqlSettings" else schema
     if section["properties"][name]["default"] != default:
         failures.append(f"{name}: the program's default is {default}, the schema's {section['properties'][name]['default']}")
-    if name != "port" and not re.search(rf"\| `(mysql\.)?{name}` \| {default} \|", readme):
-        failures.append(f"{name}: the README has no row with the program's default, {default}")
+    if name != "port" and not re.search(rf"\| `(mysql\.)?{name}` \| {default} \|", manual):
+        failures.append(f"{name}: docs/mapping-file.md has no row with the program's default, {default}")
 if len(defaults) < 5:
     failures.append("the defaults were not found in the program's source")
 
