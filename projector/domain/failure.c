@@ -212,6 +212,7 @@ static const CodeRange mongodb_codes[] = {
     {262, 262, FAILURE_UNAVAILABLE},     /* ExceededTimeLimit */
     {317, 317, FAILURE_UNAVAILABLE},     /* ConnectionPoolExpired */
     {358, 358, FAILURE_UNAVAILABLE},     /* InternalTransactionNotSupported */
+    {371, 371, FAILURE_UNAVAILABLE},     /* UserWritesBlocked: setUserWriteBlockMode */
     {384, 384, FAILURE_UNAVAILABLE},     /* ConnectionError */
     {9001, 9001, FAILURE_UNAVAILABLE},   /* SocketException */
     {10058, 10058, FAILURE_UNAVAILABLE}, /* NotWritablePrimary, legacy */

@@ -84,6 +84,8 @@ FailureClass failure_class_of_mongodb(int code);
 /* The same with the server's text, which alone tells of some numbers that the disk was full. */
 FailureClass failure_class_of_mysql_text(int code, const char *message);
 
+enum { BACKOFF_MAX_MS = 300000 }; /* the longest that a failed event waits for its next attempt */
+
 /* Delay before attempt number `attempts` + 1: `base_ms` doubled per attempt so far, at most
  * `max_ms`, with full jitter: uniform in [1, that]. `random` is any 32 random bits. */
 int64_t backoff_delay_ms(int attempts, int64_t base_ms, int64_t max_ms, uint32_t random);

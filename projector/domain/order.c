@@ -33,6 +33,11 @@ bool order_reuses_version(const Position *position, const Event *event) {
          event->key.occurred_at > position->last.occurred_at;
 }
 
+int64_t order_early_ms(const Event *event, int64_t now_ms, int64_t future_ms) {
+  int64_t from = now_ms + future_ms;
+  return event->key.occurred_at > from ? event->key.occurred_at - from : 0;
+}
+
 void order_advance(Position *position, const Event *event) {
   if (!position->known || order_key_compare(&event->key, &position->last) > 0)
     position->last = event->key;

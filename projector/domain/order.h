@@ -26,6 +26,11 @@ Standing order_standing(const Position *position, const Event *event);
  * version of a refresh says nothing here: events up to it may still come, in time. */
 bool order_reuses_version(const Position *position, const Event *event);
 
+/* How long the event has to wait because its time is more than `future_ms` ahead of `now_ms`; 0: it
+ * need not. Applied at once it would make every event of its aggregate late that comes before that
+ * time. */
+int64_t order_early_ms(const Event *event, int64_t now_ms, int64_t future_ms);
+
 /* The position after the event. The event id's bytes stay the event's. */
 void order_advance(Position *position, const Event *event);
 

@@ -101,7 +101,7 @@ def test_one_worker_keeps_the_order_across_aggregates(ws):
 
 
 def test_late_versions_before_the_epoch_and_after_2038(ws):
-    journal(ws)
+    journal(ws, future_ms=253402300800000)
     events = [ws.event("a1", "Noted", at=t) for t in (datetime(1000, 1, 1), datetime(1969, 12, 31, 23, 59, 59, 999000),
                                                       datetime(2100, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999000))]
     ws.put(reversed(events))

@@ -168,11 +168,32 @@ static void versions_are_used_again_only_by_later_events(void **state) {
   }
 }
 
+static void an_event_is_early_until_its_time_is_within_the_limit(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    int64_t occurred_at, now_ms, future_ms, expected;
+  } cases[] = {
+      {"in the past", 900, 1000, 100, 0},
+      {"at the limit", 1100, 1000, 100, 0},
+      {"behind it", 1101, 1000, 100, 1},
+      {"no limit", 1001, 1000, 0, 1},
+      {"the last time of all", INT64_MAX, 1000, 100, INT64_MAX - 1100},
+      {"no time", INT64_MIN, 1000, 100, 0},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    const Event event = {.key = {.occurred_at = cases[i].occurred_at}};
+    check_number(cases[i].name, order_early_ms(&event, cases[i].now_ms, cases[i].future_ms),
+                 cases[i].expected);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_standing),
       cmocka_unit_test(test_advance),
       cmocka_unit_test(versions_are_used_again_only_by_later_events),
+      cmocka_unit_test(an_event_is_early_until_its_time_is_within_the_limit),
   };
   return RUN_TESTS(tests);
 }

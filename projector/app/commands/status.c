@@ -48,6 +48,17 @@ void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session 
     g_clear_pointer(session, session_close);
 }
 
+void status_take_trouble(Status *status, const Failure *trouble, int64_t since_ms) {
+  StoreState *store = trouble->source == SOURCE_MYSQL ? &status->mysql : &status->mongodb;
+  bool of_a_store = trouble->source == SOURCE_MYSQL || trouble->source == SOURCE_MONGODB;
+  bool counts = trouble->source == SOURCE_MONGODB || is_refused(trouble);
+  if (!of_a_store || !counts || trouble->class == FAILURE_CONFIG ||
+      store->failure.class != FAILURE_NONE)
+    return;
+  store->failure = *trouble;
+  store->since_ms = since_ms;
+}
+
 static int64_t waiting(const OutboxCounts *counts) {
   return counts->pending + counts->in_progress + counts->failed;
 }
@@ -175,6 +186,17 @@ static int exit_status(const Status *status) {
   return healthy ? EXIT_GOOD : EXIT_NO;
 }
 
+/* Reading may go on where nothing is written any more: a disk that is full, a lock for a backup, a
+ * validator. A right that is missing is for `check` to tell. */
+static void try_write(StoreState *state, const MongoSettings *settings, const char *name) {
+  MongoSettings hasty = *settings;
+  Failure failure = {0};
+  hasty.timeout_ms = ANSWER_S * 1000;
+  g_autoptr(MongoStore) store = mongo_store_open_single(&hasty, &failure);
+  if ((!store || !lease_try_write(store, name, &failure)) && failure.class != FAILURE_CONFIG)
+    state->failure = failure;
+}
+
 int command_status(int argc, char **argv) {
   gboolean as_json = FALSE;
   const GOptionEntry options[] = {{"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "For machines", NULL},
@@ -200,8 +222,12 @@ int command_status(int argc, char **argv) {
   if (store)
     g_strlcpy(view.mongodb.server, mongo_store_server(store), sizeof view.mongodb.server);
   view.mongodb.reachable = store && status_ask_mongodb(&view, store, outbox, failure);
+  if (view.mongodb.reachable)
+    try_write(&view.mongodb, &mongodb, config->name);
   g_autoptr(Session) session = NULL;
   status_ask_mysql(&view.mysql, &mysql, &session);
+  if (view.lease.held && view.lease.prolonged_ms_ago < TOLD_MS)
+    status_take_trouble(&view, &view.lease.trouble, view.lease.trouble_since_ms);
   if (as_json)
     print_json(&view);
   else

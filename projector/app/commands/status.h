@@ -29,6 +29,9 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
  * none, and closed when it is broken. */
 void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session **session);
 
+/* What the owner meets at a store that answers us: a full disk lets a probe through. */
+void status_take_trouble(Status *status, const Failure *trouble, int64_t since_ms);
+
 /* How long the oldest event that still has to be applied has been waiting since it could be read,
  * by MongoDB's clock: as the owner knows it, or at most, since the last one told that all was
  * settled. */

@@ -165,6 +165,7 @@ static void try_head(Janitor *janitor, const HoldView *hold) {
 /* Looks at the event that blocks, NULL when it is not in the outbox any more, and decides: try it,
  * wait on, or go on without it. */
 static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
+  int64_t early_ms;
   if (!event) { /* applied, skipped or removed */
     begin_drain(janitor, hold);
     return;
@@ -176,7 +177,12 @@ static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
                MIN((int64_t)TAKEN_WAIT_MS << MIN(hold->looks, 10), TAKEN_MAX_MS));
     break;
   case STATUS_FAILED:
-    if (hold->call == CALL_REVIEW && event->due_in_ms > 0)
+    early_ms =
+        order_early_ms(event, lanes_now_ms(janitor->lanes), janitor->config->settings.future_ms);
+    if (early_ms > 0)
+      put_off(janitor, hold, HOLD_FUTURE, early_ms);
+    else if (hold->call == CALL_REVIEW && event->due_in_ms > 0 &&
+             event->due_in_ms <= BACKOFF_MAX_MS) /* longer: with another future_ms */
       put_off(janitor, hold, HOLD_FAILED, event->due_in_ms);
     else
       try_head(janitor, hold);

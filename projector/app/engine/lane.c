@@ -683,6 +683,8 @@ int64_t lane_waiting_since(Lane *lane) {
   g_hash_table_iter_init(&iter, lane->holds);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const Hold *hold = value;
+    if (hold->reason == HOLD_FUTURE && hold->state != HOLD_DRAINING)
+      continue;
     earliest = MIN(earliest, hold->behind_since);
     if (hold->reason != HOLD_DEAD)
       earliest = MIN(earliest, hold->head_since);
@@ -713,6 +715,7 @@ LaneFigures lane_figures(Lane *lane) {
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const Hold *hold = value;
     figures.dead += hold->reason == HOLD_DEAD;
+    figures.future += hold->reason == HOLD_FUTURE;
     figures.looked_at += hold->state == HOLD_LOOKED_AT;
     figures.gaps += hold->reason == HOLD_GAP || hold->state == HOLD_DRAINING;
   }

@@ -98,6 +98,7 @@ typedef enum HoldReason {
   HOLD_DEAD,   /* its event waits for a person */
   HOLD_TAKEN,  /* its event is in progress elsewhere, or cannot be claimed */
   HOLD_GAP,    /* versions before its event are missing */
+  HOLD_FUTURE, /* its event's time is far ahead, and it is tried when that has come near */
 } HoldReason;
 
 typedef enum HoldCall {
@@ -167,7 +168,8 @@ void lane_end_drain(Lane *lane, const HoldView *view);
  * to wait since this time: everything that could be read before it is settled. */
 void lane_assume(Lane *lane, int64_t settled_until);
 /* Since when the event has waited that has waited for the longest, in memory or behind a hold;
- * INT64_MAX: none does. A dead event does not wait, those behind it do. */
+ * INT64_MAX: none does. A dead event does not wait, those behind it do; one whose time is far
+ * ahead does not, nor do those behind it, whose times are still later. */
 int64_t lane_waiting_since(Lane *lane);
 
 /* --- figures --- */
@@ -175,7 +177,7 @@ int64_t lane_waiting_since(Lane *lane);
 typedef struct LaneFigures {
   size_t queued, in_hand, bytes; /* in_hand: taken, not settled */
   size_t takeable;               /* of those queued, what would be taken now */
-  size_t holds, dead, gaps, looked_at;
+  size_t holds, dead, gaps, future, looked_at;
   bool full; /* of holds */
 } LaneFigures;
 

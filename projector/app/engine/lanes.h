@@ -9,11 +9,17 @@
 typedef struct Lanes {
   Lane **lanes;
   unsigned count;
-  Alarm *due;    /* rings when a hold is due earlier than those before */
-  gint holds;    /* atomic; of all lanes */
-  Watch *watch;  /* what the workers have found out; not used here */
-  gint scanning; /* atomic; the reader is reading the whole outbox */
+  Alarm *due;                     /* rings when a hold is due earlier than those before */
+  gint holds;                     /* atomic; of all lanes */
+  Watch *watch;                   /* what the workers have found out; not used here */
+  gint scanning;                  /* atomic; the reader is reading the whole outbox */
+  _Atomic int64_t clock_ahead_ms; /* MongoDB's clock, of this machine's */
 } Lanes;
+
+/* By MongoDB's clock, ms since 1970. */
+static inline int64_t lanes_now_ms(const Lanes *lanes) {
+  return g_get_real_time() / 1000 + lanes->clock_ahead_ms;
+}
 
 static inline Lane *lane_of(const Lanes *lanes, uint64_t aggregate_hash) {
   g_assert(lanes->count > 0);

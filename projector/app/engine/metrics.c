@@ -123,6 +123,11 @@ void metrics_set_trouble(Metrics *metrics, const Failure *failure) {
   figures->trouble = failure ? *failure : (Failure){0};
 }
 
+int64_t metrics_trouble_since_ms(Metrics *metrics) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  return metrics->figures.trouble_since_ms;
+}
+
 void metrics_retry(Metrics *metrics, FailureClass class) {
   if (!metrics)
     return;

@@ -22,7 +22,11 @@ typedef enum Outcome {
   OUTCOME_COUNT,
 } Outcome;
 
-enum { BUCKETS_MAX = 16, CLASS_COUNT = FAILURE_UNKNOWN + 1 };
+enum {
+  BUCKETS_MAX = 16,
+  CLASS_COUNT = FAILURE_UNKNOWN + 1,
+  METRICS_FUTURE_MANY = 10, /* aggregates with events from the future: not an odd writer, a clock */
+};
 
 typedef struct Histogram {
   int64_t
@@ -44,6 +48,7 @@ typedef struct TenureView {
   int64_t epoch;
   unsigned workers, waiting; /* waiting: for a store to come back */
   size_t queued, in_hand, bytes, blocked;
+  size_t future; /* aggregates that wait because an event's time is far ahead */
   ReaderState reader;
   int64_t restarts; /* of the change stream */
   int64_t lag_ms;   /* of the oldest event that waits */
@@ -91,6 +96,8 @@ void metrics_retry(Metrics *metrics, FailureClass class);
 void metrics_refused(Metrics *metrics, const Failure *failure);
 /* NULL, or class NONE: there is none any more. */
 void metrics_set_trouble(Metrics *metrics, const Failure *failure);
+/* Since 1970; 0: there is none. */
+int64_t metrics_trouble_since_ms(Metrics *metrics);
 
 /* How far MongoDB's clock is ahead of this machine's. */
 void metrics_set_clock(Metrics *metrics, int64_t ahead_ms);

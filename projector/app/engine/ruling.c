@@ -2,6 +2,7 @@
  * says when it is asked, and what is remembered of an event or a table. */
 #include "projector/app/engine/steps.h"
 
+#include "projector/domain/datetime.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/mysql/probe.h"
 
@@ -193,6 +194,27 @@ void hold_behind_gates(Worker *worker, Item *items, size_t count) {
       break;
     case GATE_CLOSED: hold_projection(worker, items, count, projection, &why); break;
     }
+  }
+}
+
+/* --- events from the future ------------------------------------------------------------------ */
+
+void hold_early(Worker *worker, Item *items, size_t count) {
+  int64_t future_ms = worker->config->settings.future_ms, now_ms = lanes_now_ms(worker->lanes);
+  for (size_t i = 0; i < count; i++) {
+    int64_t early_ms = order_early_ms(items[i].event, now_ms, future_ms);
+    if (early_ms == 0 || !is_open(&items[i]))
+      continue;
+    char time[DATETIME_TEXT_SIZE], limit[DURATION_TEXT_SIZE];
+    Failure failure;
+    datetime_format(items[i].event->key.occurred_at * 1000, 3, time);
+    failure_set(
+        &failure, FAILURE_DATA, SOURCE_EVENT, 0,
+        "occurred_at: %s is more than future_ms (%s) ahead of MongoDB's clock; the event is "
+        "held until its time has come near",
+        time, duration_text(future_ms, limit));
+    hold_item(worker, &items[i], &failure);
+    items[i].early_ms = early_ms;
   }
 }
 

@@ -7,7 +7,6 @@
 #include <string.h>
 
 enum {
-  BACKOFF_MAX_MS = 300000,
   MARK_AGAIN_MS = 800, /* between two tries to mark events in the outbox */
 };
 
@@ -70,15 +69,21 @@ static FailedMark judge(Worker *worker, const Item *item) {
   /* Without a place in an order, trying again can only give the same. */
   mark.dead = (mark.burn && attempt >= settings->max_attempts) ||
               !event_has_aggregate(item->event) ||
-              (settings->permanent_is_dead && is_permanent(item->failure));
-  mark.delay_ms = mark.burn ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
-                                               g_rand_int(worker->random))
-                            : UNBURNT_RETRY_MS;
+              (settings->permanent_is_dead && !item->excused && is_permanent(item->failure));
+  mark.delay_ms = item->early_ms ? item->early_ms
+                  : mark.burn    ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
+                                                    g_rand_int(worker->random))
+                                 : UNBURNT_RETRY_MS;
   return mark;
 }
 
 static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark) {
   Event *event = item->event;
+  if (item->early_ms > 0) {
+    log_event(worker, LOG_LEVEL_WARNING, "event held", event, item->failure);
+    lane_hold(home_of(worker, event), event, HOLD_FUTURE, item->early_ms);
+    return;
+  }
   log_event(worker, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
             mark->dead ? "event dead" : "event failed", event, item->failure);
   metrics_event(worker->metrics, event, OUTCOME_FAILED);
@@ -92,8 +97,9 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
 static bool is_same_failure(const Item *a, const Item *b) {
   return a->event->attempts == b->event->attempts &&
          event_has_aggregate(a->event) == event_has_aggregate(b->event) &&
-         a->excused == b->excused && a->failure->class == b->failure->class &&
-         a->failure->code == b->failure->code && !strcmp(a->failure->message, b->failure->message);
+         a->excused == b->excused && a->early_ms == b->early_ms &&
+         a->failure->class == b->failure->class && a->failure->code == b->failure->code &&
+         !strcmp(a->failure->message, b->failure->message);
 }
 
 /* Marks the failed events, those with the same failure together. */
@@ -199,7 +205,7 @@ static void count_verdicts(Worker *worker, const Item *items, size_t count) {
     counters->superseded += items[i].verdict == VERDICT_SUPERSEDED;
     counters->ignored += items[i].verdict == VERDICT_IGNORED;
     counters->repeated += items[i].verdict == VERDICT_KNOWN;
-    counters->failed += items[i].verdict == VERDICT_FAILED;
+    counters->failed += items[i].verdict == VERDICT_FAILED && items[i].early_ms == 0;
     counters->gaps += items[i].verdict == VERDICT_GAP;
   }
 }

@@ -402,6 +402,7 @@ static bool apply_suspects(Worker *worker, Item *items, size_t count, Attempt *a
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autoptr(GHashTable) blocked = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   Attempt attempt = {.blocked = blocked, .begun = clock_us(), .own = all_own(worker, items, count)};
+  hold_early(worker, items, count);
   hold_behind_gates(worker, items, count);
   size_t innocent = suspects_last(worker, items, count);
   return (innocent == 0 || apply_part(worker, items, innocent, &attempt, ret_failure)) &&

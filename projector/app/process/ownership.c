@@ -16,9 +16,10 @@
 #include <unistd.h>
 
 enum {
-  ASK_MS = 1000, /* a standby asks for the lease, at most, */
-  LOOK_MS = 100, /* and looks at the owner's heartbeats */
-  BEAT_MS = 300, /* of which there is one so often while somebody stands by */
+  ASK_MS = 1000,     /* a standby asks for the lease, at most, */
+  LOOK_MS = 100,     /* and looks at the owner's heartbeats */
+  BEAT_MS = 300,     /* of which there is one so often while somebody stands by */
+  OVERDUE_MS = 3000, /* a heartbeat that waits longer for MongoDB's answer is a trouble */
 };
 
 struct Ownership {
@@ -29,8 +30,10 @@ struct Ownership {
   GThread *heartbeat;
   int64_t epoch;
   char *claimant;
-  gint nudged; /* atomic */
-  GMutex lock; /* of the four that follow */
+  gint nudged;      /* atomic */
+  GMutex lock;      /* of the six that follow */
+  int64_t asked_at; /* monotonic, us: of the heartbeat in hand; 0: there is none */
+  Failure trouble;  /* of the last heartbeat */
   bool has_told;
   LeaseTold told;
   int64_t now_ms, now_at; /* MongoDB's clock at a monotonic time, us; 0: not known */
@@ -77,16 +80,43 @@ static const LeaseTold *take_told(Ownership *ownership, LeaseTold *told) {
   return ownership->has_told ? told : NULL;
 }
 
+static void note_asked(Ownership *ownership, int64_t asked_at) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  ownership->asked_at = asked_at;
+}
+
+static void note_answer(Ownership *ownership, const Failure *failure) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  ownership->asked_at = 0;
+  ownership->trouble = *failure;
+}
+
+Failure ownership_trouble(Ownership *ownership) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  Failure trouble = ownership->trouble;
+  int64_t waited_us = ownership->asked_at ? g_get_monotonic_time() - ownership->asked_at : 0;
+  if (waited_us > (int64_t)OVERDUE_MS * 1000)
+    failure_set(&trouble, FAILURE_UNAVAILABLE, SOURCE_MONGODB, 0,
+                "no answer to a write: the lease cannot be prolonged");
+  return trouble;
+}
+
+static bool prolong(Ownership *ownership, LeaseState *state, Failure *failure) {
+  LeaseTold told;
+  note_asked(ownership, g_get_monotonic_time());
+  bool good = lease_acquire(ownership->lease, ownership->epoch, take_told(ownership, &told), state,
+                            failure);
+  note_answer(ownership, failure);
+  return good;
+}
+
 static gpointer beat(gpointer data) {
   Ownership *ownership = data;
   while (!stop_wait(ownership->tenure, beat_ms(ownership))) {
     Failure failure = {0};
     LeaseState state = {.owned = true};
-    LeaseTold told;
     int64_t asked_at = g_get_monotonic_time();
-    if (lease_acquire(ownership->lease, ownership->epoch, take_told(ownership, &told), &state,
-                      &failure) &&
-        state.owned) {
+    if (prolong(ownership, &state, &failure) && state.owned) {
       crash_point("in_lease_renewal");
       note_clock(ownership, &state, asked_at);
       keep_until(ownership, asked_at);

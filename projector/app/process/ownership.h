@@ -26,6 +26,9 @@ int64_t ownership_now_ms(Ownership *ownership);
 int64_t ownership_settled_at(const Ownership *ownership);
 /* Goes with the next heartbeat. */
 void ownership_tell(Ownership *ownership, const LeaseTold *told);
+/* What keeps the lease from being prolonged: MongoDB refuses the write, or does not answer it;
+ * class NONE: nothing. */
+Failure ownership_trouble(Ownership *ownership);
 int64_t ownership_epoch(const Ownership *ownership);
 /* "host:pid#epoch", for claimed_by. */
 const char *ownership_claimant(const Ownership *ownership);

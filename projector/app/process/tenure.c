@@ -58,11 +58,18 @@ static void make_lanes(Tenure *tenure) {
     lane_assume(tenure->lanes.lanes[i], ownership_settled_at(tenure->ownership));
 }
 
+static void note_clock(Tenure *tenure) {
+  int64_t ahead_ms = ownership_now_ms(tenure->ownership) - g_get_real_time() / 1000;
+  tenure->lanes.clock_ahead_ms = ahead_ms;
+  metrics_set_clock(tenure->metrics, ahead_ms);
+}
+
 /* The janitor comes first: it sweeps before anything new is read. */
 static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   const char *claimant = ownership_claimant(tenure->ownership);
   tenure->ledger = (Ledger){tenure->config->name, ownership_epoch(tenure->ownership)};
   make_lanes(tenure);
+  note_clock(tenure); /* before an event is looked at */
   tenure->janitor = janitor_new(tenure->config, &tenure->ledger, tenure->store, claimant,
                                 &tenure->lanes, tenure->stop, ret_failure);
   if (!tenure->janitor)
@@ -119,20 +126,33 @@ static void tell_service(const Tenure *tenure) {
 }
 
 typedef struct Alarms {
-  bool blocked, full;
+  bool blocked, full, clock;
 } Alarms;
 
+/* One odd writer is its aggregate's affair, and the log names its events. Many aggregates at once
+ * are a clock that is wrong. */
+static void alarm_at_clock(const Tenure *tenure, size_t future, Alarms *alarms) {
+  if (future >= METRICS_FUTURE_MANY && !alarms->clock)
+    log_error("the times of many events are far ahead of MongoDB's clock: a clock is wrong, a "
+              "writer's or MongoDB's; the events wait until their time has come near",
+              LOG_FIELDS(LOG_NUMBER("held_aggregates", (int64_t)future),
+                         LOG_NUMBER("future_ms", tenure->config->settings.future_ms)));
+  alarms->clock = future >= METRICS_FUTURE_MANY || (alarms->clock && future > 0);
+}
+
 /* Failed events are an alarm from `max_blocked` aggregates on; others still go on then. At the
- * limit of memory nothing new is taken but what may end a hold; gaps and what is let through count
- * too. */
+ * limit of memory nothing new is taken but what may end a hold; gaps, events from the future and
+ * what is let through count too. */
 static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
-  size_t held = 0, passing = 0, limit = hold_limit(&tenure->config->settings);
+  size_t held = 0, passing = 0, future = 0, limit = hold_limit(&tenure->config->settings);
   size_t most = (size_t)tenure->config->settings.max_blocked;
   for (unsigned i = 0; i < tenure->lanes.count; i++) {
     LaneFigures figures = lane_figures(tenure->lanes.lanes[i]);
     held += figures.holds;
-    passing += figures.gaps;
+    passing += figures.gaps + figures.future;
+    future += figures.future;
   }
+  alarm_at_clock(tenure, future, alarms);
   size_t blocked = held - MIN(passing, held);
   const LogField *fields = LOG_FIELDS(
       LOG_NUMBER("blocked_aggregates", (int64_t)blocked), LOG_NUMBER("max_blocked", (int64_t)most),
@@ -171,12 +191,10 @@ static LeaseTold measure_waiting(const Tenure *tenure) {
   return (LeaseTold){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
 }
 
-static void publish(const Tenure *tenure) {
-  Failure trouble = {0};
+static void publish(Tenure *tenure) {
+  Failure trouble = ownership_trouble(tenure->ownership);
   LeaseTold told = measure_waiting(tenure);
-  ownership_tell(tenure->ownership, &told);
-  metrics_set_clock(tenure->metrics,
-                    ownership_now_ms(tenure->ownership) - g_get_real_time() / 1000);
+  note_clock(tenure);
   TenureView view = {.epoch = ownership_epoch(tenure->ownership),
                      .workers = tenure->lanes.count,
                      .reader = reader_state(tenure->reader),
@@ -188,16 +206,20 @@ static void publish(const Tenure *tenure) {
     view.in_hand += figures.in_hand;
     view.bytes += figures.bytes;
     view.blocked += figures.holds;
+    view.future += figures.future;
     view.waiting += worker_is_waiting(tenure->workers[i]);
     if (trouble.class == FAILURE_NONE)
       trouble = worker_trouble(tenure->workers[i]);
   }
   metrics_publish(tenure->metrics, &view);
   metrics_set_trouble(tenure->metrics, &trouble);
+  told.trouble = trouble;
+  told.trouble_since_ms = metrics_trouble_since_ms(tenure->metrics);
+  ownership_tell(tenure->ownership, &told);
 }
 
 /* Watches until the tenure or the process is to stop. */
-static void watch(const Tenure *tenure, Stop *process) {
+static void watch(Tenure *tenure, Stop *process) {
   Counters since = {0};
   int64_t told_at = g_get_monotonic_time();
   Alarms alarms = {0};

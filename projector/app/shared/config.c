@@ -26,6 +26,7 @@ static const NumberSetting numbers[] = {
     {"sweep_interval_ms", 100, 86400000, 30000, offsetof(Settings, sweep_interval_ms)},
     {"lease_ms", 1000, 600000, 10000, offsetof(Settings, lease_ms)},
     {"gap_wait_ms", 0, 600000, 2000, offsetof(Settings, gap_wait_ms)},
+    {"future_ms", 0, 253402300800000, 86400000, offsetof(Settings, future_ms)},
     {"memory_mb", 16, 65536, 64, offsetof(Settings, memory_mb)},
     {"max_blocked", 1, 10000000, 10000, offsetof(Settings, max_blocked)},
     {"ready_lag_ms", 1, 86400000, 60000, offsetof(Settings, ready_lag_ms)},

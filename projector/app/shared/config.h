@@ -15,6 +15,7 @@ typedef struct Settings {
   int64_t sweep_interval_ms; /* how often it looks */
   int64_t lease_ms;          /* a silent owner loses its lease after this */
   int64_t gap_wait_ms;       /* for a missing version */
+  int64_t future_ms;         /* an event whose time is further ahead than that waits */
   int64_t memory_mb;         /* bound of the whole process */
   int64_t max_blocked;       /* aggregates with failed events before an alarm is raised */
   int64_t ledger_retention_s;

@@ -128,6 +128,9 @@ static void tenure(GString *text, const Figures *figures) {
          (double)view->in_hand);
   single(text, "projector_held_aggregates", "gauge",
          "Aggregates on hold in memory: failed, dead, taken or with a gap.", (double)view->blocked);
+  single(text, "projector_future_aggregates", "gauge",
+         "Aggregates that wait because an event's time is far ahead of MongoDB's clock.",
+         (double)view->future);
   single(text, "projector_workers", "gauge", "Workers that run.", view->workers);
   single(text, "projector_workers_waiting", "gauge",
          "Workers that wait for a store to come back: above 0 the circuit is open.", view->waiting);

@@ -11,7 +11,6 @@ enum {
   OLD_MS = 5000,       /* figures of the outbox are told to be old from here on, */
   VERY_OLD_MS = 45000, /* and are no answer from here on */
   REFUSED_MS = 15000,  /* a refused claim is tried again within 5 s */
-  FUTURE_MANY = 10,    /* events: not one odd writer, but a clock */
 };
 
 static void remark_free(gpointer data) {
@@ -102,6 +101,19 @@ static void judge_work(GPtrArray *remarks, const Figures *figures, int64_t now) 
   }
 }
 
+static void judge_clocks(GPtrArray *remarks, const Figures *figures, const Settings *settings) {
+  size_t future = figures->tenure.future;
+  char limit[DURATION_TEXT_SIZE];
+  if (figures->role != ROLE_WORKING || future == 0)
+    return;
+  say(remarks, future >= METRICS_FUTURE_MANY ? BAD : NOTE,
+      "%zu aggregate%s for an event whose occurred_at is more than %s ahead of MongoDB's clock.%s",
+      future, future == 1 ? " waits" : "s wait", duration_text(settings->future_ms, limit),
+      future >= METRICS_FUTURE_MANY
+          ? " So many mean that a clock is wrong: a writer's, or MongoDB's."
+          : "");
+}
+
 static void judge_outbox(GPtrArray *remarks, const Report *report, const Settings *settings,
                          int64_t now) {
   const OutboxCounts *counts = &report->status.counts;
@@ -134,6 +146,7 @@ GPtrArray *health_judge(const Report *report, const Figures *figures, const Sett
   }
   judge_trouble(remarks, figures, report->stores_known && !stores_are_good(&report->status));
   judge_work(remarks, figures, now);
+  judge_clocks(remarks, figures, settings);
   if (!report->looked_at || !report->stores_known)
     say(remarks, WARN_UNREADY, "The stores have not been looked at yet.");
   else

@@ -50,6 +50,14 @@ static Report *new_report(const Config *config) {
   return report;
 }
 
+/* What this process has met itself, or a standby hears from the owner. */
+static void add_trouble(Status *status, const Figures *figures) {
+  if (figures->trouble.class != FAILURE_NONE)
+    status_take_trouble(status, &figures->trouble, figures->trouble_since_ms);
+  else if (status->lease.held && figures->role != ROLE_WORKING)
+    status_take_trouble(status, &status->lease.trouble, status->lease.trouble_since_ms);
+}
+
 /* What was counted last, and the stores as they are now. */
 Report *monitor_report(Monitor *monitor) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
@@ -63,6 +71,7 @@ Report *monitor_report(Monitor *monitor) {
   report->status.lag_ms = figures.tenure.lag_ms + (silent_us > 1000000 ? silent_us / 1000 : 0);
   report->stores_known = monitor->probe && probe_fill(monitor->probe, &report->status,
                                                       report->looked_at, &report->ledger_rows);
+  add_trouble(&report->status, &figures);
   return report;
 }
 

@@ -37,9 +37,24 @@ void lease_free(Lease *lease) {
   g_free(lease);
 }
 
+/* Null: there is none. */
+static void append_trouble(bson_t *fields, const LeaseTold *told) {
+  if (!told || told->trouble.class == FAILURE_NONE) {
+    BSON_APPEND_NULL(fields, "$literal");
+    return;
+  }
+  g_autofree char *message = g_utf8_make_valid(told->trouble.message, -1);
+  BCON_APPEND(fields, "$literal", "{", "source",
+              BCON_UTF8(told->trouble.source == SOURCE_MYSQL ? "mysql" : "mongodb"), "class",
+              BCON_UTF8(failure_class_name(told->trouble.class)), "code",
+              BCON_INT32(told->trouble.code), "message", BCON_UTF8(message), "since",
+              BCON_DATE_TIME(told->trouble_since_ms), "}");
+}
+
 /* One atomic step decides: the fields change only when the lease is free, expired or ours. */
 static bson_t *acquire_update(const Lease *lease, int64_t epoch, const LeaseTold *told) {
-  bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER;
+  bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER, trouble = BSON_INITIALIZER;
+  append_trouble(&trouble, told);
   if (told)
     BSON_APPEND_DATE_TIME(&settled, "$literal", told->settled_at);
   else
@@ -55,22 +70,24 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const LeaseTold
       "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(lease->lease_ms), "]", "}",
       BCON_UTF8("$expires_at"), "]", "}", "settled_at", "{", "$cond", "[", BCON_UTF8("$free"),
       BCON_DOCUMENT(&settled), BCON_UTF8("$settled_at"), "]", "}", "lag_ms", "{", "$cond", "[",
-      BCON_UTF8("$free"), BCON_DOCUMENT(&lag), BCON_UTF8("$lag_ms"), "]", "}", "prolonged_at", "{",
-      "$cond", "[", BCON_UTF8("$free"), BCON_UTF8("$$NOW"), BCON_UTF8("$prolonged_at"), "]", "}",
-      "beat", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$add", "[", "{", "$ifNull", "[",
-      BCON_UTF8("$beat"), BCON_INT64(0), "]", "}", BCON_INT64(1), "]", "}", BCON_UTF8("$beat"), "]",
-      "}", "standby_at", "{", "$cond", "[", BCON_UTF8("$free"), BCON_UTF8("$standby_at"),
-      BCON_UTF8("$$NOW"), "]", "}", "epoch", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$max",
-      "[", BCON_UTF8("$epoch"), BCON_INT64(epoch), "]", "}", BCON_UTF8("$epoch"), "]", "}",
-      "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"), BCON_INT64(0), "]", "}", "standby", "{",
-      "$gt", "[", BCON_UTF8("$standby_at"), "{", "$subtract", "[", BCON_UTF8("$$NOW"),
-      BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
+      BCON_UTF8("$free"), BCON_DOCUMENT(&lag), BCON_UTF8("$lag_ms"), "]", "}", "trouble", "{",
+      "$cond", "[", BCON_UTF8("$free"), BCON_DOCUMENT(&trouble), BCON_UTF8("$trouble"), "]", "}",
+      "prolonged_at", "{", "$cond", "[", BCON_UTF8("$free"), BCON_UTF8("$$NOW"),
+      BCON_UTF8("$prolonged_at"), "]", "}", "beat", "{", "$cond", "[", BCON_UTF8("$free"), "{",
+      "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0), "]", "}", BCON_INT64(1),
+      "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond", "[", BCON_UTF8("$free"),
+      BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{", "$cond", "[",
+      BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch), "]", "}",
+      BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
+      BCON_INT64(0), "]", "}", "standby", "{", "$gt", "[", BCON_UTF8("$standby_at"), "{",
+      "$subtract", "[", BCON_UTF8("$$NOW"), BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
   bson_t *update = BCON_NEW("update", "[", "{", "$set", BCON_DOCUMENT(free), "}", "{", "$set",
                             BCON_DOCUMENT(fields), "}", "{", "$unset", BCON_UTF8("free"), "}", "]");
   bson_destroy(free);
   bson_destroy(fields);
   bson_destroy(&settled);
   bson_destroy(&lag);
+  bson_destroy(&trouble);
   return update;
 }
 
@@ -226,6 +243,13 @@ bool lease_release(Lease *lease, Failure *ret_failure) {
       BCON_NEW("$set", "{", "expires_at", BCON_DATE_TIME(0), "}"), false, ret_failure);
 }
 
+bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure) {
+  g_autoptr(Lease) lease = lease_new(store, name, "", 0);
+  g_autofree char *id = g_strdup_printf("write:%s", name);
+  return update_one(lease->leases, BCON_NEW("_id", BCON_UTF8(id)),
+                    BCON_NEW("$currentDate", "{", "at", BCON_BOOL(true), "}"), true, ret_failure);
+}
+
 bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure) {
   g_autoptr(Lease) lease = lease_new(store, name, "", 0);
   return update_one(lease->leases, BCON_NEW("_id", BCON_UTF8(name)),
@@ -264,6 +288,17 @@ bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
   return good;
 }
 
+static void read_trouble(const bson_t *document, LeaseView *view) {
+  bson_iter_t message, source;
+  const char *text = text_at(document, "trouble.message", &message);
+  if (!*text)
+    return;
+  bool mysql = !strcmp(text_at(document, "trouble.source", &source), "mysql");
+  failure_set(&view->trouble, FAILURE_UNAVAILABLE, mysql ? SOURCE_MYSQL : SOURCE_MONGODB,
+              (int)number_at(document, "trouble.code", 0), "%s", text);
+  view->trouble_since_ms = time_at(document, "trouble.since");
+}
+
 bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failure *ret_failure) {
   g_autoptr(Lease) lease = lease_new(store, name, "", 0);
   bson_t *pipeline =
@@ -290,6 +325,7 @@ bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failur
     view.lag_ms = number_at(document, "lag_ms", -1);
     view.settled_at = time_at(document, "settled_at");
     view.held = view.expires_in_ms > 0;
+    read_trouble(document, &view);
   }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
               mongo_fail(&error, reply, ret_failure);

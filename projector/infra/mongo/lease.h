@@ -26,9 +26,11 @@ typedef struct LeaseState {
 
 /* What the owner tells with a heartbeat, for others and for the owner after it. */
 typedef struct LeaseTold {
-  int64_t settled_at; /* everything that could be read before it is settled; ms since 1970 by
-                         MongoDB's clock */
-  int64_t lag_ms;     /* how long the oldest event has waited; 0: none waits */
+  int64_t settled_at;       /* everything that could be read before it is settled; ms since 1970 by
+                               MongoDB's clock */
+  int64_t lag_ms;           /* how long the oldest event has waited; 0: none waits */
+  Failure trouble;          /* what its workers wait for; class NONE: nothing */
+  int64_t trouble_since_ms; /* since 1970 */
 } LeaseTold;
 
 /* Takes or prolongs the lease; each time is a heartbeat when it is ours. Asking for another's lease
@@ -51,6 +53,9 @@ bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *
 /* Lets the next one take over at once. */
 bool lease_release(Lease *lease, Failure *ret_failure);
 
+/* Whether MongoDB takes a write, tried with one that means nothing. */
+bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure);
+
 /* Asks the owner, whoever it is, to look at its failed events again. */
 bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure);
 /* The same, and tells the owner what a person did ("skip of 1 event, by ada@host (pid 7)"): it
@@ -66,6 +71,8 @@ typedef struct LeaseView {
   int64_t prolonged_ms_ago; /* negative: not known */
   int64_t lag_ms;           /* as the owner told it then; negative: it did not */
   int64_t settled_at;       /* as LeaseTold; 0: not known */
+  Failure trouble;          /* as LeaseTold; the class is NONE or UNAVAILABLE */
+  int64_t trouble_since_ms;
 } LeaseView;
 
 bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failure *ret_failure);
