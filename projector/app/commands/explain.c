@@ -377,36 +377,32 @@ static void print_screen(const json_t *document) {
 /* --- the command ---------------------------------------------------------------------------- */
 
 /* An aggregate whose entity is gone may be in the archive alone. */
-static bool find_anywhere(const Stores *stores, Archive *archive, const char *type, const char *id,
-                          uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
+static bool find_anywhere(const Stores *stores, Archive *archive, Sought *sought,
                           Failure *ret_failure) {
-  return find_aggregate(stores->config, stores->outbox, type, id, bytes, ret_aggregate, ret_found,
-                        ret_failure) &&
-         (*ret_found || !archive ||
-          find_aggregate(stores->config, archive_events(archive), type, id, bytes, ret_aggregate,
-                         ret_found, ret_failure));
+  return find_aggregate(stores->config, stores->outbox, sought, ret_failure) &&
+         (sought->found || !archive ||
+          find_aggregate(stores->config, archive_events(archive), sought, ret_failure));
 }
 
 /* Fills in the document. */
 static bool explain_named(Stores *stores, const char *type, const char *id, json_t *document,
                           bool *ret_found, Failure *ret_failure) {
   const MongoSettings *settings = &stores->config->mongodb;
-  Aggregate aggregate;
-  uint8_t bytes[16];
+  Sought sought = {.type = type, .text = id};
   g_autoptr(Archive) archive = settings->archive ? archive_open(settings, ret_failure) : NULL;
-  if ((settings->archive && !archive) ||
-      !find_anywhere(stores, archive, type, id, bytes, &aggregate, ret_found, ret_failure))
+  if ((settings->archive && !archive) || !find_anywhere(stores, archive, &sought, ret_failure))
     return false;
+  *ret_found = sought.found;
   json_object_set_new(document, "aggregate_type", text_json(type, strlen(type)));
   json_object_set_new(document, "aggregate_id",
-                      *ret_found ? id_json(&aggregate.id) : text_json(id, strlen(id)));
+                      *ret_found ? id_json(&sought.aggregate.id) : text_json(id, strlen(id)));
   json_object_set_new(document, "found", json_boolean(*ret_found));
   if (!*ret_found)
     return true;
   Pool pool = pool_new();
   Explain explain = {.stores = stores,
                      .archive = archive,
-                     .aggregate = &aggregate,
+                     .aggregate = &sought.aggregate,
                      .pool = &pool,
                      .document = document};
   bool good = explain_all(&explain, ret_failure);

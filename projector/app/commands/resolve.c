@@ -261,10 +261,8 @@ int command_skip(int argc, char **argv) {
 
 typedef struct RefreshJob {
   gboolean force, dry_run, as_json;
-  const char *type, *id;
-  uint8_t bytes[16];
-  Aggregate aggregate;
-  bool found, has_entity;
+  Sought sought;
+  bool has_entity;
   char *rows;  /* that are there before, when there is no entity */
   char *still; /* what differs afterwards, or NULL */
   Refreshed done;
@@ -276,42 +274,26 @@ static void refresh_job_clear(RefreshJob *job) {
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RefreshJob, refresh_job_clear)
 
-static bool look_for_entity(Stores *stores, RefreshJob *job, Failure *ret_failure) {
-  for (unsigned i = 0; i < mapping_projection_count(stores->config->mapping); i++) {
-    const Projection *projection = mapping_projection(stores->config->mapping, i);
-    bson_t *entity = NULL;
-    if (!projection->entities || strcmp(projection->aggregate_type, job->type) != 0)
-      continue;
-    if (!outbox_read_entity(stores->outbox, projection->entities, &job->aggregate.id, &entity,
-                            ret_failure))
-      return false;
-    job->has_entity |= entity != NULL;
-    if (entity)
-      bson_destroy(entity);
-  }
-  return true;
-}
-
 /* Looks before, writes unless it is a dry run, and looks again. */
 static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
   const Config *config = stores->config;
-  if (!find_aggregate(config, stores->outbox, job->type, job->id, job->bytes, &job->aggregate,
-                      &job->found, ret_failure))
+  if (!find_aggregate(config, stores->outbox, &job->sought, ret_failure))
     return false;
-  if (!job->found)
+  if (!job->sought.found)
     return true;
-  if (!look_for_entity(stores, job, ret_failure) ||
-      (!job->has_entity && !again_rows_text(stores, &job->aggregate, &job->rows, ret_failure)))
+  if (!find_entity(config, stores->outbox, &job->sought.aggregate, &job->has_entity, ret_failure) ||
+      (!job->has_entity &&
+       !again_rows_text(stores, &job->sought.aggregate, &job->rows, ret_failure)))
     return false;
   if (job->dry_run)
     return true;
   return (job->force ? resolve_refresh : resolve_refresh_safely)(
-             config, stores->store, job->type, job->id, &job->done, ret_failure) &&
-         again_aggregate(stores, &job->aggregate, &job->still, ret_failure);
+             config, stores->store, job->sought.type, job->sought.text, &job->done, ret_failure) &&
+         again_aggregate(stores, &job->sought.aggregate, &job->still, ret_failure);
 }
 
 static json_t *refresh_json(const RefreshJob *job) {
-  if (!job->found)
+  if (!job->sought.found)
     return json_pack("{s:n, s:i}", "version", "left", 0);
   json_t *json = job->dry_run ? json_pack("{s:b}", "entity", (int)job->has_entity)
                               : json_pack("{s:I, s:I}", "version", (json_int_t)job->done.version,
@@ -325,20 +307,21 @@ static json_t *refresh_json(const RefreshJob *job) {
 
 static void tell_refresh(const RefreshJob *job) {
   const char *rows = job->rows && *job->rows ? job->rows : "no row";
-  if (!job->found) {
-    printf("no entity and no event of %s %s\n", job->type, job->id);
+  if (!job->sought.found) {
+    printf("no entity and no event of %s %s\n", job->sought.type, job->sought.text);
   } else if (!job->has_entity) {
-    printf("%s %s has no entity. %s:\n", job->type, job->id,
+    printf("%s %s has no entity. %s:\n", job->sought.type, job->sought.text,
            job->dry_run ? "With --force a refresh would remove" : "Removed");
     print_clean(stdout, rows);
     putchar('\n');
   } else if (job->dry_run) {
-    printf("%s %s would be taken from its entity\n", job->type, job->id);
+    printf("%s %s would be taken from its entity\n", job->sought.type, job->sought.text);
   }
-  if (!job->found || job->dry_run)
+  if (!job->sought.found || job->dry_run)
     return;
   if (job->has_entity)
-    printf("%s %s is at version %lld\n", job->type, job->id, (long long)job->done.version);
+    printf("%s %s is at version %lld\n", job->sought.type, job->sought.text,
+           (long long)job->done.version);
   if (job->done.left > 0)
     printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
            (long long)job->done.left);
@@ -370,11 +353,11 @@ int command_refresh(int argc, char **argv) {
     return status;
   if (argc != 3)
     return command_misuse("expected TYPE ID");
-  job.type = argv[1];
-  job.id = argv[2];
+  job.sought.type = argv[1];
+  job.sought.text = argv[2];
   bool good = stores_open(config, &stores, &failure) && run_refresh(&stores, &job, &failure);
   stores_close(&stores);
-  if (!good && job.found && !job.has_entity && !job.force)
+  if (!good && job.sought.found && !job.has_entity && !job.force)
     failure_prefix(&failure, "refused (--force does it, --dry-run says what it would remove)");
   if (!good)
     return fail(&failure);
@@ -382,5 +365,5 @@ int command_refresh(int argc, char **argv) {
     print_json(refresh_json(&job));
   else
     tell_refresh(&job);
-  return job.found && !job.still && (job.has_entity || job.force) ? EXIT_GOOD : EXIT_NO;
+  return job.sought.found && !job.still && (job.has_entity || job.force) ? EXIT_GOOD : EXIT_NO;
 }

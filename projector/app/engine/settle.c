@@ -133,8 +133,9 @@ static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure)
   Refresh one = {.aggregate = &item->event->aggregate,
                  .late = item->event,
                  .entity_needed = item->or_superseded};
-  if (!refresh_aggregates(worker->session, worker->ledger, worker->outbox, worker->config->mapping,
-                          NULL, &one, 1, ret_failure))
+  RefreshWith with = {worker->session, worker->ledger, worker->outbox, worker->config->mapping,
+                      NULL};
+  if (!refresh_aggregates(&with, &one, 1, ret_failure))
     return false;
   *ret_failure = one.failure;
   return one.failure.class == FAILURE_NONE;

@@ -191,9 +191,9 @@ static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *r
     arena_reset(arena);
     g_array_set_size(ids, 0);
     Aggregate aggregates[BATCH];
+    ShadowPage page = {work->rebuild->config->name, type, after, BATCH};
     if (!stores_wake(work->stores, ret_failure) ||
-        !shadow_find_moved(work->stores->session, &work->shadow, work->rebuild->config->name, type,
-                           after, BATCH, arena, ids, ret_failure))
+        !shadow_find_moved(work->stores->session, &work->shadow, &page, arena, ids, ret_failure))
       return false;
     for (guint i = 0; i < ids->len; i++)
       aggregates[i] = (Aggregate){type, (uint32_t)strlen(type), g_array_index(ids, Id, i)};

@@ -92,10 +92,11 @@ static GPtrArray *plan_jobs(Difference *differences, size_t count, Arena *arena)
 /* A transaction that met another's lock is run again. */
 static bool refresh_batch(Stores *stores, const Prefetch *prefetch, Refresh *refreshes,
                           size_t count, Failure *ret_failure) {
+  RefreshWith with = {stores->session, &stores->ledger, stores->outbox, stores->config->mapping,
+                      prefetch};
   for (int replays = 0;; replays++) {
     *ret_failure = (Failure){0};
-    if (refresh_aggregates(stores->session, &stores->ledger, stores->outbox,
-                           stores->config->mapping, prefetch, refreshes, count, ret_failure))
+    if (refresh_aggregates(&with, refreshes, count, ret_failure))
       return true;
     if (ret_failure->class != FAILURE_CONFLICT || replays == REPLAYS_MAX)
       return false;

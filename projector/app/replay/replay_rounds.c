@@ -285,15 +285,13 @@ static bool apply_sorted(Replay *replay, GPtrArray *events, Failure *ret_failure
 }
 
 /* What the ledger got in that span. */
-static bool replay_round(Replay *replay, const char *since, int64_t margin_s, const char *until,
-                         Failure *ret_failure) {
+static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
   g_autoptr(GPtrArray) events = events_new();
   LedgerIds due = {arena, array};
   return replay_wake(replay, ret_failure) &&
-         ledger_find_due(replay->session, &replay->live, &replay->scope, since, margin_s, until,
-                         &due, ret_failure) &&
+         ledger_find_due(replay->session, &replay->live, &replay->scope, span, &due, ret_failure) &&
          find_events(replay, array, events, ret_failure) &&
          find_contained(replay, events, ret_failure) && apply_sorted(replay, events, ret_failure);
 }
@@ -336,7 +334,7 @@ static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], cons
   do {
     if (!replay_wake(replay, ret_failure) ||
         !ledger_page_end(replay->session, &replay->live, since, mark, events, end, ret_failure) ||
-        !replay_round(replay, since, 0, end, ret_failure))
+        !replay_round(replay, &(LedgerSpan){since, 0, end}, ret_failure))
       return false;
     g_strlcpy(since, end, LEDGER_TIME_SIZE);
   } while (strcmp(since, mark) != 0 && clock_us() - started_us < most_us);
@@ -442,7 +440,7 @@ bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE],
 bool replay_finish(Replay *replay, const char *since, Failure *ret_failure) {
   for (int64_t before = -1; before != replay->replayed;) {
     before = replay->replayed;
-    if (!replay_round(replay, since, CLOCK_MARGIN_S, end_of_time, ret_failure))
+    if (!replay_round(replay, &(LedgerSpan){since, CLOCK_MARGIN_S, end_of_time}, ret_failure))
       return false;
   }
   return true;

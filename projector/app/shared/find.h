@@ -4,8 +4,17 @@
 #include "projector/app/shared/config.h"
 #include "projector/infra/mongo/outbox.h"
 
-/* The id as it stands in the outbox or as `_id` of the entity: the text may be of several kinds,
- * the first that exists counts. The id points into `text` or `bytes`. */
-bool find_aggregate(const Config *config, Outbox *outbox, const char *type, const char *text,
-                    uint8_t bytes[static 16], Aggregate *ret_aggregate, bool *ret_found,
-                    Failure *ret_failure);
+typedef struct Sought {
+  const char *type, *text;
+  uint8_t bytes[16];   /* of an id that is no text */
+  Aggregate aggregate; /* what it names; its id points into `text` or `bytes` */
+  bool found;          /* in the outbox or among the entities */
+} Sought;
+
+/* Fills in `aggregate` and `found`. The text may be an id of several kinds; the first that exists
+ * in the outbox, or as `_id` of an entity, counts. */
+bool find_aggregate(const Config *config, Outbox *outbox, Sought *sought, Failure *ret_failure);
+
+/* Whether one of the projections of the aggregate's type has an entity with that `_id`. */
+bool find_entity(const Config *config, Outbox *outbox, const Aggregate *aggregate, bool *ret_found,
+                 Failure *ret_failure);

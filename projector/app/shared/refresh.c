@@ -239,29 +239,15 @@ static bool transact(Batch *batch, const Prefetch *prefetch, Refresh *refreshes,
           failure_at(ret_failure, STEP_COMMIT, session_run(batch->session, ret_failure, "COMMIT")));
 }
 
-bool refresh_aggregates(Session *session, const Ledger *ledger, Outbox *outbox,
-                        const Mapping *mapping, const Prefetch *prefetch, Refresh *refreshes,
-                        size_t count, Failure *ret_failure) {
+bool refresh_aggregates(const RefreshWith *with, Refresh *refreshes, size_t count,
+                        Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(AggregateSet) set = aggregate_set_new(arena);
   g_autoptr(Fold) fold = fold_new(arena);
   g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
-  Batch batch = {session, ledger, outbox, mapping, arena, set, fold, events, false};
-  bool good = transact(&batch, prefetch, refreshes, count, ret_failure);
-  session_rollback(session); /* after a COMMIT there is nothing to roll back */
+  Batch batch = {with->session, with->ledger, with->outbox, with->mapping, arena,
+                 set,           fold,         events,       false};
+  bool good = transact(&batch, with->prefetch, refreshes, count, ret_failure);
+  session_rollback(with->session); /* after a COMMIT there is nothing to roll back */
   return good;
-}
-
-bool refresh_aggregate(Session *session, const Ledger *ledger, Outbox *outbox,
-                       const Mapping *mapping, const Aggregate *aggregate, int64_t *ret_version,
-                       Failure *ret_failure) {
-  Refresh one = {.aggregate = aggregate};
-  if (!refresh_aggregates(session, ledger, outbox, mapping, NULL, &one, 1, ret_failure))
-    return false;
-  if (one.failure.class != FAILURE_NONE) {
-    *ret_failure = one.failure;
-    return false;
-  }
-  *ret_version = one.version;
-  return true;
 }

@@ -28,15 +28,17 @@ typedef struct Prefetch {
   void *data;
 } Prefetch;
 
+typedef struct RefreshWith {
+  Session *session;
+  const Ledger *ledger;
+  Outbox *outbox;
+  const Mapping *mapping;
+  const Prefetch *prefetch; /* or NULL */
+} RefreshWith;
+
 /* Reads the entities, each at most once, writes the whole row of every projection of the
  * aggregate's type (or deletes it when the entity is gone) and sets the position to the entity's
- * version; events at or below it are superseded from then on. One transaction; `prefetch` may be
- * NULL. False: nothing was written. Needs `entities` in each of these projections. */
-bool refresh_aggregates(Session *session, const Ledger *ledger, Outbox *outbox,
-                        const Mapping *mapping, const Prefetch *prefetch, Refresh *refreshes,
-                        size_t count, Failure *ret_failure);
-
-/* One. `*ret_version` is the version that the rows show. */
-bool refresh_aggregate(Session *session, const Ledger *ledger, Outbox *outbox,
-                       const Mapping *mapping, const Aggregate *aggregate, int64_t *ret_version,
-                       Failure *ret_failure);
+ * version; events at or below it are superseded from then on. One transaction. False: nothing was
+ * written. Needs `entities` in each of these projections. */
+bool refresh_aggregates(const RefreshWith *with, Refresh *refreshes, size_t count,
+                        Failure *ret_failure);

@@ -159,7 +159,8 @@ static bool refresh_rows(const Config *config, Session *session, Outbox *outbox,
                          Failure *ret_failure) {
   Ledger ledger = {.projector = config->name};
   Refresh one = {.aggregate = aggregate, .entity_needed = entity_needed};
-  if (!refresh_aggregates(session, &ledger, outbox, config->mapping, NULL, &one, 1, ret_failure))
+  RefreshWith with = {session, &ledger, outbox, config->mapping, NULL};
+  if (!refresh_aggregates(&with, &one, 1, ret_failure))
     return false;
   *ret_version = one.version;
   if (one.failure.class != FAILURE_NONE)
@@ -169,17 +170,16 @@ static bool refresh_rows(const Config *config, Session *session, Outbox *outbox,
 
 static bool refresh(const Config *config, MongoStore *store, const char *type, const char *id,
                     bool entity_needed, Refreshed *ret_refreshed, Failure *ret_failure) {
-  Aggregate aggregate;
-  uint8_t bytes[16];
+  Sought sought = {.type = type, .text = id};
   Refreshed done = {0};
   g_autofree char *act =
       g_strdup_printf("refresh of %s %s%s", type, id, entity_needed ? "" : " (with --force)");
   g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  if (!session ||
-      !find_aggregate(config, outbox, type, id, bytes, &aggregate, &done.found, ret_failure))
+  if (!session || !find_aggregate(config, outbox, &sought, ret_failure))
     return false;
-  if (done.found && (!refresh_rows(config, session, outbox, &aggregate, entity_needed,
+  done.found = sought.found;
+  if (done.found && (!refresh_rows(config, session, outbox, &sought.aggregate, entity_needed,
                                    &done.version, ret_failure) ||
                      !free_contained(outbox, type, id, done.version, &done.left, ret_failure) ||
                      !resolve_report(config, store, act, ret_failure)))

@@ -63,15 +63,13 @@ static HttpAnswer failed(const Failure *failure) {
 static bool look_again(const Actions *actions, const json_t *target, char **ret_still,
                        Failure *ret_failure) {
   Stores stores = {0};
-  Aggregate aggregate;
-  uint8_t bytes[16];
-  bool found = false;
+  Sought sought = {.type = text_of(target, "aggregate_type"),
+                   .text = text_of(target, "aggregate_id")};
   *ret_still = NULL;
   bool good =
       stores_open(actions->config, &stores, ret_failure) &&
-      find_aggregate(actions->config, stores.outbox, text_of(target, "aggregate_type"),
-                     text_of(target, "aggregate_id"), bytes, &aggregate, &found, ret_failure) &&
-      (!found || again_aggregate(&stores, &aggregate, ret_still, ret_failure));
+      find_aggregate(actions->config, stores.outbox, &sought, ret_failure) &&
+      (!sought.found || again_aggregate(&stores, &sought.aggregate, ret_still, ret_failure));
   stores_close(&stores);
   return good;
 }

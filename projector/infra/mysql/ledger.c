@@ -484,8 +484,8 @@ bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *
   return true;
 }
 
-bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope, const char *since,
-                     int64_t margin_s, const char *until, LedgerIds *ids, Failure *ret_failure) {
+bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope,
+                     const LedgerSpan *span, LedgerIds *ids, Failure *ret_failure) {
   g_autoptr(GString) sql =
       g_string_new("SELECT l.event_id_kind, l.event_id FROM projector_applied l"
                    " WHERE l.projector = ");
@@ -494,7 +494,7 @@ bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope, 
                          " AND l.applied_at >= '%s' - INTERVAL %lld SECOND"
                          " AND l.applied_at < '%s' AND l.outcome <> 'skipped' AND NOT EXISTS"
                          " (SELECT 1 FROM projector_applied s WHERE s.projector = ",
-                         since, (long long)margin_s, until);
+                         span->since, (long long)span->margin_s, span->until);
   append_projector(sql, scope);
   g_string_append(sql, " AND s.event_id_kind = l.event_id_kind AND s.event_id = l.event_id)");
   return query_ids(session, sql, ids, ret_failure);

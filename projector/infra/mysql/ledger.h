@@ -84,10 +84,15 @@ bool ledger_age_ms(Session *session, const char *time, int64_t *ret_ms, Failure 
 bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *items, size_t count,
                   Failure *ret_failure);
 
-/* Ids that the live ledger got from `since` (inclusive, less `margin_s`) to `until` (exclusive) and
- * that the scope has not; skipped ones left out. */
-bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope, const char *since,
-                     int64_t margin_s, const char *until, LedgerIds *ids, Failure *ret_failure);
+typedef struct LedgerSpan {
+  const char *since; /* inclusive, */
+  int64_t margin_s;  /* less so many seconds */
+  const char *until; /* exclusive */
+} LedgerSpan;
+
+/* Ids that the live ledger got in that span and that the scope has not; skipped ones left out. */
+bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope,
+                     const LedgerSpan *span, LedgerIds *ids, Failure *ret_failure);
 /* `until`, or an earlier time when more than `limit` entries lie between. */
 bool ledger_page_end(Session *session, const Ledger *live, const char *since, const char *until,
                      unsigned limit, char ret_end[static LEDGER_TIME_SIZE], Failure *ret_failure);

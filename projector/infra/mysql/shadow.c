@@ -198,18 +198,19 @@ bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, si
   return true;
 }
 
-static bool find_moved_of_kind(Session *session, const Shadow *shadow, const char *projector,
-                               const char *aggregate_type, IdKind kind, const Id *after,
-                               unsigned limit, Arena *arena, GArray *ids, Failure *ret_failure) {
+/* From the first of that kind on, or behind the page's `after` when that is of the kind. */
+static bool find_moved_of_kind(Session *session, const Shadow *shadow, const ShadowPage *page,
+                               IdKind kind, Arena *arena, GArray *ids, Failure *ret_failure) {
+  const Id *after = page->after && page->after->kind == kind ? page->after : NULL;
   g_autoptr(GString) sql = g_string_new(NULL);
   g_string_printf(sql,
                   "SELECT p.aggregate_id FROM projector_position p LEFT JOIN `%s` c"
                   " ON c.aggregate_id_kind = p.aggregate_id_kind"
                   " AND c.aggregate_id = p.aggregate_id WHERE p.projector = ",
                   shadow->copied);
-  literal_append_text(sql, projector, strlen(projector));
+  literal_append_text(sql, page->projector, strlen(page->projector));
   g_string_append(sql, " AND p.aggregate_type = ");
-  literal_append_bytes(sql, aggregate_type, strlen(aggregate_type));
+  literal_append_bytes(sql, page->aggregate_type, strlen(page->aggregate_type));
   g_string_append_printf(sql, " AND p.aggregate_id_kind = '%s'", id_kind_name(kind));
   if (after) {
     g_string_append(sql, " AND p.aggregate_id > ");
@@ -218,7 +219,7 @@ static bool find_moved_of_kind(Session *session, const Shadow *shadow, const cha
   g_string_append_printf(sql,
                          " AND NOT (c.version <=> COALESCE(p.max_version, 0))"
                          " ORDER BY p.aggregate_id LIMIT %u",
-                         limit);
+                         page->limit - ids->len);
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   MYSQL_ROW row;
   while (result && (row = mysql_fetch_row(result))) {
@@ -234,16 +235,12 @@ static bool find_moved_of_kind(Session *session, const Shadow *shadow, const cha
   return result != NULL;
 }
 
-bool shadow_find_moved(Session *session, const Shadow *shadow, const char *projector,
-                       const char *aggregate_type, const Id *after, unsigned limit, Arena *arena,
+bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage *page, Arena *arena,
                        GArray *ids, Failure *ret_failure) {
-  bool begun = !after;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && ids->len < limit; k++) {
-    bool is_of_after = after && after->kind == kinds[k];
-    begun |= is_of_after;
-    if (begun &&
-        !find_moved_of_kind(session, shadow, projector, aggregate_type, kinds[k],
-                            is_of_after ? after : NULL, limit - ids->len, arena, ids, ret_failure))
+  bool begun = !page->after;
+  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && ids->len < page->limit; k++) {
+    begun |= page->after && page->after->kind == kinds[k];
+    if (begun && !find_moved_of_kind(session, shadow, page, kinds[k], arena, ids, ret_failure))
       return false;
   }
   return true;

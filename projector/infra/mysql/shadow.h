@@ -44,10 +44,16 @@ bool shadow_note(Session *session, const Shadow *shadow, const ShadowNote *notes
 #define SHADOW_GONE INT64_MAX
 bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, size_t count,
                        int64_t *ret_versions, Failure *ret_failure);
-/* Aggregates whose position is at another version than their copy, in the order of their ids:
- * up to `limit` behind `after` (NULL: from the first). Their bytes go into the arena. */
-bool shadow_find_moved(Session *session, const Shadow *shadow, const char *projector,
-                       const char *aggregate_type, const Id *after, unsigned limit, Arena *arena,
+
+typedef struct ShadowPage {
+  const char *projector, *aggregate_type;
+  const Id *after; /* NULL: from the first */
+  unsigned limit;
+} ShadowPage;
+
+/* Aggregates whose position is at another version than their copy, in the order of their ids: added
+ * to `ids` (of Id), which gets no longer than `limit`. Their bytes go into the arena. */
+bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage *page, Arena *arena,
                        GArray *ids, Failure *ret_failure);
 
 /* --- the swap --- */
