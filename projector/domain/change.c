@@ -27,7 +27,7 @@ static bool map_all_columns(const Projection *projection, const Event *event, Ar
 
 static bool map_assignments(const Rule *rule, const Event *event, Arena *arena, Change *change,
                             Failure *ret_failure) {
-  bool delta = rule->operation != OP_UPDATE;
+  bool delta = rule->operation == OP_ADD || rule->operation == OP_SUBTRACT;
   change->values = arena_alloc(arena, rule->assignment_count, sizeof(Value));
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     Column column = rule->projection->columns[rule->assignments[i].column];
@@ -40,6 +40,21 @@ static bool map_assignments(const Rule *rule, const Event *event, Arena *arena, 
       *value = value_negate(value, arena);
   }
   return true;
+}
+
+/* What a row is marked with; NULL would mark nothing. */
+static bool map_mark(const Rule *rule, const Event *event, Arena *arena, Change *change,
+                     Failure *ret_failure) {
+  unsigned i = 0;
+  if (!map_assignments(rule, event, arena, change, ret_failure))
+    return false;
+  while ((int)rule->assignments[i].column != rule->projection->mark)
+    i++;
+  return change->values[i].kind != VALUE_NULL ||
+         failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                     "%s: expected a value for %s, which marks a deleted row, found none",
+                     rule->assignments[i].from.text,
+                     rule->projection->columns[rule->projection->mark].name);
 }
 
 static bool map_parameters(const Rule *rule, const Event *event, Arena *arena, Change *change,
@@ -65,7 +80,9 @@ static bool map_rule(const Rule *rule, const Event *event, Arena *arena, Change 
   case OP_SUBTRACT:
     return map_key(projection, event, arena, change, ret_failure) &&
            map_assignments(rule, event, arena, change, ret_failure);
-  case OP_DELETE: return map_key(projection, event, arena, change, ret_failure);
+  case OP_DELETE:
+    return map_key(projection, event, arena, change, ret_failure) &&
+           (!rule->soft || map_mark(rule, event, arena, change, ret_failure));
   case OP_SQL: return map_parameters(rule, event, arena, change, ret_failure);
   case OP_IGNORE: return true;
   }
@@ -131,9 +148,32 @@ bool change_from_entity(const Projection *projection, const Event *entity, Arena
                         projection->table);
 }
 
+bool change_for_removal(const Projection *projection, const Event *event, Arena *arena,
+                        Change *ret_change, Failure *ret_failure) {
+  return map_rule(entity_rule(projection, OP_DELETE, arena), event, arena, ret_change, ret_failure);
+}
+
 bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
                                Change *ret_change, Failure *ret_failure) {
-  return map_rule(entity_rule(projection, OP_DELETE, arena), event, arena, ret_change, ret_failure);
+  if (!projection->soft_rule)
+    return change_for_removal(projection, event, arena, ret_change, ret_failure);
+  ret_change->keep_mark = true;
+  return map_rule(projection->soft_rule, event, arena, ret_change, ret_failure) ||
+         failure_prefix(ret_failure, "the entity of a row of %s is gone", projection->table);
+}
+
+bool change_for_row_of_missing_entity(const Projection *projection, const Value *key,
+                                      const Event *event, Arena *arena, Change *ret_change,
+                                      Failure *ret_failure) {
+  Change change = *change_for_row(projection, key, arena);
+  if (projection->soft_rule) {
+    change.rule = projection->soft_rule;
+    change.keep_mark = true;
+    if (!map_mark(change.rule, event, arena, &change, ret_failure))
+      return failure_prefix(ret_failure, "the entity of a row of %s is gone", projection->table);
+  }
+  *ret_change = change;
+  return true;
 }
 
 Change *change_for_row(const Projection *projection, const Value *key, Arena *arena) {

@@ -6,9 +6,10 @@
 /* One event's effect on one projection. Values live as long as the event and the arena. */
 typedef struct Change {
   const Rule *rule;
-  Value *key;    /* key_count values; NULL for sql and ignore */
-  Value *values; /* upsert: the columns after the key; update, add, subtract: as assignments
-                    (subtract already negated); sql: the parameters */
+  Value *key;     /* key_count values; NULL for sql and ignore */
+  Value *values;  /* upsert: the columns after the key; update, add, subtract, soft delete: as
+                     assignments (subtract already negated); sql: the parameters */
+  bool keep_mark; /* soft delete: a row that is marked already stays as it is */
 } Change;
 
 typedef struct ChangeList {
@@ -24,9 +25,17 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
  */
 bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,
                         Change *ret_change, Failure *ret_failure);
-/* The delete of the row with the key of an aggregate whose entity is gone. False when the key needs
- * more than the event document's own fields. */
+/* The delete of the row with the key of an aggregate whose entity is gone; where events delete
+ * softly it marks the row, unless that is marked already. `event` has no payload. False when the
+ * key or the mark needs more than the event document's own fields. */
 bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
                                Change *ret_change, Failure *ret_failure);
-/* The delete of the row with that key. */
+/* The same for the row with that key, whatever the aggregate's is. */
+bool change_for_row_of_missing_entity(const Projection *projection, const Value *key,
+                                      const Event *event, Arena *arena, Change *ret_change,
+                                      Failure *ret_failure);
+/* The removal of the aggregate's row, before its events are folded into it anew. */
+bool change_for_removal(const Projection *projection, const Event *event, Arena *arena,
+                        Change *ret_change, Failure *ret_failure);
+/* The removal of the row with that key. */
 Change *change_for_row(const Projection *projection, const Value *key, Arena *arena);

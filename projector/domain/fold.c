@@ -96,13 +96,28 @@ static bool add_to(const Projection *projection, unsigned column, Value *sum, co
                      projection->table, target->name, target->type.text);
 }
 
+static bool is_marked(const FoldedRow *row) {
+  const Projection *projection = row->projection;
+  return projection->mark >= 0 &&
+         row->row[(unsigned)projection->mark - projection->key_count].kind != VALUE_NULL;
+}
+
+static bool is_delta(const Change *change) {
+  return change->rule->operation == OP_ADD || change->rule->operation == OP_SUBTRACT;
+}
+
+static bool row_missing(const FoldedRow *row, Failure *ret_failure) {
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
+                     row->projection->table);
+}
+
 static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
                             Failure *ret_failure) {
   const Rule *rule = change->rule;
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned column = rule->assignments[i].column;
     Value *value = &row->row[column - rule->projection->key_count];
-    if (rule->operation == OP_UPDATE)
+    if (!is_delta(change))
       *value = change->values[i];
     else if (!add_to(rule->projection, column, value, &change->values[i], arena, ret_failure))
       return false;
@@ -119,7 +134,7 @@ static bool needs_new_step(const FoldedRow *row, const Change *change) {
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned index = rule->assignments[i].column - rule->projection->key_count;
     if (row->modes[index] == COLUMN_ADD &&
-        (rule->operation == OP_UPDATE || row->updates[index].kind == VALUE_DOUBLE))
+        (!is_delta(change) || row->updates[index].kind == VALUE_DOUBLE))
       return true;
   }
   return false;
@@ -128,11 +143,13 @@ static bool needs_new_step(const FoldedRow *row, const Change *change) {
 static bool fold_into_unknown(FoldedRow *row, const Change *change, Arena *arena,
                               Failure *ret_failure) {
   const Rule *rule = change->rule;
+  bool first = !row->update;
+  row->lenient = rule->soft && (first || row->lenient);
   row->update = true;
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned column = rule->assignments[i].column, index = column - rule->projection->key_count;
     Value *value = &row->updates[index];
-    if (rule->operation == OP_UPDATE) {
+    if (!is_delta(change)) {
       row->modes[index] = COLUMN_SET;
       *value = change->values[i];
     } else if (row->modes[index] == COLUMN_KEEP) {
@@ -149,17 +166,48 @@ static bool fold_into_unknown(FoldedRow *row, const Change *change, Arena *arena
   return true;
 }
 
+/* A delta of a row with a mark meets none; what the row's mark is may be known by now. */
+static bool expect_no_mark(FoldedRow *row, Failure *ret_failure) {
+  const Projection *projection = row->projection;
+  if (projection->mark < 0)
+    return true;
+  unsigned index = (unsigned)projection->mark - projection->key_count;
+  if (row->modes[index] == COLUMN_KEEP)
+    row->unmarked = true;
+  return row->modes[index] == COLUMN_KEEP || row->updates[index].kind == VALUE_NULL ||
+         row_missing(row, ret_failure);
+}
+
 static bool fold_assignments(Fold *fold, const Change *change, Failure *ret_failure) {
   FoldedRow *row = open_row(fold, change);
+  if (row->write && is_delta(change) && is_marked(row))
+    return row_missing(row, ret_failure);
   if (row->write)
     return fold_into_known(row, change, fold->arena, ret_failure);
   if (row->remove)
-    return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
-                       row->projection->table);
+    return row_missing(row, ret_failure);
   if (needs_new_step(row, change)) {
     end_step(fold);
     row = open_row(fold, change);
   }
+  if (is_delta(change) && !expect_no_mark(row, ret_failure))
+    return false;
+  return fold_into_unknown(row, change, fold->arena, ret_failure);
+}
+
+/* A row that is not there needs no mark. */
+static bool fold_mark(Fold *fold, const Change *change, Failure *ret_failure) {
+  FoldedRow *row = open_row(fold, change);
+  if (row->write)
+    return (change->keep_mark && is_marked(row)) ||
+           fold_into_known(row, change, fold->arena, ret_failure);
+  if (row->remove)
+    return true;
+  if ((change->keep_mark && row->update) || needs_new_step(row, change)) {
+    end_step(fold);
+    row = open_row(fold, change);
+  }
+  row->unmarked |= change->keep_mark;
   return fold_into_unknown(row, change, fold->arena, ret_failure);
 }
 
@@ -173,6 +221,8 @@ static bool fold_change(Fold *fold, const Change *change, Failure *ret_failure) 
            (row->projection->column_count - row->projection->key_count) * sizeof(Value));
     return true;
   case OP_DELETE:
+    if (change->rule->soft)
+      return fold_mark(fold, change, ret_failure);
     row = open_row(fold, change);
     row->write = false;
     row->remove = true;

@@ -18,6 +18,8 @@ typedef struct FoldedRow {
   const Projection *projection;
   Value *key;
   bool update;    /* phase 1: the row must exist; columns by `modes` and `updates` */
+  bool lenient;   /* of an update: the row need not exist */
+  bool unmarked;  /* of an update: a row with a mark counts as missing */
   bool remove;    /* phase 2: delete, whether it exists or not */
   bool write;     /* phase 3: insert or overwrite with `row` */
   uint8_t *modes; /* ColumnMode of each column after the key */

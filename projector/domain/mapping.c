@@ -3,6 +3,7 @@
 
 #include "projector/domain/event.h"
 #include "projector/domain/json.h"
+#include "projector/domain/mark.h"
 #include "projector/domain/statement.h"
 
 #include <string.h>
@@ -176,9 +177,10 @@ static bool parse_assignment(Mapping *mapping, const char *name, const json_t *f
 
 /* `columns` is an object of column → payload path, or for `update` a list of columns that take the
  * path of their own definition. */
-static bool parse_assignments(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
-                              Failure *ret_failure) {
-  g_autofree char *full = json_path(path, "columns");
+static bool parse_assignments(Mapping *mapping, const json_t *json, const char *path,
+                              const char *member_name, Rule *rule, Failure *ret_failure) {
+  g_autofree char *full = json_path(path, member_name);
+  json = json_object_get(json, member_name);
   bool list_allowed = rule->operation == OP_UPDATE;
   size_t count = json_is_object(json) ? json_object_size(json) : json_array_size(json);
   if (count == 0 || !(json_is_object(json) || list_allowed))
@@ -205,6 +207,24 @@ static bool parse_assignments(Mapping *mapping, const json_t *json, const char *
   return true;
 }
 
+/* The mark is the first column of `set` that may be NULL: NULL tells that the row is not deleted.
+ */
+static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
+                              Failure *ret_failure) {
+  const Projection *projection = rule->projection;
+  rule->soft = true;
+  return parse_assignments(mapping, json, path, "set", rule, ret_failure) &&
+         (mark_of_rule(rule) >= 0 ||
+          wrong(ret_failure, path, "set",
+                "at least one column with \"null\": true that an upsert takes from its payload; "
+                "NULL there tells that a row is not deleted",
+                json_object_get(json, "set"))) &&
+         (!projection->soft_rule || mark_of_rule(rule) == projection->mark ||
+          failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                      "%s.set: expected %s first, which marks the deleted rows of %s", path,
+                      projection->columns[projection->mark].name, projection->table));
+}
+
 static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
                        Failure *ret_failure) {
   static const char *const operations[] = {"upsert", "update", "add",    "subtract",
@@ -212,6 +232,7 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
   static const char *const plain_keys[] = {"op", NULL};
   static const char *const column_keys[] = {"op", "columns", NULL};
   static const char *const sql_keys[] = {"op", "statement", NULL};
+  static const char *const delete_keys[] = {"op", "set", NULL};
   int operation = -1;
   if (!json_is_object(json))
     return json_complain(path, "an object with \"op\"", json, ret_failure);
@@ -226,7 +247,7 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
   case OP_ADD:
   case OP_SUBTRACT:
     return json_check_object(json, path, column_keys, ret_failure) &&
-           parse_assignments(mapping, json_object_get(json, "columns"), path, rule, ret_failure);
+           parse_assignments(mapping, json, path, "columns", rule, ret_failure);
   case OP_SQL: {
     const char *statement = NULL, *expected;
     if (!json_check_object(json, path, sql_keys, ret_failure) ||
@@ -239,8 +260,11 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
     }
     return wrong(ret_failure, path, "statement", expected, json_object_get(json, "statement"));
   }
-  case OP_UPSERT:
   case OP_DELETE:
+    return json_check_object(json, path, delete_keys, ret_failure) &&
+           (!json_object_get(json, "set") ||
+            parse_soft_delete(mapping, json, path, rule, ret_failure));
+  case OP_UPSERT:
   case OP_IGNORE: break;
   }
   return json_check_object(json, path, plain_keys, ret_failure);
@@ -287,6 +311,10 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
                          "%s: expected the name of an event type, of 1 to 128 bytes", full);
     if (!parse_rule(mapping, value, full, rule, ret_failure))
       return false;
+    if (rule->soft && !projection->soft_rule) {
+      projection->soft_rule = rule;
+      projection->mark = mark_of_rule(rule);
+    }
     index_rule(mapping, rule);
   }
   return true;
@@ -302,6 +330,7 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
     return false;
   Projection *projection = g_new0(Projection, 1);
   projection->index = mapping->projections->len;
+  projection->mark = -1;
   g_ptr_array_add(mapping->projections, projection);
 
   const char *type = NULL, *entities = NULL;
@@ -420,7 +449,7 @@ static bool overwrites(const Projection *projection, const char *event_type) {
   for (unsigned i = 0; i < projection->rule_count; i++)
     if (!strcmp(projection->rules[i].event_type, event_type))
       return projection->rules[i].operation == OP_UPSERT ||
-             projection->rules[i].operation == OP_DELETE;
+             (projection->rules[i].operation == OP_DELETE && !projection->rules[i].soft);
   return false;
 }
 

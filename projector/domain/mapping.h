@@ -97,8 +97,9 @@ typedef struct Rule {
   const Projection *projection;
   const char *event_type;
   Operation operation;
-  unsigned assignment_count; /* update, add, subtract */
+  unsigned assignment_count; /* update, add, subtract; of a soft delete what marks the row */
   Assignment *assignments;
+  bool soft;             /* delete: the row stays, and gets the assignments */
   const char *statement; /* sql: with ? for each parameter */
   unsigned parameter_count;
   Parameter *parameters;
@@ -115,6 +116,8 @@ struct Projection {
   unsigned rule_count;
   Rule *rules;
   bool allow_unique_keys;
+  int mark;              /* the column that tells a deleted row when it is not NULL; -1: none */
+  const Rule *soft_rule; /* the first soft delete, or NULL */
 };
 
 typedef struct Mapping Mapping;

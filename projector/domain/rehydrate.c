@@ -39,14 +39,24 @@ static bool has_statement(const ChangeList *changes) {
   return false;
 }
 
+/* The row as the layout reads it. */
+static Value *row_of(const Layout *layout, const FoldedRow *row, Arena *arena) {
+  Value *values = arena_alloc(arena, layout->count, sizeof *values);
+  for (unsigned i = 0; i < layout->count; i++) {
+    ptrdiff_t at = layout->columns[i] - layout->projection->columns;
+    values[i] = i < layout->key_count ? row->key[at] : row->row[at - (ptrdiff_t)layout->key_count];
+  }
+  return values;
+}
+
 /* Begins with the removal of the row: so an update that meets none is told here. */
 static bool fold_event(const Mapping *mapping, const Layout *layout, const Event *event, bool first,
                        Fold *fold, Arena *arena, Rehydrated *rehydrated) {
   const Projection *projection = layout->projection;
   ChangeList all, removal = {.count = 1, .changes = arena_alloc(arena, 1, sizeof(Change))};
-  if ((first && (!change_for_missing_entity(projection, event, arena, removal.changes,
-                                            &rehydrated->failure) ||
-                 !fold_add(fold, &removal, &rehydrated->failure))) ||
+  if ((first &&
+       (!change_for_removal(projection, event, arena, removal.changes, &rehydrated->failure) ||
+        !fold_add(fold, &removal, &rehydrated->failure))) ||
       !change_list_map(mapping, event, arena, &all, &rehydrated->failure))
     return false;
   ChangeList own = changes_of(projection, &all, arena);
@@ -70,18 +80,16 @@ static const FoldedRow *last_row(const Fold *fold) {
   return found;
 }
 
-static void compare_columns(const Layout *layout, const Expected *expected, const FoldedRow *row,
+static void compare_columns(const Layout *layout, const Expected *expected, const Value *row,
                             Rehydrated *rehydrated) {
   g_assert(expected->known);
   for (unsigned i = layout->key_count; i < layout->count; i++) {
-    const Column *column = layout->columns[i];
-    ptrdiff_t at = column - layout->projection->columns - (ptrdiff_t)layout->key_count;
-    if (!expected->known[i] || column_equal(column, &expected->values[i], &row->row[at], 0))
+    if (!layout_differs(layout, expected, row, i))
       continue;
     rehydrated->outcome = REHYDRATED_OTHERWISE;
-    rehydrated->column = column;
+    rehydrated->column = layout->columns[i];
     rehydrated->expected = expected->values[i];
-    rehydrated->found = row->row[at];
+    rehydrated->found = row[i];
     return;
   }
 }
@@ -104,14 +112,17 @@ Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const 
     }
     first = false;
   }
-  if (rehydrated.outcome != REHYDRATED)
-    return rehydrated;
-  const FoldedRow *row = last_row(fold);
+  if (retold.retelling != RETOLD)
+    return retold;
+  const FoldedRow *last = last_row(fold);
+  const Value *row = last ? row_of(layout, last, arena) : NULL;
+  if (row && !entity && layout_is_marked(layout, row))
+    row = NULL; /* it stays, and tells that there is no entity */
   rehydrated.row = row != NULL;
-  if (entity && !layout_map(layout, entity, arena, &expected, &rehydrated.failure))
-    rehydrated.outcome = REHYDRATED_OTHERWISE;
-  else if (rehydrated.row != rehydrated.entity)
-    rehydrated.outcome = REHYDRATED_OTHERWISE;
+  if (entity && !layout_map(layout, entity, arena, &expected, &retold.failure))
+    retold.retelling = RETOLD_OTHERWISE;
+  else if (rehydrated.row != retold.entity)
+    retold.retelling = RETOLD_OTHERWISE;
   else if (row)
     compare_columns(layout, &expected, row, &rehydrated);
   return rehydrated;

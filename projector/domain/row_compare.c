@@ -1,6 +1,7 @@
 /* row_compare.c - compares what a row shows with what its entity says. */
 #include "projector/domain/row_compare.h"
 
+#include "projector/domain/mark.h"
 #include "projector/domain/real.h"
 
 #include <string.h>
@@ -30,7 +31,9 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
                  Failure *ret_failure) {
   Layout layout = {.projection = projection,
                    .key_count = projection->key_count,
-                   .columns = arena_alloc(arena, projection->column_count, sizeof *layout.columns)};
+                   .columns = arena_alloc(arena, projection->column_count, sizeof *layout.columns),
+                   .mark = -1,
+                   .of_mark = arena_alloc(arena, projection->column_count, sizeof(bool))};
   for (unsigned i = 0; i < projection->column_count; i++) {
     const Column *column = &projection->columns[i];
     if (i < projection->key_count && !column->from.in_payload && !is_aggregate_id(&column->from))
@@ -38,8 +41,13 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
                          "%s: its key %s comes from %s, which belongs to an event; rows can only "
                          "be compared with entities that tell their key",
                          projection->table, column->name, column->from.text);
-    if (i < projection->key_count || column->compare)
-      layout.columns[layout.count++] = column;
+    bool is_mark = (int)i == projection->mark;
+    if (i >= projection->key_count && !column->compare && !is_mark)
+      continue;
+    if (is_mark)
+      layout.mark = (int)layout.count;
+    layout.of_mark[layout.count] = mark_sets(projection, column);
+    layout.columns[layout.count++] = column;
   }
   *ret_layout = layout;
   return true;
@@ -83,10 +91,28 @@ bool column_equal(const Column *column, const Value *expected, const Value *foun
          (column->type.kind == TYPE_JSON && json_same(expected, found, json_slack));
 }
 
+bool layout_is_marked(const Layout *layout, const Value *row) {
+  return layout->mark >= 0 && mark_is_set(layout->projection, &row[layout->mark]);
+}
+
+bool layout_differs(const Layout *layout, const Expected *expected, const Value *row,
+                    unsigned index) {
+  const Column *column = layout->columns[index];
+  if (!expected->known[index])
+    return false;
+  if (layout->of_mark[index]) {
+    bool entity = layout_is_marked(layout, expected->values);
+    bool both = entity && layout_is_marked(layout, row);
+    if (both || (int)index == layout->mark)
+      return !both && entity != layout_is_marked(layout, row);
+  }
+  return (index < layout->key_count || column->compare) &&
+         !column_equal(column, &expected->values[index], &row[index], layout->json_slack);
+}
+
 bool layout_equal(const Layout *layout, const Expected *expected, const Value *row) {
   for (unsigned i = 0; i < layout->count; i++)
-    if (expected->known[i] &&
-        !column_equal(layout->columns[i], &expected->values[i], &row[i], layout->json_slack))
+    if (layout_differs(layout, expected, row, i))
       return false;
   return true;
 }

@@ -28,6 +28,8 @@ typedef struct Layout {
   const Projection *projection;
   unsigned key_count, count;
   const Column **columns;
+  int mark;      /* the column that tells a deleted row (mapping.h), compared or not; -1: none */
+  bool *of_mark; /* by column: a soft delete sets it */
   unsigned json_slack; /* of the server that the rows come from (real.h); 0: exact */
 } Layout;
 
@@ -52,6 +54,12 @@ bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Val
  * doubles to within `json_slack` units in the last place. */
 bool column_equal(const Column *column, const Value *expected, const Value *found,
                   unsigned json_slack);
+/* Whether the row shows something else than is known in that column. What a soft delete has set
+ * belongs to the event: when the row and the entity are both marked, it is not compared. */
+bool layout_differs(const Layout *layout, const Expected *expected, const Value *row,
+                    unsigned index);
+/* Whether the row is marked as deleted. */
+bool layout_is_marked(const Layout *layout, const Value *row);
 /* Whether the row shows all that is known. */
 bool layout_equal(const Layout *layout, const Expected *expected, const Value *row);
 

@@ -302,7 +302,7 @@ static const struct {
     {WITH_RULE("{'op': 'upsert', 'columns': ['a']}"),
      "projections[0].events.E.columns: unknown key; known here: op"},
     {WITH_RULE("{'op': 'delete', 'statement': 'x'}"),
-     "projections[0].events.E.statement: unknown key; known here: op"},
+     "projections[0].events.E.statement: unknown key; known here: op, set"},
     {WITH_RULE("{'op': 'update'}"), "projections[0].events.E.columns: " UPDATE_RULE "nothing"},
     {WITH_RULE("{'op': 'update', 'columns': []}"),
      "projections[0].events.E.columns: " UPDATE_RULE "an array"},

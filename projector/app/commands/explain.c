@@ -147,9 +147,7 @@ static json_t *columns_json(const Layout *layout, const Expected *expected, cons
     if (row)
       json_object_set_new(column, "row", column_json(layout->columns[i], &row[i]));
     json_object_set_new(column, "different",
-                        json_boolean(known && row &&
-                                     !column_equal(layout->columns[i], &expected->values[i],
-                                                   &row[i], layout->json_slack)));
+                        json_boolean(known && row && layout_differs(layout, expected, row, i)));
     json_object_set_new(columns, layout->columns[i]->name, column);
   }
   return columns;
@@ -192,8 +190,9 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
     return false;
   const Value *row = row_set_find(set, key);
   const char *refusal = row_set_refusal(set, key);
+  bool says_gone = gone && row && layout_is_marked(&layout, row);
   Sight sight = {.entity = !gone,
-                 .row = row != NULL,
+                 .row = row && !says_gone,
                  .equal = mapped && row && layout_equal(&layout, &expected, row),
                  .version = gone ? 0 : entity_version(&entity->payload),
                  .position = explain->position,

@@ -471,6 +471,8 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
   good = good && rows_find(compare->stores->session, &compare->layout,
                            (const Value *const *)left->pdata, left->len, set, ret_failure);
   for (guint i = 0; good && i < set->rows->len; i++) { /* still there: the outbox had nothing */
+    if (layout_is_marked(&compare->layout, set->rows->pdata[i]))
+      continue;
     Difference difference = {
         .kind = DIFFERENCE_EXTRA_ROW, .layout = &compare->layout, .key = set->rows->pdata[i]};
     g_array_append_val(differences, difference);

@@ -73,9 +73,11 @@ static bool read_positions(Round *round, Failure *ret_failure) {
 }
 
 /* A key that the table cannot hold has no row, and never will. */
-static void take_row(State *state, const RowSet *set) {
+static void take_row(const Looks *looks, State *state, const RowSet *set) {
   state->row = state->key ? row_set_find(set, state->key) : NULL;
-  state->sight.row = state->row != NULL;
+  bool says_gone = state->suspect->by_row && state->row &&
+                   layout_is_marked(looks->layout, state->row); /* as its entity is */
+  state->sight.row = state->row && !says_gone;
   state->refusal = state->key ? row_set_refusal(set, state->key) : NULL;
 }
 
@@ -90,7 +92,7 @@ static bool read_rows(Round *round, Failure *ret_failure) {
     return false;
   for (size_t i = 0; i < round->count; i++)
     if (!round->states[i].settled)
-      take_row(&round->states[i], set);
+      take_row(round->looks, &round->states[i], set);
   return true;
 }
 

@@ -34,7 +34,11 @@ void repair_plan(Difference *differences, size_t count) {
   for (size_t i = 0; i < count; i++) {
     Difference *difference = &differences[i];
     switch (difference->kind) {
-    case DIFFERENCE_EXTRA_ROW: difference->outcome = "would delete the row"; break;
+    case DIFFERENCE_EXTRA_ROW:
+      difference->outcome = difference->layout->projection->soft_rule
+                                ? "would mark the row as deleted"
+                                : "would delete the row";
+      break;
     case DIFFERENCE_APPLIED_EVENT: difference->outcome = "would take the event out"; break;
     case DIFFERENCE_DEAD_EVENT:
       difference->outcome = "would refresh the aggregate and supersede the event";
@@ -153,7 +157,9 @@ static bool finish_job(Stores *stores, const Job *job, Arena *arena, Failure *re
         return false;
     } else {
       difference->mended = true;
-      difference->outcome = difference->kind == DIFFERENCE_EXTRA_ROW ? "deleted" : "refreshed";
+      difference->outcome = difference->kind != DIFFERENCE_EXTRA_ROW ? "refreshed"
+                            : job->refresh.marked                    ? "marked as deleted"
+                                                                     : "deleted";
     }
   }
   return true;

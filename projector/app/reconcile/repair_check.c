@@ -12,8 +12,7 @@ static void append_columns(GString *text, const Difference *difference) {
   const Layout *layout = difference->layout;
   for (unsigned i = 0; i < layout->count; i++) {
     const Value *expected = &difference->expected->values[i], *found = &difference->row[i];
-    if (!difference->expected->known[i] ||
-        column_equal(layout->columns[i], expected, found, layout->json_slack))
+    if (!layout_differs(layout, difference->expected, difference->row, i))
       continue;
     g_string_append_printf(text, ", %s: entity ", layout->columns[i]->name);
     value_append_text(text, expected);

@@ -20,8 +20,7 @@ static void add_columns(json_t *line, const Difference *difference) {
   json_t *columns = json_object();
   for (unsigned i = 0; i < layout->count; i++) {
     const Value *expected = &difference->expected->values[i], *found = &difference->row[i];
-    if (difference->expected->known[i] &&
-        !column_equal(layout->columns[i], expected, found, layout->json_slack))
+    if (layout_differs(layout, difference->expected, difference->row, i))
       json_object_set_new(
           columns, layout->columns[i]->name,
           json_pack("{s:o, s:o}", "entity", value_json(expected), "row", value_json(found)));

@@ -67,9 +67,8 @@ static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
     ChangeList row = {.count = 1, .changes = arena_alloc(arena, 1, sizeof(Change))}, changes;
     if (items[i].verdict != VERDICT_APPLIED)
       continue;
-    if ((!begun &&
-         (!change_for_missing_entity(replay->target, event, arena, row.changes, ret_failure) ||
-          !fold_add(fold, &row, ret_failure))) ||
+    if ((!begun && (!change_for_removal(replay->target, event, arena, row.changes, ret_failure) ||
+                    !fold_add(fold, &row, ret_failure))) ||
         !change_list_map(replay->mapping, event, arena, &changes, ret_failure) ||
         !fold_add(fold, &changes, ret_failure))
       return name_event(event, ret_failure);

@@ -86,7 +86,7 @@ static bool read_entity(Batch *batch, const Projection *projection, const Refres
 }
 
 /* The rows of all projections of the type, and the version that they show. */
-static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, int64_t newest,
+static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, int64_t time,
                          ChangeList *list, Failure *ret_failure) {
   const Aggregate *aggregate = refresh->aggregate;
   bool any = false;
@@ -100,7 +100,7 @@ static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, in
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "%s has no \"entities\" to refresh from", projection->table);
     if (!read || strcmp(read, projection->entities) != 0) {
-      if (!read_entity(batch, projection, refresh, absent->key.occurred_at, &view, ret_failure))
+      if (!read_entity(batch, projection, refresh, time, &view, ret_failure))
         return false;
       read = projection->entities;
     }
@@ -108,7 +108,7 @@ static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, in
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "there is no such entity in %s: a refresh would remove its rows",
                          projection->entities);
-    int64_t version = view.event ? view.version : newest;
+    int64_t version = view.event ? view.version : absent->key.version;
     if (any && version != refresh->version)
       return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
                          "the entities of the projections differ in version");
@@ -127,13 +127,34 @@ static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, in
                      (int)aggregate->type_length, aggregate->type);
 }
 
-static bool fold_rows(Batch *batch, const Refresh *refresh, const ChangeList *rows,
-                      Failure *ret_failure) {
-  for (guint i = 0; refresh->remove && i < refresh->remove->len; i++) {
-    ChangeList one = {1, refresh->remove->pdata[i]};
-    if (!fold_add(batch->fold, &one, ret_failure))
+/* Whether the refresh has found the entity that the projection's rows come from. */
+static bool has_entity(const ChangeList *rows, const Projection *projection) {
+  for (unsigned i = 0; i < rows->count; i++)
+    if (rows->changes[i].rule->projection == projection)
+      return rows->changes[i].rule->operation == OP_UPSERT;
+  return false;
+}
+
+static bool fold_removal(Batch *batch, Refresh *refresh, const Change *removal,
+                         const ChangeList *rows, const Event *absent, Failure *ret_failure) {
+  const Projection *projection = removal->rule->projection;
+  Change *change = arena_alloc(batch->arena, 1, sizeof *change);
+  ChangeList one = {1, change};
+  *change = *removal;
+  if (projection->soft_rule && !has_entity(rows, projection)) {
+    refresh->marked = true;
+    if (!change_for_row_of_missing_entity(projection, removal->key, absent, batch->arena, change,
+                                          ret_failure))
       return false;
   }
+  return fold_add(batch->fold, &one, ret_failure);
+}
+
+static bool fold_rows(Batch *batch, Refresh *refresh, const ChangeList *rows, const Event *absent,
+                      Failure *ret_failure) {
+  for (guint i = 0; refresh->remove && i < refresh->remove->len; i++)
+    if (!fold_removal(batch, refresh, refresh->remove->pdata[i], rows, absent, ret_failure))
+      return false;
   return fold_add(batch->fold, rows, ret_failure);
 }
 
@@ -158,6 +179,7 @@ static void move_position(AggregateState *state, const GPtrArray *events, const 
   state->moved = true;
 }
 
+/* INT64_MIN: there is nothing to tell it. */
 static int64_t time_of_absent(const Refresh *refresh, const Position *position) {
   if (refresh->late)
     return refresh->late->key.occurred_at;
@@ -179,10 +201,12 @@ static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
     state->position = (Position){0};
   int64_t highest = highest_version(events), newest = MAX(highest, state->position.max_version);
   bson_t nothing = BSON_INITIALIZER;
-  const Event *absent = keep(batch, entity_as_event(&nothing, aggregate, newest,
-                                                    time_of_absent(refresh, &state->position)));
+  int64_t time = time_of_absent(refresh, &state->position);
+  const Event *absent =
+      keep(batch, entity_as_event(&nothing, aggregate, newest,
+                                  time == INT64_MIN ? g_get_real_time() / 1000 : time));
   bson_destroy(&nothing);
-  if (!map_entities(batch, refresh, absent, newest, &rows, ret_failure))
+  if (!map_entities(batch, refresh, absent, time, &rows, ret_failure))
     return false;
   if (refresh->version < state->position.max_version)
     return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
@@ -196,7 +220,7 @@ static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
     return true;
   move_position(state, events, refresh->late, refresh->version);
   batch->any = true;
-  return fold_rows(batch, refresh, &rows, ret_failure);
+  return fold_rows(batch, refresh, &rows, absent, ret_failure);
 }
 
 /* What is wrong with one entity does not keep the others from being refreshed. */

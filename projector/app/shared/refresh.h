@@ -14,6 +14,7 @@ typedef struct Refresh {
   GPtrArray *remove;      /* of Change: rows that no entity has, deleted before; or NULL */
   bool rewind;            /* the position may be ahead of the entity: it starts anew from there */
   int64_t version;        /* that the rows show now */
+  bool marked;            /* of `remove` at least one row stays, marked as deleted */
   Failure failure;        /* class NONE, or why the others were refreshed without this one */
   const char *prefetched; /* the collection that a Prefetch has read, or NULL: */
   GPtrArray *events;      /* of Event: the aggregate's in the outbox */

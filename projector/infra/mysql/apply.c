@@ -131,6 +131,11 @@ static void append_assignments(Writer *writer, const FoldedRow *like) {
       literal_append_name(sql, value_name(projection, i));
       g_string_append(sql, " IS NOT NULL");
     }
+  if (like->unmarked) {
+    g_string_append(sql, " AND t.");
+    literal_append_name(sql, projection->columns[projection->mark].name);
+    g_string_append(sql, " IS NULL");
+  }
   g_string_append(sql, " SET ");
   bool first = true;
   for (unsigned i = 0; i < value_count(projection); i++) {
@@ -155,11 +160,11 @@ static bool finish_update(Writer *writer, const FoldedRow *like, unsigned rows) 
     return false;
   append_assignments(writer, like);
   return send(writer, &matched) &&
-         (matched == rows || row_missing(like->projection, writer->failure));
+         (matched == rows || like->lenient || row_missing(like->projection, writer->failure));
 }
 
 static bool same_shape(const FoldedRow *a, const FoldedRow *b) {
-  return a->projection == b->projection &&
+  return a->projection == b->projection && a->lenient == b->lenient && a->unmarked == b->unmarked &&
          (value_count(a->projection) == 0 ||
           !memcmp(a->modes, b->modes, value_count(a->projection)));
 }

@@ -94,7 +94,7 @@ static Needs needs_of(const Projection *projection) {
   for (unsigned i = 0; i < projection->rule_count; i++) {
     const Rule *rule = &projection->rules[i];
     needs.inserts |= rule->operation == OP_UPSERT;
-    needs.deletes |= rule->operation == OP_DELETE;
+    needs.deletes |= rule->operation == OP_DELETE && !rule->soft;
     for (unsigned j = 0; j < rule->assignment_count; j++)
       needs.updates[rule->assignments[j].column] = true;
   }
