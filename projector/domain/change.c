@@ -142,6 +142,7 @@ static const Rule *entity_rule(const Projection *projection, Operation operation
 
 bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,
                         Change *ret_change, Failure *ret_failure) {
+  ret_change->keep_mark = projection->soft_rule != NULL;
   return map_rule(entity_rule(projection, OP_UPSERT, arena), entity, arena, ret_change,
                   ret_failure) ||
          failure_prefix(ret_failure, "entity in %s for %s", projection->entities,

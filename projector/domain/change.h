@@ -9,7 +9,8 @@ typedef struct Change {
   Value *key;     /* key_count values; NULL for sql and ignore */
   Value *values;  /* upsert: the columns after the key; update, add, subtract, soft delete: as
                      assignments (subtract already negated); sql: the parameters */
-  bool keep_mark; /* soft delete: a row that is marked already stays as it is */
+  bool keep_mark; /* of an entity: what a soft delete has set in a row that is marked already stays,
+                     as long as the entity says that it is deleted too */
 } Change;
 
 typedef struct ChangeList {

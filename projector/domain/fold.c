@@ -217,6 +217,7 @@ static bool fold_change(Fold *fold, const Change *change, Failure *ret_failure) 
   case OP_UPSERT:
     row = open_row(fold, change);
     row->write = true;
+    row->keep_mark = change->keep_mark && !row->remove;
     memcpy(row->row, change->values,
            (row->projection->column_count - row->projection->key_count) * sizeof(Value));
     return true;

@@ -17,11 +17,13 @@ typedef enum ColumnMode { COLUMN_KEEP, COLUMN_SET, COLUMN_ADD } ColumnMode;
 typedef struct FoldedRow {
   const Projection *projection;
   Value *key;
-  bool update;    /* phase 1: the row must exist; columns by `modes` and `updates` */
-  bool lenient;   /* of an update: the row need not exist */
-  bool unmarked;  /* of an update: a row with a mark counts as missing */
-  bool remove;    /* phase 2: delete, whether it exists or not */
-  bool write;     /* phase 3: insert or overwrite with `row` */
+  bool update;   /* phase 1: the row must exist; columns by `modes` and `updates` */
+  bool lenient;  /* of an update: the row need not exist */
+  bool unmarked; /* of an update: a row with a mark counts as missing */
+  bool remove;   /* phase 2: delete, whether it exists or not */
+  bool write;    /* phase 3: insert or overwrite with `row` */
+  bool
+      keep_mark; /* of a write: what marks a row stays where both the row there and `row` have it */
   uint8_t *modes; /* ColumnMode of each column after the key */
   Value *updates;
   Value *row;

@@ -112,17 +112,17 @@ Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const 
     }
     first = false;
   }
-  if (retold.retelling != RETOLD)
-    return retold;
+  if (rehydrated.outcome != REHYDRATED)
+    return rehydrated;
   const FoldedRow *last = last_row(fold);
   const Value *row = last ? row_of(layout, last, arena) : NULL;
   if (row && !entity && layout_is_marked(layout, row))
     row = NULL; /* it stays, and tells that there is no entity */
   rehydrated.row = row != NULL;
-  if (entity && !layout_map(layout, entity, arena, &expected, &retold.failure))
-    retold.retelling = RETOLD_OTHERWISE;
-  else if (rehydrated.row != retold.entity)
-    retold.retelling = RETOLD_OTHERWISE;
+  if (entity && !layout_map(layout, entity, arena, &expected, &rehydrated.failure))
+    rehydrated.outcome = REHYDRATED_OTHERWISE;
+  else if (rehydrated.row != rehydrated.entity)
+    rehydrated.outcome = REHYDRATED_OTHERWISE;
   else if (row)
     compare_columns(layout, &expected, row, &rehydrated);
   return rehydrated;

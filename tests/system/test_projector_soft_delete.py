@@ -150,16 +150,24 @@ def test_reconcile_takes_a_marked_row_for_a_gone_entity(shop):
 
 
 def test_a_refresh_keeps_an_existing_mark(shop):
-    entities = fill(shop, 2)
+    entities = fill(shop, 3)
     event = close(shop, entities[0])
+    shop.db["customers"].update_one({"_id": "c1"}, {"$set": {"deleted_at": MOMENT, "name": "Left"}})
+    shop.put(said(shop, entities[1], "CustomerClosed", 2), said(shop, entities[2], "CustomerClosed", 2))
     shop.run_once()
-    assert shop.projector("refresh", "customer", "c0").returncode == 0
-    assert marks(shop)["c0"] == event["occurred_at"]
-    shop.db["customers"].delete_one({"_id": "c1"})
+    before = marks(shop)
+    late = said(shop, entities[0], "CustomerRenamed", None, name="Late")
+    late["occurred_at"] = datetime(2020, 1, 1)
+    shop.put(late)
+    shop.run_once()
+    assert (marks(shop)["c0"], shop.rows("customer")[0]["name"]) == (event["occurred_at"], "Ada 0")
+    shop.db["customers"].update_many({}, {"$set": {"version": Int64(2)}})
     assert shop.projector("refresh", "customer", "c1").returncode == 0
-    assert marks(shop)["c1"] is not None
-    [row] = lines(shop, "explain", "customer", "c0")
-    assert row["projections"][0]["finding"] == "equal" or row["projections"][0]["finding"] == "none"
+    assert shop.projector("refresh", "customer", "c2").returncode == 0
+    assert marks(shop) == {**before, "c2": None}  # whose entity says that it is not deleted
+    assert shop.rows("customer")[1]["name"] == "Left"
+    done = shop.projector("explain", "--json", "customer", "c1")
+    assert json.loads(done.stdout)["projections"][0]["finding"] == "equal", done.stdout
 
 
 @pytest.mark.parametrize("shadow", [[], ["--shadow"]])

@@ -16,6 +16,7 @@
 #include "projector/infra/mysql/apply.h"
 #include "projector/infra/mysql/privileges.h"
 #include "projector/infra/mysql/shadow.h"
+#include "projector/infra/mysql/shadow_carry.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -48,7 +49,8 @@ typedef struct Copy {
   Pool pool;
   AggregateSet *positions;
   Fold *fold;
-  GArray *notes; /* of ShadowNote */
+  GArray *notes;   /* of ShadowNote */
+  GPtrArray *gone; /* of Value: keys of rows that have no entity, and stay where they are marked */
 } Copy;
 
 static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *documents, Id *ids,
@@ -81,10 +83,17 @@ static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bs
                                       : entity_as_event(&nothing, aggregate, *ret_version, time));
   Change *change = arena_alloc(copy->pool.arena, 1, sizeof *change);
   ChangeList list = {1, change};
-  return (document ? change_from_entity(work->fresh, event, copy->pool.arena, change, ret_failure)
-                   : change_for_missing_entity(work->fresh, event, copy->pool.arena, change,
-                                               ret_failure)) &&
-         fold_add(copy->fold, &list, ret_failure);
+  if (!(document ? change_from_entity(work->fresh, event, copy->pool.arena, change, ret_failure)
+                 : change_for_removal(work->fresh, event, copy->pool.arena, change, ret_failure)))
+    return false;
+  if (!document && work->fresh->soft_rule)
+    g_ptr_array_add(copy->gone, change->key);
+  return fold_add(copy->fold, &list, ret_failure);
+}
+
+static bool carry(Work *work, const GPtrArray *keys, Failure *ret_failure) {
+  return shadow_carry(work->stores->session, work->live, work->fresh,
+                      (const Value *const *)keys->pdata, keys->len, ret_failure);
 }
 
 /* Positions before entities: a version that is noted is never younger than its row. */
@@ -117,6 +126,7 @@ static bool write_copy(Work *work, Copy *copy, Failure *ret_failure) {
   Culprit culprit;
   bool good = session_run(session, ret_failure, "START TRANSACTION") &&
               apply_fold(session, copy->fold, &culprit, ret_failure) &&
+              carry(work, copy->gone, ret_failure) &&
               shadow_note(session, &work->shadow, (const ShadowNote *)(void *)copy->notes->data,
                           copy->notes->len, ret_failure) &&
               session_run(session, ret_failure, "COMMIT");
@@ -129,8 +139,10 @@ static bool copy_once(Work *work, const Aggregate *aggregates, size_t count, Fai
   copy.positions = aggregate_set_new(copy.pool.arena);
   copy.fold = fold_new(copy.pool.arena);
   copy.notes = g_array_new(FALSE, FALSE, sizeof(ShadowNote));
+  copy.gone = g_ptr_array_new();
   bool good = map_rows(work, &copy, ret_failure) && write_copy(work, &copy, ret_failure);
   g_array_unref(copy.notes);
+  g_ptr_array_unref(copy.gone);
   fold_free(copy.fold);
   aggregate_set_free(copy.positions);
   pool_free(&copy.pool);
@@ -272,13 +284,35 @@ static bool compare(Work *work, int64_t total, Failure *ret_failure) {
 
 /* --- swapping ------------------------------------------------------------------------------- */
 
+/* A refresh marks only what is there: the new table takes marked rows as the live one has them. */
+static bool carry_again(Work *work, const Aggregate *aggregates, size_t count,
+                        Failure *ret_failure) {
+  Session *session = work->stores->session;
+  const bson_t nothing = BSON_INITIALIZER;
+  Pool pool = pool_new();
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  bool good = true;
+  for (size_t i = 0; good && i < count; i++) {
+    Event *event = pool_keep(&pool, entity_as_event(&nothing, &aggregates[i], 0, INT64_MIN));
+    Change change;
+    good = change_for_removal(work->fresh, event, pool.arena, &change, ret_failure);
+    g_ptr_array_add(keys, change.key);
+  }
+  good = good && session_run(session, ret_failure, "START TRANSACTION") &&
+         carry(work, keys, ret_failure) && session_run(session, ret_failure, "COMMIT");
+  session_rollback(session);
+  pool_free(&pool);
+  return good;
+}
+
 /* Refreshes the rows of all tables, the live one too: should the swap fail, it is right. */
 static bool refresh_batch(const Aggregate *aggregates, size_t count, void *data,
                           Failure *ret_failure) {
   Work *work = data;
   return session_run(work->gate, ret_failure, "DO 0") &&
          rebuild_refresh(work->rebuild, work->stores, work->reads, work->live, aggregates, count,
-                         ret_failure);
+                         ret_failure) &&
+         (!work->fresh->soft_rule || carry_again(work, aggregates, count, ret_failure));
 }
 
 /* Of the events, those that are in the copies already, although they are still to be applied. */

@@ -6,6 +6,7 @@
 #include "projector/infra/mysql/apply.h"
 
 #include "projector/domain/datetime.h"
+#include "projector/domain/mark.h"
 #include "projector/infra/mysql/catalog.h"
 #include "projector/infra/mysql/literal.h"
 
@@ -264,29 +265,73 @@ static void append_write_row(GString *sql, const FoldedRow *row, bool first) {
 /* No table of a mapping can have this alias: a name has no blank (domain/mapping.c). */
 #define NEW_ROW "`new row`"
 
-static bool finish_write(Writer *writer, const Projection *projection) {
+static void append_new(GString *sql, const char *column, bool mariadb) {
+  g_string_append(sql, mariadb ? "VALUES(" : NEW_ROW ".");
+  literal_append_name(sql, column);
+  g_string_append(sql, mariadb ? ")" : "");
+}
+
+/* "IF(`t`.`mark` IS NOT NULL AND new.mark IS NOT NULL, `t`.`column`, new.column)" */
+static void append_kept(GString *sql, const Projection *projection, const char *column,
+                        bool mariadb) {
+  const char *mark = projection->columns[projection->mark].name;
+  g_string_append(sql, "IF(");
+  literal_append_name(sql, projection->table);
+  g_string_append_c(sql, '.');
+  literal_append_name(sql, mark);
+  g_string_append(sql, " IS NOT NULL AND ");
+  append_new(sql, mark, mariadb);
+  g_string_append(sql, " IS NOT NULL, ");
+  literal_append_name(sql, projection->table);
+  g_string_append_c(sql, '.');
+  literal_append_name(sql, column);
+  g_string_append_c(sql, ',');
+  append_new(sql, column, mariadb);
+  g_string_append_c(sql, ')');
+}
+
+static void append_overwrite(Writer *writer, unsigned column, bool keep) {
+  const Projection *projection = writer->projection;
+  const char *name = projection->columns[column].name;
+  bool mariadb = session_is_mariadb(writer->session);
+  literal_append_name(writer->sql, name);
+  g_string_append(writer->sql, " = ");
+  if (keep)
+    append_kept(writer->sql, projection, name, mariadb);
+  else
+    append_new(writer->sql, name, mariadb);
+}
+
+/* Assignments take effect one after the other: what depends on the mark comes before it. */
+static bool finish_write(Writer *writer, const Projection *projection, bool keep_mark) {
   GString *sql = writer->sql;
   bool mariadb = session_is_mariadb(writer->session);
   /* A table of nothing but its key has nothing to overwrite; one key column is set to itself. */
   unsigned first = value_count(projection) > 0 ? projection->key_count : 0;
   unsigned end = value_count(projection) > 0 ? projection->column_count : 1;
+  bool any = false;
   g_string_append(sql, mariadb ? " ON DUPLICATE KEY UPDATE "
                                : " AS " NEW_ROW " ON DUPLICATE KEY UPDATE ");
   for (unsigned i = first; i < end; i++) {
-    g_string_append(sql, i > first ? ", " : "");
-    literal_append_name(sql, projection->columns[i].name);
-    g_string_append(sql, mariadb ? " = VALUES(" : " = " NEW_ROW ".");
-    literal_append_name(sql, projection->columns[i].name);
-    g_string_append(sql, mariadb ? ")" : "");
+    if (keep_mark && (int)i == projection->mark)
+      continue;
+    g_string_append(sql, any ? ", " : "");
+    append_overwrite(writer, i, keep_mark && mark_sets(projection, &projection->columns[i]));
+    any = true;
+  }
+  if (keep_mark) {
+    g_string_append(sql, any ? ", " : "");
+    append_overwrite(writer, (unsigned)projection->mark, true);
   }
   return send(writer, NULL);
 }
 
-static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *projection) {
+static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *projection,
+                       bool keep_mark) {
   bool open = false;
   for (unsigned i = 0; i < rows->len; i++) {
     const FoldedRow *row = rows->pdata[i];
-    if (!row->write || row->projection != projection)
+    if (!row->write || row->keep_mark != keep_mark || row->projection != projection)
       continue;
     if (!open)
       begin_write(writer, projection);
@@ -294,19 +339,19 @@ static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *
     append_write_row(writer->sql, row, !open);
     if (open && too_full(writer)) {
       g_string_truncate(writer->sql, before);
-      if (!finish_write(writer, projection))
+      if (!finish_write(writer, projection, keep_mark))
         return false;
       begin_write(writer, projection);
       append_write_row(writer->sql, row, true);
     }
     open = true;
     if (full(writer)) {
-      if (!finish_write(writer, projection))
+      if (!finish_write(writer, projection, keep_mark))
         return false;
       open = false;
     }
   }
-  return !open || finish_write(writer, projection);
+  return !open || finish_write(writer, projection, keep_mark);
 }
 
 /* --- sql ------------------------------------------------------------------------------------ */
@@ -394,7 +439,8 @@ static bool apply_rows(Writer *writer, const GPtrArray *rows) {
     if (!delete_rows(writer, rows, projections->pdata[i]))
       return false;
   for (unsigned i = 0; i < projections->len; i++)
-    if (!write_rows(writer, rows, projections->pdata[i]))
+    if (!write_rows(writer, rows, projections->pdata[i], false) ||
+        !write_rows(writer, rows, projections->pdata[i], true))
       return false;
   return true;
 }

@@ -1,0 +1,74 @@
+/* shadow_carry.c - DELETE and INSERT … SELECT between a live table and the one that replaces it. */
+#include "projector/infra/mysql/shadow_carry.h"
+
+#include "projector/infra/mysql/literal.h"
+
+enum { KEYS_AT_ONCE = 100 };
+
+/* " ON f.a = l.a AND …" by the key of `live`. */
+static void append_join(GString *sql, const Projection *live) {
+  for (unsigned i = 0; i < live->key_count; i++) {
+    g_string_append(sql, i ? " AND f." : " ON f.");
+    literal_append_name(sql, live->columns[i].name);
+    g_string_append(sql, " = l.");
+    literal_append_name(sql, live->columns[i].name);
+  }
+}
+
+/* " WHERE l.mark IS NOT NULL AND ((l.a = x AND …) OR …)" */
+static void append_marked(GString *sql, const Projection *live, const Value *const *keys,
+                          size_t count) {
+  g_string_append(sql, " WHERE l.");
+  literal_append_name(sql, live->columns[live->mark].name);
+  g_string_append(sql, " IS NOT NULL AND (");
+  for (size_t i = 0; i < count; i++) {
+    g_string_append(sql, i ? " OR (" : "(");
+    for (unsigned k = 0; k < live->key_count; k++) {
+      g_string_append(sql, k ? " AND l." : "l.");
+      literal_append_name(sql, live->columns[k].name);
+      g_string_append(sql, " = ");
+      literal_append(sql, &keys[i][k]);
+    }
+    g_string_append_c(sql, ')');
+  }
+  g_string_append_c(sql, ')');
+}
+
+static void append_columns(GString *sql, const Projection *projection, const char *of) {
+  for (unsigned i = 0; i < projection->column_count; i++) {
+    g_string_append_printf(sql, "%s%s", i ? ", " : "", of);
+    literal_append_name(sql, projection->columns[i].name);
+  }
+}
+
+static bool carry_rows(Session *session, const Projection *live, const Projection *fresh,
+                       const Value *const *keys, size_t count, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new("DELETE f FROM ");
+  literal_append_name(sql, fresh->table);
+  g_string_append(sql, " AS f JOIN ");
+  literal_append_name(sql, live->table);
+  g_string_append(sql, " AS l");
+  append_join(sql, live);
+  append_marked(sql, live, keys, count);
+  if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
+    return false;
+  g_string_assign(sql, "INSERT INTO ");
+  literal_append_name(sql, fresh->table);
+  g_string_append(sql, " (");
+  append_columns(sql, fresh, "");
+  g_string_append(sql, ") SELECT ");
+  append_columns(sql, fresh, "l.");
+  g_string_append(sql, " FROM ");
+  literal_append_name(sql, live->table);
+  g_string_append(sql, " AS l");
+  append_marked(sql, live, keys, count);
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+bool shadow_carry(Session *session, const Projection *live, const Projection *fresh,
+                  const Value *const *keys, size_t count, Failure *ret_failure) {
+  for (size_t i = 0; i < count; i += KEYS_AT_ONCE)
+    if (!carry_rows(session, live, fresh, keys + i, MIN(count - i, KEYS_AT_ONCE), ret_failure))
+      return false;
+  return true;
+}

@@ -1,0 +1,11 @@
+/* shadow_carry.h - rows that only the live table has: those of deleted entities, which are marked
+ * (domain/mark.h), go over into the table that is built beside it. */
+#pragma once
+
+#include "projector/domain/value.h"
+#include "projector/infra/mysql/session.h"
+
+/* For each of the keys whose row in `live` is marked, `fresh` shows the same row afterwards. The
+ * caller has a transaction open. */
+bool shadow_carry(Session *session, const Projection *live, const Projection *fresh,
+                  const Value *const *keys, size_t count, Failure *ret_failure);
