@@ -5,11 +5,12 @@
 #include "projector/domain/json.h"
 #include "projector/domain/mark.h"
 #include "projector/domain/statement.h"
+#include "projector/domain/value.h"
 
 #include <string.h>
 
 struct Mapping {
-  GStringChunk *chunk;    /* every string below */
+  Arena *arena;           /* every string below */
   GPtrArray *projections; /* of Projection */
   GHashTable *rules; /* "aggregate type\0event type" as GBytes → GPtrArray of Rule, NULL-ended */
   bool ignores_unknown;
@@ -24,6 +25,10 @@ static void projection_free(gpointer data) {
   g_free(projection->rules);
   g_free(projection->columns);
   g_free(projection);
+}
+
+static const char *keep(Mapping *mapping, const char *text) {
+  return arena_copy(mapping->arena, text, strlen(text));
 }
 
 static bool wrong(Failure *ret_failure, const char *path, const char *key, const char *expected,
@@ -66,27 +71,32 @@ static bool take_identifier(Mapping *mapping, const json_t *json, const char *pa
   if (!is_identifier(name))
     return wrong(ret_failure, path, key, "an identifier (1 to 64 letters, digits, _ or $)",
                  json_object_get(json, key));
-  *ret_name = g_string_chunk_insert(mapping->chunk, name);
+  *ret_name = keep(mapping, name);
   return true;
-}
-
-static bool parse_source(Mapping *mapping, const json_t *value, const char *path,
-                         Source *ret_source, Failure *ret_failure) {
-  if (json_is_string(value) &&
-      source_parse(json_string_value(value), json_string_length(value), mapping->chunk, ret_source))
-    return true;
-  return json_complain(path,
-                       "a payload path or one of $event_id, $aggregate_id, $version, $occurred_at, "
-                       "$event_type, $metadata.x",
-                       value, ret_failure);
 }
 
 /* --- columns ------------------------------------------------------------------------------ */
 
+/* That a constant fits its column shows when the file is read. */
+static bool check_constants(const Column *column, const char *path, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  for (const Source *place = &column->from; place; place = place->otherwise) {
+    Value value;
+    if (place->constant &&
+        !value_for_column(NULL, place, column, arena, &value, ret_failure)) {
+      ret_failure->class = FAILURE_CONFIG;
+      ret_failure->source = SOURCE_PROJECTOR;
+      return failure_prefix(ret_failure, "%s", path);
+    }
+  }
+  return true;
+}
+
 static bool parse_column(Mapping *mapping, const char *name, const json_t *json, const char *path,
                          bool is_key, Column *ret_column, Failure *ret_failure) {
-  static const char *const keys[] = {"from", "type", "null", "compare", NULL};
-  static const char *const key_keys[] = {"from", "type", NULL};
+  static const char *const keys[] = {"from",    "value", "default", "type",
+                                     "null",    "compare", NULL};
+  static const char *const key_keys[] = {"from", "value", "default", "type", NULL};
   Column column = {.compare = true};
   if (!is_identifier(name))
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
@@ -97,8 +107,8 @@ static bool parse_column(Mapping *mapping, const char *name, const json_t *json,
       !json_take_bool(json, path, "null", &column.nullable, ret_failure) ||
       !json_take_bool(json, path, "compare", &column.compare, ret_failure))
     return false;
-  column.name = g_string_chunk_insert(mapping->chunk, name);
-  if (!column_type_parse(g_string_chunk_insert(mapping->chunk, type), &column.type))
+  column.name = keep(mapping, name);
+  if (!column_type_parse(keep(mapping, type), &column.type))
     return wrong(ret_failure, path, "type",
                  "boolean, tinyint … bigint [unsigned], double, decimal(p,s), char(n), varchar(n), "
                  "tinytext … longtext, binary(n), varbinary(n), tinyblob … longblob, date, "
@@ -110,8 +120,8 @@ static bool parse_column(Mapping *mapping, const char *name, const json_t *json,
                  (kind >= TYPE_TINYBLOB && kind <= TYPE_LONGBLOB)))
     return wrong(ret_failure, path, "type", "a type that can be a primary key",
                  json_object_get(json, "type"));
-  g_autofree char *from_path = json_path(path, "from");
-  if (!parse_source(mapping, json_object_get(json, "from"), from_path, &column.from, ret_failure))
+  if (!source_from_members(json, path, mapping->arena, &column.from, ret_failure) ||
+      !check_constants(&column, path, ret_failure))
     return false;
   *ret_column = column;
   return true;
@@ -150,6 +160,21 @@ static bool parse_columns(Mapping *mapping, Projection *projection, const json_t
 
 /* --- events ------------------------------------------------------------------------------- */
 
+/* A path, a list of paths, or an object like that of a column. */
+static bool parse_assigned(Mapping *mapping, const json_t *from, const char *path,
+                           const Column *column, Source *ret_source, Failure *ret_failure) {
+  static const char *const keys[] = {"from", "value", "default", NULL};
+  Column like = *column;
+  if (!(json_is_object(from)
+            ? json_check_object(from, path, keys, ret_failure) &&
+                  source_from_members(from, path, mapping->arena, &like.from, ret_failure)
+            : source_from_json(from, path, mapping->arena, &like.from, ret_failure)) ||
+      !check_constants(&like, path, ret_failure))
+    return false;
+  *ret_source = like.from;
+  return true;
+}
+
 static bool parse_assignment(Mapping *mapping, const char *name, const json_t *from,
                              const char *path, Rule *rule, Failure *ret_failure) {
   const Projection *projection = rule->projection;
@@ -165,7 +190,7 @@ static bool parse_assignment(Mapping *mapping, const char *name, const json_t *f
                        "%s: expected a column with numbers to %s, found %s", path,
                        operation_name(rule->operation), column->type.text);
   Assignment assignment = {.column = (unsigned)index, .from = column->from};
-  if (from && !parse_source(mapping, from, path, &assignment.from, ret_failure))
+  if (from && !parse_assigned(mapping, from, path, column, &assignment.from, ret_failure))
     return false;
   for (unsigned i = 0; i < rule->assignment_count; i++)
     if (rule->assignments[i].column == assignment.column)
@@ -253,7 +278,7 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
     if (!json_check_object(json, path, sql_keys, ret_failure) ||
         !json_take_text(json, path, "statement", true, &statement, ret_failure))
       return false;
-    if (statement_parse(statement, mapping->chunk, rule, &expected)) {
+    if (statement_parse(statement, mapping->arena, rule, &expected)) {
       if (statement_changes_rows(rule->statement))
         return true;
       expected = "one INSERT, UPDATE, DELETE or REPLACE";
@@ -305,7 +330,7 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
     g_autofree char *full = json_path(path, name);
     Rule *rule = &projection->rules[projection->rule_count++];
     rule->projection = projection;
-    rule->event_type = g_string_chunk_insert(mapping->chunk, name);
+    rule->event_type = keep(mapping, name);
     if (!is_type(name, EVENT_TYPE_MAX))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: expected the name of an event type, of 1 to 128 bytes", full);
@@ -345,8 +370,8 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
   if (is_own_table(projection->table))
     return wrong(ret_failure, path, "table", "a table that is not the projector's own",
                  json_object_get(json, "table"));
-  projection->aggregate_type = g_string_chunk_insert(mapping->chunk, type);
-  projection->entities = entities ? g_string_chunk_insert(mapping->chunk, entities) : NULL;
+  projection->aggregate_type = keep(mapping, type);
+  projection->entities = entities ? keep(mapping, entities) : NULL;
 
   g_autofree char *key_path = json_path(path, "key");
   g_autofree char *columns_path = json_path(path, "columns");
@@ -386,7 +411,7 @@ static bool parse_all(Mapping *mapping, const json_t *json, Failure *ret_failure
 
 Mapping *mapping_parse(const json_t *json, Failure *ret_failure) {
   g_autoptr(Mapping) mapping = g_new0(Mapping, 1);
-  mapping->chunk = g_string_chunk_new(4096);
+  mapping->arena = arena_new();
   mapping->projections = g_ptr_array_new_with_free_func(projection_free);
   mapping->rules = g_hash_table_new_full(g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref,
                                          (GDestroyNotify)g_ptr_array_unref);
@@ -400,7 +425,7 @@ void mapping_free(Mapping *mapping) {
     return;
   g_hash_table_unref(mapping->rules);
   g_ptr_array_unref(mapping->projections);
-  g_string_chunk_free(mapping->chunk);
+  arena_free(mapping->arena);
   g_free(mapping);
 }
 

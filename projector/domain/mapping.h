@@ -4,7 +4,7 @@
  * changes once it has been read, so all threads share it. */
 #pragma once
 
-#include "projector/domain/failure.h"
+#include "projector/domain/source.h"
 
 #include <glib.h>
 #include <jansson.h>
@@ -50,14 +50,6 @@ bool column_type_parse(const char *text, ColumnType *ret_type);
 bool type_is_integer(TypeKind kind);
 bool type_is_numeric(TypeKind kind);
 bool type_is_text(TypeKind kind);
-
-/* Where a value comes from: a dotted path into the payload, or into the event document itself. */
-typedef struct Source {
-  bool in_payload;
-  bool dotted;
-  const char *path; /* as BSON path: "amount", "aggregate_id", "metadata.tenant" */
-  const char *text; /* as the file says it: "amount", "$aggregate_id" */
-} Source;
 
 typedef struct Column {
   const char *name;

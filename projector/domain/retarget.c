@@ -42,8 +42,12 @@ Mapping *mapping_retarget(const json_t *json, const Projection *projection, cons
 }
 
 bool projection_owns_rows(const Projection *projection) {
-  for (unsigned i = 0; i < projection->key_count; i++)
-    if (strcmp(projection->columns[i].from.text, "$aggregate_id") != 0)
+  bool named = false;
+  for (unsigned i = 0; i < projection->key_count; i++) {
+    const Source *from = &projection->columns[i].from;
+    if (!source_is_of_aggregate(from))
       return false;
-  return true;
+    named = named || source_is_aggregate_id(from);
+  }
+  return named;
 }

@@ -23,10 +23,6 @@ const char *difference_name(DifferenceKind kind) {
 
 /* --- layout --------------------------------------------------------------------------------- */
 
-static bool is_aggregate_id(const Source *source) {
-  return !source->in_payload && !strcmp(source->path, "aggregate_id");
-}
-
 bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
                  Failure *ret_failure) {
   Layout layout = {.projection = projection,
@@ -36,7 +32,7 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
                    .of_mark = arena_alloc(arena, projection->column_count, sizeof(bool))};
   for (unsigned i = 0; i < projection->column_count; i++) {
     const Column *column = &projection->columns[i];
-    if (i < projection->key_count && !column->from.in_payload && !is_aggregate_id(&column->from))
+    if (i < projection->key_count && !source_is_of_entity(&column->from))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: its key %s comes from %s, which belongs to an event; rows can only "
                          "be compared with entities that tell their key",
@@ -68,8 +64,7 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
                        .known = arena_alloc(arena, layout->count, sizeof(bool))};
   for (unsigned i = 0; i < layout->count; i++) {
     const Column *column = layout->columns[i];
-    bson_iter_t iter;
-    expected.known[i] = column->from.in_payload || source_find(&column->from, entity, &iter);
+    expected.known[i] = source_known(&column->from, entity);
     if (expected.known[i] &&
         !value_for_column(entity, &column->from, column, arena, &expected.values[i], ret_failure))
       return false;
@@ -186,7 +181,7 @@ static unsigned ids_of_value(TypeKind kind, const Value *value, Arena *arena,
 unsigned aggregate_ids_of(const Layout *layout, const Value *key, Arena *arena,
                           Id ret_ids[static AGGREGATE_IDS]) {
   for (unsigned i = 0; i < layout->key_count; i++)
-    if (is_aggregate_id(&layout->columns[i]->from))
+    if (source_is_aggregate_id(&layout->columns[i]->from))
       return ids_of_value(layout->columns[i]->type.kind, &key[i], arena, ret_ids);
   return 0;
 }

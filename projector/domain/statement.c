@@ -3,46 +3,6 @@
 
 #include <string.h>
 
-static const struct {
-  const char *name, *field;
-} event_fields[] = {
-    {"$event_id", "_id"},          {"$aggregate_id", "aggregate_id"},
-    {"$version", "version"},       {"$occurred_at", "occurred_at"},
-    {"$event_type", "event_type"},
-};
-
-static bool is_path(const char *text, size_t length) {
-  if (length == 0 || text[0] == '.' || text[length - 1] == '.')
-    return false;
-  for (size_t i = 0; i < length; i++)
-    if (text[i] == '$' || (text[i] == '.' && text[i + 1] == '.'))
-      return false;
-  return true;
-}
-
-bool source_parse(const char *text, size_t length, GStringChunk *chunk, Source *ret_source) {
-  static const char metadata[] = "$metadata.";
-  Source source = {.text = g_string_chunk_insert_len(chunk, text, (gssize)length)};
-  if (strlen(source.text) != length)
-    return false;
-  if (length > 0 && text[0] == '$') {
-    if (g_str_has_prefix(source.text, metadata) &&
-        is_path(text + strlen(metadata), length - strlen(metadata)))
-      source.path = source.text + 1;
-    for (size_t i = 0; i < G_N_ELEMENTS(event_fields); i++)
-      if (!strcmp(source.text, event_fields[i].name))
-        source.path = event_fields[i].field;
-  } else if (is_path(text, length)) {
-    source.in_payload = true;
-    source.path = source.text;
-  }
-  if (!source.path)
-    return false;
-  source.dotted = strchr(source.path, '.') != NULL;
-  *ret_source = source;
-  return true;
-}
-
 /* Two dashes begin a comment before a blank, a control character or the end. */
 static bool is_dash_comment(const char *at) {
   return at[0] == '-' && at[1] == '-' && (g_ascii_isspace(at[2]) || g_ascii_iscntrl(at[2]));
@@ -120,14 +80,33 @@ bool statement_changes_rows(const char *text) {
   return false;
 }
 
-static int column_with_source(const Projection *projection, const Source *source) {
-  for (unsigned i = 0; i < projection->column_count; i++)
-    if (!strcmp(projection->columns[i].from.text, source->text))
-      return (int)i;
+/* The column that looks there first; the parameter then looks where it does. -1: none does. */
+static int column_with_source(const Projection *projection, Source *source) {
+  for (unsigned i = 0; i < projection->column_count; i++) {
+    const Source *from = &projection->columns[i].from;
+    if (from->constant || strcmp(from->text, source->text) != 0)
+      continue;
+    *source = *from;
+    return (int)i;
+  }
   return -1;
 }
 
-bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const char **ret_wrong) {
+/* How far the name of a parameter reaches, from its colon. A name that begins with a slash is a
+ * JSON Pointer. A full stop after a name is the statement's. 0: this is no parameter. */
+static size_t parameter_length(const char *at) {
+  bool pointer = at[1] == '/' && at[2] != '*';
+  if (at[0] != ':' || !(pointer || is_name_char(at[1])))
+    return 0;
+  size_t length = 2;
+  while (is_name_char(at[length]) || (pointer && (at[length] == '/' || at[length] == '~')))
+    length++;
+  while (length > 2 && at[length - 1] == '.')
+    length--;
+  return length;
+}
+
+bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **ret_wrong) {
   g_autoptr(GString) out = g_string_new(NULL);
   g_autoptr(GArray) parameters = g_array_new(FALSE, FALSE, sizeof(Parameter));
   bool ended = false;
@@ -141,22 +120,17 @@ bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const ch
       *ret_wrong = *at == '?' ? "named parameters like :amount instead of ?" : "one statement";
       return false;
     }
-    if (end == at && *at == ':' && at[1] != '=' && is_name_char(at[1])) {
-      size_t length = 1;
-      while (is_name_char(at[1 + length]))
-        length++;
-      while (length > 1 && at[length] == '.') /* a full stop after the name is the statement's */
-        length--;
+    size_t length = end == at ? parameter_length(at) : 0;
+    if (length > 0) {
       Parameter parameter;
-      if (!source_parse(at + 1, length, chunk, &parameter.from)) {
-        *ret_wrong = "after : a payload path or one of $event_id, $aggregate_id, $version, "
-                     "$occurred_at, $event_type, $metadata.x";
+      if (!source_parse(at + 1, length - 1, arena, &parameter.from)) {
+        *ret_wrong = "after : " A_SOURCE;
         return false;
       }
       parameter.column = column_with_source(rule->projection, &parameter.from);
       g_array_append_val(parameters, parameter);
       g_string_append_c(out, '?');
-      at += 1 + length;
+      at += length;
       continue;
     }
     if (end == at)
@@ -172,7 +146,7 @@ bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const ch
     *ret_wrong = "a statement";
     return false;
   }
-  rule->statement = g_string_chunk_insert(chunk, out->str);
+  rule->statement = arena_copy(arena, out->str, strlen(out->str));
   rule->parameter_count = parameters->len;
   rule->parameters = (Parameter *)(void *)g_array_free(g_steal_pointer(&parameters), FALSE);
   return true;

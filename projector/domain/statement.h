@@ -3,11 +3,6 @@
 
 #include "projector/domain/mapping.h"
 
-/* Reads a dotted path into the payload, or `$event_id`, `$aggregate_id`, `$version`,
- * `$occurred_at`,
- * `$event_type`, `$metadata.x`. False when it is neither. Strings go into `chunk`. */
-bool source_parse(const char *text, size_t length, GStringChunk *chunk, Source *ret_source);
-
 /* Whether the statement changes rows and does nothing else: one INSERT, UPDATE, DELETE or REPLACE,
  * also behind WITH. Any other could end the transaction (DDL, COMMIT, TRUNCATE), change the session
  * (SET) or do no one knows what (CALL). */
@@ -15,7 +10,7 @@ bool statement_changes_rows(const char *text);
 
 /* Fills statement, parameter_count and parameters of the rule from ":name" marks outside quotes and
  * comments. Refuses an empty statement and more than one. `ret_wrong` says what was expected. */
-bool statement_parse(const char *text, GStringChunk *chunk, Rule *rule, const char **ret_wrong);
+bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **ret_wrong);
 
 /* The statement with `to` in the place of `table`; free it. NULL when it does not simply change
  * that table: INSERT or REPLACE INTO it, UPDATE it SET, DELETE FROM it; or when it names it

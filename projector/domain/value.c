@@ -11,17 +11,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* --- finding ------------------------------------------------------------------------------ */
-
-bool source_find(const Source *source, const Event *event, bson_iter_t *ret_iter) {
-  const bson_t *document = source->in_payload ? &event->payload : &event->document;
-  if (!source->dotted)
-    return bson_iter_init_find(ret_iter, document, source->path);
-  bson_iter_t iter;
-  return bson_iter_init(&iter, document) &&
-         bson_iter_find_descendant(&iter, source->path, ret_iter);
-}
-
 /* --- numbers ------------------------------------------------------------------------------ */
 
 /* The number with the fewest digits that reads back as the same double: what its writer wrote. */
@@ -321,26 +310,38 @@ static void describe_for(const ColumnType *type, const bson_iter_t *iter, char *
     g_strlcpy(text, found, size);
 }
 
-static bool unfit(const Source *source, const char *expected, const char *found,
+static bool unfit(const Source *place, const char *expected, const char *found,
                   Failure *ret_failure) {
-  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s%s: expected %s, found %s",
-                     source->in_payload ? "payload." : "", source->text, expected, found);
+  g_autofree char *name = source_name(place);
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found %s", name,
+                     expected, found);
+}
+
+/* Names every place that was looked at. */
+static bool missing(const Source *source, const char *expected, Failure *ret_failure) {
+  g_autoptr(GString) names = g_string_new(NULL);
+  for (const Source *place = source; place; place = place->otherwise) {
+    g_autofree char *name = source_name(place);
+    g_string_append_printf(names, "%s%s", names->len ? " or " : "", name);
+  }
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found nothing",
+                     names->str, expected);
 }
 
 bool value_for_column(const Event *event, const Source *source, const Column *column, Arena *arena,
                       Value *ret_value, Failure *ret_failure) {
   bson_iter_t iter;
-  bool found = source_find(source, event, &iter);
-  if (!found || is_null(&iter)) {
+  const Source *place = source_find(source, event, &iter);
+  if (!place || is_null(&iter)) {
     *ret_value = (Value){.kind = VALUE_NULL};
-    return column->nullable ||
-           unfit(source, column->type.text, found ? "null" : "nothing", ret_failure);
+    return column->nullable || (place ? unfit(place, column->type.text, "null", ret_failure)
+                                      : missing(source, column->type.text, ret_failure));
   }
   if (convert(&iter, &column->type, arena, ret_value))
     return true;
   char text[160];
   describe_for(&column->type, &iter, text, sizeof text);
-  return unfit(source, column->type.text, text, ret_failure);
+  return unfit(place, column->type.text, text, ret_failure);
 }
 
 static bool natural_value(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
@@ -379,7 +380,7 @@ bool value_for_parameter(const Event *event, const Parameter *parameter,
                             ret_value, ret_failure);
   bson_iter_t iter;
   if (!source_find(&parameter->from, event, &iter))
-    return unfit(&parameter->from, "a value", "nothing", ret_failure);
+    return missing(&parameter->from, "a value", ret_failure);
   if (is_null(&iter)) {
     *ret_value = (Value){.kind = VALUE_NULL};
     return true;

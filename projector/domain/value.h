@@ -32,9 +32,6 @@ typedef struct Value {
   };
 } Value;
 
-/* Finds what the source names in the event; false when it is missing. */
-bool source_find(const Source *source, const Event *event, bson_iter_t *ret_iter);
-
 /* The source's value as the column's type. Missing and null become VALUE_NULL when the column may
  * be NULL. The failure names path, expected and found. New bytes go into the arena. */
 bool value_for_column(const Event *event, const Source *source, const Column *column, Arena *arena,

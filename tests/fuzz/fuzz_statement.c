@@ -21,15 +21,15 @@ static const Projection projection = {
 /* --- sources -------------------------------------------------------------------------------- */
 
 static void check_source(const Source *source) {
-  GStringChunk *chunk = g_string_chunk_new(256);
+  Arena *arena = arena_new();
   Source again;
   PROMISE(*source->path && *source->text, "a source without a name");
   PROMISE(source->dotted == (strchr(source->path, '.') != NULL), "a path and its dots: %s",
           source->path);
-  PROMISE(source_parse(source->text, strlen(source->text), chunk, &again) &&
+  PROMISE(source_parse(source->text, strlen(source->text), arena, &again) &&
               !strcmp(source->path, again.path) && source->in_payload == again.in_payload,
           "the text of a source is another source: %s", source->text);
-  g_string_chunk_free(chunk);
+  arena_free(arena);
 }
 
 /* --- statements ----------------------------------------------------------------------------- */
@@ -107,11 +107,11 @@ static char *put_together(const Rule *rule, const GArray *tokens) {
   return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
-static void check_again(const Rule *rule, const GArray *tokens, GStringChunk *chunk) {
+static void check_again(const Rule *rule, const GArray *tokens, Arena *arena) {
   g_autofree char *text = put_together(rule, tokens);
   Rule again = {.projection = &projection, .operation = OP_SQL};
   const char *wrong = "";
-  PROMISE(statement_parse(text, chunk, &again, &wrong), "refused the second time (%s): %s", wrong,
+  PROMISE(statement_parse(text, arena, &again, &wrong), "refused the second time (%s): %s", wrong,
           text);
   PROMISE(!strcmp(rule->statement, again.statement), "another statement the second time: %s", text);
   PROMISE(rule->parameter_count == again.parameter_count, "other parameters the second time: %s",
@@ -159,24 +159,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   g_autofree char *text = g_strndup((const char *)data, size);
   if (strlen(text) != size || !g_utf8_validate(text, -1, NULL))
     return 0; /* the mapping file can hold neither */
-  GStringChunk *chunk = g_string_chunk_new(1024);
+  Arena *arena = arena_new();
   Rule rule = {.projection = &projection, .operation = OP_SQL};
   const char *wrong = NULL;
   Source source;
-  if (source_parse(text, size, chunk, &source))
+  if (source_parse(text, size, arena, &source))
     check_source(&source);
-  if (!statement_parse(text, chunk, &rule, &wrong)) {
+  if (!statement_parse(text, arena, &rule, &wrong)) {
     PROMISE(wrong && *wrong, "refused without a reason");
   } else if (statement_changes_rows(rule.statement)) {
     g_autoptr(GArray) tokens = tokens_read(rule.statement, strlen(rule.statement), (TokenMode){0});
     if (!is_broken(tokens)) {
       check_statement(&rule, tokens);
       check_parameters(&rule);
-      check_again(&rule, tokens, chunk);
+      check_again(&rule, tokens, arena);
       check_retarget(rule.statement, tokens);
     }
   }
   g_free(rule.parameters);
-  g_string_chunk_free(chunk);
+  arena_free(arena);
   return 0;
 }

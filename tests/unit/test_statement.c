@@ -114,11 +114,11 @@ static char *parameter_texts(const Rule *rule) {
 static void test_statements(void **state) {
   (void)state;
   const Projection projection = {.table = "t"};
-  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  g_autoptr(Arena) arena = arena_new();
   for (size_t i = 0; i < COUNT_OF(statement_cases); i++) {
     const char *text = statement_cases[i].text, *wrong = "nothing";
     Rule rule = {.projection = &projection};
-    bool good = statement_parse(text, chunk, &rule, &wrong);
+    bool good = statement_parse(text, arena, &rule, &wrong);
     check_text(text, rule.statement, statement_cases[i].statement);
     if (good) {
       g_autofree char *parameters = parameter_texts(&rule);
@@ -135,11 +135,11 @@ static void test_parameters_take_their_columns(void **state) {
   Column columns[] = {{.name = "id", .from = {.text = "$aggregate_id"}},
                       {.name = "balance", .from = {.text = "amount"}}};
   const Projection projection = {.table = "t", .column_count = 2, .columns = columns};
-  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  g_autoptr(Arena) arena = arena_new();
   Rule rule = {.projection = &projection};
   const char *wrong;
   check_that("statement",
-             statement_parse(":amount :$aggregate_id :balance :aggregate_id", chunk, &rule, &wrong),
+             statement_parse(":amount :$aggregate_id :balance :aggregate_id", arena, &rule, &wrong),
              "it is read");
   static const int expected[] = {1, 0, -1, -1};
   for (size_t i = 0; i < COUNT_OF(expected); i++)
@@ -150,18 +150,18 @@ static void test_parameters_take_their_columns(void **state) {
 static void test_too_many_parameters(void **state) {
   (void)state;
   const Projection projection = {.table = "t"};
-  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  g_autoptr(Arena) arena = arena_new();
   g_autoptr(GString) text = g_string_new("x");
   for (int i = 0; i < 65535; i++)
     g_string_append(text, " :a");
   Rule rule = {.projection = &projection};
   const char *wrong;
-  check_that("65535", statement_parse(text->str, chunk, &rule, &wrong), "they are taken");
+  check_that("65535", statement_parse(text->str, arena, &rule, &wrong), "they are taken");
   check_number("65535", rule.parameter_count, 65535);
   g_free(rule.parameters);
   rule = (Rule){.projection = &projection};
   g_string_append(text, " :a");
-  check_that("65536", !statement_parse(text->str, chunk, &rule, &wrong), "they are refused");
+  check_that("65536", !statement_parse(text->str, arena, &rule, &wrong), "they are refused");
 }
 
 /* --- what a statement does ------------------------------------------------------------------- */
@@ -267,12 +267,12 @@ static const struct {
 
 static void test_sources(void **state) {
   (void)state;
-  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  g_autoptr(Arena) arena = arena_new();
   for (size_t i = 0; i < COUNT_OF(source_cases); i++) {
     const char *text = source_cases[i].text;
     g_autofree char *exact = g_memdup2(text, strlen(text) + 1);
     Source source = {0};
-    check_number(text, source_parse(exact, strlen(text), chunk, &source), source_cases[i].good);
+    check_number(text, source_parse(exact, strlen(text), arena, &source), source_cases[i].good);
     check_text(text, source.path, source_cases[i].path);
     if (!source_cases[i].good)
       continue;
@@ -284,11 +284,11 @@ static void test_sources(void **state) {
 
 static void test_source_with_nul(void **state) {
   (void)state;
-  g_autoptr(GStringChunk) chunk = g_string_chunk_new(256);
+  g_autoptr(Arena) arena = arena_new();
   Source source;
-  check_that("NUL", !source_parse("a\0b", 3, chunk, &source), "it is refused");
-  check_that("NUL", !source_parse("$version\0b", 10, chunk, &source), "it is refused");
-  check_that("NUL", !source_parse("$metadata.a\0b", 13, chunk, &source), "it is refused");
+  check_that("NUL", !source_parse("a\0b", 3, arena, &source), "it is refused");
+  check_that("NUL", !source_parse("$version\0b", 10, arena, &source), "it is refused");
+  check_that("NUL", !source_parse("$metadata.a\0b", 13, arena, &source), "it is refused");
 }
 
 static const struct {

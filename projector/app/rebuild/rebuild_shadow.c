@@ -507,7 +507,7 @@ bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure) {
  */
 static bool check_key(const Projection *projection, Failure *ret_failure) {
   for (unsigned i = 0; i < projection->key_count; i++)
-    if (projection->columns[i].from.in_payload)
+    if (!source_is_of_aggregate(&projection->columns[i].from))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: its key %s comes from the entity and not from $aggregate_id, so "
                          "--shadow cannot follow a row; rebuild it without",

@@ -55,15 +55,18 @@ static void key_cursor_free(KeyCursor *cursor) {
   g_free(cursor);
 }
 
-/* Of the entities only what their keys come from. */
+/* Of the entities only what their keys come from; NULL: all of them, where that cannot be said. */
 static bson_t *key_fields(const Layout *layout) {
+  g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+  bool all = false;
+  for (unsigned i = 0; i < layout->key_count; i++)
+    all |= !source_add_fields(&layout->columns[i]->from, names);
+  if (all)
+    return NULL;
   bson_t *fields = BCON_NEW("_id", BCON_INT32(1));
-  for (unsigned i = 0; i < layout->key_count; i++) {
-    const Source *from = &layout->columns[i]->from;
-    g_autofree char *field = g_strndup(from->path, strcspn(from->path, "."));
-    if (from->in_payload && !bson_has_field(fields, field))
-      BSON_APPEND_INT32(fields, field, 1);
-  }
+  for (guint i = 0; i < names->len; i++)
+    if (!bson_has_field(fields, names->pdata[i]))
+      BSON_APPEND_INT32(fields, names->pdata[i], 1);
   return fields;
 }
 
@@ -83,7 +86,8 @@ Compare *compare_new(Stores *stores, const Projection *projection, const Compare
   bson_t *fields = key_fields(&compare->layout);
   compare->entities = entities_open(stores->store, projection->entities, NULL);
   compare->keys = entities_open(stores->store, projection->entities, fields);
-  bson_destroy(fields);
+  if (fields)
+    bson_destroy(fields);
   return g_steal_pointer(&compare);
 }
 

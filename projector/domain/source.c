@@ -1,0 +1,284 @@
+/* source.c - reads sources from the mapping file, and finds values in events by them. */
+#include "projector/domain/source.h"
+
+#include "projector/domain/json.h"
+
+#include <string.h>
+
+static const struct {
+  const char *name, *field;
+} event_fields[] = {
+    {"$event_id", "_id"},          {"$aggregate_id", "aggregate_id"},
+    {"$version", "version"},       {"$occurred_at", "occurred_at"},
+    {"$event_type", "event_type"},
+};
+
+static const char whole_payload[] = "$payload";
+
+/* --- reading one text ----------------------------------------------------------------------- */
+
+static bool is_path(const char *text, size_t length) {
+  if (length == 0 || text[0] == '.' || text[length - 1] == '.')
+    return false;
+  for (size_t i = 0; i < length; i++)
+    if (text[i] == '$' || (text[i] == '.' && text[i + 1] == '.'))
+      return false;
+  return true;
+}
+
+/* Undoes ~1 and ~0 in place (RFC 6901, section 4). False: a ~ that stands for nothing. */
+static bool unescape(char *step) {
+  char *to = step;
+  for (const char *at = step; *at; at++) {
+    if (*at != '~') {
+      *to++ = *at;
+      continue;
+    }
+    at++;
+    if (*at != '0' && *at != '1')
+      return false;
+    *to++ = *at == '0' ? '~' : '/';
+  }
+  *to = '\0';
+  return true;
+}
+
+static bool parse_pointer(const char *text, Arena *arena, Source *source) {
+  g_auto(GStrv) parts = g_strsplit(text + 1, "/", -1);
+  guint count = g_strv_length(parts);
+  const char **steps = arena_alloc(arena, count + 1, sizeof *steps);
+  for (guint i = 0; i < count; i++) {
+    if (!unescape(parts[i]))
+      return false;
+    steps[i] = arena_copy(arena, parts[i], strlen(parts[i]));
+  }
+  source->steps = steps;
+  source->in_payload = true;
+  return true;
+}
+
+static void parse_event_field(Source *source) {
+  static const char metadata[] = "$metadata.";
+  if (!strcmp(source->text, whole_payload)) {
+    source->path = "payload";
+    source->in_payload = true;
+  } else if (g_str_has_prefix(source->text, metadata) &&
+             is_path(source->text + strlen(metadata), strlen(source->text + strlen(metadata)))) {
+    source->path = source->text + 1;
+  }
+  for (size_t i = 0; i < G_N_ELEMENTS(event_fields); i++)
+    if (!strcmp(source->text, event_fields[i].name))
+      source->path = event_fields[i].field;
+}
+
+bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_source) {
+  Source source = {.text = arena_copy(arena, text, length)};
+  if (strlen(source.text) != length)
+    return false;
+  if (length > 0 && text[0] == '$') {
+    parse_event_field(&source);
+  } else if (length > 0 && text[0] == '/') {
+    if (!parse_pointer(source.text, arena, &source))
+      return false;
+  } else if (is_path(text, length)) {
+    source.in_payload = true;
+    source.path = source.text;
+  }
+  if (!source.path && !source.steps)
+    return false;
+  source.dotted = source.path && strchr(source.path, '.') != NULL;
+  *ret_source = source;
+  return true;
+}
+
+/* --- constants ------------------------------------------------------------------------------ */
+
+bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
+                        uint32_t *ret_length) {
+  json_t *wrapped = json_pack("{s:O}", "v", (json_t *)json);
+  char *text = wrapped ? json_dumps(wrapped, JSON_COMPACT) : NULL;
+  json_decref(wrapped);
+  bson_t *document = text ? bson_new_from_json((const uint8_t *)text, -1, NULL) : NULL;
+  free(text);
+  if (!document)
+    return false;
+  *ret_length = document->len;
+  *ret_bytes = (const uint8_t *)arena_copy(arena, bson_get_data(document), document->len);
+  bson_destroy(document);
+  return true;
+}
+
+bool constant_find(const uint8_t *bytes, uint32_t length, bson_iter_t *ret_iter) {
+  return bson_iter_init_from_data(ret_iter, bytes, length) && bson_iter_next(ret_iter);
+}
+
+static bool constant_source(const json_t *json, const char *path, const char *text, Arena *arena,
+                            Source *ret_source, Failure *ret_failure) {
+  *ret_source = (Source){.text = text};
+  return constant_from_json(json, arena, &ret_source->constant, &ret_source->constant_length) ||
+         json_complain(path, "a constant (extended JSON has to be well-formed)", json, ret_failure);
+}
+
+/* --- reading JSON --------------------------------------------------------------------------- */
+
+/* The last place of a chain; only while it is built is it writable. */
+static Source *last_of(Source *source) {
+  while (source->otherwise)
+    source = (Source *)source->otherwise;
+  return source;
+}
+
+static bool parse_text(const json_t *json, const char *path, Arena *arena, Source *ret_source,
+                       Failure *ret_failure) {
+  return (json_is_string(json) && source_parse(json_string_value(json), json_string_length(json),
+                                               arena, ret_source)) ||
+         json_complain(path, A_SOURCE, json, ret_failure);
+}
+
+bool source_from_json(const json_t *json, const char *path, Arena *arena, Source *ret_source,
+                      Failure *ret_failure) {
+  if (!json_is_array(json))
+    return parse_text(json, path, arena, ret_source, ret_failure);
+  if (json_array_size(json) == 0)
+    return json_complain(path, "a list of at least one path", NULL, ret_failure);
+  Source first = {0};
+  size_t i;
+  const json_t *member;
+  json_array_foreach(json, i, member) {
+    g_autofree char *full = g_strdup_printf("%s[%zu]", path, i);
+    Source *place = i == 0 ? &first : arena_alloc(arena, 1, sizeof *place);
+    if (!parse_text(member, full, arena, place, ret_failure))
+      return false;
+    if (i > 0)
+      last_of(&first)->otherwise = place;
+  }
+  *ret_source = first;
+  return true;
+}
+
+bool source_from_members(const json_t *object, const char *path, Arena *arena, Source *ret_source,
+                         Failure *ret_failure) {
+  const json_t *from = json_object_get(object, "from"), *value = json_object_get(object, "value"),
+               *otherwise = json_object_get(object, "default");
+  if (value && (from || otherwise))
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "%s: expected \"value\" alone, or \"from\" with or without \"default\"",
+                       path);
+  g_autofree char *from_path = json_path(path, "from"), *value_path = json_path(path, "value"),
+                  *default_path = json_path(path, "default");
+  if (value)
+    return constant_source(value, value_path, "value", arena, ret_source, ret_failure);
+  Source source;
+  if (!source_from_json(from, from_path, arena, &source, ret_failure))
+    return false;
+  if (otherwise) {
+    Source *last = arena_alloc(arena, 1, sizeof *last);
+    if (!constant_source(otherwise, default_path, "default", arena, last, ret_failure))
+      return false;
+    last_of(&source)->otherwise = last;
+  }
+  *ret_source = source;
+  return true;
+}
+
+/* --- finding -------------------------------------------------------------------------------- */
+
+/* An index of an array as RFC 6901 has it: digits without leading zeros. BSON's own keys of an
+ * array are just these, but a document could have other ones that look alike. */
+static bool is_index(const char *step) {
+  size_t length = strlen(step);
+  return length > 0 && length < 10 && (step[0] != '0' || length == 1) &&
+         strspn(step, "0123456789") == length;
+}
+
+static bool follow(const bson_t *payload, const char *const *steps, bson_iter_t *ret_iter) {
+  bson_iter_t at, inner;
+  if (!bson_iter_init_find(&at, payload, steps[0]))
+    return false;
+  for (steps++; *steps; steps++) {
+    if (BSON_ITER_HOLDS_ARRAY(&at) && !is_index(*steps))
+      return false;
+    if (!(BSON_ITER_HOLDS_DOCUMENT(&at) || BSON_ITER_HOLDS_ARRAY(&at)) ||
+        !bson_iter_recurse(&at, &inner) || !bson_iter_find(&inner, *steps))
+      return false;
+    at = inner;
+  }
+  *ret_iter = at;
+  return true;
+}
+
+static bool is_whole_payload(const Source *source) {
+  return source->in_payload && source->text[0] == '$';
+}
+
+static bool find_here(const Source *source, const Event *event, bson_iter_t *ret_iter) {
+  bson_iter_t iter;
+  if (source->constant)
+    return constant_find(source->constant, source->constant_length, ret_iter);
+  if (source->steps)
+    return follow(&event->payload, source->steps, ret_iter);
+  const bson_t *document =
+      source->in_payload && !is_whole_payload(source) ? &event->payload : &event->document;
+  if (!source->dotted)
+    return bson_iter_init_find(ret_iter, document, source->path);
+  return bson_iter_init(&iter, document) &&
+         bson_iter_find_descendant(&iter, source->path, ret_iter);
+}
+
+const Source *source_find(const Source *source, const Event *event, bson_iter_t *ret_iter) {
+  while (source && !find_here(source, event, ret_iter))
+    source = source->otherwise;
+  return source;
+}
+
+bool source_known(const Source *source, const Event *entity) {
+  bson_iter_t iter;
+  for (; source; source = source->otherwise) {
+    if (find_here(source, entity, &iter))
+      return true;
+    if (!source->in_payload && !source->constant)
+      return false; /* an event may have had it */
+  }
+  return true;
+}
+
+/* --- kinds ---------------------------------------------------------------------------------- */
+
+static bool is_aggregate_id(const Source *place) {
+  return !place->in_payload && place->path && !strcmp(place->path, "aggregate_id");
+}
+
+bool source_is_aggregate_id(const Source *source) {
+  return is_aggregate_id(source);
+}
+
+bool source_is_of_entity(const Source *source) {
+  for (; source; source = source->otherwise)
+    if (!source->in_payload && !source->constant && !is_aggregate_id(source))
+      return false;
+  return true;
+}
+
+bool source_is_of_aggregate(const Source *source) {
+  return source->constant || is_aggregate_id(source); /* every event has that first place */
+}
+
+char *source_name(const Source *place) {
+  bool inside = place->in_payload && !is_whole_payload(place);
+  return g_strconcat(!inside ? "" : place->steps ? "payload" : "payload.", place->text, NULL);
+}
+
+bool source_add_fields(const Source *source, GPtrArray *names) {
+  bool good = true;
+  for (; source; source = source->otherwise) {
+    if (source->constant || !source->in_payload)
+      continue;
+    if (is_whole_payload(source))
+      return false;
+    char *name = source->steps ? g_strdup(source->steps[0])
+                               : g_strndup(source->path, strcspn(source->path, "."));
+    g_ptr_array_add(names, name);
+    good = good && *name && !strpbrk(name, ".$");
+  }
+  return good;
+}

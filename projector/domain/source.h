@@ -1,0 +1,65 @@
+/* source.h - where a value comes from: the `from`, `value` and `default` of the mapping file.
+ *
+ * A source is a chain of places. The first that holds something gives the value; a constant, which
+ * `value` and `default` become, always does. A null is something: it is what the writer said. */
+#pragma once
+
+#include "projector/domain/arena.h"
+#include "projector/domain/event.h"
+
+#include <jansson.h>
+
+typedef struct Source Source;
+struct Source {
+  bool in_payload; /* of this place; else it is a field of the event document */
+  bool dotted;
+  const char *path; /* as BSON path: "amount", "aggregate_id", "metadata.tenant"; NULL: another form
+                     */
+  const char *text; /* as the file says it: "amount", "$aggregate_id", "/a.b/$id", "$payload" */
+  const char *const *steps; /* of a JSON Pointer, unescaped, NULL-terminated */
+  const uint8_t *constant;  /* a BSON document with one value */
+  uint32_t constant_length;
+  const Source *otherwise; /* where to look when this place holds nothing; NULL: nowhere */
+};
+
+/* What may stand after `from`, for messages. */
+#define A_SOURCE                                                                                   \
+  "a payload path, a JSON Pointer, $payload or one of $event_id, $aggregate_id, $version, "        \
+  "$occurred_at, $event_type, $metadata.x"
+
+/* Reads a dotted path into the payload, a JSON Pointer into it (it begins with /), `$payload`, or
+ * `$event_id`, `$aggregate_id`, `$version`, `$occurred_at`, `$event_type`, `$metadata.x`. False
+ * when it is none of these. Strings go into the arena. */
+bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_source);
+
+/* Reads what may stand in the place of a path: a text as above, or a list of such texts. The
+ * failure names `path`. */
+bool source_from_json(const json_t *json, const char *path, Arena *arena, Source *ret_source,
+                      Failure *ret_failure);
+/* Reads `from` with `default`, or `value`, of an object whose path is `path`. */
+bool source_from_members(const json_t *object, const char *path, Arena *arena, Source *ret_source,
+                         Failure *ret_failure);
+
+/* Finds the value. Returns the place that holds it, or NULL when none does. */
+const Source *source_find(const Source *source, const Event *event, bson_iter_t *ret_iter);
+/* Whether an entity, read as an event (entity.h), gives what its events would have given. False
+ * when a field that only an event has comes first. */
+bool source_known(const Source *source, const Event *entity);
+
+/* Whether every place is in the entity: its payload, its id, or a constant. */
+bool source_is_of_entity(const Source *source);
+/* Whether it is the aggregate's id, or a constant: the same in every event of an aggregate. */
+bool source_is_of_aggregate(const Source *source);
+bool source_is_aggregate_id(const Source *source);
+/* The place as messages name it: "payload.amount", "payload/a.b", "$aggregate_id". Free with
+ * g_free. */
+char *source_name(const Source *place);
+/* Adds the names of the payload's fields that the source begins at to `names` (of char *). False
+ * when a query of MongoDB cannot name them: the whole payload, a name with a dot or a dollar. */
+bool source_add_fields(const Source *source, GPtrArray *names);
+
+/* A JSON value as BSON, with extended JSON read as what it stands for: {"$numberDecimal": …}. The
+ * bytes are a document with one value. False when extended JSON is not well-formed. */
+bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
+                        uint32_t *ret_length);
+bool constant_find(const uint8_t *bytes, uint32_t length, bson_iter_t *ret_iter);
