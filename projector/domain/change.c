@@ -70,7 +70,11 @@ static bool map_parameters(const Rule *rule, const Event *event, Arena *arena, C
 static bool map_rule(const Rule *rule, const Event *event, Arena *arena, Change *change,
                      Failure *ret_failure) {
   const Projection *projection = rule->projection;
-  change->rule = rule;
+  bool wanted = true;
+  if (rule->operation == OP_UPSERT && projection->when &&
+      !condition_holds(projection->when, event, &wanted, ret_failure))
+    return false;
+  change->rule = rule = wanted ? rule : &projection->removal;
   switch (rule->operation) {
   case OP_UPSERT:
     return map_key(projection, event, arena, change, ret_failure) &&
@@ -124,7 +128,10 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
     count++;
   ChangeList list = {.changes = arena_alloc(arena, count, sizeof(Change))};
   for (unsigned i = 0; i < count; i++) {
-    if (rules[i]->operation == OP_IGNORE)
+    bool wanted = rules[i]->operation != OP_IGNORE;
+    if (wanted && rules[i]->when && !condition_holds(rules[i]->when, event, &wanted, ret_failure))
+      return failure_prefix(ret_failure, "%s", rules[i]->projection->table);
+    if (!wanted)
       continue;
     if (!map_rule(rules[i], event, arena, &list.changes[list.count++], ret_failure))
       return failure_prefix(ret_failure, "%s", rules[i]->projection->table);

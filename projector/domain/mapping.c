@@ -82,8 +82,7 @@ static bool check_constants(const Column *column, const char *path, Failure *ret
   g_autoptr(Arena) arena = arena_new();
   for (const Source *place = &column->from; place; place = place->otherwise) {
     Value value;
-    if (place->constant &&
-        !value_for_column(NULL, place, column, arena, &value, ret_failure)) {
+    if (place->constant && !value_for_column(NULL, place, column, arena, &value, ret_failure)) {
       ret_failure->class = FAILURE_CONFIG;
       ret_failure->source = SOURCE_PROJECTOR;
       return failure_prefix(ret_failure, "%s", path);
@@ -94,8 +93,7 @@ static bool check_constants(const Column *column, const char *path, Failure *ret
 
 static bool parse_column(Mapping *mapping, const char *name, const json_t *json, const char *path,
                          bool is_key, Column *ret_column, Failure *ret_failure) {
-  static const char *const keys[] = {"from",    "value", "default", "type",
-                                     "null",    "compare", NULL};
+  static const char *const keys[] = {"from", "value", "default", "type", "null", "compare", NULL};
   static const char *const key_keys[] = {"from", "value", "default", "type", NULL};
   Column column = {.compare = true};
   if (!is_identifier(name))
@@ -156,6 +154,16 @@ static bool parse_columns(Mapping *mapping, Projection *projection, const json_t
   if (is_key)
     projection->key_count = projection->column_count;
   return true;
+}
+
+static bool parse_when(Mapping *mapping, const json_t *json, const char *path, ConditionScope scope,
+                       const Condition **ret_when, Failure *ret_failure) {
+  const json_t *when = json_object_get(json, "when");
+  g_autofree char *full = json_path(path, "when");
+  if (!when)
+    return true;
+  *ret_when = condition_parse(when, full, scope, mapping->arena, ret_failure);
+  return *ret_when != NULL;
 }
 
 /* --- events ------------------------------------------------------------------------------- */
@@ -254,10 +262,11 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
                        Failure *ret_failure) {
   static const char *const operations[] = {"upsert", "update", "add",    "subtract",
                                            "delete", "sql",    "ignore", NULL};
-  static const char *const plain_keys[] = {"op", NULL};
-  static const char *const column_keys[] = {"op", "columns", NULL};
-  static const char *const sql_keys[] = {"op", "statement", NULL};
-  static const char *const delete_keys[] = {"op", "set", NULL};
+  static const char *const ignore_keys[] = {"op", NULL};
+  static const char *const plain_keys[] = {"op", "when", NULL};
+  static const char *const column_keys[] = {"op", "columns", "when", NULL};
+  static const char *const sql_keys[] = {"op", "statement", "when", NULL};
+  static const char *const delete_keys[] = {"op", "set", "when", NULL};
   int operation = -1;
   if (!json_is_object(json))
     return json_complain(path, "an object with \"op\"", json, ret_failure);
@@ -289,10 +298,10 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
     return json_check_object(json, path, delete_keys, ret_failure) &&
            (!json_object_get(json, "set") ||
             parse_soft_delete(mapping, json, path, rule, ret_failure));
-  case OP_UPSERT:
+  case OP_UPSERT: return json_check_object(json, path, plain_keys, ret_failure);
   case OP_IGNORE: break;
   }
-  return json_check_object(json, path, plain_keys, ret_failure);
+  return json_check_object(json, path, ignore_keys, ret_failure);
 }
 
 static GBytes *rule_key(const char *aggregate_type, size_t aggregate_type_length,
@@ -334,7 +343,8 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
     if (!is_type(name, EVENT_TYPE_MAX))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: expected the name of an event type, of 1 to 128 bytes", full);
-    if (!parse_rule(mapping, value, full, rule, ret_failure))
+    if (!parse_rule(mapping, value, full, rule, ret_failure) ||
+        !parse_when(mapping, value, full, CONDITION_OF_EVENT, &rule->when, ret_failure))
       return false;
     if (rule->soft && !projection->soft_rule) {
       projection->soft_rule = rule;
@@ -349,7 +359,7 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
 
 static bool parse_projection(Mapping *mapping, const json_t *json, const char *path,
                              Failure *ret_failure) {
-  static const char *const keys[] = {"aggregate_type", "table",  "entities",          "key",
+  static const char *const keys[] = {"aggregate_type", "table",  "entities",          "when", "key",
                                      "columns",        "events", "allow_unique_keys", NULL};
   if (!json_check_object(json, path, keys, ret_failure))
     return false;
@@ -372,6 +382,9 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
                  json_object_get(json, "table"));
   projection->aggregate_type = keep(mapping, type);
   projection->entities = entities ? keep(mapping, entities) : NULL;
+  projection->removal = (Rule){.projection = projection, .event_type = "", .operation = OP_DELETE};
+  if (!parse_when(mapping, json, path, CONDITION_OF_ENTITY, &projection->when, ret_failure))
+    return false;
 
   g_autofree char *key_path = json_path(path, "key");
   g_autofree char *columns_path = json_path(path, "columns");
@@ -473,8 +486,9 @@ bool projection_is_of(const Projection *projection, const char *aggregate_type, 
 static bool overwrites(const Projection *projection, const char *event_type) {
   for (unsigned i = 0; i < projection->rule_count; i++)
     if (!strcmp(projection->rules[i].event_type, event_type))
-      return projection->rules[i].operation == OP_UPSERT ||
-             (projection->rules[i].operation == OP_DELETE && !projection->rules[i].soft);
+      return !projection->rules[i].when &&
+             (projection->rules[i].operation == OP_UPSERT ||
+              (projection->rules[i].operation == OP_DELETE && !projection->rules[i].soft));
   return false;
 }
 

@@ -4,6 +4,7 @@
  * changes once it has been read, so all threads share it. */
 #pragma once
 
+#include "projector/domain/condition.h"
 #include "projector/domain/source.h"
 
 #include <glib.h>
@@ -89,6 +90,7 @@ typedef struct Rule {
   const Projection *projection;
   const char *event_type;
   Operation operation;
+  const Condition *when;     /* an event that does not match is ignored; NULL: all do */
   unsigned assignment_count; /* update, add, subtract; of a soft delete what marks the row */
   Assignment *assignments;
   bool soft;             /* delete: the row stays, and gets the assignments */
@@ -101,12 +103,14 @@ struct Projection {
   unsigned index;
   const char *aggregate_type;
   const char *table;
-  const char *entities; /* NULL: none, so no refresh */
-  unsigned key_count;   /* columns[0 … key_count-1] are the key */
+  const char *entities;  /* NULL: none, so no refresh */
+  const Condition *when; /* an upsert or an entity that does not match has no row; NULL: all do */
+  unsigned key_count;    /* columns[0 … key_count-1] are the key */
   unsigned column_count;
   Column *columns;
   unsigned rule_count;
   Rule *rules;
+  Rule removal; /* what an upsert is that does not match `when`: the delete of its row */
   bool allow_unique_keys;
   int mark;              /* the column that tells a deleted row when it is not NULL; -1: none */
   const Rule *soft_rule; /* the first soft delete, or NULL */

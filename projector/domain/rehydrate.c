@@ -121,9 +121,10 @@ Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const 
   rehydrated.row = row != NULL;
   if (entity && !layout_map(layout, entity, arena, &expected, &rehydrated.failure))
     rehydrated.outcome = REHYDRATED_OTHERWISE;
-  else if (rehydrated.row != rehydrated.entity)
+  else if (rehydrated.row != (rehydrated.entity && !expected.absent))
     rehydrated.outcome = REHYDRATED_OTHERWISE;
   else if (row)
     compare_columns(layout, &expected, row, &rehydrated);
+  rehydrated.absent = expected.absent;
   return rehydrated;
 }

@@ -22,6 +22,7 @@ typedef struct Rehydrated {
   const Column *column; /* REHYDRATED_OTHERWISE: the first that differs; NULL: the row as a whole */
   Value expected, found; /* of the column: by the entity, by the events */
   bool row, entity;      /* whether the events give a row, and whether there is an entity */
+  bool absent;           /* the entity does not match the projection's `when`: it has no row */
   const Event *culprit;  /* REHYDRATED_BROKEN */
   int64_t skipped;       /* events that are not folded, because a person has skipped them */
   Failure failure;       /* REHYDRATED_BROKEN; or the entity cannot be mapped */

@@ -60,9 +60,14 @@ bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Val
 
 bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expected *ret_expected,
                 Failure *ret_failure) {
+  const Condition *when = layout->projection->when;
   Expected expected = {.values = arena_alloc(arena, layout->count, sizeof(Value)),
                        .known = arena_alloc(arena, layout->count, sizeof(bool))};
-  for (unsigned i = 0; i < layout->count; i++) {
+  bool wanted = true;
+  if (when && !condition_holds(when, entity, &wanted, ret_failure))
+    return false;
+  expected.absent = !wanted;
+  for (unsigned i = 0; i < (wanted ? layout->count : layout->key_count); i++) {
     const Column *column = layout->columns[i];
     expected.known[i] = source_known(&column->from, entity);
     if (expected.known[i] &&
@@ -106,6 +111,8 @@ bool layout_differs(const Layout *layout, const Expected *expected, const Value 
 }
 
 bool layout_equal(const Layout *layout, const Expected *expected, const Value *row) {
+  if (expected->absent)
+    return false;
   for (unsigned i = 0; i < layout->count; i++)
     if (layout_differs(layout, expected, row, i))
       return false;
@@ -126,11 +133,12 @@ Decision difference_decide(const Sight *sight) {
     decision.position = DIFFERENCE_POSITION_AHEAD;
   else if (versions && applied < sight->version)
     decision.position = DIFFERENCE_POSITION_BEHIND;
-  if (sight->entity && !sight->row)
+  bool shown = sight->entity && !sight->absent;
+  if (shown && !sight->row)
     decision.row = DIFFERENCE_MISSING_ROW;
-  else if (!sight->entity && sight->row)
+  else if (!shown && sight->row)
     decision.row = DIFFERENCE_EXTRA_ROW;
-  else if (sight->entity && !sight->equal)
+  else if (shown && !sight->equal)
     decision.row = DIFFERENCE_COLUMNS;
   if (sight->pending) {
     bool behind = decision.position == DIFFERENCE_POSITION_BEHIND;

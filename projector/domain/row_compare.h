@@ -42,6 +42,8 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
 typedef struct Expected {
   Value *values;
   bool *known;
+  bool absent; /* the entity does not match the projection's `when`: there should be no row; only
+                  the key's values are filled in */
 } Expected;
 
 bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expected *ret_expected,
@@ -60,11 +62,12 @@ bool layout_differs(const Layout *layout, const Expected *expected, const Value 
                     unsigned index);
 /* Whether the row is marked as deleted. */
 bool layout_is_marked(const Layout *layout, const Value *row);
-/* Whether the row shows all that is known. */
+/* Whether the row shows all that is known; none does that should be absent. */
 bool layout_equal(const Layout *layout, const Expected *expected, const Value *row);
 
 typedef struct Sight {
   bool entity, row, equal; /* equal: both are there and agree */
+  bool absent;             /* the entity shows no row (Expected) */
   int64_t version;         /* of the entity; 0: none */
   Position position;
   bool pending; /* the outbox holds an event of the aggregate that was not applied */

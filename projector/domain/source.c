@@ -44,13 +44,13 @@ static bool unescape(char *step) {
 }
 
 static bool parse_pointer(const char *text, Arena *arena, Source *source) {
-  g_auto(GStrv) parts = g_strsplit(text + 1, "/", -1);
+  g_auto(GStrv) parts = g_strsplit(text, "/", -1); /* the first is what stands before the slash */
   guint count = g_strv_length(parts);
-  const char **steps = arena_alloc(arena, count + 1, sizeof *steps);
-  for (guint i = 0; i < count; i++) {
+  const char **steps = arena_alloc(arena, count, sizeof *steps);
+  for (guint i = 1; i < count; i++) {
     if (!unescape(parts[i]))
       return false;
-    steps[i] = arena_copy(arena, parts[i], strlen(parts[i]));
+    steps[i - 1] = arena_copy(arena, parts[i], strlen(parts[i]));
   }
   source->steps = steps;
   source->in_payload = true;
@@ -130,8 +130,8 @@ static Source *last_of(Source *source) {
 
 static bool parse_text(const json_t *json, const char *path, Arena *arena, Source *ret_source,
                        Failure *ret_failure) {
-  return (json_is_string(json) && source_parse(json_string_value(json), json_string_length(json),
-                                               arena, ret_source)) ||
+  return (json_is_string(json) &&
+          source_parse(json_string_value(json), json_string_length(json), arena, ret_source)) ||
          json_complain(path, A_SOURCE, json, ret_failure);
 }
 
@@ -266,6 +266,15 @@ bool source_is_of_aggregate(const Source *source) {
 char *source_name(const Source *place) {
   bool inside = place->in_payload && !is_whole_payload(place);
   return g_strconcat(!inside ? "" : place->steps ? "payload" : "payload.", place->text, NULL);
+}
+
+char *source_names(const Source *source) {
+  g_autoptr(GString) names = g_string_new(NULL);
+  for (const Source *place = source; place; place = place->otherwise) {
+    g_autofree char *name = source_name(place);
+    g_string_append_printf(names, "%s%s", names->len ? " or " : "", name);
+  }
+  return g_string_free(g_steal_pointer(&names), FALSE);
 }
 
 bool source_add_fields(const Source *source, GPtrArray *names) {

@@ -54,6 +54,8 @@ bool source_is_aggregate_id(const Source *source);
 /* The place as messages name it: "payload.amount", "payload/a.b", "$aggregate_id". Free with
  * g_free. */
 char *source_name(const Source *place);
+/* All its places: "payload.name or payload.old_name". Free with g_free. */
+char *source_names(const Source *source);
 /* Adds the names of the payload's fields that the source begins at to `names` (of char *). False
  * when a query of MongoDB cannot name them: the whole payload, a name with a dot or a dollar. */
 bool source_add_fields(const Source *source, GPtrArray *names);

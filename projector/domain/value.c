@@ -317,15 +317,10 @@ static bool unfit(const Source *place, const char *expected, const char *found,
                      expected, found);
 }
 
-/* Names every place that was looked at. */
 static bool missing(const Source *source, const char *expected, Failure *ret_failure) {
-  g_autoptr(GString) names = g_string_new(NULL);
-  for (const Source *place = source; place; place = place->otherwise) {
-    g_autofree char *name = source_name(place);
-    g_string_append_printf(names, "%s%s", names->len ? " or " : "", name);
-  }
+  g_autofree char *names = source_names(source);
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found nothing",
-                     names->str, expected);
+                     names, expected);
 }
 
 bool value_for_column(const Event *event, const Source *source, const Column *column, Arena *arena,

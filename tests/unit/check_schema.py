@@ -125,8 +125,22 @@ WRONG_TYPES = ["", "integer", "INT", "int(11)", "int signed", "text(5)", "decima
                "char", "varchar(0)", "datetime(7)", "float", "year", "enum('a')", "uuid(16)", "double unsigned"]
 for value in [*TYPES, *WRONG_TYPES, "${TYPE}", 5]:
     expect_same((*projection, "columns", "c", "type"), value)
-for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5):
+for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5,
+              "$payload", "$payload.x", "/a.b/$id", "/", "/~0~1", "/~2", [], ["a"], ["a", "/b", "$version"], ["a", 5], [["a"]], {"from": "a"}):
     expect_same((*projection, "columns", "c", "from"), value)
+for value in ({"value": 1}, {"value": 1, "from": "c"}, {"value": 1, "default": 1}, {"from": "c", "default": 1}, {"default": 1}, {}):
+    expect_same((*projection, "columns", "c"), {"type": "int", **value})
+    expect_same((*projection, "key", "id"), {"type": "int", **value})
+    expect_same((*projection, "events", "E"), {"op": "add", "columns": {"c": value}})
+IS = {"path": "a", "is": "x"}
+for value in (IS, {"path": "a", "in": [1, None, True, "x", 1.5]}, {"path": "a", "in": []}, {"path": "a", "in": 1}, {"path": "a", "is": [1]},
+              {"path": "a", "exists": True}, {"path": "a", "exists": "yes"}, {"path": "a"}, {"is": 1}, {**IS, "exists": True},
+              {"path": ["a", "/b"], "is": {"$numberDecimal": "1.5"}}, {"all": [IS]}, {"all": []}, {"any": [IS, {"not": IS}]},
+              {"not": [IS]}, {"all": [IS], "any": [IS]}, {"all": [IS], "path": "a"}, {}, [], True, None, "a"):
+    expect_same((*projection, "when"), value)
+    for rule in ({"op": "upsert"}, {"op": "delete"}, {"op": "update", "columns": ["c"]}, {"op": "add", "columns": {"c": "d"}},
+                 {"op": "sql", "statement": "DELETE FROM t"}, {"op": "ignore"}):
+        expect_same((*projection, "events", "E"), {**rule, "when": value})
 for value in ("t", "_t$1", "${TABLE}", "T" * 64, "T" * 65, "1t", "", "a-b", "a.b", "ä", 5):
     expect_same((*projection, "table"), value)
 for value in ("projector_applied", "projector_position", "projector_fence", "projector_source", "projector_x"):

@@ -50,12 +50,17 @@ Event *event_from(const char *json) {
   return event_decode(document);
 }
 
-Mapping *mapping_from(const char *json, Failure *ret_failure) {
+json_t *json_from(const char *json) {
   g_autofree char *text = json_text(json);
   json_error_t error;
   json_t *file = json_loads(text, JSON_REJECT_DUPLICATES, &error);
   if (!file)
     fail_msg("the test's own JSON is wrong: line %d: %s", error.line, error.text);
+  return file;
+}
+
+Mapping *mapping_from(const char *json, Failure *ret_failure) {
+  json_t *file = json_from(json);
   Mapping *mapping = mapping_parse(file, ret_failure);
   json_decref(file);
   return mapping;

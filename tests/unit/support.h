@@ -28,6 +28,8 @@ char *json_text(const char *text);
 /* A document from extended JSON, the test fails when it is none. */
 bson_t *document_from(const char *json);
 Event *event_from(const char *json);
+/* A JSON value, the test fails when it is none. Free with json_decref. */
+json_t *json_from(const char *json);
 /* NULL when the mapping is refused; then the failure is filled. */
 Mapping *mapping_from(const char *json, Failure *ret_failure);
 

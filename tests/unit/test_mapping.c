@@ -141,8 +141,11 @@ static void test_look_ups(void **state) {
 #define IDENTIFIER "an identifier (1 to 64 letters, digits, _ or $)"
 #define NOT_IDENTIFIER "not an identifier (1 to 64 letters, digits, _ or $)"
 #define SOURCE_RULE                                                                                \
-  "expected a payload path or one of $event_id, $aggregate_id, $version, $occurred_at, "           \
-  "$event_type, $metadata.x, found "
+  "expected a payload path, a JSON Pointer, $payload or one of $event_id, $aggregate_id, "         \
+  "$version, $occurred_at, $event_type, $metadata.x, found "
+#define ENTITY_RULE                                                                                \
+  "expected a path that an entity has too: into the payload, or $aggregate_id (a refresh reads "   \
+  "the entity, which has no event), found "
 #define TYPE_RULE                                                                                  \
   "expected boolean, tinyint … bigint [unsigned], double, decimal(p,s), char(n), varchar(n), "   \
   "tinytext … longtext, binary(n), varbinary(n), tinyblob … longblob, date, datetime(f), "     \
@@ -163,6 +166,20 @@ static const char *const good_files[] = {
     WITH_RULE("{'op': 'update', 'columns': ['a', 'd', 't']}"),
     WITH_RULE("{'op': 'add', 'columns': {'a': 'n', 'd': 'm'}}"),
     WITH_RULE("{'op': 'sql', 'statement': 'DELETE FROM t'}"),
+    WITH_COLUMNS("{'a': {'from': ['n', 'o'], 'type': 'int', 'default': 0},"
+                 " 'b': {'value': 'x', 'type': 'char(1)'},"
+                 " 'c': {'value': null, 'type': 'int', 'null': true},"
+                 " 'd': {'value': {'$numberDecimal': '1.50'}, 'type': 'decimal(3,2)'},"
+                 " 'e': {'from': '/a.b/$id/0/~0~1', 'type': 'text'},"
+                 " 'f': {'from': '$payload', 'type': 'json'},"
+                 " 'g': {'from': 'g', 'default': {}, 'type': 'json'}}"),
+    WITH_RULE("{'op': 'add', 'columns': {'a': {'value': 1}}}"),
+    WITH_RULE("{'op': 'update', 'columns': {'a': ['n', 'o'], 'd': {'from': 'd', 'default': 0}}}"),
+    WITH_RULE("{'op': 'upsert', 'when': {'path': 'kind', 'is': 'web'}}"),
+    WITH_RULE("{'op': 'upsert', 'when': {'path': '$metadata.tenant', 'exists': false}}"),
+    WITH_RULE("{'op': 'upsert', 'when': {'all': [{'path': 'a', 'in': [1, null, true, 'x']},"
+              " {'not': {'any': [{'path': ['b', '/c.d'], 'exists': true}]}}]}}"),
+    FILE_OF(HEAD ", 'when': {'path': '$aggregate_id', 'is': 'x'}, " KEY ", " EVENTS),
     "{'unknown_events': 'ignore', 'other': 5, 'projections': [{" HEAD ", " KEY ", " EVENTS "}]}",
 };
 
@@ -223,8 +240,8 @@ static const struct {
     {FILE_OF(HEAD ", 'allow_unique_keys': 1, " KEY ", " EVENTS),
      "projections[0].allow_unique_keys: expected true or false, found 1"},
     {FILE_OF(HEAD ", 'colums': {}, " KEY ", " EVENTS),
-     "projections[0].colums: unknown key; known here: aggregate_type, table, entities, key, "
-     "columns, events, allow_unique_keys"},
+     "projections[0].colums: unknown key; known here: aggregate_type, table, entities, "
+     "when, key, columns, events, allow_unique_keys"},
     {"{'projections': [{" HEAD ", " KEY ", " EVENTS "}, {" HEAD ", " KEY ", " EVENTS "}]}",
      "projections[1].table: another projection fills t already"},
     {"{'projections': [{" HEAD ", " KEY ", " EVENTS "}, {'aggregate_type': 'y', 'table': 'T', " KEY
@@ -245,9 +262,9 @@ static const struct {
     {WITH_KEY("{'id': {'from': '$id', 'type': 'int'}}"),
      "projections[0].key.id.from: " SOURCE_RULE "\"$id\""},
     {WITH_KEY("{'id': {'from': 'id', 'type': 'int', 'null': true}}"),
-     "projections[0].key.id.null: unknown key; known here: from, type"},
+     "projections[0].key.id.null: unknown key; known here: from, value, default, type"},
     {WITH_KEY("{'id': {'from': 'id', 'type': 'int', 'compare': false}}"),
-     "projections[0].key.id.compare: unknown key; known here: from, type"},
+     "projections[0].key.id.compare: unknown key; known here: from, value, default, type"},
     {WITH_KEY("{'id': {'from': 'id', 'type': 'text'}}"),
      "projections[0].key.id.type: expected a type that can be a primary key, found \"text\""},
     {WITH_KEY("{'id': {'from': 'id', 'type': 'json'}}"),
@@ -274,8 +291,34 @@ static const struct {
      "projections[0].columns.a.null: expected true or false, found \"yes\""},
     {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'int', 'compare': 0}}"),
      "projections[0].columns.a.compare: expected true or false, found 0"},
-    {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'int', 'default': 0}}"),
-     "projections[0].columns.a.default: unknown key; known here: from, type, null, compare"},
+    {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'int', 'else': 0}}"),
+     "projections[0].columns.a.else: unknown key; known here: from, value, default, type, null, "
+     "compare"},
+    {WITH_COLUMNS("{'a': {'from': 'a', 'value': 1, 'type': 'int'}}"),
+     "projections[0].columns.a: expected \"value\" alone, or \"from\" with or without \"default\""},
+    {WITH_COLUMNS("{'a': {'value': 1, 'default': 1, 'type': 'int'}}"),
+     "projections[0].columns.a: expected \"value\" alone, or \"from\" with or without \"default\""},
+    {WITH_COLUMNS("{'a': {'default': 1, 'type': 'int'}}"),
+     "projections[0].columns.a.from: " SOURCE_RULE "nothing"},
+    {WITH_COLUMNS("{'a': {'from': [], 'type': 'int'}}"),
+     "projections[0].columns.a.from: expected a list of at least one path, found nothing"},
+    {WITH_COLUMNS("{'a': {'from': ['b', 5], 'type': 'int'}}"),
+     "projections[0].columns.a.from[1]: " SOURCE_RULE "5"},
+    {WITH_COLUMNS("{'a': {'from': '/b~2', 'type': 'int'}}"),
+     "projections[0].columns.a.from: " SOURCE_RULE "\"/b~2\""},
+    {WITH_COLUMNS("{'a': {'from': '$payloads', 'type': 'int'}}"),
+     "projections[0].columns.a.from: " SOURCE_RULE "\"$payloads\""},
+    {WITH_COLUMNS("{'a': {'value': 'x', 'type': 'int'}}"),
+     "projections[0].columns.a: value: expected int, found string of 1 bytes"},
+    {WITH_COLUMNS("{'a': {'value': 2147483648, 'type': 'int'}}"),
+     "projections[0].columns.a: value: expected int, found int64 2147483648"},
+    {WITH_COLUMNS("{'a': {'value': null, 'type': 'int'}}"),
+     "projections[0].columns.a: value: expected int, found null"},
+    {WITH_COLUMNS("{'a': {'from': 'b', 'default': 1.5, 'type': 'int'}}"),
+     "projections[0].columns.a: default: expected int, found double 1.5"},
+    {WITH_COLUMNS("{'a': {'value': {'$oid': 'x'}, 'type': 'int'}}"),
+     "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
+     "found an object"},
     {WITH_COLUMNS("{'id': {'from': 'a', 'type': 'int'}}"),
      "projections[0].columns.id: this column is named twice"},
     {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'int'}, 'A': {'from': 'b', 'type': 'int'}}"),
@@ -300,9 +343,43 @@ static const struct {
      "projections[0].events.E.op: expected one of upsert, update, add, subtract, delete, sql, "
      "ignore, found \"insert\""},
     {WITH_RULE("{'op': 'upsert', 'columns': ['a']}"),
-     "projections[0].events.E.columns: unknown key; known here: op"},
+     "projections[0].events.E.columns: unknown key; known here: op, when"},
     {WITH_RULE("{'op': 'delete', 'statement': 'x'}"),
-     "projections[0].events.E.statement: unknown key; known here: op, set"},
+     "projections[0].events.E.statement: unknown key; known here: op, set, when"},
+    {WITH_RULE("{'op': 'ignore', 'when': {'path': 'a', 'is': 1}}"),
+     "projections[0].events.E.when: unknown key; known here: op"},
+    {WITH_RULE("{'op': 'upsert', 'when': true}"),
+     "projections[0].events.E.when: expected an object, found true"},
+    {WITH_RULE("{'op': 'upsert', 'when': {}}"),
+     "projections[0].events.E.when.path: " SOURCE_RULE "nothing"},
+    {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a'}}"),
+     "projections[0].events.E.when: expected one of \"is\", \"in\" and \"exists\" beside \"path\""},
+    {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a', 'is': 1, 'exists': true}}"),
+     "projections[0].events.E.when: expected one of \"is\", \"in\" and \"exists\" beside \"path\""},
+    {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a', 'was': 1}}"),
+     "projections[0].events.E.when.was: unknown key; known here: path, is, in, exists"},
+    {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a', 'is': [1]}}"),
+     "projections[0].events.E.when.is: expected a text, a number, true, false, null or a value in "
+     "extended JSON, found an array"},
+    {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a', 'in': []}}"),
+     "projections[0].events.E.when.in: expected a list of at least one value, found an array"},
+    {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a', 'exists': 1}}"),
+     "projections[0].events.E.when.exists: expected true or false, found 1"},
+    {WITH_RULE("{'op': 'upsert', 'when': {'all': [], 'path': 'a'}}"),
+     "projections[0].events.E.when.path: unknown key; known here: all"},
+    {WITH_RULE("{'op': 'upsert', 'when': {'any': [{'not': {'path': 'a', 'is': 1, 'in': [1]}}]}}"),
+     "projections[0].events.E.when.any[0].not: expected one of \"is\", \"in\" and \"exists\" "
+     "beside "
+     "\"path\""},
+    {WITH_RULE("{'op': 'upsert', 'when': {'all': []}}"),
+     "projections[0].events.E.when.all: expected a list of at least one condition, found an array"},
+    {FILE_OF(HEAD ", 'when': {'path': '$event_type', 'is': 'E'}, " KEY ", " EVENTS),
+     "projections[0].when.path: " ENTITY_RULE "\"$event_type\""},
+    {FILE_OF(HEAD ", 'when': {'not': {'path': '$metadata.tenant', 'exists': true}}, " KEY
+                  ", " EVENTS),
+     "projections[0].when.not.path: " ENTITY_RULE "\"$metadata.tenant\""},
+    {FILE_OF(HEAD ", 'when': {'path': ['kind', '$event_id'], 'exists': true}, " KEY ", " EVENTS),
+     "projections[0].when.path: " ENTITY_RULE "an array"},
     {WITH_RULE("{'op': 'update'}"), "projections[0].events.E.columns: " UPDATE_RULE "nothing"},
     {WITH_RULE("{'op': 'update', 'columns': []}"),
      "projections[0].events.E.columns: " UPDATE_RULE "an array"},
@@ -324,7 +401,7 @@ static const struct {
     {WITH_RULE("{'op': 'update', 'columns': {'a': 5}}"),
      "projections[0].events.E.columns.a: " SOURCE_RULE "5"},
     {WITH_RULE("{'op': 'update', 'columns': ['a'], 'statement': 'x'}"),
-     "projections[0].events.E.statement: unknown key; known here: op, columns"},
+     "projections[0].events.E.statement: unknown key; known here: op, columns, when"},
     {WITH_RULE("{'op': 'add'}"), "projections[0].events.E.columns: " DELTA_RULE "nothing"},
     {WITH_RULE("{'op': 'add', 'columns': ['a']}"),
      "projections[0].events.E.columns: " DELTA_RULE "an array"},
@@ -348,7 +425,7 @@ static const struct {
      "projections[0].events.E.statement: expected one INSERT, UPDATE, DELETE or REPLACE, found "
      "\"SET @a = :n\""},
     {WITH_RULE("{'op': 'sql', 'statement': 'x', 'columns': ['a']}"),
-     "projections[0].events.E.columns: unknown key; known here: op, statement"},
+     "projections[0].events.E.columns: unknown key; known here: op, statement, when"},
 };
 
 static void test_wrong_files(void **state) {

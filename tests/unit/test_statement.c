@@ -5,8 +5,8 @@
 #include <string.h>
 
 #define PATH_RULE                                                                                  \
-  "after : a payload path or one of $event_id, $aggregate_id, $version, $occurred_at, "            \
-  "$event_type, $metadata.x"
+  "after : a payload path, a JSON Pointer, $payload or one of $event_id, $aggregate_id, "          \
+  "$version, $occurred_at, $event_type, $metadata.x"
 
 #define EXECUTABLE_RULE "a statement without /*! comments, which not every server runs"
 
@@ -26,6 +26,10 @@ static const struct {
     {"x = :$event_type", "x = ?", "$event_type"},
     {"x = :$metadata.tenant", "x = ?", "$metadata.tenant"},
     {"(:a)", "(?)", "a"},
+    {"x = :$payload", "x = ?", "$payload"},
+    {"x = :/a.b/$id~1,:c", "x = ?,?", "/a.b/$id~1 c"},
+    {"x = :/a*2", "x = ?*2", "/a"},
+    {"x = :/", "x = ?", "/"},
     {"x = :a.", "x = ?.", "a"},
     {"x = :a_b1", "x = ?", "a_b1"},
     {"x = :gr\xc3\xb6\xc3\x9f"
@@ -252,7 +256,13 @@ static const struct {
     {".a", false},
     {"a..b", false},
     {"$", false},
-    {"$payload", false},
+    {"$payload", true, true, false, "payload"},
+    {"$payload.x", false},
+    {"/", true, true, false, NULL},
+    {"/a.b/$c/0", true, true, false, NULL},
+    {"/a~0b/~1", true, true, false, NULL},
+    {"/a~", false},
+    {"/a~2", false},
     {"$aggregate_type", false},
     {"$metadata", false},
     {"$metadata.", false},

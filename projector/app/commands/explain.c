@@ -185,6 +185,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   }
   layout.json_slack = explain->stores->json_slack;
   bool mapped = !gone && layout_map(&layout, entity, explain->pool->arena, &expected, &unfit);
+  bool absent = mapped && expected.absent;
   if (!rows_find(explain->stores->session, &layout, (const Value *const *)&key, 1, set,
                  ret_failure))
     return false;
@@ -192,15 +193,18 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   const char *refusal = row_set_refusal(set, key);
   bool says_gone = gone && row && layout_is_marked(&layout, row);
   Sight sight = {.entity = !gone,
+                 .absent = absent,
                  .row = row && !says_gone,
                  .equal = mapped && row && layout_equal(&layout, &expected, row),
                  .version = gone ? 0 : entity_version(&entity->payload),
                  .position = explain->position,
                  .pending = explain->pending};
   const char *why = gone ? NULL : mapped ? refusal : unfit.message;
-  set_finding(json, conclude(&sight, why != NULL), why);
-  if (mapped || row)
-    json_object_set_new(json, "columns", columns_json(&layout, mapped ? &expected : NULL, row));
+  set_finding(json, conclude(&sight, why != NULL),
+              absent && !why ? "the entity does not match \"when\", so it has no row" : why);
+  if ((mapped && !absent) || row)
+    json_object_set_new(json, "columns",
+                        columns_json(&layout, mapped && !absent ? &expected : NULL, row));
   return true;
 }
 

@@ -232,6 +232,7 @@ static bool compare_with_rows(Compare *compare, Candidate *candidates, size_t co
     Candidate *candidate = &candidates[i];
     const Value *row = candidate->mapped ? row_set_find(set, candidate->expected.values) : NULL;
     candidate->sight.row = row != NULL;
+    candidate->sight.absent = candidate->mapped && candidate->expected.absent;
     candidate->sight.equal = row && layout_equal(&compare->layout, &candidate->expected, row);
   }
   return true;

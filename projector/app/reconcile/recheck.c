@@ -111,6 +111,7 @@ static void map_entity(Round *round, State *state, Event *event) {
     return;
   }
   state->expected = expected;
+  state->sight.absent = expected->absent;
   if (!state->key || !values_equal(state->key, expected->values, layout->key_count)) {
     state->key = expected->values; /* the next look reads this row; the last one does not count */
     state->comparable = false;
@@ -240,7 +241,7 @@ static Decision decide(const Round *round, const State *state) {
   Decision decision = difference_decide(&state->sight);
   if (state->unmappable)
     decision.row = state->sight.pending ? DIFFERENCE_NONE : DIFFERENCE_UNMAPPABLE;
-  if (decision.row == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row)
+  if (decision.row == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row && !state->sight.entity)
     decision.row = DIFFERENCE_NONE; /* its entity went away; the pass over the rows looks at it */
   if (!round->looks->positions)
     decision.position = DIFFERENCE_NONE;

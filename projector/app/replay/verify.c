@@ -47,8 +47,10 @@ static char *describe(const Rehydrated *rehydrated) {
     g_string_append(text, ", events ");
     value_append_text(text, &rehydrated->found);
   } else if (rehydrated->outcome == REHYDRATED_OTHERWISE) {
-    g_string_append(text, rehydrated->entity ? "there is an entity, and the events make no row"
-                                             : "the events make a row, and there is no entity");
+    g_string_append(text, rehydrated->absent
+                              ? "the events make a row, and the entity does not match \"when\""
+                          : rehydrated->entity ? "there is an entity, and the events make no row"
+                                               : "the events make a row, and there is no entity");
   }
   if (rehydrated->missing_count > 0)
     g_string_append_printf(text, "%sversion %lld is missing%s", text->len ? "; " : "",
