@@ -96,10 +96,12 @@ bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_sou
 bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
                         uint32_t *ret_length) {
   json_t *wrapped = json_pack("{s:O}", "v", (json_t *)json);
-  char *text = wrapped ? json_dumps(wrapped, JSON_COMPACT) : NULL;
+  size_t size = json_dumpb(wrapped, NULL, 0, JSON_COMPACT);
+  char *text = arena_alloc(arena, size + 1, 1);
+  json_dumpb(wrapped, text, size, JSON_COMPACT);
   json_decref(wrapped);
-  bson_t *document = text ? bson_new_from_json((const uint8_t *)text, -1, NULL) : NULL;
-  free(text);
+  bson_t *document =
+      size > 0 ? bson_new_from_json((const uint8_t *)text, (ssize_t)size, NULL) : NULL;
   if (!document)
     return false;
   *ret_length = document->len;
