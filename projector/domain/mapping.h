@@ -1,7 +1,7 @@
 /* mapping.h - which events change which rows: the `projections` of the mapping file, checked.
  *
- * The file's format is a contract (docs/mapping-file.md explains it on the bank example). A Mapping never
- * changes once it has been read, so all threads share it. */
+ * The file's format is a contract (docs/mapping-file.md explains it on the bank example). A Mapping
+ * never changes once it has been read, so all threads share it. */
 #pragma once
 
 #include "projector/domain/condition.h"

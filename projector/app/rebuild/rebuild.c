@@ -1,6 +1,6 @@
-/* rebuild.c - `projector rebuild`: fills tables from the entities while `run` goes on.
+/* rebuild.c - fills tables from the entities where they are, while `run` continues.
  *
- * In place, entities are refreshed in batches (refresh.h), so that no event which the entity
+ * Entities are refreshed in batches (refresh.h), so that no event which the entity
  * contains is applied afterwards; then rows that no entity has are deleted, and the rest is
  * compared with the entities. */
 #include "projector/app/rebuild/rebuild.h"
@@ -11,9 +11,7 @@
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/progress.h"
-#include "projector/app/shared/resolve.h"
 #include "projector/infra/clock.h"
-#include "projector/infra/mysql/catalog.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -53,7 +51,7 @@ static void print_done(const json_t *line) {
   putchar('\n');
 }
 
-static void show_line(const json_t *line, void *data) {
+void rebuild_show_line(const json_t *line, void *data) {
   Rebuild *rebuild = data;
   if (json_object_get(line, "left") && json_object_get(line, "reason")) {
     rebuild->left++;
@@ -73,7 +71,7 @@ static void show_line(const json_t *line, void *data) {
 
 static void add_line(Rebuild *rebuild, json_t *line) {
   journal_line(rebuild->journal, line);
-  show_line(line, rebuild);
+  rebuild_show_line(line, rebuild);
   json_decref(line);
 }
 
@@ -127,7 +125,7 @@ void rebuild_mark(Rebuild *rebuild) {
   bson_free(text);
 }
 
-static RebuildMark mark_from(const json_t *json) {
+RebuildMark rebuild_mark_from(const json_t *json) {
   const char *text = json_string_value(json_object_get(json, "entity"));
   bson_error_t error;
   return (RebuildMark){.step = number_of(json, "step"),
@@ -320,146 +318,4 @@ bool rebuild_in_place(Rebuild *rebuild, Failure *ret_failure) {
     if (rebuild->at.step < STEPS * ((int64_t)i + 1) && !rebuild_projection(rebuild, i, ret_failure))
       return false;
   return true;
-}
-
-/* --- before anything is written --------------------------------------------------------------- */
-
-/* An aggregate's position is common to all its tables, so all of them need entities. */
-static bool check_companions(const Config *config, const Projection *projection,
-                             Failure *ret_failure) {
-  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
-    const Projection *other = mapping_projection(config->mapping, i);
-    if (!other->entities && !strcmp(other->aggregate_type, projection->aggregate_type))
-      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                         "projections[%u]: %s takes the same events as %s and needs \"entities\" "
-                         "too: its rows are written together with those of %s",
-                         i, other->table, projection->table, projection->table);
-  }
-  return true;
-}
-
-static bool check_tables(Session *session, const Config *config, Failure *ret_failure) {
-  g_autoptr(GPtrArray) findings = catalog_check(session, config->mapping, ret_failure);
-  for (guint i = 0; findings && i < findings->len; i++) {
-    const Finding *finding = findings->pdata[i];
-    if (finding->error)
-      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s", finding->text);
-  }
-  return findings != NULL;
-}
-
-static bool check(Rebuild *rebuild, Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  for (guint i = 0; i < rebuild->projections->len; i++) {
-    const Projection *projection = rebuild->projections->pdata[i];
-    Layout layout;
-    if (!check_companions(rebuild->config, projection, ret_failure) ||
-        !layout_init(projection, arena, &layout, ret_failure))
-      return false;
-  }
-  return check_tables(rebuild->stores.session, rebuild->config, ret_failure);
-}
-
-/* --- the command ---------------------------------------------------------------------------- */
-
-typedef struct Options {
-  char *state;
-  gint64 rate;
-  gboolean resume, as_json, shadow, drop_old;
-} Options;
-
-/* Without a file it goes on, but cannot be resumed. */
-static bool open_journal(Rebuild *rebuild, const Options *options, const char *table,
-                         Failure *ret_failure) {
-  g_autofree char *path =
-      options->state ? g_strdup(options->state) : journal_path(rebuild->config->name, "rebuild");
-  json_t *header = journal_header(rebuild->config, "rebuild"), *found = NULL;
-  Failure failure = {0};
-  json_object_set_new(header, "table", table ? json_string(table) : json_null());
-  json_object_set_new(header, "shadow", json_boolean(options->shadow));
-  rebuild->journal =
-      journal_open(path, header, options->resume, show_line, rebuild, &found, &failure);
-  if (!rebuild->journal && options->resume) {
-    *ret_failure = failure;
-    return false;
-  }
-  if (!rebuild->journal)
-    fprintf(stderr, "projector: cannot be resumed if interrupted: %s\n", failure.message);
-  else if (options->resume && !found)
-    fprintf(stderr, "projector: nothing to resume in %s; from the beginning\n", path);
-  if (found)
-    rebuild->at = mark_from(found);
-  json_decref(found);
-  return true;
-}
-
-static int rebuild_all(Rebuild *rebuild, const Options *options, const char *table) {
-  Failure failure = {0};
-  if (!stores_open(rebuild->config, &rebuild->stores, &failure))
-    return command_fail(&failure);
-  bool good = check(rebuild, &failure) &&
-              (!options->shadow || rebuild_shadow_check(rebuild, &failure)) &&
-              open_journal(rebuild, options, table, &failure);
-  if (good) {
-    good = (options->shadow ? rebuild_shadow : rebuild_in_place)(rebuild, &failure) &&
-           resolve_report(rebuild->config, rebuild->stores.store, "rebuild", &failure);
-    journal_close(g_steal_pointer(&rebuild->journal), !good);
-    if (!good)
-      failure_prefix(&failure, "interrupted (--resume goes on)");
-  }
-  if (rebuild->at.entity)
-    bson_destroy(rebuild->at.entity);
-  stores_close(&rebuild->stores);
-  fflush(stdout);
-  if (!good)
-    return command_fail(&failure);
-  return rebuild->left > 0 ? EXIT_NO : EXIT_GOOD;
-}
-
-int command_rebuild(int argc, char **argv) {
-  g_autofree char *state = NULL;
-  Options options = {0};
-  const GOptionEntry entries[] = {
-      {"rate", 0, 0, G_OPTION_ARG_INT64, &options.rate, "At most that many entities a second", "N"},
-      {"shadow", 0, 0, G_OPTION_ARG_NONE, &options.shadow,
-       "Build TABLE__new beside the live table and swap the two; the old one stays as TABLE__old",
-       NULL},
-      {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
-       "Drop a TABLE__old of an earlier rebuild", NULL},
-      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Go on where an interrupted one stood",
-       NULL},
-      {"state", 0, 0, G_OPTION_ARG_FILENAME, &state,
-       "Where it is kept how far it has come (default: in the user's state folder)", "FILE"},
-      {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object a line", NULL},
-      G_OPTION_ENTRY_NULL};
-  g_autoptr(Config) config = NULL;
-  int status;
-  if (!command_begin(
-          &argc, &argv, "[TABLE] - fill tables from their entities",
-          "Writes the row of each entity, as `refresh` does, and deletes rows that no entity has, "
-          "while `run` goes on; then compares them. Without TABLE: all projections with entities. "
-          "Exit status 1 when an entity could not be taken, or a row stays different.",
-          entries, &config, &status))
-    return status;
-  if (argc > 2)
-    return command_misuse("expected one TABLE at most");
-  if (options.rate < 0)
-    return command_misuse("--rate: expected a positive number");
-  if (options.drop_old && !options.shadow)
-    return command_misuse("--drop-old needs --shadow");
-  options.state = state;
-  g_autoptr(GPtrArray) projections = g_ptr_array_new();
-  const char *table = argc == 2 ? argv[1] : NULL;
-  Failure failure = {0};
-  Rebuild rebuild = {.config = config,
-                     .projections = projections,
-                     .rate = options.rate,
-                     .as_json = options.as_json,
-                     .drop_old = options.drop_old};
-  if (!command_projections(config, table, "rebuild from", projections, &failure))
-    return command_fail(&failure);
-  rebuild.left_ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-  status = rebuild_all(&rebuild, &options, table);
-  g_hash_table_unref(rebuild.left_ids);
-  return status;
 }

@@ -26,6 +26,10 @@ typedef struct Rebuild {
   int64_t started_us; /* the table at hand */
 } Rebuild;
 
+/* Prints a line of the journal; what was left is remembered. `data` is the Rebuild. */
+void rebuild_show_line(const json_t *line, void *data);
+/* Where an interrupted one stood, from the journal's mark. */
+RebuildMark rebuild_mark_from(const json_t *json);
 /* Writes down where it stands. */
 void rebuild_mark(Rebuild *rebuild);
 /* Begins the next step. */

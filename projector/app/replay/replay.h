@@ -42,5 +42,3 @@ bool replay_aggregate(Replay *replay, const Aggregate *aggregate, int64_t *ret_e
 bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE], Failure *ret_failure);
 /* Replays the rest, while the owner is locked out. */
 bool replay_finish(Replay *replay, const char *since, Failure *ret_failure);
-/* A new session when this one has been silent for long: the server ends those. */
-bool replay_wake(Replay *replay, Failure *ret_failure);

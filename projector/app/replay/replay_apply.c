@@ -242,7 +242,7 @@ bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *r
     items[i].event = events[i];
   }
   for (size_t i = 0; i < count; i += most)
-    if (!replay_wake(replay, ret_failure) ||
+    if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
         !apply_part(replay, items + i, MIN(count - i, most), ret_failure))
       return false;
   return true;

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 enum {
-  WAKE_AFTER_MS = 20000,
   FOUND_AT_ONCE = 500,        /* events looked up by id */
   ROUND_EVENTS = 5000,        /* of the ledger in one round, about */
   HELD_EVENTS = 2000,         /* the same, while the owner waits */
@@ -35,17 +34,6 @@ static GPtrArray *events_new(void) {
 static int compare_events(gconstpointer a, gconstpointer b) {
   const Event *const *x = a, *const *y = b;
   return order_key_compare(&(*x)->key, &(*y)->key);
-}
-
-bool replay_wake(Replay *replay, Failure *ret_failure) {
-  if (session_idle_ms(replay->session) < WAKE_AFTER_MS)
-    return true;
-  Session *fresh = session_open(&replay->config->mysql, ret_failure);
-  if (!fresh)
-    return false;
-  session_close(replay->session);
-  replay->session = fresh;
-  return true;
 }
 
 /* --- events by id --------------------------------------------------------------------------- */
@@ -116,7 +104,7 @@ static bool judge_unarchived(Replay *replay, const char *mark, GPtrArray *briefs
   g_autofree Item *items = g_new0(Item, briefs->len + 1);
   for (guint i = 0; i < briefs->len; i++)
     items[i].event = briefs->pdata[i];
-  if (!replay_wake(replay, ret_failure) ||
+  if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
       !ledger_judge(replay->session, &replay->live, mark, items, briefs->len, ret_failure))
     return false;
   for (guint i = 0; i < briefs->len; i++) {
@@ -165,8 +153,9 @@ static bool flush(Scan *scan, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, scan->held->len + 1);
   for (guint i = 0; i < scan->held->len; i++)
     items[i].event = scan->held->pdata[i];
-  if (!replay_wake(replay, ret_failure) || !ledger_judge(replay->session, &replay->live, scan->mark,
-                                                         items, scan->held->len, ret_failure))
+  if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
+      !ledger_judge(replay->session, &replay->live, scan->mark, items, scan->held->len,
+                    ret_failure))
     return false;
   for (guint i = 0; i < scan->held->len; i++) {
     replay->skipped += items[i].verdict == VERDICT_SKIPPED;
@@ -290,7 +279,7 @@ static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_fa
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
   g_autoptr(GPtrArray) events = events_new();
   LedgerIds due = {arena, array};
-  return replay_wake(replay, ret_failure) &&
+  return session_wake(&replay->session, &replay->config->mysql, ret_failure) &&
          ledger_find_due(replay->session, &replay->live, &replay->scope, span, &due, ret_failure) &&
          find_events(replay, array, events, ret_failure) &&
          find_contained(replay, events, ret_failure) && apply_sorted(replay, events, ret_failure);
@@ -313,7 +302,7 @@ static bool take_mark(Replay *replay, Session *brake, char ret_mark[static LEDGE
                       Failure *ret_failure) {
   for (int tries = 0;; tries++) {
     *ret_failure = (Failure){0};
-    if (!replay_wake(replay, ret_failure))
+    if (!session_wake(&replay->session, &replay->config->mysql, ret_failure))
       return false;
     if (brake ? ledger_hold(brake, &replay->live, ret_mark, ret_failure)
               : ledger_mark(replay->session, &replay->live, ret_mark, ret_failure))
@@ -332,7 +321,7 @@ static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], cons
   int64_t started_us = clock_us();
   char end[LEDGER_TIME_SIZE];
   do {
-    if (!replay_wake(replay, ret_failure) ||
+    if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
         !ledger_page_end(replay->session, &replay->live, since, mark, events, end, ret_failure) ||
         !replay_round(replay, &(LedgerSpan){since, 0, end}, ret_failure))
       return false;

@@ -5,8 +5,6 @@
 
 #include <unistd.h>
 
-enum { WAKE_AFTER_MS = 20000 };
-
 Pool pool_new(void) {
   return (Pool){arena_new(), g_ptr_array_new_with_free_func((GDestroyNotify)event_free)};
 }
@@ -48,12 +46,5 @@ void stores_close(Stores *stores) {
 }
 
 bool stores_wake(Stores *stores, Failure *ret_failure) {
-  if (session_idle_ms(stores->session) < WAKE_AFTER_MS)
-    return true;
-  Session *fresh = session_open(&stores->config->mysql, ret_failure);
-  if (!fresh)
-    return false;
-  session_close(stores->session);
-  stores->session = fresh;
-  return true;
+  return session_wake(&stores->session, &stores->config->mysql, ret_failure);
 }

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { WAKE_AFTER_MS = 20000 }; /* well before the server ends a silent session */
+
 enum { ACCESS_DENIED = 1045, PACKET_TOO_LARGE = 1153, TLS_FAILED = 2026, TLS_REQUIRED = 3159 };
 
 enum {
@@ -230,6 +232,17 @@ const char *session_cipher(const Session *session) {
 
 int64_t session_idle_ms(const Session *session) {
   return (g_get_monotonic_time() - session->used_at) / 1000;
+}
+
+bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret_failure) {
+  if (session_idle_ms(*session) < WAKE_AFTER_MS)
+    return true;
+  Session *fresh = session_open(settings, ret_failure);
+  if (!fresh)
+    return false;
+  session_close(*session);
+  *session = fresh;
+  return true;
 }
 
 /* The server answers a packet that reaches its limit by cutting the connection, which looks like an

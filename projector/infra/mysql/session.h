@@ -46,6 +46,9 @@ const char *session_server(const Session *session);
 size_t session_packet_limit(const Session *session);
 /* "" when the connection is not encrypted. */
 const char *session_cipher(const Session *session);
+/* The server ends a session that is silent for long: this opens a new one in its place before it
+ * does. False: there is none to be had; the old one stays. */
+bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret_failure);
 /* How long the session has been idle, in ms; the server closes one after a minute. */
 int64_t session_idle_ms(const Session *session);
 
