@@ -284,11 +284,13 @@ static bool update_one(mongoc_collection_t *collection, const bson_t *query, con
          outbox_fail_mongoc(error, &cause, &reply, what);
 }
 
-bool outbox_change_run(outbox_t *outbox, mongoc_client_session_t *session,
-                       const outbox_change_t *change, const outbox_event_t *event,
-                       const bson_value_t *id, outbox_receipt_t *ret_receipt,
+bool outbox_change_run(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
                        outbox_error_t *error) {
-  mongoc_client_t *client = mongoc_client_session_get_client(session);
+  const outbox_t *outbox = command->outbox;
+  mongoc_client_t *client = command->client;
+  mongoc_client_session_t *session = command->session;
+  const outbox_change_t *change = command->change;
+  const outbox_event_t *event = command->event;
   OUTBOX_SCOPED_COLLECTION entities =
       mongoc_client_get_collection(client, outbox->database, change->collection);
   OUTBOX_SCOPED_COLLECTION tombstones =
@@ -338,6 +340,5 @@ bool outbox_change_run(outbox_t *outbox, mongoc_client_session_t *session,
   }
 
   // 4. The event.
-  return outbox_event_insert(outbox, client, session, event, id, version, occurred_at_ms,
-                             ret_receipt, error);
+  return outbox_event_insert(command, version, occurred_at_ms, ret_receipt, error);
 }

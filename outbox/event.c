@@ -152,6 +152,21 @@ void outbox_event_id_text(const bson_value_t *id, char ret_text[OUTBOX_EVENT_ID_
   }
 }
 
+char *outbox_id_text(const bson_value_t *id) {
+  char text[OUTBOX_EVENT_ID_MAX_BYTES + 1];
+  switch (id->value_type) {
+  case BSON_TYPE_UTF8: return bson_strdup(id->value.v_utf8.str);
+  case BSON_TYPE_INT32: return bson_strdup_printf("%d", id->value.v_int32);
+  case BSON_TYPE_INT64: return bson_strdup_printf("%lld", (long long)id->value.v_int64);
+  default: break;
+  }
+  if (id->value_type != BSON_TYPE_OID && !is_uuid(id)) {
+    return bson_strdup("(no id)");
+  }
+  outbox_event_id_text(id, text);
+  return bson_strdup(text);
+}
+
 bool outbox_event_document(const outbox_event_t *event, const bson_value_t *id, int64_t version,
                            int64_t occurred_at_ms, bson_t *ret_document, outbox_error_t *error) {
   bson_t document = BSON_INITIALIZER;
@@ -189,20 +204,19 @@ bool outbox_insert_options(mongoc_client_session_t *session, bson_t *ret_options
   return true;
 }
 
-bool outbox_event_insert(outbox_t *outbox, mongoc_client_t *client,
-                         mongoc_client_session_t *session, const outbox_event_t *event,
-                         const bson_value_t *id, int64_t version, int64_t occurred_at_ms,
+bool outbox_event_insert(const outbox_command_t *command, int64_t version, int64_t occurred_at_ms,
                          outbox_receipt_t *ret_receipt, outbox_error_t *error) {
+  const bson_value_t *id = command->id;
   OUTBOX_SCOPED_BSON document = BSON_INITIALIZER;
   OUTBOX_SCOPED_BSON options = BSON_INITIALIZER;
   OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
-  OUTBOX_SCOPED_COLLECTION collection =
-      mongoc_client_get_collection(client, outbox->database, outbox->events);
+  OUTBOX_SCOPED_COLLECTION collection = mongoc_client_get_collection(
+      command->client, command->outbox->database, command->outbox->events);
   bson_error_t cause;
-  if (!outbox_event_document(event, id, version, occurred_at_ms, &document, error)) {
+  if (!outbox_event_document(command->event, id, version, occurred_at_ms, &document, error)) {
     return false;
   }
-  if (!outbox_insert_options(session, &options, error)) {
+  if (!outbox_insert_options(command->session, &options, error)) {
     return false;
   }
   if (!mongoc_collection_insert_one(collection, &document, &options, &reply, &cause)) {
@@ -216,13 +230,14 @@ bool outbox_event_insert(outbox_t *outbox, mongoc_client_t *client,
                          "_id: an event with the id %s is in the outbox already", text);
     }
     // Without a transaction, a broken connection leaves it open whether the insert was executed.
-    if (error && !session && cause.domain == MONGOC_ERROR_STREAM) {
+    if (error && !command->session && cause.domain == MONGOC_ERROR_STREAM) {
       error->kind = OUTBOX_UNKNOWN;
     }
     return false;
   }
   if (ret_receipt) {
     outbox_event_id_text(id, ret_receipt->event_id);
+    ret_receipt->repeated = false;
     ret_receipt->version = version;
     ret_receipt->occurred_at_ms = occurred_at_ms;
   }

@@ -3,6 +3,7 @@
 #define OUTBOX_INTERNAL_H
 
 #include "outbox/outbox.h"
+#include "outbox/sha256.h"
 
 // Scope cleanup: the variable must be initialised where it is declared. A bson_t that is still
 // BSON_INITIALIZER owns no memory, so a function may initialise over it.
@@ -24,6 +25,10 @@ struct outbox {
   char *database;
   char *events;     // name of the outbox collection
   char *tombstones; // "<outbox>_deleted"
+  char *commands;   // "<outbox>_commands"
+  // Atomic: when it was asked whether `commands` is there, monotonic ms, times 2, plus the answer;
+  // 0: not yet.
+  int64_t commands_asked;
 };
 
 // Times.
@@ -58,6 +63,16 @@ bool outbox_insert_options(mongoc_client_session_t *session, bson_t *ret_options
 mongoc_client_t *outbox_take_client(outbox_t *outbox);
 void outbox_give_client(outbox_t *outbox, mongoc_client_t *client);
 
+// What a caller wants done. Everything has been validated.
+typedef struct {
+  outbox_t *outbox;
+  mongoc_client_t *client;
+  mongoc_client_session_t *session; // with a transaction in progress; NULL: none
+  const outbox_change_t *change;    // NULL: the event alone
+  const outbox_event_t *event;
+  const bson_value_t *id; // the event's
+} outbox_command_t;
+
 // Events.
 bool outbox_event_validate(const outbox_event_t *event, outbox_error_t *error);
 // The event's id: the caller's, or a new one that lives in `bytes`.
@@ -67,11 +82,35 @@ void outbox_event_id_text(const bson_value_t *id, char ret_text[OUTBOX_EVENT_ID_
 // The outbox document, fields in the order of the contract. `version` 0 is left out.
 bool outbox_event_document(const outbox_event_t *event, const bson_value_t *id, int64_t version,
                            int64_t occurred_at_ms, bson_t *ret_document, outbox_error_t *error);
-// Inserts one event. `session` may be NULL.
-bool outbox_event_insert(outbox_t *outbox, mongoc_client_t *client,
-                         mongoc_client_session_t *session, const outbox_event_t *event,
-                         const bson_value_t *id, int64_t version, int64_t occurred_at_ms,
+// Inserts the command's event.
+bool outbox_event_insert(const outbox_command_t *command, int64_t version, int64_t occurred_at_ms,
                          outbox_receipt_t *ret_receipt, outbox_error_t *error);
+
+// Text form of an id; the caller frees it.
+char *outbox_id_text(const bson_value_t *id);
+// An int32 and an int64 of one value are the same id.
+bool outbox_id_equal(const bson_value_t *a, const bson_value_t *b);
+
+// SHA-256 of the BSON document {event_type, payload}, the payload's fields sorted by name (bytes
+// first to last) at every level. Metadata, version and time are left out: they may differ when a
+// command is sent again.
+void outbox_content(const char *event_type, const bson_t *payload,
+                    uint8_t ret_digest[OUTBOX_SHA256_BYTES]);
+
+// Executes the command in its session, unless the receipts say that it was executed before.
+bool outbox_command_run(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
+                        outbox_error_t *error);
+// The same in a transaction of its own, tried again as long as that can help.
+bool outbox_command_transact(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
+                             outbox_error_t *error);
+// The event alone, without a receipt. `session` may be NULL.
+bool outbox_command_append(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
+                           outbox_error_t *error);
+// Whether the collection of receipts is there; asked every ten seconds.
+bool outbox_commands_are_kept(outbox_t *outbox, mongoc_client_t *client, bool *ret_kept,
+                              outbox_error_t *error);
+// Has it asked again.
+void outbox_commands_forget(outbox_t *outbox);
 
 // Changes.
 bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change,
@@ -80,10 +119,8 @@ bool outbox_change_validate(const outbox_change_t *change, outbox_error_t *error
 // The operators of `operators` (NULL: none) with `$inc: {version: 1}` and `$max: {last_event_at:
 // now}` among them.
 void outbox_change_update(const bson_t *operators, int64_t now_ms, bson_t *ret_update);
-// Runs the change and stores the event. Both have been validated; `id` is the event's.
-bool outbox_change_run(outbox_t *outbox, mongoc_client_session_t *session,
-                       const outbox_change_t *change, const outbox_event_t *event,
-                       const bson_value_t *id, outbox_receipt_t *ret_receipt,
+// Runs the change and stores the event.
+bool outbox_change_run(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
                        outbox_error_t *error);
 
 #endif

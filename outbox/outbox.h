@@ -111,9 +111,22 @@ void outbox_destroy(outbox_t *outbox);
 // OUTBOX_UNAVAILABLE: not reached.
 bool outbox_check(outbox_t *outbox, outbox_error_t *error);
 
-// Creates what is missing: the outbox, the collection of the tombstones (see OUTBOX_DELETE) and the
-// indexes of the outbox. May be run any number of times.
+// Creates what is missing: the outbox, the collection of the tombstones (see OUTBOX_DELETE), that
+// of the executed commands (see outbox_write()), and the indexes. May be run any number of times.
 bool outbox_init(outbox_t *outbox, outbox_error_t *error);
+
+#define OUTBOX_COMMANDS_FOREVER (-1)
+
+typedef struct {
+  // How long an executed command is remembered, in seconds, at most INT32_MAX;
+  // OUTBOX_COMMANDS_FOREVER: without an end. 0: what is set stays as it is; for a new collection it
+  // is 30 days. Longer than the longest time after which a command may be sent again.
+  int64_t commands_ttl_s;
+  bool no_commands; // do not create the collection; one that is there stays, and in use
+} outbox_init_options_t;
+
+bool outbox_init_with(outbox_t *outbox, const outbox_init_options_t *options,
+                      outbox_error_t *error);
 
 // Creates a collection (of entities) unless it exists.
 bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error);
@@ -137,7 +150,9 @@ typedef struct {
 typedef struct {
   char event_id[OUTBOX_EVENT_ID_MAX_BYTES + 1]; // UUID and ObjectId in their usual text form
   int64_t version;                              // 0: none
-  int64_t occurred_at_ms;
+  int64_t occurred_at_ms;                       // 0: not known, of a repeated command
+  // The command was executed before and nothing was changed now; the rest is of then.
+  bool repeated;
 } outbox_receipt_t;
 
 // Values for `id` and `aggregate_id` that point to the caller's memory: do not bson_value_destroy()
@@ -183,21 +198,34 @@ typedef struct {
 //
 // Transient errors (a conflicting writer, an election) are retried, and so is a commit whose answer
 // was lost. What is still undecided at the end is OUTBOX_UNKNOWN: the change may have been stored
-// or not. Calling again may then store it twice; with `expected_version` it cannot: the repeat
-// answers OUTBOX_CONFLICT when the first one was stored.
+// or not. Call again with the same event id.
+//
+// A command is executed once. Where the collection "<outbox>_commands" is there (outbox_init()
+// creates it), the transaction also stores a receipt in it: {_id: the event's id, at: the server's
+// time, aggregate_type, aggregate_id, version, occurred_at, content: SHA-256 of event_type and
+// payload}. A call with an event id that has a receipt, or whose event is in the outbox, changes
+// nothing and succeeds, and `ret_receipt->repeated` says so. When it names another aggregate,
+// event_type or payload, the id was used twice: OUTBOX_INVALID. A command that fails leaves no
+// receipt. Writers notice within ten seconds that the collection was created or dropped; a user
+// without any privilege on it writes as if it were not there.
+//
+// Without that collection a repeat may store the change twice; with `expected_version` it cannot:
+// it answers OUTBOX_CONFLICT when the first one was stored.
 bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,
                   outbox_receipt_t *ret_receipt, outbox_error_t *error);
 
 // The same inside the caller's own transaction, for several entities in one or for other
 // collections with them. `session` has a transaction in progress; after an error the caller aborts
-// it, and runs it again when error->transient. Commit with write concern majority.
+// it, and runs it again when error->transient. Commit with write concern majority. When the receipt
+// says `repeated`, what else the transaction changes for this command was stored before too: abort
+// it.
 bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
                      const outbox_change_t *change, const outbox_event_t *event,
                      outbox_receipt_t *ret_receipt, outbox_error_t *error);
 
 // Stores an event alone. `session`: the caller's transaction, or NULL for a write of its own
-// (majority). Version and time are the caller's affair. A repeat after OUTBOX_UNKNOWN is safe with
-// the same event id.
+// (majority). Version and time are the caller's affair. Executed once, as outbox_write(). Without
+// "<outbox>_commands" a repeat is OUTBOX_DUPLICATE while the event is in the outbox.
 bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const outbox_event_t *event,
                    outbox_receipt_t *ret_receipt, outbox_error_t *error);
 

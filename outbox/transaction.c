@@ -1,4 +1,4 @@
-// outbox_write(): the transaction around a change, begun and committed again as long as that can
+// outbox_write(): the transaction around a command, begun and committed again as long as that can
 // help.
 //
 // Not mongoc_client_session_with_transaction(): that of 1.23 gives up when a commit is repeated
@@ -10,12 +10,9 @@
 
 enum { BACKOFF_MAX_MS = 64 };
 
-// One call of outbox_write().
+// One command.
 typedef struct {
-  outbox_t *outbox;
-  const outbox_change_t *change;
-  const outbox_event_t *event;
-  const bson_value_t *id;
+  outbox_command_t command;
   int64_t deadline_ms; // monotonic
   outbox_receipt_t receipt;
 } write_t;
@@ -60,7 +57,7 @@ static bool fail_commit(const write_t *write, const bson_error_t *cause, const b
                         bool unknown, outbox_error_t *error) {
   char id[OUTBOX_EVENT_ID_MAX_BYTES + 1];
   char what[OUTBOX_EVENT_ID_MAX_BYTES + 64];
-  outbox_event_id_text(write->id, id);
+  outbox_event_id_text(write->command.id, id);
   bson_snprintf(what, sizeof what, "commit of the event %s%s", id,
                 unknown ? " (whether it was stored is not known)" : "");
   outbox_fail_mongoc(error, cause, reply, what);
@@ -105,8 +102,7 @@ static outcome_t attempt_once(write_t *write, mongoc_client_session_t *session,
     outbox_fail_mongoc(error, &cause, NULL, "transaction");
     return error->kind == OUTBOX_UNAVAILABLE ? AGAIN : FAILED;
   }
-  if (!outbox_change_run(write->outbox, session, write->change, write->event, write->id,
-                         &write->receipt, error)) {
+  if (!outbox_command_run(&write->command, &write->receipt, error)) {
     // If the server does not hear of it, it ends the transaction by itself.
     mongoc_client_session_abort_transaction(session, NULL);
     return error->transient ? AGAIN : FAILED;
@@ -114,13 +110,15 @@ static outcome_t attempt_once(write_t *write, mongoc_client_session_t *session,
   return commit(write, session, error);
 }
 
-static bool write_with(mongoc_client_t *client, write_t *write, outbox_error_t *error) {
+static bool write_with(write_t *write, outbox_error_t *error) {
   bson_error_t cause;
-  mongoc_client_session_t *session = mongoc_client_start_session(client, NULL, &cause);
+  mongoc_client_session_t *session =
+      mongoc_client_start_session(write->command.client, NULL, &cause);
   if (!session) {
     return outbox_fail_mongoc(error, &cause, NULL, "session");
   }
-  mongoc_transaction_opt_t *options = transaction_options(write->outbox->timeout_ms);
+  mongoc_transaction_opt_t *options = transaction_options(write->command.outbox->timeout_ms);
+  write->command.session = session;
   outcome_t outcome;
   for (int attempt = 1; (outcome = attempt_once(write, session, options, error)) == AGAIN;
        attempt++) {
@@ -135,6 +133,17 @@ static bool write_with(mongoc_client_t *client, write_t *write, outbox_error_t *
   return outcome == DONE;
 }
 
+bool outbox_command_transact(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
+                             outbox_error_t *error) {
+  write_t write = {.command = *command,
+                   .deadline_ms = outbox_monotonic_ms() + command->outbox->timeout_ms};
+  bool good = write_with(&write, error);
+  if (good && ret_receipt) {
+    *ret_receipt = write.receipt;
+  }
+  return good;
+}
+
 bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,
                   outbox_receipt_t *ret_receipt, outbox_error_t *error) {
   uint8_t bytes[16];
@@ -144,16 +153,12 @@ bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_
     return false;
   }
   bson_value_t id = outbox_event_id(event, bytes);
-  write_t write = {.outbox = outbox,
-                   .change = change,
-                   .event = event,
-                   .id = &id,
-                   .deadline_ms = outbox_monotonic_ms() + outbox->timeout_ms};
-  mongoc_client_t *client = outbox_take_client(outbox);
-  bool good = write_with(client, &write, error);
-  outbox_give_client(outbox, client);
-  if (good && ret_receipt) {
-    *ret_receipt = write.receipt;
-  }
+  outbox_command_t command = {.outbox = outbox,
+                              .client = outbox_take_client(outbox),
+                              .change = change,
+                              .event = event,
+                              .id = &id};
+  bool good = outbox_command_transact(&command, ret_receipt, error);
+  outbox_give_client(outbox, command.client);
   return good;
 }

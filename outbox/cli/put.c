@@ -17,7 +17,8 @@ static const char DESCRIPTION[] =
     "  event_type      string of at most 128 bytes\n"
     "  payload         document\n"
     "  _id             optional: string of at most 64 bytes, {\"$uuid\": ...} or {\"$oid\": ...};\n"
-    "                  default: a new UUIDv7\n"
+    "                  default: a new UUIDv7; one that was written before changes nothing and is\n"
+    "                  good: stderr says \"repeated\" and the version of then\n"
     "  occurred_at     optional: {\"$date\": ...} or \"2026-01-31T23:59:59.123Z\"; default: now\n"
     "  version         optional: integer from 1\n"
     "  metadata        optional: document\n"
@@ -36,11 +37,45 @@ static const char DESCRIPTION[] =
     "         \"entity\": {\"update\": {\"$set\": {\"name\": \"Ada\"}}}}' |\n"
     "    outbox put --entities accounts\n"
     "\n"
-    "Exit status: 1 when the entity is missing, exists already or has another version, or the\n"
-    "event is in the outbox already; 2 for bad input; 3 when MongoDB was not reached.";
+    "Exit status: 1 when the entity is missing, exists already or has another version; 2 for bad\n"
+    "input, an _id that was given to another event included; 3 when MongoDB was not reached. "
+    "Where\n"
+    "'outbox init --no-commands' made no memory of what was written, an _id that is in the outbox\n"
+    "already is status 1.";
+
+typedef struct {
+  const char *entities; // NULL: each entity names its collection
+  bool json;
+} put_options_t;
+
+static void print_receipt(const put_options_t *options, int line, const outbox_receipt_t *receipt) {
+  if (options->json) {
+    bson_t document = BSON_INITIALIZER;
+    BSON_APPEND_UTF8(&document, "event_id", receipt->event_id);
+    if (receipt->version) {
+      BSON_APPEND_INT64(&document, "version", receipt->version);
+    }
+    if (receipt->occurred_at_ms) {
+      BSON_APPEND_DATE_TIME(&document, "occurred_at", receipt->occurred_at_ms);
+    }
+    BSON_APPEND_BOOL(&document, "repeated", receipt->repeated);
+    char *text = bson_as_relaxed_extended_json(&document, NULL);
+    printf("%s\n", text);
+    bson_free(text);
+    bson_destroy(&document);
+    return;
+  }
+  printf("%s\n", receipt->event_id);
+  if (receipt->repeated && receipt->version) {
+    cli_say("line %d: %s: repeated, written before with version %" G_GINT64_FORMAT, line,
+            receipt->event_id, receipt->version);
+  } else if (receipt->repeated) {
+    cli_say("line %d: %s: repeated, written before", line, receipt->event_id);
+  }
+}
 
 // True, or *ret_status and a line on stderr.
-static bool put_object(outbox_t *outbox, const char *text, const char *entities, int line,
+static bool put_object(outbox_t *outbox, const char *text, const put_options_t *options, int line,
                        int *ret_status) {
   char message[512];
   bson_error_t cause;
@@ -58,7 +93,7 @@ static bool put_object(outbox_t *outbox, const char *text, const char *entities,
     return false;
   }
   if (!json_check_values(text, message, sizeof message) ||
-      !put_line_read(object, entities, &put, message, sizeof message)) {
+      !put_line_read(object, options->entities, &put, message, sizeof message)) {
     cli_say("line %d: %s", line, message);
     return false;
   }
@@ -70,12 +105,12 @@ static bool put_object(outbox_t *outbox, const char *text, const char *entities,
     *ret_status = cli_status(&error);
     return false;
   }
-  printf("%s\n", receipt.event_id);
+  print_receipt(options, line, &receipt);
   *ret_status = STATUS_GOOD;
   return true;
 }
 
-static int put_stream(outbox_t *outbox, const char *entities) {
+static int put_stream(outbox_t *outbox, const put_options_t *options) {
   json_stream_t stream = {.file = stdin};
   char message[512];
   int line;
@@ -94,7 +129,7 @@ static int put_stream(outbox_t *outbox, const char *entities) {
       return STATUS_GOOD;
     case JSON_BAD: cli_say("line %d: %s", line, message); return STATUS_WRONG;
     case JSON_OBJECT:
-      if (!put_object(outbox, text->str, entities, line, &status)) {
+      if (!put_object(outbox, text->str, options, line, &status)) {
         return status;
       }
       count++;
@@ -104,9 +139,12 @@ static int put_stream(outbox_t *outbox, const char *entities) {
 
 int cli_put(int argc, char **argv) {
   g_autofree char *entities = NULL;
+  gboolean json = FALSE;
   const GOptionEntry entries[] = {
       {"entities", 0, 0, G_OPTION_ARG_STRING, &entities,
        "collection of the entities, where an entity names none", "NAME"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &json,
+       "print a line of JSON an event: event_id, version, occurred_at, repeated", NULL},
       {NULL},
   };
   const cli_usage_t usage = {.name = "put",
@@ -119,5 +157,8 @@ int cli_put(int argc, char **argv) {
     return status;
   }
   g_autoptr(outbox_t) outbox = cli_open(&store, false, &status);
-  return outbox ? put_stream(outbox, entities) : status;
+  if (!outbox) {
+    return status;
+  }
+  return put_stream(outbox, &(put_options_t){.entities = entities, .json = json});
 }
