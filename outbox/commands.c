@@ -25,7 +25,9 @@ static bool ask(outbox_t *outbox, mongoc_client_t *client, bool *ret_kept, outbo
   bool good = mongoc_client_command_simple(client, outbox->database, command, NULL, &reply, &cause);
   bson_destroy(command);
   if (!good) {
-    return outbox_fail_mongoc(error, &cause, &reply, outbox->commands);
+    outbox_fail_mongoc(error, &cause, &reply, outbox->commands);
+    error->transient = error->kind == OUTBOX_UNAVAILABLE;
+    return false;
   }
   *ret_kept = bson_iter_init(&iter, &reply) &&
               bson_iter_find_descendant(&iter, "cursor.firstBatch.0", &first);

@@ -148,10 +148,10 @@ bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const out
     return outbox_command_run(&command, ret_receipt, error);
   }
   command.client = outbox_take_client(outbox);
-  bool kept;
-  bool good =
-      outbox_commands_are_kept(outbox, command.client, &kept, error) &&
-      (kept ? outbox_command_transact : outbox_command_append)(&command, ret_receipt, error);
+  // A transaction asks again when the answer does not come.
+  bool kept, known = outbox_commands_are_kept(outbox, command.client, &kept, error);
+  bool good = known && !kept ? outbox_command_append(&command, ret_receipt, error)
+                             : outbox_command_transact(&command, ret_receipt, error);
   outbox_give_client(outbox, command.client);
   return good;
 }

@@ -178,7 +178,7 @@ def test_put_stops_at_the_first_bad_line(ws):
     assert len(done.stdout.split()) == ws.outbox.count_documents({}) == 2
 
 
-def test_put_answers_no_to_an_event_id_it_has_seen(ws):
+def test_without_receipts_put_answers_no_to_an_event_id_that_is_in_the_outbox(ws):
     put_good(ws, event(_id="e-1"))
     done = put(ws, event(_id="e-1"))
     assert (done.returncode, done.stdout) == (1, "")

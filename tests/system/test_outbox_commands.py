@@ -6,16 +6,13 @@ import hashlib
 import json
 import subprocess
 import threading
-import time
-import uuid
 from datetime import datetime, timedelta, timezone
 
 import bson
 import pytest
-from bson import Int64, ObjectId
-from pymongo.errors import OperationFailure
+from bson import Int64
 
-from workspace import AT_ONCE_S, OUTBOX
+from workspace import OUTBOX
 
 DAYS = 86400
 
@@ -91,8 +88,7 @@ def test_put_prints_the_id_and_says_that_it_was_repeated(things):
 def test_the_receipt_is_the_documents_contract(things):
     put(things, deposit())
     receipt = commands(things).find_one({"_id": "c-1"})
-    assert list(receipt) == ["_id", "at", "aggregate_type", "aggregate_id", "version", "occurred_at", "content"] or set(receipt) == {
-        "_id", "at", "aggregate_type", "aggregate_id", "version", "occurred_at", "content"}
+    assert set(receipt) == {"_id", "at", "aggregate_type", "aggregate_id", "version", "occurred_at", "content"}
     assert (receipt["aggregate_type"], receipt["aggregate_id"], receipt["version"]) == ("thing", "t1", 2)
     assert isinstance(receipt["version"], Int64)
     assert abs(receipt["at"] - datetime.now(timezone.utc).replace(tzinfo=None)) < timedelta(minutes=1)
@@ -156,26 +152,23 @@ def test_many_at_once_execute_a_command_once(things):
 
 
 @pytest.mark.whole_server
-@pytest.mark.parametrize("data", [{"closeConnection": True}, {"errorCode": 91},
-                                  {"writeConcernError": {"code": 91, "errmsg": "shutting down"}}], ids=str)
-def test_it_is_found_when_the_first_answer_was_lost(things, data):
-    """The commit's answer never comes, the caller gives up, and sends the command again."""
+def test_it_is_found_when_the_first_answer_was_lost(things):
+    """It is committed, but the writer never hears of that, and dies; then the command is sent again."""
     application = f"lost-{things.name}"
-    fault = {"failCommands": ["commitTransaction"], "appName": application, **data}
+    fault = {"failCommands": ["commitTransaction"], "appName": application, "writeConcernError": {"code": 91, "errmsg": "shutting down"}}
     things.mongo.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=fault)
-    first = subprocess.Popen([OUTBOX, "put", "--entities", "things", "--database", things.name, "--uri",
-                              f"{things.stores.mongo_uri}&appName={application}"],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    first.stdin.write((json.dumps(deposit()) + "\n").encode())
-    first.stdin.close()
-    time.sleep(2)
-    first.kill()
-    first.wait()
-    first.stdout.close()
-    first.stderr.close()
-    things.mongo.admin.command("configureFailPoint", "failCommand", mode="off")
+    try:
+        first = subprocess.Popen([OUTBOX, "put", "--entities", "things", "--database", things.name, "--uri",
+                                  f"{things.stores.mongo_uri}&appName={application}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        first.stdin.write((json.dumps(deposit()) + "\n").encode())
+        first.stdin.close()
+        things.wait(lambda: thing(things)["balance"] == 110)
+        first.kill()
+        first.wait()
+    finally:
+        things.mongo.admin.command("configureFailPoint", "failCommand", mode="off")
     answer, = receipts(things, deposit())
-    assert answer["version"] == 2
+    assert (answer["version"], answer["repeated"]) == (2, True)
     assert (thing(things)["balance"], thing(things)["version"]) == (110, 2)
 
 
@@ -295,24 +288,3 @@ def test_an_outbox_of_another_name_has_receipts_of_its_own(ws):
     done = ws.outbox_program("put", "--outbox", "box", input=json.dumps(command()))
     assert done.returncode == 0, done.stderr
     assert ws.db.box_commands.count_documents({}) == 1
-
-
-def test_a_writer_may_do_no_more_than_the_documents_say(things):
-    """And one whose role does not name the receipts writes as before."""
-    writes = {"outbox": ["find", "insert"], "things": ["find", "insert", "update", "remove"],
-              "outbox_deleted": ["find", "insert", "update"], "outbox_commands": ["find", "insert", "update"]}
-    for leave_out, repeated in ((None, True), ("outbox_commands", False)):
-        user = uuid.uuid4().hex
-        role = [{"resource": {"db": things.name, "collection": name}, "actions": actions}
-                for name, actions in writes.items() if name != leave_out]
-        things.mongo.admin.command("createRole", user, privileges=role, roles=[])
-        things.mongo.admin.command("createUser", user, pwd="secret", roles=[user], mechanisms=["SCRAM-SHA-256"])
-        uri = things.stores.mongo_uri.replace("://", f"://{user}:secret@") + "&authSource=admin"
-        try:
-            for _ in range(2):
-                done = things.outbox_program("put", "--entities", "things", "--json", "--uri", uri,
-                                             input=json.dumps(command(f"by-{user}", entity={"delete": True} if False else {"update": {}})))
-                assert done.returncode == (0 if repeated or _ == 0 else 1), done.stderr
-        finally:
-            things.mongo.admin.command("dropUser", user)
-            things.mongo.admin.command("dropRole", user)

@@ -57,6 +57,27 @@ def test_without_a_login_the_outbox_is_closed(guarded):
     assert done.returncode == 2 and re.search(r"^error +mongodb .*(authenticat|authoriz)", done.stdout, re.M), done.stdout
 
 
+def test_the_role_of_a_writer_is_enough_and_without_the_receipts_it_writes_as_before(guarded):
+    writer = f"{guarded.name}_writer"
+    actions = {"outbox": ["find", "insert"], "accounts": ["find", "insert", "update", "remove"],
+               "outbox_deleted": ["find", "insert", "update"], "outbox_commands": ["find", "insert", "update"]}
+    documented = (ROOT / "docs/writing-events.md").read_text()
+    for collection, names in actions.items():
+        assert f'on("{collection}", {", ".join(json.dumps(a) for a in names)})' in documented
+    def role(*without: str) -> list[dict]:
+        return [{"resource": {"db": guarded.name, "collection": c}, "actions": a} for c, a in actions.items() if c not in without]
+    guarded.mongo.admin.command("createRole", writer, privileges=role(), roles=[])
+    guarded.mongo.admin.command("createUser", writer, pwd="writer", roles=[writer], mechanisms=["SCRAM-SHA-256"])
+    guarded.stores.mongo_uri = re.sub(r"//.*@", f"//{writer}:writer@", guarded.stores.mongo_uri)
+    def put(_id: str, change: dict) -> int:
+        event = {"_id": _id, "aggregate_type": "account", "aggregate_id": "a1", "event_type": "E", "payload": {}, "entity": change}
+        return guarded.outbox_program("put", "--entities", "accounts", input=json.dumps(event)).returncode
+    assert [put("c-1", {"insert": {}}), put("c-1", {"insert": {}})] == [0, 0]
+    assert [put("c-2", {"update": {}}), put("c-3", {"replace": {}}), put("c-4", {"delete": True})] == [0, 0, 0]
+    guarded.mongo.admin.command("updateRole", writer, privileges=role("outbox_commands"))
+    assert [put("c-5", {"insert": {}}), put("c-5", {"update": {}})] == [0, 1]
+
+
 def open_account(ws: Workspace, account: str) -> None:
     ws.put(ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
 

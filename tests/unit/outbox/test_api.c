@@ -102,6 +102,43 @@ static void test_several_entities_in_one_transaction(void **unused) {
   mongoc_client_destroy(client);
 }
 
+// A command that is sent again succeeds inside a transaction of the caller's, which then has
+// nothing else to store for it.
+static void test_a_repeated_command_in_the_callers_transaction(void **unused) {
+  (void)unused;
+  mongoc_client_t *client = new_client();
+  outbox_t *outbox = outbox_new_from_client(client, &options, NULL);
+  bson_value_t id = outbox_id_string("command"), thing = outbox_id_string("one");
+  bson_t payload = BSON_INITIALIZER;
+  bson_t *raise = BCON_NEW("$inc", "{", "n", BCON_INT64(1), "}");
+  outbox_change_t change = {.collection = "things", .kind = OUTBOX_UPDATE, .document = raise};
+  outbox_event_t event = {.id = &id,
+                          .aggregate_type = "thing",
+                          .aggregate_id = &thing,
+                          .event_type = "ThingHappened",
+                          .payload = &payload};
+  outbox_error_t error;
+  outbox_receipt_t first, again;
+  assert_true(outbox_write(outbox, &change, &event, &first, &error));
+  assert_false(first.repeated);
+  mongoc_client_session_t *session = mongoc_client_start_session(client, NULL, NULL);
+  assert_true(mongoc_client_session_start_transaction(session, NULL, NULL));
+  assert_true(outbox_write_in(outbox, session, &change, &event, &again, &error));
+  assert_true(again.repeated);
+  assert_int_equal(again.version, first.version);
+  assert_int_equal(again.occurred_at_ms, first.occurred_at_ms);
+  // The transaction is still good: a repeat is no error to the server.
+  assert_true(write_one(outbox, session, OUTBOX_UPDATE, "two", NULL, &error));
+  assert_true(mongoc_client_session_commit_transaction(session, NULL, NULL));
+  mongoc_client_session_destroy(session);
+  event.event_type = "OtherHappened";
+  assert_false(outbox_write(outbox, &change, &event, NULL, &error));
+  assert_int_equal(error.kind, OUTBOX_INVALID);
+  bson_destroy(raise);
+  outbox_destroy(outbox);
+  mongoc_client_destroy(client);
+}
+
 // The id of an event that failed to be stored has not been used up, and a known one is answered as
 // such.
 static void test_errors_are_values(void **unused) {
@@ -194,6 +231,7 @@ int main(int argc, char **argv) {
   options = (outbox_options_t){.database = argv[2]};
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_several_entities_in_one_transaction),
+      cmocka_unit_test(test_a_repeated_command_in_the_callers_transaction),
       cmocka_unit_test(test_errors_are_values),
       cmocka_unit_test(test_threads_on_one_entity),
   };
