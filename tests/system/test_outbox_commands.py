@@ -288,3 +288,25 @@ def test_an_outbox_of_another_name_has_receipts_of_its_own(ws):
     done = ws.outbox_program("put", "--outbox", "box", input=json.dumps(command()))
     assert done.returncode == 0, done.stderr
     assert ws.db.box_commands.count_documents({}) == 1
+
+
+# What `projector check` says
+
+
+def receipts_line(ws) -> tuple[str, str]:
+    lines = [json.loads(line) for line in ws.projector("check", "--json").stdout.splitlines()]
+    found = [(line["verdict"], line["text"]) for line in lines if "executed commands" in line["text"]]
+    assert len(found) == 1, lines
+    return found[0]
+
+
+def test_check_names_how_long_commands_are_remembered(bank):
+    assert receipts_line(bank) == ("ok", f"executed commands are remembered for {30 * DAYS} s")
+    bank.outbox_program("init", "--commands-ttl", "never", check=True)
+    assert receipts_line(bank) == ("ok", "executed commands are remembered for ever")
+    commands(bank).drop_index("at")
+    verdict, text = receipts_line(bank)
+    assert verdict == "warning" and "never removed" in text and "`outbox init` makes it" in text
+    commands(bank).drop()
+    verdict, text = receipts_line(bank)
+    assert verdict == "ok" and "`outbox init` makes their collection" in text

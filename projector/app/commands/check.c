@@ -3,6 +3,7 @@
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/identity.h"
 #include "projector/infra/mongo/inspect.h"
+#include "projector/infra/mongo/receipts.h"
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/catalog.h"
@@ -218,6 +219,33 @@ static void check_identity(Report *report, const Config *config, MongoStore *sto
     good(report, "mongodb", "the outbox serves no projector yet");
 }
 
+static void check_receipts(Report *report, MongoStore *store) {
+  Failure failure = {0};
+  Receipts receipts;
+  if (!mongo_look_at_receipts(store, &receipts, &failure)) {
+    failed(report, "mongodb", &failure);
+    return;
+  }
+  switch (receipts.state) {
+  case RECEIPTS_NONE:
+    good(report, "mongodb",
+         "no receipts of executed commands: one that is sent twice is executed twice; `outbox "
+         "init` makes their collection");
+    break;
+  case RECEIPTS_HIDDEN: break; /* they are the writers' */
+  case RECEIPTS_EXPIRE:
+    tell_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
+                (long long)receipts.ttl_s);
+    break;
+  case RECEIPTS_FOREVER: good(report, "mongodb", "executed commands are remembered for ever"); break;
+  case RECEIPTS_UNBOUND:
+    tell(report, "warning", "mongodb",
+         "the receipts of executed commands are never removed: they have no index on `at`; `outbox "
+         "init` makes it");
+    break;
+  }
+}
+
 static void check_mongodb(Report *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
@@ -246,6 +274,7 @@ static void check_mongodb(Report *report, const Config *config) {
   good(report, "mongodb", text);
   check_indexes(report, outbox);
   check_identity(report, config, store);
+  check_receipts(report, store);
   g_autoptr(GPtrArray) findings = findings_new();
   if (mongo_check_outbox(store, findings, &failure))
     tell_findings(report, "mongodb", findings, NULL);

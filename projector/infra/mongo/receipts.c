@@ -1,0 +1,42 @@
+/* receipts.c - looks at the indexes of <outbox>_commands. */
+#include "projector/infra/mongo/receipts.h"
+
+enum { UNAUTHORIZED = 13, NOT_FOUND = 26 };
+
+static void read_index(const bson_t *index, Receipts *receipts) {
+  bson_iter_t iter, value;
+  if (!bson_iter_init(&iter, index) || !bson_iter_find_descendant(&iter, "key.at", &value))
+    return;
+  receipts->state = RECEIPTS_FOREVER;
+  if (bson_iter_init_find(&value, index, "expireAfterSeconds"))
+    *receipts = (Receipts){RECEIPTS_EXPIRE, bson_iter_as_int64(&value)};
+}
+
+bool mongo_look_at_receipts(MongoStore *store, Receipts *ret_receipts, Failure *ret_failure) {
+  const MongoSettings *settings = mongo_store_settings(store);
+  g_autofree char *name = g_strdup_printf("%s_commands", settings->outbox);
+  mongoc_client_t *client = mongo_store_borrow(store);
+  mongoc_collection_t *collection =
+      mongoc_client_get_collection(client, settings->database, name);
+  mongoc_cursor_t *cursor = mongoc_collection_find_indexes_with_opts(collection, NULL);
+  const bson_t *index, *reply;
+  bson_error_t error;
+  Receipts receipts = {0};
+  bool good = true;
+  while (mongoc_cursor_next(cursor, &index)) {
+    if (receipts.state == RECEIPTS_NONE)
+      receipts.state = RECEIPTS_UNBOUND;
+    read_index(index, &receipts);
+  }
+  if (mongoc_cursor_error_document(cursor, &error, &reply)) {
+    receipts.state = error.code == UNAUTHORIZED ? RECEIPTS_HIDDEN : RECEIPTS_NONE;
+    good = error.code == UNAUTHORIZED || error.code == NOT_FOUND ||
+           mongo_fail(&error, reply, ret_failure);
+  }
+  if (good)
+    *ret_receipts = receipts;
+  mongoc_cursor_destroy(cursor);
+  mongoc_collection_destroy(collection);
+  mongo_store_return(store, client);
+  return good;
+}

@@ -1,0 +1,20 @@
+/* receipts.h - the writers' receipts of executed commands in <outbox>_commands, which the projector
+ * does not use: for `check`. */
+#pragma once
+
+#include "projector/infra/mongo/store.h"
+
+typedef enum ReceiptsState {
+  RECEIPTS_NONE,    /* there is no such collection */
+  RECEIPTS_HIDDEN,  /* the user may not see its indexes */
+  RECEIPTS_EXPIRE,  /* after `ttl_s` */
+  RECEIPTS_FOREVER, /* an index on `at` that removes none: chosen so */
+  RECEIPTS_UNBOUND, /* no index on `at` */
+} ReceiptsState;
+
+typedef struct Receipts {
+  ReceiptsState state;
+  int64_t ttl_s;
+} Receipts;
+
+bool mongo_look_at_receipts(MongoStore *store, Receipts *ret_receipts, Failure *ret_failure);
