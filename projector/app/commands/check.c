@@ -3,8 +3,8 @@
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/identity.h"
 #include "projector/infra/mongo/inspect.h"
-#include "projector/infra/mongo/receipts.h"
 #include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mongo/receipts.h"
 #include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/catalog.h"
 #include "projector/infra/mysql/inspect.h"
@@ -237,7 +237,9 @@ static void check_receipts(Report *report, MongoStore *store) {
     tell_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
                 (long long)receipts.ttl_s);
     break;
-  case RECEIPTS_FOREVER: good(report, "mongodb", "executed commands are remembered for ever"); break;
+  case RECEIPTS_FOREVER:
+    good(report, "mongodb", "executed commands are remembered for ever");
+    break;
   case RECEIPTS_UNBOUND:
     tell(report, "warning", "mongodb",
          "the receipts of executed commands are never removed: they have no index on `at`; `outbox "

@@ -16,8 +16,7 @@ bool mongo_look_at_receipts(MongoStore *store, Receipts *ret_receipts, Failure *
   const MongoSettings *settings = mongo_store_settings(store);
   g_autofree char *name = g_strdup_printf("%s_commands", settings->outbox);
   mongoc_client_t *client = mongo_store_borrow(store);
-  mongoc_collection_t *collection =
-      mongoc_client_get_collection(client, settings->database, name);
+  mongoc_collection_t *collection = mongoc_client_get_collection(client, settings->database, name);
   mongoc_cursor_t *cursor = mongoc_collection_find_indexes_with_opts(collection, NULL);
   const bson_t *index, *reply;
   bson_error_t error;
