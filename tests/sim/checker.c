@@ -54,6 +54,19 @@ static void check_order(const Tx *tx, const SimEvent *event) {
   }
 }
 
+/* A failed event is not tried again before what sorts before it and was there already, read or not.
+ */
+static void check_retry(const Tx *tx, const SimEvent *event) {
+  for (unsigned i = 0; i < sim.event_count; i++) {
+    const SimEvent *other = &sim.events[i];
+    if (other->present && other->aggregate == event->aggregate && other->status == STATUS_PENDING &&
+        !other->ledgered && !is_in(tx, other) && other->inserted_at < event->blocked_us &&
+        event_compare(other, event) < 0)
+      sim_fail("%s of a%u is tried again past %s, which was there before", event->id,
+               event->aggregate, other->id);
+  }
+}
+
 /* A gap may be passed only after its time, and not while what is missing can be seen. */
 static void check_gap(const SimEvent *event, const SimPosition *position) {
   if (event->version == 0 || (position->known ? position->max_version == 0 : event->version > 10) ||
@@ -104,8 +117,10 @@ static void believe_insert(const Tx *tx, const Insert *insert) {
     if (sim.orderly && strcmp(insert->outcome, "skipped") != 0)
       sim_fail("%s of a%u is late, though all came in order", event->id, event->aggregate);
   }
-  if (strcmp(insert->outcome, "skipped") && !contained)
+  if (strcmp(insert->outcome, "skipped") && !contained) {
     check_order(tx, event);
+    check_retry(tx, event);
+  }
   if (!strcmp(insert->outcome, "applied")) {
     if (contained)
       sim_fail("%s is applied, but the entity contained it", event->id);
@@ -122,16 +137,6 @@ static void believe_insert(const Tx *tx, const Insert *insert) {
   }
   bool changes = !strcmp(insert->outcome, "applied") || !strcmp(insert->outcome, "superseded");
   (changes ? advance : pass)(&belief->position, event);
-}
-
-/* The state of an entity at a version: all events up to it, in order. */
-static State state_at(unsigned aggregate, int64_t version) {
-  State state = {0};
-  for (int64_t v = 1; v <= version; v++)
-    for (unsigned i = 0; i < sim.event_count; i++)
-      if (sim.events[i].aggregate == aggregate && sim.events[i].version == v)
-        event_apply(&state, &sim.events[i]);
-  return state;
 }
 
 static void believe_refresh(const Tx *tx, unsigned aggregate) {

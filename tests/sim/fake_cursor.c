@@ -155,6 +155,25 @@ bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
   return call_end(MONGO, "remove present", ret_failure);
 }
 
+/* As the collection has it; for a while, that of a backup. One that was absent then stays as it is:
+ * nobody can tell it from one that was removed. */
+static Entity entity_now(unsigned aggregate) {
+  Entity entity = sim.entities[aggregate], before = {0};
+  if (fiber_now_us() >= sim.faults.restored_until)
+    return entity;
+  for (unsigned i = 0; i < sim.event_count; i++) {
+    const SimEvent *event = &sim.events[i];
+    if (event->aggregate == aggregate && event->version > before.version &&
+        event->version <= entity.version - sim.faults.restored_by)
+      before = (Entity){.version = event->version, .last_event_at = event->occurred_at};
+  }
+  before.state = state_at(aggregate, before.version);
+  if (!before.state.present)
+    return entity;
+  counts.restored += before.version < sim.positions[aggregate].max_version;
+  return before;
+}
+
 bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,
                         Failure *ret_failure) {
   (void)outbox;
@@ -163,7 +182,7 @@ bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bs
   if (!call_begin(MONGO, "read entity", ret_failure))
     return false;
   unsigned aggregate = aggregate_of_id(id);
-  Entity entity = sim.entities[aggregate];
+  Entity entity = entity_now(aggregate);
   if (!call_end(MONGO, "read entity", ret_failure))
     return false;
   *fiber_read() = (EntityRead){true, aggregate, entity.state.present ? entity.version : 0};

@@ -133,6 +133,7 @@ void mongo_insert(SimEvent *event) {
   event->present = true;
   event->status = STATUS_PENDING;
   event->attempts = event->excused = 0;
+  event->blocked_us = 0;
   event->claimed_by[0] = '\0';
   event->next_attempt_at = 0;
   g_array_append_val(sim.inserts, event->index);
@@ -273,6 +274,7 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
     else
       event->attempts--;
     event->unburnt += !mark->burn;
+    event->blocked_us = mark->burn ? fiber_now_us() : 0;
     event->next_attempt_at = mark->dead ? 0 : sim_server_ms(MONGO) + mark->delay_ms;
     set_status(event, mark->dead ? STATUS_DEAD : STATUS_FAILED);
   }

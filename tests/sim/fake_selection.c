@@ -22,6 +22,8 @@ static void retry(SimEvent *event) {
   write_by_majority(event);
   event->attempts = event->excused = 0;
   event->retried = true;
+  if (event->blocked_us)
+    event->blocked_us = fiber_now_us();
   event->next_attempt_at = 0;
   set_status(event, STATUS_PENDING);
 }

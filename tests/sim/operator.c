@@ -30,6 +30,19 @@ static void refresh(unsigned aggregate) {
   resolve_refresh(&sim.config, sim.store, "account", text, &done, &failure);
 }
 
+void operate_retry(void *unused) {
+  (void)unused;
+  fiber_sleep_us(sim_between(0, 3000000));
+  retry(&(Selection){.states = resolve_blocking});
+  sim.operators--;
+}
+
+void operate_refresh(void *unused) {
+  (void)unused;
+  refresh(sim_random(ACCOUNTS));
+  sim.operators--;
+}
+
 /* All that blocks an aggregate, or everything. */
 static void resolve_many(const SimEvent *event) {
   char text[] = {'a', (char)('0' + event->aggregate), '\0'};

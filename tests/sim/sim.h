@@ -80,7 +80,8 @@ typedef struct SimEvent {
   bool retried, shared; /* by several owners: then the attempts in memory may be another's */
   char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
-  int64_t claimed_us;
+  int64_t claimed_us,
+      blocked_us; /* blocked_us: failed by its own fault, or was told to try again; 0: no */
   FailureClass error;
   Marks agreed;      /* what a majority knows until the members agree on the document as it is */
   int64_t agreed_at; /* us */
@@ -168,7 +169,9 @@ typedef struct Faults {
   int64_t locked_until;
   unsigned locked; /* projection whose table another keeps locked, */
   bool only_rows;  /* or all of its rows */
-  int64_t history_until;
+  int64_t history_until, stream_lags_until;
+  int64_t restored_until; /* entities are as a backup had them, */
+  int64_t restored_by;    /* so many versions ago */
   int64_t log_blocked_until;
   PlaceFault at[PLACES];
   unsigned size_limit;
@@ -179,7 +182,7 @@ typedef struct Counts {
   int64_t failed, dead, kills, freezes, rivals, stops, outages, ambiguous, fenced, swept, faults;
   int64_t histories, cuts, suspicions, probes, blamed, places, broken, slow, locks, held_tables,
       jumps, skews, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks,
-      seeds;
+      restored, lags, seeds;
 } Counts;
 
 /* The lease document; expires_at in ms of MongoDB's clock. */
@@ -247,6 +250,8 @@ bool event_apply(State *state, const SimEvent *event);
 bool event_apply_deltas(State *state, const SimEvent *event);
 bool event_has_deltas(const SimEvent *event);
 bool event_needs_refresh(const SimEvent *event); /* when it is late */
+/* The state of an entity at a version: all events up to it, in order. */
+State state_at(unsigned aggregate, int64_t version);
 bool state_equal(const State *a, const State *b);
 const char *state_text(const State *state);
 int event_compare(const SimEvent *a, const SimEvent *b);
@@ -312,6 +317,9 @@ void instance_stop(Instance *instance); /* as by SIGTERM */
 void instances_free(void);
 /* One command, chosen by chance, on an aggregate that has something to mend. */
 void operate(void *unused);
+/* One refresh; a retry of all that blocks, some time later. */
+void operate_refresh(void *unused);
+void operate_retry(void *unused);
 bool operator_skip(const SimEvent *event);
 /* Makes trouble, ends it, and waits until all is settled. */
 void supervise(void *unused);

@@ -136,9 +136,48 @@ static void lock_table(int64_t until) {
   sim_trace("table %u is locked", sim.faults.locked);
 }
 
+/* An operator has put a backup of the entities in their place; the events know better. */
+static void restore_entities(int64_t until) {
+  sim.faults.restored_until = until;
+  sim.faults.restored_by = sim_between(1, 4);
+  sim_trace("the entities are as they were %lld versions ago", (long long)sim.faults.restored_by);
+  sim.operators++;
+  fiber_start("operator", NULL, operate_refresh, NULL);
+}
+
+static bool sorts_before_a_blocking_one(const SimEvent *event) {
+  for (unsigned i = 0; i < sim.event_count; i++) {
+    const SimEvent *other = &sim.events[i];
+    if (other->present && other->aggregate == event->aggregate &&
+        (other->status == STATUS_FAILED || other->status == STATUS_DEAD) &&
+        event_compare(event, other) < 0)
+      return true;
+  }
+  return false;
+}
+
+/* Nobody reads what comes; meanwhile the causes of failures are repaired, events come that sort
+ * before the failed ones, and those are tried again. */
+static void lag_stream(int64_t until) {
+  int64_t now = fiber_now_us();
+  sim.faults.stream_lags_until = until;
+  sim_trace("the stream lags");
+  for (unsigned i = 0; i < sim.event_count; i++) {
+    SimEvent *event = &sim.events[i];
+    if (event->poison_until != INT64_MAX)
+      event->poison_until = MIN(event->poison_until, now);
+    if (event->inserted_at < 0 && sorts_before_a_blocking_one(event))
+      event->insert_at = now;
+  }
+  sim.operators++;
+  fiber_start("operator", NULL, operate_retry, NULL);
+}
+
 static void spoil_store(void) {
   int64_t until = fiber_now_us() + sim_between(1, 8000000);
-  switch (sim_random(10)) {
+  switch (sim_random(12)) {
+  case 10: restore_entities(fiber_now_us() + sim_between(1, 20000000)); break;
+  case 11: lag_stream(fiber_now_us() + sim_between(1, 20000000)); break;
   case 6: spoil_place(until); break;
   case 7: lock_table(fiber_now_us() + sim_between(1, 30000000)); break;
   case 8: sim.faults.history_until = until; break;

@@ -102,7 +102,8 @@ static void show_counts(double seconds) {
   SHOW(partial), SHOW(fenced), SHOW(swept), SHOW(jumps), SHOW(retries), SHOW(skips);
   SHOW(refreshes), SHOW(duplicates), SHOW(pruned), SHOW(rescans), SHOW(rollbacks);
   SHOW(histories), SHOW(cuts), SHOW(suspicions), SHOW(probes), SHOW(blamed), SHOW(places),
-      SHOW(broken), SHOW(slow), SHOW(locks), SHOW(held_tables), SHOW(skews);
+      SHOW(broken), SHOW(slow), SHOW(locks), SHOW(held_tables), SHOW(skews), SHOW(restored),
+      SHOW(lags);
 }
 
 /* A simulation that no longer meets what it is there for would pass for ever. */
@@ -118,7 +119,7 @@ static bool met_everything(void) {
   for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (wanted[i] < counts.seeds / 20)
       return false;
-  return counts.slow > 0;
+  return counts.slow > 0 && counts.restored > counts.seeds / 100 && counts.lags > counts.seeds / 20;
 }
 
 int main(void) {

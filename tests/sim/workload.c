@@ -122,6 +122,15 @@ bool event_apply_deltas(State *state, const SimEvent *event) {
   return true;
 }
 
+State state_at(unsigned aggregate, int64_t version) {
+  State state = {0};
+  for (int64_t v = 1; v <= version; v++)
+    for (unsigned i = 0; i < sim.event_count; i++)
+      if (sim.events[i].aggregate == aggregate && sim.events[i].version == v)
+        event_apply(&state, &sim.events[i]);
+  return state;
+}
+
 bool state_equal(const State *a, const State *b) {
   return a->present == b->present && a->totalled == b->totalled &&
          (!a->present ||
