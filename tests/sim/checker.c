@@ -60,7 +60,7 @@ static void check_retry(const Tx *tx, const SimEvent *event) {
   for (unsigned i = 0; i < sim.event_count; i++) {
     const SimEvent *other = &sim.events[i];
     if (other->present && other->aggregate == event->aggregate && other->status == STATUS_PENDING &&
-        !other->ledgered && !is_in(tx, other) && other->inserted_at < event->blocked_us &&
+        !other->ledgered && !(tx && is_in(tx, other)) && other->inserted_at < event->blocked_us &&
         event_compare(other, event) < 0)
       sim_fail("%s of a%u is tried again past %s, which was there before", event->id,
                event->aggregate, other->id);
@@ -255,8 +255,10 @@ static void check_blame(const SimEvent *event, const Failure *failure) {
 void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool burn) {
   const Instance *instance = fiber_instance();
   FailureClass class = failure->class;
-  if (burn)
+  if (burn) {
     check_blame(event, failure);
+    check_retry(NULL, event);
+  }
   bool outage = class == FAILURE_UNAVAILABLE || class == FAILURE_SPACE || class == FAILURE_FENCED ||
                 class == FAILURE_MAPPING;
   if (outage && (burn || dead))

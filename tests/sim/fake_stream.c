@@ -50,7 +50,7 @@ static bool get_more(Stream *stream, Failure *ret_failure) {
 StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_ms,
                          Failure *ret_failure) {
   *ret_at_ms = 0;
-  if (fiber_now_us() < sim.faults.stream_lags_until && stream->batch_left == 0) {
+  if (fiber_now_us() < sim.faults.stream_lags_until) {
     counts.lags++;
     fiber_sleep_us(sim_between(1, IDLE_US));
     return STREAM_IDLE;

@@ -182,7 +182,7 @@ typedef struct Counts {
   int64_t failed, dead, kills, freezes, rivals, stops, outages, ambiguous, fenced, swept, faults;
   int64_t histories, cuts, suspicions, probes, blamed, places, broken, slow, locks, held_tables,
       jumps, skews, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks,
-      restored, lags, seeds;
+      restored, lags, overtaken, seeds;
 } Counts;
 
 /* The lease document; expires_at in ms of MongoDB's clock. */

@@ -145,14 +145,21 @@ static void restore_entities(int64_t until) {
   fiber_start("operator", NULL, operate_refresh, NULL);
 }
 
-static bool sorts_before_a_blocking_one(const SimEvent *event) {
+static bool is_to_come_before_a_blocking_one(const SimEvent *event) {
   for (unsigned i = 0; i < sim.event_count; i++) {
     const SimEvent *other = &sim.events[i];
-    if (other->present && other->aggregate == event->aggregate &&
+    if (event->inserted_at < 0 && other->present && other->aggregate == event->aggregate &&
         (other->status == STATUS_FAILED || other->status == STATUS_DEAD) &&
         event_compare(event, other) < 0)
       return true;
   }
+  return false;
+}
+
+static bool any_is_to_come_before_a_blocking_one(void) {
+  for (unsigned i = 0; i < sim.event_count; i++)
+    if (is_to_come_before_a_blocking_one(&sim.events[i]))
+      return true;
   return false;
 }
 
@@ -166,11 +173,14 @@ static void lag_stream(int64_t until) {
     SimEvent *event = &sim.events[i];
     if (event->poison_until != INT64_MAX)
       event->poison_until = MIN(event->poison_until, now);
-    if (event->inserted_at < 0 && sorts_before_a_blocking_one(event))
+    if (is_to_come_before_a_blocking_one(event)) {
+      counts.overtaken++;
       event->insert_at = now;
+    }
   }
   sim.operators++;
   fiber_start("operator", NULL, operate_retry, NULL);
+  fiber_sleep_us(sim_between(0, 4000000));
 }
 
 static void spoil_store(void) {
@@ -195,6 +205,8 @@ static void make_trouble(void) {
   unsigned dice = sim_random(100);
   if (living() == 0) {
     start_next();
+  } else if (any_is_to_come_before_a_blocking_one() && sim_chance(500)) {
+    lag_stream(fiber_now_us() + sim_between(1, 20000000));
   } else if (dice < 26) {
     lose_owner(owner());
   } else if (dice < 45) {

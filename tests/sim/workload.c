@@ -234,6 +234,15 @@ static void make_event(SimEvent *event, unsigned aggregate, int64_t version, int
   spoil(event, spoiled[sim.seed % 3]);
 }
 
+/* The event before one that fails comes when that has failed. */
+static void come_late_before(const SimEvent *failing) {
+  for (unsigned i = failing->index; i-- > 0;)
+    if (sim.events[i].aggregate == failing->aggregate) {
+      sim.events[i].insert_at = failing->insert_at + sim_between(0, 9000000);
+      return;
+    }
+}
+
 /* An aggregate's events come in order, with pauses; in some seeds, now and then, one comes late, a
  * version never comes, or times are equal. */
 void workload_make(void) {
@@ -256,6 +265,9 @@ void workload_make(void) {
     if (!sim.orderly && sim_chance(130))
       event->insert_at += sim_between(0, 9000000);
   }
+  for (unsigned i = 0; !sim.orderly && i < count; i++)
+    if (sim.events[i].poison_until > 0 && sim_chance(300))
+      come_late_before(&sim.events[i]);
   for (unsigned i = 0; sim.orderly && i < count; i++) /* equal times: ids decide */
     for (unsigned j = 0; j < i; j++)
       if (sim.events[j].aggregate == sim.events[i].aggregate &&
