@@ -81,6 +81,15 @@ typedef struct Event {
   bson_t *other_id;   /* backs key.event_id when its kind is ID_OTHER */
 } Event;
 
+/* An event that MongoDB refuses to mark, and why. So many are named. */
+enum { REFUSED_MAX = 200 };
+
+typedef struct Refused {
+  Id id; /* of the event; its bytes are here */
+  uint8_t bytes[EVENT_ID_MAX];
+  Failure failure;
+} Refused;
+
 /* Copies the document. Never NULL. */
 Event *event_decode(const bson_t *document);
 void event_free(Event *event);

@@ -141,6 +141,7 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   } else {
     item->effect = deltas;
     item->verdict = deltas.count ? VERDICT_APPLIED : VERDICT_SUPERSEDED;
+    item->unhealed = deltas.count == 0 && (!refreshable || item->event->unrefreshable);
   }
 }
 
@@ -150,6 +151,7 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
     return;
   }
   item->effect = item->changes;
+  item->unhealed = false;
   item->reuses_version = order_reuses_version(&state->position, item->event);
   switch (order_standing(&state->position, item->event)) {
   case STANDING_REPEATED: item->verdict = VERDICT_KNOWN; return;

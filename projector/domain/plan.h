@@ -30,6 +30,7 @@ typedef struct Item {
   Verdict verdict;
   bool late;
   bool or_superseded; /* VERDICT_REFRESH: where there is nothing to refresh from, superseded */
+  bool unhealed;      /* VERDICT_SUPERSEDED, and there is no entity to take the row from */
   bool planned; /* VERDICT_FAILED, after the others of this batch: not so if they are not applied */
   bool excused; /* VERDICT_FAILED, for a reason that is not its own: it does not pay */
   bool reuses_version; /* order.h; a warning, whatever the verdict */

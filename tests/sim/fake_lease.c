@@ -2,6 +2,7 @@
  * clock.
  */
 #include "projector/infra/mongo/lease.h"
+#include "projector/infra/mongo/refused.h"
 
 #include "tests/sim/sim.h"
 
@@ -120,4 +121,13 @@ bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
   (void)acts;
   (void)ret_failure;
   return true; /* the simulation keeps none */
+}
+
+bool refused_write(MongoStore *store, const char *name, const GArray *refused,
+                   Failure *ret_failure) {
+  (void)store;
+  (void)name;
+  (void)refused;
+  (void)ret_failure;
+  return true;
 }

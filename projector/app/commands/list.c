@@ -18,7 +18,8 @@ typedef struct Kind {
 
 typedef struct Lister {
   bool as_json, payload;
-  GHashTable *kinds; /* of --summary: Kind by "state\tclass\ttype\tmessage"; or NULL */
+  GHashTable *kinds;   /* of --summary: Kind by "state\tclass\ttype\tmessage"; or NULL */
+  GHashTable *refused; /* Id → Refused: events that MongoDB refuses to mark */
   int64_t count;
 } Lister;
 
@@ -199,14 +200,58 @@ static void print_event(Lister *lister, const Event *event, const char *state,
   }
 }
 
+static Reason reason_of_refused(const Refused *refused) {
+  return (Reason){failure_class_name(refused->failure.class), refused->failure.message,
+                  refused->failure.code};
+}
+
+json_t *list_refused_json(const Event *event, const Refused *refused) {
+  Reason reason = reason_of_refused(refused);
+  return to_json(event, "refused", &reason);
+}
+
+static void print_as_it_is(Lister *lister, const Event *event) {
+  const Refused *refused = event->status == STATUS_PENDING
+                               ? g_hash_table_lookup(lister->refused, &event->key.event_id)
+                               : NULL;
+  Reason reason = refused ? reason_of_refused(refused) : reason_of(event);
+  print_event(lister, event, refused ? "refused" : state_name(event), &reason);
+}
+
+/* Those that MongoDB refuses to mark stand there as pending. */
+static bool list_refused(Lister *lister, Outbox *outbox, const Selection *selection,
+                         Failure *ret_failure) {
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, lister->refused);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    static const char *const states[] = {"pending", NULL};
+    char id[ID_TEXT_SIZE];
+    Selection one = *selection;
+    id_text(&((const Refused *)value)->id, id);
+    one.event_id = id;
+    one.states = states;
+    if (selection->limit > 0 && lister->count >= selection->limit)
+      return true;
+    g_autoptr(EventCursor) cursor = selection_find(outbox, &one);
+    const bson_t *document;
+    while ((document = event_cursor_next(cursor, ret_failure))) {
+      g_autoptr(Event) event = event_decode(document);
+      print_as_it_is(lister, event);
+    }
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+  }
+  return true;
+}
+
 static bool list_selected(Lister *lister, Outbox *outbox, const Selection *selection,
                           Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
-    Reason reason = reason_of(event);
-    print_event(lister, event, state_name(event), &reason);
+    print_as_it_is(lister, event);
   }
   return ret_failure->class == FAILURE_NONE;
 }
@@ -249,15 +294,31 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
   return ret_failure->class == FAILURE_NONE;
 }
 
+/* What `--state` stands for beside the states of the documents. */
+typedef struct Scope {
+  bool held;     /* those that wait behind failed or dead ones, only */
+  bool refused;  /* also those that MongoDB refuses to mark */
+  bool selected; /* also those of the selection's states */
+} Scope;
+
+static bool list_scope(Lister *lister, Outbox *outbox, const Selection *selection, Scope scope,
+                       Failure *ret_failure) {
+  if (scope.held)
+    return list_held(lister, outbox, selection, ret_failure);
+  return (!scope.selected || list_selected(lister, outbox, selection, ret_failure)) &&
+         (!scope.refused || list_refused(lister, outbox, selection, ret_failure));
+}
+
 static int list_events(const Config *config, Lister *lister, const Selection *selection,
-                       bool held) {
+                       Scope scope) {
   Failure failure = {0};
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (!store)
     return command_fail(&failure);
   g_autoptr(Outbox) outbox = outbox_new(store, "");
-  if (!(held ? list_held(lister, outbox, selection, &failure)
-             : list_selected(lister, outbox, selection, &failure)))
+  g_autoptr(GHashTable) refused = refused_read(store, config->name, &failure);
+  lister->refused = refused;
+  if (!refused || !list_scope(lister, outbox, selection, scope, &failure))
     return command_fail(&failure);
   if (lister->kinds)
     print_kinds(lister);
@@ -271,7 +332,9 @@ int command_list(int argc, char **argv) {
   int limit = 0, status;
   const GOptionEntry options[] = {
       {"state", 0, 0, G_OPTION_ARG_STRING, &state,
-       "failed, dead, held, pending, in_progress or all (default: failed and dead)", "STATE"},
+       "failed, dead, refused (by MongoDB, to be marked), held, pending, in_progress or all "
+       "(default: failed, dead and refused)",
+       "STATE"},
       {"aggregate", 0, 0, G_OPTION_ARG_NONE, &by_aggregate, "Of one aggregate: --aggregate TYPE ID",
        NULL},
       {"type", 0, 0, G_OPTION_ARG_STRING, &type, "Of one event type", "EVENT_TYPE"},
@@ -291,14 +354,16 @@ int command_list(int argc, char **argv) {
     return status;
   const char *one_state[] = {state, NULL};
   Selection selection = {.event_type = type, .states = blocking, .limit = limit};
-  bool held = state && !strcmp(state, "held");
+  bool held = state && !strcmp(state, "held"), only_refused = state && !strcmp(state, "refused");
   if (argc != (by_aggregate ? 3 : 1))
     return command_misuse("expected --aggregate TYPE ID, or no arguments");
   if (limit < 0)
     return command_misuse("--limit: expected a number of events, or 0 for all");
-  if (state && !held && strcmp(state, "all") != 0 && !g_strv_contains(all_states, state))
-    return command_misuse("--state: expected failed, dead, held, pending, in_progress or all");
-  if (state && !held)
+  if (state && !held && !only_refused && strcmp(state, "all") != 0 &&
+      !g_strv_contains(all_states, state))
+    return command_misuse(
+        "--state: expected failed, dead, refused, held, pending, in_progress or all");
+  if (state && !held && !only_refused)
     selection.states = strcmp(state, "all") != 0 ? one_state : NULL;
   if (by_aggregate) {
     selection.aggregate_type = argv[1];
@@ -312,5 +377,6 @@ int command_list(int argc, char **argv) {
   }
   g_autoptr(GHashTable) kinds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, kind_free);
   Lister lister = {.as_json = as_json, .payload = payload, .kinds = summary ? kinds : NULL};
-  return list_events(config, &lister, &selection, held);
+  Scope scope = {.held = held, .refused = !state || only_refused, .selected = !only_refused};
+  return list_events(config, &lister, &selection, scope);
 }

@@ -2,8 +2,11 @@
 #pragma once
 
 #include "projector/domain/event.h"
+#include "projector/infra/mongo/refused.h"
 
 #include <jansson.h>
 
 /* With the reason why it is where it is, from its last_error. Free it. */
 json_t *list_event_json(const Event *event);
+/* The same of one that MongoDB refuses to mark. */
+json_t *list_refused_json(const Event *event, const Refused *refused);

@@ -6,6 +6,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/archive.h"
+#include "projector/infra/mongo/refused.h"
 
 #include <stdio.h>
 
@@ -29,6 +30,7 @@ struct Janitor {
   GThread *thread;
   int64_t next_sweep, next_rescan; /* monotonic, us */
   bool may_not_prune;              /* the user has no right to delete from the ledger */
+  uint64_t refusals_told;          /* see watch_refusals */
 };
 
 static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
@@ -315,10 +317,24 @@ static void sweep_when_due(Janitor *janitor) {
     stop_request(janitor->stop, &failure);
 }
 
+/* What has no other way to say why it waits. */
+static void tell_refused_events(Janitor *janitor) {
+  uint64_t now = watch_refusals(janitor->lanes->watch);
+  Failure failure = {0};
+  if (now == janitor->refusals_told)
+    return;
+  g_autoptr(GArray) refused = watch_list_refused(janitor->lanes->watch);
+  if (refused_write(janitor->store, janitor->config->name, refused, &failure))
+    janitor->refusals_told = now;
+  else
+    log_failure(LOG_LEVEL_WARNING, "cannot tell which events MongoDB refuses to mark", &failure);
+}
+
 /* --- the janitor ----------------------------------------------------------------------------- */
 
 int64_t janitor_step(Janitor *janitor) {
   sweep_when_due(janitor); /* in each step, however many holds are due */
+  tell_refused_events(janitor);
   int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
   for (unsigned i = 0; i < janitor->lanes->count; i++) {
     look_at_due(janitor, janitor->lanes->lanes[i]);

@@ -17,8 +17,9 @@ typedef enum Outcome {
   OUTCOME_LATE,   /* beside one of the three above */
   OUTCOME_FAILED, /* attempts */
   OUTCOME_DEAD,
-  OUTCOME_GAP,    /* waits for a missing version */
-  OUTCOME_REUSED, /* its version was used before */
+  OUTCOME_GAP,      /* waits for a missing version */
+  OUTCOME_REUSED,   /* its version was used before */
+  OUTCOME_UNHEALED, /* superseded, and there is no entity to take the row from */
   OUTCOME_COUNT,
 } Outcome;
 

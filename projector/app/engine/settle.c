@@ -30,6 +30,12 @@ void log_event(Worker *worker, LogLevel level, const char *message, const Event 
   log_write(level, message, fields);
 }
 
+void tell_refused(Worker *worker, const Event *event, const Failure *failure) {
+  log_event(worker, LOG_LEVEL_ERROR, "event cannot be claimed", event, failure);
+  metrics_refused(worker->metrics, failure);
+  watch_refuse(worker->lanes->watch, &event->key.event_id, failure);
+}
+
 /* --- marks in the outbox --- */
 
 /* After a mark that failed: whether to try it again. One that MongoDB refuses, or that it is too
@@ -230,6 +236,23 @@ static void report_reused_versions(Worker *worker, const Item *items, size_t cou
   }
 }
 
+/* A newer state is in the row, but whether it is the whole of it, nobody can look up. */
+static void report_unhealed(Worker *worker, const Item *items, size_t count) {
+  static const Failure none = {
+      .class = FAILURE_DATA,
+      .source = SOURCE_EVENT,
+      .message = "a newer event was applied, so this late one changes nothing, and there is no "
+                 "entity to take the row from; told once for the aggregate"};
+  for (size_t i = 0; i < count; i++) {
+    if (!items[i].unhealed || items[i].verdict != VERDICT_SUPERSEDED)
+      continue;
+    metrics_event(worker->metrics, items[i].event, OUTCOME_UNHEALED);
+    if (watch_tells_once(worker->lanes->watch, items[i].event->aggregate_hash))
+      log_event(worker, LOG_LEVEL_WARNING, "event superseded without an entity", items[i].event,
+                &none);
+  }
+}
+
 /* Failures come before what is given back, because their holds decide where that goes. */
 bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autofree Event **done = g_new(Event *, count), **back = g_new(Event *, count);
@@ -237,6 +260,7 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   bool good = refresh_all(worker, items, count, ret_failure);
   count_verdicts(worker, items, count);
   report_reused_versions(worker, items, count);
+  report_unhealed(worker, items, count);
   settle_failed(worker, items, count);
   for (size_t i = 0; i < count; i++) {
     Event *event = items[i].event;

@@ -117,6 +117,8 @@ void settle_outage(Worker *worker, Item *items, size_t count, const Failure *fai
 /* Gives events back unharmed: to the outbox, and to the queue when nothing holds their aggregate.
  */
 void give_back(Worker *worker, Event *const *events, size_t count);
+/* MongoDB will not have the event's mark: told in the log, by `list` and by the page. */
+void tell_refused(Worker *worker, const Event *event, const Failure *failure);
 /* What repeats for an event is told once in ten seconds, with a count. */
 void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
                const Failure *failure);

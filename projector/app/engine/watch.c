@@ -11,6 +11,9 @@ enum {
   TALLY_MS = 80000,   /* an aggregate that nothing waits of any longer, at several tries a minute */
   TOLD_PLACES = 4096, /* of events; two that share one are told more often */
   TOLD_AGAIN_MS = 10000,
+  REFUSED_MS = 30000, /* a refused event is tried again every 5 s */
+  REFUSED_KEPT = 2 * REFUSED_MAX,
+  ONCE_MAX = 20000, /* aggregates; then it begins anew */
 };
 
 typedef struct Suspect {
@@ -39,11 +42,19 @@ typedef struct Told {
   int64_t untold;
 } Told;
 
+typedef struct Refusal {
+  Refused refused;
+  int64_t seen; /* monotonic, us */
+} Refusal;
+
 struct Watch {
   GMutex lock;
-  gint busy;            /* atomic: entries of both tables; mostly 0, and then nobody waits */
+  gint busy;            /* atomic: entries of the tables; mostly 0, and then nobody waits */
   GHashTable *suspects; /* Id → Suspect */
   GHashTable *holds;    /* projection + 1 → Hold */
+  GHashTable *refusals; /* Id → Refusal */
+  uint64_t refusals_changed;
+  GHashTable *once; /* hashes of aggregates */
   Told told[TOLD_PLACES];
 };
 
@@ -52,6 +63,8 @@ Watch *watch_new(void) {
   g_mutex_init(&watch->lock);
   watch->suspects = g_hash_table_new_full(id_hash_key, id_equal_key, NULL, g_free);
   watch->holds = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+  watch->refusals = g_hash_table_new_full(id_hash_key, id_equal_key, NULL, g_free);
+  watch->once = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
   return watch;
 }
 
@@ -60,6 +73,8 @@ void watch_free(Watch *watch) {
     return;
   g_hash_table_unref(watch->suspects);
   g_hash_table_unref(watch->holds);
+  g_hash_table_unref(watch->refusals);
+  g_hash_table_unref(watch->once);
   g_mutex_clear(&watch->lock);
   g_free(watch);
 }
@@ -70,7 +85,8 @@ static bool is_empty(Watch *watch) {
 
 static void note_size(Watch *watch) {
   g_atomic_int_set(&watch->busy,
-                   (gint)(g_hash_table_size(watch->suspects) + g_hash_table_size(watch->holds)));
+                   (gint)(g_hash_table_size(watch->suspects) + g_hash_table_size(watch->holds) +
+                          g_hash_table_size(watch->refusals)));
 }
 
 /* --- events --------------------------------------------------------------------------------- */
@@ -137,7 +153,64 @@ void watch_acquit(Watch *watch, const Id *event) {
     return;
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
   g_hash_table_remove(watch->suspects, event);
+  watch->refusals_changed += g_hash_table_remove(watch->refusals, event);
   note_size(watch);
+}
+
+/* --- refused marks ---------------------------------------------------------------------------- */
+
+void watch_refuse(Watch *watch, const Id *event, const Failure *failure) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Refusal *one = g_hash_table_lookup(watch->refusals, event);
+  if (!one) {
+    if (event->kind == ID_OTHER || g_hash_table_size(watch->refusals) >= REFUSED_KEPT)
+      return;
+    OrderKey key = {.event_id = *event}, kept;
+    one = g_new0(Refusal, 1);
+    order_key_copy(&key, &kept, one->refused.bytes);
+    one->refused.id = kept.event_id;
+    g_hash_table_insert(watch->refusals, &one->refused.id, one);
+    watch->refusals_changed++;
+    note_size(watch);
+  }
+  one->refused.failure = *failure;
+  one->seen = clock_us();
+}
+
+static gboolean is_old(gpointer key, gpointer value, gpointer data) {
+  (void)key;
+  (void)data;
+  return clock_us() - ((const Refusal *)value)->seen > (int64_t)REFUSED_MS * 1000;
+}
+
+uint64_t watch_refusals(Watch *watch) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  watch->refusals_changed += g_hash_table_foreach_remove(watch->refusals, is_old, NULL);
+  note_size(watch);
+  return watch->refusals_changed;
+}
+
+GArray *watch_list_refused(Watch *watch) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  GArray *list = g_array_new(FALSE, FALSE, sizeof(Refused));
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, watch->refusals);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    g_array_append_val(list, ((Refusal *)value)->refused);
+  for (guint i = 0; i < list->len; i++) { /* the array may have moved them */
+    Refused *one = &g_array_index(list, Refused, i);
+    if (one->id.kind != ID_INT)
+      one->id.bytes = one->bytes;
+  }
+  return list;
+}
+
+bool watch_tells_once(Watch *watch, uint64_t aggregate_hash) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  if (g_hash_table_size(watch->once) >= ONCE_MAX)
+    g_hash_table_remove_all(watch->once);
+  return g_hash_table_add(watch->once, g_memdup2(&aggregate_hash, sizeof aggregate_hash));
 }
 
 bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,

@@ -29,6 +29,18 @@ void watch_acquit(Watch *watch, const Id *event);
 bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
                  int64_t *ret_untold);
 
+/* MongoDB refuses the event's mark, so it cannot say itself why it waits. Forgotten when it is
+ * acquitted, or was not refused again for a while. */
+void watch_refuse(Watch *watch, const Id *event, const Failure *failure);
+/* Rises when an event is refused that was not before, or is not refused any longer. */
+uint64_t watch_refusals(Watch *watch);
+/* Those that are refused now; of Refused. */
+GArray *watch_list_refused(Watch *watch);
+
+/* Whether this is the first time that something is told of the aggregate, as far as is
+ * remembered. */
+bool watch_tells_once(Watch *watch, uint64_t aggregate_hash);
+
 /* --- projections, by index --- */
 
 typedef enum Gate {

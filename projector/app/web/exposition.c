@@ -70,6 +70,8 @@ static void outcomes(GString *text, const Config *config, const Figures *figures
       [OUTCOME_GAP] = {"projector_gaps_total", "Waits for a missing version."},
       [OUTCOME_REUSED] = {"projector_reused_versions_total",
                           "Later events with a version that their aggregate had before."},
+      [OUTCOME_UNHEALED] = {"projector_events_superseded_without_entity_total",
+                            "Superseded events without an entity to take the row from."},
   };
   for (unsigned outcome = 0; outcome < OUTCOME_COUNT; outcome++) {
     family(text, families[outcome][0], "counter", families[outcome][1]);

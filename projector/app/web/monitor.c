@@ -90,6 +90,24 @@ static json_t *find_troubles(Outbox *outbox, Failure *ret_failure) {
   return troubles;
 }
 
+static bool add_refused(Monitor *monitor, Outbox *outbox, json_t *troubles, Failure *ret_failure) {
+  g_autoptr(GHashTable) refused = refused_read(monitor->store, monitor->config->name, ret_failure);
+  GHashTableIter iter;
+  gpointer value;
+  if (!refused)
+    return false;
+  g_hash_table_iter_init(&iter, refused);
+  while (g_hash_table_iter_next(&iter, NULL, &value) && json_array_size(troubles) < TROUBLES_MAX) {
+    const Refused *one = value;
+    g_autoptr(EventCursor) cursor = outbox_find_event(outbox, &one->id);
+    const bson_t *document = event_cursor_next(cursor, ret_failure);
+    g_autoptr(Event) event = document ? event_decode(document) : NULL;
+    if (event && event->status == STATUS_PENDING)
+      json_array_append_new(troubles, list_refused_json(event, one));
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
 static void keep(Monitor *monitor, Report *report) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
   Report *old = monitor->report;
@@ -106,6 +124,8 @@ static bool look(Monitor *monitor, Outbox *outbox) {
     return false;
   }
   json_t *troubles = find_troubles(outbox, &failure);
+  if (failure.class == FAILURE_NONE)
+    add_refused(monitor, outbox, troubles, &failure);
   json_array_extend(report->troubles, troubles);
   json_decref(troubles);
   report->looked_at = g_get_monotonic_time();

@@ -1,0 +1,81 @@
+"""What MongoDB refuses, and what is superseded where nobody can look it up: in sight, with the reason."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from endpoint import Endpoint
+from workspace import Workspace, bank_projections, decimal
+
+SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500, "lease_ms": 4000}
+# The projector's fields are refused for one account, so the validator passes the look at the start.
+VALIDATOR = {"$or": [{"aggregate_id": {"$ne": "bad"}}, {"status": {"$exists": False}}]}
+
+
+def opened(ws: Workspace, account: str, **more) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"), **more)
+
+
+def listed(ws: Workspace, *arguments: str) -> list[dict]:
+    return [json.loads(line) for line in ws.projector("list", "--json", *arguments).stdout.splitlines()]
+
+
+def test_an_event_that_mongodb_refuses_to_mark_is_listed_with_the_reason(bank):
+    bank.mapping(**SETTINGS)
+    with bank.start_projector() as process:
+        process.wait_log("info working")
+        endpoint = Endpoint(process)
+        # A deposit without its account fails, and its failure is to be marked in its own document.
+        bank.db.command("collMod", "outbox", validator=VALIDATOR)
+        bank.put(bad := {**bank.event("bad", "MoneyDeposited", amount=decimal("1.00")), "attempts": 1}, good := opened(bank, "a1"))
+        bank.wait_gone(good)
+        (told,) = bank.wait(lambda: listed(bank), what="a line of list")
+        assert (told["event_id"], told["state"]) == (str(bad["_id"]), "refused")
+        assert told["reason"]["code"] == 121 and "validation" in told["reason"]["message"]
+        assert listed(bank, "--state", "refused") == [told] and listed(bank, "--state", "pending") == [told]
+        assert listed(bank, "--aggregate", "account", "a1") == []
+        text = bank.projector("list").stdout
+        assert re.search(r"^refused +\S+ +account bad ", text, re.MULTILINE), text
+        live = bank.wait(lambda: (t := endpoint.get("/live").json["troubles"]) and t, what="the page")
+        assert (live[0]["event_id"], live[0]["state"]) == (str(bad["_id"]), "refused")
+        bank.db.command("collMod", "outbox", validator={})
+        bank.put(opened(bank, "bad", at=bad["occurred_at"].replace(year=2020)))
+        bank.wait_drained()
+        assert listed(bank) == []
+
+
+def test_a_mongodb_that_refuses_writes_is_told_everywhere(bank):
+    bank.mapping(**{**SETTINGS, "lease_ms": 12000})
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        bank.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
+        bank.db.command("collMod", "projector_leases", validator={"never": True})
+        try:
+            answer = bank.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and "MongoDB" in a.text and a, what="readyz")
+            assert re.search(r"MongoDB refuses to work since .* \(121\)\. .*nothing is lost", answer.text)
+            metrics = endpoint.metrics()
+            assert metrics['projector_store_up{store="mongodb"}'] == 1 and metrics['projector_store_usable{store="mongodb"}'] == 0
+            status = bank.projector("status")
+            assert status.returncode == 3
+            assert re.search(r"^mongodb +MongoDB .*, refuses to work: .* \(121\)$", status.stdout, re.MULTILINE)
+        finally:
+            bank.db.command("collMod", "projector_leases", validator={})
+        bank.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
+        assert bank.projector("status").returncode == 0
+
+
+def test_what_is_superseded_without_an_entity_is_counted_and_told_once_for_its_aggregate(ws):
+    projections = [{k: v for k, v in p.items() if k != "entities"} for p in bank_projections()]
+    ws.mapping(projections, **SETTINGS)
+    ws.create()
+    with ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        late = [opened(ws, "a1") for _ in range(3)] + [opened(ws, "a2")]
+        ws.put(newer := [opened(ws, "a1"), opened(ws, "a2")])
+        ws.wait_gone(*newer)
+        ws.put(late)
+        ws.wait_gone(*late)
+        ws.wait(lambda: endpoint.metrics()['projector_events_superseded_without_entity_total{projection="account"}'] == 4)
+        told = re.findall(r"event superseded without an entity event=\S+ aggregate=\"(account \S+)\"", process.log_text())
+        assert sorted(told) == ["account a1", "account a2"]
