@@ -100,6 +100,37 @@ def heading(name: str, section: int, version: str) -> list[str]:
     return [f'.TH {roff(name).upper()} {section} "" "projector {version}"']
 
 
+EXAMPLES = {
+    "projector": [
+        ("Look at everything before the first start, then work until SIGTERM:",
+         "projector check -c bank.json\nprojector run -c bank.json"),
+        ("Which events have failed, and why; then try them again:",
+         "projector list -c bank.json --summary\nprojector retry -c bank.json --all-dead --class data"),
+        ("One aggregate on one screen, and its row taken from its entity:",
+         "projector explain -c bank.json account acc-1\nprojector refresh -c bank.json account acc-1"),
+        ("Compare both stores, and repair what differs:",
+         "projector reconcile -c bank.json || projector reconcile -c bank.json --repair"),
+        ("Fill a table beside the live one, and swap the two:", "projector rebuild -c bank.json account --shadow")],
+    "outbox": [
+        ("Create the collections and indexes of a database:",
+         "outbox init --uri-file mongodb.uri --database bank --entities accounts"),
+        ("Open an account: the entity and its event, in one transaction:",
+         "echo '{\"aggregate_type\": \"account\", \"aggregate_id\": \"acc-1\", \"event_type\": \"AccountOpened\",\n"
+         "       \"payload\": {\"name\": \"Ada\"}, \"entity\": {\"insert\": {\"name\": \"Ada\"}}}' |\n"
+         "  outbox put --uri-file mongodb.uri --database bank --entities accounts"),
+        ("Write the events of a small bank, 50 a second:", "outbox demo --rate 50 --seconds 0")],
+}
+FILES = {
+    "projector": [
+        ("/etc/projector/NAME.json", "The mapping file of the service projector@NAME; see projector.json(5)."),
+        ("/etc/projector/NAME.env", "Its variables, as NAME=VALUE, a line each. Like all files of this folder it belongs to "
+                                    "root:projector, with mode 640."),
+        ("/usr/share/projector/projector.schema.json", "The JSON Schema of a mapping file, for editors."),
+        ("/usr/share/projector/sql", "The projector's own tables, and the privileges of its users."),
+        ("$XDG_STATE_HOME/projector, ~/.local/state/projector", "How far an interrupted reconcile or rebuild has come."),
+        ("/usr/share/doc/projector/docs", "The manual, with alert rules for Prometheus.")],
+    "outbox": [("/usr/share/doc/projector/docs/writing-events.md", "The event document, and recipes in several languages.")],
+}
 EXTRA = {
     "projector": ["A mapping file says where the stores are and which event changes which row: see",
                   ".BR projector.json (5)."],
@@ -121,6 +152,12 @@ def man1(path: str, version: str) -> str:
             names = ", ".join([*([f"-{option.short}"] if option.short else []), f"--{option.long}"])
             out += [".TP", f".B {roff(names)}" + (f" \\fI{roff(option.argument)}\\fR" if option.argument else ""),
                     roff(option.text)]
+    out += [".SH EXAMPLES"]
+    for text, commands in EXAMPLES[program.name]:
+        out += [".PP", roff(text), ".PP", ".nf", *(".RS" if not i else roff(line) for i, line in enumerate(["", *commands.split("\n")])), ".RE", ".fi"]
+    out += [".SH FILES"]
+    for path, text in FILES[program.name]:
+        out += [".TP", f".I {roff(path)}", roff(text)]
     out += [".SH EXIT STATUS", roff(program.exit_status), ".SH SEE ALSO", SEE_ALSO[program.name]]
     return "\n".join(out) + "\n"
 
@@ -181,11 +218,37 @@ def readable(pattern: str) -> str:
 
 # --- completion ---
 
+# What may stand for an option's argument. Of FILE the shell knows more than we do.
+CLASSES = ["config", "conflict", "crash", "data", "mapping", "size", "space", "unavailable", "unknown"]
+VALUES = {"STATE": ["failed", "dead", "held", "pending", "in_progress", "all"], "CLASS": CLASSES}
+
+
+def value_cases(program: Program) -> str:
+    """Of a bash `case`: the words for the argument of an option."""
+    found = [(c.name, option) for c in program.commands for option in c.options]
+    lines = [f"    '{name} --{option.long}') words='{' '.join(VALUES[option.argument])}' ;;"
+             for name, option in found if option.argument in VALUES]
+    lines += [f"    '{name} --{option.long}') words=$(_{program.name}_tables) ;;" for name, option in found if option.argument == "TABLE"]
+    lines += [f"    '{name} --{option.long}') words='' ;;" for name, option in found if option.argument == "FILE"]
+    return "\n".join(lines)
+
+
 def bash(program: Program) -> str:
     cases = "\n".join(f"    {c.name}) words='{' '.join('--' + o.long for o in c.options)} --help' ;;"
                       for c in program.commands)
     names = " ".join(c.name for c in program.commands)
+    values = value_cases(program)
     return f"""# bash completion for {program.name}
+# The tables of the mapping file that is named on the line.
+_{program.name}_tables() {{
+  local i
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case ${{COMP_WORDS[i]}} in
+      -c | --config) [[ -r ${{COMP_WORDS[i + 1]}} ]] && sed -n 's/.*"table": *"\\([^"]*\\)".*/\\1/p' "${{COMP_WORDS[i + 1]}}" ;;
+    esac
+  done
+}}
+
 _{program.name}() {{
   local words='{names} --help' current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD - 1]}}
   COMPREPLY=()
@@ -193,10 +256,14 @@ _{program.name}() {{
 {cases}
     *) return ;;
   esac ;; esac
-  case $previous in
-    -c | --config | *-file) words='' ;;
+  # The line is split at "=": --state=de is three words.
+  if [[ $current == = ]]; then current=''; elif [[ $previous == = ]]; then previous=${{COMP_WORDS[COMP_CWORD - 2]}}; fi
+  case "${{COMP_WORDS[1]}} $previous" in
+    *' -c') words='' ;;
+{values}
+    *) [[ $COMP_CWORD -eq 1 || $current == -* ]] || words='' ;;
   esac
-  if [[ -n $words && ( $COMP_CWORD -eq 1 || $current == -* ) ]]; then
+  if [[ -n $words ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
   fi
 }}
@@ -210,8 +277,8 @@ def zsh(program: Program) -> str:
 
     def spec(option: Option) -> str:
         text = re.sub(r"([\[\]:])", r"\\\1", option.text)
-        is_file = option.argument == "FILE"
-        argument = f":{option.argument}:{'_files' if is_file else ''}" if option.argument else ""
+        values = "_files" if option.argument == "FILE" else f"({' '.join(VALUES.get(option.argument, []))})"
+        argument = f":{option.argument}:{values if values != '()' else ''}" if option.argument else ""
         return quoted(f"--{option.long}{'=' if option.argument else ''}[{text}]{argument}")
 
     commands = "\n".join("    " + quoted(f"{c.name}:{c.summary.replace(':', chr(92) + ':')}") for c in program.commands)

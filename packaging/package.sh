@@ -25,7 +25,7 @@ install_package() {
   image=$(cached debian-image fetch_debian_image)
   mkdir "$root"
   tar -xf "$image/image.tar" -C "$root"
-  cp "$PACKAGE_FOLDER"/projector_*.deb demo/bank.json "$root/tmp"
+  cp "$PACKAGE_FOLDER"/projector_*.deb "$root/tmp"
   cp /etc/resolv.conf "$root/etc"
   chroot "$root" sh -euc '
     export DEBIAN_FRONTEND=noninteractive
@@ -34,9 +34,16 @@ install_package() {
     projector --version
     getent passwd projector >/dev/null
     test -f /lib/systemd/system/projector@.service
-    touch /tmp/password
-    MONGO_URI=mongodb://127.0.0.1:1 MYSQL_HOST=127.0.0.1 BANK_PASSWORD_FILE=/tmp/password \
-      projector schema -c /tmp/bank.json | grep -q "CREATE TABLE"
+    test "$(stat -c %U:%G:%a /etc/projector)" = root:projector:750
+    for page in README.md docs/deploy.md docs/alerts.yaml docs/adr/0001-outbox-and-change-stream.md deploy/kubernetes/deployment.yaml; do
+      test -f /usr/share/doc/projector/$page
+    done
+    cd /usr/share/doc/projector/examples
+    install -m 640 -g projector bank.json bank.env /etc/projector/
+    echo secret | install -m 640 -g projector /dev/stdin /etc/projector/bank.password
+    set -a
+    . /etc/projector/bank.env
+    setpriv --reuid=projector --regid=projector --clear-groups projector schema -c /etc/projector/bank.json | grep -q "CREATE TABLE"
     apt-get -qq purge -y projector >/dev/null 2>&1
     ! test -e /usr/bin/projector
   ' && rm -rf "$root"
