@@ -30,6 +30,7 @@ static const struct {
     {"refresh", command_refresh, "take one aggregate's rows from its entity as it is now"},
     {"reconcile", command_reconcile, "compare the entities with the rows; --repair mends"},
     {"rebuild", command_rebuild, "fill tables from the entities; --shadow swaps in a new one"},
+    {"try", command_try, "events in, changes of rows out, without a store; --expect runs cases"},
     {"archive", command_archive, "verify: whether the archived events alone tell the entities"},
     {"replay", command_replay, "fill a table anew from the archived events"},
 };

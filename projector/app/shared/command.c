@@ -85,8 +85,11 @@ static void drop_separator(int *argc, char **argv) {
     }
 }
 
-bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
-                   const GOptionEntry *own, Config **ret_config, int *ret_status) {
+typedef Config *(*ConfigLoader)(const char *file, Failure *ret_failure);
+
+static bool begin(int *argc, char ***argv, const char *usage, const char *summary,
+                  const GOptionEntry *own, ConfigLoader load, Config **ret_config,
+                  int *ret_status) {
   g_autofree char *file = NULL;
   gboolean debug = FALSE;
   const GOptionEntry common[] = {
@@ -113,7 +116,7 @@ bool command_begin(int *argc, char ***argv, const char *usage, const char *summa
     return false;
   }
   Failure failure = {0};
-  g_autoptr(Config) config = config_load(file, &failure);
+  g_autoptr(Config) config = load(file, &failure);
   if (!config) {
     *ret_status = command_fail(&failure);
     return false;
@@ -123,4 +126,14 @@ bool command_begin(int *argc, char ***argv, const char *usage, const char *summa
     log_warning("configuration", LOG_FIELDS(LOG_TEXT("reason", config->warnings->pdata[i])));
   *ret_config = g_steal_pointer(&config);
   return true;
+}
+
+bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
+                   const GOptionEntry *own, Config **ret_config, int *ret_status) {
+  return begin(argc, argv, usage, summary, own, config_load, ret_config, ret_status);
+}
+
+bool command_begin_without_stores(int *argc, char ***argv, const char *usage, const char *summary,
+                                  const GOptionEntry *own, Config **ret_config, int *ret_status) {
+  return begin(argc, argv, usage, summary, own, config_load_mapping, ret_config, ret_status);
 }

@@ -350,7 +350,7 @@ static void digest_mapping(Config *config) {
   free(text);
 }
 
-Config *config_load(const char *file, Failure *ret_failure) {
+static Config *read_file(const char *file, Failure *ret_failure) {
   g_autoptr(Config) config = g_new0(Config, 1);
   g_autoptr(GError) read_error = NULL;
   g_autofree char *text = NULL;
@@ -373,11 +373,32 @@ Config *config_load(const char *file, Failure *ret_failure) {
                 file, error.line, error.column, error.text);
     return NULL;
   }
+  return g_steal_pointer(&config);
+}
+
+Config *config_load(const char *file, Failure *ret_failure) {
+  g_autoptr(Config) config = read_file(file, ret_failure);
+  if (!config)
+    return NULL;
   if (!parse_root(config, config->json, ret_failure)) {
     failure_prefix(ret_failure, "%s", file);
     return NULL;
   }
   digest_mapping(config);
+  return g_steal_pointer(&config);
+}
+
+Config *config_load_mapping(const char *file, Failure *ret_failure) {
+  g_autoptr(Config) config = read_file(file, ret_failure);
+  if (!config)
+    return NULL;
+  json_t *projections = json_object_get(config->json, "projections");
+  if (fill_in(projections, "projections", ret_failure))
+    config->mapping = mapping_parse(config->json, ret_failure);
+  if (!config->mapping) {
+    failure_prefix(ret_failure, "%s", file);
+    return NULL;
+  }
   return g_steal_pointer(&config);
 }
 

@@ -42,6 +42,9 @@ typedef struct Config {
 
 /* Reads, fills in environment and secret files, checks. The failure names the path of the key. */
 Config *config_load(const char *file, Failure *ret_failure);
+/* The projections alone, for what needs no store: settings and secrets are not looked at, and their
+ * environment need not be there. */
+Config *config_load_mapping(const char *file, Failure *ret_failure);
 void config_free(Config *config);
 /* Whether a file that a secret was read from holds another one now. */
 bool config_secrets_have_changed(const Config *config);

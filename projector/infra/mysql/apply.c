@@ -16,7 +16,9 @@
 enum { STATEMENT_BYTES = 1024 * 1024 };
 
 typedef struct Writer {
-  Session *session;
+  Session *session; /* NULL: the statements are only kept, in `script` */
+  GPtrArray *script;
+  bool mariadb;
   Failure *failure;
   const Projection *projection; /* of the statement being written */
   GString *sql;
@@ -44,6 +46,10 @@ static bool too_full(const Writer *writer) {
 }
 
 static bool send(Writer *writer, uint64_t *ret_affected) {
+  if (!writer->session) {
+    g_ptr_array_add(writer->script, g_strdup(writer->sql->str));
+    return true;
+  }
   if (session_execute(writer->session, writer->sql->str, writer->sql->len, ret_affected,
                       writer->failure))
     return true;
@@ -88,7 +94,7 @@ static void append_listed(Writer *writer, const FoldedRow *row, bool first, List
   const Projection *projection = row->projection;
   GString *sql = writer->sql;
   g_string_append(sql, first ? "" : ",");
-  g_string_append(sql, session_is_mariadb(writer->session) ? "(" : "ROW(");
+  g_string_append(sql, writer->mariadb ? "(" : "ROW(");
   for (unsigned i = 0; i < projection->key_count; i++) {
     g_string_append(sql, i ? "," : "");
     literal_append(sql, &row->key[i]);
@@ -106,7 +112,8 @@ static void append_listed(Writer *writer, const FoldedRow *row, bool first, List
 static bool join_list(Writer *writer) {
   const Projection *projection = writer->projection;
   GString *sql = writer->sql;
-  const char *hint = catalog_key_hint(writer->session, projection, writer->failure);
+  const char *hint =
+      writer->session ? catalog_key_hint(writer->session, projection, writer->failure) : "";
   if (!hint)
     return false;
   g_string_append(sql, ") AS v STRAIGHT_JOIN ");
@@ -156,7 +163,7 @@ static void append_assignments(Writer *writer, const FoldedRow *like) {
 }
 
 static bool finish_update(Writer *writer, const FoldedRow *like, unsigned rows) {
-  uint64_t matched;
+  uint64_t matched = rows;
   if (!join_list(writer))
     return false;
   append_assignments(writer, like);
@@ -293,7 +300,7 @@ static void append_kept(GString *sql, const Projection *projection, const char *
 static void append_overwrite(Writer *writer, unsigned column, bool keep) {
   const Projection *projection = writer->projection;
   const char *name = projection->columns[column].name;
-  bool mariadb = session_is_mariadb(writer->session);
+  bool mariadb = writer->mariadb;
   literal_append_name(writer->sql, name);
   g_string_append(writer->sql, " = ");
   if (keep)
@@ -305,7 +312,7 @@ static void append_overwrite(Writer *writer, unsigned column, bool keep) {
 /* Assignments take effect one after the other: what depends on the mark comes before it. */
 static bool finish_write(Writer *writer, const Projection *projection, bool keep_mark) {
   GString *sql = writer->sql;
-  bool mariadb = session_is_mariadb(writer->session);
+  bool mariadb = writer->mariadb;
   /* A table of nothing but its key has nothing to overwrite; one key column is set to itself. */
   unsigned first = value_count(projection) > 0 ? projection->key_count : 0;
   unsigned end = value_count(projection) > 0 ? projection->column_count : 1;
@@ -400,6 +407,16 @@ static void bind(MYSQL_BIND *bind, Value *value, BoundText *text) {
   }
 }
 
+static void print_statement(Writer *writer, const Change *change) {
+  g_string_assign(writer->sql, change->rule->statement);
+  for (unsigned i = 0; i < change->rule->parameter_count; i++) {
+    g_string_append_printf(writer->sql, "%s:%s = ", i ? ", " : " -- ",
+                           change->rule->parameters[i].from.text);
+    literal_append(writer->sql, &change->values[i]);
+  }
+  send(writer, NULL);
+}
+
 static bool run_statement(Writer *writer, const Change *change) {
   unsigned count = change->rule->parameter_count;
   g_autofree MYSQL_BIND *parameters = g_new0(MYSQL_BIND, count + 1);
@@ -449,6 +466,7 @@ bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failur
   g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
   size_t packet = session_packet_limit(session);
   Writer writer = {.session = session,
+                   .mariadb = session_is_mariadb(session),
                    .failure = ret_failure,
                    .sql = sql,
                    .limit = MIN(packet / 2, (size_t)STATEMENT_BYTES),
@@ -462,4 +480,22 @@ bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failur
     }
   }
   return true;
+}
+
+void apply_print(const Fold *fold, bool mariadb, GPtrArray *statements) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  Failure never = {0};
+  Writer writer = {.mariadb = mariadb,
+                   .script = statements,
+                   .failure = &never,
+                   .sql = sql,
+                   .limit = STATEMENT_BYTES,
+                   .most = SIZE_MAX};
+  for (unsigned i = 0; i < fold_step_count(fold); i++) {
+    const Step *step = fold_step(fold, i);
+    if (step->statement)
+      print_statement(&writer, step->statement);
+    else
+      apply_rows(&writer, step->rows);
+  }
 }

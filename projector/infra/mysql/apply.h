@@ -13,3 +13,7 @@ typedef struct Culprit {
 /* Runs all steps in the open transaction. A row that an update needs and that is not there is a
  * FAILURE_DATA "row missing"; the caller finds out whose. */
 bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failure *ret_failure);
+
+/* The same statements, in the words of MySQL or of MariaDB, as texts that are added to `statements`
+ * (of char *). */
+void apply_print(const Fold *fold, bool mariadb, GPtrArray *statements);

@@ -1,0 +1,185 @@
+/* try.c - `projector try`: what events would do, without a store. */
+#include "projector/app/commands/try.h"
+
+#include "projector/app/shared/command.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- documents ------------------------------------------------------------------------------ */
+
+static bool add_document(json_t *documents, json_t *value, const char *name, Failure *ret_failure) {
+  size_t i;
+  json_t *member;
+  if (json_is_object(value))
+    return json_array_append(documents, value) == 0;
+  if (!json_is_array(value))
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "%s: expected an event document, or a list of them", name);
+  json_array_foreach(value, i,
+                     member) if (!add_document(documents, member, name, ret_failure)) return false;
+  return true;
+}
+
+json_t *try_documents(const char *text, size_t length, const char *name, Failure *ret_failure) {
+  json_t *documents = json_array();
+  size_t at = g_str_has_prefix(text, "\xEF\xBB\xBF") ? 3 : 0;
+  bool good = true;
+  while (good && (at += strspn(text + at, " \t\r\n")) < length) {
+    json_error_t error;
+    json_t *value = json_loadb(
+        text + at, length - at,
+        JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    good = value ? add_document(documents, value, name, ret_failure)
+                 : failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                               "%s:%d:%d: not valid JSON: %s", name, error.line, error.column,
+                               error.text);
+    at += good ? (size_t)error.position : 0;
+    json_decref(value);
+  }
+  if (good)
+    return documents;
+  json_decref(documents);
+  return NULL;
+}
+
+bson_t *try_bson(const json_t *json, const char *path, Failure *ret_failure) {
+  char *text = json_dumps(json, JSON_COMPACT);
+  bson_error_t error = {0};
+  bson_t *document = text ? bson_new_from_json((const uint8_t *)text, -1, &error) : NULL;
+  free(text);
+  if (!document)
+    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                "%s: expected a document in extended JSON: %s", path, error.message);
+  return document;
+}
+
+/* --- events --------------------------------------------------------------------------------- */
+
+static char *read_input(const char *file, size_t *ret_length, Failure *ret_failure) {
+  g_autoptr(GError) error = NULL;
+  char *text = NULL;
+  if (strcmp(file, "-") != 0) {
+    if (!g_file_get_contents(file, &text, ret_length, &error))
+      failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s: %s", file, error->message);
+    return text;
+  }
+  g_autoptr(GString) all = g_string_new(NULL);
+  char part[65536];
+  size_t count;
+  while ((count = fread(part, 1, sizeof part, stdin)) > 0)
+    g_string_append_len(all, part, (gssize)count);
+  *ret_length = all->len;
+  return g_string_free(g_steal_pointer(&all), FALSE);
+}
+
+typedef struct Try {
+  Rehearsal *rehearsal;
+  gboolean as_json, mariadb;
+  bool all_good;
+} Try;
+
+static bool try_document(Try *try, const json_t *json, const char *path, Failure *ret_failure) {
+  bson_t *document = try_bson(json, path, ret_failure);
+  if (!document)
+    return false;
+  Event *event = event_decode(document);
+  bson_destroy(document);
+  const Rehearsed done = rehearsal_take(try->rehearsal, event);
+  json_t *report = try_report(event, &done, try->mariadb);
+  try->all_good = try->all_good && done.verdict != VERDICT_FAILED && done.verdict != VERDICT_WAIT;
+  if (try->as_json)
+    command_print_json(report, JSON_COMPACT);
+  else
+    try_print(report);
+  json_decref(report);
+  return true;
+}
+
+static bool try_file(Try *try, const char *file, Failure *ret_failure) {
+  size_t length = 0, i;
+  json_t *member;
+  g_autofree char *text = read_input(file, &length, ret_failure);
+  json_t *documents = text ? try_documents(text, length, file, ret_failure) : NULL;
+  bool good = documents != NULL;
+  json_array_foreach(documents, i, member) {
+    g_autofree char *path = g_strdup_printf("%s: document %zu", file, i + 1);
+    good = good && try_document(try, member, path, ret_failure);
+  }
+  json_decref(documents);
+  return good;
+}
+
+static int try_events(const Config *config, char *const *files, gboolean as_json,
+                      gboolean mariadb) {
+  g_autoptr(Rehearsal) rehearsal = rehearsal_new(config->mapping);
+  Try try = {rehearsal, as_json, mariadb, true};
+  Failure failure = {0};
+  for (; *files; files++)
+    if (!try_file(&try, *files, &failure))
+      return command_fail(&failure);
+  return try.all_good ? EXIT_GOOD : EXIT_NO;
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+static int run_cases(const Config *config, char *const *files, CaseFormat format) {
+  bool all_good = true;
+  for (; *files; files++) {
+    bool good = true;
+    Failure failure = {0};
+    if (!try_cases(config, *files, format, &good, &failure))
+      return command_fail(&failure);
+    all_good = all_good && good;
+  }
+  return all_good ? EXIT_GOOD : EXIT_NO;
+}
+
+static bool take_format(const char *name, gboolean as_json, CaseFormat *ret_format) {
+  if (!name)
+    *ret_format = as_json ? FORMAT_JSON : FORMAT_TAP;
+  else if (!strcmp(name, "tap"))
+    *ret_format = FORMAT_TAP;
+  else if (!strcmp(name, "junit"))
+    *ret_format = FORMAT_JUNIT;
+  else if (!strcmp(name, "json"))
+    *ret_format = FORMAT_JSON;
+  else
+    return false;
+  return true;
+}
+
+int command_try(int argc, char **argv) {
+  g_auto(GStrv) expect = NULL;
+  g_autofree char *name = NULL;
+  gboolean as_json = FALSE, mariadb = FALSE;
+  const GOptionEntry options[] = {
+      {"expect", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &expect,
+       "Run the cases of this file: given rows, events, expected rows", "CASES.json"},
+      {"format", 0, 0, G_OPTION_ARG_STRING, &name,
+       "Of the cases' results: tap (default), junit or json", "FORMAT"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON line for each event or case", NULL},
+      {"mariadb", 0, 0, G_OPTION_ARG_NONE, &mariadb, "The SQL in MariaDB's words", NULL},
+      G_OPTION_ENTRY_NULL};
+  g_autoptr(Config) config = NULL;
+  CaseFormat format;
+  int status;
+  if (!command_begin_without_stores(
+          &argc, &argv, "[EVENT.json…] - what events would do, without a store",
+          "Reads event documents (extended JSON; from stdin without a file) and says what each\n"
+          "would change and with which SQL, or why it would fail. With --expect it runs cases as\n"
+          "a test: status 1 when an expectation fails.",
+          options, &config, &status))
+    return status;
+  if (!take_format(name, as_json, &format))
+    return command_misuse("--format: expected tap, junit or json");
+  if (name && !expect)
+    return command_misuse("--format goes with --expect");
+  if (expect && argc > 1)
+    return command_misuse("expected EVENT.json or --expect, not both");
+  if (expect)
+    return run_cases(config, expect, format);
+  char from_stdin[] = "-", *const input[] = {from_stdin, NULL};
+  return try_events(config, argc > 1 ? argv + 1 : input, as_json, mariadb);
+}

@@ -1,0 +1,34 @@
+/* try.h - `projector try`: the parts that its files share. */
+#pragma once
+
+#include "projector/app/shared/config.h"
+#include "projector/domain/rehearsal.h"
+
+#include <jansson.h>
+
+/* --- try_report.c --- */
+
+/* What became of an event, as JSON: event_id, aggregate, outcome, error, changes, sql. */
+json_t *try_report(const Event *event, const Rehearsed *done, bool mariadb);
+/* The same for people. */
+void try_print(const json_t *report);
+/* "applied", "superseded", "ignored", "known", "failed", "waits". */
+const char *try_outcome(const Rehearsed *done);
+/* The row as a JSON object of all its columns. */
+json_t *try_row_json(const Projection *projection, const Value *values);
+
+/* --- try_cases.c --- */
+
+typedef enum CaseFormat { FORMAT_TAP, FORMAT_JUNIT, FORMAT_JSON } CaseFormat;
+
+/* Runs the cases of the file (given rows, events, expected rows) and prints the results to stdout.
+ * False when the file itself is wrong. */
+bool try_cases(const Config *config, const char *file, CaseFormat format, bool *ret_good,
+               Failure *ret_failure);
+
+/* --- try.c --- */
+
+/* Every document of a JSON text: one, a list, or several one behind the other. NULL on failure. */
+json_t *try_documents(const char *text, size_t length, const char *name, Failure *ret_failure);
+/* A document from (extended) JSON; NULL when it is none. Free with bson_destroy. */
+bson_t *try_bson(const json_t *json, const char *path, Failure *ret_failure);

@@ -1,0 +1,178 @@
+"""projector try: events in, changes out, without a store; a file of cases as a team's own test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from workspace import PROJECTOR, ROOT
+
+MAPPING = {
+    "name": "x", "mongodb": {"uri_file": "/nowhere", "database": "${NOT_SET}"}, "mysql": {"user": "u", "database": "${NOT_SET}"},
+    "projections": [{
+        "aggregate_type": "order", "table": "orders", "entities": "orders", "when": {"path": "kind", "in": ["web", "shop"]},
+        "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+        "columns": {"kind": {"from": "kind", "type": "varchar(10)"}, "total": {"from": "total", "type": "decimal(9,2)"},
+                    "city": {"from": "city", "type": "varchar(20)", "null": True}},
+        "events": {"Placed": {"op": "upsert"}, "Raised": {"op": "add", "columns": {"total": "by"}},
+                   "Moved": {"op": "update", "columns": ["city"], "when": {"path": "city", "exists": True}},
+                   "Closed": {"op": "delete"}, "Stated": {"op": "sql", "statement": "DELETE FROM orders WHERE id = :$aggregate_id"}}}]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mapping.json").write_text(json.dumps(MAPPING))
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, status: int = 0, stdin: str = "") -> str:
+    done = subprocess.run([PROJECTOR, "try", "-c", str(folder / "mapping.json"), *arguments], input=stdin, capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout if status < 2 else done.stderr
+
+
+def event(type: str, id: str = "o-1", number: int = 1, **payload) -> dict:
+    return {"_id": f"e-{type}-{number}", "aggregate_type": "order", "aggregate_id": id, "event_type": type,
+            "occurred_at": {"$date": f"2026-01-01T00:00:{number:02}Z"}, "payload": payload}
+
+
+def reports(folder: Path, *events: dict, status: int = 0) -> list[dict]:
+    file = folder / "events.json"
+    file.write_text("\n".join(map(json.dumps, events)))
+    return [json.loads(line) for line in run(folder, "--json", str(file), status=status).splitlines()]
+
+
+def test_an_event_gives_its_changes_and_the_sql_of_run(folder):
+    [placed, raised] = reports(folder, event("Placed", kind="web", total={"$numberDecimal": "1.50"}), event("Raised", number=2, by=2))
+    assert placed["outcome"] == raised["outcome"] == "applied"
+    assert placed["changes"] == [{"table": "orders", "change": "write", "key": {"id": "o-1"},
+                                  "columns": {"kind": "web", "total": "1.50", "city": None}}]
+    assert raised["changes"] == [{"table": "orders", "change": "update", "key": {"id": "o-1"}, "columns": {"total": {"add": "2.00"}}}]
+    assert placed["sql"][0].startswith("INSERT INTO `orders` (`id`,`kind`,`total`,`city`) VALUES ('o-1','web',1.5,NULL)")
+    [other] = json.loads(run(folder, "--json", "--mariadb", stdin=json.dumps(event("Placed", kind="web", total=1))))["sql"]
+    assert "VALUES(`kind`)" in other
+
+
+def test_what_fails_says_why_with_its_path_and_later_events_wait(folder):
+    failed, waiting, other = reports(folder, event("Placed", kind="web"), event("Closed", number=2), event("Placed", "o-2", 3, kind="web", total=1), status=1)
+    assert (failed["outcome"], failed["error"]) == ("failed", "orders: payload.total: expected decimal(9,2), found nothing")
+    assert (waiting["outcome"], waiting["changes"], other["outcome"]) == ("waits", [], "applied")
+    [malformed] = reports(folder, {"_id": "e"}, status=1)
+    assert malformed["error"].startswith("aggregate_type: expected a string")
+    [missing] = reports(folder, event("Raised", by=1), status=1)
+    assert missing["error"] == "row missing in orders"
+    [unknown] = reports(folder, event("Renamed"), status=1)
+    assert unknown["error"] == "event_type: expected one that a projection of order names, found Renamed"
+
+
+def test_conditions_statements_repeats_and_late_events_end_as_in_run(folder):
+    first = event("Placed", kind="web", total=1, number=2)
+    done = reports(folder, first, event("Moved", number=3), first, event("Placed", kind="phone", total=1, number=4),
+                   event("Placed", kind="shop", total=5, number=1), event("Stated", "o-9", 5))
+    assert [d["outcome"] for d in done] == ["applied", "ignored", "known", "applied", "superseded", "applied"]
+    assert done[3]["changes"] == [{"table": "orders", "change": "delete", "key": {"id": "o-1"}, "columns": {}}]
+    assert done[5]["sql"] == ["DELETE FROM orders WHERE id = ? -- :$aggregate_id = 'o-9'"]
+
+
+def test_text_for_people(folder):
+    text = run(folder, stdin=json.dumps(event("Placed", kind="web", total=1)))
+    assert text.splitlines()[:2] == ["e-Placed-1 Placed of order o-1: applied",
+                                     "  orders: write id o-1: kind web, total 1.00, city NULL"]
+
+
+@pytest.mark.parametrize("input, error", [
+    ("{", "not valid JSON"), ("5", "expected an event document"), ('{"_id": {"$oid": "x"}}', "expected a document in extended JSON")])
+def test_what_is_no_document_is_wrong_use(folder, input, error):
+    assert error in run(folder, stdin=input, status=2)
+
+
+# --- cases ---
+
+def case(name: str = "a case", **members) -> dict:
+    return {"name": name, **members}
+
+
+def cases(folder: Path, *all: dict, status: int = 0, format: str = "tap") -> str:
+    (folder / "cases.json").write_text(json.dumps({"cases": all}))
+    return run(folder, "--expect", str(folder / "cases.json"), "--format", format, status=status)
+
+
+def short(type: str, id: str = "o-1", **payload) -> dict:
+    return {"aggregate_type": "order", "aggregate_id": id, "event_type": type, "payload": payload}
+
+
+ROW = {"id": "o-1", "kind": "web", "total": "10.00", "city": None}
+GOOD = [
+    case("a row is written", events=[short("Placed", kind="web", total=10)], expect={"orders": [ROW]}),
+    case("a delta is added to a given row", given={"orders": [ROW]}, events=[short("Raised", by=2.5)], expect={"orders": [{"id": "o-1", "total": "12.50"}]}),
+    case("what does not match is gone", given={"orders": [ROW]}, events=[short("Placed", kind="phone", total=1)], expect={"orders": []}, outcomes=["applied"]),
+    case("an error can be expected", events=[short("Raised", by=1)], error="row missing", outcomes=["failed"]),
+    case("a late event is taken from the entity", entities={"orders": [{"_id": "o-1", "version": 2, "kind": "shop", "total": 7}]},
+         events=[{**short("Placed", kind="web", total=1), "version": 2, "occurred_at": {"$date": "2026-01-02T00:00:00Z"}},
+                 {**short("Moved", city="Bern"), "version": 1, "occurred_at": {"$date": "2026-01-01T00:00:00Z"}}],
+         expect={"orders": [{"id": "o-1", "kind": "shop", "total": "7.00"}]}, outcomes=["applied", "superseded"]),
+]
+BAD = [
+    (case(given={"orders": [ROW]}, events=[], expect={"orders": []}), 'orders: expected no such row: {"id": "o-1"'),
+    (case(events=[], expect={"orders": [ROW]}), 'orders: expected a row {"id": "o-1"'),
+    (case(given={"orders": [ROW]}, events=[], expect={"orders": [{**ROW, "total": "10.01"}]}), "orders.total: expected 10.01, found 10"),
+    (case(events=[short("Raised", by=1)]), "an event failed: row missing in orders"),
+    (case(events=[], error="row missing"), "error: expected row missing, found none"),
+    (case(events=[short("Moved")], outcomes=["applied"]), 'outcomes: expected ["applied"], found ["ignored"]'),
+    (case(events=[short("Stated")]), "events[0] has an sql statement, which only a server can run"),
+]
+
+
+def test_cases_that_hold(folder):
+    assert cases(folder, *GOOD).splitlines() == ["TAP version 13", f"1..{len(GOOD)}", *(f"ok {n} - {c['name']}" for n, c in enumerate(GOOD, 1))]
+
+
+@pytest.mark.parametrize("bad, reason", BAD, ids=[reason for _, reason in BAD])
+def test_a_case_that_does_not_hold_says_what_differs(folder, bad, reason):
+    lines = cases(folder, GOOD[0], bad, status=1).splitlines()
+    assert lines[2:4] == ["ok 1 - a row is written", "not ok 2 - a case"]
+    assert any(line.startswith(f"# {reason}") for line in lines[4:]), lines
+
+
+def test_junit(folder):
+    suite = ElementTree.fromstring(cases(folder, GOOD[0], case('<&"', events=[], expect={"orders": [ROW]}), status=1, format="junit"))[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert [(c.get("name"), len(c.findall("failure"))) for c in suite] == [("a row is written", 0), ('<&"', 1)]
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (case(), "events: expected a list of event documents, found nothing"),
+    (case(events=[], expected={}), "expected: unknown key"),
+    ({"events": []}, "name: expected a string"),
+    (case(events=[], given={"nothing": []}), "given.nothing: no projection fills this table"),
+    (case(events=[], given={"orders": [{"kind": "web"}]}), "given.orders[0].id: expected a value"),
+    (case(events=[], given={"orders": [{"id": "o", "x": 1}]}), "it has a column that the projection does not fill"),
+    (case(events=[], given={"orders": [{"id": "o", "total": "much"}]}), "value: expected decimal(9,2), found string that is no number"),
+])
+def test_a_wrong_file_of_cases_is_wrong_use(folder, wrong, message):
+    error = cases(folder, wrong, status=2)
+    assert message in error and "cases[0]" in error
+
+
+def test_a_thousand_cases_take_no_time_to_speak_of(folder):
+    """Milliseconds each, or nobody would run them; measured against starting a program at all."""
+    begun = time.monotonic()
+    cases(folder)
+    empty = time.monotonic() - begun
+    begun = time.monotonic()
+    cases(folder, *GOOD * 200)
+    assert time.monotonic() - begun < 1 + 10 * empty
+
+
+def test_the_example_of_the_manual(tmp_path):
+    """docs/try.md's cases pass with the bank's mapping."""
+    text = (ROOT / "docs/try.md").read_text()
+    (tmp_path / "cases.json").write_text(text.split("```json\n")[1].split("```")[0])
+    done = subprocess.run([PROJECTOR, "try", "-c", str(ROOT / "demo/bank.json"), "--expect", str(tmp_path / "cases.json")], capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stdout.count("\nok ")) == (0, 3), done.stdout + done.stderr
