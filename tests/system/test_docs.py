@@ -1,32 +1,15 @@
-"""What the documents show works: the Python producer, the check of the archive."""
+"""What the documents show works: the check of the archive."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
-import pytest
-
-from workspace import ROOT, WAIT_S, decimal
+from workspace import ROOT
 
 
 def blocks(document: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / document).read_text(), re.M | re.S)
-
-
-def test_the_python_producer(bank):
-    (source,) = blocks("docs/writing-events.md", "python")
-    bank.put(bank.event("acc-1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
-    bank.db.accounts.insert_one({"_id": "acc-1", "balance": decimal("1.00")})
-    uri = re.compile(r'"mongodb://127\.0\.0\.1:27017/[^"]*"')
-    source = uri.sub(json.dumps(bank.stores.mongo_uri), source).replace('client["bank"]', f'client["{bank.name}"]')
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", source], check=True, timeout=WAIT_S)
-    bank.run_once()
-    assert str(bank.rows("account")[0]["balance"]) == "51.00"
-    assert bank.db.accounts.find_one()["version"] == 2
 
 
 def test_the_check_of_the_archive_finds_what_is_missing(bank):
