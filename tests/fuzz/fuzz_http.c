@@ -173,6 +173,7 @@ bool __wrap_resolve_retry(const Config *config, MongoStore *store, const Selecti
                           int64_t *ret_count, Failure *ret_failure);
 bool __wrap_resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
                          int64_t *ret_count, Failure *ret_failure);
+Event *__wrap_resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure);
 bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
                                    const char *id, Refreshed *ret_refreshed, Failure *ret_failure);
 
@@ -193,11 +194,21 @@ static bool resolve(const char *which, const char *name, int64_t *ret_count, Fai
 
 static bool resolve_selected(const char *which, const Selection *selection, int64_t *ret_count,
                              Failure *ret_failure) {
-  PROMISE(!selection->event_id != !(selection->aggregate_type && selection->aggregate_id),
-          "not one target: an event, or an aggregate");
+  bool kind = selection->event_type && selection->error_class && selection->error_message;
+  PROMISE(!!selection->event_id + (selection->aggregate_type && selection->aggregate_id) + kind ==
+              1,
+          "not one target: an event, an aggregate, or a kind");
+  PROMISE(!kind || !strcmp(which, "/retry"), "only retries are asked for by kind");
   PROMISE(selection->states, "events of any state would be taken");
-  return resolve(which, selection->event_id ? selection->event_id : selection->aggregate_id,
-                 ret_count, ret_failure);
+  const char *name = selection->event_id ? selection->event_id : selection->aggregate_id;
+  return resolve(which, kind ? selection->event_type : name, ret_count, ret_failure);
+}
+
+Event *__wrap_resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure) {
+  int64_t ignored;
+  (void)store;
+  resolve("/show", event_id, &ignored, ret_failure);
+  return NULL;
 }
 
 bool __wrap_resolve_retry(const Config *config, MongoStore *store, const Selection *selection,

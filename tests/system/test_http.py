@@ -296,6 +296,28 @@ def test_a_dead_event_is_retried_and_an_aggregate_refreshed(bank):
     assert {row["account_id"]: str(row["balance"]) for row in bank.rows("account")} == {"a1": "3.00", "a2": "7.00"}
 
 
+def test_what_is_decided_over_http_can_be_seen_before_and_says_who_did_it(bank):
+    with_token(bank, permanent="dead", lease_ms=2000)
+    bank.put(dead := impossible(bank, "a1"))
+    with listening(bank) as (process, endpoint):
+        bank.wait_status(dead, "dead")
+        target = {"event_id": str(dead["_id"])}
+        assert endpoint.act("show", target, token=None).status == 401
+        shown = endpoint.act("show", target).json
+        assert (shown["event_id"], shown["state"], shown["cut"]) == (target["event_id"], "dead", False)
+        assert json.loads(shown["payload"]) == {"amount": "much"}
+        assert endpoint.act("show", {"event_id": "nothing"}).status == 404
+        assert endpoint.act("show", {"aggregate_type": "account", "aggregate_id": "a1"}).status == 400
+        kind = {"state": "dead", "event_type": "MoneyDeposited", "class": "data", "reason": shown["reason"]["message"]}
+        assert endpoint.act("skip", kind).status == 400
+        assert endpoint.act("retry", {**kind, "reason": "another"}).status == 404
+        assert endpoint.act("retry", {**kind, "state": "pending"}).status == 400
+        (live,) = bank.wait(lambda: endpoint.get("/live").json["kinds"], what="the kind")
+        assert live == {**kind, "count": 1, "example": target["event_id"]}
+        assert endpoint.act("retry", kind, X_Forwarded_User="ada").json == {"count": 1}
+        process.wait_log(r'done by hand what="retry of 1 event \(MoneyDeposited, data: .*\), by 127\.0\.0\.1 \(ada\) over HTTP \(pid')
+
+
 def test_the_token_is_in_no_answer_and_no_log(bank):
     with_token(bank, permanent="dead")
     bank.put(impossible(bank, "a1"))

@@ -194,13 +194,45 @@ def test_a_dead_event_is_retried_from_the_page(bank, driver):
         page.driver.find_element(By.ID, "token").send_keys(TOKEN)
         page.screenshots("token")
         page.click("#token_dialog button.main")
+        bank.wait(lambda: page.shows("#decide_payload", '"2.00"'), what="the payload")
+        assert page.text("#decide_title") == "Retry this event?" and page.shows("#decide_event", str(dead["_id"]))
+        page.screenshots("decide")
+        page.click("#decide_button")
         bank.wait_gone(dead)
         bank.wait(lambda: not driver.find_elements(By.CSS_SELECTOR, item), what="the event to leave the list")
         page.click(f'li[data-event="{other["_id"]}"] button[data-verb=skip]')  # the token is known now
+        bank.wait(lambda: page.shows("#decide_payload", '"much"'), what="the payload")
+        page.click('#decide_dialog button[value=cancel]')
+        bank.wait(lambda: not driver.find_element(By.ID, "decide_dialog").is_displayed(), what="the end of the dialog")
+        assert bank.found(other)["status"] == "dead"
+        page.click(f'li[data-event="{other["_id"]}"] button[data-verb=skip]')
+        bank.wait(lambda: page.shows("#decide_effect", "kept in the archive"), what="the effect")
+        page.click("#decide_button")
         bank.wait(lambda: page.shows("#summary", "All is well"), what="the end of trouble")
         assert driver.execute_script("return window.hurt") is None
         page.check_clean()
     assert str(bank.rows("account")[0]["balance"]) == "3.00" and bank.rows("account")[0]["name"] == "Ada Lovelace"
+
+
+def test_many_dead_events_are_shown_by_kind_and_retried_together(bank, driver):
+    bank.put([impossible(bank, f"a{i}") for i in range(60)], bank.event("b1", "Unheard"))
+    with shown(bank, driver, permanent="dead", lease_ms=2000) as (process, page):
+        bank.wait(lambda: page.shows("#kinds tbody", "60"), what="the kinds")
+        rows = [row.text for row in driver.find_elements(By.CSS_SELECTOR, "#kinds tbody tr")]
+        assert len(rows) == 2 and rows[0].startswith("60 dead MoneyDeposited data: account: payload.amount: expected"), rows
+        assert page.shows("#troubles_note", "the first 50 of 61")
+        page.screenshots("kinds")
+        bank.outbox.update_many({"event_type": "MoneyDeposited"}, {"$set": {"event_type": "AccountOpened", "payload": {"user_id": "u1", "name": "Ada", "balance": decimal("1.00")}}})
+        bank.wait(lambda: page.shows("#kinds tbody", "AccountOpened"), what="the changed events")
+        page.click('#kinds tbody tr:first-child button')
+        page.driver.find_element(By.ID, "token").send_keys(TOKEN)
+        page.click("#token_dialog button.main")
+        bank.wait(lambda: page.shows("#decide_title", "Retry 60 events of this kind?"), what="the question")
+        page.click("#decide_button")
+        bank.wait(lambda: bank.outbox.count_documents({}) == 1, what="the others to be applied")
+        process.wait_log(r'done by hand what="retry of 60 events \(AccountOpened, data: .*\), by 127\.0\.0\.1 over HTTP \(pid')
+        page.check_clean()
+    assert len(bank.rows("account")) == 60
 
 
 def test_a_wrong_token_is_told_and_asked_for_again(bank, driver):

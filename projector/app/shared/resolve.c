@@ -18,19 +18,39 @@ static Outbox *open_outbox(MongoStore *store, const char *command) {
   return outbox_new(store, owner);
 }
 
+static _Thread_local const char *asked_by;
+
+void resolve_for(const char *person) {
+  asked_by = person;
+}
+
+Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure) {
+  g_autoptr(Outbox) outbox = open_outbox(store, "show");
+  const Selection selection = {.event_id = event_id, .limit = 1};
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  return document ? event_decode(document) : NULL;
+}
+
 /* "all dead events", "event x", "account a1": what was chosen. */
 static char *name_of(const Selection *selection) {
   if (selection->event_id)
     return g_strdup_printf("event %s", selection->event_id);
   if (selection->aggregate_id)
     return g_strdup_printf("%s %s", selection->aggregate_type, selection->aggregate_id);
+  if (selection->error_message)
+    return g_strdup_printf("%s, %s: %s", selection->event_type ? selection->event_type : "any type",
+                           selection->error_class ? selection->error_class : "any class",
+                           selection->error_message);
   return g_strdup(selection->event_type ? selection->event_type : "all dead events");
 }
 
 bool resolve_report(const Config *config, MongoStore *store, const char *act,
                     Failure *ret_failure) {
-  g_autofree char *line = g_strdup_printf("%s, by %s@%s (pid %d)", act, g_get_user_name(),
-                                          g_get_host_name(), (int)getpid());
+  g_autofree char *user = g_strdup_printf("%s@%s", g_get_user_name(), g_get_host_name());
+  g_autofree char *line =
+      g_strdup_printf("%s, by %s (pid %d%s%s)", act, asked_by ? asked_by : user, (int)getpid(),
+                      asked_by ? " of " : "", asked_by ? user : "");
   return lease_report(store, config->name, line, ret_failure);
 }
 

@@ -11,6 +11,13 @@
 /* The states that a person decides about, for Selection.states. */
 extern const char *const resolve_blocking[];
 
+/* Who asked for what this thread does, for the owner's log ("192.0.2.7 over HTTP"); NULL: the user
+ * of this process. The text stays the caller's. */
+void resolve_for(const char *person);
+
+/* One event as it is now; NULL and class NONE: it is not there. */
+Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure);
+
 /* Makes failed and dead events pending with all their attempts before them. */
 bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
                    int64_t *ret_count, Failure *ret_failure);

@@ -1,6 +1,7 @@
 /* actions.c - what the page's buttons do. */
 #include "projector/app/web/actions.h"
 
+#include "projector/app/commands/list.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/shared/find.h"
 #include "projector/app/shared/resolve.h"
@@ -8,7 +9,10 @@
 
 #include <string.h>
 
-enum { WAITING_MAX = 8 };
+enum {
+  WAITING_MAX = 8,
+  PAYLOAD_MAX = 65536, /* bytes of text that a person is shown */
+};
 
 static const char stopping[] = "the projector is stopping";
 
@@ -93,11 +97,35 @@ static HttpAnswer refresh(const Actions *actions, const json_t *target) {
   return say(200, json);
 }
 
+/* What there is to decide about. */
+static HttpAnswer show(const Actions *actions, const json_t *target) {
+  Failure failure = {0};
+  g_autoptr(Event) event = resolve_show(actions->store, text_of(target, "event_id"), &failure);
+  if (!event)
+    return failure.class == FAILURE_NONE ? refuse(404, "the event is not in the outbox any more")
+                                         : failed(&failure);
+  char *text = bson_as_relaxed_extended_json(&event->payload, NULL);
+  size_t length = text ? strlen(text) : 0;
+  bool cut = length > PAYLOAD_MAX;
+  g_autofree char *part = g_utf8_make_valid(text ? text : "", (gssize)MIN(length, PAYLOAD_MAX));
+  bson_free(text);
+  json_t *json = list_event_json(event);
+  json_object_set_new(json, "payload", json_string(part));
+  json_object_set_new(json, "cut", json_boolean(cut));
+  return say(200, json);
+}
+
 static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *target) {
   Selection selection = {.event_id = text_of(target, "event_id"),
                          .aggregate_type = text_of(target, "aggregate_type"),
                          .aggregate_id = text_of(target, "aggregate_id"),
+                         .event_type = text_of(target, "event_type"),
+                         .error_class = text_of(target, "class"),
+                         .error_message = text_of(target, "reason"),
                          .states = resolve_blocking};
+  const char *const one_state[] = {text_of(target, "state"), NULL};
+  if (one_state[0])
+    selection.states = one_state;
   Failure failure = {0};
   int64_t count;
   bool good = !strcmp(verb, "retry")
@@ -110,11 +138,32 @@ static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *t
   return say(200, json_pack("{s:I}", "count", (json_int_t)count));
 }
 
-static void log_action(const Action *action, const HttpAnswer *answer) {
+/* Where it came from, and the name that a proxy with a login gives: "192.0.2.7 (ada) over HTTP". */
+static char *person_of(const HttpRequest *request) {
+  const char *name = http_request_header(request, "X-Forwarded-User");
+  return name && *name ? g_strdup_printf("%s (%.64s) over HTTP", http_request_peer(request), name)
+                       : g_strdup_printf("%s over HTTP", http_request_peer(request));
+}
+
+static void log_action(const Action *action, const char *person, const HttpAnswer *answer) {
   g_autofree char *target = json_dumps(action->target, JSON_COMPACT);
   log_info("action over HTTP",
            LOG_FIELDS(LOG_TEXT("action", action->verb), LOG_TEXT("target", target),
-                      LOG_NUMBER("status", (int64_t)answer->status)));
+                      LOG_TEXT("by", person), LOG_NUMBER("status", (int64_t)answer->status)));
+}
+
+static HttpAnswer act(Actions *actions, const Action *action) {
+  if (!strcmp(action->verb, "show"))
+    return show(actions, action->target);
+  g_autofree char *person = person_of(action->request);
+  resolve_for(person);
+  HttpAnswer answer = !strcmp(action->verb, "refresh")
+                          ? refresh(actions, action->target)
+                          : mend(actions, action->verb, action->target);
+  resolve_for(NULL);
+  log_action(action, person, &answer);
+  monitor_look(actions->monitor);
+  return answer;
 }
 
 static bool is_ending(Actions *actions) {
@@ -126,14 +175,10 @@ static bool is_ending(Actions *actions) {
 
 static void carry_out(Actions *actions, const Action *action) {
   HttpAnswer answer;
-  if (is_ending(actions)) {
+  if (is_ending(actions))
     answer = refuse(503, stopping);
-  } else {
-    answer = !strcmp(action->verb, "refresh") ? refresh(actions, action->target)
-                                              : mend(actions, action->verb, action->target);
-    log_action(action, &answer);
-    monitor_look(actions->monitor);
-  }
+  else
+    answer = act(actions, action);
   http_answer(action->request, answer);
 }
 
@@ -179,12 +224,23 @@ void actions_free(Actions *actions) {
 
 /* --- taking it ------------------------------------------------------------------------------ */
 
+/* All events of one state, type and reason. */
+static bool names_kind(const json_t *target) {
+  const char *state = text_of(target, "state");
+  return json_object_size(target) == 4 && text_of(target, "event_type") &&
+         text_of(target, "class") && text_of(target, "reason") && state &&
+         g_strv_contains(resolve_blocking, state);
+}
+
 static bool names_target(const json_t *target, const char *verb) {
   bool aggregate = text_of(target, "aggregate_type") && text_of(target, "aggregate_id");
+  bool event = json_object_size(target) == 1 && text_of(target, "event_id");
+  if (!strcmp(verb, "show"))
+    return event;
   if (!strcmp(verb, "refresh"))
     return json_object_size(target) == 2 && aggregate;
-  return (json_object_size(target) == 1 && text_of(target, "event_id")) ||
-         (json_object_size(target) == 2 && aggregate);
+  return event || (json_object_size(target) == 2 && aggregate) ||
+         (!strcmp(verb, "retry") && names_kind(target));
 }
 
 /* NULL: it is queued. */
@@ -209,7 +265,8 @@ void actions_take(Actions *actions, HttpRequest *request, const char *verb) {
   json_t *target = json_loadb(body->str, body->len, JSON_REJECT_DUPLICATES, NULL);
   if (!names_target(target, verb)) {
     http_answer(request, refuse(400, "expected {\"event_id\"}, or {\"aggregate_type\", "
-                                     "\"aggregate_id\"}, as strings"));
+                                     "\"aggregate_id\"}, or of retry {\"state\", "
+                                     "\"event_type\", \"class\", \"reason\"}, as strings"));
   } else {
     const char *why = enqueue(actions, request, verb, target);
     if (why)

@@ -13,6 +13,8 @@ Actions *actions_start(const Config *config, MongoStore *store, Monitor *monitor
 void actions_end(Actions *actions);
 void actions_free(Actions *actions);
 
-/* Answers the request, now or later. `verb`: "retry", "skip" or "refresh"; the body names an event
- * {"event_id"} or an aggregate {"aggregate_type", "aggregate_id"}. */
+/* Answers the request, now or later. `verb`: "show" (changes nothing), "retry", "skip" or
+ * "refresh"; the body names an event {"event_id"} or an aggregate {"aggregate_type",
+ * "aggregate_id"}; of a retry also all events of one kind {"state", "event_type", "class",
+ * "reason"}. */
 void actions_take(Actions *actions, HttpRequest *request, const char *verb);

@@ -144,14 +144,14 @@ static HttpAnswer get_live(Http *http, HttpRequest *request) {
   int64_t age_ms = report->looked_at ? (now - report->looked_at) / 1000 : -1;
   g_autoptr(GPtrArray) remarks = health_judge(report, &figures, &http->config->settings, now);
   return json_answer(
-      json_pack("{s:s, s:s, s:I, s:b, s:s, s:I, s:I, s:o, s:o, s:o, s:O, s:o, s:o}", "name",
+      json_pack("{s:s, s:s, s:I, s:b, s:s, s:I, s:I, s:o, s:o, s:o, s:O, s:O, s:o, s:o}", "name",
                 http->config->name, "version", PROJECTOR_VERSION, "now",
                 (json_int_t)(g_get_real_time() / 1000), "actions",
                 http->config->settings.admin_token != NULL, "role", roles[figures.role],
                 "looked_ms_ago", (json_int_t)age_ms, "committed", (json_int_t)figures.committed,
                 "health", health_json(remarks), "status", status_json(&report->status), "tenure",
-                tenure_json(&figures.tenure), "troubles", report->troubles, "projections",
-                projections_json(http->config, &figures), "samples",
+                tenure_json(&figures.tenure), "troubles", report->troubles, "kinds", report->kinds,
+                "projections", projections_json(http->config, &figures), "samples",
                 samples_json(http->monitor, after ? g_ascii_strtoll(after, NULL, 10) : 0)),
       JSON_COMPACT | JSON_REAL_PRECISION(6));
 }
@@ -218,7 +218,7 @@ static const struct {
     {"/healthz", get_health, NULL}, {"/readyz", get_readiness, NULL},
     {"/status", get_status, NULL},  {"/live", get_live, NULL},
     {"/retry", NULL, "retry"},      {"/skip", NULL, "skip"},
-    {"/refresh", NULL, "refresh"},
+    {"/refresh", NULL, "refresh"},  {"/show", NULL, "show"},
 };
 
 /* Another site's name may be made to lead here: on loopback only names of loopback are answered. */

@@ -13,6 +13,7 @@ enum {
   PACE_MAX_MS = 30000, /* counted all the time; at most this */
   SAMPLE_MS = 1000,
   TROUBLES_MAX = 50,
+  KINDS_MAX = 20,
   TELL_MS = 5000, /* a line that was asked for waits that long for the stores */
 };
 
@@ -36,6 +37,7 @@ struct Monitor {
 static void clear_report(gpointer data) {
   Report *report = data;
   json_decref(report->troubles);
+  json_decref(report->kinds);
 }
 
 void report_release(Report *report) {
@@ -47,6 +49,7 @@ static Report *new_report(const Config *config) {
   Report *report = g_atomic_rc_box_new0(Report);
   report->status.name = config->name;
   report->troubles = json_array();
+  report->kinds = json_array();
   return report;
 }
 
@@ -64,6 +67,7 @@ Report *monitor_report(Monitor *monitor) {
   Report *report = g_atomic_rc_box_new0(Report);
   *report = *monitor->report;
   json_incref(report->troubles);
+  json_incref(report->kinds);
   /* The owner knows how long its events have waited as long as it is at work. */
   g_auto(Figures) figures = metrics_read(monitor->metrics);
   int64_t silent_us = g_get_monotonic_time() - figures.published_at;
@@ -88,6 +92,36 @@ static json_t *find_troubles(Outbox *outbox, Failure *ret_failure) {
     json_array_append_new(troubles, list_event_json(event));
   }
   return troubles;
+}
+
+static char *text_in(const bson_t *document, const char *path) {
+  bson_iter_t iter, member;
+  return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &member) &&
+                 BSON_ITER_HOLDS_UTF8(&member)
+             ? g_utf8_make_valid(bson_iter_utf8(&member, NULL), -1)
+             : g_strdup("");
+}
+
+static json_t *kind_json(const bson_t *kind) {
+  g_autofree char *state = text_in(kind, "_id.state"), *type = text_in(kind, "_id.event_type");
+  g_autofree char *class = text_in(kind, "_id.class"), *message = text_in(kind, "_id.message");
+  char example[ID_TEXT_SIZE] = "";
+  bson_iter_t iter;
+  Id id;
+  int64_t count = bson_iter_init_find(&iter, kind, "count") ? bson_iter_as_int64(&iter) : 0;
+  if (bson_iter_init_find(&iter, kind, "example") && id_from_iter(&iter, &id))
+    id_text(&id, example);
+  g_autofree char *valid = g_utf8_make_valid(example, -1);
+  return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "state", state, "event_type", type, "class",
+                   class, "reason", message, "count", (json_int_t)count, "example", valid);
+}
+
+static bool add_kinds(Outbox *outbox, json_t *kinds, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_find_kinds(outbox, KINDS_MAX);
+  const bson_t *kind;
+  while ((kind = event_cursor_next(cursor, ret_failure)))
+    json_array_append_new(kinds, kind_json(kind));
+  return ret_failure->class == FAILURE_NONE;
 }
 
 static bool add_refused(Monitor *monitor, Outbox *outbox, json_t *troubles, Failure *ret_failure) {
@@ -126,6 +160,8 @@ static bool look(Monitor *monitor, Outbox *outbox) {
   json_t *troubles = find_troubles(outbox, &failure);
   if (failure.class == FAILURE_NONE)
     add_refused(monitor, outbox, troubles, &failure);
+  if (failure.class == FAILURE_NONE && json_array_size(troubles) > 0)
+    add_kinds(outbox, report->kinds, &failure);
   json_array_extend(report->troubles, troubles);
   json_decref(troubles);
   report->looked_at = g_get_monotonic_time();

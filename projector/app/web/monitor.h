@@ -11,6 +11,7 @@
 typedef struct Report {
   Status status;
   int64_t ledger_rows;
+  json_t *kinds;     /* array of the kinds of failed and dead events, the most frequent first */
   json_t *troubles;  /* array of the first failed and dead events, as `list --json` shows them */
   int64_t looked_at; /* monotonic, us; of the counts and troubles; 0: not yet */
   bool stores_known; /* whether the stores and the lease have been asked */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -33,7 +34,7 @@ struct HttpServer {
 struct HttpRequest {
   struct MHD_Connection *connection;
   HttpServer *server;
-  char *method, *path;
+  char *method, *path, *peer;
   GString *body;
   bool handled, deferred;
   struct MHD_Response *response; /* once it was answered */
@@ -58,6 +59,10 @@ const char *http_request_query(const HttpRequest *request, const char *name) {
   return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
+const char *http_request_peer(const HttpRequest *request) {
+  return request->peer;
+}
+
 const GString *http_request_body(const HttpRequest *request) {
   return request->body;
 }
@@ -68,6 +73,7 @@ static void free_request(HttpRequest *request) {
   g_string_free(request->body, TRUE);
   g_free(request->method);
   g_free(request->path);
+  g_free(request->peer);
   g_free(request);
 }
 
@@ -120,6 +126,18 @@ static bool announces_too_much(const HttpRequest *request) {
 
 /* --- what libmicrohttpd calls ---------------------------------------------------------------- */
 
+static char *peer_of(struct MHD_Connection *connection) {
+  const union MHD_ConnectionInfo *info =
+      MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+  const struct sockaddr *address = info ? info->client_addr : NULL;
+  socklen_t length = address && address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                               : sizeof(struct sockaddr_in);
+  char host[NI_MAXHOST];
+  return address && getnameinfo(address, length, host, sizeof host, NULL, 0, NI_NUMERICHOST) == 0
+             ? g_strdup(host)
+             : g_strdup("");
+}
+
 static enum MHD_Result begin(HttpServer *server, struct MHD_Connection *connection,
                              const char *path, const char *method, void **context) {
   HttpRequest *request = g_new0(HttpRequest, 1);
@@ -127,6 +145,7 @@ static enum MHD_Result begin(HttpServer *server, struct MHD_Connection *connecti
   request->server = server;
   request->method = g_strdup(method);
   request->path = g_strdup(path);
+  request->peer = peer_of(connection);
   request->body = g_string_new(NULL);
   *context = request;
   return announces_too_much(request) ? refuse(request, 413, "the body is too large\n") : MHD_YES;

@@ -45,6 +45,8 @@ const char *http_request_path(const HttpRequest *request);
 /* NULL: not there. */
 const char *http_request_header(const HttpRequest *request, const char *name);
 const char *http_request_query(const HttpRequest *request, const char *name);
+/* Where the connection comes from: "192.0.2.7", or "" when that is not known. */
+const char *http_request_peer(const HttpRequest *request);
 const GString *http_request_body(const HttpRequest *request);
 
 /* From here on the request belongs to whoever will answer it. */

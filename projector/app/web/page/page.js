@@ -146,6 +146,11 @@ function show_projections(list) {
 
 /* --- failed and dead events */
 
+const EFFECTS = {
+  retry: { title: "Retry this event?", short: "Try it again, with all its attempts", long: "It is tried again, with all its attempts. The later events of its aggregate follow when it succeeds." },
+  skip: { title: "Skip this event?", short: "Continue without it", long: "It never reaches the read model: the later events of its aggregate continue without it. The ledger notes that, and the event is kept in the archive." },
+  refresh: { title: "Refresh this aggregate?", short: "Take the aggregate's rows from its entity as it is now", long: "The rows of its aggregate are taken from the entity as it is now. Failed events that the entity contains are superseded." },
+};
 const items = new Map(); // by event id: the list item stays while the event is there
 
 function trouble_item(event) {
@@ -156,8 +161,8 @@ function trouble_item(event) {
   for (const [label, verb, target] of buttons) {
     const button = make("button", "", label);
     button.dataset.verb = verb;
-    button.title = { retry: "Try it again, with all its attempts", skip: "Go on without it; the ledger keeps that", refresh: "Take the aggregate's rows from its entity as it is now" }[verb];
-    button.addEventListener("click", () => ask(verb, target, act, result));
+    button.title = EFFECTS[verb].short;
+    button.addEventListener("click", () => decide(verb, target, event.event_id, act, result));
     act.append(button);
   }
   item.append(parts.what, parts.why, parts.where, act, result);
@@ -175,15 +180,38 @@ function show_troubles(live) {
     fill("what", `${event.event_type || "event without a type"} of ${event.aggregate_type} ${event.aggregate_id}`);
     fill("why", `${event.reason.class}${event.reason.code ? ` ${event.reason.code}` : ""}: ${event.reason.message}`);
     fill("where", `${event.state} after ${plural(event.attempts, "attempt", "attempts")} · ${event.occurred_at || "no time"}${event.version ? ` · version ${event.version}` : ""} · ${event.event_id}`);
-    act.hidden = !live.actions || ["unavailable", "space"].includes(event.reason.class); // it only waits for the store
+    act.hidden = !live.actions || event.state === "refused" || ["unavailable", "space"].includes(event.reason.class); // it only waits for the store
     if (!item.isConnected) $("troubles").append(item);
   }
   for (const [id, { item }] of items)
     if (!seen.has(id)) { item.remove(); items.delete(id); }
+  show_kinds(live);
   const all = live.status.outbox.failed + live.status.outbox.dead;
   $("no_troubles").hidden = live.troubles.length > 0;
   set("troubles_note", [all > live.troubles.length && live.troubles.length ? `the first ${live.troubles.length} of ${count(all)}` : "",
     live.troubles.length && !live.actions ? "admin_token_file is not set: decide with projector retry, skip or refresh" : ""].filter(Boolean).join(" · "));
+}
+
+/* Worth a table when they are many, or more than the list shows. */
+let kinds_shown = "";
+function show_kinds(live) {
+  const kinds = live.kinds || [], text = JSON.stringify([kinds, live.actions]);
+  $("kinds_box").hidden = !kinds.some((kind) => kind.count > 1);
+  if (text === kinds_shown) return;
+  kinds_shown = text;
+  document.querySelector("#kinds tbody").replaceChildren(...kinds.map((kind) => {
+    const row = make("tr"), act = make("td"), result = make("div", "result");
+    row.append(make("td", kind.state === "dead" ? "bad" : "warn", count(kind.count)), make("td", "", kind.state), make("td", "", kind.event_type || "(none)"),
+      make("td", "", `${kind.class}: ${kind.reason}`), act);
+    if (live.actions && kind.event_type && kind.class && kind.reason && !["unavailable", "space"].includes(kind.class)) {
+      const button = make("button", "", "Retry all");
+      button.dataset.verb = "retry-kind";
+      button.title = "Try all events of this kind again, with all their attempts";
+      button.addEventListener("click", () => decide_kind(kind, act, result));
+      act.append(button, result);
+    }
+    return row;
+  }));
 }
 
 /* --- actions */
@@ -195,25 +223,67 @@ function ask_token() {
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? $("token").value : null), { once: true }));
 }
-async function ask(verb, target, act, result) {
-  const token = sessionStorage.getItem("token") || await ask_token();
+async function known_token() {
+  return sessionStorage.getItem("token") || await ask_token();
+}
+async function post(path, token, body) {
+  const answer = await fetch(path, { method: "POST", headers: { "Authorization": `Bearer ${token}`, "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const text = await answer.text();
+  if (answer.status === 401) sessionStorage.removeItem("token"); else sessionStorage.setItem("token", token);
+  return { ok: answer.ok, said: answer.headers.get("Content-Type") === "application/json" ? JSON.parse(text) : { error: text.trim() } };
+}
+const pretty = (text, cut) => { try { return cut ? `${text}\n…` : JSON.stringify(JSON.parse(text), null, 2); } catch (error) { return text; } };
+
+/* Shows what is decided about; true: the person wants it. */
+function confirmed(title, effect, button, event) {
+  const dialog = $("decide_dialog");
+  set("decide_title", title);
+  set("decide_effect", effect);
+  set("decide_button", button);
+  set("decide_event", event ? `${event.event_type || "event without a type"} of ${event.aggregate_type} ${event.aggregate_id}, ${event.event_id}` : "");
+  set("decide_payload", event ? pretty(event.payload, event.cut) : "");
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true }));
+}
+function outcome(verb, said) {
+  if (verb === "skip") return "Skipped.";
+  if (verb === "retry") return said.count === 1 ? "It will be tried again." : `${plural(said.count, "event", "events")} will be tried again.`;
+  return `The rows are at version ${said.version}.${said.different ? ` Still different (a trigger, or a generated column?): ${said.different}.` : ""}${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}`;
+}
+/* `look` gives what the dialog shows, or null when the person need not be asked any more. */
+async function act_on(verb, target, act, result, look) {
+  const token = await known_token();
   if (!token) return;
   const buttons = act.querySelectorAll("button");
+  const tell = (good, text) => { result.className = `result ${good}`; result.textContent = text; };
   buttons.forEach((button) => { button.disabled = true; });
-  result.className = "result";
-  result.textContent = "…";
+  tell("", "…");
   try {
-    const answer = await fetch(verb, { method: "POST", headers: { "Authorization": `Bearer ${token}`, "Content-Type": "application/json" }, body: JSON.stringify(target) });
-    const text = await answer.text();
-    if (answer.status === 401) sessionStorage.removeItem("token"); else sessionStorage.setItem("token", token);
-    const said = answer.headers.get("Content-Type") === "application/json" ? JSON.parse(text) : { error: text.trim() };
-    result.className = `result ${answer.ok ? "good" : "bad"}`;
-    result.textContent = said.error || (verb === "refresh" ? `The rows are at version ${said.version}.${said.different ? ` Still different (a trigger, or a generated column?): ${said.different}.` : ""}${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}` : verb === "retry" ? "It will be tried again." : "Skipped.");
+    const looked = await look(token);
+    if (!looked.ok) tell("bad", looked.said.error);
+    else if (!await confirmed(looked.title, looked.effect, looked.button, looked.said)) tell("", "");
+    else {
+      tell("", "…");
+      const { ok, said } = await post(verb, token, target);
+      tell(ok ? "good" : "bad", said.error || outcome(verb, said));
+    }
   } catch (error) {
-    result.className = "result bad";
-    result.textContent = "The projector does not answer.";
+    tell("bad", "The projector does not answer.");
   }
   buttons.forEach((button) => { button.disabled = false; });
+}
+function decide(verb, target, event_id, act, result) {
+  const label = { retry: "Retry", skip: "Skip", refresh: "Refresh" }[verb];
+  return act_on(verb, target, act, result, async (token) => ({ ...await post("show", token, { event_id }), title: EFFECTS[verb].title, effect: EFFECTS[verb].long, button: label }));
+}
+function decide_kind(kind, act, result) {
+  const target = { state: kind.state, event_type: kind.event_type, class: kind.class, reason: kind.reason };
+  return act_on("retry", target, act, result, async (token) => {
+    const example = await post("show", token, { event_id: kind.example });
+    return { ok: example.ok, said: example.said, title: `Retry ${plural(kind.count, "event", "events")} of this kind?`,
+      effect: `All ${kind.state} ${kind.event_type} events with the reason “${kind.class}: ${kind.reason}” are tried again. One of them:`, button: "Retry all" };
+  });
 }
 
 /* --- polling */
