@@ -116,12 +116,8 @@ static json_t *kind_json(const bson_t *kind) {
                    class, "reason", message, "count", (json_int_t)count, "example", valid);
 }
 
-static bool add_kinds(Outbox *outbox, json_t *kinds, Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = outbox_find_kinds(outbox, KINDS_MAX);
-  const bson_t *kind;
-  while ((kind = event_cursor_next(cursor, ret_failure)))
-    json_array_append_new(kinds, kind_json(kind));
-  return ret_failure->class == FAILURE_NONE;
+static void add_kind(const bson_t *kind, void *data) {
+  json_array_append_new(data, kind_json(kind));
 }
 
 static bool add_refused(Monitor *monitor, Outbox *outbox, json_t *troubles, Failure *ret_failure) {
@@ -161,7 +157,7 @@ static bool look(Monitor *monitor, Outbox *outbox) {
   if (failure.class == FAILURE_NONE)
     add_refused(monitor, outbox, troubles, &failure);
   if (failure.class == FAILURE_NONE && json_array_size(troubles) > 0)
-    add_kinds(outbox, report->kinds, &failure);
+    outbox_count_kinds(outbox, KINDS_MAX, add_kind, report->kinds, &failure);
   json_array_extend(report->troubles, troubles);
   json_decref(troubles);
   report->looked_at = g_get_monotonic_time();

@@ -564,25 +564,6 @@ EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t cou
   return cursor;
 }
 
-EventCursor *outbox_find_kinds(Outbox *outbox, int limit) {
-  bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
-               BCON_UTF8("dead"), "]", "}", "}", "}", "{", "$group", "{", "_id", "{", "state",
-               BCON_UTF8("$status"), "event_type", BCON_UTF8("$event_type"), "class",
-               BCON_UTF8("$last_error.class"), "message", BCON_UTF8("$last_error.message"), "}",
-               "count", "{", "$sum", BCON_INT64(1), "}", "example", "{", "$first",
-               BCON_UTF8("$_id"), "}", "}", "}", "{", "$sort", "{", "count", BCON_INT32(-1), "_id",
-               BCON_INT32(1), "}", "}", "{", "$limit", BCON_INT32(limit), "}", "]");
-  bson_t options = BSON_INITIALIZER;
-  mongo_append_simple(&options);
-  EventCursor *cursor = g_new0(EventCursor, 1);
-  cursor->cursor =
-      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, &options, NULL);
-  bson_destroy(&options);
-  bson_destroy(pipeline);
-  return cursor;
-}
-
 EventCursor *outbox_find_event(Outbox *outbox, const Id *id) {
   bson_t *filter = bson_new();
   id_append_bson(id, filter, "_id");

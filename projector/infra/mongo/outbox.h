@@ -110,9 +110,10 @@ typedef struct OutboxCounts {
 bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure);
 /* Aggregates with a failed or dead event. */
 bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure);
-/* Failed and dead events by kind, the most frequent first: {_id: {state, event_type, class,
- * message}, count, example}, where `example` is an event id. */
-EventCursor *outbox_find_kinds(Outbox *outbox, int limit);
+/* Failed and dead events by kind, at most `limit`, the most frequent first; `take` is given {_id:
+ * {state, event_type, class, message}, count, example} of each, where `example` is an event id. */
+bool outbox_count_kinds(Outbox *outbox, int limit, void (*take)(const bson_t *kind, void *data),
+                        void *data, Failure *ret_failure);
 /* Whether the collection has an index that starts with these fields (a sort document's keys). */
 bool outbox_has_index(Outbox *outbox, const char *const *fields, bool *ret_found,
                       Failure *ret_failure);

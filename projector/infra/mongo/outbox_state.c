@@ -76,6 +76,19 @@ bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failu
   return aggregate(outbox, pipeline, take_number, ret_count, ret_failure);
 }
 
+bool outbox_count_kinds(Outbox *outbox, int limit, void (*take)(const bson_t *kind, void *data),
+                        void *data, Failure *ret_failure) {
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
+               BCON_UTF8("dead"), "]", "}", "}", "}", "{", "$group", "{", "_id", "{", "state",
+               BCON_UTF8("$status"), "event_type", BCON_UTF8("$event_type"), "class",
+               BCON_UTF8("$last_error.class"), "message", BCON_UTF8("$last_error.message"), "}",
+               "count", "{", "$sum", BCON_INT64(1), "}", "example", "{", "$first",
+               BCON_UTF8("$_id"), "}", "}", "}", "{", "$sort", "{", "count", BCON_INT32(-1), "_id",
+               BCON_INT32(1), "}", "}", "{", "$limit", BCON_INT32(limit), "}", "]");
+  return aggregate(outbox, pipeline, take, data, ret_failure);
+}
+
 /* An index with another collation than ours, which is the one that listIndexes leaves out, finds no
  * texts. */
 static bool starts_with(const bson_t *index, const char *const *fields) {
