@@ -128,6 +128,12 @@ typedef struct {
 bool outbox_init_with(outbox_t *outbox, const outbox_init_options_t *options,
                       outbox_error_t *error);
 
+// Creates a feed, which is an outbox for another projector, with the indexes of an outbox.
+bool outbox_init_feed(outbox_t *outbox, const char *feed, outbox_error_t *error);
+
+// Creates the archive of this outbox, with the indexes that it is searched by.
+bool outbox_init_archive(outbox_t *outbox, outbox_error_t *error);
+
 // Creates a collection (of entities) unless it exists.
 bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error);
 

@@ -62,27 +62,55 @@ bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_e
   " {\"name\": \"failed" suffix "\", \"key\": {\"status\": 1, \"next_attempt_at\": 1},"            \
   "  \"partialFilterExpression\": {\"status\": {\"$in\": [\"failed\", \"dead\"]}}" SIMPLE "}]"
 
-static bool create_indexes_of(mongoc_client_t *client, const outbox_t *outbox, const char *json,
-                              uint32_t *ret_code, outbox_error_t *error) {
+static bool create_indexes_of(mongoc_client_t *client, const char *database, const char *collection,
+                              const char *json, uint32_t *ret_code, outbox_error_t *error) {
   OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
   bson_error_t cause = {0};
   bson_t *indexes = bson_new_from_json((const uint8_t *)json, -1, &cause);
-  bson_t *command = BCON_NEW("createIndexes", BCON_UTF8(outbox->events), "indexes",
-                             BCON_ARRAY(indexes), "writeConcern", "{", "w", "majority", "}");
-  bool good = run_command(client, outbox->database, command, &reply, &cause) ||
-              outbox_fail_mongoc(error, &cause, &reply, "indexes of the outbox");
+  bson_t *command = BCON_NEW("createIndexes", BCON_UTF8(collection), "indexes", BCON_ARRAY(indexes),
+                             "writeConcern", "{", "w", "majority", "}");
+  bool good = run_command(client, database, command, &reply, &cause) ||
+              outbox_fail_mongoc(error, &cause, &reply, collection);
   *ret_code = cause.code;
   bson_destroy(command);
   bson_destroy(indexes);
   return good;
 }
 
-static bool create_indexes(mongoc_client_t *client, const outbox_t *outbox, outbox_error_t *error) {
+static bool create_indexes(mongoc_client_t *client, const char *database, const char *collection,
+                           outbox_error_t *error) {
   const uint32_t index_key_specs_conflict = 86;
   uint32_t code = 0;
-  return create_indexes_of(client, outbox, INDEXES(""), &code, error) ||
+  return create_indexes_of(client, database, collection, INDEXES(""), &code, error) ||
          (code == index_key_specs_conflict &&
-          create_indexes_of(client, outbox, INDEXES("_simple"), &code, error));
+          create_indexes_of(client, database, collection, INDEXES("_simple"), &code, error));
+}
+
+bool outbox_init_feed(outbox_t *outbox, const char *feed, outbox_error_t *error) {
+  mongoc_client_t *client = outbox_take_client(outbox);
+  bool good = create_collection(client, outbox->database, feed, error) &&
+              create_indexes(client, outbox->database, feed, error);
+  outbox_give_client(outbox, client);
+  return good;
+}
+
+// What an archive is asked for: events in order, one aggregate's events, and events in the order of
+// their numbers.
+#define ARCHIVE_INDEXES                                                                            \
+  "[{\"name\": \"order\", \"key\": {\"occurred_at\": 1, \"version\": 1, \"_id\": 1}" SIMPLE "},"   \
+  " {\"name\": \"aggregate_order\", \"key\": {\"aggregate_type\": 1, \"aggregate_id\": 1,"         \
+  "  \"occurred_at\": 1, \"version\": 1, \"_id\": 1}" SIMPLE "},"                                  \
+  " {\"name\": \"seq\", \"key\": {\"seq\": 1}" SIMPLE "}]"
+
+bool outbox_init_archive(outbox_t *outbox, outbox_error_t *error) {
+  uint32_t code = 0;
+  char *archive = bson_strdup_printf("%s_archive", outbox->events);
+  mongoc_client_t *client = outbox_take_client(outbox);
+  bool good = create_collection(client, outbox->database, archive, error) &&
+              create_indexes_of(client, outbox->database, archive, ARCHIVE_INDEXES, &code, error);
+  outbox_give_client(outbox, client);
+  bson_free(archive);
+  return good;
 }
 
 // ---- The receipts of executed commands ----
@@ -188,7 +216,7 @@ bool outbox_init_with(outbox_t *outbox, const outbox_init_options_t *options,
   mongoc_client_t *client = outbox_take_client(outbox);
   bool good = create_collection(client, outbox->database, outbox->events, error) &&
               create_collection(client, outbox->database, outbox->tombstones, error) &&
-              create_indexes(client, outbox, error) &&
+              create_indexes(client, outbox->database, outbox->events, error) &&
               (options->no_commands ||
                (create_collection(client, outbox->database, outbox->commands, error) &&
                 set_expiry(client, outbox, options->commands_ttl_s, error)));

@@ -44,11 +44,16 @@ static bool parse_ttl(const char *text, int64_t *ret_seconds) {
 
 int cli_init(int argc, char **argv) {
   g_auto(GStrv) entities = NULL;
+  g_auto(GStrv) feeds = NULL;
   g_autofree char *ttl = NULL;
-  gboolean no_commands = FALSE;
+  gboolean archive = FALSE, no_commands = FALSE;
   const GOptionEntry entries[] = {
       {"entities", 0, 0, G_OPTION_ARG_STRING_ARRAY, &entities,
        "collection of entities to create; may be repeated (default: accounts)", "NAME"},
+      {"feed", 0, 0, G_OPTION_ARG_STRING_ARRAY, &feeds,
+       "feed to create, with the indexes of an outbox; may be repeated", "NAME"},
+      {"archive", 0, 0, G_OPTION_ARG_NONE, &archive,
+       "create the archive too, with the indexes that events on demand and replay want", NULL},
       {"commands-ttl", 0, 0, G_OPTION_ARG_STRING, &ttl,
        "how long executed commands are remembered (default: 30d)", "TIME"},
       {"no-commands", 0, 0, G_OPTION_ARG_NONE, &no_commands,
@@ -87,6 +92,12 @@ int cli_init(int argc, char **argv) {
   bool good = outbox_init_with(outbox, &options, &error);
   for (size_t i = 0; good && names[i]; i++) {
     good = outbox_create_collection(outbox, names[i], &error);
+  }
+  for (size_t i = 0; good && feeds && feeds[i]; i++) {
+    good = outbox_init_feed(outbox, feeds[i], &error);
+  }
+  if (good && archive) {
+    good = outbox_init_archive(outbox, &error);
   }
   if (!good) {
     cli_say("%s", error.message);

@@ -236,6 +236,11 @@ bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Fail
                : broken_off("acknowledge", ret_failure);
 }
 
+bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count,
+                              Failure *ret_failure) {
+  return outbox_acknowledge(outbox, events, count, ret_failure);
+}
+
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
   if (!call_begin(MONGO, "release", ret_failure))
     return false;

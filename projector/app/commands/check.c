@@ -2,6 +2,8 @@
  */
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/identity.h"
+#include "projector/domain/datetime.h"
+#include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/inspect.h"
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mongo/receipts.h"
@@ -150,6 +152,10 @@ static void check_roles(Report *report, const Config *config, MongoStore *store)
   } else {
     check_skip(report, store, archive, written);
   }
+  static const char *const fed[] = {"find", "insert", "update", "listIndexes", NULL};
+  const char *const *feed = config->mongodb.feeds;
+  for (; feed && *feed; feed++)
+    all &= check_actions(report, config, store, *feed, fed);
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
     const Projection *projection = mapping_projection(config->mapping, i);
     if (projection->entities)
@@ -187,25 +193,28 @@ static void check_oplog(Report *report) {
                 (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
 }
 
+static void check_index(Report *report, Outbox *outbox, const char *name, const char *const *fields,
+                        const char *option) {
+  Failure failure = {0};
+  bool found;
+  g_autofree char *list = g_strjoinv(", ", (char **)fields);
+  if (!outbox_has_index(outbox, fields, &found, &failure))
+    failed(report, "mongodb", &failure);
+  else if (found)
+    tell_format(report, "ok", "mongodb", "%s index on (%s)", name, list);
+  else
+    tell_format(report, "warning", "mongodb",
+                "the %s has no index on (%s), so look-ups read all of it; `outbox init%s` makes it",
+                name, list, option);
+}
+
+static const char *const order_fields[] = {"occurred_at", "version", "_id", NULL};
+static const char *const aggregate_fields[] = {"aggregate_type", "aggregate_id", "occurred_at",
+                                               NULL};
+
 static void check_indexes(Report *report, Outbox *outbox) {
-  static const char *const order[] = {"occurred_at", "version", "_id", NULL};
-  static const char *const aggregate[] = {"aggregate_type", "aggregate_id", "occurred_at", NULL};
-  const char *const *wanted[] = {order, aggregate};
-  for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++) {
-    Failure failure = {0};
-    bool found;
-    g_autofree char *fields = g_strjoinv(", ", (char **)wanted[i]);
-    g_autofree char *text = g_strdup_printf("outbox index on (%s)", fields);
-    g_autofree char *missing = g_strdup_printf(
-        "the outbox has no index on (%s), so look-ups read all of it; `outbox init` makes it",
-        fields);
-    if (!outbox_has_index(outbox, wanted[i], &found, &failure))
-      failed(report, "mongodb", &failure);
-    else if (found)
-      good(report, "mongodb", text);
-    else
-      tell(report, "warning", "mongodb", missing);
-  }
+  check_index(report, outbox, "outbox", order_fields, "");
+  check_index(report, outbox, "outbox", aggregate_fields, "");
 }
 
 static void check_identity(Report *report, const Config *config, MongoStore *store) {
@@ -248,6 +257,51 @@ static void check_receipts(Report *report, MongoStore *store) {
   }
 }
 
+/* --- feeds ---------------------------------------------------------------------------------- */
+
+/* Whether its reader takes the feed's events out. */
+static void check_reader(Report *report, const Config *config, const FeedView *feed) {
+  long long events = (long long)feed->events;
+  char lag[DURATION_TEXT_SIZE];
+  if (!*feed->reader)
+    tell_format(report, "warning", "mongodb",
+                "nobody reads the feed %s (%lld events), and it grows: start a projector whose "
+                "mapping file has \"outbox\": \"%s\", or take it out of mongodb.feeds",
+                feed->name, events, feed->name);
+  else if (!feed->reader_works)
+    tell_format(
+        report, "warning", "mongodb",
+        "the projector \"%s\", which reads the feed %s (%lld events), does not run, and the "
+        "feed grows",
+        feed->reader, feed->name, events);
+  else if (feed->reader_lag_ms > config->settings.ready_lag_ms)
+    tell_format(report, "warning", "mongodb",
+                "the projector \"%s\" is %s behind with the feed %s (%lld events): its own status "
+                "says why",
+                feed->reader, duration_text(feed->reader_lag_ms, lag), feed->name, events);
+  else
+    tell_format(report, "ok", "mongodb", "the feed %s (%lld events) is read by \"%s\"", feed->name,
+                events, feed->reader);
+}
+
+static void check_feeds(Report *report, const Config *config, MongoStore *store) {
+  Failure failure = {0};
+  FeedView feeds[FEEDS_MAX];
+  unsigned count;
+  if (!feeds_view(store, feeds, &count, &failure)) {
+    failed(report, "mongodb", &failure);
+    return;
+  }
+  for (unsigned i = 0; i < count; i++) {
+    g_autofree char *name = g_strdup_printf("feed %s", feeds[i].name);
+    g_autofree char *option = g_strdup_printf(" --feed %s", feeds[i].name);
+    g_autoptr(Outbox) feed = outbox_new_on(store, "", feeds[i].name);
+    check_index(report, feed, name, order_fields, option);
+    check_index(report, feed, name, aggregate_fields, option);
+    check_reader(report, config, &feeds[i]);
+  }
+}
+
 static void check_mongodb(Report *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
@@ -277,6 +331,7 @@ static void check_mongodb(Report *report, const Config *config) {
   check_indexes(report, outbox);
   check_identity(report, config, store);
   check_receipts(report, store);
+  check_feeds(report, config, store);
   g_autoptr(GPtrArray) findings = findings_new();
   if (mongo_check_outbox(store, findings, &failure))
     tell_findings(report, "mongodb", findings, NULL);

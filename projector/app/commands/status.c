@@ -15,7 +15,8 @@ enum {
 bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure) {
   return outbox_count(outbox, &status->counts, ret_failure) &&
          outbox_count_blocked(outbox, &status->blocked, ret_failure) &&
-         lease_look(store, status->name, &status->lease, ret_failure);
+         lease_look(store, status->name, &status->lease, ret_failure) &&
+         feeds_view(store, status->feeds, &status->feed_count, ret_failure);
 }
 
 /* A lock that somebody keeps, and a table or a right that is missing, are for others to tell. */
@@ -111,20 +112,32 @@ static json_t *store_json(const StoreState *state) {
   return json;
 }
 
+static json_t *feeds_json(const Status *status) {
+  json_t *list = json_array();
+  for (unsigned i = 0; i < status->feed_count; i++) {
+    const FeedView *feed = &status->feeds[i];
+    json_array_append_new(list, json_pack("{s:s, s:I, s:s?, s:b}", "name", feed->name, "events",
+                                          (json_int_t)feed->events, "projector",
+                                          *feed->reader ? feed->reader : NULL, "running",
+                                          feed->reader_works));
+  }
+  return list;
+}
+
 json_t *status_json(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   char text[DATETIME_TEXT_SIZE];
   return json_pack(
-      "{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:I, s:o, s:o}", "name",
-      status->name, "projector", "state", status_state(status), "owner",
+      "{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:I, s:o, s:o, s:o}",
+      "name", status->name, "projector", "state", status_state(status), "owner",
       status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
       (json_int_t)MAX(status->lease.expires_in_ms, 0), "outbox", "pending",
       (json_int_t)counts->pending, "in_progress", (json_int_t)counts->in_progress, "failed",
       (json_int_t)counts->failed, "dead", (json_int_t)counts->dead, "oldest_occurred_at",
       counts->oldest_occurred_at ? oldest(status, text) : NULL, "lag_ms",
       (json_int_t)status_lag_ms(status), "oldest_age_ms", (json_int_t)status_oldest_age_ms(status),
-      "blocked_aggregates", (json_int_t)status->blocked, "mongodb", store_json(&status->mongodb),
-      "mysql", store_json(&status->mysql));
+      "blocked_aggregates", (json_int_t)status->blocked, "feeds", feeds_json(status), "mongodb",
+      store_json(&status->mongodb), "mysql", store_json(&status->mysql));
 }
 
 static void print_json(const Status *status) {
@@ -155,6 +168,16 @@ static void print_lease(const LeaseView *lease) {
   putchar('\n');
 }
 
+static void print_feed(const FeedView *feed) {
+  printf("%-20s", "feed");
+  print_clean(stdout, feed->name);
+  printf(": %lld event%s, ", (long long)feed->events, feed->events == 1 ? "" : "s");
+  if (*feed->reader)
+    printf("read by %s, which %s\n", feed->reader, feed->reader_works ? "runs" : "does not run");
+  else
+    printf("nobody reads it\n");
+}
+
 static void print_text(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   char text[DATETIME_TEXT_SIZE], lag[DURATION_TEXT_SIZE];
@@ -170,6 +193,8 @@ static void print_text(const Status *status) {
     printf("%-20s%s\n", "oldest event", counts->oldest_occurred_at ? oldest(status, text) : "none");
     printf("%-20s%s\n", "lag", duration_text(status_lag_ms(status), lag));
     printf("%-20s%lld\n", "blocked aggregates", (long long)status->blocked);
+    for (unsigned i = 0; i < status->feed_count; i++)
+      print_feed(&status->feeds[i]);
   }
   print_store("mongodb", &status->mongodb);
   print_store("mysql", &status->mysql);

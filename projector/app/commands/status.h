@@ -2,6 +2,7 @@
 #pragma once
 
 #include "projector/app/shared/config.h"
+#include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/outbox.h"
 
@@ -18,6 +19,8 @@ typedef struct Status {
   OutboxCounts counts;
   LeaseView lease;
   int64_t blocked; /* aggregates behind a failed or dead event */
+  unsigned feed_count;
+  FeedView feeds[FEEDS_MAX];
   StoreState mongodb, mysql;
   bool knows_lag; /* this process is the owner: */
   int64_t lag_ms; /* how long the oldest event has waited */

@@ -14,6 +14,7 @@ enum {
 struct Acker {
   GThread *thread;
   Outbox *outbox;
+  Feeder *feeder; /* NULL: there is no feed */
   const Lanes *lanes;
   Stop *stop;
   GMutex lock;
@@ -39,10 +40,19 @@ static GPtrArray *take(Acker *acker, bool wait) {
   return taken;
 }
 
+/* What the acker is handed was read whole; where the feeder has been at one of the events since,
+ * the server makes the copies. */
+static bool acknowledge_once(Acker *acker, Event *const *events, size_t count,
+                             Failure *ret_failure) {
+  return feeder_has_marked_none(acker->feeder, events, count)
+             ? outbox_acknowledge_whole(acker->outbox, events, count, ret_failure)
+             : outbox_acknowledge(acker->outbox, events, count, ret_failure);
+}
+
 /* Repeats until it works; an orderly stop gives up at the first failure. */
 static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
   Failure failure;
-  while (!outbox_acknowledge(acker->outbox, events, count, &failure)) {
+  while (!acknowledge_once(acker, events, count, &failure)) {
     log_failure(LOG_LEVEL_WARNING, "cannot acknowledge", &failure);
     if (failure.class == FAILURE_CONFIG)
       stop_request(acker->stop, &failure);
@@ -88,6 +98,10 @@ Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop 
   g_cond_init(&acker->changed);
   acker->queue = g_ptr_array_new();
   return acker;
+}
+
+void acker_heed(Acker *acker, Feeder *feeder) {
+  acker->feeder = feeder;
 }
 
 void acker_start(Acker *acker) {

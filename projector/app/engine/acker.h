@@ -4,6 +4,7 @@
  * in the ledger by whoever claims it next. */
 #pragma once
 
+#include "projector/app/engine/feeder.h"
 #include "projector/app/engine/lanes.h"
 #include "projector/app/engine/stop.h"
 #include "projector/infra/mongo/outbox.h"
@@ -12,6 +13,8 @@ typedef struct Acker Acker;
 
 Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop *stop);
 void acker_free(Acker *acker);
+/* Before it is started: the feeder, which may be NULL, has to outlive it. */
+void acker_heed(Acker *acker, Feeder *feeder);
 /* Acknowledges what is queued. False: nothing was (with `wait`: and nothing will be any more). */
 bool acker_step(Acker *acker, bool wait);
 /* Runs steps in a thread. */

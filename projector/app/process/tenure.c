@@ -1,6 +1,7 @@
 /* tenure.c - the time in which this process owns the name: become the owner, work, hand over. */
 #include "projector/app/process/tenure.h"
 
+#include "projector/app/engine/feeder.h"
 #include "projector/app/engine/janitor.h"
 #include "projector/app/engine/reader.h"
 #include "projector/app/engine/worker.h"
@@ -27,6 +28,7 @@ typedef struct Tenure {
   Lanes lanes;
   Worker **workers;
   Acker *acker;
+  Feeder *feeder; /* NULL: there is no feed */
   Reader *reader;
   Janitor *janitor;
 } Tenure;
@@ -75,6 +77,8 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   if (!tenure->janitor)
     return false;
   tenure->acker = acker_new(tenure->store, claimant, &tenure->lanes, tenure->stop);
+  tenure->feeder = feeder_new(tenure->store, claimant, tenure->stop);
+  acker_heed(tenure->acker, tenure->feeder);
   tenure->workers = g_new0(Worker *, tenure->lanes.count);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     tenure->workers[i] = worker_new(tenure->config, &tenure->ledger, tenure->store, claimant,
@@ -82,6 +86,7 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     worker_count_in(tenure->workers[i], tenure->metrics);
   acker_start(tenure->acker);
+  feeder_start(tenure->feeder);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     worker_start(tenure->workers[i]);
   janitor_start(tenure->janitor);
@@ -257,6 +262,7 @@ static void finish(Tenure *tenure) {
   reader_finish(tenure->reader);
   janitor_free(tenure->janitor);
   acker_free(tenure->acker);
+  feeder_free(tenure->feeder);
   if (tenure->workers)
     log_counters(tenure, "stopped working", &(Counters){0});
   for (unsigned i = 0; i < tenure->lanes.count; i++) {

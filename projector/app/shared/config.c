@@ -3,6 +3,7 @@
 
 #include "projector/domain/json.h"
 #include "projector/infra/http/server.h"
+#include "projector/infra/mongo/feeds.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -211,8 +212,53 @@ static bool is_mongodb_database(const char *name) {
   return *name && strlen(name) < 64 && !strpbrk(name, "/\\. \"$");
 }
 
+/* A collection of ours, in which another projector would read what is no event, or its own. */
+static bool is_own_collection(const char *outbox, const char *name) {
+  static const char *const suffixes[] = {"", "_archive", "_deleted", "_commands"};
+  for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++) {
+    g_autofree char *own = g_strconcat(outbox, suffixes[i], NULL);
+    if (!strcmp(own, name))
+      return true;
+  }
+  return g_str_has_prefix(name, "projector_");
+}
+
+static bool take_feed(const Config *config, const json_t *list, const char *name,
+                      const GPtrArray *others, Failure *ret_failure) {
+  if (is_own_collection(config->mongodb.outbox, name))
+    return json_complain("mongodb.feeds", "collections other than the outbox and its own", list,
+                         ret_failure);
+  for (guint i = 0; i < others->len; i++)
+    if (!strcmp(others->pdata[i], name))
+      return json_complain("mongodb.feeds", "each feed once", list, ret_failure);
+  return true;
+}
+
+static bool take_feeds(Config *config, const json_t *json, Failure *ret_failure) {
+  json_t *list = json_object_get(json, "feeds"), *name;
+  size_t i;
+  if (!list)
+    return true;
+  if (!json_is_array(list) || json_array_size(list) > FEEDS_MAX)
+    return json_complain("mongodb.feeds", "an array of at most 16 collections", list, ret_failure);
+  config->feeds = g_ptr_array_new();
+  json_array_foreach(list, i, name) {
+    const char *text = NULL;
+    json_t *one = json_pack("{s:O}", "feeds", name);
+    bool good = json_take_collection(one, "mongodb", "feeds", &text, ret_failure);
+    json_decref(one);
+    if (!good || !take_feed(config, list, text, config->feeds, ret_failure))
+      return false;
+    g_ptr_array_add(config->feeds, (gpointer)text);
+  }
+  g_ptr_array_add(config->feeds, NULL);
+  config->mongodb.feeds = (const char *const *)config->feeds->pdata;
+  return true;
+}
+
 static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
-  static const char *const keys[] = {"uri", "uri_file", "database", "outbox", "retain", NULL};
+  static const char *const keys[] = {"uri",    "uri_file", "database", "outbox",
+                                     "retain", "feeds",    NULL};
   static const char *const retains[] = {"delete", "archive", NULL};
   static const char path[] = "mongodb";
   json_t *json = json_object_get(root, path);
@@ -225,6 +271,8 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
       !json_take_choice(json, path, "retain", retains, &retain, ret_failure))
     return false;
   config->mongodb.archive = retain == 1;
+  if (!take_feeds(config, json, ret_failure))
+    return false;
   const char *weakness = NULL;
   if (!need(config->mongodb.uri, "mongodb.uri", ret_failure) ||
       !mongo_uri_check(config->mongodb.uri, &weakness, ret_failure))
@@ -310,6 +358,9 @@ static bool check_entities(const Config *config, Failure *ret_failure) {
   g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
     const char *entities = mapping_projection(config->mapping, i)->entities;
+    for (guint k = 0; entities && config->feeds && k + 1 < config->feeds->len; k++)
+      if (!strcmp(entities, config->feeds->pdata[k]))
+        return failure_refuse(ret_failure, "projections[%u].entities: %s is a feed", i, entities);
     if (entities && (!strcmp(entities, config->mongodb.outbox) || !strcmp(entities, archive)))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "projections[%u].entities: %s is the outbox%s", i, entities,
@@ -409,5 +460,7 @@ void config_free(Config *config) {
   json_decref(config->json);
   g_ptr_array_unref(config->warnings);
   g_ptr_array_unref(config->secret_files);
+  if (config->feeds)
+    g_ptr_array_unref(config->feeds);
   g_free(config);
 }

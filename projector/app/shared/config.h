@@ -37,7 +37,8 @@ typedef struct Config {
   char mapping_digest[65]; /* of the projections as they stand in the file; changes with them */
   GPtrArray *warnings;     /* of char *: worth a line in the log */
   GPtrArray *secret_files;
-  void *json; /* json_t that owns the texts */
+  GPtrArray *feeds; /* behind mongodb.feeds; NULL: none */
+  void *json;       /* json_t that owns the texts */
 } Config;
 
 /* Reads, fills in environment and secret files, checks. The failure names the path of the key. */

@@ -21,10 +21,11 @@ bool identity_check_name(const Config *config, const OutboxIdentity *identity,
   return failure_refuse(
       ret_failure,
       "the outbox %s.%s serves the projector \"%s\", and an outbox serves one name: with a second, "
-      "each would apply a part of the events. Use an outbox of its own for \"%s\"; if \"%s\" was "
-      "renamed, stop it and start once with `run --adopt`",
-      config->mongodb.database, config->mongodb.outbox, identity->projector, config->name,
-      identity->projector);
+      "each would apply a part of the events. For a second read model name a feed in the mapping "
+      "file of \"%s\" (\"mongodb\": {\"feeds\": [\"%s_%s\"]}) and make it the outbox of "
+      "\"%s\"; if \"%s\" was renamed, stop it and start once with `run --adopt`",
+      config->mongodb.database, config->mongodb.outbox, identity->projector, identity->projector,
+      config->mongodb.outbox, config->name, config->name, identity->projector);
 }
 
 bool identity_check_source(const OutboxIdentity *identity, const KeptSource *kept,

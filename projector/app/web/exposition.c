@@ -100,6 +100,18 @@ static void outbox(GString *text, const Status *status) {
          (double)status->blocked);
 }
 
+static void feeds(GString *text, const Status *status) {
+  static const char events[] = "projector_feed_events", running[] = "projector_feed_reader_running";
+  if (status->feed_count == 0)
+    return;
+  family(text, events, "gauge", "Events in a feed, which its reader has not applied.");
+  for (unsigned i = 0; i < status->feed_count; i++)
+    sample(text, events, "feed", status->feeds[i].name, (double)status->feeds[i].events);
+  family(text, running, "gauge", "1: the projector that reads the feed runs.");
+  for (unsigned i = 0; i < status->feed_count; i++)
+    sample(text, running, "feed", status->feeds[i].name, status->feeds[i].reader_works);
+}
+
 static void stores(GString *text, const Report *report) {
   static const char name[] = "projector_store_up";
   static const char usable[] = "projector_store_usable";
@@ -229,6 +241,7 @@ GString *exposition(const Config *config, const Figures *figures, const Report *
   histogram(text, "projector_batch_duration_seconds", "Time of a transaction.", &figures->batch_s,
             &batch_bounds_s);
   outbox(text, &report->status);
+  feeds(text, &report->status);
   tenure(text, figures);
   retries(text, figures);
   stores(text, report);

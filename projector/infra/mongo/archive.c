@@ -2,6 +2,7 @@
 #include "projector/infra/mongo/archive.h"
 
 #include "projector/infra/mongo/entities.h"
+#include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>
@@ -147,9 +148,12 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
   mongoc_collection_t *archive = outbox_neighbour(outbox, archive_name);
   bson_t *filter = versions_of(aggregate, first, last), *archived = bson_copy(filter);
   BCON_APPEND(archived, "skipped_at", "{", "$exists", BCON_BOOL(false), "}");
+  bson_t fed = BSON_INITIALIZER;
+  feeds_append_mark(outbox, &fed, "$applied_at");
   bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$unset",
-               BCON_UTF8("applied_at"), "}", "{", "$merge", "{", "into", BCON_UTF8(name),
+      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$set",
+               BCON_DOCUMENT(&fed), "}", "{", "$unset", "[", BCON_UTF8("applied_at"),
+               BCON_UTF8("seq"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(name),
                "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
   bson_t options = BSON_INITIALIZER;
   mongo_append_simple(&options);
@@ -165,6 +169,7 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
   mongoc_cursor_destroy(cursor);
   mongoc_collection_destroy(archive);
   bson_destroy(pipeline);
+  bson_destroy(&fed);
   bson_destroy(archived);
   bson_destroy(filter);
   return good;

@@ -1,6 +1,7 @@
 /* outbox.c - reads and marks outbox documents. */
 #include "projector/infra/mongo/outbox.h"
 
+#include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>
@@ -17,12 +18,15 @@ struct Outbox {
 };
 
 Outbox *outbox_new(MongoStore *store, const char *owner) {
+  return outbox_new_on(store, owner, mongo_store_settings(store)->outbox);
+}
+
+Outbox *outbox_new_on(MongoStore *store, const char *owner, const char *collection) {
   const MongoSettings *settings = mongo_store_settings(store);
   Outbox *outbox = g_new0(Outbox, 1);
   outbox->store = store;
   outbox->client = mongo_store_borrow(store);
-  outbox->events =
-      mongoc_client_get_collection(outbox->client, settings->database, settings->outbox);
+  outbox->events = mongoc_client_get_collection(outbox->client, settings->database, collection);
   outbox->owner = g_strdup(owner);
   outbox->write = BCON_NEW("writeConcern", "{", "w", BCON_UTF8("majority"), "}");
   outbox->quick_write = BCON_NEW("writeConcern", "{", "w", BCON_INT32(1), "}");
@@ -44,6 +48,10 @@ void outbox_free(Outbox *outbox) {
 
 const char *outbox_owner(const Outbox *outbox) {
   return outbox->owner;
+}
+
+MongoStore *outbox_store(const Outbox *outbox) {
+  return outbox->store;
 }
 
 mongoc_collection_t *outbox_collection(const Outbox *outbox) {
@@ -70,7 +78,7 @@ static void list_ids(bson_t *array, Event *const *events, size_t count, bool ski
   }
 }
 
-static void append_ids(bson_t *filter, Event *const *events, size_t count) {
+void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count) {
   bson_t array = BSON_INITIALIZER, in;
   list_ids(&array, events, count, false);
   BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
@@ -114,7 +122,7 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
   for (size_t i = 0; i < count; i++)
     g_hash_table_insert(index_of, &events[i]->key.event_id, GSIZE_TO_POINTER(i + 1));
   bson_t *filter = bson_new();
-  append_ids(filter, events, count);
+  outbox_append_event_ids(filter, events, count);
   g_autoptr(EventCursor) cursor =
       outbox_find(outbox, filter,
                   BCON_NEW("projection", "{", "_id", BCON_INT32(1), "claimed_by", BCON_INT32(1),
@@ -146,7 +154,7 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
                   Failure *ret_failure) {
   enum { TYPE_MISMATCH = 14 };
   bson_t filter = BSON_INITIALIZER;
-  append_ids(&filter, events, count);
+  outbox_append_event_ids(&filter, events, count);
   BCON_APPEND(&filter, "status", "{", "$nin", "[", BCON_UTF8("in_progress"), BCON_UTF8("dead"), "]",
               "}");
   bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
@@ -184,8 +192,9 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
       BCON_UTF8("$$NOW"), "skipped_at", "{", "$cond", "[", "{", "$in", "[", BCON_UTF8("$_id"), "{",
       "$literal", BCON_ARRAY(&skipped), "}", "]", "}", BCON_UTF8("$$NOW"), BCON_UTF8("$$REMOVE"),
       "]", "}", "}", "}", "{", "$unset", "[", BCON_UTF8("status"), BCON_UTF8("claimed_by"),
-      BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), "]", "}", "{", "$merge", "{", "into",
-      BCON_UTF8(archive), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
+      BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), BCON_UTF8("fed_at"),
+      BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
+      BCON_UTF8("keepExisting"), "}", "}", "]");
   /* The claim that is matched may not be majority yet; the copy is, before anything is deleted. */
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
                              "{", "w", BCON_UTF8("majority"), "}");
@@ -229,11 +238,15 @@ bool outbox_can_keep(Outbox *outbox, Failure *ret_failure) {
                                 mongo_store_settings(outbox->store)->outbox);
 }
 
+/* The one way out of the outbox, whoever opens it: nothing leaves before its copies are where they
+ * belong. `whole`: the events were read whole, so that copies can be made of them. */
 static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
-                     Failure *ret_failure) {
+                     bool whole, Failure *ret_failure) {
   bson_error_t error;
   bson_t reply = BSON_INITIALIZER;
-  bool good = keep(outbox, filter, events, count, ret_failure);
+  bool good = keep(outbox, filter, events, count, ret_failure) &&
+              (whole ? feeds_copy_whole(outbox, events, count, ret_failure)
+                     : feeds_copy(outbox, filter, ret_failure));
   if (good) {
     bson_destroy(&reply);
     good = mongoc_collection_delete_many(outbox->events, filter, outbox->quick_write, &reply,
@@ -245,12 +258,22 @@ static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events,
 }
 
 /* By id alone, whoever has claimed the event by now: what is acknowledged is in the ledger. */
-bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
+static bool acknowledge(Outbox *outbox, Event *const *events, size_t count, bool whole,
+                        Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
-  append_ids(&filter, events, count);
-  bool good = take_out(outbox, &filter, events, count, ret_failure);
+  outbox_append_event_ids(&filter, events, count);
+  bool good = take_out(outbox, &filter, events, count, whole, ret_failure);
   bson_destroy(&filter);
   return good;
+}
+
+bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
+  return acknowledge(outbox, events, count, false, ret_failure);
+}
+
+bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count,
+                              Failure *ret_failure) {
+  return acknowledge(outbox, events, count, true, ret_failure);
 }
 
 static void append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms) {
@@ -269,11 +292,11 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
   if (count == 0)
     return true;
   bson_t filter = BSON_INITIALIZER;
-  append_ids(&filter, events, count);
+  outbox_append_event_ids(&filter, events, count);
   append_abandoned(&filter, outbox, older_than_ms);
   bool good;
   if (action == SWEEP_ACKNOWLEDGE) {
-    good = take_out(outbox, &filter, events, count, ret_failure);
+    good = take_out(outbox, &filter, events, count, false, ret_failure);
   } else {
     static const char crashed[] = "the projector ended each time it worked on this event";
     bson_t update = BSON_INITIALIZER, set;
@@ -297,7 +320,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
 
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
-  append_ids(&filter, events, count);
+  outbox_append_event_ids(&filter, events, count);
   BSON_APPEND_UTF8(&filter, "status", "in_progress");
   BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
   bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "}", "$unset", "{",
@@ -344,7 +367,7 @@ static bool mark_failed(Outbox *outbox, const bson_t *filter, const FailedMark *
 bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
                         Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
-  append_ids(&filter, events, count);
+  outbox_append_event_ids(&filter, events, count);
   BSON_APPEND_UTF8(&filter, "status", "in_progress");
   BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
   bool good = mark_failed(outbox, &filter, mark, true, ret_failure) ||

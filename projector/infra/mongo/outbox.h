@@ -14,6 +14,8 @@ typedef struct Outbox Outbox;
  * command. It is copied. */
 #define OUTBOX_BY_HAND "command:"
 Outbox *outbox_new(MongoStore *store, const char *owner);
+/* Another collection of events, as if it were the outbox: a feed, the archive. */
+Outbox *outbox_new_on(MongoStore *store, const char *owner, const char *collection);
 void outbox_free(Outbox *outbox);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outbox, outbox_free)
 
@@ -30,9 +32,12 @@ typedef enum Claim {
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure);
 
-/* Takes applied events out: deletes them or moves them to the archive. Those that are `skipped` go
- * to the archive in any case, with a mark. */
+/* Takes applied events out: deletes them or moves them to the archive, once every feed has them.
+ * Those that are `skipped` go to the archive in any case, with a mark. */
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
+/* The same for events that were read whole, as feeds_copy_whole has it. */
+bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count,
+                              Failure *ret_failure);
 
 /* Whether the user may write to the archive, as a skipped event needs it. */
 bool outbox_can_keep(Outbox *outbox, Failure *ret_failure);

@@ -14,15 +14,16 @@ static void read_text(const bson_t *document, const char *path, char ret_text[st
     g_strlcpy(ret_text, bson_iter_utf8(&member, NULL), 65);
 }
 
-static char *key_of(const MongoStore *store) {
-  return g_strconcat("outbox:", mongo_store_settings(store)->outbox, NULL);
+static char *key_of(const char *outbox) {
+  return g_strconcat("outbox:", outbox, NULL);
 }
 
-bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failure *ret_failure) {
+bool outbox_identity_look_at(MongoStore *store, const char *outbox, OutboxIdentity *ret_identity,
+                             Failure *ret_failure) {
   mongoc_client_t *client = mongo_store_borrow(store);
   mongoc_collection_t *leases =
       mongoc_client_get_collection(client, mongo_store_settings(store)->database, collection_name);
-  g_autofree char *key = key_of(store);
+  g_autofree char *key = key_of(outbox);
   bson_t *filter = BCON_NEW("_id", BCON_UTF8(key)), options = BSON_INITIALIZER;
   mongo_append_simple(&options);
   mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(leases, filter, &options, NULL);
@@ -44,6 +45,11 @@ bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failu
   if (good)
     *ret_identity = identity;
   return good;
+}
+
+bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failure *ret_failure) {
+  return outbox_identity_look_at(store, mongo_store_settings(store)->outbox, ret_identity,
+                                 ret_failure);
 }
 
 /* One atomic step: `taken_from` is whose it may be taken from, "" for nobody's. */
@@ -107,7 +113,7 @@ bool outbox_identity_take(MongoStore *store, const char *name, const char *mappi
                             "it before another name takes the outbox over",
                             now.projector, view.owner);
   }
-  g_autofree char *key = key_of(store);
+  g_autofree char *key = key_of(mongo_store_settings(store)->outbox);
   bson_t *command = take_command(key, name, mapping, now.projector);
   bool good = take(store, command, ret_identity, ret_failure);
   bson_destroy(command);

@@ -13,6 +13,9 @@ typedef struct OutboxIdentity {
 } OutboxIdentity;
 
 bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failure *ret_failure);
+/* Of another collection of the same database, a feed for example. */
+bool outbox_identity_look_at(MongoStore *store, const char *outbox, OutboxIdentity *ret_identity,
+                             Failure *ret_failure);
 
 /* Makes the outbox serve `name` if it serves none, or, with `adopt`, another that does not work at
  * this moment. Gives the identity as it is then: another's name if it could not be had. `mapping`

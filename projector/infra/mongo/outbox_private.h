@@ -4,12 +4,15 @@
 #include "projector/infra/mongo/outbox.h"
 
 const char *outbox_owner(const Outbox *outbox);
+MongoStore *outbox_store(const Outbox *outbox);
 /* Belongs to the outbox. */
 mongoc_collection_t *outbox_collection(const Outbox *outbox);
 /* Another collection of its database, by the same client; destroy it. */
 mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name);
 /* "_id": {"$in": the ids} */
 void outbox_append_ids(bson_t *filter, const Id *ids, size_t count);
+/* The same of events. */
+void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count);
 /* {"sort": the order of events} */
 bson_t *outbox_sorted_options(void);
 /* Takes filter and options over. */

@@ -15,6 +15,8 @@ typedef struct MongoSettings {
   /* Of connecting, and of everything; 0: what the URI says, or the usual. */
   int64_t connect_ms, timeout_ms;
   bool archive; /* applied events move to "<outbox>_archive" */
+  const char *const
+      *feeds; /* collections that get a copy of each event, NULL-terminated; or NULL */
 } MongoSettings;
 
 typedef struct MongoStore MongoStore;

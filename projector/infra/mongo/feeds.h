@@ -1,0 +1,65 @@
+/* feeds.h - the feeds of an outbox: collections of the same database into which every event is
+ * copied, at the latest before it leaves the outbox. Another projector takes a feed as its outbox.
+ *
+ * The copies carry none of the projector's own fields, and a copy that is there already stays as it
+ * is: its reader may have claimed it. A copy that is made twice, because a crash came between the
+ * copy and its mark, meets the reader's ledger. What stays in the outbox is copied meanwhile and
+ * marked: `fed_to` names the feeds that have it, `fed_at` says since when; so it is not copied
+ * again when the reader's ledger no longer knows it.
+ *
+ * Everything here does nothing, and sends nothing, where no feed is named. */
+#pragma once
+
+#include "projector/infra/mongo/outbox.h"
+
+bool feeds_are_named(const Outbox *outbox);
+
+/* Copies the events of the outbox that the filter selects into each feed that does not have them,
+ * in order, for a majority. */
+bool feeds_copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure);
+
+/* The same for events in memory that were read whole: a third of the work for MongoDB. A mark that
+ * was set after an event was read is not seen here. */
+bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
+
+/* --- what stays in the outbox --- */
+
+/* A moment of the cluster; seconds 0: none. */
+typedef struct Moment {
+  uint32_t seconds, increment;
+} Moment;
+
+/* Whether an event is there that not every feed has, and the moment for which that holds (none when
+ * there is no outbox). */
+bool feeds_look(Outbox *outbox, bool *ret_any, Moment *ret_moment, Failure *ret_failure);
+
+/* Whether an event is there that carries a mark. */
+bool feeds_have_marked(Outbox *outbox, bool *ret_any, Failure *ret_failure);
+
+/* The ids of those that were there at that moment, in order. */
+EventCursor *feeds_find(Outbox *outbox, const Moment *moment);
+
+/* Copies and marks those of the events that are there still and not in every feed. `ids` is
+ * {"0": id, "1": id …}; `*ret_count` counts what was marked. */
+bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count,
+                         Failure *ret_failure);
+
+/* For a $set stage: marks an event as being in every feed since `at`, an expression; without feeds
+ * it takes such a mark away. */
+void feeds_append_mark(const Outbox *outbox, bson_t *set, const char *at);
+
+/* --- for check, status and metrics --- */
+
+typedef struct FeedView {
+  char name[256];
+  int64_t events;        /* in it, by the collection's own count */
+  char reader[65];       /* the projector that takes it as its outbox; "": none ever did */
+  bool reader_works;     /* holds its lease */
+  int64_t reader_lag_ms; /* how long its oldest event has waited, as it told; negative: not known */
+} FeedView;
+
+enum { FEEDS_MAX = 16 };
+
+/* The views of all feeds, in the order of the mapping file. */
+bool feeds_view(MongoStore *store, FeedView ret_views[static FEEDS_MAX], unsigned *ret_count,
+                Failure *ret_failure);

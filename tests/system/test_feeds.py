@@ -1,0 +1,288 @@
+"""Feeds: every event is copied into each feed, at the latest before it leaves the outbox, whoever takes it out."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import pytest
+from bson import Int64
+
+from feeds import FAST, FEED, checks, feed_documents, fold, reader_mapping, start_reader, turnover, using
+from workspace import MAJORITY, Workspace, decimal, said
+
+OWN = {"status", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error", "fed_at", "fed_to"}
+SECOND = "outbox_audit"
+MOMENT = datetime(2024, 5, 6, 7, 8, 9, 123000)
+
+
+def opened(ws: Workspace, account: str, **more) -> dict:
+    return {**ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("10.00")), **more}
+
+
+def deposited(ws: Workspace, account: str, amount: str = "1.00", **more) -> dict:
+    return {**ws.event(account, "MoneyDeposited", amount=decimal(amount)), **more}
+
+
+@pytest.fixture(params=["delete", "archive"])
+def fed(request, ws: Workspace) -> Workspace:
+    """A workspace with two feeds."""
+    ws.mapping(mongodb={"feeds": [FEED, SECOND], "retain": request.param}, **FAST)
+    ws.create()
+    assert ws.outbox_program("init", "--feed", FEED, "--feed", SECOND).returncode == 0
+    return ws
+
+
+@pytest.fixture
+def one(ws: Workspace) -> Workspace:
+    ws.mapping(mongodb={"feeds": [FEED]}, **FAST)
+    ws.create()
+    return ws
+
+
+def fail_for_ever(ws: Workspace, account: str = "a9", status: str = "dead") -> dict:
+    """An event that the projector leaves where it is."""
+    event = {**deposited(ws, account), "status": status, "attempts": 10,
+             "last_error": {"class": "data", "code": 0, "message": "row missing", "at": MOMENT},
+             "next_attempt_at": datetime(2200, 1, 1)}
+    ws.put(event)
+    return event
+
+
+# what is copied, and when
+
+
+def test_each_feed_has_every_event_as_it_was_written(fed):
+    events = [opened(fed, "a1", metadata={"trace": "t1"}), deposited(fed, "a1"), opened(fed, "a2")]
+    fed.put(events)
+    fed.run_once()
+    assert fed.outbox.find_one() is None and len(fed.rows("account")) == 2
+    for feed in FEED, SECOND:
+        copies = feed_documents(fed, feed)
+        assert [c["_id"] for c in copies] == [e["_id"] for e in events]
+        assert copies[0]["metadata"] == {"trace": "t1"} and copies[1]["payload"] == events[1]["payload"]
+        assert not any(OWN & copy.keys() for copy in copies)
+
+
+def test_no_feed_no_mark(bank):
+    fail_for_ever(bank)
+    bank.put(opened(bank, "a1"))
+    with bank.start_projector():
+        bank.wait(lambda: bank.outbox.count_documents({}) == 1)
+        bank.put(opened(bank, "a2"))
+        bank.wait(lambda: len(bank.rows("account")) == 2)
+    assert "fed_at" not in bank.outbox.find_one()
+
+
+def test_what_stays_is_copied_meanwhile_in_order_and_marked(fed):
+    """Dead here, and what is held behind it: neither is held there."""
+    dead = fail_for_ever(fed, "a1")
+    held = [deposited(fed, "a1", f"{n}.00") for n in range(1, 20)]
+    fed.put(held)
+    with fed.start_projector():
+        for feed in FEED, SECOND:
+            fed.wait(lambda: fed.db[feed].count_documents({}) == 20, what=f"20 copies in {feed}")
+        fed.wait(lambda: fed.outbox.count_documents({"fed_at": {"$exists": True}}) == 20)
+    assert fed.found(dead)["status"] == "dead" and fed.outbox.count_documents({}) == 20
+    for feed in FEED, SECOND:
+        natural = [c["_id"] for c in fed.db[feed].find().sort("$natural", 1)]
+        assert natural == [dead["_id"], *(e["_id"] for e in held)]
+        assert not any(OWN & copy.keys() for copy in feed_documents(fed, feed))
+
+
+def test_while_mysql_takes_nothing_events_reach_the_feed(one):
+    one.put(opened(one, "a1"))
+    with one.start_projector():
+        one.wait_drained()
+        with one.stores.mysql(one.name) as connection, connection.cursor() as cursor:
+            connection.begin()
+            cursor.execute("SELECT * FROM projector_fence FOR UPDATE")
+            one.put([deposited(one, "a1") for _ in range(2500)])
+            one.wait(lambda: one.db[FEED].count_documents({}) == 2501, what="all copies")
+            assert one.rows("account")[0]["balance"] == 10
+            connection.rollback()
+        one.wait_drained()
+    assert one.rows("account")[0]["balance"] == 2510
+    assert one.db[FEED].count_documents({}) == 2501
+
+
+@pytest.mark.parametrize("way", ["skip", "retry"])
+def test_what_was_copied_before_is_not_copied_again_when_it_leaves(fed, way):
+    """By then the ledger of the feed's reader may have forgotten it."""
+    bad = deposited(fed, "a1")
+    fed.put(bad)
+    fed.mapping(mongodb={"feeds": [FEED, SECOND]}, **{**FAST, "max_attempts": 1})
+    with fed.start_projector():
+        fed.wait_status(bad, "dead")
+        fed.wait(lambda: (fed.found(bad) or {}).get("fed_at"))
+        for feed in FEED, SECOND:
+            fed.db[feed].delete_many({})  # the readers have applied it
+        if way == "retry":
+            fed.query("INSERT INTO account (account_id, user_id, name, balance, updated_at) VALUES ('a1', 'u1', 'Ada', 1, NOW())")
+        assert fed.projector(way, str(bad["_id"])).returncode == 0
+        fed.wait_gone(bad)
+        fed.put(opened(fed, "a2"))
+        fed.wait(lambda: fed.db[SECOND].find_one())
+    for feed in FEED, SECOND:
+        assert [c["aggregate_id"] for c in feed_documents(fed, feed)] == ["a2"]
+
+
+def test_marked_events_of_an_earlier_process_are_not_copied_again(one):
+    one.put({**opened(one, "a1"), "fed_at": MOMENT, "fed_to": [FEED]}, opened(one, "a2"))
+    one.run_once()
+    assert [c["aggregate_id"] for c in feed_documents(one)] == ["a2"]
+
+
+def test_a_feed_that_is_named_later_gets_what_waits(one):
+    """`fed_to` says which feed has it."""
+    dead = fail_for_ever(one)
+    one.put({**deposited(one, "a8"), "fed_at": MOMENT, "fed_to": [FEED], "status": "dead", "attempts": 10})
+    one.mapping(mongodb={"feeds": [FEED, SECOND]}, **FAST)
+    with one.start_projector():
+        one.wait(lambda: one.db[SECOND].count_documents({}) == 2)
+        one.wait(lambda: set(one.outbox.find_one({"aggregate_id": "a8"})["fed_to"]) == {FEED, SECOND})
+    assert [c["_id"] for c in feed_documents(one)] == [dead["_id"]]
+
+
+def test_a_copy_that_its_reader_has_claimed_stays_as_it_is(fed):
+    event = opened(fed, "a1")
+    claim = {"status": "dead", "attempts": 7, "claimed_by": "another"}
+    fed.db[FEED].insert_one({**event, **claim})
+    fed.put(event, opened(fed, "a2"))
+    fed.run_once()
+    copy, other = feed_documents(fed)
+    assert claim.items() <= copy.items() and other["aggregate_id"] == "a2"
+
+
+def test_what_the_sweeper_takes_out_is_copied_before(fed):
+    event = {**opened(fed, "a1"), "status": "in_progress", "claimed_by": "gone", "claimed_at": datetime(2020, 1, 1), "attempts": 1}
+    fed.query("INSERT INTO projector_applied (projector, event_id_kind, event_id, applied_at, outcome) "
+              "VALUES (%s, 'uuid', %s, NOW(6), 'applied')", fed.name, str(event["_id"]))
+    fed.put(event)
+    fed.run_once()
+    assert fed.outbox.find_one() is None
+    assert [c["_id"] for c in feed_documents(fed)] == [event["_id"]]
+    assert not OWN & feed_documents(fed)[0].keys()
+
+
+def test_a_skipped_event_is_copied_before(fed):
+    dead = fail_for_ever(fed)
+    assert fed.projector("skip", str(dead["_id"])).returncode == 0
+    assert [c["_id"] for c in feed_documents(fed, SECOND)] == [dead["_id"]]
+
+
+def test_an_event_that_a_refresh_supersedes_is_copied_before(fed):
+    fed.accounts.insert_one({"_id": "a9", "version": Int64(5), "last_event_at": MOMENT, "user_id": "u1", "name": "Ada",
+                             "balance": decimal("7.00")})
+    dead = {**fail_for_ever(fed), "version": Int64(5)}
+    fed.outbox.replace_one({"_id": dead["_id"]}, dead)
+    assert fed.projector("refresh", "account", "a9").returncode == 0
+    fed.run_once()
+    assert fed.outbox.find_one() is None and len(feed_documents(fed)) == 1
+
+
+def test_events_put_back_from_the_archive_are_not_fed_again(ws):
+    """After a restore of MySQL: the feed's reader has lost nothing."""
+    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **FAST)
+    ws.create()
+    events = [{**opened(ws, "a1"), "version": Int64(1)}, {**deposited(ws, "a1"), "version": Int64(2)}]
+    ws.put(events)
+    ws.run_once()
+    ws.db[FEED].delete_many({})
+    for table in "account", "projector_applied", "projector_position":
+        ws.query(f"DELETE FROM {table}")
+    ws.put({**deposited(ws, "a1"), "version": Int64(3)})
+    with ws.start_projector():
+        ws.wait(lambda: ws.rows("account") and ws.rows("account")[0]["balance"] == 12)
+        ws.wait_drained()
+    assert [c["version"] for c in feed_documents(ws)] == [3]
+
+
+def test_a_feed_that_refuses_keeps_the_event_in_the_outbox(one):
+    one.db.create_collection(FEED, validator={"never": True})
+    event = opened(one, "a1")
+    one.put(event)
+    with one.start_projector() as projector:
+        projector.wait_log(f"cannot acknowledge.*the feed {FEED}")
+        assert one.found(event) and len(one.rows("account")) == 1
+        one.db.command("collMod", FEED, validator={})
+        one.wait_gone(event)
+    assert len(feed_documents(one)) == 1
+
+
+def test_copies_are_on_a_majority_before_the_event_leaves(one):
+    one.mongo.admin.command("profile", 0)
+    one.db.command("profile", 2)
+    try:
+        one.put(opened(one, "a1"))
+        one.run_once()
+    finally:
+        one.db.command("profile", 0)
+    written = list(one.db["system.profile"].find({"ns": f"{one.name}.{FEED}", "op": "insert"}))
+    assert written and all(w["command"]["writeConcern"]["w"] == "majority" for w in written)
+
+
+# the second read model
+
+
+def test_a_second_read_model_with_another_mapping(fed):
+    fed.create()
+    readers = reader_mapping(fed)
+    events = [opened(fed, f"a{n}") for n in range(20)] + [deposited(fed, f"a{n % 20}", f"0.{n:02}") for n in range(100)]
+    with fed.start_projector() as main, start_reader(fed, readers) as reader:
+        fed.put(events)
+        fed.wait_drained()
+        fed.wait(lambda: fed.db[FEED].find_one() is None, what="an empty feed")
+        assert main.stop() == 0 and reader.stop() == 0
+    assert turnover(fed) == fold(events) and len(fed.rows("account")) == 20
+    assert fed.db[SECOND].count_documents({}) == len(events)
+
+
+def test_a_second_name_on_one_outbox_is_told_of_feeds(one):
+    one.run_once()
+    one.mapping(name=f"{one.name}_other")
+    message = one.projector("run", "--once")
+    assert message.returncode == 2 and '"feeds"' in message.stderr and one.name in message.stderr
+
+
+def test_a_dropped_feed_is_made_anew(one):
+    one.put(opened(one, "a1"))
+    readers = reader_mapping(one)
+    with one.start_projector(), start_reader(one, readers):
+        one.wait(lambda: turnover(one))
+        one.db.drop_collection(FEED)
+        events = [deposited(one, "a1") for _ in range(50)]
+        one.put(events)
+        one.wait_drained()
+        one.wait(lambda: turnover(one)["a1"][1] == 50, what="deposits behind the drop")
+
+
+# configuration, check, status
+
+
+@pytest.mark.parametrize("feeds, complaint", [
+    (["outbox"], "collections other than the outbox"), (["outbox_archive"], "collections other than the outbox"),
+    (["projector_leases"], "collections other than the outbox"), (["f", "f"], "each feed once"), ("f", "an array"),
+    (["$f"], "the name of a collection"), ([5], "a string"), (["accounts"], "accounts is a feed")])
+def test_feeds_that_cannot_be(ws, feeds, complaint):
+    ws.mapping(mongodb={"feeds": feeds})
+    assert complaint in said(ws.projector("status"), 2)
+
+
+def test_status_and_check_show_the_feeds(one):
+    [line] = [c for c in checks(one) if FEED in c["text"] and "nobody reads" in c["text"]]
+    assert line["verdict"] == "warning"
+    assert any("no index" in c["text"] and FEED in c["text"] for c in checks(one))
+    one.put(opened(one, "a1"), deposited(one, "a1"))
+    one.run_once()
+    feed = {"name": FEED, "events": 2, "projector": None, "running": False}
+    assert json.loads(one.projector("status", "--json").stdout)["feeds"] == [feed]
+    assert f"{FEED}: 2 events, nobody reads it" in one.projector("status").stdout
+    assert one.outbox_program("init", "--feed", FEED).returncode == 0
+    assert not any("no index" in c["text"] and FEED in c["text"] for c in checks(one))
+    readers = reader_mapping(one)
+    with start_reader(one, readers):
+        one.wait(lambda: json.loads(one.projector("status", "--json").stdout)["feeds"][0]["running"])
+        one.wait(lambda: one.db[FEED].find_one() is None)
+        assert not any(c["verdict"] != "ok" and FEED in c["text"] for c in checks(one))
+    one.wait(lambda: any("does not run" in c["text"] and FEED in c["text"] and c["verdict"] == "warning" for c in checks(one)))
