@@ -264,24 +264,29 @@ static bool find_tombstone(mongoc_collection_t *tombstones, const outbox_event_t
   return good;
 }
 
-static bool update_one(mongoc_collection_t *collection, const bson_t *query, const char *time_field,
-                       int64_t version, int64_t time_ms, const bson_t *session_options, bool upsert,
-                       const char *what, outbox_error_t *error) {
+typedef struct {
+  bool deleted; // on the tombstone, which is made when it is missing; else on the entity
+  int64_t version;
+  int64_t at_ms;
+} stamp_t;
+
+static bool put_stamp(mongoc_collection_t *collection, const bson_t *query, stamp_t stamp,
+                      const bson_t *session_options, outbox_error_t *error) {
   OUTBOX_SCOPED_BSON update = BSON_INITIALIZER;
   OUTBOX_SCOPED_BSON options = BSON_INITIALIZER;
   OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
   bson_t fields;
   bson_error_t cause;
   BSON_APPEND_DOCUMENT_BEGIN(&update, "$set", &fields);
-  BSON_APPEND_INT64(&fields, "version", version);
-  BSON_APPEND_DATE_TIME(&fields, time_field, time_ms);
+  BSON_APPEND_INT64(&fields, "version", stamp.version);
+  BSON_APPEND_DATE_TIME(&fields, stamp.deleted ? "deleted_at" : "last_event_at", stamp.at_ms);
   bson_append_document_end(&update, &fields);
   bson_concat(&options, session_options);
-  if (upsert) {
+  if (stamp.deleted) {
     BSON_APPEND_BOOL(&options, "upsert", true);
   }
   return mongoc_collection_update_one(collection, query, &update, &options, &reply, &cause) ||
-         outbox_fail_mongoc(error, &cause, &reply, what);
+         outbox_fail_mongoc(error, &cause, &reply, stamp.deleted ? "tombstone" : "entity");
 }
 
 bool outbox_change_run(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
@@ -325,16 +330,15 @@ bool outbox_change_run(const outbox_command_t *command, outbox_receipt_t *ret_re
   int64_t occurred_at_ms = outbox_occurred_at(now_ms, before.has_last ? &before.last_ms : NULL);
 
   // 3. The entity says the same; a deleted one leaves it on its tombstone.
+  stamp_t stamp = {change->kind == OUTBOX_DELETE, version, occurred_at_ms};
   if (change->kind == OUTBOX_DELETE) {
     tombstone_query(event, &query);
-    if (!update_one(tombstones, &query, "deleted_at", version, occurred_at_ms, &options, true,
-                    "tombstone", error)) {
+    if (!put_stamp(tombstones, &query, stamp, &options, error)) {
       return false;
     }
   } else if (occurred_at_ms != now_ms || (change->kind == OUTBOX_INSERT && version != 1)) {
     BSON_APPEND_VALUE(&query, "_id", entity_id);
-    if (!update_one(entities, &query, "last_event_at", version, occurred_at_ms, &options, false,
-                    "entity", error)) {
+    if (!put_stamp(entities, &query, stamp, &options, error)) {
       return false;
     }
   }

@@ -143,22 +143,3 @@ bool outbox_command_transact(const outbox_command_t *command, outbox_receipt_t *
   }
   return good;
 }
-
-bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,
-                  outbox_receipt_t *ret_receipt, outbox_error_t *error) {
-  uint8_t bytes[16];
-  outbox_error_t unused;
-  error = error ? error : &unused;
-  if (!outbox_write_validate(outbox, change, event, error)) {
-    return false;
-  }
-  bson_value_t id = outbox_event_id(event, bytes);
-  outbox_command_t command = {.outbox = outbox,
-                              .client = outbox_take_client(outbox),
-                              .change = change,
-                              .event = event,
-                              .id = &id};
-  bool good = outbox_command_transact(&command, ret_receipt, error);
-  outbox_give_client(outbox, command.client);
-  return good;
-}
