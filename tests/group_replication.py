@@ -10,7 +10,8 @@ from typing import Sequence
 
 import pymysql
 
-from servers import Mysqld, free_port, wait_for
+from mysqld import Mysqld
+from server import free_port, wait_for
 
 
 class Member(Mysqld):

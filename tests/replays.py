@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 from decimal import Decimal
 from typing import Iterable
+
+import pytest
+from bson import Int64
 
 from workspace import Workspace, decimal
 
@@ -61,3 +65,23 @@ def leftovers(ws: Workspace) -> tuple[list, list]:
                        " FROM projector_position WHERE projector LIKE '%/%' UNION SELECT projector FROM"
                        " projector_fence WHERE projector LIKE '%/%'")
     return tables, list(ledgers)
+
+
+@pytest.fixture
+def bank(ws: Workspace) -> Workspace:
+    """In the place of the usual one: it keeps an archive."""
+    ws.mapping(**ARCHIVE, **FAST)
+    ws.create()
+    assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0
+    return ws
+
+
+def verify(ws: Workspace, status: int = 0) -> list[dict]:
+    done = ws.projector("archive", "verify", "--json")
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def entity(account: str, version: int, **values) -> dict:
+    return {"_id": account, "user_id": "u", "name": f"Ada {account}", "balance": decimal("10.00"),
+            "version": Int64(version), **values}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import struct
-import threading
 from contextlib import contextmanager
 from typing import Iterator
 
 import bson
 from bson.codec_options import CodecOptions
+
+from forwarding import forwarding
 
 OP_MSG = 2013
 OPTIONS = CodecOptions(uuid_representation=bson.binary.UuidRepresentation.STANDARD, unicode_decode_error_handler="replace")
@@ -50,30 +50,5 @@ class Wire:
 def recorded(port: int) -> Iterator[Wire]:
     """`port`: of the mongod on this machine."""
     wire = Wire()
-
-    def carry(source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
-        try:
-            while data := source.recv(65536):
-                if kept is not None:
-                    kept.extend(data)
-                    wire.take(kept)
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def accept(listener: socket.socket) -> None:
-        while True:
-            try:
-                client = listener.accept()[0]
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", port))
-            for ends in ((client, server, bytearray()), (server, client, None)):
-                threading.Thread(target=carry, args=ends, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, args=[listener], daemon=True).start()
-        wire.port = listener.getsockname()[1]
+    with forwarding("127.0.0.1", port, wire.take) as wire.port:
         yield wire
-        listener.shutdown(socket.SHUT_RDWR)

@@ -29,7 +29,9 @@ from bson import Decimal128
 from pymongo.collection import Collection
 from pymongo.write_concern import WriteConcern
 
-from servers import PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld, ReplicaSet, wait_for
+from mongod import ReplicaSet
+from mysqld import PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld
+from server import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECTOR = os.environ.get("PROJECTOR_BIN", str(ROOT / "build/projector/projector"))

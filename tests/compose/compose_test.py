@@ -20,7 +20,7 @@ import pymysql
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests" / "servers"))
-from servers import free_port, wait_for  # noqa: E402
+from server import free_port, wait_for  # noqa: E402
 
 LONG_RUNNING = ["mongo", "mysql", "writer", "projector"]
 

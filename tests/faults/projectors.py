@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from proxy import Proxy
-from servers import wait_for
+from server import wait_for
 
 PASSWORD = "n0t-in-any-l0g-Xq7"
 STORE_AWAY = 3  # exit status: a store could not be reached at the start

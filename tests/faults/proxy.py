@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import Iterator
 
-from servers import free_port
+from server import free_port
 
 COM_QUERY, COM_STMT_EXECUTE = 3, 23
 

@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from group_replication import Group, Router
-from servers import Mysqld
+from mysqld import Mysqld
 from workspace import Stores, Workspace, decimal
 
 pytestmark = pytest.mark.skipif(os.environ.get("MYSQL_TARGET") != "mysql", reason="Group Replication is MySQL's")
@@ -58,6 +58,7 @@ def applied(ws: Workspace) -> int:
         return -1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_primary_that_is_killed_under_load_costs_no_event_no_order_and_no_hand(stores, server_folder, tmp_path):
     with Group(server_folder) as group, Router(group) as router:

@@ -45,6 +45,7 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """MySQL's disk fills up; when there is room again, work goes on by itself."""
     monkeypatch.delenv("SERVERS_FOLDER", raising=False)  # a redo log copied with holes would kill the server
@@ -89,6 +90,7 @@ def oldest(world: World):
     return world.client.local["oplog.rs"].find_one(sort=[("$natural", 1)])["ts"]
 
 
+@pytest.mark.slow
 def test_oplog_rolls_over_while_frozen() -> None:
     """The stream's place is gone when the projector wakes up: it reads the outbox itself."""
     with World(seed=22, members=1, mongo_args=["--oplogSize", "4", "--syncdelay", "1"]) as world:
@@ -101,6 +103,7 @@ def test_oplog_rolls_over_while_frozen() -> None:
         checker.exits(set())
 
 
+@pytest.mark.slow
 def test_oplog_rolls_over_while_down() -> None:
     """No place in the stream is kept, so none can be lost."""
     with World(seed=23, members=1, mongo_args=["--oplogSize", "4", "--syncdelay", "1"]) as world:

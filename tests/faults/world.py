@@ -13,7 +13,9 @@ from typing import Any, Iterator
 
 from projectors import PASSWORD, Projector
 from proxy import Proxy
-from servers import Mysqld, ReplicaSet, scratch_folder, wait_for
+from mongod import ReplicaSet
+from mysqld import Mysqld
+from server import scratch_folder, wait_for
 from workload import Bank, Writer, projections
 from workspace import ROOT
 

@@ -3,7 +3,7 @@
     ./run mutants              the whole catalogue
     ./run mutants NAME…        these mutants only
     ./run mutants --list       what there is
-    ./run mutants --check      only whether each old text is still where the catalogue says
+    ./run mutants --check      only whether each old text and each system test is still where the catalogue says
 
 The catalogue is in the .toml files beside this one, a table for each mutant:
 
@@ -42,7 +42,8 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/servers"))
-from servers import Pair, parent_death_signal, scratch_folder  # noqa: E402
+from server import scratch_folder  # noqa: E402
+from servers import Pair, parent_death_signal  # noqa: E402
 
 WORK = ROOT / ".scratch/mutants"
 SEEDS = "400"         # of the simulation, always from the same first one
@@ -72,6 +73,15 @@ class Mutant:
         if (found := text.count(self.old)) != 1:
             raise Wrong(f"its old text stands {found} times in {self.file}: {self.old!r}")
         return text.replace(self.old, self.new)
+
+    def check(self, tree: Path) -> None:
+        """Raises Wrong when its old text or one of its system tests is not there."""
+        self.mutated(tree)
+        for test in self.system_tests():
+            file, _, name = test.partition("::")
+            path = tree / "tests/system" / file
+            if not path.exists() or name and f"def {name.partition('[')[0]}(" not in path.read_text():
+                raise Wrong(f"there is no test {test}")
 
     def unit_tests(self) -> list[str]:
         return [test for test in self.tests if ".py" not in test]
@@ -319,7 +329,7 @@ def check(mutants: list[Mutant]) -> int:
     status = 0
     for mutant in mutants:
         try:
-            mutant.mutated(ROOT)
+            mutant.check(ROOT)
         except Wrong as wrong:
             print(f"{mutant.name}: {wrong}")
             status = 1

@@ -11,7 +11,8 @@ from typing import Iterator
 import pytest
 
 from endpoint import Endpoint
-from servers import Mysqld, ReplicaSet
+from mongod import ReplicaSet
+from mysqld import Mysqld
 from workspace import Process, Stores, Workspace, decimal
 
 SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500}

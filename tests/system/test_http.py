@@ -16,7 +16,8 @@ from typing import Iterator
 import pytest
 
 from endpoint import TOKEN, Endpoint
-from servers import Mysqld, free_port
+from mysqld import Mysqld
+from server import free_port
 from workspace import AT_ONCE_S, ROOT, WAIT_S, Process, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 200}

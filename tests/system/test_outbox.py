@@ -17,7 +17,8 @@ import pymongo
 import pytest
 from bson import ObjectId
 
-from servers import Mongod, ReplicaSet, free_port
+from mongod import Mongod, ReplicaSet
+from server import free_port
 from workspace import AT_ONCE_S, OUTBOX, PROJECTOR, WAIT_S
 
 FIELDS = ["_id", "aggregate_type", "aggregate_id", "version", "event_type", "occurred_at", "payload", "metadata", "status"]

@@ -14,7 +14,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from endpoint import TOKEN, Endpoint
-from servers import Mysqld
+from mysqld import Mysqld
 from workspace import OUTBOX, ROOT, Process, Stores, Workspace, decimal
 
 WIDTHS = {"wide": 1280, "phone": 390}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from least_privilege import ACTIONS, make_mongodb_user, privileges
-from servers import GuardedSet
+from mongod import GuardedSet
 from workspace import ROOT, Stores, Workspace, decimal
 
 

@@ -11,13 +11,15 @@ from typing import Iterator
 import pytest
 from bson import Decimal128
 
+from bank import FAST
 from faults.proxy import Proxy
 from least_privilege import mysql_users
-from servers import Mysqld, scratch_folder
+from mysqld import Mysqld
+from server import scratch_folder
 from workspace import Stores, Workspace
 
 MB = 1024 * 1024
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
+locks = pytest.mark.xdist_group("blame_locks")  # they wait long: in a worker of their own, with a server of its own
 
 NOTES = [{"aggregate_type": "note", "table": "note",
           "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
@@ -225,6 +227,7 @@ def test_offline_mode_burns_no_attempts(own, mysqld):
             own.wait_drained(30)
 
 
+@locks
 def test_a_slow_statement_is_its_events_failure(own):
     """It runs longer than an answer is waited for; the server's session is ended, so that its locks are gone."""
     with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=1, workers=2, mysql={"lock_wait_s": 1}) as user:
@@ -248,9 +251,14 @@ def events_of(ws: Workspace, kind: str, count: int) -> list[dict]:
     return [opened(ws, f"{kind}{n}", kind) for n in range(count)]
 
 
-@pytest.mark.parametrize("lock", ("LOCK TABLES account WRITE", "LOCK TABLES account READ", "SELECT * FROM account FOR UPDATE"))
-def test_a_locked_table_stops_its_own_events_only(own, lock):
-    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, max_attempts=2, workers=2):
+SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tried once
+
+
+@locks
+@pytest.mark.parametrize("lock, settings", [("LOCK TABLES account WRITE", {}), ("LOCK TABLES account READ", SHORT_WAITS),
+                                            ("SELECT * FROM account FOR UPDATE", SHORT_WAITS)], ids=("write", "read", "rows"))
+def test_a_locked_table_stops_its_own_events_only(own, lock, settings):
+    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, **settings, max_attempts=2, workers=2):
         own.put(events_of(own, "account", 12), events_of(own, "wallet", 12))
         own.run_once()
         with own.start_projector() as projector:
@@ -274,9 +282,10 @@ def test_a_locked_table_stops_its_own_events_only(own, lock):
             own.wait_drained(60)
 
 
+@locks
 def test_a_waiting_alter_table_stops_its_own_events_only(own):
     """Nobody has the lock that others wait for: it is asked for, and that is enough."""
-    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, workers=2):
+    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, **SHORT_WAITS, workers=2):
         own.put(opened(own, "a1"))
         own.run_once()
         with own.start_projector() as projector, own.stores.mysql(own.name) as reader, own.stores.mysql(own.name) as changer:
@@ -296,8 +305,9 @@ def test_a_waiting_alter_table_stops_its_own_events_only(own):
             own.wait_drained(60)
 
 
+@locks
 def test_a_lock_of_our_own_tables_is_an_outage(own):
-    with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=2, workers=2):
+    with ordinary_user(own, ACCOUNTS, **FAST, **SHORT_WAITS, max_attempts=2, workers=2):
         own.put(opened(own, "a1"))
         own.run_once()
         with own.start_projector() as projector:

@@ -7,20 +7,12 @@ from decimal import Decimal
 
 import pytest
 
-from forwarding import forwarding
+from bank import FAST, deposited, impossible, opened
+from forwarding import recording
 from workspace import Workspace, bank_projections, decimal
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
 QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep and no second reading come to help
 SLOW = {"backoff_ms": 300000}
-
-
-def opened(ws: Workspace, account: str = "a1", balance: object = decimal("100.00"), **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=balance, **more)
-
-
-def deposited(ws: Workspace, account: str = "a1", amount: object = decimal("1.00"), **more) -> dict:
-    return ws.event(account, "MoneyDeposited", amount=amount, **more)
 
 
 def row(ws: Workspace, account: str = "a1") -> dict:
@@ -109,8 +101,7 @@ def test_a_transaction_that_met_a_conflict_is_run_again_at_once(bank):
 def test_the_client_gives_away_no_files_and_takes_no_second_statement(bank):
     """As it tells the server at login: no LOCAL INFILE, no MULTI_STATEMENTS, and rows that were found count."""
     found_rows, local_files, multi_statements = 1 << 1, 1 << 7, 1 << 16
-    sent = bytearray()
-    with forwarding("127.0.0.1", bank.stores.mysql_port, sent) as port:
+    with recording(bank.stores.mysql_port) as (port, sent):
         bank.mapping(mysql={"port": port})
         bank.projector("status")
     flags = int.from_bytes(sent[4:8], "little")
@@ -168,7 +159,7 @@ def test_what_another_name_has_applied_is_not_known_to_this_one(bank):
     bank.run_once()
     bank.mapping(name="other", mongodb={"outbox": "outbox2"}, **SLOW)
     bank.outbox_program("init", "--outbox", "outbox2", check=True)
-    here = {**deposited(bank, "a2", "much"), "_id": event["_id"]}
+    here = {**impossible(bank, "a2"), "_id": event["_id"]}
     bank.db["outbox2"].insert_one(here)
     bank.run_once()
     assert bank.db["outbox2"].find_one()["status"] == "failed"
@@ -322,7 +313,7 @@ def test_what_sorts_before_a_skipped_event_is_not_late(ws):
     del projection["entities"]
     ws.mapping([projection], **SLOW)
     ws.create()
-    bad = deposited(ws, amount="much", at=at(20))
+    bad = impossible(ws, at=at(20))
     ws.put(opened(ws, at=at(0)), bad)
     ws.run_once()
     assert ws.projector("skip", str(bad["_id"])).returncode == 0
@@ -346,7 +337,7 @@ def test_a_skipped_event_that_is_sent_again_stays_skipped(bank):
 
 def test_a_retry_is_seen_at_once(bank):
     bank.mapping(**{**QUIET, "permanent": "dead"}, max_attempts=2)
-    bad = deposited(bank, amount="much")
+    bad = impossible(bank)
     with bank.start_projector():
         bank.put(bad)
         dead = bank.wait_status(bad, "dead")
@@ -361,7 +352,7 @@ def test_a_retry_is_seen_at_once(bank):
 
 def test_a_retried_event_has_all_its_attempts_before_it(bank):
     bank.mapping(**SLOW, max_attempts=2)
-    bad = {**deposited(bank, amount="much"), "status": "dead", "attempts": 2}
+    bad = {**impossible(bank), "status": "dead", "attempts": 2}
     bank.put(bad)
     assert bank.projector("retry", str(bad["_id"])).returncode == 0
     bank.run_once()

@@ -11,7 +11,7 @@ from typing import Iterator
 import pytest
 
 from least_privilege import mysql_users
-from servers import ReplicaSet
+from mongod import ReplicaSet
 from workspace import Workspace, bank_projections, decimal
 
 FAST = {"lease_ms": 1000, "sweep_interval_ms": 200, "backoff_ms": 50}

@@ -9,18 +9,10 @@ from typing import Iterator
 import pytest
 from pymysql.cursors import Cursor
 
-from workspace import WAIT_S, Workspace, bank_projections, decimal
+from bank import FAST, deposited, opened
+from workspace import WAIT_S, Workspace, bank_projections
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
 SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tried once
-
-
-def opened(ws, account) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("100.00"))
-
-
-def deposited(ws, account) -> dict:
-    return ws.event(account, "MoneyDeposited", amount=decimal("1.00"))
 
 
 @contextmanager

@@ -187,6 +187,7 @@ def test_a_refresh_that_meets_a_lock_does_not_keep_all_aggregates_waiting(bank):
     assert len(bank.query("SELECT account_id FROM account")) == 9
 
 
+@pytest.mark.slow
 def test_what_is_written_during_a_scan_keeps_its_order(bank):
     """The first of two sorts before what the scan has read, the second behind it."""
     bank.mapping(**FAST, workers=1, batch=1)

@@ -10,19 +10,12 @@ from typing import Iterator
 import pymysql
 import pytest
 
-from workspace import WAIT_S, Process, Workspace, decimal
+from bank import deposited, opened
+from workspace import WAIT_S, Process, Workspace
 
 QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep comes to help
 ELSEWHERE = {"owner": "elsewhere:1:0", "expires_at": datetime(2100, 1, 1)}
 RAISING = "INSERT INTO projector_fence"
-
-
-def opened(ws: Workspace, account: str = "a1", **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("100.00"), **more)
-
-
-def deposited(ws: Workspace, account: str = "a1", amount: str = "1.00") -> dict:
-    return ws.event(account, "MoneyDeposited", amount=decimal(amount))
 
 
 def now() -> datetime:

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 from bson import Int64
 
-from test_projector_reconcile import (FAST, MOMENT, account, demo, differences, fill, fill_quickly, reconcile,
-                                      state_folder)
+from entities import MOMENT, account, fill
+from test_projector_reconcile import FAST, demo, differences, fill_quickly, reconcile, state_folder
 from workspace import WAIT_S, bank_projections, decimal
 
 __all__ = ["state_folder"]  # the fixture of reconcile's tests: a state folder for each test
@@ -443,6 +443,7 @@ def test_a_gate_that_is_lost_swaps_nothing(bank):
 # interrupted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resume", [False, True])
 def test_killed_and_started_again(bank, mode, resume):

@@ -12,34 +12,16 @@ from datetime import datetime
 import pytest
 from bson import Int64, ObjectId
 
-from servers import wait_for
+from entities import MOMENT, account, fill, opened
+from server import wait_for
 from workspace import OUTBOX, WAIT_S, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
-MOMENT = datetime(2024, 5, 6, 7, 8, 9, 123000)
 
 
 @pytest.fixture(autouse=True)
 def state_folder(ws, tmp_path):
     ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
-
-
-def account(number: int | str, **changes) -> dict:
-    return {"_id": f"a{number}", "user_id": f"u{number}", "name": f"Ada {number}", "balance": decimal("10.50"),
-            "opened_at": MOMENT, "version": Int64(1), "last_event_at": MOMENT, **changes}
-
-
-def opened(ws, entity: dict, version: int | None = 1) -> dict:
-    """The event that opens the account as the entity says."""
-    payload = {k: v for k, v in entity.items() if k not in ("_id", "version", "last_event_at")}
-    return ws.event(entity["_id"], "AccountOpened", version, **payload)
-
-
-def fill(ws, entities: list[dict], collection: str = "accounts") -> None:
-    """Entities, and the rows that their events make."""
-    ws.db[collection].insert_many(entities)
-    ws.put(opened(ws, entity, entity.get("version")) for entity in entities)
-    ws.run_once()
 
 
 def reconcile(ws, *arguments: str, status: int = 0, timeout: float = 2 * WAIT_S) -> list[dict]:
@@ -424,6 +406,7 @@ def demo(ws, rate: int, seconds: int) -> subprocess.Popen:
                              "--rate", str(rate), "--seconds", str(seconds), "--quiet"], stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_no_false_difference_while_events_flow(bank):
     bank.mapping(**FAST)
     with bank.start_projector():
@@ -440,6 +423,7 @@ def test_no_false_difference_while_events_flow(bank):
     assert (differences(lines), sums(lines)["lagging"]) == ([], 0)
 
 
+@pytest.mark.slow
 def test_repair_while_events_flow(bank):
     """Faults are planted and mended again and again under the projector's hands; at the end nothing was lost and
     nothing was applied twice."""
@@ -486,6 +470,7 @@ def fill_quickly(ws, count: int) -> None:
             f"('{e['_id']}', '{e['user_id']}', '{e['name']}', 10.50, '{MOMENT}', '{MOMENT}')" for e in entities))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repair", [False, True])
 def test_killed_and_resumed(bank, repair):
     fill_quickly(bank, 20000)
@@ -560,94 +545,3 @@ def test_no_row_is_locked_by_a_comparison(bank):
     bank.query("SELECT * FROM projector_fence FOR UPDATE")
     assert kinds(reconcile(bank, status=1)) == {"different columns": {"a1"}}
     bank.query("ROLLBACK")
-
-
-# explain
-
-
-def test_explain_shows_one_aggregate(bank):
-    bank.mapping(mongodb={"retain": "archive"}, max_attempts=1)
-    fill(bank, [account(1), account(2)])
-    bad = bank.event("a1", "AccountRenamed", 2)  # no name
-    waiting = bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00"))
-    bank.put(bad, waiting)
-    bank.run_once()
-    bank.wait_status(bad, "dead")
-    bank.accounts.update_one({"_id": "a1"}, {"$set": {"version": Int64(3), "balance": decimal("11.50")}})
-    said = bank.projector("explain", "account", "a1")
-    assert said.returncode == 0, said.stderr
-    for line in (r"position +applied up to version 1, last event [0-9a-f-]{36} of ", r"outbox +2 events",
-                 rf"  dead +{bad['_id']}  AccountRenamed  version 2 .* 1 attempt\n +account: payload.name: expected",
-                 rf"  held +{waiting['_id']}", r"archive +1 event\n  archived ", r"entity +accounts: version 3",
-                 r"row +account: lagging", r"  different +balance: entity 11.50, row 10.50\n", r"   name: Ada 1\n"):
-        assert re.search(line, said.stdout), (line, said.stdout)
-
-    bank.query("UPDATE account SET name = 'Eve' WHERE account_id = 'a2'")
-    assert "row         account: different columns" in bank.projector("explain", "account", "a2").stdout
-    bank.query("DELETE FROM account WHERE account_id = 'a2'")
-    assert "row         account: missing row" in bank.projector("explain", "account", "a2").stdout
-    nobody = bank.projector("explain", "account", "nobody")
-    assert (nobody.returncode, nobody.stdout) == (1, "no entity and no event of account nobody\n")
-    assert bank.projector("explain", "account").returncode == 2
-
-
-def explain(ws, *arguments, status=0):
-    done = ws.projector("explain", "--json", *arguments)
-    assert (done.returncode, done.stderr) == (status, ""), done
-    return json.loads(done.stdout)
-
-
-def test_explain_as_json(bank):
-    bank.mapping(mongodb={"retain": "archive"}, max_attempts=1)
-    fill(bank, [account(1), account(2)])
-    bad = bank.event("a1", "AccountRenamed", 2)  # no name
-    waiting = bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00"))
-    bank.put(bad, waiting)
-    bank.run_once()
-    bank.wait_status(bad, "dead")
-    bank.accounts.update_one({"_id": "a1"}, {"$set": {"version": Int64(3), "balance": decimal("11.50")}})
-    said = explain(bank, "account", "a1")
-    [opened], [dead, pending], [row] = said["archive"], said["outbox"], said["projections"]
-    assert (said["aggregate_type"], said["aggregate_id"], said["found"]) == ("account", "a1", True)
-    assert said["position"] == {"version": 1, "event_id": opened["event_id"], "occurred_at": opened["occurred_at"],
-                                "refreshed_version": None}
-    assert (opened["state"], opened["ledger"]["outcome"]) == ("archived", "applied")
-    assert opened["ledger"]["applied_at"] > "2026"
-    assert (dead["event_id"], dead["state"], dead["attempts"], dead["ledger"]) == (str(bad["_id"]), "dead", 1, None)
-    assert "payload.name: expected" in dead["reason"]["message"]
-    assert (pending["event_id"], pending["state"], pending["version"]) == (str(waiting["_id"]), "held", 3)
-    assert (row["table"], row["entities"], row["entity"]["version"], row["finding"]) == ("account", "accounts", 3, "lagging")
-    assert row["columns"]["balance"] == {"entity": "11.50", "row": "10.50", "different": True}
-    assert row["columns"]["name"] == {"entity": "Ada 1", "row": "Ada 1", "different": False}
-    assert "payload" not in json.dumps(said["outbox"][1:])
-
-    assert explain(bank, "account", "a2")["projections"][0]["finding"] == "equal"
-    bank.query("DELETE FROM account WHERE account_id = 'a2'")
-    [row] = explain(bank, "account", "a2")["projections"]
-    assert row["finding"] == "missing row" and "row" not in row["columns"]["name"]
-    bank.accounts.update_one({"_id": "a2"}, {"$set": {"name": True}})
-    [row] = explain(bank, "account", "a2")["projections"]
-    assert row["finding"] == "unmappable entity" and row["reason"] == "payload.name: expected varchar(100), found bool"
-    assert explain(bank, "account", "nobody", status=1) == {"aggregate_type": "account", "aggregate_id": "nobody", "found": False}
-
-
-HOSTILE = ["a' OR '1'='1", "`; DROP TABLE account; --", '{"$ne": null}', "$where", "line\nbreak \x1b[2J", "\x9b31m", "Ζωή 🏦", "\\", " ", "-5"]
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_explain_of_ids_that_mean_mischief(bank, name):
-    """Somebody's id is text to both stores and to the terminal."""
-    fill(bank, [account(1)])
-    nobody = bank.projector("explain", "--", "account", name)
-    assert nobody.returncode == 1 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", nobody.stdout)
-    assert explain(bank, "--", "account", name, status=1)["aggregate_id"] == name
-    fill(bank, [account(1) | {"_id": name}])
-    assert explain(bank, "--", "account", name)["projections"][0]["finding"] == "equal"
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", bank.projector("explain", "--", "account", name).stdout)
-
-
-def test_explain_of_what_is_no_text(bank):
-    done = bank.projector("explain", "--json", "acc\udcffount", "a\udcfe1")
-    assert done.returncode in (1, 2) and "Traceback" not in done.stderr
-    if done.stdout:
-        assert json.loads(done.stdout)["found"] is False

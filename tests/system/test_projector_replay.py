@@ -14,16 +14,8 @@ from uuid import UUID
 import pytest
 from bson import Int64, MaxKey, ObjectId, Timestamp
 
-from replays import ARCHIVE, FAST, fold, leftovers, life, opened, shown
+from replays import ARCHIVE, FAST, bank, entity, fold, leftovers, life, opened, shown, verify
 from workspace import Process, Workspace, bank_projections, decimal
-
-
-@pytest.fixture
-def bank(ws: Workspace) -> Workspace:
-    ws.mapping(**ARCHIVE, **FAST)
-    ws.create()
-    assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0
-    return ws
 
 
 def replay(ws: Workspace, *arguments: str, status: int = 0, table: str = "account") -> subprocess.CompletedProcess:
@@ -118,6 +110,7 @@ def test_a_closed_account_and_one_that_came_back(bank):
 # live events meanwhile
 
 
+@pytest.mark.slow
 def test_live_deltas_meanwhile(bank):
     """Writers never stop; the rows are right at the end, and no event is lost or counted twice."""
     events = life(bank, 30, 40)
@@ -153,6 +146,7 @@ def test_live_deltas_meanwhile(bank):
     assert leftovers(bank) == ([], [])
 
 
+@pytest.mark.slow
 def test_live_events_that_come_faster_than_they_are_replayed(bank):
     """The outbox never empties, and `run` takes larger batches: it would never be near, so `run` has to wait for it."""
     events = life(bank, 30, 3)
@@ -263,6 +257,7 @@ def test_an_event_that_a_refresh_contains_but_nobody_applied(bank):
 # interruptions
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_started_again(bank):
     bank.mapping(**ARCHIVE, **FAST, batch=5)
     events = life(bank, 50, 30)
@@ -537,77 +532,3 @@ def test_a_table_that_others_refer_to_is_refused(bank):
     bank.query("CREATE TABLE card LIKE account")
     bank.query("ALTER TABLE card ADD FOREIGN KEY (account_id) REFERENCES account (account_id)")
     assert "foreign key" in replay(bank, status=2).stderr
-
-
-# archive verify
-
-
-def verify(ws: Workspace, status: int = 0) -> list[dict]:
-    done = ws.projector("archive", "verify", "--json")
-    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def entity(account: str, version: int, **values) -> dict:
-    return {"_id": account, "user_id": "u", "name": f"Ada {account}", "balance": decimal("10.00"),
-            "version": Int64(version), **values}
-
-
-def written(ws: Workspace) -> list[dict]:
-    """Two accounts that their events tell, and one that is closed."""
-    events = [opened(ws, f"a{n}") for n in range(3)] + [
-        ws.event("a0", "MoneyDeposited", 2, amount=decimal("2.50")), ws.event("a0", "AccountRenamed", 3, name="Eve"),
-        ws.event("a2", "AccountClosed", 2)]
-    for event in events[:3]:
-        del event["payload"]["opened_at"]
-    ws.accounts.insert_many([entity("a0", 3, name="Eve", balance=decimal("12.50")), entity("a1", 1)])
-    ws.put(events)
-    return events
-
-
-def test_events_that_tell_everything(bank):
-    written(bank)
-    bank.run_once()
-    waiting = bank.event("a1", "MoneyWithdrawn", 2, amount=decimal("1.00"))
-    bank.put(waiting)  # not archived yet, and part of the log all the same
-    bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("9.00"), "version": Int64(2)}})
-    [sums] = verify(bank)
-    assert (sums["aggregates"], sums["equal"]) == (3, 3)
-    assert "3 told by their events alone" in bank.projector("archive", "verify", "account").stdout
-
-
-def test_what_the_events_do_not_tell(bank):
-    events = written(bank)
-    bank.run_once()
-    archive = bank.db["outbox_archive"]
-    archive.delete_one({"_id": events[3]["_id"]})  # a deposit of a0
-    bank.accounts.update_one({"_id": "a1"}, {"$set": {"name": "Somebody"}})  # written past the outbox
-    archive.delete_one({"_id": events[5]["_id"]})  # the closing of a2
-    bank.accounts.insert_one(entity("a3", 1))  # has no event
-    bank.put(bank.event("a4", "MoneyDeposited", 2, amount=decimal("1.00")))
-    bank.accounts.insert_one(entity("a4", 2))
-    *found, sums = verify(bank, status=1)
-    reasons = {f["aggregate_id"]: (f["finding"], f["reason"]) for f in found}
-    assert reasons["a0"] == ("different", "balance: entity 12.5, events 10; version 2 is missing")
-    assert reasons["a1"] == ("different", 'name: entity Somebody, events Ada a1')
-    assert reasons["a2"] == ("different", "the events make a row, and there is no entity")
-    assert reasons["a3"] == ("different", "there is an entity, and the events make no row")
-    assert reasons["a4"][0] == "broken" and "row missing" in reasons["a4"][1]
-    assert (sums["different"], sums["broken"], sums["gaps"]) == (4, 1, 2)
-
-
-def test_a_statement_is_not_judged(bank):
-    written(bank)
-    bank.put(bank.event("a1", "AccountFrozen", 2))
-    bank.run_once()
-    [sums] = verify(bank)
-    assert (sums["equal"], sums["unknown"]) == (2, 1)
-
-
-def test_wrong_use_of_verify(bank):
-    for arguments, says in ([], "verify [TABLE]"), (["mend"], "verify [TABLE]"), (["verify", "nowhere"], "nowhere"):
-        done = bank.projector("archive", *arguments)
-        assert done.returncode == 2 and says in done.stderr
-    bank.mapping(**FAST)
-    done = bank.projector("archive", "verify")
-    assert done.returncode == 2 and "no outbox_archive" in done.stderr

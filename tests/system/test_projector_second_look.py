@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from bson import Binary, Int64
 
-from workspace import Workspace, bank_projections, decimal
+from workspace import Workspace, decimal
 
 MOMENT = datetime(2024, 5, 6, 7, 8, 9, 123000)
 MEGABYTES_9 = "x" * (9 * 1024 * 1024)

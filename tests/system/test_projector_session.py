@@ -10,7 +10,8 @@ from typing import Iterator
 import pymysql
 import pytest
 
-from servers import PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld, scratch_folder
+from mysqld import PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld
+from server import scratch_folder
 from workspace import Stores, Workspace, bank_projections, decimal
 
 # Of both servers: what is handed out, and what a session of ours has.

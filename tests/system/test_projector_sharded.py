@@ -10,7 +10,8 @@ from typing import Iterator
 
 import pytest
 
-from servers import ShardedCluster, scratch_folder
+from mongod import ShardedCluster
+from server import scratch_folder
 from workspace import Stores, Workspace, decimal
 
 COMPARED = "SELECT account_id, user_id, name, balance, opened_at FROM account ORDER BY 1"

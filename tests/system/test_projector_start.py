@@ -9,7 +9,9 @@ import socket
 import pytest
 
 from forwarding import forwarding
-from servers import Mongod, Mysqld, free_port
+from mongod import Mongod
+from mysqld import Mysqld
+from server import free_port
 from workspace import Stores, Workspace, bank_projections, decimal, last_said, said
 
 COMMANDS = ["run", "check", "schema", "status"]
@@ -297,6 +299,7 @@ def test_a_column_that_rounds_holds_no_double(ws):
     assert "columns.rate: expected a column that holds every double, found double(10,2)" in last_said(ws.projector("run", "--once"), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings, status, told", [
     (["--log-bin=binlog", "--server-id=7", "--binlog-format=STATEMENT"], 2, "binlog_format is STATEMENT"),
     (["--innodb-flush-log-at-trx-commit=0"], 0, "innodb_flush_log_at_trx_commit is 0"),

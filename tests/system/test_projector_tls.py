@@ -15,10 +15,12 @@ import pytest
 from bson import Int64
 
 from certificates import Authority
-from forwarding import forwarding
+from forwarding import recording
 from least_privilege import make_mongodb_user, mysql_users
-from servers import GuardedSet, Mysqld, give_to_server, scratch_folder, wait_for
-from workspace import ROOT, WAIT_S, Stores, Workspace, decimal, last_said, said
+from mongod import GuardedSet
+from mysqld import Mysqld
+from server import give_to_server, scratch_folder, wait_for
+from workspace import WAIT_S, Stores, Workspace, decimal, last_said, said
 
 MONGODB_PASSWORD, MYSQL_PASSWORD = "s3cr3t-mongodb", "change-me-1"
 HERE = ("localhost", "127.0.0.1")
@@ -288,8 +290,7 @@ def test_a_certificate_that_turns_bad_while_it_runs_is_waited_for(ws, secure):
 def test_a_mysql_without_tls_is_refused(refused, secure):
     with secure.mysql_without_tls():
         for tls in ("verify", "insecure"):
-            sent = bytearray()
-            with forwarding("127.0.0.1", secure.mysql.port, sent) as port:
+            with recording(secure.mysql.port) as (port, sent):
                 secured(refused, tls=tls, port=port)
                 line = refusal(refused, "mysql")
             assert line.endswith("(2026)") and f'mysql.tls is "{tls}"' in line, line

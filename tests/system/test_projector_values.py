@@ -97,6 +97,7 @@ def same(found, expected) -> bool:
 PATHS = ("upsert", "update", "sql", "refresh")
 
 
+@pytest.mark.slow
 def test_values_arrive_unchanged_on_every_path(ws):
     """Upsert; update and bound parameter, on a row that holds another value; refresh from the entity. A table for each type."""
     ws.mapping([projection(t, table=table_name(t)) for t, _ in VALUES], backoff_ms=300000)

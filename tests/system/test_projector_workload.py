@@ -318,6 +318,7 @@ class Projectors:
             process.resume()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [0, 40])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rows_equal_the_fold_of_the_events(ws, seed, window):

@@ -12,7 +12,9 @@ import pymongo
 import pymysql
 import pytest
 
-from servers import Mysqld, ReplicaSet, end_leftovers
+from mongod import ReplicaSet
+from mysqld import Mysqld
+from servers import end_leftovers
 from workspace import ROOT, WAIT_S
 
 
@@ -80,6 +82,7 @@ def test_that_hangs(bank):
 """
 
 
+@pytest.mark.slow
 def test_a_hung_test_fails_by_itself_with_its_stack_and_its_projector_is_ended(stores, tmp_path):
     file = tmp_path / "test_hung.py"
     file.write_text(HUNG)

@@ -1,0 +1,27 @@
+"""Events and settings that many tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workspace import Workspace, decimal
+
+# Attempts and sweeps soon, in place of minutes; still not so often that a busy machine does nothing else.
+FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
+
+
+def amount_of(value: Any) -> Any:
+    return decimal(value) if isinstance(value, str) else value
+
+
+def opened(ws: Workspace, account: str = "a1", balance: Any = "100.00", **more: Any) -> dict:
+    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=amount_of(balance), **more)
+
+
+def deposited(ws: Workspace, account: str = "a1", amount: Any = "1.00", **more: Any) -> dict:
+    return ws.event(account, "MoneyDeposited", amount=amount_of(amount), **more)
+
+
+def impossible(ws: Workspace, account: str = "a1", **more: Any) -> dict:
+    """No number: that event's failure."""
+    return ws.event(account, "MoneyDeposited", amount="much", **more)

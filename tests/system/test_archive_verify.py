@@ -1,0 +1,69 @@
+"""`archive verify`: whether the archived events tell all that the entities say."""
+
+from __future__ import annotations
+
+
+from bson import Int64
+
+from replays import FAST, bank, entity, opened, verify
+from workspace import Workspace, decimal
+
+
+def written(ws: Workspace) -> list[dict]:
+    """Two accounts that their events tell, and one that is closed."""
+    events = [opened(ws, f"a{n}") for n in range(3)] + [
+        ws.event("a0", "MoneyDeposited", 2, amount=decimal("2.50")), ws.event("a0", "AccountRenamed", 3, name="Eve"),
+        ws.event("a2", "AccountClosed", 2)]
+    for event in events[:3]:
+        del event["payload"]["opened_at"]
+    ws.accounts.insert_many([entity("a0", 3, name="Eve", balance=decimal("12.50")), entity("a1", 1)])
+    ws.put(events)
+    return events
+
+
+def test_events_that_tell_everything(bank):
+    written(bank)
+    bank.run_once()
+    waiting = bank.event("a1", "MoneyWithdrawn", 2, amount=decimal("1.00"))
+    bank.put(waiting)  # not archived yet, and part of the log all the same
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("9.00"), "version": Int64(2)}})
+    [sums] = verify(bank)
+    assert (sums["aggregates"], sums["equal"]) == (3, 3)
+    assert "3 told by their events alone" in bank.projector("archive", "verify", "account").stdout
+
+
+def test_what_the_events_do_not_tell(bank):
+    events = written(bank)
+    bank.run_once()
+    archive = bank.db["outbox_archive"]
+    archive.delete_one({"_id": events[3]["_id"]})  # a deposit of a0
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"name": "Somebody"}})  # written past the outbox
+    archive.delete_one({"_id": events[5]["_id"]})  # the closing of a2
+    bank.accounts.insert_one(entity("a3", 1))  # has no event
+    bank.put(bank.event("a4", "MoneyDeposited", 2, amount=decimal("1.00")))
+    bank.accounts.insert_one(entity("a4", 2))
+    *found, sums = verify(bank, status=1)
+    reasons = {f["aggregate_id"]: (f["finding"], f["reason"]) for f in found}
+    assert reasons["a0"] == ("different", "balance: entity 12.5, events 10; version 2 is missing")
+    assert reasons["a1"] == ("different", 'name: entity Somebody, events Ada a1')
+    assert reasons["a2"] == ("different", "the events make a row, and there is no entity")
+    assert reasons["a3"] == ("different", "there is an entity, and the events make no row")
+    assert reasons["a4"][0] == "broken" and "row missing" in reasons["a4"][1]
+    assert (sums["different"], sums["broken"], sums["gaps"]) == (4, 1, 2)
+
+
+def test_a_statement_is_not_judged(bank):
+    written(bank)
+    bank.put(bank.event("a1", "AccountFrozen", 2))
+    bank.run_once()
+    [sums] = verify(bank)
+    assert (sums["equal"], sums["unknown"]) == (2, 1)
+
+
+def test_wrong_use_of_verify(bank):
+    for arguments, says in ([], "verify [TABLE]"), (["mend"], "verify [TABLE]"), (["verify", "nowhere"], "nowhere"):
+        done = bank.projector("archive", *arguments)
+        assert done.returncode == 2 and says in done.stderr
+    bank.mapping(**FAST)
+    done = bank.projector("archive", "verify")
+    assert done.returncode == 2 and "no outbox_archive" in done.stderr

@@ -1,0 +1,193 @@
+"""Stores that go away and come back, and a change stream that is lost: nothing is, and no event pays."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from bson import Int64
+
+from bank import FAST, deposited, impossible, opened
+from mongod import ReplicaSet
+from mysqld import Mysqld
+from workspace import Stores, Workspace
+
+SLOW = {**FAST, "backoff_ms": 300000}  # what failed stays failed for this test
+
+
+def balance(ws, account="a1") -> Decimal | None:
+    rows = ws.query("SELECT balance FROM account WHERE account_id = %s", account)
+    return rows[0]["balance"] if rows else None
+
+
+class Stream:
+    """Deposits on ten accounts, one after the other, and what the accounts have to hold in the end."""
+
+    def __init__(self, ws: Workspace):
+        self.ws, self.count = ws, 0
+        ws.put(opened(ws, f"a{n}", "0.00") for n in range(10))
+
+    def put(self, count: int = 50) -> None:
+        self.ws.put(deposited(self.ws, f"a{n % 10}") for n in range(count))
+        self.count += count
+
+    def applied(self) -> int:
+        return self.ws.query("SELECT COUNT(*) AS n FROM projector_applied")[0]["n"] - 10
+
+    def check(self) -> None:
+        self.ws.wait_drained()
+        assert [r["balance"] for r in self.ws.rows("account")] == [Decimal(self.count // 10)] * 10
+        assert self.applied() == self.count
+
+
+@pytest.fixture
+def private_mysql(stores, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysqld") as mysql:
+        with Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+            ws.server = mysql
+            yield ws
+
+
+def test_mysql_killed_and_started_again_under_load(private_mysql):
+    ws = private_mysql
+    ws.mapping(**FAST, batch=10)
+    ws.create()
+    with ws.start_projector() as projector:
+        load = Stream(ws)
+        load.put(200)
+        ws.wait(lambda: load.applied() > 50, what="some events")
+        ws.server.kill()
+        load.put(100)
+        projector.wait_log("class=unavailable")
+        ws.wait(lambda: ws.outbox.find_one({"status": "failed", "last_error.class": "unavailable"}), what="a mark in the outbox")
+        assert ws.outbox.find_one({"attempts": {"$gt": 1}}) is None  # it burnt none
+        ws.server.start()
+        ws.mysql = ws.stores.mysql(ws.name)
+        ws.wait(lambda: load.applied() > 200, what="work to go on")
+        load.put(100)
+        load.check()
+        assert projector.running and "event failed" not in projector.log_text()
+
+
+def test_a_cut_connection_is_no_failure_of_the_events(bank):
+    bank.mapping(**FAST, batch=5)
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        load = Stream(bank)
+        for _ in range(4):
+            before = load.applied()
+            load.put(100)
+            bank.end_sessions("projector")
+            bank.wait(lambda: load.applied() > before, what="progress")  # an event that breaks alone three times is one that fails
+        load.check()
+        assert "event failed" not in projector.log_text()
+
+
+@pytest.fixture
+def private_mongo(stores, server_folder, tmp_path):
+    with ReplicaSet(server_folder, cache_gb=0.25) as mongo:
+        with Workspace(Stores(mongo.uri, stores.mysql_port, stores.mysql_host), tmp_path) as ws:
+            ws.server = mongo
+            yield ws
+
+
+def test_mongodb_killed_and_started_again_under_load(private_mongo):
+    ws = private_mongo
+    ws.mapping(**FAST, batch=10)
+    ws.create()
+    with ws.start_projector() as projector:
+        load = Stream(ws)
+        load.put(200)
+        ws.wait(lambda: load.applied() > 50, what="some events")
+        ws.server.members[0].kill()
+        projector.wait_log("class=unavailable source=mongodb")
+        ws.server.start()
+        load.put(100)
+        load.check()
+        assert projector.running and "event failed" not in projector.log_text()
+
+
+# the change stream
+
+
+@pytest.mark.parametrize("how", ["drop", "rename"])
+def test_an_outbox_that_is_dropped_or_renamed_is_followed_again(bank, how):
+    bank.mapping(**FAST)
+    with bank.start_projector() as projector:
+        bank.put(opened(bank))
+        bank.wait_drained()
+        if how == "drop":
+            bank.outbox.drop()
+        else:
+            bank.outbox.rename("old")
+        projector.wait_log("reading the outbox again .*dropped or renamed")
+        bank.put(deposited(bank))
+        bank.wait_drained()
+        bank.put(deposited(bank))
+        bank.wait_drained()
+    assert balance(bank) == Decimal("102.00")
+
+
+@pytest.mark.whole_server
+@pytest.mark.parametrize("code, label", [(286, "NonResumableChangeStreamError"), (280, "NonResumableChangeStreamError"),
+                                         (260, None), (43, None), (237, None), (10334, None), (11601, None)])
+def test_a_lost_stream_is_made_up_for_by_a_scan(private_failpoints, code, label):
+    ws = private_failpoints
+    ws.mapping(**{**FAST, "sweep_interval_ms": 600000})  # which would find what the stream does not bring
+    with ws.start_projector() as projector:
+        ws.put(opened(ws))
+        ws.wait_drained()
+        data = {"failCommands": ["getMore"], "errorCode": code, "appName": "projector", **({"errorLabels": [label]} if label else {})}
+        ws.mongo.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 3}, "data": data})
+        for _ in range(20):
+            ws.put(deposited(ws))
+        ws.wait_drained()
+        ws.put(deposited(ws))
+        ws.wait_drained()
+        assert projector.running
+    assert balance(ws) == Decimal("121.00")
+
+
+@pytest.fixture
+def private_failpoints(bank):
+    """failCommand is the server's as a whole, but only connections of the projector are meant."""
+    yield bank
+    bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+def test_the_aggregate_ids_that_look_alike_are_different_aggregates(bank):
+    bank.mapping(**SLOW)
+    bank.put(opened(bank, 5), impossible(bank, 5), deposited(bank, 5))
+    bank.put(deposited(bank, "5"))  # the text is no number: not behind the failed event
+    bank.put(deposited(bank, Int64(5)))  # int32 and int64 are: behind it
+    bank.run_once()
+    assert balance(bank, "5") == Decimal("101.00")
+    assert bank.outbox.count_documents({}) == 3
+
+
+def test_a_locked_table_is_waited_for_and_leaves_no_session_behind(bank):
+    """LOCK TABLES, like DDL, keeps others waiting by default for a year: with the fence's lock in their hands, long after
+    their client has given up."""
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    events = [deposited(bank) for _ in range(10)]
+    def waited() -> list[int]:
+        return [row["Time"] for row in bank.query("SHOW FULL PROCESSLIST") if row["db"] == bank.name and "metadata lock" in (row["State"] or "")]
+    with bank.stores.mysql(bank.name) as other, other.cursor() as cursor, bank.start_projector() as projector:
+        projector.wait_log("info working")
+        cursor.execute("LOCK TABLES account WRITE")
+        bank.put(events)
+        longest = 0
+        def gave_up() -> bool:
+            nonlocal longest
+            longest = max([longest, *waited()])
+            return longest >= 8 and max(waited(), default=0) < 5
+        bank.wait(gave_up, what="the end of the first wait")
+        assert longest <= 11
+        assert len(waited()) <= 2  # one for each worker
+        cursor.execute("UNLOCK TABLES")
+        bank.wait_drained()
+        assert balance(bank) == Decimal("110.00")
+        assert projector.stop() == 0
+    assert set(bank.ledger().values()) == {"applied"}
