@@ -18,6 +18,7 @@ run_tests() {
   [[ $suite == unit ]] || provide "$target"
   [[ -n $suite && $suite != system ]] || provide_test_tools
   build build
+  [[ -n $suite && $suite != faults ]] || build_with_crash_points
   results=build/test-results
   rm -rf "$results"
   mkdir "$results"
@@ -37,6 +38,15 @@ run_tests() {
   [[ -z $suite ]] || echo "all suites but '$suite', as --suite says" >>"$results/note"
   [[ -n $suite && $suite != faults ]] || echo "most random faults: ./run faults has all of them" >>"$results/note"
   "$PYTHON" tests/servers/summary.py --note "${SERVERS_NOTE:-}" "$results" "${steps[@]}"
+}
+
+# What the tests of faults run, so that no test has to build it: two at once would be in each other's way.
+build_with_crash_points() {
+  local folder=build-faults output
+  [[ -f $folder/build.ninja ]] || output=$(meson setup "$folder" -Dcrash_points=true -Dtests=false 2>&1) ||
+    die "meson setup failed:"$'\n'"$output"
+  ninja -C "$folder" --quiet projector/projector >&2
+  export FAULTS_PROJECTOR=$PWD/$folder/projector/projector
 }
 
 unit_tests() {

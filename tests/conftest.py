@@ -6,7 +6,11 @@ its own. Three kinds of tests do not:
 - What kills, freezes or reconfigures a server has a private one (server_folder).
 - What changes or counts something of the server as a whole, as a fail point or a global variable, is marked
   `whole_server`: such tests share a second pair, one after the other in one worker.
-- What uses a fixture of module scope, which is dear to make, stays in the worker that has it.
+- What uses a fixture of module scope, which is dear to make, stays in the worker that has it; a test that names a group
+  of its own (xdist_group) goes where that is.
+
+A run takes as long as its last test, so groups begin first, then what is marked `slow`: tests of ten seconds and more
+on a quiet machine, most of which only wait.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from typing import Iterable, Iterator
 
 import pytest
 
-from servers import Pair, scratch_folder
+from server import scratch_folder
+from servers import Pair
 from workspace import ROOT, Stores, Workspace
 
 
@@ -80,14 +85,16 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist takes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a group run in one worker. That takes long, so they begin before the others."""
+    """Tests of a group run in one worker. Groups take longest and begin first, then slow tests."""
     for item in items:
         fixtures = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
+        if item.get_closest_marker("xdist_group"):
+            continue
         if item.get_closest_marker("whole_server"):
             item.add_marker(pytest.mark.xdist_group("whole_server"))
         elif any(fixture.scope == "module" for fixture in fixtures):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    items.sort(key=lambda item: (item.get_closest_marker("xdist_group") is None, item.get_closest_marker("slow") is None))
 
 
 def tell_summary(file: str, lines: Iterable[str]) -> None:

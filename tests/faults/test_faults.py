@@ -1,4 +1,6 @@
-"""The short form: the most telling faults on one stage with fixed seeds, then some from a seed that is printed."""
+"""The short form: the most telling faults with fixed seeds, then some from a seed that is printed.
+
+Faults of one stage come one after the other, so there are several stages, side by side."""
 
 from __future__ import annotations
 
@@ -24,6 +26,12 @@ TELLING = [
     "race_with_kills", "big_statement", "statement_cuts_the_connection", "unknown_codes_from_the_proxy", "offline_mode",
 ]
 SEED = random.SystemRandom().randrange(1 << 31)
+STAGES = 3
+
+
+def on_stage(number: int) -> pytest.MarkDecorator:
+    """The stage is made once in the worker that has the group."""
+    return pytest.mark.xdist_group(f"faults_{number % STAGES}")
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +55,12 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("name", TELLING)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=on_stage(number)) for number, name in enumerate(TELLING)])
 def test_heals(stage: Stage, name: str) -> None:
     play(stage, name)
 
 
+@on_stage(1)
 @pytest.mark.parametrize("lie", LIES)
 def test_checker_notices(stage: Stage, lie: str) -> None:
     """What the faults must never bring about is brought about by hand."""
@@ -66,6 +75,7 @@ def test_checker_notices(stage: Stage, lie: str) -> None:
     stage.checker.healed()
 
 
+@on_stage(1)
 def test_checker_notices_what_is_left_behind(stage: Stage) -> None:
     """An event that stays, and one that the ledger does not have."""
     event = stage.world.bank.event("profile", "p0", "ProfileSaved", name="left")
@@ -80,6 +90,7 @@ def test_checker_notices_what_is_left_behind(stage: Stage) -> None:
     stage.checker.healed()
 
 
+@on_stage(2)
 def test_random_faults(stage: Stage) -> None:
     print(f"again with: ./run faults --seed {SEED}")
     stage.world.random.seed(SEED)
