@@ -24,6 +24,7 @@ static const struct {
     {"schema", command_schema, "print the tables that are needed; --apply creates what is missing"},
     {"status", command_status, "outbox by state, lag, owner and stores; --json for machines"},
     {"list", command_list, "failed, dead, held or other events, each with its reason"},
+    {"events", command_events, "archived events once more, as JSON lines; --follow"},
     {"explain", command_explain, "one aggregate on one screen: entity, events, position, rows"},
     {"retry", command_retry, "try failed or dead events again, with all their attempts"},
     {"skip", command_skip, "go on without failed or dead events"},

@@ -1,5 +1,19 @@
-/* fake_feeder.c - the simulation has no feeds. */
+/* fake_feeder.c - the simulation has no feeds, and numbers nothing. */
 #include "projector/app/engine/feeder.h"
+#include "projector/app/engine/numberer.h"
+
+Numberer *numberer_new(MongoStore *store, int64_t epoch, Stop *stop) {
+  (void)store, (void)epoch, (void)stop;
+  return NULL;
+}
+
+void numberer_start(Numberer *numberer) {
+  (void)numberer;
+}
+
+void numberer_free(Numberer *numberer) {
+  (void)numberer;
+}
 
 Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop) {
   (void)store, (void)owner, (void)stop;

@@ -3,6 +3,7 @@
 
 #include "projector/app/engine/feeder.h"
 #include "projector/app/engine/janitor.h"
+#include "projector/app/engine/numberer.h"
 #include "projector/app/engine/reader.h"
 #include "projector/app/engine/worker.h"
 #include "projector/app/process/ownership.h"
@@ -28,7 +29,8 @@ typedef struct Tenure {
   Lanes lanes;
   Worker **workers;
   Acker *acker;
-  Feeder *feeder; /* NULL: there is no feed */
+  Feeder *feeder;     /* NULL: there is no feed */
+  Numberer *numberer; /* NULL: there is no archive */
   Reader *reader;
   Janitor *janitor;
 } Tenure;
@@ -87,6 +89,8 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
     worker_count_in(tenure->workers[i], tenure->metrics);
   acker_start(tenure->acker);
   feeder_start(tenure->feeder);
+  tenure->numberer = numberer_new(tenure->store, ownership_epoch(tenure->ownership), tenure->stop);
+  numberer_start(tenure->numberer);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     worker_start(tenure->workers[i]);
   janitor_start(tenure->janitor);
@@ -263,6 +267,7 @@ static void finish(Tenure *tenure) {
   janitor_free(tenure->janitor);
   acker_free(tenure->acker);
   feeder_free(tenure->feeder);
+  numberer_free(tenure->numberer);
   if (tenure->workers)
     log_counters(tenure, "stopped working", &(Counters){0});
   for (unsigned i = 0; i < tenure->lanes.count; i++) {

@@ -17,6 +17,7 @@ typedef enum ExitStatus {
 
 int command_archive(int argc, char **argv);
 int command_check(int argc, char **argv);
+int command_events(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_list(int argc, char **argv);
 int command_rebuild(int argc, char **argv);

@@ -40,6 +40,10 @@ Outbox *archive_events(Archive *archive) {
   return archive->events;
 }
 
+MongoStore *archive_store(Archive *archive) {
+  return archive->store;
+}
+
 Event *archive_decode(const bson_t *document) {
   Event *event = event_decode(document);
   bson_iter_t iter;

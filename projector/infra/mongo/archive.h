@@ -13,6 +13,7 @@ void archive_close(Archive *archive);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Archive, archive_close)
 
 Outbox *archive_events(Archive *archive);
+MongoStore *archive_store(Archive *archive);
 /* Events that were skipped do not count: they are there without "retain" too. */
 bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure);
 

@@ -13,6 +13,8 @@ mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name);
 void outbox_append_ids(bson_t *filter, const Id *ids, size_t count);
 /* The same of events. */
 void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count);
+/* `key`: {"$in": [every id that the text may stand for]} */
+void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text);
 /* {"sort": the order of events} */
 bson_t *outbox_sorted_options(void);
 /* Takes filter and options over. */

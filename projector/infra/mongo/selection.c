@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* {"$in": [every id that the text may stand for]} */
-static void append_id_candidates(bson_t *filter, const char *key, const char *text) {
+void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text) {
   bson_t array = BSON_INITIALIZER, in;
   uint8_t bytes[16];
   Id ids[IDS_OF_TEXT];
@@ -47,11 +46,11 @@ static void append_states(bson_t *filter, const char *const *states) {
 static bson_t *filter_of(const Selection *selection) {
   bson_t *filter = bson_new();
   if (selection->event_id)
-    append_id_candidates(filter, "_id", selection->event_id);
+    outbox_append_id_candidates(filter, "_id", selection->event_id);
   if (selection->aggregate_type)
     BSON_APPEND_UTF8(filter, "aggregate_type", selection->aggregate_type);
   if (selection->aggregate_id)
-    append_id_candidates(filter, "aggregate_id", selection->aggregate_id);
+    outbox_append_id_candidates(filter, "aggregate_id", selection->aggregate_id);
   if (selection->event_type)
     BSON_APPEND_UTF8(filter, "event_type", selection->event_type);
   if (selection->error_class)

@@ -15,6 +15,7 @@ struct MongoStore {
   mongoc_client_pool_t *pool; /* or */
   mongoc_client_t *single;
   char *server;
+  bool sharded;
 };
 
 static FailureClass class_of(const bson_error_t *error) {
@@ -212,6 +213,7 @@ static bool look_at_deployment(MongoStore *store, mongoc_client_t *client, Failu
   bool good = run_admin(client, "buildInfo", &info, ret_failure);
   if (good) {
     g_autofree char *version = take_string(&info, "version");
+    store->sharded = sharded;
     store->server = sharded ? g_strdup_printf("MongoDB %s, sharded cluster", version)
                             : g_strdup_printf("MongoDB %s, replica set %s", version, set);
   }
@@ -271,6 +273,10 @@ void mongo_store_close(MongoStore *store) {
 
 const MongoSettings *mongo_store_settings(const MongoStore *store) {
   return store->settings;
+}
+
+bool mongo_store_is_sharded(const MongoStore *store) {
+  return store->sharded;
 }
 
 const char *mongo_store_server(const MongoStore *store) {

@@ -42,6 +42,8 @@ const MongoSettings *mongo_store_settings(const MongoStore *store);
 /* "MongoDB 8.2.0, replica set rs0" */
 const char *mongo_store_server(const MongoStore *store);
 
+bool mongo_store_is_sharded(const MongoStore *store);
+
 /* A client for one thread; give it back with mongo_store_return. */
 mongoc_client_t *mongo_store_borrow(MongoStore *store);
 void mongo_store_return(MongoStore *store, mongoc_client_t *client);

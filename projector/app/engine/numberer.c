@@ -1,0 +1,68 @@
+/* numberer.c - the thread that numbers archived events. */
+#include "projector/app/engine/numberer.h"
+
+#include "projector/infra/clock.h"
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/numbering.h"
+
+enum {
+  LOOK_MS = 250,    /* between two looks; where they find nothing for a while, up to */
+  IDLE_MS = 1000,   /* this */
+  FOUND_SHARE = 2,  /* a page that took t is followed by a rest of that many times t, */
+  EMPTY_SHARE = 10, /* a look that found nothing, having read a large archive, by so many */
+  REST_MAX_MS = 10000,
+};
+
+struct Numberer {
+  Numbering *numbering;
+  Stop *stop;
+  GThread *thread;
+  int idle; /* looks that found nothing */
+};
+
+int64_t numberer_step(Numberer *numberer) {
+  Failure failure = {0};
+  int64_t begun = clock_us(), count = 0;
+  bool good = numbering_step(numberer->numbering, &count, &failure);
+  int64_t took_ms = (clock_us() - begun) / 1000;
+  if (!good && failure.class == FAILURE_FENCED) {
+    stop_request(numberer->stop, &failure);
+  } else if (!good && failure.class != FAILURE_CONFLICT && !stop_requested(numberer->stop)) {
+    log_failure(LOG_LEVEL_WARNING, "cannot number archived events", &failure);
+    return IDLE_MS;
+  }
+  numberer->idle = count > 0 ? 0 : numberer->idle + 1;
+  if (count > 0)
+    return MIN(took_ms * FOUND_SHARE, REST_MAX_MS);
+  return CLAMP(took_ms * EMPTY_SHARE, numberer->idle > 8 ? IDLE_MS : LOOK_MS, REST_MAX_MS);
+}
+
+static gpointer run(gpointer data) {
+  Numberer *numberer = data;
+  while (!stop_wait(numberer->stop, numberer_step(numberer)))
+    ;
+  return NULL;
+}
+
+Numberer *numberer_new(MongoStore *store, int64_t epoch, Stop *stop) {
+  if (!mongo_store_settings(store)->archive)
+    return NULL;
+  Numberer *numberer = g_new0(Numberer, 1);
+  numberer->numbering = numbering_new(store, epoch);
+  numberer->stop = stop;
+  return numberer;
+}
+
+void numberer_start(Numberer *numberer) {
+  if (numberer)
+    numberer->thread = g_thread_new("numberer", run, numberer);
+}
+
+void numberer_free(Numberer *numberer) {
+  if (!numberer)
+    return;
+  if (numberer->thread)
+    g_thread_join(numberer->thread);
+  numbering_free(numberer->numbering);
+  g_free(numberer);
+}

@@ -1,0 +1,226 @@
+/* event_query.c - reads archived events page by page, in the order of their numbers. */
+#include "projector/app/shared/event_query.h"
+
+#include "projector/infra/clock.h"
+#include "projector/infra/mongo/numbering.h"
+#include "projector/infra/mongo/outbox_private.h"
+
+#include <string.h>
+
+enum {
+  PAGE = 200,
+  FOLLOW_MS = 250, /* between two looks for more */
+};
+
+void event_query_init(EventQuery *query) {
+  *query = (EventQuery){.from = INT64_MIN, .to = INT64_MAX};
+}
+
+void event_query_clear(EventQuery *query) {
+  g_free(query->aggregate_type);
+  g_free(query->aggregate_id);
+  g_free(query->event_type);
+}
+
+/* --- what is asked for ---------------------------------------------------------------------- */
+
+static bool expect(const char *key, const char *expected, const char *value, Failure *ret_failure) {
+  return failure_refuse(ret_failure, "%s: expected %s, found %.80s", key, expected, value);
+}
+
+static bool set_number(const char *key, const char *value, int64_t least, int64_t *ret_number,
+                       Failure *ret_failure) {
+  return g_ascii_string_to_signed(value, 10, least, INT64_MAX, ret_number, NULL) ||
+         expect(key, least ? "a number from 1" : "a number from 0", value, ret_failure);
+}
+
+/* A time of RFC 3339, a day, or milliseconds since 1970. */
+static bool set_time(const char *key, const char *value, int64_t *ret_ms, Failure *ret_failure) {
+  g_autofree char *day = strlen(value) == strlen("2026-01-31")
+                             ? g_strconcat(value, "T00:00:00Z", NULL)
+                             : g_strdup(value);
+  if (g_ascii_string_to_signed(value, 10, INT64_MIN, INT64_MAX, ret_ms, NULL))
+    return true;
+  g_autoptr(GTimeZone) utc = g_time_zone_new_utc();
+  g_autoptr(GDateTime) time = g_date_time_new_from_iso8601(day, utc);
+  if (!time)
+    return expect(key, "a time like 2026-01-31T23:59:59Z", value, ret_failure);
+  *ret_ms = g_date_time_to_unix(time) * 1000 + g_date_time_get_microsecond(time) / 1000;
+  return true;
+}
+
+static bool set_flag(const char *key, const char *value, bool *ret_flag, Failure *ret_failure) {
+  static const char *const yes[] = {"", "1", "true", "yes", NULL};
+  static const char *const no[] = {"0", "false", "no", NULL};
+  *ret_flag = g_strv_contains(yes, value);
+  return *ret_flag || g_strv_contains(no, value) || expect(key, "1 or 0", value, ret_failure);
+}
+
+static bool set_text(const char *key, const char *value, char **text, Failure *ret_failure) {
+  if (!*value || !g_utf8_validate(value, -1, NULL))
+    return expect(key, "a text in UTF-8", *value ? "other bytes" : "nothing", ret_failure);
+  g_free(*text);
+  *text = g_strdup(value);
+  return true;
+}
+
+bool event_query_set(EventQuery *query, const char *key, const char *value, Failure *ret_failure) {
+  if (!strcmp(key, "after"))
+    return set_number(key, value, 0, &query->after, ret_failure);
+  if (!strcmp(key, "version"))
+    return set_number(key, value, 1, &query->version, ret_failure);
+  if (!strcmp(key, "limit"))
+    return set_number(key, value, 0, &query->limit, ret_failure);
+  if (!strcmp(key, "from"))
+    return set_time(key, value, &query->from, ret_failure);
+  if (!strcmp(key, "to"))
+    return set_time(key, value, &query->to, ret_failure);
+  if (!strcmp(key, "follow"))
+    return set_flag(key, value, &query->follow, ret_failure);
+  if (!strcmp(key, "waiting"))
+    return set_flag(key, value, &query->waiting, ret_failure);
+  if (!strcmp(key, "aggregate_type"))
+    return set_text(key, value, &query->aggregate_type, ret_failure);
+  if (!strcmp(key, "aggregate_id"))
+    return set_text(key, value, &query->aggregate_id, ret_failure);
+  if (!strcmp(key, "event_type"))
+    return set_text(key, value, &query->event_type, ret_failure);
+  return failure_refuse(ret_failure,
+                        "%.40s: unknown; known here: after, aggregate_type, aggregate_id, version, "
+                        "event_type, from, to, limit, follow, waiting",
+                        key);
+}
+
+bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure) {
+  if (!config->mongodb.archive)
+    return failure_refuse(ret_failure,
+                          "mongodb.retain is \"delete\": applied events are gone and cannot be "
+                          "fetched again; with \"archive\" they can, from then on");
+  if (query->aggregate_id && !query->aggregate_type)
+    return failure_refuse(ret_failure, "aggregate_id: expected aggregate_type beside it");
+  if (query->version && !query->aggregate_id)
+    return failure_refuse(ret_failure,
+                          "version: expected aggregate_type and aggregate_id beside it");
+  if (query->follow && query->waiting)
+    return failure_refuse(ret_failure,
+                          "waiting: events that wait have no cursor, so they cannot be "
+                          "followed; leave out follow or waiting");
+  return true;
+}
+
+static bson_t *filter_of(const EventQuery *query) {
+  bson_t *filter = bson_new(), when;
+  if (query->aggregate_type)
+    BSON_APPEND_UTF8(filter, "aggregate_type", query->aggregate_type);
+  if (query->aggregate_id)
+    outbox_append_id_candidates(filter, "aggregate_id", query->aggregate_id);
+  if (query->version)
+    BSON_APPEND_INT64(filter, "version", query->version);
+  if (query->event_type)
+    BSON_APPEND_UTF8(filter, "event_type", query->event_type);
+  if (query->from == INT64_MIN && query->to == INT64_MAX)
+    return filter;
+  BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &when);
+  if (query->from != INT64_MIN)
+    BSON_APPEND_DATE_TIME(&when, "$gte", query->from);
+  if (query->to != INT64_MAX)
+    BSON_APPEND_DATE_TIME(&when, "$lt", query->to);
+  bson_append_document_end(filter, &when);
+  return filter;
+}
+
+/* --- lines ---------------------------------------------------------------------------------- */
+
+static bool enough(const EventReading *reading) {
+  return reading->query->limit > 0 && reading->told >= reading->query->limit;
+}
+
+/* The event with its cursor, and without what the projector keeps for itself. */
+static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) {
+  bson_t line = BSON_INITIALIZER;
+  if (cursor)
+    BSON_APPEND_INT64(&line, "cursor", cursor);
+  if (cursor)
+    bson_copy_to_excluding_noinit(document, &line, "cursor", "seq", "attempts", "last_error", NULL);
+  else
+    bson_copy_to_excluding_noinit(document, &line, "cursor", "fed_at", "fed_to", NULL);
+  size_t length = 0;
+  char *json = bson_as_relaxed_extended_json(&line, &length);
+  bson_destroy(&line);
+  g_autoptr(GString) text = g_string_sized_new(length + 2);
+  if (json)
+    g_string_append_len(text, json, (gssize)length);
+  else /* a text that is no UTF-8 */
+    g_string_append_printf(text, "{ \"cursor\" : %" G_GINT64_FORMAT ", \"unreadable\" : true }",
+                           cursor);
+  g_string_append_c(text, '\n');
+  bson_free(json);
+  reading->told++;
+  return reading->sink(text->str, text->len, reading->data);
+}
+
+/* One page behind `*after`. False: enough, or failed. */
+static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
+                      Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor =
+      numbering_find(archive_events(archive), filter_of(reading->query), *after, PAGE);
+  const bson_t *document = NULL;
+  bool more = true;
+  *ret_count = 0;
+  while (more && *ret_count < PAGE && (document = event_cursor_next(cursor, ret_failure))) {
+    *after = numbering_of(document);
+    ++*ret_count;
+    more = tell(reading, document, *after) && !enough(reading);
+  }
+  return more && ret_failure->class == FAILURE_NONE;
+}
+
+/* Whatever the filter leaves out up to `known`, given before the last page was read, has been seen.
+ * Not in a sharded cluster, whose shards learn of a transaction one after the other. */
+static void skip_seen(Archive *archive, int64_t known, int64_t *after) {
+  if (!mongo_store_is_sharded(archive_store(archive)))
+    *after = MAX(*after, known);
+}
+
+static bool tell_archived(EventReading *reading, Archive *archive, Failure *ret_failure) {
+  MongoStore *store = archive_store(archive);
+  int64_t after = reading->query->after, known = 0;
+  for (;;) {
+    int count = 0;
+    int64_t begun = clock_us();
+    if (!numbering_last(store, reading->config->mongodb.outbox, &known, ret_failure))
+      return false;
+    if (known > after && !tell_page(reading, archive, &after, &count, ret_failure))
+      return false;
+    if (count < PAGE && !reading->query->follow)
+      return true;
+    if (count < PAGE)
+      skip_seen(archive, known, &after);
+    /* A page is followed by a rest as long as it took: others read and write there too. */
+    if (!reading->pause(count < PAGE ? FOLLOW_MS : (clock_us() - begun) / 1000, reading->data))
+      return false;
+  }
+}
+
+static bool tell_waiting(EventReading *reading, Outbox *outbox, Failure *ret_failure) {
+  bson_t *options = outbox_sorted_options();
+  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(PAGE));
+  g_autoptr(EventCursor) cursor = outbox_find(outbox, filter_of(reading->query), options);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure)))
+    if (!tell(reading, document, 0) || enough(reading))
+      return true;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+bool event_query_run(EventReading *reading, Archive *archive, Failure *ret_failure) {
+  reading->told = 0;
+  *ret_failure = (Failure){0};
+  if (!tell_archived(reading, archive, ret_failure))
+    return ret_failure->class == FAILURE_NONE;
+  if (!reading->query->waiting)
+    return true;
+  g_autoptr(Outbox) outbox =
+      outbox_new_on(archive_store(archive), "", reading->config->mongodb.outbox);
+  return tell_waiting(reading, outbox, ret_failure);
+}

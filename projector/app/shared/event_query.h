@@ -1,0 +1,48 @@
+/* event_query.h - events on demand: which of the archived events somebody wants, and the lines that
+ * they get. The core that `projector events` and GET /events share.
+ *
+ * Each event is one line of relaxed Extended JSON with a field `cursor`, its sequence number: given
+ * back as `after`, the answer goes on behind it. Nothing is changed by asking. */
+#pragma once
+
+#include "projector/app/shared/config.h"
+#include "projector/infra/mongo/archive.h"
+
+typedef struct EventQuery {
+  int64_t after; /* 0: from the first */
+  int64_t from,
+      to; /* occurred_at in ms since 1970: from ≤ it < to; INT64_MIN, INT64_MAX: unbound */
+  int64_t version; /* of the aggregate; 0: any */
+  int64_t limit;   /* most events; 0: all */
+  bool follow;     /* goes on when all was told, until it is stopped */
+  bool waiting;    /* events of the outbox too, behind the archived ones and without a cursor */
+  char *aggregate_type, *aggregate_id, *event_type; /* NULL: any; the id in its usual text form */
+} EventQuery;
+
+void event_query_init(EventQuery *query);
+void event_query_clear(EventQuery *query);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(EventQuery, event_query_clear)
+
+/* Sets what `key` names, as in the query of GET /events: after, aggregate_type, aggregate_id,
+ * version, event_type, from, to, limit, follow, waiting. FAILURE_CONFIG for what has no meaning. */
+bool event_query_set(EventQuery *query, const char *key, const char *value, Failure *ret_failure);
+/* Whether the parts go together, and with the mapping file. */
+bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure);
+
+/* Takes a line with its newline, and may wait for a slow reader. False: enough. */
+typedef bool (*LineSink)(const char *line, size_t length, void *data);
+/* Waits that long. False: enough. */
+typedef bool (*Pause)(int64_t ms, void *data);
+
+typedef struct EventReading {
+  const Config *config;
+  const EventQuery *query;
+  LineSink sink;
+  Pause pause; /* between two looks for more, and between two pages */
+  void *data;
+  int64_t told; /* out: lines */
+} EventReading;
+
+/* Tells all that the query asks for; ends early when sink or pause have enough. Needs memory for
+ * one page of events. */
+bool event_query_run(EventReading *reading, Archive *archive, Failure *ret_failure);

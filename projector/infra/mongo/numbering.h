@@ -1,0 +1,34 @@
+/* numbering.h - gives archived events their sequence numbers, which are the order in which they can
+ * be fetched on demand.
+ *
+ * An event gets its number (`seq`, from 1) once its copy in the archive is visible to a majority,
+ * whoever archived it. The numbers of a page and the counter, a document beside the leases keyed
+ * "events:" and the outbox, are written in one transaction, so that they become visible together;
+ * an owner with a lower epoch than the counter has seen is fenced out there. So nothing ever
+ * appears below a number that somebody has read. */
+#pragma once
+
+#include "projector/infra/mongo/outbox.h"
+
+typedef struct Numbering Numbering;
+
+/* For one ownership. */
+Numbering *numbering_new(MongoStore *store, int64_t epoch);
+void numbering_free(Numbering *numbering);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Numbering, numbering_free)
+
+/* Numbers some events, in their order; `*ret_count` counts them, 0: none is left. FAILURE_FENCED:
+ * a later owner has numbered since. */
+bool numbering_step(Numbering *numbering, int64_t *ret_count, Failure *ret_failure);
+
+/* --- reading; the outbox is that of the archive --- */
+
+/* The last number that was given; 0: none yet. */
+bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Failure *ret_failure);
+/* At most `limit` numbered events behind `after` that the filter selects, in the order of their
+ * numbers, as of one moment. Takes the filter over. */
+EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, int limit);
+/* The number of a document of the archive; 0: it has none. */
+int64_t numbering_of(const bson_t *document);
+/* Whether archived events wait for a number. */
+bool numbering_is_behind(Outbox *archive, bool *ret_behind, Failure *ret_failure);
