@@ -29,6 +29,7 @@ static const struct {
     {"retry", command_retry, "try failed or dead events again, with all their attempts"},
     {"skip", command_skip, "go on without failed or dead events"},
     {"refresh", command_refresh, "take one aggregate's rows from its entity as it is now"},
+    {"wait", command_wait, "until a version of an aggregate is accounted for in MySQL"},
     {"reconcile", command_reconcile, "compare the entities with the rows; --repair mends"},
     {"rebuild", command_rebuild, "fill tables from the entities; --shadow swaps in a new one"},
     {"try", command_try, "events in, changes of rows out, without a store; --expect runs cases"},

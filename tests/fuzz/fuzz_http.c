@@ -378,7 +378,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
   config.settings.http = "127.0.0.1:0";
   config.settings.admin_token = token;
   Metrics *metrics = metrics_new(config.mapping);
-  http = http_start(&config, metrics, monitor_new(&config, metrics), &failure);
+  http = http_start(&config, metrics, monitor_new(&config, metrics), waiting_new(&config, metrics),
+                    &failure);
   PROMISE(http, "no server: %s", failure.message);
   http_open_actions(http, NULL);
   return 0;

@@ -6,6 +6,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/archive.h"
+#include "projector/infra/mongo/outcomes.h"
 #include "projector/infra/mongo/refused.h"
 
 #include <stdio.h>
@@ -17,6 +18,7 @@ enum {
   ROOM_WAIT_MS = 20,    /* until a full queue is tried again */
   KNOWN_WAIT_MS = 500,  /* a failed event that is in memory too */
   STORE_PAUSE_MS = 500, /* after a failure of MongoDB */
+  NOTED_RANGES = 16,    /* of missing versions, of one gap */
   RESCAN_SHARE = 10,    /* at most one part of that many of the time goes into reading again */
 };
 
@@ -119,6 +121,28 @@ static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t *f
   return true;
 }
 
+/* For whoever waits for one of them: what lies between the versions that are in the outbox. */
+static void note_missing(Janitor *janitor, const HoldView *hold) {
+  VersionOutcome ranges[NOTED_RANGES];
+  size_t count = 0;
+  int64_t next = hold->gap_first;
+  Failure failure = {0};
+  g_autoptr(EventCursor) cursor =
+      outbox_find_versions(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
+  const bson_t *document;
+  while (count < NOTED_RANGES - 1 && (document = event_cursor_next(cursor, &failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    if (event->key.version > next)
+      ranges[count++] = (VersionOutcome){hold->aggregate, next, event->key.version - 1, "missing"};
+    next = MAX(next, event->key.version + 1);
+  }
+  if (next <= hold->gap_last)
+    ranges[count++] = (VersionOutcome){hold->aggregate, next, hold->gap_last, "missing"};
+  if (failure.class != FAILURE_NONE ||
+      (count > 0 && !outcomes_note(janitor->store, janitor->config->name, ranges, count, &failure)))
+    log_failure(LOG_LEVEL_WARNING, "cannot note the missing versions", &failure);
+}
+
 /* Tells which of the missing versions are nowhere. */
 static void report_gap(Janitor *janitor, const HoldView *hold) {
   int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
@@ -129,6 +153,8 @@ static void report_gap(Janitor *janitor, const HoldView *hold) {
     log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions in the archive", &failure);
   if (found < missing)
     log_gap(LOG_LEVEL_WARNING, "versions missing, going on without them", hold, found);
+  if (found < missing)
+    note_missing(janitor, hold);
 }
 
 /* What sorts before the event that blocks goes first, read or not: the reader may still be on its

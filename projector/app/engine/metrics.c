@@ -5,6 +5,7 @@ struct Metrics {
   const Mapping *mapping;
   GMutex lock;
   Figures figures;
+  MetricsListener listener; /* of NULLs: nobody listens */
   int64_t ahead_ms;         /* MongoDB's clock, of this machine's */
   int64_t earlier_restarts; /* of tenures that have ended */
 };
@@ -72,9 +73,7 @@ static void count_committed(Metrics *metrics, const Item *item, int64_t now_us) 
     count(metrics, item->event, OUTCOME_LATE);
 }
 
-void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us) {
-  if (!metrics)
-    return;
+static void add_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us) {
   int64_t now_us = g_get_real_time();
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
   now_us += metrics->ahead_ms * 1000;
@@ -92,9 +91,23 @@ void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_
   observe(&metrics->figures.batch_s, &batch_bounds_s, (double)duration_us / 1e6);
 }
 
+void metrics_listen(Metrics *metrics, const MetricsListener *listener) {
+  metrics->listener = *listener;
+}
+
+void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us) {
+  if (!metrics)
+    return;
+  if (metrics->listener.committed)
+    metrics->listener.committed(items, count, metrics->listener.data);
+  add_committed(metrics, items, count, duration_us);
+}
+
 void metrics_event(Metrics *metrics, const Event *event, Outcome outcome) {
   if (!metrics)
     return;
+  if (metrics->listener.failed && (outcome == OUTCOME_FAILED || outcome == OUTCOME_DEAD))
+    metrics->listener.failed(event, metrics->listener.data);
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
   count(metrics, event, outcome);
   metrics->figures.progress_at = g_get_monotonic_time();
@@ -133,6 +146,11 @@ void metrics_retry(Metrics *metrics, FailureClass class) {
     return;
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
   metrics->figures.retries[class]++;
+}
+
+Role metrics_role(Metrics *metrics) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  return metrics->figures.role;
 }
 
 void metrics_set_role(Metrics *metrics, Role role) {

@@ -85,6 +85,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Metrics, metrics_free)
 
 /* --- what raises them; `metrics` NULL: nobody counts --- */
 
+/* Who wants to know at once, in the thread of the worker: it must not wait for anything. */
+typedef struct MetricsListener {
+  /* These items are committed, and their events still in the outbox. */
+  void (*committed)(const Item *items, size_t count, void *data);
+  void (*failed)(const Event *event, void *data);
+  void *data;
+} MetricsListener;
+
+/* Before the first worker starts; the listener must outlive the last. */
+void metrics_listen(Metrics *metrics, const MetricsListener *listener);
+
 /* A transaction that took `duration_us` has just committed these items, but for those whose verdict
  * is not for the ledger. */
 void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us);
@@ -107,6 +118,7 @@ void metrics_publish(Metrics *metrics, const TenureView *view);
 
 /* --- what reads them --- */
 
+Role metrics_role(Metrics *metrics);
 /* A copy; clear it with figures_clear. */
 Figures metrics_read(Metrics *metrics);
 /* The longest lag of an event that was committed since the last call, in s; negative: none was. */

@@ -158,9 +158,10 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
                  Failure *ret_failure) {
   g_autoptr(Metrics) metrics = metrics_new(config->mapping);
   g_autoptr(Monitor) monitor = monitor_new(config, metrics);
+  g_autoptr(Waiting) waiting = waiting_new(config, metrics);
   g_autoptr(Http) http = NULL;
   if (!once && *config->settings.http &&
-      !(http = http_start(config, metrics, monitor, ret_failure))) {
+      !(http = http_start(config, metrics, monitor, waiting, ret_failure))) {
     if (config->settings.http_asked_for)
       return;
     /* A second projector on this machine: that nobody can look at it is no reason not to work. */
@@ -175,6 +176,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   log_info("MongoDB", LOG_FIELDS(LOG_TEXT("server", mongo_store_server(store))));
   monitor_start(monitor, store, http != NULL);
   set_monitor(ending, monitor);
+  waiting_start(waiting, store);
   if (http)
     http_open_actions(http, store);
   int64_t pause_ms = PAUSE_MS;

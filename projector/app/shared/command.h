@@ -30,6 +30,7 @@ int command_schema(int argc, char **argv);
 int command_skip(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_try(int argc, char **argv);
+int command_wait(int argc, char **argv);
 
 /* Parses the options of a command (`own` may be NULL) and the common -c FILE, and loads the file.
  * `usage` is what stands behind the command's name in --help, `summary` what it does. False: parsed

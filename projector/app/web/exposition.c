@@ -226,7 +226,8 @@ static void process(GString *text) {
          started_at());
 }
 
-GString *exposition(const Config *config, const Figures *figures, const Report *report) {
+GString *exposition(const Config *config, const Figures *figures, const Report *report,
+                    unsigned waiters) {
   GString *text = g_string_sized_new(16384);
   family(text, "projector_info", "gauge", "Name and version.");
   g_string_append_printf(text, "projector_info{name=\"%s\",version=\"%s\"} 1\n", config->name,
@@ -243,6 +244,7 @@ GString *exposition(const Config *config, const Figures *figures, const Report *
   outbox(text, &report->status);
   feeds(text, &report->status);
   tenure(text, figures);
+  single(text, "projector_waiters", "gauge", "Requests to /wait that wait for a version.", waiters);
   retries(text, figures);
   stores(text, report);
   process(text);

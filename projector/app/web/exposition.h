@@ -4,4 +4,5 @@
 #include "projector/app/web/monitor.h"
 
 /* Free it with g_string_free. */
-GString *exposition(const Config *config, const Figures *figures, const Report *report);
+GString *exposition(const Config *config, const Figures *figures, const Report *report,
+                    unsigned waiters);

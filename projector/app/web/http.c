@@ -1,5 +1,5 @@
 /* http.c - the routes. Whatever is asked, the answer comes from memory; only actions reach the
- * stores, behind a token. */
+ * stores, behind a token, and what waits for a version, from one thread. */
 #include "projector/app/web/http.h"
 
 #include "projector/app/web/actions.h"
@@ -18,6 +18,7 @@ struct Http {
   Monitor *monitor;
   HttpServer *server;
   Actions *actions; /* atomic; NULL: not open */
+  Waiting *waiting;
 };
 
 static HttpAnswer plain(unsigned status, const char *text) {
@@ -44,7 +45,8 @@ static HttpAnswer get_metrics(Http *http, HttpRequest *request) {
   g_autoptr(Report) report = monitor_report(http->monitor);
   return (HttpAnswer){.status = 200,
                       .type = "text/plain; version=0.0.4; charset=utf-8",
-                      .body = g_string_free_to_bytes(exposition(http->config, &figures, report))};
+                      .body = g_string_free_to_bytes(exposition(http->config, &figures, report,
+                                                                waiting_count(http->waiting)))};
 }
 
 static HttpAnswer get_health(Http *http, HttpRequest *request) {
@@ -212,13 +214,14 @@ static void act(Http *http, HttpRequest *request, const char *verb) {
 static const struct {
   const char *path;
   HttpAnswer (*get)(Http *http, HttpRequest *request);
-  const char *verb; /* of an action, instead */
+  const char *verb; /* of an action, instead; of neither: /wait */
 } routes[] = {
     {"/", get_page, NULL},          {"/metrics", get_metrics, NULL},
     {"/healthz", get_health, NULL}, {"/readyz", get_readiness, NULL},
     {"/status", get_status, NULL},  {"/live", get_live, NULL},
     {"/retry", NULL, "retry"},      {"/skip", NULL, "skip"},
     {"/refresh", NULL, "refresh"},  {"/show", NULL, "show"},
+    {"/wait", NULL, NULL},
 };
 
 /* Another site's name may be made to lead here: on loopback only names of loopback are answered. */
@@ -252,8 +255,13 @@ static void handle(HttpRequest *request, void *data) {
   for (size_t i = 0; i < G_N_ELEMENTS(routes); i++) {
     if (strcmp(path, routes[i].path) != 0)
       continue;
-    if (routes[i].get)
-      http_answer(request, gets ? routes[i].get(http, request) : refuse_method("GET, HEAD"));
+    bool get = routes[i].get || !routes[i].verb;
+    if (get && !gets)
+      http_answer(request, refuse_method("GET, HEAD"));
+    else if (routes[i].get)
+      http_answer(request, routes[i].get(http, request));
+    else if (get)
+      waiting_take(http->waiting, request);
     else if (strcmp(method, "POST") != 0)
       http_answer(request, refuse_method("POST"));
     else
@@ -263,9 +271,10 @@ static void handle(HttpRequest *request, void *data) {
   http_answer(request, plain(404, "there is nothing here\n"));
 }
 
-Http *http_start(const Config *config, Metrics *metrics, Monitor *monitor, Failure *ret_failure) {
+Http *http_start(const Config *config, Metrics *metrics, Monitor *monitor, Waiting *waiting,
+                 Failure *ret_failure) {
   g_autoptr(Http) http = g_new0(Http, 1);
-  *http = (Http){.config = config, .metrics = metrics, .monitor = monitor};
+  *http = (Http){.config = config, .metrics = metrics, .monitor = monitor, .waiting = waiting};
   http->server = http_server_listen(config->settings.http, ret_failure);
   if (!http->server || !http_server_start(http->server, handle, http, ret_failure))
     return NULL;
@@ -283,7 +292,8 @@ void http_free(Http *http) {
   if (!http)
     return;
   Actions *actions = g_atomic_pointer_get(&http->actions);
-  actions_end(actions); /* answers what was deferred, which the server wants */
+  actions_end(actions); /* these answer what was deferred, which the server wants */
+  waiting_end(http->waiting);
   http_server_free(http->server);
   actions_free(actions);
   g_free(http);

@@ -3,12 +3,14 @@
 #pragma once
 
 #include "projector/app/web/monitor.h"
+#include "projector/app/web/waiting.h"
 
 typedef struct Http Http;
 
 /* Listens and answers at once, also while the process only stands by. FAILURE_CONFIG when it cannot
  * listen. Everything given must outlive it. */
-Http *http_start(const Config *config, Metrics *metrics, Monitor *monitor, Failure *ret_failure);
+Http *http_start(const Config *config, Metrics *metrics, Monitor *monitor, Waiting *waiting,
+                 Failure *ret_failure);
 /* From here on actions can be carried out; without, they are refused. */
 void http_open_actions(Http *http, MongoStore *store);
 void http_free(Http *http);

@@ -12,13 +12,14 @@
 #include <unistd.h>
 
 enum {
-  CONNECTIONS_MAX = 64,
+  CONNECTIONS_MAX = 64 + HTTP_DEFERRED_MAX,
   CONNECTIONS_MANY = 48,         /* from here on each new one ends the oldest */
   BACKLOG = 1024,                /* connections that wait to be taken; the kernel keeps them */
   IDLE_S = 10,                   /* of a connection */
   MEMORY_PER_CONNECTION = 16384, /* request line and headers */
   BODY_MAX = 4096,
-  NICENESS = 10, /* of the thread: answering comes after projecting */
+  SENDING_MS = 300, /* for answers to what was deferred, at the end */
+  NICENESS = 10,    /* of the thread: answering comes after projecting */
 };
 
 struct HttpServer {
@@ -28,6 +29,7 @@ struct HttpServer {
   HttpHandler handler;
   void *data;
   struct MHD_Daemon *daemon;
+  gint deferred;   /* atomic; requests that were, and are not sent yet */
   GQueue *sockets; /* of the connections, the oldest first; of the server's thread */
 };
 
@@ -68,6 +70,8 @@ const GString *http_request_body(const HttpRequest *request) {
 }
 
 static void free_request(HttpRequest *request) {
+  if (request->deferred)
+    g_atomic_int_add(&request->server->deferred, -1);
   if (request->response)
     MHD_destroy_response(request->response);
   g_string_free(request->body, TRUE);
@@ -99,8 +103,14 @@ static struct MHD_Response *make_response(const HttpAnswer *answer) {
   return response;
 }
 
+static int socket_of(struct MHD_Connection *connection) {
+  return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
 void http_defer(HttpRequest *request) {
   request->deferred = true;
+  g_atomic_int_inc(&request->server->deferred);
+  g_queue_remove(request->server->sockets, GINT_TO_POINTER(socket_of(request->connection)));
   MHD_suspend_connection(request->connection);
 }
 
@@ -181,10 +191,6 @@ static void completed(void *data, struct MHD_Connection *connection, void **cont
   if (*context)
     free_request(*context);
   *context = NULL;
-}
-
-static int socket_of(struct MHD_Connection *connection) {
-  return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
 static void connection_changed(void *data, struct MHD_Connection *connection, void **context,
@@ -307,6 +313,8 @@ bool http_server_start(HttpServer *server, HttpHandler handler, void *data, Fail
 void http_server_free(HttpServer *server) {
   if (!server)
     return;
+  for (int waited = 0; g_atomic_int_get(&server->deferred) > 0 && waited < SENDING_MS; waited++)
+    g_usleep(1000);
   if (server->daemon)
     MHD_stop_daemon(server->daemon); /* closes the socket */
   else if (server->socket >= 0)

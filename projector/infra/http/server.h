@@ -9,6 +9,8 @@
 
 #include <glib.h>
 
+enum { HTTP_DEFERRED_MAX = 300 };
+
 typedef struct HttpServer HttpServer;
 typedef struct HttpRequest HttpRequest;
 
@@ -49,6 +51,7 @@ const char *http_request_query(const HttpRequest *request, const char *name);
 const char *http_request_peer(const HttpRequest *request);
 const GString *http_request_body(const HttpRequest *request);
 
-/* From here on the request belongs to whoever will answer it. */
+/* Of the handler: from here on the request belongs to whoever will answer it, and its connection is
+ * not ended to make room for new ones. At most HTTP_DEFERRED_MAX at once. */
 void http_defer(HttpRequest *request);
 void http_answer(HttpRequest *request, HttpAnswer answer);

@@ -1,0 +1,198 @@
+/* account.c - position first, then the event: in the outbox, the archive, among the notes. */
+#include "projector/app/shared/account.h"
+
+#include "projector/app/shared/resolve.h"
+#include "projector/infra/mongo/outcomes.h"
+
+#include <string.h>
+
+static bool is_projected(const Mapping *mapping, const char *type) {
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
+    if (projection_is_of(mapping_projection(mapping, i), type, (uint32_t)strlen(type)))
+      return true;
+  return false;
+}
+
+const char *question_init(Question *question, const Mapping *mapping, const char *type,
+                          const char *text, const char *version) {
+  Id ids[IDS_OF_TEXT];
+  gint64 number;
+  *question = (Question){0};
+  if (!type || !*type || !text || !*text)
+    return "expected an aggregate's type and id";
+  if (!is_projected(mapping, type))
+    return "no projection takes this aggregate type";
+  if (strlen(text) > AGGREGATE_ID_MAX || !utf8_is_valid(text, strlen(text)))
+    return "expected an id of at most 255 bytes in UTF-8";
+  if (!version || !g_ascii_string_to_signed(version, 10, 1, G_MAXINT64, &number, NULL))
+    return "expected a version from 1";
+  g_strlcpy(question->type, type, sizeof question->type);
+  g_strlcpy(question->text, text, sizeof question->text);
+  question->version = number;
+  question->count = ids_from_text(question->text, strlen(question->text), question->bytes, ids);
+  for (unsigned i = 0; i < question->count; i++) {
+    question->aggregates[i] = (Aggregate){
+        .type = question->type, .type_length = (uint32_t)strlen(question->type), .id = ids[i]};
+    question->hashes[i] = aggregate_hash(&question->aggregates[i]);
+  }
+  return NULL;
+}
+
+const char *account_outcome(const char *ledger_outcome) {
+  static const char *const outcomes[] = {"applied", "superseded", "skipped", "missing"};
+  for (size_t i = 0; i < G_N_ELEMENTS(outcomes); i++)
+    if (!g_strcmp0(ledger_outcome, outcomes[i]))
+      return outcomes[i];
+  return g_strcmp0(ledger_outcome, "ignored") ? NULL : "applied";
+}
+
+static void finish(Question *question, const char *outcome) {
+  question->answer = (Account){.state = ACCOUNT_DONE, .outcome = outcome};
+}
+
+static bool blocks(const Event *event) {
+  return event->status == STATUS_FAILED || event->status == STATUS_DEAD;
+}
+
+static void block(Question *question, const Event *event) {
+  question->answer = (Account){.state = ACCOUNT_BLOCKED, .dead = event->status == STATUS_DEAD};
+  id_text(&event->key.event_id, question->answer.event_id);
+}
+
+/* What the ledger says of one event; NULL: it does not have it. */
+static bool look_into_ledger(const Asking *asking, Event *event, const char **ret_outcome,
+                             Failure *ret_failure) {
+  Item item = {.event = event};
+  LedgerEntry entry = {0};
+  if (!ledger_find_entries(asking->stores->session, &asking->stores->ledger, &item, 1, &entry,
+                           ret_failure))
+    return false;
+  *ret_outcome = account_outcome(entry.outcome);
+  return true;
+}
+
+/* Events with that version in the outbox. `*ret_since`: the time of one that MySQL does not have;
+ * INT64_MIN: there is none. */
+static bool look_into_outbox(const Asking *asking, Question *question, const Aggregate *aggregate,
+                             int64_t *ret_since, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor =
+      outbox_find_versions(asking->stores->outbox, aggregate, question->version, question->version);
+  const bson_t *document;
+  *ret_since = INT64_MIN;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    const char *outcome;
+    if (!look_into_ledger(asking, event, &outcome, ret_failure))
+      return false;
+    if (outcome) {
+      finish(question, outcome);
+      continue;
+    }
+    *ret_since = event->key.occurred_at;
+    if (blocks(event)) {
+      block(question, event);
+      return true;
+    }
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* The first failed or dead event of the aggregate, when it stands before the version: before its
+ * event of the time `since`, or (INT64_MIN: not there yet) by its own version. */
+static bool look_for_block(const Asking *asking, Question *question, int64_t since,
+                           Failure *ret_failure) {
+  Selection selection = {.aggregate_type = question->type,
+                         .aggregate_id = question->text,
+                         .states = resolve_blocking,
+                         .limit = 1};
+  g_autoptr(EventCursor) cursor = selection_find(asking->stores->outbox, &selection);
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  if (document) {
+    g_autoptr(Event) event = event_decode(document);
+    if (event->key.version < question->version || event->key.occurred_at < since)
+      block(question, event);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* The event is in the outbox no more. Skipped ones are in the archive in any case. */
+static bool look_into_archive(const Asking *asking, Question *question, const Aggregate *aggregate,
+                              const char **ret_outcome, Failure *ret_failure) {
+  *ret_outcome = NULL;
+  if (!asking->archive)
+    return true;
+  g_autoptr(EventCursor) cursor = outbox_find_versions(archive_events(asking->archive), aggregate,
+                                                       question->version, question->version);
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  if (!document) { /* a user need not be allowed to read it */
+    *ret_failure = (Failure){0};
+    return true;
+  }
+  g_autoptr(Event) event = archive_decode(document);
+  if (event->skipped)
+    *ret_outcome = "skipped";
+  else if (!look_into_ledger(asking, event, ret_outcome, ret_failure))
+    return false;
+  if (!*ret_outcome)
+    *ret_outcome = "applied";
+  return true;
+}
+
+/* The position is at the version or above, and its event is gone. */
+static bool tell_gone(const Asking *asking, Question *question, const AggregateState *state,
+                      Failure *ret_failure) {
+  const Position *position = &state->position;
+  const Stores *stores = asking->stores;
+  const char *outcome;
+  g_autofree char *noted = NULL;
+  if (!look_into_archive(asking, question, state->aggregate, &outcome, ret_failure))
+    return false;
+  if (!outcome && !outcomes_find(stores->store, stores->config->name, state->aggregate,
+                                 question->version, &noted, ret_failure))
+    return false;
+  if (!outcome)
+    outcome = account_outcome(noted);
+  /* Nothing that high was applied: the row was taken from the entity. */
+  bool refreshed = question->version <= position->refreshed_version &&
+                   question->version > position->last.version;
+  finish(question, outcome ? outcome : refreshed ? "superseded" : "applied");
+  return true;
+}
+
+static bool ask_one(const Asking *asking, Question *question, const AggregateState *state,
+                    Failure *ret_failure) {
+  const Position *position = &state->position;
+  bool reached = position->known &&
+                 MAX(position->max_version, position->refreshed_version) >= question->version;
+  int64_t since;
+  if (asking->brief && !reached)
+    return true;
+  if (!look_into_outbox(asking, question, state->aggregate, &since, ret_failure))
+    return false;
+  if (question->answer.state != ACCOUNT_OPEN)
+    return true;
+  if (reached && since == INT64_MIN)
+    return tell_gone(asking, question, state, ret_failure);
+  return look_for_block(asking, question, since, ret_failure);
+}
+
+bool account_ask(const Asking *asking, Question *const *questions, size_t count,
+                 Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  for (size_t i = 0; i < count; i++)
+    for (unsigned k = 0; k < questions[i]->count; k++)
+      aggregate_set_open(set, &questions[i]->aggregates[k]);
+  if (!ledger_look_at_positions(asking->stores->session, &asking->stores->ledger, set, arena,
+                                ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++) {
+    questions[i]->answer = (Account){0};
+    for (unsigned k = 0; k < questions[i]->count; k++)
+      if (questions[i]->answer.state == ACCOUNT_OPEN &&
+          !ask_one(asking, questions[i], aggregate_set_find(set, &questions[i]->aggregates[k]),
+                   ret_failure))
+        return false;
+  }
+  return true;
+}

@@ -1,0 +1,46 @@
+/* account.h - whether a version of an aggregate is accounted for in MySQL, and how: what `wait` and
+ * `GET /wait` answer. */
+#pragma once
+
+#include "projector/app/shared/stores.h"
+#include "projector/infra/mongo/archive.h"
+
+typedef enum AccountState {
+  ACCOUNT_OPEN,    /* not yet */
+  ACCOUNT_DONE,    /* `outcome` says how */
+  ACCOUNT_BLOCKED, /* a failed or dead event stands before it, or is it */
+} AccountState;
+
+typedef struct Account {
+  AccountState state;
+  const char *outcome; /* static: applied, superseded, skipped or missing */
+  bool dead;           /* of the event that blocks */
+  char event_id[ID_TEXT_SIZE];
+} Account;
+
+/* A version as a person names it: the text may be an id of several kinds. */
+typedef struct Question {
+  char type[AGGREGATE_TYPE_MAX + 1], text[AGGREGATE_ID_MAX + 1];
+  int64_t version;
+  uint8_t bytes[16]; /* of an id that is no text */
+  Aggregate aggregates[IDS_OF_TEXT];
+  uint64_t hashes[IDS_OF_TEXT]; /* of these */
+  unsigned count;               /* of these */
+  Account answer;
+} Question;
+
+/* What is wrong with it, for people; NULL: nothing. It points into itself: not to be copied. */
+const char *question_init(Question *question, const Mapping *mapping, const char *type,
+                          const char *text, const char *version);
+/* The static name of what a ledger says: "ignored" counts as applied; NULL: none of these. */
+const char *account_outcome(const char *ledger_outcome);
+
+typedef struct Asking {
+  Stores *stores;
+  Archive *archive; /* NULL: not to be looked into */
+  bool brief;       /* whether something blocks is not looked for */
+} Asking;
+
+/* Asks MySQL once for all of them, then MongoDB for each that needs it, and sets their answers. */
+bool account_ask(const Asking *asking, Question *const *questions, size_t count,
+                 Failure *ret_failure);

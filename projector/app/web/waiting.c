@@ -1,0 +1,373 @@
+/* waiting.c - the requests that wait, the commit that answers them, the thread that asks. */
+#include "projector/app/web/waiting.h"
+
+#include "projector/app/shared/account.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/outcomes.h"
+
+#include <string.h>
+
+enum {
+  WAITERS_MAX = 256,
+  TIMEOUT_MS = 5000, /* when the request says none */
+  TIMEOUT_MAX_MS = 60000,
+  ASK_MS = 1000,      /* between two questions about all of them */
+  THOROUGH_EVERY = 5, /* of these also looks for what blocks */
+  NOTES_MAX = 16,     /* of the outcomes of one transaction */
+};
+
+G_STATIC_ASSERT((int)WAITERS_MAX < (int)HTTP_DEFERRED_MAX);
+
+typedef struct Waiter {
+  HttpRequest *request; /* NULL: answered */
+  Question question;
+  int64_t ends_at; /* monotonic, us */
+  bool ask;        /* soon */
+  bool asking;     /* the thread has it in hand, and frees it when it was answered meanwhile */
+} Waiter;
+
+struct Waiting {
+  const Config *config;
+  Metrics *metrics;
+  MongoStore *store; /* NULL: not started */
+  GThread *thread;
+  GMutex lock;
+  GCond changed;
+  bool ending;
+  GPtrArray *waiters; /* of Waiter */
+};
+
+/* --- answers -------------------------------------------------------------------------------- */
+
+static HttpAnswer answer_json(unsigned status, json_t *json) {
+  char *text = json_dumps(json, JSON_COMPACT);
+  json_decref(json);
+  if (!text)
+    text = strdup("{}");
+  return (HttpAnswer){.status = status,
+                      .type = "application/json",
+                      .body = g_bytes_new_with_free_func(text, strlen(text), free, text)};
+}
+
+static HttpAnswer answer_error(unsigned status, const char *error) {
+  return answer_json(status, json_pack("{s:s}", "error", error));
+}
+
+static HttpAnswer answer_of(const Account *account) {
+  if (account->state == ACCOUNT_DONE)
+    return answer_json(200, json_pack("{s:s}", "outcome", account->outcome));
+  g_autofree char *id = g_utf8_make_valid(account->event_id, -1);
+  return answer_json(409, json_pack("{s:s, s:s, s:s}", "error",
+                                    "the aggregate waits behind a failed or dead event", "event_id",
+                                    id, "state", account->dead ? "dead" : "failed"));
+}
+
+/* Under the lock. Takes the waiter out and answers it. */
+static void dismiss(Waiting *waiting, Waiter *waiter, HttpAnswer answer) {
+  HttpRequest *request = g_steal_pointer(&waiter->request);
+  bool asking = waiter->asking;
+  g_ptr_array_remove_fast(waiting->waiters, waiter);
+  if (!asking)
+    g_free(waiter);
+  http_answer(request, answer);
+}
+
+/* --- what the workers tell ------------------------------------------------------------------ */
+
+static bool is_about(const Question *question, const Event *event) {
+  for (unsigned i = 0; i < question->count; i++)
+    if (question->hashes[i] == event->aggregate_hash && event_has_aggregate(event) &&
+        aggregate_equal(&question->aggregates[i], &event->aggregate))
+      return true;
+  return false;
+}
+
+/* NULL: the items say nothing. */
+static const char *outcome_among(const Waiter *waiter, const Item *items, size_t count,
+                                 bool *ret_passed) {
+  for (size_t i = 0; i < count; i++) {
+    const Event *event = items[i].event;
+    if (event->key.version < waiter->question.version || !is_about(&waiter->question, event))
+      continue;
+    const char *outcome = account_outcome(verdict_outcome(items[i].verdict));
+    if (event->key.version == waiter->question.version && outcome)
+      return outcome;
+    *ret_passed = true;
+  }
+  return NULL;
+}
+
+static void answer_committed(Waiting *waiting, const Item *items, size_t count) {
+  bool any = false;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  for (guint i = waiting->waiters->len; i > 0; i--) {
+    Waiter *waiter = waiting->waiters->pdata[i - 1];
+    bool passed = false;
+    const char *outcome = outcome_among(waiter, items, count, &passed);
+    if (outcome)
+      dismiss(waiting, waiter, answer_of(&(Account){.state = ACCOUNT_DONE, .outcome = outcome}));
+    else if (passed)
+      waiter->ask = any = true;
+  }
+  if (any)
+    g_cond_broadcast(&waiting->changed);
+}
+
+/* What was not simply applied is noted for those who ask later. */
+static void note_outcomes(const Waiting *waiting, const Item *items, size_t count) {
+  VersionOutcome notes[NOTES_MAX];
+  size_t noted = 0;
+  for (size_t i = 0; i < count && noted < NOTES_MAX; i++) {
+    const Event *event = items[i].event;
+    const char *outcome = account_outcome(verdict_outcome(items[i].verdict));
+    if (outcome && event->key.version && (items[i].late || items[i].verdict == VERDICT_SUPERSEDED))
+      notes[noted++] =
+          (VersionOutcome){&event->aggregate, event->key.version, event->key.version, outcome};
+  }
+  Failure failure = {0};
+  if (noted > 0 && !outcomes_note(waiting->store, waiting->config->name, notes, noted, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot note the outcomes of late events", &failure);
+}
+
+static void on_committed(const Item *items, size_t count, void *data) {
+  Waiting *waiting = data;
+  answer_committed(waiting, items, count);
+  note_outcomes(waiting, items, count);
+}
+
+static void on_failed(const Event *event, void *data) {
+  Waiting *waiting = data;
+  Account account = {.state = ACCOUNT_BLOCKED, .dead = event->status == STATUS_DEAD};
+  id_text(&event->key.event_id, account.event_id);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  for (guint i = waiting->waiters->len; i > 0; i--) {
+    Waiter *waiter = waiting->waiters->pdata[i - 1];
+    if (event->key.version <= waiter->question.version && is_about(&waiter->question, event))
+      dismiss(waiting, waiter, answer_of(&account));
+  }
+}
+
+/* --- the thread that asks ------------------------------------------------------------------- */
+
+/* Under the lock: answers what has waited long enough. When the next one has. */
+static int64_t dismiss_late(Waiting *waiting, int64_t now) {
+  int64_t next = INT64_MAX;
+  for (guint i = waiting->waiters->len; i > 0; i--) {
+    Waiter *waiter = waiting->waiters->pdata[i - 1];
+    if (waiter->ends_at <= now)
+      dismiss(waiting, waiter, answer_error(408, "not in time"));
+    else
+      next = MIN(next, waiter->ends_at);
+  }
+  return next;
+}
+
+/* Under the lock: those to ask about. A standby asks about all, once a second. */
+static GPtrArray *choose(Waiting *waiting, bool all) {
+  GPtrArray *chosen = g_ptr_array_new();
+  bool working = metrics_role(waiting->metrics) == ROLE_WORKING;
+  for (guint i = 0; i < waiting->waiters->len; i++) {
+    Waiter *waiter = waiting->waiters->pdata[i];
+    if (!all && !(working && waiter->ask))
+      continue;
+    waiter->ask = false;
+    waiter->asking = true;
+    g_ptr_array_add(chosen, waiter);
+  }
+  return chosen;
+}
+
+static bool ensure_stores(Waiting *waiting, Stores *stores, Failure *ret_failure) {
+  stores->config = waiting->config;
+  stores->store = waiting->store;
+  stores->ledger = (Ledger){waiting->config->name, 0, false};
+  if (!stores->outbox)
+    stores->outbox = outbox_new(waiting->store, OUTBOX_BY_HAND "wait");
+  if (stores->session)
+    return session_wake(&stores->session, &waiting->config->mysql, ret_failure);
+  stores->session = session_open(&waiting->config->mysql, ret_failure);
+  return stores->session != NULL;
+}
+
+static void ask(Waiting *waiting, Asking *asking, GPtrArray *chosen) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) questions = g_ptr_array_new();
+  for (guint i = 0; i < chosen->len; i++)
+    g_ptr_array_add(questions, &((Waiter *)chosen->pdata[i])->question);
+  bool good = ensure_stores(waiting, asking->stores, &failure) &&
+              account_ask(asking, (Question *const *)questions->pdata, questions->len, &failure);
+  if (!good && asking->stores->session) {
+    session_close(asking->stores->session);
+    asking->stores->session = NULL;
+  }
+  if (!good)
+    log_failure(LOG_LEVEL_WARNING, "cannot look how far an aggregate is", &failure);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  for (guint i = 0; i < chosen->len; i++) {
+    Waiter *waiter = chosen->pdata[i];
+    waiter->asking = false;
+    if (!waiter->request)
+      g_free(waiter);
+    else if (good && waiter->question.answer.state != ACCOUNT_OPEN)
+      dismiss(waiting, waiter, answer_of(&waiter->question.answer));
+  }
+}
+
+static bool wants(Waiting *waiting) {
+  bool working = metrics_role(waiting->metrics) == ROLE_WORKING;
+  for (guint i = 0; working && i < waiting->waiters->len; i++)
+    if (((Waiter *)waiting->waiters->pdata[i])->ask)
+      return true;
+  return false;
+}
+
+/* Waits until there is something to ask. False: it is to end. */
+static bool await_work(Waiting *waiting, int64_t ask_at, GPtrArray **ret_chosen, bool *ret_all) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  for (;;) {
+    int64_t now = clock_us(), next = dismiss_late(waiting, now);
+    if (waiting->ending)
+      return false;
+    *ret_all = waiting->waiters->len > 0 && now >= ask_at;
+    if (*ret_all || wants(waiting))
+      break;
+    if (waiting->waiters->len == 0)
+      g_cond_wait(&waiting->changed, &waiting->lock);
+    else
+      g_cond_wait_until(&waiting->changed, &waiting->lock, MIN(next, ask_at));
+  }
+  *ret_chosen = choose(waiting, *ret_all);
+  return true;
+}
+
+static gpointer run(gpointer data) {
+  Waiting *waiting = data;
+  Stores stores = {0};
+  Failure ignored = {0};
+  g_autoptr(Archive) archive = NULL;
+  int64_t ask_at = 0;
+  unsigned rounds = 0;
+  bool all;
+  GPtrArray *chosen;
+  mysql_thread_init();
+  while (await_work(waiting, ask_at, &chosen, &all)) {
+    if (!archive)
+      archive = archive_open(&waiting->config->mongodb, &ignored);
+    if (all) {
+      ask_at = clock_us() + (int64_t)ASK_MS * 1000;
+      rounds++;
+    }
+    Asking asking = {
+        .stores = &stores, .archive = archive, .brief = all && rounds % THOROUGH_EVERY != 1};
+    ask(waiting, &asking, chosen);
+    g_ptr_array_unref(chosen);
+  }
+  outbox_free(stores.outbox);
+  session_close(stores.session);
+  mysql_thread_end();
+  return NULL;
+}
+
+/* --- requests ------------------------------------------------------------------------------- */
+
+/* As it stands in a query: %41 and + are written for others. NULL: not there, or not to be read. */
+static char *parameter(const HttpRequest *request, const char *name) {
+  const char *raw = http_request_query(request, name);
+  g_autofree char *spaced = raw ? g_strdup(raw) : NULL;
+  return spaced ? g_uri_unescape_string(g_strdelimit(spaced, "+", ' '), NULL) : NULL;
+}
+
+/* What is wrong; NULL: nothing. */
+static const char *read_request(const Waiting *waiting, const HttpRequest *request,
+                                Waiter *waiter) {
+  g_autofree char *type = parameter(request, "type"), *id = parameter(request, "id");
+  g_autofree char *version = parameter(request, "version");
+  g_autofree char *timeout = parameter(request, "timeout_ms");
+  gint64 timeout_ms = TIMEOUT_MS;
+  const char *wrong = question_init(&waiter->question, waiting->config->mapping, type, id, version);
+  if (!wrong && http_request_query(request, "timeout_ms") &&
+      (!timeout || !g_ascii_string_to_signed(timeout, 10, 0, TIMEOUT_MAX_MS, &timeout_ms, NULL)))
+    wrong = "expected timeout_ms from 0 to 60000";
+  waiter->ends_at = clock_us() + timeout_ms * 1000;
+  return wrong;
+}
+
+/* NULL: it waits. */
+static const char *add(Waiting *waiting, HttpRequest *request, Waiter *waiter,
+                       unsigned *ret_status) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  *ret_status = 503;
+  if (waiting->ending)
+    return "the projector is stopping";
+  if (!waiting->store)
+    return "starting";
+  *ret_status = 429;
+  if (waiting->waiters->len >= WAITERS_MAX)
+    return "too many wait; try again later";
+  waiter->request = request;
+  waiter->ask = true;
+  http_defer(request);
+  g_ptr_array_add(waiting->waiters, waiter);
+  g_cond_broadcast(&waiting->changed);
+  return NULL;
+}
+
+void waiting_take(Waiting *waiting, HttpRequest *request) {
+  Waiter *waiter = g_new0(Waiter, 1);
+  unsigned status = 400;
+  const char *wrong = read_request(waiting, request, waiter);
+  if (!wrong)
+    wrong = add(waiting, request, waiter, &status);
+  if (!wrong)
+    return;
+  g_free(waiter);
+  http_answer(request, answer_error(status, wrong));
+}
+
+unsigned waiting_count(Waiting *waiting) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  return waiting->waiters->len;
+}
+
+/* --- its life ------------------------------------------------------------------------------- */
+
+Waiting *waiting_new(const Config *config, Metrics *metrics) {
+  Waiting *waiting = g_new0(Waiting, 1);
+  *waiting = (Waiting){.config = config, .metrics = metrics, .waiters = g_ptr_array_new()};
+  g_mutex_init(&waiting->lock);
+  g_cond_init(&waiting->changed);
+  return waiting;
+}
+
+void waiting_start(Waiting *waiting, MongoStore *store) {
+  g_mutex_lock(&waiting->lock);
+  waiting->store = store;
+  g_mutex_unlock(&waiting->lock);
+  metrics_listen(waiting->metrics, &(MetricsListener){on_committed, on_failed, waiting});
+  waiting->thread = g_thread_new("waiting", run, waiting);
+}
+
+void waiting_end(Waiting *waiting) {
+  if (!waiting)
+    return;
+  g_mutex_lock(&waiting->lock);
+  waiting->ending = true;
+  g_cond_broadcast(&waiting->changed);
+  g_mutex_unlock(&waiting->lock);
+  if (waiting->thread)
+    g_thread_join(g_steal_pointer(&waiting->thread));
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  while (waiting->waiters->len > 0)
+    dismiss(waiting, waiting->waiters->pdata[0], answer_error(503, "the projector is stopping"));
+}
+
+void waiting_free(Waiting *waiting) {
+  if (!waiting)
+    return;
+  waiting_end(waiting);
+  g_ptr_array_unref(waiting->waiters);
+  g_mutex_clear(&waiting->lock);
+  g_cond_clear(&waiting->changed);
+  g_free(waiting);
+}

@@ -1,0 +1,21 @@
+/* outcomes.h - versions of aggregates that were accounted for in another way than by being applied:
+ * the newest ones, for whoever waits for one of them and finds its event gone.
+ *
+ * They stand in one document of projector_leases, "<name>:outcomes". */
+#pragma once
+
+#include "projector/domain/event.h"
+#include "projector/infra/mongo/store.h"
+
+typedef struct VersionOutcome {
+  const Aggregate *aggregate;
+  int64_t first, last; /* versions */
+  const char *outcome; /* "applied" too: of what was missing first, and came late */
+} VersionOutcome;
+
+/* Notes them; the oldest notes make room. */
+bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *list, size_t count,
+                   Failure *ret_failure);
+/* The newest note of that version; NULL: there is none. Free with g_free. */
+bool outcomes_find(MongoStore *store, const char *name, const Aggregate *aggregate, int64_t version,
+                   char **ret_outcome, Failure *ret_failure);

@@ -1,0 +1,255 @@
+"""`projector wait` and `GET /wait`: whether a write has arrived in MySQL, and how."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.parse
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, Iterator
+
+import pytest
+from bson import Int64, ObjectId
+
+from endpoint import Endpoint
+from servers import Mysqld
+from workspace import AT_ONCE_S, Stores, Workspace, decimal
+
+LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "gap_wait_ms": 50, "sweep_interval_ms": 200}
+T = datetime(2026, 1, 31, 12)
+
+
+def opened(ws: Workspace, account: Any, version: int | None = 1, **more) -> dict:
+    return ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("1.00"), **more)
+
+
+def deposit(ws: Workspace, account: Any, version: int, **more) -> dict:
+    return ws.event(account, "MoneyDeposited", version, amount=decimal("1.00"), **more)
+
+
+def impossible(ws: Workspace, account: Any, version: int) -> dict:
+    return ws.event(account, "MoneyDeposited", version, amount="much")
+
+
+def waited(ws: Workspace, account: str, version: int, timeout_ms: int = 0) -> tuple[int, str]:
+    done = ws.projector("wait", "account", account, str(version), "--timeout-ms", str(timeout_ms))
+    assert done.stderr == "", done.stderr
+    return done.returncode, done.stdout.strip()
+
+
+@contextmanager
+def listening(ws: Workspace, role: str = "working", **overrides) -> Iterator[Endpoint]:
+    ws.mapping(**{**LISTENING, **overrides})
+    with ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        ws.wait(lambda: endpoint.get("/readyz").text == f"ready: {role}\n", what=f"readiness: {role}")
+        yield endpoint
+
+
+def ask(endpoint: Endpoint, account: str, version: int, timeout_ms: int | None = 20000, type_: str = "account") -> tuple[int, dict]:
+    query = {"type": type_, "id": account, "version": version, **({} if timeout_ms is None else {"timeout_ms": timeout_ms})}
+    answer = endpoint.get("/wait?" + urllib.parse.urlencode(query))
+    return answer.status, json.loads(answer.text)
+
+
+# The command
+
+
+def test_it_prints_how_a_version_was_accounted_for(bank):
+    bank.mapping(gap_wait_ms=20)
+    assert waited(bank, "a1", 1) == (1, "not in time")
+    bank.put(opened(bank, "a1", 1), deposit(bank, "a1", 2))
+    assert waited(bank, "a1", 2) == (1, "not in time")
+    bank.run_once()
+    assert [waited(bank, "a1", v) for v in (1, 2)] == [(0, "applied")] * 2
+    assert waited(bank, "a1", 3) == (1, "not in time")
+
+
+def test_an_event_that_changes_nothing_counts_as_applied(bank):
+    bank.put(opened(bank, "a1"), bank.event("a1", "StatementSent", 2))
+    bank.run_once()
+    assert waited(bank, "a1", 2) == (0, "applied")
+
+
+def test_versions_without_an_event_are_missing_until_one_comes_late(bank):
+    bank.mapping(gap_wait_ms=20)
+    bank.put(opened(bank, "a1", 1, at=T), deposit(bank, "a1", 4, at=T + timedelta(seconds=4)))
+    bank.run_once()
+    assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "missing"), (0, "missing"), (0, "applied")]
+    late = deposit(bank, "a1", 2, at=T + timedelta(seconds=2))
+    bank.put(late)
+    assert waited(bank, "a1", 2) == (1, "not in time")  # it is there after all
+    bank.run_once()
+    assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "applied"), (0, "missing"), (0, "applied")]
+
+
+def test_a_late_event_that_a_newer_state_had_overtaken_is_superseded(bank):
+    bank.put(opened(bank, "a1", 2, at=T + timedelta(seconds=2)))
+    bank.run_once()
+    bank.put(opened(bank, "a1", 1, at=T))
+    bank.run_once()
+    assert [waited(bank, "a1", v) for v in (1, 2)] == [(0, "superseded"), (0, "applied")]
+
+
+def test_behind_a_failed_or_dead_event_it_answers_at_once_with_its_id(bank):
+    first, culprit = opened(bank, "a1", 1), impossible(bank, "a1", 2)
+    bank.put(first, culprit, deposit(bank, "a1", 3), opened(bank, "a2", 1))
+    for permanent, state in (("retry", "failed"), ("dead", "dead")):
+        bank.mapping(permanent=permanent, backoff_ms=1)
+        bank.outbox.update_many({}, {"$unset": {"next_attempt_at": 1}})
+        bank.run_once()
+        began = time.monotonic()
+        for version in (2, 3, 4):
+            assert waited(bank, "a1", version, 60000) == (1, f"waits behind the {state} event {culprit['_id']}")
+        assert time.monotonic() - began < 3 * AT_ONCE_S
+        assert [waited(bank, "a1", 1), waited(bank, "a2", 1)] == [(0, "applied")] * 2
+    assert bank.projector("skip", str(culprit["_id"])).returncode == 0
+    bank.run_once()
+    assert [waited(bank, "a1", v) for v in (1, 2, 3)] == [(0, "applied"), (0, "skipped"), (0, "applied")]
+
+
+def test_an_earlier_version_may_wait_behind_a_later_one_that_comes_first_by_its_time(bank):
+    culprit = impossible(bank, "a1", 2)
+    bank.put(culprit, opened(bank, "a1", 1))
+    bank.run_once()
+    assert waited(bank, "a1", 1, 60000) == (1, f"waits behind the failed event {culprit['_id']}")
+
+
+def test_json_and_wrong_use(bank):
+    bank.put(opened(bank, "a1"), impossible(bank, "a1", 2))
+    bank.run_once()
+    def told(version: int) -> dict:
+        return json.loads(bank.projector("wait", "account", "a1", str(version), "--timeout-ms", "0", "--json").stdout)
+    assert told(1) == {"outcome": "applied"}
+    assert told(2)["outcome"] is None and told(2)["state"] in ("failed", "dead")
+    for arguments in (["account", "a1"], ["account", "a1", "0"], ["account", "a1", "x"], ["nobody", "a1", "1"],
+                      ["account", "a1", "1", "--timeout-ms", "-1"], ["account", "", "1"]):
+        assert bank.projector("wait", *arguments).returncode == 2
+
+
+IDS = ["a b+c&d=e%41ü", uuid.UUID("0190a000-0000-7000-8000-000000000001"), ObjectId("0190a00000007000800000aa"), 5, Int64(2**53 + 1)]
+
+
+@pytest.mark.parametrize("account", IDS, ids=str)
+def test_ids_of_all_kinds(bank, account):
+    with listening(bank) as endpoint:
+        with ThreadPoolExecutor() as pool:
+            soon = pool.submit(ask, endpoint, str(account), 1)
+            bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
+            bank.put(opened(bank, account))
+            assert soon.result() == (200, {"outcome": "applied"})
+        assert ask(endpoint, str(account), 1) == (200, {"outcome": "applied"})
+    assert waited(bank, str(account), 1) == (0, "applied")
+
+
+# GET /wait
+
+
+def test_the_commit_answers_and_no_waiter_asks_mysql(bank):
+    bank.put(opened(bank, "a1"))
+    with listening(bank) as endpoint, ThreadPoolExecutor(150) as pool:
+        bank.wait_drained()
+        waiting = [pool.submit(ask, endpoint, "a1", 2) for _ in range(150)]
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 150)
+        def questions() -> int:
+            return int(bank.query("SELECT SUM(COUNT_STAR) AS n FROM performance_schema.events_statements_summary_by_digest"
+                                  " WHERE SCHEMA_NAME = %s AND DIGEST_TEXT LIKE %s", bank.name, "%projector_position%")[0]["n"] or 0)
+        before = questions() if "MariaDB" not in bank.query("SELECT VERSION() AS v")[0]["v"] else None
+        time.sleep(3)
+        if before is not None:
+            assert questions() - before <= 8  # one a second, not 150
+        bank.put(deposit(bank, "a1", 2))
+        assert [w.result() for w in waiting] == [(200, {"outcome": "applied"})] * 150
+        assert endpoint.metrics()["projector_waiters"] == 0
+
+
+def test_it_ends_with_408_in_time(bank):
+    with listening(bank) as endpoint:
+        began = time.monotonic()
+        assert ask(endpoint, "a1", 1, 300) == (408, {"error": "not in time"})
+        assert 0.3 <= time.monotonic() - began < AT_ONCE_S
+        assert ask(endpoint, "a1", 1, 0)[0] in (408, 200)
+
+
+def test_behind_a_failed_event_it_is_409_at_once(bank):
+    culprit = impossible(bank, "a1", 2)
+    bank.put(opened(bank, "a1"))
+    with listening(bank, backoff_ms=300000) as endpoint, ThreadPoolExecutor() as pool:
+        bank.wait_drained()
+        soon = [pool.submit(ask, endpoint, "a1", v) for v in (2, 3)]
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 2)
+        bank.put(culprit)
+        answers = [w.result() for w in soon]
+        bank.wait_status(culprit, "failed")
+        answers += [ask(endpoint, "a1", v) for v in (2, 3)]
+        for status, body in answers:
+            assert (status, body["event_id"], body["state"]) == (409, str(culprit["_id"]), "failed")
+        assert ask(endpoint, "a1", 1)[0] == 200
+
+
+def test_wrong_questions_are_400(bank):
+    with listening(bank) as endpoint:
+        for query in ("", "type=account&id=a1", "type=account&version=1", "id=a1&version=1", "type=nobody&id=a1&version=1",
+                      "type=account&id=a1&version=0", "type=account&id=a1&version=x", "type=account&id=&version=1",
+                      "type=account&id=a1&version=1&timeout_ms=-1", "type=account&id=a1&version=1&timeout_ms=60001",
+                      "type=account&id=%ff&version=1", "type=account&id=%00&version=1"):
+            answer = endpoint.get("/wait?" + query)
+            assert answer.status == 400 and "error" in json.loads(answer.text), query
+
+
+def test_waiters_are_bounded_and_others_are_answered_meanwhile(bank):
+    bank.put(opened(bank, "a1"))
+    with listening(bank) as endpoint, ThreadPoolExecutor(280) as pool:
+        bank.wait_drained()
+        waiting = [pool.submit(ask, endpoint, "a1", 2, 25000) for _ in range(256)]
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 256)
+        assert ask(endpoint, "a1", 2)[0] == 429
+        assert endpoint.get("/healthz").status == 200
+        bank.put(deposit(bank, "a1", 2))
+        assert {w.result()[0] for w in waiting} == {200}
+
+
+def test_what_a_person_does_elsewhere_is_noticed(bank):
+    culprit = impossible(bank, "a1", 1)
+    bank.put(culprit)
+    with listening(bank, permanent="dead") as endpoint, ThreadPoolExecutor() as pool:
+        bank.wait_status(culprit, "dead")
+        assert bank.projector("skip", str(culprit["_id"])).returncode == 0
+        assert bank.wait(lambda: (a := ask(endpoint, "a1", 1))[0] == 200 and a) == (200, {"outcome": "skipped"})
+
+
+def test_a_standby_answers_too(bank):
+    with listening(bank) as _:
+        with listening(bank, "standing by", name=bank.name) as standby, ThreadPoolExecutor() as pool:
+            soon = pool.submit(ask, standby, "a1", 1)
+            bank.wait(lambda: standby.metrics()["projector_waiters"] == 1)
+            bank.put(opened(bank, "a1"))
+            assert soon.result() == (200, {"outcome": "applied"})
+
+
+def test_a_stop_answers_those_who_wait(bank):
+    bank.mapping(**LISTENING)
+    with bank.start_projector() as process, ThreadPoolExecutor() as pool:
+        endpoint = Endpoint(process)
+        bank.wait(lambda: endpoint.get("/readyz").text == "ready: working\n")
+        soon = pool.submit(ask, endpoint, "a1", 1)
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
+        assert process.stop() == 0
+        assert soon.result()[0] == 503
+
+
+@pytest.mark.whole_server
+def test_while_mysql_is_away_it_waits(bank, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysql") as mysql, Workspace(Stores(bank.stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        with listening(ws) as endpoint, ThreadPoolExecutor() as pool:
+            mysql.kill()
+            soon = pool.submit(ask, endpoint, "a1", 1, 25000)
+            ws.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
+            ws.put(opened(ws, "a1"))
+            mysql.start()
+            assert soon.result() == (200, {"outcome": "applied"})
