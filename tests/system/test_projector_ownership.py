@@ -205,6 +205,22 @@ def test_a_command_leaves_alone_what_is_no_longer_failed_when_its_turn_comes(ban
     assert {key: bank.found(second)[key] for key in taken} == taken
 
 
+@pytest.mark.parametrize("status", ["failed", "dead"])
+def test_a_command_that_cannot_write_gives_back_what_it_had_taken(bank, status):
+    bank.mapping(**QUIET, mysql={"lock_wait_s": 1})
+    bank.run_once()
+    event = {**deposited(bank), "status": status, "attempts": 2}
+    bank.put(event)
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM projector_fence FOR UPDATE")
+        done = bank.projector("skip", str(event["_id"]))
+        assert done.returncode != 0 and "Lock wait timeout" in done.stderr, done.stderr
+    assert bank.found(event) == event and bank.ledger() == {}
+    assert bank.projector("skip", str(event["_id"])).returncode == 0
+    assert bank.found(event) is None and bank.ledger() == {str(event["_id"]): "skipped"}
+
+
 def test_a_position_that_is_read_is_locked_until_the_transaction_ends(bank):
     bank.mapping(**QUIET)
     bank.put(opened(bank))
