@@ -9,7 +9,8 @@ from typing import Iterator
 from workspace import ROOT, Workspace
 
 ACTIONS = {"outbox": ["find", "insert", "update", "remove", "changeStream", "listIndexes"],
-           "accounts": ["find"], "projector_leases": ["find", "insert", "update"], "outbox_archive": ["find", "insert", "update"]}
+           "accounts": ["find"], "projector_leases": ["find", "insert", "update"],
+           "projector_claims": ["find", "insert", "update", "remove"], "outbox_archive": ["find", "insert", "update"]}
 
 
 def privileges(database: str, without: tuple[str, str] | None = None) -> list[dict]:

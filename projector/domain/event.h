@@ -73,6 +73,8 @@ typedef struct Event {
   int64_t
       readable_at; /* ms since 1970 by MongoDB's clock: it waits since then at most; 0: not known */
   uint64_t batch;  /* set by the lane: with which it was taken */
+  int64_t read_at; /* set by who reads: its document was so then; monotonic, us; 0: long ago */
+  bool marked;     /* set by claim and marker: its own document says in_progress, or may say so */
   bool blocks;     /* set by the lane: a hold stands for it, or was to */
   bson_t payload;  /* views into `document` */
   bson_t metadata; /* empty when the event has none */

@@ -28,13 +28,36 @@ for point in CRASH_POINTS:
 
 @fault(exits={KILLED})
 def crash_in_sweeper(world: World) -> None:
-    """It needs something to sweep: the process before dies with claims in hand."""
+    """It needs something to sweep: the process before dies with events that were attempted before, so that they are
+    claimed in their own documents."""
     projector = world.projector
     exits = len(projector.exits)
     projector.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
     projector.wait_exit(exits + 1, 60, "the first end")
+    projector.next_environment = {"PROJECTOR_CRASH_AT": "after_claim:1"}
+    projector.wait_exit(exits + 2, 60, "the second end")
     projector.next_environment = {"PROJECTOR_CRASH_AT": "in_sweeper"}
-    projector.wait_exit(exits + 3, 60, "the crash in the sweeper")
+    projector.wait_exit(exits + 4, 60, "the crash in the sweeper")
+
+
+def crash_sweeping_claims(world: World, point: str) -> None:
+    """The claims by the batch of the process before, which dies with them in hand."""
+    projector = world.projector
+    exits = len(projector.exits)
+    projector.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
+    projector.wait_exit(exits + 1, 60, "the first end")
+    projector.next_environment = {"PROJECTOR_CRASH_AT": point}
+    projector.wait_exit(exits + 3, 60, f"the crash {point}")
+
+
+@fault(exits={KILLED})
+def crash_in_claim_sweep(world: World) -> None:
+    crash_sweeping_claims(world, "in_claim_sweep")
+
+
+@fault(exits={KILLED})
+def crash_before_claim_forgotten(world: World) -> None:
+    crash_sweeping_claims(world, "before_claim_forgotten")
 
 
 @fault(exits={KILLED}, weight=3)

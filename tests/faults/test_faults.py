@@ -19,7 +19,8 @@ from world import World
 
 TELLING = [
     "commits_lost_both_ways", "crash_after_claim", "crash_before_commit", "crash_after_commit",
-    "crash_before_acknowledge", "crash_in_sweeper", "killer_event", "poisoned_events", "sent_again",
+    "crash_before_acknowledge", "crash_in_sweeper", "crash_in_claim_sweep",
+    "crash_before_claim_forgotten", "killer_event", "poisoned_events", "sent_again",
     "mysql_killed_and_started", "mysql_sessions_killed", "mysql_read_only", "mysql_small_packets", "deadlock",
     "column_dropped_and_back", "primary_killed_and_started", "step_down", "change_stream_lost", "writes_refused",
     "outbox_renamed_and_back", "oversized_event", "frozen_beyond_its_lease", "frozen_in_a_transaction",

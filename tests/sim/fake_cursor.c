@@ -101,8 +101,8 @@ EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_in
   uint32_t position = sim.inserts->len;
   if (!call_end(MONGO, "cluster time", ret_failure))
     return NULL;
-  *ret_seconds = position;
-  *ret_increment = 0;
+  *ret_seconds = (uint32_t)(sim_server_ms(MONGO) / 1000);
+  *ret_increment = position;
   return cursor_new(outbox, ALL);
 }
 

@@ -59,6 +59,7 @@ bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseStat
   }
   LeaseState state = {.owned = sim.lease.owner == lease->owner,
                       .standby = sim.lease.standby_at > now - STANDBY_SEEN_MS,
+                      .now_ms = now,
                       .nudges = sim.lease.nudges,
                       .epoch = sim.lease.epoch};
   if (!call_end(MONGO, "lease", ret_failure))

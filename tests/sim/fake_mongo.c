@@ -115,6 +115,7 @@ void mongo_roll_back(void) {
     set_marks(event, &event->agreed);
     event->agreed_at = 0;
   }
+  claims_roll_back();
 }
 
 void set_status(SimEvent *event, EventStatus status) {
@@ -181,12 +182,23 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
   return call_end(MONGO, "look at claims", ret_failure);
 }
 
-static void spring_trap(void) {
+void spring_trap(void) {
   Instance *instance = fiber_instance();
   if (!instance || !instance->trapped)
     return;
   instance->trapped = false;
   instance->frozen = true;
+}
+
+void mark_in_progress(SimEvent *event, const char *owner) {
+  write_quickly(event);
+  event->attempts++;
+  event->shared |= event->last_owner[0] && strcmp(event->last_owner, owner);
+  g_strlcpy(event->last_owner, owner, sizeof event->last_owner);
+  g_strlcpy(event->claimed_by, owner, sizeof event->claimed_by);
+  event->claimed_at = sim_server_ms(MONGO);
+  event->claimed_us = fiber_now_us();
+  set_status(event, STATUS_IN_PROGRESS);
 }
 
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
@@ -200,14 +212,7 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
     if (!event->present || event->status == STATUS_IN_PROGRESS || event->status == STATUS_DEAD)
       continue;
     matched++;
-    write_quickly(event);
-    event->attempts++;
-    event->shared |= event->last_owner[0] && strcmp(event->last_owner, outbox->owner);
-    g_strlcpy(event->last_owner, outbox->owner, sizeof event->last_owner);
-    g_strlcpy(event->claimed_by, outbox->owner, sizeof event->claimed_by);
-    event->claimed_at = sim_server_ms(MONGO);
-    event->claimed_us = fiber_now_us();
-    set_status(event, STATUS_IN_PROGRESS);
+    mark_in_progress(event, outbox->owner);
   }
   spring_trap();
   if (!whole)
@@ -218,6 +223,13 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   for (size_t i = 0; i < count; i++)
     ret_claims[i] = all ? CLAIM_OURS : CLAIM_GONE;
   return all || look_at_claims(outbox, events, count, ret_claims, ret_failure);
+}
+
+/* What is marked or given back has left its batch's claim: should the projector be killed, no
+ * attempt is counted for it. */
+static void check_left(const SimEvent *event, const char *owner) {
+  if (!event->ledgered && claims_name(owner, event))
+    sim_fail("%s is still in its batch's claim", event->id);
 }
 
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
@@ -251,6 +263,7 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
     SimEvent *event = event_of_id(&events[i]->key.event_id);
     if (!is_ours(outbox, event) || event->status != STATUS_IN_PROGRESS)
       continue;
+    check_left(event, outbox->owner);
     write_by_majority(event);
     event->attempts--;
     set_status(event, STATUS_PENDING);
@@ -266,8 +279,11 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
   size_t reached = reach(count, &whole);
   for (size_t i = 0; i < reached; i++) {
     SimEvent *event = event_of_id(&events[i]->key.event_id);
-    if (!is_ours(outbox, event) || event->status != STATUS_IN_PROGRESS)
+    bool counted = is_ours(outbox, event) && event->status == STATUS_IN_PROGRESS;
+    if (!counted && !is_untouched(event))
       continue;
+    check_left(event, outbox->owner);
+    event->attempts += !counted; /* by its batch's claim */
     sim_trace("  %s: %s: %s", event->id, failure_class_name(mark->failure->class),
               mark->failure->message);
     write_by_majority(event);

@@ -20,8 +20,20 @@ void set_status(SimEvent *event, EventStatus status);
 /* How many of the documents a write reaches before it fails. */
 size_t reach(size_t count, bool *ret_whole);
 bool broken_off(const char *what, Failure *ret_failure);
+/* An instance that is to freeze as soon as it has claimed something does. */
+void spring_trap(void);
+/* Claims the event in its own document. */
+void mark_in_progress(SimEvent *event, const char *owner);
 bool is_ours(const Outbox *outbox, const SimEvent *event);
 bool is_abandoned(const Outbox *outbox, const SimEvent *event, int64_t older_than_ms);
+
+/* --- fake_claims.c --- */
+
+/* Pending and never attempted, as what is claimed by the batch was read. */
+bool is_untouched(const SimEvent *event);
+/* Whether a claim of that owner names the event. */
+bool claims_name(const char *owner, const SimEvent *event);
+void claims_roll_back(void);
 
 /* --- fake_cursor.c --- */
 

@@ -4,19 +4,25 @@
 
 #include "tests/sim/sim.h"
 
-enum { IDLE_US = 1000000, BATCH = 10 };
+enum { IDLE_US = 1000000, BATCH = 10, AGAIN_US = 5000000 };
 
 struct Stream {
   unsigned position, batch_left;
   bson_t *document; /* given out last */
 };
 
+static const SimEvent *inserted(unsigned position) {
+  return &sim.events[g_array_index(sim.inserts, unsigned, position)];
+}
+
 Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
   (void)store;
-  (void)increment;
+  (void)seconds;
   Stream *stream = g_new0(Stream, 1);
-  unsigned again = sim_random(3);
-  stream->position = seconds - MIN(seconds, again);
+  stream->position = increment;
+  for (unsigned again = sim_random(3); again > 0 && stream->position > 0; again--)
+    if (fiber_now_us() - inserted(stream->position - 1)->inserted_at < AGAIN_US)
+      stream->position--;
   counts.rescans++;
   return stream;
 }
@@ -55,6 +61,7 @@ StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_m
     fiber_sleep_us(sim_between(1, IDLE_US));
     return STREAM_IDLE;
   }
+  *ret_at_ms = sim_server_ms(MONGO);
   if (stream->position == sim.inserts->len) {
     fiber_wait_on(sim.inserts, IDLE_US);
     stream->batch_left = 0;
@@ -65,7 +72,8 @@ StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_m
   if (stream->batch_left == 0 && !get_more(stream, ret_failure))
     return STREAM_LOST;
   stream->batch_left--;
-  SimEvent as_inserted = sim.events[g_array_index(sim.inserts, unsigned, stream->position++)];
+  SimEvent as_inserted = *inserted(stream->position++);
+  *ret_at_ms -= (fiber_now_us() - as_inserted.inserted_at) / 1000;
   as_inserted.status = STATUS_PENDING;
   as_inserted.attempts = 0;
   if (stream->document)

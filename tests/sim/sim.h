@@ -182,7 +182,7 @@ typedef struct Counts {
   int64_t failed, dead, kills, freezes, rivals, stops, outages, ambiguous, fenced, swept, faults;
   int64_t histories, cuts, suspicions, probes, blamed, places, broken, slow, locks, held_tables,
       jumps, skews, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks,
-      restored, lags, overtaken, seeds;
+      restored, lags, overtaken, batch_claims, batch_marks, batch_swept, seeds;
 } Counts;
 
 /* The lease document; expires_at in ms of MongoDB's clock. */
@@ -264,6 +264,8 @@ void produce(void *unused);
 /* --- fake_mongo.c --- */
 
 void mongo_insert(SimEvent *event);
+/* No claims, for another seed. */
+void claims_reset(void);
 /* A failover: what no majority knew yet is taken back. */
 void mongo_roll_back(void);
 bson_t *mongo_document(const SimEvent *event);

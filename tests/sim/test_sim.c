@@ -24,6 +24,8 @@ static void set_up(uint64_t seed) {
                                     .max_attempts = 4,
                                     .backoff_ms = 200,
                                     .claim_timeout_ms = 5000,
+                                    .claim_mark_ms = 300,
+                                    .future_ms = 86400000,
                                     .sweep_interval_ms = 3000,
                                     .lease_ms = 3000,
                                     .gap_wait_ms = 500,
@@ -41,6 +43,7 @@ static void set_up(uint64_t seed) {
   sim.inserts = g_array_new(FALSE, FALSE, sizeof(unsigned));
   sim.transactions = g_ptr_array_new();
   sim.instances = g_ptr_array_new();
+  claims_reset();
   fibers_reset();
   workload_make();
 }
@@ -104,18 +107,21 @@ static void show_counts(double seconds) {
   SHOW(histories), SHOW(cuts), SHOW(suspicions), SHOW(probes), SHOW(blamed), SHOW(places),
       SHOW(broken), SHOW(slow), SHOW(locks), SHOW(held_tables), SHOW(skews), SHOW(restored),
       SHOW(lags), SHOW(overtaken);
+  SHOW(batch_claims), SHOW(batch_marks), SHOW(batch_swept);
 }
 
 /* A simulation that no longer meets what it is there for would pass for ever. */
 static bool met_everything(void) {
   const int64_t wanted[] = {
-      counts.applied,     counts.superseded, counts.ignored, counts.skipped,    counts.late,
-      counts.refreshed,   counts.gaps,       counts.known,   counts.failed,     counts.dead,
-      counts.kills,       counts.freezes,    counts.rivals,  counts.stops,      counts.outages,
-      counts.ambiguous,   counts.partial,    counts.fenced,  counts.swept,      counts.retries,
-      counts.skips,       counts.refreshes,  counts.pruned,  counts.duplicates, counts.rollbacks,
-      counts.histories,   counts.cuts,       counts.places,  counts.broken,     counts.locks,
-      counts.held_tables, counts.skews};
+      counts.applied,      counts.superseded,  counts.ignored,     counts.skipped,
+      counts.late,         counts.refreshed,   counts.gaps,        counts.known,
+      counts.failed,       counts.dead,        counts.kills,       counts.freezes,
+      counts.rivals,       counts.stops,       counts.outages,     counts.ambiguous,
+      counts.partial,      counts.fenced,      counts.swept,       counts.retries,
+      counts.skips,        counts.refreshes,   counts.pruned,      counts.duplicates,
+      counts.rollbacks,    counts.histories,   counts.cuts,        counts.places,
+      counts.broken,       counts.locks,       counts.held_tables, counts.skews,
+      counts.batch_claims, counts.batch_marks, counts.batch_swept};
   for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (wanted[i] < counts.seeds / 20)
       return false;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -13,8 +14,8 @@ import pytest
 from bank import deposited, impossible, opened
 from workspace import Workspace
 
-SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100}
-QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}
+SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100, "claim_mark_ms": 100}
+QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000, "claim_mark_ms": 100}
 PAIRS = {"workers": 1, "batch": 2, "linger_ms": 700}  # two events that are put together are one batch
 ANOTHER = {"status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1"}
 
@@ -68,7 +69,7 @@ def test_the_sweeper_leaves_alone_what_is_being_worked_on(bank):
         projector.wait_log("info working")
         bank.put(event)
         bank.wait_lock_wait()
-        claimed = bank.found(event)
+        claimed = bank.wait_status(event, "in_progress")
         bank.wait(lambda: ago(seconds=1) > claimed["claimed_at"], what="an old claim")
         bank.outbox.update_one({"_id": marker["_id"]}, {"$set": {**ANOTHER, "claimed_at": ago(hours=2)}})
         bank.wait_status(marker, "pending")  # so the sweeper has been there
@@ -124,7 +125,7 @@ def test_an_event_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
     with bank.start_projector() as projector, row_locked(bank) as cursor:
         projector.wait_log("info working")
         bank.put(first, second, third)
-        bank.wait_lock_wait()
+        bank.wait_status(first, "in_progress")  # so it took longer than claim_mark_ms
         bank.outbox.update_one({"_id": second["_id"]}, {"$set": change})
         cursor.execute("COMMIT")
         bank.wait_gone(first, third)
@@ -158,11 +159,16 @@ def test_an_event_that_another_claimed_meanwhile_is_settled_only_when_it_was_app
 
 
 def test_an_event_that_is_given_back_has_lost_no_attempt(bank):
-    bank.mapping(**QUIET, gap_wait_ms=600000)
-    event = {**opened(bank), "version": 5}
-    with bank.start_projector():
-        bank.put(event)
-        stored = bank.wait(lambda: bank.outbox.find_one({"status": "pending", "attempts": {"$exists": True}}), what="the gap")
+    bank.mapping(**QUIET, **PAIRS, gap_wait_ms=600000)
+    bank.put(opened(bank))
+    bank.run_once()
+    event = {**opened(bank, "a2"), "version": 5}
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        bank.put(deposited(bank), event)
+        bank.wait_status(event, "in_progress")
+        cursor.execute("COMMIT")
+        stored = bank.wait_status(event, "pending")
     assert stored["attempts"] == 0 and not {"claimed_by", "claimed_at"} & stored.keys()
 
 
@@ -193,3 +199,157 @@ def test_a_failed_event_is_not_tried_before_its_time_although_others_are_swept_a
         for account in ("a3", "a4"):
             is_swept(bank, account)
         assert bank.found(bad) == failed
+
+
+# claims by the batch
+
+
+BY_THE_BATCH = {**QUIET, "claim_mark_ms": 3600000, "workers": 1}
+
+
+def claims(ws: Workspace) -> list[dict]:
+    return list(ws.db["projector_claims"].find())
+
+
+def listed(ws: Workspace, state: str) -> set[str]:
+    lines = ws.projector("list", "--state", state, "--json").stdout.splitlines()
+    return {json.loads(line)["event_id"] for line in lines}
+
+
+def json_of(ws: Workspace, *command: str) -> dict:
+    return json.loads(ws.projector(*command, "--json").stdout)
+
+
+def dead_claim(ws: Workspace, *events: dict, **more) -> dict:
+    claim = {"_id": f"{ws.name}/dead:1#0/0", "name": ws.name, "outbox": "outbox", "claimed_by": "dead:1#0", "worker": 0, "epoch": 0,
+             "claimed_at": ago(minutes=1), "events": [e["_id"] for e in events], **more}
+    ws.db["projector_claims"].insert_one(claim)
+    return claim
+
+
+def test_a_batch_is_claimed_in_one_document_and_shown_as_in_progress(bank):
+    bank.mapping(**BY_THE_BATCH)
+    bank.put(opened(bank))
+    bank.run_once()
+    event = deposited(bank)
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        bank.put(event)
+        bank.wait_lock_wait()
+        [claim] = claims(bank)
+        assert (claim["name"], claim["epoch"], claim["events"]) == (bank.name, 2, [event["_id"]]) and claim["claimed_by"].endswith("#2")
+        assert bank.found(event) == event
+        outbox = json_of(bank, "status")["outbox"]
+        assert (outbox["pending"], outbox["in_progress"]) == (0, 1)
+        assert listed(bank, "in_progress") == {str(event["_id"])} and listed(bank, "pending") == set()
+        [shown] = [e for e in json_of(bank, "explain", "account", "a1")["outbox"] if e["event_id"] == str(event["_id"])]
+        assert shown["state"] == "in_progress"
+        cursor.execute("COMMIT")
+        bank.wait_drained()
+        assert projector.stop() == 0
+    assert claims(bank) == []
+
+
+def test_what_takes_long_is_marked_in_its_own_document_as_far_as_it_has_not_committed(bank):
+    bank.mapping(**QUIET, **PAIRS)
+    bank.put(opened(bank), opened(bank, "a2"))
+    bank.run_once()
+    events = [deposited(bank), deposited(bank, "a2")]
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        bank.put(*events)
+        for event in events:
+            stored = bank.wait_status(event, "in_progress")
+            assert stored["attempts"] == 1 and stored["claimed_by"].endswith("#2") and stored["claimed_at"]
+        cursor.execute("COMMIT")
+        bank.wait_drained()
+
+
+def test_an_attempt_that_ended_with_its_projector_is_counted_once(bank):
+    bank.mapping(**{**BY_THE_BATCH, "lease_ms": 1000})
+    bank.put(opened(bank))
+    bank.run_once()
+    event = deposited(bank)
+    with row_locked(bank) as cursor:
+        with bank.start_projector() as projector:
+            projector.wait_log("info working")
+            bank.put(event)
+            bank.wait_lock_wait()
+            projector.kill()
+        bank.end_sessions("projector")
+        [left] = claims(bank)
+        with bank.start_projector() as projector:
+            projector.wait_log("swept the claims of an owner that is no more events=1")
+            stored = bank.wait_status(event, "in_progress")  # what was attempted is claimed in its own document
+            assert stored["attempts"] == 2
+            assert left["_id"] not in {c["_id"] for c in claims(bank)}
+            cursor.execute("COMMIT")
+            bank.wait_drained()
+    assert bank.rows("account")[0]["balance"] == Decimal("101.00")
+
+
+def test_what_a_dead_owner_had_applied_is_taken_out_and_what_was_changed_since_stays(bank):
+    bank.mapping(**BY_THE_BATCH)
+    applied, bad, gone = opened(bank), opened(bank, "a2"), opened(bank, "a3")
+    bank.put(applied)
+    bank.run_once()
+    bad |= {"status": "dead", "attempts": 3}
+    bank.put(applied, bad)
+    claim = dead_claim(bank, applied, bad, gone)
+    bank.run_once()
+    assert bank.outbox.find_one({"_id": applied["_id"]}) is None and bank.found(bad) == bad
+    assert bank.outbox.find_one({"_id": gone["_id"]}) is None  # nothing is made up
+    assert claim["_id"] not in {c["_id"] for c in claims(bank)}
+
+
+def test_the_claims_of_a_live_owner_and_of_other_names_are_never_swept(bank):
+    bank.mapping(**{**BY_THE_BATCH, "sweep_interval_ms": 100})
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        newer = dead_claim(bank, _id="newer", epoch=1)
+        other = dead_claim(bank, _id="other", name="another")
+        dead_claim(bank)
+        bank.wait(lambda: len(claims(bank)) == 2, what="a sweep")
+        assert claims(bank) == [newer, other]
+
+
+def test_an_innocent_of_a_batch_that_killed_its_projector_does_not_die_with_it(bank):
+    """Not even where one attempt is all there is: nobody knows which of them it was."""
+    bank.mapping(**BY_THE_BATCH, max_attempts=1)
+    events = [opened(bank), opened(bank, "a2")]
+    bank.put(events)
+    dead_claim(bank, *events)
+    bank.run_once()
+    assert bank.outbox.find_one() is None and len(bank.rows("account")) == 2
+
+
+def test_an_event_that_was_deleted_while_its_worker_stood_still_is_not_applied(bank):
+    bank.mapping(**QUIET, workers=1, batch=1)
+    bank.put(opened(bank))
+    bank.run_once()
+    first, second, third = deposited(bank), opened(bank, "a2"), opened(bank, "a3")
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        bank.put(first, second, third)
+        bank.wait_status(first, "in_progress")  # so it took longer than claim_mark_ms
+        bank.outbox.delete_one({"_id": second["_id"]})
+        cursor.execute("COMMIT")
+        bank.wait_gone(first, third)
+    assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
+
+
+def test_a_mark_of_an_event_that_is_gone_makes_none(bank):
+    """The two of a batch: one was deleted by hand while the other's row was locked, before they were marked."""
+    bank.mapping(**{**QUIET, "claim_mark_ms": 2000}, **PAIRS)
+    bank.put(opened(bank))
+    bank.run_once()
+    events = [deposited(bank), opened(bank, "a2")]
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        bank.put(*events)
+        bank.wait_lock_wait()
+        bank.outbox.delete_one({"_id": events[1]["_id"]})
+        bank.wait_status(events[0], "in_progress")
+        assert bank.outbox.count_documents({}) == 1
+        cursor.execute("COMMIT")
+        bank.wait_drained()

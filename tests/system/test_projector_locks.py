@@ -119,7 +119,7 @@ def test_a_key_that_is_no_primary_key(bank):
 def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, settings):
     """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. Which
     of them takes the locked one is chance."""
-    bank.mapping(**FAST, **settings, workers=2)
+    bank.mapping(**FAST, **settings, workers=2, claim_mark_ms=100)
     bank.put(opened(bank, row))
     bank.run_once()
     event, others = deposited(bank, row), [opened(bank, f"b{i}") for i in range(8)]
@@ -133,6 +133,6 @@ def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, se
                 bank.wait_lock_wait()
                 bank.put(others)
             bank.wait(lambda: len(bank.rows("account")) > 1, timeout=18, what="others beside the locked row")
-            assert bank.found(event)["status"] == "in_progress"
+            bank.wait_status(event, "in_progress")
         bank.wait_drained()
     assert len(bank.rows("account")) == 9

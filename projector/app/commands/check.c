@@ -143,7 +143,9 @@ static void check_roles(Report *report, const Config *config, MongoStore *store)
   static const char *const entities[] = {"find", NULL};
   static const char *const written[] = {"find", "insert", "update", NULL};
   bool all = check_actions(report, config, store, config->mongodb.outbox, outbox);
+  static const char *const claims[] = {"find", "insert", "update", "remove", NULL};
   all &= check_actions(report, config, store, "projector_leases", written);
+  all &= check_actions(report, config, store, "projector_claims", claims);
   g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
   if (config->mongodb.archive) {
     static const char *const put_back[] = {"insert", NULL}; /* after a restore of MySQL */

@@ -10,6 +10,7 @@
 #include "projector/domain/datetime.h"
 #include "projector/domain/entity.h"
 #include "projector/infra/mongo/archive.h"
+#include "projector/infra/mongo/claims.h"
 #include "projector/infra/mysql/rows.h"
 
 #include <string.h>
@@ -85,6 +86,9 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
   Item items[EVENTS_SHOWN] = {0};
   LedgerEntry entries[EVENTS_SHOWN] = {0};
   size_t count = 0;
+  g_autoptr(GHashTable) in_hand = claims_in_hand(outbox, ret_failure);
+  if (!in_hand)
+    return false;
   g_autoptr(EventCursor) cursor =
       outbox_find_aggregate(outbox, explain->aggregate, NULL, EVENTS_SHOWN);
   const bson_t *document;
@@ -98,6 +102,8 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
   json_t *events = json_array();
   bool blocked = false;
   for (size_t i = 0; i < count; i++) {
+    if (!archived)
+      claims_show(in_hand, items[i].event);
     json_t *json = event_json(items[i].event, archived, &entries[i]);
     bool waits = !archived && !entries[i].outcome;
     if (waits && blocked && items[i].event->status == STATUS_PENDING)

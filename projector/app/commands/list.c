@@ -3,6 +3,7 @@
 
 #include "projector/app/shared/command.h"
 #include "projector/domain/datetime.h"
+#include "projector/infra/mongo/claims.h"
 #include "projector/infra/mongo/selection.h"
 
 #include <stdio.h>
@@ -247,10 +248,16 @@ static bool list_refused(Lister *lister, Outbox *outbox, const Selection *select
 
 static bool list_selected(Lister *lister, Outbox *outbox, const Selection *selection,
                           Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
+  g_autoptr(GHashTable) in_hand = claims_in_hand(outbox, ret_failure);
+  if (!in_hand)
+    return false;
+  Selection selected = *selection;
+  selected.in_hand = in_hand;
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &selected);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
+    claims_show(in_hand, event);
     print_as_it_is(lister, event);
   }
   return ret_failure->class == FAILURE_NONE;

@@ -1,5 +1,10 @@
-/* claim.c - the claim step. */
+/* claim.c - the claim step: says in MongoDB what this worker is about to apply.
+ *
+ * Most events are pending and new: they are claimed together, in one document of the worker. What
+ * was attempted before, or may be another's, is claimed in its own document, by compare-and-set. */
 #include "projector/app/engine/steps.h"
+
+#include "projector/domain/claim.h"
 
 enum {
   TAKEN_WAIT_MS = 50, /* before an event that another has claimed is looked at */
@@ -9,6 +14,44 @@ bool is_refusal(const Failure *failure) {
   return failure->class == FAILURE_SIZE || failure->class == FAILURE_DATA ||
          failure->class == FAILURE_UNKNOWN;
 }
+
+/* --- is it still so? ------------------------------------------------------------------------- */
+
+/* What was read before the worker stood still may have been deleted, retried or taken since; and a
+ * second reading of the outbox may have begun before an event in it was acknowledged. */
+static bool look_again(Worker *worker, Event **events, size_t count, Claim *claims,
+                       Failure *ret_failure) {
+  g_autofree const Id **ids = g_new(const Id *, count);
+  g_autoptr(GHashTable) index_of = g_hash_table_new(id_hash_key, id_equal_key);
+  size_t outdated = 0;
+  for (size_t i = 0; i < count; i++) {
+    claims[i] = CLAIM_OURS;
+    events[i]->marked = false;
+    if (!claim_is_outdated(events[i]->read_at, worker->stalled_until))
+      continue;
+    claims[i] = CLAIM_GONE;
+    ids[outdated++] = &events[i]->key.event_id;
+    g_hash_table_insert(index_of, &events[i]->key.event_id, GSIZE_TO_POINTER(i + 1));
+  }
+  if (outdated == 0)
+    return true;
+  g_autoptr(EventCursor) cursor = outbox_find_events(worker->outbox, ids, outdated);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) found = event_decode(document);
+    size_t at = GPOINTER_TO_SIZE(g_hash_table_lookup(index_of, &found->key.event_id));
+    if (at == 0)
+      continue;
+    claims[at - 1] = CLAIM_OURS;
+    events[at - 1]->status = found->status;
+    /* In progress: a claim of ours whose answer was lost has counted the attempt to come. */
+    events[at - 1]->attempts = MAX(found->attempts - (found->status == STATUS_IN_PROGRESS), 0);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* --- in their own documents --------------------------------------------------------------------
+ */
 
 /* One by one after a refusal of all, so that an event that cannot be marked stops nothing but its
  * own aggregate. It is tried again later. */
@@ -26,6 +69,30 @@ static bool claim_each(Worker *worker, Event **events, size_t count, Claim *clai
   return true;
 }
 
+/* Those of the events that are not claimed by the batch. */
+static bool claim_apart(Worker *worker, Event **events, size_t count, Claim *claims,
+                        Failure *ret_failure) {
+  g_autofree Event **apart = g_new(Event *, count);
+  g_autofree size_t *index = g_new(size_t, count);
+  g_autofree Claim *won = g_new0(Claim, count);
+  size_t apart_count = 0;
+  for (size_t i = 0; i < count; i++)
+    if (claims[i] == CLAIM_OURS && (worker->claims_apart || !claim_goes_by_batch(events[i]))) {
+      index[apart_count] = i;
+      apart[apart_count++] = events[i];
+    }
+  if (apart_count == 0)
+    return true;
+  if (!outbox_claim(worker->outbox, apart, apart_count, won, ret_failure) &&
+      !(is_refusal(ret_failure) && claim_each(worker, apart, apart_count, won, ret_failure)))
+    return false;
+  for (size_t i = 0; i < apart_count; i++) {
+    claims[index[i]] = won[i];
+    apart[i]->marked = won[i] == CLAIM_OURS;
+  }
+  return true;
+}
+
 /* What is gone is settled. What another has taken holds its aggregate: an earlier owner that was
  * frozen may claim once more when it wakes up, and gives back when MySQL's fence stops it. */
 static void let_go(Worker *worker, Event *event, Claim won) {
@@ -39,28 +106,92 @@ static void let_go(Worker *worker, Event *event, Claim won) {
   lane_forget(home_of(worker, event), event);
 }
 
+/* --- by the batch ------------------------------------------------------------------------------
+ */
+
+static ClaimKey claim_key(const Worker *worker) {
+  return (ClaimKey){
+      .name = worker->ledger->projector, .epoch = worker->ledger->epoch, .worker = worker->number};
+}
+
+/* Those of the events that are claimed by the batch; from now on the marker looks at them. */
+static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure *ret_failure) {
+  g_autofree Event **batch = g_new(Event *, count);
+  const ClaimKey key = claim_key(worker);
+  size_t batch_count = 0;
+  for (size_t i = 0; i < count; i++)
+    if (!items[i].event->marked)
+      batch[batch_count++] = items[i].event;
+  if (batch_count == 0)
+    return true;
+  worker->claims_batch = true; /* also when the answer is lost */
+  if (!claims_write(worker->outbox, &key, batch, batch_count, ret_failure))
+    return false;
+  hand_take(worker->hand, batch, batch_count);
+  return true;
+}
+
+void leave_claim(Worker *worker) {
+  const ClaimKey key = claim_key(worker);
+  Failure failure = {0};
+  hand_empty(worker->hand);
+  while (worker->claims_batch && !claims_write(worker->outbox, &key, NULL, 0, &failure) &&
+         mark_again(worker, &failure))
+    ;
+  worker->claims_batch = false;
+}
+
+void end_claims(Worker *worker) {
+  const ClaimKey key = claim_key(worker);
+  Failure ignored; /* whoever comes next finds in the ledger what it names */
+  claims_remove(worker->outbox, &key, &ignored);
+}
+
+/* Of a user that was set up for an earlier version. Slower, and as safe. */
+static bool change_to_apart(Worker *worker, const Failure *failure) {
+  if (worker->claims_apart || !claims_are_forbidden(failure))
+    return false;
+  log_failure(LOG_LEVEL_WARNING,
+              "events are claimed one by one, which takes twice as long: the user may not write to "
+              "projector_claims",
+              failure);
+  worker->claims_apart = true;
+  return true;
+}
+
+/* --- the step ----------------------------------------------------------------------------------
+ */
+
+static bool requeue(Worker *worker, Event *const *events, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    events[i]->read_at = 0;
+    lane_requeue(home_of(worker, events[i]), events[i]);
+  }
+  return false;
+}
+
 bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
            Failure *ret_failure) {
   g_autofree Claim *claims = g_new0(Claim, count);
   g_autofree Event **back = g_new(Event *, count);
-  size_t ours = 0, back_count = 0;
-  if (!outbox_claim(worker->outbox, events, count, claims, ret_failure) &&
-      !(is_refusal(ret_failure) && claim_each(worker, events, count, claims, ret_failure))) {
-    for (size_t i = 0; i < count; i++)
-      lane_requeue(home_of(worker, events[i]), events[i]);
-    return false;
-  }
+  size_t ours = 0, kept = 0, back_count = 0;
+  if (!look_again(worker, events, count, claims, ret_failure) ||
+      !claim_apart(worker, events, count, claims, ret_failure))
+    return requeue(worker, events, count);
   for (size_t i = 0; i < count; i++)
-    if (claims[i] != CLAIM_OURS)
+    if (claims[i] == CLAIM_OURS)
+      events[kept++] = events[i];
+    else
       let_go(worker, events[i], claims[i]);
-  for (size_t i = 0; i < count; i++) {
-    if (claims[i] != CLAIM_OURS)
-      continue;
+  for (size_t i = 0; i < kept; i++)
     if (lane_is_behind_hold(home_of(worker, events[i]), events[i]))
       back[back_count++] = events[i];
     else
       items[ours++] = (Item){.event = events[i]};
-  }
+  if (!claim_batch(worker, items, ours, ret_failure))
+    return change_to_apart(worker, ret_failure)
+               ? claim(worker, events, kept, items, ret_count, ret_failure)
+               : requeue(worker, events, kept);
   give_back(worker, back, back_count);
   *ret_count = ours;
   return true;

@@ -33,6 +33,7 @@ struct Janitor {
   int64_t next_sweep, next_rescan; /* monotonic, us */
   bool may_not_prune;              /* the user has no right to delete from the ledger */
   uint64_t refusals_told;          /* see watch_refusals */
+  gint is_current;                 /* atomic; see janitor_note_behind */
 };
 
 static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
@@ -48,6 +49,12 @@ static void look_again(Janitor *janitor, const HoldView *hold, HoldReason reason
   lane_look_again(home(janitor, hold->aggregate), hold, reason, delay_ms);
 }
 
+static Event *read_now(const bson_t *document) {
+  Event *event = event_decode(document);
+  event->read_at = clock_us();
+  return event;
+}
+
 /* --- the end of a hold ---------------------------------------------------------------------- */
 
 /* One page of the aggregate's events into the queue. */
@@ -59,7 +66,7 @@ static void drain_page(Janitor *janitor, const HoldView *hold) {
   const bson_t *document;
   int count = 0;
   for (; (document = event_cursor_next(cursor, &failure)); count++) {
-    Event *event = event_decode(document);
+    Event *event = read_now(document);
     /* A gap that has been waited for in vain is not waited for again. */
     event->gap_waited = hold->reason == HOLD_GAP && hold->call == CALL_DUE &&
                         id_equal(&event->key.event_id, &hold->key.event_id);
@@ -167,7 +174,7 @@ static bool offer_earlier(Janitor *janitor, const HoldView *hold) {
       outbox_find_aggregate(janitor->outbox, hold->aggregate, NULL, PAGE);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, &failure))) {
-    g_autoptr(Event) event = event_decode(document);
+    g_autoptr(Event) event = read_now(document);
     if (order_key_compare(&event->key, &hold->key) >= 0)
       return true;
     if (lane_offer_around(lane, g_steal_pointer(&event)) != OFFER_GO_ON)
@@ -180,7 +187,7 @@ static bool offer_head(Janitor *janitor, const HoldView *hold) {
   Failure failure = {0};
   g_autoptr(EventCursor) cursor = outbox_find_event(janitor->outbox, &hold->key.event_id);
   const bson_t *document = event_cursor_next(cursor, &failure);
-  return document && lane_offer_head(home(janitor, hold->aggregate), event_decode(document));
+  return document && lane_offer_head(home(janitor, hold->aggregate), read_now(document));
 }
 
 static void try_head(Janitor *janitor, const HoldView *hold) {
@@ -276,7 +283,7 @@ static void look_at_due(Janitor *janitor, Lane *lane) {
 /* The projector's user need not be allowed to delete from the ledger; then somebody else prunes. */
 static bool prune_ledger(Janitor *janitor, Session *session, Failure *ret_failure) {
   int64_t pruned = 0;
-  if (janitor->may_not_prune)
+  if (janitor->may_not_prune || !g_atomic_int_get(&janitor->is_current))
     return true;
   bool good =
       prune(janitor->config, session, janitor->ledger, janitor->outbox, &pruned, ret_failure);
@@ -291,9 +298,15 @@ static bool prune_ledger(Janitor *janitor, Session *session, Failure *ret_failur
 
 static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_failure) {
   g_autoptr(Session) session = owner_session_open(janitor->config, ret_failure);
-  int64_t found;
-  if (!session || !sweep(janitor->config, session, janitor->ledger, janitor->outbox, janitor->lanes,
-                         older_than_ms, &found, ret_failure))
+  int64_t claimed, found;
+  if (!session || !sweep_claims(session, janitor->ledger, janitor->outbox, janitor->lanes, &claimed,
+                                ret_failure))
+    return false;
+  if (claimed > 0)
+    log_info("swept the claims of an owner that is no more",
+             LOG_FIELDS(LOG_NUMBER("events", claimed)));
+  if (!sweep(janitor->config, session, janitor->ledger, janitor->outbox, janitor->lanes,
+             older_than_ms, &found, ret_failure))
     return false;
   if (found > 0)
     log_info("swept events that were left in progress", LOG_FIELDS(LOG_NUMBER("events", found)));
@@ -302,7 +315,8 @@ static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_fail
 
 /* Events that nobody holds and no stream brought: put back by the sweeper, changed by hand, or
  * marked by an owner before this one that was not yet aware of it. The oldest come first, so what
- * the queue has no room for can wait. */
+ * the queue has no room for can wait. What is acknowledged meanwhile the worker finds gone: its
+ * read_at stays 0. */
 static bool rescan(Janitor *janitor, Failure *ret_failure) {
   uint32_t seconds, increment;
   g_autoptr(EventCursor) cursor = outbox_scan(janitor->outbox, &seconds, &increment, ret_failure);
@@ -408,6 +422,11 @@ void janitor_free(Janitor *janitor) {
   }
   outbox_free(janitor->outbox);
   g_free(janitor);
+}
+
+void janitor_note_behind(Janitor *janitor, int64_t behind_ms) {
+  g_atomic_int_set(&janitor->is_current,
+                   behind_ms < janitor->config->settings.ledger_retention_s * 1000 / 2);
 }
 
 void janitor_review(Janitor *janitor) {

@@ -23,5 +23,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Janitor, janitor_free)
 int64_t janitor_step(Janitor *janitor);
 /* Runs steps in a thread until the stop is requested. */
 void janitor_start(Janitor *janitor);
+/* How far the reader is behind the inserts, by MongoDB's clock. What it has still to read may have
+ * been applied, read behind a hold: the ledger keeps that until then. */
+void janitor_note_behind(Janitor *janitor, int64_t behind_ms);
 /* Looks at all holds again, because somebody may have retried or skipped their events. */
 void janitor_review(Janitor *janitor);

@@ -2,6 +2,7 @@
 #include "projector/app/engine/lane.h"
 
 #include "projector/app/engine/event_heap.h"
+#include "projector/domain/claim.h"
 #include "projector/infra/clock.h"
 
 #include <limits.h>
@@ -339,8 +340,9 @@ static void pop_batch(Lane *lane, Taken *taken) {
     if (!event)
       break;
     size_t size = event_memory(event);
-    if (taken->count > 0 && (taken->bytes + size > taken->max_bytes || comes_alone(event) ||
-                             comes_alone(taken->events[taken->count - 1]))) {
+    if (taken->count > 0 &&
+        (taken->bytes + size > taken->max_bytes || claim_comes_alone(event->attempts) ||
+         claim_comes_alone(taken->events[taken->count - 1]->attempts))) {
       event_heap_push(lane->heap, event);
       break;
     }

@@ -36,12 +36,6 @@ void lane_stop(Lane *lane);
 
 /* --- the worker's side; lanes.h puts the taking together --- */
 
-/* An event that was attempted so often comes alone: should it kill its process, it takes no others
- * with it. */
-static inline bool comes_alone(const Event *event) {
-  return event->attempts >= 2;
-}
-
 typedef struct Taken {
   Event **events;
   size_t count, bytes;          /* so far */

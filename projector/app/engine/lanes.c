@@ -1,6 +1,8 @@
 /* lanes.c - which lanes a worker takes its batch from. */
 #include "projector/app/engine/lanes.h"
 
+#include "projector/domain/claim.h"
+
 enum { TOGETHER = 64 /* most events of a batch from several lanes */ };
 
 void lanes_release_all_but(const Lanes *lanes, unsigned worker, const Lane *kept) {
@@ -11,7 +13,7 @@ void lanes_release_all_but(const Lanes *lanes, unsigned worker, const Lane *kept
 
 static bool has_room(const Taken *taken, size_t most) {
   return taken->count < most &&
-         (taken->count == 0 || !comes_alone(taken->events[taken->count - 1]));
+         (taken->count == 0 || !claim_comes_alone(taken->events[taken->count - 1]->attempts));
 }
 
 /* From its own lane, and while they are few, from the others that nobody has: a transaction costs

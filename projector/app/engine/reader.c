@@ -6,6 +6,7 @@
  * still to do, so no position in the stream is ever kept. */
 #include "projector/app/engine/reader.h"
 
+#include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mongo/stream.h"
@@ -14,6 +15,7 @@ enum {
   PAUSE_MS = 100,      /* before the first new try, doubling to */
   PAUSE_MAX_MS = 5000, /* this: a dead history must not become a storm */
   ONCE_POLL_MS = 5,
+  BEHIND_MS = 1000,
 };
 
 struct Reader {
@@ -24,6 +26,8 @@ struct Reader {
   Outbox *outbox;
   GThread *thread;
   gint state, restarts; /* atomic */
+  bool scanned;         /* once */
+  bool behind;          /* the stream's next events may have come long ago */
   GMutex lock;          /* of what follows; see reader_given_until */
   int64_t given_until, heard_at;
 };
@@ -56,9 +60,11 @@ static void note_given(Reader *reader, int64_t until) {
 }
 
 /* Decodes and puts into the lane, waiting for room. False: stopped. */
-static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t *taken) {
+static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t read_at,
+                  int64_t *taken) {
   Event *event = event_decode(document);
   event->readable_at = readable_at;
+  event->read_at = read_at;
   Lane *lane = lane_of(reader->lanes, event->aggregate_hash);
   if (!wait_room(reader, lane)) {
     event_free(event);
@@ -71,13 +77,16 @@ static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, i
 static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
                      int64_t *ret_taken, Failure *ret_failure) {
   *ret_taken = 0;
+  /* What a second scan finds may be acknowledged before it is offered. */
+  int64_t read_at = reader->scanned ? 0 : clock_us();
+  reader->scanned = true;
   g_autoptr(EventCursor) cursor =
       outbox_scan(reader->outbox, ret_seconds, ret_increment, ret_failure);
   if (!cursor)
     return false;
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
-    if (!offer(reader, document, 0, ret_taken))
+    if (!offer(reader, document, 0, read_at, ret_taken))
       return true;
   if (ret_failure->class == FAILURE_NONE)
     note_given(reader, (int64_t)*ret_seconds * 1000);
@@ -94,22 +103,33 @@ static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
   return good;
 }
 
+/* The driver reads many at once: what it has read lies there while there is no room. */
+static bool offer_live(Reader *reader, const bson_t *document, int64_t at_ms) {
+  int64_t taken = 0, begun = clock_us();
+  if (!offer(reader, document, at_ms, reader->behind ? 0 : begun, &taken))
+    return false;
+  reader->behind |= clock_us() - begun > (int64_t)BEHIND_MS * 1000;
+  return true;
+}
+
 /* Follows the stream until it is lost (false) or the projector stops. */
 static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *ret_worked,
                    Failure *ret_failure) {
   g_autoptr(Stream) stream = stream_open(reader->store, seconds, increment);
-  int64_t taken = 0, at_ms;
+  int64_t at_ms;
+  reader->behind = false;
   while (!stop_requested(reader->stop)) {
     bson_t document;
     switch (stream_next(stream, &document, &at_ms, ret_failure)) {
     case STREAM_EVENT:
       g_atomic_int_set(&reader->state, READER_STREAMING);
       *ret_worked = true;
-      if (!offer(reader, &document, at_ms, &taken))
+      if (!offer_live(reader, &document, at_ms))
         return true;
       note_given(reader, at_ms - 1); /* another of the same ms may follow */
       break;
     case STREAM_IDLE:
+      reader->behind = false;
       g_atomic_int_set(&reader->state, READER_STREAMING);
       *ret_worked = true;
       note_given(reader, at_ms);

@@ -38,9 +38,7 @@ void tell_refused(Worker *worker, const Event *event, const Failure *failure) {
 
 /* --- marks in the outbox --- */
 
-/* After a mark that failed: whether to try it again. One that MongoDB refuses, or that it is too
- * late for, is left to the sweeper. */
-static bool mark_again(Worker *worker, const Failure *failure) {
+bool mark_again(Worker *worker, const Failure *failure) {
   log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", failure);
   if (failure->class == FAILURE_CONFIG)
     stop_request(worker->stop, failure);
@@ -48,10 +46,14 @@ static bool mark_again(Worker *worker, const Failure *failure) {
 }
 
 void give_back(Worker *worker, Event *const *events, size_t count) {
+  g_autofree Event **marked = g_new(Event *, count);
+  size_t marked_count = 0;
   Failure failure;
-  if (count == 0)
-    return;
-  while (!outbox_release(worker->outbox, events, count, &failure) && mark_again(worker, &failure))
+  for (size_t i = 0; i < count; i++)
+    if (events[i]->marked)
+      marked[marked_count++] = events[i];
+  while (marked_count > 0 && !outbox_release(worker->outbox, marked, marked_count, &failure) &&
+         mark_again(worker, &failure))
     ;
   for (size_t i = 0; i < count; i++)
     lane_give_back(home_of(worker, events[i]), events[i]);
@@ -108,11 +110,26 @@ static bool is_same_failure(const Item *a, const Item *b) {
          !strcmp(a->failure->message, b->failure->message);
 }
 
+/* One by one after a refusal of all: what cannot be marked keeps the others from nothing. */
+static void mark_alike(Worker *worker, Event *const *events, size_t count, const FailedMark *mark) {
+  Failure failure = {0};
+  while (!outbox_mark_failed(worker->outbox, events, count, mark, &failure)) {
+    if (is_refusal(&failure) && count > 1) {
+      for (size_t i = 0; i < count; i++)
+        mark_alike(worker, events + i, 1, mark);
+      return;
+    }
+    if (is_refusal(&failure))
+      tell_refused(worker, events[0], &failure);
+    if (!mark_again(worker, &failure))
+      return;
+  }
+}
+
 /* Marks the failed events, those with the same failure together. */
 static void settle_failed(Worker *worker, const Item *items, size_t count) {
   g_autofree Event **alike = g_new(Event *, count);
   g_autofree bool *done = g_new0(bool, count);
-  Failure failure;
   for (size_t i = 0; i < count; i++) {
     if (done[i] || items[i].verdict != VERDICT_FAILED)
       continue;
@@ -125,9 +142,7 @@ static void settle_failed(Worker *worker, const Item *items, size_t count) {
       hold_failed(worker, &items[j], &mark);
       alike[alike_count++] = items[j].event;
     }
-    while (!outbox_mark_failed(worker->outbox, alike, alike_count, &mark, &failure) &&
-           mark_again(worker, &failure))
-      ;
+    mark_alike(worker, alike, alike_count, &mark);
     for (size_t j = 0; j < alike_count; j++)
       lane_forget(home_of(worker, alike[j]), alike[j]);
   }
@@ -170,6 +185,7 @@ static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_
       break;
     if (refresh_once(worker, item, ret_failure)) {
       item->verdict = VERDICT_SUPERSEDED;
+      hand_commit(worker->hand, item, 1);
       metrics_committed(worker->metrics, item, 1, clock_us() - tries.begun);
       return true;
     }
@@ -253,6 +269,14 @@ static void report_unhealed(Worker *worker, const Item *items, size_t count) {
   }
 }
 
+/* Whether every event is in the ledger. */
+static bool is_over(const Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict != VERDICT_KNOWN && !verdict_outcome(items[i].verdict))
+      return false;
+  return true;
+}
+
 /* Failures come before what is given back, because their holds decide where that goes. */
 bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autofree Event **done = g_new(Event *, count), **back = g_new(Event *, count);
@@ -261,6 +285,10 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   count_verdicts(worker, items, count);
   report_reused_versions(worker, items, count);
   report_unhealed(worker, items, count);
+  if (is_over(items, count))
+    hand_empty(worker->hand);
+  else
+    leave_claim(worker);
   settle_failed(worker, items, count);
   for (size_t i = 0; i < count; i++) {
     Event *event = items[i].event;
@@ -297,11 +325,14 @@ void settle_outage(Worker *worker, Item *items, size_t count, const Failure *fai
       open[open_count++] = items[i].event;
     else
       items[settled++] = items[i];
+  leave_claim(worker);
   if (open_count > 0)
     while (!outbox_mark_failed(worker->outbox, open, open_count, &mark, &ignored) &&
            mark_again(worker, &ignored))
       ;
-  for (size_t i = 0; i < open_count; i++)
+  for (size_t i = 0; i < open_count; i++) {
+    open[i]->read_at = 0;
     lane_requeue(home_of(worker, open[i]), open[i]);
+  }
   settle(worker, items, settled, &ignored);
 }

@@ -2,10 +2,12 @@
  * transaction.c and settle.c. */
 #pragma once
 
+#include "projector/app/engine/hand.h"
 #include "projector/app/engine/metrics.h"
 #include "projector/app/engine/worker.h"
 #include "projector/domain/blame.h"
 #include "projector/infra/log.h"
+#include "projector/infra/mongo/claims.h"
 #include "projector/infra/mysql/apply.h"
 
 struct Worker {
@@ -16,10 +18,14 @@ struct Worker {
   Acker *acker;
   Stop *stop;
   Outbox *outbox;
-  Session *session;   /* NULL: to be opened */
-  Arena *arena;       /* of the batch in hand */
-  unsigned long hung; /* number of a session that broke; 0: none, or it was ended */
-  bool hurried;       /* the session waits for locks for a shorter time than usual */
+  Hand *hand;            /* what is claimed by the batch and not committed */
+  bool claims_apart;     /* it may not write there */
+  bool claims_batch;     /* its document in projector_claims names events in hand */
+  int64_t stalled_until; /* what was read before is looked at again; monotonic, us */
+  Session *session;      /* NULL: to be opened */
+  Arena *arena;          /* of the batch in hand */
+  unsigned long hung;    /* number of a session that broke; 0: none, or it was ended */
+  bool hurried;          /* the session waits for locks for a shorter time than usual */
   bool refused; /* MySQL was the reason of the last failure: it is asked before work goes on */
   Id broke;     /* the event that was alone when it became that; of length 0: none */
   uint8_t broke_bytes[EVENT_ID_MAX];
@@ -48,6 +54,11 @@ static inline Lane *home_of(const Worker *worker, const Event *event) {
  * the worker. False: a store failed, and the events are in the queue again. */
 bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
            Failure *ret_failure);
+/* Before anything of the batch is marked or given back: a kill from now on counts no attempt for
+ * it. Tries until it works or the worker is to stop. */
+void leave_claim(Worker *worker);
+/* The worker ends. */
+void end_claims(Worker *worker);
 /* MongoDB answers, and will not have the mark: the document would grow beyond its limit, or a
  * validator is against it. */
 bool is_refusal(const Failure *failure);
@@ -114,6 +125,9 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure);
 /* A store is away: what was not applied says so in the outbox, and keeps its attempt and its place
  * in the queue. */
 void settle_outage(Worker *worker, Item *items, size_t count, const Failure *failure);
+/* After a mark that failed: whether to try it again. One that MongoDB refuses, or that it is too
+ * late for, is left to the sweeper. */
+bool mark_again(Worker *worker, const Failure *failure);
 /* Gives events back unharmed: to the outbox, and to the queue when nothing holds their aggregate.
  */
 void give_back(Worker *worker, Event *const *events, size_t count);

@@ -1,8 +1,10 @@
 /* sweeper.c - asks the ledger what became of abandoned events. */
 #include "projector/app/engine/sweeper.h"
 
+#include "projector/domain/claim.h"
 #include "projector/domain/plan.h"
 #include "projector/infra/crash.h"
+#include "projector/infra/mongo/claims.h"
 
 enum {
   TOGETHER = 500,
@@ -33,7 +35,7 @@ static bool sweep_entered(const Config *config, Session *session, const Ledger *
   for (guint i = 0; i < events->len; i++)
     if (items[i].verdict == VERDICT_KNOWN)
       applied[applied_count++] = items[i].event;
-    else if (items[i].event->attempts >= config->settings.max_attempts)
+    else if (claim_is_spent(items[i].event->attempts, config->settings.max_attempts))
       spent[spent_count++] = items[i].event;
     else
       others[other_count++] = items[i].event;
@@ -60,6 +62,72 @@ static void add_unless_live(GPtrArray *events, const Lanes *lanes, const bson_t 
   else
     g_ptr_array_add(events, event);
 }
+
+/* --- claims by the batch ---------------------------------------------------------------------- */
+
+static bool is_live(const Lanes *lanes, const Event *event) {
+  for (unsigned i = 0; i < lanes->count; i++)
+    if (lane_knows(lanes->lanes[i], &event->key.event_id))
+      return true;
+  return false;
+}
+
+/* Of a page of a claim: what was applied is acknowledged, for the rest the attempt is counted. What
+ * this owner has in memory is its own: whoever claimed it woke up and met the fence. */
+static bool sweep_page(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
+                       Event **events, size_t count, Failure *ret_failure) {
+  g_autofree Item *items = g_new0(Item, count);
+  g_autofree Event **applied = g_new(Event *, count);
+  g_autofree Event **others = g_new(Event *, count);
+  size_t item_count = 0, applied_count = 0, other_count = 0;
+  for (size_t i = 0; i < count; i++)
+    if (!is_live(lanes, events[i]))
+      items[item_count++].event = events[i];
+  if (!ledger_find_known(session, ledger, items, item_count, ret_failure))
+    return false;
+  for (size_t i = 0; i < item_count; i++)
+    if (items[i].verdict == VERDICT_KNOWN)
+      applied[applied_count++] = items[i].event;
+    else
+      others[other_count++] = items[i].event;
+  crash_point("in_claim_sweep");
+  return (applied_count == 0 || outbox_acknowledge(outbox, applied, applied_count, ret_failure)) &&
+         claims_count_attempt(outbox, others, other_count, ret_failure);
+}
+
+static bool sweep_claim(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
+                        const AbandonedClaim *claim, Failure *ret_failure) {
+  Event **events = (Event **)claim->events->pdata;
+  for (guint from = 0; from < claim->events->len; from += TOGETHER) {
+    bool good = enter(session, ledger, ret_failure) &&
+                sweep_page(session, ledger, outbox, lanes, events + from,
+                           MIN(TOGETHER, claim->events->len - from), ret_failure);
+    session_rollback(session);
+    if (!good)
+      return false;
+  }
+  crash_point("before_claim_forgotten");
+  return claims_forget(outbox, claim, ret_failure);
+}
+
+/* What owners before this one had in hand. Their transactions have ended: the fence is ours. */
+bool sweep_claims(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
+                  int64_t *ret_found, Failure *ret_failure) {
+  g_autoptr(GPtrArray) claims = g_ptr_array_new();
+  *ret_found = 0;
+  if (!claims_find_abandoned(outbox, ledger->projector, ledger->epoch, claims, ret_failure))
+    return claims_are_forbidden(ret_failure);
+  for (guint i = 0; i < claims->len; i++) {
+    const AbandonedClaim *claim = g_ptr_array_index(claims, i);
+    if (!sweep_claim(session, ledger, outbox, lanes, claim, ret_failure))
+      return false;
+    *ret_found += claim->events->len;
+  }
+  return true;
+}
+
+/* --- claims in the events' own documents -------------------------------------------------------
+ */
 
 bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
            const Lanes *lanes, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure) {

@@ -16,6 +16,12 @@
 bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
            const Lanes *lanes, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
 
+/* The claims by the batch of owners before this one: what the ledger has is acknowledged, for the
+ * rest the attempt is counted, and then the claim is deleted. `*ret_found` counts the events that
+ * they named. FAILURE_FENCED as above. */
+bool sweep_claims(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
+                  int64_t *ret_found, Failure *ret_failure);
+
 /* Deletes ledger entries older than the retention, in small steps and not all at once; never one
  * whose event is in the outbox. `*ret_pruned` counts. FAILURE_FENCED as above. */
 bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,

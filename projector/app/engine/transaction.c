@@ -102,6 +102,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   crash_point("before_commit");
   if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT")))
     return false;
+  hand_commit(worker->hand, items, count);
   metrics_committed(worker->metrics, items, count, clock_us() - begun);
   crash_point("after_commit");
   return true;
@@ -202,6 +203,7 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
   reopen(items, count);
   if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
     return false;
+  hand_commit(worker->hand, items, count);
   /* The other transaction was rolled back after all, or something else repeats a key. */
   return count_known(items, count) > known ||
          failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,

@@ -5,8 +5,9 @@
  * The reader (reader.c) has read and decoded the event and put it into the lane of its aggregate
  * (lane.c), which keeps the order. From there a worker takes a batch:
  *
- *   claim        claim.c: mark the events in_progress in the outbox, so that the world sees
- *                who has them and every attempt counts, also one that kills this process
+ *   claim        claim.c: say in MongoDB which events this worker has, in one document for the
+ *                batch, so that every attempt counts, also one that kills this process;
+ *                marker.c says it in their own documents when that takes long
  *   map          domain/plan.c: events become changes of rows; what does not fit fails here
  *   transaction  transaction.c: in MySQL, all or nothing:
  *                  fence      stop if another projector has taken over
@@ -26,6 +27,7 @@
 #include "projector/app/engine/worker.h"
 
 #include "projector/app/engine/steps.h"
+#include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 
 enum {
@@ -67,8 +69,11 @@ static bool project_batch(Worker *worker, Event **events, size_t count, Failure 
 }
 
 static bool project(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
+  int64_t begun = clock_us(), patience_us = worker->config->settings.claim_mark_ms * 1000;
   g_atomic_int_inc(&worker->moves);
   bool good = project_batch(worker, events, count, ret_failure);
+  if (!good || clock_us() - begun > patience_us)
+    worker->stalled_until = clock_us();
   g_atomic_int_inc(&worker->moves);
   return good;
 }
@@ -160,6 +165,7 @@ Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store
                      .acker = acker,
                      .stop = stop,
                      .outbox = outbox_new(store, owner),
+                     .hand = hand_new(),
                      .arena = arena_new(),
                      .random = g_rand_new(),
                      .broke = {.kind = ID_STRING},
@@ -177,6 +183,7 @@ static gpointer run(gpointer data) {
   mysql_thread_init();
   while (!stop_requested(worker->stop))
     worker_step(worker, true);
+  end_claims(worker);
   g_clear_pointer(&worker->session, session_close);
   mysql_thread_end();
   return NULL;
@@ -199,11 +206,16 @@ void worker_free(Worker *worker) {
     return;
   session_close(worker->session);
   outbox_free(worker->outbox);
+  hand_free(worker->hand);
   arena_free(worker->arena);
   g_rand_free(worker->random);
   g_mutex_clear(&worker->lock);
   g_free(worker->taken);
   g_free(worker);
+}
+
+Hand *worker_hand(Worker *worker) {
+  return worker->hand;
 }
 
 Counters worker_counters(Worker *worker) {

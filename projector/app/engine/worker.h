@@ -2,6 +2,7 @@
 #pragma once
 
 #include "projector/app/engine/acker.h"
+#include "projector/app/engine/hand.h"
 #include "projector/app/engine/lanes.h"
 #include "projector/app/engine/metrics.h"
 #include "projector/app/engine/stop.h"
@@ -30,6 +31,8 @@ void worker_start(Worker *worker);
 void worker_join(Worker *worker);
 /* Rises when it takes a batch in hand, and when it is done with it: odd while it has one. */
 int worker_moves(Worker *worker);
+/* What the marker looks at. */
+Hand *worker_hand(Worker *worker);
 Counters worker_counters(Worker *worker);
 /* What the worker waits for; class NONE: it does not. */
 Failure worker_trouble(Worker *worker);

@@ -3,6 +3,7 @@
 
 #include "projector/app/engine/feeder.h"
 #include "projector/app/engine/janitor.h"
+#include "projector/app/engine/marker.h"
 #include "projector/app/engine/numberer.h"
 #include "projector/app/engine/reader.h"
 #include "projector/app/engine/worker.h"
@@ -28,6 +29,8 @@ typedef struct Tenure {
   Ledger ledger;
   Lanes lanes;
   Worker **workers;
+  Hand **hands; /* of the workers */
+  Marker *marker;
   Acker *acker;
   Feeder *feeder;     /* NULL: there is no feed */
   Numberer *numberer; /* NULL: there is no archive */
@@ -87,6 +90,11 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
                                     &tenure->lanes, i, tenure->acker, tenure->stop);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     worker_count_in(tenure->workers[i], tenure->metrics);
+  tenure->hands = g_new0(Hand *, tenure->lanes.count);
+  for (unsigned i = 0; i < tenure->lanes.count; i++)
+    tenure->hands[i] = worker_hand(tenure->workers[i]);
+  tenure->marker = marker_start(tenure->config, tenure->store, claimant, tenure->hands,
+                                tenure->lanes.count, tenure->stop);
   acker_start(tenure->acker);
   feeder_start(tenure->feeder);
   tenure->numberer = numberer_new(tenure->store, ownership_epoch(tenure->ownership), tenure->stop);
@@ -192,6 +200,7 @@ static LeaseTold measure_waiting(const Tenure *tenure) {
     since = MIN(since, waiting_since);
   }
   int64_t settled = MIN(given_until, since), now = ownership_now_ms(tenure->ownership);
+  janitor_note_behind(tenure->janitor, now - read_until);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     lane_assume(tenure->lanes.lanes[i], settled);
   bool hears = g_get_monotonic_time() - heard_at < (int64_t)DEAF_MS * 1000 ||
@@ -265,6 +274,7 @@ static void finish(Tenure *tenure) {
     acker_join(tenure->acker);
   reader_finish(tenure->reader);
   janitor_free(tenure->janitor);
+  marker_finish(tenure->marker);
   acker_free(tenure->acker);
   feeder_free(tenure->feeder);
   numberer_free(tenure->numberer);
@@ -275,6 +285,7 @@ static void finish(Tenure *tenure) {
       worker_free(tenure->workers[i]);
     lane_free(tenure->lanes.lanes[i]);
   }
+  g_free(tenure->hands);
   g_free(tenure->workers);
   g_free(tenure->lanes.lanes);
   alarm_free(tenure->lanes.due);

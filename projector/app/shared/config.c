@@ -24,6 +24,7 @@ static const NumberSetting numbers[] = {
     {"max_attempts", 1, 1000, 10, offsetof(Settings, max_attempts)},
     {"backoff_ms", 1, 300000, 1000, offsetof(Settings, backoff_ms)},
     {"claim_timeout_ms", 1000, 86400000, 60000, offsetof(Settings, claim_timeout_ms)},
+    {"claim_mark_ms", 100, 86400000, 1000, offsetof(Settings, claim_mark_ms)},
     {"sweep_interval_ms", 100, 86400000, 30000, offsetof(Settings, sweep_interval_ms)},
     {"lease_ms", 1000, 600000, 10000, offsetof(Settings, lease_ms)},
     {"gap_wait_ms", 0, 600000, 2000, offsetof(Settings, gap_wait_ms)},

@@ -54,6 +54,14 @@ MongoStore *outbox_store(const Outbox *outbox) {
   return outbox->store;
 }
 
+const char *outbox_name(const Outbox *outbox) {
+  return mongo_store_settings(outbox->store)->outbox;
+}
+
+const bson_t *outbox_quick_write(const Outbox *outbox) {
+  return outbox->quick_write;
+}
+
 mongoc_collection_t *outbox_collection(const Outbox *outbox) {
   return outbox->events;
 }
@@ -76,6 +84,10 @@ static void list_ids(bson_t *array, Event *const *events, size_t count, bool ski
     bson_uint32_to_string(at++, &key, buffer, sizeof buffer);
     event_append_id(events[i], array, key);
   }
+}
+
+void outbox_list_ids(bson_t *array, Event *const *events, size_t count) {
+  list_ids(array, events, count, false);
 }
 
 void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count) {
@@ -105,6 +117,21 @@ static bool update_with(Outbox *outbox, const bson_t *filter, const bson_t *upda
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure) {
   return update_with(outbox, filter, update, outbox->write, ret_matched, ret_failure);
+}
+
+bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
+                           Failure *ret_failure) {
+  return update_with(outbox, filter, update, outbox->quick_write, NULL, ret_failure);
+}
+
+/* In the terms of event_decode: a status or attempts that are not of the contract are none. */
+void outbox_append_untouched(bson_t *filter) {
+  BCON_APPEND(filter, "$expr", "{", "$not", "[", "{", "$or", "[", "{", "$in", "[",
+              BCON_UTF8("$status"), "[", BCON_UTF8("in_progress"), BCON_UTF8("failed"),
+              BCON_UTF8("dead"), "]", "]", "}", "{", "$and", "[", "{", "$in", "[", "{", "$type",
+              BCON_UTF8("$attempts"), "}", "[", BCON_UTF8("int"), BCON_UTF8("long"), "]", "]", "}",
+              "{", "$gt", "[", BCON_UTF8("$attempts"), BCON_INT32(0), "]", "}", "]", "}", "]", "}",
+              "]", "}");
 }
 
 /* --- claim ---------------------------------------------------------------------------------- */
@@ -332,19 +359,21 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
   return good;
 }
 
-/* A pipeline, because only there the server's clock can be added to; texts are literals. */
+/* A pipeline, because only there the server's clock can be added to; texts are literals. What was
+ * claimed by the batch has no attempt in its document yet. */
 static bson_t *failed_update(const FailedMark *mark, bool with_error) {
   g_autofree char *message = g_utf8_make_valid(mark->failure->message, -1);
   return BCON_NEW(
       "pipeline", "[", "{", "$set", "{", "status", BCON_UTF8(mark->dead ? "dead" : "failed"),
-      "attempts", "{", "$add", "[", BCON_UTF8("$attempts"), BCON_INT32(mark->burn ? 0 : -1), "]",
-      "}", "next_attempt_at", "{", "$cond", "[", BCON_BOOL(mark->dead), BCON_UTF8("$$REMOVE"), "{",
-      "$add", "[", BCON_UTF8("$$NOW"), BCON_INT64(mark->delay_ms), "]", "}", "]", "}", "last_error",
-      "{", "$cond", "[", BCON_BOOL(with_error), "{", "class",
-      BCON_UTF8(failure_class_name(mark->failure->class)), "code", BCON_INT32(mark->failure->code),
-      "message", "{", "$literal", BCON_UTF8(message), "}", "at", BCON_UTF8("$$NOW"), "}",
-      BCON_UTF8("$$REMOVE"), "]", "}", "}", "}", "{", "$unset", "[", BCON_UTF8("claimed_by"),
-      BCON_UTF8("claimed_at"), "]", "}", "]");
+      "attempts", "{", "$add", "[", "{", "$cond", "[", "{", "$eq", "[", BCON_UTF8("$status"),
+      BCON_UTF8("in_progress"), "]", "}", BCON_UTF8("$attempts"), BCON_INT32(1), "]", "}",
+      BCON_INT32(mark->burn ? 0 : -1), "]", "}", "next_attempt_at", "{", "$cond", "[",
+      BCON_BOOL(mark->dead), BCON_UTF8("$$REMOVE"), "{", "$add", "[", BCON_UTF8("$$NOW"),
+      BCON_INT64(mark->delay_ms), "]", "}", "]", "}", "last_error", "{", "$cond", "[",
+      BCON_BOOL(with_error), "{", "class", BCON_UTF8(failure_class_name(mark->failure->class)),
+      "code", BCON_INT32(mark->failure->code), "message", "{", "$literal", BCON_UTF8(message), "}",
+      "at", BCON_UTF8("$$NOW"), "}", BCON_UTF8("$$REMOVE"), "]", "}", "}", "}", "{", "$unset", "[",
+      BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}", "]");
 }
 
 static bool mark_failed(Outbox *outbox, const bson_t *filter, const FailedMark *mark,
@@ -362,14 +391,22 @@ static bool mark_failed(Outbox *outbox, const bson_t *filter, const FailedMark *
   return good;
 }
 
+/* In its own document, or by the batch: then it is as it was read. */
+static void append_claimed(bson_t *filter, const Outbox *outbox) {
+  bson_t untouched = BSON_INITIALIZER;
+  outbox_append_untouched(&untouched);
+  BCON_APPEND(filter, "$or", "[", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
+              BCON_UTF8(outbox->owner), "}", BCON_DOCUMENT(&untouched), "]");
+  bson_destroy(&untouched);
+}
+
 /* A document near the limit of 16 MB may have no room for the reason; what replaces the claim fits
  * where the claim did. */
 bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
                         Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;
   outbox_append_event_ids(&filter, events, count);
-  BSON_APPEND_UTF8(&filter, "status", "in_progress");
-  BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
+  append_claimed(&filter, outbox);
   bool good = mark_failed(outbox, &filter, mark, true, ret_failure) ||
               (ret_failure->class == FAILURE_SIZE &&
                mark_failed(outbox, &filter, mark, false, ret_failure));

@@ -112,6 +112,7 @@ typedef struct OutboxCounts {
   int64_t server_time;        /* ms since 1970 */
 } OutboxCounts;
 
+/* What is claimed by the batch counts as in progress. */
 bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure);
 /* Aggregates with a failed or dead event. */
 bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure);

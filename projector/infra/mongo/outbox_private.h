@@ -5,6 +5,9 @@
 
 const char *outbox_owner(const Outbox *outbox);
 MongoStore *outbox_store(const Outbox *outbox);
+const char *outbox_name(const Outbox *outbox);
+/* Options of a write that may be lost in a failover (docs/adr/0010-quick-claims.md). */
+const bson_t *outbox_quick_write(const Outbox *outbox);
 /* Belongs to the outbox. */
 mongoc_collection_t *outbox_collection(const Outbox *outbox);
 /* Another collection of its database, by the same client; destroy it. */
@@ -15,9 +18,16 @@ void outbox_append_ids(bson_t *filter, const Id *ids, size_t count);
 void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count);
 /* `key`: {"$in": [every id that the text may stand for]} */
 void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text);
+/* {"0": id, "1": id …} of the events */
+void outbox_list_ids(bson_t *array, Event *const *events, size_t count);
+/* An event that is pending and was never attempted: what is claimed by the batch stays so. */
+void outbox_append_untouched(bson_t *filter);
 /* {"sort": the order of events} */
 bson_t *outbox_sorted_options(void);
 /* Takes filter and options over. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure);
+/* The same with options of outbox_quick_write. */
+bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
+                           Failure *ret_failure);

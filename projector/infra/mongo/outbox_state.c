@@ -1,4 +1,5 @@
 /* outbox_state.c - the outbox at large: how many events wait, and what it is indexed by. */
+#include "projector/infra/mongo/claims.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>
@@ -48,13 +49,36 @@ static bool aggregate(Outbox *outbox, bson_t *pipeline, void (*take)(const bson_
   return good;
 }
 
+/* What is claimed by the batch counts as in progress, whatever its own document says. */
+static bool count_claimed(Outbox *outbox, OutboxCounts *counts, Failure *ret_failure) {
+  g_autoptr(GHashTable) in_hand = claims_in_hand(outbox, ret_failure);
+  if (!in_hand || g_hash_table_size(in_hand) == 0)
+    return in_hand != NULL;
+  bson_t filter = BSON_INITIALIZER, options = BSON_INITIALIZER, reply;
+  bson_error_t error;
+  claims_append_filter(&filter, in_hand);
+  mongo_append_simple(&options);
+  int64_t claimed = mongoc_collection_count_documents(outbox_collection(outbox), &filter, &options,
+                                                      NULL, &reply, &error);
+  if (claimed < 0)
+    mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&reply);
+  bson_destroy(&options);
+  bson_destroy(&filter);
+  int64_t moved = MIN(MAX(claimed, 0), counts->pending); /* it may have ended in between */
+  counts->pending -= moved;
+  counts->in_progress += moved;
+  return claimed >= 0;
+}
+
 bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure) {
   OutboxCounts counts = {0};
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$group", "{", "_id", BCON_UTF8("$status"), "count", "{",
                "$sum", BCON_INT32(1), "}", "oldest", "{", "$min", BCON_UTF8("$occurred_at"), "}",
                "}", "}", "{", "$set", "{", "now", BCON_UTF8("$$NOW"), "}", "}", "]");
-  if (!aggregate(outbox, pipeline, take_count, &counts, ret_failure))
+  if (!aggregate(outbox, pipeline, take_count, &counts, ret_failure) ||
+      !count_claimed(outbox, &counts, ret_failure))
     return false;
   *ret_counts = counts;
   return true;

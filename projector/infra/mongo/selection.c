@@ -1,6 +1,7 @@
 /* selection.c - filters from what a person typed. */
 #include "projector/infra/mongo/selection.h"
 
+#include "projector/infra/mongo/claims.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>
@@ -43,6 +44,26 @@ static void append_states(bson_t *filter, const char *const *states) {
   bson_destroy(&array);
 }
 
+/* What is claimed by the batch is in progress, although its document says that it is pending. */
+static void append_states_and_claims(bson_t *filter, const Selection *selection) {
+  bool pending = g_strv_contains(selection->states, "pending");
+  bool in_progress = g_strv_contains(selection->states, "in_progress");
+  const GHashTable *in_hand = selection->in_hand;
+  bson_t stated = BSON_INITIALIZER, claimed = BSON_INITIALIZER;
+  append_states(&stated, selection->states);
+  if (in_hand)
+    claims_append_filter(&claimed, in_hand);
+  if (!in_hand || pending == in_progress)
+    bson_concat(filter, &stated);
+  else if (in_progress)
+    BCON_APPEND(filter, "$or", "[", BCON_DOCUMENT(&stated), BCON_DOCUMENT(&claimed), "]");
+  else
+    BCON_APPEND(filter, "$and", "[", BCON_DOCUMENT(&stated), "{", "$nor", "[",
+                BCON_DOCUMENT(&claimed), "]", "}", "]");
+  bson_destroy(&claimed);
+  bson_destroy(&stated);
+}
+
 static bson_t *filter_of(const Selection *selection) {
   bson_t *filter = bson_new();
   if (selection->event_id)
@@ -58,7 +79,7 @@ static bson_t *filter_of(const Selection *selection) {
   if (selection->error_message)
     BSON_APPEND_UTF8(filter, "last_error.message", selection->error_message);
   if (selection->states)
-    append_states(filter, selection->states);
+    append_states_and_claims(filter, selection);
   return filter;
 }
 

@@ -9,6 +9,7 @@ typedef struct Selection {
   const char *event_type;                    /* or NULL */
   const char *error_class, *error_message;   /* as last_error has them, or NULL */
   const char *const *states;                 /* NULL-terminated; NULL: any */
+  const GHashTable *in_hand;                 /* of claims_in_hand: in progress; or NULL */
   int limit;                                 /* 0: none */
 } Selection;
 

@@ -1,0 +1,83 @@
+/* hand.c - the events of a batch between claim and COMMIT. */
+#include "projector/app/engine/hand.h"
+
+#include "projector/domain/claim.h"
+#include "projector/infra/clock.h"
+
+struct Hand {
+  GMutex lock;
+  GCond ended;
+  GPtrArray *batch;   /* of Event, in order */
+  GHashTable *open;   /* those of them that are neither committed nor marked */
+  int64_t claimed_at; /* monotonic, us */
+  bool marking;
+};
+
+Hand *hand_new(void) {
+  Hand *hand = g_new0(Hand, 1);
+  g_mutex_init(&hand->lock);
+  g_cond_init(&hand->ended);
+  hand->batch = g_ptr_array_new();
+  hand->open = g_hash_table_new(NULL, NULL);
+  return hand;
+}
+
+void hand_free(Hand *hand) {
+  if (!hand)
+    return;
+  g_ptr_array_unref(hand->batch);
+  g_hash_table_unref(hand->open);
+  g_mutex_clear(&hand->lock);
+  g_cond_clear(&hand->ended);
+  g_free(hand);
+}
+
+void hand_take(Hand *hand, Event *const *events, size_t count) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  g_assert(g_hash_table_size(hand->open) == 0);
+  hand->claimed_at = clock_us();
+  for (size_t i = 0; i < count; i++) {
+    g_ptr_array_add(hand->batch, events[i]);
+    g_hash_table_add(hand->open, events[i]);
+  }
+}
+
+void hand_commit(Hand *hand, const Item *items, size_t count) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  for (size_t i = 0; i < count; i++)
+    if (items[i].verdict == VERDICT_KNOWN || verdict_outcome(items[i].verdict))
+      g_hash_table_remove(hand->open, items[i].event);
+}
+
+void hand_empty(Hand *hand) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  g_hash_table_remove_all(hand->open);
+  g_ptr_array_set_size(hand->batch, 0);
+  while (hand->marking)
+    g_cond_wait(&hand->ended, &hand->lock);
+}
+
+size_t hand_begin_marks(Hand *hand, int64_t mark_ms, size_t most, bson_t *ids) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  if (!claim_is_slow(hand->claimed_at, clock_us(), mark_ms))
+    return 0;
+  size_t count = 0;
+  for (guint i = 0; i < hand->batch->len && count < most; i++) {
+    Event *event = g_ptr_array_index(hand->batch, i);
+    char buffer[16];
+    const char *key;
+    if (!g_hash_table_remove(hand->open, event))
+      continue;
+    bson_uint32_to_string((uint32_t)count++, &key, buffer, sizeof buffer);
+    event_append_id(event, ids, key);
+    event->marked = true;
+  }
+  hand->marking = count > 0;
+  return count;
+}
+
+void hand_end_marks(Hand *hand) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  hand->marking = false;
+  g_cond_broadcast(&hand->ended);
+}

@@ -1,0 +1,19 @@
+/* marker.h - says in the outbox what has been in a worker's hand for long.
+ *
+ * A batch is claimed in one document of its worker, which says little to whoever looks at an event.
+ * After `claim_mark_ms` without COMMIT its events are marked in their own documents. Never faster
+ * than MARKS_MAX in PACE_MS: a store that is slow already is not given as much again to do. */
+#pragma once
+
+#include "projector/app/engine/hand.h"
+#include "projector/app/engine/stop.h"
+#include "projector/app/shared/config.h"
+#include "projector/infra/mongo/outbox.h"
+
+typedef struct Marker Marker;
+
+/* `hands` of the workers; all of it must outlive the marker. */
+Marker *marker_start(const Config *config, MongoStore *store, const char *owner, Hand *const *hands,
+                     unsigned count, Stop *stop);
+/* Waits for the thread; request the stop first. */
+void marker_finish(Marker *marker);
