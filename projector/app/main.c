@@ -29,6 +29,8 @@ static const struct {
     {"retry", command_retry, "try failed or dead events again, with all their attempts"},
     {"skip", command_skip, "go on without failed or dead events"},
     {"refresh", command_refresh, "take one aggregate's rows from its entity as it is now"},
+    {"pause", command_pause, "apply nothing until resume; the owner keeps the lease"},
+    {"resume", command_resume, "end a pause"},
     {"wait", command_wait, "until a version of an aggregate is accounted for in MySQL"},
     {"reconcile", command_reconcile, "compare the entities with the rows; --repair mends"},
     {"rebuild", command_rebuild, "fill tables from the entities; --shadow swaps in a new one"},

@@ -112,6 +112,13 @@ bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure) {
   return call_end(MONGO, "nudge", ret_failure);
 }
 
+bool lease_pause(MongoStore *store, const char *name, const char *by, PauseChange *ret_change,
+                 Failure *ret_failure) {
+  (void)store, (void)name, (void)by, (void)ret_change;
+  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                     "nobody pauses in the simulation");
+}
+
 bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure) {
   (void)act;
   return lease_nudge(store, name, ret_failure);

@@ -8,7 +8,7 @@ static void run(void *data) {
   if (sim.over)
     stop_request(instance->process, NULL);
   while (!stop_requested(instance->process))
-    if (!tenure_serve(&sim.config, sim.store, instance->metrics, instance->process, false))
+    if (!tenure_serve(&sim.config, sim.store, instance->metrics, NULL, instance->process, false))
       stop_wait(instance->process, 200);
   sim_trace("ended");
   instance->ended = true;

@@ -124,11 +124,20 @@ static json_t *feeds_json(const Status *status) {
   return list;
 }
 
+static json_t *pause_json(const PauseState *pause) {
+  char since[DATETIME_TEXT_SIZE];
+  if (!pause->on)
+    return json_null();
+  g_autofree char *by = g_utf8_make_valid(pause->by, -1);
+  datetime_format(pause->since_ms * 1000, 3, since);
+  return json_pack("{s:s, s:s}", "by", by, "since", since);
+}
+
 json_t *status_json(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   char text[DATETIME_TEXT_SIZE];
   return json_pack(
-      "{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:I, s:o, s:o, s:o}",
+      "{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
       "name", status->name, "projector", "state", status_state(status), "owner",
       status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
       (json_int_t)MAX(status->lease.expires_in_ms, 0), "outbox", "pending",
@@ -136,8 +145,9 @@ json_t *status_json(const Status *status) {
       (json_int_t)counts->failed, "dead", (json_int_t)counts->dead, "oldest_occurred_at",
       counts->oldest_occurred_at ? oldest(status, text) : NULL, "lag_ms",
       (json_int_t)status_lag_ms(status), "oldest_age_ms", (json_int_t)status_oldest_age_ms(status),
-      "blocked_aggregates", (json_int_t)status->blocked, "feeds", feeds_json(status), "mongodb",
-      store_json(&status->mongodb), "mysql", store_json(&status->mysql));
+      "blocked_aggregates", (json_int_t)status->blocked, "paused", pause_json(&status->lease.pause),
+      "feeds", feeds_json(status), "mongodb", store_json(&status->mongodb), "mysql",
+      store_json(&status->mysql));
 }
 
 static void print_json(const Status *status) {
@@ -157,6 +167,14 @@ static void print_store(const char *label, const StoreState *state) {
       printf(" (%d)", state->failure.code);
   }
   putchar('\n');
+}
+
+static void print_pause(const PauseState *pause) {
+  char time[DATETIME_TEXT_SIZE];
+  datetime_format(pause->since_ms * 1000, 0, time);
+  printf("%-20sby ", "paused");
+  print_clean(stdout, pause->by);
+  printf(" since %s UTC; `projector resume` ends it\n", time);
 }
 
 static void print_lease(const LeaseView *lease) {
@@ -186,6 +204,8 @@ static void print_text(const Status *status) {
          status->lease.held ? status->lease.owner : "");
   if (status->lease.held)
     print_lease(&status->lease);
+  if (status->lease.pause.on)
+    print_pause(&status->lease.pause);
   if (status->mongodb.failure.class == FAILURE_NONE) {
     printf("%-20s%lld pending, %lld in progress, %lld failed, %lld dead\n", "outbox",
            (long long)counts->pending, (long long)counts->in_progress, (long long)counts->failed,

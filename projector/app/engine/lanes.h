@@ -4,6 +4,7 @@
 
 #include "projector/app/engine/alarm.h"
 #include "projector/app/engine/lane.h"
+#include "projector/app/engine/pace.h"
 #include "projector/app/engine/watch.h"
 
 typedef struct Lanes {
@@ -12,6 +13,7 @@ typedef struct Lanes {
   Alarm *due;                     /* rings when a hold is due earlier than those before */
   gint holds;                     /* atomic; of all lanes */
   Watch *watch;                   /* what the workers have found out; not used here */
+  Pace *pace;                     /* NULL: nothing holds the workers back */
   gint scanning;                  /* atomic; the reader is reading the whole outbox */
   _Atomic int64_t clock_ahead_ms; /* MongoDB's clock, of this machine's */
 } Lanes;

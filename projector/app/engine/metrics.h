@@ -7,6 +7,7 @@
 
 #include "projector/app/engine/reader.h"
 #include "projector/domain/plan.h"
+#include "projector/infra/mongo/lease.h"
 
 /* What is counted by projection. An event that several projections take counts in each, one that
  * none names under the table "". */
@@ -53,6 +54,7 @@ typedef struct TenureView {
   ReaderState reader;
   int64_t restarts; /* of the change stream */
   int64_t lag_ms;   /* of the oldest event that waits */
+  PauseState pause;
 } TenureView;
 
 typedef struct Figures {

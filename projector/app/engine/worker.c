@@ -117,21 +117,29 @@ bool worker_step(Worker *worker, bool wait) {
   const Settings *settings = &worker->config->settings;
   size_t batch_bytes = (size_t)settings->memory_mb * 1024 * 1024 / 8 / (size_t)settings->workers;
   int failures = g_atomic_int_get(&worker->failures);
+  if (pace_is_stopped(worker->lanes->pace)) {
+    pace_grant(worker->lanes->pace, 0); /* waits for a moment */
+    return true;
+  }
   if (failures > 0 && !recovered(worker, failures)) {
     g_atomic_int_inc(&worker->failures);
     return true;
   }
   /* While it is not sure that the store is back, one event tries. */
-  size_t most = failures > 0 ? 1 : (size_t)settings->batch;
+  size_t most = pace_grant(worker->lanes->pace, failures > 0 ? 1 : (size_t)settings->batch);
+  if (most == 0)
+    return true;
   Taking how = {.max_events = most,
                 .max_bytes = batch_bytes,
                 .linger_ms = settings->linger_ms,
                 .wait = wait,
                 .alone = failures > 0};
   size_t count = lanes_take(worker->lanes, worker->number, &how, worker->taken);
+  pace_return(worker->lanes->pace, most - count);
   if (count == 0)
     return false;
-  if (stop_requested(worker->stop)) { /* a lease that ran out while nothing was there to do */
+  /* A lease that ran out, or a pause that came, while nothing was there to do. */
+  if (stop_requested(worker->stop) || pace_is_stopped(worker->lanes->pace)) {
     for (size_t i = 0; i < count; i++)
       lane_requeue(home_of(worker, worker->taken[i]), worker->taken[i]);
     return false;

@@ -36,6 +36,7 @@ struct Ownership {
   Failure trouble;  /* of the last heartbeat */
   bool has_told;
   LeaseTold told;
+  PauseState pause;
   int64_t now_ms, now_at; /* MongoDB's clock at a monotonic time, us; 0: not known */
   int64_t settled_at;     /* as it stood in the lease when it became ours */
   LeaseState state;
@@ -69,6 +70,7 @@ static void log_reports(const Ownership *ownership, const LeaseState *state) {
 
 static void note_clock(Ownership *ownership, const LeaseState *state, int64_t asked_at) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  ownership->pause = state->pause;
   ownership->now_ms = state->now_ms;
   ownership->now_at = asked_at;
 }
@@ -317,6 +319,11 @@ void ownership_tell(Ownership *ownership, const LeaseTold *told) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
   ownership->told = *told;
   ownership->has_told = true;
+}
+
+PauseState ownership_pause(Ownership *ownership) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  return ownership->pause;
 }
 
 int64_t ownership_epoch(const Ownership *ownership) {

@@ -29,6 +29,8 @@ void ownership_tell(Ownership *ownership, const LeaseTold *told);
 /* What keeps the lease from being prolonged: MongoDB refuses the write, or does not answer it;
  * class NONE: nothing. */
 Failure ownership_trouble(Ownership *ownership);
+/* Whether a person has paused the projector, as of the last heartbeat. */
+PauseState ownership_pause(Ownership *ownership);
 int64_t ownership_epoch(const Ownership *ownership);
 /* "host:pid#epoch", for claimed_by. */
 const char *ownership_claimant(const Ownership *ownership);

@@ -159,6 +159,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   g_autoptr(Metrics) metrics = metrics_new(config->mapping);
   g_autoptr(Monitor) monitor = monitor_new(config, metrics);
   g_autoptr(Waiting) waiting = waiting_new(config, metrics);
+  g_autoptr(Pace) pace = pace_new();
   g_autoptr(Http) http = NULL;
   if (!once && *config->settings.http &&
       !(http = http_start(config, metrics, monitor, waiting, ret_failure))) {
@@ -181,7 +182,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
     http_open_actions(http, store);
   int64_t pause_ms = PAUSE_MS;
   while (!stop_requested(ending->process))
-    if (tenure_serve(config, store, metrics, ending->process, once))
+    if (tenure_serve(config, store, metrics, pace, ending->process, once))
       pause_ms = PAUSE_MS;
     else if (!stop_wait(ending->process, pause_ms))
       pause_ms = MIN(pause_ms * 2, PAUSE_MAX_MS);

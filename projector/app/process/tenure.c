@@ -26,6 +26,9 @@ typedef struct Tenure {
   Ownership *ownership;
   Stop *stop;
   Metrics *metrics;
+  Pace *pace;
+  bool once;
+  PauseState pause; /* as it was told last */
   Ledger ledger;
   Lanes lanes;
   Worker **workers;
@@ -50,6 +53,7 @@ static void make_lanes(Tenure *tenure) {
   tenure->lanes.count = (unsigned)settings->workers;
   tenure->lanes.due = alarm_new();
   tenure->lanes.watch = watch_new();
+  tenure->lanes.pace = tenure->pace;
   tenure->lanes.lanes = g_new0(Lane *, tenure->lanes.count);
   /* A quarter of the memory for queued events; the rest is for a batch being built, its statements,
    * the drivers' buffers and the program itself. */
@@ -209,6 +213,23 @@ static LeaseTold measure_waiting(const Tenure *tenure) {
   return (LeaseTold){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
 }
 
+/* With --once nobody waits for the end of a pause. */
+static void obey_pause(Tenure *tenure) {
+  PauseState pause = ownership_pause(tenure->ownership);
+  Failure failure = {0};
+  if (pause.on != tenure->pause.on)
+    log_warning(pause.on ? "paused: nothing is applied until `projector resume`" : "resumed",
+                pause.on ? LOG_FIELDS(LOG_TEXT("by", pause.by)) : NULL);
+  tenure->pause = pause;
+  if (tenure->pace)
+    pace_set_paused(tenure->pace, pause.on);
+  if (!pause.on || !tenure->once)
+    return;
+  failure_set(&failure, FAILURE_CONFLICT, SOURCE_PROJECTOR, 0,
+              "paused by %s: nothing is applied until `projector resume`", pause.by);
+  stop_request(tenure->stop, &failure);
+}
+
 static void publish(Tenure *tenure) {
   Failure trouble = ownership_trouble(tenure->ownership);
   LeaseTold told = measure_waiting(tenure);
@@ -217,7 +238,8 @@ static void publish(Tenure *tenure) {
                      .workers = tenure->lanes.count,
                      .reader = reader_state(tenure->reader),
                      .restarts = reader_restarts(tenure->reader),
-                     .lag_ms = told.lag_ms};
+                     .lag_ms = told.lag_ms,
+                     .pause = tenure->pause};
   for (unsigned i = 0; i < tenure->lanes.count; i++) {
     LaneFigures figures = lane_figures(tenure->lanes.lanes[i]);
     view.queued += figures.queued;
@@ -244,6 +266,7 @@ static void watch(Tenure *tenure, Stop *process) {
   service_begins_work(tenure->lanes.count);
   publish(tenure);
   while (!stop_wait(tenure->stop, TICK_MS)) {
+    obey_pause(tenure);
     tell_service(tenure);
     if (stop_requested(process))
       stop_request(tenure->stop, NULL);
@@ -294,11 +317,16 @@ static void finish(Tenure *tenure) {
 
 /* --- the tenure ------------------------------------------------------------------------------- */
 
-bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Stop *process,
-                  bool once) {
+bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Pace *pace,
+                  Stop *process, bool once) {
   Stop *stop = stop_new();
   Failure failure = {0};
-  Tenure tenure = {.config = config, .store = store, .stop = stop, .metrics = metrics};
+  Tenure tenure = {.config = config,
+                   .store = store,
+                   .stop = stop,
+                   .metrics = metrics,
+                   .pace = pace,
+                   .once = once};
   bool good = true;
   metrics_set_role(metrics, ROLE_STANDBY);
   tenure.ownership = ownership_acquire(config, store, metrics, once, process, stop);
@@ -308,6 +336,7 @@ bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Sto
                                    LOG_TEXT("owner", ownership_claimant(tenure.ownership)),
                                    LOG_NUMBER("epoch", ownership_epoch(tenure.ownership)),
                                    LOG_NUMBER("workers", config->settings.workers)));
+    obey_pause(&tenure);
     if (start(&tenure, once, &failure)) {
       metrics_set_trouble(metrics, NULL);
       metrics_set_role(metrics, ROLE_WORKING);
@@ -321,8 +350,9 @@ bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Sto
     metrics_set_trouble(metrics, &failure);
     if (failure.class != FAILURE_NONE)
       log_failure(LOG_LEVEL_ERROR, "the tenure ended", &failure);
-    if (failure.class == FAILURE_CONFIG || (once && failure.class == FAILURE_NONE))
-      stop_request(process, failure.class == FAILURE_CONFIG ? &failure : NULL);
+    bool paused = once && tenure.pause.on;
+    if (failure.class == FAILURE_CONFIG || paused || (once && failure.class == FAILURE_NONE))
+      stop_request(process, failure.class == FAILURE_NONE ? NULL : &failure);
     good = failure.class == FAILURE_NONE || clock_us() - begun > (int64_t)SETTLED_MS * 1000;
   }
   stop_free(stop);

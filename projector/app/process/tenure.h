@@ -11,5 +11,5 @@
  * What cannot be helped by trying again requests the stop of `process`. With `once` it ends when
  * the outbox holds nothing that can be applied now, and requests that stop too. False: a failure
  * ended it soon after it began; the caller pauses, longer each time. */
-bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Stop *process,
-                  bool once);
+bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Pace *pace,
+                  Stop *process, bool once);

@@ -54,6 +54,15 @@ bool resolve_report(const Config *config, MongoStore *store, const char *act,
   return lease_report(store, config->name, line, ret_failure);
 }
 
+bool resolve_pause(const Config *config, MongoStore *store, bool pause, PauseChange *ret_change,
+                   Failure *ret_failure) {
+  g_autofree char *user = g_strdup_printf("%s@%s", g_get_user_name(), g_get_host_name());
+  g_autofree char *by = asked_by ? g_strdup_printf("%s of %s", asked_by, user) : g_strdup(user);
+  return lease_pause(store, config->name, pause ? by : NULL, ret_change, ret_failure) &&
+         (!ret_change->changed ||
+          resolve_report(config, store, pause ? "pause" : "resume", ret_failure));
+}
+
 static bool report_events(const Config *config, MongoStore *store, const char *verb,
                           const Selection *selection, int64_t count, Failure *ret_failure) {
   g_autofree char *name = name_of(selection);

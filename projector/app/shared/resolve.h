@@ -6,6 +6,7 @@
 #pragma once
 
 #include "projector/app/shared/config.h"
+#include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/selection.h"
 
 /* The states that a person decides about, for Selection.states. */
@@ -31,6 +32,10 @@ typedef void (*SkippedSink)(const Event *event, void *data);
 /* The same, and tells what is skipped. */
 bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
                           SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure);
+
+/* Pauses the projector of the name, or lets it go on. */
+bool resolve_pause(const Config *config, MongoStore *store, bool pause, PauseChange *ret_change,
+                   Failure *ret_failure);
 
 /* Tells the owner's log what was done by hand and by whom, and has it look again. */
 bool resolve_report(const Config *config, MongoStore *store, const char *act, Failure *ret_failure);

@@ -136,6 +136,8 @@ static void tenure(GString *text, const Figures *figures) {
   single(text, "projector_lease_held", "gauge", "1: this process is the owner and works.", working);
   single(text, "projector_epoch", "gauge", "Epoch of this process as owner; 0: it is not.",
          (double)view->epoch);
+  single(text, "projector_paused", "gauge", "1: paused by hand; nothing is applied.",
+         view->pause.on);
   single(text, "projector_queue_events", "gauge", "Events queued in memory.", (double)view->queued);
   single(text, "projector_queue_bytes", "gauge", "Memory of queued events.", (double)view->bytes);
   single(text, "projector_in_hand_events", "gauge", "Events claimed and not settled.",

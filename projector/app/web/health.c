@@ -80,6 +80,20 @@ static void judge_trouble(GPtrArray *remarks, const Figures *figures, bool told)
     say(remarks, BAD_UNREADY, "This process cannot become the owner%s: %s", since, reason);
 }
 
+char *health_pause_text(const PauseState *pause) {
+  g_autofree char *since = since_text(pause->since_ms), *by = g_utf8_make_valid(pause->by, -1);
+  return g_strdup_printf("paused by %s%s", by, since);
+}
+
+/* What a person wants is no failure. */
+static void judge_pause(GPtrArray *remarks, const Status *status, const Figures *figures) {
+  const PauseState *pause =
+      figures->role == ROLE_WORKING ? &figures->tenure.pause : &status->lease.pause;
+  g_autofree char *text = pause->on ? health_pause_text(pause) : NULL;
+  if (text)
+    say(remarks, NOTE, "Nothing is applied: %s; `projector resume` ends it.", text);
+}
+
 static void judge_work(GPtrArray *remarks, const Figures *figures, int64_t now) {
   const TenureView *view = &figures->tenure;
   char idle[DURATION_TEXT_SIZE];
@@ -90,7 +104,7 @@ static void judge_work(GPtrArray *remarks, const Figures *figures, int64_t now) 
   if (now - figures->published_at > (int64_t)SILENT_MS * 1000)
     say(remarks, BAD_UNREADY, "The work has stopped without an end.");
   int64_t idle_ms = (now - figures->progress_at) / 1000;
-  if (view->queued + view->in_hand > 0 && idle_ms > IDLE_MS)
+  if (!view->pause.on && view->queued + view->in_hand > 0 && idle_ms > IDLE_MS)
     say(remarks, NOTE, "%zu event%s taken from the outbox, and none has been applied for %s.",
         view->queued + view->in_hand, view->queued + view->in_hand == 1 ? " is" : "s are",
         duration_text(idle_ms, idle));
@@ -123,7 +137,7 @@ static void judge_outbox(GPtrArray *remarks, const Report *report, const Setting
     say(remarks, age_ms > VERY_OLD_MS ? WARN_UNREADY : NOTE,
         "The figures of the outbox are %s old.", duration_text(age_ms, text));
   int64_t lag_ms = status_lag_ms(&report->status);
-  if (lag_ms > settings->ready_lag_ms)
+  if (lag_ms > settings->ready_lag_ms && !report->status.lease.pause.on)
     say(remarks, BAD_UNREADY, "The oldest event has waited %s, more than ready_lag_ms, which is %s",
         duration_text(lag_ms, text), duration_text(settings->ready_lag_ms, limit));
   if (counts->dead > 0)
@@ -146,6 +160,7 @@ GPtrArray *health_judge(const Report *report, const Figures *figures, const Sett
   }
   judge_trouble(remarks, figures, report->stores_known && !stores_are_good(&report->status));
   judge_work(remarks, figures, now);
+  judge_pause(remarks, &report->status, figures);
   judge_clocks(remarks, figures, settings);
   if (!report->looked_at || !report->stores_known)
     say(remarks, WARN_UNREADY, "The stores have not been looked at yet.");

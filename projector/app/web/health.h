@@ -10,6 +10,8 @@ typedef struct Remark {
   char *text;
 } Remark;
 
+/* "paused by ada@host since 12:01:05 UTC (8 s)"; free with g_free. */
+char *health_pause_text(const PauseState *pause);
 /* Remarks, the most important first; none: all is well. `now` is monotonic, in us. */
 GPtrArray *health_judge(const Report *report, const Figures *figures, const Settings *settings,
                         int64_t now);

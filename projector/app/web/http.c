@@ -66,6 +66,13 @@ static HttpAnswer get_readiness(Http *http, HttpRequest *request) {
     if (remark->unready)
       g_string_append_printf(text, "not ready: %s\n", remark->text);
   }
+  const PauseState *pause =
+      figures.role == ROLE_WORKING ? &figures.tenure.pause : &report->status.lease.pause;
+  if (text->len == 0 && pause->on) {
+    g_autofree char *paused = health_pause_text(pause);
+    g_string_append_printf(text, "ready: %s\n", paused);
+    return plain(200, text->str);
+  }
   if (text->len == 0)
     return plain(200, figures.role == ROLE_WORKING ? "ready: working\n" : "ready: standing by\n");
   return plain(503, text->str);

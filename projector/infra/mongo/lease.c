@@ -148,6 +148,18 @@ static bool has_at(const bson_t *document, const char *path) {
   return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &member);
 }
 
+static PauseState pause_at(const bson_t *document, const char *path) {
+  PauseState pause = {.on = has_at(document, path)};
+  bson_iter_t member;
+  if (pause.on) {
+    g_autofree char *by = g_strdup_printf("%s.by", path);
+    g_autofree char *at = g_strdup_printf("%s.at", path);
+    g_strlcpy(pause.by, text_at(document, by, &member), sizeof pause.by);
+    pause.since_ms = time_at(document, at);
+  }
+  return pause;
+}
+
 bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
                    Failure *ret_failure) {
   bson_t reply;
@@ -162,7 +174,8 @@ bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseStat
                      .nudges = number_at(&reply, "value.nudges", 0),
                      .epoch = number_at(&reply, "value.epoch", 0),
                      .now_ms = time_at(&reply, "value.prolonged_at"),
-                     .settled_at = time_at(&reply, "value.settled_at")};
+                     .settled_at = time_at(&reply, "value.settled_at"),
+                     .pause = pause_at(&reply, "value.paused")};
   bson_destroy(&reply);
   return good;
 }
@@ -299,6 +312,30 @@ static void read_trouble(const bson_t *document, LeaseView *view) {
   view->trouble_since_ms = time_at(document, "trouble.since");
 }
 
+static bson_t *pause_update(const char *by) {
+  return by ? BCON_NEW("update", "[", "{", "$set", "{", "paused", "{", "$ifNull", "[",
+                       BCON_UTF8("$paused"), "{", "by", "{", "$literal", BCON_UTF8(by), "}", "at",
+                       BCON_UTF8("$$NOW"), "}", "]", "}", "}", "}", "]")
+            : BCON_NEW("update", "[", "{", "$unset", BCON_UTF8("paused"), "}", "]");
+}
+
+bool lease_pause(MongoStore *store, const char *name, const char *by, PauseChange *ret_change,
+                 Failure *ret_failure) {
+  g_autoptr(Lease) lease = lease_new(store, name, "", 0);
+  g_autofree char *valid = by ? g_utf8_make_valid(by, -1) : NULL;
+  LeaseView before;
+  bson_t reply;
+  if (!lease_look(store, name, &before, ret_failure))
+    return false;
+  bool good = modify(lease, BCON_NEW("_id", BCON_UTF8(name)), pause_update(valid), by != NULL,
+                     &reply, ret_failure);
+  if (good)
+    *ret_change = (PauseChange){.pause = pause_at(&reply, "value.paused"),
+                                .changed = before.pause.on != (by != NULL)};
+  bson_destroy(&reply);
+  return good;
+}
+
 bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failure *ret_failure) {
   g_autoptr(Lease) lease = lease_new(store, name, "", 0);
   bson_t *pipeline =
@@ -325,6 +362,7 @@ bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failur
     view.lag_ms = number_at(document, "lag_ms", -1);
     view.settled_at = time_at(document, "settled_at");
     view.held = view.expires_in_ms > 0;
+    view.pause = pause_at(document, "paused");
     read_trouble(document, &view);
   }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||

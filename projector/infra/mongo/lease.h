@@ -13,6 +13,13 @@ Lease *lease_new(MongoStore *store, const char *name, const char *owner, int64_t
 void lease_free(Lease *lease);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Lease, lease_free)
 
+/* That nothing is to be applied, as a person said; whoever owns the name obeys. */
+typedef struct PauseState {
+  bool on;
+  char by[128];
+  int64_t since_ms; /* since 1970, by MongoDB's clock */
+} PauseState;
+
 typedef struct LeaseState {
   bool owned;     /* by us, now */
   bool standby;   /* another has asked for the lease a short while ago */
@@ -22,6 +29,7 @@ typedef struct LeaseState {
   int64_t now_ms; /* MongoDB's clock, when it is ours; 0: not known */
   int64_t
       settled_at; /* as LeaseTold; when nobody has told it yet, when the lease was taken first */
+  PauseState pause;
 } LeaseState;
 
 /* What the owner tells with a heartbeat, for others and for the owner after it. */
@@ -73,6 +81,16 @@ typedef struct LeaseView {
   int64_t settled_at;       /* as LeaseTold; 0: not known */
   Failure trouble;          /* as LeaseTold; the class is NONE or UNAVAILABLE */
   int64_t trouble_since_ms;
+  PauseState pause;
 } LeaseView;
+
+typedef struct PauseChange {
+  PauseState pause; /* as it is now */
+  bool changed;     /* false: it was so before */
+} PauseChange;
+
+/* Begins a pause, or (`by` NULL) ends it. */
+bool lease_pause(MongoStore *store, const char *name, const char *by, PauseChange *ret_change,
+                 Failure *ret_failure);
 
 bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failure *ret_failure);

@@ -1,0 +1,118 @@
+"""`projector pause` and `resume`: nothing is applied and nothing held, whoever owns the name; everybody says so."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import Iterator
+
+from endpoint import Endpoint
+from workspace import Process, Workspace, decimal
+
+LISTENING = {"http": "127.0.0.1:0", "lease_ms": 2000, "sweep_interval_ms": 200}
+
+
+def opened(ws: Workspace, account: str) -> dict:
+    return ws.event(account, "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("1.00"))
+
+
+@contextmanager
+def working(ws: Workspace) -> Iterator[tuple[Process, Endpoint]]:
+    ws.mapping(**LISTENING)
+    with ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        ws.wait(lambda: endpoint.get("/readyz").status == 200)
+        yield process, endpoint
+
+
+def pause(ws: Workspace, endpoint: Endpoint) -> None:
+    assert ws.projector("pause").returncode == 0
+    ws.wait(lambda: endpoint.metrics()["projector_paused"] == 1)
+
+
+def test_nothing_is_applied_and_nothing_held_until_it_is_resumed(bank):
+    with working(bank) as (process, endpoint):
+        bank.put(opened(bank, "a1"))
+        bank.wait_drained()
+        pause(bank, endpoint)
+        event = opened(bank, "a2")
+        bank.put(event)
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
+        time.sleep(1)  # far more than an event takes
+        found = bank.found(event)
+        assert found.get("status", "pending") == "pending" and "claimed_by" not in found
+        assert len(bank.rows("account")) == 1
+        bank.query("LOCK TABLES account WRITE")  # no transaction of the projector is in the way
+        bank.query("UNLOCK TABLES")
+        assert endpoint.metrics()["projector_lease_held"] == 1
+        assert bank.projector("resume").stdout == "resumed\n"
+        bank.wait_gone(event)
+        assert len(bank.rows("account")) == 2
+        assert "paused" in process.log_text() and "resumed" in process.log_text()
+
+
+def test_everybody_says_by_whom_and_since_when(bank):
+    with working(bank) as (_, endpoint):
+        told = bank.projector("pause").stdout
+        assert told.startswith("paused by ") and told.endswith("UTC\n")
+        by = told.split()[2]
+        bank.wait(lambda: endpoint.metrics()["projector_paused"] == 1)
+        ready = endpoint.get("/readyz")
+        assert ready.status == 200 and ready.text.startswith(f"ready: paused by {by} since ")
+        status = bank.projector("status")
+        assert f"paused              by {by} since" in status.stdout and status.returncode == 0
+        paused = json.loads(bank.projector("status", "--json").stdout)["paused"]
+        assert paused["by"] == by and paused["since"]
+        bank.wait(lambda: (endpoint.get("/live").json["status"]["paused"] or {}).get("by") == by)
+        assert any("`projector resume`" in remark["text"] for remark in endpoint.get("/live").json["health"])
+        assert bank.projector("pause").stdout == told.rstrip("\n") + ", as before\n"
+        assert bank.projector("resume").returncode == 0
+        bank.wait(lambda: endpoint.get("/readyz").text == "ready: working\n")
+        assert json.loads(bank.projector("status", "--json").stdout)["paused"] is None
+        again = bank.projector("resume")
+        assert (again.returncode, again.stdout) == (1, "it was not paused\n")
+
+
+def test_a_pause_outlives_its_owner(bank):
+    with working(bank) as (first, endpoint):
+        pause(bank, endpoint)
+        event = opened(bank, "a1")
+        bank.put(event)
+        first.kill()
+    with working(bank) as (_, endpoint):
+        bank.wait(lambda: endpoint.metrics()["projector_paused"] == 1)
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
+        assert bank.found(event) and bank.rows("account") == []
+        assert bank.projector("resume").returncode == 0
+        bank.wait_gone(event)
+
+
+def test_a_name_that_never_ran_can_be_paused(bank):
+    bank.mapping(**LISTENING)
+    assert bank.projector("pause").returncode == 0
+    bank.put(opened(bank, "a1"))
+    with working(bank) as (_, endpoint):
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
+        assert bank.rows("account") == []
+
+
+def test_once_says_that_it_is_paused_and_applies_nothing(bank):
+    bank.put(opened(bank, "a1"))
+    assert bank.projector("pause").returncode == 0
+    done = bank.projector("run", "--once")
+    assert done.returncode == 1
+    assert "nothing is applied until `projector resume`" in done.stderr.splitlines()[-1]
+    assert bank.outbox.count_documents({}) == 1 and bank.rows("account") == []
+    assert bank.projector("resume").returncode == 0
+    bank.run_once()
+    assert len(bank.rows("account")) == 1
+
+
+def test_a_pause_ends_in_order_with_sigterm(bank):
+    with working(bank) as (process, endpoint):
+        pause(bank, endpoint)
+        bank.put(opened(bank, "a1"))
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
+        assert process.stop() == 0
+    assert bank.outbox.count_documents({}) == 1
