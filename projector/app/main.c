@@ -20,23 +20,24 @@ static const struct {
 } commands[] = {
     {"run", command_run, "apply the outbox's events until stopped (--once: until none is left)"},
     {"check", command_check,
-     "look at file, stores, privileges and tables: what is wrong, how to mend it"},
+     "look at file, stores, privileges and tables: what is wrong, what to do"},
     {"schema", command_schema, "print the tables that are needed; --apply creates what is missing"},
     {"status", command_status, "outbox by state, lag, owner and stores; --json for machines"},
     {"list", command_list, "failed, dead, held or other events, each with its reason"},
     {"events", command_events, "archived events once more, as JSON lines; --follow"},
     {"explain", command_explain, "one aggregate on one screen: entity, events, position, rows"},
     {"retry", command_retry, "try failed or dead events again, with all their attempts"},
-    {"skip", command_skip, "go on without failed or dead events"},
+    {"skip", command_skip, "continue without failed or dead events"},
     {"refresh", command_refresh, "take one aggregate's rows from its entity as it is now"},
     {"pause", command_pause, "apply nothing until resume; the owner keeps the lease"},
     {"resume", command_resume, "end a pause"},
     {"wait", command_wait, "until a version of an aggregate is accounted for in MySQL"},
-    {"reconcile", command_reconcile, "compare the entities with the rows; --repair mends"},
+    {"reconcile", command_reconcile,
+     "compare the entities with the rows; --repair corrects the rows"},
     {"rebuild", command_rebuild, "fill tables from the entities; --shadow swaps in a new one"},
     {"try", command_try, "events in, changes of rows out, without a store; --expect runs cases"},
     {"archive", command_archive, "verify: whether the archived events alone tell the entities"},
-    {"replay", command_replay, "fill a table anew from the archived events"},
+    {"replay", command_replay, "fill a table from the archived events"},
 };
 
 static void print_help(FILE *to) {
@@ -44,7 +45,7 @@ static void print_help(FILE *to) {
               "usage: projector COMMAND -c FILE [options]\n\n");
   for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
     fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].summary);
-  fprintf(to, "\n`projector COMMAND --help` tells the options of a command.\n"
+  fprintf(to, "\n`projector COMMAND --help` shows the options of a command.\n"
               "Exit status: 0 good, 1 the answer is no, 2 wrong use or configuration, "
               "3 a store could not be reached.\n");
 }

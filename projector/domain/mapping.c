@@ -250,7 +250,7 @@ static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *
          (mark_of_rule(rule) >= 0 ||
           wrong(ret_failure, path, "set",
                 "at least one column with \"null\": true that an upsert takes from its payload; "
-                "NULL there tells that a row is not deleted",
+                "NULL there means that a row is not deleted",
                 json_object_get(json, "set"))) &&
          (!projection->soft_rule || mark_of_rule(rule) == projection->mark ||
           failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,

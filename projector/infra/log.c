@@ -93,7 +93,7 @@ static char *make_line(LogLevel level, const char *message, const LogField *fiel
 }
 
 static char *notice(int64_t dropped) {
-  return make_line(LOG_LEVEL_WARNING, "nobody read the log in time: lines were dropped here",
+  return make_line(LOG_LEVEL_WARNING, "the log was not read in time: lines were dropped here",
                    LOG_FIELDS(LOG_NUMBER("lines", dropped)));
 }
 

@@ -4,7 +4,7 @@
     live      from the acknowledged insert to the visible row, while events keep coming, against a bare follower
     backlog   memory with a million events waiting
     idle      what is used when there is nothing to do
-    reconcile a million entities against a million rows, and 10,000 differences mended
+    reconcile a million entities against a million rows, and 10,000 differences repaired
     rebuild   a table of a million rows from its entities
 
 Absolute figures differ from machine to machine and hour to hour. So what is compared runs by turns, and
@@ -336,9 +336,9 @@ class Bench:
             found, mended = self.run_reconcile(ws, status=1), self.run_reconcile(ws, "--repair")
             self.run_reconcile(ws)
         per_million = equal.seconds * 1_000_000 / entities
-        said = re.search(r"(\d+) mended in ([\d.]+) s", mended.stdout)
+        said = re.search(r"(\d+) repaired in ([\d.]+) s", mended.stdout)
         if not said or int(said[1]) < planted * 0.9:
-            raise BenchError(f"not all of {planted} differences were mended: {mended.stdout.strip()}")
+            raise BenchError(f"not all of {planted} differences were repaired: {mended.stdout.strip()}")
         repair_s = float(said[2]) * 10_000 / int(said[1])
         costs = {"equal": equal, f"{planted:,} differences found": found, "found and mended": mended}
         self.results["reconcile"] = {"entities": entities, "planted": planted, "repair_s": repair_s} | {
@@ -349,7 +349,7 @@ class Bench:
                       f"{cost.peak_mb:.0f}", f"{cost.others:.1f}") for name, cost in costs.items()])
         self.goal("reconcile", "a million entities", per_million, GOAL_RECONCILE_S, unit=" s")
         self.goal("reconcile", "peak memory", max(cost.peak_mb for cost in costs.values()), GOAL_RECONCILE_MB, unit=" MB")
-        self.goal("reconcile", "10,000 differences mended", repair_s, GOAL_REPAIR_S, unit=" s")
+        self.goal("reconcile", "10,000 differences repaired", repair_s, GOAL_REPAIR_S, unit=" s")
 
     def run_reconcile(self, ws: Workspace, *arguments: str, status: int = 0) -> Cost:
         return measure(PROJECTOR, "reconcile", "-c", ws.file, "--state", self.folder / "reconcile", *arguments,

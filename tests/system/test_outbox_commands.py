@@ -303,7 +303,7 @@ def receipts_line(ws) -> tuple[str, str]:
 def test_check_names_how_long_commands_are_remembered(bank):
     assert receipts_line(bank) == ("ok", f"executed commands are remembered for {30 * DAYS} s")
     bank.outbox_program("init", "--commands-ttl", "never", check=True)
-    assert receipts_line(bank) == ("ok", "executed commands are remembered for ever")
+    assert receipts_line(bank) == ("ok", "executed commands are remembered forever")
     commands(bank).drop_index("at")
     verdict, text = receipts_line(bank)
     assert verdict == "warning" and "never removed" in text and "`outbox init` makes it" in text

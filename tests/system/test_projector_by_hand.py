@@ -152,7 +152,7 @@ def test_every_action_by_hand_stands_in_the_log_of_the_owner(bank):
         projector.wait_log(r"done by hand.*refresh of account a1, by ")
         bank.query("DELETE FROM account")
         assert bank.projector("reconcile", "--repair").returncode in (0, 1)
-        projector.wait_log(r"done by hand.*reconcile --repair: 1 differences? mended, by ")
+        projector.wait_log(r"done by hand.*reconcile --repair: 1 differences? repaired, by ")
 
 
 # why there is nothing to do

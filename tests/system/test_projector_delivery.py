@@ -90,7 +90,7 @@ def test_a_transaction_that_met_a_conflict_is_run_again_at_once(bank):
         for session in bank.query("SHOW FULL PROCESSLIST"):
             if session["db"] == bank.name and (session["Info"] or "").startswith("UPDATE"):
                 bank.query(f"KILL QUERY {session['Id']}")
-        projector.wait_log("a transaction has to be tried again class=conflict")
+        projector.wait_log("a transaction is retried class=conflict")
         bank.wait_lock_wait()
         bank.wait_status(event, "in_progress")
         cursor.execute("COMMIT")

@@ -275,7 +275,7 @@ def test_killed_in_the_middle_and_started_again(bank):
     bank.put(more)
     bank.run_once()
     done = replay(bank, "--json")
-    assert "goes on with account__replay" in done.stderr
+    assert "continues with account__replay" in done.stderr
     assert json.loads(done.stdout)["events"] < len(events)
     assert shown(bank) == fold(events + more)
     assert leftovers(bank) == ([], [])

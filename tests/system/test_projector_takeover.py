@@ -181,7 +181,7 @@ def test_what_a_person_skipped_does_not_come_back_from_the_archive(bank):
     restore(bank)
     bank.put(deposited(bank, 3, "100.00"))
     with bank.start_projector("--adopt") as projector:
-        projector.wait_log("versions missing, going on without them")
+        projector.wait_log("versions missing, continuing without them")
         bank.wait_drained()
     assert bank.rows("account")[0]["balance"] == 110
 

@@ -165,7 +165,7 @@ static void check_roles(Report *report, const Config *config, MongoStore *store)
   }
   if (!report->mongodb.has_user)
     tell(report, report->mongodb.local ? "ok" : "warning", "mongodb",
-         "nobody has logged in: without access control everybody may do everything");
+         "no login: without access control every client may do everything");
   else if (all)
     good(report, "mongodb", "the user may do what the mapping asks for");
 }
@@ -248,9 +248,7 @@ static void check_receipts(Report *report, MongoStore *store) {
     tell_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
                 (long long)receipts.ttl_s);
     break;
-  case RECEIPTS_FOREVER:
-    good(report, "mongodb", "executed commands are remembered for ever");
-    break;
+  case RECEIPTS_FOREVER: good(report, "mongodb", "executed commands are remembered forever"); break;
   case RECEIPTS_UNBOUND:
     tell(report, "warning", "mongodb",
          "the receipts of executed commands are never removed: they have no index on `at`; `outbox "

@@ -76,7 +76,7 @@ static bool begin_choice(int *argc, char ***argv, const char *usage, const char 
       {"reason", 0, 0, G_OPTION_ARG_STRING, &choice->reason,
        "Of them, those with this reason, as `list --summary` has it", "TEXT"},
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &choice->dry_run,
-       "Only print the events that it would take", NULL},
+       "Only print the events that it would change", NULL},
       JSON_OPTION(&choice->as_json),
       G_OPTION_ENTRY_NULL};
   if (!command_begin(argc, argv, usage, summary, options, ret_config, ret_status))
@@ -212,7 +212,7 @@ int command_retry(int argc, char **argv) {
   int64_t count;
   int status;
   if (!begin_choice(&argc, &argv, "EVENT_ID - try failed or dead events again",
-                    "Makes the events pending with all their attempts before them. Exit status 1 "
+                    "Makes the events pending, with all their attempts again. Exit status 1 "
                     "when there is none to retry.",
                     &config, &choice, &status))
     return status;
@@ -238,9 +238,10 @@ int command_skip(int argc, char **argv) {
   int64_t count;
   int status;
   if (!begin_choice(
-          &argc, &argv, "EVENT_ID - go on without failed or dead events",
-          "Takes the events out and prints them; the ledger keeps that they were skipped, and the "
-          "collection OUTBOX_archive the events. Their aggregates go on without them. Exit status "
+          &argc, &argv, "EVENT_ID - continue without failed or dead events",
+          "Removes the events and prints them; the ledger records that they were skipped, and the "
+          "collection OUTBOX_archive keeps them. Their aggregates continue without them. Exit "
+          "status "
           "1 when there is none to skip.",
           &config, &choice, &status))
     return status;

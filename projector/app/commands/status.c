@@ -250,8 +250,8 @@ int command_status(int argc, char **argv) {
   int status;
   if (!command_begin(
           &argc, &argv, "- outbox, lag, owner, stores",
-          "Exit status 1 when events have failed or are dead, or wait while nobody works.", options,
-          &config, &status))
+          "Exit status 1 when events have failed or are dead, or wait while no projector works.",
+          options, &config, &status))
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");

@@ -159,7 +159,7 @@ static void report_gap(Janitor *janitor, const HoldView *hold) {
   if (janitor->config->mongodb.archive && !look_into_archive(janitor, hold, &found, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions in the archive", &failure);
   if (found < missing)
-    log_gap(LOG_LEVEL_WARNING, "versions missing, going on without them", hold, found);
+    log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", hold, found);
   if (found < missing)
     note_missing(janitor, hold);
 }
@@ -367,7 +367,7 @@ static void tell_refused_events(Janitor *janitor) {
   if (refused_write(janitor->store, janitor->config->name, refused, &failure))
     janitor->refusals_told = now;
   else
-    log_failure(LOG_LEVEL_WARNING, "cannot tell which events MongoDB refuses to mark", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot record which events MongoDB refuses to mark", &failure);
 }
 
 /* --- the janitor ----------------------------------------------------------------------------- */

@@ -92,7 +92,7 @@ static void close_projection(Worker *worker, const Projection *projection, bool 
   Failure why = *failure;
   bool locked = blame_is_lock_wait(failure);
   failure_prefix(&why,
-                 locked ? "table %s is locked by somebody else, its events wait"
+                 locked ? "table %s is locked by another session, its events wait"
                         : "table %s refuses the events of several aggregates, they wait",
                  projection->table);
   watch_close(worker->lanes->watch, projection->index, &why, rows);

@@ -178,7 +178,7 @@ bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is
     lanes_release_all_but(worker->lanes, worker->number, worker->lanes->lanes[worker->number]);
     return false;
   }
-  log_failure(LOG_LEVEL_WARNING, "events of other workers are given back", failure);
+  log_failure(LOG_LEVEL_WARNING, "events of other workers are released", failure);
   metrics_retry(worker->metrics, failure->class);
   return true;
 }
@@ -280,7 +280,7 @@ static size_t clear_up(Worker *worker, Item *items, size_t count, const Failure 
 
 static void tell_replay(Worker *worker, const Failure *failure) {
   if (failure->class == FAILURE_CONFLICT || failure->class == FAILURE_UNKNOWN)
-    log_failure(LOG_LEVEL_WARNING, "a transaction has to be tried again", failure);
+    log_failure(LOG_LEVEL_WARNING, "a transaction is retried", failure);
   metrics_retry(worker->metrics, failure->class);
 }
 

@@ -151,7 +151,7 @@ static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_fa
   if (found < reached) {
     if (!config->settings.adopt)
       return fence_fell_back(found, reached, ret_failure);
-    log_warning("going on with a MySQL that has lost what was applied before",
+    log_warning("continuing with a MySQL that has lost what was applied before",
                 LOG_FIELDS(LOG_NUMBER("epoch_found", found), LOG_NUMBER("epoch_reached", reached)));
     if (!fence_lift(session, config->name, reached, ret_failure))
       return false;
@@ -174,7 +174,7 @@ static const char *process_owner(void) {
 static void give_back(Lease *lease) {
   Failure failure;
   if (!lease_release(lease, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot give the lease back", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot release the lease", &failure);
 }
 
 static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {

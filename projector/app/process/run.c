@@ -212,7 +212,7 @@ int command_run(int argc, char **argv) {
       {"once", 0, 0, G_OPTION_ARG_NONE, &once,
        "Stop when the outbox holds nothing that can be applied now", NULL},
       {"adopt", 0, 0, G_OPTION_ARG_NONE, &adopt,
-       "Go on with a MySQL that was restored, a MongoDB that was moved, or under another name",
+       "Continue with a MySQL that was restored, a MongoDB that was moved, or under another name",
        NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
@@ -221,7 +221,7 @@ int command_run(int argc, char **argv) {
           &argc, &argv, "- apply the outbox's events to MySQL",
           "Projects until SIGTERM or SIGINT: finishes the running batch, gives claims and "
           "lease back, exits 0. While another projector of this name is working it stands by; "
-          "with --once no longer than a lease, then it exits 1.",
+          "with --once no longer than a lease, then it exits with 1.",
           options, &config, &status))
     return status;
   if (argc != 1)

@@ -179,7 +179,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
       LOG_NUMBER("blocked_aggregates", (int64_t)blocked), LOG_NUMBER("max_blocked", (int64_t)most),
       LOG_NUMBER("held_aggregates", (int64_t)held), LOG_NUMBER("most_held", (int64_t)limit));
   if (blocked >= most && !alarms->blocked)
-    log_error("too many aggregates are blocked by failed events: others go on, until most_held are "
+    log_error("too many aggregates are blocked by failed events: others flow, until most_held are "
               "held; retry, skip or refresh some",
               fields);
   if (held >= limit && !alarms->full)

@@ -91,7 +91,7 @@ static int rebuild_all(Rebuild *rebuild, const Options *options, const char *tab
            resolve_report(rebuild->config, rebuild->stores.store, "rebuild", &failure);
     journal_close(g_steal_pointer(&rebuild->journal), !good);
     if (!good)
-      failure_prefix(&failure, "interrupted (--resume goes on)");
+      failure_prefix(&failure, "interrupted (continue with --resume)");
   }
   if (rebuild->at.entity)
     bson_destroy(rebuild->at.entity);
@@ -112,10 +112,9 @@ int command_rebuild(int argc, char **argv) {
        NULL},
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
        "Drop a TABLE__old of an earlier rebuild", NULL},
-      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Go on where an interrupted one stood",
-       NULL},
+      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted one", NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &state,
-       "Where it is kept how far it has come (default: in the user's state folder)", "FILE"},
+       "Where its progress is kept (default: in the user's state folder)", "FILE"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object a line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
@@ -123,7 +122,7 @@ int command_rebuild(int argc, char **argv) {
   if (!command_begin(
           &argc, &argv, "[TABLE] - fill tables from their entities",
           "Writes the row of each entity, as `refresh` does, and deletes rows that no entity has, "
-          "while `run` goes on; then compares them. Without TABLE: all projections with entities. "
+          "while `run` works; then compares them. Without TABLE: all projections with entities. "
           "Exit status 1 when an entity could not be taken, or a row stays different.",
           entries, &config, &status))
     return status;

@@ -487,8 +487,7 @@ static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
   if (swapped)
     rebuild_done(rebuild, live);
   else
-    fprintf(stderr, "projector: %s is as it was: what is left has to be mended first\n",
-            live->table);
+    fprintf(stderr, "projector: %s is as it was: correct what is left first\n", live->table);
   rebuild->at = (RebuildMark){.step = 2 * (int64_t)at + 1};
   rebuild_next_step(rebuild);
   return true;

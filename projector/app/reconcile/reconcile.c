@@ -280,8 +280,8 @@ static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_fail
 
 static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
   g_autofree char *act =
-      g_strdup_printf("reconcile --repair: %lld difference%s mended", (long long)reconcile->mended,
-                      reconcile->mended == 1 ? "" : "s");
+      g_strdup_printf("reconcile --repair: %lld difference%s repaired",
+                      (long long)reconcile->mended, reconcile->mended == 1 ? "" : "s");
   return resolve_report(reconcile->config, reconcile->stores.store, act, ret_failure);
 }
 
@@ -375,13 +375,13 @@ int command_reconcile(int argc, char **argv) {
       {"key-to", 0, 0, G_OPTION_ARG_STRING, &options.key_to, "And at most this", "KEY"},
       {"sample", 0, 0, G_OPTION_ARG_INT64, &options.sample,
        "Only that many entities, chosen at random; extra rows are not looked for", "N"},
-      {"repair", 0, 0, G_OPTION_ARG_NONE, &options.repair, "Mend what differs", NULL},
+      {"repair", 0, 0, G_OPTION_ARG_NONE, &options.repair, "Repair what differs", NULL},
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run, "Only say what --repair would do",
        NULL},
-      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume,
-       "Go on where an interrupted comparison stood", NULL},
+      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted comparison",
+       NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &options.state,
-       "Where it is kept how far it has come (default: in the user's state folder)", "FILE"},
+       "Where its progress is kept (default: in the user's state folder)", "FILE"},
       {"watch", 0, 0, G_OPTION_ARG_INT, &options.watch,
        "Compare again and again, with a pause of that many seconds", "SECONDS"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object a line", NULL},
@@ -391,8 +391,8 @@ int command_reconcile(int argc, char **argv) {
   if (!command_begin(
           &argc, &argv, "[TABLE] - compare entities with rows",
           "Compares each entity with its row, column by column, and looks for rows without an "
-          "entity, while `run` goes on. What still waits in the outbox is lagging, not different. "
-          "Exit status 1 when there are differences that were not mended.",
+          "entity, while `run` works. What still waits in the outbox is lagging, not different. "
+          "Exit status 1 when there are differences that were not repaired.",
           entries, &config, &status))
     return status;
   const char *wrong = misuse(&options, argc);

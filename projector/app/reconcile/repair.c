@@ -19,7 +19,7 @@ typedef struct Job {
 
 static const char no_aggregate[] =
     "left: its key does not tell the aggregate; delete the row by hand if it is not wanted";
-static const char no_mapping[] = "left: mend the entity or the mapping, then refresh";
+static const char no_mapping[] = "left: correct the entity or the mapping, then refresh";
 
 /* NULL: it can be tried. */
 static const char *why_not(const Difference *difference) {

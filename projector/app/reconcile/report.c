@@ -212,7 +212,7 @@ static void print_sums(const json_t *line) {
   if (number_of(line, "lagging"))
     printf(", %lld lagging", number_of(line, "lagging"));
   if (mended)
-    printf(", %lld mended in %.1f s", mended,
+    printf(", %lld repaired in %.1f s", mended,
            json_real_value(json_object_get(line, "mending_seconds")));
   putchar('\n');
   const char *name;

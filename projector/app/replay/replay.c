@@ -75,7 +75,7 @@ static bool open_stores(Replay *replay, Failure *ret_failure) {
     return failure_refuse(
         ret_failure,
         "mongodb.retain is \"delete\": what is applied now does not reach the archive, so "
-        "no table filled from it could go on with live events; set \"archive\", or look at "
+        "no table filled from it could follow live events; set \"archive\", or look at "
         "an earlier state with --to");
   replay->session = session_open(&config->mysql, ret_failure);
   return replay->session != NULL;
@@ -137,9 +137,9 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
       return failure_refuse(
           ret_failure,
           "%s is there from a replay with other options or another mapping; --restart "
-          "drops it and begins anew",
+          "drops it and starts again",
           shadow->fresh);
-    fprintf(stderr, "projector: goes on with %s\n", shadow->fresh);
+    fprintf(stderr, "projector: continues with %s\n", shadow->fresh);
     return fence_take(replay->session, scope, purpose, &replay->scope.epoch, ret_failure);
   }
   if (!shadow_drop(replay->session, shadow, ret_failure) ||
@@ -190,7 +190,7 @@ static void print_sums(const Replay *replay, const Options *options, const char 
            (long long)replay->replayed, (long long)replay->skipped, seconds);
   else
     printf("%s: %lld events replayed in %.1f s%s\n", table, (long long)replay->replayed, seconds,
-           options->to ? "" : ", live events go on from there");
+           options->to ? "" : ", live events continue from there");
   if (replay->skipped && !options->as_json)
     printf("  without %lld that were skipped by hand\n", (long long)replay->skipped);
 }
@@ -300,18 +300,16 @@ int command_replay(int argc, char **argv) {
       {"skip", 0, 0, G_OPTION_ARG_STRING_ARRAY, &options.leave_out,
        "Leave this event out; may be repeated", "EVENT_ID"},
       {"restart", 0, 0, G_OPTION_ARG_NONE, &options.restart,
-       "Begin anew, whatever an interrupted replay has left", NULL},
+       "Start again, whatever an interrupted replay has left", NULL},
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
-       "Drop TABLE__old, before and after; otherwise the table that was stays under that name",
-       NULL},
+       "Drop TABLE__old, before and after; otherwise the old table stays under that name", NULL},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "The result as JSON", NULL},
       G_OPTION_ENTRY_NULL};
-  if (!command_begin(
-          &argc, &argv, "- fill a table from archived events",
-          "Applies the archived events to TABLE__replay, catches up with what is "
-          "applied meanwhile, and lets that take the place of TABLE. `run` may go on; an "
-          "interrupted replay goes on where it stood.",
-          own, &config, &status)) {
+  if (!command_begin(&argc, &argv, "- fill a table from archived events",
+                     "Applies the archived events to TABLE__replay, catches up with what is "
+                     "applied meanwhile, and puts it in the place of TABLE. `run` may continue; an "
+                     "interrupted replay continues where it stopped.",
+                     own, &config, &status)) {
     free_options(&options);
     return status;
   }

@@ -207,7 +207,7 @@ static bool transact(Replay *replay, Item *items, size_t count, int64_t *ret_app
 static bool name_culprit(const Event *event, Failure *ret_failure) {
   Failure cause = *ret_failure;
   failure_set(ret_failure, cause.class, cause.source, cause.code,
-              "%.300s; mend the mapping, or leave the event out with --skip", cause.message);
+              "%.300s; correct the mapping, or leave the event out with --skip", cause.message);
   return name_event(event, ret_failure);
 }
 

@@ -230,9 +230,9 @@ static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) 
   return age_ms / 1000 < kept ||
          failure_set(
              ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-             "reading the archive took %lld s, and the ledger tells what was applied "
-             "meanwhile for %lld s only; raise ledger_retention, then replay again: it goes "
-             "on from here",
+             "reading the archive took %lld s, and the ledger knows what was applied "
+             "meanwhile for %lld s only; raise ledger_retention, then replay again: it continues "
+             "from here",
              (long long)(age_ms / 1000), (long long)kept);
 }
 

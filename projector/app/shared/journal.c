@@ -111,7 +111,7 @@ static bool resume_from(Journal *journal, const json_t *header, JournalLine take
   bool same = found && json_equal(found, header);
   if (found && !same)
     fail(journal->path,
-         "the mapping or the options are not those of the run to be resumed; start anew without "
+         "the mapping or the options are not those of the interrupted run; start again without "
          "--resume",
          ret_failure);
   json_decref(found);

@@ -143,7 +143,7 @@ static void judge_outbox(GPtrArray *remarks, const Report *report, const Setting
   if (counts->dead > 0)
     say(remarks, BAD,
         "%" G_GINT64_FORMAT " event%s dead, and %" G_GINT64_FORMAT
-        " aggregate%s blocked until somebody decides: retry, skip or refresh.",
+        " aggregate%s blocked until an operator decides: retry, skip or refresh.",
         counts->dead, counts->dead == 1 ? " is" : "s are", report->status.blocked,
         report->status.blocked == 1 ? " is" : "s are");
   if (counts->failed > 0)

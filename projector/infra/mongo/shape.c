@@ -49,7 +49,7 @@ static bool check_type(const Look *look, const bson_t *entry) {
   if (!strcmp(type, "collection"))
     return true;
   finding_add(look->findings, true,
-              "the outbox %s.%s is a %s: it has to be an ordinary collection, which can be watched "
+              "the outbox %s.%s is a %s: it must be an ordinary collection, which can be watched "
               "and whose events can be changed; `outbox init` makes one",
               look->database, look->name, type);
   return false;
@@ -59,13 +59,13 @@ static void check_options(const Look *look, const bson_t *entry) {
   bson_iter_t value;
   if (has(entry, "options.capped", &value) && bson_iter_as_bool(&value))
     finding_add(look->findings, true,
-                "the outbox %s.%s is capped: when it is full, MongoDB drops events that nobody has "
+                "the outbox %s.%s is capped: when it is full, MongoDB drops events before they are "
                 "applied; copy it into an ordinary collection",
                 look->database, look->name);
   if (has(entry, "options.collation", &value))
     finding_add(look->findings, false,
                 "the outbox %s.%s has a collation of its own: events whose _id is a text are found "
-                "only by reading all of it; make it anew without one",
+                "only by reading all of it; create it again without one",
                 look->database, look->name);
 }
 
@@ -79,7 +79,7 @@ static bool check_indexes(const Look *look, Failure *ret_failure) {
   while (mongoc_cursor_next(cursor, &index))
     if (has(index, "expireAfterSeconds", &value))
       finding_add(look->findings, true,
-                  "the outbox %s.%s has the TTL index %s: MongoDB deletes events that nobody has "
+                  "the outbox %s.%s has the TTL index %s: MongoDB deletes events before they are "
                   "applied; db.%s.dropIndex(\"%s\")",
                   look->database, look->name,
                   has(index, "name", &value) ? bson_iter_utf8(&value, NULL) : "", look->name,

@@ -368,7 +368,7 @@ static bool check_engine(Session *session, const char *name, const char *path, G
     return true;
   bool transactions = !g_ascii_strcasecmp(row[1], "YES");
   finding_add(findings, !transactions,
-              transactions ? "%s%s has engine %s: nobody has tried that one; ALTER TABLE %s ENGINE "
+              transactions ? "%s%s has engine %s: it is not tested; ALTER TABLE %s ENGINE "
                              "= InnoDB"
                            : "%s%s has engine %s, which rolls nothing back: after a crash events "
                              "count twice or not at all; ALTER TABLE %s ENGINE = InnoDB",

@@ -54,7 +54,8 @@ bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure) {
       ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
       "MySQL has lost what was applied: its fence has epoch %lld, but %lld was reached. It was "
       "restored to an earlier state, or is another server. See \"After a restore\" in "
-      "operations.md: `run --adopt` goes on with it, then `reconcile --repair` (from the entities) "
+      "operations.md: `run --adopt` continues with it, then `reconcile --repair` (from the "
+      "entities) "
       "or `replay` (from the archive) brings back what is missing",
       (long long)MAX(found, 0), (long long)reached);
 }

@@ -77,10 +77,11 @@ static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Fai
   bool real;
   return drop_placeholder(session, shadow, &real, ret_failure) &&
          (!real || drop_old ||
-          failure_refuse(ret_failure,
-                         "%s exists, from an earlier rebuild: drop it when nobody needs it, or use "
-                         "--drop-old",
-                         shadow->old));
+          failure_refuse(
+              ret_failure,
+              "%s exists, from an earlier rebuild: drop it when it is not needed, or use "
+              "--drop-old",
+              shadow->old));
 }
 
 /* Whether no row of a view of information_schema names the table in one of the columns. */
