@@ -67,6 +67,23 @@ static bool map_parameters(const Rule *rule, const Event *event, Arena *arena, C
   return true;
 }
 
+/* The arrays of the child tables that the rule writes. */
+static bool map_children(const Rule *rule, const Event *event, Arena *arena, Change *change,
+                         Failure *ret_failure) {
+  const Projection *projection = rule->projection;
+  change->children = arena_alloc(arena, projection->child_count, sizeof *change->children);
+  for (unsigned i = 0; i < projection->child_count; i++) {
+    const Projection *child = projection->children[i];
+    bool named = rule->child_tables & UINT32_C(1) << i;
+    if (rule->operation != OP_UPSERT && !named)
+      continue;
+    if (!child_rows_map(child, named ? &rule->items[i] : &child->items, event, change->key,
+                        rule->of_entity, arena, &change->children[i], ret_failure))
+      return false;
+  }
+  return true;
+}
+
 static bool map_rule(const Rule *rule, const Event *event, Arena *arena, Change *change,
                      Failure *ret_failure) {
   const Projection *projection = rule->projection;
@@ -78,12 +95,14 @@ static bool map_rule(const Rule *rule, const Event *event, Arena *arena, Change 
   switch (rule->operation) {
   case OP_UPSERT:
     return map_key(projection, event, arena, change, ret_failure) &&
-           map_all_columns(projection, event, arena, change, ret_failure);
+           map_all_columns(projection, event, arena, change, ret_failure) &&
+           map_children(rule, event, arena, change, ret_failure);
   case OP_UPDATE:
   case OP_ADD:
   case OP_SUBTRACT:
     return map_key(projection, event, arena, change, ret_failure) &&
-           map_assignments(rule, event, arena, change, ret_failure);
+           map_assignments(rule, event, arena, change, ret_failure) &&
+           map_children(rule, event, arena, change, ret_failure);
   case OP_DELETE:
     return map_key(projection, event, arena, change, ret_failure) &&
            (!rule->soft || map_mark(rule, event, arena, change, ret_failure));
@@ -143,7 +162,8 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
 /* Entity changes have no event behind them, so they get a rule of their own per operation. */
 static const Rule *entity_rule(const Projection *projection, Operation operation, Arena *arena) {
   Rule *rule = arena_alloc(arena, 1, sizeof *rule);
-  *rule = (Rule){.projection = projection, .event_type = "", .operation = operation};
+  *rule =
+      (Rule){.projection = projection, .event_type = "", .operation = operation, .of_entity = true};
   return rule;
 }
 

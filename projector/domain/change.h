@@ -1,7 +1,7 @@
 /* change.h - what one event does to the rows: the `map` step. */
 #pragma once
 
-#include "projector/domain/value.h"
+#include "projector/domain/children.h"
 
 /* One event's effect on one projection. Values live as long as the event and the arena. */
 typedef struct Change {
@@ -11,6 +11,7 @@ typedef struct Change {
                      assignments (subtract already negated); sql: the parameters */
   bool keep_mark; /* of an entity: what a soft delete has set in a row that is marked already stays,
                      as long as the entity says that it is deleted too */
+  const ChildRows **children; /* upsert, update: by child table; NULL: not touched */
 } Change;
 
 typedef struct ChangeList {

@@ -58,7 +58,8 @@ static bool parse_path(const json_t *json, const char *path, ConditionScope scop
                        Condition *condition, Failure *ret_failure) {
   g_autofree char *full = json_path(path, "path");
   const json_t *text = json_object_get(json, "path");
-  if (!source_from_json(text, full, arena, &condition->source, ret_failure))
+  if (!source_from_json(text, full, arena, &condition->source, ret_failure) ||
+      !source_check_event(&condition->source, full, ret_failure))
     return false;
   if (scope == CONDITION_OF_ENTITY && !source_is_of_entity(&condition->source))
     return json_complain(full,

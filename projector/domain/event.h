@@ -78,9 +78,11 @@ typedef struct Event {
   bool blocks;     /* set by the lane: a hold stands for it, or was to */
   bson_t payload;  /* views into `document` */
   bson_t metadata; /* empty when the event has none */
-  Failure *malformed; /* NULL for a good event */
-  bson_t document;    /* view of the bytes behind this struct */
-  bson_t *other_id;   /* backs key.event_id when its kind is ID_OTHER */
+  const bson_iter_t *item; /* set by children.c: at one item of an array; else NULL */
+  bson_t item_index;       /* {"index": …} of that item */
+  Failure *malformed;      /* NULL for a good event */
+  bson_t document;         /* view of the bytes behind this struct */
+  bson_t *other_id;        /* backs key.event_id when its kind is ID_OTHER */
 } Event;
 
 /* An event that MongoDB refuses to mark, and why. So many are named. */

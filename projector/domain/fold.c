@@ -73,6 +73,7 @@ static FoldedRow *open_row(Fold *fold, const Change *change) {
   row = arena_alloc(fold->arena, 1, sizeof *row);
   *row = probe;
   row->modes = arena_alloc(fold->arena, count, sizeof *row->modes);
+  row->children = arena_alloc(fold->arena, projection->child_count, sizeof *row->children);
   row->updates = arena_alloc(fold->arena, count, sizeof *row->updates);
   row->row = arena_alloc(fold->arena, count, sizeof *row->row);
   g_hash_table_add(fold->rows, row);
@@ -111,9 +112,22 @@ static bool row_missing(const FoldedRow *row, Failure *ret_failure) {
                      row->projection->table);
 }
 
+/* A later list of children takes the place of an earlier one. */
+static void take_children(FoldedRow *row, const Change *change) {
+  for (unsigned i = 0; i < row->projection->child_count && change->children; i++)
+    if (change->children[i])
+      row->children[i] = change->children[i];
+}
+
+static void remove_children(FoldedRow *row) {
+  for (unsigned i = 0; i < row->projection->child_count; i++)
+    row->children[i] = &no_child_rows;
+}
+
 static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
                             Failure *ret_failure) {
   const Rule *rule = change->rule;
+  take_children(row, change);
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned column = rule->assignments[i].column;
     Value *value = &row->row[column - rule->projection->key_count];
@@ -145,6 +159,7 @@ static bool fold_into_unknown(FoldedRow *row, const Change *change, Arena *arena
   const Rule *rule = change->rule;
   bool first = !row->update;
   row->lenient = rule->soft && (first || row->lenient);
+  take_children(row, change);
   row->update = true;
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned column = rule->assignments[i].column, index = column - rule->projection->key_count;
@@ -218,6 +233,7 @@ static bool fold_change(Fold *fold, const Change *change, Failure *ret_failure) 
     row = open_row(fold, change);
     row->write = true;
     row->keep_mark = change->keep_mark && !row->remove;
+    take_children(row, change);
     memcpy(row->row, change->values,
            (row->projection->column_count - row->projection->key_count) * sizeof(Value));
     return true;
@@ -227,6 +243,7 @@ static bool fold_change(Fold *fold, const Change *change, Failure *ret_failure) 
     row = open_row(fold, change);
     row->write = false;
     row->remove = true;
+    remove_children(row);
     return true;
   case OP_UPDATE:
   case OP_ADD:

@@ -17,14 +17,15 @@ typedef enum ColumnMode { COLUMN_KEEP, COLUMN_SET, COLUMN_ADD } ColumnMode;
 typedef struct FoldedRow {
   const Projection *projection;
   Value *key;
-  bool update;   /* phase 1: the row must exist; columns by `modes` and `updates` */
-  bool lenient;  /* of an update: the row need not exist */
-  bool unmarked; /* of an update: a row with a mark counts as missing */
-  bool remove;   /* phase 2: delete, whether it exists or not */
-  bool write;    /* phase 3: insert or overwrite with `row` */
-  bool
-      keep_mark; /* of a write: what marks a row stays where both the row there and `row` have it */
-  uint8_t *modes; /* ColumnMode of each column after the key */
+  bool update;    /* phase 1: the row must exist; columns by `modes` and `updates` */
+  bool lenient;   /* of an update: the row need not exist */
+  bool unmarked;  /* of an update: a row with a mark counts as missing */
+  bool remove;    /* phase 2: delete, whether it exists or not */
+  bool write;     /* phase 3: insert or overwrite with `row` */
+  bool fresh;     /* of a write: there is no such row (set by infra/mysql/child_rows.c) */
+  bool keep_mark; /* of a write: the mark stays where the row there and `row` both have one */
+  const ChildRows **children; /* by child table, after the phases: its rows; NULL: as they are */
+  uint8_t *modes;             /* ColumnMode of each column after the key */
   Value *updates;
   Value *row;
 } FoldedRow;

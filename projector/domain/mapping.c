@@ -1,5 +1,5 @@
 /* mapping.c - reads and checks the projections of the mapping file. */
-#include "projector/domain/mapping.h"
+#include "projector/domain/mapping_private.h"
 
 #include "projector/domain/event.h"
 #include "projector/domain/json.h"
@@ -9,15 +9,11 @@
 
 #include <string.h>
 
-struct Mapping {
-  Arena *arena;           /* every string below */
-  GPtrArray *projections; /* of Projection */
-  GHashTable *rules; /* "aggregate type\0event type" as GBytes → GPtrArray of Rule, NULL-ended */
-  bool ignores_unknown;
-};
-
 static void projection_free(gpointer data) {
   Projection *projection = data;
+  for (unsigned i = 0; i < projection->child_count; i++)
+    projection_free(projection->children[i]);
+  g_free(projection->children);
   for (unsigned i = 0; i < projection->rule_count; i++) {
     g_free(projection->rules[i].assignments);
     g_free(projection->rules[i].parameters);
@@ -73,6 +69,14 @@ static bool take_identifier(Mapping *mapping, const json_t *json, const char *pa
                  json_object_get(json, key));
   *ret_name = keep(mapping, name);
   return true;
+}
+
+bool mapping_take_table(Mapping *mapping, const json_t *json, const char *path,
+                        Projection *projection, Failure *ret_failure) {
+  return take_identifier(mapping, json, path, "table", &projection->table, ret_failure) &&
+         (!is_own_table(projection->table) ||
+          wrong(ret_failure, path, "table", "a table that is not the projector's own",
+                json_object_get(json, "table")));
 }
 
 /* --- columns ------------------------------------------------------------------------------ */
@@ -132,8 +136,8 @@ static int find_column(const Projection *projection, const char *name) {
   return -1;
 }
 
-static bool parse_columns(Mapping *mapping, Projection *projection, const json_t *json,
-                          const char *path, bool is_key, Failure *ret_failure) {
+bool mapping_parse_columns(Mapping *mapping, Projection *projection, const json_t *json,
+                           const char *path, bool is_key, Failure *ret_failure) {
   if (!json_is_object(json) || (is_key && json_object_size(json) == 0))
     return json_complain(path, is_key ? "an object with at least one column" : "an object", json,
                          ret_failure);
@@ -148,6 +152,9 @@ static bool parse_columns(Mapping *mapping, Projection *projection, const json_t
                          "%s: this column is named twice", full);
     if (!parse_column(mapping, name, value, full, is_key,
                       &projection->columns[projection->column_count], ret_failure))
+      return false;
+    if (!projection->parent &&
+        !source_check_event(&projection->columns[projection->column_count].from, full, ret_failure))
       return false;
     projection->column_count++;
   }
@@ -177,6 +184,7 @@ static bool parse_assigned(Mapping *mapping, const json_t *from, const char *pat
             ? json_check_object(from, path, keys, ret_failure) &&
                   source_from_members(from, path, mapping->arena, &like.from, ret_failure)
             : source_from_json(from, path, mapping->arena, &like.from, ret_failure)) ||
+      !source_check_event(&like.from, path, ret_failure) ||
       !check_constants(&like, path, ret_failure))
     return false;
   *ret_source = like.from;
@@ -186,6 +194,11 @@ static bool parse_assigned(Mapping *mapping, const json_t *from, const char *pat
 static bool parse_assignment(Mapping *mapping, const char *name, const json_t *from,
                              const char *path, Rule *rule, Failure *ret_failure) {
   const Projection *projection = rule->projection;
+  bool is_child;
+  if (!mapping_parse_child_update(mapping, name, from, path, rule, &is_child, ret_failure))
+    return false;
+  if (is_child)
+    return true;
   int index = find_column(projection, name);
   if (index < (int)projection->key_count)
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
@@ -359,27 +372,28 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
 
 static bool parse_projection(Mapping *mapping, const json_t *json, const char *path,
                              Failure *ret_failure) {
-  static const char *const keys[] = {"aggregate_type", "table",  "entities",          "when", "key",
-                                     "columns",        "events", "allow_unique_keys", NULL};
+  static const char *const keys[] = {
+      "aggregate_type", "table",  "entities",          "when",     "key",
+      "columns",        "events", "allow_unique_keys", "children", NULL};
   if (!json_check_object(json, path, keys, ret_failure))
     return false;
   Projection *projection = g_new0(Projection, 1);
   projection->index = mapping->projections->len;
+  projection->rank = mapping->tables->len;
+  projection->path = keep(mapping, path);
   projection->mark = -1;
   g_ptr_array_add(mapping->projections, projection);
+  g_ptr_array_add(mapping->tables, projection);
 
   const char *type = NULL, *entities = NULL;
   if (!json_take_text(json, path, "aggregate_type", true, &type, ret_failure) ||
-      !take_identifier(mapping, json, path, "table", &projection->table, ret_failure) ||
+      !mapping_take_table(mapping, json, path, projection, ret_failure) ||
       !json_take_collection(json, path, "entities", &entities, ret_failure) ||
       !json_take_bool(json, path, "allow_unique_keys", &projection->allow_unique_keys, ret_failure))
     return false;
   if (!is_type(type, AGGREGATE_TYPE_MAX))
     return wrong(ret_failure, path, "aggregate_type", "a name of 1 to 128 bytes",
                  json_object_get(json, "aggregate_type"));
-  if (is_own_table(projection->table))
-    return wrong(ret_failure, path, "table", "a table that is not the projector's own",
-                 json_object_get(json, "table"));
   projection->aggregate_type = keep(mapping, type);
   projection->entities = entities ? keep(mapping, entities) : NULL;
   projection->removal = (Rule){.projection = projection, .event_type = "", .operation = OP_DELETE};
@@ -390,10 +404,11 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
   g_autofree char *columns_path = json_path(path, "columns");
   g_autofree char *events_path = json_path(path, "events");
   const json_t *columns = json_object_get(json, "columns");
-  return parse_columns(mapping, projection, json_object_get(json, "key"), key_path, true,
-                       ret_failure) &&
+  return mapping_parse_columns(mapping, projection, json_object_get(json, "key"), key_path, true,
+                               ret_failure) &&
          (!columns ||
-          parse_columns(mapping, projection, columns, columns_path, false, ret_failure)) &&
+          mapping_parse_columns(mapping, projection, columns, columns_path, false, ret_failure)) &&
+         mapping_parse_children(mapping, projection, json, path, ret_failure) &&
          parse_rules(mapping, projection, json_object_get(json, "events"), events_path,
                      ret_failure);
 }
@@ -413,7 +428,7 @@ static bool parse_all(Mapping *mapping, const json_t *json, Failure *ret_failure
   json_array_foreach(projections, i, value) {
     g_autofree char *path = g_strdup_printf("projections[%zu]", i);
     const char *table = json_string_value(json_object_get(value, "table"));
-    if (table && mapping_find(mapping, table))
+    if (table && mapping_find_table(mapping, table))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s.table: another projection fills %s already", path, table);
     if (!parse_projection(mapping, value, path, ret_failure))
@@ -426,6 +441,7 @@ Mapping *mapping_parse(const json_t *json, Failure *ret_failure) {
   g_autoptr(Mapping) mapping = g_new0(Mapping, 1);
   mapping->arena = arena_new();
   mapping->projections = g_ptr_array_new_with_free_func(projection_free);
+  mapping->tables = g_ptr_array_new();
   mapping->rules = g_hash_table_new_full(g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref,
                                          (GDestroyNotify)g_ptr_array_unref);
   if (!parse_all(mapping, json, ret_failure))
@@ -437,6 +453,7 @@ void mapping_free(Mapping *mapping) {
   if (!mapping)
     return;
   g_hash_table_unref(mapping->rules);
+  g_ptr_array_unref(mapping->tables);
   g_ptr_array_unref(mapping->projections);
   arena_free(mapping->arena);
   g_free(mapping);
@@ -450,13 +467,29 @@ const Projection *mapping_projection(const Mapping *mapping, unsigned index) {
   return mapping->projections->pdata[index];
 }
 
-const Projection *mapping_find(const Mapping *mapping, const char *table) {
-  for (unsigned i = 0; i < mapping->projections->len; i++) {
-    const Projection *projection = mapping->projections->pdata[i];
+static const Projection *find_among(const GPtrArray *tables, const char *table) {
+  for (unsigned i = 0; i < tables->len; i++) {
+    const Projection *projection = tables->pdata[i];
     if (projection->table && !g_ascii_strcasecmp(projection->table, table))
       return projection;
   }
   return NULL;
+}
+
+const Projection *mapping_find(const Mapping *mapping, const char *table) {
+  return find_among(mapping->projections, table);
+}
+
+const Projection *mapping_find_table(const Mapping *mapping, const char *table) {
+  return find_among(mapping->tables, table);
+}
+
+unsigned mapping_table_count(const Mapping *mapping) {
+  return mapping->tables->len;
+}
+
+const Projection *mapping_table(const Mapping *mapping, unsigned index) {
+  return mapping->tables->pdata[index];
 }
 
 const Rule *const *mapping_rules(const Mapping *mapping, const char *aggregate_type,

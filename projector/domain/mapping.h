@@ -95,6 +95,9 @@ typedef struct Rule {
   Assignment *assignments;
   bool soft;             /* delete: the row stays, and gets the assignments */
   const char *statement; /* sql: with ? for each parameter */
+  uint32_t child_tables; /* update: a bit for each child table that it names */
+  Source *items;         /* their arrays, by child table */
+  bool of_entity;        /* upsert: from an entity and not from an event */
   unsigned parameter_count;
   Parameter *parameters;
 } Rule;
@@ -112,6 +115,12 @@ struct Projection {
   Rule *rules;
   Rule removal; /* what an upsert is that does not match `when`: the delete of its row */
   bool allow_unique_keys;
+  unsigned rank;            /* among all tables; child tables come behind their parent */
+  const char *path;         /* "projections[0]", "projections[0].children[1]" */
+  const Projection *parent; /* of a child table (children.h); else NULL */
+  Source items;             /* of a child table: its array */
+  unsigned child_count;
+  Projection **children;
   int mark;              /* the column that tells a deleted row when it is not NULL; -1: none */
   const Rule *soft_rule; /* the first soft delete, or NULL */
 };
@@ -127,6 +136,10 @@ unsigned mapping_projection_count(const Mapping *mapping);
 const Projection *mapping_projection(const Mapping *mapping, unsigned index);
 /* The projection of that table, or NULL. */
 const Projection *mapping_find(const Mapping *mapping, const char *table);
+/* All tables: each projection's, then those of its children. */
+unsigned mapping_table_count(const Mapping *mapping);
+const Projection *mapping_table(const Mapping *mapping, unsigned index);
+const Projection *mapping_find_table(const Mapping *mapping, const char *table);
 
 /* Whether the projection is for aggregates of that type. */
 bool projection_is_of(const Projection *projection, const char *aggregate_type, size_t length);

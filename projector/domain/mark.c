@@ -1,11 +1,18 @@
 /* mark.c - the mark of a deleted row. */
 #include "projector/domain/mark.h"
 
+/* Whether an upsert may leave it NULL. */
+static bool may_be_missing(const Column *column) {
+  bool constant = false;
+  for (const Source *place = &column->from; place; place = place->otherwise)
+    constant |= place->constant != NULL;
+  return column->nullable && column->from.in_payload && !constant;
+}
+
 int mark_of_rule(const Rule *rule) {
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned index = rule->assignments[i].column;
-    const Column *column = &rule->projection->columns[index];
-    if (column->nullable && column->from.in_payload)
+    if (may_be_missing(&rule->projection->columns[index]))
       return (int)index;
   }
   return -1;

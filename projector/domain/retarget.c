@@ -25,11 +25,45 @@ static bool retarget_rules(json_t *events, const Projection *projection, const c
   return true;
 }
 
+/* An update names child tables among its columns, as a list or as an object. */
+static void rename_columns(json_t *rule, const Projection *projection, const char *suffix) {
+  json_t *columns = json_object_get(rule, "columns"), *value;
+  for (unsigned k = 0; k < projection->child_count; k++) {
+    const char *old = projection->children[k]->table;
+    g_autofree char *name = g_strconcat(old, suffix, NULL);
+    size_t i;
+    json_array_foreach(columns, i, value) {
+      if (json_is_string(value) && !g_ascii_strcasecmp(json_string_value(value), old))
+        json_array_set_new(columns, i, json_string(name));
+    }
+    if (json_is_object(columns) && (value = json_object_get(columns, old))) {
+      json_object_set(columns, name, value);
+      if (*suffix)
+        json_object_del(columns, old);
+    }
+  }
+}
+
+void mapping_rename(json_t *json, const Projection *projection, const char *table) {
+  const char *suffix = table + strlen(projection->table);
+  size_t i;
+  json_t *child;
+  json_object_set_new(json, "table", json_string(table));
+  json_array_foreach(json_object_get(json, "children"), i, child) {
+    g_autofree char *name = g_strconcat(projection->children[i]->table, suffix, NULL);
+    json_object_set_new(child, "table", json_string(name));
+  }
+  const char *event_type;
+  json_t *rule;
+  json_object_foreach(json_object_get(json, "events"), event_type, rule)
+      rename_columns(rule, projection, suffix);
+}
+
 Mapping *mapping_retarget(const json_t *json, const Projection *projection, const char *table,
                           Failure *ret_failure) {
   json_t *one =
       json_deep_copy(json_array_get(json_object_get(json, "projections"), projection->index));
-  json_object_set_new(one, "table", json_string(table));
+  mapping_rename(one, projection, table);
   json_object_del(one, "entities");
   Mapping *mapping = NULL;
   if (retarget_rules(json_object_get(one, "events"), projection, table, ret_failure)) {

@@ -10,5 +10,9 @@
 Mapping *mapping_retarget(const json_t *json, const Projection *projection, const char *table,
                           Failure *ret_failure);
 
+/* Renames the projection's table in its JSON to `table`, which is its own name with something
+ * behind it; its child tables, and where updates name them, get the same ending. */
+void mapping_rename(json_t *json, const Projection *projection, const char *table);
+
 /* Whether each row belongs to one aggregate: the key is its id and nothing else. */
 bool projection_owns_rows(const Projection *projection);

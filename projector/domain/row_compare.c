@@ -45,6 +45,11 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
     layout.of_mark[layout.count] = mark_sets(projection, column);
     layout.columns[layout.count++] = column;
   }
+  Layout *children = arena_alloc(arena, projection->child_count, sizeof *children);
+  for (unsigned i = 0; i < projection->child_count; i++)
+    if (!layout_init(projection->children[i], arena, &children[i], ret_failure))
+      return false;
+  layout.children = children;
   *ret_layout = layout;
   return true;
 }
@@ -55,6 +60,19 @@ bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Val
     if (!value_for_column(entity, &layout->columns[i]->from, layout->columns[i], arena, &ret_key[i],
                           ret_failure))
       return false;
+  return true;
+}
+
+static bool map_children(const Projection *projection, const Event *entity, Arena *arena,
+                         Expected *expected, Failure *ret_failure) {
+  expected->children = arena_alloc(arena, projection->child_count, sizeof *expected->children);
+  for (unsigned i = 0; i < projection->child_count; i++) {
+    const Projection *child = projection->children[i];
+    expected->children[i] = &no_child_rows;
+    if (!expected->absent && !child_rows_map(child, &child->items, entity, expected->values, true,
+                                             arena, &expected->children[i], ret_failure))
+      return false;
+  }
   return true;
 }
 
@@ -74,6 +92,9 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
         !value_for_column(entity, &column->from, column, arena, &expected.values[i], ret_failure))
       return false;
   }
+  if (layout->projection->child_count > 0 &&
+      !map_children(layout->projection, entity, arena, &expected, ret_failure))
+    return false;
   *ret_expected = expected;
   return true;
 }

@@ -4,6 +4,7 @@
  * same kinds, and versions and the outbox decide between different and merely late. */
 #pragma once
 
+#include "projector/domain/children.h"
 #include "projector/domain/order.h"
 #include "projector/domain/value.h"
 
@@ -28,8 +29,10 @@ typedef struct Layout {
   const Projection *projection;
   unsigned key_count, count;
   const Column **columns;
-  int mark;      /* the column that tells a deleted row (mapping.h), compared or not; -1: none */
-  bool *of_mark; /* by column: a soft delete sets it */
+  const struct Layout *children; /* of the child tables */
+  bool by_parent; /* of a child table: by its parent's key alone, which several rows have */
+  int mark;       /* the column that tells a deleted row (mapping.h), compared or not; -1: none */
+  bool *of_mark;  /* by column: a soft delete sets it */
   unsigned json_slack; /* of the server that the rows come from (real.h); 0: exact */
 } Layout;
 
@@ -42,6 +45,7 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
 typedef struct Expected {
   Value *values;
   bool *known;
+  const ChildRows **children; /* by child table; NULL: there are none */
   bool absent; /* the entity does not match the projection's `when`: there should be no row; only
                   the key's values are filled in */
 } Expected;

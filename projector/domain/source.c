@@ -57,6 +57,17 @@ static bool parse_pointer(const char *text, Arena *arena, Source *source) {
   return true;
 }
 
+/* Of one item of an array: the item, a path into it, or its place in the array. */
+static void parse_item(Source *source) {
+  static const char index[] = "$index", item[] = "$item", inside[] = "$item.";
+  const char *path = source->text + strlen(inside);
+  source->in_item = !strcmp(source->text, index) || !strcmp(source->text, item) ||
+                    (g_str_has_prefix(source->text, inside) && is_path(path, strlen(path)));
+  source->in_payload = source->in_item;
+  if (source->in_item)
+    source->path = source->text + 1;
+}
+
 static void parse_event_field(Source *source) {
   static const char metadata[] = "$metadata.";
   if (!strcmp(source->text, whole_payload)) {
@@ -77,6 +88,8 @@ bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_sou
     return false;
   if (length > 0 && text[0] == '$') {
     parse_event_field(&source);
+    if (!source.path)
+      parse_item(&source);
   } else if (length > 0 && text[0] == '/') {
     if (!parse_pointer(source.text, arena, &source))
       return false;
@@ -135,6 +148,16 @@ static bool parse_text(const json_t *json, const char *path, Arena *arena, Sourc
   return (json_is_string(json) &&
           source_parse(json_string_value(json), json_string_length(json), arena, ret_source)) ||
          json_complain(path, A_SOURCE, json, ret_failure);
+}
+
+bool source_check_event(const Source *source, const char *path, Failure *ret_failure) {
+  for (; source; source = source->otherwise)
+    if (source->in_item)
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s: expected " A_SOURCE ", found %s, which only a child table's columns "
+                         "have",
+                         path, source->text);
+  return true;
 }
 
 bool source_from_json(const json_t *json, const char *path, Arena *arena, Source *ret_source,
@@ -210,13 +233,31 @@ static bool follow(const bson_t *payload, const char *const *steps, bson_iter_t 
 }
 
 static bool is_whole_payload(const Source *source) {
-  return source->in_payload && source->text[0] == '$';
+  return source->in_payload && !source->in_item && source->text[0] == '$';
+}
+
+static bool find_in_item(const Source *source, const Event *event, bson_iter_t *ret_iter) {
+  const char *inside = strchr(source->path, '.');
+  bson_iter_t members;
+  if (!event->item)
+    return false;
+  if (!strcmp(source->path, "index"))
+    return bson_iter_init_find(ret_iter, &event->item_index, source->path);
+  if (!inside) {
+    *ret_iter = *event->item;
+    return true;
+  }
+  return (BSON_ITER_HOLDS_DOCUMENT(event->item) || BSON_ITER_HOLDS_ARRAY(event->item)) &&
+         bson_iter_recurse(event->item, &members) &&
+         bson_iter_find_descendant(&members, inside + 1, ret_iter);
 }
 
 static bool find_here(const Source *source, const Event *event, bson_iter_t *ret_iter) {
   bson_iter_t iter;
   if (source->constant)
     return constant_find(source->constant, source->constant_length, ret_iter);
+  if (source->in_item)
+    return find_in_item(source, event, ret_iter);
   if (source->steps)
     return follow(&event->payload, source->steps, ret_iter);
   const bson_t *document =
@@ -266,7 +307,7 @@ bool source_is_of_aggregate(const Source *source) {
 }
 
 char *source_name(const Source *place) {
-  bool inside = place->in_payload && !is_whole_payload(place);
+  bool inside = place->in_payload && !place->in_item && !is_whole_payload(place);
   return g_strconcat(!inside ? "" : place->steps ? "payload" : "payload.", place->text, NULL);
 }
 
@@ -282,7 +323,7 @@ char *source_names(const Source *source) {
 bool source_add_fields(const Source *source, GPtrArray *names) {
   bool good = true;
   for (; source; source = source->otherwise) {
-    if (source->constant || !source->in_payload)
+    if (source->constant || !source->in_payload || source->in_item)
       continue;
     if (is_whole_payload(source))
       return false;

@@ -12,6 +12,7 @@
 typedef struct Source Source;
 struct Source {
   bool in_payload; /* of this place; else it is a field of the event document */
+  bool in_item;    /* of an item of a child table's array (children.h), or its index */
   bool dotted;
   const char *path; /* as BSON path: "amount", "aggregate_id", "metadata.tenant"; NULL: another form
                      */
@@ -29,8 +30,12 @@ struct Source {
 
 /* Reads a dotted path into the payload, a JSON Pointer into it (it begins with /), `$payload`, or
  * `$event_id`, `$aggregate_id`, `$version`, `$occurred_at`, `$event_type`, `$metadata.x`. False
- * when it is none of these. Strings go into the arena. */
+ * when it is none of these; or `$index`, `$item`, `$item.x` for a child table. Strings go into the
+ * arena. */
 bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_source);
+
+/* Refuses $item and $index, which only a child table's columns have. */
+bool source_check_event(const Source *source, const char *path, Failure *ret_failure);
 
 /* Reads what may stand in the place of a path: a text as above, or a list of such texts. The
  * failure names `path`. */

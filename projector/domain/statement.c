@@ -123,7 +123,7 @@ bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **re
     size_t length = end == at ? parameter_length(at) : 0;
     if (length > 0) {
       Parameter parameter;
-      if (!source_parse(at + 1, length - 1, arena, &parameter.from)) {
+      if (!source_parse(at + 1, length - 1, arena, &parameter.from) || parameter.from.in_item) {
         *ret_wrong = "after : " A_SOURCE;
         return false;
       }

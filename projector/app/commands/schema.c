@@ -28,10 +28,10 @@ static GPtrArray *split_statements(const char *text) {
 static void print_schema(const Config *config, bool mariadb) {
   for (size_t i = 0; i < migration_count; i++)
     printf("-- %s\n%s\n", migrations[i].name, migrations[i].sql);
-  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
-    const Projection *projection = mapping_projection(config->mapping, i);
+  for (unsigned i = 0; i < mapping_table_count(config->mapping); i++) {
+    const Projection *projection = mapping_table(config->mapping, i);
     g_autofree char *sql = catalog_create_table(projection, mariadb);
-    printf("-- projections[%u]: %s\n%s;\n\n", i, projection->aggregate_type, sql);
+    printf("-- %s: %s\n%s;\n\n", projection->path, projection->aggregate_type, sql);
   }
 }
 
@@ -117,11 +117,11 @@ static int apply_schema(const Config *config) {
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
   if (!session || !apply_migrations(session, &failure))
     return command_fail(&failure);
-  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++)
-    if (!check_added(session, mapping_projection(config->mapping, i), &failure))
+  for (unsigned i = 0; i < mapping_table_count(config->mapping); i++)
+    if (!check_added(session, mapping_table(config->mapping, i), &failure))
       return command_fail(&failure);
-  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++)
-    if (!apply_projection(session, mapping_projection(config->mapping, i), &failure))
+  for (unsigned i = 0; i < mapping_table_count(config->mapping); i++)
+    if (!apply_projection(session, mapping_table(config->mapping, i), &failure))
       return command_fail(&failure);
   return look_again(session, config->mapping);
 }

@@ -236,6 +236,18 @@ static bool delete_rows_without_entity(Rebuild *rebuild, const Projection *proje
   return good;
 }
 
+static bool delete_children_without_entity(Rebuild *rebuild, const Projection *projection,
+                                           int64_t total, Failure *ret_failure) {
+  const CompareRange all = {0};
+  for (unsigned i = 0; i < projection->child_count; i++) {
+    const Projection *child = projection->children[i];
+    g_autoptr(Compare) compare = compare_new_child(&rebuild->stores, child, &all, ret_failure);
+    if (!compare || !delete_rows_without_entity(rebuild, child, compare, total, ret_failure))
+      return false;
+  }
+  return true;
+}
+
 /* Whether an earlier projection's filling writes this one's rows too. */
 static bool is_filled_before(const Rebuild *rebuild, guint at) {
   const Projection *projection = rebuild->projections->pdata[at];
@@ -299,7 +311,8 @@ static bool rebuild_projection(Rebuild *rebuild, guint at, Failure *ret_failure)
     rebuild_next_step(rebuild);
   }
   if (rebuild->at.step == STEPS * (int64_t)at + 1) {
-    if (!delete_rows_without_entity(rebuild, projection, compare, total, ret_failure))
+    if (!delete_rows_without_entity(rebuild, projection, compare, total, ret_failure) ||
+        !delete_children_without_entity(rebuild, projection, total, ret_failure))
       return false;
     rebuild_next_step(rebuild);
   }

@@ -11,6 +11,7 @@
 #include "projector/app/reconcile/compare.h"
 #include "projector/app/shared/progress.h"
 #include "projector/domain/entity.h"
+#include "projector/domain/retarget.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/selection.h"
 #include "projector/infra/mysql/apply.h"
@@ -439,7 +440,7 @@ static Mapping *map_both(const Config *config, const Projection *live, const cha
   json_t *json = json_deep_copy(config->json);
   json_t *projections = json_object_get(json, "projections");
   json_t *added = json_deep_copy(json_array_get(projections, live->index));
-  json_object_set_new(added, "table", json_string(fresh));
+  mapping_rename(added, live, fresh);
   json_array_append_new(projections, added);
   Mapping *both = mapping_parse(json, ret_failure);
   json_decref(json);
@@ -469,7 +470,7 @@ static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
   Work work = {.rebuild = rebuild, .stores = &rebuild->stores, .live = live};
   bool swapped = false;
   rebuild->started_us = clock_us();
-  if (!shadow_name(live->table, &work.shadow, ret_failure))
+  if (!shadow_name(live, &work.shadow, ret_failure))
     return false;
   g_autoptr(Mapping) both = map_both(rebuild->config, live, work.shadow.fresh, ret_failure);
   g_autoptr(Session) renamer =
@@ -518,8 +519,7 @@ bool rebuild_shadow_check(Rebuild *rebuild, Failure *ret_failure) {
   for (guint i = 0; i < rebuild->projections->len; i++) {
     const Projection *projection = rebuild->projections->pdata[i];
     Shadow shadow;
-    if (!check_key(projection, ret_failure) ||
-        !shadow_name(projection->table, &shadow, ret_failure) ||
+    if (!check_key(projection, ret_failure) || !shadow_name(projection, &shadow, ret_failure) ||
         !privileges_check_swap(&rebuild->config->mysql, &shadow, ret_failure) ||
         !shadow_check(rebuild->stores.session, &shadow, rebuild->drop_old, ret_failure))
       return false;

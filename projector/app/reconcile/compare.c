@@ -1,6 +1,7 @@
 /* compare.c - pages of entities against their rows, windows of rows against all entities. */
 #include "projector/app/reconcile/compare.h"
 
+#include "projector/app/reconcile/child_check.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/domain/entity.h"
 #include "projector/infra/mongo/entities.h"
@@ -27,6 +28,7 @@ typedef struct KeyCursor {
 struct Compare {
   Stores *stores;
   Layout layout;
+  Layout child; /* of compare_new_child: whole rows of the child table */
   CompareRange range;
   bool positions;
   Entities *entities, *keys; /* whole documents; only what the key is made of */
@@ -70,24 +72,43 @@ static bson_t *key_fields(const Layout *layout) {
   return fields;
 }
 
-Compare *compare_new(Stores *stores, const Projection *projection, const CompareRange *range,
-                     bool positions, Failure *ret_failure) {
-  g_autoptr(Compare) compare = g_new0(Compare, 1);
+static Compare *make(Stores *stores, const CompareRange *range) {
+  Compare *compare = g_new0(Compare, 1);
   compare->stores = stores;
   compare->range = *range;
-  compare->positions = positions;
   compare->arena = arena_new();
   compare->page = pool_new();
   compare->ahead = key_cursor_new();
   compare->behind = key_cursor_new();
-  if (!layout_init(projection, compare->arena, &compare->layout, ret_failure))
-    return NULL;
-  compare->layout.json_slack = stores->json_slack;
+  return compare;
+}
+
+static void open_entities(Compare *compare, const Projection *projection) {
   bson_t *fields = key_fields(&compare->layout);
-  compare->entities = entities_open(stores->store, projection->entities, NULL);
-  compare->keys = entities_open(stores->store, projection->entities, fields);
+  compare->layout.json_slack = compare->stores->json_slack;
+  compare->entities = entities_open(compare->stores->store, projection->entities, NULL);
+  compare->keys = entities_open(compare->stores->store, projection->entities, fields);
   if (fields)
     bson_destroy(fields);
+}
+
+Compare *compare_new(Stores *stores, const Projection *projection, const CompareRange *range,
+                     bool positions, Failure *ret_failure) {
+  g_autoptr(Compare) compare = make(stores, range);
+  compare->positions = positions;
+  if (!layout_init(projection, compare->arena, &compare->layout, ret_failure))
+    return NULL;
+  open_entities(compare, projection);
+  return g_steal_pointer(&compare);
+}
+
+Compare *compare_new_child(Stores *stores, const Projection *child, const CompareRange *range,
+                           Failure *ret_failure) {
+  g_autoptr(Compare) compare = make(stores, range);
+  if (!layout_init(child, compare->arena, &compare->child, ret_failure))
+    return NULL;
+  compare->layout = child_layout_by_parent(child, compare->arena);
+  open_entities(compare, child);
   return g_steal_pointer(&compare);
 }
 
@@ -148,6 +169,9 @@ static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink
     bool good = looks_settle(&looks, &g_array_index(suspects, Suspect, i),
                              MIN(suspects->len - i, SUSPECTS_AT_ONCE), &pool, differences,
                              &compare->counts.lagging, ret_failure);
+    if (good && compare->layout.by_parent)
+      good = child_rows_of_each(compare->stores, &compare->child, differences, pool.arena,
+                                ret_failure);
     if (good && by_row)
       keep_doubtful(compare, differences);
     good = good && (differences->len == 0 || sink((Difference *)(void *)differences->data,
@@ -218,6 +242,23 @@ static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *
   return count;
 }
 
+/* A child table counts with the row of its parent. */
+static bool compare_with_children(Compare *compare, Candidate *candidates, size_t count,
+                                  const RowSet *set, Failure *ret_failure) {
+  const Layout *layout = &compare->layout;
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  for (size_t i = 0; i < count; i++)
+    if (candidates[i].mapped && !row_set_refusal(set, candidates[i].expected.values))
+      g_ptr_array_add(keys, candidates[i].expected.values);
+  g_autoptr(ChildTables) tables =
+      child_tables_read(compare->stores, layout, (const Value *const *)keys->pdata, keys->len,
+                        compare->page.arena, ret_failure);
+  for (size_t i = 0; tables && i < count; i++)
+    if (candidates[i].mapped && candidates[i].sight.equal)
+      candidates[i].sight.equal = child_tables_equal(tables, layout, &candidates[i].expected);
+  return tables != NULL;
+}
+
 static bool compare_with_rows(Compare *compare, Candidate *candidates, size_t count,
                               Failure *ret_failure) {
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
@@ -235,7 +276,8 @@ static bool compare_with_rows(Compare *compare, Candidate *candidates, size_t co
     candidate->sight.absent = candidate->mapped && candidate->expected.absent;
     candidate->sight.equal = row && layout_equal(&compare->layout, &candidate->expected, row);
   }
-  return true;
+  return compare->layout.projection->child_count == 0 ||
+         compare_with_children(compare, candidates, count, set, ret_failure);
 }
 
 static bool read_positions(Compare *compare, Candidate *candidates, size_t count,
@@ -432,7 +474,8 @@ typedef struct Unowned {
 
 /* An event that changes such a row is still to be applied: its row merely lags. */
 static bool strike_out_pending(Compare *compare, Unowned *unowned, Failure *ret_failure) {
-  const Projection *projection = compare->layout.projection;
+  const Projection *own = compare->layout.projection;
+  const Projection *projection = own->parent ? own->parent : own;
   Selection selection = {.aggregate_type = projection->aggregate_type};
   g_autoptr(EventCursor) cursor = selection_find(compare->stores->outbox, &selection);
   g_autoptr(Arena) arena = arena_new();
@@ -482,6 +525,9 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
         .kind = DIFFERENCE_EXTRA_ROW, .layout = &compare->layout, .key = set->rows->pdata[i]};
     g_array_append_val(differences, difference);
   }
+  if (good && compare->layout.by_parent)
+    good =
+        child_rows_of_each(compare->stores, &compare->child, differences, pool.arena, ret_failure);
   keep_doubtful(compare, differences);
   good = good && (differences->len == 0 || sink((Difference *)(void *)differences->data,
                                                 differences->len, data, ret_failure));

@@ -21,6 +21,9 @@ typedef struct Compare Compare;
 /* `positions`: whether positions are judged too; once for an aggregate type is enough. */
 Compare *compare_new(Stores *stores, const Projection *projection, const CompareRange *range,
                      bool positions, Failure *ret_failure);
+/* The rows of a child table whose parent's entity is gone: for compare_rows alone. */
+Compare *compare_new_child(Stores *stores, const Projection *child, const CompareRange *range,
+                           Failure *ret_failure);
 void compare_free(Compare *compare);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Compare, compare_free)
 

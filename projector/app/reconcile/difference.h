@@ -17,6 +17,7 @@ typedef struct Difference {
   Event *event;        /* of an event */
   const char *reason;  /* or NULL */
   const char *keep;    /* why --repair must leave it, or NULL */
+  bool orphan;         /* of a child table, under a row of its parent that has no entity */
   const char *outcome; /* what --repair did; NULL: nothing was tried */
   bool mended;
 } Difference;

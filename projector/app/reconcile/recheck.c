@@ -1,6 +1,7 @@
 /* recheck.c - repeated looks at suspects, in batches. */
 #include "projector/app/reconcile/recheck.h"
 
+#include "projector/app/reconcile/child_check.h"
 #include "projector/domain/entity.h"
 #include "projector/infra/mongo/selection.h"
 #include "projector/infra/mysql/rows.h"
@@ -27,8 +28,9 @@ typedef struct State {
   const Aggregate *owner;
   const Expected *expected;
   const Value *row;
-  const char *unmappable; /* why, or NULL */
-  const char *refusal;    /* why the table cannot hold its key, or NULL */
+  const ChildTables *children; /* NULL: there are none, or they were not read */
+  const char *unmappable;      /* why, or NULL */
+  const char *refusal;         /* why the table cannot hold its key, or NULL */
 } State;
 
 /* One look at all that is not settled yet. */
@@ -37,6 +39,7 @@ typedef struct Round {
   State *states;
   size_t count;
   Pool *pool;
+  GPtrArray *children; /* of ChildTables: one for each look */
 } Round;
 
 /* --- position and row ----------------------------------------------------------------------- */
@@ -81,6 +84,26 @@ static void take_row(const Looks *looks, State *state, const RowSet *set) {
   state->refusal = state->key ? row_set_refusal(set, state->key) : NULL;
 }
 
+static bool read_children(Round *round, const RowSet *set, Failure *ret_failure) {
+  const Looks *looks = round->looks;
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  for (size_t i = 0; i < round->count; i++) {
+    const State *state = &round->states[i];
+    if (!state->settled && state->key && !row_set_refusal(set, state->key))
+      g_ptr_array_add(keys, (gpointer)state->key);
+  }
+  ChildTables *tables =
+      child_tables_read(looks->stores, looks->layout, (const Value *const *)keys->pdata, keys->len,
+                        round->pool->arena, ret_failure);
+  if (!tables)
+    return false;
+  g_ptr_array_add(round->children, tables);
+  for (size_t i = 0; i < round->count; i++)
+    if (!round->states[i].settled)
+      round->states[i].children = tables;
+  return true;
+}
+
 static bool read_rows(Round *round, Failure *ret_failure) {
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
   g_autoptr(RowSet) set = row_set_new(round->pool->arena);
@@ -93,7 +116,8 @@ static bool read_rows(Round *round, Failure *ret_failure) {
   for (size_t i = 0; i < round->count; i++)
     if (!round->states[i].settled)
       take_row(round->looks, &round->states[i], set);
-  return true;
+  return round->looks->layout->projection->child_count == 0 ||
+         read_children(round, set, ret_failure);
 }
 
 /* --- entity --------------------------------------------------------------------------------- */
@@ -117,7 +141,9 @@ static void map_entity(Round *round, State *state, Event *event) {
     state->comparable = false;
   } else {
     state->unmappable = state->refusal;
-    state->sight.equal = state->row && layout_equal(layout, expected, state->row);
+    state->sight.equal =
+        state->row && layout_equal(layout, expected, state->row) &&
+        (!state->children || child_tables_equal(state->children, layout, expected));
   }
 }
 
@@ -286,7 +312,7 @@ static bool needs_time(const Round *round) {
 }
 
 static void add_difference(const State *state, const Layout *layout, DifferenceKind kind,
-                           GArray *differences) {
+                           Arena *arena, GArray *differences) {
   Difference difference = {.kind = kind,
                            .layout = layout,
                            .aggregate = state->owner,
@@ -296,14 +322,21 @@ static void add_difference(const State *state, const Layout *layout, DifferenceK
                            .expected = state->expected,
                            .row = state->row,
                            .reason = kind == DIFFERENCE_UNMAPPABLE ? state->unmappable : NULL};
-  if (kind != DIFFERENCE_NONE)
+  bool of_row = kind == DIFFERENCE_COLUMNS || kind == DIFFERENCE_MISSING_ROW ||
+                (kind == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row);
+  bool of_children_alone =
+      kind == DIFFERENCE_COLUMNS && layout_equal(layout, state->expected, state->row);
+  if (kind != DIFFERENCE_NONE && !of_children_alone)
     g_array_append_val(differences, difference);
+  if (of_row && state->children && state->expected)
+    child_tables_differ(state->children, layout, state->expected, &difference, arena, differences);
 }
 
 bool looks_settle(const Looks *looks, const Suspect *suspects, size_t count, Pool *pool,
                   GArray *differences, int64_t *lagging, Failure *ret_failure) {
   g_autofree State *states = g_new0(State, count);
-  Round round = {looks, states, count, pool};
+  g_autoptr(GPtrArray) children = g_ptr_array_new_with_free_func((GDestroyNotify)child_tables_free);
+  Round round = {looks, states, count, pool, children};
   size_t open = count;
   for (size_t i = 0; i < count; i++)
     states[i] = (State){.suspect = &suspects[i], .key = suspects[i].key};
@@ -320,8 +353,9 @@ bool looks_settle(const Looks *looks, const Suspect *suspects, size_t count, Poo
     *lagging += !states[i].settled || states[i].decision.lagging;
     if (!states[i].settled)
       continue;
-    add_difference(&states[i], looks->layout, states[i].decision.row, differences);
-    add_difference(&states[i], looks->layout, states[i].decision.position, differences);
+    add_difference(&states[i], looks->layout, states[i].decision.row, pool->arena, differences);
+    add_difference(&states[i], looks->layout, states[i].decision.position, pool->arena,
+                   differences);
   }
   return true;
 }

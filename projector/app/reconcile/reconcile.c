@@ -158,6 +158,19 @@ static bool compare_all_rows(Reconcile *reconcile, Compare *compare, int64_t tot
   return good;
 }
 
+/* What child tables have under rows that no entity has. */
+static bool compare_all_children(Reconcile *reconcile, const Projection *projection, int64_t total,
+                                 Failure *ret_failure) {
+  for (unsigned i = 0; i < projection->child_count; i++) {
+    g_autoptr(Compare) compare = compare_new_child(&reconcile->stores, projection->children[i],
+                                                   &reconcile->range, ret_failure);
+    reconcile->compare = compare;
+    if (!compare || !compare_all_rows(reconcile, compare, total, ret_failure))
+      return false;
+  }
+  return true;
+}
+
 /* Positions belong to aggregates: they are judged with the first projection of the type. */
 static bool is_first_of_type(const Reconcile *reconcile, guint at) {
   const Projection *projection = reconcile->projections->pdata[at];
@@ -195,7 +208,8 @@ static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Fai
                                                total, ret_failure));
   if (good && sample == 0) {
     mark(reconcile, projection->index, true, NULL, compare_counts(compare));
-    good = compare_all_rows(reconcile, compare, total, ret_failure);
+    good = compare_all_rows(reconcile, compare, total, ret_failure) &&
+           compare_all_children(reconcile, projection, total, ret_failure);
   }
   reconcile->compare = NULL;
   if (!good)

@@ -55,6 +55,8 @@ static void job_free(gpointer data) {
   g_ptr_array_unref(job->differences);
   if (job->refresh.remove)
     g_ptr_array_unref(job->refresh.remove);
+  if (job->refresh.purge)
+    g_ptr_array_unref(job->refresh.purge);
   g_free(job);
 }
 
@@ -65,10 +67,14 @@ static void add_to_job(Job *job, Difference *difference, Arena *arena) {
   job->refresh.entity_needed |= difference->kind == DIFFERENCE_DEAD_EVENT;
   if (difference->kind != DIFFERENCE_EXTRA_ROW)
     return;
-  if (!job->refresh.remove)
-    job->refresh.remove = g_ptr_array_new();
-  g_ptr_array_add(job->refresh.remove,
-                  change_for_row(difference->layout->projection, difference->key, arena));
+  const Projection *projection = difference->layout->projection;
+  if (projection->parent && !difference->orphan)
+    return; /* the refresh of its parent replaces it */
+  GPtrArray **rows = difference->orphan ? &job->refresh.purge : &job->refresh.remove;
+  if (!*rows)
+    *rows = g_ptr_array_new();
+  g_ptr_array_add(*rows, change_for_row(difference->orphan ? projection->parent : projection,
+                                        difference->key, arena));
 }
 
 /* One job for each aggregate, in the order in which they were found. */

@@ -37,7 +37,10 @@ static Suspect suspect_of(const Looks *looks, const Difference *difference, Aren
   const char *type = looks->layout->projection->aggregate_type;
   Suspect suspect = {.ids = {*difference->aggregate}, .id_count = 1, .key = difference->key};
   Id ids[AGGREGATE_IDS];
-  if (difference->kind != DIFFERENCE_EXTRA_ROW)
+  bool of_child = difference->layout->projection->parent != NULL;
+  if (of_child && !difference->orphan)
+    suspect.key = NULL; /* that of its parent is the entity's */
+  if (difference->kind != DIFFERENCE_EXTRA_ROW || (of_child && !difference->orphan))
     return suspect;
   suspect.by_row = true;
   suspect.id_count = aggregate_ids_of(looks->layout, difference->key, arena, ids);
@@ -46,7 +49,18 @@ static Suspect suspect_of(const Looks *looks, const Difference *difference, Aren
   return suspect;
 }
 
+/* Whether a look of that kind settles the difference: at its row, or at its parent's. */
+static bool is_of(const Looks *looks, const Difference *difference) {
+  const Projection *projection = difference->layout ? difference->layout->projection : NULL;
+  return projection && (projection == looks->layout->projection ||
+                        projection->parent == looks->layout->projection);
+}
+
 static bool is_same(const Difference *a, const Difference *b) {
+  if (a->layout->projection != b->layout->projection)
+    return false;
+  if (a->layout->projection->parent)
+    return values_equal(a->key, b->key, MIN(a->layout->key_count, b->layout->key_count));
   if (a->kind == DIFFERENCE_EXTRA_ROW)
     return a->key && b->key && values_equal(a->key, b->key, a->layout->key_count);
   return a->aggregate && b->aggregate && aggregate_equal(a->aggregate, b->aggregate);
@@ -79,14 +93,14 @@ bool again_settle(const Looks *looks, Difference *differences, size_t count, Are
   size_t mended = 0;
   int64_t lagging = 0;
   for (size_t i = 0; i < count; i++)
-    if (differences[i].mended && differences[i].layout == looks->layout)
+    if (differences[i].mended && is_of(looks, &differences[i]))
       suspects[mended++] = suspect_of(looks, &differences[i], arena);
   if (mended == 0)
     return true;
   Pool pool = pool_new();
   bool good = looks_settle(looks, suspects, mended, &pool, still, &lagging, ret_failure);
   for (size_t i = 0; good && i < count; i++)
-    if (differences[i].mended && differences[i].layout == looks->layout)
+    if (differences[i].mended && is_of(looks, &differences[i]))
       tell(&differences[i], still, arena);
   pool_free(&pool);
   return good;

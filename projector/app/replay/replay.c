@@ -178,8 +178,7 @@ static bool hand_over(Replay *replay, const Options *options, const char *since,
   if (!ledger_clear(replay->session, replay->scope.projector, ret_failure))
     return false;
   crash_point("replay_after_clear");
-  return (!options->drop_old ||
-          session_run(replay->session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) &&
+  return (!options->drop_old || shadow_drop_old(replay->session, shadow, ret_failure)) &&
          resolve_report(replay->config, replay->store, "replay", ret_failure);
 }
 
@@ -201,7 +200,7 @@ static bool replay_table(Replay *replay, const Options *options, Failure *ret_fa
   g_autofree char *scope = scope_name(replay);
   Shadow shadow;
   replay->scope.projector = scope;
-  if (!shadow_name_replay(replay->projection->table, &shadow, ret_failure))
+  if (!shadow_name_replay(replay->projection, &shadow, ret_failure))
     return false;
   replay->mapping =
       mapping_retarget(replay->config->json, replay->projection, shadow.fresh, ret_failure);

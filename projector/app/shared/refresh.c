@@ -152,6 +152,11 @@ static bool fold_removal(Batch *batch, Refresh *refresh, const Change *removal,
 
 static bool fold_rows(Batch *batch, Refresh *refresh, const ChangeList *rows, const Event *absent,
                       Failure *ret_failure) {
+  for (guint i = 0; refresh->purge && i < refresh->purge->len; i++) {
+    ChangeList one = {1, refresh->purge->pdata[i]};
+    if (!fold_add(batch->fold, &one, ret_failure))
+      return false;
+  }
   for (guint i = 0; refresh->remove && i < refresh->remove->len; i++)
     if (!fold_removal(batch, refresh, refresh->remove->pdata[i], rows, absent, ret_failure))
       return false;

@@ -12,6 +12,7 @@ typedef struct Refresh {
   Event *late;            /* the event that asked for it, or NULL: into the ledger as superseded */
   bool entity_needed;     /* fails where the entity is gone, rather than to delete its rows */
   GPtrArray *remove;      /* of Change: rows that no entity has, deleted before; or NULL */
+  GPtrArray *purge;       /* of Change: rows without an entity, whose children are deleted too */
   bool rewind;            /* the position may be ahead of the entity: it starts anew from there */
   int64_t version;        /* that the rows show now */
   bool marked;            /* of `remove` at least one row stays, marked as deleted */

@@ -8,6 +8,7 @@
 #include "projector/domain/datetime.h"
 #include "projector/domain/mark.h"
 #include "projector/infra/mysql/catalog.h"
+#include "projector/infra/mysql/child_rows.h"
 #include "projector/infra/mysql/literal.h"
 
 #include <string.h>
@@ -160,6 +161,11 @@ static void append_assignments(Writer *writer, const FoldedRow *like) {
     }
     g_string_append_printf(sql, "v.v%u", i);
   }
+  if (first) { /* only child tables are updated, but their row has to be there */
+    g_string_append(sql, "t.");
+    literal_append_name(sql, projection->columns[0].name);
+    g_string_append(sql, " = v.k0");
+  }
 }
 
 static bool finish_update(Writer *writer, const FoldedRow *like, unsigned rows) {
@@ -244,6 +250,14 @@ static bool delete_rows(Writer *writer, const GPtrArray *rows, const Projection 
 
 /* --- write ---------------------------------------------------------------------------------- */
 
+/* What becomes of a row that is there already: it is overwritten, but for its mark; or it is a
+ * failure, because two rows of one event would be one. */
+typedef enum WriteMode { WRITE_OVER, WRITE_KEEPING_MARK, WRITE_NEW, WRITE_MODES } WriteMode;
+
+static WriteMode mode_of(const FoldedRow *row) {
+  return row->fresh ? WRITE_NEW : row->keep_mark ? WRITE_KEEPING_MARK : WRITE_OVER;
+}
+
 static void begin_write(Writer *writer, const Projection *projection) {
   writer->projection = projection;
   g_string_assign(writer->sql, "INSERT INTO ");
@@ -310,8 +324,11 @@ static void append_overwrite(Writer *writer, unsigned column, bool keep) {
 }
 
 /* Assignments take effect one after the other: what depends on the mark comes before it. */
-static bool finish_write(Writer *writer, const Projection *projection, bool keep_mark) {
+static bool finish_write(Writer *writer, const Projection *projection, WriteMode mode) {
+  bool keep_mark = mode == WRITE_KEEPING_MARK;
   GString *sql = writer->sql;
+  if (mode == WRITE_NEW)
+    return send(writer, NULL);
   bool mariadb = writer->mariadb;
   /* A table of nothing but its key has nothing to overwrite; one key column is set to itself. */
   unsigned first = value_count(projection) > 0 ? projection->key_count : 0;
@@ -334,11 +351,11 @@ static bool finish_write(Writer *writer, const Projection *projection, bool keep
 }
 
 static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *projection,
-                       bool keep_mark) {
+                       WriteMode mode) {
   bool open = false;
   for (unsigned i = 0; i < rows->len; i++) {
     const FoldedRow *row = rows->pdata[i];
-    if (!row->write || row->keep_mark != keep_mark || row->projection != projection)
+    if (!row->write || mode_of(row) != mode || row->projection != projection)
       continue;
     if (!open)
       begin_write(writer, projection);
@@ -346,19 +363,19 @@ static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *
     append_write_row(writer->sql, row, !open);
     if (open && too_full(writer)) {
       g_string_truncate(writer->sql, before);
-      if (!finish_write(writer, projection, keep_mark))
+      if (!finish_write(writer, projection, mode))
         return false;
       begin_write(writer, projection);
       append_write_row(writer->sql, row, true);
     }
     open = true;
     if (full(writer)) {
-      if (!finish_write(writer, projection, keep_mark))
+      if (!finish_write(writer, projection, mode))
         return false;
       open = false;
     }
   }
-  return !open || finish_write(writer, projection, keep_mark);
+  return !open || finish_write(writer, projection, mode);
 }
 
 /* --- sql ------------------------------------------------------------------------------------ */
@@ -432,7 +449,7 @@ static bool run_statement(Writer *writer, const Change *change) {
 
 /* --- steps ---------------------------------------------------------------------------------- */
 
-/* The projections of the rows, in the file's order: parents before children when rows refer to each
+/* The tables of the rows, in the file's order: parents before children when rows refer to each
  * other; deletes go the other way. */
 static GPtrArray *projections_of(const GPtrArray *rows) {
   g_autoptr(GPtrArray) projections = g_ptr_array_new();
@@ -440,7 +457,7 @@ static GPtrArray *projections_of(const GPtrArray *rows) {
     const FoldedRow *row = rows->pdata[i];
     unsigned at = 0;
     while (at < projections->len &&
-           ((const Projection *)projections->pdata[at])->index < row->projection->index)
+           ((const Projection *)projections->pdata[at])->rank < row->projection->rank)
       at++;
     if (at == projections->len || projections->pdata[at] != row->projection)
       g_ptr_array_insert(projections, (gint)at, (gpointer)row->projection);
@@ -448,7 +465,14 @@ static GPtrArray *projections_of(const GPtrArray *rows) {
   return g_steal_pointer(&projections);
 }
 
-static bool apply_rows(Writer *writer, const GPtrArray *rows) {
+static bool has_children(const GPtrArray *rows) {
+  for (guint i = 0; i < rows->len; i++)
+    if (((const FoldedRow *)rows->pdata[i])->projection->child_count > 0)
+      return true;
+  return false;
+}
+
+static bool write_all(Writer *writer, const GPtrArray *rows) {
   g_autoptr(GPtrArray) projections = projections_of(rows);
   if (!update_rows(writer, rows))
     return false;
@@ -456,10 +480,20 @@ static bool apply_rows(Writer *writer, const GPtrArray *rows) {
     if (!delete_rows(writer, rows, projections->pdata[i]))
       return false;
   for (unsigned i = 0; i < projections->len; i++)
-    if (!write_rows(writer, rows, projections->pdata[i], false) ||
-        !write_rows(writer, rows, projections->pdata[i], true))
-      return false;
+    for (WriteMode mode = WRITE_OVER; mode < WRITE_MODES; mode++)
+      if (!write_rows(writer, rows, projections->pdata[i], mode))
+        return false;
   return true;
+}
+
+static bool apply_rows(Writer *writer, const GPtrArray *rows) {
+  if (!has_children(rows))
+    return write_all(writer, rows);
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GPtrArray) all = g_ptr_array_new();
+  g_ptr_array_extend(all, (GPtrArray *)rows, NULL, NULL);
+  writer->projection = ((const FoldedRow *)rows->pdata[0])->projection;
+  return child_rows_expand(writer->session, all, arena, writer->failure) && write_all(writer, all);
 }
 
 bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failure *ret_failure) {
@@ -475,7 +509,8 @@ bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failur
     const Step *step = fold_step(fold, i);
     if (!(step->statement ? run_statement(&writer, step->statement)
                           : apply_rows(&writer, step->rows))) {
-      *ret_culprit = (Culprit){writer.projection, step->statement};
+      const Projection *table = writer.projection;
+      *ret_culprit = (Culprit){table && table->parent ? table->parent : table, step->statement};
       return false;
     }
   }

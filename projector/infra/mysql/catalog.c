@@ -257,8 +257,8 @@ static void check_column(const Projection *projection, unsigned index, const Tab
   const TableColumn *column = find_column(table, wanted->name);
   bool is_key = index < projection->key_count;
   char path[256];
-  g_snprintf(path, sizeof path, "projections[%u].%s.%s", projection->index,
-             is_key ? "key" : "columns", wanted->name);
+  g_snprintf(path, sizeof path, "%s.%s.%s", projection->path, is_key ? "key" : "columns",
+             wanted->name);
   if (!column) {
     finding_add(findings, true,
                 "%s: table %s has no such column; `projector schema --apply` adds it", path,
@@ -289,6 +289,18 @@ static void check_column(const Projection *projection, unsigned index, const Tab
   check_text(column, wanted, is_key, table->mariadb, path, findings);
 }
 
+/* Children are read and locked by their parent's key. */
+static bool begins_with_parent(const TableIndex *index, const Projection *child) {
+  for (unsigned i = 0; child->parent && i < child->parent->key_count; i++) {
+    bool found = false;
+    for (unsigned j = 0; j < child->parent->key_count; j++)
+      found |= !g_ascii_strcasecmp(index->columns->pdata[j], child->columns[i].name);
+    if (!found)
+      return false;
+  }
+  return true;
+}
+
 static bool index_is_key(const TableIndex *index, const Projection *projection) {
   if (index->prefix || index->columns->len != projection->key_count)
     return false;
@@ -310,29 +322,35 @@ static void find_other_key(const Projection *projection, const TableIndex *index
     g_string_append_printf(columns, "%s%s", i ? ", " : "", (char *)index->columns->pdata[i]);
   g_string_append(columns, index->prefix ? "; only their beginning" : "");
   bool primary = !strcmp(index->name, "PRIMARY");
-  finding_add(
-      findings, true,
-      "projections[%u].table: %s has another unique key than the mapping's, %s (%s), through which "
-      "an upsert could overwrite a stranger's row; %s, or set \"allow_unique_keys\": true if no "
-      "two rows can meet there",
-      projection->index, projection->table, index->name, columns->str,
-      primary ? "make the mapping's key the table's primary key" : "drop it");
+  finding_add(findings, true,
+              "%s.table: %s has another unique key than the mapping's, %s (%s), through which "
+              "an upsert could overwrite a stranger's row; %s%s",
+              projection->path, projection->table, index->name, columns->str,
+              primary ? "make the mapping's key the table's primary key" : "drop it",
+              projection->parent
+                  ? ""
+                  : ", or set \"allow_unique_keys\": true if no two rows can meet there");
 }
 
 static void check_keys(const Projection *projection, const Table *table, GPtrArray *findings) {
-  bool has_key = false;
+  bool has_key = false, begins = false;
   for (unsigned i = 0; i < table->unique->len; i++) {
     const TableIndex *index = table->unique->pdata[i];
-    if (index_is_key(index, projection))
+    if (index_is_key(index, projection)) {
       has_key = true;
-    else if (!projection->allow_unique_keys)
+      begins |= begins_with_parent(index, projection);
+    } else if (!projection->allow_unique_keys)
       find_other_key(projection, index, findings);
   }
   if (!has_key)
-    finding_add(
-        findings, true,
-        "projections[%u].key: table %s needs a primary or unique key on exactly these columns",
-        projection->index, projection->table);
+    finding_add(findings, true,
+                "%s.key: table %s needs a primary or unique key on exactly these columns",
+                projection->path, projection->table);
+  else if (!begins)
+    finding_add(findings, true,
+                "%s.key: the key of child table %s has to begin with that of %s: its rows are "
+                "found by it",
+                projection->path, projection->table, projection->parent->table);
 }
 
 /* A column that the mapping does not name must fill itself. */
@@ -343,11 +361,10 @@ static void check_strangers(const Projection *projection, const Table *table, GP
     for (unsigned j = 0; j < projection->column_count; j++)
       mapped |= !g_ascii_strcasecmp(projection->columns[j].name, column->name);
     if (!mapped && !column->nullable && !column->has_default && !column->generated)
-      finding_add(
-          findings, true,
-          "projections[%u].table: %s.%s is NOT NULL, has no default and is not mapped; give it a "
-          "default or map it",
-          projection->index, projection->table, column->name);
+      finding_add(findings, true,
+                  "%s.table: %s.%s is NOT NULL, has no default and is not mapped; give it a "
+                  "default or map it",
+                  projection->path, projection->table, column->name);
   }
 }
 
@@ -387,9 +404,9 @@ static bool check_triggers(Session *session, const Projection *projection, GPtrA
   MYSQL_ROW row;
   while (result && (row = mysql_fetch_row(result)))
     finding_add(findings, false,
-                "projections[%u].table: %s has the trigger %s: rows it changes are differences to "
+                "%s.table: %s has the trigger %s: rows it changes are differences to "
                 "`reconcile`, and what it refuses are failed events",
-                projection->index, projection->table, row[0]);
+                projection->path, projection->table, row[0]);
   return result != NULL;
 }
 
@@ -399,14 +416,13 @@ static bool check_projection(Session *session, const Projection *projection, GPt
   if (!table)
     return false;
   if (table->columns->len == 0) {
-    finding_add(
-        findings, true,
-        "projections[%u].table: %s does not exist, or this user may not see it; `projector schema "
-        "--apply` creates it",
-        projection->index, projection->table);
+    finding_add(findings, true,
+                "%s.table: %s does not exist, or this user may not see it; `projector schema "
+                "--apply` creates it",
+                projection->path, projection->table);
     return true;
   }
-  g_autofree char *path = g_strdup_printf("projections[%u].table: ", projection->index);
+  g_autofree char *path = g_strdup_printf("%s.table: ", projection->path);
   if (!check_engine(session, projection->table, path, findings, ret_failure) ||
       !check_triggers(session, projection, findings, ret_failure))
     return false;
@@ -444,8 +460,8 @@ GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_
   if (!server_check(session, findings, ret_failure) ||
       !check_own_tables(session, findings, ret_failure))
     return NULL;
-  for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
-    if (!check_projection(session, mapping_projection(mapping, i), findings, ret_failure))
+  for (unsigned i = 0; i < mapping_table_count(mapping); i++)
+    if (!check_projection(session, mapping_table(mapping, i), findings, ret_failure))
       return NULL;
   return g_steal_pointer(&findings);
 }

@@ -98,6 +98,8 @@ static Needs needs_of(const Projection *projection) {
     for (unsigned j = 0; j < rule->assignment_count; j++)
       needs.updates[rule->assignments[j].column] = true;
   }
+  if (projection->parent) /* its parent's rules decide, and a delete of the parent */
+    needs.inserts = needs.deletes = true;
   for (unsigned i = projection->key_count; needs.inserts && i < projection->column_count; i++)
     needs.updates[i] = true;
   return needs;
@@ -184,8 +186,8 @@ GPtrArray *privileges_check(Session *session, const Mapping *mapping, Failure *r
   Search search = {session, user, findings};
   if (!user || !probe_own_tables(&search, ret_failure))
     return NULL;
-  for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
-    if (!probe_projection(&search, mapping_projection(mapping, i), ret_failure))
+  for (unsigned i = 0; i < mapping_table_count(mapping); i++)
+    if (!probe_projection(&search, mapping_table(mapping, i), ret_failure))
       return NULL;
   return g_steal_pointer(&findings);
 }
@@ -239,6 +241,19 @@ static bool probe_end_of_ledger(const Search *search, Failure *ret_failure) {
   return true;
 }
 
+static bool probe_swap_of_children(const Search *search, const Shadow *shadow,
+                                   Failure *ret_failure) {
+  for (unsigned i = 0; i < shadow->child_count; i++) {
+    const ShadowChild *child = &shadow->children[i];
+    if (!probe_table(search, child->table, ret_failure) ||
+        !probe_rename(search, child->table, child->table, ret_failure) ||
+        !probe_table(search, child->fresh, ret_failure) ||
+        !probe_table(search, child->old, ret_failure))
+      return false;
+  }
+  return true;
+}
+
 static bool probe_swap(const Search *search, const Shadow *shadow, Failure *ret_failure) {
   bool has_ledger = !*shadow->copied;
   return probe_own_tables(search, ret_failure) && probe_table(search, shadow->table, ret_failure) &&
@@ -246,7 +261,7 @@ static bool probe_swap(const Search *search, const Shadow *shadow, Failure *ret_
          probe_beside(search, shadow, shadow->fresh, ret_failure) &&
          (!*shadow->copied || probe_beside(search, shadow, shadow->copied, ret_failure)) &&
          probe_beside(search, shadow, shadow->old, ret_failure) &&
-         probe_lock(search, ret_failure) &&
+         probe_swap_of_children(search, shadow, ret_failure) && probe_lock(search, ret_failure) &&
          (!has_ledger || probe_end_of_ledger(search, ret_failure));
 }
 

@@ -113,6 +113,15 @@ static bool find_some(Session *session, const Layout *layout, const Value *const
   return fetch(session, sql, layout, layout->count, set->arena, set->rows, ret_failure);
 }
 
+bool rows_list(Session *session, const Layout *layout, const Value *const *keys, size_t count,
+               Arena *arena, GPtrArray *rows, Failure *ret_failure) {
+  RowSet set = {.arena = arena, .rows = rows};
+  for (size_t at = 0, read; at < count; at += read)
+    if (!find_some(session, layout, keys + at, count - at, &read, &set, ret_failure))
+      return false;
+  return true;
+}
+
 /* Whether it is about a value in the statement, and says nothing of the server or the table. */
 static bool is_of_a_key(const Failure *failure) {
   enum { ILLEGAL_MIX_2 = 1267, ILLEGAL_MIX_3 = 1270, ILLEGAL_MIX = 1271, WRONG_VALUE = 1525 };
@@ -178,6 +187,8 @@ bool rows_list_keys(Session *session, const Layout *layout, const Value *after, 
                     Arena *arena, GPtrArray *keys, Failure *ret_failure) {
   g_autoptr(GString) sql = g_string_new(NULL);
   begin_select(sql, layout, layout->key_count);
+  if (layout->by_parent)
+    g_string_insert(sql, (gssize)strlen("SELECT"), " DISTINCT");
   if (after)
     append_after(sql, layout, after);
   g_string_append(sql, " ORDER BY ");

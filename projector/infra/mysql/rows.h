@@ -30,6 +30,10 @@ const char *row_set_refusal(const RowSet *set, const Value *key);
 bool rows_find(Session *session, const Layout *layout, const Value *const *keys, size_t count,
                RowSet *set, Failure *ret_failure);
 
+/* The same for a key that several rows may have; a key that the server refuses is a failure. */
+bool rows_list(Session *session, const Layout *layout, const Value *const *keys, size_t count,
+               Arena *arena, GPtrArray *rows, Failure *ret_failure);
+
 /* Up to `limit` keys after `after` (NULL: from the first), in the order of the table's own key. */
 bool rows_list_keys(Session *session, const Layout *layout, const Value *after, unsigned limit,
                     Arena *arena, GPtrArray *keys, Failure *ret_failure);

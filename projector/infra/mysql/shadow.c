@@ -16,23 +16,43 @@ enum {
 /* How a placeholder is told from a table that somebody may want back. */
 #define PLACEHOLDER "placeholder of projector rebuild"
 
-bool shadow_name(const char *table, Shadow *ret_shadow, Failure *ret_failure) {
+static bool check_length(const char *table, const char *longest, Failure *ret_failure) {
+  return strlen(longest) <= NAME_MAX_BYTES ||
+         failure_refuse(ret_failure, "%s: the name is too long to build %s beside it", table,
+                        longest);
+}
+
+static bool name_children(const Projection *projection, const char *suffix, Shadow *shadow,
+                          Failure *ret_failure) {
+  shadow->child_count = projection->child_count;
+  for (unsigned i = 0; i < projection->child_count; i++) {
+    ShadowChild *child = &shadow->children[i];
+    child->table = projection->children[i]->table;
+    g_snprintf(child->fresh, sizeof child->fresh, "%s%s", child->table, suffix);
+    g_snprintf(child->old, sizeof child->old, "%s__old", child->table);
+    if (!check_length(child->table, child->fresh, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+bool shadow_name(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure) {
+  const char *table = projection->table;
   *ret_shadow = (Shadow){.table = table};
   g_snprintf(ret_shadow->fresh, sizeof ret_shadow->fresh, "%s__new", table);
   g_snprintf(ret_shadow->copied, sizeof ret_shadow->copied, "%s__copied", table);
   g_snprintf(ret_shadow->old, sizeof ret_shadow->old, "%s__old", table);
-  return strlen(ret_shadow->copied) <= NAME_MAX_BYTES ||
-         failure_refuse(ret_failure, "%s: the name is too long to build %s beside it", table,
-                        ret_shadow->copied);
+  return check_length(table, ret_shadow->copied, ret_failure) &&
+         name_children(projection, "__new", ret_shadow, ret_failure);
 }
 
-bool shadow_name_replay(const char *table, Shadow *ret_shadow, Failure *ret_failure) {
+bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure) {
+  const char *table = projection->table;
   *ret_shadow = (Shadow){.table = table};
   g_snprintf(ret_shadow->fresh, sizeof ret_shadow->fresh, "%s__replay", table);
   g_snprintf(ret_shadow->old, sizeof ret_shadow->old, "%s__old", table);
-  return strlen(ret_shadow->fresh) <= NAME_MAX_BYTES ||
-         failure_refuse(ret_failure, "%s: the name is too long to build %s beside it", table,
-                        ret_shadow->fresh);
+  return check_length(table, ret_shadow->fresh, ret_failure) &&
+         name_children(projection, "__replay", ret_shadow, ret_failure);
 }
 
 /* --- looking -------------------------------------------------------------------------------- */
@@ -73,47 +93,87 @@ static bool drop_placeholder(Session *session, const Shadow *shadow, bool *ret_r
   return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old);
 }
 
+static bool refuse_old(const char *old, Failure *ret_failure) {
+  return failure_refuse(ret_failure,
+                        "%s exists, from an earlier rebuild: drop it when it is not needed, or use "
+                        "--drop-old",
+                        old);
+}
+
 static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
   bool real;
-  return drop_placeholder(session, shadow, &real, ret_failure) &&
-         (!real || drop_old ||
-          failure_refuse(
-              ret_failure,
-              "%s exists, from an earlier rebuild: drop it when it is not needed, or use "
-              "--drop-old",
-              shadow->old));
+  if (!drop_placeholder(session, shadow, &real, ret_failure))
+    return false;
+  if (drop_old)
+    return true;
+  if (real)
+    return refuse_old(shadow->old, ret_failure);
+  for (unsigned i = 0; i < shadow->child_count; i++) {
+    if (!shadow_table_exists(session, shadow->children[i].old, &real, ret_failure))
+      return false;
+    if (real)
+      return refuse_old(shadow->children[i].old, ret_failure);
+  }
+  return true;
+}
+
+bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  for (unsigned i = 0; i < shadow->child_count; i++)
+    if (!session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->children[i].old))
+      return false;
+  return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old);
 }
 
 /* Whether no row of a view of information_schema names the table in one of the columns. */
-static bool check_none(Session *session, const Shadow *shadow, const char *view, const char *name,
+static bool check_none(Session *session, const char *table, const char *view, const char *name,
                        const char *schema, const char *columns, Failure *ret_failure) {
   g_autofree char *found = ask(session, ret_failure,
                                "SELECT %s FROM information_schema.%s WHERE %s = DATABASE()"
                                " AND '%s' IN (%s)",
-                               name, view, schema, shadow->table, columns);
+                               name, view, schema, table, columns);
   return found ? failure_refuse(
                      ret_failure,
                      "%s is part of %s, which a swap would leave with the old table; rebuild it "
                      "without --shadow",
-                     shadow->table, found)
+                     table, found)
                : ret_failure->class == FAILURE_NONE;
 }
 
-bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
-  return check_none(session, shadow, "REFERENTIAL_CONSTRAINTS",
+static bool check_table(Session *session, const char *table, Failure *ret_failure) {
+  return check_none(session, table, "REFERENTIAL_CONSTRAINTS",
                     "CONCAT('the foreign key ', CONSTRAINT_NAME)", "CONSTRAINT_SCHEMA",
                     "TABLE_NAME, REFERENCED_TABLE_NAME", ret_failure) &&
-         check_none(session, shadow, "TRIGGERS", "CONCAT('the trigger ', TRIGGER_NAME)",
-                    "EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE", ret_failure) &&
+         check_none(session, table, "TRIGGERS", "CONCAT('the trigger ', TRIGGER_NAME)",
+                    "EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE", ret_failure);
+}
+
+bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
+  for (unsigned i = 0; i < shadow->child_count; i++)
+    if (!check_table(session, shadow->children[i].table, ret_failure))
+      return false;
+  return check_table(session, shadow->table, ret_failure) &&
          check_old(session, shadow, drop_old, ret_failure);
 }
 
 /* --- tables --------------------------------------------------------------------------------- */
 
+/* The parent's table goes first and comes last: while it is there, its children's are. */
 bool shadow_drop(Session *session, const Shadow *shadow, Failure *ret_failure) {
-  return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->fresh) &&
-         (!*shadow->copied ||
-          session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->copied));
+  if (!session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->fresh))
+    return false;
+  for (unsigned i = 0; i < shadow->child_count; i++)
+    if (!session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->children[i].fresh))
+      return false;
+  return !*shadow->copied ||
+         session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->copied);
+}
+
+static bool create_children(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  for (unsigned i = 0; i < shadow->child_count; i++)
+    if (!session_run(session, ret_failure, "CREATE TABLE `%s` LIKE `%s`", shadow->children[i].fresh,
+                     shadow->children[i].table))
+      return false;
+  return true;
 }
 
 static bool create_copied(Session *session, const Shadow *shadow, Failure *ret_failure) {
@@ -128,6 +188,7 @@ static bool create_copied(Session *session, const Shadow *shadow, Failure *ret_f
 
 bool shadow_create(Session *session, const Shadow *shadow, Failure *ret_failure) {
   return shadow_drop(session, shadow, ret_failure) &&
+         create_children(session, shadow, ret_failure) &&
          session_run(session, ret_failure, "CREATE TABLE `%s` LIKE `%s`", shadow->fresh,
                      shadow->table) &&
          (!*shadow->copied || create_copied(session, shadow, ret_failure));
@@ -262,7 +323,7 @@ static bool lock(Session *gate, const Shadow *shadow, Failure *ret_failure) {
 
 bool shadow_close_gate(Session *gate, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
   if (!check_old(gate, shadow, drop_old, ret_failure) ||
-      (drop_old && !session_run(gate, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old)) ||
+      (drop_old && !shadow_drop_old(gate, shadow, ret_failure)) ||
       !session_run(
           gate, ret_failure,
           "CREATE TABLE `%s` (nothing INT PRIMARY KEY) ENGINE = InnoDB COMMENT = '" PLACEHOLDER "'",
@@ -309,10 +370,15 @@ static bool wait_until_waiting(Session *watcher, unsigned long id, Failure *ret_
  * wait for its tables, with everybody else behind it; or when the RENAME has failed. */
 bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow *shadow,
                  Failure *ret_failure) {
-  g_autofree char *rename =
-      g_strdup_printf("RENAME TABLE `%s` TO `%s`, `%s` TO `%s`", shadow->table, shadow->old,
-                      shadow->fresh, shadow->table);
-  if (!session_send(renamer, rename, ret_failure))
+  g_autoptr(GString) rename = g_string_new(NULL);
+  g_string_printf(rename, "RENAME TABLE `%s` TO `%s`, `%s` TO `%s`", shadow->table, shadow->old,
+                  shadow->fresh, shadow->table);
+  for (unsigned i = 0; i < shadow->child_count; i++) {
+    const ShadowChild *child = &shadow->children[i];
+    g_string_append_printf(rename, ", `%s` TO `%s`, `%s` TO `%s`", child->table, child->old,
+                           child->fresh, child->table);
+  }
+  if (!session_send(renamer, rename->str, ret_failure))
     return false;
   Failure failure = {0}, answer = {0};
   if (wait_until_waiting(watcher, session_id(renamer), &failure)) {

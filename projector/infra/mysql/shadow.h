@@ -7,17 +7,29 @@
 
 #include "projector/domain/arena.h"
 #include "projector/domain/event.h"
+#include "projector/domain/mapping.h"
 #include "projector/infra/mysql/session.h"
+
+enum { SHADOW_CHILDREN = 32 }; /* child tables of a projection, at most */
+
+typedef struct ShadowChild {
+  const char *table;
+  char fresh[80], old[80];
+} ShadowChild;
 
 typedef struct Shadow {
   const char *table;
   char fresh[80], copied[80], old[80]; /* their names */
+  unsigned child_count;                /* child tables are built, and swapped, with their parent */
+  ShadowChild children[SHADOW_CHILDREN];
 } Shadow;
 
 /* The names. False when they are longer than MySQL allows. */
-bool shadow_name(const char *table, Shadow *ret_shadow, Failure *ret_failure);
+bool shadow_name(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure);
 /* For a replay, which has a ledger of its own: t__replay instead of t__new, and no t__copied. */
-bool shadow_name_replay(const char *table, Shadow *ret_shadow, Failure *ret_failure);
+bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure);
+/* Drops what the tables were before the swap. */
+bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure);
 
 /* Whether the table can be swapped: no foreign keys, no triggers, and no t__old unless it may be
  * dropped. Removes what an interrupted swap has left. */

@@ -34,41 +34,55 @@ static void append_marked(GString *sql, const Projection *live, const Value *con
   g_string_append_c(sql, ')');
 }
 
-static void append_columns(GString *sql, const Projection *projection, const char *of) {
-  for (unsigned i = 0; i < projection->column_count; i++) {
+static void append_columns(GString *sql, const Projection *table, const char *of) {
+  for (unsigned i = 0; i < table->column_count; i++) {
     g_string_append_printf(sql, "%s%s", i ? ", " : "", of);
-    literal_append_name(sql, projection->columns[i].name);
+    literal_append_name(sql, table->columns[i].name);
   }
 }
 
-static bool carry_rows(Session *session, const Projection *live, const Projection *fresh,
+static void append_table(GString *sql, const Projection *table, const char *alias) {
+  literal_append_name(sql, table->table);
+  g_string_append_printf(sql, " AS %s", alias);
+}
+
+/* `from` is the live table, or one of its children, and `to` the new one of the same. */
+static bool carry_rows(Session *session, const Projection *from, const Projection *to,
                        const Value *const *keys, size_t count, Failure *ret_failure) {
+  const Projection *live = from->parent ? from->parent : from;
   g_autoptr(GString) sql = g_string_new("DELETE f FROM ");
-  literal_append_name(sql, fresh->table);
-  g_string_append(sql, " AS f JOIN ");
-  literal_append_name(sql, live->table);
-  g_string_append(sql, " AS l");
+  append_table(sql, to, "f JOIN ");
+  append_table(sql, live, "l");
   append_join(sql, live);
   append_marked(sql, live, keys, count);
   if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
     return false;
   g_string_assign(sql, "INSERT INTO ");
-  literal_append_name(sql, fresh->table);
+  literal_append_name(sql, to->table);
   g_string_append(sql, " (");
-  append_columns(sql, fresh, "");
+  append_columns(sql, to, "");
   g_string_append(sql, ") SELECT ");
-  append_columns(sql, fresh, "l.");
+  append_columns(sql, to, "f.");
   g_string_append(sql, " FROM ");
-  literal_append_name(sql, live->table);
-  g_string_append(sql, " AS l");
+  append_table(sql, from, "f JOIN ");
+  append_table(sql, live, "l");
+  append_join(sql, live);
   append_marked(sql, live, keys, count);
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+static bool carry_all(Session *session, const Projection *live, const Projection *fresh,
+                      const Value *const *keys, size_t count, Failure *ret_failure) {
+  for (unsigned i = 0; i < live->child_count; i++)
+    if (!carry_rows(session, live->children[i], fresh->children[i], keys, count, ret_failure))
+      return false;
+  return carry_rows(session, live, fresh, keys, count, ret_failure);
 }
 
 bool shadow_carry(Session *session, const Projection *live, const Projection *fresh,
                   const Value *const *keys, size_t count, Failure *ret_failure) {
   for (size_t i = 0; i < count; i += KEYS_AT_ONCE)
-    if (!carry_rows(session, live, fresh, keys + i, MIN(count - i, KEYS_AT_ONCE), ret_failure))
+    if (!carry_all(session, live, fresh, keys + i, MIN(count - i, KEYS_AT_ONCE), ret_failure))
       return false;
   return true;
 }

@@ -1,0 +1,149 @@
+/* children.c - arrays become rows, and rows are compared with those that are there. */
+#include "projector/domain/children.h"
+
+#include "projector/domain/row_compare.h"
+
+#include <string.h>
+
+const ChildRows no_child_rows = {0, NULL};
+
+/* --- mapping -------------------------------------------------------------------------------- */
+
+static bool find_items(const Projection *child, const Source *items, const Event *event,
+                       bool of_entity, bson_iter_t *ret_items, bool *ret_none,
+                       Failure *ret_failure) {
+  char found[DESCRIPTION_SIZE] = "nothing";
+  bson_iter_t iter;
+  bool there = source_find(items, event, &iter);
+  *ret_none = of_entity && (!there || BSON_ITER_HOLDS_NULL(&iter));
+  if (*ret_none)
+    return true;
+  if (there && BSON_ITER_HOLDS_ARRAY(&iter))
+    return bson_iter_recurse(&iter, ret_items);
+  if (there)
+    bson_describe(&iter, found, sizeof found);
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                     "%s: expected an array for child table %s, found %s", items->text,
+                     child->table, found);
+}
+
+/* `$index` as a document of one value, which lives as long as the arena. */
+static void set_index(Event *view, int32_t index, Arena *arena) {
+  bson_t document = BSON_INITIALIZER;
+  BSON_APPEND_INT32(&document, "index", index);
+  const uint8_t *bytes = (const uint8_t *)arena_copy(arena, bson_get_data(&document), document.len);
+  bson_init_static(&view->item_index, bytes, document.len);
+  bson_destroy(&document);
+}
+
+static bool map_item(const Projection *child, const Event *view, const Value *parent_key,
+                     Arena *arena, ChildRow *row, Failure *ret_failure) {
+  unsigned shared = child->parent->key_count;
+  row->key = arena_alloc(arena, child->key_count, sizeof(Value));
+  row->values = arena_alloc(arena, child->column_count - child->key_count, sizeof(Value));
+  memcpy(row->key, parent_key, shared * sizeof(Value));
+  for (unsigned i = shared; i < child->column_count; i++) {
+    const Column *column = &child->columns[i];
+    Value *value = i < child->key_count ? &row->key[i] : &row->values[i - child->key_count];
+    if (!value_for_column(view, &column->from, column, arena, value, ret_failure))
+      return false;
+  }
+  return true;
+}
+
+static void append_key(GString *text, const Projection *child, const Value *key) {
+  for (unsigned i = child->parent->key_count; i < child->key_count; i++) {
+    g_string_append_printf(text, "%s%s ", text->len ? ", " : "", child->columns[i].name);
+    value_append_text(text, &key[i]);
+  }
+}
+
+/* Two items with one key would be one row, and one of them lost. */
+static bool check_keys(const Projection *child, const Source *items, const ChildRows *rows,
+                       Failure *ret_failure) {
+  g_autoptr(GHashTable) seen = g_hash_table_new_full(value_key_hash, value_key_equal, g_free, NULL);
+  for (unsigned i = 0; i < rows->count; i++) {
+    ValueKey *key = g_new(ValueKey, 1);
+    *key = (ValueKey){rows->rows[i].key, child->key_count};
+    gpointer before;
+    if (g_hash_table_lookup_extended(seen, key, NULL, &before)) {
+      g_autoptr(GString) text = g_string_new(NULL);
+      append_key(text, child, key->values);
+      g_free(key);
+      return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "%s: items %u and %u have one key in child table %s (%.100s)", items->text,
+                         GPOINTER_TO_UINT(before), i, child->table, text->str);
+    }
+    g_hash_table_insert(seen, key, GUINT_TO_POINTER(i));
+  }
+  return true;
+}
+
+bool child_rows_map(const Projection *child, const Source *items, const Event *event,
+                    const Value *parent_key, bool of_entity, Arena *arena,
+                    const ChildRows **ret_rows, Failure *ret_failure) {
+  Event view = *event;
+  bson_iter_t item, counting;
+  bool none;
+  *ret_rows = &no_child_rows;
+  if (!find_items(child, items, event, of_entity, &item, &none, ret_failure))
+    return false;
+  if (none)
+    return true;
+  ChildRows *rows = arena_alloc(arena, 1, sizeof *rows);
+  for (counting = item; bson_iter_next(&counting);)
+    rows->count++;
+  rows->rows = arena_alloc(arena, rows->count, sizeof *rows->rows);
+  view.item = &item;
+  for (unsigned i = 0; bson_iter_next(&item); i++) {
+    set_index(&view, (int32_t)i, arena);
+    if (!map_item(child, &view, parent_key, arena, &rows->rows[i], ret_failure))
+      return failure_prefix(ret_failure, "%s, item %u of %s", child->table, i, items->text);
+  }
+  *ret_rows = rows;
+  return check_keys(child, items, rows, ret_failure);
+}
+
+/* --- comparing ------------------------------------------------------------------------------ */
+
+static bool is_equal(const Projection *child, const ChildRow *wanted, const Value *row,
+                     const ChildrenThere *there) {
+  for (unsigned i = child->key_count; i < child->column_count; i++) {
+    const Column *column = &child->columns[i];
+    if ((column->compare || !there->compared_only) &&
+        !column_equal(column, &wanted->values[i - child->key_count], &row[i], there->json_slack))
+      return false;
+  }
+  return true;
+}
+
+static void add_step(GArray *steps, ChildTask task, const Value *row, const ChildRow *now) {
+  ChildStep step = {task, row, now};
+  g_array_append_val(steps, step);
+}
+
+GArray *child_rows_compare(const Projection *child, const ChildRows *wanted,
+                           const ChildrenThere *there) {
+  GArray *steps = g_array_new(FALSE, TRUE, sizeof(ChildStep));
+  g_autofree ValueKey *keys = g_new(ValueKey, there->count + 1);
+  g_autoptr(GHashTable) left = g_hash_table_new(value_key_hash, value_key_equal);
+  for (unsigned i = 0; i < there->count; i++) {
+    keys[i] = (ValueKey){there->rows[i], child->key_count};
+    g_hash_table_add(left, &keys[i]);
+  }
+  for (unsigned i = 0; i < wanted->count; i++) {
+    const ChildRow *now = &wanted->rows[i];
+    const ValueKey key = {now->key, child->key_count};
+    const ValueKey *found = there->replaced ? NULL : g_hash_table_lookup(left, &key);
+    if (!found)
+      add_step(steps, CHILD_ADD, NULL, now);
+    else if (!is_equal(child, now, found->values, there))
+      add_step(steps, CHILD_OVERWRITE, found->values, now);
+    if (found)
+      g_hash_table_remove(left, &key);
+  }
+  for (unsigned i = 0; i < there->count; i++)
+    if (g_hash_table_contains(left, &keys[i]))
+      add_step(steps, CHILD_REMOVE, there->rows[i], NULL);
+  return steps;
+}

@@ -1,0 +1,52 @@
+/* children.h - the rows of child tables: one for each item of an array in a payload.
+ *
+ * A child table is a Projection of its own, `parent` of which is set: its key is the parent's, then
+ * its own, which tells the items apart. Its rows are one value of their parent's row, as a column
+ * is: an upsert writes them, a delete removes them, an update that names the table replaces them.
+ */
+#pragma once
+
+#include "projector/domain/value.h"
+
+typedef struct ChildRow {
+  Value *key;    /* the parent's values, then its own */
+  Value *values; /* the columns after the key */
+} ChildRow;
+
+/* All rows of one child table under one row of its parent. */
+typedef struct ChildRows {
+  unsigned count;
+  ChildRow *rows;
+} ChildRows;
+
+extern const ChildRows no_child_rows;
+
+/* The rows that the array gives; `parent_key` is the key of the parent's row. An event has to have
+ * the array; an entity without it (or with a null) has no children. False when it is no array, an
+ * item does not fit, or two items have one key. */
+bool child_rows_map(const Projection *child, const Source *items, const Event *event,
+                    const Value *parent_key, bool of_entity, Arena *arena,
+                    const ChildRows **ret_rows, Failure *ret_failure);
+
+/* What it takes to replace rows. */
+typedef enum ChildTask { CHILD_REMOVE, CHILD_ADD, CHILD_OVERWRITE } ChildTask;
+
+typedef struct ChildStep {
+  ChildTask task;
+  const Value *row;    /* as it is there; NULL: CHILD_ADD */
+  const ChildRow *now; /* as it has to be; NULL: CHILD_REMOVE */
+} ChildStep;
+
+/* What a child table has under one row of its parent. */
+typedef struct ChildrenThere {
+  const Value *const *rows; /* of all columns, in the projection's order */
+  unsigned count;
+  bool replaced;       /* none of them counts: each is removed, and all are added */
+  bool compared_only;  /* columns without "compare" do not count */
+  unsigned json_slack; /* as column_equal has it */
+} ChildrenThere;
+
+/* Compares the rows that are there with those that have to be. Gives an array of ChildStep; rows
+ * that are equal are left out. */
+GArray *child_rows_compare(const Projection *child, const ChildRows *wanted,
+                           const ChildrenThere *there);

@@ -1,0 +1,382 @@
+"""Child tables: the rows of an array follow their parent's row through every operation and every command."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import signal
+from datetime import datetime
+
+import pytest
+from bson import Int64
+
+from workspace import WAIT_S
+
+ORDERS = {"aggregate_type": "order", "table": "orders", "entities": "orders",
+          "key": {"order_id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+          "columns": {"customer": {"from": "customer", "type": "varchar(40)"},
+                      "total": {"from": "total", "type": "int"},
+                      "deleted_at": {"from": "deleted_at", "type": "datetime(3)", "null": True}},
+          "children": [{"table": "order_line", "from": "lines",
+                        "key": {"line_no": {"from": "$index", "type": "int"}},
+                        "columns": {"sku": {"from": "$item.sku", "type": "varchar(20)"},
+                                    "qty": {"from": "$item.qty", "type": "int"}}},
+                       {"table": "order_tag", "from": "tags", "default": [],
+                        "key": {"tag": {"from": "$item", "type": "varchar(20)"}}}],
+          "events": {"OrderPlaced": {"op": "upsert"},
+                     "OrderMoved": {"op": "update", "columns": ["customer"]},
+                     "LinesChanged": {"op": "update", "columns": ["total", "order_line"]},
+                     "TagsChanged": {"op": "update", "columns": {"order_tag": "new_tags"}},
+                     "TotalRaised": {"op": "add", "columns": {"total": "by"}},
+                     "OrderRemoved": {"op": "delete"},
+                     "OrderCancelled": {"op": "delete", "set": {"deleted_at": "$occurred_at"}}}}
+
+
+@pytest.fixture
+def shop(ws, tmp_path):
+    ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    ws.mapping([ORDERS], backoff_ms=20, max_attempts=2, gap_wait_ms=50)
+    ws.create()
+    return ws
+
+
+def lines_of(*parts: str) -> list[dict]:
+    """"apple 2" is two apples."""
+    return [{"sku": part.split()[0], "qty": int(part.split()[1])} for part in parts]
+
+
+def order(number: int, *lines: str, version: int = 1, **changes) -> dict:
+    return {"_id": f"o{number}", "customer": f"c{number}", "total": 10, "lines": lines_of(*lines), "version": Int64(version), **changes}
+
+
+def event(ws, aggregate: str, event_type: str, version: int | None, **payload) -> dict:
+    return {**ws.event(aggregate, event_type, version, **payload), "aggregate_type": "order"}
+
+
+def placed(ws, entity: dict) -> dict:
+    payload = {k: v for k, v in entity.items() if k not in ("_id", "version")}
+    return event(ws, entity["_id"], "OrderPlaced", entity["version"], **payload)
+
+
+def place(ws, *entities: dict) -> None:
+    for entity in entities:
+        ws.db["orders"].replace_one({"_id": entity["_id"]}, entity, upsert=True)
+    ws.put(placed(ws, entity) for entity in entities)
+    ws.run_once()
+
+
+def lines(ws) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in ws.query("SELECT * FROM order_line ORDER BY order_id, line_no"):
+        found.setdefault(row["order_id"], []).append(f"{row['sku']} {row['qty']}")
+    return found
+
+
+def tags(ws) -> list[tuple]:
+    return [(row["order_id"], row["tag"]) for row in ws.query("SELECT * FROM order_tag ORDER BY 1, 2")]
+
+
+def told(ws, command: str, *arguments: str, status: int = 0) -> list[dict]:
+    done = ws.projector(command, "--json", *arguments, timeout=2 * WAIT_S)
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def differences(ws, *arguments: str, status: int = 0) -> list[tuple]:
+    return sorted((line["table"], line["difference"], line["aggregate_id"], line["key"].get("line_no", line["key"].get("tag")))
+                  for line in told(ws, "reconcile", *arguments, status=status) if "difference" in line)
+
+
+# what an event does
+
+
+def test_an_upsert_replaces_the_rows(shop):
+    place(shop, order(1, "apple 1", "pear 2", tags=["new"]), order(2, "fig 3"))
+    assert lines(shop) == {"o1": ["apple 1", "pear 2"], "o2": ["fig 3"]}
+    place(shop, order(1, "apple 1", version=2, tags=["old", "sale"]))
+    assert lines(shop) == {"o1": ["apple 1"], "o2": ["fig 3"]}
+    assert tags(shop) == [("o1", "old"), ("o1", "sale")]
+    place(shop, order(1, version=3))
+    assert (lines(shop), tags(shop)) == ({"o2": ["fig 3"]}, [])
+
+
+def test_what_is_equal_is_not_written_again(shop):
+    shop.query("ALTER TABLE order_line ADD COLUMN own INT NOT NULL DEFAULT 0")
+    place(shop, order(1, "apple 1", "pear 2", "fig 3"))
+    shop.query("UPDATE order_line SET own = 7")
+    place(shop, order(1, "apple 1", "pear 9", version=2))
+    assert [(row["sku"], row["qty"], row["own"]) for row in shop.rows("order_line")] == [("apple", 1, 7), ("pear", 9, 7)]
+
+
+def test_an_upsert_without_the_array_fails(shop):
+    wrong = [event(shop, "o1", "OrderPlaced", 1, customer="c", total=1), event(shop, "o2", "OrderPlaced", 1, customer="c", total=1, lines="x"),
+             event(shop, "o3", "OrderPlaced", 1, customer="c", total=1, lines=[{"sku": "a"}]),
+             event(shop, "o4", "OrderPlaced", 1, customer="c", total=1, lines=[], tags=["a", "b", "a"])]
+    shop.put(wrong)
+    shop.projector("run", "--once")
+    reasons = [shop.found(e)["last_error"]["message"] for e in wrong]
+    assert "lines: expected an array for child table order_line, found nothing" in reasons[0]
+    assert "expected an array for child table order_line, found string" in reasons[1]
+    assert "order_line, item 0 of lines" in reasons[2] and "$item.qty" in reasons[2]
+    assert "items 0 and 2 have one key in child table order_tag (tag a)" in reasons[3]
+    assert shop.rows("orders") == []
+
+
+def test_keys_that_the_table_takes_for_one_are_that_events_failure(shop):
+    shop.query("ALTER TABLE order_tag MODIFY tag VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL")
+    good, wrong = placed(shop, order(1, tags=["a"])), placed(shop, order(2, tags=["a", "A"]))
+    shop.put(good, wrong)
+    shop.projector("run", "--once")
+    assert tags(shop) == [("o1", "a")]
+    assert shop.found(wrong)["last_error"]["class"] == "data"
+    place(shop, order(1, tags=["A"], version=2))
+    assert tags(shop) == [("o1", "A")]
+
+
+def test_an_update_touches_them_only_when_it_names_the_table(shop):
+    place(shop, order(1, "apple 1", tags=["x"]))
+    shop.put(event(shop, "o1", "OrderMoved", 2, customer="other", lines=lines_of("no 1")))
+    shop.run_once()
+    assert lines(shop) == {"o1": ["apple 1"]}
+    shop.put(event(shop, "o1", "LinesChanged", 3, total=5, lines=lines_of("fig 4", "kiwi 5")))
+    shop.put(event(shop, "o1", "TagsChanged", 4, new_tags=["y", "z"]))
+    shop.run_once()
+    assert (lines(shop), tags(shop)) == ({"o1": ["fig 4", "kiwi 5"]}, [("o1", "y"), ("o1", "z")])
+    missing = event(shop, "o9", "TagsChanged", 1, new_tags=["y"])
+    shop.put(missing)
+    shop.projector("run", "--once")
+    assert "row missing in orders" in shop.found(missing)["last_error"]["message"]
+    assert ("o9", "y") not in tags(shop)
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_a_delete_takes_them_and_a_later_upsert_brings_none_of_the_old_ones(shop, in_one_batch):
+    events = [placed(shop, order(1, "apple 1", "pear 2", "fig 3")), event(shop, "o1", "OrderRemoved", 2), placed(shop, order(1, "kiwi 4", version=3))]
+    for e in [events] if in_one_batch else [[e] for e in events]:
+        shop.put(e)
+        shop.run_once()
+    assert lines(shop) == {"o1": ["kiwi 4"]}
+    shop.put(event(shop, "o1", "OrderRemoved", 4))
+    shop.run_once()
+    assert (lines(shop), shop.rows("orders")) == ({}, [])
+
+
+def test_children_of_a_marked_row_stay(shop):
+    place(shop, order(1, "apple 1"), order(2, "fig 1"))
+    shop.db["orders"].delete_one({"_id": "o1"})
+    shop.put(event(shop, "o1", "OrderCancelled", 2))
+    shop.run_once()
+    assert lines(shop) == {"o1": ["apple 1"], "o2": ["fig 1"]}
+    assert differences(shop) == []
+    assert told(shop, "rebuild")[-1]["left"] == 0
+    assert lines(shop) == {"o1": ["apple 1"], "o2": ["fig 1"]}
+    assert told(shop, "rebuild", "--shadow")[-1]["left"] == 0
+    assert lines(shop) == {"o1": ["apple 1"], "o2": ["fig 1"]}
+    assert shop.rows("orders")[0]["deleted_at"] is not None
+
+
+def test_a_late_upsert_is_superseded_with_its_children(shop):
+    late = placed(shop, order(1, "old 1", version=1))
+    place(shop, order(1, "apple 1", version=2))
+    shop.put(late)
+    shop.run_once()
+    assert lines(shop) == {"o1": ["apple 1"]}
+
+
+def test_a_late_update_of_children_refreshes(shop):
+    late = event(shop, "o1", "LinesChanged", None, total=1, lines=lines_of("late 1"))
+    place(shop, order(1, "apple 1", "pear 2", version=1))
+    shop.query("DELETE FROM order_line WHERE line_no = 0")
+    shop.put(late)
+    shop.run_once()
+    assert lines(shop) == {"o1": ["apple 1", "pear 2"]}
+
+
+# commands
+
+
+def test_schema_and_check_know_child_tables(shop):
+    assert "PRIMARY KEY (`order_id`, `line_no`)" in shop.projector("schema").stdout
+    assert shop.projector("check").returncode in (0, 1)
+    assert "order_line" not in shop.projector("check").stdout
+    shop.query("DROP TABLE order_line")
+    assert "projections[0].children[0].table: order_line does not exist" in shop.projector("check").stdout
+    shop.query("CREATE TABLE order_line (line_no INT, order_id VARCHAR(36) COLLATE utf8mb4_bin, sku VARCHAR(20) NOT NULL, qty INT NOT NULL,"
+               " PRIMARY KEY (line_no, order_id), UNIQUE (sku))")
+    found = shop.projector("check").stdout
+    assert "the key of child table order_line has to begin with that of orders" in found
+    assert "another unique key" in found
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda p: p["children"][0].update(children=[]), "children[0].children: a child table has no child tables of its own"),
+    (lambda p: p["children"][1].update(table="order_line"), "another projection fills order_line already"),
+    (lambda p: p["children"][1].update(table="customer"), "is a column of orders too"),
+    (lambda p: p["children"][0]["key"].update(order_id={"from": "$index", "type": "int"}), "named twice"),
+    (lambda p: p["children"][0].update(key={}), "an object with at least one column"),
+    (lambda p: p["columns"].update(no={"from": "$item.sku", "type": "int"}), "which only a child table's columns have"),
+    (lambda p: p["events"].update(X={"op": "add", "columns": {"order_line": "x"}}), "which only an update can name"),
+])
+def test_refused_mappings(ws, change, expected):
+    projection = copy.deepcopy(ORDERS)
+    change(projection)
+    ws.mapping([projection])
+    done = ws.projector("check")
+    assert done.returncode == 2 and expected in done.stderr, done.stderr
+    assert "projections[0]" in done.stderr
+
+
+def test_one_projection_per_child_table(ws):
+    ws.mapping([ORDERS, {"aggregate_type": "x", "table": "ORDER_LINE", "key": {"id": {"from": "$aggregate_id", "type": "int"}},
+                         "events": {"E": {"op": "upsert"}}}])
+    assert "another projection fills ORDER_LINE already" in ws.projector("check").stderr
+
+
+def spoil(shop) -> list[tuple]:
+    shop.query("DELETE FROM order_line WHERE order_id = 'o1' AND line_no = 1")
+    shop.query("UPDATE order_line SET qty = 99 WHERE order_id = 'o2'")
+    shop.query("INSERT INTO order_tag VALUES ('o3', 'stray')")
+    shop.query("INSERT INTO order_line VALUES ('gone', 0, 'x', 1), ('gone', 1, 'y', 1)")
+    return [("order_line", "different columns", "o2", 0), ("order_line", "extra row", "gone", 0), ("order_line", "extra row", "gone", 1),
+            ("order_line", "missing row", "o1", 1), ("order_tag", "extra row", "o3", "stray")]
+
+
+def test_reconcile_finds_each_child_row_and_repairs_it_with_its_parent(shop):
+    place(shop, order(1, "apple 1", "pear 2"), order(2, "fig 3"), order(3, "kiwi 4"))
+    before = (shop.rows("orders"), lines(shop), tags(shop))
+    assert differences(shop) == []
+    planted = spoil(shop)
+    assert differences(shop, status=1) == planted
+    assert differences(shop, "--repair") == planted
+    assert (shop.rows("orders"), lines(shop), tags(shop)) == before
+    assert differences(shop) == []
+
+
+@pytest.mark.parametrize("shadow", [[], ["--shadow"]])
+def test_rebuild_fills_child_tables(shop, shadow):
+    place(shop, order(1, "apple 1", "pear 2", tags=["t"]), order(2, "fig 3"), order(3, "kiwi 4"))
+    before = (shop.rows("orders"), lines(shop), tags(shop))
+    spoil(shop)
+    shop.query("DELETE FROM orders WHERE order_id = 'o3'")
+    assert told(shop, "rebuild", *shadow)[-1]["left"] == 0
+    assert (shop.rows("orders"), lines(shop), tags(shop)) == before
+    assert differences(shop) == []
+
+
+def test_replay_and_archive_verify_know_them(shop):
+    shop.mapping([ORDERS], mongodb={"retain": "archive"}, backoff_ms=20)
+    place(shop, order(1, "apple 1", "pear 2", tags=["t"]), order(2, "fig 3"))
+    shop.db["orders"].update_one({"_id": "o2"}, {"$set": {"lines": lines_of("kiwi 5"), "total": 5, "version": Int64(2)}})
+    shop.put(event(shop, "o2", "LinesChanged", 2, total=5, lines=lines_of("kiwi 5")))
+    shop.run_once()
+    before = (shop.rows("orders"), lines(shop), tags(shop))
+    assert told(shop, "archive", "verify")[-1]["equal"] == 2
+    shop.query("DELETE FROM order_line")
+    shop.query("INSERT INTO order_tag VALUES ('o1', 'wrong')")
+    assert shop.projector("replay", "--projection", "orders").returncode == 0
+    assert (shop.rows("orders"), lines(shop), tags(shop)) == before
+    shop.db["orders"].update_one({"_id": "o1"}, {"$set": {"lines": lines_of("apple 2")}})
+    [finding, _] = told(shop, "archive", "verify", status=1)
+    assert (finding["finding"], finding["aggregate_id"]) == ("different", "o1")
+    assert "order_line" in finding["reason"]
+
+
+def test_explain_shows_them(shop):
+    place(shop, order(1, "apple 1", "pear 2"))
+    shop.query("UPDATE order_line SET qty = 5 WHERE line_no = 1")
+    document = json.loads(shop.projector("explain", "--json", "order", "o1").stdout)
+    [projection] = document["projections"]
+    assert projection["finding"] == "different columns"
+    by_table = {child["table"]: child["rows"] for child in projection["children"]}
+    assert [(row["key"], row["finding"]) for row in by_table["order_line"]] == [({"line_no": 1}, "different columns")] or \
+        [row["finding"] for row in by_table["order_line"]] == ["different columns"]
+    assert by_table["order_tag"] == []
+    assert "order_line" in shop.projector("explain", "order", "o1").stdout
+
+
+# everything together
+
+
+def fold(events: list[dict]) -> dict:
+    """The plainest reading of the mapping: rows, lines and tags by order."""
+    rows: dict = {}
+    for e in events:
+        aggregate, kind, payload = e["aggregate_id"], e["event_type"], e["payload"]
+        if kind == "OrderPlaced":
+            rows[aggregate] = {"customer": payload["customer"], "total": payload["total"], "deleted": None,
+                               "lines": [f"{x['sku']} {x['qty']}" for x in payload["lines"]], "tags": sorted(payload.get("tags", []))}
+        elif kind == "OrderRemoved":
+            rows.pop(aggregate, None)
+        elif kind == "OrderCancelled" and aggregate in rows:
+            rows[aggregate]["deleted"] = e["occurred_at"]
+        elif kind == "OrderMoved":
+            rows[aggregate]["customer"] = payload["customer"]
+        elif kind == "LinesChanged":
+            rows[aggregate].update(total=payload["total"], lines=[f"{x['sku']} {x['qty']}" for x in payload["lines"]])
+        elif kind == "TotalRaised":
+            rows[aggregate]["total"] += payload["by"]
+    return rows
+
+
+def random_events(ws, seed: int, orders: int, count: int) -> list[dict]:
+    """Events that can all be applied in their order."""
+    chance = random.Random(seed)
+    there: dict[str, str] = {}
+    versions: dict[str, int] = {}
+    events = []
+    for _ in range(count):
+        aggregate = f"o{chance.randrange(orders)}"
+        some = [{"sku": chance.choice("abc"), "qty": chance.randrange(9)} for _ in range(chance.randrange(5))]
+        choices = {None: ["OrderPlaced"], "there": ["OrderPlaced", "OrderMoved", "LinesChanged", "TotalRaised", "OrderRemoved", "OrderCancelled"],
+                   "marked": ["OrderPlaced", "OrderRemoved", "OrderCancelled", "OrderMoved"]}[there.get(aggregate)]
+        kind = chance.choice(choices)
+        payload = {"OrderPlaced": {"customer": chance.choice("xyz"), "total": chance.randrange(100), "lines": some,
+                                   "tags": sorted(set(chance.choices("pqr", k=chance.randrange(3))))},
+                   "OrderMoved": {"customer": chance.choice("uvw")}, "LinesChanged": {"total": chance.randrange(100), "lines": some},
+                   "TotalRaised": {"by": 1}}.get(kind, {})
+        versions[aggregate] = versions.get(aggregate, 0) + 1
+        events.append(event(ws, aggregate, kind, versions[aggregate], **payload))
+        there[aggregate] = {"OrderPlaced": "there", "OrderRemoved": None, "OrderCancelled": "marked"}.get(kind, there.get(aggregate))
+    return events
+
+
+def state(ws) -> dict:
+    rows = {row["order_id"]: {"customer": row["customer"], "total": row["total"], "deleted": row["deleted_at"], "lines": [], "tags": []}
+            for row in ws.rows("orders")}
+    for aggregate, found in lines(ws).items():
+        rows[aggregate]["lines"] = found
+    for aggregate, tag in tags(ws):
+        rows[aggregate]["tags"].append(tag)
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_are_what_a_plain_fold_makes_them(shop, seed):
+    chance = random.Random(seed)
+    events = random_events(shop, seed, orders=4, count=120)
+    shop.mapping([ORDERS], batch=chance.choice([1, 7, 500]), workers=chance.choice([1, 3]), backoff_ms=20, gap_wait_ms=20)
+    left = list(events)
+    while left:
+        part, left = left[:chance.randrange(1, 60)], left[60:] if False else left[len(left[:1]) - 1:]
+        part, left = left[:30], left[30:]
+        shop.put(part)
+        shop.run_once()
+    assert shop.outbox.count_documents({}) == 0
+    assert state(shop) == fold(events)
+
+
+def test_kills_leave_no_half_replaced_rows(shop):
+    events = random_events(shop, 99, orders=6, count=400)
+    shop.mapping([ORDERS], batch=20, backoff_ms=20, lease_ms=2000, sweep_interval_ms=200, claim_timeout_ms=3000)
+    shop.put(events)
+    chance = random.Random(5)
+    for _ in range(6):
+        with shop.start_projector() as process:
+            before = len(shop.ledger())
+            shop.wait(lambda: len(shop.ledger()) > before + chance.randrange(40) or shop.outbox.count_documents({}) == 0)
+            process.popen.send_signal(signal.SIGKILL)
+            process.popen.wait()
+    with shop.start_projector():
+        shop.wait_drained()
+    assert state(shop) == fold(events)
