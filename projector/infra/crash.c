@@ -18,11 +18,19 @@ static bool is_due(const char *wanted, const char *name, gint *passed) {
 }
 
 void crash_point(const char *name) {
-  static gint crash_passed, freeze_passed;
+  static gint crash_passed, freeze_passed, hang_passed;
   if (is_due(g_getenv("PROJECTOR_CRASH_AT"), name, &crash_passed))
     raise(SIGKILL);
   if (is_due(g_getenv("PROJECTOR_FREEZE_AT"), name, &freeze_passed))
     raise(SIGSTOP);
+  if (is_due(g_getenv("PROJECTOR_HANG_AT"), name, &hang_passed))
+    for (;;)
+      g_usleep(G_USEC_PER_SEC);
+}
+
+int64_t crash_number(const char *name, int64_t initial) {
+  const char *text = g_getenv(name);
+  return text ? g_ascii_strtoll(text, NULL, 10) : initial;
 }
 
 void crash_event(const Event *event) {

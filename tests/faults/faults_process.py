@@ -146,6 +146,37 @@ def frozen_in_a_transaction(world: World) -> None:
     world.remove_projector(second)
 
 
+@fault(exits={KILLED})
+def frozen_in_the_sweeper(world: World) -> None:
+    """A new owner freezes while it looks at what the one before left, with the fence's lock in hand; the other gets in all the same."""
+    first = world.projector
+    exits, offset = len(first.exits), first.log_size()
+    first.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
+    first.wait_exit(exits + 1, 60, "the end with claims in hand")
+    first.next_environment = {"PROJECTOR_FREEZE_AT": "in_sweeper"}
+    world.wait(lambda: first.pid and process_state(first.pid) == "T", 90, "the freeze")
+    second = world.add_projector()
+    second.wait_log("info working name=", 0, 90)
+    progress(world, 20)
+    commits = first.proxy.commits
+    first.signal(signal.SIGCONT)
+    first.wait_log("the tenure ended|cannot become the owner|standing by", offset, 60)
+    progress(world, 20)
+    assert first.proxy.commits == commits, "the fenced projector committed"
+    world.remove_projector(second)
+
+
+@fault(exits={KILLED, 3})
+def wedged_worker(world: World) -> None:
+    """A worker stands still where no time limit reaches: the process gives the lease up and ends, instead of keeping everybody out."""
+    first = world.projector
+    exits, offset = len(first.exits), first.log_size()
+    first.restart_with(PROJECTOR_HANG_AT="after_claim:3", PROJECTOR_STUCK_MS="3000")
+    first.wait_log("error stuck .*a worker has not moved for", offset, 90)
+    first.wait_exit(exits + 2, 60, "the end of the wedged process")
+    progress(world, 20)
+
+
 def process_state(pid: int) -> str:
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rsplit(")", 1)[1].split()[0]

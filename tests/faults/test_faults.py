@@ -24,6 +24,7 @@ TELLING = [
     "mysql_killed_and_started", "mysql_sessions_killed", "mysql_read_only", "mysql_small_packets", "deadlock",
     "column_dropped_and_back", "primary_killed_and_started", "step_down", "change_stream_lost", "writes_refused",
     "outbox_renamed_and_back", "oversized_event", "frozen_beyond_its_lease", "frozen_in_a_transaction",
+    "frozen_in_the_sweeper", "wedged_worker",
     "race_with_kills", "big_statement", "statement_cuts_the_connection", "unknown_codes_from_the_proxy", "offline_mode",
 ]
 SEED = random.SystemRandom().randrange(1 << 31)

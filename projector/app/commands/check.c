@@ -333,10 +333,17 @@ static void check_mongodb(Report *report, const Config *config) {
   check_receipts(report, store);
   check_feeds(report, config, store);
   g_autoptr(GPtrArray) findings = findings_new();
-  if (mongo_check_outbox(store, findings, &failure))
+  bool seen = true;
+  if (mongo_check_outbox(store, findings, &seen, &failure))
     tell_findings(report, "mongodb", findings, NULL);
   else
     failed(report, "mongodb", &failure);
+  if (!seen) /* the documented role need not */
+    tell_format(
+        report, "ok", "mongodb",
+        "not checked, because the user may not listCollections: whether %s.%s is capped, or "
+        "has a collation or a validator that refuses the projector's fields",
+        config->mongodb.database, config->mongodb.outbox);
 }
 
 /* --- MySQL ---------------------------------------------------------------------------------- */
@@ -468,9 +475,17 @@ static void check_clocks(Report *report) {
 }
 
 /* A position is common to all tables of a type, so one table without entities ends it for all. */
-static void check_entities(Report *report, const Mapping *mapping) {
+static void check_entities(Report *report, const Config *config) {
+  const Mapping *mapping = config->mapping;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *without = mapping_projection(mapping, i);
+    if (!without->entities && !config->mongodb.archive)
+      tell_format(
+          report, "warning", "file",
+          "projections[%u]: %s has no \"entities\", and \"retain\" is \"delete\": its rows can "
+          "never be filled or mended again, and it begins with the events that come from "
+          "now on; name the entities' collection, or set mongodb.retain to \"archive\"",
+          i, without->table);
     for (unsigned k = 0; !without->entities && k < mapping_projection_count(mapping); k++) {
       const Projection *with = mapping_projection(mapping, k);
       if (!with->entities || strcmp(with->aggregate_type, without->aggregate_type) != 0)
@@ -502,7 +517,7 @@ int command_check(int argc, char **argv) {
     return command_misuse("expected no arguments");
   report.as_json = as_json;
   good(&report, "file", "the mapping file is valid");
-  check_entities(&report, config->mapping);
+  check_entities(&report, config);
   check_mongodb(&report, config);
   check_mysql(&report, config);
   check_clocks(&report);

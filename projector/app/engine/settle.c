@@ -39,6 +39,7 @@ void tell_refused(Worker *worker, const Event *event, const Failure *failure) {
 /* --- marks in the outbox --- */
 
 bool mark_again(Worker *worker, const Failure *failure) {
+  g_atomic_int_add(&worker->moves, 2);
   log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", failure);
   if (failure->class == FAILURE_CONFIG)
     stop_request(worker->stop, failure);

@@ -29,7 +29,8 @@ bool worker_step(Worker *worker, bool wait);
 void worker_start(Worker *worker);
 /* Waits for the end of the running batch. */
 void worker_join(Worker *worker);
-/* Rises when it takes a batch in hand, and when it is done with it: odd while it has one. */
+/* Rises when it takes a batch in hand, when a step of that is done, and when all of it is: odd
+ * while it has one. */
 int worker_moves(Worker *worker);
 /* What the marker looks at. */
 Hand *worker_hand(Worker *worker);

@@ -64,7 +64,8 @@ static void end_by_time(Ending *ending) {
   for (int waited = 0; waited < HAND_OVER_MS && !g_atomic_int_get(&ending->handed_over); waited++)
     g_usleep(1000);
   log_finish();
-  _exit(EXIT_GOOD);
+  Failure why = stop_reason(ending->process);
+  _exit(why.class == FAILURE_NONE ? EXIT_GOOD : command_fail(&why));
 }
 
 static sigset_t awaited_signals(void) {
@@ -121,7 +122,7 @@ static bool tell_findings(const GPtrArray *findings, FailureSource source, Failu
 
 static bool check_outbox(MongoStore *store, Failure *ret_failure) {
   g_autoptr(GPtrArray) findings = findings_new();
-  return mongo_check_outbox(store, findings, ret_failure) &&
+  return mongo_check_outbox(store, findings, NULL, ret_failure) &&
          tell_findings(findings, SOURCE_MONGODB, ret_failure);
 }
 

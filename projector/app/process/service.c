@@ -79,3 +79,11 @@ void service_sees(unsigned worker, int moves) {
   if (!busy || moves != seen[worker].moves)
     seen[worker] = (Seen){moves, clock_us()};
 }
+
+int64_t service_stuck_ms(void) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  int64_t now = clock_us(), longest = 0;
+  for (unsigned i = 0; i < worker_count; i++)
+    longest = MAX(longest, now - seen[i].moved_at);
+  return longest / 1000;
+}

@@ -7,6 +7,8 @@
  * what was in hand. Starting, standing by and stopping are not watched. */
 #pragma once
 
+#include <stdint.h>
+
 /* Configuration and tables are good; what is left are outages, and these it lives through. */
 void service_is_up(void);
 void service_is_stopping(void);
@@ -16,3 +18,5 @@ void service_begins_work(unsigned workers);
 void service_ends_work(void);
 /* The moves of a worker by now: see worker_moves(). */
 void service_sees(unsigned worker, int moves);
+/* How long a worker has had a batch in hand without a move; of several, the longest; in ms. */
+int64_t service_stuck_ms(void);

@@ -10,14 +10,19 @@
 #include "projector/app/process/ownership.h"
 #include "projector/app/process/service.h"
 #include "projector/infra/clock.h"
+#include "projector/infra/crash.h"
 #include "projector/infra/log.h"
+
+#include <signal.h>
+#include <unistd.h>
 
 enum {
   PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
   TICK_MS = 200,
   SETTLED_MS = 10000, /* a failure later than that is not one to start */
   HOLDS_PER_MB = 512, /* of memory_mb: a quarter of it at most */
-  DEAF_MS = 3000,     /* the change stream answers once a second, also when there is nothing */
+  STUCK_MS = 120000, /* above what a step may take: an answer of a store, with the driver's retry */
+  DEAF_MS = 3000,    /* the change stream answers once a second, also when there is nothing */
 };
 
 typedef struct Tenure {
@@ -139,6 +144,24 @@ static void log_counters(const Tenure *tenure, const char *message, const Counte
                                LOG_NUMBER("failed", now.failed - since->failed),
                                LOG_NUMBER("queued", (int64_t)queued),
                                LOG_NUMBER("blocked_aggregates", (int64_t)held)));
+}
+
+/* A worker that stands still in spite of all time limits holds what it has in hand, and with the
+ * lease everybody else out. The lease is not prolonged for it, and the process ends: what is stuck
+ * cannot be waited for, so the thread that ends the process in time (run.c) is called. */
+static void end_when_stuck(const Tenure *tenure, Stop *process) {
+  Failure failure;
+  int64_t stuck_ms = service_stuck_ms();
+  if (stuck_ms < crash_number("PROJECTOR_STUCK_MS", STUCK_MS) || stop_requested(tenure->stop))
+    return;
+  failure_set(&failure, FAILURE_UNAVAILABLE, SOURCE_PROJECTOR, 0,
+              "a worker has not moved for %lld s: the lease is not prolonged any more, and this "
+              "process ends",
+              (long long)stuck_ms / 1000);
+  log_failure(LOG_LEVEL_ERROR, "stuck", &failure);
+  stop_request(process, &failure);
+  stop_request(tenure->stop, &failure);
+  kill(getpid(), SIGTERM);
 }
 
 static void tell_service(const Tenure *tenure) {
@@ -268,6 +291,7 @@ static void watch(Tenure *tenure, Stop *process) {
   while (!stop_wait(tenure->stop, TICK_MS)) {
     obey_pause(tenure);
     tell_service(tenure);
+    end_when_stuck(tenure, process);
     if (stop_requested(process))
       stop_request(tenure->stop, NULL);
     if (ownership_was_nudged(tenure->ownership))

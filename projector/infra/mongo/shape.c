@@ -147,7 +147,8 @@ static bool check_entry(const Look *look, const bson_t *entry, Failure *ret_fail
   return check_indexes(look, ret_failure) && check_validator(look, entry, ret_failure);
 }
 
-bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, Failure *ret_failure) {
+bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, bool *ret_seen,
+                        Failure *ret_failure) {
   const MongoSettings *settings = mongo_store_settings(store);
   Look look = {.client = mongo_store_borrow(store),
                .database = settings->database,
@@ -157,6 +158,8 @@ bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, Failure *ret_fai
   Failure failure = {0};
   bool may;
   bson_t *entry = find_entry(&look, false, &may, &failure);
+  if (ret_seen)
+    *ret_seen = may;
   if (!may) {
     failure = (Failure){0};
     entry = find_entry(&look, true, &may, &failure);

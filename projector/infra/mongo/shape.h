@@ -7,5 +7,7 @@
 /* Adds an error for what loses events or stops all of them (a view, a time series, a capped
  * collection, a TTL index, a validator that refuses the projector's fields), and a warning for what
  * is only risky. Writes nothing. An outbox that is not there has no findings. False when the server
- * could not be asked. */
-bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, Failure *ret_failure);
+ * could not be asked. `*ret_seen` (NULL allowed): whether the user may see the collection's
+ * options; if not, there may be a validator, or it may be capped. */
+bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, bool *ret_seen,
+                        Failure *ret_failure);

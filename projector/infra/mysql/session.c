@@ -28,6 +28,7 @@ struct Session {
   char *server;
   size_t packet_limit;
   int64_t used_at;        /* monotonic, us */
+  int *pulse;             /* atomic; see session_set_pulse */
   GHashTable *statements; /* text → MYSQL_STMT */
   GHashTable *hints;      /* table → text */
 };
@@ -262,11 +263,22 @@ static size_t bytes_of(const MYSQL_BIND *parameters, unsigned count) {
   return bytes;
 }
 
+void session_set_pulse(Session *session, int *pulse) {
+  session->pulse = pulse;
+}
+
+static void beat(const Session *session) {
+  if (session->pulse)
+    g_atomic_int_add(session->pulse, 2);
+}
+
 static bool send_statement(Session *session, const char *sql, size_t length, Failure *ret_failure) {
   if (!fits_packet(session, length, ret_failure))
     return false;
   session->used_at = g_get_monotonic_time();
-  return mysql_real_query(session->mysql, sql, length) == 0 || fail(session, ret_failure);
+  bool good = mysql_real_query(session->mysql, sql, length) == 0;
+  beat(session);
+  return good || fail(session, ret_failure);
 }
 
 bool session_execute(Session *session, const char *sql, size_t length, uint64_t *ret_affected,
@@ -369,6 +381,7 @@ bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parame
     return false;
   if ((count > 0 && mysql_stmt_bind_param(statement, parameters)) || mysql_stmt_execute(statement))
     return fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
+  beat(session);
   *ret_affected = mysql_stmt_affected_rows(statement);
   mysql_stmt_free_result(statement);
   return true;
