@@ -178,8 +178,12 @@ def wedged_worker(world: World) -> None:
 
 
 def process_state(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rsplit(")", 1)[1].split()[0]
+    """"T" while it is stopped; "" when it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @fault(exits={0})
