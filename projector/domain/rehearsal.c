@@ -166,6 +166,27 @@ static void write_row(GPtrArray *rows, const FoldedRow *row, Arena *arena) {
   set_row(rows, projection, values, arena);
 }
 
+/* The rows of child tables take the place of those that their parent has. */
+static void replace_children(GPtrArray *rows, const FoldedRow *row, Arena *arena) {
+  for (unsigned k = 0; k < row->projection->child_count; k++) {
+    const Projection *child = row->projection->children[k];
+    const ChildRows *now = row->children[k];
+    for (guint i = rows->len; now && i-- > 0;) {
+      const RehearsedRow *other = rows->pdata[i];
+      if (other->projection == child &&
+          values_equal(other->values, row->key, row->projection->key_count))
+        g_ptr_array_remove_index(rows, i);
+    }
+    for (unsigned i = 0; now && i < now->count; i++) {
+      Value *values = arena_alloc(arena, child->column_count, sizeof *values);
+      memcpy(values, now->rows[i].key, child->key_count * sizeof *values);
+      for (unsigned at = child->key_count; at < child->column_count; at++)
+        values[at] = now->rows[i].values[at - child->key_count];
+      set_row(rows, child, values, arena);
+    }
+  }
+}
+
 /* fold.h says in which order. */
 static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failure *ret_failure) {
   for (guint i = 0; i < step->rows->len; i++) {
@@ -183,6 +204,7 @@ static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failur
     const FoldedRow *row = step->rows->pdata[i];
     if (row->write)
       write_row(rows, row, arena);
+    replace_children(rows, row, arena);
   }
   return true;
 }

@@ -94,6 +94,34 @@ static void compare_columns(const Layout *layout, const Expected *expected, cons
   }
 }
 
+/* The rows of one child table as the events have left them. */
+static void compare_child(const Projection *child, const ChildRows *entity, const ChildRows *events,
+                          Rehydrated *rehydrated, Arena *arena) {
+  const Value **rows = arena_alloc(arena, events->count, sizeof *rows);
+  for (unsigned i = 0; i < events->count; i++) {
+    Value *row = arena_alloc(arena, child->column_count, sizeof *row);
+    for (unsigned at = 0; at < child->column_count; at++)
+      row[at] = at < child->key_count ? events->rows[i].key[at]
+                                      : events->rows[i].values[at - child->key_count];
+    rows[i] = row;
+  }
+  const ChildrenThere there = {.rows = rows, .count = events->count, .compared_only = true};
+  g_autoptr(GArray) steps = child_rows_compare(child, entity, &there);
+  if (steps->len == 0)
+    return;
+  rehydrated->outcome = REHYDRATED_OTHERWISE;
+  rehydrated->child = child;
+  rehydrated->child_rows = steps->len;
+}
+
+static void compare_children(const Layout *layout, const Expected *expected, const FoldedRow *row,
+                             Rehydrated *rehydrated, Arena *arena) {
+  const Projection *projection = layout->projection;
+  for (unsigned i = 0; i < projection->child_count && rehydrated->outcome == REHYDRATED; i++)
+    compare_child(projection->children[i], expected->children[i], row->children[i], rehydrated,
+                  arena);
+}
+
 Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const *events,
                      size_t count, const Event *entity, Arena *arena) {
   Rehydrated rehydrated = {.outcome = REHYDRATED, .entity = entity != NULL};
@@ -125,6 +153,8 @@ Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const 
     rehydrated.outcome = REHYDRATED_OTHERWISE;
   else if (row)
     compare_columns(layout, &expected, row, &rehydrated);
+  if (row && rehydrated.outcome == REHYDRATED)
+    compare_children(layout, &expected, last, &rehydrated, arena);
   rehydrated.absent = expected.absent;
   return rehydrated;
 }

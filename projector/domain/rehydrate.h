@@ -20,12 +20,14 @@ const char *rehydration_name(Rehydration outcome);
 typedef struct Rehydrated {
   Rehydration outcome;
   const Column *column; /* REHYDRATED_OTHERWISE: the first that differs; NULL: the row as a whole */
-  Value expected, found; /* of the column: by the entity, by the events */
-  bool row, entity;      /* whether the events give a row, and whether there is an entity */
-  bool absent;           /* the entity does not match the projection's `when`: it has no row */
-  const Event *culprit;  /* REHYDRATED_BROKEN */
-  int64_t skipped;       /* events that are not folded, because a person has skipped them */
-  Failure failure;       /* REHYDRATED_BROKEN; or the entity cannot be mapped */
+  const Projection *child; /* REHYDRATED_OTHERWISE: the child table that differs, and in how many */
+  unsigned child_rows;     /* rows; or NULL */
+  Value expected, found;   /* of the column: by the entity, by the events */
+  bool row, entity;        /* whether the events give a row, and whether there is an entity */
+  bool absent;             /* the entity does not match the projection's `when`: it has no row */
+  const Event *culprit;    /* REHYDRATED_BROKEN */
+  int64_t skipped;         /* events that are not folded, because a person has skipped them */
+  Failure failure;         /* REHYDRATED_BROKEN; or the entity cannot be mapped */
   int64_t missing, missing_count; /* first version without an event, and how many; 0: none */
 } Rehydrated;
 

@@ -12,7 +12,6 @@
 typedef struct Source Source;
 struct Source {
   bool in_payload; /* of this place; else it is a field of the event document */
-  bool in_item;    /* of an item of a child table's array (children.h), or its index */
   bool dotted;
   const char *path; /* as BSON path: "amount", "aggregate_id", "metadata.tenant"; NULL: another form
                      */
@@ -21,6 +20,7 @@ struct Source {
   const uint8_t *constant;  /* a BSON document with one value */
   uint32_t constant_length;
   const Source *otherwise; /* where to look when this place holds nothing; NULL: nowhere */
+  bool in_item;            /* of an item of a child table's array (children.h), or its index */
 };
 
 /* What may stand after `from`, for messages. */

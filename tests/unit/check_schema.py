@@ -128,6 +128,19 @@ for value in [*TYPES, *WRONG_TYPES, "${TYPE}", 5]:
 for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5,
               "$payload", "$payload.x", "/a.b/$id", "/", "/~0~1", "/~2", [], ["a"], ["a", "/b", "$version"], ["a", 5], [["a"]], {"from": "a"}):
     expect_same((*projection, "columns", "c", "from"), value)
+CHILD = {"table": "u", "from": "items", "key": {"n": {"from": "$index", "type": "int"}}, "columns": {"x": {"from": "$item.x", "type": "int"}}}
+child = (*projection, "children")
+for value in ([CHILD], [], {}, [CHILD, {**CHILD, "table": "v"}], [{**CHILD, "children": []}], [{**CHILD, "default": []}], [{**CHILD, "key": {}}],
+              [{k: v for k, v in CHILD.items() if k != "columns"}], [{k: v for k, v in CHILD.items() if k != "from"}], [{**CHILD, "from": "$item.x"}]):
+    expect_same(child, value)
+for value in ("$item", "$item.a.b", "$item.", "$index", "$index.a", "$items", "a.b", "/a~1b", "$aggregate_id", "$occurred_at", "$metadata.x",
+              ["$item.a", "b"], [], 5):
+    expect_same(child, [{**CHILD, "columns": {"x": {"from": value, "type": "int"}}}])
+for value in ("$item", "$index", "$item.a"):
+    expect_same((*projection, "columns", "c", "from"), value)
+    expect_same((*projection, "events", "E"), {"op": "update", "columns": {"c": value}})
+for value in ({"op": "delete", "set": {"c": "$occurred_at"}}, {"op": "delete", "set": {}}, {"op": "delete", "set": ["c"]}, {"op": "upsert", "set": {"c": "c"}}):
+    expect_same((*projection,), {**BASE["projections"][0], "columns": {"c": {"from": "c", "type": "date", "null": True}}, "events": {"E": value}})
 for value in ({"value": 1}, {"value": 1, "from": "c"}, {"value": 1, "default": 1}, {"from": "c", "default": 1}, {"default": 1}, {}):
     expect_same((*projection, "columns", "c"), {"type": "int", **value})
     expect_same((*projection, "key", "id"), {"type": "int", **value})

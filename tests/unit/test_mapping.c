@@ -241,7 +241,7 @@ static const struct {
      "projections[0].allow_unique_keys: expected true or false, found 1"},
     {FILE_OF(HEAD ", 'colums': {}, " KEY ", " EVENTS),
      "projections[0].colums: unknown key; known here: aggregate_type, table, entities, "
-     "when, key, columns, events, allow_unique_keys"},
+     "when, key, columns, events, allow_unique_keys, children"},
     {"{'projections': [{" HEAD ", " KEY ", " EVENTS "}, {" HEAD ", " KEY ", " EVENTS "}]}",
      "projections[1].table: another projection fills t already"},
     {"{'projections': [{" HEAD ", " KEY ", " EVENTS "}, {'aggregate_type': 'y', 'table': 'T', " KEY

@@ -2,6 +2,7 @@
  *
  * Position, events, entity and rows in one look each; `reconcile` looks twice before it is sure.
  * What is found is one JSON document; people get the same as a screen. */
+#include "projector/app/commands/explain_children.h"
 #include "projector/app/commands/list.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/find.h"
@@ -205,6 +206,12 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
                  .version = gone ? 0 : entity_version(&entity->payload),
                  .position = explain->position,
                  .pending = explain->pending};
+  bool children = true;
+  if (projection->child_count > 0 && !refusal &&
+      !explain_children(explain->stores, &layout, key, mapped ? &expected : NULL,
+                        explain->pool->arena, json, &children, ret_failure))
+    return false;
+  sight.equal = sight.equal && children;
   const char *why = gone ? NULL : mapped ? refusal : unfit.message;
   set_finding(json, conclude(&sight, why != NULL),
               absent && !why ? "the entity does not match \"when\", so it has no row" : why);
@@ -364,6 +371,7 @@ static void print_projection(const json_t *projection) {
            number_of(entity, "version"), time_of(entity, "last_event_at"));
   print_finding(projection);
   print_columns(json_object_get(projection, "columns"));
+  explain_print_children(projection);
 }
 
 static void print_screen(const json_t *document) {

@@ -87,7 +87,7 @@ static bool each_table(Case *of, const char *key, RowSink sink, Failure *ret_fai
   if (tables && !json_is_object(tables))
     return json_complain(key, "an object of table and rows", tables, ret_failure);
   json_object_foreach((json_t *)tables, table, rows) {
-    const Projection *projection = mapping_find(of->config->mapping, table);
+    const Projection *projection = mapping_find_table(of->config->mapping, table);
     g_autofree char *path = json_path(key, table);
     if (!projection)
       return refuse(ret_failure, path, "no projection fills this table");

@@ -46,6 +46,9 @@ static char *describe(const Rehydrated *rehydrated) {
     value_append_text(text, &rehydrated->expected);
     g_string_append(text, ", events ");
     value_append_text(text, &rehydrated->found);
+  } else if (rehydrated->child) {
+    g_string_append_printf(text, "%s: %u rows differ between the entity and the events",
+                           rehydrated->child->table, rehydrated->child_rows);
   } else if (rehydrated->outcome == REHYDRATED_OTHERWISE) {
     g_string_append(text, rehydrated->absent
                               ? "the events make a row, and the entity does not match \"when\""

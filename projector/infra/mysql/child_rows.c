@@ -10,6 +10,13 @@ struct ChildSet {
   GHashTable *by_parent; /* ValueKey → GPtrArray of Value * */
 };
 
+static ChildSet *child_set_new(void) {
+  ChildSet *set = g_new0(ChildSet, 1);
+  set->by_parent = g_hash_table_new_full(value_key_hash, value_key_equal, NULL,
+                                         (GDestroyNotify)g_ptr_array_unref);
+  return set;
+}
+
 void child_set_free(ChildSet *set) {
   if (!set)
     return;
@@ -58,9 +65,7 @@ ChildSet *child_set_read(Session *session, const Projection *child, const Value 
                          size_t count, Arena *arena, Failure *ret_failure) {
   const Layout layout = layout_of_all(child, arena);
   g_autoptr(GPtrArray) rows = g_ptr_array_new();
-  g_autoptr(ChildSet) set = g_new0(ChildSet, 1);
-  set->by_parent = g_hash_table_new_full(value_key_hash, value_key_equal, NULL,
-                                         (GDestroyNotify)g_ptr_array_unref);
+  g_autoptr(ChildSet) set = child_set_new();
   if (!rows_list(session, &layout, parent_keys, count, arena, rows, ret_failure))
     return NULL;
   add_to_set(set, child, rows, arena);
@@ -88,8 +93,10 @@ static bool expand_child(Session *session, const Projection *child, unsigned at,
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
   for (guint i = 0; i < parents->len; i++)
     g_ptr_array_add(keys, ((const FoldedRow *)parents->pdata[i])->key);
-  g_autoptr(ChildSet) set = child_set_read(session, child, (const Value *const *)keys->pdata,
-                                           keys->len, arena, ret_failure);
+  g_autoptr(ChildSet) set = session
+                                ? child_set_read(session, child, (const Value *const *)keys->pdata,
+                                                 keys->len, arena, ret_failure)
+                                : child_set_new();
   for (guint i = 0; set && i < parents->len; i++) {
     const FoldedRow *parent = parents->pdata[i];
     const GPtrArray *found = child_set_find(set, parent->key);

@@ -17,5 +17,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChildSet, child_set_free)
 const GPtrArray *child_set_find(const ChildSet *set, const Value *parent_key);
 
 /* Adds to `rows` (of FoldedRow) what it takes to give the rows of the step their children: rows of
- * the child tables to remove and to write. Added rows live as long as the arena. */
+ * the child tables to remove and to write. Added rows live as long as the arena. Without a session
+ * no child is there yet. */
 bool child_rows_expand(Session *session, GPtrArray *rows, Arena *arena, Failure *ret_failure);
