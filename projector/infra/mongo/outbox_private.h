@@ -8,7 +8,8 @@ MongoStore *outbox_store(const Outbox *outbox);
 const char *outbox_name(const Outbox *outbox);
 /* Options of a write that may be lost in a failover (docs/adr/0010-quick-claims.md). */
 const bson_t *outbox_quick_write(const Outbox *outbox);
-/* Belongs to the outbox. */
+/* Both belong to the outbox. */
+mongoc_client_t *outbox_client(const Outbox *outbox);
 mongoc_collection_t *outbox_collection(const Outbox *outbox);
 /* Another collection of its database, by the same client; destroy it. */
 mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name);
@@ -22,6 +23,8 @@ void outbox_append_id_candidates(bson_t *filter, const char *key, const char *te
 void outbox_list_ids(bson_t *array, Event *const *events, size_t count);
 /* An event that is pending and was never attempted: what is claimed by the batch stays so. */
 void outbox_append_untouched(bson_t *filter);
+/* What outbox_find_abandoned says. */
+void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms);
 /* {"sort": the order of events} */
 bson_t *outbox_sorted_options(void);
 /* Takes filter and options over. */

@@ -1,0 +1,39 @@
+/* outbox_lookup.h - reads the outbox; each cursor gives event documents, in order unless it says
+ * otherwise. */
+#pragma once
+
+#include "projector/domain/event.h"
+
+typedef struct Outbox Outbox; /* outbox.h */
+typedef struct EventCursor EventCursor;
+
+void event_cursor_free(EventCursor *cursor);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventCursor, event_cursor_free)
+/* The next document, NULL at the end or on failure (`ret_failure->class` tells). */
+const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure);
+
+/* All events, in whatever state, as they were at one moment, and that moment: a change stream from
+ * it on and this scan together miss nothing. */
+EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
+                         Failure *ret_failure);
+/* Events in_progress that were claimed longer ago than that by the server's clock, whoever did;
+ * with 0 all that this owner has not claimed. Without payload and metadata, in no order. */
+EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms);
+/* Events of one aggregate in any state, at most `limit`, those behind `after` (NULL: from the
+ * first). */
+EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
+                                   const OrderKey *after, int limit);
+/* The first events of one aggregate, with nothing in their payloads. */
+EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit);
+/* Events of one aggregate with a version in [first, last]. */
+EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
+                                  int64_t last);
+/* Those of the events that are there, in no order, with `due_in_ms` by the server's clock, without
+ * payload and metadata. Reads what this projector has just written, majority or not: only for
+ * events that were read before. */
+EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t count);
+/* One of them, whole. */
+EventCursor *outbox_find_event(Outbox *outbox, const Id *id);
+
+/* Removes from `ids` (of Id) those whose events are in the outbox. */
+bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure);
