@@ -42,6 +42,21 @@ static bool parse_ttl(const char *text, int64_t *ret_seconds) {
   return false;
 }
 
+// What lies beside the outbox. `entities` and `feeds` may be NULL.
+static bool init_neighbours(outbox_t *outbox, char **entities, char **feeds, bool archive,
+                            outbox_error_t *error) {
+  char *defaults[] = {"accounts", NULL};
+  char **names = entities ? entities : defaults;
+  bool good = true;
+  for (size_t i = 0; good && names[i]; i++) {
+    good = outbox_create_collection(outbox, names[i], error);
+  }
+  for (size_t i = 0; good && feeds && feeds[i]; i++) {
+    good = outbox_init_feed(outbox, feeds[i], error);
+  }
+  return good && (!archive || outbox_init_archive(outbox, error));
+}
+
 int cli_init(int argc, char **argv) {
   g_auto(GStrv) entities = NULL;
   g_auto(GStrv) feeds = NULL;
@@ -86,20 +101,9 @@ int cli_init(int argc, char **argv) {
   if (!outbox) {
     return status;
   }
-  const char *const defaults[] = {"accounts", NULL};
-  const char *const *names = entities ? (const char *const *)entities : defaults;
   outbox_error_t error = {0};
-  bool good = outbox_init_with(outbox, &options, &error);
-  for (size_t i = 0; good && names[i]; i++) {
-    good = outbox_create_collection(outbox, names[i], &error);
-  }
-  for (size_t i = 0; good && feeds && feeds[i]; i++) {
-    good = outbox_init_feed(outbox, feeds[i], &error);
-  }
-  if (good && archive) {
-    good = outbox_init_archive(outbox, &error);
-  }
-  if (!good) {
+  if (!outbox_init_with(outbox, &options, &error) ||
+      !init_neighbours(outbox, entities, feeds, archive, &error)) {
     cli_say("%s", error.message);
     return cli_status(&error);
   }

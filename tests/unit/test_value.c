@@ -113,19 +113,22 @@ static void test_integers(void **state) {
       {"int", DOUBLE("NaN"), NULL},
       {"int", DOUBLE("Infinity"), NULL},
       {"int", "'5'", NULL}, /* texts are numbers in decimal columns only */
-      {"boolean", "true", "int 1"},
-      {"boolean", "false", "int 0"},
-      {"boolean", INT("0"), "int 0"},
-      {"boolean", LONG("1"), "int 1"},
-      {"boolean", INT("2"), NULL},
-      {"boolean", INT("-1"), NULL},
-      {"boolean", DOUBLE("1"), NULL},
-      {"boolean", "'true'", NULL},
   };
   check_conversions(cases, COUNT_OF(cases));
 }
 
-static void test_decimals_and_doubles(void **state) {
+static void test_booleans(void **state) {
+  (void)state;
+  static const ConvertCase cases[] = {
+      {"boolean", "true", "int 1"},   {"boolean", "false", "int 0"},
+      {"boolean", INT("0"), "int 0"}, {"boolean", LONG("1"), "int 1"},
+      {"boolean", INT("2"), NULL},    {"boolean", INT("-1"), NULL},
+      {"boolean", DOUBLE("1"), NULL}, {"boolean", "'true'", NULL},
+  };
+  check_conversions(cases, COUNT_OF(cases));
+}
+
+static void test_decimals(void **state) {
   (void)state;
   static const ConvertCase cases[] = {
       {"decimal(18,2)", DOUBLE("0.1"), "decimal 0.1"},
@@ -171,6 +174,13 @@ static void test_decimals_and_doubles(void **state) {
       {"decimal(18,2)", "'1\\u0000'", NULL},
       {"decimal(18,2)", "'1; DROP TABLE account'", NULL},
       {"decimal(18,2)", "true", NULL},
+  };
+  check_conversions(cases, COUNT_OF(cases));
+}
+
+static void test_doubles(void **state) {
+  (void)state;
+  static const ConvertCase cases[] = {
       {"double", DOUBLE("0.1"), "double 0.10000000000000001"},
       {"double", DOUBLE("1.7976931348623157e308"), "double 1.7976931348623157e+308"},
       {"double", DOUBLE("4.9406564584124654e-324"), "double 4.9406564584124654e-324"},
@@ -475,7 +485,9 @@ static void test_messages_hold_no_text(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_integers),
-      cmocka_unit_test(test_decimals_and_doubles),
+      cmocka_unit_test(test_booleans),
+      cmocka_unit_test(test_decimals),
+      cmocka_unit_test(test_doubles),
       cmocka_unit_test(test_texts),
       cmocka_unit_test(test_text_lengths),
       cmocka_unit_test(test_broken_utf8),
