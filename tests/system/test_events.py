@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import threading
+import urllib.parse
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Iterator
 
 import pytest
 from bson import Int64, json_util
 
+from endpoint import TOKEN, Endpoint
 from workspace import MAJORITY, Workspace, decimal, said
 
 ARCHIVE = {"retain": "archive"}
@@ -165,3 +170,89 @@ def test_followed_while_events_come_late_and_projectors_change(kept):
         reading.join()
     assert [e["cursor"] for e in found] == list(range(1, len(written) + 1))
     assert {e["_id"] for e in found} == {e["_id"] for e in written}
+
+
+# over HTTP
+
+
+@contextmanager
+def serving(ws: Workspace, **mongodb) -> Iterator[Endpoint]:
+    file = ws.folder / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    ws.mapping(mongodb={**ARCHIVE, **mongodb}, http="127.0.0.1:0", admin_token_file=str(file))
+    with ws.start_projector() as projector:
+        yield Endpoint(projector)
+
+
+def get(endpoint: Endpoint, token: str | None = TOKEN, **query) -> tuple[int, str]:
+    answer = endpoint.get(f"/events?{urllib.parse.urlencode(query)}", **({"Authorization": f"Bearer {token}"} if token else {}))
+    return answer.status, answer.text
+
+
+def asked(endpoint: Endpoint, **query) -> list[dict]:
+    status, text = get(endpoint, **query)
+    assert status == 200, text
+    return [json_util.loads(line) for line in text.splitlines()]
+
+
+def test_over_http_it_is_the_same(kept):
+    events = [opened(kept, "a 1", version=Int64(1)), deposited(kept, "a 1", version=Int64(2)), opened(kept, "ä&2")]
+    archive_all(kept, *events)
+    expected = kept.projector("events").stdout
+    with serving(kept) as endpoint:
+        assert get(endpoint) == (200, expected)
+        assert [e["cursor"] for e in asked(endpoint, after=1)] == [2, 3]
+        assert [e["cursor"] for e in asked(endpoint, aggregate_type="account", aggregate_id="ä&2")] == [3]
+        assert [e["cursor"] for e in asked(endpoint, aggregate_type="account", aggregate_id="a 1", version=2)] == [2]
+        assert [e["cursor"] for e in asked(endpoint, event_type="MoneyDeposited")] == [2]
+        assert [e["cursor"] for e in asked(endpoint, **{"from": events[2]["occurred_at"].isoformat() + "Z"})] == [3]
+        for query in {"after": "x"}, {"version": 1}, {"colour": "red"}, {"from": "noon"}, {"follow": 1, "waiting": 1}:
+            assert get(endpoint, **query)[0] == 400, query
+        assert get(endpoint, token=None)[0] == 401 and get(endpoint, token="another token of a kind")[0] == 401
+        assert endpoint.request("POST", "/events", {}).status == 405
+
+
+def test_without_an_archive_http_refuses_too(bank):
+    with serving(bank, retain="delete") as endpoint:
+        status, text = get(endpoint)
+        assert status == 409 and "mongodb.retain" in text
+
+
+def test_a_large_archive_is_streamed_to_a_slow_reader(kept):
+    payload = {"text": "x" * 5000}
+    kept.db["outbox_archive"].insert_many(
+        {**kept.event(f"a{n}", "Noted"), "payload": payload, "applied_at": datetime(2024, 1, 1)} for n in range(6000))
+    with serving(kept) as endpoint:
+        numbered(kept, 6000)
+        process = next(p for p in kept.started if p.running)
+        peak_kb = lambda: int(next(l for l in open(f"/proc/{process.pid}/status") if l.startswith("VmHWM")).split()[1])
+        before = peak_kb()
+        connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=60)
+        connection.request("GET", "/events", headers={"Authorization": f"Bearer {TOKEN}"})
+        answer = connection.getresponse()
+        cursors = [json.loads(line)["cursor"] for line in answer]
+        connection.close()
+        assert cursors == list(range(1, 6001)) and peak_kb() - before < 20_000
+
+
+def follow(endpoint: Endpoint) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=60)
+    connection.request("GET", "/events?follow=1", headers={"Authorization": f"Bearer {TOKEN}"})
+    return connection, connection.getresponse()
+
+
+def test_a_few_follow_at_once_and_no_more(kept):
+    with serving(kept) as endpoint:
+        readers = [follow(endpoint) for _ in range(4)]
+        assert [answer.status for _, answer in readers] == [200] * 4
+        assert get(endpoint)[0] == 429
+        kept.put(opened(kept, "a1"))
+        assert [json.loads(answer.readline())["cursor"] for _, answer in readers] == [1] * 4
+        readers[0][1].close()
+        readers[0][0].close()
+        kept.wait(lambda: get(endpoint)[0] == 200, what="a free place")
+        assert kept.started[-1].stop() == 0
+    for _, answer in readers[1:]:
+        with pytest.raises(http.client.IncompleteRead):
+            answer.read()

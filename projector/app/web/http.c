@@ -3,6 +3,7 @@
 #include "projector/app/web/http.h"
 
 #include "projector/app/web/actions.h"
+#include "projector/app/web/event_readers.h"
 #include "projector/app/web/exposition.h"
 #include "projector/app/web/health.h"
 #include "projector/app/web/page/page.h"
@@ -19,6 +20,7 @@ struct Http {
   HttpServer *server;
   Actions *actions; /* atomic; NULL: not open */
   Waiting *waiting;
+  EventReaders *readers;
 };
 
 static HttpAnswer plain(unsigned status, const char *text) {
@@ -196,19 +198,28 @@ static bool is_same_origin(const HttpRequest *request) {
   return !origin || (name && host && !strcmp(name + strlen("://"), host));
 }
 
-static void act(Http *http, HttpRequest *request, const char *verb) {
+/* Whether the request carries the token; else it is answered. */
+static bool is_allowed(const Http *http, HttpRequest *request) {
   static const char bearer[] = "Bearer ";
   const char *secret = http->config->settings.admin_token;
   const char *given = http_request_header(request, "Authorization");
-  const char *type = http_request_header(request, "Content-Type");
-  Actions *actions = g_atomic_pointer_get(&http->actions);
   if (!secret)
     http_answer(request, plain(403, "actions are off: name a file in admin_token_file\n"));
   else if (!is_same_origin(request))
     http_answer(request, plain(403, "not from this page\n"));
   else if (!given || !g_str_has_prefix(given, bearer) || !is_same(secret, given + strlen(bearer)))
     http_answer(request, plain(401, "the token is missing or wrong\n"));
-  else if (!type || !g_str_has_prefix(type, "application/json"))
+  else
+    return true;
+  return false;
+}
+
+static void act(Http *http, HttpRequest *request, const char *verb) {
+  const char *type = http_request_header(request, "Content-Type");
+  Actions *actions = g_atomic_pointer_get(&http->actions);
+  if (!is_allowed(http, request))
+    return;
+  if (!type || !g_str_has_prefix(type, "application/json"))
     http_answer(request, plain(415, "expected application/json\n"));
   else if (!actions)
     http_answer(request, plain(503, "starting\n"));
@@ -251,12 +262,23 @@ static HttpAnswer refuse_method(const char *allowed) {
   return answer;
 }
 
+static void send_events(Http *http, HttpRequest *request, const char *method) {
+  if (strcmp(method, "GET") != 0)
+    http_answer(request, refuse_method("GET"));
+  else if (is_allowed(http, request))
+    event_readers_take(http->readers, request);
+}
+
 static void handle(HttpRequest *request, void *data) {
   Http *http = data;
   const char *method = http_request_method(request), *path = http_request_path(request);
   bool gets = !strcmp(method, "GET") || !strcmp(method, "HEAD");
   if (!is_known_host(http, request)) {
     http_answer(request, plain(421, "this address is for 127.0.0.1 and localhost\n"));
+    return;
+  }
+  if (!strcmp(path, "/events")) {
+    send_events(http, request, method);
     return;
   }
   for (size_t i = 0; i < G_N_ELEMENTS(routes); i++) {
@@ -282,6 +304,7 @@ Http *http_start(const Config *config, Metrics *metrics, Monitor *monitor, Waiti
                  Failure *ret_failure) {
   g_autoptr(Http) http = g_new0(Http, 1);
   *http = (Http){.config = config, .metrics = metrics, .monitor = monitor, .waiting = waiting};
+  http->readers = event_readers_new(config, metrics);
   http->server = http_server_listen(config->settings.http, ret_failure);
   if (!http->server || !http_server_start(http->server, handle, http, ret_failure))
     return NULL;
@@ -299,9 +322,11 @@ void http_free(Http *http) {
   if (!http)
     return;
   Actions *actions = g_atomic_pointer_get(&http->actions);
+  event_readers_end(http->readers);
   actions_end(actions); /* these answer what was deferred, which the server wants */
   waiting_end(http->waiting);
   http_server_free(http->server);
   actions_free(actions);
+  event_readers_free(http->readers);
   g_free(http);
 }

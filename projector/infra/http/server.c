@@ -1,10 +1,12 @@
 /* server.c - libmicrohttpd, with limits. */
+#define _GNU_SOURCE /* POLLRDHUP */
 #include "projector/infra/http/server.h"
 
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -19,7 +21,10 @@ enum {
   MEMORY_PER_CONNECTION = 16384, /* request line and headers */
   BODY_MAX = 4096,
   SENDING_MS = 300, /* for answers to what was deferred, at the end */
-  NICENESS = 10,    /* of the thread: answering comes after projecting */
+  STREAM_BYTES = 256 * 1024, /* of a stream, written and not taken yet; a line may be longer */
+  STREAM_PIECE = 32 * 1024,
+  STREAM_IDLE_S = 300, /* a reader may think that long about what it got */
+  NICENESS = 10,       /* of the thread: answering comes after projecting */
 };
 
 struct HttpServer {
@@ -65,6 +70,25 @@ const char *http_request_peer(const HttpRequest *request) {
   return request->peer;
 }
 
+typedef struct QueryTaker {
+  bool (*take)(const char *name, const char *value, void *data);
+  void *data;
+} QueryTaker;
+
+static enum MHD_Result take_query(void *data, enum MHD_ValueKind kind, const char *name,
+                                  const char *value) {
+  (void)kind;
+  const QueryTaker *taker = data;
+  return taker->take(name, value ? value : "", taker->data) ? MHD_YES : MHD_NO;
+}
+
+void http_request_each_query(const HttpRequest *request,
+                             bool (*take)(const char *name, const char *value, void *data),
+                             void *data) {
+  QueryTaker taker = {take, data};
+  MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, take_query, &taker);
+}
+
 const GString *http_request_body(const HttpRequest *request) {
   return request->body;
 }
@@ -85,19 +109,22 @@ static void unref_body(void *body) {
   g_bytes_unref(body);
 }
 
+static void add_headers(struct MHD_Response *response, const char *type, const char *policy) {
+  MHD_add_response_header(response, "Content-Type", type);
+  MHD_add_response_header(response, "Content-Security-Policy",
+                          policy ? policy : "default-src 'none'; frame-ancestors 'none'");
+  MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+  MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+  MHD_add_response_header(response, "Cache-Control", "no-store");
+  MHD_add_response_header(response, "Connection", "close");
+}
+
 static struct MHD_Response *make_response(const HttpAnswer *answer) {
   gsize length;
   const void *data = g_bytes_get_data(answer->body, &length);
   struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
       length, (void *)data, unref_body, answer->body);
-  MHD_add_response_header(response, "Content-Type", answer->type);
-  MHD_add_response_header(response, "Content-Security-Policy",
-                          answer->policy ? answer->policy
-                                         : "default-src 'none'; frame-ancestors 'none'");
-  MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-  MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
-  MHD_add_response_header(response, "Cache-Control", "no-store");
-  MHD_add_response_header(response, "Connection", "close");
+  add_headers(response, answer->type, answer->policy);
   if (answer->allow)
     MHD_add_response_header(response, "Allow", answer->allow);
   return response;
@@ -120,6 +147,129 @@ void http_answer(HttpRequest *request, HttpAnswer answer) {
   if (request->deferred)
     MHD_resume_connection(request->connection);
 }
+
+/* --- streams -------------------------------------------------------------------------------- */
+
+/* Shared by the thread that writes and the server, which frees it last. */
+struct HttpStream {
+  struct MHD_Connection *connection;
+  int socket;
+  gint references; /* atomic */
+  GMutex lock;
+  GCond changed;
+  GByteArray *buffer;
+  bool suspended; /* the server waits for more */
+  bool ended;     /* no more will come */
+  bool broken;    /* and something is missing */
+  bool gone;      /* nobody reads any more */
+};
+
+static void unref_stream(void *data) {
+  HttpStream *stream = data;
+  if (!g_atomic_int_dec_and_test(&stream->references))
+    return;
+  g_byte_array_unref(stream->buffer);
+  g_mutex_clear(&stream->lock);
+  g_cond_clear(&stream->changed);
+  g_free(stream);
+}
+
+/* The server has done with the response: it was sent, or the connection broke. */
+static void stream_is_gone(void *data) {
+  HttpStream *stream = data;
+  g_mutex_lock(&stream->lock);
+  stream->gone = true;
+  g_cond_broadcast(&stream->changed);
+  g_mutex_unlock(&stream->lock);
+  unref_stream(stream);
+}
+
+static ssize_t read_stream(void *data, uint64_t position, char *room, size_t most) {
+  (void)position;
+  HttpStream *stream = data;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  size_t length = MIN(most, stream->buffer->len);
+  if (length > 0) {
+    memcpy(room, stream->buffer->data, length);
+    g_byte_array_remove_range(stream->buffer, 0, (guint)length);
+    g_cond_broadcast(&stream->changed);
+    return (ssize_t)length;
+  }
+  if (stream->broken)
+    return MHD_CONTENT_READER_END_WITH_ERROR;
+  if (stream->ended)
+    return MHD_CONTENT_READER_END_OF_STREAM;
+  stream->suspended = true;
+  MHD_suspend_connection(stream->connection);
+  return 0;
+}
+
+/* With the lock held. */
+static void wake_server(HttpStream *stream) {
+  if (!stream->suspended || stream->gone)
+    return;
+  stream->suspended = false;
+  MHD_resume_connection(stream->connection);
+}
+
+/* A suspended connection is not looked at by the server. */
+static bool has_hung_up(const HttpStream *stream) {
+  struct pollfd socket = {.fd = stream->socket, .events = POLLRDHUP};
+  return poll(&socket, 1, 0) > 0 && socket.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
+}
+
+HttpStream *http_stream_begin(HttpRequest *request, const char *type) {
+  HttpStream *stream = g_new0(HttpStream, 1);
+  stream->connection = request->connection;
+  stream->socket = socket_of(request->connection);
+  stream->references = 2;
+  stream->buffer = g_byte_array_new();
+  g_mutex_init(&stream->lock);
+  g_cond_init(&stream->changed);
+  request->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_PIECE, read_stream,
+                                                        stream, stream_is_gone);
+  add_headers(request->response, type, NULL);
+  request->status = 200;
+  MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                            (unsigned)STREAM_IDLE_S);
+  MHD_resume_connection(request->connection);
+  return stream;
+}
+
+bool http_stream_write(HttpStream *stream, const char *text, size_t length) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  while (!stream->gone && stream->buffer->len >= STREAM_BYTES)
+    g_cond_wait(&stream->changed, &stream->lock);
+  if (stream->gone)
+    return false;
+  g_byte_array_append(stream->buffer, (const guint8 *)text, (guint)length);
+  wake_server(stream);
+  return true;
+}
+
+bool http_stream_has_reader(HttpStream *stream) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  return !stream->gone && !has_hung_up(stream);
+}
+
+void http_stream_break(HttpStream *stream) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  g_byte_array_set_size(stream->buffer, 0);
+  stream->broken = true;
+  wake_server(stream);
+  stream->gone = true;
+  g_cond_broadcast(&stream->changed);
+}
+
+void http_stream_end(HttpStream *stream) {
+  g_mutex_lock(&stream->lock);
+  stream->ended = true;
+  wake_server(stream);
+  g_mutex_unlock(&stream->lock);
+  unref_stream(stream);
+}
+
+/* -------------------------------------------------------------------------------------------- */
 
 static enum MHD_Result refuse(HttpRequest *request, unsigned status, const char *why) {
   http_answer(request, (HttpAnswer){.status = status,

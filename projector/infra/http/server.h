@@ -51,7 +51,30 @@ const char *http_request_query(const HttpRequest *request, const char *name);
 const char *http_request_peer(const HttpRequest *request);
 const GString *http_request_body(const HttpRequest *request);
 
+/* Calls `take` with each name and value of the query, as they stand there, until it returns false.
+ */
+void http_request_each_query(const HttpRequest *request,
+                             bool (*take)(const char *name, const char *value, void *data),
+                             void *data);
+
 /* Of the handler: from here on the request belongs to whoever will answer it, and its connection is
  * not ended to make room for new ones. At most HTTP_DEFERRED_MAX at once. */
 void http_defer(HttpRequest *request);
 void http_answer(HttpRequest *request, HttpAnswer answer);
+
+/* --- answers that come by and by --- */
+
+typedef struct HttpStream HttpStream;
+
+/* Answers a deferred request with status 200 and a body that is written piece by piece, by one
+ * thread that may wait. The request is the server's again. */
+HttpStream *http_stream_begin(HttpRequest *request, const char *type);
+/* Waits while the reader is behind by more than a limited number of bytes. False: it has gone. */
+bool http_stream_write(HttpStream *stream, const char *text, size_t length);
+/* Whether the reader is still there. */
+bool http_stream_has_reader(HttpStream *stream);
+/* The end of the body. */
+void http_stream_end(HttpStream *stream);
+/* From any thread: writing returns false from now on, and the body ends without its end, so that
+ * the reader knows. */
+void http_stream_break(HttpStream *stream);
