@@ -20,7 +20,7 @@ enum {
   IDLE_S = 10,                   /* of a connection */
   MEMORY_PER_CONNECTION = 16384, /* request line and headers */
   BODY_MAX = 4096,
-  SENDING_MS = 300, /* for answers to what was deferred, at the end */
+  SENDING_MS = 300,          /* for answers to what was deferred, at the end */
   STREAM_BYTES = 256 * 1024, /* of a stream, written and not taken yet; a line may be longer */
   STREAM_PIECE = 32 * 1024,
   STREAM_IDLE_S = 300, /* a reader may think that long about what it got */
