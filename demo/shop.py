@@ -31,7 +31,7 @@ GOODS = [("tea", "4.20"), ("cup", "7.50"), ("pot", "24.00"), ("honey", "6.95"), 
 
 class Stores:
     def __init__(self) -> None:
-        self.client = pymongo.MongoClient(os.environ["MONGO_URI"])
+        self.client = pymongo.MongoClient(os.environ["MONGO_URI"], uuidRepresentation="standard")
         self.shop = self.client.shop
         self.mysql = pymysql.connect(host=os.environ["MYSQL_HOST"], port=int(os.environ["MYSQL_PORT"]), user="root",
                                      autocommit=True, charset="utf8mb4")

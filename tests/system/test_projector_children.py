@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 from bson import Int64
 
-from workspace import WAIT_S
+from workspace import ROOT, WAIT_S
 
 ORDERS = {"aggregate_type": "order", "table": "orders", "entities": "orders",
           "key": {"order_id": {"from": "$aggregate_id", "type": "varchar(36)"}},
@@ -379,3 +379,35 @@ def test_kills_leave_no_half_replaced_rows(shop):
     with shop.start_projector():
         shop.wait_drained()
     assert state(shop) == fold(events)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_late_events_end_at_the_entities(shop, seed):
+    """Events in any order of arrival, with entities to refresh from: the rows are those of the entities in the end."""
+    chance = random.Random(seed)
+    events = random_events(shop, 1000 + seed, orders=5, count=60)
+    last = {e["aggregate_id"]: e["version"] for e in events}
+    expected = fold(events)
+    shop.mapping([ORDERS], batch=chance.choice([3, 500]), backoff_ms=20, gap_wait_ms=1)
+    for aggregate, row in expected.items():
+        entity = {"_id": aggregate, "customer": row["customer"], "total": row["total"], "lines": lines_of(*row["lines"]), "tags": row["tags"],
+                  "version": Int64(last[aggregate])}
+        shop.db["orders"].insert_one(entity if row["deleted"] is None else {**entity, "deleted_at": row["deleted"]})
+    chance.shuffle(events)
+    for at in range(0, len(events), 15):
+        shop.put(events[at:at + 15])
+        shop.projector("run", "--once")
+    for _ in range(20):
+        shop.projector("run", "--once")
+        if shop.outbox.count_documents({}) == 0:
+            break
+    found = state(shop)
+    for aggregate in expected:
+        assert (found[aggregate].pop("deleted") is None) == (expected[aggregate].pop("deleted") is None), aggregate
+        assert found[aggregate] == expected[aggregate], aggregate
+
+
+def test_the_shop_of_the_demo_is_a_mapping(ws):
+    ws.mapping(json.loads((ROOT / "demo/shop.json").read_text())["projections"])
+    done = ws.projector("schema")
+    assert done.returncode == 0 and "`order_line`" in done.stdout, done.stderr
