@@ -121,6 +121,12 @@ void metrics_refused(Metrics *metrics, const Failure *failure) {
   metrics->figures.refused_at = g_get_monotonic_time();
 }
 
+void metrics_set_replica_lag(Metrics *metrics, bool lags, double worst_s) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  metrics->figures.replica_lags = lags;
+  metrics->figures.replica_lag_s = worst_s;
+}
+
 void metrics_set_clock(Metrics *metrics, int64_t ahead_ms) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
   metrics->ahead_ms = ahead_ms;

@@ -70,8 +70,10 @@ typedef struct Figures {
   int64_t committed;        /* events, each once */
   int64_t retries[CLASS_COUNT];
   Histogram lag_s, batch_events, batch_s;
-  double worst_lag_s; /* since metrics_take_worst_lag */
-  unsigned tables;    /* rows of `outcomes`; the last one is for events that no projection names */
+  bool replica_lags;    /* nothing is applied until it has caught up */
+  double replica_lag_s; /* the worst */
+  double worst_lag_s;   /* since metrics_take_worst_lag */
+  unsigned tables; /* rows of `outcomes`; the last one is for events that no projection names */
   int64_t (*outcomes)[OUTCOME_COUNT];
 } Figures;
 
@@ -113,6 +115,7 @@ void metrics_set_trouble(Metrics *metrics, const Failure *failure);
 /* Since 1970; 0: there is none. */
 int64_t metrics_trouble_since_ms(Metrics *metrics);
 
+void metrics_set_replica_lag(Metrics *metrics, bool lags, double worst_s);
 /* How far MongoDB's clock is ahead of this machine's. */
 void metrics_set_clock(Metrics *metrics, int64_t ahead_ms);
 void metrics_set_role(Metrics *metrics, Role role);

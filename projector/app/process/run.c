@@ -6,6 +6,7 @@
 #include "projector/app/process/ownership.h"
 #include "projector/app/process/service.h"
 #include "projector/app/process/tenure.h"
+#include "projector/app/process/throttle.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/web/http.h"
 #include "projector/infra/log.h"
@@ -179,6 +180,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   monitor_start(monitor, store, http != NULL);
   set_monitor(ending, monitor);
   waiting_start(waiting, store);
+  g_autoptr(Throttle) throttle G_GNUC_UNUSED = throttle_start(config, pace, metrics);
   if (http)
     http_open_actions(http, store);
   int64_t pause_ms = PAUSE_MS;

@@ -30,6 +30,8 @@ static const NumberSetting numbers[] = {
     {"gap_wait_ms", 0, 600000, 2000, offsetof(Settings, gap_wait_ms)},
     {"future_ms", 0, 253402300800000, 86400000, offsetof(Settings, future_ms)},
     {"memory_mb", 16, 65536, 64, offsetof(Settings, memory_mb)},
+    {"max_events_per_s", 0, 10000000, 0, offsetof(Settings, max_events_per_s)},
+    {"max_replica_lag_s", 0, 86400, 0, offsetof(Settings, max_replica_lag_s)},
     {"max_blocked", 1, 10000000, 10000, offsetof(Settings, max_blocked)},
     {"ready_lag_ms", 1, 86400000, 60000, offsetof(Settings, ready_lag_ms)},
     {"ledger_retention", 60, 3153600000, 7 * 86400, offsetof(Settings, ledger_retention_s)},
@@ -41,7 +43,7 @@ static const NumberSetting mysql_numbers[] = {
     {"lock_wait_s", 1, 600, 10, offsetof(MysqlSettings, lock_wait_s)},
 };
 
-enum { TOKEN_MIN = 16 };
+enum { REPLICAS_MAX = 16, TOKEN_MIN = 16 };
 
 static bool wrong(Failure *ret_failure, const char *path, const char *what) {
   return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s: %s", path, what);
@@ -296,11 +298,30 @@ static bool take_mysql_numbers(MysqlSettings *mysql, const json_t *json, Failure
   return true;
 }
 
+/* "mysql.replicas": where they answer, to the same user. */
+static bool take_replicas(Config *config, const json_t *json, Failure *ret_failure) {
+  static const char path[] = "mysql.replicas", expected[] = "an array of at most 16 HOST:PORT";
+  json_t *list = json_object_get(json, "replicas"), *one;
+  size_t i;
+  config->replicas = g_ptr_array_new();
+  if (list && (!json_is_array(list) || json_array_size(list) > REPLICAS_MAX))
+    return json_complain(path, expected, list, ret_failure);
+  json_array_foreach(list, i, one) {
+    const char *text = json_string_value(one);
+    if (!text || !http_address_is_valid(text))
+      return json_complain(path, expected, one, ret_failure);
+    g_ptr_array_add(config->replicas, (gpointer)text);
+  }
+  return true;
+}
+
 static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
-  static const char *const keys[] = {"host",          "port",        "user",   "password",
-                                     "password_file", "database",    "socket", "tls",
-                                     "tls_ca",        "lock_wait_s", NULL};
+  static const char *const keys[] = {
+      "host", "port",   "user",        "password", "password_file",       "database", "socket",
+      "tls",  "tls_ca", "lock_wait_s", "replicas", "replica_unreachable", NULL};
   static const char *const modes[] = {"off", "verify", "insecure", NULL};
+  static const char *const unreachable[] = {"lag", "ignore", NULL};
+  int ignore = 0;
   static const char path[] = "mysql";
   json_t *json = json_object_get(root, path);
   MysqlSettings *mysql = &config->mysql;
@@ -315,8 +336,11 @@ static bool parse_mysql(Config *config, json_t *root, Failure *ret_failure) {
       !json_take_text(json, path, "database", true, &mysql->database, ret_failure) ||
       !json_take_text(json, path, "socket", false, &mysql->socket, ret_failure) ||
       !json_take_choice(json, path, "tls", modes, &mode, ret_failure) ||
-      !json_take_text(json, path, "tls_ca", false, &mysql->tls_ca, ret_failure))
+      !json_take_text(json, path, "tls_ca", false, &mysql->tls_ca, ret_failure) ||
+      !json_take_choice(json, path, "replica_unreachable", unreachable, &ignore, ret_failure) ||
+      !take_replicas(config, json, ret_failure))
     return false;
+  config->settings.ignore_unreachable_replicas = ignore == 1;
   mysql->tls = mode >= 0 ? (TlsMode)mode : mysql_is_local(mysql) ? TLS_OFF : TLS_VERIFY;
   warn(config, mysql_weakness(mysql));
   if (mysql->tls_ca && access(mysql->tls_ca, R_OK))
@@ -370,6 +394,12 @@ static bool check_entities(const Config *config, Failure *ret_failure) {
   return true;
 }
 
+/* Nobody would be asked. */
+static bool check_replicas(const Config *config, Failure *ret_failure) {
+  return config->settings.max_replica_lag_s == 0 || config->replicas->len > 0 ||
+         wrong(ret_failure, "max_replica_lag_s", "expected the replicas in mysql.replicas");
+}
+
 static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
   static const char *const others[] = {
       "$schema", "name",           "mongodb",   "mysql",       "projections",     "log",
@@ -391,7 +421,8 @@ static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
       !parse_settings(config, root, ret_failure))
     return false;
   config->mapping = mapping_parse(root, ret_failure);
-  return config->mapping && check_entities(config, ret_failure);
+  return config->mapping && check_entities(config, ret_failure) &&
+         check_replicas(config, ret_failure);
 }
 
 static void digest_mapping(Config *config) {
@@ -432,6 +463,7 @@ Config *config_load(const char *file, Failure *ret_failure) {
   g_autoptr(Config) config = read_file(file, ret_failure);
   if (!config)
     return NULL;
+  config->file = g_strdup(file);
   if (!parse_root(config, config->json, ret_failure)) {
     failure_prefix(ret_failure, "%s", file);
     return NULL;
@@ -461,6 +493,9 @@ void config_free(Config *config) {
   json_decref(config->json);
   g_ptr_array_unref(config->warnings);
   g_ptr_array_unref(config->secret_files);
+  if (config->replicas)
+    g_ptr_array_unref(config->replicas);
+  g_free(config->file);
   if (config->feeds)
     g_ptr_array_unref(config->feeds);
   g_free(config);

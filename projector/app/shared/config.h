@@ -18,7 +18,10 @@ typedef struct Settings {
   int64_t gap_wait_ms;       /* for a missing version */
   int64_t future_ms;         /* an event whose time is further ahead than that waits */
   int64_t memory_mb;         /* bound of the whole process */
-  int64_t max_blocked;       /* aggregates with failed events before an alarm is raised */
+  int64_t max_events_per_s;  /* of all workers; 0: no limit */
+  int64_t max_replica_lag_s; /* of a replica, before nothing is applied; 0: it is not asked */
+  bool ignore_unreachable_replicas;
+  int64_t max_blocked; /* aggregates with failed events before an alarm is raised */
   int64_t ledger_retention_s;
   int64_t ready_lag_ms;   /* from there on /readyz says no */
   bool permanent_is_dead; /* an event that can never succeed dies at its first failure */
@@ -38,8 +41,10 @@ typedef struct Config {
   char mapping_digest[65]; /* of the projections as they stand in the file; changes with them */
   GPtrArray *warnings;     /* of char *: worth a line in the log */
   GPtrArray *secret_files;
-  GPtrArray *feeds; /* behind mongodb.feeds; NULL: none */
-  void *json;       /* json_t that owns the texts */
+  GPtrArray *replicas; /* of "host:port", of MySQL; may be empty */
+  char *file;          /* that all this was read from */
+  GPtrArray *feeds;    /* behind mongodb.feeds; NULL: none */
+  void *json;          /* json_t that owns the texts */
 } Config;
 
 /* Reads, fills in environment and secret files, checks. The failure names the path of the key. */

@@ -138,6 +138,10 @@ static void tenure(GString *text, const Figures *figures) {
          (double)view->epoch);
   single(text, "projector_paused", "gauge", "1: paused by hand; nothing is applied.",
          view->pause.on);
+  single(text, "projector_replica_lag_seconds", "gauge",
+         "Lag of the slowest replica, where max_replica_lag_s is set.", figures->replica_lag_s);
+  single(text, "projector_throttled", "gauge", "1: nothing is applied because a replica lags.",
+         figures->replica_lags);
   single(text, "projector_queue_events", "gauge", "Events queued in memory.", (double)view->queued);
   single(text, "projector_queue_bytes", "gauge", "Memory of queued events.", (double)view->bytes);
   single(text, "projector_in_hand_events", "gauge", "Events claimed and not settled.",

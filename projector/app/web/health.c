@@ -94,6 +94,14 @@ static void judge_pause(GPtrArray *remarks, const Status *status, const Figures 
     say(remarks, NOTE, "Nothing is applied: %s; `projector resume` ends it.", text);
 }
 
+static void judge_replicas(GPtrArray *remarks, const Figures *figures) {
+  if (figures->role == ROLE_WORKING && figures->replica_lags)
+    say(remarks, NOTE,
+        "Nothing is applied until the replicas have caught up: the slowest is %.0f s behind, or "
+        "cannot be reached.",
+        figures->replica_lag_s);
+}
+
 static void judge_work(GPtrArray *remarks, const Figures *figures, int64_t now) {
   const TenureView *view = &figures->tenure;
   char idle[DURATION_TEXT_SIZE];
@@ -104,7 +112,8 @@ static void judge_work(GPtrArray *remarks, const Figures *figures, int64_t now) 
   if (now - figures->published_at > (int64_t)SILENT_MS * 1000)
     say(remarks, BAD_UNREADY, "The work has stopped without an end.");
   int64_t idle_ms = (now - figures->progress_at) / 1000;
-  if (!view->pause.on && view->queued + view->in_hand > 0 && idle_ms > IDLE_MS)
+  if (!view->pause.on && !figures->replica_lags && view->queued + view->in_hand > 0 &&
+      idle_ms > IDLE_MS)
     say(remarks, NOTE, "%zu event%s taken from the outbox, and none has been applied for %s.",
         view->queued + view->in_hand, view->queued + view->in_hand == 1 ? " is" : "s are",
         duration_text(idle_ms, idle));
@@ -161,6 +170,7 @@ GPtrArray *health_judge(const Report *report, const Figures *figures, const Sett
   judge_trouble(remarks, figures, report->stores_known && !stores_are_good(&report->status));
   judge_work(remarks, figures, now);
   judge_pause(remarks, &report->status, figures);
+  judge_replicas(remarks, figures);
   judge_clocks(remarks, figures, settings);
   if (!report->looked_at || !report->stores_known)
     say(remarks, WARN_UNREADY, "The stores have not been looked at yet.");

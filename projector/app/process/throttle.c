@@ -1,0 +1,226 @@
+/* throttle.c - once a second: the file, then the replicas.
+ *
+ * A replica's lag is told by what it has of the ledger, so it needs no privilege but to read that:
+ * it lags since the moment at which the primary first had a newer entry than the replica has now.
+ */
+#include "projector/app/process/throttle.h"
+
+#include "projector/app/engine/stop.h"
+#include "projector/infra/clock.h"
+#include "projector/infra/log.h"
+#include "projector/infra/mysql/session.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+  LOOK_MS = 1000,
+  ANSWER_S = 3,
+  SEEN_MAX = 4096, /* looks at the primary that are remembered */
+  TIME_SIZE = 32,
+};
+
+typedef struct Seen {
+  int64_t at; /* monotonic, us */
+  char newest[TIME_SIZE];
+} Seen;
+
+struct Throttle {
+  const Config *config; /* as the process started with it */
+  Config *changed;      /* the file as it is now; NULL: as it was */
+  Pace *pace;
+  Metrics *metrics;
+  Stop *stop;
+  GThread *thread;
+  struct stat file;    /* when it was read last */
+  GPtrArray *sessions; /* of the replicas; NULL: not open */
+  Session *primary;
+  GArray *seen; /* of Seen, the oldest first */
+  bool lagging;
+};
+
+static const Config *current(const Throttle *throttle) {
+  return throttle->changed ? throttle->changed : throttle->config;
+}
+
+/* --- the file ------------------------------------------------------------------------------- */
+
+static bool is_same_file(const struct stat *a, const struct stat *b) {
+  return a->st_ino == b->st_ino && a->st_size == b->st_size &&
+         a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static void close_sessions(Throttle *throttle) {
+  for (guint i = 0; i < throttle->sessions->len; i++)
+    session_close(throttle->sessions->pdata[i]);
+  g_ptr_array_set_size(throttle->sessions, 0);
+  g_clear_pointer(&throttle->primary, session_close);
+  g_array_set_size(throttle->seen, 0);
+}
+
+/* Only the pace is taken from a file that changed; all else needs a new start. */
+static void read_again(Throttle *throttle) {
+  struct stat now;
+  if (stat(throttle->config->file, &now) != 0 || is_same_file(&now, &throttle->file))
+    return;
+  Failure failure = {0};
+  throttle->file = now;
+  Config *config = config_load(throttle->config->file, &failure);
+  if (!config) {
+    log_failure(LOG_LEVEL_WARNING, "the mapping file has changed and cannot be used", &failure);
+    return;
+  }
+  const Settings *before = &current(throttle)->settings, *after = &config->settings;
+  if (before->max_events_per_s != after->max_events_per_s ||
+      before->max_replica_lag_s != after->max_replica_lag_s)
+    log_info("the pace has changed",
+             LOG_FIELDS(LOG_NUMBER("max_events_per_s", after->max_events_per_s),
+                        LOG_NUMBER("max_replica_lag_s", after->max_replica_lag_s)));
+  close_sessions(throttle);
+  config_free(throttle->changed);
+  throttle->changed = config;
+}
+
+/* --- replicas ------------------------------------------------------------------------------- */
+
+/* The newest entry of this projector in the server's ledger; "": it has none. */
+static bool ask_newest(const Throttle *throttle, Session *session, char ret_time[static TIME_SIZE],
+                       Failure *ret_failure) {
+  g_autofree char *sql =
+      g_strdup_printf("SELECT applied_at FROM projector_applied WHERE projector = '%s'"
+                      " ORDER BY applied_at DESC LIMIT 1",
+                      throttle->config->name); /* a name has no quotes */
+  g_autoptr(MYSQL_RES) result = session_query(session, sql, strlen(sql), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  g_strlcpy(ret_time, row && row[0] ? row[0] : "", TIME_SIZE);
+  return result != NULL;
+}
+
+static bool ask_server(const Throttle *throttle, const MysqlSettings *settings, Session **session,
+                       char ret_time[static TIME_SIZE], Failure *ret_failure) {
+  if (!*session)
+    *session = session_open(settings, ret_failure);
+  if (*session && ask_newest(throttle, *session, ret_time, ret_failure))
+    return true;
+  g_clear_pointer(session, session_close);
+  return false;
+}
+
+static bool look_at_primary(Throttle *throttle) {
+  MysqlSettings settings = current(throttle)->mysql;
+  Failure failure = {0};
+  Seen seen = {.at = clock_us()};
+  settings.answer_s = ANSWER_S;
+  if (!ask_server(throttle, &settings, &throttle->primary, seen.newest, &failure))
+    return false;
+  const Seen *last =
+      throttle->seen->len ? &g_array_index(throttle->seen, Seen, throttle->seen->len - 1) : NULL;
+  if (last && !strcmp(last->newest, seen.newest))
+    return true; /* that it is so since then is what counts */
+  if (throttle->seen->len >= SEEN_MAX)
+    g_array_remove_index(throttle->seen, 0);
+  g_array_append_val(throttle->seen, seen);
+  return true;
+}
+
+/* Since the primary has what the replica has not. */
+static double lag_of(const Throttle *throttle, const char *newest) {
+  for (guint i = 0; i < throttle->seen->len; i++) {
+    const Seen *seen = &g_array_index(throttle->seen, Seen, i);
+    if (strcmp(seen->newest, newest) > 0)
+      return (double)(clock_us() - seen->at) / 1e6;
+  }
+  return 0;
+}
+
+/* Negative: it cannot be reached. */
+static double look_at_replica(Throttle *throttle, guint index, const char *address) {
+  MysqlSettings settings = current(throttle)->mysql;
+  g_autofree char *host = g_strdup(address);
+  char *colon = strrchr(host, ':'), newest[TIME_SIZE];
+  Failure failure = {0};
+  *colon = '\0';
+  settings.host = host;
+  settings.port = (unsigned)g_ascii_strtoull(colon + 1, NULL, 10);
+  settings.socket = NULL;
+  settings.answer_s = ANSWER_S;
+  if (ask_server(throttle, &settings, (Session **)&throttle->sessions->pdata[index], newest,
+                 &failure))
+    return lag_of(throttle, newest);
+  failure_prefix(&failure, "replica %s", address);
+  log_failure(LOG_LEVEL_WARNING, "a replica cannot be asked how far it is", &failure);
+  return -1;
+}
+
+static void set_lagging(Throttle *throttle, bool lagging, double worst_s) {
+  pace_set_lagging(throttle->pace, lagging);
+  metrics_set_replica_lag(throttle->metrics, lagging, worst_s);
+  if (lagging != throttle->lagging)
+    log_warning(lagging ? "a replica lags: nothing is applied until it has caught up"
+                        : "the replicas have caught up: applying again",
+                LOG_FIELDS(LOG_NUMBER("lag_s", (int64_t)worst_s)));
+  throttle->lagging = lagging;
+}
+
+static void look_at_replicas(Throttle *throttle) {
+  const Config *config = current(throttle);
+  const Settings *settings = &config->settings;
+  bool lagging = false;
+  double worst_s = 0;
+  if (settings->max_replica_lag_s == 0) {
+    set_lagging(throttle, false, 0);
+    return;
+  }
+  if (!look_at_primary(throttle)) /* events wait for that anyway */
+    return;
+  g_ptr_array_set_size(throttle->sessions, (gint)config->replicas->len);
+  for (guint i = 0; i < config->replicas->len; i++) {
+    double lag_s = look_at_replica(throttle, i, config->replicas->pdata[i]);
+    lagging |= lag_s < 0 ? !settings->ignore_unreachable_replicas
+                         : lag_s > (double)settings->max_replica_lag_s;
+    worst_s = MAX(worst_s, lag_s);
+  }
+  set_lagging(throttle, lagging, worst_s);
+}
+
+/* -------------------------------------------------------------------------------------------- */
+
+static gpointer run(gpointer data) {
+  Throttle *throttle = data;
+  mysql_thread_init();
+  do {
+    read_again(throttle);
+    pace_set_rate(throttle->pace, current(throttle)->settings.max_events_per_s);
+    look_at_replicas(throttle);
+  } while (!stop_wait(throttle->stop, LOOK_MS));
+  close_sessions(throttle);
+  mysql_thread_end();
+  return NULL;
+}
+
+Throttle *throttle_start(const Config *config, Pace *pace, Metrics *metrics) {
+  Throttle *throttle = g_new0(Throttle, 1);
+  *throttle = (Throttle){.config = config,
+                         .pace = pace,
+                         .metrics = metrics,
+                         .stop = stop_new(),
+                         .sessions = g_ptr_array_new(),
+                         .seen = g_array_new(FALSE, FALSE, sizeof(Seen))};
+  if (stat(config->file, &throttle->file) != 0)
+    throttle->file = (struct stat){0};
+  pace_set_rate(pace, config->settings.max_events_per_s);
+  throttle->thread = g_thread_new("throttle", run, throttle);
+  return throttle;
+}
+
+void throttle_free(Throttle *throttle) {
+  if (!throttle)
+    return;
+  stop_request(throttle->stop, NULL);
+  g_thread_join(throttle->thread);
+  stop_free(throttle->stop);
+  config_free(throttle->changed);
+  g_ptr_array_unref(throttle->sessions);
+  g_array_unref(throttle->seen);
+  g_free(throttle);
+}
