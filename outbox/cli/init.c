@@ -45,8 +45,8 @@ static bool parse_ttl(const char *text, int64_t *ret_seconds) {
 // What lies beside the outbox. `entities` and `feeds` may be NULL.
 static bool init_neighbours(outbox_t *outbox, char **entities, char **feeds, bool archive,
                             outbox_error_t *error) {
-  char *defaults[] = {"accounts", NULL};
-  char **names = entities ? entities : defaults;
+  const char *const defaults[] = {"accounts", NULL};
+  const char *const *names = entities ? (const char *const *)entities : defaults;
   bool good = true;
   for (size_t i = 0; good && names[i]; i++) {
     good = outbox_create_collection(outbox, names[i], error);
