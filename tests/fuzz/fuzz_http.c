@@ -173,6 +173,8 @@ bool __wrap_resolve_retry(const Config *config, MongoStore *store, const Selecti
                           int64_t *ret_count, Failure *ret_failure);
 bool __wrap_resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
                          int64_t *ret_count, Failure *ret_failure);
+bool __wrap_resolve_pause(const Config *config, MongoStore *store, bool pause,
+                          PauseChange *ret_change, Failure *ret_failure);
 Event *__wrap_resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure);
 bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
                                    const char *id, Refreshed *ret_refreshed, Failure *ret_failure);
@@ -221,6 +223,13 @@ bool __wrap_resolve_skip(const Config *config, MongoStore *store, const Selectio
                          int64_t *ret_count, Failure *ret_failure) {
   (void)config, (void)store;
   return resolve_selected("/skip", selection, ret_count, ret_failure);
+}
+
+bool __wrap_resolve_pause(const Config *config, MongoStore *store, bool pause,
+                          PauseChange *ret_change, Failure *ret_failure) {
+  (void)config, (void)store, (void)ret_failure;
+  *ret_change = (PauseChange){.pause = {.on = pause}, .changed = true};
+  return true;
 }
 
 bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import Iterator
 
-from endpoint import Endpoint
+from endpoint import TOKEN, Endpoint
 from workspace import Process, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "lease_ms": 2000, "sweep_interval_ms": 200}
@@ -116,3 +116,45 @@ def test_a_pause_ends_in_order_with_sigterm(bank):
         bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
         assert process.stop() == 0
     assert bank.outbox.count_documents({}) == 1
+
+
+# Over HTTP
+
+
+def with_token(ws: Workspace) -> None:
+    file = ws.folder / "token"
+    file.touch(mode=0o600)
+    file.write_text(TOKEN + "\n")
+    ws.mapping(**LISTENING, admin_token_file=str(file))
+
+
+def test_the_page_pauses_and_resumes_behind_the_token(bank):
+    with_token(bank)
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        bank.wait(lambda: endpoint.get("/readyz").status == 200)
+        assert endpoint.act("pause", {}, token=None).status == 401
+        assert endpoint.act("pause", {"event_id": "x"}).status == 400
+        assert endpoint.get("/pause").status == 405
+        answer = endpoint.act("pause", {})
+        assert (answer.status, answer.json) == (200, {"paused": True, "changed": True})
+        assert endpoint.act("pause", {}).json == {"paused": True, "changed": False}
+        bank.wait(lambda: endpoint.metrics()["projector_paused"] == 1)
+        assert endpoint.act("resume", {}).json == {"paused": False, "changed": True}
+        bank.wait(lambda: endpoint.metrics()["projector_paused"] == 0)
+
+
+def test_a_search_by_aggregate_gives_what_explain_shows(bank):
+    with_token(bank)
+    bank.put(opened(bank, "a1"))
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        bank.wait_drained()
+        target = {"aggregate_type": "account", "aggregate_id": "a1"}
+        bank.accounts.insert_one({"_id": "a1", "version": 1, "user_id": "u1", "name": "Ada", "balance": decimal("1.00")})
+        assert endpoint.act("explain", target, token=None).status == 401
+        found = endpoint.act("explain", target)
+        assert found.status == 200
+        assert found.json == json.loads(bank.projector("explain", "account", "a1", "--json").stdout)
+        assert endpoint.act("explain", {**target, "aggregate_id": "nobody"}).status == 404
+        assert endpoint.act("explain", {"aggregate_id": "a1"}).status == 400

@@ -2,7 +2,9 @@
  *
  * Position, events, entity and rows in one look each; `reconcile` looks twice before it is sure.
  * What is found is one JSON document; people get the same as a screen. */
+#include "projector/app/commands/explain.h"
 #include "projector/app/commands/explain_children.h"
+
 #include "projector/app/commands/list.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/find.h"
@@ -401,9 +403,8 @@ static bool find_anywhere(const Stores *stores, Archive *archive, Sought *sought
           find_aggregate(stores->config, archive_events(archive), sought, ret_failure));
 }
 
-/* Fills in the document. */
-static bool explain_named(Stores *stores, const char *type, const char *id, json_t *document,
-                          bool *ret_found, Failure *ret_failure) {
+bool explain_aggregate(Stores *stores, const char *type, const char *id, json_t *document,
+                       bool *ret_found, Failure *ret_failure) {
   const MongoSettings *settings = &stores->config->mongodb;
   Sought sought = {.type = type, .text = id};
   g_autoptr(Archive) archive = settings->archive ? archive_open(settings, ret_failure) : NULL;
@@ -447,7 +448,7 @@ int command_explain(int argc, char **argv) {
   if (!stores_open(config, &stores, &failure))
     return command_fail(&failure);
   json_t *document = json_object();
-  bool good = explain_named(&stores, argv[1], argv[2], document, &found, &failure);
+  bool good = explain_aggregate(&stores, argv[1], argv[2], document, &found, &failure);
   if (good && as_json)
     command_print_json(document, JSON_INDENT(2));
   else if (good)

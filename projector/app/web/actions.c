@@ -1,6 +1,7 @@
 /* actions.c - what the page's buttons do. */
 #include "projector/app/web/actions.h"
 
+#include "projector/app/commands/explain.h"
 #include "projector/app/commands/list.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/shared/find.h"
@@ -115,6 +116,31 @@ static HttpAnswer show(const Actions *actions, const json_t *target) {
   return say(200, json);
 }
 
+/* What `explain` shows. */
+static HttpAnswer explain(const Actions *actions, const json_t *target) {
+  Stores stores = {0};
+  Failure failure = {0};
+  bool found;
+  if (!stores_open(actions->config, &stores, &failure))
+    return failed(&failure);
+  json_t *document = json_object();
+  bool good = explain_aggregate(&stores, text_of(target, "aggregate_type"),
+                                text_of(target, "aggregate_id"), document, &found, &failure);
+  stores_close(&stores);
+  if (good && found)
+    return say(200, document);
+  json_decref(document);
+  return good ? refuse(404, "there is no such entity and no such event") : failed(&failure);
+}
+
+static HttpAnswer set_pause(const Actions *actions, bool pause) {
+  Failure failure = {0};
+  PauseChange change;
+  if (!resolve_pause(actions->config, actions->store, pause, &change, &failure))
+    return failed(&failure);
+  return say(200, json_pack("{s:b, s:b}", "paused", change.pause.on, "changed", change.changed));
+}
+
 static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *target) {
   Selection selection = {.event_id = text_of(target, "event_id"),
                          .aggregate_type = text_of(target, "aggregate_type"),
@@ -155,9 +181,13 @@ static void log_action(const Action *action, const char *person, const HttpAnswe
 static HttpAnswer act(Actions *actions, const Action *action) {
   if (!strcmp(action->verb, "show"))
     return show(actions, action->target);
+  if (!strcmp(action->verb, "explain"))
+    return explain(actions, action->target);
   g_autofree char *person = person_of(action->request);
   resolve_for(person);
-  HttpAnswer answer = !strcmp(action->verb, "refresh")
+  bool pauses = !strcmp(action->verb, "pause") || !strcmp(action->verb, "resume");
+  HttpAnswer answer = pauses ? set_pause(actions, !strcmp(action->verb, "pause"))
+                      : !strcmp(action->verb, "refresh")
                           ? refresh(actions, action->target)
                           : mend(actions, action->verb, action->target);
   resolve_for(NULL);
@@ -237,7 +267,9 @@ static bool names_target(const json_t *target, const char *verb) {
   bool event = json_object_size(target) == 1 && text_of(target, "event_id");
   if (!strcmp(verb, "show"))
     return event;
-  if (!strcmp(verb, "refresh"))
+  if (!strcmp(verb, "pause") || !strcmp(verb, "resume"))
+    return json_is_object(target) && json_object_size(target) == 0;
+  if (!strcmp(verb, "refresh") || !strcmp(verb, "explain"))
     return json_object_size(target) == 2 && aggregate;
   return event || (json_object_size(target) == 2 && aggregate) ||
          (!strcmp(verb, "retry") && names_kind(target));

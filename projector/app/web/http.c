@@ -239,7 +239,8 @@ static const struct {
     {"/status", get_status, NULL},  {"/live", get_live, NULL},
     {"/retry", NULL, "retry"},      {"/skip", NULL, "skip"},
     {"/refresh", NULL, "refresh"},  {"/show", NULL, "show"},
-    {"/wait", NULL, NULL},
+    {"/pause", NULL, "pause"},      {"/resume", NULL, "resume"},
+    {"/explain", NULL, "explain"},  {"/wait", NULL, NULL},
 };
 
 /* Another site's name may be made to lead here: on loopback only names of loopback are answered. */

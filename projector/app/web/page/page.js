@@ -286,9 +286,46 @@ function decide_kind(kind, act, result) {
   });
 }
 
+/* --- pausing, and one aggregate */
+
+let paused = false;
+function show_pause(live) {
+  paused = Boolean(live.status.paused);
+  $("pausing").hidden = $("search_section").hidden = !live.actions;
+  set("pause_button", paused ? "Resume" : "Pause");
+  $("pause_button").title = paused ? "Apply events again" : "Apply nothing until somebody resumes";
+}
+async function with_token(result, button, what) {
+  const token = await known_token();
+  if (!token) return;
+  const tell = (good, text) => { result.className = `result ${good}`; result.textContent = text; };
+  button.disabled = true;
+  tell("", "…");
+  try {
+    await what(token, tell);
+  } catch (error) {
+    tell("bad", "The projector does not answer.");
+  }
+  button.disabled = false;
+}
+$("pause_button").addEventListener("click", () => with_token($("pause_result"), $("pause_button"), async (token, tell) => {
+  const verb = paused ? "resume" : "pause", { ok, said } = await post(verb, token, {});
+  tell(ok ? "good" : "bad", said.error || (verb === "pause" ? "Paused within some seconds." : "Resumed within some seconds."));
+}));
+$("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  with_token($("search_result"), $("search").querySelector("button"), async (token, tell) => {
+    const { ok, said } = await post("explain", token, { aggregate_type: $("search_type").value, aggregate_id: $("search_id").value });
+    $("explained").hidden = !ok;
+    set("explained", ok ? JSON.stringify(said, null, 2) : "");
+    tell(ok ? "" : "bad", ok ? "" : said.error);
+  });
+});
+
 /* --- polling */
 
 function show(live) {
+  show_pause(live);
   take_samples(live.samples);
   const now = samples[samples.length - 1], said = sentences(live, now);
   document.title = `${live.name} · Projector`;

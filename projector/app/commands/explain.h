@@ -1,0 +1,10 @@
+/* explain.h - all that is known of one aggregate, as `explain --json` prints it. */
+#pragma once
+
+#include "projector/app/shared/stores.h"
+
+#include <jansson.h>
+
+/* Fills in the document; without the aggregate (`*ret_found` false) it says that. */
+bool explain_aggregate(Stores *stores, const char *type, const char *id, json_t *document,
+                       bool *ret_found, Failure *ret_failure);
