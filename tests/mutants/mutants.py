@@ -46,7 +46,7 @@ from server import scratch_folder  # noqa: E402
 from servers import Pair, parent_death_signal  # noqa: E402
 
 WORK = ROOT / ".scratch/mutants"
-SEEDS = "400"         # of the simulation, always from the same first one
+SEEDS = "3000"        # of the simulation, always from the same first one
 LIMIT_S = 300         # of one program of unit tests, one run of the simulation, one system test
 SUITE_LIMIT_S = 3600  # of the whole system suite
 PROGRAMS = ["projector/projector", "outbox/outbox"]
