@@ -376,11 +376,17 @@ static bool is_id(const Id *id, uint32_t max) {
   return id->kind != ID_STRING || is_text((const char *)id->bytes, id->length, max);
 }
 
+static bool is_foreign(const Event *event) {
+  bson_iter_t iter;
+  return bson_iter_init(&iter, &event->document) && bson_iter_next(&iter) &&
+         !strcmp(bson_iter_key(&iter), EVENT_IS_FOREIGN);
+}
+
 static void take_event_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->key.event_id;
   if (event->other_id)
     return; /* a second _id, after one that is wrong already */
-  if (id_from_iter(iter, id) && id->kind != ID_INT && is_id(id, EVENT_ID_MAX))
+  if (id_from_iter(iter, id) && (id->kind != ID_INT || is_foreign(event)) && is_id(id, EVENT_ID_MAX))
     return;
   misfit(event, iter, AN_EVENT_ID);
   event->other_id = bson_new();

@@ -94,6 +94,10 @@ typedef struct Refused {
   Failure failure;
 } Refused;
 
+/* The first field of a document that was translated from another outbox's form (event_fields.h):
+ * there an event id may also be an integer. */
+#define EVENT_IS_FOREIGN "$foreign"
+
 /* Copies the document. Never NULL. */
 Event *event_decode(const bson_t *document);
 void event_free(Event *event);

@@ -195,28 +195,49 @@ static void check_oplog(Report *report) {
                 (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
 }
 
-static void check_index(Report *report, Outbox *outbox, const char *name, const char *const *fields,
-                        const char *option) {
-  Failure failure = {0};
-  bool found;
-  g_autofree char *list = g_strjoinv(", ", (char **)fields);
-  if (!outbox_has_index(outbox, fields, &found, &failure))
-    failed(report, "mongodb", &failure);
-  else if (found)
-    tell_format(report, "ok", "mongodb", "%s index on (%s)", name, list);
-  else
-    tell_format(report, "warning", "mongodb",
-                "the %s has no index on (%s), so look-ups read all of it; `outbox init%s` makes it",
-                name, list, option);
+/* What makes the index, where it is missing; `option` is that of `outbox init`. */
+static char *index_advice(const Config *config, const char *collection, const char *const *keys,
+                          const char *option) {
+  if (!config->mongodb.fields.foreign)
+    return g_strdup_printf("`outbox init%s` makes it", option);
+  g_autofree char *all = g_strjoinv("\": 1, \"", (char **)keys);
+  return g_strdup_printf("db.getCollection(\"%s\").createIndex({\"%s\": 1}) makes it", collection,
+                         all);
 }
 
-static const char *const order_fields[] = {"occurred_at", "version", "_id", NULL};
-static const char *const aggregate_fields[] = {"aggregate_type", "aggregate_id", "occurred_at",
-                                               NULL};
+/* A collection with events, and how it is spoken of. */
+typedef struct EventCollection {
+  Outbox *events;
+  const char *name, *collection, *option;
+} EventCollection;
 
-static void check_indexes(Report *report, Outbox *outbox) {
-  check_index(report, outbox, "outbox", order_fields, "");
-  check_index(report, outbox, "outbox", aggregate_fields, "");
+static void check_index(Report *report, const Config *config, const EventCollection *of,
+                        const char *const *keys) {
+  Failure failure = {0};
+  bool found;
+  g_autofree char *list = g_strjoinv(", ", (char **)keys);
+  g_autofree char *advice = index_advice(config, of->collection, keys, of->option);
+  if (!outbox_has_index(of->events, keys, &found, &failure))
+    failed(report, "mongodb", &failure);
+  else if (found)
+    tell_format(report, "ok", "mongodb", "%s index on (%s)", of->name, list);
+  else
+    tell_format(report, "warning", "mongodb",
+                "the %s has no index on (%s), so look-ups read all of it; %s", of->name, list,
+                advice);
+}
+
+static void check_indexes(Report *report, const Config *config, const EventCollection *of) {
+  const EventFields *fields =
+      config->mongodb.fields.foreign ? &config->mongodb.fields : &event_fields_contract;
+  const char *const *names = fields->names;
+  bool by_id = !strcmp(names[FIELD_OCCURRED_AT], "_id");
+  const char *const order[] = {names[FIELD_OCCURRED_AT], by_id ? NULL : names[FIELD_VERSION], "_id",
+                               NULL};
+  const char *const aggregate[] = {names[FIELD_AGGREGATE_TYPE], names[FIELD_AGGREGATE_ID],
+                                   names[FIELD_OCCURRED_AT], NULL};
+  check_index(report, config, of, order);
+  check_index(report, config, of, aggregate);
 }
 
 static void check_identity(Report *report, const Config *config, MongoStore *store) {
@@ -296,8 +317,8 @@ static void check_feeds(Report *report, const Config *config, MongoStore *store)
     g_autofree char *name = g_strdup_printf("feed %s", feeds[i].name);
     g_autofree char *option = g_strdup_printf(" --feed %s", feeds[i].name);
     g_autoptr(Outbox) feed = outbox_new_on(store, "", feeds[i].name);
-    check_index(report, feed, name, order_fields, option);
-    check_index(report, feed, name, aggregate_fields, option);
+    const EventCollection events = {feed, name, feeds[i].name, option};
+    check_indexes(report, config, &events);
     check_reader(report, config, &feeds[i]);
   }
 }
@@ -328,7 +349,8 @@ static void check_mongodb(Report *report, const Config *config) {
   g_autofree char *text =
       g_strdup_printf("outbox %s.%s can be read", config->mongodb.database, config->mongodb.outbox);
   good(report, "mongodb", text);
-  check_indexes(report, outbox);
+  const EventCollection events = {outbox, "outbox", config->mongodb.outbox, ""};
+  check_indexes(report, config, &events);
   check_identity(report, config, store);
   check_receipts(report, store);
   check_feeds(report, config, store);

@@ -55,6 +55,19 @@ bson_t *try_bson(const json_t *json, const char *path, Failure *ret_failure) {
   return document;
 }
 
+Event *try_event(const Config *config, const json_t *json, const char *path, Failure *ret_failure) {
+  bson_t *document = try_bson(json, path, ret_failure);
+  if (document && config->mongodb.fields.foreign) {
+    bson_t *translated = event_fields_translate(&config->mongodb.fields, document);
+    bson_destroy(document);
+    document = translated;
+  }
+  Event *event = document ? event_decode(document) : NULL;
+  if (document)
+    bson_destroy(document);
+  return event;
+}
+
 /* --- events --------------------------------------------------------------------------------- */
 
 static char *read_input(const char *file, size_t *ret_length, Failure *ret_failure) {
@@ -75,17 +88,16 @@ static char *read_input(const char *file, size_t *ret_length, Failure *ret_failu
 }
 
 typedef struct Try {
+  const Config *config;
   Rehearsal *rehearsal;
   gboolean as_json, mariadb;
   bool all_good;
 } Try;
 
 static bool try_document(Try *try, const json_t *json, const char *path, Failure *ret_failure) {
-  bson_t *document = try_bson(json, path, ret_failure);
-  if (!document)
+  Event *event = try_event(try->config, json, path, ret_failure);
+  if (!event)
     return false;
-  Event *event = event_decode(document);
-  bson_destroy(document);
   const Rehearsed done = rehearsal_take(try->rehearsal, event);
   json_t *report = try_report(event, &done, try->mariadb);
   try->all_good = try->all_good && done.verdict != VERDICT_FAILED && done.verdict != VERDICT_WAIT;
@@ -114,7 +126,7 @@ static bool try_file(Try *try, const char *file, Failure *ret_failure) {
 static int try_events(const Config *config, char *const *files, gboolean as_json,
                       gboolean mariadb) {
   g_autoptr(Rehearsal) rehearsal = rehearsal_new(config->mapping);
-  Try try = {rehearsal, as_json, mariadb, true};
+  Try try = {config, rehearsal, as_json, mariadb, true};
   Failure failure = {0};
   for (; *files; files++)
     if (!try_file(&try, *files, &failure))

@@ -32,3 +32,5 @@ bool try_cases(const Config *config, const char *file, CaseFormat format, bool *
 json_t *try_documents(const char *text, size_t length, const char *name, Failure *ret_failure);
 /* A document from (extended) JSON; NULL when it is none. Free with bson_destroy. */
 bson_t *try_bson(const json_t *json, const char *path, Failure *ret_failure);
+/* The event of a document of the outbox; NULL when it is no document. */
+Event *try_event(const Config *config, const json_t *json, const char *path, Failure *ret_failure);

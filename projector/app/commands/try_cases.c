@@ -138,9 +138,11 @@ static bool put_entities(Case *of, Failure *ret_failure) {
 
 /* An id and a time of its own for an event that has none: what a case is not about can be left out.
  */
-static json_t *complete(const json_t *document, size_t index) {
+static json_t *complete(const Config *config, const json_t *document, size_t index) {
   enum { FIRST_MS = 1767225600 /* 2026-01-01, in seconds */ };
   json_t *whole = json_copy((json_t *)document);
+  if (config->mongodb.fields.foreign)
+    return whole; /* what its times are written as is not ours to say */
   if (!json_object_get(whole, "_id"))
     json_object_set_new(whole, "_id", json_sprintf("event-%zu", index + 1));
   if (!json_object_get(whole, "occurred_at"))
@@ -154,13 +156,11 @@ static bool take_event(Case *of, const json_t *document, size_t index, Failure *
   g_autofree char *path = g_strdup_printf("events[%zu]", index);
   if (!json_is_object(document))
     return json_complain(path, "an event document", document, ret_failure);
-  json_t *whole = complete(document, index);
-  bson_t *bson = try_bson(whole, path, ret_failure);
+  json_t *whole = complete(of->config, document, index);
+  Event *event = try_event(of->config, whole, path, ret_failure);
   json_decref(whole);
-  if (!bson)
+  if (!event)
     return false;
-  Event *event = event_decode(bson);
-  bson_destroy(bson);
   const Rehearsed done = rehearsal_take(of->rehearsal, event);
   json_array_append_new(of->outcomes, json_string(try_outcome(&done)));
   if (done.failure && !of->first_error)

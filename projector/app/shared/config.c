@@ -260,8 +260,8 @@ static bool take_feeds(Config *config, const json_t *json, Failure *ret_failure)
 }
 
 static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
-  static const char *const keys[] = {"uri",    "uri_file", "database", "outbox",
-                                     "retain", "feeds",    NULL};
+  static const char *const keys[] = {"uri",   "uri_file", "database", "outbox", "retain",
+                                     "feeds", "layout",   "fields",   NULL};
   static const char *const retains[] = {"delete", "archive", NULL};
   static const char path[] = "mongodb";
   json_t *json = json_object_get(root, path);
@@ -271,7 +271,8 @@ static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
       !take_secret(config, json, path, "uri", &config->mongodb.uri, ret_failure) ||
       !json_take_text(json, path, "database", true, &config->mongodb.database, ret_failure) ||
       !json_take_collection(json, path, "outbox", &config->mongodb.outbox, ret_failure) ||
-      !json_take_choice(json, path, "retain", retains, &retain, ret_failure))
+      !json_take_choice(json, path, "retain", retains, &retain, ret_failure) ||
+      !event_fields_parse(json, &config->mongodb.fields, ret_failure))
     return false;
   config->mongodb.archive = retain == 1;
   if (!take_feeds(config, json, ret_failure))
@@ -477,7 +478,9 @@ Config *config_load_mapping(const char *file, Failure *ret_failure) {
   if (!config)
     return NULL;
   json_t *projections = json_object_get(config->json, "projections");
-  if (fill_in(projections, "projections", ret_failure))
+  if (event_fields_parse(json_object_get(config->json, "mongodb"), &config->mongodb.fields,
+                         ret_failure) &&
+      fill_in(projections, "projections", ret_failure))
     config->mapping = mapping_parse(config->json, ret_failure);
   if (!config->mapping) {
     failure_prefix(ret_failure, "%s", file);

@@ -73,13 +73,24 @@ bool event_in_range(const EventRange *range, const Event *event) {
 
 /* Only dates: Timestamp, regex and MaxKey sort after them, and an array where its dates do. Of all
  * types, because no index serves one type's times. */
+static bson_t *with_time(const Archive *archive) {
+  if (outbox_is_foreign(archive->events))
+    return bson_new();
+  return BCON_NEW("occurred_at", "{", "$type", BCON_UTF8("date"), "$not", "{", "$type",
+                  BCON_UTF8("array"), "}", "}");
+}
+
 bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = outbox_find(
-      archive->events,
-      BCON_NEW("occurred_at", "{", "$type", BCON_UTF8("date"), "$not", "{", "$type",
-               BCON_UTF8("array"), "}", "}"),
-      BCON_NEW("sort", "{", "occurred_at", BCON_INT32(-1), "version", BCON_INT32(-1), "_id",
-               BCON_INT32(-1), "}", "limit", BCON_INT64(1), "allowDiskUse", BCON_BOOL(true)));
+  const char *time = outbox_field(archive->events, FIELD_OCCURRED_AT);
+  bson_t *options = BCON_NEW("limit", BCON_INT64(1), "allowDiskUse", BCON_BOOL(true)), sort;
+  BSON_APPEND_DOCUMENT_BEGIN(options, "sort", &sort);
+  if (strcmp(time, "_id") != 0) {
+    BSON_APPEND_INT32(&sort, time, -1);
+    BSON_APPEND_INT32(&sort, outbox_field(archive->events, FIELD_VERSION), -1);
+  }
+  BSON_APPEND_INT32(&sort, "_id", -1);
+  bson_append_document_end(options, &sort);
+  g_autoptr(EventCursor) cursor = outbox_find(archive->events, with_time(archive), options);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
   bson_iter_t iter;
   if (document && bson_iter_init_find(&iter, document, "occurred_at") &&
@@ -88,14 +99,31 @@ bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure) {
   return ret_failure->class == FAILURE_NONE;
 }
 
+/* An index serves the comparison of a field; of another outbox only its expression tells the time.
+ */
+static void append_range(const Archive *archive, bson_t *filter, const EventRange *range) {
+  bson_t when, *time = outbox_time(archive->events);
+  bson_iter_t iter;
+  bson_iter_init_find(&iter, time, "e");
+  if (outbox_is_foreign(archive->events)) {
+    BCON_APPEND(filter, "$expr", "{", "$and", "[", "{", "$gte", "[", BCON_ITER(&iter),
+                BCON_DATE_TIME(range->from), "]", "}", "{", "$lt", "[", BCON_ITER(&iter),
+                BCON_DATE_TIME(range->to), "]", "}", "]", "}");
+  } else {
+    BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &when);
+    BSON_APPEND_DATE_TIME(&when, "$gte", range->from);
+    if (range->to != INT64_MAX)
+      BSON_APPEND_DATE_TIME(&when, "$lt", range->to);
+    bson_append_document_end(filter, &when);
+  }
+  bson_destroy(time);
+}
+
 EventCursor *archive_scan(Archive *archive, const EventRange *range) {
-  bson_t *filter = BCON_NEW("aggregate_type", BCON_UTF8(range->aggregate_type)), when;
-  BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &when);
-  BSON_APPEND_DATE_TIME(&when, "$gte", range->from);
-  if (range->to != INT64_MAX)
-    BSON_APPEND_DATE_TIME(&when, "$lt", range->to);
-  bson_append_document_end(filter, &when);
-  bson_t *options = outbox_sorted_options();
+  bson_t *filter = BCON_NEW(outbox_field(archive->events, FIELD_AGGREGATE_TYPE),
+                            BCON_UTF8(range->aggregate_type));
+  append_range(archive, filter, range);
+  bson_t *options = outbox_sorted_options(archive->events);
   BSON_APPEND_INT32(options, "batchSize", SCAN_BATCH);
   BSON_APPEND_BOOL(options, "allowDiskUse", true);
   return outbox_find(archive->events, filter, options);
@@ -109,24 +137,24 @@ EventCursor *archive_find_ids(Outbox *events, const Id *ids, size_t count) {
 
 EventCursor *archive_find_aggregate(Outbox *events, const Aggregate *aggregate) {
   bson_t *filter = bson_new();
-  bson_append_utf8(filter, "aggregate_type", -1, aggregate->type, (int)aggregate->type_length);
-  id_append_bson(&aggregate->id, filter, "aggregate_id");
-  return outbox_find(events, filter, outbox_sorted_options());
+  outbox_append_aggregate(events, filter, aggregate);
+  return outbox_find(events, filter, outbox_sorted_options(events));
 }
 
 EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_type) {
-  return outbox_find(archive->events, BCON_NEW("aggregate_type", BCON_UTF8(aggregate_type)),
-                     BCON_NEW("sort", "{", "aggregate_type", BCON_INT32(1), "aggregate_id",
-                              BCON_INT32(1), "}", "projection", "{", "aggregate_type",
-                              BCON_INT32(1), "aggregate_id", BCON_INT32(1), "}", "allowDiskUse",
-                              BCON_BOOL(true)));
+  const char *type = outbox_field(archive->events, FIELD_AGGREGATE_TYPE),
+             *id = outbox_field(archive->events, FIELD_AGGREGATE_ID);
+  return outbox_find(archive->events, BCON_NEW(type, BCON_UTF8(aggregate_type)),
+                     BCON_NEW("sort", "{", type, BCON_INT32(1), id, BCON_INT32(1), "}",
+                              "projection", "{", type, BCON_INT32(1), id, BCON_INT32(1), "}",
+                              "allowDiskUse", BCON_BOOL(true)));
 }
 
-static bson_t *versions_of(const Aggregate *aggregate, int64_t first, int64_t last) {
-  bson_t *filter =
-      BCON_NEW("version", "{", "$gte", BCON_INT64(first), "$lte", BCON_INT64(last), "}");
-  bson_append_utf8(filter, "aggregate_type", -1, aggregate->type, (int)aggregate->type_length);
-  id_append_bson(&aggregate->id, filter, "aggregate_id");
+static bson_t *versions_of(const Outbox *outbox, const Aggregate *aggregate, int64_t first,
+                           int64_t last) {
+  bson_t *filter = BCON_NEW(outbox_field(outbox, FIELD_VERSION), "{", "$gte", BCON_INT64(first),
+                            "$lte", BCON_INT64(last), "}");
+  outbox_append_aggregate(outbox, filter, aggregate);
   return filter;
 }
 
@@ -150,7 +178,7 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
   const char *name = mongoc_collection_get_name(events);
   g_autofree char *archive_name = g_strdup_printf("%s_archive", name);
   mongoc_collection_t *archive = outbox_neighbour(outbox, archive_name);
-  bson_t *filter = versions_of(aggregate, first, last), *archived = bson_copy(filter);
+  bson_t *filter = versions_of(outbox, aggregate, first, last), *archived = bson_copy(filter);
   BCON_APPEND(archived, "skipped_at", "{", "$exists", BCON_BOOL(false), "}");
   bson_t fed = BSON_INITIALIZER;
   feeds_append_mark(outbox, &fed, "$applied_at");

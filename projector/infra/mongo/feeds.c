@@ -41,14 +41,17 @@ static bool run_pipeline(mongoc_collection_t *collection, const bson_t *pipeline
 
 static bool copy_into(Outbox *outbox, const char *feed, const bson_t *filter,
                       Failure *ret_failure) {
+  bson_t *sorted = outbox_sorted_options(outbox);
+  bson_iter_t order;
+  bson_iter_init_find(&order, sorted, "sort");
   bson_t *pipeline = BCON_NEW(
       "pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$match", "{", "fed_to", "{",
-      "$ne", BCON_UTF8(feed), "}", "}", "}", "{", "$sort", "{", "occurred_at", BCON_INT32(1),
-      "version", BCON_INT32(1), "_id", BCON_INT32(1), "}", "}", "{", "$unset", "[",
-      BCON_UTF8("status"), BCON_UTF8("attempts"), BCON_UTF8("next_attempt_at"),
+      "$ne", BCON_UTF8(feed), "}", "}", "}", "{", "$sort", BCON_ITER(&order), "}", "{", "$unset",
+      "[", BCON_UTF8("status"), BCON_UTF8("attempts"), BCON_UTF8("next_attempt_at"),
       BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), BCON_UTF8("last_error"),
       BCON_UTF8("fed_at"), BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into",
       BCON_UTF8(feed), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
+  bson_destroy(sorted);
   bool good = run_pipeline(outbox_collection(outbox), pipeline, ret_failure) ||
               failure_prefix(ret_failure, "the feed %s", feed);
   bson_destroy(pipeline);

@@ -274,8 +274,9 @@ static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events,
   bson_error_t error;
   bson_t reply = BSON_INITIALIZER;
   bool good = keep(outbox, filter, events, count, ret_failure) &&
-              (whole ? feeds_copy_whole(outbox, events, count, ret_failure)
-                     : feeds_copy(outbox, filter, ret_failure));
+              (whole && !outbox_is_foreign(outbox) /* theirs were translated */
+                   ? feeds_copy_whole(outbox, events, count, ret_failure)
+                   : feeds_copy(outbox, filter, ret_failure));
   if (good) {
     bson_destroy(&reply);
     good = mongoc_collection_delete_many(outbox->events, filter, outbox->quick_write, &reply,

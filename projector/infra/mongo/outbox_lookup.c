@@ -6,6 +6,8 @@
 enum { SCAN_BATCH = 1000 };
 
 struct EventCursor {
+  const EventFields *fields; /* NULL: documents are as the contract says */
+  bson_t *translated;        /* the last one */
   mongoc_cursor_t *cursor;
   mongoc_client_session_t *session;
 };
@@ -15,9 +17,27 @@ void event_cursor_free(EventCursor *cursor) {
     return;
   if (cursor->cursor)
     mongoc_cursor_destroy(cursor->cursor);
+  if (cursor->translated)
+    bson_destroy(cursor->translated);
   if (cursor->session)
     mongoc_client_session_destroy(cursor->session);
   g_free(cursor);
+}
+
+static EventCursor *cursor_new(const Outbox *outbox) {
+  EventCursor *cursor = g_new0(EventCursor, 1);
+  cursor->fields =
+      outbox_is_foreign(outbox) ? &mongo_store_settings(outbox_store(outbox))->fields : NULL;
+  return cursor;
+}
+
+static const bson_t *translated(EventCursor *cursor, const bson_t *document) {
+  if (!cursor->fields)
+    return document;
+  if (cursor->translated)
+    bson_destroy(cursor->translated);
+  cursor->translated = event_fields_translate(cursor->fields, document);
+  return cursor->translated;
 }
 
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
@@ -25,14 +45,14 @@ const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
   bson_error_t error;
   ret_failure->class = FAILURE_NONE;
   if (mongoc_cursor_next(cursor->cursor, &document))
-    return document;
+    return translated(cursor, document);
   if (mongoc_cursor_error_document(cursor->cursor, &error, &reply))
     mongo_fail(&error, reply, ret_failure);
   return NULL;
 }
 
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
-  EventCursor *cursor = g_new0(EventCursor, 1);
+  EventCursor *cursor = cursor_new(outbox);
   mongo_append_simple(options);
   cursor->cursor =
       mongoc_collection_find_with_opts(outbox_collection(outbox), filter, options, NULL);
@@ -41,17 +61,12 @@ EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
   return cursor;
 }
 
-bson_t *outbox_sorted_options(void) {
-  return BCON_NEW("sort", "{", "occurred_at", BCON_INT32(1), "version", BCON_INT32(1), "_id",
-                  BCON_INT32(1), "}");
-}
-
 /* A find whose pages all show one moment, which the server names. */
 static bson_t *scan_command(const Outbox *outbox) {
   bson_t *command = BCON_NEW("find", BCON_UTF8(mongo_store_settings(outbox_store(outbox))->outbox),
                              "batchSize", BCON_INT32(SCAN_BATCH), "allowDiskUse", BCON_BOOL(true),
                              "readConcern", "{", "level", BCON_UTF8("snapshot"), "}");
-  bson_t *order = outbox_sorted_options();
+  bson_t *order = outbox_sorted_options(outbox);
   mongo_append_simple(command);
   bson_concat(command, order);
   bson_destroy(order);
@@ -73,7 +88,7 @@ static bool take_moment(const bson_t *reply, uint32_t *ret_seconds, uint32_t *re
 static mongoc_cursor_t *read_after(Outbox *outbox, const mongoc_client_session_t *session,
                                    const bson_t *options, uint32_t *ret_seconds,
                                    uint32_t *ret_increment) {
-  bson_t everything = BSON_INITIALIZER, *sorted = outbox_sorted_options();
+  bson_t everything = BSON_INITIALIZER, *sorted = outbox_sorted_options(outbox);
   mongoc_client_session_get_operation_time(session, ret_seconds, ret_increment);
   bson_concat(sorted, options);
   mongo_append_simple(sorted);
@@ -99,7 +114,7 @@ static bool append_primary(mongoc_client_t *client, bson_t *options, bson_error_
  * no event is seen before one of its aggregate that was committed earlier. */
 EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
                          Failure *ret_failure) {
-  g_autoptr(EventCursor) scan = g_new0(EventCursor, 1);
+  g_autoptr(EventCursor) scan = cursor_new(outbox);
   bson_error_t error;
   bson_t reply, options = BSON_INITIALIZER, *command = scan_command(outbox);
   scan->session = mongoc_client_start_session(outbox_client(outbox), NULL, &error);
@@ -129,31 +144,35 @@ EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
   outbox_append_abandoned(filter, outbox, older_than_ms);
   return outbox_find(
       outbox, filter,
-      BCON_NEW("projection", "{", "payload", BCON_INT32(0), "metadata", BCON_INT32(0), "}"));
-}
-
-static void append_aggregate(bson_t *filter, const Aggregate *aggregate) {
-  bson_append_utf8(filter, "aggregate_type", -1, aggregate->type, (int)aggregate->type_length);
-  id_append_bson(&aggregate->id, filter, "aggregate_id");
+      outbox_is_foreign(outbox)
+          ? bson_new()
+          : BCON_NEW("projection", "{", "payload", BCON_INT32(0), "metadata", BCON_INT32(0), "}"));
 }
 
 /* Beside the comparison of the time, which the index serves, that of the whole key, which compares
  * across types as sorting does; a missing version counts as null. */
-static void append_after(bson_t *filter, const OrderKey *after) {
-  bson_t id = BSON_INITIALIZER;
-  if (after->event_id.kind == ID_INT) /* no event id is a number: order_key_first */
-    BSON_APPEND_MINKEY(&id, "$literal");
+static void append_after(const Outbox *outbox, bson_t *filter, const OrderKey *after) {
+  g_autofree char *version_name = g_strconcat("$", outbox_field(outbox, FIELD_VERSION), NULL);
+  bson_t id = BSON_INITIALIZER, version = BSON_INITIALIZER, *time = outbox_time(outbox), right;
+  if (after->event_id.kind == ID_INT && after->event_id.number == INT64_MIN)
+    BSON_APPEND_MINKEY(&id, "$literal"); /* no event's: order_key_first */
   else
     id_append_bson(&after->event_id, &id, "$literal");
-  bson_t version = BSON_INITIALIZER;
   if (after->version)
     BSON_APPEND_INT64(&version, "$literal", after->version);
   else
     BSON_APPEND_NULL(&version, "$literal");
-  BCON_APPEND(filter, "occurred_at", "{", "$gte", BCON_DATE_TIME(after->occurred_at), "}", "$expr",
-              "{", "$gt", "[", "[", BCON_UTF8("$occurred_at"), BCON_UTF8("$version"),
-              BCON_UTF8("$_id"), "]", "[", BCON_DATE_TIME(after->occurred_at),
-              BCON_DOCUMENT(&version), BCON_DOCUMENT(&id), "]", "]", "}");
+  if (!outbox_is_foreign(outbox))
+    BCON_APPEND(filter, "occurred_at", "{", "$gte", BCON_DATE_TIME(after->occurred_at), "}");
+  bson_iter_t iter;
+  bson_iter_init_find(&iter, time, "e");
+  bson_init(&right);
+  BCON_APPEND(&right, "0", BCON_DATE_TIME(after->occurred_at), "1", BCON_DOCUMENT(&version), "2",
+              BCON_DOCUMENT(&id));
+  BCON_APPEND(filter, "$expr", "{", "$gt", "[", "[", BCON_ITER(&iter), BCON_UTF8(version_name),
+              BCON_UTF8("$_id"), "]", BCON_ARRAY(&right), "]", "}");
+  bson_destroy(&right);
+  bson_destroy(time);
   bson_destroy(&version);
   bson_destroy(&id);
 }
@@ -161,33 +180,29 @@ static void append_after(bson_t *filter, const OrderKey *after) {
 EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
                                    const OrderKey *after, int limit) {
   bson_t *filter = bson_new();
-  append_aggregate(filter, aggregate);
+  outbox_append_aggregate(outbox, filter, aggregate);
   if (after)
-    append_after(filter, after);
-  bson_t *options = outbox_sorted_options();
+    append_after(outbox, filter, after);
+  bson_t *options = outbox_sorted_options(outbox);
   BSON_APPEND_INT64(options, "limit", limit);
   return outbox_find(outbox, filter, options);
 }
 
 EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit) {
   bson_t *filter = bson_new();
-  append_aggregate(filter, aggregate);
-  bson_t *options = outbox_sorted_options();
+  outbox_append_aggregate(outbox, filter, aggregate);
+  bson_t *options = outbox_sorted_options(outbox);
   BSON_APPEND_INT64(options, "limit", limit);
-  BCON_APPEND(options, "projection", "{", "aggregate_type", BCON_INT32(1), "aggregate_id",
-              BCON_INT32(1), "version", BCON_INT32(1), "event_type", BCON_INT32(1), "occurred_at",
-              BCON_INT32(1), "payload", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
-              BCON_UTF8("$payload"), "}", BCON_UTF8("object"), "]", "}", "{", "$literal", "{", "}",
-              "}", BCON_NULL, "]", "}", "}");
+  outbox_append_brief(outbox, options);
   return outbox_find(outbox, filter, options);
 }
 
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
                                   int64_t last) {
-  bson_t *filter =
-      BCON_NEW("version", "{", "$gte", BCON_INT64(first), "$lte", BCON_INT64(last), "}");
-  append_aggregate(filter, aggregate);
-  return outbox_find(outbox, filter, outbox_sorted_options());
+  bson_t *filter = BCON_NEW(outbox_field(outbox, FIELD_VERSION), "{", "$gte", BCON_INT64(first),
+                            "$lte", BCON_INT64(last), "}");
+  outbox_append_aggregate(outbox, filter, aggregate);
+  return outbox_find(outbox, filter, outbox_sorted_options(outbox));
 }
 
 EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t count) {
@@ -198,15 +213,17 @@ EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t cou
     bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
     id_append_bson(ids[i], &array, key);
   }
+  static const char *const contract[] = {"payload", "metadata"}, *const nothing[] = {"-", "--"};
+  const char *const *drop = outbox_is_foreign(outbox) ? nothing : contract;
   bson_t *pipeline = BCON_NEW(
       "pipeline", "[", "{", "$match", "{", "_id", "{", "$in", BCON_ARRAY(&array), "}", "}", "}",
       "{", "$set", "{", "due_in_ms", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
       BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]", "}", "{", "$subtract", "[",
       BCON_UTF8("$next_attempt_at"), BCON_UTF8("$$NOW"), "]", "}", BCON_INT64(0), "]", "}", "}",
-      "}", "{", "$unset", "[", BCON_UTF8("payload"), BCON_UTF8("metadata"), "]", "}", "]");
+      "}", "{", "$unset", "[", BCON_UTF8(drop[0]), BCON_UTF8(drop[1]), "]", "}", "]");
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}");
   mongo_append_simple(options);
-  EventCursor *cursor = g_new0(EventCursor, 1);
+  EventCursor *cursor = cursor_new(outbox);
   cursor->cursor = mongoc_collection_aggregate(outbox_collection(outbox), MONGOC_QUERY_NONE,
                                                pipeline, options, NULL);
   bson_destroy(options);

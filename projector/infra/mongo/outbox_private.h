@@ -26,7 +26,17 @@ void outbox_append_untouched(bson_t *filter);
 /* What outbox_find_abandoned says. */
 void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms);
 /* {"sort": the order of events} */
-bson_t *outbox_sorted_options(void);
+bson_t *outbox_sorted_options(const Outbox *outbox);
+/* The name of a field in the outbox's documents. */
+const char *outbox_field(const Outbox *outbox, EventField field);
+/* Whether they have to be translated (domain/event_fields.h). */
+bool outbox_is_foreign(const Outbox *outbox);
+/* The expression of an event's time, as a document {"e": …}. Destroy it. */
+bson_t *outbox_time(const Outbox *outbox);
+/* Aggregate type and id. */
+void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggregate *aggregate);
+/* Nothing of the payload, but still an event that can be decoded; for the options of a find. */
+void outbox_append_brief(const Outbox *outbox, bson_t *options);
 /* Takes filter and options over. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,

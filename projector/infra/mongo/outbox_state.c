@@ -73,10 +73,14 @@ static bool count_claimed(Outbox *outbox, OutboxCounts *counts, Failure *ret_fai
 
 bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure) {
   OutboxCounts counts = {0};
+  bson_t *time = outbox_time(outbox);
+  bson_iter_t iter;
+  bson_iter_init_find(&iter, time, "e");
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$group", "{", "_id", BCON_UTF8("$status"), "count", "{",
-               "$sum", BCON_INT32(1), "}", "oldest", "{", "$min", BCON_UTF8("$occurred_at"), "}",
-               "}", "}", "{", "$set", "{", "now", BCON_UTF8("$$NOW"), "}", "}", "]");
+               "$sum", BCON_INT32(1), "}", "oldest", "{", "$min", BCON_ITER(&iter), "}", "}", "}",
+               "{", "$set", "{", "now", BCON_UTF8("$$NOW"), "}", "}", "]");
+  bson_destroy(time);
   if (!aggregate(outbox, pipeline, take_count, &counts, ret_failure) ||
       !count_claimed(outbox, &counts, ret_failure))
     return false;
@@ -91,12 +95,15 @@ static void take_number(const bson_t *document, void *data) {
 }
 
 bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure) {
+  const char *type = outbox_field(outbox, FIELD_AGGREGATE_TYPE);
+  g_autofree char *of_type = g_strconcat("$", type, NULL);
+  g_autofree char *of_id = g_strconcat("$", outbox_field(outbox, FIELD_AGGREGATE_ID), NULL);
   *ret_count = 0;
-  bson_t *pipeline = BCON_NEW(
-      "pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
-      BCON_UTF8("dead"), "]", "}", "aggregate_type", "{", "$type", BCON_UTF8("string"), "}", "}",
-      "}", "{", "$group", "{", "_id", "{", "t", BCON_UTF8("$aggregate_type"), "i",
-      BCON_UTF8("$aggregate_id"), "}", "}", "}", "{", "$count", BCON_UTF8("n"), "}", "]");
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
+               BCON_UTF8("dead"), "]", "}", type, "{", "$type", BCON_UTF8("string"), "}", "}", "}",
+               "{", "$group", "{", "_id", "{", "t", BCON_UTF8(of_type), "i", BCON_UTF8(of_id), "}",
+               "}", "}", "{", "$count", BCON_UTF8("n"), "}", "]");
   return aggregate(outbox, pipeline, take_number, ret_count, ret_failure);
 }
 

@@ -64,16 +64,17 @@ static void append_states_and_claims(bson_t *filter, const Selection *selection)
   bson_destroy(&stated);
 }
 
-static bson_t *filter_of(const Selection *selection) {
+static bson_t *filter_of(const Outbox *outbox, const Selection *selection) {
   bson_t *filter = bson_new();
   if (selection->event_id)
     outbox_append_id_candidates(filter, "_id", selection->event_id);
   if (selection->aggregate_type)
-    BSON_APPEND_UTF8(filter, "aggregate_type", selection->aggregate_type);
+    BSON_APPEND_UTF8(filter, outbox_field(outbox, FIELD_AGGREGATE_TYPE), selection->aggregate_type);
   if (selection->aggregate_id)
-    outbox_append_id_candidates(filter, "aggregate_id", selection->aggregate_id);
+    outbox_append_id_candidates(filter, outbox_field(outbox, FIELD_AGGREGATE_ID),
+                                selection->aggregate_id);
   if (selection->event_type)
-    BSON_APPEND_UTF8(filter, "event_type", selection->event_type);
+    BSON_APPEND_UTF8(filter, outbox_field(outbox, FIELD_EVENT_TYPE), selection->event_type);
   if (selection->error_class)
     BSON_APPEND_UTF8(filter, "last_error.class", selection->error_class);
   if (selection->error_message)
@@ -84,16 +85,16 @@ static bson_t *filter_of(const Selection *selection) {
 }
 
 EventCursor *selection_find(Outbox *outbox, const Selection *selection) {
-  bson_t *options = outbox_sorted_options();
+  bson_t *options = outbox_sorted_options(outbox);
   if (selection->limit > 0)
     BSON_APPEND_INT64(options, "limit", selection->limit);
   BSON_APPEND_BOOL(options, "allowDiskUse", true);
-  return outbox_find(outbox, filter_of(selection), options);
+  return outbox_find(outbox, filter_of(outbox, selection), options);
 }
 
 bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_count,
                      Failure *ret_failure) {
-  bson_t *filter = filter_of(selection);
+  bson_t *filter = filter_of(outbox, selection);
   bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "attempts", BCON_INT32(0),
                             "}", "$unset", "{", "next_attempt_at", BCON_INT32(1), "}");
   bool good = outbox_update_many(outbox, filter, update, ret_count, ret_failure);
@@ -132,19 +133,16 @@ bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure 
   return good;
 }
 
-/* Nothing of the payload, but still an event that can be decoded. */
-static bson_t *brief(void) {
-  return BCON_NEW("projection", "{", "aggregate_type", BCON_INT32(1), "aggregate_id", BCON_INT32(1),
-                  "version", BCON_INT32(1), "event_type", BCON_INT32(1), "occurred_at",
-                  BCON_INT32(1), "payload", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
-                  BCON_UTF8("$payload"), "}", BCON_UTF8("object"), "]", "}", "{", "$literal", "{",
-                  "}", "}", BCON_NULL, "]", "}", "}");
+static bson_t *brief(const Outbox *outbox) {
+  bson_t *options = bson_new();
+  outbox_append_brief(outbox, options);
+  return options;
 }
 
 EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count) {
   bson_t *filter = bson_new();
   bson_t array = BSON_INITIALIZER, in;
-  bson_append_utf8(filter, "aggregate_type", -1, aggregates[0]->type,
+  bson_append_utf8(filter, outbox_field(outbox, FIELD_AGGREGATE_TYPE), -1, aggregates[0]->type,
                    (int)aggregates[0]->type_length);
   for (size_t i = 0; i < count; i++) {
     char buffer[16];
@@ -152,13 +150,13 @@ EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregat
     bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
     id_append_bson(&aggregates[i]->id, &array, key);
   }
-  BSON_APPEND_DOCUMENT_BEGIN(filter, "aggregate_id", &in);
+  BSON_APPEND_DOCUMENT_BEGIN(filter, outbox_field(outbox, FIELD_AGGREGATE_ID), &in);
   BSON_APPEND_ARRAY(&in, "$in", &array);
   bson_append_document_end(filter, &in);
   bson_destroy(&array);
-  return outbox_find(outbox, filter, brief());
+  return outbox_find(outbox, filter, brief(outbox));
 }
 
 EventCursor *outbox_list_events(Outbox *outbox) {
-  return outbox_find(outbox, bson_new(), brief());
+  return outbox_find(outbox, bson_new(), brief(outbox));
 }

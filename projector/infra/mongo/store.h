@@ -3,7 +3,7 @@
  * Reads and writes are majority by default: what a failover could take back is not acted upon. */
 #pragma once
 
-#include "projector/domain/failure.h"
+#include "projector/domain/event_fields.h"
 
 #include <glib.h>
 #include <mongoc/mongoc.h>
@@ -16,7 +16,8 @@ typedef struct MongoSettings {
   int64_t connect_ms, timeout_ms;
   bool archive; /* applied events move to "<outbox>_archive" */
   const char *const
-      *feeds; /* collections that get a copy of each event, NULL-terminated; or NULL */
+      *feeds;         /* collections that get a copy of each event, NULL-terminated; or NULL */
+  EventFields fields; /* where the outbox's documents keep what the contract's do; {0}: there */
 } MongoSettings;
 
 typedef struct MongoStore MongoStore;

@@ -7,6 +7,7 @@ enum {
 };
 
 struct Stream {
+  bson_t *translated; /* the last event of another outbox */
   MongoStore *store;
   mongoc_client_t *client;
   mongoc_collection_t *events;
@@ -46,6 +47,8 @@ void stream_free(Stream *stream) {
   if (!stream)
     return;
   mongoc_change_stream_destroy(stream->changes);
+  if (stream->translated)
+    bson_destroy(stream->translated);
   if (stream->session)
     mongoc_client_session_destroy(stream->session);
   mongoc_collection_destroy(stream->events);
@@ -76,6 +79,17 @@ static int64_t given_until(Stream *stream) {
   return until;
 }
 
+/* Other outboxes' documents: the result lives until the next event. */
+static void translate(Stream *stream, bson_t *document) {
+  const EventFields *fields = &mongo_store_settings(stream->store)->fields;
+  if (!fields->foreign)
+    return;
+  if (stream->translated)
+    bson_destroy(stream->translated);
+  stream->translated = event_fields_translate(fields, document);
+  bson_init_static(document, bson_get_data(stream->translated), stream->translated->len);
+}
+
 StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_ms,
                          Failure *ret_failure) {
   const bson_t *change, *reply;
@@ -87,6 +101,7 @@ StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_m
       const uint8_t *bytes;
       bson_iter_document(&iter, &length, &bytes);
       bson_init_static(ret_document, bytes, length);
+      translate(stream, ret_document);
       *ret_at_ms = committed_at(change);
       return STREAM_EVENT;
     }

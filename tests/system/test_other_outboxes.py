@@ -1,0 +1,194 @@
+"""Outboxes that exist already: Debezium's layout, and any other names, in reading, order, claims, archive and tools."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import pytest
+from bson import Int64, ObjectId
+from test_projector_reconcile import state_folder
+
+__all__ = ["state_folder"]
+
+START = datetime(2026, 1, 1)
+
+PROJECTION = {
+    "aggregate_type": "order", "table": "orders", "entities": "orders",
+    "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+    "columns": {"status": {"from": "status", "type": "varchar(20)"}, "total": {"from": "total", "type": "decimal(9,2)", "default": 0},
+                "changed_at": {"from": "$occurred_at", "type": "datetime(3)", "compare": False}},
+    "events": {"Placed": {"op": "upsert"}, "Changed": {"op": "update", "columns": ["status"]}, "Closed": {"op": "delete"}}}
+
+
+class Writer:
+    """Writes events as the owner of that outbox does."""
+
+    settings: dict
+
+    def __init__(self, ws):
+        self.ws, self.number = ws, 0
+
+    def put(self, *events: tuple) -> list[dict]:
+        documents = [self.document(*event) for event in events]
+        self.ws.outbox.insert_many(documents)
+        return documents
+
+    def next(self, at: int | None) -> datetime:
+        self.number += 1
+        return START + timedelta(seconds=self.number if at is None else at)
+
+
+class Debezium(Writer):
+    settings = {"layout": "debezium"}
+
+    def document(self, id: str, type: str, payload: dict, at: int | None = None) -> dict:
+        return {"_id": ObjectId(), "aggregatetype": "order", "aggregateid": id, "type": type, "payload": payload,
+                "timestamp": self.next(at)}
+
+
+class DebeziumText(Debezium):
+    """The payload as JSON in a text, the time in milliseconds."""
+
+    def document(self, id: str, type: str, payload: dict, at: int | None = None) -> dict:
+        event = super().document(id, type, payload, at)
+        ms = int((event["timestamp"] - datetime(1970, 1, 1)).total_seconds() * 1000)
+        return {**event, "payload": json.dumps(payload), "timestamp": Int64(ms)}
+
+
+class DebeziumByObjectId(Debezium):
+    """Without a time of its own."""
+
+    def document(self, id: str, type: str, payload: dict, at: int | None = None) -> dict:
+        event = super().document(id, type, payload, at)
+        seconds = int((event.pop("timestamp") - datetime(1970, 1, 1)).total_seconds())
+        return {**event, "_id": ObjectId(seconds.to_bytes(4, "big") + ObjectId().binary[4:])}
+
+
+class Cap(Writer):
+    """CAP's collection of published messages: ids are numbers, the headers lie inside."""
+
+    settings = {"fields": {"aggregate_type": "Headers.aggregate-type", "aggregate_id": "Headers.aggregate-id", "event_type": "Name",
+                           "occurred_at": "Added", "payload": "Content", "metadata": "Headers"}}
+
+    def document(self, id: str, type: str, payload: dict, at: int | None = None) -> dict:
+        added = self.next(at)
+        return {"_id": Int64(10**17 + self.number), "Version": "v1", "Name": type, "Content": json.dumps(payload),
+                "Headers": {"aggregate-type": "order", "aggregate-id": id}, "Added": added, "StatusName": "Scheduled", "Retries": 0}
+
+
+class Eventuate(Writer):
+    """Eventuate's messages: a text as id, milliseconds, names of its own."""
+
+    settings = {"fields": {"aggregate_type": "destination", "aggregate_id": "headers.PARTITION_ID", "event_type": "headers.event-type",
+                           "occurred_at": "creation_time", "payload": "payload", "metadata": "headers"}}
+
+    def document(self, id: str, type: str, payload: dict, at: int | None = None) -> dict:
+        ms = int((self.next(at) - datetime(1970, 1, 1)).total_seconds() * 1000)
+        return {"_id": f"{ms:016x}-{self.number:016x}", "destination": "order", "headers": {"PARTITION_ID": id, "event-type": type},
+                "payload": json.dumps(payload), "published": 0, "creation_time": Int64(ms)}
+
+
+@pytest.fixture(params=[Debezium, DebeziumText, DebeziumByObjectId, Cap, Eventuate], ids=lambda c: c.__name__)
+def writer(request, ws):
+    ws.mapping([PROJECTION], mongodb={**request.param.settings, "retain": "archive"}, backoff_ms=300000)
+    assert ws.projector("schema", "--apply").returncode == 0
+    return request.param(ws)
+
+
+def statuses(ws) -> dict[str, str]:
+    return {row["id"]: row["status"] for row in ws.rows("orders")}
+
+
+def test_events_are_applied_in_order_and_archived(writer):
+    ws = writer.ws
+    writer.put(("o-1", "Placed", {"status": "new", "total": 12.5}, 1), ("o-2", "Placed", {"status": "new"}, 2), ("o-1", "Changed", {"status": "paid"}, 4))
+    ws.run_once()
+    assert statuses(ws) == {"o-1": "paid", "o-2": "new"}
+    [first, _] = ws.rows("orders")
+    assert (str(first["total"]), first["changed_at"]) == ("12.50", START + timedelta(seconds=1))
+    writer.put(("o-1", "Placed", {"status": "old"}, 3))  # late
+    writer.put(("o-2", "Closed", {}, 5))
+    ws.run_once()
+    assert statuses(ws) == {"o-1": "paid"}
+    assert ws.outbox.count_documents({}) == 0 and ws.db["outbox_archive"].count_documents({"applied_at": {"$exists": True}}) == 5
+
+
+def test_the_stream_brings_events_while_it_runs(writer):
+    ws = writer.ws
+    with ws.start_projector() as process:
+        process.wait_log("watching|running|owner")
+        for n in range(3):
+            writer.put((f"o-{n}", "Placed", {"status": "new"}), (f"o-{n}", "Changed", {"status": f"s{n}"}))
+        ws.wait(lambda: statuses(ws) == {f"o-{n}": f"s{n}" for n in range(3)}, what="the rows")
+        ws.wait_drained()
+
+
+def test_a_failed_event_holds_its_aggregate_and_the_tools_find_it(writer, state_folder):
+    ws = writer.ws
+    bad, later, other = writer.put(("o-1", "Placed", {}), ("o-1", "Changed", {"status": "paid"}), ("o-2", "Placed", {"status": "new"}))
+    ws.projector("run", "--once")
+    assert statuses(ws) == {"o-2": "new"}
+    [listed] = [json.loads(line) for line in ws.projector("list", "--json", "--state", "failed").stdout.splitlines()]
+    assert (listed["aggregate_type"], listed["aggregate_id"], listed["event_type"], listed["event_id"]) == ("order", "o-1", "Placed", str(bad["_id"]))
+    assert "payload.status: expected varchar(20), found nothing" in str(listed)
+    shown = json.loads(ws.projector("explain", "order", "o-1", "--json").stdout)
+    assert [e["event_type"] for e in shown["events"]] == ["Placed", "Changed"]
+    content = {"status": "new"}
+    field = "Content" if "Content" in bad else "payload"
+    ws.outbox.update_one({"_id": bad["_id"]}, {"$set": {field: json.dumps(content) if isinstance(bad[field], str) else content}})
+    assert ws.projector("retry", "--aggregate", "order", "o-1").returncode == 0
+    ws.run_once()
+    assert statuses(ws) == {"o-1": "paid", "o-2": "new"} and ws.outbox.count_documents({}) == 0
+
+
+def test_replay_and_archive_verify_read_the_archive(writer, state_folder):
+    ws = writer.ws
+    writer.put(*((f"o-{n}", type, {"status": type, "total": n}) for type in ("Placed", "Changed") for n in range(5)))
+    ws.run_once()
+    rows = ws.rows("orders")
+    ws.query("DELETE FROM orders")
+    done = ws.projector("replay", "--projection", "orders")
+    assert done.returncode == 0, done.stderr
+    assert ws.rows("orders") == rows
+    ws.db["orders"].insert_many([{"_id": f"o-{n}", "version": Int64(1), "status": "Changed", "total": n} for n in range(5)])
+    done = ws.projector("archive", "verify", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["equal"] == 5
+
+
+def test_status_counts_and_check_names_the_index_that_is_missing(writer):
+    ws = writer.ws
+    writer.put(("o-1", "Placed", {}, 1), ("o-2", "Placed", {"status": "new"}, 2))
+    oldest = json.loads(ws.projector("status", "--json").stdout)
+    assert "2026-01-01" in json.dumps(oldest)
+    report = ws.projector("check").stdout
+    names = writer.settings.get("fields", {"aggregate_type": "aggregatetype", "aggregate_id": "aggregateid", "occurred_at": "timestamp"})
+    assert f'the outbox has no index on ({names["aggregate_type"]}, {names["aggregate_id"]}, {names["occurred_at"]})' in report
+    assert f'createIndex({{"{names["aggregate_type"]}": 1' in report
+    ws.outbox.create_index([(names[n], 1) for n in ("aggregate_type", "aggregate_id", "occurred_at")])
+    assert f'ok       mongodb  outbox index on ({names["aggregate_type"]}' in ws.projector("check").stdout.replace("  ", "  ") or \
+        f'outbox index on ({names["aggregate_type"]}' in ws.projector("check").stdout
+
+
+def test_what_is_no_event_fails_with_its_reason(ws):
+    ws.mapping([PROJECTION], mongodb={"layout": "debezium"}, backoff_ms=300000)
+    assert ws.projector("schema", "--apply").returncode == 0
+    event = {**Debezium(ws).document("o-1", "Placed", {}), "payload": "no JSON"}
+    ws.outbox.insert_one(event)
+    ws.projector("run", "--once")
+    assert ws.found(event)["last_error"]["message"] == "payload: expected a document, found string of 7 bytes"
+
+
+@pytest.mark.parametrize("mongodb, message", [
+    ({"layout": "other"}, "mongodb.layout: expected one of outbox, debezium, found \"other\""),
+    ({"fields": []}, "mongodb.fields: expected an object"),
+    ({"fields": {"type": "t"}}, "mongodb.fields.type: unknown key; known here: aggregate_type, aggregate_id, version, event_type, occurred_at, payload, metadata"),
+    ({"fields": {"version": 5}}, "mongodb.fields.version: expected a string, found 5"),
+    ({"fields": {"version": "status"}}, "mongodb.fields.version: expected a field of the outbox's documents, which the projector does not write itself"),
+    ({"fields": {"version": "$v"}}, "mongodb.fields.version: expected a field"),
+])
+def test_wrong_settings_are_refused(ws, mongodb, message):
+    ws.mapping([PROJECTION], mongodb=mongodb)
+    done = ws.projector("schema")
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
