@@ -51,7 +51,7 @@ bool event_fields_parse(const json_t *mongodb, EventFields *ret_fields, Failure 
           path, "a field of the outbox's documents, which the projector does not write itself",
           json_object_get(names, known[i]), ret_failure);
     }
-    fields.foreign = true;
+    fields.foreign |= strcmp(fields.names[i], known[i]) != 0;
   }
   *ret_fields = fields;
   return true;

@@ -133,7 +133,7 @@ def test_a_failed_event_holds_its_aggregate_and_the_tools_find_it(writer, state_
     assert (listed["aggregate_type"], listed["aggregate_id"], listed["event_type"], listed["event_id"]) == ("order", "o-1", "Placed", str(bad["_id"]))
     assert "payload.status: expected varchar(20), found nothing" in str(listed)
     shown = json.loads(ws.projector("explain", "order", "o-1", "--json").stdout)
-    assert [e["event_type"] for e in shown["events"]] == ["Placed", "Changed"]
+    assert [e["event_type"] for e in shown["outbox"]] == ["Placed", "Changed"]
     content = {"status": "new"}
     field = "Content" if "Content" in bad else "payload"
     ws.outbox.update_one({"_id": bad["_id"]}, {"$set": {field: json.dumps(content) if isinstance(bad[field], str) else content}})
@@ -167,8 +167,8 @@ def test_status_counts_and_check_names_the_index_that_is_missing(writer):
     assert f'the outbox has no index on ({names["aggregate_type"]}, {names["aggregate_id"]}, {names["occurred_at"]})' in report
     assert f'createIndex({{"{names["aggregate_type"]}": 1' in report
     ws.outbox.create_index([(names[n], 1) for n in ("aggregate_type", "aggregate_id", "occurred_at")])
-    assert f'ok       mongodb  outbox index on ({names["aggregate_type"]}' in ws.projector("check").stdout.replace("  ", "  ") or \
-        f'outbox index on ({names["aggregate_type"]}' in ws.projector("check").stdout
+    report = ws.projector("check").stdout
+    assert f'outbox index on ({names["aggregate_type"]}, {names["aggregate_id"]}, {names["occurred_at"]})' in report
 
 
 def test_what_is_no_event_fails_with_its_reason(ws):

@@ -20,7 +20,7 @@ g_return_if_fail_warning g_assertion_message*
 bson_append_* bson_array_* bson_as_canonical_extended_json bson_as_relaxed_extended_json
 bson_compare bson_copy bson_copy_to bson_count_keys bson_decimal128_* bson_destroy bson_equal
 bson_free bson_get_data bson_has_field bson_init bson_init_static bson_iter_* bson_new bson_new_from_json
-bson_oid_compare bson_oid_copy bson_oid_equal bson_oid_hash bson_oid_init_from_data
+bson_oid_compare bson_oid_copy bson_oid_equal bson_oid_get_time_t bson_oid_hash bson_oid_init_from_data
 bson_oid_init_from_string bson_oid_to_string bson_sized_new bson_strnlen bson_utf8_* bson_validate*
 json_array* json_boolean json_decref json_deep_copy json_delete json_dumpb json_equal json_false json_incref
 json_integer* json_loadb json_null json_number_value json_object* json_pack json_real* json_string* json_true

@@ -145,6 +145,10 @@ for value in ({"value": 1}, {"value": 1, "from": "c"}, {"value": 1, "default": 1
     expect_same((*projection, "columns", "c"), {"type": "int", **value})
     expect_same((*projection, "key", "id"), {"type": "int", **value})
     expect_same((*projection, "events", "E"), {"op": "add", "columns": {"c": value}})
+for value in ({}, {"aggregate_type": "a.b"}, {"version": "status"}, {"version": "status.x"}, {"version": "statuses"}, {"version": "$v"}, {"version": ""},
+              {"version": ".a"}, {"version": 5}, {"payload": "Content", "metadata": "Headers"}, {"type": "t"}, []):
+    expect_same(("mongodb", "fields"), value)
+expect_keys(("mongodb", "fields"), properties(schema["properties"]["mongodb"]["properties"]["fields"]))
 IS = {"path": "a", "is": "x"}
 for value in (IS, {"path": "a", "in": [1, None, True, "x", 1.5]}, {"path": "a", "in": []}, {"path": "a", "in": 1}, {"path": "a", "is": [1]},
               {"path": "a", "exists": True}, {"path": "a", "exists": "yes"}, {"path": "a"}, {"is": 1}, {**IS, "exists": True},

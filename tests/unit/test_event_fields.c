@@ -1,0 +1,112 @@
+/* test_event_fields.c - documents of other outboxes in the contract's form. */
+#include "projector/domain/event_fields.h"
+#include "tests/unit/support.h"
+
+#include <string.h>
+
+#define CAP                                                                                        \
+  "{'fields': {'aggregate_type': 'h.type', 'aggregate_id': 'h.id', 'event_type': 'Name',"          \
+  " 'occurred_at': 'Added', 'payload': 'Content', 'metadata': 'h'}}"
+#define DEBEZIUM "{'layout': 'debezium'}"
+#define OID "{'$oid': '65a0000000aabbccddeeff01'}" /* of second 1704984576 */
+
+static const struct {
+  const char *settings, *document, *expected; /* as canonical extended JSON */
+} cases[] = {
+    {DEBEZIUM,
+     "{'_id': 'e', 'aggregatetype': 'order', 'aggregateid': 'o-1', 'type': 'Placed',"
+     " 'timestamp': {'$date': {'$numberLong': '1000'}}, 'payload': {'a': true}}",
+     "{ '$foreign' : true, '_id' : 'e', 'aggregatetype' : 'order', 'aggregateid' : 'o-1', 'type' : "
+     "'Placed', 'timestamp' : { '$date' : { '$numberLong' : '1000' } }, 'aggregate_type' : "
+     "'order', 'aggregate_id' : 'o-1', 'event_type' : 'Placed', 'occurred_at' : { '$date' : { "
+     "'$numberLong' : '1000' } }, 'payload' : { 'a' : true } }"},
+    /* the time of the ObjectId, a payload in a text, our own fields */
+    {DEBEZIUM, "{'_id': " OID ", 'payload': ' {}', 'status': 'failed', 'timestamp': null}",
+     "{ '$foreign' : true, '_id' : { '$oid' : '65a0000000aabbccddeeff01' }, 'status' : 'failed', "
+     "'timestamp' : null, 'occurred_at' : { '$date' : { '$numberLong' : '1704984576000' } }, "
+     "'payload' : {  } }"},
+    /* what cannot be read stays as it is */
+    {DEBEZIUM, "{'_id': 'e', 'payload': '{', 'timestamp': 'soon'}",
+     "{ '$foreign' : true, '_id' : 'e', 'timestamp' : 'soon', 'occurred_at' : 'soon', 'payload' : "
+     "'{' }"},
+    {DEBEZIUM, "{'_id': 'e', 'payload': '[1]'}",
+     "{ '$foreign' : true, '_id' : 'e', 'payload' : '[1]' }"},
+    /* numbers and texts of times; a field of the contract's name that means something else */
+    {CAP,
+     "{'_id': {'$numberLong': '5'}, 'h': {'type': 't', 'id': {'$numberInt': '7'}}, 'Name': 'N',"
+     " 'Added': {'$numberLong': '5'}, 'payload': 'other', 'version': {'$numberInt': '3'}}",
+     "{ '$foreign' : true, '_id' : { '$numberLong' : '5' }, 'h' : { 'type' : 't', 'id' : { "
+     "'$numberInt' : '7' } }, 'Name' : 'N', 'Added' : { '$numberLong' : '5' }, 'aggregate_type' : "
+     "'t', 'aggregate_id' : { '$numberInt' : '7' }, 'version' : { '$numberInt' : '3' }, "
+     "'event_type' : 'N', 'occurred_at' : { '$date' : { '$numberLong' : '5' } }, 'metadata' : { "
+     "'type' : 't', 'id' : { '$numberInt' : '7' } } }"},
+    {"{'fields': {'occurred_at': 'at'}}",
+     "{'_id': 'e', 'at': '1970-01-01T00:00:01.500Z', 'occurred_at': 'x'}",
+     "{ '$foreign' : true, '_id' : 'e', 'at' : '1970-01-01T00:00:01.500Z', 'occurred_at' : { "
+     "'$date' : { '$numberLong' : '1500' } } }"},
+    {"{'fields': {'occurred_at': '_id'}}", "{'_id': " OID "}",
+     "{ '$foreign' : true, '_id' : { '$oid' : '65a0000000aabbccddeeff01' }, 'occurred_at' : { "
+     "'$date' : { '$numberLong' : '1704984576000' } } }"},
+};
+
+static EventFields fields_from(const char *settings) {
+  json_t *json = json_from(settings);
+  static char names[EVENT_FIELDS][64]; /* they live in the JSON, which goes */
+  EventFields fields = {0};
+  Failure failure = {0};
+  check_that(settings, event_fields_parse(json, &fields, &failure), "they are taken");
+  for (int i = 0; i < EVENT_FIELDS; i++) {
+    g_strlcpy(names[i], fields.names[i], sizeof names[i]);
+    fields.names[i] = names[i];
+  }
+  json_decref(json);
+  return fields;
+}
+
+static void test_translations(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    const EventFields fields = fields_from(cases[i].settings);
+    g_autoptr(bson_t) document = document_from(cases[i].document);
+    g_autoptr(bson_t) found = event_fields_translate(&fields, document);
+    char *text = bson_as_canonical_extended_json(found, NULL);
+    g_autofree char *expected = json_text(cases[i].expected);
+    check_text(cases[i].document, text, expected);
+    bson_free(text);
+  }
+}
+
+static void test_an_integer_is_an_event_id_there_alone(void **state) {
+  (void)state;
+  const char *document = "{'_id': {'$numberLong': '5'}, 'aggregate_type': 't', 'aggregate_id': 'a',"
+                         " 'event_type': 'E', 'occurred_at': {'$date': {'$numberLong': '1'}},"
+                         " 'payload': {}}";
+  const EventFields fields = fields_from("{'fields': {'metadata': 'm'}}");
+  g_autoptr(bson_t) ours = document_from(document);
+  g_autoptr(bson_t) theirs = event_fields_translate(&fields, ours);
+  g_autoptr(Event) refused = event_decode(ours);
+  g_autoptr(Event) taken = event_decode(theirs);
+  check_that("ours", refused->malformed != NULL, "it is malformed");
+  check_that("theirs", taken->malformed == NULL && taken->key.event_id.kind == ID_INT,
+             "it is an event");
+  check_number("theirs", taken->key.event_id.number, 5);
+}
+
+static void test_the_contract_needs_no_translation(void **state) {
+  (void)state;
+  static const char *const settings[] = {"{}", "{'layout': 'outbox'}", "{'fields': {}}"};
+  for (size_t i = 0; i < COUNT_OF(settings); i++) {
+    const EventFields fields = fields_from(settings[i]);
+    check_that(settings[i], !fields.foreign, "nothing is foreign");
+    check_text(settings[i], fields.names[FIELD_OCCURRED_AT], "occurred_at");
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_translations),
+      cmocka_unit_test(test_an_integer_is_an_event_id_there_alone),
+      cmocka_unit_test(test_the_contract_needs_no_translation),
+  };
+  return RUN_TESTS(tests);
+}
