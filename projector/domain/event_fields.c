@@ -20,7 +20,7 @@ static const EventFields debezium = {.foreign = true,
 /* What the projector writes into the documents of every outbox. */
 static const char *const own_fields[] = {
     "status",     "attempts",   "next_attempt_at", "claimed_by", "claimed_at", "last_error",
-    "applied_at", "skipped_at", "fed_at",          "fed_to",     NULL};
+    "applied_at", "skipped_at", "fed_at",          "fed_to",     "seq",        NULL};
 
 static bool is_field_path(const char *text) {
   size_t length = strlen(text);

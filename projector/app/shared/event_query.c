@@ -108,24 +108,19 @@ bool event_query_check(const EventQuery *query, const Config *config, Failure *r
   return true;
 }
 
-static bson_t *filter_of(const EventQuery *query) {
-  bson_t *filter = bson_new(), when;
+static bson_t *filter_of(const EventQuery *query, const Outbox *events) {
+  bson_t *filter = bson_new();
   if (query->aggregate_type)
-    BSON_APPEND_UTF8(filter, "aggregate_type", query->aggregate_type);
+    BSON_APPEND_UTF8(filter, outbox_field(events, FIELD_AGGREGATE_TYPE), query->aggregate_type);
   if (query->aggregate_id)
-    outbox_append_id_candidates(filter, "aggregate_id", query->aggregate_id);
+    outbox_append_id_candidates(filter, outbox_field(events, FIELD_AGGREGATE_ID),
+                                query->aggregate_id);
   if (query->version)
-    BSON_APPEND_INT64(filter, "version", query->version);
+    BSON_APPEND_INT64(filter, outbox_field(events, FIELD_VERSION), query->version);
   if (query->event_type)
-    BSON_APPEND_UTF8(filter, "event_type", query->event_type);
-  if (query->from == INT64_MIN && query->to == INT64_MAX)
-    return filter;
-  BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &when);
-  if (query->from != INT64_MIN)
-    BSON_APPEND_DATE_TIME(&when, "$gte", query->from);
-  if (query->to != INT64_MAX)
-    BSON_APPEND_DATE_TIME(&when, "$lt", query->to);
-  bson_append_document_end(filter, &when);
+    BSON_APPEND_UTF8(filter, outbox_field(events, FIELD_EVENT_TYPE), query->event_type);
+  if (query->from != INT64_MIN || query->to != INT64_MAX)
+    outbox_append_times(events, filter, query->from, query->to);
   return filter;
 }
 
@@ -141,9 +136,11 @@ static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) 
   if (cursor)
     BSON_APPEND_INT64(&line, "cursor", cursor);
   if (cursor)
-    bson_copy_to_excluding_noinit(document, &line, "cursor", "seq", "attempts", "last_error", NULL);
+    bson_copy_to_excluding_noinit(document, &line, "cursor", "seq", "attempts", "last_error",
+                                  EVENT_IS_FOREIGN, NULL);
   else
-    bson_copy_to_excluding_noinit(document, &line, "cursor", "fed_at", "fed_to", NULL);
+    bson_copy_to_excluding_noinit(document, &line, "cursor", "fed_at", "fed_to", EVENT_IS_FOREIGN,
+                                  NULL);
   size_t length = 0;
   char *json = bson_as_relaxed_extended_json(&line, &length);
   bson_destroy(&line);
@@ -162,8 +159,8 @@ static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) 
 /* One page behind `*after`. False: enough, or failed. */
 static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
                       Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor =
-      numbering_find(archive_events(archive), filter_of(reading->query), *after, PAGE);
+  g_autoptr(EventCursor) cursor = numbering_find(
+      archive_events(archive), filter_of(reading->query, archive_events(archive)), *after, PAGE);
   const bson_t *document = NULL;
   bool more = true;
   *ret_count = 0;
@@ -203,9 +200,9 @@ static bool tell_archived(EventReading *reading, Archive *archive, Failure *ret_
 }
 
 static bool tell_waiting(EventReading *reading, Outbox *outbox, Failure *ret_failure) {
-  bson_t *options = outbox_sorted_options();
+  bson_t *options = outbox_sorted_options(outbox);
   BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(PAGE));
-  g_autoptr(EventCursor) cursor = outbox_find(outbox, filter_of(reading->query), options);
+  g_autoptr(EventCursor) cursor = outbox_find(outbox, filter_of(reading->query, outbox), options);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
     if (!tell(reading, document, 0) || enough(reading))

@@ -99,30 +99,10 @@ bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure) {
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* An index serves the comparison of a field; of another outbox only its expression tells the time.
- */
-static void append_range(const Archive *archive, bson_t *filter, const EventRange *range) {
-  bson_t when, *time = outbox_time(archive->events);
-  bson_iter_t iter;
-  bson_iter_init_find(&iter, time, "e");
-  if (outbox_is_foreign(archive->events)) {
-    BCON_APPEND(filter, "$expr", "{", "$and", "[", "{", "$gte", "[", BCON_ITER(&iter),
-                BCON_DATE_TIME(range->from), "]", "}", "{", "$lt", "[", BCON_ITER(&iter),
-                BCON_DATE_TIME(range->to), "]", "}", "]", "}");
-  } else {
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "occurred_at", &when);
-    BSON_APPEND_DATE_TIME(&when, "$gte", range->from);
-    if (range->to != INT64_MAX)
-      BSON_APPEND_DATE_TIME(&when, "$lt", range->to);
-    bson_append_document_end(filter, &when);
-  }
-  bson_destroy(time);
-}
-
 EventCursor *archive_scan(Archive *archive, const EventRange *range) {
   bson_t *filter = BCON_NEW(outbox_field(archive->events, FIELD_AGGREGATE_TYPE),
                             BCON_UTF8(range->aggregate_type));
-  append_range(archive, filter, range);
+  outbox_append_times(archive->events, filter, range->from, range->to);
   bson_t *options = outbox_sorted_options(archive->events);
   BSON_APPEND_INT32(options, "batchSize", SCAN_BATCH);
   BSON_APPEND_BOOL(options, "allowDiskUse", true);

@@ -60,7 +60,7 @@ static bool read_page(Numbering *numbering, bson_t *ids, uint32_t *ret_count,
   const bson_t *document = NULL;
   uint32_t count = 0;
   if (!numbering->cursor) {
-    bson_t *options = outbox_sorted_options();
+    bson_t *options = outbox_sorted_options(numbering->archive);
     BCON_APPEND(options, "projection", "{", "_id", BCON_INT32(1), "}", "allowDiskUse",
                 BCON_BOOL(true), "batchSize", BCON_INT32(PAGE));
     numbering->cursor = outbox_find(numbering->archive, unnumbered(), options);

@@ -58,3 +58,23 @@ void outbox_append_brief(const Outbox *outbox, bson_t *options) {
               BCON_UTF8("$payload"), "}", BCON_UTF8("object"), "]", "}", "{", "$literal", "{", "}",
               "}", BCON_NULL, "]", "}", "}");
 }
+
+/* An index serves the comparison of a field; of another outbox only an expression tells the time.
+ */
+void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int64_t to) {
+  bson_t when, *time = outbox_time(outbox);
+  bson_iter_t iter;
+  bson_iter_init_find(&iter, time, "e");
+  if (outbox_is_foreign(outbox)) {
+    BCON_APPEND(filter, "$expr", "{", "$and", "[", "{", "$gte", "[", BCON_ITER(&iter),
+                BCON_DATE_TIME(from), "]", "}", "{", "$lt", "[", BCON_ITER(&iter),
+                BCON_DATE_TIME(to), "]", "}", "]", "}");
+  } else {
+    BSON_APPEND_DOCUMENT_BEGIN(filter, outbox_field(outbox, FIELD_OCCURRED_AT), &when);
+    BSON_APPEND_DATE_TIME(&when, "$gte", from);
+    if (to != INT64_MAX)
+      BSON_APPEND_DATE_TIME(&when, "$lt", to);
+    bson_append_document_end(filter, &when);
+  }
+  bson_destroy(time);
+}

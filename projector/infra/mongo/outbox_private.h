@@ -33,6 +33,8 @@ const char *outbox_field(const Outbox *outbox, EventField field);
 bool outbox_is_foreign(const Outbox *outbox);
 /* The expression of an event's time, as a document {"e": …}. Destroy it. */
 bson_t *outbox_time(const Outbox *outbox);
+/* Events whose time is in [from, to); INT64_MAX: no end. */
+void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int64_t to);
 /* Aggregate type and id. */
 void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggregate *aggregate);
 /* Nothing of the payload, but still an event that can be decoded; for the options of a find. */

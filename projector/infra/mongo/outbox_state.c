@@ -109,10 +109,11 @@ bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failu
 
 bool outbox_count_kinds(Outbox *outbox, int limit, void (*take)(const bson_t *kind, void *data),
                         void *data, Failure *ret_failure) {
+  g_autofree char *event_type = g_strconcat("$", outbox_field(outbox, FIELD_EVENT_TYPE), NULL);
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
                BCON_UTF8("dead"), "]", "}", "}", "}", "{", "$group", "{", "_id", "{", "state",
-               BCON_UTF8("$status"), "event_type", BCON_UTF8("$event_type"), "class",
+               BCON_UTF8("$status"), "event_type", BCON_UTF8(event_type), "class",
                BCON_UTF8("$last_error.class"), "message", BCON_UTF8("$last_error.message"), "}",
                "count", "{", "$sum", BCON_INT64(1), "}", "example", "{", "$first",
                BCON_UTF8("$_id"), "}", "}", "}", "{", "$sort", "{", "count", BCON_INT32(-1), "_id",
