@@ -27,16 +27,17 @@ static bool map_all_columns(const Projection *projection, const Event *event, Ar
 
 static bool map_assignments(const Rule *rule, const Event *event, Arena *arena, Change *change,
                             Failure *ret_failure) {
-  bool delta = rule->operation == OP_ADD || rule->operation == OP_SUBTRACT;
+  bool deltas = rule->operation == OP_ADD || rule->operation == OP_SUBTRACT;
   change->values = arena_alloc(arena, rule->assignment_count, sizeof(Value));
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     Column column = rule->projection->columns[rule->assignments[i].column];
+    bool delta = deltas && !rule->assignments[i].set;
     if (delta)
       column.nullable = false; /* there is no adding nothing */
     Value *value = &change->values[i];
     if (!value_for_column(event, &rule->assignments[i].from, &column, arena, value, ret_failure))
       return false;
-    if (rule->operation == OP_SUBTRACT)
+    if (delta && rule->operation == OP_SUBTRACT)
       *value = value_negate(value, arena);
   }
   return true;

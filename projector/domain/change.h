@@ -6,9 +6,10 @@
 /* One event's effect on one projection. Values live as long as the event and the arena. */
 typedef struct Change {
   const Rule *rule;
-  Value *key;     /* key_count values; NULL for sql and ignore */
-  Value *values;  /* upsert: the columns after the key; update, add, subtract, soft delete: as
-                     assignments (subtract already negated); sql: the parameters */
+  Value *key;       /* key_count values; NULL for sql and ignore */
+  Value *values;    /* upsert: the columns after the key; update, add, subtract, soft delete: as
+                       assignments (subtract already negated); sql: the parameters */
+  bool deltas_only; /* of a late event: what its rule sets besides is older than what is there */
   bool keep_mark; /* of an entity: what a soft delete has set in a row that is marked already stays,
                      as long as the entity says that it is deleted too */
   const ChildRows **children; /* upsert, update: by child table; NULL: not touched */

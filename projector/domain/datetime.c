@@ -37,6 +37,10 @@ bool datetime_in_range(int64_t ms) {
   return ms >= DATETIME_FIRST_MS && ms <= DATETIME_LAST_MS;
 }
 
+bool datetime_fits_column(int64_t ms) {
+  return ms >= DATETIME_COLUMN_FIRST_MS && ms <= DATETIME_LAST_MS;
+}
+
 size_t datetime_format(int64_t us, unsigned fraction, char text[static DATETIME_TEXT_SIZE]) {
   int64_t days = us / us_per_day, rest = us % us_per_day;
   if (rest < 0) {
@@ -80,7 +84,7 @@ static bool parse_date(const char **at, const char *end, int64_t *ret_days) {
       !literally(at, end, '-') || !digits(at, end, 2, &day))
     return false;
   bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-  if (year < 1000 || month < 1 || month > 12 || day < 1 || day > month_days[month - 1] ||
+  if (year < 1 || month < 1 || month > 12 || day < 1 || day > month_days[month - 1] ||
       (month == 2 && day == 29 && !leap))
     return false;
   *ret_days = days_from_civil(year, month, day);
@@ -94,8 +98,11 @@ static bool parse_time(const char **at, const char *end, int64_t *ret_us) {
     return false;
   if (literally(at, end, '.')) {
     unsigned scale = 100000, count = 0;
-    for (; *at != end && **at >= '0' && **at <= '9' && count < 6; (*at)++, count++, scale /= 10)
+    for (; *at != end && **at >= '0' && **at <= '9'; (*at)++, count++, scale /= 10) {
+      if (scale == 0 && **at != '0')
+        return false; /* more than a microsecond can say */
       micros += (unsigned)(**at - '0') * scale;
+    }
     if (count == 0)
       return false;
   }
@@ -105,18 +112,35 @@ static bool parse_time(const char **at, const char *end, int64_t *ret_us) {
   return true;
 }
 
+/* "Z", or how far the clock was ahead of UTC: "+02:00", "-03:30". */
+static bool parse_offset(const char **at, const char *end, int64_t *ret_us) {
+  unsigned hours, minutes;
+  *ret_us = 0;
+  if (literally(at, end, 'Z'))
+    return true;
+  bool behind = *at != end && **at == '-';
+  if (!behind && (*at == end || **at != '+'))
+    return false;
+  (*at)++;
+  if (!digits(at, end, 2, &hours) || !literally(at, end, ':') || !digits(at, end, 2, &minutes) ||
+      hours > 23 || minutes > 59)
+    return false;
+  *ret_us = (int64_t)(hours * 3600 + minutes * 60) * US_PER_SECOND * (behind ? -1 : 1);
+  return true;
+}
+
 bool datetime_parse(const char *text, size_t length, bool time, int64_t *ret_us) {
   const char *at = text, *end = text + length;
-  int64_t days, us = 0;
+  int64_t days, us = 0, offset = 0;
   if (!parse_date(&at, end, &days))
     return false;
   if (time && (!(literally(&at, end, 'T') || literally(&at, end, ' ')) ||
-               !parse_time(&at, end, &us) || !literally(&at, end, 'Z')))
+               !parse_time(&at, end, &us) || !parse_offset(&at, end, &offset)))
     return false;
   if (at != end)
     return false;
-  *ret_us = days * us_per_day + us;
-  return true;
+  *ret_us = days * us_per_day + us - offset;
+  return datetime_fits_column(*ret_us / 1000 - (*ret_us % 1000 < 0));
 }
 
 const char *duration_text(int64_t ms, char text[static DURATION_TEXT_SIZE]) {

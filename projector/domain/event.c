@@ -386,7 +386,8 @@ static void take_event_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->key.event_id;
   if (event->other_id)
     return; /* a second _id, after one that is wrong already */
-  if (id_from_iter(iter, id) && (id->kind != ID_INT || is_foreign(event)) && is_id(id, EVENT_ID_MAX))
+  if (id_from_iter(iter, id) && (id->kind != ID_INT || is_foreign(event)) &&
+      is_id(id, EVENT_ID_MAX))
     return;
   misfit(event, iter, AN_EVENT_ID);
   event->other_id = bson_new();

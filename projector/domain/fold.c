@@ -107,6 +107,15 @@ static bool is_delta(const Change *change) {
   return change->rule->operation == OP_ADD || change->rule->operation == OP_SUBTRACT;
 }
 
+/* Whether the assignment adds to its column; it sets the column otherwise. */
+static bool adds(const Change *change, unsigned assignment) {
+  return is_delta(change) && !change->rule->assignments[assignment].set;
+}
+
+static bool is_left_out(const Change *change, unsigned assignment) {
+  return change->deltas_only && !adds(change, assignment);
+}
+
 static bool row_missing(const FoldedRow *row, Failure *ret_failure) {
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
                      row->projection->table);
@@ -131,7 +140,9 @@ static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned column = rule->assignments[i].column;
     Value *value = &row->row[column - rule->projection->key_count];
-    if (!is_delta(change))
+    if (is_left_out(change, i))
+      continue;
+    if (!adds(change, i))
       *value = change->values[i];
     else if (!add_to(rule->projection, column, value, &change->values[i], arena, ret_failure))
       return false;
@@ -147,8 +158,8 @@ static bool needs_new_step(const FoldedRow *row, const Change *change) {
   const Rule *rule = change->rule;
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned index = rule->assignments[i].column - rule->projection->key_count;
-    if (row->modes[index] == COLUMN_ADD &&
-        (!is_delta(change) || row->updates[index].kind == VALUE_DOUBLE))
+    if (row->modes[index] == COLUMN_ADD && !is_left_out(change, i) &&
+        (!adds(change, i) || row->updates[index].kind == VALUE_DOUBLE))
       return true;
   }
   return false;
@@ -164,7 +175,9 @@ static bool fold_into_unknown(FoldedRow *row, const Change *change, Arena *arena
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     unsigned column = rule->assignments[i].column, index = column - rule->projection->key_count;
     Value *value = &row->updates[index];
-    if (!is_delta(change)) {
+    if (is_left_out(change, i)) {
+      continue;
+    } else if (!adds(change, i)) {
       row->modes[index] = COLUMN_SET;
       *value = change->values[i];
     } else if (row->modes[index] == COLUMN_KEEP) {

@@ -19,6 +19,7 @@ static void projection_free(gpointer data) {
     g_free(projection->rules[i].parameters);
   }
   g_free(projection->rules);
+  g_free(projection->always);
   g_free(projection->columns);
   g_free(projection);
 }
@@ -97,7 +98,8 @@ static bool check_constants(const Column *column, const char *path, Failure *ret
 
 static bool parse_column(Mapping *mapping, const char *name, const json_t *json, const char *path,
                          bool is_key, Column *ret_column, Failure *ret_failure) {
-  static const char *const keys[] = {"from", "value", "default", "type", "null", "compare", NULL};
+  static const char *const keys[] = {"from", "value",   "default", "type",
+                                     "null", "compare", "json",    NULL};
   static const char *const key_keys[] = {"from", "value", "default", "type", NULL};
   Column column = {.compare = true};
   if (!is_identifier(name))
@@ -111,15 +113,25 @@ static bool parse_column(Mapping *mapping, const char *name, const json_t *json,
     return false;
   column.name = keep(mapping, name);
   if (!column_type_parse(keep(mapping, type), &column.type))
-    return wrong(ret_failure, path, "type",
-                 "boolean, tinyint … bigint [unsigned], double, decimal(p,s), char(n), varchar(n), "
-                 "tinytext … longtext, binary(n), varbinary(n), tinyblob … longblob, date, "
-                 "datetime(f), timestamp(f), json or uuid",
-                 json_object_get(json, "type"));
+    return wrong(
+        ret_failure, path, "type",
+        "boolean, tinyint … bigint [unsigned], double, decimal(p,s), char(n), varchar(n), "
+        "tinytext … longtext, binary(n), varbinary(n), tinyblob … longblob, date, "
+        "datetime(f), timestamp(f), json, uuid, enum('a','b'), year, time(f), bit(1) or float",
+        json_object_get(json, "type"));
   TypeKind kind = column.type.kind;
-  if (is_key && (kind == TYPE_JSON || kind == TYPE_DOUBLE ||
-                 (kind >= TYPE_TINYTEXT && kind <= TYPE_LONGTEXT) ||
-                 (kind >= TYPE_TINYBLOB && kind <= TYPE_LONGBLOB)))
+  static const char *const forms[] = {"extended", "plain", NULL};
+  int form = 0;
+  if (json_object_get(json, "json") && kind != TYPE_JSON)
+    return wrong(ret_failure, path, "json", "it on a column of type json alone",
+                 json_object_get(json, "json"));
+  if (!json_take_choice(json, path, "json", forms, &form, ret_failure))
+    return false;
+  column.type.plain = form == 1;
+  if (is_key &&
+      (kind == TYPE_JSON || kind == TYPE_DOUBLE || kind == TYPE_ENUM || kind == TYPE_TIME ||
+       kind == TYPE_BIT || kind == TYPE_FLOAT || (kind >= TYPE_TINYTEXT && kind <= TYPE_LONGTEXT) ||
+       (kind >= TYPE_TINYBLOB && kind <= TYPE_LONGBLOB)))
     return wrong(ret_failure, path, "type", "a type that can be a primary key",
                  json_object_get(json, "type"));
   if (!source_from_members(json, path, mapping->arena, &column.from, ret_failure) ||
@@ -271,6 +283,42 @@ static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *
                       projection->columns[projection->mark].name, projection->table));
 }
 
+/* The columns of `always` that the rule does not name itself. */
+static bool add_always(Rule *rule) {
+  const Projection *projection = rule->projection;
+  unsigned own = rule->assignment_count;
+  rule->assignments = g_renew(Assignment, rule->assignments, own + projection->always_count);
+  for (unsigned i = 0; i < projection->always_count; i++) {
+    unsigned column = projection->always[i];
+    bool named = false;
+    for (unsigned k = 0; k < own; k++)
+      named |= rule->assignments[k].column == column;
+    if (!named)
+      rule->assignments[rule->assignment_count++] =
+          (Assignment){.column = column, .set = true, .from = projection->columns[column].from};
+  }
+  return true;
+}
+
+static bool parse_always(Projection *projection, const json_t *json, const char *path,
+                         Failure *ret_failure) {
+  const json_t *list = json_object_get(json, "always"), *name;
+  size_t i;
+  g_autofree char *full = json_path(path, "always");
+  if (list && !json_is_array(list))
+    return json_complain(full, "a list of columns", list, ret_failure);
+  projection->always = g_new0(unsigned, json_array_size(list) + 1);
+  json_array_foreach(list, i, name) {
+    g_autofree char *member = g_strdup_printf("%s[%zu]", full, i);
+    int column = json_is_string(name) ? find_column(projection, json_string_value(name)) : -1;
+    if (column < (int)projection->key_count)
+      return json_complain(member, "one of the projection's columns that is not part of the key",
+                           name, ret_failure);
+    projection->always[projection->always_count++] = (unsigned)column;
+  }
+  return true;
+}
+
 static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
                        Failure *ret_failure) {
   static const char *const operations[] = {"upsert", "update", "add",    "subtract",
@@ -373,8 +421,8 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
 static bool parse_projection(Mapping *mapping, const json_t *json, const char *path,
                              Failure *ret_failure) {
   static const char *const keys[] = {
-      "aggregate_type", "table",  "entities",          "when",     "key",
-      "columns",        "events", "allow_unique_keys", "children", NULL};
+      "aggregate_type", "table",  "entities",          "when", "key", "columns", "children",
+      "always",         "events", "allow_unique_keys", NULL};
   if (!json_check_object(json, path, keys, ret_failure))
     return false;
   Projection *projection = g_new0(Projection, 1);
@@ -409,6 +457,7 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
          (!columns ||
           mapping_parse_columns(mapping, projection, columns, columns_path, false, ret_failure)) &&
          mapping_parse_children(mapping, projection, json, path, ret_failure) &&
+         parse_always(projection, json, path, ret_failure) &&
          parse_rules(mapping, projection, json_object_get(json, "events"), events_path,
                      ret_failure);
 }

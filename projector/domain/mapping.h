@@ -36,6 +36,11 @@ typedef enum TypeKind {
   TYPE_TIMESTAMP,
   TYPE_JSON,
   TYPE_UUID,
+  TYPE_ENUM, /* from here on: value_special.h */
+  TYPE_YEAR,
+  TYPE_TIME,
+  TYPE_BIT,
+  TYPE_FLOAT,
 } TypeKind;
 
 typedef struct ColumnType {
@@ -43,6 +48,7 @@ typedef struct ColumnType {
   bool is_unsigned;
   unsigned length;  /* characters or bytes; precision of a decimal; fraction digits of a time */
   unsigned scale;   /* of a decimal */
+  bool plain;       /* json: numbers, times and ids as JSON has them, not as extended JSON */
   const char *text; /* as the file says it, for messages and DDL */
 } ColumnType;
 
@@ -74,6 +80,7 @@ const char *operation_name(Operation operation);
 
 typedef struct Assignment {
   unsigned column; /* index into the projection's columns */
+  bool set;        /* of an add or subtract: the value is set all the same (`always`) */
   Source from;
 } Assignment;
 
@@ -111,6 +118,8 @@ struct Projection {
   unsigned key_count;    /* columns[0 … key_count-1] are the key */
   unsigned column_count;
   Column *columns;
+  unsigned always_count; /* columns that every update and delta sets besides */
+  unsigned *always;
   unsigned rule_count;
   Rule *rules;
   Rule removal; /* what an upsert is that does not match `when`: the delete of its row */

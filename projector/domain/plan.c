@@ -121,9 +121,10 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   for (unsigned i = 0; i < item->changes.count; i++) {
     const Change *change = &item->changes.changes[i];
     Operation operation = change->rule->operation;
-    if (operation == OP_ADD || operation == OP_SUBTRACT)
-      deltas.changes[deltas.count++] = *change;
-    else if (operation == OP_UPDATE || operation == OP_SQL)
+    if (operation == OP_ADD || operation == OP_SUBTRACT) {
+      deltas.changes[deltas.count] = *change;
+      deltas.changes[deltas.count++].deltas_only = true;
+    } else if (operation == OP_UPDATE || operation == OP_SQL)
       update = update ? update : change;
     else
       lost = lost || !mapping_overwrites(mapping, change->rule->projection);

@@ -7,7 +7,7 @@
 typedef struct TypeName {
   const char *name;
   TypeKind kind;
-  enum { PLAIN, INTEGER, LENGTH, PRECISION, FRACTION } arguments;
+  enum { PLAIN, INTEGER, LENGTH, PRECISION, FRACTION, LABELS } arguments;
   unsigned max;
 } TypeName;
 
@@ -37,6 +37,11 @@ static const TypeName type_names[] = {
     {"timestamp", TYPE_TIMESTAMP, FRACTION, 6},
     {"json", TYPE_JSON, PLAIN, 0},
     {"uuid", TYPE_UUID, PLAIN, 16},
+    {"enum", TYPE_ENUM, LABELS, 0},
+    {"year", TYPE_YEAR, PLAIN, 0},
+    {"time", TYPE_TIME, FRACTION, 6},
+    {"bit", TYPE_BIT, LENGTH, 1},
+    {"float", TYPE_FLOAT, PLAIN, 0},
 };
 
 static bool take_number(const char **at, unsigned *ret_number) {
@@ -58,6 +63,22 @@ static bool take_char(const char **at, char wanted) {
   return true;
 }
 
+/* "('a','b')", labels without quotes and backslashes in them. */
+static bool take_labels(const char *at) {
+  if (!take_char(&at, '('))
+    return false;
+  do {
+    size_t length;
+    if (!take_char(&at, '\''))
+      return false;
+    length = strcspn(at, "'\\");
+    at += length;
+    if (length < 1 || length > 255 || !take_char(&at, '\''))
+      return false;
+  } while (take_char(&at, ','));
+  return take_char(&at, ')') && !*at;
+}
+
 static bool parse_arguments(const TypeName *name, const char *at, ColumnType *type) {
   switch (name->arguments) {
   case PLAIN: type->length = name->max; return *at == '\0';
@@ -69,6 +90,7 @@ static bool parse_arguments(const TypeName *name, const char *at, ColumnType *ty
     return take_char(&at, '(') && take_number(&at, &type->length) && take_char(&at, ',') &&
            take_number(&at, &type->scale) && take_char(&at, ')') && !*at && type->length >= 1 &&
            type->length <= name->max && type->scale <= 30 && type->scale <= type->length;
+  case LABELS: return take_labels(at);
   case FRACTION:
     return *at == '\0' || (take_char(&at, '(') && take_number(&at, &type->length) &&
                            take_char(&at, ')') && !*at && type->length <= name->max);

@@ -4,6 +4,7 @@
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
 #include "projector/domain/real.h"
+#include "projector/domain/value_special.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -200,7 +201,7 @@ static bool to_uuid(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
 static bool read_time(const bson_iter_t *iter, bool time, int64_t *ret_us) {
   if (BSON_ITER_HOLDS_DATE_TIME(iter)) {
     int64_t ms = bson_iter_date_time(iter);
-    if (!datetime_in_range(ms))
+    if (!datetime_fits_column(ms))
       return false;
     *ret_us = ms * 1000;
     return true;
@@ -254,6 +255,8 @@ static bool to_json(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
 
 static bool convert(const bson_iter_t *iter, const ColumnType *type, Arena *arena,
                     Value *ret_value) {
+  if (type_is_special(type))
+    return special_convert(iter, type, arena, ret_value);
   switch (type->kind) {
   case TYPE_BOOLEAN: return to_boolean(iter, ret_value);
   case TYPE_TINYINT:
@@ -280,6 +283,7 @@ static bool convert(const bson_iter_t *iter, const ColumnType *type, Arena *aren
   case TYPE_TIMESTAMP: return to_datetime(iter, type, ret_value);
   case TYPE_JSON: return to_json(iter, arena, ret_value);
   case TYPE_UUID: return to_uuid(iter, arena, ret_value);
+  default: break;
   }
   return false;
 }
@@ -299,7 +303,13 @@ static void describe_for(const ColumnType *type, const bson_iter_t *iter, char *
   char found[DESCRIPTION_SIZE];
   bool number = type->kind == TYPE_DECIMAL && read_decimal(iter, true, &decimal);
   bson_describe(iter, found, sizeof found);
-  if (type->kind == TYPE_DECIMAL && BSON_ITER_HOLDS_UTF8(iter) && !number)
+  uint32_t length = 0;
+  const char *utf8 = BSON_ITER_HOLDS_UTF8(iter) ? bson_iter_utf8(iter, &length) : "";
+  if (!utf8_is_valid(utf8, length))
+    g_strlcpy(text, "string that is not UTF-8", size);
+  else if (type->plain)
+    snprintf(text, size, "%s that plain JSON does not hold exactly", found);
+  else if (type->kind == TYPE_DECIMAL && BSON_ITER_HOLDS_UTF8(iter) && !number)
     g_strlcpy(text, "string that is no number", size);
   else if (number && decimal.scale > type->scale)
     snprintf(text, size, "%s, which has more than %u digits behind the point", found, type->scale);

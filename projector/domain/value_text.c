@@ -2,6 +2,7 @@
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
 #include "projector/domain/value.h"
+#include "projector/domain/value_special.h"
 
 #include <string.h>
 
@@ -56,8 +57,23 @@ static bool datetime_from(const char *text, size_t length, const ColumnType *typ
   return true;
 }
 
+static bool binary_from(const char *text, size_t length, Arena *arena, Value *ret_value) {
+  *ret_value = (Value){.kind = VALUE_BINARY, .length = (uint32_t)length};
+  ret_value->text = arena_copy(arena, text, length);
+  return true;
+}
+
+static bool uuid_from(const char *text, size_t length, Arena *arena, Value *ret_value) {
+  uint8_t *bytes = arena_alloc(arena, 16, 1);
+  Id id;
+  *ret_value = (Value){.kind = VALUE_BINARY, .length = 16, .bytes = bytes};
+  return id_from_text(ID_UUID, text, length, bytes, &id);
+}
+
 bool value_from_sql(const char *text, size_t length, const ColumnType *type, Arena *arena,
                     Value *ret_value) {
+  if (type_is_special(type))
+    return special_from_sql(text, length, type, arena, ret_value);
   switch (type->kind) {
   case TYPE_BOOLEAN:
   case TYPE_TINYINT:
@@ -79,11 +95,10 @@ bool value_from_sql(const char *text, size_t length, const ColumnType *type, Are
   case TYPE_TINYBLOB:
   case TYPE_BLOB:
   case TYPE_MEDIUMBLOB:
-  case TYPE_LONGBLOB:
-  case TYPE_UUID:
-    *ret_value = (Value){.kind = VALUE_BINARY, .length = (uint32_t)length};
-    ret_value->text = arena_copy(arena, text, length);
-    return true;
+  case TYPE_LONGBLOB: return binary_from(text, length, arena, ret_value);
+  case TYPE_UUID: /* MariaDB's own type comes as text */
+    return (length == 36 && uuid_from(text, length, arena, ret_value)) ||
+           binary_from(text, length, arena, ret_value);
   default:
     *ret_value = (Value){.kind = VALUE_TEXT, .length = (uint32_t)length};
     ret_value->text = arena_copy(arena, text, length);
@@ -108,12 +123,8 @@ static bool bytes_from(const char *text, size_t length, Arena *arena, Value *ret
 
 bool value_from_text(const char *text, size_t length, const ColumnType *type, Arena *arena,
                      Value *ret_value) {
-  uint8_t *bytes = arena_alloc(arena, 16, 1);
-  Id id;
-  if (type->kind == TYPE_UUID && id_from_text(ID_UUID, text, length, bytes, &id)) {
-    *ret_value = (Value){.kind = VALUE_BINARY, .length = 16, .bytes = bytes};
+  if (type->kind == TYPE_UUID && uuid_from(text, length, arena, ret_value))
     return true;
-  }
   if (type->kind == TYPE_UUID || (type->kind >= TYPE_BINARY && type->kind <= TYPE_LONGBLOB))
     return bytes_from(text, length, arena, ret_value);
   return value_from_sql(text, length, type, arena, ret_value);

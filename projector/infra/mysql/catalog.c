@@ -170,6 +170,31 @@ static bool is_one_of(const char *type, const char *const *names) {
   return g_strv_contains(names, type);
 }
 
+/* Each label of the mapping in the column's list; the catalog's text is in lower case. */
+static bool has_labels(const ColumnType *type, const TableColumn *column) {
+  for (const char *at = strchr(type->text, '\''); at;) {
+    const char *end = strchr(at + 1, '\'') + 1;
+    g_autofree char *label = g_ascii_strdown(at, end - at);
+    if (!strstr(column->full_type, label))
+      return false;
+    at = strchr(end, '\'');
+  }
+  return true;
+}
+
+static bool holds_special(const ColumnType *type, const TableColumn *column) {
+  bool whole = strchr(column->full_type, '(') == NULL;
+  switch (type->kind) {
+  case TYPE_ENUM: return !strcmp(column->type, "enum") && has_labels(type, column);
+  case TYPE_YEAR: return !strcmp(column->type, "year") || integer_bits(column->type) >= 16;
+  case TYPE_TIME: return !strcmp(column->type, "time") && column->fraction >= type->length;
+  case TYPE_BIT: return !strcmp(column->full_type, "bit(1)") || integer_bits(column->type) >= 8;
+  case TYPE_FLOAT:
+    return (!strcmp(column->type, "float") || !strcmp(column->type, "double")) && whole;
+  default: return false;
+  }
+}
+
 /* Whether the column can hold every value of the mapping's type, unchanged. */
 static bool holds(const ColumnType *type, const TableColumn *column) {
   static const char *const texts[] = {"varchar",    "tinytext", "text",
@@ -202,7 +227,8 @@ static bool holds(const ColumnType *type, const TableColumn *column) {
   case TYPE_LONGTEXT: return is_one_of(column->type, texts) && column->bytes >= type->length;
   case TYPE_BINARY:
   case TYPE_UUID:
-    return (!strcmp(column->type, "binary") && column->bytes == type->length) ||
+    return (type->kind == TYPE_UUID && !strcmp(column->type, "uuid")) || /* MariaDB's own */
+           (!strcmp(column->type, "binary") && column->bytes == type->length) ||
            (is_one_of(column->type, blobs) && column->bytes >= type->length);
   case TYPE_VARBINARY:
   case TYPE_TINYBLOB:
@@ -215,6 +241,7 @@ static bool holds(const ColumnType *type, const TableColumn *column) {
     return (!strcmp(column->type, "timestamp") || !strcmp(column->type, "datetime")) &&
            column->fraction >= type->length;
   case TYPE_JSON: return is_one_of(column->type, json);
+  default: return holds_special(type, column);
   }
   return false;
 }
@@ -283,6 +310,12 @@ static void check_column(const Projection *projection, unsigned index, const Tab
         "%s: %s.%s has ON UPDATE CURRENT_TIMESTAMP, so it also changes with updates that do "
         "not name it; take that off",
         path, projection->table, column->name);
+  if (is_key && !strcmp(column->type, "uuid"))
+    finding_add(
+        findings, true,
+        "%s: MariaDB sorts a key of type uuid by its parts, in an order that rows cannot be "
+        "compared by; make it binary(16)",
+        path);
   if (wanted->nullable && !column->nullable)
     finding_add(findings, true, "%s: \"null\" is true, but %s.%s is NOT NULL", path,
                 projection->table, column->name);

@@ -59,6 +59,8 @@ static void begin_select(GString *sql, const Layout *layout, unsigned columns) {
   for (unsigned i = 0; i < columns; i++) {
     g_string_append(sql, i ? "," : "");
     literal_append_name(sql, layout->columns[i]->name);
+    if (layout->columns[i]->type.kind == TYPE_FLOAT)
+      g_string_append(sql, " + 0e0"); /* as text a float has six digits, a double all it needs */
   }
   g_string_append(sql, " FROM ");
   literal_append_name(sql, layout->projection->table);
