@@ -342,7 +342,8 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
   case OP_ADD:
   case OP_SUBTRACT:
     return json_check_object(json, path, column_keys, ret_failure) &&
-           parse_assignments(mapping, json, path, "columns", rule, ret_failure);
+           parse_assignments(mapping, json, path, "columns", rule, ret_failure) &&
+           add_always(rule);
   case OP_SQL: {
     const char *statement = NULL, *expected;
     if (!json_check_object(json, path, sql_keys, ret_failure) ||

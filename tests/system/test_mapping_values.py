@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
-from bson import Decimal128, Int64
+from bson import Decimal128, Int64, ObjectId
 from test_projector_reconcile import state_folder
 
 __all__ = ["state_folder"]
@@ -93,3 +94,46 @@ def test_what_is_nowhere_names_every_place(ws):
     ws.projector("run", "--once")
     assert ws.found(event)["last_error"]["message"] == (
         "orders: payload.customer_id or payload.customer: expected varchar(40), found nothing")
+
+
+def test_plain_json(ws, state_folder):
+    """Numbers as numbers, times as text, ids as text; reconcile finds them equal on every server."""
+    ws.mapping([{"aggregate_type": "account", "table": "documents", "entities": "documents",
+                 "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {"document": {"from": "document", "type": "json", "json": "plain"}}, "events": {"Put": {"op": "upsert"}}}],
+               backoff_ms=300000)
+    ws.create()
+    document = {"money": Decimal128("12.50"), "big": Int64(2**63 - 1), "real": 0.1, "at": datetime(2024, 2, 29, 1, 2, 3, 4000),
+                "oid": ObjectId("65a000000000000000000001"), "list": [None, True, {"n": Decimal128("-3")}], "text": "q\"\\ \N{ROCKET}"}
+    bad = ws.event("d-2", "Put", document={"n": Decimal128("0.1234567890123456789")})
+    ws.put(ws.event("d-1", "Put", version=1, document=document), bad)
+    ws.projector("run", "--once")
+    [found] = ws.rows("documents")
+    assert json.loads(found["document"]) == {
+        "money": 12.5, "big": 2**63 - 1, "real": 0.1, "at": "2024-02-29T01:02:03.004Z", "oid": "65a000000000000000000001",
+        "list": [None, True, {"n": -3}], "text": "q\"\\ \N{ROCKET}"}
+    assert "that plain JSON does not hold exactly" in ws.found(bad)["last_error"]["message"]
+    ws.db["documents"].insert_one({"_id": "d-1", "version": Int64(1), "document": document})
+    assert ws.projector("reconcile").returncode == 0
+
+
+def test_always_is_set_by_every_update_and_delta_but_not_by_a_late_one(ws):
+    ws.mapping([{"aggregate_type": "account", "table": "counters", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {"n": {"from": "n", "type": "int"}, "name": {"from": "name", "type": "varchar(9)", "default": ""},
+                             "updated_at": {"from": "$occurred_at", "type": "datetime(3)"}},
+                 "always": ["updated_at"],
+                 "events": {"Put": {"op": "upsert"}, "Added": {"op": "add", "columns": {"n": "by"}}, "Taken": {"op": "subtract", "columns": {"n": "by"}},
+                            "Named": {"op": "update", "columns": ["name"]}}}])
+    ws.create()
+    at = [datetime(2026, 1, 1, 0, 0, n) for n in range(7)]
+
+    def apply(*events: tuple) -> tuple:
+        ws.put([ws.event("c", type, at=at[n], **payload) for type, n, payload in events])
+        ws.run_once()
+        [row] = ws.rows("counters")
+        return row["n"], row["name"], row["updated_at"]
+
+    assert apply(("Put", 0, {"n": 1}), ("Added", 1, {"by": 2})) == (3, "", at[1])  # folded into one row
+    assert apply(("Added", 2, {"by": 2}), ("Taken", 3, {"by": 1})) == (4, "", at[3])  # folded into one sum
+    assert apply(("Named", 5, {"name": "x"})) == (4, "x", at[5])
+    assert apply(("Added", 4, {"by": 10})) == (14, "x", at[5])  # late: the delta alone

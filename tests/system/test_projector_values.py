@@ -8,7 +8,7 @@ import os
 import random
 import re
 import uuid
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 
 import pytest
@@ -55,7 +55,14 @@ VALUES: list[tuple[str, list]] = [
     ("date", [(datetime(1000, 1, 1), date(1000, 1, 1)), (datetime(9999, 12, 31), date(9999, 12, 31)), ("2024-02-29", date(2024, 2, 29))]),
     ("datetime(3)", [datetime(1000, 1, 1), datetime(1969, 12, 31, 23, 59, 59, 999000), datetime(9999, 12, 31, 23, 59, 59, 999000)]),
     ("datetime(6)", [datetime(2024, 2, 29, 1, 2, 3, 4000), ("2024-02-29T01:02:03.000004Z", datetime(2024, 2, 29, 1, 2, 3, 4))]),
-    ("datetime", [datetime(2024, 3, 31, 2, 30)]),
+    ("datetime", [datetime(2024, 3, 31, 2, 30), datetime(1, 1, 1), datetime(999, 12, 31, 23, 59, 59),
+                  ("2024-02-29T01:02:03+02:00", datetime(2024, 2, 28, 23, 2, 3)), ("2024-02-29T01:02:03.0000000Z", datetime(2024, 2, 29, 1, 2, 3))]),
+    ("enum('a','B c')", ["B c", "a"]),
+    ("year", [1901, 2155]),
+    ("time", ["-838:59:59", ("12:34:56.000", "12:34:56")]),
+    ("time(3)", [("12:34:56.5", "12:34:56.500")]),
+    ("bit(1)", [(True, b"\x01"), (False, b"\x00"), (1, b"\x01")]),
+    ("float", [0.5, 1234567.5, (3, 3.0), -3.4028234663852886e38]),
     ("timestamp(3)", [datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7, 999000), datetime(2024, 3, 31, 1, 30)]),
     ("uuid", [(UUID, UUID.bytes), (str(UUID), UUID.bytes)]),
     ("json", [({"a": Int64(2**63 - 1), "b": [1, None, True, {"c": f"q\"'\\ {ROCKET} \0"}], "": {}},
@@ -83,6 +90,10 @@ def table_name(column_type: str) -> str:
 
 
 def found(value, column_type: str):
+    if isinstance(value, timedelta):
+        seconds, micros = abs(value) // timedelta(seconds=1), abs(value) % timedelta(seconds=1) // timedelta(microseconds=1)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}" + (f".{micros // 1000:03}" if "(" in column_type else "")
+        return f"-{clock}" if value < timedelta(0) else clock
     return json.loads(value) if column_type == "json" else value
 
 

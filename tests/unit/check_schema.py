@@ -120,9 +120,10 @@ if len(defaults) < 5:
 TYPES = [t for c in definitions["type"]["anyOf"] for t in c.get("enum", [])] + [
     f"{t}{u}" for t in ("tinyint", "smallint", "mediumint", "int", "bigint") for u in ("", " unsigned")] + [
     "decimal(18,2)", "char(255)", "varchar(16383)", "binary(1)", "varbinary(65535)", "datetime", "datetime(6)",
-    "timestamp", "timestamp(0)"]
+    "timestamp", "timestamp(0)", "time", "time(3)", "bit(1)", "enum('a')", "enum('a b','c')"]
 WRONG_TYPES = ["", "integer", "INT", "int(11)", "int signed", "text(5)", "decimal", "decimal(18)", "decimal(18, 2)",
-               "char", "varchar(0)", "datetime(7)", "float", "year", "enum('a')", "uuid(16)", "double unsigned"]
+               "char", "varchar(0)", "datetime(7)", "float(5)", "year(4)", "enum()", "enum(a)", "enum('a', 'b')", "enum('')", "enum('it''s')", "bit", "bit(2)", "time(7)",
+               "uuid(16)", "double unsigned"]
 for value in [*TYPES, *WRONG_TYPES, "${TYPE}", 5]:
     expect_same((*projection, "columns", "c", "type"), value)
 for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5,
@@ -149,6 +150,10 @@ for value in ({}, {"aggregate_type": "a.b"}, {"version": "status"}, {"version": 
               {"version": ".a"}, {"version": 5}, {"payload": "Content", "metadata": "Headers"}, {"type": "t"}, []):
     expect_same(("mongodb", "fields"), value)
 expect_keys(("mongodb", "fields"), properties(schema["properties"]["mongodb"]["properties"]["fields"]))
+for value in (["c"], [], ["id"], ["x"], [5], "c", None):
+    expect_same((*projection, "always"), value)
+for value in ("plain", "extended", "other", True):
+    expect_same((*projection, "columns", "c"), {"from": "c", "type": "json", "json": value})
 IS = {"path": "a", "is": "x"}
 for value in (IS, {"path": "a", "in": [1, None, True, "x", 1.5]}, {"path": "a", "in": []}, {"path": "a", "in": 1}, {"path": "a", "is": [1]},
               {"path": "a", "exists": True}, {"path": "a", "exists": "yes"}, {"path": "a"}, {"is": 1}, {**IS, "exists": True},

@@ -149,7 +149,7 @@ static void test_look_ups(void **state) {
 #define TYPE_RULE                                                                                  \
   "expected boolean, tinyint … bigint [unsigned], double, decimal(p,s), char(n), varchar(n), "   \
   "tinytext … longtext, binary(n), varbinary(n), tinyblob … longblob, date, datetime(f), "     \
-  "timestamp(f), json or uuid, found "
+  "timestamp(f), json, uuid, enum('a','b'), year, time(f), bit(1) or float, found "
 #define UPDATE_RULE "expected a list of columns, or an object of column and payload path, found "
 #define DELTA_RULE "expected an object of column and payload path, found "
 #define NAME_64 "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijkl"
@@ -179,6 +179,12 @@ static const char *const good_files[] = {
     WITH_RULE("{'op': 'upsert', 'when': {'path': '$metadata.tenant', 'exists': false}}"),
     WITH_RULE("{'op': 'upsert', 'when': {'all': [{'path': 'a', 'in': [1, null, true, 'x']},"
               " {'not': {'any': [{'path': ['b', '/c.d'], 'exists': true}]}}]}}"),
+    FILE_OF(HEAD ", " KEY ", " COLUMNS ", 'always': ['T'], "
+                 "'events': {'E': {'op': 'add', 'columns': {'a': 'n'}},"
+                 " 'F': {'op': 'update', 'columns': {'t': 'x'}}}"),
+    WITH_COLUMNS("{'a': {'from': 'a', 'type': 'json', 'json': 'plain'},"
+                 " 'b': {'value': 'x', 'type': 'enum(\\u0027x\\u0027)'},"
+                 " 'c': {'from': 'c', 'type': 'time(3)'}, 'd': {'value': true, 'type': 'bit(1)'}}"),
     FILE_OF(HEAD ", 'when': {'path': '$aggregate_id', 'is': 'x'}, " KEY ", " EVENTS),
     "{'unknown_events': 'ignore', 'other': 5, 'projections': [{" HEAD ", " KEY ", " EVENTS "}]}",
 };
@@ -241,7 +247,7 @@ static const struct {
      "projections[0].allow_unique_keys: expected true or false, found 1"},
     {FILE_OF(HEAD ", 'colums': {}, " KEY ", " EVENTS),
      "projections[0].colums: unknown key; known here: aggregate_type, table, entities, "
-     "when, key, columns, events, allow_unique_keys, children"},
+     "when, key, columns, children, always, events, allow_unique_keys"},
     {"{'projections': [{" HEAD ", " KEY ", " EVENTS "}, {" HEAD ", " KEY ", " EVENTS "}]}",
      "projections[1].table: another projection fills t already"},
     {"{'projections': [{" HEAD ", " KEY ", " EVENTS "}, {'aggregate_type': 'y', 'table': 'T', " KEY
@@ -293,7 +299,7 @@ static const struct {
      "projections[0].columns.a.compare: expected true or false, found 0"},
     {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'int', 'else': 0}}"),
      "projections[0].columns.a.else: unknown key; known here: from, value, default, type, null, "
-     "compare"},
+     "compare, json"},
     {WITH_COLUMNS("{'a': {'from': 'a', 'value': 1, 'type': 'int'}}"),
      "projections[0].columns.a: expected \"value\" alone, or \"from\" with or without \"default\""},
     {WITH_COLUMNS("{'a': {'value': 1, 'default': 1, 'type': 'int'}}"),
@@ -346,6 +352,15 @@ static const struct {
      "projections[0].events.E.columns: unknown key; known here: op, when"},
     {WITH_RULE("{'op': 'delete', 'statement': 'x'}"),
      "projections[0].events.E.statement: unknown key; known here: op, set, when"},
+    {FILE_OF(HEAD ", " KEY ", " COLUMNS ", 'always': 'a', " EVENTS),
+     "projections[0].always: expected a list of columns, found \"a\""},
+    {FILE_OF(HEAD ", " KEY ", " COLUMNS ", 'always': ['id'], " EVENTS),
+     "projections[0].always[0]: expected one of the projection's columns that is not part of the "
+     "key, found \"id\""},
+    {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'text', 'json': 'plain'}}"),
+     "projections[0].columns.a.json: expected it on a column of type json alone, found \"plain\""},
+    {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'json', 'json': 'flat'}}"),
+     "projections[0].columns.a.json: expected one of extended, plain, found \"flat\""},
     {WITH_RULE("{'op': 'ignore', 'when': {'path': 'a', 'is': 1}}"),
      "projections[0].events.E.when: unknown key; known here: op"},
     {WITH_RULE("{'op': 'upsert', 'when': true}"),
