@@ -139,8 +139,11 @@ bool datetime_parse(const char *text, size_t length, bool time, int64_t *ret_us)
     return false;
   if (at != end)
     return false;
-  *ret_us = days * us_per_day + us - offset;
-  return datetime_fits_column(*ret_us / 1000 - (*ret_us % 1000 < 0));
+  us += days * us_per_day - offset;
+  if (!datetime_fits_column(us / 1000 - (us % 1000 < 0)))
+    return false;
+  *ret_us = us;
+  return true;
 }
 
 const char *duration_text(int64_t ms, char text[static DURATION_TEXT_SIZE]) {

@@ -74,7 +74,8 @@ static bool to_float(const bson_iter_t *iter, Value *ret_value) {
   double real;
   if (BSON_ITER_HOLDS_DOUBLE(iter))
     real = bson_iter_double(iter);
-  else if (BSON_ITER_HOLDS_INT(iter) && llabs(bson_iter_as_int64(iter)) <= 16777216)
+  else if (BSON_ITER_HOLDS_INT(iter) && bson_iter_as_int64(iter) >= -16777216 &&
+           bson_iter_as_int64(iter) <= 16777216)
     real = (double)bson_iter_as_int64(iter);
   else
     return false;

@@ -137,3 +137,21 @@ def test_always_is_set_by_every_update_and_delta_but_not_by_a_late_one(ws):
     assert apply(("Added", 2, {"by": 2}), ("Taken", 3, {"by": 1})) == (4, "", at[3])  # folded into one sum
     assert apply(("Named", 5, {"name": "x"})) == (4, "x", at[5])
     assert apply(("Added", 4, {"by": 10})) == (14, "x", at[5])  # late: the delta alone
+
+
+def test_rows_of_the_rarer_types_are_compared_exactly(ws, state_folder):
+    """A float is read with all its digits, a bit as a number, a time as the mapping writes it."""
+    types = {"f": ("float", 1234567.5), "b": ("bit(1)", True), "t": ("time(3)", "-12:34:56.5"), "e": ("enum('a','b')", "b"), "y": ("year", 2155)}
+    ws.mapping([{"aggregate_type": "account", "table": "rare", "entities": "rare", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {name: {"from": name, "type": type} for name, (type, _) in types.items()}, "events": {"Put": {"op": "upsert"}}}])
+    ws.create()
+    assert ws.projector("check").returncode == 0
+    values = {name: value for name, (_, value) in types.items()}
+    ws.put(ws.event("r-1", "Put", version=1, **values))
+    ws.run_once()
+    ws.db["rare"].insert_one({"_id": "r-1", "version": Int64(1), **values})
+    done = ws.projector("reconcile", "--json")
+    assert done.returncode == 0, done.stdout
+    ws.query("UPDATE rare SET f = 1234567.625, b = 0, t = '-12:34:56.501', e = 'a', y = 2154")
+    [found] = [json.loads(line) for line in ws.projector("reconcile", "--json").stdout.splitlines() if "\"difference\"" in line]
+    assert sorted(found["columns"]) == ["b", "e", "f", "t", "y"]

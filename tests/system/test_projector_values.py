@@ -62,7 +62,7 @@ VALUES: list[tuple[str, list]] = [
     ("time", ["-838:59:59", ("12:34:56.000", "12:34:56")]),
     ("time(3)", [("12:34:56.5", "12:34:56.500")]),
     ("bit(1)", [(True, b"\x01"), (False, b"\x00"), (1, b"\x01")]),
-    ("float", [0.5, 1234567.5, (3, 3.0), -3.4028234663852886e38]),
+    ("float", [0.5, -1234.25, (3, 3.0)]),  # as text a server shows six digits of it
     ("timestamp(3)", [datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7, 999000), datetime(2024, 3, 31, 1, 30)]),
     ("uuid", [(UUID, UUID.bytes), (str(UUID), UUID.bytes)]),
     ("json", [({"a": Int64(2**63 - 1), "b": [1, None, True, {"c": f"q\"'\\ {ROCKET} \0"}], "": {}},

@@ -293,13 +293,7 @@ static void test_broken_utf8(void **state) {
     g_autoptr(Event) event = event_decode(document);
     g_autofree char *found = converted(event, type, false);
     g_autofree char *expected =
-        g_str_has_prefix(type, "decimal")
-            ? g_strdup_printf("! payload.v: expected %s, found string that is no number", type)
-            : g_strdup_printf(
-                  "! payload.v: expected %s, found string of %zu bytes%s", type, strlen(bytes),
-                  !strcmp(type, "date")       ? " that is not written 2024-01-31"
-                  : !strcmp(type, "datetime") ? " that is not written 2024-01-31T12:34:56.789Z"
-                                              : "");
+        g_strdup_printf("! payload.v: expected %s, found string that is not UTF-8", type);
     check_text(cases[i / COUNT_OF(types)].name, found, expected);
   }
 }
@@ -354,7 +348,8 @@ static void test_times(void **state) {
       {"date", DATE("253402214400000"), "date 9999-12-31"},
       {"date", DATE("253402300800000"), NULL},
       {"date", DATE("-30610224000000"), "date 1000-01-01"},
-      {"date", DATE("-30610310400000"), NULL},
+      {"date", DATE("-30610310400000"), "date 0999-12-31"},
+      {"date", DATE("-62135683200000"), NULL},
       {"datetime", DATE("1000"), "datetime 1970-01-01 00:00:01"},
       {"datetime", DATE("1001"), NULL},
       {"datetime(1)", DATE("1100"), "datetime 1970-01-01 00:00:01.1"},
