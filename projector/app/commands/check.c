@@ -531,9 +531,11 @@ int command_check(int argc, char **argv) {
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
-  if (!command_begin(&argc, &argv, "- preflight",
-                     "Looks at file, stores, privileges and tables; changes nothing.", options,
-                     &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){"- preflight",
+                         "Looks at file, stores, privileges and tables; changes nothing.", options},
+          &config, &status))
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");

@@ -104,11 +104,15 @@ int command_events(int argc, char **argv) {
   Failure failure = {0};
   int status;
   event_query_init(&query);
-  if (!command_begin(&argc, &argv, "[TYPE ID [VERSION]] - archived events, one JSON object a line",
-                     "Tells applied events again, in the order of their cursors, so that another "
-                     "system can fill its own store or repair it; nothing is sent to anybody else, "
-                     "and nothing changes. Needs \"retain\": \"archive\".",
-                     entries, &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){
+              "[TYPE ID [VERSION]] - archived events, one JSON object a line",
+              "Tells applied events again, in the order of their cursors, so that another "
+              "system can fill its own store or repair it; nothing is sent to anybody else, "
+              "and nothing changes. Needs \"retain\": \"archive\".",
+              entries},
+          &config, &status))
     return status;
   if (argc > (options.by_aggregate ? 4 : 1) || (options.by_aggregate && argc < 3))
     return command_misuse("expected --aggregate TYPE ID [VERSION], or no arguments");

@@ -437,11 +437,15 @@ int command_explain(int argc, char **argv) {
   int status;
   const GOptionEntry options[] = {
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL}, G_OPTION_ENTRY_NULL};
-  if (!command_begin(&argc, &argv, "TYPE ID - one aggregate on one screen",
-                     "Shows its position, its events with states and reasons, its entity and its "
-                     "rows, column by column, as they are at this moment. Exit status 1 when there "
-                     "is no such aggregate.",
-                     options, &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){
+              "TYPE ID - one aggregate on one screen",
+              "Shows its position, its events with states and reasons, its entity and its "
+              "rows, column by column, as they are at this moment. Exit status 1 when there "
+              "is no such aggregate.",
+              options},
+          &config, &status))
     return status;
   if (argc != 3)
     return command_misuse("expected TYPE ID");

@@ -354,10 +354,13 @@ int command_list(int argc, char **argv) {
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
-  if (!command_begin(&argc, &argv, "[TYPE ID] - list events of the outbox",
-                     "Lists events in order, with the reason why they are where they are. Exit "
-                     "status 1 when there is none.",
-                     options, &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){"[TYPE ID] - list events of the outbox",
+                         "Lists events in order, with the reason why they are where they are. Exit "
+                         "status 1 when there is none.",
+                         options},
+          &config, &status))
     return status;
   const char *one_state[] = {state, NULL};
   Selection selection = {.event_type = type, .states = blocking, .limit = limit};

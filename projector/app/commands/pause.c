@@ -23,12 +23,17 @@ static int run(int argc, char **argv, bool pause) {
   PauseChange change;
   int status;
   if (!command_begin(
-          &argc, &argv, pause ? "- apply nothing until `resume`" : "- end a pause",
-          pause ? "The owner finishes what it has in hand within some seconds, then applies "
-                  "nothing; it keeps the lease, and holds no lock and no claim. Whoever takes over "
-                  "is paused too. `status`, /readyz and the page say so."
-                : "The owner continues within some seconds. Exit status 1 when nothing was paused.",
-          NULL, &config, &status))
+          &argc, &argv,
+          &(CommandHelp){
+              pause ? "- apply nothing until `resume`" : "- end a pause",
+              pause ? "The owner finishes what it has in hand within some seconds, then applies "
+                      "nothing; it keeps the lease, and holds no lock and no claim. Whoever takes "
+                      "over "
+                      "is paused too. `status`, /readyz and the page say so."
+                    : "The owner continues within some seconds. Exit status 1 when nothing was "
+                      "paused.",
+              NULL},
+          &config, &status))
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");

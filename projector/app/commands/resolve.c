@@ -63,8 +63,9 @@ static int fail(const Failure *failure) {
   return failure->class == FAILURE_CONFLICT ? EXIT_UNREACHABLE : status;
 }
 
-static bool begin_choice(int *argc, char ***argv, const char *usage, const char *summary,
-                         Config **ret_config, Choice *choice, int *ret_status) {
+/* `help` without its options, which are those of a choice. */
+static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret_config,
+                         Choice *choice, int *ret_status) {
   const GOptionEntry options[] = {
       {"aggregate", 0, 0, G_OPTION_ARG_NONE, &choice->by_aggregate,
        "All failed and dead events of one aggregate: --aggregate TYPE ID", NULL},
@@ -79,7 +80,8 @@ static bool begin_choice(int *argc, char ***argv, const char *usage, const char 
        "Only print the events that it would change", NULL},
       JSON_OPTION(&choice->as_json),
       G_OPTION_ENTRY_NULL};
-  if (!command_begin(argc, argv, usage, summary, options, ret_config, ret_status))
+  help.options = options;
+  if (!command_begin(argc, argv, &help, ret_config, ret_status))
     return false;
   const char *wrong = choose(*argc, *argv, choice);
   if (wrong)
@@ -211,10 +213,12 @@ int command_retry(int argc, char **argv) {
   Failure failure = {0};
   int64_t count;
   int status;
-  if (!begin_choice(&argc, &argv, "EVENT_ID - try failed or dead events again",
-                    "Makes the events pending, with all their attempts again. Exit status 1 "
-                    "when there is none to retry.",
-                    &config, &choice, &status))
+  const CommandHelp help = {
+      "EVENT_ID - try failed or dead events again",
+      "Makes the events pending, with all their attempts again. Exit status 1 when there is none "
+      "to retry.",
+      NULL};
+  if (!begin_choice(&argc, &argv, help, &config, &choice, &status))
     return status;
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (store && choice.dry_run)
@@ -237,13 +241,14 @@ int command_skip(int argc, char **argv) {
   Failure failure = {0};
   int64_t count;
   int status;
-  if (!begin_choice(
-          &argc, &argv, "EVENT_ID - continue without failed or dead events",
-          "Removes the events and prints them; the ledger records that they were skipped, and the "
-          "collection OUTBOX_archive keeps them. Their aggregates continue without them. Exit "
-          "status "
-          "1 when there is none to skip.",
-          &config, &choice, &status))
+  const CommandHelp help = {
+      "EVENT_ID - continue without failed or dead events",
+      "Removes the events and prints them; the ledger records that they were skipped, and the "
+      "collection OUTBOX_archive keeps them. Their aggregates continue without them. Exit "
+      "status "
+      "1 when there is none to skip.",
+      NULL};
+  if (!begin_choice(&argc, &argv, help, &config, &choice, &status))
     return status;
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (store && choice.dry_run)
@@ -346,11 +351,14 @@ int command_refresh(int argc, char **argv) {
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &job.dry_run, "Only say what it would do", NULL},
       JSON_OPTION(&job.as_json),
       G_OPTION_ENTRY_NULL};
-  if (!command_begin(&argc, &argv, "TYPE ID - take an aggregate's rows from its entity",
-                     "Reads the entity, writes the whole row, supersedes the events that the "
-                     "entity contains already, and looks at the row again. Exit status 1 when "
-                     "there is no such aggregate or entity, or the row stays different.",
-                     options, &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){"TYPE ID - take an aggregate's rows from its entity",
+                         "Reads the entity, writes the whole row, supersedes the events that the "
+                         "entity contains already, and looks at the row again. Exit status 1 when "
+                         "there is no such aggregate or entity, or the row stays different.",
+                         options},
+          &config, &status))
     return status;
   if (argc != 3)
     return command_misuse("expected TYPE ID");

@@ -141,9 +141,12 @@ int command_schema(int argc, char **argv) {
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
-  if (!command_begin(&argc, &argv, "- print or create the tables",
-                     "Prints the DDL of the projector's own tables and of the projections.",
-                     options, &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){"- print or create the tables",
+                         "Prints the DDL of the projector's own tables and of the projections.",
+                         options},
+          &config, &status))
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");

@@ -248,10 +248,12 @@ int command_status(int argc, char **argv) {
                                   G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
-  if (!command_begin(
-          &argc, &argv, "- outbox, lag, owner, stores",
-          "Exit status 1 when events have failed or are dead, or wait while no projector works.",
-          options, &config, &status))
+  if (!command_begin(&argc, &argv,
+                     &(CommandHelp){"- outbox, lag, owner, stores",
+                                    "Exit status 1 when events have failed or are dead, or wait "
+                                    "while no projector works.",
+                                    options},
+                     &config, &status))
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");

@@ -178,11 +178,15 @@ int command_try(int argc, char **argv) {
   CaseFormat format;
   int status;
   if (!command_begin_without_stores(
-          &argc, &argv, "[EVENT.json…] - what events would do, without a store",
-          "Reads event documents (extended JSON; from stdin without a file) and says what each\n"
-          "would change and with which SQL, or why it would fail. With --expect it runs cases as\n"
-          "a test: status 1 when an expectation fails.",
-          options, &config, &status))
+          &argc, &argv,
+          &(CommandHelp){"[EVENT.json…] - what events would do, without a store",
+                         "Reads event documents (extended JSON; from stdin without a file) and "
+                         "says what each\n"
+                         "would change and with which SQL, or why it would fail. With --expect it "
+                         "runs cases as\n"
+                         "a test: status 1 when an expectation fails.",
+                         options},
+          &config, &status))
     return status;
   if (!take_format(name, as_json, &format))
     return command_misuse("--format: expected tap, junit or json");

@@ -61,13 +61,16 @@ int command_wait(int argc, char **argv) {
        "How long to wait at most (default: 5000); 0: look once", "N"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL},
       G_OPTION_ENTRY_NULL};
-  if (!command_begin(&argc, &argv,
-                     "TYPE ID VERSION - until a version of an aggregate is accounted for",
-                     "Prints how the version was accounted for: applied, superseded (a newer state "
-                     "is in the row), skipped (by hand) or missing (no event has it). Exit status "
-                     "1 when that is not so in time, or, at once, when it waits behind a failed or "
-                     "dead event, whose id is printed.",
-                     options, &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){
+              "TYPE ID VERSION - until a version of an aggregate is accounted for",
+              "Prints how the version was accounted for: applied, superseded (a newer state "
+              "is in the row), skipped (by hand) or missing (no event has it). Exit status "
+              "1 when that is not so in time, or, at once, when it waits behind a failed or "
+              "dead event, whose id is printed.",
+              options},
+          &config, &status))
     return status;
   if (argc != 4)
     return command_misuse("expected TYPE ID VERSION");

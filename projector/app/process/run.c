@@ -221,11 +221,14 @@ int command_run(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   int status;
   if (!command_begin(
-          &argc, &argv, "- apply the outbox's events to MySQL",
-          "Projects until SIGTERM or SIGINT: finishes the running batch, gives claims and "
-          "lease back, exits 0. While another projector of this name is working it stands by; "
-          "with --once no longer than a lease, then it exits with 1.",
-          options, &config, &status))
+          &argc, &argv,
+          &(CommandHelp){
+              "- apply the outbox's events to MySQL",
+              "Projects until SIGTERM or SIGINT: finishes the running batch, gives claims and "
+              "lease back, exits 0. While another projector of this name is working it stands by; "
+              "with --once no longer than a lease, then it exits with 1.",
+              options},
+          &config, &status))
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");

@@ -120,11 +120,16 @@ int command_rebuild(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   int status;
   if (!command_begin(
-          &argc, &argv, "[TABLE] - fill tables from their entities",
-          "Writes the row of each entity, as `refresh` does, and deletes rows that no entity has, "
-          "while `run` works; then compares them. Without TABLE: all projections with entities. "
-          "Exit status 1 when an entity could not be taken, or a row stays different.",
-          entries, &config, &status))
+          &argc, &argv,
+          &(CommandHelp){
+              "[TABLE] - fill tables from their entities",
+              "Writes the row of each entity, as `refresh` does, and deletes rows that no entity "
+              "has, "
+              "while `run` works; then compares them. Without TABLE: all projections with "
+              "entities. "
+              "Exit status 1 when an entity could not be taken, or a row stays different.",
+              entries},
+          &config, &status))
     return status;
   if (argc > 2)
     return command_misuse("expected one TABLE at most");

@@ -403,11 +403,15 @@ int command_reconcile(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   int status;
   if (!command_begin(
-          &argc, &argv, "[TABLE] - compare entities with rows",
-          "Compares each entity with its row, column by column, and looks for rows without an "
-          "entity, while `run` works. What still waits in the outbox is lagging, not different. "
-          "Exit status 1 when there are differences that were not repaired.",
-          entries, &config, &status))
+          &argc, &argv,
+          &(CommandHelp){
+              "[TABLE] - compare entities with rows",
+              "Compares each entity with its row, column by column, and looks for rows without an "
+              "entity, while `run` works. What still waits in the outbox is lagging, not "
+              "different. "
+              "Exit status 1 when there are differences that were not repaired.",
+              entries},
+          &config, &status))
     return status;
   const char *wrong = misuse(&options, argc);
   if (wrong)

@@ -304,11 +304,15 @@ int command_replay(int argc, char **argv) {
        "Drop TABLE__old, before and after; otherwise the old table stays under that name", NULL},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "The result as JSON", NULL},
       G_OPTION_ENTRY_NULL};
-  if (!command_begin(&argc, &argv, "- fill a table from archived events",
-                     "Applies the archived events to TABLE__replay, catches up with what is "
-                     "applied meanwhile, and puts it in the place of TABLE. `run` may continue; an "
-                     "interrupted replay continues where it stopped.",
-                     own, &config, &status)) {
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){
+              "- fill a table from archived events",
+              "Applies the archived events to TABLE__replay, catches up with what is "
+              "applied meanwhile, and puts it in the place of TABLE. `run` may continue; an "
+              "interrupted replay continues where it stopped.",
+              own},
+          &config, &status)) {
     free_options(&options);
     return status;
   }

@@ -306,12 +306,16 @@ int command_archive(int argc, char **argv) {
   const GOptionEntry options[] = {
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
       G_OPTION_ENTRY_NULL};
-  if (!command_begin(&argc, &argv, "verify [TABLE] - whether the events alone tell the entities",
-                     "Folds the archived events of each aggregate, and those that wait in the "
-                     "outbox, with the mapping and compares the result with the entity. Names the "
-                     "aggregates that differ, and versions that are missing. Exit status 1 when "
-                     "there are any.",
-                     options, &config, &status))
+  if (!command_begin(
+          &argc, &argv,
+          &(CommandHelp){
+              "verify [TABLE] - whether the events alone tell the entities",
+              "Folds the archived events of each aggregate, and those that wait in the "
+              "outbox, with the mapping and compares the result with the entity. Names the "
+              "aggregates that differ, and versions that are missing. Exit status 1 when "
+              "there are any.",
+              options},
+          &config, &status))
     return status;
   if (argc < 2 || argc > 3 || strcmp(argv[1], "verify") != 0)
     return command_misuse("expected verify [TABLE]");

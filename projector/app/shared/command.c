@@ -87,9 +87,8 @@ static void drop_separator(int *argc, char **argv) {
 
 typedef Config *(*ConfigLoader)(const char *file, Failure *ret_failure);
 
-static bool begin(int *argc, char ***argv, const char *usage, const char *summary,
-                  const GOptionEntry *own, ConfigLoader load, Config **ret_config,
-                  int *ret_status) {
+static bool begin(int *argc, char ***argv, const CommandHelp *help, ConfigLoader load,
+                  Config **ret_config, int *ret_status) {
   g_autofree char *file = NULL;
   gboolean debug = FALSE;
   const GOptionEntry common[] = {
@@ -97,13 +96,13 @@ static bool begin(int *argc, char ***argv, const char *usage, const char *summar
       {"debug", 0, 0, G_OPTION_ARG_NONE, &debug,
        "Log the reasons of failures in full, with the values that MySQL quotes in them", NULL},
       G_OPTION_ENTRY_NULL};
-  g_autoptr(GOptionContext) context = g_option_context_new(usage);
+  g_autoptr(GOptionContext) context = g_option_context_new(help->usage);
   g_autoptr(GError) error = NULL;
   g_autofree char *name = g_strdup_printf("projector %s", (*argv)[0]);
   g_set_prgname(name);
-  g_option_context_set_summary(context, summary);
-  if (own)
-    g_option_context_add_main_entries(context, own, NULL);
+  g_option_context_set_summary(context, help->summary);
+  if (help->options)
+    g_option_context_add_main_entries(context, help->options, NULL);
   g_option_context_add_main_entries(context, common, NULL);
   *ret_status = EXIT_WRONG;
   if (!g_option_context_parse(context, argc, argv, &error)) {
@@ -128,12 +127,12 @@ static bool begin(int *argc, char ***argv, const char *usage, const char *summar
   return true;
 }
 
-bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
-                   const GOptionEntry *own, Config **ret_config, int *ret_status) {
-  return begin(argc, argv, usage, summary, own, config_load, ret_config, ret_status);
+bool command_begin(int *argc, char ***argv, const CommandHelp *help, Config **ret_config,
+                   int *ret_status) {
+  return begin(argc, argv, help, config_load, ret_config, ret_status);
 }
 
-bool command_begin_without_stores(int *argc, char ***argv, const char *usage, const char *summary,
-                                  const GOptionEntry *own, Config **ret_config, int *ret_status) {
-  return begin(argc, argv, usage, summary, own, config_load_mapping, ret_config, ret_status);
+bool command_begin_without_stores(int *argc, char ***argv, const CommandHelp *help,
+                                  Config **ret_config, int *ret_status) {
+  return begin(argc, argv, help, config_load_mapping, ret_config, ret_status);
 }

@@ -34,15 +34,20 @@ int command_status(int argc, char **argv);
 int command_try(int argc, char **argv);
 int command_wait(int argc, char **argv);
 
-/* Parses the options of a command (`own` may be NULL) and the common -c FILE, and loads the file.
- * `usage` is what stands behind the command's name in --help, `summary` what it does. False: parsed
- * to the end already (--help) or wrong; `*ret_status` is the exit status. */
-bool command_begin(int *argc, char ***argv, const char *usage, const char *summary,
-                   const GOptionEntry *own, Config **ret_config, int *ret_status);
+/* What --help says. */
+typedef struct CommandHelp {
+  const char *usage;           /* behind the command's name */
+  const char *summary;         /* what it does */
+  const GOptionEntry *options; /* its own; or NULL */
+} CommandHelp;
 
+/* Parses the options of a command and the common -c FILE, and loads the file. False: done already
+ * (--help) or wrong; `*ret_status` is the exit status. */
+bool command_begin(int *argc, char ***argv, const CommandHelp *help, Config **ret_config,
+                   int *ret_status);
 /* The same for a command that needs no store: of the file only the projections are read. */
-bool command_begin_without_stores(int *argc, char ***argv, const char *usage, const char *summary,
-                                  const GOptionEntry *own, Config **ret_config, int *ret_status);
+bool command_begin_without_stores(int *argc, char ***argv, const CommandHelp *help,
+                                  Config **ret_config, int *ret_status);
 
 /* To stdout, with jansson's flags and a newline. */
 void command_print_json(const json_t *json, size_t flags);
