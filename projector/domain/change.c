@@ -78,8 +78,11 @@ static bool map_children(const Rule *rule, const Event *event, Arena *arena, Cha
     bool named = rule->child_tables & UINT32_C(1) << i;
     if (rule->operation != OP_UPSERT && !named)
       continue;
-    if (!child_rows_map(child, named ? &rule->items[i] : &child->items, event, change->key,
-                        rule->of_entity, arena, &change->children[i], ret_failure))
+    const ChildItems from = {.items = named ? &rule->items[i] : &child->items,
+                             .event = event,
+                             .parent_key = change->key,
+                             .of_entity = rule->of_entity};
+    if (!child_rows_map(child, &from, arena, &change->children[i], ret_failure))
       return false;
   }
   return true;

@@ -9,13 +9,12 @@ const ChildRows no_child_rows = {0, NULL};
 
 /* --- mapping -------------------------------------------------------------------------------- */
 
-static bool find_items(const Projection *child, const Source *items, const Event *event,
-                       bool of_entity, bson_iter_t *ret_items, bool *ret_none,
-                       Failure *ret_failure) {
+static bool find_items(const Projection *child, const ChildItems *from, bson_iter_t *ret_items,
+                       bool *ret_none, Failure *ret_failure) {
   char found[DESCRIPTION_SIZE] = "nothing";
   bson_iter_t iter;
-  bool there = source_find(items, event, &iter);
-  *ret_none = of_entity && (!there || BSON_ITER_HOLDS_NULL(&iter));
+  bool there = source_find(from->items, from->event, &iter);
+  *ret_none = from->of_entity && (!there || BSON_ITER_HOLDS_NULL(&iter));
   if (*ret_none)
     return true;
   if (there && BSON_ITER_HOLDS_ARRAY(&iter))
@@ -23,7 +22,7 @@ static bool find_items(const Projection *child, const Source *items, const Event
   if (there)
     bson_describe(&iter, found, sizeof found);
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
-                     "%s: expected an array for child table %s, found %s", items->text,
+                     "%s: expected an array for child table %s, found %s", from->items->text,
                      child->table, found);
 }
 
@@ -79,14 +78,13 @@ static bool check_keys(const Projection *child, const Source *items, const Child
   return true;
 }
 
-bool child_rows_map(const Projection *child, const Source *items, const Event *event,
-                    const Value *parent_key, bool of_entity, Arena *arena,
+bool child_rows_map(const Projection *child, const ChildItems *from, Arena *arena,
                     const ChildRows **ret_rows, Failure *ret_failure) {
-  Event view = *event;
+  Event view = *from->event;
   bson_iter_t item, counting;
   bool none;
   *ret_rows = &no_child_rows;
-  if (!find_items(child, items, event, of_entity, &item, &none, ret_failure))
+  if (!find_items(child, from, &item, &none, ret_failure))
     return false;
   if (none)
     return true;
@@ -97,11 +95,11 @@ bool child_rows_map(const Projection *child, const Source *items, const Event *e
   view.item = &item;
   for (unsigned i = 0; bson_iter_next(&item); i++) {
     set_index(&view, (int32_t)i, arena);
-    if (!map_item(child, &view, parent_key, arena, &rows->rows[i], ret_failure))
-      return failure_prefix(ret_failure, "%s, item %u of %s", child->table, i, items->text);
+    if (!map_item(child, &view, from->parent_key, arena, &rows->rows[i], ret_failure))
+      return failure_prefix(ret_failure, "%s, item %u of %s", child->table, i, from->items->text);
   }
   *ret_rows = rows;
-  return check_keys(child, items, rows, ret_failure);
+  return check_keys(child, from->items, rows, ret_failure);
 }
 
 /* --- comparing ------------------------------------------------------------------------------ */

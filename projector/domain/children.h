@@ -21,11 +21,18 @@ typedef struct ChildRows {
 
 extern const ChildRows no_child_rows;
 
-/* The rows that the array gives; `parent_key` is the key of the parent's row. An event has to have
- * the array; an entity without it (or with a null) has no children. False when it is no array, an
- * item does not fit, or two items have one key. */
-bool child_rows_map(const Projection *child, const Source *items, const Event *event,
-                    const Value *parent_key, bool of_entity, Arena *arena,
+/* Where rows come from. */
+typedef struct ChildItems {
+  const Source *items; /* the array */
+  const Event *event;
+  const Value *parent_key; /* of the parent's row */
+  bool
+      of_entity; /* the event is an entity: without the array (or with a null) it has no children */
+} ChildItems;
+
+/* The rows that the array gives. False when it is missing or no array, an item does not fit, or two
+ * items have one key. */
+bool child_rows_map(const Projection *child, const ChildItems *from, Arena *arena,
                     const ChildRows **ret_rows, Failure *ret_failure);
 
 /* What it takes to replace rows. */

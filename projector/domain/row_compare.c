@@ -69,8 +69,10 @@ static bool map_children(const Projection *projection, const Event *entity, Aren
   for (unsigned i = 0; i < projection->child_count; i++) {
     const Projection *child = projection->children[i];
     expected->children[i] = &no_child_rows;
-    if (!expected->absent && !child_rows_map(child, &child->items, entity, expected->values, true,
-                                             arena, &expected->children[i], ret_failure))
+    const ChildItems from = {
+        .items = &child->items, .event = entity, .parent_key = expected->values, .of_entity = true};
+    if (!expected->absent &&
+        !child_rows_map(child, &from, arena, &expected->children[i], ret_failure))
       return false;
   }
   return true;
@@ -97,6 +99,20 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
     return false;
   *ret_expected = expected;
   return true;
+}
+
+bson_t *layout_key_fields(const Layout *layout) {
+  g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+  bool all = false;
+  for (unsigned i = 0; i < layout->key_count; i++)
+    all |= !source_add_fields(&layout->columns[i]->from, names);
+  if (all)
+    return NULL;
+  bson_t *fields = BCON_NEW("_id", BCON_INT32(1));
+  for (guint i = 0; i < names->len; i++)
+    if (!bson_has_field(fields, names->pdata[i]))
+      BSON_APPEND_INT32(fields, names->pdata[i], 1);
+  return fields;
 }
 
 /* --- comparing ------------------------------------------------------------------------------ */

@@ -56,6 +56,10 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
 bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Value *ret_key,
                     Failure *ret_failure);
 
+/* The fields of an entity that its key is made of, as MongoDB's projection; NULL: all of them,
+ * where that cannot be said. Free with bson_destroy. */
+bson_t *layout_key_fields(const Layout *layout);
+
 /* Whether the column shows the same; JSON counts by what it says, not how it is written, and its
  * doubles to within `json_slack` units in the last place. */
 bool column_equal(const Column *column, const Value *expected, const Value *found,

@@ -208,12 +208,12 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
                  .version = gone ? 0 : entity_version(&entity->payload),
                  .position = explain->position,
                  .pending = explain->pending};
-  bool children = true;
+  ExplainedChildren children = {.key = key, .expected = mapped ? &expected : NULL, .equal = true};
   if (projection->child_count > 0 && !refusal &&
-      !explain_children(explain->stores, &layout, key, mapped ? &expected : NULL,
-                        explain->pool->arena, json, &children, ret_failure))
+      !explain_children(explain->stores, &layout, &children, explain->pool->arena, json,
+                        ret_failure))
     return false;
-  sight.equal = sight.equal && children;
+  sight.equal = sight.equal && children.equal;
   const char *why = gone ? NULL : mapped ? refusal : unfit.message;
   set_finding(json, conclude(&sight, why != NULL),
               absent && !why ? "the entity does not match \"when\", so it has no row" : why);

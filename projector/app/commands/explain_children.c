@@ -26,26 +26,26 @@ static json_t *child_json(const ChildTables *tables, const Layout *layout, unsig
   return json;
 }
 
-bool explain_children(Stores *stores, const Layout *layout, const Value *key,
-                      const Expected *expected, Arena *arena, json_t *json, bool *ret_equal,
-                      Failure *ret_failure) {
+bool explain_children(Stores *stores, const Layout *layout, ExplainedChildren *of, Arena *arena,
+                      json_t *json, Failure *ret_failure) {
   const Difference like = {.kind = DIFFERENCE_NONE};
   g_autoptr(GArray) differences = g_array_new(FALSE, TRUE, sizeof(Difference));
-  g_autoptr(ChildTables) tables = child_tables_read(stores, layout, &key, 1, arena, ret_failure);
+  g_autoptr(ChildTables) tables =
+      child_tables_read(stores, layout, &of->key, 1, arena, ret_failure);
   if (!tables)
     return false;
   json_t *children = json_array();
   for (unsigned i = 0; i < layout->projection->child_count; i++)
-    json_array_append_new(children, child_json(tables, layout, i, key, expected));
-  if (expected)
-    child_tables_differ(tables, layout, expected, &like, arena, differences);
+    json_array_append_new(children, child_json(tables, layout, i, of->key, of->expected));
+  if (of->expected)
+    child_tables_differ(tables, layout, of->expected, &like, arena, differences);
   for (guint i = 0; i < differences->len; i++) {
     const Difference *difference = &g_array_index(differences, Difference, i);
     json_t *child = json_array_get(children, (size_t)(difference->layout - layout->children));
     json_array_append_new(json_object_get(child, "different"), difference_json(difference));
   }
   json_object_set_new(json, "children", children);
-  *ret_equal = differences->len == 0;
+  of->equal = differences->len == 0;
   return true;
 }
 

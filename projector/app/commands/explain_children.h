@@ -5,11 +5,15 @@
 
 #include <jansson.h>
 
-/* Reads the rows of the child tables under that key and adds `children` to the projection's JSON:
- * for each table how many rows there are and should be, and those that differ. `expected` is NULL
- * when the entity is gone or shows no row. `*ret_equal`: none differs. */
-bool explain_children(Stores *stores, const Layout *layout, const Value *key,
-                      const Expected *expected, Arena *arena, json_t *json, bool *ret_equal,
-                      Failure *ret_failure);
+typedef struct ExplainedChildren {
+  const Value *key;         /* of the parent's row */
+  const Expected *expected; /* NULL: the entity is gone or cannot be mapped */
+  bool equal;               /* set: no row of a child table differs */
+} ExplainedChildren;
+
+/* Reads the rows of the child tables and adds `children` to the projection's JSON: for each table
+ * how many rows there are and should be, and those that differ. */
+bool explain_children(Stores *stores, const Layout *layout, ExplainedChildren *of, Arena *arena,
+                      json_t *json, Failure *ret_failure);
 /* The same on the screen. */
 void explain_print_children(const json_t *projection);

@@ -57,21 +57,6 @@ static void key_cursor_free(KeyCursor *cursor) {
   g_free(cursor);
 }
 
-/* Of the entities only what their keys come from; NULL: all of them, where that cannot be said. */
-static bson_t *key_fields(const Layout *layout) {
-  g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-  bool all = false;
-  for (unsigned i = 0; i < layout->key_count; i++)
-    all |= !source_add_fields(&layout->columns[i]->from, names);
-  if (all)
-    return NULL;
-  bson_t *fields = BCON_NEW("_id", BCON_INT32(1));
-  for (guint i = 0; i < names->len; i++)
-    if (!bson_has_field(fields, names->pdata[i]))
-      BSON_APPEND_INT32(fields, names->pdata[i], 1);
-  return fields;
-}
-
 static Compare *make(Stores *stores, const CompareRange *range) {
   Compare *compare = g_new0(Compare, 1);
   compare->stores = stores;
@@ -84,7 +69,7 @@ static Compare *make(Stores *stores, const CompareRange *range) {
 }
 
 static void open_entities(Compare *compare, const Projection *projection) {
-  bson_t *fields = key_fields(&compare->layout);
+  bson_t *fields = layout_key_fields(&compare->layout);
   compare->layout.json_slack = compare->stores->json_slack;
   compare->entities = entities_open(compare->stores->store, projection->entities, NULL);
   compare->keys = entities_open(compare->stores->store, projection->entities, fields);
