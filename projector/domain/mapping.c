@@ -24,155 +24,9 @@ static void projection_free(gpointer data) {
   g_free(projection);
 }
 
-static const char *keep(Mapping *mapping, const char *text) {
-  return arena_copy(mapping->arena, text, strlen(text));
-}
-
-static bool wrong(Failure *ret_failure, const char *path, const char *key, const char *expected,
-                  const json_t *found) {
-  g_autofree char *full = json_path(path, key);
-  return json_complain(full, expected, found, ret_failure);
-}
-
 /* Events with a longer type are not read. */
 static bool is_type(const char *text, size_t most) {
   return *text && strlen(text) <= most;
-}
-
-/* The names of the projector's own tables, which share a database with the user's. */
-static bool is_own_table(const char *name) {
-  static const char *const own[] = {"projector_applied", "projector_position", "projector_fence",
-                                    "projector_source"};
-  for (size_t i = 0; i < G_N_ELEMENTS(own); i++)
-    if (!g_ascii_strcasecmp(name, own[i]))
-      return true;
-  return false;
-}
-
-/* MySQL would take more, quoted; this is what needs no thinking anywhere. */
-static bool is_identifier(const char *text) {
-  size_t length = strlen(text);
-  if (length < 1 || length > 64 || g_ascii_isdigit(text[0]))
-    return false;
-  for (size_t i = 0; i < length; i++)
-    if (!g_ascii_isalnum(text[i]) && text[i] != '_' && text[i] != '$')
-      return false;
-  return true;
-}
-
-static bool take_identifier(Mapping *mapping, const json_t *json, const char *path, const char *key,
-                            const char **ret_name, Failure *ret_failure) {
-  const char *name = NULL;
-  if (!json_take_text(json, path, key, true, &name, ret_failure))
-    return false;
-  if (!is_identifier(name))
-    return wrong(ret_failure, path, key, "an identifier (1 to 64 letters, digits, _ or $)",
-                 json_object_get(json, key));
-  *ret_name = keep(mapping, name);
-  return true;
-}
-
-bool mapping_take_table(Mapping *mapping, const json_t *json, const char *path,
-                        Projection *projection, Failure *ret_failure) {
-  return take_identifier(mapping, json, path, "table", &projection->table, ret_failure) &&
-         (!is_own_table(projection->table) ||
-          wrong(ret_failure, path, "table", "a table that is not the projector's own",
-                json_object_get(json, "table")));
-}
-
-/* --- columns ------------------------------------------------------------------------------ */
-
-/* That a constant fits its column shows when the file is read. */
-static bool check_constants(const Column *column, const char *path, Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  for (const Source *place = &column->from; place; place = place->otherwise) {
-    Value value;
-    if (place->constant && !value_for_column(NULL, place, column, arena, &value, ret_failure)) {
-      ret_failure->class = FAILURE_CONFIG;
-      ret_failure->source = SOURCE_PROJECTOR;
-      return failure_prefix(ret_failure, "%s", path);
-    }
-  }
-  return true;
-}
-
-static bool parse_column(Mapping *mapping, const char *name, const json_t *json, const char *path,
-                         bool is_key, Column *ret_column, Failure *ret_failure) {
-  static const char *const keys[] = {"from", "value",   "default", "type",
-                                     "null", "compare", "json",    NULL};
-  static const char *const key_keys[] = {"from", "value", "default", "type", NULL};
-  Column column = {.compare = true};
-  if (!is_identifier(name))
-    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                       "%s: not an identifier (1 to 64 letters, digits, _ or $)", path);
-  const char *type = NULL;
-  if (!json_check_object(json, path, is_key ? key_keys : keys, ret_failure) ||
-      !json_take_text(json, path, "type", true, &type, ret_failure) ||
-      !json_take_bool(json, path, "null", &column.nullable, ret_failure) ||
-      !json_take_bool(json, path, "compare", &column.compare, ret_failure))
-    return false;
-  column.name = keep(mapping, name);
-  if (!column_type_parse(keep(mapping, type), &column.type))
-    return wrong(
-        ret_failure, path, "type",
-        "boolean, tinyint … bigint [unsigned], double, decimal(p,s), char(n), varchar(n), "
-        "tinytext … longtext, binary(n), varbinary(n), tinyblob … longblob, date, "
-        "datetime(f), timestamp(f), json, uuid, enum('a','b'), year, time(f), bit(1) or float",
-        json_object_get(json, "type"));
-  TypeKind kind = column.type.kind;
-  static const char *const forms[] = {"extended", "plain", NULL};
-  int form = 0;
-  if (json_object_get(json, "json") && kind != TYPE_JSON)
-    return wrong(ret_failure, path, "json", "it on a column of type json alone",
-                 json_object_get(json, "json"));
-  if (!json_take_choice(json, path, "json", forms, &form, ret_failure))
-    return false;
-  column.type.plain = form == 1;
-  if (is_key &&
-      (kind == TYPE_JSON || kind == TYPE_DOUBLE || kind == TYPE_ENUM || kind == TYPE_TIME ||
-       kind == TYPE_BIT || kind == TYPE_FLOAT || (kind >= TYPE_TINYTEXT && kind <= TYPE_LONGTEXT) ||
-       (kind >= TYPE_TINYBLOB && kind <= TYPE_LONGBLOB)))
-    return wrong(ret_failure, path, "type", "a type that can be a primary key",
-                 json_object_get(json, "type"));
-  if (!source_from_members(json, path, mapping->arena, &column.from, ret_failure) ||
-      !check_constants(&column, path, ret_failure))
-    return false;
-  *ret_column = column;
-  return true;
-}
-
-static int find_column(const Projection *projection, const char *name) {
-  for (unsigned i = 0; i < projection->column_count; i++)
-    if (!g_ascii_strcasecmp(projection->columns[i].name, name))
-      return (int)i;
-  return -1;
-}
-
-bool mapping_parse_columns(Mapping *mapping, Projection *projection, const json_t *json,
-                           const char *path, bool is_key, Failure *ret_failure) {
-  if (!json_is_object(json) || (is_key && json_object_size(json) == 0))
-    return json_complain(path, is_key ? "an object with at least one column" : "an object", json,
-                         ret_failure);
-  projection->columns =
-      g_renew(Column, projection->columns, projection->column_count + json_object_size(json) + 1);
-  const char *name;
-  const json_t *value;
-  json_object_foreach((json_t *)json, name, value) {
-    g_autofree char *full = json_path(path, name);
-    if (find_column(projection, name) >= 0)
-      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                         "%s: this column is named twice", full);
-    if (!parse_column(mapping, name, value, full, is_key,
-                      &projection->columns[projection->column_count], ret_failure))
-      return false;
-    if (!projection->parent &&
-        !source_check_event(&projection->columns[projection->column_count].from, full, ret_failure))
-      return false;
-    projection->column_count++;
-  }
-  if (is_key)
-    projection->key_count = projection->column_count;
-  return true;
 }
 
 static bool parse_when(Mapping *mapping, const json_t *json, const char *path, ConditionScope scope,
@@ -197,7 +51,7 @@ static bool parse_assigned(Mapping *mapping, const json_t *from, const char *pat
                   source_from_members(from, path, mapping->arena, &like.from, ret_failure)
             : source_from_json(from, path, mapping->arena, &like.from, ret_failure)) ||
       !source_check_event(&like.from, path, ret_failure) ||
-      !check_constants(&like, path, ret_failure))
+      !mapping_check_constants(&like, path, ret_failure))
     return false;
   *ret_source = like.from;
   return true;
@@ -211,7 +65,7 @@ static bool parse_assignment(Mapping *mapping, const char *name, const json_t *f
     return false;
   if (is_child)
     return true;
-  int index = find_column(projection, name);
+  int index = mapping_find_column(projection, name);
   if (index < (int)projection->key_count)
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                        "%s: expected one of the projection's columns, found \"%.60s\"%s", path,
@@ -273,10 +127,11 @@ static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *
   rule->soft = true;
   return parse_assignments(mapping, json, path, "set", rule, ret_failure) &&
          (mark_of_rule(rule) >= 0 ||
-          wrong(ret_failure, path, "set",
-                "at least one column with \"null\": true that an upsert takes from its payload; "
-                "NULL there means that a row is not deleted",
-                json_object_get(json, "set"))) &&
+          mapping_wrong(
+              ret_failure, path, "set",
+              "at least one column with \"null\": true that an upsert takes from its payload; "
+              "NULL there means that a row is not deleted",
+              json_object_get(json, "set"))) &&
          (!projection->soft_rule || mark_of_rule(rule) == projection->mark ||
           failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                       "%s.set: expected %s first, which marks the deleted rows of %s", path,
@@ -310,7 +165,8 @@ static bool parse_always(Projection *projection, const json_t *json, const char 
   projection->always = g_new0(unsigned, json_array_size(list) + 1);
   json_array_foreach(list, i, name) {
     g_autofree char *member = g_strdup_printf("%s[%zu]", full, i);
-    int column = json_is_string(name) ? find_column(projection, json_string_value(name)) : -1;
+    int column =
+        json_is_string(name) ? mapping_find_column(projection, json_string_value(name)) : -1;
     if (column < (int)projection->key_count)
       return json_complain(member, "one of the projection's columns that is not part of the key",
                            name, ret_failure);
@@ -334,16 +190,15 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
   if (!json_take_choice(json, path, "op", operations, &operation, ret_failure))
     return false;
   if (operation < 0)
-    return wrong(ret_failure, path, "op", "upsert, update, add, subtract, delete, sql or ignore",
-                 NULL);
+    return mapping_wrong(ret_failure, path, "op",
+                         "upsert, update, add, subtract, delete, sql or ignore", NULL);
   rule->operation = (Operation)operation;
   switch (rule->operation) {
   case OP_UPDATE:
   case OP_ADD:
   case OP_SUBTRACT:
     return json_check_object(json, path, column_keys, ret_failure) &&
-           parse_assignments(mapping, json, path, "columns", rule, ret_failure) &&
-           add_always(rule);
+           parse_assignments(mapping, json, path, "columns", rule, ret_failure) && add_always(rule);
   case OP_SQL: {
     const char *statement = NULL, *expected;
     if (!json_check_object(json, path, sql_keys, ret_failure) ||
@@ -354,7 +209,8 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
         return true;
       expected = "one INSERT, UPDATE, DELETE or REPLACE";
     }
-    return wrong(ret_failure, path, "statement", expected, json_object_get(json, "statement"));
+    return mapping_wrong(ret_failure, path, "statement", expected,
+                         json_object_get(json, "statement"));
   }
   case OP_DELETE:
     return json_check_object(json, path, delete_keys, ret_failure) &&
@@ -401,7 +257,7 @@ static bool parse_rules(Mapping *mapping, Projection *projection, const json_t *
     g_autofree char *full = json_path(path, name);
     Rule *rule = &projection->rules[projection->rule_count++];
     rule->projection = projection;
-    rule->event_type = keep(mapping, name);
+    rule->event_type = mapping_keep(mapping, name);
     if (!is_type(name, EVENT_TYPE_MAX))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: expected the name of an event type, of 1 to 128 bytes", full);
@@ -429,7 +285,7 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
   Projection *projection = g_new0(Projection, 1);
   projection->index = mapping->projections->len;
   projection->rank = mapping->tables->len;
-  projection->path = keep(mapping, path);
+  projection->path = mapping_keep(mapping, path);
   projection->mark = -1;
   g_ptr_array_add(mapping->projections, projection);
   g_ptr_array_add(mapping->tables, projection);
@@ -441,10 +297,10 @@ static bool parse_projection(Mapping *mapping, const json_t *json, const char *p
       !json_take_bool(json, path, "allow_unique_keys", &projection->allow_unique_keys, ret_failure))
     return false;
   if (!is_type(type, AGGREGATE_TYPE_MAX))
-    return wrong(ret_failure, path, "aggregate_type", "a name of 1 to 128 bytes",
-                 json_object_get(json, "aggregate_type"));
-  projection->aggregate_type = keep(mapping, type);
-  projection->entities = entities ? keep(mapping, entities) : NULL;
+    return mapping_wrong(ret_failure, path, "aggregate_type", "a name of 1 to 128 bytes",
+                         json_object_get(json, "aggregate_type"));
+  projection->aggregate_type = mapping_keep(mapping, type);
+  projection->entities = entities ? mapping_keep(mapping, entities) : NULL;
   projection->removal = (Rule){.projection = projection, .event_type = "", .operation = OP_DELETE};
   if (!parse_when(mapping, json, path, CONDITION_OF_ENTITY, &projection->when, ret_failure))
     return false;
@@ -517,21 +373,12 @@ const Projection *mapping_projection(const Mapping *mapping, unsigned index) {
   return mapping->projections->pdata[index];
 }
 
-static const Projection *find_among(const GPtrArray *tables, const char *table) {
-  for (unsigned i = 0; i < tables->len; i++) {
-    const Projection *projection = tables->pdata[i];
-    if (projection->table && !g_ascii_strcasecmp(projection->table, table))
-      return projection;
-  }
-  return NULL;
-}
-
 const Projection *mapping_find(const Mapping *mapping, const char *table) {
-  return find_among(mapping->projections, table);
+  return mapping_find_among(mapping->projections, table);
 }
 
 const Projection *mapping_find_table(const Mapping *mapping, const char *table) {
-  return find_among(mapping->tables, table);
+  return mapping_find_among(mapping->tables, table);
 }
 
 unsigned mapping_table_count(const Mapping *mapping) {

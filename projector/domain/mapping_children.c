@@ -34,7 +34,7 @@ static bool check_name(const Mapping *mapping, const Projection *parent, const j
                          "%s.table: %s is a column of %s too, so an update could not tell which of "
                          "the two it names",
                          path, table, parent->table);
-  return !table || !mapping_find_table(mapping, table) ||
+  return !table || !mapping_find_among(mapping->tables, table) ||
          failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                      "%s.table: another projection fills %s already", path, table);
 }

@@ -11,7 +11,19 @@ struct Mapping {
   bool ignores_unknown;
 };
 
-/* --- mapping.c --- */
+/* --- mapping_columns.c --- */
+
+/* The table of that name among projections; NULL: there is none. */
+const Projection *mapping_find_among(const GPtrArray *tables, const char *table);
+/* The text, kept as long as the mapping. */
+const char *mapping_keep(Mapping *mapping, const char *text);
+/* False, with what was expected at `key` of the object at `path`. */
+bool mapping_wrong(Failure *ret_failure, const char *path, const char *key, const char *expected,
+                   const json_t *found);
+/* The column's index, or -1. */
+int mapping_find_column(const Projection *projection, const char *name);
+/* Whether the constants of the column's source fit it. */
+bool mapping_check_constants(const Column *column, const char *path, Failure *ret_failure);
 
 bool mapping_take_table(Mapping *mapping, const json_t *json, const char *path,
                         Projection *projection, Failure *ret_failure);

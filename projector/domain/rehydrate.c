@@ -1,6 +1,7 @@
 /* rehydrate.c - folds an aggregate's events into its row, and compares that with the entity. */
 #include "projector/domain/rehydrate.h"
 
+#include "projector/domain/children_compare.h"
 #include "projector/domain/fold.h"
 
 const char *rehydration_name(Rehydration outcome) {

@@ -2,6 +2,7 @@
  * rows are what the events make of them one by one.
  *
  * PROPERTY_SEED runs one seed again, PROPERTY_SEEDS that many. */
+#include "projector/domain/children_compare.h"
 #include "projector/domain/plan.h"
 #include "tests/unit/support.h"
 

@@ -1,6 +1,7 @@
 /* child_check.c - compares the rows of child tables with the arrays of entities. */
 #include "projector/app/reconcile/child_check.h"
 
+#include "projector/domain/children_compare.h"
 #include "projector/infra/mysql/rows.h"
 
 #include <string.h>

@@ -1,6 +1,7 @@
 /* child_rows.c - reads children by their parent's key, and says what replacing them takes. */
 #include "projector/infra/mysql/child_rows.h"
 
+#include "projector/domain/children_compare.h"
 #include "projector/infra/mysql/literal.h"
 #include "projector/infra/mysql/rows.h"
 
