@@ -215,7 +215,7 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
   case OP_DELETE:
     return json_check_object(json, path, delete_keys, ret_failure) &&
            (!json_object_get(json, "set") ||
-            parse_soft_delete(mapping, json, path, rule, ret_failure));
+            (parse_soft_delete(mapping, json, path, rule, ret_failure) && add_always(rule)));
   case OP_UPSERT: return json_check_object(json, path, plain_keys, ret_failure);
   case OP_IGNORE: break;
   }

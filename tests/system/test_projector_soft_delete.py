@@ -193,3 +193,14 @@ def test_a_set_that_marks_nothing_is_refused(shop, wrong, expected):
     done = shop.projector("check")
     assert done.returncode == 2 and expected in done.stderr, done.stderr
     assert "projections[0].events.CustomerClosed.set" in done.stderr
+
+
+def test_a_soft_delete_sets_what_every_event_sets(shop):
+    shop.mapping([{**CUSTOMERS, "always": ["seen_at"], "columns": {
+        **CUSTOMERS["columns"], "seen_at": {"from": "$occurred_at", "type": "datetime(3)", "null": True, "compare": False}}}])
+    shop.create()
+    entities = fill(shop, 1)
+    event = close(shop, entities[0])
+    shop.run_once()
+    assert [(row["deleted_at"], row["seen_at"]) for row in shop.rows("customer")] == [(event["occurred_at"], event["occurred_at"])]
+    assert differences(shop) == []
