@@ -160,6 +160,8 @@ static void append_assignments(Writer *writer, const FoldedRow *like) {
       g_string_append(sql, " + ");
     }
     g_string_append_printf(sql, "v.v%u", i);
+    if (projection->columns[projection->key_count + i].type.kind == TYPE_BIT)
+      g_string_append(sql, " + 0"); /* MariaDB's list of a bit and a number is one of texts */
   }
   if (first) { /* only child tables are updated, but their row has to be there */
     g_string_append(sql, "t.");
