@@ -9,7 +9,7 @@ from typing import Iterator
 from workspace import ROOT, Workspace
 
 ACTIONS = {"outbox": ["find", "insert", "update", "remove", "changeStream", "listIndexes"],
-           "accounts": ["find"], "projector_leases": ["find", "insert", "update"],
+           "outbox_search": ["find", "insert", "update", "listIndexes"], "accounts": ["find"], "projector_leases": ["find", "insert", "update"],
            "projector_claims": ["find", "insert", "update", "remove"], "outbox_archive": ["find", "insert", "update"]}
 
 

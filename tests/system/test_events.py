@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
+import sqlite3
 import subprocess
+import sys
 import threading
 import urllib.parse
 from contextlib import contextmanager
@@ -15,7 +19,7 @@ import pytest
 from bson import Int64, json_util
 
 from endpoint import TOKEN, Endpoint
-from workspace import MAJORITY, Workspace, decimal, said
+from workspace import MAJORITY, ROOT, Workspace, decimal, said
 
 ARCHIVE = {"retain": "archive"}
 
@@ -172,6 +176,24 @@ def test_followed_while_events_come_late_and_projectors_change(kept):
     assert {e["_id"] for e in found} == {e["_id"] for e in written}
 
 
+# addressed by version
+
+
+def test_an_event_is_named_by_type_aggregate_and_version(kept):
+    events = [opened(kept, "a1", version=Int64(1)), deposited(kept, "a1", version=Int64(2))]
+    archive_all(kept, *events)
+    kept.put({**deposited(kept, "a1", version=Int64(3)), "status": "dead", "attempts": 10})
+    document = json.loads(kept.projector("explain", "account", "a1", "2", "--json").stdout)
+    assert [e["version"] for e in document["archive"]] == [2] and document["outbox"] == []
+    assert kept.projector("explain", "account", "a1", "--version", "3").returncode == 0
+    assert kept.projector("explain", "account", "a1", "4").returncode == 1
+    for arguments in ["account", "a1", "3"], ["account", "a1", "--version", "3"]:
+        done = kept.projector("list", "--json", "--aggregate", *arguments)
+        assert [json.loads(line)["version"] for line in done.stdout.splitlines()] == [3]
+    assert kept.projector("list", "--aggregate", "account", "a1", "2").returncode == 1
+    assert "VERSION: expected a number" in said(kept.projector("explain", "account", "a1", "0"), 2)
+
+
 # over HTTP
 
 
@@ -256,3 +278,30 @@ def test_a_few_follow_at_once_and_no_more(kept):
     for _, answer in readers[1:]:
         with pytest.raises(http.client.IncompleteRead):
             answer.read()
+
+
+def test_the_consumer_of_the_docs_fills_its_store_without_a_double(kept):
+    """It and the projector are killed and started again while events are written late."""
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/events-on-demand.md").read_text(), re.S)
+    store = kept.folder / "store.sqlite"
+    written: list[dict] = []
+
+    def stored() -> list[str]:
+        with sqlite3.connect(store) as connection:
+            return [row[0] for row in connection.execute("SELECT id FROM event")]
+
+    for round_ in range(3):
+        with serving(kept) as endpoint:
+            consumer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL,
+                                        env={**os.environ, "PROJECTOR_URL": endpoint.url, "PROJECTOR_TOKEN": TOKEN, "STORE": str(store)})
+            try:
+                for n in range(5):
+                    events = [opened(kept, f"r{round_}n{n}x{i}") for i in range(20)]
+                    events[0]["occurred_at"] -= timedelta(hours=1)
+                    kept.put(events)
+                    written += events
+                kept.wait(lambda: store.exists() and len(stored()) >= len(written) - 60 * (round_ < 2), what="events in the consumer's store")
+            finally:
+                consumer.kill()
+                consumer.wait()
+    assert len(stored()) == len(set(stored())) == len(written)

@@ -323,6 +323,24 @@ static void check_feeds(Report *report, const Config *config, MongoStore *store)
   }
 }
 
+/* The user need not be allowed to look. */
+static void check_archive(Report *report, const Config *config, MongoStore *store) {
+  static const char *const number[] = {"seq", NULL};
+  Failure failure = {0};
+  bool found;
+  g_autofree char *name = g_strdup_printf("%s_archive", config->mongodb.outbox);
+  g_autoptr(Outbox) archive = outbox_new_on(store, "", name);
+  if (!outbox_has_index(archive, number, &found, &failure))
+    return;
+  if (found)
+    good(report, "mongodb", "archive index on (seq)");
+  else
+    tell(
+        report, "warning", "mongodb",
+        "the archive has no index on (seq), so giving events their numbers and fetching them reads "
+        "all of it; `outbox init --archive` makes it");
+}
+
 static void check_mongodb(Report *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
@@ -354,6 +372,8 @@ static void check_mongodb(Report *report, const Config *config) {
   check_identity(report, config, store);
   check_receipts(report, store);
   check_feeds(report, config, store);
+  if (config->mongodb.archive)
+    check_archive(report, config, store);
   g_autoptr(GPtrArray) findings = findings_new();
   bool seen = true;
   if (mongo_check_outbox(store, findings, &seen, &failure))

@@ -24,6 +24,7 @@ typedef struct Explain {
   Stores *stores;
   Archive *archive; /* NULL: there is none */
   const Aggregate *aggregate;
+  int64_t version; /* only the event with it; 0: the first ones */
   Pool *pool;
   Position position;
   bool pending; /* an event of the outbox that the ledger does not have */
@@ -93,7 +94,9 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
   if (!in_hand)
     return false;
   g_autoptr(EventCursor) cursor =
-      outbox_find_aggregate(outbox, explain->aggregate, NULL, EVENTS_SHOWN);
+      explain->version
+          ? outbox_find_versions(outbox, explain->aggregate, explain->version, explain->version)
+          : outbox_find_aggregate(outbox, explain->aggregate, NULL, EVENTS_SHOWN);
   const bson_t *document;
   while (count < EVENTS_SHOWN && (document = event_cursor_next(cursor, ret_failure)))
     items[count++].event =
@@ -403,8 +406,8 @@ static bool find_anywhere(const Stores *stores, Archive *archive, Sought *sought
           find_aggregate(stores->config, archive_events(archive), sought, ret_failure));
 }
 
-bool explain_aggregate(Stores *stores, const char *type, const char *id, json_t *document,
-                       bool *ret_found, Failure *ret_failure) {
+bool explain_aggregate(Stores *stores, const char *type, const char *id, int64_t version,
+                       json_t *document, bool *ret_found, Failure *ret_failure) {
   const MongoSettings *settings = &stores->config->mongodb;
   Sought sought = {.type = type, .text = id};
   g_autoptr(Archive) archive = settings->archive ? archive_open(settings, ret_failure) : NULL;
@@ -421,10 +424,13 @@ bool explain_aggregate(Stores *stores, const char *type, const char *id, json_t 
   Explain explain = {.stores = stores,
                      .archive = archive,
                      .aggregate = &sought.aggregate,
+                     .version = version,
                      .pool = &pool,
                      .document = document};
   bool good = explain_all(&explain, ret_failure);
   pool_free(&pool);
+  *ret_found = version == 0 || json_array_size(json_object_get(document, "outbox")) > 0 ||
+               json_array_size(json_object_get(document, "archive")) > 0;
   return good;
 }
 
@@ -432,27 +438,34 @@ int command_explain(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Failure failure = {0};
   Stores stores;
+  g_autofree char *version = NULL;
   gboolean as_json = FALSE;
+  int64_t number = 0;
   bool found;
   int status;
   const GOptionEntry options[] = {
-      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL}, G_OPTION_ENTRY_NULL};
+      {"version", 0, 0, G_OPTION_ARG_STRING, &version, "Of its events the one with this version",
+       "N"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL},
+      G_OPTION_ENTRY_NULL};
   if (!command_begin(
           &argc, &argv,
           &(CommandHelp){
-              "TYPE ID - one aggregate on one screen",
+              "TYPE ID [VERSION] - one aggregate on one screen",
               "Shows its position, its events with states and reasons, its entity and its "
               "rows, column by column, as they are at this moment. Exit status 1 when there "
-              "is no such aggregate.",
+              "is no such aggregate, or no event with that version in the outbox and the archive.",
               options},
           &config, &status))
     return status;
-  if (argc != 3)
-    return command_misuse("expected TYPE ID");
+  if (argc < 3 || argc > 4)
+    return command_misuse("expected TYPE ID [VERSION]");
+  if (!command_version(argc == 4 ? argv[3] : version, &number))
+    return EXIT_WRONG;
   if (!stores_open(config, &stores, &failure))
     return command_fail(&failure);
   json_t *document = json_object();
-  bool good = explain_aggregate(&stores, argv[1], argv[2], document, &found, &failure);
+  bool good = explain_aggregate(&stores, argv[1], argv[2], number, document, &found, &failure);
   if (good && as_json)
     command_print_json(document, JSON_INDENT(2));
   else if (good)

@@ -334,7 +334,7 @@ static int list_events(const Config *config, Lister *lister, const Selection *se
 
 int command_list(int argc, char **argv) {
   static const char *const all_states[] = {"pending", "in_progress", "failed", "dead", NULL};
-  g_autofree char *state = NULL, *type = NULL, *table = NULL;
+  g_autofree char *state = NULL, *type = NULL, *table = NULL, *version = NULL;
   gboolean by_aggregate = FALSE, as_json = FALSE, summary = FALSE, payload = FALSE;
   int limit = 0, status;
   const GOptionEntry options[] = {
@@ -342,8 +342,9 @@ int command_list(int argc, char **argv) {
        "failed, dead, refused (by MongoDB, to be marked), held, pending, in_progress or all "
        "(default: failed, dead and refused)",
        "STATE"},
-      {"aggregate", 0, 0, G_OPTION_ARG_NONE, &by_aggregate, "Of one aggregate: --aggregate TYPE ID",
-       NULL},
+      {"aggregate", 0, 0, G_OPTION_ARG_NONE, &by_aggregate,
+       "Of one aggregate: --aggregate TYPE ID [VERSION]", NULL},
+      {"version", 0, 0, G_OPTION_ARG_STRING, &version, "Its event with this version", "N"},
       {"type", 0, 0, G_OPTION_ARG_STRING, &type, "Of one event type", "EVENT_TYPE"},
       {"projection", 0, 0, G_OPTION_ARG_STRING, &table, "Of the aggregates that fill this table",
        "TABLE"},
@@ -356,7 +357,7 @@ int command_list(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   if (!command_begin(
           &argc, &argv,
-          &(CommandHelp){"[TYPE ID] - list events of the outbox",
+          &(CommandHelp){"[TYPE ID [VERSION]] - list events of the outbox",
                          "Lists events in order, with the reason why they are where they are. Exit "
                          "status 1 when there is none.",
                          options},
@@ -365,8 +366,10 @@ int command_list(int argc, char **argv) {
   const char *one_state[] = {state, NULL};
   Selection selection = {.event_type = type, .states = blocking, .limit = limit};
   bool held = state && !strcmp(state, "held"), only_refused = state && !strcmp(state, "refused");
-  if (argc != (by_aggregate ? 3 : 1))
-    return command_misuse("expected --aggregate TYPE ID, or no arguments");
+  if (by_aggregate ? argc < 3 || argc > 4 : argc != 1 || version)
+    return command_misuse("expected --aggregate TYPE ID [VERSION], or no arguments");
+  if (!command_version(argc == 4 ? argv[3] : version, &selection.version))
+    return EXIT_WRONG;
   if (limit < 0)
     return command_misuse("--limit: expected a number of events, or 0 for all");
   if (state && !held && !only_refused && strcmp(state, "all") != 0 &&

@@ -21,6 +21,14 @@ int command_misuse(const char *expected) {
   return EXIT_WRONG;
 }
 
+bool command_version(const char *text, int64_t *ret_version) {
+  *ret_version = 0;
+  if (!text || g_ascii_string_to_signed(text, 10, 1, INT64_MAX, ret_version, NULL))
+    return true;
+  command_misuse("VERSION: expected a number from 1");
+  return false;
+}
+
 void print_clean(FILE *to, const char *text) {
   g_autoptr(GString) clean = g_string_new(NULL);
   text_append_clean(clean, text, "");

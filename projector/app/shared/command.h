@@ -61,6 +61,10 @@ bool command_projections(const Config *config, const char *table, const char *pu
  * reader has gone. */
 bool command_output_is_lost(void);
 
+/* An aggregate's version out of an argument; NULL is 0, any. False: that was none, which is said.
+ */
+bool command_version(const char *text, int64_t *ret_version);
+
 /* Says what was expected of the arguments; returns EXIT_WRONG. */
 int command_misuse(const char *expected);
 

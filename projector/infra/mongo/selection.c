@@ -73,6 +73,8 @@ static bson_t *filter_of(const Outbox *outbox, const Selection *selection) {
   if (selection->aggregate_id)
     outbox_append_id_candidates(filter, outbox_field(outbox, FIELD_AGGREGATE_ID),
                                 selection->aggregate_id);
+  if (selection->version)
+    BSON_APPEND_INT64(filter, outbox_field(outbox, FIELD_VERSION), selection->version);
   if (selection->event_type)
     BSON_APPEND_UTF8(filter, outbox_field(outbox, FIELD_EVENT_TYPE), selection->event_type);
   if (selection->error_class)

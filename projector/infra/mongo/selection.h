@@ -6,6 +6,7 @@
 typedef struct Selection {
   const char *event_id;                      /* in its usual text form, or NULL */
   const char *aggregate_type, *aggregate_id; /* the id in its usual text form, or NULL */
+  int64_t version;                           /* of the aggregate; 0: any */
   const char *event_type;                    /* or NULL */
   const char *error_class, *error_message;   /* as last_error has them, or NULL */
   const char *const *states;                 /* NULL-terminated; NULL: any */
