@@ -24,6 +24,7 @@ SECONDS = int(os.environ.get("DEMO_SECONDS", "20"))
 DRAIN_LIMIT_S = 15
 OUTBOX = os.environ["OUTBOX_BIN"]
 PROJECTOR = os.environ["PROJECTOR_BIN"]
+FEED = "outbox_movements"
 BANK = ["--uri", os.environ["MONGO_URI"], "--database", "bank", "--outbox", "outbox"]
 
 
@@ -46,7 +47,7 @@ class Stores:
             return cursor.fetchall()
 
     def applied(self) -> int:
-        return self.query("SELECT COUNT(*) FROM projector_applied")[0][0]
+        return self.query("SELECT COUNT(*) FROM projector_applied WHERE projector = 'bank'")[0][0]
 
     def waiting(self) -> tuple[int, float]:
         """Events in the outbox, and the age of the oldest in ms."""
@@ -104,6 +105,7 @@ def mapping_file(folder: Path) -> Path:
     """bank.json as it is, but for the port, which is a number and so cannot be a ${variable}."""
     mapping = json.loads((Path(__file__).parent / "bank.json").read_text())
     mapping["mysql"]["port"] = int(os.environ["MYSQL_PORT"])
+    mapping["mongodb"]["feeds"] = [FEED]
     mapping["http"] = "127.0.0.1:0"  # 9464 may be taken
     password = folder / "password"
     password.touch(mode=0o600)
@@ -112,6 +114,37 @@ def mapping_file(folder: Path) -> Path:
     file = folder / "bank.json"
     file.write_text(json.dumps(mapping, indent=2))
     return file
+
+
+MOVED = {"aggregate_type": "account", "table": "movements",
+         "key": {"account_id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+         "columns": {"opened_with": {"from": "balance", "type": "decimal(18,2)"}, "moved": {"from": "moved", "type": "decimal(18,2)"}},
+         "events": {"AccountOpened": {"op": "sql", "statement": "INSERT INTO movements VALUES (:$aggregate_id, :balance, 0)"},
+                    "MoneyDeposited": {"op": "add", "columns": {"moved": "amount"}},
+                    "MoneyWithdrawn": {"op": "subtract", "columns": {"moved": "amount"}},
+                    "AccountClosed": {"op": "delete"}}}
+
+
+def second_mapping_file(folder: Path, first: str) -> str:
+    """Another projector, which takes the first one's feed as its outbox."""
+    mapping = json.loads(Path(first).read_text())
+    mapping["name"] = "movements"
+    mapping["mongodb"] = {"uri": "${MONGO_URI}", "database": "bank", "outbox": FEED}
+    mapping["projections"], mapping["unknown_events"], mapping["http"] = [MOVED], "ignore", ""
+    file = folder / "movements.json"
+    file.write_text(json.dumps(mapping, indent=2))
+    return str(file)
+
+
+def second_read_model(folder: Path, stores: Stores, mapping: str, accounts: dict[str, tuple]) -> str:
+    """Filled from the feed after everything else: each account's movements add up to its balance."""
+    second = second_mapping_file(folder, mapping)
+    call(PROJECTOR, "schema", "-c", second, "--apply")
+    call(PROJECTOR, "run", "-c", second, "--once")
+    sums = dict(stores.query("SELECT account_id, opened_with + moved FROM movements"))
+    if sums != {key: row[2] for key, row in accounts.items()}:
+        raise Failure("the second read model does not agree")
+    return f"a second read model, filled from the feed {FEED}: {len(sums):,} accounts, whose movements add up to their balances"
 
 
 def page_address(projector: subprocess.Popen, log: Path) -> str:
@@ -179,7 +212,7 @@ def show(mongodb: dict[str, tuple], mysql: dict[str, tuple], different: list[str
 def demo(folder: Path, log: Path) -> None:
     stores = Stores()
     mapping = str(mapping_file(folder))
-    call(OUTBOX, "init", *BANK)
+    call(OUTBOX, "init", *BANK, "--feed", FEED)
     call(PROJECTOR, "schema", "-c", mapping, "--apply")
     print(f"a bank writes {RATE} events a second for {SECONDS} s, the projector follows", flush=True)
     with log.open("wb") as stderr:
@@ -203,6 +236,7 @@ def demo(folder: Path, log: Path) -> None:
     if different or not mongodb:
         raise Failure(f"{len(different)} accounts differ" if different else "no account was written")
     print(f"\n{stores.applied():,} events applied: the stores agree on every field of every account")
+    print(second_read_model(folder, stores, mapping, mongodb))
     print(f"\n$ projector reconcile\n{call(PROJECTOR, 'reconcile', '-c', mapping, '--state', str(folder / 'reconcile'))}",
           end="")
 

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
-/* Fills in the document; without the aggregate (`*ret_found` false) it says that. */
-bool explain_aggregate(Stores *stores, const char *type, const char *id, json_t *document,
-                       bool *ret_found, Failure *ret_failure);
+/* Fills in the document, of its events only the one with that version (0: the first ones); without
+ * the aggregate (`*ret_found` false) it says that. */
+bool explain_aggregate(Stores *stores, const char *type, const char *id, int64_t version,
+                       json_t *document, bool *ret_found, Failure *ret_failure);

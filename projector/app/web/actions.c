@@ -125,7 +125,7 @@ static HttpAnswer explain(const Actions *actions, const json_t *target) {
     return failed(&failure);
   json_t *document = json_object();
   bool good = explain_aggregate(&stores, text_of(target, "aggregate_type"),
-                                text_of(target, "aggregate_id"), document, &found, &failure);
+                                text_of(target, "aggregate_id"), 0, document, &found, &failure);
   stores_close(&stores);
   if (good && found)
     return say(200, document);
