@@ -183,9 +183,9 @@ typedef enum {
   OUTBOX_UPDATE,
   OUTBOX_REPLACE, // document: the entity's new fields, all of them
   // document: NULL. A tombstone stays in the collection "<outbox>_deleted", {_id: {aggregate_type,
-  // aggregate_id}, version, deleted_at}, so that an entity inserted under the same id later goes on
-  // with the next version and a later time. Where ids are never used again, tombstones may be
-  // removed.
+  // aggregate_id}, version, deleted_at}, so that an entity inserted under the same id later
+  // continues with the next version and a later time. Where ids are never used again, tombstones
+  // may be removed.
   OUTBOX_DELETE,
 } outbox_change_kind_t;
 

@@ -36,8 +36,8 @@ typedef struct {
   const GOptionEntry *entries;
 } cli_usage_t;
 
-// Parses the arguments (argv[0] is the command). False: the command ends with *ret_status, because
-// help was asked for or because something is wrong, which has been said.
+// Parses the arguments (argv[0] is the command). Returns false when the command ends with
+// *ret_status, because help was asked for or because something is wrong, which has been said.
 bool cli_parse(const cli_usage_t *usage, int argc, char **argv, cli_store_t *store,
                int *ret_status);
 

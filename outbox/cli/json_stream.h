@@ -24,7 +24,7 @@ json_next_t json_stream_next(json_stream_t *stream, GString *text, int *ret_line
 
 // The values in an object's text that libbson 1.23 misreads without a word: an integer beyond 64
 // bits (wraps around), a $numberDecimal that is no number or has more than 34 digits (NaN), a $date
-// on no such day (another day). False: `message` names the first.
+// on no such day (another day). Returns false, and `message` names the first.
 bool json_check_values(const char *text, char *message, size_t size);
 
 #endif

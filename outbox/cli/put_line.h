@@ -18,7 +18,7 @@ typedef struct {
 } put_line_t;
 
 // `entities`: the collection for an entity that names none; NULL: it has to. An event without an id
-// gets one. False: `message` (size bytes) begins with the path of the field.
+// gets one. Returns false, and `message` (size bytes) begins with the path of the field.
 bool put_line_read(const bson_t *object, const char *entities, put_line_t *ret_line, char *message,
                    size_t size);
 void put_line_clear(put_line_t *line);

@@ -3,7 +3,7 @@
 
 enum {
   REPLAYS_MAX = 20,      /* of one transaction after conflicts, but */
-  REPLAY_FOR_MS = 20000, /* not for longer: then the batch is split, so that others can go on */
+  REPLAY_FOR_MS = 20000, /* not for longer: then the batch is split, so that others can continue */
   UNKNOWN_REPLAYS = 3,   /* of one that met what no table knows */
 };
 
@@ -36,7 +36,7 @@ static Ruling split_or(const Case *the_case, Ruling alone) {
 }
 
 /* What may be the server's fault or that of one event. A server that fails between good probes is
- * not believed for ever: there are statements that bring one down. */
+ * not believed forever: there are statements that bring one down. */
 static Ruling find_out(const Case *the_case) {
   if (the_case->probe == PROBE_NONE)
     return RULING_PROBE;

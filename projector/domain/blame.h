@@ -35,7 +35,7 @@ typedef enum Ruling {
   RULING_EVENT,      /* this event's own failure: it pays with an attempt */
   RULING_WAIT,       /* the event waits for somebody's lock; it does not pay */
   RULING_COUNT,      /* the event waits and does not pay, but this is remembered against it */
-  RULING_STORE,      /* the server, or this owner, cannot go on: no event pays */
+  RULING_STORE,      /* the server, or this owner, cannot continue: no event pays */
 } Ruling;
 
 Ruling blame_rule(const Case *the_case);

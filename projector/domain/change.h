@@ -37,7 +37,7 @@ bool change_for_missing_entity(const Projection *projection, const Event *event,
 bool change_for_row_of_missing_entity(const Projection *projection, const Value *key,
                                       const Event *event, Arena *arena, Change *ret_change,
                                       Failure *ret_failure);
-/* The removal of the aggregate's row, before its events are folded into it anew. */
+/* The removal of the aggregate's row, before its events are folded into it again. */
 bool change_for_removal(const Projection *projection, const Event *event, Arena *arena,
                         Change *ret_change, Failure *ret_failure);
 /* The removal of the row with that key. */

@@ -19,8 +19,8 @@ typedef struct Decimal {
   uint8_t digits[DECIMAL_DIGITS_MAX];
 } Decimal;
 
-/* Reads "-12.50", "1.5E+3", ".5"; nothing else may stand in the text. False: no finite number, or
- * one with more digits than fit. The result has no needless zeros at either end. */
+/* Reads "-12.50", "1.5E+3", ".5"; nothing else may stand in the text. Returns false for no finite
+ * number, or one with more digits than fit. The result has no needless zeros at either end. */
 bool decimal_parse(const char *text, size_t length, Decimal *ret_decimal);
 void decimal_from_int64(int64_t number, Decimal *ret_decimal);
 void decimal_from_uint64(uint64_t number, Decimal *ret_decimal);

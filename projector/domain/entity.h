@@ -3,8 +3,8 @@
 
 #include "projector/domain/event.h"
 
-/* The entity's `_id` as the id of an aggregate; it points into the document. False: no event can
- * name it, and entity_misfit says why. */
+/* The entity's `_id` as the id of an aggregate; it points into the document. Returns false when no
+ * event can name it, and entity_misfit says why. */
 bool entity_id(const bson_t *entity, Id *ret_id);
 void entity_misfit(const bson_t *entity, Failure *ret_failure);
 /* {"_id": …} as extended JSON, to find the entity by; a long one is cut. Free with g_free. */

@@ -279,7 +279,7 @@ static const char A_TEXT[] = "a string of 1 to 128 bytes";
 
 static void malformed(Event *event, const char *path, const char *expected, const char *found) {
   if (event->malformed)
-    return; /* the first thing that is wrong is the one to mend */
+    return; /* the first thing that is wrong is the one to repair */
   event->malformed = g_new0(Failure, 1);
   failure_set(event->malformed, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found %s", path,
               expected, found);

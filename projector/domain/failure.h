@@ -13,13 +13,13 @@ typedef enum FailureClass {
   FAILURE_NONE,
   FAILURE_UNAVAILABLE, /* the store is down, failing over or read-only: wait, burn no attempt */
   FAILURE_CONFLICT,    /* deadlock or lock wait: replay the same transaction */
-  FAILURE_DATA,        /* this event does not fit: find it, mark it, go on with the others */
+  FAILURE_DATA,        /* this event does not fit: find it, mark it, continue with the others */
   FAILURE_MAPPING, /* table or column is not what the mapping says: the projection's events fail */
   FAILURE_CONFIG,  /* credentials or privileges: no event can succeed, stop with status 2 */
   FAILURE_SPACE,   /* disk or table full: wait longer, burn no attempt */
   FAILURE_SIZE,    /* statement larger than the server takes: halve the batch */
   FAILURE_FENCED,  /* another projector owns this name now: stop working at once */
-  FAILURE_HISTORY, /* the change stream cannot go on: scan the outbox again */
+  FAILURE_HISTORY, /* the change stream cannot continue: scan the outbox again */
   FAILURE_UNKNOWN, /* no table knows it: blame.h finds out whose it is */
 } FailureClass;
 

@@ -151,7 +151,7 @@ static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
 }
 
 /* A delta of an unknown row stays a statement of its own before a value that replaces the sum,
- * which has to fit all the same, and before a second delta of a double, where adding is not
+ * which has to fit nevertheless, and before a second delta of a double, where adding is not
  * associative.
  */
 static bool needs_new_step(const FoldedRow *row, const Change *change) {

@@ -186,8 +186,8 @@ static void decide_unmappable(Item *item, AggregateState *state) {
     item->verdict = VERDICT_KNOWN;
 }
 
-/* One pass over the items. False: an event that was decided to apply cannot be folded after the
- * others; it is marked FAILED and the pass has to be made again without it. */
+/* One pass over the items. Returns false when an event that was decided to apply cannot be folded
+ * after the others; it is marked FAILED and the pass has to be made again without it. */
 static bool decide_all(const Mapping *mapping, Item *items, size_t count, AggregateSet *aggregates,
                        Fold *fold, Arena *arena) {
   for (size_t i = 0; i < count; i++) {

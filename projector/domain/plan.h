@@ -12,7 +12,7 @@ typedef enum Verdict {
   VERDICT_APPLIED,    /* in the fold; ledger outcome `applied` */
   VERDICT_SUPERSEDED, /* late, a newer state is in the row; ledger outcome `superseded` */
   VERDICT_IGNORED,    /* changes nothing; ledger outcome `ignored` */
-  VERDICT_SKIPPED,    /* a person decided to go on without it; ledger outcome `skipped` */
+  VERDICT_SKIPPED,    /* a person decided to continue without it; ledger outcome `skipped` */
   VERDICT_KNOWN,      /* applied before: acknowledge, write nothing */
   VERDICT_FAILED,     /* `failure` says why; later events of its aggregate wait */
   VERDICT_REFRESH,    /* late: take the row from the entity; later ones wait for that */

@@ -29,6 +29,6 @@ bool json_text_same(const char *a, size_t a_length, const char *b, size_t b_leng
 /* A JSON array of doubles of which such a server reads most wrong; to be cast to JSON and back. */
 extern const char json_probe[];
 /* What the answer to the probe says: how many units in the last place the server's doubles may be
- * off, 0 or REAL_SLACK. False: the answer is not such an array. */
+ * off, 0 or REAL_SLACK. Returns false when the answer is not such an array. */
 enum { REAL_SLACK = 3 };
 bool json_probe_judge(const char *answer, size_t length, unsigned *ret_slack);

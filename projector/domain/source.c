@@ -26,7 +26,8 @@ static bool is_path(const char *text, size_t length) {
   return true;
 }
 
-/* Undoes ~1 and ~0 in place (RFC 6901, section 4). False: a ~ that stands for nothing. */
+/* Undoes ~1 and ~0 in place (RFC 6901, section 4). Returns false for a ~ that stands for nothing.
+ */
 static bool unescape(char *step) {
   char *to = step;
   for (const char *at = step; *at; at++) {

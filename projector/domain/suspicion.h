@@ -28,7 +28,7 @@ typedef struct Suspicion {
 } Suspicion;
 
 /* What a look found: the heartbeats of the owner so far. `tenure` tells owners and elections apart:
- * when it changes, everything is learnt anew. */
+ * when it changes, everything is learnt again. */
 typedef struct HeartbeatLook {
   int64_t beat;
   uint64_t tenure;

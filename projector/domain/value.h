@@ -62,7 +62,8 @@ gboolean value_key_equal(gconstpointer a, gconstpointer b);
 void value_append_text(GString *text, const Value *value);
 
 /* `base` + `delta` of a numeric column, as the server would compute it; both not NULL. Without
- * `column` the sum of two deltas, which need not fit the column yet. False: does not fit. */
+ * `column` the sum of two deltas, which need not fit the column yet. Returns false when it does not
+ * fit. */
 bool value_add(const Value *base, const Value *delta, const Column *column, Arena *arena,
                Value *ret_sum);
 /* The value with the other sign; a number. */

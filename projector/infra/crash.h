@@ -3,7 +3,7 @@
  * Compiled in by the build option `crash_points` only. In the environment,
  *   PROJECTOR_CRASH_AT="name" or "name:n"   kills at the first or n-th passage of that point,
  *   PROJECTOR_FREEZE_AT="name" or "name:n"  stops there, as SIGSTOP does, until SIGCONT,
- *   PROJECTOR_HANG_AT="name" or "name:n"    lets the thread that passes there wait for ever,
+ *   PROJECTOR_HANG_AT="name" or "name:n"    lets the thread that passes there wait forever,
  *   PROJECTOR_CRASH_ON="event id"           kills whenever that event was claimed. */
 #pragma once
 

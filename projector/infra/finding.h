@@ -6,7 +6,7 @@
 
 typedef struct Finding {
   bool error; /* false: a warning, the projector works */
-  char *text; /* what is wrong and how to mend it, one line */
+  char *text; /* what is wrong and how to repair it, one line */
 } Finding;
 
 GPtrArray *findings_new(void);

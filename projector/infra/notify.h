@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Assignments, one a line: "READY=1\nSTATUS=working". False: nobody was told. */
+/* Assignments, one a line: "READY=1\nSTATUS=working". Returns false when nobody was told. */
 bool notify(const char *state);
 
 /* Within this time, in us, the manager wants to hear WATCHDOG=1 again; 0: it does not want it from

@@ -11,7 +11,7 @@
  *
  * No order, no positions, no fence, no mapping, no failures: an error ends it. The events are those
  * of the workload "upsert" (events.h), in the collection `outbox` of DATABASE; the tables are made
- * anew in DATABASE of MySQL. */
+ * again in DATABASE of MySQL. */
 #include "stores.h"
 
 #include <stdio.h>

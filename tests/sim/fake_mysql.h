@@ -30,6 +30,6 @@ bool session_is_alive(Session *session);
 
 void tx_end(Tx *tx); /* what is not committed is undone */
 
-/* Whether another transaction keeps this one from going on. */
+/* Whether another transaction keeps this one from continuing. */
 typedef bool (*Blocks)(const Tx *other, const void *wanted);
 bool tx_is_blocked(const Tx *mine, Blocks blocks, const void *wanted);

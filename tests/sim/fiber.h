@@ -1,7 +1,7 @@
 /* fiber.h - the threads of the simulation: coroutines on one virtual clock.
  *
- * A fiber runs until it sleeps or waits; then the one whose time comes first goes on, and the clock
- * jumps there. So one seed always gives one course of events. */
+ * A fiber runs until it sleeps or waits; then the one whose time comes first continues, and the
+ * clock jumps there. So one seed always gives one course of events. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,7 +27,7 @@ void fibers_run(void);
 /* `instance` may be NULL; while it is frozen the fiber does not run. */
 Fiber *fiber_start(const char *name, struct Instance *instance, void (*run)(void *), void *data);
 void fiber_sleep_us(int64_t us);
-/* Sleeps that long (INT64_MAX: for ever) or until the condition is signalled (true). */
+/* Sleeps that long (INT64_MAX: forever) or until the condition is signalled (true). */
 bool fiber_wait_on(const void *condition, int64_t us);
 /* Wakes the fibers that wait on the condition, */
 void fibers_signal(const void *condition);

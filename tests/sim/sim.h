@@ -1,7 +1,7 @@
 /* sim.h - the simulated world: everything outside the code under test, made from one seed.
  *
  * Every call of the code under test into a store ends here. It takes virtual time, may fail before
- * or after its effect, and lets the other fibers go on meanwhile. */
+ * or after its effect, and lets the other fibers continue meanwhile. */
 #pragma once
 
 #include "projector/app/engine/metrics.h"
@@ -39,7 +39,7 @@ typedef enum Kind {
 typedef enum Harm {
   HARM_REFUSED, /* the server refuses the value */
   HARM_BREAKS,  /* the server falls over it: the connection is lost */
-  HARM_SLOW,    /* the client gives up waiting; the server goes on for a while */
+  HARM_SLOW,    /* the client gives up waiting; the server continues for a while */
 } Harm;
 
 /* The rows of one aggregate: of an account in `account` and `turnover`, of a meter in `meter`. */
@@ -317,7 +317,7 @@ bool instance_lives(const Instance *instance);
 void instance_kill(Instance *instance);
 void instance_stop(Instance *instance); /* as by SIGTERM */
 void instances_free(void);
-/* One command, chosen by chance, on an aggregate that has something to mend. */
+/* One command, chosen by chance, on an aggregate that has something to repair. */
 void operate(void *unused);
 /* One refresh; a retry of all that blocks, some time later. */
 void operate_refresh(void *unused);

@@ -289,7 +289,7 @@ static void skip(const SimEvent *event) {
       sim_fail("%s cannot be skipped", event->id);
 }
 
-/* Then somebody goes on without what is dead, until the outbox is empty. */
+/* Then somebody continues without what is dead, until the outbox is empty. */
 static bool skip_dead(void) {
   bool any = false;
   for (unsigned i = 0; i < sim.event_count; i++)

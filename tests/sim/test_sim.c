@@ -110,7 +110,7 @@ static void show_counts(double seconds) {
   SHOW(batch_claims), SHOW(batch_marks), SHOW(batch_swept);
 }
 
-/* A simulation that no longer meets what it is there for would pass for ever. */
+/* A simulation that no longer meets what it is there for would pass forever. */
 static bool met_everything(void) {
   const int64_t wanted[] = {
       counts.applied,      counts.superseded,  counts.ignored,     counts.skipped,

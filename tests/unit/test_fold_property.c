@@ -421,7 +421,7 @@ static void test_late_states(void **state) {
   for_each_seed(check_late_states);
 }
 
-/* Random tests rot quietly: the events must go on meeting what they are there for. */
+/* Random tests rot quietly: the events must continue meeting what they are there for. */
 static void test_coverage(void **state) {
   (void)state;
   print_message("%u batches, %u events: %u applied, %u failed (%u of them in the table), %u late, "

@@ -457,7 +457,7 @@ static void test_null_and_missing(void **state) {
   }
 }
 
-/* Numbers and types help whoever mends the event; a text may be somebody's secret. */
+/* Numbers and types help whoever repairs the event; a text may be somebody's secret. */
 static void test_messages_hold_no_text(void **state) {
   (void)state;
   static const char *const types[] = {"boolean",    "int",  "decimal(18,2)", "double", "char(3)",

@@ -231,8 +231,8 @@ static int exit_status(const Status *status) {
   return healthy ? EXIT_GOOD : EXIT_NO;
 }
 
-/* Reading may go on where nothing is written any more: a disk that is full, a lock for a backup, a
- * validator. A right that is missing is for `check` to tell. */
+/* Reading may continue where nothing is written any more: a disk that is full, a lock for a backup,
+ * a validator. A right that is missing is for `check` to tell. */
 static void try_write(StoreState *state, const MongoSettings *settings, const char *name) {
   MongoSettings hasty = *settings;
   Failure failure = {0};

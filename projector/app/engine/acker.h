@@ -15,7 +15,8 @@ Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop 
 void acker_free(Acker *acker);
 /* Before it is started: the feeder, which may be NULL, has to outlive it. */
 void acker_heed(Acker *acker, Feeder *feeder);
-/* Acknowledges what is queued. False: nothing was (with `wait`: and nothing will be any more). */
+/* Acknowledges what is queued. Returns false when nothing was (with `wait`: and nothing will be any
+ * more). */
 bool acker_step(Acker *acker, bool wait);
 /* Runs steps in a thread. */
 void acker_start(Acker *acker);

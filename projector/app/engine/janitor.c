@@ -165,8 +165,8 @@ static void report_gap(Janitor *janitor, const HoldView *hold) {
 }
 
 /* What sorts before the event that blocks goes first, read or not: the reader may still be on its
- * way to it. False: there is no room, there are more, or one of them blocks too and then has the
- * hold. */
+ * way to it. Returns false when there is no room, there are more, or one of them blocks too and
+ * then has the hold. */
 static bool offer_earlier(Janitor *janitor, const HoldView *hold) {
   Lane *lane = home(janitor, hold->aggregate);
   Failure failure = {0};
@@ -198,7 +198,7 @@ static void try_head(Janitor *janitor, const HoldView *hold) {
 }
 
 /* Looks at the event that blocks, NULL when it is not in the outbox any more, and decides: try it,
- * wait on, or go on without it. */
+ * wait on, or continue without it. */
 static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
   int64_t early_ms;
   if (!event) { /* applied, skipped or removed */

@@ -56,7 +56,7 @@ void lane_keep_apart(Lane *lane, int64_t for_ms);
 bool lane_is_apart(Lane *lane);
 /* Rises with everything that the lane's worker may wait for. */
 uint64_t lane_news(Lane *lane);
-/* Waits for something that was not `seen`. False: stopped. */
+/* Waits for something that was not `seen`. Returns false when stopped. */
 bool lane_wait_news(Lane *lane, uint64_t seen);
 /* When something is queued, waits until `wanted` events are, at most that long. The worker is done
  * with what it took before. */
@@ -71,7 +71,7 @@ void lane_forget(Lane *lane, Event *event);
 /* The event is gone from the outbox. A hold that stands for it, or for a later one that failed
  * before this was taken, is looked at at once. Frees it. */
 void lane_settle(Lane *lane, Event *event);
-/* Holds of other lanes have ended: the worker may go on where it could not. */
+/* Holds of other lanes have ended: the worker may continue where it could not. */
 void lane_wake(Lane *lane);
 /* Whether a hold keeps the event out of the queue. */
 bool lane_is_behind_hold(Lane *lane, const Event *event);
@@ -135,8 +135,8 @@ int64_t lane_due_in(Lane *lane);
 void lane_put_off(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms);
 /* Nothing could be decided yet: the hold is looked at again for the same cause. */
 void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms);
-/* Lets the blocking event itself through to the queue; the hold stays. False: it is in memory (one
- * that failed just now, until its mark is written), or the hold has changed. */
+/* Lets the blocking event itself through to the queue; the hold stays. Returns false when it is in
+ * memory (one that failed just now, until its mark is written), or the hold has changed. */
 bool lane_offer_head(Lane *lane, Event *event);
 
 typedef enum Offer {
@@ -149,7 +149,7 @@ typedef enum Offer {
  * aggregate; they are to be offered in order. */
 Offer lane_offer_around(Lane *lane, Event *event);
 /* Begins to let the events behind the hold through. What arrives from elsewhere meanwhile is left
- * out and noticed. False: the hold has changed. */
+ * out and noticed. Returns false when the hold has changed. */
 bool lane_begin_drain(Lane *lane, HoldView *view);
 /* More is to be read, after `delay_ms`. */
 void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms);

@@ -43,7 +43,7 @@ static bool all_idle(const Lanes *lanes) {
   return true;
 }
 
-/* With `once` the wait ends too when too many aggregates are blocked for anything to go on. */
+/* With `once` the wait ends too when too many aggregates are blocked for anything to continue. */
 static bool wait_room(Reader *reader, Lane *lane) {
   if (!reader->once)
     return lane_wait_room(lane);
@@ -59,7 +59,7 @@ static void note_given(Reader *reader, int64_t until) {
   reader->heard_at = g_get_monotonic_time();
 }
 
-/* Decodes and puts into the lane, waiting for room. False: stopped. */
+/* Decodes and puts into the lane, waiting for room. Returns false when stopped. */
 static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t read_at,
                   int64_t *taken) {
   Event *event = event_decode(document);

@@ -201,7 +201,7 @@ static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_
     return false;
   }
   if (item->or_superseded && ruling == RULING_EVENT)
-    item->event->unrefreshable = true; /* decided anew when it comes back */
+    item->event->unrefreshable = true; /* decided again when it comes back */
   else if (!stop_requested(worker->stop))
     (ruling == RULING_EVENT ? fail_item : hold_item)(worker, item, ret_failure);
   return true;

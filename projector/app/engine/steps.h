@@ -26,7 +26,7 @@ struct Worker {
   Arena *arena;          /* of the batch in hand */
   unsigned long hung;    /* number of a session that broke; 0: none, or it was ended */
   bool hurried;          /* the session waits for locks for a shorter time than usual */
-  bool refused; /* MySQL was the reason of the last failure: it is asked before work goes on */
+  bool refused; /* MySQL was the reason of the last failure: it is asked before work continues */
   Id broke;     /* the event that was alone when it became that; of length 0: none */
   uint8_t broke_bytes[EVENT_ID_MAX];
   GRand *random;
@@ -51,7 +51,7 @@ static inline Lane *home_of(const Worker *worker, const Event *event) {
 /* --- claim.c --- */
 
 /* Claims the events and makes items of those that are ours and may be applied now; the others leave
- * the worker. False: a store failed, and the events are in the queue again. */
+ * the worker. Returns false when a store failed, and the events are in the queue again. */
 bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
            Failure *ret_failure);
 /* Before anything of the batch is marked or given back: a kill from now on counts no attempt for
@@ -69,7 +69,7 @@ bool is_refusal(const Failure *failure);
 bool ensure_session(Worker *worker, Failure *ret_failure);
 /* Applies the items, in as many transactions as it takes: the good ones are applied, the culprits
  * of failures found by halving. What is left undecided has VERDICT_NONE: after false, when the
- * store or this owner cannot go on, or when events of other workers met a lock. */
+ * store or this owner cannot continue, or when events of other workers met a lock. */
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure);
 /* Whether the events are all of the worker's own lane. */
 bool all_own(const Worker *worker, const Item *items, size_t count);
@@ -79,7 +79,7 @@ bool all_own(const Worker *worker, const Item *items, size_t count);
  * done is to be given back. */
 bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
                   const Failure *failure);
-/* After a failure that leaves no session to go on with. What may still run in one that broke is
+/* After a failure that leaves no session to continue with. What may still run in one that broke is
  * ended by the next probe: it keeps its locks. */
 void part_with_session(Worker *worker, const Failure *failure);
 void fail_item(Worker *worker, Item *item, const Failure *failure);
@@ -88,7 +88,7 @@ void hold_item(Worker *worker, Item *item, const Failure *failure);
 /* Whether the item is still to be decided, or applied. */
 bool is_open(const Item *item);
 size_t count_open(const Item *items, size_t count);
-/* Pauses before a transaction is tried for another time. False: it is to stop. */
+/* Pauses before a transaction is tried for another time. Returns false when it is to stop. */
 bool replay_pause(Worker *worker, int replays);
 
 /* --- ruling.c --- */
@@ -119,8 +119,8 @@ void acquit(Worker *worker, const Item *items, size_t count);
 
 /* --- settle.c --- */
 
-/* Every event of the batch leaves the worker here. False: a store failed under way; what could not
- * be decided has been given back. */
+/* Every event of the batch leaves the worker here. Returns false when a store failed under way;
+ * what could not be decided has been given back. */
 bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure);
 /* A store is away: what was not applied says so in the outbox, and keeps its attempt and its place
  * in the queue. */

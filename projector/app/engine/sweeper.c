@@ -8,7 +8,7 @@
 
 enum {
   TOGETHER = 500,
-  PRUNE_STEPS = 200, /* in one sweep; then the next sweep goes on */
+  PRUNE_STEPS = 200, /* in one sweep; then the next sweep continues */
 };
 
 /* What is decided from the ledger is done while the fence is held: an owner that has lost the name

@@ -123,7 +123,7 @@ size_t count_open(const Item *items, size_t count) {
   return open;
 }
 
-/* Before a replay everything but what is certain is decided anew: a row that was missing after
+/* Before a replay everything but what is certain is decided again: a row that was missing after
  * others of the batch may be there without them. */
 static size_t reopen(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
@@ -198,7 +198,7 @@ static bool fail_projection(Worker *worker, Item *items, size_t count, const Pro
   return any;
 }
 
-/* The ledger knew some of the items. False: it does not say which. */
+/* The ledger knew some of the items. Returns false when it does not say which. */
 static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t known,
                            Failure *ret_failure) {
   session_rollback(worker->session);

@@ -13,7 +13,7 @@ enum {
   TOLD_AGAIN_MS = 10000,
   REFUSED_MS = 30000, /* a refused event is tried again every 5 s */
   REFUSED_KEPT = 2 * REFUSED_MAX,
-  ONCE_MAX = 20000, /* aggregates; then it begins anew */
+  ONCE_MAX = 20000, /* aggregates; then it starts again */
 };
 
 typedef struct Suspect {

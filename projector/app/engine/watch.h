@@ -63,5 +63,5 @@ bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash);
 /* Whether the aggregate is one of those. */
 bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash);
 /* An event of the aggregate waits at the gate. One of which none has done so for more than a minute
- * is settled, and does not count any longer: who is left must not wait for ever. */
+ * is settled, and does not count any longer: who is left must not wait forever. */
 void watch_still_waits(Watch *watch, unsigned projection, uint64_t aggregate_hash);

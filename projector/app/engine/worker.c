@@ -44,7 +44,7 @@ static void judge_nothing(Item *items, size_t count) {
       items[i].verdict = VERDICT_NONE;
 }
 
-/* Projects one batch. False: a store is away or this owner has to stop. */
+/* Projects one batch. Returns false when a store is unreachable or this owner has to stop. */
 static bool project_batch(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
   if (!claim(worker, events, count, items, &count, ret_failure))

@@ -140,7 +140,7 @@ static gpointer beat(gpointer data) {
 }
 
 /* MongoDB remembers the highest epoch. A fence in MySQL that is behind it proves that MySQL has
- * lost what was committed there: it is then for a person to say how to go on. */
+ * lost what was committed there: it is then for a person to say how to continue. */
 static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
   const Config *config = ownership->config;
   int64_t reached = ownership->state.epoch, found;

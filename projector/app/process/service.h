@@ -1,8 +1,8 @@
 /* service.h - what the service manager is told: up, working or standing by, alive, stopping. Like
  * the log, it is one for the process; without a manager that asked, nothing happens.
  *
- * Alive means that the work goes on: what a worker has in hand comes to an end, good or bad. A
- * worker that waits for events, or for a store that is away, is alive too. One whose batch does not
+ * Alive means that the work continues: what a worker has in hand comes to an end, good or bad. A
+ * worker that waits for events, or for an unreachable store, is alive too. One whose batch does not
  * end hangs, in spite of all timeouts: the manager then ends the process, and the next one finds
  * what was in hand. Starting, standing by and stopping are not watched. */
 #pragma once

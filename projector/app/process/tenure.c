@@ -184,7 +184,7 @@ static void alarm_at_clock(const Tenure *tenure, size_t future, Alarms *alarms) 
   alarms->clock = future >= METRICS_FUTURE_MANY || (alarms->clock && future > 0);
 }
 
-/* Failed events are an alarm from `max_blocked` aggregates on; others still go on then. At the
+/* Failed events are an alarm from `max_blocked` aggregates on; others still continue then. At the
  * limit of memory nothing new is taken but what may end a hold; gaps, events from the future and
  * what is let through count too. */
 static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {

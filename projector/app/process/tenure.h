@@ -9,7 +9,7 @@
 
 /* Stands by until the name is ours, then works until the tenure is lost or `process` is to stop.
  * What cannot be helped by trying again requests the stop of `process`. With `once` it ends when
- * the outbox holds nothing that can be applied now, and requests that stop too. False: a failure
- * ended it soon after it began; the caller pauses, longer each time. */
+ * the outbox holds nothing that can be applied now, and requests that stop too. Returns false when
+ * a failure ended it soon after it began; the caller pauses, longer each time. */
 bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Pace *pace,
                   Stop *process, bool once);

@@ -40,7 +40,7 @@ void rebuild_leave(Rebuild *rebuild, const Projection *projection, const Aggrega
 /* The same of a difference that was found at the end, unless it was said before. */
 void rebuild_leave_different(Rebuild *rebuild, const Projection *projection,
                              const Difference *difference, const char *reason);
-/* Says that the table is done, and counts anew. */
+/* Says that the table is done, and counts again. */
 void rebuild_done(Rebuild *rebuild, const Projection *projection);
 
 /* Refreshes aggregates of the projection's type; those that cannot be are left. */
@@ -51,7 +51,7 @@ bool rebuild_estimate(Rebuild *rebuild, const Projection *projection, int64_t *r
                       Failure *ret_failure);
 /* Fills the tables where they are. */
 bool rebuild_in_place(Rebuild *rebuild, Failure *ret_failure);
-/* Whether the tables can be built anew beside the live ones. */
+/* Whether the tables can be built again beside the live ones. */
 bool rebuild_shadow_check(Rebuild *rebuild, Failure *ret_failure);
 /* Builds them there and swaps them in. */
 bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure);

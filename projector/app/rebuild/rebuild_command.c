@@ -54,7 +54,7 @@ typedef struct Options {
   gboolean resume, as_json, shadow, drop_old;
 } Options;
 
-/* Without a file it goes on, but cannot be resumed. */
+/* Without a file it continues, but cannot be resumed. */
 static bool open_journal(Rebuild *rebuild, const Options *options, const char *table,
                          Failure *ret_failure) {
   g_autofree char *path =

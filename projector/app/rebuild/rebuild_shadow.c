@@ -1,7 +1,7 @@
 /* rebuild_shadow.c - `projector rebuild --shadow`: a new table beside the live one, then a swap.
  *
  *   copy      every entity becomes a row of t__new; its version is noted. Positions stay as they
- *             are: the live table is not touched, and `run` goes on
+ *             are: the live table is not touched, and `run` continues
  *   catch up  in rounds: aggregates whose position is not at the noted version are copied again
  *   compare   the rows of t__new with the entities
  *   swap      with the fence's table locked, so that no event is applied: what moved since, and
@@ -369,7 +369,7 @@ static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret
   bool good =
       take_moved(work, refresh_batch, &moved, ret_failure) && take_contained(work, ret_failure);
   work->stores = stores;
-  stores->session = held.session; /* it may have been opened anew */
+  stores->session = held.session; /* it may have been opened again */
   if (!good || work->rebuild->at.left > 0) {
     shadow_open_gate(work->gate, &work->shadow);
     return good;
@@ -392,7 +392,7 @@ static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_f
 
 /* --- one table ------------------------------------------------------------------------------ */
 
-/* Where an interrupted rebuild stood: without its tables it begins anew, unless they were swapped
+/* Where an interrupted rebuild stood: without its tables it starts again, unless they were swapped
  * already. */
 static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_failure) {
   Rebuild *rebuild = work->rebuild;

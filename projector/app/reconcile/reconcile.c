@@ -1,4 +1,4 @@
-/* reconcile.c - `projector reconcile`: compares entities with rows, and mends what differs.
+/* reconcile.c - `projector reconcile`: compares entities with rows, and repairs what differs.
  *
  * For each projection: every entity against its row, then every row against the entities; at the
  * end the events of the outbox. What differs is looked at again (looks.h) before it is a
@@ -190,7 +190,7 @@ static void add_sums(Reconcile *reconcile, const char *table, const CompareCount
   add_line(reconcile, report_sums(&reconcile->sums));
 }
 
-/* `from` is where to go on; its entity is taken over. */
+/* `from` is where to continue; its entity is taken over. */
 static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Failure *ret_failure) {
   const Projection *projection = reconcile->projections->pdata[at];
   int64_t started_us = clock_us(), total, sample = reconcile->options->sample;
@@ -266,7 +266,8 @@ static json_t *header_of(const Reconcile *reconcile) {
   return header;
 }
 
-/* False only when the comparison must not go on; without a file it goes on, but cannot be resumed.
+/* False only when the comparison must not continue; without a file it continues, but cannot be
+ * resumed.
  */
 static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_failure) {
   const Options *options = reconcile->options;

@@ -11,7 +11,7 @@ enum {
   REPLAY_MS = 50,
 };
 
-/* An aggregate's differences, and the refresh that mends them. */
+/* An aggregate's differences, and the refresh that repairs them. */
 typedef struct Job {
   Refresh refresh;
   GPtrArray *differences; /* of Difference */

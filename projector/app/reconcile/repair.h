@@ -1,4 +1,4 @@
-/* repair.h - mends what reconcile has found, beside a running projector.
+/* repair.h - repairs what reconcile has found, beside a running projector.
  *
  * Rows are mended by refresh.h, many aggregates in one transaction under an exclusive lock of the
  * fence: no event is applied meanwhile, and none that the refreshed entity contains is applied
@@ -8,7 +8,8 @@
 #include "projector/app/reconcile/difference.h"
 #include "projector/app/shared/refresh.h"
 
-/* Fills outcome and mended of each; the texts live in the arena. False: a store cannot be reached.
+/* Fills outcome and mended of each; the texts live in the arena. Returns false when a store cannot
+ * be reached.
  */
 bool repair_differences(Stores *stores, Difference *differences, size_t count, Arena *arena,
                         Failure *ret_failure);
@@ -16,6 +17,6 @@ bool repair_differences(Stores *stores, Difference *differences, size_t count, A
 void repair_plan(Difference *differences, size_t count);
 
 /* Refreshes in one transaction. What MySQL refuses of a batch is found by halving it and stands in
- * that refresh's failure; the others are written. False: a store cannot be reached. */
+ * that refresh's failure; the others are written. Returns false when a store cannot be reached. */
 bool repair_refresh(Stores *stores, const Prefetch *prefetch, Refresh *refreshes, size_t count,
                     Failure *ret_failure);

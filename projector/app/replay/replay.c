@@ -1,5 +1,5 @@
 /* replay.c - `projector replay`: fills a projection from the archived events, in a table beside it,
- * and lets that take its place; or makes one aggregate's row anew. */
+ * and lets that take its place; or makes one aggregate's row again. */
 #include "projector/app/replay/replay.h"
 
 #include "projector/app/shared/command.h"
@@ -104,7 +104,7 @@ static char *scope_name(const Replay *replay) {
   return g_strdup_printf("replay/%s", digest);
 }
 
-/* What an interrupted replay must have in common with the one that goes on with its table. */
+/* What an interrupted replay must have in common with the one that continues with its table. */
 static char *purpose_of(const Replay *replay) {
   const json_t *projections = json_object_get(replay->config->json, "projections");
   char *dump = json_dumps(json_array_get(projections, replay->projection->index),
@@ -116,7 +116,7 @@ static char *purpose_of(const Replay *replay) {
   return g_strdup_printf("replay:%s", digest);
 }
 
-/* The table and its ledger belong together: one without the other is begun anew. */
+/* The table and its ledger belong together: one without the other is started again. */
 static bool open_shadow(Replay *replay, const Options *options, const Shadow *shadow,
                         Failure *ret_failure) {
   g_autofree char *purpose = purpose_of(replay), *found = NULL;

@@ -31,7 +31,7 @@ bool replay_takes(const Replay *replay, const Event *event);
 /* Applies events to the target, those that the scope's ledger has left out, in transactions of at
  * most a batch. They are sorted, and replay_takes each. */
 bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *ret_failure);
-/* Makes the row of one aggregate anew, in the table that is shown: `target` is that table.
+/* Makes the row of one aggregate again, in the table that is shown: `target` is that table.
  * `*ret_events` is how many events it was made from. */
 bool replay_aggregate(Replay *replay, const Aggregate *aggregate, int64_t *ret_events,
                       Failure *ret_failure);

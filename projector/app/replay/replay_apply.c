@@ -27,7 +27,7 @@ static bool name_event(const Event *event, Failure *ret_failure) {
                         (int)event->event_type_length, event->event_type);
 }
 
-/* --- one aggregate anew --------------------------------------------------------------------- */
+/* --- one aggregate again --------------------------------------------------------------------- */
 
 /* The history's events that are to be replayed: first those of the archive. */
 static Item *items_of(const Replay *replay, const History *history, size_t *ret_archived,
@@ -80,9 +80,9 @@ static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
 /* --- a batch -------------------------------------------------------------------------------- */
 
 /* In order a batch goes through the plan of `run`. An aggregate with an event that comes after a
- * newer one is folded anew from the beginning, where its row is its own. */
+ * newer one is folded again from the beginning, where its row is its own. */
 typedef struct Batch {
-  Item *items; /* in order: first those for the plan, then those of aggregates to fold anew */
+  Item *items; /* in order: first those for the plan, then those of aggregates to fold again */
   size_t count, planned;
   GPtrArray *anew; /* of AggregateState */
 } Batch;
@@ -114,7 +114,7 @@ static void divide(const Replay *replay, AggregateSet *set, Batch *batch, Arena 
   batch->items = sorted;
 }
 
-/* The events of an aggregate that is folded anew count as applied, and move its position. */
+/* The events of an aggregate that is folded again count as applied, and move its position. */
 static void pass_late(AggregateSet *set, Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
     AggregateState *state = aggregate_set_find(set, &items[i].event->aggregate);

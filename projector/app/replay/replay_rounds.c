@@ -367,7 +367,7 @@ static unsigned brake_holds_s(const Replay *replay) {
 }
 
 /* A session for one hold. The server itself ends it when a round takes too long, and the owner goes
- * on; the mark was taken before, so what is applied up to it is right all the same. */
+ * on; the mark was taken before, so what is applied up to it is right nevertheless. */
 static Session *brake_open(const Replay *replay, Failure *ret_failure) {
   g_autoptr(Session) brake = session_open(&replay->config->mysql, ret_failure);
   if (!brake ||

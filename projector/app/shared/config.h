@@ -25,7 +25,7 @@ typedef struct Settings {
   int64_t ledger_retention_s;
   int64_t ready_lag_ms;   /* from there on /readyz says no */
   bool permanent_is_dead; /* an event that can never succeed dies at its first failure */
-  bool adopt;             /* `run --adopt`: go on with stores that were restored or moved */
+  bool adopt;             /* `run --adopt`: continue with stores that were restored or moved */
   bool log_json;
   const char *http;        /* "host:port" */
   bool http_asked_for;     /* by the mapping file; else it is the default */

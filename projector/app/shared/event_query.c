@@ -156,7 +156,7 @@ static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) 
   return reading->sink(text->str, text->len, reading->data);
 }
 
-/* One page behind `*after`. False: enough, or failed. */
+/* One page behind `*after`. Returns false when it was enough, or failed. */
 static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
                       Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = numbering_find(

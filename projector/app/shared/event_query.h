@@ -2,7 +2,7 @@
  * they get. The core that `projector events` and GET /events share.
  *
  * Each event is one line of relaxed Extended JSON with a field `cursor`, its sequence number: given
- * back as `after`, the answer goes on behind it. Nothing is changed by asking. */
+ * back as `after`, the answer continues behind it. Nothing is changed by asking. */
 #pragma once
 
 #include "projector/app/shared/config.h"
@@ -14,7 +14,7 @@ typedef struct EventQuery {
       to; /* occurred_at in ms since 1970: from ≤ it < to; INT64_MIN, INT64_MAX: unbound */
   int64_t version; /* of the aggregate; 0: any */
   int64_t limit;   /* most events; 0: all */
-  bool follow;     /* goes on when all was told, until it is stopped */
+  bool follow;     /* continues when all was told, until it is stopped */
   bool waiting;    /* events of the outbox too, behind the archived ones and without a cursor */
   char *aggregate_type, *aggregate_id, *event_type; /* NULL: any; the id in its usual text form */
 } EventQuery;
@@ -29,9 +29,10 @@ bool event_query_set(EventQuery *query, const char *key, const char *value, Fail
 /* Whether the parts go together, and with the mapping file. */
 bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure);
 
-/* Takes a line with its newline, and may wait for a slow reader. False: enough. */
+/* Takes a line with its newline, and may wait for a slow reader. Returns false when it was enough.
+ */
 typedef bool (*LineSink)(const char *line, size_t length, void *data);
-/* Waits that long. False: enough. */
+/* Waits that long. Returns false when it was enough. */
 typedef bool (*Pause)(int64_t ms, void *data);
 
 typedef struct EventReading {

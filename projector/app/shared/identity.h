@@ -11,7 +11,7 @@
 bool identity_claim(const Config *config, MongoStore *store, Session *session,
                     Failure *ret_failure);
 
-/* The two refusals on their own, for `check`. False: refused. */
+/* The two refusals on their own, for `check`. Returns false when refused. */
 bool identity_check_name(const Config *config, const OutboxIdentity *identity,
                          Failure *ret_failure);
 bool identity_check_source(const OutboxIdentity *identity, const KeptSource *kept,

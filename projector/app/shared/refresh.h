@@ -13,7 +13,7 @@ typedef struct Refresh {
   bool entity_needed;     /* fails where the entity is gone, rather than to delete its rows */
   GPtrArray *remove;      /* of Change: rows that no entity has, deleted before; or NULL */
   GPtrArray *purge;       /* of Change: rows without an entity, whose children are deleted too */
-  bool rewind;            /* the position may be ahead of the entity: it starts anew from there */
+  bool rewind;            /* the position may be ahead of the entity: it starts again from there */
   int64_t version;        /* that the rows show now */
   bool marked;            /* of `remove` at least one row stays, marked as deleted */
   Failure failure;        /* class NONE, or why the others were refreshed without this one */
@@ -40,7 +40,7 @@ typedef struct RefreshWith {
 
 /* Reads the entities, each at most once, writes the whole row of every projection of the
  * aggregate's type (or deletes it when the entity is gone) and sets the position to the entity's
- * version; events at or below it are superseded from then on. One transaction. False: nothing was
- * written. Needs `entities` in each of these projections. */
+ * version; events at or below it are superseded from then on. One transaction. Returns false when
+ * nothing was written. Needs `entities` in each of these projections. */
 bool refresh_aggregates(const RefreshWith *with, Refresh *refreshes, size_t count,
                         Failure *ret_failure);

@@ -33,7 +33,7 @@ typedef void (*SkippedSink)(const Event *event, void *data);
 bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
                           SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure);
 
-/* Pauses the projector of the name, or lets it go on. */
+/* Pauses the projector of the name, or lets it continue. */
 bool resolve_pause(const Config *config, MongoStore *store, bool pause, PauseChange *ret_change,
                    Failure *ret_failure);
 

@@ -56,7 +56,7 @@ static bool is_busy(const EventReaders *readers) {
   return figures.role == ROLE_WORKING && figures.tenure.queued > 0;
 }
 
-/* False: nobody reads any more, or the process ends. */
+/* Returns false when nobody reads any more, or the process ends. */
 static bool rest(int64_t ms, void *data) {
   const Reader *reader = data;
   EventReaders *readers = reader->readers;
@@ -75,7 +75,7 @@ static bool rest(int64_t ms, void *data) {
   return !readers->ending;
 }
 
-/* False: the process ends. */
+/* Returns false when the process ends. */
 static bool begin_stream(Reader *reader) {
   EventReaders *readers = reader->readers;
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&readers->lock);

@@ -183,7 +183,7 @@ static void tell(const Status *status) {
                       LOG_TEXT("mysql", reached(&status->mysql))));
 }
 
-/* Waits for the next look. False: the end. */
+/* Waits for the next look. Returns false at the end. */
 static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
   int64_t until = g_get_monotonic_time() + pause_ms * 1000;
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);

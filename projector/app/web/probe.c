@@ -57,7 +57,7 @@ static void note(Probe *probe, Known *known, StoreState *state) {
   known->asked = true;
 }
 
-/* False: the end. */
+/* Returns false at the end. */
 static bool pause_before_next(Probe *probe) {
   int64_t until = g_get_monotonic_time() + (int64_t)PACE_MS * 1000;
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);

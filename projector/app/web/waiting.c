@@ -222,7 +222,7 @@ static bool wants(Waiting *waiting) {
   return false;
 }
 
-/* Waits until there is something to ask. False: it is to end. */
+/* Waits until there is something to ask. Returns false when it is to end. */
 static bool await_work(Waiting *waiting, int64_t ask_at, GPtrArray **ret_chosen, bool *ret_all) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
   for (;;) {

@@ -69,7 +69,8 @@ typedef struct HttpStream HttpStream;
 /* Answers a deferred request with status 200 and a body that is written piece by piece, by one
  * thread that may wait. The request is the server's again. */
 HttpStream *http_stream_begin(HttpRequest *request, const char *type);
-/* Waits while the reader is behind by more than a limited number of bytes. False: it has gone. */
+/* Waits while the reader is behind by more than a limited number of bytes. Returns false when it
+ * has gone. */
 bool http_stream_write(HttpStream *stream, const char *text, size_t length);
 /* Whether the reader is still there. */
 bool http_stream_has_reader(HttpStream *stream);

@@ -73,7 +73,7 @@ static bson_t *scan_command(const Outbox *outbox) {
   return command;
 }
 
-/* False: the server does not name it, because the outbox is not there. */
+/* Returns false when the server does not name it, because the outbox is not there. */
 static bool take_moment(const bson_t *reply, uint32_t *ret_seconds, uint32_t *ret_increment) {
   bson_iter_t iter, moment;
   if (!bson_iter_init(&iter, reply) ||

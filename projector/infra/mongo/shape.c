@@ -40,7 +40,7 @@ static bool has(const bson_t *entry, const char *path, bson_iter_t *ret_value) {
   return bson_iter_init(&iter, entry) && bson_iter_find_descendant(&iter, path, ret_value);
 }
 
-/* False: it is no collection that a change stream or an update could work on. */
+/* Returns false when it is no collection that a change stream or an update could work on. */
 static bool check_type(const Look *look, const bson_t *entry) {
   bson_iter_t value;
   const char *type = has(entry, "type", &value) && BSON_ITER_HOLDS_UTF8(&value)

@@ -6,7 +6,7 @@
 typedef enum StreamResult {
   STREAM_EVENT, /* an event was inserted: here is its document */
   STREAM_IDLE,  /* nothing for about a second */
-  STREAM_LOST,  /* it cannot go on: scan the outbox again and open a new one */
+  STREAM_LOST,  /* it cannot continue: scan the outbox again and open a new one */
 } StreamResult;
 
 typedef struct Stream Stream;

@@ -162,7 +162,7 @@ static bool set_up(Session *session, const MysqlSettings *settings, Failure *ret
   return session_variables_check(result, row, ret_failure);
 }
 
-/* What MySQL says is never enough to mend it. */
+/* What MySQL says is never enough to repair it. */
 static void explain_tls(const MysqlSettings *settings, Failure *failure) {
   static const char *const advice[] = {
       [TLS_OFF] = "mysql.tls is \"off\": if the user has REQUIRE SSL, or the server "

@@ -47,13 +47,13 @@ size_t session_packet_limit(const Session *session);
 /* "" when the connection is not encrypted. */
 const char *session_cipher(const Session *session);
 /* The server ends a session that is silent for long: this opens a new one in its place before it
- * does. False: there is none to be had; the old one stays. */
+ * does. Returns false when there is none to be had; the old one stays. */
 bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret_failure);
 /* How long the session has been idle, in ms; the server closes one after a minute. */
 int64_t session_idle_ms(const Session *session);
 
 /* `*pulse` (atomic) rises by 2 with each answer from the server from now on: whoever watches sees
- * that the session's user goes on. NULL: nobody watches. */
+ * that the session's user continues. NULL: nobody watches. */
 void session_set_pulse(Session *session, int *pulse);
 
 /* Runs a statement without a result. `ret_affected` may be NULL; rows that matched count. */

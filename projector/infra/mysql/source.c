@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* The table is younger than the others: an installation goes on without it. Of a table that a user
- * may not see the server tells the same, whether it is there or not. */
+/* The table is younger than the others: an installation continues without it. Of a table that a
+ * user may not see the server tells the same, whether it is there or not. */
 static bool is_not_kept(const Failure *failure) {
   static const int codes[] = {1142, 1143, 1146}; /* denied on table, on column; no such table */
   for (size_t i = 0; i < G_N_ELEMENTS(codes); i++)
