@@ -73,8 +73,8 @@ static void check_rule(const Mapping *mapping, const Projection *projection, con
     PROMISE(rule->assignments[i].column >= projection->key_count &&
                 rule->assignments[i].column < projection->column_count,
             "a rule assigns to a column that is none, or to the key");
-  bool assigns =
-      rule->operation == OP_UPDATE || rule->operation == OP_ADD || rule->operation == OP_SUBTRACT;
+  bool assigns = rule->operation == OP_UPDATE || rule->operation == OP_ADD ||
+                 rule->operation == OP_SUBTRACT || rule->soft;
   PROMISE(assigns == (rule->assignment_count > 0), "%s with %u columns",
           operation_name(rule->operation), rule->assignment_count);
   PROMISE((rule->operation == OP_SQL) == (rule->statement != NULL), "a statement of its own");
@@ -87,7 +87,7 @@ static void check_projection(const Mapping *mapping, unsigned index) {
   PROMISE(is_plain_name(projection->table), "a table that needs more than backticks");
   PROMISE(projection->key_count >= 1 && projection->key_count <= projection->column_count,
           "a projection without a key");
-  PROMISE(projection->rule_count >= 1, "a projection without rules");
+  PROMISE(projection->rule_count >= 1 || projection->parent, "a projection without rules");
   for (unsigned i = 0; i < projection->column_count; i++) {
     const Column *column = &projection->columns[i];
     PROMISE(is_plain_name(column->name), "a column that needs more than backticks");
@@ -101,6 +101,35 @@ static void check_projection(const Mapping *mapping, unsigned index) {
 }
 
 /* --- written again --------------------------------------------------------------------------- */
+
+/* One place, whose text says all of it. */
+static bool is_plain_source(const Source *source) {
+  return !source->constant && !source->otherwise;
+}
+
+static bool is_plain_rule(const Rule *rule) {
+  bool plain = !rule->when && !rule->soft;
+  for (unsigned i = 0; i < rule->assignment_count; i++)
+    plain = plain && is_plain_source(&rule->assignments[i].from);
+  return plain;
+}
+
+/* Whether the functions below write all of the mapping: no constants, lists, conditions, soft
+ * deletes, columns that are always set, and no children. */
+static bool is_plain(const Mapping *mapping) {
+  bool plain = true;
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *projection = mapping_projection(mapping, i);
+    plain = plain && !projection->when && projection->always_count == 0 &&
+            projection->child_count == 0 && !projection->parent;
+    for (unsigned k = 0; k < projection->column_count; k++)
+      plain = plain && is_plain_source(&projection->columns[k].from) &&
+              !projection->columns[k].type.plain;
+    for (unsigned k = 0; k < projection->rule_count; k++)
+      plain = plain && is_plain_rule(&projection->rules[k]);
+  }
+  return plain;
+}
 
 static json_t *column_json(const Column *column, bool is_key) {
   json_t *json = json_pack("{s:s, s:s}", "from", column->from.text, "type", column->type.text);
@@ -196,7 +225,7 @@ static json_t *mapping_json(const Mapping *mapping) {
 
 static void check_again(const Mapping *mapping) {
   Failure failure = {0};
-  json_t *json = mapping_json(mapping);
+  json_t *json = is_plain(mapping) ? mapping_json(mapping) : NULL;
   if (!json)
     return;
   g_autoptr(Mapping) again = mapping_parse(json, &failure);

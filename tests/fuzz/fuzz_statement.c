@@ -23,11 +23,11 @@ static const Projection projection = {
 static void check_source(const Source *source) {
   Arena *arena = arena_new();
   Source again;
-  PROMISE(*source->path && *source->text, "a source without a name");
-  PROMISE(source->dotted == (strchr(source->path, '.') != NULL), "a path and its dots: %s",
-          source->path);
+  PROMISE(*source->text && (source->steps || *source->path), "a source without a name");
+  PROMISE(source->dotted == (source->path && strchr(source->path, '.') != NULL),
+          "a path and its dots: %s", source->text);
   PROMISE(source_parse(source->text, strlen(source->text), arena, &again) &&
-              !strcmp(source->path, again.path) && source->in_payload == again.in_payload,
+              !g_strcmp0(source->path, again.path) && source->in_payload == again.in_payload,
           "the text of a source is another source: %s", source->text);
   arena_free(arena);
 }
