@@ -147,6 +147,7 @@ static const CodeRange mysql_codes[] = {
     {1169, 1169, FAILURE_DATA},        /* duplicate key on update */
     {1216, 1217, FAILURE_DATA},        /* foreign key, without names */
     {1264, 1265, FAILURE_DATA},        /* out of range, truncated */
+    {1267, 1267, FAILURE_DATA},        /* MySQL 8.0: a key's text that its character set lacks */
     {1292, 1292, FAILURE_DATA},        /* incorrect value */
     {1364, 1364, FAILURE_DATA},        /* column has no default */
     {1365, 1366, FAILURE_DATA},        /* division by zero, incorrect value for column */

@@ -240,6 +240,20 @@ def test_memory_stays_within_its_bound_with_a_large_backlog(bank):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size, count, most_mb", [(4_000_000, 10, 64), (15_000_000, 4, 64 + 5 * 15)], ids=["4 MB", "15 MB"])
+def test_memory_with_large_events_is_what_the_manual_says(ws, size, count, most_mb):
+    ws.mapping([{"aggregate_type": "account", "table": "letter", "key": {"id": {"from": "$aggregate_id", "type": "varchar(40)"}},
+                 "columns": {"content": {"from": "content", "type": "longtext"}}, "events": {"Written": {"op": "upsert"}}}], memory_mb=64)
+    ws.create()
+    with ws.start_projector() as projector:
+        for i in range(count):
+            ws.put(ws.event(f"l{i}", "Written", content="x" * size))
+        ws.wait_drained(2 * WAIT_S)
+        peak_kb = proc_status(projector, "VmHWM")
+    assert peak_kb < most_mb * 1024, f"{peak_kb} kB"
+
+
+@pytest.mark.slow
 def test_many_blocked_events_cost_no_memory(bank):
     bank.mapping(**{**FAST, "backoff_ms": 300000}, memory_mb=64)
     bad = bank.event("a1", "MoneyDeposited", amount="x")

@@ -332,7 +332,7 @@ def test_a_key_of_another_character_set(bank):
         unknown = bank.event("大", "AccountClosed")
         bank.put(opened(bank, "?"), unknown, opened(bank, "ü"), bank.event("ü", "AccountClosed"))
         bank.run_once()
-        assert bank.found(unknown)["last_error"]["code"] == 3854  # as for an update
+        assert bank.found(unknown)["last_error"]["code"] in (3854, 1267)  # as for an update; 8.0 says 1267
         assert [row["account_id"] for row in bank.rows("account")] == ["?", "é"]
 
 
