@@ -254,7 +254,7 @@ static void obey_pause(Tenure *tenure) {
 }
 
 static void publish(Tenure *tenure) {
-  Failure trouble = ownership_trouble(tenure->ownership);
+  Failure trouble = {0};
   LeaseTold told = measure_waiting(tenure);
   note_clock(tenure);
   TenureView view = {.epoch = ownership_epoch(tenure->ownership),
@@ -274,9 +274,11 @@ static void publish(Tenure *tenure) {
     if (trouble.class == FAILURE_NONE)
       trouble = worker_trouble(tenure->workers[i]);
   }
+  told.trouble = trouble; /* not of the lease: where that can be told, it is over */
+  if (trouble.class == FAILURE_NONE)
+    trouble = ownership_trouble(tenure->ownership);
   metrics_publish(tenure->metrics, &view);
   metrics_set_trouble(tenure->metrics, &trouble);
-  told.trouble = trouble;
   told.trouble_since_ms = metrics_trouble_since_ms(tenure->metrics);
   ownership_tell(tenure->ownership, &told);
 }
