@@ -27,6 +27,7 @@ install_package() {
   tar -xf "$image/image.tar" -C "$root"
   cp "$PACKAGE_FOLDER"/projector_*.deb "$root/tmp"
   cp /etc/resolv.conf "$root/etc"
+  # shellcheck disable=SC2016 # the inner shell's
   chroot "$root" sh -euc '
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq update
@@ -35,12 +36,16 @@ install_package() {
     getent passwd projector >/dev/null
     test -f /lib/systemd/system/projector@.service
     test "$(stat -c %U:%G:%a /etc/projector)" = root:projector:750
+    # This root leaves documentation out, so it is looked at in the package.
+    dpkg-deb -x /tmp/projector_*.deb /tmp/unpacked
+    cd /tmp/unpacked/usr/share/doc/projector
     for page in README.md docs/deploy.md docs/alerts.yaml docs/adr/0001-outbox-and-change-stream.md deploy/kubernetes/deployment.yaml; do
-      test -f /usr/share/doc/projector/$page
+      test -f "$page" || { echo "the package has no $page"; exit 1; }
     done
-    cd /usr/share/doc/projector/examples
+    cd examples
     install -m 640 -g projector bank.json bank.env /etc/projector/
-    echo secret | install -m 640 -g projector /dev/stdin /etc/projector/bank.password
+    echo secret >/tmp/password
+    install -m 640 -g projector /tmp/password /etc/projector/bank.password
     set -a
     . /etc/projector/bank.env
     setpriv --reuid=projector --regid=projector --clear-groups projector schema -c /etc/projector/bank.json | grep -q "CREATE TABLE"
