@@ -34,6 +34,7 @@ typedef struct Item {
   bool planned; /* VERDICT_FAILED, after the others of this batch: not so if they are not applied */
   bool excused; /* VERDICT_FAILED, for a reason that is not its own: it does not pay */
   bool reuses_version; /* order.h; a warning, whatever the verdict */
+  bool on_trial;       /* whether its table takes events again is tried with this one */
   int64_t early_ms;    /* VERDICT_FAILED and excused: its time is far ahead, it waits that long */
   int64_t gap_first;   /* VERDICT_GAP: the first missing version */
   Failure *failure;    /* VERDICT_FAILED, or it could not be mapped; in the arena */

@@ -249,9 +249,10 @@ static bool map_entity(Rehearsal *rehearsal, const Projection *projection, const
                        "late: `run` would take the row of %s from the entity in %s, and no such "
                        "entity is given here",
                        projection->table, projection->entities);
-  *version = MAX(*version, entity_version(entity));
-  Event *view = entity_as_event(entity, &late->aggregate, entity_version(entity),
-                                entity_time(entity, late->key.occurred_at));
+  int64_t shown = entity_version(entity);
+  *version = MAX(*version, shown);
+  Event *view =
+      entity_as_event(entity, &late->aggregate, shown, entity_time(entity, late->key.occurred_at));
   g_ptr_array_add(rehearsal->events, view);
   return change_from_entity(projection, view, rehearsal->arena, change, ret_failure);
 }

@@ -48,6 +48,21 @@ static void test_a_table_that_refuses_several_aggregates_stays_the_reason(void *
   watch_free(watch);
 }
 
+static void test_a_trial_of_which_nothing_came_is_another_events(void **state) {
+  (void)state;
+  Watch *watch = closed_by_three();
+  now_ms += HOLD_MS;
+  assert_int_equal(gate(watch), GATE_TRIAL);
+  assert_int_equal(gate(watch), GATE_CLOSED);
+  watch_end_trial(watch, TABLE); /* it waits for a missing version, say, and met no row */
+  assert_int_equal(gate(watch), GATE_TRIAL);
+  assert_true(watch_tally(watch, TABLE, 'a'));
+  close_rows(watch);
+  watch_end_trial(watch, TABLE); /* this one did */
+  assert_int_equal(gate(watch), GATE_CLOSED);
+  watch_free(watch);
+}
+
 static void test_the_last_event_that_fails_is_the_reason_itself(void **state) {
   (void)state;
   Watch *watch = closed_by_three();
@@ -79,6 +94,7 @@ static void test_what_is_written_opens_the_gate(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_table_that_refuses_several_aggregates_stays_the_reason),
+      cmocka_unit_test(test_a_trial_of_which_nothing_came_is_another_events),
       cmocka_unit_test(test_the_last_event_that_fails_is_the_reason_itself),
       cmocka_unit_test(test_what_is_written_opens_the_gate),
   };

@@ -121,7 +121,8 @@ int64_t feeder_step(Feeder *feeder) {
     if (failure.class == FAILURE_CONFIG)
       stop_request(feeder->stop, &failure);
   }
-  return MAX(LOOK_MS, (clock_us() - begun) * SHARE / 1000);
+  int64_t pause_ms = (clock_us() - begun) * SHARE / 1000;
+  return MAX(LOOK_MS, pause_ms);
 }
 
 static gpointer run(gpointer data) {

@@ -140,9 +140,8 @@ bool tally(Worker *worker, const Item *one, const Projection *projection, const 
 
 /* Who is to try the gate: of an aggregate that was not among those that closed it, if there is one:
  * three rows that stay locked must not keep the others. */
-static const Item *choose(Worker *worker, const Item *items, size_t count,
-                          const Projection *projection) {
-  const Item *chosen = NULL;
+static Item *choose(Worker *worker, Item *items, size_t count, const Projection *projection) {
+  Item *chosen = NULL;
   for (size_t i = 0; i < count; i++) {
     if (!is_open(&items[i]) || !touches(&items[i], projection))
       continue;
@@ -166,13 +165,21 @@ static bool try_gate(Worker *worker, Item *items, size_t count, const Projection
     watch_open(worker->lanes->watch, projection->index);
     return true;
   }
-  const Item *chosen = choose(worker, items, count, projection);
+  Item *chosen = choose(worker, items, count, projection);
   for (size_t i = 0; i < count; i++)
     if (is_open(&items[i]) && touches(&items[i], projection) && &items[i] != chosen)
       hold_at_gate(worker, &items[i], projection, why);
-  if (chosen)
+  if (chosen) {
+    chosen->on_trial = true;
     watch_suspect(worker->lanes->watch, &chosen->event->key.event_id);
+  }
   return true;
+}
+
+void end_trials(Worker *worker, const Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    for (unsigned j = 0; items[i].on_trial && j < items[i].changes.count; j++)
+      watch_end_trial(worker->lanes->watch, items[i].changes.changes[j].rule->projection->index);
 }
 
 void hold_behind_gates(Worker *worker, Item *items, size_t count) {

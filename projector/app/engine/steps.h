@@ -112,6 +112,8 @@ bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projecti
 bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure);
 /* Before a batch: what belongs to a locked table waits. */
 void hold_behind_gates(Worker *worker, Item *items, size_t count);
+/* After it: what was to show whether a table takes events again has done so, or another may. */
+void end_trials(Worker *worker, const Item *items, size_t count);
 /* Before a batch: what has a time that is far ahead of MongoDB's clock waits for it. */
 void hold_early(Worker *worker, Item *items, size_t count);
 /* Nothing is held against what was applied, nor against its tables. */

@@ -409,7 +409,9 @@ bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   hold_early(worker, items, count);
   hold_behind_gates(worker, items, count);
   size_t innocent = suspects_last(worker, items, count);
-  return (innocent == 0 || apply_part(worker, items, innocent, &attempt, ret_failure)) &&
-         (innocent == count ||
-          apply_suspects(worker, items + innocent, count - innocent, &attempt, ret_failure));
+  bool good = (innocent == 0 || apply_part(worker, items, innocent, &attempt, ret_failure)) &&
+              (innocent == count ||
+               apply_suspects(worker, items + innocent, count - innocent, &attempt, ret_failure));
+  end_trials(worker, items, count);
+  return good;
 }

@@ -269,6 +269,17 @@ void watch_close(Watch *watch, unsigned projection, const Failure *why, bool row
   hold->why = *why;
 }
 
+void watch_end_trial(Watch *watch, unsigned projection) {
+  if (is_empty(watch))
+    return;
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  Hold *hold = find_hold(watch, projection);
+  int64_t now = clock_us();
+  /* Sooner: it was closed again, for a reason that the trial met. */
+  if (hold && hold->until > now + (int64_t)CLOSED_MS * 1000)
+    hold->until = now;
+}
+
 void watch_open(Watch *watch, unsigned projection) {
   if (is_empty(watch))
     return;

@@ -54,6 +54,9 @@ typedef enum Gate {
 Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_rows);
 /* For some seconds. */
 void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows);
+/* Whoever had the trial is done. Where nothing came of it, because the event was not yet due or
+ * failed before the rows, the next one may try. */
+void watch_end_trial(Watch *watch, unsigned projection);
 /* Something of it was written. */
 void watch_open(Watch *watch, unsigned projection);
 /* An event of that aggregate failed, alone, at the rows: waited for a lock, or met what no table
