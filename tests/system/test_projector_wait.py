@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
+import socket
 import time
 import urllib.parse
 import uuid
@@ -211,6 +211,21 @@ def test_waiters_are_bounded_and_others_are_answered_meanwhile(bank):
         assert endpoint.get("/healthz").status == 200
         bank.put(deposit(bank, "a1", 2))
         assert {w.result()[0] for w in waiting} == {200}
+
+
+def test_a_burst_of_waiters_loses_none(bank):
+    """All connect before the first request is read."""
+    bank.put(opened(bank, "a1"))
+    with listening(bank) as endpoint:
+        bank.wait_drained()
+        clients = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(200)]
+        for client in clients:
+            client.sendall(b"GET /wait?type=account&id=a1&version=2&timeout_ms=25000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 200)
+        bank.put(deposit(bank, "a1", 2))
+        for client in clients:
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            client.close()
 
 
 def test_what_a_person_does_elsewhere_is_noticed(bank):

@@ -15,7 +15,10 @@
 
 enum {
   CONNECTIONS_MAX = 64 + HTTP_DEFERRED_MAX,
-  CONNECTIONS_MANY = 48,         /* from here on each new one ends the oldest */
+  CONNECTIONS_MANY = 48,         /* from here on each new one ends older ones, */
+  CONNECTIONS_LEFT = 16,         /* whatever their age, so many may always come */
+  YOUNG_MS = 250,                /* but none that has just come: many may come at once that will be
+                                    deferred */
   BACKLOG = 1024,                /* connections that wait to be taken; the kernel keeps them */
   IDLE_S = 10,                   /* of a connection */
   MEMORY_PER_CONNECTION = 16384, /* request line and headers */
@@ -27,6 +30,12 @@ enum {
   NICENESS = 10,       /* of the thread: answering comes after projecting */
 };
 
+/* A connection that is not deferred. */
+typedef struct Open {
+  int socket;
+  int64_t since; /* monotonic, us */
+} Open;
+
 struct HttpServer {
   int socket;
   char *address;
@@ -35,7 +44,7 @@ struct HttpServer {
   void *data;
   struct MHD_Daemon *daemon;
   gint deferred;   /* atomic; requests that were, and are not sent yet */
-  GQueue *sockets; /* of the connections, the oldest first; of the server's thread */
+  GQueue *sockets; /* of Open, of the connections, the oldest first; of the server's thread */
 };
 
 struct HttpRequest {
@@ -134,10 +143,19 @@ static int socket_of(struct MHD_Connection *connection) {
   return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
+static void forget(HttpServer *server, int socket) {
+  for (GList *at = server->sockets->head; at; at = at->next)
+    if (((Open *)at->data)->socket == socket) {
+      g_free(at->data);
+      g_queue_delete_link(server->sockets, at);
+      return;
+    }
+}
+
 void http_defer(HttpRequest *request) {
   request->deferred = true;
   g_atomic_int_inc(&request->server->deferred);
-  g_queue_remove(request->server->sockets, GINT_TO_POINTER(socket_of(request->connection)));
+  forget(request->server, socket_of(request->connection));
   MHD_suspend_connection(request->connection);
 }
 
@@ -343,20 +361,31 @@ static void completed(void *data, struct MHD_Connection *connection, void **cont
   *context = NULL;
 }
 
+/* The oldest is not young any more, or no more connections are to be had. */
+static bool must_make_room(const HttpServer *server, int64_t old) {
+  const Open *oldest = g_queue_peek_head(server->sockets);
+  guint all = server->sockets->length + (guint)g_atomic_int_get(&server->deferred);
+  return oldest->since < old || all + CONNECTIONS_LEFT >= CONNECTIONS_MAX;
+}
+
 static void connection_changed(void *data, struct MHD_Connection *connection, void **context,
                                enum MHD_ConnectionNotificationCode what) {
   (void)context;
   HttpServer *server = data;
-  gpointer socket = GINT_TO_POINTER(socket_of(connection));
   if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-    g_queue_remove(server->sockets, socket);
+    forget(server, socket_of(connection));
     return;
   }
   if (server->sockets->length == 0)
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
-  if (server->sockets->length >= CONNECTIONS_MANY)
-    shutdown(GPOINTER_TO_INT(g_queue_pop_head(server->sockets)), SHUT_RDWR);
-  g_queue_push_tail(server->sockets, socket);
+  int64_t old = g_get_monotonic_time() - (int64_t)YOUNG_MS * 1000;
+  while (server->sockets->length >= CONNECTIONS_MANY && must_make_room(server, old)) {
+    g_autofree Open *oldest = g_queue_pop_head(server->sockets);
+    shutdown(oldest->socket, SHUT_RDWR);
+  }
+  Open *open = g_new(Open, 1);
+  *open = (Open){socket_of(connection), g_get_monotonic_time()};
+  g_queue_push_tail(server->sockets, open);
 }
 
 /* The query stays as it is in the path otherwise. */
@@ -470,7 +499,7 @@ void http_server_free(HttpServer *server) {
   else if (server->socket >= 0)
     close(server->socket);
   if (server->sockets)
-    g_queue_free(server->sockets);
+    g_queue_free_full(server->sockets, g_free);
   g_free(server->address);
   g_free(server);
 }
