@@ -46,6 +46,10 @@ void fold_free(Fold *fold) {
   g_free(fold);
 }
 
+Arena *fold_arena(const Fold *fold) {
+  return fold->arena;
+}
+
 unsigned fold_step_count(const Fold *fold) {
   return fold->steps->len;
 }

@@ -39,6 +39,8 @@ typedef struct Fold Fold;
 
 /* The arena must outlive the fold. */
 Fold *fold_new(Arena *arena);
+/* The one that it was made with. */
+Arena *fold_arena(const Fold *fold);
 void fold_free(Fold *fold);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fold, fold_free)
 

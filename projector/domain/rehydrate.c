@@ -51,9 +51,9 @@ static Value *row_of(const Layout *layout, const FoldedRow *row, Arena *arena) {
 }
 
 /* Begins with the removal of the row: so an update that meets none is told here. */
-static bool fold_event(const Mapping *mapping, const Layout *layout, const Event *event, bool first,
-                       Fold *fold, Arena *arena, Rehydrated *rehydrated) {
-  const Projection *projection = layout->projection;
+static bool fold_event(const Mapping *mapping, const Projection *projection, const Event *event,
+                       bool first, Fold *fold, Rehydrated *rehydrated) {
+  Arena *arena = fold_arena(fold);
   ChangeList all, removal = {.count = 1, .changes = arena_alloc(arena, 1, sizeof(Change))};
   if ((first &&
        (!change_for_removal(projection, event, arena, removal.changes, &rehydrated->failure) ||
@@ -135,7 +135,7 @@ Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const 
   for (size_t i = 0; i < count && rehydrated.outcome == REHYDRATED; i++) {
     if (events[i]->skipped)
       continue;
-    if (!fold_event(mapping, layout, events[i], first, fold, arena, &rehydrated)) {
+    if (!fold_event(mapping, layout->projection, events[i], first, fold, &rehydrated)) {
       rehydrated.outcome = REHYDRATED_BROKEN;
       rehydrated.culprit = events[i];
     }

@@ -108,7 +108,8 @@ bson_t *layout_key_fields(const Layout *layout) {
     all |= !source_add_fields(&layout->columns[i]->from, names);
   if (all)
     return NULL;
-  bson_t *fields = BCON_NEW("_id", BCON_INT32(1));
+  bson_t *fields = bson_new();
+  BSON_APPEND_INT32(fields, "_id", 1);
   for (guint i = 0; i < names->len; i++)
     if (!bson_has_field(fields, names->pdata[i]))
       BSON_APPEND_INT32(fields, names->pdata[i], 1);

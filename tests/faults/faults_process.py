@@ -153,7 +153,7 @@ def frozen_in_the_sweeper(world: World) -> None:
     exits, offset = len(first.exits), first.log_size()
     first.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
     first.wait_exit(exits + 1, 60, "the end with claims in hand")
-    first.next_environment = {"PROJECTOR_FREEZE_AT": "in_sweeper"}
+    first.next_environment = {"PROJECTOR_FREEZE_AT": "in_claim_sweep"}
     world.wait(lambda: first.pid and process_state(first.pid) == "T", 90, "the freeze")
     second = world.add_projector()
     second.wait_log("info working name=", 0, 90)

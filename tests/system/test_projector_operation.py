@@ -164,9 +164,10 @@ def test_archive_keeps_the_events_with_the_time_of_application(bank):
         assert not {"status", "claimed_by", "claimed_at", "next_attempt_at", "skipped_at"} & kept.keys()
         assert before < kept["applied_at"] < before + timedelta(seconds=60)
     bank.put(events)  # sent again: neither applied nor archived anew
-    kept = list(archive.find().sort("_id"))
+    without_number = {"seq": False}  # given by a thread of its own, in its time
+    kept = list(archive.find(projection=without_number).sort("_id"))
     bank.run_once()
-    assert bank.outbox.find_one() is None and list(archive.find().sort("_id")) == kept
+    assert bank.outbox.find_one() is None and list(archive.find(projection=without_number).sort("_id")) == kept
     assert bank.rows("account")[0]["balance"] == Decimal("1.00")
 
 
@@ -240,7 +241,7 @@ def test_memory_stays_within_its_bound_with_a_large_backlog(bank):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size, count, most_mb", [(4_000_000, 10, 64), (15_000_000, 4, 64 + 5 * 15)], ids=["4 MB", "15 MB"])
+@pytest.mark.parametrize("size, count, most_mb", [(4_000_000, 24, 96), (15_000_000, 4, 64 + 5 * 15)], ids=["4 MB", "15 MB"])
 def test_memory_with_large_events_is_what_the_manual_says(ws, size, count, most_mb):
     ws.mapping([{"aggregate_type": "account", "table": "letter", "key": {"id": {"from": "$aggregate_id", "type": "varchar(40)"}},
                  "columns": {"content": {"from": "content", "type": "longtext"}}, "events": {"Written": {"op": "upsert"}}}], memory_mb=64)

@@ -34,6 +34,7 @@ def spread(cluster, stores, tmp_path) -> Iterator[Workspace]:
         ws.environment["XDG_STATE_HOME"] = str(tmp_path)
         ws.mapping(mongodb={"retain": "archive"}, backoff_ms=20)
         ws.create()
+        ws.outbox_program("init", "--archive", check=True)
         for collection, key in ("outbox", "aggregate_id"), ("outbox_archive", "_id"), ("accounts", "_id"):
             ws.mongo.admin.command("shardCollection", f"{ws.name}.{collection}", key={key: "hashed"})
         yield ws

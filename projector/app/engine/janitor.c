@@ -281,12 +281,11 @@ static void look_at_due(Janitor *janitor, Lane *lane) {
 /* --- sweeping ------------------------------------------------------------------------------- */
 
 /* The projector's user need not be allowed to delete from the ledger; then somebody else prunes. */
-static bool prune_ledger(Janitor *janitor, Session *session, Failure *ret_failure) {
+static bool prune_ledger(Janitor *janitor, const Sweep *with, Failure *ret_failure) {
   int64_t pruned = 0;
   if (janitor->may_not_prune || !g_atomic_int_get(&janitor->is_current))
     return true;
-  bool good =
-      prune(janitor->config, session, janitor->ledger, janitor->outbox, &pruned, ret_failure);
+  bool good = prune(with, &pruned, ret_failure);
   if (pruned > 0)
     log_info("pruned the ledger", LOG_FIELDS(LOG_NUMBER("entries", pruned)));
   if (good || ret_failure->class != FAILURE_CONFIG)
@@ -298,19 +297,18 @@ static bool prune_ledger(Janitor *janitor, Session *session, Failure *ret_failur
 
 static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_failure) {
   g_autoptr(Session) session = owner_session_open(janitor->config, ret_failure);
+  const Sweep with = {janitor->config, session, janitor->ledger, janitor->outbox, janitor->lanes};
   int64_t claimed, found;
-  if (!session || !sweep_claims(session, janitor->ledger, janitor->outbox, janitor->lanes, &claimed,
-                                ret_failure))
+  if (!session || !sweep_claims(&with, &claimed, ret_failure))
     return false;
   if (claimed > 0)
     log_info("swept the claims of an owner that is no more",
              LOG_FIELDS(LOG_NUMBER("events", claimed)));
-  if (!sweep(janitor->config, session, janitor->ledger, janitor->outbox, janitor->lanes,
-             older_than_ms, &found, ret_failure))
+  if (!sweep(&with, older_than_ms, &found, ret_failure))
     return false;
   if (found > 0)
     log_info("swept events that were left in progress", LOG_FIELDS(LOG_NUMBER("events", found)));
-  return older_than_ms == 0 || prune_ledger(janitor, session, ret_failure);
+  return older_than_ms == 0 || prune_ledger(janitor, &with, ret_failure);
 }
 
 /* Events that nobody holds and no stream brought: put back by the sweeper, changed by hand, or

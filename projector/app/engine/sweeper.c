@@ -13,15 +13,14 @@ enum {
 
 /* What is decided from the ledger is done while the fence is held: an owner that has lost the name
  * learns it here, and the next one cannot begin to claim in between. */
-static bool enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
+static bool enter(const Sweep *with, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(AggregateSet) none = aggregate_set_new(arena);
-  return session_run(session, ret_failure, "START TRANSACTION") &&
-         ledger_enter(session, ledger, none, arena, ret_failure);
+  return session_run(with->session, ret_failure, "START TRANSACTION") &&
+         ledger_enter(with->session, with->ledger, none, arena, ret_failure);
 }
 
-static bool sweep_entered(const Config *config, Session *session, const Ledger *ledger,
-                          Outbox *outbox, GPtrArray *events, int64_t older_than_ms,
+static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
                           Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, events->len);
   g_autofree Event **applied = g_new(Event *, events->len);
@@ -30,27 +29,26 @@ static bool sweep_entered(const Config *config, Session *session, const Ledger *
   size_t applied_count = 0, spent_count = 0, other_count = 0;
   for (guint i = 0; i < events->len; i++)
     items[i].event = events->pdata[i];
-  if (!ledger_find_known(session, ledger, items, events->len, ret_failure))
+  if (!ledger_find_known(with->session, with->ledger, items, events->len, ret_failure))
     return false;
   for (guint i = 0; i < events->len; i++)
     if (items[i].verdict == VERDICT_KNOWN)
       applied[applied_count++] = items[i].event;
-    else if (claim_is_spent(items[i].event->attempts, config->settings.max_attempts))
+    else if (claim_is_spent(items[i].event->attempts, with->config->settings.max_attempts))
       spent[spent_count++] = items[i].event;
     else
       others[other_count++] = items[i].event;
   crash_point("in_sweeper");
-  return outbox_sweep(outbox, applied, applied_count, SWEEP_ACKNOWLEDGE, older_than_ms,
+  return outbox_sweep(with->outbox, applied, applied_count, SWEEP_ACKNOWLEDGE, older_than_ms,
                       ret_failure) &&
-         outbox_sweep(outbox, spent, spent_count, SWEEP_DEAD, older_than_ms, ret_failure) &&
-         outbox_sweep(outbox, others, other_count, SWEEP_PENDING, older_than_ms, ret_failure);
+         outbox_sweep(with->outbox, spent, spent_count, SWEEP_DEAD, older_than_ms, ret_failure) &&
+         outbox_sweep(with->outbox, others, other_count, SWEEP_PENDING, older_than_ms, ret_failure);
 }
 
-static bool sweep_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-                       GPtrArray *events, int64_t older_than_ms, Failure *ret_failure) {
-  bool good = enter(session, ledger, ret_failure) &&
-              sweep_entered(config, session, ledger, outbox, events, older_than_ms, ret_failure);
-  session_rollback(session);
+static bool sweep_some(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
+                       Failure *ret_failure) {
+  bool good = enter(with, ret_failure) && sweep_entered(with, events, older_than_ms, ret_failure);
+  session_rollback(with->session);
   return good;
 }
 
@@ -74,16 +72,15 @@ static bool is_live(const Lanes *lanes, const Event *event) {
 
 /* Of a page of a claim: what was applied is acknowledged, for the rest the attempt is counted. What
  * this owner has in memory is its own: whoever claimed it woke up and met the fence. */
-static bool sweep_page(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
-                       Event **events, size_t count, Failure *ret_failure) {
+static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
   g_autofree Event **applied = g_new(Event *, count);
   g_autofree Event **others = g_new(Event *, count);
   size_t item_count = 0, applied_count = 0, other_count = 0;
   for (size_t i = 0; i < count; i++)
-    if (!is_live(lanes, events[i]))
+    if (!is_live(with->lanes, events[i]))
       items[item_count++].event = events[i];
-  if (!ledger_find_known(session, ledger, items, item_count, ret_failure))
+  if (!ledger_find_known(with->session, with->ledger, items, item_count, ret_failure))
     return false;
   for (size_t i = 0; i < item_count; i++)
     if (items[i].verdict == VERDICT_KNOWN)
@@ -91,35 +88,35 @@ static bool sweep_page(Session *session, const Ledger *ledger, Outbox *outbox, c
     else
       others[other_count++] = items[i].event;
   crash_point("in_claim_sweep");
-  return (applied_count == 0 || outbox_acknowledge(outbox, applied, applied_count, ret_failure)) &&
-         claims_count_attempt(outbox, others, other_count, ret_failure);
+  return (applied_count == 0 ||
+          outbox_acknowledge(with->outbox, applied, applied_count, ret_failure)) &&
+         claims_count_attempt(with->outbox, others, other_count, ret_failure);
 }
 
-static bool sweep_claim(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
-                        const AbandonedClaim *claim, Failure *ret_failure) {
+static bool sweep_claim(const Sweep *with, const AbandonedClaim *claim, Failure *ret_failure) {
   Event **events = (Event **)claim->events->pdata;
   for (guint from = 0; from < claim->events->len; from += TOGETHER) {
-    bool good = enter(session, ledger, ret_failure) &&
-                sweep_page(session, ledger, outbox, lanes, events + from,
-                           MIN(TOGETHER, claim->events->len - from), ret_failure);
-    session_rollback(session);
+    bool good =
+        enter(with, ret_failure) &&
+        sweep_page(with, events + from, MIN(TOGETHER, claim->events->len - from), ret_failure);
+    session_rollback(with->session);
     if (!good)
       return false;
   }
   crash_point("before_claim_forgotten");
-  return claims_forget(outbox, claim, ret_failure);
+  return claims_forget(with->outbox, claim, ret_failure);
 }
 
 /* What owners before this one had in hand. Their transactions have ended: the fence is ours. */
-bool sweep_claims(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
-                  int64_t *ret_found, Failure *ret_failure) {
+bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure) {
   g_autoptr(GPtrArray) claims = g_ptr_array_new();
   *ret_found = 0;
-  if (!claims_find_abandoned(outbox, ledger->projector, ledger->epoch, claims, ret_failure))
+  if (!claims_find_abandoned(with->outbox, with->ledger->projector, with->ledger->epoch, claims,
+                             ret_failure))
     return claims_are_forbidden(ret_failure);
   for (guint i = 0; i < claims->len; i++) {
     const AbandonedClaim *claim = g_ptr_array_index(claims, i);
-    if (!sweep_claim(session, ledger, outbox, lanes, claim, ret_failure))
+    if (!sweep_claim(with, claim, ret_failure))
       return false;
     *ret_found += claim->events->len;
   }
@@ -129,19 +126,17 @@ bool sweep_claims(Session *session, const Ledger *ledger, Outbox *outbox, const 
 /* --- claims in the events' own documents -------------------------------------------------------
  */
 
-bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-           const Lanes *lanes, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = outbox_find_abandoned(outbox, older_than_ms);
+bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_find_abandoned(with->outbox, older_than_ms);
   *ret_found = 0;
   for (;;) {
     g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
     const bson_t *document = NULL;
     while (events->len < TOGETHER && (document = event_cursor_next(cursor, ret_failure)))
-      add_unless_live(events, lanes, document);
+      add_unless_live(events, with->lanes, document);
     if (!document && ret_failure->class != FAILURE_NONE)
       return false;
-    if (events->len > 0 &&
-        !sweep_some(config, session, ledger, outbox, events, older_than_ms, ret_failure))
+    if (events->len > 0 && !sweep_some(with, events, older_than_ms, ret_failure))
       return false;
     *ret_found += events->len;
     if (!document)
@@ -149,25 +144,23 @@ bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox 
   }
 }
 
-static bool prune_some(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-                       GArray *old, Arena *arena, Failure *ret_failure) {
+static bool prune_some(const Sweep *with, GArray *old, Arena *arena, Failure *ret_failure) {
   LedgerIds ids = {arena, old};
-  return enter(session, ledger, ret_failure) &&
-         ledger_find_old(session, ledger, config->settings.ledger_retention_s, TOGETHER, &ids,
-                         ret_failure) &&
-         outbox_remove_present(outbox, old, ret_failure) &&
-         ledger_forget(session, ledger, old, ret_failure) &&
-         session_run(session, ret_failure, "COMMIT");
+  return enter(with, ret_failure) &&
+         ledger_find_old(with->session, with->ledger, with->config->settings.ledger_retention_s,
+                         TOGETHER, &ids, ret_failure) &&
+         outbox_remove_present(with->outbox, old, ret_failure) &&
+         ledger_forget(with->session, with->ledger, old, ret_failure) &&
+         session_run(with->session, ret_failure, "COMMIT");
 }
 
-bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-           int64_t *ret_pruned, Failure *ret_failure) {
+bool prune(const Sweep *with, int64_t *ret_pruned, Failure *ret_failure) {
   *ret_pruned = 0;
   for (int step = 0; step < PRUNE_STEPS; step++) {
     g_autoptr(Arena) arena = arena_new();
     g_autoptr(GArray) old = g_array_new(FALSE, FALSE, sizeof(Id));
-    bool good = prune_some(config, session, ledger, outbox, old, arena, ret_failure);
-    session_rollback(session); /* after a COMMIT there is nothing to roll back */
+    bool good = prune_some(with, old, arena, ret_failure);
+    session_rollback(with->session); /* after a COMMIT there is nothing to roll back */
     if (!good)
       return false;
     *ret_pruned += old->len;

@@ -6,6 +6,15 @@
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mysql/ledger.h"
 
+/* With what the sweeper works. */
+typedef struct Sweep {
+  const Config *config;
+  Session *session;
+  const Ledger *ledger;
+  Outbox *outbox;
+  const Lanes *lanes;
+} Sweep;
+
 /* Looks at events that are in_progress: those that the ledger has are acknowledged, the others go
  * back to pending, or to dead when they have used up their attempts. `older_than_ms` by the
  * server's clock; 0 at the start of an ownership, when nobody else can be at work. What the lanes
@@ -13,16 +22,13 @@
  * of: its acknowledgement met a collection that was renamed away, say.
  * `*ret_found` counts the events it dealt with. FAILURE_FENCED: another owner has taken over, and
  * nothing of its work was touched. */
-bool sweep(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-           const Lanes *lanes, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
+bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
 
 /* The claims by the batch of owners before this one: what the ledger has is acknowledged, for the
  * rest the attempt is counted, and then the claim is deleted. `*ret_found` counts the events that
  * they named. FAILURE_FENCED as above. */
-bool sweep_claims(Session *session, const Ledger *ledger, Outbox *outbox, const Lanes *lanes,
-                  int64_t *ret_found, Failure *ret_failure);
+bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure);
 
 /* Deletes ledger entries older than the retention, in small steps and not all at once; never one
  * whose event is in the outbox. `*ret_pruned` counts. FAILURE_FENCED as above. */
-bool prune(const Config *config, Session *session, const Ledger *ledger, Outbox *outbox,
-           int64_t *ret_pruned, Failure *ret_failure);
+bool prune(const Sweep *with, int64_t *ret_pruned, Failure *ret_failure);
