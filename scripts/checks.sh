@@ -83,6 +83,7 @@ run_lint() {
   check "no generated file is kept" no_generated_files
   check "no name of a registry host, no path of this machine" no_machine_names
   check "build" build build
+  check "sizes, layers and no circle (scripts/tidy.py)" "$PYTHON" scripts/tidy.py . build
   check "build with clang" build_with_clang build-clang
   check "build with mongo-c-driver 2 and Oracle's client, and a run" newer_clients build-newer
   check "unit tests under ASan and UBSan" sanitized_unit_tests build-sanitize

@@ -378,10 +378,8 @@ int command_list(int argc, char **argv) {
         "--state: expected failed, dead, refused, held, pending, in_progress or all");
   if (state && !held && !only_refused)
     selection.states = strcmp(state, "all") != 0 ? one_state : NULL;
-  if (by_aggregate) {
-    selection.aggregate_type = argv[1];
-    selection.aggregate_id = argv[2];
-  }
+  selection.aggregate_type = by_aggregate ? argv[1] : NULL;
+  selection.aggregate_id = by_aggregate ? argv[2] : NULL;
   if (table) {
     const Projection *projection = mapping_find(config->mapping, table);
     if (!projection)

@@ -26,7 +26,7 @@ typedef enum CaseFormat { FORMAT_TAP, FORMAT_JUNIT, FORMAT_JSON } CaseFormat;
 bool try_cases(const Config *config, const char *file, CaseFormat format, bool *ret_good,
                Failure *ret_failure);
 
-/* --- try.c --- */
+/* --- try_documents.c --- */
 
 /* Every document of a JSON text: one, a list, or several one behind the other. NULL on failure. */
 json_t *try_documents(const char *text, size_t length, const char *name, Failure *ret_failure);

@@ -10,11 +10,6 @@ enum {
   TAKEN_WAIT_MS = 50, /* before an event that another has claimed is looked at */
 };
 
-bool is_refusal(const Failure *failure) {
-  return failure->class == FAILURE_SIZE || failure->class == FAILURE_DATA ||
-         failure->class == FAILURE_UNKNOWN;
-}
-
 /* --- is it still so? ------------------------------------------------------------------------- */
 
 /* What was read before the worker stood still may have been deleted, retried or taken since; and a
@@ -109,11 +104,6 @@ static void let_go(Worker *worker, Event *event, Claim won) {
 /* --- by the batch ------------------------------------------------------------------------------
  */
 
-static ClaimKey claim_key(const Worker *worker) {
-  return (ClaimKey){
-      .name = worker->ledger->projector, .epoch = worker->ledger->epoch, .worker = worker->number};
-}
-
 /* Those of the events that are claimed by the batch; from now on the marker looks at them. */
 static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure *ret_failure) {
   g_autofree Event **batch = g_new(Event *, count);
@@ -129,16 +119,6 @@ static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure
     return false;
   hand_take(worker->hand, batch, batch_count);
   return true;
-}
-
-void leave_claim(Worker *worker) {
-  const ClaimKey key = claim_key(worker);
-  Failure failure = {0};
-  hand_empty(worker->hand);
-  while (worker->claims_batch && !claims_write(worker->outbox, &key, NULL, 0, &failure) &&
-         mark_again(worker, &failure))
-    ;
-  worker->claims_batch = false;
 }
 
 void end_claims(Worker *worker) {

@@ -1,59 +1,11 @@
-/* lane.c - the queue, the set of the ids in memory, and the holds. */
-#include "projector/app/engine/lane.h"
+/* lane.c - the queue, the set of the ids in memory, and what a hold does to them. */
+#include "projector/app/engine/lane_private.h"
 
 #include "projector/app/engine/event_heap.h"
 #include "projector/domain/claim.h"
 #include "projector/infra/clock.h"
 
 #include <limits.h>
-
-typedef enum HoldState { HOLD_WAITING, HOLD_LOOKED_AT, HOLD_DRAINING } HoldState;
-
-typedef struct Hold {
-  Aggregate *aggregate;
-  HoldState state;
-  HoldReason reason;
-  HoldCall call;
-  unsigned looks;
-  uint64_t batch; /* the last one taken when the hold was opened */
-  OrderKey key;
-  int64_t gap_first, gap_last;
-  int64_t due;          /* monotonic, us */
-  GSequenceIter *place; /* among those that will be due; NULL: it will not be, by itself */
-  OrderKey reached;     /* by the draining: up to here the events have been let through */
-  OrderKey next;        /* behind this it reads on */
-  bool from_start;
-  int64_t head_since;   /* the event that blocks waits since then, */
-  int64_t behind_since; /* and those behind it; INT64_MAX: none is */
-  int64_t missed_from;  /* earliest time of what was left out while draining; INT64_MAX: nothing */
-  uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
-} Hold;
-
-#define NOBODY UINT_MAX /* has the lane */
-
-/* Whoever waits is woken only for what it waits for: waking costs a system call, and there are
- * thousands of events a second. */
-struct Lane {
-  GMutex lock;
-  GCond room;        /* in the queue, for those who read */
-  GCond work;        /* for the lane's own worker */
-  unsigned for_room; /* how many wait */
-  unsigned for_work;
-  size_t wanted;     /* events in the queue before the worker is woken */
-  GPtrArray *heap;   /* of Event, the smallest at 0 */
-  GHashTable *known; /* Id → Event, everything in memory */
-  GHashTable *holds; /* Aggregate → Hold */
-  GSequence *due;    /* of Hold, the earliest first */
-  Alarm *alarm;
-  LaneLimits limits;
-  size_t bytes;
-  int64_t assumed;     /* see lane_assume */
-  uint64_t batch;      /* the last one taken */
-  uint64_t news;       /* see lane_news */
-  unsigned taken_by;   /* worker, or NOBODY */
-  int64_t apart_until; /* monotonic, us */
-  bool stopped;
-};
 
 static void hold_free(gpointer data) {
   Hold *hold = data;
@@ -113,7 +65,7 @@ static gint compare_due(gconstpointer a, gconstpointer b, gpointer data) {
   return (x->due > y->due) - (x->due < y->due);
 }
 
-static void set_due(Lane *lane, Hold *hold, int64_t delay_ms) {
+void lane_set_due(Lane *lane, Hold *hold, int64_t delay_ms) {
   if (hold->place)
     g_sequence_remove(hold->place);
   hold->place = NULL;
@@ -125,13 +77,13 @@ static void set_due(Lane *lane, Hold *hold, int64_t delay_ms) {
     alarm_ring(lane->alarm);
 }
 
-static Hold *find_hold(Lane *lane, const Event *event) {
+Hold *lane_find_hold(Lane *lane, const Event *event) {
   if (g_hash_table_size(lane->holds) == 0 || !event_has_aggregate(event))
     return NULL;
   return g_hash_table_lookup(lane->holds, &event->aggregate);
 }
 
-static void count_hold(Lane *lane, gint more) {
+void lane_count_hold(Lane *lane, gint more) {
   if (lane->limits.all_holds)
     g_atomic_int_add(lane->limits.all_holds, more);
 }
@@ -148,14 +100,14 @@ static int64_t head_behind(const Hold *hold, const Event *event) {
 }
 
 /* An older event takes the place of a younger one: the hold stands before the first that blocks. */
-static Hold *open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t delay_ms) {
+Hold *lane_open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t delay_ms) {
   Hold *hold = g_hash_table_lookup(lane->holds, &event->aggregate);
   if (!hold) {
     hold = g_new0(Hold, 1);
     hold->aggregate = aggregate_copy(&event->aggregate);
     hold->head_since = hold->behind_since = INT64_MAX;
     g_hash_table_insert(lane->holds, hold->aggregate, hold);
-    count_hold(lane, 1);
+    lane_count_hold(lane, 1);
   } else if (hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
     return NULL;
   }
@@ -168,7 +120,7 @@ static Hold *open_hold(Lane *lane, const Event *event, HoldReason reason, int64_
   hold->call = CALL_DUE;
   hold->looks = 0;
   hold->batch = lane->batch;
-  set_due(lane, hold, delay_ms);
+  lane_set_due(lane, hold, delay_ms);
   return hold;
 }
 
@@ -204,7 +156,7 @@ static void tell_readers(Lane *lane) {
 
 /* After the queue became longer, or free to be taken from. A worker that has the lane looks into
  * it again before it gives it up. */
-static void tell_worker(Lane *lane) {
+void lane_tell_worker(Lane *lane) {
   lane->news++;
   if (lane->for_work > 0 && lane->taken_by == NOBODY && lane->heap->len >= lane->wanted)
     g_cond_broadcast(&lane->work);
@@ -212,12 +164,12 @@ static void tell_worker(Lane *lane) {
 
 static void enqueue(Lane *lane, Event *event) {
   event_heap_push(lane->heap, event);
-  tell_worker(lane);
+  lane_tell_worker(lane);
 }
 
 /* What is let through behind a hold has half as much again: it must not wait for the reader's
  * queue, which at the limit of holds nobody takes from. */
-static bool has_room_around(const Lane *lane) {
+bool lane_has_room_around(const Lane *lane) {
   return has_room(lane) || (lane->heap->len < lane->limits.events / 2 * 3 &&
                             lane->bytes < lane->limits.bytes / 2 * 3);
 }
@@ -236,7 +188,7 @@ bool lane_wait_room(Lane *lane) {
   return !lane->stopped;
 }
 
-static Event *find_known(Lane *lane, const Event *event) {
+Event *lane_find_known(Lane *lane, const Event *event) {
   return g_hash_table_lookup(lane->known, &event->key.event_id);
 }
 
@@ -245,8 +197,8 @@ bool lane_knows(Lane *lane, const Id *event_id) {
   return g_hash_table_contains(lane->known, event_id);
 }
 
-static bool queue(Lane *lane, Event *event) {
-  if (lane->stopped || find_known(lane, event)) {
+bool lane_queue(Lane *lane, Event *event) {
+  if (lane->stopped || lane_find_known(lane, event)) {
     event_free(event);
     return false;
   }
@@ -274,24 +226,24 @@ static bool has_failed(const Event *event) {
 
 /* The janitor learns when it is to be tried again; any event before it that is settled from now on
  * may be what it waits for. */
-static void hold_as_read(Lane *lane, const Event *event, HoldCall call) {
-  Hold *hold = open_hold(lane, event, reason_of(event->status), 0);
+void lane_hold_as_read(Lane *lane, const Event *event, HoldCall call) {
+  Hold *hold = lane_open_hold(lane, event, reason_of(event->status), 0);
   hold->call = call;
   hold->batch = 0;
 }
 
 bool lane_offer(Lane *lane, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_hold(lane, event);
+  Hold *hold = lane_find_hold(lane, event);
   if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
     note_missed(lane, hold, event);
     event_free(event);
     return false;
   }
   if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
-    return queue(lane, event);
-  if (event_has_aggregate(event) && !find_known(lane, event))
-    hold_as_read(lane, event, CALL_REVIEW);
+    return lane_queue(lane, event);
+  if (event_has_aggregate(event) && !lane_find_known(lane, event))
+    lane_hold_as_read(lane, event, CALL_REVIEW);
   event_free(event);
   return false;
 }
@@ -302,7 +254,7 @@ bool lane_offer(Lane *lane, Event *event) {
 static Event *pop_held(Lane *lane) {
   unsigned smallest = lane->heap->len;
   for (unsigned i = 0; i < lane->heap->len; i++)
-    if (find_hold(lane, lane->heap->pdata[i]) &&
+    if (lane_find_hold(lane, lane->heap->pdata[i]) &&
         (smallest == lane->heap->len || event_heap_before(lane->heap, i, smallest)))
       smallest = i;
   return smallest < lane->heap->len ? event_heap_remove(lane->heap, smallest) : NULL;
@@ -312,7 +264,7 @@ static Event *pop_held(Lane *lane) {
 static Event *pop_free(Lane *lane) {
   while (lane->heap->len > 0) {
     Event *event = is_full(lane) ? pop_held(lane) : event_heap_remove(lane->heap, 0);
-    Hold *hold = event ? find_hold(lane, event) : NULL;
+    Hold *hold = event ? lane_find_hold(lane, event) : NULL;
     if (!has_to_wait(hold, event))
       return event;
     note_missed(lane, hold, event);
@@ -323,7 +275,7 @@ static Event *pop_free(Lane *lane) {
 
 /* At the limit of holds, only what belongs to one. */
 static bool is_takeable(Lane *lane, const Event *event) {
-  return !is_full(lane) || find_hold(lane, event);
+  return !is_full(lane) || lane_find_hold(lane, event);
 }
 
 static bool has_takeable(Lane *lane) {
@@ -357,7 +309,7 @@ static void release(Lane *lane, unsigned worker) {
     return;
   lane->taken_by = NOBODY;
   if (has_takeable(lane))
-    tell_worker(lane);
+    lane_tell_worker(lane);
 }
 
 static bool is_apart(const Lane *lane) {
@@ -443,7 +395,7 @@ void lane_requeue(Lane *lane, Event *event) {
 
 void lane_give_back(Lane *lane, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_hold(lane, event);
+  Hold *hold = lane_find_hold(lane, event);
   int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
   if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
     note_missed(lane, hold, event);
@@ -455,7 +407,7 @@ void lane_give_back(Lane *lane, Event *event) {
 
 void lane_wake(Lane *lane) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  tell_worker(lane);
+  lane_tell_worker(lane);
 }
 
 void lane_forget(Lane *lane, Event *event) {
@@ -464,12 +416,12 @@ void lane_forget(Lane *lane, Event *event) {
 }
 
 /* A retry that is still owed is not lost to a review, which would wait for the event's own time. */
-static void call(Lane *lane, Hold *hold, HoldCall why) {
+void lane_call(Lane *lane, Hold *hold, HoldCall why) {
   hold->state = HOLD_WAITING;
   if (hold->call != CALL_RETRY)
     hold->call = why;
   hold->looks = 0;
-  set_due(lane, hold, 0);
+  lane_set_due(lane, hold, 0);
 }
 
 /* Whether the event's end may change what the hold waits for. One that was taken with or before the
@@ -481,190 +433,16 @@ static bool concerns(const Hold *hold, const Event *event) {
 
 void lane_settle(Lane *lane, Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_hold(lane, event);
+  Hold *hold = lane_find_hold(lane, event);
   if (hold && hold->state != HOLD_DRAINING && concerns(hold, event))
-    call(lane, hold, CALL_RETRY);
+    lane_call(lane, hold, CALL_RETRY);
   forget(lane, event);
 }
 
 bool lane_is_behind_hold(Lane *lane, const Event *event) {
   G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  const Hold *hold = find_hold(lane, event);
+  const Hold *hold = lane_find_hold(lane, event);
   return hold && hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0;
-}
-
-/* --- holds, for worker and janitor ---------------------------------------------------------- */
-
-void lane_hold(Lane *lane, Event *event, HoldReason reason, int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  event->blocks = true;
-  open_hold(lane, event, reason, delay_ms);
-}
-
-void lane_hold_gap(Lane *lane, Event *event, int64_t first, int64_t last, int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  event->blocks = true;
-  Hold *hold = open_hold(lane, event, HOLD_GAP, delay_ms);
-  if (hold) {
-    hold->gap_first = first;
-    hold->gap_last = last;
-  }
-}
-
-void lane_review_holds(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  GHashTableIter iter;
-  gpointer value;
-  g_hash_table_iter_init(&iter, lane->holds);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    Hold *hold = value;
-    if (hold->reason != HOLD_GAP && hold->state != HOLD_DRAINING)
-      call(lane, hold, CALL_REVIEW);
-  }
-}
-
-static void show(const Hold *hold, HoldView *ret_view) {
-  *ret_view = (HoldView){.aggregate = aggregate_copy(hold->aggregate),
-                         .reason = hold->reason,
-                         .call = hold->call,
-                         .draining = hold->state == HOLD_DRAINING,
-                         .looks = hold->looks,
-                         .from_start = hold->from_start,
-                         .gap_first = hold->gap_first,
-                         .gap_last = hold->gap_last};
-  order_key_copy(&hold->key, &ret_view->key, ret_view->key_bytes);
-  if (ret_view->draining && !hold->from_start)
-    order_key_copy(&hold->next, &ret_view->next, ret_view->next_bytes);
-}
-
-void hold_view_clear(HoldView *view) {
-  g_clear_pointer(&view->aggregate, g_free);
-}
-
-unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  int64_t now = clock_us();
-  unsigned count = 0;
-  while (count < max && !g_sequence_is_empty(lane->due)) {
-    Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
-    if (hold->due > now)
-      break;
-    set_due(lane, hold, DUE_NEVER);
-    hold->looks++;
-    show(hold, &ret_views[count++]);
-    if (hold->state == HOLD_WAITING)
-      hold->state = HOLD_LOOKED_AT;
-  }
-  return count;
-}
-
-int64_t lane_due_in(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  if (g_sequence_is_empty(lane->due))
-    return DUE_NEVER;
-  const Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
-  int64_t left = hold->due - clock_us();
-  return left <= 0 ? 0 : left / 1000 + 1;
-}
-
-static Hold *find_in(Lane *lane, const Aggregate *aggregate, HoldState state) {
-  Hold *hold = g_hash_table_lookup(lane->holds, aggregate);
-  return hold && hold->state == state ? hold : NULL;
-}
-
-static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCall call,
-                    int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
-  if (hold) {
-    hold->state = HOLD_WAITING;
-    hold->reason = reason;
-    hold->call = call;
-    set_due(lane, hold, delay_ms);
-  }
-}
-
-void lane_put_off(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
-  put_off(lane, view, reason, CALL_DUE, delay_ms);
-}
-
-void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
-  put_off(lane, view, reason, view->call, delay_ms);
-}
-
-bool lane_offer_head(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  const Hold *hold = find_hold(lane, event);
-  if (hold && hold->state == HOLD_LOOKED_AT)
-    return queue(lane, event);
-  event_free(event);
-  return false;
-}
-
-static void mark_reached(Hold *hold, const Event *event) {
-  order_key_copy(&event->key, &hold->next, hold->next_bytes);
-  hold->from_start = false;
-  if (order_key_compare(&event->key, &hold->reached) > 0)
-    order_key_copy(&event->key, &hold->reached, hold->reached_bytes);
-}
-
-Offer lane_offer_around(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_hold(lane, event);
-  Offer result = OFFER_BLOCKED;
-  if (hold && hold->state != HOLD_WAITING && !lane->stopped) {
-    const Event *known = find_known(lane, event);
-    if (!known && !has_room_around(lane)) {
-      result = OFFER_FULL;
-    } else if (known ? known->blocks : event->status != STATUS_PENDING) {
-      /* What the draining let through, or the end of the hold itself, may be what it waits for. */
-      hold_as_read(lane, event, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
-    } else {
-      if (hold->state == HOLD_DRAINING)
-        mark_reached(hold, event);
-      queue(lane, event);
-      return OFFER_GO_ON;
-    }
-  }
-  event_free(event);
-  return result;
-}
-
-bool lane_begin_drain(Lane *lane, HoldView *view) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
-  if (!hold)
-    return false;
-  hold->state = HOLD_DRAINING;
-  order_key_copy(&hold->key, &hold->reached, hold->reached_bytes);
-  hold->from_start = view->draining = view->from_start = true;
-  hold->missed_from = INT64_MAX;
-  return true;
-}
-
-void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
-  if (hold)
-    set_due(lane, hold, delay_ms);
-}
-
-void lane_end_drain(Lane *lane, const HoldView *view) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
-  if (!hold)
-    return;
-  if (hold->missed_from != INT64_MAX) {
-    OrderKey first = order_key_first(hold->missed_from);
-    order_key_copy(&first, &hold->next, hold->next_bytes);
-    hold->from_start = false;
-    hold->missed_from = INT64_MAX;
-    set_due(lane, hold, 0);
-    return;
-  }
-  g_hash_table_remove(lane->holds, hold->aggregate);
-  count_hold(lane, -1);
-  tell_worker(lane); /* it may have been waiting for the number of holds to sink */
 }
 
 /* --- figures ------------------------------------------------------------------------------ */

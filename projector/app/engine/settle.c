@@ -6,60 +6,6 @@
 
 #include <string.h>
 
-enum {
-  MARK_AGAIN_MS = 800, /* between two tries to mark events in the outbox */
-};
-
-void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
-               const Failure *failure) {
-  char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
-  int64_t untold = 0;
-  if (!watch_tells(worker->lanes->watch, &event->key.event_id, message, failure, &untold))
-    return;
-  id_text(&event->key.event_id, id);
-  aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
-  Failure told = log_told(failure);
-  LogField fields[8] = {LOG_TEXT("event", id),
-                        LOG_TEXT("aggregate", aggregate),
-                        LOG_NUMBER("attempt", event->attempts + 1),
-                        LOG_TEXT("class", failure_class_name(failure->class)),
-                        LOG_NUMBER("code", failure->code),
-                        LOG_TEXT("reason", told.message)};
-  if (untold > 0)
-    fields[6] = (LogField)LOG_NUMBER("repeated", untold);
-  log_write(level, message, fields);
-}
-
-void tell_refused(Worker *worker, const Event *event, const Failure *failure) {
-  log_event(worker, LOG_LEVEL_ERROR, "event cannot be claimed", event, failure);
-  metrics_refused(worker->metrics, failure);
-  watch_refuse(worker->lanes->watch, &event->key.event_id, failure);
-}
-
-/* --- marks in the outbox --- */
-
-bool mark_again(Worker *worker, const Failure *failure) {
-  g_atomic_int_add(&worker->moves, 2);
-  log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", failure);
-  if (failure->class == FAILURE_CONFIG)
-    stop_request(worker->stop, failure);
-  return !is_refusal(failure) && !stop_wait(worker->stop, MARK_AGAIN_MS);
-}
-
-void give_back(Worker *worker, Event *const *events, size_t count) {
-  g_autofree Event **marked = g_new(Event *, count);
-  size_t marked_count = 0;
-  Failure failure;
-  for (size_t i = 0; i < count; i++)
-    if (events[i]->marked)
-      marked[marked_count++] = events[i];
-  while (marked_count > 0 && !outbox_release(worker->outbox, marked, marked_count, &failure) &&
-         mark_again(worker, &failure))
-    ;
-  for (size_t i = 0; i < count; i++)
-    lane_give_back(home_of(worker, events[i]), events[i]);
-}
-
 /* --- failed events --- */
 
 /* Can a later attempt end differently without anybody doing something? */

@@ -48,20 +48,44 @@ static inline Lane *home_of(const Worker *worker, const Event *event) {
   return lane_of(worker->lanes, event->aggregate_hash);
 }
 
+/* --- items.c --- */
+
+void fail_item(Worker *worker, Item *item, const Failure *failure);
+/* The same for an event that waits for something else, and does not pay. */
+void hold_item(Worker *worker, Item *item, const Failure *failure);
+/* Whether the item is still to be decided, or applied. */
+bool is_open(const Item *item);
+size_t count_open(const Item *items, size_t count);
+
+/* --- hand_back.c --- */
+
+ClaimKey claim_key(const Worker *worker);
+/* Before anything of the batch is marked or given back: a kill from now on counts no attempt for
+ * it. Tries until it works or the worker is to stop. */
+void leave_claim(Worker *worker);
+/* MongoDB answers, and will not have the mark: the document would grow beyond its limit, or a
+ * validator is against it. */
+bool is_refusal(const Failure *failure);
+/* After a mark that failed: whether to try it again. One that MongoDB refuses, or that it is too
+ * late for, is left to the sweeper. */
+bool mark_again(Worker *worker, const Failure *failure);
+/* Gives events back unharmed: to the outbox, and to the queue when nothing holds their aggregate.
+ */
+void give_back(Worker *worker, Event *const *events, size_t count);
+/* What repeats for an event is told once in ten seconds, with a count. */
+void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
+               const Failure *failure);
+/* MongoDB will not have the event's mark: told in the log, by `list` and by the page. */
+void tell_refused(Worker *worker, const Event *event, const Failure *failure);
+
 /* --- claim.c --- */
 
 /* Claims the events and makes items of those that are ours and may be applied now; the others leave
  * the worker. Returns false when a store failed, and the events are in the queue again. */
 bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
            Failure *ret_failure);
-/* Before anything of the batch is marked or given back: a kill from now on counts no attempt for
- * it. Tries until it works or the worker is to stop. */
-void leave_claim(Worker *worker);
 /* The worker ends. */
 void end_claims(Worker *worker);
-/* MongoDB answers, and will not have the mark: the document would grow beyond its limit, or a
- * validator is against it. */
-bool is_refusal(const Failure *failure);
 
 /* --- transaction.c --- */
 
@@ -82,12 +106,6 @@ bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is
 /* After a failure that leaves no session to continue with. What may still run in one that broke is
  * ended by the next probe: it keeps its locks. */
 void part_with_session(Worker *worker, const Failure *failure);
-void fail_item(Worker *worker, Item *item, const Failure *failure);
-/* The same for an event that waits for something else, and does not pay. */
-void hold_item(Worker *worker, Item *item, const Failure *failure);
-/* Whether the item is still to be decided, or applied. */
-bool is_open(const Item *item);
-size_t count_open(const Item *items, size_t count);
 /* Pauses before a transaction is tried for another time. Returns false when it is to stop. */
 bool replay_pause(Worker *worker, int replays);
 
@@ -127,14 +145,3 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure);
 /* A store is away: what was not applied says so in the outbox, and keeps its attempt and its place
  * in the queue. */
 void settle_outage(Worker *worker, Item *items, size_t count, const Failure *failure);
-/* After a mark that failed: whether to try it again. One that MongoDB refuses, or that it is too
- * late for, is left to the sweeper. */
-bool mark_again(Worker *worker, const Failure *failure);
-/* Gives events back unharmed: to the outbox, and to the queue when nothing holds their aggregate.
- */
-void give_back(Worker *worker, Event *const *events, size_t count);
-/* MongoDB will not have the event's mark: told in the log, by `list` and by the page. */
-void tell_refused(Worker *worker, const Event *event, const Failure *failure);
-/* What repeats for an event is told once in ten seconds, with a count. */
-void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
-               const Failure *failure);

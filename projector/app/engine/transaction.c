@@ -112,17 +112,6 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
 
 /* --- resolve: what a failed transaction means --- */
 
-bool is_open(const Item *item) {
-  return item->verdict != VERDICT_FAILED && item->verdict != VERDICT_KNOWN;
-}
-
-size_t count_open(const Item *items, size_t count) {
-  size_t open = 0;
-  for (size_t i = 0; i < count; i++)
-    open += is_open(&items[i]);
-  return open;
-}
-
 /* Before a replay everything but what is certain is decided again: a row that was missing after
  * others of the batch may be there without them. */
 static size_t reopen(Item *items, size_t count) {
@@ -136,17 +125,6 @@ static size_t reopen(Item *items, size_t count) {
     item->verdict = VERDICT_NONE;
   }
   return count_open(items, count);
-}
-
-void fail_item(Worker *worker, Item *item, const Failure *failure) {
-  item->verdict = VERDICT_FAILED;
-  item->failure = arena_alloc(worker->arena, 1, sizeof *failure);
-  *item->failure = *failure;
-}
-
-void hold_item(Worker *worker, Item *item, const Failure *failure) {
-  fail_item(worker, item, failure);
-  item->excused = true;
 }
 
 static void note_blocks(GHashTable *blocked, const Item *items, size_t count) {
@@ -299,37 +277,43 @@ static bool is_over(const Worker *worker, const Failure *failure) {
          failure->class != FAILURE_MAPPING && failure->class != FAILURE_SIZE;
 }
 
-/* The whole part in one transaction. True: done, or it is to be tried again (`*ret_again`). */
-static bool resolve(Worker *worker, Item *items, size_t count, const Culprit *culprit, int replays,
-                    Attempt *attempt, bool *ret_again, Failure *failure) {
+typedef enum Resolved { RESOLVED_DONE, RESOLVED_AGAIN, RESOLVED_NOT } Resolved;
+
+static Resolved done_if(bool good) {
+  return good ? RESOLVED_DONE : RESOLVED_NOT;
+}
+
+/* What the failure of the whole part in one transaction means: done, to be tried again, or the
+ * worker cannot continue. */
+static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit *culprit,
+                        int replays, Attempt *attempt, Failure *failure) {
   Tries tries = {replays, attempt->begun};
   Ruling ruling = rule(worker, items, count, tries, failure);
   size_t open = count_open(items, count);
-  *ret_again = false;
   if (is_over(worker, failure))
-    return false;
+    return RESOLVED_NOT;
   if (ruling == RULING_PROJECTION)
     ruling = open > 1 ? RULING_SPLIT : RULING_WAIT;
   switch (ruling) {
   case RULING_REPLAY:
     tell_replay(worker, failure);
-    *ret_again = replay_pause(worker, replays);
-    return *ret_again;
+    return replay_pause(worker, replays) ? RESOLVED_AGAIN : RESOLVED_NOT;
   case RULING_SPLIT:
     tell_replay(worker, failure);
     if (blame_is_lock_wait(failure))
       set_lock_wait(worker, SUSPECT_WAIT_S);
-    return apply_parts(worker, items, count, culprit->statement, attempt, failure);
+    return done_if(apply_parts(worker, items, count, culprit->statement, attempt, failure));
   case RULING_WAIT:
   case RULING_EVENT: {
     bool several = false;
     for (size_t i = 0; i < count; i++)
       if (is_open(&items[i]))
         several |= tally(worker, &items[i], culprit->projection, failure);
-    return end_part(worker, items, count, several || ruling == RULING_WAIT, attempt, failure);
+    return done_if(
+        end_part(worker, items, count, several || ruling == RULING_WAIT, attempt, failure));
   }
-  case RULING_COUNT: return end_part(worker, items, count, true, attempt, failure);
-  default: return false;
+  case RULING_COUNT: return done_if(end_part(worker, items, count, true, attempt, failure));
+  default: return RESOLVED_NOT;
   }
 }
 
@@ -338,7 +322,7 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
   if (attempt->given_back)
     return leave_open(items, count);
   for (int replays = 0;;) {
-    bool repeated, again;
+    bool repeated;
     Culprit culprit = {0};
     Failure failure = {0};
     size_t known = count_known(items, count);
@@ -361,9 +345,10 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
       attempt->given_back = true;
       return leave_open(items, count);
     }
-    if (!resolve(worker, items, count, &culprit, ++replays, attempt, &again, &failure))
+    Resolved resolved = resolve(worker, items, count, &culprit, ++replays, attempt, &failure);
+    if (resolved == RESOLVED_NOT)
       return give_up(worker, &failure, ret_failure);
-    if (!again)
+    if (resolved == RESOLVED_DONE)
       return true;
   }
 }

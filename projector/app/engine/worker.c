@@ -163,21 +163,20 @@ bool worker_step(Worker *worker, bool wait) {
   return true;
 }
 
-Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
-                   const Lanes *lanes, unsigned number, Acker *acker, Stop *stop) {
+Worker *worker_new(const WorkerParts *parts, unsigned number) {
   Worker *worker = g_new0(Worker, 1);
-  *worker = (Worker){.config = config,
-                     .ledger = ledger,
-                     .lanes = lanes,
+  *worker = (Worker){.config = parts->config,
+                     .ledger = parts->ledger,
+                     .lanes = parts->lanes,
                      .number = number,
-                     .acker = acker,
-                     .stop = stop,
-                     .outbox = outbox_new(store, owner),
+                     .acker = parts->acker,
+                     .stop = parts->stop,
+                     .outbox = outbox_new(parts->store, parts->owner),
                      .hand = hand_new(),
                      .arena = arena_new(),
                      .random = g_rand_new(),
                      .broke = {.kind = ID_STRING},
-                     .taken = g_new(Event *, config->settings.batch)};
+                     .taken = g_new(Event *, parts->config->settings.batch)};
   g_mutex_init(&worker->lock);
   return worker;
 }

@@ -15,10 +15,19 @@ typedef struct Counters {
 
 typedef struct Worker Worker;
 
-/* Everything given must outlive it. `number`: of its own lane. A failure that ends all work
- * (fenced, configuration) requests the stop. */
-Worker *worker_new(const Config *config, const Ledger *ledger, MongoStore *store, const char *owner,
-                   const Lanes *lanes, unsigned number, Acker *acker, Stop *stop);
+/* What the workers of an owner have in common; all of it must outlive them. */
+typedef struct WorkerParts {
+  const Config *config;
+  const Ledger *ledger;
+  MongoStore *store;
+  const char *owner; /* for claimed_by */
+  const Lanes *lanes;
+  Acker *acker;
+  Stop *stop; /* requested by a failure that ends all work: fenced, configuration */
+} WorkerParts;
+
+/* `number`: of its own lane. */
+Worker *worker_new(const WorkerParts *parts, unsigned number);
 void worker_free(Worker *worker);
 /* Counts there, which must outlive it; before the first step. */
 void worker_count_in(Worker *worker, Metrics *metrics);

@@ -94,9 +94,10 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   tenure->feeder = feeder_new(tenure->store, claimant, tenure->stop);
   acker_heed(tenure->acker, tenure->feeder);
   tenure->workers = g_new0(Worker *, tenure->lanes.count);
+  const WorkerParts parts = {tenure->config, &tenure->ledger, tenure->store, claimant,
+                             &tenure->lanes, tenure->acker,   tenure->stop};
   for (unsigned i = 0; i < tenure->lanes.count; i++)
-    tenure->workers[i] = worker_new(tenure->config, &tenure->ledger, tenure->store, claimant,
-                                    &tenure->lanes, i, tenure->acker, tenure->stop);
+    tenure->workers[i] = worker_new(&parts, i);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     worker_count_in(tenure->workers[i], tenure->metrics);
   tenure->hands = g_new0(Hand *, tenure->lanes.count);

@@ -69,7 +69,7 @@ bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
   bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
                             BCON_UTF8(outbox_owner(outbox)), "attempts", BCON_INT32(1), "}",
                             "$currentDate", "{", "claimed_at", BCON_BOOL(true), "}");
-  bool good = outbox_update_quickly(outbox, filter, update, ret_failure);
+  bool good = outbox_update_quickly(outbox, filter, update, NULL, ret_failure);
   bson_destroy(update);
   bson_destroy(filter);
   return good;

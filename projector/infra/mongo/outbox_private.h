@@ -3,6 +3,16 @@
 
 #include "projector/infra/mongo/outbox.h"
 
+/* Its members are for outbox.c and outbox_handle.c. */
+struct Outbox {
+  MongoStore *store;
+  mongoc_client_t *client;
+  mongoc_collection_t *events;
+  char *owner;
+  bson_t *write, *quick_write; /* options; the latter of what may be lost in a failover
+                                  (docs/adr/0010-quick-claims.md) */
+};
+
 const char *outbox_owner(const Outbox *outbox);
 MongoStore *outbox_store(const Outbox *outbox);
 const char *outbox_name(const Outbox *outbox);
@@ -21,6 +31,8 @@ void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count)
 void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text);
 /* {"0": id, "1": id …} of the events */
 void outbox_list_ids(bson_t *array, Event *const *events, size_t count);
+/* The same of those that a person has skipped. */
+void outbox_list_skipped(bson_t *array, Event *const *events, size_t count);
 /* An event that is pending and was never attempted: what is claimed by the batch stays so. */
 void outbox_append_untouched(bson_t *filter);
 /* What outbox_find_abandoned says. */
@@ -45,4 +57,4 @@ bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *upda
                         int64_t *ret_matched, Failure *ret_failure);
 /* The same with options of outbox_quick_write. */
 bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
-                           Failure *ret_failure);
+                           int64_t *ret_matched, Failure *ret_failure);

@@ -1,0 +1,176 @@
+/* holds.c - aggregates that wait, as worker and janitor see them. */
+#include "projector/app/engine/lane_private.h"
+
+#include "projector/infra/clock.h"
+
+void lane_hold(Lane *lane, Event *event, HoldReason reason, int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  event->blocks = true;
+  lane_open_hold(lane, event, reason, delay_ms);
+}
+
+void lane_hold_gap(Lane *lane, Event *event, int64_t first, int64_t last, int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  event->blocks = true;
+  Hold *hold = lane_open_hold(lane, event, HOLD_GAP, delay_ms);
+  if (hold) {
+    hold->gap_first = first;
+    hold->gap_last = last;
+  }
+}
+
+void lane_review_holds(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, lane->holds);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    Hold *hold = value;
+    if (hold->reason != HOLD_GAP && hold->state != HOLD_DRAINING)
+      lane_call(lane, hold, CALL_REVIEW);
+  }
+}
+
+static void show(const Hold *hold, HoldView *ret_view) {
+  *ret_view = (HoldView){.aggregate = aggregate_copy(hold->aggregate),
+                         .reason = hold->reason,
+                         .call = hold->call,
+                         .draining = hold->state == HOLD_DRAINING,
+                         .looks = hold->looks,
+                         .from_start = hold->from_start,
+                         .gap_first = hold->gap_first,
+                         .gap_last = hold->gap_last};
+  order_key_copy(&hold->key, &ret_view->key, ret_view->key_bytes);
+  if (ret_view->draining && !hold->from_start)
+    order_key_copy(&hold->next, &ret_view->next, ret_view->next_bytes);
+}
+
+void hold_view_clear(HoldView *view) {
+  g_clear_pointer(&view->aggregate, g_free);
+}
+
+unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  int64_t now = clock_us();
+  unsigned count = 0;
+  while (count < max && !g_sequence_is_empty(lane->due)) {
+    Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
+    if (hold->due > now)
+      break;
+    lane_set_due(lane, hold, DUE_NEVER);
+    hold->looks++;
+    show(hold, &ret_views[count++]);
+    if (hold->state == HOLD_WAITING)
+      hold->state = HOLD_LOOKED_AT;
+  }
+  return count;
+}
+
+int64_t lane_due_in(Lane *lane) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  if (g_sequence_is_empty(lane->due))
+    return DUE_NEVER;
+  const Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
+  int64_t left = hold->due - clock_us();
+  return left <= 0 ? 0 : left / 1000 + 1;
+}
+
+static Hold *find_in(Lane *lane, const Aggregate *aggregate, HoldState state) {
+  Hold *hold = g_hash_table_lookup(lane->holds, aggregate);
+  return hold && hold->state == state ? hold : NULL;
+}
+
+static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCall call,
+                    int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
+  if (hold) {
+    hold->state = HOLD_WAITING;
+    hold->reason = reason;
+    hold->call = call;
+    lane_set_due(lane, hold, delay_ms);
+  }
+}
+
+void lane_put_off(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+  put_off(lane, view, reason, CALL_DUE, delay_ms);
+}
+
+void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
+  put_off(lane, view, reason, view->call, delay_ms);
+}
+
+bool lane_offer_head(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  const Hold *hold = lane_find_hold(lane, event);
+  if (hold && hold->state == HOLD_LOOKED_AT)
+    return lane_queue(lane, event);
+  event_free(event);
+  return false;
+}
+
+static void mark_reached(Hold *hold, const Event *event) {
+  order_key_copy(&event->key, &hold->next, hold->next_bytes);
+  hold->from_start = false;
+  if (order_key_compare(&event->key, &hold->reached) > 0)
+    order_key_copy(&event->key, &hold->reached, hold->reached_bytes);
+}
+
+Offer lane_offer_around(Lane *lane, Event *event) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = lane_find_hold(lane, event);
+  Offer result = OFFER_BLOCKED;
+  if (hold && hold->state != HOLD_WAITING && !lane->stopped) {
+    const Event *known = lane_find_known(lane, event);
+    if (!known && !lane_has_room_around(lane)) {
+      result = OFFER_FULL;
+    } else if (known ? known->blocks : event->status != STATUS_PENDING) {
+      /* What the draining let through, or the end of the hold itself, may be what it waits for. */
+      lane_hold_as_read(lane, event, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
+    } else {
+      if (hold->state == HOLD_DRAINING)
+        mark_reached(hold, event);
+      lane_queue(lane, event);
+      return OFFER_GO_ON;
+    }
+  }
+  event_free(event);
+  return result;
+}
+
+bool lane_begin_drain(Lane *lane, HoldView *view) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
+  if (!hold)
+    return false;
+  hold->state = HOLD_DRAINING;
+  order_key_copy(&hold->key, &hold->reached, hold->reached_bytes);
+  hold->from_start = view->draining = view->from_start = true;
+  hold->missed_from = INT64_MAX;
+  return true;
+}
+
+void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
+  if (hold)
+    lane_set_due(lane, hold, delay_ms);
+}
+
+void lane_end_drain(Lane *lane, const HoldView *view) {
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
+  if (!hold)
+    return;
+  if (hold->missed_from != INT64_MAX) {
+    OrderKey first = order_key_first(hold->missed_from);
+    order_key_copy(&first, &hold->next, hold->next_bytes);
+    hold->from_start = false;
+    hold->missed_from = INT64_MAX;
+    lane_set_due(lane, hold, 0);
+    return;
+  }
+  g_hash_table_remove(lane->holds, hold->aggregate);
+  lane_count_hold(lane, -1);
+  lane_tell_worker(lane); /* it may have been waiting for the number of holds to sink */
+}

@@ -1,0 +1,64 @@
+/* lane_private.h - what lane.c and holds.c share: the queue and the holds are under one lock. */
+#pragma once
+
+#include "projector/app/engine/lane.h"
+
+typedef enum HoldState { HOLD_WAITING, HOLD_LOOKED_AT, HOLD_DRAINING } HoldState;
+
+typedef struct Hold {
+  Aggregate *aggregate;
+  HoldState state;
+  HoldReason reason;
+  HoldCall call;
+  unsigned looks;
+  uint64_t batch; /* the last one taken when the hold was opened */
+  OrderKey key;
+  int64_t gap_first, gap_last;
+  int64_t due;          /* monotonic, us */
+  GSequenceIter *place; /* among those that will be due; NULL: it will not be, by itself */
+  OrderKey reached;     /* by the draining: up to here the events have been let through */
+  OrderKey next;        /* behind this it reads on */
+  bool from_start;
+  int64_t head_since;   /* the event that blocks waits since then, */
+  int64_t behind_since; /* and those behind it; INT64_MAX: none is */
+  int64_t missed_from;  /* earliest time of what was left out while draining; INT64_MAX: nothing */
+  uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
+} Hold;
+
+#define NOBODY UINT_MAX /* has the lane */
+
+/* Whoever waits is woken only for what it waits for: waking costs a system call, and there are
+ * thousands of events a second. */
+struct Lane {
+  GMutex lock;
+  GCond room;        /* in the queue, for those who read */
+  GCond work;        /* for the lane's own worker */
+  unsigned for_room; /* how many wait */
+  unsigned for_work;
+  size_t wanted;     /* events in the queue before the worker is woken */
+  GPtrArray *heap;   /* of Event, the smallest at 0 */
+  GHashTable *known; /* Id → Event, everything in memory */
+  GHashTable *holds; /* Aggregate → Hold */
+  GSequence *due;    /* of Hold, the earliest first */
+  Alarm *alarm;
+  LaneLimits limits;
+  size_t bytes;
+  int64_t assumed;     /* see lane_assume */
+  uint64_t batch;      /* the last one taken */
+  uint64_t news;       /* see lane_news */
+  unsigned taken_by;   /* worker, or NOBODY */
+  int64_t apart_until; /* monotonic, us */
+  bool stopped;
+};
+
+/* All of these are called with the lock held; lane.c has them. */
+void lane_call(Lane *lane, Hold *hold, HoldCall why);
+void lane_count_hold(Lane *lane, gint more);
+Hold *lane_find_hold(Lane *lane, const Event *event);
+Event *lane_find_known(Lane *lane, const Event *event);
+bool lane_has_room_around(const Lane *lane);
+void lane_hold_as_read(Lane *lane, const Event *event, HoldCall call);
+Hold *lane_open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t delay_ms);
+bool lane_queue(Lane *lane, Event *event);
+void lane_set_due(Lane *lane, Hold *hold, int64_t delay_ms);
+void lane_tell_worker(Lane *lane);
