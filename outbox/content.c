@@ -25,7 +25,7 @@ static void append_member(bson_t *to, const bson_iter_t *iter, int depth) {
   const char *key = bson_iter_key(iter);
   const uint8_t *data;
   uint32_t length;
-  bson_t child, inner;
+  bson_t child = BSON_INITIALIZER, inner;
   bool is_array = BSON_ITER_HOLDS_ARRAY(iter);
   if (depth >= DEPTH_MAX || (!is_array && !BSON_ITER_HOLDS_DOCUMENT(iter))) {
     bson_append_iter(to, key, -1, iter);
@@ -33,19 +33,18 @@ static void append_member(bson_t *to, const bson_iter_t *iter, int depth) {
   }
   if (is_array) {
     bson_iter_array(iter, &length, &data);
-    BSON_APPEND_ARRAY_BEGIN(to, key, &child);
   } else {
     bson_iter_document(iter, &length, &data);
-    BSON_APPEND_DOCUMENT_BEGIN(to, key, &child);
   }
   if (bson_init_static(&inner, data, length)) {
     append_sorted(&child, &inner, is_array, depth + 1);
   }
   if (is_array) {
-    bson_append_array_end(to, &child);
+    BSON_APPEND_ARRAY(to, key, &child);
   } else {
-    bson_append_document_end(to, &child);
+    BSON_APPEND_DOCUMENT(to, key, &child);
   }
+  bson_destroy(&child);
 }
 
 // Two programs, or one program twice, may write the fields of a document in different orders.

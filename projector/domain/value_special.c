@@ -47,7 +47,7 @@ static bool whole_number(const bson_iter_t *iter, int64_t *ret_number) {
   if (BSON_ITER_HOLDS_INT(iter))
     *ret_number = bson_iter_as_int64(iter);
   else if (BSON_ITER_HOLDS_DOUBLE(iter) && fabs(bson_iter_double(iter)) < 1e9 &&
-           bson_iter_double(iter) == floor(bson_iter_double(iter)))
+           bson_iter_double(iter) == (double)(int64_t)bson_iter_double(iter))
     *ret_number = (int64_t)bson_iter_double(iter);
   else
     return false;

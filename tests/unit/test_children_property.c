@@ -63,8 +63,7 @@ static void draw_lines(GRand *random, Told *told) {
 }
 
 static void append_lines(bson_t *payload, const Told *told) {
-  bson_t lines, line;
-  BSON_APPEND_ARRAY_BEGIN(payload, "lines", &lines);
+  bson_t lines = BSON_INITIALIZER, line;
   for (unsigned i = 0; i < told->line_count; i++) {
     char key[12];
     g_snprintf(key, sizeof key, "%u", i);
@@ -73,7 +72,8 @@ static void append_lines(bson_t *payload, const Told *told) {
     BSON_APPEND_INT32(&line, "qty", told->lines[i].qty);
     bson_append_document_end(&lines, &line);
   }
-  bson_append_array_end(payload, &lines);
+  BSON_APPEND_ARRAY(payload, "lines", &lines);
+  bson_destroy(&lines);
 }
 
 static void tell(GRand *random, Told *told, int index) {
