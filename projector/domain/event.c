@@ -384,8 +384,8 @@ static bool is_foreign(const Event *event) {
 
 static void take_event_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->key.event_id;
-  if (event->other_id)
-    return; /* a second _id, after one that is wrong already */
+  if (event->other_id || id->kind != ID_OTHER)
+    return; /* a second _id: the first one counts, as for the server */
   if (id_from_iter(iter, id) && (id->kind != ID_INT || is_foreign(event)) &&
       is_id(id, EVENT_ID_MAX))
     return;

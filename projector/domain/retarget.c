@@ -55,8 +55,9 @@ void mapping_rename(json_t *json, const Projection *projection, const char *tabl
   }
   const char *event_type;
   json_t *rule;
-  json_object_foreach(json_object_get(json, "events"), event_type, rule)
-      rename_columns(rule, projection, suffix);
+  json_object_foreach(json_object_get(json, "events"), event_type, rule) {
+    rename_columns(rule, projection, suffix);
+  }
 }
 
 Mapping *mapping_retarget(const json_t *json, const Projection *projection, const char *table,

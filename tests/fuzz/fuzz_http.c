@@ -94,8 +94,9 @@ void MHD_stop_daemon(struct MHD_Daemon *daemon) {
 
 const union MHD_ConnectionInfo *MHD_get_connection_info(struct MHD_Connection *connection,
                                                         enum MHD_ConnectionInfoType type, ...) {
-  (void)connection, (void)type;
-  return NULL;
+  static const union MHD_ConnectionInfo no_socket = {.connect_fd = -1};
+  (void)connection;
+  return type == MHD_CONNECTION_INFO_CONNECTION_FD ? &no_socket : NULL;
 }
 
 struct MHD_Response *MHD_create_response_from_buffer_with_free_callback_cls(

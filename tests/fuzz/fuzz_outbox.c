@@ -137,6 +137,7 @@ static bool check_event(const outbox_event_t *given, int64_t version, int64_t oc
   PROMISE(!event->malformed, "the projector refuses it: %s", event->malformed->message);
   PROMISE(event->key.version == version && event->key.occurred_at == occurred_at_ms,
           "version or time have changed");
+  *ret_receipt = (outbox_receipt_t){0};
   outbox_event_id_text(&id, ret_receipt->event_id);
   id_text(&event->key.event_id, text);
   PROMISE(!strcmp(text, ret_receipt->event_id), "id %s is told as %s", text, ret_receipt->event_id);

@@ -17,23 +17,24 @@ static void print_pause(const PauseState *pause) {
   printf(" since %s UTC", time);
 }
 
+static const CommandHelp pause_help = {"- apply nothing until `resume`",
+                                       "The owner finishes what it has in hand within some "
+                                       "seconds, then applies nothing; it keeps the "
+                                       "lease, and holds no lock and no claim. Whoever takes over "
+                                       "is paused too. `status`, /readyz and "
+                                       "the page say so.",
+                                       NULL};
+
+static const CommandHelp resume_help = {
+    "- end a pause",
+    "The owner continues within some seconds. Exit status 1 when nothing was paused.", NULL};
+
 static int run(int argc, char **argv, bool pause) {
   g_autoptr(Config) config = NULL;
   Failure failure = {0};
   PauseChange change;
   int status;
-  if (!command_begin(
-          &argc, &argv,
-          &(CommandHelp){
-              pause ? "- apply nothing until `resume`" : "- end a pause",
-              pause ? "The owner finishes what it has in hand within some seconds, then applies "
-                      "nothing; it keeps the lease, and holds no lock and no claim. Whoever takes "
-                      "over "
-                      "is paused too. `status`, /readyz and the page say so."
-                    : "The owner continues within some seconds. Exit status 1 when nothing was "
-                      "paused.",
-              NULL},
-          &config, &status))
+  if (!command_begin(&argc, &argv, pause ? &pause_help : &resume_help, &config, &status))
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");

@@ -176,8 +176,10 @@ static bool take_events(Case *of, Failure *ret_failure) {
   size_t i;
   if (!json_is_array(events))
     return json_complain("events", "a list of event documents", events, ret_failure);
-  json_array_foreach(events, i,
-                     document) if (!take_event(of, document, i, ret_failure)) return false;
+  json_array_foreach(events, i, document) {
+    if (!take_event(of, document, i, ret_failure))
+      return false;
+  }
   return true;
 }
 

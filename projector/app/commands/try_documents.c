@@ -11,8 +11,10 @@ static bool add_document(json_t *documents, json_t *value, const char *name, Fai
   if (!json_is_array(value))
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                        "%s: expected an event document, or a list of them", name);
-  json_array_foreach(value, i,
-                     member) if (!add_document(documents, member, name, ret_failure)) return false;
+  json_array_foreach(value, i, member) {
+    if (!add_document(documents, member, name, ret_failure))
+      return false;
+  }
   return true;
 }
 

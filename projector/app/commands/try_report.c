@@ -118,8 +118,8 @@ static void print_member(const json_t *object, const char *key) {
   print_text(json_object_get(object, key));
 }
 
-static void print_columns(const json_t *columns, const char *before) {
-  const char *name;
+static void print_columns(const json_t *columns, const char *first) {
+  const char *name, *before = first;
   const json_t *value;
   json_object_foreach((json_t *)columns, name, value) {
     const json_t *delta = json_object_get(value, "add");
@@ -155,7 +155,9 @@ void try_print(const json_t *report) {
     print_member(report, "error");
     putchar('\n');
   }
-  json_array_foreach(json_object_get(report, "changes"), i, member) print_change(member);
+  json_array_foreach(json_object_get(report, "changes"), i, member) {
+    print_change(member);
+  }
   json_array_foreach(json_object_get(report, "sql"), i, member) {
     fputs("  ", stdout);
     print_text(member);
