@@ -70,6 +70,43 @@ bool feeds_copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
   return true;
 }
 
+/* Of another system's outbox the time may be of any type: then without a bound. */
+static void append_earlier(const Outbox *outbox, bson_t *list, const char *key,
+                           const Event *event) {
+  bson_t earlier;
+  BSON_APPEND_DOCUMENT_BEGIN(list, key, &earlier);
+  outbox_append_aggregate(outbox, &earlier, &event->aggregate);
+  if (!outbox_is_foreign(outbox))
+    BCON_APPEND(&earlier, "occurred_at", "{", "$lte", BCON_DATE_TIME(event->key.occurred_at), "}");
+  bson_append_document_end(list, &earlier);
+}
+
+bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+  if (!feeds_are_named(outbox))
+    return true;
+  bson_t list = BSON_INITIALIZER, wider = BSON_INITIALIZER;
+  uint32_t count = 0;
+  BSON_APPEND_DOCUMENT(&list, "0", filter);
+  /* Who takes events out need not know more of them than their ids. */
+  g_autoptr(EventCursor) cursor = outbox_find(
+      outbox, bson_copy(filter), BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}"));
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    char buffer[16];
+    const char *key;
+    g_autoptr(Event) event = event_decode(document);
+    if (!event_has_aggregate(event))
+      continue;
+    bson_uint32_to_string(++count, &key, buffer, sizeof buffer);
+    append_earlier(outbox, &list, key, event);
+  }
+  BSON_APPEND_ARRAY(&wider, "$or", &list);
+  bool good = ret_failure->class == FAILURE_NONE && feeds_copy(outbox, &wider, ret_failure);
+  bson_destroy(&wider);
+  bson_destroy(&list);
+  return good;
+}
+
 /* --- copies from memory --------------------------------------------------------------------- */
 
 static bool has_feed(const bson_t *document, const char *feed) {

@@ -18,6 +18,11 @@ bool feeds_are_named(const Outbox *outbox);
  * in order, for a majority. */
 bool feeds_copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure);
 
+/* The same, with what is in the outbox before one of these events in its aggregate: it was applied
+ * earlier and waits to be taken out, by a dead owner's acker for example, and belongs before it in
+ * the feed too. */
+bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_failure);
+
 /* The same for events in memory that were read whole: a third of the work for MongoDB. A mark that
  * was set after an event was read is not seen here. */
 bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);

@@ -146,7 +146,7 @@ static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events,
   bool good = keep(outbox, filter, events, count, ret_failure) &&
               (whole && !outbox_is_foreign(outbox) /* theirs were translated */
                    ? feeds_copy_whole(outbox, events, count, ret_failure)
-                   : feeds_copy(outbox, filter, ret_failure));
+                   : feeds_copy_with_earlier(outbox, filter, ret_failure));
   if (good) {
     bson_destroy(&reply);
     good = mongoc_collection_delete_many(outbox->events, filter, outbox->quick_write, &reply,
