@@ -4,6 +4,7 @@
 /* Whether an upsert may leave it NULL. */
 static bool may_be_missing(const Column *column) {
   bool constant = false;
+  g_assert(column);
   for (const Source *place = &column->from; place; place = place->otherwise)
     constant |= place->constant != NULL;
   return column->nullable && column->from.in_payload && !constant;

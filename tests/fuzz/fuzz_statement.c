@@ -12,8 +12,8 @@
 #include <string.h>
 
 static Column columns[] = {
-    {.name = "account_id", .from = {.text = "$aggregate_id"}},
-    {.name = "balance", .from = {.in_payload = true, .text = "balance"}},
+    {.name = "account_id", .from = {.text = "$aggregate_id", .path = "aggregate_id"}},
+    {.name = "balance", .from = {.in_payload = true, .text = "balance", .path = "balance"}},
 };
 static const Projection projection = {
     .table = "account", .key_count = 1, .column_count = 2, .columns = columns};
@@ -23,7 +23,7 @@ static const Projection projection = {
 static void check_source(const Source *source) {
   Arena *arena = arena_new();
   Source again;
-  PROMISE(*source->text && (source->steps || *source->path), "a source without a name");
+  PROMISE(*source->text && (!source->path || *source->path), "a source without a name");
   PROMISE(source->dotted == (source->path && strchr(source->path, '.') != NULL),
           "a path and its dots: %s", source->text);
   PROMISE(source_parse(source->text, strlen(source->text), arena, &again) &&

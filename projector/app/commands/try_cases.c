@@ -105,8 +105,8 @@ static bool put_rows(Case *of, const Projection *projection, const json_t *rows,
   const json_t *row;
   json_array_foreach(rows, i, row) {
     g_autofree char *full = g_strdup_printf("%s[%zu]", path, i);
-    Value *values;
-    bool *known;
+    Value *values = NULL;
+    bool *known = NULL;
     if (!read_row(projection, row, full, of->arena, &values, &known, ret_failure))
       return false;
     rehearsal_put_row(of->rehearsal, projection, values);
@@ -217,8 +217,8 @@ static bool expect_rows(Case *of, const Projection *projection, const json_t *ro
   const json_t *row;
   json_array_foreach(rows, i, row) {
     g_autofree char *full = g_strdup_printf("%s[%zu]", path, i);
-    Value *values;
-    bool *known;
+    Value *values = NULL;
+    bool *known = NULL;
     if (!read_row(projection, row, full, of->arena, &values, &known, ret_failure))
       return false;
     const Value *found = rehearsal_find(of->rehearsal, projection, values);

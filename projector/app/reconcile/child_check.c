@@ -74,6 +74,7 @@ static Difference difference_of(const Layout *child, const ChildStep *step, cons
   difference.expected = NULL;
   difference.row = NULL;
   if (step->task == CHILD_OVERWRITE) {
+    g_assert(step->now);
     Expected *expected = arena_alloc(arena, 1, sizeof *expected);
     expected->values = in_layout(child, step->now->key, step->now->values, arena);
     expected->known = arena_alloc(arena, child->count, sizeof(bool));
