@@ -109,6 +109,7 @@ static bool put_rows(Case *of, const Projection *projection, const json_t *rows,
     bool *known = NULL;
     if (!read_row(projection, row, full, of->arena, &values, &known, ret_failure))
       return false;
+    g_assert(values && known);
     rehearsal_put_row(of->rehearsal, projection, values);
   }
   return true;
@@ -221,6 +222,7 @@ static bool expect_rows(Case *of, const Projection *projection, const json_t *ro
     bool *known = NULL;
     if (!read_row(projection, row, full, of->arena, &values, &known, ret_failure))
       return false;
+    g_assert(values && known);
     const Value *found = rehearsal_find(of->rehearsal, projection, values);
     if (found) {
       g_hash_table_add(seen, (gpointer)found);
