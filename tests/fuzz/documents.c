@@ -26,6 +26,25 @@ static bool has_several_ids(const bson_t *document) {
   return bson_iter_init_find(&iter, document, "_id") && bson_iter_find(&iter, "_id");
 }
 
+/* No server stores a document inside which another one ends too early; libbson looks at the outer
+ * one only. */
+static bool is_whole(const bson_t *document, int depth) {
+  enum { DEPTH_MAX = 100 };
+  bson_iter_t iter;
+  bool whole = depth < DEPTH_MAX && bson_iter_init(&iter, document);
+  while (whole && bson_iter_next(&iter)) {
+    const uint8_t *data = NULL;
+    uint32_t length = 0;
+    bson_t child;
+    if (BSON_ITER_HOLDS_DOCUMENT(&iter))
+      bson_iter_document(&iter, &length, &data);
+    else if (BSON_ITER_HOLDS_ARRAY(&iter))
+      bson_iter_array(&iter, &length, &data);
+    whole = !data || (bson_init_static(&child, data, length) && is_whole(&child, depth + 1));
+  }
+  return whole && iter.err_off == 0;
+}
+
 static bson_t *next_bytes(const uint8_t **at, const uint8_t *end) {
   uint32_t length;
   if ((size_t)(end - *at) < sizeof length)
@@ -36,7 +55,8 @@ static bson_t *next_bytes(const uint8_t **at, const uint8_t *end) {
     return NULL;
   bson_t *document = bson_new_from_data(*at, length);
   /* A server sends no document whose structure is broken: it would not have stored it. */
-  if (document && (!bson_validate(document, BSON_VALIDATE_NONE, NULL) || has_several_ids(document)))
+  if (document && (!bson_validate(document, BSON_VALIDATE_NONE, NULL) || !is_whole(document, 0) ||
+                   has_several_ids(document)))
     g_clear_pointer(&document, bson_destroy);
   *at += length;
   return document;

@@ -275,26 +275,35 @@ static char *time_text(const bson_iter_t *iter, bool date) {
   if (date)
     return g_steal_pointer(&text);
   char *point = strchr(text, '.');
-  size_t digits = point ? strspn(point + 1, "0123456789") : 0;
+  size_t found_digits = point ? strspn(point + 1, "0123456789") : 0;
+  size_t digits = MIN(found_digits, 6); /* the others are zeros */
   return g_strdup_printf("%.10s %.8s.%.*s%.*s", text, text + 11, (int)digits,
                          point ? point + 1 : "", (int)(6 - digits), "000000");
+}
+
+/* Not with an offset, which is taken off. */
+static bool ends_in_utc(const bson_iter_t *iter) {
+  uint32_t length;
+  const char *found = bson_iter_utf8(iter, &length);
+  return length > 0 && found[length - 1] == 'Z';
 }
 
 static void check_time(const bson_iter_t *iter, const ColumnType *type, bool taken,
                        const Value *value) {
   static const int64_t units[] = {1000000, 100000, 10000, 1000, 100, 10, 1};
+  static const int64_t year_1_ms = INT64_C(-62135596800000);
   bool date = type->kind == TYPE_DATE;
   if (BSON_ITER_HOLDS_DATE_TIME(iter)) {
     int64_t ms = bson_iter_date_time(iter);
     int64_t unit_us = date ? INT64_C(86400000000) : units[type->length];
-    bool fits = ms >= DATETIME_FIRST_MS && ms <= DATETIME_LAST_MS && ms * 1000 % unit_us == 0;
+    bool fits = ms >= year_1_ms && ms <= DATETIME_LAST_MS && ms * 1000 % unit_us == 0;
     if (type->kind == TYPE_TIMESTAMP) /* "1970-01-01 00:00:01" to "2038-01-19 03:14:07.999999" */
       fits = fits && ms >= 1000 && ms < INT64_C(2147483648000);
     PROMISE(taken == fits, "%s %s %lld ms", type->text, taken ? "takes" : "refuses", (long long)ms);
     PROMISE(!taken || value->us == ms * 1000, "another time");
   } else if (!BSON_ITER_HOLDS_UTF8(iter)) {
     PROMISE(!taken, "%s takes what is no time", type->text);
-  } else if (taken) {
+  } else if (taken && (date || ends_in_utc(iter))) {
     char text[DATETIME_TEXT_SIZE];
     g_autofree char *expected = time_text(iter, date);
     size_t length = datetime_format(value->us, date ? 0 : 6, text);
@@ -397,7 +406,7 @@ static void check_column(const Event *event, const char *key, const char *type_t
   bson_iter_t iter;
   PROMISE(column_type_parse(type_text, &column.type), "no type: %s", type_text);
   bool taken = value_for_column(event, &column.from, &column, arena, &value, &failure);
-  PROMISE(source_find(&column.from, event, &iter), "the value is not found");
+  PROMISE(source_find(&column.from, event, &iter), "the value of %s is not found", key);
   if (bson_iter_type(&iter) == BSON_TYPE_NULL || bson_iter_type(&iter) == BSON_TYPE_UNDEFINED)
     PROMISE(!taken, "a column that may not be NULL takes null");
   else
@@ -432,8 +441,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
   bson_init_static(&event.payload, bson_get_data(document), document->len);
   while (bson_iter_next(&iter)) {
-    if (!g_utf8_validate(bson_iter_key(&iter), -1, NULL))
-      continue; /* no mapping file can name it */
+    if (!g_utf8_validate(bson_iter_key(&iter), -1, NULL) || *bson_iter_key(&iter) == '$')
+      continue; /* no path of a mapping file names it */
     for (size_t i = 0; i < G_N_ELEMENTS(type_texts); i++)
       check_column(&event, bson_iter_key(&iter), type_texts[i], arena);
     check_parameter(&event, bson_iter_key(&iter), arena);
