@@ -2,6 +2,7 @@
 #include "projector/infra/log.h"
 
 #include "projector/domain/clean.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log_writer.h"
 
 #include <glib.h>
@@ -107,7 +108,7 @@ void log_write(LogLevel level, const char *message, const LogField *fields) {
   if (level < lowest_level)
     return;
   /* The times of the log rise. */
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&order_lock);
+  SCOPED_LOCK(&order_lock);
   log_writer_put(make_line(level, message, fields));
 }
 
@@ -147,7 +148,7 @@ static Told *find_place(const char *message, const Failure *failure) {
 /* Whether to tell this failure now, and how many like it went untold. */
 static bool tell(const char *message, const Failure *failure, int64_t *ret_untold) {
   int64_t now = g_get_monotonic_time();
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&told_lock);
+  SCOPED_LOCK(&told_lock);
   Told *place = find_place(message, failure);
   if (place->at && now - place->at < (int64_t)REPEAT_SECONDS * G_USEC_PER_SEC) {
     place->untold++;

@@ -1,6 +1,8 @@
 /* log_writer.c - a bounded queue of lines, and the one thread that may wait for stderr. */
 #include "projector/infra/log_writer.h"
 
+#include "projector/infra/lock.h"
+
 #include <errno.h>
 #include <glib.h>
 #include <poll.h>
@@ -88,7 +90,7 @@ void log_writer_put(char *line) {
     write_line(line);
     return;
   }
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  SCOPED_LOCK(&lock);
   size_t length = strlen(line);
   if (missing > 0 || queued_bytes + length > QUEUE_BYTES) {
     missing++;
@@ -103,7 +105,7 @@ void log_writer_put(char *line) {
 
 void log_writer_flush(int64_t limit_ms) {
   int64_t until = g_get_monotonic_time() + limit_ms * 1000;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  SCOPED_LOCK(&lock);
   while (make_notice && (writing || !g_queue_is_empty(&queue) || missing > 0))
     if (!g_cond_wait_until(&changed, &lock, until))
       return;

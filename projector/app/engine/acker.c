@@ -2,6 +2,7 @@
 #include "projector/app/engine/acker.h"
 
 #include "projector/infra/crash.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 
 enum {
@@ -25,7 +26,7 @@ struct Acker {
 
 /* Takes what is queued, waiting for something if it is to; NULL: nothing there. */
 static GPtrArray *take(Acker *acker, bool wait) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  SCOPED_LOCK(&acker->lock);
   while (wait && acker->queue->len == 0 && !acker->finishing)
     g_cond_wait(&acker->changed, &acker->lock);
   if (acker->queue->len == 0)
@@ -127,7 +128,7 @@ void acker_free(Acker *acker) {
 }
 
 void acker_push(Acker *acker, Event *const *events, size_t count) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&acker->lock);
+  SCOPED_LOCK(&acker->lock);
   while (acker->queue->len >= WAITING)
     g_cond_wait(&acker->changed, &acker->lock);
   for (size_t i = 0; i < count; i++)

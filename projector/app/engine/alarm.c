@@ -1,6 +1,8 @@
 /* alarm.c - a flag to sleep on. */
 #include "projector/app/engine/alarm.h"
 
+#include "projector/infra/lock.h"
+
 #include <glib.h>
 
 struct Alarm {
@@ -27,14 +29,14 @@ void alarm_free(Alarm *alarm) {
 void alarm_ring(Alarm *alarm) {
   if (!alarm)
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&alarm->lock);
+  SCOPED_LOCK(&alarm->lock);
   alarm->rung = true;
   g_cond_broadcast(&alarm->changed);
 }
 
 void alarm_sleep(Alarm *alarm, int64_t ms) {
   int64_t until = g_get_monotonic_time() + ms * 1000;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&alarm->lock);
+  SCOPED_LOCK(&alarm->lock);
   while (!alarm->rung)
     if (!g_cond_wait_until(&alarm->changed, &alarm->lock, until))
       break;

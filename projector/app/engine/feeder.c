@@ -2,6 +2,7 @@
 #include "projector/app/engine/feeder.h"
 
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/feeds.h"
 
@@ -26,7 +27,7 @@ struct Feeder {
 bool feeder_has_marked_none(Feeder *feeder, Event *const *events, size_t count) {
   if (!feeder)
     return true;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&feeder->lock);
+  SCOPED_LOCK(&feeder->lock);
   feeder->acknowledged += (int64_t)count;
   bool none = !feeder->marked_many;
   for (size_t i = 0; none && i < count; i++)
@@ -36,13 +37,13 @@ bool feeder_has_marked_none(Feeder *feeder, Event *const *events, size_t count) 
 }
 
 static int64_t count_acknowledged(Feeder *feeder) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&feeder->lock);
+  SCOPED_LOCK(&feeder->lock);
   return feeder->acknowledged;
 }
 
 /* Before the mark is set. */
 static void note_marked(Feeder *feeder, const Id *id) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&feeder->lock);
+  SCOPED_LOCK(&feeder->lock);
   feeder->marked_many |= g_hash_table_size(feeder->marked) >= MARKED_MAX;
   if (!feeder->marked_many)
     g_hash_table_add(feeder->marked, GUINT_TO_POINTER(id_hash_key(id)));
@@ -60,7 +61,7 @@ static bool forget_marked(Feeder *feeder, Failure *ret_failure) {
     return false;
   if (any)
     return true;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&feeder->lock);
+  SCOPED_LOCK(&feeder->lock);
   g_hash_table_remove_all(feeder->marked);
   feeder->marked_many = false;
   return true;

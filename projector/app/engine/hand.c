@@ -3,6 +3,7 @@
 
 #include "projector/domain/claim.h"
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 
 struct Hand {
   GMutex lock;
@@ -33,7 +34,7 @@ void hand_free(Hand *hand) {
 }
 
 void hand_take(Hand *hand, Event *const *events, size_t count) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  SCOPED_LOCK(&hand->lock);
   g_assert(g_hash_table_size(hand->open) == 0);
   hand->claimed_at = clock_us();
   for (size_t i = 0; i < count; i++) {
@@ -43,14 +44,14 @@ void hand_take(Hand *hand, Event *const *events, size_t count) {
 }
 
 void hand_commit(Hand *hand, const Item *items, size_t count) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  SCOPED_LOCK(&hand->lock);
   for (size_t i = 0; i < count; i++)
     if (items[i].verdict == VERDICT_KNOWN || verdict_outcome(items[i].verdict))
       g_hash_table_remove(hand->open, items[i].event);
 }
 
 void hand_empty(Hand *hand) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  SCOPED_LOCK(&hand->lock);
   g_hash_table_remove_all(hand->open);
   g_ptr_array_set_size(hand->batch, 0);
   while (hand->marking)
@@ -58,7 +59,7 @@ void hand_empty(Hand *hand) {
 }
 
 size_t hand_begin_marks(Hand *hand, int64_t mark_ms, size_t most, bson_t *ids) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  SCOPED_LOCK(&hand->lock);
   if (!claim_is_slow(hand->claimed_at, clock_us(), mark_ms))
     return 0;
   size_t count = 0;
@@ -77,7 +78,7 @@ size_t hand_begin_marks(Hand *hand, int64_t mark_ms, size_t most, bson_t *ids) {
 }
 
 void hand_end_marks(Hand *hand) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&hand->lock);
+  SCOPED_LOCK(&hand->lock);
   hand->marking = false;
   g_cond_broadcast(&hand->ended);
 }

@@ -2,15 +2,16 @@
 #include "projector/app/engine/lane_private.h"
 
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 
 void lane_hold(Lane *lane, Event *event, HoldReason reason, int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   event->blocks = true;
   lane_open_hold(lane, event, reason, delay_ms);
 }
 
 void lane_hold_gap(Lane *lane, Event *event, int64_t first, int64_t last, int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   event->blocks = true;
   Hold *hold = lane_open_hold(lane, event, HOLD_GAP, delay_ms);
   if (hold) {
@@ -20,7 +21,7 @@ void lane_hold_gap(Lane *lane, Event *event, int64_t first, int64_t last, int64_
 }
 
 void lane_review_holds(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   GHashTableIter iter;
   gpointer value;
   g_hash_table_iter_init(&iter, lane->holds);
@@ -50,7 +51,7 @@ void hold_view_clear(HoldView *view) {
 }
 
 unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   int64_t now = clock_us();
   unsigned count = 0;
   while (count < max && !g_sequence_is_empty(lane->due)) {
@@ -67,7 +68,7 @@ unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
 }
 
 int64_t lane_due_in(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   if (g_sequence_is_empty(lane->due))
     return DUE_NEVER;
   const Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
@@ -82,7 +83,7 @@ static Hold *find_in(Lane *lane, const Aggregate *aggregate, HoldState state) {
 
 static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCall call,
                     int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
   if (hold) {
     hold->state = HOLD_WAITING;
@@ -101,7 +102,7 @@ void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_
 }
 
 bool lane_offer_head(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   const Hold *hold = lane_find_hold(lane, event);
   if (hold && hold->state == HOLD_LOOKED_AT)
     return lane_queue(lane, event);
@@ -117,7 +118,7 @@ static void mark_reached(Hold *hold, const Event *event) {
 }
 
 Offer lane_offer_around(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = lane_find_hold(lane, event);
   Offer result = OFFER_BLOCKED;
   if (hold && hold->state != HOLD_WAITING && !lane->stopped) {
@@ -139,7 +140,7 @@ Offer lane_offer_around(Lane *lane, Event *event) {
 }
 
 bool lane_begin_drain(Lane *lane, HoldView *view) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
   if (!hold)
     return false;
@@ -151,14 +152,14 @@ bool lane_begin_drain(Lane *lane, HoldView *view) {
 }
 
 void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
   if (hold)
     lane_set_due(lane, hold, delay_ms);
 }
 
 void lane_end_drain(Lane *lane, const HoldView *view) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
   if (!hold)
     return;

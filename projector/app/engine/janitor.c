@@ -8,6 +8,7 @@
 #include "projector/infra/mongo/archive.h"
 #include "projector/infra/mongo/outcomes.h"
 #include "projector/infra/mongo/refused.h"
+#include "projector/infra/mysql/session_thread.h"
 
 #include <stdio.h>
 
@@ -400,15 +401,13 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
 
 static gpointer run(gpointer data) {
   Janitor *janitor = data;
-  mysql_thread_init();
   while (!stop_requested(janitor->stop))
     alarm_sleep(janitor->lanes->due, janitor_step(janitor));
-  mysql_thread_end();
   return NULL;
 }
 
 void janitor_start(Janitor *janitor) {
-  janitor->thread = g_thread_new("janitor", run, janitor);
+  janitor->thread = session_thread_new("janitor", run, janitor);
 }
 
 void janitor_free(Janitor *janitor) {

@@ -4,6 +4,7 @@
 #include "projector/app/engine/event_heap.h"
 #include "projector/domain/claim.h"
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 
 #include <limits.h>
 
@@ -51,7 +52,7 @@ void lane_free(Lane *lane) {
 }
 
 void lane_stop(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   lane->stopped = true;
   g_cond_broadcast(&lane->room);
   g_cond_broadcast(&lane->work);
@@ -175,12 +176,12 @@ bool lane_has_room_around(const Lane *lane) {
 }
 
 bool lane_has_room(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   return has_room(lane);
 }
 
 bool lane_wait_room(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   lane->for_room++;
   while (!lane->stopped && !has_room(lane))
     g_cond_wait(&lane->room, &lane->lock);
@@ -193,7 +194,7 @@ Event *lane_find_known(Lane *lane, const Event *event) {
 }
 
 bool lane_knows(Lane *lane, const Id *event_id) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   return g_hash_table_contains(lane->known, event_id);
 }
 
@@ -233,7 +234,7 @@ void lane_hold_as_read(Lane *lane, const Event *event, HoldCall call) {
 }
 
 bool lane_offer(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = lane_find_hold(lane, event);
   if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
     note_missed(lane, hold, event);
@@ -327,7 +328,7 @@ static void take(Lane *lane, unsigned worker, Taken *taken) {
 }
 
 void lane_take(Lane *lane, unsigned worker, Taken *taken) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   if (is_free_for(lane, worker))
     take(lane, worker, taken);
 }
@@ -335,7 +336,7 @@ void lane_take(Lane *lane, unsigned worker, Taken *taken) {
 /* A lane of which nothing could be taken along, although something is queued, is left to its own
  * worker. */
 void lane_take_along(Lane *lane, unsigned worker, size_t queued_most, Taken *taken) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   size_t before = taken->count;
   if (!is_free_for(lane, worker))
     return;
@@ -347,27 +348,27 @@ void lane_take_along(Lane *lane, unsigned worker, size_t queued_most, Taken *tak
 }
 
 void lane_release(Lane *lane, unsigned worker) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   release(lane, worker);
 }
 
 void lane_keep_apart(Lane *lane, int64_t for_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   lane->apart_until = clock_us() + for_ms * 1000;
 }
 
 bool lane_is_apart(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   return is_apart(lane);
 }
 
 uint64_t lane_news(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   return lane->news;
 }
 
 bool lane_wait_news(Lane *lane, uint64_t seen) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   lane->for_work++;
   lane->wanted = 1;
   while (!lane->stopped && lane->news == seen)
@@ -377,7 +378,7 @@ bool lane_wait_news(Lane *lane, uint64_t seen) {
 }
 
 void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   release(lane, worker);
   int64_t until = clock_us() + linger_ms * 1000;
   bool in_time = lane->heap->len > 0;
@@ -389,12 +390,12 @@ void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms) 
 }
 
 void lane_requeue(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   enqueue(lane, event);
 }
 
 void lane_give_back(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = lane_find_hold(lane, event);
   int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
   if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
@@ -406,12 +407,12 @@ void lane_give_back(Lane *lane, Event *event) {
 }
 
 void lane_wake(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   lane_tell_worker(lane);
 }
 
 void lane_forget(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   forget(lane, event);
 }
 
@@ -432,7 +433,7 @@ static bool concerns(const Hold *hold, const Event *event) {
 }
 
 void lane_settle(Lane *lane, Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   Hold *hold = lane_find_hold(lane, event);
   if (hold && hold->state != HOLD_DRAINING && concerns(hold, event))
     lane_call(lane, hold, CALL_RETRY);
@@ -440,7 +441,7 @@ void lane_settle(Lane *lane, Event *event) {
 }
 
 bool lane_is_behind_hold(Lane *lane, const Event *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   const Hold *hold = lane_find_hold(lane, event);
   return hold && hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0;
 }
@@ -448,12 +449,12 @@ bool lane_is_behind_hold(Lane *lane, const Event *event) {
 /* --- figures ------------------------------------------------------------------------------ */
 
 void lane_assume(Lane *lane, int64_t settled_until) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   lane->assumed = settled_until;
 }
 
 int64_t lane_waiting_since(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   int64_t earliest = INT64_MAX;
   GHashTableIter iter;
   gpointer value;
@@ -482,7 +483,7 @@ static size_t count_takeable(Lane *lane) {
 }
 
 LaneFigures lane_figures(Lane *lane) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+  SCOPED_LOCK(&lane->lock);
   LaneFigures figures = {.queued = lane->heap->len,
                          .takeable = count_takeable(lane),
                          .in_hand = g_hash_table_size(lane->known) - lane->heap->len,

@@ -1,6 +1,8 @@
 /* metrics.c - counters under one lock, which a worker takes once a batch. */
 #include "projector/app/engine/metrics.h"
 
+#include "projector/infra/lock.h"
+
 struct Metrics {
   const Mapping *mapping;
   GMutex lock;
@@ -75,7 +77,7 @@ static void count_committed(Metrics *metrics, const Item *item, int64_t now_us) 
 
 static void add_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us) {
   int64_t now_us = g_get_real_time();
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   now_us += metrics->ahead_ms * 1000;
   size_t committed = 0;
   for (size_t i = 0; i < count; i++) {
@@ -108,7 +110,7 @@ void metrics_event(Metrics *metrics, const Event *event, Outcome outcome) {
     return;
   if (metrics->listener.failed && (outcome == OUTCOME_FAILED || outcome == OUTCOME_DEAD))
     metrics->listener.failed(event, metrics->listener.data);
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   count(metrics, event, outcome);
   metrics->figures.progress_at = g_get_monotonic_time();
 }
@@ -116,24 +118,24 @@ void metrics_event(Metrics *metrics, const Event *event, Outcome outcome) {
 void metrics_refused(Metrics *metrics, const Failure *failure) {
   if (!metrics)
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   metrics->figures.refusal = *failure;
   metrics->figures.refused_at = g_get_monotonic_time();
 }
 
 void metrics_set_replica_lag(Metrics *metrics, bool lags, double worst_s) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   metrics->figures.replica_lags = lags;
   metrics->figures.replica_lag_s = worst_s;
 }
 
 void metrics_set_clock(Metrics *metrics, int64_t ahead_ms) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   metrics->ahead_ms = ahead_ms;
 }
 
 void metrics_set_trouble(Metrics *metrics, const Failure *failure) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   Figures *figures = &metrics->figures;
   if (!failure || failure->class == FAILURE_NONE)
     figures->trouble_since_ms = 0;
@@ -143,24 +145,24 @@ void metrics_set_trouble(Metrics *metrics, const Failure *failure) {
 }
 
 int64_t metrics_trouble_since_ms(Metrics *metrics) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   return metrics->figures.trouble_since_ms;
 }
 
 void metrics_retry(Metrics *metrics, FailureClass class) {
   if (!metrics)
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   metrics->figures.retries[class]++;
 }
 
 Role metrics_role(Metrics *metrics) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   return metrics->figures.role;
 }
 
 void metrics_set_role(Metrics *metrics, Role role) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   if (metrics->figures.role == ROLE_WORKING && role != ROLE_WORKING)
     metrics->earlier_restarts += metrics->figures.tenure.restarts;
   metrics->figures.role = role;
@@ -170,7 +172,7 @@ void metrics_set_role(Metrics *metrics, Role role) {
 }
 
 void metrics_publish(Metrics *metrics, const TenureView *view) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   metrics->figures.tenure = *view;
   if (view->queued + view->in_hand == 0)
     metrics->figures.progress_at = g_get_monotonic_time();
@@ -179,14 +181,14 @@ void metrics_publish(Metrics *metrics, const TenureView *view) {
 }
 
 Figures metrics_read(Metrics *metrics) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   Figures figures = metrics->figures;
   figures.outcomes = g_memdup2(figures.outcomes, figures.tables * sizeof *figures.outcomes);
   return figures;
 }
 
 double metrics_take_worst_lag(Metrics *metrics) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&metrics->lock);
+  SCOPED_LOCK(&metrics->lock);
   double worst_s = metrics->figures.worst_lag_s;
   metrics->figures.worst_lag_s = -1;
   return worst_s;

@@ -2,6 +2,7 @@
 #include "projector/app/engine/pace.h"
 
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 
 enum { WAIT_MS = 100, BURST_PART = 10 /* of a second */ };
 
@@ -30,7 +31,7 @@ void pace_free(Pace *pace) {
 }
 
 static void set(Pace *pace, bool *flag, bool value) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pace->lock);
+  SCOPED_LOCK(&pace->lock);
   *flag = value;
   g_cond_broadcast(&pace->changed);
 }
@@ -44,7 +45,7 @@ void pace_set_lagging(Pace *pace, bool lagging) {
 }
 
 void pace_set_rate(Pace *pace, int64_t per_s) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pace->lock);
+  SCOPED_LOCK(&pace->lock);
   pace->per_s = per_s;
   g_cond_broadcast(&pace->changed);
 }
@@ -52,7 +53,7 @@ void pace_set_rate(Pace *pace, int64_t per_s) {
 bool pace_is_stopped(Pace *pace) {
   if (!pace)
     return false;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pace->lock);
+  SCOPED_LOCK(&pace->lock);
   return pace->paused || pace->lagging;
 }
 
@@ -77,7 +78,7 @@ static size_t grant_now(Pace *pace, size_t most) {
 size_t pace_grant(Pace *pace, size_t most) {
   if (!pace)
     return most;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pace->lock);
+  SCOPED_LOCK(&pace->lock);
   size_t granted = grant_now(pace, most);
   if (granted == 0) {
     int64_t token_us = pace->per_s ? 1000000 / pace->per_s + 1 : (int64_t)WAIT_MS * 1000;
@@ -93,7 +94,7 @@ size_t pace_grant(Pace *pace, size_t most) {
 void pace_return(Pace *pace, size_t count) {
   if (!pace || count == 0)
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pace->lock);
+  SCOPED_LOCK(&pace->lock);
   if (pace->per_s)
     pace->tokens += (double)count;
 }

@@ -7,6 +7,7 @@
 #include "projector/app/engine/reader.h"
 
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mongo/stream.h"
@@ -54,7 +55,7 @@ static bool wait_room(Reader *reader, Lane *lane) {
 }
 
 static void note_given(Reader *reader, int64_t until) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+  SCOPED_LOCK(&reader->lock);
   reader->given_until = MAX(reader->given_until, until);
   reader->heard_at = g_get_monotonic_time();
 }
@@ -208,7 +209,7 @@ void reader_finish(Reader *reader) {
 }
 
 int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&reader->lock);
+  SCOPED_LOCK(&reader->lock);
   *ret_heard_at = reader->heard_at;
   return reader->given_until;
 }

@@ -3,6 +3,7 @@
 
 #include "projector/app/shared/refresh.h"
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 
 #include <string.h>
 
@@ -168,7 +169,7 @@ static bool refresh_all(Worker *worker, Item *items, size_t count, Failure *ret_
 /* --- settle --- */
 
 static void count_verdicts(Worker *worker, const Item *items, size_t count) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  SCOPED_LOCK(&worker->lock);
   Counters *counters = &worker->counters;
   for (size_t i = 0; i < count; i++) {
     counters->applied += items[i].verdict == VERDICT_APPLIED;

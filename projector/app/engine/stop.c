@@ -1,6 +1,8 @@
 /* stop.c - a flag with a reason, to wait on. */
 #include "projector/app/engine/stop.h"
 
+#include "projector/infra/lock.h"
+
 #include <glib.h>
 
 struct Stop {
@@ -28,7 +30,7 @@ void stop_free(Stop *stop) {
 }
 
 void stop_request(Stop *stop, const Failure *why) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  SCOPED_LOCK(&stop->lock);
   if (!stop->requested && why)
     stop->why = *why;
   stop->requested = true;
@@ -45,19 +47,19 @@ static bool is_requested(Stop *stop) {
 }
 
 bool stop_requested(Stop *stop) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  SCOPED_LOCK(&stop->lock);
   return is_requested(stop);
 }
 
 void stop_at(Stop *stop, int64_t at_us, const Failure *why) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  SCOPED_LOCK(&stop->lock);
   stop->at_us = at_us;
   stop->why_then = *why;
 }
 
 bool stop_wait(Stop *stop, int64_t ms) {
   int64_t until = g_get_monotonic_time() + ms * 1000;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  SCOPED_LOCK(&stop->lock);
   while (!stop->requested)
     if (!g_cond_wait_until(&stop->changed, &stop->lock, until))
       break;
@@ -65,6 +67,6 @@ bool stop_wait(Stop *stop, int64_t ms) {
 }
 
 Failure stop_reason(Stop *stop) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stop->lock);
+  SCOPED_LOCK(&stop->lock);
   return stop->why;
 }

@@ -2,6 +2,7 @@
 #include "projector/app/engine/watch.h"
 
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 
 enum {
   SUSPECTS_MAX = 1000, /* then the one that was seen the longest ago is forgotten */
@@ -121,7 +122,7 @@ static Suspect *find_or_add(Watch *watch, const Id *event) {
 }
 
 static void suspect(Watch *watch, const Id *event, int breaks) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Suspect *one = find_or_add(watch, event);
   one->breaks += breaks;
   one->seen = clock_us();
@@ -138,12 +139,12 @@ void watch_count(Watch *watch, const Id *event) {
 bool watch_suspects(Watch *watch, const Id *event) {
   if (is_empty(watch))
     return false;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   return g_hash_table_contains(watch->suspects, event);
 }
 
 int watch_breaks(Watch *watch, const Id *event) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   const Suspect *one = g_hash_table_lookup(watch->suspects, event);
   return one ? one->breaks : 0;
 }
@@ -151,7 +152,7 @@ int watch_breaks(Watch *watch, const Id *event) {
 void watch_acquit(Watch *watch, const Id *event) {
   if (is_empty(watch))
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   g_hash_table_remove(watch->suspects, event);
   watch->refusals_changed += g_hash_table_remove(watch->refusals, event);
   note_size(watch);
@@ -160,7 +161,7 @@ void watch_acquit(Watch *watch, const Id *event) {
 /* --- refused marks ---------------------------------------------------------------------------- */
 
 void watch_refuse(Watch *watch, const Id *event, const Failure *failure) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Refusal *one = g_hash_table_lookup(watch->refusals, event);
   if (!one) {
     if (event->kind == ID_OTHER || g_hash_table_size(watch->refusals) >= REFUSED_KEPT)
@@ -184,14 +185,14 @@ static gboolean is_old(gpointer key, gpointer value, gpointer data) {
 }
 
 uint64_t watch_refusals(Watch *watch) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   watch->refusals_changed += g_hash_table_foreach_remove(watch->refusals, is_old, NULL);
   note_size(watch);
   return watch->refusals_changed;
 }
 
 GArray *watch_list_refused(Watch *watch) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   GArray *list = g_array_new(FALSE, FALSE, sizeof(Refused));
   GHashTableIter iter;
   gpointer value;
@@ -207,7 +208,7 @@ GArray *watch_list_refused(Watch *watch) {
 }
 
 bool watch_tells_once(Watch *watch, uint64_t aggregate_hash) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   if (g_hash_table_size(watch->once) >= ONCE_MAX)
     g_hash_table_remove_all(watch->once);
   return g_hash_table_add(watch->once, g_memdup2(&aggregate_hash, sizeof aggregate_hash));
@@ -215,7 +216,7 @@ bool watch_tells_once(Watch *watch, uint64_t aggregate_hash) {
 
 bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
                  int64_t *ret_untold) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   uint64_t what = ((uint64_t)id_hash_key(event) << 32) ^ (uint64_t)(unsigned)failure->code ^
                   ((uint64_t)failure->class << 24) ^ g_str_hash(message);
   Told *place = &watch->told[(what >> 32) % TOLD_PLACES];
@@ -248,7 +249,7 @@ static Hold *open_hold(Watch *watch, unsigned projection) {
 Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_rows) {
   if (is_empty(watch))
     return GATE_OPEN;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Hold *hold = find_hold(watch, projection);
   if (!hold || !hold->closed)
     return GATE_OPEN;
@@ -261,7 +262,7 @@ Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_r
 }
 
 void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Hold *hold = open_hold(watch, projection);
   hold->closed = true;
   hold->rows = rows;
@@ -272,7 +273,7 @@ void watch_close(Watch *watch, unsigned projection, const Failure *why, bool row
 void watch_end_trial(Watch *watch, unsigned projection) {
   if (is_empty(watch))
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Hold *hold = find_hold(watch, projection);
   int64_t now = clock_us();
   /* Sooner: it was closed again, for a reason that the trial met. */
@@ -283,7 +284,7 @@ void watch_end_trial(Watch *watch, unsigned projection) {
 void watch_open(Watch *watch, unsigned projection) {
   if (is_empty(watch))
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   g_hash_table_remove(watch->holds, GUINT_TO_POINTER(projection + 1));
   note_size(watch);
 }
@@ -306,7 +307,7 @@ static Tallied *find_tallied(Hold *hold, uint64_t aggregate_hash) {
 }
 
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Hold *hold = open_hold(watch, projection);
   drop_old(hold);
   Tallied *one = find_tallied(hold, aggregate_hash);
@@ -320,13 +321,13 @@ bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
 }
 
 bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Hold *hold = find_hold(watch, projection);
   return hold && find_tallied(hold, aggregate_hash);
 }
 
 void watch_still_waits(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&watch->lock);
+  SCOPED_LOCK(&watch->lock);
   Hold *hold = find_hold(watch, projection);
   Tallied *one = hold ? find_tallied(hold, aggregate_hash) : NULL;
   if (one)

@@ -29,6 +29,8 @@
 #include "projector/app/engine/steps.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
+#include "projector/infra/lock.h"
+#include "projector/infra/mysql/session_thread.h"
 
 enum {
   PROBE_MS = 50,      /* first pause before an unreachable store is tried again, doubling to */
@@ -87,7 +89,7 @@ static void count_break(Worker *worker) {
 }
 
 static void note_trouble(Worker *worker, const Failure *failure) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  SCOPED_LOCK(&worker->lock);
   worker->trouble = *failure;
 }
 
@@ -187,17 +189,15 @@ void worker_count_in(Worker *worker, Metrics *metrics) {
 
 static gpointer run(gpointer data) {
   Worker *worker = data;
-  mysql_thread_init();
   while (!stop_requested(worker->stop))
     worker_step(worker, true);
   end_claims(worker);
   g_clear_pointer(&worker->session, session_close);
-  mysql_thread_end();
   return NULL;
 }
 
 void worker_start(Worker *worker) {
-  worker->thread = g_thread_new("worker", run, worker);
+  worker->thread = session_thread_new("worker", run, worker);
 }
 
 void worker_join(Worker *worker) {
@@ -226,12 +226,12 @@ Hand *worker_hand(Worker *worker) {
 }
 
 Counters worker_counters(Worker *worker) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  SCOPED_LOCK(&worker->lock);
   return worker->counters;
 }
 
 Failure worker_trouble(Worker *worker) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&worker->lock);
+  SCOPED_LOCK(&worker->lock);
   return worker_is_waiting(worker) ? worker->trouble : (Failure){0};
 }
 

@@ -8,6 +8,7 @@
 #include "projector/app/shared/identity.h"
 #include "projector/domain/suspicion.h"
 #include "projector/infra/crash.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mysql/fence.h"
@@ -69,7 +70,7 @@ static void log_reports(const Ownership *ownership, const LeaseState *state) {
 }
 
 static void note_clock(Ownership *ownership, const LeaseState *state, int64_t asked_at) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   ownership->pause = state->pause;
   ownership->now_ms = state->now_ms;
   ownership->now_at = asked_at;
@@ -77,24 +78,24 @@ static void note_clock(Ownership *ownership, const LeaseState *state, int64_t as
 
 /* NULL: nothing was told yet. */
 static const LeaseTold *take_told(Ownership *ownership, LeaseTold *told) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   *told = ownership->told;
   return ownership->has_told ? told : NULL;
 }
 
 static void note_asked(Ownership *ownership, int64_t asked_at) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   ownership->asked_at = asked_at;
 }
 
 static void note_answer(Ownership *ownership, const Failure *failure) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   ownership->asked_at = 0;
   ownership->trouble = *failure;
 }
 
 Failure ownership_trouble(Ownership *ownership) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   Failure trouble = ownership->trouble;
   int64_t waited_us = ownership->asked_at ? g_get_monotonic_time() - ownership->asked_at : 0;
   if (waited_us > (int64_t)OVERDUE_MS * 1000)
@@ -306,7 +307,7 @@ void ownership_abandon(const Config *config, MongoStore *store) {
 }
 
 int64_t ownership_now_ms(Ownership *ownership) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   return ownership->now_ms ? ownership->now_ms + (g_get_monotonic_time() - ownership->now_at) / 1000
                            : g_get_real_time() / 1000;
 }
@@ -316,13 +317,13 @@ int64_t ownership_settled_at(const Ownership *ownership) {
 }
 
 void ownership_tell(Ownership *ownership, const LeaseTold *told) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   ownership->told = *told;
   ownership->has_told = true;
 }
 
 PauseState ownership_pause(Ownership *ownership) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ownership->lock);
+  SCOPED_LOCK(&ownership->lock);
   return ownership->pause;
 }
 

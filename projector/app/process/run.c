@@ -9,6 +9,7 @@
 #include "projector/app/process/throttle.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/web/http.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/catalog.h"
@@ -79,13 +80,13 @@ static sigset_t awaited_signals(void) {
 }
 
 static void tell_status(Ending *ending) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ending->lock);
+  SCOPED_LOCK(&ending->lock);
   if (ending->monitor)
     monitor_tell(ending->monitor);
 }
 
 static void set_monitor(Ending *ending, Monitor *monitor) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&ending->lock);
+  SCOPED_LOCK(&ending->lock);
   ending->monitor = monitor;
 }
 

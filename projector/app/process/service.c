@@ -2,6 +2,7 @@
 #include "projector/app/process/service.h"
 
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/notify.h"
 
@@ -27,7 +28,7 @@ static bool goes_on(int64_t now) {
 }
 
 static void tell(void) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  SCOPED_LOCK(&lock);
   bool alive = goes_on(clock_us());
   if (alive)
     notify("WATCHDOG=1");
@@ -58,7 +59,7 @@ void service_is_stopping(void) {
 }
 
 void service_begins_work(unsigned workers) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  SCOPED_LOCK(&lock);
   notify("STATUS=working");
   worker_count = workers;
   seen = g_renew(Seen, seen, workers);
@@ -67,21 +68,21 @@ void service_begins_work(unsigned workers) {
 }
 
 void service_ends_work(void) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  SCOPED_LOCK(&lock);
   notify("STATUS=standing by");
   worker_count = 0;
   g_clear_pointer(&seen, g_free);
 }
 
 void service_sees(unsigned worker, int moves) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  SCOPED_LOCK(&lock);
   bool busy = moves % 2 != 0;
   if (!busy || moves != seen[worker].moves)
     seen[worker] = (Seen){moves, clock_us()};
 }
 
 int64_t service_stuck_ms(void) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  SCOPED_LOCK(&lock);
   int64_t now = clock_us(), longest = 0;
   for (unsigned i = 0; i < worker_count; i++)
     longest = MAX(longest, now - seen[i].moved_at);

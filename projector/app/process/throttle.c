@@ -9,6 +9,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mysql/session.h"
+#include "projector/infra/mysql/session_thread.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -187,14 +188,12 @@ static void look_at_replicas(Throttle *throttle) {
 
 static gpointer run(gpointer data) {
   Throttle *throttle = data;
-  mysql_thread_init();
   do {
     read_again(throttle);
     pace_set_rate(throttle->pace, current(throttle)->settings.max_events_per_s);
     look_at_replicas(throttle);
   } while (!stop_wait(throttle->stop, LOOK_MS));
   close_sessions(throttle);
-  mysql_thread_end();
   return NULL;
 }
 
@@ -209,7 +208,7 @@ Throttle *throttle_start(const Config *config, Pace *pace, Metrics *metrics) {
   if (stat(config->file, &throttle->file) != 0)
     throttle->file = (struct stat){0};
   pace_set_rate(pace, config->settings.max_events_per_s);
-  throttle->thread = g_thread_new("throttle", run, throttle);
+  throttle->thread = session_thread_new("throttle", run, throttle);
   return throttle;
 }
 

@@ -7,6 +7,7 @@
 #include "projector/app/shared/find.h"
 #include "projector/app/shared/resolve.h"
 #include "projector/infra/log.h"
+#include "projector/infra/mysql/session_thread.h"
 
 #include <string.h>
 
@@ -214,7 +215,6 @@ static void carry_out(Actions *actions, const Action *action) {
 
 static gpointer run(gpointer data) {
   Actions *actions = data;
-  mysql_thread_init();
   for (bool going_on = true; going_on;) {
     Action *action = g_async_queue_pop(actions->queue);
     going_on = action->request != NULL;
@@ -223,7 +223,6 @@ static gpointer run(gpointer data) {
     json_decref(action->target);
     g_free(action);
   }
-  mysql_thread_end();
   return NULL;
 }
 
@@ -231,7 +230,7 @@ Actions *actions_start(const Config *config, MongoStore *store, Monitor *monitor
   Actions *actions = g_new0(Actions, 1);
   *actions =
       (Actions){.config = config, .store = store, .monitor = monitor, .queue = g_async_queue_new()};
-  actions->thread = g_thread_new("actions", run, actions);
+  actions->thread = session_thread_new("actions", run, actions);
   return actions;
 }
 

@@ -2,6 +2,7 @@
 #include "projector/app/web/event_readers.h"
 
 #include "projector/app/shared/event_query.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 
 #include <string.h>
@@ -66,7 +67,7 @@ static bool rest(int64_t ms, void *data) {
       return false;
     int64_t part_ms = MIN(left_ms, LOOK_MS), until = g_get_monotonic_time() + part_ms * 1000;
     left_ms -= part_ms;
-    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&readers->lock);
+    SCOPED_LOCK(&readers->lock);
     while (!readers->ending)
       if (!g_cond_wait_until(&readers->changed, &readers->lock, until))
         break;
@@ -78,7 +79,7 @@ static bool rest(int64_t ms, void *data) {
 /* Returns false when the process ends. */
 static bool begin_stream(Reader *reader) {
   EventReaders *readers = reader->readers;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&readers->lock);
+  SCOPED_LOCK(&readers->lock);
   if (!readers->ending)
     reader->stream = http_stream_begin(reader->request, "application/x-ndjson");
   return reader->stream != NULL;
@@ -86,7 +87,7 @@ static bool begin_stream(Reader *reader) {
 
 static void end_stream(Reader *reader) {
   EventReaders *readers = reader->readers;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&readers->lock);
+  SCOPED_LOCK(&readers->lock);
   http_stream_end(reader->stream);
   reader->stream = NULL;
 }
@@ -120,7 +121,7 @@ static gpointer run(gpointer data) {
   EventReaders *readers = reader->readers;
   setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
   read_events(reader);
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&readers->lock);
+  SCOPED_LOCK(&readers->lock);
   g_ptr_array_remove(readers->active, reader);
   g_cond_broadcast(&readers->changed);
   reader_free(reader);
@@ -145,7 +146,7 @@ static bool take_query(const char *name, const char *value, void *data) {
 
 /* NULL: taken. */
 static const char *start(EventReaders *readers, Reader *reader) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&readers->lock);
+  SCOPED_LOCK(&readers->lock);
   if (readers->ending)
     return "the projector is stopping";
   if (readers->active->len >= READERS_MAX)
@@ -189,7 +190,7 @@ EventReaders *event_readers_new(const Config *config, Metrics *metrics) {
 void event_readers_end(EventReaders *readers) {
   if (!readers)
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&readers->lock);
+  SCOPED_LOCK(&readers->lock);
   readers->ending = true;
   g_cond_broadcast(&readers->changed);
   for (guint i = 0; i < readers->active->len; i++) {

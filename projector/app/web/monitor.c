@@ -4,6 +4,7 @@
 #include "projector/app/commands/list.h"
 #include "projector/app/web/health.h"
 #include "projector/app/web/probe.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/selection.h"
 
@@ -63,7 +64,7 @@ static void add_trouble(Status *status, const Figures *figures) {
 
 /* What was counted last, and the stores as they are now. */
 Report *monitor_report(Monitor *monitor) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  SCOPED_LOCK(&monitor->lock);
   Report *report = g_atomic_rc_box_new0(Report);
   *report = *monitor->report;
   json_incref(report->troubles);
@@ -139,7 +140,7 @@ static bool add_refused(Monitor *monitor, Outbox *outbox, json_t *troubles, Fail
 }
 
 static void keep(Monitor *monitor, Report *report) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  SCOPED_LOCK(&monitor->lock);
   Report *old = monitor->report;
   monitor->report = report;
   report_release(old);
@@ -186,7 +187,7 @@ static void tell(const Status *status) {
 /* Waits for the next look. Returns false at the end. */
 static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
   int64_t until = g_get_monotonic_time() + pause_ms * 1000;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  SCOPED_LOCK(&monitor->lock);
   while (!monitor->ending && !monitor->wanted) {
     if (!monitor->by_itself)
       g_cond_wait(&monitor->changed, &monitor->lock);
@@ -230,7 +231,7 @@ static gpointer run_looking(gpointer data) {
 }
 
 static void want(Monitor *monitor, bool is_to_tell) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  SCOPED_LOCK(&monitor->lock);
   monitor->wanted = true;
   monitor->tell |= is_to_tell;
   g_cond_broadcast(&monitor->changed);
@@ -267,12 +268,12 @@ static void sample(Monitor *monitor, int64_t *last_count, double *last_sum, doub
   };
   *last_count = figures.committed;
   *last_sum = figures.lag_s.sum;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  SCOPED_LOCK(&monitor->lock);
   monitor->samples[monitor->sampled++ % SAMPLES_MAX] = sample;
 }
 
 static bool is_ending(Monitor *monitor, int64_t until) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  SCOPED_LOCK(&monitor->lock);
   while (!monitor->ending)
     if (!g_cond_wait_until(&monitor->changed, &monitor->lock, until))
       break;
@@ -292,7 +293,7 @@ static gpointer run_sampling(gpointer data) {
 }
 
 unsigned monitor_samples(Monitor *monitor, int64_t after_ms, Sample *ret_samples) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&monitor->lock);
+  SCOPED_LOCK(&monitor->lock);
   unsigned count = 0;
   for (int64_t i = MAX(monitor->sampled - SAMPLES_MAX, 0); i < monitor->sampled; i++)
     if (monitor->samples[i % SAMPLES_MAX].at_ms > after_ms)

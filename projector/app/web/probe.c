@@ -1,7 +1,9 @@
 /* probe.c - a thread for each store, which asks, notes the answer, and pauses. */
 #include "projector/app/web/probe.h"
 
+#include "projector/infra/lock.h"
 #include "projector/infra/mysql/ledger.h"
+#include "projector/infra/mysql/session_thread.h"
 
 enum {
   PACE_MS = 1000,
@@ -31,7 +33,7 @@ struct Probe {
 };
 
 static void begin(Probe *probe, Known *known) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);
+  SCOPED_LOCK(&probe->lock);
   known->asked_at = g_get_monotonic_time();
 }
 
@@ -41,7 +43,7 @@ static bool is_overdue(const Known *known, int64_t now) {
 
 /* A failure lasts from the question that met it first. */
 static void note(Probe *probe, Known *known, StoreState *state) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);
+  SCOPED_LOCK(&probe->lock);
   int64_t now = g_get_monotonic_time(), took_ms = (now - known->asked_at) / 1000;
   if (state->failure.class != FAILURE_NONE) {
     state->since_ms =
@@ -60,7 +62,7 @@ static void note(Probe *probe, Known *known, StoreState *state) {
 /* Returns false at the end. */
 static bool pause_before_next(Probe *probe) {
   int64_t until = g_get_monotonic_time() + (int64_t)PACE_MS * 1000;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);
+  SCOPED_LOCK(&probe->lock);
   while (!probe->ending)
     if (!g_cond_wait_until(&probe->changed, &probe->lock, until))
       break;
@@ -77,19 +79,17 @@ static void ask_mysql(Probe *probe, Session **session) {
   note(probe, &probe->mysql, &state);
   if (!counted)
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);
+  SCOPED_LOCK(&probe->lock);
   probe->ledger_rows = rows;
 }
 
 static gpointer watch_mysql(gpointer data) {
   Probe *probe = data;
   Session *session = NULL;
-  mysql_thread_init();
   do
     ask_mysql(probe, &session);
   while (pause_before_next(probe));
   session_close(session);
-  mysql_thread_end();
   return NULL;
 }
 
@@ -106,7 +106,7 @@ static void ask_mongodb(Probe *probe, MongoStore **store) {
   note(probe, &probe->mongodb, &state);
   if (!good)
     return;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);
+  SCOPED_LOCK(&probe->lock);
   probe->lease = lease;
   probe->lease_at = g_get_monotonic_time();
 }
@@ -131,7 +131,7 @@ Probe *probe_start(const Config *config) {
   probe->mysql_settings.lock_wait_s = 1;
   g_mutex_init(&probe->lock);
   g_cond_init(&probe->changed);
-  probe->threads[0] = g_thread_new("ask mysql", watch_mysql, probe);
+  probe->threads[0] = session_thread_new("ask mysql", watch_mysql, probe);
   probe->threads[1] = g_thread_new("ask mongodb", watch_mongodb, probe);
   return probe;
 }
@@ -163,7 +163,7 @@ static StoreState state_now(Probe *probe, const Known *known, FailureSource sour
 }
 
 bool probe_fill(Probe *probe, Status *status, int64_t counted_at, int64_t *ret_ledger_rows) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);
+  SCOPED_LOCK(&probe->lock);
   int64_t now = g_get_monotonic_time();
   if ((!probe->mongodb.asked && !is_overdue(&probe->mongodb, now)) ||
       (!probe->mysql.asked && !is_overdue(&probe->mysql, now)))
@@ -179,6 +179,6 @@ bool probe_fill(Probe *probe, Status *status, int64_t counted_at, int64_t *ret_l
 }
 
 int64_t probe_bad_at(Probe *probe) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&probe->lock);
+  SCOPED_LOCK(&probe->lock);
   return probe->bad_at;
 }

@@ -3,8 +3,10 @@
 
 #include "projector/app/shared/account.h"
 #include "projector/infra/clock.h"
+#include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/outcomes.h"
+#include "projector/infra/mysql/session_thread.h"
 
 #include <string.h>
 
@@ -100,7 +102,7 @@ static const char *outcome_among(const Waiter *waiter, const Item *items, size_t
 
 static void answer_committed(Waiting *waiting, const Item *items, size_t count) {
   bool any = false;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  SCOPED_LOCK(&waiting->lock);
   for (guint i = waiting->waiters->len; i > 0; i--) {
     Waiter *waiter = waiting->waiters->pdata[i - 1];
     bool passed = false;
@@ -140,7 +142,7 @@ static void on_failed(const Event *event, void *data) {
   Waiting *waiting = data;
   Account account = {.state = ACCOUNT_BLOCKED, .dead = event->status == STATUS_DEAD};
   id_text(&event->key.event_id, account.event_id);
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  SCOPED_LOCK(&waiting->lock);
   for (guint i = waiting->waiters->len; i > 0; i--) {
     Waiter *waiter = waiting->waiters->pdata[i - 1];
     if (event->key.version <= waiter->question.version && is_about(&waiter->question, event))
@@ -203,7 +205,7 @@ static void ask(Waiting *waiting, Asking *asking, GPtrArray *chosen) {
   }
   if (!good)
     log_failure(LOG_LEVEL_WARNING, "cannot look how far an aggregate is", &failure);
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  SCOPED_LOCK(&waiting->lock);
   for (guint i = 0; i < chosen->len; i++) {
     Waiter *waiter = chosen->pdata[i];
     waiter->asking = false;
@@ -224,7 +226,7 @@ static bool wants(Waiting *waiting) {
 
 /* Waits until there is something to ask. Returns false when it is to end. */
 static bool await_work(Waiting *waiting, int64_t ask_at, GPtrArray **ret_chosen, bool *ret_all) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  SCOPED_LOCK(&waiting->lock);
   for (;;) {
     int64_t now = clock_us(), next = dismiss_late(waiting, now);
     if (waiting->ending)
@@ -250,7 +252,6 @@ static gpointer run(gpointer data) {
   unsigned rounds = 0;
   bool all;
   GPtrArray *chosen;
-  mysql_thread_init();
   while (await_work(waiting, ask_at, &chosen, &all)) {
     if (!archive)
       archive = archive_open(&waiting->config->mongodb, &ignored);
@@ -265,7 +266,6 @@ static gpointer run(gpointer data) {
   }
   outbox_free(stores.outbox);
   session_close(stores.session);
-  mysql_thread_end();
   return NULL;
 }
 
@@ -296,7 +296,7 @@ static const char *read_request(const Waiting *waiting, const HttpRequest *reque
 /* NULL: it waits. */
 static const char *add(Waiting *waiting, HttpRequest *request, Waiter *waiter,
                        unsigned *ret_status) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  SCOPED_LOCK(&waiting->lock);
   *ret_status = 503;
   if (waiting->ending)
     return "the projector is stopping";
@@ -326,7 +326,7 @@ void waiting_take(Waiting *waiting, HttpRequest *request) {
 }
 
 unsigned waiting_count(Waiting *waiting) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  SCOPED_LOCK(&waiting->lock);
   return waiting->waiters->len;
 }
 
@@ -345,7 +345,7 @@ void waiting_start(Waiting *waiting, MongoStore *store) {
   waiting->store = store;
   g_mutex_unlock(&waiting->lock);
   metrics_listen(waiting->metrics, &(MetricsListener){on_committed, on_failed, waiting});
-  waiting->thread = g_thread_new("waiting", run, waiting);
+  waiting->thread = session_thread_new("waiting", run, waiting);
 }
 
 void waiting_end(Waiting *waiting) {
@@ -357,7 +357,7 @@ void waiting_end(Waiting *waiting) {
   g_mutex_unlock(&waiting->lock);
   if (waiting->thread)
     g_thread_join(g_steal_pointer(&waiting->thread));
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&waiting->lock);
+  SCOPED_LOCK(&waiting->lock);
   while (waiting->waiters->len > 0)
     dismiss(waiting, waiting->waiters->pdata[0], answer_error(503, "the projector is stopping"));
 }

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE /* POLLRDHUP */
 #include "projector/infra/http/server.h"
 
+#include "projector/infra/lock.h"
+
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -205,7 +207,7 @@ static void stream_is_gone(void *data) {
 static ssize_t read_stream(void *data, uint64_t position, char *room, size_t most) {
   (void)position;
   HttpStream *stream = data;
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  SCOPED_LOCK(&stream->lock);
   size_t length = MIN(most, stream->buffer->len);
   if (length > 0) {
     memcpy(room, stream->buffer->data, length);
@@ -255,7 +257,7 @@ HttpStream *http_stream_begin(HttpRequest *request, const char *type) {
 }
 
 bool http_stream_write(HttpStream *stream, const char *text, size_t length) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  SCOPED_LOCK(&stream->lock);
   while (!stream->gone && stream->buffer->len >= STREAM_BYTES)
     g_cond_wait(&stream->changed, &stream->lock);
   if (stream->gone)
@@ -266,12 +268,12 @@ bool http_stream_write(HttpStream *stream, const char *text, size_t length) {
 }
 
 bool http_stream_has_reader(HttpStream *stream) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  SCOPED_LOCK(&stream->lock);
   return !stream->gone && !has_hung_up(stream);
 }
 
 void http_stream_break(HttpStream *stream) {
-  G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&stream->lock);
+  SCOPED_LOCK(&stream->lock);
   g_byte_array_set_size(stream->buffer, 0);
   stream->broken = true;
   wake_server(stream);
