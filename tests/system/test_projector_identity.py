@@ -6,9 +6,12 @@ import json
 import re
 import uuid
 from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
 from typing import Iterator
 
 import pytest
+from bson import ObjectId
 
 from least_privilege import mysql_users
 from mongod import ReplicaSet
@@ -83,6 +86,118 @@ def test_a_renamed_projector_adopts_the_outbox_and_the_old_name_is_refused(bank)
     bank.file = old
     refused = bank.projector("run", "--once")
     assert refused.returncode == 2 and 'serves the projector "renamed"' in refused.stderr
+
+
+def deposited(ws: Workspace, version: int, amount: str = "1.00") -> dict:
+    return ws.event("a1", "MoneyDeposited", version=version, amount=decimal(amount))
+
+
+def balance(ws: Workspace) -> Decimal:
+    [row] = ws.query("SELECT balance FROM account WHERE account_id = 'a1'")
+    return row["balance"]
+
+
+def renamed_once(ws: Workspace, name: str) -> str:
+    ws.mapping(name=name, **FAST, gap_wait_ms=600000)
+    adopted = ws.projector("run", "--once", "--adopt")
+    assert adopted.returncode == 0, adopted.stderr
+    return adopted.stderr
+
+
+def test_what_the_earlier_name_has_applied_is_not_applied_again(bank):
+    """Deltas that it had committed and not yet taken out, one that its writer sends again, and a late one."""
+    bank.mapping(**FAST)
+    events = [{**opened(bank), "version": 1}, *(deposited(bank, version) for version in range(2, 50))]
+    kinds = [deposited(bank, 50), deposited(bank, 51)]
+    kinds[0]["_id"], kinds[1]["_id"] = ObjectId(), "a text of any kind"
+    bank.put(*events, *kinds)
+    bank.run_once()
+    bank.outbox.insert_many(events[10:] + kinds)
+    assert "events=51" in renamed_once(bank, "renamed")
+    assert balance(bank) == Decimal("60.00") and bank.outbox.find_one() is None
+    bank.put(deposited(bank, 52), events[7])  # no gap to wait for, and one that is known
+    bank.run_once()
+    assert balance(bank) == Decimal("61.00") and bank.outbox.find_one() is None
+    late = {**deposited(bank, 0), "occurred_at": events[0]["occurred_at"] - timedelta(days=1)}
+    del late["version"]
+    bank.put(late)
+    bank.run_once()
+    assert balance(bank) == Decimal("62.00")
+    old = bank.query("SELECT aggregate_id, max_version FROM projector_position WHERE projector = 'renamed'")
+    assert [(row["aggregate_id"], row["max_version"]) for row in old] == [(b"a1", 52)]
+    bank.outbox.insert_many([events[5], deposited(bank, 53)])
+    renamed_once(bank, bank.name)  # and back: its own positions are older than what it inherits
+    assert balance(bank) == Decimal("63.00") and bank.outbox.find_one() is None
+
+
+def test_a_rename_that_is_interrupted_is_finished_at_the_next_start(bank):
+    bank.mapping(**FAST)
+    events = [opened(bank), *(bank.event("a1", "MoneyDeposited", amount=decimal("1.00")) for _ in range(3))]
+    bank.put(*events)
+    bank.run_once()
+    bank.outbox.insert_many(events)
+    for name in ("between", "renamed"):  # the first of them died before it had the ledger
+        bank.db["projector_leases"].update_one({"_id": "outbox:outbox"}, {"$set": {"projector": name, "inherits": bank.name}})
+    bank.mapping(name="renamed", **FAST)
+    bank.run_once()
+    assert balance(bank) == Decimal("13.00") and "inherits" not in identity(bank)
+
+
+def test_a_name_that_never_came_to_work_leaves_what_it_had_inherited(bank):
+    bank.mapping(**FAST)
+    events = [opened(bank), bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))]
+    bank.put(*events)
+    bank.run_once()
+    bank.outbox.insert_many(events)
+    bank.db["projector_leases"].update_one({"_id": "outbox:outbox"}, {"$set": {"projector": "between", "inherits": bank.name}})
+    renamed_once(bank, "renamed")
+    assert balance(bank) == Decimal("11.00") and bank.outbox.find_one() is None
+
+
+def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
+    """Its process is gone and its session still open: what that commits is known too."""
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    deposit = bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))
+    bank.put(deposit)
+    with bank.stores.mysql(bank.name) as zombie, zombie.cursor() as cursor:
+        zombie.begin()
+        cursor.execute("SELECT epoch FROM projector_fence WHERE part = 0 LOCK IN SHARE MODE")
+        cursor.execute("UPDATE account SET balance = balance + 1")
+        cursor.execute("INSERT INTO projector_applied (projector, event_id_kind, event_id, outcome) VALUES (%s, 'uuid', %s, 'applied')",
+                       (bank.name, str(deposit["_id"])))
+        bank.mapping(name="renamed", **FAST)
+        with bank.start_projector("--adopt") as projector:
+            bank.wait_lock_wait("UPDATE projector_fence")
+            zombie.commit()
+            projector.wait_log("info working")
+            bank.wait_drained()
+    assert balance(bank) == Decimal("11.00")
+
+
+def test_a_long_ledger_is_inherited_whole(bank):
+    """More than one page of it, in ids of two kinds, and of positions."""
+    bank.mapping(**FAST)
+    bank.run_once()
+    bank.query("CREATE TABLE bytes (n INT PRIMARY KEY)")
+    bank.query("INSERT INTO bytes VALUES " + ", ".join(f"({n})" for n in range(256)))
+    numbers = "FROM bytes a, bytes b WHERE b.n < 100"
+    for kind in ("uuid", "string"):
+        bank.query(f"INSERT INTO projector_applied SELECT '{bank.name}', '{kind}', HEX(a.n + 256 * b.n), 'applied', '2026-01-01' {numbers}")
+    bank.query(f"INSERT INTO projector_position SELECT '{bank.name}', 'account', 'string', HEX(a.n + 256 * b.n), '2026-01-01', 3, 'uuid', 'x', 4, 5 {numbers}")
+    renamed_once(bank, "renamed")
+    for table, key in (("projector_applied", "event_id_kind, event_id, outcome, applied_at"),
+                       ("projector_position", "aggregate_id, occurred_at, version, event_id, max_version, refreshed_version")):
+        of = [bank.query(f"SELECT {key} FROM {table} WHERE projector = %s ORDER BY 1, 2", name) for name in (bank.name, "renamed")]
+        assert of[0] == of[1] and len(of[0]) >= 25600
+
+
+def test_a_rename_together_with_another_mysql_is_told(bank):
+    bank.mapping(**FAST)
+    bank.run_once()
+    bank.query("DELETE FROM projector_fence")
+    assert "the earlier name never worked with this MySQL" in renamed_once(bank, "renamed")
 
 
 def test_an_outbox_is_not_adopted_from_a_projector_that_works(bank):

@@ -6,6 +6,7 @@
 #include "projector/app/shared/identity.h"
 
 #include "projector/infra/log.h"
+#include "projector/infra/mysql/inheritance.h"
 
 #include <string.h>
 
@@ -55,6 +56,25 @@ static void tell_changed_mapping(const Config *config, const OutboxIdentity *ide
                 NULL);
 }
 
+/* Before the first event under the new name, also when the process that was to do it has died. */
+static bool take_inheritance(const Config *config, MongoStore *store, Session *session,
+                             const char *from, Failure *ret_failure) {
+  int64_t events = 0;
+  if (!*from)
+    return true;
+  if (strcmp(from, config->name) != 0 &&
+      !inherit(session, from, config->name, &events, ret_failure))
+    return false;
+  if (events < 0)
+    log_warning("the earlier name never worked with this MySQL: what it applied is not here, and "
+                "`rebuild` or `replay` fills the tables",
+                LOG_FIELDS(LOG_TEXT("earlier", from)));
+  else
+    log_info("what the earlier name has applied is known under this one",
+             LOG_FIELDS(LOG_TEXT("earlier", from), LOG_NUMBER("events", events)));
+  return outbox_identity_settle(store, config->name, ret_failure);
+}
+
 /* MySQL is asked first: where it refuses, this outbox must not be taken from its own projector. */
 bool identity_claim(const Config *config, MongoStore *store, Session *session,
                     Failure *ret_failure) {
@@ -71,6 +91,8 @@ bool identity_claim(const Config *config, MongoStore *store, Session *session,
   if (kept.kept && strcmp(kept.text, identity.source) != 0 &&
       (!source_write(session, config->name, identity.source, adopt, &kept, ret_failure) ||
        !identity_check_source(&identity, &kept, ret_failure)))
+    return false;
+  if (!take_inheritance(config, store, session, identity.inherits, ret_failure))
     return false;
   if (!kept.kept)
     warn_not_kept();

@@ -34,6 +34,7 @@ bool outbox_identity_look_at(MongoStore *store, const char *outbox, OutboxIdenti
     read_text(document, "projector", identity.projector);
     read_text(document, "source", identity.source);
     read_text(document, "mapping", identity.mapping);
+    read_text(document, "inherits", identity.inherits);
   }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
               mongo_fail(&error, reply, ret_failure);
@@ -52,6 +53,16 @@ bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failu
                                  ret_failure);
 }
 
+/* With the name changes whose ledger knows the events. A name that was itself renamed before it
+ * had inherited has nothing to leave. */
+static bson_t *inheritance(const char *name, const char *taken_from) {
+  bool changes = *taken_from && strcmp(taken_from, name) != 0;
+  return BCON_NEW("inherits", "{", "$cond", "[", "{", "$eq", "[", BCON_UTF8("$projector"), "{",
+                  "$literal", BCON_UTF8(changes ? taken_from : ""), "}", "]", "}", "{", "$ifNull",
+                  "[", BCON_UTF8("$inherits"), "{", "$literal", BCON_UTF8(taken_from), "}", "]",
+                  "}", BCON_UTF8("$inherits"), "]", "}");
+}
+
 /* One atomic step: `taken_from` is whose it may be taken from, "" for nobody's. */
 static bson_t *take_command(const char *key, const char *name, const char *mapping,
                             const char *taken_from) {
@@ -61,6 +72,8 @@ static bson_t *take_command(const char *key, const char *name, const char *mappi
       BCON_UTF8(""), "]", "}", "[", BCON_UTF8(""), "{", "$literal", BCON_UTF8(taken_from), "}", "]",
       "]", "}", "{", "$literal", BCON_UTF8(name), "}", BCON_UTF8("$projector"), "]", "}", "source",
       "{", "$ifNull", "[", BCON_UTF8("$source"), BCON_UTF8(source), "]", "}");
+  bson_t *inherits = inheritance(name, taken_from);
+  bson_concat(first, inherits);
   bson_t *is_ours =
       BCON_NEW("$eq", "[", BCON_UTF8("$projector"), "{", "$literal", BCON_UTF8(name), "}", "]");
   bson_t *then =
@@ -74,6 +87,7 @@ static bson_t *take_command(const char *key, const char *name, const char *mappi
                BCON_DOCUMENT(then), "}", "]", "upsert", BCON_BOOL(true), "new", BCON_BOOL(true));
   mongo_append_simple(command);
   bson_destroy(first);
+  bson_destroy(inherits);
   bson_destroy(is_ours);
   bson_destroy(then);
   return command;
@@ -92,6 +106,7 @@ static bool take(MongoStore *store, bson_t *command, OutboxIdentity *ret_identit
     read_text(&reply, "value.projector", ret_identity->projector);
     read_text(&reply, "value.source", ret_identity->source);
     read_text(&reply, "value.mapping_before", ret_identity->mapping);
+    read_text(&reply, "value.inherits", ret_identity->inherits);
   }
   bson_destroy(&reply);
   mongo_store_return(store, client);
@@ -117,5 +132,26 @@ bool outbox_identity_take(MongoStore *store, const char *name, const char *mappi
   bson_t *command = take_command(key, name, mapping, now.projector);
   bool good = take(store, command, ret_identity, ret_failure);
   bson_destroy(command);
+  return good;
+}
+
+bool outbox_identity_settle(MongoStore *store, const char *name, Failure *ret_failure) {
+  mongoc_client_t *client = mongo_store_borrow(store);
+  mongoc_collection_t *leases =
+      mongoc_client_get_collection(client, mongo_store_settings(store)->database, collection_name);
+  g_autofree char *key = key_of(mongo_store_settings(store)->outbox);
+  bson_t *filter = BCON_NEW("_id", BCON_UTF8(key), "projector", BCON_UTF8(name)), reply;
+  bson_t *update = BCON_NEW("$unset", "{", "inherits", BCON_UTF8(""), "}");
+  bson_t options = BSON_INITIALIZER;
+  bson_error_t error;
+  mongo_append_simple(&options);
+  bool good = mongoc_collection_update_one(leases, filter, update, &options, &reply, &error) ||
+              mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&reply);
+  bson_destroy(&options);
+  bson_destroy(update);
+  bson_destroy(filter);
+  mongoc_collection_destroy(leases);
+  mongo_store_return(store, client);
   return good;
 }

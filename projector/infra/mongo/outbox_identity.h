@@ -10,6 +10,9 @@ typedef struct OutboxIdentity {
   char projector[65]; /* the name that the outbox serves; "": none yet */
   char source[65];    /* made at random when the outbox was first served; "": not yet */
   char mapping[65];   /* digest of the projections at the last start; "": not known */
+  /* The name under which its events were applied before, as long as what that name had applied is
+   * not known to `projector`; "": there is none. */
+  char inherits[65];
 } OutboxIdentity;
 
 bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failure *ret_failure);
@@ -22,3 +25,5 @@ bool outbox_identity_look_at(MongoStore *store, const char *outbox, OutboxIdenti
  * is noted when the outbox is ours; what is given back is the one before. */
 bool outbox_identity_take(MongoStore *store, const char *name, const char *mapping, bool adopt,
                           OutboxIdentity *ret_identity, Failure *ret_failure);
+/* `name`, whose the outbox is, has inherited. */
+bool outbox_identity_settle(MongoStore *store, const char *name, Failure *ret_failure);

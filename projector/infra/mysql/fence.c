@@ -49,6 +49,14 @@ bool fence_lift(Session *session, const char *projector, int64_t epoch, Failure 
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
 
+bool fence_shut(Session *session, const char *projector, int64_t *ret_epoch, Failure *ret_failure) {
+  g_autoptr(GString) sql =
+      g_string_new("UPDATE projector_fence SET epoch = epoch + 1 WHERE part = 0 AND projector = ");
+  literal_append_text(sql, projector, strlen(projector));
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure) &&
+         fence_look(session, projector, ret_epoch, ret_failure);
+}
+
 bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure) {
   return failure_set(
       ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
