@@ -172,7 +172,13 @@ def test_it_ends_with_408_in_time(bank):
         began = time.monotonic()
         assert ask(endpoint, "a1", 1, 300) == (408, {"error": "not in time"})
         assert 0.3 <= time.monotonic() - began < AT_ONCE_S
-        assert ask(endpoint, "a1", 1, 0)[0] in (408, 200)
+
+
+def test_a_timeout_of_0_looks_once(bank):
+    bank.put(opened(bank, "a1"))
+    with listening(bank) as endpoint:
+        bank.wait_drained()
+        assert [ask(endpoint, "a1", version, 0)[0] for version in (1, 2)] * 5 == [200, 408] * 5
 
 
 def test_behind_a_failed_event_it_is_409_at_once(bank):
@@ -185,7 +191,7 @@ def test_behind_a_failed_event_it_is_409_at_once(bank):
         bank.put(culprit)
         answers = [w.result() for w in soon]
         bank.wait_status(culprit, "failed")
-        answers += [ask(endpoint, "a1", v) for v in (2, 3)]
+        answers += [ask(endpoint, "a1", v, 0) for v in (2, 3)] + [ask(endpoint, "a1", 2, 900) for _ in range(4)]
         for status, body in answers:
             assert (status, body["event_id"], body["state"]) == (409, str(culprit["_id"]), "failed")
         assert ask(endpoint, "a1", 1)[0] == 200
@@ -196,9 +202,75 @@ def test_wrong_questions_are_400(bank):
         for query in ("", "type=account&id=a1", "type=account&version=1", "id=a1&version=1", "type=nobody&id=a1&version=1",
                       "type=account&id=a1&version=0", "type=account&id=a1&version=x", "type=account&id=&version=1",
                       "type=account&id=a1&version=1&timeout_ms=-1", "type=account&id=a1&version=1&timeout_ms=60001",
-                      "type=account&id=%ff&version=1", "type=account&id=%00&version=1"):
+                      "type=account&id=%ff&version=1", "type=account&id=%00&version=1", "type=account&id=%4&version=1",
+                      "type=account&id=a1&version=-1", "type=account&id=a1&version=1.0", "type=account&id=a1&version=0x1",
+                      "type=account&id=a1&version=9223372036854775808", "type=account&id=a1&version=", "type=account&id=a1&version",
+                      "type=account&id=a1&version=%201", "type=account&id=a1&version=1&timeout_ms=", "type=account&id=a1&version=1&timeout_ms",
+                      "type=account&id=a1&version=1&version=2", "type=account&id=a1&id=a1&version=1", "type=&id=a1&version=1",
+                      "type=account&type=account&id=a1&version=1", "type=account&id=a1&version=1&timeout_ms=1&timeout_ms=2",
+                      "type=ACCOUNT&id=a1&version=1", "type=account&id=" + "x" * 256 + "&version=1"):
             answer = endpoint.get("/wait?" + query)
             assert answer.status == 400 and "error" in json.loads(answer.text), query
+
+
+def test_what_is_odd_but_has_a_meaning_is_answered(bank):
+    bank.put(opened(bank, "a1"), opened(bank, "ä"))
+    with listening(bank) as endpoint:
+        bank.wait_drained()
+        for query in ("type=account&id=a1&version=1&other=1", "type=%61ccount&id=%61%31&version=%31", "version=01&id=a1&type=account",
+                      "type=account&id=%c3%a4&version=1", "type=account&id=%C3%A4&version=1&timeout_ms=60000"):
+            assert endpoint.get("/wait?" + query).status == 200, query
+        head = endpoint.request("HEAD", "/wait?type=account&id=a1&version=1")
+        assert head.status == 200 and head.text == ""
+        assert endpoint.get(f"/wait?type=account&id=a1&version={2**63 - 1}&timeout_ms=10").status == 408
+        for method in "POST", "PUT", "DELETE", "OPTIONS":
+            refused = endpoint.request(method, "/wait?type=account&id=a1&version=1")
+            assert refused.status == 405 and refused.headers["Allow"] == "GET, HEAD"
+    assert waited(bank, "a1", 2, 1) == (1, "not in time") == waited(bank, "a1", 2**63 - 1, 1)
+
+
+def test_a_huge_timeout_of_the_command_is_no_short_one(bank):
+    with bank.start_command("wait", "account", "a1", "1", "--timeout-ms", str(2**63 - 1)) as waiting:
+        bank.wait(lambda: bank.query("SELECT 1 FROM information_schema.PROCESSLIST WHERE DB = %s AND USER = 'projector'", bank.name))
+        bank.put(opened(bank, "a1"))
+        bank.run_once()
+        assert waiting.popen.wait(20) == 0
+
+
+def send_wait(endpoint: Endpoint, version: int, timeout_ms: int = 60000) -> socket.socket:
+    client = socket.create_connection((endpoint.host, endpoint.port))
+    client.sendall(f"GET /wait?type=account&id=a1&version={version}&timeout_ms={timeout_ms} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    return client
+
+
+def test_who_hangs_up_gives_its_place_back(bank):
+    """Else some impatient clients would keep all others out, for as long as their timeouts last."""
+    bank.put(opened(bank, "a1"))
+    with listening(bank) as endpoint:
+        bank.wait_drained()
+        clients = [send_wait(endpoint, 2) for _ in range(256)]
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 256)
+        for client in clients[1:]:
+            client.close()
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 1, what="the places of those who are gone")
+        bank.put(deposit(bank, "a1", 2))
+        assert clients[0].recv(4096).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.slow
+def test_thousands_of_idle_connections_keep_nobody_waiting(bank):
+    bank.put(opened(bank, "a1"))
+    with listening(bank) as endpoint:
+        bank.wait_drained()
+        waiting = [send_wait(endpoint, 2) for _ in range(50)]
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 50)
+        idle = []
+        for _ in range(10000):
+            idle = [*idle[-400:], socket.create_connection((endpoint.host, endpoint.port))]
+        assert endpoint.metrics()["projector_waiters"] == 50
+        bank.put(deposit(bank, "a1", 2))
+        assert all(client.recv(4096).startswith(b"HTTP/1.1 200") for client in waiting)
+        assert ask(endpoint, "a1", 2) == (200, {"outcome": "applied"})
 
 
 def test_waiters_are_bounded_and_others_are_answered_meanwhile(bank):
@@ -255,6 +327,25 @@ def test_a_stop_answers_those_who_wait(bank):
         bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
         assert process.stop() == 0
         assert soon.result()[0] == 503
+
+
+@pytest.mark.whole_server
+def test_a_mysql_that_does_not_answer_holds_no_timeout_up(bank, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysql") as mysql, Workspace(Stores(bank.stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        with listening(ws) as endpoint, ThreadPoolExecutor() as pool:
+            first = pool.submit(ask, endpoint, "a1", 1, 60000)
+            ws.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
+            mysql.pause()
+            try:
+                began = time.monotonic()
+                answers = [pool.submit(ask, endpoint, "a2", 1, ms) for ms in (0, 300, 3000)]
+                assert [a.result()[0] for a in answers] == [408] * 3
+                assert 3 <= time.monotonic() - began < 3 + AT_ONCE_S / 2
+            finally:
+                mysql.resume()
+            ws.put(opened(ws, "a1"))
+            assert first.result() == (200, {"outcome": "applied"})
 
 
 @pytest.mark.whole_server

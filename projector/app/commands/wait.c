@@ -6,6 +6,8 @@
 
 enum { LOOK_MS = 10, LOOK_MAX_MS = 100, TIMEOUT_MS = 5000 };
 
+static const int64_t forever_ms = INT64_MAX / 1000 / 2; /* and no sum of times overflows */
+
 static void print_answer(const Question *question, bool as_json) {
   const Account *answer = &question->answer;
   static const char *const states[] = {"failed", "dead"};
@@ -31,7 +33,8 @@ static void print_answer(const Question *question, bool as_json) {
 static bool wait_for(const Config *config, Question *question, int64_t timeout_ms,
                      Failure *ret_failure) {
   Stores stores;
-  int64_t ends_at = g_get_monotonic_time() + timeout_ms * 1000, pause_ms = LOOK_MS;
+  int64_t ends_at = g_get_monotonic_time() + MIN(timeout_ms, forever_ms) * 1000;
+  int64_t pause_ms = LOOK_MS;
   if (!stores_open(config, &stores, ret_failure))
     return false;
   Failure ignored = {0};

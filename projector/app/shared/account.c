@@ -165,7 +165,7 @@ static bool ask_one(const Asking *asking, Question *question, const AggregateSta
   bool reached = position->known &&
                  MAX(position->max_version, position->refreshed_version) >= question->version;
   int64_t since;
-  if (asking->brief && !reached)
+  if (question->brief && !reached)
     return true;
   if (!look_into_outbox(asking, question, state->aggregate, &since, ret_failure))
     return false;

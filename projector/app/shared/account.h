@@ -26,6 +26,7 @@ typedef struct Question {
   Aggregate aggregates[IDS_OF_TEXT];
   uint64_t hashes[IDS_OF_TEXT]; /* of these */
   unsigned count;               /* of these */
+  bool brief;                   /* whether something blocks is not looked for */
   Account answer;
 } Question;
 
@@ -38,7 +39,6 @@ const char *account_outcome(const char *ledger_outcome);
 typedef struct Asking {
   Stores *stores;
   Archive *archive; /* NULL: not to be looked into */
-  bool brief;       /* whether something blocks is not looked for */
 } Asking;
 
 /* Asks MySQL once for all of them, then MongoDB for each that needs it, and sets their answers. */

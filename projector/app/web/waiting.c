@@ -1,4 +1,5 @@
-/* waiting.c - the requests that wait, the commit that answers them, the thread that asks. */
+/* waiting.c - the requests that wait, the commit that answers them, the threads that ask and end.
+ */
 #include "projector/app/web/waiting.h"
 
 #include "projector/app/shared/account.h"
@@ -16,7 +17,10 @@ enum {
   TIMEOUT_MAX_MS = 60000,
   ASK_MS = 1000,      /* between two questions about all of them */
   THOROUGH_EVERY = 5, /* of these also looks for what blocks */
+  ANSWER_S = 5,       /* of MySQL, to a question */
   NOTES_MAX = 16,     /* of the outcomes of one transaction */
+  GONE_MS = 500,      /* between two looks whether the clients are there */
+  FIRST_MS = 1500, /* so long the first question about a request may take, whatever its timeout */
 };
 
 G_STATIC_ASSERT((int)WAITERS_MAX < (int)HTTP_DEFERRED_MAX);
@@ -24,16 +28,17 @@ G_STATIC_ASSERT((int)WAITERS_MAX < (int)HTTP_DEFERRED_MAX);
 typedef struct Waiter {
   HttpRequest *request; /* NULL: answered */
   Question question;
-  int64_t ends_at; /* monotonic, us */
-  bool ask;        /* soon */
-  bool asking;     /* the thread has it in hand, and frees it when it was answered meanwhile */
+  int64_t since, ends_at; /* monotonic, us */
+  bool ask;               /* soon */
+  bool asked;             /* once at least */
+  bool asking; /* the thread has it in hand, and frees it when it was answered meanwhile */
 } Waiter;
 
 struct Waiting {
   const Config *config;
   Metrics *metrics;
   MongoStore *store; /* NULL: not started */
-  GThread *thread;
+  GThread *asker, *ender;
   GMutex lock;
   GCond changed;
   bool ending;
@@ -150,29 +155,58 @@ static void on_failed(const Event *event, void *data) {
   }
 }
 
-/* --- the thread that asks ------------------------------------------------------------------- */
+/* --- the thread that ends --------------------------------------------------------------------- */
 
-/* Under the lock: answers what has waited long enough. When the next one has. */
-static int64_t dismiss_late(Waiting *waiting, int64_t now) {
+/* A timeout of 0 looks once, but not at a store that does not answer. */
+static int64_t end_of(const Waiter *waiter) {
+  return waiter->asked ? waiter->ends_at
+                       : MAX(waiter->ends_at, waiter->since + (int64_t)FIRST_MS * 1000);
+}
+
+/* Under the lock: ends what has waited long enough, and, with `look`, what nobody waits for. When
+ * the next one has. */
+static int64_t dismiss_late(Waiting *waiting, int64_t now, bool look) {
   int64_t next = INT64_MAX;
   for (guint i = waiting->waiters->len; i > 0; i--) {
     Waiter *waiter = waiting->waiters->pdata[i - 1];
-    if (waiter->ends_at <= now)
+    if (end_of(waiter) <= now || (look && http_has_hung_up(waiter->request)))
       dismiss(waiting, waiter, answer_error(408, "not in time"));
     else
-      next = MIN(next, waiter->ends_at);
+      next = MIN(next, end_of(waiter));
   }
   return next;
 }
 
-/* Under the lock: those to ask about. A standby asks about all, once a second. */
-static GPtrArray *choose(Waiting *waiting, bool all) {
+static gpointer run_ender(gpointer data) {
+  Waiting *waiting = data;
+  int64_t look_at = 0;
+  SCOPED_LOCK(&waiting->lock);
+  while (!waiting->ending) {
+    int64_t now = clock_us();
+    bool look = now >= look_at;
+    int64_t next = dismiss_late(waiting, now, look);
+    if (look)
+      look_at = now + (int64_t)GONE_MS * 1000;
+    if (waiting->waiters->len == 0)
+      g_cond_wait(&waiting->changed, &waiting->lock);
+    else
+      g_cond_wait_until(&waiting->changed, &waiting->lock, MIN(next, look_at));
+  }
+  return NULL;
+}
+
+/* --- the thread that asks ------------------------------------------------------------------- */
+
+/* Under the lock: those to ask about. A standby asks about all, once a second. What blocks is
+ * looked for when a request is new, and not every time afterwards. */
+static GPtrArray *choose(Waiting *waiting, bool all, bool thorough) {
   GPtrArray *chosen = g_ptr_array_new();
   bool working = metrics_role(waiting->metrics) == ROLE_WORKING;
   for (guint i = 0; i < waiting->waiters->len; i++) {
     Waiter *waiter = waiting->waiters->pdata[i];
     if (!all && !(working && waiter->ask))
       continue;
+    waiter->question.brief = !waiter->ask && !thorough;
     waiter->ask = false;
     waiter->asking = true;
     g_ptr_array_add(chosen, waiter);
@@ -186,9 +220,11 @@ static bool ensure_stores(Waiting *waiting, Stores *stores, Failure *ret_failure
   stores->ledger = (Ledger){waiting->config->name, 0, false};
   if (!stores->outbox)
     stores->outbox = outbox_new(waiting->store, OUTBOX_BY_HAND "wait");
+  MysqlSettings mysql = waiting->config->mysql;
+  mysql.answer_s = ANSWER_S;
   if (stores->session)
-    return session_wake(&stores->session, &waiting->config->mysql, ret_failure);
-  stores->session = session_open(&waiting->config->mysql, ret_failure);
+    return session_wake(&stores->session, &mysql, ret_failure);
+  stores->session = session_open(&mysql, ret_failure);
   return stores->session != NULL;
 }
 
@@ -209,11 +245,13 @@ static void ask(Waiting *waiting, Asking *asking, GPtrArray *chosen) {
   for (guint i = 0; i < chosen->len; i++) {
     Waiter *waiter = chosen->pdata[i];
     waiter->asking = false;
+    waiter->asked = true;
     if (!waiter->request)
       g_free(waiter);
     else if (good && waiter->question.answer.state != ACCOUNT_OPEN)
       dismiss(waiting, waiter, answer_of(&waiter->question.answer));
   }
+  g_cond_broadcast(&waiting->changed);
 }
 
 static bool wants(Waiting *waiting) {
@@ -224,43 +262,41 @@ static bool wants(Waiting *waiting) {
   return false;
 }
 
-/* Waits until there is something to ask. Returns false when it is to end. */
-static bool await_work(Waiting *waiting, int64_t ask_at, GPtrArray **ret_chosen, bool *ret_all) {
+typedef struct Rounds {
+  int64_t ask_at; /* about all */
+  unsigned count; /* of these */
+} Rounds;
+
+/* Waits until there is something to ask. NULL when it is to end. */
+static GPtrArray *await_work(Waiting *waiting, Rounds *rounds) {
   SCOPED_LOCK(&waiting->lock);
-  for (;;) {
-    int64_t now = clock_us(), next = dismiss_late(waiting, now);
-    if (waiting->ending)
-      return false;
-    *ret_all = waiting->waiters->len > 0 && now >= ask_at;
-    if (*ret_all || wants(waiting))
-      break;
+  bool all = false;
+  while (!waiting->ending) {
+    int64_t now = clock_us();
+    all = waiting->waiters->len > 0 && now >= rounds->ask_at;
+    if (all)
+      rounds->ask_at = now + (int64_t)ASK_MS * 1000;
+    if (all || wants(waiting))
+      return choose(waiting, all, all && ++rounds->count % THOROUGH_EVERY == 0);
     if (waiting->waiters->len == 0)
       g_cond_wait(&waiting->changed, &waiting->lock);
     else
-      g_cond_wait_until(&waiting->changed, &waiting->lock, MIN(next, ask_at));
+      g_cond_wait_until(&waiting->changed, &waiting->lock, rounds->ask_at);
   }
-  *ret_chosen = choose(waiting, *ret_all);
-  return true;
+  return NULL;
 }
 
-static gpointer run(gpointer data) {
+static gpointer run_asker(gpointer data) {
   Waiting *waiting = data;
   Stores stores = {0};
   Failure ignored = {0};
   g_autoptr(Archive) archive = NULL;
-  int64_t ask_at = 0;
-  unsigned rounds = 0;
-  bool all;
+  Rounds rounds = {0};
   GPtrArray *chosen;
-  while (await_work(waiting, ask_at, &chosen, &all)) {
+  while ((chosen = await_work(waiting, &rounds))) {
     if (!archive)
       archive = archive_open(&waiting->config->mongodb, &ignored);
-    if (all) {
-      ask_at = clock_us() + (int64_t)ASK_MS * 1000;
-      rounds++;
-    }
-    Asking asking = {
-        .stores = &stores, .archive = archive, .brief = all && rounds % THOROUGH_EVERY != 1};
+    Asking asking = {.stores = &stores, .archive = archive};
     ask(waiting, &asking, chosen);
     g_ptr_array_unref(chosen);
   }
@@ -271,25 +307,57 @@ static gpointer run(gpointer data) {
 
 /* --- requests ------------------------------------------------------------------------------- */
 
-/* As it stands in a query: %41 and + are written for others. NULL: not there, or not to be read. */
-static char *parameter(const HttpRequest *request, const char *name) {
-  const char *raw = http_request_query(request, name);
-  g_autofree char *spaced = raw ? g_strdup(raw) : NULL;
-  return spaced ? g_uri_unescape_string(g_strdelimit(spaced, "+", ' '), NULL) : NULL;
+/* What a query names. */
+typedef struct Named {
+  char *type, *id, *version, *timeout;
+  const char *wrong; /* NULL: nothing */
+} Named;
+
+static void named_clear(Named *named) {
+  g_free(named->type);
+  g_free(named->id);
+  g_free(named->version);
+  g_free(named->timeout);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Named, named_clear)
+
+/* As it stands in a query: %41 and + are written for others. A name that this does not know is
+ * nobody's. */
+static bool take_parameter(const char *name, const char *value, void *data) {
+  Named *named = data;
+  char **place = !strcmp(name, "type")         ? &named->type
+                 : !strcmp(name, "id")         ? &named->id
+                 : !strcmp(name, "version")    ? &named->version
+                 : !strcmp(name, "timeout_ms") ? &named->timeout
+                                               : NULL;
+  if (!place)
+    return true;
+  if (*place) {
+    named->wrong = "expected each parameter once";
+    return false;
+  }
+  g_autofree char *spaced = g_strdelimit(g_strdup(value), "+", ' ');
+  *place = g_uri_unescape_string(spaced, NULL);
+  if (!*place)
+    named->wrong = "expected parameters that are encoded as a query is";
+  return *place != NULL;
 }
 
 /* What is wrong; NULL: nothing. */
 static const char *read_request(const Waiting *waiting, const HttpRequest *request,
                                 Waiter *waiter) {
-  g_autofree char *type = parameter(request, "type"), *id = parameter(request, "id");
-  g_autofree char *version = parameter(request, "version");
-  g_autofree char *timeout = parameter(request, "timeout_ms");
+  g_auto(Named) named = {0};
   gint64 timeout_ms = TIMEOUT_MS;
-  const char *wrong = question_init(&waiter->question, waiting->config->mapping, type, id, version);
-  if (!wrong && http_request_query(request, "timeout_ms") &&
-      (!timeout || !g_ascii_string_to_signed(timeout, 10, 0, TIMEOUT_MAX_MS, &timeout_ms, NULL)))
+  http_request_each_query(request, take_parameter, &named);
+  const char *wrong = named.wrong;
+  if (!wrong)
+    wrong = question_init(&waiter->question, waiting->config->mapping, named.type, named.id,
+                          named.version);
+  if (!wrong && named.timeout &&
+      !g_ascii_string_to_signed(named.timeout, 10, 0, TIMEOUT_MAX_MS, &timeout_ms, NULL))
     wrong = "expected timeout_ms from 0 to 60000";
-  waiter->ends_at = clock_us() + timeout_ms * 1000;
+  waiter->since = clock_us();
+  waiter->ends_at = waiter->since + timeout_ms * 1000;
   return wrong;
 }
 
@@ -345,7 +413,8 @@ void waiting_start(Waiting *waiting, MongoStore *store) {
   waiting->store = store;
   g_mutex_unlock(&waiting->lock);
   metrics_listen(waiting->metrics, &(MetricsListener){on_committed, on_failed, waiting});
-  waiting->thread = session_thread_new("waiting", run, waiting);
+  waiting->asker = session_thread_new("waiting", run_asker, waiting);
+  waiting->ender = g_thread_new("late", run_ender, waiting);
 }
 
 void waiting_end(Waiting *waiting) {
@@ -355,8 +424,10 @@ void waiting_end(Waiting *waiting) {
   waiting->ending = true;
   g_cond_broadcast(&waiting->changed);
   g_mutex_unlock(&waiting->lock);
-  if (waiting->thread)
-    g_thread_join(g_steal_pointer(&waiting->thread));
+  if (waiting->asker)
+    g_thread_join(g_steal_pointer(&waiting->asker));
+  if (waiting->ender)
+    g_thread_join(g_steal_pointer(&waiting->ender));
   SCOPED_LOCK(&waiting->lock);
   while (waiting->waiters->len > 0)
     dismiss(waiting, waiting->waiters->pdata[0], answer_error(503, "the projector is stopping"));

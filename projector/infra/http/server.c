@@ -55,6 +55,7 @@ struct HttpRequest {
   char *method, *path, *peer;
   GString *body;
   bool handled, deferred;
+  int socket;                    /* once it was deferred */
   struct MHD_Response *response; /* once it was answered */
   unsigned status;
 };
@@ -157,8 +158,19 @@ static void forget(HttpServer *server, int socket) {
 void http_defer(HttpRequest *request) {
   request->deferred = true;
   g_atomic_int_inc(&request->server->deferred);
-  forget(request->server, socket_of(request->connection));
+  request->socket = socket_of(request->connection);
+  forget(request->server, request->socket);
   MHD_suspend_connection(request->connection);
+}
+
+/* A suspended connection is not looked at by the server. */
+static bool has_hung_up(int socket) {
+  struct pollfd poll_fd = {.fd = socket, .events = POLLRDHUP};
+  return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
+}
+
+bool http_has_hung_up(const HttpRequest *request) {
+  return has_hung_up(request->socket);
 }
 
 void http_answer(HttpRequest *request, HttpAnswer answer) {
@@ -232,16 +244,10 @@ static void wake_server(HttpStream *stream) {
   MHD_resume_connection(stream->connection);
 }
 
-/* A suspended connection is not looked at by the server. */
-static bool has_hung_up(const HttpStream *stream) {
-  struct pollfd socket = {.fd = stream->socket, .events = POLLRDHUP};
-  return poll(&socket, 1, 0) > 0 && socket.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
-}
-
 HttpStream *http_stream_begin(HttpRequest *request, const char *type) {
   HttpStream *stream = g_new0(HttpStream, 1);
   stream->connection = request->connection;
-  stream->socket = socket_of(request->connection);
+  stream->socket = request->socket;
   stream->references = 2;
   stream->buffer = g_byte_array_new();
   g_mutex_init(&stream->lock);
@@ -269,7 +275,7 @@ bool http_stream_write(HttpStream *stream, const char *text, size_t length) {
 
 bool http_stream_has_reader(HttpStream *stream) {
   SCOPED_LOCK(&stream->lock);
-  return !stream->gone && !has_hung_up(stream);
+  return !stream->gone && !has_hung_up(stream->socket);
 }
 
 void http_stream_break(HttpStream *stream) {

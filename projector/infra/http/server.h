@@ -61,6 +61,9 @@ void http_request_each_query(const HttpRequest *request,
  * not ended to make room for new ones. At most HTTP_DEFERRED_MAX at once. */
 void http_defer(HttpRequest *request);
 void http_answer(HttpRequest *request, HttpAnswer answer);
+/* Whether the client of a deferred request is no longer there. One that has only ended what it
+ * sends, and would still read, counts as gone. */
+bool http_has_hung_up(const HttpRequest *request);
 
 /* --- answers that come by and by --- */
 
