@@ -223,6 +223,22 @@ provide_servers() {
   provide_mongodb
 }
 
+# --- what the bench uses ---
+
+NODE_DRIVERS=(mongodb@6.22.0 mysql2@3.24.6)
+
+fetch_node_drivers() {
+  command -v npm >/dev/null || install_packages npm
+  say "fetching ${NODE_DRIVERS[*]} from the npm registry"
+  npm install --loglevel=error --no-audit --no-fund --ignore-scripts --prefix "$1" "${NODE_DRIVERS[@]}" >"$1/npm.log"
+}
+
+# node_drivers: the folder of the stores' drivers for Node.js.
+node_drivers() {
+  local folder
+  folder=$(cached node-drivers fetch_node_drivers) && printf '%s\n' "$folder/node_modules"
+}
+
 # --- what tests of the HTTP endpoint use ---
 
 # Unpacked only: installing the package would start a Prometheus on the machine.

@@ -19,6 +19,7 @@ struct Events {
   const char *prefix;
   guint aggregates;
   guint64 count;
+  char *filler; /* text that no column takes; NULL: none */
   guint8 id[16];
   GRand *random; /* seeded: the same at every run; ids are not */
   Account *accounts;
@@ -72,6 +73,8 @@ static void write_whole(Events *events, Account *account, bson_t *event) {
   append_name(events, &payload);
   BSON_APPEND_INT64(&payload, "balance", account->balance);
   BSON_APPEND_UTF8(&payload, "currency", "EUR");
+  if (events->filler)
+    BSON_APPEND_UTF8(&payload, "filler", events->filler);
   bson_append_document_end(event, &payload);
 }
 
@@ -173,7 +176,12 @@ Events *events_new(const char *workload, const char *prefix, guint aggregates) {
   return NULL;
 }
 
+void events_fill(Events *events, guint bytes) {
+  events->filler = g_strnfill(bytes, 'x');
+}
+
 void events_free(Events *events) {
+  g_free(events->filler);
   g_rand_free(events->random);
   g_free(events->accounts);
   g_free(events);

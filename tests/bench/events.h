@@ -23,6 +23,9 @@ typedef struct Totals {
 Events *events_new(const char *workload, const char *prefix, guint aggregates);
 void events_free(Events *events);
 
+/* From now on whole states carry a text of so many bytes that no column takes. */
+void events_fill(Events *events, guint bytes);
+
 /* Fills an initialized document. `occurred_at` must rise by at least 1 ms from event to event of
  * one account. Accounts take turns, so that the event after `aggregates` others is of the same. */
 void events_next(Events *events, gint64 occurred_at, bson_t *ret_event);

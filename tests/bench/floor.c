@@ -1,6 +1,7 @@
 /* floor.c - the floor under every projector: the same stores, the same steps, nothing else.
  *
- *   floor DATABASE [BATCH [WORKERS]]   empties a full outbox, and prints the number of events
+ *   floor DATABASE                     empties a full outbox, and prints the number of events
+ *   floor DATABASE unclaimed           the same without the claims
  *   floor DATABASE follow              follows the change stream until SIGTERM; prints "ready"
  *
  * Four stages work at the same time, each on its own connections, batches flowing between them:
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUEUED_MAX = 4, WORKERS_MAX = 16, FOLLOW_BATCH = 500, GATHER_US = 10000 };
+enum { QUEUED_MAX = 4, WORKERS = 2, BATCH = 500, GATHER_US = 10000 };
 
 /* --- batches and the pipes between the stages ---------------------------------------------- */
 
@@ -173,7 +174,8 @@ static void write_transaction(GString *sql, MYSQL *mysql, const Batch *batch) {
 /* --- the stages ---------------------------------------------------------------------------- */
 
 static const char *database;
-static Pipe loaded[WORKERS_MAX], applied;
+static bool unclaimed;
+static Pipe loaded[WORKERS], applied;
 
 /* As the projector does: what may be lost in a failover need not wait for a majority. */
 static mongoc_collection_t *open_outbox(mongoc_client_t *client) {
@@ -204,6 +206,8 @@ static bson_t *by_id(const Batch *batch) {
 
 static void claim(mongoc_collection_t *outbox, const Batch *batch, const bson_t *mark) {
   bson_error_t error;
+  if (unclaimed)
+    return;
   bson_t *filter = by_id(batch);
   bool good = mongoc_collection_update_many(outbox, filter, mark, NULL, NULL, &error);
   check(good, "claim", error.message);
@@ -264,29 +268,28 @@ static gpointer acknowledge(G_GNUC_UNUSED gpointer data) {
 }
 
 /* Reads the outbox once and deals each aggregate to one worker; gives the number of events. */
-static guint64 scan(guint size, guint workers) {
-  g_assert(workers > 0 && workers <= WORKERS_MAX);
+static guint64 scan(void) {
   mongoc_client_t *client = open_mongo();
   mongoc_collection_t *outbox = open_outbox(client);
   bson_t everything = BSON_INITIALIZER;
   mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(outbox, &everything, NULL, NULL);
-  Batch *open[WORKERS_MAX];
+  Batch *open[WORKERS];
   const bson_t *event;
   guint64 count = 0;
   bson_error_t error = {0};
-  for (guint i = 0; i < workers; i++)
-    open[i] = batch_new(size);
+  for (guint i = 0; i < WORKERS; i++)
+    open[i] = batch_new(BATCH);
   for (; mongoc_cursor_next(cursor, &event); count++) {
     bson_iter_t aggregate = field(event, "aggregate_id");
-    guint to = g_str_hash(bson_iter_utf8(&aggregate, NULL)) % workers;
+    guint to = g_str_hash(bson_iter_utf8(&aggregate, NULL)) % WORKERS;
     open[to]->documents[open[to]->count++] = bson_copy(event);
-    if (open[to]->count == size) {
+    if (open[to]->count == BATCH) {
       pipe_put(&loaded[to], open[to]);
-      open[to] = batch_new(size);
+      open[to] = batch_new(BATCH);
     }
   }
   check(!mongoc_cursor_error(cursor, &error), "scan", error.message);
-  for (guint i = 0; i < workers; i++) {
+  for (guint i = 0; i < WORKERS; i++) {
     bool rest = open[i]->count > 0;
     pipe_put(&loaded[i], open[i]);
     if (rest)
@@ -304,15 +307,15 @@ static GAsyncQueue *arrived, *committed; /* of bson_t */
 
 /* What is there, at least one; waits for more, at most that long. */
 static Batch *gather(GAsyncQueue *queue, gint64 wait_us) {
-  Batch *batch = batch_new(FOLLOW_BATCH);
+  Batch *batch = batch_new(BATCH);
   bson_t *document = g_async_queue_pop(queue);
   gint64 until = g_get_monotonic_time() + wait_us;
   while (document) {
     batch->documents[batch->count++] = document;
     gint64 left = until - g_get_monotonic_time();
-    document = batch->count == FOLLOW_BATCH ? NULL
-               : left > 0                   ? g_async_queue_timeout_pop(queue, (guint64)left)
-                                            : g_async_queue_try_pop(queue);
+    document = batch->count == BATCH ? NULL
+               : left > 0            ? g_async_queue_timeout_pop(queue, (guint64)left)
+                                     : g_async_queue_try_pop(queue);
   }
   return batch;
 }
@@ -376,24 +379,23 @@ static G_NORETURN void follow(void) {
 
 int main(int argc, char **argv) {
   g_set_prgname("floor");
-  check(argc > 1, "usage", "floor DATABASE [BATCH [WORKERS]] or floor DATABASE follow");
+  check(argc == 2 || argc == 3, "usage", "floor DATABASE [unclaimed|follow]");
   database = argv[1];
   mongoc_init();
   mysql_library_init(0, NULL, NULL);
   make_tables(database);
   if (argc == 3 && !strcmp(argv[2], "follow"))
     follow();
-  guint size = argument(argc, argv, 2, 500, 10000);
-  guint workers = argument(argc, argv, 3, 2, WORKERS_MAX);
-  GThread *threads[WORKERS_MAX];
+  unclaimed = argc == 3 && !strcmp(argv[2], "unclaimed");
+  GThread *threads[WORKERS];
   pipe_init(&applied);
   GThread *acknowledger = g_thread_new("acknowledge", acknowledge, NULL);
-  for (guint i = 0; i < workers; i++) {
+  for (guint i = 0; i < WORKERS; i++) {
     pipe_init(&loaded[i]);
     threads[i] = g_thread_new("work", work, &loaded[i]);
   }
-  guint64 count = scan(size, workers);
-  for (guint i = 0; i < workers; i++)
+  guint64 count = scan();
+  for (guint i = 0; i < WORKERS; i++)
     g_thread_join(threads[i]);
   pipe_put(&applied, batch_new(0));
   g_thread_join(acknowledger);

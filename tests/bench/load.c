@@ -1,16 +1,16 @@
 /* load.c - fills an outbox.
  *
- *   load DATABASE WORKLOAD EVENTS AGGREGATES
+ *   load DATABASE WORKLOAD EVENTS AGGREGATES [BYTES]
  *
  * Inserts EVENTS events of WORKLOAD (events.h) over AGGREGATES accounts into the collection
- * `outbox` of DATABASE, and prints what the table has to hold in the end: rows and sum of balances.
- */
+ * `outbox` of DATABASE, whole states with so many bytes more, and prints what the table has to hold
+ * in the end: rows and sum of balances. */
 #include "events.h"
 #include "stores.h"
 
 #include <stdio.h>
 
-enum { TOGETHER = 1000 };
+enum { TOGETHER = 1000, TOGETHER_BYTES = 40000000 };
 
 static const gint64 first_event_ms = 1700000000000;
 
@@ -29,10 +29,13 @@ static void insert(mongoc_collection_t *outbox, bson_t *documents, guint count) 
 
 int main(int argc, char **argv) {
   g_set_prgname("load");
-  check(argc == 5, "usage", "load DATABASE WORKLOAD EVENTS AGGREGATES");
+  check(argc == 5 || argc == 6, "usage", "load DATABASE WORKLOAD EVENTS AGGREGATES [BYTES]");
   guint count = argument(argc, argv, 3, 0, 100000000), open = 0;
   Events *events = events_new(argv[2], "account-", argument(argc, argv, 4, 0, 10000000));
   check(events != NULL, argv[2], "no such workload");
+  if (argc == 6)
+    events_fill(events, argument(argc, argv, 5, 0, 16000000));
+  gsize bytes = 0;
   mongoc_init();
   mongoc_client_t *client = open_mongo();
   mongoc_collection_t *outbox = mongoc_client_get_collection(client, argv[1], "outbox");
@@ -40,9 +43,11 @@ int main(int argc, char **argv) {
   for (guint i = 0; i < count; i++) {
     bson_init(&documents[open]);
     events_next(events, first_event_ms + i, &documents[open++]);
-    if (open == TOGETHER || i + 1 == count) {
+    bytes += documents[open - 1].len;
+    if (open == TOGETHER || bytes > TOGETHER_BYTES || i + 1 == count) {
       insert(outbox, documents, open);
       open = 0;
+      bytes = 0;
     }
   }
   Totals totals = events_totals(events);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,10 @@ def measure(*argv: str | Path, log: Path, status: int = 0) -> Cost:
 def failure(argv: Sequence[str | Path], status: int, stderr: str) -> BenchError:
     last = (stderr.strip().splitlines() or ["it said nothing"])[-1]
     return BenchError(f"{Path(argv[0]).name} {argv[1]} ended with status {status}: {last}")
+
+
+def progress(text: str) -> None:
+    print(f"[{text}]", file=sys.stderr, flush=True)
 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:
