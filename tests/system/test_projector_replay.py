@@ -532,3 +532,36 @@ def test_a_table_that_others_refer_to_is_refused(bank):
     bank.query("CREATE TABLE card LIKE account")
     bank.query("ALTER TABLE card ADD FOREIGN KEY (account_id) REFERENCES account (account_id)")
     assert "foreign key" in replay(bank, status=2).stderr
+
+
+# what was written is read back
+
+
+@pytest.mark.parametrize("batch", [1, 500])
+def test_a_key_that_takes_two_ids_for_one_ends_the_replay(bank, batch):
+    bank.mapping(**ARCHIVE, **FAST, batch=batch)
+    bank.put(opened(bank, "a1"), opened(bank, "b1"), opened(bank, "A1"), opened(bank, "c1"))
+    bank.run_once()
+    bank.query("DELETE FROM account")
+    bank.query("ALTER TABLE account MODIFY account_id VARCHAR(36) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL")
+    done = replay(bank, status=1)
+    assert "account A1" in done.stderr and "is not what was written: it is not there" in done.stderr
+    assert bank.rows("account") == []  # and nothing was swapped
+
+
+def test_a_second_unique_key_that_makes_one_row_of_two_ends_the_replay(bank):
+    bank.put(opened(bank, "a1"), {**opened(bank, "a2"), "payload": opened(bank, "a1")["payload"]})
+    bank.run_once()
+    bank.query("DELETE FROM account")
+    bank.query("ALTER TABLE account ADD UNIQUE (name)")
+    assert "account a2" in replay(bank, status=1).stderr
+
+
+def test_a_row_that_a_trigger_changes_is_not_called_replayed(bank):
+    bank.put(opened(bank, "a1"))
+    bank.run_once()
+    bank.query("CREATE TRIGGER upper BEFORE UPDATE ON account FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
+    bank.query("CREATE TRIGGER upper_too BEFORE INSERT ON account FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
+    done = replay(bank, "--aggregate", "account", "a1", status=1)
+    assert "name: written Ada a1, found ADA A1" in done.stderr
+    assert bank.rows("account")[0]["name"] == "Ada a1"

@@ -8,6 +8,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/mysql/fence.h"
+#include "projector/infra/mysql/inspect.h"
 #include "projector/infra/mysql/privileges.h"
 
 #include <stdio.h>
@@ -78,7 +79,7 @@ static bool open_stores(Replay *replay, Failure *ret_failure) {
         "no table filled from it could follow live events; set \"archive\", or look at "
         "an earlier state with --to");
   replay->session = session_open(&config->mysql, ret_failure);
-  return replay->session != NULL;
+  return replay->session && mysql_json_slack(replay->session, &replay->json_slack, ret_failure);
 }
 
 static void close_stores(Replay *replay) {

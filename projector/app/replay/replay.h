@@ -4,6 +4,7 @@
 #pragma once
 
 #include "projector/app/shared/config.h"
+#include "projector/domain/fold.h"
 #include "projector/infra/mongo/archive.h"
 #include "projector/infra/mysql/ledger.h"
 
@@ -16,7 +17,8 @@ typedef struct Replay {
   Outbox *outbox;
   Archive *archive;
   Session *session;
-  Ledger live, scope; /* of the projector, and of this replay */
+  Ledger live, scope;  /* of the projector, and of this replay */
+  unsigned json_slack; /* of that server (real.h) */
   EventRange range;
   Arena *arena;          /* of ids that are left out */
   GHashTable *leave_out; /* of Id */
@@ -35,6 +37,12 @@ bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *r
  * `*ret_events` is how many events it was made from. */
 bool replay_aggregate(Replay *replay, const Aggregate *aggregate, int64_t *ret_events,
                       Failure *ret_failure);
+
+/* --- replay_check.c --- */
+
+/* Reads back the rows that the fold has just written to the target: FAILURE_DATA when one shows
+ * something else, or cannot be found by its key. Rows before an sql statement are passed over. */
+bool replay_look_again(const Replay *replay, const Fold *fold, Failure *ret_failure);
 
 /* --- replay_rounds.c --- */
 

@@ -74,7 +74,8 @@ static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
       return name_event(event, ret_failure);
     begun = true;
   }
-  return apply_fold(replay->session, fold, &culprit, ret_failure);
+  return apply_fold(replay->session, fold, &culprit, ret_failure) &&
+         replay_look_again(replay, fold, ret_failure);
 }
 
 /* --- a batch -------------------------------------------------------------------------------- */
@@ -169,7 +170,8 @@ static bool write_batch(Replay *replay, AggregateSet *set, Batch *batch, Arena *
   if (repeated)
     return failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,
                        "the ledger has an event that it did not have before");
-  if (!apply_fold(replay->session, fold, &culprit, ret_failure))
+  if (!apply_fold(replay->session, fold, &culprit, ret_failure) ||
+      !replay_look_again(replay, fold, ret_failure))
     return false;
   for (guint i = 0; i < batch->anew->len; i++) {
     const AggregateState *state = batch->anew->pdata[i];
