@@ -2,6 +2,7 @@
 
     ./run mutants              the whole catalogue
     ./run mutants NAME…        these mutants only
+    ./run mutants --resume     goes on with a run that was interrupted: without those that it has seen killed
     ./run mutants --list       what there is
     ./run mutants --check      only whether each old text and each system test is still where the catalogue says
 
@@ -14,12 +15,12 @@ The catalogue is in the .toml files beside this one, a table for each mutant:
     new = "what stands there instead"
     tests = ["order", "simulation", "test_projector_order.py::test_name"]
 
-`tests` names those that have to notice: names of meson's tests, and system tests as pytest writes them; they run first.
-If they notice nothing, all unit tests and the simulation follow, to tell whether anything does. A mutant that names no
+`tests` names those that have to notice: names of meson's tests, and system tests as pytest writes them; they run first,
+and once without any mutant before all. If they notice nothing, all unit tests and the simulation follow, to tell whether anything does. A mutant that names no
 tests meets the whole system suite too, which takes minutes.
 
-Exit status 1: a mutant survives, does not build, or its old text is not there exactly once; or a test fails without any
-mutant.
+Exit status 1: a mutant survives, does not build, its old text is not there exactly once, or one of its tests fails
+without any mutant.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from server import scratch_folder  # noqa: E402
 from servers import Pair, parent_death_signal  # noqa: E402
 
 WORK = ROOT / ".scratch/mutants"
+KILLED = WORK / "killed"  # by the last run, a name a line
 SEEDS = "3000"        # of the simulation, always from the same first one
 LIMIT_S = 300         # of one program of unit tests, one run of the simulation, one system test
 SUITE_LIMIT_S = 3600  # of the whole system suite
@@ -224,30 +226,39 @@ class Copy:
         return f"{name}: {', '.join(detail)}"
 
     def pytest(self, tests: list[str], limit: float) -> str | None:
-        status, said = run([sys.executable, "-m", "pytest", "-x", "-q", *[f"tests/system/{test}" for test in tests]],
+        """Runs them up to the first that notices something."""
+        failed = self.failing(tests, limit, "-x")
+        return failed[0] if failed else None
+
+    def failing(self, tests: list[str], limit: float, *options: str) -> list[str]:
+        status, said = run([sys.executable, "-m", "pytest", "-q", *options, *[f"tests/system/{test}" for test in tests]],
                            limit, self.tree, **self.servers,
                            PROJECTOR_BIN=str(self.build / PROGRAMS[0]), OUTBOX_BIN=str(self.build / PROGRAMS[1]))
         if status == 0:
-            return None
+            return []
         if status is None:
-            return f"{tests[0]}: took too long"
-        failed = re.findall(r"^(?:FAILED|ERROR) tests/system/(\S+)", said, re.MULTILINE)
+            return [f"{tests[0]}: took too long"]
+        # pytest-xdist puts a test's group behind its name.
+        failed = re.findall(r"^(?:FAILED|ERROR) tests/system/([^\s@]+)", said, re.MULTILINE)
         if status != 1 or not failed:
             raise Wrong(f"pytest ended with status {status}:\n{said[-3000:]}")
-        return failed[0]
+        return failed
 
 
 # --- trying --------------------------------------------------------------------------------------
 
 def try_named(copy: Copy, mutant: Mutant) -> str | None:
+    """Builds no more than the next test needs."""
     unit, system = mutant.unit_tests(), mutant.system_tests()
-    if not mutant.tests:
-        return None
-    copy.make(copy.targets_of(unit) + (PROGRAMS if system else []))
+    if unit:
+        copy.make(copy.targets_of(unit))
     for test in unit:
         if noticed := copy.meson_test(test):
             return noticed
-    return copy.pytest(system, LIMIT_S * len(system)) if system else None
+    if not system:
+        return None
+    copy.make(PROGRAMS)
+    return copy.pytest(system, LIMIT_S * len(system))
 
 
 def try_all(copy: Copy, mutant: Mutant) -> str | None:
@@ -258,7 +269,7 @@ def try_all(copy: Copy, mutant: Mutant) -> str | None:
     return None if mutant.tests else copy.pytest([""], SUITE_LIMIT_S)
 
 
-def try_mutant(copies: SimpleQueue, mutant: Mutant) -> Result:
+def try_mutant(copies: SimpleQueue, mutant: Mutant, unfit: set[str]) -> Result:
     copy, begun = copies.get(), time.monotonic()
 
     def result(verdict: str, text: str) -> Result:
@@ -266,6 +277,8 @@ def try_mutant(copies: SimpleQueue, mutant: Mutant) -> Result:
 
     path = copy.tree / mutant.file
     try:
+        if failing := unfit.intersection(mutant.tests):
+            raise Wrong(f"{min(failing)} fails without any mutant")
         before, after = path.read_bytes(), mutant.mutated(copy.tree)
         try:
             path.write_text(after)
@@ -279,15 +292,19 @@ def try_mutant(copies: SimpleQueue, mutant: Mutant) -> Result:
         copies.put(copy)
 
 
-def without_any(copies: list[Copy], mutants: list[Mutant], pool: ThreadPoolExecutor) -> None:
-    """A test that fails anyway notices nothing."""
-    unit, system = copies[0].of_suites(), sorted({test for mutant in mutants for test in mutant.system_tests()})
-    runs = [pool.submit(copy.pytest, mine, LIMIT_S * len(mine))
-            for number, copy in enumerate(copies) if (mine := system[number::len(copies)])]
-    runs += [pool.submit(copies[0].meson_test, test) for test in unit]
-    for done in as_completed(runs):
-        if noticed := done.result():
-            raise Wrong(f"without any mutant: {noticed}")
+def failing_anyway(copy: Copy, mutants: list[Mutant]) -> set[str]:
+    """Which of the tests named fail without any mutant, twice: such a test notices nothing."""
+    unit = {test for mutant in mutants for test in mutant.unit_tests() if test in copy.meson_tests}
+    system = sorted({test for mutant in mutants for test in mutant.system_tests()})
+    unfit = {test for test in sorted(unit) if copy.meson_test(test)}
+    if system:
+        failed = copy.failing(system, LIMIT_S * len(system), "-n", str(3 * (os.cpu_count() or 1)), "--dist", "loadgroup")
+        again = [test for test in failed if copy.pytest([test], LIMIT_S)]
+        # One with parameters may be named without them, a whole file without its tests.
+        unfit |= {test for test in system if any(re.match(re.escape(test) + r"(\[|::|$)", name) for name in again)}
+    for test in sorted(unfit):
+        print(f"fails without any mutant: {test}", flush=True)
+    return unfit
 
 
 def needs_servers(mutant: Mutant) -> bool:
@@ -305,20 +322,23 @@ def try_them(mutants: list[Mutant], jobs: int, stack: ExitStack) -> list[Result]
         for copy in copies:
             copy.servers = stack.enter_context(Pair(scratch_folder())).environment()
     print(f"ready after {time.monotonic() - begun:.0f} s", flush=True)
-    without_any(copies, mutants, pool)
-    print(f"all tests pass without a mutant, after {time.monotonic() - begun:.0f} s", flush=True)
+    unfit = failing_anyway(copies[0], mutants)
+    print(f"the tests ran without any mutant, after {time.monotonic() - begun:.0f} s", flush=True)
     free: SimpleQueue = SimpleQueue()
     for copy in copies:
         free.put(copy)
-    # Those with system tests take longest.
-    order = sorted(mutants, key=needs_servers, reverse=True)
-    for future in as_completed([pool.submit(try_mutant, free, mutant) for mutant in order]):
+    # The quick ones first.
+    order = sorted(mutants, key=needs_servers)
+    for future in as_completed([pool.submit(try_mutant, free, mutant, unfit) for mutant in order]):
         results.append(one := future.result())
+        if one.verdict == "killed":
+            with KILLED.open("a") as killed:
+                killed.write(f"{one.mutant.name}\n")
         print(f"{one.verdict:9} {one.mutant.name:34} {one.seconds:5.0f} s  {one.text}", flush=True)
-    killed = sum(one.verdict == "killed" for one in results)
+    count = sum(one.verdict == "killed" for one in results)
     survivors = sorted(one.mutant.name for one in results if one.verdict == "SURVIVES")
     wrong = sorted(one.mutant.name for one in results if one.verdict == "WRONG")
-    print(f"{killed} of {len(results)} mutants killed in {time.monotonic() - begun:.0f} s")
+    print(f"{count} of {len(results)} mutants killed in {time.monotonic() - begun:.0f} s")
     for what, names in (("survive", survivors), ("could not be tried", wrong)):
         if names:
             print(f"{what}: {', '.join(names)}")
@@ -340,6 +360,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./run mutants", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="so many side by side")
@@ -354,6 +375,14 @@ def main() -> int:
         return 0
     if args.check:
         return check(mutants)
+    if args.resume and KILLED.exists():
+        killed = set(KILLED.read_text().split())
+        mutants = [mutant for mutant in mutants if mutant.name not in killed]
+        print(f"{len(killed)} were killed before, {len(mutants)} are left", flush=True)
+    else:
+        KILLED.unlink(missing_ok=True)
+    if not mutants:
+        return 0
     try:
         with ExitStack() as stack:
             return int(any(one.verdict != "killed" for one in try_them(mutants, args.jobs, stack)))
