@@ -133,6 +133,27 @@ def test_an_event_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
     assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
 
 
+def test_what_comes_behind_an_event_that_became_anothers_in_the_queue_waits_for_it(bank):
+    bank.mapping(**QUIET, workers=1)
+    bank.put(opened(bank))
+    bank.run_once()
+    first, second, behind, third = deposited(bank), opened(bank, "a2"), deposited(bank, "a2"), opened(bank, "a3")
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        bank.put(first)
+        bank.wait_lock_wait()
+        bank.put(second, behind, third)  # the next batch
+        bank.wait_status(first, "in_progress")  # so it took longer than claim_mark_ms
+        bank.outbox.update_one({"_id": second["_id"]}, {"$set": {**ANOTHER, "claimed_at": ago()}})
+        cursor.execute("COMMIT")
+        bank.wait_gone(first, third)
+        assert bank.found(behind) == behind
+        bank.outbox.update_one({"_id": second["_id"]}, {"$set": {"status": "pending", "attempts": 0}})
+        bank.wait_drained()
+        assert "event failed" not in projector.log_text()
+    assert [str(row["balance"]) for row in bank.rows("account")] == ["101.00", "101.00", "100.00"]
+
+
 @pytest.mark.parametrize("what", ["given back", "failed", "applied"])
 def test_an_event_that_another_claimed_meanwhile_is_settled_only_when_it_was_applied(bank, what):
     """A claim that is lost, by a sweep say, is another's: what is to do is for it to say; what is done is done."""
@@ -353,3 +374,26 @@ def test_a_mark_of_an_event_that_is_gone_makes_none(bank):
         assert bank.outbox.count_documents({}) == 1
         cursor.execute("COMMIT")
         bank.wait_drained()
+
+
+@pytest.mark.whole_server  # read_only
+def test_while_it_is_not_sure_that_mysql_is_back_one_event_tries(bank):
+    bank.mapping(**QUIET, workers=1)
+    bank.put(opened(bank))
+    bank.run_once()
+    first = deposited(bank)
+    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        projector.wait_log("info working")
+        bank.query("SET GLOBAL read_only = 1")
+        try:
+            bank.put(first, opened(bank, "a2"), opened(bank, "a3"))
+            projector.wait_log("MySQL takes no transaction")
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
+        finally:
+            bank.query("SET GLOBAL read_only = 0")
+        bank.wait_lock_wait()
+        assert listed(bank, "in_progress") == {str(first["_id"])}
+        cursor.execute("COMMIT")
+        bank.wait_drained()
+    assert len(bank.rows("account")) == 3

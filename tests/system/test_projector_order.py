@@ -187,6 +187,28 @@ def test_a_refresh_that_meets_a_lock_does_not_keep_all_aggregates_waiting(bank):
     assert len(bank.query("SELECT account_id FROM account")) == 9
 
 
+@pytest.mark.whole_server  # failCommand
+def test_a_refresh_that_meets_an_outage_is_not_its_events_failure(bank):
+    bank.mapping(**FAST, gap_wait_ms=0)
+    bank.put(opened(bank, version=1), renamed(bank, "Ada L.", 10, version=3))
+    bank.run_once()
+    entity(bank, version=4)
+    late = renamed(bank, "Late", 5, version=2)
+    away = {"failCommands": ["find"], "namespace": f"{bank.name}.accounts", "errorCode": 189, "appName": "projector"}
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": away})
+        try:
+            bank.put(late)
+            projector.wait_log("class=unavailable source=mongodb")
+            assert bank.found(late).get("attempts", 0) <= 1  # that which is in progress
+        finally:
+            bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        bank.wait_drained()
+        assert "event failed" not in projector.log_text()
+    assert row(bank)["name"] == "Ada of the entity"
+
+
 @pytest.mark.slow
 def test_what_is_written_during_a_scan_keeps_its_order(bank):
     """The first of two sorts before what the scan has read, the second behind it."""
