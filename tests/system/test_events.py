@@ -120,6 +120,14 @@ def test_whoever_archives_events_get_a_number(kept):
     assert next(e for e in found if e["_id"] == dead["_id"])["skipped_at"]
 
 
+def test_an_archive_without_numbers_gets_them_in_the_order_of_its_events(kept):
+    old = [{**opened(kept, f"old{n}"), "applied_at": datetime(2024, 1, 1)} for n in range(5)]
+    kept.db["outbox_archive"].insert_many(old[::-1])
+    with kept.start_projector():
+        numbered(kept, 5)
+    assert [(e["cursor"], e["_id"]) for e in lines(kept)] == [(n + 1, e["_id"]) for n, e in enumerate(old)]
+
+
 def test_what_waits_has_no_cursor(kept):
     archive_all(kept, opened(kept, "a1"))
     dead = {**deposited(kept, "d1"), "status": "dead", "attempts": 10}
