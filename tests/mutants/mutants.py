@@ -48,6 +48,7 @@ from servers import Pair, parent_death_signal  # noqa: E402
 
 WORK = ROOT / ".scratch/mutants"
 KILLED = WORK / "killed"  # by the last run, a name a line
+PASSED = WORK / "passed"  # the tests that passed in it without any mutant
 SEEDS = "3000"        # of the simulation, always from the same first one
 LIMIT_S = 300         # of one program of unit tests, one run of the simulation, one system test
 SUITE_LIMIT_S = 3600  # of the whole system suite
@@ -292,10 +293,15 @@ def try_mutant(copies: SimpleQueue, mutant: Mutant, unfit: set[str]) -> Result:
         copies.put(copy)
 
 
+def names_in(file: Path) -> set[str]:
+    return set(file.read_text().splitlines()) if file.exists() else set()
+
+
 def failing_anyway(copy: Copy, mutants: list[Mutant]) -> set[str]:
     """Which of the tests named fail without any mutant, twice: such a test notices nothing."""
-    unit = {test for mutant in mutants for test in mutant.unit_tests() if test in copy.meson_tests}
-    system = sorted({test for mutant in mutants for test in mutant.system_tests()})
+    wanted = {test for mutant in mutants for test in mutant.tests} - names_in(PASSED)
+    unit = {test for test in wanted if test in copy.meson_tests}
+    system = sorted(test for test in wanted if ".py" in test)
     unfit = {test for test in sorted(unit) if copy.meson_test(test)}
     if system:
         failed = copy.failing(system, LIMIT_S * len(system), "-n", str(3 * (os.cpu_count() or 1)), "--dist", "loadgroup")
@@ -304,6 +310,7 @@ def failing_anyway(copy: Copy, mutants: list[Mutant]) -> set[str]:
         unfit |= {test for test in system if any(re.match(re.escape(test) + r"(\[|::|$)", name) for name in again)}
     for test in sorted(unfit):
         print(f"fails without any mutant: {test}", flush=True)
+    PASSED.write_text("".join(f"{test}\n" for test in sorted(names_in(PASSED) | wanted - unfit)))
     return unfit
 
 
@@ -375,12 +382,12 @@ def main() -> int:
         return 0
     if args.check:
         return check(mutants)
-    if args.resume and KILLED.exists():
-        killed = set(KILLED.read_text().split())
+    if not args.resume:
+        for file in (KILLED, PASSED):
+            file.unlink(missing_ok=True)
+    elif killed := names_in(KILLED):
         mutants = [mutant for mutant in mutants if mutant.name not in killed]
         print(f"{len(killed)} were killed before, {len(mutants)} are left", flush=True)
-    else:
-        KILLED.unlink(missing_ok=True)
     if not mutants:
         return 0
     try:

@@ -347,6 +347,7 @@ def test_a_table_that_breaks_while_running_stops_its_events_until_it_is_back(ban
         bank.put(waiting, filled(bank))
         failed = bank.wait_status(waiting[0], "failed")
         assert failed["last_error"]["class"] == "mapping" and failed["last_error"]["code"] == code
+        assert failed.get("attempts", 0) == 0
         bank.wait(lambda: bank.rows("wallet"), what="the other projection")
         bank.query(mend_it)
         bank.outbox.update_many({"status": "failed"}, {"$set": {"status": "pending"}})  # rather than wait for the next attempt
