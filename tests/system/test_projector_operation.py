@@ -82,6 +82,31 @@ def test_a_signal_under_load_ends_in_order_and_soon(bank, signal):
         "SELECT COUNT(*) AS n FROM account")[0]["n"]
 
 
+def stopped_while_it_acknowledges(ws, account: str) -> bool:
+    """Two events are committed, the first of which cannot leave the outbox until the stop has begun. Whether there was time."""
+    first, second = opened(ws, account), opened(ws, account + "x")
+    ws.put(first)
+    before = applied(ws)
+    with ws.mongo.start_session() as session, session.start_transaction(), ws.start_projector() as projector:
+        ws.outbox.with_options(write_concern=None).update_one({"_id": first["_id"]}, {"$set": {"seen": True}}, session=session)
+        ws.wait(lambda: applied(ws) == before + 1, what="the first event")
+        ws.put(second)
+        ws.wait(lambda: applied(ws) == before + 2, what="the second event")
+        projector.popen.terminate()
+        projector.wait_log("stopping signal")
+        session.abort_transaction()
+        assert projector.popen.wait(WAIT_S) == 0
+        return "stopping in the middle" not in projector.log_text()
+
+
+def test_a_stop_in_order_acknowledges_what_was_committed(bank):
+    bank.mapping()
+    for n in range(10):  # a busy machine may be too late
+        if stopped_while_it_acknowledges(bank, f"a{n}"):
+            break
+    assert bank.outbox.find_one() is None
+
+
 def test_a_signal_does_not_wait_for_a_lock_of_somebody_else(bank):
     bank.mapping(**FAST)
     bank.put(opened(bank))
