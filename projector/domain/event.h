@@ -64,20 +64,12 @@ typedef struct Event {
   uint64_t aggregate_hash;
   const char *event_type;
   uint32_t event_type_length;
-  EventStatus status; /* when the document was read */
-  int attempts;       /* from the document; the claim adds one */
-  int64_t due_in_ms;  /* until the next attempt, where a look-up adds it; may be negative */
-  bool gap_waited;    /* set by the pipeline: do not wait for missing versions again */
-  bool unrefreshable; /* set by the pipeline: there is no entity to refresh from */
-  bool skipped;       /* by hand; set by whoever asks the ledger, or reads the archive */
-  int64_t
-      readable_at; /* ms since 1970 by MongoDB's clock: it waits since then at most; 0: not known */
-  uint64_t batch;  /* set by the lane: with which it was taken */
-  int64_t read_at; /* set by who reads: its document was so then; monotonic, us; 0: long ago */
-  bool marked;     /* set by claim and marker: its own document says in_progress, or may say so */
-  bool blocks;     /* set by the lane: a hold stands for it, or was to */
-  bson_t payload;  /* views into `document` */
-  bson_t metadata; /* empty when the event has none */
+  EventStatus status;      /* when the document was read */
+  int attempts;            /* from the document; the claim adds one */
+  int64_t due_in_ms;       /* until the next attempt, where a look-up adds it; may be negative */
+  bool skipped;            /* by hand; set by whoever asks the ledger, or reads the archive */
+  bson_t payload;          /* views into `document` */
+  bson_t metadata;         /* empty when the event has none */
   const bson_iter_t *item; /* set by children.c: at one item of an array; else NULL */
   bson_t item_index;       /* {"index": …} of that item */
   Failure *malformed;      /* NULL for a good event */

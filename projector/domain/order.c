@@ -9,14 +9,14 @@ enum { FIRST_VERSIONS = 10 /* that a new aggregate may show in another order */ 
  * way if they are few; a read model that begins later finds others in the middle of their lives.
  * One whose events had no version so far gives nothing to compare with. */
 static bool has_gap(const Position *position, const Event *event) {
-  if (event->key.version == 0 || event->gap_waited)
+  if (event->key.version == 0)
     return false;
   if (position->known ? position->max_version == 0 : event->key.version > FIRST_VERSIONS)
     return false;
   return event->key.version - 1 > position->max_version; /* this way round it cannot overflow */
 }
 
-Standing order_standing(const Position *position, const Event *event) {
+Standing order_standing(const Position *position, const Event *event, bool gap_waited) {
   if (event->key.version != 0 && event->key.version <= position->refreshed_version)
     return STANDING_CONTAINED;
   if (position->known) {
@@ -24,7 +24,7 @@ Standing order_standing(const Position *position, const Event *event) {
     if (order <= 0)
       return order == 0 ? STANDING_REPEATED : STANDING_LATE;
   }
-  return has_gap(position, event) ? STANDING_GAP : STANDING_NEXT;
+  return !gap_waited && has_gap(position, event) ? STANDING_GAP : STANDING_NEXT;
 }
 
 bool order_reuses_version(const Position *position, const Event *event) {

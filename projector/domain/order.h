@@ -19,7 +19,8 @@ typedef enum Standing {
   STANDING_GAP,       /* versions before it are missing: wait for them */
 } Standing;
 
-Standing order_standing(const Position *position, const Event *event);
+/* `gap_waited`: missing versions before it were waited for in vain. */
+Standing order_standing(const Position *position, const Event *event, bool gap_waited);
 
 /* Whether the event is later than the last applied one, and its version is not above that one's: it
  * was given twice (a MongoDB that was restored to an earlier state), or writers' clocks differ. The

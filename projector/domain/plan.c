@@ -129,8 +129,8 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
     else
       lost = lost || !mapping_overwrites(mapping, change->rule->projection);
   }
-  item->or_superseded = !update;
-  if (refreshable && (update || (lost && !item->event->unrefreshable))) {
+  item->else_superseded = !update;
+  if (refreshable && (update || (lost && !item->no_entity))) {
     item->verdict = VERDICT_REFRESH;
   } else if (update) {
     Failure failure;
@@ -138,11 +138,11 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
                 "late %s: a newer event was applied, and %s has no \"entities\" to refresh from",
                 operation_name(update->rule->operation), update->rule->projection->table);
     fail(item, &failure, arena);
-    item->planned = true;
+    item->failure_is_provisional = true;
   } else {
     item->effect = deltas;
     item->verdict = deltas.count ? VERDICT_APPLIED : VERDICT_SUPERSEDED;
-    item->unhealed = deltas.count == 0 && (!refreshable || item->event->unrefreshable);
+    item->unhealed = deltas.count == 0 && (!refreshable || item->no_entity);
   }
 }
 
@@ -154,7 +154,7 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
   item->effect = item->changes;
   item->unhealed = false;
   item->reuses_version = order_reuses_version(&state->position, item->event);
-  switch (order_standing(&state->position, item->event)) {
+  switch (order_standing(&state->position, item->event, item->gap_waited)) {
   case STANDING_REPEATED: item->verdict = VERDICT_KNOWN; return;
   case STANDING_CONTAINED: item->verdict = VERDICT_SUPERSEDED; return;
   case STANDING_GAP:
@@ -179,7 +179,7 @@ static void decide_unmappable(Item *item, AggregateState *state) {
     item->verdict = VERDICT_WAIT; /* its turn has not come */
     return;
   }
-  Standing standing = order_standing(&state->position, item->event);
+  Standing standing = order_standing(&state->position, item->event, item->gap_waited);
   if (standing == STANDING_CONTAINED)
     item->verdict = VERDICT_SUPERSEDED;
   else if (standing == STANDING_REPEATED)
@@ -204,7 +204,7 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
     Failure failure;
     if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->effect, &failure)) {
       fail(item, &failure, arena);
-      item->planned = true;
+      item->failure_is_provisional = true;
       return false;
     }
     if (verdict_outcome(item->verdict)) {

@@ -25,19 +25,19 @@ const char *verdict_outcome(Verdict verdict);
 
 typedef struct Item {
   Event *event;
+  void *carrier;      /* of the event, as its caller knows it; not looked at here */
+  bool gap_waited;    /* missing versions before it were waited for in vain */
+  bool no_entity;     /* it was looked for, to take the row from, and is not there */
   ChangeList changes; /* as mapped */
   ChangeList effect;  /* what of them is in the fold; of a late event the deltas alone */
   Verdict verdict;
   bool late;
-  bool or_superseded; /* VERDICT_REFRESH: where there is nothing to refresh from, superseded */
-  bool unhealed;      /* VERDICT_SUPERSEDED, and there is no entity to take the row from */
-  bool planned; /* VERDICT_FAILED, after the others of this batch: not so if they are not applied */
-  bool excused; /* VERDICT_FAILED, for a reason that is not its own: it does not pay */
-  bool reuses_version; /* order.h; a warning, whatever the verdict */
-  bool on_trial;       /* whether its table takes events again is tried with this one */
-  int64_t early_ms;    /* VERDICT_FAILED and excused: its time is far ahead, it waits that long */
-  int64_t gap_first;   /* VERDICT_GAP: the first missing version */
-  Failure *failure;    /* VERDICT_FAILED, or it could not be mapped; in the arena */
+  bool else_superseded; /* VERDICT_REFRESH: where there is nothing to refresh from, superseded */
+  bool unhealed;        /* VERDICT_SUPERSEDED, and there is no entity to take the row from */
+  bool failure_is_provisional; /* it came of the others of this batch: without them it may not */
+  bool reuses_version;         /* order.h; a warning, whatever the verdict */
+  int64_t gap_first;           /* VERDICT_GAP: the first missing version */
+  Failure *failure;            /* VERDICT_FAILED, or it could not be mapped; in the arena */
 } Item;
 
 /* The aggregates of a batch and their positions. */

@@ -290,8 +290,8 @@ static bool has_entity(const Rehearsal *rehearsal, const Event *event) {
   return false;
 }
 
-static Item decide(Rehearsal *rehearsal, Event *event, Fold **ret_fold) {
-  Item item = {.event = event};
+static Item decide(Rehearsal *rehearsal, Event *event, bool no_entity, Fold **ret_fold) {
+  Item item = {.event = event, .gap_waited = true, .no_entity = no_entity};
   plan_map(rehearsal->mapping, &item, 1, rehearsal->arena);
   *ret_fold = plan_decide(rehearsal->mapping, &item, 1, rehearsal->aggregates, rehearsal->arena);
   g_ptr_array_add(rehearsal->folds, *ret_fold);
@@ -302,11 +302,10 @@ static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state)
   Failure failure = {0};
   Fold *fold;
   AggregateState before = *state;
-  Item item = decide(rehearsal, event, &fold);
-  if (item.verdict == VERDICT_REFRESH && item.or_superseded && !has_entity(rehearsal, event)) {
+  Item item = decide(rehearsal, event, false, &fold);
+  if (item.verdict == VERDICT_REFRESH && item.else_superseded && !has_entity(rehearsal, event)) {
     *state = before;
-    event->unrefreshable = true;
-    item = decide(rehearsal, event, &fold);
+    item = decide(rehearsal, event, true, &fold);
   }
   Rehearsed done = {.verdict = item.verdict, .fold = fold, .failure = item.failure};
   if (item.verdict == VERDICT_REFRESH) {
@@ -327,7 +326,6 @@ static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state)
 
 Rehearsed rehearsal_take(Rehearsal *rehearsal, Event *event) {
   g_ptr_array_add(rehearsal->events, event);
-  event->gap_waited = true;
   if (!event_has_aggregate(event)) /* it has no place in an order, and blocks nobody */
     return fail(rehearsal, event->malformed);
   AggregateState *state = aggregate_set_open(rehearsal->aggregates, &event->aggregate);

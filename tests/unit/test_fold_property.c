@@ -22,6 +22,7 @@ typedef struct Pipeline {
   bool visible[WORLD_EVENTS];
   Verdict settled[WORLD_EVENTS]; /* VERDICT_NONE: still in the outbox */
   bool failed[WORLD_EVENTS];
+  bool gap_waited[WORLD_EVENTS];
 } Pipeline;
 
 typedef struct Batch {
@@ -59,7 +60,7 @@ static Pipeline *pipeline_new(World *world, const Table *start, bool gaps_waited
   for (unsigned i = 0; i < world->event_count; i++) {
     pipeline->rank[pipeline->order[i]] = i;
     pipeline->visible[i] = all_visible;
-    world->events[i].event->gap_waited = gaps_waited;
+    pipeline->gap_waited[i] = gaps_waited;
   }
   return pipeline;
 }
@@ -86,7 +87,9 @@ static Fold *plan(const Pipeline *pipeline, const Batch *batch, unsigned count, 
   World *world = pipeline->world;
   for (unsigned i = 0; i < count; i++) {
     const WorldEvent *event = &world->events[batch->events[i]];
-    items[i] = (Item){.event = event->event, .verdict = batch->verdicts[i]};
+    items[i] = (Item){.event = event->event,
+                      .gap_waited = pipeline->gap_waited[batch->events[i]],
+                      .verdict = batch->verdicts[i]};
     aggregate_set_open(set, &event->event->aggregate)->position =
         pipeline->positions[event->aggregate];
   }
@@ -138,7 +141,7 @@ static void settle(Pipeline *pipeline, const Item *item) {
     pipeline->failed[index] = true;
     return;
   case VERDICT_GAP:
-    item->event->gap_waited = true; /* waited in vain */
+    pipeline->gap_waited[index] = true; /* waited in vain */
     seen.gaps++;
     return;
   case VERDICT_WAIT: seen.waiting++; return;

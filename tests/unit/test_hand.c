@@ -4,16 +4,16 @@
 
 enum { SLOW_MS = 0, BATCH = 3 };
 
-static Event *new_event(const char *id) {
+static QueuedEvent *new_event(const char *id) {
   bson_t *document = BCON_NEW("_id", BCON_UTF8(id));
-  Event *event = event_decode(document);
+  QueuedEvent *event = queued_event_new(event_decode(document));
   bson_destroy(document);
   return event;
 }
 
 typedef struct Batch {
   Hand *hand;
-  Event *events[BATCH];
+  QueuedEvent *events[BATCH];
   Item items[BATCH];
 } Batch;
 
@@ -22,7 +22,7 @@ static void take(Batch *batch) {
   *batch = (Batch){.hand = hand_new()};
   for (size_t i = 0; i < BATCH; i++) {
     batch->events[i] = new_event(ids[i]);
-    batch->items[i].event = batch->events[i];
+    batch->items[i] = queued_event_begin(batch->events[i]);
   }
   hand_take(batch->hand, batch->events, BATCH);
 }
@@ -31,7 +31,7 @@ static void clear(Batch *batch) {
   hand_empty(batch->hand);
   hand_free(batch->hand);
   for (size_t i = 0; i < BATCH; i++)
-    event_free(batch->events[i]);
+    queued_event_free(batch->events[i]);
 }
 
 static size_t marks(Batch *batch, int64_t mark_ms, size_t most) {

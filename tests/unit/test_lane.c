@@ -8,39 +8,40 @@ enum { LIMIT = 10, HOLDS_MAX = 8 };
 
 static const LaneLimits roomy = {.events = LIMIT, .bytes = 1 << 20, .holds = 1000000};
 
-static Event *event_of(const char *aggregate, int64_t time, const char *status, int attempts) {
+static QueuedEvent *event_of(const char *aggregate, int64_t time, const char *status,
+                             int attempts) {
   g_autofree char *id = g_strdup_printf("%s-%d", aggregate, (int)time);
   bson_t *document = BCON_NEW(
       "_id", BCON_UTF8(id), "aggregate_type", BCON_UTF8("account"), "aggregate_id",
       BCON_UTF8(aggregate), "event_type", BCON_UTF8("Opened"), "occurred_at", BCON_DATE_TIME(time),
       "payload", "{", "}", "status", BCON_UTF8(status), "attempts", BCON_INT32(attempts));
-  Event *event = event_decode(document);
+  QueuedEvent *event = queued_event_new(event_decode(document));
   bson_destroy(document);
   return event;
 }
 
-static Event *pending(const char *aggregate, int64_t time) {
+static QueuedEvent *pending(const char *aggregate, int64_t time) {
   return event_of(aggregate, time, "pending", 0);
 }
 
 /* Takes everything there is, as "a-1 a-2", and keeps it in `taken`. */
 static const char *take(Lane *lane, GPtrArray *taken) {
   static char text[512];
-  Event *events[LIMIT];
+  QueuedEvent *events[LIMIT];
   text[0] = '\0';
   Taken batch = {.events = events, .max_events = LIMIT, .max_bytes = 1 << 20};
   lane_take(lane, 0, &batch);
   for (size_t i = 0; i < batch.count; i++) {
     g_ptr_array_add(taken, events[i]);
     char id[ID_TEXT_SIZE];
-    id_text(&events[i]->key.event_id, id);
+    id_text(&events[i]->event->key.event_id, id);
     size_t length = strlen(text);
     snprintf(text + length, sizeof text - length, "%s%s", i ? " " : "", id);
   }
   return text;
 }
 
-static Event *last(const GPtrArray *taken) {
+static QueuedEvent *last(const GPtrArray *taken) {
   return taken->pdata[taken->len - 1];
 }
 
@@ -188,7 +189,7 @@ static void test_a_failed_event_found_while_draining_is_tried_at_once(void **sta
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
   HoldView view;
-  g_autoptr(Event) head = pending("a", 1);
+  g_autoptr(QueuedEvent) head = pending("a", 1);
   lane_hold(lane, head, HOLD_FAILED, 0);
   assert_true(look(lane, &view));
   assert_true(lane_begin_drain(lane, &view));
@@ -232,10 +233,10 @@ static void test_what_changes_a_hold_makes_the_look_at_it_void(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
   HoldView view;
-  g_autoptr(Event) head = pending("a", 2);
+  g_autoptr(QueuedEvent) head = pending("a", 2);
   lane_hold(lane, head, HOLD_FAILED, 0);
   assert_true(look(lane, &view));
-  g_autoptr(Event) earlier = pending("a", 1);
+  g_autoptr(QueuedEvent) earlier = pending("a", 1);
   lane_hold(lane, earlier, HOLD_FAILED, 3600 * 1000);
   assert_false(lane_offer_head(lane, pending("a", 2)));
   assert_false(lane_begin_drain(lane, &view));
@@ -250,7 +251,7 @@ static void test_a_hold_found_while_draining_stands(void **state) {
   Lane *lane = lane_new(roomy, NULL);
   g_autoptr(GPtrArray) taken = g_ptr_array_new();
   HoldView view;
-  g_autoptr(Event) head = pending("a", 1);
+  g_autoptr(QueuedEvent) head = pending("a", 1);
   lane_hold(lane, head, HOLD_FAILED, 0);
   look(lane, &view);
   lane_begin_drain(lane, &view);
@@ -270,7 +271,7 @@ static void test_holds_come_up_in_the_order_in_which_they_are_due(void **state) 
   static const int delays[HOLDS_MAX] = {-30, -10, -70, -50, 60000, -20, -80, -40};
   for (int i = 0; i < HOLDS_MAX; i++) {
     char name[] = {(char)('a' + i), '\0'};
-    g_autoptr(Event) event = pending(name, 1);
+    g_autoptr(QueuedEvent) event = pending(name, 1);
     lane_hold(lane, event, HOLD_FAILED, delays[i]);
   }
   HoldView views[HOLDS_MAX];
@@ -336,7 +337,7 @@ static void test_a_failed_event_without_a_place_is_tried_again(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
   g_autoptr(bson_t) document = document_from("{'_id': 'x', 'status': 'failed'}");
-  assert_true(lane_offer(lane, event_decode(document)));
+  assert_true(lane_offer(lane, queued_event_new(event_decode(document))));
   lane_free(lane);
 }
 

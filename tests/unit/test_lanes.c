@@ -34,13 +34,13 @@ static void put(World *world, unsigned lane, unsigned count, int attempts) {
         " 'occurred_at': {'$date': {'$numberLong': '%u'}}, 'payload': {}, 'attempts': %d}",
         world->next, world->next, attempts);
     world->next++;
-    assert_true(lane_offer(world->all[lane], event_from(json)));
+    assert_true(lane_offer(world->all[lane], queued_event_new(event_from(json))));
   }
 }
 
 /* The events stay in hand, and in their lane's memory. */
 static size_t take(World *world, unsigned worker, const Taking *how) {
-  static Event *events[10 * MANY];
+  static QueuedEvent *events[10 * MANY];
   return lanes_take(&world->lanes, worker, how, events);
 }
 

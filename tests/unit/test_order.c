@@ -95,8 +95,8 @@ static void test_standing(void **state) {
                                .last = row->known ? key_of(row->last) : (OrderKey){0},
                                .max_version = row->max_version,
                                .refreshed_version = row->refreshed_version};
-    const Event event = {.key = key_of(row->event), .gap_waited = row->gap_waited};
-    check_number(row->name, order_standing(&position, &event), row->expected);
+    const Event event = {.key = key_of(row->event)};
+    check_number(row->name, order_standing(&position, &event, row->gap_waited), row->expected);
   }
 }
 

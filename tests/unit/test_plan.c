@@ -238,7 +238,7 @@ static Item item_of(const char *text, unsigned index) {
   g_autofree char *event_id = g_strdup_printf("e%02u", index);
   Spec spec = read_spec(text, event_id);
   item.event = event_of_spec(&spec);
-  item.event->gap_waited = mark == '~';
+  item.gap_waited = mark == '~';
   item.verdict = mark == '='   ? VERDICT_KNOWN
                  : mark == '!' ? VERDICT_FAILED
                  : mark == '-' ? VERDICT_SKIPPED

@@ -20,7 +20,7 @@ struct Acker {
   Stop *stop;
   GMutex lock;
   GCond changed;
-  GPtrArray *queue; /* of Event */
+  GPtrArray *queue; /* of QueuedEvent */
   bool finishing;
 };
 
@@ -66,13 +66,14 @@ static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
 static void acknowledge_all(Acker *acker, const GPtrArray *all) {
   for (guint from = 0; from < all->len; from += TOGETHER) {
     guint count = MIN(TOGETHER, all->len - from);
-    Event **events = (Event **)all->pdata + from;
+    QueuedEvent **queued = (QueuedEvent **)all->pdata + from;
+    g_autofree Event **events = queued_events_bare(queued, count);
     crash_point("before_acknowledge");
     if (!acknowledge(acker, events, count))
       return;
     crash_point("after_acknowledge");
     for (guint i = 0; i < count; i++)
-      lane_settle(lane_of(acker->lanes, events[i]->aggregate_hash), events[i]);
+      lane_settle(lane_of(acker->lanes, events[i]->aggregate_hash), queued[i]);
   }
 }
 
@@ -127,7 +128,7 @@ void acker_free(Acker *acker) {
   g_free(acker);
 }
 
-void acker_push(Acker *acker, Event *const *events, size_t count) {
+void acker_push(Acker *acker, QueuedEvent *const *events, size_t count) {
   SCOPED_LOCK(&acker->lock);
   while (acker->queue->len >= WAITING)
     g_cond_wait(&acker->changed, &acker->lock);

@@ -24,4 +24,4 @@ void acker_start(Acker *acker);
 void acker_join(Acker *acker);
 
 /* Hands over events; waits while too much is queued. */
-void acker_push(Acker *acker, Event *const *events, size_t count);
+void acker_push(Acker *acker, QueuedEvent *const *events, size_t count);

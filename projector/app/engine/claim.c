@@ -14,7 +14,7 @@ enum {
 
 /* What was read before the worker stood still may have been deleted, retried or taken since; and a
  * second reading of the outbox may have begun before an event in it was acknowledged. */
-static bool look_again(Worker *worker, Event **events, size_t count, Claim *claims,
+static bool look_again(Worker *worker, QueuedEvent *const *events, size_t count, Claim *claims,
                        Failure *ret_failure) {
   g_autofree const Id **ids = g_new(const Id *, count);
   g_autoptr(GHashTable) index_of = g_hash_table_new(id_hash_key, id_equal_key);
@@ -25,8 +25,8 @@ static bool look_again(Worker *worker, Event **events, size_t count, Claim *clai
     if (!claim_is_outdated(events[i]->read_at, worker->stalled_until))
       continue;
     claims[i] = CLAIM_GONE;
-    ids[outdated++] = &events[i]->key.event_id;
-    g_hash_table_insert(index_of, &events[i]->key.event_id, GSIZE_TO_POINTER(i + 1));
+    ids[outdated++] = &events[i]->event->key.event_id;
+    g_hash_table_insert(index_of, &events[i]->event->key.event_id, GSIZE_TO_POINTER(i + 1));
   }
   if (outdated == 0)
     return true;
@@ -38,9 +38,10 @@ static bool look_again(Worker *worker, Event **events, size_t count, Claim *clai
     if (at == 0)
       continue;
     claims[at - 1] = CLAIM_OURS;
-    events[at - 1]->status = found->status;
+    events[at - 1]->event->status = found->status;
     /* In progress: a claim of ours whose answer was lost has counted the attempt to come. */
-    events[at - 1]->attempts = MAX(found->attempts - (found->status == STATUS_IN_PROGRESS), 0);
+    events[at - 1]->event->attempts =
+        MAX(found->attempts - (found->status == STATUS_IN_PROGRESS), 0);
   }
   return ret_failure->class == FAILURE_NONE;
 }
@@ -65,16 +66,17 @@ static bool claim_each(Worker *worker, Event **events, size_t count, Claim *clai
 }
 
 /* Those of the events that are not claimed by the batch. */
-static bool claim_apart(Worker *worker, Event **events, size_t count, Claim *claims,
+static bool claim_apart(Worker *worker, QueuedEvent *const *events, size_t count, Claim *claims,
                         Failure *ret_failure) {
   g_autofree Event **apart = g_new(Event *, count);
   g_autofree size_t *index = g_new(size_t, count);
   g_autofree Claim *won = g_new0(Claim, count);
   size_t apart_count = 0;
   for (size_t i = 0; i < count; i++)
-    if (claims[i] == CLAIM_OURS && (worker->claims_apart || !claim_goes_by_batch(events[i]))) {
+    if (claims[i] == CLAIM_OURS &&
+        (worker->claims_apart || !claim_goes_by_batch(events[i]->event))) {
       index[apart_count] = i;
-      apart[apart_count++] = events[i];
+      apart[apart_count++] = events[i]->event;
     }
   if (apart_count == 0)
     return true;
@@ -83,22 +85,22 @@ static bool claim_apart(Worker *worker, Event **events, size_t count, Claim *cla
     return false;
   for (size_t i = 0; i < apart_count; i++) {
     claims[index[i]] = won[i];
-    apart[i]->marked = won[i] == CLAIM_OURS;
+    events[index[i]]->marked = won[i] == CLAIM_OURS;
   }
   return true;
 }
 
 /* What is gone is settled. What another has taken holds its aggregate: an earlier owner that was
  * frozen may claim once more when it wakes up, and gives back when MySQL's fence stops it. */
-static void let_go(Worker *worker, Event *event, Claim won) {
+static void let_go(Worker *worker, QueuedEvent *queued, Claim won) {
+  Lane *lane = home_of(worker, queued->event);
   if (won == CLAIM_GONE) {
-    lane_settle(home_of(worker, event), event);
+    lane_settle(lane, queued);
     return;
   }
-  if (event_has_aggregate(event))
-    lane_hold(home_of(worker, event), event, HOLD_TAKEN,
-              won == CLAIM_REFUSED ? UNBURNT_RETRY_MS : TAKEN_WAIT_MS);
-  lane_forget(home_of(worker, event), event);
+  if (event_has_aggregate(queued->event))
+    lane_hold(lane, queued, HOLD_TAKEN, won == CLAIM_REFUSED ? UNBURNT_RETRY_MS : TAKEN_WAIT_MS);
+  lane_forget(lane, queued);
 }
 
 /* --- by the batch ------------------------------------------------------------------------------
@@ -106,16 +108,17 @@ static void let_go(Worker *worker, Event *event, Claim won) {
 
 /* Those of the events that are claimed by the batch; from now on the marker looks at them. */
 static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure *ret_failure) {
-  g_autofree Event **batch = g_new(Event *, count);
+  g_autofree QueuedEvent **batch = g_new(QueuedEvent *, count);
   const ClaimKey key = claim_key(worker);
   size_t batch_count = 0;
   for (size_t i = 0; i < count; i++)
-    if (!items[i].event->marked)
-      batch[batch_count++] = items[i].event;
+    if (!queued_of(&items[i])->marked)
+      batch[batch_count++] = queued_of(&items[i]);
   if (batch_count == 0)
     return true;
+  g_autofree Event **events = queued_events_bare(batch, batch_count);
   worker->claims_batch = true; /* also when the answer is lost */
-  if (!claims_write(worker->outbox, &key, batch, batch_count, ret_failure))
+  if (!claims_write(worker->outbox, &key, events, batch_count, ret_failure))
     return false;
   hand_take(worker->hand, batch, batch_count);
   return true;
@@ -142,18 +145,18 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
 /* --- the step ----------------------------------------------------------------------------------
  */
 
-static bool requeue(Worker *worker, Event *const *events, size_t count) {
+static bool requeue(Worker *worker, QueuedEvent *const *events, size_t count) {
   for (size_t i = 0; i < count; i++) {
     events[i]->read_at = 0;
-    lane_requeue(home_of(worker, events[i]), events[i]);
+    lane_requeue(home_of(worker, events[i]->event), events[i]);
   }
   return false;
 }
 
-bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
+bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size_t *ret_count,
            Failure *ret_failure) {
   g_autofree Claim *claims = g_new0(Claim, count);
-  g_autofree Event **back = g_new(Event *, count);
+  g_autofree QueuedEvent **back = g_new(QueuedEvent *, count);
   size_t ours = 0, kept = 0, back_count = 0;
   if (!look_again(worker, events, count, claims, ret_failure) ||
       !claim_apart(worker, events, count, claims, ret_failure))
@@ -164,10 +167,10 @@ bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *re
     else
       let_go(worker, events[i], claims[i]);
   for (size_t i = 0; i < kept; i++)
-    if (lane_is_behind_hold(home_of(worker, events[i]), events[i]))
+    if (lane_is_behind_hold(home_of(worker, events[i]->event), events[i]->event))
       back[back_count++] = events[i];
     else
-      items[ours++] = (Item){.event = events[i]};
+      items[ours++] = queued_event_begin(events[i]);
   if (!claim_batch(worker, items, ours, ret_failure))
     return change_to_apart(worker, ret_failure)
                ? claim(worker, events, kept, items, ret_count, ret_failure)

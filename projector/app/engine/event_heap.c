@@ -2,8 +2,8 @@
 #include "projector/app/engine/event_heap.h"
 
 bool event_heap_before(const GPtrArray *heap, unsigned a, unsigned b) {
-  const Event *x = heap->pdata[a], *y = heap->pdata[b];
-  return order_key_compare(&x->key, &y->key) < 0;
+  const QueuedEvent *x = heap->pdata[a], *y = heap->pdata[b];
+  return order_key_compare(&x->event->key, &y->event->key) < 0;
 }
 
 static void swap(GPtrArray *heap, unsigned a, unsigned b) {
@@ -31,18 +31,18 @@ static void heap_sink(GPtrArray *heap, unsigned at) {
   }
 }
 
-void event_heap_push(GPtrArray *heap, Event *event) {
-  g_ptr_array_add(heap, event);
+void event_heap_push(GPtrArray *heap, QueuedEvent *queued) {
+  g_ptr_array_add(heap, queued);
   heap_rise(heap, heap->len - 1);
 }
 
-Event *event_heap_remove(GPtrArray *heap, unsigned at) {
-  Event *event = heap->pdata[at];
-  Event *last = g_ptr_array_steal_index(heap, heap->len - 1);
+QueuedEvent *event_heap_remove(GPtrArray *heap, unsigned at) {
+  QueuedEvent *queued = heap->pdata[at];
+  QueuedEvent *last = g_ptr_array_steal_index(heap, heap->len - 1);
   if (at < heap->len) {
     heap->pdata[at] = last;
     heap_rise(heap, at);
     heap_sink(heap, at);
   }
-  return event;
+  return queued;
 }

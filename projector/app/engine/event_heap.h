@@ -1,10 +1,10 @@
 /* event_heap.h - events in an array of pointers, the smallest at 0. */
 #pragma once
 
-#include "projector/domain/event.h"
+#include "projector/app/engine/queued_event.h"
 
-void event_heap_push(GPtrArray *heap, Event *event);
+void event_heap_push(GPtrArray *heap, QueuedEvent *queued);
 /* Takes the event at that index out. */
-Event *event_heap_remove(GPtrArray *heap, unsigned at);
+QueuedEvent *event_heap_remove(GPtrArray *heap, unsigned at);
 /* Whether the event at `a` sorts before the one at `b`. */
 bool event_heap_before(const GPtrArray *heap, unsigned a, unsigned b);

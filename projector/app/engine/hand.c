@@ -8,7 +8,7 @@
 struct Hand {
   GMutex lock;
   GCond ended;
-  GPtrArray *batch;   /* of Event, in order */
+  GPtrArray *batch;   /* of QueuedEvent, in order */
   GHashTable *open;   /* those of them that are neither committed nor marked */
   int64_t claimed_at; /* monotonic, us */
   bool marking;
@@ -33,7 +33,7 @@ void hand_free(Hand *hand) {
   g_free(hand);
 }
 
-void hand_take(Hand *hand, Event *const *events, size_t count) {
+void hand_take(Hand *hand, QueuedEvent *const *events, size_t count) {
   SCOPED_LOCK(&hand->lock);
   g_assert(g_hash_table_size(hand->open) == 0);
   hand->claimed_at = clock_us();
@@ -47,7 +47,7 @@ void hand_commit(Hand *hand, const Item *items, size_t count) {
   SCOPED_LOCK(&hand->lock);
   for (size_t i = 0; i < count; i++)
     if (items[i].verdict == VERDICT_KNOWN || verdict_outcome(items[i].verdict))
-      g_hash_table_remove(hand->open, items[i].event);
+      g_hash_table_remove(hand->open, queued_of(&items[i]));
 }
 
 void hand_empty(Hand *hand) {
@@ -64,14 +64,14 @@ size_t hand_begin_marks(Hand *hand, int64_t mark_ms, size_t most, bson_t *ids) {
     return 0;
   size_t count = 0;
   for (guint i = 0; i < hand->batch->len && count < most; i++) {
-    Event *event = g_ptr_array_index(hand->batch, i);
+    QueuedEvent *queued = g_ptr_array_index(hand->batch, i);
     char buffer[16];
     const char *key;
-    if (!g_hash_table_remove(hand->open, event))
+    if (!g_hash_table_remove(hand->open, queued))
       continue;
     bson_uint32_to_string((uint32_t)count++, &key, buffer, sizeof buffer);
-    event_append_id(event, ids, key);
-    event->marked = true;
+    event_append_id(queued->event, ids, key);
+    queued->marked = true;
   }
   hand->marking = count > 0;
   return count;

@@ -5,7 +5,7 @@
  * seen there. */
 #pragma once
 
-#include "projector/domain/plan.h"
+#include "projector/app/engine/queued_event.h"
 
 typedef struct Hand Hand;
 
@@ -15,7 +15,7 @@ void hand_free(Hand *hand);
 /* --- the worker's side --- */
 
 /* Claimed just now. The hand is empty. */
-void hand_take(Hand *hand, Event *const *events, size_t count);
+void hand_take(Hand *hand, QueuedEvent *const *events, size_t count);
 /* What is in the ledger is never marked any more. */
 void hand_commit(Hand *hand, const Item *items, size_t count);
 /* Nothing is marked any more, and what was to be marked is: the worker is about to say otherwise in

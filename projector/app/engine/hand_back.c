@@ -45,18 +45,18 @@ bool mark_again(Worker *worker, const Failure *failure) {
   return !is_refusal(failure) && !stop_wait(worker->stop, MARK_AGAIN_MS);
 }
 
-void give_back(Worker *worker, Event *const *events, size_t count) {
+void give_back(Worker *worker, QueuedEvent *const *events, size_t count) {
   g_autofree Event **marked = g_new(Event *, count);
   size_t marked_count = 0;
   Failure failure;
   for (size_t i = 0; i < count; i++)
     if (events[i]->marked)
-      marked[marked_count++] = events[i];
+      marked[marked_count++] = events[i]->event;
   while (marked_count > 0 && !outbox_release(worker->outbox, marked, marked_count, &failure) &&
          mark_again(worker, &failure))
     ;
   for (size_t i = 0; i < count; i++)
-    lane_give_back(home_of(worker, events[i]), events[i]);
+    lane_give_back(home_of(worker, events[i]->event), events[i]);
 }
 
 ClaimKey claim_key(const Worker *worker) {

@@ -4,16 +4,16 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/lock.h"
 
-void lane_hold(Lane *lane, Event *event, HoldReason reason, int64_t delay_ms) {
+void lane_hold(Lane *lane, QueuedEvent *queued, HoldReason reason, int64_t delay_ms) {
   SCOPED_LOCK(&lane->lock);
-  event->blocks = true;
-  lane_open_hold(lane, event, reason, delay_ms);
+  queued->has_hold = true;
+  lane_open_hold(lane, queued, reason, delay_ms);
 }
 
-void lane_hold_gap(Lane *lane, Event *event, int64_t first, int64_t last, int64_t delay_ms) {
+void lane_hold_gap(Lane *lane, QueuedEvent *queued, int64_t first, int64_t last, int64_t delay_ms) {
   SCOPED_LOCK(&lane->lock);
-  event->blocks = true;
-  Hold *hold = lane_open_hold(lane, event, HOLD_GAP, delay_ms);
+  queued->has_hold = true;
+  Hold *hold = lane_open_hold(lane, queued, HOLD_GAP, delay_ms);
   if (hold) {
     hold->gap_first = first;
     hold->gap_last = last;
@@ -101,12 +101,12 @@ void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_
   put_off(lane, view, reason, view->call, delay_ms);
 }
 
-bool lane_offer_head(Lane *lane, Event *event) {
+bool lane_offer_head(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
-  const Hold *hold = lane_find_hold(lane, event);
+  const Hold *hold = lane_find_hold(lane, queued->event);
   if (hold && hold->state == HOLD_LOOKED_AT)
-    return lane_queue(lane, event);
-  event_free(event);
+    return lane_queue(lane, queued);
+  queued_event_free(queued);
   return false;
 }
 
@@ -117,25 +117,26 @@ static void mark_reached(Hold *hold, const Event *event) {
     order_key_copy(&event->key, &hold->reached, hold->reached_bytes);
 }
 
-Offer lane_offer_around(Lane *lane, Event *event) {
+Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
+  const Event *event = queued->event;
   Hold *hold = lane_find_hold(lane, event);
   Offer result = OFFER_BLOCKED;
   if (hold && hold->state != HOLD_WAITING && !lane->stopped) {
-    const Event *known = lane_find_known(lane, event);
+    const QueuedEvent *known = lane_find_known(lane, event);
     if (!known && !lane_has_room_around(lane)) {
       result = OFFER_FULL;
-    } else if (known ? known->blocks : event->status != STATUS_PENDING) {
+    } else if (known ? known->has_hold : event->status != STATUS_PENDING) {
       /* What the draining let through, or the end of the hold itself, may be what it waits for. */
-      lane_hold_as_read(lane, event, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
+      lane_hold_as_read(lane, queued, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
     } else {
       if (hold->state == HOLD_DRAINING)
         mark_reached(hold, event);
-      lane_queue(lane, event);
+      lane_queue(lane, queued);
       return OFFER_GO_ON;
     }
   }
-  event_free(event);
+  queued_event_free(queued);
   return result;
 }
 

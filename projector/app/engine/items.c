@@ -20,5 +20,5 @@ void fail_item(Worker *worker, Item *item, const Failure *failure) {
 
 void hold_item(Worker *worker, Item *item, const Failure *failure) {
   fail_item(worker, item, failure);
-  item->excused = true;
+  queued_of(item)->excused = true;
 }

@@ -50,10 +50,10 @@ static void look_again(Janitor *janitor, const HoldView *hold, HoldReason reason
   lane_look_again(home(janitor, hold->aggregate), hold, reason, delay_ms);
 }
 
-static Event *read_now(const bson_t *document) {
-  Event *event = event_decode(document);
-  event->read_at = clock_us();
-  return event;
+static QueuedEvent *read_now(const bson_t *document) {
+  QueuedEvent *queued = queued_event_new(event_decode(document));
+  queued->read_at = clock_us();
+  return queued;
 }
 
 /* --- the end of a hold ---------------------------------------------------------------------- */
@@ -67,11 +67,11 @@ static void drain_page(Janitor *janitor, const HoldView *hold) {
   const bson_t *document;
   int count = 0;
   for (; (document = event_cursor_next(cursor, &failure)); count++) {
-    Event *event = read_now(document);
+    QueuedEvent *queued = read_now(document);
     /* A gap that has been waited for in vain is not waited for again. */
-    event->gap_waited = hold->reason == HOLD_GAP && hold->call == CALL_DUE &&
-                        id_equal(&event->key.event_id, &hold->key.event_id);
-    Offer offer = lane_offer_around(lane, event);
+    queued->gap_waited = hold->reason == HOLD_GAP && hold->call == CALL_DUE &&
+                         id_equal(&queued->event->key.event_id, &hold->key.event_id);
+    Offer offer = lane_offer_around(lane, queued);
     if (offer == OFFER_FULL)
       lane_go_on_draining(lane, hold, ROOM_WAIT_MS);
     if (offer != OFFER_GO_ON)
@@ -175,10 +175,10 @@ static bool offer_earlier(Janitor *janitor, const HoldView *hold) {
       outbox_find_aggregate(janitor->outbox, hold->aggregate, NULL, PAGE);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, &failure))) {
-    g_autoptr(Event) event = read_now(document);
-    if (order_key_compare(&event->key, &hold->key) >= 0)
+    g_autoptr(QueuedEvent) queued = read_now(document);
+    if (order_key_compare(&queued->event->key, &hold->key) >= 0)
       return true;
-    if (lane_offer_around(lane, g_steal_pointer(&event)) != OFFER_GO_ON)
+    if (lane_offer_around(lane, g_steal_pointer(&queued)) != OFFER_GO_ON)
       return false;
   }
   return false;
@@ -321,13 +321,11 @@ static bool rescan(Janitor *janitor, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = outbox_scan(janitor->outbox, &seconds, &increment, ret_failure);
   const bson_t *document;
   while (cursor && (document = event_cursor_next(cursor, ret_failure))) {
-    Event *event = event_decode(document);
-    Lane *lane = lane_of(janitor->lanes, event->aggregate_hash);
-    if (!lane_has_room(lane) || stop_requested(janitor->stop)) {
-      event_free(event);
+    g_autoptr(QueuedEvent) queued = queued_event_new(event_decode(document));
+    Lane *lane = lane_of(janitor->lanes, queued->event->aggregate_hash);
+    if (!lane_has_room(lane) || stop_requested(janitor->stop))
       return true;
-    }
-    lane_offer(lane, event);
+    lane_offer(lane, g_steal_pointer(&queued));
   }
   return ret_failure->class == FAILURE_NONE;
 }

@@ -35,11 +35,11 @@ void lane_free(Lane *lane) {
   if (!lane)
     return;
   GHashTableIter iter;
-  gpointer event;
+  gpointer queued;
   g_hash_table_iter_init(&iter, lane->known);
-  while (g_hash_table_iter_next(&iter, NULL, &event)) {
+  while (g_hash_table_iter_next(&iter, NULL, &queued)) {
     g_hash_table_iter_steal(&iter);
-    event_free(event);
+    queued_event_free(queued);
   }
   g_hash_table_unref(lane->known);
   g_hash_table_unref(lane->holds);
@@ -89,8 +89,8 @@ void lane_count_hold(Lane *lane, gint more) {
     g_atomic_int_add(lane->limits.all_holds, more);
 }
 
-static int64_t since(const Lane *lane, const Event *event) {
-  return event->readable_at ? event->readable_at : lane->assumed;
+static int64_t since(const Lane *lane, const QueuedEvent *queued) {
+  return queued->readable_at ? queued->readable_at : lane->assumed;
 }
 
 /* The event that blocked so far stands behind an older one from now on. */
@@ -101,7 +101,8 @@ static int64_t head_behind(const Hold *hold, const Event *event) {
 }
 
 /* An older event takes the place of a younger one: the hold stands before the first that blocks. */
-Hold *lane_open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t delay_ms) {
+Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, int64_t delay_ms) {
+  const Event *event = queued->event;
   Hold *hold = g_hash_table_lookup(lane->holds, &event->aggregate);
   if (!hold) {
     hold = g_new0(Hold, 1);
@@ -114,7 +115,7 @@ Hold *lane_open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t 
   }
   int64_t behind = head_behind(hold, event);
   hold->behind_since = MIN(hold->behind_since, behind);
-  hold->head_since = since(lane, event);
+  hold->head_since = since(lane, queued);
   order_key_copy(&event->key, &hold->key, hold->key_bytes);
   hold->state = HOLD_WAITING;
   hold->reason = reason;
@@ -125,8 +126,9 @@ Hold *lane_open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t 
   return hold;
 }
 
-static void note_missed(const Lane *lane, Hold *hold, const Event *event) {
-  int64_t read = since(lane, event);
+static void note_missed(const Lane *lane, Hold *hold, const QueuedEvent *queued) {
+  const Event *event = queued->event;
+  int64_t read = since(lane, queued);
   if (order_key_compare(&event->key, &hold->key) != 0) /* not the one that blocks, read again */
     hold->behind_since = MIN(hold->behind_since, read);
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
@@ -134,7 +136,7 @@ static void note_missed(const Lane *lane, Hold *hold, const Event *event) {
 
 /* Whether the event has to wait: a hold stands before it, whose draining has not come to it yet. */
 static bool has_to_wait(const Hold *hold, const Event *event) {
-  return hold && order_key_compare(&event->key, &hold->key) > 0 &&
+  return order_key_compare(&event->key, &hold->key) > 0 &&
          (hold->state != HOLD_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);
 }
 
@@ -163,8 +165,8 @@ void lane_tell_worker(Lane *lane) {
     g_cond_broadcast(&lane->work);
 }
 
-static void enqueue(Lane *lane, Event *event) {
-  event_heap_push(lane->heap, event);
+static void enqueue(Lane *lane, QueuedEvent *queued) {
+  event_heap_push(lane->heap, queued);
   lane_tell_worker(lane);
 }
 
@@ -189,7 +191,7 @@ bool lane_wait_room(Lane *lane) {
   return !lane->stopped;
 }
 
-Event *lane_find_known(Lane *lane, const Event *event) {
+QueuedEvent *lane_find_known(Lane *lane, const Event *event) {
   return g_hash_table_lookup(lane->known, &event->key.event_id);
 }
 
@@ -198,22 +200,22 @@ bool lane_knows(Lane *lane, const Id *event_id) {
   return g_hash_table_contains(lane->known, event_id);
 }
 
-bool lane_queue(Lane *lane, Event *event) {
-  if (lane->stopped || lane_find_known(lane, event)) {
-    event_free(event);
+bool lane_queue(Lane *lane, QueuedEvent *queued) {
+  if (lane->stopped || lane_find_known(lane, queued->event)) {
+    queued_event_free(queued);
     return false;
   }
-  event->readable_at = since(lane, event);
-  g_hash_table_insert(lane->known, &event->key.event_id, event);
-  lane->bytes += event_memory(event);
-  enqueue(lane, event);
+  queued->readable_at = since(lane, queued);
+  g_hash_table_insert(lane->known, &queued->event->key.event_id, queued);
+  lane->bytes += queued_event_memory(queued);
+  enqueue(lane, queued);
   return true;
 }
 
-static void forget(Lane *lane, Event *event) {
-  g_hash_table_remove(lane->known, &event->key.event_id);
-  lane->bytes -= event_memory(event);
-  event_free(event);
+static void forget(Lane *lane, QueuedEvent *queued) {
+  g_hash_table_remove(lane->known, &queued->event->key.event_id);
+  lane->bytes -= queued_event_memory(queued);
+  queued_event_free(queued);
   tell_readers(lane);
 }
 
@@ -227,49 +229,54 @@ static bool has_failed(const Event *event) {
 
 /* The janitor learns when it is to be tried again; any event before it that is settled from now on
  * may be what it waits for. */
-void lane_hold_as_read(Lane *lane, const Event *event, HoldCall call) {
-  Hold *hold = lane_open_hold(lane, event, reason_of(event->status), 0);
+void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call) {
+  Hold *hold = lane_open_hold(lane, queued, reason_of(queued->event->status), 0);
   hold->call = call;
   hold->batch = 0;
 }
 
-bool lane_offer(Lane *lane, Event *event) {
+bool lane_offer(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
+  const Event *event = queued->event;
   Hold *hold = lane_find_hold(lane, event);
   if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
-    note_missed(lane, hold, event);
-    event_free(event);
+    note_missed(lane, hold, queued);
+    queued_event_free(queued);
     return false;
   }
   if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
-    return lane_queue(lane, event);
+    return lane_queue(lane, queued);
   if (event_has_aggregate(event) && !lane_find_known(lane, event))
-    lane_hold_as_read(lane, event, CALL_REVIEW);
-  event_free(event);
+    lane_hold_as_read(lane, queued, CALL_REVIEW);
+  queued_event_free(queued);
   return false;
 }
 
 /* --- taking ------------------------------------------------------------------------------- */
 
 /* While too many aggregates are blocked: the smallest event that belongs to one of them. */
-static Event *pop_held(Lane *lane) {
+static const Event *event_at(const Lane *lane, unsigned at) {
+  return ((const QueuedEvent *)lane->heap->pdata[at])->event;
+}
+
+static QueuedEvent *pop_held(Lane *lane) {
   unsigned smallest = lane->heap->len;
   for (unsigned i = 0; i < lane->heap->len; i++)
-    if (lane_find_hold(lane, lane->heap->pdata[i]) &&
+    if (lane_find_hold(lane, event_at(lane, i)) &&
         (smallest == lane->heap->len || event_heap_before(lane->heap, i, smallest)))
       smallest = i;
   return smallest < lane->heap->len ? event_heap_remove(lane->heap, smallest) : NULL;
 }
 
 /* The next event of the queue that no hold blocks. */
-static Event *pop_free(Lane *lane) {
+static QueuedEvent *pop_free(Lane *lane) {
   while (lane->heap->len > 0) {
-    Event *event = is_full(lane) ? pop_held(lane) : event_heap_remove(lane->heap, 0);
-    Hold *hold = event ? lane_find_hold(lane, event) : NULL;
-    if (!has_to_wait(hold, event))
-      return event;
-    note_missed(lane, hold, event);
-    forget(lane, event);
+    QueuedEvent *queued = is_full(lane) ? pop_held(lane) : event_heap_remove(lane->heap, 0);
+    Hold *hold = queued ? lane_find_hold(lane, queued->event) : NULL;
+    if (!hold || !has_to_wait(hold, queued->event))
+      return queued;
+    note_missed(lane, hold, queued);
+    forget(lane, queued);
   }
   return NULL;
 }
@@ -281,7 +288,7 @@ static bool is_takeable(Lane *lane, const Event *event) {
 
 static bool has_takeable(Lane *lane) {
   for (unsigned i = 0; i < lane->heap->len; i++)
-    if (is_takeable(lane, lane->heap->pdata[i]))
+    if (is_takeable(lane, event_at(lane, i)))
       return true;
   return false;
 }
@@ -289,18 +296,18 @@ static bool has_takeable(Lane *lane) {
 static void pop_batch(Lane *lane, Taken *taken) {
   lane->batch++;
   while (taken->count < taken->max_events) {
-    Event *event = pop_free(lane);
-    if (!event)
+    QueuedEvent *queued = pop_free(lane);
+    if (!queued)
       break;
-    size_t size = event_memory(event);
+    size_t size = queued_event_memory(queued);
     if (taken->count > 0 &&
-        (taken->bytes + size > taken->max_bytes || claim_comes_alone(event->attempts) ||
-         claim_comes_alone(taken->events[taken->count - 1]->attempts))) {
-      event_heap_push(lane->heap, event);
+        (taken->bytes + size > taken->max_bytes || claim_comes_alone(queued->event->attempts) ||
+         claim_comes_alone(taken->events[taken->count - 1]->event->attempts))) {
+      event_heap_push(lane->heap, queued);
       break;
     }
-    event->batch = lane->batch;
-    taken->events[taken->count++] = event;
+    queued->batch = lane->batch;
+    taken->events[taken->count++] = queued;
     taken->bytes += size;
   }
 }
@@ -389,20 +396,21 @@ void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms) 
   lane->for_work--;
 }
 
-void lane_requeue(Lane *lane, Event *event) {
+void lane_requeue(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
-  enqueue(lane, event);
+  enqueue(lane, queued);
 }
 
-void lane_give_back(Lane *lane, Event *event) {
+void lane_give_back(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
+  const Event *event = queued->event;
   Hold *hold = lane_find_hold(lane, event);
   int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
   if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
-    note_missed(lane, hold, event);
-    forget(lane, event);
+    note_missed(lane, hold, queued);
+    forget(lane, queued);
   } else {
-    enqueue(lane, event);
+    enqueue(lane, queued);
   }
 }
 
@@ -411,9 +419,9 @@ void lane_wake(Lane *lane) {
   lane_tell_worker(lane);
 }
 
-void lane_forget(Lane *lane, Event *event) {
+void lane_forget(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
-  forget(lane, event);
+  forget(lane, queued);
 }
 
 /* A retry that is still owed is not lost to a review, which would wait for the event's own time. */
@@ -427,17 +435,17 @@ void lane_call(Lane *lane, Hold *hold, HoldCall why) {
 
 /* Whether the event's end may change what the hold waits for. One that was taken with or before the
  * one that blocks has been applied before that failed. */
-static bool concerns(const Hold *hold, const Event *event) {
-  int order = order_key_compare(&event->key, &hold->key);
-  return order == 0 || (order < 0 && event->batch > hold->batch);
+static bool concerns(const Hold *hold, const QueuedEvent *queued) {
+  int order = order_key_compare(&queued->event->key, &hold->key);
+  return order == 0 || (order < 0 && queued->batch > hold->batch);
 }
 
-void lane_settle(Lane *lane, Event *event) {
+void lane_settle(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
-  Hold *hold = lane_find_hold(lane, event);
-  if (hold && hold->state != HOLD_DRAINING && concerns(hold, event))
+  Hold *hold = lane_find_hold(lane, queued->event);
+  if (hold && hold->state != HOLD_DRAINING && concerns(hold, queued))
     lane_call(lane, hold, CALL_RETRY);
-  forget(lane, event);
+  forget(lane, queued);
 }
 
 bool lane_is_behind_hold(Lane *lane, const Event *event) {
@@ -460,7 +468,7 @@ int64_t lane_waiting_since(Lane *lane) {
   gpointer value;
   g_hash_table_iter_init(&iter, lane->known);
   while (g_hash_table_iter_next(&iter, NULL, &value))
-    earliest = MIN(earliest, ((const Event *)value)->readable_at);
+    earliest = MIN(earliest, ((const QueuedEvent *)value)->readable_at);
   g_hash_table_iter_init(&iter, lane->holds);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const Hold *hold = value;
@@ -478,7 +486,7 @@ static size_t count_takeable(Lane *lane) {
   if (!is_full(lane))
     return lane->heap->len;
   for (unsigned i = 0; i < lane->heap->len; i++)
-    count += is_takeable(lane, lane->heap->pdata[i]);
+    count += is_takeable(lane, event_at(lane, i));
   return count;
 }
 

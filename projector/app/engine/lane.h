@@ -9,7 +9,7 @@
 #pragma once
 
 #include "projector/app/engine/alarm.h"
-#include "projector/domain/event.h"
+#include "projector/app/engine/queued_event.h"
 
 typedef struct Lane Lane;
 
@@ -30,14 +30,14 @@ bool lane_wait_room(Lane *lane);
 bool lane_has_room(Lane *lane);
 /* Takes the event over, as it was read from the outbox: a failed or dead one becomes a hold. True
  * when it was queued; dropped when it is in memory already or behind a hold. */
-bool lane_offer(Lane *lane, Event *event);
+bool lane_offer(Lane *lane, QueuedEvent *queued);
 /* Nobody waits any longer; lane_take gives nothing any more. */
 void lane_stop(Lane *lane);
 
 /* --- the worker's side; lanes.h puts the taking together --- */
 
 typedef struct Taken {
-  Event **events;
+  QueuedEvent **events;
   size_t count, bytes;          /* so far */
   size_t max_events, max_bytes; /* of bytes, at least one event */
 } Taken;
@@ -62,15 +62,15 @@ bool lane_wait_news(Lane *lane, uint64_t seen);
  * with what it took before. */
 void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms);
 /* Puts an event that was taken back into the queue. */
-void lane_requeue(Lane *lane, Event *event);
+void lane_requeue(Lane *lane, QueuedEvent *queued);
 /* Gives back an event that was taken and stays in the outbox: into the queue, or, when a hold
  * stands before it, to what is read again at its end. May free it. */
-void lane_give_back(Lane *lane, Event *event);
+void lane_give_back(Lane *lane, QueuedEvent *queued);
 /* The event stays in the outbox, and a hold stands for it. Frees it. */
-void lane_forget(Lane *lane, Event *event);
+void lane_forget(Lane *lane, QueuedEvent *queued);
 /* The event is gone from the outbox. A hold that stands for it, or for a later one that failed
  * before this was taken, is looked at at once. Frees it. */
-void lane_settle(Lane *lane, Event *event);
+void lane_settle(Lane *lane, QueuedEvent *queued);
 /* Holds of other lanes have ended: the worker may continue where it could not. */
 void lane_wake(Lane *lane);
 /* Whether a hold keeps the event out of the queue. */
@@ -121,9 +121,9 @@ enum { DUE_NEVER = -1 };
 
 /* Puts the aggregate of an event in hand on hold behind it, due after `delay_ms` (DUE_NEVER: by
  * hand). */
-void lane_hold(Lane *lane, Event *event, HoldReason reason, int64_t delay_ms);
+void lane_hold(Lane *lane, QueuedEvent *queued, HoldReason reason, int64_t delay_ms);
 /* The same for a gap before the event. */
-void lane_hold_gap(Lane *lane, Event *event, int64_t first, int64_t last, int64_t delay_ms);
+void lane_hold_gap(Lane *lane, QueuedEvent *queued, int64_t first, int64_t last, int64_t delay_ms);
 /* Makes every hold that is no gap due at once, to have its event looked at again. */
 void lane_review_holds(Lane *lane);
 
@@ -137,7 +137,7 @@ void lane_put_off(Lane *lane, const HoldView *view, HoldReason reason, int64_t d
 void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms);
 /* Lets the blocking event itself through to the queue; the hold stays. Returns false when it is in
  * memory (one that failed just now, until its mark is written), or the hold has changed. */
-bool lane_offer_head(Lane *lane, Event *event);
+bool lane_offer_head(Lane *lane, QueuedEvent *queued);
 
 typedef enum Offer {
   OFFER_GO_ON,
@@ -147,7 +147,7 @@ typedef enum Offer {
 
 /* Takes over an event before the one that blocks, or, when the hold drains, any event of the
  * aggregate; they are to be offered in order. */
-Offer lane_offer_around(Lane *lane, Event *event);
+Offer lane_offer_around(Lane *lane, QueuedEvent *queued);
 /* Begins to let the events behind the hold through. What arrives from elsewhere meanwhile is left
  * out and noticed. Returns false when the hold has changed. */
 bool lane_begin_drain(Lane *lane, HoldView *view);

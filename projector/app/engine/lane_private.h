@@ -36,8 +36,8 @@ struct Lane {
   unsigned for_room; /* how many wait */
   unsigned for_work;
   size_t wanted;     /* events in the queue before the worker is woken */
-  GPtrArray *heap;   /* of Event, the smallest at 0 */
-  GHashTable *known; /* Id → Event, everything in memory */
+  GPtrArray *heap;   /* of QueuedEvent, the smallest at 0 */
+  GHashTable *known; /* Id → QueuedEvent, everything in memory */
   GHashTable *holds; /* Aggregate → Hold */
   GSequence *due;    /* of Hold, the earliest first */
   Alarm *alarm;
@@ -55,10 +55,10 @@ struct Lane {
 void lane_call(Lane *lane, Hold *hold, HoldCall why);
 void lane_count_hold(Lane *lane, gint more);
 Hold *lane_find_hold(Lane *lane, const Event *event);
-Event *lane_find_known(Lane *lane, const Event *event);
+QueuedEvent *lane_find_known(Lane *lane, const Event *event);
 bool lane_has_room_around(const Lane *lane);
-void lane_hold_as_read(Lane *lane, const Event *event, HoldCall call);
-Hold *lane_open_hold(Lane *lane, const Event *event, HoldReason reason, int64_t delay_ms);
-bool lane_queue(Lane *lane, Event *event);
+void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call);
+Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, int64_t delay_ms);
+bool lane_queue(Lane *lane, QueuedEvent *queued);
 void lane_set_due(Lane *lane, Hold *hold, int64_t delay_ms);
 void lane_tell_worker(Lane *lane);

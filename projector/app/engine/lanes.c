@@ -13,7 +13,8 @@ void lanes_release_all_but(const Lanes *lanes, unsigned worker, const Lane *kept
 
 static bool has_room(const Taken *taken, size_t most) {
   return taken->count < most &&
-         (taken->count == 0 || !claim_comes_alone(taken->events[taken->count - 1]->attempts));
+         (taken->count == 0 ||
+          !claim_comes_alone(taken->events[taken->count - 1]->event->attempts));
 }
 
 /* From its own lane, and while they are few, from the others that nobody has: a transaction costs
@@ -35,7 +36,7 @@ static void take(const Lanes *lanes, unsigned worker, bool alone, Taken *taken) 
     lanes_release_all_but(lanes, worker, NULL);
 }
 
-size_t lanes_take(const Lanes *lanes, unsigned worker, const Taking *how, Event **events) {
+size_t lanes_take(const Lanes *lanes, unsigned worker, const Taking *how, QueuedEvent **events) {
   Lane *own = lanes->lanes[worker];
   uint64_t seen;
   do {

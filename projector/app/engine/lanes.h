@@ -37,7 +37,7 @@ typedef struct Taking {
 
 /* Takes a batch for the worker, whose own lane has its number; what it took before is settled.
  * 0: stopped, or nothing there. */
-size_t lanes_take(const Lanes *lanes, unsigned worker, const Taking *how, Event **events);
+size_t lanes_take(const Lanes *lanes, unsigned worker, const Taking *how, QueuedEvent **events);
 /* The worker cannot continue for a while; the others need not wait for it. It has no events of
  * other lanes than the one that it keeps (NULL: of none) in hand. */
 void lanes_release_all_but(const Lanes *lanes, unsigned worker, const Lane *kept);

@@ -62,7 +62,7 @@ static void count(Metrics *metrics, const Event *event, Outcome outcome) {
 
 static void count_committed(Metrics *metrics, const Item *item, int64_t now_us) {
   Figures *figures = &metrics->figures;
-  int64_t readable_at = item->event->readable_at;
+  int64_t readable_at = queued_of(item)->readable_at;
   double lag_s = readable_at ? MAX((double)now_us / 1e6 - (double)readable_at / 1e3, 0) : 0;
   observe(&figures->lag_s, &lag_bounds_s, lag_s);
   figures->worst_lag_s = MAX(figures->worst_lag_s, lag_s);

@@ -63,15 +63,13 @@ static void note_given(Reader *reader, int64_t until) {
 /* Decodes and puts into the lane, waiting for room. Returns false when stopped. */
 static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t read_at,
                   int64_t *taken) {
-  Event *event = event_decode(document);
-  event->readable_at = readable_at;
-  event->read_at = read_at;
-  Lane *lane = lane_of(reader->lanes, event->aggregate_hash);
-  if (!wait_room(reader, lane)) {
-    event_free(event);
+  g_autoptr(QueuedEvent) queued = queued_event_new(event_decode(document));
+  queued->readable_at = readable_at;
+  queued->read_at = read_at;
+  Lane *lane = lane_of(reader->lanes, queued->event->aggregate_hash);
+  if (!wait_room(reader, lane))
     return false;
-  }
-  *taken += lane_offer(lane, event);
+  *taken += lane_offer(lane, g_steal_pointer(&queued));
   return true;
 }
 

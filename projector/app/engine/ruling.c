@@ -170,7 +170,7 @@ static bool try_gate(Worker *worker, Item *items, size_t count, const Projection
     if (is_open(&items[i]) && touches(&items[i], projection) && &items[i] != chosen)
       hold_at_gate(worker, &items[i], projection, why);
   if (chosen) {
-    chosen->on_trial = true;
+    queued_of(chosen)->on_trial = true;
     watch_suspect(worker->lanes->watch, &chosen->event->key.event_id);
   }
   return true;
@@ -178,7 +178,7 @@ static bool try_gate(Worker *worker, Item *items, size_t count, const Projection
 
 void end_trials(Worker *worker, const Item *items, size_t count) {
   for (size_t i = 0; i < count; i++)
-    for (unsigned j = 0; items[i].on_trial && j < items[i].changes.count; j++)
+    for (unsigned j = 0; queued_of(&items[i])->on_trial && j < items[i].changes.count; j++)
       watch_end_trial(worker->lanes->watch, items[i].changes.changes[j].rule->projection->index);
 }
 
@@ -221,7 +221,7 @@ void hold_early(Worker *worker, Item *items, size_t count) {
         "held until its time has come near",
         time, duration_text(future_ms, limit));
     hold_item(worker, &items[i], &failure);
-    items[i].early_ms = early_ms;
+    queued_of(&items[i])->early_ms = early_ms;
   }
 }
 

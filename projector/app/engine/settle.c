@@ -16,28 +16,30 @@ static bool is_permanent(const Failure *failure) {
 
 static FailedMark judge(Worker *worker, const Item *item) {
   const Settings *settings = &worker->config->settings;
+  const QueuedEvent *queued = queued_of(item);
   FailureClass class = item->failure->class;
   int attempt = item->event->attempts + 1;
   FailedMark mark = {.failure = item->failure};
   /* A table that does not fit the mapping, or a lock that somebody else keeps, is not the event's
    * fault: it waits for them. */
-  mark.burn = !item->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
+  mark.burn = !queued->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
   /* Without a place in an order, trying again can only give the same. */
   mark.dead = (mark.burn && attempt >= settings->max_attempts) ||
               !event_has_aggregate(item->event) ||
-              (settings->permanent_is_dead && !item->excused && is_permanent(item->failure));
-  mark.delay_ms = item->early_ms ? item->early_ms
-                  : mark.burn    ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
-                                                    g_rand_int(worker->random))
-                                 : UNBURNT_RETRY_MS;
+              (settings->permanent_is_dead && !queued->excused && is_permanent(item->failure));
+  mark.delay_ms = queued->early_ms ? queued->early_ms
+                  : mark.burn      ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
+                                                      g_rand_int(worker->random))
+                                   : UNBURNT_RETRY_MS;
   return mark;
 }
 
 static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark) {
-  Event *event = item->event;
-  if (item->early_ms > 0) {
+  QueuedEvent *queued = queued_of(item);
+  const Event *event = item->event;
+  if (queued->early_ms > 0) {
     log_event(worker, LOG_LEVEL_WARNING, "event held", event, item->failure);
-    lane_hold(home_of(worker, event), event, HOLD_FUTURE, item->early_ms);
+    lane_hold(home_of(worker, event), queued, HOLD_FUTURE, queued->early_ms);
     return;
   }
   log_event(worker, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
@@ -46,14 +48,15 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
   if (mark->dead)
     metrics_event(worker->metrics, event, OUTCOME_DEAD);
   if (event_has_aggregate(event))
-    lane_hold(home_of(worker, event), event, mark->dead ? HOLD_DEAD : HOLD_FAILED,
+    lane_hold(home_of(worker, event), queued, mark->dead ? HOLD_DEAD : HOLD_FAILED,
               mark->dead ? DUE_NEVER : mark->delay_ms);
 }
 
 static bool is_same_failure(const Item *a, const Item *b) {
   return a->event->attempts == b->event->attempts &&
          event_has_aggregate(a->event) == event_has_aggregate(b->event) &&
-         a->excused == b->excused && a->early_ms == b->early_ms &&
+         queued_of(a)->excused == queued_of(b)->excused &&
+         queued_of(a)->early_ms == queued_of(b)->early_ms &&
          a->failure->class == b->failure->class && a->failure->code == b->failure->code &&
          !strcmp(a->failure->message, b->failure->message);
 }
@@ -77,6 +80,7 @@ static void mark_alike(Worker *worker, Event *const *events, size_t count, const
 /* Marks the failed events, those with the same failure together. */
 static void settle_failed(Worker *worker, const Item *items, size_t count) {
   g_autofree Event **alike = g_new(Event *, count);
+  g_autofree QueuedEvent **leaving = g_new(QueuedEvent *, count);
   g_autofree bool *done = g_new0(bool, count);
   for (size_t i = 0; i < count; i++) {
     if (done[i] || items[i].verdict != VERDICT_FAILED)
@@ -88,11 +92,12 @@ static void settle_failed(Worker *worker, const Item *items, size_t count) {
         continue;
       done[j] = true;
       hold_failed(worker, &items[j], &mark);
+      leaving[alike_count] = queued_of(&items[j]);
       alike[alike_count++] = items[j].event;
     }
     mark_alike(worker, alike, alike_count, &mark);
     for (size_t j = 0; j < alike_count; j++)
-      lane_forget(home_of(worker, alike[j]), alike[j]);
+      lane_forget(home_of(worker, alike[j]), leaving[j]);
   }
 }
 
@@ -101,7 +106,7 @@ static void settle_failed(Worker *worker, const Item *items, size_t count) {
 static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure) {
   Refresh one = {.aggregate = &item->event->aggregate,
                  .late = item->event,
-                 .entity_needed = item->or_superseded};
+                 .entity_needed = item->else_superseded};
   RefreshWith with = {worker->session, worker->ledger, worker->outbox, worker->config->mapping,
                       NULL};
   if (!refresh_aggregates(&with, &one, 1, ret_failure))
@@ -147,8 +152,8 @@ static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_
       g_clear_pointer(&worker->session, session_close);
     return false;
   }
-  if (item->or_superseded && ruling == RULING_EVENT)
-    item->event->unrefreshable = true; /* decided again when it comes back */
+  if (item->else_superseded && ruling == RULING_EVENT)
+    queued_of(item)->no_entity = true; /* decided again when it comes back */
   else if (!stop_requested(worker->stop))
     (ruling == RULING_EVENT ? fail_item : hold_item)(worker, item, ret_failure);
   return true;
@@ -176,7 +181,7 @@ static void count_verdicts(Worker *worker, const Item *items, size_t count) {
     counters->superseded += items[i].verdict == VERDICT_SUPERSEDED;
     counters->ignored += items[i].verdict == VERDICT_IGNORED;
     counters->repeated += items[i].verdict == VERDICT_KNOWN;
-    counters->failed += items[i].verdict == VERDICT_FAILED && items[i].early_ms == 0;
+    counters->failed += items[i].verdict == VERDICT_FAILED && queued_of(&items[i])->early_ms == 0;
     counters->gaps += items[i].verdict == VERDICT_GAP;
   }
 }
@@ -227,7 +232,7 @@ static bool is_over(const Item *items, size_t count) {
 
 /* Failures come before what is given back, because their holds decide where that goes. */
 bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
-  g_autofree Event **done = g_new(Event *, count), **back = g_new(Event *, count);
+  g_autofree QueuedEvent **done = g_new(QueuedEvent *, count), **back = g_new(QueuedEvent *, count);
   size_t done_count = 0, back_count = 0;
   bool good = refresh_all(worker, items, count, ret_failure);
   count_verdicts(worker, items, count);
@@ -239,23 +244,23 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
     leave_claim(worker);
   settle_failed(worker, items, count);
   for (size_t i = 0; i < count; i++) {
-    Event *event = items[i].event;
+    QueuedEvent *queued = queued_of(&items[i]);
     switch (items[i].verdict) {
     case VERDICT_FAILED: break;
     case VERDICT_APPLIED:
     case VERDICT_SUPERSEDED:
     case VERDICT_IGNORED:
     case VERDICT_SKIPPED:
-    case VERDICT_KNOWN: done[done_count++] = event; break;
+    case VERDICT_KNOWN: done[done_count++] = queued; break;
     case VERDICT_GAP:
-      metrics_event(worker->metrics, event, OUTCOME_GAP);
-      lane_hold_gap(home_of(worker, event), event, items[i].gap_first, event->key.version - 1,
-                    worker->config->settings.gap_wait_ms);
-      back[back_count++] = event;
+      metrics_event(worker->metrics, queued->event, OUTCOME_GAP);
+      lane_hold_gap(home_of(worker, queued->event), queued, items[i].gap_first,
+                    queued->event->key.version - 1, worker->config->settings.gap_wait_ms);
+      back[back_count++] = queued;
       break;
     case VERDICT_WAIT:
     case VERDICT_REFRESH:
-    case VERDICT_NONE: back[back_count++] = event; break;
+    case VERDICT_NONE: back[back_count++] = queued; break;
     }
   }
   acker_push(worker->acker, done, done_count);
@@ -264,23 +269,24 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
 }
 
 void settle_outage(Worker *worker, Item *items, size_t count, const Failure *failure) {
-  g_autofree Event **open = g_new(Event *, count);
+  g_autofree QueuedEvent **open = g_new(QueuedEvent *, count);
   FailedMark mark = {.failure = failure};
   size_t open_count = 0, settled = 0;
   Failure ignored;
   for (size_t i = 0; i < count; i++)
     if (items[i].verdict == VERDICT_NONE)
-      open[open_count++] = items[i].event;
+      open[open_count++] = queued_of(&items[i]);
     else
       items[settled++] = items[i];
+  g_autofree Event **events = queued_events_bare(open, open_count);
   leave_claim(worker);
   if (open_count > 0)
-    while (!outbox_mark_failed(worker->outbox, open, open_count, &mark, &ignored) &&
+    while (!outbox_mark_failed(worker->outbox, events, open_count, &mark, &ignored) &&
            mark_again(worker, &ignored))
       ;
   for (size_t i = 0; i < open_count; i++) {
     open[i]->read_at = 0;
-    lane_requeue(home_of(worker, open[i]), open[i]);
+    lane_requeue(home_of(worker, events[i]), open[i]);
   }
   settle(worker, items, settled, &ignored);
 }

@@ -30,9 +30,9 @@ struct Worker {
   Id broke;     /* the event that was alone when it became that; of length 0: none */
   uint8_t broke_bytes[EVENT_ID_MAX];
   GRand *random;
-  Event **taken; /* room for a batch */
-  gint failures; /* atomic; of a store, one after the other */
-  int moves;     /* atomic; see worker.h */
+  QueuedEvent **taken; /* room for a batch */
+  gint failures;       /* atomic; of a store, one after the other */
+  int moves;           /* atomic; see worker.h */
   GThread *thread;
   GMutex lock; /* of the counters */
   Counters counters;
@@ -71,7 +71,7 @@ bool is_refusal(const Failure *failure);
 bool mark_again(Worker *worker, const Failure *failure);
 /* Gives events back unharmed: to the outbox, and to the queue when nothing holds their aggregate.
  */
-void give_back(Worker *worker, Event *const *events, size_t count);
+void give_back(Worker *worker, QueuedEvent *const *events, size_t count);
 /* What repeats for an event is told once in ten seconds, with a count. */
 void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
                const Failure *failure);
@@ -82,7 +82,7 @@ void tell_refused(Worker *worker, const Event *event, const Failure *failure);
 
 /* Claims the events and makes items of those that are ours and may be applied now; the others leave
  * the worker. Returns false when a store failed, and the events are in the queue again. */
-bool claim(Worker *worker, Event **events, size_t count, Item *items, size_t *ret_count,
+bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size_t *ret_count,
            Failure *ret_failure);
 /* The worker ends. */
 void end_claims(Worker *worker);

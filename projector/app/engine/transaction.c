@@ -117,11 +117,11 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
 static size_t reopen(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
     Item *item = &items[i];
-    if (item->planned)
+    if (item->failure_is_provisional)
       item->failure = NULL;
     else if (!is_open(item))
       continue;
-    item->planned = false;
+    item->failure_is_provisional = false;
     item->verdict = VERDICT_NONE;
   }
   return count_open(items, count);

@@ -47,7 +47,8 @@ static void judge_nothing(Item *items, size_t count) {
 }
 
 /* Projects one batch. Returns false when a store is unreachable or this owner has to stop. */
-static bool project_batch(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
+static bool project_batch(Worker *worker, QueuedEvent **events, size_t count,
+                          Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
   if (!claim(worker, events, count, items, &count, ret_failure))
     return false;
@@ -70,7 +71,7 @@ static bool project_batch(Worker *worker, Event **events, size_t count, Failure 
   return false;
 }
 
-static bool project(Worker *worker, Event **events, size_t count, Failure *ret_failure) {
+static bool project(Worker *worker, QueuedEvent **events, size_t count, Failure *ret_failure) {
   int64_t begun = clock_us(), patience_us = worker->config->settings.claim_mark_ms * 1000;
   g_atomic_int_inc(&worker->moves);
   bool good = project_batch(worker, events, count, ret_failure);
@@ -143,7 +144,7 @@ bool worker_step(Worker *worker, bool wait) {
   /* A lease that ran out, or a pause that came, while nothing was there to do. */
   if (stop_requested(worker->stop) || pace_is_stopped(worker->lanes->pace)) {
     for (size_t i = 0; i < count; i++)
-      lane_requeue(home_of(worker, worker->taken[i]), worker->taken[i]);
+      lane_requeue(home_of(worker, worker->taken[i]->event), worker->taken[i]);
     return false;
   }
   Failure failure = {0};
@@ -178,7 +179,7 @@ Worker *worker_new(const WorkerParts *parts, unsigned number) {
                      .arena = arena_new(),
                      .random = g_rand_new(),
                      .broke = {.kind = ID_STRING},
-                     .taken = g_new(Event *, parts->config->settings.batch)};
+                     .taken = g_new(QueuedEvent *, parts->config->settings.batch)};
   g_mutex_init(&worker->lock);
   return worker;
 }

@@ -91,7 +91,7 @@ typedef struct Batch {
 static bool is_late(AggregateSet *set, const Item *item) {
   const AggregateState *state = aggregate_set_find(set, &item->event->aggregate);
   return item->verdict == VERDICT_NONE && item->changes.count > 0 &&
-         order_standing(&state->position, item->event) == STANDING_LATE;
+         order_standing(&state->position, item->event, item->gap_waited) == STANDING_LATE;
 }
 
 static void divide(const Replay *replay, AggregateSet *set, Batch *batch, Arena *arena) {
@@ -239,10 +239,8 @@ static bool apply_part(Replay *replay, Item *items, size_t count, Failure *ret_f
 bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *ret_failure) {
   size_t most = (size_t)replay->config->settings.batch;
   g_autofree Item *items = g_new0(Item, count + 1);
-  for (size_t i = 0; i < count; i++) {
-    events[i]->gap_waited = true; /* `archive verify` tells of gaps */
-    items[i].event = events[i];
-  }
+  for (size_t i = 0; i < count; i++)
+    items[i] = (Item){.event = events[i], .gap_waited = true}; /* `archive verify` tells of gaps */
   for (size_t i = 0; i < count; i += most)
     if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
         !apply_part(replay, items + i, MIN(count - i, most), ret_failure))
