@@ -349,6 +349,15 @@ bool value_for_column(const Event *event, const Source *source, const Column *co
   return unfit(place, column->type.text, text, ret_failure);
 }
 
+bool value_of_default(const Column *column, Arena *arena, Value *ret_value) {
+  const Event nothing = {0};
+  const Source *source = &column->from;
+  Failure unfit;
+  while (source && !source->constant)
+    source = source->otherwise;
+  return source && value_for_column(&nothing, source, column, arena, ret_value, &unfit);
+}
+
 static bool natural_value(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
   static const ColumnType boolean = {TYPE_BOOLEAN}, bigint = {TYPE_BIGINT}, real = {TYPE_DOUBLE},
                           decimal = {TYPE_DECIMAL, .length = 95, .scale = 30},

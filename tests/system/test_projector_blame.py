@@ -136,7 +136,9 @@ def opened(ws: Workspace, aggregate_id: str, kind: str = "account") -> dict:
 
 
 def errors(ws: Workspace) -> set[tuple]:
-    return {(e["last_error"]["class"], e["last_error"]["code"], e.get("attempts", 0)) for e in ws.outbox.find({"last_error": {"$exists": True}})}
+    """Of those that wait: what is being tried again has one attempt more, which is given back."""
+    found = ws.outbox.find({"last_error": {"$exists": True}, "status": {"$ne": "in_progress"}})
+    return {(e["last_error"]["class"], e["last_error"]["code"], e.get("attempts", 0)) for e in found}
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from bson import Int64
@@ -67,6 +68,46 @@ def test_a_column_that_old_rows_have_no_value_for_is_refused(bank):
         assert old.stop() == 0
     bank.query("DELETE FROM account")
     applied(bank)  # an empty table may get it
+
+
+def test_a_column_with_a_default(bank):
+    """The rows that are there get it, and so do those of the projector that runs with the older file."""
+    with bank.start_projector() as old:
+        open_account(bank, 1)
+        bank.mapping(with_city(default="Zürich's"))
+        applied(bank)
+        open_account(bank, 2)
+        assert [row["city"] for row in bank.rows("account")] == ["Zürich's"] * 2
+        assert old.stop() == 0
+    with bank.start_projector():
+        open_account(bank, 3)
+        rebuilt(bank, "account")
+    assert [row["city"] for row in bank.rows("account")] == ["Bern"] * 3
+
+
+DEFAULTS = {"boolean": (True, 1), "bigint unsigned": (2**62, 2**62), "double": (1.5, 1.5), "decimal(18,2)": ("-1.50", Decimal("-1.50")),
+            "char(5)": ("ab", "ab"), "text": ("größer \\ 'x'", "größer \\ 'x'"), "longtext": ("", ""),
+            "binary(3)": ({"$binary": {"base64": "AAH/", "subType": "00"}}, b"\0\1\xff"),
+            "blob": ({"$binary": {"base64": "AAH/", "subType": "00"}}, b"\0\1\xff"),
+            "date": ("2026-01-31", date(2026, 1, 31)), "datetime(3)": ("2026-01-31T01:02:03.004Z", datetime(2026, 1, 31, 1, 2, 3, 4000)),
+            "timestamp(3)": ("2026-01-31T01:02:03.004Z", datetime(2026, 1, 31, 1, 2, 3, 4000)), "json": ({"a": [1]}, '{"a": [1]}'),
+            "enum('s','m')": ("m", "m"), "time(3)": ("-01:02:03.500", -timedelta(hours=1, minutes=2, seconds=3.5)),
+            "uuid": ("00112233-4455-6677-8899-aabbccddeeff", bytes.fromhex("00112233445566778899aabbccddeeff"))}
+
+
+def test_a_default_of_every_type(bank):
+    with bank.start_projector():
+        open_account(bank, 1)
+    projections = bank_projections()
+    for n, (kind, (value, _)) in enumerate(DEFAULTS.items()):
+        projections[0]["columns"][f"c{n}"] = {"from": f"c{n}", "type": kind, "default": value}
+    bank.mapping(projections)
+    applied(bank)
+    assert bank.projector("check").returncode == 0
+    row = bank.rows("account")[0]
+    for n, (kind, (_, value)) in enumerate(DEFAULTS.items()):
+        found = row[f"c{n}"]
+        assert (found.replace(" ", "") == value.replace(" ", "") if kind == "json" else found == value), (kind, found)
 
 
 def test_a_renamed_field(bank):

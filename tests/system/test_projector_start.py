@@ -12,6 +12,7 @@ from forwarding import forwarding
 from mongod import Mongod
 from mysqld import Mysqld
 from server import free_port
+from vitess import vitess
 from workspace import Stores, Workspace, bank_projections, decimal, last_said, said
 
 COMMANDS = ["run", "check", "schema", "status"]
@@ -318,6 +319,28 @@ def test_a_server_that_is_set_up_wrong_is_refused_and_a_risk_is_told(stores, ser
             assert len(ws.rows("account")) == (status == 0)
     finally:
         mysql.discard()
+
+
+@pytest.mark.parametrize("shards, verdict, message", [
+    (["KS/-80", "KS/80-"], "error", r"Vitess keeps the keyspace KS on 2 shards: .* not atomic"),
+    (["KS/0", "other/-80", "other/80-", "KStoo/-80"], "ok", r"^MySQL 8\.0\.40-Vitess$"),
+    (None, "warning", r"Vitess does not say on how many shards"),
+], ids=["several", "one", "unknown"])
+def test_a_vitess_of_several_shards_is_refused(bank, shards, verdict, message):
+    if "MariaDB" in bank.query("SELECT VERSION() AS v")[0]["v"]:
+        pytest.skip("Vitess speaks as MySQL does")
+    bank.put(opened(bank))
+    with vitess(bank.stores.mysql_port, shards and [shard.replace("KS", bank.name) for shard in shards]) as port:
+        bank.mapping(mysql={"port": port})
+        check, run = bank.projector("check", "--json"), bank.projector("run", "--once")
+    lines = [json.loads(line) for line in check.stdout.splitlines()]
+    message = message.replace("KS", bank.name)
+    assert any(line["verdict"] == verdict and re.search(message, line["text"]) for line in lines), lines
+    status = 2 if verdict == "error" else 0
+    assert (check.returncode, run.returncode) == (status, status), check.stdout + run.stderr
+    if verdict != "ok":
+        assert re.search(message, run.stderr)
+    assert len(bank.rows("account")) == (status == 0)
 
 
 def test_a_key_of_another_character_set(bank):

@@ -2,6 +2,7 @@
 #include "projector/app/commands/migrations.h"
 #include "projector/app/shared/command.h"
 #include "projector/infra/mysql/catalog.h"
+#include "projector/infra/mysql/ddl.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +31,7 @@ static void print_schema(const Config *config, bool mariadb) {
     printf("-- %s\n%s\n", migrations[i].name, migrations[i].sql);
   for (unsigned i = 0; i < mapping_table_count(config->mapping); i++) {
     const Projection *projection = mapping_table(config->mapping, i);
-    g_autofree char *sql = catalog_create_table(projection, mariadb);
+    g_autofree char *sql = ddl_create_table(projection, mariadb);
     printf("-- %s: %s\n%s;\n\n", projection->path, projection->aggregate_type, sql);
   }
 }
@@ -66,12 +67,10 @@ static bool check_added(Session *session, const Projection *projection, Failure 
   return (exists && !rows) ||
          (exists &&
           failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                      "%s has rows, and its new column %s is NOT NULL: nothing was changed. Give "
-                      "the column \"null\": true, or add it by hand with a default that is right "
-                      "for the rows that are there: ALTER TABLE `%s` ADD COLUMN `%s` … NOT NULL "
-                      "DEFAULT …; docs/changing-the-mapping.md has the steps",
-                      projection->table, (const char *)names->pdata[0], projection->table,
-                      (const char *)names->pdata[0]));
+                      "%s has rows, and its new column %s is NOT NULL and has no default: nothing "
+                      "was changed. Give the column \"null\": true, or a \"default\" that is right "
+                      "for the rows that are there; docs/changing-the-mapping.md has the steps",
+                      projection->table, (const char *)names->pdata[0]));
 }
 
 static bool apply_projection(Session *session, const Projection *projection, Failure *ret_failure) {
@@ -80,7 +79,7 @@ static bool apply_projection(Session *session, const Projection *projection, Fai
   if (!missing)
     return false;
   if (!exists) {
-    g_autofree char *sql = catalog_create_table(projection, session_is_mariadb(session));
+    g_autofree char *sql = ddl_create_table(projection, session_is_mariadb(session));
     if (!apply_statement(session, sql, ret_failure))
       return failure_prefix(ret_failure, "%s", projection->table);
     printf("%s: created\n", projection->table);

@@ -1,6 +1,8 @@
 /* catalog.c - reads information_schema and compares it with the mapping. */
 #include "projector/infra/mysql/catalog.h"
 
+#include "projector/domain/value.h"
+#include "projector/infra/mysql/ddl.h"
 #include "projector/infra/mysql/literal.h"
 #include "projector/infra/mysql/server_check.h"
 
@@ -517,43 +519,19 @@ const char *catalog_key_hint(Session *session, const Projection *projection, Fai
   return session_hint(session, projection->table);
 }
 
-/* --- DDL ---------------------------------------------------------------------------------- */
+/* --- columns that are missing --- */
 
-static void append_column(GString *sql, const Projection *projection, unsigned index,
-                          bool mariadb) {
-  const Column *column = &projection->columns[index];
-  bool is_key = index < projection->key_count;
-  literal_append_name(sql, column->name);
-  g_string_append_printf(sql, " %s",
-                         column->type.kind == TYPE_UUID ? "binary(16)" : column->type.text);
-  if (is_key && type_is_text(column->type.kind)) /* no blank at the end is lost, no case folded */
-    g_string_append_printf(sql, " CHARACTER SET utf8mb4 COLLATE %s",
-                           mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
-  /* NULL is said aloud: a TIMESTAMP without it may get a default of its own. */
-  g_string_append(sql, column->nullable ? " NULL" : " NOT NULL");
-}
-
-char *catalog_create_table(const Projection *projection, bool mariadb) {
-  GString *sql = g_string_new("CREATE TABLE IF NOT EXISTS ");
-  literal_append_name(sql, projection->table);
-  for (unsigned i = 0; i < projection->column_count; i++) {
-    g_string_append(sql, i ? ",\n  " : " (\n  ");
-    append_column(sql, projection, i, mariadb);
-  }
-  g_string_append(sql, ",\n  PRIMARY KEY (");
-  for (unsigned i = 0; i < projection->key_count; i++) {
-    g_string_append(sql, i ? ", " : "");
-    literal_append_name(sql, projection->columns[i].name);
-  }
-  g_string_append(sql, ")\n) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4");
-  return g_string_free(sql, FALSE);
+static bool has_value(const Column *column) {
+  g_autoptr(Arena) arena = arena_new();
+  Value value;
+  return column->nullable || value_of_default(column, arena, &value);
 }
 
 bool catalog_columns_without_value(Session *session, const Projection *projection, GPtrArray *names,
                                    Failure *ret_failure) {
   g_autoptr(Table) table = table_read(session, projection->table, ret_failure);
   for (unsigned i = 0; table && table->columns->len > 0 && i < projection->column_count; i++)
-    if (!projection->columns[i].nullable && !find_column(table, projection->columns[i].name))
+    if (!has_value(&projection->columns[i]) && !find_column(table, projection->columns[i].name))
       g_ptr_array_add(names, (gpointer)projection->columns[i].name);
   return table != NULL;
 }
@@ -571,7 +549,8 @@ GPtrArray *catalog_missing_columns(Session *session, const Projection *projectio
     GString *sql = g_string_new("ALTER TABLE ");
     literal_append_name(sql, projection->table);
     g_string_append(sql, " ADD COLUMN ");
-    append_column(sql, projection, i, session_is_mariadb(session));
+    ddl_append_column(sql, projection, i, session_is_mariadb(session));
+    ddl_append_default(sql, &projection->columns[i]);
     g_ptr_array_add(statements, g_string_free(sql, FALSE));
   }
   return statements;

@@ -14,9 +14,6 @@ GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_
  * NULL when the server could not be asked. */
 const char *catalog_key_hint(Session *session, const Projection *projection, Failure *ret_failure);
 
-/* CREATE TABLE for a projection, without a semicolon. Key columns of text compare byte by byte. */
-char *catalog_create_table(const Projection *projection, bool mariadb);
-
 /* ALTER TABLE statements that add the columns that an existing table lacks; NULL on failure. Empty
  * when the table is missing altogether (`*ret_exists` is false then). */
 GPtrArray *catalog_missing_columns(Session *session, const Projection *projection, bool *ret_exists,

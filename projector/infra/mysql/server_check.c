@@ -61,11 +61,50 @@ static void check_settings(char **row, GPtrArray *findings) {
                 "innodb_doublewrite is off: a crash of the machine can leave half-written pages");
 }
 
+/* How many shards the keyspace has that this session is in; 0: it could not be asked. Vitess calls
+ * the database "bank", "bank@primary", or, of one shard alone, "bank:-80". */
+static unsigned count_shards(Session *session, char **ret_keyspace) {
+  static const char query[] = "SELECT DATABASE()", list[] = "SHOW VITESS_SHARDS";
+  Failure ignored;
+  g_autoptr(MYSQL_RES) of = session_query(session, query, strlen(query), &ignored);
+  MYSQL_ROW row = of ? mysql_fetch_row(of) : NULL;
+  if (!row || !row[0])
+    return 0;
+  g_autofree char *keyspace = g_strndup(row[0], strcspn(row[0], ":@/"));
+  g_autofree char *prefix = g_strconcat(keyspace, "/", NULL);
+  g_autoptr(MYSQL_RES) shards = session_query(session, list, strlen(list), &ignored);
+  unsigned count = 0;
+  while (shards && (row = mysql_fetch_row(shards)))
+    count += row[0] && g_str_has_prefix(row[0], prefix);
+  *ret_keyspace = g_steal_pointer(&keyspace);
+  return count;
+}
+
+/* A transaction over several shards is committed by one after the other. */
+static void check_shards(Session *session, GPtrArray *findings) {
+  if (!strstr(session_server(session), "itess"))
+    return;
+  g_autofree char *keyspace = NULL;
+  unsigned shards = count_shards(session, &keyspace);
+  if (shards > 1)
+    finding_add(findings, true,
+                "Vitess keeps the keyspace %s on %u shards: a transaction over several of them is "
+                "not atomic, so events would count twice or not at all; use a keyspace with one "
+                "shard",
+                keyspace, shards);
+  else if (shards == 0)
+    finding_add(findings, false,
+                "Vitess does not say on how many shards the keyspace is (SHOW VITESS_SHARDS): with "
+                "more than one, transactions are not atomic, and events would count twice or not "
+                "at all");
+}
+
 bool server_check(Session *session, GPtrArray *findings, Failure *ret_failure) {
   static const char query[] =
       "SELECT @@log_bin, @@SESSION.binlog_format, @@innodb_flush_log_at_trx_commit, @@sync_binlog,"
       " @@innodb_doublewrite";
   check_version(session, findings);
+  check_shards(session, findings);
   g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
   MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
   if (row)

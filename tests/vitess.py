@@ -1,0 +1,70 @@
+"""A port behind which a MySQL says that it is Vitess, which nobody can install here."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+from typing import Iterator
+
+VERSION = b"8.0.40-Vitess"
+QUERY = 3
+
+
+def take(source: socket.socket) -> tuple[int, bytes] | None:
+    """A packet: its number and what is in it; None at the end."""
+    head = source.recv(4, socket.MSG_WAITALL)
+    if len(head) < 4:
+        return None
+    length = struct.unpack("<I", head[:3] + b"\0")[0]
+    return head[3], source.recv(length, socket.MSG_WAITALL) if length else b""
+
+
+def give(target: socket.socket, number: int, content: bytes) -> None:
+    target.sendall(struct.pack("<I", len(content))[:3] + bytes([number]) + content)
+
+
+@contextmanager
+def vitess(port: int, shards: list[str] | None) -> Iterator[int]:
+    """`port`: of a MySQL on this machine. `shards`: what SHOW VITESS_SHARDS says; None: it is refused."""
+    listed = b" UNION ALL ".join(b"SELECT '%s'" % shard.encode() for shard in shards or [])
+
+    def said(statement: bytes) -> bytes:
+        if statement == b"SHOW VITESS_SHARDS" and shards is not None:
+            return listed
+        return statement.replace(b"VERSION()", b"'%s'" % VERSION)
+
+    def ask(client: socket.socket, server: socket.socket) -> None:
+        while packet := take(client):
+            number, content = packet
+            is_query = number == 0 and content[:1] == bytes([QUERY])
+            give(server, number, content[:1] + said(content[1:]) if is_query else content)
+        server.shutdown(socket.SHUT_WR)
+
+    def answer(client: socket.socket, server: socket.socket) -> None:
+        number, greeting = take(server)
+        give(client, number, greeting[:1] + VERSION + greeting[greeting.index(b"\0"):])
+        while data := server.recv(65536):
+            client.sendall(data)
+
+    def run(carry, *ends: socket.socket) -> None:
+        try:
+            carry(*ends)
+        except OSError:
+            pass
+
+    def accept(listener: socket.socket) -> None:
+        while True:
+            try:
+                client = listener.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", port))
+            for carry in (ask, answer):
+                threading.Thread(target=run, args=(carry, client, server), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
