@@ -192,7 +192,7 @@ static const char DESCRIPTION[] =
     "Opens accounts and then deposits, withdraws, renames, sends statements, freezes and closes,\n"
     "each time changing the entity and writing its event in one transaction. Prints a summary on\n"
     "stdout, progress on stderr. SIGTERM or SIGINT ends it in good order. Account ids are new in\n"
-    "every run; with the same --seed and --writers everything else comes again.";
+    "every run; with the same --seed and --writers everything else is the same.";
 
 int cli_demo(int argc, char **argv) {
   demo_t demo = {.rate = 200, .seconds = -1, .accounts = 100, .seed = 1, .writers = 4};

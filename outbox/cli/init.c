@@ -13,7 +13,7 @@ static const char DESCRIPTION[] =
     "--commands-ttl\n"
     "says for how long: a number of seconds, or one with s, m, h or d (30d); \"never\" or 0: they "
     "are\n"
-    "never removed. Without the option what is set stays as it is; a new collection gets 30d.";
+    "never removed. Without the option an existing setting stays; a new collection gets 30d.";
 
 // "30d", "3600". False: it is something else.
 static bool parse_ttl(const char *text, int64_t *ret_seconds) {
@@ -68,7 +68,7 @@ int cli_init(int argc, char **argv) {
       {"feed", 0, 0, G_OPTION_ARG_STRING_ARRAY, &feeds,
        "feed to create, with the indexes of an outbox; may be repeated", "NAME"},
       {"archive", 0, 0, G_OPTION_ARG_NONE, &archive,
-       "create the archive too, with the indexes that events on demand and replay want", NULL},
+       "create the archive too, with the indexes that events on demand and replay need", NULL},
       {"commands-ttl", 0, 0, G_OPTION_ARG_STRING, &ttl,
        "how long executed commands are remembered (default: 30d)", "TIME"},
       {"no-commands", 0, 0, G_OPTION_ARG_NONE, &no_commands,

@@ -17,8 +17,8 @@ static const char DESCRIPTION[] =
     "  event_type      string of at most 128 bytes\n"
     "  payload         document\n"
     "  _id             optional: string of at most 64 bytes, {\"$uuid\": ...} or {\"$oid\": ...};\n"
-    "                  default: a new UUIDv7; one that was written before changes nothing and is\n"
-    "                  good: stderr says \"repeated\" and the version of then\n"
+    "                  default: a new UUIDv7; an id that was written before changes nothing and\n  "
+    "                succeeds: stderr reports \"repeated\" and the version of that time\n"
     "  occurred_at     optional: {\"$date\": ...} or \"2026-01-31T23:59:59.123Z\"; default: now\n"
     "  version         optional: integer from 1\n"
     "  metadata        optional: document\n"
@@ -39,9 +39,9 @@ static const char DESCRIPTION[] =
     "\n"
     "Exit status: 1 when the entity is missing, exists already or has another version; 2 for bad\n"
     "input, an _id that was given to another event included; 3 when MongoDB was not reached. "
-    "Where\n"
-    "'outbox init --no-commands' made no memory of what was written, an _id that is in the outbox\n"
-    "already is status 1.";
+    "Without\n"
+    "the collection of executed commands ('outbox init --no-commands'), an _id that is already in\n"
+    "the outbox gives status 1.";
 
 typedef struct {
   const char *entities; // NULL: each entity names its collection

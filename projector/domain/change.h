@@ -9,9 +9,10 @@ typedef struct Change {
   Value *key;       /* key_count values; NULL for sql and ignore */
   Value *values;    /* upsert: the columns after the key; update, add, subtract, soft delete: as
                        assignments (subtract already negated); sql: the parameters */
-  bool deltas_only; /* of a late event: what its rule sets besides is older than what is there */
-  bool keep_mark; /* of an entity: what a soft delete has set in a row that is marked already stays,
-                     as long as the entity says that it is deleted too */
+  bool deltas_only; /* of a late event: the columns that its rule also sets are older than the row's
+                     */
+  bool keep_mark; /* of an entity: columns that a soft delete has set in a marked row stay, as long
+                     as the entity is marked too */
   const ChildRows **children; /* upsert, update: by child table; NULL: not touched */
 } Change;
 
@@ -28,8 +29,8 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
  */
 bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,
                         Change *ret_change, Failure *ret_failure);
-/* The delete of the row with the key of an aggregate whose entity is gone; where events delete
- * softly it marks the row, unless that is marked already. `event` has no payload. False when the
+/* The delete of the row of an aggregate whose entity no longer exists; with soft deletes it marks
+ * the row, unless it is already marked. `event` has no payload. False when the
  * key or the mark needs more than the event document's own fields. */
 bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
                                Change *ret_change, Failure *ret_failure);

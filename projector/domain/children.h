@@ -30,7 +30,7 @@ typedef struct ChildItems {
       of_entity; /* the event is an entity: without the array (or with a null) it has no children */
 } ChildItems;
 
-/* The rows that the array gives. False when it is missing or no array, an item does not fit, or two
- * items have one key. */
+/* The rows of the array. Returns false when it is missing or not an array, an item does not fit, or
+ * two items have the same key. */
 bool child_rows_map(const Projection *child, const ChildItems *from, Arena *arena,
                     const ChildRows **ret_rows, Failure *ret_failure);

@@ -1,4 +1,4 @@
-/* children_compare.h - what it takes to replace the rows of a child table. */
+/* children_compare.h - the steps that replace the rows of a child table. */
 #pragma once
 
 #include "projector/domain/children.h"
@@ -12,16 +12,16 @@ typedef struct ChildStep {
   const ChildRow *now; /* as it has to be; NULL: CHILD_REMOVE */
 } ChildStep;
 
-/* What a child table has under one row of its parent. */
+/* The rows of a child table under one row of its parent. */
 typedef struct ChildrenThere {
   const Value *const *rows; /* of all columns, in the projection's order */
   unsigned count;
-  bool replaced;       /* none of them counts: each is removed, and all are added */
+  bool replaced;       /* ignore them: all are removed, and all new rows are added */
   bool compared_only;  /* columns without "compare" do not count */
-  unsigned json_slack; /* as column_equal has it */
+  unsigned json_slack; /* see column_equal */
 } ChildrenThere;
 
-/* Compares the rows that are there with those that have to be. Gives an array of ChildStep; rows
- * that are equal are left out. */
+/* Compares the existing rows with the expected ones. Returns an array of ChildStep, without steps
+ * for equal rows. */
 GArray *child_rows_compare(const Projection *child, const ChildRows *wanted,
                            const ChildrenThere *there);

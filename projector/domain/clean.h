@@ -1,5 +1,5 @@
-/* clean.h - text from outside, made harmless for a terminal: nothing in it moves the cursor,
- * changes the reading direction or begins a new line. */
+/* clean.h - makes foreign text harmless for a terminal: nothing in it moves the cursor, changes the
+ * reading direction or begins a new line. */
 #pragma once
 
 #include <glib.h>

@@ -1,8 +1,8 @@
-/* condition.h - `when`: whether an event or an entity is one that a rule or a projection is for.
+/* condition.h - `when`: whether a rule or a projection applies to an event or an entity.
  *
  * A condition is { "path": …, "is" | "in" | "exists": … }, or "all", "any" and "not" of others. It
- * is read from left to right and stops as soon as the answer is known, so that `exists` can stand
- * before what needs the value. */
+ * is evaluated from left to right, only as far as needed, so that `exists` can guard a comparison.
+ */
 #pragma once
 
 #include "projector/domain/source.h"
@@ -19,7 +19,7 @@ typedef enum ConditionScope {
 const Condition *condition_parse(const json_t *json, const char *path, ConditionScope scope,
                                  Arena *arena, Failure *ret_failure);
 
-/* False when it cannot be told: a path is missing that `is` or `in` asks for. */
+/* Returns false when the result is unknown: a path that `is` or `in` needs is missing. */
 bool condition_holds(const Condition *condition, const Event *event, bool *ret_holds,
                      Failure *ret_failure);
 

@@ -2,7 +2,7 @@
  *
  * The contract of the document is in docs/writing-events.md. Decoding never fails: a document that
  * breaks the contract becomes an Event whose `malformed` says why, because it too has to be marked,
- * listed and mended like any other event that cannot be applied. */
+ * listed and resolved like any other event that cannot be applied. */
 #pragma once
 
 #include "projector/domain/failure.h"
@@ -16,12 +16,12 @@ enum {
   AGGREGATE_ID_MAX = 255,   /* bytes of an aggregate id that is a string */
   EVENT_TYPE_MAX = 128,     /* bytes */
   ATTEMPTS_MAX = 1000000,   /* what else a document says is not ours */
-  DUE_MAX_MS = 86400000,    /* an event is looked at again after a day at most */
+  DUE_MAX_MS = 86400000,    /* an event is checked again after a day at most */
   ID_TEXT_SIZE = 256,       /* a buffer that holds any valid id as text, with its NUL */
   IDS_OF_TEXT = 4,          /* at most */
 };
 
-/* In the order in which MongoDB sorts the types, so that an index scan and we agree. */
+/* In MongoDB's sort order of types, so that an index scan and the projector agree. */
 typedef enum IdKind {
   ID_INT,
   ID_STRING,
@@ -66,8 +66,8 @@ typedef struct Event {
   uint32_t event_type_length;
   EventStatus status;      /* when the document was read */
   int attempts;            /* from the document; the claim adds one */
-  int64_t due_in_ms;       /* until the next attempt, where a look-up adds it; may be negative */
-  bool skipped;            /* by hand; set by whoever asks the ledger, or reads the archive */
+  int64_t due_in_ms;       /* until the next attempt, set by some look-ups; may be negative */
+  bool skipped;            /* by an operator; set from the ledger or the archive */
   bson_t payload;          /* views into `document` */
   bson_t metadata;         /* empty when the event has none */
   const bson_iter_t *item; /* set by children.c: at one item of an array; else NULL */
@@ -95,13 +95,13 @@ Event *event_decode(const bson_t *document);
 void event_free(Event *event);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Event, event_free)
 
-/* Whether the event has a place in its aggregate's order: aggregate and event id could be read. One
- * that has none blocks nobody. */
+/* Whether the event has a place in its aggregate's order: aggregate and event id are readable.
+ * Otherwise it blocks nothing. */
 bool event_has_aggregate(const Event *event);
 /* Whether the bytes are UTF-8 as MySQL reads it: NUL is a character, its overlong form is not. */
 bool utf8_is_valid(const char *text, size_t length);
-/* What was found, for messages: the type as MongoDB's documents call it, with a number, a time or a
- * length, never a text: "int64 5", "string of 3 bytes", "null". */
+/* The value found, for messages: MongoDB's name of the type with a number, a time or a length,
+ * never a text: "int64 5", "string of 3 bytes", "null". */
 enum { DESCRIPTION_SIZE = 80 };
 void bson_describe(const bson_iter_t *iter, char *text, size_t size);
 /* Memory that an event of this document needs, in bytes. */
@@ -118,8 +118,8 @@ size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]);
  * it is. False when the text is not of that kind. */
 bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[static 16],
                   Id *ret_id);
-/* Every id that a text may stand for when a person names one: the string, then UUID, ObjectId or
- * integer. Returns how many; they point into the text or `bytes`. */
+/* Every id that an operator's text may mean: the string, then UUID, ObjectId or integer. Returns
+ * how many; they point into the text or `bytes`. */
 unsigned ids_from_text(const char *text, size_t length, uint8_t bytes[static 16],
                        Id ret_ids[static IDS_OF_TEXT]);
 bool id_from_iter(const bson_iter_t *iter, Id *ret_id);

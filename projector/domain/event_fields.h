@@ -1,7 +1,7 @@
-/* event_fields.h - outboxes of others: where their documents keep what ours keep.
+/* event_fields.h - existing outboxes: where their documents store the fields of the contract.
  *
  * Such a document is translated into the contract's form (event.h) where it is read, so that
- * nothing behind the reading knows of it. The projector's own fields (status, attempts …) keep
+ * nothing else has to know about it. The projector's own fields (status, attempts …) keep
  * their names in every outbox. */
 #pragma once
 
@@ -34,5 +34,5 @@ bool event_fields_parse(const json_t *mongodb, EventFields *ret_fields, Failure 
 
 /* The document in the contract's form; a new one. A time may be a date, a number of milliseconds
  * since 1970 or a text, or that of the ObjectId when there is none; payload and metadata may be
- * JSON in a text. What cannot be read so stays as it is, and makes the event malformed. */
+ * JSON in a text. Anything else is passed through and makes the event malformed. */
 bson_t *event_fields_translate(const EventFields *fields, const bson_t *document);

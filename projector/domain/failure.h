@@ -1,7 +1,7 @@
 /* failure.h - errors as values: what failed, where, and what kind of failure it is.
  *
- * A Failure is filled where something goes wrong and travels up by value; context is put in front
- * of its message on the way. Filling one cannot fail. The class alone decides what happens next
+ * A Failure is filled where something goes wrong and is passed up by value; callers prepend context
+ * to its message. Filling one cannot fail. The class alone decides what happens next
  * (docs/operations.md has the table); the message is for people. */
 #pragma once
 
@@ -13,14 +13,15 @@ typedef enum FailureClass {
   FAILURE_NONE,
   FAILURE_UNAVAILABLE, /* the store is down, failing over or read-only: wait, burn no attempt */
   FAILURE_CONFLICT,    /* deadlock or lock wait: replay the same transaction */
-  FAILURE_DATA,        /* this event does not fit: find it, mark it, continue with the others */
-  FAILURE_MAPPING, /* table or column is not what the mapping says: the projection's events fail */
+  FAILURE_DATA,        /* one event is at fault: find it, mark it, continue with the others */
+  FAILURE_MAPPING, /* the table or column does not match the mapping: the projection's events fail
+                    */
   FAILURE_CONFIG,  /* credentials or privileges: no event can succeed, stop with status 2 */
   FAILURE_SPACE,   /* disk or table full: wait longer, burn no attempt */
-  FAILURE_SIZE,    /* statement larger than the server takes: halve the batch */
+  FAILURE_SIZE,    /* statement larger than the server accepts: halve the batch */
   FAILURE_FENCED,  /* another projector owns this name now: stop working at once */
   FAILURE_HISTORY, /* the change stream cannot continue: scan the outbox again */
-  FAILURE_UNKNOWN, /* no table knows it: blame.h finds out whose it is */
+  FAILURE_UNKNOWN, /* unknown code: blame.h attributes it */
 } FailureClass;
 
 typedef enum FailureSource {
@@ -56,35 +57,38 @@ typedef struct Failure {
 bool failure_set(Failure *failure, FailureClass class, FailureSource source, int code,
                  const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/* What a person has to change in the configuration or the command. */
+/* A failure that the operator fixes in the configuration or the command. */
 #define failure_refuse(failure, ...)                                                               \
   failure_set((failure), FAILURE_CONFIG, SOURCE_PROJECTOR, 0, __VA_ARGS__)
 
-/* Notes the step that failed, and passes on whether it was `good`. */
+/* Records the step if it failed; returns `good`. */
 bool failure_at(Failure *failure, TransactionStep step, bool good);
 
-/* Puts context in front of the message: "context: message". Returns false. */
+/* Prepends context to the message: "context: message". Returns false. */
 bool failure_prefix(Failure *failure, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The failure as a log may tell it: without the values that MySQL quotes from a row or a statement.
+/* The failure as it may be logged: without the values that MySQL quotes from a row or a statement.
  * Names of tables, columns and keys stay. */
 Failure failure_without_values(const Failure *failure);
 
-/* Puts "…" in the place of all from the first quote to the last, in a buffer of `size`. The end of
+/* Replaces everything from the first quote to the last with "…", in a buffer of `size`. The end of
  * a message like "Duplicate entry 'x' for key 'by_name'" stays: what is quoted there is a name. */
 void text_hide_quoted(char *text, size_t size);
 
 /* Lower-case names as they stand in `last_error.class`, logs and metrics. */
 const char *failure_class_name(FailureClass class);
 
-/* What a server's error number means. The tables stand in failure.c, with their sources. */
+/* The class of a server's error number. The tables are in failure.c, with their sources. */
 FailureClass failure_class_of_mysql(int code);
 FailureClass failure_class_of_mongodb(int code);
-/* The same with the server's text, which alone tells of some numbers that the disk was full. */
+/* The same with the server's text, without which some numbers do not reveal that the disk was full.
+ */
 FailureClass failure_class_of_mysql_text(int code, const char *message);
 
-enum { BACKOFF_MAX_MS = 300000 }; /* the longest that a failed event waits for its next attempt */
+enum {
+  BACKOFF_MAX_MS = 300000
+}; /* a failed event waits no longer than this for its next attempt */
 
 /* Delay before attempt number `attempts` + 1: `base_ms` doubled per attempt so far, at most
  * `max_ms`, with full jitter: uniform in [1, that]. `random` is any 32 random bits. */

@@ -1,13 +1,13 @@
 /* fold.h - many changes become few: one final state for each row, ready for multi-row statements.
  *
- * Folding gives what the changes would give one by one. A row's changes in one step run in three
+ * Folding has the same result as the changes one by one. A row's changes in one step run in three
  * phases: first what needs the row to exist already (update), then remove, then write. Rows of one
  * step are independent of each other, so each phase of a step is a handful of statements. An `sql`
- * change may touch anything and therefore stands in a step of its own.
+ * change may touch anything and is therefore a step of its own.
  *
- * COLUMN_ADD on NULL is a failure, which whoever executes the fold must see to: SQL would keep NULL
- * and say nothing. One liberty is taken: deltas of one row and step become one sum, and only that
- * sum has to fit, not the sums on the way to it (+200 and -100 on a tinyint that holds 0). */
+ * COLUMN_ADD on NULL is a failure, which the code that executes the fold must detect: SQL would
+ * silently keep NULL. One liberty is taken: deltas of one row and step become one sum, and only
+ * that sum has to fit, not the intermediate ones (+200 and -100 on a tinyint that holds 0). */
 #pragma once
 
 #include "projector/domain/change.h"
@@ -22,8 +22,8 @@ typedef struct FoldedRow {
   bool unmarked;  /* of an update: a row with a mark counts as missing */
   bool remove;    /* phase 2: delete, whether it exists or not */
   bool write;     /* phase 3: insert or overwrite with `row` */
-  bool fresh;     /* of a write: there is no such row (set by infra/mysql/child_rows.c) */
-  bool keep_mark; /* of a write: the mark stays where the row there and `row` both have one */
+  bool fresh;     /* of a write: the row does not exist (set by infra/mysql/child_rows.c) */
+  bool keep_mark; /* of a write: keep the mark if the existing row and `row` both have one */
   const ChildRows **children; /* by child table, after the phases: its rows; NULL: as they are */
   uint8_t *modes;             /* ColumnMode of each column after the key */
   Value *updates;
@@ -39,7 +39,7 @@ typedef struct Fold Fold;
 
 /* The arena must outlive the fold. */
 Fold *fold_new(Arena *arena);
-/* The one that it was made with. */
+/* The arena it was created with. */
 Arena *fold_arena(const Fold *fold);
 void fold_free(Fold *fold);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fold, fold_free)

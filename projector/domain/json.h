@@ -1,4 +1,4 @@
-/* json.h - reading a checked JSON file: every complaint names the path of the key. */
+/* json.h - reads and checks a JSON file: every error names the path of the key. */
 #pragma once
 
 #include "projector/domain/failure.h"
@@ -6,8 +6,8 @@
 #include <glib.h>
 #include <jansson.h>
 
-/* "name: expected a string, found 5" as a configuration failure; returns false. What was found is
- * not told when the key is that of a secret. */
+/* "name: expected a string, found 5" as a configuration failure; returns false. The value of a
+ * secret is not shown. */
 bool json_complain(const char *path, const char *expected, const json_t *found,
                    Failure *ret_failure);
 

@@ -63,7 +63,7 @@ typedef struct Column {
   ColumnType type;
   Source from;
   bool nullable;
-  bool compare; /* looked at by reconcile */
+  bool compare; /* compared by reconcile */
 } Column;
 
 typedef enum Operation {
@@ -80,7 +80,7 @@ const char *operation_name(Operation operation);
 
 typedef struct Assignment {
   unsigned column; /* index into the projection's columns */
-  bool set;        /* of an add or subtract: the value is set all the same (`always`) */
+  bool set;        /* of an add or subtract: set the value instead of adding (`always`) */
   Source from;
 } Assignment;
 
@@ -113,16 +113,17 @@ struct Projection {
   unsigned index;
   const char *aggregate_type;
   const char *table;
-  const char *entities;  /* NULL: none, so no refresh */
-  const Condition *when; /* an upsert or an entity that does not match has no row; NULL: all do */
-  unsigned key_count;    /* columns[0 … key_count-1] are the key */
+  const char *entities; /* NULL: none, so no refresh */
+  const Condition
+      *when; /* an upsert or an entity that does not match has no row; NULL: all have one */
+  unsigned key_count; /* columns[0 … key_count-1] are the key */
   unsigned column_count;
   Column *columns;
-  unsigned always_count; /* columns that every update and delta sets besides */
+  unsigned always_count; /* columns that every update and delta also sets */
   unsigned *always;
   unsigned rule_count;
   Rule *rules;
-  Rule removal; /* what an upsert is that does not match `when`: the delete of its row */
+  Rule removal; /* replaces an upsert that does not match `when`: the delete of its row */
   bool allow_unique_keys;
   unsigned rank;            /* among all tables; child tables come behind their parent */
   const char *path;         /* "projections[0]", "projections[0].children[1]" */
@@ -130,13 +131,13 @@ struct Projection {
   Source items;             /* of a child table: its array */
   unsigned child_count;
   Projection **children;
-  int mark;              /* the column that tells a deleted row when it is not NULL; -1: none */
+  int mark;              /* the column that marks a deleted row by not being NULL; -1: none */
   const Rule *soft_rule; /* the first soft delete, or NULL */
 };
 
 typedef struct Mapping Mapping;
 
-/* `json` is the whole file; its other keys are not looked at. */
+/* `json` is the whole file; its other keys are ignored. */
 Mapping *mapping_parse(const json_t *json, Failure *ret_failure);
 void mapping_free(Mapping *mapping);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Mapping, mapping_free)
@@ -152,8 +153,8 @@ const Projection *mapping_find_table(const Mapping *mapping, const char *table);
 
 /* Whether the projection is for aggregates of that type. */
 bool projection_is_of(const Projection *projection, const char *aggregate_type, size_t length);
-/* Whether each event type that changes a row of the projection's aggregates leaves its whole row,
- * or none, behind: then whatever is newer has overwritten what an older event would write. */
+/* Whether each event type that changes a row of the projection's aggregates writes or removes the
+ * whole row: then any newer event has overwritten what an older one would write. */
 bool mapping_overwrites(const Mapping *mapping, const Projection *projection);
 
 /* The rules of all projections for this event, NULL-terminated, in the file's order; NULL when no
@@ -161,5 +162,5 @@ bool mapping_overwrites(const Mapping *mapping, const Projection *projection);
 const Rule *const *mapping_rules(const Mapping *mapping, const char *aggregate_type,
                                  size_t aggregate_type_length, const char *event_type,
                                  size_t event_type_length);
-/* Whether events that no projection names are to be ignored rather than to fail. */
+/* Whether events that no projection names are ignored instead of failing. */
 bool mapping_ignores_unknown(const Mapping *mapping);

@@ -1,4 +1,4 @@
-/* mark.h - soft deletes: which column of a row tells that it is deleted. */
+/* mark.h - soft deletes: the column that marks a row as deleted. */
 #pragma once
 
 #include "projector/domain/value.h"

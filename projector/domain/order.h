@@ -1,4 +1,4 @@
-/* order.h - where an event stands to what its aggregate has seen already. */
+/* order.h - how an event relates to what was already applied of its aggregate. */
 #pragma once
 
 #include "projector/domain/event.h"
@@ -14,7 +14,7 @@ typedef struct Position {
 typedef enum Standing {
   STANDING_NEXT,      /* apply it */
   STANDING_LATE,      /* it sorts before the position: section "late events" of operations.md */
-  STANDING_CONTAINED, /* a refresh has taken its effect from the entity already */
+  STANDING_CONTAINED, /* a refresh has already taken its effect from the entity */
   STANDING_REPEATED,  /* it is the last applied event itself (its ledger entry was pruned) */
   STANDING_GAP,       /* versions before it are missing: wait for them */
 } Standing;
@@ -22,19 +22,19 @@ typedef enum Standing {
 /* `gap_waited`: missing versions before it were waited for in vain. */
 Standing order_standing(const Position *position, const Event *event, bool gap_waited);
 
-/* Whether the event is later than the last applied one, and its version is not above that one's: it
- * was given twice (a MongoDB that was restored to an earlier state), or writers' clocks differ. The
- * version of a refresh says nothing here: events up to it may still come, in time. */
+/* Whether the event is later than the last applied one, and its version is not above that one's:
+ * the version was used twice (MongoDB was restored to an earlier state), or writers' clocks differ.
+ * The version of a refresh is not evidence: events up to it may still arrive legitimately. */
 bool order_reuses_version(const Position *position, const Event *event);
 
 /* How long the event has to wait because its time is more than `future_ms` ahead of `now_ms`; 0: it
- * need not. Applied at once it would make every event of its aggregate late that comes before that
- * time. */
+ * need not. If it were applied at once, every event of its aggregate with an earlier time would be
+ * late. */
 int64_t order_early_ms(const Event *event, int64_t now_ms, int64_t future_ms);
 
 /* The position after the event. The event id's bytes stay the event's. */
 void order_advance(Position *position, const Event *event);
 
-/* The position after an event that changes no row: its version is accounted for, but an event that
- * sorts before it is not late for that. */
+/* The position after an event that changes no row: its version is accounted for, but it does not
+ * make earlier events late. */
 void order_pass(Position *position, const Event *event);

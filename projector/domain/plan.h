@@ -1,7 +1,7 @@
 /* plan.h - what to do with a batch: a verdict for each event, and the folded changes.
  *
  * The decision is pure: it takes the mapped events in order and the positions of their aggregates,
- * and says what one MySQL transaction has to do. The pipeline carries it out. */
+ * and determines what one MySQL transaction has to do. The engine carries it out. */
 #pragma once
 
 #include "projector/domain/fold.h"
@@ -10,17 +10,17 @@
 typedef enum Verdict {
   VERDICT_NONE,       /* not decided yet */
   VERDICT_APPLIED,    /* in the fold; ledger outcome `applied` */
-  VERDICT_SUPERSEDED, /* late, a newer state is in the row; ledger outcome `superseded` */
+  VERDICT_SUPERSEDED, /* late, the row shows a newer state; ledger outcome `superseded` */
   VERDICT_IGNORED,    /* changes nothing; ledger outcome `ignored` */
-  VERDICT_SKIPPED,    /* a person decided to continue without it; ledger outcome `skipped` */
-  VERDICT_KNOWN,      /* applied before: acknowledge, write nothing */
+  VERDICT_SKIPPED,    /* an operator decided to continue without it; ledger outcome `skipped` */
+  VERDICT_KNOWN,      /* applied before: acknowledge without writing */
   VERDICT_FAILED,     /* `failure` says why; later events of its aggregate wait */
   VERDICT_REFRESH,    /* late: take the row from the entity; later ones wait for that */
   VERDICT_GAP,        /* wait for a missing version; later events wait behind it */
   VERDICT_WAIT,       /* behind one of the three above in the same batch */
 } Verdict;
 
-/* Whether the verdict belongs into the ledger, and the outcome's name there; NULL when not. */
+/* The outcome's name in the ledger; NULL when the verdict is not recorded there. */
 const char *verdict_outcome(Verdict verdict);
 
 typedef struct Item {
@@ -29,11 +29,11 @@ typedef struct Item {
   bool gap_waited;    /* missing versions before it were waited for in vain */
   bool no_entity;     /* it was looked for, to take the row from, and is not there */
   ChangeList changes; /* as mapped */
-  ChangeList effect;  /* what of them is in the fold; of a late event the deltas alone */
+  ChangeList effect;  /* those of them in the fold; of a late event only the deltas */
   Verdict verdict;
   bool late;
-  bool else_superseded; /* VERDICT_REFRESH: where there is nothing to refresh from, superseded */
-  bool unhealed;        /* VERDICT_SUPERSEDED, and there is no entity to take the row from */
+  bool else_superseded;        /* VERDICT_REFRESH: superseded if there is nothing to refresh from */
+  bool unhealed;               /* VERDICT_SUPERSEDED, and there is no entity to take the row from */
   bool failure_is_provisional; /* it came of the others of this batch: without them it may not */
   bool reuses_version;         /* order.h; a warning, whatever the verdict */
   int64_t gap_first;           /* VERDICT_GAP: the first missing version */
@@ -58,7 +58,7 @@ AggregateState *aggregate_set_open(AggregateSet *set, const Aggregate *aggregate
 AggregateState *aggregate_set_find(AggregateSet *set, const Aggregate *aggregate);
 unsigned aggregate_set_count(const AggregateSet *set);
 AggregateState *aggregate_set_get(const AggregateSet *set, unsigned index);
-/* By aggregate_compare: an order in which all transactions can take their locks. */
+/* Sorts by aggregate_compare: a common order in which all transactions take their locks. */
 void aggregate_set_sort(AggregateSet *set);
 
 /* Maps the events of items without a verdict; what cannot be mapped gets VERDICT_FAILED. */

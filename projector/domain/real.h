@@ -2,10 +2,10 @@
  *
  * MySQL 8.0 reads the numbers of a JSON text without full precision: about one in nine doubles with
  * 16 or 17 digits comes out one unit in the last place off, a few with large exponents two or
- * three. Up to 15 digits and with small exponents it reads them right, as MySQL 9 reads all, and
+ * three. Up to 15 digits and with small exponents it reads them exactly, as MySQL 9 reads all, and
  * MariaDB keeps the text. So doubles are written with as few digits as they need, the server is
- * asked what it makes of some that are known to come out wrong, and where it fails, doubles that
- * near are taken for equal. */
+ * probed with some that are known to come out wrong, and if it fails, doubles that close count as
+ * equal. */
 #pragma once
 
 #include <glib.h>
@@ -28,7 +28,7 @@ bool json_text_same(const char *a, size_t a_length, const char *b, size_t b_leng
 
 /* A JSON array of doubles of which such a server reads most wrong; to be cast to JSON and back. */
 extern const char json_probe[];
-/* What the answer to the probe says: how many units in the last place the server's doubles may be
+/* Evaluates the answer to the probe: how many units in the last place the server's doubles may be
  * off, 0 or REAL_SLACK. Returns false when the answer is not such an array. */
 enum { REAL_SLACK = 3 };
 bool json_probe_judge(const char *answer, size_t length, unsigned *ret_slack);

@@ -1,8 +1,8 @@
 /* rehearsal.h - the projector without stores: events are mapped, planned and folded as in `run`,
  * and the fold is carried out on rows in memory.
  *
- * What only a server could tell is not rehearsed: the statements of `sql` ops, constraints,
- * triggers. An event whose fold has such a statement says so, and its rows are not known. */
+ * Anything that only a server can decide is not rehearsed: the statements of `sql` ops,
+ * constraints, triggers. An event with such a statement is flagged, and its rows are unknown. */
 #pragma once
 
 #include "projector/domain/plan.h"
@@ -20,7 +20,7 @@ typedef struct RehearsedRow {
   const Value *values;
 } RehearsedRow;
 
-/* A row that is there from the start; the values are copied. An older row of that key goes. */
+/* Adds an initial row; the values are copied. It replaces an earlier row with that key. */
 void rehearsal_put_row(Rehearsal *rehearsal, const Projection *projection, const Value *values);
 /* An entity that late events are refreshed from; copied. */
 void rehearsal_put_entity(Rehearsal *rehearsal, const char *collection, const bson_t *entity);

@@ -1,4 +1,4 @@
-/* rehydrate.h - whether an aggregate's events alone tell what its entity is.
+/* rehydrate.h - whether an aggregate's events alone reproduce its entity.
  *
  * Pure: the events are folded with the mapping into one row, and the entity is mapped into the same
  * row, as reconcile does. */
@@ -8,10 +8,10 @@
 #include "projector/domain/row_compare.h"
 
 typedef enum Rehydration {
-  REHYDRATED,           /* the events give what the entity shows */
+  REHYDRATED,           /* the events reproduce the entity */
   REHYDRATED_OTHERWISE, /* a column differs, or one of the two has no row */
   REHYDRATED_BROKEN,    /* an event cannot be applied after those before it */
-  REHYDRATED_UNKNOWN,   /* an sql statement is part of it: only a server could tell */
+  REHYDRATED_UNKNOWN,   /* an sql statement is involved: only a server could run it */
   REHYDRATEINGS,
 } Rehydration;
 
@@ -26,7 +26,7 @@ typedef struct Rehydrated {
   bool row, entity;        /* whether the events give a row, and whether there is an entity */
   bool absent;             /* the entity does not match the projection's `when`: it has no row */
   const Event *culprit;    /* REHYDRATED_BROKEN */
-  int64_t skipped;         /* events that are not folded, because a person has skipped them */
+  int64_t skipped;         /* events that are not folded, because an operator skipped them */
   Failure failure;         /* REHYDRATED_BROKEN; or the entity cannot be mapped */
   int64_t missing, missing_count; /* first version without an event, and how many; 0: none */
 } Rehydrated;

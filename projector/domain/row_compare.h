@@ -1,7 +1,7 @@
-/* row_compare.h - whether a row shows its entity, and what it means when it does not.
+/* row_compare.h - whether a row matches its entity, and what a mismatch means.
  *
  * Pure: the entity is mapped with the conversions that `run` uses, the row comes as values of the
- * same kinds, and versions and the outbox decide between different and merely late. */
+ * same kinds, and versions and the outbox decide between different and merely lagging. */
 #pragma once
 
 #include "projector/domain/children.h"
@@ -15,7 +15,7 @@ typedef enum DifferenceKind {
   DIFFERENCE_COLUMNS,
   DIFFERENCE_UNMAPPABLE,      /* the entity does not fit the mapping */
   DIFFERENCE_POSITION_AHEAD,  /* of the entity's version */
-  DIFFERENCE_POSITION_BEHIND, /* and no event left that could move it */
+  DIFFERENCE_POSITION_BEHIND, /* and no event is left that could move it */
   DIFFERENCE_APPLIED_EVENT,   /* in the outbox although the ledger has it */
   DIFFERENCE_DEAD_EVENT,
   DIFFERENCE_KINDS,
@@ -31,16 +31,17 @@ typedef struct Layout {
   const Column **columns;
   const struct Layout *children; /* of the child tables */
   bool by_parent; /* of a child table: by its parent's key alone, which several rows have */
-  int mark;       /* the column that tells a deleted row (mapping.h), compared or not; -1: none */
+  int mark;       /* the column that marks a deleted row (mapping.h), compared or not; -1: none */
   bool *of_mark;  /* by column: a soft delete sets it */
   unsigned json_slack; /* of the server that the rows come from (real.h); 0: exact */
 } Layout;
 
-/* False when an entity alone cannot tell the key, because a part of it is the event's own. */
+/* Returns false when an entity alone does not determine the key, because a part of it comes from
+ * the event. */
 bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
                  Failure *ret_failure);
 
-/* What the row should show: `count` values of which those not in `known` cannot be told from the
+/* The expected row: `count` values, of which those not in `known` cannot be derived from the
  * entity, because only its events have them. `entity` is an event whose payload is the entity. */
 typedef struct Expected {
   Value *values;
@@ -56,21 +57,21 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
 bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Value *ret_key,
                     Failure *ret_failure);
 
-/* The fields of an entity that its key is made of, as MongoDB's projection; NULL: all of them,
- * where that cannot be said. Free with bson_destroy. */
+/* The fields of an entity that make up its key, as a MongoDB projection; NULL: all fields, when it
+ * cannot be expressed. Free with bson_destroy. */
 bson_t *layout_key_fields(const Layout *layout);
 
-/* Whether the column shows the same; JSON counts by what it says, not how it is written, and its
- * doubles to within `json_slack` units in the last place. */
+/* Whether the values are equal; JSON is compared by content, and its doubles to within `json_slack`
+ * units in the last place. */
 bool column_equal(const Column *column, const Value *expected, const Value *found,
                   unsigned json_slack);
-/* Whether the row shows something else than is known in that column. What a soft delete has set
- * belongs to the event: when the row and the entity are both marked, it is not compared. */
+/* Whether the row differs from the known value in that column. Columns set by a soft delete belong
+ * to the event: when the row and the entity are both marked, they are not compared. */
 bool layout_differs(const Layout *layout, const Expected *expected, const Value *row,
                     unsigned index);
 /* Whether the row is marked as deleted. */
 bool layout_is_marked(const Layout *layout, const Value *row);
-/* Whether the row shows all that is known; none does that should be absent. */
+/* Whether the row matches all known values; false for a row that should be absent. */
 bool layout_equal(const Layout *layout, const Expected *expected, const Value *row);
 
 typedef struct Sight {
@@ -86,11 +87,11 @@ typedef struct Decision {
   bool lagging;
 } Decision;
 
-/* What one look at an aggregate says. */
+/* The result of checking an aggregate once. */
 Decision difference_decide(const Sight *sight);
 
-/* Ids that an entity may have whose key column, filled from $aggregate_id, shows this value; at
- * most AGGREGATE_IDS. 0: they cannot be told. */
+/* The possible ids of an entity whose key column, filled from $aggregate_id, has this value; at
+ * most AGGREGATE_IDS. 0: they cannot be derived. */
 enum { AGGREGATE_IDS = IDS_OF_TEXT };
 unsigned aggregate_ids_of(const Layout *layout, const Value *key, Arena *arena,
                           Id ret_ids[static AGGREGATE_IDS]);

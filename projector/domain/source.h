@@ -1,7 +1,7 @@
 /* source.h - where a value comes from: the `from`, `value` and `default` of the mapping file.
  *
- * A source is a chain of places. The first that holds something gives the value; a constant, which
- * `value` and `default` become, always does. A null is something: it is what the writer said. */
+ * A source is a chain of places. The first one that is present gives the value; a constant
+ * (`value`, `default`) always is. An explicit null counts as present. */
 #pragma once
 
 #include "projector/domain/arena.h"
@@ -19,11 +19,11 @@ struct Source {
   const char *const *steps; /* of a JSON Pointer, unescaped, NULL-terminated */
   const uint8_t *constant;  /* a BSON document with one value */
   uint32_t constant_length;
-  const Source *otherwise; /* where to look when this place holds nothing; NULL: nowhere */
+  const Source *otherwise; /* the next place when this one is missing; NULL: none */
   bool in_item;            /* of an item of a child table's array (children.h), or its index */
 };
 
-/* What may stand after `from`, for messages. */
+/* What `from` accepts, for messages. */
 #define A_SOURCE                                                                                   \
   "a payload path, a JSON Pointer, $payload or one of $event_id, $aggregate_id, $version, "        \
   "$occurred_at, $event_type, $metadata.x"
@@ -37,7 +37,7 @@ bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_sou
 /* Refuses $item and $index, which only a child table's columns have. */
 bool source_check_event(const Source *source, const char *path, Failure *ret_failure);
 
-/* Reads what may stand in the place of a path: a text as above, or a list of such texts. The
+/* Reads a path as above, or a list of them. The
  * failure names `path`. */
 bool source_from_json(const json_t *json, const char *path, Arena *arena, Source *ret_source,
                       Failure *ret_failure);
@@ -47,7 +47,7 @@ bool source_from_members(const json_t *object, const char *path, Arena *arena, S
 
 /* Finds the value. Returns the place that holds it, or NULL when none does. */
 const Source *source_find(const Source *source, const Event *event, bson_iter_t *ret_iter);
-/* Whether an entity, read as an event (entity.h), gives what its events would have given. False
+/* Whether an entity, read as an event (entity.h), gives the same value as its events. Returns false
  * when a field that only an event has comes first. */
 bool source_known(const Source *source, const Event *entity);
 
@@ -61,11 +61,11 @@ bool source_is_aggregate_id(const Source *source);
 char *source_name(const Source *place);
 /* All its places: "payload.name or payload.old_name". Free with g_free. */
 char *source_names(const Source *source);
-/* Adds the names of the payload's fields that the source begins at to `names` (of char *). False
- * when a query of MongoDB cannot name them: the whole payload, a name with a dot or a dollar. */
+/* Adds the top-level payload fields that the source reads to `names` (of char *). Returns false
+ * when a MongoDB query cannot name them: the whole payload, a name with a dot or a dollar. */
 bool source_add_fields(const Source *source, GPtrArray *names);
 
-/* A JSON value as BSON, with extended JSON read as what it stands for: {"$numberDecimal": …}. The
+/* A JSON value as BSON, with Extended JSON interpreted: {"$numberDecimal": …}. The
  * bytes are a document with one value. False when extended JSON is not well-formed. */
 bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
                         uint32_t *ret_length);

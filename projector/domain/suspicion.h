@@ -1,12 +1,12 @@
-/* suspicion.h - when a standby takes the owner for dead: by the owner's own heartbeats.
+/* suspicion.h - when a standby considers the owner dead, judged by the owner's own heartbeats.
  *
  * A fixed timeout is either slow or wrong. So the standby learns how regularly this owner's
- * heartbeats arrive on this machine, and suspects it when a silence is out of all proportion to
- * that (after Hayashibara et al., The φ Accrual Failure Detector, 2004, with a bound in place of a
+ * heartbeats arrive on this machine, and suspects it when a silence is out of proportion to that
+ * (after Hayashibara et al., The φ Accrual Failure Detector, 2004, with a bound in place of a
  * probability). It need not be certain: the fence in MySQL makes a wrong suspicion safe.
  *
- * Silence counts only between two looks that both succeeded and followed each other closely: while
- * the standby cannot read, was paused itself, or MongoDB elects a primary, it knows nothing. */
+ * Silence counts only between two successful reads in close succession: while the standby cannot
+ * read, was itself paused, or MongoDB elects a primary, it knows nothing. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,8 +27,8 @@ typedef struct Suspicion {
   uint64_t tenure;
 } Suspicion;
 
-/* What a look found: the heartbeats of the owner so far. `tenure` tells owners and elections apart:
- * when it changes, everything is learnt again. */
+/* A successful read: the owner's heartbeats so far. `tenure` distinguishes owners and elections:
+ * when it changes, learning starts over. */
 typedef struct HeartbeatLook {
   int64_t beat;
   uint64_t tenure;
@@ -36,8 +36,8 @@ typedef struct HeartbeatLook {
 
 /* `now_us` is the standby's monotonic time after the look. */
 void suspicion_look(Suspicion *suspicion, HeartbeatLook look, int64_t now_us);
-/* The look failed. */
+/* A failed read. */
 void suspicion_look_failed(Suspicion *suspicion);
-/* How long a silence is still in proportion, in us; at most `lease_us`. */
+/* The longest silence that does not raise suspicion, in us; at most `lease_us`. */
 int64_t suspicion_patience_us(const Suspicion *suspicion, int64_t lease_us);
 bool suspicion_is_aroused(const Suspicion *suspicion, int64_t lease_us);

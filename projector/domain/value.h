@@ -61,7 +61,7 @@ typedef struct ValueKey {
 
 guint value_key_hash(gconstpointer key);
 gboolean value_key_equal(gconstpointer a, gconstpointer b);
-/* The value for people: 12.5, 2024-01-02 03:04:05.678, 0x00ff, NULL; texts as they are. */
+/* The value in readable form: 12.5, 2024-01-02 03:04:05.678, 0x00ff, NULL; texts as they are. */
 void value_append_text(GString *text, const Value *value);
 
 /* `base` + `delta` of a numeric column, as the server would compute it; both not NULL. Without
@@ -75,6 +75,6 @@ Value value_negate(const Value *value, Arena *arena);
 /* From the text in which MySQL sends a column of that type; exact, or false. */
 bool value_from_sql(const char *text, size_t length, const ColumnType *type, Arena *arena,
                     Value *ret_value);
-/* From what a person types: the same, with UUIDs in their usual form and bytes as 0x00ff. */
+/* From user input: the same, with UUIDs in their usual form and bytes as 0x00ff. */
 bool value_from_text(const char *text, size_t length, const ColumnType *type, Arena *arena,
                      Value *ret_value);

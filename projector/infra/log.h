@@ -25,12 +25,12 @@ typedef struct LogField {
 #define LOG_NUMBER(field_name, value)                                                              \
   { (field_name), NULL, (value) }
 
-/* From here on lines go through a thread of their own (log_writer.h): nobody who logs waits. */
+/* From now on lines are written by a separate thread (log_writer.h): logging never blocks. */
 void log_setup(bool json, LogLevel lowest);
-/* A line that is no entry of the log, in order with those that are: the last words of a command. */
+/* A plain line, in order with log entries: the final message of a command. */
 void log_plain(const char *text);
-/* Before the process ends: what was logged reaches stderr, if somebody reads it, within half a
- * second. */
+/* Call before the process ends: flushes the log to stderr, waiting at most half a second for a
+ * reader. */
 void log_finish(void);
 /* `fields` may be NULL. Threads may log at the same time; lines do not mix. */
 void log_write(LogLevel level, const char *message, const LogField *fields);
@@ -39,9 +39,9 @@ void log_write(LogLevel level, const char *message, const LogField *fields);
 #define log_warning(message, fields) log_write(LOG_LEVEL_WARNING, (message), (fields))
 #define log_error(message, fields) log_write(LOG_LEVEL_ERROR, (message), (fields))
 
-/* The failure as it may be told: without values of payloads, unless the level is debug. */
+/* The failure as it may be logged: without payload values, unless the level is debug. */
 Failure log_told(const Failure *failure);
 
-/* Logs a failure with its class, source, code and message; one that repeats an earlier one (same
- * message and failure) is counted and told at most once in ten seconds. */
+/* Logs a failure with its class, source, code and message; a repetition (same message and failure)
+ * is counted and logged at most once in ten seconds. */
 void log_failure(LogLevel level, const char *message, const Failure *failure);

@@ -1,7 +1,7 @@
-/* log_writer.h - takes lines to stderr in a thread of its own, in order.
+/* log_writer.h - writes lines to stderr in a separate thread, in order.
  *
- * Whoever logs never waits: not for a pipe that nobody reads, not for a terminal that was stopped.
- * Lines that find no room are dropped and counted, and one line in their place says how many. */
+ * Logging never blocks, neither on an unread pipe nor on a stopped terminal. Lines that find no
+ * room are dropped and counted, and replaced by one line with their number. */
 #pragma once
 
 #include <stdint.h>

@@ -172,7 +172,7 @@ def wedged_worker(world: World) -> None:
     first = world.projector
     exits, offset = len(first.exits), first.log_size()
     first.restart_with(PROJECTOR_HANG_AT="after_claim:3", PROJECTOR_STUCK_MS="3000")
-    first.wait_log("error stuck .*a worker has not moved for", offset, 90)
+    first.wait_log("error stuck .*a worker has made no progress for", offset, 90)
     first.wait_exit(exits + 2, 60, "the end of the wedged process")
     progress(world, 20)
 

@@ -29,7 +29,7 @@ def test_events_that_tell_everything(bank):
     bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("9.00"), "version": Int64(2)}})
     [sums] = verify(bank)
     assert (sums["aggregates"], sums["equal"]) == (3, 3)
-    assert "3 told by their events alone" in bank.projector("archive", "verify", "account").stdout
+    assert "3 reproduced by their events alone" in bank.projector("archive", "verify", "account").stdout
 
 
 def test_what_the_events_do_not_tell(bank):
@@ -46,8 +46,8 @@ def test_what_the_events_do_not_tell(bank):
     reasons = {f["aggregate_id"]: (f["finding"], f["reason"]) for f in found}
     assert reasons["a0"] == ("different", "balance: entity 12.5, events 10; version 2 is missing")
     assert reasons["a1"] == ("different", 'name: entity Somebody, events Ada a1')
-    assert reasons["a2"] == ("different", "the events make a row, and there is no entity")
-    assert reasons["a3"] == ("different", "there is an entity, and the events make no row")
+    assert reasons["a2"] == ("different", "the events produce a row, but there is no entity")
+    assert reasons["a3"] == ("different", "there is an entity, but the events produce no row")
     assert reasons["a4"][0] == "broken" and "row missing" in reasons["a4"][1]
     assert (sums["different"], sums["broken"], sums["gaps"]) == (4, 1, 2)
 

@@ -140,7 +140,7 @@ def test_what_waits_has_no_cursor(kept):
 def test_without_an_owner_it_says_that_numbers_are_missing(kept):
     kept.db["outbox_archive"].insert_one({**opened(kept, "a1"), "applied_at": datetime(2024, 1, 1)})
     done = kept.projector("events")
-    assert done.returncode == 0 and done.stdout == "" and "`projector run` gives it" in done.stderr
+    assert done.returncode == 0 and done.stdout == "" and "`projector run` assigns it" in done.stderr
 
 
 def test_asking_changes_nothing(kept):
@@ -154,7 +154,7 @@ def test_an_older_owner_gives_no_numbers(kept):
     kept.db["projector_leases"].insert_one({"_id": "events:outbox", "epoch": Int64(1000), "seq": Int64(7)})
     kept.put(opened(kept, "a1"))
     with kept.start_projector() as projector:
-        projector.wait_log("a later owner gives the archived events their numbers")
+        projector.wait_log("a later owner numbers the archived events")
     assert kept.db["outbox_archive"].find_one({"seq": {"$exists": True}}) is None
 
 

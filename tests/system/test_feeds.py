@@ -277,7 +277,7 @@ def test_status_and_check_show_the_feeds(one):
     one.run_once()
     feed = {"name": FEED, "events": 2, "projector": None, "running": False}
     assert json.loads(one.projector("status", "--json").stdout)["feeds"] == [feed]
-    assert f"{FEED}: 2 events, nobody reads it" in one.projector("status").stdout
+    assert f"{FEED}: 2 events, no reader" in one.projector("status").stdout
     assert one.outbox_program("init", "--feed", FEED).returncode == 0
     assert not any("no index" in c["text"] and FEED in c["text"] for c in checks(one))
     readers = reader_mapping(one)
@@ -285,4 +285,4 @@ def test_status_and_check_show_the_feeds(one):
         one.wait(lambda: json.loads(one.projector("status", "--json").stdout)["feeds"][0]["running"])
         one.wait(lambda: one.db[FEED].find_one() is None)
         assert not any(c["verdict"] != "ok" and FEED in c["text"] for c in checks(one))
-    one.wait(lambda: any("does not run" in c["text"] and FEED in c["text"] and c["verdict"] == "warning" for c in checks(one)))
+    one.wait(lambda: any("is not running" in c["text"] and FEED in c["text"] and c["verdict"] == "warning" for c in checks(one)))

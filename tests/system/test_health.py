@@ -148,5 +148,5 @@ def test_status_after_the_owner_died_says_how_long_its_lease_runs(bank):
     with working(bank, lease_ms=20000) as (process, _):
         process.kill()
     status = bank.projector("status")
-    assert re.search(r"^lease +ends in 1?\d(\.\d)? s unless it is prolonged; that was done last [\d.]+ m?s ago$", status.stdout, re.MULTILINE)
+    assert re.search(r"^lease +ends in 1?\d(\.\d)? s unless renewed; last renewed [\d.]+ m?s ago$", status.stdout, re.MULTILINE)
     assert 0 < json.loads(bank.projector("status", "--json").stdout)["projector"]["lease_expires_in_ms"] <= 20000

@@ -306,7 +306,7 @@ def test_check_names_how_long_commands_are_remembered(bank):
     assert receipts_line(bank) == ("ok", "executed commands are remembered forever")
     commands(bank).drop_index("at")
     verdict, text = receipts_line(bank)
-    assert verdict == "warning" and "never removed" in text and "`outbox init` makes it" in text
+    assert verdict == "warning" and "never removed" in text and "`outbox init` creates it" in text
     commands(bank).drop()
     verdict, text = receipts_line(bank)
-    assert verdict == "ok" and "`outbox init` makes their collection" in text
+    assert verdict == "ok" and "`outbox init` creates their collection" in text

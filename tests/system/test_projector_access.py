@@ -28,7 +28,7 @@ def guarded(stores, server_folder, tmp_path):
 def findings(ws) -> list[tuple[str, str]]:
     lines = [json.loads(line) for line in ws.projector("check", "--json").stdout.splitlines()]
     return [(line["verdict"], line["text"]) for line in lines
-            if line["verdict"] != "ok" and not line["text"].startswith("nobody reads the feed")]
+            if line["verdict"] != "ok" and not line["text"].startswith("no projector reads the feed")]
 
 
 def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
@@ -94,7 +94,7 @@ def take_from_file(ws: Workspace, section: str, key: str, file: Path, **others: 
     path.write_text(json.dumps(content))
 
 
-STARTS_AGAIN = "a secret's file has changed since it was read: starting again with it"
+STARTS_AGAIN = "a secret file has changed since it was read: restarting with it"
 
 
 def test_a_changed_password_file_of_mysql_is_read_again_before_giving_up(bank, tmp_path):

@@ -317,7 +317,7 @@ def test_a_lock_of_our_own_tables_is_an_outage(own):
             with own.stores.mysql(own.name) as stranger, stranger.cursor() as cursor:
                 cursor.execute("LOCK TABLES projector_position WRITE")
                 own.put(events_of(own, "account", 10))
-                projector.wait_log("MySQL takes no transaction", timeout=60)
+                projector.wait_log("MySQL accepts no transaction", timeout=60)
                 assert {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}
                 cursor.execute("UNLOCK TABLES")
             own.wait_drained(60)

@@ -300,7 +300,7 @@ def test_an_attempt_that_ended_with_its_projector_is_counted_once(bank):
         bank.end_sessions("projector")
         [left] = claims(bank)
         with bank.start_projector() as projector:
-            projector.wait_log("swept the claims of an owner that is no more events=1")
+            projector.wait_log("swept the claims of a former owner events=1")
             stored = bank.wait_status(event, "in_progress")  # what was attempted is claimed in its own document
             assert stored["attempts"] == 2
             assert left["_id"] not in {c["_id"] for c in claims(bank)}

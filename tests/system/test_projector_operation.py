@@ -121,7 +121,7 @@ def test_a_signal_does_not_wait_for_a_lock_of_somebody_else(bank):
         asked = time.monotonic()
         assert projector.stop() == 0
         assert time.monotonic() - asked < AT_ONCE_S
-        assert "stopping in the middle: a store has not answered in time" in projector.log_text()
+        assert "stopping in mid-batch: a store did not answer in time" in projector.log_text()
         cursor.execute("COMMIT")
     with bank.start_projector() as projector:  # the lease is free, the event is found
         bank.wait_drained()

@@ -134,7 +134,7 @@ def test_an_owner_that_cannot_prolong_its_lease_takes_nothing_more(bank):
     with bank.start_projector() as owner:
         owner.wait_log("info working")
         bank.db.command("collMod", "projector_leases", validator={"never": True})
-        ended = owner.wait_log(r"^(\S+)Z error the tenure ended class=fenced .*the lease could not be prolonged in time")[1]
+        ended = owner.wait_log(r"^(\S+)Z error the tenure ended class=fenced .*the lease could not be renewed in time")[1]
         assert datetime.fromisoformat(ended) < lease(bank)["expires_at"]
         event = opened(bank)
         bank.put(event)

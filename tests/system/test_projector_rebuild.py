@@ -313,7 +313,7 @@ def test_the_live_table_is_not_touched_before_the_swap(bank):
     before = bank.rows("account")
     done = bank.projector("rebuild", "account", "--shadow")
     assert done.returncode == 1
-    assert "varchar(100)" in done.stdout and "account is as it was" in done.stderr
+    assert "varchar(100)" in done.stdout and "account is unchanged" in done.stderr
     assert bank.rows("account") == before and tables(bank) == {"account"}
 
 

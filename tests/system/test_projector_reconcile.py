@@ -135,7 +135,7 @@ def test_keys_of_any_kind(ws, name):
     mended = reconcile(ws, "--repair", status=1 if name == "payload" else 0)
     left = [d for d in differences(mended) if not d["mended"]]
     if name == "payload":
-        assert "does not tell the aggregate" in left[0]["outcome"]
+        assert "does not identify the aggregate" in left[0]["outcome"]
         ws.query("DELETE FROM keyed WHERE name = 'n1'")
     assert differences(reconcile(ws)) == []
 

@@ -263,7 +263,7 @@ BAD_TABLES = [
     ("ALTER TABLE account ADD stranger int NOT NULL", "error", r"account\.stranger is NOT NULL, has no default and is not mapped"),
     ("ALTER TABLE account DROP COLUMN balance, ADD balance decimal(18,2) GENERATED ALWAYS AS (1) STORED", "error", r"generated column"),
     ("DROP TABLE projector_position", "error", r"table projector_position is missing"),
-    ("ALTER TABLE account ENGINE = MyISAM", "error", r"projections\[0\]\.table: account has engine MyISAM, which rolls nothing back: .*ENGINE = InnoDB"),
+    ("ALTER TABLE account ENGINE = MyISAM", "error", r"projections\[0\]\.table: account has engine MyISAM, which cannot roll back: .*ENGINE = InnoDB"),
     ("ALTER TABLE projector_applied ENGINE = MyISAM", "error", r"table projector_applied has engine MyISAM"),
     ("ALTER TABLE account MODIFY balance decimal(18,2) unsigned NOT NULL", "warning", r"columns\.balance: decimal\(18,2\) unsigned is unsigned"),
     ("ALTER TABLE account MODIFY updated_at datetime(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)", "warning",

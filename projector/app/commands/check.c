@@ -167,31 +167,31 @@ static void check_roles(Report *report, const Config *config, MongoStore *store)
     tell(report, report->mongodb.local ? "ok" : "warning", "mongodb",
          "no login: without access control every client may do everything");
   else if (all)
-    good(report, "mongodb", "the user may do what the mapping asks for");
+    good(report, "mongodb", "the user has the privileges that the mapping needs");
 }
 
 static void check_majority(Report *report) {
   int64_t lag_ms = report->mongodb.majority_lag_ms;
   if (lag_ms > MAJORITY_MS)
     tell_format(report, "warning", "mongodb",
-                "a majority of the members is %lld s behind the newest write: what it has not seen "
-                "is not projected; look at rs.status()",
+                "a majority of the members is %lld s behind the newest write, and events are "
+                "projected only once it has them; see rs.status()",
                 (long long)lag_ms / 1000);
   else
-    good(report, "mongodb", "a majority of the members has what is written");
+    good(report, "mongodb", "a majority of the members is up to date");
 }
 
 static void check_oplog(Report *report) {
   const MongoFacts *facts = &report->mongodb;
   if (facts->oplog_ms < 0)
-    good(report, "mongodb", "the oplog is not for this user to see, and need not be");
+    good(report, "mongodb", "the oplog was not checked: this user may not read it, and need not");
   else if (facts->oplog_full && facts->oplog_ms < OPLOG_MS)
     tell_format(report, "warning", "mongodb",
-                "the oplog reaches back only %lld s: after a longer stop the outbox is scanned "
-                "again, no event is lost; replSetResizeOplog makes it larger",
+                "the oplog covers only %lld s: after a longer stop the outbox is scanned again, "
+                "and no event is lost; replSetResizeOplog enlarges it",
                 (long long)facts->oplog_ms / 1000);
   else
-    tell_format(report, "ok", "mongodb", "the oplog reaches back %lld s%s",
+    tell_format(report, "ok", "mongodb", "the oplog covers %lld s%s",
                 (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
 }
 
@@ -199,9 +199,9 @@ static void check_oplog(Report *report) {
 static char *index_advice(const Config *config, const char *collection, const char *const *keys,
                           const char *option) {
   if (!config->mongodb.fields.foreign)
-    return g_strdup_printf("`outbox init%s` makes it", option);
+    return g_strdup_printf("`outbox init%s` creates it", option);
   g_autofree char *all = g_strjoinv("\": 1, \"", (char **)keys);
-  return g_strdup_printf("db.getCollection(\"%s\").createIndex({\"%s\": 1}) makes it", collection,
+  return g_strdup_printf("db.getCollection(\"%s\").createIndex({\"%s\": 1}) creates it", collection,
                          all);
 }
 
@@ -223,7 +223,7 @@ static void check_index(Report *report, const Config *config, const EventCollect
     tell_format(report, "ok", "mongodb", "%s index on (%s)", of->name, list);
   else
     tell_format(report, "warning", "mongodb",
-                "the %s has no index on (%s), so look-ups read all of it; %s", of->name, list,
+                "the %s has no index on (%s), so look-ups scan all of it; %s", of->name, list,
                 advice);
 }
 
@@ -261,8 +261,8 @@ static void check_receipts(Report *report, MongoStore *store) {
   switch (receipts.state) {
   case RECEIPTS_NONE:
     good(report, "mongodb",
-         "no receipts of executed commands: one that is sent twice is executed twice; `outbox "
-         "init` makes their collection");
+         "no receipts of executed commands: a command that is sent twice is executed twice; "
+         "`outbox init` creates their collection");
     break;
   case RECEIPTS_HIDDEN: break; /* they are the writers' */
   case RECEIPTS_EXPIRE:
@@ -273,7 +273,7 @@ static void check_receipts(Report *report, MongoStore *store) {
   case RECEIPTS_UNBOUND:
     tell(report, "warning", "mongodb",
          "the receipts of executed commands are never removed: they have no index on `at`; `outbox "
-         "init` makes it");
+         "init` creates it");
     break;
   }
 }
@@ -286,15 +286,14 @@ static void check_reader(Report *report, const Config *config, const FeedView *f
   char lag[DURATION_TEXT_SIZE];
   if (!*feed->reader)
     tell_format(report, "warning", "mongodb",
-                "nobody reads the feed %s (%lld events), and it grows: start a projector whose "
-                "mapping file has \"outbox\": \"%s\", or take it out of mongodb.feeds",
+                "no projector reads the feed %s (%lld events), and it grows: start one whose "
+                "mapping file has \"outbox\": \"%s\", or remove the feed from mongodb.feeds",
                 feed->name, events, feed->name);
   else if (!feed->reader_works)
-    tell_format(
-        report, "warning", "mongodb",
-        "the projector \"%s\", which reads the feed %s (%lld events), does not run, and the "
-        "feed grows",
-        feed->reader, feed->name, events);
+    tell_format(report, "warning", "mongodb",
+                "the projector \"%s\", which reads the feed %s (%lld events), is not running, and "
+                "the feed grows",
+                feed->reader, feed->name, events);
   else if (feed->reader_lag_ms > config->settings.ready_lag_ms)
     tell_format(report, "warning", "mongodb",
                 "the projector \"%s\" is %s behind with the feed %s (%lld events): its own status "
@@ -335,10 +334,9 @@ static void check_archive(Report *report, const Config *config, MongoStore *stor
   if (found)
     good(report, "mongodb", "archive index on (seq)");
   else
-    tell(
-        report, "warning", "mongodb",
-        "the archive has no index on (seq), so giving events their numbers and fetching them reads "
-        "all of it; `outbox init --archive` makes it");
+    tell(report, "warning", "mongodb",
+         "the archive has no index on (seq), so numbering and fetching events scan all of it; "
+         "`outbox init --archive` creates it");
 }
 
 static void check_mongodb(Report *report, const Config *config) {
@@ -398,15 +396,15 @@ static void check_server(Report *report, const Config *config, const Session *se
   if (facts->strict)
     good(report, "mysql", "sql_mode is strict in our sessions");
   else
-    wrong(report, "mysql", "sql_mode is not strict although it was set: is there a proxy between?");
+    wrong(report, "mysql", "sql_mode is not strict although it was set: does a proxy change it?");
   if (facts->read_only)
-    tell(
-        report, "warning", "mysql",
-        "the server is read-only: events wait until it is not, or until mysql.host is the primary");
+    tell(report, "warning", "mysql",
+         "the server is read-only: events wait until it accepts writes, or until mysql.host names "
+         "the primary");
   if (packet < PACKET_BYTES)
     tell_format(report, "warning", "mysql",
                 "max_allowed_packet is %zu bytes: an event that needs a longer statement fails; "
-                "64 MiB are a good value",
+                "64 MiB is a good value",
                 packet);
   else
     tell_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
@@ -447,8 +445,8 @@ static void check_group(Report *report) {
     return;
   if (!facts->group_has_one_primary)
     tell(report, "warning", "mysql",
-         "the group has several primaries: transactions that meet on different members are rolled "
-         "back at COMMIT; set group_replication_single_primary_mode = ON");
+         "the group has several primaries: conflicting transactions on different members are "
+         "rolled back at COMMIT; set group_replication_single_primary_mode = ON");
   if (!strcmp(facts->group_consistency, "EVENTUAL"))
     tell(
         report, "warning", "mysql",
@@ -469,7 +467,7 @@ static void check_source(Report *report, const Config *config, Session *session)
   else if (report->has_identity && !identity_check_source(&report->identity, &kept, &failure))
     failed(report, "mysql", &failure);
   else if (*kept.text)
-    good(report, "mysql", "what is there came from this outbox");
+    good(report, "mysql", "the rows came from this outbox");
 }
 
 static void check_mysql(Report *report, const Config *config) {
@@ -498,7 +496,7 @@ static void check_mysql(Report *report, const Config *config) {
   check_source(report, config, session);
   /* Of a table that is not there nobody can say what the user may do with it. */
   tell_findings(report, "mysql", privileges,
-                fit ? "the user may do what the mapping asks for" : NULL);
+                fit ? "the user has the privileges that the mapping needs" : NULL);
 }
 
 /* Both measured against ours. */
@@ -509,7 +507,7 @@ static void check_clocks(Report *report) {
   if (apart_ms > CLOCKS_MS)
     tell_format(report, "warning", "clocks",
                 "MySQL's and MongoDB's clocks are %lld ms apart: times in the ledger and in the "
-                "outbox do not compare; run NTP on both",
+                "outbox cannot be compared; run NTP on both",
                 (long long)apart_ms);
   else
     tell_format(report, "ok", "clocks", "MySQL's and MongoDB's clocks agree within %d ms",
@@ -547,14 +545,16 @@ int command_check(int argc, char **argv) {
   Report report = {0};
   gboolean as_json = FALSE;
   const GOptionEntry options[] = {
-      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object per line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
   if (!command_begin(
           &argc, &argv,
-          &(CommandHelp){"- preflight",
-                         "Looks at file, stores, privileges and tables; changes nothing.", options},
+          &(CommandHelp){
+              "- preflight",
+              "Checks the file, the stores, privileges and tables without changing anything.",
+              options},
           &config, &status))
     return status;
   if (argc != 1)

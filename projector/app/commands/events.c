@@ -57,8 +57,9 @@ static bool warn_of_unnumbered(const Config *config, Archive *archive, Failure *
     return true;
   if (!lease_look(archive_store(archive), config->name, &lease, ret_failure))
     return false;
-  log_warning(lease.held ? "archived events wait for their number: the projector gives it"
-                         : "archived events have no number yet: `projector run` gives it",
+  log_warning(lease.held
+                  ? "archived events wait for their sequence number, which the projector assigns"
+                  : "archived events have no sequence number yet: `projector run` assigns it",
               NULL);
   return true;
 }
@@ -76,27 +77,28 @@ static int tell_events(const Config *config, const EventQuery *query) {
 int command_events(int argc, char **argv) {
   Options options = {0};
   const GOptionEntry entries[] = {
-      {"after", 0, 0, G_OPTION_ARG_STRING, &options.after, "Behind this cursor (default: 0, all)",
-       "CURSOR"},
+      {"after", 0, 0, G_OPTION_ARG_STRING, &options.after,
+       "Only after this cursor (default: 0, all)", "CURSOR"},
       {"aggregate", 0, 0, G_OPTION_ARG_NONE, &options.by_aggregate,
-       "Of one aggregate: --aggregate TYPE ID [VERSION]", NULL},
+       "Only of one aggregate: --aggregate TYPE ID [VERSION]", NULL},
       {"aggregate-type", 0, 0, G_OPTION_ARG_STRING, &options.aggregate_type,
-       "Of the aggregates of a type", "TYPE"},
+       "Only of this aggregate type", "TYPE"},
       {"aggregate-id", 0, 0, G_OPTION_ARG_STRING, &options.aggregate_id,
-       "Of one of them, beside --aggregate-type", "ID"},
-      {"version", 0, 0, G_OPTION_ARG_STRING, &options.version, "The event with this version of it",
-       "N"},
-      {"event-type", 0, 0, G_OPTION_ARG_STRING, &options.event_type, "Of one event type",
+       "Only of this aggregate; needs --aggregate-type", "ID"},
+      {"version", 0, 0, G_OPTION_ARG_STRING, &options.version,
+       "Only the aggregate's event with this version", "N"},
+      {"event-type", 0, 0, G_OPTION_ARG_STRING, &options.event_type, "Only of this event type",
        "EVENT_TYPE"},
       {"type", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &options.event_type, NULL, NULL},
-      {"from", 0, 0, G_OPTION_ARG_STRING, &options.from, "That occurred at this time or later",
+      {"from", 0, 0, G_OPTION_ARG_STRING, &options.from,
+       "Only events that occurred at this time or later", "TIME"},
+      {"to", 0, 0, G_OPTION_ARG_STRING, &options.to, "Only events that occurred before this time",
        "TIME"},
-      {"to", 0, 0, G_OPTION_ARG_STRING, &options.to, "That occurred before this time", "TIME"},
-      {"limit", 0, 0, G_OPTION_ARG_STRING, &options.limit, "At most that many", "N"},
-      {"follow", 0, 0, G_OPTION_ARG_NONE, &options.follow, "Wait for more, until interrupted",
+      {"limit", 0, 0, G_OPTION_ARG_STRING, &options.limit, "At most N events", "N"},
+      {"follow", 0, 0, G_OPTION_ARG_NONE, &options.follow, "Wait for new events until interrupted",
        NULL},
       {"waiting", 0, 0, G_OPTION_ARG_NONE, &options.waiting,
-       "Then the events that wait in the outbox, without a cursor", NULL},
+       "Also print the events that wait in the outbox, without a cursor", NULL},
       {"json", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_NONE, &(gboolean){0}, NULL, NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
@@ -108,9 +110,8 @@ int command_events(int argc, char **argv) {
           &argc, &argv,
           &(CommandHelp){
               "[TYPE ID [VERSION]] - archived events, one JSON object a line",
-              "Tells applied events again, in the order of their cursors, so that another "
-              "system can fill its own store or repair it; nothing is sent to anybody else, "
-              "and nothing changes. Needs \"retain\": \"archive\".",
+              "Prints applied events in the order of their cursors, so that another system can "
+              "fill or repair its own store. Changes nothing. Needs \"retain\": \"archive\".",
               entries},
           &config, &status))
     return status;

@@ -444,17 +444,16 @@ int command_explain(int argc, char **argv) {
   bool found;
   int status;
   const GOptionEntry options[] = {
-      {"version", 0, 0, G_OPTION_ARG_STRING, &version, "Of its events the one with this version",
-       "N"},
+      {"version", 0, 0, G_OPTION_ARG_STRING, &version, "Only the event with this version", "N"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL},
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
           &argc, &argv,
           &(CommandHelp){
               "TYPE ID [VERSION] - one aggregate on one screen",
-              "Shows its position, its events with states and reasons, its entity and its "
-              "rows, column by column, as they are at this moment. Exit status 1 when there "
-              "is no such aggregate, or no event with that version in the outbox and the archive.",
+              "Shows the aggregate's position, its events with states and reasons, its entity and "
+              "its rows, column by column, as of now. Exit status 1 if there is no such aggregate, "
+              "or no event with that version in outbox and archive.",
               options},
           &config, &status))
     return status;

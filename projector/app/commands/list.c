@@ -339,29 +339,29 @@ int command_list(int argc, char **argv) {
   int limit = 0, status;
   const GOptionEntry options[] = {
       {"state", 0, 0, G_OPTION_ARG_STRING, &state,
-       "failed, dead, refused (by MongoDB, to be marked), held, pending, in_progress or all "
+       "failed, dead, refused (MongoDB refuses the projector's marks), held, pending, in_progress "
+       "or all "
        "(default: failed, dead and refused)",
        "STATE"},
       {"aggregate", 0, 0, G_OPTION_ARG_NONE, &by_aggregate,
-       "Of one aggregate: --aggregate TYPE ID [VERSION]", NULL},
-      {"version", 0, 0, G_OPTION_ARG_STRING, &version, "Its event with this version", "N"},
-      {"type", 0, 0, G_OPTION_ARG_STRING, &type, "Of one event type", "EVENT_TYPE"},
-      {"projection", 0, 0, G_OPTION_ARG_STRING, &table, "Of the aggregates that fill this table",
+       "Only of one aggregate: --aggregate TYPE ID [VERSION]", NULL},
+      {"version", 0, 0, G_OPTION_ARG_STRING, &version, "Only the event with this version", "N"},
+      {"type", 0, 0, G_OPTION_ARG_STRING, &type, "Only of this event type", "EVENT_TYPE"},
+      {"projection", 0, 0, G_OPTION_ARG_STRING, &table, "Only of aggregates that fill this table",
        "TABLE"},
       {"summary", 0, 0, G_OPTION_ARG_NONE, &summary,
-       "How many of each state, event type and reason, with an example", NULL},
-      {"payload", 0, 0, G_OPTION_ARG_NONE, &payload, "With the payload of each event", NULL},
-      {"limit", 0, 0, G_OPTION_ARG_INT, &limit, "At most that many", "N"},
-      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
+       "Count by state, event type and reason, with an example", NULL},
+      {"payload", 0, 0, G_OPTION_ARG_NONE, &payload, "Include the payload of each event", NULL},
+      {"limit", 0, 0, G_OPTION_ARG_INT, &limit, "At most N events", "N"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object per line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
-  if (!command_begin(
-          &argc, &argv,
-          &(CommandHelp){"[TYPE ID [VERSION]] - list events of the outbox",
-                         "Lists events in order, with the reason why they are where they are. Exit "
-                         "status 1 when there is none.",
-                         options},
-          &config, &status))
+  if (!command_begin(&argc, &argv,
+                     &(CommandHelp){"[TYPE ID [VERSION]] - list events of the outbox",
+                                    "Lists events in order, with the reason for their state. Exit "
+                                    "status 1 if there are none.",
+                                    options},
+                     &config, &status))
     return status;
   const char *one_state[] = {state, NULL};
   Selection selection = {.event_type = type, .states = blocking, .limit = limit};

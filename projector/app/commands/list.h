@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-/* With the reason why it is where it is, from its last_error. Free it. */
+/* Includes the reason for its state, from its last_error. Free it. */
 json_t *list_event_json(const Event *event);
 /* The same of one that MongoDB refuses to mark. */
 json_t *list_refused_json(const Event *event, const Refused *refused);

@@ -17,13 +17,12 @@ static void print_pause(const PauseState *pause) {
   printf(" since %s UTC", time);
 }
 
-static const CommandHelp pause_help = {"- apply nothing until `resume`",
-                                       "The owner finishes what it has in hand within some "
-                                       "seconds, then applies nothing; it keeps the "
-                                       "lease, and holds no lock and no claim. Whoever takes over "
-                                       "is paused too. `status`, /readyz and "
-                                       "the page say so.",
-                                       NULL};
+static const CommandHelp pause_help = {
+    "- apply nothing until `resume`",
+    "The owner finishes its current batch within some seconds, then applies nothing; it keeps the "
+    "lease but holds no lock or claim. A new owner is paused too. `status`, /readyz and the page "
+    "show the pause.",
+    NULL};
 
 static const CommandHelp resume_help = {
     "- end a pause",

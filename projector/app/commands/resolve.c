@@ -70,12 +70,12 @@ static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret
       {"aggregate", 0, 0, G_OPTION_ARG_NONE, &choice->by_aggregate,
        "All failed and dead events of one aggregate: --aggregate TYPE ID", NULL},
       {"all-dead", 0, 0, G_OPTION_ARG_NONE, &choice->all_dead, "All dead events", NULL},
-      {"type", 0, 0, G_OPTION_ARG_STRING, &choice->type, "Of them, those of this event type",
+      {"type", 0, 0, G_OPTION_ARG_STRING, &choice->type, "Of these, only this event type",
        "EVENT_TYPE"},
-      {"class", 0, 0, G_OPTION_ARG_STRING, &choice->class, "Of them, those of this class of error",
+      {"class", 0, 0, G_OPTION_ARG_STRING, &choice->class, "Of these, only this failure class",
        "CLASS"},
       {"reason", 0, 0, G_OPTION_ARG_STRING, &choice->reason,
-       "Of them, those with this reason, as `list --summary` has it", "TEXT"},
+       "Of these, only those with this reason, as printed by `list --summary`", "TEXT"},
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &choice->dry_run,
        "Only print the events that it would change", NULL},
       JSON_OPTION(&choice->as_json),
@@ -213,11 +213,10 @@ int command_retry(int argc, char **argv) {
   Failure failure = {0};
   int64_t count;
   int status;
-  const CommandHelp help = {
-      "EVENT_ID - try failed or dead events again",
-      "Makes the events pending, with all their attempts again. Exit status 1 when there is none "
-      "to retry.",
-      NULL};
+  const CommandHelp help = {"EVENT_ID - try failed or dead events again",
+                            "Makes the events pending again, with all their attempts. Exit status "
+                            "1 if there is nothing to retry.",
+                            NULL};
   if (!begin_choice(&argc, &argv, help, &config, &choice, &status))
     return status;
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
@@ -244,9 +243,8 @@ int command_skip(int argc, char **argv) {
   const CommandHelp help = {
       "EVENT_ID - continue without failed or dead events",
       "Removes the events and prints them; the ledger records that they were skipped, and the "
-      "collection OUTBOX_archive keeps them. Their aggregates continue without them. Exit "
-      "status "
-      "1 when there is none to skip.",
+      "collection OUTBOX_archive keeps them. Their aggregates continue without them. Exit status 1 "
+      "if there is nothing to skip.",
       NULL};
   if (!begin_choice(&argc, &argv, help, &config, &choice, &status))
     return status;
@@ -332,8 +330,8 @@ static void tell_refresh(const RefreshJob *job) {
     printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
            (long long)job->done.left);
   if (job->still) {
-    printf("but it is still different (a trigger, a generated column, or a key that takes two ids "
-           "for one?): ");
+    printf("but it is still different (a trigger, a generated column, or a key whose collation "
+           "considers two ids equal?): ");
     print_clean(stdout, job->still);
     putchar('\n');
   }
@@ -347,16 +345,16 @@ int command_refresh(int argc, char **argv) {
   int status;
   const GOptionEntry options[] = {
       {"force", 0, 0, G_OPTION_ARG_NONE, &job.force,
-       "Also without an entity: remove its rows, and supersede its events", NULL},
-      {"dry-run", 0, 0, G_OPTION_ARG_NONE, &job.dry_run, "Only say what it would do", NULL},
+       "Even without an entity: remove the rows and supersede the events", NULL},
+      {"dry-run", 0, 0, G_OPTION_ARG_NONE, &job.dry_run, "Only print what it would do", NULL},
       JSON_OPTION(&job.as_json),
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
           &argc, &argv,
           &(CommandHelp){"TYPE ID - take an aggregate's rows from its entity",
                          "Reads the entity, writes the whole row, supersedes the events that the "
-                         "entity contains already, and looks at the row again. Exit status 1 when "
-                         "there is no such aggregate or entity, or the row stays different.",
+                         "entity already contains, and verifies the row. Exit status 1 if there is "
+                         "no such aggregate or entity, or if the row still differs.",
                          options},
           &config, &status))
     return status;
@@ -367,7 +365,7 @@ int command_refresh(int argc, char **argv) {
   bool good = stores_open(config, &stores, &failure) && run_refresh(&stores, &job, &failure);
   stores_close(&stores);
   if (!good && job.sought.found && !job.has_entity && !job.force)
-    failure_prefix(&failure, "refused (--force does it, --dry-run says what it would remove)");
+    failure_prefix(&failure, "refused (--force does it, --dry-run shows what it would remove)");
   if (!good)
     return fail(&failure);
   if (job.as_json)

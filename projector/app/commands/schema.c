@@ -69,7 +69,7 @@ static bool check_added(Session *session, const Projection *projection, Failure 
           failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                       "%s has rows, and its new column %s is NOT NULL and has no default: nothing "
                       "was changed. Give the column \"null\": true, or a \"default\" that is right "
-                      "for the rows that are there; docs/changing-the-mapping.md has the steps",
+                      "for the existing rows; docs/changing-the-mapping.md has the steps",
                       projection->table, (const char *)names->pdata[0]));
 }
 
@@ -136,7 +136,7 @@ int command_schema(int argc, char **argv) {
   gboolean apply = FALSE;
   const GOptionEntry options[] = {
       {"apply", 0, 0, G_OPTION_ARG_NONE, &apply,
-       "Create what is missing; never drops, narrows or changes what is there", NULL},
+       "Create missing tables and columns; never drops, narrows or changes existing ones", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;

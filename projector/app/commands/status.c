@@ -180,9 +180,9 @@ static void print_pause(const PauseState *pause) {
 static void print_lease(const LeaseView *lease) {
   char left[DURATION_TEXT_SIZE], silent[DURATION_TEXT_SIZE];
   duration_text(lease->expires_in_ms, left);
-  printf("%-20sends in %s unless it is prolonged", "lease", left);
+  printf("%-20sends in %s unless renewed", "lease", left);
   if (lease->prolonged_ms_ago >= 0)
-    printf("; that was done last %s ago", duration_text(lease->prolonged_ms_ago, silent));
+    printf("; last renewed %s ago", duration_text(lease->prolonged_ms_ago, silent));
   putchar('\n');
 }
 
@@ -191,9 +191,10 @@ static void print_feed(const FeedView *feed) {
   print_clean(stdout, feed->name);
   printf(": %lld event%s, ", (long long)feed->events, feed->events == 1 ? "" : "s");
   if (*feed->reader)
-    printf("read by %s, which %s\n", feed->reader, feed->reader_works ? "runs" : "does not run");
+    printf("read by %s, which %s\n", feed->reader,
+           feed->reader_works ? "is running" : "is not running");
   else
-    printf("nobody reads it\n");
+    printf("no reader\n");
 }
 
 static void print_text(const Status *status) {

@@ -109,9 +109,9 @@ int command_try(int argc, char **argv) {
       {"expect", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &expect,
        "Run the cases of this file: given rows, events, expected rows", "CASES.json"},
       {"format", 0, 0, G_OPTION_ARG_STRING, &name,
-       "Of the cases' results: tap (default), junit or json", "FORMAT"},
+       "Format of the results: tap (default), junit or json", "FORMAT"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON line for each event or case", NULL},
-      {"mariadb", 0, 0, G_OPTION_ARG_NONE, &mariadb, "The SQL in MariaDB's words", NULL},
+      {"mariadb", 0, 0, G_OPTION_ARG_NONE, &mariadb, "Print the SQL in MariaDB's dialect", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   CaseFormat format;
@@ -119,11 +119,9 @@ int command_try(int argc, char **argv) {
   if (!command_begin_without_stores(
           &argc, &argv,
           &(CommandHelp){"[EVENT.json…] - what events would do, without a store",
-                         "Reads event documents (extended JSON; from stdin without a file) and "
-                         "says what each\n"
-                         "would change and with which SQL, or why it would fail. With --expect it "
-                         "runs cases as\n"
-                         "a test: status 1 when an expectation fails.",
+                         "Reads event documents (Extended JSON; from stdin without a file) and "
+                         "prints what each would change and with which SQL, or why it would fail. "
+                         "With --expect it runs test cases: exit status 1 if an expectation fails.",
                          options},
           &config, &status))
     return status;

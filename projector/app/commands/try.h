@@ -8,7 +8,7 @@
 
 /* --- try_report.c --- */
 
-/* What became of an event, as JSON: event_id, aggregate, outcome, error, changes, sql. */
+/* The outcome of an event, as JSON: event_id, aggregate, outcome, error, changes, sql. */
 json_t *try_report(const Event *event, const Rehearsed *done, bool mariadb);
 /* The same for people. */
 void try_print(const json_t *report);
@@ -22,13 +22,13 @@ json_t *try_row_json(const Projection *projection, const Value *values);
 typedef enum CaseFormat { FORMAT_TAP, FORMAT_JUNIT, FORMAT_JSON } CaseFormat;
 
 /* Runs the cases of the file (given rows, events, expected rows) and prints the results to stdout.
- * False when the file itself is wrong. */
+ * Returns false when the file itself is invalid. */
 bool try_cases(const Config *config, const char *file, CaseFormat format, bool *ret_good,
                Failure *ret_failure);
 
 /* --- try_documents.c --- */
 
-/* Every document of a JSON text: one, a list, or several one behind the other. NULL on failure. */
+/* All documents of a JSON text: one, a list, or several in sequence. NULL on failure. */
 json_t *try_documents(const char *text, size_t length, const char *name, Failure *ret_failure);
 /* A document from (extended) JSON; NULL when it is none. Free with bson_destroy. */
 bson_t *try_bson(const json_t *json, const char *path, Failure *ret_failure);

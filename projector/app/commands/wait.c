@@ -1,4 +1,4 @@
-/* wait.c - `projector wait`: until a version of an aggregate is accounted for in MySQL. */
+/* wait.c - `projector wait`: wait until MySQL accounts for an aggregate's version. */
 #include "projector/app/shared/account.h"
 #include "projector/app/shared/command.h"
 
@@ -61,18 +61,17 @@ int command_wait(int argc, char **argv) {
   int status;
   const GOptionEntry options[] = {
       {"timeout-ms", 0, 0, G_OPTION_ARG_INT64, &timeout_ms,
-       "How long to wait at most (default: 5000); 0: look once", "N"},
+       "Maximum wait (default: 5000); 0: check once", "N"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL},
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
           &argc, &argv,
-          &(CommandHelp){
-              "TYPE ID VERSION - until a version of an aggregate is accounted for",
-              "Prints how the version was accounted for: applied, superseded (a newer state "
-              "is in the row), skipped (by hand) or missing (no event has it). Exit status "
-              "1 when that is not so in time, or, at once, when it waits behind a failed or "
-              "dead event, whose id is printed.",
-              options},
+          &(CommandHelp){"TYPE ID VERSION - wait until an aggregate's version is accounted for",
+                         "Prints how the version was accounted for: applied, superseded (the row "
+                         "shows a newer state), skipped (by an operator) or missing (no event has "
+                         "it). Exit status 1 if it does not arrive in time or, at once, if it "
+                         "waits behind a failed or dead event, whose id is printed.",
+                         options},
           &config, &status))
     return status;
   if (argc != 4)

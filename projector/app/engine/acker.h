@@ -1,7 +1,7 @@
-/* acker.h - acknowledges committed events beside the workers, many at a time.
+/* acker.h - acknowledges committed events in its own thread, many at a time.
  *
- * What has been committed is safe whatever happens here: an event that is not acknowledged is found
- * in the ledger by whoever claims it next. */
+ * A failure here is harmless: an event that is not acknowledged is found in the ledger when it is
+ * claimed next. */
 #pragma once
 
 #include "projector/app/engine/feeder.h"
@@ -15,12 +15,12 @@ Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop 
 void acker_free(Acker *acker);
 /* Before it is started: the feeder, which may be NULL, has to outlive it. */
 void acker_heed(Acker *acker, Feeder *feeder);
-/* Acknowledges what is queued. Returns false when nothing was (with `wait`: and nothing will be any
- * more). */
+/* Acknowledges queued events. Returns false when there were none (with `wait`: and there will be
+ * none). */
 bool acker_step(Acker *acker, bool wait);
 /* Runs steps in a thread. */
 void acker_start(Acker *acker);
-/* Waits until what is queued is acknowledged, or, when MongoDB cannot be reached, given up. */
+/* Waits until the queued events are acknowledged or, when MongoDB cannot be reached, given up. */
 void acker_join(Acker *acker);
 
 /* Hands over events; waits while too much is queued. */

@@ -118,7 +118,7 @@ int64_t feeder_step(Feeder *feeder) {
   Failure failure = {0};
   int64_t begun = clock_us();
   if (!look(feeder, &failure) && !stop_requested(feeder->stop)) {
-    log_failure(LOG_LEVEL_WARNING, "cannot copy into the feeds what stays in the outbox", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot copy waiting events into the feeds", &failure);
     if (failure.class == FAILURE_CONFIG)
       stop_request(feeder->stop, &failure);
   }

@@ -1,8 +1,8 @@
-/* hand.h - what a worker has claimed by the batch and not committed yet.
+/* hand.h - the events that a worker has claimed by the batch and not committed yet.
  *
- * The worker puts a batch in and takes out what commits; the marker (marker.h) looks at it from its
- * own thread, and marks in the outbox what has been in hand for long, so that what is stuck can be
- * seen there. */
+ * The worker adds a batch and removes events that commit; the marker (marker.h) reads it from its
+ * own thread and marks events in the outbox that have been in hand for long, so that stuck ones are
+ * visible there. */
 #pragma once
 
 #include "projector/app/engine/queued_event.h"
@@ -16,16 +16,15 @@ void hand_free(Hand *hand);
 
 /* Claimed just now. The hand is empty. */
 void hand_take(Hand *hand, QueuedEvent *const *events, size_t count);
-/* What is in the ledger is never marked any more. */
+/* Events in the ledger are no longer marked. */
 void hand_commit(Hand *hand, const Item *items, size_t count);
-/* Nothing is marked any more, and what was to be marked is: the worker is about to say otherwise in
- * the outbox. Waits for the marker's write. */
+/* Stops marking and waits for the marker's write in progress: the worker is about to write a
+ * different state into the outbox. */
 void hand_empty(Hand *hand);
 
 /* --- the marker's side --- */
 
-/* Of a batch that has been in hand for that long, the ids of at most `most` events that are not
- * marked yet; from now on they count as marked. 0: none. Else hand_end_marks is to follow the
- * write. */
+/* The ids of at most `most` unmarked events of a batch that has been in hand for that long; from
+ * now on they count as marked. 0: none. Otherwise call hand_end_marks after the write. */
 size_t hand_begin_marks(Hand *hand, int64_t mark_ms, size_t most, bson_t *ids);
 void hand_end_marks(Hand *hand);

@@ -148,7 +148,7 @@ static void note_missing(Janitor *janitor, const HoldView *hold) {
     ranges[count++] = (VersionOutcome){hold->aggregate, next, hold->gap_last, "missing"};
   if (failure.class != FAILURE_NONE ||
       (count > 0 && !outcomes_note(janitor->store, janitor->config->name, ranges, count, &failure)))
-    log_failure(LOG_LEVEL_WARNING, "cannot note the missing versions", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot record the missing versions", &failure);
 }
 
 /* Tells which of the missing versions are nowhere. */
@@ -158,7 +158,7 @@ static void report_gap(Janitor *janitor, const HoldView *hold) {
   if (!count_versions(janitor, hold, &found, &failure) || found >= missing)
     return;
   if (janitor->config->mongodb.archive && !look_into_archive(janitor, hold, &found, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions in the archive", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot search the archive for missing versions", &failure);
   if (found < missing)
     log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", hold, found);
   if (found < missing)
@@ -271,7 +271,7 @@ static void look_at_due(Janitor *janitor, Lane *lane) {
     return;
   g_autoptr(GHashTable) heads = read_heads(janitor, holds, count, &failure);
   if (!heads)
-    log_failure(LOG_LEVEL_WARNING, "cannot look at failed events", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot read failed events", &failure);
   for (unsigned i = 0; i < count; i++) {
     if (!stop_requested(janitor->stop))
       go_on(janitor, &holds[i], heads);
@@ -303,8 +303,7 @@ static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_fail
   if (!session || !sweep_claims(&with, &claimed, ret_failure))
     return false;
   if (claimed > 0)
-    log_info("swept the claims of an owner that is no more",
-             LOG_FIELDS(LOG_NUMBER("events", claimed)));
+    log_info("swept the claims of a former owner", LOG_FIELDS(LOG_NUMBER("events", claimed)));
   if (!sweep(&with, older_than_ms, &found, ret_failure))
     return false;
   if (found > 0)

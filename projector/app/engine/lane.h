@@ -2,7 +2,7 @@
  * aggregates on hold.
  *
  * An aggregate always belongs to the same lane, and a lane to one worker at a time: while that
- * one has events of it in hand, nobody else takes any. The queue gives the smallest event first. A
+ * worker has events of it in hand, no other takes any. The queue yields the smallest event first. A
  * hold keeps the later events of an aggregate out of the queue while an earlier one has failed or
  * is missing; they stay in the outbox and are read again when the hold ends, so a hold costs the
  * same however many events wait behind it. All functions may be called from any thread. */
@@ -28,10 +28,10 @@ void lane_free(Lane *lane);
 /* Waits until there is room in the queue. False when the lane was stopped. */
 bool lane_wait_room(Lane *lane);
 bool lane_has_room(Lane *lane);
-/* Takes the event over, as it was read from the outbox: a failed or dead one becomes a hold. True
- * when it was queued; dropped when it is in memory already or behind a hold. */
+/* Takes ownership of an event read from the outbox: a failed or dead one becomes a hold. Returns
+ * true when it was queued; it is dropped when it is already in memory or behind a hold. */
 bool lane_offer(Lane *lane, QueuedEvent *queued);
-/* Nobody waits any longer; lane_take gives nothing any more. */
+/* Ends all waits; lane_take returns nothing from now on. */
 void lane_stop(Lane *lane);
 
 /* --- the worker's side; lanes.h puts the taking together --- */
@@ -42,34 +42,34 @@ typedef struct Taken {
   size_t max_events, max_bytes; /* of bytes, at least one event */
 } Taken;
 
-/* The worker of this lane comes for events, the smallest first; what it took before is settled.
- * Unless another worker has the lane, it has it from now on, even when there is nothing to take.
+/* The lane's own worker takes events, the smallest first; those it took before are settled. Unless
+ * another worker holds the lane, it holds it from now on, even if there is nothing to take.
  */
 void lane_take(Lane *lane, unsigned worker, Taken *taken);
-/* The same for the worker of another lane, while this is not kept apart and at most `queued_most`
- * events are queued; else it does not have the lane any more. */
+/* The same for the worker of another lane, provided this one is not kept apart and at most
+ * `queued_most` events are queued; otherwise it no longer holds the lane. */
 void lane_take_along(Lane *lane, unsigned worker, size_t queued_most, Taken *taken);
-/* The worker is done with the lane, if it has it. */
+/* The worker releases the lane, if it holds it. */
 void lane_release(Lane *lane, unsigned worker);
-/* For that time it is taken together with no other. */
+/* For that time it is not combined with other lanes. */
 void lane_keep_apart(Lane *lane, int64_t for_ms);
 bool lane_is_apart(Lane *lane);
-/* Rises with everything that the lane's worker may wait for. */
+/* Rises with each event that may end the wait of the lane's worker. */
 uint64_t lane_news(Lane *lane);
-/* Waits for something that was not `seen`. Returns false when stopped. */
+/* Waits until the counter differs from `seen`. Returns false when stopped. */
 bool lane_wait_news(Lane *lane, uint64_t seen);
-/* When something is queued, waits until `wanted` events are, at most that long. The worker is done
- * with what it took before. */
+/* If events are queued, waits up to that long for `wanted` of them. The worker has settled what it
+ * took before. */
 void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms);
 /* Puts an event that was taken back into the queue. */
 void lane_requeue(Lane *lane, QueuedEvent *queued);
-/* Gives back an event that was taken and stays in the outbox: into the queue, or, when a hold
- * stands before it, to what is read again at its end. May free it. */
+/* Returns a taken event that stays in the outbox to the queue or, behind a hold, to the events that
+ * are read again when it ends. May free it. */
 void lane_give_back(Lane *lane, QueuedEvent *queued);
-/* The event stays in the outbox, and a hold stands for it. Frees it. */
+/* The event stays in the outbox and has a hold. Frees it. */
 void lane_forget(Lane *lane, QueuedEvent *queued);
-/* The event is gone from the outbox. A hold that stands for it, or for a later one that failed
- * before this was taken, is looked at at once. Frees it. */
+/* The event has left the outbox. A hold on it, or on a later one that failed before this was taken,
+ * becomes due at once. Frees it. */
 void lane_settle(Lane *lane, QueuedEvent *queued);
 /* Holds of other lanes have ended: the worker may continue where it could not. */
 void lane_wake(Lane *lane);
@@ -80,26 +80,26 @@ bool lane_knows(Lane *lane, const Id *event_id);
 
 /* --- holds ---
  *
- *   waiting ──due, retry, review──▶ looked at ──▶ waiting (put off), draining, or gone
+ *   waiting ──due, retry, review──▶ checked ────▶ waiting (put off), draining, or gone
  *   draining ──page by page──▶ gone, or waiting (one of those behind blocks again)
  *
- * The janitor looks at what is due. Whatever renews the hold meanwhile (its event failed again, one
- * before it was settled) makes it waiting again, and then what the janitor decides has no effect.
+ * The janitor checks holds that are due. If the hold is renewed meanwhile (its event failed again,
+ * an earlier one was settled), it is waiting again and the janitor's decision has no effect.
  */
 
 typedef enum HoldReason {
-  HOLD_FAILED, /* its event is tried again when the hold is due */
-  HOLD_DEAD,   /* its event waits for a person */
+  HOLD_FAILED, /* its event is retried when the hold is due */
+  HOLD_DEAD,   /* its event waits for an operator */
   HOLD_TAKEN,  /* its event is in progress elsewhere, or cannot be claimed */
   HOLD_GAP,    /* versions before its event are missing */
-  HOLD_FUTURE, /* its event's time is far ahead, and it is tried when that has come near */
+  HOLD_FUTURE, /* its event's time is far ahead, and it is tried when that time is near */
 } HoldReason;
 
 typedef enum HoldCall {
   CALL_DUE,    /* its time has come */
-  CALL_RETRY,  /* an event at or before its own was settled: now it may work. Stands until its
+  CALL_RETRY,  /* an event at or before its own was settled: now it may succeed. Remains until its
                 * event is tried */
-  CALL_REVIEW, /* somebody may have changed its event */
+  CALL_REVIEW, /* an operator may have changed its event */
 } HoldCall;
 
 typedef struct HoldView {
@@ -107,9 +107,9 @@ typedef struct HoldView {
   HoldReason reason;
   HoldCall call;
   bool draining;
-  unsigned looks;  /* how often it has been looked at since it was opened or woken, with this one */
+  unsigned looks;  /* number of checks since it was opened or woken, including this one */
   OrderKey key;    /* of the event that blocks */
-  OrderKey next;   /* draining: read on behind this */
+  OrderKey next;   /* draining: continue reading after this */
   bool from_start; /* draining: nothing was read yet */
   int64_t gap_first, gap_last; /* HOLD_GAP: the missing versions */
   uint8_t key_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
@@ -119,21 +119,21 @@ void hold_view_clear(HoldView *view);
 
 enum { DUE_NEVER = -1 };
 
-/* Puts the aggregate of an event in hand on hold behind it, due after `delay_ms` (DUE_NEVER: by
- * hand). */
+/* Puts the aggregate of an event in hand on hold behind it, due after `delay_ms` (DUE_NEVER:
+ * resolved by the operator). */
 void lane_hold(Lane *lane, QueuedEvent *queued, HoldReason reason, int64_t delay_ms);
 /* The same for a gap before the event. */
 void lane_hold_gap(Lane *lane, QueuedEvent *queued, int64_t first, int64_t last, int64_t delay_ms);
-/* Makes every hold that is no gap due at once, to have its event looked at again. */
+/* Makes every hold except gaps due at once, so that its event is checked again. */
 void lane_review_holds(Lane *lane);
 
-/* Gives at most `max` holds that are due to be looked at, the earliest first. */
+/* Returns at most `max` due holds, the earliest first. */
 unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max);
 /* When the next hold will be due: ms from now, 0 when one is, DUE_NEVER when none. */
 int64_t lane_due_in(Lane *lane);
 /* Decided: the hold is due by itself next time. */
 void lane_put_off(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms);
-/* Nothing could be decided yet: the hold is looked at again for the same cause. */
+/* Nothing could be decided yet: the hold is checked again for the same cause. */
 void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms);
 /* Lets the blocking event itself through to the queue; the hold stays. Returns false when it is in
  * memory (one that failed just now, until its mark is written), or the hold has changed. */
@@ -141,29 +141,29 @@ bool lane_offer_head(Lane *lane, QueuedEvent *queued);
 
 typedef enum Offer {
   OFFER_GO_ON,
-  OFFER_FULL,    /* not taken: there is no room now */
+  OFFER_FULL,    /* refused: there is no room now */
   OFFER_BLOCKED, /* it blocks the aggregate itself, or the hold has changed */
 } Offer;
 
-/* Takes over an event before the one that blocks, or, when the hold drains, any event of the
- * aggregate; they are to be offered in order. */
+/* Takes over an event before the blocking one or, when the hold drains, any event of the aggregate;
+ * to be offered in order. */
 Offer lane_offer_around(Lane *lane, QueuedEvent *queued);
-/* Begins to let the events behind the hold through. What arrives from elsewhere meanwhile is left
- * out and noticed. Returns false when the hold has changed. */
+/* Begins to let the events behind the hold through. Events that arrive from elsewhere meanwhile are
+ * left out and noted. Returns false when the hold has changed. */
 bool lane_begin_drain(Lane *lane, HoldView *view);
 /* More is to be read, after `delay_ms`. */
 void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms);
-/* All was read: the hold ends, unless something was left out; then the draining goes back to it. */
+/* All was read: the hold ends, unless events were left out; then the draining goes back to them. */
 void lane_end_drain(Lane *lane, const HoldView *view);
 
 /* --- how long events wait; times in ms since 1970 by MongoDB's clock --- */
 
-/* From now on, events whose readable_at is not known (found by a scan, or behind a hold) are taken
- * to wait since this time: everything that could be read before it is settled. */
+/* From now on, events whose readable_at is not known (found by a scan, or behind a hold) count as
+ * waiting since this time: everything that could be read before it is settled. */
 void lane_assume(Lane *lane, int64_t settled_until);
-/* Since when the event has waited that has waited for the longest, in memory or behind a hold;
- * INT64_MAX: none does. A dead event does not wait, those behind it do; one whose time is far
- * ahead does not, nor do those behind it, whose times are still later. */
+/* Since when the longest-waiting event has waited, in memory or behind a hold; INT64_MAX: none
+ * waits. A dead event does not wait, but those behind it do; an event whose time is far ahead does
+ * not, nor do those behind it, whose times are later still. */
 int64_t lane_waiting_since(Lane *lane);
 
 /* --- figures --- */

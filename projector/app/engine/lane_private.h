@@ -27,7 +27,7 @@ typedef struct Hold {
 
 #define NOBODY UINT_MAX /* has the lane */
 
-/* Whoever waits is woken only for what it waits for: waking costs a system call, and there are
+/* Threads are woken only for what they wait for: waking costs a system call, and there are
  * thousands of events a second. */
 struct Lane {
   GMutex lock;

@@ -12,7 +12,7 @@ typedef struct Lanes {
   unsigned count;
   Alarm *due;                     /* rings when a hold is due earlier than those before */
   gint holds;                     /* atomic; of all lanes */
-  Watch *watch;                   /* what the workers have found out; not used here */
+  Watch *watch;                   /* the workers' findings; not used here */
   Pace *pace;                     /* NULL: nothing holds the workers back */
   gint scanning;                  /* atomic; the reader is reading the whole outbox */
   _Atomic int64_t clock_ahead_ms; /* MongoDB's clock, of this machine's */
@@ -35,9 +35,9 @@ typedef struct Taking {
   bool alone;                   /* from its own lane only */
 } Taking;
 
-/* Takes a batch for the worker, whose own lane has its number; what it took before is settled.
- * 0: stopped, or nothing there. */
+/* Takes a batch for the worker, whose own lane has the same number; events it took before are
+ * settled. 0: stopped, or none. */
 size_t lanes_take(const Lanes *lanes, unsigned worker, const Taking *how, QueuedEvent **events);
-/* The worker cannot continue for a while; the others need not wait for it. It has no events of
- * other lanes than the one that it keeps (NULL: of none) in hand. */
+/* The worker cannot continue for a while, so others may take its lanes. It has events in hand only
+ * of the lane that it keeps (NULL: none). */
 void lanes_release_all_but(const Lanes *lanes, unsigned worker, const Lane *kept);

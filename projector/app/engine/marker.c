@@ -24,7 +24,7 @@ static void mark(Marker *marker, Hand *hand) {
   Failure failure = {0};
   if (hand_begin_marks(hand, marker->config->settings.claim_mark_ms, MARKS_MAX, &ids) > 0) {
     if (!claims_mark(marker->outbox, &ids, &failure))
-      log_failure(LOG_LEVEL_WARNING, "cannot mark events that take long", &failure);
+      log_failure(LOG_LEVEL_WARNING, "cannot mark slow events", &failure);
     hand_end_marks(hand);
   }
   bson_destroy(&ids);

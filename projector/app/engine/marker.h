@@ -1,8 +1,8 @@
-/* marker.h - says in the outbox what has been in a worker's hand for long.
+/* marker.h - marks events in the outbox that have been in a worker's hand for long.
  *
- * A batch is claimed in one document of its worker, which says little to whoever looks at an event.
+ * A batch is claimed in one document of its worker, which does not show in an event's own document.
  * After `claim_mark_ms` without COMMIT its events are marked in their own documents. Never faster
- * than MARKS_MAX in PACE_MS: a store that is slow already is not given as much again to do. */
+ * than MARKS_MAX in PACE_MS, so as not to double the load of a store that is already slow. */
 #pragma once
 
 #include "projector/app/engine/hand.h"

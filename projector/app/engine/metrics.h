@@ -1,16 +1,14 @@
-/* metrics.h - what this process has done since it started, and what it is doing: the figures behind
- * `/metrics` and the page.
- *
- * Workers raise them once a batch. Readers take a copy, so that nobody who asks, however often,
- * holds a worker up. */
+/* metrics.h - the counters and current figures of this process, behind `/metrics` and the page. *
+ * Workers update them once per batch. Readers take a copy, so that frequent requests do not delay a
+ * worker. */
 #pragma once
 
 #include "projector/app/engine/reader.h"
 #include "projector/domain/plan.h"
 #include "projector/infra/mongo/lease.h"
 
-/* What is counted by projection. An event that several projections take counts in each, one that
- * none names under the table "". */
+/* Counters by projection. An event that several projections take counts in each; one that none
+ * names counts under the table "". */
 typedef enum Outcome {
   OUTCOME_APPLIED,
   OUTCOME_SUPERSEDED,
@@ -20,19 +18,19 @@ typedef enum Outcome {
   OUTCOME_DEAD,
   OUTCOME_GAP,      /* waits for a missing version */
   OUTCOME_REUSED,   /* its version was used before */
-  OUTCOME_UNHEALED, /* superseded, and there is no entity to take the row from */
+  OUTCOME_UNHEALED, /* superseded without an entity to take the row from */
   OUTCOME_COUNT,
 } Outcome;
 
 enum {
   BUCKETS_MAX = 16,
   CLASS_COUNT = FAILURE_UNKNOWN + 1,
-  METRICS_FUTURE_MANY = 10, /* aggregates with events from the future: not an odd writer, a clock */
+  METRICS_FUTURE_MANY =
+      10, /* aggregates with events from the future: not a stray writer but a wrong clock */
 };
 
 typedef struct Histogram {
-  int64_t
-      counts[BUCKETS_MAX + 1]; /* not cumulative; the last one is for what is above all bounds */
+  int64_t counts[BUCKETS_MAX + 1]; /* not cumulative; the last one counts values above all bounds */
   double sum;
 } Histogram;
 
@@ -62,7 +60,7 @@ typedef struct Figures {
   TenureView tenure;
   int64_t published_at;     /* monotonic, us; of the tenure */
   int64_t progress_at;      /* monotonic, us; an event was settled, or there was none */
-  Failure trouble;          /* what keeps this process from working, or from becoming the owner */
+  Failure trouble;          /* why this process cannot work or become the owner */
   int64_t trouble_since_ms; /* since 1970 */
   Failure refusal;          /* of a claim, by MongoDB */
   int64_t refused_at;       /* monotonic, us; 0: never */
@@ -70,7 +68,7 @@ typedef struct Figures {
   int64_t committed;        /* events, each once */
   int64_t retries[CLASS_COUNT];
   Histogram lag_s, batch_events, batch_s;
-  bool replica_lags;    /* nothing is applied until it has caught up */
+  bool replica_lags;    /* nothing is applied until the replica has caught up */
   double replica_lag_s; /* the worst */
   double worst_lag_s;   /* since metrics_take_worst_lag */
   unsigned tables; /* rows of `outcomes`; the last one is for events that no projection names */
@@ -87,9 +85,9 @@ Metrics *metrics_new(const Mapping *mapping);
 void metrics_free(Metrics *metrics);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Metrics, metrics_free)
 
-/* --- what raises them; `metrics` NULL: nobody counts --- */
+/* --- updates; `metrics` NULL: no counting --- */
 
-/* Who wants to know at once, in the thread of the worker: it must not wait for anything. */
+/* Called at once, in the worker's thread: it must not block. */
 typedef struct MetricsListener {
   /* These items are committed, and their events still in the outbox. */
   void (*committed)(const Item *items, size_t count, void *data);
@@ -100,17 +98,17 @@ typedef struct MetricsListener {
 /* Before the first worker starts; the listener must outlive the last. */
 void metrics_listen(Metrics *metrics, const MetricsListener *listener);
 
-/* A transaction that took `duration_us` has just committed these items, but for those whose verdict
- * is not for the ledger. */
+/* A transaction that took `duration_us` has just committed these items, except those whose verdict
+ * does not go into the ledger. */
 void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us);
-/* One event met that. */
+/* Counts that outcome for one event. */
 void metrics_event(Metrics *metrics, const Event *event, Outcome outcome);
-/* Something is tried again, after a failure of that class. */
+/* A retry, after a failure of that class. */
 void metrics_retry(Metrics *metrics, FailureClass class);
 
-/* MongoDB will not have the mark of a claim. */
+/* MongoDB refuses the mark of a claim. */
 void metrics_refused(Metrics *metrics, const Failure *failure);
-/* NULL, or class NONE: there is none any more. */
+/* NULL, or class NONE: it has ended. */
 void metrics_set_trouble(Metrics *metrics, const Failure *failure);
 /* Since 1970; 0: there is none. */
 int64_t metrics_trouble_since_ms(Metrics *metrics);
@@ -121,7 +119,7 @@ void metrics_set_clock(Metrics *metrics, int64_t ahead_ms);
 void metrics_set_role(Metrics *metrics, Role role);
 void metrics_publish(Metrics *metrics, const TenureView *view);
 
-/* --- what reads them --- */
+/* --- reading --- */
 
 Role metrics_role(Metrics *metrics);
 /* A copy; clear it with figures_clear. */

@@ -1,6 +1,6 @@
-/* numberer.h - gives archived events their sequence numbers while this process is the owner
- * (infra/mongo/numbering.h says which and why). It works in small pages and rests between them, so
- * that a backlog is applied before it is numbered. */
+/* numberer.h - assigns sequence numbers to archived events while this process is the owner (see
+ * infra/mongo/numbering.h). It works in small pages with pauses, so that a backlog is applied
+ * before it is numbered. */
 #pragma once
 
 #include "projector/app/engine/stop.h"
@@ -12,7 +12,7 @@ typedef struct Numberer Numberer;
 Numberer *numberer_new(MongoStore *store, int64_t epoch, Stop *stop);
 /* Waits for the thread, if one was started; request the stop first. */
 void numberer_free(Numberer *numberer);
-/* Numbers a page; gives the ms until the next. */
+/* Numbers a page; returns the ms until the next. */
 int64_t numberer_step(Numberer *numberer);
 /* Runs steps in a thread until the stop is requested. NULL is allowed. */
 void numberer_start(Numberer *numberer);

@@ -1,6 +1,6 @@
 /* pace.h - whether, and how fast, workers may take events: a pause, a rate, a replica that lags.
  *
- * What a worker has in hand is finished whatever is set here. */
+ * A batch in hand is finished in any case. */
 #pragma once
 
 #include <glib.h>
@@ -19,10 +19,10 @@ void pace_set_rate(Pace *pace, int64_t per_s);
 /* A replica lags, or its lag is not known. */
 void pace_set_lagging(Pace *pace, bool lagging);
 
-/* Whether nothing may be taken; NULL never stops. */
+/* Whether taking is stopped; never with NULL. */
 bool pace_is_stopped(Pace *pace);
-/* How many of `most` events may be taken now: while it is none, waits a fraction of a second. With
- * NULL it is always all. */
+/* How many of `most` events may be taken now; if none, waits a fraction of a second. With NULL
+ * always all. */
 size_t pace_grant(Pace *pace, size_t most);
-/* So many of the granted were not there. */
+/* Returns unused grants. */
 void pace_return(Pace *pace, size_t count);

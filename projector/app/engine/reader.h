@@ -18,7 +18,7 @@ typedef enum ReaderState { READER_SCANNING, READER_STREAMING, READER_WAITING } R
 
 ReaderState reader_state(Reader *reader);
 /* How often the change stream had to be opened again. */
-/* What it has given to the lanes: everything that could be read before that time, ms since 1970 by
- * MongoDB's clock; 0: not known. `*ret_heard_at` (monotonic, us) is when MongoDB answered last. */
+/* Everything that could be read before this time has been passed to the lanes; ms since 1970 by
+ * MongoDB's clock, 0: unknown. `*ret_heard_at` (monotonic, us) is when MongoDB answered last. */
 int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at);
 int64_t reader_restarts(Reader *reader);

@@ -215,11 +215,10 @@ void hold_early(Worker *worker, Item *items, size_t count) {
     char time[DATETIME_TEXT_SIZE], limit[DURATION_TEXT_SIZE];
     Failure failure;
     datetime_format(items[i].event->key.occurred_at * 1000, 3, time);
-    failure_set(
-        &failure, FAILURE_DATA, SOURCE_EVENT, 0,
-        "occurred_at: %s is more than future_ms (%s) ahead of MongoDB's clock; the event is "
-        "held until its time has come near",
-        time, duration_text(future_ms, limit));
+    failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                "occurred_at: %s is more than future_ms (%s) ahead of MongoDB's clock; the event "
+                "is held until that time is near",
+                time, duration_text(future_ms, limit));
     hold_item(worker, &items[i], &failure);
     queued_of(&items[i])->early_ms = early_ms;
   }

@@ -211,7 +211,7 @@ static void report_unhealed(Worker *worker, const Item *items, size_t count) {
       .class = FAILURE_DATA,
       .source = SOURCE_EVENT,
       .message = "a newer event was applied, so this late one changes nothing, and there is no "
-                 "entity to take the row from; told once for the aggregate"};
+                 "entity to take the row from; logged once per aggregate"};
   for (size_t i = 0; i < count; i++) {
     if (!items[i].unhealed || items[i].verdict != VERDICT_SUPERSEDED)
       continue;

@@ -1,4 +1,4 @@
-/* stop.h - the one way in which the parts of a running projector are told to end, and why. */
+/* stop.h - the one way to stop the parts of a running projector, with the reason. */
 #pragma once
 
 #include "projector/domain/failure.h"

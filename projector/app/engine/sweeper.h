@@ -6,7 +6,7 @@
 #include "projector/infra/mongo/outbox.h"
 #include "projector/infra/mysql/ledger.h"
 
-/* With what the sweeper works. */
+/* The sweeper's connections and settings. */
 typedef struct Sweep {
   const Config *config;
   Session *session;
@@ -15,17 +15,16 @@ typedef struct Sweep {
   const Lanes *lanes;
 } Sweep;
 
-/* Looks at events that are in_progress: those that the ledger has are acknowledged, the others go
- * back to pending, or to dead when they have used up their attempts. `older_than_ms` by the
- * server's clock; 0 at the start of an ownership, when nobody else can be at work. What the lanes
- * have in memory is live and left alone; a claim of this owner that they do not know was lost sight
- * of: its acknowledgement met a collection that was renamed away, say.
- * `*ret_found` counts the events it dealt with. FAILURE_FENCED: another owner has taken over, and
- * nothing of its work was touched. */
+/* Handles events that are in_progress: those that the ledger contains are acknowledged, the others
+ * go back to pending, or to dead when they have no attempts left. `older_than_ms` by the
+ * server's clock; 0 at the start of an ownership, when no other process can be working. Events in
+ * the lanes' memory are live and left alone; a claim of this owner that they do not contain was
+ * lost, for example because its acknowledgement met a renamed collection. `*ret_found` counts the
+ * handled events. FAILURE_FENCED: another owner has taken over, and its work was not touched. */
 bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure);
 
-/* The claims by the batch of owners before this one: what the ledger has is acknowledged, for the
- * rest the attempt is counted, and then the claim is deleted. `*ret_found` counts the events that
+/* The claims by the batch of owners before this one: events in the ledger are acknowledged, for the
+ * others the attempt is counted, and then the claim is deleted. `*ret_found` counts the events that
  * they named. FAILURE_FENCED as above. */
 bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure);
 

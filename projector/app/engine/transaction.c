@@ -187,7 +187,7 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
   /* The other transaction was rolled back after all, or something else repeats a key. */
   return count_known(items, count) > known ||
          failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,
-                     "the ledger refused events that it does not have");
+                     "the ledger refused events that it does not contain");
 }
 
 /* What the parts of a batch have in common. */

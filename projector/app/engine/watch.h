@@ -1,8 +1,7 @@
-/* watch.h - what is being found out: events that failed alone, and projections whose table is
- * locked.
+/* watch.h - suspects: events that failed alone, and projections whose table is locked.
  *
- * In memory, for one tenure: a later owner finds it out again, and counts what attempts the claims
- * have burnt. Bounded. All functions may be called from any thread. */
+ * In memory, for one tenure: a later owner starts from zero and counts the attempts that the claims
+ * have used up. Bounded. All functions may be called from any thread. */
 #pragma once
 
 #include "projector/domain/event.h"
@@ -14,7 +13,7 @@ void watch_free(Watch *watch);
 
 /* --- events --- */
 
-/* From now on the event is tried alone; whoever it waits for would make others wait too. */
+/* From now on the event is tried alone, because its wait would delay others too. */
 void watch_suspect(Watch *watch, const Id *event);
 /* The same, and a failure counts against it. */
 void watch_count(Watch *watch, const Id *event);
@@ -24,28 +23,27 @@ int watch_breaks(Watch *watch, const Id *event);
 /* It was applied. */
 void watch_acquit(Watch *watch, const Id *event);
 
-/* Whether to tell this of the event now: once in ten seconds. `*ret_untold`: how many times
- * it was not told since. */
+/* Whether to log this about the event now: once in ten seconds. `*ret_untold`: how often it was
+ * suppressed since. */
 bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
                  int64_t *ret_untold);
 
-/* MongoDB refuses the event's mark, so it cannot say itself why it waits. Forgotten when it is
+/* MongoDB refuses the event's mark, so its document cannot show why it waits. Forgotten when it is
  * acquitted, or was not refused again for a while. */
 void watch_refuse(Watch *watch, const Id *event, const Failure *failure);
-/* Rises when an event is refused that was not before, or is not refused any longer. */
+/* Rises when the set of refused events changes. */
 uint64_t watch_refusals(Watch *watch);
 /* Those that are refused now; of Refused. */
 GArray *watch_list_refused(Watch *watch);
 
-/* Whether this is the first time that something is told of the aggregate, as far as is
- * remembered. */
+/* Whether this is the first report about the aggregate, as far as is remembered. */
 bool watch_tells_once(Watch *watch, uint64_t aggregate_hash);
 
 /* --- projections, by index --- */
 
 typedef enum Gate {
   GATE_OPEN,
-  GATE_TRIAL,  /* was closed; whoever is told so looks at the table, and lets one event try */
+  GATE_TRIAL,  /* was closed; the caller examines the table and lets one event try */
   GATE_CLOSED, /* its events wait */
 } Gate;
 
@@ -54,17 +52,17 @@ typedef enum Gate {
 Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_rows);
 /* For some seconds. */
 void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows);
-/* Whoever had the trial is done. Where nothing came of it, because the event was not yet due or
- * failed before the rows, the next one may try. */
+/* The trial is over. If it was inconclusive, because the event was not yet due or failed before the
+ * rows, the next one may try. */
 void watch_end_trial(Watch *watch, unsigned projection);
 /* Something of it was written. */
 void watch_open(Watch *watch, unsigned projection);
-/* An event of that aggregate failed, alone, at the rows: waited for a lock, or met what no table
- * knows. True: events of several aggregates did, none was written in between, and they all still
- * wait; else a gate that was closed for that reason is open again. */
+/* An event of that aggregate failed, alone, at the rows: waited for a lock, or got an unknown
+ * error. Returns true when events of several aggregates did, none was written in between, and they
+ * all still wait; otherwise a gate that was closed for that reason is open again. */
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash);
 /* Whether the aggregate is one of those. */
 bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash);
-/* An event of the aggregate waits at the gate. One of which none has done so for more than a minute
- * is settled, and does not count any longer: who is left must not wait forever. */
+/* An event of the aggregate waits at the gate. An aggregate of which none has waited for more than
+ * a minute is settled and no longer counts, so that the last one does not wait forever. */
 void watch_still_waits(Watch *watch, unsigned projection, uint64_t aggregate_hash);

@@ -108,8 +108,8 @@ static bool recovered(Worker *worker, int failures) {
     return true;
   }
   note_trouble(worker, &failure);
-  log_failure(LOG_LEVEL_WARNING, reached ? "MySQL takes no transaction" : "MySQL cannot be reached",
-              &failure);
+  log_failure(LOG_LEVEL_WARNING,
+              reached ? "MySQL accepts no transaction" : "MySQL cannot be reached", &failure);
   metrics_retry(worker->metrics, failure.class);
   if (failure.class == FAILURE_CONFIG)
     stop_request(worker->stop, &failure);

@@ -15,7 +15,7 @@ typedef struct Counters {
 
 typedef struct Worker Worker;
 
-/* What the workers of an owner have in common; all of it must outlive them. */
+/* Shared by the workers of an owner; must outlive them. */
 typedef struct WorkerParts {
   const Config *config;
   const Ledger *ledger;
@@ -31,7 +31,7 @@ Worker *worker_new(const WorkerParts *parts, unsigned number);
 void worker_free(Worker *worker);
 /* Counts there, which must outlive it; before the first step. */
 void worker_count_in(Worker *worker, Metrics *metrics);
-/* Takes and projects one batch, or looks whether a store is back. Returns false when there was
+/* Takes and projects one batch, or checks whether a store is back. Returns false when there was
  * nothing to take.
  */
 bool worker_step(Worker *worker, bool wait);
@@ -39,13 +39,13 @@ bool worker_step(Worker *worker, bool wait);
 void worker_start(Worker *worker);
 /* Waits for the end of the running batch. */
 void worker_join(Worker *worker);
-/* Rises when it takes a batch in hand, when a step of that is done, and when all of it is: odd
- * while it has one. */
+/* Rises when a batch begins, with each finished step and when it ends: odd while the worker has a
+ * batch. */
 int worker_moves(Worker *worker);
 /* What the marker looks at. */
 Hand *worker_hand(Worker *worker);
 Counters worker_counters(Worker *worker);
-/* What the worker waits for; class NONE: it does not. */
+/* The failure that the worker waits out; class NONE: none. */
 Failure worker_trouble(Worker *worker);
 /* Whether it waits for a store to come back. */
 bool worker_is_waiting(Worker *worker);

@@ -47,8 +47,7 @@ struct Ownership {
 /* Whatever the heartbeat is waiting for: from two thirds of the lease on nothing is claimed. */
 static void keep_until(Ownership *ownership, int64_t asked_at) {
   Failure late = {0};
-  failure_set(&late, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
-              "the lease could not be prolonged in time");
+  failure_set(&late, FAILURE_FENCED, SOURCE_PROJECTOR, 0, "the lease could not be renewed in time");
   stop_at(ownership->tenure, asked_at + ownership->config->settings.lease_ms * 1000 / 3 * 2, &late);
 }
 
@@ -100,7 +99,7 @@ Failure ownership_trouble(Ownership *ownership) {
   int64_t waited_us = ownership->asked_at ? g_get_monotonic_time() - ownership->asked_at : 0;
   if (waited_us > (int64_t)OVERDUE_MS * 1000)
     failure_set(&trouble, FAILURE_UNAVAILABLE, SOURCE_MONGODB, 0,
-                "no answer to a write: the lease cannot be prolonged");
+                "no answer to a write: the lease cannot be renewed");
   return trouble;
 }
 
@@ -133,7 +132,7 @@ static gpointer beat(gpointer data) {
       failure_set(&failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
                   "another projector of this name holds the lease");
     else
-      log_failure(LOG_LEVEL_WARNING, "cannot prolong the lease", &failure);
+      log_failure(LOG_LEVEL_WARNING, "cannot renew the lease", &failure);
     if (failure.class == FAILURE_FENCED)
       stop_request(ownership->tenure, &failure);
   }
@@ -242,8 +241,8 @@ static bool suspect(Ownership *ownership, int64_t *ret_asked_at, Failure *failur
 static void give_up(Stop *process) {
   Failure failure;
   failure_set(&failure, FAILURE_CONFLICT, SOURCE_PROJECTOR, 0,
-              "another projector of this name is working and applies what is there; nothing was "
-              "left to `run --once`");
+              "another projector of this name is working and applies the events; `run --once` had "
+              "nothing to do");
   stop_request(process, &failure);
 }
 

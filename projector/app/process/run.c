@@ -60,7 +60,7 @@ static void end_by_time(Ending *ending) {
   g_usleep(STOP_MS * 1000);
   if (!may_end(ending, ENDED_BY_TIME))
     return;
-  log_warning("stopping in the middle: a store has not answered in time", NULL);
+  log_warning("stopping in mid-batch: a store did not answer in time", NULL);
   if (g_atomic_pointer_get(&ending->store))
     g_thread_unref(g_thread_new("hand over", hand_over, ending));
   for (int waited = 0; waited < HAND_OVER_MS && !g_atomic_int_get(&ending->handed_over); waited++)
@@ -225,9 +225,9 @@ int command_run(int argc, char **argv) {
           &argc, &argv,
           &(CommandHelp){
               "- apply the outbox's events to MySQL",
-              "Projects until SIGTERM or SIGINT: finishes the running batch, gives claims and "
-              "lease back, exits 0. While another projector of this name is working it stands by; "
-              "with --once no longer than a lease, then it exits with 1.",
+              "Runs until SIGTERM or SIGINT, then finishes the current batch, releases claims and "
+              "lease, and exits with 0. Stands by while another projector of this name is working; "
+              "with --once at most for the length of a lease, then exits with 1.",
               options},
           &config, &status))
     return status;
@@ -244,7 +244,7 @@ int command_run(int argc, char **argv) {
     pause(); /* the other thread is about to end the process */
   if (failure.class == FAILURE_CONFIG && config_secrets_have_changed(config)) {
     log_failure(LOG_LEVEL_WARNING,
-                "a secret's file has changed since it was read: starting again with it", &failure);
+                "a secret file has changed since it was read: restarting with it", &failure);
     log_finish();
     start_again();
   }

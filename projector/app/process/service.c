@@ -33,8 +33,7 @@ static void tell(void) {
   if (alive)
     notify("WATCHDOG=1");
   else if (!complained)
-    log_error("a worker hangs: the service manager is no longer told that this process is alive",
-              NULL);
+    log_error("a worker hangs: the service manager's watchdog is no longer notified", NULL);
   complained = !alive;
 }
 

@@ -156,7 +156,7 @@ static void end_when_stuck(const Tenure *tenure, Stop *process) {
   if (stuck_ms < crash_number("PROJECTOR_STUCK_MS", STUCK_MS) || stop_requested(tenure->stop))
     return;
   failure_set(&failure, FAILURE_UNAVAILABLE, SOURCE_PROJECTOR, 0,
-              "a worker has not moved for %lld s: the lease is not prolonged any more, and this "
+              "a worker has made no progress for %lld s: the lease is no longer renewed, and this "
               "process ends",
               (long long)stuck_ms / 1000);
   log_failure(LOG_LEVEL_ERROR, "stuck", &failure);
@@ -179,7 +179,7 @@ typedef struct Alarms {
 static void alarm_at_clock(const Tenure *tenure, size_t future, Alarms *alarms) {
   if (future >= METRICS_FUTURE_MANY && !alarms->clock)
     log_error("the times of many events are far ahead of MongoDB's clock: a clock is wrong, a "
-              "writer's or MongoDB's; the events wait until their time has come near",
+              "writer's or MongoDB's; the events wait until that time is near",
               LOG_FIELDS(LOG_NUMBER("held_aggregates", (int64_t)future),
                          LOG_NUMBER("future_ms", tenure->config->settings.future_ms)));
   alarms->clock = future >= METRICS_FUTURE_MANY || (alarms->clock && future > 0);

@@ -149,7 +149,7 @@ static double look_at_replica(Throttle *throttle, guint index, const char *addre
                  &failure))
     return lag_of(throttle, newest);
   failure_prefix(&failure, "replica %s", address);
-  log_failure(LOG_LEVEL_WARNING, "a replica cannot be asked how far it is", &failure);
+  log_failure(LOG_LEVEL_WARNING, "cannot read the lag of a replica", &failure);
   return -1;
 }
 
@@ -157,7 +157,7 @@ static void set_lagging(Throttle *throttle, bool lagging, double worst_s) {
   pace_set_lagging(throttle->pace, lagging);
   metrics_set_replica_lag(throttle->metrics, lagging, worst_s);
   if (lagging != throttle->lagging)
-    log_warning(lagging ? "a replica lags: nothing is applied until it has caught up"
+    log_warning(lagging ? "a replica lags: nothing is applied until the replica has caught up"
                         : "the replicas have caught up: applying again",
                 LOG_FIELDS(LOG_NUMBER("lag_s", (int64_t)worst_s)));
   throttle->lagging = lagging;

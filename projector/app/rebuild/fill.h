@@ -5,7 +5,7 @@
 
 typedef struct Fill Fill;
 
-/* `rate`: at most that many entities a second; 0: as fast as it goes. */
+/* `rate`: at most this many entities per second; 0: no limit. */
 Fill *fill_new(Stores *stores, const Projection *projection, int64_t rate);
 void fill_free(Fill *fill);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fill, fill_free)

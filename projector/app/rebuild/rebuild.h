@@ -1,4 +1,4 @@
-/* rebuild.h - what `projector rebuild` keeps while it works, for its ways to fill a table. */
+/* rebuild.h - the state of `projector rebuild`, shared by its ways to fill a table. */
 #pragma once
 
 #include "projector/app/rebuild/prefetch.h"
@@ -26,21 +26,21 @@ typedef struct Rebuild {
   int64_t started_us; /* the table at hand */
 } Rebuild;
 
-/* Prints a line of the journal; what was left is remembered. `data` is the Rebuild. */
+/* Prints a line of the journal and remembers entities that were left. `data` is the Rebuild. */
 void rebuild_show_line(const json_t *line, void *data);
-/* Where an interrupted one stood, from the journal's mark. */
+/* Restores the progress of an interrupted rebuild from the journal's mark. */
 RebuildMark rebuild_mark_from(const json_t *json);
-/* Writes down where it stands. */
+/* Records the progress. */
 void rebuild_mark(Rebuild *rebuild);
 /* Begins the next step. */
 void rebuild_next_step(Rebuild *rebuild);
-/* Says that an aggregate has no row as its entity wants it, and why. */
+/* Reports that an aggregate's row does not match its entity, and why. */
 void rebuild_leave(Rebuild *rebuild, const Projection *projection, const Aggregate *aggregate,
                    const char *reason);
-/* The same of a difference that was found at the end, unless it was said before. */
+/* The same for a difference found at the end, unless it was reported before. */
 void rebuild_leave_different(Rebuild *rebuild, const Projection *projection,
                              const Difference *difference, const char *reason);
-/* Says that the table is done, and counts again. */
+/* Reports that the table is done, and resets the counts. */
 void rebuild_done(Rebuild *rebuild, const Projection *projection);
 
 /* Refreshes aggregates of the projection's type; those that cannot be are left. */
@@ -49,9 +49,9 @@ bool rebuild_refresh(Rebuild *rebuild, Stores *stores, Reads *reads, const Proje
 /* About how many entities there are. */
 bool rebuild_estimate(Rebuild *rebuild, const Projection *projection, int64_t *ret_total,
                       Failure *ret_failure);
-/* Fills the tables where they are. */
+/* Fills the tables in place. */
 bool rebuild_in_place(Rebuild *rebuild, Failure *ret_failure);
-/* Whether the tables can be built again beside the live ones. */
+/* Whether shadow tables can be built. */
 bool rebuild_shadow_check(Rebuild *rebuild, Failure *ret_failure);
-/* Builds them there and swaps them in. */
+/* Builds the shadow tables and swaps them in. */
 bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure);

@@ -106,16 +106,16 @@ int command_rebuild(int argc, char **argv) {
   g_autofree char *state = NULL;
   Options options = {0};
   const GOptionEntry entries[] = {
-      {"rate", 0, 0, G_OPTION_ARG_INT64, &options.rate, "At most that many entities a second", "N"},
+      {"rate", 0, 0, G_OPTION_ARG_INT64, &options.rate, "At most N entities per second", "N"},
       {"shadow", 0, 0, G_OPTION_ARG_NONE, &options.shadow,
        "Build TABLE__new beside the live table and swap the two; the old one stays as TABLE__old",
        NULL},
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
        "Drop a TABLE__old of an earlier rebuild", NULL},
-      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted one", NULL},
+      {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted rebuild", NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &state,
-       "Where its progress is kept (default: in the user's state folder)", "FILE"},
-      {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object a line", NULL},
+       "Progress file (default: in the user's state directory)", "FILE"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object per line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
@@ -123,11 +123,10 @@ int command_rebuild(int argc, char **argv) {
           &argc, &argv,
           &(CommandHelp){
               "[TABLE] - fill tables from their entities",
-              "Writes the row of each entity, as `refresh` does, and deletes rows that no entity "
-              "has, "
-              "while `run` works; then compares them. Without TABLE: all projections with "
+              "Writes the row of each entity, as `refresh` does, and deletes rows without an "
+              "entity, while `run` works; then compares them. Without TABLE: all projections with "
               "entities. "
-              "Exit status 1 when an entity could not be taken, or a row stays different.",
+              "Exit status 1 if an entity could not be used or a row still differs.",
               entries},
           &config, &status))
     return status;

@@ -230,11 +230,10 @@ static bool catch_up(Work *work, Failure *ret_failure) {
       before = count;
       continue;
     }
-    return count <= MOST ||
-           failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
-                       "%s: %lld aggregates are not copied as they were applied, and they do not "
-                       "become fewer: let `run` work off the outbox first",
-                       work->live->table, (long long)count);
+    return count <= MOST || failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
+                                        "%s: %lld aggregates change faster than they are copied: "
+                                        "let `run` drain the outbox first",
+                                        work->live->table, (long long)count);
   }
   return false;
 }
@@ -488,7 +487,8 @@ static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
   if (swapped)
     rebuild_done(rebuild, live);
   else
-    fprintf(stderr, "projector: %s is as it was: correct what is left first\n", live->table);
+    fprintf(stderr, "projector: %s is unchanged: correct the remaining entities first\n",
+            live->table);
   rebuild->at = (RebuildMark){.step = 2 * (int64_t)at + 1};
   rebuild_next_step(rebuild);
   return true;
@@ -510,7 +510,7 @@ static bool check_key(const Projection *projection, Failure *ret_failure) {
     if (!source_is_of_aggregate(&projection->columns[i].from))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: its key %s comes from the entity and not from $aggregate_id, so "
-                         "--shadow cannot follow a row; rebuild it without",
+                         "--shadow cannot follow a row; rebuild it without --shadow",
                          projection->table, projection->columns[i].name);
   return true;
 }

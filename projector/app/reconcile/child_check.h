@@ -1,5 +1,5 @@
-/* child_check.h - child tables in a comparison: their rows are found, and told one by one, but
- * settled and repaired with the row of their parent. */
+/* child_check.h - child tables in a comparison: their rows are found and reported one by one, but
+ * confirmed and repaired with their parent's row. */
 #pragma once
 
 #include "projector/app/reconcile/difference.h"
@@ -16,16 +16,16 @@ ChildTables *child_tables_read(Stores *stores, const Layout *layout, const Value
 void child_tables_free(ChildTables *tables);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChildTables, child_tables_free)
 
-/* Whether the child tables show what is expected. */
+/* Whether the child tables match the expected rows. */
 bool child_tables_equal(const ChildTables *tables, const Layout *layout, const Expected *expected);
-/* Adds a difference for each row that they do not show, or not as it is expected. `like` has what
- * the differences of one aggregate have in common. */
+/* Adds a difference for each missing, extra or different row. `like` has the common members of the
+ * differences of one aggregate. */
 void child_tables_differ(const ChildTables *tables, const Layout *layout, const Expected *expected,
                          const Difference *like, Arena *arena, GArray *differences);
 
 /* The layout of a child table by its parent's key alone, for the pass over the rows. */
 Layout child_layout_by_parent(const Projection *child, Arena *arena);
-/* Takes the differences of such a layout apart: each becomes one for every row under its key. */
+/* Splits the differences of such a layout: each becomes one for every row under its key. */
 bool child_rows_of_each(Stores *stores, const Layout *child, GArray *differences, Arena *arena,
                         Failure *ret_failure);
 /* Sets `ret_there[i]` where the parent of the child table has a row with that key. */

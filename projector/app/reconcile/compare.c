@@ -134,9 +134,8 @@ static bool in_range(const Compare *compare, const Value *key) {
 /* A row may be that of an entity whose `_id` cannot be read as the row's aggregate: a repair must
  * not delete it. */
 static void keep_doubtful(const Compare *compare, GArray *differences) {
-  static const char keep[] = "left: entities whose _id cannot be an aggregate's are there "
-                             "(\"unmappable entity\"), and the row may be one of theirs; correct "
-                             "those first";
+  static const char keep[] = "left: the row may belong to an entity whose _id cannot be an "
+                             "aggregate's id (\"unmappable entity\"); correct those first";
   for (guint i = 0; compare->nameless > 0 && i < differences->len; i++)
     g_array_index(differences, Difference, i).keep = keep;
 }

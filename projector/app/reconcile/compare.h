@@ -1,8 +1,8 @@
 /* compare.h - the two passes over a projection: its entities, each with its row, then its rows,
  * each with its entity.
  *
- * Both passes read in pages with look-ups by key, so they are right for every mapping: no order has
- * to be the same on both stores (docs/adr/0013-reconcile.md). */
+ * Both passes read in pages with look-ups by key, so they work for every mapping: the stores need
+ * not sort alike (docs/adr/0013-reconcile.md). */
 #pragma once
 
 #include "projector/app/reconcile/difference.h"
@@ -18,7 +18,7 @@ typedef struct CompareCounts {
 
 typedef struct Compare Compare;
 
-/* `positions`: whether positions are judged too; once for an aggregate type is enough. */
+/* `positions`: whether to check positions too; once per aggregate type is enough. */
 Compare *compare_new(Stores *stores, const Projection *projection, const CompareRange *range,
                      bool positions, Failure *ret_failure);
 /* The rows of a child table whose parent's entity is gone: for compare_rows alone. */
@@ -41,11 +41,11 @@ bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void
 /* A page of entities chosen at random. */
 bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *data,
                     Failure *ret_failure);
-/* Of what was found and then mended, what is still different (again.h). */
+/* Which of the repaired differences are still there (repair_check.h). */
 bool compare_again(Compare *compare, Difference *differences, size_t count, Arena *arena,
                    Failure *ret_failure);
 
-/* Told how many keys the pass over the rows has read, of rows and of entities. */
+/* Called with the number of keys that the pass over the rows has read, of rows and of entities. */
 typedef void (*CompareTick)(int64_t keys, void *data);
 
 /* The next window of rows: those that no entity has. */

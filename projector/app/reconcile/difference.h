@@ -1,4 +1,4 @@
-/* difference.h - what reconcile has found. */
+/* difference.h - a finding of reconcile. */
 #pragma once
 
 #include "projector/app/shared/stores.h"
@@ -7,7 +7,7 @@
 typedef struct Difference {
   DifferenceKind kind;
   const Layout *layout;       /* of the projection; NULL: of an event */
-  const Aggregate *aggregate; /* NULL: the row does not tell */
+  const Aggregate *aggregate; /* NULL: unknown from the row */
   const char *entity_id;      /* of an entity that can have no aggregate, as text; or NULL */
   const Value *key;           /* of the row, or NULL */
   int64_t version;            /* of the entity; 0: none */
@@ -18,10 +18,10 @@ typedef struct Difference {
   const char *reason;  /* or NULL */
   const char *keep;    /* why --repair must leave it, or NULL */
   bool orphan;         /* of a child table, under a row of its parent that has no entity */
-  const char *outcome; /* what --repair did; NULL: nothing was tried */
+  const char *outcome; /* the result of --repair; NULL: not attempted */
   bool mended;
 } Difference;
 
-/* Takes a batch of differences as they are settled. False ends the comparison. */
+/* Receives a batch of confirmed differences. Returning false ends the comparison. */
 typedef bool (*DifferenceSink)(Difference *differences, size_t count, void *data,
                                Failure *ret_failure);

@@ -1,5 +1,5 @@
-/* outbox_check.h - events of the outbox that need somebody: dead ones, and those that the ledger
- * has. */
+/* outbox_check.h - events of the outbox that need attention: dead ones, and those that the ledger
+ * contains. */
 #pragma once
 
 #include "projector/app/reconcile/difference.h"

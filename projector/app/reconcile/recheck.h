@@ -1,17 +1,16 @@
-/* recheck.h - looks again at what seems to differ, until it is sure.
+/* recheck.h - checks suspected differences again until they are certain.
  *
- * One look reads, in this order, position, row, entity, and the outbox's events that the ledger
- * does not have. What differs with nothing pending in two looks in a row, and with the same entity,
- * differs for good: at the first look every event that the entity contains had been applied, and
- * the second look's row is younger. No lock and no clock is needed for that
- * (docs/adr/0013-reconcile.md). */
+ * One check reads, in this order, position, row, entity, and the outbox's events that the ledger
+ * does not contain. A difference with nothing pending in two consecutive checks, and with the same
+ * entity, is real: at the first check every event that the entity contains had been applied, and
+ * the second check's row is newer. That needs no lock and no clock (docs/adr/0013-reconcile.md). */
 #pragma once
 
 #include "projector/app/reconcile/difference.h"
 #include "projector/infra/mongo/entities.h"
 
 typedef struct Suspect {
-  Aggregate ids[AGGREGATE_IDS]; /* whose it is, or may be, when it was found by its row */
+  Aggregate ids[AGGREGATE_IDS]; /* the aggregate, or a candidate when it was found by its row */
   unsigned id_count;
   const Value *key; /* NULL: the entity could not be mapped */
   bool by_row;
@@ -21,11 +20,11 @@ typedef struct Looks {
   Stores *stores;
   Entities *entities; /* for suspects by row, the key's fields are enough */
   const Layout *layout;
-  bool positions; /* whether positions are judged too */
+  bool positions; /* whether to check positions too */
 } Looks;
 
-/* Adds what is sure to `differences` (of Difference); it lives as long as the pool. `*lagging`
- * grows by those that merely lag, or changed at every look. */
+/* Adds confirmed differences to `differences` (of Difference); they live as long as the pool.
+ * `*lagging` grows by those that merely lag or changed in every check. */
 bool looks_settle(const Looks *looks, const Suspect *suspects, size_t count, Pool *pool,
                   GArray *differences, int64_t *lagging, Failure *ret_failure);
 

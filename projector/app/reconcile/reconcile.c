@@ -386,32 +386,31 @@ int command_reconcile(int argc, char **argv) {
   const GOptionEntry entries[] = {
       {"projection", 0, 0, G_OPTION_ARG_STRING, &options.table, "The same as TABLE", "TABLE"},
       {"key-from", 0, 0, G_OPTION_ARG_STRING, &options.key_from,
-       "Only rows whose first key column is at least this", "KEY"},
-      {"key-to", 0, 0, G_OPTION_ARG_STRING, &options.key_to, "And at most this", "KEY"},
+       "Only rows whose first key column is at least KEY", "KEY"},
+      {"key-to", 0, 0, G_OPTION_ARG_STRING, &options.key_to,
+       "Only rows whose first key column is at most KEY", "KEY"},
       {"sample", 0, 0, G_OPTION_ARG_INT64, &options.sample,
-       "Only that many entities, chosen at random; extra rows are not looked for", "N"},
+       "Only N entities, chosen at random; does not search for extra rows", "N"},
       {"repair", 0, 0, G_OPTION_ARG_NONE, &options.repair, "Repair what differs", NULL},
-      {"dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run, "Only say what --repair would do",
+      {"dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run, "Only print what --repair would do",
        NULL},
       {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted comparison",
        NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &options.state,
-       "Where its progress is kept (default: in the user's state folder)", "FILE"},
+       "Progress file (default: in the user's state directory)", "FILE"},
       {"watch", 0, 0, G_OPTION_ARG_INT, &options.watch,
-       "Compare again and again, with a pause of that many seconds", "SECONDS"},
-      {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object a line", NULL},
+       "Repeat the comparison, with a pause of SECONDS", "SECONDS"},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object per line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
   if (!command_begin(
           &argc, &argv,
-          &(CommandHelp){
-              "[TABLE] - compare entities with rows",
-              "Compares each entity with its row, column by column, and looks for rows without an "
-              "entity, while `run` works. What still waits in the outbox is lagging, not "
-              "different. "
-              "Exit status 1 when there are differences that were not repaired.",
-              entries},
+          &(CommandHelp){"[TABLE] - compare entities with rows",
+                         "Compares each entity with its row, column by column, and searches for "
+                         "rows without an entity, while `run` works. Aggregates with waiting "
+                         "events are lagging, not different. Exit status 1 if differences remain.",
+                         entries},
           &config, &status))
     return status;
   const char *wrong = misuse(&options, argc);

@@ -18,7 +18,7 @@ typedef struct Job {
 } Job;
 
 static const char no_aggregate[] =
-    "left: its key does not tell the aggregate; delete the row by hand if it is not wanted";
+    "left: its key does not identify the aggregate; delete the row yourself if it is not wanted";
 static const char no_mapping[] = "left: correct the entity or the mapping, then refresh";
 
 /* NULL: it can be tried. */

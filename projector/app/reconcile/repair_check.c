@@ -67,10 +67,10 @@ static bool is_same(const Difference *a, const Difference *b) {
 }
 
 static void take_back(Difference *difference, const char *still, Arena *arena) {
-  g_autofree char *outcome = g_strdup_printf(
-      "%s, but it is still different (a trigger, a generated column, or a key that takes two ids "
-      "for one?): %s",
-      difference->outcome, still);
+  g_autofree char *outcome =
+      g_strdup_printf("%s, but it is still different (a trigger, a generated column, or a key "
+                      "whose collation considers two ids equal?): %s",
+                      difference->outcome, still);
   difference->mended = false;
   difference->outcome = arena_copy(arena, outcome, strlen(outcome));
 }

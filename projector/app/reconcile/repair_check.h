@@ -1,8 +1,8 @@
-/* repair_check.h - looks at rows that were written by hand, a repair, a refresh or a rebuild,
- * before anybody is told that they are right.
+/* repair_check.h - verifies rows written by a repair, refresh or rebuild before they are reported
+ * as correct.
  *
- * A trigger, a generated column or a key that cannot tell two ids apart may change what was
- * written; only the row itself shows it. */
+ * A trigger, a generated column or a key that considers two ids equal may change what was written;
+ * only reading the row shows that. */
 #pragma once
 
 #include "projector/app/reconcile/recheck.h"
@@ -12,8 +12,8 @@
  */
 char *difference_text(const Difference *difference);
 
-/* Of the differences of `looks->layout` that were mended, those that are still there: `mended`
- * becomes false, and the outcome says so. Texts live in the arena. */
+/* For repaired differences of `looks->layout` that are still there, sets `mended` to false and the
+ * outcome accordingly. Texts live in the arena. */
 bool again_settle(const Looks *looks, Difference *differences, size_t count, Arena *arena,
                   Failure *ret_failure);
 

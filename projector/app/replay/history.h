@@ -1,9 +1,9 @@
-/* history.h - every event of one aggregate that the stores have. */
+/* history.h - all events of one aggregate, from outbox and archive. */
 #pragma once
 
 #include "projector/infra/mongo/archive.h"
 
-/* Each in order. What moves from the outbox to the archive meanwhile is in the second. */
+/* Each in order. An event that moves to the archive meanwhile is in the second. */
 typedef struct History {
   GPtrArray *waiting, *archived; /* of Event, owned: in the outbox only, and in the archive */
 } History;

@@ -137,7 +137,7 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
     if (g_strcmp0(found, purpose) != 0)
       return failure_refuse(
           ret_failure,
-          "%s is there from a replay with other options or another mapping; --restart "
+          "%s exists from a replay with other options or another mapping; --restart "
           "drops it and starts again",
           shadow->fresh);
     fprintf(stderr, "projector: continues with %s\n", shadow->fresh);
@@ -192,7 +192,7 @@ static void print_sums(const Replay *replay, const Options *options, const char 
     printf("%s: %lld events replayed in %.1f s%s\n", table, (long long)replay->replayed, seconds,
            options->to ? "" : ", live events continue from there");
   if (replay->skipped && !options->as_json)
-    printf("  without %lld that were skipped by hand\n", (long long)replay->skipped);
+    printf("  skipped events left out: %lld\n", (long long)replay->skipped);
 }
 
 static bool replay_table(Replay *replay, const Options *options, Failure *ret_failure) {
@@ -230,11 +230,10 @@ static bool replay_row(Replay *replay, const Options *options, int64_t *ret_even
     return failure_refuse(ret_failure, "%s is filled from events of %s, not of %s",
                           projection->table, projection->aggregate_type, options->aggregate_type);
   if (!projection_owns_rows(projection))
-    return failure_refuse(
-        ret_failure,
-        "the key of %s is more than $aggregate_id, so no row can be told to be this "
-        "aggregate's alone; replay the whole table",
-        projection->table);
+    return failure_refuse(ret_failure,
+                          "the key of %s is more than $aggregate_id, so its rows may not belong to "
+                          "this aggregate alone; replay the whole table",
+                          projection->table);
   replay->mapping =
       mapping_retarget(replay->config->json, projection, projection->table, ret_failure);
   if (!replay->mapping)
@@ -296,23 +295,22 @@ int command_replay(int argc, char **argv) {
       {"to", 0, 0, G_OPTION_ARG_STRING, &options.to,
        "Only events that occurred before TIME; the rows are left in TABLE__replay", "TIME"},
       {"aggregate", 0, 0, G_OPTION_ARG_NONE, &options.by_aggregate,
-       "Only the row of one aggregate, where it stands: --aggregate TYPE ID", NULL},
+       "Only the row of one aggregate, in place: --aggregate TYPE ID", NULL},
       {"skip", 0, 0, G_OPTION_ARG_STRING_ARRAY, &options.leave_out,
        "Leave this event out; may be repeated", "EVENT_ID"},
       {"restart", 0, 0, G_OPTION_ARG_NONE, &options.restart,
-       "Start again, whatever an interrupted replay has left", NULL},
+       "Discard an interrupted replay and start again", NULL},
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
        "Drop TABLE__old, before and after; otherwise the old table stays under that name", NULL},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "The result as JSON", NULL},
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
           &argc, &argv,
-          &(CommandHelp){
-              "- fill a table from archived events",
-              "Applies the archived events to TABLE__replay, catches up with what is "
-              "applied meanwhile, and puts it in the place of TABLE. `run` may continue; an "
-              "interrupted replay continues where it stopped.",
-              own},
+          &(CommandHelp){"- fill a table from archived events",
+                         "Applies the archived events to TABLE__replay, catches up with what is "
+                         "applied meanwhile, and then replaces TABLE. `run` may continue "
+                         "meanwhile; an interrupted replay resumes where it stopped.",
+                         own},
           &config, &status)) {
     free_options(&options);
     return status;

@@ -1,6 +1,6 @@
 /* replay.h - what the files of `replay` share: replay.c is the command, replay_rounds.c decides
- * which events are due, replay_apply.c applies them. docs/adr/0015-replay.md tells why this is
- * right. */
+ * which events are due, replay_apply.c applies them. docs/adr/0015-replay.md explains the
+ * algorithm. */
 #pragma once
 
 #include "projector/app/shared/config.h"
@@ -23,18 +23,18 @@ typedef struct Replay {
   Arena *arena;          /* of ids that are left out */
   GHashTable *leave_out; /* of Id */
   int64_t replayed;      /* events applied to the target */
-  int64_t skipped; /* events of the archive that a person has skipped, so nobody applies them */
+  int64_t skipped;       /* skipped events of the archive, which are not applied */
 } Replay;
 
 /* --- replay_apply.c --- */
 
 /* Whether the event is one to replay: in range, neither malformed nor skipped, not left out. */
 bool replay_takes(const Replay *replay, const Event *event);
-/* Applies events to the target, those that the scope's ledger has left out, in transactions of at
- * most a batch. They are sorted, and replay_takes each. */
+/* Applies events that the scope's ledger does not contain to the target, in transactions of at most
+ * a batch. They are sorted, and replay_takes holds for each. */
 bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *ret_failure);
-/* Makes the row of one aggregate again, in the table that is shown: `target` is that table.
- * `*ret_events` is how many events it was made from. */
+/* Rebuilds the row of one aggregate in the live table, `target`. `*ret_events` is the number of
+ * events applied. */
 bool replay_aggregate(Replay *replay, const Aggregate *aggregate, int64_t *ret_events,
                       Failure *ret_failure);
 

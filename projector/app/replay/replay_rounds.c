@@ -62,7 +62,7 @@ static bool fail_nowhere(const Replay *replay, GHashTable *missing, Failure *ret
     if (!g_hash_table_contains(replay->leave_out, id))
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "event %s was applied, but neither %s nor its archive has it; the archive "
-                         "is not whole: use rebuild, or leave the event out with --skip",
+                         "is incomplete: use rebuild, or leave the event out with --skip",
                          text, replay->config->mongodb.outbox);
   }
   return true;
@@ -228,12 +228,11 @@ static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) 
       !ledger_age_ms(replay->session, mark, &age_ms, ret_failure))
     return false;
   return age_ms / 1000 < kept ||
-         failure_set(
-             ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-             "reading the archive took %lld s, and the ledger knows what was applied "
-             "meanwhile for %lld s only; raise ledger_retention, then replay again: it continues "
-             "from here",
-             (long long)(age_ms / 1000), (long long)kept);
+         failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                     "reading the archive took %lld s, but the ledger keeps its entries for %lld s "
+                     "only; raise ledger_retention, then replay again: it continues "
+                     "from here",
+                     (long long)(age_ms / 1000), (long long)kept);
 }
 
 /* --- rounds of the ledger ------------------------------------------------------------------- */

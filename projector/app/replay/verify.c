@@ -50,17 +50,17 @@ static char *describe(const Rehydrated *rehydrated) {
     g_string_append_printf(text, "%s: %u rows differ between the entity and the events",
                            rehydrated->child->table, rehydrated->child_rows);
   } else if (rehydrated->outcome == REHYDRATED_OTHERWISE) {
-    g_string_append(text, rehydrated->absent
-                              ? "the events make a row, and the entity does not match \"when\""
-                          : rehydrated->entity ? "there is an entity, and the events make no row"
-                                               : "the events make a row, and there is no entity");
+    g_string_append(
+        text, rehydrated->absent   ? "the events make a row, and the entity does not match \"when\""
+              : rehydrated->entity ? "there is an entity, but the events produce no row"
+                                   : "the events produce a row, but there is no entity");
   }
   if (rehydrated->missing_count > 0)
     g_string_append_printf(text, "%sversion %lld is missing%s", text->len ? "; " : "",
                            (long long)rehydrated->missing,
                            rehydrated->missing_count > 1 ? ", and later ones" : "");
   if (rehydrated->skipped > 0)
-    g_string_append_printf(text, "%s%lld skipped by hand", text->len ? "; " : "",
+    g_string_append_printf(text, "%s%lld skipped", text->len ? "; " : "",
                            (long long)rehydrated->skipped);
   return g_string_free(g_steal_pointer(&text), FALSE);
 }
@@ -122,7 +122,8 @@ static void tell_sums(const Verify *verify) {
     json_decref(line);
     return;
   }
-  printf("%s: %lld aggregates: %lld told by their events alone, %lld different, %lld broken, %lld "
+  printf("%s: %lld aggregates: %lld reproduced by their events alone, %lld different, %lld broken, "
+         "%lld "
          "with a gap\n",
          verify->projection->table, (long long)verify->aggregates, (long long)counts[REHYDRATED],
          (long long)counts[REHYDRATED_OTHERWISE], (long long)counts[REHYDRATED_BROKEN],
@@ -133,9 +134,9 @@ static void tell_sums(const Verify *verify) {
     printf("  %lld with an sql statement, which only MySQL could run: replay, then reconcile\n",
            (long long)counts[REHYDRATED_UNKNOWN]);
   if (verify->skipped)
-    printf("  without %lld events that were skipped by hand\n", (long long)verify->skipped);
+    printf("  skipped events left out: %lld\n", (long long)verify->skipped);
   if (verify->busy)
-    printf("  %lld changed at every look\n", (long long)verify->busy);
+    printf("  %lld changed during every check\n", (long long)verify->busy);
 }
 
 /* --- one aggregate -------------------------------------------------------------------------- */
@@ -304,16 +305,15 @@ int command_archive(int argc, char **argv) {
   int status;
   Failure failure = {0};
   const GOptionEntry options[] = {
-      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object per line", NULL},
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
           &argc, &argv,
           &(CommandHelp){
-              "verify [TABLE] - whether the events alone tell the entities",
+              "verify [TABLE] - whether events alone reproduce the entities",
               "Folds the archived events of each aggregate, and those that wait in the "
               "outbox, with the mapping and compares the result with the entity. Names the "
-              "aggregates that differ, and versions that are missing. Exit status 1 when "
-              "there are any.",
+              "aggregates that differ, and missing versions. Exit status 1 if there are any.",
               options},
           &config, &status))
     return status;

@@ -8,7 +8,7 @@
 typedef enum AccountState {
   ACCOUNT_OPEN,    /* not yet */
   ACCOUNT_DONE,    /* `outcome` says how */
-  ACCOUNT_BLOCKED, /* a failed or dead event stands before it, or is it */
+  ACCOUNT_BLOCKED, /* it, or an event before it, is failed or dead */
 } AccountState;
 
 typedef struct Account {
@@ -26,21 +26,23 @@ typedef struct Question {
   Aggregate aggregates[IDS_OF_TEXT];
   uint64_t hashes[IDS_OF_TEXT]; /* of these */
   unsigned count;               /* of these */
-  bool brief;                   /* whether something blocks is not looked for */
+  bool brief;                   /* do not check whether something blocks */
   Account answer;
 } Question;
 
-/* What is wrong with it, for people; NULL: nothing. It points into itself: not to be copied. */
+/* What is wrong with it, as a message; NULL: nothing. The struct points into itself: do not copy
+ * it. */
 const char *question_init(Question *question, const Mapping *mapping, const char *type,
                           const char *text, const char *version);
-/* The static name of what a ledger says: "ignored" counts as applied; NULL: none of these. */
+/* The static name for a ledger outcome: "ignored" counts as applied; NULL: none of these. */
 const char *account_outcome(const char *ledger_outcome);
 
 typedef struct Asking {
   Stores *stores;
-  Archive *archive; /* NULL: not to be looked into */
+  Archive *archive; /* NULL: not consulted */
 } Asking;
 
-/* Asks MySQL once for all of them, then MongoDB for each that needs it, and sets their answers. */
+/* Queries MySQL once for all of them, then MongoDB for each that needs it, and sets their answers.
+ */
 bool account_ask(const Asking *asking, Question *const *questions, size_t count,
                  Failure *ret_failure);

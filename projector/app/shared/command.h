@@ -41,8 +41,8 @@ typedef struct CommandHelp {
   const GOptionEntry *options; /* its own; or NULL */
 } CommandHelp;
 
-/* Parses the options of a command and the common -c FILE, and loads the file. False: done already
- * (--help) or wrong; `*ret_status` is the exit status. */
+/* Parses the options of a command and the common -c FILE, and loads the file. Returns false when
+ * the command ends here (--help, or wrong use) with exit status `*ret_status`. */
 bool command_begin(int *argc, char ***argv, const CommandHelp *help, Config **ret_config,
                    int *ret_status);
 /* The same for a command that needs no store: of the file only the projections are read. */
@@ -53,23 +53,24 @@ bool command_begin_without_stores(int *argc, char ***argv, const CommandHelp *he
 void command_print_json(const json_t *json, size_t flags);
 
 /* The projections that a command works on: the one that fills `table`, or (NULL) all that have
- * `entities`. `purpose` is what these are needed for, "compare with". Adds to `projections`. */
+ * `entities`. `purpose` completes the error message: "compare with". Adds to `projections`. */
 bool command_projections(const Config *config, const char *table, const char *purpose,
                          GPtrArray *projections, Failure *ret_failure);
 
-/* Whether part of the results could not be written to stdout, for another reason than that a pipe's
- * reader has gone. */
+/* Whether part of the results could not be written to stdout, except when the reader of a pipe has
+ * exited. */
 bool command_output_is_lost(void);
 
-/* An aggregate's version out of an argument; NULL is 0, any. False: that was none, which is said.
+/* Parses an aggregate's version; NULL gives 0, any. Prints an error and returns false when it is
+ * invalid.
  */
 bool command_version(const char *text, int64_t *ret_version);
 
-/* Says what was expected of the arguments; returns EXIT_WRONG. */
+/* Prints which arguments were expected; returns EXIT_WRONG. */
 int command_misuse(const char *expected);
 
-/* Prints text that comes from outside; see domain/clean.h. */
+/* Prints foreign text; see domain/clean.h. */
 void print_clean(FILE *to, const char *text);
 
-/* Says the failure in one line on stderr and gives the exit status for its class. */
+/* Prints the failure as one line on stderr and returns the exit status for its class. */
 int command_fail(const Failure *failure);

@@ -181,7 +181,7 @@ static bool take_secret(Config *config, json_t *object, const char *path, const 
   if (!json_take_text(object, path, file_key, false, &file, ret_failure))
     return false;
   if (file && json_object_get(object, key))
-    return wrong(ret_failure, file_path, "the secret itself is given too; keep one of both");
+    return wrong(ret_failure, file_path, "the secret itself is given too; keep only one of them");
   if (file) {
     g_autofree char *secret = read_secret(config, file, file_path, ret_failure);
     if (!secret)

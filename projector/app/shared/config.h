@@ -47,12 +47,13 @@ typedef struct Config {
   void *json;          /* json_t that owns the texts */
 } Config;
 
-/* Reads, fills in environment and secret files, checks. The failure names the path of the key. */
+/* Reads the file, substitutes the environment, reads secret files and checks everything. The
+ * failure names the path of the key. */
 Config *config_load(const char *file, Failure *ret_failure);
 /* The projections alone, for what needs no store: settings and secrets are not looked at, and their
  * environment need not be there. */
 Config *config_load_mapping(const char *file, Failure *ret_failure);
 void config_free(Config *config);
-/* Whether a file that a secret was read from holds another one now. */
+/* Whether the content of a secret file has changed since it was read. */
 bool config_secrets_have_changed(const Config *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)

@@ -94,8 +94,8 @@ bool event_query_set(EventQuery *query, const char *key, const char *value, Fail
 bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure) {
   if (!config->mongodb.archive)
     return failure_refuse(ret_failure,
-                          "mongodb.retain is \"delete\": applied events are gone and cannot be "
-                          "fetched again; with \"archive\" they can, from then on");
+                          "mongodb.retain is \"delete\": applied events are deleted and cannot be "
+                          "fetched again; \"archive\" keeps them from then on");
   if (query->aggregate_id && !query->aggregate_type)
     return failure_refuse(ret_failure, "aggregate_id: expected aggregate_type beside it");
   if (query->version && !query->aggregate_id)

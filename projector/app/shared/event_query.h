@@ -1,8 +1,8 @@
-/* event_query.h - events on demand: which of the archived events somebody wants, and the lines that
- * they get. The core that `projector events` and GET /events share.
+/* event_query.h - events on demand: the query for archived events and the resulting lines, shared
+ * by `projector events` and GET /events.
  *
- * Each event is one line of relaxed Extended JSON with a field `cursor`, its sequence number: given
- * back as `after`, the answer continues behind it. Nothing is changed by asking. */
+ * Each event is one line of relaxed Extended JSON with a field `cursor`, its sequence number:
+ * passed as `after`, reading continues behind it. Reading changes nothing. */
 #pragma once
 
 #include "projector/app/shared/config.h"
@@ -14,8 +14,8 @@ typedef struct EventQuery {
       to; /* occurred_at in ms since 1970: from ≤ it < to; INT64_MIN, INT64_MAX: unbound */
   int64_t version; /* of the aggregate; 0: any */
   int64_t limit;   /* most events; 0: all */
-  bool follow;     /* continues when all was told, until it is stopped */
-  bool waiting;    /* events of the outbox too, behind the archived ones and without a cursor */
+  bool follow;     /* waits for new events until it is stopped */
+  bool waiting;    /* outbox events too, after the archived ones and without a cursor */
   char *aggregate_type, *aggregate_id, *event_type; /* NULL: any; the id in its usual text form */
 } EventQuery;
 
@@ -24,9 +24,10 @@ void event_query_clear(EventQuery *query);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(EventQuery, event_query_clear)
 
 /* Sets what `key` names, as in the query of GET /events: after, aggregate_type, aggregate_id,
- * version, event_type, from, to, limit, follow, waiting. FAILURE_CONFIG for what has no meaning. */
+ * version, event_type, from, to, limit, follow, waiting. FAILURE_CONFIG for an invalid parameter.
+ */
 bool event_query_set(EventQuery *query, const char *key, const char *value, Failure *ret_failure);
-/* Whether the parts go together, and with the mapping file. */
+/* Whether the parameters are consistent with each other and with the mapping file. */
 bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure);
 
 /* Takes a line with its newline, and may wait for a slow reader. Returns false when it was enough.
@@ -44,6 +45,6 @@ typedef struct EventReading {
   int64_t told; /* out: lines */
 } EventReading;
 
-/* Tells all that the query asks for; ends early when sink or pause have enough. Needs memory for
- * one page of events. */
+/* Writes all lines of the query; ends early when sink or pause return false. Needs memory for one
+ * page of events. */
 bool event_query_run(EventReading *reading, Archive *archive, Failure *ret_failure);

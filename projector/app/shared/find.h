@@ -1,4 +1,4 @@
-/* find.h - an aggregate as a person names it. */
+/* find.h - finds an aggregate by the text of its id. */
 #pragma once
 
 #include "projector/app/shared/config.h"
@@ -7,7 +7,7 @@
 typedef struct Sought {
   const char *type, *text;
   uint8_t bytes[16];   /* of an id that is no text */
-  Aggregate aggregate; /* what it names; its id points into `text` or `bytes` */
+  Aggregate aggregate; /* the aggregate; its id points into `text` or `bytes` */
   bool found;          /* in the outbox or among the entities */
 } Sought;
 

@@ -51,8 +51,8 @@ static void warn_not_kept(void) {
 
 static void tell_changed_mapping(const Config *config, const OutboxIdentity *identity) {
   if (*identity->mapping && strcmp(identity->mapping, config->mapping_digest) != 0)
-    log_warning("the mapping has changed since the last start: it holds for events from now on; "
-                "`rebuild` fills what is new for the rows that are there",
+    log_warning("the mapping has changed since the last start: it applies to events from now on; "
+                "`rebuild` updates the existing rows",
                 NULL);
 }
 

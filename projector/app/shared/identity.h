@@ -5,9 +5,9 @@
 #include "projector/infra/mongo/outbox_identity.h"
 #include "projector/infra/mysql/source.h"
 
-/* Claims the outbox for the configuration's name, and notes in MySQL where its rows come from.
- * FAILURE_CONFIG when the outbox serves another name, or when MySQL was filled from another outbox
- * and nobody said `--adopt`. Logs, once, what a start with another mapping means. */
+/* Claims the outbox for the configured name, and records in MySQL where its rows come from.
+ * FAILURE_CONFIG when the outbox serves another name, or when MySQL was filled from another outbox,
+ * unless started with `--adopt`. Logs once that the mapping has changed. */
 bool identity_claim(const Config *config, MongoStore *store, Session *session,
                     Failure *ret_failure);
 
@@ -17,5 +17,5 @@ bool identity_check_name(const Config *config, const OutboxIdentity *identity,
 bool identity_check_source(const OutboxIdentity *identity, const KeptSource *kept,
                            Failure *ret_failure);
 
-/* What an installation without the table, or without the grants, lacks. */
+/* The warning for an installation without the table or the grants. */
 extern const char identity_not_kept[];

@@ -1,7 +1,7 @@
-/* journal.h - how far a long command has come, in a file, so that it can be resumed after kill -9.
+/* journal.h - the progress of a long command in a file, so that it can be resumed after kill -9.
  *
- * Lines are only appended: a header, the lines that were printed, and marks. What stands behind the
- * last mark is found again by the resumed command; only what was mended is not, and so counts. */
+ * Lines are only appended: a header, the printed lines, and marks. Findings after the last mark are
+ * found again by the resumed command, except repaired ones, which therefore count. */
 #pragma once
 
 #include "projector/app/shared/config.h"
@@ -18,14 +18,14 @@ typedef void (*JournalLine)(const json_t *line, void *data);
  * with the same header. Takes the header over. */
 Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine take, void *data,
                       json_t **ret_mark, Failure *ret_failure);
-/* Also NULL does nothing, for a command that is not kept. */
+/* With NULL, for a command without a journal, does nothing. */
 void journal_line(Journal *journal, const json_t *line);
 /* Takes the mark over. */
 void journal_mark(Journal *journal, json_t *mark);
-/* The command is over: the file goes, unless it `failed`. */
+/* Ends the command and deletes the file, unless it `failed`. */
 void journal_close(Journal *journal, bool failed);
 
-/* Where the command's file for a projector of that name is by default. Free with g_free. */
+/* The default path of the command's file for a projector of that name. Free with g_free. */
 char *journal_path(const char *name, const char *command);
 /* What must be the same when the command is resumed: stores, tables and mapping. */
 json_t *journal_header(const Config *config, const char *command);

@@ -4,7 +4,7 @@
 #include <glib.h>
 #include <stdint.h>
 
-/* One line on stderr that refreshes, when that is a terminal. `total` is a guess. */
+/* One line on stderr that is updated in place, if that is a terminal. `total` is an estimate. */
 typedef struct Progress {
   const char *what; /* "account, entities" */
   int64_t total, start, started_us, shown_us;

@@ -1,5 +1,4 @@
-/* refresh.h - takes aggregates' rows from their entities as they are now: the one healing
- * operation. */
+/* refresh.h - takes aggregates' rows from their current entities: the one repair operation. */
 #pragma once
 
 #include "projector/domain/event.h"
@@ -10,21 +9,21 @@
 typedef struct Refresh {
   const Aggregate *aggregate;
   Event *late;            /* the event that asked for it, or NULL: into the ledger as superseded */
-  bool entity_needed;     /* fails where the entity is gone, rather than to delete its rows */
+  bool entity_needed;     /* fail if the entity does not exist, rather than delete its rows */
   GPtrArray *remove;      /* of Change: rows that no entity has, deleted before; or NULL */
   GPtrArray *purge;       /* of Change: rows without an entity, whose children are deleted too */
-  bool rewind;            /* the position may be ahead of the entity: it starts again from there */
-  int64_t version;        /* that the rows show now */
+  bool rewind;            /* the position may be ahead of the entity: it is set back */
+  int64_t version;        /* the version that the rows show now */
   bool marked;            /* of `remove` at least one row stays, marked as deleted */
-  Failure failure;        /* class NONE, or why the others were refreshed without this one */
+  Failure failure;        /* class NONE, or why this one was not refreshed */
   const char *prefetched; /* the collection that a Prefetch has read, or NULL: */
   GPtrArray *events;      /* of Event: the aggregate's in the outbox */
   const bson_t *entity;   /* NULL: there is none */
 } Refresh;
 
 /* Reads what many refreshes need at once. `read` is called when the fence is held; it reads events
- * before entities, and what it gives lives until the transaction is over. It may leave refreshes as
- * they are. */
+ * before entities, and what it gives lives until the transaction is over. It may leave refreshes
+ * unchanged. */
 typedef struct Prefetch {
   bool (*read)(void *data, Refresh *refreshes, size_t count, Failure *ret_failure);
   void *data;

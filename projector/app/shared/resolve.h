@@ -1,35 +1,35 @@
-/* resolve.h - what a person decides about events that failed: the core that commands, page and
- * simulation share.
+/* resolve.h - the operator's decisions about failed events, shared by commands, page and
+ * simulation.
  *
- * Each function works beside a running projector, whichever process calls it, and nudges the owner
- * to look again. */
+ * Each function works while a projector runs, from any process, and nudges the owner. */
 #pragma once
 
 #include "projector/app/shared/config.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/selection.h"
 
-/* The states that a person decides about, for Selection.states. */
+/* The states that an operator can resolve, for Selection.states. */
 extern const char *const resolve_blocking[];
 
-/* Who asked for what this thread does, for the owner's log ("192.0.2.7 over HTTP"); NULL: the user
- * of this process. The text stays the caller's. */
+/* The originator of this thread's actions, for the owner's log ("192.0.2.7 over HTTP"); NULL: the
+ * user of this process. The text is borrowed. */
 void resolve_for(const char *person);
 
-/* One event as it is now; NULL and class NONE: it is not there. */
+/* One event in its current state; NULL with class NONE: it does not exist. */
 Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure);
 
 /* Makes failed and dead events pending with all their attempts before them. */
 bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
                    int64_t *ret_count, Failure *ret_failure);
-/* Takes them out; the ledger keeps that they were skipped, and <outbox>_archive the events. */
+/* Removes them from the outbox; the ledger records the skip, and <outbox>_archive keeps the events.
+ */
 bool resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
                   int64_t *ret_count, Failure *ret_failure);
 
-/* Told of each event as it was before it was skipped. */
+/* Called with each event as it was before it was skipped. */
 typedef void (*SkippedSink)(const Event *event, void *data);
 
-/* The same, and tells what is skipped. */
+/* The same, and reports each skipped event. */
 bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
                           SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure);
 
@@ -37,12 +37,12 @@ bool resolve_skip_telling(const Config *config, MongoStore *store, const Selecti
 bool resolve_pause(const Config *config, MongoStore *store, bool pause, PauseChange *ret_change,
                    Failure *ret_failure);
 
-/* Tells the owner's log what was done by hand and by whom, and has it look again. */
+/* Records an operator's action and its originator for the owner's log, and nudges the owner. */
 bool resolve_report(const Config *config, MongoStore *store, const char *act, Failure *ret_failure);
 
 typedef struct Refreshed {
-  bool found;      /* the aggregate, as an entity or in the outbox */
-  int64_t version; /* that the rows show now */
+  bool found;      /* whether the aggregate exists, as an entity or in the outbox */
+  int64_t version; /* the version that the rows show now */
   int64_t left;    /* failed and dead events that the entity does not contain */
 } Refreshed;
 
@@ -50,6 +50,6 @@ typedef struct Refreshed {
  * and its events superseded. */
 bool resolve_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
                      Refreshed *ret_refreshed, Failure *ret_failure);
-/* The same, but an aggregate that has no entity stays as it is: that is a failure. */
+/* The same, but fails without changes if the aggregate has no entity. */
 bool resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
                             const char *id, Refreshed *ret_refreshed, Failure *ret_failure);

@@ -282,7 +282,7 @@ static const char *enqueue(Actions *actions, HttpRequest *request, const char *v
   if (actions->ending) {
     why = stopping;
   } else if (g_async_queue_length_unlocked(actions->queue) >= WAITING_MAX) {
-    why = "too much is asked for at once; try again later";
+    why = "too many actions at once; try again later";
   } else {
     http_defer(request);
     g_async_queue_push_unlocked(actions->queue, new_action(request, verb, target));

@@ -140,7 +140,7 @@ static bool take_query(const char *name, const char *value, void *data) {
   g_autofree char *spaced = g_strdup(value);
   g_autofree char *text = g_uri_unescape_string(g_strdelimit(spaced, "+", ' '), NULL);
   if (!text)
-    return failure_refuse(parsing->failure, "%.40s: not encoded as a query is", name);
+    return failure_refuse(parsing->failure, "%.40s: not a valid query string", name);
   return event_query_set(parsing->query, name, text, parsing->failure);
 }
 

@@ -1,7 +1,7 @@
 /* event_readers.h - GET /events: archived events, streamed to a few readers at once.
  *
  * Each reader has a thread and a connection to MongoDB of its own, and memory for one page of
- * events; a slow one makes its thread wait, and nobody else. */
+ * events; a slow reader delays only its own thread. */
 #pragma once
 
 #include "projector/app/engine/metrics.h"
@@ -12,9 +12,9 @@ typedef struct EventReaders EventReaders;
 
 /* What is given must outlive it. */
 EventReaders *event_readers_new(const Config *config, Metrics *metrics);
-/* Answers: 200 and JSON lines, 400 for a query that has no meaning, 409 without an archive, 429
+/* Answers: 200 and JSON lines, 400 for an invalid query, 409 without an archive, 429
  * when too many read, 503 when MongoDB cannot be reached. */
 void event_readers_take(EventReaders *readers, HttpRequest *request);
-/* Breaks all streams off and waits for their threads; before the server ends. NULL is allowed. */
+/* Aborts all streams and waits for their threads; call before the server ends. NULL is allowed. */
 void event_readers_end(EventReaders *readers);
 void event_readers_free(EventReaders *readers);

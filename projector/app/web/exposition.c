@@ -60,7 +60,7 @@ static void outcomes(GString *text, const Config *config, const Figures *figures
       [OUTCOME_APPLIED] = {"projector_events_applied_total",
                            "Events whose changes were committed."},
       [OUTCOME_SUPERSEDED] = {"projector_events_superseded_total",
-                              "Events that a newer state had overtaken."},
+                              "Events superseded by a newer state."},
       [OUTCOME_IGNORED] = {"projector_events_ignored_total", "Events that change nothing."},
       [OUTCOME_LATE] = {"projector_events_late_total",
                         "Events that came after a newer one of their aggregate."},
@@ -120,13 +120,13 @@ static void stores(GString *text, const Report *report) {
   family(text, name, "gauge", "Whether the store answers.");
   sample(text, name, "store", "mongodb", known && mongodb->reachable);
   sample(text, name, "store", "mysql", known && mysql->reachable);
-  family(text, usable, "gauge", "Whether the store answers and does not refuse to work.");
+  family(text, usable, "gauge", "Whether the store answers and accepts work.");
   sample(text, usable, "store", "mongodb", known && mongodb->failure.class == FAILURE_NONE);
   sample(text, usable, "store", "mysql", known && mysql->failure.class == FAILURE_NONE);
   single(text, "projector_ledger_rows", "gauge", "Rows of the ledger, as MySQL estimates them.",
          (double)report->ledger_rows);
   single(text, "projector_last_look_age_seconds", "gauge",
-         "Time since the outbox was counted last.",
+         "Time since the outbox was last counted.",
          looked ? (double)(g_get_monotonic_time() - report->looked_at) / 1e6 : 0);
 }
 
@@ -136,8 +136,7 @@ static void tenure(GString *text, const Figures *figures) {
   single(text, "projector_lease_held", "gauge", "1: this process is the owner and works.", working);
   single(text, "projector_epoch", "gauge", "Epoch of this process as owner; 0: it is not.",
          (double)view->epoch);
-  single(text, "projector_paused", "gauge", "1: paused by hand; nothing is applied.",
-         view->pause.on);
+  single(text, "projector_paused", "gauge", "1: paused; nothing is applied.", view->pause.on);
   single(text, "projector_replica_lag_seconds", "gauge",
          "Lag of the slowest replica, where max_replica_lag_s is set.", figures->replica_lag_s);
   single(text, "projector_throttled", "gauge", "1: nothing is applied because a replica lags.",
@@ -157,12 +156,12 @@ static void tenure(GString *text, const Figures *figures) {
   single(text, "projector_change_stream_up", "gauge", "1: the change stream is followed.",
          working && view->reader == READER_STREAMING);
   single(text, "projector_change_stream_restarts_total", "counter",
-         "How often the change stream was opened again.", (double)figures->restarts);
+         "How often the change stream was reopened.", (double)figures->restarts);
 }
 
 static void retries(GString *text, const Figures *figures) {
   static const char name[] = "projector_retries_total";
-  family(text, name, "counter", "What was tried again, by the class of the failure.");
+  family(text, name, "counter", "Retries, by failure class.");
   for (unsigned class = FAILURE_NONE + 1; class < CLASS_COUNT; class ++)
     sample(text, name, "class", failure_class_name((FailureClass) class),
            (double)figures->retries[class]);
@@ -213,7 +212,7 @@ static void count_pages(double *ret_all, double *ret_resident) {
 
 static void process(GString *text) {
   single(text, "projector_log_lines_dropped_total", "counter",
-         "Lines of the log that nobody took in time.", (double)log_writer_dropped());
+         "Log lines dropped because they were not read in time.", (double)log_writer_dropped());
   struct rusage usage;
   struct rlimit files;
   double all, resident, page = (double)sysconf(_SC_PAGESIZE);

@@ -173,7 +173,7 @@ GPtrArray *health_judge(const Report *report, const Figures *figures, const Sett
   judge_replicas(remarks, figures);
   judge_clocks(remarks, figures, settings);
   if (!report->looked_at || !report->stores_known)
-    say(remarks, WARN_UNREADY, "The stores have not been looked at yet.");
+    say(remarks, WARN_UNREADY, "The stores have not been checked yet.");
   else
     judge_outbox(remarks, report, settings, now);
   return remarks;

@@ -33,7 +33,7 @@ static HttpAnswer json_answer(json_t *json, size_t flags) {
   char *text = json_dumps(json, flags);
   json_decref(json);
   if (!text) /* a text from outside that is no UTF-8 */
-    return plain(500, "this cannot be told as JSON\n");
+    return plain(500, "this cannot be represented as JSON\n");
   return (HttpAnswer){.status = 200,
                       .type = "application/json",
                       .body = g_bytes_new_with_free_func(text, strlen(text), free, text)};
@@ -84,7 +84,7 @@ static HttpAnswer get_status(Http *http, HttpRequest *request) {
   (void)request;
   g_autoptr(Report) report = monitor_report(http->monitor);
   if (!report->looked_at || !report->stores_known)
-    return plain(503, "the stores have not been looked at yet\n");
+    return plain(503, "the stores have not been checked yet\n");
   return json_answer(status_json(&report->status), JSON_INDENT(2));
 }
 
@@ -258,7 +258,7 @@ static bool is_known_host(const Http *http, const HttpRequest *request) {
 }
 
 static HttpAnswer refuse_method(const char *allowed) {
-  HttpAnswer answer = plain(405, "this method has no meaning here\n");
+  HttpAnswer answer = plain(405, "this method is not allowed here\n");
   answer.allow = allowed;
   return answer;
 }
@@ -298,7 +298,7 @@ static void handle(HttpRequest *request, void *data) {
       act(http, request, routes[i].verb);
     return;
   }
-  http_answer(request, plain(404, "there is nothing here\n"));
+  http_answer(request, plain(404, "not found\n"));
 }
 
 Http *http_start(const Config *config, Metrics *metrics, Monitor *monitor, Waiting *waiting,

@@ -1,4 +1,4 @@
-/* http.h - what a running projector answers over HTTP: metrics, health, status, the page, actions.
+/* http.h - the HTTP endpoints of a running projector: metrics, health, status, the page, actions.
  */
 #pragma once
 
@@ -7,11 +7,11 @@
 
 typedef struct Http Http;
 
-/* Listens and answers at once, also while the process only stands by. FAILURE_CONFIG when it cannot
+/* Listens and answers at once, even while the process stands by. FAILURE_CONFIG when it cannot
  * listen. Everything given must outlive it. */
 Http *http_start(const Config *config, Metrics *metrics, Monitor *monitor, Waiting *waiting,
                  Failure *ret_failure);
-/* From here on actions can be carried out; without, they are refused. */
+/* Enables actions; before this they are refused. */
 void http_open_actions(Http *http, MongoStore *store);
 void http_free(Http *http);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Http, http_free)

@@ -1,8 +1,6 @@
-/* monitor.h - looks at both stores now and then, and keeps what it saw, with the figures of the
- * last minutes, for whoever asks.
- *
- * Those who ask never reach a store: however many they are, the stores see one look every few
- * seconds, and none waits for a store that does not answer. */
+/* monitor.h - polls both stores and keeps the results, with the figures of the last minutes. *
+ * Requests never reach a store: however many there are, the stores see one poll every few seconds,
+ * and no request waits for a store that does not answer. */
 #pragma once
 
 #include "projector/app/commands/status.h"
@@ -32,14 +30,14 @@ typedef struct Monitor Monitor;
 
 /* Everything given must outlive it. */
 Monitor *monitor_new(const Config *config, Metrics *metrics);
-/* Starts looking: by itself, or only when somebody wants a line in the log. */
+/* Starts polling: regularly, or only on demand for a line in the log. */
 void monitor_start(Monitor *monitor, MongoStore *store, bool by_itself);
 void monitor_free(Monitor *monitor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Monitor, monitor_free)
 
-/* Has a line about the state written to the log, soon. */
+/* Requests a status line in the log. */
 void monitor_tell(Monitor *monitor);
-/* Looks again soon, because somebody has changed something. */
+/* Requests a poll soon, after a change by the operator. */
 void monitor_look(Monitor *monitor);
 
 /* Release with report_release. */

@@ -158,7 +158,7 @@ static StoreState state_now(Probe *probe, const Known *known, FailureSource sour
   probe->bad_at = now;
   state.reachable = false;
   state.since_ms = g_get_real_time() / 1000 - waited_ms;
-  failure_set(&state.failure, FAILURE_UNAVAILABLE, source, 0, "no answer to a question");
+  failure_set(&state.failure, FAILURE_UNAVAILABLE, source, 0, "no answer to a query");
   return state;
 }
 

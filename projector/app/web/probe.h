@@ -1,6 +1,6 @@
-/* probe.h - whether each store can be used now: two threads ask once a second, over connections of
- * their own that give up quickly, so that a store that hangs is known within seconds and holds
- * nothing else up. */
+/* probe.h - whether each store can be used now: two threads test it once a second, on separate
+ * connections with short timeouts, so that a hanging store is detected within seconds and delays
+ * nothing else. */
 #pragma once
 
 #include "projector/app/commands/status.h"
@@ -9,14 +9,14 @@ typedef struct Probe Probe;
 
 /* Starts asking. The configuration must outlive it. */
 Probe *probe_start(const Config *config);
-/* Waits for a question in hand, which ends within seconds. */
+/* Waits for running tests, which end within seconds. */
 void probe_free(Probe *probe);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Probe, probe_free)
 
-/* Fills in the stores, the lease and the ledger's estimated rows as they are known now. A question
- * that has waited too long for its answer counts as a failure before it ends. Returns false when
- * neither store has been asked yet; nothing is filled in. `counted_at` (monotonic, us) is when the
- * lease in `status` was looked at. */
+/* Fills in the stores, the lease and the ledger's estimated rows as they are known now. A test that
+ * has waited too long for its answer counts as a failure before it ends. Returns false, without
+ * filling in anything, when neither store has been tested yet. `counted_at` (monotonic, us) is when
+ * the lease in `status` was read. */
 bool probe_fill(Probe *probe, Status *status, int64_t counted_at, int64_t *ret_ledger_rows);
-/* When a store could not be used last, monotonic, us; 0: never. */
+/* When a store was last unusable, monotonic, us; 0: never. */
 int64_t probe_bad_at(Probe *probe);

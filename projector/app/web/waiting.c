@@ -134,7 +134,7 @@ static void note_outcomes(const Waiting *waiting, const Item *items, size_t coun
   }
   Failure failure = {0};
   if (noted > 0 && !outcomes_note(waiting->store, waiting->config->name, notes, noted, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot note the outcomes of late events", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot record the outcomes of late events", &failure);
 }
 
 static void on_committed(const Item *items, size_t count, void *data) {
@@ -240,7 +240,7 @@ static void ask(Waiting *waiting, Asking *asking, GPtrArray *chosen) {
     asking->stores->session = NULL;
   }
   if (!good)
-    log_failure(LOG_LEVEL_WARNING, "cannot look how far an aggregate is", &failure);
+    log_failure(LOG_LEVEL_WARNING, "cannot read the position of an aggregate", &failure);
   SCOPED_LOCK(&waiting->lock);
   for (guint i = 0; i < chosen->len; i++) {
     Waiter *waiter = chosen->pdata[i];
@@ -339,7 +339,7 @@ static bool take_parameter(const char *name, const char *value, void *data) {
   g_autofree char *spaced = g_strdelimit(g_strdup(value), "+", ' ');
   *place = g_uri_unescape_string(spaced, NULL);
   if (!*place)
-    named->wrong = "expected parameters that are encoded as a query is";
+    named->wrong = "expected a valid query string";
   return *place != NULL;
 }
 
@@ -372,7 +372,7 @@ static const char *add(Waiting *waiting, HttpRequest *request, Waiter *waiter,
     return "starting";
   *ret_status = 429;
   if (waiting->waiters->len >= WAITERS_MAX)
-    return "too many wait; try again later";
+    return "too many requests are waiting; try again later";
   waiter->request = request;
   waiter->ask = true;
   http_defer(request);

@@ -15,14 +15,14 @@ typedef struct Waiting Waiting;
 
 /* Listens to the metrics; before the first worker starts. Everything given must outlive it. */
 Waiting *waiting_new(const Config *config, Metrics *metrics);
-/* From here on it can ask the stores; until then requests are refused. */
+/* Gives it access to the stores; until then requests are refused. */
 void waiting_start(Waiting *waiting, MongoStore *store);
-/* Answers those that wait, and those that come still. */
+/* Refuses waiting and later requests. */
 void waiting_end(Waiting *waiting);
 void waiting_free(Waiting *waiting);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Waiting, waiting_free)
 
 /* Answers the request, now or later. */
 void waiting_take(Waiting *waiting, HttpRequest *request);
-/* How many wait. */
+/* The number of waiting requests. */
 unsigned waiting_count(Waiting *waiting);

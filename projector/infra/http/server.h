@@ -26,7 +26,7 @@ typedef struct HttpAnswer {
  * then http_answer later from any thread. It must not wait for anything. */
 typedef void (*HttpHandler)(HttpRequest *request, void *data);
 
-/* Whether http_server_listen could make sense of it. */
+/* Whether it is valid for http_server_listen. */
 bool http_address_is_valid(const char *address);
 
 /* Listens on "host:port" ("[::1]:9464"; port 0 takes a free one), and answers once it was started.
@@ -57,15 +57,15 @@ void http_request_each_query(const HttpRequest *request,
                              bool (*take)(const char *name, const char *value, void *data),
                              void *data);
 
-/* Of the handler: from here on the request belongs to whoever will answer it, and its connection is
- * not ended to make room for new ones. At most HTTP_DEFERRED_MAX at once. */
+/* Called by the handler: from now on the request belongs to the code that will answer it, and its
+ * connection is not closed to make room for new ones. At most HTTP_DEFERRED_MAX at once. */
 void http_defer(HttpRequest *request);
 void http_answer(HttpRequest *request, HttpAnswer answer);
-/* Whether the client of a deferred request is no longer there. One that has only ended what it
- * sends, and would still read, counts as gone. */
+/* Whether the client of a deferred request has disconnected. A half-closed connection counts as
+ * disconnected. */
 bool http_has_hung_up(const HttpRequest *request);
 
-/* --- answers that come by and by --- */
+/* --- streamed answers --- */
 
 typedef struct HttpStream HttpStream;
 
@@ -73,12 +73,12 @@ typedef struct HttpStream HttpStream;
  * thread that may wait. The request is the server's again. */
 HttpStream *http_stream_begin(HttpRequest *request, const char *type);
 /* Waits while the reader is behind by more than a limited number of bytes. Returns false when it
- * has gone. */
+ * has disconnected. */
 bool http_stream_write(HttpStream *stream, const char *text, size_t length);
-/* Whether the reader is still there. */
+/* Whether the reader is still connected. */
 bool http_stream_has_reader(HttpStream *stream);
 /* The end of the body. */
 void http_stream_end(HttpStream *stream);
-/* From any thread: writing returns false from now on, and the body ends without its end, so that
- * the reader knows. */
+/* From any thread: writing returns false from now on, and the body is left incomplete, so that the
+ * reader notices. */
 void http_stream_break(HttpStream *stream);

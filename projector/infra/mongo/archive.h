@@ -1,7 +1,7 @@
-/* archive.h - applied events, where "retain" is "archive": the collection "<outbox>_archive".
+/* archive.h - applied events, with "retain": "archive": the collection "<outbox>_archive".
  *
- * It holds the same documents as the outbox, with `applied_at` (and `skipped_at` when a person
- * skipped the event), so it is read as an Outbox: the look-ups of outbox.h work on it. */
+ * It contains the same documents as the outbox, with `applied_at` (and `skipped_at` for skipped
+ * events), so it is read as an Outbox: the look-ups of outbox.h work on it. */
 #pragma once
 
 #include "projector/infra/mongo/outbox.h"
@@ -14,10 +14,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Archive, archive_close)
 
 Outbox *archive_events(Archive *archive);
 MongoStore *archive_store(Archive *archive);
-/* Events that were skipped do not count: they are there without "retain" too. */
+/* Skipped events do not count: they are kept without "retain" too. */
 bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure);
 
-/* An event out of the archive, with `skipped` as it says there. Never NULL. */
+/* An event of the archive, with `skipped` set accordingly. Never NULL. */
 Event *archive_decode(const bson_t *document);
 
 /* How many events it holds, about. */
@@ -31,8 +31,8 @@ typedef struct EventRange {
 
 bool event_in_range(const EventRange *range, const Event *event);
 
-/* The range without what is later than all that is there now: so a scan does not run after events
- * that are archived meanwhile. */
+/* The range, cut at the latest event that exists now, so that a scan does not chase events archived
+ * meanwhile. */
 bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure);
 /* The range's events, in order. */
 EventCursor *archive_scan(Archive *archive, const EventRange *range);
@@ -43,8 +43,8 @@ EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_typ
 /* The outbox's or the archive's events of that aggregate, in order, all of them. */
 EventCursor *archive_find_aggregate(Outbox *events, const Aggregate *aggregate);
 
-/* Puts archived events with versions from `first` to `last` back into the outbox, as pending; those
- * that a person skipped stay out. `*ret_found`: how many of them the outbox has now. The outbox
- * need not have an archive. */
+/* Puts archived events with versions from `first` to `last` back into the outbox, as pending;
+ * skipped ones stay out. `*ret_found`: how many of them the outbox contains now. The outbox need
+ * not have an archive. */
 bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first, int64_t last,
                       int64_t *ret_found, Failure *ret_failure);

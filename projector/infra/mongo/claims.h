@@ -4,8 +4,8 @@
  * events: [ids] }
  *
  * It names the events that the worker has in hand, all of them pending and without an attempt when
- * they were read; the next batch replaces it. An event in it may have been applied since, and gone:
- * the document is small because nobody takes out what committed. All functions may be repeated when
+ * they were read; the next batch replaces it. An event in it may since have been applied and
+ * removed: committed events are not taken out of it. All functions may be repeated when
  * their answer was lost. See docs/adr/0023-claims-by-batch.md. */
 #pragma once
 
@@ -17,7 +17,7 @@ typedef struct ClaimKey {
   unsigned worker;
 } ClaimKey;
 
-/* Says that the worker has these events in hand, and no others. */
+/* Records that the worker has exactly these events in hand. */
 bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, size_t count,
                   Failure *ret_failure);
 /* The worker ends, and has nothing in hand. */
@@ -28,7 +28,7 @@ bool claims_remove(Outbox *outbox, const ClaimKey *key, Failure *ret_failure);
  * event_append_id makes it. */
 bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure);
 
-/* --- claims of owners that are no more --- */
+/* --- claims of former owners --- */
 
 typedef struct AbandonedClaim {
   bson_t *document;
@@ -39,22 +39,22 @@ void abandoned_claim_free(AbandonedClaim *claim);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AbandonedClaim, abandoned_claim_free)
 
 /* The claims of owners of that name with a lower epoch: AbandonedClaim, freed by the array. Reads
- * what the primary has, majority or not. */
+ * from the primary with local read concern. */
 bool claims_find_abandoned(Outbox *outbox, const char *name, int64_t epoch, GPtrArray *ret_claims,
                            Failure *ret_failure);
 /* Counts the attempt that the claim was for in those of the events that are as they were read. */
 bool claims_count_attempt(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
-/* Deletes the claim, unless it was written again; last, when what it was for is counted. */
+/* Deletes the claim, unless it was rewritten; the last step, after its attempts were counted. */
 bool claims_forget(Outbox *outbox, const AbandonedClaim *claim, Failure *ret_failure);
 
-/* --- for people --- */
+/* --- for status, list and explain --- */
 
 /* The ids in all claims on this outbox: a set of Id. Those of them whose events are in the outbox
  * and pending are in progress. NULL on failure. */
 GHashTable *claims_in_hand(Outbox *outbox, Failure *ret_failure);
-/* Says so in an event that was read. */
+/* Sets that state in an event that was read. */
 void claims_show(const GHashTable *in_hand, Event *event);
 /* {"_id": {"$in": the ids}}, of events that are as they were read. */
 void claims_append_filter(bson_t *filter, const GHashTable *in_hand);
-/* Whether the user has no right to that collection. */
+/* Whether the user lacks privileges on that collection. */
 bool claims_are_forbidden(const Failure *failure);

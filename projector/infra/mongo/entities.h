@@ -1,6 +1,6 @@
 /* entities.h - reads a collection of entities: in pages by `_id`, by sample, by ids.
  *
- * Each call is a query of its own, so no cursor and no snapshot outlasts it. Reads are majority. An
+ * Each call is a separate query, so no cursor and no snapshot outlives it. Reads are majority. An
  * Entities belongs to one thread. */
 #pragma once
 
@@ -16,7 +16,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Entities, entities_close)
 
 /* Up to `limit` documents (bson_t *, owned by the array) after `after`, a document with an `_id`
  * (NULL: from the first), in the order of `_id` over all its types; fewer when they are large.
- * None: there are no more; a page is empty only after the server has said so. */
+ * None: there are no more, as confirmed by the server. */
 bool entities_page(Entities *entities, const bson_t *after, unsigned limit, GPtrArray *documents,
                    Failure *ret_failure);
 /* Up to `size` documents chosen at random; fewer when they are large. */

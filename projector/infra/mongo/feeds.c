@@ -186,7 +186,8 @@ bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failur
   return true;
 }
 
-/* --- what stays in the outbox --------------------------------------------------------------- */
+/* --- events that stay in the outbox
+ * --------------------------------------------------------------- */
 
 /* {"$or": [{"fed_to": {"$ne": feed}} …]} */
 static void append_unfed(bson_t *filter, const Outbox *outbox) {

@@ -1,13 +1,13 @@
 /* feeds.h - the feeds of an outbox: collections of the same database into which every event is
  * copied, at the latest before it leaves the outbox. Another projector takes a feed as its outbox.
  *
- * The copies carry none of the projector's own fields, and a copy that is there already stays as it
- * is: its reader may have claimed it. A copy that is made twice, because a crash came between the
- * copy and its mark, meets the reader's ledger. What stays in the outbox is copied meanwhile and
- * marked: `fed_to` names the feeds that have it, `fed_at` says since when; so it is not copied
- * again when the reader's ledger no longer knows it.
+ * The copies carry none of the projector's own fields, and an existing copy is not changed, because
+ * its reader may have claimed it. A duplicate copy, after a crash between copy and mark, is
+ * recognised by the reader's ledger. Events that stay in the outbox are copied meanwhile and
+ * marked: `fed_to` names the feeds, `fed_at` the time; so they are not copied again after the
+ * reader's ledger has forgotten them.
  *
- * Everything here does nothing, and sends nothing, where no feed is named. */
+ * Without feeds, none of these functions does or sends anything. */
 #pragma once
 
 #include "projector/infra/mongo/outbox.h"
@@ -27,7 +27,7 @@ bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_
  * was set after an event was read is not seen here. */
 bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
 
-/* --- what stays in the outbox --- */
+/* --- events that stay in the outbox --- */
 
 /* A moment of the cluster; seconds 0: none. */
 typedef struct Moment {

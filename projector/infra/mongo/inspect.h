@@ -1,4 +1,4 @@
-/* inspect.h - what `check` wants to know of the deployment and of what the user may do there. */
+/* inspect.h - properties of the deployment and the user's privileges for `check`. */
 #pragma once
 
 #include "projector/infra/mongo/store.h"
@@ -10,7 +10,7 @@ typedef struct MongoFacts {
   bool has_user;           /* false: nobody has logged in */
   int64_t clock_ahead_ms;  /* of ours */
   int64_t majority_lag_ms; /* how far a majority is behind the newest write */
-  int64_t oplog_ms;        /* how far the oplog reaches back; -1: not to be seen by this user */
+  int64_t oplog_ms;        /* how far the oplog reaches back; -1: not visible to this user */
   bool oplog_full;         /* and begins to forget; false also when it is not to be seen */
 } MongoFacts;
 

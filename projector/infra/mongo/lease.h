@@ -1,8 +1,8 @@
-/* lease.h - which of several projectors of one name works: a document with an expiry.
+/* lease.h - chooses the owner among the projectors of one name: a document with an expiry.
  *
- * Only the server's clock decides about expiry. The document also counts the owner's heartbeats,
- * by which a standby can suspect the owner earlier, and carries a counter that other processes
- * raise to ask the owner to look at its failed events again. */
+ * Only the server's clock decides about expiry. The document also counts the owner's heartbeats, so
+ * that a standby can suspect the owner earlier, and carries the nudge, a counter that other
+ * processes raise to have the owner check its failed events again. */
 #pragma once
 
 #include "projector/infra/mongo/store.h"
@@ -13,7 +13,7 @@ Lease *lease_new(MongoStore *store, const char *name, const char *owner, int64_t
 void lease_free(Lease *lease);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Lease, lease_free)
 
-/* That nothing is to be applied, as a person said; whoever owns the name obeys. */
+/* The operator's pause: nothing is applied, whichever process is the owner. */
 typedef struct PauseState {
   bool on;
   char by[128];
@@ -22,17 +22,17 @@ typedef struct PauseState {
 
 typedef struct LeaseState {
   bool owned;     /* by us, now */
-  bool standby;   /* another has asked for the lease a short while ago */
+  bool standby;   /* a standby has asked for the lease recently */
   int64_t nudges; /* how often the owner was asked to look again */
   int64_t epoch;  /* the highest one that was noted; 0: none */
-  bool reports;   /* somebody told what was done by hand */
+  bool reports;   /* an operator's action was recorded */
   int64_t now_ms; /* MongoDB's clock, when it is ours; 0: not known */
   int64_t
       settled_at; /* as LeaseTold; when nobody has told it yet, when the lease was taken first */
   PauseState pause;
 } LeaseState;
 
-/* What the owner tells with a heartbeat, for others and for the owner after it. */
+/* What the owner reports with a heartbeat, for others and for its successor. */
 typedef struct LeaseTold {
   int64_t settled_at;       /* everything that could be read before it is settled; ms since 1970 by
                                MongoDB's clock */
@@ -41,9 +41,9 @@ typedef struct LeaseTold {
   int64_t trouble_since_ms; /* since 1970 */
 } LeaseTold;
 
-/* Takes or prolongs the lease; each time is a heartbeat when it is ours. Asking for another's lease
- * announces a standby. `epoch` (0: not known) and `told` (NULL: nothing) are noted
- * when the lease is ours. */
+/* Takes or renews the lease; each renewal is a heartbeat. Asking for another process's lease
+ * announces a standby. `epoch` (0: unknown) and `told` (NULL: nothing) are recorded if the lease is
+ * ours. */
 bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
                    Failure *ret_failure);
 
@@ -54,22 +54,22 @@ typedef struct LeaseLook {
   uint64_t election; /* changes with every election of a primary */
 } LeaseLook;
 
-/* Looks without asking for the lease; what a majority knows. */
+/* Reads the lease, with read concern majority, without asking for it. */
 bool lease_watch(Lease *lease, LeaseLook *ret_look, Failure *ret_failure);
 /* Takes the lease from the owner that was seen, unless it has given a heartbeat since. */
 bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *ret_failure);
 /* Lets the next one take over at once. */
 bool lease_release(Lease *lease, Failure *ret_failure);
 
-/* Whether MongoDB takes a write, tried with one that means nothing. */
+/* Whether MongoDB accepts writes, tested with a write without effect. */
 bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure);
 
-/* Asks the owner, whoever it is, to look at its failed events again. */
+/* Raises the nudge: the owner checks its failed events again. */
 bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure);
-/* The same, and tells the owner what a person did ("skip of 1 event, by ada@host (pid 7)"): it
- * stands in the owner's log then, also when there is no owner yet. */
+/* The same, and records an operator's action ("skip of 1 event, by ada@host (pid 7)") for the
+ * owner's log, even if there is no owner yet. */
 bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure);
-/* Takes what was told out of the lease's document, if it is ours: texts, in order. */
+/* Removes the recorded actions from the lease document, if it is ours: texts, in order. */
 bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure);
 
 typedef struct LeaseView {

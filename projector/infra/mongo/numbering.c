@@ -112,7 +112,7 @@ static bool take_numbers(const Numbering *numbering, mongoc_client_session_t *se
     *ret_before = bson_iter_as_int64(&value) - count;
   else if (!good && error.code == DUPLICATE_KEY)
     failure_set(ret_failure, FAILURE_FENCED, SOURCE_MONGODB, 0,
-                "a later owner gives the archived events their numbers");
+                "a later owner numbers the archived events");
   else if (!good)
     mongo_fail(&error, &reply, ret_failure);
   bson_destroy(&reply);

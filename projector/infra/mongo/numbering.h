@@ -1,11 +1,11 @@
-/* numbering.h - gives archived events their sequence numbers, which are the order in which they can
- * be fetched on demand.
+/* numbering.h - assigns sequence numbers to archived events, the order in which they can be fetched
+ * on demand.
  *
  * An event gets its number (`seq`, from 1) once its copy in the archive is visible to a majority,
  * whoever archived it. The numbers of a page and the counter, a document beside the leases keyed
  * "events:" and the outbox, are written in one transaction, so that they become visible together;
- * an owner with a lower epoch than the counter has seen is fenced out there. So nothing ever
- * appears below a number that somebody has read. */
+ * an owner with a lower epoch than the counter's is fenced out. So nothing ever appears below a
+ * number that was already readable. */
 #pragma once
 
 #include "projector/infra/mongo/outbox.h"

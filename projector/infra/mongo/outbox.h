@@ -1,8 +1,8 @@
 /* outbox.h - the outbox collection as the projector sees it: claims, marks, acknowledgement,
  * look-ups.
  *
- * An Outbox belongs to one thread. Every write names events by id and says what state they must be
- * in, so each may be repeated when its answer was lost. */
+ * An Outbox belongs to one thread. Every write names events by id and their expected state, so it
+ * may be repeated when its answer was lost. */
 #pragma once
 
 #include "projector/domain/event.h"
@@ -20,12 +20,12 @@ Outbox *outbox_new_on(MongoStore *store, const char *owner, const char *collecti
 void outbox_free(Outbox *outbox);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Outbox, outbox_free)
 
-/* What became of an event that was to be claimed. */
+/* The result of claiming an event. */
 typedef enum Claim {
   CLAIM_GONE,  /* no longer in the outbox */
   CLAIM_TAKEN, /* dead, or in progress at another's */
   CLAIM_OURS,
-  CLAIM_REFUSED, /* MongoDB will not have the mark; outbox_claim fails, its caller finds the event
+  CLAIM_REFUSED, /* MongoDB refuses the mark; outbox_claim fails, and its caller finds the event
                   */
 } Claim;
 
@@ -33,8 +33,8 @@ typedef enum Claim {
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure);
 
-/* Takes applied events out: deletes them or moves them to the archive, once every feed has them.
- * Those that are `skipped` go to the archive in any case, with a mark. */
+/* Removes applied events from the outbox: deletes them or moves them to the archive, once every
+ * feed has them. Those that are `skipped` go to the archive in any case, with a mark. */
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
 /* The same for events that were read whole, as feeds_copy_whole has it. */
 bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count,
@@ -43,7 +43,7 @@ bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count
 /* Whether the user may write to the archive, as a skipped event needs it. */
 bool outbox_can_keep(Outbox *outbox, Failure *ret_failure);
 
-/* Gives claimed events back as they were before the claim. */
+/* Releases claimed events to their state before the claim. */
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
 
 typedef struct FailedMark {
@@ -56,7 +56,7 @@ typedef struct FailedMark {
 bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
                         Failure *ret_failure);
 
-/* What the sweeper does with events that were left in_progress. */
+/* The sweeper's operations on abandoned events. */
 typedef enum SweepAction { SWEEP_ACKNOWLEDGE, SWEEP_PENDING, SWEEP_DEAD } SweepAction;
 
 /* Only events that are still abandoned, as outbox_find_abandoned says. */

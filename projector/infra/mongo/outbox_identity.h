@@ -1,7 +1,7 @@
-/* outbox_identity.h - whom an outbox serves, and a text that tells it from every other outbox.
+/* outbox_identity.h - the projector that an outbox serves, and a text that identifies the outbox.
  *
- * A document beside the leases, keyed by the outbox: "outbox:" and its collection's name, which no
- * projector can be called. It never expires. */
+ * A document beside the leases, keyed by "outbox:" and the collection's name, which cannot be a
+ * projector's name. It never expires. */
 #pragma once
 
 #include "projector/infra/mongo/store.h"
@@ -20,9 +20,9 @@ bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failu
 bool outbox_identity_look_at(MongoStore *store, const char *outbox, OutboxIdentity *ret_identity,
                              Failure *ret_failure);
 
-/* Makes the outbox serve `name` if it serves none, or, with `adopt`, another that does not work at
- * this moment. Gives the identity as it is then: another's name if it could not be had. `mapping`
- * is noted when the outbox is ours; what is given back is the one before. */
+/* Assigns the outbox to `name` if it serves none or, with `adopt`, one that is not working at this
+ * moment. Returns the resulting identity, with another name if the assignment was refused.
+ * `mapping` is noted when the outbox is ours; what is given back is the one before. */
 bool outbox_identity_take(MongoStore *store, const char *name, const char *mapping, bool adopt,
                           OutboxIdentity *ret_identity, Failure *ret_failure);
 /* `name`, whose the outbox is, has inherited. */

@@ -9,7 +9,7 @@ typedef struct EventCursor EventCursor;
 
 void event_cursor_free(EventCursor *cursor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventCursor, event_cursor_free)
-/* The next document, NULL at the end or on failure (`ret_failure->class` tells). */
+/* The next document, NULL at the end or on failure (see `ret_failure->class`). */
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure);
 
 /* All events, in whatever state, as they were at one moment, and that moment: a change stream from
@@ -29,8 +29,8 @@ EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int li
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
                                   int64_t last);
 /* Those of the events that are there, in no order, with `due_in_ms` by the server's clock, without
- * payload and metadata. Reads what this projector has just written, majority or not: only for
- * events that were read before. */
+ * payload and metadata. Reads with local read concern, to see this projector's latest writes: only
+ * for events that were read before. */
 EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t count);
 /* One of them, whole. */
 EventCursor *outbox_find_event(Outbox *outbox, const Id *id);

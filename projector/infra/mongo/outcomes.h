@@ -1,7 +1,7 @@
-/* outcomes.h - versions of aggregates that were accounted for in another way than by being applied:
- * the newest ones, for whoever waits for one of them and finds its event gone.
+/* outcomes.h - the newest versions that were accounted for without being applied, for a wait whose
+ * event has left the outbox.
  *
- * They stand in one document of projector_leases, "<name>:outcomes". */
+ * Stored in one document of projector_leases, "<name>:outcomes". */
 #pragma once
 
 #include "projector/domain/event.h"

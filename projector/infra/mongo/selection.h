@@ -1,4 +1,4 @@
-/* selection.h - events as a person names them, for list, retry and skip. */
+/* selection.h - events as selected by the operator, for list, retry and skip. */
 #pragma once
 
 #include "projector/infra/mongo/outbox.h"
@@ -21,9 +21,9 @@ EventCursor *selection_find(Outbox *outbox, const Selection *selection);
 bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_count,
                      Failure *ret_failure);
 
-/* Takes one failed or dead event for this owner, so that nobody else works on it. */
+/* Seizes one failed or dead event for this owner, so that no other process works on it. */
 bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure);
-/* Gives a seized event back, failed or dead as it was when it was read. */
+/* Releases a seized event to the state in which it was read. */
 bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure);
 
 /* Events of any of the aggregates, all of one type, in any state and in no order: with

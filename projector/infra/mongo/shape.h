@@ -1,4 +1,4 @@
-/* shape.h - whether the outbox is a collection that can be one. */
+/* shape.h - whether the outbox is a suitable collection. */
 #pragma once
 
 #include "projector/infra/finding.h"

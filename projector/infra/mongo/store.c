@@ -107,11 +107,11 @@ const char *mongo_uri_weakness(const mongoc_uri_t *uri) {
     return "mongodb.uri: without tls=true everything goes to another host in plain text";
   if (mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSINSECURE, false) ||
       mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSALLOWINVALIDCERTIFICATES, false))
-    return "mongodb.uri: the server's certificate is not verified, whoever answers is believed; "
-           "take tlsInsecure and tlsAllowInvalidCertificates out";
+    return "mongodb.uri: the server's certificate is not verified, so any server is accepted; "
+           "remove tlsInsecure and tlsAllowInvalidCertificates";
   if (mongoc_uri_get_option_as_bool(uri, MONGOC_URI_TLSALLOWINVALIDHOSTNAMES, false))
-    return "mongodb.uri: the host name in the server's certificate is not verified; take "
-           "tlsAllowInvalidHostnames out";
+    return "mongodb.uri: the host name in the server's certificate is not verified; remove "
+           "tlsAllowInvalidHostnames";
   return NULL;
 }
 

@@ -10,8 +10,8 @@ typedef struct Culprit {
   const Change *statement; /* of an sql op; NULL: rows of many events */
 } Culprit;
 
-/* Runs all steps in the open transaction. A row that an update needs and that is not there is a
- * FAILURE_DATA "row missing"; the caller finds out whose. */
+/* Runs all steps in the open transaction. If an update finds no row, it fails with FAILURE_DATA
+ * "row missing"; the caller determines whose. */
 bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failure *ret_failure);
 
 /* The same statements, in the words of MySQL or of MariaDB, as texts that are added to `statements`

@@ -276,7 +276,7 @@ static void check_text(const TableColumn *column, const Column *wanted, bool is_
   if (is_key && pads(column->collation))
     finding_add(
         findings, false,
-        "%s: with collation %s keys that differ in blanks at the end are the same row; use %s",
+        "%s: with collation %s keys that differ only in trailing spaces are the same row; use %s",
         path, column->collation, best);
 }
 
@@ -307,11 +307,10 @@ static void check_column(const Projection *projection, unsigned index, const Tab
     finding_add(findings, false, "%s: %s is unsigned: events with a negative value fail", path,
                 column->full_type);
   if (column->touches_itself)
-    finding_add(
-        findings, false,
-        "%s: %s.%s has ON UPDATE CURRENT_TIMESTAMP, so it also changes with updates that do "
-        "not name it; take that off",
-        path, projection->table, column->name);
+    finding_add(findings, false,
+                "%s: %s.%s has ON UPDATE CURRENT_TIMESTAMP, so it also changes with updates that "
+                "do not name it; remove that clause",
+                path, projection->table, column->name);
   if (is_key && !strcmp(column->type, "uuid"))
     finding_add(
         findings, true,
@@ -359,7 +358,7 @@ static void find_other_key(const Projection *projection, const TableIndex *index
   bool primary = !strcmp(index->name, "PRIMARY");
   finding_add(findings, true,
               "%s.table: %s has another unique key than the mapping's, %s (%s), through which "
-              "an upsert could overwrite a stranger's row; %s%s",
+              "an upsert could overwrite another row; %s%s",
               projection->path, projection->table, index->name, columns->str,
               primary ? "make the mapping's key the table's primary key" : "drop it",
               projection->parent
@@ -422,7 +421,7 @@ static bool check_engine(Session *session, const char *name, const char *path, G
   finding_add(findings, !transactions,
               transactions ? "%s%s has engine %s: it is not tested; ALTER TABLE %s ENGINE "
                              "= InnoDB"
-                           : "%s%s has engine %s, which rolls nothing back: after a crash events "
+                           : "%s%s has engine %s, which cannot roll back: after a crash events "
                              "count twice or not at all; ALTER TABLE %s ENGINE = InnoDB",
               path, name, row[0], name);
   return true;

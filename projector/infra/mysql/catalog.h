@@ -1,17 +1,17 @@
-/* catalog.h - what MySQL's tables look like, compared with the mapping; and their DDL. */
+/* catalog.h - compares MySQL's tables with the mapping; and their DDL. */
 #pragma once
 
 #include "projector/domain/mapping.h"
 #include "projector/infra/finding.h"
 #include "projector/infra/mysql/session.h"
 
-/* Compares the projector's own tables and the projections' tables with the database. Gives an array
- * of Finding, empty when all is well; NULL when the server could not be asked. */
+/* Compares the projector's own tables and the projections' tables with the database. Returns an
+ * array of Finding, empty when there are none; NULL when the server could not be queried. */
 GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure);
 
-/* Which index a join by the projection's key has to use: " FORCE INDEX (PRIMARY)", or "" when the
- * key is not the table's primary key or the server does not show the table. The session keeps it;
- * NULL when the server could not be asked. */
+/* The index that a join by the projection's key has to use: " FORCE INDEX (PRIMARY)", or "" when
+ * the key is not the table's primary key or the table is not visible. Cached in the session; NULL
+ * when the server could not be queried. */
 const char *catalog_key_hint(Session *session, const Projection *projection, Failure *ret_failure);
 
 /* ALTER TABLE statements that add the columns that an existing table lacks; NULL on failure. Empty

@@ -1,4 +1,4 @@
-/* child_rows.h - the rows of child tables (domain/children.h) that are in MySQL. */
+/* child_rows.h - the existing rows of child tables (domain/children.h) in MySQL. */
 #pragma once
 
 #include "projector/domain/fold.h"
@@ -16,7 +16,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChildSet, child_set_free)
 /* The rows under that key: an array of Value *, NULL when there are none. */
 const GPtrArray *child_set_find(const ChildSet *set, const Value *parent_key);
 
-/* Adds to `rows` (of FoldedRow) what it takes to give the rows of the step their children: rows of
+/* Adds to `rows` (of FoldedRow) the changes that give the rows of the step their children: rows of
  * the child tables to remove and to write. Added rows live as long as the arena. Without a session
- * no child is there yet. */
+ * there are no children yet. */
 bool child_rows_expand(Session *session, GPtrArray *rows, Arena *arena, Failure *ret_failure);

@@ -1,4 +1,4 @@
-/* inspect.h - what `check` wants to know of the MySQL server. */
+/* inspect.h - properties of the MySQL server for `check`. */
 #pragma once
 
 #include "projector/infra/mysql/session.h"
@@ -6,7 +6,7 @@
 typedef struct MysqlFacts {
   char tls[64];           /* "TLSv1.3, " and the cipher; "": the connection is not encrypted */
   int64_t clock_ahead_ms; /* of ours */
-  bool strict;            /* our session's sql_mode refuses what does not fit */
+  bool strict;            /* the session's sql_mode refuses values that do not fit */
   bool read_only;
   bool in_group;              /* a member of MySQL Group Replication, with */
   bool group_has_one_primary; /* single-primary mode, and */

@@ -1,7 +1,7 @@
-/* ledger.h - the projector's own tables: what was applied, how far, and who may.
+/* ledger.h - the projector's own tables: applied events, positions, and the fence.
  *
- * What writes runs inside the transaction that also changes the rows, but for ledger_forget. The
- * tables are in sql/. */
+ * All writes except ledger_forget run inside the transaction that also changes the rows. The tables
+ * are in sql/. */
 #pragma once
 
 #include "projector/domain/plan.h"
@@ -9,7 +9,7 @@
 
 typedef struct Ledger {
   const char *projector; /* name of the mapping file: letters, digits, - _ . */
-  int64_t epoch;         /* of this owner; 0: a command beside the owner, works exclusively */
+  int64_t epoch;         /* of this owner; 0: a command beside the owner, with the exclusive lock */
   bool held;             /* another session of this command holds the fence for it */
 } Ledger;
 
@@ -19,7 +19,7 @@ typedef struct Ledger {
  * The owner: FAILURE_FENCED when another owner has raised the epoch, FAILURE_CONFIG when it has
  * fallen back, else a shared lock on it until
  * the transaction ends, so that the next owner waits for us. A command: an exclusive lock, so that
- * the owner's transactions wait for it, whoever that is. */
+ * any owner's transactions wait for it. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
                   Failure *ret_failure);
 /* Fills in the positions without a lock, outside a transaction too. */
@@ -28,11 +28,11 @@ bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateS
 bool ledger_write_positions(Session *session, const Ledger *ledger, const AggregateSet *aggregates,
                             Failure *ret_failure);
 
-/* Inserts the items whose verdict belongs there. `*ret_repeated` tells that at least one id is
- * there already; the transaction must then be rolled back. */
+/* Inserts the items whose verdict is recorded there. `*ret_repeated`: at least one id already
+ * exists, and the transaction must be rolled back. */
 bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, size_t count,
                    bool *ret_repeated, Failure *ret_failure);
-/* Sets VERDICT_KNOWN on the items that the ledger has, and `skipped` on their events. */
+/* Sets VERDICT_KNOWN on the items that the ledger contains, and `skipped` on their events. */
 bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
                        Failure *ret_failure);
 
@@ -44,7 +44,8 @@ typedef struct LedgerEntry {
   char applied_at[LEDGER_TIME_SIZE];
 } LedgerEntry;
 
-/* What the ledger says of each item, whose verdicts stay: `ret_entries` has as many, of zeros. */
+/* The ledger entry of each item, whose verdicts do not change: `ret_entries` has as many zeroed
+ * elements. */
 bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *items, size_t count,
                          LedgerEntry *ret_entries, Failure *ret_failure);
 
@@ -58,7 +59,7 @@ typedef struct LedgerIds {
 /* Up to `limit` ids that were applied longer ago than that, the oldest first. */
 bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
                      LedgerIds *ids, Failure *ret_failure);
-/* Forgets the ids. The caller has made sure that their events cannot come again. */
+/* Deletes the entries. The caller guarantees that their events cannot appear again. */
 bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids, Failure *ret_failure);
 
 /* --- size --- */
@@ -67,8 +68,8 @@ bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids, Fa
 bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_failure);
 /* --- replays: a ledger of their own (`scope`) beside that of the projector (`live`) --- */
 
-/* The time at a moment when no transaction of the owner is open: what has an earlier applied_at is
- * committed, what comes later has this one or a later. Inside a transaction under the fence's
+/* The time at a moment when no transaction of the owner is open: entries with an earlier applied_at
+ * are committed, later ones get this time or a later one. Inside a transaction under the fence's
  * exclusive lock; ledger_mark takes that for the moment, ledger_hold until the session's
  * transaction ends. */
 bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure);
@@ -79,8 +80,8 @@ bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDG
 /* How long ago that time was. */
 bool ledger_age_ms(Session *session, const char *time, int64_t *ret_ms, Failure *ret_failure);
 
-/* What the ledger says of the items: VERDICT_KNOWN, VERDICT_SKIPPED, or VERDICT_WAIT when it got
- * the event at `mark` or later. */
+/* Sets the items' verdicts from the ledger: VERDICT_KNOWN, VERDICT_SKIPPED, or VERDICT_WAIT when it
+ * recorded the event at `mark` or later. */
 bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *items, size_t count,
                   Failure *ret_failure);
 
@@ -90,7 +91,7 @@ typedef struct LedgerSpan {
   const char *until; /* exclusive */
 } LedgerSpan;
 
-/* Ids that the live ledger got in that span and that the scope has not; skipped ones left out. */
+/* Ids that the live ledger recorded in that span and the scope lacks, without skipped ones. */
 bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope,
                      const LedgerSpan *span, LedgerIds *ids, Failure *ret_failure);
 /* `until`, or an earlier time when more than `limit` entries lie between. */
@@ -107,5 +108,5 @@ typedef struct RefreshedTo {
 bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
                            const char *aggregate_type, Arena *arena, GArray *refreshed,
                            Failure *ret_failure);
-/* Forgets all that the ledger has, its fence too; in small steps. */
+/* Deletes the whole ledger and its fence, in small steps. */
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure);

@@ -1,8 +1,8 @@
-/* literal.h - values as SQL literals that cannot be anything else.
+/* literal.h - values as SQL literals that cannot be misread.
  *
  * A quoted literal holds only bytes from a short list without quotes and backslashes; every other
- * text and all binary values are written in hexadecimal. There is nothing to escape and no mode of
- * the server that could change how it reads them. */
+ * text and all binary values are written in hexadecimal. Nothing needs escaping, and no server mode
+ * changes how they are read. */
 #pragma once
 
 #include "projector/domain/value.h"
@@ -10,7 +10,7 @@
 void literal_append(GString *sql, const Value *value);
 void literal_append_text(GString *sql, const void *bytes, size_t length);
 void literal_append_binary(GString *sql, const void *bytes, size_t length);
-/* For VARBINARY columns that mostly hold plain text: quoted when it is, else hexadecimal. */
+/* For VARBINARY columns that mostly contain plain text: quoted if it is, otherwise hexadecimal. */
 void literal_append_bytes(GString *sql, const void *bytes, size_t length);
 /* `name`; names come from the checked mapping file and never hold a backtick. */
 void literal_append_name(GString *sql, const char *name);

@@ -1,4 +1,4 @@
-/* privileges.h - whether the user may do what the mapping will ask for. */
+/* privileges.h - whether the user has the privileges that the mapping needs. */
 #pragma once
 
 #include "projector/domain/mapping.h"
@@ -6,12 +6,13 @@
 #include "projector/infra/mysql/shadow.h"
 
 /* Asks the server to prepare, not to run, a statement of each kind that `run` needs on each table:
- * so roles, grants on columns and partial revokes count as they will then. Gives an array of
- * Finding (catalog.h), empty when nothing is missing; NULL when the server could not be asked. */
+ * so roles, column grants and partial revokes have the same effect as at run time. Gives an array
+ * of Finding (catalog.h), empty when nothing is missing; NULL when the server could not be asked.
+ */
 GPtrArray *privileges_check(Session *session, const Mapping *mapping, Failure *ret_failure);
 
 /* Whether the user may build tables beside `table`, which exists, and swap one for it. Changes
- * nothing: what cannot be prepared is tried in a way that can only fail. FAILURE_CONFIG names the
- * first privilege that is missing. */
+ * nothing: statements that cannot be prepared are tried in a form that can only fail.
+ * FAILURE_CONFIG names the first missing privilege. */
 bool privileges_check_swap(const MysqlSettings *settings, const Shadow *shadow,
                            Failure *ret_failure);

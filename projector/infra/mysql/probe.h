@@ -1,16 +1,16 @@
-/* probe.h - asks the server by work that is nobody's event: whether it is the server that fails, or
- * what it was asked for. */
+/* probe.h - tests the server with a transaction without events: whether the server fails, or only
+ * certain statements. */
 #pragma once
 
 #include "projector/domain/mapping.h"
 #include "projector/infra/mysql/ledger.h"
 
-/* On a connection of its own: writes the one row of projector_fence that is there for it, and
- * commits, while none of our tables is locked. `hung`: the number of a session of ours whose
- * statement nobody waits for any longer, to be ended first; 0: none. */
+/* On a separate connection, writes a row of projector_fence reserved for it and commits, which also
+ * shows that none of the projector's tables is locked. `hung`: the id of an own session with an
+ * abandoned statement, to be killed first; 0: none. */
 bool probe_server(const MysqlSettings *settings, const Ledger *ledger, unsigned long hung,
                   Failure *ret_failure);
 
-/* Whether the projection's table can be written to, waiting for a second. False with another
- * failure than a lock wait says nothing. */
+/* Whether the projection's table can be written to, with a timeout of a second. A failure other
+ * than a lock wait is inconclusive. */
 bool probe_table(const MysqlSettings *settings, const Projection *projection, Failure *ret_failure);

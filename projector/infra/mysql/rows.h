@@ -1,12 +1,12 @@
 /* rows.h - reads rows of a projection as the values that the mapping would write.
  *
- * Plain consistent reads, one statement at a time: no locks, no snapshot that lasts. */
+ * Plain consistent reads, one statement at a time: no locks, no long snapshot. */
 #pragma once
 
 #include "projector/domain/row_compare.h"
 #include "projector/infra/mysql/session.h"
 
-/* Rows that were looked for by key. What it tells lives in the arena, which is the caller's. */
+/* Rows that were looked up by key. Results live in the caller's arena. */
 typedef struct RowSet {
   Arena *arena;
   GPtrArray *rows;    /* of arrays of `layout->count` values */
@@ -21,12 +21,12 @@ void row_set_free(RowSet *set);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RowSet, row_set_free)
 /* NULL: there is none. */
 const Value *row_set_find(const RowSet *set, const Value *key);
-/* Why the table cannot hold the key; NULL: it can. */
+/* Why the table cannot contain the key; NULL: it can. */
 const char *row_set_refusal(const RowSet *set, const Value *key);
 
-/* Adds the rows with these keys (of `layout->key_count` values each), in no order; those that are
- * not there are left out. A key that the server will not even compare with the column, an emoji
- * with latin1 say, is refused by itself and does not keep the others from being found. */
+/* Adds the rows with these keys (of `layout->key_count` values each), in no order; missing ones are
+ * left out. A key that the server refuses to compare with the column, such as an emoji with latin1,
+ * is reported separately and does not prevent the others from being found. */
 bool rows_find(Session *session, const Layout *layout, const Value *const *keys, size_t count,
                RowSet *set, Failure *ret_failure);
 

@@ -50,8 +50,8 @@ static void check_settings(char **row, GPtrArray *findings) {
                 "(1665); SET GLOBAL binlog_format = ROW, also in its configuration file");
   if (!strcmp(row[2], "0"))
     finding_add(findings, false,
-                "innodb_flush_log_at_trx_commit is 0: a crash of the server loses what was "
-                "committed in the last second, and the outbox no longer has it; set it to 1");
+                "innodb_flush_log_at_trx_commit is 0: a crash of the server loses the commits of "
+                "the last second, whose events have left the outbox; set it to 1");
   if (!strcmp(row[0], "1") && !strcmp(row[3], "0"))
     finding_add(findings, false,
                 "sync_binlog is 0: after a crash of the machine replicas can have other rows than "

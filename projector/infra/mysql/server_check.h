@@ -1,8 +1,8 @@
-/* server_check.h - whether the server as it is set up can do what is asked of it. */
+/* server_check.h - whether the server's configuration is suitable. */
 #pragma once
 
 #include "projector/infra/mysql/catalog.h"
 
-/* Adds what is wrong (an error: no event could be applied, or not exactly once) and what is risky
- * (a warning). False when the server could not be asked. */
+/* Adds errors (events could not be applied, or not exactly once) and warnings (risks). Returns
+ * false when the server could not be queried. */
 bool server_check(Session *session, GPtrArray *findings, Failure *ret_failure);

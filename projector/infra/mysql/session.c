@@ -62,11 +62,11 @@ bool mysql_is_local(const MysqlSettings *settings) {
 
 const char *mysql_weakness(const MysqlSettings *settings) {
   if (settings->tls == TLS_INSECURE)
-    return "mysql.tls: \"insecure\" does not verify the server's certificate: whoever answers gets "
-           "the password and all rows";
+    return "mysql.tls: \"insecure\" does not verify the server's certificate: any server that "
+           "answers gets the password and all rows";
   if (settings->tls == TLS_OFF && !mysql_is_local(settings))
-    return "mysql.tls: \"off\" sends all rows to another host in plain text, and who is in between "
-           "can take the password";
+    return "mysql.tls: \"off\" sends all rows to another host in plain text, and a man in the "
+           "middle can obtain the password";
   return NULL;
 }
 
@@ -170,7 +170,7 @@ static void explain_tls(const MysqlSettings *settings, Failure *failure) {
       [TLS_VERIFY] =
           "mysql.tls is \"verify\", the default outside of this machine: the server needs a "
           "certificate for this host name, and mysql.tls_ca the file of its authority",
-      [TLS_INSECURE] = "mysql.tls is \"insecure\": the server needs a certificate, whichever"};
+      [TLS_INSECURE] = "mysql.tls is \"insecure\": the server needs some certificate"};
   bool wanted = failure->code == ACCESS_DENIED || failure->code == TLS_REQUIRED;
   if (settings->tls == TLS_OFF ? !wanted : failure->code != TLS_FAILED)
     return;

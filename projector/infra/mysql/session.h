@@ -1,8 +1,8 @@
-/* session.h - one connection to MySQL or MariaDB, set up the one way we use it.
+/* session.h - a connection to MySQL or MariaDB, always set up in the same way.
  *
  * Every variable that matters is set and read back (session_variables.h: strict sql_mode, utf8mb4,
- * UTC, READ COMMITTED …); found rows instead of changed rows; no multi statements, no LOCAL INFILE,
- * no reconnecting behind our back. A session belongs to one thread. */
+ * UTC, READ COMMITTED …); found rows instead of changed rows; no multi-statements, no LOCAL INFILE,
+ * no silent reconnect. A session belongs to one thread. */
 #pragma once
 
 #include "projector/domain/failure.h"
@@ -13,7 +13,7 @@
 typedef enum TlsMode {
   TLS_OFF,      /* plain text, never anything else; the default to this machine itself */
   TLS_VERIFY,   /* certificate and host name are verified; the default to any other */
-  TLS_INSECURE, /* encrypted, but to whoever answers */
+  TLS_INSECURE, /* encrypted, but the server's identity is not verified */
 } TlsMode;
 
 typedef struct MysqlSettings {
@@ -22,7 +22,7 @@ typedef struct MysqlSettings {
   unsigned port;
   TlsMode tls;
   const char *tls_ca;   /* file, NULL: the system's */
-  unsigned answer_s;    /* what connecting and each answer may take; 0: the usual times */
+  unsigned answer_s;    /* time limit for connecting and for each answer; 0: the defaults */
   unsigned lock_wait_s; /* for a row, or for a table that DDL holds; then 1205 */
 } MysqlSettings;
 
@@ -31,7 +31,7 @@ typedef struct Session Session;
 /* Whether the connection stays on this machine: a socket, or a loopback address by name or number.
  */
 bool mysql_is_local(const MysqlSettings *settings);
-/* What the settings leave open to who is between, in words for people; NULL: nothing. */
+/* The weakness of the settings against a man in the middle, as a message; NULL: none. */
 const char *mysql_weakness(const MysqlSettings *settings);
 
 Session *session_open(const MysqlSettings *settings, Failure *ret_failure);
@@ -41,19 +41,19 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Session, session_close)
 bool session_is_mariadb(const Session *session);
 /* "MySQL 9.7.4" */
 const char *session_server(const Session *session);
-/* Longest statement that the server takes, in bytes. A longer one is refused here, as FAILURE_SIZE,
- * and never sent. */
+/* Longest statement that the server accepts, in bytes. A longer one is refused as FAILURE_SIZE and
+ * never sent. */
 size_t session_packet_limit(const Session *session);
 /* "" when the connection is not encrypted. */
 const char *session_cipher(const Session *session);
-/* The server ends a session that is silent for long: this opens a new one in its place before it
- * does. Returns false when there is none to be had; the old one stays. */
+/* The server ends a session that is silent for long: this replaces it before that happens. Returns
+ * false when no new session can be opened; the old one stays. */
 bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret_failure);
 /* How long the session has been idle, in ms; the server closes one after a minute. */
 int64_t session_idle_ms(const Session *session);
 
-/* `*pulse` (atomic) rises by 2 with each answer from the server from now on: whoever watches sees
- * that the session's user continues. NULL: nobody watches. */
+/* `*pulse` (atomic) rises by 2 with each answer from the server from now on, as a sign of progress.
+ * NULL: none. */
 void session_set_pulse(Session *session, int *pulse);
 
 /* Runs a statement without a result. `ret_affected` may be NULL; rows that matched count. */
@@ -64,17 +64,17 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     __attribute__((format(printf, 3, 4)));
 /* Runs a query and stores its whole result; free with mysql_free_result. */
 MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure);
-/* Sends a statement without a result, and does not wait for its answer: that is for session_await,
- * the next thing that the session is used for. */
+/* Sends a statement without a result and does not wait for the answer; session_await has to be the
+ * next call on the session. */
 bool session_send(Session *session, const char *sql, Failure *ret_failure);
 bool session_await(Session *session, Failure *ret_failure);
 /* The server's number of the session. */
 unsigned long session_id(const Session *session);
-/* ROLLBACK; a session that cannot even do that is dead and will say so at its next use. */
+/* ROLLBACK; a session that cannot even do that is broken and will fail at its next use. */
 void session_rollback(Session *session);
 
-/* What is known of a table's indexes as long as nothing fails (catalog.h); both texts are copied.
- * NULL: nothing. */
+/* Cached knowledge about a table's indexes, until a statement fails (catalog.h); both texts are
+ * copied. NULL: none. */
 void session_keep_hint(Session *session, const char *table, const char *hint);
 const char *session_hint(const Session *session, const char *table);
 void session_forget_hints(Session *session);

@@ -62,7 +62,7 @@ static const Variable variables[] = {
     {"insert_id", "0", NOT_VITESS, SEEN, "the next AUTO_INCREMENT value is not the table's"},
     {"foreign_key_checks", "1", EVERYBODY, PINNED, "rows may refer to rows that are not there"},
     {"unique_checks", "1", EVERYBODY, PINNED, "a unique key may have duplicates"},
-    {"check_constraint_checks", "1", MARIADB_ONLY, PINNED, "CHECK constraints are not looked at"},
+    {"check_constraint_checks", "1", MARIADB_ONLY, PINNED, "CHECK constraints are not enforced"},
     {"explicit_defaults_for_timestamp", "1", EVERYBODY, PINNED,
      "a timestamp column that is made may change by itself, and NULL becomes the current time"},
     {"sql_if_exists", "0", MARIADB_ONLY, PINNED, "DDL succeeds on tables that are not there"},

@@ -1,8 +1,8 @@
-/* session_variables.h - what a session of ours is, whatever the server hands out.
+/* session_variables.h - sets every session variable that matters, whatever the server's defaults.
  *
  * A server gives a new session the global values, and to users without special privileges whatever
- * `init_connect` sets. Each variable that can change the meaning, the order or the atomicity of our
- * statements is set after connecting and read back. The one table of them is in the source. */
+ * `init_connect` sets. Each variable that can change the meaning, the order or the atomicity of
+ * statements is set after connecting and read back. The table of them is in the source. */
 #pragma once
 
 #include "projector/infra/mysql/session.h"
@@ -18,6 +18,6 @@ char *session_variables_set(Variant variant, unsigned lock_wait_s);
 /* A query for VERSION(), @@max_allowed_packet and then the variables; free with g_free. */
 char *session_variables_query(Variant variant);
 
-/* Whether the row, an answer to that query, has the values that were set. The failure is
- * FAILURE_CONFIG and names the first variable that has another one. */
+/* Whether the row, the result of that query, has the values that were set. The failure is
+ * FAILURE_CONFIG and names the first variable that differs. */
 bool session_variables_check(MYSQL_RES *result, MYSQL_ROW row, Failure *ret_failure);

@@ -1,8 +1,8 @@
 /* shadow.h - a table that is built beside a live one, and the swap of the two.
  *
- * For a table t: t__new is built, t__copied notes the version at which each aggregate was copied,
- * t__old is what t was before. The swap cannot happen half way, and not without what was written
- * before it (docs/adr/0014-rebuild.md). */
+ * For a table t: t__new is built, t__copied records the version at which each aggregate was copied,
+ * t__old is the previous t. The swap is atomic and includes everything written before it
+ * (docs/adr/0014-rebuild.md). */
 #pragma once
 
 #include "projector/domain/arena.h"
@@ -32,11 +32,11 @@ bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failur
 bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure);
 
 /* Whether the table can be swapped: no foreign keys, no triggers, and no t__old unless it may be
- * dropped. Removes what an interrupted swap has left. */
+ * dropped. Removes the leftovers of an interrupted swap. */
 bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure);
 bool shadow_table_exists(Session *session, const char *name, bool *ret_exists,
                          Failure *ret_failure);
-/* Empty tables, whatever was there. */
+/* Creates empty tables, replacing existing ones. */
 bool shadow_create(Session *session, const Shadow *shadow, Failure *ret_failure);
 bool shadow_drop(Session *session, const Shadow *shadow, Failure *ret_failure);
 
@@ -45,7 +45,7 @@ bool shadow_drop(Session *session, const Shadow *shadow, Failure *ret_failure);
 typedef struct ShadowNote {
   Id id;
   int64_t version; /* of the entity; of the position where it is gone */
-  bool gone;       /* there is no entity: it is ahead of every event that is still to be applied */
+  bool gone;       /* there is no entity: newer than every event still to be applied */
 } ShadowNote;
 
 /* Notes what was copied, in the transaction that writes the rows. */
@@ -73,9 +73,9 @@ bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage 
 /* Locks the fence's table for all others, and t__old as a placeholder. While `gate` lives, no event
  * is applied. */
 bool shadow_close_gate(Session *gate, const Shadow *shadow, bool drop_old, Failure *ret_failure);
-/* Gives it back without a swap; no RENAME may be on its way. */
+/* Releases it without a swap; no RENAME may be pending. */
 void shadow_open_gate(Session *gate, const Shadow *shadow);
 /* t becomes t__old and t__new becomes t by one RENAME, which `renamer` sends and `watcher` sees
- * waiting before the gate opens. Should the gate have been lost, nothing is renamed. */
+ * waiting before the gate opens. If the gate was lost, nothing is renamed. */
 bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow *shadow,
                  Failure *ret_failure);

@@ -1,5 +1,5 @@
-/* shadow_carry.h - rows that only the live table has: those of deleted entities, which are marked
- * (domain/mark.h), go over into the table that is built beside it. */
+/* shadow_carry.h - copies rows that only the live table has, the marked ones of deleted entities
+ * (domain/mark.h), into the shadow table. */
 #pragma once
 
 #include "projector/domain/value.h"

@@ -12,7 +12,7 @@ typedef struct KeptSource {
 
 bool source_read(Session *session, const char *projector, KeptSource *ret_source,
                  Failure *ret_failure);
-/* Notes the source when there is none yet, or in any case with `overwrite`; then reads what stands
- * there, as source_read. */
+/* Records the source if there is none yet, or always with `overwrite`; then reads it back, as
+ * source_read. */
 bool source_write(Session *session, const char *projector, const char *source, bool overwrite,
                   KeptSource *ret_source, Failure *ret_failure);
