@@ -270,7 +270,7 @@ def test_feeds_that_cannot_be(ws, feeds, complaint):
 
 
 def test_status_and_check_show_the_feeds(one):
-    [line] = [c for c in checks(one) if FEED in c["text"] and "nobody reads" in c["text"]]
+    [line] = [c for c in checks(one) if FEED in c["text"] and "no projector reads" in c["text"]]
     assert line["verdict"] == "warning"
     assert any("no index" in c["text"] and FEED in c["text"] for c in checks(one))
     one.put(opened(one, "a1"), deposited(one, "a1"))

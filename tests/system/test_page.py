@@ -206,7 +206,7 @@ def test_a_dead_event_is_retried_from_the_page(bank, driver):
         bank.wait(lambda: not driver.find_element(By.ID, "decide_dialog").is_displayed(), what="the end of the dialog")
         assert bank.found(other)["status"] == "dead"
         page.click(f'li[data-event="{other["_id"]}"] button[data-verb=skip]')
-        bank.wait(lambda: page.shows("#decide_effect", "kept in the archive"), what="the effect")
+        bank.wait(lambda: page.shows("#decide_effect", "the archive keeps the event"), what="the effect")
         page.click("#decide_button")
         bank.wait(lambda: page.shows("#summary", "All is well"), what="the end of trouble")
         assert driver.execute_script("return window.hurt") is None
@@ -271,4 +271,4 @@ def test_a_standby_says_who_works_and_a_stop_is_seen(bank, driver):
             bank.wait(lambda: other.text("#role") == "working", what="the take-over")
             standby.stop()
             bank.wait(lambda: other.text("#role") == "no answer", what="the end")
-            assert other.shows("#summary", "what stands below is old")
+            assert other.shows("#summary", "the figures below are stale")

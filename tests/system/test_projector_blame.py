@@ -194,7 +194,7 @@ def test_a_server_that_refuses_to_work_burns_no_attempts(own, code, pattern):
             own.wait_gone(first)
             proxy.answer(pattern, code)
             own.put(events)
-            projector.wait_log("MySQL (takes no transaction|cannot be reached)", timeout=30)
+            projector.wait_log("MySQL (accepts no transaction|cannot be reached)", timeout=30)
             refused = proxy.answered
             own.wait(lambda: proxy.answered >= refused + 10, timeout=30, what="more tries")
             assert {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}

@@ -387,7 +387,7 @@ def test_while_it_is_not_sure_that_mysql_is_back_one_event_tries(bank):
         bank.query("SET GLOBAL read_only = 1")
         try:
             bank.put(first, opened(bank, "a2"), opened(bank, "a3"))
-            projector.wait_log("MySQL takes no transaction")
+            projector.wait_log("MySQL accepts no transaction")
             cursor.execute("BEGIN")
             cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
         finally:

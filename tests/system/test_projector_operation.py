@@ -96,7 +96,7 @@ def stopped_while_it_acknowledges(ws, account: str) -> bool:
         projector.wait_log("stopping signal")
         session.abort_transaction()
         assert projector.popen.wait(WAIT_S) == 0
-        return "stopping in the middle" not in projector.log_text()
+        return "stopping in mid-batch" not in projector.log_text()
 
 
 def test_a_stop_in_order_acknowledges_what_was_committed(bank):

@@ -90,8 +90,8 @@ function take_samples(fresh) {
 function sentences(live, now) {
   const { status, tenure } = live, said = live.health.map((remark) => ({ ...remark }));
   const say = (level, text) => said.push({ level, text });
-  if (live.role === "standby") say(status.projector.state === "running" ? "good" : "warn", status.projector.owner ? `Standing by. ${status.projector.owner} is working.` : "Standing by, and nobody else is working.");
-  else if (live.role === "working" && tenure.reader === "waiting") say("warn", "The change stream is being opened again.");
+  if (live.role === "standby") say(status.projector.state === "running" ? "good" : "warn", status.projector.owner ? `Standing by. ${status.projector.owner} is working.` : "Standing by; no other projector is working.");
+  else if (live.role === "working" && tenure.reader === "waiting") say("warn", "The change stream is being reopened.");
   if (!said.some((s) => s.level !== "good") && live.role === "working") {
     say("good", now && now[1] > 0 ? `All is well: ${decimals(now[1])} events/s, ${time(now[2])} behind.` : "All is well. There is nothing to do.");
   }
@@ -147,9 +147,9 @@ function show_projections(list) {
 /* --- failed and dead events */
 
 const EFFECTS = {
-  retry: { title: "Retry this event?", short: "Try it again, with all its attempts", long: "It is tried again, with all its attempts. The later events of its aggregate follow when it succeeds." },
-  skip: { title: "Skip this event?", short: "Continue without it", long: "It never reaches the read model: the later events of its aggregate continue without it. The ledger notes that, and the event is kept in the archive." },
-  refresh: { title: "Refresh this aggregate?", short: "Take the aggregate's rows from its entity as it is now", long: "The rows of its aggregate are taken from the entity as it is now. Failed events that the entity contains are superseded." },
+  retry: { title: "Retry this event?", short: "Retry it, with all its attempts", long: "It is retried, with all its attempts. The later events of its aggregate follow if it succeeds." },
+  skip: { title: "Skip this event?", short: "Continue without it", long: "It never reaches the read model: the later events of its aggregate continue without it. The ledger records the skip, and the archive keeps the event." },
+  refresh: { title: "Refresh this aggregate?", short: "Rewrite the aggregate's rows from its current entity", long: "The rows of its aggregate are rewritten from the current entity. Failed events that the entity contains are superseded." },
 };
 const items = new Map(); // by event id: the list item stays while the event is there
 
@@ -180,7 +180,7 @@ function show_troubles(live) {
     fill("what", `${event.event_type || "event without a type"} of ${event.aggregate_type} ${event.aggregate_id}`);
     fill("why", `${event.reason.class}${event.reason.code ? ` ${event.reason.code}` : ""}: ${event.reason.message}`);
     fill("where", `${event.state} after ${plural(event.attempts, "attempt", "attempts")} · ${event.occurred_at || "no time"}${event.version ? ` · version ${event.version}` : ""} · ${event.event_id}`);
-    act.hidden = !live.actions || event.state === "refused" || ["unavailable", "space"].includes(event.reason.class); // it only waits for the store
+    act.hidden = !live.actions || event.state === "refused" || ["unavailable", "space"].includes(event.reason.class); // it only waits for a store
     if (!item.isConnected) $("troubles").append(item);
   }
   for (const [id, { item }] of items)
@@ -189,7 +189,7 @@ function show_troubles(live) {
   const all = live.status.outbox.failed + live.status.outbox.dead;
   $("no_troubles").hidden = live.troubles.length > 0;
   set("troubles_note", [all > live.troubles.length && live.troubles.length ? `the first ${live.troubles.length} of ${count(all)}` : "",
-    live.troubles.length && !live.actions ? "admin_token_file is not set: decide with projector retry, skip or refresh" : ""].filter(Boolean).join(" · "));
+    live.troubles.length && !live.actions ? "admin_token_file is not set: resolve them with projector retry, skip or refresh" : ""].filter(Boolean).join(" · "));
 }
 
 /* Worth a table when they are many, or more than the list shows. */
@@ -206,7 +206,7 @@ function show_kinds(live) {
     if (live.actions && kind.event_type && kind.class && kind.reason && !["unavailable", "space"].includes(kind.class)) {
       const button = make("button", "", "Retry all");
       button.dataset.verb = "retry-kind";
-      button.title = "Try all events of this kind again, with all their attempts";
+      button.title = "Retry all events of this kind, with all their attempts";
       button.addEventListener("click", () => decide_kind(kind, act, result));
       act.append(button, result);
     }
@@ -248,7 +248,7 @@ function confirmed(title, effect, button, event) {
 }
 function outcome(verb, said) {
   if (verb === "skip") return "Skipped.";
-  if (verb === "retry") return said.count === 1 ? "It will be tried again." : `${plural(said.count, "event", "events")} will be tried again.`;
+  if (verb === "retry") return said.count === 1 ? "It will be retried." : `${plural(said.count, "event", "events")} will be retried.`;
   return `The rows are at version ${said.version}.${said.different ? ` Still different (a trigger, or a generated column?): ${said.different}.` : ""}${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}`;
 }
 /* `look` gives what the dialog shows, or null when the person need not be asked any more. */
@@ -282,7 +282,7 @@ function decide_kind(kind, act, result) {
   return act_on("retry", target, act, result, async (token) => {
     const example = await post("show", token, { event_id: kind.example });
     return { ok: example.ok, said: example.said, title: `Retry ${plural(kind.count, "event", "events")} of this kind?`,
-      effect: `All ${kind.state} ${kind.event_type} events with the reason “${kind.class}: ${kind.reason}” are tried again. One of them:`, button: "Retry all" };
+      effect: `All ${kind.state} ${kind.event_type} events with the reason “${kind.class}: ${kind.reason}” are retried. One of them:`, button: "Retry all" };
   });
 }
 
@@ -293,7 +293,7 @@ function show_pause(live) {
   paused = Boolean(live.status.paused);
   $("pausing").hidden = $("search_section").hidden = !live.actions;
   set("pause_button", paused ? "Resume" : "Pause");
-  $("pause_button").title = paused ? "Apply events again" : "Apply nothing until somebody resumes";
+  $("pause_button").title = paused ? "Apply events again" : "Apply nothing until resumed";
 }
 async function with_token(result, button, what) {
   const token = await known_token();
@@ -310,7 +310,7 @@ async function with_token(result, button, what) {
 }
 $("pause_button").addEventListener("click", () => with_token($("pause_result"), $("pause_button"), async (token, tell) => {
   const verb = paused ? "resume" : "pause", { ok, said } = await post(verb, token, {});
-  tell(ok ? "good" : "bad", said.error || (verb === "pause" ? "Paused within some seconds." : "Resumed within some seconds."));
+  tell(ok ? "good" : "bad", said.error || (verb === "pause" ? "Pauses within a few seconds." : "Resumes within a few seconds."));
 }));
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -354,7 +354,7 @@ async function poll() {
   } catch (error) {
     set("role", "no answer");
     $("role").className = "pill bad";
-    say([{ level: "bad", text: "This page's projector does not answer; what stands below is old." }]);
+    say([{ level: "bad", text: "This page's projector does not answer; the figures below are stale." }]);
   }
   setTimeout(poll, document.hidden ? POLL_MS * 10 : POLL_MS);
 }
