@@ -165,6 +165,23 @@ def test_what_the_sweeper_takes_out_is_copied_before(fed):
     assert not OWN & feed_documents(fed)[0].keys()
 
 
+def test_what_the_sweeper_takes_out_takes_what_came_before_it_along(fed):
+    """A dead owner's last batch, of many aggregates, is swept before what its acker had not reached."""
+    events = [opened(fed, f"a{n}") for n in range(120)] + [deposited(fed, f"a{n}", f"{i}.00") for i in (1, 2, 3) for n in range(120)]
+    for event in events:
+        fed.query("INSERT INTO projector_applied (projector, event_id_kind, event_id, applied_at, outcome) "
+                  "VALUES (%s, 'uuid', %s, NOW(6), 'applied')", fed.name, str(event["_id"]))
+    claim = {"status": "in_progress", "claimed_by": "gone", "claimed_at": datetime(2020, 1, 1), "attempts": 1}
+    fed.put([{**e, **claim} if e["payload"].get("amount") in (decimal("1.00"), decimal("3.00")) else e for e in events])
+    fed.run_once()
+    for feed in FEED, SECOND:
+        natural = list(fed.db[feed].find().sort("$natural", 1))
+        assert len(natural) == len(events)
+        for n in range(120):
+            amounts = [str(c["payload"].get("amount", "opened")) for c in natural if c["aggregate_id"] == f"a{n}"]
+            assert amounts == ["opened", "1.00", "2.00", "3.00"]
+
+
 def test_a_skipped_event_is_copied_before(fed):
     dead = fail_for_ever(fed)
     assert fed.projector("skip", str(dead["_id"])).returncode == 0

@@ -1,19 +1,13 @@
 /* check.c - `projector check`: everything that can be known before the first event, one line each.
  */
+#include "projector/app/commands/check_readers.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/identity.h"
-#include "projector/domain/datetime.h"
-#include "projector/infra/mongo/feeds.h"
-#include "projector/infra/mongo/inspect.h"
 #include "projector/infra/mongo/outbox.h"
-#include "projector/infra/mongo/receipts.h"
 #include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/catalog.h"
-#include "projector/infra/mysql/inspect.h"
 #include "projector/infra/mysql/privileges.h"
 
-#include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -23,90 +17,26 @@ enum {
   PACKET_BYTES = 16 << 20, /* an event can be that large */
 };
 
-typedef struct Report {
-  bool as_json, any_error, unreachable;
-  bool has_mongodb, has_mysql; /* the facts are there */
-  bool has_identity;
-  OutboxIdentity identity;
-  MongoFacts mongodb;
-  MysqlFacts mysql;
-} Report;
-
-static void tell(Report *report, const char *verdict, const char *subject, const char *text) {
-  if (report->as_json) {
-    json_t *line =
-        json_pack("{s:s, s:s, s:s}", "verdict", verdict, "subject", subject, "text", text);
-    command_print_json(line, JSON_COMPACT);
-    json_decref(line);
-  } else {
-    printf("%-8s %-8s ", verdict, subject);
-    print_clean(stdout, text);
-    putchar('\n');
-  }
-}
-
-static void good(Report *report, const char *subject, const char *text) {
-  tell(report, "ok", subject, text);
-}
-
-static void wrong(Report *report, const char *subject, const char *text) {
-  report->any_error = true;
-  tell(report, "error", subject, text);
-}
-
-static void failed(Report *report, const char *subject, const Failure *failure) {
-  report->unreachable |= failure->class == FAILURE_UNAVAILABLE;
-  wrong(report, subject, failure->message);
-}
-
-static void tell_format(Report *report, const char *verdict, const char *subject,
-                        const char *format, ...) __attribute__((format(printf, 4, 5)));
-static void tell_format(Report *report, const char *verdict, const char *subject,
-                        const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  g_autofree char *text = g_strdup_vprintf(format, arguments);
-  va_end(arguments);
-  tell(report, verdict, subject, text);
-}
-
 /* `weakness` NULL: TLS with a certificate that is verified, or none on this machine. */
-static void tell_encryption(Report *report, const char *subject, bool tls, const char *details,
+static void tell_encryption(CheckReport *report, const char *subject, bool tls, const char *details,
                             const char *weakness) {
   if (weakness)
-    tell(report, "warning", subject, weakness);
+    check_tell(report, "warning", subject, weakness);
   else if (tls)
-    tell_format(report, "ok", subject, "TLS in use%s, the server's certificate is verified",
-                details);
+    check_tell_format(report, "ok", subject, "TLS in use%s, the server's certificate is verified",
+                      details);
   else
-    good(report, subject, "no TLS: the connection stays on this machine");
-}
-
-/* `all_well` when there is no error among them, which is given back. */
-static bool tell_findings(Report *report, const char *subject, const GPtrArray *findings,
-                          const char *all_well) {
-  bool any_error = false;
-  for (guint i = 0; i < findings->len; i++) {
-    const Finding *finding = findings->pdata[i];
-    any_error |= finding->error;
-    if (finding->error)
-      wrong(report, subject, finding->text);
-    else
-      tell(report, "warning", subject, finding->text);
-  }
-  if (!any_error && all_well)
-    good(report, subject, all_well);
-  return !any_error;
+    check_good(report, subject, "no TLS: the connection stays on this machine");
 }
 
 /* --- MongoDB -------------------------------------------------------------------------------- */
 
-static bool check_actions(Report *report, const Config *config, MongoStore *store,
+static bool check_actions(CheckReport *report, const Config *config, MongoStore *store,
                           const char *collection, const char *const *actions) {
   Failure failure = {0};
   g_autoptr(GPtrArray) missing = mongo_missing_actions(store, collection, actions, &failure);
   if (!missing) {
-    failed(report, "mongodb", &failure);
+    check_failed(report, "mongodb", &failure);
     return false;
   }
   if (missing->len == 0)
@@ -115,29 +45,29 @@ static bool check_actions(Report *report, const Config *config, MongoStore *stor
   g_autofree char *names = g_strjoinv(", ", (char **)missing->pdata);
   g_autofree char *quoted = g_strjoinv("\", \"", (char **)missing->pdata);
   report->any_error = true;
-  tell_format(report, "error", "mongodb",
-              "the user may not %s on %s.%s; grant its role { resource: { db: \"%s\", collection: "
-              "\"%s\" }, actions: [\"%s\"] }",
-              names, config->mongodb.database, collection, config->mongodb.database, collection,
-              quoted);
+  check_tell_format(
+      report, "error", "mongodb",
+      "the user may not %s on %s.%s; grant its role { resource: { db: \"%s\", collection: "
+      "\"%s\" }, actions: [\"%s\"] }",
+      names, config->mongodb.database, collection, config->mongodb.database, collection, quoted);
   return false;
 }
 
 /* Skipped events are kept in any case; `run` needs no right to. */
-static void check_skip(Report *report, MongoStore *store, const char *archive,
+static void check_skip(CheckReport *report, MongoStore *store, const char *archive,
                        const char *const *actions) {
   Failure failure = {0};
   g_autoptr(GPtrArray) missing = mongo_missing_actions(store, archive, actions, &failure);
   if (!missing)
-    failed(report, "mongodb", &failure);
+    check_failed(report, "mongodb", &failure);
   else if (missing->len > 0)
-    tell_format(report, "warning", "mongodb",
-                "the user may not write to %s, where a skipped event is kept: `skip` will be "
-                "refused; grant find, insert and update",
-                archive);
+    check_tell_format(report, "warning", "mongodb",
+                      "the user may not write to %s, where a skipped event is kept: `skip` will be "
+                      "refused; grant find, insert and update",
+                      archive);
 }
 
-static void check_roles(Report *report, const Config *config, MongoStore *store) {
+static void check_roles(CheckReport *report, const Config *config, MongoStore *store) {
   static const char *const outbox[] = {"find",         "update",      "remove",
                                        "changeStream", "listIndexes", NULL};
   static const char *const entities[] = {"find", NULL};
@@ -164,192 +94,62 @@ static void check_roles(Report *report, const Config *config, MongoStore *store)
       all &= check_actions(report, config, store, projection->entities, entities);
   }
   if (!report->mongodb.has_user)
-    tell(report, report->mongodb.local ? "ok" : "warning", "mongodb",
-         "no login: without access control every client may do everything");
+    check_tell(report, report->mongodb.local ? "ok" : "warning", "mongodb",
+               "no login: without access control every client may do everything");
   else if (all)
-    good(report, "mongodb", "the user has the privileges that the mapping needs");
+    check_good(report, "mongodb", "the user has the privileges that the mapping needs");
 }
 
-static void check_majority(Report *report) {
+static void check_majority(CheckReport *report) {
   int64_t lag_ms = report->mongodb.majority_lag_ms;
   if (lag_ms > MAJORITY_MS)
-    tell_format(report, "warning", "mongodb",
-                "a majority of the members is %lld s behind the newest write, and events are "
-                "projected only once it has them; see rs.status()",
-                (long long)lag_ms / 1000);
+    check_tell_format(report, "warning", "mongodb",
+                      "a majority of the members is %lld s behind the newest write, and events are "
+                      "projected only once it has them; see rs.status()",
+                      (long long)lag_ms / 1000);
   else
-    good(report, "mongodb", "a majority of the members is up to date");
+    check_good(report, "mongodb", "a majority of the members is up to date");
 }
 
-static void check_oplog(Report *report) {
+static void check_oplog(CheckReport *report) {
   const MongoFacts *facts = &report->mongodb;
   if (facts->oplog_ms < 0)
-    good(report, "mongodb", "the oplog was not checked: this user may not read it, and need not");
+    check_good(report, "mongodb",
+               "the oplog was not checked: this user may not read it, and need not");
   else if (facts->oplog_full && facts->oplog_ms < OPLOG_MS)
-    tell_format(report, "warning", "mongodb",
-                "the oplog covers only %lld s: after a longer stop the outbox is scanned again, "
-                "and no event is lost; replSetResizeOplog enlarges it",
-                (long long)facts->oplog_ms / 1000);
+    check_tell_format(
+        report, "warning", "mongodb",
+        "the oplog covers only %lld s: after a longer stop the outbox is scanned again, "
+        "and no event is lost; replSetResizeOplog enlarges it",
+        (long long)facts->oplog_ms / 1000);
   else
-    tell_format(report, "ok", "mongodb", "the oplog covers %lld s%s",
-                (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
+    check_tell_format(report, "ok", "mongodb", "the oplog covers %lld s%s",
+                      (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
 }
 
-/* What makes the index, where it is missing; `option` is that of `outbox init`. */
-static char *index_advice(const Config *config, const char *collection, const char *const *keys,
-                          const char *option) {
-  if (!config->mongodb.fields.foreign)
-    return g_strdup_printf("`outbox init%s` creates it", option);
-  g_autofree char *all = g_strjoinv("\": 1, \"", (char **)keys);
-  return g_strdup_printf("db.getCollection(\"%s\").createIndex({\"%s\": 1}) creates it", collection,
-                         all);
-}
-
-/* A collection with events, and how it is spoken of. */
-typedef struct EventCollection {
-  Outbox *events;
-  const char *name, *collection, *option;
-} EventCollection;
-
-static void check_index(Report *report, const Config *config, const EventCollection *of,
-                        const char *const *keys) {
-  Failure failure = {0};
-  bool found;
-  g_autofree char *list = g_strjoinv(", ", (char **)keys);
-  g_autofree char *advice = index_advice(config, of->collection, keys, of->option);
-  if (!outbox_has_index(of->events, keys, &found, &failure))
-    failed(report, "mongodb", &failure);
-  else if (found)
-    tell_format(report, "ok", "mongodb", "%s index on (%s)", of->name, list);
-  else
-    tell_format(report, "warning", "mongodb",
-                "the %s has no index on (%s), so look-ups scan all of it; %s", of->name, list,
-                advice);
-}
-
-static void check_indexes(Report *report, const Config *config, const EventCollection *of) {
-  const EventFields *fields =
-      config->mongodb.fields.foreign ? &config->mongodb.fields : &event_fields_contract;
-  const char *const *names = fields->names;
-  bool by_id = !strcmp(names[FIELD_OCCURRED_AT], "_id");
-  const char *const order[] = {names[FIELD_OCCURRED_AT], by_id ? NULL : names[FIELD_VERSION], "_id",
-                               NULL};
-  const char *const aggregate[] = {names[FIELD_AGGREGATE_TYPE], names[FIELD_AGGREGATE_ID],
-                                   names[FIELD_OCCURRED_AT], NULL};
-  check_index(report, config, of, order);
-  check_index(report, config, of, aggregate);
-}
-
-static void check_identity(Report *report, const Config *config, MongoStore *store) {
+static void check_identity(CheckReport *report, const Config *config, MongoStore *store) {
   Failure failure = {0};
   report->has_identity = outbox_identity_look(store, &report->identity, &failure);
   if (!report->has_identity || !identity_check_name(config, &report->identity, &failure))
-    failed(report, "mongodb", &failure);
+    check_failed(report, "mongodb", &failure);
   else if (*report->identity.projector)
-    tell_format(report, "ok", "mongodb", "the outbox serves this projector, \"%s\"", config->name);
+    check_tell_format(report, "ok", "mongodb", "the outbox serves this projector, \"%s\"",
+                      config->name);
   else
-    good(report, "mongodb", "the outbox serves no projector yet");
+    check_good(report, "mongodb", "the outbox serves no projector yet");
 }
 
-static void check_receipts(Report *report, MongoStore *store) {
-  Failure failure = {0};
-  Receipts receipts;
-  if (!mongo_look_at_receipts(store, &receipts, &failure)) {
-    failed(report, "mongodb", &failure);
-    return;
-  }
-  switch (receipts.state) {
-  case RECEIPTS_NONE:
-    good(report, "mongodb",
-         "no receipts of executed commands: a command that is sent twice is executed twice; "
-         "`outbox init` creates their collection");
-    break;
-  case RECEIPTS_HIDDEN: break; /* they are the writers' */
-  case RECEIPTS_EXPIRE:
-    tell_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
-                (long long)receipts.ttl_s);
-    break;
-  case RECEIPTS_FOREVER: good(report, "mongodb", "executed commands are remembered forever"); break;
-  case RECEIPTS_UNBOUND:
-    tell(report, "warning", "mongodb",
-         "the receipts of executed commands are never removed: they have no index on `at`; `outbox "
-         "init` creates it");
-    break;
-  }
-}
-
-/* --- feeds ---------------------------------------------------------------------------------- */
-
-/* Whether its reader takes the feed's events out. */
-static void check_reader(Report *report, const Config *config, const FeedView *feed) {
-  long long events = (long long)feed->events;
-  char lag[DURATION_TEXT_SIZE];
-  if (!*feed->reader)
-    tell_format(report, "warning", "mongodb",
-                "no projector reads the feed %s (%lld events), and it grows: start one whose "
-                "mapping file has \"outbox\": \"%s\", or remove the feed from mongodb.feeds",
-                feed->name, events, feed->name);
-  else if (!feed->reader_works)
-    tell_format(report, "warning", "mongodb",
-                "the projector \"%s\", which reads the feed %s (%lld events), is not running, and "
-                "the feed grows",
-                feed->reader, feed->name, events);
-  else if (feed->reader_lag_ms > config->settings.ready_lag_ms)
-    tell_format(report, "warning", "mongodb",
-                "the projector \"%s\" is %s behind with the feed %s (%lld events): its own status "
-                "says why",
-                feed->reader, duration_text(feed->reader_lag_ms, lag), feed->name, events);
-  else
-    tell_format(report, "ok", "mongodb", "the feed %s (%lld events) is read by \"%s\"", feed->name,
-                events, feed->reader);
-}
-
-static void check_feeds(Report *report, const Config *config, MongoStore *store) {
-  Failure failure = {0};
-  FeedView feeds[FEEDS_MAX];
-  unsigned count;
-  if (!feeds_view(store, feeds, &count, &failure)) {
-    failed(report, "mongodb", &failure);
-    return;
-  }
-  for (unsigned i = 0; i < count; i++) {
-    g_autofree char *name = g_strdup_printf("feed %s", feeds[i].name);
-    g_autofree char *option = g_strdup_printf(" --feed %s", feeds[i].name);
-    g_autoptr(Outbox) feed = outbox_new_on(store, "", feeds[i].name);
-    const EventCollection events = {feed, name, feeds[i].name, option};
-    check_indexes(report, config, &events);
-    check_reader(report, config, &feeds[i]);
-  }
-}
-
-/* The user need not be allowed to look. */
-static void check_archive(Report *report, const Config *config, MongoStore *store) {
-  static const char *const number[] = {"seq", NULL};
-  Failure failure = {0};
-  bool found;
-  g_autofree char *name = g_strdup_printf("%s_archive", config->mongodb.outbox);
-  g_autoptr(Outbox) archive = outbox_new_on(store, "", name);
-  if (!outbox_has_index(archive, number, &found, &failure))
-    return;
-  if (found)
-    good(report, "mongodb", "archive index on (seq)");
-  else
-    tell(report, "warning", "mongodb",
-         "the archive has no index on (seq), so numbering and fetching events scan all of it; "
-         "`outbox init --archive` creates it");
-}
-
-static void check_mongodb(Report *report, const Config *config) {
+static void check_mongodb(CheckReport *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
   if (!store) {
-    failed(report, "mongodb", &failure);
+    check_failed(report, "mongodb", &failure);
     return;
   }
-  good(report, "mongodb", mongo_store_server(store));
+  check_good(report, "mongodb", mongo_store_server(store));
   report->has_mongodb = mongo_inspect(store, &report->mongodb, &failure);
   if (!report->has_mongodb) {
-    failed(report, "mongodb", &failure);
+    check_failed(report, "mongodb", &failure);
     return;
   }
   tell_encryption(report, "mongodb", report->mongodb.tls, "", report->mongodb.weakness);
@@ -359,27 +159,24 @@ static void check_mongodb(Report *report, const Config *config) {
   g_autoptr(Outbox) outbox = outbox_new(store, "");
   OutboxCounts counts;
   if (!outbox_count(outbox, &counts, &failure)) {
-    failed(report, "mongodb", &failure);
+    check_failed(report, "mongodb", &failure);
     return;
   }
   g_autofree char *text =
       g_strdup_printf("outbox %s.%s can be read", config->mongodb.database, config->mongodb.outbox);
-  good(report, "mongodb", text);
+  check_good(report, "mongodb", text);
   const EventCollection events = {outbox, "outbox", config->mongodb.outbox, ""};
   check_indexes(report, config, &events);
   check_identity(report, config, store);
-  check_receipts(report, store);
-  check_feeds(report, config, store);
-  if (config->mongodb.archive)
-    check_archive(report, config, store);
+  check_readers(report, config, store);
   g_autoptr(GPtrArray) findings = findings_new();
   bool seen = true;
   if (mongo_check_outbox(store, findings, &seen, &failure))
-    tell_findings(report, "mongodb", findings, NULL);
+    check_tell_findings(report, "mongodb", findings, NULL);
   else
-    failed(report, "mongodb", &failure);
+    check_failed(report, "mongodb", &failure);
   if (!seen) /* the documented role need not */
-    tell_format(
+    check_tell_format(
         report, "ok", "mongodb",
         "not checked, because the user may not listCollections: whether %s.%s is capped, or "
         "has a collation or a validator that refuses the projector's fields",
@@ -388,26 +185,29 @@ static void check_mongodb(Report *report, const Config *config) {
 
 /* --- MySQL ---------------------------------------------------------------------------------- */
 
-static void check_server(Report *report, const Config *config, const Session *session) {
+static void check_server(CheckReport *report, const Config *config, const Session *session) {
   const MysqlFacts *facts = &report->mysql;
   size_t packet = session_packet_limit(session);
   g_autofree char *details = g_strdup_printf(" (%s)", facts->tls);
   tell_encryption(report, "mysql", *facts->tls, details, mysql_weakness(&config->mysql));
   if (facts->strict)
-    good(report, "mysql", "sql_mode is strict in our sessions");
+    check_good(report, "mysql", "sql_mode is strict in our sessions");
   else
-    wrong(report, "mysql", "sql_mode is not strict although it was set: does a proxy change it?");
+    check_wrong(report, "mysql",
+                "sql_mode is not strict although it was set: does a proxy change it?");
   if (facts->read_only)
-    tell(report, "warning", "mysql",
-         "the server is read-only: events wait until it accepts writes, or until mysql.host names "
-         "the primary");
+    check_tell(
+        report, "warning", "mysql",
+        "the server is read-only: events wait until it accepts writes, or until mysql.host names "
+        "the primary");
   if (packet < PACKET_BYTES)
-    tell_format(report, "warning", "mysql",
-                "max_allowed_packet is %zu bytes: an event that needs a longer statement fails; "
-                "64 MiB is a good value",
-                packet);
+    check_tell_format(
+        report, "warning", "mysql",
+        "max_allowed_packet is %zu bytes: an event that needs a longer statement fails; "
+        "64 MiB is a good value",
+        packet);
   else
-    tell_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
+    check_tell_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
 }
 
 static bool has_json(const Mapping *mapping) {
@@ -421,15 +221,15 @@ static bool has_json(const Mapping *mapping) {
 }
 
 /* Nothing that a setting could change, so it is told and no more. */
-static void check_json(Report *report, const Config *config, Session *session) {
+static void check_json(CheckReport *report, const Config *config, Session *session) {
   Failure failure = {0};
   unsigned slack;
   if (!has_json(config->mapping))
     return;
   if (!mysql_json_slack(session, &slack, &failure))
-    failed(report, "mysql", &failure);
+    check_failed(report, "mysql", &failure);
   else if (slack > 0)
-    tell_format(
+    check_tell_format(
         report, "warning", "mysql",
         "this server changes some doubles with 16 or 17 digits in json columns by one unit "
         "in the last place when it reads them (MySQL 8.0 does, 9 does not); reconcile takes "
@@ -439,88 +239,90 @@ static void check_json(Report *report, const Config *config, Session *session) {
 }
 
 /* What a change of the primary needs so that the new one has what the old one had committed. */
-static void check_group(Report *report) {
+static void check_group(CheckReport *report) {
   const MysqlFacts *facts = &report->mysql;
   if (!facts->in_group)
     return;
   if (!facts->group_has_one_primary)
-    tell(report, "warning", "mysql",
-         "the group has several primaries: conflicting transactions on different members are "
-         "rolled back at COMMIT; set group_replication_single_primary_mode = ON");
+    check_tell(report, "warning", "mysql",
+               "the group has several primaries: conflicting transactions on different members are "
+               "rolled back at COMMIT; set group_replication_single_primary_mode = ON");
   if (!strcmp(facts->group_consistency, "EVENTUAL"))
-    tell(
+    check_tell(
         report, "warning", "mysql",
         "group_replication_consistency is EVENTUAL: a new primary may answer before it has applied "
         "what the old one had committed; set it to BEFORE_ON_PRIMARY_FAILOVER on every member");
   else if (facts->group_has_one_primary)
-    tell_format(report, "ok", "mysql", "Group Replication with one primary, consistency %s",
-                facts->group_consistency);
+    check_tell_format(report, "ok", "mysql", "Group Replication with one primary, consistency %s",
+                      facts->group_consistency);
 }
 
-static void check_source(Report *report, const Config *config, Session *session) {
+static void check_source(CheckReport *report, const Config *config, Session *session) {
   Failure failure = {0};
   KeptSource kept;
   if (!source_read(session, config->name, &kept, &failure))
-    failed(report, "mysql", &failure);
+    check_failed(report, "mysql", &failure);
   else if (!kept.kept)
-    tell(report, "warning", "mysql", identity_not_kept);
+    check_tell(report, "warning", "mysql", identity_not_kept);
   else if (report->has_identity && !identity_check_source(&report->identity, &kept, &failure))
-    failed(report, "mysql", &failure);
+    check_failed(report, "mysql", &failure);
   else if (*kept.text)
-    good(report, "mysql", "the rows came from this outbox");
+    check_good(report, "mysql", "the rows came from this outbox");
 }
 
-static void check_mysql(Report *report, const Config *config) {
+static void check_mysql(CheckReport *report, const Config *config) {
   Failure failure = {0};
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
   if (!session) {
-    failed(report, "mysql", &failure);
+    check_failed(report, "mysql", &failure);
     return;
   }
-  good(report, "mysql", session_server(session));
+  check_good(report, "mysql", session_server(session));
   report->has_mysql = mysql_inspect(session, &report->mysql, &failure);
   if (report->has_mysql) {
     check_server(report, config, session);
     check_group(report);
   }
   check_json(report, config, session);
+  check_replicas(report, config, session);
   g_autoptr(GPtrArray) privileges = privileges_check(session, config->mapping, &failure);
   g_autoptr(GPtrArray) tables =
       privileges ? catalog_check(session, config->mapping, &failure) : NULL;
   if (!tables) {
-    failed(report, "mysql", &failure);
+    check_failed(report, "mysql", &failure);
     return;
   }
-  bool fit = tell_findings(report, "tables", tables,
-                           "the projector's tables and the projections' fit the mapping");
+  bool fit = check_tell_findings(report, "tables", tables,
+                                 "the projector's tables and the projections' fit the mapping");
   check_source(report, config, session);
   /* Of a table that is not there nobody can say what the user may do with it. */
-  tell_findings(report, "mysql", privileges,
-                fit ? "the user has the privileges that the mapping needs" : NULL);
+  check_tell_findings(report, "mysql", privileges,
+                      fit ? "the user has the privileges that the mapping needs" : NULL);
 }
 
 /* Both measured against ours. */
-static void check_clocks(Report *report) {
+static void check_clocks(CheckReport *report) {
   if (!report->has_mongodb || !report->has_mysql)
     return;
   int64_t apart_ms = ABS(report->mysql.clock_ahead_ms - report->mongodb.clock_ahead_ms);
   if (apart_ms > CLOCKS_MS)
-    tell_format(report, "warning", "clocks",
-                "MySQL's and MongoDB's clocks are %lld ms apart: times in the ledger and in the "
-                "outbox cannot be compared; run NTP on both",
-                (long long)apart_ms);
+    check_tell_format(
+        report, "warning", "clocks",
+        "MySQL's and MongoDB's clocks are %lld ms apart: times in the ledger and in the "
+        "outbox cannot be compared; run NTP on both",
+        (long long)apart_ms);
   else
-    tell_format(report, "ok", "clocks", "MySQL's and MongoDB's clocks agree within %d ms",
-                CLOCKS_MS);
+    check_tell_format(report, "ok", "clocks", "MySQL's and MongoDB's clocks agree within %d ms",
+                      CLOCKS_MS);
 }
 
 /* A position is common to all tables of a type, so one table without entities ends it for all. */
-static void check_entities(Report *report, const Config *config) {
+static void check_entities(CheckReport *report, const Config *config) {
   const Mapping *mapping = config->mapping;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *without = mapping_projection(mapping, i);
     if (!without->entities && !config->mongodb.archive)
-      tell_format(
+      check_tell_format(
           report, "warning", "file",
           "projections[%u]: %s has no \"entities\", and \"retain\" is \"delete\": its rows can "
           "never be filled or mended again, and it begins with the events that come from "
@@ -530,7 +332,7 @@ static void check_entities(Report *report, const Config *config) {
       const Projection *with = mapping_projection(mapping, k);
       if (!with->entities || strcmp(with->aggregate_type, without->aggregate_type) != 0)
         continue;
-      tell_format(
+      check_tell_format(
           report, "warning", "file",
           "projections[%u]: %s has no \"entities\": refresh, rebuild and reconcile --repair "
           "are refused for all tables of %s, %s too, and a new table cannot be filled from "
@@ -542,7 +344,7 @@ static void check_entities(Report *report, const Config *config) {
 }
 
 int command_check(int argc, char **argv) {
-  Report report = {0};
+  CheckReport report = {0};
   gboolean as_json = FALSE;
   const GOptionEntry options[] = {
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object per line", NULL},
@@ -560,7 +362,7 @@ int command_check(int argc, char **argv) {
   if (argc != 1)
     return command_misuse("expected no arguments");
   report.as_json = as_json;
-  good(&report, "file", "the mapping file is valid");
+  check_good(&report, "file", "the mapping file is valid");
   check_entities(&report, config);
   check_mongodb(&report, config);
   check_mysql(&report, config);

@@ -8,7 +8,7 @@
 #include "projector/app/engine/stop.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
-#include "projector/infra/mysql/session.h"
+#include "projector/infra/mysql/replica.h"
 #include "projector/infra/mysql/session_thread.h"
 
 #include <string.h>
@@ -18,12 +18,11 @@ enum {
   LOOK_MS = 1000,
   ANSWER_S = 3,
   SEEN_MAX = 4096, /* looks at the primary that are remembered */
-  TIME_SIZE = 32,
 };
 
 typedef struct Seen {
   int64_t at; /* monotonic, us */
-  char newest[TIME_SIZE];
+  char newest[LEDGER_TIME_SIZE];
 } Seen;
 
 struct Throttle {
@@ -84,24 +83,11 @@ static void read_again(Throttle *throttle) {
 
 /* --- replicas ------------------------------------------------------------------------------- */
 
-/* The newest entry of this projector in the server's ledger; "": it has none. */
-static bool ask_newest(const Throttle *throttle, Session *session, char ret_time[static TIME_SIZE],
-                       Failure *ret_failure) {
-  g_autofree char *sql =
-      g_strdup_printf("SELECT applied_at FROM projector_applied WHERE projector = '%s'"
-                      " ORDER BY applied_at DESC LIMIT 1",
-                      throttle->config->name); /* a name has no quotes */
-  g_autoptr(MYSQL_RES) result = session_query(session, sql, strlen(sql), ret_failure);
-  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  g_strlcpy(ret_time, row && row[0] ? row[0] : "", TIME_SIZE);
-  return result != NULL;
-}
-
 static bool ask_server(const Throttle *throttle, const MysqlSettings *settings, Session **session,
-                       char ret_time[static TIME_SIZE], Failure *ret_failure) {
+                       char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure) {
   if (!*session)
     *session = session_open(settings, ret_failure);
-  if (*session && ask_newest(throttle, *session, ret_time, ret_failure))
+  if (*session && replica_newest(*session, throttle->config->name, ret_time, ret_failure))
     return true;
   g_clear_pointer(session, session_close);
   return false;
@@ -136,14 +122,10 @@ static double lag_of(const Throttle *throttle, const char *newest) {
 
 /* Negative: it cannot be reached. */
 static double look_at_replica(Throttle *throttle, guint index, const char *address) {
-  MysqlSettings settings = current(throttle)->mysql;
-  g_autofree char *host = g_strdup(address);
-  char *colon = strrchr(host, ':'), newest[TIME_SIZE];
+  g_autofree char *host = NULL;
+  MysqlSettings settings = replica_settings(&current(throttle)->mysql, address, &host);
+  char newest[LEDGER_TIME_SIZE];
   Failure failure = {0};
-  *colon = '\0';
-  settings.host = host;
-  settings.port = (unsigned)g_ascii_strtoull(colon + 1, NULL, 10);
-  settings.socket = NULL;
   settings.answer_s = ANSWER_S;
   if (ask_server(throttle, &settings, (Session **)&throttle->sessions->pdata[index], newest,
                  &failure))

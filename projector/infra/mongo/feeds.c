@@ -70,41 +70,84 @@ bool feeds_copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
   return true;
 }
 
+enum { BRANCHES = 50 }; /* of one $or: MongoDB plans each by itself */
+
+/* How far back to look in an aggregate: of its events among those given, the latest. */
+typedef struct Reach {
+  Event *event; /* owned; has the aggregate */
+  int64_t until;
+} Reach;
+
+static void free_reach(gpointer data) {
+  Reach *reach = data;
+  event_free(reach->event);
+  g_free(reach);
+}
+
 /* Of another system's outbox the time may be of any type: then without a bound. */
-static void append_earlier(const Outbox *outbox, bson_t *list, const char *key,
-                           const Event *event) {
+static void append_reach(const Outbox *outbox, bson_t *list, uint32_t at, const Reach *reach) {
   bson_t earlier;
+  char buffer[16];
+  const char *key;
+  bson_uint32_to_string(at, &key, buffer, sizeof buffer);
   BSON_APPEND_DOCUMENT_BEGIN(list, key, &earlier);
-  outbox_append_aggregate(outbox, &earlier, &event->aggregate);
+  outbox_append_aggregate(outbox, &earlier, &reach->event->aggregate);
   if (!outbox_is_foreign(outbox))
-    BCON_APPEND(&earlier, "occurred_at", "{", "$lte", BCON_DATE_TIME(event->key.occurred_at), "}");
+    BCON_APPEND(&earlier, "occurred_at", "{", "$lte", BCON_DATE_TIME(reach->until), "}");
   bson_append_document_end(list, &earlier);
+}
+
+static bool copy_reaches(Outbox *outbox, GHashTable *reaches, Failure *ret_failure) {
+  GHashTableIter iter;
+  gpointer reach;
+  g_hash_table_iter_init(&iter, reaches);
+  for (bool more = true, good = true; more;) {
+    bson_t list = BSON_INITIALIZER, filter = BSON_INITIALIZER;
+    uint32_t count = 0;
+    while (count < BRANCHES && (more = g_hash_table_iter_next(&iter, NULL, &reach)))
+      append_reach(outbox, &list, count++, reach);
+    BSON_APPEND_ARRAY(&filter, "$or", &list);
+    good = count == 0 || feeds_copy(outbox, &filter, ret_failure);
+    bson_destroy(&filter);
+    bson_destroy(&list);
+    if (!good)
+      return false;
+  }
+  return true;
+}
+
+/* Adds the event, which is taken over. */
+static void reach_out(GHashTable *reaches, Event *event) {
+  Reach *reach = g_new(Reach, 1);
+  *reach = (Reach){event, event->key.occurred_at};
+  Reach *known = g_hash_table_lookup(reaches, &event->aggregate);
+  if (!known) {
+    g_hash_table_insert(reaches, &event->aggregate, reach);
+    return;
+  }
+  known->until = MAX(known->until, reach->until);
+  free_reach(reach);
 }
 
 bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
   if (!feeds_are_named(outbox))
     return true;
-  bson_t list = BSON_INITIALIZER, wider = BSON_INITIALIZER;
-  uint32_t count = 0;
-  BSON_APPEND_DOCUMENT(&list, "0", filter);
+  g_autoptr(GHashTable) reaches =
+      g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, NULL, free_reach);
+  bool any_without = false;
   /* Who takes events out need not know more of them than their ids. */
   g_autoptr(EventCursor) cursor = outbox_find(
       outbox, bson_copy(filter), BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}"));
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
-    char buffer[16];
-    const char *key;
     g_autoptr(Event) event = event_decode(document);
-    if (!event_has_aggregate(event))
-      continue;
-    bson_uint32_to_string(++count, &key, buffer, sizeof buffer);
-    append_earlier(outbox, &list, key, event);
+    if (event_has_aggregate(event))
+      reach_out(reaches, g_steal_pointer(&event));
+    else
+      any_without = true;
   }
-  BSON_APPEND_ARRAY(&wider, "$or", &list);
-  bool good = ret_failure->class == FAILURE_NONE && feeds_copy(outbox, &wider, ret_failure);
-  bson_destroy(&wider);
-  bson_destroy(&list);
-  return good;
+  return ret_failure->class == FAILURE_NONE && copy_reaches(outbox, reaches, ret_failure) &&
+         (!any_without || feeds_copy(outbox, filter, ret_failure));
 }
 
 /* --- copies from memory --------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* shape.c - looks at the options and indexes of the outbox, and tries its validator by a query. */
+/* shape.c - looks at the options and indexes of an outbox, and tries its validator by a query. */
 #include "projector/infra/mongo/shape.h"
 
 #include <string.h>
@@ -9,6 +9,7 @@ typedef struct Look {
   mongoc_client_t *client;
   mongoc_collection_t *outbox;
   const char *database, *name;
+  bool feeds; /* it has some, and events are marked */
   GPtrArray *findings;
 } Look;
 
@@ -49,7 +50,7 @@ static bool check_type(const Look *look, const bson_t *entry) {
   if (!strcmp(type, "collection"))
     return true;
   finding_add(look->findings, true,
-              "the outbox %s.%s is a %s: it must be an ordinary collection, which can be watched "
+              "%s.%s is a %s: it must be an ordinary collection, which can be watched "
               "and whose events can be changed; `outbox init` makes one",
               look->database, look->name, type);
   return false;
@@ -59,12 +60,12 @@ static void check_options(const Look *look, const bson_t *entry) {
   bson_iter_t value;
   if (has(entry, "options.capped", &value) && bson_iter_as_bool(&value))
     finding_add(look->findings, true,
-                "the outbox %s.%s is capped: when it is full, MongoDB drops events before they are "
+                "%s.%s is capped: when it is full, MongoDB drops events before they are "
                 "applied; copy it into an ordinary collection",
                 look->database, look->name);
   if (has(entry, "options.collation", &value))
     finding_add(look->findings, false,
-                "the outbox %s.%s has a collation of its own: events whose _id is a text are found "
+                "%s.%s has a collation of its own: events whose _id is a text are found "
                 "only by reading all of it; create it again without one",
                 look->database, look->name);
 }
@@ -79,7 +80,7 @@ static bool check_indexes(const Look *look, Failure *ret_failure) {
   while (mongoc_cursor_next(cursor, &index))
     if (has(index, "expireAfterSeconds", &value))
       finding_add(look->findings, true,
-                  "the outbox %s.%s has the TTL index %s: MongoDB deletes events before they are "
+                  "%s.%s has the TTL index %s: MongoDB deletes events before they are "
                   "applied; db.%s.dropIndex(\"%s\")",
                   look->database, look->name,
                   has(index, "name", &value) ? bson_iter_utf8(&value, NULL) : "", look->name,
@@ -93,14 +94,20 @@ static bool check_indexes(const Look *look, Failure *ret_failure) {
 /* --- the validator -------------------------------------------------------------------------- */
 
 /* An event that is valid as it stands, and is not with what the projector writes into it. */
-static bson_t *refused_by(const bson_t *validator) {
-  return BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(validator), "}", "{", "$limit",
-                  BCON_INT64(1), "}", "{", "$set", "{", "status", BCON_UTF8("failed"), "attempts",
-                  BCON_INT32(1), "claimed_by", BCON_UTF8("projector"), "claimed_at",
-                  BCON_UTF8("$$NOW"), "next_attempt_at", BCON_UTF8("$$NOW"), "last_error", "{",
-                  "class", BCON_UTF8("data"), "code", BCON_INT32(0), "message",
-                  BCON_UTF8("an example"), "at", BCON_UTF8("$$NOW"), "}", "}", "}", "{", "$match",
-                  "{", "$nor", "[", BCON_DOCUMENT(validator), "]", "}", "}", "]");
+static bson_t *refused_by(const Look *look, const bson_t *validator) {
+  bson_t fed = BSON_INITIALIZER;
+  BSON_APPEND_INT32(&fed, "attempts", 1);
+  if (look->feeds)
+    BCON_APPEND(&fed, "fed_at", BCON_UTF8("$$NOW"), "fed_to", "[", BCON_UTF8("an example"), "]");
+  bson_t *pipeline = BCON_NEW(
+      "pipeline", "[", "{", "$match", BCON_DOCUMENT(validator), "}", "{", "$limit", BCON_INT64(1),
+      "}", "{", "$set", "{", "status", BCON_UTF8("failed"), "claimed_by", BCON_UTF8("projector"),
+      "claimed_at", BCON_UTF8("$$NOW"), "next_attempt_at", BCON_UTF8("$$NOW"), "last_error", "{",
+      "class", BCON_UTF8("data"), "code", BCON_INT32(0), "message", BCON_UTF8("an example"), "at",
+      BCON_UTF8("$$NOW"), "}", "}", "}", "{", "$set", BCON_DOCUMENT(&fed), "}", "{", "$match", "{",
+      "$nor", "[", BCON_DOCUMENT(validator), "]", "}", "}", "]");
+  bson_destroy(&fed);
+  return pipeline;
 }
 
 static bool check_validator(const Look *look, const bson_t *entry, Failure *ret_failure) {
@@ -116,7 +123,7 @@ static bool check_validator(const Look *look, const bson_t *entry, Failure *ret_
   bson_init_static(&validator, bytes, length);
   if (bson_empty(&validator))
     return true;
-  bson_t *pipeline = refused_by(&validator);
+  bson_t *pipeline = refused_by(look, &validator);
   mongoc_cursor_t *cursor =
       mongoc_collection_aggregate(look->outbox, MONGOC_QUERY_NONE, pipeline, NULL, NULL);
   const bson_t *document, *reply;
@@ -128,11 +135,11 @@ static bool check_validator(const Look *look, const bson_t *entry, Failure *ret_
     finding_add(look->findings, refused,
                 refused
                     ? "the validator of %s.%s refuses what the projector writes into an event "
-                      "(status, attempts, claimed_by, claimed_at, next_attempt_at, last_error): "
+                      "(status, attempts, claimed_by, claimed_at, next_attempt_at, last_error%s): "
                       "allow these fields, with collMod"
                     : "%s.%s has a validator: it has to allow the projector's fields (status, "
-                      "attempts, claimed_by, claimed_at, next_attempt_at, last_error)",
-                look->database, look->name);
+                      "attempts, claimed_by, claimed_at, next_attempt_at, last_error%s)",
+                look->database, look->name, look->feeds ? ", fed_at, fed_to" : "");
   mongoc_cursor_destroy(cursor);
   bson_destroy(pipeline);
   return good;
@@ -147,29 +154,39 @@ static bool check_entry(const Look *look, const bson_t *entry, Failure *ret_fail
   return check_indexes(look, ret_failure) && check_validator(look, entry, ret_failure);
 }
 
-bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, bool *ret_seen,
-                        Failure *ret_failure) {
-  const MongoSettings *settings = mongo_store_settings(store);
-  Look look = {.client = mongo_store_borrow(store),
-               .database = settings->database,
-               .name = settings->outbox,
-               .findings = findings};
-  look.outbox = mongoc_client_get_collection(look.client, look.database, look.name);
+static bool check(MongoStore *store, Look *look, bool *ret_seen, Failure *ret_failure) {
+  look->client = mongo_store_borrow(store);
+  look->database = mongo_store_settings(store)->database;
+  look->outbox = mongoc_client_get_collection(look->client, look->database, look->name);
   Failure failure = {0};
   bool may;
-  bson_t *entry = find_entry(&look, false, &may, &failure);
+  bson_t *entry = find_entry(look, false, &may, &failure);
   if (ret_seen)
     *ret_seen = may;
   if (!may) {
     failure = (Failure){0};
-    entry = find_entry(&look, true, &may, &failure);
+    entry = find_entry(look, true, &may, &failure);
   }
-  bool good = failure.class == FAILURE_NONE && (!entry || check_entry(&look, entry, &failure));
+  bool good = failure.class == FAILURE_NONE && (!entry || check_entry(look, entry, &failure));
   if (entry)
     bson_destroy(entry);
-  mongoc_collection_destroy(look.outbox);
-  mongo_store_return(store, look.client);
+  mongoc_collection_destroy(look->outbox);
+  mongo_store_return(store, look->client);
   if (!good)
     *ret_failure = failure;
   return good;
+}
+
+bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, bool *ret_seen,
+                        Failure *ret_failure) {
+  const MongoSettings *settings = mongo_store_settings(store);
+  Look look = {
+      .name = settings->outbox, .feeds = settings->feeds && *settings->feeds, .findings = findings};
+  return check(store, &look, ret_seen, ret_failure);
+}
+
+bool mongo_check_feed(MongoStore *store, const char *feed, GPtrArray *findings,
+                      Failure *ret_failure) {
+  Look look = {.name = feed, .findings = findings};
+  return check(store, &look, NULL, ret_failure);
 }

@@ -1,0 +1,256 @@
+/* check_readers.c - receipts, feeds, archive, pause and replicas, a line or more each. */
+#include "projector/app/commands/check_readers.h"
+
+#include "projector/domain/datetime.h"
+#include "projector/infra/mongo/feeds.h"
+#include "projector/infra/mongo/lease.h"
+#include "projector/infra/mongo/numbering.h"
+#include "projector/infra/mongo/receipts.h"
+#include "projector/infra/mongo/shape.h"
+#include "projector/infra/mysql/replica.h"
+
+#include <string.h>
+
+/* --- indexes -------------------------------------------------------------------------------- */
+
+/* What makes the index, where it is missing; `option` is that of `outbox init`. */
+static char *index_advice(const Config *config, const char *collection, const char *const *keys,
+                          const char *option) {
+  if (!config->mongodb.fields.foreign)
+    return g_strdup_printf("`outbox init%s` creates it", option);
+  g_autofree char *all = g_strjoinv("\": 1, \"", (char **)keys);
+  return g_strdup_printf("db.getCollection(\"%s\").createIndex({\"%s\": 1}) creates it", collection,
+                         all);
+}
+
+static void check_index(CheckReport *report, const Config *config, const EventCollection *of,
+                        const char *const *keys) {
+  Failure failure = {0};
+  bool found;
+  g_autofree char *list = g_strjoinv(", ", (char **)keys);
+  g_autofree char *advice = index_advice(config, of->collection, keys, of->option);
+  if (!outbox_has_index(of->events, keys, &found, &failure))
+    check_failed(report, "mongodb", &failure);
+  else if (found)
+    check_tell_format(report, "ok", "mongodb", "%s index on (%s)", of->name, list);
+  else
+    check_tell_format(report, "warning", "mongodb",
+                      "the %s has no index on (%s), so look-ups scan all of it; %s", of->name, list,
+                      advice);
+}
+
+void check_indexes(CheckReport *report, const Config *config, const EventCollection *of) {
+  const EventFields *fields =
+      config->mongodb.fields.foreign ? &config->mongodb.fields : &event_fields_contract;
+  const char *const *names = fields->names;
+  bool by_id = !strcmp(names[FIELD_OCCURRED_AT], "_id");
+  const char *const order[] = {names[FIELD_OCCURRED_AT], by_id ? NULL : names[FIELD_VERSION], "_id",
+                               NULL};
+  const char *const aggregate[] = {names[FIELD_AGGREGATE_TYPE], names[FIELD_AGGREGATE_ID],
+                                   names[FIELD_OCCURRED_AT], NULL};
+  check_index(report, config, of, order);
+  check_index(report, config, of, aggregate);
+}
+
+/* --- commands ------------------------------------------------------------------------------- */
+
+static void check_receipts(CheckReport *report, MongoStore *store) {
+  Failure failure = {0};
+  Receipts receipts;
+  if (!mongo_look_at_receipts(store, &receipts, &failure)) {
+    check_failed(report, "mongodb", &failure);
+    return;
+  }
+  switch (receipts.state) {
+  case RECEIPTS_NONE:
+    check_good(report, "mongodb",
+               "no receipts of executed commands: a command that is sent twice is executed twice; "
+               "`outbox init` creates their collection");
+    break;
+  case RECEIPTS_HIDDEN: break; /* they are the writers' */
+  case RECEIPTS_EXPIRE:
+    check_tell_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
+                      (long long)receipts.ttl_s);
+    break;
+  case RECEIPTS_FOREVER:
+    check_good(report, "mongodb", "executed commands are remembered forever");
+    break;
+  case RECEIPTS_UNBOUND:
+    check_tell(
+        report, "warning", "mongodb",
+        "the receipts of executed commands are never removed: they have no index on `at`; `outbox "
+        "init` creates it");
+    break;
+  }
+}
+
+/* --- feeds ---------------------------------------------------------------------------------- */
+
+/* Whether its reader takes the feed's events out. */
+static void check_reader(CheckReport *report, const Config *config, const FeedView *feed) {
+  long long events = (long long)feed->events;
+  char lag[DURATION_TEXT_SIZE];
+  if (!*feed->reader)
+    check_tell_format(report, "warning", "mongodb",
+                      "no projector reads the feed %s (%lld events), and it grows: start one whose "
+                      "mapping file has \"outbox\": \"%s\", or remove the feed from mongodb.feeds",
+                      feed->name, events, feed->name);
+  else if (!feed->reader_works)
+    check_tell_format(
+        report, "warning", "mongodb",
+        "the projector \"%s\", which reads the feed %s (%lld events), is not running, and "
+        "the feed grows",
+        feed->reader, feed->name, events);
+  else if (feed->reader_lag_ms > config->settings.ready_lag_ms)
+    check_tell_format(
+        report, "warning", "mongodb",
+        "the projector \"%s\" is %s behind with the feed %s (%lld events): its own status "
+        "says why",
+        feed->reader, duration_text(feed->reader_lag_ms, lag), feed->name, events);
+  else
+    check_tell_format(report, "ok", "mongodb", "the feed %s (%lld events) is read by \"%s\"",
+                      feed->name, events, feed->reader);
+}
+
+static bool check_feed(CheckReport *report, MongoStore *store, const char *feed) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) findings = findings_new();
+  if (mongo_check_feed(store, feed, findings, &failure))
+    return check_tell_findings(report, "mongodb", findings, NULL);
+  check_failed(report, "mongodb", &failure);
+  return false;
+}
+
+static void check_feeds(CheckReport *report, const Config *config, MongoStore *store) {
+  Failure failure = {0};
+  FeedView feeds[FEEDS_MAX];
+  unsigned count;
+  if (!feeds_view(store, feeds, &count, &failure)) {
+    check_failed(report, "mongodb", &failure);
+    return;
+  }
+  for (unsigned i = 0; i < count; i++) {
+    g_autofree char *name = g_strdup_printf("feed %s", feeds[i].name);
+    g_autofree char *option = g_strdup_printf(" --feed %s", feeds[i].name);
+    g_autoptr(Outbox) feed = outbox_new_on(store, "", feeds[i].name);
+    const EventCollection events = {feed, name, feeds[i].name, option};
+    if (check_feed(report, store, feeds[i].name))
+      check_indexes(report, config, &events);
+    check_reader(report, config, &feeds[i]);
+  }
+}
+
+/* --- events on demand ----------------------------------------------------------------------- */
+
+/* What the archive's numbers say. */
+static void check_numbers(CheckReport *report, const Config *config, MongoStore *store,
+                          Outbox *archive) {
+  Failure failure = {0};
+  int64_t last;
+  bool behind;
+  LeaseView lease;
+  if (!numbering_last(store, config->mongodb.outbox, &last, &failure) ||
+      !numbering_is_behind(archive, &behind, &failure) ||
+      !lease_look(store, config->name, &lease, &failure))
+    check_failed(report, "mongodb", &failure);
+  else if (behind && !lease.held)
+    check_tell_format(report, "warning", "mongodb",
+                      "archived events wait for a number, so they cannot be fetched on demand yet "
+                      "(the last one is %lld): the projector that numbers them is not running",
+                      (long long)last);
+  else
+    check_tell_format(report, "ok", "mongodb",
+                      "archived events can be fetched on demand, up to number %lld%s",
+                      (long long)last, behind ? "; more are being numbered" : "");
+}
+
+/* The user need not be allowed to look at indexes. */
+static void check_archive(CheckReport *report, const Config *config, MongoStore *store) {
+  static const char *const number[] = {"seq", NULL};
+  Failure failure = {0};
+  bool found;
+  if (!config->mongodb.archive) {
+    check_good(report, "mongodb",
+               "applied events are deleted, so they cannot be fetched on demand; \"retain\": "
+               "\"archive\" keeps them from then on");
+    return;
+  }
+  g_autofree char *name = g_strdup_printf("%s_archive", config->mongodb.outbox);
+  g_autoptr(Outbox) archive = outbox_new_on(store, "", name);
+  if (!outbox_has_index(archive, number, &found, &failure))
+    return;
+  if (found)
+    check_good(report, "mongodb", "archive index on (seq)");
+  else
+    check_tell(
+        report, "warning", "mongodb",
+        "the archive has no index on (seq), so numbering and fetching events scan all of it; "
+        "`outbox init --archive` creates it");
+  check_numbers(report, config, store, archive);
+}
+
+/* --- pause and replicas ---------------------------------------------------------------------- */
+
+static void check_pause(CheckReport *report, const Config *config, MongoStore *store) {
+  Failure failure = {0};
+  LeaseView lease;
+  char since[DATETIME_TEXT_SIZE];
+  if (!lease_look(store, config->name, &lease, &failure)) {
+    check_failed(report, "mongodb", &failure);
+  } else if (!lease.pause.on) {
+    check_good(report, "mongodb", "not paused");
+  } else {
+    datetime_format(lease.pause.since_ms * 1000, 0, since);
+    check_tell_format(report, "warning", "mongodb",
+                      "paused by %s since %s UTC: nothing is applied until `projector resume`",
+                      lease.pause.by, since);
+  }
+}
+
+static void check_replica(CheckReport *report, const Config *config, Session *session,
+                          const char *address) {
+  g_autofree char *host = NULL;
+  MysqlSettings settings = replica_settings(&config->mysql, address, &host);
+  Failure failure = {0};
+  ReplicaFacts facts;
+  g_autoptr(Session) replica = session_open(&settings, &failure);
+  if (!replica || !replica_inspect(session, replica, config->name, &facts, &failure)) {
+    bool ignored = config->settings.ignore_unreachable_replicas;
+    report->any_error |= !ignored;
+    check_tell_format(report, ignored ? "warning" : "error", "mysql",
+                      "the replica %s cannot be asked how far it is, %s: %s", address,
+                      ignored ? "and is left out, as replica_unreachable says"
+                              : "so nothing is applied",
+                      failure.message);
+  } else if (facts.is_primary) {
+    check_tell_format(report, "warning", "mysql",
+                      "the replica %s is the server of mysql.host itself, which never lags",
+                      address);
+  } else if (facts.is_stranger || facts.is_empty) {
+    check_tell_format(report, "warning", "mysql",
+                      "the replica %s %s: does it replicate from mysql.host?", address,
+                      facts.is_empty ? "has no entry of this projector's ledger"
+                                     : "has entries in its ledger that mysql.host has not");
+  } else {
+    check_tell_format(report, "ok", "mysql", "the replica %s %s", address,
+                      facts.is_behind ? "is some entries behind" : "has all that mysql.host has");
+  }
+}
+
+void check_replicas(CheckReport *report, const Config *config, Session *session) {
+  int64_t most_s = config->settings.max_replica_lag_s;
+  if (most_s == 0 && config->replicas && config->replicas->len > 0)
+    check_tell(report, "warning", "mysql",
+               "mysql.replicas are named, and nobody asks them: max_replica_lag_s is 0");
+  for (guint i = 0; most_s > 0 && i < config->replicas->len; i++)
+    check_replica(report, config, session, config->replicas->pdata[i]);
+}
+
+/* -------------------------------------------------------------------------------------------- */
+
+void check_readers(CheckReport *report, const Config *config, MongoStore *store) {
+  check_pause(report, config, store);
+  check_receipts(report, store);
+  check_feeds(report, config, store);
+  check_archive(report, config, store);
+}

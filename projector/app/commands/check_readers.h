@@ -1,0 +1,20 @@
+/* check_readers.h - what `check` says of those beside the projector: writers who repeat commands,
+ * the feeds and their readers, who fetches events again, who pauses, which replicas hold it back.
+ */
+#pragma once
+
+#include "projector/app/commands/check_report.h"
+#include "projector/app/shared/config.h"
+#include "projector/infra/mongo/outbox.h"
+
+/* A collection with events, and how it is spoken of. */
+typedef struct EventCollection {
+  Outbox *events;
+  const char *name, *collection, *option; /* option: of `outbox init` */
+} EventCollection;
+
+/* The indexes that look-ups want. */
+void check_indexes(CheckReport *report, const Config *config, const EventCollection *of);
+void check_readers(CheckReport *report, const Config *config, MongoStore *store);
+/* `session` is with mysql.host. */
+void check_replicas(CheckReport *report, const Config *config, Session *session);

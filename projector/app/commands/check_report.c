@@ -1,0 +1,59 @@
+/* check_report.c - prints a line for people or for machines. */
+#include "projector/app/commands/check_report.h"
+
+#include "projector/app/shared/command.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+void check_tell(CheckReport *report, const char *verdict, const char *subject, const char *text) {
+  if (report->as_json) {
+    json_t *line =
+        json_pack("{s:s, s:s, s:s}", "verdict", verdict, "subject", subject, "text", text);
+    command_print_json(line, JSON_COMPACT);
+    json_decref(line);
+  } else {
+    printf("%-8s %-8s ", verdict, subject);
+    print_clean(stdout, text);
+    putchar('\n');
+  }
+}
+
+void check_good(CheckReport *report, const char *subject, const char *text) {
+  check_tell(report, "ok", subject, text);
+}
+
+void check_wrong(CheckReport *report, const char *subject, const char *text) {
+  report->any_error = true;
+  check_tell(report, "error", subject, text);
+}
+
+void check_failed(CheckReport *report, const char *subject, const Failure *failure) {
+  report->unreachable |= failure->class == FAILURE_UNAVAILABLE;
+  check_wrong(report, subject, failure->message);
+}
+
+void check_tell_format(CheckReport *report, const char *verdict, const char *subject,
+                       const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  g_autofree char *text = g_strdup_vprintf(format, arguments);
+  va_end(arguments);
+  check_tell(report, verdict, subject, text);
+}
+
+bool check_tell_findings(CheckReport *report, const char *subject, const GPtrArray *findings,
+                         const char *all_well) {
+  bool any_error = false;
+  for (guint i = 0; i < findings->len; i++) {
+    const Finding *finding = findings->pdata[i];
+    any_error |= finding->error;
+    if (finding->error)
+      check_wrong(report, subject, finding->text);
+    else
+      check_tell(report, "warning", subject, finding->text);
+  }
+  if (!any_error && all_well)
+    check_good(report, subject, all_well);
+  return !any_error;
+}

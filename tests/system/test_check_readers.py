@@ -1,0 +1,165 @@
+"""What `check` says of those beside the projector: feeds and their readers, who fetches events again, who pauses, and the
+replicas that hold it back. (Commands once: test_outbox_commands.py.)"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from feeds import FAST, FEED, checks, reader_mapping, start_reader
+from servers import Mysqld
+from workspace import PROJECTOR_USER, Stores, Workspace, decimal
+
+CONTRACT = ["_id", "aggregate_type", "aggregate_id", "version", "event_type", "occurred_at", "payload", "metadata"]
+OWN = ["status", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error"]
+
+
+def opened(ws: Workspace, account: str, version: int = 1) -> dict:
+    return ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("1.00"))
+
+
+def line(ws: Workspace, pattern: str) -> tuple[str, str]:
+    """The one line with such a text."""
+    found = [(c["verdict"], c["text"]) for c in checks(ws) if re.search(pattern, c["text"])]
+    assert len(found) == 1, (pattern, found)
+    return found[0]
+
+
+def test_a_pause_with_who_and_since_when(bank):
+    assert line(bank, "paused") == ("ok", "not paused")
+    assert bank.projector("pause").returncode == 0
+    verdict, text = line(bank, "paused")
+    paused = json.loads(bank.projector("status", "--json").stdout)["paused"]
+    assert verdict == "warning" and paused["by"] in text and "`projector resume`" in text
+    assert re.search(r"since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", text)
+    assert bank.projector("check").returncode == 0
+    assert bank.projector("resume").returncode == 0
+    assert line(bank, "paused") == ("ok", "not paused")
+
+
+# feeds
+
+
+def closed(fields: list[str]) -> dict:
+    """A validator that lets no other fields in."""
+    return {"$jsonSchema": {"properties": {field: {} for field in fields}, "additionalProperties": False}}
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"capped": True, "size": 1 << 20}, "is capped"),
+    ({"validator": closed(CONTRACT)}, "refuses what the projector writes"),
+    ({"viewOn": "accounts", "pipeline": []}, "is a view")], ids=["capped", "validator", "view"])
+def test_a_feed_that_can_be_no_outbox(ws, options, said):
+    ws.mapping(mongodb={"feeds": [FEED]})
+    ws.create()
+    ws.db.create_collection(FEED, **options)
+    ws.db["accounts"].insert_one({"_id": "a1"})
+    if "validator" in options:
+        ws.db[FEED].insert_one(opened(ws, "a1"))
+    assert line(ws, f"{FEED}.*{said}|{said}.*{FEED}|validator of .*{FEED} {said}")[0] == "error"
+    assert ws.projector("check").returncode == 2
+
+
+def test_an_outbox_whose_validator_refuses_the_mark_of_a_copy(ws):
+    ws.mapping(mongodb={"feeds": [FEED]})
+    ws.create()
+    ws.db.command("collMod", "outbox", validator=closed(CONTRACT + OWN))
+    ws.put(opened(ws, "a1"))
+    verdict, text = line(ws, "validator")
+    assert verdict == "error" and "fed_at, fed_to" in text
+    ws.mapping()
+    verdict, text = line(ws, "validator")
+    assert verdict == "warning" and "fed_at" not in text
+
+
+def test_a_feed_whose_reader_is_behind(ws):
+    ws.mapping(mongodb={"feeds": [FEED]}, **FAST, ready_lag_ms=500)
+    ws.create()
+    ws.outbox_program("init", "--feed", FEED, check=True)
+    readers = reader_mapping(ws)
+    with start_reader(ws, readers) as reader:
+        reader.wait_log("working")
+        with ws.stores.mysql(ws.name) as connection, connection.cursor() as cursor:
+            connection.begin()
+            cursor.execute("SELECT * FROM projector_fence WHERE projector = %s FOR UPDATE", (f"{ws.name}_{FEED}",))
+            ws.db[FEED].insert_one(opened(ws, "a1"))
+            found = ws.wait(lambda: next((c for c in checks(ws) if "behind with the feed" in c["text"]), None), what="a feed that is behind")
+            assert found["verdict"] == "warning" and FEED in found["text"]
+            connection.rollback()
+        ws.wait(lambda: line(ws, f"the feed {FEED} ")[0] == "ok", what="a feed that is read")
+
+
+# events on demand
+
+
+def test_the_archive(ws):
+    ws.mapping()
+    ws.create()
+    assert line(ws, "fetched on demand")[0] == "ok" and "deleted" in line(ws, "fetched on demand")[1]
+    ws.mapping(mongodb={"retain": "archive"}, **FAST)
+    assert line(ws, r"no index on \(seq\)")[0] == "warning"
+    ws.outbox_program("init", "--archive", check=True)
+    assert line(ws, r"archive index on \(seq\)")[0] == "ok"
+    ws.db["outbox_archive"].insert_one({**opened(ws, "a0"), "applied_at": ws._clock})
+    verdict, text = line(ws, "archived events")
+    assert verdict == "warning" and "not running" in text
+    with ws.start_projector():
+        ws.wait(lambda: line(ws, "archived events") == ("ok", "archived events can be fetched on demand, up to number 1"),
+                what="a number")
+
+
+# replicas
+
+
+def test_replicas_that_nobody_asks(bank):
+    bank.mapping(mysql={"replicas": ["127.0.0.1:1"]})
+    assert line(bank, "mysql.replicas")[0] == "warning"
+    bank.mapping()
+    assert not any("replica" in c["text"].replace("replica set", "") for c in checks(bank))
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_replica(bank, server_folder):
+    def use(address: str, **more) -> None:
+        bank.mapping(max_replica_lag_s=5, mysql={"replicas": [address], **more})
+    use("127.0.0.1:1")
+    assert line(bank, "the replica ")[0] == "error" and bank.projector("check").returncode == 2
+    use("127.0.0.1:1", replica_unreachable="ignore")
+    assert line(bank, "the replica ")[0] == "warning" and bank.projector("check").returncode == 0
+    use(f"{bank.stores.mysql_host}:{bank.stores.mysql_port}")
+    assert "itself" in line(bank, "the replica ")[1]
+    with Mysqld(server_folder / "replica") as replica:
+        copy = Stores(bank.stores.mongo_uri, replica.port).mysql()
+        def run(statement: str, *values) -> None:
+            with copy.cursor() as cursor:
+                cursor.execute(statement, values or None)
+        run(f"CREATE DATABASE {bank.name}")
+        use(f"127.0.0.1:{replica.port}")
+        assert line(bank, "the replica 127")[0] == "error", "no table"
+        run(f"USE {bank.name}")
+        run(bank.query("SHOW CREATE TABLE projector_applied")[0]["Create Table"])
+        assert line(bank, "the replica 127") == ("ok", f"the replica 127.0.0.1:{replica.port} has all that mysql.host has")
+        bank.put(opened(bank, "a1"))
+        bank.run_once()
+        verdict, text = line(bank, "the replica 127")
+        assert verdict == "warning" and "no entry" in text
+        [row] = bank.query("SELECT * FROM projector_applied")
+        insert = (f"INSERT INTO projector_applied (projector, event_id_kind, event_id, outcome, applied_at) VALUES ('{bank.name}', 'uuid', "
+                  "%s, 'applied', %s)")
+        run(insert, "x", row["applied_at"])
+        assert line(bank, "the replica 127")[0] == "ok"
+        bank.query(insert, "y", "2199-01-01 00:00:00.000")
+        assert "some entries behind" in line(bank, "the replica 127")[1]
+        run(insert, "z", "2198-01-01 00:00:00.000")
+        verdict, text = line(bank, "the replica 127")
+        assert verdict == "warning" and "that mysql.host has not" in text
+        with copy.cursor() as cursor:
+            cursor.execute("SELECT CONCAT('REVOKE ALL PRIVILEGES, GRANT OPTION FROM `', user, '`@`', host, '`') AS s FROM mysql.user"
+                           " WHERE user = %s", (PROJECTOR_USER,))
+            for revoke in cursor.fetchall():
+                cursor.execute(revoke["s"])
+        verdict, text = line(bank, "the replica 127")
+        assert verdict == "error" and "denied" in text
+        copy.close()
