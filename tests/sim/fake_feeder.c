@@ -2,8 +2,8 @@
 #include "projector/app/engine/feeder.h"
 #include "projector/app/engine/numberer.h"
 
-Numberer *numberer_new(MongoStore *store, int64_t epoch, Stop *stop) {
-  (void)store, (void)epoch, (void)stop;
+Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop *stop) {
+  (void)store, (void)epoch, (void)metrics, (void)stop;
   return NULL;
 }
 

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from endpoint import Endpoint
 from feeds import FAST, FEED, checks, reader_mapping, start_reader
 from servers import Mysqld
 from workspace import PROJECTOR_USER, Stores, Workspace, decimal
@@ -108,6 +109,26 @@ def test_the_archive(ws):
     with ws.start_projector():
         ws.wait(lambda: line(ws, "archived events") == ("ok", "archived events can be fetched on demand, up to number 1"),
                 what="a number")
+
+
+def test_metrics_of_feeds_and_numbers(ws):
+    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **FAST, http="127.0.0.1:0")
+    ws.create()
+    readers = reader_mapping(ws)
+    with ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        names = {f'projector_feed_{what}{{feed="{FEED}"}}': value for what, value in (("events", 1), ("reader_running", 0))}
+        ws.put(opened(ws, "a1"))
+        ws.wait(lambda: names.items() <= endpoint.metrics().items(), what="an event in the feed")
+        assert f'projector_feed_lag_seconds{{feed="{FEED}"}}' not in endpoint.metrics()
+        ws.wait(lambda: endpoint.metrics()["projector_numbering_lag_seconds"] == 0, what="numbers")
+        with start_reader(ws, readers):
+            ws.wait(lambda: endpoint.metrics().get(f'projector_feed_lag_seconds{{feed="{FEED}"}}') == 0, what="a reader without a lag")
+        ws.db.command("collMod", "outbox_archive", validator={"seq": {"$exists": False}})
+        ws.put(opened(ws, "a2"))
+        ws.wait(lambda: endpoint.metrics()["projector_numbering_lag_seconds"] > 1, what="numbers that are refused")
+        ws.db.command("collMod", "outbox_archive", validator={})
+        ws.wait(lambda: endpoint.metrics()["projector_numbering_lag_seconds"] == 0, what="numbers again")
 
 
 # replicas

@@ -129,6 +129,11 @@ void metrics_set_replica_lag(Metrics *metrics, bool lags, double worst_s) {
   metrics->figures.replica_lag_s = worst_s;
 }
 
+void metrics_set_unnumbered_since(Metrics *metrics, int64_t since) {
+  SCOPED_LOCK(&metrics->lock);
+  metrics->figures.unnumbered_since = since;
+}
+
 void metrics_set_clock(Metrics *metrics, int64_t ahead_ms) {
   SCOPED_LOCK(&metrics->lock);
   metrics->ahead_ms = ahead_ms;

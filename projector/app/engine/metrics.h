@@ -68,9 +68,10 @@ typedef struct Figures {
   int64_t committed;        /* events, each once */
   int64_t retries[CLASS_COUNT];
   Histogram lag_s, batch_events, batch_s;
-  bool replica_lags;    /* nothing is applied until the replica has caught up */
-  double replica_lag_s; /* the worst */
-  double worst_lag_s;   /* since metrics_take_worst_lag */
+  bool replica_lags;        /* nothing is applied until the replica has caught up */
+  double replica_lag_s;     /* the worst */
+  int64_t unnumbered_since; /* monotonic, us; archived events wait for a number; 0: none does */
+  double worst_lag_s;       /* since metrics_take_worst_lag */
   unsigned tables; /* rows of `outcomes`; the last one is for events that no projection names */
   int64_t (*outcomes)[OUTCOME_COUNT];
 } Figures;
@@ -114,6 +115,8 @@ void metrics_set_trouble(Metrics *metrics, const Failure *failure);
 int64_t metrics_trouble_since_ms(Metrics *metrics);
 
 void metrics_set_replica_lag(Metrics *metrics, bool lags, double worst_s);
+/* Monotonic, us; 0: no archived event waits for a number. */
+void metrics_set_unnumbered_since(Metrics *metrics, int64_t since);
 /* How far MongoDB's clock is ahead of this machine's. */
 void metrics_set_clock(Metrics *metrics, int64_t ahead_ms);
 void metrics_set_role(Metrics *metrics, Role role);

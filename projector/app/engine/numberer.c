@@ -15,7 +15,9 @@ enum {
 
 struct Numberer {
   Numbering *numbering;
+  Metrics *metrics;
   Stop *stop;
+  int64_t complete_at; /* monotonic, us; of the last look that found nothing */
   GThread *thread;
   int idle; /* looks that found nothing */
 };
@@ -24,6 +26,9 @@ int64_t numberer_step(Numberer *numberer) {
   Failure failure = {0};
   int64_t begun = clock_us(), count = 0;
   bool good = numbering_step(numberer->numbering, &count, &failure);
+  if (good && count == 0)
+    numberer->complete_at = begun;
+  metrics_set_unnumbered_since(numberer->metrics, good && count == 0 ? 0 : numberer->complete_at);
   int64_t took_ms = (clock_us() - begun) / 1000;
   if (!good && failure.class == FAILURE_FENCED) {
     stop_request(numberer->stop, &failure);
@@ -44,12 +49,14 @@ static gpointer run(gpointer data) {
   return NULL;
 }
 
-Numberer *numberer_new(MongoStore *store, int64_t epoch, Stop *stop) {
+Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop *stop) {
   if (!mongo_store_settings(store)->archive)
     return NULL;
   Numberer *numberer = g_new0(Numberer, 1);
   numberer->numbering = numbering_new(store, epoch);
+  numberer->metrics = metrics;
   numberer->stop = stop;
+  numberer->complete_at = clock_us();
   return numberer;
 }
 
@@ -63,6 +70,7 @@ void numberer_free(Numberer *numberer) {
     return;
   if (numberer->thread)
     g_thread_join(numberer->thread);
+  metrics_set_unnumbered_since(numberer->metrics, 0); /* the next owner knows */
   numbering_free(numberer->numbering);
   g_free(numberer);
 }

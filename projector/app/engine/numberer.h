@@ -3,13 +3,14 @@
  * before it is numbered. */
 #pragma once
 
+#include "projector/app/engine/metrics.h"
 #include "projector/app/engine/stop.h"
 #include "projector/infra/mongo/store.h"
 
 typedef struct Numberer Numberer;
 
 /* For one ownership. NULL: there is no archive. */
-Numberer *numberer_new(MongoStore *store, int64_t epoch, Stop *stop);
+Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop *stop);
 /* Waits for the thread, if one was started; request the stop first. */
 void numberer_free(Numberer *numberer);
 /* Numbers a page; returns the ms until the next. */

@@ -107,7 +107,8 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
                                 tenure->lanes.count, tenure->stop);
   acker_start(tenure->acker);
   feeder_start(tenure->feeder);
-  tenure->numberer = numberer_new(tenure->store, ownership_epoch(tenure->ownership), tenure->stop);
+  tenure->numberer = numberer_new(tenure->store, ownership_epoch(tenure->ownership),
+                                  tenure->metrics, tenure->stop);
   numberer_start(tenure->numberer);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     worker_start(tenure->workers[i]);

@@ -102,6 +102,7 @@ static void outbox(GString *text, const Status *status) {
 
 static void feeds(GString *text, const Status *status) {
   static const char events[] = "projector_feed_events", running[] = "projector_feed_reader_running";
+  static const char lag[] = "projector_feed_lag_seconds";
   if (status->feed_count == 0)
     return;
   family(text, events, "gauge", "Events in a feed, which its reader has not applied.");
@@ -110,6 +111,19 @@ static void feeds(GString *text, const Status *status) {
   family(text, running, "gauge", "1: the projector that reads the feed runs.");
   for (unsigned i = 0; i < status->feed_count; i++)
     sample(text, running, "feed", status->feeds[i].name, status->feeds[i].reader_works);
+  family(text, lag, "gauge", "How long a feed's oldest event has waited, as its reader tells.");
+  for (unsigned i = 0; i < status->feed_count; i++)
+    if (status->feeds[i].reader_lag_ms >= 0)
+      sample(text, lag, "feed", status->feeds[i].name,
+             (double)status->feeds[i].reader_lag_ms / 1e3);
+}
+
+static void archive(GString *text, const Config *config, const Figures *figures) {
+  int64_t since = figures->unnumbered_since;
+  if (config->mongodb.archive)
+    single(text, "projector_numbering_lag_seconds", "gauge",
+           "How long archived events have waited for their number; 0: none waits.",
+           since ? (double)(g_get_monotonic_time() - since) / 1e6 : 0);
 }
 
 static void stores(GString *text, const Report *report) {
@@ -248,6 +262,7 @@ GString *exposition(const Config *config, const Figures *figures, const Report *
             &batch_bounds_s);
   outbox(text, &report->status);
   feeds(text, &report->status);
+  archive(text, config, figures);
   tenure(text, figures);
   single(text, "projector_waiters", "gauge", "Requests to /wait that wait for a version.", waiters);
   retries(text, figures);
