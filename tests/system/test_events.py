@@ -243,6 +243,44 @@ def test_over_http_it_is_the_same(kept):
         assert endpoint.request("POST", "/events", {}).status == 405
 
 
+def test_hostile_questions_over_http(kept):
+    archive_all(kept, opened(kept, "a1", version=Int64(1)), opened(kept, "5", version=Int64(1)), opened(kept, Int64(5), version=Int64(1)))
+    with serving(kept) as endpoint:
+        def status(query: str, token: str = f"Bearer {TOKEN}") -> int:
+            return endpoint.get(f"/events?{query}", Authorization=token).status
+        for query in ("after=", "after", "after=-1", "after=1.5", "after=0x1", "after=+1", "after=1%20", "after=1%00", "after=1&after=2",
+                      "after=9223372036854775808", "after=abc", "limit=-1", "follow=maybe", "version=0", "aggregate_id=a1",
+                      "aggregate_type=account&aggregate_id=a1&version=x", "from=2026-02-30", "to=", "event_type=", "event_type=%ff",
+                      "event_type=a&event_type=b", "%61fter=1", "AFTER=1", "after=1;limit=1"):
+            assert status(query) == 400, query
+        for query in "after=9223372036854775807", "after=4", "from=2026-02-01&to=2026-01-01", "event_type=Nothing", "limit=1&follow=1", "":
+            assert status(query) == 200, query
+        assert asked(endpoint, after=2**63 - 1) == []
+        assert len(asked(endpoint, aggregate_type="account", aggregate_id="5")) == 2
+        for wrong in ("", "Bearer", "Bearer ", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN,
+                      f"Bearer {TOKEN},{TOKEN}", f"Bearer{TOKEN}"):
+            assert status("", wrong) == 401, wrong
+        assert status("", f"bearer {TOKEN}") == 200  # a scheme has no case
+        for method in "HEAD", "POST", "DELETE":
+            refused = endpoint.request(method, "/events", Authorization=f"Bearer {TOKEN}")
+            assert refused.status == 405 and refused.headers["Allow"] == "GET"
+
+
+def test_followers_of_nothing_leave_when_they_hang_up(kept):
+    """Nothing is ever sent to them by which their absence could be noticed."""
+    with serving(kept) as endpoint:
+        for _ in range(3):
+            readers = []
+            for _ in range(4):
+                connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=60)
+                connection.request("GET", "/events?follow=1&event_type=Never", headers={"Authorization": f"Bearer {TOKEN}"})
+                readers.append((connection, connection.getresponse()))
+            assert get(endpoint)[0] == 429
+            for connection, answer in readers:
+                answer.close(), connection.close()
+            kept.wait(lambda: get(endpoint)[0] == 200, what="a free place")
+
+
 def test_without_an_archive_http_refuses_too(bank):
     with serving(bank, retain="delete") as endpoint:
         status, text = get(endpoint)

@@ -132,6 +132,7 @@ static gpointer run(gpointer data) {
 
 typedef struct Parsing {
   EventQuery *query;
+  GHashTable *seen; /* of names */
   Failure *failure;
 } Parsing;
 
@@ -141,6 +142,8 @@ static bool take_query(const char *name, const char *value, void *data) {
   g_autofree char *text = g_uri_unescape_string(g_strdelimit(spaced, "+", ' '), NULL);
   if (!text)
     return failure_refuse(parsing->failure, "%.40s: not a valid query string", name);
+  if (!g_hash_table_add(parsing->seen, g_strdup(name)))
+    return failure_refuse(parsing->failure, "%.40s: expected once", name);
   return event_query_set(parsing->query, name, text, parsing->failure);
 }
 
@@ -162,7 +165,8 @@ void event_readers_take(EventReaders *readers, HttpRequest *request) {
   Reader *reader = g_new0(Reader, 1);
   *reader = (Reader){.readers = readers, .request = request};
   event_query_init(&reader->query);
-  Parsing parsing = {&reader->query, &failure};
+  g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  Parsing parsing = {&reader->query, seen, &failure};
   http_request_each_query(request, take_query, &parsing);
   if (failure.class != FAILURE_NONE ||
       !event_query_check(&reader->query, readers->config, &failure)) {

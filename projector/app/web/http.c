@@ -207,7 +207,8 @@ static bool is_allowed(const Http *http, HttpRequest *request) {
     http_answer(request, plain(403, "actions are off: name a file in admin_token_file\n"));
   else if (!is_same_origin(request))
     http_answer(request, plain(403, "not from this page\n"));
-  else if (!given || !g_str_has_prefix(given, bearer) || !is_same(secret, given + strlen(bearer)))
+  else if (!given || g_ascii_strncasecmp(given, bearer, strlen(bearer)) != 0 ||
+           !is_same(secret, given + strlen(bearer)))
     http_answer(request, plain(401, "the token is missing or wrong\n"));
   else
     return true;
