@@ -76,6 +76,34 @@ static void test_an_event_tried_twice_comes_alone(void **state) {
   lane_free(lane);
 }
 
+static void
+test_what_comes_alone_is_not_kept_waiting_by_what_is_tried_again_and_again(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  lane_offer(lane, pending("a", 1));
+  lane_offer(lane, event_of("c", 3, "pending", 2));
+  assert_string_equal(take(lane, taken), "a-1");
+  lane_requeue(lane, taken->pdata[0]);
+  assert_string_equal(take(lane, taken), "c-3");
+  assert_string_equal(take(lane, taken), "a-1");
+  lane_free(lane);
+}
+
+static void test_an_event_whose_turn_it_is_waits_for_an_earlier_one_of_its_aggregate(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  lane_offer(lane, pending("a", 1));
+  lane_offer(lane, event_of("c", 3, "pending", 2));
+  assert_string_equal(take(lane, taken), "a-1");
+  lane_requeue(lane, taken->pdata[0]);
+  lane_offer(lane, pending("c", 2));
+  assert_string_equal(take(lane, taken), "a-1 c-2");
+  assert_string_equal(take(lane, taken), "c-3");
+  lane_free(lane);
+}
+
 static void test_a_failed_event_that_is_read_holds_its_aggregate(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
@@ -345,6 +373,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_gives_the_smallest_first_and_each_once),
       cmocka_unit_test(test_an_event_tried_twice_comes_alone),
+      cmocka_unit_test(test_what_comes_alone_is_not_kept_waiting_by_what_is_tried_again_and_again),
+      cmocka_unit_test(test_an_event_whose_turn_it_is_waits_for_an_earlier_one_of_its_aggregate),
       cmocka_unit_test(test_a_failed_event_that_is_read_holds_its_aggregate),
       cmocka_unit_test(test_an_earlier_event_wakes_the_hold_but_not_one_of_its_own_batch),
       cmocka_unit_test(test_an_earlier_event_in_hand_wakes_a_hold_that_was_read),

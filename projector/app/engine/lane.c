@@ -213,6 +213,8 @@ bool lane_queue(Lane *lane, QueuedEvent *queued) {
 }
 
 static void forget(Lane *lane, QueuedEvent *queued) {
+  if (lane->next == queued)
+    lane->next = NULL;
   g_hash_table_remove(lane->known, &queued->event->key.event_id);
   lane->bytes -= queued_event_memory(queued);
   queued_event_free(queued);
@@ -293,16 +295,39 @@ static bool has_takeable(Lane *lane) {
   return false;
 }
 
+/* What could not be taken together with smaller events has its turn now: tried again and again,
+ * those would keep it waiting for ever. Not before an earlier event of its aggregate. */
+static QueuedEvent *pop_next(Lane *lane) {
+  QueuedEvent *next = g_steal_pointer(&lane->next);
+  unsigned at = lane->heap->len;
+  for (unsigned i = 0; next && i < lane->heap->len; i++) {
+    const Event *other = event_at(lane, i);
+    if (other == next->event)
+      at = i;
+    else if (aggregate_equal(&other->aggregate, &next->event->aggregate) &&
+             order_key_compare(&other->key, &next->event->key) < 0)
+      return NULL;
+  }
+  if (at == lane->heap->len || !is_takeable(lane, next->event))
+    return NULL;
+  const Hold *hold = lane_find_hold(lane, next->event);
+  return hold && has_to_wait(hold, next->event) ? NULL : event_heap_remove(lane->heap, at);
+}
+
 static void pop_batch(Lane *lane, Taken *taken) {
   lane->batch++;
   while (taken->count < taken->max_events) {
-    QueuedEvent *queued = pop_free(lane);
+    QueuedEvent *queued = taken->count == 0 ? pop_next(lane) : NULL;
+    if (!queued)
+      queued = pop_free(lane);
     if (!queued)
       break;
     size_t size = queued_event_memory(queued);
-    if (taken->count > 0 &&
-        (taken->bytes + size > taken->max_bytes || claim_comes_alone(queued->event->attempts) ||
-         claim_comes_alone(taken->events[taken->count - 1]->event->attempts))) {
+    bool apart =
+        taken->count > 0 && (claim_comes_alone(queued->event->attempts) ||
+                             claim_comes_alone(taken->events[taken->count - 1]->event->attempts));
+    if (apart || (taken->count > 0 && taken->bytes + size > taken->max_bytes)) {
+      lane->next = apart ? queued : NULL;
       event_heap_push(lane->heap, queued);
       break;
     }

@@ -48,6 +48,7 @@ struct Lane {
   uint64_t news;       /* see lane_news */
   unsigned taken_by;   /* worker, or NOBODY */
   int64_t apart_until; /* monotonic, us */
+  QueuedEvent *next;   /* queued, and to be taken before smaller ones; NULL: none */
   bool stopped;
 };
 
