@@ -206,8 +206,7 @@ void check_removed(const SimEvent *event, const char *how) {
 
 void check_swept(const SimEvent *event) {
   const Instance *instance = fiber_instance();
-  if (event->ledgered && instance && instance->epoch == sim.epoch &&
-      strcmp(event->outcome, "skipped") != 0)
+  if (event->ledgered && instance_is_owner(instance) && strcmp(event->outcome, "skipped") != 0)
     sim_fail("%s was applied and is swept back", event->id);
 }
 
@@ -221,6 +220,19 @@ void check_abandoned(const SimEvent *event, const char *owner, bool applied,
     sim_fail("%s was applied by its owner, which did not acknowledge it", event->id);
 }
 
+static bool is_poisoned(const State *state) {
+  return !strncmp(state->name, "poison", 6);
+}
+
+/* Whether a refresh can write the entity: as it is, and as it was read, which may be from a backup.
+ */
+static bool is_refreshable(unsigned aggregate) {
+  const EntityRead *read = fiber_read();
+  State then = read->aggregate == aggregate ? state_at(aggregate, read->version) : (State){0};
+  return is_account(aggregate) && !is_poisoned(&sim.entities[aggregate].state) &&
+         !is_poisoned(&then);
+}
+
 /* Whether the event can be applied where its aggregate is now. */
 static bool is_applicable(const SimEvent *event) {
   const Belief *belief = &sim.beliefs[event->aggregate];
@@ -229,8 +241,7 @@ static bool is_applicable(const SimEvent *event) {
   if (event->poison_until > 0)
     return false;
   if (late && event_needs_refresh(event))
-    return is_account(event->aggregate) && !event->unmappable &&
-           strncmp(sim.entities[event->aggregate].state.name, "poison", 6) != 0;
+    return !event->unmappable && is_refreshable(event->aggregate);
   if (late && !event_has_deltas(event))
     return !event->unmappable && event->kind != NAMELESS;
   return (late ? event_apply_deltas : event_apply)(&state, event);
@@ -257,7 +268,8 @@ void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool
   FailureClass class = failure->class;
   if (burn) {
     check_blame(event, failure);
-    check_retry(NULL, event);
+    if (event->claimed_us > event->blocked_us) /* else this failure, marked once more */
+      check_retry(NULL, event);
   }
   bool outage = class == FAILURE_UNAVAILABLE || class == FAILURE_SPACE || class == FAILURE_FENCED ||
                 class == FAILURE_MAPPING;
@@ -266,7 +278,7 @@ void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool
   if (dead && !event->retried && !event->shared &&
       event->attempts < sim.config.settings.max_attempts)
     sim_fail("%s dies after %d attempts", event->id, event->attempts);
-  bool owner = instance && instance->epoch == sim.epoch; /* another knows them by heart */
+  bool owner = instance_is_owner(instance); /* another knows them by heart */
   /* One more than allowed: the janitor may offer what it read before the last attempt ended. */
   if (owner && !dead && burn && !event->shared &&
       event->attempts > sim.config.settings.max_attempts)

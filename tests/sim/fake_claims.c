@@ -132,7 +132,9 @@ bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
     if (!is_untouched(event))
       continue;
     counts.batch_marks++;
+    int64_t claimed_us = event->claimed_us; /* by the batch, which may have failed at it already */
     mark_in_progress(event, outbox->owner);
+    event->claimed_us = claimed_us;
   }
   return whole ? call_end(MONGO, "mark claimed", ret_failure)
                : broken_off("mark claimed", ret_failure);
@@ -187,7 +189,7 @@ bool claims_find_abandoned(Outbox *outbox, const char *name, int64_t epoch, GPtr
 /* Nobody is at work who could still commit what the claim names. */
 static void check_counted(const SimEvent *event) {
   const Instance *instance = fiber_instance();
-  bool owner = instance && instance->epoch == sim.epoch;
+  bool owner = instance_is_owner(instance);
   if (owner && event->ledgered && strcmp(event->outcome, "skipped") != 0)
     sim_fail("%s was applied, and an attempt is counted", event->id);
 }

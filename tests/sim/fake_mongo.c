@@ -296,7 +296,7 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
     else
       event->attempts--;
     event->unburnt += !mark->burn;
-    event->blocked_us = mark->burn ? fiber_now_us() : 0;
+    event->blocked_us = mark->burn && instance_is_owner(fiber_instance()) ? fiber_now_us() : 0;
     event->next_attempt_at = mark->dead ? 0 : sim_server_ms(MONGO) + mark->delay_ms;
     set_status(event, mark->dead ? STATUS_DEAD : STATUS_FAILED);
   }

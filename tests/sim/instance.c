@@ -29,6 +29,10 @@ bool instance_lives(const Instance *instance) {
   return instance && !instance->killed && !instance->ended;
 }
 
+bool instance_is_owner(const Instance *instance) {
+  return instance && instance->epoch == sim.epoch;
+}
+
 void instance_kill(Instance *instance) {
   instance->killed = true;
   fibers_wake(instance);

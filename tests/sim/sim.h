@@ -81,7 +81,7 @@ typedef struct SimEvent {
   char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
   int64_t claimed_us,
-      blocked_us; /* blocked_us: failed by its own fault, or was told to try again; 0: no */
+      blocked_us; /* failed by its own fault, as the owner knows, or was told to try again; 0: no */
   FailureClass error;
   Marks agreed;      /* what a majority knows until the members agree on the document as it is */
   int64_t agreed_at; /* us */
@@ -314,6 +314,7 @@ void check_end(void);
 
 Instance *instance_start(void);
 bool instance_lives(const Instance *instance);
+bool instance_is_owner(const Instance *instance);
 void instance_kill(Instance *instance);
 void instance_stop(Instance *instance); /* as by SIGTERM */
 void instances_free(void);
