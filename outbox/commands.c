@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-// Whether the collection is there is asked so seldom: what init has made or somebody has dropped is
-// noticed within that time.
+// How often the collection's existence is checked: one that init has created or an operator has
+// dropped is noticed within that time.
 enum { ASK_MS = 10000 };
 
 // ---- Whether receipts are kept ----
@@ -225,7 +225,7 @@ bool outbox_command_run(const outbox_command_t *command, outbox_receipt_t *ret_r
   if (!outbox_commands_are_kept(command->outbox, command->client, &kept, error)) {
     return false;
   }
-  // Nobody can repeat an id that was made just now.
+  // An id that was generated just now cannot be a repeat.
   if (kept && command->event->id && !find_executed(command, &repeated, &receipt, error)) {
     return false;
   }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Documents may be nested about 180 deep in MongoDB; what is deeper is taken as it stands.
+// Documents may be nested about 180 deep in MongoDB; deeper levels are hashed unsorted.
 enum { DEPTH_MAX = 256 };
 
 typedef struct {

@@ -104,7 +104,7 @@ bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change
   if (!outbox_event_validate(event, error) || !outbox_change_validate(change, error)) {
     return false;
   }
-  // An entity there would be taken for an event that nobody can read.
+  // An entity there would be taken for an unreadable event.
   if (strcmp(change->collection, outbox->events) == 0 ||
       strcmp(change->collection, outbox->tombstones) == 0 ||
       strcmp(change->collection, outbox->commands) == 0) {

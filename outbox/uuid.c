@@ -59,7 +59,7 @@ void outbox_uuid7_next(outbox_uuid7_state_t *state, int64_t now_ms, const uint8_
                        uint8_t ret_bytes[16]) {
   uint32_t step =
       (uint32_t)random[0] << 24 | (uint32_t)random[1] << 16 | (uint32_t)random[2] << 8 | random[3];
-  // Within a millisecond, and while the clock stands before the last id, count on from that id.
+  // Within a millisecond, and while the clock is behind the last id, count up from that id.
   bool counts_on = now_ms <= state->last_ms && advance(state->last, step | 1);
   if (!counts_on) {
     // The random part overflowing borrows the next millisecond.

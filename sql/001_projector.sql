@@ -1,5 +1,5 @@
 -- The projector's own tables. They live in the database of the projections, because each is written
--- in the same transaction as the rows. `projector schema --apply` runs this file; so may a person.
+-- in the same transaction as the rows. `projector schema --apply` runs this file; so may an operator.
 
 -- The ledger: one row for each event that was applied. Its key is what makes an event count once.
 -- Ids stand in their usual text form; the kind keeps the string "5" and the number 5 apart.

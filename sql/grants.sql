@@ -28,7 +28,7 @@
 CREATE USER IF NOT EXISTS projector@'%' IDENTIFIED BY 'change-me-1';
 
 -- DELETE is for pruning old ledger entries ("ledger_retention"). Leave it out if another user prunes:
--- the projector then says so once and goes on.
+-- the projector then reports that once and continues.
 GRANT SELECT, INSERT, DELETE ON projector_applied TO projector@'%';
 -- UPDATE is also what MySQL asks for to lock rows with SELECT … FOR UPDATE.
 GRANT SELECT, INSERT, UPDATE ON projector_position TO projector@'%';
@@ -48,12 +48,12 @@ CREATE USER IF NOT EXISTS projector_schema@'%' IDENTIFIED BY 'change-me-2';
 GRANT CREATE, ALTER, REFERENCES ON * TO projector_schema@'%';
 
 -- The user of `projector replay` and `projector rebuild --shadow`, which build a table beside a target
--- table and swap the two. Only people use it, with a mapping file that names it: `run` never does.
+-- table and swap the two. Only operators use it, with a mapping file that names it: `run` never does.
 
 CREATE USER IF NOT EXISTS projector_fill@'%' IDENTIFIED BY 'change-me-3';
 
 -- For the whole database, because the tables beside (account__new, account__copied, account__replay,
 -- account__old) come and go: CREATE and DROP make and remove them, ALTER is what RENAME asks for, LOCK
--- TABLES lets `run` wait during the swap, and without TRIGGER nobody would see that a table has one. Rows
+-- TABLES lets `run` wait during the swap, and without TRIGGER triggers are invisible. Rows
 -- are written there and in the projector's tables, where a replay keeps a ledger of its own for a while.
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, LOCK TABLES, TRIGGER ON * TO projector_fill@'%';

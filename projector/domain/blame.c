@@ -45,7 +45,7 @@ static Ruling find_out(const Case *the_case) {
   return split_or(the_case, the_case->breaks + 1 >= BREAKS_MAX ? RULING_EVENT : RULING_COUNT);
 }
 
-/* Somebody else's rows or table, unless it is a table of ours. */
+/* Another session's lock on rows or a table, unless it is one of the projector's tables. */
 static Ruling rule_lock(const Case *the_case, bool again) {
   if (the_case->failure->step != STEP_ROWS) {
     if (the_case->probe == PROBE_NONE)

@@ -25,7 +25,7 @@ size_t datetime_format(int64_t us, unsigned fraction, char text[static DATETIME_
  * "+02:00" for the Z; behind six digits there may be zeros). Years 1 to 9999. */
 bool datetime_parse(const char *text, size_t length, bool time, int64_t *ret_us);
 
-/* A length of time for people: "46 ms", "3.2 s", "3 min 8 s", "2 h 5 min", "3 d 4 h". Returns the
+/* A readable duration: "46 ms", "3.2 s", "3 min 8 s", "2 h 5 min", "3 d 4 h". Returns the
  * text. */
 enum { DURATION_TEXT_SIZE = 32 };
 const char *duration_text(int64_t ms, char text[static DURATION_TEXT_SIZE]);

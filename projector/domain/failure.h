@@ -2,7 +2,7 @@
  *
  * A Failure is filled where something goes wrong and is passed up by value; callers prepend context
  * to its message. Filling one cannot fail. The class alone decides what happens next
- * (docs/operations.md has the table); the message is for people. */
+ * (docs/operations.md has the table); the message is for humans. */
 #pragma once
 
 #include <stdbool.h>
@@ -48,7 +48,7 @@ typedef struct Failure {
   FailureSource source;
   int code; /* the store's own error number, 0 when there is none */
   TransactionStep
-      step; /* set by whoever runs the steps: it decides whose fault this is (blame.h) */
+      step; /* set by the caller of the steps; used by blame.h to attribute the failure */
   char message[480];
 } Failure;
 

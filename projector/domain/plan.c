@@ -193,7 +193,7 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
   for (size_t i = 0; i < count; i++) {
     Item *item = &items[i];
     if (!event_has_aggregate(item->event))
-      continue; /* malformed, so it failed in plan_map already, and it blocks nobody */
+      continue; /* malformed, so it already failed in plan_map, and it blocks nothing */
     AggregateState *state = aggregate_set_open(aggregates, &item->event->aggregate);
     if (item->verdict == VERDICT_NONE && item->failure)
       item->verdict = VERDICT_FAILED; /* a replay does not make it mappable */

@@ -326,7 +326,7 @@ static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state)
 
 Rehearsed rehearsal_take(Rehearsal *rehearsal, Event *event) {
   g_ptr_array_add(rehearsal->events, event);
-  if (!event_has_aggregate(event)) /* it has no place in an order, and blocks nobody */
+  if (!event_has_aggregate(event)) /* it has no place in an order and blocks nothing */
     return fail(rehearsal, event->malformed);
   AggregateState *state = aggregate_set_open(rehearsal->aggregates, &event->aggregate);
   if (g_hash_table_contains(rehearsal->ids, &event->key.event_id))

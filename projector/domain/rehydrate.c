@@ -50,7 +50,7 @@ static Value *row_of(const Layout *layout, const FoldedRow *row, Arena *arena) {
   return values;
 }
 
-/* Begins with the removal of the row: so an update that meets none is told here. */
+/* Begins with the removal of the row, so an update that finds no row is detected here. */
 static bool fold_event(const Mapping *mapping, const Projection *projection, const Event *event,
                        bool first, Fold *fold, Rehydrated *rehydrated) {
   Arena *arena = fold_arena(fold);

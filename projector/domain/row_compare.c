@@ -159,7 +159,7 @@ bool layout_equal(const Layout *layout, const Expected *expected, const Value *r
 
 /* --- deciding ------------------------------------------------------------------------------- */
 
-/* Events whose rows nobody wrote yet explain any difference but one: no event can be applied
+/* Pending events explain any difference but one: no event can be applied
  * before its entity change is there, so a position ahead of the entity is wrong in any case. */
 Decision difference_decide(const Sight *sight) {
   const Position *position = &sight->position;

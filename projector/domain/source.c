@@ -26,7 +26,7 @@ static bool is_path(const char *text, size_t length) {
   return true;
 }
 
-/* Undoes ~1 and ~0 in place (RFC 6901, section 4). Returns false for a ~ that stands for nothing.
+/* Undoes ~1 and ~0 in place (RFC 6901, section 4). Returns false for an invalid ~ sequence.
  */
 static bool unescape(char *step) {
   char *to = step;
@@ -45,7 +45,7 @@ static bool unescape(char *step) {
 }
 
 static bool parse_pointer(const char *text, Arena *arena, Source *source) {
-  g_auto(GStrv) parts = g_strsplit(text, "/", -1); /* the first is what stands before the slash */
+  g_auto(GStrv) parts = g_strsplit(text, "/", -1); /* the first is the part before the slash */
   guint count = g_strv_length(parts);
   const char **steps = arena_alloc(arena, count, sizeof *steps);
   for (guint i = 1; i < count; i++) {

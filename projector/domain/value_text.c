@@ -1,4 +1,4 @@
-/* value_text.c - values from text: as MySQL sends it, and as a person types it. */
+/* value_text.c - values from text: as MySQL sends it, and from user input. */
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
 #include "projector/domain/value.h"

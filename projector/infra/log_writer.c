@@ -62,7 +62,7 @@ static gpointer run(gpointer data) {
     char *line = g_queue_pop_head(&queue);
     if (line) {
       queued_bytes -= strlen(line);
-    } else { /* nothing was queued since: the notice stands where the lines are missing */
+    } else { /* nothing was queued since: the notice is where the lines are missing */
       line = make_notice(missing);
       missing = 0;
     }

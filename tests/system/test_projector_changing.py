@@ -165,9 +165,9 @@ def test_check_tells_a_further_table_without_entities(bank):
     done = bank.projector("check", "--json")
     told = [line["text"] if "text" in line else str(line) for line in map(json.loads, done.stdout.splitlines())]
     assert any('projections[1]: account_city has no "entities"' in text for text in told), told
-    assert any("can never be filled or mended again" in text for text in told), told
+    assert any("can never be filled or repaired again" in text for text in told), told
     bank.mapping(projections, mongodb={"retain": "archive"})
-    assert "can never be filled or mended again" not in bank.projector("check").stdout
+    assert "can never be filled or repaired again" not in bank.projector("check").stdout
     assert done.returncode == 0
 
 

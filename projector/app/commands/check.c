@@ -220,7 +220,7 @@ static bool has_json(const Mapping *mapping) {
   return false;
 }
 
-/* Nothing that a setting could change, so it is told and no more. */
+/* No setting could change this, so it is only reported. */
 static void check_json(CheckReport *report, const Config *config, Session *session) {
   Failure failure = {0};
   unsigned slack;
@@ -295,7 +295,7 @@ static void check_mysql(CheckReport *report, const Config *config) {
   bool fit = check_tell_findings(report, "tables", tables,
                                  "the projector's tables and the projections' fit the mapping");
   check_source(report, config, session);
-  /* Of a table that is not there nobody can say what the user may do with it. */
+  /* The user's privileges on a missing table are unknown. */
   check_tell_findings(report, "mysql", privileges,
                       fit ? "the user has the privileges that the mapping needs" : NULL);
 }
@@ -325,7 +325,7 @@ static void check_entities(CheckReport *report, const Config *config) {
       check_tell_format(
           report, "warning", "file",
           "projections[%u]: %s has no \"entities\", and \"retain\" is \"delete\": its rows can "
-          "never be filled or mended again, and it begins with the events that come from "
+          "never be filled or repaired again, and it begins with the events that come from "
           "now on; name the entities' collection, or set mongodb.retain to \"archive\"",
           i, without->table);
     for (unsigned k = 0; !without->entities && k < mapping_projection_count(mapping); k++) {

@@ -47,7 +47,7 @@ static bool fill_in(EventQuery *query, const Options *options, int argc, char **
          set(query, "version", argc > 3 ? argv[3] : options->version, ret_failure);
 }
 
-/* What nobody numbers cannot be told here. */
+/* Events without a number cannot be delivered. */
 static bool warn_of_unnumbered(const Config *config, Archive *archive, Failure *ret_failure) {
   bool behind;
   LeaseView lease;

@@ -1,7 +1,7 @@
 /* explain.c - `projector explain`: one aggregate on one screen.
  *
  * Position, events, entity and rows in one look each; `reconcile` looks twice before it is sure.
- * What is found is one JSON document; people get the same as a screen. */
+ * The result is one JSON document, or the same as text. */
 #include "projector/app/commands/explain.h"
 #include "projector/app/commands/explain_children.h"
 

@@ -301,7 +301,7 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* What `--state` stands for beside the states of the documents. */
+/* Values of `--state` besides the states of the documents. */
 typedef struct Scope {
   bool held;     /* those that wait behind failed or dead ones, only */
   bool refused;  /* also those that MongoDB refuses to mark */

@@ -167,7 +167,7 @@ static bool find_in_ledger(const Config *config, const char *id, LedgerEntry *re
   return true;
 }
 
-/* Why there was nothing to do for the one event that was named: on stderr, for people. */
+/* Explains on stderr why there was nothing to do for the named event. */
 static void explain_none(const Config *config, MongoStore *store, const char *id) {
   Failure failure = {0};
   LedgerEntry entry = {0};

@@ -95,7 +95,7 @@ static bool apply_projection(Session *session, const Projection *projection, Fai
   return true;
 }
 
-/* What stays wrong has to be mended by hand, or this user cannot see what was done. */
+/* Remaining findings need a manual fix, or this user cannot see what was done. */
 static int look_again(Session *session, const Mapping *mapping) {
   Failure failure = {0};
   g_autoptr(GPtrArray) findings = catalog_check(session, mapping, &failure);

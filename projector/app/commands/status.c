@@ -19,7 +19,7 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
          feeds_view(store, status->feeds, &status->feed_count, ret_failure);
 }
 
-/* A lock that somebody keeps, and a table or a right that is missing, are for others to tell. */
+/* Foreign locks and missing tables or privileges are reported elsewhere. */
 static bool is_refused(const Failure *failure) {
   return failure->class == FAILURE_UNAVAILABLE || failure->class == FAILURE_SPACE ||
          failure->class == FAILURE_UNKNOWN;
@@ -79,7 +79,7 @@ int64_t status_lag_ms(const Status *status) {
     return 0;
   if (lease->held && lease->lag_ms >= 0 && lease->prolonged_ms_ago < TOLD_MS)
     return lease->lag_ms + (lease->lag_ms > TOLD_MS / 10 ? lease->prolonged_ms_ago : 0);
-  /* Nobody has ever worked: then only the writer has told a time. */
+  /* There was never an owner: then only the writer's time is known. */
   return lease->settled_at ? MAX(status->counts.server_time - lease->settled_at, 0)
                            : status_oldest_age_ms(status);
 }

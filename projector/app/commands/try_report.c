@@ -1,4 +1,4 @@
-/* try_report.c - what an event did in a rehearsal, as JSON and for people. */
+/* try_report.c - the effect of an event in a rehearsal, as JSON or text. */
 #include "projector/app/commands/try.h"
 
 #include "projector/app/shared/command.h"

@@ -106,7 +106,7 @@ static void let_go(Worker *worker, QueuedEvent *queued, Claim won) {
 /* --- by the batch ------------------------------------------------------------------------------
  */
 
-/* Those of the events that are claimed by the batch; from now on the marker looks at them. */
+/* Those of the events that are claimed by the batch; from now on the marker watches them. */
 static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure *ret_failure) {
   g_autofree QueuedEvent **batch = g_new(QueuedEvent *, count);
   const ClaimKey key = claim_key(worker);

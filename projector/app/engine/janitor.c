@@ -129,7 +129,7 @@ static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t *f
   return true;
 }
 
-/* For whoever waits for one of them: what lies between the versions that are in the outbox. */
+/* For clients waiting for one of them: the gaps between the versions in the outbox. */
 static void note_missing(Janitor *janitor, const HoldView *hold) {
   VersionOutcome ranges[NOTED_RANGES];
   size_t count = 0;
@@ -198,7 +198,7 @@ static void try_head(Janitor *janitor, const HoldView *hold) {
     look_again(janitor, hold, HOLD_FAILED, KNOWN_WAIT_MS);
 }
 
-/* Looks at the event that blocks, NULL when it is not in the outbox any more, and decides: try it,
+/* Examines the blocking event, NULL when it has left the outbox, and decides: try it,
  * wait on, or continue without it. */
 static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
   int64_t early_ms;
@@ -281,7 +281,8 @@ static void look_at_due(Janitor *janitor, Lane *lane) {
 
 /* --- sweeping ------------------------------------------------------------------------------- */
 
-/* The projector's user need not be allowed to delete from the ledger; then somebody else prunes. */
+/* The projector's user may lack the privilege to delete from the ledger; then the operator prunes
+ * it. */
 static bool prune_ledger(Janitor *janitor, const Sweep *with, Failure *ret_failure) {
   int64_t pruned = 0;
   if (janitor->may_not_prune || !g_atomic_int_get(&janitor->is_current))
@@ -311,10 +312,10 @@ static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_fail
   return older_than_ms == 0 || prune_ledger(janitor, &with, ret_failure);
 }
 
-/* Events that nobody holds and no stream brought: put back by the sweeper, changed by hand, or
- * marked by an owner before this one that was not yet aware of it. The oldest come first, so what
- * the queue has no room for can wait. What is acknowledged meanwhile the worker finds gone: its
- * read_at stays 0. */
+/* Events without a hold that the stream did not deliver: released by the sweeper, changed by an
+ * operator, or marked by an owner before this one that was not yet aware of it. The oldest come
+ * first, so what the queue has no room for can wait. What is acknowledged meanwhile the worker
+ * finds gone: its read_at stays 0. */
 static bool rescan(Janitor *janitor, Failure *ret_failure) {
   uint32_t seconds, increment;
   g_autoptr(EventCursor) cursor = outbox_scan(janitor->outbox, &seconds, &increment, ret_failure);

@@ -93,14 +93,14 @@ static int64_t since(const Lane *lane, const QueuedEvent *queued) {
   return queued->readable_at ? queued->readable_at : lane->assumed;
 }
 
-/* The event that blocked so far stands behind an older one from now on. */
+/* From now on the previously blocking event waits behind an older one. */
 static int64_t head_behind(const Hold *hold, const Event *event) {
   return hold->reason != HOLD_DEAD && order_key_compare(&event->key, &hold->key) < 0
              ? hold->head_since
              : INT64_MAX;
 }
 
-/* An older event takes the place of a younger one: the hold stands before the first that blocks. */
+/* An older event replaces a younger one: the hold belongs to the first blocking event. */
 Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, int64_t delay_ms) {
   const Event *event = queued->event;
   Hold *hold = g_hash_table_lookup(lane->holds, &event->aggregate);
@@ -134,7 +134,7 @@ static void note_missed(const Lane *lane, Hold *hold, const QueuedEvent *queued)
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
 }
 
-/* Whether the event has to wait: a hold stands before it, whose draining has not come to it yet. */
+/* Whether the event has to wait: it is behind a hold whose draining has not reached it yet. */
 static bool has_to_wait(const Hold *hold, const Event *event) {
   return order_key_compare(&event->key, &hold->key) > 0 &&
          (hold->state != HOLD_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);

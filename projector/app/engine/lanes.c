@@ -17,7 +17,7 @@ static bool has_room(const Taken *taken, size_t most) {
           !claim_comes_alone(taken->events[taken->count - 1]->event->attempts));
 }
 
-/* From its own lane, and while they are few, from the others that nobody has: a transaction costs
+/* From its own lane and, while events are few, from free other lanes: a transaction costs
  * its round trips, not its events. What is empty is kept from the others' workers too, so that the
  * next events wait for the next batch instead of becoming small ones beside this one. */
 static void take(const Lanes *lanes, unsigned worker, bool alone, Taken *taken) {

@@ -18,7 +18,7 @@ struct Marker {
   GThread *thread;
 };
 
-/* A mark that fails is not made up for: it is for whoever looks, and nothing else depends on it. */
+/* A failed mark is not retried: it is only informative, and nothing depends on it. */
 static void mark(Marker *marker, Hand *hand) {
   bson_t ids = BSON_INITIALIZER;
   Failure failure = {0};

@@ -9,7 +9,7 @@
 
 /* --- failed events --- */
 
-/* Can a later attempt end differently without anybody doing something? */
+/* Can a later attempt succeed without an operator's intervention? */
 static bool is_permanent(const Failure *failure) {
   return failure->class == FAILURE_DATA && failure->source == SOURCE_EVENT;
 }
@@ -20,7 +20,7 @@ static FailedMark judge(Worker *worker, const Item *item) {
   FailureClass class = item->failure->class;
   int attempt = item->event->attempts + 1;
   FailedMark mark = {.failure = item->failure};
-  /* A table that does not fit the mapping, or a lock that somebody else keeps, is not the event's
+  /* A table that does not fit the mapping, or another session's lock, is not the event's
    * fault: it waits for them. */
   mark.burn = !queued->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
   /* Without a place in an order, trying again can only give the same. */
@@ -205,7 +205,7 @@ static void report_reused_versions(Worker *worker, const Item *items, size_t cou
   }
 }
 
-/* A newer state is in the row, but whether it is the whole of it, nobody can look up. */
+/* The row shows a newer state, but whether that state is complete cannot be checked. */
 static void report_unhealed(Worker *worker, const Item *items, size_t count) {
   static const Failure none = {
       .class = FAILURE_DATA,

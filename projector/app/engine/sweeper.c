@@ -71,7 +71,7 @@ static bool is_live(const Lanes *lanes, const Id *event_id) {
 }
 
 /* Of a page of a claim: what was applied is acknowledged, for the rest the attempt is counted. What
- * this owner has in memory is its own: whoever claimed it woke up and met the fence. */
+ * this owner has in memory is its own: a former owner that claimed it was stopped by the fence. */
 static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
   g_autofree Event **applied = g_new(Event *, count);

@@ -37,7 +37,7 @@ enum {
   PROBE_MAX_MS = 800, /* this: work resumes within a second */
 };
 
-/* Without an answer from MySQL nothing counts as failed. In an outage nobody knows whether the
+/* Without an answer from MySQL nothing counts as failed. In an outage it is unknown whether the
  * event was applied before, and it must not pay; the next owner has read already who waits for
  * whom. */
 static void judge_nothing(Item *items, size_t count) {

@@ -58,7 +58,7 @@ static int64_t beat_ms(const Ownership *ownership) {
   return ownership->state.standby ? MIN(BEAT_MS, seldom_ms) : seldom_ms;
 }
 
-/* What people did with retry, skip and the like, also while nobody worked. */
+/* Operators' actions (retry, skip and others), including those without an owner. */
 static void log_reports(const Ownership *ownership, const LeaseState *state) {
   g_autoptr(GPtrArray) acts = g_ptr_array_new_with_free_func(g_free);
   Failure ignored = {0}; /* they stay for the next beat */
@@ -140,7 +140,7 @@ static gpointer beat(gpointer data) {
 }
 
 /* MongoDB remembers the highest epoch. A fence in MySQL that is behind it proves that MySQL has
- * lost what was committed there: it is then for a person to say how to continue. */
+ * lost committed transactions: then the operator has to decide how to continue. */
 static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
   const Config *config = ownership->config;
   int64_t reached = ownership->state.epoch, found;
@@ -159,7 +159,7 @@ static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_fa
   return fence_take(session, config->name, owner, &ownership->epoch, ret_failure);
 }
 
-/* As it stands in the lease; the same for each tenure of this process. */
+/* As recorded in the lease; the same for each tenure of this process. */
 static const char *process_owner(void) {
   static gsize known;
   static char owner[128];
@@ -217,7 +217,7 @@ static void log_suspicion(const Ownership *ownership, const LeaseLook *look) {
                  LOG_NUMBER("patience_ms", suspicion_patience_us(suspicion, lease_us) / 1000)));
 }
 
-/* Looks at the owner's heartbeats, and takes over when they have stopped. */
+/* Watches the owner's heartbeats, and takes over when they have stopped. */
 static bool suspect(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
   LeaseLook look;
   if (!lease_watch(ownership->lease, &look, failure)) {

@@ -54,7 +54,7 @@ static gpointer hand_over(gpointer data) {
   return NULL;
 }
 
-/* A stop does not wait for a store that does not answer, or for somebody's lock: what is in hand
+/* A stop does not wait for an unresponsive store or another session's lock: what is in hand
  * then is found by the next owner, as after a crash. */
 static void end_by_time(Ending *ending) {
   g_usleep(STOP_MS * 1000);
@@ -168,7 +168,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
       !(http = http_start(config, metrics, monitor, waiting, ret_failure))) {
     if (config->settings.http_asked_for)
       return;
-    /* A second projector on this machine: that nobody can look at it is no reason not to work. */
+    /* A second projector on this machine: it can work without its page. */
     log_failure(LOG_LEVEL_WARNING, "no HTTP: set \"http\" to another port, or to \"\"",
                 ret_failure);
     *ret_failure = (Failure){0};

@@ -148,7 +148,7 @@ static void log_counters(const Tenure *tenure, const char *message, const Counte
                                LOG_NUMBER("blocked_aggregates", (int64_t)held)));
 }
 
-/* A worker that stands still in spite of all time limits holds what it has in hand, and with the
+/* A worker that is stuck in spite of all timeouts holds what it has in hand, and with the
  * lease everybody else out. The lease is not prolonged for it, and the process ends: what is stuck
  * cannot be waited for, so the thread that ends the process in time (run.c) is called. */
 static void end_when_stuck(const Tenure *tenure, Stop *process) {
@@ -217,7 +217,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
 }
 
 /* How long the oldest event has been waiting, and until when everything is settled. While MongoDB
- * is silent nobody knows what there is to be read; a scan has found nothing until it finds
+ * is silent it is unknown what there is to be read; a scan has found nothing until it finds
  * something. */
 static LeaseTold measure_waiting(const Tenure *tenure) {
   int64_t heard_at, since = INT64_MAX;
@@ -238,7 +238,7 @@ static LeaseTold measure_waiting(const Tenure *tenure) {
   return (LeaseTold){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
 }
 
-/* With --once nobody waits for the end of a pause. */
+/* With --once a pause is not waited out. */
 static void obey_pause(Tenure *tenure) {
   PauseState pause = ownership_pause(tenure->ownership);
   Failure failure = {0};

@@ -266,7 +266,7 @@ bool rebuild_estimate(Rebuild *rebuild, const Projection *projection, int64_t *r
   return entities_estimate(entities, ret_total, ret_failure);
 }
 
-/* What was written is looked at before anybody is told that it is right. */
+/* Written rows are verified before they are reported as correct. */
 static bool leave_different(Difference *differences, size_t count, void *data,
                             Failure *ret_failure) {
   (void)ret_failure;

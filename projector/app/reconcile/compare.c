@@ -522,7 +522,7 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
 
 /* --- rows without an entity ------------------------------------------------------------------- */
 
-/* A row that nobody claimed; its aggregate, if the key tells. */
+/* A row without an entity; its aggregate, if the key identifies it. */
 static void suspect_row(Compare *compare, const Value *key, GArray *suspects, GPtrArray *unowned) {
   const char *type = compare->layout.projection->aggregate_type;
   Suspect suspect = {.key = key, .by_row = true};
@@ -536,7 +536,7 @@ static void suspect_row(Compare *compare, const Value *key, GArray *suspects, GP
     g_ptr_array_add(unowned, (gpointer)key);
 }
 
-/* The second reading of the window: whose hash nobody claimed. */
+/* The second reading of the window: rows whose hash no entity claimed. */
 static bool settle_window(Compare *compare, const Window *window, DifferenceSink sink, void *data,
                           Failure *ret_failure) {
   const Value *end = compare->ahead->mark;

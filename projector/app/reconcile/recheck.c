@@ -1,4 +1,4 @@
-/* recheck.c - repeated looks at suspects, in batches. */
+/* recheck.c - repeated checks of suspects, in batches. */
 #include "projector/app/reconcile/recheck.h"
 
 #include "projector/app/reconcile/child_check.h"
@@ -268,7 +268,7 @@ static Decision decide(const Round *round, const State *state) {
   if (state->unmappable)
     decision.row = state->sight.pending ? DIFFERENCE_NONE : DIFFERENCE_UNMAPPABLE;
   if (decision.row == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row && !state->sight.entity)
-    decision.row = DIFFERENCE_NONE; /* its entity went away; the pass over the rows looks at it */
+    decision.row = DIFFERENCE_NONE; /* its entity was deleted; the pass over the rows handles it */
   if (!round->looks->positions)
     decision.position = DIFFERENCE_NONE;
   return decision;
@@ -302,7 +302,7 @@ static bool look(Round *round, bool first, Failure *ret_failure) {
   return true;
 }
 
-/* Without versions two looks at the same entity may be at two states of it. */
+/* Without versions two reads of the same entity may see two states of it. */
 static bool needs_time(const Round *round) {
   for (size_t i = 0; i < round->count; i++)
     if (!round->states[i].settled && !round->states[i].suspect->by_row &&

@@ -70,7 +70,7 @@ static void add_line(Reconcile *reconcile, json_t *line) {
   json_decref(line);
 }
 
-/* What a repair has done is looked at before it is told. */
+/* The effect of a repair is verified before it is reported. */
 static bool repair(Reconcile *reconcile, Difference *differences, size_t count, Arena *arena,
                    Failure *ret_failure) {
   if (!repair_differences(&reconcile->stores, differences, count, arena, ret_failure))

@@ -63,7 +63,7 @@ static void job_free(gpointer data) {
 static void add_to_job(Job *job, Difference *difference, Arena *arena) {
   g_ptr_array_add(job->differences, difference);
   job->refresh.rewind |= difference->kind == DIFFERENCE_POSITION_AHEAD;
-  /* Without an entity nothing tells what the event was for: a person decides. */
+  /* Without an entity the event's purpose is unknown: the operator decides. */
   job->refresh.entity_needed |= difference->kind == DIFFERENCE_DEAD_EVENT;
   if (difference->kind != DIFFERENCE_EXTRA_ROW)
     return;
@@ -190,7 +190,7 @@ static bool run_jobs(Stores *stores, const GPtrArray *jobs, Arena *arena, Failur
   return true;
 }
 
-/* What the ledger has is committed: whoever has claimed the event, it may go. */
+/* An event in the ledger is committed: it may be removed whoever has claimed it. */
 static bool take_out(Stores *stores, Difference *difference, Failure *ret_failure) {
   Claim claim = CLAIM_GONE;
   Event *const events[] = {difference->event};

@@ -1,4 +1,4 @@
-/* repair_check.c - a second look at what was mended. */
+/* repair_check.c - verifies repaired rows. */
 #include "projector/app/reconcile/repair_check.h"
 
 #include "projector/domain/entity.h"

@@ -41,7 +41,7 @@ static bool parse_time(const char *option, const char *text, int64_t *ret_ms,
   return true;
 }
 
-/* Whatever the text may stand for: an event id that nobody has leaves nothing out. */
+/* All ids that the text may mean: an id without an event leaves nothing out. */
 static void leave_out(Replay *replay, const char *text) {
   Id *ids = arena_alloc(replay->arena, IDS_OF_TEXT, sizeof *ids);
   unsigned count = ids_from_text(text, strlen(text), arena_alloc(replay->arena, 16, 1), ids);

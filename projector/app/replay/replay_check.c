@@ -38,7 +38,7 @@ static void add_row(const FoldedRow *row, GArray *written) {
     }
 }
 
-/* What an sql statement that came afterwards has made of a row, nobody can say. */
+/* What a later sql statement has made of a row is unknown. */
 static GArray *rows_to_look_at(const Fold *fold) {
   GArray *written = g_array_new(FALSE, FALSE, sizeof(Written));
   unsigned count = fold_step_count(fold);

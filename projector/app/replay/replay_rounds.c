@@ -145,7 +145,7 @@ static bool find_unarchived(Scan *scan, Failure *ret_failure) {
   return true;
 }
 
-/* Applies what is held, without what a person has skipped and what belongs to a later round. */
+/* Applies the collected events, without skipped ones and those of a later round. */
 static bool flush(Scan *scan, Failure *ret_failure) {
   Replay *replay = scan->replay;
   size_t count = 0;

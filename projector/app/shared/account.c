@@ -97,7 +97,7 @@ static bool look_into_outbox(const Asking *asking, Question *question, const Agg
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The first failed or dead event of the aggregate, when it stands before the version: before its
+/* The first failed or dead event of the aggregate, if it comes before the version: before its
  * event of the time `since`, or (INT64_MIN: not there yet) by its own version. */
 static bool look_for_block(const Asking *asking, Question *question, int64_t since,
                            Failure *ret_failure) {

@@ -18,7 +18,7 @@ typedef struct Account {
   char event_id[ID_TEXT_SIZE];
 } Account;
 
-/* A version as a person names it: the text may be an id of several kinds. */
+/* A version of an aggregate, by the text of its id, which may be an id of several kinds. */
 typedef struct Question {
   char type[AGGREGATE_TYPE_MAX + 1], text[AGGREGATE_ID_MAX + 1];
   int64_t version;

@@ -12,7 +12,7 @@ bool command_output_is_lost(void) {
   bool lost = fflush(stdout) != 0;
   lost |= ferror(stdout) != 0;
   struct pollfd reader = {.fd = STDOUT_FILENO};
-  /* Whoever reads a pipe may end as soon as it has seen enough. */
+  /* The reader of a pipe may exit as soon as it has seen enough. */
   return lost && !(poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR));
 }
 

@@ -77,7 +77,7 @@ static void take_all(GPtrArray *lines, bool mended_only, JournalLine take, void 
   g_ptr_array_set_size(lines, 0);
 }
 
-/* Gives the lines before each mark, and of those behind the last one what was mended. */
+/* Yields the lines before each mark and, of those after the last one, the repaired ones. */
 static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_mark) {
   g_autoptr(GPtrArray) open = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
   char *text = NULL;

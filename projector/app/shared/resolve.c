@@ -1,4 +1,4 @@
-/* resolve.c - retry, skip and refresh: what a person decides about events that failed.
+/* resolve.c - retry, skip and refresh: the operator's decisions about failed events.
  *
  * Each works beside a running projector, in any process: events are taken over by compare and set,
  * MySQL is written under an exclusive lock of the fence, and the owner is nudged to look again. */

@@ -13,7 +13,7 @@
 
 enum {
   WAITING_MAX = 8,
-  PAYLOAD_MAX = 65536, /* bytes of text that a person is shown */
+  PAYLOAD_MAX = 65536, /* bytes of text shown on the page */
 };
 
 static const char stopping[] = "the projector is stopping";

@@ -57,7 +57,7 @@ static bool is_busy(const EventReaders *readers) {
   return figures.role == ROLE_WORKING && figures.tenure.queued > 0;
 }
 
-/* Returns false when nobody reads any more, or the process ends. */
+/* Returns false when the reader has disconnected, or the process ends. */
 static bool rest(int64_t ms, void *data) {
   const Reader *reader = data;
   EventReaders *readers = reader->readers;

@@ -196,7 +196,7 @@ static int count_open_files(void) {
 
 enum { STARTED_AT = 19 /* field 22, counted from 0 behind the name */, STAT_FIELDS = 52 };
 
-/* In /proc/self/stat the program's name stands in brackets and may hold anything. */
+/* In /proc/self/stat the program's name is in parentheses and may contain anything. */
 static double started_at(void) {
   g_autofree char *stat = NULL;
   struct timespec now, up;

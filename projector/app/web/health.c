@@ -85,7 +85,7 @@ char *health_pause_text(const PauseState *pause) {
   return g_strdup_printf("paused by %s%s", by, since);
 }
 
-/* What a person wants is no failure. */
+/* An intended pause is not a failure. */
 static void judge_pause(GPtrArray *remarks, const Status *status, const Figures *figures) {
   const PauseState *pause =
       figures->role == ROLE_WORKING ? &figures->tenure.pause : &status->lease.pause;

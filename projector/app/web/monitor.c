@@ -199,7 +199,7 @@ static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
   return !monitor->ending;
 }
 
-/* Before the first line is told, the stores have been asked. */
+/* The stores have been queried before the first line is logged. */
 static void tell_now(Monitor *monitor) {
   for (int waited_ms = 0; waited_ms < TELL_MS; waited_ms += TELL_MS / 50) {
     g_autoptr(Report) report = monitor_report(monitor);

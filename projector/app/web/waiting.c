@@ -321,8 +321,7 @@ static void named_clear(Named *named) {
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Named, named_clear)
 
-/* As it stands in a query: %41 and + are written for others. A name that this does not know is
- * nobody's. */
+/* Decodes a query parameter (%41, +). An unknown name is ignored. */
 static bool take_parameter(const char *name, const char *value, void *data) {
   Named *named = data;
   char **place = !strcmp(name, "type")         ? &named->type

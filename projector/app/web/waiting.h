@@ -2,8 +2,8 @@
  *
  * The worker's commit answers them. Besides, one thread asks the stores: about a new request once,
  * and about all of them together once a second, because commands commit in other processes. On a
- * standby it does only that. A store that does not answer holds that thread, so another one
- * ends what has waited long enough, and what nobody waits for any more. */
+ * standby it does only that. A store that does not answer holds that thread, so another one ends
+ * requests that have waited long enough or whose client has disconnected. */
 #pragma once
 
 #include "projector/app/engine/metrics.h"

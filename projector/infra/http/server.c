@@ -193,7 +193,7 @@ struct HttpStream {
   bool suspended; /* the server waits for more */
   bool ended;     /* no more will come */
   bool broken;    /* and something is missing */
-  bool gone;      /* nobody reads any more */
+  bool gone;      /* the reader has disconnected */
 };
 
 static void unref_stream(void *data) {
@@ -404,7 +404,7 @@ static size_t keep_escapes(void *data, struct MHD_Connection *connection, char *
 
 /* --- listening ------------------------------------------------------------------------------ */
 
-/* "host:port", where an IPv6 address stands in brackets. */
+/* "host:port", with an IPv6 address in brackets. */
 static bool split(const char *address, char **ret_host, char **ret_port) {
   const char *colon = strrchr(address, ':');
   if (!colon || colon == address || !colon[1] ||

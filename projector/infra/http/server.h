@@ -1,4 +1,4 @@
-/* server.h - a small HTTP server for people and probes who may be hostile.
+/* server.h - a small HTTP server for browsers and probes, which may be hostile.
  *
  * One thread answers from what the handler has in memory. Each connection carries one request, of
  * limited size; connections are limited in number, and when they become many the oldest ends, so

@@ -21,14 +21,13 @@ typedef struct PauseState {
 } PauseState;
 
 typedef struct LeaseState {
-  bool owned;     /* by us, now */
-  bool standby;   /* a standby has asked for the lease recently */
-  int64_t nudges; /* how often the owner was asked to look again */
-  int64_t epoch;  /* the highest one that was noted; 0: none */
-  bool reports;   /* an operator's action was recorded */
-  int64_t now_ms; /* MongoDB's clock, when it is ours; 0: not known */
-  int64_t
-      settled_at; /* as LeaseTold; when nobody has told it yet, when the lease was taken first */
+  bool owned;         /* by us, now */
+  bool standby;       /* a standby has asked for the lease recently */
+  int64_t nudges;     /* how often the owner was asked to look again */
+  int64_t epoch;      /* the highest one that was noted; 0: none */
+  bool reports;       /* an operator's action was recorded */
+  int64_t now_ms;     /* MongoDB's clock, when it is ours; 0: not known */
+  int64_t settled_at; /* as LeaseTold; if it was never reported, when the lease was first taken */
   PauseState pause;
 } LeaseState;
 

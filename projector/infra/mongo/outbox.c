@@ -112,7 +112,7 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
   return good;
 }
 
-/* What a person has skipped is kept in any case: its payload may be all that tells what was lost.
+/* Skipped events are always kept: the payload may be the only record of what was lost.
  */
 static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                  Failure *ret_failure) {
@@ -137,7 +137,7 @@ bool outbox_can_keep(Outbox *outbox, Failure *ret_failure) {
                                 mongo_store_settings(outbox->store)->outbox);
 }
 
-/* The one way out of the outbox, whoever opens it: nothing leaves before its copies are where they
+/* The one way out of the outbox for all callers: nothing leaves before its copies are where they
  * belong. `whole`: the events were read whole, so that copies can be made of them. */
 static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                      bool whole, Failure *ret_failure) {
@@ -157,7 +157,7 @@ static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events,
   return good;
 }
 
-/* By id alone, whoever has claimed the event by now: what is acknowledged is in the ledger. */
+/* By id alone, whoever has claimed the event by now: acknowledged events are in the ledger. */
 static bool acknowledge(Outbox *outbox, Event *const *events, size_t count, bool whole,
                         Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;

@@ -61,7 +61,7 @@ mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name) {
 
 /* --- lists of ids --------------------------------------------------------------------------- */
 
-/* {"0": id, "1": id …} of the events, or of those that a person has skipped. */
+/* {"0": id, "1": id …} of the events, or of the skipped ones. */
 static void list_ids(bson_t *array, Event *const *events, size_t count, bool skipped_only) {
   uint32_t at = 0;
   for (size_t i = 0; i < count; i++) {

@@ -63,7 +63,7 @@ static bson_t *inheritance(const char *name, const char *taken_from) {
                   "}", BCON_UTF8("$inherits"), "]", "}");
 }
 
-/* One atomic step: `taken_from` is whose it may be taken from, "" for nobody's. */
+/* One atomic step: `taken_from` is the name it may be taken from, "" for none. */
 static bson_t *take_command(const char *key, const char *name, const char *mapping,
                             const char *taken_from) {
   g_autofree char *source = g_uuid_string_random();

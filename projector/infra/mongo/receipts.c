@@ -1,4 +1,4 @@
-/* receipts.c - looks at the indexes of <outbox>_commands. */
+/* receipts.c - inspects the indexes of <outbox>_commands. */
 #include "projector/infra/mongo/receipts.h"
 
 enum { UNAUTHORIZED = 13, NOT_FOUND = 26 };

@@ -1,4 +1,4 @@
-/* selection.c - filters from what a person typed. */
+/* selection.c - filters from user input. */
 #include "projector/infra/mongo/selection.h"
 
 #include "projector/infra/mongo/claims.h"

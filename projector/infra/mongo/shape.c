@@ -93,7 +93,7 @@ static bool check_indexes(const Look *look, Failure *ret_failure) {
 
 /* --- the validator -------------------------------------------------------------------------- */
 
-/* An event that is valid as it stands, and is not with what the projector writes into it. */
+/* An event that is valid now, but not with the fields that the projector writes into it. */
 static bson_t *refused_by(const Look *look, const bson_t *validator) {
   bson_t fed = BSON_INITIALIZER;
   BSON_APPEND_INT32(&fed, "attempts", 1);

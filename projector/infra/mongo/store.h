@@ -24,13 +24,13 @@ typedef struct MongoStore MongoStore;
 
 /* Whether the driver can read the connection string. The failure names the key and quotes nothing:
  * a password may stand anywhere in a string that cannot be read. `*ret_weakness` is what the string
- * leaves open to who is between, in words for people; NULL: nothing. */
+ * leaves open to a man in the middle, as a message; NULL: nothing. */
 bool mongo_uri_check(const char *uri, const char **ret_weakness, Failure *ret_failure);
 const char *mongo_uri_weakness(const mongoc_uri_t *uri);
 /* Whether every host is this machine. */
 bool mongo_uri_is_local(const mongoc_uri_t *uri);
 
-/* Connects and looks at the deployment: a replica set or a sharded cluster; anything else cannot
+/* Connects and identifies the deployment: a replica set or a sharded cluster; anything else cannot
  * have change streams and is FAILURE_CONFIG. The settings must outlive the store. */
 MongoStore *mongo_store_open(const MongoSettings *settings, Failure *ret_failure);
 /* The same for a program of one thread: all borrow the same client, and neither opening nor closing

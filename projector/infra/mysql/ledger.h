@@ -36,7 +36,7 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
 bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size_t count,
                        Failure *ret_failure);
 
-/* The server's time as it stands in applied_at. */
+/* The server's time in the form of applied_at. */
 enum { LEDGER_TIME_SIZE = 32 };
 
 typedef struct LedgerEntry {

@@ -285,7 +285,7 @@ bool session_execute(Session *session, const char *sql, size_t length, uint64_t 
                      Failure *ret_failure) {
   if (!send_statement(session, sql, length, ret_failure))
     return false;
-  if (mysql_field_count(session->mysql) > 0) { /* a result that nobody asked for */
+  if (mysql_field_count(session->mysql) > 0) { /* an unexpected result */
     MYSQL_RES *result = mysql_store_result(session->mysql);
     if (result)
       mysql_free_result(result);

@@ -9,11 +9,11 @@
 enum {
   NAME_MAX_BYTES = 64,
   LOCK_TRIES = 6,
-  LOOK_MS = 2, /* between two looks at the waiting RENAME */
+  LOOK_MS = 2, /* between two checks of the waiting RENAME */
   LOOKS_MAX = 5000,
 };
 
-/* How a placeholder is told from a table that somebody may want back. */
+/* Distinguishes a placeholder from a table that the user may want back. */
 #define PLACEHOLDER "placeholder of projector rebuild"
 
 static bool check_length(const char *table, const char *longest, Failure *ret_failure) {
