@@ -1,7 +1,9 @@
 """Speed, latency and memory of the projector on real servers; started by `./run bench`.
 
     drain     how fast a full outbox is emptied, against the floor of the two stores and a program written by hand
+    feed      what a feed costs the drain
     live      from the acknowledged insert to the visible row, while events keep coming, against a bare follower
+    waiters   how soon after a row those are answered who wait for it
     backlog   memory with a million events waiting
     large     memory with events of a megabyte
     idle      what is used when there is nothing to do
@@ -35,7 +37,9 @@ import pymongo.errors
 import pymysql
 
 from drain import drain
+from feed import feed
 from measure import BenchError, Cost, Meter, measure, peak_mb, percentile, print_table, progress, run
+from waiters import waiters
 from workspace import PROJECTOR, Stores, Workspace, bank_projections
 
 PROGRAMS = Path(PROJECTOR).parents[1] / "tests/bench"  # load, live and floor, of the same build
@@ -399,8 +403,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-PARTS = {"drain": drain, "live": Bench.live, "backlog": Bench.backlog, "large": Bench.large, "idle": Bench.idle,
-         "reconcile": Bench.reconcile, "rebuild": Bench.rebuild}
+PARTS = {"drain": drain, "feed": feed, "live": Bench.live, "waiters": waiters, "backlog": Bench.backlog,
+         "large": Bench.large, "idle": Bench.idle, "reconcile": Bench.reconcile, "rebuild": Bench.rebuild}
 
 
 def main() -> int:
