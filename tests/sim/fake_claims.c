@@ -77,7 +77,8 @@ static void list_events(Row *row, Event *const *events, size_t count) {
     row->listed[event->index] = true;
     event->shared |= event->last_owner[0] && strcmp(event->last_owner, row->owner);
     g_strlcpy(event->last_owner, row->owner, sizeof event->last_owner);
-    event->claimed_us = fiber_now_us();
+    if (event->status != STATUS_IN_PROGRESS) /* else by another, and listed by one that slept */
+      event->claimed_us = fiber_now_us();
     counts.batch_claims++;
     sim_trace("  %s is claimed by the batch", event->id);
   }

@@ -114,6 +114,8 @@ bool session_is_alive(Session *session) {
 bool statement_break_off(Session *session, Failure *ret_failure) {
   session->breaks = false;
   session->implicit = false;
+  if (session->tx && session->tx->insert_count == 1)
+    session->tx->inserts[0].event->broke++;
   if (session_is_alive(session))
     lose(session);
   sim_trace("  the connection breaks");

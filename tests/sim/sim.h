@@ -77,6 +77,8 @@ typedef struct SimEvent {
   int attempts, excused; /* excused: attempts that were burnt rightly */
   int unburnt; /* times it was marked as failed without paying; a new insert does not undo that:
                 * the projector remembers breaks by id */
+  unsigned
+      broke; /* times the connection broke at its ledger entry or its rows, when it was alone */
   bool retried, shared; /* by several owners: then the attempts in memory may be another's */
   char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
