@@ -255,6 +255,30 @@ def test_a_second_read_model_with_another_mapping(fed):
     assert fed.db[SECOND].count_documents({}) == len(events)
 
 
+def test_a_reader_that_is_away_for_longer_than_its_ledger_lasts(one):
+    """What it had applied before is not fed again when it leaves the outbox; what came meanwhile is in the feed."""
+    readers = reader_mapping(one)
+    first, stuck = opened(one, "a1"), {**deposited(one, "a1", "7.00"), "status": "dead", "attempts": 10}
+    behind = deposited(one, "a1", "2.00")
+    with one.start_projector():
+        with start_reader(one, readers) as reader:
+            one.put(first)
+            one.wait_drained()
+            one.put(stuck, behind)
+            one.wait(lambda: turnover(one).get("a1", (0, 0))[1] == 9, what="what is stuck here, applied there")
+            one.wait(lambda: one.outbox.count_documents({"fed_to": FEED}) == 2 and not one.db[FEED].find_one())
+            assert reader.stop() == 0
+        one.query("DELETE FROM projector_applied WHERE projector <> %s", one.name)  # as after its retention
+        assert one.projector("retry", str(stuck["_id"])).returncode == 0
+        meanwhile = [deposited(one, "a1", "0.50") for _ in range(40)]
+        one.put(meanwhile)
+        one.wait_drained()
+        assert one.db[FEED].count_documents({}) == 40
+        with start_reader(one, readers):
+            one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")
+    assert turnover(one) == fold([first, stuck, behind, *meanwhile])
+
+
 def test_a_second_name_on_one_outbox_is_told_of_feeds(one):
     one.run_once()
     one.mapping(name=f"{one.name}_other")

@@ -10,6 +10,7 @@ from typing import Iterator
 
 import pytest
 
+from feeds import FEED, fold, reader_mapping, start_reader, turnover
 from mongod import ShardedCluster
 from server import scratch_folder
 from workspace import Stores, Workspace, decimal
@@ -66,6 +67,27 @@ def test_the_bank_on_two_shards(spread):
         spread.query("UPDATE account SET balance = balance + 1 WHERE account_id = %s", told[0]["account_id"])
         done = spread.projector(*command)
         assert spread.query(COMPARED) == told, (command, done.stderr)
+
+
+def test_a_feed_of_two_shards(spread):
+    """From an outbox on two shards into a feed on one; what is stuck is copied and marked meanwhile, on both shards."""
+    spread.mapping(mongodb={"retain": "archive", "feeds": [FEED]}, backoff_ms=20)
+    assert spread.outbox_program("init", "--feed", FEED).returncode == 0
+    readers = reader_mapping(spread)
+    opened = [spread.event(f"a{n}", "AccountOpened", user_id="u", name="n", balance=decimal("1.00")) for n in range(20)]
+    stuck = [{**spread.event(f"a{n}", "MoneyDeposited", amount=decimal("3.00")), "status": "dead", "attempts": 10} for n in range(20)]
+    late = [spread.event(f"a{n % 20}", "MoneyDeposited", amount=decimal("0.25")) for n in range(200)]
+    with spread.start_projector(), start_reader(spread, readers):
+        spread.put(opened)
+        spread.wait_drained()
+        spread.put(stuck, late)
+        spread.wait(lambda: spread.outbox.count_documents({"fed_to": FEED}) == 220, what="marks on both shards")
+        spread.wait(lambda: turnover(spread) == fold([*opened, *stuck, *late]), what="the second read model")
+        assert {row["balance"] for row in spread.rows("account")} == {1}
+        assert spread.projector("retry", "--all-dead").returncode == 0
+        spread.wait_drained()
+        spread.wait(lambda: spread.db[FEED].find_one() is None, what="an empty feed")
+    assert turnover(spread) == fold([*opened, *stuck, *late])
 
 
 def test_a_failed_event_on_two_shards(spread):
