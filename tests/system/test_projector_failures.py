@@ -188,6 +188,24 @@ def test_a_poison_event_is_logged_once_in_a_while(bank):
         assert projector.log_text().count("event failed") <= 2
 
 
+def test_a_failed_event_keeps_its_time_over_a_restart_and_a_retry_does_not_wait(bank):
+    """A projector that is restarted again and again does not use its attempts up."""
+    bank.mapping(**SLOW)
+    bad, due = opened(bank, balance="1e30"), datetime(2100, 1, 1)
+    bank.put(bad)
+    bank.run_once()
+    assert bank.found(bad)["next_attempt_at"]
+    bank.outbox.update_one({"_id": bad["_id"]}, {"$set": {"payload.balance": decimal("100"), "next_attempt_at": due}})
+    with bank.start_projector():
+        other = opened(bank, "a2")
+        bank.put(other)
+        bank.wait_gone(other)
+        waits = bank.found(bad)
+        assert (waits["status"], waits["attempts"], waits["next_attempt_at"]) == ("failed", 1, due)
+        assert bank.projector("retry", str(bad["_id"])).returncode == 0
+        bank.wait_gone(bad)
+
+
 def test_aggregates_that_begin_in_the_middle_are_no_gaps(bank):
     """A read model that begins after theirs had: nobody waits for what was long ago."""
     bank.mapping(**SLOW, gap_wait_ms=600000, max_blocked=10)
