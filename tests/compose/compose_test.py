@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from decimal import Decimal
 from pathlib import Path
 from typing import Callable
 
@@ -22,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests" / "servers"))
 from server import free_port, wait_for  # noqa: E402
 
-LONG_RUNNING = ["mongo", "mysql", "writer", "projector"]
+LONG_RUNNING = ["mongo", "mysql", "writer", "projector", "movements"]
+FEED = "outbox_movements"
 
 
 class Failure(Exception):
@@ -65,18 +67,19 @@ class Bank:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def waiting(self) -> int:
-        return self.mongo.bank.outbox.count_documents({})
+    def waiting(self, collection: str = "outbox") -> int:
+        return self.mongo.bank[collection].count_documents({})
 
-    def applied(self) -> int:
-        try:
-            return self.query("SELECT COUNT(*) FROM projector_applied")[0][0]
-        except pymysql.MySQLError:
-            return 0
+    def applied(self, projector: str = "bank") -> int:
+        return self.query(f"SELECT COUNT(*) FROM projector_applied WHERE projector = '{projector}'")[0][0]
 
     def entities(self) -> dict[str, tuple]:
         return {a["_id"]: (a["user_id"], a["name"], a["balance"].to_decimal(), a["opened_at"])
                 for a in self.mongo.bank.accounts.find()}
+
+    def movements(self) -> dict[str, Decimal]:
+        """What the second read model says of each balance."""
+        return dict(self.query("SELECT account_id, opened_with + paid_in - paid_out FROM movements"))
 
     def rows(self) -> dict[str, tuple]:
         rows = self.query("SELECT account_id, user_id, name, balance, opened_at FROM account")
@@ -110,10 +113,13 @@ def check_hardening() -> None:
 
 
 def follows(bank: Bank, more: int = 100) -> None:
-    """Events arrive in MySQL, and the outbox does not grow."""
-    goal = bank.applied() + more
-    until(lambda: bank.applied() >= goal, 60, f"{more} more events in MySQL")
+    """Events arrive in MySQL, by the outbox and by the feed, and neither grows."""
+    until(lambda: bank.query("SELECT 1"), 60, "MySQL to answer")
+    for name in ("bank", "movements"):
+        goal = bank.applied(name) + more
+        until(lambda: bank.applied(name) >= goal, 60, f"{more} more events of {name} in MySQL")
     until(lambda: bank.waiting() < 100, 60, "the outbox to empty")
+    until(lambda: bank.waiting(FEED) < 100, 60, "the feed to empty")
 
 
 def healed(bank: Bank, before: str, store: str) -> None:
@@ -154,6 +160,12 @@ def compare(bank: Bank) -> int:
     if different or not entities:
         raise Failure(f"{len(different)} of {len(entities)} accounts differ: {different[:3]}")
     step(f"{len(entities)} accounts are the same in both stores")
+    until(lambda: bank.waiting(FEED) == 0, 60, "the feed to be empty")
+    balances, movements = {i: row[2] for i, row in entities.items()}, bank.movements()
+    different = [i for i in balances.keys() | movements.keys() if balances.get(i) != movements.get(i)]
+    if different:
+        raise Failure(f"the movements of {len(different)} accounts do not add up: {different[:3]}")
+    step("their movements, which came through the feed, add up to their balances")
     verdict = compose("run", "--rm", "reconcile").strip().splitlines()
     step(f"reconcile: {verdict[-1]}")
     return len(entities)
