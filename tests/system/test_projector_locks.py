@@ -117,8 +117,8 @@ def test_a_key_that_is_no_primary_key(bank):
 @pytest.mark.parametrize("row, together, settings", (("a1", False, SHORT_WAITS), ("a2", True, SHORT_WAITS), ("a2", True, {})),
                          ids=("before the others", "with the others", "with the others, and the default wait"))
 def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, settings):
-    """One worker has all events while they are few; when one meets a lock, the other worker gets its own back. Which
-    of them takes the locked one is chance."""
+    """Each worker has the events of its own lane, so the other one continues. What shares a lane with the locked one is tried
+    without it."""
     bank.mapping(**FAST, **settings, workers=2, claim_mark_ms=100)
     bank.put(opened(bank, row))
     bank.run_once()

@@ -24,14 +24,15 @@ static QueuedEvent *pending(const char *aggregate, int64_t time) {
   return event_of(aggregate, time, "pending", 0);
 }
 
+static const Taking usual = {.max_events = LIMIT, .max_bytes = 1 << 20};
+
 /* Takes everything there is, as "a-1 a-2", and keeps it in `taken`. */
 static const char *take(Lane *lane, GPtrArray *taken) {
   static char text[512];
   QueuedEvent *events[LIMIT];
   text[0] = '\0';
-  Taken batch = {.events = events, .max_events = LIMIT, .max_bytes = 1 << 20};
-  lane_take(lane, 0, &batch);
-  for (size_t i = 0; i < batch.count; i++) {
+  size_t count = lane_take(lane, &usual, events);
+  for (size_t i = 0; i < count; i++) {
     g_ptr_array_add(taken, events[i]);
     char id[ID_TEXT_SIZE];
     id_text(&events[i]->event->key.event_id, id);
@@ -60,6 +61,19 @@ static void test_gives_the_smallest_first_and_each_once(void **state) {
   assert_string_equal(take(lane, taken), "a-1 a-2 a-3 a-4 a-5");
   assert_false(lane_offer(lane, pending("a", 3)));
   assert_string_equal(take(lane, taken), "");
+  lane_free(lane);
+}
+
+static void test_a_batch_ends_at_its_bytes_but_has_one_event(void **state) {
+  (void)state;
+  const Taking little = {.max_events = LIMIT, .max_bytes = 1};
+  QueuedEvent *events[LIMIT];
+  Lane *lane = lane_new(roomy, NULL);
+  lane_offer(lane, pending("a", 1));
+  lane_offer(lane, pending("b", 2));
+  assert_int_equal(lane_take(lane, &little, events), 1);
+  assert_int_equal(lane_take(lane, &little, events), 1);
+  assert_int_equal(lane_take(lane, &little, events), 0);
   lane_free(lane);
 }
 
@@ -372,6 +386,7 @@ static void test_a_failed_event_without_a_place_is_tried_again(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_gives_the_smallest_first_and_each_once),
+      cmocka_unit_test(test_a_batch_ends_at_its_bytes_but_has_one_event),
       cmocka_unit_test(test_an_event_tried_twice_comes_alone),
       cmocka_unit_test(test_what_comes_alone_is_not_kept_waiting_by_what_is_tried_again_and_again),
       cmocka_unit_test(test_an_event_whose_turn_it_is_waits_for_an_earlier_one_of_its_aggregate),

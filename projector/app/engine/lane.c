@@ -6,8 +6,6 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/lock.h"
 
-#include <limits.h>
-
 static void hold_free(gpointer data) {
   Hold *hold = data;
   if (hold->place)
@@ -27,7 +25,6 @@ Lane *lane_new(LaneLimits limits, Alarm *due) {
   lane->due = g_sequence_new(NULL);
   lane->alarm = due;
   lane->limits = limits;
-  lane->taken_by = NOBODY;
   return lane;
 }
 
@@ -157,11 +154,9 @@ static void tell_readers(Lane *lane) {
     g_cond_broadcast(&lane->room);
 }
 
-/* After the queue became longer, or free to be taken from. A worker that has the lane looks into
- * it again before it gives it up. */
+/* After the queue became longer, or more of it may be taken. */
 void lane_tell_worker(Lane *lane) {
-  lane->news++;
-  if (lane->for_work > 0 && lane->taken_by == NOBODY && lane->heap->len >= lane->wanted)
+  if (lane->wanted > 0 && lane->heap->len >= lane->wanted)
     g_cond_broadcast(&lane->work);
 }
 
@@ -288,13 +283,6 @@ static bool is_takeable(Lane *lane, const Event *event) {
   return !is_full(lane) || lane_find_hold(lane, event);
 }
 
-static bool has_takeable(Lane *lane) {
-  for (unsigned i = 0; i < lane->heap->len; i++)
-    if (is_takeable(lane, event_at(lane, i)))
-      return true;
-  return false;
-}
-
 /* What could not be taken together with smaller events has its turn now: tried again and again,
  * those would keep it waiting for ever. Not before an earlier event of its aggregate. */
 static QueuedEvent *pop_next(Lane *lane) {
@@ -314,111 +302,59 @@ static QueuedEvent *pop_next(Lane *lane) {
   return hold && has_to_wait(hold, next->event) ? NULL : event_heap_remove(lane->heap, at);
 }
 
-static void pop_batch(Lane *lane, Taken *taken) {
+static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
+  size_t count = 0, bytes = 0;
   lane->batch++;
-  while (taken->count < taken->max_events) {
-    QueuedEvent *queued = taken->count == 0 ? pop_next(lane) : NULL;
+  while (!lane->stopped && count < how->max_events) {
+    QueuedEvent *queued = count == 0 ? pop_next(lane) : NULL;
     if (!queued)
       queued = pop_free(lane);
     if (!queued)
       break;
     size_t size = queued_event_memory(queued);
-    bool apart =
-        taken->count > 0 && (claim_comes_alone(queued->event->attempts) ||
-                             claim_comes_alone(taken->events[taken->count - 1]->event->attempts));
-    if (apart || (taken->count > 0 && taken->bytes + size > taken->max_bytes)) {
+    bool apart = count > 0 && (claim_comes_alone(queued->event->attempts) ||
+                               claim_comes_alone(events[count - 1]->event->attempts));
+    if (apart || (count > 0 && bytes + size > how->max_bytes)) {
       lane->next = apart ? queued : NULL;
       event_heap_push(lane->heap, queued);
       break;
     }
     queued->batch = lane->batch;
-    taken->events[taken->count++] = queued;
-    taken->bytes += size;
+    events[count++] = queued;
+    bytes += size;
   }
-}
-
-static void release(Lane *lane, unsigned worker) {
-  if (lane->taken_by != worker)
-    return;
-  lane->taken_by = NOBODY;
-  if (has_takeable(lane))
-    lane_tell_worker(lane);
-}
-
-static bool is_apart(const Lane *lane) {
-  return clock_us() < lane->apart_until;
-}
-
-static bool is_free_for(const Lane *lane, unsigned worker) {
-  return !lane->stopped && (lane->taken_by == NOBODY || lane->taken_by == worker);
-}
-
-static void take(Lane *lane, unsigned worker, Taken *taken) {
-  lane->taken_by = worker;
-  pop_batch(lane, taken);
   tell_readers(lane);
+  return count;
 }
 
-void lane_take(Lane *lane, unsigned worker, Taken *taken) {
-  SCOPED_LOCK(&lane->lock);
-  if (is_free_for(lane, worker))
-    take(lane, worker, taken);
+/* When something is queued, waits until a full batch is, at most that long. */
+static void linger(Lane *lane, const Taking *how) {
+  int64_t until = clock_us() + how->linger_ms * 1000;
+  bool in_time = lane->heap->len > 0;
+  lane->wanted = how->max_events;
+  while (in_time && !lane->stopped && lane->heap->len < how->max_events)
+    in_time = g_cond_wait_until(&lane->work, &lane->lock, until);
+  lane->wanted = 0;
 }
 
-/* A lane of which nothing could be taken along, although something is queued, is left to its own
- * worker. */
-void lane_take_along(Lane *lane, unsigned worker, size_t queued_most, Taken *taken) {
-  SCOPED_LOCK(&lane->lock);
-  size_t before = taken->count;
-  if (!is_free_for(lane, worker))
-    return;
-  bool good = lane->heap->len <= queued_most && !is_apart(lane);
-  if (good)
-    take(lane, worker, taken);
-  if (!good || (taken->count == before && lane->heap->len > 0))
-    release(lane, worker);
-}
-
-void lane_release(Lane *lane, unsigned worker) {
-  SCOPED_LOCK(&lane->lock);
-  release(lane, worker);
-}
-
-void lane_keep_apart(Lane *lane, int64_t for_ms) {
-  SCOPED_LOCK(&lane->lock);
-  lane->apart_until = clock_us() + for_ms * 1000;
-}
-
-bool lane_is_apart(Lane *lane) {
-  SCOPED_LOCK(&lane->lock);
-  return is_apart(lane);
-}
-
-uint64_t lane_news(Lane *lane) {
-  SCOPED_LOCK(&lane->lock);
-  return lane->news;
-}
-
-bool lane_wait_news(Lane *lane, uint64_t seen) {
-  SCOPED_LOCK(&lane->lock);
-  lane->for_work++;
+/* Returns false when stopped. */
+static bool wait_work(Lane *lane) {
   lane->wanted = 1;
-  while (!lane->stopped && lane->news == seen)
+  if (!lane->stopped)
     g_cond_wait(&lane->work, &lane->lock);
-  lane->for_work--;
+  lane->wanted = 0;
   return !lane->stopped;
 }
 
-void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms) {
+size_t lane_take(Lane *lane, const Taking *how, QueuedEvent **events) {
   SCOPED_LOCK(&lane->lock);
-  release(lane, worker);
-  int64_t until = clock_us() + linger_ms * 1000;
-  bool in_time = lane->heap->len > 0;
-  lane->for_work++;
-  lane->wanted = wanted;
-  while (in_time && !lane->stopped && lane->heap->len < wanted)
-    in_time = g_cond_wait_until(&lane->work, &lane->lock, until);
-  lane->for_work--;
+  size_t count;
+  do {
+    if (how->linger_ms > 0)
+      linger(lane, how);
+    count = pop_batch(lane, how, events);
+  } while (count == 0 && how->wait && wait_work(lane));
+  return count;
 }
 
 void lane_requeue(Lane *lane, QueuedEvent *queued) {

@@ -1,11 +1,11 @@
 /* lane.h - the events in memory of a part of the aggregates: a bounded queue in order, and the
  * aggregates on hold.
  *
- * An aggregate always belongs to the same lane, and a lane to one worker at a time: while that
- * worker has events of it in hand, no other takes any. The queue yields the smallest event first. A
- * hold keeps the later events of an aggregate out of the queue while an earlier one has failed or
- * is missing; they stay in the outbox and are read again when the hold ends, so a hold costs the
- * same however many events wait behind it. All functions may be called from any thread. */
+ * An aggregate always belongs to the same lane, and a lane to one worker. The queue yields the
+ * smallest event first. A hold keeps the later events of an aggregate out of the queue while an
+ * earlier one has failed or is missing; they stay in the outbox and are read again when the hold
+ * ends, so a hold costs the same however many events wait behind it. All functions may be called
+ * from any thread. */
 #pragma once
 
 #include "projector/app/engine/alarm.h"
@@ -34,33 +34,17 @@ bool lane_offer(Lane *lane, QueuedEvent *queued);
 /* Ends all waits; lane_take returns nothing from now on. */
 void lane_stop(Lane *lane);
 
-/* --- the worker's side; lanes.h puts the taking together --- */
+/* --- the worker's side --- */
 
-typedef struct Taken {
-  QueuedEvent **events;
-  size_t count, bytes;          /* so far */
-  size_t max_events, max_bytes; /* of bytes, at least one event */
-} Taken;
+typedef struct Taking {
+  size_t max_events, max_bytes; /* of a batch; of bytes, at least one event */
+  int64_t linger_ms;            /* waits that long for more */
+  bool wait;                    /* until there is something */
+} Taking;
 
-/* The lane's own worker takes events, the smallest first; those it took before are settled. Unless
- * another worker holds the lane, it holds it from now on, even if there is nothing to take.
- */
-void lane_take(Lane *lane, unsigned worker, Taken *taken);
-/* The same for the worker of another lane, provided this one is not kept apart and at most
- * `queued_most` events are queued; otherwise it no longer holds the lane. */
-void lane_take_along(Lane *lane, unsigned worker, size_t queued_most, Taken *taken);
-/* The worker releases the lane, if it holds it. */
-void lane_release(Lane *lane, unsigned worker);
-/* For that time it is not combined with other lanes. */
-void lane_keep_apart(Lane *lane, int64_t for_ms);
-bool lane_is_apart(Lane *lane);
-/* Rises with each event that may end the wait of the lane's worker. */
-uint64_t lane_news(Lane *lane);
-/* Waits until the counter differs from `seen`. Returns false when stopped. */
-bool lane_wait_news(Lane *lane, uint64_t seen);
-/* If events are queued, waits up to that long for `wanted` of them. The worker has settled what it
- * took before. */
-void lane_linger(Lane *lane, unsigned worker, size_t wanted, int64_t linger_ms);
+/* Takes the smallest events; an event that may end the process comes alone. 0: stopped, or nothing
+ * there. */
+size_t lane_take(Lane *lane, const Taking *how, QueuedEvent **events);
 /* Puts an event that was taken back into the queue. */
 void lane_requeue(Lane *lane, QueuedEvent *queued);
 /* Returns a taken event that stays in the outbox to the queue or, behind a hold, to the events that

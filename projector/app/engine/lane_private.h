@@ -25,8 +25,6 @@ typedef struct Hold {
   uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
 } Hold;
 
-#define NOBODY UINT_MAX /* has the lane */
-
 /* Threads are woken only for what they wait for: waking costs a system call, and there are
  * thousands of events a second. */
 struct Lane {
@@ -34,8 +32,7 @@ struct Lane {
   GCond room;        /* in the queue, for those who read */
   GCond work;        /* for the lane's own worker */
   unsigned for_room; /* how many wait */
-  unsigned for_work;
-  size_t wanted;     /* events in the queue before the worker is woken */
+  size_t wanted;     /* events in the queue before the worker is woken; 0: it does not wait */
   GPtrArray *heap;   /* of QueuedEvent, the smallest at 0 */
   GHashTable *known; /* Id → QueuedEvent, everything in memory */
   GHashTable *holds; /* Aggregate → Hold */
@@ -43,12 +40,9 @@ struct Lane {
   Alarm *alarm;
   LaneLimits limits;
   size_t bytes;
-  int64_t assumed;     /* see lane_assume */
-  uint64_t batch;      /* the last one taken */
-  uint64_t news;       /* see lane_news */
-  unsigned taken_by;   /* worker, or NOBODY */
-  int64_t apart_until; /* monotonic, us */
-  QueuedEvent *next;   /* queued, and to be taken before smaller ones; NULL: none */
+  int64_t assumed;   /* see lane_assume */
+  uint64_t batch;    /* the last one taken */
+  QueuedEvent *next; /* queued, and to be taken before smaller ones; NULL: none */
   bool stopped;
 };
 

@@ -27,17 +27,3 @@ static inline Lane *lane_of(const Lanes *lanes, uint64_t aggregate_hash) {
   g_assert(lanes->count > 0);
   return lanes->lanes[aggregate_hash % lanes->count];
 }
-
-typedef struct Taking {
-  size_t max_events, max_bytes; /* of a batch; of bytes, at least one event */
-  int64_t linger_ms;            /* waits that long for more, of its own lane only */
-  bool wait;                    /* until there is something */
-  bool alone;                   /* from its own lane only */
-} Taking;
-
-/* Takes a batch for the worker, whose own lane has the same number; events it took before are
- * settled. 0: stopped, or none. */
-size_t lanes_take(const Lanes *lanes, unsigned worker, const Taking *how, QueuedEvent **events);
-/* The worker cannot continue for a while, so others may take its lanes. It has events in hand only
- * of the lane that it keeps (NULL: none). */
-void lanes_release_all_but(const Lanes *lanes, unsigned worker, const Lane *kept);

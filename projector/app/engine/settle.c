@@ -129,7 +129,7 @@ static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *fail
 
 /* A late update: the row is taken from the entity. A failure to do so is the event's, unless it is
  * the store's: then the event is given back. */
-static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_failure) {
+static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
   Tries tries = {.begun = clock_us()};
   Ruling ruling = RULING_STORE;
   do {
@@ -142,8 +142,6 @@ static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_
       metrics_committed(worker->metrics, item, 1, clock_us() - tries.begun);
       return true;
     }
-    if (part_at_lock(worker, item, 1, batch_is_own, ret_failure))
-      return true;
     part_with_session(worker, ret_failure);
     tries.replays++;
   } while (refresh_again(worker, item, tries, ret_failure, &ruling));
@@ -159,15 +157,11 @@ static bool refresh(Worker *worker, Item *item, bool batch_is_own, Failure *ret_
   return true;
 }
 
-/* After one that is to be given back, the others are too: each might wait for the same lock. */
 static bool refresh_all(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
-  bool own = all_own(worker, items, count), going_on = true, good = true;
-  for (size_t i = 0; i < count && good && going_on; i++) {
-    if (items[i].verdict != VERDICT_REFRESH)
-      continue;
-    good = refresh(worker, &items[i], own, ret_failure);
-    going_on = items[i].verdict != VERDICT_REFRESH;
-  }
+  bool good = true;
+  for (size_t i = 0; i < count && good; i++)
+    if (items[i].verdict == VERDICT_REFRESH)
+      good = refresh(worker, &items[i], ret_failure);
   return good;
 }
 

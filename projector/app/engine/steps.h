@@ -92,17 +92,9 @@ void end_claims(Worker *worker);
 /* A session that works, opened when there is none. */
 bool ensure_session(Worker *worker, Failure *ret_failure);
 /* Applies the items in as many transactions as needed: good ones are applied, the causes of
- * failures found by halving. Undecided items have VERDICT_NONE: when it returns false because the
- * store or this owner cannot continue, or when events of other workers ran into a lock. */
+ * failures found by halving. Returns false when the store or this owner cannot continue; undecided
+ * items have VERDICT_NONE then. */
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure);
-/* Whether the events are all of the worker's own lane. */
-bool all_own(const Worker *worker, const Item *items, size_t count);
-/* Call after a failure of the items. A locked row or table delays everything in the same batch: so
- * for a while their lanes are not combined, and lanes that the worker holds without such events are
- * released. Returns true when the batch has events of other workers, and the unfinished ones have
- * to be released. */
-bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
-                  const Failure *failure);
 /* Call after a failure that breaks the session. A statement that may still run there keeps its
  * locks, so the next probe kills it. */
 void part_with_session(Worker *worker, const Failure *failure);

@@ -8,8 +8,7 @@
 #include <string.h>
 
 enum {
-  APART_MS = 60000,     /* after one, a lane is taken together with no other */
-  REPLAY_MS = 20,       /* base of the pause between them, at most */
+  REPLAY_MS = 20,       /* base of the pause between two tries of a transaction, at most */
   REPLAY_MAX_MS = 1000, /* this */
   SUSPECT_WAIT_S = 1,   /* for a lock, of an event that has waited for one before */
 };
@@ -141,28 +140,6 @@ bool replay_pause(Worker *worker, int replays) {
   return !stop_wait(worker->stop, delay);
 }
 
-bool all_own(const Worker *worker, const Item *items, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    if (home_of(worker, items[i].event) != worker->lanes->lanes[worker->number])
-      return false;
-  return true;
-}
-
-bool part_at_lock(Worker *worker, const Item *items, size_t count, bool batch_is_own,
-                  const Failure *failure) {
-  if (!blame_is_lock_wait(failure))
-    return false;
-  for (size_t i = 0; i < count; i++)
-    lane_keep_apart(home_of(worker, items[i].event), APART_MS);
-  if (batch_is_own) {
-    lanes_release_all_but(worker->lanes, worker->number, worker->lanes->lanes[worker->number]);
-    return false;
-  }
-  log_failure(LOG_LEVEL_WARNING, "events of other workers are released", failure);
-  metrics_retry(worker->metrics, failure->class);
-  return true;
-}
-
 /* The tables are not what the mapping says: all events of that projection share the failure. */
 static bool fail_projection(Worker *worker, Item *items, size_t count, const Projection *culprit,
                             const Failure *failure) {
@@ -194,20 +171,10 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
 typedef struct Attempt {
   GHashTable *blocked; /* aggregates that an earlier part blocked */
   int64_t begun;       /* when the batch was tried first */
-  bool own;            /* all its events are of the worker's own lane */
-  bool given_back;     /* this part and the later ones */
 } Attempt;
 
 static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
                        Failure *ret_failure);
-
-/* Nothing is known of these; the ledger may know more. */
-static bool leave_open(Item *items, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    if (items[i].verdict != VERDICT_KNOWN)
-      items[i].verdict = VERDICT_NONE;
-  return true;
-}
 
 /* What has waited for a lock before does not keep others waiting for as long again. */
 static void set_lock_wait(Worker *worker, int seconds) {
@@ -319,8 +286,6 @@ static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit
 
 static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
                        Failure *ret_failure) {
-  if (attempt->given_back)
-    return leave_open(items, count);
   for (int replays = 0;;) {
     bool repeated;
     Culprit culprit = {0};
@@ -341,10 +306,6 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
       continue;
     if (hold_locked_table(worker, items, count, culprit.projection, &failure))
       continue;
-    if (part_at_lock(worker, items, count, attempt->own, &failure)) {
-      attempt->given_back = true;
-      return leave_open(items, count);
-    }
     Resolved resolved = resolve(worker, items, count, &culprit, ++replays, attempt, &failure);
     if (resolved == RESOLVED_NOT)
       return give_up(worker, &failure, ret_failure);
@@ -390,7 +351,7 @@ static bool apply_suspects(Worker *worker, Item *items, size_t count, Attempt *a
 
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autoptr(GHashTable) blocked = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
-  Attempt attempt = {.blocked = blocked, .begun = clock_us(), .own = all_own(worker, items, count)};
+  Attempt attempt = {.blocked = blocked, .begun = clock_us()};
   hold_early(worker, items, count);
   hold_behind_gates(worker, items, count);
   size_t innocent = suspects_last(worker, items, count);

@@ -132,12 +132,9 @@ bool worker_step(Worker *worker, bool wait) {
   size_t most = pace_grant(worker->lanes->pace, failures > 0 ? 1 : (size_t)settings->batch);
   if (most == 0)
     return true;
-  Taking how = {.max_events = most,
-                .max_bytes = batch_bytes,
-                .linger_ms = settings->linger_ms,
-                .wait = wait,
-                .alone = failures > 0};
-  size_t count = lanes_take(worker->lanes, worker->number, &how, worker->taken);
+  Taking how = {
+      .max_events = most, .max_bytes = batch_bytes, .linger_ms = settings->linger_ms, .wait = wait};
+  size_t count = lane_take(worker->lanes->lanes[worker->number], &how, worker->taken);
   pace_return(worker->lanes->pace, most - count);
   if (count == 0)
     return false;
@@ -157,7 +154,6 @@ bool worker_step(Worker *worker, bool wait) {
   note_trouble(worker, &failure);
   g_atomic_int_inc(&worker->failures);
   worker->refused = failure.source == SOURCE_MYSQL;
-  lanes_release_all_but(worker->lanes, worker->number, worker->lanes->lanes[worker->number]);
   metrics_retry(worker->metrics, failure.class);
   if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
     stop_request(worker->stop, &failure);
