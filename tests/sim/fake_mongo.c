@@ -14,6 +14,11 @@ Outbox *outbox_new(MongoStore *store, const char *owner) {
   return outbox;
 }
 
+Outbox *outbox_new_for_command(MongoStore *store, const char *command) {
+  g_autofree char *owner = g_strdup_printf("command:%s:%08x", command, g_random_int());
+  return outbox_new(store, owner);
+}
+
 void outbox_free(Outbox *outbox) {
   if (!outbox)
     return;

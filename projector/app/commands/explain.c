@@ -461,7 +461,7 @@ int command_explain(int argc, char **argv) {
     return command_misuse("expected TYPE ID [VERSION]");
   if (!command_version(argc == 4 ? argv[3] : version, &number))
     return EXIT_WRONG;
-  if (!stores_open(config, &stores, &failure))
+  if (!stores_open(config, "explain", &stores, &failure))
     return command_fail(&failure);
   json_t *document = json_object();
   bool good = explain_aggregate(&stores, argv[1], argv[2], number, document, &found, &failure);

@@ -121,7 +121,7 @@ static void print_end(const Printer *printer, int64_t count) {
 
 static bool print_selected(MongoStore *store, const Selection *selection, Printer *printer,
                            Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = outbox_new(store, OUTBOX_BY_HAND "look");
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "look");
   g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
@@ -137,7 +137,7 @@ static bool print_selected(MongoStore *store, const Selection *selection, Printe
 static bool find_in_outbox(MongoStore *store, const char *id, char state[static 16],
                            Failure *ret_failure) {
   static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
-  g_autoptr(Outbox) outbox = outbox_new(store, OUTBOX_BY_HAND "look");
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "look");
   g_autoptr(EventCursor) cursor = selection_find(outbox, &(Selection){.event_id = id});
   const bson_t *document = event_cursor_next(cursor, ret_failure);
   g_autoptr(Event) event = document ? event_decode(document) : NULL;
@@ -362,7 +362,8 @@ int command_refresh(int argc, char **argv) {
     return command_misuse("expected TYPE ID");
   job.sought.type = argv[1];
   job.sought.text = argv[2];
-  bool good = stores_open(config, &stores, &failure) && run_refresh(&stores, &job, &failure);
+  bool good =
+      stores_open(config, "refresh", &stores, &failure) && run_refresh(&stores, &job, &failure);
   stores_close(&stores);
   if (!good && job.sought.found && !job.has_entity && !job.force)
     failure_prefix(&failure, "refused (--force does it, --dry-run shows what it would remove)");

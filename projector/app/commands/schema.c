@@ -54,23 +54,23 @@ static bool apply_migrations(Session *session, Failure *ret_failure) {
 /* Before anything is altered: what a column would leave in the rows that are there. The server
  * would invent '' or 0, and a projector that runs with the older mapping would fail. */
 static bool check_added(Session *session, const Projection *projection, Failure *ret_failure) {
-  bool exists, rows;
   g_autoptr(GPtrArray) names = g_ptr_array_new();
+  Failure failure = {0};
   if (!catalog_columns_without_value(session, projection, names, ret_failure))
     return false;
   if (names->len == 0)
     return true;
-  g_autofree char *query = g_strdup_printf("SELECT 1 FROM `%s` LIMIT 1", projection->table);
-  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
-  exists = result != NULL;
-  rows = exists && mysql_num_rows(result) > 0;
-  return (exists && !rows) ||
-         (exists &&
-          failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                      "%s has rows, and its new column %s is NOT NULL and has no default: nothing "
-                      "was changed. Give the column \"null\": true, or a \"default\" that is right "
-                      "for the existing rows; docs/changing-the-mapping.md has the steps",
-                      projection->table, (const char *)names->pdata[0]));
+  g_autofree char *row =
+      session_ask(session, &failure, "SELECT 1 FROM `%s` LIMIT 1", projection->table);
+  if (!row) {
+    *ret_failure = failure;
+    return failure.class == FAILURE_NONE;
+  }
+  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                     "%s has rows, and its new column %s is NOT NULL and has no default: nothing "
+                     "was changed. Give the column \"null\": true, or a \"default\" that is right "
+                     "for the existing rows; docs/changing-the-mapping.md has the steps",
+                     projection->table, (const char *)names->pdata[0]);
 }
 
 static bool apply_projection(Session *session, const Projection *projection, Failure *ret_failure) {

@@ -35,7 +35,7 @@ static bool wait_for(const Config *config, Question *question, int64_t timeout_m
   Stores stores;
   int64_t ends_at = g_get_monotonic_time() + MIN(timeout_ms, forever_ms) * 1000;
   int64_t pause_ms = LOOK_MS;
-  if (!stores_open(config, &stores, ret_failure))
+  if (!stores_open(config, "wait", &stores, ret_failure))
     return false;
   Failure ignored = {0};
   g_autoptr(Archive) archive = archive_open(&config->mongodb, &ignored);

@@ -81,7 +81,7 @@ static bool open_journal(Rebuild *rebuild, const Options *options, const char *t
 
 static int rebuild_all(Rebuild *rebuild, const Options *options, const char *table) {
   Failure failure = {0};
-  if (!stores_open(rebuild->config, &rebuild->stores, &failure))
+  if (!stores_open(rebuild->config, "rebuild", &rebuild->stores, &failure))
     return command_fail(&failure);
   bool good = check(rebuild, &failure) &&
               (!options->shadow || rebuild_shadow_check(rebuild, &failure)) &&

@@ -446,22 +446,15 @@ static Mapping *map_both(const Config *config, const Projection *live, const cha
   return both;
 }
 
-/* One rebuild of a table at a time: the session that will rename keeps a lock by name. */
-static Session *open_renamer(const Config *config, const char *table, Failure *ret_failure) {
+/* The session that will rename reserves the table meanwhile. */
+static Session *open_renamer(const Config *config, const Shadow *shadow, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  if (!session ||
-      !session_run(session, ret_failure, "SET SESSION wait_timeout = %d", RENAMER_IDLES_S))
-    return NULL;
-  g_autofree char *sql =
-      g_strdup_printf("SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), '/%s'), 256), 0)", table);
-  g_autoptr(MYSQL_RES) result = session_query(session, sql, strlen(sql), ret_failure);
-  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  if (row && row[0] && *row[0] == '1')
-    return g_steal_pointer(&session);
-  if (result)
-    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                "another rebuild --shadow of %s is running", table);
-  return NULL;
+  return session &&
+                 session_run(session, ret_failure, "SET SESSION wait_timeout = %d",
+                             RENAMER_IDLES_S) &&
+                 shadow_reserve(session, shadow, ret_failure)
+             ? g_steal_pointer(&session)
+             : NULL;
 }
 
 static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
@@ -473,7 +466,7 @@ static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
     return false;
   g_autoptr(Mapping) both = map_both(rebuild->config, live, work.shadow.fresh, ret_failure);
   g_autoptr(Session) renamer =
-      both ? open_renamer(rebuild->config, live->table, ret_failure) : NULL;
+      both ? open_renamer(rebuild->config, &work.shadow, ret_failure) : NULL;
   if (!renamer)
     return false;
   g_autoptr(Entities) entities = entities_open(rebuild->stores.store, live->entities, NULL);

@@ -301,7 +301,7 @@ static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
 }
 
 static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
-  bool good = stores_open(reconcile->config, &reconcile->stores, ret_failure) &&
+  bool good = stores_open(reconcile->config, "reconcile", &reconcile->stores, ret_failure) &&
               reconcile_all(reconcile, from, ret_failure) &&
               (reconcile->mended == 0 || report_repair(reconcile, ret_failure));
   stores_close(&reconcile->stores);

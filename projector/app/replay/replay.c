@@ -65,7 +65,7 @@ static bool open_stores(Replay *replay, Failure *ret_failure) {
   replay->archive = replay->store ? archive_open(&config->mongodb, ret_failure) : NULL;
   if (!replay->archive || !archive_is_empty(replay->archive, &empty, ret_failure))
     return false;
-  replay->outbox = outbox_new(replay->store, OUTBOX_BY_HAND "replay");
+  replay->outbox = outbox_new_for_command(replay->store, "replay");
   if (!config->mongodb.archive && empty)
     return failure_refuse(
         ret_failure,

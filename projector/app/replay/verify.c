@@ -285,7 +285,7 @@ static int verify_all(const Config *config, const GPtrArray *projections, bool a
                 config->mongodb.outbox);
     return command_fail(&failure);
   }
-  g_autoptr(Outbox) outbox = outbox_new(store, OUTBOX_BY_HAND "archive");
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "archive");
   for (guint i = 0; i < projections->len; i++) {
     Verify verify = {.config = config,
                      .projection = projections->pdata[i],

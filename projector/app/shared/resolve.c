@@ -12,12 +12,6 @@
 
 const char *const resolve_blocking[] = {"failed", "dead", NULL};
 
-static Outbox *open_outbox(MongoStore *store, const char *command) {
-  g_autofree char *owner = g_strdup_printf(OUTBOX_BY_HAND "%s:%s:%d:%08x", command,
-                                           g_get_host_name(), (int)getpid(), g_random_int());
-  return outbox_new(store, owner);
-}
-
 static _Thread_local const char *asked_by;
 
 void resolve_for(const char *person) {
@@ -25,7 +19,7 @@ void resolve_for(const char *person) {
 }
 
 Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = open_outbox(store, "show");
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "show");
   const Selection selection = {.event_id = event_id, .limit = 1};
   g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
@@ -75,7 +69,7 @@ static bool report_events(const Config *config, MongoStore *store, const char *v
 
 bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
                    int64_t *ret_count, Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = open_outbox(store, "retry");
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "retry");
   return selection_retry(outbox, selection, ret_count, ret_failure) &&
          report_events(config, store, "retry", selection, *ret_count, ret_failure);
 }
@@ -149,7 +143,7 @@ static bool skip_selected(const Config *config, Outbox *outbox, const Selection 
 
 bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
                           SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = open_outbox(store, "skip");
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "skip");
   return skip_selected(config, outbox, selection, sink, data, ret_count, ret_failure) &&
          report_events(config, store, "skip", selection, *ret_count, ret_failure);
 }
@@ -203,7 +197,7 @@ static bool refresh(const Config *config, MongoStore *store, const char *type, c
   Refreshed done = {0};
   g_autofree char *act =
       g_strdup_printf("refresh of %s %s%s", type, id, entity_needed ? "" : " (with --force)");
-  g_autoptr(Outbox) outbox = open_outbox(store, "refresh");
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   if (!session || !find_aggregate(config, outbox, &sought, ret_failure))
     return false;

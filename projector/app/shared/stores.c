@@ -3,8 +3,6 @@
 
 #include "projector/infra/mysql/inspect.h"
 
-#include <unistd.h>
-
 Pool pool_new(void) {
   return (Pool){arena_new(), g_ptr_array_new_with_free_func((GDestroyNotify)event_free)};
 }
@@ -24,12 +22,12 @@ Event *pool_keep(Pool *pool, Event *event) {
   return event;
 }
 
-bool stores_open(const Config *config, Stores *ret_stores, Failure *ret_failure) {
-  g_autofree char *owner = g_strdup_printf("reconcile:%d:%08x", (int)getpid(), g_random_int());
+bool stores_open(const Config *config, const char *command, Stores *ret_stores,
+                 Failure *ret_failure) {
   Stores stores = {.config = config, .ledger = {.projector = config->name}};
   stores.store = mongo_store_open_single(&config->mongodb, ret_failure);
   stores.session = stores.store ? session_open(&config->mysql, ret_failure) : NULL;
-  stores.outbox = stores.session ? outbox_new(stores.store, owner) : NULL;
+  stores.outbox = stores.session ? outbox_new_for_command(stores.store, command) : NULL;
   if (!stores.outbox || !mysql_json_slack(stores.session, &stores.json_slack, ret_failure)) {
     stores_close(&stores);
     return false;

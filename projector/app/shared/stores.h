@@ -26,7 +26,9 @@ typedef struct Stores {
   unsigned json_slack; /* of MySQL (domain/real.h) */
 } Stores;
 
-bool stores_open(const Config *config, Stores *ret_stores, Failure *ret_failure);
+/* `command`: as outbox_new_for_command has it. */
+bool stores_open(const Config *config, const char *command, Stores *ret_stores,
+                 Failure *ret_failure);
 void stores_close(Stores *stores);
 /* The server ends a session that is silent for long; this opens a new one before it does. */
 bool stores_wake(Stores *stores, Failure *ret_failure);

@@ -73,7 +73,7 @@ static bool look_again(const Actions *actions, const json_t *target, char **ret_
                    .text = text_of(target, "aggregate_id")};
   *ret_still = NULL;
   bool good =
-      stores_open(actions->config, &stores, ret_failure) &&
+      stores_open(actions->config, "page", &stores, ret_failure) &&
       find_aggregate(actions->config, stores.outbox, &sought, ret_failure) &&
       (!sought.found || again_aggregate(&stores, &sought.aggregate, ret_still, ret_failure));
   stores_close(&stores);
@@ -122,7 +122,7 @@ static HttpAnswer explain(const Actions *actions, const json_t *target) {
   Stores stores = {0};
   Failure failure = {0};
   bool found;
-  if (!stores_open(actions->config, &stores, &failure))
+  if (!stores_open(actions->config, "page", &stores, &failure))
     return failed(&failure);
   json_t *document = json_object();
   bool good = explain_aggregate(&stores, text_of(target, "aggregate_type"),

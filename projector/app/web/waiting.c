@@ -219,7 +219,7 @@ static bool ensure_stores(Waiting *waiting, Stores *stores, Failure *ret_failure
   stores->store = waiting->store;
   stores->ledger = (Ledger){waiting->config->name, 0, false};
   if (!stores->outbox)
-    stores->outbox = outbox_new(waiting->store, OUTBOX_BY_HAND "wait");
+    stores->outbox = outbox_new_for_command(waiting->store, "wait");
   MysqlSettings mysql = waiting->config->mysql;
   mysql.answer_s = ANSWER_S;
   if (stores->session)

@@ -23,7 +23,7 @@ Archive *archive_open(const MongoSettings *settings, Failure *ret_failure) {
   archive->store = mongo_store_open_single(&archive->settings, ret_failure);
   if (!archive->store)
     return NULL;
-  archive->events = outbox_new(archive->store, OUTBOX_BY_HAND "archive");
+  archive->events = outbox_new_for_command(archive->store, "archive");
   return g_steal_pointer(&archive);
 }
 

@@ -11,10 +11,11 @@
 
 typedef struct Outbox Outbox;
 
-/* `owner` stands in claimed_by; it differs for each ownership, and begins with OUTBOX_BY_HAND for a
- * command. It is copied. */
-#define OUTBOX_BY_HAND "command:"
+/* `owner` stands in claimed_by; it differs for each ownership. It is copied; "" for who claims
+ * nothing. */
 Outbox *outbox_new(MongoStore *store, const char *owner);
+/* For a command, which nobody else is: in claimed_by stands "command:", its name, and who it is. */
+Outbox *outbox_new_for_command(MongoStore *store, const char *command);
 /* Another collection of events, as if it were the outbox: a feed, the archive. */
 Outbox *outbox_new_on(MongoStore *store, const char *owner, const char *collection);
 void outbox_free(Outbox *outbox);

@@ -1,8 +1,18 @@
 /* outbox_handle.c - the collection with its client, and what every write to it needs. */
 #include "projector/infra/mongo/outbox_private.h"
 
+#include <unistd.h>
+
+#define BY_HAND "command:"
+
 Outbox *outbox_new(MongoStore *store, const char *owner) {
   return outbox_new_on(store, owner, mongo_store_settings(store)->outbox);
+}
+
+Outbox *outbox_new_for_command(MongoStore *store, const char *command) {
+  g_autofree char *owner = g_strdup_printf(BY_HAND "%s:%s:%d:%08x", command, g_get_host_name(),
+                                           (int)getpid(), g_random_int());
+  return outbox_new(store, owner);
 }
 
 Outbox *outbox_new_on(MongoStore *store, const char *owner, const char *collection) {
@@ -134,5 +144,5 @@ void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older
                 BCON_INT64(older_than_ms), "]", "}", "]", "}");
   else /* what a command has seized it is about to settle; should it die, its claim grows old */
     BCON_APPEND(filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "$not", "{", "$regex",
-                BCON_UTF8("^" OUTBOX_BY_HAND), "}", "}");
+                BCON_UTF8("^" BY_HAND), "}", "}");
 }

@@ -312,6 +312,16 @@ MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failu
   return result;
 }
 
+char *session_ask(Session *session, Failure *ret_failure, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  g_autofree char *sql = g_strdup_vprintf(format, arguments);
+  va_end(arguments);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql, strlen(sql), ret_failure);
+  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
+  return row ? g_strdup(row[0] ? row[0] : "") : NULL;
+}
+
 bool session_send(Session *session, const char *sql, Failure *ret_failure) {
   session->used_at = g_get_monotonic_time();
   return mysql_send_query(session->mysql, sql, strlen(sql)) == 0 || fail(session, ret_failure);

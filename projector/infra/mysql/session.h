@@ -64,6 +64,10 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     __attribute__((format(printf, 3, 4)));
 /* Runs a query and stores its whole result; free with mysql_free_result. */
 MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure);
+/* The first column of the first row of a query, formatted as in session_run; "" for NULL. Returns
+ * NULL on failure, and with class NONE when there is no row. Free with g_free. */
+char *session_ask(Session *session, Failure *ret_failure, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Sends a statement without a result and does not wait for the answer; session_await has to be the
  * next call on the session. */
 bool session_send(Session *session, const char *sql, Failure *ret_failure);

@@ -57,24 +57,12 @@ bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failur
 
 /* --- looking -------------------------------------------------------------------------------- */
 
-/* The first column of the first row; NULL with class NONE: there is no row. Free with g_free. */
-__attribute__((format(printf, 3, 4))) static char *ask(Session *session, Failure *ret_failure,
-                                                       const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  g_autofree char *sql = g_strdup_vprintf(format, arguments);
-  va_end(arguments);
-  g_autoptr(MYSQL_RES) result = session_query(session, sql, strlen(sql), ret_failure);
-  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  return row ? g_strdup(row[0] ? row[0] : "") : NULL;
-}
-
 /* Names come from the checked mapping file: letters, digits, _ and $. */
 static char *comment_of(Session *session, const char *name, Failure *ret_failure) {
-  return ask(session, ret_failure,
-             "SELECT TABLE_COMMENT FROM information_schema.TABLES"
-             " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '%s'",
-             name);
+  return session_ask(session, ret_failure,
+                     "SELECT TABLE_COMMENT FROM information_schema.TABLES"
+                     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '%s'",
+                     name);
 }
 
 bool shadow_table_exists(Session *session, const char *name, bool *ret_exists,
@@ -117,6 +105,20 @@ static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Fai
   return true;
 }
 
+bool shadow_reserve(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  Failure failure = {0};
+  g_autofree char *got = session_ask(
+      session, &failure, "SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), '/%s'), 256), 0)", shadow->table);
+  if (got && *got == '1')
+    return true;
+  if (failure.class != FAILURE_NONE) {
+    *ret_failure = failure;
+    return false;
+  }
+  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                     "another rebuild --shadow of %s is running", shadow->table);
+}
+
 bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure) {
   for (unsigned i = 0; i < shadow->child_count; i++)
     if (!session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->children[i].old))
@@ -127,10 +129,10 @@ bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failur
 /* Whether no row of a view of information_schema names the table in one of the columns. */
 static bool check_none(Session *session, const char *table, const char *view, const char *name,
                        const char *schema, const char *columns, Failure *ret_failure) {
-  g_autofree char *found = ask(session, ret_failure,
-                               "SELECT %s FROM information_schema.%s WHERE %s = DATABASE()"
-                               " AND '%s' IN (%s)",
-                               name, view, schema, table, columns);
+  g_autofree char *found = session_ask(session, ret_failure,
+                                       "SELECT %s FROM information_schema.%s WHERE %s = DATABASE()"
+                                       " AND '%s' IN (%s)",
+                                       name, view, schema, table, columns);
   return found ? failure_refuse(
                      ret_failure,
                      "%s is part of %s, which a swap would leave with the old table; rebuild it "

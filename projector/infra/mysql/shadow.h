@@ -31,6 +31,9 @@ bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failur
 /* Drops what the tables were before the swap. */
 bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure);
 
+/* One rebuild beside a table at a time: a lock by name that the session keeps until its end.
+ * Returns false when another has it (class CONFIG). */
+bool shadow_reserve(Session *session, const Shadow *shadow, Failure *ret_failure);
 /* Whether the table can be swapped: no foreign keys, no triggers, and no t__old unless it may be
  * dropped. Removes the leftovers of an interrupted swap. */
 bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure);
