@@ -2,8 +2,15 @@
  *
  * A Failure is filled where something goes wrong and is passed up by value; callers prepend context
  * to its message. Filling one cannot fail. The class alone decides what happens next
- * (docs/operations.md has the table); the message is for humans. */
+ * (docs/operations.md has the table); the message is for humans.
+ *
+ * What cannot be otherwise is no failure: it is asserted, in every build (g_assert). A process that
+ * finds itself wrong ends at once, and the next owner begins with what is committed. */
 #pragma once
+
+#ifdef G_DISABLE_ASSERT
+#error "the assertions are a part of the program"
+#endif
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -158,6 +158,8 @@ bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size
   g_autofree Claim *claims = g_new0(Claim, count);
   g_autofree QueuedEvent **back = g_new(QueuedEvent *, count);
   size_t ours = 0, kept = 0, back_count = 0;
+  for (size_t i = 0; i < count; i++) /* else two workers could work on one aggregate */
+    g_assert(home_of(worker, events[i]->event) == worker->lanes->lanes[worker->number]);
   if (!look_again(worker, events, count, claims, ret_failure) ||
       !claim_apart(worker, events, count, claims, ret_failure))
     return requeue(worker, events, count);

@@ -73,12 +73,14 @@ size_t hand_begin_marks(Hand *hand, int64_t mark_ms, size_t most, bson_t *ids) {
     event_append_id(queued->event, ids, key);
     queued->marked = true;
   }
+  g_assert(!hand->marking);
   hand->marking = count > 0;
   return count;
 }
 
 void hand_end_marks(Hand *hand) {
   SCOPED_LOCK(&hand->lock);
+  g_assert(hand->marking);
   hand->marking = false;
   g_cond_broadcast(&hand->ended);
 }

@@ -58,6 +58,7 @@ unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
     Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
     if (hold->due > now)
       break;
+    g_assert(hold->state != HOLD_LOOKED_AT); /* it is due again when that is decided */
     lane_set_due(lane, hold, DUE_NEVER);
     hold->looks++;
     show(hold, &ret_views[count++]);
@@ -172,6 +173,7 @@ void lane_end_drain(Lane *lane, const HoldView *view) {
     lane_set_due(lane, hold, 0);
     return;
   }
+  g_assert(!hold->place);
   g_hash_table_remove(lane->holds, hold->aggregate);
   lane_count_hold(lane, -1);
   lane_tell_worker(lane); /* it may have been waiting for the number of holds to sink */

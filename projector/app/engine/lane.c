@@ -64,6 +64,7 @@ static gint compare_due(gconstpointer a, gconstpointer b, gpointer data) {
 }
 
 void lane_set_due(Lane *lane, Hold *hold, int64_t delay_ms) {
+  ASSERT_LOCKED(&lane->lock);
   if (hold->place)
     g_sequence_remove(hold->place);
   hold->place = NULL;
@@ -82,8 +83,10 @@ Hold *lane_find_hold(Lane *lane, const Event *event) {
 }
 
 void lane_count_hold(Lane *lane, gint more) {
-  if (lane->limits.all_holds)
-    g_atomic_int_add(lane->limits.all_holds, more);
+  if (!lane->limits.all_holds)
+    return;
+  gint before = g_atomic_int_add(lane->limits.all_holds, more);
+  g_assert(before + more >= 0);
 }
 
 static int64_t since(const Lane *lane, const QueuedEvent *queued) {
@@ -161,6 +164,8 @@ void lane_tell_worker(Lane *lane) {
 }
 
 static void enqueue(Lane *lane, QueuedEvent *queued) {
+  g_assert(queued->place != PLACE_QUEUE);
+  queued->place = PLACE_QUEUE;
   event_heap_push(lane->heap, queued);
   lane_tell_worker(lane);
 }
@@ -196,6 +201,8 @@ bool lane_knows(Lane *lane, const Id *event_id) {
 }
 
 bool lane_queue(Lane *lane, QueuedEvent *queued) {
+  ASSERT_LOCKED(&lane->lock);
+  g_assert(queued->place == PLACE_NEW);
   if (lane->stopped || lane_find_known(lane, queued->event)) {
     queued_event_free(queued);
     return false;
@@ -210,8 +217,10 @@ bool lane_queue(Lane *lane, QueuedEvent *queued) {
 static void forget(Lane *lane, QueuedEvent *queued) {
   if (lane->next == queued)
     lane->next = NULL;
-  g_hash_table_remove(lane->known, &queued->event->key.event_id);
-  lane->bytes -= queued_event_memory(queued);
+  bool known = g_hash_table_remove(lane->known, &queued->event->key.event_id);
+  size_t size = queued_event_memory(queued);
+  g_assert(known && queued->place == PLACE_TAKEN && size <= lane->bytes);
+  lane->bytes -= size;
   queued_event_free(queued);
   tell_readers(lane);
 }
@@ -251,24 +260,31 @@ bool lane_offer(Lane *lane, QueuedEvent *queued) {
 
 /* --- taking ------------------------------------------------------------------------------- */
 
-/* While too many aggregates are blocked: the smallest event that belongs to one of them. */
 static const Event *event_at(const Lane *lane, unsigned at) {
   return ((const QueuedEvent *)lane->heap->pdata[at])->event;
 }
 
+static QueuedEvent *pop(Lane *lane, unsigned at) {
+  QueuedEvent *queued = event_heap_remove(lane->heap, at);
+  g_assert(queued->place == PLACE_QUEUE);
+  queued->place = PLACE_TAKEN;
+  return queued;
+}
+
+/* While too many aggregates are blocked: the smallest event that belongs to one of them. */
 static QueuedEvent *pop_held(Lane *lane) {
   unsigned smallest = lane->heap->len;
   for (unsigned i = 0; i < lane->heap->len; i++)
     if (lane_find_hold(lane, event_at(lane, i)) &&
         (smallest == lane->heap->len || event_heap_before(lane->heap, i, smallest)))
       smallest = i;
-  return smallest < lane->heap->len ? event_heap_remove(lane->heap, smallest) : NULL;
+  return smallest < lane->heap->len ? pop(lane, smallest) : NULL;
 }
 
 /* The next event of the queue that no hold blocks. */
 static QueuedEvent *pop_free(Lane *lane) {
   while (lane->heap->len > 0) {
-    QueuedEvent *queued = is_full(lane) ? pop_held(lane) : event_heap_remove(lane->heap, 0);
+    QueuedEvent *queued = is_full(lane) ? pop_held(lane) : pop(lane, 0);
     Hold *hold = queued ? lane_find_hold(lane, queued->event) : NULL;
     if (!hold || !has_to_wait(hold, queued->event))
       return queued;
@@ -299,7 +315,7 @@ static QueuedEvent *pop_next(Lane *lane) {
   if (at == lane->heap->len || !is_takeable(lane, next->event))
     return NULL;
   const Hold *hold = lane_find_hold(lane, next->event);
-  return hold && has_to_wait(hold, next->event) ? NULL : event_heap_remove(lane->heap, at);
+  return hold && has_to_wait(hold, next->event) ? NULL : pop(lane, at);
 }
 
 static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
@@ -316,7 +332,7 @@ static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
                                claim_comes_alone(events[count - 1]->event->attempts));
     if (apart || (count > 0 && bytes + size > how->max_bytes)) {
       lane->next = apart ? queued : NULL;
-      event_heap_push(lane->heap, queued);
+      enqueue(lane, queued);
       break;
     }
     queued->batch = lane->batch;

@@ -4,8 +4,12 @@
 
 #include "projector/domain/plan.h"
 
+/* In a lane's queue, or taken from it until the lane gets it back. */
+typedef enum QueuedPlace { PLACE_NEW, PLACE_QUEUE, PLACE_TAKEN } QueuedPlace;
+
 typedef struct QueuedEvent {
   Event *event;
+  QueuedPlace place; /* under the lane's lock */
   int64_t
       readable_at; /* ms since 1970 by MongoDB's clock: it waits since then at most; 0: not known */
   int64_t read_at; /* its document was so then; monotonic, us; 0: long ago */

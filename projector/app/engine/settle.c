@@ -17,6 +17,7 @@ static bool is_permanent(const Failure *failure) {
 static FailedMark judge(Worker *worker, const Item *item) {
   const Settings *settings = &worker->config->settings;
   const QueuedEvent *queued = queued_of(item);
+  g_assert(item->failure);
   FailureClass class = item->failure->class;
   int attempt = item->event->attempts + 1;
   FailedMark mark = {.failure = item->failure};

@@ -73,7 +73,8 @@ static bool project_batch(Worker *worker, QueuedEvent **events, size_t count,
 
 static bool project(Worker *worker, QueuedEvent **events, size_t count, Failure *ret_failure) {
   int64_t begun = clock_us(), patience_us = worker->config->settings.claim_mark_ms * 1000;
-  g_atomic_int_inc(&worker->moves);
+  int moves = g_atomic_int_add(&worker->moves, 1);
+  g_assert(moves % 2 == 0); /* see worker_moves */
   bool good = project_batch(worker, events, count, ret_failure);
   if (!good || clock_us() - begun > patience_us)
     worker->stalled_until = clock_us();
