@@ -27,7 +27,7 @@ static bool map_all_columns(const Projection *projection, const Event *event, Ar
 
 static bool map_assignments(const Rule *rule, const Event *event, Arena *arena, Change *change,
                             Failure *ret_failure) {
-  bool deltas = rule->operation == OP_ADD || rule->operation == OP_SUBTRACT;
+  bool deltas = operation_is_delta(rule->operation);
   change->values = arena_alloc(arena, rule->assignment_count, sizeof(Value));
   for (unsigned i = 0; i < rule->assignment_count; i++) {
     Column column = rule->projection->columns[rule->assignments[i].column];

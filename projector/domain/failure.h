@@ -31,6 +31,11 @@ typedef enum FailureClass {
   FAILURE_UNKNOWN, /* unknown code: blame.h attributes it */
 } FailureClass;
 
+/* The store cannot work now, whoever asks it. */
+static inline bool failure_class_is_outage(FailureClass class) {
+  return class == FAILURE_UNAVAILABLE || class == FAILURE_SPACE;
+}
+
 typedef enum FailureSource {
   SOURCE_EVENT,
   SOURCE_MYSQL,

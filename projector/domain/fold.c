@@ -108,7 +108,7 @@ static bool is_marked(const FoldedRow *row) {
 }
 
 static bool is_delta(const Change *change) {
-  return change->rule->operation == OP_ADD || change->rule->operation == OP_SUBTRACT;
+  return operation_is_delta(change->rule->operation);
 }
 
 /* Whether the assignment adds to its column; it sets the column otherwise. */

@@ -71,7 +71,7 @@ static bool parse_assignment(Mapping *mapping, const char *name, const json_t *f
                        "%s: expected one of the projection's columns, found \"%.60s\"%s", path,
                        name, index >= 0 ? ", which is part of the key" : "");
   const Column *column = &projection->columns[index];
-  bool delta = rule->operation == OP_ADD || rule->operation == OP_SUBTRACT;
+  bool delta = operation_is_delta(rule->operation);
   if (delta && !type_is_numeric(column->type.kind))
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                        "%s: expected a column with numbers to %s, found %s", path,

@@ -77,6 +77,10 @@ typedef enum Operation {
 } Operation;
 
 const char *operation_name(Operation operation);
+/* Whether it adds to what is there. */
+static inline bool operation_is_delta(Operation operation) {
+  return operation == OP_ADD || operation == OP_SUBTRACT;
+}
 
 typedef struct Assignment {
   unsigned column; /* index into the projection's columns */

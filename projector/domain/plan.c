@@ -121,7 +121,7 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   for (unsigned i = 0; i < item->changes.count; i++) {
     const Change *change = &item->changes.changes[i];
     Operation operation = change->rule->operation;
-    if (operation == OP_ADD || operation == OP_SUBTRACT) {
+    if (operation_is_delta(operation)) {
       deltas.changes[deltas.count] = *change;
       deltas.changes[deltas.count++].deltas_only = true;
     } else if (operation == OP_UPDATE || operation == OP_SQL)

@@ -21,8 +21,7 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
 
 /* Foreign locks and missing tables or privileges are reported elsewhere. */
 static bool is_refused(const Failure *failure) {
-  return failure->class == FAILURE_UNAVAILABLE || failure->class == FAILURE_SPACE ||
-         failure->class == FAILURE_UNKNOWN;
+  return failure_class_is_outage(failure->class) || failure->class == FAILURE_UNKNOWN;
 }
 
 static bool is_broken(const Failure *failure) {

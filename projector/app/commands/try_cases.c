@@ -52,9 +52,14 @@ static bool read_value(const Column *column, const json_t *json, const char *pat
           failure_prefix(ret_failure, "%s", path));
 }
 
-/* `ret_known` says which columns the file gives; the others are NULL. */
+typedef struct GivenRow {
+  const json_t *json;
+  Value *values; /* of all columns */
+  bool *known;   /* which of them the file gives; the others are NULL */
+} GivenRow;
+
 static bool read_row(const Projection *projection, const json_t *json, const char *path,
-                     Arena *arena, Value **ret_values, bool **ret_known, Failure *ret_failure) {
+                     Arena *arena, GivenRow *ret_row, Failure *ret_failure) {
   Value *values = arena_alloc(arena, projection->column_count, sizeof *values);
   bool *known = arena_alloc(arena, projection->column_count, sizeof *known);
   unsigned taken = 0;
@@ -73,13 +78,23 @@ static bool read_row(const Projection *projection, const json_t *json, const cha
   }
   if (taken < json_object_size(json))
     return refuse(ret_failure, path, "it has a column that the projection does not fill");
-  *ret_values = values;
-  *ret_known = known;
+  *ret_row = (GivenRow){json, values, known};
   return true;
 }
 
-typedef bool (*RowSink)(Case *of, const Projection *projection, const json_t *rows,
-                        const char *path, Failure *ret_failure);
+static bool read_rows(const Case *of, const Projection *projection, const json_t *json,
+                      const char *path, GivenRow *ret_rows, Failure *ret_failure) {
+  size_t i;
+  const json_t *row;
+  json_array_foreach(json, i, row) {
+    g_autofree char *full = g_strdup_printf("%s[%zu]", path, i);
+    if (!read_row(projection, row, full, of->arena, &ret_rows[i], ret_failure))
+      return false;
+  }
+  return true;
+}
+
+typedef void (*RowSink)(Case *of, const Projection *projection, const GivenRow *rows, size_t count);
 
 static bool each_table(Case *of, const char *key, RowSink sink, Failure *ret_failure) {
   const json_t *tables = json_object_get(of->json, key), *rows;
@@ -93,26 +108,18 @@ static bool each_table(Case *of, const char *key, RowSink sink, Failure *ret_fai
       return refuse(ret_failure, path, "no projection fills this table");
     if (!json_is_array(rows))
       return json_complain(path, "a list of rows", rows, ret_failure);
-    if (!sink(of, projection, rows, path, ret_failure))
+    size_t count = json_array_size(rows);
+    GivenRow *given = arena_alloc(of->arena, count, sizeof *given);
+    if (!read_rows(of, projection, rows, path, given, ret_failure))
       return false;
+    sink(of, projection, given, count);
   }
   return true;
 }
 
-static bool put_rows(Case *of, const Projection *projection, const json_t *rows, const char *path,
-                     Failure *ret_failure) {
-  size_t i;
-  const json_t *row;
-  json_array_foreach(rows, i, row) {
-    g_autofree char *full = g_strdup_printf("%s[%zu]", path, i);
-    Value *values = NULL;
-    bool *known = NULL;
-    if (!read_row(projection, row, full, of->arena, &values, &known, ret_failure))
-      return false;
-    g_assert(values && known);
-    rehearsal_put_row(of->rehearsal, projection, values);
-  }
-  return true;
+static void put_rows(Case *of, const Projection *projection, const GivenRow *rows, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    rehearsal_put_row(of->rehearsal, projection, rows[i].values);
 }
 
 static bool put_entities(Case *of, Failure *ret_failure) {
@@ -211,25 +218,17 @@ static void compare_row(Case *of, const Projection *projection, const Value *exp
 }
 
 /* The table holds these rows, and no others. */
-static bool expect_rows(Case *of, const Projection *projection, const json_t *rows,
-                        const char *path, Failure *ret_failure) {
+static void expect_rows(Case *of, const Projection *projection, const GivenRow *rows,
+                        size_t count) {
   g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
-  size_t i;
-  const json_t *row;
-  json_array_foreach(rows, i, row) {
-    g_autofree char *full = g_strdup_printf("%s[%zu]", path, i);
-    Value *values = NULL;
-    bool *known = NULL;
-    if (!read_row(projection, row, full, of->arena, &values, &known, ret_failure))
-      return false;
-    g_assert(values && known);
-    const Value *found = rehearsal_find(of->rehearsal, projection, values);
+  for (size_t i = 0; i < count; i++) {
+    const Value *found = rehearsal_find(of->rehearsal, projection, rows[i].values);
     if (found) {
       g_hash_table_add(seen, (gpointer)found);
-      compare_row(of, projection, values, known, found);
+      compare_row(of, projection, rows[i].values, rows[i].known, found);
       continue;
     }
-    char *text = json_dumps(row, 0);
+    char *text = json_dumps(rows[i].json, 0);
     g_string_append_printf(of->wrong, "%s: expected a row %s, found none\n", projection->table,
                            text);
     free(text);
@@ -242,7 +241,6 @@ static bool expect_rows(Case *of, const Projection *projection, const json_t *ro
     append_row(of->wrong, projection, there.values);
     g_string_append_c(of->wrong, '\n');
   }
-  return true;
 }
 
 static bool expect_error(Case *of, Failure *ret_failure) {

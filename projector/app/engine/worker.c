@@ -64,7 +64,7 @@ static bool project_batch(Worker *worker, QueuedEvent **events, size_t count,
     return settle(worker, items, count, ret_failure);
   Failure ignored;
   judge_nothing(items, count);
-  if (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_SPACE)
+  if (failure_class_is_outage(ret_failure->class))
     settle_outage(worker, items, count, ret_failure);
   else
     settle(worker, items, count, &ignored);

@@ -118,8 +118,7 @@ bool repair_refresh(Stores *stores, const Prefetch *prefetch, Refresh *refreshes
                     Failure *ret_failure) {
   if (count == 0 || refresh_batch(stores, prefetch, refreshes, count, ret_failure))
     return true;
-  if (ret_failure->class == FAILURE_UNAVAILABLE || ret_failure->class == FAILURE_CONFIG ||
-      ret_failure->class == FAILURE_SPACE)
+  if (failure_class_is_outage(ret_failure->class) || ret_failure->class == FAILURE_CONFIG)
     return false;
   if (count == 1) {
     refreshes[0].failure = *ret_failure;

@@ -58,8 +58,7 @@ static HttpAnswer refuse(unsigned status, const char *why) {
 }
 
 static HttpAnswer failed(const Failure *failure) {
-  unsigned status =
-      failure->class == FAILURE_UNAVAILABLE || failure->class == FAILURE_SPACE ? 503 : 409;
+  unsigned status = failure_class_is_outage(failure->class) ? 503 : 409;
   return refuse(status, failure->message);
 }
 
