@@ -23,6 +23,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
+import jsonschema
 import pymongo
 import pymysql
 from bson import Decimal128
@@ -247,10 +248,11 @@ class Workspace:
         return self.file
 
     def create(self) -> None:
-        """The outbox with its indexes, and the tables of the mapping."""
+        """The outbox with its indexes, and the tables of the mapping, which the JSON Schema knows too."""
         self.outbox_program("init", check=True)
         applied = self.projector("schema", "--apply")
         assert applied.returncode == 0, applied.stderr
+        jsonschema.validate(json.loads(self.file.read_text()), json.loads((ROOT / "docs/projector.schema.json").read_text()))
 
     def run_once(self) -> subprocess.CompletedProcess:
         """Applies what the outbox holds; the log is in the result's stderr."""

@@ -1,6 +1,8 @@
 /* children.c - arrays become rows. */
 #include "projector/domain/children.h"
 
+#include "projector/domain/describe.h"
+
 #include <string.h>
 
 const ChildRows no_child_rows = {0, NULL};
@@ -68,8 +70,9 @@ static bool check_keys(const Projection *child, const Source *items, const Child
       append_key(text, child, key->values);
       g_free(key);
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
-                         "%s: items %u and %u have one key in child table %s (%.100s)", items->text,
-                         GPOINTER_TO_UINT(before), i, child->table, text->str);
+                         "%s: expected items with keys of their own in child table %s, found items "
+                         "%u and %u with one key: \"%.100s\"",
+                         items->text, child->table, GPOINTER_TO_UINT(before), i, text->str);
     }
     g_hash_table_insert(seen, key, GUINT_TO_POINTER(i));
   }

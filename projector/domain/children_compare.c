@@ -44,3 +44,26 @@ GArray *child_rows_compare(const Projection *child, const ChildRows *wanted,
       add_step(steps, CHILD_REMOVE, there->rows[i], NULL);
   return steps;
 }
+
+static unsigned number_of(const Projection *child) {
+  unsigned at = 0;
+  while (child->parent->children[at] != child)
+    at++;
+  return at;
+}
+
+void child_rows_fold(const Projection *child, const FoldedRow *parent, const ChildrenThere *there,
+                     Arena *arena, GPtrArray *rows) {
+  g_autoptr(GArray) steps = child_rows_compare(child, parent->children[number_of(child)], there);
+  for (guint i = 0; i < steps->len; i++) {
+    const ChildStep *step = &g_array_index(steps, ChildStep, i);
+    FoldedRow *row = arena_alloc(arena, 1, sizeof *row);
+    row->projection = child;
+    row->remove = step->task == CHILD_REMOVE;
+    row->write = !row->remove;
+    row->fresh = step->task == CHILD_ADD;
+    row->key = step->now ? step->now->key : (Value *)step->row;
+    row->row = step->now ? step->now->values : NULL;
+    g_ptr_array_add(rows, row);
+  }
+}

@@ -1,7 +1,7 @@
 /* children_compare.h - the steps that replace the rows of a child table. */
 #pragma once
 
-#include "projector/domain/children.h"
+#include "projector/domain/fold.h"
 
 /* What it takes to replace rows. */
 typedef enum ChildTask { CHILD_REMOVE, CHILD_ADD, CHILD_OVERWRITE } ChildTask;
@@ -25,3 +25,8 @@ typedef struct ChildrenThere {
  * for equal rows. */
 GArray *child_rows_compare(const Projection *child, const ChildRows *wanted,
                            const ChildrenThere *there);
+
+/* Adds to `rows` (of FoldedRow, which live as long as the arena) what gives the parent's row the
+ * children that it has to have. */
+void child_rows_fold(const Projection *child, const FoldedRow *parent, const ChildrenThere *there,
+                     Arena *arena, GPtrArray *rows);

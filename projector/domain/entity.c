@@ -1,6 +1,8 @@
 /* entity.c - an entity in the form of an event. */
 #include "projector/domain/entity.h"
 
+#include "projector/domain/describe.h"
+
 #include <string.h>
 
 enum { SHOWN = 200 }; /* bytes of an `_id` in messages */

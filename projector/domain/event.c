@@ -2,6 +2,7 @@
 #include "projector/domain/event.h"
 
 #include "projector/domain/datetime.h"
+#include "projector/domain/describe.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -285,86 +286,10 @@ static void malformed(Event *event, const char *path, const char *expected, cons
               expected, found);
 }
 
-bool utf8_is_valid(const char *text, size_t length) {
-  /* libbson takes C0 80 for a NUL where NULs are allowed; no other text holds a byte C0. */
-  return bson_utf8_validate(text, length, true) && (!length || !memchr(text, 0xC0, length));
-}
-
-static const char *type_text(bson_type_t type) {
-  switch (type) {
-  case BSON_TYPE_DOUBLE: return "double";
-  case BSON_TYPE_UTF8: return "string";
-  case BSON_TYPE_DOCUMENT: return "document";
-  case BSON_TYPE_ARRAY: return "array";
-  case BSON_TYPE_BINARY: return "binary";
-  case BSON_TYPE_UNDEFINED: return "undefined";
-  case BSON_TYPE_OID: return "ObjectId";
-  case BSON_TYPE_BOOL: return "bool";
-  case BSON_TYPE_DATE_TIME: return "date";
-  case BSON_TYPE_NULL: return "null";
-  case BSON_TYPE_REGEX: return "regular expression";
-  case BSON_TYPE_DBPOINTER: return "DBPointer";
-  case BSON_TYPE_CODE: return "JavaScript";
-  case BSON_TYPE_SYMBOL: return "symbol";
-  case BSON_TYPE_CODEWSCOPE: return "JavaScript with scope";
-  case BSON_TYPE_INT32: return "int32";
-  case BSON_TYPE_TIMESTAMP: return "timestamp";
-  case BSON_TYPE_INT64: return "int64";
-  case BSON_TYPE_DECIMAL128: return "Decimal128";
-  case BSON_TYPE_MAXKEY: return "MaxKey";
-  case BSON_TYPE_MINKEY: return "MinKey";
-  case BSON_TYPE_EOD: break;
-  }
-  return "nothing";
-}
-
-void bson_describe(const bson_iter_t *iter, char *text, size_t size) {
-  bson_type_t type = bson_iter_type(iter);
-  const char *name = type_text(type);
-  uint32_t length;
-  char decimal[BSON_DECIMAL128_STRING];
-  bson_decimal128_t number;
-  switch (type) {
-  case BSON_TYPE_INT32:
-  case BSON_TYPE_INT64:
-    snprintf(text, size, "%s %lld", name, (long long)bson_iter_as_int64(iter));
-    return;
-  case BSON_TYPE_DOUBLE: snprintf(text, size, "%s %.17g", name, bson_iter_double(iter)); return;
-  case BSON_TYPE_DECIMAL128:
-    bson_iter_decimal128(iter, &number);
-    bson_decimal128_to_string(&number, decimal);
-    snprintf(text, size, "%s %s", name, decimal);
-    return;
-  case BSON_TYPE_UTF8:
-    bson_iter_utf8(iter, &length);
-    snprintf(text, size, "%s of %u bytes", name, length);
-    return;
-  case BSON_TYPE_BINARY: {
-    bson_subtype_t subtype;
-    const uint8_t *bytes;
-    bson_iter_binary(iter, &subtype, &length, &bytes);
-    snprintf(text, size, "%s of %u bytes, subtype %d", name, length, (int)subtype);
-    return;
-  }
-  case BSON_TYPE_DATE_TIME: {
-    char date[DATETIME_TEXT_SIZE] = "out of range";
-    if (datetime_in_range(bson_iter_date_time(iter)))
-      datetime_format(bson_iter_date_time(iter) * 1000, 3, date);
-    snprintf(text, size, "%s %s", name, date);
-    return;
-  }
-  default: snprintf(text, size, "%s", name); return;
-  }
-}
-
 /* The field is not what the contract says: tells what it is. */
 static void misfit(Event *event, const bson_iter_t *iter, const char *expected) {
   char found[DESCRIPTION_SIZE];
-  uint32_t length = 0;
-  const char *text = BSON_ITER_HOLDS_UTF8(iter) ? bson_iter_utf8(iter, &length) : "";
   bson_describe(iter, found, sizeof found);
-  if (!utf8_is_valid(text, length))
-    g_strlcpy(found, "a string that is not UTF-8", sizeof found);
   malformed(event, bson_iter_key(iter), expected, found);
 }
 

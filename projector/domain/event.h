@@ -98,12 +98,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Event, event_free)
 /* Whether the event has a place in its aggregate's order: aggregate and event id are readable.
  * Otherwise it blocks nothing. */
 bool event_has_aggregate(const Event *event);
-/* Whether the bytes are UTF-8 as MySQL reads it: NUL is a character, its overlong form is not. */
-bool utf8_is_valid(const char *text, size_t length);
-/* The value found, for messages: MongoDB's name of the type with a number, a time or a length,
- * never a text: "int64 5", "string of 3 bytes", "null". */
-enum { DESCRIPTION_SIZE = 80 };
-void bson_describe(const bson_iter_t *iter, char *text, size_t size);
 /* Memory that an event of this document needs, in bytes. */
 size_t event_memory(const Event *event);
 

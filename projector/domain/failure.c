@@ -92,6 +92,9 @@ Failure failure_without_values(const Failure *failure) {
   Failure told = *failure;
   if (failure->source == SOURCE_MYSQL && failure->code != 0 && !quotes_only_names(failure->code))
     text_hide_quoted(told.message, sizeof told.message);
+  char *found = failure->source == SOURCE_EVENT ? strstr(told.message, ", found ") : NULL;
+  if (found)
+    text_hide_quoted(found, sizeof told.message - (size_t)(found - told.message));
   return told;
 }
 

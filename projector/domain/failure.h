@@ -80,8 +80,9 @@ bool failure_at(Failure *failure, TransactionStep step, bool good);
 bool failure_prefix(Failure *failure, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The failure as it may be logged: without the values that MySQL quotes from a row or a statement.
- * Names of tables, columns and keys stay. */
+/* The failure as it may be logged: without the values that MySQL quotes from a row or a statement,
+ * and those of the event itself, which stand in quotes behind ", found ". Names of tables, columns
+ * and keys stay. */
 Failure failure_without_values(const Failure *failure);
 
 /* Replaces everything from the first quote to the last with "…", in a buffer of `size`. The end of

@@ -22,7 +22,7 @@ typedef struct FoldedRow {
   bool unmarked;  /* of an update: a row with a mark counts as missing */
   bool remove;    /* phase 2: delete, whether it exists or not */
   bool write;     /* phase 3: insert or overwrite with `row` */
-  bool fresh;     /* of a write: the row does not exist (set by infra/mysql/child_rows.c) */
+  bool fresh;     /* of a write: the row does not exist (set by children_compare.c) */
   bool keep_mark; /* of a write: keep the mark if the existing row and `row` both have one */
   const ChildRows **children; /* by child table, after the phases: its rows; NULL: as they are */
   uint8_t *modes;             /* ColumnMode of each column after the key */

@@ -119,6 +119,21 @@ static bool parse_assignments(Mapping *mapping, const json_t *json, const char *
   return true;
 }
 
+/* A constant of null would mark nothing, with each event. */
+static bool check_mark(const Rule *rule, const char *path, Failure *ret_failure) {
+  int mark = mark_of_rule(rule);
+  for (unsigned i = 0; i < rule->assignment_count; i++) {
+    const Source *from = &rule->assignments[i].from;
+    bson_iter_t iter;
+    if ((int)rule->assignments[i].column == mark && from->constant &&
+        constant_find(from->constant, from->constant_length, &iter) && BSON_ITER_HOLDS_NULL(&iter))
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s.set.%s: expected a value, which marks a deleted row, found null", path,
+                         rule->projection->columns[mark].name);
+  }
+  return true;
+}
+
 /* The mark is the first column of `set` that may be NULL: NULL tells that the row is not deleted.
  */
 static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
@@ -132,6 +147,7 @@ static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *
               "at least one column with \"null\": true that an upsert takes from its payload; "
               "NULL there means that a row is not deleted",
               json_object_get(json, "set"))) &&
+         check_mark(rule, path, ret_failure) &&
          (!projection->soft_rule || mark_of_rule(rule) == projection->mark ||
           failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                       "%s.set: expected %s first, which marks the deleted rows of %s", path,
@@ -170,6 +186,10 @@ static bool parse_always(Projection *projection, const json_t *json, const char 
     if (column < (int)projection->key_count)
       return json_complain(member, "one of the projection's columns that is not part of the key",
                            name, ret_failure);
+    for (unsigned k = 0; k < projection->always_count; k++)
+      if (projection->always[k] == (unsigned)column)
+        return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                           "%s: this column is named twice", member);
     projection->always[projection->always_count++] = (unsigned)column;
   }
   return true;

@@ -50,6 +50,23 @@ static bool check_sources(const Projection *child, Failure *ret_failure) {
   return true;
 }
 
+/* Only the payload has arrays; of an entity nothing else is there. */
+static bool check_items(const json_t *json, const char *path, const Source *items, bool of_entity,
+                        Failure *ret_failure) {
+  const json_t *otherwise = json_is_object(json) ? json_object_get(json, "default") : NULL;
+  if (otherwise && (!json_is_array(otherwise) || json_array_size(otherwise) > 0))
+    return mapping_wrong(ret_failure, path, "default", "[]", otherwise);
+  for (const Source *place = items; place; place = place->otherwise) {
+    bool metadata = g_str_has_prefix(place->text, "$metadata.");
+    if (!place->constant && (!place->in_payload || place->text[0] == '$') &&
+        (of_entity || !metadata))
+      return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                         "%s: expected the path of an array in the payload, found %s", path,
+                         place->text);
+  }
+  return true;
+}
+
 static bool parse_child(Mapping *mapping, Projection *parent, const json_t *json, const char *path,
                         Failure *ret_failure) {
   static const char *const keys[] = {"table", "from", "default", "key", "columns", NULL};
@@ -67,7 +84,7 @@ static bool parse_child(Mapping *mapping, Projection *parent, const json_t *json
   const json_t *columns = json_object_get(json, "columns");
   return mapping_take_table(mapping, json, path, child, ret_failure) &&
          source_from_members(json, path, mapping->arena, &child->items, ret_failure) &&
-         source_check_event(&child->items, path, ret_failure) &&
+         check_items(json, path, &child->items, true, ret_failure) &&
          mapping_parse_columns(mapping, child, json_object_get(json, "key"), key_path, true,
                                ret_failure) &&
          (!columns ||
@@ -115,6 +132,11 @@ bool mapping_parse_child_update(Mapping *mapping, const char *name, const json_t
     rule->items = arena_alloc(mapping->arena, projection->child_count, sizeof *rule->items);
   rule->child_tables |= UINT32_C(1) << at;
   rule->items[at] = projection->children[at]->items;
-  return !from || (source_from_json(from, path, mapping->arena, &rule->items[at], ret_failure) &&
-                   source_check_event(&rule->items[at], path, ret_failure));
+  static const char *const keys[] = {"from", "default", NULL};
+  return !from ||
+         ((json_is_object(from)
+               ? json_check_object(from, path, keys, ret_failure) &&
+                     source_from_members(from, path, mapping->arena, &rule->items[at], ret_failure)
+               : source_from_json(from, path, mapping->arena, &rule->items[at], ret_failure)) &&
+          check_items(from, path, &rule->items[at], false, ret_failure));
 }

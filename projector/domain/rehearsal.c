@@ -1,6 +1,7 @@
 /* rehearsal.c - carries out folds on rows in memory. */
 #include "projector/domain/rehearsal.h"
 
+#include "projector/domain/children_compare.h"
 #include "projector/domain/entity.h"
 #include "projector/domain/mark.h"
 
@@ -166,29 +167,33 @@ static void write_row(GPtrArray *rows, const FoldedRow *row, Arena *arena) {
   set_row(rows, projection, values, arena);
 }
 
-/* The rows of child tables take the place of those that their parent has. */
-static void replace_children(GPtrArray *rows, const FoldedRow *row, Arena *arena) {
-  for (unsigned k = 0; k < row->projection->child_count; k++) {
-    const Projection *child = row->projection->children[k];
-    const ChildRows *now = row->children[k];
-    for (guint i = rows->len; now && i-- > 0;) {
-      const RehearsedRow *other = rows->pdata[i];
-      if (other->projection == child &&
-          values_equal(other->values, row->key, row->projection->key_count))
-        g_ptr_array_remove_index(rows, i);
-    }
-    for (unsigned i = 0; now && i < now->count; i++) {
-      Value *values = arena_alloc(arena, child->column_count, sizeof *values);
-      memcpy(values, now->rows[i].key, child->key_count * sizeof *values);
-      for (unsigned at = child->key_count; at < child->column_count; at++)
-        values[at] = now->rows[i].values[at - child->key_count];
-      set_row(rows, child, values, arena);
+/* Puts what it takes to replace children among the rows of the step, as infra/mysql/child_rows.c
+ * does with those that MySQL has. */
+static void expand_children(const GPtrArray *rows, const Step *step, Arena *arena) {
+  guint count = step->rows->len;
+  for (guint n = 0; n < count; n++) {
+    FoldedRow *row = step->rows->pdata[n];
+    for (unsigned k = 0; row->children && k < row->projection->child_count; k++) {
+      const Projection *child = row->projection->children[k];
+      g_autoptr(GPtrArray) found = g_ptr_array_new();
+      for (guint i = 0; i < rows->len; i++) {
+        const RehearsedRow *other = rows->pdata[i];
+        if (other->projection == child &&
+            values_equal(other->values, row->key, row->projection->key_count))
+          g_ptr_array_add(found, (gpointer)other->values);
+      }
+      const ChildrenThere there = {
+          .rows = (const Value *const *)found->pdata, .count = found->len, .replaced = row->remove};
+      if (row->children[k])
+        child_rows_fold(child, row, &there, arena, step->rows);
+      row->children[k] = NULL;
     }
   }
 }
 
 /* fold.h says in which order. */
 static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failure *ret_failure) {
+  expand_children(rows, step, arena);
   for (guint i = 0; i < step->rows->len; i++) {
     const FoldedRow *row = step->rows->pdata[i];
     if (row->update && !update_row(rows, row, arena, ret_failure))
@@ -204,7 +209,6 @@ static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failur
     const FoldedRow *row = step->rows->pdata[i];
     if (row->write)
       write_row(rows, row, arena);
-    replace_children(rows, row, arena);
   }
   return true;
 }

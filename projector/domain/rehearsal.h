@@ -30,7 +30,7 @@ typedef struct Rehearsed {
   Verdict verdict;  /* one of those with an outcome, KNOWN, FAILED, or WAIT behind a failed one */
   bool refreshed;   /* it was late, and its rows were taken from the entities */
   bool statement;   /* it has an sql statement, which was not run */
-  const Fold *fold; /* what is done to the rows; no steps when nothing is */
+  const Fold *fold; /* what is done to the rows, those of child tables too; no steps: nothing */
   const Failure *failure; /* VERDICT_FAILED: why */
 } Rehearsed;
 

@@ -1,6 +1,7 @@
 /* row_compare.c - compares what a row shows with what its entity says. */
 #include "projector/domain/row_compare.h"
 
+#include "projector/domain/json_number.h"
 #include "projector/domain/mark.h"
 #include "projector/domain/real.h"
 
@@ -118,15 +119,20 @@ bson_t *layout_key_fields(const Layout *layout) {
 
 /* --- comparing ------------------------------------------------------------------------------ */
 
-static bool json_same(const Value *a, const Value *b, unsigned slack) {
-  return a->kind == VALUE_TEXT && b->kind == VALUE_TEXT &&
-         json_text_same(a->text, a->length, b->text, b->length, slack);
+static bool json_same(const Column *column, const Value *a, const Value *b, unsigned slack) {
+  if (a->kind != VALUE_TEXT || b->kind != VALUE_TEXT)
+    return false;
+  if (!column->type.plain)
+    return json_text_same(a->text, a->length, b->text, b->length, slack);
+  g_autoptr(GString) x = json_wide_as_texts(a->text, a->length);
+  g_autoptr(GString) y = json_wide_as_texts(b->text, b->length);
+  return json_text_same(x->str, x->len, y->str, y->len, slack);
 }
 
 bool column_equal(const Column *column, const Value *expected, const Value *found,
                   unsigned json_slack) {
   return value_equal(expected, found) ||
-         (column->type.kind == TYPE_JSON && json_same(expected, found, json_slack));
+         (column->type.kind == TYPE_JSON && json_same(column, expected, found, json_slack));
 }
 
 bool layout_is_marked(const Layout *layout, const Value *row) {

@@ -107,8 +107,23 @@ bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_sou
 
 /* --- constants ------------------------------------------------------------------------------ */
 
+/* libbson takes a Decimal128 that is none for NaN. */
+static bool has_wrong_decimal(const json_t *json) {
+  const char *key, *text = json_string_value(json_object_get(json, "$numberDecimal"));
+  json_t *member;
+  size_t i;
+  bson_decimal128_t number;
+  if (text && !bson_decimal128_from_string(text, &number))
+    return true;
+  json_object_foreach((json_t *)json, key, member) if (has_wrong_decimal(member)) return true;
+  json_array_foreach(json, i, member) if (has_wrong_decimal(member)) return true;
+  return false;
+}
+
 bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
                         uint32_t *ret_length) {
+  if (has_wrong_decimal(json))
+    return false;
   json_t *wrapped = json_pack("{s:O}", "v", (json_t *)json);
   size_t size = json_dumpb(wrapped, NULL, 0, JSON_COMPACT);
   char *text = arena_alloc(arena, size + 1, 1);

@@ -63,8 +63,17 @@ static bool take_char(const char **at, char wanted) {
   return true;
 }
 
-/* "('a','b')", labels without quotes and backslashes in them. */
+/* Whether the label stands in the list before it, in its quotes. */
+static bool is_repeated(const char *list, const char *label, size_t length) {
+  for (const char *at = list; at < label; at = strchr(at + 1, '\'') + 2)
+    if (!strncmp(at, label, length))
+      return true;
+  return false;
+}
+
+/* "('a','b')", labels without quotes and backslashes in them. MySQL takes blanks off their ends. */
 static bool take_labels(const char *at) {
+  const char *list = at + 1;
   if (!take_char(&at, '('))
     return false;
   do {
@@ -72,9 +81,10 @@ static bool take_labels(const char *at) {
     if (!take_char(&at, '\''))
       return false;
     length = strcspn(at, "'\\");
-    at += length;
-    if (length < 1 || length > 255 || !take_char(&at, '\''))
+    if (length < 1 || length > 255 || at[length - 1] == ' ' || at[length] != '\'' ||
+        is_repeated(list, at - 1, length + 2))
       return false;
+    at += length + 1;
   } while (take_char(&at, ','));
   return take_char(&at, ')') && !*at;
 }

@@ -3,6 +3,7 @@
 
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
+#include "projector/domain/describe.h"
 #include "projector/domain/real.h"
 #include "projector/domain/value_special.h"
 
@@ -296,41 +297,43 @@ static bool is_time(TypeKind kind) {
   return kind == TYPE_DATE || kind == TYPE_DATETIME || kind == TYPE_TIMESTAMP;
 }
 
-/* What was found, as far as it matters for the type, and what is wrong with it where that does not
- * meet the eye. */
-static void describe_for(const ColumnType *type, const bson_iter_t *iter, char *text, size_t size) {
+/* What was found, and what is wrong with it where that does not meet the eye. */
+static char *describe_for(const ColumnType *type, const bson_iter_t *iter) {
   Decimal decimal;
   char found[DESCRIPTION_SIZE];
+  uint32_t length = 0;
+  const char *utf8 = BSON_ITER_HOLDS_UTF8(iter) ? bson_iter_utf8(iter, &length) : NULL;
   bool number = type->kind == TYPE_DECIMAL && read_decimal(iter, true, &decimal);
   bson_describe(iter, found, sizeof found);
-  uint32_t length = 0;
-  const char *utf8 = BSON_ITER_HOLDS_UTF8(iter) ? bson_iter_utf8(iter, &length) : "";
-  if (!utf8_is_valid(utf8, length))
-    g_strlcpy(text, "string that is not UTF-8", size);
-  else if (type->plain)
-    snprintf(text, size, "%s that plain JSON does not hold exactly", found);
-  else if (type->kind == TYPE_DECIMAL && BSON_ITER_HOLDS_UTF8(iter) && !number)
-    g_strlcpy(text, "string that is no number", size);
-  else if (number && decimal.scale > type->scale)
-    snprintf(text, size, "%s, which has more than %u digits behind the point", found, type->scale);
-  else if (is_time(type->kind) && BSON_ITER_HOLDS_UTF8(iter))
-    snprintf(text, size, "%s that is not written %s", found,
-             type->kind == TYPE_DATE ? "2024-01-31" : "2024-01-31T12:34:56.789Z");
-  else
-    g_strlcpy(text, found, size);
+  if (utf8 && !utf8_is_valid(utf8, length))
+    return g_strdup(found);
+  if (type->plain)
+    return g_strconcat(found, " that plain JSON does not hold exactly", NULL);
+  if (type->kind == TYPE_DECIMAL && utf8 && !number)
+    return g_strconcat(found, " that is no number", NULL);
+  if (number && decimal.scale > type->scale)
+    return g_strdup_printf("%s, which has more than %u digits behind the point", found,
+                           type->scale);
+  if (is_time(type->kind) && utf8)
+    return g_strdup_printf("%s that is not written %s", found,
+                           type->kind == TYPE_DATE ? "2024-01-31" : "2024-01-31T12:34:56.789Z");
+  return g_strdup(found);
 }
+
+/* A list of labels may be longer than a message. */
+enum { EXPECTED_SHOWN = 120 };
 
 static bool unfit(const Source *place, const char *expected, const char *found,
                   Failure *ret_failure) {
   g_autofree char *name = source_name(place);
-  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found %s", name,
-                     expected, found);
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %.*s, found %s",
+                     name, EXPECTED_SHOWN, expected, found);
 }
 
 static bool missing(const Source *source, const char *expected, Failure *ret_failure) {
   g_autofree char *names = source_names(source);
-  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found nothing",
-                     names, expected);
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %.*s, found nothing",
+                     names, EXPECTED_SHOWN, expected);
 }
 
 bool value_for_column(const Event *event, const Source *source, const Column *column, Arena *arena,
@@ -344,8 +347,7 @@ bool value_for_column(const Event *event, const Source *source, const Column *co
   }
   if (convert(&iter, &column->type, arena, ret_value))
     return true;
-  char text[160];
-  describe_for(&column->type, &iter, text, sizeof text);
+  g_autofree char *text = describe_for(&column->type, &iter);
   return unfit(place, column->type.text, text, ret_failure);
 }
 
@@ -401,7 +403,7 @@ bool value_for_parameter(const Event *event, const Parameter *parameter,
   }
   if (natural_value(&iter, arena, ret_value))
     return true;
-  char text[128];
+  char text[DESCRIPTION_SIZE];
   bson_describe(&iter, text, sizeof text);
   return unfit(&parameter->from, "a value that SQL can hold", text, ret_failure);
 }

@@ -22,6 +22,7 @@ typedef enum ValueKind {
 typedef struct Value {
   ValueKind kind;
   uint32_t length; /* of text or bytes; fraction digits of VALUE_DATETIME */
+  bool wide;       /* JSON with a number of more digits than a double has (json_number.h) */
   union {
     int64_t integer;
     uint64_t natural;

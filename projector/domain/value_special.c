@@ -3,6 +3,8 @@
 
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
+#include "projector/domain/describe.h"
+#include "projector/domain/json_number.h"
 #include "projector/domain/real.h"
 
 #include <math.h>
@@ -144,7 +146,12 @@ static bool to_time(const bson_iter_t *iter, const ColumnType *type, Arena *aren
 
 /* --- plain JSON ----------------------------------------------------------------------------- */
 
-static bool append_plain(GString *json, const bson_iter_t *iter);
+typedef struct PlainJson {
+  GString *text;
+  bool wide; /* Value.wide */
+} PlainJson;
+
+static bool append_plain(PlainJson *json, const bson_iter_t *iter);
 
 static bool append_text(GString *json, const char *text, size_t length) {
   if (!utf8_is_valid(text, length))
@@ -174,35 +181,21 @@ static bool append_real(GString *json, double real) {
   return true;
 }
 
-/* MySQL keeps the integers of 64 bits, and any other number as a double. */
-static bool survives(const Decimal *decimal) {
-  char text[REAL_TEXT_SIZE], digits[DECIMAL_TEXT_SIZE];
-  int64_t integer;
-  uint64_t natural;
-  Decimal again;
-  if (decimal_to_int64(decimal, &integer) || decimal_to_uint64(decimal, &natural))
-    return true;
-  decimal_format(decimal, digits);
-  double real = g_ascii_strtod(digits, NULL);
-  if (!isfinite(real))
-    return false;
-  real_format(real, text);
-  return decimal_parse(text, strlen(text), &again) && again.negative == decimal->negative &&
-         again.count == decimal->count && again.scale == decimal->scale &&
-         !memcmp(again.digits, decimal->digits, decimal->count);
-}
-
-static bool append_decimal(GString *json, const bson_iter_t *iter) {
+static bool append_decimal(PlainJson *json, const bson_iter_t *iter) {
   char text[MAX(BSON_DECIMAL128_STRING, DECIMAL_TEXT_SIZE)];
   bson_decimal128_t number;
   Decimal decimal;
   bson_iter_decimal128(iter, &number);
   bson_decimal128_to_string(&number, text);
-  if (!decimal_parse(text, strlen(text), &decimal) || !survives(&decimal))
+  if (!decimal_parse(text, strlen(text), &decimal))
     return false;
-  if (strpbrk(text, "Ee"))
+  JsonWidth width = json_width(&decimal);
+  if (width == JSON_NEVER)
+    return false;
+  json->wide |= width == JSON_WIDE;
+  if (strpbrk(text, "Ee") || width == JSON_WIDE)
     decimal_format(&decimal, text);
-  g_string_append(json, text);
+  g_string_append(json->text, text);
   return true;
 }
 
@@ -216,23 +209,24 @@ static bool append_time(GString *json, int64_t ms) {
   return true;
 }
 
-static bool append_members(GString *json, const bson_iter_t *iter, bool array) {
+static bool append_members(PlainJson *json, const bson_iter_t *iter, bool array) {
   bson_iter_t member;
   bool first = true;
+  GString *text = json->text;
   if (!bson_iter_recurse(iter, &member))
     return false;
-  g_string_append_c(json, array ? '[' : '{');
+  g_string_append_c(text, array ? '[' : '{');
   for (; bson_iter_next(&member); first = false) {
-    g_string_append(json, first ? "" : ", ");
+    g_string_append(text, first ? "" : ", ");
     if (!array) {
-      if (!append_text(json, bson_iter_key(&member), strlen(bson_iter_key(&member))))
+      if (!append_text(text, bson_iter_key(&member), strlen(bson_iter_key(&member))))
         return false;
-      g_string_append(json, ": ");
+      g_string_append(text, ": ");
     }
     if (!append_plain(json, &member))
       return false;
   }
-  g_string_append_c(json, array ? ']' : '}');
+  g_string_append_c(text, array ? ']' : '}');
   return true;
 }
 
@@ -259,32 +253,37 @@ static bool append_id(GString *json, const bson_iter_t *iter) {
                                  : append_extended(json, iter);
 }
 
-static bool append_plain(GString *json, const bson_iter_t *iter) {
+static bool append_plain(PlainJson *json, const bson_iter_t *iter) {
   uint32_t length;
-  const char *text;
+  const char *utf8;
+  GString *text = json->text;
   switch (bson_iter_type(iter)) {
   case BSON_TYPE_INT32:
   case BSON_TYPE_INT64:
-    g_string_append_printf(json, "%" G_GINT64_FORMAT, bson_iter_as_int64(iter));
+    g_string_append_printf(text, "%" G_GINT64_FORMAT, bson_iter_as_int64(iter));
     return true;
-  case BSON_TYPE_DOUBLE: return append_real(json, bson_iter_double(iter));
+  case BSON_TYPE_DOUBLE: return append_real(text, bson_iter_double(iter));
   case BSON_TYPE_DECIMAL128: return append_decimal(json, iter);
-  case BSON_TYPE_BOOL: g_string_append(json, bson_iter_bool(iter) ? "true" : "false"); return true;
+  case BSON_TYPE_BOOL: g_string_append(text, bson_iter_bool(iter) ? "true" : "false"); return true;
   case BSON_TYPE_NULL:
-  case BSON_TYPE_UNDEFINED: g_string_append(json, "null"); return true;
-  case BSON_TYPE_UTF8: text = bson_iter_utf8(iter, &length); return append_text(json, text, length);
-  case BSON_TYPE_DATE_TIME: return append_time(json, bson_iter_date_time(iter));
+  case BSON_TYPE_UNDEFINED: g_string_append(text, "null"); return true;
+  case BSON_TYPE_UTF8: utf8 = bson_iter_utf8(iter, &length); return append_text(text, utf8, length);
+  case BSON_TYPE_DATE_TIME: return append_time(text, bson_iter_date_time(iter));
   case BSON_TYPE_OID:
-  case BSON_TYPE_BINARY: return append_id(json, iter);
+  case BSON_TYPE_BINARY: return append_id(text, iter);
   case BSON_TYPE_DOCUMENT: return append_members(json, iter, false);
   case BSON_TYPE_ARRAY: return append_members(json, iter, true);
-  default: return append_extended(json, iter);
+  default: return append_extended(text, iter);
   }
 }
 
 static bool to_plain_json(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
-  g_autoptr(GString) json = g_string_new(NULL);
-  return append_plain(json, iter) && text_value(json->str, json->len, arena, ret_value);
+  g_autoptr(GString) text = g_string_new(NULL);
+  PlainJson json = {text, false};
+  if (!append_plain(&json, iter) || !text_value(text->str, text->len, arena, ret_value))
+    return false;
+  ret_value->wide = json.wide;
+  return true;
 }
 
 /* --- all of them ---------------------------------------------------------------------------- */

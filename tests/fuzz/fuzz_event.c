@@ -5,6 +5,7 @@
  * events is one order. */
 #include "tests/fuzz/fuzz.h"
 
+#include "projector/domain/describe.h"
 #include "projector/domain/event.h"
 
 #include <string.h>

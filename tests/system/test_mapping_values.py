@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from decimal import Decimal
 
+import pytest
 from bson import Decimal128, Int64, ObjectId
 from test_projector_reconcile import state_folder
 
@@ -105,7 +107,7 @@ def test_plain_json(ws, state_folder):
     ws.create()
     document = {"money": Decimal128("12.50"), "big": Int64(2**63 - 1), "real": 0.1, "at": datetime(2024, 2, 29, 1, 2, 3, 4000),
                 "oid": ObjectId("65a000000000000000000001"), "list": [None, True, {"n": Decimal128("-3")}], "text": "q\"\\ \N{ROCKET}"}
-    bad = ws.event("d-2", "Put", document={"n": Decimal128("0.1234567890123456789")})
+    bad = ws.event("d-2", "Put", document={"n": Decimal128("1.23456789012345678901E-40")})
     ws.put(ws.event("d-1", "Put", version=1, document=document), bad)
     ws.projector("run", "--once")
     [found] = ws.rows("documents")
@@ -155,3 +157,46 @@ def test_rows_of_the_rarer_types_are_compared_exactly(ws, state_folder):
     ws.query("UPDATE rare SET f = 1234567.625, b = 0, t = '-12:34:56.501', e = 'a', y = 2154")
     [found] = [json.loads(line) for line in ws.projector("reconcile", "--json").stdout.splitlines() if "\"difference\"" in line]
     assert sorted(found["columns"]) == ["b", "e", "f", "t", "y"]
+
+
+WIDE = {"money": "0.1234567890123456789", "negative": "-98765432109876543210.5", "natural": "123456789012345678901234567890", "tiny": "1E-29"}
+
+
+@pytest.mark.parametrize("op", ["upsert", "update"])
+def test_plain_json_keeps_every_digit_of_a_number(ws, state_folder, op):
+    """Whether the server keeps JSON as a text, or numbers as doubles: what both can hold is there with all its digits."""
+    ws.mapping([{"aggregate_type": "account", "table": "documents", "entities": "documents",
+                 "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {"document": {"from": "document", "type": "json", "json": "plain", "default": {}}},
+                 "events": {"Made": {"op": "upsert"}, "Put": {"op": op, **({"columns": ["document"]} if op == "update" else {})}}}],
+               backoff_ms=300000)
+    ws.create()
+    documents = {"d-1": {"a\"b\\ \n\N{ROCKET}": [1, 0.1, {"n": Decimal128(text), "also": None, "in": ["x", True, []]}]} for text in WIDE.values()}
+    documents = {f"d-{n}": {"a\"b\\ \n\N{ROCKET}": [1, 0.1, {"n": Decimal128(text), "also": None, "in": ["x,y:", True, [], {}]}], "u": 2**63}
+                 if n != 2 else {"n": Decimal128(text)} for n, text in enumerate(WIDE.values())}
+    documents = {id: {k: Decimal128(str(v)) if v == 2**63 else v for k, v in d.items()} for id, d in documents.items()}
+    documents["d-9"] = {"plain": [1, "0.5"]}  # of the same statement, and nothing wide in it
+    ws.put([ws.event(id, "Made", version=1) for id in documents], [ws.event(id, "Put", version=2, document=d) for id, d in documents.items()])
+    ws.run_once()
+    rows = {row["id"]: json.loads(row["document"], parse_float=Decimal) for row in ws.rows("documents")}
+    expected = {id: json.loads(json.dumps(d, default=lambda number: f"#{number.to_decimal():f}#").replace('"#', "").replace('#"', ""), parse_float=Decimal)
+                for id, d in documents.items()}
+    assert rows == expected
+    ws.db["documents"].insert_many({"_id": id, "version": Int64(2), "document": d} for id, d in documents.items())
+    done = ws.projector("reconcile", "--json")
+    assert done.returncode == 0, done.stdout
+    ws.db["documents"].update_one({"_id": "d-2"}, {"$set": {"document.n": Decimal128("123456789012345678901234567891")}})
+    assert ws.projector("reconcile").returncode == 1  # one in the last place, which no double shows
+
+
+def test_numbers_that_no_json_column_holds_are_that_events_failure(ws):
+    ws.mapping([{"aggregate_type": "account", "table": "documents", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {"document": {"from": "document", "type": "json", "json": "plain"}}, "events": {"Put": {"op": "upsert"}}}],
+               backoff_ms=300000)
+    ws.create()
+    wrong = [ws.event(f"d-{text[:9]}", "Put", document={"n": Decimal128(text)}) for text in ("1.23456789012345678901E-40", "1234567890123456789012345678901234E+60", "NaN")]
+    ws.put(wrong)
+    ws.projector("run", "--once")
+    for event in wrong:
+        assert "that plain JSON does not hold exactly" in ws.found(event)["last_error"]["message"]
+    assert ws.rows("documents") == []

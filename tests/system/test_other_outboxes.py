@@ -177,7 +177,7 @@ def test_what_is_no_event_fails_with_its_reason(ws):
     event = {**Debezium(ws).document("o-1", "Placed", {}), "payload": "no JSON"}
     ws.outbox.insert_one(event)
     ws.projector("run", "--once")
-    assert ws.found(event)["last_error"]["message"] == "payload: expected a document, found string of 7 bytes"
+    assert ws.found(event)["last_error"]["message"] == "payload: expected a document, found string of 7 bytes \"no JSON\""
 
 
 @pytest.mark.parametrize("mongodb, message", [

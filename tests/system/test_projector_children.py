@@ -119,7 +119,7 @@ def test_an_upsert_without_the_array_fails(shop):
     assert "lines: expected an array for child table order_line, found nothing" in reasons[0]
     assert "expected an array for child table order_line, found string" in reasons[1]
     assert "order_line, item 0 of lines" in reasons[2] and "$item.qty" in reasons[2]
-    assert "items 0 and 2 have one key in child table order_tag (tag a)" in reasons[3]
+    assert 'in child table order_tag, found items 0 and 2 with one key: "tag a"' in reasons[3]
     assert shop.rows("orders") == []
 
 

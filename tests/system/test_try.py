@@ -152,7 +152,7 @@ def test_junit(folder):
     (case(events=[], given={"nothing": []}), "given.nothing: no projection fills this table"),
     (case(events=[], given={"orders": [{"kind": "web"}]}), "given.orders[0].id: expected a value"),
     (case(events=[], given={"orders": [{"id": "o", "x": 1}]}), "it has a column that the projection does not fill"),
-    (case(events=[], given={"orders": [{"id": "o", "total": "much"}]}), "value: expected decimal(9,2), found string that is no number"),
+    (case(events=[], given={"orders": [{"id": "o", "total": "much"}]}), "value: expected decimal(9,2), found string of 4 bytes \"much\" that is no number"),
 ])
 def test_a_wrong_file_of_cases_is_wrong_use(folder, wrong, message):
     error = cases(folder, wrong, status=2)

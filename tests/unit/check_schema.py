@@ -122,7 +122,7 @@ TYPES = [t for c in definitions["type"]["anyOf"] for t in c.get("enum", [])] + [
     "decimal(18,2)", "char(255)", "varchar(16383)", "binary(1)", "varbinary(65535)", "datetime", "datetime(6)",
     "timestamp", "timestamp(0)", "time", "time(3)", "bit(1)", "enum('a')", "enum('a b','c')"]
 WRONG_TYPES = ["", "integer", "INT", "int(11)", "int signed", "text(5)", "decimal", "decimal(18)", "decimal(18, 2)",
-               "char", "varchar(0)", "datetime(7)", "float(5)", "year(4)", "enum()", "enum(a)", "enum('a', 'b')", "enum('')", "enum('it''s')", "bit", "bit(2)", "time(7)",
+               "char", "varchar(0)", "datetime(7)", "float(5)", "year(4)", "enum()", "enum(a)", "enum('a', 'b')", "enum('')", "enum('a ')", "enum('it''s')", "bit", "bit(2)", "time(7)",
                "uuid(16)", "double unsigned"]
 for value in [*TYPES, *WRONG_TYPES, "${TYPE}", 5]:
     expect_same((*projection, "columns", "c", "type"), value)
@@ -131,7 +131,8 @@ for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y",
     expect_same((*projection, "columns", "c", "from"), value)
 CHILD = {"table": "u", "from": "items", "key": {"n": {"from": "$index", "type": "int"}}, "columns": {"x": {"from": "$item.x", "type": "int"}}}
 child = (*projection, "children")
-for value in ([CHILD], [], {}, [CHILD, {**CHILD, "table": "v"}], [{**CHILD, "children": []}], [{**CHILD, "default": []}], [{**CHILD, "key": {}}],
+for value in ([CHILD], [], {}, [CHILD, {**CHILD, "table": "v"}], [{**CHILD, "children": []}], [{**CHILD, "default": []}], [{**CHILD, "key": {}}], [{**CHILD, "default": 5}], [{**CHILD, "default": [1]}],
+              [{**CHILD, "from": "$payload"}], [{**CHILD, "from": "$metadata.x"}], [{**CHILD, "from": ["a", "/b"]}], [{**CHILD, "from": ["a", "$version"]}],
               [{k: v for k, v in CHILD.items() if k != "columns"}], [{k: v for k, v in CHILD.items() if k != "from"}], [{**CHILD, "from": "$item.x"}]):
     expect_same(child, value)
 for value in ("$item", "$item.a.b", "$item.", "$index", "$index.a", "$items", "a.b", "/a~1b", "$aggregate_id", "$occurred_at", "$metadata.x",
@@ -150,7 +151,7 @@ for value in ({}, {"aggregate_type": "a.b"}, {"version": "status"}, {"version": 
               {"version": ".a"}, {"version": 5}, {"payload": "Content", "metadata": "Headers"}, {"type": "t"}, []):
     expect_same(("mongodb", "fields"), value)
 expect_keys(("mongodb", "fields"), properties(schema["properties"]["mongodb"]["properties"]["fields"]))
-for value in (["c"], [], [5], "c", None):
+for value in (["c"], ["c", "c"], [], [5], "c", None):
     expect_same((*projection, "always"), value)
 for value in ("plain", "extended", "other", True):
     expect_same((*projection, "columns", "c"), {"from": "c", "type": "json", "json": value})
@@ -191,6 +192,18 @@ for path in [("name",), ("mongodb", "database"), ("mysql", "user"), (*projection
     expect_same(path, None)
 
 # --- files of this repository ---
+for page in sorted(Path(sys.argv[3]).parent.glob("*.md")):  # whole mapping files, and single projections
+    for block in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL):
+        try:
+            shown = json.loads(block)
+        except ValueError:
+            continue  # a part of a file
+        if isinstance(shown, dict) and "table" in shown and "aggregate_type" in shown:
+            shown = {**BASE, "projections": [{**BASE["projections"][0], **shown}]}
+        elif not (isinstance(shown, dict) and "projections" in shown):
+            continue
+        for error in validator.iter_errors(shown):
+            failures.append(f"{page.name}: {error.json_path}: {error.message}")
 for name in files:
     for error in validator.iter_errors(json.loads(Path(name).read_text())):
         failures.append(f"{name}: {error.json_path}: {error.message}")

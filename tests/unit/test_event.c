@@ -14,6 +14,7 @@
   "{'$binary': {'base64': 'ABEiM0RVZneImaq7zN3u/w==', 'subType': '" subtype "'}}"
 #define OID "{'$oid': '0123456789abcdef01234567'}"
 #define TEXT_32 "0123456789abcdef0123456789abcdef"
+#define TEXT_60 TEXT_32 "0123456789abcdef0123456789ab"
 #define TEXT_64 TEXT_32 TEXT_32
 #define TEXT_128 TEXT_64 TEXT_64
 #define TEXT_255 TEXT_128 TEXT_64 TEXT_32 "0123456789abcdef0123456789abcde"
@@ -42,10 +43,10 @@ static const struct {
     {"{'payload': {}, " TIME NAME AGGREGATE TYPE "'_id': " UUID("04") "}", ""},
 
     {"{" TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "nothing"},
-    {"{'_id': ''," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "string of 0 bytes"},
+    {"{'_id': ''," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "string of 0 bytes \"\""},
     {"{'_id': '" TEXT_64 "'," TYPE AGGREGATE NAME TIME PAYLOAD "}", ""},
     {"{'_id': '" TEXT_64 "x'," TYPE AGGREGATE NAME TIME PAYLOAD "}",
-     EVENT_ID_RULE "string of 65 bytes"},
+     EVENT_ID_RULE "string of 65 bytes \"" TEXT_60 "\"…"},
     {"{'_id': " OID "," TYPE AGGREGATE NAME TIME PAYLOAD "}", ""},
     {"{'_id': " UUID("03") "," TYPE AGGREGATE NAME TIME PAYLOAD "}",
      EVENT_ID_RULE "binary of 16 bytes, subtype 3"},
@@ -54,17 +55,18 @@ static const struct {
      EVENT_ID_RULE "binary of 1 bytes, subtype 4"},
     {"{'_id': 5," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "int32 5"},
     {"{'_id': {'$numberLong': '5'}," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "int64 5"},
-    {"{'_id': {'a': 1}," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "document"},
+    {"{'_id': {'a': 1}," TYPE AGGREGATE NAME TIME PAYLOAD "}",
+     EVENT_ID_RULE "document \"{ \"a\" : 1 }\""},
     {"{'_id': null," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "null"},
 
     {"{" ID AGGREGATE NAME TIME PAYLOAD "}", A_TEXT_RULE("aggregate_type") "nothing"},
     {"{" ID "'aggregate_type': 5," AGGREGATE NAME TIME PAYLOAD "}",
      A_TEXT_RULE("aggregate_type") "int32 5"},
     {"{" ID "'aggregate_type': ''," AGGREGATE NAME TIME PAYLOAD "}",
-     A_TEXT_RULE("aggregate_type") "string of 0 bytes"},
+     A_TEXT_RULE("aggregate_type") "string of 0 bytes \"\""},
     {"{" ID "'aggregate_type': '" TEXT_128 "'," AGGREGATE NAME TIME PAYLOAD "}", ""},
     {"{" ID "'aggregate_type': '" TEXT_128 "x'," AGGREGATE NAME TIME PAYLOAD "}",
-     A_TEXT_RULE("aggregate_type") "string of 129 bytes"},
+     A_TEXT_RULE("aggregate_type") "string of 129 bytes \"" TEXT_60 "\"…"},
 
     {"{" ID TYPE NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "nothing"},
     {"{" ID TYPE "'aggregate_id': 5," NAME TIME PAYLOAD "}", ""},
@@ -73,13 +75,14 @@ static const struct {
     {"{" ID TYPE "'aggregate_id': " OID "," NAME TIME PAYLOAD "}", ""},
     {"{" ID TYPE "'aggregate_id': '" TEXT_255 "'," NAME TIME PAYLOAD "}", ""},
     {"{" ID TYPE "'aggregate_id': '" TEXT_255 "x'," NAME TIME PAYLOAD "}",
-     AGGREGATE_ID_RULE "string of 256 bytes"},
+     AGGREGATE_ID_RULE "string of 256 bytes \"" TEXT_60 "\"…"},
     {"{" ID TYPE "'aggregate_id': ''," NAME TIME PAYLOAD "}",
-     AGGREGATE_ID_RULE "string of 0 bytes"},
+     AGGREGATE_ID_RULE "string of 0 bytes \"\""},
     {"{" ID TYPE "'aggregate_id': 5.0," NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "double 5"},
     {"{" ID TYPE "'aggregate_id': {'$numberDecimal': '5'}," NAME TIME PAYLOAD "}",
      AGGREGATE_ID_RULE "Decimal128 5"},
-    {"{" ID TYPE "'aggregate_id': {'a': 1}," NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "document"},
+    {"{" ID TYPE "'aggregate_id': {'a': 1}," NAME TIME PAYLOAD "}",
+     AGGREGATE_ID_RULE "document \"{ \"a\" : 1 }\""},
     {"{" ID TYPE "'aggregate_id': null," NAME TIME PAYLOAD "}", AGGREGATE_ID_RULE "null"},
     {"{" ID TYPE "'aggregate_id': " UUID("00") "," NAME TIME PAYLOAD "}",
      AGGREGATE_ID_RULE "binary of 16 bytes, subtype 0"},
@@ -88,13 +91,13 @@ static const struct {
     {"{" ID TYPE AGGREGATE "'event_type': null," TIME PAYLOAD "}",
      A_TEXT_RULE("event_type") "null"},
     {"{" ID TYPE AGGREGATE "'event_type': ''," TIME PAYLOAD "}",
-     A_TEXT_RULE("event_type") "string of 0 bytes"},
+     A_TEXT_RULE("event_type") "string of 0 bytes \"\""},
     {"{" ID TYPE AGGREGATE "'event_type': '" TEXT_128 "x'," TIME PAYLOAD "}",
-     A_TEXT_RULE("event_type") "string of 129 bytes"},
+     A_TEXT_RULE("event_type") "string of 129 bytes \"" TEXT_60 "\"…"},
 
     {"{" ID TYPE AGGREGATE NAME PAYLOAD "}", "occurred_at: expected a date, found nothing"},
     {"{" ID TYPE AGGREGATE NAME "'occurred_at': '2024-05-06T07:08:09Z'," PAYLOAD "}",
-     "occurred_at: expected a date, found string of 20 bytes"},
+     "occurred_at: expected a date, found string of 20 bytes \"2024-05-06T07:08:09Z\""},
     {"{" ID TYPE AGGREGATE NAME "'occurred_at': {'$numberLong': '5'}," PAYLOAD "}",
      "occurred_at: expected a date, found int64 5"},
     {"{" ID TYPE AGGREGATE NAME "'occurred_at': {'$timestamp': {'t': 1, 'i': 1}}," PAYLOAD "}",
@@ -108,14 +111,16 @@ static const struct {
 
     {"{" ID TYPE AGGREGATE NAME TIME "'x': 1}", "payload: expected a document, found nothing"},
     {"{" ID TYPE AGGREGATE NAME TIME "'payload': {}}", ""},
-    {"{" ID TYPE AGGREGATE NAME TIME "'payload': []}", "payload: expected a document, found array"},
+    {"{" ID TYPE AGGREGATE NAME TIME "'payload': []}",
+     "payload: expected a document, found array \"[  ]\""},
     {"{" ID TYPE AGGREGATE NAME TIME "'payload': null}",
      "payload: expected a document, found null"},
     {"{" ID TYPE AGGREGATE NAME TIME "'payload': '{}'}",
-     "payload: expected a document, found string of 2 bytes"},
+     "payload: expected a document, found string of 2 bytes \"{}\""},
     {"{" ALL_BUT_VERSION ", 'metadata': 'x'}",
-     "metadata: expected a document, found string of 1 bytes"},
-    {"{" ALL_BUT_VERSION ", 'metadata': []}", "metadata: expected a document, found array"},
+     "metadata: expected a document, found string of 1 bytes \"x\""},
+    {"{" ALL_BUT_VERSION ", 'metadata': []}",
+     "metadata: expected a document, found array \"[  ]\""},
 
     {"{'payload': 5, 'version': 'x'}",
      "payload: expected a document, found int32 5"}, /* the first */
@@ -189,9 +194,9 @@ static const struct {
     {"{'$numberDouble': 'NaN'}", -1, "double nan"},
     {"{'$numberDouble': 'Infinity'}", -1, "double inf"},
     {"{'$numberDecimal': '1'}", -1, "Decimal128 1"},
-    {"'1'", -1, "string of 1 bytes"},
-    {"true", -1, "bool"},
-    {"[1]", -1, "array"},
+    {"'1'", -1, "string of 1 bytes \"1\""},
+    {"true", -1, "bool true"},
+    {"[1]", -1, "array \"[ 1 ]\""},
 };
 
 static void test_versions(void **state) {

@@ -236,7 +236,7 @@ static void test_entities(void **state) {
   } cases[] = {
       {"$aggregate_id", "{'n': 5}", false, "t(a) write n=5;"},
       {"$aggregate_id", "{'n': 'x'}", false,
-       "entity in xs for t: payload.n: expected int, found string of 1 bytes"},
+       "entity in xs for t: payload.n: expected int, found string of 1 bytes \"x\""},
       {"$aggregate_id", "{}", false, "entity in xs for t: payload.n: expected int, found nothing"},
       {"$aggregate_id", "{}", true, "t(a) remove;"},
       {"owner", "{}", true, "payload.owner: expected varchar(9), found nothing"},
@@ -258,9 +258,11 @@ static void test_change_failures(void **state) {
       {"add a",
        "t: payload.n: expected tinyint, found nothing"}, /* though the column may be NULL */
       {"add a n=null", "t: payload.n: expected tinyint, found null"},
-      {"sub a n=true", "t: payload.n: expected tinyint, found bool"},
-      {"put aaaaaaaaaa n=1", "t: payload.k: expected varchar(9), found string of 10 bytes"},
-      {"del aaaaaaaaaa", "t: payload.k: expected varchar(9), found string of 10 bytes"},
+      {"sub a n=true", "t: payload.n: expected tinyint, found bool true"},
+      {"put aaaaaaaaaa n=1",
+       "t: payload.k: expected varchar(9), found string of 10 bytes \"aaaaaaaaaa\""},
+      {"del aaaaaaaaaa",
+       "t: payload.k: expected varchar(9), found string of 10 bytes \"aaaaaaaaaa\""},
       {"pair a", "u: payload.s: expected varchar(9), found nothing"},
       {"unpair a", "u: payload.s: expected varchar(9), found nothing"},
       {"sql a n=128", "t: payload.n: expected tinyint, found int32 128"},

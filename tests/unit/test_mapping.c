@@ -199,6 +199,10 @@ static void test_good_files(void **state) {
   }
 }
 
+#define WITH_CHILD(members)                                                                        \
+  FILE_OF(HEAD ", " KEY ", 'children': [{'table': 'c', " members                                   \
+               ", 'key': {'n': {'from': '$index', 'type': 'int'}}}], " EVENTS)
+
 static const struct {
   const char *file, *message;
 } wrong_files[] = {
@@ -315,7 +319,7 @@ static const struct {
     {WITH_COLUMNS("{'a': {'from': '$payloads', 'type': 'int'}}"),
      "projections[0].columns.a.from: " SOURCE_RULE "\"$payloads\""},
     {WITH_COLUMNS("{'a': {'value': 'x', 'type': 'int'}}"),
-     "projections[0].columns.a: value: expected int, found string of 1 bytes"},
+     "projections[0].columns.a: value: expected int, found string of 1 bytes \"x\""},
     {WITH_COLUMNS("{'a': {'value': 2147483648, 'type': 'int'}}"),
      "projections[0].columns.a: value: expected int, found int64 2147483648"},
     {WITH_COLUMNS("{'a': {'value': null, 'type': 'int'}}"),
@@ -325,6 +329,23 @@ static const struct {
     {WITH_COLUMNS("{'a': {'value': {'$oid': 'x'}, 'type': 'int'}}"),
      "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
      "found an object"},
+    {WITH_COLUMNS("{'a': {'value': {'$numberDecimal': 'zz'}, 'type': 'json'}}"),
+     "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
+     "found an object"},
+    {WITH_COLUMNS("{'a': {'value': [{'b': {'$numberDecimal': '1,5'}}], 'type': 'json'}}"),
+     "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
+     "found an array"},
+    {WITH_CHILD("'from': 'b', 'default': 5"),
+     "projections[0].children[0].default: expected [], found 5"},
+    {WITH_CHILD("'from': 'b', 'default': [1]"),
+     "projections[0].children[0].default: expected [], found an array"},
+    {WITH_CHILD("'from': '$metadata.b'"),
+     "projections[0].children[0]: expected the path of an array in the payload, found $metadata.b"},
+    {WITH_CHILD("'from': ['b', '$aggregate_id']"),
+     "projections[0].children[0]: expected the path of an array in the payload, found "
+     "$aggregate_id"},
+    {WITH_CHILD("'from': '$payload'"),
+     "projections[0].children[0]: expected the path of an array in the payload, found $payload"},
     {WITH_COLUMNS("{'id': {'from': 'a', 'type': 'int'}}"),
      "projections[0].columns.id: this column is named twice"},
     {WITH_COLUMNS("{'a': {'from': 'a', 'type': 'int'}, 'A': {'from': 'b', 'type': 'int'}}"),

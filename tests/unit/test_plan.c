@@ -381,7 +381,8 @@ static void test_messages(void **state) {
        "late update: a newer event was applied, and plain has no \"entities\" to refresh from"},
       {"plain/a 9 v0", "plain/a 1 v0 sql 1",
        "late sql: a newer event was applied, and plain has no \"entities\" to refresh from"},
-      {"", "plain/a 1 v0 put x", "plain: payload.n: expected tinyint, found string of 1 bytes"},
+      {"", "plain/a 1 v0 put x",
+       "plain: payload.n: expected tinyint, found string of 1 bytes \"x\""},
       {"", "plain/a 1 v0 other 1",
        "event_type: expected one that a projection of plain names, found other"},
   };

@@ -32,7 +32,8 @@ static const struct {
      "! payload.new or payload.newer: expected longtext, found nothing"},
     {"{'from': ['new', '$metadata.x', '/a/c']}",
      "! payload.new or $metadata.x or payload/a/c: expected longtext, found nothing"},
-    {"{'from': ['list', 'old']}", "! payload.list: expected longtext, found array"},
+    {"{'from': ['list', 'old']}",
+     "! payload.list: expected longtext, found array \"[ \"first\", { \"x\" : \"second\" } ]\""},
     {"{'from': 'new', 'default': 'd'}", "text d"},
     {"{'from': 'old', 'default': 'd'}", "text o"},
     {"{'from': ['new', 'newer'], 'default': ''}", "text "},
@@ -60,7 +61,8 @@ static const struct {
     {"{'from': '/list/01', 'default': 'd'}", "text d"},
     {"{'from': '/list/x', 'default': 'd'}", "text d"},
     {"{'from': '/old/x', 'default': 'd'}", "text d"},
-    {"{'from': '/a', 'default': 'd'}", "! payload/a: expected longtext, found document"},
+    {"{'from': '/a', 'default': 'd'}",
+     "! payload/a: expected longtext, found document \"{ \"b\" : \"nested\" }\""},
     {"{'from': '/~01', 'default': 'd'}", "text d"}, /* ~01 is ~1, not a slash */
 };
 

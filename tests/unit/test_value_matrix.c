@@ -11,14 +11,15 @@ static const struct {
     {"{'$numberDouble': 'NaN'}", "double nan"},
     {"{'$numberDouble': '-Infinity'}", "double -inf"},
 
-    {"'abc'", "string of 3 bytes"},
-    {"'12'", "string of 2 bytes"},
-    {"'2024-05-06'", "string of 10 bytes"},
-    {"'2024-05-06T07:08:09Z'", "string of 20 bytes"},
-    {"'00112233-4455-6677-8899-aabbccddeeff'", "string of 36 bytes"},
+    {"'abc'", "string of 3 bytes \"abc\""},
+    {"'12'", "string of 2 bytes \"12\""},
+    {"'2024-05-06'", "string of 10 bytes \"2024-05-06\""},
+    {"'2024-05-06T07:08:09Z'", "string of 20 bytes \"2024-05-06T07:08:09Z\""},
+    {"'00112233-4455-6677-8899-aabbccddeeff'",
+     "string of 36 bytes \"00112233-4455-6677-8899-aabbccddeeff\""},
 
-    {"{'a': 1}", "document"},
-    {"[1]", "array"},
+    {"{'a': 1}", "document \"{ \"a\" : 1 }\""},
+    {"[1]", "array \"[ 1 ]\""},
     {"{'$binary': {'base64': 'ABEiM0RVZneImaq7zN3u/w==', 'subType': '00'}}",
      "binary of 16 bytes, subtype 0"},
     {"{'$binary': {'base64': 'ABEiM0RVZneImaq7zN3u/w==', 'subType': '03'}}",
@@ -26,8 +27,8 @@ static const struct {
     {"{'$binary': {'base64': 'ABEiM0RVZneImaq7zN3u/w==', 'subType': '04'}}",
      "binary of 16 bytes, subtype 4"},
 
-    {"{'$oid': '0123456789abcdef01234567'}", "ObjectId"},
-    {"true", "bool"},
+    {"{'$oid': '0123456789abcdef01234567'}", "ObjectId 0123456789abcdef01234567"},
+    {"true", "bool true"},
     {"{'$date': {'$numberLong': '1714953600000'}}", "date 2024-05-06 00:00:00.000"},
     {"{'$date': {'$numberLong': '1714979289000'}}", "date 2024-05-06 07:08:09.000"},
 
@@ -100,14 +101,13 @@ static void check_cell(const char *type_text, size_t sample, bool converts, bool
   Failure failure = {0};
   check_that(name, column_type_parse(type_text, &column.type), "the type is known");
   check_number(name, value_for_column(event, &source, &column, arena, &value, &failure), converts);
-  /* The samples that are texts hold no number but '12', which fits. */
   bool is_text = g_str_has_prefix(samples[sample].found, "string");
-  const char *found = is_text && column.type.kind == TYPE_DECIMAL ? "string that is no number"
-                                                                  : samples[sample].found;
-  /* What is not a time says how one is written. */
+  const char *found = samples[sample].found;
+  /* What is not a time says how one is written; no text but '12' is a number. */
   TypeKind kind = column.type.kind;
   const char *form =
-      !is_text || (kind != TYPE_DATE && kind != TYPE_DATETIME && kind != TYPE_TIMESTAMP) ? ""
+      is_text && kind == TYPE_DECIMAL ? " that is no number"
+      : !is_text || (kind != TYPE_DATE && kind != TYPE_DATETIME && kind != TYPE_TIMESTAMP) ? ""
       : kind == TYPE_DATE ? " that is not written 2024-01-31"
                           : " that is not written 2024-01-31T12:34:56.789Z";
   g_autofree char *message =

@@ -60,10 +60,14 @@ static const struct {
     {PLAIN, DECIMAL("-0.001"), "text -0.001"},
     {PLAIN, DECIMAL("1E+3"), "text 1000"},
     {PLAIN, DECIMAL("18446744073709551615"), "text 18446744073709551615"},
-    {PLAIN, DECIMAL("18446744073709551617"), "-"},
+    {PLAIN, DECIMAL("18446744073709551617"), "wide text 18446744073709551617"},
     {PLAIN, DECIMAL("123456789012345.7"), "text 123456789012345.7"},
-    {PLAIN, DECIMAL("1234567890123456.7"), "-"}, /* it would come back with an 8 */
-    {PLAIN, DECIMAL("12345678901234567.8"), "-"},
+    {PLAIN, DECIMAL("1234567890123456.7"),
+     "wide text 1234567890123456.7"}, /* a double would have an 8 */
+    {PLAIN, DECIMAL("12345678901234567.8"), "wide text 12345678901234567.8"},
+    {PLAIN, DECIMAL("1.23456789012345678901E-10"), "wide text 0.000000000123456789012345678901"},
+    {PLAIN, DECIMAL("1.234567890123456789012E-10"), "-"},
+    {PLAIN, DECIMAL("1234567890123456789012345678901234E+32"), "-"},
     {PLAIN, DECIMAL("NaN"), "-"},
     {PLAIN, LONG("9223372036854775807"), "text 9223372036854775807"},
     {PLAIN, DOUBLE("0.1"), "text 0.1"},
@@ -78,7 +82,8 @@ static const struct {
      "text \"00112233-4455-6677-8899-aabbccddeeff\""},
     {PLAIN, "{'a': [true, null, {'b': " DECIMAL("1.10") "}], 'c': {}}",
      "text {\"a\": [true, null, {\"b\": 1.10}], \"c\": {}}"},
-    {PLAIN, "{'a': [" DECIMAL("0.12345678901234567890") "]}", "-"},
+    {PLAIN, "{'a': [" DECIMAL("0.12345678901234567890") "]}",
+     "wide text {\"a\": [0.1234567890123456789]}"},
     {PLAIN, "'q\\u0022 \\\\ \\u0001 \\u00e4'", "text \"q\\\" \\\\ \\u0001 \xc3\xa4\""},
 };
 
@@ -97,7 +102,8 @@ static void test_conversions(void **state) {
     bson_iter_init_find(&iter, document, "v");
     g_autofree char *found =
         special_convert(&iter, &type, arena, &value) ? value_text(&value) : g_strdup("-");
-    check_text(name, found, cases[i].expected);
+    g_autofree char *wide = g_strconcat(*found != '-' && value.wide ? "wide " : "", found, NULL);
+    check_text(name, wide, cases[i].expected);
   }
 }
 

@@ -1,5 +1,6 @@
 /* check.c - `projector check`: everything that can be known before the first event, one line each.
  */
+#include "projector/app/commands/check_ids.h"
 #include "projector/app/commands/check_readers.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/identity.h"
@@ -300,6 +301,19 @@ static void check_mysql(CheckReport *report, const Config *config) {
                       fit ? "the user has the privileges that the mapping needs" : NULL);
 }
 
+/* Only with both stores and their tables can ids be compared. */
+static void check_keys(CheckReport *report, const Config *config) {
+  Failure failure = {0};
+  if (report->any_error || report->unreachable)
+    return;
+  g_autoptr(GPtrArray) findings = check_ids(config, &failure);
+  if (findings)
+    check_tell_findings(report, "keys", findings,
+                        "the tables' keys tell the aggregates' ids apart");
+  else
+    check_failed(report, "keys", &failure);
+}
+
 /* Both measured against ours. */
 static void check_clocks(CheckReport *report) {
   if (!report->has_mongodb || !report->has_mysql)
@@ -366,6 +380,7 @@ int command_check(int argc, char **argv) {
   check_entities(&report, config);
   check_mongodb(&report, config);
   check_mysql(&report, config);
+  check_keys(&report, config);
   check_clocks(&report);
   return report.unreachable ? EXIT_UNREACHABLE : report.any_error ? EXIT_WRONG : EXIT_GOOD;
 }

@@ -287,7 +287,10 @@ static bool run_case(const Config *config, const json_t *json, Result *result,
               each_table(&of, "expect", expect_rows, ret_failure) &&
               expect_error(&of, ret_failure) && expect_outcomes(&of, ret_failure);
   json_decref(of.outcomes);
-  ret_failure->class = good ? ret_failure->class : FAILURE_CONFIG; /* whose fault a value is */
+  if (!good) { /* whose fault a value is */
+    ret_failure->class = FAILURE_CONFIG;
+    ret_failure->source = SOURCE_PROJECTOR;
+  }
   if (good)
     *result = (Result){g_strdup(name), g_strdup(wrong->str)};
   return good;

@@ -2,6 +2,7 @@
 #include "projector/app/shared/account.h"
 
 #include "projector/app/shared/resolve.h"
+#include "projector/domain/describe.h"
 #include "projector/infra/mongo/outcomes.h"
 
 #include <string.h>

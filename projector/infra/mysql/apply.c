@@ -5,10 +5,12 @@
  * UPDATE. A join finds its rows by the key, so that no others are locked. */
 #include "projector/infra/mysql/apply.h"
 
-#include "projector/domain/datetime.h"
 #include "projector/domain/mark.h"
+#include "projector/infra/mysql/bind.h"
 #include "projector/infra/mysql/catalog.h"
 #include "projector/infra/mysql/child_rows.h"
+#include "projector/infra/mysql/json_literal.h"
+#include "projector/infra/mysql/key_collation.h"
 #include "projector/infra/mysql/literal.h"
 
 #include <string.h>
@@ -63,6 +65,52 @@ static bool row_missing(const Projection *projection, Failure *ret_failure) {
                      projection->table);
 }
 
+/* MySQL rounds the numbers of a JSON text to doubles. In a list it would take a text and JSON for
+ * two types, and make a text of both. */
+static void append_value(Writer *writer, const Column *column, const Value *value, bool listed) {
+  bool json = column->type.plain && value->kind == VALUE_TEXT && !writer->mariadb;
+  if (json && (value->wide || listed))
+    json_literal_append(writer->sql, value);
+  else
+    literal_append(writer->sql, value);
+}
+
+/* --- keys that a collation takes for one ---------------------------------------------------- */
+
+static bool find_loose_keys(Writer *writer, const char **ret_loose) {
+  *ret_loose = writer->session
+                   ? key_collation_loose(writer->session, writer->projection, writer->failure)
+                   : "";
+  return *ret_loose != NULL;
+}
+
+static void append_bytes_of(GString *sql, const char *of, const char *column) {
+  g_string_append_printf(sql, "CAST(CONVERT(%s.", of);
+  if (*column == '`')
+    g_string_append(sql, column);
+  else
+    literal_append_name(sql, column);
+  g_string_append(sql, " USING utf8mb4) AS BINARY)");
+}
+
+/* The row of "Ann" is not that of "ann", whatever the table's collation says. */
+static bool join_exactly(Writer *writer) {
+  const char *loose;
+  if (!find_loose_keys(writer, &loose))
+    return false;
+  for (unsigned i = 0; loose[i]; i++) {
+    char listed[16];
+    g_snprintf(listed, sizeof listed, "k%u", i);
+    if (loose[i] == '0')
+      continue;
+    g_string_append(writer->sql, " AND ");
+    append_bytes_of(writer->sql, "t", writer->projection->columns[i].name);
+    g_string_append(writer->sql, " = ");
+    append_bytes_of(writer->sql, "v", listed);
+  }
+  return true;
+}
+
 /* --- lists of rows -------------------------------------------------------------------------- */
 
 static bool is_listed(const FoldedRow *row, unsigned value, ListOf what) {
@@ -103,7 +151,7 @@ static void append_listed(Writer *writer, const FoldedRow *row, bool first, List
   for (unsigned i = 0; i < value_count(projection); i++)
     if (is_listed(row, i, what)) {
       g_string_append_c(sql, ',');
-      literal_append(sql, &row->updates[i]);
+      append_value(writer, &projection->columns[projection->key_count + i], &row->updates[i], true);
     }
   g_string_append_c(sql, ')');
 }
@@ -125,7 +173,7 @@ static bool join_list(Writer *writer) {
     literal_append_name(sql, projection->columns[i].name);
     g_string_append_printf(sql, " = v.k%u", i);
   }
-  return true;
+  return join_exactly(writer);
 }
 
 /* --- update --------------------------------------------------------------------------------- */
@@ -271,8 +319,9 @@ static void begin_write(Writer *writer, const Projection *projection) {
   g_string_append(writer->sql, ") VALUES ");
 }
 
-static void append_write_row(GString *sql, const FoldedRow *row, bool first) {
+static void append_write_row(Writer *writer, const FoldedRow *row, bool first) {
   const Projection *projection = row->projection;
+  GString *sql = writer->sql;
   g_string_append(sql, first ? "(" : ",(");
   for (unsigned i = 0; i < projection->key_count; i++) {
     g_string_append(sql, i ? "," : "");
@@ -280,7 +329,7 @@ static void append_write_row(GString *sql, const FoldedRow *row, bool first) {
   }
   for (unsigned i = 0; i < value_count(projection); i++) {
     g_string_append_c(sql, ',');
-    literal_append(sql, &row->row[i]);
+    append_value(writer, &projection->columns[projection->key_count + i], &row->row[i], false);
   }
   g_string_append_c(sql, ')');
 }
@@ -294,20 +343,22 @@ static void append_new(GString *sql, const char *column, bool mariadb) {
   g_string_append(sql, mariadb ? ")" : "");
 }
 
+static void append_qualified(GString *sql, const Projection *projection, const char *column) {
+  literal_append_name(sql, projection->table);
+  g_string_append_c(sql, '.');
+  literal_append_name(sql, column);
+}
+
 /* "IF(`t`.`mark` IS NOT NULL AND new.mark IS NOT NULL, `t`.`column`, new.column)" */
 static void append_kept(GString *sql, const Projection *projection, const char *column,
                         bool mariadb) {
   const char *mark = projection->columns[projection->mark].name;
   g_string_append(sql, "IF(");
-  literal_append_name(sql, projection->table);
-  g_string_append_c(sql, '.');
-  literal_append_name(sql, mark);
+  append_qualified(sql, projection, mark);
   g_string_append(sql, " IS NOT NULL AND ");
   append_new(sql, mark, mariadb);
   g_string_append(sql, " IS NOT NULL, ");
-  literal_append_name(sql, projection->table);
-  g_string_append_c(sql, '.');
-  literal_append_name(sql, column);
+  append_qualified(sql, projection, column);
   g_string_append_c(sql, ',');
   append_new(sql, column, mariadb);
   g_string_append_c(sql, ')');
@@ -325,6 +376,47 @@ static void append_overwrite(Writer *writer, unsigned column, bool keep) {
     append_new(writer->sql, name, mariadb);
 }
 
+/* "`key` = IF(its bytes = new.key's, `key`, NULL)": a key that is NULL is an error. */
+static bool append_exact_keys(Writer *writer, const char *loose) {
+  const Projection *projection = writer->projection;
+  GString *sql = writer->sql;
+  bool any = false;
+  for (unsigned i = 0; loose[i]; i++) {
+    const char *name = projection->columns[i].name;
+    if (loose[i] == '0')
+      continue;
+    g_string_append(sql, any ? ", " : "");
+    any = true;
+    literal_append_name(sql, name);
+    g_string_append(sql, " = IF(CAST(CONVERT(");
+    append_qualified(sql, projection, name);
+    g_string_append(sql, " USING utf8mb4) AS BINARY) = CAST(CONVERT(");
+    append_new(sql, name, writer->mariadb);
+    g_string_append(sql, " USING utf8mb4) AS BINARY), ");
+    append_qualified(sql, projection, name);
+    g_string_append(sql, ", NULL)");
+  }
+  return any;
+}
+
+static bool send_write(Writer *writer, bool guarded) {
+  enum { NULL_FOR_NOT_NULL = 1048 };
+  if (send(writer, NULL))
+    return true;
+  const Projection *projection = writer->projection;
+  for (unsigned i = 0; guarded && i < projection->key_count; i++) {
+    g_autofree char *quoted = g_strdup_printf("'%s'", projection->columns[i].name);
+    if (writer->failure->code == NULL_FOR_NOT_NULL && strstr(writer->failure->message, quoted))
+      return failure_set(writer->failure, FAILURE_DATA, SOURCE_MYSQL, NULL_FOR_NOT_NULL,
+                         "%s: expected an id of its own for the key %s, found the row of an id "
+                         "that differs in case, accents or blanks at the end, which the column's "
+                         "collation takes for the same; give it %s",
+                         projection->table, projection->columns[i].name,
+                         writer->mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
+  }
+  return false;
+}
+
 /* Assignments take effect one after the other: what depends on the mark comes before it. */
 static bool finish_write(Writer *writer, const Projection *projection, WriteMode mode) {
   bool keep_mark = mode == WRITE_KEEPING_MARK;
@@ -335,9 +427,12 @@ static bool finish_write(Writer *writer, const Projection *projection, WriteMode
   /* A table of nothing but its key has nothing to overwrite; one key column is set to itself. */
   unsigned first = value_count(projection) > 0 ? projection->key_count : 0;
   unsigned end = value_count(projection) > 0 ? projection->column_count : 1;
-  bool any = false;
+  const char *loose;
+  if (!find_loose_keys(writer, &loose))
+    return false;
   g_string_append(sql, mariadb ? " ON DUPLICATE KEY UPDATE "
                                : " AS " NEW_ROW " ON DUPLICATE KEY UPDATE ");
+  bool guarded = append_exact_keys(writer, loose), any = guarded;
   for (unsigned i = first; i < end; i++) {
     if (keep_mark && (int)i == projection->mark)
       continue;
@@ -349,7 +444,7 @@ static bool finish_write(Writer *writer, const Projection *projection, WriteMode
     g_string_append(sql, any ? ", " : "");
     append_overwrite(writer, (unsigned)projection->mark, true);
   }
-  return send(writer, NULL);
+  return send_write(writer, guarded);
 }
 
 static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *projection,
@@ -362,13 +457,13 @@ static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *
     if (!open)
       begin_write(writer, projection);
     size_t before = writer->sql->len;
-    append_write_row(writer->sql, row, !open);
+    append_write_row(writer, row, !open);
     if (open && too_full(writer)) {
       g_string_truncate(writer->sql, before);
       if (!finish_write(writer, projection, mode))
         return false;
       begin_write(writer, projection);
-      append_write_row(writer->sql, row, true);
+      append_write_row(writer, row, true);
     }
     open = true;
     if (full(writer)) {
@@ -381,50 +476,6 @@ static bool write_rows(Writer *writer, const GPtrArray *rows, const Projection *
 }
 
 /* --- sql ------------------------------------------------------------------------------------ */
-
-typedef struct BoundText {
-  char date[DATETIME_TEXT_SIZE];
-  unsigned long length;
-} BoundText;
-
-static void bind(MYSQL_BIND *bind, Value *value, BoundText *text) {
-  text->length = value->length;
-  bind->length = &text->length;
-  switch (value->kind) {
-  case VALUE_NULL: bind->buffer_type = MYSQL_TYPE_NULL; return;
-  case VALUE_INT:
-  case VALUE_UINT:
-    bind->buffer_type = MYSQL_TYPE_LONGLONG;
-    bind->buffer = &value->integer;
-    bind->is_unsigned = value->kind == VALUE_UINT;
-    return;
-  case VALUE_DOUBLE:
-    bind->buffer_type = MYSQL_TYPE_DOUBLE;
-    bind->buffer = &value->real;
-    return;
-  case VALUE_DECIMAL:
-    bind->buffer_type = MYSQL_TYPE_NEWDECIMAL;
-    bind->buffer = (void *)value->text;
-    return;
-  case VALUE_TEXT:
-    bind->buffer_type = MYSQL_TYPE_STRING;
-    bind->buffer = (void *)value->text;
-    return;
-  case VALUE_BINARY:
-    bind->buffer_type = MYSQL_TYPE_BLOB;
-    bind->buffer = (void *)value->bytes;
-    return;
-  case VALUE_DATE:
-  case VALUE_DATETIME:
-    text->length =
-        datetime_format(value->us, value->kind == VALUE_DATE ? 0 : value->length, text->date);
-    if (value->kind == VALUE_DATE)
-      text->length -= strlen(" 00:00:00");
-    bind->buffer_type = MYSQL_TYPE_STRING;
-    bind->buffer = text->date;
-    return;
-  }
-}
 
 static void print_statement(Writer *writer, const Change *change) {
   g_string_assign(writer->sql, change->rule->statement);
@@ -441,9 +492,15 @@ static bool run_statement(Writer *writer, const Change *change) {
   g_autofree MYSQL_BIND *parameters = g_new0(MYSQL_BIND, count + 1);
   g_autofree BoundText *texts = g_new0(BoundText, count + 1);
   for (unsigned i = 0; i < count; i++)
-    bind(&parameters[i], &change->values[i], &texts[i]);
+    value_bind(&parameters[i], &change->values[i], &texts[i]);
   uint64_t affected;
   writer->projection = change->rule->projection;
+  for (unsigned i = 0; i < count; i++)
+    if (change->values[i].wide && !writer->mariadb)
+      return failure_set(writer->failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                         "%s: :%s has a number with more digits than MySQL's JSON takes from a "
+                         "parameter; write the column with an upsert or an update",
+                         writer->projection->table, change->rule->parameters[i].from.text);
   return session_execute_bound(writer->session, change->rule->statement, parameters, count,
                                &affected, writer->failure) &&
          (affected > 0 || row_missing(change->rule->projection, writer->failure));

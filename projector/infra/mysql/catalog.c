@@ -3,6 +3,7 @@
 
 #include "projector/domain/value.h"
 #include "projector/infra/mysql/ddl.h"
+#include "projector/infra/mysql/key_collation.h"
 #include "projector/infra/mysql/literal.h"
 #include "projector/infra/mysql/server_check.h"
 
@@ -69,7 +70,8 @@ static MYSQL_RES *ask(Session *session, const char *query, const char *table,
 static bool read_columns(Session *session, const char *name, Table *table, Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result =
       ask(session,
-          "SELECT ORDINAL_POSITION, COLUMN_NAME, LOWER(DATA_TYPE), LOWER(COLUMN_TYPE),"
+          "SELECT ORDINAL_POSITION, COLUMN_NAME, LOWER(DATA_TYPE), IF(DATA_TYPE = 'enum', "
+          "COLUMN_TYPE, LOWER(COLUMN_TYPE)),"
           " CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE = 'YES',"
           " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%auto_increment%'"
           " OR EXTRA LIKE '%DEFAULT_GENERATED%',"
@@ -172,11 +174,12 @@ static bool is_one_of(const char *type, const char *const *names) {
   return g_strv_contains(names, type);
 }
 
-/* Each label of the mapping in the column's list; the catalog's text is in lower case. */
+/* Each label of the mapping in the column's list, letter by letter: a server would take another
+ * case for the same, and store its own. */
 static bool has_labels(const ColumnType *type, const TableColumn *column) {
   for (const char *at = strchr(type->text, '\''); at;) {
     const char *end = strchr(at + 1, '\'') + 1;
-    g_autofree char *label = g_ascii_strdown(at, end - at);
+    g_autofree char *label = g_strndup(at, (gsize)(end - at));
     if (!strstr(column->full_type, label))
       return false;
     at = strchr(end, '\'');
@@ -248,11 +251,6 @@ static bool holds(const ColumnType *type, const TableColumn *column) {
   return false;
 }
 
-/* By their names; NO PAD are MySQL's younger ones, and those that say so. */
-static bool pads(const char *collation) {
-  return !strstr(collation, "_0900_") && !strstr(collation, "_nopad_");
-}
-
 /* Whether every text keeps its characters, and different keys stay different. */
 static void check_text(const TableColumn *column, const Column *wanted, bool is_key, bool mariadb,
                        const char *path, GPtrArray *findings) {
@@ -273,7 +271,7 @@ static void check_text(const TableColumn *column, const Column *wanted, bool is_
         findings, false,
         "%s: with collation %s keys that differ in case or accents are the same row; use %s", path,
         column->collation, best);
-  if (is_key && pads(column->collation))
+  if (is_key && collation_pads(column->collation))
     finding_add(
         findings, false,
         "%s: with collation %s keys that differ only in trailing spaces are the same row; use %s",
@@ -525,6 +523,8 @@ static bool has_value(const Column *column) {
   Value value;
   return column->nullable || value_of_default(column, arena, &value);
 }
+
+/* --- what a table lacks --------------------------------------------------------------------- */
 
 bool catalog_columns_without_value(Session *session, const Projection *projection, GPtrArray *names,
                                    Failure *ret_failure) {

@@ -75,22 +75,8 @@ ChildSet *child_set_read(Session *session, const Projection *child, const Value 
 
 /* --- replacing ------------------------------------------------------------------------------ */
 
-static void add_step(const Projection *child, const ChildStep *step, Arena *arena,
-                     GPtrArray *rows) {
-  FoldedRow *row = arena_alloc(arena, 1, sizeof *row);
-  row->projection = child;
-  row->remove = step->task == CHILD_REMOVE;
-  row->write = !row->remove;
-  row->fresh = step->task == CHILD_ADD;
-  row->key = step->now ? step->now->key : (Value *)step->row;
-  row->row = step->now ? step->now->values : NULL;
-  g_ptr_array_add(rows, row);
-}
-
-/* `at` is the number of the child table below its parent. */
-static bool expand_child(Session *session, const Projection *child, unsigned at,
-                         const GPtrArray *parents, Arena *arena, GPtrArray *rows,
-                         Failure *ret_failure) {
+static bool expand_child(Session *session, const Projection *child, const GPtrArray *parents,
+                         Arena *arena, GPtrArray *rows, Failure *ret_failure) {
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
   for (guint i = 0; i < parents->len; i++)
     g_ptr_array_add(keys, ((const FoldedRow *)parents->pdata[i])->key);
@@ -104,9 +90,7 @@ static bool expand_child(Session *session, const Projection *child, unsigned at,
     const ChildrenThere there = {.rows = found ? (const Value *const *)found->pdata : NULL,
                                  .count = found ? found->len : 0,
                                  .replaced = parent->remove};
-    g_autoptr(GArray) steps = child_rows_compare(child, parent->children[at], &there);
-    for (guint k = 0; k < steps->len; k++)
-      add_step(child, &g_array_index(steps, ChildStep, k), arena, rows);
+    child_rows_fold(child, parent, &there, arena, rows);
   }
   return set != NULL;
 }
@@ -144,7 +128,7 @@ bool child_rows_expand(Session *session, GPtrArray *rows, Arena *arena, Failure 
       if (row->projection == child->parent && row->children[at])
         g_ptr_array_add(parents, row);
     }
-    if (parents->len > 0 && !expand_child(session, child, at, parents, arena, rows, ret_failure))
+    if (parents->len > 0 && !expand_child(session, child, parents, arena, rows, ret_failure))
       return false;
   }
   return true;

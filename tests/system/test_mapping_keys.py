@@ -1,0 +1,92 @@
+"""Ids that a table's key cannot tell apart: an error of `check`, and never a row that two aggregates share."""
+
+from __future__ import annotations
+
+import pytest
+from bson import Int64
+
+PROJECTION = {"aggregate_type": "account", "table": "people", "entities": "people", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+              "columns": {"name": {"from": "name", "type": "varchar(20)"}, "n": {"from": "n", "type": "int", "default": 0},
+                          "gone": {"from": "gone", "type": "datetime(3)", "null": True}},
+              "children": [{"table": "mail", "from": "mails", "default": [], "key": {"address": {"from": "$item", "type": "varchar(40)"}}}],
+              "events": {"Put": {"op": "upsert"}, "Named": {"op": "update", "columns": ["name"]}, "Raised": {"op": "add", "columns": {"n": "by"}},
+                         "Marked": {"op": "delete", "set": {"gone": "$occurred_at"}}, "Removed": {"op": "delete"}}}
+PAIRS = [("ann", "Ann"), ("zoe", "zoé"), ("ann", "ann ")]
+
+
+@pytest.fixture
+def loose(ws, tmp_path):
+    ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    ws.mapping([PROJECTION], backoff_ms=300000, gap_wait_ms=0)
+    ws.create()
+    for table in ("people", "mail"):
+        ws.query(f"ALTER TABLE {table} MODIFY id VARCHAR(36) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL")
+    return ws
+
+
+def people(ws) -> list[tuple]:
+    return [(row["id"], row["name"], row["n"], row["gone"]) for row in ws.rows("people")]
+
+
+@pytest.mark.parametrize("one, other", PAIRS)
+def test_the_second_of_two_ids_never_shares_the_first_ones_row(loose, one, other):
+    loose.put(loose.event(one, "Put", name="first", mails=["a@b"]))
+    loose.run_once()
+    before = (people(loose), loose.rows("mail"))
+    wrong = [loose.event(other, "Put", name="second", mails=["c@d"])]
+    loose.put(wrong)
+    loose.projector("run", "--once")
+    error = loose.found(wrong[0])["last_error"]
+    assert error["class"] == "data" and "found the row of an id that differs in case, accents or blanks" in error["message"]
+    assert (people(loose), loose.rows("mail")) == before
+    assert loose.projector("skip", str(wrong[0]["_id"])).returncode == 0
+    for type, payload in (("Named", {"name": "second"}), ("Raised", {"by": 5})):
+        event = loose.event(other, type, **payload)
+        loose.put(event)
+        loose.projector("run", "--once")
+        assert loose.found(event)["last_error"]["message"] == "row missing in people"
+        assert loose.projector("skip", str(event["_id"])).returncode == 0
+    loose.put(loose.event(other, "Marked"), loose.event(other, "Removed"))
+    loose.run_once()
+    assert (people(loose), loose.rows("mail")) == before
+    loose.put(loose.event(one, "Put", name="changed", mails=["a@b"]), loose.event(one, "Raised", by=1))
+    loose.run_once()
+    assert people(loose) == [(one, "changed", 1, None)]
+
+
+def test_both_of_one_batch_fail_or_one_does(loose):
+    events = [loose.event("ann", "Put", name="x"), loose.event("Ann", "Put", name="y"), loose.event("bob", "Put", name="z")]
+    loose.put(events)
+    loose.projector("run", "--once")
+    assert [p[:2] for p in people(loose)] == [("ann", "x"), ("bob", "z")]
+    assert loose.found(events[1])["last_error"]["class"] == "data"
+
+
+def findings(ws) -> str:
+    done = ws.projector("check")
+    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("error")), done.returncode
+
+
+@pytest.mark.parametrize("one, other", PAIRS + [("7", 7), ("7", Int64(7))])
+@pytest.mark.parametrize("where", ["outbox", "entities", "positions", "both"])
+def test_check_finds_them_where_they_are(loose, one, other, where):
+    if where == "outbox":
+        loose.put(loose.event(one, "Put", name="a"), loose.event(other, "Put", name="b"))
+    elif where == "entities":
+        loose.db["people"].insert_many([{"_id": id, "name": "x", "version": Int64(1)} for id in (one, other)])
+    elif where == "positions":
+        loose.put(loose.event(one, "Put", name="a"), loose.event(other, "Removed"))
+        loose.run_once()
+    else:
+        loose.put(loose.event(one, "Put", name="a"))
+        loose.db["people"].insert_one({"_id": other, "name": "x", "version": Int64(1)})
+    text, status = findings(loose)
+    assert status == 2
+    assert "projections[0].key.id: " in text and f'"{one}"' in text and str(other) in text
+
+
+def test_check_is_content_with_ids_that_the_key_tells_apart(ws):
+    ws.mapping([PROJECTION])
+    ws.create()
+    ws.put(*(ws.event(id, "Put", name="x") for pair in PAIRS for id in pair))
+    assert findings(ws) == ("", 0)
