@@ -17,7 +17,7 @@ g_free g_free_sized g_malloc* g_realloc* g_try_malloc* g_memdup2 g_clear_pointer
 g_array_* g_byte_array_* g_bytes_* g_ptr_array_* g_hash_table_* g_direct_* g_str_* g_int64_*
 g_string_* g_str[dnlcjrv]* g_strsplit g_strfreev g_ascii_* g_utf8_* g_snprintf
 g_return_if_fail_warning g_assertion_message*
-bson_append_* bson_array_* bson_as_canonical_extended_json bson_as_relaxed_extended_json
+bson_append_* bson_array_* bson_as_canonical_extended_json bson_as_relaxed_extended_json bson_as_json_with_opts bson_json_opts_*
 bson_compare bson_copy bson_copy_to bson_count_keys bson_decimal128_* bson_destroy bson_equal
 bson_free bson_get_data bson_has_field bson_init bson_init_static bson_iter_* bson_new bson_new_from_json
 bson_oid_compare bson_oid_copy bson_oid_equal bson_oid_get_time_t bson_oid_hash bson_oid_init_from_data
