@@ -91,6 +91,7 @@ int main(int argc, char **argv) {
       continue;
     mallopt(M_ARENA_MAX,
             2); /* few threads, much memory: arenas of their own would only spread it */
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024); /* what large events took is given back */
     signal(SIGPIPE, SIG_IGN);
     mongoc_log_set_handler(no_log, NULL);
     mongoc_init();

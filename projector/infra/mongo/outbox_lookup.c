@@ -3,13 +3,19 @@
 
 #include "projector/infra/mongo/outbox_private.h"
 
-enum { SCAN_BATCH = 1000 };
+enum {
+  SCAN_BATCH = 1000,      /* documents of an answer, at most */
+  FIRST_BATCH = 4,        /* of the first one, when nothing is known of their size */
+  ANSWER_BYTES = 4 << 20, /* what an answer is to be: the driver holds one whole */
+};
 
 struct EventCursor {
   const EventFields *fields; /* NULL: documents are as the contract says */
   bson_t *translated;        /* the last one */
   mongoc_cursor_t *cursor;
   mongoc_client_session_t *session;
+  uint32_t mean_bytes; /* of the last documents */
+  uint32_t batch;      /* what was asked for because of it; 0: nothing */
 };
 
 void event_cursor_free(EventCursor *cursor) {
@@ -40,12 +46,25 @@ static const bson_t *translated(EventCursor *cursor, const bson_t *document) {
   return cursor->translated;
 }
 
+/* Large documents come in small answers. */
+static void suit_answers(EventCursor *cursor, const bson_t *document) {
+  uint32_t mean = cursor->mean_bytes ? cursor->mean_bytes : document->len;
+  cursor->mean_bytes = mean = mean - mean / 4 + document->len / 4;
+  uint32_t batch = CLAMP(ANSWER_BYTES / MAX(mean, 1), 1, SCAN_BATCH);
+  if (batch == cursor->batch || (batch == SCAN_BATCH && cursor->batch == 0))
+    return;
+  cursor->batch = batch;
+  mongoc_cursor_set_batch_size(cursor->cursor, batch);
+}
+
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
   const bson_t *document, *reply;
   bson_error_t error;
   ret_failure->class = FAILURE_NONE;
-  if (mongoc_cursor_next(cursor->cursor, &document))
+  if (mongoc_cursor_next(cursor->cursor, &document)) {
+    suit_answers(cursor, document);
     return translated(cursor, document);
+  }
   if (mongoc_cursor_error_document(cursor->cursor, &error, &reply))
     mongo_fail(&error, reply, ret_failure);
   return NULL;
@@ -64,7 +83,7 @@ EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
 /* A find whose pages all show one moment, which the server names. */
 static bson_t *scan_command(const Outbox *outbox) {
   bson_t *command = BCON_NEW("find", BCON_UTF8(mongo_store_settings(outbox_store(outbox))->outbox),
-                             "batchSize", BCON_INT32(SCAN_BATCH), "allowDiskUse", BCON_BOOL(true),
+                             "batchSize", BCON_INT32(FIRST_BATCH), "allowDiskUse", BCON_BOOL(true),
                              "readConcern", "{", "level", BCON_UTF8("snapshot"), "}");
   bson_t *order = outbox_sorted_options(outbox);
   mongo_append_simple(command);
