@@ -30,8 +30,8 @@ static bool find_items(const Projection *child, const ChildItems *from, bson_ite
 static void set_index(Event *view, int32_t index, Arena *arena) {
   bson_t document = BSON_INITIALIZER;
   BSON_APPEND_INT32(&document, "index", index);
-  const uint8_t *bytes = (const uint8_t *)arena_copy(arena, bson_get_data(&document), document.len);
-  bson_init_static(&view->item_index, bytes, document.len);
+  view->item_index = (const uint8_t *)arena_copy(arena, bson_get_data(&document), document.len);
+  view->item_index_length = document.len;
   bson_destroy(&document);
 }
 

@@ -58,23 +58,26 @@ typedef enum EventStatus {
   STATUS_DEAD,
 } EventStatus;
 
+/* The views have an alignment of their own, and stand together: thousands of events are in memory.
+ */
 typedef struct Event {
   OrderKey key;
   Aggregate aggregate;
   uint64_t aggregate_hash;
   const char *event_type;
   uint32_t event_type_length;
-  EventStatus status;      /* when the document was read */
-  int attempts;            /* from the document; the claim adds one */
-  int64_t due_in_ms;       /* until the next attempt, set by some look-ups; may be negative */
-  bool skipped;            /* by an operator; set from the ledger or the archive */
-  bson_t payload;          /* views into `document` */
-  bson_t metadata;         /* empty when the event has none */
-  const bson_iter_t *item; /* set by children.c: at one item of an array; else NULL */
-  bson_t item_index;       /* {"index": …} of that item */
-  Failure *malformed;      /* NULL for a good event */
-  bson_t document;         /* view of the bytes behind this struct */
-  bson_t *other_id;        /* backs key.event_id when its kind is ID_OTHER */
+  EventStatus status;        /* when the document was read */
+  int attempts;              /* from the document; the claim adds one */
+  bool skipped;              /* by hand; set by whoever asks the ledger, or reads the archive */
+  int64_t due_in_ms;         /* until the next attempt, where a look-up adds it; may be negative */
+  const bson_iter_t *item;   /* set by children.c: at one item of an array; else NULL */
+  const uint8_t *item_index; /* {"index": …} of that item, as BSON */
+  uint32_t item_index_length;
+  Failure *malformed; /* NULL for a good event */
+  bson_t *other_id;   /* backs key.event_id when its kind is ID_OTHER */
+  bson_t payload;     /* views into `document` */
+  bson_t metadata;    /* empty when the event has none */
+  bson_t document;    /* view of the bytes behind this struct */
 } Event;
 
 /* An event that MongoDB refuses to mark, and why. So many are named. */

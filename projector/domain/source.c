@@ -258,7 +258,8 @@ static bool find_in_item(const Source *source, const Event *event, bson_iter_t *
   if (!event->item)
     return false;
   if (!strcmp(source->path, "index"))
-    return bson_iter_init_find(ret_iter, &event->item_index, source->path);
+    return bson_iter_init_from_data(ret_iter, event->item_index, event->item_index_length) &&
+           bson_iter_find(ret_iter, source->path);
   if (!inside) {
     *ret_iter = *event->item;
     return true;

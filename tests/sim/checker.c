@@ -310,7 +310,7 @@ void check_instances(void) {
       continue;
     Figures figures = metrics_read(instance->metrics);
     const TenureView *tenure = &figures.tenure;
-    if (tenure->queued > (batch * 7 + AGGREGATES) * workers)
+    if (tenure->queued > (batch * 19 + AGGREGATES) * workers)
       sim_fail("%zu events are queued", tenure->queued);
     if (tenure->blocked > AGGREGATES)
       sim_fail("%zu holds", tenure->blocked);

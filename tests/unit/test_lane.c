@@ -51,6 +51,59 @@ static bool look(Lane *lane, HoldView *ret_view) {
   return lane_take_due(lane, ret_view, 1) == 1;
 }
 
+static void test_by_aggregate_gives_what_is_queued_of_one_together(void **state) {
+  (void)state;
+  LaneLimits limits = roomy;
+  limits.by_aggregate = true;
+  Lane *lane = lane_new(limits, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  for (int time = 6; time > 0; time--)
+    assert_true(lane_offer(lane, pending(time % 3 == 0 ? "c" : time % 3 == 1 ? "a" : "b", time)));
+  assert_string_equal(take(lane, taken), "a-1 a-4 b-2 b-5 c-3 c-6");
+  lane_free(lane);
+}
+
+/* What is behind a hold leaves the queue, and the next aggregate follows. */
+static void test_by_aggregate_stops_at_a_hold(void **state) {
+  (void)state;
+  LaneLimits limits = roomy;
+  limits.by_aggregate = true;
+  Lane *lane = lane_new(limits, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  lane_offer(lane, pending("a", 5));
+  assert_string_equal(take(lane, taken), "a-5");
+  for (int time = 1; time < 10; time += 2)
+    if (time != 5)
+      lane_offer(lane, pending("a", time));
+  lane_offer(lane, pending("b", 2));
+  lane_hold(lane, last(taken), HOLD_FAILED, 1000000);
+  lane_forget(lane, last(taken));
+  g_ptr_array_set_size(taken, 0);
+  assert_string_equal(take(lane, taken), "a-1 a-3 b-2");
+  lane_free(lane);
+}
+
+/* The oldest event of all goes first, however many others of one aggregate are queued. */
+static void test_by_aggregate_lets_nobody_wait_for_ever(void **state) {
+  (void)state;
+  LaneLimits limits = roomy;
+  limits.by_aggregate = true;
+  Lane *lane = lane_new(limits, NULL);
+  QueuedEvent *events[3];
+  int order[3] = {0};
+  for (int time = 1; time <= 7; time++)
+    lane_offer(lane, pending(time == 2 ? "b" : "a", time));
+  for (int round = 0; round < 3; round++) {
+    const Taking two = {.max_events = 2, .max_bytes = 1 << 20};
+    assert_int_equal(lane_take(lane, &two, events), 2);
+    order[round] = (int)events[0]->event->key.occurred_at;
+  }
+  assert_int_equal(order[0], 1);
+  assert_int_equal(order[1], 2);
+  assert_int_equal(order[2], 5);
+  lane_free(lane);
+}
+
 static void test_gives_the_smallest_first_and_each_once(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
@@ -387,6 +440,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_gives_the_smallest_first_and_each_once),
       cmocka_unit_test(test_a_batch_ends_at_its_bytes_but_has_one_event),
+      cmocka_unit_test(test_by_aggregate_gives_what_is_queued_of_one_together),
+      cmocka_unit_test(test_by_aggregate_stops_at_a_hold),
+      cmocka_unit_test(test_by_aggregate_lets_nobody_wait_for_ever),
       cmocka_unit_test(test_an_event_tried_twice_comes_alone),
       cmocka_unit_test(test_what_comes_alone_is_not_kept_waiting_by_what_is_tried_again_and_again),
       cmocka_unit_test(test_an_event_whose_turn_it_is_waits_for_an_earlier_one_of_its_aggregate),

@@ -1,7 +1,6 @@
 /* lane.c - the queue, the set of the ids in memory, and what a hold does to them. */
 #include "projector/app/engine/lane_private.h"
 
-#include "projector/app/engine/event_heap.h"
 #include "projector/domain/claim.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/lock.h"
@@ -19,7 +18,7 @@ Lane *lane_new(LaneLimits limits, Alarm *due) {
   g_mutex_init(&lane->lock);
   g_cond_init(&lane->room);
   g_cond_init(&lane->work);
-  lane->heap = g_ptr_array_new();
+  lane->queue = event_queue_new();
   lane->known = g_hash_table_new(id_hash_key, id_equal_key);
   lane->holds = g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, NULL, hold_free);
   lane->due = g_sequence_new(NULL);
@@ -41,7 +40,7 @@ void lane_free(Lane *lane) {
   g_hash_table_unref(lane->known);
   g_hash_table_unref(lane->holds);
   g_sequence_free(lane->due);
-  g_ptr_array_unref(lane->heap);
+  event_queue_free(lane->queue);
   g_mutex_clear(&lane->lock);
   g_cond_clear(&lane->room);
   g_cond_clear(&lane->work);
@@ -148,7 +147,7 @@ static bool is_full(const Lane *lane) {
 
 static bool has_room(const Lane *lane) {
   return g_hash_table_size(lane->known) == 0 ||
-         (lane->heap->len < lane->limits.events && lane->bytes < lane->limits.bytes);
+         (event_queue_count(lane->queue) < lane->limits.events && lane->bytes < lane->limits.bytes);
 }
 
 /* After the queue or what is in memory became smaller. */
@@ -159,21 +158,21 @@ static void tell_readers(Lane *lane) {
 
 /* After the queue became longer, or more of it may be taken. */
 void lane_tell_worker(Lane *lane) {
-  if (lane->wanted > 0 && lane->heap->len >= lane->wanted)
+  if (lane->wanted > 0 && event_queue_count(lane->queue) >= lane->wanted)
     g_cond_broadcast(&lane->work);
 }
 
 static void enqueue(Lane *lane, QueuedEvent *queued) {
   g_assert(queued->place != PLACE_QUEUE);
   queued->place = PLACE_QUEUE;
-  event_heap_push(lane->heap, queued);
+  event_queue_push(lane->queue, queued);
   lane_tell_worker(lane);
 }
 
 /* What is let through behind a hold has half as much again: it must not wait for the reader's
  * queue, which at the limit of holds nobody takes from. */
 bool lane_has_room_around(const Lane *lane) {
-  return has_room(lane) || (lane->heap->len < lane->limits.events / 2 * 3 &&
+  return has_room(lane) || (event_queue_count(lane->queue) < lane->limits.events / 2 * 3 &&
                             lane->bytes < lane->limits.bytes / 2 * 3);
 }
 
@@ -260,32 +259,35 @@ bool lane_offer(Lane *lane, QueuedEvent *queued) {
 
 /* --- taking ------------------------------------------------------------------------------- */
 
-static const Event *event_at(const Lane *lane, unsigned at) {
-  return ((const QueuedEvent *)lane->heap->pdata[at])->event;
+static bool is_held(const Event *event, gconstpointer data) {
+  return lane_find_hold((Lane *)data, event) != NULL;
 }
 
-static QueuedEvent *pop(Lane *lane, unsigned at) {
-  QueuedEvent *queued = event_heap_remove(lane->heap, at);
+static QueuedEvent *taken(QueuedEvent *queued) {
   g_assert(queued->place == PLACE_QUEUE);
   queued->place = PLACE_TAKEN;
   return queued;
 }
 
-/* While too many aggregates are blocked: the smallest event that belongs to one of them. */
-static QueuedEvent *pop_held(Lane *lane) {
-  unsigned smallest = lane->heap->len;
-  for (unsigned i = 0; i < lane->heap->len; i++)
-    if (lane_find_hold(lane, event_at(lane, i)) &&
-        (smallest == lane->heap->len || event_heap_before(lane->heap, i, smallest)))
-      smallest = i;
-  return smallest < lane->heap->len ? pop(lane, smallest) : NULL;
+/* The smallest of the aggregate that the last one taken belongs to, then of all: what is applied in
+ * one transaction costs one position and one row for each aggregate, however many its events. */
+static QueuedEvent *pop(Lane *lane, const QueuedEvent *like) {
+  QueuedEvent *queued = NULL;
+  if (is_full(lane)) { /* of holds: only what belongs to one */
+    queued = event_queue_pop_where(lane->queue, is_held, lane);
+  } else {
+    queued = like ? event_queue_pop_like(lane->queue, like) : NULL;
+    if (!queued)
+      queued = event_queue_pop(lane->queue);
+  }
+  return queued ? taken(queued) : NULL;
 }
 
 /* The next event of the queue that no hold blocks. */
-static QueuedEvent *pop_free(Lane *lane) {
-  while (lane->heap->len > 0) {
-    QueuedEvent *queued = is_full(lane) ? pop_held(lane) : pop(lane, 0);
-    Hold *hold = queued ? lane_find_hold(lane, queued->event) : NULL;
+static QueuedEvent *pop_free(Lane *lane, const QueuedEvent *like) {
+  QueuedEvent *queued;
+  while ((queued = pop(lane, like))) {
+    Hold *hold = lane_find_hold(lane, queued->event);
     if (!hold || !has_to_wait(hold, queued->event))
       return queued;
     note_missed(lane, hold, queued);
@@ -295,36 +297,30 @@ static QueuedEvent *pop_free(Lane *lane) {
 }
 
 /* At the limit of holds, only what belongs to one. */
-static bool is_takeable(Lane *lane, const Event *event) {
-  return !is_full(lane) || lane_find_hold(lane, event);
+static size_t count_takeable(Lane *lane) {
+  return is_full(lane) ? event_queue_count_where(lane->queue, is_held, lane)
+                       : event_queue_count(lane->queue);
 }
 
 /* What could not be taken together with smaller events has its turn now: tried again and again,
  * those would keep it waiting for ever. Not before an earlier event of its aggregate. */
 static QueuedEvent *pop_next(Lane *lane) {
   QueuedEvent *next = g_steal_pointer(&lane->next);
-  unsigned at = lane->heap->len;
-  for (unsigned i = 0; next && i < lane->heap->len; i++) {
-    const Event *other = event_at(lane, i);
-    if (other == next->event)
-      at = i;
-    else if (aggregate_equal(&other->aggregate, &next->event->aggregate) &&
-             order_key_compare(&other->key, &next->event->key) < 0)
-      return NULL;
-  }
-  if (at == lane->heap->len || !is_takeable(lane, next->event))
+  if (!next || (is_full(lane) && !lane_find_hold(lane, next->event)))
     return NULL;
   const Hold *hold = lane_find_hold(lane, next->event);
-  return hold && has_to_wait(hold, next->event) ? NULL : pop(lane, at);
+  bool waits = hold && has_to_wait(hold, next->event);
+  return !waits && event_queue_take(lane->queue, next) ? taken(next) : NULL;
 }
 
 static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
   size_t count = 0, bytes = 0;
+  const QueuedEvent *like = NULL;
   lane->batch++;
   while (!lane->stopped && count < how->max_events) {
     QueuedEvent *queued = count == 0 ? pop_next(lane) : NULL;
     if (!queued)
-      queued = pop_free(lane);
+      queued = pop_free(lane, like);
     if (!queued)
       break;
     size_t size = queued_event_memory(queued);
@@ -338,6 +334,7 @@ static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
     queued->batch = lane->batch;
     events[count++] = queued;
     bytes += size;
+    like = lane->limits.by_aggregate ? queued : NULL;
   }
   tell_readers(lane);
   return count;
@@ -346,9 +343,9 @@ static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
 /* When something is queued, waits until a full batch is, at most that long. */
 static void linger(Lane *lane, const Taking *how) {
   int64_t until = clock_us() + how->linger_ms * 1000;
-  bool in_time = lane->heap->len > 0;
+  bool in_time = event_queue_count(lane->queue) > 0;
   lane->wanted = how->max_events;
-  while (in_time && !lane->stopped && lane->heap->len < how->max_events)
+  while (in_time && !lane->stopped && event_queue_count(lane->queue) < how->max_events)
     in_time = g_cond_wait_until(&lane->work, &lane->lock, until);
   lane->wanted = 0;
 }
@@ -458,20 +455,11 @@ int64_t lane_waiting_since(Lane *lane) {
   return earliest;
 }
 
-static size_t count_takeable(Lane *lane) {
-  size_t count = 0;
-  if (!is_full(lane))
-    return lane->heap->len;
-  for (unsigned i = 0; i < lane->heap->len; i++)
-    count += is_takeable(lane, event_at(lane, i));
-  return count;
-}
-
 LaneFigures lane_figures(Lane *lane) {
   SCOPED_LOCK(&lane->lock);
-  LaneFigures figures = {.queued = lane->heap->len,
+  LaneFigures figures = {.queued = event_queue_count(lane->queue),
                          .takeable = count_takeable(lane),
-                         .in_hand = g_hash_table_size(lane->known) - lane->heap->len,
+                         .in_hand = g_hash_table_size(lane->known) - event_queue_count(lane->queue),
                          .bytes = lane->bytes,
                          .holds = g_hash_table_size(lane->holds),
                          .full = is_full(lane)};

@@ -15,6 +15,7 @@ typedef struct Lane Lane;
 
 typedef struct LaneLimits {
   size_t events, bytes; /* queued */
+  bool by_aggregate;    /* see lane_take */
   size_t holds;         /* from here on nothing new is taken, only what may end a hold */
   gint *all_holds;      /* atomic: of all lanes, which `holds` is for; NULL: of this one */
 } LaneLimits;
@@ -42,7 +43,8 @@ typedef struct Taking {
   bool wait;                    /* until there is something */
 } Taking;
 
-/* Takes the smallest events; an event that may end the process comes alone. 0: stopped, or nothing
+/* Takes the smallest events, or, by aggregate, the smallest and then the next ones of its
+ * aggregate, and so on; an event that may end the process comes alone. 0: stopped, or nothing
  * there. */
 size_t lane_take(Lane *lane, const Taking *how, QueuedEvent **events);
 /* Puts an event that was taken back into the queue. */

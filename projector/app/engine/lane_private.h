@@ -1,6 +1,7 @@
 /* lane_private.h - what lane.c and holds.c share: the queue and the holds are under one lock. */
 #pragma once
 
+#include "projector/app/engine/event_queue.h"
 #include "projector/app/engine/lane.h"
 
 typedef enum HoldState { HOLD_WAITING, HOLD_LOOKED_AT, HOLD_DRAINING } HoldState;
@@ -33,7 +34,7 @@ struct Lane {
   GCond work;        /* for the lane's own worker */
   unsigned for_room; /* how many wait */
   size_t wanted;     /* events in the queue before the worker is woken; 0: it does not wait */
-  GPtrArray *heap;   /* of QueuedEvent, the smallest at 0 */
+  EventQueue *queue;
   GHashTable *known; /* Id → QueuedEvent, everything in memory */
   GHashTable *holds; /* Aggregate → Hold */
   GSequence *due;    /* of Hold, the earliest first */

@@ -7,9 +7,12 @@
 /* In a lane's queue, or taken from it until the lane gets it back. */
 typedef enum QueuedPlace { PLACE_NEW, PLACE_QUEUE, PLACE_TAKEN } QueuedPlace;
 
-typedef struct QueuedEvent {
+typedef struct QueuedEvent QueuedEvent;
+
+struct QueuedEvent {
   Event *event;
-  QueuedPlace place; /* under the lane's lock */
+  QueuedEvent *later; /* in the queue: the next one of the same aggregate */
+  QueuedPlace place;  /* under the lane's lock */
   int64_t
       readable_at; /* ms since 1970 by MongoDB's clock: it waits since then at most; 0: not known */
   int64_t read_at; /* its document was so then; monotonic, us; 0: long ago */
@@ -22,7 +25,7 @@ typedef struct QueuedEvent {
   bool excused;     /* it failed for a reason that is not its own, and does not pay */
   bool on_trial;    /* whether its table takes events again is tried with this one */
   int64_t early_ms; /* excused, because its time is far ahead: it waits that long */
-} QueuedEvent;
+};
 
 /* Takes the event over. */
 QueuedEvent *queued_event_new(Event *event);

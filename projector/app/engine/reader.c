@@ -102,10 +102,16 @@ static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
   return good;
 }
 
+/* Whether the insert was long ago, by MongoDB's clock: the stream lags, or brings again what it
+ * has brought before. */
+static bool is_old(const Reader *reader, int64_t at_ms) {
+  return lanes_now_ms(reader->lanes) - at_ms > BEHIND_MS;
+}
+
 /* The driver reads many at once: what it has read lies there while there is no room. */
 static bool offer_live(Reader *reader, const bson_t *document, int64_t at_ms) {
   int64_t taken = 0, begun = clock_us();
-  if (!offer(reader, document, at_ms, reader->behind ? 0 : begun, &taken))
+  if (!offer(reader, document, at_ms, reader->behind || is_old(reader, at_ms) ? 0 : begun, &taken))
     return false;
   reader->behind |= clock_us() - begun > (int64_t)BEHIND_MS * 1000;
   return true;

@@ -19,8 +19,9 @@
 enum {
   PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
   TICK_MS = 200,
-  SETTLED_MS = 10000, /* a failure later than that is not one to start */
-  HOLDS_PER_MB = 512, /* of memory_mb: a quarter of it at most */
+  SETTLED_MS = 10000,  /* a failure later than that is not one to start */
+  QUEUED_BATCHES = 12, /* in a lane, at most: of many events more are of one aggregate */
+  HOLDS_PER_MB = 512,  /* of memory_mb: a quarter of it at most */
   STUCK_MS = 120000, /* above what a step may take: an answer of a store, with the driver's retry */
   DEAF_MS = 3000,    /* the change stream answers once a second, also when there is nothing */
 };
@@ -63,7 +64,8 @@ static void make_lanes(Tenure *tenure) {
   /* A quarter of the memory for queued events; the rest is for a batch being built, its statements,
    * the drivers' buffers and the program itself. */
   LaneLimits limits = {
-      .events = (size_t)settings->batch * 4,
+      .events = (size_t)settings->batch * QUEUED_BATCHES,
+      .by_aggregate = settings->workers > 1, /* one alone keeps the order across all */
       .bytes = (size_t)settings->memory_mb * 1024 * 1024 / 4 / tenure->lanes.count,
       .holds = hold_limit(settings),
       .all_holds = &tenure->lanes.holds,
