@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 START_S = 180  # until a server answers; seconds on a quiet machine
+OPEN_FILES = 64000  # what MongoDB's production notes ask for
 
 
 class ServerError(Exception):
@@ -50,6 +52,13 @@ def server_user() -> dict:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def raise_open_files() -> None:
+    """A mongod that all tests share opens more files than the 1024 that a login shell allows at first."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
 
 
 def give_to_server(secret: Path) -> None:
@@ -124,7 +133,8 @@ class Server:
         with self.log.open("ab") as log:
             try:
                 return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
-                                        stderr=log, cwd=self.folder, start_new_session=True, **server_user())
+                                        stderr=log, cwd=self.folder, start_new_session=True, preexec_fn=raise_open_files,
+                                        **server_user())
             except PermissionError as error:
                 raise ServerError(f"{self.name}: user nobody, who runs it, may not execute {command[0]}: "
                                   "put it, or PROJECTOR_CACHE, where everyone can read") from error
