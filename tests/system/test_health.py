@@ -112,7 +112,7 @@ def test_a_mysql_that_refuses_to_be_written_is_told_everywhere(private):
             assert metrics['projector_store_up{store="mysql"}'] == 1 and metrics['projector_store_usable{store="mysql"}'] == 0
             status = ws.projector("status")
             assert status.returncode == 3
-            assert re.search(r"^mysql +M\S+ \S+, refuses to work: .* \(1290\)$", status.stdout, re.MULTILINE)
+            assert re.search(r"^mysql +M\S+ \S.*, refuses to work: .* \(1290\)$", status.stdout, re.MULTILINE)
             ws.put(event := opened(ws, "a1"))
             wait_reason(ws, endpoint, r"MySQL refuses")
             ws.wait(lambda: re.search(r"\d of 2 workers wait for a store since .* \(1290\)", endpoint.get("/readyz").text), 15, "workers")

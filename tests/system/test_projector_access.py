@@ -51,7 +51,7 @@ def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
             assert told[0][0] == "error" and told[0][1].startswith(f"the user may not {action} on {guarded.name}.{collection}; grant"), told
             assert f'{{ resource: {{ db: "{guarded.name}", collection: "{collection}" }}, actions: ["{action}"] }}' in told[0][1]
     guarded.mongo.admin.command("updateRole", guarded.name, privileges=[], roles=[{"role": "readWrite", "db": guarded.name}])
-    assert findings(guarded) == []  # a role of the server's own
+    assert [told for level, told in findings(guarded) if level == "error"] == []  # a role of the server's own
 
 
 def test_without_a_login_the_outbox_is_closed(guarded):

@@ -69,7 +69,7 @@ class SecureStores:
     def mysql_without_tls(self) -> Iterator[None]:
         """MySQL, which is slow to start, can do without from one moment to the next."""
         if self.mysql.is_mariadb:
-            self.mysql.restart([])
+            self.mysql.restart(["--skip-ssl"])  # from 11.4 on it makes a certificate of its own
         else:
             self.certificate.write_text("none")
             self.mysql_does("ALTER INSTANCE RELOAD TLS NO ROLLBACK ON ERROR")

@@ -51,8 +51,19 @@ static void finish(Question *question, const char *outcome) {
   question->answer = (Account){.state = ACCOUNT_DONE, .outcome = outcome};
 }
 
+static bool is_outage(const char *class) {
+  return !strcmp(class, failure_class_name(FAILURE_UNAVAILABLE)) ||
+         !strcmp(class, failure_class_name(FAILURE_SPACE));
+}
+
+/* What failed because a store was away is tried again as soon as it is back: nobody waits behind
+ * it. */
 static bool blocks(const Event *event) {
-  return event->status == STATUS_FAILED || event->status == STATUS_DEAD;
+  bson_iter_t iter, class;
+  bool excused = bson_iter_init(&iter, &event->document) &&
+                 bson_iter_find_descendant(&iter, "last_error.class", &class) &&
+                 BSON_ITER_HOLDS_UTF8(&class) && is_outage(bson_iter_utf8(&class, NULL));
+  return event->status == STATUS_DEAD || (event->status == STATUS_FAILED && !excused);
 }
 
 static void block(Question *question, const Event *event) {
@@ -110,6 +121,8 @@ static bool look_for_block(const Asking *asking, Question *question, int64_t sin
   const bson_t *document = event_cursor_next(cursor, ret_failure);
   if (document) {
     g_autoptr(Event) event = event_decode(document);
+    if (!blocks(event))
+      return true;
     if (event->key.version < question->version || event->key.occurred_at < since)
       block(question, event);
   }
