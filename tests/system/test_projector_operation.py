@@ -94,6 +94,7 @@ def stopped_while_it_acknowledges(ws, account: str) -> bool:
         ws.wait(lambda: applied(ws) == before + 2, what="the second event")
         projector.popen.terminate()
         projector.wait_log("stopping signal")
+        ws.wait(lambda: not projector.running or ws.db["projector_claims"].find_one() is None, what="the workers to end")
         session.abort_transaction()
         assert projector.popen.wait(WAIT_S) == 0
         return "stopping in mid-batch" not in projector.log_text()
