@@ -79,7 +79,7 @@ def test_explain_as_json(bank):
     assert row["finding"] == "missing row" and "row" not in row["columns"]["name"]
     bank.accounts.update_one({"_id": "a2"}, {"$set": {"name": True}})
     [row] = explain(bank, "account", "a2")["projections"]
-    assert row["finding"] == "unmappable entity" and row["reason"] == "payload.name: expected varchar(100), found bool"
+    assert row["finding"] == "unmappable entity" and row["reason"] == "payload.name: expected varchar(100), found bool true"
     assert explain(bank, "account", "nobody", status=1) == {"aggregate_type": "account", "aggregate_id": "nobody", "found": False}
 
 

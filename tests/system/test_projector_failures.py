@@ -107,7 +107,7 @@ def test_the_last_attempt_is_dead_and_keeps_its_aggregate_blocked(bank):
         bank.put(first, bad, deposited(bank))
         dead = bank.wait_status(bad, "dead")
         assert dead["attempts"] == 3 and "next_attempt_at" not in dead
-        assert dead["last_error"]["message"].endswith("found bool")
+        assert dead["last_error"]["message"].endswith("found bool true")
         projector.wait_log(r"error event dead .*attempt=3")
         other = opened(bank, "a2")
         bank.put(other)
