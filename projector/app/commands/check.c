@@ -308,10 +308,10 @@ static void check_keys(CheckReport *report, const Config *config) {
     return;
   g_autoptr(GPtrArray) findings = check_ids(config, &failure);
   if (findings)
-    check_tell_findings(report, "keys", findings,
+    check_tell_findings(report, "tables", findings,
                         "the tables' keys tell the aggregates' ids apart");
   else
-    check_failed(report, "keys", &failure);
+    check_failed(report, "tables", &failure);
 }
 
 /* Both measured against ours. */

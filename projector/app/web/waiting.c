@@ -169,10 +169,11 @@ static int64_t dismiss_late(Waiting *waiting, int64_t now, bool look) {
   int64_t next = INT64_MAX;
   for (guint i = waiting->waiters->len; i > 0; i--) {
     Waiter *waiter = waiting->waiters->pdata[i - 1];
-    if (end_of(waiter) <= now || (look && http_has_hung_up(waiter->request)))
+    int64_t end = end_of(waiter);
+    if (end <= now || (look && http_has_hung_up(waiter->request)))
       dismiss(waiting, waiter, answer_error(408, "not in time"));
     else
-      next = MIN(next, end_of(waiter));
+      next = MIN(next, end);
   }
   return next;
 }
