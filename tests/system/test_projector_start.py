@@ -254,7 +254,7 @@ BAD_TABLES = [
     ("ALTER TABLE account MODIFY opened_at datetime NULL", "error", r"columns\.opened_at: "),
     ("ALTER TABLE account MODIFY name varchar(100) CHARACTER SET latin1 NOT NULL", "warning", r"character set latin1"),
     ("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_general_ci NOT NULL", "warning", r"key\.account_id: with collation utf8mb4_general_ci .* case"),
-    ("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_bin NOT NULL", "warning", r"key\.account_id: with collation utf8mb4_bin .* blanks"),
+    ("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_bin NOT NULL", "warning", r"key\.account_id: with collation utf8mb4_bin .* trailing spaces"),
     ("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)", "error", r"account has another unique key than the mapping's, by_user \(user_id\), .*; drop it, or"),
     ("ALTER TABLE account ADD UNIQUE KEY short (account_id(8))", "error", r"another unique key than the mapping's, short \(account_id; only their beginning\)"),
     ("ALTER TABLE account DROP PRIMARY KEY, ADD PRIMARY KEY (account_id(20))", "error", r"another unique key than the mapping's, PRIMARY .* make the mapping's key the table's primary key"),
