@@ -5,7 +5,7 @@ declare -A PACKAGES=(
   [build]="gcc libc6-dev meson ninja-build pkg-config libmongoc-dev libmariadb-dev
            libmariadb-dev-compat libjansson-dev libglib2.0-dev libmicrohttpd-dev libxxhash-dev"
   [test]="libcmocka-dev valgrind python3-pytest python3-pytest-xdist python3-pytest-timeout
-          python3-jsonschema python3-yaml man-db"
+          python3-jsonschema python3-yaml man-db mariadb-client-core" # the last: the manual's first steps call it
   [servers]="python3-pymongo python3-pymysql python3-cryptography"
   [fetch]="mmdebstrap debian-archive-keyring ca-certificates"
   [mariadb]="mariadb-server-core mariadb-client-core" # the latter has what mariadb-install-db calls
