@@ -218,7 +218,8 @@ static bool apply_part(Replay *replay, Item *items, size_t count, Failure *ret_f
   for (int replays = 0;; replays++) {
     Failure failure = {0};
     for (size_t i = 0; i < count; i++)
-      items[i] = (Item){.event = items[i].event};
+      items[i] =
+          (Item){.event = items[i].event, .gap_waited = true}; /* `archive verify` tells of gaps */
     if (transact(replay, items, count, &replay->replayed, &failure))
       return true;
     session_rollback(replay->session);
@@ -240,7 +241,7 @@ bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *r
   size_t most = (size_t)replay->config->settings.batch;
   g_autofree Item *items = g_new0(Item, count + 1);
   for (size_t i = 0; i < count; i++)
-    items[i] = (Item){.event = events[i], .gap_waited = true}; /* `archive verify` tells of gaps */
+    items[i].event = events[i];
   for (size_t i = 0; i < count; i += most)
     if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
         !apply_part(replay, items + i, MIN(count - i, most), ret_failure))
