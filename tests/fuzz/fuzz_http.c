@@ -242,9 +242,10 @@ bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, cons
 }
 
 /* The look after a refresh needs both stores, which are not there. */
-bool __wrap_stores_open(const Config *config, Stores *ret_stores, Failure *ret_failure);
-bool __wrap_stores_open(const Config *config, Stores *ret_stores, Failure *ret_failure) {
-  (void)config, (void)ret_stores;
+typeof(stores_open) __wrap_stores_open;
+bool __wrap_stores_open(const Config *config, const char *command, Stores *ret_stores,
+                        Failure *ret_failure) {
+  (void)config, (void)command, (void)ret_stores;
   return failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MYSQL, 2003, "cannot connect");
 }
 

@@ -271,10 +271,10 @@ def test_a_locked_table_stops_its_own_events_only(own, lock, settings):
                 locked, free = events_of(own, "account", 12), events_of(own, "wallet", 12)
                 own.put(e for pair in zip(locked, free) for e in pair)
                 projector.wait_log("a table is locked.*account", timeout=120)
-                own.wait_gone(*free, timeout=30)
+                own.wait_gone(*free, timeout=90)
                 more = [e for n in range(3) for e in events_of(own, "wallet", 12)]
                 own.put(more, events_of(own, "account", 1))
-                own.wait_gone(*more, timeout=40)
+                own.wait_gone(*more, timeout=90)
                 held = own.wait(lambda: own.outbox.find_one({"status": "failed", "last_error.message": {"$regex": "^table account is locked"}}),
                                 what="an event that waits, with the reason")
                 assert (held["last_error"]["class"], held["last_error"]["code"]) == ("conflict", 1205)
@@ -301,7 +301,7 @@ def test_a_waiting_alter_table_stops_its_own_events_only(own):
                 locked, free = opened(own, "a2"), events_of(own, "wallet", 10)
                 own.put(locked, free)
                 projector.wait_log("a table is locked.*account", timeout=60)
-                own.wait_gone(*free, timeout=30)
+                own.wait_gone(*free, timeout=90)
                 cursor.execute("COMMIT")
             alter.join()
             own.wait_drained(60)
