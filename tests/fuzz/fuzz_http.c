@@ -242,7 +242,7 @@ bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, cons
 }
 
 /* The look after a refresh needs both stores, which are not there. */
-typeof(stores_open) __wrap_stores_open;
+__typeof__(stores_open) __wrap_stores_open;
 bool __wrap_stores_open(const Config *config, const char *command, Stores *ret_stores,
                         Failure *ret_failure) {
   (void)config, (void)command, (void)ret_stores;
