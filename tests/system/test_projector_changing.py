@@ -90,7 +90,7 @@ DEFAULTS = {"boolean": (True, 1), "bigint unsigned": (2**62, 2**62), "double": (
             "binary(3)": ({"$binary": {"base64": "AAH/", "subType": "00"}}, b"\0\1\xff"),
             "blob": ({"$binary": {"base64": "AAH/", "subType": "00"}}, b"\0\1\xff"),
             "date": ("2026-01-31", date(2026, 1, 31)), "datetime(3)": ("2026-01-31T01:02:03.004Z", datetime(2026, 1, 31, 1, 2, 3, 4000)),
-            "timestamp(3)": ("2026-01-31T01:02:03.004Z", datetime(2026, 1, 31, 1, 2, 3, 4000)), "json": ({"a": [1]}, '{"a": [1]}'),
+            "timestamp(3)": ("2026-01-31T01:02:03.004Z", datetime(2026, 1, 31, 1, 2, 3, 4000)), "json": ({"a": ["ö"]}, '{"a": ["ö"]}'),
             "enum('s','m')": ("m", "m"), "time(3)": ("-01:02:03.500", -timedelta(hours=1, minutes=2, seconds=3.5)),
             "uuid": ("00112233-4455-6677-8899-aabbccddeeff", bytes.fromhex("00112233445566778899aabbccddeeff"))}
 

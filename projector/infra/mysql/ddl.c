@@ -58,6 +58,12 @@ void ddl_append_default(GString *sql, const Column *column) {
   if (!value_of_default(column, arena, &value))
     return;
   bool expression = needs_expression(column->type.kind);
+  if (expression && value.kind == VALUE_TEXT) { /* MariaDB takes no _utf8mb4 X'…' there */
+    g_string_append(sql, " DEFAULT (CONVERT(");
+    literal_append_binary(sql, value.text, value.length);
+    g_string_append(sql, " USING utf8mb4))");
+    return;
+  }
   g_string_append(sql, expression ? " DEFAULT (" : " DEFAULT ");
   literal_append(sql, &value);
   g_string_append(sql, expression ? ")" : "");
