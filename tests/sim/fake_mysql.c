@@ -114,9 +114,10 @@ bool session_is_alive(Session *session) {
 bool statement_break_off(Session *session, Failure *ret_failure) {
   session->breaks = false;
   session->implicit = false;
-  if (session->tx && session->tx->insert_count == 1)
+  bool alive = session_is_alive(session); /* else the server has ended the transaction */
+  if (alive && session->tx && session->tx->insert_count == 1)
     session->tx->inserts[0].event->broke++;
-  if (session_is_alive(session))
+  if (alive)
     lose(session);
   sim_trace("  the connection breaks");
   return fail(2013, "lost connection", ret_failure);
