@@ -209,7 +209,7 @@ bool source_from_members(const json_t *object, const char *path, Arena *arena, S
                   *default_path = json_path(path, "default");
   if (value)
     return constant_source(value, value_path, "value", arena, ret_source, ret_failure);
-  Source source;
+  Source source = {0};
   if (!source_from_json(from, from_path, arena, &source, ret_failure))
     return false;
   if (otherwise) {
