@@ -51,11 +51,15 @@ static bool look(Lane *lane, HoldView *ret_view) {
   return lane_take_due(lane, ret_view, 1) == 1;
 }
 
-static void test_by_aggregate_gives_what_is_queued_of_one_together(void **state) {
-  (void)state;
+static Lane *new_by_aggregate(void) {
   LaneLimits limits = roomy;
   limits.by_aggregate = true;
-  Lane *lane = lane_new(limits, NULL);
+  return lane_new(limits, NULL);
+}
+
+static void test_by_aggregate_gives_what_is_queued_of_one_together(void **state) {
+  (void)state;
+  Lane *lane = new_by_aggregate();
   g_autoptr(GPtrArray) taken = g_ptr_array_new();
   for (int time = 6; time > 0; time--)
     assert_true(lane_offer(lane, pending(time % 3 == 0 ? "c" : time % 3 == 1 ? "a" : "b", time)));
@@ -66,9 +70,7 @@ static void test_by_aggregate_gives_what_is_queued_of_one_together(void **state)
 /* What is behind a hold leaves the queue, and the next aggregate follows. */
 static void test_by_aggregate_stops_at_a_hold(void **state) {
   (void)state;
-  LaneLimits limits = roomy;
-  limits.by_aggregate = true;
-  Lane *lane = lane_new(limits, NULL);
+  Lane *lane = new_by_aggregate();
   g_autoptr(GPtrArray) taken = g_ptr_array_new();
   lane_offer(lane, pending("a", 5));
   assert_string_equal(take(lane, taken), "a-5");
@@ -86,9 +88,7 @@ static void test_by_aggregate_stops_at_a_hold(void **state) {
 /* The oldest event of all goes first, however many others of one aggregate are queued. */
 static void test_by_aggregate_lets_nobody_wait_for_ever(void **state) {
   (void)state;
-  LaneLimits limits = roomy;
-  limits.by_aggregate = true;
-  Lane *lane = lane_new(limits, NULL);
+  Lane *lane = new_by_aggregate();
   QueuedEvent *events[3];
   int order[3] = {0};
   for (int time = 1; time <= 7; time++)

@@ -51,9 +51,11 @@ static void finish(Question *question, const char *outcome) {
   question->answer = (Account){.state = ACCOUNT_DONE, .outcome = outcome};
 }
 
-static bool is_outage(const char *class) {
-  return !strcmp(class, failure_class_name(FAILURE_UNAVAILABLE)) ||
-         !strcmp(class, failure_class_name(FAILURE_SPACE));
+static bool is_outage(const char *name) {
+  for (FailureClass class = FAILURE_NONE; class <= FAILURE_UNKNOWN; class ++)
+    if (!strcmp(name, failure_class_name(class)))
+      return failure_class_is_outage(class);
+  return false;
 }
 
 /* What failed because a store was away is tried again as soon as it is back: nobody waits behind
