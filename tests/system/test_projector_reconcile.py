@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import uuid
@@ -13,7 +12,6 @@ import pytest
 from bson import Int64, ObjectId
 
 from entities import MOMENT, account, fill, opened
-from server import wait_for
 from workspace import OUTBOX, WAIT_S, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
@@ -368,7 +366,7 @@ def test_several_projections_of_one_type(ws):
     (["account", "unseen"], "expected one TABLE"),
     (["--dry-run"], "--dry-run needs --repair"),
     (["--key-from", "a"], "need a TABLE"),
-    (["--resume", "--sample", "5"], "--resume goes neither"),
+    (["--resume", "--sample", "5"], "--resume does not go with --sample"),
     (["by_event"], "belongs to an event"),
 ])
 def test_wrong_use(ws, arguments, said):
@@ -517,22 +515,6 @@ def test_nothing_to_resume(bank):
     done = bank.projector("reconcile", "--resume")
     assert done.returncode == 0
     assert "nothing to resume" in done.stderr and "1 entities and 1 rows" in done.stdout
-
-
-def test_watching(bank):
-    fill(bank, [account(1)])
-    output = bank.folder / "watch.out"
-    with output.open("wb") as stdout:
-        process = subprocess.Popen(bank._projector("reconcile", "--watch", "1", "--json"), stdout=stdout,
-                                   stdin=subprocess.DEVNULL, env={**os.environ, **bank.environment})
-    try:
-        wait_for(lambda: b'"sums":"account"' in output.read_bytes(), WAIT_S, "the first round")
-        bank.query("UPDATE account SET name = 'Eve'")
-        wait_for(lambda: b"different columns" in output.read_bytes(), WAIT_S, "a round that finds the difference")
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_no_row_is_locked_by_a_comparison(bank):

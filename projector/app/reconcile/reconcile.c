@@ -1,8 +1,8 @@
 /* reconcile.c - `projector reconcile`: compares entities with rows, and repairs what differs.
  *
  * For each projection: every entity against its row, then every row against the entities; at the
- * end the events of the outbox. What differs is looked at again (looks.h) before it is a
- * difference, and mended where it is found (repair.h). */
+ * end the events of the outbox. What differs is looked at again (recheck.h) before it counts
+ * as a difference, and repaired at once (repair.h). */
 #include "projector/app/reconcile/outbox_check.h"
 #include "projector/app/reconcile/repair.h"
 #include "projector/app/reconcile/repair_check.h"
@@ -19,7 +19,6 @@
 typedef struct Options {
   char *table, *key_from, *key_to, *state;
   gint64 sample;
-  int watch;
   gboolean repair, dry_run, resume, as_json;
 } Options;
 
@@ -252,7 +251,7 @@ static bool reconcile_all(Reconcile *reconcile, Mark *from, Failure *ret_failure
   return reconcile_events(reconcile, ret_failure);
 }
 
-/* --- once, or again and again ----------------------------------------------------------------- */
+/* --- the journal ---------------------------------------------------------------------------- */
 
 /* What a resumed comparison must have in common with the interrupted one. */
 static json_t *header_of(const Reconcile *reconcile) {
@@ -273,7 +272,7 @@ static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_fail
   const Options *options = reconcile->options;
   Failure failure = {0};
   json_t *found = NULL;
-  if (options->sample || options->watch)
+  if (options->sample)
     return true;
   g_autofree char *path = options->state ? g_strdup(options->state)
                                          : journal_path(reconcile->config->name, "reconcile");
@@ -308,11 +307,9 @@ static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_fail
   return good;
 }
 
-static int reconcile_once(Reconcile *reconcile) {
+static int reconcile_and_report(Reconcile *reconcile) {
   Failure failure = {0};
   Mark from = {0};
-  reconcile->found = reconcile->mended = 0;
-  reconcile->sums = (ReportSums){0};
   if (!open_journal(reconcile, &from, &failure))
     return command_fail(&failure);
   bool good = reconcile_stores(reconcile, &from, &failure);
@@ -323,15 +320,6 @@ static int reconcile_once(Reconcile *reconcile) {
   if (!good)
     return command_fail(&failure);
   return reconcile->found > reconcile->mended ? EXIT_NO : EXIT_GOOD;
-}
-
-static int reconcile_repeatedly(Reconcile *reconcile) {
-  for (;;) {
-    int status = reconcile_once(reconcile);
-    if (reconcile->options->watch == 0 || status == EXIT_WRONG)
-      return status;
-    g_usleep((gulong)reconcile->options->watch * G_USEC_PER_SEC);
-  }
 }
 
 /* --- the command ---------------------------------------------------------------------------- */
@@ -364,10 +352,10 @@ static const char *misuse(const Options *options, int arguments) {
     return "expected one TABLE at most";
   if (options->dry_run && !options->repair)
     return "--dry-run needs --repair";
-  if (options->resume && (options->sample || options->watch))
-    return "--resume goes neither with --sample nor with --watch";
-  if (options->sample < 0 || options->watch < 0)
-    return "expected a positive number";
+  if (options->resume && options->sample)
+    return "--resume does not go with --sample";
+  if (options->sample < 0)
+    return "--sample: expected a positive number";
   if ((options->key_from || options->key_to) && arguments < 2 && !options->table)
     return "--key-from and --key-to need a TABLE";
   return NULL;
@@ -398,8 +386,6 @@ int command_reconcile(int argc, char **argv) {
        NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &options.state,
        "Progress file (default: in the user's state directory)", "FILE"},
-      {"watch", 0, 0, G_OPTION_ARG_INT, &options.watch,
-       "Repeat the comparison, with a pause of SECONDS", "SECONDS"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "One JSON object per line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
@@ -424,5 +410,5 @@ int command_reconcile(int argc, char **argv) {
   Reconcile reconcile = {.config = config, .options = &options, .projections = projections};
   if (!prepare(&reconcile, arena, &failure))
     return command_fail(&failure);
-  return reconcile_repeatedly(&reconcile);
+  return reconcile_and_report(&reconcile);
 }
