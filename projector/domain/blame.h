@@ -42,8 +42,8 @@ typedef enum Ruling {
 
 Ruling blame_rule(const Case *the_case);
 
-/* The connection broke, or no answer came: the server is unreachable, or the statement caused it.
- */
+/* The connection broke, or no answer came: the server is unreachable, or the statement caused
+ * it. */
 bool blame_is_break(const Failure *failure);
 /* The statement waited for a lock for too long. */
 bool blame_is_lock_wait(const Failure *failure);

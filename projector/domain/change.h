@@ -9,8 +9,8 @@ typedef struct Change {
   Value *key;       /* key_count values; NULL for sql and ignore */
   Value *values;    /* upsert: the columns after the key; update, add, subtract, soft delete: as
                        assignments (subtract already negated); sql: the parameters */
-  bool deltas_only; /* of a late event: the columns that its rule also sets are older than the row's
-                     */
+  bool deltas_only; /* of a late event: the columns that its rule also sets are older than the
+                     * row's */
   bool keep_mark; /* of an entity: columns that a soft delete has set in a marked row stay, as long
                      as the entity is marked too */
   const ChildRows **children; /* upsert, update: by child table; NULL: not touched */
@@ -25,8 +25,8 @@ typedef struct ChangeList {
 bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, ChangeList *ret_list,
                      Failure *ret_failure);
 
-/* The upsert that takes the row from the entity; `entity` is an event whose payload is the entity.
- */
+/* The upsert that takes the row from the entity; `entity` is an event whose payload is the
+ * entity. */
 bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,
                         Change *ret_change, Failure *ret_failure);
 /* The delete of the row of an aggregate whose entity no longer exists; with soft deletes it marks

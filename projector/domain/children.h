@@ -2,8 +2,8 @@
  *
  * A child table is a Projection of its own, `parent` of which is set: its key is the parent's, then
  * its own, which tells the items apart. Its rows are one value of their parent's row, as a column
- * is: an upsert writes them, a delete removes them, an update that names the table replaces them.
- */
+ * is: an upsert writes them, a delete removes them, an update that names the table replaces
+ * them. */
 #pragma once
 
 #include "projector/domain/value.h"

@@ -21,8 +21,8 @@ bool claim_is_outdated(int64_t read_at, int64_t stalled_until);
  * documents, because it has not committed for `mark_ms`. Monotonic, us. */
 bool claim_is_slow(int64_t claimed_at, int64_t now, int64_t mark_ms);
 
-/* An event with this many attempts runs alone: if it kills its process, it takes no others with it.
- */
+/* An event with this many attempts runs alone: if it kills its process, it takes no others with
+ * it. */
 bool claim_comes_alone(int attempts);
 
 /* Whether an event that killed its process has used up its attempts (`attempts` includes the last

@@ -1,8 +1,8 @@
 /* condition.h - `when`: whether a rule or a projection applies to an event or an entity.
  *
  * A condition is { "path": …, "is" | "in" | "exists": … }, or "all", "any" and "not" of others. It
- * is evaluated from left to right, only as far as needed, so that `exists` can guard a comparison.
- */
+ * is evaluated from left to right, only as far as needed, so that `exists` can guard a
+ * comparison. */
 #pragma once
 
 #include "projector/domain/source.h"

@@ -8,8 +8,8 @@ enum { US_PER_SECOND = 1000000 };
 static const int64_t us_per_day = 86400LL * US_PER_SECOND;
 
 /* Days since 1970-01-01 of a civil date and back, counting years from March so that the leap day
- * comes last (the 400-year era arithmetic of Howard Hinnant's "chrono-compatible" date algorithms).
- */
+ * comes last (the 400-year era arithmetic of Howard Hinnant's "chrono-compatible" date
+ * algorithms). */
 static int64_t days_from_civil(int64_t year, unsigned month, unsigned day) {
   year -= month <= 2;
   int64_t era = (year >= 0 ? year : year - 399) / 400;

@@ -1,5 +1,5 @@
-/* datetime.h - dates between BSON (ms since 1970, UTC) and SQL text, without time zones or clocks.
- */
+/* datetime.h - dates between BSON (ms since 1970, UTC) and SQL text, without time zones or
+ * clocks. */
 #pragma once
 
 #include <stdbool.h>

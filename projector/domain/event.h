@@ -58,8 +58,8 @@ typedef enum EventStatus {
   STATUS_DEAD,
 } EventStatus;
 
-/* The views have an alignment of their own, and stand together: thousands of events are in memory.
- */
+/* The views have an alignment of their own, and stand together: thousands of events are in
+ * memory. */
 typedef struct Event {
   OrderKey key;
   Aggregate aggregate;
@@ -128,8 +128,8 @@ void id_append_bson(const Id *id, bson_t *document, const char *key);
 void event_append_id(const Event *event, bson_t *document, const char *key);
 
 int order_key_compare(const OrderKey *a, const OrderKey *b);
-/* Copies the key; its event id's bytes go into `id_bytes`, cut for an id that breaks the contract.
- */
+/* Copies the key; its event id's bytes go into `id_bytes`, cut for an id that breaks the
+ * contract. */
 void order_key_copy(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static EVENT_ID_MAX]);
 /* The key that sorts before all of that time. */
 OrderKey order_key_first(int64_t occurred_at);

@@ -21,14 +21,14 @@ typedef enum FailureClass {
   FAILURE_UNAVAILABLE, /* the store is down, failing over or read-only: wait, burn no attempt */
   FAILURE_CONFLICT,    /* deadlock or lock wait: replay the same transaction */
   FAILURE_DATA,        /* one event is at fault: find it, mark it, continue with the others */
-  FAILURE_MAPPING, /* the table or column does not match the mapping: the projection's events fail
-                    */
-  FAILURE_CONFIG,  /* credentials or privileges: no event can succeed, stop with status 2 */
-  FAILURE_SPACE,   /* disk or table full: wait longer, burn no attempt */
-  FAILURE_SIZE,    /* statement larger than the server accepts: halve the batch */
-  FAILURE_FENCED,  /* another projector owns this name now: stop working at once */
-  FAILURE_HISTORY, /* the change stream cannot continue: scan the outbox again */
-  FAILURE_UNKNOWN, /* unknown code: blame.h attributes it */
+  FAILURE_MAPPING,     /* the table or column does not match the mapping: the projection's events
+                        * fail */
+  FAILURE_CONFIG,      /* credentials or privileges: no event can succeed, stop with status 2 */
+  FAILURE_SPACE,       /* disk or table full: wait longer, burn no attempt */
+  FAILURE_SIZE,        /* statement larger than the server accepts: halve the batch */
+  FAILURE_FENCED,      /* another projector owns this name now: stop working at once */
+  FAILURE_HISTORY,     /* the change stream cannot continue: scan the outbox again */
+  FAILURE_UNKNOWN,     /* unknown code: blame.h attributes it */
 } FailureClass;
 
 /* The store cannot work now, whoever asks it. */
@@ -64,8 +64,8 @@ typedef struct Failure {
   char message[480];
 } Failure;
 
-/* Fills `failure` (NULL is allowed) and returns false, so that a leaf can `return failure_set(…)`.
- */
+/* Fills `failure` (NULL is allowed) and returns false, so that a leaf can `return
+ * failure_set(…)`. */
 bool failure_set(Failure *failure, FailureClass class, FailureSource source, int code,
                  const char *format, ...) __attribute__((format(printf, 5, 6)));
 
@@ -95,8 +95,8 @@ const char *failure_class_name(FailureClass class);
 /* The class of a server's error number. The tables are in failure.c, with their sources. */
 FailureClass failure_class_of_mysql(int code);
 FailureClass failure_class_of_mongodb(int code);
-/* The same with the server's text, without which some numbers do not reveal that the disk was full.
- */
+/* The same with the server's text, without which some numbers do not reveal that the disk was
+ * full. */
 FailureClass failure_class_of_mysql_text(int code, const char *message);
 
 enum {

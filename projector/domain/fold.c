@@ -156,8 +156,7 @@ static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
 
 /* A delta of an unknown row stays a statement of its own before a value that replaces the sum,
  * which has to fit nevertheless, and before a second delta of a double, where adding is not
- * associative.
- */
+ * associative. */
 static bool needs_new_step(const FoldedRow *row, const Change *change) {
   const Rule *rule = change->rule;
   for (unsigned i = 0; i < rule->assignment_count; i++) {

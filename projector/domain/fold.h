@@ -46,8 +46,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fold, fold_free)
 
 /* Adds one event's changes. False when the event cannot be applied after the changes so far (its
  * row was deleted, a sum does not fit): the fold may then hold a part of it and must be built
- * again.
- */
+ * again. */
 bool fold_add(Fold *fold, const ChangeList *changes, Failure *ret_failure);
 
 unsigned fold_step_count(const Fold *fold);

@@ -1,8 +1,8 @@
 /* json_number.h - numbers in JSON that a double does not hold exactly.
  *
  * MySQL keeps what it reads of JSON as integers of 64 bits, signed or not, and as doubles. It keeps
- * a DECIMAL too, with every digit, but only as the result of an expression; MariaDB keeps the text.
- */
+ * a DECIMAL too, with every digit, but only as the result of an expression; MariaDB keeps the
+ * text. */
 #pragma once
 
 #include "projector/domain/decimal.h"

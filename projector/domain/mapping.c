@@ -134,8 +134,8 @@ static bool check_mark(const Rule *rule, const char *path, Failure *ret_failure)
   return true;
 }
 
-/* The mark is the first column of `set` that may be NULL: NULL tells that the row is not deleted.
- */
+/* The mark is the first column of `set` that may be NULL: NULL tells that the row is not
+ * deleted. */
 static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
                               Failure *ret_failure) {
   const Projection *projection = rule->projection;

@@ -90,8 +90,8 @@ typedef struct Assignment {
 
 typedef struct Parameter {
   Source from;
-  int column; /* the column with the same source, whose type the value takes; -1: its natural type
-               */
+  int column; /* the column with the same source, whose type the value takes; -1: its natural
+               * type */
 } Parameter;
 
 typedef struct Projection Projection;

@@ -26,8 +26,7 @@ static bool is_path(const char *text, size_t length) {
   return true;
 }
 
-/* Undoes ~1 and ~0 in place (RFC 6901, section 4). Returns false for an invalid ~ sequence.
- */
+/* Undoes ~1 and ~0 in place (RFC 6901, section 4). Returns false for an invalid ~ sequence. */
 static bool unescape(char *step) {
   char *to = step;
   for (const char *at = step; *at; at++) {

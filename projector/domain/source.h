@@ -13,8 +13,8 @@ typedef struct Source Source;
 struct Source {
   bool in_payload; /* of this place; else it is a field of the event document */
   bool dotted;
-  const char *path; /* as BSON path: "amount", "aggregate_id", "metadata.tenant"; NULL: another form
-                     */
+  const char *path; /* as BSON path: "amount", "aggregate_id", "metadata.tenant"; NULL: another
+                     * form */
   const char *text; /* as the file says it: "amount", "$aggregate_id", "/a.b/$id", "$payload" */
   const char *const *steps; /* of a JSON Pointer, unescaped, NULL-terminated */
   const uint8_t *constant;  /* a BSON document with one value */

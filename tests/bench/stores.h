@@ -13,8 +13,8 @@ void check(bool good, const char *what, const char *why);
 /* A number among the arguments, from 1 to most; `fallback` when it is not there. */
 guint argument(int argc, char **argv, int index, guint fallback, guint most);
 
-/* The stores are named by the environment, as `./run servers env` prints it. Neither returns NULL.
- */
+/* The stores are named by the environment, as `./run servers env` prints it. Neither returns
+ * NULL. */
 mongoc_client_t *open_mongo(void);
 MYSQL *open_mysql(const char *database, unsigned long flags);
 

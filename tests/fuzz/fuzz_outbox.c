@@ -36,8 +36,7 @@ outbox_t *__wrap_cli_open(cli_store_t *store, bool several_threads, int *ret_sta
   return outbox_new_from_client(NULL, &(outbox_options_t){.database = "fuzz"}, NULL);
 }
 
-/* --- the JSON, by another parser ---------------------------------------------------------------
- */
+/* --- the JSON, by another parser -------------------------------------------------------------- */
 
 static json_t *object; /* the one that is being read; NULL: the other parser does not take it */
 

@@ -1,8 +1,8 @@
 /* tokens.h - SQL as MySQL and MariaDB read it, token by token.
  *
  * Written from the servers' manuals ("Literal Values", "Comments", "Schema Object Names", "Server
- * SQL Modes") and knows nothing of how this program writes or scans SQL: it is the second opinion.
- */
+ * SQL Modes") and knows nothing of how this program writes or scans SQL: it is the second
+ * opinion. */
 #pragma once
 
 #include <glib.h>

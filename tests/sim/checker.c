@@ -6,8 +6,7 @@
 
 #include <string.h>
 
-/* --- at each commit ----------------------------------------------------------------------------
- */
+/* --- at each commit --------------------------------------------------------------------------- */
 
 static int compare_to_position(const SimEvent *event, const SimPosition *position) {
   if (event->occurred_at != position->occurred_at)
@@ -54,8 +53,8 @@ static void check_order(const Tx *tx, const SimEvent *event) {
   }
 }
 
-/* A failed event is not tried again before what sorts before it and was there already, read or not.
- */
+/* A failed event is not tried again before what sorts before it and was there already, read or
+ * not. */
 static void check_retry(const Tx *tx, const SimEvent *event) {
   for (unsigned i = 0; i < sim.event_count; i++) {
     const SimEvent *other = &sim.events[i];
@@ -224,8 +223,8 @@ static bool is_poisoned(const State *state) {
   return !strncmp(state->name, "poison", 6);
 }
 
-/* Whether a refresh can write the entity: as it is, and as it was read, which may be from a backup.
- */
+/* Whether a refresh can write the entity: as it is, and as it was read, which may be from a
+ * backup. */
 static bool is_refreshable(unsigned aggregate) {
   const EntityRead *read = fiber_read();
   State then = read->aggregate == aggregate ? state_at(aggregate, read->version) : (State){0};

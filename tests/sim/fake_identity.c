@@ -1,7 +1,6 @@
 /* fake_identity.c - the outbox's identity, behind infra/mongo/outbox_identity.h and
  * infra/mysql/source.h and inheritance.h. There is one outbox and one name: calls may fail, and
- * nothing is refused.
- */
+ * nothing is refused. */
 #include "projector/infra/mongo/outbox_identity.h"
 #include "projector/infra/mysql/inheritance.h"
 #include "projector/infra/mysql/source.h"

@@ -1,6 +1,5 @@
 /* fake_lease.c - the lease document, behind infra/mongo/lease.h. Its time is that of MongoDB's
- * clock.
- */
+ * clock. */
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/refused.h"
 

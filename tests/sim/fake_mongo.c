@@ -66,8 +66,7 @@ bson_t *mongo_document(const SimEvent *event) {
   return document;
 }
 
-/* --- what a majority knows ---------------------------------------------------------------------
- */
+/* --- what a majority knows -------------------------------------------------------------------- */
 
 static Marks marks_of(const SimEvent *event) {
   Marks marks = {event->present,    event->status,         event->attempts, "",

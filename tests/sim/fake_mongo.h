@@ -13,8 +13,8 @@ extern const char *const status_names[];
 /* --- fake_mongo.c --- */
 
 SimEvent as_known_to_majority(const SimEvent *event);
-/* Before a write that waits for a majority; what came before it on the document is then known too.
- */
+/* Before a write that waits for a majority; what came before it on the document is then known
+ * too. */
 void write_by_majority(SimEvent *event);
 void set_status(SimEvent *event, EventStatus status);
 /* How many of the documents a write reaches before it fails. */

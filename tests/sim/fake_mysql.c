@@ -373,8 +373,7 @@ static bool enter(Session *session, const Ledger *ledger, Failure *ret_failure) 
   return statement_end(session, "enter", ret_failure);
 }
 
-/* --- positions ---------------------------------------------------------------------------------
- */
+/* --- positions -------------------------------------------------------------------------------- */
 
 /* A row that is not there yet cannot be locked; one that another has inserted can. */
 static bool blocks_position(const Tx *other, const void *aggregate) {
@@ -441,8 +440,7 @@ bool ledger_write_positions(Session *session, const Ledger *ledger, const Aggreg
   return statement_end(session, "write positions", ret_failure);
 }
 
-/* --- ledger ------------------------------------------------------------------------------------
- */
+/* --- ledger ----------------------------------------------------------------------------------- */
 
 static bool is_inserted(const Tx *tx, const SimEvent *event) {
   for (unsigned i = 0; i < tx->insert_count; i++)

@@ -3,8 +3,7 @@
 #include "projector/infra/log.h"
 #include "tests/sim/sim.h"
 
-/* --- log ---------------------------------------------------------------------------------------
- */
+/* --- log -------------------------------------------------------------------------------------- */
 
 /* Nobody reads the other end of the pipe for a while. */
 static void block(void) {
@@ -33,8 +32,7 @@ Failure log_told(const Failure *failure) {
   return *failure;
 }
 
-/* --- service manager: there is one for the process, and here are many ---------------------------
- */
+/* --- service manager: there is one for the process, and here are many ------------------------- */
 
 void service_begins_work(unsigned workers) {
   (void)workers;

@@ -1,5 +1,5 @@
-/* forbidden_symbols.c - what the domain must not do, to show that check_domain_symbols.sh sees it.
- */
+/* forbidden_symbols.c - what the domain must not do, to show that check_domain_symbols.sh sees
+ * it. */
 #include <time.h>
 
 int forbidden_symbols(void);

@@ -1,5 +1,5 @@
-/* property_reference.c - a naive interpreter of the world's mapping: one event, one row at a time.
- */
+/* property_reference.c - a naive interpreter of the world's mapping: one event, one row at a
+ * time. */
 #include "tests/unit/property_reference.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* test_fold.c - changes folded into final row states: steps, phases, sums, what cannot be folded.
- */
+/* test_fold.c - changes folded into final row states: steps, phases, sums, what cannot be
+ * folded. */
 #include "projector/domain/fold.h"
 #include "tests/unit/support.h"
 

@@ -1,8 +1,8 @@
 /* test_fold_property.c - random mappings and events: planned and folded batches give what the
  * events give one by one.
  *
- * PROPERTY_SEEDS=n tries seeds 0 to n-1, PROPERTY_SEED=k only that one. A failure prints its seed.
- */
+ * PROPERTY_SEEDS=n tries seeds 0 to n-1, PROPERTY_SEED=k only that one. A failure prints its
+ * seed. */
 #include "projector/domain/datetime.h"
 #include "projector/domain/plan.h"
 #include "tests/unit/property_reference.h"

@@ -459,8 +459,8 @@ static void test_null_and_missing(void **state) {
   }
 }
 
-/* The value helps whoever repairs the event; it may be somebody's secret, so a log leaves it out.
- */
+/* The value helps whoever repairs the event; it may be somebody's secret, so a log leaves it
+ * out. */
 static void test_a_log_tells_no_text(void **state) {
   (void)state;
   static const char *const types[] = {"boolean",    "int",  "decimal(18,2)", "double", "char(3)",

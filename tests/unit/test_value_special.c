@@ -1,5 +1,5 @@
-/* test_value_special.c - enum, year, time, bit, float and plain JSON: what fits, and exactly how.
- */
+/* test_value_special.c - enum, year, time, bit, float and plain JSON: what fits, and exactly
+ * how. */
 #include "projector/domain/value_special.h"
 #include "tests/unit/support.h"
 

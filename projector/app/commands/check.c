@@ -1,5 +1,5 @@
-/* check.c - `projector check`: everything that can be known before the first event, one line each.
- */
+/* check.c - `projector check`: everything that can be known before the first event, one line
+ * each. */
 #include "projector/app/commands/check_ids.h"
 #include "projector/app/commands/check_readers.h"
 #include "projector/app/shared/command.h"

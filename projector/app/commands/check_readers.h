@@ -1,6 +1,6 @@
 /* check_readers.h - what `check` says of those beside the projector: writers who repeat commands,
- * the feeds and their readers, who fetches events again, who pauses, which replicas hold it back.
- */
+ * the feeds and their readers, who fetches events again, who pauses, which replicas hold it
+ * back. */
 #pragma once
 
 #include "projector/app/commands/check_report.h"

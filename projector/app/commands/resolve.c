@@ -1,6 +1,5 @@
 /* resolve.c - the commands `projector retry`, `skip` and `refresh`; resolve.c does what they ask
- * for.
- */
+ * for. */
 #include "projector/app/shared/resolve.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/shared/command.h"

@@ -144,8 +144,8 @@ static bool put_entities(Case *of, Failure *ret_failure) {
 
 /* --- events --------------------------------------------------------------------------------- */
 
-/* An id and a time of its own for an event that has none: what a case is not about can be left out.
- */
+/* An id and a time of its own for an event that has none: what a case is not about can be left
+ * out. */
 static json_t *complete(const Config *config, const json_t *document, size_t index) {
   enum { FIRST_MS = 1767225600 /* 2026-01-01, in seconds */ };
   json_t *whole = json_copy((json_t *)document);

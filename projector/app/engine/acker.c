@@ -7,7 +7,7 @@
 
 enum {
   TOGETHER = 1000, /* most events in one acknowledgement */
-  GATHER_MS = 10,  /* a few wait that long for more: fewer commands under a steady load */
+  GATHER_MS = 10,  /* a few events wait this long for more: fewer commands under a steady load */
   WAITING = 4000,  /* most events queued before workers wait */
   RETRY_MS = 200,
 };
@@ -24,7 +24,7 @@ struct Acker {
   bool finishing;
 };
 
-/* Takes what is queued, waiting for something if it is to; NULL: nothing there. */
+/* Takes the queue; with `wait`, waits for something to be in it. NULL: nothing there. */
 static GPtrArray *take(Acker *acker, bool wait) {
   SCOPED_LOCK(&acker->lock);
   while (wait && acker->queue->len == 0 && !acker->finishing)
@@ -41,8 +41,8 @@ static GPtrArray *take(Acker *acker, bool wait) {
   return taken;
 }
 
-/* What the acker is handed was read whole; where the feeder has been at one of the events since,
- * the server makes the copies. */
+/* Events reach the acker as they were read, whole. If the feeder has marked one of them since, the
+ * server has to make the copies. */
 static bool acknowledge_once(Acker *acker, Event *const *events, size_t count,
                              Failure *ret_failure) {
   return feeder_has_marked_none(acker->feeder, events, count)
@@ -50,7 +50,7 @@ static bool acknowledge_once(Acker *acker, Event *const *events, size_t count,
              : outbox_acknowledge(acker->outbox, events, count, ret_failure);
 }
 
-/* Repeats until it works; an orderly stop gives up at the first failure. */
+/* Retries until it succeeds; in an orderly stop it gives up at the first failure. */
 static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
   Failure failure;
   while (!acknowledge_once(acker, events, count, &failure)) {

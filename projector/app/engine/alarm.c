@@ -1,4 +1,4 @@
-/* alarm.c - a flag to sleep on. */
+/* alarm.c - a flag that a thread can sleep on. */
 #include "projector/app/engine/alarm.h"
 
 #include "projector/infra/lock.h"

@@ -7,13 +7,13 @@
 #include "projector/domain/claim.h"
 
 enum {
-  TAKEN_WAIT_MS = 50, /* before an event that another has claimed is looked at */
+  TAKEN_WAIT_MS = 50, /* pause before looking again at an event that another has claimed */
 };
 
 /* --- is it still so? ------------------------------------------------------------------------- */
 
-/* What was read before the worker stood still may have been deleted, retried or taken since; and a
- * second reading of the outbox may have begun before an event in it was acknowledged. */
+/* Events read before the worker stalled may have been deleted, retried or taken since; and a second
+ * scan of the outbox may have begun before an event in it was acknowledged. */
 static bool look_again(Worker *worker, QueuedEvent *const *events, size_t count, Claim *claims,
                        Failure *ret_failure) {
   g_autofree const Id **ids = g_new(const Id *, count);
@@ -39,18 +39,17 @@ static bool look_again(Worker *worker, QueuedEvent *const *events, size_t count,
       continue;
     claims[at - 1] = CLAIM_OURS;
     events[at - 1]->event->status = found->status;
-    /* In progress: a claim of ours whose answer was lost has counted the attempt to come. */
+    /* In progress: a claim of ours whose answer was lost has already counted this attempt. */
     events[at - 1]->event->attempts =
         MAX(found->attempts - (found->status == STATUS_IN_PROGRESS), 0);
   }
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* --- in their own documents --------------------------------------------------------------------
- */
+/* --- in their own documents ------------------------------------------------------------------- */
 
-/* One by one after a refusal of all, so that an event that cannot be marked stops nothing but its
- * own aggregate. It is tried again later. */
+/* One by one, after MongoDB has refused them together: an event that cannot be marked holds up only
+ * its own aggregate, and is retried later. */
 static bool claim_each(Worker *worker, Event **events, size_t count, Claim *claims,
                        Failure *ret_failure) {
   for (size_t i = 0; i < count; i++) {
@@ -65,7 +64,7 @@ static bool claim_each(Worker *worker, Event **events, size_t count, Claim *clai
   return true;
 }
 
-/* Those of the events that are not claimed by the batch. */
+/* Claims, each in its own document, the events that are not claimed by the batch. */
 static bool claim_apart(Worker *worker, QueuedEvent *const *events, size_t count, Claim *claims,
                         Failure *ret_failure) {
   g_autofree Event **apart = g_new(Event *, count);
@@ -90,8 +89,9 @@ static bool claim_apart(Worker *worker, QueuedEvent *const *events, size_t count
   return true;
 }
 
-/* What is gone is settled. What another has taken holds its aggregate: an earlier owner that was
- * frozen may claim once more when it wakes up, and gives back when MySQL's fence stops it. */
+/* An event that is gone is settled. One that another has taken holds its aggregate: a frozen
+ * earlier owner may still claim when it wakes up, and gives the event back when MySQL's fence stops
+ * it. */
 static void let_go(Worker *worker, QueuedEvent *queued, Claim won) {
   Lane *lane = home_of(worker, queued->event);
   if (won == CLAIM_GONE) {
@@ -103,10 +103,9 @@ static void let_go(Worker *worker, QueuedEvent *queued, Claim won) {
   lane_forget(lane, queued);
 }
 
-/* --- by the batch ------------------------------------------------------------------------------
- */
+/* --- by the batch ----------------------------------------------------------------------------- */
 
-/* Those of the events that are claimed by the batch; from now on the marker watches them. */
+/* Claims the other events by the batch; from now on the marker watches them. */
 static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure *ret_failure) {
   g_autofree QueuedEvent **batch = g_new(QueuedEvent *, count);
   const ClaimKey key = claim_key(worker);
@@ -117,7 +116,7 @@ static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure
   if (batch_count == 0)
     return true;
   g_autofree Event **events = queued_events_bare(batch, batch_count);
-  worker->claims_batch = true; /* also when the answer is lost */
+  worker->claims_batch = true; /* even if the answer is lost */
   if (!claims_write(worker->outbox, &key, events, batch_count, ret_failure))
     return false;
   hand_take(worker->hand, batch, batch_count);
@@ -126,11 +125,11 @@ static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure
 
 void end_claims(Worker *worker) {
   const ClaimKey key = claim_key(worker);
-  Failure ignored; /* whoever comes next finds in the ledger what it names */
+  Failure ignored; /* the next worker finds these events in the ledger */
   claims_remove(worker->outbox, &key, &ignored);
 }
 
-/* Of a user that was set up for an earlier version. Slower, and as safe. */
+/* The user has the privileges of an earlier version. Claiming apart is slower, and as safe. */
 static bool change_to_apart(Worker *worker, const Failure *failure) {
   if (worker->claims_apart || !claims_are_forbidden(failure))
     return false;
@@ -142,8 +141,7 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
   return true;
 }
 
-/* --- the step ----------------------------------------------------------------------------------
- */
+/* --- the step --------------------------------------------------------------------------------- */
 
 static bool requeue(Worker *worker, QueuedEvent *const *events, size_t count) {
   for (size_t i = 0; i < count; i++) {
@@ -158,7 +156,7 @@ bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size
   g_autofree Claim *claims = g_new0(Claim, count);
   g_autofree QueuedEvent **back = g_new(QueuedEvent *, count);
   size_t ours = 0, kept = 0, back_count = 0;
-  for (size_t i = 0; i < count; i++) /* else two workers could work on one aggregate */
+  for (size_t i = 0; i < count; i++) /* otherwise two workers could work on one aggregate */
     g_assert(home_of(worker, events[i]->event) == worker->lanes->lanes[worker->number]);
   if (!look_again(worker, events, count, claims, ret_failure) ||
       !claim_apart(worker, events, count, claims, ret_failure))

@@ -2,14 +2,14 @@
 #include "projector/app/engine/event_queue.h"
 
 typedef struct Chain {
-  QueuedEvent *first, *last; /* linked by `later`, the smallest first */
+  QueuedEvent *first, *last; /* linked by `later`, in order */
   size_t count;
-  unsigned at; /* in the heap */
+  unsigned at; /* position in the heap */
 } Chain;
 
 struct EventQueue {
-  GPtrArray *heap;    /* of Chain; the one with the smallest first event at 0 */
-  GHashTable *chains; /* those of an aggregate; a chain is its own key */
+  GPtrArray *heap;    /* of Chain; at 0 the one with the smallest first event */
+  GHashTable *chains; /* by aggregate; a chain is its own key */
   size_t count;
 };
 
@@ -34,7 +34,7 @@ static bool is_before(const QueuedEvent *a, const QueuedEvent *b) {
   return order_key_compare(&a->event->key, &b->event->key) < 0;
 }
 
-/* Most events come after all others of their aggregate. */
+/* Most events sort after all others of their aggregate, so the search starts at the end. */
 static void link_in(Chain *chain, QueuedEvent *event) {
   event->later = NULL;
   chain->count++;

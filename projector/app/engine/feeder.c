@@ -9,8 +9,8 @@
 enum {
   PAGE = 1000,
   LOOK_MS = 1000,
-  SHARE = 10, /* at most one part of that many of the time goes into looking, where it takes long */
-  MARKED_MAX = 100000, /* hashes kept; with more, every copy is left to the server */
+  SHARE = 10,          /* if looking takes long, it takes at most one part in so many of the time */
+  MARKED_MAX = 100000, /* hashes that are kept; if there are more, the server makes every copy */
 };
 
 struct Feeder {
@@ -20,7 +20,7 @@ struct Feeder {
   Moment before; /* of the last look */
   GMutex lock;
   GHashTable *marked;   /* hashes of the ids that have been marked and may still be in memory */
-  bool marked_many;     /* more than that */
+  bool marked_many;     /* more than MARKED_MAX */
   int64_t acknowledged; /* events, so far */
 };
 
@@ -41,7 +41,7 @@ static int64_t count_acknowledged(Feeder *feeder) {
   return feeder->acknowledged;
 }
 
-/* Before the mark is set. */
+/* Call before the mark is set. */
 static void note_marked(Feeder *feeder, const Id *id) {
   SCOPED_LOCK(&feeder->lock);
   feeder->marked_many |= g_hash_table_size(feeder->marked) >= MARKED_MAX;
@@ -49,7 +49,7 @@ static void note_marked(Feeder *feeder, const Id *id) {
     g_hash_table_add(feeder->marked, GUINT_TO_POINTER(id_hash_key(id)));
 }
 
-/* Nothing that is marked is in the outbox any more. */
+/* Forgets the ids once no marked event is left in the outbox. */
 static bool forget_marked(Feeder *feeder, Failure *ret_failure) {
   bool any;
   g_mutex_lock(&feeder->lock);
@@ -82,8 +82,8 @@ static bool read_page(Feeder *feeder, EventCursor *cursor, bson_t *ids, Failure 
   return document != NULL;
 }
 
-/* What was there at that moment and is there still. Some of a page may have gone since, on its way
- * copied. */
+/* Copies what was there at that moment and still is. Events that have left the outbox since were
+ * copied on the way. */
 static bool copy_since(Feeder *feeder, const Moment *moment, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = feeds_find(feeder->outbox, moment);
   int64_t acknowledged = count_acknowledged(feeder);

@@ -9,7 +9,7 @@ struct Hand {
   GMutex lock;
   GCond ended;
   GPtrArray *batch;   /* of QueuedEvent, in order */
-  GHashTable *open;   /* those of them that are neither committed nor marked */
+  GHashTable *open;   /* those that are neither committed nor marked */
   int64_t claimed_at; /* monotonic, us */
   bool marking;
 };

@@ -1,9 +1,9 @@
-/* hand_back.c - events leave a worker unharmed: what it says in MongoDB of those that it does not
- * apply, and what it tells of those that MongoDB refuses. */
+/* hand_back.c - events that leave a worker unapplied: their marks in MongoDB, and the reports about
+ * those that MongoDB refuses to mark. */
 #include "projector/app/engine/steps.h"
 
 enum {
-  MARK_AGAIN_MS = 800, /* between two tries to mark events in the outbox */
+  MARK_AGAIN_MS = 800, /* between two attempts to mark events in the outbox */
 };
 
 bool is_refusal(const Failure *failure) {

@@ -58,7 +58,7 @@ unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
     Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
     if (hold->due > now)
       break;
-    g_assert(hold->state != HOLD_LOOKED_AT); /* it is due again when that is decided */
+    g_assert(hold->state != HOLD_LOOKED_AT); /* it becomes due again when the janitor has decided */
     lane_set_due(lane, hold, DUE_NEVER);
     hold->looks++;
     show(hold, &ret_views[count++]);
@@ -128,7 +128,8 @@ Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
     if (!known && !lane_has_room_around(lane)) {
       result = OFFER_FULL;
     } else if (known ? known->has_hold : event->status != STATUS_PENDING) {
-      /* What the draining let through, or the end of the hold itself, may be what it waits for. */
+      /* It may be waiting for an event that the draining let through, or for the end of the hold
+       * itself. */
       lane_hold_as_read(lane, queued, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
     } else {
       if (hold->state == HOLD_DRAINING)
@@ -176,5 +177,5 @@ void lane_end_drain(Lane *lane, const HoldView *view) {
   g_assert(!hold->place);
   g_hash_table_remove(lane->holds, hold->aggregate);
   lane_count_hold(lane, -1);
-  lane_tell_worker(lane); /* it may have been waiting for the number of holds to sink */
+  lane_tell_worker(lane); /* the worker may have been waiting for fewer holds */
 }

@@ -1,4 +1,4 @@
-/* items.c - what is decided of an item of a batch, and what is still open. */
+/* items.c - the verdict on an item of a batch, and whether it is still open. */
 #include "projector/app/engine/steps.h"
 
 bool is_open(const Item *item) {

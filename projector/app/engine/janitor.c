@@ -13,14 +13,14 @@
 #include <stdio.h>
 
 enum {
-  PAGE = 200,           /* holds looked at, events read at once */
-  TAKEN_WAIT_MS = 50,   /* an event in progress is looked at again after this, doubling to */
+  PAGE = 200,         /* holds examined, or events read, at a time */
+  TAKEN_WAIT_MS = 50, /* first pause before an event in progress is examined again; doubled up to */
   TAKEN_MAX_MS = 2000,  /* this */
-  ROOM_WAIT_MS = 20,    /* until a full queue is tried again */
-  KNOWN_WAIT_MS = 500,  /* a failed event that is in memory too */
-  STORE_PAUSE_MS = 500, /* after a failure of MongoDB */
-  NOTED_RANGES = 16,    /* of missing versions, of one gap */
-  RESCAN_SHARE = 10,    /* at most one part of that many of the time goes into reading again */
+  ROOM_WAIT_MS = 20,    /* pause before a full queue is tried again */
+  KNOWN_WAIT_MS = 500,  /* the same for a failed event that is also in memory */
+  STORE_PAUSE_MS = 500, /* pause after a failure of MongoDB */
+  NOTED_RANGES = 16,    /* of the missing versions of one gap */
+  RESCAN_SHARE = 10,    /* rescans take at most one part in so many of the time */
 };
 
 struct Janitor {
@@ -58,7 +58,7 @@ static QueuedEvent *read_now(const bson_t *document) {
 
 /* --- the end of a hold ---------------------------------------------------------------------- */
 
-/* One page of the aggregate's events into the queue. */
+/* Puts one page of the aggregate's events into the queue. */
 static void drain_page(Janitor *janitor, const HoldView *hold) {
   Lane *lane = home(janitor, hold->aggregate);
   Failure failure = {0};
@@ -68,7 +68,7 @@ static void drain_page(Janitor *janitor, const HoldView *hold) {
   int count = 0;
   for (; (document = event_cursor_next(cursor, &failure)); count++) {
     QueuedEvent *queued = read_now(document);
-    /* A gap that has been waited for in vain is not waited for again. */
+    /* A gap is waited for only once. */
     queued->gap_waited = hold->reason == HOLD_GAP && hold->call == CALL_DUE &&
                          id_equal(&queued->event->key.event_id, &hold->key.event_id);
     Offer offer = lane_offer_around(lane, queued);
@@ -114,8 +114,8 @@ static void log_gap(LogLevel level, const char *message, const HoldView *hold, i
                        LOG_TEXT("before_event", event)));
 }
 
-/* Where MySQL lacks versions that the archive has, it has lost them: a restore to an earlier state.
- * Put back into the outbox they are applied again, in order, before the event that waits. */
+/* If MySQL lacks versions that the archive has, MySQL has lost them: it was restored to an earlier
+ * state. They go back into the outbox and are applied again, in order, before the waiting event. */
 static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t *found,
                               Failure *ret_failure) {
   int64_t before = *found;
@@ -129,7 +129,7 @@ static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t *f
   return true;
 }
 
-/* For clients waiting for one of them: the gaps between the versions in the outbox. */
+/* Notes the gaps between the versions in the outbox, for clients that wait for one of them. */
 static void note_missing(Janitor *janitor, const HoldView *hold) {
   VersionOutcome ranges[NOTED_RANGES];
   size_t count = 0;
@@ -151,7 +151,7 @@ static void note_missing(Janitor *janitor, const HoldView *hold) {
     log_failure(LOG_LEVEL_WARNING, "cannot record the missing versions", &failure);
 }
 
-/* Tells which of the missing versions are nowhere. */
+/* Reports which of the missing versions are nowhere to be found. */
 static void report_gap(Janitor *janitor, const HoldView *hold) {
   int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
   Failure failure = {0};
@@ -165,9 +165,9 @@ static void report_gap(Janitor *janitor, const HoldView *hold) {
     note_missing(janitor, hold);
 }
 
-/* What sorts before the event that blocks goes first, read or not: the reader may still be on its
- * way to it. Returns false when there is no room, there are more, or one of them blocks too and
- * then has the hold. */
+/* Whatever sorts before the blocking event goes first, whether the reader has reached it or not.
+ * Returns false when there is no room, when more such events remain, or when one of them blocks too
+ * and has taken over the hold. */
 static bool offer_earlier(Janitor *janitor, const HoldView *hold) {
   Lane *lane = home(janitor, hold->aggregate);
   Failure failure = {0};
@@ -198,8 +198,8 @@ static void try_head(Janitor *janitor, const HoldView *hold) {
     look_again(janitor, hold, HOLD_FAILED, KNOWN_WAIT_MS);
 }
 
-/* Examines the blocking event, NULL when it has left the outbox, and decides: try it,
- * wait on, or continue without it. */
+/* Examines the blocking event (NULL: it has left the outbox) and decides whether to try it, to keep
+ * waiting, or to continue without it. */
 static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
   int64_t early_ms;
   if (!event) { /* applied, skipped or removed */
@@ -218,7 +218,7 @@ static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
     if (early_ms > 0)
       put_off(janitor, hold, HOLD_FUTURE, early_ms);
     else if (hold->call == CALL_REVIEW && event->due_in_ms > 0 &&
-             event->due_in_ms <= BACKOFF_MAX_MS) /* longer: with another future_ms */
+             event->due_in_ms <= BACKOFF_MAX_MS) /* a longer wait comes from another future_ms */
       put_off(janitor, hold, HOLD_FAILED, event->due_in_ms);
     else
       try_head(janitor, hold);
@@ -227,7 +227,7 @@ static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
   }
 }
 
-/* The events that block, all at once: Id → Event. */
+/* The blocking events of all these holds: Id → Event. */
 static GHashTable *read_heads(Janitor *janitor, const HoldView *holds, unsigned count,
                               Failure *ret_failure) {
   g_autoptr(GHashTable) heads =
@@ -262,7 +262,7 @@ static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads) {
   }
 }
 
-/* One page of the holds that are due. */
+/* Handles one page of the holds that are due. */
 static void look_at_due(Janitor *janitor, Lane *lane) {
   HoldView holds[PAGE];
   Failure failure = {0};
@@ -312,10 +312,10 @@ static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_fail
   return older_than_ms == 0 || prune_ledger(janitor, &with, ret_failure);
 }
 
-/* Events without a hold that the stream did not deliver: released by the sweeper, changed by an
- * operator, or marked by an owner before this one that was not yet aware of it. The oldest come
- * first, so what the queue has no room for can wait. What is acknowledged meanwhile the worker
- * finds gone: its read_at stays 0. */
+/* Finds events without a hold that the stream did not deliver: released by the sweeper, changed by
+ * an operator, or marked by an earlier owner that did not know it had been replaced. The oldest
+ * come first, so events that find no room in the queue can wait. read_at stays 0, so the worker
+ * looks again and notices an event that was acknowledged meanwhile. */
 static bool rescan(Janitor *janitor, Failure *ret_failure) {
   uint32_t seconds, increment;
   g_autoptr(EventCursor) cursor = outbox_scan(janitor->outbox, &seconds, &increment, ret_failure);
@@ -330,7 +330,8 @@ static bool rescan(Janitor *janitor, Failure *ret_failure) {
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* Not while the reader is at it, and seldom where it takes long: with many events behind holds. */
+/* Not during the reader's scan, and seldom if a rescan takes long because many events are behind
+ * holds. */
 static bool rescan_when_due(Janitor *janitor, Failure *ret_failure) {
   int64_t begun = clock_us();
   if (g_atomic_int_get(&janitor->lanes->scanning) || begun < janitor->next_rescan)
@@ -354,7 +355,7 @@ static void sweep_when_due(Janitor *janitor) {
     stop_request(janitor->stop, &failure);
 }
 
-/* What has no other way to say why it waits. */
+/* Logs the events that have no other way to show why they wait. */
 static void tell_refused_events(Janitor *janitor) {
   uint64_t now = watch_refusals(janitor->lanes->watch);
   Failure failure = {0};
@@ -370,7 +371,7 @@ static void tell_refused_events(Janitor *janitor) {
 /* --- the janitor ----------------------------------------------------------------------------- */
 
 int64_t janitor_step(Janitor *janitor) {
-  sweep_when_due(janitor); /* in each step, however many holds are due */
+  sweep_when_due(janitor); /* once in each step, however many holds are due */
   tell_refused_events(janitor);
   int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
   for (unsigned i = 0; i < janitor->lanes->count; i++) {

@@ -92,14 +92,15 @@ static int64_t since(const Lane *lane, const QueuedEvent *queued) {
   return queued->readable_at ? queued->readable_at : lane->assumed;
 }
 
-/* From now on the previously blocking event waits behind an older one. */
+/* The event that blocked so far now waits behind an older one. */
 static int64_t head_behind(const Hold *hold, const Event *event) {
   return hold->reason != HOLD_DEAD && order_key_compare(&event->key, &hold->key) < 0
              ? hold->head_since
              : INT64_MAX;
 }
 
-/* An older event replaces a younger one: the hold belongs to the first blocking event. */
+/* An older event takes the hold over from a younger one: a hold belongs to the first event that
+ * blocks. */
 Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, int64_t delay_ms) {
   const Event *event = queued->event;
   Hold *hold = g_hash_table_lookup(lane->holds, &event->aggregate);
@@ -128,12 +129,13 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
 static void note_missed(const Lane *lane, Hold *hold, const QueuedEvent *queued) {
   const Event *event = queued->event;
   int64_t read = since(lane, queued);
-  if (order_key_compare(&event->key, &hold->key) != 0) /* not the one that blocks, read again */
+  /* The blocking event itself, read again, does not wait behind its hold. */
+  if (order_key_compare(&event->key, &hold->key) != 0)
     hold->behind_since = MIN(hold->behind_since, read);
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
 }
 
-/* Whether the event has to wait: it is behind a hold whose draining has not reached it yet. */
+/* Whether the event must wait: it is behind a hold, and the draining has not reached it yet. */
 static bool has_to_wait(const Hold *hold, const Event *event) {
   return order_key_compare(&event->key, &hold->key) > 0 &&
          (hold->state != HOLD_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);
@@ -150,13 +152,13 @@ static bool has_room(const Lane *lane) {
          (event_queue_count(lane->queue) < lane->limits.events && lane->bytes < lane->limits.bytes);
 }
 
-/* After the queue or what is in memory became smaller. */
+/* Call after the queue or the memory in use became smaller. */
 static void tell_readers(Lane *lane) {
   if (lane->for_room > 0 && has_room(lane))
     g_cond_broadcast(&lane->room);
 }
 
-/* After the queue became longer, or more of it may be taken. */
+/* Call after the queue became longer, or more of it may be taken. */
 void lane_tell_worker(Lane *lane) {
   if (lane->wanted > 0 && event_queue_count(lane->queue) >= lane->wanted)
     g_cond_broadcast(&lane->work);
@@ -169,8 +171,8 @@ static void enqueue(Lane *lane, QueuedEvent *queued) {
   lane_tell_worker(lane);
 }
 
-/* What is let through behind a hold has half as much again: it must not wait for the reader's
- * queue, which at the limit of holds nobody takes from. */
+/* Events let through behind a hold get half as much room again: they must not wait for the reader's
+ * queue, from which nobody takes at the limit of holds. */
 bool lane_has_room_around(const Lane *lane) {
   return has_room(lane) || (event_queue_count(lane->queue) < lane->limits.events / 2 * 3 &&
                             lane->bytes < lane->limits.bytes / 2 * 3);
@@ -232,8 +234,8 @@ static bool has_failed(const Event *event) {
   return event->status == STATUS_FAILED || event->status == STATUS_DEAD;
 }
 
-/* The janitor learns when it is to be tried again; any event before it that is settled from now on
- * may be what it waits for. */
+/* The janitor learns when to retry it; whatever earlier event is settled from now on may be what it
+ * waits for. */
 void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call) {
   Hold *hold = lane_open_hold(lane, queued, reason_of(queued->event->status), 0);
   hold->call = call;
@@ -269,11 +271,11 @@ static QueuedEvent *taken(QueuedEvent *queued) {
   return queued;
 }
 
-/* The smallest of the aggregate that the last one taken belongs to, then of all: what is applied in
- * one transaction costs one position and one row for each aggregate, however many its events. */
+/* The smallest event of the aggregate of `like`, then of all: events of one aggregate in one
+ * transaction cost one position and one row, however many there are. */
 static QueuedEvent *pop(Lane *lane, const QueuedEvent *like) {
   QueuedEvent *queued = NULL;
-  if (is_full(lane)) { /* of holds: only what belongs to one */
+  if (is_full(lane)) { /* of holds: only events of held aggregates */
     queued = event_queue_pop_where(lane->queue, is_held, lane);
   } else {
     queued = like ? event_queue_pop_like(lane->queue, like) : NULL;
@@ -296,14 +298,15 @@ static QueuedEvent *pop_free(Lane *lane, const QueuedEvent *like) {
   return NULL;
 }
 
-/* At the limit of holds, only what belongs to one. */
+/* At the limit of holds, only events of held aggregates. */
 static size_t count_takeable(Lane *lane) {
   return is_full(lane) ? event_queue_count_where(lane->queue, is_held, lane)
                        : event_queue_count(lane->queue);
 }
 
-/* What could not be taken together with smaller events has its turn now: tried again and again,
- * those would keep it waiting for ever. Not before an earlier event of its aggregate. */
+/* An event that could not be taken together with smaller ones gets its turn first: while those are
+ * retried again and again, it would wait forever. It never overtakes an earlier event of its
+ * aggregate. */
 static QueuedEvent *pop_next(Lane *lane) {
   QueuedEvent *next = g_steal_pointer(&lane->next);
   if (!next || (is_full(lane) && !lane_find_hold(lane, next->event)))
@@ -340,7 +343,7 @@ static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
   return count;
 }
 
-/* When something is queued, waits until a full batch is, at most that long. */
+/* Once something is queued, waits for a full batch, for at most `linger_ms`. */
 static void linger(Lane *lane, const Taking *how) {
   int64_t until = clock_us() + how->linger_ms * 1000;
   bool in_time = event_queue_count(lane->queue) > 0;
@@ -398,7 +401,8 @@ void lane_forget(Lane *lane, QueuedEvent *queued) {
   forget(lane, queued);
 }
 
-/* A retry that is still owed is not lost to a review, which would wait for the event's own time. */
+/* A review must not replace a retry that is still owed: it would wait for the event's own due
+ * time. */
 void lane_call(Lane *lane, Hold *hold, HoldCall why) {
   hold->state = HOLD_WAITING;
   if (hold->call != CALL_RETRY)
@@ -407,8 +411,8 @@ void lane_call(Lane *lane, Hold *hold, HoldCall why) {
   lane_set_due(lane, hold, 0);
 }
 
-/* Whether the event's end may change what the hold waits for. One that was taken with or before the
- * one that blocks has been applied before that failed. */
+/* Whether the end of this event may change what the hold waits for. An event that was taken with or
+ * before the blocking one was already applied when that failed. */
 static bool concerns(const Hold *hold, const QueuedEvent *queued) {
   int order = order_key_compare(&queued->event->key, &hold->key);
   return order == 0 || (order < 0 && queued->batch > hold->batch);

@@ -70,8 +70,7 @@ bool lane_knows(Lane *lane, const Id *event_id);
  *   draining ──page by page──▶ gone, or waiting (one of those behind blocks again)
  *
  * The janitor checks holds that are due. If the hold is renewed meanwhile (its event failed again,
- * an earlier one was settled), it is waiting again and the janitor's decision has no effect.
- */
+ * an earlier one was settled), it is waiting again and the janitor's decision has no effect. */
 
 typedef enum HoldReason {
   HOLD_FAILED, /* its event is retried when the hold is due */

@@ -6,7 +6,7 @@
 
 enum {
   PACE_MS = 100,
-  MARKS_MAX = 100, /* of one worker, each time */
+  MARKS_MAX = 100, /* of one worker, at a time */
 };
 
 struct Marker {
@@ -18,7 +18,7 @@ struct Marker {
   GThread *thread;
 };
 
-/* A failed mark is not retried: it is only informative, and nothing depends on it. */
+/* A failed mark is not retried: it only informs, and nothing depends on it. */
 static void mark(Marker *marker, Hand *hand) {
   bson_t ids = BSON_INITIALIZER;
   Failure failure = {0};

@@ -8,7 +8,7 @@ struct Metrics {
   GMutex lock;
   Figures figures;
   MetricsListener listener; /* of NULLs: nobody listens */
-  int64_t ahead_ms;         /* MongoDB's clock, of this machine's */
+  int64_t ahead_ms;         /* how far MongoDB's clock is ahead of this machine's */
   int64_t earlier_restarts; /* of tenures that have ended */
 };
 

@@ -6,10 +6,10 @@
 #include "projector/infra/mongo/numbering.h"
 
 enum {
-  LOOK_MS = 250,    /* between two looks; where they find nothing for a while, up to */
-  IDLE_MS = 1000,   /* this */
-  FOUND_SHARE = 2,  /* a page that took t is followed by a rest of that many times t, */
-  EMPTY_SHARE = 10, /* a look that found nothing, having read a large archive, by so many */
+  LOOK_MS = 250, /* between two looks; grows up to IDLE_MS while they find nothing */
+  IDLE_MS = 1000,
+  FOUND_SHARE = 2,  /* a page that took the time t is followed by a rest of so many times t */
+  EMPTY_SHARE = 10, /* the same after a look that found nothing: it may have read a large archive */
   REST_MAX_MS = 10000,
 };
 
@@ -70,7 +70,7 @@ void numberer_free(Numberer *numberer) {
     return;
   if (numberer->thread)
     g_thread_join(numberer->thread);
-  metrics_set_unnumbered_since(numberer->metrics, 0); /* the next owner knows */
+  metrics_set_unnumbered_since(numberer->metrics, 0); /* the next owner will find out */
   numbering_free(numberer->numbering);
   g_free(numberer);
 }

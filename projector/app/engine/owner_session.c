@@ -1,10 +1,8 @@
-/* owner_session.c - a session that the server ends when its owner is silent for a lease. */
+/* owner_session.c - a session that the server ends when its owner has been silent for a lease. */
 #include "projector/app/engine/owner_session.h"
 
-enum {
-  IDLE_MIN_S = 2,  /* the server ends an owner's session that is silent for a lease, */
-  IDLE_MAX_S = 60, /* within these bounds */
-};
+/* Bounds of the silence after which the server ends a session; in between it is the lease. */
+enum { IDLE_MIN_S = 2, IDLE_MAX_S = 60 };
 
 int64_t owner_session_idle_s(const Config *config) {
   return CLAMP(config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);

@@ -1,4 +1,4 @@
-/* pace.c - a bucket of tokens that fills with time, under one lock. */
+/* pace.c - a token bucket under one lock. */
 #include "projector/app/engine/pace.h"
 
 #include "projector/infra/clock.h"
@@ -65,7 +65,7 @@ static void fill(Pace *pace) {
   pace->filled_at = now;
 }
 
-/* Under the lock. */
+/* Call under the lock. */
 static size_t grant_now(Pace *pace, size_t most) {
   if (pace->paused || pace->lagging)
     return 0;

@@ -1,5 +1,4 @@
-/* queued_event.c - the life of a queued event begins with its document and ends when a lane settles
- * or forgets it. */
+/* queued_event.c - an event on its way: from its document until a lane settles or forgets it. */
 #include "projector/app/engine/queued_event.h"
 
 QueuedEvent *queued_event_new(Event *event) {

@@ -13,8 +13,8 @@
 #include "projector/infra/mongo/stream.h"
 
 enum {
-  PAUSE_MS = 100,      /* before the first new try, doubling to */
-  PAUSE_MAX_MS = 5000, /* this: a dead history must not become a storm */
+  PAUSE_MS = 100,      /* first pause before another attempt; doubles up to PAUSE_MAX_MS */
+  PAUSE_MAX_MS = 5000, /* a lost history must not cause a storm of requests */
   ONCE_POLL_MS = 5,
   BEHIND_MS = 1000,
 };
@@ -27,13 +27,13 @@ struct Reader {
   Outbox *outbox;
   GThread *thread;
   gint state, restarts; /* atomic */
-  bool scanned;         /* once */
-  bool behind;          /* the stream's next events may have come long ago */
+  bool scanned;         /* at least once */
+  bool behind;          /* the stream's next events may be old */
   GMutex lock;          /* of what follows; see reader_given_until */
   int64_t given_until, heard_at;
 };
 
-/* Nothing to be taken, in hand or about to be tried again. */
+/* Nothing is queued, in hand, or about to be retried. */
 static bool all_idle(const Lanes *lanes) {
   for (unsigned i = 0; i < lanes->count; i++) {
     LaneFigures figures = lane_figures(lanes->lanes[i]);
@@ -44,7 +44,7 @@ static bool all_idle(const Lanes *lanes) {
   return true;
 }
 
-/* With `once` the wait ends too when too many aggregates are blocked for anything to continue. */
+/* With `once` the wait also ends when so many aggregates are blocked that nothing can continue. */
 static bool wait_room(Reader *reader, Lane *lane) {
   if (!reader->once)
     return lane_wait_room(lane);
@@ -60,7 +60,7 @@ static void note_given(Reader *reader, int64_t until) {
   reader->heard_at = g_get_monotonic_time();
 }
 
-/* Decodes and puts into the lane, waiting for room. Returns false when stopped. */
+/* Decodes the document and puts it into its lane, waiting for room. Returns false when stopped. */
 static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t read_at,
                   int64_t *taken) {
   g_autoptr(QueuedEvent) queued = queued_event_new(event_decode(document));
@@ -76,7 +76,7 @@ static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, i
 static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
                      int64_t *ret_taken, Failure *ret_failure) {
   *ret_taken = 0;
-  /* What a second scan finds may be acknowledged before it is offered. */
+  /* An event that a second scan finds may be acknowledged before it is offered. */
   int64_t read_at = reader->scanned ? 0 : clock_us();
   reader->scanned = true;
   g_autoptr(EventCursor) cursor =
@@ -102,13 +102,13 @@ static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
   return good;
 }
 
-/* Whether the insert was long ago, by MongoDB's clock: the stream lags, or brings again what it
- * has brought before. */
+/* Whether the insert was long ago by MongoDB's clock: the stream lags, or delivers again what it
+ * has delivered before. */
 static bool is_old(const Reader *reader, int64_t at_ms) {
   return lanes_now_ms(reader->lanes) - at_ms > BEHIND_MS;
 }
 
-/* The driver reads many at once: what it has read lies there while there is no room. */
+/* The driver reads many events at once; they stay in its buffer while there is no room. */
 static bool offer_live(Reader *reader, const bson_t *document, int64_t at_ms) {
   int64_t taken = 0, begun = clock_us();
   if (!offer(reader, document, at_ms, reader->behind || is_old(reader, at_ms) ? 0 : begun, &taken))
@@ -131,7 +131,7 @@ static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *r
       *ret_worked = true;
       if (!offer_live(reader, &document, at_ms))
         return true;
-      note_given(reader, at_ms - 1); /* another of the same ms may follow */
+      note_given(reader, at_ms - 1); /* another of the same millisecond may follow */
       break;
     case STREAM_IDLE:
       reader->behind = false;

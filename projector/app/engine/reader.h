@@ -1,5 +1,4 @@
-/* reader.h - brings every event of the outbox into the lanes: catch-up scan, then change stream.
- */
+/* reader.h - brings every event of the outbox into the lanes: catch-up scan, then change stream. */
 #pragma once
 
 #include "projector/app/engine/lanes.h"

@@ -1,5 +1,5 @@
-/* ruling.c - what a failed transaction means: the rules of domain/blame.h, with what the server
- * says when it is asked, and what is remembered of an event or a table. */
+/* ruling.c - what a failed transaction means: the rules of domain/blame.h, applied to what a probe
+ * of the server says and to what is remembered of events and tables. */
 #include "projector/app/engine/steps.h"
 
 #include "projector/domain/datetime.h"
@@ -19,7 +19,7 @@ static const Item *first_open(const Item *items, size_t count) {
   return NULL;
 }
 
-/* The store's fault: with a class that says so, whatever the number was. */
+/* The store is at fault: the class must say so, whatever the error number was. */
 static void blame_store(Failure *failure, const Failure *probe) {
   bool own_class = failure->class == FAILURE_SPACE || failure->class == FAILURE_FENCED ||
                    failure->class == FAILURE_CONFIG;
@@ -34,7 +34,8 @@ static void blame_store(Failure *failure, const Failure *probe) {
               probe->message);
 }
 
-/* It may be this event that brings the server down: if that comes back, it counts. */
+/* This event may be what brings the server down. If the server comes back, that counts against
+ * it. */
 static void remember_break(Worker *worker, const Item *one, const Failure *failure) {
   OrderKey kept;
   if (!blame_is_break(failure) || failure->step < STEP_LEDGER)
@@ -105,7 +106,7 @@ static void hold_at_gate(Worker *worker, Item *item, const Projection *projectio
   hold_item(worker, item, why);
 }
 
-/* All events of the projection that are open wait, and so does what comes after them. */
+/* Holds all open events of the projection, and so everything after them. */
 static bool hold_projection(Worker *worker, Item *items, size_t count, const Projection *projection,
                             const Failure *why) {
   bool any = false;
@@ -138,8 +139,8 @@ bool tally(Worker *worker, const Item *one, const Projection *projection, const 
   return true;
 }
 
-/* Who is to try the gate: of an aggregate that was not among those that closed it, if there is one:
- * three rows that stay locked must not keep the others. */
+/* Chooses the event that tries the gate, if possible of an aggregate that did not help to close it:
+ * three rows that stay locked must not hold up the others. */
 static Item *choose(Worker *worker, Item *items, size_t count, const Projection *projection) {
   Item *chosen = NULL;
   for (size_t i = 0; i < count; i++) {
@@ -152,8 +153,8 @@ static Item *choose(Worker *worker, Item *items, size_t count, const Projection 
   return chosen;
 }
 
-/* The table first, which does not cost a lock wait of an event. If only its rows are locked, one
- * event shows whether they still are. True: the gate is open. */
+/* Examines the table first, which costs no event a lock wait. If only its rows are locked, one
+ * event tests whether they still are. Returns true when the gate is open. */
 static bool try_gate(Worker *worker, Item *items, size_t count, const Projection *projection,
                      Failure *why, bool rows) {
   Failure locked = {0};

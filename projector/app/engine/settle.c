@@ -1,4 +1,4 @@
-/* settle.c - what becomes of each event of a batch. */
+/* settle.c - how each event of a batch ends. */
 #include "projector/app/engine/steps.h"
 
 #include "projector/app/shared/refresh.h"
@@ -9,7 +9,7 @@
 
 /* --- failed events --- */
 
-/* Can a later attempt succeed without an operator's intervention? */
+/* Whether no later attempt can succeed without an operator. */
 static bool is_permanent(const Failure *failure) {
   return failure->class == FAILURE_DATA && failure->source == SOURCE_EVENT;
 }
@@ -21,10 +21,11 @@ static FailedMark judge(Worker *worker, const Item *item) {
   FailureClass class = item->failure->class;
   int attempt = item->event->attempts + 1;
   FailedMark mark = {.failure = item->failure};
-  /* A table that does not fit the mapping, or another session's lock, is not the event's
-   * fault: it waits for them. */
+  /* A table that does not fit the mapping and a lock of another session are not the event's fault:
+   * it waits for them. */
   mark.burn = !queued->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
-  /* Without a place in an order, trying again can only give the same. */
+  /* Without an aggregate it has no place in any order, and another attempt can only fail the same
+   * way. */
   mark.dead = (mark.burn && attempt >= settings->max_attempts) ||
               !event_has_aggregate(item->event) ||
               (settings->permanent_is_dead && !queued->excused && is_permanent(item->failure));
@@ -62,7 +63,8 @@ static bool is_same_failure(const Item *a, const Item *b) {
          !strcmp(a->failure->message, b->failure->message);
 }
 
-/* One by one after a refusal of all: what cannot be marked keeps the others from nothing. */
+/* One by one, after MongoDB has refused them together: an event that cannot be marked must not
+ * affect the others. */
 static void mark_alike(Worker *worker, Event *const *events, size_t count, const FailedMark *mark) {
   Failure failure = {0};
   while (!outbox_mark_failed(worker->outbox, events, count, mark, &failure)) {
@@ -78,7 +80,7 @@ static void mark_alike(Worker *worker, Event *const *events, size_t count, const
   }
 }
 
-/* Marks the failed events, those with the same failure together. */
+/* Marks failed events; those with the same failure in one command. */
 static void settle_failed(Worker *worker, const Item *items, size_t count) {
   g_autofree Event **alike = g_new(Event *, count);
   g_autofree QueuedEvent **leaving = g_new(QueuedEvent *, count);
@@ -116,7 +118,7 @@ static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure)
   return one.failure.class == FAILURE_NONE;
 }
 
-/* Whether the refresh is to be tried again; else what its failure means for the event. */
+/* Whether to retry the refresh; otherwise changes its failure to what it means for the event. */
 static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *failure,
                           Ruling *ret_ruling) {
   if (failure->source == SOURCE_EVENT || failure->source == SOURCE_PROJECTOR)
@@ -128,8 +130,8 @@ static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *fail
   return *ret_ruling == RULING_REPLAY && replay_pause(worker, tries.replays);
 }
 
-/* A late update: the row is taken from the entity. A failure to do so is the event's, unless it is
- * the store's: then the event is given back. */
+/* A late update: the row is taken from the entity. A failure is the event's, unless it is a
+ * store's: then the event is given back. */
 static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
   Tries tries = {.begun = clock_us()};
   Ruling ruling = RULING_STORE;
@@ -152,7 +154,7 @@ static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
     return false;
   }
   if (item->else_superseded && ruling == RULING_EVENT)
-    queued_of(item)->no_entity = true; /* decided again when it comes back */
+    queued_of(item)->no_entity = true; /* decided again on its return */
   else if (!stop_requested(worker->stop))
     (ruling == RULING_EVENT ? fail_item : hold_item)(worker, item, ret_failure);
   return true;
@@ -181,7 +183,7 @@ static void count_verdicts(Worker *worker, const Item *items, size_t count) {
   }
 }
 
-/* Of what is done; the others come again. */
+/* Only about events that are done; the others will come again. */
 static void report_reused_versions(Worker *worker, const Item *items, size_t count) {
   static const Failure none = {
       .class = FAILURE_DATA,
@@ -200,7 +202,7 @@ static void report_reused_versions(Worker *worker, const Item *items, size_t cou
   }
 }
 
-/* The row shows a newer state, but whether that state is complete cannot be checked. */
+/* The row shows a newer state, but nothing can tell whether that state is complete. */
 static void report_unhealed(Worker *worker, const Item *items, size_t count) {
   static const Failure none = {
       .class = FAILURE_DATA,
@@ -225,7 +227,8 @@ static bool is_over(const Item *items, size_t count) {
   return true;
 }
 
-/* Failures come before what is given back, because their holds decide where that goes. */
+/* Failed events come before those that are given back, because their holds decide where these
+ * go. */
 bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autofree QueuedEvent **done = g_new(QueuedEvent *, count), **back = g_new(QueuedEvent *, count);
   size_t done_count = 0, back_count = 0;

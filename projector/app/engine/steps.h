@@ -69,8 +69,7 @@ bool is_refusal(const Failure *failure);
 /* Whether to retry a failed mark. One that MongoDB refuses, or that is too late, is left to the
  * sweeper. */
 bool mark_again(Worker *worker, const Failure *failure);
-/* Releases events unchanged: in the outbox, and into the queue if nothing holds their aggregate.
- */
+/* Releases events unchanged: in the outbox, and into the queue if nothing holds their aggregate. */
 void give_back(Worker *worker, QueuedEvent *const *events, size_t count);
 /* Repeated reports for an event are logged once in ten seconds, with a count. */
 void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
@@ -122,8 +121,8 @@ bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projecti
 bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure);
 /* Before a batch: events of a locked table wait. */
 void hold_behind_gates(Worker *worker, Item *items, size_t count);
-/* After it: the event that tested whether a table accepts events again has done so, or another may.
- */
+/* After it: the event that tested whether a table accepts events again has done so, or another
+ * may. */
 void end_trials(Worker *worker, const Item *items, size_t count);
 /* Before a batch: events whose time is far ahead of MongoDB's clock wait. */
 void hold_early(Worker *worker, Item *items, size_t count);

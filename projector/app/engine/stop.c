@@ -1,4 +1,4 @@
-/* stop.c - a flag with a reason, to wait on. */
+/* stop.c - a flag with a reason that threads can wait for. */
 #include "projector/app/engine/stop.h"
 
 #include "projector/infra/lock.h"
@@ -10,7 +10,7 @@ struct Stop {
   GCond changed;
   bool requested;
   Failure why;
-  int64_t at_us; /* 0: no time is set */
+  int64_t at_us; /* 0: none is set */
   Failure why_then;
 };
 

@@ -1,4 +1,4 @@
-/* sweeper.c - asks the ledger what became of abandoned events. */
+/* sweeper.c - finds out from the ledger how abandoned events ended. */
 #include "projector/app/engine/sweeper.h"
 
 #include "projector/domain/claim.h"
@@ -8,11 +8,11 @@
 
 enum {
   TOGETHER = 500,
-  PRUNE_STEPS = 200, /* in one sweep; then the next sweep continues */
+  PRUNE_STEPS = 200, /* in one sweep; the next one continues */
 };
 
-/* What is decided from the ledger is done while the fence is held: an owner that has lost the name
- * learns it here, and the next one cannot begin to claim in between. */
+/* Decisions from the ledger are made while the fence is held: an owner that has lost the name
+ * learns it here, and the next owner cannot start to claim in between. */
 static bool enter(const Sweep *with, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(AggregateSet) none = aggregate_set_new(arena);
@@ -52,7 +52,7 @@ static bool sweep_some(const Sweep *with, GPtrArray *events, int64_t older_than_
   return good;
 }
 
-/* The event, unless a lane has it. */
+/* Adds the event, unless a lane has it. */
 static void add_unless_live(GPtrArray *events, const Lanes *lanes, const bson_t *document) {
   Event *event = event_decode(document);
   if (lane_knows(lane_of(lanes, event->aggregate_hash), &event->key.event_id))
@@ -70,8 +70,9 @@ static bool is_live(const Lanes *lanes, const Id *event_id) {
   return false;
 }
 
-/* Of a page of a claim: what was applied is acknowledged, for the rest the attempt is counted. What
- * this owner has in memory is its own: a former owner that claimed it was stopped by the fence. */
+/* One page of a claim: applied events are acknowledged, for the others the attempt is counted.
+ * Events in this owner's memory are its own: an earlier owner that claimed them was stopped by the
+ * fence. */
 static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, count);
   g_autofree Event **applied = g_new(Event *, count);
@@ -107,7 +108,8 @@ static bool sweep_claim(const Sweep *with, const AbandonedClaim *claim, Failure 
   return claims_forget(with->outbox, claim, ret_failure);
 }
 
-/* What owners before this one had in hand. Their transactions have ended: the fence is ours. */
+/* Sweeps what earlier owners had in hand. Their transactions have ended, because we hold the
+ * fence. */
 bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure) {
   g_autoptr(GPtrArray) claims = g_ptr_array_new();
   *ret_found = 0;
@@ -123,8 +125,7 @@ bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure) {
   return true;
 }
 
-/* --- claims in the events' own documents -------------------------------------------------------
- */
+/* --- claims in the events' own documents ------------------------------------------------------ */
 
 bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = outbox_find_abandoned(with->outbox, older_than_ms);
@@ -144,8 +145,8 @@ bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure
   }
 }
 
-/* What is in memory may be in the outbox no more, and be taken for new without its entry: reads at
- * a majority still show what was acknowledged just now. */
+/* An event in memory may have left the outbox already, and without its ledger entry it would be
+ * applied again: majority reads may still show an event that was acknowledged just now. */
 static void keep_known(const Sweep *with, GArray *ids) {
   for (guint i = ids->len; i-- > 0;)
     if (is_live(with->lanes, &g_array_index(ids, Id, i)))

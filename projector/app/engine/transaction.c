@@ -8,13 +8,12 @@
 #include <string.h>
 
 enum {
-  REPLAY_MS = 20,       /* base of the pause between two tries of a transaction, at most */
-  REPLAY_MAX_MS = 1000, /* this */
-  SUSPECT_WAIT_S = 1,   /* for a lock, of an event that has waited for one before */
+  REPLAY_MS = 20, /* base of the pause between two attempts of a transaction */
+  REPLAY_MAX_MS = 1000,
+  SUSPECT_WAIT_S = 1, /* for a lock, of an event that has waited for a lock before */
 };
 
-/* The server ends a session that is silent for long, so one that has been idle is looked at before
- * it is used. */
+/* The server ends a session that is silent for long, so an idle one is tested before it is used. */
 bool ensure_session(Worker *worker, Failure *ret_failure) {
   int64_t idle_s = owner_session_idle_s(worker->config);
   if (worker->session && session_idle_ms(worker->session) > idle_s * 1000 / 3) {
@@ -29,7 +28,7 @@ bool ensure_session(Worker *worker, Failure *ret_failure) {
   return worker->session != NULL;
 }
 
-/* Aggregates that an earlier part of the batch blocked stay blocked in the later parts. */
+/* Aggregates that were blocked in an earlier part of the batch stay blocked in the later parts. */
 static void carry_blocks(AggregateSet *aggregates, const GHashTable *blocked, const Item *items,
                          size_t count) {
   for (size_t i = 0; i < count; i++) {
@@ -47,8 +46,8 @@ static size_t count_known(const Item *items, size_t count) {
   return known;
 }
 
-/* What would fail or be refreshed never reaches the ledger's insert, but may be an event that was
- * applied before and sent again: then there is nothing to do. */
+/* An event that would fail or be refreshed is never inserted into the ledger. It may be a repeated
+ * one that was applied before: then there is nothing to do. */
 static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *ret_repeated,
                              Failure *ret_failure) {
   size_t suspects = 0, known = count_known(items, count);
@@ -62,8 +61,8 @@ static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *re
   return true;
 }
 
-/* Decides and applies the items in one transaction. `*ret_repeated`: the ledger knows at least one
- * of them; nothing was written. */
+/* Decides and applies the items in one transaction. `*ret_repeated`: the ledger already has at
+ * least one of them, and nothing was written. */
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
                      bool *ret_repeated, Culprit *ret_culprit, Failure *ret_failure) {
   *ret_repeated = false;
@@ -111,8 +110,8 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
 
 /* --- resolve: what a failed transaction means --- */
 
-/* Before a replay everything but what is certain is decided again: a row that was missing after
- * others of the batch may be there without them. */
+/* Before a replay, everything except settled verdicts is decided again: a row that was missing
+ * after other events of the batch may be there without them. */
 static size_t reopen(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
     Item *item = &items[i];
@@ -140,7 +139,7 @@ bool replay_pause(Worker *worker, int replays) {
   return !stop_wait(worker->stop, delay);
 }
 
-/* The tables are not what the mapping says: all events of that projection share the failure. */
+/* The tables do not match the mapping: all events of that projection share the failure. */
 static bool fail_projection(Worker *worker, Item *items, size_t count, const Projection *culprit,
                             const Failure *failure) {
   bool any = false;
@@ -153,7 +152,7 @@ static bool fail_projection(Worker *worker, Item *items, size_t count, const Pro
   return any;
 }
 
-/* The ledger knew some of the items. Returns false when it does not say which. */
+/* The ledger has some of the items already. Returns false when it does not say which. */
 static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t known,
                            Failure *ret_failure) {
   session_rollback(worker->session);
@@ -161,22 +160,22 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
   if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
     return false;
   hand_commit(worker->hand, items, count);
-  /* The other transaction was rolled back after all, or something else repeats a key. */
+  /* the other transaction was rolled back after all, or another key is repeated */
   return count_known(items, count) > known ||
          failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,
                      "the ledger refused events that it does not contain");
 }
 
-/* What the parts of a batch have in common. */
+/* What all parts of a batch share. */
 typedef struct Attempt {
   GHashTable *blocked; /* aggregates that an earlier part blocked */
-  int64_t begun;       /* when the batch was tried first */
+  int64_t begun;       /* when the batch was first tried */
 } Attempt;
 
 static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
                        Failure *ret_failure);
 
-/* What has waited for a lock before does not keep others waiting for as long again. */
+/* An event that has waited for a lock before must not hold up others for as long again. */
 static void set_lock_wait(Worker *worker, int seconds) {
   Failure ignored;
   worker->hurried = seconds != (int)worker->config->mysql.lock_wait_s;
@@ -186,7 +185,7 @@ static void set_lock_wait(Worker *worker, int seconds) {
                 seconds);
 }
 
-/* The event whose statement failed is parted from the others, where it is known; else halves. */
+/* Separates the event whose statement failed from the others, if it is known; otherwise halves. */
 static bool apply_parts(Worker *worker, Item *items, size_t count, const Change *statement,
                         Attempt *attempt, Failure *ret_failure) {
   size_t from = count / 2, to = from;
@@ -199,7 +198,7 @@ static bool apply_parts(Worker *worker, Item *items, size_t count, const Change 
          (to == count || apply_part(worker, items + to, count - to, attempt, ret_failure));
 }
 
-/* All that is open is one event, or all of one projection. */
+/* The open items, one event or those of one projection, all get the failure. */
 static bool end_part(Worker *worker, Item *items, size_t count, bool excused, Attempt *attempt,
                      const Failure *failure) {
   for (size_t i = 0; i < count; i++)
@@ -216,8 +215,8 @@ void part_with_session(Worker *worker, const Failure *failure) {
     g_clear_pointer(&worker->session, session_close);
 }
 
-/* After a transaction that failed: undone as a whole, because some errors undo one statement only;
- * and a session that is in doubt is not used again. */
+/* Cleans up after a failed transaction: rolls back all of it, because some errors undo only one
+ * statement, and drops a session whose state is in doubt. */
 static size_t clear_up(Worker *worker, Item *items, size_t count, const Failure *failure) {
   if (worker->session)
     session_rollback(worker->session);
@@ -238,7 +237,7 @@ static bool give_up(Worker *worker, const Failure *failure, Failure *ret_failure
   return false;
 }
 
-/* To find out whose fault it is takes time that a stop does not have. */
+/* A stop has no time to find out whose fault it is. */
 static bool is_over(const Worker *worker, const Failure *failure) {
   return stop_requested(worker->stop) && failure->class != FAILURE_DATA &&
          failure->class != FAILURE_MAPPING && failure->class != FAILURE_SIZE;
@@ -250,8 +249,8 @@ static Resolved done_if(bool good) {
   return good ? RESOLVED_DONE : RESOLVED_NOT;
 }
 
-/* What the failure of the whole part in one transaction means: done, to be tried again, or the
- * worker cannot continue. */
+/* What the failure of the whole part means: it is done, to be retried, or the worker cannot
+ * continue. */
 static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit *culprit,
                         int replays, Attempt *attempt, Failure *failure) {
   Tries tries = {replays, attempt->begun};
@@ -314,8 +313,8 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
   }
 }
 
-/* Events that have failed alone before, and what comes after them, go last; each of them alone.
- * Gives how many are not of that kind. The order of the others stays. */
+/* Moves events that have failed alone before, and the events behind them, to the end, where each is
+ * applied alone. Returns how many are not of that kind; their order stays. */
 static size_t suspects_last(Worker *worker, Item *items, size_t count) {
   g_autoptr(GHashTable) behind = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   g_autofree Item *last = g_new(Item, count);
@@ -340,7 +339,7 @@ static size_t suspects_last(Worker *worker, Item *items, size_t count) {
 static bool apply_suspects(Worker *worker, Item *items, size_t count, Attempt *attempt,
                            Failure *ret_failure) {
   bool good = true;
-  attempt->begun = 0; /* none of them is replayed for long */
+  attempt->begun = 0; /* so that none of them is retried for long */
   if (!ensure_session(worker, ret_failure))
     return false;
   set_lock_wait(worker, SUSPECT_WAIT_S);

@@ -1,20 +1,20 @@
-/* watch.c - two small tables under one lock. */
+/* watch.c - small tables of events and projections under one lock. */
 #include "projector/app/engine/watch.h"
 
 #include "projector/infra/clock.h"
 #include "projector/infra/lock.h"
 
 enum {
-  SUSPECTS_MAX = 1000, /* then the one that was seen the longest ago is forgotten */
+  SUSPECTS_MAX = 1000, /* beyond that, the one not seen for the longest time is forgotten */
   SEVERAL = 3,         /* aggregates */
   CLOSED_MS = 5000,
-  TRIAL_MS = 40000,   /* a trial that nobody hears of again */
-  TALLY_MS = 80000,   /* an aggregate that nothing waits of any longer, at several tries a minute */
-  TOLD_PLACES = 4096, /* of events; two that share one are told more often */
+  TRIAL_MS = 40000,   /* then a trial without a result is over */
+  TALLY_MS = 80000,   /* then an aggregate whose events no longer wait is dropped */
+  TOLD_PLACES = 4096, /* of events; if two share one, their reports are repeated more often */
   TOLD_AGAIN_MS = 10000,
   REFUSED_MS = 30000, /* a refused event is tried again every 5 s */
   REFUSED_KEPT = 2 * REFUSED_MAX,
-  ONCE_MAX = 20000, /* aggregates; then it starts again */
+  ONCE_MAX = 20000, /* of aggregates; then the set is emptied */
 };
 
 typedef struct Suspect {
@@ -31,7 +31,7 @@ typedef struct Tallied {
 
 typedef struct Hold {
   bool closed, rows;
-  int64_t until; /* monotonic, us: from then on somebody may try */
+  int64_t until; /* monotonic, us; after that, an event may try */
   Failure why;
   Tallied aggregates[SEVERAL];
   unsigned count; /* of aggregates */
@@ -50,7 +50,7 @@ typedef struct Refusal {
 
 struct Watch {
   GMutex lock;
-  gint busy;            /* atomic: entries of the tables; mostly 0, and then nobody waits */
+  gint busy; /* atomic; entries in the tables. It is mostly 0, and then nobody takes the lock */
   GHashTable *suspects; /* Id → Suspect */
   GHashTable *holds;    /* projection + 1 → Hold */
   GHashTable *refusals; /* Id → Refusal */
@@ -199,7 +199,7 @@ GArray *watch_list_refused(Watch *watch) {
   g_hash_table_iter_init(&iter, watch->refusals);
   while (g_hash_table_iter_next(&iter, NULL, &value))
     g_array_append_val(list, ((Refusal *)value)->refused);
-  for (guint i = 0; i < list->len; i++) { /* the array may have moved them */
+  for (guint i = 0; i < list->len; i++) { /* growing the array may have moved the entries */
     Refused *one = &g_array_index(list, Refused, i);
     if (one->id.kind != ID_INT)
       one->id.bytes = one->bytes;
@@ -276,7 +276,7 @@ void watch_end_trial(Watch *watch, unsigned projection) {
   SCOPED_LOCK(&watch->lock);
   Hold *hold = find_hold(watch, projection);
   int64_t now = clock_us();
-  /* Sooner: it was closed again, for a reason that the trial met. */
+  /* An earlier time means that it was closed again, for a reason that the trial met. */
   if (hold && hold->until > now + (int64_t)CLOSED_MS * 1000)
     hold->until = now;
 }
@@ -289,7 +289,7 @@ void watch_open(Watch *watch, unsigned projection) {
   note_size(watch);
 }
 
-/* What was settled since does not speak against the table any more. */
+/* Aggregates that were not seen for a while no longer count against the table. */
 static void drop_old(Hold *hold) {
   int64_t now = clock_us();
   unsigned kept = 0;

@@ -47,8 +47,8 @@ typedef enum Gate {
   GATE_CLOSED, /* its events wait */
 } Gate;
 
-/* `*ret_why`, for a gate that is not open. `rows`: a lock of the rows, which only an event meets.
- */
+/* `*ret_why`, for a gate that is not open. `rows`: a lock of the rows, which only an event
+ * meets. */
 Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_rows);
 /* For some seconds. */
 void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows);

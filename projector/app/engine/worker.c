@@ -22,8 +22,8 @@
  *
  * A transaction that fails is replayed, split, given back or given up by its failure, by what was
  * being done, and by what the server says to a probe (ruling.c, domain/blame.h).
- * An answer to COMMIT that got lost needs nothing special: the replay meets its own ledger entries.
- */
+ * An answer to COMMIT that got lost needs nothing special: the replay meets its own ledger
+ * entries. */
 #include "projector/app/engine/worker.h"
 
 #include "projector/app/engine/steps.h"
@@ -33,13 +33,13 @@
 #include "projector/infra/mysql/session_thread.h"
 
 enum {
-  PROBE_MS = 50,      /* first pause before an unreachable store is tried again, doubling to */
-  PROBE_MAX_MS = 800, /* this: work resumes within a second */
+  PROBE_MS = 50,      /* first pause before an unreachable store is tried again; doubled up to */
+  PROBE_MAX_MS = 800, /* this, so that work resumes within a second */
 };
 
 /* Without an answer from MySQL nothing counts as failed. In an outage it is unknown whether the
- * event was applied before, and it must not pay; the next owner has read already who waits for
- * whom. */
+ * event was applied before, so it keeps its attempt; and the next owner may have read already which
+ * events wait for it. */
 static void judge_nothing(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++)
     if (items[i].verdict == VERDICT_FAILED)
@@ -82,8 +82,8 @@ static bool project(Worker *worker, QueuedEvent **events, size_t count, Failure 
   return good;
 }
 
-/* An event that was alone when MySQL broke has a part in that, when MySQL works again without it.
- */
+/* An event that was alone when MySQL broke counts as a suspect once MySQL works again without
+ * it. */
 static void count_break(Worker *worker) {
   if (worker->broke.length > 0 || worker->broke.kind == ID_INT)
     watch_count(worker->lanes->watch, &worker->broke);
@@ -95,7 +95,7 @@ static void note_trouble(Worker *worker, const Failure *failure) {
   worker->trouble = *failure;
 }
 
-/* After a failure: pause, and see whether MySQL works at all before anything is claimed. */
+/* After a failure: pauses, and checks whether MySQL works at all before anything is claimed. */
 static bool recovered(Worker *worker, int failures) {
   int64_t delay = PROBE_MS;
   for (int i = 1; i < failures && delay < PROBE_MAX_MS; i++)
@@ -122,14 +122,14 @@ bool worker_step(Worker *worker, bool wait) {
   size_t batch_bytes = (size_t)settings->memory_mb * 1024 * 1024 / 8 / (size_t)settings->workers;
   int failures = g_atomic_int_get(&worker->failures);
   if (pace_is_stopped(worker->lanes->pace)) {
-    pace_grant(worker->lanes->pace, 0); /* waits for a moment */
+    pace_grant(worker->lanes->pace, 0); /* pauses briefly */
     return true;
   }
   if (failures > 0 && !recovered(worker, failures)) {
     g_atomic_int_inc(&worker->failures);
     return true;
   }
-  /* While it is not sure that the store is back, one event tries. */
+  /* Until the store is known to be back, only one event is tried. */
   size_t most = pace_grant(worker->lanes->pace, failures > 0 ? 1 : (size_t)settings->batch);
   if (most == 0)
     return true;
@@ -139,7 +139,7 @@ bool worker_step(Worker *worker, bool wait) {
   pace_return(worker->lanes->pace, most - count);
   if (count == 0)
     return false;
-  /* A lease that ran out, or a pause that came, while nothing was there to do. */
+  /* The lease expired, or a pause began, while there was nothing to do. */
   if (stop_requested(worker->stop) || pace_is_stopped(worker->lanes->pace)) {
     for (size_t i = 0; i < count; i++)
       lane_requeue(home_of(worker, worker->taken[i]->event), worker->taken[i]);

@@ -26,8 +26,7 @@ enum {
   PAUSE_MAX_MS = 5000,
 };
 
-/* --- the end of the process --------------------------------------------------------------------
- */
+/* --- the end of the process ------------------------------------------------------------------- */
 
 typedef enum EndedBy { NOT_ENDED, ENDED_IN_ORDER, ENDED_BY_TIME } EndedBy;
 

@@ -1,8 +1,8 @@
 /* throttle.c - once a second: the file, then the replicas.
  *
  * A replica's lag is derived from its ledger, so only the privilege to read that is needed:
- * it lags since the moment at which the primary first had a newer entry than the replica has now.
- */
+ * it lags since the moment at which the primary first had a newer entry than the replica has
+ * now. */
 #include "projector/app/process/throttle.h"
 
 #include "projector/app/engine/stop.h"

@@ -496,8 +496,8 @@ bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure) {
 
 /* --- before anything is written --------------------------------------------------------------- */
 
-/* A key that an entity can change, or that is not to be told without it, would leave rows behind.
- */
+/* A key that an entity can change, or that is not to be told without it, would leave rows
+ * behind. */
 static bool check_key(const Projection *projection, Failure *ret_failure) {
   for (unsigned i = 0; i < projection->key_count; i++)
     if (!source_is_of_aggregate(&projection->columns[i].from))

@@ -266,8 +266,7 @@ static json_t *header_of(const Reconcile *reconcile) {
 }
 
 /* False only when the comparison must not continue; without a file it continues, but cannot be
- * resumed.
- */
+ * resumed. */
 static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_failure) {
   const Options *options = reconcile->options;
   Failure failure = {0};

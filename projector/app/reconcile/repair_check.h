@@ -8,8 +8,7 @@
 #include "projector/app/reconcile/recheck.h"
 
 /* "account: different columns, name: entity Ada, row ADA"; for a row's difference. Free with
- * g_free.
- */
+ * g_free. */
 char *difference_text(const Difference *difference);
 
 /* For repaired differences of `looks->layout` that are still there, sets `mended` to false and the

@@ -42,7 +42,7 @@ typedef struct Asking {
   Archive *archive; /* NULL: not consulted */
 } Asking;
 
-/* Queries MySQL once for all of them, then MongoDB for each that needs it, and sets their answers.
- */
+/* Queries MySQL once for all of them, then MongoDB for each that needs it, and sets their
+ * answers. */
 bool account_ask(const Asking *asking, Question *const *questions, size_t count,
                  Failure *ret_failure);

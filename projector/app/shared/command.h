@@ -62,8 +62,7 @@ bool command_projections(const Config *config, const char *table, const char *pu
 bool command_output_is_lost(void);
 
 /* Parses an aggregate's version; NULL gives 0, any. Prints an error and returns false when it is
- * invalid.
- */
+ * invalid. */
 bool command_version(const char *text, int64_t *ret_version);
 
 /* Prints which arguments were expected; returns EXIT_WRONG. */

@@ -24,14 +24,14 @@ void event_query_clear(EventQuery *query);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(EventQuery, event_query_clear)
 
 /* Sets what `key` names, as in the query of GET /events: after, aggregate_type, aggregate_id,
- * version, event_type, from, to, limit, follow, waiting. FAILURE_CONFIG for an invalid parameter.
- */
+ * version, event_type, from, to, limit, follow, waiting. FAILURE_CONFIG for an invalid
+ * parameter. */
 bool event_query_set(EventQuery *query, const char *key, const char *value, Failure *ret_failure);
 /* Whether the parameters are consistent with each other and with the mapping file. */
 bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure);
 
-/* Takes a line with its newline, and may wait for a slow reader. Returns false when it was enough.
- */
+/* Takes a line with its newline, and may wait for a slow reader. Returns false when it was
+ * enough. */
 typedef bool (*LineSink)(const char *line, size_t length, void *data);
 /* Waits that long. Returns false when it was enough. */
 typedef bool (*Pause)(int64_t ms, void *data);

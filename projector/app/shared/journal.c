@@ -100,8 +100,8 @@ static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_ma
   free(text);
 }
 
-/* Returns false when there is nothing to resume, or (`ret_failure` tells) it was begun otherwise.
- */
+/* Returns false when there is nothing to resume, or (`ret_failure` tells) it was begun
+ * otherwise. */
 static bool resume_from(Journal *journal, const json_t *header, JournalLine take, void *data,
                         json_t **ret_mark, Failure *ret_failure) {
   char *text = NULL;

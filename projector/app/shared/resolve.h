@@ -21,8 +21,8 @@ Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failur
 /* Makes failed and dead events pending with all their attempts before them. */
 bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
                    int64_t *ret_count, Failure *ret_failure);
-/* Removes them from the outbox; the ledger records the skip, and <outbox>_archive keeps the events.
- */
+/* Removes them from the outbox; the ledger records the skip, and <outbox>_archive keeps the
+ * events. */
 bool resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
                   int64_t *ret_count, Failure *ret_failure);
 

@@ -181,8 +181,7 @@ static void retries(GString *text, const Figures *figures) {
            (double)figures->retries[class]);
 }
 
-/* --- the process, by the names that every Prometheus client uses -------------------------------
- */
+/* --- the process, by the names that every Prometheus client uses ------------------------------ */
 
 static int count_open_files(void) {
   DIR *folder = opendir("/proc/self/fd");

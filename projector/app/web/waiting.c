@@ -1,5 +1,5 @@
-/* waiting.c - the requests that wait, the commit that answers them, the threads that ask and end.
- */
+/* waiting.c - the requests that wait, the commit that answers them, the threads that ask and
+ * end. */
 #include "projector/app/web/waiting.h"
 
 #include "projector/app/shared/account.h"

@@ -51,8 +51,8 @@ const char *http_request_query(const HttpRequest *request, const char *name);
 const char *http_request_peer(const HttpRequest *request);
 const GString *http_request_body(const HttpRequest *request);
 
-/* Calls `take` with each name and value of the query, as they stand there, until it returns false.
- */
+/* Calls `take` with each name and value of the query, as they stand there, until it returns
+ * false. */
 void http_request_each_query(const HttpRequest *request,
                              bool (*take)(const char *name, const char *value, void *data),
                              void *data);

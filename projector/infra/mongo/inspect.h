@@ -17,7 +17,7 @@ typedef struct MongoFacts {
 bool mongo_inspect(MongoStore *store, MongoFacts *ret_facts, Failure *ret_failure);
 
 /* Those of the actions (NULL-terminated) that no role of the user gives on the collection; empty
- * without access control. Strings are the caller's `actions`. NULL: the server could not be asked.
- */
+ * without access control. Strings are the caller's `actions`. NULL: the server could not be
+ * asked. */
 GPtrArray *mongo_missing_actions(MongoStore *store, const char *collection,
                                  const char *const *actions, Failure *ret_failure);

@@ -112,8 +112,7 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
   return good;
 }
 
-/* Skipped events are always kept: the payload may be the only record of what was lost.
- */
+/* Skipped events are always kept: the payload may be the only record of what was lost. */
 static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                  Failure *ret_failure) {
   bson_t skipped = BSON_INITIALIZER, only = BSON_INITIALIZER;

@@ -26,8 +26,7 @@ typedef enum Claim {
   CLAIM_GONE,  /* no longer in the outbox */
   CLAIM_TAKEN, /* dead, or in progress at another's */
   CLAIM_OURS,
-  CLAIM_REFUSED, /* MongoDB refuses the mark; outbox_claim fails, and its caller finds the event
-                  */
+  CLAIM_REFUSED, /* MongoDB refuses the mark; outbox_claim fails, and its caller finds the event */
 } Claim;
 
 /* Claims the events: in_progress, claimed_by, claimed_at by the server's clock, attempts + 1. */

@@ -59,8 +59,8 @@ void outbox_append_brief(const Outbox *outbox, bson_t *options) {
               "}", BCON_NULL, "]", "}", "}");
 }
 
-/* An index serves the comparison of a field; of another outbox only an expression tells the time.
- */
+/* An index serves the comparison of a field; of another outbox only an expression tells the
+ * time. */
 void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int64_t to) {
   bson_t when, *time = outbox_time(outbox);
   bson_iter_t iter;

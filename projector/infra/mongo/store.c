@@ -75,8 +75,8 @@ static bool wrong_uri(bson_error_t *error, Failure *ret_failure) {
                      error->message);
 }
 
-/* The driver takes what follows the first @ as the host, and would tell it as one that is unknown.
- */
+/* The driver takes what follows the first @ as the host, and would tell it as one that is
+ * unknown. */
 static bool has_stray_at(const char *uri) {
   const char *end = uri + strcspn(uri, "?");
   const char *start = strstr(uri, "://");

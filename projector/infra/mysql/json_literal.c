@@ -1,5 +1,5 @@
-/* json_literal.c - JSON text, as domain/value_special.c writes it, taken apart into constructors.
- */
+/* json_literal.c - JSON text, as domain/value_special.c writes it, taken apart into
+ * constructors. */
 #include "projector/infra/mysql/json_literal.h"
 
 #include "projector/domain/json_number.h"

@@ -28,8 +28,8 @@ typedef struct MysqlSettings {
 
 typedef struct Session Session;
 
-/* Whether the connection stays on this machine: a socket, or a loopback address by name or number.
- */
+/* Whether the connection stays on this machine: a socket, or a loopback address by name or
+ * number. */
 bool mysql_is_local(const MysqlSettings *settings);
 /* The weakness of the settings against a man in the middle, as a message; NULL: none. */
 const char *mysql_weakness(const MysqlSettings *settings);
