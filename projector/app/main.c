@@ -51,21 +51,22 @@ static void print_help(FILE *to) {
               "3 a store could not be reached.\n");
 }
 
-/* libmongoc's own log would put lines of another form between ours. */
+/* libmongoc's own log would mix lines of another format into ours. */
 static void no_log(mongoc_log_level_t level, const char *domain, const char *message, void *data) {
   (void)level, (void)domain, (void)message, (void)data;
 }
 
-/* libmongoc keeps counters in shared memory named after the process. Left behind by one that is
- * killed, they would make a later process of that number complain on stderr. */
+/* libmongoc keeps counters in shared memory named after the process id. A killed process leaves
+ * them behind, and a later process with that id would complain about them on stderr. */
 static void forget_counters(void) {
   char name[32];
   g_snprintf(name, sizeof name, "/mongoc-%d", (int)getpid());
   shm_unlink(name);
 }
 
-/* A descriptor that is closed would become a connection to a store, and what is meant for the
- * terminal would go there. Opened the wrong way round, reading and writing fail as they would. */
+/* If a standard descriptor is closed, a connection to a store would get its number, and text meant
+ * for the terminal would go to the store. Opened the wrong way round, reading and writing fail as
+ * expected. */
 static void fill_descriptors(void) {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
@@ -90,8 +91,8 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], commands[i].name) != 0)
       continue;
     mallopt(M_ARENA_MAX,
-            2); /* few threads, much memory: arenas of their own would only spread it */
-    mallopt(M_MMAP_THRESHOLD, 256 * 1024); /* what large events took is given back */
+            2); /* few threads and much memory: an arena for each would only fragment it */
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024); /* memory for large events is given back */
     signal(SIGPIPE, SIG_IGN);
     mongoc_log_set_handler(no_log, NULL);
     mongoc_init();

@@ -18,7 +18,7 @@ enum {
   PACKET_BYTES = 16 << 20, /* an event can be that large */
 };
 
-/* `weakness` NULL: TLS with a certificate that is verified, or none on this machine. */
+/* `weakness` NULL: TLS with a verified certificate, or no network at all. */
 static void tell_encryption(CheckReport *report, const char *subject, bool tls, const char *details,
                             const char *weakness) {
   if (weakness)
@@ -54,7 +54,7 @@ static bool check_actions(CheckReport *report, const Config *config, MongoStore 
   return false;
 }
 
-/* Skipped events are kept in any case; `run` needs no right to. */
+/* Skipped events are archived in any case, but `run` does not need the privilege. */
 static void check_skip(CheckReport *report, MongoStore *store, const char *archive,
                        const char *const *actions) {
   Failure failure = {0};
@@ -79,7 +79,7 @@ static void check_roles(CheckReport *report, const Config *config, MongoStore *s
   all &= check_actions(report, config, store, "projector_claims", claims);
   g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
   if (config->mongodb.archive) {
-    static const char *const put_back[] = {"insert", NULL}; /* after a restore of MySQL */
+    static const char *const put_back[] = {"insert", NULL}; /* needed after a restore of MySQL */
     all &= check_actions(report, config, store, config->mongodb.outbox, put_back);
     all &= check_actions(report, config, store, archive, written);
   } else {
@@ -176,7 +176,7 @@ static void check_mongodb(CheckReport *report, const Config *config) {
     check_tell_findings(report, "mongodb", findings, NULL);
   else
     check_failed(report, "mongodb", &failure);
-  if (!seen) /* the documented role need not */
+  if (!seen) /* the documented role does not include it */
     check_tell_format(
         report, "ok", "mongodb",
         "not checked, because the user may not listCollections: whether %s.%s is capped, or "
@@ -221,7 +221,7 @@ static bool has_json(const Mapping *mapping) {
   return false;
 }
 
-/* No setting could change this, so it is only reported. */
+/* No setting can change this, so it is only reported. */
 static void check_json(CheckReport *report, const Config *config, Session *session) {
   Failure failure = {0};
   unsigned slack;
@@ -239,7 +239,7 @@ static void check_json(CheckReport *report, const Config *config, Session *sessi
         slack);
 }
 
-/* What a change of the primary needs so that the new one has what the old one had committed. */
+/* What makes a new primary have everything that the old one had committed. */
 static void check_group(CheckReport *report) {
   const MysqlFacts *facts = &report->mysql;
   if (!facts->in_group)
@@ -301,7 +301,7 @@ static void check_mysql(CheckReport *report, const Config *config) {
                       fit ? "the user has the privileges that the mapping needs" : NULL);
 }
 
-/* Only with both stores and their tables can ids be compared. */
+/* Ids can be compared only when both stores and their tables are there. */
 static void check_keys(CheckReport *report, const Config *config) {
   Failure failure = {0};
   if (report->any_error || report->unreachable)
@@ -330,7 +330,8 @@ static void check_clocks(CheckReport *report) {
                       CLOCKS_MS);
 }
 
-/* A position is common to all tables of a type, so one table without entities ends it for all. */
+/* A position is common to all tables of a type, so one table without entities takes away the
+ * refresh of all. */
 static void check_entities(CheckReport *report, const Config *config) {
   const Mapping *mapping = config->mapping;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {

@@ -1,4 +1,4 @@
-/* check_ids.c - two ids that are one key would be one row, which belongs to neither. */
+/* check_ids.c - ids that one key column cannot tell apart: their aggregates would share a row. */
 #include "projector/app/commands/check_ids.h"
 
 #include "projector/infra/mongo/ids.h"
@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { TOLD = 5 }; /* of a column; the rest is counted */
+enum { TOLD = 5 }; /* of a column; the others are only counted */
 
 typedef struct Check {
   const Config *config;
@@ -26,7 +26,7 @@ static bool read_ids(const Check *check, const Projection *projection, GHashTabl
                                CHECK_IDS, ids, check->failure);
 }
 
-/* "the string "7" and the int 7" are one text. */
+/* Ids of different kinds with the same text, such as "the string "7" and the int 7". */
 static unsigned tell_kinds(const Check *check, const Projection *projection, const Column *column,
                            GHashTable *ids) {
   static const IdKind kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};

@@ -1,4 +1,4 @@
-/* check_readers.c - receipts, feeds, archive, pause and replicas, a line or more each. */
+/* check_readers.c - receipts, feeds, archive, pause and replicas. */
 #include "projector/app/commands/check_readers.h"
 
 #include "projector/domain/datetime.h"
@@ -13,7 +13,7 @@
 
 /* --- indexes -------------------------------------------------------------------------------- */
 
-/* What makes the index, where it is missing; `option` is that of `outbox init`. */
+/* How to create the index if it is missing; `option` is that of `outbox init`. */
 static char *index_advice(const Config *config, const char *collection, const char *const *keys,
                           const char *option) {
   if (!config->mongodb.fields.foreign)
@@ -67,7 +67,7 @@ static void check_receipts(CheckReport *report, MongoStore *store) {
                "no receipts of executed commands: a command that is sent twice is executed twice; "
                "`outbox init` creates their collection");
     break;
-  case RECEIPTS_HIDDEN: break; /* they are the writers' */
+  case RECEIPTS_HIDDEN: break; /* only writers need them */
   case RECEIPTS_EXPIRE:
     check_tell_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
                       (long long)receipts.ttl_s);
@@ -86,7 +86,7 @@ static void check_receipts(CheckReport *report, MongoStore *store) {
 
 /* --- feeds ---------------------------------------------------------------------------------- */
 
-/* Whether its reader takes the feed's events out. */
+/* Whether the feed's reader takes events out of it. */
 static void check_reader(CheckReport *report, const Config *config, const FeedView *feed) {
   long long events = (long long)feed->events;
   char lag[DURATION_TEXT_SIZE];
@@ -142,7 +142,7 @@ static void check_feeds(CheckReport *report, const Config *config, MongoStore *s
 
 /* --- events on demand ----------------------------------------------------------------------- */
 
-/* What the archive's numbers say. */
+/* Whether the archive's events are numbered. */
 static void check_numbers(CheckReport *report, const Config *config, MongoStore *store,
                           Outbox *archive) {
   Failure failure = {0};
@@ -164,7 +164,7 @@ static void check_numbers(CheckReport *report, const Config *config, MongoStore 
                       (long long)last, behind ? "; more are being numbered" : "");
 }
 
-/* The user need not be allowed to look at indexes. */
+/* The user may lack the privilege to look at indexes. */
 static void check_archive(CheckReport *report, const Config *config, MongoStore *store) {
   static const char *const number[] = {"seq", NULL};
   Failure failure = {0};

@@ -1,4 +1,4 @@
-/* events.c - `projector events`: archived events once more, without anything being triggered. */
+/* events.c - `projector events`: prints archived events, without any effect. */
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/event_query.h"
 #include "projector/infra/log.h"
@@ -13,7 +13,7 @@ typedef struct Options {
   gboolean by_aggregate, follow, waiting;
 } Options;
 
-/* Following, each page is seen at once. */
+/* With --follow, each page appears at once. */
 static bool print_line(const char *line, size_t length, void *data) {
   (void)data;
   return fwrite(line, 1, length, stdout) == length;

@@ -24,10 +24,10 @@ typedef struct Explain {
   Stores *stores;
   Archive *archive; /* NULL: there is none */
   const Aggregate *aggregate;
-  int64_t version; /* only the event with it; 0: the first ones */
+  int64_t version; /* only the event with this version; 0: the first events */
   Pool *pool;
   Position position;
-  bool pending; /* an event of the outbox that the ledger does not have */
+  bool pending; /* the outbox has an event that the ledger does not have */
   json_t *document;
 } Explain;
 
@@ -66,7 +66,7 @@ static bool explain_position(Explain *explain, Failure *ret_failure) {
 
 /* --- events --------------------------------------------------------------------------------- */
 
-/* As `list --json` has it, with what the ledger says of it. */
+/* As in `list --json`, with what the ledger says about it. */
 static json_t *event_json(const Event *event, bool archived, const LedgerEntry *entry) {
   json_t *json = list_event_json(event);
   json_object_del(json, "aggregate_type");
@@ -113,7 +113,7 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
     json_t *json = event_json(items[i].event, archived, &entries[i]);
     bool waits = !archived && !entries[i].outcome;
     if (waits && blocked && items[i].event->status == STATUS_PENDING)
-      json_object_set_new(json, "state", json_string("held")); /* behind what failed */
+      json_object_set_new(json, "state", json_string("held")); /* behind a failed event */
     blocked |=
         waits && (items[i].event->status == STATUS_FAILED || items[i].event->status == STATUS_DEAD);
     json_array_append_new(events, json);
@@ -148,7 +148,7 @@ static bool read_entity(Explain *explain, const Projection *projection, Event **
   return true;
 }
 
-/* Each column with what is known: that of the entity, that of the row, or both. */
+/* Each column with the entity's value, the row's, or both. */
 static json_t *columns_json(const Layout *layout, const Expected *expected, const Value *row) {
   json_t *columns = json_object();
   for (unsigned i = 0; i < layout->count; i++) {
@@ -398,7 +398,7 @@ static void print_screen(const json_t *document) {
 
 /* --- the command ---------------------------------------------------------------------------- */
 
-/* An aggregate whose entity is gone may be in the archive alone. */
+/* If the entity is gone, the aggregate may exist only in the archive. */
 static bool find_anywhere(const Stores *stores, Archive *archive, Sought *sought,
                           Failure *ret_failure) {
   return find_aggregate(stores->config, stores->outbox, sought, ret_failure) &&

@@ -24,7 +24,7 @@ typedef struct Lister {
   int64_t count;
 } Lister;
 
-/* What last_error says; the texts live in the event. */
+/* From last_error; the texts belong to the event. */
 typedef struct Reason {
   const char *class, *message;
   int64_t code;
@@ -142,7 +142,7 @@ static void count_kind(Lister *lister, const Event *event, const char *state,
   kind->count++;
 }
 
-/* "123  dead  data  MoneyDeposited  row missing in account  (0189…, say)", most first. */
+/* "123  dead  data  MoneyDeposited  row missing in account  (0189…, say)", most frequent first. */
 static gint compare_kinds(gconstpointer a, gconstpointer b, gpointer kinds) {
   const Kind *x = g_hash_table_lookup(kinds, a), *y = g_hash_table_lookup(kinds, b);
   return x->count != y->count ? (x->count < y->count) - (x->count > y->count) : strcmp(a, b);
@@ -219,7 +219,7 @@ static void print_as_it_is(Lister *lister, const Event *event) {
   print_event(lister, event, refused ? "refused" : state_name(event), &reason);
 }
 
-/* Those that MongoDB refuses to mark stand there as pending. */
+/* Their documents still say pending. */
 static bool list_refused(Lister *lister, Outbox *outbox, const Selection *selection,
                          Failure *ret_failure) {
   GHashTableIter iter;
@@ -268,7 +268,7 @@ static bool is_of_type(const Event *event, const char *type) {
                    !memcmp(event->event_type, type, event->event_type_length));
 }
 
-/* Events that wait behind a failed or dead one: for each that blocks, the later ones. */
+/* Events that wait behind a failed or dead one: for each blocking event, the later ones. */
 static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection,
                       Failure *ret_failure) {
   Selection heads = *selection;
@@ -301,11 +301,11 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* Values of `--state` besides the states of the documents. */
+/* Values of `--state` beyond the states of the documents. */
 typedef struct Scope {
-  bool held;     /* those that wait behind failed or dead ones, only */
-  bool refused;  /* also those that MongoDB refuses to mark */
-  bool selected; /* also those of the selection's states */
+  bool held;     /* only events that wait behind failed or dead ones */
+  bool refused;  /* also events that MongoDB refuses to mark */
+  bool selected; /* also events in the selection's states */
 } Scope;
 
 static bool list_scope(Lister *lister, Outbox *outbox, const Selection *selection, Scope scope,

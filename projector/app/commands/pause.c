@@ -1,4 +1,4 @@
-/* pause.c - `projector pause` and `projector resume`: the lease's document carries it. */
+/* pause.c - `projector pause` and `projector resume`: a pause is noted in the lease's document. */
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/resolve.h"
 #include "projector/domain/datetime.h"

@@ -1,5 +1,5 @@
-/* resolve.c - the commands `projector retry`, `skip` and `refresh`; resolve.c does what they ask
- * for. */
+/* resolve.c - the commands `projector retry`, `skip` and `refresh`; shared/resolve.c does the
+ * work. */
 #include "projector/app/shared/resolve.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/shared/command.h"
@@ -29,7 +29,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Choice, choice_clear)
 #define JSON_OPTION(flag)                                                                          \
   { "json", 0, 0, G_OPTION_ARG_NONE, flag, "The result as JSON", NULL }
 
-/* NULL: it is understood. */
+/* NULL: valid. */
 static const char *choose(int argc, char **argv, Choice *choice) {
   static const char expected[] = "expected EVENT_ID, --aggregate TYPE ID or --all-dead";
   Selection *selection = &choice->selection;
@@ -56,13 +56,13 @@ static void print_json(json_t *json) {
   json_decref(json);
 }
 
-/* A lock that another keeps for too long is no answer. */
+/* A lock that another session keeps for too long does not mean "no". */
 static int fail(const Failure *failure) {
   int status = command_fail(failure);
   return failure->class == FAILURE_CONFLICT ? EXIT_UNREACHABLE : status;
 }
 
-/* `help` without its options, which are those of a choice. */
+/* `help` comes without options: they are those of a choice. */
 static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret_config,
                          Choice *choice, int *ret_status) {
   const GOptionEntry options[] = {
@@ -90,7 +90,7 @@ static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret
 
 /* --- events as they are ----------------------------------------------------------------------- */
 
-/* Extended JSON of the whole document: what `outbox put` takes, should it be wanted again. */
+/* Extended JSON of the whole document, which `outbox put` takes if it is needed again. */
 static void print_document(const Event *event) {
   char *json = bson_as_relaxed_extended_json(&event->document, NULL);
   g_autofree char *valid = g_utf8_make_valid(json ? json : "{}", -1);
@@ -132,7 +132,7 @@ static bool print_selected(MongoStore *store, const Selection *selection, Printe
 
 /* --- none ------------------------------------------------------------------------------------- */
 
-/* The state of an event that is in the outbox, or "". */
+/* The event's state, or "" when it is not in the outbox. */
 static bool find_in_outbox(MongoStore *store, const char *id, char state[static 16],
                            Failure *ret_failure) {
   static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
@@ -166,7 +166,7 @@ static bool find_in_ledger(const Config *config, const char *id, LedgerEntry *re
   return true;
 }
 
-/* Explains on stderr why there was nothing to do for the named event. */
+/* Explains on stderr why nothing was done about the named event. */
 static void explain_none(const Config *config, MongoStore *store, const char *id) {
   Failure failure = {0};
   LedgerEntry entry = {0};
@@ -266,7 +266,7 @@ typedef struct RefreshJob {
   gboolean force, dry_run, as_json;
   Sought sought;
   bool has_entity;
-  char *rows;  /* that are there before, when there is no entity */
+  char *rows;  /* rows that exist although there is no entity */
   char *still; /* what differs afterwards, or NULL */
   Refreshed done;
 } RefreshJob;
@@ -277,7 +277,7 @@ static void refresh_job_clear(RefreshJob *job) {
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RefreshJob, refresh_job_clear)
 
-/* Looks before, writes unless it is a dry run, and looks again. */
+/* Looks, writes unless it is a dry run, and looks again. */
 static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
   const Config *config = stores->config;
   if (!find_aggregate(config, stores->outbox, &job->sought, ret_failure))

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* The statements of a migration file: each ends with a semicolon at the end of a line. Comment
- * lines are for people. */
+ * lines are dropped. */
 static GPtrArray *split_statements(const char *text) {
   GPtrArray *statements = g_ptr_array_new_with_free_func(g_free);
   g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
@@ -51,8 +51,8 @@ static bool apply_migrations(Session *session, Failure *ret_failure) {
   return true;
 }
 
-/* Before anything is altered: what a column would leave in the rows that are there. The server
- * would invent '' or 0, and a projector that runs with the older mapping would fail. */
+/* Before anything is altered: checks what an added column would contain in existing rows. The
+ * server would invent '' or 0, and a projector that runs with the older mapping would fail. */
 static bool check_added(Session *session, const Projection *projection, Failure *ret_failure) {
   g_autoptr(GPtrArray) names = g_ptr_array_new();
   Failure failure = {0};
@@ -95,7 +95,7 @@ static bool apply_projection(Session *session, const Projection *projection, Fai
   return true;
 }
 
-/* Remaining findings need a manual fix, or this user cannot see what was done. */
+/* The remaining findings need an operator, or this user cannot see what was done. */
 static int look_again(Session *session, const Mapping *mapping) {
   Failure failure = {0};
   g_autoptr(GPtrArray) findings = catalog_check(session, mapping, &failure);
@@ -125,7 +125,7 @@ static int apply_schema(const Config *config) {
   return look_again(session, config->mapping);
 }
 
-/* MySQL's DDL, unless the server can be asked and is MariaDB. */
+/* DDL is MySQL's, unless the server can be reached and is MariaDB. */
 static bool is_mariadb(const Config *config) {
   Failure ignored;
   g_autoptr(Session) session = session_open(&config->mysql, &ignored);

@@ -1,4 +1,4 @@
-/* status.c - `projector status`: what is in the outbox, who works, how far behind. */
+/* status.c - `projector status`: what the outbox holds, who is the owner, how far it is behind. */
 #include "projector/app/commands/status.h"
 
 #include "projector/app/shared/command.h"
@@ -8,8 +8,9 @@
 #include <stdio.h>
 
 enum {
-  ANSWER_S = 3,    /* a person waits */
-  TOLD_MS = 20000, /* what the owner told longer ago is no answer; above the rarest heartbeat */
+  ANSWER_S = 3,    /* a person is waiting */
+  TOLD_MS = 20000, /* an owner's report that is older does not count; above the longest interval of
+                      heartbeats */
 };
 
 bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure) {
@@ -19,7 +20,7 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
          feeds_view(store, status->feeds, &status->feed_count, ret_failure);
 }
 
-/* Foreign locks and missing tables or privileges are reported elsewhere. */
+/* Locks of others, missing tables and missing privileges are reported elsewhere. */
 static bool is_refused(const Failure *failure) {
   return failure_class_is_outage(failure->class) || failure->class == FAILURE_UNKNOWN;
 }
@@ -78,7 +79,7 @@ int64_t status_lag_ms(const Status *status) {
     return 0;
   if (lease->held && lease->lag_ms >= 0 && lease->prolonged_ms_ago < TOLD_MS)
     return lease->lag_ms + (lease->lag_ms > TOLD_MS / 10 ? lease->prolonged_ms_ago : 0);
-  /* There was never an owner: then only the writer's time is known. */
+  /* If there never was an owner, only the writer's time is known. */
   return lease->settled_at ? MAX(status->counts.server_time - lease->settled_at, 0)
                            : status_oldest_age_ms(status);
 }
@@ -231,8 +232,8 @@ static int exit_status(const Status *status) {
   return healthy ? EXIT_GOOD : EXIT_NO;
 }
 
-/* Reading may continue where nothing is written any more: a disk that is full, a lock for a backup,
- * a validator. A right that is missing is for `check` to tell. */
+/* Reading may work while writing does not: a full disk, a lock for a backup, a validator. Missing
+ * privileges are reported by `check`. */
 static void try_write(StoreState *state, const MongoSettings *settings, const char *name) {
   MongoSettings hasty = *settings;
   Failure failure = {0};

@@ -16,11 +16,11 @@ typedef struct Case {
   Arena *arena;
   json_t *outcomes;        /* of the events, in order */
   const char *first_error; /* of a failed event, or NULL */
-  GString *wrong;          /* what differs, a line each; empty: nothing */
+  GString *wrong;          /* one line for each difference; empty: none */
 } Case;
 
 typedef struct Result {
-  char *name, *wrong; /* wrong "": good */
+  char *name, *wrong; /* wrong "": passed */
 } Result;
 
 static void result_free(gpointer data) {
@@ -36,12 +36,12 @@ static bool refuse(Failure *ret_failure, const char *path, const char *what) {
 
 /* --- rows from JSON ------------------------------------------------------------------------- */
 
-/* A value as a constant of the mapping file, or in the text form in which commands print it. */
+/* A value as a constant of the mapping file, or in the text form that commands print. */
 static bool read_value(const Column *column, const json_t *json, const char *path, Arena *arena,
                        Value *ret_value, Failure *ret_failure) {
   Source source = {.text = "value"};
   Column like = *column;
-  like.nullable = true; /* a row may hold what an event could not have brought */
+  like.nullable = true; /* a row may hold what no event could bring */
   if (json_is_string(json) && column->type.kind != TYPE_JSON &&
       value_from_text(json_string_value(json), json_string_length(json), &column->type, arena,
                       ret_value))
@@ -55,7 +55,7 @@ static bool read_value(const Column *column, const json_t *json, const char *pat
 typedef struct GivenRow {
   const json_t *json;
   Value *values; /* of all columns */
-  bool *known;   /* which of them the file gives; the others are NULL */
+  bool *known;   /* those that the file gives; the others are NULL */
 } GivenRow;
 
 static bool read_row(const Projection *projection, const json_t *json, const char *path,
@@ -144,19 +144,19 @@ static bool put_entities(Case *of, Failure *ret_failure) {
 
 /* --- events --------------------------------------------------------------------------------- */
 
-/* An id and a time of its own for an event that has none: what a case is not about can be left
- * out. */
+/* Gives an event an id and a time if it has none, so that a case can leave out what it is not
+ * about. */
 static json_t *complete(const Config *config, const json_t *document, size_t index) {
-  enum { FIRST_MS = 1767225600 /* 2026-01-01, in seconds */ };
+  enum { FIRST_S = 1767225600 /* 2026-01-01 */ };
   json_t *whole = json_copy((json_t *)document);
   if (config->mongodb.fields.foreign)
-    return whole; /* what its times are written as is not ours to say */
+    return whole; /* the outbox's own layout decides how times are written */
   if (!json_object_get(whole, "_id"))
     json_object_set_new(whole, "_id", json_sprintf("event-%zu", index + 1));
   if (!json_object_get(whole, "occurred_at"))
     json_object_set_new(whole, "occurred_at",
                         json_pack("{s:{s:o}}", "$date", "$numberLong",
-                                  json_sprintf("%lld", FIRST_MS * 1000LL + (long long)index + 1)));
+                                  json_sprintf("%lld", FIRST_S * 1000LL + (long long)index + 1)));
   return whole;
 }
 
@@ -217,7 +217,7 @@ static void compare_row(Case *of, const Projection *projection, const Value *exp
   }
 }
 
-/* The table holds these rows, and no others. */
+/* The table holds these rows and no others. */
 static void expect_rows(Case *of, const Projection *projection, const GivenRow *rows,
                         size_t count) {
   g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
@@ -287,7 +287,7 @@ static bool run_case(const Config *config, const json_t *json, Result *result,
               each_table(&of, "expect", expect_rows, ret_failure) &&
               expect_error(&of, ret_failure) && expect_outcomes(&of, ret_failure);
   json_decref(of.outcomes);
-  if (!good) { /* whose fault a value is */
+  if (!good) { /* a value that cannot be read is the file's fault */
     ret_failure->class = FAILURE_CONFIG;
     ret_failure->source = SOURCE_PROJECTOR;
   }
@@ -322,7 +322,8 @@ static unsigned count_wrong(const GPtrArray *results) {
   return count;
 }
 
-/* GLib escapes what XML cannot hold, but for control characters, which XML 1.0 refuses even so. */
+/* GLib escapes what XML requires, except control characters, which XML 1.0 does not allow even
+ * escaped. */
 static void print_xml(const char *text) {
   g_autofree char *valid = g_utf8_make_valid(text, -1);
   for (char *at = valid; *at; at++)

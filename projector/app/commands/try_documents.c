@@ -1,4 +1,4 @@
-/* try_documents.c - the documents that `projector try` is given. */
+/* try_documents.c - reads the documents that `projector try` is given. */
 #include "projector/app/commands/try.h"
 
 #include <string.h>

@@ -6,7 +6,7 @@
 
 enum { LOOK_MS = 10, LOOK_MAX_MS = 100, TIMEOUT_MS = 5000 };
 
-static const int64_t forever_ms = INT64_MAX / 1000 / 2; /* and no sum of times overflows */
+static const int64_t forever_ms = INT64_MAX / 1000 / 2; /* so long that no sum of times overflows */
 
 static void print_answer(const Question *question, bool as_json) {
   const Account *answer = &question->answer;

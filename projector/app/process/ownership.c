@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 enum {
-  ASK_MS = 1000,     /* a standby asks for the lease, at most, */
-  LOOK_MS = 100,     /* and looks at the owner's heartbeats */
-  BEAT_MS = 300,     /* of which there is one so often while somebody stands by */
-  OVERDUE_MS = 3000, /* a heartbeat that waits longer for MongoDB's answer is a trouble */
+  ASK_MS = 1000,     /* a standby asks for the lease this often at most, */
+  LOOK_MS = 100,     /* and looks at the owner's heartbeats this often; */
+  BEAT_MS = 300,     /* the owner beats this often while there is a standby */
+  OVERDUE_MS = 3000, /* a heartbeat whose answer takes longer is a trouble */
 };
 
 struct Ownership {
@@ -32,36 +32,37 @@ struct Ownership {
   int64_t epoch;
   char *claimant;
   gint nudged;      /* atomic */
-  GMutex lock;      /* of the six that follow */
-  int64_t asked_at; /* monotonic, us: of the heartbeat in hand; 0: there is none */
+  GMutex lock;      /* of the six fields that follow */
+  int64_t asked_at; /* monotonic, us; when the heartbeat in flight was sent; 0: none */
   Failure trouble;  /* of the last heartbeat */
   bool has_told;
   LeaseTold told;
   PauseState pause;
-  int64_t now_ms, now_at; /* MongoDB's clock at a monotonic time, us; 0: not known */
-  int64_t settled_at;     /* as it stood in the lease when it became ours */
+  int64_t now_ms, now_at; /* MongoDB's clock, and when it was read (monotonic, us); 0: unknown */
+  int64_t settled_at;     /* from the lease, when it became ours */
   LeaseState state;
   Suspicion suspicion; /* while standing by */
 };
 
-/* Whatever the heartbeat is waiting for: from two thirds of the lease on nothing is claimed. */
+/* Whatever the heartbeat is waiting for, nothing is claimed after two thirds of the lease. */
 static void keep_until(Ownership *ownership, int64_t asked_at) {
   Failure late = {0};
   failure_set(&late, FAILURE_FENCED, SOURCE_PROJECTOR, 0, "the lease could not be renewed in time");
   stop_at(ownership->tenure, asked_at + ownership->config->settings.lease_ms * 1000 / 3 * 2, &late);
 }
 
-/* Often while there is a standby, which learns the rhythm; else seldom: that is also how soon a
- * nudge is noticed. */
+/* Often while there is a standby, which learns the rhythm; otherwise seldom, and that is also how
+ * soon a nudge is noticed. */
 static int64_t beat_ms(const Ownership *ownership) {
   int64_t seldom_ms = ownership->config->settings.lease_ms / 4;
   return ownership->state.standby ? MIN(BEAT_MS, seldom_ms) : seldom_ms;
 }
 
-/* Operators' actions (retry, skip and others), including those without an owner. */
+/* Logs operators' actions (retry, skip and others), including those made while there was no
+ * owner. */
 static void log_reports(const Ownership *ownership, const LeaseState *state) {
   g_autoptr(GPtrArray) acts = g_ptr_array_new_with_free_func(g_free);
-  Failure ignored = {0}; /* they stay for the next beat */
+  Failure ignored = {0}; /* the reports stay for the next heartbeat */
   if (state->reports)
     lease_take_reports(ownership->lease, acts, &ignored);
   for (guint i = 0; i < acts->len; i++)
@@ -75,7 +76,7 @@ static void note_clock(Ownership *ownership, const LeaseState *state, int64_t as
   ownership->now_at = asked_at;
 }
 
-/* NULL: nothing was told yet. */
+/* NULL: nothing was reported yet. */
 static const LeaseTold *take_told(Ownership *ownership, LeaseTold *told) {
   SCOPED_LOCK(&ownership->lock);
   *told = ownership->told;
@@ -139,8 +140,8 @@ static gpointer beat(gpointer data) {
   return NULL;
 }
 
-/* MongoDB remembers the highest epoch. A fence in MySQL that is behind it proves that MySQL has
- * lost committed transactions: then the operator has to decide how to continue. */
+/* MongoDB remembers the highest epoch. If MySQL's fence is behind it, MySQL has lost committed
+ * transactions, and the operator has to decide how to continue. */
 static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
   const Config *config = ownership->config;
   int64_t reached = ownership->state.epoch, found;
@@ -159,7 +160,7 @@ static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_fa
   return fence_take(session, config->name, owner, &ownership->epoch, ret_failure);
 }
 
-/* As recorded in the lease; the same for each tenure of this process. */
+/* As recorded in the lease; the same in all tenures of this process. */
 static const char *process_owner(void) {
   static gsize known;
   static char owner[128];
@@ -170,7 +171,7 @@ static const char *process_owner(void) {
   return owner;
 }
 
-/* If it is ours. */
+/* If the lease is ours. */
 static void give_back(Lease *lease) {
   Failure failure;
   if (!lease_release(lease, &failure))
@@ -186,12 +187,12 @@ static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *fai
   return true;
 }
 
-/* The lease is ours. The epoch may have to wait for a transaction of the owner before this, so the
- * lease is asked for again. */
+/* The lease is ours. Raising the epoch may have to wait for a transaction of the previous owner, so
+ * the lease is requested again afterwards. */
 static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
   if (raise_epoch(ownership, process_owner(), failure))
     return take_lease(ownership, ret_asked_at, failure) && ownership->state.owned;
-  give_back(ownership->lease); /* another may reach MySQL */
+  give_back(ownership->lease); /* another process may be able to reach MySQL */
   return false;
 }
 
@@ -237,7 +238,7 @@ static bool suspect(Ownership *ownership, int64_t *ret_asked_at, Failure *failur
   return take_over(ownership, ret_asked_at, failure);
 }
 
-/* A dead owner's lease would have ended by now. */
+/* By now the lease of a dead owner would have expired. */
 static void give_up(Stop *process) {
   Failure failure;
   failure_set(&failure, FAILURE_CONFLICT, SOURCE_PROJECTOR, 0,

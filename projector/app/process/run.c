@@ -20,9 +20,9 @@
 #include <unistd.h>
 
 enum {
-  STOP_MS = 1500,     /* after a signal, for an end in order */
-  HAND_OVER_MS = 300, /* then, to give the lease back */
-  PAUSE_MS = 200,     /* after a tenure that failed at once, doubling to */
+  STOP_MS = 1500,     /* for an orderly end after a signal */
+  HAND_OVER_MS = 300, /* after that, for giving the lease back */
+  PAUSE_MS = 200,     /* first pause after a tenure that failed at once; doubles */
   PAUSE_MAX_MS = 5000,
 };
 
@@ -30,18 +30,18 @@ enum {
 
 typedef enum EndedBy { NOT_ENDED, ENDED_IN_ORDER, ENDED_BY_TIME } EndedBy;
 
-/* What the thread that waits for signals knows. */
+/* What the thread that waits for signals needs. */
 typedef struct Ending {
   Stop *process;
   const Config *config;
   MongoStore *store; /* atomic; NULL: not open yet */
   GMutex lock;       /* of the monitor */
-  Monitor *monitor;  /* NULL: not there yet, or not any more */
+  Monitor *monitor;  /* NULL: not there yet, or no longer */
   gint by;           /* atomic; EndedBy */
   gint handed_over;  /* atomic */
 } Ending;
 
-/* The first to ask ends the process. */
+/* The first to ask may end the process. */
 static bool may_end(Ending *ending, EndedBy by) {
   return g_atomic_int_compare_and_exchange(&ending->by, NOT_ENDED, (gint)by);
 }
@@ -53,8 +53,8 @@ static gpointer hand_over(gpointer data) {
   return NULL;
 }
 
-/* A stop does not wait for an unresponsive store or another session's lock: what is in hand
- * then is found by the next owner, as after a crash. */
+/* A stop does not wait for an unresponsive store or another session's lock: the next owner finds
+ * what was in hand, as after a crash. */
 static void end_by_time(Ending *ending) {
   g_usleep(STOP_MS * 1000);
   if (!may_end(ending, ENDED_BY_TIME))
@@ -102,7 +102,7 @@ static gpointer wait_for_signal(gpointer data) {
   return NULL;
 }
 
-/* Blocks the signals in every thread that will be started and gives them to one. */
+/* Blocks the signals in all threads to be started, and starts one that receives them. */
 static void handle_signals(Ending *ending) {
   sigset_t signals = awaited_signals();
   pthread_sigmask(SIG_BLOCK, &signals, NULL);
@@ -127,7 +127,7 @@ static bool check_outbox(MongoStore *store, Failure *ret_failure) {
          tell_findings(findings, SOURCE_MONGODB, ret_failure);
 }
 
-/* Refuses to start on tables that do not fit: nothing may be written then. */
+/* Refuses to start when the tables do not match the mapping, before anything is written. */
 static bool check_tables(const Config *config, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   g_autoptr(GPtrArray) findings =
@@ -141,11 +141,11 @@ static bool check_tables(const Config *config, Failure *ret_failure) {
   return true;
 }
 
-/* There in a build that looks for leaks, which does so when a program ends in the usual way. */
+/* Present in a build that detects leaks; it does so when a program exits normally. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
-/* Ends the process without closing the driver's pool: that waits for the thread that watches the
- * servers, which looks up twice a second. */
+/* Ends the process without closing the driver's pool: closing waits for the thread that monitors
+ * the servers, which wakes up only twice a second. */
 static int leave(int status) {
   if (__lsan_do_leak_check)
     __lsan_do_leak_check();
@@ -154,8 +154,8 @@ static int leave(int status) {
   _exit(status);
 }
 
-/* Until the process is stopped, or cannot start. The store outlives it: the thread that ends the
- * process may need it. */
+/* Works until the process is stopped, or cannot start. The store outlives this: the thread that
+ * ends the process may need it. */
 static void work(const Config *config, Ending *ending, bool once, MongoStore **ret_store,
                  Failure *ret_failure) {
   g_autoptr(Metrics) metrics = metrics_new(config->mapping);
@@ -167,7 +167,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
       !(http = http_start(config, metrics, monitor, waiting, ret_failure))) {
     if (config->settings.http_asked_for)
       return;
-    /* A second projector on this machine: it can work without its page. */
+    /* Another projector on this machine may have the port: this one can work without its page. */
     log_failure(LOG_LEVEL_WARNING, "no HTTP: set \"http\" to another port, or to \"\"",
                 ret_failure);
     *ret_failure = (Failure){0};
@@ -193,8 +193,8 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   set_monitor(ending, NULL);
 }
 
-/* Starts this process again, with the files as they are now: every connection of every part then
- * has the new secrets. Returns only when that cannot be done. */
+/* Starts this process again with the files as they are now, so that all its connections use the new
+ * secrets. Returns only on failure. */
 static void start_again(void) {
   g_autofree char *text = NULL;
   g_autoptr(GPtrArray) words = g_ptr_array_new();
@@ -233,7 +233,7 @@ int command_run(int argc, char **argv) {
   if (argc != 1)
     return command_misuse("expected no arguments");
   config->settings.adopt = adopt;
-  static Ending ending; /* outlives this call: the thread that waits for signals may */
+  static Ending ending; /* the thread that waits for signals may outlive this call */
   ending = (Ending){.process = stop_new(), .config = config};
   handle_signals(&ending);
   Failure failure = {0};

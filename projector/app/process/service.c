@@ -1,4 +1,4 @@
-/* service.c - a thread says "alive" four times within the time that the service manager allows. */
+/* service.c - a thread that says "alive" four times within the service manager's limit. */
 #include "projector/app/process/service.h"
 
 #include "projector/infra/clock.h"
@@ -19,7 +19,7 @@ static bool complained;
 static unsigned worker_count; /* 0: no tenure */
 static Seen *seen;
 
-/* Half of the time is for the work, the rest for the machine and the manager. */
+/* Half of the limit is for the work, the rest for the machine and the manager. */
 static bool goes_on(int64_t now) {
   for (unsigned i = 0; i < worker_count; i++)
     if (now - seen[i].moved_at > interval_us / 2)

@@ -17,13 +17,13 @@
 #include <unistd.h>
 
 enum {
-  PROGRESS_MS = 10000, /* between two lines of progress, when there is any */
+  PROGRESS_MS = 10000, /* between two lines of progress, if there was any */
   TICK_MS = 200,
-  SETTLED_MS = 10000,  /* a failure later than that is not one to start */
-  QUEUED_BATCHES = 12, /* in a lane, at most: of many events more are of one aggregate */
-  HOLDS_PER_MB = 512,  /* of memory_mb: a quarter of it at most */
-  STUCK_MS = 120000, /* above what a step may take: an answer of a store, with the driver's retry */
-  DEAF_MS = 3000,    /* the change stream answers once a second, also when there is nothing */
+  SETTLED_MS = 10000,  /* after that, a failure is not one of starting */
+  QUEUED_BATCHES = 12, /* most in a lane: the more events, the more belong to the same aggregate */
+  HOLDS_PER_MB = 512,  /* of memory_mb: at most a quarter of it */
+  STUCK_MS = 120000, /* longer than any step may take: a store's answer, with the driver's retry */
+  DEAF_MS = 3000,    /* the change stream answers once a second, even without events */
 };
 
 typedef struct Tenure {
@@ -34,7 +34,7 @@ typedef struct Tenure {
   Metrics *metrics;
   Pace *pace;
   bool once;
-  PauseState pause; /* as it was told last */
+  PauseState pause; /* as it was logged last */
   Ledger ledger;
   Lanes lanes;
   Worker **workers;
@@ -49,7 +49,8 @@ typedef struct Tenure {
 
 /* --- the parts of a tenure ------------------------------------------------------------------- */
 
-/* From so many holds on, of half a kilobyte each, memory counts, and nothing new is taken. */
+/* From this many holds on (half a kilobyte each), they take too much memory, and nothing new is
+ * taken. */
 static size_t hold_limit(const Settings *settings) {
   return MAX((size_t)settings->max_blocked, (size_t)settings->memory_mb * HOLDS_PER_MB);
 }
@@ -61,11 +62,11 @@ static void make_lanes(Tenure *tenure) {
   tenure->lanes.watch = watch_new();
   tenure->lanes.pace = tenure->pace;
   tenure->lanes.lanes = g_new0(Lane *, tenure->lanes.count);
-  /* A quarter of the memory for queued events; the rest is for a batch being built, its statements,
-   * the drivers' buffers and the program itself. */
+  /* Queued events get a quarter of the memory; the rest is for the batch being built, its
+   * statements, the drivers' buffers and the program itself. */
   LaneLimits limits = {
       .events = (size_t)settings->batch * QUEUED_BATCHES,
-      .by_aggregate = settings->workers > 1, /* one alone keeps the order across all */
+      .by_aggregate = settings->workers > 1, /* a single worker keeps the order across all */
       .bytes = (size_t)settings->memory_mb * 1024 * 1024 / 4 / tenure->lanes.count,
       .holds = hold_limit(settings),
       .all_holds = &tenure->lanes.holds,
@@ -87,7 +88,7 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   const char *claimant = ownership_claimant(tenure->ownership);
   tenure->ledger = (Ledger){tenure->config->name, ownership_epoch(tenure->ownership)};
   make_lanes(tenure);
-  note_clock(tenure); /* before an event is looked at */
+  note_clock(tenure); /* before any event is examined */
   tenure->janitor = janitor_new(tenure->config, &tenure->ledger, tenure->store, claimant,
                                 &tenure->lanes, tenure->stop, ret_failure);
   if (!tenure->janitor)
@@ -150,9 +151,9 @@ static void log_counters(const Tenure *tenure, const char *message, const Counte
                                LOG_NUMBER("blocked_aggregates", (int64_t)held)));
 }
 
-/* A worker that is stuck in spite of all timeouts holds what it has in hand, and with the
- * lease everybody else out. The lease is not prolonged for it, and the process ends: what is stuck
- * cannot be waited for, so the thread that ends the process in time (run.c) is called. */
+/* A worker that is stuck in spite of all timeouts keeps its events, and the lease keeps everybody
+ * else out. So the lease is not renewed, and the process ends: nobody can wait for a stuck thread,
+ * so the thread that ends the process in time (run.c) is called. */
 static void end_when_stuck(const Tenure *tenure, Stop *process) {
   Failure failure;
   int64_t stuck_ms = service_stuck_ms();
@@ -177,8 +178,8 @@ typedef struct Alarms {
   bool blocked, full, clock;
 } Alarms;
 
-/* One odd writer is its aggregate's affair, and the log names its events. Many aggregates at once
- * are a clock that is wrong. */
+/* One writer with a wrong clock affects only its own aggregates, and the log names the events. Many
+ * aggregates at once mean that a clock is wrong. */
 static void alarm_at_clock(const Tenure *tenure, size_t future, Alarms *alarms) {
   if (future >= METRICS_FUTURE_MANY && !alarms->clock)
     log_error("the times of many events are far ahead of MongoDB's clock: a clock is wrong, a "
@@ -188,9 +189,9 @@ static void alarm_at_clock(const Tenure *tenure, size_t future, Alarms *alarms) 
   alarms->clock = future >= METRICS_FUTURE_MANY || (alarms->clock && future > 0);
 }
 
-/* Failed events are an alarm from `max_blocked` aggregates on; others still continue then. At the
- * limit of memory nothing new is taken but what may end a hold; gaps, events from the future and
- * what is let through count too. */
+/* From `max_blocked` aggregates on, failed events raise an alarm; other aggregates still continue.
+ * At the limit of memory nothing new is taken except what may end a hold. Gaps, events from the
+ * future and events let through count too. */
 static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
   size_t held = 0, passing = 0, future = 0, limit = hold_limit(&tenure->config->settings);
   size_t most = (size_t)tenure->config->settings.max_blocked;
@@ -211,7 +212,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
               fields);
   if (held >= limit && !alarms->full)
     log_error("no more aggregates can be held: nothing new is taken until some are free", fields);
-  /* Around a limit, holds come and go. */
+  /* Near a limit holds come and go, so the alarm ends only well below it. */
   alarms->blocked = blocked >= most || (alarms->blocked && blocked > most / 4 * 3);
   alarms->full = held >= limit;
   for (unsigned i = 0; held >= limit / 2 && i < tenure->lanes.count; i++)
@@ -219,7 +220,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
 }
 
 /* How long the oldest event has been waiting, and until when everything is settled. While MongoDB
- * is silent it is unknown what there is to be read; a scan has found nothing until it finds
+ * is silent, what there is to read is unknown; a scan in progress has found nothing until it finds
  * something. */
 static LeaseTold measure_waiting(const Tenure *tenure) {
   int64_t heard_at, since = INT64_MAX;
@@ -240,7 +241,7 @@ static LeaseTold measure_waiting(const Tenure *tenure) {
   return (LeaseTold){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
 }
 
-/* With --once a pause is not waited out. */
+/* With --once a pause ends the tenure. */
 static void obey_pause(Tenure *tenure) {
   PauseState pause = ownership_pause(tenure->ownership);
   Failure failure = {0};
@@ -278,7 +279,7 @@ static void publish(Tenure *tenure) {
     if (trouble.class == FAILURE_NONE)
       trouble = worker_trouble(tenure->workers[i]);
   }
-  told.trouble = trouble; /* not of the lease: where that can be told, it is over */
+  told.trouble = trouble; /* without the lease's, which is over once it can be told there */
   if (trouble.class == FAILURE_NONE)
     trouble = ownership_trouble(tenure->ownership);
   metrics_publish(tenure->metrics, &view);
@@ -287,7 +288,7 @@ static void publish(Tenure *tenure) {
   ownership_tell(tenure->ownership, &told);
 }
 
-/* Watches until the tenure or the process is to stop. */
+/* Watches over the tenure until it or the process has to stop. */
 static void watch(Tenure *tenure, Stop *process) {
   Counters since = {0};
   int64_t told_at = g_get_monotonic_time();
@@ -316,8 +317,8 @@ static void watch(Tenure *tenure, Stop *process) {
   service_ends_work();
 }
 
-/* Running batches are finished, committed events acknowledged; what is only queued stays in the
- * outbox as it is. */
+/* Running batches are finished and committed events acknowledged; queued events stay in the outbox
+ * as they are. */
 static void finish(Tenure *tenure) {
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     lane_stop(tenure->lanes.lanes[i]);

@@ -17,7 +17,7 @@
 enum {
   LOOK_MS = 1000,
   ANSWER_S = 3,
-  SEEN_MAX = 4096, /* looks at the primary that are remembered */
+  SEEN_MAX = 4096, /* remembered looks at the primary */
 };
 
 typedef struct Seen {
@@ -26,13 +26,13 @@ typedef struct Seen {
 } Seen;
 
 struct Throttle {
-  const Config *config; /* as the process started with it */
-  Config *changed;      /* the file as it is now; NULL: as it was */
+  const Config *config; /* as it was when the process started */
+  Config *changed;      /* the file as it is now; NULL: unchanged */
   Pace *pace;
   Metrics *metrics;
   Stop *stop;
   GThread *thread;
-  struct stat file;    /* when it was read last */
+  struct stat file;    /* when it was last read */
   GPtrArray *sessions; /* of the replicas; NULL: not open */
   Session *primary;
   GArray *seen; /* of Seen, the oldest first */
@@ -58,7 +58,7 @@ static void close_sessions(Throttle *throttle) {
   g_array_set_size(throttle->seen, 0);
 }
 
-/* Only the pace is taken from a file that changed; all else needs a new start. */
+/* Only the pace is taken from a changed file; everything else needs a restart. */
 static void read_again(Throttle *throttle) {
   struct stat now;
   if (stat(throttle->config->file, &now) != 0 || is_same_file(&now, &throttle->file))
@@ -103,14 +103,14 @@ static bool look_at_primary(Throttle *throttle) {
   const Seen *last =
       throttle->seen->len ? &g_array_index(throttle->seen, Seen, throttle->seen->len - 1) : NULL;
   if (last && !strcmp(last->newest, seen.newest))
-    return true; /* that it is so since then is what counts */
+    return true; /* what counts is since when it has been so */
   if (throttle->seen->len >= SEEN_MAX)
     g_array_remove_index(throttle->seen, 0);
   g_array_append_val(throttle->seen, seen);
   return true;
 }
 
-/* Since the primary has what the replica has not. */
+/* Since the primary has had what the replica does not have yet. */
 static double lag_of(const Throttle *throttle, const char *newest) {
   for (guint i = 0; i < throttle->seen->len; i++) {
     const Seen *seen = &g_array_index(throttle->seen, Seen, i);
@@ -120,7 +120,7 @@ static double lag_of(const Throttle *throttle, const char *newest) {
   return 0;
 }
 
-/* Negative: it cannot be reached. */
+/* Negative: unreachable. */
 static double look_at_replica(Throttle *throttle, guint index, const char *address) {
   g_autofree char *host = NULL;
   MysqlSettings settings = replica_settings(&current(throttle)->mysql, address, &host);
@@ -154,7 +154,7 @@ static void look_at_replicas(Throttle *throttle) {
     set_lagging(throttle, false, 0);
     return;
   }
-  if (!look_at_primary(throttle)) /* events wait for that anyway */
+  if (!look_at_primary(throttle)) /* if the primary is away, events wait anyway */
     return;
   g_ptr_array_set_size(throttle->sessions, (gint)config->replicas->len);
   for (guint i = 0; i < config->replicas->len; i++) {

@@ -17,7 +17,7 @@ struct Fill {
   const char *aggregate_type;
   Entities *ids;
   int64_t rate;
-  int64_t started_us, handed_out; /* for the rate */
+  int64_t started_us, handed_out; /* for the rate that is shown */
 };
 
 Fill *fill_new(Stores *stores, const Projection *projection, int64_t rate) {
@@ -53,8 +53,8 @@ static int64_t bytes_of(const bson_t *document) {
   return bson_iter_init_find(&iter, document, "bytes") ? bson_iter_as_int64(&iter) : 0;
 }
 
-/* The next batch of the page; an `_id` that no aggregate can have is left out, and told by the
- * comparison at the end. */
+/* The next batch of the page. An `_id` that no aggregate can have is left out; the comparison at
+ * the end reports it. */
 static guint next_batch(const Fill *fill, const GPtrArray *documents, guint from,
                         GArray *aggregates) {
   int64_t bytes = 0;

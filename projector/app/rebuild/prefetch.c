@@ -4,7 +4,7 @@
 #include "projector/domain/entity.h"
 #include "projector/infra/mongo/selection.h"
 
-/* With more events than that, each aggregate's are read by themselves, which is bounded. */
+/* If there are more events, each aggregate's are read separately, which is bounded. */
 enum { EVENTS_MAX = 20000 };
 
 struct Reads {
@@ -58,7 +58,7 @@ static bool read_entities(Reads *reads, const Refresh *refreshes, size_t count,
   return entities_find(reads->entities, ids, count, reads->documents, ret_failure);
 }
 
-/* Gives each refresh what is its own. */
+/* Gives each refresh its own part. */
 static void hand_out(Reads *reads, Refresh *refreshes, size_t count) {
   g_autoptr(GHashTable) by_id = g_hash_table_new(id_hash_key, id_equal_key);
   g_autofree Id *ids = g_new(Id, reads->documents->len + 1);

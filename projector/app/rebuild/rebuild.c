@@ -1,8 +1,8 @@
-/* rebuild.c - fills tables from the entities where they are, while `run` continues.
+/* rebuild.c - fills tables from the entities in place, while `run` continues.
  *
- * Entities are refreshed in batches (refresh.h), so that no event which the entity
- * contains is applied afterwards; then rows that no entity has are deleted, and the rest is
- * compared with the entities. */
+ * Entities are refreshed in batches (refresh.h), so that no event that the entity already contains
+ * is applied afterwards; then rows without an entity are deleted, and the rest is compared with the
+ * entities. */
 #include "projector/app/rebuild/rebuild.h"
 
 #include "projector/app/rebuild/fill.h"
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEPS = 3 }; /* of one projection */
+enum { STEPS = 3 }; /* in each projection */
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
@@ -151,13 +151,14 @@ typedef struct Filler {
   Reads *reads;
 } Filler;
 
-/* An entity that went away since its page was read needs no row. */
+/* An entity that disappeared since its page was read needs no row. */
 static bool is_gone(const Refresh *refresh) {
   return refresh->prefetched && !refresh->entity;
 }
 
-/* An entity that is found gone is looked at once more. What it was told between the reading of its
- * events and its own, a last deposit and the end say, is then among the events that go with it. */
+/* If an entity turns out to be gone, it is read once more: events written between the reading of
+ * its events and of the entity itself, such as a last deposit and the closing, are then among those
+ * that go with it. */
 bool rebuild_refresh(Rebuild *rebuild, Stores *stores, Reads *reads, const Projection *projection,
                      const Aggregate *aggregates, size_t count, Failure *ret_failure) {
   Prefetch prefetch = reads_prefetch(reads);
@@ -185,7 +186,8 @@ static bool refresh_batch(const Aggregate *aggregates, size_t count, void *data,
                          filler->projection, aggregates, count, ret_failure);
 }
 
-/* The rows of all tables of the aggregate type: what its events change must agree. */
+/* Writes the rows of all tables of the aggregate type, so that what its events change stays
+ * consistent. */
 static bool fill(Rebuild *rebuild, const Projection *projection, int64_t total,
                  Failure *ret_failure) {
   g_autoptr(Fill) pages = fill_new(&rebuild->stores, projection, rebuild->rate);
@@ -248,7 +250,7 @@ static bool delete_children_without_entity(Rebuild *rebuild, const Projection *p
   return true;
 }
 
-/* Whether an earlier projection's filling writes this one's rows too. */
+/* Whether the filling of an earlier projection writes this one's rows too. */
 static bool is_filled_before(const Rebuild *rebuild, guint at) {
   const Projection *projection = rebuild->projections->pdata[at];
   for (guint i = 0; i < at; i++) {
@@ -266,7 +268,7 @@ bool rebuild_estimate(Rebuild *rebuild, const Projection *projection, int64_t *r
   return entities_estimate(entities, ret_total, ret_failure);
 }
 
-/* Written rows are verified before they are reported as correct. */
+/* Rows are verified before they are reported as correct. */
 static bool leave_different(Difference *differences, size_t count, void *data,
                             Failure *ret_failure) {
   (void)ret_failure;
@@ -296,7 +298,7 @@ static bool look_again(Rebuild *rebuild, const Projection *projection, Compare *
   return good;
 }
 
-/* Three steps: the entities, then the rows that no entity has, then a comparison. */
+/* Three steps: entities, rows without an entity, comparison. */
 static bool rebuild_projection(Rebuild *rebuild, guint at, Failure *ret_failure) {
   const Projection *projection = rebuild->projections->pdata[at];
   const CompareRange all = {0};

@@ -1,5 +1,5 @@
-/* rebuild_command.c - `projector rebuild`: what is checked before anything is written, and which
- * way the tables are filled. */
+/* rebuild_command.c - `projector rebuild`: checks before anything is written, and chooses how the
+ * tables are filled. */
 #include "projector/app/rebuild/rebuild.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/resolve.h"
@@ -10,7 +10,7 @@
 
 /* --- before anything is written --------------------------------------------------------------- */
 
-/* An aggregate's position is common to all its tables, so all of them need entities. */
+/* An aggregate's position is common to all its tables, so they all need entities. */
 static bool check_companions(const Config *config, const Projection *projection,
                              Failure *ret_failure) {
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
@@ -54,7 +54,7 @@ typedef struct Options {
   gboolean resume, as_json, shadow, drop_old;
 } Options;
 
-/* Without a file it continues, but cannot be resumed. */
+/* Without a file the rebuild continues, but cannot be resumed. */
 static bool open_journal(Rebuild *rebuild, const Options *options, const char *table,
                          Failure *ret_failure) {
   g_autofree char *path =

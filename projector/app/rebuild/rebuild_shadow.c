@@ -23,18 +23,19 @@
 #include <string.h>
 
 enum {
-  BATCH = 100,       /* aggregates that are copied again at once */
-  FEW = 200,         /* so few that the swap may take them with it */
+  BATCH = 100,       /* aggregates that are copied again at a time */
+  FEW = 200,         /* so few that the swap itself may handle them */
   MOST = 20000,      /* more would stop `run` for too long */
-  GATE_HOLDS_S = 30, /* an idle gate: a frozen process does not keep events away for longer */
+  GATE_HOLDS_S = 30, /* longest idle time of the gate, so that a frozen process does not hold events
+                        up for longer */
   RENAMER_IDLES_S = 7 * 24 * 3600,
 };
 
 typedef struct Work {
   Rebuild *rebuild;
-  Stores *stores; /* of the rebuild, or with the fence held */
+  Stores *stores; /* of the rebuild, or those that hold the fence */
   const Projection *live, *fresh;
-  const Mapping *both; /* the file's projections and `fresh` */
+  const Mapping *both; /* the file's projections, and `fresh` */
   Shadow shadow;
   Entities *entities;
   Reads *reads;
@@ -43,7 +44,7 @@ typedef struct Work {
 
 /* --- copying -------------------------------------------------------------------------------- */
 
-/* A batch on its way from entities to rows. */
+/* A batch of entities that become rows. */
 typedef struct Copy {
   const Aggregate *aggregates;
   size_t count;
@@ -51,7 +52,7 @@ typedef struct Copy {
   AggregateSet *positions;
   Fold *fold;
   GArray *notes;   /* of ShadowNote */
-  GPtrArray *gone; /* of Value: keys of rows that have no entity, and stay where they are marked */
+  GPtrArray *gone; /* of Value: keys of rows without an entity, which stay if they are marked */
 } Copy;
 
 static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *documents, Id *ids,
@@ -97,7 +98,7 @@ static bool carry(Work *work, const GPtrArray *keys, Failure *ret_failure) {
                       (const Value *const *)keys->pdata, keys->len, ret_failure);
 }
 
-/* Positions before entities: a version that is noted is never younger than its row. */
+/* Reads positions before entities, so that a noted version is never newer than its row. */
 static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
   g_autofree Id *ids = g_new(Id, copy->count + 1);
@@ -150,7 +151,7 @@ static bool copy_once(Work *work, const Aggregate *aggregates, size_t count, Fai
   return good;
 }
 
-/* What MySQL refuses of a batch is found by halving it. */
+/* A row that MySQL refuses is found by halving the batch. */
 static bool copy_batch(const Aggregate *aggregates, size_t count, void *data,
                        Failure *ret_failure) {
   Work *work = data;
@@ -189,7 +190,7 @@ static bool copy_all(Work *work, int64_t total, Failure *ret_failure) {
 
 /* --- catching up ---------------------------------------------------------------------------- */
 
-/* Hands out the aggregates whose copy is not at their position. */
+/* Hands out the aggregates whose copy is behind their position. */
 static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *ret_failure) {
   const char *type = work->live->aggregate_type;
   g_autoptr(Arena) arena = arena_new(), before = arena_new();
@@ -198,7 +199,7 @@ static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *r
   Id last;
   *ret_count = 0;
   do {
-    Arena *spare = before; /* the last id of the page before stands in the other one */
+    Arena *spare = before; /* the last id of the previous page is in the other arena */
     before = arena;
     arena = spare;
     arena_reset(arena);
@@ -220,7 +221,7 @@ static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *r
   return true;
 }
 
-/* Rounds, as long as each finds less than the one before. */
+/* Makes rounds as long as each finds less than the one before. */
 static bool catch_up(Work *work, Failure *ret_failure) {
   int64_t before = INT64_MAX, count = 0;
   while (take_moved(work, copy_batch, &count, ret_failure)) {
@@ -240,7 +241,7 @@ static bool catch_up(Work *work, Failure *ret_failure) {
 
 /* --- comparing ------------------------------------------------------------------------------ */
 
-/* A row that was copied at the entity's version and still differs is wrong for good; others are
+/* A row that was copied at the entity's version and still differs stays wrong; the others are
  * copied again. */
 static bool judge(Difference *differences, size_t count, void *data, Failure *ret_failure) {
   Work *work = data;
@@ -284,7 +285,7 @@ static bool compare(Work *work, int64_t total, Failure *ret_failure) {
 
 /* --- swapping ------------------------------------------------------------------------------- */
 
-/* A refresh marks only what is there: the new table takes marked rows as the live one has them. */
+/* A refresh only marks existing rows: the new table takes marked rows over from the live one. */
 static bool carry_again(Work *work, const Aggregate *aggregates, size_t count,
                         Failure *ret_failure) {
   Session *session = work->stores->session;
@@ -305,7 +306,7 @@ static bool carry_again(Work *work, const Aggregate *aggregates, size_t count,
   return good;
 }
 
-/* Refreshes the rows of all tables, the live one too: should the swap fail, it is right. */
+/* Refreshes the rows of all tables, also the live one: if the swap fails, that is right too. */
 static bool refresh_batch(const Aggregate *aggregates, size_t count, void *data,
                           Failure *ret_failure) {
   Work *work = data;
@@ -315,7 +316,7 @@ static bool refresh_batch(const Aggregate *aggregates, size_t count, void *data,
          (!work->fresh->soft_rule || carry_again(work, aggregates, count, ret_failure));
 }
 
-/* Of the events, those that are in the copies already, although they are still to be applied. */
+/* Refreshes the aggregates with events that their copies already contain. */
 static bool refresh_contained(Work *work, GPtrArray *events, Failure *ret_failure) {
   g_autofree Id *ids = g_new(Id, events->len + 1);
   g_autofree int64_t *noted = g_new(int64_t, events->len + 1);
@@ -355,7 +356,7 @@ static bool take_contained(Work *work, Failure *ret_failure) {
   return true;
 }
 
-/* With the gate closed nothing is applied; what the last rounds missed is refreshed. */
+/* While the gate is closed nothing is applied; whatever the last round missed is refreshed. */
 static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_failure) {
   int64_t moved;
   Stores *stores = work->stores;
@@ -368,7 +369,7 @@ static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret
   bool good =
       take_moved(work, refresh_batch, &moved, ret_failure) && take_contained(work, ret_failure);
   work->stores = stores;
-  stores->session = held.session; /* it may have been opened again */
+  stores->session = held.session; /* the fence's session may have been opened again */
   if (!good || work->rebuild->at.left > 0) {
     shadow_open_gate(work->gate, &work->shadow);
     return good;
@@ -391,8 +392,8 @@ static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_f
 
 /* --- one table ------------------------------------------------------------------------------ */
 
-/* Where an interrupted rebuild stood: without its tables it starts again, unless they were swapped
- * already. */
+/* Where an interrupted rebuild stood. If its tables are gone it starts again, unless they were
+ * swapped already. */
 static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_failure) {
   Rebuild *rebuild = work->rebuild;
   Session *session = rebuild->stores.session;
@@ -433,7 +434,7 @@ static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped
   return rebuild->at.left > 0 || swap(work, renamer, ret_swapped, ret_failure);
 }
 
-/* The mapping with one more projection, as if the file named the new table too. */
+/* The mapping with one more projection, as if the file had the new table too. */
 static Mapping *map_both(const Config *config, const Projection *live, const char *fresh,
                          Failure *ret_failure) {
   json_t *json = json_deep_copy(config->json);
@@ -446,7 +447,7 @@ static Mapping *map_both(const Config *config, const Projection *live, const cha
   return both;
 }
 
-/* The session that will rename reserves the table meanwhile. */
+/* The session that will rename keeps the table reserved meanwhile. */
 static Session *open_renamer(const Config *config, const Shadow *shadow, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   return session &&
@@ -496,7 +497,7 @@ bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure) {
 
 /* --- before anything is written --------------------------------------------------------------- */
 
-/* A key that an entity can change, or that is not to be told without it, would leave rows
+/* A key that an entity can change, or that is unknown without the entity, would leave rows
  * behind. */
 static bool check_key(const Projection *projection, Failure *ret_failure) {
   for (unsigned i = 0; i < projection->key_count; i++)

@@ -51,7 +51,7 @@ bool child_tables_equal(const ChildTables *tables, const Layout *layout, const E
   return true;
 }
 
-/* A row in the order of the projection's columns, as the layout reads it. */
+/* The row's values in the order of the projection's columns, as the layout reads them. */
 static Value *in_layout(const Layout *child, const Value *key, const Value *values, Arena *arena) {
   Value *row = arena_alloc(arena, child->count, sizeof *row);
   for (unsigned i = 0; i < child->count; i++) {
@@ -124,7 +124,7 @@ bool child_rows_of_each(Stores *stores, const Layout *child, GArray *differences
       child_set_read(stores->session, child->projection, (const Value *const *)keys->pdata,
                      keys->len, arena, ret_failure);
   g_autofree bool *there = g_new0(bool, keys->len + 1);
-  /* The row of a deleted entity that stays keeps its children. */
+  /* A marked row of a deleted entity keeps its children. */
   if (set && child->projection->parent->soft_rule &&
       !child_parents_find(stores, child->projection, (const Value *const *)keys->pdata, keys->len,
                           there, arena, ret_failure))

@@ -12,32 +12,32 @@
 #include <string.h>
 
 enum {
-  PAGE = 1000,          /* entities that are compared at once */
-  KEY_PAGE = 5000,      /* keys that are read at once */
-  WINDOW = 1000 * 1000, /* rows whose keys are held at once, 8 bytes each */
+  PAGE = 1000,          /* entities compared at a time */
+  KEY_PAGE = 5000,      /* keys read at a time */
+  WINDOW = 1000 * 1000, /* rows whose keys are in memory at a time, 8 bytes each */
   SUSPECTS_AT_ONCE = 500,
 };
 
 /* Reads the keys of the rows page by page. */
 typedef struct KeyCursor {
   Arena *page, *before;
-  const Value *mark; /* the last key that was read; NULL: none yet */
+  const Value *mark; /* the last key read; NULL: none yet */
   GPtrArray *keys;   /* of the page */
 } KeyCursor;
 
 struct Compare {
   Stores *stores;
   Layout layout;
-  Layout child; /* of compare_new_child: whole rows of the child table */
+  Layout child; /* with compare_new_child: whole rows of the child table */
   CompareRange range;
   bool positions;
-  Entities *entities, *keys; /* whole documents; only what the key is made of */
-  Arena *arena;              /* lives as long as this */
+  Entities *entities, *keys; /* whole documents, and only the key's fields */
+  Arena *arena;              /* lives as long as the comparison */
   Pool page;
   CompareCounts counts;
-  KeyCursor *ahead, *behind; /* over the rows: the end and the start of the window */
+  KeyCursor *ahead, *behind; /* of the rows: at the end and at the start of the window */
   int64_t keys_read;
-  int64_t nameless; /* entities of the last pass over all whose `_id` no event can name */
+  int64_t nameless; /* entities in the last pass over all of them whose `_id` no event can name */
   CompareTick tick;
   void *tick_data;
 };
@@ -131,7 +131,7 @@ static bool in_range(const Compare *compare, const Value *key) {
          (!range->to || value_compare(&key[0], range->to) <= 0);
 }
 
-/* A row may be that of an entity whose `_id` cannot be read as the row's aggregate: a repair must
+/* A row may belong to an entity whose `_id` cannot be read as the row's aggregate: a repair must
  * not delete it. */
 static void keep_doubtful(const Compare *compare, GArray *differences) {
   static const char keep[] = "left: the row may belong to an entity whose _id cannot be an "
@@ -140,8 +140,8 @@ static void keep_doubtful(const Compare *compare, GArray *differences) {
     g_array_index(differences, Difference, i).keep = keep;
 }
 
-/* Looks again at the suspects, all found the same way, and hands over what is sure. Of a row's
- * entity only the key counts. */
+/* Checks suspects of one origin again, and hands over those that are certain. Of a row's entity
+ * only the key counts. */
 static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink, void *data,
                    Failure *ret_failure) {
   bool by_row = suspects->len > 0 && g_array_index(suspects, Suspect, 0).by_row;
@@ -191,7 +191,7 @@ static Event *read_entity(Compare *compare, const bson_t *document) {
                                                    entity_time(document, INT64_MIN)));
 }
 
-/* An entity whose `_id` no event can name: nothing that is looked at again would change that. */
+/* An entity whose `_id` no event can name: another look would change nothing. */
 static void add_nameless(Compare *compare, const bson_t *document, GArray *nameless) {
   Arena *arena = compare->page.arena;
   Failure failure;
@@ -205,7 +205,7 @@ static void add_nameless(Compare *compare, const bson_t *document, GArray *namel
   g_array_append_val(nameless, difference);
 }
 
-/* The entities of the page, mapped; those outside the range are left out. */
+/* Maps the entities of the page; those outside the range are left out. */
 static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *candidates,
                        GArray *nameless) {
   size_t count = 0;
@@ -226,7 +226,7 @@ static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *
   return count;
 }
 
-/* A child table counts with the row of its parent. */
+/* Rows of a child table count together with their parent's row. */
 static bool compare_with_children(Compare *compare, Candidate *candidates, size_t count,
                                   const RowSet *set, Failure *ret_failure) {
   const Layout *layout = &compare->layout;
@@ -342,8 +342,9 @@ bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *d
 
 /* --- rows ----------------------------------------------------------------------------------- */
 
-/* Hashes of the keys of some rows, and which of them an entity has. A row is overlooked when its
- * key has the hash of another that has an entity: with a million of them one chance in 10^13. */
+/* Hashes of the keys of some rows, and which of them an entity has. A row is overlooked if its key
+ * has the same hash as another key that an entity has: with a million rows, that is one chance in
+ * 10^13. */
 typedef struct Window {
   GArray *hashes; /* of uint64_t, sorted once it is full */
   uint8_t *claimed;
@@ -359,7 +360,7 @@ static uint64_t hash_of(const Compare *compare, const Value *key) {
   return values_hash(key, compare->layout.key_count);
 }
 
-/* Where the hash stands; -1: nowhere. */
+/* The index of the hash, or -1. */
 static gssize window_find(const Window *window, uint64_t hash) {
   const uint64_t *found =
       bsearch(&hash, window->hashes->data, window->hashes->len, sizeof hash, compare_hashes);
@@ -374,9 +375,9 @@ static void claim(Window *window, uint64_t hash) {
   }
 }
 
-/* An empty page is the end. */
+/* An empty page means the end. */
 static bool next_keys(Compare *compare, KeyCursor *cursor, Failure *ret_failure) {
-  Arena *page = cursor->before; /* the mark stands in the other one */
+  Arena *page = cursor->before; /* the mark is in the other arena */
   cursor->before = cursor->page;
   cursor->page = page;
   arena_reset(page);
@@ -395,7 +396,7 @@ static void count_keys(Compare *compare, guint count) {
   compare->tick(compare->keys_read, compare->tick_data);
 }
 
-/* Reads up to a window of rows; none are left when it stays empty. */
+/* Reads up to a window of rows; if the window stays empty, none are left. */
 static bool fill_window(Compare *compare, Window *window, Failure *ret_failure) {
   do {
     if (!next_keys(compare, compare->ahead, ret_failure))
@@ -426,7 +427,7 @@ static void claim_page(Compare *compare, Window *window, const GPtrArray *docume
   }
 }
 
-/* Goes over all entities, after the rows: what a row came from is there by then. */
+/* Goes over all entities after the rows: whatever a row was made from is there by then. */
 static bool claim_rows(Compare *compare, Window *window, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
   bson_t *mark = NULL;
@@ -453,10 +454,10 @@ static bool claim_rows(Compare *compare, Window *window, Failure *ret_failure) {
 
 typedef struct Unowned {
   GPtrArray *keys;    /* of ValueKey */
-  GHashTable *by_key; /* those that no event of the outbox explains */
+  GHashTable *by_key; /* those that no event in the outbox explains */
 } Unowned;
 
-/* An event that changes such a row is still to be applied: its row merely lags. */
+/* If an event that changes such a row is still to be applied, the row merely lags. */
 static bool strike_out_pending(Compare *compare, Unowned *unowned, Failure *ret_failure) {
   const Projection *own = compare->layout.projection;
   const Projection *projection = own->parent ? own->parent : own;
@@ -502,7 +503,8 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
     g_ptr_array_add(left, (gpointer)((const ValueKey *)key)->values);
   good = good && rows_find(compare->stores->session, &compare->layout,
                            (const Value *const *)left->pdata, left->len, set, ret_failure);
-  for (guint i = 0; good && i < set->rows->len; i++) { /* still there: the outbox had nothing */
+  for (guint i = 0; good && i < set->rows->len;
+       i++) { /* still there: no event in the outbox explains it */
     if (layout_is_marked(&compare->layout, set->rows->pdata[i]))
       continue;
     Difference difference = {
@@ -522,7 +524,7 @@ static bool settle_unowned(Compare *compare, const GPtrArray *keys, DifferenceSi
 
 /* --- rows without an entity ------------------------------------------------------------------- */
 
-/* A row without an entity; its aggregate, if the key identifies it. */
+/* Suspects a row without an entity; with its aggregate, if the key identifies it. */
 static void suspect_row(Compare *compare, const Value *key, GArray *suspects, GPtrArray *unowned) {
   const char *type = compare->layout.projection->aggregate_type;
   Suspect suspect = {.key = key, .by_row = true};
@@ -536,7 +538,7 @@ static void suspect_row(Compare *compare, const Value *key, GArray *suspects, GP
     g_ptr_array_add(unowned, (gpointer)key);
 }
 
-/* The second reading of the window: rows whose hash no entity claimed. */
+/* Reads the window again and checks the rows whose hash no entity claimed. */
 static bool settle_window(Compare *compare, const Window *window, DifferenceSink sink, void *data,
                           Failure *ret_failure) {
   const Value *end = compare->ahead->mark;

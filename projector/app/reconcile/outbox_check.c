@@ -1,4 +1,4 @@
-/* outbox_check.c - goes over the outbox once, and looks again at what is suspicious. */
+/* outbox_check.c - goes over the outbox once, and checks suspicious events again. */
 #include "projector/app/reconcile/outbox_check.h"
 
 #include "projector/app/reconcile/recheck.h"
@@ -8,8 +8,8 @@
 
 enum {
   BATCH = 500,
-  SUSPECTS = 5000, /* held before they are looked at again */
-  LOOKS_MAX = 5,   /* an acknowledgement may be on its way for that many waits */
+  SUSPECTS = 5000, /* collected before they are checked again */
+  LOOKS_MAX = 5,   /* waits for an acknowledgement that may be on its way */
   WAIT_MS = 1000,
 };
 
@@ -99,7 +99,7 @@ static bool remove_gone(const Stray *stray, GPtrArray *events, Failure *ret_fail
   return true;
 }
 
-/* An applied event is gone soon when all is well. */
+/* If all is well, an applied event disappears soon. */
 static bool settle_applied(const Stray *stray, GPtrArray *events, Failure *ret_failure) {
   for (int look = 0; look < LOOKS_MAX && events->len > 0; look++) {
     g_usleep(WAIT_MS * 1000);

@@ -11,35 +11,35 @@
 
 enum {
   LOOKS_MAX = 6,
-  WAIT_MS = 500,      /* before another look when there are no versions to tell */
-  EVENTS_OF_ONE = 20, /* read of an aggregate to find one that was not applied */
+  WAIT_MS = 500,      /* before another look, if there are no versions to compare */
+  EVENTS_OF_ONE = 20, /* read of one aggregate, to find one that was not applied */
   LEDGER_BATCH = 500,
 };
 
-/* What the last look at a suspect has shown. */
+/* What the last look at a suspect showed. */
 typedef struct State {
   const Suspect *suspect;
-  const Value *key; /* as the entity has it now; NULL: unmappable */
+  const Value *key; /* as the entity has it now; NULL: it cannot be mapped */
   bool settled;
-  bool comparable; /* with the look before: that was at the same row */
+  bool comparable; /* with the previous look, because that was at the same row */
   Sight sight;
   Decision decision, last;
-  uint64_t hash, last_hash; /* of the entity's document; 0: none */
+  uint64_t hash, last_hash; /* of the entity's document; 0: no entity */
   const Aggregate *owner;
   const Expected *expected;
   const Value *row;
-  const ChildTables *children; /* NULL: there are none, or they were not read */
-  const char *unmappable;      /* why, or NULL */
+  const ChildTables *children; /* NULL: none, or not read */
+  const char *unmappable;      /* the reason, or NULL */
   const char *refusal;         /* why the table cannot hold its key, or NULL */
 } State;
 
-/* One look at all that is not settled yet. */
+/* One look at all suspects that are not settled yet. */
 typedef struct Round {
   const Looks *looks;
   State *states;
   size_t count;
   Pool *pool;
-  GPtrArray *children; /* of ChildTables: one for each look */
+  GPtrArray *children; /* of ChildTables, one for each look */
 } Round;
 
 /* --- position and row ----------------------------------------------------------------------- */
@@ -75,11 +75,11 @@ static bool read_positions(Round *round, Failure *ret_failure) {
   return true;
 }
 
-/* A key that the table cannot hold has no row, and never will. */
+/* If the table cannot hold a key, there is no row, and there never will be. */
 static void take_row(const Looks *looks, State *state, const RowSet *set) {
   state->row = state->key ? row_set_find(set, state->key) : NULL;
   bool says_gone = state->suspect->by_row && state->row &&
-                   layout_is_marked(looks->layout, state->row); /* as its entity is */
+                   layout_is_marked(looks->layout, state->row); /* like its entity */
   state->sight.row = state->row && !says_gone;
   state->refusal = state->key ? row_set_refusal(set, state->key) : NULL;
 }
@@ -137,7 +137,7 @@ static void map_entity(Round *round, State *state, Event *event) {
   state->expected = expected;
   state->sight.absent = expected->absent;
   if (!state->key || !values_equal(state->key, expected->values, layout->key_count)) {
-    state->key = expected->values; /* the next look reads this row; the last one does not count */
+    state->key = expected->values; /* the next look reads this row; this look does not count */
     state->comparable = false;
   } else {
     state->unmappable = state->refusal;
@@ -147,7 +147,7 @@ static void map_entity(Round *round, State *state, Event *event) {
   }
 }
 
-/* A row's entity is the one with the row's key, whatever else it says. */
+/* A row's entity is the one with the row's key, whatever else differs. */
 static void map_owner(Round *round, State *state, Event *event) {
   const Layout *layout = round->looks->layout;
   Failure failure;
@@ -207,14 +207,14 @@ bool looks_ask_ledger(Stores *stores, Item *items, size_t count, Failure *ret_fa
   return true;
 }
 
-/* An event that a refresh has taken the effect of is superseded when its turn comes: it explains no
- * difference. */
+/* An event whose effect a refresh has already written is superseded when its turn comes, so it
+ * explains no difference. */
 static bool is_contained(const GHashTable *refreshed, const Event *event) {
   const int64_t *version = g_hash_table_lookup((GHashTable *)refreshed, &event->aggregate);
   return version && !event->malformed && event->key.version != 0 && event->key.version <= *version;
 }
 
-/* The events of the suspects' aggregates as items; no more of one aggregate than are needed. */
+/* The events of the suspects' aggregates as items, not more of each than needed. */
 static bool read_events(Round *round, GArray *items, Failure *ret_failure) {
   g_autoptr(GPtrArray) aggregates = g_ptr_array_new();
   g_autoptr(GHashTable) refreshed = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
@@ -268,7 +268,7 @@ static Decision decide(const Round *round, const State *state) {
   if (state->unmappable)
     decision.row = state->sight.pending ? DIFFERENCE_NONE : DIFFERENCE_UNMAPPABLE;
   if (decision.row == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row && !state->sight.entity)
-    decision.row = DIFFERENCE_NONE; /* its entity was deleted; the pass over the rows handles it */
+    decision.row = DIFFERENCE_NONE; /* its entity is gone; the pass over the rows handles that */
   if (!round->looks->positions)
     decision.position = DIFFERENCE_NONE;
   return decision;
@@ -278,7 +278,8 @@ static bool same_decision(const Decision *a, const Decision *b) {
   return a->row == b->row && a->position == b->position;
 }
 
-/* Nothing wrong, or merely late, is settled at once; what is wrong only when it was before. */
+/* What is right, or merely lags, is settled at once; a difference only if the previous look saw it
+ * too. */
 static void conclude(Round *round, bool first) {
   for (size_t i = 0; i < round->count; i++) {
     State *state = &round->states[i];
@@ -302,7 +303,7 @@ static bool look(Round *round, bool first, Failure *ret_failure) {
   return true;
 }
 
-/* Without versions two reads of the same entity may see two states of it. */
+/* Without versions, two reads of one entity may see two states of it. */
 static bool needs_time(const Round *round) {
   for (size_t i = 0; i < round->count; i++)
     if (!round->states[i].settled && !round->states[i].suspect->by_row &&

@@ -24,7 +24,7 @@ typedef struct Options {
 
 /* Where an interrupted comparison stood. */
 typedef struct Mark {
-  unsigned projection; /* index in the mapping; their count: at the events */
+  unsigned projection; /* index in the mapping; the number of projections: at the events */
   bool rows;           /* in the pass over the rows */
   bson_t *entity;      /* `_id` of the last entity, or NULL */
   CompareCounts counts;
@@ -37,8 +37,8 @@ typedef struct Reconcile {
   CompareRange range;
   Stores stores;
   Journal *journal;
-  Compare *compare; /* of the projection at hand; NULL: the events of the outbox */
-  ReportSums sums;  /* of the projection at hand */
+  Compare *compare; /* of the current projection; NULL: at the events of the outbox */
+  ReportSums sums;  /* of the current projection */
   int64_t found, mended;
 } Reconcile;
 
@@ -56,7 +56,7 @@ static void count_line(Reconcile *reconcile, const json_t *line) {
     reconcile->sums = (ReportSums){0};
 }
 
-/* A line of an earlier part, or one that is kept already. */
+/* Shows a line from an earlier run, or one that was just recorded. */
 static void show_line(const json_t *line, void *data) {
   Reconcile *reconcile = data;
   count_line(reconcile, line);
@@ -157,7 +157,7 @@ static bool compare_all_rows(Reconcile *reconcile, Compare *compare, int64_t tot
   return good;
 }
 
-/* What child tables have under rows that no entity has. */
+/* Compares the child rows under rows that no entity has. */
 static bool compare_all_children(Reconcile *reconcile, const Projection *projection, int64_t total,
                                  Failure *ret_failure) {
   for (unsigned i = 0; i < projection->child_count; i++) {
@@ -170,7 +170,7 @@ static bool compare_all_children(Reconcile *reconcile, const Projection *project
   return true;
 }
 
-/* Positions belong to aggregates: they are judged with the first projection of the type. */
+/* Positions belong to aggregates, so they are checked with the first projection of the type. */
 static bool is_first_of_type(const Reconcile *reconcile, guint at) {
   const Projection *projection = reconcile->projections->pdata[at];
   for (guint i = 0; i < at; i++)
@@ -189,7 +189,7 @@ static void add_sums(Reconcile *reconcile, const char *table, const CompareCount
   add_line(reconcile, report_sums(&reconcile->sums));
 }
 
-/* `from` is where to continue; its entity is taken over. */
+/* `from` is where to continue; takes over its entity. */
 static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Failure *ret_failure) {
   const Projection *projection = reconcile->projections->pdata[at];
   int64_t started_us = clock_us(), total, sample = reconcile->options->sample;
@@ -219,7 +219,7 @@ static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Fai
   return true;
 }
 
-/* The events of the outbox do not belong to a part of a table. */
+/* The events of the outbox do not belong to any part of a table. */
 static bool reconcile_events(Reconcile *reconcile, Failure *ret_failure) {
   const Projection *first = reconcile->projections->pdata[0];
   const CompareCounts none = {0};
@@ -253,7 +253,7 @@ static bool reconcile_all(Reconcile *reconcile, Mark *from, Failure *ret_failure
 
 /* --- the journal ---------------------------------------------------------------------------- */
 
-/* What a resumed comparison must have in common with the interrupted one. */
+/* What a resumed comparison must share with the interrupted one. */
 static json_t *header_of(const Reconcile *reconcile) {
   const Options *options = reconcile->options;
   json_t *header = journal_header(reconcile->config, "reconcile");
@@ -265,8 +265,8 @@ static json_t *header_of(const Reconcile *reconcile) {
   return header;
 }
 
-/* False only when the comparison must not continue; without a file it continues, but cannot be
- * resumed. */
+/* Returns false only if the comparison must not continue; without a file it continues, but cannot
+ * be resumed. */
 static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_failure) {
   const Options *options = reconcile->options;
   Failure failure = {0};
@@ -345,7 +345,7 @@ static bool prepare(Reconcile *reconcile, Arena *arena, Failure *ret_failure) {
                    ret_failure);
 }
 
-/* NULL: the options fit together. */
+/* NULL: the options go together. */
 static const char *misuse(const Options *options, int arguments) {
   if (arguments > 2 || (arguments == 2 && options->table))
     return "expected one TABLE at most";

@@ -6,8 +6,8 @@
 #include <string.h>
 
 enum {
-  BATCH = 100,      /* aggregates in one transaction: the owner waits meanwhile */
-  REPLAYS_MAX = 10, /* of a transaction that met another's lock */
+  BATCH = 100,      /* aggregates in one transaction, for which the owner waits */
+  REPLAYS_MAX = 10, /* of a transaction that met another session's lock */
   REPLAY_MS = 50,
 };
 
@@ -21,7 +21,7 @@ static const char no_aggregate[] =
     "left: its key does not identify the aggregate; delete the row yourself if it is not wanted";
 static const char no_mapping[] = "left: correct the entity or the mapping, then refresh";
 
-/* NULL: it can be tried. */
+/* NULL: it can be repaired. */
 static const char *why_not(const Difference *difference) {
   if (difference->keep)
     return difference->keep;
@@ -63,7 +63,7 @@ static void job_free(gpointer data) {
 static void add_to_job(Job *job, Difference *difference, Arena *arena) {
   g_ptr_array_add(job->differences, difference);
   job->refresh.rewind |= difference->kind == DIFFERENCE_POSITION_AHEAD;
-  /* Without an entity the event's purpose is unknown: the operator decides. */
+  /* Without an entity, what the event meant is unknown: the operator decides. */
   job->refresh.entity_needed |= difference->kind == DIFFERENCE_DEAD_EVENT;
   if (difference->kind != DIFFERENCE_EXTRA_ROW)
     return;
@@ -99,7 +99,7 @@ static GPtrArray *plan_jobs(Difference *differences, size_t count, Arena *arena)
   return jobs;
 }
 
-/* A transaction that met another's lock is run again. */
+/* Retries a transaction that met another session's lock. */
 static bool refresh_batch(Stores *stores, const Prefetch *prefetch, Refresh *refreshes,
                           size_t count, Failure *ret_failure) {
   RefreshWith with = {stores->session, &stores->ledger, stores->outbox, stores->config->mapping,
@@ -135,7 +135,7 @@ static void leave(Difference *difference, const char *why, Arena *arena) {
   difference->outcome = arena_copy(arena, text, strlen(text));
 }
 
-/* An event that the entity contains may be tried again: it is superseded. */
+/* An event that the entity contains may be retried: it will be superseded. */
 static bool free_event(Stores *stores, Difference *difference, const Refresh *refresh, Arena *arena,
                        Failure *ret_failure) {
   static const char *const dead[] = {"dead", NULL};
@@ -189,7 +189,7 @@ static bool run_jobs(Stores *stores, const GPtrArray *jobs, Arena *arena, Failur
   return true;
 }
 
-/* An event in the ledger is committed: it may be removed whoever has claimed it. */
+/* An event in the ledger is committed, so it may be removed whoever has claimed it. */
 static bool take_out(Stores *stores, Difference *difference, Failure *ret_failure) {
   Claim claim = CLAIM_GONE;
   Event *const events[] = {difference->event};

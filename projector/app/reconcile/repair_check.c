@@ -39,7 +39,7 @@ static Suspect suspect_of(const Looks *looks, const Difference *difference, Aren
   Id ids[AGGREGATE_IDS];
   bool of_child = difference->layout->projection->parent != NULL;
   if (of_child && !difference->orphan)
-    suspect.key = NULL; /* that of its parent is the entity's */
+    suspect.key = NULL; /* its parent's row is the entity's */
   if (difference->kind != DIFFERENCE_EXTRA_ROW || (of_child && !difference->orphan))
     return suspect;
   suspect.by_row = true;
@@ -49,7 +49,7 @@ static Suspect suspect_of(const Looks *looks, const Difference *difference, Aren
   return suspect;
 }
 
-/* Whether a look of that kind settles the difference: at its row, or at its parent's. */
+/* Whether such a look settles the difference: at its row, or at its parent's. */
 static bool is_of(const Looks *looks, const Difference *difference) {
   const Projection *projection = difference->layout ? difference->layout->projection : NULL;
   return projection && (projection == looks->layout->projection ||

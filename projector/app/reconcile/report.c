@@ -10,7 +10,7 @@
 
 enum {
   INDENT = 26,
-  SHOWN = 60, /* bytes of a long text in the table */
+  SHOWN = 60, /* bytes of a long text shown in the table */
 };
 
 /* --- lines ---------------------------------------------------------------------------------- */
@@ -116,7 +116,7 @@ static void print_value(const json_t *value, size_t from) {
   printf(length - from > SHOWN ? "…\"" : "\"");
 }
 
-/* Where a long text is worth reading: a little before it differs. */
+/* Where to start showing a long text: shortly before it differs. */
 static size_t start_of(const json_t *entity, const json_t *row) {
   const char *a = json_string_value(entity), *b = json_string_value(row);
   size_t same = 0;
@@ -182,7 +182,7 @@ static void print_difference(const json_t *line) {
   }
   if (!table)
     print_clean(stdout, json_string_value(json_object_get(line, "event_id")));
-  if (json_object_size(key) == 0) /* an event, or an entity that no key can be made of */
+  if (json_object_size(key) == 0) /* an event, or an entity that has no key */
     print_aggregate(line);
   print_member("entity at version", line, "entity_version");
   print_member("applied up to", line, "applied_version");

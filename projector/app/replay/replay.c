@@ -1,5 +1,5 @@
-/* replay.c - `projector replay`: fills a projection from the archived events, in a table beside it,
- * and lets that take its place; or makes one aggregate's row again. */
+/* replay.c - `projector replay`: fills a projection from the archived events in a table beside it
+ * and swaps the two, or rebuilds one aggregate's row. */
 #include "projector/app/replay/replay.h"
 
 #include "projector/app/shared/command.h"
@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 enum {
-  NAME_MAX_LENGTH = 64, /* of a projector in its tables */
-  GATE_HOLDS_S = 60,    /* should this process freeze while the owner waits */
+  NAME_MAX_LENGTH = 64, /* of a projector's name in its tables */
+  GATE_HOLDS_S = 60,    /* in case this process freezes while the owner waits */
 };
 
 typedef struct Options {
@@ -41,7 +41,7 @@ static bool parse_time(const char *option, const char *text, int64_t *ret_ms,
   return true;
 }
 
-/* All ids that the text may mean: an id without an event leaves nothing out. */
+/* All ids that the text may mean; an id without an event leaves nothing out. */
 static void leave_out(Replay *replay, const char *text) {
   Id *ids = arena_alloc(replay->arena, IDS_OF_TEXT, sizeof *ids);
   unsigned count = ids_from_text(text, strlen(text), arena_alloc(replay->arena, 16, 1), ids);
@@ -94,7 +94,7 @@ static void close_stores(Replay *replay) {
 
 /* --- a table beside the one that is shown --------------------------------------------------- */
 
-/* "bank/account"; no projector's name has a stroke. */
+/* "bank/account"; a projector's name cannot contain a slash. */
 static char *scope_name(const Replay *replay) {
   g_assert(replay->projection);
   char *name = g_strdup_printf("%s/%s", replay->config->name, replay->projection->table);
@@ -105,7 +105,7 @@ static char *scope_name(const Replay *replay) {
   return g_strdup_printf("replay/%s", digest);
 }
 
-/* What an interrupted replay must have in common with the one that continues with its table. */
+/* What a continued replay must share with the one that was interrupted. */
 static char *purpose_of(const Replay *replay) {
   const json_t *projections = json_object_get(replay->config->json, "projections");
   char *dump = json_dumps(json_array_get(projections, replay->projection->index),
@@ -117,7 +117,7 @@ static char *purpose_of(const Replay *replay) {
   return g_strdup_printf("replay:%s", digest);
 }
 
-/* The table and its ledger belong together: one without the other is started again. */
+/* The table and its ledger belong together: if one is missing, both start again. */
 static bool open_shadow(Replay *replay, const Options *options, const Shadow *shadow,
                         Failure *ret_failure) {
   g_autofree char *purpose = purpose_of(replay), *found = NULL;
@@ -153,7 +153,7 @@ static bool open_shadow(Replay *replay, const Options *options, const Shadow *sh
 
 /* --- hand-over ------------------------------------------------------------------------------ */
 
-/* With the gate closed the table gets the rest, and takes the place of the one that is shown. */
+/* While the gate is closed, the table gets the remaining events and takes the live one's place. */
 static bool finish_and_swap(Replay *replay, Session *gate, const char *since, const Shadow *shadow,
                             Failure *ret_failure) {
   g_autoptr(Session) renamer = session_open(&replay->config->mysql, ret_failure);

@@ -1,4 +1,5 @@
-/* replay_apply.c - events onto the table to fill, each once, in order; late ones by a new fold. */
+/* replay_apply.c - applies events to the table being filled, each once and in order; late ones by
+ * folding their aggregate again. */
 #include "projector/app/replay/replay.h"
 
 #include "projector/app/replay/history.h"
@@ -9,9 +10,9 @@
 #include <string.h>
 
 enum {
-  REPLAYS_MAX = 20, /* of a transaction that met another's lock */
+  REPLAYS_MAX = 20, /* of a transaction that met another session's lock */
   REPLAY_MS = 50,
-  ASKED_AT_ONCE = 500, /* ids in one question to the ledger */
+  ASKED_AT_ONCE = 500, /* ids in one query of the ledger */
 };
 
 bool replay_takes(const Replay *replay, const Event *event) {
@@ -29,7 +30,7 @@ static bool name_event(const Event *event, Failure *ret_failure) {
 
 /* --- one aggregate again --------------------------------------------------------------------- */
 
-/* The history's events that are to be replayed: first those of the archive. */
+/* The events of the history that are to be replayed, those of the archive first. */
 static Item *items_of(const Replay *replay, const History *history, size_t *ret_archived,
                       size_t *ret_count) {
   const GPtrArray *parts[] = {history->archived, history->waiting};
@@ -55,7 +56,8 @@ static bool judge(Session *session, const Ledger *ledger, Item *items, size_t co
   return true;
 }
 
-/* The row of the aggregate as the items that are VERDICT_APPLIED make it, whatever it was. */
+/* Writes the row of the aggregate as the items that are VERDICT_APPLIED make it, whatever it
+ * was. */
 static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
                        Failure *ret_failure) {
   g_autoptr(Fold) fold = fold_new(arena);
@@ -80,10 +82,10 @@ static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
 
 /* --- a batch -------------------------------------------------------------------------------- */
 
-/* In order a batch goes through the plan of `run`. An aggregate with an event that comes after a
- * newer one is folded again from the beginning, where its row is its own. */
+/* A batch in order goes through the same plan as in `run`. An aggregate with an event that sorts
+ * before one already applied is folded again from its first event, if the row is its own. */
 typedef struct Batch {
-  Item *items; /* in order: first those for the plan, then those of aggregates to fold again */
+  Item *items; /* in order: those for the plan, then those of aggregates that are folded again */
   size_t count, planned;
   GPtrArray *anew; /* of AggregateState */
 } Batch;
@@ -115,7 +117,7 @@ static void divide(const Replay *replay, AggregateSet *set, Batch *batch, Arena 
   batch->items = sorted;
 }
 
-/* The events of an aggregate that is folded again count as applied, and move its position. */
+/* Events of an aggregate that is folded again count as applied, and move its position. */
 static void pass_late(AggregateSet *set, Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
     AggregateState *state = aggregate_set_find(set, &items[i].event->aggregate);
@@ -136,7 +138,7 @@ static bool fold_anew(Replay *replay, const Aggregate *aggregate, Arena *arena,
   size_t archived, count;
   if (!history)
     return false;
-  g_ptr_array_add(histories, history); /* the fold points into its events */
+  g_ptr_array_add(histories, history); /* the fold points into the history's events */
   g_autofree Item *items = items_of(replay, history, &archived, &count);
   if (!judge(replay->session, &replay->scope, items, count, ret_failure))
     return false;
@@ -213,13 +215,14 @@ static bool name_culprit(const Event *event, Failure *ret_failure) {
   return name_event(event, ret_failure);
 }
 
-/* What cannot be applied is found by halving: what comes before it is applied, and it is named. */
+/* Finds an event that cannot be applied by halving: those before it are applied, and it is
+ * named. */
 static bool apply_part(Replay *replay, Item *items, size_t count, Failure *ret_failure) {
   for (int replays = 0;; replays++) {
     Failure failure = {0};
     for (size_t i = 0; i < count; i++)
       items[i] =
-          (Item){.event = items[i].event, .gap_waited = true}; /* `archive verify` tells of gaps */
+          (Item){.event = items[i].event, .gap_waited = true}; /* `archive verify` reports gaps */
     if (transact(replay, items, count, &replay->replayed, &failure))
       return true;
     session_rollback(replay->session);
@@ -251,14 +254,14 @@ bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *r
 
 /* --- one aggregate of the table that is shown ----------------------------------------------- */
 
-/* What the row is to show: what was applied, and what a refresh has taken from the entity before
+/* Chooses what the row is to show: what was applied, and what a refresh took from the entity before
  * its event was applied. */
 static int64_t choose(const Position *position, Item *items, size_t archived, size_t count) {
   int64_t chosen = 0;
   for (size_t i = 0; i < count; i++) {
     int64_t version = items[i].event->key.version;
     bool contained = version != 0 && version <= position->refreshed_version;
-    bool forgotten = i < archived; /* by the ledger */
+    bool forgotten = i < archived; /* no longer in the ledger */
     if (items[i].verdict == VERDICT_KNOWN ||
         (items[i].verdict == VERDICT_NONE && (forgotten || contained)))
       items[i].verdict = VERDICT_APPLIED;

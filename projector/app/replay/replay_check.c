@@ -1,4 +1,4 @@
-/* replay_check.c - a second look at the rows that a replay has written, before they count. */
+/* replay_check.c - reads back the rows that a replay has written, before they count. */
 #include "projector/app/replay/replay.h"
 
 #include "projector/domain/mark.h"
@@ -10,7 +10,7 @@
 typedef struct Written {
   const Projection *projection;
   const Value *key, *values; /* the columns after the key */
-  bool keeps_mark;           /* those of a soft delete may be as they were */
+  bool keeps_mark;           /* marked columns of a soft delete may stay as they were */
 } Written;
 
 /* The key and the columns that are compared. */
@@ -38,7 +38,7 @@ static void add_row(const FoldedRow *row, GArray *written) {
     }
 }
 
-/* What a later sql statement has made of a row is unknown. */
+/* What a later sql statement made of a row is unknown. */
 static GArray *rows_to_look_at(const Fold *fold) {
   GArray *written = g_array_new(FALSE, FALSE, sizeof(Written));
   unsigned count = fold_step_count(fold);
@@ -75,7 +75,7 @@ static bool compare(const Layout *layout, const Written *written, const Value *r
   return true;
 }
 
-/* Those of one table. */
+/* Reads back those of one table. */
 static bool look(Session *session, const Layout *layout, const GArray *written, Arena *arena,
                  Failure *ret_failure) {
   g_autoptr(RowSet) found = row_set_new(arena);

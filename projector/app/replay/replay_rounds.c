@@ -1,8 +1,9 @@
-/* replay_rounds.c - which events are due: the archive once, then what the ledger got since.
+/* replay_rounds.c - which events are due: the archive once, then what the ledger has received
+ * since.
  *
- * Each round takes exactly what the ledger got in one span of the MySQL server's time, and sorts
- * it. So an aggregate's events come in the order in which they were applied, however late the
- * archive gets one of them, and only an event that was late already when it was applied is late
+ * Each round takes exactly what the ledger received in one span of the MySQL server's time, and
+ * sorts it. So an aggregate's events come in the order in which they were applied, however late the
+ * archive gets one of them, and only an event that was already late when it was applied is late
  * here. */
 #include "projector/app/replay/replay.h"
 #include "projector/app/shared/progress.h"
@@ -14,15 +15,15 @@
 #include <unistd.h>
 
 enum {
-  FOUND_AT_ONCE = 500,        /* events looked up by id */
-  ROUND_EVENTS = 5000,        /* of the ledger in one round, about */
-  HELD_EVENTS = 2000,         /* the same, while the owner waits */
-  IDLE_ROUNDS = 3,            /* without coming nearer: then the owner has to wait */
-  HOLD_US = 1000 * 1000,      /* at first; longer as long as that does not help */
-  HOLD_MOST_US = 4000 * 1000, /* an owner that waits for longer takes it for a conflict */
-  HELD_BYTES = 8 << 20,       /* of events read ahead of a batch, at most one more */
-  CAUGHT_UP_US = 2000 * 1000, /* a round so short may be made while the owner waits */
-  CLOCK_MARGIN_S = 60, /* the last round looks back that far: a clock may have been set back */
+  FOUND_AT_ONCE = 500,        /* events looked up by id at a time */
+  ROUND_EVENTS = 5000,        /* ledger entries in one round, about */
+  HELD_EVENTS = 2000,         /* the same while the owner waits */
+  IDLE_ROUNDS = 3,            /* rounds without progress; then the owner has to wait */
+  HOLD_US = 1000 * 1000,      /* first hold; longer while that does not help */
+  HOLD_MOST_US = 4000 * 1000, /* an owner that waits longer takes it for a conflict */
+  HELD_BYTES = 8 << 20,       /* of events read ahead of a batch, plus at most one event */
+  CAUGHT_UP_US = 2000 * 1000, /* a round this short may run while the owner waits */
+  CLOCK_MARGIN_S = 60, /* the last round goes back this far: a clock may have been set back */
 };
 
 static const char end_of_time[] = "9999-12-31";
@@ -68,7 +69,7 @@ static bool fail_nowhere(const Replay *replay, GHashTable *missing, Failure *ret
   return true;
 }
 
-/* An event moves from the outbox to the archive, so it is looked for in that order. */
+/* Looks in the outbox first, because events move from there to the archive. */
 static bool find_events(Replay *replay, const GArray *ids, GPtrArray *events,
                         Failure *ret_failure) {
   for (guint i = 0; i < ids->len; i += FOUND_AT_ONCE) {
@@ -91,11 +92,10 @@ static bool find_events(Replay *replay, const GArray *ids, GPtrArray *events,
 typedef struct Scan {
   Replay *replay;
   const char *mark;
-  GPtrArray
-      *unarchived;   /* of Event, in order: applied before the mark, and not in the archive yet */
-  guint next;        /* of them */
-  GHashTable *known; /* their ids */
-  GPtrArray *held;   /* of Event: read, and to be applied */
+  GPtrArray *unarchived; /* of Event, in order: applied before the mark, not in the archive yet */
+  guint next;            /* index into `unarchived` */
+  GHashTable *known;     /* their ids */
+  GPtrArray *held;       /* of Event: read, to be applied */
   size_t bytes;
 } Scan;
 
@@ -118,7 +118,8 @@ static bool judge_unarchived(Replay *replay, const char *mark, GPtrArray *briefs
   return true;
 }
 
-/* Read before the archive is, so that what leaves the outbox meanwhile is in one of the two. */
+/* Read before the archive, so that an event that leaves the outbox meanwhile is found in one of the
+ * two. */
 static bool find_unarchived(Scan *scan, Failure *ret_failure) {
   Replay *replay = scan->replay;
   g_autoptr(Arena) arena = arena_new();
@@ -145,7 +146,7 @@ static bool find_unarchived(Scan *scan, Failure *ret_failure) {
   return true;
 }
 
-/* Applies the collected events, without skipped ones and those of a later round. */
+/* Applies the collected events, except skipped ones and those of a later round. */
 static bool flush(Scan *scan, Failure *ret_failure) {
   Replay *replay = scan->replay;
   size_t count = 0;
@@ -180,7 +181,7 @@ static bool hold(Scan *scan, Event *event, Failure *ret_failure) {
   return (scan->held->len < most && scan->bytes < HELD_BYTES) || flush(scan, ret_failure);
 }
 
-/* Lets those of the unarchived in that sort before the event (NULL: all). */
+/* Merges in the unarchived events that sort before this one (NULL: all of them). */
 static bool merge_before(Scan *scan, const Event *event, Failure *ret_failure) {
   while (scan->next < scan->unarchived->len) {
     const Event *first = scan->unarchived->pdata[scan->next];
@@ -217,7 +218,7 @@ static bool read_archive(Scan *scan, Failure *ret_failure) {
          flush(scan, ret_failure);
 }
 
-/* All that was applied before the mark. */
+/* Applies everything that was applied before the mark. */
 static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) {
   g_autoptr(GPtrArray) unarchived = events_new(), held = events_new();
   g_autoptr(GHashTable) known = g_hash_table_new(id_hash_key, id_equal_key);
@@ -237,8 +238,8 @@ static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) 
 
 /* --- rounds of the ledger ------------------------------------------------------------------- */
 
-/* Events that wait in the outbox although a refresh has taken their effect from the entity: nobody
- * will apply them to the row again. */
+/* Events still in the outbox whose effect a refresh took from the entity: nobody will apply them to
+ * the row again. */
 static bool find_contained(Replay *replay, GPtrArray *events, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GArray) refreshed = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
@@ -258,7 +259,7 @@ static bool find_contained(Replay *replay, GPtrArray *events, Failure *ret_failu
   return true;
 }
 
-/* Sorts the events, and applies those that are to be replayed, each once. */
+/* Sorts the events and applies those that are to be replayed, each once. */
 static bool apply_sorted(Replay *replay, GPtrArray *events, Failure *ret_failure) {
   g_autofree Event **chosen = g_new(Event *, events->len + 1);
   size_t count = 0;
@@ -272,7 +273,7 @@ static bool apply_sorted(Replay *replay, GPtrArray *events, Failure *ret_failure
   return replay_apply(replay, chosen, count, ret_failure);
 }
 
-/* What the ledger got in that span. */
+/* Applies what the ledger received in that span. */
 static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
@@ -286,17 +287,18 @@ static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_fa
 
 /* --- catching up ---------------------------------------------------------------------------- */
 
-/* How near the rounds come. Where live events are applied as fast as they are replayed they would
- * never be near: then the owner waits while some rounds are made, and has a turn in between. */
+/* How close the rounds have come. If live events are applied as fast as they are replayed, the
+ * rounds would never catch up: then the owner waits while some rounds run, with turns of its own in
+ * between. */
 typedef struct Pace {
-  int64_t hold_us; /* how long the owner waits at once; 0 as long as it need not */
-  unsigned events; /* of one round */
+  int64_t hold_us; /* how long the owner waits at a time; 0: not at all */
+  unsigned events; /* in one round */
   int64_t behind_ms, least_ms;
-  int idle; /* rounds that have not come nearer than that */
+  int idle; /* rounds that came no closer */
 } Pace;
 
-/* A deadlock with the owner, or its transaction lasts: asks again. With the brake, the owner waits
- * until that session's transaction ends. */
+/* Asks again after a deadlock with the owner, or while the owner's transaction lasts. With the
+ * brake, the owner waits until that session's transaction ends. */
 static bool take_mark(Replay *replay, Session *brake, char ret_mark[static LEDGER_TIME_SIZE],
                       Failure *ret_failure) {
   for (int tries = 0;; tries++) {
@@ -313,8 +315,8 @@ static bool take_mark(Replay *replay, Session *brake, char ret_mark[static LEDGE
   }
 }
 
-/* Rounds from `since` up to the mark, at least one, and no new one after that time; `since` is how
- * far they came. */
+/* Runs rounds from `since` up to the mark: at least one, and none begins after that time. `since`
+ * becomes how far they came. */
 static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], const char *mark,
                        unsigned events, int64_t most_us, Failure *ret_failure) {
   int64_t started_us = clock_us();
@@ -346,7 +348,7 @@ static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_f
   if (pace->idle < IDLE_ROUNDS)
     return true;
   pace->idle = 0;
-  pace->least_ms = pace->behind_ms; /* whether a longer hold helps is judged from here */
+  pace->least_ms = pace->behind_ms; /* whether a longer hold helps is measured from here */
   if (pace->hold_us > 0) {
     pace->hold_us = MIN(2 * pace->hold_us, HOLD_MOST_US);
     return true;
@@ -360,13 +362,13 @@ static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_f
   return true;
 }
 
-/* However long the round: the owner waits `lock_wait_s` for a lock, then it fails. */
+/* However long the round: the owner waits `lock_wait_s` for a lock, then fails. */
 static unsigned brake_holds_s(const Replay *replay) {
   return MAX(replay->config->mysql.lock_wait_s * 4 / 5, 1);
 }
 
-/* A session for one hold. The server itself ends it when a round takes too long, and the owner goes
- * on; the mark was taken before, so what is applied up to it is right nevertheless. */
+/* A session for one hold. If a round takes too long, the server itself ends the session and the
+ * owner continues; the mark was taken before, so everything applied up to it is still right. */
 static Session *brake_open(const Replay *replay, Failure *ret_failure) {
   g_autoptr(Session) brake = session_open(&replay->config->mysql, ret_failure);
   if (!brake ||
@@ -375,7 +377,7 @@ static Session *brake_open(const Replay *replay, Failure *ret_failure) {
   return g_steal_pointer(&brake);
 }
 
-/* Whether it held to the end; if not, the rounds have to be shorter. */
+/* Whether it held to the end; if not, the rounds must become shorter. */
 static bool has_held(const Replay *replay, const Session *brake, Pace *pace) {
   if (session_idle_ms(brake) < (int64_t)brake_holds_s(replay) * 1000)
     return true;
@@ -383,9 +385,9 @@ static bool has_held(const Replay *replay, const Session *brake, Pace *pace) {
   return false;
 }
 
-/* Rounds up to a mark that is taken now, or as far as they come. Near is who came there soon, or
- * while the owner waited. Without a hand-over (--to) one mark is enough: what comes later is none
- * of its business, and live events need not wait for it. */
+/* Runs rounds up to a mark taken now, or as far as they come. They have caught up if they arrived
+ * soon, or while the owner waited. Without a hand-over (--to) one mark is enough: later events do
+ * not matter, and live events need not wait. */
 static bool advance(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *pace, bool *ret_near,
                     Failure *ret_failure) {
   bool hands_over = replay->range.to == INT64_MAX;
@@ -424,7 +426,7 @@ bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE],
   return good;
 }
 
-/* Again while there is any: of an aggregate the outbox gives a thousand at once. */
+/* Repeats while there are any: the outbox hands out a thousand events of an aggregate at a time. */
 bool replay_finish(Replay *replay, const char *since, Failure *ret_failure) {
   for (int64_t before = -1; before != replay->replayed;) {
     before = replay->replayed;

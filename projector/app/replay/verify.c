@@ -1,8 +1,8 @@
-/* verify.c - `projector archive verify`: whether the events alone tell what each entity is, so
+/* verify.c - `projector archive verify`: whether the events alone give the state of each entity, so
  * that they could be the source (event sourcing).
  *
- * An entity and its event are one transaction. So when an entity is read before and after its
- * events and is the same, these are all of its events, and none is newer. */
+ * An entity and its event are written in one transaction. So if an entity is the same before and
+ * after its events are read, these are all of its events, and none is newer. */
 #include "projector/app/reconcile/report.h"
 #include "projector/app/replay/history.h"
 #include "projector/app/shared/command.h"
@@ -16,8 +16,8 @@
 #include <string.h>
 
 enum {
-  PAGE = 100, /* entities at once */
-  LOOKS = 6,  /* at an entity that changes */
+  PAGE = 100, /* entities at a time */
+  LOOKS = 6,  /* at an entity that keeps changing */
 };
 
 typedef struct Verify {
@@ -98,7 +98,7 @@ static void tell(Verify *verify, const Aggregate *aggregate, const Rehydrated *r
                 rehydrated->missing_count);
 }
 
-/* An entity whose `_id` no event can name has no events that could tell it. */
+/* An entity whose `_id` no event can name has no events. */
 static void tell_unmappable(Verify *verify, const bson_t *entity) {
   Failure failure;
   g_autofree char *id = entity_id_text(entity);
@@ -165,7 +165,7 @@ static bool same_entity(const bson_t *a, const bson_t *b) {
   return a && b ? bson_equal(a, b) : a == b;
 }
 
-/* Takes `entity` (NULL: none) over. */
+/* Takes over `entity` (NULL: none). */
 static bool verify_aggregate(Verify *verify, const Aggregate *aggregate, bson_t *entity,
                              Failure *ret_failure) {
   bool good = true, settled = false;
@@ -227,7 +227,7 @@ static bool verify_entities(Verify *verify, Entities *entities, Failure *ret_fai
   return good;
 }
 
-/* Aggregates that have events and no entity any more. */
+/* Checks aggregates that have events but no entity any more. */
 static bool verify_gone(Verify *verify, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor =
       archive_list_aggregates(verify->archive, verify->projection->aggregate_type);

@@ -1,4 +1,5 @@
-/* account.c - position first, then the event: in the outbox, the archive, among the notes. */
+/* account.c - looks at the position first, then for the event: in the outbox, the archive and the
+ * notes. */
 #include "projector/app/shared/account.h"
 
 #include "projector/app/shared/resolve.h"
@@ -58,8 +59,8 @@ static bool is_outage(const char *name) {
   return false;
 }
 
-/* What failed because a store was away is tried again as soon as it is back: nobody waits behind
- * it. */
+/* An event that failed because a store was unavailable is retried as soon as it is back, so waiting
+ * for it makes sense. */
 static bool blocks(const Event *event) {
   bson_iter_t iter, class;
   bool excused = bson_iter_init(&iter, &event->document) &&
@@ -73,7 +74,7 @@ static void block(Question *question, const Event *event) {
   id_text(&event->key.event_id, question->answer.event_id);
 }
 
-/* What the ledger says of one event; NULL: it does not have it. */
+/* What the ledger says about one event; NULL: nothing. */
 static bool look_into_ledger(const Asking *asking, Event *event, const char **ret_outcome,
                              Failure *ret_failure) {
   Item item = {.event = event};
@@ -85,8 +86,8 @@ static bool look_into_ledger(const Asking *asking, Event *event, const char **re
   return true;
 }
 
-/* Events with that version in the outbox. `*ret_since`: the time of one that MySQL does not have;
- * INT64_MIN: there is none. */
+/* Looks for events with that version in the outbox. `*ret_since`: the time of one that MySQL does
+ * not have; INT64_MIN: there is none. */
 static bool look_into_outbox(const Asking *asking, Question *question, const Aggregate *aggregate,
                              int64_t *ret_since, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor =
@@ -111,8 +112,8 @@ static bool look_into_outbox(const Asking *asking, Question *question, const Agg
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The first failed or dead event of the aggregate, if it comes before the version: before its
- * event of the time `since`, or (INT64_MIN: not there yet) by its own version. */
+/* The aggregate's first failed or dead event, if it comes before the version: before the version's
+ * event, of the time `since`, or (INT64_MIN: not written yet) by its own version. */
 static bool look_for_block(const Asking *asking, Question *question, int64_t since,
                            Failure *ret_failure) {
   Selection selection = {.aggregate_type = question->type,
@@ -131,7 +132,7 @@ static bool look_for_block(const Asking *asking, Question *question, int64_t sin
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The event is in the outbox no more. Skipped ones are in the archive in any case. */
+/* The event has left the outbox. Skipped ones are in the archive in any case. */
 static bool look_into_archive(const Asking *asking, Question *question, const Aggregate *aggregate,
                               const char **ret_outcome, Failure *ret_failure) {
   *ret_outcome = NULL;
@@ -140,7 +141,7 @@ static bool look_into_archive(const Asking *asking, Question *question, const Ag
   g_autoptr(EventCursor) cursor = outbox_find_versions(archive_events(asking->archive), aggregate,
                                                        question->version, question->version);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
-  if (!document) { /* a user need not be allowed to read it */
+  if (!document) { /* the user may lack the privilege to read it */
     *ret_failure = (Failure){0};
     return true;
   }
@@ -154,7 +155,7 @@ static bool look_into_archive(const Asking *asking, Question *question, const Ag
   return true;
 }
 
-/* The position is at the version or above, and its event is gone. */
+/* The position has reached the version, and its event is gone. */
 static bool tell_gone(const Asking *asking, Question *question, const AggregateState *state,
                       Failure *ret_failure) {
   const Position *position = &state->position;
@@ -168,7 +169,7 @@ static bool tell_gone(const Asking *asking, Question *question, const AggregateS
     return false;
   if (!outcome)
     outcome = account_outcome(noted);
-  /* Nothing that high was applied: the row was taken from the entity. */
+  /* no event of that version was applied: the row was taken from the entity */
   bool refreshed = question->version <= position->refreshed_version &&
                    question->version > position->last.version;
   finish(question, outcome ? outcome : refreshed ? "superseded" : "applied");

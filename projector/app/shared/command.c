@@ -12,7 +12,7 @@ bool command_output_is_lost(void) {
   bool lost = fflush(stdout) != 0;
   lost |= ferror(stdout) != 0;
   struct pollfd reader = {.fd = STDOUT_FILENO};
-  /* The reader of a pipe may exit as soon as it has seen enough. */
+  /* the reader of a pipe may exit as soon as it has seen enough */
   return lost && !(poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR));
 }
 
@@ -37,7 +37,7 @@ void print_clean(FILE *to, const char *text) {
 
 void command_print_json(const json_t *json, size_t flags) {
   char *text = json_dumps(json, flags);
-  g_autofree char *clean = json_text_clean(text ? text : "{}"); /* NULL: a text that is no UTF-8 */
+  g_autofree char *clean = json_text_clean(text ? text : "{}"); /* NULL: the text is not UTF-8 */
   puts(clean);
   free(text);
 }
@@ -83,11 +83,11 @@ bool command_projections(const Config *config, const char *table, const char *pu
                                              "no projection has \"entities\" to %s", purpose);
 }
 
-/* GLib leaves "--" in where an argument behind it begins with "-", as the number -5 does. */
+/* GLib leaves "--" in place if an argument after it begins with "-", as the number -5 does. */
 static void drop_separator(int *argc, char **argv) {
   for (int i = 1; i < *argc; i++)
     if (!strcmp(argv[i], "--")) {
-      memmove(argv + i, argv + i + 1, (size_t)(*argc - i) * sizeof *argv); /* and the last NULL */
+      memmove(argv + i, argv + i + 1, (size_t)(*argc - i) * sizeof *argv); /* with the NULL */
       --*argc;
       return;
     }

@@ -37,7 +37,7 @@ static const NumberSetting numbers[] = {
     {"ledger_retention", 60, 3153600000, 7 * 86400, offsetof(Settings, ledger_retention_s)},
 };
 
-/* Targets are of type unsigned. */
+/* The targets are of type unsigned. */
 static const NumberSetting mysql_numbers[] = {
     {"port", 1, 65535, 3306, offsetof(MysqlSettings, port)},
     {"lock_wait_s", 1, 600, 10, offsetof(MysqlSettings, lock_wait_s)},
@@ -72,7 +72,7 @@ static char *substitute(const char *text, const char *path, Failure *ret_failure
   return g_string_free(g_steal_pointer(&out), FALSE);
 }
 
-/* Numbers have no quotes in JSON, so one from the environment is a string until here. */
+/* JSON numbers have no quotes, so one from the environment is a string until here. */
 static json_t *as_number(const char *key, const char *text) {
   bool number_key = false;
   for (size_t i = 0; i < G_N_ELEMENTS(mysql_numbers); i++)
@@ -126,7 +126,7 @@ static bool fill_in(json_t *value, const char *path, Failure *ret_failure) {
   return true;
 }
 
-/* What a file held when it was read. */
+/* What a secret file contained when it was read. */
 typedef struct SecretFile {
   char *path, *text;
 } SecretFile;
@@ -172,7 +172,7 @@ bool config_secrets_have_changed(const Config *config) {
   return false;
 }
 
-/* The secret `key`, in place or from the file that "<key>_file" names. */
+/* Takes the secret `key`, in place or from the file named by "<key>_file". */
 static bool take_secret(Config *config, json_t *object, const char *path, const char *key,
                         const char **ret_text, Failure *ret_failure) {
   g_autofree char *file_key = g_strdup_printf("%s_file", key);
@@ -215,7 +215,8 @@ static bool is_mongodb_database(const char *name) {
   return *name && strlen(name) < 64 && !strpbrk(name, "/\\. \"$");
 }
 
-/* A collection of ours, in which another projector would read what is no event, or its own. */
+/* One of the projector's own collections: as an outbox, it would hold documents that are not
+ * events. */
 static bool is_own_collection(const char *outbox, const char *name) {
   static const char *const suffixes[] = {"", "_archive", "_deleted", "_commands"};
   for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++) {
@@ -299,7 +300,7 @@ static bool take_mysql_numbers(MysqlSettings *mysql, const json_t *json, Failure
   return true;
 }
 
-/* "mysql.replicas": where they answer, to the same user. */
+/* "mysql.replicas": where they listen; the user is the same. */
 static bool take_replicas(Config *config, const json_t *json, Failure *ret_failure) {
   static const char path[] = "mysql.replicas", expected[] = "an array of at most 16 HOST:PORT";
   json_t *list = json_object_get(json, "replicas"), *one;
@@ -379,7 +380,7 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
   return true;
 }
 
-/* Events are no entities, and the other way round. */
+/* A collection of events cannot be one of entities, and the other way round. */
 static bool check_entities(const Config *config, Failure *ret_failure) {
   g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
@@ -395,7 +396,7 @@ static bool check_entities(const Config *config, Failure *ret_failure) {
   return true;
 }
 
-/* Nobody would be asked. */
+/* Without replicas nobody could be asked. */
 static bool check_replicas(const Config *config, Failure *ret_failure) {
   return config->settings.max_replica_lag_s == 0 || config->replicas->len > 0 ||
          wrong(ret_failure, "max_replica_lag_s", "expected the replicas in mysql.replicas");
@@ -445,12 +446,12 @@ static Config *read_file(const char *file, Failure *ret_failure) {
     wrong(ret_failure, file, read_error->message);
     return NULL;
   }
-  /* Some editors put a byte order mark in front. */
+  /* some editors put a byte order mark at the start */
   size_t mark = g_str_has_prefix(text, "\xEF\xBB\xBF") ? 3 : 0;
   json_error_t error;
   config->json = json_loadb(text + mark, length - mark, JSON_REJECT_DUPLICATES, &error);
   if (!config->json) {
-    char *near = strstr(error.text, " near '"); /* quotes the file, which may hold a password */
+    char *near = strstr(error.text, " near '"); /* then it quotes the file */
     if (near)
       *near = '\0';
     failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0, "%s:%d:%d: not valid JSON: %s",

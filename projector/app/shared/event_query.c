@@ -9,7 +9,7 @@
 
 enum {
   PAGE = 200,
-  FOLLOW_MS = 250, /* between two looks for more */
+  FOLLOW_MS = 250, /* between two looks for new events */
 };
 
 void event_query_init(EventQuery *query) {
@@ -34,7 +34,7 @@ static bool set_number(const char *key, const char *value, int64_t least, int64_
          expect(key, least ? "a number from 1" : "a number from 0", value, ret_failure);
 }
 
-/* A time of RFC 3339, a day, or milliseconds since 1970. */
+/* An RFC 3339 time, a date, or milliseconds since 1970. */
 static bool set_time(const char *key, const char *value, int64_t *ret_ms, Failure *ret_failure) {
   g_autofree char *day = strlen(value) == strlen("2026-01-31")
                              ? g_strconcat(value, "T00:00:00Z", NULL)
@@ -130,7 +130,7 @@ static bool enough(const EventReading *reading) {
   return reading->query->limit > 0 && reading->told >= reading->query->limit;
 }
 
-/* The event with its cursor, and without what the projector keeps for itself. */
+/* The event with its cursor, without the projector's own fields. */
 static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) {
   bson_t line = BSON_INITIALIZER;
   if (cursor)
@@ -147,7 +147,7 @@ static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) 
   g_autoptr(GString) text = g_string_sized_new(length + 2);
   if (json)
     g_string_append_len(text, json, (gssize)length);
-  else /* a text that is no UTF-8 */
+  else /* a text that is not UTF-8 */
     g_string_append_printf(text, "{ \"cursor\" : %" G_GINT64_FORMAT ", \"unreadable\" : true }",
                            cursor);
   g_string_append_c(text, '\n');
@@ -156,7 +156,7 @@ static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) 
   return reading->sink(text->str, text->len, reading->data);
 }
 
-/* One page behind `*after`. Returns false when it was enough, or failed. */
+/* Delivers one page after `*after`. Returns false when the reader has enough, or on failure. */
 static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
                       Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = numbering_find(
@@ -172,8 +172,9 @@ static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, i
   return more && ret_failure->class == FAILURE_NONE;
 }
 
-/* Whatever the filter leaves out up to `known`, given before the last page was read, has been seen.
- * Not in a sharded cluster, whose shards learn of a transaction one after the other. */
+/* Everything up to `known`, which was taken before the last page was read, has been seen, even if
+ * the filter left it out. This does not hold in a sharded cluster, whose shards learn of a
+ * transaction one after another. */
 static void skip_seen(Archive *archive, int64_t known, int64_t *after) {
   if (!mongo_store_is_sharded(archive_store(archive)))
     *after = MAX(*after, known);
@@ -193,7 +194,7 @@ static bool tell_archived(EventReading *reading, Archive *archive, Failure *ret_
       return true;
     if (count < PAGE)
       skip_seen(archive, known, &after);
-    /* A page is followed by a rest as long as it took: others read and write there too. */
+    /* After a page, rests as long as the page took, because others read and write there too. */
     if (!reading->pause(count < PAGE ? FOLLOW_MS : (clock_us() - begun) / 1000, reading->data))
       return false;
   }

@@ -1,8 +1,8 @@
-/* identity.c - who may work on this outbox, and into this MySQL.
+/* identity.c - who may work on this outbox and write into this MySQL.
  *
- * Two names on one outbox would share its events out between them, each read model getting a part;
- * one name on two outboxes would mix them in one read model. Both go unnoticed for long, so they
- * are refused before the first event. */
+ * Two names on one outbox would divide its events, each read model getting a part; one name on two
+ * outboxes would mix them in one read model. Either goes unnoticed for long, so both are refused
+ * before the first event. */
 #include "projector/app/shared/identity.h"
 
 #include "projector/infra/log.h"
@@ -56,7 +56,8 @@ static void tell_changed_mapping(const Config *config, const OutboxIdentity *ide
                 NULL);
 }
 
-/* Before the first event under the new name, also when the process that was to do it has died. */
+/* Before the first event under the new name, even if the process that should have done it has
+ * died. */
 static bool take_inheritance(const Config *config, MongoStore *store, Session *session,
                              const char *from, Failure *ret_failure) {
   int64_t events = 0;
@@ -75,7 +76,7 @@ static bool take_inheritance(const Config *config, MongoStore *store, Session *s
   return outbox_identity_settle(store, config->name, ret_failure);
 }
 
-/* MySQL is asked first: where it refuses, this outbox must not be taken from its own projector. */
+/* Asks MySQL first: if it refuses, the outbox must not be taken from its own projector. */
 bool identity_claim(const Config *config, MongoStore *store, Session *session,
                     Failure *ret_failure) {
   bool adopt = config->settings.adopt;

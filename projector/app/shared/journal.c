@@ -77,13 +77,13 @@ static void take_all(GPtrArray *lines, bool mended_only, JournalLine take, void 
   g_ptr_array_set_size(lines, 0);
 }
 
-/* Yields the lines before each mark and, of those after the last one, the repaired ones. */
+/* Delivers the lines before each mark and, of the lines after the last mark, the repaired ones. */
 static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_mark) {
   g_autoptr(GPtrArray) open = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
   char *text = NULL;
   size_t size = 0;
   while (getline(&text, &size, file) > 0) {
-    json_t *line = json_loads(text, 0, NULL); /* NULL: cut short when the process was killed */
+    json_t *line = json_loads(text, 0, NULL); /* NULL: cut off when the process was killed */
     json_t *mark = json_object_get(line, "mark");
     if (mark) {
       take_all(open, false, take, data);
@@ -100,8 +100,8 @@ static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_ma
   free(text);
 }
 
-/* Returns false when there is nothing to resume, or (`ret_failure` tells) it was begun
- * otherwise. */
+/* Returns false when there is nothing to resume, or the journal belongs to another run
+ * (`ret_failure` says so). */
 static bool resume_from(Journal *journal, const json_t *header, JournalLine take, void *data,
                         json_t **ret_mark, Failure *ret_failure) {
   char *text = NULL;

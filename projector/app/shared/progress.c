@@ -1,4 +1,4 @@
-/* progress.c - a line on stderr that is written over and over. */
+/* progress.c - a line on stderr that is overwritten again and again. */
 #include "projector/app/shared/progress.h"
 
 #include "projector/infra/clock.h"

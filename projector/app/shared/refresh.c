@@ -6,11 +6,11 @@
 
 #include <string.h>
 
-/* Events read in one look-up; more than that of one aggregate in the outbox is unusual, and what
- * lies beyond is then found late and refreshed again. */
+/* Events read at a time. More than that of one aggregate in the outbox is unusual; those beyond are
+ * found to be late, and refreshed again. */
 enum { LOOK_AHEAD = 1000 };
 
-/* One transaction and what it is to write. */
+/* One transaction and what it will write. */
 typedef struct Batch {
   Session *session;
   const Ledger *ledger;
@@ -19,7 +19,7 @@ typedef struct Batch {
   Arena *arena;
   AggregateSet *set;
   Fold *fold;
-  GPtrArray *events; /* what the fold and the positions point into */
+  GPtrArray *events; /* owns what the fold and the positions point to */
   bool any;          /* there is something to write */
 } Batch;
 
@@ -33,7 +33,8 @@ static Event *keep(Batch *batch, Event *event) {
   return event;
 }
 
-/* The aggregate's events in the outbox. Read before the entity, so that it contains all of them. */
+/* The aggregate's events in the outbox. They are read before the entity, so that it contains all of
+ * them. */
 static bool look_ahead(Batch *batch, const Refresh *refresh, GPtrArray *events,
                        Failure *ret_failure) {
   if (refresh->prefetched) {
@@ -85,13 +86,13 @@ static bool read_entity(Batch *batch, const Projection *projection, const Refres
   return true;
 }
 
-/* The rows of all projections of the type, and the version that they show. */
+/* The rows of all projections of the type, and the version they show. */
 static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, int64_t time,
                          ChangeList *list, Failure *ret_failure) {
   const Aggregate *aggregate = refresh->aggregate;
   bool any = false;
   EntityView view = {0};
-  const char *read = NULL; /* the collection of the view: all its rows come from one reading */
+  const char *read = NULL; /* the view's collection: all its rows come from one reading */
   for (unsigned i = 0; i < mapping_projection_count(batch->mapping); i++) {
     const Projection *projection = mapping_projection(batch->mapping, i);
     if (!projection_is_of(projection, aggregate->type, aggregate->type_length))
@@ -119,7 +120,7 @@ static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, in
             ? change_from_entity(projection, view.event, batch->arena, change, ret_failure)
             : change_for_missing_entity(projection, absent, batch->arena, change, ret_failure))
       list->count++;
-    else if (view.event || !refresh->remove) /* its keys are known otherwise */
+    else if (view.event || !refresh->remove) /* the keys are known from elsewhere */
       return false;
   }
   return any ||
@@ -127,7 +128,7 @@ static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, in
                      (int)aggregate->type_length, aggregate->type);
 }
 
-/* Whether the refresh has found the entity that the projection's rows come from. */
+/* Whether the refresh found the entity that the projection's rows come from. */
 static bool has_entity(const ChangeList *rows, const Projection *projection) {
   for (unsigned i = 0; i < rows->count; i++)
     if (rows->changes[i].rule->projection == projection)
@@ -163,7 +164,7 @@ static bool fold_rows(Batch *batch, Refresh *refresh, const ChangeList *rows, co
   return fold_add(batch->fold, rows, ret_failure);
 }
 
-/* The position after the refresh: never behind where it was, and at the newest event that the
+/* The position after the refresh: never earlier than before, and at the newest event that the
  * entity contains. */
 static void move_position(AggregateState *state, const GPtrArray *events, const Event *late,
                           int64_t version) {
@@ -184,7 +185,7 @@ static void move_position(AggregateState *state, const GPtrArray *events, const 
   state->moved = true;
 }
 
-/* INT64_MIN: there is nothing to tell it. */
+/* INT64_MIN: nothing indicates it. */
 static int64_t time_of_absent(const Refresh *refresh, const Position *position) {
   if (refresh->late)
     return refresh->late->key.occurred_at;
@@ -221,14 +222,14 @@ static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
       !failure_at(ret_failure, STEP_LEDGER,
                   ledger_insert(batch->session, batch->ledger, &item, 1, &repeated, ret_failure)))
     return false;
-  if (repeated) /* applied before after all; the rows are right as they are */
+  if (repeated) /* applied after all; the rows are right as they are */
     return true;
   move_position(state, events, refresh->late, refresh->version);
   batch->any = true;
   return fold_rows(batch, refresh, &rows, absent, ret_failure);
 }
 
-/* What is wrong with one entity does not keep the others from being refreshed. */
+/* A fault in one entity does not prevent the refresh of the others. */
 static bool add_all(Batch *batch, Refresh *refreshes, size_t count, Failure *ret_failure) {
   for (size_t i = 0; i < count; i++) {
     Failure failure = {0};

@@ -26,7 +26,7 @@ Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failur
   return document ? event_decode(document) : NULL;
 }
 
-/* "all dead events", "event x", "account a1": what was chosen. */
+/* "all dead events", "event x", "account a1": what was selected. */
 static char *name_of(const Selection *selection) {
   if (selection->event_id)
     return g_strdup_printf("event %s", selection->event_id);
@@ -76,8 +76,8 @@ bool resolve_retry(const Config *config, MongoStore *store, const Selection *sel
 
 /* --- skip ------------------------------------------------------------------------------------- */
 
-/* The ledger says `skipped` and the event's version is accounted for, in one transaction. What
- * sorts before the event is not late for that. `event->skipped` becomes what the ledger says. */
+/* In one transaction, the ledger gets `skipped` and the event's version is accounted for. Events
+ * that sort before it do not become late. `event->skipped` is set to what the ledger says. */
 static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
                            Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
@@ -89,7 +89,7 @@ static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
       !ledger_enter(session, ledger, set, arena, ret_failure) ||
       !ledger_insert(session, ledger, &item, 1, &repeated, ret_failure))
     return false;
-  if (repeated) { /* it was applied after all, or skipped: then there is nothing to record */
+  if (repeated) { /* already applied or skipped: nothing to record */
     session_rollback(session);
     *ret_failure = (Failure){0};
     return ledger_find_known(session, ledger, &item, 1, ret_failure);
@@ -100,7 +100,7 @@ static bool record_skipped(Session *session, const Ledger *ledger, Event *event,
          session_run(session, ret_failure, "COMMIT");
 }
 
-/* An event without a readable id or aggregate has no place in the ledger: it is only taken out. */
+/* An event without a readable id or aggregate has no place in the ledger, so it is only removed. */
 static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, Event *event,
                        bool *ret_skipped, Failure *ret_failure) {
   if (!outbox_seize(outbox, event, ret_skipped, ret_failure))
@@ -115,7 +115,7 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
   }
   if (recorded)
     return outbox_acknowledge(outbox, &event, 1, ret_failure);
-  Failure ignored; /* then the sweeper finds it */
+  Failure ignored; /* the sweeper will find it */
   outbox_unseize(outbox, event, &ignored);
   return false;
 }
@@ -155,7 +155,7 @@ bool resolve_skip(const Config *config, MongoStore *store, const Selection *sele
 
 /* --- refresh ---------------------------------------------------------------------------------- */
 
-/* What failed and is contained in the entity now may pass: the projector supersedes it. */
+/* A failed event that the entity now contains may pass: the projector supersedes it. */
 static bool free_contained(Outbox *outbox, const char *type, const char *id, int64_t version,
                            int64_t *ret_left, Failure *ret_failure) {
   Selection selection = {.aggregate_type = type, .aggregate_id = id, .states = resolve_blocking};
@@ -176,7 +176,7 @@ static bool free_contained(Outbox *outbox, const char *type, const char *id, int
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* What was read of an entity that is not there decides: one transaction looks and writes. */
+/* If an entity is missing, what was read of it decides, so one transaction reads and writes. */
 static bool refresh_rows(const Config *config, Session *session, Outbox *outbox,
                          const Aggregate *aggregate, bool entity_needed, int64_t *ret_version,
                          Failure *ret_failure) {

@@ -19,8 +19,8 @@ enum {
 static const char stopping[] = "the projector is stopping";
 
 typedef struct Action {
-  HttpRequest *request; /* NULL: the end */
-  const char *verb;     /* a literal */
+  HttpRequest *request; /* NULL: marks the end */
+  const char *verb;     /* a string literal */
   json_t *target;
 } Action;
 
@@ -46,7 +46,7 @@ static const char *text_of(const json_t *target, const char *key) {
 static HttpAnswer say(unsigned status, json_t *json) {
   char *text = json_dumps(json, JSON_COMPACT);
   json_decref(json);
-  if (!text) /* a text from outside that is no UTF-8 */
+  if (!text) /* a text from outside that is not UTF-8 */
     text = strdup("{}");
   return (HttpAnswer){.status = status,
                       .type = "application/json",
@@ -64,7 +64,7 @@ static HttpAnswer failed(const Failure *failure) {
 
 /* --- doing it ------------------------------------------------------------------------------- */
 
-/* What is different in spite of the refresh, or NULL; free with g_free. */
+/* What still differs after the refresh, or NULL; free with g_free. */
 static bool look_again(const Actions *actions, const json_t *target, char **ret_still,
                        Failure *ret_failure) {
   Stores stores = {0};
@@ -79,7 +79,7 @@ static bool look_again(const Actions *actions, const json_t *target, char **ret_
   return good;
 }
 
-/* Without an entity it is refused; `projector refresh --force` does that. */
+/* Refused without an entity; `projector refresh --force` does that. */
 static HttpAnswer refresh(const Actions *actions, const json_t *target) {
   Failure failure = {0};
   Refreshed done;
@@ -98,7 +98,7 @@ static HttpAnswer refresh(const Actions *actions, const json_t *target) {
   return say(200, json);
 }
 
-/* What there is to decide about. */
+/* What the operator decides about. */
 static HttpAnswer show(const Actions *actions, const json_t *target) {
   Failure failure = {0};
   g_autoptr(Event) event = resolve_show(actions->store, text_of(target, "event_id"), &failure);
@@ -116,7 +116,7 @@ static HttpAnswer show(const Actions *actions, const json_t *target) {
   return say(200, json);
 }
 
-/* What `explain` shows. */
+/* The same as `explain`. */
 static HttpAnswer explain(const Actions *actions, const json_t *target) {
   Stores stores = {0};
   Failure failure = {0};
@@ -164,7 +164,8 @@ static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *t
   return say(200, json_pack("{s:I}", "count", (json_int_t)count));
 }
 
-/* Where it came from, and the name that a proxy with a login gives: "192.0.2.7 (ada) over HTTP". */
+/* Where the request came from, and the name given by a proxy with a login: "192.0.2.7 (ada) over
+ * HTTP". */
 static char *person_of(const HttpRequest *request) {
   const char *name = http_request_header(request, "X-Forwarded-User");
   return name && *name ? g_strdup_printf("%s (%.64s) over HTTP", http_request_peer(request), name)
@@ -273,7 +274,7 @@ static bool names_target(const json_t *target, const char *verb) {
          (!strcmp(verb, "retry") && names_kind(target));
 }
 
-/* NULL: it is queued. */
+/* NULL: queued. */
 static const char *enqueue(Actions *actions, HttpRequest *request, const char *verb,
                            json_t *target) {
   const char *why = NULL;

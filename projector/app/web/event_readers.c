@@ -12,8 +12,8 @@
 
 enum {
   READERS_MAX = 4,
-  LOOK_MS = 250,  /* whether the reader is still there */
-  BUSY_SHARE = 4, /* while events are applied, a page is followed by a longer rest */
+  LOOK_MS = 250,  /* how often to check that the client is still connected */
+  BUSY_SHARE = 4, /* while events are being applied, a page is followed by a longer rest */
   NICENESS = 10,
 };
 
@@ -29,7 +29,7 @@ struct EventReaders {
 typedef struct Reader {
   EventReaders *readers;
   HttpRequest *request;
-  HttpStream *stream; /* NULL: not begun */
+  HttpStream *stream; /* NULL: not started */
   EventQuery query;
 } Reader;
 
@@ -107,7 +107,7 @@ static void read_events(Reader *reader) {
     return;
   }
   bool good = event_query_run(&reading, archive, &failure);
-  if (!good) /* without the last piece of the body the reader knows that something is missing */
+  if (!good) /* the last piece of the body is missing, so the client knows that it is incomplete */
     http_stream_break(reader->stream);
   end_stream(reader);
   if (!good)
@@ -147,7 +147,7 @@ static bool take_query(const char *name, const char *value, void *data) {
   return event_query_set(parsing->query, name, text, parsing->failure);
 }
 
-/* NULL: taken. */
+/* NULL: started. */
 static const char *start(EventReaders *readers, Reader *reader) {
   SCOPED_LOCK(&readers->lock);
   if (readers->ending)

@@ -18,7 +18,8 @@ static void family(GString *text, const char *name, const char *type, const char
   g_string_append_printf(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* `label` NULL: none. The values are names of tables, classes and states: nothing to escape. */
+/* `label` NULL: none. The values are names of tables, classes and states, which need no
+ * escaping. */
 static void sample(GString *text, const char *name, const char *label, const char *value,
                    double figure) {
   g_string_append(text, name);
@@ -185,7 +186,7 @@ static void retries(GString *text, const Figures *figures) {
 
 static int count_open_files(void) {
   DIR *folder = opendir("/proc/self/fd");
-  int count = -3; /* ".", "..", and the folder itself */
+  int count = -3; /* ".", "..", and the directory being read */
   while (folder && readdir(folder))
     count++;
   if (folder)
@@ -212,7 +213,7 @@ static double started_at(void) {
          (double)g_ascii_strtoull(fields[STARTED_AT], NULL, 10) / (double)sysconf(_SC_CLK_TCK);
 }
 
-/* Pages in all, and those that are resident. */
+/* All pages, and the resident ones. */
 static void count_pages(double *ret_all, double *ret_resident) {
   g_autofree char *statm = NULL;
   char *rest = NULL;

@@ -6,11 +6,11 @@
 #include <string.h>
 
 enum {
-  SILENT_MS = 10000,   /* a tenure that has not told its figures for so long has stopped */
-  IDLE_MS = 3000,      /* events are there and none is applied */
-  OLD_MS = 5000,       /* figures of the outbox are told to be old from here on, */
-  VERY_OLD_MS = 45000, /* and are no answer from here on */
-  REFUSED_MS = 15000,  /* a refused claim is tried again within 5 s */
+  SILENT_MS = 10000,   /* after this silence a tenure counts as stopped */
+  IDLE_MS = 3000,      /* for so long there are events and none is applied */
+  OLD_MS = 5000,       /* figures of the outbox are reported as old from here on, */
+  VERY_OLD_MS = 45000, /* and no longer count from here on */
+  REFUSED_MS = 15000,  /* a refused claim is retried within 5 s */
 };
 
 static void remark_free(gpointer data) {
@@ -35,7 +35,7 @@ static void say(GPtrArray *remarks, Weight weight, const char *format, ...) {
   g_ptr_array_add(remarks, remark);
 }
 
-/* " since 12:01:05 UTC (8 s)", or nothing. */
+/* " since 12:01:05 UTC (8 s)", or "". */
 static char *since_text(int64_t since_ms) {
   char time[DATETIME_TEXT_SIZE], duration[DURATION_TEXT_SIZE];
   if (since_ms <= 0)
@@ -65,13 +65,13 @@ static bool stores_are_good(const Status *status) {
          status->mysql.failure.class == FAILURE_NONE;
 }
 
-/* What keeps this process from working, as it has met it itself. */
+/* What keeps this process from working, as it has experienced it itself. */
 static void judge_trouble(GPtrArray *remarks, const Figures *figures, bool told) {
   const TenureView *view = &figures->tenure;
   bool has_trouble = figures->trouble.class != FAILURE_NONE;
   g_autofree char *since = since_text(figures->trouble_since_ms);
   g_autofree char *reason = has_trouble ? reason_of(&figures->trouble) : g_strdup("");
-  bool has_work = view->queued + view->in_hand > 0; /* else it is not tried whether it is back */
+  bool has_work = view->queued + view->in_hand > 0; /* else nothing tests whether it is back */
   if (figures->role == ROLE_WORKING && view->waiting > 0 && (told || has_work))
     say(remarks, told ? WARN_UNREADY : BAD_UNREADY,
         "%u of %u workers wait for a store%s%s%s. Nothing is lost.", view->waiting, view->workers,
@@ -85,7 +85,7 @@ char *health_pause_text(const PauseState *pause) {
   return g_strdup_printf("paused by %s%s", by, since);
 }
 
-/* An intended pause is not a failure. */
+/* An intentional pause is not a failure. */
 static void judge_pause(GPtrArray *remarks, const Status *status, const Figures *figures) {
   const PauseState *pause =
       figures->role == ROLE_WORKING ? &figures->tenure.pause : &status->lease.pause;

@@ -1,5 +1,5 @@
-/* http.c - the routes. Whatever is asked, the answer comes from memory; only actions reach the
- * stores, behind a token, and what waits for a version, from one thread. */
+/* http.c - the routes. Answers come from memory; only actions reach the stores, behind a token, and
+ * requests that wait for a version, from one thread. */
 #include "projector/app/web/http.h"
 
 #include "projector/app/web/actions.h"
@@ -32,7 +32,7 @@ static HttpAnswer plain(unsigned status, const char *text) {
 static HttpAnswer json_answer(json_t *json, size_t flags) {
   char *text = json_dumps(json, flags);
   json_decref(json);
-  if (!text) /* a text from outside that is no UTF-8 */
+  if (!text) /* a text from outside that is not UTF-8 */
     return plain(500, "this cannot be represented as JSON\n");
   return (HttpAnswer){.status = 200,
                       .type = "application/json",
@@ -134,7 +134,7 @@ static json_t *measured(double value) {
   return value < 0 ? json_null() : json_real(value);
 }
 
-/* [time, events/s, lag, worst lag, age of the oldest], times in ms. */
+/* [time, events/s, lag, worst lag, age of the oldest event], times in ms. */
 static json_t *samples_json(Monitor *monitor, int64_t after_ms) {
   g_autofree Sample *samples = g_new(Sample, SAMPLES_MAX);
   unsigned count = monitor_samples(monitor, after_ms, samples);
@@ -177,7 +177,7 @@ static HttpAnswer get_page(Http *http, HttpRequest *request) {
 
 /* --- actions: who may ------------------------------------------------------------------------ */
 
-/* Takes as long whatever is wrong. */
+/* Takes the same time whether or not the texts differ, and where. */
 static bool is_same(const char *secret, const char *text) {
   size_t length = strlen(text), secret_length = strlen(secret);
   volatile unsigned char difference = length != secret_length;
@@ -186,8 +186,8 @@ static bool is_same(const char *secret, const char *text) {
   return difference == 0;
 }
 
-/* A browser says where a request comes from; another site's page has no business here, with the
- * token or without. */
+/* A browser says which site a request comes from; pages of other sites are refused, with or without
+ * the token. */
 static bool is_same_origin(const HttpRequest *request) {
   const char *origin = http_request_header(request, "Origin");
   const char *host = http_request_header(request, "Host");
@@ -198,7 +198,7 @@ static bool is_same_origin(const HttpRequest *request) {
   return !origin || (name && host && !strcmp(name + strlen("://"), host));
 }
 
-/* Whether the request carries the token; else it is answered. */
+/* Returns whether the request carries the token; if not, it has been answered. */
 static bool is_allowed(const Http *http, HttpRequest *request) {
   static const char bearer[] = "Bearer ";
   const char *secret = http->config->settings.admin_token;
@@ -233,7 +233,7 @@ static void act(Http *http, HttpRequest *request, const char *verb) {
 static const struct {
   const char *path;
   HttpAnswer (*get)(Http *http, HttpRequest *request);
-  const char *verb; /* of an action, instead; of neither: /wait */
+  const char *verb; /* of an action; with neither, the request waits */
 } routes[] = {
     {"/", get_page, NULL},          {"/metrics", get_metrics, NULL},
     {"/healthz", get_health, NULL}, {"/readyz", get_readiness, NULL},
@@ -244,7 +244,7 @@ static const struct {
     {"/explain", NULL, "explain"},  {"/wait", NULL, NULL},
 };
 
-/* Another site's name may be made to lead here: on loopback only names of loopback are answered. */
+/* Another site can make its own name lead here, so on loopback only loopback names are answered. */
 static bool is_known_host(const Http *http, const HttpRequest *request) {
   const char *host = http_request_header(request, "Host");
   if (!http_server_is_local(http->server) || !host)
@@ -325,7 +325,8 @@ void http_free(Http *http) {
     return;
   Actions *actions = g_atomic_pointer_get(&http->actions);
   event_readers_end(http->readers);
-  actions_end(actions); /* these answer what was deferred, which the server wants */
+  /* This answers deferred requests, without which the server cannot stop. */
+  actions_end(actions);
   waiting_end(http->waiting);
   http_server_free(http->server);
   actions_free(actions);

@@ -1,4 +1,4 @@
-/* monitor.c - a thread that asks the stores, and one that notes the figures of each second. */
+/* monitor.c - a thread that queries the stores, and one that records the figures of each second. */
 #include "projector/app/web/monitor.h"
 
 #include "projector/app/commands/list.h"
@@ -9,13 +9,13 @@
 #include "projector/infra/mongo/selection.h"
 
 enum {
-  PACE_MS = 2000,  /* between two looks, */
-  PACE_SHARE = 20, /* but this many times as long as a look took, so that a large outbox is not */
-  PACE_MAX_MS = 30000, /* counted all the time; at most this */
+  PACE_MS = 2000,  /* between two looks */
+  PACE_SHARE = 20, /* the pause is this many times as long as a look took, at most PACE_MAX_MS */
+  PACE_MAX_MS = 30000,
   SAMPLE_MS = 1000,
   TROUBLES_MAX = 50,
   KINDS_MAX = 20,
-  TELL_MS = 5000, /* a line that was asked for waits that long for the stores */
+  TELL_MS = 5000, /* a requested line waits this long for the stores */
 };
 
 struct Monitor {
@@ -29,7 +29,7 @@ struct Monitor {
   GCond changed;
   bool ending, wanted, tell;
   Report *report;
-  Sample samples[SAMPLES_MAX]; /* a ring */
+  Sample samples[SAMPLES_MAX]; /* a ring buffer */
   int64_t sampled;
 };
 
@@ -54,7 +54,7 @@ static Report *new_report(const Config *config) {
   return report;
 }
 
-/* What this process has met itself, or a standby hears from the owner. */
+/* What this process has experienced itself, or what a standby hears from the owner. */
 static void add_trouble(Status *status, const Figures *figures) {
   if (figures->trouble.class != FAILURE_NONE)
     status_take_trouble(status, &figures->trouble, figures->trouble_since_ms);
@@ -62,14 +62,14 @@ static void add_trouble(Status *status, const Figures *figures) {
     status_take_trouble(status, &status->lease.trouble, status->lease.trouble_since_ms);
 }
 
-/* What was counted last, and the stores as they are now. */
+/* The last counts, and the stores as they are now. */
 Report *monitor_report(Monitor *monitor) {
   SCOPED_LOCK(&monitor->lock);
   Report *report = g_atomic_rc_box_new0(Report);
   *report = *monitor->report;
   json_incref(report->troubles);
   json_incref(report->kinds);
-  /* The owner knows how long its events have waited as long as it is at work. */
+  /* While the owner works, it knows how long its events have been waiting. */
   g_auto(Figures) figures = metrics_read(monitor->metrics);
   int64_t silent_us = g_get_monotonic_time() - figures.published_at;
   report->status.knows_lag = figures.role == ROLE_WORKING && figures.tenure.workers > 0;
@@ -146,7 +146,7 @@ static void keep(Monitor *monitor, Report *report) {
   report_release(old);
 }
 
-/* What MongoDB does not answer stays as it was. */
+/* If MongoDB does not answer a question, the previous answer stays. */
 static bool look(Monitor *monitor, Outbox *outbox) {
   Report *report = new_report(monitor->config);
   Failure failure = {0};
@@ -199,7 +199,7 @@ static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
   return !monitor->ending;
 }
 
-/* The stores have been queried before the first line is logged. */
+/* By now the stores have been queried, so the first line can be logged. */
 static void tell_now(Monitor *monitor) {
   for (int waited_ms = 0; waited_ms < TELL_MS; waited_ms += TELL_MS / 50) {
     g_autoptr(Report) report = monitor_report(monitor);
@@ -247,7 +247,7 @@ void monitor_look(Monitor *monitor) {
 
 /* --- sampling ------------------------------------------------------------------------------- */
 
-/* The clock runs on while MongoDB cannot be asked. */
+/* Time passes even while MongoDB cannot be asked. */
 static double oldest_ms(const Report *report) {
   int64_t lag_ms = status_lag_ms(&report->status);
   bool grows = report->status.mongodb.failure.class != FAILURE_NONE && !report->status.knows_lag;

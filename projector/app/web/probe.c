@@ -1,4 +1,4 @@
-/* probe.c - a thread for each store, which asks, notes the answer, and pauses. */
+/* probe.c - for each store a thread that queries it, notes the answer, and pauses. */
 #include "projector/app/web/probe.h"
 
 #include "projector/infra/lock.h"
@@ -7,15 +7,15 @@
 
 enum {
   PACE_MS = 1000,
-  ANSWER_S = 2,      /* what an answer may take, to connect or to a question */
-  OVERDUE_MS = 3000, /* from here on a question without an answer is one */
+  ANSWER_S = 2,      /* longest wait for a connection or an answer */
+  OVERDUE_MS = 3000, /* after this time a missing answer is an answer */
 };
 
-/* What one thread knows, under the lock. */
+/* What one thread knows; under the lock. */
 typedef struct Known {
   StoreState state;
-  int64_t asked_at; /* monotonic, us; of the question in hand; 0: there is none */
-  bool asked;       /* at least once, to the end */
+  int64_t asked_at; /* monotonic, us; when the current question was asked; 0: none */
+  bool asked;       /* answered at least once */
 } Known;
 
 struct Probe {
@@ -41,7 +41,7 @@ static bool is_overdue(const Known *known, int64_t now) {
   return known->asked_at && now - known->asked_at > (int64_t)OVERDUE_MS * 1000;
 }
 
-/* A failure lasts from the question that met it first. */
+/* A failure dates from the question that first met it. */
 static void note(Probe *probe, Known *known, StoreState *state) {
   SCOPED_LOCK(&probe->lock);
   int64_t now = g_get_monotonic_time(), took_ms = (now - known->asked_at) / 1000;

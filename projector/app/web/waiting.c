@@ -1,5 +1,5 @@
-/* waiting.c - the requests that wait, the commit that answers them, the threads that ask and
- * end. */
+/* waiting.c - the waiting requests, the commits that answer them, and the threads that query and
+ * expire them. */
 #include "projector/app/web/waiting.h"
 
 #include "projector/app/shared/account.h"
@@ -13,14 +13,14 @@
 
 enum {
   WAITERS_MAX = 256,
-  TIMEOUT_MS = 5000, /* when the request says none */
+  TIMEOUT_MS = 5000, /* if the request gives none */
   TIMEOUT_MAX_MS = 60000,
-  ASK_MS = 1000,      /* between two questions about all of them */
-  THOROUGH_EVERY = 5, /* of these also looks for what blocks */
-  ANSWER_S = 5,       /* of MySQL, to a question */
-  NOTES_MAX = 16,     /* of the outcomes of one transaction */
-  GONE_MS = 500,      /* between two looks whether the clients are there */
-  FIRST_MS = 1500, /* so long the first question about a request may take, whatever its timeout */
+  ASK_MS = 1000,      /* between two queries about all of them */
+  THOROUGH_EVERY = 5, /* every so many queries also look for what blocks */
+  ANSWER_S = 5,       /* of MySQL, for an answer */
+  NOTES_MAX = 16,     /* of one transaction's outcomes */
+  GONE_MS = 500,      /* between two checks that the clients are connected */
+  FIRST_MS = 1500,    /* longest first query about a request, whatever its timeout */
 };
 
 G_STATIC_ASSERT((int)WAITERS_MAX < (int)HTTP_DEFERRED_MAX);
@@ -29,9 +29,9 @@ typedef struct Waiter {
   HttpRequest *request; /* NULL: answered */
   Question question;
   int64_t since, ends_at; /* monotonic, us */
-  bool ask;               /* soon */
-  bool asked;             /* once at least */
-  bool asking; /* the thread has it in hand, and frees it when it was answered meanwhile */
+  bool ask;               /* query soon */
+  bool asked;             /* queried at least once */
+  bool asking;            /* the thread has it in hand, and frees it if it was answered meanwhile */
 } Waiter;
 
 struct Waiting {
@@ -70,7 +70,7 @@ static HttpAnswer answer_of(const Account *account) {
                                     id, "state", account->dead ? "dead" : "failed"));
 }
 
-/* Under the lock. Takes the waiter out and answers it. */
+/* Call under the lock. Removes the waiter and answers it. */
 static void dismiss(Waiting *waiting, Waiter *waiter, HttpAnswer answer) {
   HttpRequest *request = g_steal_pointer(&waiter->request);
   bool asking = waiter->asking;
@@ -90,7 +90,7 @@ static bool is_about(const Question *question, const Event *event) {
   return false;
 }
 
-/* NULL: the items say nothing. */
+/* NULL: the items do not tell. */
 static const char *outcome_among(const Waiter *waiter, const Item *items, size_t count,
                                  bool *ret_passed) {
   for (size_t i = 0; i < count; i++) {
@@ -121,7 +121,7 @@ static void answer_committed(Waiting *waiting, const Item *items, size_t count) 
     g_cond_broadcast(&waiting->changed);
 }
 
-/* What was not simply applied is noted for those who ask later. */
+/* Notes every outcome that is not simply applied, for those who ask later. */
 static void note_outcomes(const Waiting *waiting, const Item *items, size_t count) {
   VersionOutcome notes[NOTES_MAX];
   size_t noted = 0;
@@ -163,8 +163,8 @@ static int64_t end_of(const Waiter *waiter) {
                        : MAX(waiter->ends_at, waiter->since + (int64_t)FIRST_MS * 1000);
 }
 
-/* Under the lock: ends what has waited long enough, and, with `look`, what nobody waits for. When
- * the next one has. */
+/* Call under the lock. Ends requests that have waited long enough and, with `look`, those whose
+ * clients have gone. Returns when the next one ends. */
 static int64_t dismiss_late(Waiting *waiting, int64_t now, bool look) {
   int64_t next = INT64_MAX;
   for (guint i = waiting->waiters->len; i > 0; i--) {
@@ -198,8 +198,8 @@ static gpointer run_ender(gpointer data) {
 
 /* --- the thread that asks ------------------------------------------------------------------- */
 
-/* Under the lock: those to ask about. A standby asks about all, once a second. What blocks is
- * looked for when a request is new, and not every time afterwards. */
+/* Call under the lock. Chooses the requests to query about. A standby queries about all of them,
+ * once a second. What blocks is looked for when a request is new, and seldom afterwards. */
 static GPtrArray *choose(Waiting *waiting, bool all, bool thorough) {
   GPtrArray *chosen = g_ptr_array_new();
   bool working = metrics_role(waiting->metrics) == ROLE_WORKING;
@@ -264,11 +264,11 @@ static bool wants(Waiting *waiting) {
 }
 
 typedef struct Rounds {
-  int64_t ask_at; /* about all */
+  int64_t ask_at; /* when to query about all */
   unsigned count; /* of these */
 } Rounds;
 
-/* Waits until there is something to ask. NULL when it is to end. */
+/* Waits until there is something to query. NULL: it must end. */
 static GPtrArray *await_work(Waiting *waiting, Rounds *rounds) {
   SCOPED_LOCK(&waiting->lock);
   bool all = false;
@@ -308,10 +308,10 @@ static gpointer run_asker(gpointer data) {
 
 /* --- requests ------------------------------------------------------------------------------- */
 
-/* What a query names. */
+/* What a query string names. */
 typedef struct Named {
   char *type, *id, *version, *timeout;
-  const char *wrong; /* NULL: nothing */
+  const char *wrong; /* NULL: nothing is wrong */
 } Named;
 
 static void named_clear(Named *named) {
