@@ -60,6 +60,18 @@ def test_nothing_is_applied_and_nothing_held_until_it_is_resumed(bank):
         assert "paused" in process.log_text() and "resumed" in process.log_text()
 
 
+def test_an_event_that_was_deleted_during_a_pause_is_not_applied(bank):
+    with working(bank) as (_, endpoint):
+        pause(bank, endpoint)
+        gone, kept = opened(bank, "a1"), opened(bank, "a2")
+        bank.put(gone, kept)
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 2)
+        bank.outbox.delete_one({"_id": gone["_id"]})
+        assert bank.projector("resume").returncode == 0
+        bank.wait_gone(kept)
+    assert [row["account_id"] for row in bank.rows("account")] == ["a2"] and list(bank.ledger()) == [str(kept["_id"])]
+
+
 def test_everybody_says_by_whom_and_since_when(bank):
     with working(bank) as (_, endpoint):
         told = bank.projector("pause").stdout

@@ -123,6 +123,7 @@ bool worker_step(Worker *worker, bool wait) {
   int failures = g_atomic_int_get(&worker->failures);
   if (pace_is_stopped(worker->lanes->pace)) {
     pace_grant(worker->lanes->pace, 0); /* pauses briefly */
+    worker->stalled_until = clock_us();
     return true;
   }
   if (failures > 0 && !recovered(worker, failures)) {
