@@ -89,6 +89,14 @@ def test_what_is_asked_for(kept):
     assert asked("--limit", "2") == [1, 2]
 
 
+def test_what_is_asked_for_comes_whole(kept):
+    """In two pages, of events whose numbers were given in three statements."""
+    kept.db["outbox_archive"].insert_many({**deposited(kept, f"a{n}"), "applied_at": datetime(2024, 1, 1)} for n in range(250))
+    with kept.start_projector():
+        numbered(kept, 250)
+    assert [e["cursor"] for e in lines(kept)] == list(range(1, 251))
+
+
 @pytest.mark.parametrize("arguments, complaint", [
     (["--after", "-1"], "after: expected a number"), (["--after", "x"], "after: expected a number"),
     (["--from", "noon"], "from: expected a time"), (["--aggregate-id", "a1"], "aggregate_id: expected aggregate_type"),

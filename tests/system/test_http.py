@@ -8,14 +8,17 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Iterator
 
 import pytest
 
 from endpoint import TOKEN, Endpoint
+from entities import account
 from mysqld import Mysqld
 from server import free_port
 from workspace import AT_ONCE_S, ROOT, WAIT_S, Process, Stores, Workspace, decimal
@@ -344,7 +347,23 @@ def exchange(endpoint: Endpoint, request: bytes) -> bytes:
         return answer
 
 
+def test_actions_are_bounded_and_one_more_is_told_so(bank):
+    """The first waits for a lock of somebody's, eight wait behind it."""
+    with_token(bank)
+    bank.accounts.insert_one(account(1))
+    target = {"aggregate_type": "account", "aggregate_id": "a1"}
+    with listening(bank) as (_, endpoint), bank.stores.mysql(bank.name) as lock, ThreadPoolExecutor(12) as pool:
+        lock.begin()
+        lock.cursor().execute("SELECT * FROM projector_fence FOR UPDATE")
+        answers = [pool.submit(endpoint.act, "refresh", target) for _ in range(12)]
+        refused = bank.wait(lambda: [a.result() for a in answers if a.done()], what="a refusal")
+        lock.rollback()
+        assert refused[0].status == 503 and "too many actions" in refused[0].text
+        assert sorted({a.result().status for a in answers}) == [200, 503]
+
+
 HEAD = b"Host: localhost\r\n"
+NO_ANSWER = 0  # the connection ends
 BAD_REQUESTS = {
     "an unknown path": (b"GET /nothing HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
     "a path upwards": (b"GET /%00%2e%2e/etc/passwd HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
@@ -356,6 +375,8 @@ BAD_REQUESTS = {
     "a negative length": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: -1\r\n\r\n", 400),
     "endless chunks": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
                        + (b"1000\r\n" + b"x" * 4096 + b"\r\n") * 2, None),
+    "chunks beyond the limit": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+                                + (b"1000\r\n" + b"x" * 4096 + b"\r\n") * 2 + b"0\r\n\r\n", NO_ANSWER),
     "a large header": (b"GET / HTTP/1.1\r\n" + HEAD + b"X: " + b"x" * 100000 + b"\r\n\r\n", 431),
     "a long line": (b"GET /" + b"x" * 100000 + b" HTTP/1.1\r\n\r\n", 414),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xff" * 600 + b"\n\n", None),
@@ -368,9 +389,36 @@ def test_a_bad_request_is_refused_and_no_more(bank):
     with listening(bank) as (process, endpoint):
         for name, (request, status) in BAD_REQUESTS.items():
             answer = exchange(endpoint, request)
+            if status == NO_ANSWER:
+                assert answer == b"", name
+                continue
             assert answer[:13] == f"HTTP/1.1 {status} ".encode() if status else not answer.startswith(b"HTTP/1.1 2"), name
             assert endpoint.get("/readyz").status == 200, name
         assert process.stop() == 0
+
+
+def test_slow_connections_that_are_never_idle_keep_no_probe_away(bank):
+    """Each sends one more byte in time, so that no limit of idleness ends it."""
+    bank.mapping(**LISTENING)
+    with listening(bank) as (_, endpoint), ExitStack() as stack:
+        done = threading.Event()
+        slow = [stack.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout=WAIT_S)) for _ in range(500)]
+
+        def drip() -> None:
+            while True:
+                for connection in slow:
+                    with suppress(OSError):
+                        connection.send(b"G")
+                if done.wait(1):
+                    return
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            assert endpoint.get("/healthz").status == 200
+        finally:
+            done.set()
+            dripping.join()
 
 
 def test_thousands_of_connections_do_not_hurt(bank):

@@ -114,6 +114,14 @@ def test_a_refresh_without_an_entity_is_refused(bank):
     assert bank.rows("account") == []
 
 
+def test_a_refresh_frees_only_what_the_entity_contains(bank):
+    open_account(bank)
+    contained, later = dead(bank), dead(bank, version=3)
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"version": Int64(2)}})
+    assert "1 " in bank.projector("refresh", "account", "a1").stdout
+    assert bank.found(contained)["status"] == "pending" and bank.found(later) == later
+
+
 def test_a_repair_does_not_remove_what_a_dead_event_belongs_to(bank):
     """The writer of the event may have stored no entity at all."""
     bank.put(bank.event("a1", "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("10.50")))

@@ -264,6 +264,19 @@ def test_rebuild_fills_child_tables(shop, shadow):
     assert differences(shop) == []
 
 
+def test_what_a_swap_of_child_tables_would_leave_behind(shop):
+    place(shop, order(1, "apple 1"))
+    shop.query("CREATE TABLE order_line__old (mine INT)")
+    refused = shop.projector("rebuild", "--shadow")
+    assert refused.returncode == 2 and "order_line__old exists, from an earlier rebuild" in refused.stderr
+    assert shop.rows("order_line__old") == []
+    shop.query("DROP TABLE order_line__old")
+    shop.query("CREATE TRIGGER spy BEFORE UPDATE ON order_line FOR EACH ROW SET NEW.sku = 'x'")
+    refused = shop.projector("rebuild", "--shadow")
+    assert refused.returncode == 2 and "order_line is part of the trigger spy" in refused.stderr
+    assert lines(shop) == {"o1": ["apple 1"]}
+
+
 def test_replay_and_archive_verify_know_them(shop):
     shop.mapping([ORDERS], mongodb={"retain": "archive"}, backoff_ms=20)
     place(shop, order(1, "apple 1", "pear 2", tags=["t"]), order(2, "fig 3"))

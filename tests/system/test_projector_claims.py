@@ -79,21 +79,21 @@ def test_the_sweeper_leaves_alone_what_is_being_worked_on(bank):
     assert bank.rows("account")[0]["balance"] == Decimal("101.00")
 
 
+def asks_the_ledger(ws: Workspace) -> bool:
+    return any("projector_applied" in (r["Info"] or "") for r in ws.query("SHOW FULL PROCESSLIST")
+               if r["db"] == ws.name and (r["Info"] or "").startswith("SELECT event_id"))
+
+
 def test_an_event_that_was_claimed_again_while_the_sweeper_asked_the_ledger_is_not_put_back(bank):
     bank.mapping(**SWEEPING, claim_timeout_ms=60000)
     event = old_claim(bank, "a1")
     again = {"claimed_by": "elsewhere:2#2"}
-
-    def asks_the_ledger() -> bool:
-        return any("projector_applied" in (r["Info"] or "") for r in bank.query("SHOW FULL PROCESSLIST")
-                   if r["db"] == bank.name and (r["Info"] or "").startswith("SELECT event_id"))
-
     with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
         projector.wait_log("info working")
         is_swept(bank, "a0")
         cursor.execute("LOCK TABLES projector_applied WRITE")
         bank.put(event)
-        bank.wait(asks_the_ledger, what="the sweeper to ask the ledger")
+        bank.wait(lambda: asks_the_ledger(bank), what="the sweeper to ask the ledger")
         again["claimed_at"] = ago()
         bank.outbox.update_one({"_id": event["_id"]}, {"$set": again})
         cursor.execute("UNLOCK TABLES")
@@ -321,6 +321,19 @@ def test_what_a_dead_owner_had_applied_is_taken_out_and_what_was_changed_since_s
     assert bank.outbox.find_one({"_id": applied["_id"]}) is None and bank.found(bad) == bad
     assert bank.outbox.find_one({"_id": gone["_id"]}) is None  # nothing is made up
     assert claim["_id"] not in {c["_id"] for c in claims(bank)}
+
+
+def test_a_claim_stays_until_what_it_names_is_settled(bank):
+    """Who dies in between leaves it to the next."""
+    bank.mapping(**{**BY_THE_BATCH, "sweep_interval_ms": 100})
+    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        projector.wait_log("info working")
+        cursor.execute("LOCK TABLES projector_applied WRITE")
+        claim = dead_claim(bank, opened(bank))
+        bank.wait(lambda: asks_the_ledger(bank), what="the sweeper to ask the ledger")
+        assert claims(bank) == [claim]
+        cursor.execute("UNLOCK TABLES")
+        bank.wait(lambda: claims(bank) == [], what="the end of the claim")
 
 
 def test_the_claims_of_a_live_owner_and_of_other_names_are_never_swept(bank):

@@ -65,6 +65,14 @@ def test_the_archives_copy_is_on_a_majority_before_the_event_leaves_the_outbox(b
     assert bank.db["outbox_archive"].find_one({"_id": event["_id"]})
 
 
+def test_numbers_are_given_on_a_majority(bank, wire):
+    bank.mapping(mongodb={"retain": "archive"})
+    bank.put(opened(bank))
+    with bank.start_projector():
+        bank.wait(lambda: bank.db["outbox_archive"].find_one({"seq": 1}), what="a number")
+    assert concerns(wire.named("commitTransaction")) == [MAJORITY]
+
+
 def test_what_may_roll_back_is_not_read(bank, wire):
     bank.mapping(gap_wait_ms=0)
     bank.accounts.insert_one({"_id": "a1", "user_id": "u", "name": "Zoë", "balance": 1, "version": 3})
@@ -82,8 +90,11 @@ def test_what_may_roll_back_is_not_read(bank, wire):
 ENTITY = {"insert": {"text": "a"}}
 
 
-@pytest.mark.parametrize("entity", [None, ENTITY], ids=["event alone", "with its entity"])
-def test_what_the_outbox_program_calls_stored_is_on_a_majority(bank, wire, entity):
+@pytest.mark.parametrize("entity, receipts", [(None, True), (None, False), (ENTITY, True)],
+                         ids=["event alone", "event alone, no receipts", "with its entity"])
+def test_what_the_outbox_program_calls_stored_is_on_a_majority(bank, wire, entity, receipts):
+    if not receipts:
+        bank.db.drop_collection("outbox_commands")
     event = {"aggregate_type": "thing", "aggregate_id": "t1", "event_type": "Made", "payload": {}}
     if entity:
         event["entity"] = {**entity, "collection": "things"}

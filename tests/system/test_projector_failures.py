@@ -281,7 +281,7 @@ def test_malformed_events_are_marked_and_hurt_nobody(bank):
 
 
 ALL_NULL = dict.fromkeys(["status", "version", "metadata", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error"])
-FOREIGN = [ALL_NULL, {"attempts": "many"}, {"attempts": [1]}, {"attempts": -3}, {"attempts": 99}, {"status": "new"}, {"status": 5},
+FOREIGN = [ALL_NULL, {"attempts": "many"}, {"attempts": [1]}, {"attempts": -3}, {"attempts": 99}, {"status": "failed", "attempts": None}, {"status": "new"}, {"status": 5},
            {"next_attempt_at": "soon", "claimed_by": 5, "claimed_at": 5, "last_error": "none"}]
 
 

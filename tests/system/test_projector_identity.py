@@ -148,7 +148,7 @@ def test_a_name_that_never_came_to_work_leaves_what_it_had_inherited(bank):
     events = [opened(bank), bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))]
     bank.put(*events)
     bank.run_once()
-    bank.outbox.insert_many(events)
+    bank.outbox.insert_one(events[1])  # a delta, that the opening before it would hide
     bank.db["projector_leases"].update_one({"_id": "outbox:outbox"}, {"$set": {"projector": "between", "inherits": bank.name}})
     renamed_once(bank, "renamed")
     assert balance(bank) == Decimal("11.00") and bank.outbox.find_one() is None

@@ -91,6 +91,18 @@ def test_what_waits_in_the_outbox_is_not_applied_again(bank, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_what_waits_for_an_entity_that_never_had_an_event_is_not_applied_again(bank, mode):
+    """No position says that its row has moved."""
+    bank.mapping(gap_wait_ms=0)
+    bank.accounts.insert_one(account(1, version=Int64(3)))
+    event = deposit(bank, "a1", 4, "5.00")
+    rebuild(bank, *mode)
+    bank.run_once()
+    assert bank.rows("account")[0]["balance"] == decimal("15.50").to_decimal()
+    assert bank.ledger()[str(event["_id"])] == "superseded"
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_late_event_that_the_entity_contains(bank, mode):
     """Version 2 comes after version 3 was applied without it: the position says 3, and so does the entity."""
     bank.mapping(gap_wait_ms=0, **FAST)
@@ -321,10 +333,13 @@ def test_the_live_table_is_not_touched_before_the_swap(bank):
     ("CREATE TRIGGER spy BEFORE UPDATE ON account FOR EACH ROW SET NEW.name = 'Eve'", "the trigger spy"),
     ("CREATE TABLE child (a VARCHAR(36) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL,"
      " CONSTRAINT ours FOREIGN KEY (a) REFERENCES account (account_id))", "the foreign key ours"),
+    ("CREATE TABLE branch (id INT PRIMARY KEY);"
+     "ALTER TABLE account ADD branch INT NULL, ADD CONSTRAINT its FOREIGN KEY (branch) REFERENCES branch (id)", "the foreign key its"),
 ])
 def test_what_a_swap_would_leave_behind(bank, statement, said):
     [column] = bank.query("SHOW FULL COLUMNS FROM account LIKE 'account_id'")
-    bank.query(statement.format(collation=column["Collation"]))
+    for part in statement.format(collation=column["Collation"]).split(";"):
+        bank.query(part)
     done = bank.projector("rebuild", "account", "--shadow")
     assert done.returncode == 2 and said in done.stderr
     assert tables(bank) == {"account"}
@@ -380,6 +395,12 @@ def held_open(ws):
     return reader
 
 
+def lock_row(session, table: str, account_id: str) -> None:
+    with session.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+        cursor.execute(f"SELECT * FROM {table} WHERE account_id = %s FOR UPDATE", account_id)
+
+
 def test_events_wait_for_the_swap(bank):
     """A reader holds the RENAME up. Deposits that come meanwhile are applied to the new table."""
     bank.mapping(**FAST)
@@ -398,6 +419,33 @@ def test_events_wait_for_the_swap(bank):
     in_mongodb, in_mysql = balances(bank)
     assert in_mysql == in_mongodb
     assert {row["balance"] for row in bank.rows("account__old")} == {decimal("10.50").to_decimal()}
+
+
+def test_what_is_applied_while_the_gate_closes_is_in_the_new_table_and_then_nothing_is_applied(bank):
+    """A transaction is under way when all has been copied: the gate waits for it, then its account is copied once more.
+    A lock holds that up, and the next event waits for the swap."""
+    bank.mapping(**FAST)
+    fill(bank, [account(n) for n in range(10)])
+    live, copy = (bank.stores.mysql(bank.name) for _ in range(2))
+    with bank.start_projector() as projector, live, copy:
+        projector.wait_log("working")
+        lock_row(live, "account", "a1")
+        events = [bank.event("a1", "MoneyDeposited", 2, amount=decimal("10.00"))]
+        bank.put(events)
+        bank.wait_lock_wait()
+        process = start_shadow(bank)
+        bank.wait(lambda: waiting(bank, "LOCK TABLES projector_fence WRITE"), what="the gate")
+        bank.accounts.update_one({"_id": "a1"}, {"$inc": {"balance": decimal("10.00")}, "$set": {"version": Int64(2)}})
+        lock_row(copy, "account__new", "a1")
+        live.rollback()
+        bank.wait(lambda: waiting(bank, "INSERT INTO `account__new`"), what="the last copy")
+        events.append(deposit(bank, "a2", 2, "10.00"))
+        bank.wait(lambda: waiting(bank, "(SELECT epoch"), what="the projector to wait for the swap")
+        copy.rollback()
+        assert process.wait(WAIT_S) == 0, process.stderr.read()
+        bank.wait_gone(*events)
+    in_mongodb, in_mysql = balances(bank)
+    assert in_mysql == in_mongodb
 
 
 def test_killed_while_the_rename_waits(bank):

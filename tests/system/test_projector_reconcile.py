@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import subprocess
@@ -326,6 +327,21 @@ def test_dead_events_and_applied_ones(bank):
     assert differences(reconcile(bank)) == []
 
 
+def test_an_applied_event_that_leaves_the_outbox_meanwhile_is_no_difference(bank):
+    """Its acknowledgement was on its way."""
+    fill(bank, [account(1)])
+    again = {**opened(bank, account(1)), "_id": uuid.UUID(next(i for i in bank.ledger()))}
+    bank.put(again)
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("LOCK TABLES projector_applied WRITE")
+        with bank.start_command("reconcile") as process:
+            bank.wait(lambda: any("FROM projector_applied" in (r["Info"] or "") for r in bank.query("SHOW FULL PROCESSLIST")
+                                  if r["db"] == bank.name and "SHOW" not in (r["Info"] or "")), what="the question about the event")
+            bank.outbox.delete_one({"_id": again["_id"]})
+            cursor.execute("UNLOCK TABLES")
+            assert process.popen.wait(WAIT_S) == 0, process.log_text()
+
+
 # parts of it
 
 
@@ -508,6 +524,15 @@ def test_a_changed_mapping_is_not_resumed(bank):
     assert done.returncode == 2
     assert "mapping or the options" in done.stderr
     assert bank.state_file("reconcile").read_bytes() == kept
+
+
+def test_two_at_once_do_not_share_a_state_file(bank):
+    file = bank.state_file("reconcile")
+    file.parent.mkdir(parents=True)
+    with file.open("w") as open_elsewhere:
+        fcntl.flock(open_elsewhere, fcntl.LOCK_EX)
+        done = bank.projector("reconcile")
+    assert "another process of this name has it open" in done.stderr and file.read_text() == ""
 
 
 def test_nothing_to_resume(bank):

@@ -389,6 +389,27 @@ def test_a_skipped_event_stays_skipped(bank):
     assert "skipped events left out: 1" in bank.projector("archive", "verify").stdout
 
 
+def test_an_archive_without_marks_is_read_with_the_ledger(bank):
+    """Events that were moved there by other means: what the ledger calls skipped stays out."""
+    events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount=decimal("1.00"))]
+    bank.put(events)
+    bank.run_once()
+    bank.query("UPDATE projector_applied SET outcome = 'skipped' WHERE event_id = %s", str(events[1]["_id"]))
+    assert "skipped events left out: 1" in replay(bank).stdout
+    assert shown(bank) == fold(events[:1])
+
+
+def test_a_skip_of_what_was_applied_is_no_skip(bank):
+    """Its projector died between the commit and the acknowledgement, and then a person lost patience."""
+    bank.put(event := opened(bank, "a1"))
+    bank.run_once()
+    bank.db["outbox_archive"].delete_one({"_id": event["_id"]})
+    bank.put({**event, "status": "dead", "attempts": 10})
+    assert bank.projector("skip", str(event["_id"])).returncode == 0
+    assert bank.ledger() == {str(event["_id"]): "applied"}
+    assert "skipped_at" not in bank.db["outbox_archive"].find_one({"_id": event["_id"]})
+
+
 def test_a_skip_that_is_cut_short_leaves_its_mark(bank):
     """The ledger says `skipped`, and then MongoDB is away; the sweeper takes the event out."""
     bank.mapping(**ARCHIVE, **FAST, max_attempts=1, claim_timeout_ms=1000)

@@ -212,6 +212,12 @@ def test_a_key_that_takes_two_ids_for_one_is_told(bank):
     assert any(line["reason"].startswith("account: ") for line in lines_of(bank, "rebuild", status=1) if "reason" in line)
 
 
+def test_check_compares_the_ids_of_every_page(bank):
+    bank.query("ALTER TABLE account MODIFY account_id VARCHAR(36) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL")
+    bank.accounts.insert_many(account(f"{letter}{n}") for n in range(225) for letter in "aA")
+    assert ": 225 such ids in all" in bank.projector("check").stdout
+
+
 def test_rebuild_looks_at_what_it_has_written(bank):
     with_trigger(bank)
     for n in range(3):

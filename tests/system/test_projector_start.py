@@ -300,6 +300,44 @@ def test_a_column_that_rounds_holds_no_double(ws):
     assert "columns.rate: expected a column that holds every double, found double(10,2)" in last_said(ws.projector("run", "--once"), 2)
 
 
+def test_names_may_be_words_of_sql(ws):
+    ws.mapping([{"aggregate_type": "account", "table": "order", "entities": "accounts",
+                 "key": {"group": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {"select": {"from": "name", "type": "varchar(100)"}, "rank": {"from": "n", "type": "int"}},
+                 "events": {"Opened": {"op": "upsert"}, "Renamed": {"op": "update", "columns": ["select"]},
+                            "Added": {"op": "add", "columns": {"rank": "n"}}, "Closed": {"op": "delete"}}}])
+    ws.create()
+    ws.put(ws.event("a1", "Opened", name="Ada", n=1), ws.event("a2", "Opened", name="Eve", n=1))
+    ws.run_once()
+    ws.put(ws.event("a1", "Renamed", name="Zoe"), ws.event("a1", "Added", n=2), ws.event("a2", "Closed"))
+    ws.run_once()
+    ws.accounts.insert_one({"_id": "a1", "version": 1, "name": "Zoe", "n": 3})
+    assert ws.rows("`order`") == [{"group": "a1", "select": "Zoe", "rank": 3}]
+    assert ws.projector("check").returncode == 0
+    assert ws.projector("reconcile").returncode == 0 == ws.projector("rebuild", "--shadow").returncode
+
+
+def test_a_user_of_mysql_may_have_any_name_and_password(bank):
+    user = f"ü{bank.name[2:]}"
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'pässwörd'")
+    try:
+        bank.query(f"GRANT ALL ON {bank.name}.* TO {user}@'127.0.0.1'")
+        bank.mapping(mysql={"user": user, "password": "pässwörd"})
+        bank.put(opened(bank))
+        bank.run_once()
+        assert len(bank.rows("account")) == 1
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+
+
+def test_a_column_without_a_sign_holds_no_numbers_that_have_one(ws):
+    ws.mapping([{"aggregate_type": "account", "table": "score", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {"score": {"from": "score", "type": "int"}}, "events": {"Opened": {"op": "upsert"}}}])
+    ws.create()
+    ws.query("ALTER TABLE score MODIFY score bigint unsigned NOT NULL")
+    assert "columns.score: expected a column that holds every int, found bigint" in last_said(ws.projector("run", "--once"), 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings, status, told", [
     (["--log-bin=binlog", "--server-id=7", "--binlog-format=STATEMENT"], 2, "binlog_format is STATEMENT"),

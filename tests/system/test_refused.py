@@ -49,12 +49,13 @@ def test_a_mongodb_that_refuses_writes_is_told_everywhere(bank):
     bank.mapping(**{**SETTINGS, "lease_ms": 12000})
     with bank.start_projector() as process:
         endpoint = Endpoint(process)
-        bank.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
+        bank.wait(lambda: endpoint.get("/readyz").text == "ready: working\n", what="readiness")
         bank.db.command("collMod", "projector_leases", validator={"never": True})
         try:
             answer = bank.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and "MongoDB" in a.text and a, what="readyz")
             assert re.search(r"MongoDB refuses to work since .* \(121\)\. .*nothing is lost", answer.text)
             metrics = endpoint.metrics()
+            assert metrics["projector_lease_held"] == 1  # told before the lease is lost, and with it all work
             assert metrics['projector_store_up{store="mongodb"}'] == 1 and metrics['projector_store_usable{store="mongodb"}'] == 0
             status = bank.projector("status")
             assert status.returncode == 3

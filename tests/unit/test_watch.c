@@ -3,7 +3,7 @@
 #include "projector/infra/clock.h"
 #include "tests/unit/support.h"
 
-enum { TABLE = 1, HOLD_MS = 5000, TRIES = 60 };
+enum { TABLE = 1, HOLD_MS = 5000, TRIES = 60, SUSPECTS = 1000 };
 
 static int64_t now_ms;
 
@@ -91,12 +91,39 @@ static void test_what_is_written_opens_the_gate(void **state) {
   watch_free(watch);
 }
 
+static void test_a_thousand_are_suspected_and_the_oldest_is_forgotten(void **state) {
+  (void)state;
+  Watch *watch = watch_new();
+  Id id = {.kind = ID_INT};
+  for (id.number = 0; id.number <= SUSPECTS; id.number++) {
+    now_ms++;
+    watch_suspect(watch, &id);
+  }
+  for (id.number = 0; id.number <= SUSPECTS; id.number++)
+    assert_int_equal(watch_suspects(watch, &id), id.number > 0);
+  watch_free(watch);
+}
+
+static void test_so_many_refusals_are_remembered_and_no_more(void **state) {
+  (void)state;
+  static const Failure why = {.class = FAILURE_DATA, .source = SOURCE_MONGODB};
+  Watch *watch = watch_new();
+  Id id = {.kind = ID_INT};
+  for (id.number = 0; id.number < 3 * REFUSED_MAX; id.number++)
+    watch_refuse(watch, &id, &why);
+  g_autoptr(GArray) refused = watch_list_refused(watch);
+  assert_int_equal(refused->len, 2 * REFUSED_MAX);
+  watch_free(watch);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_table_that_refuses_several_aggregates_stays_the_reason),
       cmocka_unit_test(test_a_trial_of_which_nothing_came_is_another_events),
       cmocka_unit_test(test_the_last_event_that_fails_is_the_reason_itself),
       cmocka_unit_test(test_what_is_written_opens_the_gate),
+      cmocka_unit_test(test_a_thousand_are_suspected_and_the_oldest_is_forgotten),
+      cmocka_unit_test(test_so_many_refusals_are_remembered_and_no_more),
   };
   return RUN_TESTS(tests);
 }
