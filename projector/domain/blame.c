@@ -2,9 +2,9 @@
 #include "projector/domain/blame.h"
 
 enum {
-  REPLAYS_MAX = 20,      /* of one transaction after conflicts, but */
-  REPLAY_FOR_MS = 20000, /* not for longer: then the batch is split, so that others can continue */
-  UNKNOWN_REPLAYS = 3,   /* of one that met what no table knows */
+  REPLAYS_MAX = 20,      /* of one transaction after conflicts, */
+  REPLAY_FOR_MS = 20000, /* but not for longer: then the batch is split, and others continue */
+  UNKNOWN_REPLAYS = 3,   /* of one that met an error that no table lists */
 };
 
 enum {
@@ -26,7 +26,7 @@ bool blame_is_break(const Failure *failure) {
           (code >= 1158 && code <= 1161));
 }
 
-/* Steps in which the events themselves, or all of them together, can be what fails. */
+/* Steps in which one of the events, or all of them together, can be the cause. */
 static bool can_be_theirs(TransactionStep step) {
   return step == STEP_LEDGER || step == STEP_ROWS || step == STEP_COMMIT;
 }
@@ -35,8 +35,8 @@ static Ruling split_or(const Case *the_case, Ruling alone) {
   return the_case->open > 1 ? RULING_SPLIT : alone;
 }
 
-/* What may be the server's fault or that of one event. A server that fails between good probes is
- * not believed forever: there are statements that bring one down. */
+/* The server's fault, or that of one event. A server that fails between successful probes is not
+ * blamed forever: there are statements that bring a server down. */
 static Ruling find_out(const Case *the_case) {
   if (the_case->probe == PROBE_NONE)
     return RULING_PROBE;
@@ -45,7 +45,7 @@ static Ruling find_out(const Case *the_case) {
   return split_or(the_case, the_case->breaks + 1 >= BREAKS_MAX ? RULING_EVENT : RULING_COUNT);
 }
 
-/* Another session's lock on rows or a table, unless it is one of the projector's tables. */
+/* A lock of another session on rows or a table, unless the table is the projector's own. */
 static Ruling rule_lock(const Case *the_case, bool again) {
   if (the_case->failure->step != STEP_ROWS) {
     if (the_case->probe == PROBE_NONE)
@@ -92,7 +92,7 @@ static Ruling rule_size(const Case *the_case) {
   case STEP_ROWS: return split_or(the_case, RULING_EVENT);
   case STEP_LEDGER:
   case STEP_COMMIT: return the_case->open > 1 ? RULING_SPLIT : find_out(the_case);
-  default: return split_or(the_case, RULING_STORE); /* our own statements do not fit */
+  default: return split_or(the_case, RULING_STORE); /* our own statements do not match the tables */
   }
 }
 

@@ -33,7 +33,7 @@ static bool map_assignments(const Rule *rule, const Event *event, Arena *arena, 
     Column column = rule->projection->columns[rule->assignments[i].column];
     bool delta = deltas && !rule->assignments[i].set;
     if (delta)
-      column.nullable = false; /* there is no adding nothing */
+      column.nullable = false; /* a delta cannot be NULL */
     Value *value = &change->values[i];
     if (!value_for_column(event, &rule->assignments[i].from, &column, arena, value, ret_failure))
       return false;
@@ -43,7 +43,7 @@ static bool map_assignments(const Rule *rule, const Event *event, Arena *arena, 
   return true;
 }
 
-/* What a row is marked with; NULL would mark nothing. */
+/* The value of a row's mark; NULL would mark nothing. */
 static bool map_mark(const Rule *rule, const Event *event, Arena *arena, Change *change,
                      Failure *ret_failure) {
   unsigned i = 0;
@@ -163,7 +163,7 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
   return true;
 }
 
-/* Entity changes have no event behind them, so they get a rule of their own per operation. */
+/* Changes from an entity have no event behind them, so each operation gets a rule of its own. */
 static const Rule *entity_rule(const Projection *projection, Operation operation, Arena *arena) {
   Rule *rule = arena_alloc(arena, 1, sizeof *rule);
   *rule =

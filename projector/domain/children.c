@@ -26,7 +26,7 @@ static bool find_items(const Projection *child, const ChildItems *from, bson_ite
                      child->table, found);
 }
 
-/* `$index` as a document of one value, which lives as long as the arena. */
+/* `$index` as a document with one value, which lives as long as the arena. */
 static void set_index(Event *view, int32_t index, Arena *arena) {
   bson_t document = BSON_INITIALIZER;
   BSON_APPEND_INT32(&document, "index", index);
@@ -57,7 +57,7 @@ static void append_key(GString *text, const Projection *child, const Value *key)
   }
 }
 
-/* Two items with one key would be one row, and one of them lost. */
+/* Two items with the same key would become one row, and one of them would be lost. */
 static bool check_keys(const Projection *child, const Source *items, const ChildRows *rows,
                        Failure *ret_failure) {
   g_autoptr(GHashTable) seen = g_hash_table_new_full(value_key_hash, value_key_equal, g_free, NULL);

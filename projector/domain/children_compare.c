@@ -1,4 +1,4 @@
-/* children_compare.c - the rows of a child table against those that are there. */
+/* children_compare.c - compares the rows of a child table with those it should have. */
 #include "projector/domain/children_compare.h"
 
 #include "projector/domain/row_compare.h"

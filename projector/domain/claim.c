@@ -1,4 +1,4 @@
-/* claim.c - decides about claims. */
+/* claim.c - the outcome of a claim, from the document it met. */
 #include "projector/domain/claim.h"
 
 enum { ALONE_FROM = 2 };

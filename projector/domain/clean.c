@@ -1,4 +1,4 @@
-/* clean.c - escapes what a terminal would act upon. */
+/* clean.c - escapes characters that a terminal would act upon. */
 #include "projector/domain/clean.h"
 
 #include <string.h>
@@ -38,7 +38,7 @@ void text_append_clean(GString *to, const char *text, const char *also) {
   }
 }
 
-/* jansson has escaped the ASCII ones; a newline is the layout's. */
+/* jansson has already escaped the ASCII ones; newlines belong to the layout. */
 char *json_text_clean(const char *text) {
   GString *to = g_string_sized_new(strlen(text) + 32);
   for (const char *at = text; *at; at = g_utf8_next_char(at)) {

@@ -1,4 +1,4 @@
-/* condition.c - reads conditions from the mapping file and answers them. */
+/* condition.c - reads conditions from the mapping file and evaluates them. */
 #include "projector/domain/condition.h"
 
 #include "projector/domain/datetime.h"
@@ -22,7 +22,7 @@ struct Condition {
   const Condition **parts; /* all, any, not */
   Source source;           /* is, exists */
   Constant *constants;     /* is: one of these */
-  bool wanted;             /* exists */
+  bool wanted;             /* with exists */
 };
 
 enum { DEEPEST = 16 };
@@ -154,7 +154,7 @@ static bool is_null(const bson_iter_t *iter) {
   return BSON_ITER_HOLDS_NULL(iter) || bson_iter_type(iter) == BSON_TYPE_UNDEFINED;
 }
 
-/* Numbers of every type by what they are worth: 1, 1.0 and Decimal128 1.00 are one. */
+/* Numbers of all types compare by value: 1, 1.0 and Decimal128 1.00 are equal. */
 static bool read_number(const bson_iter_t *iter, Decimal *ret_decimal) {
   char text[MAX(BSON_DECIMAL128_STRING, REAL_TEXT_SIZE)];
   bson_decimal128_t number;
@@ -184,7 +184,7 @@ static bool same_number(const bson_iter_t *a, const bson_iter_t *b) {
   return decimal_add(&x, &y, &difference) && difference.count == 0;
 }
 
-/* A text in the file is also the text form of an id, and of a time. */
+/* A text in the file may also be the text form of an id or of a time. */
 static bool same_text(const bson_iter_t *found, const bson_iter_t *wanted) {
   uint32_t length, found_length;
   const char *text = bson_iter_utf8(wanted, &length);
@@ -261,7 +261,7 @@ bool condition_holds(const Condition *condition, const Event *event, bool *ret_h
     if (!condition_holds(condition->parts[i], event, &holds, ret_failure))
       return false;
     if (condition->test != TEST_NOT && holds == any)
-      break; /* the rest changes nothing */
+      break; /* other types compare as they are */
   }
   *ret_holds = condition->test == TEST_NOT ? !holds : holds;
   return true;

@@ -100,7 +100,7 @@ static bool parse_time(const char **at, const char *end, int64_t *ret_us) {
     unsigned scale = 100000, count = 0;
     for (; *at != end && **at >= '0' && **at <= '9'; (*at)++, count++, scale /= 10) {
       if (scale == 0 && **at != '0')
-        return false; /* more than a microsecond can say */
+        return false; /* finer than a microsecond */
       micros += (unsigned)(**at - '0') * scale;
     }
     if (count == 0)
@@ -112,7 +112,7 @@ static bool parse_time(const char **at, const char *end, int64_t *ret_us) {
   return true;
 }
 
-/* "Z", or how far the clock was ahead of UTC: "+02:00", "-03:30". */
+/* "Z", or the clock's offset from UTC: "+02:00", "-03:30". */
 static bool parse_offset(const char **at, const char *end, int64_t *ret_us) {
   unsigned hours, minutes;
   *ret_us = 0;

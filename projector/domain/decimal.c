@@ -85,7 +85,7 @@ bool decimal_parse(const char *text, size_t length, Decimal *ret_decimal) {
     }
     any = true;
     if (*at == '0' && decimal.count == 0 && !point)
-      continue; /* leading zeros need no room */
+      continue; /* leading zeros take no room */
     if (decimal.count == DECIMAL_DIGITS_MAX)
       return false;
     decimal.digits[decimal.count++] = (uint8_t)(*at - '0');

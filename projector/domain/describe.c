@@ -10,7 +10,7 @@
 enum { JSON_BYTES = DESCRIBED_CHARACTERS * 6 };
 
 bool utf8_is_valid(const char *text, size_t length) {
-  /* libbson takes C0 80 for a NUL where NULs are allowed; no other text holds a byte C0. */
+  /* Where NULs are allowed, libbson takes C0 80 for one; no other text contains a byte C0. */
   return bson_utf8_validate(text, length, true) && (!length || !memchr(text, 0xC0, length));
 }
 
@@ -42,7 +42,7 @@ static const char *type_text(bson_type_t type) {
   return "nothing";
 }
 
-/* Where it stops being UTF-8. */
+/* The position at which the text stops being UTF-8. */
 static size_t first_wrong_byte(const char *text, size_t length) {
   size_t at = 0;
   while (at < length) {
@@ -82,8 +82,8 @@ static void append_string(GString *to, const char *text, uint32_t length) {
                          length, (unsigned char)text[wrong], wrong);
 }
 
-/* JSON of a bare value is that of {"v": value}, unwrapped. Quoted as a text is, so that a log finds
- * where it ends. */
+/* The JSON of a bare value is that of {"v": value}, unwrapped. It is quoted like a text, so that a
+ * log can find its end. */
 static void append_document(GString *to, const bson_iter_t *iter) {
   bson_t wrapped = BSON_INITIALIZER;
   bson_json_opts_t *options = bson_json_opts_new(BSON_JSON_MODE_RELAXED, JSON_BYTES);
@@ -101,7 +101,7 @@ static void append_document(GString *to, const bson_iter_t *iter) {
   }
   start += strspn(start, ": ");
   size_t length = strlen(start);
-  if (length > 2 && length < JSON_BYTES - 16) /* whole, with the end of what it is wrapped in */
+  if (length > 2 && length < JSON_BYTES - 16) /* complete, including the end of the wrapping */
     length -= strlen(" }");
   g_string_append_c(to, ' ');
   append_shortened(to, start, length);

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { SHOWN = 200 }; /* bytes of an `_id` in messages */
+enum { SHOWN = 200 }; /* bytes of an `_id` quoted in messages */
 
 bool entity_id(const bson_t *entity, Id *ret_id) {
   bson_iter_t iter;

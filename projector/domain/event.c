@@ -128,7 +128,7 @@ bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[st
   return true;
 }
 
-/* No text is both a UUID and an ObjectId, so one buffer will do. */
+/* No text is both a UUID and an ObjectId, so one buffer is enough. */
 unsigned ids_from_text(const char *text, size_t length, uint8_t bytes[static 16],
                        Id ret_ids[static IDS_OF_TEXT]) {
   static const IdKind kinds[IDS_OF_TEXT] = {ID_STRING, ID_UUID, ID_OBJECTID, ID_INT};
@@ -280,13 +280,13 @@ static const char A_TEXT[] = "a string of 1 to 128 bytes";
 
 static void malformed(Event *event, const char *path, const char *expected, const char *found) {
   if (event->malformed)
-    return; /* the first thing that is wrong is the one to repair */
+    return; /* the first fault is the one to repair */
   event->malformed = g_new0(Failure, 1);
   failure_set(event->malformed, FAILURE_DATA, SOURCE_EVENT, 0, "%s: expected %s, found %s", path,
               expected, found);
 }
 
-/* The field is not what the contract says: tells what it is. */
+/* The field does not match the contract: records what it is. */
 static void misfit(Event *event, const bson_iter_t *iter, const char *expected) {
   char found[DESCRIPTION_SIZE];
   bson_describe(iter, found, sizeof found);
@@ -310,7 +310,7 @@ static bool is_foreign(const Event *event) {
 static void take_event_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->key.event_id;
   if (event->other_id || id->kind != ID_OTHER)
-    return; /* a second _id: the first one counts, as for the server */
+    return; /* a second _id: the first one counts, as on the server */
   if (id_from_iter(iter, id) && (id->kind != ID_INT || is_foreign(event)) &&
       is_id(id, EVENT_ID_MAX))
     return;
@@ -446,7 +446,7 @@ static void take_field(Event *event, const bson_iter_t *iter) {
   }
 }
 
-/* An empty document for views that were not set. */
+/* An empty document, for views that are not set. */
 static const uint8_t empty_bson[] = {5, 0, 0, 0, 0};
 
 Event *event_decode(const bson_t *document) {

@@ -10,14 +10,14 @@ const EventFields event_fields_contract = {.names = {"aggregate_type", "aggregat
                                                      "event_type", "occurred_at", "payload",
                                                      "metadata"}};
 
-/* Debezium's outbox event router; its names in Debezium's own documentation. */
+/* Debezium's outbox event router; the names are those of its documentation. */
 static const EventFields debezium = {.foreign = true,
                                      .names = {"aggregatetype", "aggregateid", "version", "type",
                                                "timestamp", "payload", "metadata"}};
 
 /* --- reading -------------------------------------------------------------------------------- */
 
-/* What the projector writes into the documents of every outbox. */
+/* Fields that the projector writes into the documents of every outbox. */
 static const char *const own_fields[] = {
     "status",     "attempts",   "next_attempt_at", "claimed_by", "claimed_at", "last_error",
     "applied_at", "skipped_at", "fed_at",          "fed_to",     "seq",        NULL};
@@ -65,7 +65,7 @@ static bool find(const bson_t *document, const char *path, bson_iter_t *ret_valu
          !BSON_ITER_HOLDS_NULL(ret_value);
 }
 
-/* Milliseconds since 1970. */
+/* To milliseconds since 1970. */
 static bool read_time(const bson_iter_t *value, int64_t *ret_ms) {
   uint32_t length;
   int64_t us;
@@ -133,8 +133,8 @@ static void append_field(const EventFields *fields, EventField field, const bson
     bson_append_iter(to, name, -1, &value);
 }
 
-/* Everything of another name keeps it; what the contract's names hold in that document is something
- * else. */
+/* Other fields keep their names, except those with a name of the contract: there they mean
+ * something else. */
 static bool is_contracts(const char *key) {
   for (int i = 0; i < EVENT_FIELDS; i++)
     if (!strcmp(key, event_fields_contract.names[i]))

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A message becomes a string in MongoDB and in JSON. What is no character in it goes: the rest of
- * one that was cut, at the end or in a text that a message quotes in part. */
+/* A message becomes a string in MongoDB and in JSON, so broken characters are removed: the rest of
+ * one that was cut off, at the end or in a text that a message quotes in part. */
 static void keep_characters(char *text) {
   char *at = text;
   while (!g_utf8_validate(at, -1, (const char **)&at))
@@ -52,7 +52,7 @@ bool failure_prefix(Failure *failure, const char *format, ...) {
   return false;
 }
 
-/* Whatever the value contains, quotes too: it cannot reach beyond the last " for ". */
+/* Whatever the value contains, even quotes: it cannot reach beyond the last " for ". */
 void text_hide_quoted(char *text, size_t size) {
   static const char hidden[] = "…";
   size_t start = strcspn(text, "'\""), end = strlen(text);
@@ -64,7 +64,7 @@ void text_hide_quoted(char *text, size_t size) {
   else
     while (end > start + 1 && !strchr("'\"", text[end - 1]))
       end--;
-  if (end == start + 1) /* a quote that does not end: the message was cut */
+  if (end == start + 1) /* a quote without an end: the message was cut off */
     end = strlen(text);
   g_autofree char *rest = g_strdup(text + end);
   text[start] = '\0';
@@ -73,7 +73,7 @@ void text_hide_quoted(char *text, size_t size) {
   keep_characters(text);
 }
 
-/* What these quote are names, or nothing. Any other error may quote values. */
+/* The errors that quote only names, or nothing. Any other may quote values. */
 static bool quotes_only_names(int code) {
   static const struct {
     int first, last;
@@ -115,8 +115,8 @@ typedef struct CodeRange {
   FailureClass class;
 } CodeRange;
 
-/* Server error numbers of MySQL 8.0 to 9.x and MariaDB 10.11, client error numbers 2000 and up.
- * Sources: MySQL 9 Error Reference; MariaDB error codes; order is by class. */
+/* Server error numbers of MySQL 8.0 to 9.x and MariaDB 10.11, client error numbers from 2000.
+ * Sources: MySQL 9 Error Reference; MariaDB error codes; ordered by class. */
 static const CodeRange mysql_codes[] = {
     {2002, 2003, FAILURE_UNAVAILABLE}, /* cannot connect (socket, TCP) */
     {2005, 2006, FAILURE_UNAVAILABLE}, /* unknown host (DNS comes and goes), server has gone away */
@@ -150,7 +150,7 @@ static const CodeRange mysql_codes[] = {
     {1169, 1169, FAILURE_DATA},        /* duplicate key on update */
     {1216, 1217, FAILURE_DATA},        /* foreign key, without names */
     {1264, 1265, FAILURE_DATA},        /* out of range, truncated */
-    {1267, 1267, FAILURE_DATA},        /* MySQL 8.0: a key's text that its character set lacks */
+    {1267, 1267, FAILURE_DATA},        /* MySQL 8.0: a key's text is not in its character set */
     {1292, 1292, FAILURE_DATA},        /* incorrect value */
     {1364, 1364, FAILURE_DATA},        /* column has no default */
     {1365, 1366, FAILURE_DATA},        /* division by zero, incorrect value for column */
@@ -177,14 +177,14 @@ static const CodeRange mysql_codes[] = {
     {1130, 1130, FAILURE_CONFIG},      /* host may not connect */
     {1142, 1143, FAILURE_CONFIG},      /* command denied on table, on column */
     {1227, 1227, FAILURE_CONFIG},      /* privilege missing */
-    {1251, 1251, FAILURE_CONFIG},      /* client cannot do what the user's plugin asks for */
+    {1251, 1251, FAILURE_CONFIG},      /* client cannot do what the user's plugin requires */
     {1370, 1370, FAILURE_CONFIG},      /* EXECUTE denied */
     {1524, 1524, FAILURE_CONFIG},      /* plugin of the user is not loaded */
     {1698, 1698, FAILURE_CONFIG},      /* access denied by a plugin without passwords */
     {1820, 1820, FAILURE_CONFIG},      /* password has expired */
     {1862, 1862, FAILURE_CONFIG},      /* the same, at login */
-    {2059, 2059, FAILURE_CONFIG},      /* plugin of the user is not there for the client */
-    {2061, 2061, FAILURE_CONFIG},      /* plugin refuses: no TLS, say */
+    {2059, 2059, FAILURE_CONFIG},      /* the client lacks the user's plugin */
+    {2061, 2061, FAILURE_CONFIG},      /* plugin refuses, for example without TLS */
     {3118, 3118, FAILURE_CONFIG},      /* account is locked, MySQL */
     {3159, 3159, FAILURE_CONFIG},      /* require_secure_transport */
     {4151, 4151, FAILURE_CONFIG},      /* account is locked, MariaDB */
@@ -198,7 +198,7 @@ static const CodeRange mysql_codes[] = {
     {1436, 1436, FAILURE_SIZE},        /* thread stack overrun by one statement */
 };
 
-/* MongoDB server error codes (error_codes.yml), driver errors are classed by their domain. */
+/* MongoDB server error codes (error_codes.yml); driver errors are classified by their domain. */
 static const CodeRange mongodb_codes[] = {
     {6, 7, FAILURE_UNAVAILABLE},         /* HostUnreachable, HostNotFound */
     {50, 50, FAILURE_UNAVAILABLE},       /* MaxTimeMSExpired */

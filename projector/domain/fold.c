@@ -6,7 +6,7 @@
 struct Fold {
   Arena *arena;
   GPtrArray *steps; /* of Step */
-  GHashTable *rows; /* the open step's rows: FoldedRow as its own key */
+  GHashTable *rows; /* rows of the open step; a FoldedRow is its own key */
 };
 
 /* --- rows by key -------------------------------------------------------------------------- */
@@ -111,7 +111,7 @@ static bool is_delta(const Change *change) {
   return operation_is_delta(change->rule->operation);
 }
 
-/* Whether the assignment adds to its column; it sets the column otherwise. */
+/* Whether the assignment adds to its column; otherwise it sets the column. */
 static bool adds(const Change *change, unsigned assignment) {
   return is_delta(change) && !change->rule->assignments[assignment].set;
 }
@@ -125,7 +125,7 @@ static bool row_missing(const FoldedRow *row, Failure *ret_failure) {
                      row->projection->table);
 }
 
-/* A later list of children takes the place of an earlier one. */
+/* A later list of children replaces an earlier one. */
 static void take_children(FoldedRow *row, const Change *change) {
   for (unsigned i = 0; i < row->projection->child_count && change->children; i++)
     if (change->children[i])
@@ -154,8 +154,8 @@ static bool fold_into_known(FoldedRow *row, const Change *change, Arena *arena,
   return true;
 }
 
-/* A delta of an unknown row stays a statement of its own before a value that replaces the sum,
- * which has to fit nevertheless, and before a second delta of a double, where adding is not
+/* A delta of an unknown row stays a statement of its own before a value that replaces the sum (the
+ * sum must fit nevertheless), and before a second delta of a double, where addition is not
  * associative. */
 static bool needs_new_step(const FoldedRow *row, const Change *change) {
   const Rule *rule = change->rule;
@@ -197,7 +197,7 @@ static bool fold_into_unknown(FoldedRow *row, const Change *change, Arena *arena
   return true;
 }
 
-/* A delta of a row with a mark meets none; what the row's mark is may be known by now. */
+/* A delta finds no row if the row is marked as deleted; by now the mark may be known. */
 static bool expect_no_mark(FoldedRow *row, Failure *ret_failure) {
   const Projection *projection = row->projection;
   if (projection->mark < 0)
@@ -226,7 +226,7 @@ static bool fold_assignments(Fold *fold, const Change *change, Failure *ret_fail
   return fold_into_unknown(row, change, fold->arena, ret_failure);
 }
 
-/* A row that is not there needs no mark. */
+/* A row that does not exist needs no mark. */
 static bool fold_mark(Fold *fold, const Change *change, Failure *ret_failure) {
   FoldedRow *row = open_row(fold, change);
   if (row->write)

@@ -8,7 +8,7 @@ char *json_path(const char *outer, const char *key) {
   return *outer ? g_strdup_printf("%s.%s", outer, key) : g_strdup(key);
 }
 
-/* Keys whose value is a secret, or holds one. */
+/* Keys whose value is a secret, or contains one. */
 static bool is_secret(const char *path) {
   const char *dot = strrchr(path, '.');
   const char *key = dot ? dot + 1 : path;
@@ -26,7 +26,7 @@ static void describe(const json_t *value, char *text, size_t size) {
   case JSON_ARRAY: snprintf(text, size, "an array"); break;
   case JSON_STRING: snprintf(text, size, "\"%.60s\"", json_string_value(value)); break;
   case JSON_INTEGER: snprintf(text, size, "%lld", (long long)json_integer_value(value)); break;
-  case JSON_REAL: /* with its point: 2.0 is not the 2 that was expected */
+  case JSON_REAL: /* keeps the point: 2.0 is not the 2 that was expected */
     g_ascii_dtostr(text, (int)size, json_real_value(value));
     if (!strpbrk(text, ".e"))
       g_strlcat(text, ".0", size);
@@ -82,7 +82,7 @@ bool json_take_text(const json_t *object, const char *path, const char *key, boo
   return true;
 }
 
-/* What MongoDB refuses; it would say so with the first command, and not name the key. */
+/* Names that MongoDB refuses; it would say so only with the first command, and not name the key. */
 static bool is_collection(const char *name) {
   return *name && *name != '.' && !strchr(name, '$') && !g_str_has_prefix(name, "system.");
 }

@@ -47,7 +47,7 @@ const char *json_skip_string(const char *text, const char *end) {
   return MIN(text + 1, end);
 }
 
-/* jansson has no integers beyond int64. */
+/* jansson has no integers beyond int64 */
 static bool parsers_hold(const Decimal *number) {
   int64_t integer;
   return decimal_to_int64(number, &integer) || (number->scale > 0 && is_double(number));

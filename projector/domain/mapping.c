@@ -24,7 +24,7 @@ static void projection_free(gpointer data) {
   g_free(projection);
 }
 
-/* Events with a longer type are not read. */
+/* Events with a longer type are rejected when they are read. */
 static bool is_type(const char *text, size_t most) {
   return *text && strlen(text) <= most;
 }
@@ -41,7 +41,7 @@ static bool parse_when(Mapping *mapping, const json_t *json, const char *path, C
 
 /* --- events ------------------------------------------------------------------------------- */
 
-/* A path, a list of paths, or an object like that of a column. */
+/* A path, a list of paths, or an object like a column's. */
 static bool parse_assigned(Mapping *mapping, const json_t *from, const char *path,
                            const Column *column, Source *ret_source, Failure *ret_failure) {
   static const char *const keys[] = {"from", "value", "default", NULL};
@@ -119,7 +119,7 @@ static bool parse_assignments(Mapping *mapping, const json_t *json, const char *
   return true;
 }
 
-/* A constant of null would mark nothing, with each event. */
+/* A constant null would mark nothing. */
 static bool check_mark(const Rule *rule, const char *path, Failure *ret_failure) {
   int mark = mark_of_rule(rule);
   for (unsigned i = 0; i < rule->assignment_count; i++) {
@@ -134,7 +134,7 @@ static bool check_mark(const Rule *rule, const char *path, Failure *ret_failure)
   return true;
 }
 
-/* The mark is the first column of `set` that may be NULL: NULL tells that the row is not
+/* The mark is the first column of `set` that may be NULL: NULL means that the row is not
  * deleted. */
 static bool parse_soft_delete(Mapping *mapping, const json_t *json, const char *path, Rule *rule,
                               Failure *ret_failure) {
@@ -260,7 +260,7 @@ static void index_rule(Mapping *mapping, const Rule *rule) {
     rules = g_ptr_array_new();
     g_hash_table_insert(mapping->rules, g_bytes_ref(key), rules);
   } else {
-    g_ptr_array_set_size(rules, (gint)rules->len - 1); /* the NULL at the end */
+    g_ptr_array_set_size(rules, (gint)rules->len - 1); /* without the NULL at the end */
   }
   g_ptr_array_add(rules, (gpointer)rule);
   g_ptr_array_add(rules, NULL);

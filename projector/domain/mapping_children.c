@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { CHILDREN_MAX = 32 }; /* bits of Rule.child_tables */
+enum { CHILDREN_MAX = 32 }; /* the bits of Rule.child_tables */
 
 static Projection *child_new(Mapping *mapping, Projection *parent, const char *path) {
   Projection *child = g_new0(Projection, 1);
@@ -39,7 +39,7 @@ static bool check_name(const Mapping *mapping, const Projection *parent, const j
                      "%s.table: another projection fills %s already", path, table);
 }
 
-/* Rows that only an event could tell could not be compared with an entity. */
+/* Rows with values that only an event has could not be compared with an entity. */
 static bool check_sources(const Projection *child, Failure *ret_failure) {
   for (unsigned i = child->parent->key_count; i < child->column_count; i++)
     if (!source_is_of_entity(&child->columns[i].from))
@@ -50,7 +50,7 @@ static bool check_sources(const Projection *child, Failure *ret_failure) {
   return true;
 }
 
-/* Only the payload has arrays; of an entity nothing else is there. */
+/* Only the payload has arrays, and it is all that an entity has. */
 static bool check_items(const json_t *json, const char *path, const Source *items, bool of_entity,
                         Failure *ret_failure) {
   const json_t *otherwise = json_is_object(json) ? json_object_get(json, "default") : NULL;

@@ -24,7 +24,7 @@ bool mapping_wrong(Failure *ret_failure, const char *path, const char *key, cons
   return json_complain(full, expected, found, ret_failure);
 }
 
-/* The names of the projector's own tables, which share a database with the user's. */
+/* The projector's own tables share a database with the user's. */
 static bool is_own_table(const char *name) {
   static const char *const own[] = {"projector_applied", "projector_position", "projector_fence",
                                     "projector_source"};
@@ -34,7 +34,7 @@ static bool is_own_table(const char *name) {
   return false;
 }
 
-/* MySQL would take more, quoted; this is what needs no thinking anywhere. */
+/* MySQL would accept more if quoted; these names need no quotes anywhere. */
 static bool is_identifier(const char *text) {
   size_t length = strlen(text);
   if (length < 1 || length > 64 || g_ascii_isdigit(text[0]))
@@ -65,7 +65,7 @@ bool mapping_take_table(Mapping *mapping, const json_t *json, const char *path,
                         json_object_get(json, "table")));
 }
 
-/* That a constant fits its column shows when the file is read. */
+/* A constant that does not fit its column is found when the file is read. */
 bool mapping_check_constants(const Column *column, const char *path, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   for (const Source *place = &column->from; place; place = place->otherwise) {

@@ -1,7 +1,7 @@
 /* mark.c - the mark of a deleted row. */
 #include "projector/domain/mark.h"
 
-/* Whether an upsert may leave it NULL. */
+/* Whether an upsert may leave the column NULL. */
 static bool may_be_missing(const Column *column) {
   bool constant = false;
   g_assert(column);

@@ -1,19 +1,19 @@
-/* order.c - the rules of order, as pure functions of position and event. */
+/* order.c - the rules of order: pure functions of position and event. */
 #include "projector/domain/order.h"
 
 #include "projector/domain/datetime.h"
 
-enum { FIRST_VERSIONS = 10 /* that a new aggregate may show in another order */ };
+enum { FIRST_VERSIONS = 10 /* up to here a new aggregate's versions may arrive out of order */ };
 
-/* An aggregate that was never seen starts before version 1. Its first events may still be on their
- * way if they are few; a read model that begins later finds others in the middle of their lives.
- * One whose events had no version so far gives nothing to compare with. */
+/* An aggregate that was never seen starts before version 1. If its first events are few, they may
+ * still be on their way; a read model that begins later meets other aggregates in the middle of
+ * their lives. An aggregate whose events had no version so far offers nothing to compare with. */
 static bool has_gap(const Position *position, const Event *event) {
   if (event->key.version == 0)
     return false;
   if (position->known ? position->max_version == 0 : event->key.version > FIRST_VERSIONS)
     return false;
-  return event->key.version - 1 > position->max_version; /* this way round it cannot overflow */
+  return event->key.version - 1 > position->max_version; /* this form cannot overflow */
 }
 
 Standing order_standing(const Position *position, const Event *event, bool gap_waited) {

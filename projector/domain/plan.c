@@ -1,4 +1,4 @@
-/* plan.c - decides what a batch does. */
+/* plan.c - decides what happens to each event of a batch. */
 #include "projector/domain/plan.h"
 
 #include <stdlib.h>
@@ -110,9 +110,9 @@ static bool can_refresh(const Mapping *mapping, const Event *event) {
   return any;
 }
 
-/* A late event: deltas commute and are applied. A full row or a delete is superseded by what is
- * there; but where newer events did not write the whole row, it may be missing something, so it is
- * taken from the entity, if there is one. Anything else needs the entity. */
+/* A late event: deltas commute, so they are applied. A full row or a delete is superseded by what
+ * is there; but if newer events did not write the whole row, something may be missing, so the row
+ * is taken from the entity, if there is one. Everything else needs the entity. */
 static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   ChangeList deltas = {.changes = arena_alloc(arena, item->changes.count, sizeof(Change))};
   const Change *update = NULL;
@@ -173,10 +173,10 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
   }
 }
 
-/* An event that cannot be mapped is no failure when its effect is in the row already. */
+/* An event that cannot be mapped does not fail if its effect is in the row already. */
 static void decide_unmappable(Item *item, AggregateState *state) {
   if (state->blocked) {
-    item->verdict = VERDICT_WAIT; /* its turn has not come */
+    item->verdict = VERDICT_WAIT; /* it is not its turn */
     return;
   }
   Standing standing = order_standing(&state->position, item->event, item->gap_waited);
@@ -186,17 +186,17 @@ static void decide_unmappable(Item *item, AggregateState *state) {
     item->verdict = VERDICT_KNOWN;
 }
 
-/* One pass over the items. Returns false when an event that was decided to apply cannot be folded
- * after the others; it is marked FAILED and the pass has to be made again without it. */
+/* One pass over the items. Returns false when an event that was to be applied cannot be folded
+ * after the others: it is marked FAILED, and the pass must be repeated without it. */
 static bool decide_all(const Mapping *mapping, Item *items, size_t count, AggregateSet *aggregates,
                        Fold *fold, Arena *arena) {
   for (size_t i = 0; i < count; i++) {
     Item *item = &items[i];
     if (!event_has_aggregate(item->event))
-      continue; /* malformed, so it already failed in plan_map, and it blocks nothing */
+      continue; /* malformed: it already failed in plan_map, and blocks nothing */
     AggregateState *state = aggregate_set_open(aggregates, &item->event->aggregate);
     if (item->verdict == VERDICT_NONE && item->failure)
-      item->verdict = VERDICT_FAILED; /* a replay does not make it mappable */
+      item->verdict = VERDICT_FAILED; /* another attempt cannot map it either */
     if (item->verdict == VERDICT_NONE)
       decide(mapping, item, state, arena);
     else if (item->verdict == VERDICT_FAILED)
@@ -222,7 +222,7 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
 
 Fold *plan_decide(const Mapping *mapping, Item *items, size_t count, AggregateSet *aggregates,
                   Arena *arena) {
-  /* Verdicts that stood before this call (map failures, known ids) survive a second pass. */
+  /* Verdicts from before this call (map failures, known ids) survive a second pass. */
   Item *before = arena_alloc(arena, count, sizeof *before);
   unsigned aggregate_count = 0;
   for (size_t i = 0; i < count; i++)

@@ -16,7 +16,7 @@ void real_format(double real, char text[static REAL_TEXT_SIZE]) {
   }
 }
 
-/* The end of the string that begins at `at`, behind its quote. */
+/* The end of the string that begins at `at`, after its closing quote. */
 static const char *end_of_string(const char *at, const char *end) {
   for (at++; at < end && *at != '"'; at++)
     at += *at == '\\';
@@ -110,8 +110,8 @@ bool json_text_same(const char *a, size_t a_length, const char *b, size_t b_leng
 
 /* --- the probe ------------------------------------------------------------------------------ */
 
-/* The parser keeps 17 digits of the significand in a double, rounds once there, and once more when
- * it multiplies or divides by a power of ten; these are rounded the wrong way. */
+/* The parser rounds the 17 digits of the significand to a double, and once more when it multiplies
+ * or divides by a power of ten; these numbers come out wrong. */
 const char json_probe[] =
     "[0.9452706955539223, 0.38120423768821243, 10.149298892552117, 184.46751421470998,"
     " 23.955720489371334, 1.1095234349293547e-153, 1.1251543380879533e-38,"

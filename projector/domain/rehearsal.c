@@ -18,7 +18,7 @@ struct Rehearsal {
   AggregateSet *aggregates;
   GPtrArray *events;   /* of Event */
   GPtrArray *folds;    /* of Fold */
-  GPtrArray *rows;     /* of RehearsedRow in the arena; they are replaced, never changed */
+  GPtrArray *rows;     /* of RehearsedRow in the arena; replaced, never changed */
   GPtrArray *entities; /* of StoredEntity */
   GHashTable *ids;     /* of events that took effect */
 };
@@ -120,7 +120,7 @@ static bool is_marked(const Projection *projection, const Value *values) {
   return projection->mark >= 0 && mark_is_set(projection, &values[projection->mark]);
 }
 
-/* NULL plus something is no number: such a row counts as missing. */
+/* NULL plus something is not a number: such a row counts as missing. */
 static bool add_delta(const FoldedRow *row, unsigned column, Value *value, Arena *arena,
                       Failure *ret_failure) {
   const Projection *projection = row->projection;
@@ -167,8 +167,8 @@ static void write_row(GPtrArray *rows, const FoldedRow *row, Arena *arena) {
   set_row(rows, projection, values, arena);
 }
 
-/* Puts what it takes to replace children among the rows of the step, as infra/mysql/child_rows.c
- * does with those that MySQL has. */
+/* Adds the deletes and inserts that replace children to the rows of the step, as
+ * infra/mysql/child_rows.c does with those in MySQL. */
 static void expand_children(const GPtrArray *rows, const Step *step, Arena *arena) {
   guint count = step->rows->len;
   for (guint n = 0; n < count; n++) {
@@ -191,7 +191,7 @@ static void expand_children(const GPtrArray *rows, const Step *step, Arena *aren
   }
 }
 
-/* fold.h says in which order. */
+/* The order is that of fold.h. */
 static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failure *ret_failure) {
   expand_children(rows, step, arena);
   for (guint i = 0; i < step->rows->len; i++) {
@@ -213,7 +213,7 @@ static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failur
   return true;
 }
 
-/* All of it or nothing, as a transaction. */
+/* All or nothing, like a transaction. */
 static bool execute(Rehearsal *rehearsal, const Fold *fold, bool *ret_statement,
                     Failure *ret_failure) {
   g_autoptr(GPtrArray) rows = g_ptr_array_new();
@@ -244,7 +244,7 @@ static const bson_t *find_entity(const Rehearsal *rehearsal, const char *collect
   return NULL;
 }
 
-/* The event's row as its entity shows it now, and the version of that. */
+/* The event's row as its entity shows it now, and the entity's version. */
 static bool map_entity(Rehearsal *rehearsal, const Projection *projection, const Event *late,
                        Change *change, int64_t *version, Failure *ret_failure) {
   const bson_t *entity = find_entity(rehearsal, projection->entities, &late->aggregate.id);
@@ -330,7 +330,7 @@ static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state)
 
 Rehearsed rehearsal_take(Rehearsal *rehearsal, Event *event) {
   g_ptr_array_add(rehearsal->events, event);
-  if (!event_has_aggregate(event)) /* it has no place in an order and blocks nothing */
+  if (!event_has_aggregate(event)) /* it has no place in any order, and blocks nothing */
     return fail(rehearsal, event->malformed);
   AggregateState *state = aggregate_set_open(rehearsal->aggregates, &event->aggregate);
   if (g_hash_table_contains(rehearsal->ids, &event->key.event_id))

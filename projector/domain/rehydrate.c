@@ -50,7 +50,7 @@ static Value *row_of(const Layout *layout, const FoldedRow *row, Arena *arena) {
   return values;
 }
 
-/* Begins with the removal of the row, so an update that finds no row is detected here. */
+/* Starts by removing the row, so that an update without a row is detected here. */
 static bool fold_event(const Mapping *mapping, const Projection *projection, const Event *event,
                        bool first, Fold *fold, Rehydrated *rehydrated) {
   Arena *arena = fold_arena(fold);
@@ -95,7 +95,7 @@ static void compare_columns(const Layout *layout, const Expected *expected, cons
   }
 }
 
-/* The rows of one child table as the events have left them. */
+/* The rows of one child table as the events leave them. */
 static void compare_child(const Projection *child, const ChildRows *entity, const ChildRows *events,
                           Rehydrated *rehydrated, Arena *arena) {
   const Value **rows = arena_alloc(arena, events->count, sizeof *rows);
@@ -146,7 +146,7 @@ Rehydrated rehydrate(const Mapping *mapping, const Layout *layout, Event *const 
   const FoldedRow *last = last_row(fold);
   const Value *row = last ? row_of(layout, last, arena) : NULL;
   if (row && !entity && layout_is_marked(layout, row))
-    row = NULL; /* it stays, and tells that there is no entity */
+    row = NULL; /* the row stays, and says that there is no entity */
   rehydrated.row = row != NULL;
   if (entity && !layout_map(layout, entity, arena, &expected, &rehydrated.failure))
     rehydrated.outcome = REHYDRATED_OTHERWISE;

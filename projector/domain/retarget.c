@@ -25,7 +25,7 @@ static bool retarget_rules(json_t *events, const Projection *projection, const c
   return true;
 }
 
-/* An update names child tables among its columns, as a list or as an object. */
+/* An update names child tables among its columns, in a list or an object. */
 static void rename_columns(json_t *rule, const Projection *projection, const char *suffix) {
   json_t *columns = json_object_get(rule, "columns"), *value;
   for (unsigned k = 0; k < projection->child_count; k++) {

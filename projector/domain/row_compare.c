@@ -1,4 +1,4 @@
-/* row_compare.c - compares what a row shows with what its entity says. */
+/* row_compare.c - compares a row with its entity. */
 #include "projector/domain/row_compare.h"
 
 #include "projector/domain/json_number.h"
@@ -165,8 +165,8 @@ bool layout_equal(const Layout *layout, const Expected *expected, const Value *r
 
 /* --- deciding ------------------------------------------------------------------------------- */
 
-/* Pending events explain any difference but one: no event can be applied
- * before its entity change is there, so a position ahead of the entity is wrong in any case. */
+/* Pending events explain any difference except one: no event can be applied before its entity
+ * change exists, so a position ahead of the entity is always wrong. */
 Decision difference_decide(const Sight *sight) {
   const Position *position = &sight->position;
   int64_t applied = position->known ? position->max_version : 0;
@@ -191,7 +191,7 @@ Decision difference_decide(const Sight *sight) {
     if (behind)
       decision.position = DIFFERENCE_NONE;
   } else if (decision.row != DIFFERENCE_NONE && decision.position == DIFFERENCE_POSITION_BEHIND) {
-    decision.position = DIFFERENCE_NONE; /* the row says it already */
+    decision.position = DIFFERENCE_NONE; /* the row's difference says it already */
   }
   return decision;
 }

@@ -1,4 +1,4 @@
-/* source.c - reads sources from the mapping file, and finds values in events by them. */
+/* source.c - reads sources from the mapping file, and finds their values in events. */
 #include "projector/domain/source.h"
 
 #include "projector/domain/json.h"
@@ -44,7 +44,7 @@ static bool unescape(char *step) {
 }
 
 static bool parse_pointer(const char *text, Arena *arena, Source *source) {
-  g_auto(GStrv) parts = g_strsplit(text, "/", -1); /* the first is the part before the slash */
+  g_auto(GStrv) parts = g_strsplit(text, "/", -1); /* the first one, before the slash, is empty */
   guint count = g_strv_length(parts);
   const char **steps = arena_alloc(arena, count, sizeof *steps);
   for (guint i = 1; i < count; i++) {
@@ -57,7 +57,7 @@ static bool parse_pointer(const char *text, Arena *arena, Source *source) {
   return true;
 }
 
-/* Of one item of an array: the item, a path into it, or its place in the array. */
+/* A source in an item of an array: the item, a path into it, or its index. */
 static void parse_item(Source *source) {
   static const char index[] = "$index", item[] = "$item", inside[] = "$item.";
   const char *path = source->text + strlen(inside);
@@ -106,7 +106,7 @@ bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_sou
 
 /* --- constants ------------------------------------------------------------------------------ */
 
-/* libbson takes a Decimal128 that is none for NaN. */
+/* libbson reads an invalid Decimal128 as NaN. */
 static bool has_wrong_decimal(const json_t *json) {
   const char *key, *text = json_string_value(json_object_get(json, "$numberDecimal"));
   json_t *member;
@@ -151,7 +151,7 @@ static bool constant_source(const json_t *json, const char *path, const char *te
 
 /* --- reading JSON --------------------------------------------------------------------------- */
 
-/* The last place of a chain; only while it is built is it writable. */
+/* The last path of a chain, which may be written only while it is built. */
 static Source *last_of(Source *source) {
   while (source->otherwise)
     source = (Source *)source->otherwise;
@@ -223,8 +223,8 @@ bool source_from_members(const json_t *object, const char *path, Arena *arena, S
 
 /* --- finding -------------------------------------------------------------------------------- */
 
-/* An index of an array as RFC 6901 has it: digits without leading zeros. BSON's own keys of an
- * array are just these, but a document could have other ones that look alike. */
+/* An array index as RFC 6901 defines it: digits without leading zeros. BSON's own array keys have
+ * the same form, but a document could have others that look similar. */
 static bool is_index(const char *step) {
   size_t length = strlen(step);
   return length > 0 && length < 10 && (step[0] != '0' || length == 1) &&
@@ -296,7 +296,7 @@ bool source_known(const Source *source, const Event *entity) {
     if (find_here(source, entity, &iter))
       return true;
     if (!source->in_payload && !source->constant)
-      return false; /* an event may have had it */
+      return false; /* an event may have the field */
   }
   return true;
 }
@@ -319,7 +319,8 @@ bool source_is_of_entity(const Source *source) {
 }
 
 bool source_is_of_aggregate(const Source *source) {
-  return source->constant || is_aggregate_id(source); /* every event has that first place */
+  return source->constant ||
+         is_aggregate_id(source); /* every event has it, so no further path is tried */
 }
 
 char *source_name(const Source *place) {

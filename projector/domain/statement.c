@@ -1,19 +1,19 @@
-/* statement.c - a small scanner that knows SQL's quotes and comments and nothing else of SQL. */
+/* statement.c - a small scanner that knows only SQL's quotes and comments. */
 #include "projector/domain/statement.h"
 
 #include <string.h>
 
-/* Two dashes begin a comment before a blank, a control character or the end. */
+/* Two dashes start a comment only before a blank, a control character or the end. */
 static bool is_dash_comment(const char *at) {
   return at[0] == '-' && at[1] == '-' && (g_ascii_isspace(at[2]) || g_ascii_iscntrl(at[2]));
 }
 
-/* What such a comment holds is run by some servers and versions, and by others not. */
+/* The content of such a comment is executed by some servers and versions, and skipped by others. */
 static bool is_executable_comment(const char *at) {
   return g_str_has_prefix(at, "/*!") || g_str_has_prefix(at, "/*M!");
 }
 
-/* The end of the quoted text or comment that starts at `at`; `at` itself when none does. */
+/* The end of the quoted text or comment that starts at `at`, or `at` itself if none does. */
 static const char *skip_quoted(const char *at) {
   if (*at == '\'' || *at == '"' || *at == '`') {
     char quote = *at++;
@@ -36,13 +36,13 @@ static const char *skip_quoted(const char *at) {
   return at;
 }
 
-/* Also every byte of a letter that is not ASCII: names may hold such letters, of columns as of
- * fields. */
+/* Including every byte of a non-ASCII letter: names of columns and fields may contain such
+ * letters. */
 static bool is_name_char(char c) {
   return g_ascii_isalnum(c) || c == '_' || c == '.' || c == '$' || (unsigned char)c >= 0x80;
 }
 
-/* A blank, or a comment, whose end `skip_quoted` has found. */
+/* A blank, or a comment whose end `skip_quoted` has found. */
 static bool is_blank(const char *at, const char *end) {
   return g_ascii_isspace(*at) || (end > at && (*at == '#' || *at == '-' || *at == '/'));
 }
@@ -66,13 +66,13 @@ bool statement_changes_rows(const char *text) {
     while (is_name_char(at[length]))
       length++;
     if (!after_with && length == 0 && !is_blank(at, end))
-      return false; /* the first thing is no word */
+      return false; /* it does not begin with a word */
     depth += (*at == '(') - (*at == ')');
     if (end == at && length > 0 && depth == 0) {
       if (is_one_of(at, length, writes))
         return true;
       if (is_one_of(at, length, after_with ? reads : with) == after_with)
-        return false; /* the first word is none of ours, or WITH is for reading */
+        return false; /* the first word is another, or WITH belongs to a query */
       after_with = true;
     }
     at = end > at ? end : at + MAX(length, 1);
@@ -80,7 +80,8 @@ bool statement_changes_rows(const char *text) {
   return false;
 }
 
-/* The column that looks there first; the parameter then looks where it does. -1: none does. */
+/* The column whose source begins with this one; the parameter is then looked up as the column is.
+ * -1: none. */
 static int column_with_source(const Projection *projection, Source *source) {
   for (unsigned i = 0; i < projection->column_count; i++) {
     const Source *from = &projection->columns[i].from;
@@ -92,8 +93,8 @@ static int column_with_source(const Projection *projection, Source *source) {
   return -1;
 }
 
-/* How far the name of a parameter reaches, from its colon. A name that begins with a slash is a
- * JSON Pointer. A full stop after a name is the statement's. 0: this is no parameter. */
+/* The length of a parameter's name, colon included. A name that begins with a slash is a JSON
+ * Pointer. A full stop after a name belongs to the statement. 0: not a parameter. */
 static size_t parameter_length(const char *at) {
   bool pointer = at[1] == '/' && at[2] != '*';
   if (at[0] != ':' || !(pointer || is_name_char(at[1])))
@@ -134,7 +135,7 @@ bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **re
       continue;
     }
     if (end == at)
-      end = at + (at[0] == ':' && at[1] == ':' ? 2 : 1); /* "x::int" names no parameter */
+      end = at + (at[0] == ':' && at[1] == ':' ? 2 : 1); /* "x::int" contains no parameter */
     if (*at == ';')
       ended = true;
     else
@@ -154,7 +155,7 @@ bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **re
 
 /* --- another table -------------------------------------------------------------------------- */
 
-/* One word, quoted text or other sign of a statement. */
+/* One word, quoted text or other character of a statement. */
 typedef struct Token {
   const char *at;
   size_t length;
@@ -167,7 +168,7 @@ static Token next_token(const char *at) {
   token.blank = is_blank(at, end);
   if (end > at)
     return token;
-  size_t mark = *at == ':' ? strspn(at, ":") : 0; /* a parameter is one token, and no word */
+  size_t mark = *at == ':' ? strspn(at, ":") : 0; /* a parameter is one token, and not a word */
   while (is_name_char(at[mark + token.length]))
     token.length++;
   token.word = mark == 0 && token.length > 0;
@@ -175,7 +176,7 @@ static Token next_token(const char *at) {
   return token;
 }
 
-/* The next token that says something; `*at` is then behind it. */
+/* The next token that is neither blank nor comment; `*at` then points after it. */
 static Token next_word(const char **at) {
   Token token = next_token(*at);
   while (**at && token.blank) {

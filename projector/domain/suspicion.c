@@ -1,4 +1,4 @@
-/* suspicion.c - learns the rhythm of an owner's heartbeats, and judges its silence. */
+/* suspicion.c - learns the rhythm of an owner's heartbeats and judges its silence. */
 #include "projector/domain/suspicion.h"
 
 #include <glib.h>
@@ -9,8 +9,8 @@ enum {
   LOOKS_APART_US = 500000, /* a longer time between two looks is a pause of the standby itself */
 };
 
-/* A silence is out of proportion when it is longer than all of these. Heartbeats are late in
- * bursts, when the machine is busy; so the longest interval counts beside mean and spread. */
+/* A silence is suspicious when it is longer than all of these. Heartbeats are late in bursts when
+ * the machine is busy, so the longest interval counts besides mean and spread. */
 static const double MEANS = 3, DEVIATIONS = 8, LONGEST = 1.5;
 
 static void remember(Suspicion *suspicion, int64_t interval_us) {

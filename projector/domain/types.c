@@ -63,7 +63,7 @@ static bool take_char(const char **at, char wanted) {
   return true;
 }
 
-/* Whether the label stands in the list before it, in its quotes. */
+/* Whether the label already appears in the list before it, with its quotes. */
 static bool is_repeated(const char *list, const char *label, size_t length) {
   for (const char *at = list; at < label; at = strchr(at + 1, '\'') + 2)
     if (!strncmp(at, label, length))
@@ -71,7 +71,7 @@ static bool is_repeated(const char *list, const char *label, size_t length) {
   return false;
 }
 
-/* "('a','b')", labels without quotes and backslashes in them. MySQL takes blanks off their ends. */
+/* "('a','b')", labels without quotes or backslashes. MySQL removes blanks at their ends. */
 static bool take_labels(const char *at) {
   const char *list = at + 1;
   if (!take_char(&at, '('))

@@ -15,7 +15,8 @@
 
 /* --- numbers ------------------------------------------------------------------------------ */
 
-/* The number with the fewest digits that reads back as the same double: what its writer wrote. */
+/* The decimal number with the fewest digits that reads back as the same double: what was written
+ * originally. */
 static bool decimal_from_double(double real, Decimal *ret_decimal) {
   char text[REAL_TEXT_SIZE];
   if (!isfinite(real))
@@ -85,7 +86,7 @@ static bool number_fits(const Decimal *decimal, const ColumnType *type, Arena *a
 static bool to_number(const bson_iter_t *iter, const ColumnType *type, Arena *arena,
                       Value *ret_value) {
   if (BSON_ITER_HOLDS_INT(iter) && type_is_integer(type->kind) && !type->is_unsigned &&
-      type->kind == TYPE_BIGINT) { /* the common case needs no digits */
+      type->kind == TYPE_BIGINT) { /* the common case, which needs no digits */
     *ret_value = (Value){.kind = VALUE_INT, .integer = bson_iter_as_int64(iter)};
     return true;
   }
@@ -127,7 +128,7 @@ static bool to_boolean(const bson_iter_t *iter, Value *ret_value) {
 static size_t count_characters(const char *text, size_t length) {
   size_t count = 0;
   for (size_t i = 0; i < length; i++)
-    count += ((uint8_t)text[i] & 0xC0) != 0x80; /* every byte but the continuations */
+    count += ((uint8_t)text[i] & 0xC0) != 0x80; /* all bytes except continuation bytes */
   return count;
 }
 
@@ -138,7 +139,7 @@ static bool to_text(const bson_iter_t *iter, const ColumnType *type, Arena *aren
     value.text = bson_iter_utf8(iter, &value.length);
     if (!utf8_is_valid(value.text, value.length))
       return false;
-  } else { /* UUID, ObjectId and whole numbers have one usual text form */
+  } else { /* UUIDs, ObjectIds and integers have one usual text form */
     Id id;
     char text[ID_TEXT_SIZE];
     if (!id_from_iter(iter, &id))
@@ -147,7 +148,7 @@ static bool to_text(const bson_iter_t *iter, const ColumnType *type, Arena *aren
     value.text = arena_copy(arena, text, value.length);
   }
   if (type->kind == TYPE_CHAR && value.length > 0 && value.text[value.length - 1] == ' ')
-    return false; /* CHAR loses blanks at the end */
+    return false; /* CHAR strips blanks at the end */
   *ret_value = value;
   return (type->kind == TYPE_CHAR || type->kind == TYPE_VARCHAR
               ? count_characters(value.text, value.length)
@@ -172,7 +173,7 @@ static bool read_bytes(const bson_iter_t *iter, Value *ret_value) {
 static bool to_bytes(const bson_iter_t *iter, const ColumnType *type, Value *ret_value) {
   if (!read_bytes(iter, ret_value))
     return false;
-  /* BINARY(n) pads with zeros, so another length would come back changed. */
+  /* BINARY(n) pads with zeros, so a value of another length would change. */
   return type->kind == TYPE_BINARY ? ret_value->length == type->length
                                    : ret_value->length <= type->length;
 }
@@ -230,7 +231,7 @@ static bool to_datetime(const bson_iter_t *iter, const ColumnType *type, Value *
 }
 
 static bool to_json(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
-  bson_t wrapped = BSON_INITIALIZER; /* JSON of a bare value: that of {"v": value}, unwrapped */
+  bson_t wrapped = BSON_INITIALIZER; /* a bare value's JSON is that of {"v": value}, unwrapped */
   size_t length = 0;
   char *json = NULL;
   if (bson_append_iter(&wrapped, "v", 1, iter))
@@ -297,7 +298,7 @@ static bool is_time(TypeKind kind) {
   return kind == TYPE_DATE || kind == TYPE_DATETIME || kind == TYPE_TIMESTAMP;
 }
 
-/* What was found, and what is wrong with it where that does not meet the eye. */
+/* What was found and, where it is not obvious, what is wrong with it. */
 static char *describe_for(const ColumnType *type, const bson_iter_t *iter) {
   Decimal decimal;
   char found[DESCRIPTION_SIZE];

@@ -1,4 +1,4 @@
-/* value_special.c - the rarer types, and BSON as plain JSON. */
+/* value_special.c - the less common types, and BSON as plain JSON. */
 #include "projector/domain/value_special.h"
 
 #include "projector/domain/datetime.h"
@@ -23,7 +23,7 @@ static bool text_value(const char *text, size_t length, Arena *arena, Value *ret
 
 /* --- enum, year, bit, float ----------------------------------------------------------------- */
 
-/* Labels have no quotes in them (types.c), so one is found between its own. */
+/* Labels contain no quotes (types.c), so a label is found with its quotes. */
 static bool has_label(const ColumnType *type, const char *text, size_t length) {
   for (const char *at = strchr(type->text, '\''); at;) {
     const char *end = strchr(at + 1, '\'');
@@ -102,8 +102,8 @@ static bool colon(const char **at, const char *end) {
   return *at < end && *(*at)++ == ':';
 }
 
-/* "[-]HH:MM:SS[.ffffff]", hours to 838, into the form in which a server gives it back: with as many
- * digits behind the point as the column has. */
+/* Converts "[-]HH:MM:SS[.ffffff]", up to 838 hours, into the form in which a server returns it:
+ * with as many fraction digits as the column has. */
 static bool time_from_text(const char *text, size_t length, unsigned fraction, Arena *arena,
                            Value *ret_value) {
   const char *at = text, *end = text + length;
@@ -230,7 +230,7 @@ static bool append_members(PlainJson *json, const bson_iter_t *iter, bool array)
   return true;
 }
 
-/* What has no plain form stays extended JSON. */
+/* Values without a plain form stay extended JSON. */
 static bool append_extended(GString *json, const bson_iter_t *iter) {
   bson_t wrapped = BSON_INITIALIZER;
   size_t length = 0;
@@ -308,7 +308,7 @@ bool special_from_sql(const char *text, size_t length, const ColumnType *type, A
     g_strlcpy(digits, text, MIN(length + 1, sizeof digits));
     *ret_value = (Value){.kind = VALUE_INT, .integer = (int64_t)g_ascii_strtoull(digits, NULL, 10)};
     return true;
-  case TYPE_BIT: /* a byte; of a boolean column a digit */
+  case TYPE_BIT: /* a byte; for a boolean column a digit */
     if (length != 1)
       return false;
     *ret_value = (Value){.kind = VALUE_INT, .integer = text[0] & 1};
@@ -316,7 +316,7 @@ bool special_from_sql(const char *text, size_t length, const ColumnType *type, A
   case TYPE_FLOAT:
     *ret_value = (Value){.kind = VALUE_DOUBLE, .real = g_ascii_strtod(text, NULL)};
     return true;
-  case TYPE_TIME: /* a column may be finer than its mapping */
+  case TYPE_TIME: /* the column may have more fraction digits than the mapping says */
     return time_from_text(text, length, type->length, arena, ret_value) ||
            text_value(text, length, arena, ret_value);
   default: return text_value(text, length, arena, ret_value);

@@ -1,4 +1,4 @@
-/* value_text.c - values from text: as MySQL sends it, and from user input. */
+/* value_text.c - values from text, as MySQL sends it or a user enters it. */
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
 #include "projector/domain/value.h"
@@ -20,8 +20,8 @@ static bool read_integer(const char *text, size_t length, Value *ret_value) {
   return true;
 }
 
-/* The mapping says which kind an integer has; a negative number in an unsigned column's place stays
- * what it is, and differs. */
+/* The mapping says whether an integer is signed; a negative number where an unsigned one is
+ * expected is kept, and differs. */
 static bool integer_from(const char *text, size_t length, const ColumnType *type,
                          Value *ret_value) {
   if (!read_integer(text, length, ret_value))
@@ -51,7 +51,8 @@ static bool datetime_from(const char *text, size_t length, const ColumnType *typ
   *ret_value = (Value){.kind = VALUE_DATETIME, .length = type->length};
   if (!datetime_parse(zulu, length + 1, true, &ret_value->us))
     return false;
-  const char *point = memchr(text, '.', length); /* a column may be finer than its mapping */
+  /* The column may have more fraction digits than the mapping says. */
+  const char *point = memchr(text, '.', length);
   if (point)
     ret_value->length = (uint32_t)(text + length - point - 1);
   return true;
@@ -96,7 +97,7 @@ bool value_from_sql(const char *text, size_t length, const ColumnType *type, Are
   case TYPE_BLOB:
   case TYPE_MEDIUMBLOB:
   case TYPE_LONGBLOB: return binary_from(text, length, arena, ret_value);
-  case TYPE_UUID: /* MariaDB's own type comes as text */
+  case TYPE_UUID: /* MariaDB's own uuid comes as text */
     return (length == 36 && uuid_from(text, length, arena, ret_value)) ||
            binary_from(text, length, arena, ret_value);
   default:

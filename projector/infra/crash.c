@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether `wanted` ("name" or "name:n") means this passage of the point `name`. */
+/* Whether `wanted` ("name" or "name:n") means this passage through the point `name`. */
 static bool is_due(const char *wanted, const char *name, gint *passed) {
   size_t length = strlen(name);
   if (!wanted || strncmp(wanted, name, length) != 0 ||
@@ -44,5 +44,5 @@ void crash_event(const Event *event) {
 }
 
 #else
-typedef int crash_points_are_off; /* ISO C wants a declaration in every file */
+typedef int crash_points_are_off; /* ISO C requires a declaration in every file */
 #endif

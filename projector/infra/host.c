@@ -1,4 +1,4 @@
-/* host.c - loopback by name and number. */
+/* host.c - recognizes loopback, by name and by number. */
 #include "projector/infra/host.h"
 
 #include <arpa/inet.h>

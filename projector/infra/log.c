@@ -17,7 +17,7 @@ enum {
 static bool as_json;
 static LogLevel lowest_level = LOG_LEVEL_INFO;
 
-/* What was told lately; a few failures take turns during an outage. */
+/* A failure that was logged lately; during an outage a few of them take turns. */
 typedef struct Told {
   char message[64];
   Failure failure;
@@ -59,7 +59,7 @@ static char *json_line(const char *time, LogLevel level, const char *message,
   return clean;
 }
 
-/* Control characters would let an id forge a log line. */
+/* Otherwise control characters in an id could forge a log line. */
 static void append_text_value(GString *line, const char *text) {
   bool plain = *text != '\0' && g_utf8_validate(text, -1, NULL);
   for (const char *at = text; plain && *at; at = g_utf8_next_char(at))
@@ -107,7 +107,7 @@ void log_setup(bool json, LogLevel lowest) {
 void log_write(LogLevel level, const char *message, const LogField *fields) {
   if (level < lowest_level)
     return;
-  /* The times of the log rise. */
+  /* The times in the log are in order. */
   SCOPED_LOCK(&order_lock);
   log_writer_put(make_line(level, message, fields));
 }
@@ -131,7 +131,7 @@ static bool is_same(const Told *place, const char *message, const Failure *failu
          !strcmp(place->failure.message, failure->message);
 }
 
-/* Its own place, or the one that was told of the longest ago. */
+/* The failure's own place, or that of the one logged the longest ago. */
 static Told *find_place(const char *message, const Failure *failure) {
   Told *oldest = &told[0];
   for (size_t i = 0; i < TOLD_PLACES; i++) {
@@ -145,7 +145,7 @@ static Told *find_place(const char *message, const Failure *failure) {
   return oldest;
 }
 
-/* Whether to tell this failure now, and how many like it went untold. */
+/* Whether to log this failure now, and how many like it were left out. */
 static bool tell(const char *message, const Failure *failure, int64_t *ret_untold) {
   int64_t now = g_get_monotonic_time();
   SCOPED_LOCK(&told_lock);

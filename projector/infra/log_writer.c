@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum {
-  QUEUE_BYTES = 256 * 1024, /* some minutes of a busy log */
+  QUEUE_BYTES = 256 * 1024, /* several minutes of a busy log */
   POLL_MS = 1000,
 };
 
@@ -20,7 +20,7 @@ static GMutex lock;
 static GCond changed;
 static GQueue queue = G_QUEUE_INIT; /* of char * */
 static size_t queued_bytes;
-static int64_t missing; /* lines dropped since the last one that was queued */
+static int64_t missing; /* lines dropped since the last queued one */
 static int64_t dropped; /* in all */
 static bool writing;
 static char *(*make_notice)(int64_t dropped); /* NULL: not started */
@@ -62,7 +62,7 @@ static gpointer run(gpointer data) {
     char *line = g_queue_pop_head(&queue);
     if (line) {
       queued_bytes -= strlen(line);
-    } else { /* nothing was queued since: the notice is where the lines are missing */
+    } else { /* nothing was queued since: the notice stands where the lines are missing */
       line = make_notice(missing);
       missing = 0;
     }
@@ -78,7 +78,7 @@ void log_writer_start(char *(*notice)(int64_t)) {
   if (make_notice)
     return;
   make_notice = notice;
-  /* Signals are for other threads. */
+  /* Signals go to other threads. */
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   g_thread_unref(g_thread_new("log", run, NULL));

@@ -15,7 +15,7 @@ bool notify(const char *state) {
   if (length < 2 || !strchr("/@", name[0]) || length >= sizeof address.sun_path)
     return false;
   memcpy(address.sun_path, name, length);
-  if (name[0] == '@') /* an abstract name */
+  if (name[0] == '@') /* an abstract socket name */
     address.sun_path[0] = '\0';
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0)

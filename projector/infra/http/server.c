@@ -17,18 +17,17 @@
 
 enum {
   CONNECTIONS_MAX = 64 + HTTP_DEFERRED_MAX,
-  CONNECTIONS_MANY = 48,         /* from here on each new one ends older ones, */
-  CONNECTIONS_LEFT = 16,         /* whatever their age, so many may always come */
-  YOUNG_MS = 250,                /* but none that has just come: many may come at once that will be
-                                    deferred */
-  BACKLOG = 1024,                /* connections that wait to be taken; the kernel keeps them */
-  IDLE_S = 10,                   /* of a connection */
+  CONNECTIONS_MANY = 48, /* from here on each new connection ends older ones, */
+  CONNECTIONS_LEFT = 16, /* whatever their age, so that this many more can always come; */
+  YOUNG_MS = 250,        /* but none that is new: many that will be deferred may come at once */
+  BACKLOG = 1024,        /* connections not accepted yet; the kernel keeps them */
+  IDLE_S = 10,           /* of a connection */
   MEMORY_PER_CONNECTION = 16384, /* request line and headers */
   BODY_MAX = 4096,
-  SENDING_MS = 300,          /* for answers to what was deferred, at the end */
-  STREAM_BYTES = 256 * 1024, /* of a stream, written and not taken yet; a line may be longer */
+  SENDING_MS = 300,          /* for the answers to deferred requests, at the end */
+  STREAM_BYTES = 256 * 1024, /* of a stream, written and not yet sent; a line may be longer */
   STREAM_PIECE = 32 * 1024,
-  STREAM_IDLE_S = 300, /* a reader may think that long about what it got */
+  STREAM_IDLE_S = 300, /* a reader may take this long to process what it got */
   NICENESS = 10,       /* of the thread: answering comes after projecting */
 };
 
@@ -45,8 +44,8 @@ struct HttpServer {
   HttpHandler handler;
   void *data;
   struct MHD_Daemon *daemon;
-  gint deferred;   /* atomic; requests that were, and are not sent yet */
-  GQueue *sockets; /* of Open, of the connections, the oldest first; of the server's thread */
+  gint deferred;   /* atomic; requests that were deferred and are not answered yet */
+  GQueue *sockets; /* of Open: the connections, oldest first; used only by the server's thread */
 };
 
 struct HttpRequest {
@@ -55,8 +54,8 @@ struct HttpRequest {
   char *method, *path, *peer;
   GString *body;
   bool handled, deferred;
-  int socket;                    /* once it was deferred */
-  struct MHD_Response *response; /* once it was answered */
+  int socket;                    /* once deferred */
+  struct MHD_Response *response; /* once answered */
   unsigned status;
 };
 
@@ -163,7 +162,7 @@ void http_defer(HttpRequest *request) {
   MHD_suspend_connection(request->connection);
 }
 
-/* A suspended connection is not looked at by the server. */
+/* The server does not watch a suspended connection. */
 static bool has_hung_up(int socket) {
   struct pollfd poll_fd = {.fd = socket, .events = POLLRDHUP};
   return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
@@ -182,7 +181,7 @@ void http_answer(HttpRequest *request, HttpAnswer answer) {
 
 /* --- streams -------------------------------------------------------------------------------- */
 
-/* Shared by the thread that writes and the server, which frees it last. */
+/* Shared by the writing thread and the server, which frees it last. */
 struct HttpStream {
   struct MHD_Connection *connection;
   int socket;
@@ -192,8 +191,8 @@ struct HttpStream {
   GByteArray *buffer;
   bool suspended; /* the server waits for more */
   bool ended;     /* no more will come */
-  bool broken;    /* and something is missing */
-  bool gone;      /* the reader has disconnected */
+  bool broken;    /* incomplete */
+  bool gone;      /* the client has disconnected */
 };
 
 static void unref_stream(void *data) {
@@ -206,7 +205,7 @@ static void unref_stream(void *data) {
   g_free(stream);
 }
 
-/* The server has done with the response: it was sent, or the connection broke. */
+/* The server is done with the response: it was sent, or the connection broke. */
 static void stream_is_gone(void *data) {
   HttpStream *stream = data;
   g_mutex_lock(&stream->lock);
@@ -236,7 +235,7 @@ static ssize_t read_stream(void *data, uint64_t position, char *room, size_t mos
   return 0;
 }
 
-/* With the lock held. */
+/* Call with the lock held. */
 static void wake_server(HttpStream *stream) {
   if (!stream->suspended || stream->gone)
     return;
@@ -347,7 +346,7 @@ static enum MHD_Result access_handler(void *data, struct MHD_Connection *connect
     return begin(server, connection, path, method, context);
   if (*upload_size > 0) {
     if (request->body->len + *upload_size > BODY_MAX)
-      return MHD_NO; /* without an announced length; the connection ends */
+      return MHD_NO; /* without an announced length; ends the connection */
     g_string_append_len(request->body, upload, (gssize)*upload_size);
     *upload_size = 0;
     return MHD_YES;
@@ -369,7 +368,7 @@ static void completed(void *data, struct MHD_Connection *connection, void **cont
   *context = NULL;
 }
 
-/* The oldest is not young any more, or no more connections are to be had. */
+/* The oldest connection is no longer young, or the limit of connections is reached. */
 static bool must_make_room(const HttpServer *server, int64_t old) {
   const Open *oldest = g_queue_peek_head(server->sockets);
   guint all = server->sockets->length + (guint)g_atomic_int_get(&server->deferred);
@@ -396,7 +395,7 @@ static void connection_changed(void *data, struct MHD_Connection *connection, vo
   g_queue_push_tail(server->sockets, open);
 }
 
-/* The query stays as it is in the path otherwise. */
+/* Leaves path and query as they are: whoever reads a parameter decodes it. */
 static size_t keep_escapes(void *data, struct MHD_Connection *connection, char *text) {
   (void)data, (void)connection;
   return strlen(text);

@@ -71,8 +71,8 @@ bool event_in_range(const EventRange *range, const Event *event) {
          event->key.occurred_at >= range->from && event->key.occurred_at < range->to;
 }
 
-/* Only dates: Timestamp, regex and MaxKey sort after them, and an array where its dates do. Of all
- * types, because no index serves one type's times. */
+/* Only dates: Timestamp, regex and MaxKey sort after them, and an array sorts where its dates do.
+ * Of all aggregate types, because no index serves the times of one. */
 static bson_t *with_time(const Archive *archive) {
   if (outbox_is_foreign(archive->events))
     return bson_new();

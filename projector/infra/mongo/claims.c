@@ -62,7 +62,7 @@ bool claims_remove(Outbox *outbox, const ClaimKey *key, Failure *ret_failure) {
   return delete_one(outbox, BCON_NEW("_id", BCON_UTF8(id)), ret_failure);
 }
 
-/* One attempt is one attempt: what is as it was read has none. */
+/* Each attempt counts once: only an event that is still as it was read has not been counted. */
 bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
   bson_t *filter = BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
   outbox_append_untouched(filter);
@@ -93,7 +93,7 @@ static void free_event(gpointer event) {
   event_free(event);
 }
 
-/* The ids of a claim, each as an event that has nothing else. */
+/* The ids of a claim, as events that have nothing else. */
 static void take_ids(const bson_t *document, GPtrArray *events) {
   bson_iter_t iter, id;
   if (!bson_iter_init_find(&iter, document, "events") || !BSON_ITER_HOLDS_ARRAY(&iter) ||
@@ -107,7 +107,7 @@ static void take_ids(const bson_t *document, GPtrArray *events) {
   }
 }
 
-/* Takes the filter over. */
+/* Takes over the filter. */
 static bool find_claims(Outbox *outbox, bson_t *filter, GPtrArray *claims, Failure *ret_failure) {
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}");
   mongo_append_simple(options);

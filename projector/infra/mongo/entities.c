@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* Documents that are held at once, in bytes; at least one. */
+/* Documents kept at a time, in bytes; at least one document. */
 enum { BYTES_MAX = 4 * 1024 * 1024 };
 
 struct Entities {
@@ -50,7 +50,7 @@ static bool is_at(const bson_t *document, const bson_t *mark) {
   return equal;
 }
 
-/* Takes the cursor over; leaves out the document at `except`, and what is beyond the limit. */
+/* Takes over the cursor; leaves out the document at `except`, and those beyond the limit. */
 static bool take(mongoc_cursor_t *cursor, const bson_t *except, size_t limit, GPtrArray *documents,
                  Failure *ret_failure) {
   const bson_t *document, *reply;
@@ -72,10 +72,10 @@ static void append_fields(const Entities *entities, bson_t *options) {
     BSON_APPEND_DOCUMENT(options, "projection", entities->fields);
 }
 
-/* In the order of the index of _id, which is that of the collection's collation.
- * `min` instead of $gt, which would see ids of one type only; it includes its own document. The
- * cursor is read until it ends or the page is full: a reply of the server ends at 16 MB, and one
- * that holds nothing but the document at `after` is no sign of the end. */
+/* In the order of the index of _id, which is that of the collection's collation. `min` instead of
+ * $gt, which would see ids of one type only; it includes its own document. The cursor is read until
+ * it ends or the page is full: a server's reply ends at 16 MB, and one that contains only the
+ * document at `after` does not mean the end. */
 bool entities_page(Entities *entities, const bson_t *after, unsigned limit, GPtrArray *documents,
                    Failure *ret_failure) {
   bson_t all = BSON_INITIALIZER;
@@ -100,9 +100,9 @@ bool entities_sample(Entities *entities, int64_t size, GPtrArray *documents, Fai
   return take(cursor, NULL, BYTES_MAX, documents, ret_failure);
 }
 
-/* Ids are looked up by the collection's own collation, because only that finds them by the index of
- * _id. Under another than the simple one that index has "zz" or "ZZ", never both; so what was asked
- * for is looked at again. */
+/* Ids are looked up with the collection's own collation, because only then the index of _id is
+ * used. With any but the simple collation that index has "zz" or "ZZ", never both; so the results
+ * are compared with what was asked for. */
 static bool is_one_of(const bson_t *document, const Id *ids, size_t count) {
   bson_iter_t iter;
   Id id;

@@ -21,7 +21,7 @@ bool feeds_are_named(const Outbox *outbox) {
 
 static bool run_pipeline(mongoc_collection_t *collection, const bson_t *pipeline,
                          Failure *ret_failure) {
-  /* What is selected by a claim, or has just been marked, may not be majority yet; the copy is. */
+  /* Events selected by a claim, or just marked, may not be majority-committed yet; the copy is. */
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
                              "{", "w", BCON_UTF8("majority"), "}", "allowDiskUse", BCON_BOOL(true));
   mongo_append_simple(options);
@@ -70,9 +70,9 @@ bool feeds_copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
   return true;
 }
 
-enum { BRANCHES = 50 }; /* of one $or: MongoDB plans each by itself */
+enum { BRANCHES = 50 }; /* of one $or: MongoDB plans each branch separately */
 
-/* How far back to look in an aggregate: of its events among those given, the latest. */
+/* How far back to look in an aggregate: its latest event among those given. */
 typedef struct Reach {
   Event *event; /* owned; has the aggregate */
   int64_t until;
@@ -84,7 +84,7 @@ static void free_reach(gpointer data) {
   g_free(reach);
 }
 
-/* Of another system's outbox the time may be of any type: then without a bound. */
+/* In another system's outbox the time may be of any type: then there is no bound. */
 static void append_reach(const Outbox *outbox, bson_t *list, uint32_t at, const Reach *reach) {
   bson_t earlier;
   char buffer[16];
@@ -116,7 +116,7 @@ static bool copy_reaches(Outbox *outbox, GHashTable *reaches, Failure *ret_failu
   return true;
 }
 
-/* Adds the event, which is taken over. */
+/* Takes over the event. */
 static void reach_out(GHashTable *reaches, Event *event) {
   Reach *reach = g_new(Reach, 1);
   *reach = (Reach){event, event->key.occurred_at};
@@ -135,7 +135,7 @@ bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_
   g_autoptr(GHashTable) reaches =
       g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, NULL, free_reach);
   bool any_without = false;
-  /* Who takes events out need not know more of them than their ids. */
+  /* Whoever takes events out needs only their ids. */
   g_autoptr(EventCursor) cursor = outbox_find(
       outbox, bson_copy(filter), BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}"));
   const bson_t *document;
@@ -187,8 +187,8 @@ static bool insert(Outbox *outbox, const char *feed, const bson_t **copies, size
   return good;
 }
 
-/* True with `*ret_known`: a copy is there already, or another unique index objects; then the server
- * copies the rest, and says which it is. */
+/* True with `*ret_known`: a copy exists already, or another unique index objects; then the server
+ * copies the rest, and says which event it is. */
 static bool insert_into(Outbox *outbox, const char *feed, Event *const *events, size_t count,
                         bool *ret_known, Failure *ret_failure) {
   g_autofree bson_t *copies = g_new(bson_t, count);
@@ -303,7 +303,7 @@ void feeds_append_mark(const Outbox *outbox, bson_t *set, const char *at) {
     bson_uint32_to_string(i, &key, buffer, sizeof buffer);
     BSON_APPEND_UTF8(&names, key, feeds[i]);
   }
-  /* A writer whose events are objects of a class may have written the field, as null. */
+  /* A writer that serializes objects of a class may have written the field as null. */
   BCON_APPEND(set, "fed_at", BCON_UTF8(*feeds ? at : "$$REMOVE"), "fed_to", "{", "$cond", "[",
               BCON_BOOL(*feeds == NULL), BCON_UTF8("$$REMOVE"), "{", "$setUnion", "[", "{", "$cond",
               "[", "{", "$isArray", BCON_UTF8("$fed_to"), "}", BCON_UTF8("$fed_to"), "[", "]", "]",

@@ -1,4 +1,4 @@
-/* ids.c - reads the ids of aggregates where they stand. */
+/* ids.c - reads the ids of aggregates in place. */
 #include "projector/infra/mongo/ids.h"
 
 #include <string.h>
@@ -7,7 +7,7 @@ static void ids_add(GHashTable *ids, const Id *id) {
   char text[ID_TEXT_SIZE];
   size_t length = id_text(id, text);
   if (strlen(text) != length)
-    return; /* with a NUL in it: nothing that a person could tell from another by its text */
+    return; /* with a NUL in it: nobody could tell it from another by its text */
   guint kinds = GPOINTER_TO_UINT(g_hash_table_lookup(ids, text)) | 1U << id->kind;
   g_hash_table_insert(ids, g_strdup(text), GUINT_TO_POINTER(kinds));
 }

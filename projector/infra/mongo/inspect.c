@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Takes the command over. */
+/* Takes over the command. */
 static bool run(mongoc_client_t *client, bson_t *command, bson_t *ret_reply, Failure *ret_failure) {
   bson_error_t error;
   bool good = mongoc_client_command_simple(client, "admin", command, NULL, ret_reply, &error) ||
@@ -102,7 +102,7 @@ static bool has_text(const bson_iter_t *object, const char *key, const char *wan
          (!*bson_iter_utf8(&member, NULL) || !strcmp(bson_iter_utf8(&member, NULL), wanted));
 }
 
-/* {db, collection}, of which "" is any; or {anyResource: true}. */
+/* {db, collection}, where "" means any; or {anyResource: true}. */
 static bool covers(const bson_iter_t *resource, const char *database, const char *collection) {
   bson_iter_t any;
   return (bson_iter_recurse(resource, &any) && bson_iter_find(&any, "anyResource")) ||

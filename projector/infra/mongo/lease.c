@@ -37,7 +37,7 @@ void lease_free(Lease *lease) {
   g_free(lease);
 }
 
-/* Null: there is none. */
+/* null: there is none */
 static void append_trouble(bson_t *fields, const LeaseTold *told) {
   if (!told || told->trouble.class == FAILURE_NONE) {
     BSON_APPEND_NULL(fields, "$literal");
@@ -51,7 +51,7 @@ static void append_trouble(bson_t *fields, const LeaseTold *told) {
               BCON_DATE_TIME(told->trouble_since_ms), "}");
 }
 
-/* One atomic step decides: the fields change only when the lease is free, expired or ours. */
+/* One atomic step decides: the fields change only if the lease is free, expired or ours. */
 static bson_t *acquire_update(const Lease *lease, int64_t epoch, const LeaseTold *told) {
   bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER, trouble = BSON_INITIALIZER;
   append_trouble(&trouble, told);
@@ -91,8 +91,8 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const LeaseTold
   return update;
 }
 
-/* findAndModify of the lease's document; the new one is in the reply's `value`, which is null when
- * none matched. Takes filter and update. */
+/* findAndModify of the lease's document. The reply's `value` has the new document, or null if none
+ * matched. Takes over filter and update. */
 static bool modify(Lease *lease, bson_t *filter, bson_t *update, bool upsert, bson_t *ret_reply,
                    Failure *ret_failure) {
   bson_error_t error;
@@ -180,7 +180,8 @@ bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseStat
   return good;
 }
 
-/* The driver knows it from the primary's last answer to its monitoring; a router tells none. */
+/* The driver knows it from the primary's last answer to its monitoring; a router does not report
+ * it. */
 static uint64_t election_of(mongoc_client_t *client) {
   bson_error_t error;
   mongoc_server_description_t *primary = mongoc_client_select_server(client, true, NULL, &error);

@@ -8,7 +8,7 @@
 
 enum {
   PAGE = 1000,
-  TOGETHER = 100, /* ids in one statement, each looked for in their list */
+  TOGETHER = 100, /* ids in one statement, each of which is searched in their list */
   DUPLICATE_KEY = 11000,
 };
 
@@ -19,7 +19,7 @@ struct Numbering {
   Outbox *archive;
   char *archive_name, *key;
   int64_t epoch;
-  EventCursor *cursor; /* of events without a number; NULL: to be opened */
+  EventCursor *cursor; /* of events without a number; NULL: not open */
 };
 
 static char *key_of(const char *outbox) {
@@ -50,11 +50,11 @@ void numbering_free(Numbering *numbering) {
 /* --- one page ------------------------------------------------------------------------------- */
 
 static bson_t *unnumbered(void) {
-  return BCON_NEW("seq", BCON_NULL); /* or no such field */
+  return BCON_NEW("seq", BCON_NULL); /* or the field is missing */
 }
 
-/* Adds the ids of the next page: {"0": id …}. Of one cursor, so that an archive that was never
- * numbered is sorted once. */
+/* Adds the ids of the next page: {"0": id …}. All pages come from one cursor, so that an archive
+ * that was never numbered is sorted only once. */
 static bool read_page(Numbering *numbering, bson_t *ids, uint32_t *ret_count,
                       Failure *ret_failure) {
   const bson_t *document = NULL;
@@ -78,7 +78,7 @@ static bool read_page(Numbering *numbering, bson_t *ids, uint32_t *ret_count,
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* Runs a command of the transaction. */
+/* Runs a command in the transaction. */
 static bool run(const Numbering *numbering, mongoc_client_session_t *session, const bson_t *command,
                 bson_t *ret_reply, bson_error_t *error) {
   mongoc_client_t *client = mongoc_client_session_get_client(session);
@@ -94,7 +94,7 @@ static bool run(const Numbering *numbering, mongoc_client_session_t *session, co
   return good;
 }
 
-/* The number before the page's first. */
+/* Reserves the page's numbers; returns the number before its first. */
 static bool take_numbers(const Numbering *numbering, mongoc_client_session_t *session,
                          uint32_t count, int64_t *ret_before, Failure *ret_failure) {
   bson_t *command =
@@ -156,7 +156,7 @@ static bson_t *write_command(const Numbering *numbering, const bson_t *ids, int6
   return command;
 }
 
-/* All or none: what was numbered or removed since it was read leaves no hole. */
+/* All or none: an event that was numbered or removed since it was read leaves no hole. */
 static bool write_numbers(const Numbering *numbering, mongoc_client_session_t *session,
                           const bson_t *ids, uint32_t count, int64_t before, Failure *ret_failure) {
   bson_t *command = write_command(numbering, ids, before), reply;
@@ -202,7 +202,7 @@ static bool number_in(const Numbering *numbering, mongoc_client_session_t *sessi
   if (take_numbers(numbering, session, count, &before, ret_failure) &&
       write_numbers(numbering, session, ids, count, before, ret_failure)) {
     crash_point("before_numbered");
-    return commit(session, ret_failure); /* in doubt: what has no number is read again */
+    return commit(session, ret_failure); /* in doubt: events without a number are read again */
   }
   mongoc_client_session_abort_transaction(session, NULL);
   return false;

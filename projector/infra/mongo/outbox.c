@@ -14,7 +14,8 @@ static bool is_ours(const Outbox *outbox, const bson_t *document) {
          !strcmp(bson_iter_utf8(&iter, NULL), outbox->owner);
 }
 
-/* Not all could be claimed, or the answer to an earlier attempt was lost: looks which are ours. */
+/* Not all could be claimed, or the answer to an earlier attempt was lost: finds out which are
+ * ours. */
 static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                            Failure *ret_failure) {
   g_autoptr(GHashTable) index_of = g_hash_table_new(id_hash_key, id_equal_key);
@@ -36,8 +37,8 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The field is ours, but a writer whose events are objects of a class may write all its fields,
- * this one as null: $inc refuses that, and with it the whole claim. */
+/* The field is ours, but a writer that serializes objects of a class may write it as null: $inc
+ * refuses that, and with it the whole claim. */
 static bool forget_attempts(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
   bson_t odd = BSON_INITIALIZER;
   bson_concat(&odd, filter);
@@ -79,7 +80,7 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
 
 /* --- acknowledge ---------------------------------------------------------------------------- */
 
-/* The ledger forgets that an event was skipped, the archive does not. */
+/* The ledger is pruned of skipped events, the archive is not. */
 static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *events,
                             size_t count, Failure *ret_failure) {
   bson_t skipped = BSON_INITIALIZER;
@@ -94,7 +95,8 @@ static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
       BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), BCON_UTF8("fed_at"),
       BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
       BCON_UTF8("keepExisting"), "}", "}", "]");
-  /* The claim that is matched may not be majority yet; the copy is, before anything is deleted. */
+  /* The matched claim may not be majority-committed yet; the copy is, before anything is
+   * deleted. */
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
                              "{", "w", BCON_UTF8("majority"), "}");
   mongo_append_simple(options);
@@ -136,14 +138,14 @@ bool outbox_can_keep(Outbox *outbox, Failure *ret_failure) {
                                 mongo_store_settings(outbox->store)->outbox);
 }
 
-/* The one way out of the outbox for all callers: nothing leaves before its copies are where they
- * belong. `whole`: the events were read whole, so that copies can be made of them. */
+/* All callers take events out of the outbox here, so nothing leaves before its copies are where
+ * they belong. `whole`: the events were read whole, so copies can be made from them. */
 static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                      bool whole, Failure *ret_failure) {
   bson_error_t error;
   bson_t reply = BSON_INITIALIZER;
   bool good = keep(outbox, filter, events, count, ret_failure) &&
-              (whole && !outbox_is_foreign(outbox) /* theirs were translated */
+              (whole && !outbox_is_foreign(outbox) /* documents of other outboxes were translated */
                    ? feeds_copy_whole(outbox, events, count, ret_failure)
                    : feeds_copy_with_earlier(outbox, filter, ret_failure));
   if (good) {
@@ -220,8 +222,8 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
   return good;
 }
 
-/* A pipeline, because only there the server's clock can be added to; texts are literals. What was
- * claimed by the batch has no attempt in its document yet. */
+/* An update pipeline, because only there the server's clock can be added to; texts are literals. An
+ * event claimed by the batch has no attempt in its document yet. */
 static bson_t *failed_update(const FailedMark *mark, bool with_error) {
   g_autofree char *message = g_utf8_make_valid(mark->failure->message, -1);
   return BCON_NEW(
@@ -252,7 +254,7 @@ static bool mark_failed(Outbox *outbox, const bson_t *filter, const FailedMark *
   return good;
 }
 
-/* In its own document, or by the batch: then it is as it was read. */
+/* Claimed in its own document, or by the batch: then the document is as it was read. */
 static void append_claimed(bson_t *filter, const Outbox *outbox) {
   bson_t untouched = BSON_INITIALIZER;
   outbox_append_untouched(&untouched);
@@ -261,8 +263,8 @@ static void append_claimed(bson_t *filter, const Outbox *outbox) {
   bson_destroy(&untouched);
 }
 
-/* A document near the limit of 16 MB may have no room for the reason; what replaces the claim fits
- * where the claim did. */
+/* A document near the limit of 16 MB may have no room for the reason; what replaces the claim takes
+ * no more room than the claim. */
 bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
                         Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER;

@@ -1,4 +1,4 @@
-/* outbox_fields.c - parts of queries by the names that the outbox's documents have. */
+/* outbox_fields.c - parts of queries, with the names that the outbox uses for its fields. */
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>
@@ -20,7 +20,7 @@ bson_t *outbox_sorted_options(const Outbox *outbox) {
   bson_t *options = bson_new(), sort;
   const char *time = outbox_field(outbox, FIELD_OCCURRED_AT);
   BSON_APPEND_DOCUMENT_BEGIN(options, "sort", &sort);
-  if (strcmp(time, "_id") != 0) { /* else the ids are in the order of their times */
+  if (strcmp(time, "_id") != 0) { /* otherwise the ids are already in the order of the times */
     BSON_APPEND_INT32(&sort, time, 1);
     BSON_APPEND_INT32(&sort, outbox_field(outbox, FIELD_VERSION), 1);
   }
@@ -29,7 +29,7 @@ bson_t *outbox_sorted_options(const Outbox *outbox) {
   return options;
 }
 
-/* As event_fields_translate reads it: a date, milliseconds, a text, or that of the ObjectId. */
+/* As event_fields_translate reads it: a date, milliseconds, a text, or the time in the ObjectId. */
 bson_t *outbox_time(const Outbox *outbox) {
   g_autofree char *name = g_strconcat("$", outbox_field(outbox, FIELD_OCCURRED_AT), NULL);
   if (!outbox_is_foreign(outbox))
@@ -48,7 +48,7 @@ void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggrega
   id_append_bson(&aggregate->id, filter, outbox_field(outbox, FIELD_AGGREGATE_ID));
 }
 
-/* Another outbox's fields may lie inside each other: its documents are read whole. */
+/* In another outbox, fields may be nested in each other, so documents are read whole. */
 void outbox_append_brief(const Outbox *outbox, bson_t *options) {
   if (outbox_is_foreign(outbox))
     return;
@@ -59,7 +59,7 @@ void outbox_append_brief(const Outbox *outbox, bson_t *options) {
               "}", BCON_NULL, "]", "}", "}");
 }
 
-/* An index serves the comparison of a field; of another outbox only an expression tells the
+/* An index serves the comparison of a field; in another outbox only an expression yields the
  * time. */
 void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int64_t to) {
   bson_t when, *time = outbox_time(outbox);

@@ -71,7 +71,7 @@ mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name) {
 
 /* --- lists of ids --------------------------------------------------------------------------- */
 
-/* {"0": id, "1": id …} of the events, or of the skipped ones. */
+/* {"0": id, "1": id …} of the events, or only of the skipped ones. */
 static void list_ids(bson_t *array, Event *const *events, size_t count, bool skipped_only) {
   uint32_t at = 0;
   for (size_t i = 0; i < count; i++) {
@@ -126,7 +126,7 @@ bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *u
   return update_with(outbox, filter, update, outbox->quick_write, ret_matched, ret_failure);
 }
 
-/* In the terms of event_decode: a status or attempts that are not of the contract are none. */
+/* As event_decode sees it: a status, or attempts, outside the contract count as missing. */
 void outbox_append_untouched(bson_t *filter) {
   BCON_APPEND(filter, "$expr", "{", "$not", "[", "{", "$or", "[", "{", "$in", "[",
               BCON_UTF8("$status"), "[", BCON_UTF8("in_progress"), BCON_UTF8("failed"),
@@ -138,11 +138,11 @@ void outbox_append_untouched(bson_t *filter) {
 
 void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms) {
   BSON_APPEND_UTF8(filter, "status", "in_progress");
-  if (older_than_ms > 0) /* no claimed_at at all is older than anything */
+  if (older_than_ms > 0) /* a missing claimed_at is older than any time */
     BCON_APPEND(filter, "$expr", "{", "$lt", "[", "{", "$ifNull", "[", BCON_UTF8("$claimed_at"),
                 BCON_DATE_TIME(0), "]", "}", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
                 BCON_INT64(older_than_ms), "]", "}", "]", "}");
-  else /* what a command has seized it is about to settle; should it die, its claim grows old */
+  else /* a command is about to settle what it has seized; if it dies, its claim grows old */
     BCON_APPEND(filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "$not", "{", "$regex",
                 BCON_UTF8("^" BY_HAND), "}", "}");
 }

@@ -53,8 +53,8 @@ bool outbox_identity_look(MongoStore *store, OutboxIdentity *ret_identity, Failu
                                  ret_failure);
 }
 
-/* With the name changes whose ledger knows the events. A name that was itself renamed before it
- * had inherited has nothing to leave. */
+/* With the change of name, of which the ledger knows the events. A name that was itself renamed
+ * before it had inherited has nothing to pass on. */
 static bson_t *inheritance(const char *name, const char *taken_from) {
   bool changes = *taken_from && strcmp(taken_from, name) != 0;
   return BCON_NEW("inherits", "{", "$cond", "[", "{", "$eq", "[", BCON_UTF8("$projector"), "{",
@@ -63,7 +63,7 @@ static bson_t *inheritance(const char *name, const char *taken_from) {
                   "}", BCON_UTF8("$inherits"), "]", "}");
 }
 
-/* One atomic step: `taken_from` is the name it may be taken from, "" for none. */
+/* One atomic step. `taken_from` is the name from which it may be taken, "" for none. */
 static bson_t *take_command(const char *key, const char *name, const char *mapping,
                             const char *taken_from) {
   g_autofree char *source = g_uuid_string_random();

@@ -4,18 +4,18 @@
 #include "projector/infra/mongo/outbox_private.h"
 
 enum {
-  SCAN_BATCH = 1000,      /* documents of an answer, at most */
-  FIRST_BATCH = 4,        /* of the first one, when nothing is known of their size */
-  ANSWER_BYTES = 4 << 20, /* what an answer is to be: the driver holds one whole */
+  SCAN_BATCH = 1000,      /* most documents in an answer */
+  FIRST_BATCH = 4,        /* in the first one, when nothing is known about their size */
+  ANSWER_BYTES = 4 << 20, /* desired size of an answer: the driver holds a whole one in memory */
 };
 
 struct EventCursor {
   const EventFields *fields; /* NULL: documents are as the contract says */
-  bson_t *translated;        /* the last one */
+  bson_t *translated;        /* the last document */
   mongoc_cursor_t *cursor;
   mongoc_client_session_t *session;
   uint32_t mean_bytes; /* of the last documents */
-  uint32_t batch;      /* what was asked for because of it; 0: nothing */
+  uint32_t batch;      /* what was therefore asked for; 0: nothing */
 };
 
 void event_cursor_free(EventCursor *cursor) {
@@ -46,7 +46,7 @@ static const bson_t *translated(EventCursor *cursor, const bson_t *document) {
   return cursor->translated;
 }
 
-/* Large documents come in small answers. */
+/* Asks for fewer documents in an answer when they are large. */
 static void suit_answers(EventCursor *cursor, const bson_t *document) {
   uint32_t mean = cursor->mean_bytes ? cursor->mean_bytes : document->len;
   cursor->mean_bytes = mean = mean - mean / 4 + document->len / 4;
@@ -80,7 +80,7 @@ EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
   return cursor;
 }
 
-/* A find whose pages all show one moment, which the server names. */
+/* A find whose pages all show the same moment, which the server names. */
 static bson_t *scan_command(const Outbox *outbox) {
   bson_t *command = BCON_NEW("find", BCON_UTF8(mongo_store_settings(outbox_store(outbox))->outbox),
                              "batchSize", BCON_INT32(FIRST_BATCH), "allowDiskUse", BCON_BOOL(true),
@@ -92,7 +92,7 @@ static bson_t *scan_command(const Outbox *outbox) {
   return command;
 }
 
-/* Returns false when the server does not name it, because the outbox is not there. */
+/* Returns false when the server does not name the moment, because the outbox does not exist. */
 static bool take_moment(const bson_t *reply, uint32_t *ret_seconds, uint32_t *ret_increment) {
   bson_iter_t iter, moment;
   if (!bson_iter_init(&iter, reply) ||
@@ -103,7 +103,7 @@ static bool take_moment(const bson_t *reply, uint32_t *ret_seconds, uint32_t *re
   return true;
 }
 
-/* What has come into being since: the session reads at or after the time of its last answer. */
+/* What was inserted since: the session reads at or after the time of its last answer. */
 static mongoc_cursor_t *read_after(Outbox *outbox, const mongoc_client_session_t *session,
                                    const bson_t *options, uint32_t *ret_seconds,
                                    uint32_t *ret_increment) {
@@ -118,8 +118,8 @@ static mongoc_cursor_t *read_after(Outbox *outbox, const mongoc_client_session_t
   return cursor;
 }
 
-/* The driver has to know whose cursor it is that a command's answer has opened: without that it
- * cannot end it. */
+/* The driver must know the server of a cursor that was opened by a command; otherwise it cannot
+ * close it. */
 static bool append_primary(mongoc_client_t *client, bson_t *options, bson_error_t *error) {
   mongoc_server_description_t *primary = mongoc_client_select_server(client, true, NULL, error);
   if (!primary)
@@ -129,8 +129,8 @@ static bool append_primary(mongoc_client_t *client, bson_t *options, bson_error_
   return true;
 }
 
-/* A reading of the outbox as it was at one moment, and a stream of what was inserted after it: so
- * no event is seen before one of its aggregate that was committed earlier. */
+/* Reads the outbox as it was at one moment, and the stream what was inserted after it: so no event
+ * is seen before one of its aggregate that was committed earlier. */
 EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,
                          Failure *ret_failure) {
   g_autoptr(EventCursor) scan = cursor_new(outbox);
@@ -148,7 +148,7 @@ EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_in
   } else if (!take_moment(&reply, ret_seconds, ret_increment)) {
     bson_destroy(&reply);
     scan->cursor = read_after(outbox, scan->session, &options, ret_seconds, ret_increment);
-  } else { /* the cursor takes the reply over */
+  } else { /* the cursor takes over the reply */
     BSON_APPEND_INT32(&options, "batchSize", SCAN_BATCH);
     scan->cursor =
         mongoc_cursor_new_from_command_reply_with_opts(outbox_client(outbox), &reply, &options);
@@ -168,13 +168,13 @@ EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
           : BCON_NEW("projection", "{", "payload", BCON_INT32(0), "metadata", BCON_INT32(0), "}"));
 }
 
-/* Beside the comparison of the time, which the index serves, that of the whole key, which compares
+/* Besides the comparison of the time, which the index serves, one of the whole key, which compares
  * across types as sorting does; a missing version counts as null. */
 static void append_after(const Outbox *outbox, bson_t *filter, const OrderKey *after) {
   g_autofree char *version_name = g_strconcat("$", outbox_field(outbox, FIELD_VERSION), NULL);
   bson_t id = BSON_INITIALIZER, version = BSON_INITIALIZER, *time = outbox_time(outbox), right;
   if (after->event_id.kind == ID_INT && after->event_id.number == INT64_MIN)
-    BSON_APPEND_MINKEY(&id, "$literal"); /* no event's: order_key_first */
+    BSON_APPEND_MINKEY(&id, "$literal"); /* order_key_first: no event has it */
   else
     id_append_bson(&after->event_id, &id, "$literal");
   if (after->version)

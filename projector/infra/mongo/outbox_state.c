@@ -1,4 +1,4 @@
-/* outbox_state.c - the outbox at large: how many events wait, and what it is indexed by. */
+/* outbox_state.c - the outbox as a whole: how many events wait, and its indexes. */
 #include "projector/infra/mongo/claims.h"
 #include "projector/infra/mongo/outbox_private.h"
 
@@ -30,7 +30,7 @@ static void take_count(const bson_t *group, void *data) {
     counts->oldest_occurred_at = oldest;
 }
 
-/* Runs an aggregation and gives each result to `take`; takes the pipeline over. */
+/* Runs an aggregation and passes each result to `take`; takes over the pipeline. */
 static bool aggregate(Outbox *outbox, bson_t *pipeline, void (*take)(const bson_t *, void *),
                       void *data, Failure *ret_failure) {
   bson_t options = BSON_INITIALIZER;
@@ -49,7 +49,7 @@ static bool aggregate(Outbox *outbox, bson_t *pipeline, void (*take)(const bson_
   return good;
 }
 
-/* What is claimed by the batch counts as in progress, whatever its own document says. */
+/* Events claimed by the batch count as in progress, whatever their documents say. */
 static bool count_claimed(Outbox *outbox, OutboxCounts *counts, Failure *ret_failure) {
   g_autoptr(GHashTable) in_hand = claims_in_hand(outbox, ret_failure);
   if (!in_hand || g_hash_table_size(in_hand) == 0)
@@ -65,7 +65,7 @@ static bool count_claimed(Outbox *outbox, OutboxCounts *counts, Failure *ret_fai
   bson_destroy(&reply);
   bson_destroy(&options);
   bson_destroy(&filter);
-  int64_t moved = MIN(MAX(claimed, 0), counts->pending); /* it may have ended in between */
+  int64_t moved = MIN(MAX(claimed, 0), counts->pending); /* the claim may have ended in between */
   counts->pending -= moved;
   counts->in_progress += moved;
   return claimed >= 0;
@@ -121,8 +121,8 @@ bool outbox_count_kinds(Outbox *outbox, int limit, void (*take)(const bson_t *ki
   return aggregate(outbox, pipeline, take, data, ret_failure);
 }
 
-/* An index with another collation than ours, which is the one that listIndexes leaves out, finds no
- * texts. */
+/* An index with another collation than the simple one, which is the only one that listIndexes does
+ * not show, finds no texts. */
 static bool starts_with(const bson_t *index, const char *const *fields) {
   bson_iter_t iter, key;
   if (bson_iter_init_find(&iter, index, "collation"))

@@ -1,4 +1,4 @@
-/* selection.c - filters from user input. */
+/* selection.c - filters made from user input. */
 #include "projector/infra/mongo/selection.h"
 
 #include "projector/infra/mongo/claims.h"
@@ -23,8 +23,7 @@ void outbox_append_id_candidates(bson_t *filter, const char *key, const char *te
   bson_destroy(&array);
 }
 
-/* An event without a status is pending, and so is one with a status that the contract does not
- * know. */
+/* An event without a status is pending, and so is one whose status is outside the contract. */
 static void append_states(bson_t *filter, const char *const *states) {
   static const char *const known[] = {"in_progress", "failed", "dead", NULL};
   bool pending = g_strv_contains(states, "pending");
@@ -44,7 +43,7 @@ static void append_states(bson_t *filter, const char *const *states) {
   bson_destroy(&array);
 }
 
-/* What is claimed by the batch is in progress, although its document says that it is pending. */
+/* An event claimed by the batch is in progress, although its document says pending. */
 static void append_states_and_claims(bson_t *filter, const Selection *selection) {
   bool pending = g_strv_contains(selection->states, "pending");
   bool in_progress = g_strv_contains(selection->states, "in_progress");

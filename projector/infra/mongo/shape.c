@@ -1,4 +1,4 @@
-/* shape.c - looks at the options and indexes of an outbox, and tries its validator by a query. */
+/* shape.c - examines an outbox's options and indexes, and tests its validator with a query. */
 #include "projector/infra/mongo/shape.h"
 
 #include <string.h>
@@ -9,14 +9,14 @@ typedef struct Look {
   mongoc_client_t *client;
   mongoc_collection_t *outbox;
   const char *database, *name;
-  bool feeds; /* it has some, and events are marked */
+  bool feeds; /* there are feeds, and events are marked */
   GPtrArray *findings;
 } Look;
 
 /* --- options -------------------------------------------------------------------------------- */
 
-/* The collection's entry of listCollections; NULL: it is not there. A user who may not list all
- * sees only name and type of what it may use. Free with bson_destroy. */
+/* The collection's entry in listCollections; NULL: it does not exist. A user who may not list
+ * everything sees only the name and type of what it may use. Free with bson_destroy. */
 static bson_t *find_entry(const Look *look, bool brief, bool *ret_may, Failure *ret_failure) {
   mongoc_database_t *database = mongoc_client_get_database(look->client, look->database);
   bson_t *options = BCON_NEW("filter", "{", "name", BCON_UTF8(look->name), "}", "nameOnly",
@@ -41,7 +41,7 @@ static bool has(const bson_t *entry, const char *path, bson_iter_t *ret_value) {
   return bson_iter_init(&iter, entry) && bson_iter_find_descendant(&iter, path, ret_value);
 }
 
-/* Returns false when it is no collection that a change stream or an update could work on. */
+/* Returns false when it is not a collection that a change stream or an update could work on. */
 static bool check_type(const Look *look, const bson_t *entry) {
   bson_iter_t value;
   const char *type = has(entry, "type", &value) && BSON_ITER_HOLDS_UTF8(&value)
@@ -93,7 +93,7 @@ static bool check_indexes(const Look *look, Failure *ret_failure) {
 
 /* --- the validator -------------------------------------------------------------------------- */
 
-/* An event that is valid now, but not with the fields that the projector writes into it. */
+/* Matches an event that is valid now, but not with the fields that the projector adds. */
 static bson_t *refused_by(const Look *look, const bson_t *validator) {
   bson_t fed = BSON_INITIALIZER;
   BSON_APPEND_INT32(&fed, "attempts", 1);

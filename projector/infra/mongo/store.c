@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* More than the threads that borrow one: 64 workers and a few around them. */
+/* More than the threads that borrow one: 64 workers and a few others. */
 enum { CLIENTS_MAX = 128 };
 
 struct MongoStore {
@@ -29,7 +29,7 @@ static FailureClass class_of(const bson_error_t *error) {
     break;
   default: return failure_class_of_mongodb((int)error->code);
   }
-  /* A wrong password shows as a failed server selection. */
+  /* A wrong password shows up as a failed server selection. */
   return strstr(error->message, "uthentication failed") ? FAILURE_CONFIG : FAILURE_UNAVAILABLE;
 }
 
@@ -57,7 +57,7 @@ bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_fai
       (mongoc_error_has_label(reply, "RetryableWriteError") ||
        mongoc_error_has_label(reply, "TransientTransactionError")))
     class = FAILURE_UNAVAILABLE;
-  /* The driver says so too when the server has no TLS. */
+  /* The driver says the same when the server has no TLS. */
   const char *advice =
       strstr(error->message, "TLS handshake failed")
           ? "; mongodb.uri asks for TLS: the server needs it, a certificate for this host name, "
@@ -75,8 +75,7 @@ static bool wrong_uri(bson_error_t *error, Failure *ret_failure) {
                      error->message);
 }
 
-/* The driver takes what follows the first @ as the host, and would tell it as one that is
- * unknown. */
+/* The driver takes what follows the first @ as the host, and would report it as an unknown one. */
 static bool has_stray_at(const char *uri) {
   const char *end = uri + strcspn(uri, "?");
   const char *start = strstr(uri, "://");
@@ -115,7 +114,7 @@ const char *mongo_uri_weakness(const mongoc_uri_t *uri) {
   return NULL;
 }
 
-/* The driver would miss them when it connects, as if the server were away. */
+/* Without the files the driver would fail to connect, as if the server were unreachable. */
 static bool check_files(const mongoc_uri_t *uri, Failure *ret_failure) {
   static const char *const keys[] = {MONGOC_URI_TLSCAFILE, MONGOC_URI_TLSCERTIFICATEKEYFILE};
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
@@ -143,8 +142,8 @@ static void bound(mongoc_uri_t *uri, const char *option, int32_t least_ms, int32
     mongoc_uri_set_option_as_int32(uri, option, asked < 0 ? default_ms : least_ms);
 }
 
-/* Settings that the URI may override, and those that it may not: what is read and what a write
- * waits for is never the URI's. A socket waits longer than the change stream. */
+/* Sets what the URI may override, and what it may not: read and write concern are never the URI's.
+ * A socket's timeout is longer than the change stream's wait. */
 static mongoc_uri_t *prepare_uri(const MongoSettings *settings, Failure *ret_failure) {
   mongoc_uri_t *uri = parse_uri(settings->uri, ret_failure);
   if (!uri)
@@ -241,7 +240,7 @@ static MongoStore *open_store(const MongoSettings *settings, bool single, Failur
   bool connected = make_clients(store, uri, single, &error);
   mongoc_uri_destroy(uri);
   if (!connected) {
-    if (error.domain == MONGOC_ERROR_STREAM) /* the name of mongodb+srv:// is not found */
+    if (error.domain == MONGOC_ERROR_STREAM) /* the name in mongodb+srv:// was not found */
       mongo_fail(&error, NULL, ret_failure);
     else
       wrong_uri(&error, ret_failure);

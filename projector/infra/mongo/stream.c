@@ -1,4 +1,5 @@
-/* stream.c - wraps mongoc_change_stream_t, whose false means both "nothing yet" and "failed". */
+/* stream.c - wraps mongoc_change_stream_t, for which false means both "nothing yet" and
+ * "failed". */
 #include "projector/infra/mongo/stream.h"
 
 enum {
@@ -7,13 +8,13 @@ enum {
 };
 
 struct Stream {
-  bson_t *translated; /* the last event of another outbox */
+  bson_t *translated; /* the last event of a foreign outbox */
   MongoStore *store;
   mongoc_client_t *client;
   mongoc_collection_t *events;
   mongoc_change_stream_t *changes;
   mongoc_client_session_t *session; /* keeps the cluster time of the last answer; NULL: cannot */
-  int64_t answered_ms;              /* of the answer before the next */
+  int64_t answered_ms;              /* time of the answer before the last */
 };
 
 Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
@@ -23,8 +24,8 @@ Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
   stream->client = mongo_store_borrow(store);
   stream->events =
       mongoc_client_get_collection(stream->client, settings->database, settings->outbox);
-  /* Inserts only, filtered by the server, and the end of a dropped collection; and only the
-   * document, not the change around it. */
+  /* Only inserts, filtered by the server, and the end of a dropped collection; and only the
+   * document, not the whole change. */
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$match", "{", "operationType", "{", "$in", "[",
                BCON_UTF8("insert"), BCON_UTF8("invalidate"), "]", "}", "}", "}", "{", "$project",
@@ -56,7 +57,7 @@ void stream_free(Stream *stream) {
   g_free(stream);
 }
 
-/* The wall clock of the server (from 6.0 on) tells ms, the cluster time seconds. */
+/* From 6.0 on the server gives its wall clock in milliseconds; the cluster time counts seconds. */
 static int64_t committed_at(const bson_t *change) {
   bson_iter_t iter;
   uint32_t seconds, increment;
@@ -68,8 +69,8 @@ static int64_t committed_at(const bson_t *change) {
   return (int64_t)seconds * 1000;
 }
 
-/* An event may be committed between the last look of an empty answer and its time: so the time of
- * the answer before counts. */
+/* An event may be committed between the server's last look for an empty answer and the answer's
+ * time, so the time of the answer before it counts. */
 static int64_t given_until(Stream *stream) {
   uint32_t seconds = 0, increment;
   int64_t until = stream->answered_ms;
@@ -79,7 +80,7 @@ static int64_t given_until(Stream *stream) {
   return until;
 }
 
-/* Other outboxes' documents: the result lives until the next event. */
+/* For foreign outboxes; the result lives until the next event. */
 static void translate(Stream *stream, bson_t *document) {
   const EventFields *fields = &mongo_store_settings(stream->store)->fields;
   if (!fields->foreign)

@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-/* Longer statements are split, so that memory stays small. One row may need more. */
+/* Longer statements are split to save memory. A single row may need more. */
 enum { STATEMENT_BYTES = 1024 * 1024 };
 
 typedef struct Writer {
@@ -25,8 +25,8 @@ typedef struct Writer {
   Failure *failure;
   const Projection *projection; /* of the statement being written */
   GString *sql;
-  size_t limit; /* from there on, no further row is added */
-  size_t most;  /* what the server takes, less some room for the end of a statement */
+  size_t limit; /* beyond it no further row is added */
+  size_t most;  /* the server's limit, less some room for the end of a statement */
 } Writer;
 
 typedef enum ListOf { LIST_KEYS, LIST_UPDATES } ListOf;
@@ -43,7 +43,7 @@ static bool full(const Writer *writer) {
   return writer->sql->len >= writer->limit;
 }
 
-/* A row that is too long for the others of its statement goes into one of its own. */
+/* A row that is too long to share a statement gets one of its own. */
 static bool too_full(const Writer *writer) {
   return writer->sql->len > writer->most;
 }
@@ -65,8 +65,8 @@ static bool row_missing(const Projection *projection, Failure *ret_failure) {
                      projection->table);
 }
 
-/* MySQL rounds the numbers of a JSON text to doubles. In a list it would take a text and JSON for
- * two types, and make a text of both. */
+/* MySQL rounds the numbers in a JSON text to doubles. In a list it would treat a text and JSON as
+ * two types, and make both a text. */
 static void append_value(Writer *writer, const Column *column, const Value *value, bool listed) {
   bool json = column->type.plain && value->kind == VALUE_TEXT && !writer->mariadb;
   if (json && (value->wide || listed))
@@ -93,7 +93,7 @@ static void append_bytes_of(GString *sql, const char *of, const char *column) {
   g_string_append(sql, " USING utf8mb4) AS BINARY)");
 }
 
-/* The row of "Ann" is not that of "ann", whatever the table's collation says. */
+/* The row of "Ann" is not the row of "ann", whatever the table's collation says. */
 static bool join_exactly(Writer *writer) {
   const char *loose;
   if (!find_loose_keys(writer, &loose))
@@ -117,7 +117,7 @@ static bool is_listed(const FoldedRow *row, unsigned value, ListOf what) {
   return what == LIST_UPDATES && row->modes[value] != COLUMN_KEEP;
 }
 
-/* The head of the list is an empty selection from the table itself: it gives the list's columns the
+/* The list starts with an empty selection from the table itself, which gives its columns the
  * table's types and collations, so that the join is an exact key look-up. */
 static void begin_list(Writer *writer, const char *verb, const FoldedRow *like, ListOf what) {
   const Projection *projection = writer->projection = like->projection;
@@ -156,8 +156,8 @@ static void append_listed(Writer *writer, const FoldedRow *row, bool first, List
   g_string_append_c(sql, ')');
 }
 
-/* The index is named because an optimizer reads a small table from end to end instead, and a
- * statement that changes rows locks all that it reads: it would wait for everybody's. */
+/* The index is named because the optimizer prefers to scan a small table, and a statement that
+ * changes rows locks all rows it reads: it would wait for everybody's. */
 static bool join_list(Writer *writer) {
   const Projection *projection = writer->projection;
   GString *sql = writer->sql;
@@ -209,9 +209,9 @@ static void append_assignments(Writer *writer, const FoldedRow *like) {
     }
     g_string_append_printf(sql, "v.v%u", i);
     if (projection->columns[projection->key_count + i].type.kind == TYPE_BIT)
-      g_string_append(sql, " + 0"); /* MariaDB's list of a bit and a number is one of texts */
+      g_string_append(sql, " + 0"); /* MariaDB makes a list of a bit and a number one of texts */
   }
-  if (first) { /* only child tables are updated, but their row has to be there */
+  if (first) { /* only child tables are updated, but the parent's row must exist */
     g_string_append(sql, "t.");
     literal_append_name(sql, projection->columns[0].name);
     g_string_append(sql, " = v.k0");
@@ -300,8 +300,8 @@ static bool delete_rows(Writer *writer, const GPtrArray *rows, const Projection 
 
 /* --- write ---------------------------------------------------------------------------------- */
 
-/* What becomes of a row that is there already: it is overwritten, but for its mark; or it is a
- * failure, because two rows of one event would be one. */
+/* What happens to an existing row: it is overwritten, except for its mark; or the event fails,
+ * because two rows of one event would become one. */
 typedef enum WriteMode { WRITE_OVER, WRITE_KEEPING_MARK, WRITE_NEW, WRITE_MODES } WriteMode;
 
 static WriteMode mode_of(const FoldedRow *row) {
@@ -334,7 +334,7 @@ static void append_write_row(Writer *writer, const FoldedRow *row, bool first) {
   g_string_append_c(sql, ')');
 }
 
-/* No table of a mapping can have this alias: a name has no blank (domain/mapping.c). */
+/* No table in a mapping can have this alias, because names contain no blanks (domain/mapping.c). */
 #define NEW_ROW "`new row`"
 
 static void append_new(GString *sql, const char *column, bool mariadb) {
@@ -376,7 +376,7 @@ static void append_overwrite(Writer *writer, unsigned column, bool keep) {
     append_new(writer->sql, name, mariadb);
 }
 
-/* "`key` = IF(its bytes = new.key's, `key`, NULL)": a key that is NULL is an error. */
+/* "`key` = IF(its bytes = new.key's, `key`, NULL)": a NULL key raises an error. */
 static bool append_exact_keys(Writer *writer, const char *loose) {
   const Projection *projection = writer->projection;
   GString *sql = writer->sql;
@@ -417,14 +417,14 @@ static bool send_write(Writer *writer, bool guarded) {
   return false;
 }
 
-/* Assignments take effect one after the other: what depends on the mark comes before it. */
+/* Assignments take effect one after another: whatever depends on the mark comes before it. */
 static bool finish_write(Writer *writer, const Projection *projection, WriteMode mode) {
   bool keep_mark = mode == WRITE_KEEPING_MARK;
   GString *sql = writer->sql;
   if (mode == WRITE_NEW)
     return send(writer, NULL);
   bool mariadb = writer->mariadb;
-  /* A table of nothing but its key has nothing to overwrite; one key column is set to itself. */
+  /* A table with only key columns has nothing to overwrite; one key column is set to itself. */
   unsigned first = value_count(projection) > 0 ? projection->key_count : 0;
   unsigned end = value_count(projection) > 0 ? projection->column_count : 1;
   const char *loose;
@@ -508,8 +508,8 @@ static bool run_statement(Writer *writer, const Change *change) {
 
 /* --- steps ---------------------------------------------------------------------------------- */
 
-/* The tables of the rows, in the file's order: parents before children when rows refer to each
- * other; deletes go the other way. */
+/* The tables of the rows in the file's order: if rows refer to each other, parents come before
+ * children; deletes go the other way. */
 static GPtrArray *projections_of(const GPtrArray *rows) {
   g_autoptr(GPtrArray) projections = g_ptr_array_new();
   for (unsigned i = 0; i < rows->len; i++) {

@@ -19,12 +19,12 @@ typedef struct TableColumn {
 
 typedef struct TableIndex {
   char *name;
-  bool prefix;        /* of some column only the beginning is unique */
+  bool prefix;        /* only a prefix of some column is unique */
   GPtrArray *columns; /* names */
 } TableIndex;
 
 typedef struct Table {
-  GPtrArray *columns; /* of TableColumn; empty: no such table */
+  GPtrArray *columns; /* of TableColumn; empty: the table does not exist */
   GPtrArray *unique;  /* of TableIndex */
   bool mariadb;
 } Table;
@@ -174,8 +174,8 @@ static bool is_one_of(const char *type, const char *const *names) {
   return g_strv_contains(names, type);
 }
 
-/* Each label of the mapping in the column's list, letter by letter: a server would take another
- * case for the same, and store its own. */
+/* Each label of the mapping is in the column's list, letter by letter: a server would accept
+ * another case, and store its own spelling. */
 static bool has_labels(const ColumnType *type, const TableColumn *column) {
   for (const char *at = strchr(type->text, '\''); at;) {
     const char *end = strchr(at + 1, '\'') + 1;
@@ -200,7 +200,7 @@ static bool holds_special(const ColumnType *type, const TableColumn *column) {
   }
 }
 
-/* Whether the column can hold every value of the mapping's type, unchanged. */
+/* Whether the column can store every value of the mapping's type unchanged. */
 static bool holds(const ColumnType *type, const TableColumn *column) {
   static const char *const texts[] = {"varchar",    "tinytext", "text",
                                       "mediumtext", "longtext", NULL};
@@ -251,7 +251,7 @@ static bool holds(const ColumnType *type, const TableColumn *column) {
   return false;
 }
 
-/* Whether every text keeps its characters, and different keys stay different. */
+/* Checks that every text keeps its characters, and that different keys stay different. */
 static void check_text(const TableColumn *column, const Column *wanted, bool is_key, bool mariadb,
                        const char *path, GPtrArray *findings) {
   const char *best = mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin";
@@ -346,7 +346,7 @@ static bool index_is_key(const TableIndex *index, const Projection *projection) 
   return true;
 }
 
-/* A second unique key: an upsert overwrites whichever row it meets there. */
+/* A second unique key: an upsert would overwrite whichever row it meets there. */
 static void find_other_key(const Projection *projection, const TableIndex *index,
                            GPtrArray *findings) {
   g_autoptr(GString) columns = g_string_new(NULL);
@@ -385,7 +385,7 @@ static void check_keys(const Projection *projection, const Table *table, GPtrArr
                 projection->path, projection->table, projection->parent->table);
 }
 
-/* A column that the mapping does not name must fill itself. */
+/* A column that the mapping does not name needs a default. */
 static void check_strangers(const Projection *projection, const Table *table, GPtrArray *findings) {
   for (unsigned i = 0; i < table->columns->len; i++) {
     const TableColumn *column = table->columns->pdata[i];
@@ -400,8 +400,8 @@ static void check_strangers(const Projection *projection, const Table *table, GP
   }
 }
 
-/* Rows of an engine without transactions stay when the ledger is rolled back: after a crash they
- * count twice, or are not there. */
+/* If the engine has no transactions, rows stay when the ledger is rolled back: after a crash they
+ * count twice, or are missing. */
 static bool check_engine(Session *session, const char *name, const char *path, GPtrArray *findings,
                          Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result =
@@ -425,7 +425,7 @@ static bool check_engine(Session *session, const char *name, const char *path, G
   return true;
 }
 
-/* Of which only a user with the privilege TRIGGER sees anything. */
+/* Only a user with the privilege TRIGGER sees triggers. */
 static bool check_triggers(Session *session, const Projection *projection, GPtrArray *findings,
                            Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result =

@@ -1,4 +1,5 @@
-/* child_rows.c - reads children by their parent's key, and says what replacing them takes. */
+/* child_rows.c - reads children by their parent's key, and finds the deletes and inserts that
+ * replace them. */
 #include "projector/infra/mysql/child_rows.h"
 
 #include "projector/domain/children_compare.h"
@@ -95,7 +96,7 @@ static bool expand_child(Session *session, const Projection *child, const GPtrAr
   return set != NULL;
 }
 
-/* The child tables of the rows, each once. */
+/* The child tables of the rows, each one once. */
 static GPtrArray *children_of(const GPtrArray *rows) {
   GPtrArray *children = g_ptr_array_new();
   const Projection *last = NULL;

@@ -10,10 +10,11 @@ void ddl_append_column(GString *sql, const Projection *projection, unsigned inde
   literal_append_name(sql, column->name);
   g_string_append_printf(sql, " %s",
                          column->type.kind == TYPE_UUID ? "binary(16)" : column->type.text);
-  if (is_key && type_is_text(column->type.kind)) /* no blank at the end is lost, no case folded */
+  if (is_key &&
+      type_is_text(column->type.kind)) /* keeps blanks at the end, and upper and lower case apart */
     g_string_append_printf(sql, " CHARACTER SET utf8mb4 COLLATE %s",
                            mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
-  /* NULL is said aloud: a TIMESTAMP without it may get a default of its own. */
+  /* NULL is spelled out: without it, a TIMESTAMP may get a default. */
   g_string_append(sql, column->nullable ? " NULL" : " NOT NULL");
 }
 
@@ -33,7 +34,7 @@ char *ddl_create_table(const Projection *projection, bool mariadb) {
   return g_string_free(sql, FALSE);
 }
 
-/* Others take a literal, with which a column is added at once, however many rows there are. */
+/* Other types take a literal: then adding a column is instant, however many rows there are. */
 static bool needs_expression(TypeKind kind) {
   switch (kind) {
   case TYPE_TINYTEXT:
@@ -58,7 +59,7 @@ void ddl_append_default(GString *sql, const Column *column) {
   if (!value_of_default(column, arena, &value))
     return;
   bool expression = needs_expression(column->type.kind);
-  if (expression && value.kind == VALUE_TEXT) { /* MariaDB takes no _utf8mb4 X'…' there */
+  if (expression && value.kind == VALUE_TEXT) { /* MariaDB does not accept _utf8mb4 X'…' here */
     g_string_append(sql, " DEFAULT (CONVERT(");
     literal_append_binary(sql, value.text, value.length);
     g_string_append(sql, " USING utf8mb4))");

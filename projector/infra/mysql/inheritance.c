@@ -7,14 +7,14 @@
 
 #include <string.h>
 
-enum { PAGE_ROWS = 10000 }; /* well within the time that an answer may take */
+enum { PAGE_ROWS = 10000 }; /* copied well within the time allowed for an answer */
 
-/* Rows of `s`, a table, that are alike but for their ids: by these they are read in pages. */
+/* Rows of the table `s` that differ only in their ids, by which they are read in pages. */
 typedef struct Part {
   const char *table, *id;
-  const GString *alike;    /* condition */
+  const GString *alike;    /* the condition */
   const char *head, *tail; /* of the statement that copies them */
-  bool begun, ended;       /* the pages behind `after`: some; all */
+  bool begun, ended;       /* of the pages after `after`: some were read; all were */
   GString *after;
 } Part;
 
@@ -79,7 +79,7 @@ static GString *name_is(const char *column, const char *name) {
   return sql;
 }
 
-/* What `to` has already is left: the user need not be allowed to change the ledger. */
+/* Entries that `to` already has stay: the user may lack the privilege to change the ledger. */
 static bool copy_ledger(Session *session, const char *from, const char *to, uint64_t *copied,
                         Failure *ret_failure) {
   static const IdKind kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};

@@ -9,13 +9,13 @@ static bool ask_tls(Session *session, MysqlFacts *facts, Failure *ret_failure) {
   static const char query[] = "SHOW SESSION STATUS LIKE 'Ssl_version'";
   g_autoptr(MYSQL_RES) result = session_query(session, query, sizeof query - 1, ret_failure);
   MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  if (*session_cipher(session)) /* of a proxy, perhaps, which may say nothing else */
+  if (*session_cipher(session)) /* of a proxy, perhaps, which may reveal nothing else */
     g_snprintf(facts->tls, sizeof facts->tls, "%s, %s", row && *row[1] ? row[1] : "TLS",
                session_cipher(session));
   return result != NULL;
 }
 
-/* The variables are there with the plugin only; a group name says that it is in use. */
+/* The variables exist only with the plugin; a group name means that it is in use. */
 static bool ask_group(Session *session, MysqlFacts *facts, Failure *ret_failure) {
   static const char query[] =
       "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('group_replication_group_name',"
@@ -52,7 +52,7 @@ bool mysql_inspect(Session *session, MysqlFacts *ret_facts, Failure *ret_failure
 
 bool mysql_json_slack(Session *session, unsigned *ret_slack, Failure *ret_failure) {
   *ret_slack = 0;
-  if (session_is_mariadb(session)) /* its json is a text, which stays as it is written */
+  if (session_is_mariadb(session)) /* its json is a text, which stays as written */
     return true;
   g_autofree char *query =
       g_strdup_printf("SELECT CAST(CAST('%s' AS JSON) AS CHAR CHARACTER SET utf8mb4)", json_probe);

@@ -1,5 +1,5 @@
-/* json_literal.c - JSON text, as domain/value_special.c writes it, taken apart into
- * constructors. */
+/* json_literal.c - turns JSON text, as domain/value_special.c writes it, into calls of JSON
+ * functions. */
 #include "projector/infra/mysql/json_literal.h"
 
 #include "projector/domain/json_number.h"
@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* Behind the value that begins at `at`; adds to `wide` whether a number in it is. */
+/* Returns the end of the value that begins at `at`; sets `wide` if it contains a wide number. */
 static const char *skip(const char *at, const char *end, bool *wide) {
   unsigned depth = 0;
   do {
@@ -73,7 +73,7 @@ static const char *append_members(GString *sql, const char *at, const char *end)
   return at + 1;
 }
 
-/* Gives the end of the value. */
+/* Returns the end of the value. */
 static const char *append(GString *sql, const char *at, const char *end) {
   bool wide = false;
   const char *after = skip(at, end, &wide);

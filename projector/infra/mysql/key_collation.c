@@ -1,4 +1,4 @@
-/* key_collation.c - asks for the collations of a table's key. */
+/* key_collation.c - asks for the collations of a table's key columns. */
 #include "projector/infra/mysql/key_collation.h"
 
 #include "projector/infra/mysql/literal.h"
@@ -36,7 +36,7 @@ bool key_collation_read(Session *session, const Projection *projection, const Co
   return true;
 }
 
-/* No table has a name with a blank in it, as the hint's has. */
+/* The hint's name contains a blank, which no table's name does. */
 const char *key_collation_loose(Session *session, const Projection *projection,
                                 Failure *ret_failure) {
   bool any = false;

@@ -36,8 +36,8 @@ bool key_ids_add_positions(Session *session, const char *projector, const char *
   return true;
 }
 
-/* What the collation sorts each text by: texts that are equal to it have one. A collation that pads
- * has other weights for blanks at the end, though it does not see them. */
+/* The collation's weight of each text: texts that it considers equal have the same. For a collation
+ * that pads, the weights of blanks at the end differ although it ignores them. */
 static char *begin_query(const KeyCollation *of) {
   return g_strdup_printf("SELECT v.id, HEX(WEIGHT_STRING(CONVERT(%s USING %s) COLLATE %s)) FROM (",
                          of->pads ? "TRIM(TRAILING ' ' FROM v.id)" : "v.id", of->charset,

@@ -26,8 +26,8 @@ static void append_number_or_null(GString *sql, int64_t number) {
     g_string_append_printf(sql, "%" G_GINT64_FORMAT, number);
 }
 
-/* A list of ids, joined to the table by its primary key. `WHERE id IN (…)` says the same, but then
- * an optimizer may read more of the table, and a statement that locks waits for all that it reads:
+/* A list of ids, joined to the table by its primary key. `WHERE id IN (…)` means the same, but for
+ * it the optimizer may read more of the table, and a statement that locks waits for all it reads:
  * for the rows of other aggregates. */
 static void begin_ids(GString *sql, const char *table, const char *column) {
   g_string_append_printf(sql, "(SELECT %s AS id FROM %s WHERE FALSE UNION ALL VALUES ", column,
@@ -80,7 +80,7 @@ static bool kind_from_name(const char *name, IdKind *ret_kind) {
   return false;
 }
 
-/* Back from the text form; the bytes go into the arena. */
+/* Parses the text form; the bytes go into the arena. */
 static bool take_id(const char *text, size_t length, const char *kind_name, Arena *arena,
                     Id *ret_id) {
   IdKind kind;
@@ -111,7 +111,7 @@ static void take_position(char **row, const unsigned long *lengths, AggregateSet
   state->position = position;
 }
 
-/* The row of the fence has an epoch, those of the positions none. */
+/* The fence's row has an epoch, the rows of positions have none. */
 static void append_fence_query(GString *sql, const Ledger *ledger) {
   g_string_append(sql, "(SELECT epoch, '', '', '', 0, 0, '', '', 0, 0 FROM projector_fence"
                        " WHERE projector = ");
@@ -124,7 +124,7 @@ static bool is_like(const Aggregate *a, const Aggregate *b) {
          memcmp(a->type, b->type, a->type_length) == 0;
 }
 
-/* From that aggregate on, those of the same type and kind of id; gives the next one. */
+/* The aggregates from this one on with the same type and kind of id; returns the next one. */
 static unsigned append_positions_like(GString *sql, bool mariadb, const Ledger *ledger,
                                       const AggregateSet *aggregates, unsigned from,
                                       const char *lock) {
@@ -149,8 +149,8 @@ static unsigned append_positions_like(GString *sql, bool mariadb, const Ledger *
   return end;
 }
 
-/* Sorts the aggregates: of two transactions that lock the same positions, in whatever order their
- * events came, one then waits for the other, and there is no deadlock. */
+/* Sorts the aggregates: if two transactions lock the same positions, whatever the order of their
+ * events, one waits for the other, and there is no deadlock. */
 static void append_positions_query(GString *sql, bool mariadb, const Ledger *ledger,
                                    AggregateSet *aggregates, const char *lock) {
   aggregate_set_sort(aggregates);
@@ -161,8 +161,8 @@ static void append_positions_query(GString *sql, bool mariadb, const Ledger *led
   }
 }
 
-/* One statement: a round trip is a good part of a small transaction. The fence comes first in it,
- * so its lock is held before any position is read. */
+/* One statement, because a round trip is a good part of a small transaction. The fence comes first
+ * in it, so its lock is held before any position is read. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
                   Failure *ret_failure) {
   bool owner = ledger->epoch != 0, any = aggregate_set_count(aggregates) > 0;
@@ -276,7 +276,7 @@ bool ledger_insert(Session *session, const Ledger *ledger, const Item *items, si
   return *ret_repeated;
 }
 
-/* " WHERE projector = … AND event_id_kind = … AND event_id IN (…)"; false when no id is of the
+/* " WHERE projector = … AND event_id_kind = … AND event_id IN (…)"; false if no id is of that
  * kind. */
 static bool append_ids_of_kind(GString *sql, const Ledger *ledger, IdKind kind, const Item *items,
                                size_t count) {
@@ -358,7 +358,7 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
 
 /* --- pruning ------------------------------------------------------------------------------ */
 
-/* The event_id_kind and event_id of each row. */
+/* Reads event_id_kind and event_id of each row. */
 static bool query_ids(Session *session, const GString *sql, LedgerIds *ids, Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
@@ -410,7 +410,7 @@ bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
 bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_failure) {
   static const char query[] = "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA "
                               "= DATABASE() AND TABLE_NAME = 'projector_applied'";
-  /* MySQL would answer with what it knew a day ago. */
+  /* MySQL would answer from statistics up to a day old. */
   if (!session_is_mariadb(session) &&
       !session_run(session, ret_failure, "SET SESSION information_schema_stats_expiry = 0"))
     return false;
@@ -426,7 +426,7 @@ bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_fail
 
 enum { CLEAR_ROWS = 10000 };
 
-/* The only value of the only row, "" when there is none or it is NULL. */
+/* The only value of the only row; "" if there is no row or it is NULL. */
 static bool query_text(Session *session, const GString *sql, char *ret_text, size_t size,
                        Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
@@ -466,7 +466,7 @@ bool ledger_age_ms(Session *session, const char *time, int64_t *ret_ms, Failure 
   return true;
 }
 
-/* The texts sort as the times do. */
+/* The texts sort like the times. */
 static Verdict judged(const LedgerEntry *entry, const char *mark) {
   if (strcmp(entry->applied_at, mark) >= 0)
     return VERDICT_WAIT;

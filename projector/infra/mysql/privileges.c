@@ -1,4 +1,4 @@
-/* privileges.c - which grants are missing. */
+/* privileges.c - finds out which grants are missing. */
 #include "projector/infra/mysql/privileges.h"
 
 #include "projector/infra/mysql/catalog.h"
@@ -12,12 +12,12 @@ typedef struct Search {
   GPtrArray *findings;
 } Search;
 
-/* What a denied statement says; anything else that is wrong with it is for others to find. */
+/* A statement that was denied; any other fault is not looked for here. */
 static bool is_denied(const Failure *failure) {
   return failure->class == FAILURE_CONFIG;
 }
 
-/* False when the server could not be asked. */
+/* False if the server could not be asked. */
 static bool judge(const Search *search, const char *privilege, const char *table, bool error,
                   const Failure *failure, Failure *ret_failure) {
   if (failure->class == FAILURE_UNAVAILABLE) {
@@ -30,7 +30,7 @@ static bool judge(const Search *search, const char *privilege, const char *table
   return true;
 }
 
-/* Takes the statement over. */
+/* Takes over the statement. */
 static bool probe(const Search *search, const char *privilege, const char *table, bool error,
                   GString *statement, Failure *ret_failure) {
   Failure failure = {0};
@@ -49,8 +49,8 @@ static GString *format(const char *text, ...) {
   return statement;
 }
 
-/* `run` works without this table, and says once what is lacking. Whether it is there at all is for
- * others to tell. */
+/* `run` works without this table, and says once what is missing. Whether it exists is checked
+ * elsewhere. */
 static bool probe_source(const Search *search, Failure *ret_failure) {
   static const char table[] = "projector_source";
   Failure ignored = {0};
@@ -77,12 +77,12 @@ static bool probe_own_tables(const Search *search, Failure *ret_failure) {
   }
   if (!probe_source(search, ret_failure))
     return false;
-  /* Without it `run` works and says once that the ledger is not pruned. */
+  /* Without it `run` works, and says once that the ledger is not pruned. */
   return probe(search, "DELETE", own[0][0], false, format("DELETE FROM %s", own[0][0]),
                ret_failure);
 }
 
-/* What the rules, and a refresh, do to the rows of a projection. */
+/* What the rules and a refresh do to the rows of a projection. */
 typedef struct Needs {
   bool inserts, deletes;
   bool *updates; /* by column */
@@ -98,7 +98,7 @@ static Needs needs_of(const Projection *projection) {
     for (unsigned j = 0; j < rule->assignment_count; j++)
       needs.updates[rule->assignments[j].column] = true;
   }
-  if (projection->parent) /* its parent's rules decide, and a delete of the parent */
+  if (projection->parent) /* its parent's rules decide, and deletes of the parent */
     needs.inserts = needs.deletes = true;
   for (unsigned i = projection->key_count; needs.inserts && i < projection->column_count; i++)
     needs.updates[i] = true;
@@ -138,7 +138,7 @@ static bool probe_rows(const Search *search, const Projection *projection, const
           probe(search, "DELETE", table, true, format("DELETE FROM `%s`", table), ret_failure));
 }
 
-/* The statements of `sql` rules are prepared as they are, so what else is wrong shows too. */
+/* The statements of `sql` rules are prepared as they are, so other faults show up too. */
 static bool probe_statements(const Search *search, const Projection *projection,
                              Failure *ret_failure) {
   for (unsigned i = 0; i < projection->rule_count; i++) {
@@ -167,7 +167,7 @@ static bool probe_projection(const Search *search, const Projection *projection,
   return good;
 }
 
-/* "u@h" as a statement wants it: 'u'@'h'. */
+/* "u@h" as it is written in a statement: 'u'@'h'. */
 static char *account_name(const char *user) {
   const char *at = strrchr(user, '@');
   return at ? g_strdup_printf("'%.*s'@'%s'", (int)(at - user), user, at + 1) : g_strdup(user);
@@ -194,8 +194,8 @@ GPtrArray *privileges_check(Session *session, const Mapping *mapping, Failure *r
 
 /* --- tables beside the one that is shown ---------------------------------------------------- */
 
-/* Privileges are looked at before locks and before what there is, so a table that is renamed to one
- * that exists tells of them and stays. */
+/* Privileges are checked before locks and before what exists, so renaming a table to an existing
+ * one reveals them and changes nothing. */
 static bool probe_rename(const Search *search, const char *from, const char *to,
                          Failure *ret_failure) {
   Failure failure = {0};
@@ -210,7 +210,8 @@ static bool probe_lock(const Search *search, Failure *ret_failure) {
   return judge(search, "LOCK TABLES", "*", true, &failure, ret_failure);
 }
 
-/* Nothing is known of the columns, if the table is there at all: that is not what is asked. */
+/* Nothing is known about the columns, or whether the table exists: that is not the question
+ * here. */
 static bool probe_table(const Search *search, const char *table, Failure *ret_failure) {
   return probe(search, "CREATE", table, true, format("CREATE TABLE `%s` (nothing INT)", table),
                ret_failure) &&
@@ -222,7 +223,7 @@ static bool probe_table(const Search *search, const char *table, Failure *ret_fa
          probe(search, "DELETE", table, true, format("DELETE FROM `%s`", table), ret_failure);
 }
 
-/* A table that is there was made by an earlier run of the same command. */
+/* If the table exists, an earlier run of the same command made it. */
 static bool probe_beside(const Search *search, const Shadow *shadow, const char *table,
                          Failure *ret_failure) {
   bool exists;
@@ -231,7 +232,7 @@ static bool probe_beside(const Search *search, const Shadow *shadow, const char 
          (exists || probe_rename(search, table, shadow->table, ret_failure));
 }
 
-/* A replay and the ledger of its own end together. */
+/* A replay and its own ledger end together. */
 static bool probe_end_of_ledger(const Search *search, Failure *ret_failure) {
   static const char *const tables[] = {"projector_applied", "projector_position",
                                        "projector_fence"};
@@ -271,7 +272,7 @@ bool privileges_check_swap(const MysqlSettings *settings, const Shadow *shadow,
   g_autofree char *user = session ? current_user(session, ret_failure) : NULL;
   g_autoptr(GPtrArray) findings = findings_new();
   Search search = {session, user, findings};
-  /* Others wait behind a RENAME that waits for a reader. */
+  /* A RENAME that waits for a reader makes others wait behind it. */
   if (!user || !session_run(session, ret_failure, "SET SESSION lock_wait_timeout = 1") ||
       !probe_swap(&search, shadow, ret_failure))
     return false;

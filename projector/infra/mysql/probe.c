@@ -1,4 +1,4 @@
-/* probe.c - see probe.h. */
+/* probe.c - tests a server or a table on a session of its own. */
 #include "projector/infra/mysql/probe.h"
 
 #include "projector/infra/mysql/literal.h"
@@ -7,7 +7,7 @@
 
 enum { PROBE_PART = 65535 /* of the fence; owners have 0 */ };
 
-/* A lock that is not gone within a second is an answer too. */
+/* A lock that is not released within a second is an answer too. */
 static Session *open_probe(const MysqlSettings *settings, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(settings, ret_failure);
   if (!session || !session_run(session, ret_failure,
@@ -16,8 +16,9 @@ static Session *open_probe(const MysqlSettings *settings, Failure *ret_failure) 
   return g_steal_pointer(&session);
 }
 
-/* The client has given up, the server has not: its statement keeps the locks until it ends. A user
- * may end sessions of its own; only one that looks like ours is, should this be another server. */
+/* The client has given up, but the server has not: its statement keeps the locks until it ends. A
+ * user may kill its own sessions; only one that looks like ours is killed, in case this is another
+ * server. */
 static void end_session(Session *session, unsigned long hung) {
   Failure ignored;
   g_autofree char *query =
@@ -54,7 +55,7 @@ bool probe_server(const MysqlSettings *settings, const Ledger *ledger, unsigned 
          write_probe(session, ledger, ret_failure) && session_run(session, ret_failure, "COMMIT");
 }
 
-/* It changes nothing, but is let in only where one that does would be. */
+/* Changes nothing, but is admitted only where a statement that changes something would be. */
 bool probe_table(const MysqlSettings *settings, const Projection *projection,
                  Failure *ret_failure) {
   g_autoptr(Session) session = open_probe(settings, ret_failure);

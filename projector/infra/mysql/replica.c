@@ -1,4 +1,4 @@
-/* replica.c - asks a replica for its part of the ledger. */
+/* replica.c - asks a replica how far its ledger has come. */
 #include "projector/infra/mysql/replica.h"
 
 #include <string.h>
@@ -9,7 +9,7 @@ MysqlSettings replica_settings(const MysqlSettings *primary, const char *address
   MysqlSettings settings = *primary;
   char *colon;
   *ret_host = g_strdup(address);
-  colon = strrchr(*ret_host, ':'); /* the file was checked */
+  colon = strrchr(*ret_host, ':'); /* the file was checked, so there is one */
   *colon = '\0';
   settings.host = *ret_host;
   settings.port = (unsigned)g_ascii_strtoull(colon + 1, NULL, 10);
@@ -17,7 +17,7 @@ MysqlSettings replica_settings(const MysqlSettings *primary, const char *address
   return settings;
 }
 
-/* The first column of the only row; "": there is none. A name has no quotes, nor has a time. */
+/* The first column of the only row; "": no row. Neither names nor times contain quotes. */
 static bool ask(Session *session, char *sql, char ret_text[static TEXT_SIZE],
                 Failure *ret_failure) {
   g_autofree char *owned = sql;
@@ -43,7 +43,7 @@ bool replica_inspect(Session *primary, Session *replica, const char *name, Repli
                      Failure *ret_failure) {
   char ids[2][TEXT_SIZE], newest[2][LEDGER_TIME_SIZE], known[TEXT_SIZE];
   static const char identity[] = "SELECT CONCAT(@@hostname, ' ', @@port, ' ', @@server_id)";
-  /* The replica first: what it has, the primary had before. */
+  /* The replica first: whatever it has, the primary had before. */
   if (!ask(primary, g_strdup(identity), ids[0], ret_failure) ||
       !ask(replica, g_strdup(identity), ids[1], ret_failure) ||
       !replica_newest(replica, name, newest[1], ret_failure) ||

@@ -7,7 +7,8 @@
 
 /* --- rows ----------------------------------------------------------------------------------- */
 
-/* What no entity could have written, a date of zeros say, stays text: it differs from anything. */
+/* A value that no entity could have written, such as a zero date, stays a text: it differs from
+ * everything. */
 static Value value_from(const char *text, size_t length, const ColumnType *type, Arena *arena) {
   Value value = {.kind = VALUE_NULL};
   if (text && !value_from_sql(text, length, type, arena, &value))
@@ -60,7 +61,8 @@ static void begin_select(GString *sql, const Layout *layout, unsigned columns) {
     g_string_append(sql, i ? "," : "");
     literal_append_name(sql, layout->columns[i]->name);
     if (layout->columns[i]->type.kind == TYPE_FLOAT)
-      g_string_append(sql, " + 0e0"); /* as text a float has six digits, a double all it needs */
+      g_string_append(sql,
+                      " + 0e0"); /* as text a float has six digits, a double all that it needs */
   }
   g_string_append(sql, " FROM ");
   literal_append_name(sql, layout->projection->table);
@@ -91,11 +93,11 @@ static void append_key(GString *sql, const Layout *layout, const Value *key) {
   }
 }
 
-/* Reads as many of the keys as one statement holds. */
+/* Finds the rows of as many of the keys as fit into one statement. */
 static bool find_some(Session *session, const Layout *layout, const Value *const *keys,
                       size_t count, size_t *ret_read, RowSet *set, Failure *ret_failure) {
   size_t limit = session_packet_limit(session) / 2, i = 0;
-  bool list = layout->key_count == 1; /* a list is a key look-up; so is an OR of equalities */
+  bool list = layout->key_count == 1; /* a list is a key look-up, and so is an OR of equalities */
   g_autoptr(GString) sql = g_string_sized_new(64 * 1024);
   begin_select(sql, layout, layout->count);
   g_string_append(sql, " WHERE ");
@@ -124,7 +126,7 @@ bool rows_list(Session *session, const Layout *layout, const Value *const *keys,
   return true;
 }
 
-/* Whether it is about a value in the statement, and says nothing of the server or the table. */
+/* Whether the failure is about a value in the statement, and not about the server or the table. */
 static bool is_of_a_key(const Failure *failure) {
   enum { ILLEGAL_MIX_2 = 1267, ILLEGAL_MIX_3 = 1270, ILLEGAL_MIX = 1271, WRONG_VALUE = 1525 };
   return failure->class == FAILURE_DATA || failure->code == ILLEGAL_MIX_2 ||
@@ -132,7 +134,7 @@ static bool is_of_a_key(const Failure *failure) {
          failure->code == WRONG_VALUE;
 }
 
-/* A key that is refused is found by halving. */
+/* A key that the server refuses is found by halving. */
 static bool find_or_refuse(Session *session, const Layout *layout, const Value *const *keys,
                            size_t count, RowSet *set, Failure *ret_failure) {
   for (size_t at = 0, read; at < count; at += read) {
@@ -165,7 +167,7 @@ bool rows_find(Session *session, const Layout *layout, const Value *const *keys,
   return true;
 }
 
-/* " WHERE a >= x AND (a > x OR (a = x AND b > y))": the first part is what an index is read by. */
+/* " WHERE a >= x AND (a > x OR (a = x AND b > y))": the first part makes it a range of an index. */
 static void append_after(GString *sql, const Layout *layout, const Value *after) {
   g_string_append(sql, " WHERE ");
   literal_append_name(sql, layout->columns[0]->name);

@@ -14,7 +14,7 @@ static bool is_before(const Version *version, int major, int minor, int patch) {
   return version->minor != minor ? version->minor < minor : version->patch < patch;
 }
 
-/* "8.0.33-log": what is missing counts as 0. */
+/* "8.0.33-log": missing parts count as 0. */
 static bool read_version(const char *text, Version *ret_version) {
   int *const parts[] = {&ret_version->major, &ret_version->minor, &ret_version->patch};
   char *end = (char *)text;
@@ -61,8 +61,8 @@ static void check_settings(char **row, GPtrArray *findings) {
                 "innodb_doublewrite is off: a crash of the machine can leave half-written pages");
 }
 
-/* How many shards the keyspace has that this session is in; 0: it could not be asked. Vitess calls
- * the database "bank", "bank@primary", or, of one shard alone, "bank:-80". */
+/* The number of shards of this session's keyspace; 0: it could not be asked. Vitess calls the
+ * database "bank", "bank@primary", or, for a single shard, "bank:-80". */
 static unsigned count_shards(Session *session, char **ret_keyspace) {
   static const char query[] = "SELECT DATABASE()", list[] = "SHOW VITESS_SHARDS";
   Failure ignored;
@@ -80,7 +80,7 @@ static unsigned count_shards(Session *session, char **ret_keyspace) {
   return count;
 }
 
-/* A transaction over several shards is committed by one after the other. */
+/* The shards of a transaction commit one after the other. */
 static void check_shards(Session *session, GPtrArray *findings) {
   if (!strstr(session_server(session), "itess"))
     return;
@@ -111,6 +111,6 @@ bool server_check(Session *session, GPtrArray *findings, Failure *ret_failure) {
     check_settings(row, findings);
   else if (result || ret_failure->class == FAILURE_UNAVAILABLE)
     return false;
-  *ret_failure = (Failure){0}; /* a proxy or a later server may not know one of them */
+  *ret_failure = (Failure){0}; /* a proxy or a later server may not know one of the variables */
   return true;
 }

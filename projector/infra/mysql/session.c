@@ -12,14 +12,14 @@ enum { ACCESS_DENIED = 1045, PACKET_TOO_LARGE = 1153, TLS_FAILED = 2026, TLS_REQ
 
 enum {
   CONNECT_SECONDS = 5,
-  ANSWER_SECONDS = 20, /* for an answer, after all waiting for locks */
+  ANSWER_SECONDS = 20, /* for an answer, beyond all waiting for locks */
 };
 
 enum {
   CLIENT_PACKET =
-      1024 * 1024 * 1024, /* the most that any server takes: only its own limit counts */
-  PACKET_RESERVE = 64,    /* what the clients send around a statement */
-  PARAMETER_RESERVE = 16, /* of a bound value: type, flag, and length or number */
+      1024 * 1024 * 1024, /* more than any server accepts, so only the server's limit counts */
+  PACKET_RESERVE = 64,    /* what the clients add to a statement */
+  PARAMETER_RESERVE = 16, /* of a bound value: its type, flag, and length or number */
 };
 
 struct Session {
@@ -70,8 +70,8 @@ const char *mysql_weakness(const MysqlSettings *settings) {
   return NULL;
 }
 
-/* Every mode is said aloud: what the clients do on their own differs between them and their
- * versions (Oracle's encrypts if it can, without verifying; MariaDB's 3.4 verifies). */
+/* Every mode is set explicitly: the defaults differ between clients and versions (Oracle's encrypts
+ * if it can, without verification; MariaDB's 3.4 verifies). */
 static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
 #ifdef MARIADB_BASE_VERSION
   my_bool enforce = settings->tls != TLS_OFF, verify = settings->tls == TLS_VERIFY;
@@ -81,7 +81,7 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
     mysql_optionsv(mysql, MYSQL_OPT_SSL_CA, settings->tls_ca);
 #if MARIADB_PACKAGE_VERSION_ID < 30400
   /* Without verification these clients log in to a server without TLS in plain text, unless there
-   * is a fingerprint. An empty one is compared with nothing; later clients compare it. */
+   * is a fingerprint. An empty one is not compared with anything; later clients do compare it. */
   if (settings->tls == TLS_INSECURE)
     mysql_optionsv(mysql, MARIADB_OPT_TLS_PEER_FP, "");
 #endif
@@ -90,12 +90,12 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
                                    [TLS_VERIFY] = SSL_MODE_VERIFY_IDENTITY,
                                    [TLS_INSECURE] = SSL_MODE_REQUIRED};
   /* caching_sha2_password without TLS: the password is encrypted with a key that the server sends.
-   * MariaDB's client always asks for it. */
+   * MariaDB's client always asks for that key. */
   bool get_key = settings->tls == TLS_OFF;
   mysql_options(mysql, MYSQL_OPT_SSL_MODE, &modes[settings->tls]);
   mysql_options(mysql, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &get_key);
-  /* This client knows no authorities by itself; MariaDB's asks OpenSSL, which takes this variable.
-   * With an authority it would verify even where it need not. */
+  /* This client has no list of authorities; MariaDB's asks OpenSSL, which takes this variable. With
+   * an authority it would verify even where it need not. */
   const char *ca = settings->tls_ca ? settings->tls_ca : g_getenv("SSL_CERT_FILE");
   if (settings->tls == TLS_VERIFY)
     mysql_options(mysql, ca ? MYSQL_OPT_SSL_CA : MYSQL_OPT_SSL_CAPATH, ca ? ca : "/etc/ssl/certs");
@@ -116,7 +116,7 @@ static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
   set_tls(mysql, settings);
 }
 
-/* What the server says of itself when it greets; a proxy may say something else. */
+/* What the server says about itself when it greets; a proxy may say something else. */
 static Variant variant_of(const Session *session) {
   return strstr(mysql_get_server_info(session->mysql), "itess") ? VARIANT_VITESS
                                                                 : VARIANT_MYSQL_OR_MARIADB;
@@ -126,19 +126,19 @@ static bool is_in_transaction(const Session *session) {
   return session->mysql->server_status & SERVER_STATUS_IN_TRANS;
 }
 
-/* Any other number is of a server, or a proxy, that refuses to work for now. */
+/* Any other number comes from a server, or a proxy, that refuses to work for now. */
 static bool refuses_variable(int code) {
   return code == 1064 || code == 1193 || (code >= 1228 && code <= 1238) || code == 1568;
 }
 
 /* Some variables cannot be set within a transaction, which only `init_connect` can have begun. A
- * server that refuses a value names the variable: no event can succeed. */
+ * server that refuses a value names the variable, and no event can succeed. */
 static bool set_variables(Session *session, const MysqlSettings *settings, Failure *ret_failure) {
   g_autofree char *sql = session_variables_set(variant_of(session), settings->lock_wait_s);
   bool good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
   if (!good) {
     session_rollback(session);
-    *ret_failure = (Failure){0}; /* it may be what this is about */
+    *ret_failure = (Failure){0}; /* `init_connect` may be the cause */
     good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
   }
   if (good && is_in_transaction(session))
@@ -162,7 +162,7 @@ static bool set_up(Session *session, const MysqlSettings *settings, Failure *ret
   return session_variables_check(result, row, ret_failure);
 }
 
-/* What MySQL says is never enough to repair it. */
+/* MySQL's own message never says enough to solve the problem. */
 static void explain_tls(const MysqlSettings *settings, Failure *failure) {
   static const char *const advice[] = {
       [TLS_OFF] = "mysql.tls is \"off\": if the user has REQUIRE SSL, or the server "
@@ -180,7 +180,8 @@ static void explain_tls(const MysqlSettings *settings, Failure *failure) {
               advice[settings->tls]);
 }
 
-/* Who cannot even log in has met no statement of an event: what no table knows is an outage. */
+/* A session that cannot even log in has run no statement of an event, so an error that no table
+ * lists is an outage. */
 static Session *refuse(const MysqlSettings *settings, Failure *failure) {
   if (failure->class == FAILURE_UNKNOWN)
     failure->class = FAILURE_UNAVAILABLE;
@@ -197,7 +198,7 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   if (!session->mysql)
     g_error("out of memory");
   set_options(session->mysql, settings);
-  /* The clients look at the socket only when the host is this name. */
+  /* the clients use the socket only when the host has this name */
   const char *host = settings->socket ? "localhost" : settings->host;
   if (!mysql_real_connect(session->mysql, host, settings->user, settings->password,
                           settings->database, settings->port, settings->socket,
@@ -247,7 +248,8 @@ bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret
 }
 
 /* The server answers a packet that reaches its limit by cutting the connection, which looks like an
- * outage: so none is sent. While the session is set up, its limit is not known yet. */
+ * outage, so such a packet is never sent. While the session is set up, the limit is not known
+ * yet. */
 static bool fits_packet(const Session *session, size_t bytes, Failure *ret_failure) {
   if (session->packet_limit == 0 || bytes + PACKET_RESERVE <= session->packet_limit)
     return true;

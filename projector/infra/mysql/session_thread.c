@@ -1,4 +1,4 @@
-/* session_thread.c - what MySQL's client keeps for each thread lives as long as the thread. */
+/* session_thread.c - frees what MySQL's client keeps for a thread when the thread ends. */
 #include "projector/infra/mysql/session_thread.h"
 
 #include <mysql.h>

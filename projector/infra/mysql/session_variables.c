@@ -3,32 +3,32 @@
 
 #include <string.h>
 
-/* Who knows the variable. */
+/* Servers that have the variable. */
 typedef enum Known {
   EVERYBODY,
   NOT_VITESS, /* MySQL and MariaDB */
-  MYSQL_ONLY, /* and Vitess */
+  MYSQL_ONLY, /* including Vitess */
   MYSQL_ITSELF,
   MARIADB_ONLY,
 } Known;
 
 typedef enum How {
-  PINNED, /* set, and refused with another value */
-  SET,    /* only set: it bounds how long something may take, or cannot be compared */
-  SEEN,   /* only read: setting it takes a privilege that an ordinary user does not have */
+  PINNED, /* set, and refused if it then has another value */
+  SET,    /* only set: it limits how long something may take, or cannot be compared */
+  SEEN,   /* only read: an ordinary user lacks the privilege to set it */
 } How;
 
 typedef struct Variable {
   const char *name, *value; /* as SELECT @@name shows it */
   Known known;
   How how;
-  const char *reason; /* with another value: */
+  const char *reason; /* with any other value, ... */
 } Variable;
 
-/* The caller's. */
+/* Given by the caller. */
 #define LOCK_WAIT "lock wait"
 
-/* "DEFAULT" is the server's keyword. Values of global variables count for nothing: DEFAULT of most
+/* "DEFAULT" is the server's keyword. Values of global variables must not count, and DEFAULT of most
  * others would be the global value. */
 static const Variable variables[] = {
     /* Transactions. */
@@ -77,14 +77,14 @@ static const Variable variables[] = {
     {"max_recursive_iterations", "4294967295", MARIADB_ONLY, PINNED,
      "recursive queries are cut without an error"},
 
-    /* Which rows a query gives. */
+    /* Which rows a query returns. */
     {"sql_select_limit", "18446744073709551615", EVERYBODY, PINNED, "rows are left out"},
     {"sql_big_selects", "1", EVERYBODY, PINNED, "large joins are refused"},
     {"max_sort_length", "4096", EVERYBODY, PINNED, "long keys are not sorted to their end"},
     {"use_secondary_engine", "OFF", MYSQL_ITSELF, PINNED, "rows come from a copy that lags"},
     {"system_versioning_asof", "DEFAULT", MARIADB_ONLY, PINNED, "rows of the past are read"},
 
-    /* Patience. Shorter or longer, nothing becomes wrong. */
+    /* Patience: other values make nothing wrong. */
     {"innodb_lock_wait_timeout", LOCK_WAIT, EVERYBODY, SET, "for rows; then 1205, and a replay"},
     {"lock_wait_timeout", LOCK_WAIT, EVERYBODY, SET, "for tables, which DDL has"},
     {"wait_timeout", "60", EVERYBODY, SET, "then a session without a client gives its locks back"},
@@ -98,8 +98,8 @@ static const Variable variables[] = {
     {"idle_write_transaction_timeout", "0", MARIADB_ONLY, SET, "the same"},
 };
 
-/* An executable comment: each server reads what it knows, also behind a proxy, whose own version
- * says nothing. MariaDB skips those for MySQL 8.0, MySQL all that begin with an M. */
+/* An executable comment: each server reads what it understands, even behind a proxy, whose own
+ * version says nothing. MariaDB skips those for MySQL 8.0, MySQL all that begin with M. */
 static const char *comment_for(const Variable *variable, Variant variant) {
   if (variant == VARIANT_VITESS)
     return "";
@@ -152,7 +152,7 @@ char *session_variables_query(Variant variant) {
   return g_string_free(sql, FALSE);
 }
 
-/* Both are lists, in whatever order. */
+/* Both are lists, in any order. */
 static bool equal_sets(const char *a, const char *b) {
   g_auto(GStrv) left = g_strsplit(a, ",", -1);
   g_auto(GStrv) right = g_strsplit(b, ",", -1);

@@ -13,7 +13,7 @@ enum {
   LOOKS_MAX = 5000,
 };
 
-/* Distinguishes a placeholder from a table that the user may want back. */
+/* Tells a placeholder from a table that the user may want back. */
 #define PLACEHOLDER "placeholder of projector rebuild"
 
 static bool check_length(const char *table, const char *longest, Failure *ret_failure) {
@@ -57,7 +57,7 @@ bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failur
 
 /* --- looking -------------------------------------------------------------------------------- */
 
-/* Names come from the checked mapping file: letters, digits, _ and $. */
+/* Names come from the checked mapping file, and contain only letters, digits, _ and $. */
 static char *comment_of(Session *session, const char *name, Failure *ret_failure) {
   return session_ask(session, ret_failure,
                      "SELECT TABLE_COMMENT FROM information_schema.TABLES"
@@ -126,7 +126,7 @@ bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failur
   return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old);
 }
 
-/* Whether no row of a view of information_schema names the table in one of the columns. */
+/* Whether no row of a view of information_schema names the table in one of these columns. */
 static bool check_none(Session *session, const char *table, const char *view, const char *name,
                        const char *schema, const char *columns, Failure *ret_failure) {
   g_autofree char *found = session_ask(session, ret_failure,
@@ -159,7 +159,7 @@ bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure
 
 /* --- tables --------------------------------------------------------------------------------- */
 
-/* The parent's table goes first and comes last: while it is there, its children's are. */
+/* The parent's table is dropped first and swapped last: while it exists, its children's do. */
 bool shadow_drop(Session *session, const Shadow *shadow, Failure *ret_failure) {
   if (!session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->fresh))
     return false;
@@ -217,7 +217,7 @@ bool shadow_note(Session *session, const Shadow *shadow, const ShadowNote *notes
   return count == 0 || session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
 
-/* Sets the versions of the ids of one kind. */
+/* Sets the noted versions of ids of one kind. */
 static bool find_noted_of_kind(Session *session, const Shadow *shadow, IdKind kind, const Id *ids,
                                size_t count, int64_t *versions, Failure *ret_failure) {
   g_autoptr(GHashTable) at = g_hash_table_new(g_str_hash, g_str_equal);
@@ -262,7 +262,7 @@ bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, si
   return true;
 }
 
-/* From the first of that kind on, or behind the page's `after` when that is of the kind. */
+/* From the first id of that kind, or after the page's `after` if that is of this kind. */
 static bool find_moved_of_kind(Session *session, const Shadow *shadow, const ShadowPage *page,
                                IdKind kind, Arena *arena, GArray *ids, Failure *ret_failure) {
   const Id *after = page->after && page->after->kind == kind ? page->after : NULL;
@@ -290,7 +290,7 @@ static bool find_moved_of_kind(Session *session, const Shadow *shadow, const Sha
     size_t length = mysql_fetch_lengths(result)[0];
     Id id;
     if (!id_from_text(kind, arena_copy(arena, row[0], length), length, arena_alloc(arena, 16, 1),
-                      &id)) /* left out, it would make the page look like the last one */
+                      &id)) /* leaving it out would make the page look like the last one */
       return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
                          "projector_position has an aggregate_id that is no %s",
                          id_kind_name(kind));
@@ -345,7 +345,7 @@ void shadow_open_gate(Session *gate, const Shadow *shadow) {
   drop_placeholder(gate, shadow, &real, &ignored);
 }
 
-/* Whether the session waits for a table; false without a failure: not (yet). */
+/* Whether the session is waiting for a table; false without a failure: not (yet). */
 static bool is_waiting(Session *watcher, unsigned long id, Failure *ret_failure) {
   static const char query[] = "SHOW PROCESSLIST";
   g_autoptr(MYSQL_RES) result = session_query(watcher, query, strlen(query), ret_failure);
@@ -368,8 +368,8 @@ static bool wait_until_waiting(Session *watcher, unsigned long id, Failure *ret_
                      "the RENAME was not seen waiting; nothing was swapped");
 }
 
-/* As long as the placeholder is there the RENAME can only fail. It goes when the RENAME was seen to
- * wait for its tables, with everybody else behind it; or when the RENAME has failed. */
+/* While the placeholder exists the RENAME can only fail. The placeholder is dropped when the RENAME
+ * was seen waiting for its tables, with everybody else behind it, or when the RENAME has failed. */
 bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow *shadow,
                  Failure *ret_failure) {
   g_autoptr(GString) rename = g_string_new(NULL);

@@ -1,11 +1,11 @@
-/* shadow_carry.c - DELETE and INSERT … SELECT between a live table and the one that replaces it. */
+/* shadow_carry.c - DELETE and INSERT … SELECT between a live table and its replacement. */
 #include "projector/infra/mysql/shadow_carry.h"
 
 #include "projector/infra/mysql/literal.h"
 
 enum { KEYS_AT_ONCE = 100 };
 
-/* " ON f.a = l.a AND …" by the key of `live`. */
+/* " ON f.a = l.a AND …", over the key of `live`. */
 static void append_join(GString *sql, const Projection *live) {
   for (unsigned i = 0; i < live->key_count; i++) {
     g_string_append(sql, i ? " AND f." : " ON f.");
@@ -46,7 +46,7 @@ static void append_table(GString *sql, const Projection *table, const char *alia
   g_string_append_printf(sql, " AS %s", alias);
 }
 
-/* `from` is the live table, or one of its children, and `to` the new one of the same. */
+/* `from` is the live table or one of its children, `to` its replacement. */
 static bool carry_rows(Session *session, const Projection *from, const Projection *to,
                        const Value *const *keys, size_t count, Failure *ret_failure) {
   const Projection *live = from->parent ? from->parent : from;

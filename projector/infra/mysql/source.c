@@ -5,10 +5,11 @@
 
 #include <string.h>
 
-/* The table is younger than the others: an installation continues without it. Of a table that a
- * user may not see the server tells the same, whether it is there or not. */
+/* The table is newer than the others, so an installation without it continues. If a user may not
+ * see a table, the server says the same whether it exists or not. */
 static bool is_not_kept(const Failure *failure) {
-  static const int codes[] = {1142, 1143, 1146}; /* denied on table, on column; no such table */
+  /* Denied on table, denied on column, no such table. */
+  static const int codes[] = {1142, 1143, 1146};
   for (size_t i = 0; i < G_N_ELEMENTS(codes); i++)
     if (failure->source == SOURCE_MYSQL && failure->code == codes[i])
       return true;
