@@ -1,10 +1,10 @@
-// The body of the transaction: the entity changes, its version and time move on, the event is
-// stored.
+// The body of the transaction: changes the entity, advances its version and time, stores the
+// event.
 #include "outbox/internal.h"
 
 #include <string.h>
 
-// What the entity (or its tombstone) said before the change.
+// The entity (or its tombstone) before the change.
 typedef struct {
   bool found;
   int64_t version; // 0: no event yet
@@ -127,8 +127,8 @@ void outbox_change_update(const bson_t *operators, int64_t now_ms, bson_t *ret_u
   }
 }
 
-// A replacement as a pipeline, so that the server raises the version of what it replaces in the
-// same step.
+// A replacement as a pipeline, so that the server raises the version of the replaced document in
+// the same step.
 static bson_t *replace_pipeline(const bson_t *fields, int64_t now_ms) {
   return BCON_NEW("0", "{", "$replaceWith", "{", "$mergeObjects", "[", "{", "_id",
                   BCON_UTF8("$_id"), "version", "{", "$add", "[", "{", "$ifNull", "[",
@@ -187,7 +187,7 @@ static bool insert_entity(mongoc_collection_t *entities, const outbox_change_t *
   return true;
 }
 
-// Update, replace or delete by findAndModify, which answers with the entity as it was.
+// Update, replace or delete by findAndModify, which returns the entity as it was.
 static bool modify_entity(mongoc_collection_t *entities, const outbox_change_t *change,
                           const bson_value_t *id, int64_t now_ms, const bson_t *options,
                           before_t *ret_before, outbox_error_t *error) {
@@ -243,7 +243,7 @@ static void tombstone_query(const outbox_event_t *event, bson_t *ret_query) {
   bson_append_document_end(ret_query, &id);
 }
 
-// Runs after the insert: on a sharded cluster a read that began earlier could miss a deletion which
+// Runs after the insert: on a sharded cluster a read that began earlier could miss a deletion that
 // the insert already saw.
 static bool find_tombstone(mongoc_collection_t *tombstones, const outbox_event_t *event,
                            const bson_t *options, before_t *ret_before, outbox_error_t *error) {
@@ -265,7 +265,7 @@ static bool find_tombstone(mongoc_collection_t *tombstones, const outbox_event_t
 }
 
 typedef struct {
-  bool deleted; // on the tombstone, which is made when it is missing; else on the entity
+  bool deleted; // on the tombstone, which is created if it is missing; otherwise on the entity
   int64_t version;
   int64_t at_ms;
 } stamp_t;
@@ -310,8 +310,7 @@ bool outbox_change_run(const outbox_command_t *command, outbox_receipt_t *ret_re
   const bson_value_t *entity_id = event->aggregate_id;
   before_t before = {0};
 
-  // 1. The change, with the version raised by the server and the time as it is when no clock
-  // differs.
+  // 1. The change; the server raises the version, and the time is right unless clocks differ.
   if (change->kind == OUTBOX_INSERT) {
     if (!insert_entity(entities, change, entity_id, now_ms, session, error) ||
         !find_tombstone(tombstones, event, &options, &before, error)) {
@@ -325,11 +324,11 @@ bool outbox_change_run(const outbox_command_t *command, outbox_receipt_t *ret_re
                        (long long)change->expected_version, (long long)before.version);
   }
 
-  // 2. What the event will say.
+  // 2. Version and time of the event.
   int64_t version = before.version + 1;
   int64_t occurred_at_ms = outbox_occurred_at(now_ms, before.has_last ? &before.last_ms : NULL);
 
-  // 3. The entity says the same; a deleted one leaves it on its tombstone.
+  // 3. The entity gets the same; for a deleted one, its tombstone.
   stamp_t stamp = {change->kind == OUTBOX_DELETE, version, occurred_at_ms};
   if (change->kind == OUTBOX_DELETE) {
     tombstone_query(event, &query);

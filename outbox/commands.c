@@ -1,11 +1,11 @@
 // Commands once: a receipt of every executed command in "<outbox>_commands", written in the
-// transaction of the command. The repeat of a command finds it and changes nothing.
+// transaction of the command. A repeated command finds it and changes nothing.
 #include "outbox/internal.h"
 
 #include <string.h>
 
-// How often the collection's existence is checked: one that init has created or an operator has
-// dropped is noticed within that time.
+// How often the collection's existence is checked; within this time it is noticed that init has
+// created it or an operator has dropped it.
 enum { ASK_MS = 10000 };
 
 // ---- Whether receipts are kept ----
@@ -14,7 +14,7 @@ void outbox_commands_forget(outbox_t *outbox) {
   __atomic_store_n(&outbox->commands_asked, 0, __ATOMIC_RELAXED);
 }
 
-// Without the privilege to list collections, those are listed on which the user has any.
+// Without the privilege to list collections, only those are listed on which the user has some.
 static bool ask(outbox_t *outbox, mongoc_client_t *client, bool *ret_kept, outbox_error_t *error) {
   OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
   bson_error_t cause;
@@ -36,7 +36,7 @@ static bool ask(outbox_t *outbox, mongoc_client_t *client, bool *ret_kept, outbo
 
 bool outbox_commands_are_kept(outbox_t *outbox, mongoc_client_t *client, bool *ret_kept,
                               outbox_error_t *error) {
-  // The time and the answer in one number, since threads share it.
+  // Time and answer in one number, because threads share it.
   int64_t now_ms = outbox_monotonic_ms();
   int64_t asked = __atomic_load_n(&outbox->commands_asked, __ATOMIC_RELAXED);
   if (asked != 0 && now_ms - asked / 2 < ASK_MS) {
@@ -87,8 +87,8 @@ static bool is_of_aggregate(const bson_t *known, const outbox_event_t *event) {
          outbox_id_equal(bson_iter_value(&iter), event->aggregate_id);
 }
 
-// A receipt has the digest, an event what it is made of. A receipt that another program wrote may
-// have none: then the aggregate has to do.
+// A receipt has the digest, an event its contents. A receipt that another program wrote may have
+// no digest: then the aggregate has to suffice.
 static bool has_content(const bson_t *known, const outbox_event_t *event) {
   uint8_t digest[OUTBOX_SHA256_BYTES], known_digest[OUTBOX_SHA256_BYTES];
   const uint8_t *data;
@@ -132,7 +132,7 @@ static bool check_same(const bson_t *known, const outbox_event_t *event, const c
                      id);
 }
 
-// Looks for an executed command of this event's id. OUTBOX_INVALID when it is another one.
+// Looks for an executed command with this event's id. OUTBOX_INVALID if it is another command.
 static bool find_executed(const outbox_command_t *command, bool *ret_found,
                           outbox_receipt_t *ret_receipt, outbox_error_t *error) {
   const outbox_t *outbox = command->outbox;
@@ -185,8 +185,8 @@ static bool insert_receipt(const outbox_command_t *command, const outbox_receipt
     return outbox_fail_mongoc(error, &cause, NULL, "session");
   }
   outbox_content(event->event_type, event->payload, digest);
-  // An upsert, because only an update has the server's time; one that matches no document, so that
-  // a receipt that is there is a duplicate key.
+  // An upsert, because only updates know the server's time. It matches no document, so that an
+  // existing receipt is a duplicate key.
   BSON_APPEND_VALUE(&query, "_id", command->id);
   BCON_APPEND(&query, "at", "{", "$exists", BCON_BOOL(false), "}");
   BCON_APPEND(&update, "$currentDate", "{", "at", BCON_BOOL(true), "}");
@@ -204,7 +204,7 @@ static bool insert_receipt(const outbox_command_t *command, const outbox_receipt
     return true;
   }
   outbox_fail_mongoc(error, &cause, &reply, outbox->commands);
-  // The same command at once, elsewhere: the next attempt finds its receipt.
+  // The same command runs elsewhere at this moment: the next attempt finds its receipt.
   error->transient = error->transient || error->kind == OUTBOX_DUPLICATE;
   return false;
 }
@@ -225,7 +225,7 @@ bool outbox_command_run(const outbox_command_t *command, outbox_receipt_t *ret_r
   if (!outbox_commands_are_kept(command->outbox, command->client, &kept, error)) {
     return false;
   }
-  // An id that was generated just now cannot be a repeat.
+  // An id that was just generated cannot be a repeat.
   if (kept && command->event->id && !find_executed(command, &repeated, &receipt, error)) {
     return false;
   }

@@ -1,5 +1,5 @@
-// What a command's event says, as a digest: a repeated command has the same, another one that was
-// given the same id has not.
+// A digest of a command's event: a repeated command has the same one, another command with the
+// same id does not.
 #include "outbox/internal.h"
 
 #include <stdlib.h>
@@ -47,7 +47,7 @@ static void append_member(bson_t *to, const bson_iter_t *iter, int depth) {
   bson_destroy(&child);
 }
 
-// Two programs, or one program twice, may write the fields of a document in different orders.
+// Two programs, or one program twice, may write the fields of a document in a different order.
 static void append_sorted(bson_t *to, const bson_t *document, bool is_array, int depth) {
   uint32_t count = bson_count_keys(document);
   member_t *members = bson_malloc0((count + 1) * sizeof *members);

@@ -28,7 +28,7 @@ bool outbox_is_duplicate_key(const bson_error_t *cause) {
   return outbox_is_from_server(cause) && (cause->code == 11000 || cause->code == 11001);
 }
 
-// Server codes that speak of the server's state, not of what was asked.
+// Server codes that are about the server's state, not about the request.
 static bool server_is_unavailable(uint32_t code) {
   static const uint32_t codes[] = {6,   7,    50,    64,    89,    91,    112,   133,   134,
                                    189, 202,  225,   234,   246,   251,   262,   317,   358,
@@ -52,7 +52,7 @@ static outbox_error_kind_t classify(const bson_error_t *cause, const bson_t *rep
   default: break;
   }
   if (outbox_is_from_server(cause)) {
-    // 20 also means a transaction where none can be, which this library does not try.
+    // 20 also means a transaction where none is possible, which this library does not try.
     if (cause->code == 20 || cause->code == 263) {
       return OUTBOX_UNSUPPORTED;
     }
@@ -81,8 +81,8 @@ bool outbox_fail_mongoc(outbox_error_t *error, const bson_error_t *cause, const 
                          : cause->message);
   error->domain = cause->domain;
   error->code = cause->code;
-  // Within a transaction a server that was not reached means beginning again, label or not: 1.23
-  // forgets the label when it is a new connection that fails.
+  // Within a transaction, an unreachable server means starting again, with or without the label:
+  // 1.23 forgets the label when a new connection fails.
   error->transient = cause->domain == MONGOC_ERROR_STREAM ||
                      cause->domain == MONGOC_ERROR_SERVER_SELECTION ||
                      (reply && mongoc_error_has_label(reply, "TransientTransactionError"));

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-// The range of the contract: MySQL's DATETIME has no other years.
+// The contract's range: MySQL's DATETIME has no other years.
 static const int64_t TIME_FIRST_MS = -30610224000000; // 1000-01-01
 static const int64_t TIME_LAST_MS = 253402300799999;  // 9999-12-31T23:59:59.999
 
@@ -65,7 +65,7 @@ static bool validate_string_id(const char *field, const bson_value_t *id, size_t
     return outbox_fail(error, OUTBOX_INVALID, "%s: expected 1 to %zu bytes, found %zu", field,
                        max_bytes, length);
   }
-  // NUL is refused because an id has to be usable as an argument on a command line.
+  // NUL is refused because an id must work as a command-line argument.
   if (!bson_utf8_validate(text, length, false)) {
     return outbox_fail(error, OUTBOX_INVALID, "%s: expected UTF-8 without NUL, found other bytes",
                        field);
@@ -229,7 +229,7 @@ bool outbox_event_insert(const outbox_command_t *command, int64_t version, int64
       return outbox_fail(error, OUTBOX_DUPLICATE,
                          "_id: an event with the id %s is in the outbox already", text);
     }
-    // Without a transaction, a broken connection leaves it open whether the insert was executed.
+    // Without a transaction, a broken connection leaves open whether the insert was executed.
     if (error && !command->session && cause.domain == MONGOC_ERROR_STREAM) {
       error->kind = OUTBOX_UNKNOWN;
     }

@@ -52,7 +52,7 @@ outbox_t *outbox_new_from_uri(const mongoc_uri_t *uri, const outbox_options_t *o
 outbox_t *outbox_new(const char *uri, const outbox_options_t *options, outbox_error_t *error) {
   mongoc_uri_t *parsed = mongoc_uri_new_with_error(uri, NULL);
   if (!parsed) {
-    // The driver's message may repeat the string, and with it a password.
+    // The driver's message may repeat the string, password included.
     outbox_fail(error, OUTBOX_INVALID, "uri: not a valid MongoDB connection string");
     return NULL;
   }
@@ -104,7 +104,7 @@ bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change
   if (!outbox_event_validate(event, error) || !outbox_change_validate(change, error)) {
     return false;
   }
-  // An entity there would be taken for an unreadable event.
+  // An entity in that collection would be taken for an unreadable event.
   if (strcmp(change->collection, outbox->events) == 0 ||
       strcmp(change->collection, outbox->tombstones) == 0 ||
       strcmp(change->collection, outbox->commands) == 0) {
@@ -114,7 +114,7 @@ bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change
   return true;
 }
 
-// In the command's session, or in a transaction of its own.
+// In the command's session, or in its own transaction.
 static bool write_command(outbox_command_t command, outbox_receipt_t *ret_receipt,
                           outbox_error_t *error) {
   uint8_t bytes[16];
@@ -164,7 +164,7 @@ bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const out
     return outbox_command_run(&command, ret_receipt, error);
   }
   command.client = outbox_take_client(outbox);
-  // A transaction asks again when the answer does not come.
+  // The transaction asks again if there is no answer.
   bool kept, known = outbox_commands_are_kept(outbox, command.client, &kept, error);
   bool good = known && !kept ? outbox_command_append(&command, ret_receipt, error)
                              : outbox_command_transact(&command, ret_receipt, error);

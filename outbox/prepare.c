@@ -1,4 +1,4 @@
-// liboutbox: asking the server what it can do, and creating what is missing.
+// liboutbox: asks the server what it can do, and creates what is missing.
 #include "outbox/internal.h"
 
 #include <limits.h>
@@ -49,9 +49,9 @@ bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_e
 
 // No index holds `in_progress`: its entry would move with every claim, which costs 15% of the
 // throughput. Failed and dead events are few, so theirs is partial and costs nothing.
-// The projector compares texts byte by byte, so that is how they are sorted, whatever the
-// collection's own collation. Where that is another one, an index of the same name may be there
-// with it: ours then needs another name.
+// The projector compares texts byte by byte, so the indexes sort them so, whatever the collection's
+// own collation. If that is another one, an index of the same name may exist with it: ours then
+// needs another name.
 #define SIMPLE ", \"collation\": {\"locale\": \"simple\"}"
 #define INDEXES(suffix)                                                                            \
   "[{\"name\": \"order" suffix                                                                     \
@@ -94,8 +94,8 @@ bool outbox_init_feed(outbox_t *outbox, const char *feed, outbox_error_t *error)
   return good;
 }
 
-// What an archive is asked for: events in order, one aggregate's events, and events in the order of
-// their numbers.
+// Queries on an archive: events in order, one aggregate's events, and events in the order of their
+// numbers.
 #define ARCHIVE_INDEXES                                                                            \
   "[{\"name\": \"order\", \"key\": {\"occurred_at\": 1, \"version\": 1, \"_id\": 1}" SIMPLE "},"   \
   " {\"name\": \"aggregate_order\", \"key\": {\"aggregate_type\": 1, \"aggregate_id\": 1,"         \
@@ -117,7 +117,7 @@ bool outbox_init_archive(outbox_t *outbox, outbox_error_t *error) {
 
 enum { COMMANDS_TTL_S = 30 * 86400 };
 
-// The index on `at`: its name, and after how many seconds it removes a receipt.
+// The index on `at`: its name, and the seconds after which it removes a receipt.
 typedef struct {
   bool found;
   char name[128];
@@ -154,7 +154,7 @@ static bool look_at_expiry(mongoc_client_t *client, const outbox_t *outbox, expi
   return good;
 }
 
-// Takes the command.
+// Takes over the command.
 static bool change_index(mongoc_client_t *client, const outbox_t *outbox, bson_t *command,
                          outbox_error_t *error) {
   OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
@@ -178,7 +178,7 @@ static bool create_expiry(mongoc_client_t *client, const outbox_t *outbox, int64
                       error);
 }
 
-// `ttl_s` 0: what is there stays as it is.
+// `ttl_s` 0: an existing index stays as it is.
 static bool set_expiry(mongoc_client_t *client, const outbox_t *outbox, int64_t ttl_s,
                        outbox_error_t *error) {
   expiry_t expiry;

@@ -1,4 +1,4 @@
-// SHA-256 as FIPS 180-4 describes it; names follow the standard.
+// SHA-256 (FIPS 180-4); the names are those of the standard.
 #include "outbox/sha256.h"
 
 #include <string.h>
@@ -63,7 +63,7 @@ void outbox_sha256(const uint8_t *bytes, size_t length, uint8_t ret_digest[OUTBO
   for (size_t at = 0; at < whole; at += BLOCK_BYTES) {
     add_block(h, bytes + at);
   }
-  // The rest, a bit that is set, zeros, and the length in bits.
+  // The remaining bytes, a set bit, zeros, and the length in bits.
   if (rest > 0) {
     memcpy(tail, bytes + whole, rest);
   }

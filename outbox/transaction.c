@@ -1,9 +1,9 @@
-// outbox_write(): the transaction around a command, begun and committed again as long as that can
-// help.
+// outbox_write(): the transaction around a command; retries transaction and commit as long as that
+// can help.
 //
-// Not mongoc_client_session_with_transaction(): that of 1.23 gives up when a commit is repeated
-// while its server is going down (the failed handshake carries no label), and ends after 120 s, not
-// when the caller wants.
+// It does not use mongoc_client_session_with_transaction(): in 1.23 that gives up when a commit is
+// repeated while its server shuts down (the failed handshake carries no label), and it ends after
+// 120 s, not when the caller wants.
 #include "outbox/internal.h"
 
 #include <time.h>
@@ -27,7 +27,7 @@ static bool is_late(const write_t *write) {
   return outbox_monotonic_ms() >= write->deadline_ms;
 }
 
-// Writers that met on one entity come back at different times.
+// Writers that collided on an entity try again at different times.
 static void back_off(int attempt) {
   uint32_t random;
   outbox_random(&random, sizeof random);
@@ -68,9 +68,8 @@ static bool fail_commit(const write_t *write, const bson_error_t *cause, const b
   return false;
 }
 
-// A commit may be sent any number of times. Once an answer was lost only the server can tell what
-// became of it: that it is done, or (TransientTransactionError) that the transaction is gone
-// without a trace.
+// A commit may be sent any number of times. Once an answer was lost, only the server can say how it
+// ended: it is done, or (TransientTransactionError) the transaction is gone without a trace.
 static outcome_t commit(const write_t *write, mongoc_client_session_t *session,
                         outbox_error_t *error) {
   bool unknown = false;
@@ -103,7 +102,7 @@ static outcome_t attempt_once(write_t *write, mongoc_client_session_t *session,
     return error->kind == OUTBOX_UNAVAILABLE ? AGAIN : FAILED;
   }
   if (!outbox_command_run(&write->command, &write->receipt, error)) {
-    // If the server does not hear of it, it ends the transaction by itself.
+    // If this does not reach the server, it ends the transaction by itself.
     mongoc_client_session_abort_transaction(session, NULL);
     return error->transient ? AGAIN : FAILED;
   }

@@ -23,15 +23,16 @@ int64_t outbox_monotonic_ms(void) {
 
 void outbox_random(void *ret_bytes, size_t length) {
   while (getrandom(ret_bytes, length, 0) != (ssize_t)length) {
-    // Requests of up to 256 bytes are never cut short; without the call there is no safe way on.
+    // Requests of up to 256 bytes are never cut short; without the call there is no safe way to
+    // continue.
     if (errno != EINTR) {
       abort();
     }
   }
 }
 
-// Adds a random step to the 74 bits below the time, skipping over the version and variant bits.
-// False when they overflow.
+// Adds a random step to the 74 bits below the time, skipping the version and variant bits. Returns
+// false when they overflow.
 static bool advance(uint8_t bytes[16], uint32_t step) {
   uint64_t low = 0;
   for (int i = 8; i < 16; i++) {
@@ -62,7 +63,7 @@ void outbox_uuid7_next(outbox_uuid7_state_t *state, int64_t now_ms, const uint8_
   // Within a millisecond, and while the clock is behind the last id, count up from that id.
   bool counts_on = now_ms <= state->last_ms && advance(state->last, step | 1);
   if (!counts_on) {
-    // The random part overflowing borrows the next millisecond.
+    // When the random part overflows, the next millisecond is borrowed.
     state->last_ms = now_ms > state->last_ms ? now_ms : state->last_ms + 1;
     memcpy(state->last + 6, random, 10);
   }

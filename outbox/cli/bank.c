@@ -1,5 +1,4 @@
-// The bank of `outbox demo`: accounts opened, money moved, names changed, accounts frozen and
-// closed.
+// The bank of `outbox demo`: opens, renames, freezes and closes accounts, and moves money.
 #include "outbox/cli/bank.h"
 
 #include <stdio.h>
@@ -7,7 +6,7 @@
 
 static const char FROZEN[] = " (frozen)";
 
-// Some are here to be awkward: quotes, backslashes, accents, scripts, four-byte characters.
+// Some are meant to be awkward: quotes, backslashes, accents, scripts, four-byte characters.
 static const char *const FIRST_NAMES[] = {
     "Ada",  "Grace", "Edsger", "Barbara", "Zoë",      "José",   "Łukasz",   "Søren",
     "Ngọc", "李",    "Мария",  "עדי",     "Ὀδυσσεύς", "D'Arcy", "Jean-Luc", "🚀 Kim",
@@ -52,8 +51,8 @@ static void new_name(GRand *random, char ret_name[BANK_NAME_MAX_BYTES + 1]) {
              LAST_NAMES[g_rand_int_range(random, 0, G_N_ELEMENTS(LAST_NAMES))]);
 }
 
-// Ids are never used again, not by a later run with the same seed either, so they do not come from
-// the random numbers. Two shapes, to show that an id is any string.
+// Ids are never reused, not even by a later run with the same seed, so they do not come from the
+// random numbers. They have two forms, to show that an id may be any string.
 static void new_id(GRand *random, char ret_id[37]) {
   uint8_t bytes[16];
   outbox_uuid7(bytes);
@@ -118,7 +117,7 @@ static bool can_freeze(const bank_account_t *account) {
 
 void bank_next(GRand *random, const bank_account_t *account, int64_t now_ms,
                bank_move_t *ret_move) {
-  // Filled where it stays: a bson_t that has grown points into itself.
+  // Filled in place: a bson_t that has grown points into itself.
   bank_move_t *move = ret_move;
   *move = (bank_move_t){.kind = OUTBOX_UPDATE, .after = *account};
   bson_init(&move->payload);
@@ -133,7 +132,7 @@ void bank_next(GRand *random, const bank_account_t *account, int64_t now_ms,
   } else if (dice < 88) {
     rename_account(random, move);
   } else if (dice < 95) {
-    move->event_type = "StatementSent"; // the entity's version moves, nothing else
+    move->event_type = "StatementSent"; // only the entity's version changes
   } else if (dice < 97 && can_freeze(account)) {
     move->event_type = "AccountFrozen";
     g_strlcat(move->after.name, FROZEN, sizeof move->after.name);

@@ -1,4 +1,4 @@
-// Options, connection and messages that the commands have in common.
+// Options, connection and messages common to all commands.
 #include "outbox/cli/cli.h"
 
 #include <stdarg.h>
@@ -25,9 +25,9 @@ void cli_say(const char *format, ...) {
   va_start(args, format);
   g_autofree char *message = g_strdup_vprintf(format, args);
   va_end(args);
-  // A message may quote a part of a text, and so the part of a character.
+  // A message may quote part of a text, and so cut a character in two.
   g_autofree char *text = g_utf8_make_valid(message, -1);
-  // One call, so that lines of several threads do not mix.
+  // One call, so that the lines of several threads do not mix.
   fprintf(stderr, "outbox: %s\n", text);
 }
 
@@ -119,8 +119,8 @@ static char *choose_uri(const cli_store_t *store) {
                                                 : DEFAULT_URI);
 }
 
-// Asks the first server of the URI alone, because a driver that looks for a replica set only says
-// that it found none. Returns a sentence when that server answers, and is not what the URI says.
+// Asks only the first server of the URI, because a driver that looks for a replica set merely says
+// that it found none. Returns a sentence if that server answers but is not what the URI says.
 static char *diagnose(const mongoc_uri_t *uri) {
   const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri);
   if (!host) {
@@ -175,7 +175,7 @@ static void explain(const mongoc_uri_t *uri, const outbox_error_t *error, int *r
   cli_say("%s (%s)", error->message, host ? host->host_and_port : "no host in the URI");
 }
 
-// A pool only where it is needed: its threads take half a second to end.
+// A pool only if it is needed: its threads take half a second to end.
 static outbox_t *open_outbox(cli_store_t *store, const mongoc_uri_t *uri, bool several_threads,
                              outbox_error_t *error) {
   outbox_options_t options = {.database = store->database ? store->database : "bank",
@@ -206,15 +206,16 @@ outbox_t *cli_open(cli_store_t *store, bool several_threads, int *ret_status) {
   }
   g_autoptr(mongoc_uri_t) uri = mongoc_uri_new_with_error(text, NULL);
   if (!uri) {
-    // Not the string itself: it may hold a password.
+    // Not the string itself, which may contain a password.
     cli_say("the URI is not a valid MongoDB connection string");
     return NULL;
   }
   set_default_ms(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SERVER_SELECTION_MS);
-  // The driver's own five minutes are long beside a server that hangs.
+  // The driver's default of five minutes is too long if a server hangs.
   set_default_ms(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
   if (!several_threads) {
-    // A single client gives up after one look by default, a pool does not and knows no such option.
+    // By default a single client gives up after one attempt; a pool does not, and has no such
+    // option.
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
   }
   g_autoptr(outbox_t) outbox = open_outbox(store, uri, several_threads, &error);

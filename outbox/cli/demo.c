@@ -1,4 +1,4 @@
-// `outbox demo`: several writers let the accounts of a small bank live, at a given rate.
+// `outbox demo`: several writers change the accounts of a small bank at a given rate.
 #include "outbox/cli/bank.h"
 #include "outbox/cli/cli.h"
 
@@ -43,7 +43,7 @@ static bool must_stop(demo_t *demo) {
   return signalled || g_atomic_int_get(&demo->stop);
 }
 
-// Waits for the writer's turn. An outage is not made up for by a burst: the schedule moves.
+// Waits for the writer's turn. After an outage there is no burst: the schedule moves.
 static void await_turn(demo_t *demo, int64_t turn, int64_t *base_us) {
   if (demo->rate == 0) {
     return;
@@ -88,8 +88,8 @@ static bool write_move(demo_t *demo, bank_account_t *account, bank_move_t *move)
   return true;
 }
 
-// Each writer has accounts and random numbers of its own, so that a seed gives the same events
-// again.
+// Each writer has its own accounts and random numbers, so that a seed always gives the same
+// events.
 static gpointer run_writer(gpointer data) {
   writer_t *writer = data;
   demo_t *demo = writer->demo;
@@ -121,8 +121,8 @@ static double elapsed_s(const demo_t *demo) {
   return (double)(g_get_monotonic_time() - demo->start_us) / G_USEC_PER_SEC;
 }
 
-// Shows how it goes until every writer is done or time is up. One line that is written over on a
-// terminal, a line every two seconds otherwise.
+// Shows the progress until every writer is done or time is up: on a terminal in one line that is
+// overwritten, otherwise a line every two seconds.
 static void watch(demo_t *demo, writer_t *writers) {
   bool terminal = isatty(STDERR_FILENO);
   int64_t every_us = terminal ? G_USEC_PER_SEC / 4 : 2 * G_USEC_PER_SEC;

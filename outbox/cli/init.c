@@ -1,4 +1,4 @@
-// `outbox init`: the collections and the indexes of the outbox.
+// `outbox init`: creates the collections and indexes of the outbox.
 #include "outbox/cli/cli.h"
 
 #include <stdio.h>
@@ -15,7 +15,7 @@ static const char DESCRIPTION[] =
     "are\n"
     "never removed. Without the option an existing setting stays; a new collection gets 30d.";
 
-// "30d", "3600". False: it is something else.
+// Reads "30d" or "3600". False: it is something else.
 static bool parse_ttl(const char *text, int64_t *ret_seconds) {
   static const struct {
     char letter;
@@ -42,7 +42,7 @@ static bool parse_ttl(const char *text, int64_t *ret_seconds) {
   return false;
 }
 
-// What lies beside the outbox. `entities` and `feeds` may be NULL.
+// The collections beside the outbox. `entities` and `feeds` may be NULL.
 static bool init_neighbours(outbox_t *outbox, char **entities, char **feeds, bool archive,
                             outbox_error_t *error) {
   const char *const defaults[] = {"accounts", NULL};

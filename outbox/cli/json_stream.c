@@ -1,5 +1,4 @@
-// Splits a stream into JSON objects by their braces; whether an object is JSON is libbson's to
-// judge.
+// Splits a stream into JSON objects by their braces; libbson decides whether each is valid.
 #include "outbox/cli/json_stream.h"
 
 #include "outbox/cli/iso8601.h"
@@ -14,7 +13,7 @@ static json_next_t bad(char *message, size_t size, const char *text) {
   return JSON_BAD;
 }
 
-// The next byte that is not space, or EOF.
+// The next byte that is not white space, or EOF.
 static int skip_space(json_stream_t *stream) {
   int c;
   while ((c = getc(stream->file)) == ' ' || c == '\t' || c == '\r' || c == '\n') {
@@ -25,7 +24,7 @@ static int skip_space(json_stream_t *stream) {
   return c;
 }
 
-// What follows an object must wait for the next line: then a bad line is refused as a whole.
+// Whatever follows an object must be on the next line, so that a bad line is refused as a whole.
 static bool ends_line(json_stream_t *stream) {
   int c;
   while ((c = getc(stream->file)) == ' ' || c == '\t' || c == '\r') {
@@ -95,7 +94,7 @@ json_next_t json_stream_next(json_stream_t *stream, GString *text, int *ret_line
   return result;
 }
 
-// The end of the string that begins at `text` (a quote): its closing quote, or the end of the text.
+// The end of the string whose quote is at `text`: its closing quote, or the end of the text.
 static const char *string_end(const char *text) {
   for (text++; *text && *text != '"'; text++) {
     if (*text == '\\' && text[1]) {
@@ -123,7 +122,7 @@ static bool check_string(const char *key, const char *value, char *message, size
 
 static bool check_number(const char *text, size_t length, char *message, size_t size) {
   if (strcspn(text, ".eE") < length) {
-    return true; // a double, by its own choice
+    return true; // explicitly a double
   }
   g_autofree char *number = g_strndup(text, length);
   errno = 0;

@@ -53,8 +53,8 @@ static int dispatch(int argc, char **argv) {
   return STATUS_WRONG;
 }
 
-// A descriptor that is closed would become a connection to MongoDB, and our output would go there.
-// Opened the wrong way round, reading and writing fail as they would.
+// A closed descriptor would become a connection to MongoDB, and our output would go there.
+// Opened the wrong way round, reading and writing fail as expected.
 static void fill_descriptors(void) {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
@@ -64,7 +64,7 @@ static void fill_descriptors(void) {
 int main(int argc, char **argv) {
   fill_descriptors();
   mongoc_init();
-  // What goes wrong is reported once, by the command.
+  // Errors are reported once, by the command.
   mongoc_log_set_handler(NULL, NULL);
   int status = dispatch(argc, argv);
   mongoc_cleanup();

@@ -74,7 +74,7 @@ static void print_receipt(const put_options_t *options, int line, const outbox_r
   }
 }
 
-// True, or *ret_status and a line on stderr.
+// False: sets *ret_status and prints a line on stderr.
 static bool put_object(outbox_t *outbox, const char *text, const put_options_t *options, int line,
                        int *ret_status) {
   char message[512];

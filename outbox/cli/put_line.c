@@ -1,4 +1,4 @@
-// One object of `outbox put`: its members are taken one by one, unknown and repeated ones refused.
+// One object of `outbox put`: takes its members one by one, refuses unknown and repeated ones.
 #include "outbox/cli/put_line.h"
 
 #include "outbox/cli/iso8601.h"
@@ -6,7 +6,7 @@
 #include <glib.h>
 #include <string.h>
 
-// Where to say what is wrong.
+// Where errors are reported.
 typedef struct {
   char *message;
   size_t size;
@@ -87,7 +87,7 @@ static bool take_version(bson_iter_t *iter, const char *path, int64_t *ret_versi
 
 // ---- The members of the event ----
 
-// Which values make an id is liboutbox's to say, with the same kind of message.
+// liboutbox decides which values can be an id, with the same kind of message.
 static bool take_id(bson_iter_t *iter, put_line_t *line, complaint_t *complaint) {
   (void)complaint;
   bson_value_copy(bson_iter_value(iter), &line->id);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FROZEN_MAX = 5 }; /* " (frozen)" so often still fits into the name */
+enum { FROZEN_MAX = 5 }; /* so many times " (frozen)" still fits into the name */
 
 typedef struct Account {
   bool open;
@@ -19,9 +19,9 @@ struct Events {
   const char *prefix;
   guint aggregates;
   guint64 count;
-  char *filler; /* text that no column takes; NULL: none */
+  char *filler; /* a text that no column uses; NULL: none */
   guint8 id[16];
-  GRand *random; /* seeded: the same at every run; ids are not */
+  GRand *random; /* seeded, the same in every run; ids are not */
   Account *accounts;
 };
 

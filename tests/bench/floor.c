@@ -23,7 +23,7 @@ enum { QUEUED_MAX = 4, WORKERS = 2, BATCH = 500, GATHER_US = 10000 };
 
 /* --- batches and the pipes between the stages ---------------------------------------------- */
 
-/* Documents of one aggregate shard, or the end of the stream when there are none. */
+/* Documents of one aggregate shard; without documents: the end of the stream. */
 typedef struct Batch {
   guint count;
   bson_t *documents[];
@@ -39,7 +39,7 @@ static void batch_free(Batch *batch) {
   g_free(batch);
 }
 
-/* A queue that makes its writer wait. */
+/* A bounded queue that makes its writer wait. */
 typedef struct Pipe {
   GMutex lock;
   GCond changed;
@@ -61,7 +61,7 @@ static void pipe_put(Pipe *pipe, Batch *batch) {
   g_mutex_unlock(&pipe->lock);
 }
 
-/* The end of the stream comes as a batch of nothing, which the caller frees as any other. */
+/* The stream ends with an empty batch, which the caller frees like any other. */
 static Batch *pipe_get(Pipe *pipe) {
   g_mutex_lock(&pipe->lock);
   while (g_queue_is_empty(&pipe->batches))
@@ -177,7 +177,7 @@ static const char *database;
 static bool unclaimed;
 static Pipe loaded[WORKERS], applied;
 
-/* As the projector does: what may be lost in a failover need not wait for a majority. */
+/* As the projector does: writes that may be lost in a failover need not wait for a majority. */
 static mongoc_collection_t *open_outbox(mongoc_client_t *client) {
   mongoc_collection_t *outbox = mongoc_client_get_collection(client, database, "outbox");
   mongoc_write_concern_t *quick = mongoc_write_concern_new();
@@ -235,7 +235,7 @@ static gpointer work(gpointer data) {
   GString *sql = g_string_sized_new(256 * 1024);
   Batch *batch;
   mysql_thread_init();
-  /* One round trip for a whole transaction: a floor may. */
+  /* One round trip for a whole transaction, which a lower bound may do. */
   MYSQL *mysql = open_mysql(database, CLIENT_MULTI_STATEMENTS);
   while ((batch = pipe_get(source))->count > 0) {
     claim(outbox, batch, mark);
@@ -267,7 +267,7 @@ static gpointer acknowledge(G_GNUC_UNUSED gpointer data) {
   return NULL;
 }
 
-/* Reads the outbox once and deals each aggregate to one worker; gives the number of events. */
+/* Reads the outbox once and deals each aggregate to one worker; returns the number of events. */
 static guint64 scan(void) {
   mongoc_client_t *client = open_mongo();
   mongoc_collection_t *outbox = open_outbox(client);
@@ -305,7 +305,7 @@ static guint64 scan(void) {
 
 static GAsyncQueue *arrived, *committed; /* of bson_t */
 
-/* What is there, at least one; waits for more, at most that long. */
+/* Whatever is there, at least one; waits at most that long for more. */
 static Batch *gather(GAsyncQueue *queue, gint64 wait_us) {
   Batch *batch = batch_new(BATCH);
   bson_t *document = g_async_queue_pop(queue);

@@ -18,13 +18,13 @@ enum { WRITERS = 8, GIVE_UP_S = 20, LOOK_PAUSE_US = 250, US = G_USEC_PER_SEC };
 
 typedef struct Writer {
   const char *database;
-  guint rate, seconds; /* rate of this one */
+  guint rate, seconds; /* rate of this writer */
   guint aggregates;
   int index;
   gint64 start; /* monotonic, us */
   GThread *thread;
   Totals totals;
-  GArray *insert_us, *visible_us; /* of gint64; the latter stays empty but in the prober */
+  GArray *insert_us, *visible_us; /* of gint64; visible_us is used only by the prober */
   gint64 late_us;                 /* at most behind its schedule */
   gint64 cpu_us;
 } Writer;
@@ -42,7 +42,7 @@ static void sleep_until(Writer *writer, gint64 due) {
   writer->late_us = MAX(writer->late_us, late_us);
 }
 
-/* Gives the time of the acknowledgement. */
+/* Returns the time of the acknowledgement. */
 static gint64 insert(Writer *writer, mongoc_collection_t *outbox, Events *events) {
   bson_error_t error;
   bson_t event = BSON_INITIALIZER;
@@ -73,7 +73,7 @@ static gpointer write_events(gpointer data) {
   mongoc_collection_t *outbox = open_outbox(client, writer->database);
   Events *events = events_new("upsert", prefix, writer->aggregates);
   guint64 count = (guint64)writer->rate * writer->seconds;
-  /* Each begins a little later than the one before: an even flow, not bursts. */
+  /* Each starts a little later than the one before: an even flow, not bursts. */
   gint64 start = writer->start + US / writer->rate * writer->index / WRITERS;
   for (guint64 i = 0; i < count; i++) {
     sleep_until(writer, start + (gint64)(i * US / writer->rate));
@@ -107,7 +107,7 @@ static gpointer probe(gpointer data) {
   for (guint i = 0; i < count; i++) {
     char sql[96];
     int length = snprintf(sql, sizeof sql, "SELECT 1 FROM account WHERE id = 'probe-%06u'", i);
-    /* Not at the same beat as the writers. */
+    /* Not in step with the writers. */
     gint64 jitter = g_random_int_range(0, US / (gint)writer->rate / 2);
     sleep_until(writer, writer->start + (gint64)i * US / writer->rate + jitter);
     gint64 written = insert(writer, outbox, events);

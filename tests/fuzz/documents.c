@@ -20,14 +20,14 @@ static bson_t *next_text(const uint8_t **at, const uint8_t *end) {
   return document;
 }
 
-/* A server refuses a document with more than one. */
+/* A server refuses a document with more than one _id. */
 static bool has_several_ids(const bson_t *document) {
   bson_iter_t iter;
   return bson_iter_init_find(&iter, document, "_id") && bson_iter_find(&iter, "_id");
 }
 
-/* No server stores a document inside which another one ends too early; libbson looks at the outer
- * one only. */
+/* No server stores a document in which a nested one ends too early; libbson checks only the outer
+ * one. */
 static bool is_whole(const bson_t *document, int depth) {
   enum { DEPTH_MAX = 100 };
   bson_iter_t iter;
@@ -54,7 +54,8 @@ static bson_t *next_bytes(const uint8_t **at, const uint8_t *end) {
   if (length > (size_t)(end - *at))
     return NULL;
   bson_t *document = bson_new_from_data(*at, length);
-  /* A server sends no document whose structure is broken: it would not have stored it. */
+  /* A server never sends a document with a broken structure, because it would not have stored
+   * it. */
   if (document && (!bson_validate(document, BSON_VALIDATE_NONE, NULL) || !is_whole(document, 0) ||
                    has_several_ids(document)))
     g_clear_pointer(&document, bson_destroy);
@@ -68,7 +69,7 @@ bson_t *fuzz_next_document(const uint8_t **at, const uint8_t *end) {
   return **at == '{' ? next_text(at, end) : next_bytes(at, end);
 }
 
-/* Seeds are text; now and then the bytes of the same documents are mutated instead. */
+/* Seeds are text; now and then the same documents are mutated as bytes. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
   if (size > 0 && *data == '{' && seed % AS_BYTES_ONE_IN == 0) {
     g_autoptr(GByteArray) bytes = g_byte_array_new();

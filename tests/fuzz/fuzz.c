@@ -1,4 +1,4 @@
-/* fuzz.c - broken promises, and the input as text. */
+/* fuzz.c - reports broken promises, and turns input into text. */
 #include "tests/fuzz/fuzz.h"
 
 #include <stdarg.h>

@@ -61,7 +61,7 @@ const char *MHD_lookup_connection_value(struct MHD_Connection *connection, enum 
   return look_up(kind == MHD_HEADER_KIND ? connection->headers : connection->query, name);
 }
 
-/* Hands over only what this target needs of the options. */
+/* Takes only the options that this target needs. */
 struct MHD_Daemon *MHD_start_daemon(unsigned flags, uint16_t port, MHD_AcceptPolicyCallback accept,
                                     void *accept_data, MHD_AccessHandlerCallback access,
                                     void *access_data, ...) {
@@ -184,7 +184,7 @@ void __wrap_log_write(LogLevel level, const char *message, const LogField *field
   (void)level, (void)message, (void)fields;
 }
 
-/* What a store would say to it: by the length of the name, so that every answer comes up. */
+/* What a store would answer, chosen by the length of the name, so that every answer occurs. */
 static bool resolve(const char *which, const char *name, int64_t *ret_count, Failure *ret_failure) {
   actions++;
   verb = which;
@@ -241,7 +241,7 @@ bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, cons
   return resolve("/refresh", id, &ret_refreshed->version, ret_failure);
 }
 
-/* The look after a refresh needs both stores, which are not there. */
+/* The look after a refresh needs both stores, which do not exist here. */
 __typeof__(stores_open) __wrap_stores_open;
 bool __wrap_stores_open(const Config *config, const char *command, Stores *ret_stores,
                         Failure *ret_failure) {
@@ -275,7 +275,7 @@ static GArray *read_headers(char **lines) {
   return pairs;
 }
 
-/* False: the text is no request. */
+/* False: the text is not a request. */
 static bool read_request(const char *text, size_t size, struct MHD_Connection *request) {
   const char *blank = g_strstr_len(text, (gssize)size, "\n\n");
   size_t head = blank ? (size_t)(blank - text) : size;

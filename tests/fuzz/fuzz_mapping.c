@@ -102,7 +102,7 @@ static void check_projection(const Mapping *mapping, unsigned index) {
 
 /* --- written again --------------------------------------------------------------------------- */
 
-/* One place, whose text says all of it. */
+/* A single path, whose text says everything about it. */
 static bool is_plain_source(const Source *source) {
   return !source->constant && !source->otherwise;
 }
@@ -114,8 +114,8 @@ static bool is_plain_rule(const Rule *rule) {
   return plain;
 }
 
-/* Whether the functions below write all of the mapping: no constants, lists, conditions, soft
- * deletes, columns that are always set, and no children. */
+/* Whether the functions below can write the whole mapping: no constants, lists, conditions, soft
+ * deletes, children, or columns that are always set. */
 static bool is_plain(const Mapping *mapping) {
   bool plain = true;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
@@ -147,7 +147,7 @@ static json_t *columns_json(const Projection *projection, unsigned from, unsigne
   return json;
 }
 
-/* With the names of the parameters in the places of the question marks. */
+/* With the names of the parameters in place of the question marks. */
 static char *statement_text(const Rule *rule) {
   g_autoptr(GString) text = g_string_new(NULL);
   g_autoptr(GArray) tokens = tokens_read(rule->statement, strlen(rule->statement), (TokenMode){0});
@@ -169,7 +169,7 @@ static char *statement_text(const Rule *rule) {
   return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
-/* NULL: it holds a statement that the server will refuse, because a quote has no end. */
+/* NULL: it contains a statement that the server will refuse, because a quote has no end. */
 static json_t *rule_json(const Rule *rule) {
   json_t *json = json_pack("{s:s}", "op", operation_name(rule->operation));
   if (rule->operation == OP_SQL) {
@@ -238,7 +238,7 @@ static void check_again(const Mapping *mapping) {
 
 /* --- what is refused ------------------------------------------------------------------------- */
 
-/* How often the input holds the text. What it holds elsewhere too is no secret of its. */
+/* How often the input contains the text. If it appears elsewhere too, it is not a secret. */
 static unsigned count_in_input(const char *text) {
   const char *at = (const char *)input, *end = at + input_size;
   unsigned count = 0;

@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static GString *written; /* by the command on stdout: the ids */
+static GString *written; /* the ids that the command prints on stdout */
 static unsigned count;
 
 /* --- the command's surroundings --------------------------------------------------------------- */
@@ -38,7 +38,7 @@ outbox_t *__wrap_cli_open(cli_store_t *store, bool several_threads, int *ret_sta
 
 /* --- the JSON, by another parser -------------------------------------------------------------- */
 
-static json_t *object; /* the one that is being read; NULL: the other parser does not take it */
+static json_t *object; /* the one being read; NULL: the other parser rejects it */
 
 bson_t *__wrap_bson_new_from_json(const uint8_t *data, ssize_t length, bson_error_t *error) {
   json_decref(object);
@@ -46,7 +46,7 @@ bson_t *__wrap_bson_new_from_json(const uint8_t *data, ssize_t length, bson_erro
   return __real_bson_new_from_json(data, length, error);
 }
 
-/* Objects like {"$numberLong": …} are values of BSON that JSON has no words for. */
+/* Objects like {"$numberLong": …} stand for BSON values that JSON cannot express. */
 static bool is_extended(const json_t *value) {
   const char *key;
   json_t *member;

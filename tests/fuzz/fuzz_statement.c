@@ -62,7 +62,7 @@ static guint count_of(const GArray *tokens, TokenKind kind) {
   return count;
 }
 
-/* A text that is broken is the server's to refuse; where its quotes end is then anybody's guess. */
+/* The server refuses a broken text; where its quotes end is anybody's guess. */
 static bool is_broken(const GArray *tokens) {
   return count_of(tokens, TOKEN_BROKEN) > 0;
 }
@@ -90,7 +90,7 @@ static void check_parameters(const Rule *rule) {
   }
 }
 
-/* The statement as somebody could have written it in the mapping file. */
+/* The statement as it could have been written in the mapping file. */
 static char *put_together(const Rule *rule, const GArray *tokens) {
   g_autoptr(GString) text = g_string_new(NULL);
   size_t from = 0;
@@ -158,7 +158,7 @@ static void check_retarget(const char *sql, const GArray *tokens) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   g_autofree char *text = g_strndup((const char *)data, size);
   if (strlen(text) != size || !g_utf8_validate(text, -1, NULL))
-    return 0; /* the mapping file can hold neither */
+    return 0; /* a mapping file can contain neither */
   Arena *arena = arena_new();
   Rule rule = {.projection = &projection, .operation = OP_SQL};
   const char *wrong = NULL;

@@ -77,7 +77,7 @@ static void digits_clear(Digits *digits) {
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Digits, digits_clear)
 
-/* Of "[+-]digits[.digits][e[+-]digits]"; the text is known to be a number. */
+/* The digits of "[+-]digits[.digits][e[+-]digits]"; the text is known to be a number. */
 static Digits digits_of(const char *text, size_t length) {
   Digits result = {.digits = g_string_new(NULL)};
   const char *at = text, *end = text + length;
@@ -115,7 +115,8 @@ static int64_t digits_before_point(const Digits *digits) {
   return digits->digits->len ? MAX((int64_t)digits->digits->len + digits->exponent, 0) : 0;
 }
 
-/* Whether an integer of at most `limit` (its digits); for the negative side one more may do. */
+/* Whether it is an integer of at most `limit` (given as digits); the negative side allows one
+ * more. */
 static bool is_integer_up_to(const Digits *digits, const char *limit) {
   if (digits->exponent < 0)
     return false;
@@ -147,7 +148,7 @@ static bool number_fits(const Digits *digits, const ColumnType *type) {
 
 /* --- what the document says ----------------------------------------------------------------- */
 
-/* Texts of more are not read in full by us; that they are refused is no loss. */
+/* Longer texts are not read in full here; that they are refused loses nothing. */
 enum { NUMBER_TEXT_MAX = 100 };
 
 static bool is_number_text(const char *text, size_t length) {
@@ -157,7 +158,7 @@ static bool is_number_text(const char *text, size_t length) {
                               G_REGEX_DOLLAR_ENDONLY, 0);
 }
 
-/* NULL: not a number, or one with nothing to compare its digits with. */
+/* NULL: not a number, or one without digits to compare. */
 static char *number_text(const bson_iter_t *iter, bool texts) {
   bson_decimal128_t decimal;
   char text[BSON_DECIMAL128_STRING];
@@ -267,7 +268,7 @@ static void check_bytes(const bson_iter_t *iter, const ColumnType *type, bool ta
           "other bytes");
 }
 
-/* "2024-05-06T07:08:09.12Z" as it would be with six digits: what was left out are zeros. */
+/* "2024-05-06T07:08:09.12Z" as it would be with six digits: the missing ones are zeros. */
 static char *time_text(const bson_iter_t *iter, bool date) {
   uint32_t length;
   const char *found = bson_iter_utf8(iter, &length);
@@ -281,7 +282,7 @@ static char *time_text(const bson_iter_t *iter, bool date) {
                          point ? point + 1 : "", (int)(6 - digits), "000000");
 }
 
-/* Not with an offset, which is taken off. */
+/* Not with an offset, which the conversion removes. */
 static bool ends_in_utc(const bson_iter_t *iter) {
   uint32_t length;
   const char *found = bson_iter_utf8(iter, &length);
@@ -318,7 +319,7 @@ static void check_json(const bson_iter_t *iter, const Value *value) {
   PROMISE(json, "json takes what is none: %.*s", (int)value->length, value->text);
   json_decref(json);
   if (bson_iter_type(iter) == BSON_TYPE_SYMBOL || bson_iter_type(iter) == BSON_TYPE_CODEWSCOPE)
-    return; /* libbson does not read back all that it writes */
+    return; /* libbson does not read back everything it writes */
   g_autofree char *object = g_strdup_printf("{\"v\" : %.*s}", (int)value->length, value->text);
   g_autoptr(bson_t) again = bson_new_from_json((const uint8_t *)object, -1, &error);
   if (!again)
@@ -442,7 +443,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   bson_init_static(&event.payload, bson_get_data(document), document->len);
   while (bson_iter_next(&iter)) {
     if (!g_utf8_validate(bson_iter_key(&iter), -1, NULL) || *bson_iter_key(&iter) == '$')
-      continue; /* no path of a mapping file names it */
+      continue; /* no path in a mapping file can name it */
     for (size_t i = 0; i < G_N_ELEMENTS(type_texts); i++)
       check_column(&event, bson_iter_key(&iter), type_texts[i], arena);
     check_parameter(&event, bson_iter_key(&iter), arena);

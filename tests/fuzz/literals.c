@@ -14,7 +14,7 @@ static bool is_bytes(const Token *token, const void *bytes, size_t length) {
          (length == 0 || !memcmp(token->bytes->data, bytes, length));
 }
 
-/* The tokens of a literal: the value, behind what may go with it. */
+/* The tokens of a literal: the value, after what may precede it. */
 static void check_number(const char *sql, const GArray *tokens, guint from, guint count,
                          const Value *value) {
   bool negative = count == 2 && token_is_sign(token_get(tokens, from), sql, '-');
@@ -83,7 +83,7 @@ static void check_value(const char *sql, const GArray *tokens, guint from, guint
   }
 }
 
-/* The literal three times, between what stands around one in the statements of apply.c. */
+/* The literal three times, surrounded by what surrounds literals in the statements of apply.c. */
 static void check_in_mode(const char *literal, const Value *value, TokenMode mode) {
   enum { OTHERS = 4 };
   g_autofree char *sql = g_strdup_printf("%s AND (%s,%s)", literal, literal, literal);

@@ -41,7 +41,7 @@ static bool is_dash_comment(const Reader *reader) {
          (after < 0 || is_blank(after) || is_control(after));
 }
 
-/* The contents of a comment that begins like this are executed, by MySQL or by MariaDB. */
+/* The content of a comment that starts like this is executed by MySQL or by MariaDB. */
 static bool skip_executable_head(Reader *reader) {
   size_t mariadb = peek(reader, 2) == 'M' ? 1 : 0;
   if (peek(reader, 0) != '/' || peek(reader, 1) != '*' || peek(reader, 2 + mariadb) != '!')
@@ -52,7 +52,7 @@ static bool skip_executable_head(Reader *reader) {
   return true;
 }
 
-/* Moves behind one blank or comment. `*ret_broken`: a comment has no end. */
+/* Moves past one blank or comment. `*ret_broken`: the comment has no end. */
 static bool skip_one(Reader *reader, bool *ret_broken) {
   if (is_blank(peek(reader, 0))) {
     reader->at++;
@@ -154,7 +154,7 @@ static GByteArray *bytes_of_hex(const char *digits, size_t count) {
   return bytes;
 }
 
-/* X'..' and b'..': nothing but digits up to the quote; hexadecimal digits in pairs. */
+/* X'..' and b'..': only digits up to the quote; hexadecimal digits in pairs. */
 static bool prefixed(Reader *reader, Token *token) {
   int c = peek(reader, 0);
   bool hex = c == 'x' || c == 'X', bit = c == 'b' || c == 'B';

@@ -23,7 +23,7 @@ static bool is_in(const Tx *tx, const SimEvent *event) {
   return false;
 }
 
-/* An event that changes no row makes nothing late. */
+/* An event that changes no row makes no other event late. */
 static void pass(SimPosition *position, const SimEvent *event) {
   if (!position->known)
     position->occurred_at = -30610224000000; /* year 1000 */
@@ -41,7 +41,7 @@ static void advance(SimPosition *position, const SimEvent *event) {
   position->known = true;
 }
 
-/* Nothing passes an event of its aggregate that has failed. */
+/* No event overtakes a failed one of its aggregate. */
 static void check_order(const Tx *tx, const SimEvent *event) {
   for (unsigned i = 0; i < sim.event_count; i++) {
     const SimEvent *other = &sim.events[i];
@@ -53,8 +53,8 @@ static void check_order(const Tx *tx, const SimEvent *event) {
   }
 }
 
-/* A failed event is not tried again before what sorts before it and was there already, read or
- * not. */
+/* A failed event is not retried before an event that sorts before it and was already there, whether
+ * it was read or not. */
 static void check_retry(const Tx *tx, const SimEvent *event) {
   for (unsigned i = 0; i < sim.event_count; i++) {
     const SimEvent *other = &sim.events[i];
@@ -66,7 +66,7 @@ static void check_retry(const Tx *tx, const SimEvent *event) {
   }
 }
 
-/* A gap may be passed only after its time, and not while what is missing can be seen. */
+/* A gap may be skipped only after the wait, and not while the missing event can be seen. */
 static void check_gap(const SimEvent *event, const SimPosition *position) {
   if (event->version == 0 || (position->known ? position->max_version == 0 : event->version > 10) ||
       event->version - 1 <= position->max_version)
@@ -212,7 +212,7 @@ void check_swept(const SimEvent *event) {
 void check_abandoned(const SimEvent *event, const char *owner, bool applied,
                      int64_t older_than_ms) {
   int64_t age_us = fiber_now_us() - event->claimed_us;
-  bool known = event->claimed_us > sim.skewed_us; /* the clock has not jumped since */
+  bool known = event->claimed_us > sim.skewed_us; /* the clock has not jumped since then */
   if (older_than_ms > 0 && known && age_us < sim.config.settings.claim_timeout_ms * 1000)
     sim_fail("%s is swept %lld us after it was claimed", event->id, (long long)age_us);
   if (applied && older_than_ms > 0 && !event->shared && !strcmp(event->claimed_by, owner))
@@ -223,8 +223,7 @@ static bool is_poisoned(const State *state) {
   return !strncmp(state->name, "poison", 6);
 }
 
-/* Whether a refresh can write the entity: as it is, and as it was read, which may be from a
- * backup. */
+/* Whether a refresh can write the entity, as it is and as it was read, which may be a backup. */
 static bool is_refreshable(unsigned aggregate) {
   const EntityRead *read = fiber_read();
   State then = read->aggregate == aggregate ? state_at(aggregate, read->version) : (State){0};
@@ -232,7 +231,7 @@ static bool is_refreshable(unsigned aggregate) {
          !is_poisoned(&then);
 }
 
-/* Whether the event can be applied where its aggregate is now. */
+/* Whether the event can be applied to the present state of its aggregate. */
 static bool is_applicable(const SimEvent *event) {
   const Belief *belief = &sim.beliefs[event->aggregate];
   State state = belief->state;
@@ -246,8 +245,9 @@ static bool is_applicable(const SimEvent *event) {
   return (late ? event_apply_deltas : event_apply)(&state, event);
 }
 
-/* Whose fault it is: an event pays for what its own rows met, and for what the ledger or COMMIT met
- * or a connection that broke only when that has come back, alone, twice before. */
+/* Whose fault it is: an event uses up an attempt for failures at its own rows. For a failure at the
+ * ledger or COMMIT, or a broken connection, it does so only after this has happened to it alone
+ * twice before. */
 static void check_blame(const SimEvent *event, const Failure *failure) {
   bool breaks = failure->code == 2013;
   bool planned = failure->step == STEP_NONE && failure->class == FAILURE_DATA;
@@ -277,8 +277,9 @@ void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool
   if (dead && !event->retried && !event->shared &&
       event->attempts < sim.config.settings.max_attempts)
     sim_fail("%s dies after %d attempts", event->id, event->attempts);
-  bool owner = instance_is_owner(instance); /* another knows them by heart */
-  /* One more than allowed: the janitor may offer what it read before the last attempt ended. */
+  bool owner = instance_is_owner(instance); /* another process has them in memory */
+  /* One more than allowed, because the janitor may offer an event that it read before the last
+   * attempt ended. */
   if (owner && !dead && burn && !event->shared &&
       event->attempts > sim.config.settings.max_attempts)
     sim_fail("%s does not die after %d attempts", event->id, event->attempts);
@@ -350,7 +351,7 @@ const char *check_unsettled(unsigned but_for_table) {
       if (!event->present)
         continue;
       blocked |= event->status == STATUS_DEAD;
-      if (blocked && event->status != STATUS_IN_PROGRESS) /* failed: it was so in an outage */
+      if (blocked && event->status != STATUS_IN_PROGRESS) /* failed: during an outage */
         continue;
       g_snprintf(text, sizeof text, "%s of a%u is %s, attempts %d, claimed by %s", event->id, a,
                  names[event->status], event->attempts, event->claimed_by);
@@ -360,7 +361,7 @@ const char *check_unsettled(unsigned but_for_table) {
   return NULL;
 }
 
-/* In order, for an aggregate to which nothing came late. */
+/* In order, for an aggregate without late events. */
 static State fold_in_order(unsigned aggregate) {
   State state = {0};
   SimEvent *events[EVENTS_MAX];

@@ -5,14 +5,14 @@
 
 #include <string.h>
 
-/* A claim is written with w: 1, so a failover may take it back to what was there before. */
+/* A claim is written with w: 1, so a failover may undo it. */
 typedef struct Row {
   char owner[OWNER_MAX];
   unsigned worker;
   int64_t epoch;
   bool present, listed[EVENTS_MAX];
-  bool left;        /* the worker has tried to write that it has nothing, or a failover undid it */
-  uint64_t written; /* rises with each write: what claimed_at is for */
+  bool left;        /* the worker tried to write an empty claim, or a failover undid it */
+  uint64_t written; /* rises with each write; stands for claimed_at */
   bool agreed_present, agreed[EVENTS_MAX];
   int64_t agreed_at;
 } Row;
@@ -77,7 +77,8 @@ static void list_events(Row *row, Event *const *events, size_t count) {
     row->listed[event->index] = true;
     event->shared |= event->last_owner[0] && strcmp(event->last_owner, row->owner);
     g_strlcpy(event->last_owner, row->owner, sizeof event->last_owner);
-    if (event->status != STATUS_IN_PROGRESS) /* else by another, and listed by one that slept */
+    /* Otherwise by another, and listed by one that slept. */
+    if (event->status != STATUS_IN_PROGRESS)
       event->claimed_us = fiber_now_us();
     counts.batch_claims++;
     sim_trace("  %s is claimed by the batch", event->id);
@@ -103,7 +104,7 @@ bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, siz
   row->present = true;
   list_events(row, events, count);
   spring_trap();
-  row->left = true; /* as far as the worker knows, until it has the answer */
+  row->left = true; /* as far as the worker knows until it has the answer */
   bool good = call_end(MONGO, "write claims", ret_failure);
   row->left = !good || count == 0;
   return good;
@@ -133,7 +134,7 @@ bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
     if (!is_untouched(event))
       continue;
     counts.batch_marks++;
-    int64_t claimed_us = event->claimed_us; /* by the batch, which may have failed at it already */
+    int64_t claimed_us = event->claimed_us; /* of the batch, which may already have failed at it */
     mark_in_progress(event, outbox->owner);
     event->claimed_us = claimed_us;
   }
@@ -187,7 +188,7 @@ bool claims_find_abandoned(Outbox *outbox, const char *name, int64_t epoch, GPtr
   return call_end(MONGO, "find claims", ret_failure);
 }
 
-/* Nobody is at work who could still commit what the claim names. */
+/* Nobody is left who could still commit the events that the claim names. */
 static void check_counted(const SimEvent *event) {
   const Instance *instance = fiber_instance();
   bool owner = instance_is_owner(instance);
@@ -211,7 +212,7 @@ bool claims_count_attempt(Outbox *outbox, Event *const *events, size_t count,
     check_counted(event);
     counts.batch_swept++;
     event->shared = true;
-    event->excused++; /* whoever had it died with it */
+    event->excused++; /* its owner died with it */
     event->unburnt++;
     write_by_majority(event);
     event->attempts = 1;
@@ -242,7 +243,7 @@ bool claims_forget(Outbox *outbox, const AbandonedClaim *claim, Failure *ret_fai
 
 GHashTable *claims_in_hand(Outbox *outbox, Failure *ret_failure) {
   (void)outbox, (void)ret_failure;
-  return g_hash_table_new(id_hash_key, id_equal_key); /* nobody looks */
+  return g_hash_table_new(id_hash_key, id_equal_key); /* nobody looks at it */
 }
 
 bool claims_are_forbidden(const Failure *failure) {

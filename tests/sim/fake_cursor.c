@@ -155,8 +155,8 @@ bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
   return call_end(MONGO, "remove present", ret_failure);
 }
 
-/* As the collection has it; for a while, that of a backup. One that was absent then stays as it is:
- * nobody can tell it from one that was removed. */
+/* As the collection has it or, for a while, as a backup had it. An entity that was absent in the
+ * backup stays as it is: it could not be told from one that was removed. */
 static Entity entity_now(unsigned aggregate) {
   Entity entity = sim.entities[aggregate], before = {0};
   if (fiber_now_us() >= sim.faults.restored_until)

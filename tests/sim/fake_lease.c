@@ -127,7 +127,7 @@ bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
   (void)lease;
   (void)acts;
   (void)ret_failure;
-  return true; /* the simulation keeps none */
+  return true; /* the simulation has none */
 }
 
 bool refused_write(MongoStore *store, const char *name, const GArray *refused,

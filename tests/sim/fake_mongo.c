@@ -95,7 +95,7 @@ static void write_quickly(SimEvent *event) {
   event->agreed_at = fiber_now_us() + sim_between(0, sim_chance(100) ? 3000000 : 30000);
 }
 
-/* Before one that does; what came before it on the document is then known, too. */
+/* Before a write that does; a majority then also knows what was written to the document before. */
 void write_by_majority(SimEvent *event) {
   event->agreed_at = 0;
 }
@@ -172,7 +172,7 @@ bool broken_off(const char *what, Failure *ret_failure) {
   return failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MONGODB, 0, "broken off half way");
 }
 
-/* Not all could be claimed, or an earlier claim took effect and said it did not. */
+/* Not all could be claimed, or an earlier claim took effect although its answer was a failure. */
 static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                            Failure *ret_failure) {
   if (!call_begin(MONGO, "look at claims", ret_failure))
@@ -229,8 +229,8 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   return all || look_at_claims(outbox, events, count, ret_claims, ret_failure);
 }
 
-/* What is marked or given back has left its batch's claim: should the projector be killed, no
- * attempt is counted for it. */
+/* A marked or released event has left its batch's claim, so no attempt is counted for it if the
+ * projector is killed. */
 static void check_left(const SimEvent *event, const char *owner) {
   if (!event->ledgered && claims_name(owner, event))
     sim_fail("%s is still in its batch's claim", event->id);
@@ -330,7 +330,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
     counts.swept++;
     check_abandoned(event, outbox->owner, action == SWEEP_ACKNOWLEDGE, older_than_ms);
     event->shared = true;
-    event->excused++; /* whoever had it died with it, */
+    event->excused++; /* its owner died with it, */
     event->unburnt++; /* or could not mark it */
     if (action == SWEEP_ACKNOWLEDGE) {
       write_quickly(event);

@@ -53,7 +53,7 @@ static void tx_commit(Tx *tx) {
   tx_end(tx);
 }
 
-/* The server notices only after a while that a client is gone; until then its locks stay. */
+/* The server notices only after a while that a client is gone; its locks stay until then. */
 static void tx_abandon(Session *session) {
   int64_t soon = fiber_now_us() + (sim_chance(800) ? 0 : sim_between(0, 4000000));
   session->tx->doomed = true;
@@ -91,12 +91,12 @@ static void lose(Session *session) {
   session->lost = true;
 }
 
-/* What a failed statement leaves behind. */
+/* The state after a failed statement. */
 static bool after_failure(Session *session, const Failure *failure) {
   if (failure->class == FAILURE_UNAVAILABLE)
     lose(session);
   else if (failure->class == FAILURE_CONFLICT && session->tx && sim_chance(500)) {
-    tx_end(session->tx); /* a deadlock undoes all, a lock wait the statement only */
+    tx_end(session->tx); /* a deadlock undoes everything, a lock wait only the statement */
     session->tx = NULL;
   }
   return false;
@@ -114,7 +114,7 @@ bool session_is_alive(Session *session) {
 bool statement_break_off(Session *session, Failure *ret_failure) {
   session->breaks = false;
   session->implicit = false;
-  bool alive = session_is_alive(session); /* else the server has ended the transaction */
+  bool alive = session_is_alive(session); /* otherwise the server has ended the transaction */
   if (alive && session->tx && session->tx->insert_count == 1)
     session->tx->inserts[0].event->broke++;
   if (alive)
@@ -123,7 +123,7 @@ bool statement_break_off(Session *session, Failure *ret_failure) {
   return fail(2013, "lost connection", ret_failure);
 }
 
-/* Outside of a transaction nothing stays of a statement that fails by itself. */
+/* Outside a transaction nothing remains of a statement that fails on its own. */
 static bool refuse_at(Session *session, Place place, int code, Failure *ret_failure) {
   if (session->implicit)
     tx_end(g_steal_pointer(&session->tx));
@@ -177,7 +177,7 @@ bool statement_end(Session *session, const char *what, Failure *ret_failure) {
   return false;
 }
 
-/* The statement failed by itself; outside of a transaction nothing stays of it. */
+/* The statement failed on its own; outside a transaction nothing remains of it. */
 bool statement_refuse(Session *session, int code, const char *message, Failure *ret_failure) {
   if (session->implicit) {
     session->implicit = false;
@@ -375,7 +375,7 @@ static bool enter(Session *session, const Ledger *ledger, Failure *ret_failure) 
 
 /* --- positions -------------------------------------------------------------------------------- */
 
-/* A row that is not there yet cannot be locked; one that another has inserted can. */
+/* A row that does not exist cannot be locked; one that another has inserted can. */
 static bool blocks_position(const Tx *other, const void *aggregate) {
   return other->locked[*(const unsigned *)aggregate] || other->moved[*(const unsigned *)aggregate];
 }
@@ -408,7 +408,7 @@ static bool read_positions(Session *session, AggregateSet *aggregates, Arena *ar
   return statement_end(session, "read positions", ret_failure);
 }
 
-/* The server runs the parts of the one statement one after the other. */
+/* The server runs the parts of the statement one after the other. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
                   Failure *ret_failure) {
   return enter(session, ledger, ret_failure) &&

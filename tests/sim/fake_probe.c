@@ -1,12 +1,12 @@
-/* fake_probe.c - what the server in memory says when it is asked, behind infra/mysql/probe.h: the
- * real ones do work that is nobody's event, and meet what any work would. */
+/* fake_probe.c - the probes of the server in memory, behind infra/mysql/probe.h: the real ones do
+ * work that belongs to no event, and meet what any work would meet. */
 #include "projector/infra/mysql/probe.h"
 
 #include "tests/sim/fake_mysql.h"
 
 enum { LOCK_WAIT_TIMEOUT = 1205 };
 
-/* Whoever no longer waits for an answer may have its session ended. */
+/* A client that no longer waits for an answer may have its session ended. */
 static void end_session(unsigned long hung) {
   for (guint i = sim.transactions->len; i-- > 0;) {
     Tx *tx = sim.transactions->pdata[i];
@@ -35,7 +35,7 @@ bool probe_server(const MysqlSettings *settings, const Ledger *ledger, unsigned 
          session_run(session, ret_failure, "COMMIT");
 }
 
-/* A table that is locked as a whole says so; one whose rows are does not. */
+/* The probe notices a table that is locked as a whole, but not locked rows. */
 bool probe_table(const MysqlSettings *settings, const Projection *projection,
                  Failure *ret_failure) {
   (void)settings;

@@ -5,7 +5,7 @@
 
 /* --- log -------------------------------------------------------------------------------------- */
 
-/* Nobody reads the other end of the pipe for a while. */
+/* For a while nobody reads from the other end of the pipe. */
 static void block(void) {
   const Instance *instance = fiber_instance();
   while (fiber_now_us() < sim.faults.log_blocked_until && instance && !instance->killed)

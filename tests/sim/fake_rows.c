@@ -16,7 +16,7 @@ static State *row_of(Tx *tx, const Value *key) {
   Id id = {ID_STRING, key->length, 0, (const uint8_t *)key->text};
   unsigned aggregate = aggregate_of_id(&id);
   for (guint i = sim.transactions->len;
-       i-- > 0;) { /* the server notices now whose client is gone */
+       i-- > 0;) { /* the server now notices whose client is gone */
     Tx *other = sim.transactions->pdata[i];
     if (other != tx && other->doomed && blocks_row(other, &aggregate))
       tx_end(other);
@@ -60,7 +60,7 @@ static void write_column(State *state, unsigned projection, unsigned column, boo
   }
 }
 
-/* The event whose name does harm now; NULL: none. */
+/* The event whose name does harm at the moment; NULL: none. */
 static const SimEvent *poison_in(const State *state) {
   if (strncmp(state->name, "poison", 6))
     return NULL;
@@ -68,7 +68,7 @@ static const SimEvent *poison_in(const State *state) {
   return fiber_now_us() < event->poison_until ? event : NULL;
 }
 
-/* Gives the code of the failure; 2013: the connection is to break. */
+/* Returns the code of the failure; 2013: the connection will break. */
 static int do_harm(Session *session, const SimEvent *event) {
   switch (event->harm) {
   case HARM_REFUSED: break;
@@ -120,7 +120,7 @@ static bool run_sql(Tx *tx, const Change *change, int *ret_code) {
   return true;
 }
 
-/* Table missing, disk full, a server out of its mind. */
+/* A missing table, a full disk, an unknown error of the server. */
 static int trouble(const Step *step, const Projection **ret_culprit) {
   int64_t now = fiber_now_us();
   *ret_culprit = step->statement ? step->statement->rule->projection : NULL;
@@ -149,7 +149,7 @@ static bool touches(const Step *step, unsigned projection) {
   return found;
 }
 
-/* Somebody else's lock on one table. False: it was kept for longer than the server waits. */
+/* A foreign lock on one table. False: it was kept longer than the server waits. */
 static bool wait_for_table(Session *session, const Step *step) {
   int64_t until = fiber_now_us() + session->lock_wait_ms * 1000;
   if (fiber_now_us() >= sim.faults.locked_until || !touches(step, sim.faults.locked))

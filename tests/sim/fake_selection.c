@@ -22,7 +22,7 @@ static void retry(SimEvent *event) {
   write_by_majority(event);
   event->attempts = event->excused = 0;
   event->retried = true;
-  if (event->blocked_us && event->status == STATUS_DEAD) /* a failed one may be queued already */
+  if (event->blocked_us && event->status == STATUS_DEAD) /* a failed one may already be queued */
     event->blocked_us = fiber_now_us();
   event->next_attempt_at = 0;
   set_status(event, STATUS_PENDING);

@@ -8,7 +8,7 @@ enum { IDLE_US = 1000000, BATCH = 10, AGAIN_US = 5000000 };
 
 struct Stream {
   unsigned position, batch_left;
-  bson_t *document; /* given out last */
+  bson_t *document; /* delivered last */
 };
 
 static const SimEvent *inserted(unsigned position) {

@@ -45,7 +45,7 @@ void __wrap_g_cond_wait(GCond *condition, GMutex *mutex);
 gboolean __wrap_g_cond_wait_until(GCond *condition, GMutex *mutex, gint64 until);
 void __wrap_g_cond_broadcast(GCond *condition);
 
-/* Taken only by who sleeps with it, in a call or in the log. */
+/* A lock is contended only if its holder sleeps with it, in a call or in the log. */
 void __wrap_g_mutex_lock(GMutex *mutex) {
   while (!g_mutex_trylock(mutex))
     fiber_sleep_us(LOCK_POLL_US);
@@ -90,8 +90,8 @@ GRand *__wrap_g_rand_new(void) {
   return g_rand_new_with_seed(sim_random(UINT32_MAX));
 }
 
-/* For names that only have to differ. Not of the seed's numbers: the program asks for one of them
- * once in its life, whichever seed comes first. */
+/* For names that only have to differ. It does not use the seed's numbers: the program asks for one
+ * of these once in its life, whichever seed comes first. */
 guint32 __wrap_g_random_int(void) {
   static guint32 last;
   return ++last;
@@ -99,7 +99,8 @@ guint32 __wrap_g_random_int(void) {
 
 /* --- the end of a killed process -------------------------------------------------------------- */
 
-/* What is left of one goes through the motions, without any effect, until its fibers have ended. */
+/* What is left of a killed instance goes through the motions, without any effect, until its fibers
+ * have ended. */
 bool __real_stop_requested(Stop *stop);
 bool __real_stop_wait(Stop *stop, int64_t ms);
 bool __wrap_stop_requested(Stop *stop);

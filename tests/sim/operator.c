@@ -43,7 +43,7 @@ void operate_refresh(void *unused) {
   sim.operators--;
 }
 
-/* All that blocks an aggregate, or everything. */
+/* Everything that blocks an aggregate, or all aggregates. */
 static void resolve_many(const SimEvent *event) {
   char text[] = {'a', (char)('0' + event->aggregate), '\0'};
   Selection selection = {.states = resolve_blocking};

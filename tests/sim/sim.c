@@ -1,4 +1,4 @@
-/* sim.c - chance, the trace, and the ends of every call into a store. */
+/* sim.c - chance, the trace, and both ends of every call into a store. */
 #include "tests/sim/sim.h"
 
 #include <stdio.h>
@@ -96,7 +96,7 @@ _Noreturn void sim_fail(const char *format, ...) {
 
 /* --- calls ----------------------------------------------------------------------------------- */
 
-/* Mostly short, now and then long: that is what makes orders that nobody thought of. */
+/* Mostly short, now and then long: this produces orders that nobody thought of. */
 static int64_t latency_us(void) {
   unsigned dice = sim_random(100);
   return dice < 80   ? sim_between(50, 1000)

@@ -5,10 +5,10 @@
 
 enum {
   INSTANCES_MAX = 3,
-  SETTLE_MS = 150000, /* everything is settled so long after the last trouble, */
+  SETTLE_MS = 150000, /* everything is settled this long after the last trouble, */
   SKIP_MS = 60000,
   SETTLE_LOCKED_MS = 300000,
-  SETTLE_SKIP_MS = 15000, /* and so long after a skip, which needs no sweep */
+  SETTLE_SKIP_MS = 15000, /* and this long after a skip, which needs no sweep */
   LOOK_US = 200000,
 };
 
@@ -26,7 +26,7 @@ static void start_next(void) {
   instance_start();
 }
 
-/* Who works, or the last one that was started. */
+/* The owner, or the instance that was started last. */
 static Instance *owner(void) {
   guint number = sim.lease.owner;
   Instance *instance = number ? sim.instances->pdata[number - 1] : NULL;
@@ -44,7 +44,7 @@ static void stop_in_the_middle(Instance *instance) {
   sim_trace("#%u is frozen", instance->number);
 }
 
-/* Frozen longer than its lease: another takes over; then the old one wakes up. */
+/* Frozen longer than its lease: another takes over, then the old one wakes up. */
 static void freeze(Instance *instance) {
   counts.freezes++;
   stop_in_the_middle(instance);
@@ -91,7 +91,7 @@ static void lose_owner(Instance *instance) {
   }
 }
 
-/* The server that comes up is another, with a clock of its own. */
+/* The server that comes back is another, with a clock of its own. */
 static void skew(StoreKind store) {
   static const int64_t most_ms[STORES] = {20000, 4000};
   counts.skews++;
@@ -116,7 +116,7 @@ static void lose_store(void) {
     mysql_disconnect_all();
 }
 
-/* One kind of statement fails with an error that no table knows, or breaks the connection. */
+/* One kind of statement fails with an error that no table lists, or breaks the connection. */
 static void spoil_place(int64_t until) {
   static const int codes[] = {9999, 1419, 1419, 3100, 1205, 1213};
   Place place = (Place)sim_random(PLACES);
@@ -136,7 +136,7 @@ static void lock_table(int64_t until) {
   sim_trace("table %u is locked", sim.faults.locked);
 }
 
-/* An operator has put a backup of the entities in their place; the events know better. */
+/* An operator has replaced the entities with a backup; the events are newer. */
 static void restore_entities(int64_t until) {
   sim.faults.restored_until = until;
   sim.faults.restored_by = sim_between(1, 4);
@@ -163,8 +163,8 @@ static bool any_is_to_come_before_a_blocking_one(void) {
   return false;
 }
 
-/* Nobody reads what comes; meanwhile the causes of failures are repaired, events come that sort
- * before the failed ones, and those are tried again. */
+/* Nobody reads new events; meanwhile the causes of failures are repaired, events arrive that sort
+ * before the failed ones, and those are retried. */
 static void lag_stream(int64_t until) {
   int64_t now = fiber_now_us();
   sim.faults.stream_lags_until = until;
@@ -250,7 +250,8 @@ static void end_trouble(void) {
   sim_trace("trouble ends");
 }
 
-/* To find out that an event breaks the connection takes tries, of those that are slow long ones. */
+/* Finding out that an event breaks the connection takes several attempts, and slow ones take
+ * long. */
 static int64_t harm_ms(void) {
   static const int64_t each_ms[] = {[HARM_BREAKS] = 60000, [HARM_SLOW] = 200000};
   int64_t all_ms = 0;
@@ -260,7 +261,7 @@ static int64_t harm_ms(void) {
   return all_ms;
 }
 
-/* Until the lease of a dead owner ends, by a clock that may have gone back. */
+/* Until a dead owner's lease expires, by a clock that may have gone back. */
 static int64_t lease_ms(void) {
   int64_t left_ms = sim.lease.expires_at - sim_server_ms(MONGO);
   return MAX(left_ms, 0);
@@ -281,7 +282,7 @@ static void wait_until_settled(const char *when, unsigned but_for_table, int64_t
   }
 }
 
-/* Again, while a statement that nobody waits for any longer keeps the aggregate locked. */
+/* Repeats while a statement that nobody waits for keeps the aggregate locked. */
 static void skip(const SimEvent *event) {
   int64_t until = fiber_now_us() + (int64_t)SKIP_MS * 1000;
   while (!operator_skip(event))
@@ -289,7 +290,7 @@ static void skip(const SimEvent *event) {
       sim_fail("%s cannot be skipped", event->id);
 }
 
-/* Then somebody continues without what is dead, until the outbox is empty. */
+/* Then an operator skips what is dead, until the outbox is empty. */
 static bool skip_dead(void) {
   bool any = false;
   for (unsigned i = 0; i < sim.event_count; i++)
@@ -300,7 +301,7 @@ static bool skip_dead(void) {
   return any;
 }
 
-/* A table that somebody keeps locked holds what has rows in it, and nothing else. */
+/* A table that another session keeps locked holds events with rows in it, and no others. */
 static void hold_one_table(void) {
   lock_table(INT64_MAX);
   counts.held_tables++;

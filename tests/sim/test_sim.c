@@ -34,7 +34,7 @@ static void set_up(uint64_t seed) {
   sim.config = (Config){.name = "sim", .settings = settings, .mapping = mapping};
   sim.config.settings.workers = 1 + sim_random(3);
   sim.config.settings.batch = 1 + sim_random(12);
-  if (sim_chance(500)) { /* what needs no sweep has to do without one */
+  if (sim_chance(500)) { /* whatever needs no sweep has to work without one */
     sim.config.settings.sweep_interval_ms = 30000;
     sim.config.settings.claim_timeout_ms = 20000;
   }
@@ -56,11 +56,11 @@ static void tear_down(void) {
   g_ptr_array_unref(sim.instances);
 }
 
-/* Written before the seed begins: a handler of signals may not format. */
+/* Written before the seed begins, because a signal handler may not format. */
 static char endless[96];
 static size_t endless_length;
 
-/* Something spins without ever sleeping: no other fiber gets a turn, and no check either. */
+/* Something spins without ever sleeping, so no other fiber gets a turn, and no check either. */
 static void give_up(int signal_number) {
   (void)signal_number;
   _exit(write(STDERR_FILENO, endless, endless_length) < 0 ? 2 : 1);
@@ -84,7 +84,7 @@ static uint64_t run_seed(uint64_t seed) {
   return sim.fingerprint;
 }
 
-/* Of processor time: what else the machine does says nothing about the simulation. */
+/* Of processor time: whatever else the machine does must not matter. */
 static double seconds(void) {
   return (double)clock() / CLOCKS_PER_SEC;
 }
@@ -110,7 +110,7 @@ static void show_counts(double seconds) {
   SHOW(batch_claims), SHOW(batch_marks), SHOW(batch_swept);
 }
 
-/* A simulation that no longer meets what it is there for would pass forever. */
+/* A simulation that no longer meets the situations it is made for would pass forever. */
 static bool met_everything(void) {
   const int64_t wanted[] = {
       counts.applied,      counts.superseded,  counts.ignored,     counts.skipped,

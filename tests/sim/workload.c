@@ -189,9 +189,9 @@ static Kind random_kind(bool account, bool first) {
                  : meters[sim_random(G_N_ELEMENTS(meters))];
 }
 
-/* Where events of several aggregates break the connection each time, and none can be written, the
- * program takes the table to be the reason: then they wait for a person, not for their end. So of
- * one aggregate only. */
+/* If events of several aggregates break the connection each time, and none can be written, the
+ * program blames the table: then they wait for an operator, and never end. So only one aggregate
+ * has such events. */
 static Harm choose_harm(const SimEvent *event) {
   Harm harm = (Harm)sim_random(3);
   if (event->poison_until != INT64_MAX || harm == HARM_REFUSED)
@@ -234,7 +234,7 @@ static void make_event(SimEvent *event, unsigned aggregate, int64_t version, int
   spoil(event, spoiled[sim.seed % 3]);
 }
 
-/* The event before one that fails comes when that has failed. */
+/* The event before one that fails arrives after that has failed. */
 static void come_late_before(const SimEvent *failing) {
   for (unsigned i = failing->index; i-- > 0;)
     if (sim.events[i].aggregate == failing->aggregate) {
@@ -243,8 +243,8 @@ static void come_late_before(const SimEvent *failing) {
     }
 }
 
-/* An aggregate's events come in order, with pauses; in some seeds, now and then, one comes late, a
- * version never comes, or times are equal. */
+/* An aggregate's events arrive in order, with pauses; in some seeds, now and then, one is late, a
+ * version never arrives, or times are equal. */
 void workload_make(void) {
   int64_t version[AGGREGATES] = {0}, time_ms[AGGREGATES] = {0}, due[AGGREGATES] = {0};
   bool versioned[AGGREGATES];
@@ -277,8 +277,8 @@ void workload_make(void) {
 
 /* --- producing ------------------------------------------------------------------------------- */
 
-/* The entity changes with its first event that is inserted after it, so that it always contains
- * what is in the outbox. */
+/* The entity changes before its event is inserted, so that it always contains what is in the
+ * outbox. */
 static void advance_entity(const SimEvent *event) {
   Entity *entity = &sim.entities[event->aggregate];
   for (unsigned i = 0; i < sim.event_count; i++) {
@@ -302,7 +302,7 @@ static SimEvent *next_due(void) {
   return next;
 }
 
-/* A producer that repeats itself: the same event again, after it was applied. */
+/* A producer repeats itself: the same event again, after it was applied. */
 static void repeat_one(void) {
   SimEvent *event = &sim.events[sim_random(sim.event_count)];
   int64_t age_s = (fiber_now_us() - event->ledgered_us) / 1000000;

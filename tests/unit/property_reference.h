@@ -1,4 +1,4 @@
-/* property_reference.h - what the events mean, one by one, in the plainest way. */
+/* property_reference.h - what events do, one by one, in the plainest way. */
 #pragma once
 
 #include "tests/unit/property_table.h"

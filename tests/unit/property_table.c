@@ -93,7 +93,7 @@ char *table_text(const Table *table, const World *world) {
 
 /* --- values of the code under test as cells -------------------------------------------------- */
 
-/* "-12.5" as hundredths; more than two digits behind the point would be a wrong value here. */
+/* "-12.5" as hundredths; more than two fraction digits would be a wrong value here. */
 static int64_t cents_of_text(const Value *value) {
   char text[64];
   g_snprintf(text, sizeof text, "%.*s", (int)value->length, value->text);
@@ -171,7 +171,7 @@ static void execute_write(Table *table, const World *world, const FoldedRow *fol
     row->cells[i] = cell_of(&folded->row[i]);
 }
 
-/* The rows of a phase are independent, so they are taken in another order than they come. */
+/* The rows of a phase are independent, so they are executed in another order than they come. */
 static bool execute_rows(Table *table, const World *world, const GPtrArray *rows) {
   for (unsigned i = rows->len; i-- > 0;) {
     const FoldedRow *folded = rows->pdata[i];

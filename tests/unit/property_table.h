@@ -1,4 +1,4 @@
-/* property_table.h - rows in memory: what a Fold does to them, by the word of fold.h. */
+/* property_table.h - rows in memory, and what a Fold does to them, as fold.h says. */
 #pragma once
 
 #include "projector/domain/fold.h"

@@ -94,7 +94,7 @@ static void append_aggregate_id(bson_t *document, unsigned aggregate) {
 
 /* --- mappings -------------------------------------------------------------------------------- */
 
-/* A field that the column takes more often than not. */
+/* A field that fits the column more often than not. */
 static Field random_field(World *world, const WorldType *type) {
   if (chance(world, 5))
     return FIELD_WHOLE + world_random(world, FIELD_COUNT - FIELD_WHOLE);
@@ -297,7 +297,7 @@ static void random_value(World *world, Model *model, Field field) {
   }
 }
 
-/* Values that every column of the quiet worlds takes. */
+/* Values that fit every column of the quiet worlds. */
 static void fitting_value(World *world, Model *model) {
   model->cents = random_cents(world, FIELD_WHOLE);
   random_encoding(world, model);

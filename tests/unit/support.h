@@ -25,12 +25,12 @@ int count_report(void **state);
 
 /* `text` with double quotes for single ones, so that JSON in a table stays readable. */
 char *json_text(const char *text);
-/* A document from extended JSON, the test fails when it is none. */
+/* A document from extended JSON; the test fails when it is invalid. */
 bson_t *document_from(const char *json);
 Event *event_from(const char *json);
-/* A JSON value, the test fails when it is none. Free with json_decref. */
+/* A JSON value; the test fails when it is invalid. Free with json_decref. */
 json_t *json_from(const char *json);
-/* NULL when the mapping is refused; then the failure is filled. */
+/* NULL when the mapping is refused; then the failure is set. */
 Mapping *mapping_from(const char *json, Failure *ret_failure);
 
 /* "int 5", "decimal 12.5", "text abc", "bytes 00ff", "datetime 2024-01-02 00:00:00.000", "null";

@@ -123,7 +123,8 @@ static void each_rule(void **state) {
   }
 }
 
-/* Whatever fails, wherever, an answer leads on: with a probe there is no further question. */
+/* Every failure, wherever it happens, gets an answer: after a probe there is no further
+ * question. */
 static void a_probe_answers_every_question(void **state) {
   (void)state;
   static const int codes[] = {0, 1020, 1205, 1213, 1317, 2006, 2013, 3100, 4999};

@@ -52,7 +52,7 @@ static struct { unsigned batches, applied, failed, steps; } seen;
 
 /* --- events --------------------------------------------------------------------------------- */
 
-/* Numbers of items differ, except now and then. */
+/* Numbers of items differ, with a few exceptions. */
 static void draw_lines(GRand *random, Told *told) {
   told->line_count = (unsigned)g_rand_int_range(random, 0, LINES);
   for (unsigned i = 0; i < told->line_count; i++)
@@ -116,7 +116,7 @@ static void take_lines(Order *order, const Told *told) {
   memcpy(order->lines, told->lines, sizeof order->lines);
 }
 
-/* False: the event fails, and changes nothing. */
+/* False: the event fails and changes nothing. */
 static bool apply_one(Order *order, const Told *told) {
   switch (told->kind) {
   case PLACED:
@@ -149,7 +149,7 @@ static unsigned number_of(const FoldedRow *row) {
   return (unsigned)(row->key[0].text[1] - '0');
 }
 
-/* As MySQL does it; columns 0: total, 1: gone. False: an updated row is missing. */
+/* Does what MySQL does; column 0: total, 1: gone. False: an updated row is missing. */
 static bool update(Order *order, const FoldedRow *row, Arena *arena) {
   Value total = {.kind = VALUE_INT, .integer = order->total};
   if (!order->there || (row->unmarked && order->gone))
@@ -165,7 +165,7 @@ static bool update(Order *order, const FoldedRow *row, Arena *arena) {
   return true;
 }
 
-/* Through the comparison that infra uses, so that it is under test too. */
+/* Uses the same comparison as infra, so that it is tested too. */
 static void replace_lines(Order *order, const FoldedRow *row, Arena *arena) {
   const Projection *child = row->projection->children[0];
   const Value **rows = arena_alloc(arena, order->line_count, sizeof *rows);
@@ -229,8 +229,8 @@ static bool orders_equal(const Order *a, const Order *b) {
          !memcmp(a->lines, b->lines, a->line_count * sizeof *a->lines);
 }
 
-/* One batch as one fold, in which an event that fails is left out: by mapping, by folding, or
- * because the table refuses what was folded; which event that was shows when it is tried alone. */
+/* One batch as one fold. An event that fails is left out: at mapping, at folding, or because the
+ * table refuses the result; which event that was shows when each is tried alone. */
 static void run_batch(const Mapping *mapping, Told *told, unsigned count, Order *orders,
                       bool *failed) {
   g_autoptr(Arena) arena = arena_new();

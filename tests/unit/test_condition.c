@@ -1,5 +1,5 @@
-/* test_condition.c - `when` as a matrix: condition, event, and whether it holds, does not, or
- * cannot be told. */
+/* test_condition.c - `when` as a matrix: condition, event, and whether it holds, does not hold, or
+ * cannot be evaluated. */
 #include "projector/domain/condition.h"
 #include "tests/unit/support.h"
 
@@ -19,7 +19,7 @@ static const char event_json[] =
     "   'a': {'b': 'deep'}, 'x.y': 'dotted'}}";
 
 static const struct {
-  const char *when, *expected; /* "yes", "no", or why it cannot be told */
+  const char *when, *expected; /* "yes", "no", or why it cannot be evaluated */
 } cases[] = {
     {"{'path': 'kind', 'is': 'web'}", "yes"},
     {"{'path': 'kind', 'is': 'Web'}", "no"},
@@ -39,7 +39,7 @@ static const struct {
     {"{'path': '$aggregate_id', 'is': 'o-1'}", "yes"},
     {"{'path': '$version', 'is': 3}", "yes"},
 
-    /* numbers by what they are worth */
+    /* numbers compare by value */
     {"{'path': 'n', 'is': 5}", "yes"},
     {"{'path': 'big', 'is': 5}", "yes"},
     {"{'path': 'real', 'is': 5}", "yes"},
@@ -54,7 +54,7 @@ static const struct {
     {"{'path': 'text5', 'is': 5}", "no"},
     {"{'path': 'nan', 'is': 5}", "no"},
 
-    /* true, false and null are themselves alone */
+    /* true, false and null equal only themselves */
     {"{'path': 'yes', 'is': true}", "yes"},
     {"{'path': 'yes', 'is': false}", "no"},
     {"{'path': 'yes', 'is': 1}", "no"},
@@ -74,7 +74,7 @@ static const struct {
     {"{'path': 'at', 'is': '2024-05-06T07:08:09.124Z'}", "no"},
     {"{'path': 'list', 'is': 'web'}", "no"}, /* the array, not one of its members */
 
-    /* what is missing */
+    /* missing fields */
     {"{'path': 'none', 'exists': true}", "no"},
     {"{'path': 'none', 'exists': false}", "yes"},
     {"{'path': 'nil', 'exists': true}", "yes"},
@@ -88,7 +88,7 @@ static const struct {
     {"{'path': ['none', '$metadata.x'], 'in': ['web']}",
      "payload.none or $metadata.x: expected a value to compare with in \"when\", found nothing"},
 
-    /* all, any, not: from left to right, no further than needed */
+    /* all, any, not: from left to right, no further than necessary */
     {"{'all': [{'path': 'n', 'is': 5}, {'path': 'kind', 'is': 'web'}]}", "yes"},
     {"{'all': [{'path': 'n', 'is': 5}, {'path': 'kind', 'is': 'shop'}]}", "no"},
     {"{'any': [{'path': 'n', 'is': 6}, {'path': 'kind', 'is': 'web'}]}", "yes"},

@@ -117,7 +117,8 @@ static void test_parse(void **state) {
   (void)state;
   for (size_t i = 0; i < COUNT_OF(parse_cases); i++) {
     const char *text = parse_cases[i].text;
-    g_autofree char *exact = g_memdup2(text, strlen(text) + 1); /* so that valgrind sees its end */
+    /* A copy, so that valgrind sees reads beyond the text's end. */
+    g_autofree char *exact = g_memdup2(text, strlen(text) + 1);
     int64_t us = 42;
     bool good = datetime_parse(exact, strlen(text), parse_cases[i].time, &us);
     check_number(text, good, parse_cases[i].good);
@@ -154,7 +155,7 @@ static void test_range(void **state) {
     check_number("range", datetime_in_range(range_cases[i].ms), range_cases[i].inside);
 }
 
-/* Every day of the range, formatted and read again, against a calendar counted by hand. */
+/* Every day of the range, formatted and read again, compared with a calendar counted by hand. */
 static void test_every_day(void **state) {
   (void)state;
   static const int month_days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};

@@ -184,8 +184,7 @@ static void test_add(void **state) {
   }
 }
 
-/* Against the machine's own arithmetic on hundredths, for all pairs of a grid around the
- * carries. */
+/* Compared with integer arithmetic on hundredths, for all pairs of a grid around the carries. */
 static void test_add_as_integers_do(void **state) {
   (void)state;
   static const int64_t grid[] = {0,     1,     5,     9,      10,     11,     49,     50,   99,

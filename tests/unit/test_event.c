@@ -25,7 +25,7 @@
   "aggregate_id: expected a string of 1 to 255 bytes, a UUID (binary subtype 4), an ObjectId, an " \
   "int32 or int64, found "
 
-/* What is wrong with the document; "" when nothing is. */
+/* What is wrong with the document; "": nothing. */
 static const struct {
   const char *document, *malformed;
 } contract_cases[] = {
@@ -157,7 +157,7 @@ static void test_good_event(void **state) {
   check_that("memory", event_memory(event) > event->document.len, "it counts the document");
 }
 
-/* The event keeps a copy: the driver's buffer is gone with the next document. */
+/* The event keeps a copy: the driver reuses its buffer for the next document. */
 static void test_event_outlives_its_document(void **state) {
   (void)state;
   bson_t *document = document_from("{" ALL_BUT_VERSION "}");
@@ -241,7 +241,7 @@ static void test_texts_must_be_utf8(void **state) {
   }
 }
 
-/* An event with a wrong id can still be named to MongoDB, to be marked or mended. */
+/* An event with a wrong id can still be addressed in MongoDB, to be marked or repaired. */
 static void test_wrong_ids_stay_addressable(void **state) {
   (void)state;
   static const char *const ids[] = {"5",  "{'a': [1, 2]}",  "null",
@@ -266,7 +266,7 @@ static void test_wrong_ids_differ(void **state) {
   check_that("5 and 6", id_compare(&five->key.event_id, &six->key.event_id) != 0, "they differ");
 }
 
-/* BSON allows a field twice; a hostile document must neither leak nor crash. */
+/* BSON allows a field twice; such a document must neither leak nor crash. */
 static void test_fields_that_come_twice(void **state) {
   (void)state;
   g_autoptr(bson_t) document = bson_new();

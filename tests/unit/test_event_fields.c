@@ -51,7 +51,7 @@ static const struct {
 
 static EventFields fields_from(const char *settings) {
   json_t *json = json_from(settings);
-  static char names[EVENT_FIELDS][64]; /* they live in the JSON, which goes */
+  static char names[EVENT_FIELDS][64]; /* they live in the JSON, which is freed */
   EventFields fields = {0};
   Failure failure = {0};
   check_that(settings, event_fields_parse(json, &fields, &failure), "they are taken");

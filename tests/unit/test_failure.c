@@ -182,7 +182,7 @@ static void test_a_part_of_a_text_stays_utf8(void **state) {
   check_text("no characters", failure.message, "a");
 }
 
-/* What stands in the log of a message by MySQL (or MariaDB). */
+/* What the log shows of a message of MySQL or MariaDB. */
 static const struct {
   int code;
   const char *message, *told;

@@ -81,7 +81,7 @@ static char *fold_text(const Fold *fold) {
   return g_strchomp(g_string_free(out, FALSE));
 }
 
-/* Folds the events; gives the fold as text, or "at N: message" for the event that cannot join. */
+/* Folds the events; returns the fold as text, or "at N: message" for the event that cannot join. */
 static char *folded(const Mapping *mapping, const char *events) {
   g_auto(GStrv) texts = g_strsplit(events, ", ", 0);
   g_autoptr(Arena) arena = arena_new();
@@ -183,8 +183,8 @@ static void test_folds(void **state) {
   }
 }
 
-/* Known and accepted (fold.h): a sum of deltas is checked when it is added to the row, not the sums
- * on the way to it. */
+/* Known and accepted (fold.h): a sum of deltas is checked when it is added to the row, intermediate
+ * sums are not. */
 static void test_sums_are_checked_at_the_end(void **state) {
   (void)state;
   Failure failure;
@@ -256,7 +256,7 @@ static void test_change_failures(void **state) {
   } cases[] = {
       {"put a n=128", "t: payload.n: expected tinyint, found int32 128"},
       {"add a",
-       "t: payload.n: expected tinyint, found nothing"}, /* though the column may be NULL */
+       "t: payload.n: expected tinyint, found nothing"}, /* although the column may be NULL */
       {"add a n=null", "t: payload.n: expected tinyint, found null"},
       {"sub a n=true", "t: payload.n: expected tinyint, found bool true"},
       {"put aaaaaaaaaa n=1",
@@ -298,7 +298,7 @@ static void test_arena(void **state) {
     }
 }
 
-/* A steady load lives in one block. */
+/* A steady load uses one block. */
 static void test_arena_reset_takes_the_memory_again(void **state) {
   (void)state;
   g_autoptr(Arena) arena = arena_new();

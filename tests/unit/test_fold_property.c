@@ -12,7 +12,8 @@
 
 enum { DEFAULT_SEEDS = 2000 };
 
-/* What the pipeline keeps between batches: rows, positions, the ledger, who is blocked. */
+/* What the pipeline keeps between batches: rows, positions, the ledger, and which aggregates are
+ * blocked. */
 typedef struct Pipeline {
   World *world;
   Table table;
@@ -28,10 +29,10 @@ typedef struct Pipeline {
 typedef struct Batch {
   unsigned count;
   unsigned events[3 * WORLD_EVENTS];  /* in order */
-  Verdict verdicts[3 * WORLD_EVENTS]; /* what stands before the plan */
+  Verdict verdicts[3 * WORLD_EVENTS]; /* verdicts from before the plan */
 } Batch;
 
-/* How often the interesting things happened, so that a test that never meets them fails. */
+/* How often the interesting cases occurred, so that a test that never meets them fails. */
 static struct {
   unsigned batches, events, applied, map_failures, table_failures, gaps, late, superseded, known,
       waiting, steps;
@@ -145,7 +146,7 @@ static void settle(Pipeline *pipeline, const Item *item) {
     seen.gaps++;
     return;
   case VERDICT_WAIT: seen.waiting++; return;
-  case VERDICT_SKIPPED: /* nobody is there to decide it */
+  case VERDICT_SKIPPED: /* no operator is there to skip it */
   case VERDICT_REFRESH:
   case VERDICT_NONE: break;
   }
@@ -203,8 +204,8 @@ static bool is_last_applied(const Pipeline *pipeline, unsigned index) {
   return position->known && order_key_compare(&position->last, &event->event->key) == 0;
 }
 
-/* The smallest events that can be taken; with `repeats` some that were applied already come again:
- * the ledger knows them, or it was pruned and the position must do. */
+/* The smallest events that can be taken. With `repeats` some applied events come again: the ledger
+ * has them, or it was pruned and the position has to recognize them. */
 static Batch take_batch(Pipeline *pipeline, unsigned limit, bool repeats) {
   World *world = pipeline->world;
   Batch batch = {0};
@@ -302,7 +303,7 @@ static void check_story(const char *property, const Pipeline *pipeline, const St
 
 /* --- properties ------------------------------------------------------------------------------ */
 
-/* A gap holds back its aggregate while others flow on, so where aggregates share rows nothing is
+/* A gap holds back its aggregate while others continue, so if aggregates share rows, nothing is
  * promised about the order between them. */
 static bool must_not_wait(const World *world) {
   return world->shared_rows;
@@ -382,8 +383,8 @@ static void check_late_deltas(uint64_t seed) {
   check_story("late deltas", pipeline, story);
 }
 
-/* The newest state stays, a late upsert or delete changes nothing; but the same event's delta in
- * another table counts. */
+/* The newest state stays, and a late upsert or delete changes nothing; but the same event's delta
+ * in another table counts. */
 static void check_late_states(uint64_t seed) {
   g_autoptr(World) world = world_new(seed, WORLD_MIXED);
   g_autofree Story *story = g_new0(Story, 1);
@@ -424,7 +425,7 @@ static void test_late_states(void **state) {
   for_each_seed(check_late_states);
 }
 
-/* Random tests rot quietly: the events must continue meeting what they are there for. */
+/* Random tests rot quietly: the events must keep meeting the cases they are made for. */
 static void test_coverage(void **state) {
   (void)state;
   print_message("%u batches, %u events: %u applied, %u failed (%u of them in the table), %u late, "

@@ -1,4 +1,4 @@
-/* test_hand.c - which events of a batch are marked, and which not any more. */
+/* test_hand.c - which events of a batch are marked, and which no longer. */
 #include "projector/app/engine/hand.h"
 #include "tests/unit/support.h"
 

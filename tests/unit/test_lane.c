@@ -46,7 +46,7 @@ static QueuedEvent *last(const GPtrArray *taken) {
   return taken->pdata[taken->len - 1];
 }
 
-/* What is due, at most one expected. */
+/* What is due; at most one hold is expected. */
 static bool look(Lane *lane, HoldView *ret_view) {
   return lane_take_due(lane, ret_view, 1) == 1;
 }
@@ -67,7 +67,7 @@ static void test_by_aggregate_gives_what_is_queued_of_one_together(void **state)
   lane_free(lane);
 }
 
-/* What is behind a hold leaves the queue, and the next aggregate follows. */
+/* Events behind a hold leave the queue, and the next aggregate follows. */
 static void test_by_aggregate_stops_at_a_hold(void **state) {
   (void)state;
   Lane *lane = new_by_aggregate();
@@ -210,7 +210,7 @@ static void test_an_earlier_event_wakes_the_hold_but_not_one_of_its_own_batch(vo
   lane_free(lane);
 }
 
-/* After a restart the reader may come to the failed event when the earlier one is in hand. */
+/* After a restart, the reader may reach the failed event while the earlier one is in hand. */
 static void test_an_earlier_event_in_hand_wakes_a_hold_that_was_read(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
@@ -279,7 +279,7 @@ static void test_a_wake_stands_until_the_event_is_tried(void **state) {
   lane_free(lane);
 }
 
-/* What was settled while the hold before it stood or drained woke nobody. */
+/* Events settled while the hold before them was waiting or draining woke nobody. */
 static void test_a_failed_event_found_while_draining_is_tried_at_once(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
@@ -406,7 +406,8 @@ static void test_at_the_limit_of_holds_only_what_may_end_one_is_taken(void **sta
   lane_free(lane);
 }
 
-/* Strangers fill the queue, and nobody takes them: what stands behind a hold has to get through. */
+/* Other aggregates fill the queue, and nobody takes from it: events behind a hold have to get
+ * through. */
 static void test_at_the_limit_of_holds_a_full_queue_keeps_no_hold_from_ending(void **state) {
   (void)state;
   Lane *lane = lane_new((LaneLimits){.events = 4, .bytes = 1 << 20, .holds = 1}, NULL);

@@ -1,4 +1,4 @@
-/* test_lane_waits.c - what a worker that waits for events of its lane is woken by. */
+/* test_lane_waits.c - what wakes a worker that waits for events of its lane. */
 #include "projector/app/engine/lane.h"
 #include "tests/unit/support.h"
 
@@ -20,8 +20,8 @@ static void put(Lane *lane, unsigned count) {
   }
 }
 
-/* Linked in place of GLib's: tells that a thread is about to sleep, with the lock in its hands, so
- * that whoever takes the lock after that finds it asleep. */
+/* Linked in place of GLib's: reports that a thread is about to sleep while it holds the lock, so
+ * that whoever takes the lock next finds it asleep. */
 void __real_g_cond_wait(GCond *condition, GMutex *mutex);
 gboolean __real_g_cond_wait_until(GCond *condition, GMutex *mutex, gint64 end);
 void __wrap_g_cond_wait(GCond *condition, GMutex *mutex);
@@ -53,7 +53,7 @@ static gpointer wait_and_take(gpointer data) {
   return NULL;
 }
 
-/* The worker sleeps when this returns. */
+/* The worker is asleep when this returns. */
 static void start_waiting(Waiter *waiter, Lane *lane, int64_t linger_ms) {
   *waiter = (Waiter){
       .lane = lane,
@@ -86,7 +86,7 @@ static void test_a_stop_ends_the_wait(void **state) {
   lane_free(lane);
 }
 
-/* Else the test would take an hour. */
+/* Otherwise the test would take an hour. */
 static void test_lingering_ends_when_the_batch_is_full(void **state) {
   (void)state;
   Lane *lane = new_lane();

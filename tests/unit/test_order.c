@@ -1,4 +1,4 @@
-/* test_order.c - where an event stands to its aggregate's position. */
+/* test_order.c - where an event stands relative to its aggregate's position. */
 #include "projector/domain/order.h"
 #include "tests/unit/support.h"
 

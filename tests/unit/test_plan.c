@@ -14,8 +14,8 @@
   "'ign': {'op': 'ignore'}}"
 
 /* "plain" and "sum" have no entities, "healed" has, "both" only in one of its two projections,
- * "pair" in both. Whatever happens to "whole" writes its whole row; "parts" has a row in each of
- * two tables, each with events of its own. */
+ * "pair" in both. Every event of "whole" writes its whole row; "parts" has a row in each of two
+ * tables, each with its own events. */
 static const char mapping_file[] =
     "{%s 'projections': ["
     "{'aggregate_type': 'plain', 'table': 'plain', " KEY_AND_EVENTS "},"
@@ -55,14 +55,15 @@ static const char *const verdict_names[] = {
 
 typedef struct PlanCase {
   const char *name;
-  const char *positions; /* "plain/a 10 v2" or with a refresh "plain/a 10 v2 r2", parted by ", " */
-  const char *events;    /* "plain/a 10 v2 add 5": aggregate, time, version (v0: none), type, n */
+  const char
+      *positions;     /* "plain/a 10 v2", or with a refresh "plain/a 10 v2 r2", separated by ", " */
+  const char *events; /* "plain/a 10 v2 add 5": aggregate, time, version (v0: none), type, n */
   const char *verdicts;
-  const char *after; /* the positions that moved */
+  const char *after; /* positions that moved */
 } PlanCase;
 
-/* Marks in front of an event: "=" known from the ledger, "!" failed in MySQL before, "~" its
- * missing versions were waited for. */
+/* Marks before an event: "=" the ledger has it, "!" it failed in MySQL before, "~" its missing
+ * versions were waited for. */
 static const PlanCase plan_cases[] = {
     {"in order", "", "plain/a 1 v1 put 1, plain/a 2 v2 add 5, plain/a 3 v3 del",
      "applied applied applied", "plain/a 3 v3"},
@@ -193,7 +194,7 @@ typedef struct Spec {
   int64_t version, refreshed;
 } Spec;
 
-/* "plain/a 10 v2", then in any order "r2", "id=e", an operation and behind it a number. */
+/* "plain/a 10 v2", then in any order "r2", "id=e", an operation followed by a number. */
 static Spec read_spec(const char *text, const char *event_id) {
   Spec spec = {.number = "0"};
   g_auto(GStrv) words = g_strsplit(text, " ", 0);
@@ -246,7 +247,8 @@ static Item item_of(const char *text, unsigned index) {
   return item;
 }
 
-/* The position's last event has the id "P". Its event is kept for its bytes. */
+/* The position's last event has the id "P". Its event is kept because the position points to its
+ * bytes. */
 static Event *open_position(AggregateSet *set, const char *text) {
   Spec spec = read_spec(text, "P");
   Event *event = event_of_spec(&spec);
@@ -356,7 +358,7 @@ static Item planned(const Mapping *mapping, const char *position, const char *ev
   return item;
 }
 
-/* Of a late event with an upsert and an add only the add may reach the table. */
+/* Of a late event with an upsert and an add, only the add may reach the table. */
 static void test_late_event_keeps_its_deltas_only(void **state) {
   (void)state;
   g_autoptr(Mapping) mapping = read_mapping("");

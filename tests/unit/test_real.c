@@ -1,4 +1,4 @@
-/* test_real.c - doubles in JSON: shortest text, distance, and what a server makes of them. */
+/* test_real.c - doubles in JSON: shortest text, distance, and what a server turns them into. */
 #include "projector/domain/real.h"
 #include "tests/unit/support.h"
 
@@ -75,7 +75,7 @@ static void json_is_the_same_within_the_slack(void **state) {
 /* --- the probe ------------------------------------------------------------------------------ */
 
 static void the_probe_tells_a_server_that_is_off(void **state) {
-  /* What MySQL 8.0.33 answers; 9.7 gives the doubles back. */
+  /* The answer of MySQL 8.0.33; 9.7 returns the doubles unchanged. */
   static const char mysql80[] =
       "[0.9452706955539224, 0.3812042376882124, 10.149298892552116, 184.46751421471,"
       " 23.955720489371338, 1.109523434929355e-153, 1.125154338087953e-38, 9.186772012844306e-293,"

@@ -1,5 +1,5 @@
-/* test_rehydrate.c - whether events alone tell the entity: cases in a table, then random stories,
- * which a plain fold tells too. */
+/* test_rehydrate.c - whether events alone give the entity: cases in a table, then random histories
+ * that a plain fold computes too. */
 #include "projector/domain/entity.h"
 #include "projector/domain/rehydrate.h"
 #include "tests/unit/property_reference.h"
@@ -328,12 +328,12 @@ typedef struct Telling {
   const World *world;
   unsigned aggregate, count;
   Event *events[WORLD_EVENTS];
-  Rehydration expected; /* REHYDRATED: the fold below is the row */
+  Rehydration expected; /* REHYDRATED: the fold below gives the row */
   const Event *culprit;
   Table table;
 } Telling;
 
-/* What the events give one by one. */
+/* What the events give, one by one. */
 static void tell_plainly(const World *world, unsigned aggregate, Telling *telling) {
   unsigned order[WORLD_EVENTS];
   *telling = (Telling){.world = world, .aggregate = aggregate, .expected = REHYDRATED};
@@ -379,7 +379,7 @@ static void append_cell(bson_t *entity, const char *field, const Cell *cell, boo
   must(!is_real && BSON_APPEND_DECIMAL128(entity, field, &decimal), "a number", 0);
 }
 
-/* Another value that the column takes. */
+/* A different value that fits the column. */
 static Cell other_than(const Cell *cell, const WorldType *type) {
   Cell other = *cell;
   switch (type->family) {
@@ -401,8 +401,8 @@ static Cell other_than(const Cell *cell, const WorldType *type) {
   return other;
 }
 
-/* The entity that shows that row, with another value in column `changed` (-1: none). NULL where two
- * columns come from one field, which cannot have two values. */
+/* The entity that shows this row, with another value in column `changed` (-1: none). NULL if two
+ * columns come from the same field, which cannot have two values. */
 static Event *entity_of(const Telling *telling, const Row *row, int changed) {
   const WorldProjection *projection = &telling->world->projections[0];
   const Column *columns = mapping_projection(telling->world->mapping, 0)->columns;

@@ -73,7 +73,7 @@ static void test_the_second_projection(void **state) {
   Failure failure = {0};
   g_autoptr(Mapping) mapping = mapping_parse(file, &failure);
   g_autoptr(Mapping) other = mapping_retarget(file, mapping_projection(mapping, 1), "x", &failure);
-  json_decref(file); /* nothing of it is borrowed */
+  json_decref(file); /* the copy borrows nothing from it */
   check_that("mapping", other != NULL, failure.message);
   check_text("table", mapping_projection(other, 0)->table, "x");
   check_number("Closed", changes_of(other, "Closed"), 1);

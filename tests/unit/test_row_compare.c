@@ -1,4 +1,4 @@
-/* test_row_compare.c - whether a row shows its entity, and what it means when it does not. */
+/* test_row_compare.c - whether a row matches its entity, and what it means if it does not. */
 #include "projector/domain/entity.h"
 #include "projector/domain/row_compare.h"
 #include "tests/unit/support.h"
@@ -146,7 +146,7 @@ static const char mapping_json[] =
     "  'version': {'from': '$version', 'type': 'bigint'}}, 'events': {'Opened': {'op': "
     "'upsert'}}}]}";
 
-/* What an entity cannot tell is not compared; a key that it cannot tell is refused. */
+/* Columns without a source in the entity are not compared; a key without one is refused. */
 static void layouts(void **state) {
   (void)state;
   g_autoptr(Arena) arena = arena_new();

@@ -1,4 +1,5 @@
-/* test_source.c - lists of paths, JSON Pointers, constants and defaults, and what entities tell. */
+/* test_source.c - lists of paths, JSON Pointers, constants and defaults, and what entities
+ * provide. */
 #include "projector/domain/entity.h"
 #include "tests/unit/support.h"
 
@@ -27,7 +28,7 @@ static const struct {
     {"{'from': ['new', 'old']}", "text o"},
     {"{'from': ['old', 'new']}", "text o"},
     {"{'from': ['x', 'y', '$metadata.name']}", "text meta"},
-    {"{'from': ['nothing', 'old']}", "null"}, /* a null is there */
+    {"{'from': ['nothing', 'old']}", "null"}, /* null counts as present */
     {"{'from': ['new', 'newer']}",
      "! payload.new or payload.newer: expected longtext, found nothing"},
     {"{'from': ['new', '$metadata.x', '/a/c']}",
@@ -56,7 +57,7 @@ static const struct {
     {"{'from': '/list/1/x'}", "text second"},
     {"{'from': '/deep/x.y/0/$z'}", "text end"},
     {"{'from': '/list/2', 'default': 'd'}", "text d"},
-    {"{'from': '/list/-', 'default': 'd'}", "text d"}, /* behind the last: nothing is there */
+    {"{'from': '/list/-', 'default': 'd'}", "text d"}, /* after the last: nothing is there */
     {"{'from': '/list/00', 'default': 'd'}", "text d"},
     {"{'from': '/list/01', 'default': 'd'}", "text d"},
     {"{'from': '/list/x', 'default': 'd'}", "text d"},
@@ -102,7 +103,7 @@ static void test_the_whole_payload(void **state) {
   check_text("json", found, "text { \"a\" : 1, \"payload\" : 2 }");
 }
 
-/* What an entity tells, and where its field stands in a query. */
+/* What an entity provides, and the field's name in a query. */
 static const struct {
   const char *members;
   bool known, of_entity, of_aggregate;

@@ -1,4 +1,5 @@
-/* test_statement.c - sources, and the statements of sql rules: what is a parameter and what not. */
+/* test_statement.c - sources, and the statements of sql rules: what is a parameter and what is
+ * not. */
 #include "projector/domain/statement.h"
 #include "tests/unit/support.h"
 
@@ -12,7 +13,7 @@
 
 static const struct {
   const char *text, *statement;
-  const char *parameters; /* sources, parted by blanks; behind "!" what was expected */
+  const char *parameters; /* sources, separated by blanks; after "!" what was expected */
 } statement_cases[] = {
     {"DELETE FROM t", "DELETE FROM t", ""},
     {"UPDATE t SET a = :amount", "UPDATE t SET a = ?", "amount"},
@@ -64,7 +65,7 @@ static const struct {
     {"x = :a # :b ? ;\n + :c", "x = ? # :b ? ;\n + ?", "a c"},
     {"x = :a /* :b ? ; ' */ + :c", "x = ? /* :b ? ; ' */ + ?", "a c"},
     {"x = :a /* :b", "x = ? /* :b", "a"},
-    {"x = 5--:a", "x = 5--?", "a"}, /* minus minus: no comment without the blank */
+    {"x = 5--:a", "x = 5--?", "a"}, /* minus minus: not a comment without the blank */
     {"x = 5 --\n:a", "x = 5 --\n?", "a"},
     {"x = :a --\r:b '\n+ :c", "x = ? --\r:b '\n+ ?", "a c"},
     {"x = :a --\x01:b '\n+ :c", "x = ? --\x01:b '\n+ ?", "a c"},
@@ -72,7 +73,7 @@ static const struct {
     {"x = 6/:a", "x = 6/?", "a"},
     {"x = 6-:a", "x = 6-?", "a"},
 
-    /* colons that are none of ours */
+    /* colons that are not parameters */
     {"SET @a := 5", "SET @a := 5", ""},
     {"SET @a:=:b", "SET @a:=?", "b"},
     {"SELECT x::int", "SELECT x::int", ""},

@@ -1,4 +1,4 @@
-/* test_suspicion.c - when a standby takes the owner for dead. */
+/* test_suspicion.c - when a standby considers the owner dead. */
 #include "projector/domain/suspicion.h"
 #include "tests/unit/support.h"
 
@@ -108,7 +108,7 @@ static void silence_while_the_standby_cannot_read_does_not_count(void **state) {
 static void the_standbys_own_pause_does_not_count(void **state) {
   (void)state;
   Watch watch = regular_watch();
-  watch.now_ms += 30000; /* stopped by a signal, say */
+  watch.now_ms += 30000; /* for example stopped by a signal */
   look(&watch);
   check_that("pause", !is_aroused(&watch), "suspected for its own pause");
   stay_silent(&watch, 800);

@@ -14,7 +14,7 @@
 
 static const Source payload_v = {.in_payload = true, .path = "v", .text = "v"};
 
-/* The payload's "v" as the column's type: its text, or the failure's message behind a "!". */
+/* The payload's "v" as the column's type: its text, or the failure's message after a "!". */
 static char *converted(const Event *event, const char *type, bool nullable) {
   g_autoptr(Arena) arena = arena_new();
   Column column = {.name = "c", .nullable = nullable};
@@ -33,7 +33,7 @@ typedef struct ConvertCase {
   const char *expected; /* NULL: refused */
 } ConvertCase;
 
-/* JSON is compared as JSON: its blanks are the driver's business. */
+/* JSON is compared as JSON: its blanks are up to the driver. */
 static void check_json(const char *name, const char *found, const char *expected) {
   json_t *a = json_loads(found + strlen("text "), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
   json_t *b = json_loads(expected + strlen("text "), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
@@ -208,7 +208,7 @@ static void test_texts(void **state) {
       {"varchar(3)", "'" EURO4 EURO4 EURO4 EURO4 "'", NULL},
       {"varchar(3)", "'\xc3\xa4\xe2\x82\xacx'", "text \xc3\xa4\xe2\x82\xacx"},
       {"varchar(3)", "'a  '", "text a  "},
-      {"varchar(3)", "'a   '", NULL}, /* blanks count, MySQL would cut them with a note only */
+      {"varchar(3)", "'a   '", NULL}, /* blanks count; MySQL would cut them off with only a note */
       {"varchar(9)", "'\\u0000a\\u0000'", "text \\0a\\0"},
       {"varchar(9)", "'\\\\ \\u0027 \\\" `'", "text \\ ' \" `"},
       {"varchar(40)", BINARY("ABEiM0RVZneImaq7zN3u/w==", "04"),
@@ -416,7 +416,7 @@ static void test_json(void **state) {
   check_conversions(cases, COUNT_OF(cases));
 }
 
-/* MongoDB takes documents of 100 levels; the text must hold all of them. */
+/* MongoDB accepts documents with 100 levels; the text must contain all of them. */
 static void test_json_of_deep_documents(void **state) {
   (void)state;
   bson_t *nested = document_from("{'bottom': 1}");
@@ -459,7 +459,7 @@ static void test_null_and_missing(void **state) {
   }
 }
 
-/* The value helps whoever repairs the event; it may be somebody's secret, so a log leaves it
+/* The value helps whoever repairs the event, but it may be confidential, so the log leaves it
  * out. */
 static void test_a_log_tells_no_text(void **state) {
   (void)state;

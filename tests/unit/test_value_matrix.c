@@ -1,10 +1,10 @@
-/* test_value_matrix.c - every column type against every BSON type: which conversions there are. */
+/* test_value_matrix.c - every column type against every BSON type: which conversions exist. */
 #include "tests/unit/support.h"
 
 #include <string.h>
 
 static const struct {
-  const char *value, *found; /* extended JSON; what a refusal calls it */
+  const char *value, *found; /* extended JSON, and what a refusal calls it */
 } samples[] = {
     {"{'$numberDouble': '1'}", "double 1"},
     {"{'$numberDouble': '0.5'}", "double 0.5"},
@@ -52,7 +52,7 @@ static const struct {
     {"{'$undefined': true}", "null"},
 };
 
-/* In the order of the samples: + converts, - is refused; blanks part the groups. */
+/* In the order of the samples: + converts, - is refused; blanks separate the groups. */
 static const struct {
   const char *type, *converts;
 } matrix[] = {
@@ -103,7 +103,8 @@ static void check_cell(const char *type_text, size_t sample, bool converts, bool
   check_number(name, value_for_column(event, &source, &column, arena, &value, &failure), converts);
   bool is_text = g_str_has_prefix(samples[sample].found, "string");
   const char *found = samples[sample].found;
-  /* What is not a time says how one is written; no text but '12' is a number. */
+  /* A refusal of something that is not a time says how times are written; no text but '12' is a
+   * number. */
   TypeKind kind = column.type.kind;
   const char *form =
       is_text && kind == TYPE_DECIMAL ? " that is no number"

@@ -22,7 +22,7 @@ static Gate gate(Watch *watch) {
   return watch_gate(watch, TABLE, &why, &rows);
 }
 
-/* Events of three aggregates have failed alone; the table is the reason, as far as one can see. */
+/* Events of three aggregates have failed alone: the table appears to be the reason. */
 static Watch *closed_by_three(void) {
   Watch *watch = watch_new();
   assert_false(watch_tally(watch, TABLE, 'a'));
@@ -54,11 +54,11 @@ static void test_a_trial_of_which_nothing_came_is_another_events(void **state) {
   now_ms += HOLD_MS;
   assert_int_equal(gate(watch), GATE_TRIAL);
   assert_int_equal(gate(watch), GATE_CLOSED);
-  watch_end_trial(watch, TABLE); /* it waits for a missing version, say, and met no row */
+  watch_end_trial(watch, TABLE); /* it waits for a missing version, for example, and met no row */
   assert_int_equal(gate(watch), GATE_TRIAL);
   assert_true(watch_tally(watch, TABLE, 'a'));
   close_rows(watch);
-  watch_end_trial(watch, TABLE); /* this one did */
+  watch_end_trial(watch, TABLE); /* this one met one */
   assert_int_equal(gate(watch), GATE_CLOSED);
   watch_free(watch);
 }
