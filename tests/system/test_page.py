@@ -272,3 +272,13 @@ def test_a_standby_says_who_works_and_a_stop_is_seen(bank, driver):
             standby.stop()
             bank.wait(lambda: other.text("#role") == "no answer", what="the end")
             assert other.shows("#summary", "the figures below are stale")
+
+
+def test_a_pause_is_the_state_that_the_page_names(bank, driver):
+    with shown(bank, driver) as (_, page):
+        bank.wait(lambda: page.text("#role") == "working", what="the owner")
+        assert bank.projector("pause").returncode == 0
+        bank.wait(lambda: page.text("#role") == "paused", what="the pause")
+        page.screenshots("paused")
+        assert bank.projector("resume").returncode == 0
+        bank.wait(lambda: page.text("#role") == "working", what="the end of the pause")

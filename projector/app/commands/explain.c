@@ -282,13 +282,22 @@ static const char *time_of(const json_t *json, const char *name) {
   return text && *text ? text : "(no time)";
 }
 
+/* Nothing for 0, which means that there is none. */
+static void print_version(const json_t *of, const char *after) {
+  long long version = number_of(of, "version");
+  if (version > 0)
+    printf("version %lld%s", version, after);
+}
+
 static void print_position(const json_t *position) {
   printf("%-*s", LABEL, "position");
   if (json_is_null(position)) {
     puts("none: nothing was applied yet");
     return;
   }
-  printf("applied up to version %lld, last event ", number_of(position, "version"));
+  if (number_of(position, "version") > 0)
+    printf("applied up to version %lld\n%-*s", number_of(position, "version"), LABEL, "");
+  printf("last event ");
   print_clean(stdout, text_of(position, "event_id"));
   printf(" of %s\n", time_of(position, "occurred_at"));
   if (number_of(position, "refreshed_version"))
@@ -303,7 +312,9 @@ static void print_event(const json_t *event) {
   print_clean(stdout, text_of(event, "event_id"));
   printf("  ");
   print_clean(stdout, text_of(event, "event_type"));
-  printf("  version %lld  %s", number_of(event, "version"), time_of(event, "occurred_at"));
+  printf("\n  %*s", LABEL, "");
+  print_version(event, "  ");
+  fputs(time_of(event, "occurred_at"), stdout);
   if (attempts > 0)
     printf("  %lld attempt%s", attempts, attempts == 1 ? "" : "s");
   putchar('\n');
@@ -371,9 +382,11 @@ static void print_projection(const json_t *projection) {
   const char *entities = text_of(projection, "entities");
   if (entities && json_is_null(entity))
     printf("%-*s%s: none\n", LABEL, "entity", entities);
-  else if (entities)
-    printf("%-*s%s: version %lld, last event %s\n", LABEL, "entity", entities,
-           number_of(entity, "version"), time_of(entity, "last_event_at"));
+  else if (entities) {
+    printf("%-*s%s: ", LABEL, "entity", entities);
+    print_version(entity, ", ");
+    printf("last event %s\n", time_of(entity, "last_event_at"));
+  }
   print_finding(projection);
   print_columns(json_object_get(projection, "columns"));
   explain_print_children(projection);

@@ -104,7 +104,10 @@ static void print_text(const Event *event, const char *state, const Reason *reas
   print_clean(stdout, aggregate);
   printf("  ");
   print_clean(stdout, event_type);
-  printf("  version %lld  %s", (long long)event->key.version, time);
+  printf("\n%12s", "");
+  if (event->key.version > 0)
+    printf("version %lld  ", (long long)event->key.version);
+  fputs(time, stdout);
   if (event->attempts > 0)
     printf("  %d attempt%s", event->attempts, event->attempts == 1 ? "" : "s");
   if (*reason->class) {

@@ -331,9 +331,10 @@ function show(live) {
   document.title = `${live.name} · Projector`;
   set("name", live.name);
   set("version", `Projector ${live.version}`);
-  const roles = { working: ["working", "good"], standby: ["standing by", "warn"], starting: ["starting", "warn"] };
-  set("role", roles[live.role][0]);
-  $("role").className = `pill ${roles[live.role][1]}`;
+  const roles = { working: paused ? ["paused", "warn"] : ["working", "good"], standby: ["standing by", "warn"], starting: ["starting", "warn"] };
+  const [role, level] = roles[live.role];
+  set("role", role);
+  $("role").className = `pill ${level}`;
   say(said);
   show_flow(live, now);
   show_projections(live.projections);
