@@ -253,6 +253,18 @@ def test_reconcile_finds_each_child_row_and_repairs_it_with_its_parent(shop):
     assert differences(shop) == []
 
 
+def test_reconcile_leaves_out_what_is_not_to_be_compared(shop):
+    projection = json.loads(json.dumps(ORDERS))
+    [line] = [child for child in projection["children"] if child["table"] == "order_line"]
+    line["columns"]["qty"]["compare"] = False
+    shop.mapping([projection], backoff_ms=20)
+    place(shop, order(1, "apple 1", "pear 2"))
+    shop.query("UPDATE order_line SET qty = 99")
+    assert differences(shop) == []
+    shop.query("UPDATE order_line SET sku = 'fig' WHERE line_no = 1")
+    assert differences(shop, status=1) == [("order_line", "different columns", "o1", "1")]
+
+
 @pytest.mark.parametrize("shadow", [[], ["--shadow"]])
 def test_rebuild_fills_child_tables(shop, shadow):
     place(shop, order(1, "apple 1", "pear 2", tags=["t"]), order(2, "fig 3"), order(3, "kiwi 4"))

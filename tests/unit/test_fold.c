@@ -16,6 +16,7 @@ static const char mapping_file[] =
     "   'put': {'op': 'upsert'},"
     "   'set': {'op': 'update', 'columns': ['s']},"
     "   'setn': {'op': 'update', 'columns': ['n']},"
+    "   'both': {'op': 'update', 'columns': ['n', 's']},"
     "   'add': {'op': 'add', 'columns': {'n': 'n'}},"
     "   'sub': {'op': 'subtract', 'columns': {'n': 'n'}},"
     "   'addf': {'op': 'add', 'columns': {'f': 'f'}},"
@@ -112,6 +113,9 @@ static const struct {
     {"put a n=1, sub a n=2", "t(a) write n=-1 s=null f=null;"},
     {"put a n=1 s=x, set a s=y", "t(a) write n=1 s=y f=null;"},
     {"put a n=1 s=x, set a", "t(a) write n=1 s=null f=null;"},
+    {"put a n=1 s=x, both a n=2 s=y", "t(a) write n=2 s=y f=null;"},
+    {"add a n=1, both a n=2 s=y", "t(a) update n+1; | t(a) update n=2 s=y;"},
+    {"set a s=x, both a n=2 s=y", "t(a) update n=2 s=y;"},
     {"put a n=1 f=0.5, addf a f=0.25, addf a f=1", "t(a) write n=1 s=null f=1.75;"},
     {"put a n=100, add a n=100",
      "at 1: t: expected a sum that fits n tinyint, found one that does not"},

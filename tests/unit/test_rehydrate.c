@@ -16,10 +16,12 @@ static const char bank[] =
     "  'columns': {'name': {'from': 'name', 'type': 'varchar(9)', 'null': true},"
     "              'cents': {'from': 'cents', 'type': 'bigint'},"
     "              'seen': {'from': '$event_type', 'type': 'varchar(20)'},"
+    "              'left': {'from': 'left', 'type': 'int', 'null': true},"
     "              'note': {'from': 'note', 'type': 'varchar(9)', 'null': true, 'compare': false}},"
     "  'events': {'Opened': {'op': 'upsert'}, 'Renamed': {'op': 'update', 'columns': ['name']},"
     "             'Paid': {'op': 'add', 'columns': {'cents': 'amount'}}, 'Closed': {'op': "
     "'delete'},"
+    "             'Left': {'op': 'delete', 'set': {'left': 'at'}},"
     "             'Sent': {'op': 'ignore'}, 'Odd': {'op': 'sql', 'statement': 'DELETE FROM "
     "account'}}},"
     " {'aggregate_type': 'account', 'table': 'other',"
@@ -89,6 +91,15 @@ static const struct {
      0,
      0},
     {"an entity that was closed", {OPENED, "Closed 2 {}"}, NULL, REHYDRATED, NULL, NULL, 0, 0, 0},
+    {"a row that its delete has marked",
+     {OPENED, "Left 2 {'at': 5}"},
+     NULL,
+     REHYDRATED,
+     NULL,
+     NULL,
+     0,
+     0,
+     0},
     {"closed, and it is there",
      {OPENED, "Closed 2 {}"},
      ENTITY,

@@ -115,6 +115,15 @@ static void the_standbys_own_pause_does_not_count(void **state) {
   check_that("anew", !is_aroused(&watch), "the pause was counted");
 }
 
+static void an_interval_with_a_missed_heartbeat_is_not_learnt(void **state) {
+  (void)state;
+  Watch watch = regular_watch();
+  stay_silent(&watch, 1900);
+  watch.beat++; /* the one between two looks */
+  beat_after(&watch, POLL_MS);
+  check_number("patience", patience_ms(&watch), 900);
+}
+
 static void a_pause_is_not_learnt_as_an_interval(void **state) {
   (void)state;
   Watch watch = regular_watch();
@@ -153,6 +162,7 @@ int main(void) {
       cmocka_unit_test(without_a_rhythm_there_is_no_suspicion),
       cmocka_unit_test(silence_while_the_standby_cannot_read_does_not_count),
       cmocka_unit_test(the_standbys_own_pause_does_not_count),
+      cmocka_unit_test(an_interval_with_a_missed_heartbeat_is_not_learnt),
       cmocka_unit_test(a_pause_is_not_learnt_as_an_interval),
       cmocka_unit_test(after_an_election_or_a_new_owner_all_is_learnt_anew),
       cmocka_unit_test(a_heartbeat_ends_the_suspicion),
