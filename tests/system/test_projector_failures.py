@@ -206,13 +206,39 @@ def test_a_failed_event_keeps_its_time_over_a_restart_and_a_retry_does_not_wait(
         bank.wait_gone(bad)
 
 
-def test_aggregates_that_begin_in_the_middle_are_no_gaps(bank):
+@pytest.mark.parametrize("version", [2, 10, 57])
+def test_aggregates_that_begin_in_the_middle_are_no_gaps(bank, version):
     """A read model that begins after theirs had: nobody waits for what was long ago."""
     bank.mapping(**SLOW, gap_wait_ms=600000, max_blocked=10)
-    bank.put(opened(bank, f"a{n}", version=57) for n in range(300))
+    long_ago = now() - timedelta(hours=1)
+    bank.put(opened(bank, f"a{n}", version=version, at=long_ago) for n in range(300))
     with bank.start_projector() as projector:
         bank.wait_drained(30)
         assert "too many" not in projector.log_text() and "versions missing" not in projector.log_text()
+
+
+def test_first_events_that_are_fresh_wait_for_those_before_them_also_when_a_scan_finds_them(bank):
+    bank.mapping(**FAST, gap_wait_ms=120000)
+    second = deposited(bank, at=now() + timedelta(seconds=60), version=2)
+    other = opened(bank, "a2", version=1)
+    bank.put(second, other)
+    with bank.start_projector():
+        bank.wait_gone(other)
+        assert bank.found(second) is not None
+        bank.put(opened(bank, version=1, at=now()))
+        bank.wait_drained()
+    assert balance(bank) == Decimal("101.00") and set(bank.ledger().values()) == {"applied"}
+
+
+def test_a_flood_of_first_events_with_a_version_above_1_is_applied_after_one_wait(bank):
+    """Entities that are older than their outbox: a change stream brings their first events."""
+    bank.mapping(**FAST, gap_wait_ms=200)
+    with bank.start_projector() as projector:
+        bank.put(opened(bank, "first", version=1))
+        bank.wait_drained()
+        bank.put(opened(bank, f"a{n}", version=3) for n in range(500))
+        bank.wait_drained(60)
+        assert "versions missing" in projector.log_text() and "too many" not in projector.log_text()
 
 
 def test_many_events_of_one_millisecond_behind_a_hold_follow(bank):

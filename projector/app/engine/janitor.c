@@ -92,14 +92,33 @@ static void begin_drain(Janitor *janitor, HoldView *hold) {
     drain_page(janitor, hold);
 }
 
-static bool count_versions(Janitor *janitor, const HoldView *hold, int64_t *ret_found,
-                           Failure *ret_failure) {
+static void add_missing(GArray *missing, const HoldView *hold, int64_t first, int64_t last) {
+  VersionOutcome range = {hold->aggregate, first, last, "missing"};
+  g_array_append_val(missing, range);
+}
+
+/* Reads which of the versions the outbox has. Adds the ranges between them to `missing`, of
+ * VersionOutcome, for clients waiting for one of them. */
+static bool look_for_versions(Janitor *janitor, const HoldView *hold, GArray *missing,
+                              int64_t *ret_found, Failure *ret_failure) {
+  int64_t next = hold->gap_first, wanted = hold->gap_last - hold->gap_first + 1;
+  unsigned before = missing->len;
   g_autoptr(EventCursor) cursor =
       outbox_find_versions(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
-  *ret_found = 0;
-  int64_t missing = hold->gap_last - hold->gap_first + 1;
-  while (*ret_found < missing && event_cursor_next(cursor, ret_failure))
-    ++*ret_found;
+  const bson_t *document;
+  for (*ret_found = 0; *ret_found < wanted && (document = event_cursor_next(cursor, ret_failure));
+       ++*ret_found) {
+    g_autoptr(Event) event = event_decode(document);
+    if (missing->len - before == NOTED_RANGES - 1)
+      continue;
+    if (event->key.version > next)
+      add_missing(missing, hold, next, event->key.version - 1);
+    next = MAX(next, event->key.version + 1);
+  }
+  if (next <= hold->gap_last)
+    add_missing(missing, hold, next, hold->gap_last);
+  if (ret_failure->class != FAILURE_NONE || *ret_found >= wanted)
+    g_array_set_size(missing, before);
   return ret_failure->class == FAILURE_NONE;
 }
 
@@ -116,53 +135,48 @@ static void log_gap(LogLevel level, const char *message, const HoldView *hold, i
 
 /* If MySQL lacks versions that the archive has, MySQL has lost them: it was restored to an earlier
  * state. They go back into the outbox and are applied again, in order, before the waiting event. */
-static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t *found,
-                              Failure *ret_failure) {
-  int64_t before = *found;
-  if (!archive_put_back(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last, found,
+static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t found,
+                              int64_t *ret_back, Failure *ret_failure) {
+  int64_t all = found;
+  if (!archive_put_back(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last, &all,
                         ret_failure))
     return false;
-  if (*found > before)
+  *ret_back = all - found;
+  if (*ret_back > 0)
     log_gap(LOG_LEVEL_WARNING,
             "MySQL lacks versions that were applied before: put back from the archive", hold,
-            *found - before);
+            *ret_back);
   return true;
 }
 
-/* Notes the gaps between the versions in the outbox, for clients that wait for one of them. */
-static void note_missing(Janitor *janitor, const HoldView *hold) {
-  VersionOutcome ranges[NOTED_RANGES];
-  size_t count = 0;
-  int64_t next = hold->gap_first;
+/* Reports which of the missing versions are nowhere to be found, and adds them to `missing`. */
+static void report_gap(Janitor *janitor, const HoldView *hold, GArray *missing) {
+  int64_t found = 0, back = 0;
+  unsigned before = missing->len;
   Failure failure = {0};
-  g_autoptr(EventCursor) cursor =
-      outbox_find_versions(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
-  const bson_t *document;
-  while (count < NOTED_RANGES - 1 && (document = event_cursor_next(cursor, &failure))) {
-    g_autoptr(Event) event = event_decode(document);
-    if (event->key.version > next)
-      ranges[count++] = (VersionOutcome){hold->aggregate, next, event->key.version - 1, "missing"};
-    next = MAX(next, event->key.version + 1);
+  if (!look_for_versions(janitor, hold, missing, &found, &failure) || missing->len == before)
+    return;
+  if (janitor->config->mongodb.archive && !look_into_archive(janitor, hold, found, &back, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot search the archive for missing versions", &failure);
+  if (back > 0) {
+    g_array_set_size(missing, before);
+    look_for_versions(janitor, hold, missing, &found, &failure);
   }
-  if (next <= hold->gap_last)
-    ranges[count++] = (VersionOutcome){hold->aggregate, next, hold->gap_last, "missing"};
-  if (failure.class != FAILURE_NONE ||
-      (count > 0 && !outcomes_note(janitor->store, janitor->config->name, ranges, count, &failure)))
-    log_failure(LOG_LEVEL_WARNING, "cannot record the missing versions", &failure);
+  if (missing->len > before)
+    log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", hold, found);
 }
 
-/* Reports which of the missing versions are nowhere to be found. */
-static void report_gap(Janitor *janitor, const HoldView *hold) {
-  int64_t found = 0, missing = hold->gap_last - hold->gap_first + 1;
+/* Before anything is applied behind the gaps. One write for all of them: it is what takes time. */
+static void report_gaps(Janitor *janitor, const HoldView *holds, unsigned count) {
+  g_autoptr(GArray) missing = g_array_new(FALSE, FALSE, sizeof(VersionOutcome));
   Failure failure = {0};
-  if (!count_versions(janitor, hold, &found, &failure) || found >= missing)
-    return;
-  if (janitor->config->mongodb.archive && !look_into_archive(janitor, hold, &found, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot search the archive for missing versions", &failure);
-  if (found < missing)
-    log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", hold, found);
-  if (found < missing)
-    note_missing(janitor, hold);
+  for (unsigned i = 0; i < count && !stop_requested(janitor->stop); i++)
+    if (!holds[i].draining && holds[i].reason == HOLD_GAP && holds[i].call == CALL_DUE)
+      report_gap(janitor, &holds[i], missing);
+  if (missing->len > 0 &&
+      !outcomes_note(janitor->store, janitor->config->name,
+                     (const VersionOutcome *)(const void *)missing->data, missing->len, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot record the missing versions", &failure);
 }
 
 /* Whatever sorts before the blocking event goes first, whether the reader has reached it or not.
@@ -252,8 +266,6 @@ static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads) {
   if (hold->draining) {
     drain_page(janitor, hold);
   } else if (hold->reason == HOLD_GAP) {
-    if (hold->call == CALL_DUE)
-      report_gap(janitor, hold);
     begin_drain(janitor, hold);
   } else if (heads) {
     look_at_head(janitor, hold, g_hash_table_lookup(heads, &hold->key.event_id));
@@ -272,6 +284,7 @@ static void look_at_due(Janitor *janitor, Lane *lane) {
   g_autoptr(GHashTable) heads = read_heads(janitor, holds, count, &failure);
   if (!heads)
     log_failure(LOG_LEVEL_WARNING, "cannot read failed events", &failure);
+  report_gaps(janitor, holds, count);
   for (unsigned i = 0; i < count; i++) {
     if (!stop_requested(janitor->stop))
       go_on(janitor, &holds[i], heads);

@@ -61,6 +61,20 @@ static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *re
   return true;
 }
 
+/* A session that ended while it was idle (by wait_timeout, KILL, or a proxy) took nothing with it.
+ * A new one tells whether the server is away. */
+static bool begin(Worker *worker, Failure *ret_failure) {
+  static const char statement[] = "START TRANSACTION";
+  if (session_run(worker->session, ret_failure, statement))
+    return true;
+  if (!blame_is_break(ret_failure))
+    return false;
+  g_clear_pointer(&worker->session, session_close);
+  *ret_failure = (Failure){0};
+  return ensure_session(worker, ret_failure) &&
+         session_run(worker->session, ret_failure, statement);
+}
+
 /* Decides and applies the items in one transaction. `*ret_repeated`: the ledger already has at
  * least one of them, and nothing was written. */
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
@@ -68,16 +82,16 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   *ret_repeated = false;
   if (!failure_at(ret_failure, STEP_CONNECT, ensure_session(worker, ret_failure)))
     return false;
-  Session *session = worker->session;
   const Mapping *mapping = worker->config->mapping;
   g_autoptr(AggregateSet) aggregates = aggregate_set_new(worker->arena);
   g_autoptr(Fold) fold = NULL;
   int64_t begun = clock_us();
   carry_blocks(aggregates, blocked, items, count);
 
-  if (!failure_at(ret_failure, STEP_BEGIN,
-                  session_run(session, ret_failure, "START TRANSACTION")) ||
-      !failure_at(ret_failure, STEP_ENTER,
+  if (!failure_at(ret_failure, STEP_BEGIN, begin(worker, ret_failure)))
+    return false;
+  Session *session = worker->session;
+  if (!failure_at(ret_failure, STEP_ENTER,
                   ledger_enter(session, worker->ledger, aggregates, worker->arena, ret_failure)))
     return false;
   crash_point("after_begin");
