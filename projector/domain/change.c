@@ -65,6 +65,11 @@ static bool map_parameters(const Rule *rule, const Event *event, Arena *arena, C
     if (!value_for_parameter(event, &rule->parameters[i], rule->projection, arena,
                              &change->values[i], ret_failure))
       return false;
+  if (!rule->key_parameters || rule->projection->allow_unique_keys)
+    return true;
+  change->key = arena_alloc(arena, rule->projection->key_count, sizeof(Value));
+  for (unsigned i = 0; i < rule->projection->key_count; i++)
+    change->key[i] = change->values[rule->key_parameters[i]];
   return true;
 }
 

@@ -6,7 +6,7 @@
 /* One event's effect on one projection. Values live as long as the event and the arena. */
 typedef struct Change {
   const Rule *rule;
-  Value *key;       /* key_count values; NULL for sql and ignore */
+  Value *key;       /* key_count values; NULL for ignore, and for sql that may touch any row */
   Value *values;    /* upsert: the columns after the key; update, add, subtract, soft delete: as
                        assignments (subtract already negated); sql: the parameters */
   bool deltas_only; /* of a late event: the columns that its rule also sets are older than the

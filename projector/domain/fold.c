@@ -5,8 +5,13 @@
 
 struct Fold {
   Arena *arena;
-  GPtrArray *steps; /* of Step */
-  GHashTable *rows; /* rows of the open step; a FoldedRow is its own key */
+  GPtrArray *steps;       /* of Step */
+  guint open;             /* the first of those that can still grow */
+  GPtrArray *levels;      /* of Step: the rows of each open level, or NULL */
+  GHashTable *rows;       /* of all open levels, each key's last: FoldedRow as its own key */
+  GHashTable *aggregates; /* Aggregate → its level, where that is not 0 */
+  unsigned level;         /* of the aggregate whose changes are added: none goes below */
+  bool ordered;           /* across all aggregates */
 };
 
 /* --- rows by key -------------------------------------------------------------------------- */
@@ -34,14 +39,18 @@ Fold *fold_new(Arena *arena) {
   Fold *fold = g_new0(Fold, 1);
   fold->arena = arena;
   fold->steps = g_ptr_array_new_with_free_func(step_free);
+  fold->levels = g_ptr_array_new();
   fold->rows = g_hash_table_new(row_hash, row_equal);
+  fold->aggregates = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   return fold;
 }
 
 void fold_free(Fold *fold) {
   if (!fold)
     return;
+  g_hash_table_unref(fold->aggregates);
   g_hash_table_unref(fold->rows);
+  g_ptr_array_unref(fold->levels);
   g_ptr_array_unref(fold->steps);
   g_free(fold);
 }
@@ -58,32 +67,81 @@ const Step *fold_step(const Fold *fold, unsigned index) {
   return fold->steps->pdata[index];
 }
 
-static void end_step(Fold *fold) {
+/* What comes later comes behind all that there is. */
+static void end_steps(Fold *fold) {
   g_hash_table_remove_all(fold->rows);
+  g_hash_table_remove_all(fold->aggregates);
+  g_ptr_array_set_size(fold->levels, 0);
+  fold->open = fold->steps->len;
+  fold->level = 0;
+}
+
+/* Within a level the rows come before the statements. */
+static Step *add_step(Fold *fold, unsigned level, const Change *statement) {
+  Step *step = g_new0(Step, 1);
+  guint at = fold->steps->len;
+  for (; at > fold->open; at--) {
+    const Step *before = fold->steps->pdata[at - 1];
+    if (before->level < level || (before->level == level && statement))
+      break;
+  }
+  step->level = level;
+  step->statement = statement;
+  g_ptr_array_insert(fold->steps, (gint)at, step);
+  return step;
+}
+
+static Step *rows_of_level(Fold *fold, unsigned level) {
+  if (level >= fold->levels->len)
+    g_ptr_array_set_size(fold->levels, (gint)level + 1);
+  Step *step = fold->levels->pdata[level];
+  if (!step) {
+    step = fold->levels->pdata[level] = add_step(fold, level, NULL);
+    step->rows = g_ptr_array_new();
+  }
+  return step;
+}
+
+/* The row's last state, in a level that the aggregate's changes may go to; NULL: none. The
+ * aggregate is then in that level itself. */
+static FoldedRow *find_row(Fold *fold, const Change *change) {
+  const FoldedRow probe = {.projection = change->rule->projection, .key = change->key};
+  FoldedRow *row = g_hash_table_lookup(fold->rows, &probe);
+  if (row)
+    fold->level = MAX(fold->level, row->level + row->ended);
+  return row && !row->ended && row->level == fold->level ? row : NULL;
+}
+
+static FoldedRow *begin_row(Fold *fold, const Change *change) {
+  FoldedRow *row = arena_alloc(fold->arena, 1, sizeof *row);
+  *row =
+      (FoldedRow){.projection = change->rule->projection, .key = change->key, .level = fold->level};
+  g_hash_table_replace(fold->rows, row, row);
+  return row;
 }
 
 static FoldedRow *open_row(Fold *fold, const Change *change) {
   const Projection *projection = change->rule->projection;
-  FoldedRow probe = {.projection = projection, .key = change->key};
-  FoldedRow *row = g_hash_table_lookup(fold->rows, &probe);
+  FoldedRow *row = find_row(fold, change);
   if (row)
     return row;
-  if (g_hash_table_size(fold->rows) == 0) {
-    Step *step = g_new0(Step, 1);
-    step->rows = g_ptr_array_new();
-    g_ptr_array_add(fold->steps, step);
-  }
+  row = begin_row(fold, change);
   unsigned count = projection->column_count - projection->key_count;
-  row = arena_alloc(fold->arena, 1, sizeof *row);
-  *row = probe;
   row->modes = arena_alloc(fold->arena, count, sizeof *row->modes);
   row->children = arena_alloc(fold->arena, projection->child_count, sizeof *row->children);
   row->updates = arena_alloc(fold->arena, count, sizeof *row->updates);
   row->row = arena_alloc(fold->arena, count, sizeof *row->row);
-  g_hash_table_add(fold->rows, row);
-  const Step *step = fold->steps->pdata[fold->steps->len - 1];
-  g_ptr_array_add(step->rows, row);
+  g_ptr_array_add(rows_of_level(fold, row->level)->rows, row);
   return row;
+}
+
+/* The row as it is after all its changes so far. */
+static FoldedRow *open_row_behind(Fold *fold, FoldedRow *row, const Change *change) {
+  if (fold->ordered)
+    end_steps(fold);
+  else
+    row->ended = true;
+  return open_row(fold, change);
 }
 
 /* --- changes ------------------------------------------------------------------------------ */
@@ -217,10 +275,8 @@ static bool fold_assignments(Fold *fold, const Change *change, Failure *ret_fail
     return fold_into_known(row, change, fold->arena, ret_failure);
   if (row->remove)
     return row_missing(row, ret_failure);
-  if (needs_new_step(row, change)) {
-    end_step(fold);
-    row = open_row(fold, change);
-  }
+  if (needs_new_step(row, change))
+    row = open_row_behind(fold, row, change);
   if (is_delta(change) && !expect_no_mark(row, ret_failure))
     return false;
   return fold_into_unknown(row, change, fold->arena, ret_failure);
@@ -234,12 +290,28 @@ static bool fold_mark(Fold *fold, const Change *change, Failure *ret_failure) {
            fold_into_known(row, change, fold->arena, ret_failure);
   if (row->remove)
     return true;
-  if ((change->keep_mark && row->update) || needs_new_step(row, change)) {
-    end_step(fold);
-    row = open_row(fold, change);
-  }
+  if ((change->keep_mark && row->update) || needs_new_step(row, change))
+    row = open_row_behind(fold, row, change);
   row->unmarked |= change->keep_mark;
   return fold_into_unknown(row, change, fold->arena, ret_failure);
+}
+
+static void fold_statement(Fold *fold, const Change *change) {
+  if (fold->ordered || !change->key) {
+    end_steps(fold);
+    add_step(fold, 0, change);
+    end_steps(fold);
+    return;
+  }
+  const FoldedRow probe = {.projection = change->rule->projection, .key = change->key};
+  FoldedRow *row = g_hash_table_lookup(fold->rows, &probe);
+  if (row)
+    fold->level = MAX(fold->level, row->level);
+  if (!row || row->level < fold->level)
+    row = begin_row(fold, change);
+  row->ended = true;
+  add_step(fold, fold->level, change);
+  fold->level++;
 }
 
 static bool fold_change(Fold *fold, const Change *change, Failure *ret_failure) {
@@ -264,21 +336,22 @@ static bool fold_change(Fold *fold, const Change *change, Failure *ret_failure) 
   case OP_UPDATE:
   case OP_ADD:
   case OP_SUBTRACT: return fold_assignments(fold, change, ret_failure);
-  case OP_SQL: {
-    end_step(fold);
-    Step *step = g_new0(Step, 1);
-    step->statement = change;
-    g_ptr_array_add(fold->steps, step);
-    return true;
-  }
+  case OP_SQL: fold_statement(fold, change); return true;
   case OP_IGNORE: return true;
   }
   return false;
 }
 
-bool fold_add(Fold *fold, const ChangeList *changes, Failure *ret_failure) {
+bool fold_add(Fold *fold, const ChangeList *changes, const Aggregate *aggregate,
+              Failure *ret_failure) {
+  fold->ordered = !aggregate;
+  if (fold->ordered && g_hash_table_size(fold->aggregates) > 0)
+    end_steps(fold);
+  fold->level = aggregate ? GPOINTER_TO_UINT(g_hash_table_lookup(fold->aggregates, aggregate)) : 0;
   for (unsigned i = 0; i < changes->count; i++)
     if (!fold_change(fold, &changes->changes[i], ret_failure))
       return false;
+  if (fold->level > 0)
+    g_hash_table_insert(fold->aggregates, (gpointer)aggregate, GUINT_TO_POINTER(fold->level));
   return true;
 }

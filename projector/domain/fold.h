@@ -2,8 +2,11 @@
  *
  * Folding has the same result as the changes one by one. A row's changes in one step run in three
  * phases: first what needs the row to exist already (update), then remove, then write. Rows of one
- * step are independent of each other, so each phase of a step is a handful of statements. An `sql`
- * change may touch anything and is therefore a step of its own.
+ * step are independent of each other, so each phase of a step is a handful of statements. A
+ * statement of an `sql` change is a step of its own. One that may touch anything parts what comes
+ * before it from what comes after. One that touches only its own row parts only the changes of that
+ * row, and of the aggregate that it belongs to: those after it go into the next level, whose steps
+ * come behind all of its own level, while other aggregates stay where they are.
  *
  * COLUMN_ADD on NULL is a failure, which the code that executes the fold must detect: SQL would
  * silently keep NULL. One liberty is taken: deltas of one row and step become one sum, and only
@@ -22,6 +25,8 @@ typedef struct FoldedRow {
   bool unmarked;  /* of an update: a row with a mark counts as missing */
   bool remove;    /* phase 2: delete, whether it exists or not */
   bool write;     /* phase 3: insert or overwrite with `row` */
+  unsigned level; /* of its step */
+  bool ended;     /* a statement follows: later changes go into the next level */
   bool fresh;     /* of a write: the row does not exist (set by children_compare.c) */
   bool keep_mark; /* of a write: keep the mark if the existing row and `row` both have one */
   const ChildRows **children; /* by child table, after the phases: its rows; NULL: as they are */
@@ -33,6 +38,7 @@ typedef struct FoldedRow {
 typedef struct Step {
   const Change *statement; /* an sql change, or NULL: */
   GPtrArray *rows;         /* of FoldedRow, in the order in which they were first touched */
+  unsigned level;          /* among the steps that nothing parts as a whole */
 } Step;
 
 typedef struct Fold Fold;
@@ -44,10 +50,12 @@ Arena *fold_arena(const Fold *fold);
 void fold_free(Fold *fold);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fold, fold_free)
 
-/* Adds one event's changes. False when the event cannot be applied after the changes so far (its
- * row was deleted, a sum does not fit): the fold may then hold a part of it and must be built
- * again. */
-bool fold_add(Fold *fold, const ChangeList *changes, Failure *ret_failure);
+/* Adds one event's changes, of that aggregate: the order of its events is kept, and that of the
+ * changes of each row. It must outlive the fold. NULL keeps the order of all. False when the event
+ * cannot be applied after the changes so far (its row was deleted, a sum does not fit): the fold
+ * may then hold a part of it and must be built again. */
+bool fold_add(Fold *fold, const ChangeList *changes, const Aggregate *aggregate,
+              Failure *ret_failure);
 
 unsigned fold_step_count(const Fold *fold);
 const Step *fold_step(const Fold *fold, unsigned index);

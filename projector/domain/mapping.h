@@ -111,6 +111,9 @@ typedef struct Rule {
   bool of_entity;        /* upsert: from an entity and not from an event */
   unsigned parameter_count;
   Parameter *parameters;
+  /* sql: by key column, the parameter with its value, of a statement that touches only the row with
+   * that key; NULL: one that may touch anything. */
+  const unsigned *key_parameters;
 } Rule;
 
 struct Projection {

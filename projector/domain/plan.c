@@ -10,14 +10,19 @@ struct AggregateSet {
   Arena *arena;
   GHashTable *by_aggregate; /* Aggregate → AggregateState */
   GPtrArray *states;
+  bool ordered; /* the order of all events counts, not only that of each aggregate's */
 };
 
 AggregateSet *aggregate_set_new(Arena *arena) {
-  AggregateSet *set = g_new(AggregateSet, 1);
+  AggregateSet *set = g_new0(AggregateSet, 1);
   set->arena = arena;
   set->by_aggregate = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   set->states = g_ptr_array_new();
   return set;
+}
+
+void aggregate_set_keep_order(AggregateSet *set) {
+  set->ordered = true;
 }
 
 void aggregate_set_free(AggregateSet *set) {
@@ -207,7 +212,9 @@ static bool decide_all(const Mapping *mapping, Item *items, size_t count, Aggreg
     else if (item->verdict == VERDICT_FAILED)
       decide_unmappable(item, state);
     Failure failure;
-    if (item->verdict == VERDICT_APPLIED && !fold_add(fold, &item->effect, &failure)) {
+    if (item->verdict == VERDICT_APPLIED &&
+        !fold_add(fold, &item->effect, aggregates->ordered ? NULL : &item->event->aggregate,
+                  &failure)) {
       fail(item, &failure, arena);
       item->failure_is_provisional = true;
       return false;

@@ -52,6 +52,8 @@ typedef struct AggregateState {
 typedef struct AggregateSet AggregateSet;
 
 AggregateSet *aggregate_set_new(Arena *arena);
+/* The order of all events counts, not only that of each aggregate's. */
+void aggregate_set_keep_order(AggregateSet *set);
 void aggregate_set_free(AggregateSet *set);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AggregateSet, aggregate_set_free)
 /* The state of an aggregate, made when it is new. */

@@ -272,7 +272,7 @@ static bool refresh(Rehearsal *rehearsal, const Event *late, Fold *fold, int64_t
         !map_entity(rehearsal, projection, late, &list.changes[list.count++], version, ret_failure))
       return false;
   }
-  return fold_add(fold, &list, ret_failure);
+  return fold_add(fold, &list, NULL, ret_failure);
 }
 
 /* --- events --------------------------------------------------------------------------------- */

@@ -57,7 +57,7 @@ static bool fold_event(const Mapping *mapping, const Projection *projection, con
   ChangeList all, removal = {.count = 1, .changes = arena_alloc(arena, 1, sizeof(Change))};
   if ((first &&
        (!change_for_removal(projection, event, arena, removal.changes, &rehydrated->failure) ||
-        !fold_add(fold, &removal, &rehydrated->failure))) ||
+        !fold_add(fold, &removal, NULL, &rehydrated->failure))) ||
       !change_list_map(mapping, event, arena, &all, &rehydrated->failure))
     return false;
   ChangeList own = changes_of(projection, &all, arena);
@@ -65,7 +65,7 @@ static bool fold_event(const Mapping *mapping, const Projection *projection, con
     rehydrated->outcome = REHYDRATED_UNKNOWN;
     return true;
   }
-  return fold_add(fold, &own, &rehydrated->failure);
+  return fold_add(fold, &own, NULL, &rehydrated->failure);
 }
 
 /* The row that the fold writes last; NULL: none. */

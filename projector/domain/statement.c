@@ -107,53 +107,7 @@ static size_t parameter_length(const char *at) {
   return length;
 }
 
-bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **ret_wrong) {
-  g_autoptr(GString) out = g_string_new(NULL);
-  g_autoptr(GArray) parameters = g_array_new(FALSE, FALSE, sizeof(Parameter));
-  bool ended = false;
-  for (const char *at = text; *at;) {
-    const char *end = skip_quoted(at);
-    if (is_executable_comment(at)) {
-      *ret_wrong = "a statement without /*! comments, which not every server runs";
-      return false;
-    }
-    if (*at == '?' || (ended && !g_ascii_isspace(*at))) {
-      *ret_wrong = *at == '?' ? "named parameters like :amount instead of ?" : "one statement";
-      return false;
-    }
-    size_t length = end == at ? parameter_length(at) : 0;
-    if (length > 0) {
-      Parameter parameter;
-      if (!source_parse(at + 1, length - 1, arena, &parameter.from) || parameter.from.in_item) {
-        *ret_wrong = "after : " A_SOURCE;
-        return false;
-      }
-      parameter.column = column_with_source(rule->projection, &parameter.from);
-      g_array_append_val(parameters, parameter);
-      g_string_append_c(out, '?');
-      at += length;
-      continue;
-    }
-    if (end == at)
-      end = at + (at[0] == ':' && at[1] == ':' ? 2 : 1); /* "x::int" contains no parameter */
-    if (*at == ';')
-      ended = true;
-    else
-      g_string_append_len(out, at, end - at);
-    at = end;
-  }
-  g_strstrip(out->str);
-  if (!*out->str || parameters->len > 65535) {
-    *ret_wrong = "a statement";
-    return false;
-  }
-  rule->statement = arena_copy(arena, out->str, strlen(out->str));
-  rule->parameter_count = parameters->len;
-  rule->parameters = (Parameter *)(void *)g_array_free(g_steal_pointer(&parameters), FALSE);
-  return true;
-}
-
-/* --- another table -------------------------------------------------------------------------- */
+/* --- tokens --------------------------------------------------------------------------------- */
 
 /* One word, quoted text or other character of a statement. */
 typedef struct Token {
@@ -198,6 +152,193 @@ static bool is_table(const Token *token, const char *table) {
     return token->length == length + 2 && !strncmp(token->at + 1, table, length);
   return token->word && token->length == length && !strncmp(token->at, table, length);
 }
+
+/* --- the row it touches --------------------------------------------------------------------- */
+
+typedef struct RowReader {
+  const Projection *projection;
+  const Parameter *parameters;
+  const char *at;
+  unsigned parameter; /* the next one */
+  Token column;       /* that is assigned to */
+} RowReader;
+
+/* Functions of both servers whose result depends on their arguments alone. */
+static const char *const pure_functions[] = {
+    "ABS",          "CEIL",        "CEILING",      "CHAR_LENGTH",
+    "COALESCE",     "CONCAT",      "CONCAT_WS",    "DATE",
+    "DATE_ADD",     "DATE_SUB",    "FLOOR",        "GREATEST",
+    "IF",           "IFNULL",      "JSON_ARRAY",   "JSON_ARRAY_APPEND",
+    "JSON_EXTRACT", "JSON_INSERT", "JSON_OBJECT",  "JSON_REMOVE",
+    "JSON_REPLACE", "JSON_SET",    "JSON_UNQUOTE", "LEAST",
+    "LEFT",         "LENGTH",      "LOWER",        "LPAD",
+    "LTRIM",        "MOD",         "NULLIF",       "REPLACE",
+    "REVERSE",      "RIGHT",       "ROUND",        "RPAD",
+    "RTRIM",        "SIGN",        "SUBSTR",       "SUBSTRING",
+    "TRIM",         "TRUNCATE",    "UPPER",        NULL};
+static const char *const pure_words[] = {
+    "AND", "BETWEEN",  "CASE", "DAY",  "DIV",    "ELSE", "END",   "FALSE", "HOUR",
+    "IN",  "INTERVAL", "IS",   "LIKE", "MINUTE", "MOD",  "MONTH", "NOT",   "NULL",
+    "OR",  "SECOND",   "THEN", "TRUE", "WHEN",   "YEAR", "XOR",   NULL};
+
+static bool is_name(const Token *token, const char *table, const char *name) {
+  const char *at = token->at;
+  size_t length = token->length, prefix = strlen(table);
+  if (token->word && length > prefix && !strncmp(at, table, prefix) && at[prefix] == '.')
+    at += prefix + 1, length -= prefix + 1;
+  else if (*at == '`' && length > 2)
+    at++, length -= 2;
+  else if (!token->word)
+    return false;
+  return length == strlen(name) && !g_ascii_strncasecmp(at, name, length);
+}
+
+/* -1: none of the mapping's. */
+static int find_column(const RowReader *reader, const Token *token) {
+  const Projection *projection = reader->projection;
+  for (unsigned i = 0; i < projection->column_count; i++)
+    if (is_name(token, projection->table, projection->columns[i].name))
+      return (int)i;
+  return -1;
+}
+
+static bool is_same(const Token *a, const Token *b) {
+  return a->length == b->length && !g_ascii_strncasecmp(a->at, b->at, a->length);
+}
+
+static bool is_sign(const Token *token, char sign) {
+  return token->length == 1 && *token->at == sign;
+}
+
+static bool comes_next(const RowReader *reader, char sign) {
+  const char *at = reader->at;
+  const Token token = next_word(&at);
+  return is_sign(&token, sign);
+}
+
+/* Whether that part of an expression depends on nothing but the row and the parameters. */
+static bool is_of_row(RowReader *reader, const Token *token) {
+  char first = *token->at;
+  bool called = comes_next(reader, '(');
+  if (is_sign(token, '?'))
+    reader->parameter++;
+  if (first == '\'' || first == '"' || (token->word && g_ascii_isdigit(first)))
+    return true;
+  if (!token->word && first != '`')
+    return token->length == 1 && strchr("?()+-*/%<>=!&|^~,", first);
+  if (token->word && (is_one_of(token->at, token->length, pure_words) ||
+                      (called && is_one_of(token->at, token->length, pure_functions))))
+    return true;
+  return !called && (find_column(reader, token) >= 0 || is_same(token, &reader->column));
+}
+
+/* "column = expression, … WHERE", of columns that are not in the key. */
+static bool read_assignments(RowReader *reader) {
+  int depth = 0;
+  bool begins = true;
+  for (;;) {
+    const Token token = next_word(&reader->at);
+    depth += is_sign(&token, '(') - is_sign(&token, ')');
+    if (!*token.at || depth < 0)
+      return false;
+    if (depth == 0 && is_word(&token, "WHERE"))
+      return !begins;
+    if (begins) {
+      int column = find_column(reader, &token);
+      bool key = column >= 0 && column < (int)reader->projection->key_count;
+      if (key || !(token.word || *token.at == '`') || !comes_next(reader, '='))
+        return false;
+      reader->column = token;
+    } else if (!is_of_row(reader, &token)) {
+      return false;
+    }
+    begins = depth == 0 && is_sign(&token, ',');
+  }
+}
+
+/* "key column = its parameter AND …", to the end. */
+static bool read_key(RowReader *reader, unsigned *parameters) {
+  unsigned count = reader->projection->key_count;
+  for (unsigned seen = 0; seen < count; seen++) {
+    const Token and_word = seen > 0 ? next_word(&reader->at) : (Token){0};
+    const Token name = next_word(&reader->at), equals = next_word(&reader->at),
+                value = next_word(&reader->at);
+    int column = find_column(reader, &name);
+    if ((seen > 0 && !is_word(&and_word, "AND")) || column < 0 || column >= (int)count ||
+        parameters[column] != UINT_MAX || !is_sign(&equals, '=') || !is_sign(&value, '?') ||
+        reader->parameters[reader->parameter].column != column)
+      return false;
+    parameters[column] = reader->parameter++;
+  }
+  return !*next_word(&reader->at).at;
+}
+
+/* An UPDATE of the one row whose key the event has, from what it has itself. Whatever is not
+ * understood may touch anything. */
+static const unsigned *find_key(const Rule *rule, Arena *arena) {
+  RowReader reader = {
+      .projection = rule->projection, .parameters = rule->parameters, .at = rule->statement};
+  unsigned *parameters = arena_alloc(arena, rule->projection->key_count, sizeof *parameters);
+  for (unsigned i = 0; i < rule->projection->key_count; i++)
+    parameters[i] = UINT_MAX;
+  const Token verb = next_word(&reader.at), table = next_word(&reader.at),
+              set = next_word(&reader.at);
+  return is_word(&verb, "UPDATE") && is_table(&table, rule->projection->table) &&
+                 is_word(&set, "SET") && read_assignments(&reader) && read_key(&reader, parameters)
+             ? parameters
+             : NULL;
+}
+
+/* --- parameters ----------------------------------------------------------------------------- */
+
+bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **ret_wrong) {
+  g_autoptr(GString) out = g_string_new(NULL);
+  g_autoptr(GArray) parameters = g_array_new(FALSE, FALSE, sizeof(Parameter));
+  bool ended = false;
+  for (const char *at = text; *at;) {
+    const char *end = skip_quoted(at);
+    if (is_executable_comment(at)) {
+      *ret_wrong = "a statement without /*! comments, which not every server runs";
+      return false;
+    }
+    if (*at == '?' || (ended && !g_ascii_isspace(*at))) {
+      *ret_wrong = *at == '?' ? "named parameters like :amount instead of ?" : "one statement";
+      return false;
+    }
+    size_t length = end == at ? parameter_length(at) : 0;
+    if (length > 0) {
+      Parameter parameter;
+      if (!source_parse(at + 1, length - 1, arena, &parameter.from) || parameter.from.in_item) {
+        *ret_wrong = "after : " A_SOURCE;
+        return false;
+      }
+      parameter.column = column_with_source(rule->projection, &parameter.from);
+      g_array_append_val(parameters, parameter);
+      g_string_append_c(out, '?');
+      at += length;
+      continue;
+    }
+    if (end == at)
+      end = at + (at[0] == ':' && at[1] == ':' ? 2 : 1); /* "x::int" contains no parameter */
+    if (*at == ';')
+      ended = true;
+    else
+      g_string_append_len(out, at, end - at);
+    at = end;
+  }
+  g_strstrip(out->str);
+  if (!*out->str || parameters->len > 65535) {
+    *ret_wrong = "a statement";
+    return false;
+  }
+  rule->statement = arena_copy(arena, out->str, strlen(out->str));
+  rule->parameter_count = parameters->len;
+  rule->parameters = (Parameter *)(void *)g_array_free(g_steal_pointer(&parameters), FALSE);
+  rule->key_parameters = find_key(rule, arena);
+  return true;
+}
+
+/* --- another table -------------------------------------------------------------------------- */
 
 /* "UPDATE t SET", "UPDATE t AS a SET", "INSERT INTO t", "REPLACE t", "DELETE FROM t". */
 static bool changes_only(const char *at, const char *table) {

@@ -102,13 +102,14 @@ static bool apply_rule(const World *world, unsigned index, const WorldEvent *eve
   const WorldProjection *projection = &world->projections[index];
   const WorldRule *rule = &projection->rules[event->event_type];
   char key[96];
-  if (rule->operation == OP_SQL)
+  if (rule->operation == OP_SQL && !rule->own_row)
     return table_empty(table, index);
   if (!key_of(projection, event, key))
     return false;
   Row *row = table_find(table, index, key);
   switch (rule->operation) {
   case OP_UPSERT: return upsert(projection, index, key, event, table);
+  case OP_SQL: return row && cell_turn_sign(&row->cells[0], projection->columns[0].type);
   case OP_DELETE: table_remove(table, index, key); return true;
   default: return row && change(projection, rule, row, event);
   }

@@ -64,6 +64,14 @@ bool cell_add(Cell *cell, const Cell *delta, const WorldType *type) {
   return true;
 }
 
+bool cell_turn_sign(Cell *cell, const WorldType *type) {
+  cell->real = -cell->real;
+  if (cell->kind != CELL_NUMBER)
+    return true;
+  cell->cents = -cell->cents;
+  return cell->cents >= type->low && cell->cents <= type->high;
+}
+
 static int compare_texts(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -191,11 +199,23 @@ static bool execute_rows(Table *table, const World *world, const GPtrArray *rows
   return true;
 }
 
+static bool execute_statement(Table *table, const World *world, const Change *change) {
+  const Projection *projection = change->rule->projection;
+  if (!change->key)
+    return table_empty(table, projection->index);
+  const FoldedRow row = {.projection = projection, .key = change->key};
+  char key[96];
+  key_of(&row, key);
+  Row *found = table_find(table, projection->index, key);
+  return found &&
+         cell_turn_sign(&found->cells[0], world->projections[projection->index].columns[0].type);
+}
+
 bool table_execute(Table *table, const World *world, const Fold *fold) {
   for (unsigned i = 0; i < fold_step_count(fold); i++) {
     const Step *step = fold_step(fold, i);
-    if (step->statement ? !table_empty(table, step->statement->rule->projection->index)
-                        : !execute_rows(table, world, step->rows))
+    if (!(step->statement ? execute_statement(table, world, step->statement)
+                          : execute_rows(table, world, step->rows)))
       return false;
   }
   return true;

@@ -35,6 +35,8 @@ bool table_empty(Table *table, unsigned projection);
 /* Appends a key column's value to the key's text. */
 void key_append(char key[static 96], const Cell *cell);
 /* `cell` + `delta`; false when it is NULL or the sum does not fit the type. */
+/* False when its type does not hold it. */
+bool cell_turn_sign(Cell *cell, const WorldType *type);
 bool cell_add(Cell *cell, const Cell *delta, const WorldType *type);
 
 /* Executes the steps: in each, all updates, then all removals, then all writes. False when an

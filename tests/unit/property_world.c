@@ -134,7 +134,7 @@ static Operation random_operation(World *world, const WorldProjection *projectio
   static const Operation any[] = {OP_UPSERT,   OP_UPSERT,   OP_UPSERT, OP_UPDATE, OP_UPDATE,
                                   OP_ADD,      OP_ADD,      OP_ADD,    OP_ADD,    OP_SUBTRACT,
                                   OP_SUBTRACT, OP_SUBTRACT, OP_DELETE, OP_IGNORE};
-  if (world->kind == WORLD_ANYTHING && world->shared_rows && chance(world, 4))
+  if (world->kind == WORLD_ANYTHING && chance(world, 10))
     return OP_SQL;
   if (world->kind == WORLD_ANYTHING)
     return any[world_random(world, COUNT_OF(any))];
@@ -157,6 +157,7 @@ static void make_rule(World *world, WorldProjection *projection, WorldRule *rule
   bool creates = world->kind == WORLD_ANYTHING && rule == projection->rules;
   *rule = (WorldRule){.present = true,
                       .operation = creates ? OP_UPSERT : random_operation(world, projection)};
+  rule->own_row = rule->operation == OP_SQL && (!world->shared_rows || chance(world, 60));
   if (rule->operation != OP_UPDATE && rule->operation != OP_ADD && rule->operation != OP_SUBTRACT)
     return;
   for (unsigned i = 0; i < projection->column_count; i++) {
@@ -192,10 +193,25 @@ static void append_column(GString *json, const char *name, unsigned index,
                          column->nullable ? ", 'null': true" : "");
 }
 
-static void append_rule(GString *json, unsigned event_type, unsigned table, const WorldRule *rule) {
+static void append_statement(GString *json, unsigned table, const WorldProjection *projection,
+                             const WorldRule *rule) {
+  if (!rule->own_row) {
+    g_string_append_printf(json, ", 'statement': 'DELETE FROM t%u'", table);
+    return;
+  }
+  g_string_append_printf(json, ", 'statement': 'UPDATE t%u SET c0 = - c0", table);
+  for (unsigned i = 0; i < projection->key_count; i++)
+    g_string_append_printf(json, " %s k%u = :%s", i ? "AND" : "WHERE", i,
+                           field_names[projection->keys[i].field]);
+  g_string_append(json, "'");
+}
+
+static void append_rule(GString *json, unsigned event_type, unsigned table,
+                        const WorldProjection *projection) {
+  const WorldRule *rule = &projection->rules[event_type];
   g_string_append_printf(json, "'E%u': {'op': '%s'", event_type, operation_names[rule->operation]);
   if (rule->operation == OP_SQL)
-    g_string_append_printf(json, ", 'statement': 'DELETE FROM t%u'", table);
+    append_statement(json, table, projection, rule);
   for (unsigned i = 0; i < rule->count; i++)
     g_string_append_printf(json, "%s'c%u': '%s'", i ? ", " : ", 'columns': {", rule->columns[i],
                            field_names[rule->fields[i]]);
@@ -214,7 +230,7 @@ static void append_projection(GString *json, unsigned index, const WorldProjecti
   for (unsigned i = 0; i < WORLD_EVENT_TYPES; i++)
     if (projection->rules[i].present) {
       g_string_append(json, ", ");
-      append_rule(json, i, index, &projection->rules[i]);
+      append_rule(json, i, index, projection);
     }
   g_string_append(json, "}}");
 }

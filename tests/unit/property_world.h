@@ -52,8 +52,10 @@ typedef struct WorldColumn {
 
 typedef struct WorldRule {
   bool present;
-  Operation operation; /* sql means: empty the projection's table */
-  unsigned count;      /* of an update's or a delta's columns */
+  Operation operation;
+  bool own_row;   /* sql: turns the sign of the first column in the event's row; else: empties the
+                     projection's table */
+  unsigned count; /* of an update's or a delta's columns */
   unsigned columns[WORLD_COLUMNS];
   Field fields[WORLD_COLUMNS];
 } WorldRule;

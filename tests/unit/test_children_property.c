@@ -245,7 +245,7 @@ static void run_batch(const Mapping *mapping, Told *told, unsigned count, Order 
       if (failed[i])
         continue;
       again = !change_list_map(mapping, told[i].event, arena, &changes, &failure) ||
-              !fold_add(fold, &changes, &failure);
+              !fold_add(fold, &changes, NULL, &failure);
       failed[i] = again;
     }
     if (again)
@@ -262,7 +262,7 @@ static void run_batch(const Mapping *mapping, Told *told, unsigned count, Order 
       memcpy(after, orders, sizeof after);
       for (unsigned i = 0; i < upto; i++)
         if (!failed[i] && change_list_map(mapping, told[i].event, arena, &changes, &failure))
-          fold_add(part, &changes, &failure);
+          fold_add(part, &changes, NULL, &failure);
       if (!execute(after, part, arena))
         culprit = upto - 1;
     }

@@ -22,19 +22,22 @@ static const char mapping_file[] =
     "   'addf': {'op': 'add', 'columns': {'f': 'f'}},"
     "   'del': {'op': 'delete'},"
     "   'sql': {'op': 'sql', 'statement': 'UPDATE t SET n = :n'},"
+    "   'own': {'op': 'sql', 'statement': 'UPDATE t SET n = :n WHERE k = :k'},"
     "   'ign': {'op': 'ignore'}}},"
     " {'aggregate_type': 'x', 'table': 'u',"
     " 'key': {'k': {'from': 'k', 'type': 'varchar(9)'}, 's': {'from': 's', 'type': 'varchar(9)'}},"
     " 'events': {'pair': {'op': 'upsert'}, 'unpair': {'op': 'delete'}}}]}";
 
-/* "put a n=1 s=x" as an event. */
+/* "put a n=1 s=x" as an event, of the aggregate a; "put a n=1 @b" as one of b. */
 static Event *event_of(const char *text) {
-  g_auto(GStrv) words = g_strsplit(text, " ", 0);
+  const char *aggregate = strchr(text, '@');
+  g_autofree char *plain = g_strndup(text, aggregate ? (size_t)(aggregate - text) : strlen(text));
+  g_auto(GStrv) words = g_strsplit(g_strchomp(plain), " ", 0);
   g_autoptr(GString) json = g_string_new(NULL);
   g_string_printf(json,
-                  "{'_id': 'e', 'aggregate_type': 'x', 'aggregate_id': 1, 'event_type': '%s',"
+                  "{'_id': 'e', 'aggregate_type': 'x', 'aggregate_id': '%s', 'event_type': '%s',"
                   " 'occurred_at': {'$date': {'$numberLong': '0'}}, 'payload': {'k': '%s'",
-                  words[0], words[1]);
+                  aggregate ? aggregate + 1 : words[1], words[0], words[1]);
   for (unsigned i = 2; words[i]; i++) {
     const char *value = words[i] + 2;
     g_string_append_printf(json, words[i][0] == 's' ? ", '%c': '%s'" : ", '%c': %s", words[i][0],
@@ -82,8 +85,9 @@ static char *fold_text(const Fold *fold) {
   return g_strchomp(g_string_free(out, FALSE));
 }
 
-/* Folds the events; returns the fold as text, or "at N: message" for the event that cannot join. */
-static char *folded(const Mapping *mapping, const char *events) {
+/* Folds the events; gives the fold as text, or "at N: message" for the event that cannot join.
+ * `ordered`: the order of all of them counts. */
+static char *folded(const Mapping *mapping, const char *events, bool ordered) {
   g_auto(GStrv) texts = g_strsplit(events, ", ", 0);
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(Fold) fold = fold_new(arena);
@@ -91,11 +95,12 @@ static char *folded(const Mapping *mapping, const char *events) {
   for (unsigned i = 0; texts[i]; i++) {
     Event *event = event_of(texts[i]);
     g_ptr_array_add(kept, event);
+    const Aggregate *aggregate = ordered ? NULL : &event->aggregate;
     ChangeList changes;
     Failure failure = {0};
     if (!change_list_map(mapping, event, arena, &changes, &failure))
       fail_msg("the test's own event is wrong: %s: %s", texts[i], failure.message);
-    if (!fold_add(fold, &changes, &failure))
+    if (!fold_add(fold, &changes, aggregate, &failure))
       return g_strdup_printf("at %u: %s", i, failure.message);
   }
   return fold_text(fold);
@@ -182,18 +187,69 @@ static void test_folds(void **state) {
   g_autoptr(Mapping) mapping = mapping_from(mapping_file, &failure);
   check_text("mapping", failure.message, "");
   for (size_t i = 0; i < COUNT_OF(fold_cases); i++) {
-    g_autofree char *found = folded(mapping, fold_cases[i].events);
+    g_autofree char *found = folded(mapping, fold_cases[i].events, true);
     check_text(fold_cases[i].events, found, fold_cases[i].expected);
   }
 }
 
-/* Known and accepted (fold.h): a sum of deltas is checked when it is added to the row, intermediate
- * sums are not. */
+/* Where only the order of each aggregate counts, and of each row. */
+static const struct {
+  const char *events, *expected;
+} level_cases[] = {
+    {"own a n=5", " sql5"},
+    {"put a n=1, own a n=5, add a n=2", "t(a) write n=1 s=null f=null; |  sql5| t(a) update n+2;"},
+    /* others stay together */
+    {"add a n=1, own a n=5, add b n=2, add a n=3, add b n=4",
+     "t(a) update n+1; t(b) update n+6; |  sql5| t(a) update n+3;"},
+    {"own a n=5, add b n=1, own b n=6, add c n=1",
+     "t(b) update n+1; t(c) update n+1; |  sql5|  sql6"},
+    {"own a n=5, own a n=6, add a n=1", " sql5|  sql6| t(a) update n+1;"},
+    {"del a, own a n=5, put a n=1", "t(a) remove; |  sql5| t(a) write n=1 s=null f=null;"},
+    {"addf a f=1, addf a f=2, addf b f=3, addf b f=4",
+     "t(a) update f+1; t(b) update f+3; | t(a) update f+2; t(b) update f+4;"},
+    {"add a n=1, setn a n=5, add b n=1", "t(a) update n+1; t(b) update n+1; | t(a) update n=5;"},
+    /* an aggregate's rows keep its order: after the statement comes what came after it */
+    {"own a n=5, add b n=1 @a", " sql5| t(b) update n+1;"},
+    {"own a n=5, pair a s=x", " sql5| u(a,x) write;"},
+    /* a row keeps the order of those who share it */
+    {"own a n=5 @x, add a n=1 @y", " sql5| t(a) update n+1;"},
+    {"own a n=5 @x, add a n=1 @y, add b n=2 @y", " sql5| t(a) update n+1; t(b) update n+2;"},
+    {"own b n=5 @x, add a n=1 @x, own a n=6 @y, add a n=2 @y",
+     " sql5| t(a) update n+1; |  sql6| t(a) update n+2;"},
+    {"own b n=5 @x, add a n=1 @y, add a n=2 @x, add a n=3 @y",
+     "t(a) update n+1; |  sql5| t(a) update n+5;"},
+    {"own a n=5 @x, own a n=6 @y", " sql5|  sql6"},
+    /* a statement that may touch anything stands between all */
+    {"own a n=5, add b n=1, sql a n=6, add a n=2, add b n=3",
+     "t(b) update n+1; |  sql5|  sql6| t(a) update n+2; t(b) update n+3;"},
+};
+
+static void test_statements_of_a_row_part_only_what_has_an_order(void **state) {
+  (void)state;
+  Failure failure = {0};
+  g_autoptr(Mapping) mapping = mapping_from(mapping_file, &failure);
+  for (size_t i = 0; i < COUNT_OF(level_cases); i++) {
+    g_autofree char *found = folded(mapping, level_cases[i].events, false);
+    check_text(level_cases[i].events, found, level_cases[i].expected);
+  }
+}
+
+static void test_with_the_order_of_all_every_statement_parts_all(void **state) {
+  (void)state;
+  Failure failure = {0};
+  g_autoptr(Mapping) mapping = mapping_from(mapping_file, &failure);
+  g_autofree char *found = folded(mapping, "own a n=5, add b n=1, own b n=6, add a n=2", true);
+  check_text("ordered", found, " sql5| t(b) update n+1; |  sql6| t(a) update n+2;");
+}
+
+/* Known and accepted (fold.h): a sum of deltas is checked when it is added to the row, not the sums
+ * on the way to it. */
 static void test_sums_are_checked_at_the_end(void **state) {
   (void)state;
   Failure failure;
   g_autoptr(Mapping) mapping = mapping_from(mapping_file, &failure);
-  g_autofree char *found = folded(mapping, "add a n=100, add a n=100, sub a n=127, sub a n=73");
+  g_autofree char *found =
+      folded(mapping, "add a n=100, add a n=100, sub a n=127, sub a n=73", true);
   check_text("there and back", found, "t(a) update n+0;");
 }
 
@@ -227,7 +283,7 @@ static char *taken_from_entity(const char *key, const char *payload, bool missin
                 : change_from_entity(projection, event, arena, &change, &failure)))
     return g_strdup(failure.message);
   const ChangeList list = {.count = 1, .changes = &change};
-  check_that("fold", fold_add(fold, &list, &failure), "it takes the change");
+  check_that("fold", fold_add(fold, &list, NULL, &failure), "it takes the change");
   return fold_text(fold);
 }
 
@@ -316,9 +372,14 @@ static void test_arena_reset_takes_the_memory_again(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_folds),    cmocka_unit_test(test_sums_are_checked_at_the_end),
-      cmocka_unit_test(test_entities), cmocka_unit_test(test_change_failures),
-      cmocka_unit_test(test_arena),    cmocka_unit_test(test_arena_reset_takes_the_memory_again),
+      cmocka_unit_test(test_folds),
+      cmocka_unit_test(test_statements_of_a_row_part_only_what_has_an_order),
+      cmocka_unit_test(test_with_the_order_of_all_every_statement_parts_all),
+      cmocka_unit_test(test_sums_are_checked_at_the_end),
+      cmocka_unit_test(test_entities),
+      cmocka_unit_test(test_change_failures),
+      cmocka_unit_test(test_arena),
+      cmocka_unit_test(test_arena_reset_takes_the_memory_again),
   };
   return RUN_TESTS(tests);
 }

@@ -14,8 +14,8 @@
   "'ign': {'op': 'ignore'}}"
 
 /* "plain" and "sum" have no entities, "healed" has, "both" only in one of its two projections,
- * "pair" in both. Every event of "whole" writes its whole row; "parts" has a row in each of two
- * tables, each with its own events. */
+ * "pair" in both. Whatever happens to "whole" writes its whole row; "parts" has a row in each of
+ * two tables, each with events of its own; "own" has a statement that touches one row. */
 static const char mapping_file[] =
     "{%s 'projections': ["
     "{'aggregate_type': 'plain', 'table': 'plain', " KEY_AND_EVENTS "},"
@@ -35,6 +35,9 @@ static const char mapping_file[] =
     "{'aggregate_type': 'whole', 'table': 'w1', 'entities': 'e', 'key': {" KEY "},"
     " 'columns': {" COLUMN "}, 'events': {'put': {'op': 'upsert'}, 'del': {'op': 'delete'},"
     " 'ign': {'op': 'ignore'}}},"
+    "{'aggregate_type': 'own', 'table': 'o', 'key': {" KEY "}, 'columns': {" COLUMN "},"
+    " 'events': {'put': {'op': 'upsert'}, 'own': {'op': 'sql',"
+    " 'statement': 'UPDATE o SET n = n + 1 WHERE k = :$aggregate_id'}}},"
     "{'aggregate_type': 'parts', 'table': 'q1', 'entities': 'e', 'key': {" KEY "},"
     " 'columns': {" COLUMN "}, 'events': {'put': {'op': 'upsert'}}},"
     "{'aggregate_type': 'parts', 'table': 'q2', 'entities': 'e', 'key': {" KEY "},"
@@ -379,6 +382,28 @@ static void test_late_event_keeps_its_deltas_only(void **state) {
   check_that("phases", row->update && !row->remove && !row->write, "it is an update");
 }
 
+/* One worker keeps the order of all events, several that of each aggregate's alone. */
+static void test_the_order_of_all_is_kept_where_it_counts(void **state) {
+  (void)state;
+  static const char *const events[] = {"own/a 1 v0 own 1", "own/a 2 v0 put 2", "own/b 3 v0 own 3",
+                                       "own/b 4 v0 put 4"};
+  g_autoptr(Mapping) mapping = read_mapping("");
+  for (int ordered = 0; ordered < 2; ordered++) {
+    g_autoptr(Arena) arena = arena_new();
+    g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+    Item items[COUNT_OF(events)];
+    if (ordered)
+      aggregate_set_keep_order(set);
+    for (unsigned i = 0; i < COUNT_OF(events); i++)
+      items[i] = item_of(events[i], i);
+    plan_map(mapping, items, COUNT_OF(items), arena);
+    g_autoptr(Fold) fold = plan_decide(mapping, items, COUNT_OF(items), set, arena);
+    check_number("steps", fold_step_count(fold), ordered ? 4 : 3);
+    for (unsigned i = 0; i < COUNT_OF(events); i++)
+      event_free(items[i].event);
+  }
+}
+
 static void test_messages(void **state) {
   (void)state;
   static const struct {
@@ -513,6 +538,7 @@ int main(void) {
       cmocka_unit_test(test_plans),
       cmocka_unit_test(test_unknown_events_ignored),
       cmocka_unit_test(test_late_event_keeps_its_deltas_only),
+      cmocka_unit_test(test_the_order_of_all_is_kept_where_it_counts),
       cmocka_unit_test(test_messages),
       cmocka_unit_test(test_malformed_events),
       cmocka_unit_test(test_sort),

@@ -152,6 +152,72 @@ static void test_parameters_take_their_columns(void **state) {
   g_free(rule.parameters);
 }
 
+static const struct {
+  const char *text;
+  bool own_row;
+} row_cases[] = {
+    {"UPDATE t SET a = 1 WHERE id = :$aggregate_id AND part = :p", true},
+    {"update `t` set `a` = t.a + 1, b = CONCAT(b, ' x') where part=:p and t.id=:$aggregate_id;",
+     true},
+    {"UPDATE t SET a = IF(b IS NULL, -1, (a + :x) * 2), b = :$aggregate_id"
+     " WHERE id = :$aggregate_id AND part = :p",
+     true},
+    {"UPDATE t SET unmapped = unmapped + 1 WHERE id = :$aggregate_id AND part = :p", true},
+    {"UPDATE t SET a = b->>'$.x' /* (SELECT 1) */ WHERE id = :$aggregate_id AND part = :p", true},
+    /* more than the row, or another */
+    {"UPDATE t SET a = 1", false},
+    {"UPDATE t SET a = 1 WHERE id = :$aggregate_id", false},
+    {"UPDATE t SET a = 1 WHERE id = :$aggregate_id OR part = :p", false},
+    {"UPDATE t SET a = 1 WHERE id = :$aggregate_id AND part = :p OR a = 1", false},
+    {"UPDATE t SET a = 1 WHERE id = :$aggregate_id AND id = :$aggregate_id", false},
+    {"UPDATE t SET a = 1 WHERE id = :other AND part = :p", false},
+    {"UPDATE t SET a = 1 WHERE id = :p AND part = :$aggregate_id", false},
+    {"UPDATE t SET a = 1 WHERE id <> :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = 1 WHERE id = 'x' AND part = :p", false},
+    {"UPDATE u SET a = 1 WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t, u SET a = 1 WHERE id = :$aggregate_id AND part = :p", false},
+    {"DELETE FROM t WHERE id = :$aggregate_id AND part = :p", false},
+    {"WITH x AS (SELECT 1) UPDATE t SET a = 1 WHERE id = :$aggregate_id AND part = :p", false},
+    /* another key */
+    {"UPDATE t SET id = 'x' WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = 1, `PART` = 2 WHERE id = :$aggregate_id AND part = :p", false},
+    /* what it takes is not only the row's */
+    {"UPDATE t SET a = (SELECT MAX(a) FROM t) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = (TABLE u) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = (VALUES ROW(1)) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = sum_of(b) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = `CONCAT`(b) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = b(1) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = LAST_INSERT_ID() WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = NEXT VALUE FOR s WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = @x WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = (@x := 1) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = unmapped WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = u.b WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = 1) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET WHERE id = :$aggregate_id AND part = :p", false},
+};
+
+static void test_what_touches_only_its_own_row(void **state) {
+  (void)state;
+  Column columns[] = {{.name = "id", .from = {.text = "$aggregate_id"}},
+                      {.name = "part", .from = {.text = "p"}},
+                      {.name = "a", .from = {.text = "a"}},
+                      {.name = "b", .from = {.text = "b"}}};
+  const Projection projection = {
+      .table = "t", .key_count = 2, .column_count = COUNT_OF(columns), .columns = columns};
+  g_autoptr(Arena) arena = arena_new();
+  for (size_t i = 0; i < COUNT_OF(row_cases); i++) {
+    const char *text = row_cases[i].text, *wrong = "nothing";
+    Rule rule = {.projection = &projection};
+    check_that(text, statement_parse(text, arena, &rule, &wrong), wrong);
+    check_number(text, rule.key_parameters != NULL, row_cases[i].own_row);
+    for (unsigned k = 0; rule.key_parameters && k < projection.key_count; k++)
+      check_number(text, rule.parameters[rule.key_parameters[k]].column, k);
+    g_free(rule.parameters);
+  }
+}
+
 static void test_too_many_parameters(void **state) {
   (void)state;
   const Projection projection = {.table = "t"};
@@ -346,6 +412,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_statements),
       cmocka_unit_test(test_parameters_take_their_columns),
+      cmocka_unit_test(test_what_touches_only_its_own_row),
       cmocka_unit_test(test_too_many_parameters),
       cmocka_unit_test(test_only_changes_of_rows),
       cmocka_unit_test(test_sources),

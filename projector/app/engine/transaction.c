@@ -86,6 +86,8 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   g_autoptr(AggregateSet) aggregates = aggregate_set_new(worker->arena);
   g_autoptr(Fold) fold = NULL;
   int64_t begun = clock_us();
+  if (worker->lanes->count == 1) /* one alone keeps the order across all */
+    aggregate_set_keep_order(aggregates);
   carry_blocks(aggregates, blocked, items, count);
 
   if (!failure_at(ret_failure, STEP_BEGIN, begin(worker, ret_failure)))

@@ -90,7 +90,7 @@ static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bs
     return false;
   if (!document && work->fresh->soft_rule)
     g_ptr_array_add(copy->gone, change->key);
-  return fold_add(copy->fold, &list, ret_failure);
+  return fold_add(copy->fold, &list, NULL, ret_failure);
 }
 
 static bool carry(Work *work, const GPtrArray *keys, Failure *ret_failure) {

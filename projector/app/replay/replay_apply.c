@@ -70,9 +70,9 @@ static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
     if (items[i].verdict != VERDICT_APPLIED)
       continue;
     if ((!begun && (!change_for_removal(replay->target, event, arena, row.changes, ret_failure) ||
-                    !fold_add(fold, &row, ret_failure))) ||
+                    !fold_add(fold, &row, NULL, ret_failure))) ||
         !change_list_map(replay->mapping, event, arena, &changes, ret_failure) ||
-        !fold_add(fold, &changes, ret_failure))
+        !fold_add(fold, &changes, NULL, ret_failure))
       return name_event(event, ret_failure);
     begun = true;
   }

@@ -148,20 +148,20 @@ static bool fold_removal(Batch *batch, Refresh *refresh, const Change *removal,
                                           ret_failure))
       return false;
   }
-  return fold_add(batch->fold, &one, ret_failure);
+  return fold_add(batch->fold, &one, NULL, ret_failure);
 }
 
 static bool fold_rows(Batch *batch, Refresh *refresh, const ChangeList *rows, const Event *absent,
                       Failure *ret_failure) {
   for (guint i = 0; refresh->purge && i < refresh->purge->len; i++) {
     ChangeList one = {1, refresh->purge->pdata[i]};
-    if (!fold_add(batch->fold, &one, ret_failure))
+    if (!fold_add(batch->fold, &one, NULL, ret_failure))
       return false;
   }
   for (guint i = 0; refresh->remove && i < refresh->remove->len; i++)
     if (!fold_removal(batch, refresh, refresh->remove->pdata[i], rows, absent, ret_failure))
       return false;
-  return fold_add(batch->fold, rows, ret_failure);
+  return fold_add(batch->fold, rows, NULL, ret_failure);
 }
 
 /* The position after the refresh: never earlier than before, and at the newest event that the
