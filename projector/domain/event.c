@@ -301,9 +301,36 @@ static bool is_id(const Id *id, uint32_t max) {
   return id->kind != ID_STRING || is_text((const char *)id->bytes, id->length, max);
 }
 
+/* BSON begins with its own length. */
+static uint32_t bson_length(const uint8_t *bytes) {
+  uint32_t length;
+  memcpy(&length, bytes, sizeof length);
+  return BSON_UINT32_FROM_LE(length);
+}
+
+static const bson_t *view_of(const uint8_t *bytes, bson_t *view) {
+  static const uint8_t empty[] = {5, 0, 0, 0, 0};
+  const uint8_t *there = bytes ? bytes : empty;
+  bson_init_static(view, there, bson_length(there));
+  return view;
+}
+
+const bson_t *event_document(const Event *event, bson_t *view) {
+  return view_of(event->document, view);
+}
+
+const bson_t *event_payload(const Event *event, bson_t *view) {
+  return view_of(event->payload, view);
+}
+
+const bson_t *event_metadata(const Event *event, bson_t *view) {
+  return view_of(event->metadata, view);
+}
+
 static bool is_foreign(const Event *event) {
   bson_iter_t iter;
-  return bson_iter_init(&iter, &event->document) && bson_iter_next(&iter) &&
+  bson_t view;
+  return bson_iter_init(&iter, event_document(event, &view)) && bson_iter_next(&iter) &&
          !strcmp(bson_iter_key(&iter), EVENT_IS_FOREIGN);
 }
 
@@ -365,15 +392,13 @@ static int64_t take_number(const bson_iter_t *iter, int64_t least, int64_t most)
   return CLAMP(number, least, most);
 }
 
-static void take_document(Event *event, const bson_iter_t *iter, bson_t *ret_view) {
+static void take_document(Event *event, const bson_iter_t *iter, const uint8_t **ret_bytes) {
   uint32_t length;
-  const uint8_t *bytes;
   if (!BSON_ITER_HOLDS_DOCUMENT(iter)) {
     misfit(event, iter, "a document");
     return;
   }
-  bson_iter_document(iter, &length, &bytes);
-  bson_init_static(ret_view, bytes, length);
+  bson_iter_document(iter, &length, ret_bytes);
 }
 
 static void take_occurred_at(Event *event, const bson_iter_t *iter) {
@@ -446,9 +471,6 @@ static void take_field(Event *event, const bson_iter_t *iter) {
   }
 }
 
-/* An empty document, for views that are not set. */
-static const uint8_t empty_bson[] = {5, 0, 0, 0, 0};
-
 Event *event_decode(const bson_t *document) {
   Event *event = g_malloc(sizeof *event + document->len);
   memset(event, 0, sizeof *event);
@@ -456,12 +478,10 @@ Event *event_decode(const bson_t *document) {
   event->key.event_id.kind = event->aggregate.id.kind = ID_OTHER;
   uint8_t *bytes = (uint8_t *)(event + 1);
   memcpy(bytes, bson_get_data(document), document->len);
-  bson_init_static(&event->document, bytes, document->len);
-  bson_init_static(&event->payload, empty_bson, sizeof empty_bson);
-  bson_init_static(&event->metadata, empty_bson, sizeof empty_bson);
+  event->document = bytes;
 
   bson_iter_t iter;
-  bson_iter_init(&iter, &event->document);
+  bson_iter_init_from_data(&iter, bytes, document->len);
   while (bson_iter_next(&iter))
     take_field(event, &iter);
 
@@ -475,7 +495,7 @@ Event *event_decode(const bson_t *document) {
     malformed(event, "event_type", A_TEXT, "nothing");
   if (event->key.occurred_at == INT64_MIN)
     malformed(event, "occurred_at", "a date", "nothing");
-  if (bson_get_data(&event->payload) == empty_bson)
+  if (!event->payload)
     malformed(event, "payload", "a document", "nothing");
   event->aggregate_hash = event_has_aggregate(event) ? aggregate_hash(&event->aggregate)
                                                      : id_hash(&event->key.event_id);
@@ -497,11 +517,12 @@ void event_free(Event *event) {
 }
 
 size_t event_memory(const Event *event) {
-  return sizeof *event + event->document.len;
+  return sizeof *event + bson_length(event->document);
 }
 
 void event_append_id(const Event *event, bson_t *document, const char *key) {
   bson_iter_t iter;
-  if (bson_iter_init_find(&iter, &event->document, "_id"))
+  bson_t view;
+  if (bson_iter_init_find(&iter, event_document(event, &view), "_id"))
     bson_append_iter(document, key, -1, &iter);
 }

@@ -58,8 +58,7 @@ typedef enum EventStatus {
   STATUS_DEAD,
 } EventStatus;
 
-/* The views have an alignment of their own, and stand together: thousands of events are in
- * memory. */
+/* Small, because thousands of events are in memory. */
 typedef struct Event {
   OrderKey key;
   Aggregate aggregate;
@@ -75,10 +74,16 @@ typedef struct Event {
   uint32_t item_index_length;
   Failure *malformed; /* NULL for a good event */
   bson_t *other_id;   /* backs key.event_id when its kind is ID_OTHER */
-  bson_t payload;     /* views into `document` */
-  bson_t metadata;    /* empty when the event has none */
-  bson_t document;    /* view of the bytes behind this struct */
+  /* BSON, to be looked at by event_document … event_metadata: */
+  const uint8_t *document; /* the bytes behind this struct */
+  const uint8_t *payload;  /* in the document; NULL: there is none */
+  const uint8_t *metadata;
 } Event;
+
+/* Views of the event's documents, in the caller's memory; empty when there is none. */
+const bson_t *event_document(const Event *event, bson_t *view);
+const bson_t *event_payload(const Event *event, bson_t *view);
+const bson_t *event_metadata(const Event *event, bson_t *view);
 
 /* An event that MongoDB refuses to mark, and why. So many are named. */
 enum { REFUSED_MAX = 200 };

@@ -270,14 +270,16 @@ static bool find_in_item(const Source *source, const Event *event, bson_iter_t *
 
 static bool find_here(const Source *source, const Event *event, bson_iter_t *ret_iter) {
   bson_iter_t iter;
+  bson_t view;
   if (source->constant)
     return constant_find(source->constant, source->constant_length, ret_iter);
   if (source->in_item)
     return find_in_item(source, event, ret_iter);
   if (source->steps)
-    return follow(&event->payload, source->steps, ret_iter);
-  const bson_t *document =
-      source->in_payload && !is_whole_payload(source) ? &event->payload : &event->document;
+    return follow(event_payload(event, &view), source->steps, ret_iter);
+  const bson_t *document = source->in_payload && !is_whole_payload(source)
+                               ? event_payload(event, &view)
+                               : event_document(event, &view);
   if (!source->dotted)
     return bson_iter_init_find(ret_iter, document, source->path);
   return bson_iter_init(&iter, document) &&

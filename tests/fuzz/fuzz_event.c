@@ -55,6 +55,7 @@ static void check_aggregate(const Aggregate *aggregate) {
 }
 
 static bson_t *written_again(const Event *event) {
+  bson_t view;
   bson_t *document = bson_new();
   event_append_id(event, document, "_id");
   bson_append_utf8(document, "aggregate_type", -1, event->aggregate.type,
@@ -64,12 +65,13 @@ static bson_t *written_again(const Event *event) {
     BSON_APPEND_INT64(document, "version", event->key.version);
   bson_append_utf8(document, "event_type", -1, event->event_type, (int)event->event_type_length);
   BSON_APPEND_DATE_TIME(document, "occurred_at", event->key.occurred_at);
-  BSON_APPEND_DOCUMENT(document, "payload", &event->payload);
-  BSON_APPEND_DOCUMENT(document, "metadata", &event->metadata);
+  BSON_APPEND_DOCUMENT(document, "payload", event_payload(event, &view));
+  BSON_APPEND_DOCUMENT(document, "metadata", event_metadata(event, &view));
   return document;
 }
 
 static void check_good_event(const Event *event) {
+  bson_t view, other;
   PROMISE(event->key.version >= 0, "a negative version is taken");
   PROMISE(event->event_type_length >= 1 && event->event_type_length <= EVENT_TYPE_MAX,
           "an event type of %u bytes is taken", event->event_type_length);
@@ -85,16 +87,19 @@ static void check_good_event(const Event *event) {
   PROMISE(event->event_type_length == again->event_type_length &&
               !memcmp(event->event_type, again->event_type, event->event_type_length),
           "the event type has changed");
-  PROMISE(bson_equal(&event->payload, &again->payload), "the payload has changed");
-  PROMISE(bson_equal(&event->metadata, &again->metadata), "the metadata have changed");
+  PROMISE(bson_equal(event_payload(event, &view), event_payload(again, &other)),
+          "the payload has changed");
+  PROMISE(bson_equal(event_metadata(event, &view), event_metadata(again, &other)),
+          "the metadata have changed");
 }
 
 static void check_event(const Event *event) {
   bson_t found = BSON_INITIALIZER;
   OrderKey copy;
   uint8_t bytes[EVENT_ID_MAX];
+  bson_t view;
   PROMISE(event->attempts >= 0 && event->attempts <= ATTEMPTS_MAX, "attempts %d", event->attempts);
-  PROMISE(event_memory(event) > event->document.len, "its memory is not counted");
+  PROMISE(event_memory(event) > event_document(event, &view)->len, "its memory is not counted");
   event_append_id(event, &found, "_id");
   bson_destroy(&found);
   order_key_copy(&event->key, &copy, bytes);

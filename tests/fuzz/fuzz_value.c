@@ -440,7 +440,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   bson_iter_t iter;
   if (!document || !bson_iter_init(&iter, document))
     return 0;
-  bson_init_static(&event.payload, bson_get_data(document), document->len);
+  event.payload = bson_get_data(document);
   while (bson_iter_next(&iter)) {
     if (!g_utf8_validate(bson_iter_key(&iter), -1, NULL) || *bson_iter_key(&iter) == '$')
       continue; /* no path in a mapping file can name it */

@@ -144,6 +144,7 @@ static void test_good_event(void **state) {
       "{'version': {'$numberLong': '7'}, 'attempts': 3, 'metadata': {'m': 1}, " ALL_BUT_VERSION
       "}");
   char text[600];
+  bson_t view;
   check_text("aggregate", aggregate_text(&event->aggregate, text, sizeof text), "account acc-1");
   check_that("event type", event->event_type_length == 6 && !memcmp(event->event_type, "Opened", 6),
              "Opened");
@@ -151,10 +152,11 @@ static void test_good_event(void **state) {
   check_number("version", event->key.version, 7);
   check_number("attempts", event->attempts, 3);
   check_number("id", event->key.event_id.kind, ID_STRING);
-  check_that("payload", bson_has_field(&event->payload, "a"), "it has its field");
-  check_that("metadata", bson_has_field(&event->metadata, "m"), "it has its field");
+  check_that("payload", bson_has_field(event_payload(event, &view), "a"), "it has its field");
+  check_that("metadata", bson_has_field(event_metadata(event, &view), "m"), "it has its field");
   check_that("aggregate", event_has_aggregate(event), "it was read");
-  check_that("memory", event_memory(event) > event->document.len, "it counts the document");
+  check_that("memory", event_memory(event) > event_document(event, &view)->len,
+             "it counts the document");
 }
 
 /* The event keeps a copy: the driver reuses its buffer for the next document. */
@@ -165,9 +167,10 @@ static void test_event_outlives_its_document(void **state) {
   memset((uint8_t *)bson_get_data(document), 0xAA, document->len);
   bson_destroy(document);
   char text[ID_TEXT_SIZE];
+  bson_t view;
   id_text(&event->key.event_id, text);
   check_text("id", text, "e1");
-  check_that("payload", bson_has_field(&event->payload, "a"), "it has its field");
+  check_that("payload", bson_has_field(event_payload(event, &view), "a"), "it has its field");
 }
 
 static const struct {

@@ -189,7 +189,9 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   bson_t nothing = BSON_INITIALIZER;
   if (!entity)
     entity = pool_keep(explain->pool, entity_as_event(&nothing, explain->aggregate, 0, INT64_MIN));
-  bool gone = bson_empty(&entity->payload);
+  bson_t view;
+  const bson_t *fields = event_payload(entity, &view);
+  bool gone = bson_empty(fields);
   if (!layout_init(projection, explain->pool->arena, &layout, &unfit) ||
       !layout_map_key(&layout, entity, explain->pool->arena, key, &unfit)) {
     set_finding(json, "unknown", unfit.message);
@@ -208,7 +210,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
                  .absent = absent,
                  .row = row && !says_gone,
                  .equal = mapped && row && layout_equal(&layout, &expected, row),
-                 .version = gone ? 0 : entity_version(&entity->payload),
+                 .version = gone ? 0 : entity_version(fields),
                  .position = explain->position,
                  .pending = explain->pending};
   ExplainedChildren children = {.key = key, .expected = mapped ? &expected : NULL, .equal = true};
@@ -237,11 +239,12 @@ static bool explain_projection(Explain *explain, const Projection *projection, j
   }
   if (!read_entity(explain, projection, &entity, ret_failure))
     return false;
+  bson_t view;
+  const bson_t *fields = entity ? event_payload(entity, &view) : NULL;
   if (entity)
     json_object_set_new(json, "entity",
-                        json_pack("{s:o, s:o}", "version",
-                                  version_json(entity_version(&entity->payload)), "last_event_at",
-                                  time_json(entity_time(&entity->payload, INT64_MIN))));
+                        json_pack("{s:o, s:o}", "version", version_json(entity_version(fields)),
+                                  "last_event_at", time_json(entity_time(fields, INT64_MIN))));
   return explain_row(explain, projection, entity, json, ret_failure);
 }
 

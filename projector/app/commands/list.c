@@ -33,7 +33,8 @@ typedef struct Reason {
 static Reason reason_of(const Event *event) {
   Reason reason = {"", "", 0};
   bson_iter_t iter, error;
-  if (!bson_iter_init_find(&iter, &event->document, "last_error") ||
+  bson_t view;
+  if (!bson_iter_init_find(&iter, event_document(event, &view), "last_error") ||
       !BSON_ITER_HOLDS_DOCUMENT(&iter) || !bson_iter_recurse(&iter, &error))
     return reason;
   while (bson_iter_next(&error)) {
@@ -81,7 +82,8 @@ json_t *list_event_json(const Event *event) {
 
 static void print_json(const Event *event, const char *state, const Reason *reason, bool payload) {
   json_t *line = to_json(event, state, reason);
-  char *text = payload ? bson_as_relaxed_extended_json(&event->payload, NULL) : NULL;
+  bson_t view;
+  char *text = payload ? bson_as_relaxed_extended_json(event_payload(event, &view), NULL) : NULL;
   if (text)
     json_object_set_new(line, "payload", json_loads(text, JSON_ALLOW_NUL, NULL));
   bson_free(text);
@@ -183,7 +185,8 @@ static void print_kinds(const Lister *lister) {
 }
 
 static void print_payload(const Event *event) {
-  char *json = bson_as_relaxed_extended_json(&event->payload, NULL);
+  bson_t view;
+  char *json = bson_as_relaxed_extended_json(event_payload(event, &view), NULL);
   printf("            ");
   print_clean(stdout, json ? json : "{}");
   putchar('\n');

@@ -92,7 +92,8 @@ static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret
 
 /* Extended JSON of the whole document, which `outbox put` takes if it is needed again. */
 static void print_document(const Event *event) {
-  char *json = bson_as_relaxed_extended_json(&event->document, NULL);
+  bson_t view;
+  char *json = bson_as_relaxed_extended_json(event_document(event, &view), NULL);
   g_autofree char *valid = g_utf8_make_valid(json ? json : "{}", -1);
   print_clean(stdout, valid);
   bson_free(json);

@@ -218,8 +218,9 @@ static size_t map_page(Compare *compare, const GPtrArray *documents, Candidate *
     }
     candidate.mapped = layout_map(&compare->layout, candidate.event, compare->page.arena,
                                   &candidate.expected, &failure);
+    bson_t view;
     candidate.sight.entity = true;
-    candidate.sight.version = entity_version(&candidate.event->payload);
+    candidate.sight.version = entity_version(event_payload(candidate.event, &view));
     if (!candidate.mapped || in_range(compare, candidate.expected.values))
       candidates[count++] = candidate;
   }

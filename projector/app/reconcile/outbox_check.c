@@ -45,7 +45,8 @@ static bool hand_over(const Stray *stray, DifferenceKind kind, const GPtrArray *
 
 static const char *reason_of(const Event *event) {
   bson_iter_t iter, message;
-  return bson_iter_init(&iter, &event->document) &&
+  bson_t view;
+  return bson_iter_init(&iter, event_document(event, &view)) &&
                  bson_iter_find_descendant(&iter, "last_error.message", &message) &&
                  BSON_ITER_HOLDS_UTF8(&message)
              ? bson_iter_utf8(&message, NULL)

@@ -125,10 +125,12 @@ static bool read_rows(Round *round, Failure *ret_failure) {
 static void map_entity(Round *round, State *state, Event *event) {
   const Layout *layout = round->looks->layout;
   Failure failure = {0};
+  bson_t view;
+  const bson_t *entity = event_payload(event, &view);
   Expected *expected = arena_alloc(round->pool->arena, 1, sizeof *expected);
   state->sight.entity = true;
-  state->sight.version = entity_version(&event->payload);
-  state->hash = XXH3_64bits(bson_get_data(&event->payload), event->payload.len);
+  state->sight.version = entity_version(entity);
+  state->hash = XXH3_64bits(bson_get_data(entity), entity->len);
   state->unmappable = NULL;
   if (!layout_map(layout, event, round->pool->arena, expected, &failure)) {
     state->unmappable = arena_copy(round->pool->arena, failure.message, strlen(failure.message));

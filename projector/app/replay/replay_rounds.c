@@ -177,7 +177,7 @@ static bool hold(Scan *scan, Event *event, Failure *ret_failure) {
     return true;
   }
   g_ptr_array_add(scan->held, event);
-  scan->bytes += event->document.len;
+  scan->bytes += event_memory(event);
   return (scan->held->len < most && scan->bytes < HELD_BYTES) || flush(scan, ret_failure);
 }
 
@@ -188,7 +188,9 @@ static bool merge_before(Scan *scan, const Event *event, Failure *ret_failure) {
     if (event && order_key_compare(&first->key, &event->key) > 0)
       return true;
     scan->next++;
-    if (!hold(scan, event_decode(&first->document), ret_failure)) /* its id is in `known` */
+    bson_t view;
+    if (!hold(scan, event_decode(event_document(first, &view)),
+              ret_failure)) /* its id is in `known` */
       return false;
   }
   return true;

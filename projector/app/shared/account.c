@@ -63,7 +63,8 @@ static bool is_outage(const char *name) {
  * for it makes sense. */
 static bool blocks(const Event *event) {
   bson_iter_t iter, class;
-  bool excused = bson_iter_init(&iter, &event->document) &&
+  bson_t view;
+  bool excused = bson_iter_init(&iter, event_document(event, &view)) &&
                  bson_iter_find_descendant(&iter, "last_error.class", &class) &&
                  BSON_ITER_HOLDS_UTF8(&class) && is_outage(bson_iter_utf8(&class, NULL));
   return event->status == STATUS_DEAD || (event->status == STATUS_FAILED && !excused);

@@ -105,7 +105,8 @@ static HttpAnswer show(const Actions *actions, const json_t *target) {
   if (!event)
     return failure.class == FAILURE_NONE ? refuse(404, "the event is not in the outbox any more")
                                          : failed(&failure);
-  char *text = bson_as_relaxed_extended_json(&event->payload, NULL);
+  bson_t view;
+  char *text = bson_as_relaxed_extended_json(event_payload(event, &view), NULL);
   size_t length = text ? strlen(text) : 0;
   bool cut = length > PAYLOAD_MAX;
   g_autofree char *part = g_utf8_make_valid(text ? text : "", (gssize)MIN(length, PAYLOAD_MAX));

@@ -195,9 +195,11 @@ static bool insert_into(Outbox *outbox, const char *feed, Event *const *events, 
   g_autofree const bson_t **list = g_new(const bson_t *, count);
   size_t wanted = 0;
   for (size_t i = 0; i < count; i++) {
-    if (has_feed(&events[i]->document, feed))
+    bson_t view;
+    const bson_t *document = event_document(events[i], &view);
+    if (has_feed(document, feed))
       continue;
-    copy_without_own_fields(&events[i]->document, &copies[wanted]);
+    copy_without_own_fields(document, &copies[wanted]);
     list[wanted] = &copies[wanted];
     wanted++;
   }
