@@ -222,6 +222,7 @@ static const struct {
     /* a statement that may touch anything stands between all */
     {"own a n=5, add b n=1, sql a n=6, add a n=2, add b n=3",
      "t(b) update n+1; |  sql5|  sql6| t(a) update n+2; t(b) update n+3;"},
+    {"own a n=5, add a n=1, sql a n=6", " sql5| t(a) update n+1; |  sql6"},
 };
 
 static void test_statements_of_a_row_part_only_what_has_an_order(void **state) {
