@@ -33,7 +33,7 @@ static Row *find_row(const char *owner, unsigned worker) {
   return NULL;
 }
 
-static void write_quickly(Row *row) {
+static void write_row_quickly(Row *row) {
   if (fiber_now_us() >= row->agreed_at) {
     row->agreed_present = row->present;
     memcpy(row->agreed, row->listed, sizeof row->agreed);
@@ -100,7 +100,7 @@ bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, siz
     row->epoch = key->epoch;
     g_ptr_array_add(rows, row);
   }
-  write_quickly(row);
+  write_row_quickly(row);
   row->present = true;
   list_events(row, events, count);
   spring_trap();
@@ -115,7 +115,7 @@ bool claims_remove(Outbox *outbox, const ClaimKey *key, Failure *ret_failure) {
     return false;
   Row *row = find_row(outbox->owner, key->worker);
   if (row) {
-    write_quickly(row);
+    write_row_quickly(row);
     row->present = false;
   }
   return call_end(MONGO, "remove claims", ret_failure);
@@ -235,7 +235,7 @@ bool claims_forget(Outbox *outbox, const AbandonedClaim *claim, Failure *ret_fai
   if (row && row->present && row->written == (uint64_t)bson_iter_int64(&written)) {
     if (row->epoch >= sim.epoch)
       sim_fail("the claims of the owner are swept");
-    write_quickly(row);
+    write_row_quickly(row);
     row->present = false;
   }
   return call_end(MONGO, "forget claims", ret_failure);

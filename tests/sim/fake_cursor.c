@@ -23,6 +23,7 @@ void event_cursor_free(EventCursor *cursor) {
   if (!cursor)
     return;
   g_ptr_array_unref(cursor->found);
+  g_clear_pointer(&cursor->filter, bson_destroy);
   g_free(cursor);
 }
 
@@ -36,7 +37,7 @@ static bool is_behind(const SimEvent *event, const OrderKey *after) {
 }
 
 static bool matches(const EventCursor *cursor, const SimEvent *event) {
-  if (!event->present)
+  if (!event->present && cursor->query != UNFED && cursor->query != UNNUMBERED)
     return false;
   switch (cursor->query) {
   case ALL: return true;
@@ -48,6 +49,11 @@ static bool matches(const EventCursor *cursor, const SimEvent *event) {
            event->version <= cursor->last;
   case OF_IDS: return cursor->wanted[event->index];
   case SELECTED: return is_selected(cursor->selection, event);
+  case FILTERED: return filter_selects(cursor->outbox->owner, cursor->filter, event);
+  case UNFED:
+    return !event->fed && event->inserted_at >= 0 && event->inserted_at <= cursor->moment_us &&
+           (event->present || event->removed_at > cursor->moment_us);
+  case UNNUMBERED: return event->archived && event->seq == 0;
   }
   return false;
 }
@@ -61,7 +67,9 @@ static void fill(EventCursor *cursor) {
   const SimEvent *found[EVENTS_MAX];
   unsigned count = 0;
   for (unsigned i = 0; i < sim.event_count; i++) {
-    shown[i] = cursor->query == OF_IDS ? sim.events[i] : as_known_to_majority(&sim.events[i]);
+    shown[i] = cursor->query == OF_IDS || cursor->query == FILTERED
+                   ? sim.events[i]
+                   : as_known_to_majority(&sim.events[i]);
     if (matches(cursor, &shown[i]))
       found[count++] = &shown[i];
   }
@@ -75,7 +83,8 @@ static void fill(EventCursor *cursor) {
 
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
   static const char *const names[] = {"scan",          "find abandoned", "find aggregate",
-                                      "find versions", "find events",    "find selected"};
+                                      "find versions", "find events",    "find selected",
+                                      "find to leave", "find unfed",     "find unnumbered"};
   ret_failure->class = FAILURE_NONE;
   if (!cursor->open || sim_chance(100)) {
     if (!call_begin(MONGO, names[cursor->query], ret_failure))

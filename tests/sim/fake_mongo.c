@@ -63,6 +63,9 @@ bson_t *mongo_document(const SimEvent *event) {
   BSON_APPEND_INT32(document, "attempts", event->attempts);
   int64_t due_in_ms = event->next_attempt_at ? event->next_attempt_at - sim_server_ms(MONGO) : 0;
   BSON_APPEND_INT64(document, "due_in_ms", due_in_ms);
+  if (event->fed)
+    BCON_APPEND(document, "fed_at", BCON_DATE_TIME(1), "fed_to", "[", feed_names[0], feed_names[1],
+                "]");
   return document;
 }
 
@@ -88,8 +91,7 @@ static bool is_agreed(const SimEvent *event) {
   return fiber_now_us() >= event->agreed_at;
 }
 
-/* Before a write that does not wait for a majority. */
-static void write_quickly(SimEvent *event) {
+void write_quickly(SimEvent *event) {
   if (is_agreed(event))
     event->agreed = marks_of(event);
   event->agreed_at = fiber_now_us() + sim_between(0, sim_chance(100) ? 3000000 : 30000);
@@ -137,6 +139,7 @@ void mongo_insert(SimEvent *event) {
   event->inserted_at = fiber_now_us();
   write_by_majority(event);
   event->present = true;
+  event->fed = false;
   event->status = STATUS_PENDING;
   event->attempts = event->excused = 0;
   event->blocked_us = 0;
@@ -146,9 +149,12 @@ void mongo_insert(SimEvent *event) {
   fibers_signal(sim.inserts);
 }
 
-static void take_out(SimEvent *event, const char *how) {
+void take_out(SimEvent *event, const char *how) {
   sim_trace("  %s %s: out", event->id, how);
   check_removed(event, how);
+  check_copied(event, how);
+  check_archived(event, how);
+  event->removed_at = fiber_now_us();
   event->present = false;
 }
 
@@ -236,28 +242,6 @@ static void check_left(const SimEvent *event, const char *owner) {
     sim_fail("%s is still in its batch's claim", event->id);
 }
 
-bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
-  (void)outbox;
-  if (!call_begin(MONGO, "acknowledge", ret_failure))
-    return false;
-  bool whole;
-  size_t reached = reach(count, &whole);
-  for (size_t i = 0; i < reached; i++) {
-    SimEvent *event = event_of_id(&events[i]->key.event_id);
-    if (!event->present)
-      continue;
-    write_quickly(event);
-    take_out(event, "acknowledged");
-  }
-  return whole ? call_end(MONGO, "acknowledge", ret_failure)
-               : broken_off("acknowledge", ret_failure);
-}
-
-bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count,
-                              Failure *ret_failure) {
-  return outbox_acknowledge(outbox, events, count, ret_failure);
-}
-
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
   if (!call_begin(MONGO, "release", ret_failure))
     return false;
@@ -315,10 +299,49 @@ bool is_abandoned(const Outbox *outbox, const SimEvent *event, int64_t older_tha
                            : !is_ours(outbox, event);
 }
 
+static void note_swept(SimEvent *event, const char *owner, bool applied, int64_t older_than_ms) {
+  counts.swept++;
+  check_abandoned(event, owner, applied, older_than_ms);
+  event->shared = true;
+  event->excused++; /* its owner died with it, */
+  event->unburnt++; /* or could not mark it */
+}
+
+static bool sweep_out(Outbox *outbox, Event *const *events, size_t count, int64_t older_than_ms,
+                      Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  outbox_append_event_ids(&filter, events, count);
+  outbox_append_abandoned(&filter, outbox, older_than_ms);
+  bool good = outbox_take_out(outbox, &filter, events, count, false, ret_failure);
+  bson_destroy(&filter);
+  return good;
+}
+
+bool outbox_delete(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+  if (!call_begin(MONGO, "delete", ret_failure))
+    return false;
+  SimEvent *found[EVENTS_MAX];
+  size_t count = 0;
+  for (unsigned i = 0; i < sim.event_count; i++)
+    if (sim.events[i].present && filter_selects(outbox->owner, filter, &sim.events[i]))
+      found[count++] = &sim.events[i];
+  bool whole, swept = bson_has_field(filter, "abandoned");
+  size_t reached = reach(count, &whole);
+  for (size_t i = 0; i < reached; i++) {
+    if (swept)
+      note_swept(found[i], outbox->owner, true, abandoned_ms(filter));
+    write_quickly(found[i]);
+    take_out(found[i], swept ? "swept" : "acknowledged");
+  }
+  return whole ? call_end(MONGO, "delete", ret_failure) : broken_off("delete", ret_failure);
+}
+
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
                   int64_t older_than_ms, Failure *ret_failure) {
   if (count == 0)
     return true;
+  if (action == SWEEP_ACKNOWLEDGE)
+    return sweep_out(outbox, events, count, older_than_ms, ret_failure);
   if (!call_begin(MONGO, "sweep", ret_failure))
     return false;
   bool whole;
@@ -327,16 +350,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
     SimEvent *event = event_of_id(&events[i]->key.event_id);
     if (!is_abandoned(outbox, event, older_than_ms))
       continue;
-    counts.swept++;
-    check_abandoned(event, outbox->owner, action == SWEEP_ACKNOWLEDGE, older_than_ms);
-    event->shared = true;
-    event->excused++; /* its owner died with it, */
-    event->unburnt++; /* or could not mark it */
-    if (action == SWEEP_ACKNOWLEDGE) {
-      write_quickly(event);
-      take_out(event, "swept");
-      continue;
-    }
+    note_swept(event, outbox->owner, false, older_than_ms);
     check_swept(event);
     write_by_majority(event);
     set_status(event, action == SWEEP_DEAD ? STATUS_DEAD : STATUS_PENDING);
@@ -347,7 +361,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
 bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first, int64_t last,
                       int64_t *ret_found, Failure *ret_failure) {
   (void)outbox, (void)aggregate, (void)first, (void)last, (void)ret_found, (void)ret_failure;
-  return true; /* the simulation keeps no archive */
+  return true; /* nobody replays in the simulation */
 }
 
 bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *list, size_t count,
@@ -359,5 +373,5 @@ bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *li
 bool outbox_can_keep(Outbox *outbox, Failure *ret_failure) {
   (void)outbox;
   (void)ret_failure;
-  return true; /* the simulation keeps no archive */
+  return true; /* the user may */
 }

@@ -500,7 +500,9 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
     return false;
   for (size_t i = 0; i < count; i++)
     if (known[i]) {
+      const SimEvent *event = event_of_id(&items[i].event->key.event_id);
       items[i].verdict = VERDICT_KNOWN;
+      items[i].event->skipped = event->outcome && !strcmp(event->outcome, "skipped");
       counts.known++;
     }
   return true;

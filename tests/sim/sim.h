@@ -15,6 +15,7 @@ enum {
   EVENTS_MAX = 90,
   AGGREGATES = 5,
   ACCOUNTS = 3, /* of them; the others are meters */
+  FEEDS = 2,
   OWNER_MAX = 128,
 };
 
@@ -58,6 +59,14 @@ typedef struct Marks {
   int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
 } Marks;
 
+/* The event in one feed, and at its reader. */
+typedef struct FeedCopy {
+  bool present;
+  bool lost;  /* the feed was dropped before it was read */
+  bool known; /* to the reader's ledger */
+  unsigned copied, applied;
+} FeedCopy;
+
 /* An event as its producer knows it, its document in the outbox, its entry in the ledger. */
 typedef struct SimEvent {
   unsigned index, aggregate;
@@ -87,6 +96,12 @@ typedef struct SimEvent {
   FailureClass error;
   Marks agreed;      /* what a majority knows until the members agree on the document as it is */
   int64_t agreed_at; /* us */
+
+  bool fed;           /* marked as being in every feed */
+  int64_t removed_at; /* us */
+  FeedCopy copies[FEEDS];
+  bool archived;
+  int64_t seq; /* its number in the archive; 0: none yet */
 
   bool ledgered, pruned;
   const char *outcome;
@@ -184,7 +199,8 @@ typedef struct Counts {
   int64_t failed, dead, kills, freezes, rivals, stops, outages, ambiguous, fenced, swept, faults;
   int64_t histories, cuts, suspicions, probes, blamed, places, broken, slow, locks, held_tables,
       jumps, skews, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks,
-      restored, lags, overtaken, batch_claims, batch_marks, batch_swept, seeds;
+      restored, lags, overtaken, batch_claims, batch_marks, batch_swept, copies, copied_again,
+      fed_marks, drops, numbered, number_conflicts, seeds;
 } Counts;
 
 /* The lease document; expires_at in ms of MongoDB's clock. */
@@ -213,6 +229,11 @@ typedef struct Sim {
   Belief beliefs[AGGREGATES];
   GPtrArray *transactions; /* of Tx */
   Faults faults;
+  bool feeds, archive; /* are named, is kept */
+  const SimEvent *read_last[FEEDS][AGGREGATES];
+  int64_t last_number, numbers_epoch, consumed; /* of the archive; by who asks for events */
+  unsigned numberings, numbering; /* transactions; that which has the counter, 0: none */
+  int64_t numbering_until;        /* us; when its client is gone */
   Instance *current;
   GPtrArray *instances;
   bool produced;
@@ -271,6 +292,24 @@ void claims_reset(void);
 /* A failover: what no majority knew yet is taken back. */
 void mongo_roll_back(void);
 bson_t *mongo_document(const SimEvent *event);
+
+/* Whether a filter of the outbox, in the simulation's own form, selects the event. */
+bool filter_selects(const char *owner, const bson_t *filter, const SimEvent *event);
+
+/* --- readers.c: who reads what this projector hands on --- */
+
+/* Starts the second projectors, one for each feed, and who asks for archived events. */
+void readers_start(void);
+/* Somebody drops a feed. */
+void readers_lose_feed(void);
+/* So much later their ledgers know nothing any more. */
+void readers_forget(void);
+void check_copied(const SimEvent *event, const char *how);
+void check_archived(const SimEvent *event, const char *how);
+void check_number(const SimEvent *event);
+/* NULL when every event of the outbox is in every feed, and what is in a feed was read. */
+const char *check_unread(void);
+void check_read(void);
 
 /* --- fake_mysql.c --- */
 

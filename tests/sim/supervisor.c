@@ -9,6 +9,7 @@ enum {
   SKIP_MS = 60000,
   SETTLE_LOCKED_MS = 300000,
   SETTLE_SKIP_MS = 15000, /* and this long after a skip, which needs no sweep */
+  DONE_MS = 5000,
   LOOK_US = 200000,
 };
 
@@ -183,6 +184,12 @@ static void lag_stream(int64_t until) {
   fiber_sleep_us(sim_between(0, 4000000));
 }
 
+/* What nobody has read of it is lost; it is filled again by rebuild or replay. */
+static void drop_feed(void) {
+  counts.drops++;
+  readers_lose_feed();
+}
+
 static void spoil_store(void) {
   int64_t until = fiber_now_us() + sim_between(1, 8000000);
   switch (sim_random(12)) {
@@ -203,6 +210,8 @@ static void spoil_store(void) {
 
 static void make_trouble(void) {
   unsigned dice = sim_random(100);
+  if (sim.feeds && sim_chance(30))
+    drop_feed();
   if (living() == 0) {
     start_next();
   } else if (any_is_to_come_before_a_blocking_one() && sim_chance(500)) {
@@ -277,6 +286,8 @@ static void wait_until_settled(const char *when, unsigned but_for_table, int64_t
       start_next();
     check_instances();
     unsettled = check_unsettled(but_for_table);
+    if (!unsettled && but_for_table == TABLES)
+      unsettled = check_unread();
     if (unsettled && fiber_now_us() > until)
       sim_fail("not settled %d s after %s: %s", (int)(most_ms / 1000), when, unsettled);
   }
@@ -288,6 +299,15 @@ static void skip(const SimEvent *event) {
   while (!operator_skip(event))
     if (fiber_now_us() > until)
       sim_fail("%s cannot be skipped", event->id);
+}
+
+/* Weeks later. What is in memory only, as having left the outbox already, is done with before. */
+static void forget(void) {
+  if (!sim.feeds)
+    return;
+  fiber_sleep_us((int64_t)DONE_MS * 1000);
+  wait_until_settled("a pause", TABLES, SETTLE_MS);
+  readers_forget();
 }
 
 /* Then an operator skips what is dead, until the outbox is empty. */
@@ -316,6 +336,7 @@ void supervise(void *unused) {
   int64_t until = sim_between(4000000, 50000000), pace = paces[sim_random(3)];
   start_next();
   fiber_start("producer", NULL, produce, NULL);
+  readers_start();
   while (!sim.produced || fiber_now_us() < until) {
     fiber_sleep_us(sim_between(0, pace));
     if (fiber_now_us() < until)
@@ -329,10 +350,13 @@ void supervise(void *unused) {
     hold_one_table();
   wait_until_settled("the last trouble", TABLES, SETTLE_MS);
   check_end();
+  check_read();
+  forget();
   if (sim_chance(500))
     while (skip_dead())
       wait_until_settled("a skip", TABLES, SETTLE_SKIP_MS);
   check_end();
+  check_read();
   sim.over = true;
   for (guint i = 0; i < sim.instances->len; i++)
     instance_stop(sim.instances->pdata[i]);

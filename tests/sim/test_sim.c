@@ -43,6 +43,8 @@ static void set_up(uint64_t seed) {
   sim.inserts = g_array_new(FALSE, FALSE, sizeof(unsigned));
   sim.transactions = g_ptr_array_new();
   sim.instances = g_ptr_array_new();
+  sim.feeds = sim_chance(700);
+  sim.archive = sim_chance(500);
   claims_reset();
   fibers_reset();
   workload_make();
@@ -107,7 +109,8 @@ static void show_counts(double seconds) {
   SHOW(histories), SHOW(cuts), SHOW(suspicions), SHOW(probes), SHOW(blamed), SHOW(places),
       SHOW(broken), SHOW(slow), SHOW(locks), SHOW(held_tables), SHOW(skews), SHOW(restored),
       SHOW(lags), SHOW(overtaken);
-  SHOW(batch_claims), SHOW(batch_marks), SHOW(batch_swept);
+  SHOW(batch_claims), SHOW(batch_marks), SHOW(batch_swept), SHOW(copies), SHOW(copied_again);
+  SHOW(fed_marks), SHOW(drops), SHOW(numbered), SHOW(number_conflicts);
 }
 
 /* A simulation that no longer meets the situations it is made for would pass forever. */
@@ -121,7 +124,8 @@ static bool met_everything(void) {
       counts.skips,        counts.refreshes,   counts.pruned,      counts.duplicates,
       counts.rollbacks,    counts.histories,   counts.cuts,        counts.places,
       counts.broken,       counts.locks,       counts.held_tables, counts.skews,
-      counts.batch_claims, counts.batch_marks, counts.batch_swept};
+      counts.batch_claims, counts.batch_marks, counts.batch_swept, counts.copies,
+      counts.copied_again, counts.fed_marks,   counts.numbered,    counts.drops};
   for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (wanted[i] < counts.seeds / 20)
       return false;

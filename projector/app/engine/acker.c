@@ -22,6 +22,7 @@ struct Acker {
   GCond changed;
   GPtrArray *queue; /* of QueuedEvent */
   bool finishing;
+  bool given_up; /* an acknowledgement */
 };
 
 /* Takes the queue; with `wait`, waits for something to be in it. NULL: nothing there. */
@@ -41,19 +42,20 @@ static GPtrArray *take(Acker *acker, bool wait) {
   return taken;
 }
 
-/* Events reach the acker as they were read, whole. If the feeder has marked one of them since, the
- * server has to make the copies. */
-static bool acknowledge_once(Acker *acker, Event *const *events, size_t count,
+/* What the acker is handed was read whole. Where the feeder has been at one of the events since,
+ * the server makes the copies; so it does where a former owner has applied one, and perhaps one
+ * before it, which then has to be copied too. */
+static bool acknowledge_once(Acker *acker, Event *const *events, size_t count, bool repeated,
                              Failure *ret_failure) {
-  return feeder_has_marked_none(acker->feeder, events, count)
-             ? outbox_acknowledge_whole(acker->outbox, events, count, ret_failure)
-             : outbox_acknowledge(acker->outbox, events, count, ret_failure);
+  bool whole = feeder_has_marked_none(acker->feeder, events, count) && !repeated;
+  return whole ? outbox_acknowledge_whole(acker->outbox, events, count, ret_failure)
+               : outbox_acknowledge(acker->outbox, events, count, ret_failure);
 }
 
 /* Retries until it succeeds; in an orderly stop it gives up at the first failure. */
-static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
+static bool acknowledge(Acker *acker, Event *const *events, size_t count, bool repeated) {
   Failure failure;
-  while (!acknowledge_once(acker, events, count, &failure)) {
+  while (!acknowledge_once(acker, events, count, repeated, &failure)) {
     log_failure(LOG_LEVEL_WARNING, "cannot acknowledge", &failure);
     if (failure.class == FAILURE_CONFIG)
       stop_request(acker->stop, &failure);
@@ -63,13 +65,23 @@ static bool acknowledge(Acker *acker, Event *const *events, size_t count) {
   return true;
 }
 
+static bool any_is_repeated(QueuedEvent *const *queued, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (queued[i]->repeated)
+      return true;
+  return false;
+}
+
+/* Nothing follows what was given up: in the feeds and in the archive it would stand before what
+ * came before it. The next owner finds both in the ledger. */
 static void acknowledge_all(Acker *acker, const GPtrArray *all) {
-  for (guint from = 0; from < all->len; from += TOGETHER) {
+  for (guint from = 0; from < all->len && !acker->given_up; from += TOGETHER) {
     guint count = MIN(TOGETHER, all->len - from);
     QueuedEvent **queued = (QueuedEvent **)all->pdata + from;
     g_autofree Event **events = queued_events_bare(queued, count);
     crash_point("before_acknowledge");
-    if (!acknowledge(acker, events, count))
+    acker->given_up = !acknowledge(acker, events, count, any_is_repeated(queued, count));
+    if (acker->given_up)
       return;
     crash_point("after_acknowledge");
     for (guint i = 0; i < count; i++)

@@ -22,6 +22,7 @@ struct QueuedEvent {
   bool no_entity;  /* there is none to take its row from */
   bool marked;     /* its own document says in_progress, or may say so */
   bool has_hold;   /* a hold stands for it, or was to */
+  bool repeated;   /* the ledger had it when it was tried */
   /* Of the attempt in hand: */
   bool excused;     /* it failed for a reason that is not its own, and does not pay */
   bool on_trial;    /* whether its table takes events again is tried with this one */

@@ -245,11 +245,14 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
     QueuedEvent *queued = queued_of(&items[i]);
     switch (items[i].verdict) {
     case VERDICT_FAILED: break;
+    case VERDICT_KNOWN:
+      queued->repeated = true;
+      done[done_count++] = queued;
+      break;
     case VERDICT_APPLIED:
     case VERDICT_SUPERSEDED:
     case VERDICT_IGNORED:
-    case VERDICT_SKIPPED:
-    case VERDICT_KNOWN: done[done_count++] = queued; break;
+    case VERDICT_SKIPPED: done[done_count++] = queued; break;
     case VERDICT_GAP:
       metrics_event(worker->metrics, queued->event, OUTCOME_GAP);
       lane_hold_gap(home_of(worker, queued->event), queued, items[i].gap_first,

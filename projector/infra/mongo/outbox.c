@@ -1,7 +1,6 @@
 /* outbox.c - reads and marks outbox documents. */
 #include "projector/infra/mongo/outbox.h"
 
-#include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>
@@ -78,104 +77,7 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   return all || look_at_claims(outbox, events, count, ret_claims, ret_failure);
 }
 
-/* --- acknowledge ---------------------------------------------------------------------------- */
-
-/* The ledger is pruned of skipped events, the archive is not. */
-static bool copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *events,
-                            size_t count, Failure *ret_failure) {
-  bson_t skipped = BSON_INITIALIZER;
-  outbox_list_skipped(&skipped, events, count);
-  g_autofree char *archive =
-      g_strdup_printf("%s_archive", mongo_store_settings(outbox->store)->outbox);
-  bson_t *pipeline = BCON_NEW(
-      "pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$set", "{", "applied_at",
-      BCON_UTF8("$$NOW"), "skipped_at", "{", "$cond", "[", "{", "$in", "[", BCON_UTF8("$_id"), "{",
-      "$literal", BCON_ARRAY(&skipped), "}", "]", "}", BCON_UTF8("$$NOW"), BCON_UTF8("$$REMOVE"),
-      "]", "}", "}", "}", "{", "$unset", "[", BCON_UTF8("status"), BCON_UTF8("claimed_by"),
-      BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), BCON_UTF8("fed_at"),
-      BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
-      BCON_UTF8("keepExisting"), "}", "}", "]");
-  /* The matched claim may not be majority-committed yet; the copy is, before anything is
-   * deleted. */
-  bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
-                             "{", "w", BCON_UTF8("majority"), "}");
-  mongo_append_simple(options);
-  mongoc_cursor_t *cursor =
-      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
-  bson_destroy(options);
-  const bson_t *document, *reply;
-  bson_error_t error;
-  mongoc_cursor_next(cursor, &document);
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
-  bson_destroy(pipeline);
-  bson_destroy(&skipped);
-  return good;
-}
-
-/* Skipped events are always kept: the payload may be the only record of what was lost. */
-static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
-                 Failure *ret_failure) {
-  bson_t skipped = BSON_INITIALIZER, only = BSON_INITIALIZER;
-  outbox_list_skipped(&skipped, events, count);
-  bool all = mongo_store_settings(outbox->store)->archive, some = !bson_empty(&skipped);
-  if (!all)
-    BCON_APPEND(&only, "$and", "[", BCON_DOCUMENT(filter), "{", "_id", "{", "$in",
-                BCON_ARRAY(&skipped), "}", "}", "]");
-  bool good =
-      (!all && !some) || copy_to_archive(outbox, all ? filter : &only, events, count, ret_failure);
-  bson_destroy(&only);
-  bson_destroy(&skipped);
-  return good;
-}
-
-bool outbox_can_keep(Outbox *outbox, Failure *ret_failure) {
-  bson_t *none = BCON_NEW("_id", "{", "$in", "[", "]", "}");
-  bool good = copy_to_archive(outbox, none, NULL, 0, ret_failure);
-  bson_destroy(none);
-  return good || failure_prefix(ret_failure, "a skipped event is kept in %s_archive",
-                                mongo_store_settings(outbox->store)->outbox);
-}
-
-/* All callers take events out of the outbox here, so nothing leaves before its copies are where
- * they belong. `whole`: the events were read whole, so copies can be made from them. */
-static bool take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
-                     bool whole, Failure *ret_failure) {
-  bson_error_t error;
-  bson_t reply = BSON_INITIALIZER;
-  bool good = keep(outbox, filter, events, count, ret_failure) &&
-              (whole && !outbox_is_foreign(outbox) /* documents of other outboxes were translated */
-                   ? feeds_copy_whole(outbox, events, count, ret_failure)
-                   : feeds_copy_with_earlier(outbox, filter, ret_failure));
-  if (good) {
-    bson_destroy(&reply);
-    good = mongoc_collection_delete_many(outbox->events, filter, outbox->quick_write, &reply,
-                                         &error) ||
-           mongo_fail(&error, &reply, ret_failure);
-  }
-  bson_destroy(&reply);
-  return good;
-}
-
-/* By id alone, whoever has claimed the event by now: acknowledged events are in the ledger. */
-static bool acknowledge(Outbox *outbox, Event *const *events, size_t count, bool whole,
-                        Failure *ret_failure) {
-  bson_t filter = BSON_INITIALIZER;
-  outbox_append_event_ids(&filter, events, count);
-  bool good = take_out(outbox, &filter, events, count, whole, ret_failure);
-  bson_destroy(&filter);
-  return good;
-}
-
-bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
-  return acknowledge(outbox, events, count, false, ret_failure);
-}
-
-bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count,
-                              Failure *ret_failure) {
-  return acknowledge(outbox, events, count, true, ret_failure);
-}
+/* --- sweep ----------------------------------------------------------------------------------- */
 
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
                   int64_t older_than_ms, Failure *ret_failure) {
@@ -186,7 +88,7 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
   outbox_append_abandoned(&filter, outbox, older_than_ms);
   bool good;
   if (action == SWEEP_ACKNOWLEDGE) {
-    good = take_out(outbox, &filter, events, count, false, ret_failure);
+    good = outbox_take_out(outbox, &filter, events, count, false, ret_failure);
   } else {
     static const char crashed[] = "the projector ended each time it worked on this event";
     bson_t update = BSON_INITIALIZER, set;

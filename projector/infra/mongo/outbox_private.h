@@ -3,7 +3,7 @@
 
 #include "projector/infra/mongo/outbox.h"
 
-/* Its members are for outbox.c and outbox_handle.c. */
+/* Its members are for outbox.c, outbox_handle.c and leave_commands.c. */
 struct Outbox {
   MongoStore *store;
   mongoc_client_t *client;
@@ -58,3 +58,14 @@ bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *upda
 /* The same with options of outbox_quick_write. */
 bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
                            int64_t *ret_matched, Failure *ret_failure);
+
+/* --- how events leave: leave.c decides, leave_commands.c sends --- */
+
+/* Events that the filter selects leave, once their copies are where they belong. `whole`: they were
+ * read whole, so that copies can be made of them. */
+bool outbox_take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
+                     bool whole, Failure *ret_failure);
+/* For a majority; a copy that is there stays as it is. */
+bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *events,
+                            size_t count, Failure *ret_failure);
+bool outbox_delete(Outbox *outbox, const bson_t *filter, Failure *ret_failure);
