@@ -1,7 +1,9 @@
-"""Prints lines and branches per folder, and the lines that nothing ran, from `llvm-cov export`.
+"""Prints lines and branches per folder, the lines that nothing ran and the outcomes that no condition
+had, from `llvm-cov export`.
 
 A branch is one outcome of one condition: `if (a && b)` has four. What a macro or an inline function of
-a library branches to is the library's, and not counted."""
+a library branches to is the library's, and not counted. `good || failure_set(...)` has three: what
+always answers false (always_false.py) cannot be true."""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+from always_false import always_false, is_call
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,24 +53,58 @@ def missed_lines(file: dict) -> list[str]:
     return [str(line) for line in lines]
 
 
+class Outcomes:
+    """The branches of one file; a branch is [line, column, end line, end column, times true, times false, ...]."""
+
+    def __init__(self, name: Path, file: dict, refusals: set[str]):
+        self.lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        self.file = file
+        self.impossible = [b for b in file["branches"] if is_call(self.text(b), refusals)]
+
+    def text(self, branch: list) -> str:
+        line, column, end_line, end_column = branch[:4]
+        if line == end_line:
+            return self.lines[line - 1][column - 1:end_column - 1]
+        return "\n".join([self.lines[line - 1][column - 1:], *self.lines[line:end_line - 1],
+                          self.lines[end_line - 1][:end_column - 1]])
+
+    def counts(self) -> list[int]:
+        count, covered = counts(self.file, "branches")
+        return [count - len(self.impossible), covered - sum(b[4] > 0 for b in self.impossible)]
+
+    def missed(self) -> list[str]:
+        found = []
+        for branch in sorted(self.file["branches"]):
+            never = [what for what, times in (("true", branch[4]), ("false", branch[5])) if times == 0
+                     and not (what == "true" and branch in self.impossible)]
+            if never:
+                condition = " ".join(self.text(branch).split())
+                found.append(f"{branch[0]}: never {' or '.join(never)}: {condition}")
+        return found
+
+
 def main() -> None:
     profile, details, *programs = sys.argv[1:]
     files = own(export(profile, programs))
+    refusals = always_false([*ROOT.glob("projector/**/*.c"), *ROOT.glob("outbox/**/*.c")])
     folders: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([0, 0], [0, 0]))
     with open(details, "w", encoding="utf-8") as text:
         for name, file in sorted(files.items()):
-            lines, branches = counts(file, "lines"), counts(file, "branches")
+            outcomes = Outcomes(name, file, refusals)
+            lines, branches = counts(file, "lines"), outcomes.counts()
             for total in (folders[str(name.parent)], folders["all"]):
                 add(total[0], lines)
                 add(total[1], branches)
             print(row(str(name), lines, branches), file=text)
             if missed := missed_lines(file):
                 print("    not run, from line", " ".join(missed), file=text)
+            for missed in outcomes.missed():
+                print(f"    {missed}", file=text)
     everything = folders.pop("all")
     for folder, (lines, branches) in sorted(folders.items()):
         print(row(folder, lines, branches))
     print(row("all", *everything))
-    print(f"each file, with the lines that nothing ran: {Path(details).resolve().relative_to(ROOT)}")
+    print(f"each file, with what was not run: {Path(details).resolve().relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
