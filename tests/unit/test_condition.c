@@ -53,6 +53,9 @@ static const struct {
     {"{'path': 'n', 'is': true}", "no"},
     {"{'path': 'text5', 'is': 5}", "no"},
     {"{'path': 'nan', 'is': 5}", "no"},
+    {"{'path': 'half', 'is': {'$numberDecimal': 'NaN'}}", "no"},
+    {"{'path': 'n', 'is': -5}", "no"},
+    {"{'path': 'n', 'is': 0}", "no"},
 
     /* true, false and null equal only themselves */
     {"{'path': 'yes', 'is': true}", "yes"},
@@ -67,11 +70,14 @@ static const struct {
     {"{'path': 'oid', 'is': '65a000000000000000000001'}", "yes"},
     {"{'path': 'oid', 'is': {'$oid': '65a000000000000000000001'}}", "yes"},
     {"{'path': 'oid', 'is': '65a000000000000000000002'}", "no"},
+    {"{'path': 'oid', 'is': '65a00000000000000000000x'}", "no"},
+    {"{'path': 'uuid', 'is': '00112233-4455-6677-8899-aabbccddeegg'}", "no"},
     {"{'path': 'uuid', 'is': '00112233-4455-6677-8899-aabbccddeeff'}", "yes"},
     {"{'path': 'uuid', 'is': '00112233-4455-6677-8899-aabbccddeefe'}", "no"},
     {"{'path': 'at', 'is': '2024-05-06T07:08:09.123Z'}", "yes"},
     {"{'path': 'at', 'is': {'$date': '2024-05-06T07:08:09.123Z'}}", "yes"},
     {"{'path': 'at', 'is': '2024-05-06T07:08:09.124Z'}", "no"},
+    {"{'path': 'at', 'is': '2024-05-06T07:08:09.123001Z'}", "no"},
     {"{'path': 'list', 'is': 'web'}", "no"}, /* the array, not one of its members */
 
     /* missing fields */

@@ -167,6 +167,8 @@ static void test_add(void **state) {
       {"bigint unsigned", uint_of(UINT64_MAX), decimal_of("-18446744073709551615"), "uint 0"},
       {"double", double_of(0.5), double_of(0.25), "double 0.75"},
       {"double", double_of(1.7e308), double_of(1.7e308), NULL},
+      {"int", int_of(1), {.kind = VALUE_TEXT, .length = 1, .text = "1"}, NULL},
+      {"int", {.kind = VALUE_NULL}, int_of(1), NULL},
       {NULL, int_of(INT64_MAX), int_of(INT64_MAX), "decimal 18446744073709551614"},
       {NULL, uint_of(UINT64_MAX), uint_of(1), "decimal 18446744073709551616"},
       {NULL, decimal_of("0.01"), decimal_of("-0.02"), "decimal -0.01"},
@@ -224,6 +226,60 @@ static void test_equal(void **state) {
       check_number("equal", value_equal(&values[i], &values[j]), i == j);
 }
 
+/* Each before the next, whichever is asked first: rows are locked in this order. */
+static void test_values_have_one_order(void **state) {
+  (void)state;
+  const Value values[] = {
+      {.kind = VALUE_NULL},
+      int_of(-5),
+      int_of(6),
+      uint_of(5),
+      uint_of(6),
+      double_of(-0.5),
+      double_of(0.5),
+      decimal_of("-0.02"),
+      decimal_of("0"),
+      decimal_of("0.01"),
+      {.kind = VALUE_TEXT, .text = ""},
+      {.kind = VALUE_TEXT, .length = 1, .text = "5"},
+      {.kind = VALUE_TEXT, .length = 2, .text = "55"},
+      {.kind = VALUE_TEXT, .length = 1, .text = "6"},
+      {.kind = VALUE_BINARY, .length = 1, .text = "5"},
+      {.kind = VALUE_BINARY, .length = 1, .text = "6"},
+      {.kind = VALUE_DATE, .us = -1},
+      {.kind = VALUE_DATE, .us = 5},
+      {.kind = VALUE_DATETIME, .us = -1},
+      {.kind = VALUE_DATETIME, .us = 5},
+  };
+  for (size_t i = 0; i < COUNT_OF(values); i++)
+    for (size_t j = 0; j < COUNT_OF(values); j++)
+      check_number("order", value_compare(&values[i], &values[j]), (i > j) - (i < j));
+}
+
+static void test_a_value_as_a_person_reads_it(void **state) {
+  (void)state;
+  static const uint8_t bytes[] = {0, 0xff};
+  const struct {
+    Value value;
+    const char *expected;
+  } cases[] = {
+      {{.kind = VALUE_NULL}, "NULL"},
+      {int_of(-5), "-5"},
+      {uint_of(UINT64_MAX), "18446744073709551615"},
+      {double_of(0.5), "0.5"},
+      {decimal_of("0.10"), "0.10"},
+      {{.kind = VALUE_TEXT, .length = 3, .text = "Ada"}, "Ada"},
+      {{.kind = VALUE_BINARY, .length = 2, .bytes = bytes}, "0x00ff"},
+      {{.kind = VALUE_DATE, .us = 0}, "1970-01-01"},
+      {{.kind = VALUE_DATETIME, .us = 1000, .length = 3}, "1970-01-01 00:00:00.001"},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    g_autoptr(GString) text = g_string_new(NULL);
+    value_append_text(text, &cases[i].value);
+    check_text("text", text->str, cases[i].expected);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_sources),
@@ -232,6 +288,8 @@ int main(void) {
       cmocka_unit_test(test_add),
       cmocka_unit_test(test_negate),
       cmocka_unit_test(test_equal),
+      cmocka_unit_test(test_values_have_one_order),
+      cmocka_unit_test(test_a_value_as_a_person_reads_it),
   };
   return RUN_TESTS(tests);
 }

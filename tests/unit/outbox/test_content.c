@@ -95,6 +95,20 @@ static void test_ids(void **unused) {
   assert_true(outbox_id_equal(&uuid, &uuid));
   assert_false(outbox_id_equal(&uuid, &other_uuid));
   assert_false(outbox_id_equal(&uuid, &text));
+  bson_value_t same = outbox_id_string("5"), seven = outbox_id_string("7"), as_bytes = uuid,
+               shorter = uuid;
+  as_bytes.value.v_binary.subtype = BSON_SUBTYPE_BINARY;
+  shorter.value.v_binary.data_len = 15;
+  assert_true(outbox_id_equal(&text, &same));
+  assert_false(outbox_id_equal(&text, &seven));
+  assert_false(outbox_id_equal(&uuid, &as_bytes));
+  assert_false(outbox_id_equal(&uuid, &shorter));
+  bson_value_t object = {.value_type = BSON_TYPE_OID}, other_object = object,
+               none = {.value_type = BSON_TYPE_NULL};
+  other_object.value.v_oid.bytes[11] = 1;
+  assert_true(outbox_id_equal(&object, &object));
+  assert_false(outbox_id_equal(&object, &other_object));
+  assert_false(outbox_id_equal(&none, &none));
 }
 
 int main(void) {
