@@ -283,6 +283,9 @@ static void check_mysql(CheckReport *report, const Config *config) {
   if (report->has_mysql) {
     check_server(report, config, session);
     check_group(report);
+  } else {
+    check_failed(report, "mysql", &failure);
+    failure = (Failure){0};
   }
   check_json(report, config, session);
   check_replicas(report, config, session);

@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+enum { UNAUTHORIZED = 13 };
+
 /* --- indexes -------------------------------------------------------------------------------- */
 
 /* How to create the index if it is missing; `option` is that of `outbox init`. */
@@ -177,8 +179,11 @@ static void check_archive(CheckReport *report, const Config *config, MongoStore 
   }
   g_autofree char *name = g_strdup_printf("%s_archive", config->mongodb.outbox);
   g_autoptr(Outbox) archive = outbox_new_on(store, "", name);
-  if (!outbox_has_index(archive, number, &found, &failure))
+  if (!outbox_has_index(archive, number, &found, &failure)) {
+    if (failure.code != UNAUTHORIZED)
+      check_failed(report, "mongodb", &failure);
     return;
+  }
   if (found)
     check_good(report, "mongodb", "archive index on (seq)");
   else

@@ -11,6 +11,7 @@ enum {
   LOCK_TRIES = 6,
   LOOK_MS = 2, /* between two checks of the waiting RENAME */
   LOOKS_MAX = 5000,
+  TABLE_EXISTS = 1050, /* what a RENAME is told as long as the placeholder is there */
 };
 
 /* Tells a placeholder from a table that the user may want back. */
@@ -393,6 +394,7 @@ bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow
   if (session_await(renamer, &answer))
     return true;
   shadow_open_gate(gate, shadow);
-  *ret_failure = failure.class == FAILURE_NONE ? answer : failure;
+  bool refused = failure.source == SOURCE_PROJECTOR && answer.code != TABLE_EXISTS;
+  *ret_failure = failure.class == FAILURE_NONE || refused ? answer : failure;
   return false;
 }
