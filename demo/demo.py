@@ -12,12 +12,10 @@ import sys
 import tempfile
 import time
 import unicodedata
-from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 
-import pymongo
-import pymysql
+from stores import Stores
 
 RATE = 300
 SECONDS = int(os.environ.get("DEMO_SECONDS", "20"))
@@ -32,34 +30,13 @@ class Failure(Exception):
     pass
 
 
-class Stores:
+class Bank(Stores):
     def __init__(self) -> None:
-        self.bank = pymongo.MongoClient(os.environ["MONGO_URI"]).bank
-        self.mysql = pymysql.connect(host=os.environ["MYSQL_HOST"], port=int(os.environ["MYSQL_PORT"]), user="root",
-                                     autocommit=True, charset="utf8mb4")
-        self.query("CREATE DATABASE bank_read CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-        self.query(f"GRANT ALL ON bank_read.* TO {os.environ['PROJECTOR_MYSQL_USER']}@'127.0.0.1'")
-        self.mysql.select_db("bank_read")
-
-    def query(self, statement: str) -> tuple[tuple, ...]:
-        with self.mysql.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
-
-    def applied(self) -> int:
-        return self.query("SELECT COUNT(*) FROM projector_applied WHERE projector = 'bank'")[0][0]
-
-    def waiting(self) -> tuple[int, float]:
-        """Events in the outbox, and the age of the oldest in ms."""
-        oldest = self.bank.outbox.find_one(sort=[("occurred_at", 1)], projection=["occurred_at"])
-        if oldest is None:
-            return 0, 0
-        age = datetime.now(timezone.utc).replace(tzinfo=None) - oldest["occurred_at"]
-        return self.bank.outbox.estimated_document_count(), max(0, age.total_seconds() * 1000)
+        super().__init__("bank")
 
     def accounts_in_mongodb(self) -> dict[str, tuple]:
         return {a["_id"]: (a["user_id"], a["name"], a["balance"].to_decimal(), a["opened_at"])
-                for a in self.bank.accounts.find()}
+                for a in self.source.accounts.find()}
 
     def accounts_in_mysql(self) -> dict[str, tuple]:
         rows = self.query("SELECT account_id, user_id, name, balance, opened_at FROM account")
@@ -69,7 +46,7 @@ class Stores:
 class StatusLine:
     """One line that refreshes on a terminal, a line every two seconds elsewhere."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Bank) -> None:
         self.stores = stores
         self.terminal = sys.stdout.isatty()
         self.every_s = 0.5 if self.terminal else 2
@@ -136,7 +113,7 @@ def second_mapping_file(folder: Path, first: str) -> str:
     return str(file)
 
 
-def second_read_model(folder: Path, stores: Stores, mapping: str, accounts: dict[str, tuple]) -> str:
+def second_read_model(folder: Path, stores: Bank, mapping: str, accounts: dict[str, tuple]) -> str:
     """Filled from the feed after everything else: each account's movements add up to its balance."""
     second = second_mapping_file(folder, mapping)
     call(PROJECTOR, "schema", "-c", second, "--apply")
@@ -210,7 +187,7 @@ def show(mongodb: dict[str, tuple], mysql: dict[str, tuple], different: list[str
 
 
 def demo(folder: Path, log: Path) -> None:
-    stores = Stores()
+    stores = Bank()
     mapping = str(mapping_file(folder))
     call(OUTBOX, "init", *BANK, "--feed", FEED)
     call(PROJECTOR, "schema", "-c", mapping, "--apply")

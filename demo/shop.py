@@ -18,47 +18,25 @@ from decimal import Decimal
 from pathlib import Path
 
 import pymongo
-import pymysql
 from bson import Decimal128, Int64
 from pymongo.errors import PyMongoError
 
 from demo import OUTBOX, PROJECTOR, SECONDS, Failure, call, cell, follow, page_address
+from stores import Stores
 
 SHOP = ["--uri", os.environ["MONGO_URI"], "--database", "shop", "--outbox", "outbox"]
 COUNTRIES = ["NL", "DE", "FR", "JP", "BR"]
 GOODS = [("tea", "4.20"), ("cup", "7.50"), ("pot", "24.00"), ("honey", "6.95"), ("spoon", "2.10")]
 
 
-class Stores:
+class Shop(Stores):
     def __init__(self) -> None:
-        self.client = pymongo.MongoClient(os.environ["MONGO_URI"], uuidRepresentation="standard")
-        self.shop = self.client.shop
-        self.mysql = pymysql.connect(host=os.environ["MYSQL_HOST"], port=int(os.environ["MYSQL_PORT"]), user="root",
-                                     autocommit=True, charset="utf8mb4")
-        self.query("CREATE DATABASE shop_read CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
-        self.query(f"GRANT ALL ON shop_read.* TO {os.environ['PROJECTOR_MYSQL_USER']}@'127.0.0.1'")
-        self.mysql.select_db("shop_read")
-
-    def query(self, statement: str) -> tuple[tuple, ...]:
-        with self.mysql.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
-
-    def applied(self) -> int:
-        return self.query("SELECT COUNT(*) FROM projector_applied")[0][0]
-
-    def waiting(self) -> tuple[int, float]:
-        """Events in the outbox, and the age of the oldest in ms."""
-        oldest = self.shop.outbox.find_one(sort=[("occurred_at", 1)], projection=["occurred_at"])
-        if oldest is None:
-            return 0, 0
-        age = datetime.now(timezone.utc).replace(tzinfo=None) - oldest["occurred_at"]
-        return self.shop.outbox.estimated_document_count(), max(0, age.total_seconds() * 1000)
+        super().__init__("shop")
 
     def orders_in_mongodb(self) -> dict[str, tuple]:
         return {o["_id"]: (o["customer_id"], o["state"], o["total"].to_decimal(),
                            [(line["sku"], line["qty"], line["price"].to_decimal()) for line in o["lines"]])
-                for o in self.shop.orders.find({"state": {"$in": ["open", "paid"]}})}
+                for o in self.source.orders.find({"state": {"$in": ["open", "paid"]}})}
 
     def orders_in_mysql(self) -> dict[str, tuple]:
         lines: dict[str, list] = {}
@@ -71,15 +49,15 @@ class Stores:
     def customers(self) -> tuple[set[str], set[str], set[str]]:
         """In MongoDB; in MySQL without a mark, and with one."""
         rows = self.query("SELECT customer_id, deleted_at FROM customer")
-        return ({c["_id"] for c in self.shop.customers.find()}, {r[0] for r in rows if not r[1]}, {r[0] for r in rows if r[1]})
+        return ({c["_id"] for c in self.source.customers.find()}, {r[0] for r in rows if not r[1]}, {r[0] for r in rows if r[1]})
 
 
 class Writer(threading.Thread):
     """Customers register, move and leave; orders are placed, changed, paid and cancelled."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Shop) -> None:
         super().__init__(daemon=True)
-        self.stores, self.shop = stores, stores.shop
+        self.stores, self.shop = stores, stores.source
         self.chance = random.Random(7)
         self.customers: list[str] = []
         self.orders: list[str] = []
@@ -175,7 +153,7 @@ def show(mongodb: dict[str, tuple], mysql: dict[str, tuple], different: list[str
         print(f"{name}: {len(rows):,} orders with {sum(len(row[3]) for row in rows.values()):,} lines")
 
 
-def compare(stores: Stores, writer: Writer) -> None:
+def compare(stores: Shop, writer: Writer) -> None:
     mongodb, mysql = stores.orders_in_mongodb(), stores.orders_in_mysql()
     different = sorted(i for i in mongodb.keys() | mysql.keys() if mongodb.get(i) != mysql.get(i))
     show(mongodb, mysql, different)
@@ -189,7 +167,7 @@ def compare(stores: Stores, writer: Writer) -> None:
 
 
 def demo(folder: Path, log: Path) -> None:
-    stores = Stores()
+    stores = Shop()
     mapping = str(mapping_file(folder))
     call(OUTBOX, "init", *SHOP)
     call(PROJECTOR, "schema", "-c", mapping, "--apply")

@@ -114,39 +114,31 @@ bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change
   return true;
 }
 
-// In the command's session, or in its own transaction.
-static bool write_command(outbox_command_t command, outbox_receipt_t *ret_receipt,
-                          outbox_error_t *error) {
+bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
+                     const outbox_change_t *change, const outbox_event_t *event,
+                     outbox_receipt_t *ret_receipt, outbox_error_t *error) {
   uint8_t bytes[16];
   outbox_error_t unused;
   error = error ? error : &unused;
-  if (!outbox_write_validate(command.outbox, command.change, command.event, error)) {
+  if (!outbox_write_validate(outbox, change, event, error)) {
     return false;
   }
-  bson_value_t id = outbox_event_id(command.event, bytes);
-  command.id = &id;
-  if (command.session) {
-    command.client = mongoc_client_session_get_client(command.session);
+  bson_value_t id = outbox_event_id(event, bytes);
+  outbox_command_t command = {
+      .outbox = outbox, .session = session, .change = change, .event = event, .id = &id};
+  if (session) {
+    command.client = mongoc_client_session_get_client(session);
     return outbox_command_run(&command, ret_receipt, error);
   }
-  command.client = outbox_take_client(command.outbox);
+  command.client = outbox_take_client(outbox);
   bool good = outbox_command_transact(&command, ret_receipt, error);
-  outbox_give_client(command.outbox, command.client);
+  outbox_give_client(outbox, command.client);
   return good;
 }
 
 bool outbox_write(outbox_t *outbox, const outbox_change_t *change, const outbox_event_t *event,
                   outbox_receipt_t *ret_receipt, outbox_error_t *error) {
-  outbox_command_t command = {.outbox = outbox, .change = change, .event = event};
-  return write_command(command, ret_receipt, error);
-}
-
-bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
-                     const outbox_change_t *change, const outbox_event_t *event,
-                     outbox_receipt_t *ret_receipt, outbox_error_t *error) {
-  outbox_command_t command = {
-      .outbox = outbox, .session = session, .change = change, .event = event};
-  return write_command(command, ret_receipt, error);
+  return outbox_write_in(outbox, NULL, change, event, ret_receipt, error);
 }
 
 bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const outbox_event_t *event,

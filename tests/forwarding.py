@@ -8,17 +8,16 @@ from contextlib import contextmanager
 from typing import Callable, Iterator
 
 
+Carry = Callable[[socket.socket, socket.socket], None]
+
+
 @contextmanager
-def forwarding(host: str, port: int, hear: Callable[[bytearray], None] | None = None) -> Iterator[int]:
-    """A port of this address that leads to a port on loopback. `hear` is given what a client has said and may take from
-    its front what it has understood; the rest comes again, with what the client says next."""
-    def carry(source: socket.socket, target: socket.socket, heard: bytearray | None) -> None:
+def relaying(host: str, port: int, there: Carry, back: Carry) -> Iterator[int]:
+    """A port of this address that leads to a port on loopback. Each connection has two threads: `there` carries from the
+    client to the server, `back` from the server to the client."""
+    def run(carry: Carry, source: socket.socket, target: socket.socket) -> None:
         try:
-            while data := source.recv(65536):
-                if heard is not None:
-                    heard.extend(data)
-                    hear(heard)
-                target.sendall(data)
+            carry(source, target)
             target.shutdown(socket.SHUT_WR)
         except OSError:
             pass
@@ -30,8 +29,8 @@ def forwarding(host: str, port: int, hear: Callable[[bytearray], None] | None = 
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", port))
-            for ends in ((client, server, bytearray() if hear else None), (server, client, None)):
-                threading.Thread(target=carry, args=ends, daemon=True).start()
+            for ends in ((there, client, server), (back, server, client)):
+                threading.Thread(target=run, args=ends, daemon=True).start()
 
     with socket.create_server((host, 0)) as listener:
         threading.Thread(target=accept, args=[listener], daemon=True).start()
@@ -40,8 +39,27 @@ def forwarding(host: str, port: int, hear: Callable[[bytearray], None] | None = 
 
 
 @contextmanager
+def forwarding(host: str, port: int, hear: Callable[[bytearray], None] | None = None) -> Iterator[int]:
+    """The same, unchanged. `hear` gets what a client has sent and may remove from its front what it has understood; the
+    rest comes again, with what the client sends next."""
+    def plainly(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            target.sendall(data)
+
+    def heard(source: socket.socket, target: socket.socket) -> None:
+        said = bytearray()
+        while data := source.recv(65536):
+            said.extend(data)
+            hear(said)
+            target.sendall(data)
+
+    with relaying(host, port, heard if hear else plainly, plainly) as forwarded:
+        yield forwarded
+
+
+@contextmanager
 def recording(port: int) -> Iterator[tuple[int, bytearray]]:
-    """The same on loopback, and all that clients have said."""
+    """The same on loopback, and all that clients have sent."""
     said = bytearray()
 
     def keep(heard: bytearray) -> None:

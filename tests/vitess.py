@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 from contextlib import contextmanager
 from typing import Iterator
+
+from forwarding import relaying
 
 VERSION = b"8.0.40-Vitess"
 QUERY = 3
 
 
 def take(source: socket.socket) -> tuple[int, bytes] | None:
-    """A packet: its number and what is in it; None at the end."""
+    """A packet: its number and its content; None at the end."""
     head = source.recv(4, socket.MSG_WAITALL)
     if len(head) < 4:
         return None
@@ -27,7 +28,7 @@ def give(target: socket.socket, number: int, content: bytes) -> None:
 
 @contextmanager
 def vitess(port: int, shards: list[str] | None) -> Iterator[int]:
-    """`port`: of a MySQL on this machine. `shards`: what SHOW VITESS_SHARDS says; None: it is refused."""
+    """`port`: of a MySQL on this machine. `shards`: the answer to SHOW VITESS_SHARDS; None: it is refused."""
     listed = b" UNION ALL ".join(b"SELECT '%s'" % shard.encode() for shard in shards or [])
 
     def said(statement: bytes) -> bytes:
@@ -40,31 +41,12 @@ def vitess(port: int, shards: list[str] | None) -> Iterator[int]:
             number, content = packet
             is_query = number == 0 and content[:1] == bytes([QUERY])
             give(server, number, content[:1] + said(content[1:]) if is_query else content)
-        server.shutdown(socket.SHUT_WR)
 
-    def answer(client: socket.socket, server: socket.socket) -> None:
+    def answer(server: socket.socket, client: socket.socket) -> None:
         number, greeting = take(server)
         give(client, number, greeting[:1] + VERSION + greeting[greeting.index(b"\0"):])
         while data := server.recv(65536):
             client.sendall(data)
 
-    def run(carry, *ends: socket.socket) -> None:
-        try:
-            carry(*ends)
-        except OSError:
-            pass
-
-    def accept(listener: socket.socket) -> None:
-        while True:
-            try:
-                client = listener.accept()[0]
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", port))
-            for carry in (ask, answer):
-                threading.Thread(target=run, args=(carry, client, server), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, args=[listener], daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+    with relaying("127.0.0.1", port, ask, answer) as relayed:
+        yield relayed

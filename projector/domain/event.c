@@ -38,6 +38,15 @@ const char *id_kind_name(IdKind kind) {
   return names[kind];
 }
 
+bool id_kind_from_name(const char *name, IdKind *ret_kind) {
+  for (IdKind kind = 0; kind < ID_KINDS; kind++)
+    if (!strcmp(name, id_kind_name(kind))) {
+      *ret_kind = kind;
+      return true;
+    }
+  return false;
+}
+
 static size_t hex_text(const uint8_t *bytes, size_t length, char *text) {
   static const char digits[] = "0123456789abcdef";
   for (size_t i = 0; i < length; i++) {

@@ -28,6 +28,7 @@ typedef enum IdKind {
   ID_UUID,
   ID_OBJECTID,
   ID_OTHER, /* not allowed by the contract; kept so that the event can still be addressed */
+  ID_KINDS = ID_OTHER, /* how many the contract allows, from 0 */
 } IdKind;
 
 typedef struct Id {
@@ -113,6 +114,8 @@ int id_compare(const Id *a, const Id *b);
 bool id_equal(const Id *a, const Id *b);
 /* Kind names as they stand in the MySQL tables: int, string, uuid, objectid, other. */
 const char *id_kind_name(IdKind kind);
+/* False when it is none of the names that the contract allows. */
+bool id_kind_from_name(const char *name, IdKind *ret_kind);
 /* The usual text form: UUID with hyphens, ObjectId in hex, numbers in decimal, strings as they are
  * (cut to the buffer for an id that breaks the contract). Returns the length. */
 size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]);

@@ -29,7 +29,6 @@ static bool read_ids(const Check *check, const Projection *projection, GHashTabl
 /* Ids of different kinds with the same text, such as "the string "7" and the int 7". */
 static unsigned tell_kinds(const Check *check, const Projection *projection, const Column *column,
                            GHashTable *ids) {
-  static const IdKind kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};
   GHashTableIter iter;
   gpointer text, bits;
   unsigned found = 0;
@@ -37,9 +36,9 @@ static unsigned tell_kinds(const Check *check, const Projection *projection, con
   while (g_hash_table_iter_next(&iter, &text, &bits)) {
     g_autoptr(GString) names = g_string_new(NULL);
     unsigned count = 0;
-    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
-      if (GPOINTER_TO_UINT(bits) & 1U << kinds[i])
-        g_string_append_printf(names, "%s%s", count++ ? " and " : "", id_kind_name(kinds[i]));
+    for (IdKind kind = 0; kind < ID_KINDS; kind++)
+      if (GPOINTER_TO_UINT(bits) & 1U << kind)
+        g_string_append_printf(names, "%s%s", count++ ? " and " : "", id_kind_name(kind));
     if (count > 1 && found++ < TOLD)
       finding_add(check->findings, true,
                   "%s.key.%s: \"%s\" is the id of several aggregates of %s (%s), which would share "

@@ -111,7 +111,7 @@ EventCursor *archive_scan(Archive *archive, const EventRange *range) {
 
 EventCursor *archive_find_ids(Outbox *events, const Id *ids, size_t count) {
   bson_t *filter = bson_new();
-  outbox_append_ids(filter, ids, count);
+  outbox_append_ids(filter, "_id", ids, count);
   return outbox_find(events, filter, bson_new());
 }
 

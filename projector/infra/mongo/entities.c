@@ -136,7 +136,7 @@ bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bs
 bool entities_find(Entities *entities, const Id *ids, size_t count, GPtrArray *documents,
                    Failure *ret_failure) {
   bson_t filter = BSON_INITIALIZER, options = BSON_INITIALIZER;
-  outbox_append_ids(&filter, ids, count);
+  outbox_append_ids(&filter, "_id", ids, count);
   append_fields(entities, &options);
   mongoc_cursor_t *cursor =
       mongoc_collection_find_with_opts(entities->collection, &filter, &options, NULL);

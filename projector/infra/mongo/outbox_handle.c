@@ -93,11 +93,9 @@ void outbox_list_skipped(bson_t *array, Event *const *events, size_t count) {
 }
 
 void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count) {
-  bson_t array = BSON_INITIALIZER, in;
+  bson_t array = BSON_INITIALIZER;
   list_ids(&array, events, count, false);
-  BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
-  BSON_APPEND_ARRAY(&in, "$in", &array);
-  bson_append_document_end(filter, &in);
+  BCON_APPEND(filter, "_id", "{", "$in", BCON_ARRAY(&array), "}");
   bson_destroy(&array);
 }
 

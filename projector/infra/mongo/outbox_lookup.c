@@ -258,23 +258,21 @@ EventCursor *outbox_find_event(Outbox *outbox, const Id *id) {
                      BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}"));
 }
 
-void outbox_append_ids(bson_t *filter, const Id *ids, size_t count) {
-  bson_t array = BSON_INITIALIZER, in;
+void outbox_append_ids(bson_t *filter, const char *key, const Id *ids, size_t count) {
+  bson_t array = BSON_INITIALIZER;
   for (size_t i = 0; i < count; i++) {
     char buffer[16];
-    const char *key;
-    bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
-    id_append_bson(&ids[i], &array, key);
+    const char *index;
+    bson_uint32_to_string((uint32_t)i, &index, buffer, sizeof buffer);
+    id_append_bson(&ids[i], &array, index);
   }
-  BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
-  BSON_APPEND_ARRAY(&in, "$in", &array);
-  bson_append_document_end(filter, &in);
+  BCON_APPEND(filter, key, "{", "$in", BCON_ARRAY(&array), "}");
   bson_destroy(&array);
 }
 
 bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
   bson_t *filter = bson_new();
-  outbox_append_ids(filter, (const Id *)(const void *)ids->data, ids->len);
+  outbox_append_ids(filter, "_id", (const Id *)(const void *)ids->data, ids->len);
   g_autoptr(EventCursor) cursor =
       outbox_find(outbox, filter, BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}"));
   const bson_t *document;

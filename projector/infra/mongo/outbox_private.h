@@ -23,9 +23,9 @@ mongoc_client_t *outbox_client(const Outbox *outbox);
 mongoc_collection_t *outbox_collection(const Outbox *outbox);
 /* Another collection of its database, by the same client; destroy it. */
 mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name);
-/* "_id": {"$in": the ids} */
-void outbox_append_ids(bson_t *filter, const Id *ids, size_t count);
-/* The same of events. */
+/* `key`: {"$in": the ids} */
+void outbox_append_ids(bson_t *filter, const char *key, const Id *ids, size_t count);
+/* "_id": {"$in": the ids of the events} */
 void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count);
 /* `key`: {"$in": [every id that the text may stand for]} */
 void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text);

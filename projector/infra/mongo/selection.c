@@ -7,27 +7,17 @@
 #include <string.h>
 
 void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text) {
-  bson_t array = BSON_INITIALIZER, in;
   uint8_t bytes[16];
   Id ids[IDS_OF_TEXT];
   unsigned count = ids_from_text(text, strlen(text), bytes, ids);
-  for (unsigned i = 0; i < count; i++) {
-    char buffer[16];
-    const char *index;
-    bson_uint32_to_string(i, &index, buffer, sizeof buffer);
-    id_append_bson(&ids[i], &array, index);
-  }
-  BSON_APPEND_DOCUMENT_BEGIN(filter, key, &in);
-  BSON_APPEND_ARRAY(&in, "$in", &array);
-  bson_append_document_end(filter, &in);
-  bson_destroy(&array);
+  outbox_append_ids(filter, key, ids, count);
 }
 
 /* An event without a status is pending, and so is one whose status is outside the contract. */
 static void append_states(bson_t *filter, const char *const *states) {
   static const char *const known[] = {"in_progress", "failed", "dead", NULL};
   bool pending = g_strv_contains(states, "pending");
-  bson_t array = BSON_INITIALIZER, member;
+  bson_t array = BSON_INITIALIZER;
   uint32_t count = 0;
   for (const char *const *name = pending ? known : states; *name; name++) {
     char buffer[16];
@@ -37,9 +27,7 @@ static void append_states(bson_t *filter, const char *const *states) {
     bson_uint32_to_string(count++, &index, buffer, sizeof buffer);
     BSON_APPEND_UTF8(&array, index, *name);
   }
-  BSON_APPEND_DOCUMENT_BEGIN(filter, "status", &member);
-  BSON_APPEND_ARRAY(&member, pending ? "$nin" : "$in", &array);
-  bson_append_document_end(filter, &member);
+  BCON_APPEND(filter, "status", "{", pending ? "$nin" : "$in", BCON_ARRAY(&array), "}");
   bson_destroy(&array);
 }
 
@@ -142,19 +130,12 @@ static bson_t *brief(const Outbox *outbox) {
 
 EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count) {
   bson_t *filter = bson_new();
-  bson_t array = BSON_INITIALIZER, in;
+  g_autofree Id *ids = g_new(Id, count);
   bson_append_utf8(filter, outbox_field(outbox, FIELD_AGGREGATE_TYPE), -1, aggregates[0]->type,
                    (int)aggregates[0]->type_length);
-  for (size_t i = 0; i < count; i++) {
-    char buffer[16];
-    const char *key;
-    bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
-    id_append_bson(&aggregates[i]->id, &array, key);
-  }
-  BSON_APPEND_DOCUMENT_BEGIN(filter, outbox_field(outbox, FIELD_AGGREGATE_ID), &in);
-  BSON_APPEND_ARRAY(&in, "$in", &array);
-  bson_append_document_end(filter, &in);
-  bson_destroy(&array);
+  for (size_t i = 0; i < count; i++)
+    ids[i] = aggregates[i]->id;
+  outbox_append_ids(filter, outbox_field(outbox, FIELD_AGGREGATE_ID), ids, count);
   return outbox_find(outbox, filter, brief(outbox));
 }
 

@@ -82,7 +82,6 @@ static GString *name_is(const char *column, const char *name) {
 /* Entries that `to` already has stay: the user may lack the privilege to change the ledger. */
 static bool copy_ledger(Session *session, const char *from, const char *to, uint64_t *copied,
                         Failure *ret_failure) {
-  static const IdKind kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};
   g_autoptr(GString) head =
       g_string_new("INSERT INTO projector_applied"
                    " (projector, event_id_kind, event_id, outcome, applied_at) SELECT ");
@@ -93,9 +92,9 @@ static bool copy_ledger(Session *session, const char *from, const char *to, uint
                          " FROM projector_applied AS s LEFT JOIN projector_applied AS t ON %s"
                          " AND t.event_id_kind = s.event_id_kind AND t.event_id = s.event_id",
                          ours->str);
-  for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+  for (IdKind kind = 0; kind < ID_KINDS; kind++) {
     g_autoptr(GString) alike = name_is("s.projector", from);
-    g_string_append_printf(alike, " AND s.event_id_kind = '%s'", id_kind_name(kinds[i]));
+    g_string_append_printf(alike, " AND s.event_id_kind = '%s'", id_kind_name(kind));
     Part part = {.table = "projector_applied",
                  .id = "event_id",
                  .alike = alike,

@@ -9,11 +9,8 @@
 enum { AT_ONCE = 200 };
 
 static guint kind_bit(const char *name) {
-  static const IdKind kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};
-  for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
-    if (!strcmp(name, id_kind_name(kinds[i])))
-      return 1U << kinds[i];
-  return 0;
+  IdKind kind;
+  return id_kind_from_name(name, &kind) ? 1U << kind : 0;
 }
 
 bool key_ids_add_positions(Session *session, const char *projector, const char *aggregate_type,

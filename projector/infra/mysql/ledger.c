@@ -69,22 +69,11 @@ static bool lock_out_owner(Session *session, const Ledger *ledger, Failure *ret_
 
 /* --- positions ---------------------------------------------------------------------------- */
 
-static const IdKind id_kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};
-
-static bool kind_from_name(const char *name, IdKind *ret_kind) {
-  for (size_t i = 0; i < G_N_ELEMENTS(id_kinds); i++)
-    if (!strcmp(name, id_kind_name(id_kinds[i]))) {
-      *ret_kind = id_kinds[i];
-      return true;
-    }
-  return false;
-}
-
 /* Parses the text form; the bytes go into the arena. */
 static bool take_id(const char *text, size_t length, const char *kind_name, Arena *arena,
                     Id *ret_id) {
   IdKind kind;
-  return kind_from_name(kind_name, &kind) &&
+  return id_kind_from_name(kind_name, &kind) &&
          id_from_text(kind, arena_copy(arena, text, length), length, arena_alloc(arena, 16, 1),
                       ret_id);
 }
@@ -314,11 +303,10 @@ bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *ite
                          LedgerEntry *ret_entries, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GHashTable) found = g_hash_table_new(id_hash_key, id_equal_key);
-  for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
-    const char *kind = id_kind_name(id_kinds[k]);
+  for (IdKind kind = 0; kind < ID_KINDS; kind++) {
     g_autoptr(GString) sql =
         g_string_new("SELECT event_id, outcome, applied_at FROM projector_applied");
-    if (!append_ids_of_kind(sql, ledger, id_kinds[k], items, count))
+    if (!append_ids_of_kind(sql, ledger, kind, items, count))
       continue;
     g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
     if (!result)
@@ -327,7 +315,7 @@ bool ledger_find_entries(Session *session, const Ledger *ledger, const Item *ite
     while ((row = mysql_fetch_row(result))) {
       Id *id = arena_alloc(arena, 1, sizeof *id);
       LedgerEntry *entry = arena_alloc(arena, 1, sizeof *entry);
-      if (!take_id(row[0], mysql_fetch_lengths(result)[0], kind, arena, id))
+      if (!take_id(row[0], mysql_fetch_lengths(result)[0], id_kind_name(kind), arena, id))
         continue;
       entry->outcome = known_outcome(row[1]);
       g_strlcpy(entry->applied_at, row[2], LEDGER_TIME_SIZE);
@@ -386,19 +374,19 @@ bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_
 
 bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
                    Failure *ret_failure) {
-  for (size_t k = 0; k < G_N_ELEMENTS(id_kinds); k++) {
+  for (IdKind kind = 0; kind < ID_KINDS; kind++) {
     g_autoptr(GString) sql = g_string_new("DELETE t FROM ");
     bool any = false;
     begin_ids(sql, "projector_applied", "event_id");
     for (guint i = 0; i < ids->len; i++) {
       const Id *id = &g_array_index(ids, Id, i);
-      if (id->kind != id_kinds[k])
+      if (id->kind != kind)
         continue;
       append_listed_id(sql, session_is_mariadb(session), !any, id);
       any = true;
     }
     join_ids(sql, ledger, "projector_applied", "event_id");
-    g_string_append_printf(sql, " AND t.event_id_kind = '%s'", id_kind_name(id_kinds[k]));
+    g_string_append_printf(sql, " AND t.event_id_kind = '%s'", id_kind_name(kind));
     if (any && !session_execute(session, sql->str, sql->len, NULL, ret_failure))
       return false;
   }

@@ -199,8 +199,6 @@ bool shadow_create(Session *session, const Shadow *shadow, Failure *ret_failure)
 
 /* --- what was copied ------------------------------------------------------------------------ */
 
-static const IdKind kinds[] = {ID_INT, ID_STRING, ID_UUID, ID_OBJECTID};
-
 static void append_id(GString *sql, const Id *id) {
   char text[ID_TEXT_SIZE];
   literal_append_bytes(sql, text, id_text(id, text));
@@ -257,8 +255,8 @@ bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, si
                        int64_t *ret_versions, Failure *ret_failure) {
   for (size_t i = 0; i < count; i++)
     ret_versions[i] = SHADOW_NOT_COPIED;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds); k++)
-    if (!find_noted_of_kind(session, shadow, kinds[k], ids, count, ret_versions, ret_failure))
+  for (IdKind kind = 0; kind < ID_KINDS; kind++)
+    if (!find_noted_of_kind(session, shadow, kind, ids, count, ret_versions, ret_failure))
       return false;
   return true;
 }
@@ -303,9 +301,9 @@ static bool find_moved_of_kind(Session *session, const Shadow *shadow, const Sha
 bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage *page, Arena *arena,
                        GArray *ids, Failure *ret_failure) {
   bool begun = !page->after;
-  for (size_t k = 0; k < G_N_ELEMENTS(kinds) && ids->len < page->limit; k++) {
-    begun |= page->after && page->after->kind == kinds[k];
-    if (begun && !find_moved_of_kind(session, shadow, page, kinds[k], arena, ids, ret_failure))
+  for (IdKind kind = 0; kind < ID_KINDS && ids->len < page->limit; kind++) {
+    begun |= page->after && page->after->kind == kind;
+    if (begun && !find_moved_of_kind(session, shadow, page, kind, arena, ids, ret_failure))
       return false;
   }
   return true;
