@@ -406,6 +406,23 @@ static void test_at_the_limit_of_holds_only_what_may_end_one_is_taken(void **sta
   lane_free(lane);
 }
 
+static void test_a_queue_is_full_by_its_events_or_by_its_bytes(void **state) {
+  (void)state;
+  QueuedEvent *one = pending("a", 1);
+  size_t bytes = queued_event_memory(one);
+  queued_event_free(one);
+  const LaneLimits limits[] = {{.events = 2, .bytes = 1 << 20, .holds = 1},
+                               {.events = LIMIT, .bytes = 2 * bytes, .holds = 1}};
+  for (size_t i = 0; i < G_N_ELEMENTS(limits); i++) {
+    Lane *lane = lane_new(limits[i], NULL);
+    lane_offer(lane, pending("a", 1));
+    assert_true(lane_has_room(lane));
+    lane_offer(lane, pending("b", 1));
+    assert_false(lane_has_room(lane));
+    lane_free(lane);
+  }
+}
+
 /* Other aggregates fill the queue, and nobody takes from it: events behind a hold have to get
  * through. */
 static void test_at_the_limit_of_holds_a_full_queue_keeps_no_hold_from_ending(void **state) {
@@ -458,6 +475,7 @@ int main(void) {
       cmocka_unit_test(test_a_hold_found_while_draining_stands),
       cmocka_unit_test(test_holds_come_up_in_the_order_in_which_they_are_due),
       cmocka_unit_test(test_at_the_limit_of_holds_only_what_may_end_one_is_taken),
+      cmocka_unit_test(test_a_queue_is_full_by_its_events_or_by_its_bytes),
       cmocka_unit_test(test_at_the_limit_of_holds_a_full_queue_keeps_no_hold_from_ending),
       cmocka_unit_test(test_a_failed_event_without_a_place_is_tried_again),
   };
