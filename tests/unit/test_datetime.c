@@ -72,6 +72,7 @@ static const struct {
     {"2024-01-1", false, false, 0},
     {"24-01-01", false, false, 0},
     {"2024/01/01", false, false, 0},
+    {"2024-01/01", false, false, 0},
     {" 2024-01-01", false, false, 0},
     {"2024-01-01 ", false, false, 0},
     {"-024-01-01", false, false, 0},
@@ -104,6 +105,12 @@ static const struct {
     {"2024-05-06T07:08:09 02:00", true, false, 0},
     {"2024-05-06T07:08:09ZZ", true, false, 0},
     {"2024-05-06T07:08Z", true, false, 0},
+    {"2024-05-06T0708:09Z", true, false, 0},
+    {"2024-05-06T07:8:09Z", true, false, 0},
+    {"2024-05-06T07:08:9Z", true, false, 0},
+    {"2024-05-06T07:08:09.5", true, false, 0},
+    {"2024-05-06T07:08:09+2:00", true, false, 0},
+    {"2024-05-06T07:08:09+02:0", true, false, 0},
     {"2024-05-06t07:08:09Z", true, false, 0},
     {"2024-05-06T24:00:00Z", true, false, 0},
     {"2024-05-06T07:60:00Z", true, false, 0},
@@ -175,6 +182,22 @@ static void test_every_day(void **state) {
   check_number("the day after the last", us, 253402300800000000LL);
 }
 
+static void test_a_duration_has_two_units_at_most(void **state) {
+  (void)state;
+  static const struct {
+    int64_t ms;
+    const char *expected;
+  } cases[] = {
+      {999, "999 ms"},           {1500, "1.5 s"},          {59999, "59 s"},
+      {61000, "1 min 1 s"},      {3599999, "59 min 59 s"}, {3661000, "1 h 1 min"},
+      {86399999, "23 h 59 min"}, {90000000, "1 d 1 h"},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    char text[DURATION_TEXT_SIZE];
+    check_text("duration", duration_text(cases[i].ms, text), cases[i].expected);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_format),
@@ -182,6 +205,7 @@ int main(void) {
       cmocka_unit_test(test_parse_respects_the_length),
       cmocka_unit_test(test_range),
       cmocka_unit_test(test_every_day),
+      cmocka_unit_test(test_a_duration_has_two_units_at_most),
   };
   return RUN_TESTS(tests);
 }
