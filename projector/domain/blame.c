@@ -4,6 +4,7 @@
 enum {
   REPLAYS_MAX = 20,      /* of one transaction after conflicts, */
   REPLAY_FOR_MS = 20000, /* but not for longer: then the batch is split, and others continue */
+  LOCK_REPLAYS = 1,      /* after a lock wait, which was long enough by itself */
   UNKNOWN_REPLAYS = 3,   /* of one that met an error that no table lists */
 };
 
@@ -52,6 +53,8 @@ static Ruling rule_lock(const Case *the_case, bool again) {
       return RULING_PROBE;
     if (the_case->probe == PROBE_BAD)
       return RULING_STORE;
+  } else if (the_case->replays > LOCK_REPLAYS) {
+    again = false;
   }
   return again ? RULING_REPLAY : split_or(the_case, RULING_WAIT);
 }

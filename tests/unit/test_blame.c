@@ -91,6 +91,8 @@ static const Row rows[] = {
     {"a deadlock is replayed", STEP_ROWS, FAILURE_CONFLICT, 1213, 8, 20, 0, NONE, 0, RULING_REPLAY},
     {"a lock wait is replayed", STEP_ROWS, FAILURE_CONFLICT, 1205, 8, 1, 10000, NONE, 0,
      RULING_REPLAY},
+    {"but once: it has been long", STEP_ROWS, FAILURE_CONFLICT, 1205, 8, 2, 4000, NONE, 0,
+     RULING_SPLIT},
     {"then the others go on", STEP_ROWS, FAILURE_CONFLICT, 1205, 8, 2, LATE, NONE, 0, RULING_SPLIT},
     {"and the event waits, for nothing", STEP_ROWS, FAILURE_CONFLICT, 1205, 1, 2, LATE, NONE, 0,
      RULING_WAIT},

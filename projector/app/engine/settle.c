@@ -133,7 +133,9 @@ static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *fail
 /* A late update: the row is taken from the entity. A failure is the event's, unless it is a
  * store's: then the event is given back. */
 static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
-  Tries tries = {.begun = clock_us()};
+  /* One that has waited for a lock before is a suspect, and waits briefly, and only once. */
+  bool suspect = watch_suspects(worker->lanes->watch, &item->event->key.event_id);
+  Tries tries = {.begun = suspect ? 0 : clock_us()};
   Ruling ruling = RULING_STORE;
   do {
     *ret_failure = (Failure){0};

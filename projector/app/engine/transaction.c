@@ -185,7 +185,8 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
 /* What all parts of a batch share. */
 typedef struct Attempt {
   GHashTable *blocked; /* aggregates that an earlier part blocked */
-  int64_t begun;       /* when the batch was first tried */
+  int64_t begun;       /* when the batch was first tried; 0: nothing is replayed any more */
+  bool waited;         /* for a lock, in vain */
 } Attempt;
 
 static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
@@ -282,8 +283,10 @@ static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit
     return replay_pause(worker, replays) ? RESOLVED_AGAIN : RESOLVED_NOT;
   case RULING_SPLIT:
     tell_replay(worker, failure);
-    if (blame_is_lock_wait(failure))
+    if (blame_is_lock_wait(failure)) {
       set_lock_wait(worker, SUSPECT_WAIT_S);
+      attempt->begun = 0;
+    }
     return done_if(apply_parts(worker, items, count, culprit->statement, attempt, failure));
   case RULING_WAIT:
   case RULING_EVENT: {
@@ -316,6 +319,7 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
         continue;
     }
     clear_up(worker, items, count, &failure);
+    attempt->waited |= blame_is_lock_wait(&failure);
     if (failure.step == STEP_ROWS && failure.class == FAILURE_MAPPING && culprit.projection &&
         fail_projection(worker, items, count, culprit.projection, &failure))
       continue;
@@ -374,5 +378,7 @@ bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
               (innocent == count ||
                apply_suspects(worker, items + innocent, count - innocent, &attempt, ret_failure));
   end_trials(worker, items, count);
+  if (good && worker->hurried && innocent == count && !attempt.waited)
+    set_lock_wait(worker, (int)worker->config->mysql.lock_wait_s);
   return good;
 }
