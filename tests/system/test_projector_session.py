@@ -33,6 +33,7 @@ VARIABLES = {
     "sql_safe_updates": ("1", "0"),
     "div_precision_increment": ("0", "4"),
     "group_concat_max_len": ("4", "16777216"),
+    "lc_messages": ("'en_GB'", "en_US"),
     "lc_time_names": ("'en_GB'", "en_US"),
     "default_week_format": ("3", "0"),
     "sql_select_limit": ("1", "18446744073709551615"),
@@ -51,10 +52,12 @@ OF_MYSQL = {
     "transaction_read_only": ("1", "0"),
     "use_secondary_engine": ("FORCED", "OFF"),
     "max_execution_time": ("2000", "0"),
+    "windowing_use_high_precision": ("0", "1"),
 }
 OF_MARIADB = {
     "tx_isolation": ("'SERIALIZABLE'", "READ-COMMITTED"),
     "tx_read_only": ("1", "0"),
+    "old_mode": ("'ZERO_DATE_TIME_CAST'", "UTF8_IS_UTF8MB3"),
     "check_constraint_checks": ("0", "1"),
     "sql_if_exists": ("1", "0"),
     "skip_replication": ("1", "0"),

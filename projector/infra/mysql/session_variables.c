@@ -10,6 +10,7 @@ typedef enum Known {
   MYSQL_ONLY, /* including Vitess */
   MYSQL_ITSELF,
   MARIADB_ONLY,
+  MARIADB_10_6, /* and later */
 } Known;
 
 typedef enum How {
@@ -28,7 +29,22 @@ typedef struct Variable {
 /* Given by the caller. */
 #define LOCK_WAIT "lock wait"
 
-/* "DEFAULT" is the server's keyword. Values of global variables must not count, and DEFAULT of most
+/* Every variable of a session in MySQL 8.0 and 9.7 and in MariaDB 10.11 and 11.8 was considered.
+ * These are inherited although they mean something to statements of users:
+ *   auto_increment_increment, _offset: how several primaries share the numbers
+ *   block_encryption_mode: the server's policy, in which its data is encrypted
+ *   default_collation_for_utf8mb4, character_set_collations: to set the first takes a privilege;
+ * they apply to texts with an introducer or CONVERT, and differ between servers anyway
+ *   enable_cascade_triggers: belongs to the tables' triggers
+ *   cte_max_recursion_depth, max_sp_recursion_depth, max_points_in_geometry, limits of memory: what
+ *     reaches them fails, and nothing is cut
+ *   innodb_snapshot_isolation: means nothing under READ COMMITTED
+ *   wsrep_..., group_replication_consistency: the cluster's
+ *   system_versioning_alter_history, _insert_history, sql_require_primary_key, innodb_strict_mode
+ * and others of DDL: a statement of ours says what it needs, or fails optimizer_..., buffers, logs,
+ * statistics, SHOW, session_track_...: no row becomes another
+ *
+ * "DEFAULT" is the server's keyword. Values of global variables must not count, and DEFAULT of most
  * others would be the global value. */
 static const Variable variables[] = {
     /* Transactions. */
@@ -73,6 +89,11 @@ static const Variable variables[] = {
     {"group_concat_max_len", "16777216", EVERYBODY, PINNED, "GROUP_CONCAT is cut"},
     {"lc_time_names", "en_US", EVERYBODY, PINNED, "DATE_FORMAT speaks another language"},
     {"default_week_format", "0", EVERYBODY, PINNED, "WEEK counts in another way"},
+    {"windowing_use_high_precision", "1", MYSQL_ITSELF, PINNED, "window functions lose digits"},
+    {"old_mode", "UTF8_IS_UTF8MB3", MARIADB_10_6, PINNED,
+     "a time becomes a date and time without a date, or utf8 is another character set"},
+    {"lc_messages", "en_US", NOT_VITESS, PINNED,
+     "a full disk is reported in a language that is not understood here"},
     {"default_regex_flags", "", MARIADB_ONLY, PINNED, "REGEXP matches something else"},
     {"max_recursive_iterations", "4294967295", MARIADB_ONLY, PINNED,
      "recursive queries are cut without an error"},
@@ -107,6 +128,7 @@ static const char *comment_for(const Variable *variable, Variant variant) {
   case MYSQL_ONLY:
   case MYSQL_ITSELF: return "/*!80000 ";
   case MARIADB_ONLY: return "/*M!100000 ";
+  case MARIADB_10_6: return "/*M!100601 ";
   case EVERYBODY:
   case NOT_VITESS: break;
   }
