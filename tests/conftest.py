@@ -114,7 +114,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
-    """A failed test shows what its projectors said."""
+    """A failed test shows the log of its projectors."""
     report = (yield).get_result()
     workspace = getattr(item, "funcargs", {}).get("ws")
     if report.failed and workspace is not None:

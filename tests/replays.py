@@ -69,7 +69,7 @@ def leftovers(ws: Workspace) -> tuple[list, list]:
 
 @pytest.fixture
 def bank(ws: Workspace) -> Workspace:
-    """In the place of the usual one: it keeps an archive."""
+    """Replaces the usual bank: it keeps an archive."""
     ws.mapping(**ARCHIVE, **FAST)
     ws.create()
     assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0

@@ -31,7 +31,7 @@ class Wire:
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def take(self, pending: bytearray) -> None:
-        """Takes whole messages from the front."""
+        """Takes complete messages from the front."""
         while len(pending) >= 16:
             length, _, _, opcode = struct.unpack_from("<iiii", pending)
             if len(pending) < length:

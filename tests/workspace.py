@@ -65,14 +65,14 @@ def said(done: subprocess.CompletedProcess, code: int) -> str:
 
 
 def last_said(done: subprocess.CompletedProcess, code: int) -> str:
-    """What `run` says in the end; warnings of the log may stand before."""
+    """The last line of `run`; warnings may come before it."""
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr.splitlines()[-1]
 
 
 @dataclass
 class Stores:
-    """Where the stores are; root has no password, the program's own user has one."""
+    """Addresses of the stores; root has no password, the program's own user has one."""
 
     mongo_uri: str
     mysql_port: int

@@ -62,7 +62,7 @@ class Meter:
 
 @dataclass
 class Cost:
-    """Of one program that ran to its end, and of the servers meanwhile."""
+    """CPU time of a program that ran to its end, and of the servers meanwhile."""
 
     seconds: float
     peak_mb: float
@@ -82,7 +82,7 @@ class Cost:
 
 
 def run(*argv: str | Path, **variables: str) -> str:
-    """Output of a program that has to succeed."""
+    """The output of a program that must succeed."""
     done = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           env={**os.environ, **variables})
     if done.returncode != 0:
@@ -91,7 +91,7 @@ def run(*argv: str | Path, **variables: str) -> str:
 
 
 def measure(*argv: str | Path, log: Path, status: int = 0) -> Cost:
-    """Of a program that has to end with that status."""
+    """The cost of a program that must end with that status."""
     meter, peak = Meter(), 0.0
     with log.open("w+b") as stderr, log.with_suffix(".out").open("w+b") as stdout:
         process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)

@@ -55,7 +55,7 @@ class Stage:
         self.checker = Checker(self.world)
 
     def play(self, name: str) -> float:
-        """Gives the seconds until all was right again after the fault."""
+        """Returns the seconds until everything was right again after the fault."""
         fault = FAULTS[name]
         self.world.faults.append(name)
         with self.world.writing():
@@ -71,7 +71,7 @@ class Stage:
 # Words that the faults share
 
 def more(world: World, events: int = 40, timeout: float = 120) -> None:
-    """Until the bank has written so many more."""
+    """Waits until the bank has written so many more."""
     wanted = world.bank.count + events
     world.wait(lambda: world.bank.count >= wanted, timeout, f"{events} more events of the bank")
 
@@ -81,7 +81,7 @@ def applied(world: World) -> int:
 
 
 def progress(world: World, events: int = 20, timeout: float = 120) -> None:
-    """Until so many more were applied."""
+    """Waits until so many more were applied."""
     wanted = applied(world) + events
     world.wait(lambda: applied(world) >= wanted, timeout, f"{events} more applied events")
 

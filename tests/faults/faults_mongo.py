@@ -91,7 +91,7 @@ def all_sessions_killed(world: World) -> None:
 
 
 def answer_with(world: World, commands: list[str], code: int | None, times: int, **data) -> None:
-    """Waits until the server has given that answer so many times, and work goes on."""
+    """Waits until the server has given that answer so many times, and work continues."""
     how = {"closeConnection": True} if code is None else {"errorCode": code}
     fail(world, {"failCommands": commands, **how, **data}, times)
 
@@ -177,7 +177,7 @@ def large_event(world: World, spare: int, event_type: str = "ProfileSaved") -> d
 
 @fault(exits={KILLED}, weight=1)
 def oversized_event(world: World) -> None:
-    """So large that hardly anything of the change around it fits."""
+    """So large that hardly any room is left for the change around it."""
     event = large_event(world, 600)
     world.wait(lambda: world.db.outbox.find_one({"_id": event["_id"]}, {"_id": 1}) is None, 120, "the large event to go")
     most = MEMORY_MB + 4 * 16  # it stands in the buffers of several cursors, too

@@ -117,7 +117,7 @@ class Server:
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """What has to be there before the first start."""
+        """Prepares the folder for the first start."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data.mkdir(exist_ok=True)
         if user := server_user():
@@ -163,7 +163,7 @@ class Server:
             self.process.send_signal(number)
 
     def stop(self, timeout: float = 60) -> None:
-        """In good order, as an operator would."""
+        """Stops it properly, as an operator would."""
         self.resume()
         self.signal(signal.SIGTERM)
         if self.process:
@@ -188,7 +188,7 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def discard(self) -> None:
-        """Ends it the quick way; its data are not wanted any more."""
+        """Ends it the quick way; its data are no longer needed."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 

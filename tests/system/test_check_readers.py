@@ -22,7 +22,7 @@ def opened(ws: Workspace, account: str, version: int = 1) -> dict:
 
 
 def line(ws: Workspace, pattern: str) -> tuple[str, str]:
-    """The one line with such a text."""
+    """The only line that contains the text."""
     found = [(c["verdict"], c["text"]) for c in checks(ws) if re.search(pattern, c["text"])]
     assert len(found) == 1, (pattern, found)
     return found[0]
@@ -44,7 +44,7 @@ def test_a_pause_with_who_and_since_when(bank):
 
 
 def closed(fields: list[str]) -> dict:
-    """A validator that lets no other fields in."""
+    """A validator that allows no other fields."""
     return {"$jsonSchema": {"properties": {field: {} for field in fields}, "additionalProperties": False}}
 
 

@@ -41,7 +41,7 @@ def one(ws: Workspace) -> Workspace:
 
 
 def fail_for_ever(ws: Workspace, account: str = "a9", status: str = "dead") -> dict:
-    """An event that the projector leaves where it is."""
+    """An event that stays in the outbox."""
     event = {**deposited(ws, account), "status": status, "attempts": 10,
              "last_error": {"class": "data", "code": 0, "message": "row missing", "at": MOMENT},
              "next_attempt_at": datetime(2200, 1, 1)}

@@ -88,7 +88,7 @@ CONTRACT = ["_id", "aggregate_type", "aggregate_id", "event_type", "occurred_at"
 
 
 def closed(fields: list[str]) -> dict:
-    """A validator that lets no other fields in."""
+    """A validator that allows no other fields."""
     return {"$jsonSchema": {"additionalProperties": False, "properties": {field: {} for field in fields}}}
 
 
