@@ -90,8 +90,8 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
     if (strcmp(argv[1], commands[i].name) != 0)
       continue;
-    mallopt(M_ARENA_MAX,
-            2); /* few threads and much memory: an arena for each would only fragment it */
+    /* Few threads and much memory: an arena for each thread would only fragment it. */
+    mallopt(M_ARENA_MAX, 2);
     mallopt(M_MMAP_THRESHOLD, 256 * 1024); /* memory for large events is given back */
     signal(SIGPIPE, SIG_IGN);
     mongoc_log_set_handler(no_log, NULL);

@@ -10,8 +10,8 @@ void ddl_append_column(GString *sql, const Projection *projection, unsigned inde
   literal_append_name(sql, column->name);
   g_string_append_printf(sql, " %s",
                          column->type.kind == TYPE_UUID ? "binary(16)" : column->type.text);
-  if (is_key &&
-      type_is_text(column->type.kind)) /* keeps blanks at the end, and upper and lower case apart */
+  /* Keeps blanks at the end, and upper and lower case apart. */
+  if (is_key && type_is_text(column->type.kind))
     g_string_append_printf(sql, " CHARACTER SET utf8mb4 COLLATE %s",
                            mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
   /* NULL is spelled out: without it, a TIMESTAMP may get a default. */
