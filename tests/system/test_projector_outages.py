@@ -147,6 +147,33 @@ def test_a_lost_stream_is_made_up_for_by_a_scan(private_failpoints, code, label)
     assert balance(ws) == Decimal("121.00")
 
 
+ANSWERS = [*({"errorCode": code} for code in (11600, 189, 10107, 13435, 91, 112, 251, 50, 262)), {"closeConnection": True},
+           *({"writeConcernError": {"code": code, "errmsg": "not yet"}} for code in (64, 100))]
+
+
+@pytest.mark.whole_server
+@pytest.mark.parametrize("answer", ANSWERS, ids=str)
+def test_what_mongodb_answers_to_claims_and_acknowledgements_is_no_events_fault(private_failpoints, answer):
+    """Driver and program try again: no event is lost, applied twice, or pays with an attempt."""
+    ws = private_failpoints
+    ws.mapping(**FAST, mongodb={"retain": "archive"})
+    with ws.start_projector() as projector:
+        ws.put(opened(ws))
+        ws.wait_drained()
+        commands = ["update", "delete", "insert", "findAndModify"] + ([] if "writeConcernError" in answer else ["find", "aggregate"])
+        data = {"failCommands": commands, **answer, "appName": "projector"}
+        ws.mongo.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 6}, "data": data})
+        events = [deposited(ws) for _ in range(20)]
+        for event in events:
+            ws.put(event)
+        ws.wait_drained()
+        ws.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        assert "event failed" not in projector.log_text() and projector.running
+    assert balance(ws) == Decimal("120.00")
+    archived = list(ws.db["outbox_archive"].find())
+    assert len(archived) == 21 and not any(event.get("attempts") for event in archived)
+
+
 @pytest.fixture
 def private_failpoints(bank):
     """failCommand is the server's as a whole, but only connections of the projector are meant."""
