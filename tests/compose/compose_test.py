@@ -211,7 +211,7 @@ def check_metrics() -> None:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return json.load(answer)["data"]["result"]
 
-    until(lambda: [r["value"][1] for r in result("up")] == ["1"], 60, "Prometheus to read the metrics")
+    until(lambda: [r["value"][1] for r in result("up")] == ["1", "1"], 60, "Prometheus to read the metrics of both projectors")
     for expression in expressions():
         if expression.endswith("> 0"):  # empty while all is well; its form is looked at
             result(expression)

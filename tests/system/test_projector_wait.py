@@ -113,6 +113,33 @@ def test_behind_a_failed_or_dead_event_it_answers_at_once_with_its_id(bank):
     assert [waited(bank, "a1", v) for v in (1, 2, 3)] == [(0, "applied"), (0, "skipped"), (0, "applied")]
 
 
+def test_a_dead_event_is_told_behind_one_that_an_outage_holds(bank):
+    excused, dead = deposit(bank, "a1", 1), deposit(bank, "a1", 2)
+    bank.put({**excused, "status": "failed", "attempts": 1, "last_error": {"class": "unavailable", "code": 2013}}, {**dead, "status": "dead"})
+    assert waited(bank, "a1", 3) == (1, f"waits behind the dead event {dead['_id']}")
+
+
+def test_ids_of_two_kinds_with_one_text_are_told_apart(bank):
+    """What blocks "5" does not block 5, and is not told for it."""
+    culprit = impossible(bank, "5", 2)
+    bank.put(opened(bank, 5), {**culprit, "status": "dead"})
+    bank.run_once()
+
+    def kind(name: str, version: int) -> tuple[int, str]:
+        done = bank.projector("wait", "account", "5", str(version), "--timeout-ms", "0", "--id-kind", name)
+        return done.returncode, done.stdout.strip()
+
+    assert kind("int", 1) == (0, "applied") and kind("int", 3) == (1, "not in time")
+    assert kind("string", 3) == (1, f"waits behind the dead event {culprit['_id']}")
+    assert waited(bank, "5", 1) == (0, "applied")
+    assert kind("uuid", 1)[0] == kind("number", 1)[0] == 2
+    with listening(bank) as endpoint:
+        def answer(name: str, version: int) -> int:
+            return endpoint.get(f"/wait?type=account&id=5&id_kind={name}&version={version}&timeout_ms=0").status
+
+        assert [answer("int", 1), answer("int", 3), answer("string", 3), answer("uuid", 1)] == [200, 408, 409, 400]
+
+
 def test_an_earlier_version_may_wait_behind_a_later_one_that_comes_first_by_its_time(bank):
     culprit = impossible(bank, "a1", 2)
     bank.put(culprit, opened(bank, "a1", 1))

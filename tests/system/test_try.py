@@ -145,6 +145,31 @@ def test_junit(folder):
     assert [(c.get("name"), len(c.findall("failure"))) for c in suite] == [("a row is written", 0), ('<&"', 1)]
 
 
+HOSTILE = ["# SKIP", "a # TODO later", "two\nnot ok 3 - lines", "\x1b[31m", "]]>", "\ufffe\uffff", "\\# ", "\r\x7f", "<a b='&amp;'>"]
+
+
+def test_hostile_names_end_no_line_and_begin_no_directive_in_tap(folder):
+    wrong = [case(name, events=[], expect={"orders": [ROW]}) for name in HOSTILE]
+    lines = [line for line in cases(folder, *wrong, status=1).splitlines() if not line.startswith("# ")]
+    assert lines[:2] == ["TAP version 13", f"1..{len(HOSTILE)}"] and len(lines) == 2 + len(HOSTILE)
+    for number, line in enumerate(lines[2:], 1):
+        assert line.startswith(f"not ok {number} - ") and not any(ord(c) < 32 or ord(c) == 127 for c in line)
+        assert "#" not in line.replace("\\\\", "").replace("\\#", ""), line
+
+
+def test_hostile_names_and_reasons_are_well_formed_junit(folder):
+    wrong = [case(name, events=[], expect={"orders": [{**ROW, "kind": name[:10]}]}) for name in HOSTILE]
+    suite = ElementTree.fromstring(cases(folder, *wrong, status=1, format="junit"))[0]
+    assert [len(c.findall("failure")) for c in suite] == [1] * len(HOSTILE)
+    assert [suite[n].get("name") for n in (0, 1, 4, 8)] == [HOSTILE[n] for n in (0, 1, 4, 8)]
+
+
+def test_a_decimal_that_is_no_number_is_refused(folder):
+    """libbson takes it for NaN."""
+    (folder / "event.json").write_text(json.dumps(event("Placed", kind="web", total=[{"$numberDecimal": "1,50"}])))
+    assert '$numberDecimal: expected a number of at most 34 digits, found "1,50"' in run(folder, str(folder / "event.json"), status=2)
+
+
 @pytest.mark.parametrize("wrong, message", [
     (case(), "events: expected a list of event documents, found nothing"),
     (case(events=[], expected={}), "expected: unknown key"),

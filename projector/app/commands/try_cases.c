@@ -298,13 +298,22 @@ static bool run_case(const Config *config, const json_t *json, Result *result,
 
 /* --- results -------------------------------------------------------------------------------- */
 
+/* Behind a bare # a description ends, and a directive may begin: "# SKIP" is a passed test. */
+static void print_description(const char *name) {
+  g_auto(GStrv) plain = g_strsplit(name, "\\", -1);
+  g_autofree char *backslashes = g_strjoinv("\\\\", plain);
+  g_auto(GStrv) parts = g_strsplit(backslashes, "#", -1);
+  g_autofree char *escaped = g_strjoinv("\\#", parts);
+  print_clean(stdout, escaped);
+}
+
 static void print_tap(const GPtrArray *results) {
   printf("TAP version 13\n1..%u\n", results->len);
   for (guint i = 0; i < results->len; i++) {
     const Result *result = results->pdata[i];
     g_auto(GStrv) lines = g_strsplit(result->wrong, "\n", -1);
     printf("%s %u - ", *result->wrong ? "not ok" : "ok", i + 1);
-    print_clean(stdout, result->name);
+    print_description(result->name);
     putchar('\n');
     for (char **line = lines; *line; line++)
       if (**line) {
@@ -322,13 +331,15 @@ static unsigned count_wrong(const GPtrArray *results) {
   return count;
 }
 
-/* GLib escapes what XML requires, except control characters, which XML 1.0 does not allow even
- * escaped. */
+/* GLib escapes what XML requires, except what XML 1.0 does not allow even escaped: control
+ * characters, and two that are no characters (U+FFFE, U+FFFF). */
 static void print_xml(const char *text) {
   g_autofree char *valid = g_utf8_make_valid(text, -1);
   for (char *at = valid; *at; at++)
     if (g_ascii_iscntrl(*at) && *at != '\n' && *at != '\t')
       *at = '?';
+    else if (g_str_has_prefix(at, "\xef\xbf\xbe") || g_str_has_prefix(at, "\xef\xbf\xbf"))
+      at[2] = '\xbd'; /* U+FFFD */
   g_autofree char *escaped = g_markup_escape_text(valid, -1);
   fputs(escaped, stdout);
 }

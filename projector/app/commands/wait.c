@@ -57,11 +57,14 @@ int command_wait(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Failure failure = {0};
   gboolean as_json = FALSE;
+  g_autofree char *kind = NULL;
   gint64 timeout_ms = TIMEOUT_MS;
   int status;
   const GOptionEntry options[] = {
       {"timeout-ms", 0, 0, G_OPTION_ARG_INT64, &timeout_ms,
        "Maximum wait (default: 5000); 0: check once", "N"},
+      {"id-kind", 0, 0, G_OPTION_ARG_STRING, &kind,
+       "The id is of this kind alone: string, int, uuid or objectid", "KIND"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL},
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
@@ -79,7 +82,7 @@ int command_wait(int argc, char **argv) {
   if (timeout_ms < 0)
     return command_misuse("expected --timeout-ms from 0");
   Question question;
-  const char *wrong = question_init(&question, config->mapping, argv[1], argv[2], argv[3]);
+  const char *wrong = question_init(&question, config->mapping, argv[1], argv[2], kind, argv[3]);
   if (wrong)
     return command_misuse(wrong);
   if (!wait_for(config, &question, timeout_ms, &failure))

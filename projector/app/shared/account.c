@@ -15,8 +15,19 @@ static bool is_projected(const Mapping *mapping, const char *type) {
   return false;
 }
 
+/* Of what the text may stand for, the id of that kind. */
+static bool keep_kind(Id ids[static IDS_OF_TEXT], unsigned *count, const char *kind) {
+  for (unsigned i = 0; i < *count; i++)
+    if (!strcmp(id_kind_name(ids[i].kind), kind)) {
+      ids[0] = ids[i];
+      *count = 1;
+      return true;
+    }
+  return false;
+}
+
 const char *question_init(Question *question, const Mapping *mapping, const char *type,
-                          const char *text, const char *version) {
+                          const char *text, const char *kind, const char *version) {
   Id ids[IDS_OF_TEXT];
   gint64 number;
   *question = (Question){0};
@@ -32,6 +43,8 @@ const char *question_init(Question *question, const Mapping *mapping, const char
   g_strlcpy(question->text, text, sizeof question->text);
   question->version = number;
   question->count = ids_from_text(question->text, strlen(question->text), question->bytes, ids);
+  if (kind && !keep_kind(ids, &question->count, kind))
+    return "expected an id of that kind: string, int, uuid or objectid";
   for (unsigned i = 0; i < question->count; i++) {
     question->aggregates[i] = (Aggregate){
         .type = question->type, .type_length = (uint32_t)strlen(question->type), .id = ids[i]};
@@ -113,21 +126,20 @@ static bool look_into_outbox(const Asking *asking, Question *question, const Agg
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The aggregate's first failed or dead event, if it comes before the version: before the version's
- * event, of the time `since`, or (INT64_MIN: not written yet) by its own version. */
-static bool look_for_block(const Asking *asking, Question *question, int64_t since,
-                           Failure *ret_failure) {
-  Selection selection = {.aggregate_type = question->type,
-                         .aggregate_id = question->text,
-                         .states = resolve_blocking,
-                         .limit = 1};
+/* The aggregate's first failed or dead event that blocks, if it comes before the version: before
+ * the version's event, of the time `since`, or (INT64_MIN: not written yet) by its own version. One
+ * that an outage holds may stand before it. */
+static bool look_for_block(const Asking *asking, Question *question, const Aggregate *aggregate,
+                           int64_t since, Failure *ret_failure) {
+  Selection selection = {
+      .aggregate_type = question->type, .aggregate_id = question->text, .states = resolve_blocking};
   g_autoptr(EventCursor) cursor = selection_find(asking->stores->outbox, &selection);
-  const bson_t *document = event_cursor_next(cursor, ret_failure);
-  if (document) {
+  const bson_t *document;
+  while (question->answer.state == ACCOUNT_OPEN &&
+         (document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
-    if (!blocks(event))
-      return true;
-    if (event->key.version < question->version || event->key.occurred_at < since)
+    if (aggregate_equal(&event->aggregate, aggregate) && blocks(event) &&
+        (event->key.version < question->version || event->key.occurred_at < since))
       block(question, event);
   }
   return ret_failure->class == FAILURE_NONE;
@@ -191,7 +203,23 @@ static bool ask_one(const Asking *asking, Question *question, const AggregateSta
     return true;
   if (reached && since == INT64_MIN)
     return tell_gone(asking, question, state, ret_failure);
-  return look_for_block(asking, question, since, ret_failure);
+  return look_for_block(asking, question, state->aggregate, since, ret_failure);
+}
+
+/* Of several aggregates that the text may stand for, one that is done decides before one that is
+ * blocked. */
+static bool ask_each(const Asking *asking, Question *question, AggregateSet *set,
+                     Failure *ret_failure) {
+  Account best = {0};
+  for (unsigned k = 0; k < question->count && best.state != ACCOUNT_DONE; k++) {
+    question->answer = (Account){0};
+    if (!ask_one(asking, question, aggregate_set_find(set, &question->aggregates[k]), ret_failure))
+      return false;
+    if (best.state == ACCOUNT_OPEN || question->answer.state == ACCOUNT_DONE)
+      best = question->answer;
+  }
+  question->answer = best;
+  return true;
 }
 
 bool account_ask(const Asking *asking, Question *const *questions, size_t count,
@@ -204,13 +232,8 @@ bool account_ask(const Asking *asking, Question *const *questions, size_t count,
   if (!ledger_look_at_positions(asking->stores->session, &asking->stores->ledger, set, arena,
                                 ret_failure))
     return false;
-  for (size_t i = 0; i < count; i++) {
-    questions[i]->answer = (Account){0};
-    for (unsigned k = 0; k < questions[i]->count; k++)
-      if (questions[i]->answer.state == ACCOUNT_OPEN &&
-          !ask_one(asking, questions[i], aggregate_set_find(set, &questions[i]->aggregates[k]),
-                   ret_failure))
-        return false;
-  }
+  for (size_t i = 0; i < count; i++)
+    if (!ask_each(asking, questions[i], set, ret_failure))
+      return false;
   return true;
 }

@@ -30,10 +30,10 @@ typedef struct Question {
   Account answer;
 } Question;
 
-/* What is wrong with it, as a message; NULL: nothing. The struct points into itself: do not copy
- * it. */
+/* What is wrong with it, as a message; NULL: nothing. `kind`: of the id (id_kind_name), NULL: any
+ * that its text may stand for. The struct points into itself: do not copy it. */
 const char *question_init(Question *question, const Mapping *mapping, const char *type,
-                          const char *text, const char *version);
+                          const char *text, const char *kind, const char *version);
 /* The static name for a ledger outcome: "ignored" counts as applied; NULL: none of these. */
 const char *account_outcome(const char *ledger_outcome);
 

@@ -310,13 +310,14 @@ static gpointer run_asker(gpointer data) {
 
 /* What a query string names. */
 typedef struct Named {
-  char *type, *id, *version, *timeout;
+  char *type, *id, *kind, *version, *timeout;
   const char *wrong; /* NULL: nothing is wrong */
 } Named;
 
 static void named_clear(Named *named) {
   g_free(named->type);
   g_free(named->id);
+  g_free(named->kind);
   g_free(named->version);
   g_free(named->timeout);
 }
@@ -327,6 +328,7 @@ static bool take_parameter(const char *name, const char *value, void *data) {
   Named *named = data;
   char **place = !strcmp(name, "type")         ? &named->type
                  : !strcmp(name, "id")         ? &named->id
+                 : !strcmp(name, "id_kind")    ? &named->kind
                  : !strcmp(name, "version")    ? &named->version
                  : !strcmp(name, "timeout_ms") ? &named->timeout
                                                : NULL;
@@ -352,7 +354,7 @@ static const char *read_request(const Waiting *waiting, const HttpRequest *reque
   const char *wrong = named.wrong;
   if (!wrong)
     wrong = question_init(&waiter->question, waiting->config->mapping, named.type, named.id,
-                          named.version);
+                          named.kind, named.version);
   if (!wrong && named.timeout &&
       !g_ascii_string_to_signed(named.timeout, 10, 0, TIMEOUT_MAX_MS, &timeout_ms, NULL))
     wrong = "expected timeout_ms from 0 to 60000";
