@@ -45,7 +45,7 @@ static void read_all(unsigned feed) {
   if (count > 1)
     qsort(found, count, sizeof *found, compare_pointers);
   if (!sim.quiet && sim_chance(200))
-    count = MIN(count, sim_random(count + 1));
+    count = sim_random(count + 1);
   for (unsigned i = 0; i < count; i++) {
     apply(found[i], feed);
     found[i]->copies[feed].present = !sim.quiet && sim_chance(20);
