@@ -1,6 +1,6 @@
-"""The bank, for 20 seconds: `outbox demo` writes events to MongoDB, the projector follows in MySQL,
-and at the end every account is compared, here and by `projector reconcile`. Started by `./run demo`, with the
-servers in the environment. The figures come from the two stores, not from the projector."""
+"""The bank, for 20 seconds: `outbox demo` writes events to MongoDB, and the projector carries them into MySQL. At the
+end every account is compared, both here and by `projector reconcile`. Started by `./run demo`, with the servers in the
+environment. The figures come from the two stores, not from the projector."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Bank(Stores):
 
 
 class StatusLine:
-    """One line that refreshes on a terminal, a line every two seconds elsewhere."""
+    """One line: rewritten in place on a terminal, printed every two seconds elsewhere."""
 
     def __init__(self, stores: Bank) -> None:
         self.stores = stores
@@ -79,11 +79,11 @@ def call(*argv: str) -> str:
 
 
 def mapping_file(folder: Path) -> Path:
-    """bank.json as it is, but for the port, which is a number and so cannot be a ${variable}."""
+    """bank.json with a free port, which is a number and so cannot be a ${variable}."""
     mapping = json.loads((Path(__file__).parent / "bank.json").read_text())
     mapping["mysql"]["port"] = int(os.environ["MYSQL_PORT"])
     mapping["mongodb"]["feeds"] = [FEED]
-    mapping["http"] = "127.0.0.1:0"  # 9464 may be taken
+    mapping["http"] = "127.0.0.1:0"  # 9464 may be in use
     password = folder / "password"
     password.touch(mode=0o600)
     password.write_text(os.environ["PROJECTOR_MYSQL_PASSWORD"])
@@ -103,7 +103,7 @@ MOVED = {"aggregate_type": "account", "table": "movements",
 
 
 def second_mapping_file(folder: Path, first: str) -> str:
-    """Another projector, which takes the first one's feed as its outbox."""
+    """The mapping of a second projector, whose outbox is the first one's feed."""
     mapping = json.loads(Path(first).read_text())
     mapping["name"] = "movements"
     mapping["mongodb"] = {"uri": "${MONGO_URI}", "database": "bank", "outbox": FEED}
@@ -114,7 +114,7 @@ def second_mapping_file(folder: Path, first: str) -> str:
 
 
 def second_read_model(folder: Path, stores: Bank, mapping: str, accounts: dict[str, tuple]) -> str:
-    """Filled from the feed after everything else: each account's movements add up to its balance."""
+    """Filled from the feed at the very end: each account's movements must add up to its balance."""
     second = second_mapping_file(folder, mapping)
     call(PROJECTOR, "schema", "-c", second, "--apply")
     call(PROJECTOR, "run", "-c", second, "--once")
@@ -125,7 +125,7 @@ def second_read_model(folder: Path, stores: Bank, mapping: str, accounts: dict[s
 
 
 def page_address(projector: subprocess.Popen, log: Path) -> str:
-    """The port it took stands in its log."""
+    """The port is chosen at run time, so it is read from the log."""
     deadline = time.monotonic() + 15
     while not (found := re.search(r"HTTP address=(\S+)", log.read_text())):
         if projector.poll() is not None or time.monotonic() > deadline:
@@ -135,7 +135,7 @@ def page_address(projector: subprocess.Popen, log: Path) -> str:
 
 
 def follow(stores: Stores, writer: subprocess.Popen, projector: subprocess.Popen) -> None:
-    """Until the writer has ended and the outbox is empty."""
+    """Shows the progress until the writer has ended and the outbox is empty."""
     line = StatusLine(stores)
     try:
         deadline = None
@@ -155,7 +155,7 @@ def follow(stores: Stores, writer: subprocess.Popen, projector: subprocess.Popen
 
 
 def cell(value: object, width: int) -> str:
-    """Names are hostile on purpose: no control characters, and padded by what a terminal shows."""
+    """Some names are hostile on purpose: removes control characters, and pads to the width on screen."""
     text, used = "", 0
     for char in str(value):
         if unicodedata.category(char).startswith("C"):
@@ -168,7 +168,7 @@ def cell(value: object, width: int) -> str:
 
 
 def compare(mongodb: dict[str, tuple], mysql: dict[str, tuple]) -> list[str]:
-    """Ids of the accounts that are not the same in every field on both sides."""
+    """The ids of accounts that differ in any field."""
     return sorted(i for i in mongodb.keys() | mysql.keys() if mongodb.get(i) != mysql.get(i))
 
 

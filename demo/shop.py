@@ -1,6 +1,7 @@
-"""The shop, for some seconds: customers and orders with lines. A writer in Python, which knows only the event document, stores
-each entity change and its event in one transaction; the projector follows in MySQL, orders with their lines in a child table,
-customers who leave with a mark. At the end every row is compared. Started by `./run demo --example shop`."""
+"""The shop, for some seconds: customers, and orders with lines. A writer in Python that knows nothing but the event
+document stores each entity change and its event in one transaction. The projector carries them into MySQL: order lines
+go into a child table, and customers who leave stay as marked rows. At the end every row is compared. Started by
+`./run demo --example shop`."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class Shop(Stores):
             {order: ("lines without an order", "", Decimal(0), rows) for order, rows in lines.items()}
 
     def customers(self) -> tuple[set[str], set[str], set[str]]:
-        """In MongoDB; in MySQL without a mark, and with one."""
+        """Their ids: in MongoDB, then in MySQL without a mark and with one."""
         rows = self.query("SELECT customer_id, deleted_at FROM customer")
         return ({c["_id"] for c in self.source.customers.find()}, {r[0] for r in rows if not r[1]}, {r[0] for r in rows if r[1]})
 
@@ -78,7 +79,7 @@ class Writer(threading.Thread):
             self.reason, self.returncode = str(failure), 1
 
     def write(self, collection: str, identity: str, event_type: str, change: dict | None, payload: dict) -> None:
-        """The entity (None: it goes) and its event, in one transaction."""
+        """Stores the entity (None: deletes it) and its event in one transaction."""
         entities = self.shop[collection]
         with self.stores.client.start_session() as session, session.start_transaction():
             if change is None:
@@ -122,17 +123,17 @@ class Writer(threading.Thread):
             self.write("orders", identity, "OrderCancelled", {"state": "cancelled"}, {"state": "cancelled"})
 
     def lines(self) -> dict:
-        """One to ten lines, and what they cost."""
+        """One to ten lines, and their total."""
         chosen = [(*self.chance.choice(GOODS), self.chance.randrange(1, 4)) for _ in range(self.chance.randrange(1, 11))]
         total = sum((Decimal(price) * qty for _, price, qty in chosen), Decimal(0))
         return {"lines": [{"sku": sku, "qty": qty, "price": Decimal128(price)} for sku, price, qty in chosen], "total": Decimal128(total)}
 
 
 def mapping_file(folder: Path) -> Path:
-    """shop.json as it is, but for the port, which is a number and so cannot be a ${variable}."""
+    """shop.json with a free port, which is a number and so cannot be a ${variable}."""
     mapping = json.loads((Path(__file__).parent / "shop.json").read_text())
     mapping["mysql"]["port"] = int(os.environ["MYSQL_PORT"])
-    mapping["http"] = "127.0.0.1:0"  # 9464 may be taken
+    mapping["http"] = "127.0.0.1:0"  # 9464 may be in use
     password = folder / "password"
     password.touch(mode=0o600)
     password.write_text(os.environ["PROJECTOR_MYSQL_PASSWORD"])

@@ -1,4 +1,4 @@
-"""The two stores of an example: its database in MongoDB, and `<example>_read` in MySQL."""
+"""The two stores of an example: a database of its name in MongoDB, and `<example>_read` in MySQL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Stores:
         return self.query(f"SELECT COUNT(*) FROM projector_applied WHERE projector = '{self.example}'")[0][0]
 
     def waiting(self) -> tuple[int, float]:
-        """Events in the outbox, and the age of the oldest in ms."""
+        """The number of events in the outbox, and the age of the oldest in ms."""
         oldest = self.source.outbox.find_one(sort=[("occurred_at", 1)], projection=["occurred_at"])
         if oldest is None:
             return 0, 0

@@ -1,7 +1,7 @@
 """Finds arguments with an effect or a call in GLib's macros that evaluate them twice.
 
-`MIN(position, random())` draws two numbers; compare one and subtract the other, and an unsigned
-position underflows. Give the value a name first.
+`MIN(position, random())` draws two numbers: it compares one and returns the other, so an unsigned
+subtraction may underflow. Give the value a name first.
 """
 
 import re
@@ -13,7 +13,7 @@ CALL_OR_EFFECT = re.compile(r"\b(?!(?:MIN|MAX|CLAMP|ABS|sizeof)\b)\w+\s*\(|\+\+|
 
 
 def arguments(text: str, start: int) -> str:
-    """What stands between the parenthesis at `start` - 1 and its partner."""
+    """The text between the parenthesis at `start` - 1 and its partner."""
     depth, end = 1, start
     while depth and end < len(text):
         depth += {"(": 1, ")": -1}.get(text[end], 0)

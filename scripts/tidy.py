@@ -1,6 +1,6 @@
-"""Checks the shape of the code: tidy.py [ROOT [BUILD]]. Prints a line for each place that breaks a rule; status 1 when there is one.
+"""Checks the shape of the code: tidy.py [ROOT [BUILD]]. Prints one line per violation; exit status 1 if there are any.
 
-A function has at most 60 lines and 6 parameters, the failure at its end not counted; a file has at most 600 lines. A folder
+A function has at most 60 lines and 6 parameters, a failure at the end aside; a file has at most 600 lines. A folder
 includes nothing from a folder above it, and no two of them include each other; no two files, as their objects in BUILD show,
 call each other. Functions are found by clang-format's layout: they begin and end in the first column."""
 import pathlib
@@ -37,7 +37,7 @@ def parameter_count(text: str) -> int:
 
 
 def functions(text: str):
-    """Gives name, first line, number of lines and of parameters (0 where a library says which)."""
+    """Yields name, first line, number of lines and number of parameters (0 where a library dictates them)."""
     for found in FUNCTION.finditer(text):
         end = text.find("\n}", found.end() - 2)
         first = text.count("\n", 0, found.start()) + 1
@@ -66,7 +66,7 @@ def layers(path: str, includes: list[str]):
 
 
 def callers(build: pathlib.Path) -> dict[str, set[str]]:
-    """Which object of the program calls a function of which other one."""
+    """Which object of the program calls functions of which other object."""
     objects = [path for target in ("outbox", "projector") for path in (build / target).rglob("*.c.o")]
     home, uses = {}, {}
     for line in subprocess.run(["nm", "-A", *objects], check=True, capture_output=True, text=True).stdout.splitlines():
@@ -81,7 +81,7 @@ def callers(build: pathlib.Path) -> dict[str, set[str]]:
 
 
 def circles(graph: dict[str, set[str]]):
-    """Gives the members of each circle: nodes that reach each other."""
+    """Yields the members of each cycle: nodes that can all reach each other."""
     def reach(node):
         seen, left = set(), [node]
         while left:

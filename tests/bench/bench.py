@@ -2,18 +2,18 @@
 
     drain     how fast a full outbox is emptied, against the floor of the two stores and a program written by hand
     feed      what a feed costs the drain
-    live      from the acknowledged insert to the visible row, while events keep coming, against a bare follower
-    waiters   how soon after a row those are answered who wait for it
+    live      from the acknowledged insert to the visible row under a steady load, against a bare follower
+    waiters   how soon after a row becomes visible the requests waiting for it are answered
     backlog   memory with a million events waiting
     large     memory with events of a megabyte
-    idle      what is used when there is nothing to do
+    idle      what the projector uses when there is nothing to do
     reconcile a million entities against a million rows, and 10,000 differences repaired
     rebuild   a table of a million rows from its entities
-    grown     a drain into tables that have grown far beyond MySQL's memory, against one into empty tables
+    grown     a drain into tables far larger than MySQL's memory, against one into empty tables
     pruning   live events while old ledger rows are removed
 
-Absolute figures differ from machine to machine and hour to hour. So what is compared runs by turns, and
-the ratio counts. A goal that is missed is said, but does not fail the run; wrong rows do.
+Absolute figures differ from machine to machine and from hour to hour, so what is compared runs by turns and
+the ratio counts. A missed goal is reported but does not fail the run; wrong rows do.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Bench:
     # live
 
     def live(self) -> None:
-        """The projector and a bare follower by turns: what the machine gives at all belongs to the figures."""
+        """The projector and a bare follower by turns, because the figures depend on what the machine can do at all."""
         measured: dict[str, list[Live]] = {"projector": [], "floor": []}
         for number in range(self.args.turns):
             progress(f"live: {self.args.rate} events a second for {self.args.seconds} s, twice; "
@@ -199,7 +199,7 @@ class Bench:
     # backlog
 
     def backlog(self) -> None:
-        """Rate and memory must not depend on how much waits."""
+        """Rate and memory must not depend on how many events are waiting."""
         events = self.args.backlog
         costs = {}
         for count in (events // 5, events):
@@ -215,7 +215,7 @@ class Bench:
     # large
 
     def large(self) -> None:
-        """Memory with events of a megabyte, which is what the bound of `memory_mb` allows for."""
+        """Memory with events of a megabyte, which the bound of `memory_mb` allows for."""
         events, size = self.args.large, 1_000_000
         progress(f"large: {events} events of {size:,} bytes")
         cost = self.drain_projector("upsert", events, str(size), memory_mb=GOAL_LARGE_MB)
@@ -318,7 +318,7 @@ def quantiles(us: Iterable[int]) -> dict[str, float]:
 
 
 def fill_both(ws: Workspace, count: int) -> None:
-    """Accounts with rows and positions, made by the servers themselves."""
+    """Accounts with their rows and positions, generated inside the servers."""
     digits = {"$range": [0, 10]}
     places = range(len(str(count - 1)))
     ws.db.aggregate([
@@ -352,7 +352,7 @@ def plant_differences(ws: Workspace, entities: int, count: int) -> None:
 
 
 def check_rows(ws: Workspace, totals: dict, events: int) -> None:
-    """What came out, against what the writer says went in."""
+    """Compares the rows with what the writer reports it wrote."""
     [account] = ws.query("SELECT COUNT(*) AS found, COALESCE(SUM(balance), 0) AS balance FROM account")
     [ledger] = ws.query("SELECT COUNT(*) AS found FROM projector_applied WHERE applied_at > NOW() - INTERVAL 1 DAY")
     left = ws.outbox.count_documents({})
@@ -363,7 +363,7 @@ def check_rows(ws: Workspace, totals: dict, events: int) -> None:
 
 
 def warm_up(ws: Workspace) -> None:
-    """One event through the whole projector: from here on it follows the stream."""
+    """Sends one event through the whole projector: afterwards it follows the stream."""
     ws.put(ws.event("first", "AccountUpdated", 1, user_id="u", name="n", balance=0, currency="EUR"))
     ws.wait_drained(30)
 
@@ -374,7 +374,7 @@ def mysql_statements(ws: Workspace) -> int:
 
 
 def mongo_commands(ws: Workspace) -> dict[str, int]:
-    """How often the projector sent which command on which collection."""
+    """How often the projector sent each command to each collection."""
     counts: dict[str, int] = {}
     for entry in ws.db["system.profile"].find({"appName": "projector"}):
         name = next(iter(entry.get("command", {})), entry["op"])

@@ -45,7 +45,7 @@ def contestants_of(bench: "Bench") -> dict[str, Callable[[], Cost]]:
 
 
 def without_projector(bench: "Bench", program: str, *arguments: str | Path) -> Cost:
-    """Runs a floor, or the program written by hand, whose script comes before the database."""
+    """Runs a floor or the hand-written program, whose script precedes the database in the arguments."""
     with bench.workspace() as ws:
         bench.load(ws, "upsert", bench.args.events)
         argv = [*arguments, ws.name] if program == "node" else [ws.name, *arguments]
@@ -61,7 +61,7 @@ def show(bench: "Bench", costs: dict[str, list[Cost]]) -> None:
     medians = {name: Cost.median(turns) for name, turns in costs.items()}
 
     def speed(name: str, to: str) -> float:
-        """By turns, because the machine's speed may change meanwhile."""
+        """Runs them by turns, because the machine's speed may change meanwhile."""
         return median(b.seconds / a.seconds for a, b in zip(costs[name], costs[to]))
 
     def cpu(name: str) -> float:

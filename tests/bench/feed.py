@@ -1,4 +1,5 @@
-"""What a feed costs the drain: with one and without, by turns; and whether anything of it stands before a commit."""
+"""What a feed costs the drain, measured with and without one by
+turns, and whether any of it happens before a commit."""
 
 from __future__ import annotations
 

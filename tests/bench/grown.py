@@ -19,7 +19,7 @@ PAGES = ("Innodb_pages_read", "Innodb_pages_written")
 
 
 def numbers(start: int, count: int) -> str:
-    """A selection of column n."""
+    """A SELECT of one column n."""
     digits = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5" \
              " UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)"
     places = range(len(str(count - 1)))
@@ -33,7 +33,7 @@ def chunks(count: int) -> Iterator[tuple[int, int]]:
 
 
 def fill_ledger(ws: Workspace, rows: int, days_ago: int) -> None:
-    """Ids as the write side makes them: of the time first, so that they rise."""
+    """Ids as the write side makes them: time first, so that they increase."""
     for start, count in chunks(rows):
         ws.query("INSERT INTO projector_applied (projector, event_id_kind, event_id, outcome, applied_at)"
                  f" SELECT '{ws.name}', 'uuid', LOWER(CONCAT(LPAD(HEX(n), 8, '0'), '-0000-7000-8000-',"
@@ -85,7 +85,7 @@ def grown(bench: "Bench") -> None:
 
 
 def drain_over(bench: "Bench", ws: Workspace, aggregates: int) -> tuple[Cost, dict[str, float]]:
-    """The same events in both: they go over as many aggregates as there are."""
+    """The same events in both cases, spread over all existing aggregates."""
     events = bench.args.events
     bench.load(ws, "upsert", events, aggregates=aggregates)
     before = status(ws)
@@ -98,7 +98,7 @@ def drain_over(bench: "Bench", ws: Workspace, aggregates: int) -> tuple[Cost, di
 
 
 def pruning(bench: "Bench") -> None:
-    """Live events without and with a ledger that is being pruned, by turns."""
+    """Live events while a ledger is being pruned, and without pruning, by turns."""
     from bench import quantiles
 
     args = bench.args

@@ -20,13 +20,13 @@ class BenchError(Exception):
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a running process with all its threads."""
+    """CPU seconds of a running process, all its threads included."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def peak_mb(pid: int) -> float:
-    """The most memory it has had; 0 when it is ending. (ru_maxrss would count the parent's before exec.)"""
+    """The peak memory of the process; 0 if it is exiting. (ru_maxrss would count the parent's before exec.)"""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -34,7 +34,7 @@ def peak_mb(pid: int) -> float:
 
 
 def machine_cpu_s() -> float:
-    """CPU seconds that all processes of the machine have used, and what the host kept for others."""
+    """CPU seconds used by all processes of the machine, and those that the host kept for others."""
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
 
@@ -52,7 +52,7 @@ class Meter:
         return {name: cpu_s(pid) - self.before[name] for name, pid in self.pids.items()}
 
     def others(self, ours: float) -> float:
-        """Cores that strangers used meanwhile: how disturbed the figures are."""
+        """Cores used by unrelated processes meanwhile: how disturbed the figures are."""
         return max(0.0, machine_cpu_s() - self.machine_before - ours) / self.seconds
 
     @property
@@ -62,7 +62,7 @@ class Meter:
 
 @dataclass
 class Cost:
-    """CPU time of a program that ran to its end, and of the servers meanwhile."""
+    """CPU time of a program that ran to its end, and of the servers during it."""
 
     seconds: float
     peak_mb: float
@@ -77,12 +77,12 @@ class Cost:
                    median(c.others for c in costs), "")
 
     def cpu_us(self, events: int) -> float:
-        """All three together, of one event: suffers less than the time from others on the machine."""
+        """All three together, per event: less affected by other load on the machine than the elapsed time."""
         return sum(self.cpu_s.values()) * 1e6 / events
 
 
 def run(*argv: str | Path, **variables: str) -> str:
-    """The output of a program that must succeed."""
+    """The output of a program, which must succeed."""
     done = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           env={**os.environ, **variables})
     if done.returncode != 0:
@@ -91,7 +91,7 @@ def run(*argv: str | Path, **variables: str) -> str:
 
 
 def measure(*argv: str | Path, log: Path, status: int = 0) -> Cost:
-    """The cost of a program that must end with that status."""
+    """The cost of a program, which must end with that status."""
     meter, peak = Meter(), 0.0
     with log.open("w+b") as stderr, log.with_suffix(".out").open("w+b") as stdout:
         process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)

@@ -1,5 +1,5 @@
-"""200 requests wait, each for the next version of an account of its own; one after the other is written. How much later than the
-row comes the answer? Both in one run: the row is looked for beside them, as an application would see it."""
+"""200 requests each wait for the next version of their own account, and one account after the other is written. How
+long after the row comes the answer? Both are measured in one run: the row is polled as an application would do it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The PoC of compose.yaml, for real: build, up, kill MySQL and MongoDB in turn, bring them back, compare,
 down and up again. Started by `./run compose-test`, with an engine and the images in the environment.
 
-A step that does not come true in time ends the test, with the state and the last words of every container."""
+A step that does not succeed in time ends the test, with the state and the last log lines of every container."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def projector(*argv: str) -> str:
 
 
 class Bank:
-    """Both stores as a user on this machine sees them: by the published ports."""
+    """Both stores as a user on this machine reaches them: through the published ports."""
 
     def __init__(self) -> None:
         self.mongo = pymongo.MongoClient("127.0.0.1", int(os.environ["MONGO_PORT"]), directConnection=True,
@@ -78,7 +78,7 @@ class Bank:
                 for a in self.mongo.bank.accounts.find()}
 
     def movements(self) -> dict[str, Decimal]:
-        """What the second read model says of each balance."""
+        """The balances according to the second read model."""
         return dict(self.query("SELECT account_id, opened_with + paid_in - paid_out FROM movements"))
 
     def rows(self) -> dict[str, tuple]:
@@ -113,7 +113,7 @@ def check_hardening() -> None:
 
 
 def follows(bank: Bank, more: int = 100) -> None:
-    """Events arrive in MySQL, by the outbox and by the feed, and neither grows."""
+    """Events arrive in MySQL through both the outbox and the feed, and neither collection grows."""
     until(lambda: bank.query("SELECT 1"), 60, "MySQL to answer")
     for name in ("bank", "movements"):
         goal = bank.applied(name) + more
@@ -152,7 +152,7 @@ def kill_mongo(bank: Bank) -> None:
 
 
 def compare(bank: Bank) -> int:
-    """With the writer stopped, every field of every account is the same on both sides."""
+    """Once the writer has stopped, every field of every account is the same on both sides."""
     compose("stop", "writer")
     until(lambda: bank.waiting() == 0, 60, "the outbox to be empty")
     entities, rows = bank.entities(), bank.rows()
@@ -196,13 +196,13 @@ def story() -> None:
 
 
 def expressions() -> list[str]:
-    """What the panels of the dashboard ask."""
+    """The queries of the dashboard's panels."""
     board = json.loads((ROOT / "demo/compose/grafana/projector.json").read_text())
     return [target["expr"].replace("$__rate_interval", "1m") for panel in board["panels"] for target in panel["targets"]]
 
 
 def check_metrics() -> None:
-    """Prometheus reads the metrics, and every panel has something to show."""
+    """Prometheus scrapes the metrics, and every panel has data."""
     compose("--profile", "metrics", "up", "--detach", "prometheus")
 
     def result(expression: str) -> list:
@@ -213,7 +213,7 @@ def check_metrics() -> None:
 
     until(lambda: [r["value"][1] for r in result("up")] == ["1", "1"], 60, "Prometheus to read the metrics of both projectors")
     for expression in expressions():
-        if expression.endswith("> 0"):  # empty while all is well; its form is looked at
+        if expression.endswith("> 0"):  # empty while all is well, so only its form is checked
             result(expression)
         else:
             until(lambda: result(expression), 60, f"the dashboard's {expression}")

@@ -11,7 +11,7 @@ RETURN = re.compile(r"\breturn\b\s*(.*?);", re.DOTALL)
 
 
 def always_false(sources: list[Path]) -> set[str]:
-    """A function is one when each of its returns is `false`, or a call of one."""
+    """A function is one of them if each of its returns is `false` or a call of another one."""
     returns: dict[str, list[str]] = {}
     for source in sources:
         for name, body in DEFINITION.findall(source.read_text(encoding="utf-8")):
@@ -24,7 +24,7 @@ def always_false(sources: list[Path]) -> set[str]:
 
 
 def is_call(text: str, names: set[str]) -> bool:
-    """Whether the text is a call of one of them and nothing else."""
+    """Whether the text is nothing but a call of one of them."""
     match = re.match(r"(\w+)\(", text)
     if not match or match[1] not in names:
         return False
@@ -37,7 +37,7 @@ def is_call(text: str, names: set[str]) -> bool:
 
 
 def unquoted(text: str):
-    """Each character with its place and whether it is within a literal."""
+    """Each character with its place and whether it is inside a literal."""
     quote, escaped = "", False
     for at, character in enumerate(text):
         yield at, bool(quote), character

@@ -1,8 +1,8 @@
 """Prints lines and branches per folder, the lines that nothing ran and the outcomes that no condition
 had, from `llvm-cov export`.
 
-A branch is one outcome of one condition: `if (a && b)` has four. What a macro or an inline function of
-a library branches to is the library's, and not counted. `good || failure_set(...)` has three: what
+A branch is one outcome of one condition: `if (a && b)` has four. Branches inside a library's macros or
+inline functions are the library's, and not counted. `good || failure_set(...)` has three: what
 always answers false (always_false.py) cannot be true."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def export(profile: str, programs: list[str]) -> list[dict]:
 
 
 def own(files: list[dict]) -> dict[Path, dict]:
-    """The program's own sources: what was generated lies in the build folder."""
+    """The program's own sources; generated ones are in the build folder."""
     named = {Path(file["filename"]).resolve(): file for file in files}
     return {name.relative_to(ROOT): file for name, file in named.items()
             if name.is_relative_to(ROOT / "projector") or name.is_relative_to(ROOT / "outbox")}

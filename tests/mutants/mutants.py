@@ -1,25 +1,25 @@
-"""Tests of the tests: puts small faults into copies of the program and sees whether a test notices.
+"""Tests the tests: plants small faults in copies of the program and checks whether a test notices.
 
     ./run mutants              the whole catalogue
     ./run mutants NAME…        these mutants only
-    ./run mutants --resume     goes on with a run that was interrupted: without those that it has seen killed
-    ./run mutants --list       what there is
-    ./run mutants --check      only whether each old text and each system test is still where the catalogue says
+    ./run mutants --resume     continues an interrupted run: leaves out those already killed
+    ./run mutants --list       lists the catalogue
+    ./run mutants --check      only checks that each old text and each system test is where the catalogue says
 
-The catalogue is in the .toml files beside this one, a table for each mutant:
+The catalogue is in the .toml files next to this one, with a table for each mutant:
 
     [name]
-    promise = "what users can rely on, and cannot with the fault"
+    promise = "what users rely on and the fault breaks"
     file = "path from the root"
-    old = "a text that stands in the file exactly once"
-    new = "what stands there instead"
+    old = "a text that occurs in the file exactly once"
+    new = "its replacement"
     tests = ["order", "simulation", "test_projector_order.py::test_name"]
 
-`tests` names those that have to notice: names of meson's tests, and system tests as pytest writes them; they run first,
-and once without any mutant before all. A mutant that names no tests meets all unit tests, the simulation, and then
-the whole system suite, which takes minutes.
+`tests` names those that have to notice: names of meson's tests, and system tests as pytest writes them. They run first,
+and once without any mutant beforehand. A mutant that names no tests faces all unit tests, the simulation, and then the
+whole system suite, which takes minutes.
 
-Exit status 1: a mutant survives, does not build, its old text is not there exactly once, or one of its tests fails
+Exit status 1: a mutant survives or does not build, its old text does not occur exactly once, or one of its tests fails
 without any mutant.
 """
 
@@ -47,18 +47,18 @@ from server import scratch_folder  # noqa: E402
 from servers import Pair, parent_death_signal  # noqa: E402
 
 WORK = ROOT / ".scratch/mutants"
-KILLED = WORK / "killed"  # by the last run, a name a line
-PASSED = WORK / "passed"  # the tests that passed in it without any mutant
-SEEDS = "3000"        # of the simulation, always from the same first one
+KILLED = WORK / "killed"  # by the last run, one name per line
+PASSED = WORK / "passed"  # the tests that passed in that run without any mutant
+SEEDS = "3000"        # of the simulation, always starting from the same seed
 LIMIT_S = 300         # of one program of unit tests, one run of the simulation, one system test
 SUITE_LIMIT_S = 3600  # of the whole system suite
 PROGRAMS = ["projector/projector", "outbox/outbox"]
-# A mutant may leave a function without a caller: warnings are no errors.
+# A mutant may leave a function without a caller: warnings are not errors here.
 OPTIONS = ["-Dbuildtype=debug", "-Doptimization=1", "-Dwerror=false"]
 
 
 class Wrong(Exception):
-    """What keeps a mutant from being tried."""
+    """What prevents a mutant from being tried."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Mutant:
         return text.replace(self.old, self.new)
 
     def check(self, tree: Path) -> None:
-        """Raises Wrong when its old text or one of its system tests is not there."""
+        """Raises Wrong unless its old text and its system tests exist."""
         self.mutated(tree)
         for test in self.system_tests():
             file, _, name = test.partition("::")
@@ -123,7 +123,7 @@ _ending = threading.Event()
 
 def _kill(process: subprocess.Popen) -> None:
     try:
-        os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
+        os.killpg(process.pid, signal.SIGKILL)  # with everything it has started
     except ProcessLookupError:
         pass
 
@@ -137,7 +137,7 @@ def end(pool: ThreadPoolExecutor) -> None:
 
 
 def run(command: list[str], limit: float, folder: Path, **environment: str) -> tuple[int | None, str]:
-    """The exit status, None when it took too long, and what was said."""
+    """Returns the exit status, None on timeout, and the output."""
     if _ending.is_set():
         raise Wrong("interrupted")
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
@@ -161,16 +161,16 @@ def run(command: list[str], limit: float, folder: Path, **environment: str) -> t
 # --- a copy of the tree --------------------------------------------------------------------------
 
 class Copy:
-    """A copy of the checkout with a build folder, which is kept from run to run, and servers of its own."""
+    """A copy of the checkout with a build folder, kept from run to run, and its own servers."""
 
     def __init__(self, number: int):
         self.tree = WORK / str(number)
         self.build = self.tree / "build"
         self.meson_tests: dict[str, dict] = {}
-        self.servers: dict[str, str] = {}  # the environment that says where they are
+        self.servers: dict[str, str] = {}  # the environment that tells where they are
 
     def prepare(self) -> None:
-        """Only what differs is written, so that only that is built again."""
+        """Writes only the files that differ, so that only those are rebuilt."""
         listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
                                 check=True, stdout=subprocess.PIPE, text=True).stdout
         files = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
@@ -203,16 +203,17 @@ class Copy:
         self._call("its build", ["ninja", "-C", str(self.build), *targets])
 
     def make_for_suites(self) -> None:
-        """Not all that there is: a man page takes as long as a test."""
+        """Builds not everything: a man page takes as long as a test."""
         self.make([*self.targets_of(self.of_suites()), *PROGRAMS])
 
     def of_suites(self) -> list[str]:
-        """The quick suites, the simulation last; without those that are to fail, which meson does not tell here."""
+        """The quick suites, the simulation last; without those that are
+        expected to fail, which meson does not report here."""
         suite = {name: test["suite"][0].split(":")[-1] for name, test in self.meson_tests.items() if not name.endswith("_can_fail")}
         return [name for kind in ("unit", "sim") for name in suite if suite[name] == kind]
 
     def targets_of(self, tests: list[str]) -> list[str]:
-        """What has to be built for these of meson's tests."""
+        """The targets to build for these meson tests."""
         paths = [self.build / word for name in tests for word in self._meson_test(name)["cmd"]]
         return [str(p.relative_to(self.build)) for p in paths if p.is_relative_to(self.build) and ".." not in p.parts]
 
@@ -222,7 +223,7 @@ class Copy:
         return self.meson_tests[name]
 
     def meson_test(self, name: str) -> str | None:
-        """Runs one; gives what noticed something, None: nothing."""
+        """Runs one; returns what noticed something, or None."""
         status, said = run(self._meson_test(name)["cmd"], LIMIT_S, self.build, SIM_SEEDS=SEEDS)
         if status == 0:
             return None
@@ -232,7 +233,7 @@ class Copy:
         return f"{name}: {', '.join(detail)}"
 
     def pytest(self, tests: list[str], limit: float) -> str | None:
-        """Runs them up to the first that notices something."""
+        """Runs them until the first one that notices something."""
         failed = self.failing(tests, limit, "-x")
         return failed[0] if failed else None
 
@@ -244,7 +245,7 @@ class Copy:
             return []
         if status is None:
             return [f"{tests[0]}: took too long"]
-        # pytest-xdist puts a test's group behind its name.
+        # pytest-xdist appends a test's group to its name.
         failed = re.findall(r"^(?:FAILED|ERROR) tests/system/([^\s@]+)", said, re.MULTILINE)
         if status != 1 or not failed:
             raise Wrong(f"pytest ended with status {status}:\n{said[-3000:]}")
@@ -303,7 +304,7 @@ def names_in(file: Path) -> set[str]:
 
 
 def failing_anyway(copy: Copy, mutants: list[Mutant]) -> set[str]:
-    """Which of the tests named fail without any mutant, twice: such a test notices nothing."""
+    """Which of the named tests fail twice without any mutant: such a test proves nothing."""
     wanted = {test for mutant in mutants for test in mutant.tests} - names_in(PASSED)
     unit = {test for test in wanted if test in copy.meson_tests}
     system = sorted(test for test in wanted if ".py" in test)
@@ -311,7 +312,7 @@ def failing_anyway(copy: Copy, mutants: list[Mutant]) -> set[str]:
     if system:
         failed = copy.failing(system, LIMIT_S * len(system), "-n", str(3 * (os.cpu_count() or 1)), "--dist", "loadgroup")
         again = [test for test in failed if copy.pytest([test], LIMIT_S)]
-        # One with parameters may be named without them, a whole file without its tests.
+        # A parametrized test may be named without its parameters, and a whole file without its tests.
         unfit |= {test for test in system if any(re.match(re.escape(test) + r"(\[|::|$)", name) for name in again)}
     for test in sorted(unfit):
         print(f"fails without any mutant: {test}", flush=True)
@@ -328,7 +329,7 @@ def try_them(mutants: list[Mutant], jobs: int, stack: ExitStack) -> list[Result]
     copies = [Copy(number) for number in range(min(jobs, len(mutants)))]
     pool = stack.enter_context(ThreadPoolExecutor(len(copies)))
     stack.callback(end, pool)
-    copies[0].prepare()  # the others find most of it in the compiler's cache
+    copies[0].prepare()  # the others then find most of it in the compiler's cache
     list(pool.map(Copy.prepare, copies[1:]))
     if any(map(needs_servers, mutants)):
         for copy in copies:
@@ -404,6 +405,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all that was started ends too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything that was started ends too
     parent_death_signal(signal.SIGTERM)
     sys.exit(main())

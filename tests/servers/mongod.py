@@ -1,4 +1,4 @@
-"""MongoDB servers: one alone, replica sets, a cluster of shards."""
+"""MongoDB servers: standalone, replica sets, a sharded cluster."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from server import START_S, Server, give_to_server, wait_for
 
 
 class Mongod(Server):
-    """One mongod: standalone, or with replica_set a member that somebody has yet to initiate."""
+    """One mongod: standalone or, with replica_set, a member of a set that has yet to be initiated."""
 
     def __init__(self, folder: Path | str, replica_set: str | None = None, port: int | None = None,
                  cache_gb: float = 0.5):
         super().__init__(folder, shlex.split(os.environ["MONGOD_COMMAND"]), port)
         self.replica_set = replica_set
         self.cache_gb = cache_gb
-        self.client_options: dict = {}  # what every client needs: TLS, say
+        self.client_options: dict = {}  # what every client needs, such as TLS
 
     @property
     def address(self) -> str:
@@ -38,7 +38,7 @@ class Mongod(Server):
                 *(["--replSet", self.replica_set] if self.replica_set else [])]
 
     def client(self, **options) -> pymongo.MongoClient:
-        """Straight to this member, primary or not."""
+        """Connects directly to this member, primary or not."""
         return pymongo.MongoClient("127.0.0.1", self.port, directConnection=True,
                                    **{"serverSelectionTimeoutMS": 5000, **self.client_options, **options})
 
@@ -65,7 +65,7 @@ class ReplicaSet:
         return pymongo.MongoClient(self.uri, **{"serverSelectionTimeoutMS": 10000, **options})
 
     def start(self, extra_args: Sequence[str] | None = None) -> "ReplicaSet":
-        """Initiates the set when it is new, and returns when it has a primary."""
+        """Initiates the set if it is new; returns once it has a primary."""
         is_new = not self.members[0].data.exists()
         for member in self.members:
             member.start(extra_args, wait=False)
@@ -114,8 +114,8 @@ class ReplicaSet:
 
 
 class GuardedSet(ReplicaSet):
-    """A set of one that lets nobody in without a password; `root` may do everything. With TLS, which needs a file with
-    certificate and key and one with their authority, it answers nothing else."""
+    """A set of one member that requires a password; `root` may do everything. With TLS, which needs a file with
+    certificate and key and one with their authority, it accepts nothing else."""
 
     def __init__(self, folder: Path, certificate: Path | None = None, authority: Path | None = None):
         super().__init__(folder, cache_gb=0.25)
@@ -138,13 +138,13 @@ class GuardedSet(ReplicaSet):
         self.key.write_text("bm90IGEgc2VjcmV0")
         give_to_server(self.key)
         super().start(["--auth", "--keyFile", str(self.key), *self.tls_arguments, *(extra_args or [])])
-        with self.members[0].client() as client:  # the first user may be made from this machine
+        with self.members[0].client() as client:  # the first user may be created from this machine
             client.admin.command("createUser", "root", pwd="root", roles=["root"])
         return self
 
 
 class Mongos(Server):
-    """The router of a sharded cluster, whose configuration is in a replica set."""
+    """The router of a sharded cluster, whose configuration is kept in a replica set."""
 
     def __init__(self, folder: Path | str, config: ReplicaSet):
         super().__init__(folder, shlex.split(os.environ["MONGOS_COMMAND"]))
@@ -167,7 +167,7 @@ class Mongos(Server):
 
 
 class ShardedCluster:
-    """Two shards of one member each, behind one router."""
+    """Two shards of one member each behind one router."""
 
     def __init__(self, folder: Path | str):
         self.config = ReplicaSet(Path(folder) / "config", cache_gb=0.25, name="config")

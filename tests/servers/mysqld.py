@@ -12,18 +12,18 @@ import pymysql
 from server import START_S, Server, ServerError, server_user
 
 PROJECTOR_USER = PROJECTOR_PASSWORD = "projector"  # the user of the program under test
-NEW_MYSQL_DATA = "new-mysql-data"  # in the shared servers' folder, for private ones: to make them anew takes 5 s each
+NEW_MYSQL_DATA = "new-mysql-data"  # in the shared servers' folder, for private ones: creating a data folder takes 5 s
 
 
 def copy_data(source: Path, target: Path) -> None:
-    """Of a server that has never run; the holes in its files are not written."""
+    """Copies the data of a server that has never run; holes in its files are not written."""
     subprocess.run(["cp", "--archive", "--sparse=always", "--no-target-directory", source, target], check=True)
     (target / "auto.cnf").unlink(missing_ok=True)  # MySQL's number of the one server
 
 
 class Mysqld(Server):
-    """MySQL or MariaDB; root has no password. User `projector` has one, and is an ordinary user: the databases of
-    tests (`t_…`) belong to it, the server does not."""
+    """MySQL or MariaDB; root has no password. The user `projector` has one and is an ordinary user: it owns the
+    databases of tests (`t_…`), but not the server."""
 
     def __init__(self, folder: Path | str, port: int | None = None):
         super().__init__(folder, shlex.split(os.environ["MYSQLD_COMMAND"]), port)
@@ -35,7 +35,7 @@ class Mysqld(Server):
         return str(self.folder / "s")
 
     def arguments(self) -> list[str]:
-        # A tmpdir of its own: a MariaDB that starts removes what looks like a temporary table, whoever uses it.
+        # A private tmpdir: at its start MariaDB removes whatever looks like a temporary table, even another server's.
         return [f"--datadir={self.data}", f"--tmpdir={self.temporary}", f"--port={self.port}", "--bind-address=127.0.0.1",
                 f"--socket={self.socket}", f"--pid-file={self.folder / 'pid'}", "--skip-name-resolve",
                 *([] if self.is_mariadb else ["--mysqlx=OFF", "--secure-file-priv=NULL"])]
@@ -77,7 +77,7 @@ class Mysqld(Server):
         return self
 
     def _create_users(self) -> None:
-        """By address, so that they do not depend on how this machine resolves its own name."""
+        """By address, so that they do not depend on how this machine resolves its name."""
         with self.connect(unix_socket=self.socket) as connection, connection.cursor() as cursor:
             for statement in ("CREATE USER IF NOT EXISTS root@'127.0.0.1' IDENTIFIED BY ''",
                               "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",

@@ -1,4 +1,4 @@
-"""One server process of any kind, and what all that start servers need."""
+"""One server process of any kind, and what everything that starts servers needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ServerError(Exception):
 
 
 def wait_for(condition: Callable[[], object], timeout: float, what: str) -> object:
-    """Polls until the condition holds, and returns what it gave."""
+    """Polls until the condition holds, and returns its result."""
     deadline = time.monotonic() + timeout
     while not (result := condition()):
         if time.monotonic() > deadline:
@@ -34,8 +34,8 @@ def wait_for(condition: Callable[[], object], timeout: float, what: str) -> obje
 
 
 def free_port() -> int:
-    """A free port below the ephemeral range: a client that knocks at the port of a stopped server
-    could otherwise be given that very port for its own end, and connect to itself."""
+    """A free port below the ephemeral range: otherwise a client that connects to the port of a stopped server could be
+    given that very port as its own, and connect to itself."""
     while True:
         port = random.randint(20000, 32000)
         with socket.socket() as s:
@@ -55,14 +55,14 @@ def server_user() -> dict:
 
 
 def raise_open_files() -> None:
-    """A mongod that all tests share opens more files than the 1024 that a login shell allows at first."""
+    """A mongod shared by all tests opens more files than the 1024 that a login shell allows at first."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
 
 
 def give_to_server(secret: Path) -> None:
-    """A file that nobody but the server may read; it insists on that."""
+    """Makes the file readable to the server alone, which insists on that."""
     secret.chmod(0o600)
     if user := server_user():
         os.chown(secret, user["user"], user["group"])
@@ -73,7 +73,7 @@ ROOM_GB = 12  # for the data of all servers of a run, and as much again for ever
 
 
 def roomy_memory() -> bool:
-    """Servers whose data lie in memory need a tenth less processor time and do not wait for a disk."""
+    """Servers whose data is in memory need a tenth less processor time and never wait for a disk."""
     try:
         room, lines = os.statvfs(MEMORY), Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -83,8 +83,8 @@ def roomy_memory() -> bool:
 
 
 def scratch_folder() -> Path:
-    """A short path (a socket's may have 107 bytes) that `nobody` can enter; inside that of the shared servers, if there
-    are any, so that it is removed with it."""
+    """A short path (a socket's may have 107 bytes) that `nobody` can enter; inside the shared servers' folder, if there
+    is one, so that it is removed with it."""
     shared = os.environ.get("SERVERS_FOLDER", "")
     folder = Path(tempfile.mkdtemp(prefix="projector.", dir=shared if os.path.isdir(shared) else MEMORY if roomy_memory() else None))
     folder.chmod(0o711)
@@ -92,7 +92,7 @@ def scratch_folder() -> Path:
 
 
 class Server:
-    """One server process on its own folder and port; both outlive stop() and kill()."""
+    """One server process with its own folder and port, which outlive stop() and kill()."""
 
     def __init__(self, folder: Path | str, command: Sequence[str], port: int | None = None):
         self.folder = Path(folder)
@@ -129,7 +129,7 @@ class Server:
         return self.folder / "data"
 
     def launch(self, command: Sequence[str]) -> subprocess.Popen:
-        """A session of its own keeps Ctrl-C in the terminal away from the server."""
+        """A separate session keeps the terminal's Ctrl-C away from the server."""
         with self.log.open("ab") as log:
             try:
                 return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
@@ -140,7 +140,7 @@ class Server:
                                   "put it, or PROJECTOR_CACHE, where everyone can read") from error
 
     def start(self, extra_args: Sequence[str] | None = None, wait: bool = True) -> "Server":
-        """Without extra_args it starts as it did before."""
+        """Without extra_args it starts the same way as before."""
         if extra_args is not None:
             self.extra_args = list(extra_args)
         self.prepare()
@@ -163,7 +163,7 @@ class Server:
             self.process.send_signal(number)
 
     def stop(self, timeout: float = 60) -> None:
-        """Stops it properly, as an operator would."""
+        """Shuts it down properly, as an operator would."""
         self.resume()
         self.signal(signal.SIGTERM)
         if self.process:
@@ -188,7 +188,7 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def discard(self) -> None:
-        """Ends it the quick way; its data are no longer needed."""
+        """Ends it the quick way; its data is no longer needed."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 

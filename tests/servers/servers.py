@@ -1,17 +1,17 @@
-"""Local MongoDB and MySQL servers: how one is started is known in this folder and nowhere else.
+"""Local MongoDB and MySQL servers: only this folder knows how they are started.
 
-Its modules give tests servers that they can stop, kill, freeze and start again: MongoDB's in mongod.py, MySQL's and
-MariaDB's in mysqld.py, what both are in server.py.
+Its modules provide servers that tests can stop, kill, freeze and restart: MongoDB in mongod.py, MySQL and MariaDB in
+mysqld.py, what they share in server.py.
 
     with ReplicaSet(folder, members=3) as mongo, Mysqld(folder / "mysql") as mysql:
         mysql.kill(); mysql.start()
 
-This program starts the pair that tests, bench and demo share:
+This program starts the pair of servers that tests, bench and demo share:
 
     servers.py with -- COMMAND...            runs COMMAND with the servers in its environment
     servers.py up | env | down  STATE_FILE   keeps them running between calls
 
-What starts the servers comes from provide.sh: MONGOD_COMMAND, MYSQLD_COMMAND, MYSQL_TARGET.
+The commands that start the servers come from provide.sh: MONGOD_COMMAND, MYSQLD_COMMAND, MYSQL_TARGET.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class Pair:
 
 
 def run_with_servers(command: Sequence[str]) -> int:
-    """Whatever ends this process, short of SIGKILL, also ends the command, the servers, and what the command leaves."""
+    """Whatever ends this process, except SIGKILL, also ends the
+    command, the servers, and what the command left running."""
     def interrupt(*_):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupt)
@@ -106,7 +107,7 @@ def run_with_servers(command: Sequence[str]) -> int:
 
 
 def end(child: subprocess.Popen) -> None:
-    """SIGINT lets Python programs clean up; a terminal has sent it already, and twice would break that."""
+    """SIGINT lets Python programs clean up; a terminal has already sent it, and a second one would interrupt that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         if not sys.stdin.isatty():
@@ -118,7 +119,8 @@ def end(child: subprocess.Popen) -> None:
 
 
 def end_leftovers(folder: Path) -> None:
-    """Servers, projectors and browsers that a test has started and could not end: all have the folder in their environment."""
+    """Servers, projectors and browsers that a test started and
+    could not end: all have the folder in their environment."""
     mark = f"SERVERS_FOLDER={folder}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -126,11 +128,11 @@ def end_leftovers(folder: Path) -> None:
                 print(f"left running, ended now: {(process / 'comm').read_text().strip()} ({process.name})", file=sys.stderr)
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:
-            pass  # not ours, or gone
+            pass  # not ours, or already gone
 
 
 def parent_death_signal(number: int) -> None:
-    """`./run` may be killed without being able to tell."""
+    """`./run` may be killed without being able to clean up."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(number))
 
@@ -177,7 +179,7 @@ def read_state(state_file: Path) -> dict[str, str]:
 
 
 def alive(state: dict[str, str]) -> list[int]:
-    """Pids that are still the servers of this state: a number alone may have gone to somebody else."""
+    """The pids that still belong to this state's servers: the number alone may have been reused."""
     def is_ours(pid: str) -> bool:
         try:
             return state["SERVERS_FOLDER"].encode() in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -1,8 +1,8 @@
 """Adds up the JUnit files of a test run: summary.py [--note TEXT] FOLDER STEP:STATUS...
 
-Says what was not run and why, then, as the run's last line, "N passed, N failed". A step that failed as a whole, without
-a failed test in FOLDER/STEP.xml to show for it, counts as one failure. Beside the JUnit files, FOLDER may hold what
-conftest.py says, a test a line: `collected` and `deselected`; and `note`, a line of ./run's own.
+Prints what was not run and why and then, as the run's last line, "N passed, N failed". A step that failed as a whole,
+without a failed test in FOLDER/STEP.xml, counts as one failure. Besides the JUnit files, FOLDER may contain lists from
+conftest.py, one test per line: `collected` and `deselected`; and `note`, a line from ./run itself.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The JSON Schema of the mapping file and the program accept the same files: check_schema.py SCHEMA PROJECTOR MAPPING_FILE_MD CONFIG_C FILE...
 
-The program is asked: it names the keys that it knows where it meets one that it does not know. Only the defaults
-it does not tell; they are read in its source."""
+The program itself is asked: where it meets an unknown key, it names the known ones. Only the defaults cannot be
+obtained that way; they are read from its source."""
 
 import copy
 import json
@@ -43,7 +43,7 @@ def changed(path: tuple, value: object) -> dict:
 
 
 def refusal(mapping: dict) -> str | None:
-    """What the program has against the file; None when it prints the tables."""
+    """The program's objection to the file; None if it prints the tables."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(mapping, file)
         file.flush()
@@ -63,7 +63,7 @@ def expect_same(path: tuple, value: object) -> None:
 
 
 def expect_keys(path: tuple, known_to_schema: list[str]) -> None:
-    """The program and the schema know the same keys of an object."""
+    """Program and schema know the same keys of an object."""
     refused = refusal(changed((*path, "no such key"), 1)) or ""
     found = re.search(r"known here: (.*)", refused)
     known = set(found.group(1).split(", ")) if found else set()
