@@ -6,7 +6,7 @@ from typing import Any
 
 from workspace import Workspace, decimal
 
-# Attempts and sweeps soon, in place of minutes; still not so often that a busy machine does nothing else.
+# Retries and sweeps within seconds instead of minutes, yet not so often that they keep a machine busy.
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 150}
 
 
@@ -23,5 +23,5 @@ def deposited(ws: Workspace, account: str = "a1", amount: Any = "1.00", **more: 
 
 
 def impossible(ws: Workspace, account: str = "a1", **more: Any) -> dict:
-    """No number: that event's failure."""
+    """An event that fails because its amount is not a number."""
     return ws.event(account, "MoneyDeposited", amount="much", **more)

@@ -1,4 +1,4 @@
-"""Certificates of a test's own: an authority, and what it signs."""
+"""Certificates for a test: an authority and what it signs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs with a key that nobody else has; `file` is what a client has to be told."""
+    """Signs with a key of its own; `file` is the certificate that clients have to trust."""
 
     def __init__(self, file: Path, name: str):
         self.file = file
@@ -23,7 +23,7 @@ class Authority:
         file.write_bytes(certificate)
 
     def issue(self, file: Path, *hosts: str, valid: timedelta = timedelta(days=1)) -> Path:
-        """A key and its certificate in one file; the hosts are names and addresses."""
+        """A key and its certificate in one file; `hosts` are names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([_host(host) for host in hosts])
         certificate = self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")]), key, names, valid)

@@ -1,16 +1,16 @@
-"""Fixtures that all suites of real servers share; see workspace.py for what a test can do with them.
+"""Fixtures shared by all suites that use real servers; see workspace.py for what a test can do with them.
 
-Tests run side by side, in several workers (pytest-xdist). All share one pair of servers, in which each has databases of
-its own. Three kinds of tests do not:
+Tests run in parallel, in several workers (pytest-xdist). They share one pair of servers, in which each test has its own
+databases. Three kinds of tests are exceptions:
 
-- What kills, freezes or reconfigures a server has a private one (server_folder).
-- What changes or counts something of the server as a whole, as a fail point or a global variable, is marked
-  `whole_server`: such tests share a second pair, one after the other in one worker.
-- What uses a fixture of module scope, which is dear to make, stays in the worker that has it; a test that names a group
-  of its own (xdist_group) goes where that is.
+- A test that kills, freezes or reconfigures a server has a private one (server_folder).
+- A test that changes or counts something server-wide, such as a fail point or a global variable, is marked
+  `whole_server`: these share a second pair, one after the other in one worker.
+- A test that uses a fixture of module scope, which is expensive to set up, stays in the worker that has it; a test that
+  names a group (xdist_group) runs in that group's worker.
 
-A run takes as long as its last test, so groups begin first, then what is marked `slow`: tests of ten seconds and more
-on a quiet machine, most of which only wait.
+A run takes as long as its last test, so groups start first, then tests marked `slow`: those of ten seconds and more on
+a quiet machine, most of which only wait.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workspace import ROOT, Stores, Workspace
 
 @pytest.fixture(scope="session")
 def stores() -> Iterator[Stores]:
-    """The shared servers: those of ./run, or else our own."""
+    """The shared servers: those of ./run, or our own without it."""
     if "MONGO_URI" in os.environ:
         yield Stores.from_environment()
     else:
@@ -40,7 +40,7 @@ def stores() -> Iterator[Stores]:
 
 
 def provide(command: str) -> None:
-    """Without ./run: what it has in the environment comes from the same script."""
+    """Without ./run, sets the same environment from the same script."""
     script = f". scripts/packages.sh; . scripts/provide.sh; {command}; env -0"
     shell = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     os.environ.update(line.split("=", 1) for line in shell.stdout.decode().split("\0") if "=" in line)
@@ -55,14 +55,14 @@ def promtool() -> str:
 
 @pytest.fixture(scope="session")
 def second_stores(stores: Stores) -> Iterator[Stores]:
-    """The servers of the tests marked `whole_server`."""
+    """The servers for tests marked `whole_server`."""
     with Pair(scratch_folder()) as pair:
         yield Stores.of(pair.mongo, pair.mysql)
 
 
 @pytest.fixture
 def ws(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace]:
-    """Databases of the test's own in both stores, dropped at its end; the mapping is the bank's."""
+    """Databases for this test in both stores, dropped at its end; the mapping is the bank's."""
     alone = request.node.get_closest_marker("whole_server")
     with Workspace(request.getfixturevalue("second_stores" if alone else "stores"), tmp_path) as workspace:
         yield workspace
@@ -77,7 +77,7 @@ def bank(ws: Workspace) -> Workspace:
 
 @pytest.fixture
 def server_folder() -> Iterator[Path]:
-    """For a test's private servers: pytest's tmp_path is closed to the user who runs them."""
+    """A folder for a test's private servers: pytest's tmp_path is closed to the user who runs them."""
     folder = scratch_folder()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -98,7 +98,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def tell_summary(file: str, lines: Iterable[str]) -> None:
-    """For the last lines of ./run test (summary.py). All workers know the same; the first one tells it."""
+    """Feeds the last lines of ./run test (summary.py). All workers
+    collect the same tests, so only the first reports."""
     if "TEST_RESULTS" in os.environ and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
         with Path(os.environ["TEST_RESULTS"], file).open("a") as results:
             results.writelines(f"{line}\n" for line in lines)

@@ -49,7 +49,7 @@ class Endpoint:
         return self.request("POST", f"/{verb}", target, **{**given, **headers})
 
     def metrics(self) -> dict[str, float]:
-        """By name and labels, as they stand in the text."""
+        """By name and labels, as written in the text."""
         lines = self.get("/metrics").text.splitlines()
         pairs = (re.fullmatch(r"(\S+(?:{.*})?) (\S+)", line) for line in lines if not line.startswith("#"))
         return {pair[1]: float(pair[2]) for pair in pairs}

@@ -1,4 +1,4 @@
-"""Entities of the bank, and the rows that their events make."""
+"""Entities of the bank, and the rows that their events produce."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def account(number: int | str, **changes) -> dict:
 
 
 def opened(ws, entity: dict, version: int | None = 1) -> dict:
-    """The event that opens the account as the entity says."""
+    """The event that opens the account with the entity's values."""
     payload = {k: v for k, v in entity.items() if k not in ("_id", "version", "last_event_at")}
     return ws.event(entity["_id"], "AccountOpened", version, **payload)
 
 
 def fill(ws, entities: list[dict], collection: str = "accounts") -> None:
-    """Entities, and the rows that their events make."""
+    """Writes entities, and the rows that their events would produce."""
     ws.db[collection].insert_many(entities)
     ws.put(opened(ws, entity, entity.get("version")) for entity in entities)
     ws.run_once()

@@ -1,4 +1,4 @@
-"""A second read model on a feed: its mapping, its projector, and what its rows have to be."""
+"""A second read model on a feed: its mapping, its projector, and its expected rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workspace import PROJECTOR_PASSWORD, PROJECTOR_USER, Process, Workspace
 FEED = "outbox_search"
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "claim_timeout_ms": 1000, "lease_ms": 2000, "gap_wait_ms": 100}
 
-# Another view of the same events: how much came in and went out, never touched by a renaming. Deltas do not forgive a double.
+# Another view of the same events: money in and out, which renames never touch. A delta applied twice would show.
 TURNOVER = [{
     "aggregate_type": "account", "table": "turnover",
     "key": {"account_id": {"from": "$aggregate_id", "type": "varchar(36)"}},
@@ -29,7 +29,7 @@ TURNOVER = [{
 
 
 def reader_mapping(ws: Workspace, feed: str = FEED, **overrides) -> Path:
-    """The mapping of the feed's projector, which is not the workspace's own; its tables are made too."""
+    """The mapping of the feed's projector, separate from the workspace's own; also creates its tables."""
     own = ws.file
     mongodb = {"outbox": feed, **overrides.pop("mongodb", {})}
     file = ws.mapping(TURNOVER, name=f"{ws.name}_{feed}", mongodb=mongodb, **FAST, **overrides)
@@ -60,7 +60,7 @@ def start_reader(ws: Workspace, file: Path) -> Iterator[Process]:
 
 
 def fold(events: list[dict]) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
-    """What TURNOVER makes of the events, each once."""
+    """What TURNOVER makes of the events, each applied once."""
     rows: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal("0.00")] * 3)
     for event in events:
         row, payload = rows[event["aggregate_id"]], event["payload"]

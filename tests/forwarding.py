@@ -1,4 +1,4 @@
-"""A port that leads to another one."""
+"""A local port that forwards to another one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Carry = Callable[[socket.socket, socket.socket], None]
 
 @contextmanager
 def relaying(host: str, port: int, there: Carry, back: Carry) -> Iterator[int]:
-    """A port of this address that leads to a port on loopback. Each connection has two threads: `there` carries from the
-    client to the server, `back` from the server to the client."""
+    """A port of this address that forwards to a port on loopback. Each connection has two threads: `there` carries from
+    the client to the server, `back` from the server to the client."""
     def run(carry: Carry, source: socket.socket, target: socket.socket) -> None:
         try:
             carry(source, target)
@@ -40,8 +40,8 @@ def relaying(host: str, port: int, there: Carry, back: Carry) -> Iterator[int]:
 
 @contextmanager
 def forwarding(host: str, port: int, hear: Callable[[bytearray], None] | None = None) -> Iterator[int]:
-    """The same, unchanged. `hear` gets what a client has sent and may remove from its front what it has understood; the
-    rest comes again, with what the client sends next."""
+    """The same, unchanged. `hear` gets what a client has sent and may remove what it has understood from the front; the
+    rest is passed again together with what the client sends next."""
     def plainly(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65536):
             target.sendall(data)
@@ -59,7 +59,7 @@ def forwarding(host: str, port: int, hear: Callable[[bytearray], None] | None = 
 
 @contextmanager
 def recording(port: int) -> Iterator[tuple[int, bytearray]]:
-    """The same on loopback, and all that clients have sent."""
+    """The same on loopback, with everything that clients have sent."""
     said = bytearray()
 
     def keep(heard: bytearray) -> None:

@@ -1,4 +1,5 @@
-"""MySQL Group Replication with one primary on this machine, and what MySQL Router does: a port that leads to the primary."""
+"""MySQL Group Replication with one primary on this machine, and a
+stand-in for MySQL Router: a port that leads to the primary."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from server import free_port, wait_for
 
 
 class Member(Mysqld):
-    """One server of the group; started again, it joins again."""
+    """One server of the group; when restarted, it rejoins."""
 
     def __init__(self, folder: Path, number: int, group: str, addresses: Sequence[str], consistency: str):
         super().__init__(folder)
@@ -37,13 +38,13 @@ class Member(Mysqld):
             return list(cursor.fetchall())
 
     def first_start(self) -> None:
-        """Until here it has written what no other member has: its users."""
+        """Clears its binary log, which so far holds what no other member has: its users."""
         self.start()
         self.ask("RESET BINARY LOGS AND GTIDS",
                  "CHANGE REPLICATION SOURCE TO SOURCE_USER = 'root' FOR CHANNEL 'group_replication_recovery'")
 
     def states(self) -> list[tuple[str, str, int]]:
-        """State, role and port of each member that it knows; nothing when it does not answer."""
+        """State, role and port of each member that it knows; empty if it does not answer."""
         try:
             return self.ask("SELECT MEMBER_STATE, MEMBER_ROLE, MEMBER_PORT FROM performance_schema.replication_group_members")
         except pymysql.MySQLError:
@@ -54,7 +55,7 @@ class Member(Mysqld):
 
 
 class Group:
-    """Three members. A context that gives itself when all are online."""
+    """Three members, as a context manager that returns once all are online."""
 
     def __init__(self, folder: Path, consistency: str = "BEFORE_ON_PRIMARY_FAILOVER"):
         addresses = [f"127.0.0.1:{free_port()}" for _ in range(3)]
@@ -89,7 +90,7 @@ class Group:
 
 
 class Router:
-    """A port that leads to whoever is primary when a client comes."""
+    """A port that leads to whichever member is primary when a client connects."""
 
     def __init__(self, group: Group):
         self.group = group

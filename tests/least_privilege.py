@@ -1,4 +1,4 @@
-"""Users with what docs/security.md and sql/grants.sql give them, and no more."""
+"""Users with exactly the privileges that docs/security.md and sql/grants.sql grant."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ ACTIONS = {"outbox": ["find", "insert", "update", "remove", "changeStream", "lis
 
 
 def privileges(database: str, without: tuple[str, str] | None = None) -> list[dict]:
-    """Of the role of docs/security.md; `without` names a collection and the action that is left out there."""
+    """The privileges of the role in docs/security.md; `without` names a collection and an action to leave out."""
     given = {collection: [a for a in actions if (collection, a) != without] for collection, actions in ACTIONS.items()}
     return [{"resource": {"db": database, "collection": collection}, "actions": actions} for collection, actions in given.items() if actions]
 
 
 def make_mongodb_user(ws: Workspace, password: str) -> None:
-    """A user with that role alone; both have the name of the workspace."""
+    """A user with that role alone; both are named after the workspace."""
     ws.mongo.admin.command("createRole", ws.name, privileges=privileges(ws.name), roles=[])
     ws.mongo.admin.command("createUser", ws.name, pwd=password, roles=[ws.name], mechanisms=["SCRAM-SHA-256"])
 
 
 @contextmanager
 def mysql_users(ws: Workspace) -> Iterator[dict[str, str]]:
-    """The users of sql/grants.sql by the name that they have there; here they have one of this workspace and come from
-    127.0.0.1. The passwords are those that stand there."""
+    """The users of sql/grants.sql by their names there; here they are named after this workspace and connect from
+    127.0.0.1. The passwords are those in the file."""
     names = {"projector": f"p{ws.name[2:]}", "projector_schema": f"s{ws.name[2:]}", "projector_fill": f"f{ws.name[2:]}"}
     text = re.sub(r"^--.*$", "", (ROOT / "sql/grants.sql").read_text(), flags=re.M)
     for old, new in names.items():

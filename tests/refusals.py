@@ -1,7 +1,8 @@
-"""Ports before both stores that refuse one statement of a client: the first one of a shape.
+"""Ports in front of both stores that refuse one statement of a client: the first of a given shape.
 
 A shape is a statement without its values, so that it is the same in the next run. A refused statement never reaches
-the store; its client gets an error ("the test refuses this"), or its connection is cut."""
+the store; its client gets an error ("the test refuses this"), or its connection is cut.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ NOT_OURS = ("hello", "isMaster", "ismaster", "saslStart", "saslContinue", "ping"
 
 
 class MysqlWire:
-    """Whole packets of a client, and what answers one."""
+    """Splits a client's bytes into whole packets, and builds answers to them."""
 
     @staticmethod
     def size(pending: bytes) -> int:
@@ -72,7 +73,7 @@ class MongodbWire:
 
 
 class Refusing:
-    """What was said since `begin`, and the shape to refuse."""
+    """The statements sent since `begin`, and the shape to refuse."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -93,7 +94,7 @@ class Refusing:
             return meets
 
     def settings(self, **mongodb: object) -> dict:
-        """Of the mapping file, to go through both ports."""
+        """The settings of the mapping file that lead through both ports."""
         return {"mongodb": {"uri": self.mongodb_uri(), **mongodb}, "mysql": {"host": "127.0.0.1", "port": self.mysql_port}}
 
     def mongodb_uri(self) -> str:

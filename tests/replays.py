@@ -1,4 +1,4 @@
-"""What tests of replay share: the lives of accounts, and the judge, a plain fold of their events."""
+"""What the tests of replay share: the lives of accounts, and the reference, a plain fold of their events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARCHIVE = {"mongodb": {"retain": "archive"}}
 
 
 def fold(events: Iterable[dict]) -> dict[str, tuple[str, Decimal]]:
-    """Name and balance of each account after its events, by their key."""
+    """Name and balance of each account after its events, by key."""
     rows: dict[str, tuple[str, Decimal]] = {}
     for event in sorted(events, key=lambda e: (e["occurred_at"], e.get("version") or 0, e["_id"].bytes)):
         account, kind, payload = event["aggregate_id"], event["event_type"], event["payload"]
@@ -45,7 +45,7 @@ def opened(ws: Workspace, account: str, balance: str = "10.00", **more) -> dict:
 
 
 def life(ws: Workspace, accounts: int, each: int, seed: int = 7, prefix: str = "a") -> list[dict]:
-    """Events of many accounts, one after the other in turn."""
+    """Events of many accounts, the accounts taking turns."""
     dice = random.Random(seed)
     events = [opened(ws, f"{prefix}{n}") for n in range(accounts)]
     for version in range(2, each + 1):
@@ -69,7 +69,7 @@ def leftovers(ws: Workspace) -> tuple[list, list]:
 
 @pytest.fixture
 def bank(ws: Workspace) -> Workspace:
-    """Replaces the usual bank: it keeps an archive."""
+    """Replaces the usual bank with one that keeps an archive."""
     ws.mapping(**ARCHIVE, **FAST)
     ws.create()
     assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0

@@ -1,4 +1,4 @@
-"""A port behind which a MySQL says that it is Vitess, which nobody can install here."""
+"""A port behind which MySQL claims to be Vitess, which cannot be installed here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUERY = 3
 
 
 def take(source: socket.socket) -> tuple[int, bytes] | None:
-    """A packet: its number and its content; None at the end."""
+    """Reads a packet: its number and content; None at the end."""
     head = source.recv(4, socket.MSG_WAITALL)
     if len(head) < 4:
         return None
@@ -28,7 +28,7 @@ def give(target: socket.socket, number: int, content: bytes) -> None:
 
 @contextmanager
 def vitess(port: int, shards: list[str] | None) -> Iterator[int]:
-    """`port`: of a MySQL on this machine. `shards`: the answer to SHOW VITESS_SHARDS; None: it is refused."""
+    """`port`: that of a MySQL on this machine. `shards`: the answer to SHOW VITESS_SHARDS; None: it is refused."""
     listed = b" UNION ALL ".join(b"SELECT '%s'" % shard.encode() for shard in shards or [])
 
     def said(statement: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What clients say to a mongod: a port that leads to it and keeps each command."""
+"""Records what clients send to a mongod: a port that leads to it and keeps each command."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ OPTIONS = CodecOptions(uuid_representation=bson.binary.UuidRepresentation.STANDA
 
 
 class Wire:
-    """The commands so far; a command's name is its first key, documents of a sequence are left out."""
+    """The commands so far; a command's name is its first key, and document sequences are left out."""
 
     def __init__(self) -> None:
         self.port = 0
         self.commands: list[dict] = []
 
     def named(self, name: str, **fields: object) -> list[dict]:
-        """The commands of that name that have these fields, `update="outbox"` say."""
+        """The commands of that name with these fields, such as `update="outbox"`."""
         return [command for command in list(self.commands)
                 if next(iter(command)) == name and all(command.get(key) == value for key, value in fields.items())]
 
@@ -31,14 +31,14 @@ class Wire:
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def take(self, pending: bytearray) -> None:
-        """Takes complete messages from the front."""
+        """Removes complete messages from the front."""
         while len(pending) >= 16:
             length, _, _, opcode = struct.unpack_from("<iiii", pending)
             if len(pending) < length:
                 return
             message = bytes(pending[:length])
             del pending[:length]
-            at = 20  # behind header and flags
+            at = 20  # after header and flags
             while opcode == OP_MSG and at < length - 4:
                 size = struct.unpack_from("<i", message, at + 1)[0]
                 if message[at] == 0:
@@ -48,7 +48,7 @@ class Wire:
 
 @contextmanager
 def recorded(port: int) -> Iterator[Wire]:
-    """`port`: of the mongod on this machine."""
+    """`port`: that of the mongod on this machine."""
     wire = Wire()
     with forwarding("127.0.0.1", port, wire.take) as wire.port:
         yield wire

@@ -38,13 +38,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECTOR = os.environ.get("PROJECTOR_BIN", str(ROOT / "build/projector/projector"))
 OUTBOX = os.environ.get("OUTBOX_BIN", str(ROOT / "build/outbox/outbox"))
 MAJORITY = WriteConcern("majority")
-# For what takes a second on a quiet machine: only a test that fails, or a machine with no core to spare, waits for long.
+# For what takes a second on a quiet machine: only a failing test or a fully loaded machine waits longer.
 WAIT_S = float(os.environ.get("TEST_WAIT_S", "60"))
-# What "at once" may take then; still less than what it must not wait for, a lock (10 s) or an answer (30 s).
+# What "at once" may take under load; less than what it must not wait for: a lock (10 s) or an answer (30 s).
 AT_ONCE_S = 8
 
-# libmongoc keeps counters in /dev/shm/mongoc-PID. What a killed process left there (the projector leaves nothing) makes
-# a later process of that number say so on stderr.
+# libmongoc keeps counters in /dev/shm/mongoc-PID. If a killed process left them there (the projector leaves none), a
+# later process with the same pid reports that on stderr.
 os.environ["MONGOC_DISABLE_SHM"] = "1"
 
 
@@ -57,7 +57,7 @@ def decimal(text: str) -> Decimal128:
 
 
 def said(done: subprocess.CompletedProcess, code: int) -> str:
-    """The one line on stderr."""
+    """The only line on stderr."""
     assert done.returncode == code, done.stdout + done.stderr
     assert done.stdout == ""
     assert re.fullmatch(r"projector( \w+)?: [^\n]+\n", done.stderr), done.stderr
@@ -65,7 +65,7 @@ def said(done: subprocess.CompletedProcess, code: int) -> str:
 
 
 def last_said(done: subprocess.CompletedProcess, code: int) -> str:
-    """The last line of `run`; warnings may come before it."""
+    """The last line of `run`; warnings may precede it."""
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr.splitlines()[-1]
 
@@ -96,7 +96,7 @@ class Stores:
 
 
 class Process:
-    """A program that runs beside the test; its stderr goes to a file."""
+    """A program that runs alongside the test; its stderr goes to a file."""
 
     def __init__(self, argv: list[str], log: Path, environment: dict[str, str]):
         self.title = " ".join([Path(argv[0]).name, *argv[1:]])
@@ -114,7 +114,7 @@ class Process:
         return self.popen.poll() is None
 
     def stop(self, timeout: float = WAIT_S) -> int:
-        """SIGTERM; gives the exit status."""
+        """Sends SIGTERM; returns the exit status."""
         self.popen.terminate()
         return self.popen.wait(timeout)
 
@@ -135,7 +135,7 @@ class Process:
         return "\n".join(self.log_text().splitlines()[-lines:])
 
     def wait_log(self, pattern: str, timeout: float = WAIT_S) -> re.Match:
-        """Waits until stderr matches; a process that ended will not say more."""
+        """Waits until stderr matches; fails if the process ends first."""
         def find() -> re.Match | None:
             ended = not self.running
             match = re.search(pattern, self.log_text(), re.MULTILINE)
@@ -150,7 +150,7 @@ class Workspace:
         self.folder = folder
         self.name = f"t_{uuid.uuid4().hex[:12]}"  # of both databases
         self.file: Path | None = None  # the mapping file that projector() and start_projector() use
-        self.environment: dict[str, str] = {}  # more variables for the programs
+        self.environment: dict[str, str] = {}  # additional environment variables for the programs
         self.started: list[Process] = []
         self._clock = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
 
@@ -159,7 +159,7 @@ class Workspace:
         self.mysql = self.stores.mysql()
         self.query(f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
         self.mysql.close()
-        self.mysql = self.stores.mysql(self.name)  # in which it is after a reconnect too
+        self.mysql = self.stores.mysql(self.name)  # still selected after a reconnect
         return self
 
     def __exit__(self, *_) -> None:
@@ -188,19 +188,19 @@ class Workspace:
 
     def event(self, aggregate_id: Any, event_type: str, version: int | None = None, at: datetime | None = None,
               **payload: Any) -> dict:
-        """An event of the bank; without `at` it is 1 ms later than the one before."""
+        """An event of the bank; without `at` its time is 1 ms after the previous one's."""
         self._clock += timedelta(milliseconds=1)
         event = {"_id": uuid.uuid4(), "aggregate_type": "account", "aggregate_id": aggregate_id,
                  "event_type": event_type, "occurred_at": at or self._clock, "payload": payload}
         return event if version is None else {**event, "version": version}
 
     def put(self, *events: dict | Iterable[dict]) -> None:
-        """Inserts raw events in the order given; takes events and lists of events."""
+        """Inserts raw events in the order given; accepts events and lists of events."""
         flat = [e for item in events for e in ([item] if isinstance(item, dict) else item)]
         self.outbox.insert_many(flat)
 
     def found(self, event: dict) -> dict | None:
-        """The event as it stands in the outbox."""
+        """The event as it is in the outbox."""
         return self.outbox.find_one({"_id": event["_id"]})
 
     # MySQL
@@ -217,20 +217,20 @@ class Workspace:
             try:
                 self.query(f"KILL {row['ID']}")
             except pymysql.MySQLError as error:
-                assert error.args[0] == 1094, error  # it has gone already
+                assert error.args[0] == 1094, error  # it is already gone
 
     def rows(self, table: str) -> list[dict]:
-        """All rows, by the first column."""
+        """All rows, ordered by the first column."""
         return self.query(f"SELECT * FROM {table} ORDER BY 1")
 
     def ledger(self) -> dict[str, str]:
-        """Outcome of each applied event, by the text form of its id."""
+        """The outcome of each applied event, by the text form of its id."""
         return {row["event_id"].decode(): row["outcome"] for row in self.query("SELECT * FROM projector_applied")}
 
     # The programs
 
     def mapping(self, projections: list[dict] | None = None, **overrides: Any) -> Path:
-        """Writes a mapping file and makes it the one in use; `mongodb` and `mysql` are merged, other keys replaced."""
+        """Writes a mapping file and makes it the current one; `mongodb` and `mysql` are merged, other keys replaced."""
         content = {
             "name": self.name,
             "mongodb": {"uri": self.stores.mongo_uri, "database": self.name, "outbox": "outbox",
@@ -248,14 +248,15 @@ class Workspace:
         return self.file
 
     def create(self) -> None:
-        """The outbox with its indexes, and the tables of the mapping, which the JSON Schema knows too."""
+        """Creates the outbox with its indexes and the tables of the
+        mapping, and checks the mapping against the JSON Schema."""
         self.outbox_program("init", check=True)
         applied = self.projector("schema", "--apply")
         assert applied.returncode == 0, applied.stderr
         jsonschema.validate(json.loads(self.file.read_text()), json.loads((ROOT / "docs/projector.schema.json").read_text()))
 
     def run_once(self) -> subprocess.CompletedProcess:
-        """Applies what the outbox holds; the log is in the result's stderr."""
+        """Applies everything in the outbox; the log is in the result's stderr."""
         done = self.projector("run", "--once")
         assert done.returncode == 0, done.stderr
         return done
@@ -267,13 +268,13 @@ class Workspace:
 
     @contextmanager
     def start_projector(self, *arguments: str) -> Iterator[Process]:
-        """`projector run` beside the test; killed at the end if the test has not stopped it."""
+        """Starts `projector run` alongside the test; it is killed at the end unless the test has stopped it."""
         with self.start_command("run", *arguments) as process:
             yield process
 
     @contextmanager
     def start_command(self, command: str, *arguments: str) -> Iterator[Process]:
-        """Another command beside the test; killed at the end if it has not ended."""
+        """Starts another command alongside the test; it is killed at the end unless it has ended."""
         process = Process(self._projector(command, *arguments), self.folder / f"{command}{len(self.started)}.log", self.environment)
         self.started.append(process)
         try:
@@ -296,7 +297,7 @@ class Workspace:
         return wait_for(condition, timeout, what)
 
     def wait_status(self, event: dict, status: str, timeout: float = WAIT_S) -> dict:
-        """Waits until the event has that status in the outbox, and gives its document."""
+        """Waits until the event has that status in the outbox, and returns its document."""
         return self.wait(lambda: (d := self.found(event)) and d.get("status") == status and d, timeout,
                          f"event {event['_id']} to be {status}")
 
@@ -306,7 +307,8 @@ class Workspace:
         self.wait(lambda: self.outbox.find_one({"_id": {"$in": ids}}) is None, timeout, f"{len(ids)} events to be applied")
 
     def wait_lock_wait(self, statement: str = "UPDATE (SELECT") -> None:
-        """Until a worker waits for a row. Not INNODB_TRX: the servers refresh it only when nobody has read it for a while."""
+        """Waits until a worker waits for a row. Not by INNODB_TRX: the
+        servers refresh it only when nobody has read it for a while."""
         self.wait(lambda: any((row["Info"] or "").startswith(statement) for row in self.query("SHOW FULL PROCESSLIST")
                               if row["db"] == self.name), what="a lock wait")
 
@@ -315,7 +317,7 @@ class Workspace:
         return Path(self.environment["XDG_STATE_HOME"]) / f"projector/{self.name}.{command}"
 
     def kill_at(self, lines: int, command: str, *arguments: str) -> bool:
-        """Kills the command once its state file has that many lines more; False when it had ended before."""
+        """Kills the command once its state file has grown by that many lines; False if it had ended before."""
         process = subprocess.Popen(self._projector(command, "--json", *arguments), stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **self.environment})
         file = self.state_file(command)

@@ -1,4 +1,4 @@
-"""The named faults: what one is, and how one is played and then checked."""
+"""The named faults: what a fault is, how one is played and then checked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from checker import HEAL_S, Checker
 from world import World
 
 KILLED = -signal.SIGKILL
-AWAY = 3  # a projector that starts while a store is away says so and ends; its supervisor starts it again
+AWAY = 3  # a projector started while a store is down says so and exits; its supervisor restarts it
 
 
 @dataclass
 class Stuck:
-    """Events that must end dead, with all that waits behind them, until `repair` frees them."""
+    """Events that must end up dead, with everything behind them waiting, until `repair` frees them."""
 
     events: list[dict]
     repair: Callable[[], None]
@@ -29,14 +29,14 @@ class Fault:
     exits: set[int]
     heal_s: float
     weight: int
-    slow: bool  # too long for every round
+    slow: bool  # takes too long for every round
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 def fault(exits: set[int] = frozenset(), heal_s: float = HEAL_S, weight: int = 2, slow: bool = False):
-    """A fault is a function of the world. The bank writes while it runs; the checks come after it."""
+    """A fault is a function of the world. The bank writes while it runs; the checks follow."""
     def register(function: Callable[[World], Stuck | None]) -> Callable:
         name = function.__name__
         FAULTS[name] = Fault(name, function, set(exits), heal_s, weight, slow)
@@ -68,10 +68,10 @@ class Stage:
         return taken
 
 
-# Words that the faults share
+# Helpers that the faults share
 
 def more(world: World, events: int = 40, timeout: float = 120) -> None:
-    """Waits until the bank has written so many more."""
+    """Waits until the bank has written that many more events."""
     wanted = world.bank.count + events
     world.wait(lambda: world.bank.count >= wanted, timeout, f"{events} more events of the bank")
 
@@ -81,11 +81,11 @@ def applied(world: World) -> int:
 
 
 def progress(world: World, events: int = 20, timeout: float = 120) -> None:
-    """Waits until so many more were applied."""
+    """Waits until that many more were applied."""
     wanted = applied(world) + events
     world.wait(lambda: applied(world) >= wanted, timeout, f"{events} more applied events")
 
 
 def last(world: World, low_s: float, high_s: float) -> None:
-    """The length of a fault that has no other end: it is part of the fault, not of a check."""
+    """The duration of a fault that ends in no other way: part of the fault itself, not of a check."""
     time.sleep(world.random.uniform(low_s, high_s))

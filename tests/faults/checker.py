@@ -1,4 +1,4 @@
-"""The promises, looked at after each fault: waits for the heal, then compares everything with the fold."""
+"""The promises that are checked after each fault: waits for recovery, then compares everything with the fold."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Checker:
         self.checks = 0
 
     def healed(self, stuck: list[dict] = (), within: float = HEAL_S) -> float:
-        """Waits until all is applied except the stuck events and what waits behind them; gives the seconds."""
+        """Waits until all is applied except the stuck events and
+        what waits behind them; returns the seconds it took."""
         started = time.monotonic()
         expected, waiting = self._split(list(stuck))
         ids = {e["_id"] for e in waiting}
@@ -53,10 +54,10 @@ class Checker:
         self.checks += 1
         return taken
 
-    # What must be
+    # The expected state
 
     def _split(self, stuck: list[dict]) -> tuple[dict, list[dict]]:
-        """By aggregate what must have been applied, and what must still be in the outbox."""
+        """By aggregate, the events that must have been applied and those that must still be in the outbox."""
         first = {}
         for event in stuck:
             key = (event["aggregate_type"], event["aggregate_id"])
@@ -167,7 +168,7 @@ class Checker:
             return b""
 
     def exits(self, allowed: set[int]) -> None:
-        """No projector may have ended otherwise than a fault made it end."""
+        """No projector may have ended in any way but the one a fault caused."""
         for projector in self.world.projectors:
             bad = [status for status in projector.exits if status not in allowed]
             must(not bad, f"{projector.log.name} ended with status {bad}")

@@ -1,4 +1,4 @@
-"""Faults whose blame is easily put on the wrong one: on innocent events, or on a server that works."""
+"""Faults that are easily blamed on the wrong party: on innocent events, or on a server that works."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from world import World
 
 
 def account_event(world: World, event_type: str, **payload) -> dict:
-    """An event of an account that is there, with others behind it; `mend` gives it back its good meaning."""
+    """An event of an existing account, with others behind it; `mend` gives it valid content again."""
     with world.bank.gate:
         aggregate_id = f"a{world.random.randrange(3, 12)}"
         if not world.bank.entities.get(("account", aggregate_id), {}).get("rows"):
@@ -48,7 +48,7 @@ def big_statement(world: World) -> Stuck:
 
 @fault(slow=True, heal_s=150)
 def slow_statement(world: World) -> None:
-    """It runs longer than anybody waits for an answer: after three times it is the event's own failure."""
+    """It takes longer than the projector waits for an answer; after three attempts that is the event's own failure."""
     event = account_event(world, "AccountNapped", seconds=600)
     progress(world, 60)
     world.wait(lambda: error_of(world, event).get("class") == "unknown", 240, "the event to be found out")
@@ -57,7 +57,7 @@ def slow_statement(world: World) -> None:
 
 @fault()
 def statement_cuts_the_connection(world: World) -> Stuck:
-    """As a proxy with limits of its own does."""
+    """As a proxy with its own limits would."""
     proxy = world.projector.proxy
     proxy.answer("cut here")
     event = account_event(world, "AccountSigned", text="cut here")
@@ -72,7 +72,7 @@ def statement_cuts_the_connection(world: World) -> Stuck:
 
 @fault(weight=4)
 def unknown_codes_from_the_proxy(world: World) -> None:
-    """A proxy without a backend, a node that left its cluster: nothing is applied, and nobody pays."""
+    """A proxy without a backend, a node that left its cluster: nothing is applied, and no event loses an attempt."""
     proxy = world.projector.proxy
     code, pattern = world.random.choice((1047, 1105, 3032, 4999, 9001)), world.random.choice(("", "INSERT INTO", "COMMIT"))
     proxy.answer(pattern, code)
@@ -89,7 +89,7 @@ def unknown_codes_from_the_proxy(world: World) -> None:
 
 @fault(weight=1)
 def offline_mode(world: World) -> None:
-    """MySQL's own way to send ordinary users home; elsewhere their sessions end."""
+    """MySQL's own way to disconnect ordinary users; on other servers their sessions are killed."""
     if world.mysql.is_mariadb:
         kill_sessions(world)
         return
@@ -103,7 +103,7 @@ def offline_mode(world: World) -> None:
 
 @fault(slow=True, heal_s=120)
 def table_locked_while_others_flow(world: World) -> None:
-    """One read table is locked for long; the events of the others are applied meanwhile."""
+    """One read table is locked for long; events for other tables are applied meanwhile."""
     with world.mysql.connect(database="bank") as other, other.cursor() as cursor:
         offset = world.projector.log_size()
         cursor.execute("LOCK TABLES wallet WRITE")

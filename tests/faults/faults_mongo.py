@@ -32,7 +32,7 @@ def all_members_killed_and_started(world: World) -> None:
 
 @fault(exits={AWAY})
 def primary_frozen(world: World) -> None:
-    """Shorter or longer than it takes the others to elect a new one."""
+    """For less or for more time than the others need to elect a new one."""
     primary = world.mongo.primary()
     primary.pause()
     try:
@@ -58,7 +58,7 @@ def step_down(world: World) -> None:
         try:
             client.admin.command({"replSetStepDown": 3, "secondaryCatchUpPeriodSecs": 2, "force": True})
         except (OperationFailure, PyMongoError):
-            pass  # it may cut our connection as well
+            pass  # it may close our connection as well
     before = world.mongo.primary()
     world.primary_client(ask)
     world.mongo.primary()
@@ -81,17 +81,17 @@ def secondary_killed(world: World) -> None:
 
 @fault()
 def all_sessions_killed(world: World) -> None:
-    """Cursors and transactions of everybody end in the middle."""
+    """Everybody's cursors and transactions end midway."""
     for _ in range(5):
         world.primary_client(lambda client: client.admin.command("killAllSessions", []))
         more(world, 10)
 
 
-# Answers that the server is made to give, to the projector only
+# Answers that fail points make the server return, to the projector only
 
 
 def answer_with(world: World, commands: list[str], code: int | None, times: int, **data) -> None:
-    """Waits until the server has given that answer so many times, and work continues."""
+    """Waits until the server has returned that answer that many times and work continues."""
     how = {"closeConnection": True} if code is None else {"errorCode": code}
     fail(world, {"failCommands": commands, **how, **data}, times)
 
@@ -110,14 +110,14 @@ def fail(world: World, data: dict, times: int) -> None:
 
 @fault(weight=5)
 def change_stream_lost(world: World) -> None:
-    """Any code, on getMore and then on the aggregate that opens the stream anew."""
+    """Any error code, on getMore and then on the aggregate that reopens the stream."""
     for code in world.random.sample((286, 280, 260, 43, 91, 189, 10334, 136, 237, 11601, 234), 4):
         answer_with(world, ["getMore", "aggregate"], code, world.random.randint(1, 4))
 
 
 @fault(weight=3)
 def writes_refused(world: World) -> None:
-    """Claims, marks, acknowledgements and the lease; with and without the label that lets the driver retry."""
+    """Claims, marks, acknowledgements and the lease, with and without the label that allows the driver to retry."""
     for code in world.random.sample((91, 189, 10107, 11602, 112, 50, 262, None), 4):
         labels = {} if code is None or world.random.random() < 0.5 else {"errorLabels": ["RetryableWriteError"]}
         commands = world.random.choice((["update"], ["delete"], ["update", "delete"], ["findAndModify"]))
@@ -138,7 +138,7 @@ def connections_closed_by_mongodb(world: World) -> None:
 
 @fault(weight=2)
 def acknowledgement_uncertain(world: World) -> None:
-    """The write happens, and its answer is an error of the write concern."""
+    """The write takes place, but the answer is a write concern error."""
     fail(world, {"failCommands": ["update", "delete", "findAndModify"],
                  "writeConcernError": {"code": 91, "errmsg": "made up by a test"}}, world.random.randint(2, 8))
 
@@ -157,7 +157,7 @@ def outbox_renamed_and_back(world: World) -> None:
 
 @fault(weight=1)
 def outbox_dropped(world: World) -> None:
-    """When it is empty, nothing is lost by it; the stream ends with an invalidate."""
+    """Dropped while empty, so nothing is lost; the stream ends with an invalidate."""
     with world.bank.gate:
         world.wait(lambda: world.db.outbox.find_one() is None, 120, "an empty outbox")
         world.db.outbox.drop()
@@ -167,7 +167,7 @@ def outbox_dropped(world: World) -> None:
 
 
 def large_event(world: World, spare: int, event_type: str = "ProfileSaved") -> dict:
-    """So many bytes are left of the 16 MB that a document may have."""
+    """Leaves that many bytes of the 16 MB that a document may have."""
     event = world.bank.event("profile", "large", event_type, name="large", ballast="")
     event["payload"]["ballast"] = "x" * (16 * 1024 * 1024 - spare - len(bson.encode(event)))
     world.bank.write([event])
@@ -177,17 +177,17 @@ def large_event(world: World, spare: int, event_type: str = "ProfileSaved") -> d
 
 @fault(exits={KILLED}, weight=1)
 def oversized_event(world: World) -> None:
-    """So large that hardly any room is left for the change around it."""
+    """So large that there is hardly any room for the change that wraps it."""
     event = large_event(world, 600)
     world.wait(lambda: world.db.outbox.find_one({"_id": event["_id"]}, {"_id": 1}) is None, 120, "the large event to go")
-    most = MEMORY_MB + 4 * 16  # it stands in the buffers of several cursors, too
+    most = MEMORY_MB + 4 * 16  # several cursors buffer it, too
     assert world.projector.memory_mb() < most, f"{world.projector.memory_mb():.0f} MB in use"
-    world.projector.kill()  # what the allocator keeps of it would blur the later measurements
+    world.projector.kill()  # memory that the allocator keeps would distort later measurements
 
 
 @fault(exits={KILLED}, weight=1)
 def event_without_room_for_a_mark(world: World) -> None:
-    """MongoDB cannot write the claim into it: all other aggregates flow, until a person takes it out."""
+    """MongoDB cannot write the claim into it: all other aggregates flow, until an operator takes it out."""
     offset = world.projector.log_size()
     event = large_event(world, 0)
     world.projector.wait_log("event cannot be claimed", offset)
@@ -200,7 +200,7 @@ def event_without_room_for_a_mark(world: World) -> None:
 
 @fault(exits={KILLED}, weight=1)
 def event_without_room_for_its_error(world: World) -> None:
-    """The claim fits, the reason of the failure does not: it ends dead all the same."""
+    """The claim fits, but the reason of the failure does not: it still ends up dead."""
     event = large_event(world, 150, "NobodyKnows")
     with world.bank.lock:
         world.bank.history["profile", "large"].remove(event)

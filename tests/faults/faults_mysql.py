@@ -1,4 +1,4 @@
-"""Faults of MySQL and of the way to it."""
+"""Faults of MySQL and of the connection to it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def mysql_queries_killed(world: World) -> None:
 
 @contextmanager
 def read_only(world: World) -> Iterator[None]:
-    """The projector's user has no privilege to write all the same."""
+    """The projector's user has no privilege that would let it write despite this."""
     world.sql("SET GLOBAL read_only = 1" if world.mysql.is_mariadb else "SET GLOBAL super_read_only = 1")
     try:
         yield
@@ -94,7 +94,7 @@ def mysql_read_only(world: World) -> None:
 def mysql_out_of_connections(world: World) -> None:
     world.sql("CREATE USER IF NOT EXISTS filler@'127.0.0.1' IDENTIFIED BY 'filler'")
     with ExitStack() as fillers:
-        # One connection for all that root does: the server may have no second one for it.
+        # Root uses a single connection: the server may not have a second one to spare.
         root = fillers.enter_context(world.mysql.connect()).cursor()
         for _ in range(20):
             fillers.enter_context(world.mysql.connect(user="filler", password="filler"))
@@ -113,7 +113,7 @@ def mysql_out_of_connections(world: World) -> None:
 
 @fault()
 def mysql_small_packets(world: World) -> None:
-    """Batches that do not fit are halved until they do: work goes on under the limit."""
+    """Batches that do not fit are halved until they do: work continues below the limit."""
     limit = world.sql("SELECT @@GLOBAL.max_allowed_packet")[0][0]
     world.sql("SET GLOBAL max_allowed_packet = 2048")
     try:
@@ -159,7 +159,7 @@ def row_locked_for_a_while(world: World) -> None:
 
 @fault()
 def deadlock(world: World) -> None:
-    """The other session has written more, so that the projector is the victim."""
+    """The other session has written more, so the projector becomes the victim."""
     world.sql("CREATE TABLE IF NOT EXISTS heavy (n INT)")
     before = metric(world, "lock_deadlocks")
     for _ in range(20):
@@ -187,7 +187,7 @@ def table_locked(world: World) -> None:
 
 @fault(slow=True, heal_s=120)
 def table_locked_beyond_the_timeout(world: World) -> None:
-    """A lock of the whole table is no row lock: its wait has another limit."""
+    """A table lock is not a row lock: waiting for it has a separate timeout."""
     with world.mysql.connect(database="bank") as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLES account WRITE")
         last(world, 33, 36)
@@ -196,10 +196,10 @@ def table_locked_beyond_the_timeout(world: World) -> None:
 
 @fault()
 def column_dropped_and_back(world: World) -> None:
-    """Its projection waits for it, the others go on."""
+    """Its projection waits for it, the others continue."""
     with world.mysql.connect(database="bank", autocommit=True) as other, other.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS kept")
-        # Under the lock no wallet moves between the copy and the drop.
+        # The lock keeps wallets from changing between the copy and the drop.
         cursor.execute("CREATE TABLE kept (wallet_id BIGINT PRIMARY KEY, moves BIGINT)")
         cursor.execute("LOCK TABLES wallet WRITE, kept WRITE")
         cursor.execute("INSERT INTO kept SELECT wallet_id, moves FROM wallet")
@@ -213,7 +213,7 @@ def column_dropped_and_back(world: World) -> None:
         cursor.execute("UNLOCK TABLES")
 
 
-# The way there
+# The connection
 
 
 @fault()
@@ -269,8 +269,8 @@ def commits_lost_both_ways(world: World) -> None:
 
 @fault(heal_s=150, slow=True)
 def sessions_abandoned(world: World) -> None:
-    """The projector sees its connections reset; the server does not, and keeps the locks of a transaction
-    that waits for a row just then."""
+    """The projector sees its connections reset; the server does not, and keeps
+    the locks of a transaction that is just then waiting for a row."""
     with world.mysql.connect(database="bank", autocommit=False) as other, other.cursor() as cursor:
         cursor.execute("SELECT * FROM account FOR UPDATE")
         world.wait(lambda: row_lock_waits(world) > 0, 90, "the projector to wait for a row")

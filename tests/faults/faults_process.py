@@ -1,4 +1,4 @@
-"""Faults of the projector's process: crashes at each point, freezes, races, handovers; and of single events."""
+"""Faults of the projector's process (crashes at each point, freezes, races, handovers) and of single events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CRASH_POINTS = ("after_claim", "after_begin", "after_ledger", "after_rows", "bef
 
 
 def crash_at(world: World, point: str) -> None:
-    """At the n-th passage, several times in a row."""
+    """At the n-th passage of the point, several times in a row."""
     for _ in range(world.random.randint(1, 3)):
         projector = world.projector
         exits = len(projector.exits)
@@ -29,7 +29,7 @@ for point in CRASH_POINTS:
 
 @fault(exits={KILLED})
 def crash_in_sweeper(world: World) -> None:
-    """It needs something to sweep: an event that another owner claimed in its own document, and left."""
+    """The sweeper needs work: an event that another owner claimed in its own document and abandoned."""
     projector = world.projector
     exits = len(projector.exits)
     with world.bank.gate:
@@ -41,7 +41,7 @@ def crash_in_sweeper(world: World) -> None:
 
 
 def crash_sweeping_claims(world: World, point: str) -> None:
-    """The claims by the batch of the process before, which dies with them in hand."""
+    """While sweeping the batch claims of the previous process, which died with events in hand."""
     projector = world.projector
     exits = len(projector.exits)
     projector.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
@@ -85,12 +85,12 @@ def frozen_shortly(world: World) -> None:
         world.projector.signal(signal.SIGCONT)
 
 
-# Several of one name
+# Several projectors of one name
 
 
 @fault(exits={KILLED})
 def race_with_kills(world: World) -> None:
-    """Three of one name, killed in turn: one works, another takes over."""
+    """Three of one name, killed in turn: one works, and another takes over."""
     others = [world.add_projector(), world.add_projector()]
     for _ in range(4):
         progress(world, 20)
@@ -101,7 +101,7 @@ def race_with_kills(world: World) -> None:
 
 
 def owner(world: World):
-    """The projector that works now, by the lease."""
+    """The projector that is working now, according to the lease."""
     lease = world.db.projector_leases.find_one({"_id": world.name}) or {}
     pid = lease.get("owner", "::").split(":")[1]
     return next((p for p in world.projectors if str(p.pid) == pid), None)
@@ -109,7 +109,7 @@ def owner(world: World):
 
 @fault(exits={KILLED})
 def frozen_beyond_its_lease(world: World) -> None:
-    """The other takes over; the frozen one wakes up and can commit nothing."""
+    """The other takes over; the frozen one wakes up and can no longer commit anything."""
     second = world.add_projector()
     first = world.wait(lambda: owner(world), 90, "an owner")
     standby = second if first is world.projector else world.projector
@@ -128,7 +128,7 @@ def frozen_beyond_its_lease(world: World) -> None:
 
 @fault(exits={KILLED})
 def frozen_in_a_transaction(world: World) -> None:
-    """It holds the fence's lock while it sleeps; the other must get in all the same."""
+    """It holds the fence's lock while frozen; the other must be able to take over all the same."""
     first = world.projector
     exits, offset = len(first.exits), first.log_size()
     point = world.random.choice(("after_begin", "after_ledger", "after_rows", "before_commit"))
@@ -148,7 +148,8 @@ def frozen_in_a_transaction(world: World) -> None:
 
 @fault(exits={KILLED})
 def frozen_in_the_sweeper(world: World) -> None:
-    """A new owner freezes while it looks at what the one before left, with the fence's lock in hand; the other gets in all the same."""
+    """A new owner freezes while it sweeps what its predecessor left,
+    holding the fence's lock; the other takes over all the same."""
     first = world.projector
     exits, offset = len(first.exits), first.log_size()
     first.restart_with(PROJECTOR_CRASH_AT="after_claim:2")
@@ -168,7 +169,8 @@ def frozen_in_the_sweeper(world: World) -> None:
 
 @fault(exits={KILLED, 3})
 def wedged_worker(world: World) -> None:
-    """A worker stands still where no time limit reaches: the process gives the lease up and ends, instead of keeping everybody out."""
+    """A worker hangs where no timeout applies: the process releases the
+    lease and exits, instead of keeping everybody out."""
     first = world.projector
     exits, offset = len(first.exits), first.log_size()
     first.restart_with(PROJECTOR_HANG_AT="after_claim:3", PROJECTOR_STUCK_MS="3000")
@@ -178,7 +180,7 @@ def wedged_worker(world: World) -> None:
 
 
 def process_state(pid: int) -> str:
-    """"T" while it is stopped; "" when it has ended."""
+    """"T" while it is stopped; "" once it has ended."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rsplit(")", 1)[1].split()[0]
@@ -188,9 +190,9 @@ def process_state(pid: int) -> str:
 
 @fault(exits={0})
 def clean_handover(world: World) -> None:
-    """With a lease of a minute: who takes over within seconds did not wait for it to expire."""
+    """The lease lasts a minute, so a successor that takes over within seconds did not wait for it to expire."""
     first = world.add_projector(lease_ms=60000)
-    while owner(world) is not first:  # one of the two is next; make it the one with the long lease
+    while owner(world) is not first:  # either of the two may be next; make it the one with the long lease
         starts, offset = world.projector.starts, world.projector.log_size()
         world.projector.signal(signal.SIGTERM)
         world.wait(lambda: world.projector.starts > starts, 90, "the new process")
@@ -207,7 +209,7 @@ def clean_handover(world: World) -> None:
 
 @fault(exits={KILLED})
 def killer_event(world: World) -> Stuck:
-    """It kills its process each time; it ends dead, and takes no other with it."""
+    """It kills its process each time; it ends up dead and takes no other event with it."""
     with world.bank.gate:
         event = world.bank.account(f"a{world.random.randrange(3)}")
         world.bank.blocked.add((event["aggregate_type"], event["aggregate_id"]))
@@ -225,7 +227,7 @@ def killer_event(world: World) -> Stuck:
 
 
 def free(world: World, event: dict, **changes) -> None:
-    """As a person would who has mended the cause: pending again, with a new account of attempts."""
+    """What an operator does after mending the cause: pending again, with no attempts counted."""
     world.db.outbox.update_one({"_id": event["_id"]}, {
         "$set": {"status": "pending", "attempts": 0, **changes}, "$unset": {"last_error": 1, "next_attempt_at": 1}})
     world.db.projector_leases.update_one({"_id": world.name}, {"$inc": {"nudges": 1}})
@@ -234,7 +236,7 @@ def free(world: World, event: dict, **changes) -> None:
 
 @fault(weight=3)
 def poisoned_events(world: World) -> Stuck:
-    """Values that do not fit, unknown types: the culprits end dead, theirs wait behind them, all others flow."""
+    """Values that do not fit, unknown types: the culprits end up dead, events behind them wait, all others flow."""
     culprits, good = [], {}
     with world.bank.gate:
         for number in world.random.sample(range(3, 12), 3):

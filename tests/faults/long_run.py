@@ -26,7 +26,7 @@ from world import World  # noqa: E402
 
 
 def order(seed: int) -> "iter":
-    """Every fault once in random order, then by weight; the slow ones come once."""
+    """Every fault once in random order, then by weight; slow ones run only once."""
     rng = random.Random(seed)
     names = sorted(FAULTS)
     rng.shuffle(names)

@@ -1,4 +1,4 @@
-"""Projectors under a supervisor that starts them again, as systemd would, and watches how they end."""
+"""Projectors under a supervisor that restarts them, as systemd would, and records how they end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from proxy import Proxy
 from server import wait_for
 
 PASSWORD = "n0t-in-any-l0g-Xq7"
-STORE_AWAY = 3  # exit status: a store could not be reached at the start
+STORE_AWAY = 3  # exit status: a store was unreachable at the start
 
 
 class Projector:
-    """One projector of the name, with a proxy of its own to MySQL; runs until stop()."""
+    """A supervised projector with its own proxy to MySQL; runs until stop()."""
 
     def __init__(self, binary: str, mapping: Path, proxy: Proxy, log: Path):
         self.argv = [binary, "run", "-c", str(mapping)]
         self.proxy = proxy
         self.log = log
-        self.next_environment: dict[str, str] = {}  # of the next start only
-        self.environment: dict[str, str] = {}  # of every start
+        self.next_environment: dict[str, str] = {}  # for the next start only
+        self.environment: dict[str, str] = {}  # for every start
         self.exits: list[int] = []
         self.starts = 0
         self.process: subprocess.Popen | None = None
@@ -78,7 +78,7 @@ class Projector:
         wait_for(lambda: self.starts > starts, 60, "the projector to be started again")
 
     def restart_with(self, **environment: str) -> None:
-        """The next process, which starts now, has more in its environment."""
+        """The next process, started at once, gets these additional environment variables."""
         self.wait_running()
         self.next_environment = environment
         self.kill()
@@ -87,13 +87,13 @@ class Projector:
         wait_for(lambda: len(self.exits) >= count, timeout, what)
 
     def stop(self, timeout: float = 90) -> int:
-        """SIGTERM; gives the exit status of the last process."""
+        """Sends SIGTERM; returns the exit status of the last process."""
         self._wanted = False
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         self._thread.join(timeout)
         if self._thread.is_alive():
-            self.signal(signal.SIGABRT)  # a core is more use than a silent kill
+            self.signal(signal.SIGABRT)  # a core dump is more useful than a silent kill
             raise AssertionError(f"the projector did not stop within {timeout:g} s of SIGTERM:\n{self.log_tail()}")
         return self.exits[-1]
 
@@ -101,7 +101,7 @@ class Projector:
         self._wanted = False
         self.signal(signal.SIGKILL)
 
-    # What it says
+    # What it reports
 
     def log_size(self) -> int:
         return self.log.stat().st_size
@@ -118,7 +118,7 @@ class Projector:
     def log_tail(self, lines: int = 25) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    # What it uses
+    # What resources it uses
 
     def memory_mb(self) -> float:
         text = Path(f"/proc/{self.pid}/status").read_text()

@@ -1,5 +1,5 @@
-"""A TCP proxy before MySQL that can cut, hold, delay, go deaf, lose a COMMIT or the answer to it, and answer
-chosen statements itself."""
+"""A TCP proxy in front of MySQL that can cut, hold or delay traffic, go deaf,
+lose a COMMIT or its answer, and answer chosen statements itself."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def error_packet(sequence: int, code: int) -> bytes:
 
 
 class Link:
-    """One connection of the client and its counterpart to the server."""
+    """One client connection and its counterpart to the server."""
 
     def __init__(self, proxy: "Proxy", client: socket.socket, server: socket.socket):
         self.proxy, self.client, self.server = proxy, client, server
-        self.deaf = False  # half-open: what arrives is thrown away, nobody is told
-        self.committing = False  # a COMMIT was forwarded, its answer is awaited
-        self.probing = False  # what it commits is of a probe
+        self.deaf = False  # half-open: whatever arrives is silently discarded
+        self.committing = False  # a COMMIT was forwarded, its answer is outstanding
+        self.probing = False  # the commit belongs to a probe
         self.cut_answer = False
         self.said = b""  # since the last START TRANSACTION, for answers that depend on it
         for run in (self._from_client, self._from_server):
             threading.Thread(target=run, daemon=True).start()
 
     def cut(self) -> None:
-        """Both ends get a reset, as from a firewall."""
+        """Both ends get a reset, as a firewall would send."""
         for end in (self.client, self.server):
             try:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -45,13 +45,13 @@ class Link:
         self.proxy.links.discard(self)
 
     def cut_client(self) -> None:
-        """The client sees a reset at once, the server learns nothing: its session stays behind."""
+        """The client sees a reset at once; the server notices nothing, so its session stays behind."""
         self.deaf = True
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.client.shutdown(socket.SHUT_RDWR)
 
     def _from_client(self) -> None:
-        """Whole packets only, so that a COMMIT can be told from everything else."""
+        """Forwards whole packets only, so that a COMMIT can be told from everything else."""
         pending = b""
         while data := self._receive(self.client):
             pending += data
@@ -113,7 +113,7 @@ class Link:
 
 
 class Proxy:
-    """Listens on a port of its own; `commits` counts the COMMITs that the server said yes to."""
+    """Listens on its own port; `commits` counts the COMMITs that the server confirmed."""
 
     def __init__(self, port: int):
         self.target = port
@@ -167,7 +167,7 @@ class Proxy:
             return True
 
     def _answers(self, link: Link, packet: bytes) -> bool:
-        """Whether this statement is answered here: by its text, or the hexadecimal text of a value."""
+        """Whether the proxy answers this statement itself, recognised by its text or by a value in hexadecimal."""
         if packet[4] not in (COM_QUERY, COM_STMT_EXECUTE):
             return False
         if packet[5:].startswith(b"START TRANSACTION"):
@@ -183,8 +183,8 @@ class Proxy:
     # What a test can do
 
     def answer(self, pattern: str | None, code: int | None = None, after: str = "") -> None:
-        """Statements with that text in them are answered with an error of that code (None: the connection is cut),
-        those alone whose transaction had `after` in one of its statements. Pattern None: no longer."""
+        """Statements that contain the text are answered with an error of that code (None: the connection is cut); with
+        `after`, only if an earlier statement of their transaction contained that. Pattern None: no longer."""
         with self._lock:
             self.answers = pattern is not None
             self.pattern, self.code, self.after = (pattern or "").encode(), code, after.encode()
@@ -196,7 +196,7 @@ class Proxy:
         return len(links)
 
     def lose_commits(self, *what: str) -> None:
-        """The next COMMITs meet these fates: "request" is cut before it reaches the server, "answer" after."""
+        """The fates of the next COMMITs: "request" is cut before it reaches the server, "answer" after."""
         with self._lock:
             self._to_lose.extend(what)
 
@@ -216,7 +216,7 @@ class Proxy:
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Nothing passes; all of it comes later."""
+        """Nothing passes; all of it arrives later."""
         self.open.clear()
         try:
             yield
@@ -225,7 +225,7 @@ class Proxy:
 
     @contextmanager
     def slow(self, delay_s: float) -> Iterator[None]:
-        """Each piece of data takes so much longer, in both directions."""
+        """Each chunk of data is delayed by that much, in both directions."""
         self.delay_s = delay_s
         try:
             yield
@@ -233,14 +233,14 @@ class Proxy:
             self.delay_s = 0.0
 
     def deafen(self) -> int:
-        """The connections of now are half-open from here on; new ones work."""
+        """Existing connections become half-open; new ones work."""
         links = list(self.links)
         for link in links:
             link.deaf = True
         return len(links)
 
     def abandon(self) -> int:
-        """The client's ends are reset, the server's sessions stay and keep their locks."""
+        """Clients are reset; the server's sessions stay and keep their locks."""
         links = list(self.links)
         for link in links:
             try:

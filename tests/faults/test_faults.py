@@ -1,6 +1,6 @@
 """The short form: the most telling faults with fixed seeds, then some from a seed that is printed.
 
-Faults of one stage come one after the other, so there are several stages, side by side."""
+The faults of one stage run one after the other, so there are several stages in parallel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STAGES = 3
 
 
 def on_stage(number: int) -> pytest.MarkDecorator:
-    """The stage is made once in the worker that has the group."""
+    """The stage is built once, in the worker that runs the group."""
     return pytest.mark.xdist_group(f"faults_{number % STAGES}")
 
 
@@ -65,7 +65,7 @@ def test_heals(stage: Stage, name: str) -> None:
 @on_stage(1)
 @pytest.mark.parametrize("lie", LIES)
 def test_checker_notices(stage: Stage, lie: str) -> None:
-    """What the faults must never bring about is brought about by hand."""
+    """Damage that faults must never cause is done by hand."""
     tell, undo = LIES[lie]
     with stage.world.writing():
         progress(stage.world, 60)
@@ -79,7 +79,7 @@ def test_checker_notices(stage: Stage, lie: str) -> None:
 
 @on_stage(1)
 def test_checker_notices_what_is_left_behind(stage: Stage) -> None:
-    """An event that stays, and one that the ledger does not have."""
+    """An event that stays in the outbox, and one missing from the ledger."""
     event = stage.world.bank.event("profile", "p0", "ProfileSaved", name="left")
     stage.world.db.outbox.insert_one({**event, "status": "dead"})
     with pytest.raises(Violation):
@@ -101,7 +101,7 @@ def test_random_faults(stage: Stage) -> None:
 
 
 def play(stage: Stage, name: str) -> None:
-    """A broken stage is of no use to the faults after it."""
+    """Skips the remaining faults of a stage that is broken."""
     if getattr(stage, "broken", None):
         pytest.skip(f"the stage was left broken by {stage.broken}")
     try:

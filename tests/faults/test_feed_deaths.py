@@ -1,5 +1,5 @@
-"""The projector dies at each point around a copy, while another projector reads the feed: the second read model ends as a plain
-fold of the events, whose deltas forgive no double; and the archive's numbers are whole."""
+"""The projector dies at each point around a copy while another projector reads the feed. The second read model must
+equal a plain fold of the events, whose deltas would show any double, and the archive's numbers must have no gap."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def start(ws: Workspace, **environment: str) -> Process:
 
 
 def write(ws: Workspace, round_: int) -> list[dict]:
-    """Some accounts, and one deposit that stays where it is: it has no account, until the last round opens it."""
+    """Some accounts, and one deposit that stays in the outbox: its
+    account does not exist until the last round opens it."""
     events = [ws.event(f"r{round_}a{n}", "AccountOpened", user_id="u1", name="Ada", balance=decimal("5.00")) for n in range(40)]
     events += [ws.event(f"r{round_}a{n % 40}", "MoneyDeposited", amount=decimal("0.01")) for n in range(400)]
     ws.put(events)
@@ -68,7 +69,7 @@ def test_each_death_around_a_copy(one, point):
         assert one.projector("retry", str(stuck["_id"])).returncode == 0
         one.wait_drained()
         one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")
-        # A transaction that a killed process left open ends after 60 s (transactionLifetimeLimitSeconds).
+        # The server ends a killed process's open transaction after 60 s (transactionLifetimeLimitSeconds).
         one.wait(lambda: one.db["outbox_archive"].count_documents({"seq": {"$exists": True}}) == len(written), 100, "all numbers")
         assert last.stop() == 0
     assert turnover(one) == fold(written)

@@ -19,7 +19,7 @@ ACCOUNTS, KILLS, BACKLOG = 20, 2, 1000
 
 
 class Writer(threading.Thread):
-    """Deposits and renames until it is told to end; keeps what the rows must be."""
+    """Writes deposits and renames until stopped; keeps track of the expected rows."""
 
     def __init__(self, ws: Workspace):
         super().__init__(daemon=True)
@@ -51,7 +51,7 @@ class Writer(threading.Thread):
 
 
 def applied(ws: Workspace) -> int:
-    """Events in the ledger; -1 while there is no primary to ask."""
+    """The number of events in the ledger; -1 while there is no primary to ask."""
     try:
         return ws.query("SELECT COUNT(*) AS n FROM projector_applied")[0]["n"]
     except pymysql.MySQLError:

@@ -1,4 +1,4 @@
-"""Faults that need servers of their own: a full disk, an oplog that rolls over."""
+"""Faults that need private servers: a full disk, an oplog that rolls over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISK_MB = 300
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A tmpfs that the server's data folder lives in."""
+    """A tmpfs for the server's data folder."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)],
                              capture_output=True, text=True)
@@ -34,7 +34,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 def fill(folder: Path) -> Path:
-    """Takes all that is left of the disk."""
+    """Uses up all remaining space of the disk."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
@@ -47,13 +47,13 @@ def fill(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MySQL's disk fills up; when there is room again, work goes on by itself."""
+    """MySQL's disk fills up; once there is room again, work continues by itself."""
     monkeypatch.delenv("SERVERS_FOLDER", raising=False)  # a redo log copied with holes would kill the server
     world = World(seed=21, members=1)
     with small_disk(world.mysql.folder), world:
         checker = Checker(world)
         checker.healed()
-        # Room inside the files that are there would be used up first.
+        # Free space inside existing files would be used up first.
         world.sql("CREATE TABLE big (n INT AUTO_INCREMENT PRIMARY KEY, t LONGTEXT)", database="bank")
         with world.writing():
             progress(world, 20)
@@ -63,7 +63,7 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
                 before = applied(world)
                 more(world, 400)
                 stalled = applied(world) < before + 400
-                if stalled:  # a probe that writes nothing would be let through: what the owner meets is told
+                if stalled:  # a probe that writes nothing would succeed: the owner's own trouble is reported
                     world.wait(lambda: "refuses to work" in status(world), 60, "status to tell it")
             finally:
                 ballast.unlink()
@@ -75,14 +75,14 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def status(world: World) -> str:
-    """The line of MySQL."""
+    """The line about MySQL."""
     argv = [world.projector.argv[0], "status", *world.projector.argv[2:]]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     return next((line for line in done.stdout.splitlines() if line.startswith("mysql")), "")
 
 
 def eat_up(world: World) -> int:
-    """Fills the free pages of the tablespaces, until the server refuses."""
+    """Fills the free pages of the tablespaces until the server refuses."""
     refusals = 0
     for _ in range(200):
         try:
@@ -101,7 +101,7 @@ def oldest(world: World):
 
 @pytest.mark.slow
 def test_oplog_rolls_over_while_frozen() -> None:
-    """The stream's place is gone when the projector wakes up: it reads the outbox itself."""
+    """The stream's position is gone when the projector wakes up, so it scans the outbox again."""
     with World(seed=22, members=1, mongo_args=["--oplogSize", "4", "--syncdelay", "1"]) as world:
         checker = Checker(world)
         with world.writing():
@@ -114,7 +114,7 @@ def test_oplog_rolls_over_while_frozen() -> None:
 
 @pytest.mark.slow
 def test_oplog_rolls_over_while_down() -> None:
-    """No place in the stream is kept, so none can be lost."""
+    """No position in the stream is stored, so none can be lost."""
     with World(seed=23, members=1, mongo_args=["--oplogSize", "4", "--syncdelay", "1"]) as world:
         checker = Checker(world)
         with world.writing():
@@ -133,6 +133,6 @@ def roll_over(world: World, leave, come_back) -> None:
         if oldest(world) > written:
             break
         filler.insert_many([{"ballast": os.urandom(100_000)} for _ in range(10)])
-        world.client.admin.command("fsync")  # nothing behind the last checkpoint is truncated
+        world.client.admin.command("fsync")  # nothing after the last checkpoint is truncated
     assert oldest(world) > written, "the oplog did not roll over"
     come_back()

@@ -1,4 +1,4 @@
-"""`replay` dies at each of its crash points while events flow, and is started again: the rows end as a plain fold."""
+"""`replay` dies at each of its crash points while events flow, and is restarted: the rows must equal a plain fold."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def replay(ws: Workspace, *arguments: str, **environment: str) -> int:
 def die_at(ws: Workspace, dice: random.Random, point: str) -> None:
     passage = dice.randint(1, 6) if point in EACH_BATCH else 1
     status = replay(ws, PROJECTOR_CRASH_AT=f"{point}:{passage}")
-    if status == 0:  # it had less left to do: from the beginning there is enough
+    if status == 0:  # too little was left to do; from the beginning there is enough
         status = replay(ws, "--restart", PROJECTOR_CRASH_AT=point)
     assert status == -signal.SIGKILL, f"{point}: {status}\n{ws.started[-1].log_tail()}"
 
@@ -83,7 +83,7 @@ def test_killed_at_each_point(bank: Workspace, seed: int) -> None:
         try:
             for point in points:
                 die_at(bank, dice, point)
-                flows = len(writer.written)  # nobody is locked out by what has died
+                flows = len(writer.written)  # a dead process locks nobody out
                 bank.wait(lambda: len(writer.written) > flows + 2, what="more events")
                 last = writer.written[flows + 1]
                 bank.wait(lambda: not bank.outbox.find_one({"_id": last["_id"]}), what=f"live events after {point}")

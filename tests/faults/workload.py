@@ -1,6 +1,6 @@
-"""The bank that writes during the faults: events from a seed, and the fold that says what the rows must be.
+"""The bank that writes during the faults: events from a seed, and the fold that determines the expected rows.
 
-Four aggregate types, chosen so that the right rows do not depend on when an event arrives:
+The four aggregate types are chosen so that the correct rows do not depend on when an event arrives:
 
     account   versions, entities, every operation, strictly in order
     contact   versions, entities, some events held back and sent late: deltas and refreshes
@@ -83,7 +83,7 @@ def native(value: Any) -> Any:
 
 
 def fold_one(rows: dict[str, dict], event: dict) -> None:
-    """The effect of one event on the rows of its aggregate, by table."""
+    """The effect of one event on its aggregate's rows, by table."""
     kind, payload = event["event_type"], {k: native(v) for k, v in event["payload"].items()}
     if kind in ("AccountOpened", "ContactAdded", "WalletOpened", "ProfileSaved"):
         for table, columns in TABLES.items():
@@ -128,15 +128,15 @@ class Bank:
         self.random = random.Random(seed)
         self.client = client
         self.db = client.get_database(database, write_concern=pymongo.WriteConcern("majority"))
-        self.history: dict[tuple[str, Any], list[dict]] = {}  # all events that were written, by aggregate
+        self.history: dict[tuple[str, Any], list[dict]] = {}  # all events written, by aggregate
         self.entities: dict[tuple[str, str], dict] = {}
         self.held_back: list[dict] = []
-        self.blocked: set[tuple[str, Any]] = set()  # not written to while a test has them blocked
+        self.blocked: set[tuple[str, Any]] = set()  # not written to while a test keeps them blocked
         self.batches = 0
         self.count = 0
         self.resent = 0
         self.lock = threading.Lock()
-        self.gate = threading.RLock()  # held by a fault: the background writer waits
+        self.gate = threading.RLock()  # held by a fault while the background writer waits
         for name in ("outbox", "accounts", "contacts", "batches"):
             if name not in self.db.list_collection_names():
                 self.db.create_collection(name)
@@ -144,7 +144,7 @@ class Bank:
     # Events
 
     def _now(self) -> datetime:
-        """Two writers whose clocks are an hour apart."""
+        """The clock of one of two writers, which are an hour apart."""
         skew = timedelta(hours=self.random.choice((-0.5, 0.5)))
         now = datetime.now(timezone.utc).replace(tzinfo=None) + skew
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
@@ -160,7 +160,7 @@ class Bank:
         return Decimal128(Decimal(self.random.randint(1, 100000)) / 100)
 
     def versioned(self, kind: str, aggregate_id: str, event_type: str, **payload: Any) -> dict:
-        """The next event of an entity, which changes with it."""
+        """The next event of an entity, along with the entity's change."""
         event = self.event(kind, aggregate_id, event_type, **payload)
         entity = self.entities.setdefault((kind, aggregate_id), {"version": 0, "at": datetime.min, "rows": {}})
         entity["version"] += 1
@@ -205,7 +205,7 @@ class Bank:
             event["occurred_at"] -= timedelta(days=1)
             return event
         event = self.event("wallet", aggregate_id, "WalletMoved", amount=self._money(), one=Int64(1))
-        if past and self.random.random() < 0.3:  # the time of another, or a little before it
+        if past and self.random.random() < 0.3:  # at the time of another event, or slightly before it
             event["occurred_at"] = max(past[0]["occurred_at"] + timedelta(milliseconds=1), self.random.choice(past)
                                        ["occurred_at"] - timedelta(milliseconds=self.random.choice((0, 0, 5))))
         return event
@@ -222,7 +222,7 @@ class Bank:
     # Writing
 
     def batch(self, size: int) -> list[dict]:
-        """Events of one transaction; what was held back earlier may come now."""
+        """The events of one transaction, possibly with some that were held back earlier."""
         self._opening: set = set()
         events: list[dict] = []
         while len(events) < size:
@@ -245,7 +245,7 @@ class Bank:
         return events
 
     def write(self, events: list[dict], give_up: Callable[[], bool] = lambda: False) -> bool:
-        """Until it is certain that the transaction committed. False: given up, perhaps not written."""
+        """Retries until it is certain that the transaction committed. False: given up, perhaps not written."""
         marker = self.batches = self.batches + 1
         touched = {(e["aggregate_type"], e["aggregate_id"]) for e in events}
         while True:
@@ -282,7 +282,7 @@ class Bank:
                 collection.delete_one({"_id": aggregate_id}, session=session)
 
     def resend(self, most: int) -> int:
-        """A producer that sends again what was applied and acknowledged long ago: the same ids."""
+        """Sends the same ids again long after they were applied and acknowledged, as a faulty producer might."""
         with self.lock:
             known = [e for events in self.history.values() for e in events
                      if (e["aggregate_type"], e["aggregate_id"]) not in self.blocked]
@@ -292,12 +292,12 @@ class Bank:
                 self.db.outbox.insert_one(event)
                 self.resent += 1
             except DuplicateKeyError:
-                pass  # still there
+                pass  # still in the outbox
         return len(chosen)
 
 
 class Writer:
-    """Writes in the background from start to stop; what was held back comes at the end."""
+    """Writes in the background from start to stop; events that were held back are sent at the end."""
 
     def __init__(self, bank: Bank, pause_s: float = 0.05):
         self.bank, self.pause_s = bank, pause_s
@@ -313,7 +313,7 @@ class Writer:
                 self._stop.wait(self.pause_s)
             if self.bank.held_back:
                 self.bank.write(self.bank.release())
-        except BaseException as error:  # noqa: BLE001 - told by finish()
+        except BaseException as error:  # noqa: BLE001 - reported by finish()
             self.failure = error
 
     def __enter__(self) -> "Writer":

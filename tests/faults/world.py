@@ -1,4 +1,4 @@
-"""The stage of the faults: private servers, a projector or several behind proxies, and the bank that writes."""
+"""The stage of the faults: private servers, one or more projectors behind proxies, and the bank that writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = {"workers": 2, "lease_ms": 2000, "sweep_interval_ms": 500, "claim_tim
 
 
 def build() -> str:
-    """The projector with crash points; FAULTS_PROJECTOR names one that is built already."""
+    """The projector with crash points; FAULTS_PROJECTOR names an existing build."""
     if binary := os.environ.get("FAULTS_PROJECTOR"):
         return binary
     folder = ROOT / "build-faults"
@@ -44,7 +44,7 @@ class World:
 
     def __init__(self, seed: int, members: int = 3, mongo_args: list[str] | None = None):
         self.seed = seed
-        self.random = random.Random(seed)  # of the faults; the bank has one of its own
+        self.random = random.Random(seed)  # for the faults; the bank has its own
         self.folder = scratch_folder()
         self.logs = Path(os.environ.get("FAULTS_LOGS", str(self.folder)))
         self.mongo = ReplicaSet(self.folder, members=members, cache_gb=0.25)
@@ -53,7 +53,7 @@ class World:
         self.projectors: list[Projector] = []
         self.binary = build()
         self.name = "bank"
-        self.faults: list[str] = []  # what was done so far
+        self.faults: list[str] = []  # the steps so far
 
     def __enter__(self) -> "World":
         try:
@@ -71,7 +71,7 @@ class World:
         """Databases, the user, the mapping, the bank and one projector."""
         self.client = self.mongo.client(uuidRepresentation="standard", serverSelectionTimeoutMS=15000,
                                         retryWrites=True, socketTimeoutMS=15000, connectTimeoutMS=3000)
-        # Only what the projector may need: no SUPER, so that read_only holds for it.
+        # Only what the projector needs: without SUPER, so that read_only applies to it.
         self.sql(f"CREATE DATABASE {self.name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
                  f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
                  f"GRANT ALL ON {self.name}.* TO {USER}@'127.0.0.1'", database=None)
@@ -114,7 +114,7 @@ class World:
     # The stores
 
     def sql(self, *statements: str, database: str | None = "bank", **options: Any) -> list[tuple]:
-        """Runs them as root, past the proxy; gives the rows of the last."""
+        """Runs the statements as root, past the proxy; returns the rows of the last."""
         with self.mysql.connect(database=database, read_timeout=60, **options) as connection, \
                 connection.cursor() as cursor:
             cursor.execute("SET time_zone = '+00:00'")
@@ -147,7 +147,7 @@ class World:
         self.discard()
 
     def story(self) -> str:
-        """What a failure shows: seed, faults so far, and what the projectors said last."""
+        """What a failure report contains: the seed, the faults so far, and the projectors' last log lines."""
         logs = "\n".join(f"--- {p.log.name} (exits {p.exits[-5:]})\n{p.log_tail(30)}" for p in self.projectors)
         return f"seed {self.seed}, after {len(self.faults)} faults: {', '.join(self.faults[-30:])}\n{logs}"
 
