@@ -1,6 +1,6 @@
-"""Any statement of a command may fail: each command is run once for each statement that it sends, and a store refuses
-that one. The command says so and ends with a failure, or it did without and all is as usual; what it has begun, the
-next run completes."""
+"""Any statement of a command may fail. Each command runs once for each statement
+that it sends, and a store refuses that one. The command must report it and fail, or
+do without and succeed as usual; the next run completes what it began."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from test_projector_children import ORDERS, lines, lines_of, order, place
 from workspace import Workspace, bank_projections, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
-SESSION = ("SET ", "SELECT VERSION()")  # each session begins with these: one command's is enough
+SESSION = ("SET ", "SELECT VERSION()")  # every session begins with these: testing one command is enough
 SPARED = (
-    "RENAME TABLE",  # one that is refused is waited for as long as one that is slow: once is enough, below
-    "find oplog.rs",  # "the oplog was not checked" and the exit status stays
-    "commitTransaction",  # an error of the server's own would end the transaction
+    "RENAME TABLE",  # a refused one takes as long as a slow one: once is enough, below
+    "find oplog.rs",  # "the oplog was not checked", and the exit status stays the same
+    "commitTransaction",  # a real error of the server would end the transaction
 )
 
 Done = subprocess.CompletedProcess
@@ -39,7 +39,7 @@ def refusing(ws: Workspace) -> Iterator[Refusing]:
 
 
 def statements(refusing: Refusing, run: Run, beginning: bool, codes: dict[str, int] | None) -> list[tuple[str, str]]:
-    """What an undisturbed run says to either store."""
+    """The statements that an undisturbed run sends to each store."""
     refusing.begin()
     assert run().returncode in (0, 1)
     return [(store, shape) for store in ("mongodb", "mysql") for shape in refusing.said[store]
@@ -64,7 +64,7 @@ def sweep(refusing: Refusing, run: Run, good: Callable[[Done], bool], prepare: C
     assert good(again), again.stdout + again.stderr
 
 
-# commands that ask
+# commands that only read
 
 
 def without_numbers(text: str) -> str:
@@ -73,7 +73,7 @@ def without_numbers(text: str) -> str:
 
 @pytest.fixture
 def busy(ws: Workspace) -> Workspace:
-    """Entities and rows, archived events, one that is dead with another behind it, and one that waits."""
+    """Entities and rows, archived events, a dead event with another behind it, and one that waits."""
     ws.mapping(mongodb={"retain": "archive"}, max_attempts=1, **FAST)
     ws.create()
     assert ws.outbox_program("init", "--archive").returncode == 0
@@ -109,7 +109,7 @@ def test_an_answer_without_a_privilege_is_complete_or_the_command_says_why_not(b
           == (undisturbed.returncode, without_numbers(undisturbed.stdout)))
 
 
-# commands that mend rows
+# commands that repair rows
 
 
 def spoil(bank: Workspace) -> None:
@@ -128,7 +128,7 @@ def entities_as_rows(bank: Workspace) -> bool:
 def test_rows_are_mended_or_the_command_says_that_they_are_not(bank, refusing, arguments):
     bank.mapping(**FAST)
     fill(bank, [account(n) for n in range(4)])
-    if arguments[0] == "rebuild":  # an entity that contains an event which is still to be applied
+    if arguments[0] == "rebuild":  # an entity that contains an event still to be applied
         bank.accounts.update_one({"_id": "a3"}, {"$set": {"version": Int64(2), "balance": decimal("11.50")}})
         bank.put(bank.event("a3", "MoneyDeposited", 2, amount=decimal("1.00")))
     bank.mapping(**FAST, **refusing.settings())
@@ -168,7 +168,7 @@ def test_child_rows_are_mended_or_the_command_says_that_they_are_not(ws, refusin
 
 
 def softly(projection: dict) -> dict:
-    """Rows stay, marked, when their entity goes."""
+    """Rows stay, marked, when their entity is deleted."""
     closed = {"closed_at": {"from": "closed_at", "type": "datetime(3)", "null": True}}
     marks = {"AccountClosed": {"op": "delete", "set": {"closed_at": "$occurred_at"}}}
     return projection | {"columns": projection["columns"] | closed, "events": projection["events"] | marks}
@@ -249,7 +249,7 @@ def test_run_once_applies_all_or_says_why_not(bank, refusing, codes):
 
 
 def test_run_once_archives_and_copies_all_or_says_why_not(bank, refusing):
-    """What an event's feed or archive refuses is done by the next run, none of it twice."""
+    """If an event's feed or archive refuses something, the next run does it, and nothing twice."""
     kept = {"retain": "archive", "feeds": ["outbox_search"]}
     for option in (["--archive"], ["--feed", "outbox_search"]):
         bank.outbox_program("init", *option, check=True)
@@ -308,7 +308,8 @@ def test_an_entity_and_its_event_are_written_or_put_says_that_they_are_not(ws, r
     ws.outbox_program("init", check=True)
 
     def consistent(done: Done) -> bool:
-        """What was stored is what was told, and the entity says the same as the last event."""
+        """Everything reported as written is stored, without a gap, and
+        the entity is at the version of the last event."""
         stored = [event["payload"]["number"] for event in ws.outbox.find().sort("version", 1)]
         entity, tombstone = ws.db.things.find_one(), ws.db.outbox_deleted.find_one()
         version = (entity or tombstone or {"version": 0})["version"]

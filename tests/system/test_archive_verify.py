@@ -1,4 +1,4 @@
-"""`archive verify`: whether the archived events tell all that the entities say."""
+"""`archive verify`: whether the archived events account for everything in the entities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workspace import Workspace, decimal
 
 
 def written(ws: Workspace) -> list[dict]:
-    """Two accounts that their events tell, and one that is closed."""
+    """Two accounts whose events reproduce them, and one that is closed."""
     events = [opened(ws, f"a{n}") for n in range(3)] + [
         ws.event("a0", "MoneyDeposited", 2, amount=decimal("2.50")), ws.event("a0", "AccountRenamed", 3, name="Eve"),
         ws.event("a2", "AccountClosed", 2)]
@@ -25,7 +25,7 @@ def test_events_that_tell_everything(bank):
     written(bank)
     bank.run_once()
     waiting = bank.event("a1", "MoneyWithdrawn", 2, amount=decimal("1.00"))
-    bank.put(waiting)  # not archived yet, and part of the log all the same
+    bank.put(waiting)  # not archived yet, but part of the log all the same
     bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("9.00"), "version": Int64(2)}})
     [sums] = verify(bank)
     assert (sums["aggregates"], sums["equal"]) == (3, 3)
@@ -39,7 +39,7 @@ def test_what_the_events_do_not_tell(bank):
     archive.delete_one({"_id": events[3]["_id"]})  # a deposit of a0
     bank.accounts.update_one({"_id": "a1"}, {"$set": {"name": "Somebody"}})  # written past the outbox
     archive.delete_one({"_id": events[5]["_id"]})  # the closing of a2
-    bank.accounts.insert_one(entity("a3", 1))  # has no event
+    bank.accounts.insert_one(entity("a3", 1))  # without any event
     bank.put(bank.event("a4", "MoneyDeposited", 2, amount=decimal("1.00")))
     bank.accounts.insert_one(entity("a4", 2))
     *found, sums = verify(bank, status=1)

@@ -1,5 +1,5 @@
-"""What `check` says of those beside the projector: feeds and their readers, who fetches events again, who pauses, and the
-replicas that hold it back. (Commands once: test_outbox_commands.py.)"""
+"""What `check` reports on everything around the projector: feeds and their readers, those who fetch events again,
+pauses, and replicas that hold it back. (Commands executed once: test_outbox_commands.py.)"""
 
 from __future__ import annotations
 

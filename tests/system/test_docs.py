@@ -1,4 +1,4 @@
-"""What the documents show works: the check of the archive."""
+"""The examples in the documents work: the check of the archive."""
 
 from __future__ import annotations
 

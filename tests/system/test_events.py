@@ -1,4 +1,5 @@
-"""Events on demand: archived events once more, in the order of numbers that the owner gives, without anything being triggered."""
+"""Events on demand: archived events can be fetched again in the order of
+the numbers that the owner assigned, without triggering anything."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def numbered(ws: Workspace, count: int) -> None:
 
 
 def archive_all(ws: Workspace, *events: dict) -> None:
-    """Written, applied, archived and numbered."""
+    """The events, written, applied, archived and numbered."""
     before = ws.db["outbox_archive"].count_documents({})
     ws.put(*events)
     with ws.start_projector() as projector:
@@ -90,7 +91,7 @@ def test_what_is_asked_for(kept):
 
 
 def test_what_is_asked_for_comes_whole(kept):
-    """In two pages, of events whose numbers were given in three statements."""
+    """In two pages of events that were numbered by three statements."""
     kept.db["outbox_archive"].insert_many({**deposited(kept, f"a{n}"), "applied_at": datetime(2024, 1, 1)} for n in range(250))
     with kept.start_projector():
         numbered(kept, 250)
@@ -111,7 +112,7 @@ def test_without_an_archive_it_is_refused(bank):
 
 
 def test_whoever_archives_events_get_a_number(kept):
-    """The sweeper and a skip as well as the worker; and what was archived before there were numbers."""
+    """Whether the sweeper, a skip or a worker archives them, and events archived before numbers existed."""
     old = [{**opened(kept, f"old{n}"), "applied_at": datetime(2024, 1, 1)} for n in range(3)]
     kept.db["outbox_archive"].insert_many(old)
     swept = {**opened(kept, "s1"), "status": "in_progress", "claimed_by": "gone", "claimed_at": datetime(2020, 1, 1), "attempts": 1}
@@ -167,7 +168,7 @@ def test_an_older_owner_gives_no_numbers(kept):
 
 
 def test_followed_while_events_come_late_and_projectors_change(kept):
-    """No event is missed or doubled by who is further on, whatever is written, killed and started meanwhile."""
+    """No follower misses or doubles an event, whatever is written, killed and started meanwhile."""
     written, found = [], []
     follower = subprocess.Popen(kept._projector("events", "--follow"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     reading = threading.Thread(target=lambda: found.extend(json_util.loads(line) for line in follower.stdout))
@@ -268,14 +269,14 @@ def test_hostile_questions_over_http(kept):
         for wrong in ("", "Bearer", "Bearer ", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN,
                       f"Bearer {TOKEN},{TOKEN}", f"Bearer{TOKEN}"):
             assert status("", wrong) == 401, wrong
-        assert status("", f"bearer {TOKEN}") == 200  # a scheme has no case
+        assert status("", f"bearer {TOKEN}") == 200  # the scheme is case-insensitive
         for method in "HEAD", "POST", "DELETE":
             refused = endpoint.request(method, "/events", Authorization=f"Bearer {TOKEN}")
             assert refused.status == 405 and refused.headers["Allow"] == "GET"
 
 
 def test_followers_of_nothing_leave_when_they_hang_up(kept):
-    """Nothing is ever sent to them by which their absence could be noticed."""
+    """Nothing is ever sent to them that would reveal that they have gone."""
     with serving(kept) as endpoint:
         for _ in range(3):
             readers = []
@@ -335,7 +336,7 @@ def test_a_few_follow_at_once_and_no_more(kept):
 
 
 def test_the_consumer_of_the_docs_fills_its_store_without_a_double(kept):
-    """It and the projector are killed and started again while events are written late."""
+    """It and the projector are killed and restarted while events are written late."""
     [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/events-on-demand.md").read_text(), re.S)
     store = kept.folder / "store.sqlite"
     written: list[dict] = []
@@ -343,7 +344,7 @@ def test_the_consumer_of_the_docs_fills_its_store_without_a_double(kept):
     def stored() -> list[str]:
         with sqlite3.connect(store) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone():
-                return []  # the consumer has not come so far
+                return []  # the consumer has not got that far
             return [row[0] for row in connection.execute("SELECT id FROM event")]
 
     for round_ in range(3):

@@ -1,4 +1,4 @@
-"""`explain`: all that is known of one aggregate."""
+"""`explain`: everything known about one aggregate."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ HOSTILE = ["a' OR '1'='1", "`; DROP TABLE account; --", '{"$ne": null}', "$where
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_explain_of_ids_that_mean_mischief(bank, name):
-    """Somebody's id is text to both stores and to the terminal."""
+    """A hostile id is mere text to both stores and to the terminal."""
     fill(bank, [account(1)])
     nobody = bank.projector("explain", "--", "account", name)
     assert nobody.returncode == 1 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", nobody.stdout)

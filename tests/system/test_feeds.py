@@ -1,4 +1,4 @@
-"""Feeds: every event is copied into each feed, at the latest before it leaves the outbox, whoever takes it out."""
+"""Feeds: every event is copied into each feed, at the latest before it leaves the outbox, whatever removes it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fail_for_ever(ws: Workspace, account: str = "a9", status: str = "dead") -> d
     return event
 
 
-# what is copied, and when
+# what is copied when
 
 
 def test_each_feed_has_every_event_as_it_was_written(fed):
@@ -75,7 +75,7 @@ def test_no_feed_no_mark(bank):
 
 
 def test_what_stays_is_copied_meanwhile_in_order_and_marked(fed):
-    """Dead here, and what is held behind it: neither is held there."""
+    """A dead event and those held behind it: the feed does not hold them back."""
     dead = fail_for_ever(fed, "a1")
     held = [deposited(fed, "a1", f"{n}.00") for n in range(1, 20)]
     fed.put(held)
@@ -134,7 +134,7 @@ def test_marked_events_of_an_earlier_process_are_not_copied_again(one):
 
 
 def test_a_feed_that_is_named_later_gets_what_waits(one):
-    """`fed_to` says which feed has it."""
+    """`fed_to` records which feeds have it."""
     dead = fail_for_ever(one)
     one.put({**deposited(one, "a8"), "fed_at": MOMENT, "fed_to": [FEED], "status": "dead", "attempts": 10})
     one.mapping(mongodb={"feeds": [FEED, SECOND]}, **FAST)
@@ -166,7 +166,8 @@ def test_what_the_sweeper_takes_out_is_copied_before(fed):
 
 
 def test_what_the_sweeper_takes_out_takes_what_came_before_it_along(fed):
-    """A dead owner's last batch, of many aggregates, is swept before what its acker had not reached."""
+    """A dead owner's last batch, spanning many aggregates, is
+    swept before the events that its acker had not reached."""
     events = [opened(fed, f"a{n}") for n in range(120)] + [deposited(fed, f"a{n}", f"{i}.00") for i in (1, 2, 3) for n in range(120)]
     for event in events:
         fed.query("INSERT INTO projector_applied (projector, event_id_kind, event_id, applied_at, outcome) "
@@ -199,7 +200,7 @@ def test_an_event_that_a_refresh_supersedes_is_copied_before(fed):
 
 
 def test_events_put_back_from_the_archive_are_not_fed_again(ws):
-    """After a restore of MySQL: the feed's reader has lost nothing."""
+    """After a restore of MySQL: the feed's reader has not lost anything."""
     ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **FAST)
     ws.create()
     events = [{**opened(ws, "a1"), "version": Int64(1)}, {**deposited(ws, "a1"), "version": Int64(2)}]
@@ -256,7 +257,7 @@ def test_a_second_read_model_with_another_mapping(fed):
 
 
 def test_a_reader_that_is_away_for_longer_than_its_ledger_lasts(one):
-    """What it had applied before is not fed again when it leaves the outbox; what came meanwhile is in the feed."""
+    """What it had applied before is not fed again when it leaves the outbox; newer events are in the feed."""
     readers = reader_mapping(one)
     first, stuck = opened(one, "a1"), {**deposited(one, "a1", "7.00"), "status": "dead", "attempts": 10}
     behind = deposited(one, "a1", "2.00")
@@ -268,7 +269,7 @@ def test_a_reader_that_is_away_for_longer_than_its_ledger_lasts(one):
             one.wait(lambda: turnover(one).get("a1", (0, 0))[1] == 9, what="what is stuck here, applied there")
             one.wait(lambda: one.outbox.count_documents({"fed_to": FEED}) == 2 and not one.db[FEED].find_one())
             assert reader.stop() == 0
-        one.query("DELETE FROM projector_applied WHERE projector <> %s", one.name)  # as after its retention
+        one.query("DELETE FROM projector_applied WHERE projector <> %s", one.name)  # as if its retention had passed
         assert one.projector("retry", str(stuck["_id"])).returncode == 0
         meanwhile = [deposited(one, "a1", "0.50") for _ in range(40)]
         one.put(meanwhile)

@@ -1,4 +1,4 @@
-"""The first steps, typed as the README and docs/install.md show them, on this test's stores."""
+"""The first steps, typed as shown in the README and docs/install.md, on this test's stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from workspace import OUTBOX, PROJECTOR, ROOT, WAIT_S
 
-# Without a terminal nobody asks for a password, and the test's server is at a port of its own.
+# Without a terminal there is no password prompt, and the test's server has its own port.
 MYSQL = """#!/bin/bash
 arguments=()
 for argument; do [[ $argument == -p ]] || arguments+=("$argument"); done
@@ -28,7 +28,7 @@ def shell_blocks(document: str, begin: str, end: str) -> str:
 
 @pytest.fixture
 def typed(ws, tmp_path):
-    """Runs commands in a folder with demo/ and sql/, in databases of this test."""
+    """Runs commands in a folder with demo/ and sql/, on databases of this test."""
     read = f"{ws.name}_read"
     tools = tmp_path / "tools"
     (tmp_path / "demo").mkdir()

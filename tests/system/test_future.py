@@ -1,4 +1,5 @@
-"""An event whose time is far ahead of MongoDB's clock waits for it, in sight; the others of its aggregate do not wait for it."""
+"""An event whose time is far ahead of MongoDB's clock visibly waits for
+that time; other events of its aggregate do not wait for it."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def test_an_event_from_the_future_is_held_with_its_reason_and_burns_no_attempt(b
         assert (bank.rows("account")[0]["name"], str(bank.rows("account")[0]["balance"])) == ("Ada L.", "3.00")
         (told,) = listed(bank)
         assert told["event_id"] == str(early["_id"]) and "future_ms" in told["reason"]["message"] and told["attempts"] == 0
-        assert bank.projector("retry", str(early["_id"])).returncode == 0  # nobody can make its time come
+        assert bank.projector("retry", str(early["_id"])).returncode == 0  # nobody can bring its time forward
         bank.wait(lambda: bank.found(early).get("status") == "failed" and "next_attempt_at" in bank.found(early), what="it to be held again")
         assert process.stop() == 0
     again = bank.run_once()
@@ -80,7 +81,7 @@ def test_many_at_once_are_a_clock_alarm_and_no_failures(bank):
         metrics = endpoint.metrics()
         assert metrics["projector_future_aggregates"] == 30
         assert metrics['projector_events_failed_total{projection="account"}'] == 0
-        assert endpoint.get("/readyz").status == 200  # what can be applied is
+        assert endpoint.get("/readyz").status == 200  # what can be applied is applied
         bank.put(good := opened(bank, "b1"))
         bank.wait_gone(good)
         assert "too many aggregates are blocked" not in process.log_text() and "event failed" not in process.log_text()

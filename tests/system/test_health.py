@@ -1,4 +1,4 @@
-"""What an operator is told at the worst moments: a store that hangs, one that refuses, an owner that died, work that stands still."""
+"""What an operator is told at the worst moments: a store hangs or refuses, an owner has died, work stands still."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wait_ready(ws: Workspace, endpoint: Endpoint) -> None:
 
 
 def wait_reason(ws: Workspace, endpoint: Endpoint, pattern: str) -> str:
-    """Waits until /readyz and the page give this reason; gives what /readyz says."""
+    """Waits until /readyz and the page show this reason; returns the answer of /readyz."""
     answer = ws.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and re.search(pattern, a.text) and a, 30, pattern)
     assert any(remark["level"] == "bad" and re.search(pattern, "not ready: " + remark["text"]) for remark in endpoint.get("/live").json["health"])
     return answer.text
@@ -65,7 +65,7 @@ def read_only(mysql: Mysqld) -> Iterator[None]:
 
 @pytest.fixture
 def private(stores, server_folder: Path, tmp_path: Path) -> Iterator[tuple[Workspace, Mysqld]]:
-    """A MySQL of the test's own beside the shared MongoDB."""
+    """A MySQL for this test beside the shared MongoDB."""
     with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
         ws.create()
         yield ws, mysql
@@ -121,7 +121,7 @@ def test_a_mysql_that_refuses_to_be_written_is_told_everywhere(private):
 
 
 def test_that_nobody_can_become_the_owner_is_not_ready(private):
-    """The fence cannot be taken over in a MySQL that is read-only; a standby that waits for this is not one that is well."""
+    """The fence cannot be taken over while MySQL is read-only; a standby that waits for this is not healthy."""
     ws, mysql = private
     ws.mapping(**SETTINGS)
     with read_only(mysql), ws.start_projector() as process:

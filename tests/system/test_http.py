@@ -35,7 +35,7 @@ def impossible(ws: Workspace, account: str) -> dict:
 
 
 def with_token(ws: Workspace, **overrides) -> None:
-    """A mapping with actions on."""
+    """A mapping with actions enabled."""
     file = ws.folder / "token"
     file.touch(mode=0o600)
     file.write_text(TOKEN + "\n")
@@ -122,7 +122,7 @@ def test_status_is_that_of_the_command(bank):
         command = json.loads(bank.projector("status", "--json").stdout)
     assert answer.headers["Content-Type"] == "application/json"
     over_http = answer.json
-    for status in (over_http, command):  # what has changed meanwhile
+    for status in (over_http, command):  # what changed meanwhile
         assert status.pop("lag_ms") >= 0 and status.pop("oldest_age_ms") >= 0 and status["projector"].pop("lease_expires_in_ms") > 0
     assert over_http == command
 
@@ -204,14 +204,14 @@ def test_a_port_in_use_is_one_clear_error(bank):
 
 
 def test_a_second_projector_on_the_default_port_works_without(bank):
-    """Nobody asked for the port; that it is in use must not keep a standby from starting."""
+    """Nobody asked for the port; if it is in use, that must not prevent a standby from starting."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind(("127.0.0.1", 9464))
             taken.listen()
         except OSError:
-            pass  # another one has it: as good
+            pass  # another one got it: just as good
         bank.mapping(http=None)
         bank.put(opened(bank, "a1"))
         with bank.start_projector() as projector:
@@ -281,7 +281,7 @@ def test_no_part_of_the_token_opens_the_actions(bank, part):
     with listening(bank) as (_, endpoint):
         assert endpoint.act("retry", {"event_id": "x"}, Authorization=f"Bearer {part}").status == 401
         assert endpoint.act("retry", {"event_id": "x"}, Authorization=part).status == 401
-        assert endpoint.act("retry", {"event_id": "x"}).status == 404  # with the whole of it: no such event
+        assert endpoint.act("retry", {"event_id": "x"}).status == 404  # with the complete token: no such event
 
 
 def test_a_dead_event_is_retried_and_an_aggregate_refreshed(bank):
@@ -335,7 +335,7 @@ def test_the_token_is_in_no_answer_and_no_log(bank):
 # Hostile clients
 
 def exchange(endpoint: Endpoint, request: bytes) -> bytes:
-    """What comes back for these bytes; nothing when the connection just ends."""
+    """The answer to these bytes; empty if the connection just ends."""
     with socket.create_connection((endpoint.host, endpoint.port), timeout=WAIT_S) as connection:
         answer = b""
         try:
@@ -348,7 +348,7 @@ def exchange(endpoint: Endpoint, request: bytes) -> bytes:
 
 
 def test_actions_are_bounded_and_one_more_is_told_so(bank):
-    """The first waits for a lock of somebody's, eight wait behind it."""
+    """The first waits for somebody's lock, eight wait behind it."""
     with_token(bank)
     bank.accounts.insert_one(account(1))
     target = {"aggregate_type": "account", "aggregate_id": "a1"}
@@ -398,7 +398,7 @@ def test_a_bad_request_is_refused_and_no_more(bank):
 
 
 def test_slow_connections_that_are_never_idle_keep_no_probe_away(bank):
-    """Each sends one more byte in time, so that no limit of idleness ends it."""
+    """Each sends one more byte just in time, so that no idle timeout ends it."""
     bank.mapping(**LISTENING)
     with listening(bank) as (_, endpoint), ExitStack() as stack:
         done = threading.Event()
@@ -422,12 +422,12 @@ def test_slow_connections_that_are_never_idle_keep_no_probe_away(bank):
 
 
 def test_thousands_of_connections_do_not_hurt(bank):
-    """Slow ones that never end, and more of them all the time: events flow, probes are answered, memory stays."""
+    """Slow ones never end, and more arrive all the time: events flow, probes are answered, memory stays."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     bank.mapping(**LISTENING)
     with listening(bank) as (process, endpoint), ExitStack() as connections:
         for _ in range(20):
-            endpoint.get("/live")  # what an ordinary use costs is not counted
+            endpoint.get("/live")  # the cost of ordinary use is not counted
         before = endpoint.metrics()
         for i in range(3000):
             connection = connections.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout=WAIT_S))

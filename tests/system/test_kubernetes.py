@@ -1,4 +1,4 @@
-"""The Kubernetes base: what its parts say of each other fits, and what they promise is there."""
+"""The Kubernetes base: its parts are consistent with each other, and contain what they promise."""
 
 from __future__ import annotations
 

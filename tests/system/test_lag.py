@@ -1,5 +1,5 @@
-"""How long events wait is measured by one clock, MongoDB's, from the moment at which they could be read: what a writer's clock says
-is a figure of its own."""
+"""How long events wait is measured by one clock, MongoDB's, from the moment at which they could be read; the writers'
+clocks yield a separate figure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_waits_behind_a_dead_event_has_lag_and_the_dead_one_has_none(bank):
 
 
 def test_a_projector_that_restarts_does_not_forget_how_long_events_wait(bank):
-    """Each start finds the backlog by a scan; the lease keeps until when everything was settled."""
+    """Each start finds the backlog by a scan; the lease records up to when everything was settled."""
     bank.put(first := opened(bank, "a1"))
     with working(bank, permanent="dead") as (process, _):
         bank.wait_gone(first)

@@ -1,4 +1,5 @@
-"""The log and the three standard descriptors: nobody waits for whoever reads, nothing goes where it does not belong."""
+"""The log and the three standard descriptors: no thread waits for a
+reader, and nothing is written where it does not belong."""
 
 from __future__ import annotations
 
@@ -24,14 +25,14 @@ def opened(ws: Workspace, account: str) -> dict:
 
 
 class DeafLog:
-    """A pipe that takes 4 kB, which nobody reads until the test does."""
+    """A pipe of 4 kB that is not read until the test does so."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         fcntl.fcntl(self.writer, F_SETPIPE_SZ, 4096)
 
     def read_all(self) -> str:
-        """What is there, to the end; the program must have ended."""
+        """Everything up to the end; the program must have ended."""
         os.close(self.writer)
         with os.fdopen(self.reader, "rb") as pipe:
             return pipe.read().decode()
@@ -55,7 +56,7 @@ def with_deaf_log(ws: Workspace) -> Iterator[tuple[subprocess.Popen, DeafLog]]:
 
 
 def refused(ws: Workspace, count: int) -> list[dict]:
-    """Each of these is told in the log."""
+    """Events that fail, each of which is reported in the log."""
     return [ws.event(f"bad{i}", "MoneyDeposited", amount="much" * 50) for i in range(count)]
 
 
@@ -157,7 +158,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(bank):
 
 @pytest.mark.parametrize("how", ["text", "json"])
 def test_control_and_direction_characters_reach_no_terminal(bank, how):
-    """Neither the log nor `list`, as text or JSON, nor the last words of a command."""
+    """Neither through the log nor through `list`, as text or JSON, nor through a command's final message."""
     bank.mapping(permanent="dead", log=how)
     bank.put({**bank.event(f"a{HIDDEN}", f"Made{HIDDEN}Up"), "_id": f"id{HIDDEN}"})
     log = bank.run_once().stderr

@@ -1,4 +1,5 @@
-"""What the documents say is there: commands with their options, links, headings, decisions with status and date."""
+"""What the documents refer to exists: commands with their options,
+links, headings; decisions have a status and a date."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def commands_of(program: str) -> set[str]:
 
 
 def shown_as_commands(text: str) -> list[str]:
-    """What a reader would type: lines of shell blocks, lines behind a prompt, and code between backticks."""
+    """What a reader would type: lines of shell blocks, lines after a prompt, and code between backticks."""
     lines, prose = [], text
     for _, language, block in FENCE.findall(text):
         prose = prose.replace(block, "")

@@ -1,4 +1,4 @@
-"""Mappings that nobody should write: each is refused with a line that says why, or does what it says."""
+"""Mappings that nobody should write: each is refused with a line that explains why, or does what it says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROJECTION = {
 
 @pytest.fixture
 def mapped(tmp_path: Path) -> Callable:
-    """Gives what events do under a changed mapping; a text when the mapping is refused."""
+    """What events do under a changed mapping; a text if the mapping is refused."""
     def run(change: Callable[[dict], Any], *events: tuple) -> list[dict] | str:
         projection = copy.deepcopy(PROJECTION)
         change(projection)

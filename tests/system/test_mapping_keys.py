@@ -1,4 +1,4 @@
-"""Ids that a table's key cannot tell apart: an error of `check`, and never a row that two aggregates share."""
+"""Ids that a table's key cannot tell apart: `check` reports an error, and two aggregates never share a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Where values come from: constants, lists of paths, JSON Pointers, the whole payload, defaults; on every path to MySQL."""
+"""Where values come from (constants, lists of paths, JSON Pointers,
+the whole payload, defaults), on every path to MySQL."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ PROJECTION = {
 
 
 def insert(ws, collection: str, documents: list[dict]) -> None:
-    """As a command: this PyMongo's own insert refuses names with dots and dollars, which the server takes."""
+    """As a raw command: PyMongo's own insert refuses names with dots and dollars, which the server accepts."""
     assert ws.db.command("insert", collection, documents=documents, codec_options=ws.db.codec_options)["ok"]
 
 
@@ -71,7 +72,7 @@ def test_values_of_events(ws):
 
 
 def test_values_of_entities(ws, state_folder):
-    """Refresh, reconcile and rebuild look where the events do; a constant is the entity's too."""
+    """Refresh, reconcile and rebuild look in the same places as events do; a constant applies to the entity too."""
     ws.mapping([PROJECTION])
     ws.create()
     insert(ws, "orders", [{"_id": "o-1", "version": Int64(1), "customer": "c-1", "address.city": "Bern", "visits": 2},
@@ -99,7 +100,7 @@ def test_what_is_nowhere_names_every_place(ws):
 
 
 def test_plain_json(ws, state_folder):
-    """Numbers as numbers, times as text, ids as text; reconcile finds them equal on every server."""
+    """Numbers as numbers, times and ids as text; reconcile finds them equal on every server."""
     ws.mapping([{"aggregate_type": "account", "table": "documents", "entities": "documents",
                  "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
                  "columns": {"document": {"from": "document", "type": "json", "json": "plain"}}, "events": {"Put": {"op": "upsert"}}}],
@@ -138,7 +139,7 @@ def test_always_is_set_by_every_update_and_delta_but_not_by_a_late_one(ws):
     assert apply(("Put", 0, {"n": 1}), ("Added", 1, {"by": 2})) == (3, "", at[1])  # folded into one row
     assert apply(("Added", 2, {"by": 2}), ("Taken", 3, {"by": 1})) == (4, "", at[3])  # folded into one sum
     assert apply(("Named", 5, {"name": "x"})) == (4, "x", at[5])
-    assert apply(("Added", 4, {"by": 10})) == (14, "x", at[5])  # late: the delta alone
+    assert apply(("Added", 4, {"by": 10})) == (14, "x", at[5])  # late: only the delta
 
 
 def test_rows_of_the_rarer_types_are_compared_exactly(ws, state_folder):
@@ -164,7 +165,7 @@ WIDE = {"money": "0.1234567890123456789", "negative": "-98765432109876543210.5",
 
 @pytest.mark.parametrize("op", ["upsert", "update"])
 def test_plain_json_keeps_every_digit_of_a_number(ws, state_folder, op):
-    """Whether the server keeps JSON as a text, or numbers as doubles: what both can hold is there with all its digits."""
+    """Whether the server keeps JSON as text or numbers as doubles: what both can hold arrives with all its digits."""
     ws.mapping([{"aggregate_type": "account", "table": "documents", "entities": "documents",
                  "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
                  "columns": {"document": {"from": "document", "type": "json", "json": "plain", "default": {}}},
@@ -175,7 +176,7 @@ def test_plain_json_keeps_every_digit_of_a_number(ws, state_folder, op):
     documents = {f"d-{n}": {"a\"b\\ \n\N{ROCKET}": [1, 0.1, {"n": Decimal128(text), "also": None, "in": ["x,y:", True, [], {}]}], "u": 2**63}
                  if n != 2 else {"n": Decimal128(text)} for n, text in enumerate(WIDE.values())}
     documents = {id: {k: Decimal128(str(v)) if v == 2**63 else v for k, v in d.items()} for id, d in documents.items()}
-    documents["d-9"] = {"plain": [1, "0.5"]}  # of the same statement, and nothing wide in it
+    documents["d-9"] = {"plain": [1, "0.5"]}  # in the same statement, without a wide number
     ws.put([ws.event(id, "Made", version=1) for id in documents], [ws.event(id, "Put", version=2, document=d) for id, d in documents.items()])
     ws.run_once()
     rows = {row["id"]: json.loads(row["document"], parse_float=Decimal) for row in ws.rows("documents")}
@@ -186,7 +187,7 @@ def test_plain_json_keeps_every_digit_of_a_number(ws, state_folder, op):
     done = ws.projector("reconcile", "--json")
     assert done.returncode == 0, done.stdout
     ws.db["documents"].update_one({"_id": "d-2"}, {"$set": {"document.n": Decimal128("123456789012345678901234567891")}})
-    assert ws.projector("reconcile").returncode == 1  # one in the last place, which no double shows
+    assert ws.projector("reconcile").returncode == 1  # off by one in the last place, which no double shows
 
 
 def test_numbers_that_no_json_column_holds_are_that_events_failure(ws):

@@ -1,4 +1,4 @@
-"""`when`: what a condition leaves out is ignored or has no row, on every path that writes or judges rows."""
+"""`when`: what a condition excludes is ignored or has no row, on every path that writes or compares rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_event_that_does_not_match_its_rule_is_ignored(ws):
 
 
 def test_an_ignored_event_never_counts_as_overwriting_what_comes_late(ws):
-    """The upsert that does not match leaves the row as it was, so the older event still has something to say."""
+    """The upsert that does not match left the row as it was, so the older event still matters."""
     upsert_of_web = {"op": "upsert", "when": {"path": "kind", "is": "web"}}
     prepared(ws, orders(when={"path": "kind", "exists": True}, events={"Placed": upsert_of_web}))
     web = ws.event("o-1", "Placed", kind="web", city="Bern")
@@ -78,7 +78,7 @@ def test_an_ignored_event_never_counts_as_overwriting_what_comes_late(ws):
 
 
 def test_a_conditional_upsert_that_comes_late_is_taken_from_the_entity(ws):
-    """Newer events may have left columns out, so superseding it would lose what it says."""
+    """Newer events may have left columns out, so superseding it would lose its values."""
     prepared(ws, orders(events={"Placed": {"op": "upsert"}, "Moved": {"op": "upsert", "when": {"path": "kind", "is": "web"}}}))
     late = ws.event("o-1", "Placed", version=1, kind="shop", city="Bern")
     newer = ws.event("o-1", "Moved", version=2, kind="web", city="Basel")
@@ -191,7 +191,7 @@ def test_explain_says_why_there_is_no_row(ws):
 
 
 def test_several_projections_divide_an_aggregates_rows_by_condition(ws):
-    """What goes from one table to the other is in one of them alone, in the same transaction."""
+    """A row that moves from one table to the other does so in one transaction, and is never in both."""
     tables = [orders(table=kind, when={"path": "kind", "is": kind}, events={"Placed": {"op": "upsert"}}) for kind in ("web", "shop")]
     prepared(ws, *tables)
     for kind in ("web", "shop", "phone", "web"):

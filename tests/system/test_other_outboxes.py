@@ -1,4 +1,4 @@
-"""Outboxes that exist already: Debezium's layout, and any other names, in reading, order, claims, archive and tools."""
+"""Existing outboxes with Debezium's layout or any other field names: reading, order, claims, archive and tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROJECTION = {
 
 
 class Writer:
-    """Writes events as the owner of that outbox does."""
+    """Writes events the way the owner of that outbox does."""
 
     settings: dict
 
@@ -48,7 +48,7 @@ class Debezium(Writer):
 
 
 class DebeziumText(Debezium):
-    """The payload as JSON in a text, the time in milliseconds."""
+    """The payload is JSON in a text, the time in milliseconds."""
 
     def document(self, id: str, type: str, payload: dict, at: int | None = None) -> dict:
         event = super().document(id, type, payload, at)
@@ -57,7 +57,7 @@ class DebeziumText(Debezium):
 
 
 class DebeziumByObjectId(Debezium):
-    """Without a time of its own."""
+    """Without a separate time."""
 
     def document(self, id: str, type: str, payload: dict, at: int | None = None) -> dict:
         event = super().document(id, type, payload, at)
@@ -66,7 +66,7 @@ class DebeziumByObjectId(Debezium):
 
 
 class Cap(Writer):
-    """CAP's collection of published messages: ids are numbers, the headers lie inside."""
+    """CAP's collection of published messages: ids are numbers, the headers are nested."""
 
     settings = {"fields": {"aggregate_type": "Headers.aggregate-type", "aggregate_id": "Headers.aggregate-id", "event_type": "Name",
                            "occurred_at": "Added", "payload": "Content", "metadata": "Headers"}}
@@ -78,7 +78,7 @@ class Cap(Writer):
 
 
 class Eventuate(Writer):
-    """Eventuate's messages: a text as id, milliseconds, names of its own."""
+    """Eventuate's messages: text ids, times in milliseconds, other field names."""
 
     settings = {"fields": {"aggregate_type": "destination", "aggregate_id": "headers.PARTITION_ID", "event_type": "headers.event-type",
                            "occurred_at": "creation_time", "payload": "payload", "metadata": "headers"}}

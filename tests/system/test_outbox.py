@@ -48,7 +48,7 @@ def thing(ws, _id="t1") -> dict | None:
 
 
 def assert_history(events: list[dict], first: int = 1) -> None:
-    """In the order of their times, the versions have no gap, and no time comes twice."""
+    """Ordered by time, the versions have no gap, and no two times are equal."""
     events = sorted(events, key=lambda e: (e["occurred_at"], e["version"]))
     assert [e["version"] for e in events] == list(range(first, first + len(events)))
     assert len({e["occurred_at"] for e in events}) == len(events)
@@ -262,7 +262,7 @@ def test_an_entity_whose_version_is_no_integer_is_left_alone(ws):
 def test_an_entity_goes_on_where_a_deleted_one_ended(ws):
     put_good(ws, event(entity={"insert": {"n": 1}}), event(entity={"delete": True}))
     ahead = ws.db.outbox_deleted.find_one()["deleted_at"] + timedelta(hours=1)
-    ws.db.outbox_deleted.update_one({}, {"$set": {"deleted_at": ahead}})  # the clock of whoever deleted it was ahead
+    ws.db.outbox_deleted.update_one({}, {"$set": {"deleted_at": ahead}})  # the deleting writer's clock was ahead
     ws.outbox.update_one({"version": 2}, {"$set": {"occurred_at": ahead}})
     put_good(ws, event(entity={"insert": {"n": 2}}), event(entity={"update": {}}), event(entity={"delete": True}),
              event("t2", entity={"insert": {}}))
@@ -318,7 +318,7 @@ def test_the_library_from_c(ws):
     {"failCommands": ["commitTransaction"], "errorCode": 91},
     {"failCommands": ["commitTransaction"], "closeConnection": True},
     {"failCommands": ["commitTransaction"], "errorCode": 64, "errorLabels": [UNKNOWN_COMMIT]},
-    # Committed, and then the answer is an error: the repeat must find it done.
+    # It commits, but the answer is an error: the repeat must find it done.
     {"failCommands": ["commitTransaction"], "writeConcernError": {"code": 91, "errmsg": "shutting down"}},
 ], ids=lambda data: "-".join(str(v) for v in data.values()))
 def test_a_passing_fault_is_overcome_and_the_change_made_once(ws, data):
@@ -422,7 +422,7 @@ def test_the_uri_may_come_from_a_file_that_others_cannot_read(ws, tmp_path):
 
 
 def fold(events: list[dict]) -> dict[str, dict]:
-    """What the mapping of the bank makes of the events."""
+    """The rows that the bank's mapping makes of the events."""
     accounts: dict[str, dict] = {}
     for e in sorted(events, key=lambda e: (e["aggregate_id"], e["occurred_at"], e["version"])):
         _id, payload = e["aggregate_id"], e["payload"]
@@ -467,7 +467,7 @@ def assert_entities_are_the_fold(db) -> None:
 
 
 def test_the_demos_accounts_are_what_its_events_say(ws):
-    for seed in ("1", "2"):  # a second run goes on beside the accounts of the first
+    for seed in ("1", "2"):  # a second run adds to the accounts of the first
         done = ws.outbox_program("demo", "--events", "1500", "--rate", "0", "--accounts", "30", "--seed", seed, check=True)
         assert done.stdout.startswith("wrote 1500 events")
     assert ws.outbox.count_documents({}) == 3000
@@ -506,5 +506,5 @@ def test_the_demo_keeps_its_rate_and_ends_in_good_order(ws):
     output, progress = demo.communicate(timeout=WAIT_S)
     assert demo.returncode == 0 and time.monotonic() - began < AT_ONCE_S
     assert output.startswith(f"wrote {ws.outbox.count_documents({})} events")
-    assert " events, " in progress and "\r" not in progress  # plain lines, since it is not a terminal
+    assert " events, " in progress and "\r" not in progress  # plain lines, because it is not a terminal
     assert_entities_are_the_fold(ws.db)

@@ -1,4 +1,4 @@
-"""Commands once: what was written under an event id is not written again, however often it is sent."""
+"""Commands are executed once: what was written under an event id is not written again, however often it is sent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def receipts(ws, *events: dict, uri: str = "") -> list[dict]:
 
 @pytest.fixture
 def things(ws):
-    """An outbox with its receipts, and one entity of version 1."""
+    """An outbox with receipts, and one entity at version 1."""
     ws.outbox_program("init", check=True)
     assert put(ws, command("open", entity={"insert": {"balance": 100}})).returncode == 0
     return ws
@@ -93,7 +93,7 @@ def test_the_receipt_is_the_documents_contract(things):
     assert isinstance(receipt["version"], Int64)
     assert abs(receipt["at"] - datetime.now(timezone.utc).replace(tzinfo=None)) < timedelta(minutes=1)
     assert receipt["occurred_at"] == things.outbox.find_one({"_id": "c-1"})["occurred_at"]
-    # As docs/writing-events.md says, so that a program in another language can write it too.
+    # As docs/writing-events.md specifies it, so that programs in other languages can write it too.
     assert receipt["content"] == hashlib.sha256(bson.encode({"event_type": "ThingHappened", "payload": {"amount": 10}})).digest()
 
 
@@ -153,7 +153,7 @@ def test_many_at_once_execute_a_command_once(things):
 
 @pytest.mark.whole_server
 def test_it_is_found_when_the_first_answer_was_lost(things):
-    """It is committed, but the writer never hears of that, and dies; then the command is sent again."""
+    """It is committed, but the writer dies without hearing of it; then the command is sent again."""
     application = f"lost-{things.name}"
     fault = {"failCommands": ["commitTransaction"], "appName": application, "writeConcernError": {"code": 91, "errmsg": "shutting down"}}
     things.mongo.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=fault)
@@ -237,7 +237,7 @@ def test_no_entity_is_kept_among_the_receipts(things):
     assert (done.returncode, done.stderr) == (2, "outbox: line 1: collection: expected one for entities, found outbox_commands\n")
 
 
-# What init makes
+# What init creates
 
 
 def expiry(ws) -> int | None:
@@ -290,7 +290,7 @@ def test_an_outbox_of_another_name_has_receipts_of_its_own(ws):
     assert ws.db.box_commands.count_documents({}) == 1
 
 
-# What `projector check` says
+# What `projector check` reports
 
 
 def receipts_line(ws) -> tuple[str, str]:

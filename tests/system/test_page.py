@@ -1,6 +1,7 @@
-"""The page in a real browser: what it shows under load, without MySQL, with a dead event, and what its buttons do.
+"""The page in a real browser: what it shows under load, without MySQL and with a dead event, and what its buttons do.
 
-The screenshots go to build/test-results/page, for a person to look at."""
+Screenshots are stored in build/test-results/page for people to look at.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ SCREENSHOTS = ROOT / "build/test-results/page"
 
 
 class Page:
-    """One tab. What the browser complains about, and what it asks of whom, is kept."""
+    """One tab. Records the browser's complaints and all its requests."""
 
     def __init__(self, driver: webdriver.Chrome, endpoint: Endpoint):
         self.driver = driver
         self.endpoint = endpoint
         driver.get(endpoint.url + "/")
-        driver.get_log("browser")  # what the page before this one complained about
+        driver.get_log("browser")  # complaints of the previous page
 
     def text(self, selector: str) -> str:
         return self.driver.find_element(By.CSS_SELECTOR, selector).text
@@ -50,7 +51,7 @@ class Page:
             "features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
 
     def screenshots(self, name: str) -> None:
-        """Both widths, light and dark; nothing sticks out sideways."""
+        """Both widths, light and dark; nothing overflows sideways."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         for width_name, width in WIDTHS.items():
             for dark in (False, True):
@@ -66,11 +67,11 @@ class Page:
         self.emulate(WIDTHS["wide"], False)
 
     def settled(self) -> None:
-        """Two frames after the change of the window, everything has been drawn."""
+        """Two frames after the window has changed, everything has been drawn."""
         self.driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));")
 
     def check_clean(self) -> None:
-        """No complaint in the console; nothing was loaded from elsewhere."""
+        """No complaints in the console, and nothing was loaded from elsewhere."""
         assert self.driver.get_log("browser") == []
         loaded = self.driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
         assert loaded and all(name.startswith((self.endpoint.url, "data:")) for name in loaded)
@@ -101,14 +102,14 @@ def shown(ws: Workspace, driver: webdriver.Chrome, **settings) -> Iterator[tuple
 
 @contextmanager
 def load(ws: Workspace, rate: int = 300) -> Iterator[None]:
-    """A bank that writes while the test looks."""
+    """A bank that writes while the test watches."""
     writer = Process([OUTBOX, "demo", "--uri", ws.stores.mongo_uri, "--database", ws.name, "--rate", str(rate), "--seconds", "120",
                       "--quiet"], ws.folder / "writer.log", {})
     ws.started.append(writer)
     try:
         yield
     finally:
-        writer.stop()  # killed, it would leave a transaction open, and with it locks
+        writer.stop()  # if killed, it would leave an open transaction, and locks with it
 
 
 def impossible(ws: Workspace, account: str, **more) -> dict:

@@ -1,4 +1,4 @@
-"""MongoDB with access control: the role of docs/security.md is enough, and `check` names each action that is missing."""
+"""MongoDB with access control: the role in docs/security.md is sufficient, and `check` names each missing action."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workspace import ROOT, Stores, Workspace, decimal
 
 @pytest.fixture
 def guarded(stores, server_folder, tmp_path):
-    """A workspace on a replica set that lets nobody in without a password; its user has that role."""
+    """A workspace on a replica set that requires a password; its user has that role."""
     with GuardedSet(server_folder) as mongo:
         with Workspace(Stores(mongo.uri, stores.mysql_port, stores.mysql_host), tmp_path) as ws:
             ws.create()
@@ -51,7 +51,7 @@ def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
             assert told[0][0] == "error" and told[0][1].startswith(f"the user may not {action} on {guarded.name}.{collection}; grant"), told
             assert f'{{ resource: {{ db: "{guarded.name}", collection: "{collection}" }}, actions: ["{action}"] }}' in told[0][1]
     guarded.mongo.admin.command("updateRole", guarded.name, privileges=[], roles=[{"role": "readWrite", "db": guarded.name}])
-    assert [told for level, told in findings(guarded) if level == "error"] == []  # a role of the server's own
+    assert [told for level, told in findings(guarded) if level == "error"] == []  # a built-in role
 
 
 def test_without_a_login_the_outbox_is_closed(guarded):
@@ -86,7 +86,7 @@ def open_account(ws: Workspace, account: str) -> None:
 
 
 def take_from_file(ws: Workspace, section: str, key: str, file: Path, **others: str) -> None:
-    """The mapping with that secret in a file."""
+    """The mapping with that secret read from a file."""
     path = ws.mapping(sweep_interval_ms=200, backoff_ms=20)
     content = json.loads(path.read_text())
     content[section].update({f"{key}_file": str(file), **others})
@@ -130,7 +130,7 @@ def test_a_changed_uri_file_of_mongodb_is_read_again_before_giving_up(guarded, t
     with guarded.start_projector() as projector:
         projector.wait_log("info working")
         secret.write_text(uri.replace("PASSWORD", "second"))
-        guarded.mongo.admin.command("dropUser", guarded.name)  # what is logged in is shut out at once
+        guarded.mongo.admin.command("dropUser", guarded.name)  # existing logins are shut out at once
         guarded.mongo.admin.command("createUser", guarded.name, pwd="second", roles=[guarded.name], mechanisms=["SCRAM-SHA-256"])
         open_account(guarded, "a1")
         guarded.wait_drained(30)

@@ -1,4 +1,4 @@
-"""Whose fault a failure is: told by what was being done, and by whether the server does the work of others meanwhile."""
+"""Whose fault a failure is: judged by what was being done, and by whether the server works for others meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server import scratch_folder
 from workspace import Stores, Workspace
 
 MB = 1024 * 1024
-locks = pytest.mark.xdist_group("blame_locks")  # they wait long: in a worker of their own, with a server of its own
+locks = pytest.mark.xdist_group("blame_locks")  # they wait long: in a worker of their own, with a private server
 
 NOTES = [{"aggregate_type": "note", "table": "note",
           "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
@@ -34,7 +34,7 @@ def note(ws: Workspace, aggregate_id: str, event_type: str = "Written", **payloa
 
 @pytest.fixture(scope="module")
 def mysqld() -> Iterator[Mysqld]:
-    """A server that the tests of this module may set as they like; they set it back."""
+    """A server that the tests of this module may configure as they like; they restore it."""
     folder = scratch_folder()
     with Mysqld(folder / "mysqld") as server:
         yield server
@@ -50,7 +50,7 @@ def own(stores: Stores, mysqld: Mysqld, tmp_path: Path) -> Iterator[Workspace]:
 
 @contextmanager
 def global_set(ws: Workspace, name: str, value: object) -> Iterator[None]:
-    """A variable of the server; sessions that are there keep their own."""
+    """Sets a variable of the server; existing sessions keep their own value."""
     before = ws.query(f"SELECT @@GLOBAL.{name} AS v")[0]["v"]
     ws.query(f"SET GLOBAL {name} = %s", value)
     try:
@@ -61,7 +61,7 @@ def global_set(ws: Workspace, name: str, value: object) -> Iterator[None]:
 
 @contextmanager
 def ordinary_user(ws: Workspace, projections: list[dict], **overrides) -> Iterator[str]:
-    """The mapping with a user who may do what sql/grants.sql says, and nothing else."""
+    """The mapping with a user that has the privileges of sql/grants.sql and nothing else."""
     ws.mapping(projections, **overrides)
     ws.create()
     ws.query("CREATE TABLE IF NOT EXISTS account (account_id varchar(36) PRIMARY KEY)")  # sql/grants.sql names it
@@ -74,7 +74,7 @@ def ordinary_user(ws: Workspace, projections: list[dict], **overrides) -> Iterat
 
 
 def test_what_is_above_the_packet_limit_fails_by_itself(own):
-    """The server would cut the connection, which looks like an outage: such a statement is never sent."""
+    """The server would cut the connection, which looks like an outage: so such a statement is never sent."""
     with global_set(own, "max_allowed_packet", 4 * MB), ordinary_user(own, NOTES, **FAST, max_attempts=2, workers=1):
         first = [note(own, f"n{n}", body="short") for n in range(3)]
         too_large = [note(own, "text", body="\n" + "x" * 5 * MB), note(own, "json", data={"v": "\x01" * MB}),
@@ -94,7 +94,7 @@ def test_what_is_above_the_packet_limit_fails_by_itself(own):
 
 
 def test_a_large_row_does_not_fail_for_the_rows_beside_it(own):
-    """Alone it is below the limit; with the others of its statement it would not be."""
+    """Alone it is below the limit; together with the others of its statement it would not be."""
     with global_set(own, "max_allowed_packet", 2 * MB), ordinary_user(own, NOTES, workers=1):
         sizes = [400_000, 100_000, 850_000, 300_000, 10, 800_000, 500_000]
         own.put(note(own, f"n{n}", body="") for n in range(len(sizes)))
@@ -136,14 +136,14 @@ def opened(ws: Workspace, aggregate_id: str, kind: str = "account") -> dict:
 
 
 def errors(ws: Workspace) -> set[tuple]:
-    """Of those that wait: what is being tried again has one attempt more, which is given back."""
+    """Of the waiting events: one that is being retried has one attempt more, which is given back."""
     found = ws.outbox.find({"last_error": {"$exists": True}, "status": {"$ne": "in_progress"}})
     return {(e["last_error"]["class"], e["last_error"]["code"], e.get("attempts", 0)) for e in found}
 
 
 @contextmanager
 def behind_proxy(ws: Workspace, projections: list[dict], **overrides) -> Iterator[Proxy]:
-    """An ordinary user whose connections go through a proxy that may answer in the server's place."""
+    """An ordinary user whose connections go through a proxy that may answer in place of the server."""
     proxy = Proxy(ws.stores.mysql_port)
     try:
         with ordinary_user(ws, projections, **overrides) as user:
@@ -154,7 +154,7 @@ def behind_proxy(ws: Workspace, projections: list[dict], **overrides) -> Iterato
 
 
 def test_a_statement_that_cuts_the_connection_again_and_again_is_its_events_failure(own):
-    """A proxy with a limit of its own, say. All others flow meanwhile, also those of its batch."""
+    """Because of a proxy with its own limit, for example. All others flow meanwhile, even those of its batch."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
         proxy.answer("poisonous", None)
         bad = note(own, "bad", body="poisonous")
@@ -164,7 +164,7 @@ def test_a_statement_that_cuts_the_connection_again_and_again_is_its_events_fail
             own.wait_gone(*others, timeout=60)
             dead = own.wait_status(bad, "dead", timeout=60)
             assert (dead["attempts"], dead["last_error"]["class"]) == (1, "unknown") and "alone it broke" in dead["last_error"]["message"]
-            assert proxy.answered <= 20  # once for each halving, then three times alone
+            assert proxy.answered <= 20  # once per halving, then three times alone
             proxy.answer(None)
             assert own.projector("retry", str(bad["_id"])).returncode == 0
             own.wait_drained()
@@ -172,7 +172,7 @@ def test_a_statement_that_cuts_the_connection_again_and_again_is_its_events_fail
 
 
 def test_a_transaction_too_large_to_commit_is_its_events_failure(own):
-    """As group replication (3100) or Galera say at COMMIT."""
+    """As group replication (3100) or Galera reports at COMMIT."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
         proxy.answer("COMMIT", 3100, after="huge")
         bad, others = note(own, "bad", body="huge"), [note(own, f"n{n}", body="short") for n in range(20)]
@@ -186,7 +186,7 @@ def test_a_transaction_too_large_to_commit_is_its_events_failure(own):
 @pytest.mark.parametrize("code", (3032, 1047, 9001, 4999))
 @pytest.mark.parametrize("pattern", ("", "INSERT INTO", "ON DUPLICATE KEY", "COMMIT"), ids=("all", "ledger", "rows", "commits"))
 def test_a_server_that_refuses_to_work_burns_no_attempts(own, code, pattern):
-    """Whatever its number, and wherever it is met: the server refuses a probe too."""
+    """Whatever the error number and wherever it occurs: the server refuses a probe too."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=2) as proxy:
         first, events = note(own, "n0"), [note(own, f"n{n}", body="short") for n in range(30)]
         with own.start_projector() as projector:
@@ -203,7 +203,7 @@ def test_a_server_that_refuses_to_work_burns_no_attempts(own, code, pattern):
 
 
 def test_a_server_that_refuses_one_tables_rows_is_believed_after_a_probe(own):
-    """The probe works: then it is the event, after three replays."""
+    """The probe succeeds: so after three replays the event is to blame."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=2, workers=1) as proxy:
         proxy.answer("INSERT INTO `note`", 4999, after="strange")
         bad, other = note(own, "bad", body="strange"), note(own, "n1", body="short")
@@ -231,7 +231,8 @@ def test_offline_mode_burns_no_attempts(own, mysqld):
 
 @locks
 def test_a_slow_statement_is_its_events_failure(own):
-    """It runs longer than an answer is waited for; the server's session is ended, so that its locks are gone."""
+    """It takes longer than the answer's timeout; the session is
+    killed on the server, so that its locks are released."""
     with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=1, workers=2, mysql={"lock_wait_s": 1}) as user:
         with own.start_projector() as projector:
             own.put(opened(own, "slow"), opened(own, "a1"))
@@ -253,7 +254,7 @@ def events_of(ws: Workspace, kind: str, count: int) -> list[dict]:
     return [opened(ws, f"{kind}{n}", kind) for n in range(count)]
 
 
-SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tried once
+SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tested once
 
 
 @locks
@@ -286,7 +287,7 @@ def test_a_locked_table_stops_its_own_events_only(own, lock, settings):
 
 @locks
 def test_a_waiting_alter_table_stops_its_own_events_only(own):
-    """Nobody has the lock that others wait for: it is asked for, and that is enough."""
+    """Nobody holds the lock that others wait for: a request for it is enough."""
     with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, **SHORT_WAITS, workers=2):
         own.put(opened(own, "a1"))
         own.run_once()
@@ -324,7 +325,7 @@ def test_a_lock_of_our_own_tables_is_an_outage(own):
 
 
 def test_the_sweeper_of_an_older_epoch_takes_nothing(bank):
-    """Not what the new owner has in hand: the sweeper asks the fence first."""
+    """In particular not what the new owner has in hand: the sweeper checks the fence first."""
     bank.mapping(**FAST)
     claimed = {**bank.event("a1", "AccountOpened", user_id="u", name="n", balance=Decimal128("1")), "status": "in_progress",
                "claimed_by": "another:1#99", "claimed_at": datetime(2020, 1, 1), "attempts": 1}

@@ -1,4 +1,5 @@
-"""What a person decides by hand: nothing is lost by it, it can be tried dry, and the owner's log says who did it."""
+"""What an operator decides by hand: it loses nothing, can be tried
+dry, and is recorded with its originator in the owner's log."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def test_skipped_events_as_json(bank):
 
 
 def test_an_applied_event_is_not_kept_for_that(bank):
-    """Only what was skipped goes to the archive when "retain" is "delete"."""
+    """With "retain": "delete" only skipped events go to the archive."""
     open_account(bank)
     assert bank.db["outbox_archive"].find_one() is None
 
@@ -123,7 +124,7 @@ def test_a_refresh_frees_only_what_the_entity_contains(bank):
 
 
 def test_a_repair_does_not_remove_what_a_dead_event_belongs_to(bank):
-    """The writer of the event may have stored no entity at all."""
+    """The event's writer may never have stored an entity."""
     bank.put(bank.event("a1", "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("10.50")))
     bank.run_once()
     bank.query("DELETE FROM account")
@@ -149,7 +150,7 @@ def test_every_action_by_hand_stands_in_the_log_of_the_owner(bank):
     open_account(bank)
     bank.mapping(lease_ms=2000, max_attempts=1)
     events = [dead(bank, f"b{n}") for n in range(3)]
-    assert bank.projector("skip", str(events[0]["_id"])).returncode == 0  # nobody works yet
+    assert bank.projector("skip", str(events[0]["_id"])).returncode == 0  # no projector is running yet
     with bank.start_projector() as projector:
         projector.wait_log(rf"done by hand.*skip of 1 event \(event {events[0]['_id']}\), by {getpass.getuser()}@")
         assert bank.projector("skip", "--aggregate", "account", "b1").returncode == 0

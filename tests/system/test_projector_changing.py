@@ -1,4 +1,4 @@
-"""Changing the mapping, as docs/changing-the-mapping.md tells it: no downtime, no failed event."""
+"""Changing the mapping as described in docs/changing-the-mapping.md: no downtime, no failed event."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_column(bank):
         open_account(bank, 1)
         bank.mapping(with_city(null=True))
         applied(bank)
-        open_account(bank, 2)  # the old file goes on
+        open_account(bank, 2)  # the old file stays in use
         assert old.stop() == 0
     with bank.start_projector():
         open_account(bank, 3)
@@ -64,14 +64,14 @@ def test_a_column_that_old_rows_have_no_value_for_is_refused(bank):
         refused = bank.projector("schema", "--apply")
         assert refused.returncode == 2 and "account has rows, and its new column city is NOT NULL" in refused.stderr
         assert "city" not in bank.rows("account")[0]
-        open_account(bank, 2)  # nothing has changed for the one that runs
+        open_account(bank, 2)  # nothing changes for the running one
         assert old.stop() == 0
     bank.query("DELETE FROM account")
-    applied(bank)  # an empty table may get it
+    applied(bank)  # it may be added to an empty table
 
 
 def test_a_column_with_a_default(bank):
-    """The rows that are there get it, and so do those of the projector that runs with the older file."""
+    """Existing rows get it, and so do new rows from a projector that still runs with the older file."""
     with bank.start_projector() as old:
         open_account(bank, 1)
         bank.mapping(with_city(default="Zürich's"))
@@ -171,7 +171,7 @@ def test_check_tells_a_further_table_without_entities(bank):
     assert done.returncode == 0
 
 
-# messages that cost a new user time
+# messages that would cost a new user time
 
 
 def failed_reason(ws: Workspace, **changes) -> str:

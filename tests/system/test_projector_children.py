@@ -42,7 +42,7 @@ def shop(ws, tmp_path):
 
 
 def lines_of(*parts: str) -> list[dict]:
-    """"apple 2" is two apples."""
+    """"apple 2" means two apples."""
     return [{"sku": part.split()[0], "qty": int(part.split()[1])} for part in parts]
 
 
@@ -88,7 +88,7 @@ def differences(ws, *arguments: str, status: int = 0) -> list[tuple]:
                   for line in told(ws, "reconcile", *arguments, status=status) if "difference" in line)
 
 
-# what an event does
+# the effect of events
 
 
 def test_an_upsert_replaces_the_rows(shop):
@@ -319,11 +319,11 @@ def test_explain_shows_them(shop):
     assert "order_line: 2 rows, 2 in the entity" in shop.projector("explain", "order", "o1").stdout
 
 
-# everything together
+# all of it together
 
 
 def fold(events: list[dict]) -> dict:
-    """The plainest reading of the mapping: rows, lines and tags by order."""
+    """The simplest reading of the mapping: rows, lines and tags by order."""
     rows: dict = {}
     for e in events:
         aggregate, kind, payload = e["aggregate_id"], e["event_type"], e["payload"]
@@ -344,7 +344,7 @@ def fold(events: list[dict]) -> dict:
 
 
 def random_events(ws, seed: int, orders: int, count: int) -> list[dict]:
-    """Events that can all be applied in their order."""
+    """Events that can all be applied in order."""
     chance = random.Random(seed)
     there: dict[str, str] = {}
     versions: dict[str, int] = {}
@@ -408,7 +408,7 @@ def test_kills_leave_no_half_replaced_rows(shop):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_late_events_end_at_the_entities(shop, seed):
-    """Events in any order of arrival, with entities to refresh from: the rows are those of the entities in the end."""
+    """Events arrive in any order, and there are entities to refresh from: the rows end up as the entities say."""
     chance = random.Random(seed)
     events = random_events(shop, 1000 + seed, orders=5, count=60)
     last = {e["aggregate_id"]: e["version"] for e in events}

@@ -1,4 +1,4 @@
-"""Claims: whose an event is, what the sweeper may take, and what becomes of events that change hands."""
+"""Claims: who owns an event, what the sweeper may take, and what happens to events that change hands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from workspace import Workspace
 
 SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100, "claim_mark_ms": 100}
 QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000, "claim_mark_ms": 100}
-PAIRS = {"workers": 1, "batch": 2, "linger_ms": 700}  # two events that are put together are one batch
+PAIRS = {"workers": 1, "batch": 2, "linger_ms": 700}  # two events inserted together are one batch
 ANOTHER = {"status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1"}
 
 
 def ago(**time: float) -> datetime:
-    """As MongoDB keeps it."""
+    """A time in the past, at MongoDB's precision."""
     then = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(**time)
     return then.replace(microsecond=then.microsecond // 1000 * 1000)
 
@@ -31,7 +31,7 @@ def old_claim(ws: Workspace, account: str) -> dict:
 
 
 def is_swept(ws: Workspace, account: str) -> None:
-    """The sweeper has looked at everything since this call: it has found one that is old enough for any limit."""
+    """Since this call the sweeper has looked at everything: it has found a claim that is old enough for any limit."""
     ws.put(event := old_claim(ws, account))
     ws.wait_gone(event)
 
@@ -51,7 +51,7 @@ def test_the_sweeper_leaves_young_claims_of_others_alone(bank):
     bank.mapping(**SWEEPING, claim_timeout_ms=3600000)
     with bank.start_projector() as projector:
         projector.wait_log("info working")
-        is_swept(bank, "a0")  # so the first sweep, which takes young claims too, is over
+        is_swept(bank, "a0")  # so the first sweep, which also takes young claims, is over
         young = {**opened(bank), **ANOTHER, "claimed_at": ago(minutes=30)}
         bank.put(young)
         for account in ("a2", "a3"):
@@ -60,7 +60,7 @@ def test_the_sweeper_leaves_young_claims_of_others_alone(bank):
 
 
 def test_the_sweeper_leaves_alone_what_is_being_worked_on(bank):
-    """However long it takes: the claim grows old while the transaction waits for somebody's lock."""
+    """However long that takes: the claim ages while the transaction waits for somebody's lock."""
     bank.mapping(**{**SWEEPING, "backoff_ms": 300000}, claim_timeout_ms=1000)
     bank.put(opened(bank), marker := impossible(bank, "a2"))
     bank.run_once()
@@ -102,7 +102,7 @@ def test_an_event_that_was_claimed_again_while_the_sweeper_asked_the_ledger_is_n
 
 
 def test_the_sweeper_acknowledges_an_applied_event_however_many_attempts_it_took(bank):
-    """It was the last attempt that worked, and its projector died before it could say so."""
+    """The last attempt succeeded, and its projector died before it could say so."""
     bank.mapping(**QUIET, max_attempts=3)
     first = opened(bank)
     bank.put(first)
@@ -156,7 +156,8 @@ def test_what_comes_behind_an_event_that_became_anothers_in_the_queue_waits_for_
 
 @pytest.mark.parametrize("what", ["given back", "failed", "applied"])
 def test_an_event_that_another_claimed_meanwhile_is_settled_only_when_it_was_applied(bank, what):
-    """A claim that is lost, by a sweep say, is another's: what is to do is for it to say; what is done is done."""
+    """A claim that was lost, to a sweep for example, belongs to another:
+    that one decides what is still open; what is done stays done."""
     bank.mapping(**QUIET, **PAIRS, gap_wait_ms=600000)
     bank.put(opened(bank))
     bank.run_once()
@@ -194,7 +195,7 @@ def test_an_event_that_is_given_back_has_lost_no_attempt(bank):
 
 
 def test_before_a_retry_comes_what_sorts_before_it_read_or_not(bank):
-    """The earlier event had no aggregate when it was read; no stream tells that somebody has mended it."""
+    """The earlier event had no aggregate when it was read, and no stream reports that somebody has mended it."""
     bank.mapping(**{**QUIET, "backoff_ms": 300000})
     earlier, failed = opened(bank), deposited(bank)  # which has no row yet
     del earlier["aggregate_id"]
@@ -215,14 +216,14 @@ def test_a_failed_event_is_not_tried_before_its_time_although_others_are_swept_a
         bank.put(bad, other)
         failed = bank.wait_status(bad, "failed")
         bank.wait_status(other, "failed")
-        assert bank.projector("retry", str(other["_id"])).returncode == 0  # every hold is looked at
+        assert bank.projector("retry", str(other["_id"])).returncode == 0  # every hold is checked
         bank.wait(lambda: bank.found(other)["attempts"] == 1 and bank.found(other)["status"] == "failed", what="the retry")
         for account in ("a3", "a4"):
             is_swept(bank, account)
         assert bank.found(bad) == failed
 
 
-# claims by the batch
+# batch claims
 
 
 BY_THE_BATCH = {**QUIET, "claim_mark_ms": 3600000, "workers": 1}
@@ -301,7 +302,7 @@ def test_an_attempt_that_ended_with_its_projector_is_counted_once(bank):
         [left] = claims(bank)
         with bank.start_projector() as projector:
             projector.wait_log("swept the claims of a former owner events=1")
-            stored = bank.wait_status(event, "in_progress")  # what was attempted is claimed in its own document
+            stored = bank.wait_status(event, "in_progress")  # attempted events are claimed in their own documents
             assert stored["attempts"] == 2
             assert left["_id"] not in {c["_id"] for c in claims(bank)}
             cursor.execute("COMMIT")
@@ -324,7 +325,7 @@ def test_what_a_dead_owner_had_applied_is_taken_out_and_what_was_changed_since_s
 
 
 def test_a_claim_stays_until_what_it_names_is_settled(bank):
-    """Who dies in between leaves it to the next."""
+    """If the projector dies in between, the next one finds it."""
     bank.mapping(**{**BY_THE_BATCH, "sweep_interval_ms": 100})
     with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
         projector.wait_log("info working")
@@ -348,7 +349,7 @@ def test_the_claims_of_a_live_owner_and_of_other_names_are_never_swept(bank):
 
 
 def test_an_innocent_of_a_batch_that_killed_its_projector_does_not_die_with_it(bank):
-    """Not even where one attempt is all there is: nobody knows which of them it was."""
+    """Not even if only one attempt is allowed: nobody knows which event of the batch it was."""
     bank.mapping(**BY_THE_BATCH, max_attempts=1)
     events = [opened(bank), opened(bank, "a2")]
     bank.put(events)
@@ -373,7 +374,7 @@ def test_an_event_that_was_deleted_while_its_worker_stood_still_is_not_applied(b
 
 
 def test_a_mark_of_an_event_that_is_gone_makes_none(bank):
-    """The two of a batch: one was deleted by hand while the other's row was locked, before they were marked."""
+    """Two events of a batch: one was deleted by hand while the other's row was locked, before they were marked."""
     bank.mapping(**{**QUIET, "claim_mark_ms": 2000}, **PAIRS)
     bank.put(opened(bank))
     bank.run_once()

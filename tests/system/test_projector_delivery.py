@@ -1,4 +1,4 @@
-"""From the outbox to the row and out of it: nothing lost, nothing twice, nothing by halves."""
+"""From the outbox to the row and out of the outbox: nothing lost, nothing doubled, nothing half done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from endpoint import Endpoint
 from forwarding import recording
 from workspace import Workspace, bank_projections, decimal
 
-QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep and no second reading come to help
+QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # neither a sweep nor a second read can help
 SLOW = {"backoff_ms": 300000}
 
 
@@ -46,7 +46,7 @@ def test_once_goes_on_with_what_was_written_while_it_worked(bank):
 
 @pytest.mark.whole_server  # failCommand
 def test_once_reads_again_when_a_scan_fails(bank):
-    """What the scan had not come to is no less to do."""
+    """What the scan had not reached still has to be done."""
     bank.mapping(**QUIET)
     bank.put(opened(bank, f"a{n}") for n in range(1500))  # more than the scan reads at once
     data = {"failCommands": ["getMore"], "errorCode": 8, "appName": "projector", "namespace": f"{bank.name}.outbox"}
@@ -78,7 +78,7 @@ def test_a_session_that_the_server_ended_while_idle_is_no_outage(bank):
 
 
 def test_a_transaction_that_met_a_conflict_is_run_again_at_once(bank):
-    """Killed by the server's administrator, say: nobody's fault, and no event's failure."""
+    """Killed by the server's administrator, for example: nobody's fault, and not the event's failure."""
     bank.mapping(**QUIET, workers=1)
     bank.put(opened(bank))
     bank.run_once()
@@ -100,7 +100,7 @@ def test_a_transaction_that_met_a_conflict_is_run_again_at_once(bank):
 
 
 def test_the_client_gives_away_no_files_and_takes_no_second_statement(bank):
-    """As it tells the server at login: no LOCAL INFILE, no MULTI_STATEMENTS, and rows that were found count."""
+    """As it declares at login: no LOCAL INFILE, no MULTI_STATEMENTS, and affected rows are found rows."""
     found_rows, local_files, multi_statements = 1 << 1, 1 << 7, 1 << 16
     with recording(bank.stores.mysql_port) as (port, sent):
         bank.mapping(mysql={"port": port})
@@ -113,7 +113,7 @@ def test_the_client_gives_away_no_files_and_takes_no_second_statement(bank):
 
 
 def test_an_event_stays_in_the_outbox_until_its_copy_is_in_the_archive(bank):
-    """An acknowledgement that MongoDB refuses is repeated until it works; no sweep is needed for that."""
+    """An acknowledgement that MongoDB refuses is repeated until it succeeds, without the help of a sweep."""
     bank.mapping(**QUIET, mongodb={"retain": "archive"})
     bank.db.create_collection("outbox_archive", validator={"never": True})
     event = opened(bank)
@@ -138,13 +138,13 @@ def test_what_is_written_once_the_scan_is_over_comes_by_the_stream(bank):
 
 
 def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_outbox(bank):
-    """Without its entry, an event that is sent again would be applied again."""
+    """Without its entry, an event that is sent again would be applied twice."""
     bank.mapping(**FAST)
     events = [opened(bank, f"a{n}") for n in range(3)]
     young, _, there = (str(event["_id"]) for event in events)
     with bank.start_projector() as projector:
         bank.put(events)
-        bank.wait_drained()  # so the first sweep, which would take the claim of another, is over
+        bank.wait_drained()  # so the first sweep, which would take another's claim, is over
         bank.put({**events[2], "status": "in_progress", "claimed_by": "elsewhere:1#1", "claimed_at": datetime(2100, 1, 1)})
         bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL 8 DAY WHERE event_id <> %s", young)
         projector.wait_log("pruned the ledger entries=1")
@@ -154,7 +154,7 @@ def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_ou
 
 
 def test_the_ledger_keeps_the_entry_of_what_is_in_memory(bank):
-    """Reads at a majority still show what has left the outbox just now."""
+    """Majority reads still show events that have only just left the outbox."""
     bank.mapping(**FAST, workers=1, http="127.0.0.1:0")
     first, second = opened(bank), opened(bank, "a2")
     ids = [str(event["_id"]) for event in (first, second)]
@@ -179,7 +179,7 @@ def test_the_ledger_keeps_the_entry_of_what_is_in_memory(bank):
 
 
 def test_what_another_name_has_applied_is_not_known_to_this_one(bank):
-    """The ledger's tables may be shared, and an event id may come again in another outbox."""
+    """The ledger's tables may be shared, and an event id may recur in another outbox."""
     event = opened(bank)
     bank.put(event)
     bank.run_once()
@@ -220,7 +220,7 @@ def test_a_delta_of_null_is_its_events_failure_and_changes_nothing(ws, together)
 
 
 def test_every_sign_alone_arrives_unchanged(bank):
-    """A text of harmless letters and one that is not."""
+    """Both in a text of harmless letters and in one that is not."""
     names = [f"a{chr(code)}b" for code in range(32, 127)] + ["'", "\\", "a\\", "''", "O'Brien", "x' OR 'a", "\0", "\n"]
     bank.put({**opened(bank, name), "payload": {"user_id": "u1", "name": name, "balance": decimal("1.00")}} for name in names)
     bank.put({**bank.event(name, "AccountRenamed"), "payload": {"name": name + name}} for name in names)
@@ -229,7 +229,7 @@ def test_every_sign_alone_arrives_unchanged(bank):
 
 
 def test_rows_that_refer_to_others_are_deleted_before_them(ws):
-    """In the file's order parents come first; a foreign key wants their children gone first."""
+    """The mapping file lists parents first, but a foreign key requires their children to be deleted first."""
     key = {"id": {"from": "$aggregate_id", "type": "varchar(36)"}}
     events = {"Made": {"op": "upsert"}, "Gone": {"op": "delete"}}
     ws.mapping([{"aggregate_type": "thing", "table": table, "key": key, "columns": {"n": {"from": "n", "type": "int"}},
@@ -273,7 +273,7 @@ def test_a_statement_sees_nothing_that_is_not_committed(ws):
 
 
 def test_a_statement_runs_at_read_committed_in_utc(ws):
-    """What a statement of one's own sees of the session is the same on each server, whatever that prefers."""
+    """What a user's own statement sees of the session is the same on each server, whatever its defaults."""
     names = "SHOW VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')"  # the latter is MariaDB's
     isolation = ws.query(names)[0]["Variable_name"]
     with_statement(ws, f"UPDATE account SET name = CONCAT(@@{isolation}, ' ', @@time_zone) WHERE account_id = :$aggregate_id")
@@ -283,7 +283,7 @@ def test_a_statement_runs_at_read_committed_in_utc(ws):
 
 
 def test_a_statement_whose_result_does_not_fit_is_its_events_failure(bank):
-    """Never cut, whatever the sql_mode of the server."""
+    """Never truncated, whatever the server's sql_mode."""
     bank.mapping(**SLOW)
     long = {**opened(bank), "payload": {"user_id": "u1", "name": "x" * 95, "balance": decimal("1.00")}}
     frozen = bank.event("a1", "AccountFrozen")  # appends to the name
@@ -297,7 +297,7 @@ def test_a_statement_whose_result_does_not_fit_is_its_events_failure(bank):
 
 
 def test_a_refresh_never_goes_back_behind_what_was_applied(bank):
-    """An entity that was set back, from a backup say, is behind its events."""
+    """An entity that was reset, for example from a backup, is behind its events."""
     bank.mapping(**SLOW)
     bank.put(opened(bank, version=1), *[deposited(bank, version=n) for n in (2, 3)])
     bank.run_once()
@@ -309,7 +309,7 @@ def test_a_refresh_never_goes_back_behind_what_was_applied(bank):
 
 
 def test_a_refresh_takes_no_rows_of_two_versions(ws):
-    """Two tables of one aggregate, each from entities of its own."""
+    """Two tables of one aggregate, each with a separate collection of entities."""
     key = {"k": {"from": "$aggregate_id", "type": "varchar(36)"}}
     ws.mapping([{"aggregate_type": "account", "table": table, "entities": table + "s", "key": key,
                  "columns": {"n": {"from": "n", "type": "int"}}, "events": {"Made": {"op": "upsert"}}} for table in ("one", "two")], **SLOW)
@@ -334,7 +334,7 @@ def test_what_a_refresh_contains_is_superseded_up_to_its_own_version(bank):
 
 
 def test_what_sorts_before_a_skipped_event_is_not_late(ws):
-    """Without entities a late update would fail."""
+    """It would fail as a late update without entities."""
     [projection] = bank_projections()
     del projection["entities"]
     ws.mapping([projection], **SLOW)

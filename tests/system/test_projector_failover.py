@@ -1,4 +1,4 @@
-"""What a failover of MongoDB must not take back is written with, and read at, a majority."""
+"""Whatever a MongoDB failover must not undo is written and read with majority."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAJORITY = {"w": "majority"}
 
 @pytest.fixture
 def wire(bank: Workspace) -> Iterator[Wire]:
-    """What both programs say to MongoDB in this workspace."""
+    """What both programs send to MongoDB in this workspace."""
     port = parse_uri(bank.stores.mongo_uri)["nodelist"][0][1]
     with recorded(port) as wire:
         bank.stores = dataclasses.replace(bank.stores, mongo_uri=wire.uri())

@@ -11,8 +11,8 @@ import pytest
 from bank import FAST, deposited, impossible, opened
 from workspace import bank_projections, decimal
 
-SHORT_LEASE = {**FAST, "lease_ms": 1000}  # only where a projector is killed: a busy machine may lose such a lease
-SLOW = {**FAST, "backoff_ms": 300000}  # what failed stays failed for this test
+SHORT_LEASE = {**FAST, "lease_ms": 1000}  # only where a projector is killed: a busy machine may lose so short a lease
+SLOW = {**FAST, "backoff_ms": 300000}  # failed events stay failed during the test
 
 
 def balance(ws, account="a1") -> Decimal | None:
@@ -21,7 +21,7 @@ def balance(ws, account="a1") -> Decimal | None:
 
 
 def now() -> datetime:
-    """As MongoDB keeps it."""
+    """At MongoDB's precision."""
     time = datetime.now(timezone.utc).replace(tzinfo=None)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
@@ -86,7 +86,7 @@ def test_a_culprit_in_a_full_batch_leaves_the_others_applied(bank):
     bank.put(opened(bank, f"a{n}", balance="0.00") for n in range(50))
     bank.run_once()
     events = [deposited(bank, f"a{n % 50}") for n in range(500)]
-    events[250]["aggregate_id"] = "nobody"  # found out by MySQL only: no such row
+    events[250]["aggregate_id"] = "nobody"  # only MySQL finds out: no such row
     events[251].update(aggregate_id="full", event_type="AccountOpened",
                        payload={"user_id": "u", "name": "n", "balance": decimal("9999999999999999.99")})
     events[252]["aggregate_id"] = "full"
@@ -122,11 +122,11 @@ def test_permanent_errors_die_at_once_when_the_mapping_says_so(bank, permanent, 
     bank.put(first, bad)
     bank.run_once()
     stored = bank.found(bad)
-    assert stored["status"] == status and (stored["attempts"] == 1 or status == "failed")  # whose jitter may draw a short wait
+    assert stored["status"] == status and (stored["attempts"] == 1 or status == "failed")  # jitter may be short
 
 
 def test_a_missing_row_is_no_permanent_error(bank):
-    """An earlier event may still bring it."""
+    """An earlier event may still create it."""
     bank.mapping(**SLOW, permanent="dead")
     early, late = opened(bank), deposited(bank)
     with bank.start_projector():
@@ -145,7 +145,7 @@ def test_what_needs_a_row_fails_without_one_and_works_once_it_is_there(bank, eve
     with bank.start_projector():
         bank.put(event)
         assert bank.wait_status(event, "failed")["last_error"]["message"] == "row missing in account"
-        bank.put(opened(bank, at=event["occurred_at"] - timedelta(seconds=1)))  # before it: applied at once, wakes the retry
+        bank.put(opened(bank, at=event["occurred_at"] - timedelta(seconds=1)))  # applied at once, wakes the retry
         bank.wait_drained()
     assert set(bank.ledger().values()) == {"applied"}
 
@@ -163,7 +163,7 @@ def test_an_earlier_event_is_applied_at_once_and_wakes_the_failed_one(bank):
 
 
 def test_too_many_blocked_aggregates_are_an_alarm_and_others_go_on(bank):
-    """Wherever they lie: the limit counts over all workers together."""
+    """In whichever lanes they are: the limit applies to all workers together."""
     bank.mapping(**SLOW, max_blocked=4, workers=2)
     with bank.start_projector() as projector:
         bank.put(impossible(bank, f"b{n}") for n in range(3))
@@ -189,12 +189,12 @@ def test_a_poison_event_is_logged_once_in_a_while(bank):
 
 
 def test_a_failed_event_keeps_its_time_over_a_restart_and_a_retry_does_not_wait(bank):
-    """A projector that is restarted again and again does not use its attempts up."""
+    """A projector that keeps restarting does not use up its attempts."""
     bank.mapping(**SLOW)
     bad = opened(bank, balance="1e30")
     bank.put(bad)
     bank.run_once()
-    due = bank.wait_status(bad, "failed")["last_error"]["at"] + timedelta(seconds=280)  # what jitter has chosen may be soon
+    due = bank.wait_status(bad, "failed")["last_error"]["at"] + timedelta(seconds=280)  # jitter may be short
     bank.outbox.update_one({"_id": bad["_id"]}, {"$set": {"payload.balance": decimal("100"), "next_attempt_at": due}})
     with bank.start_projector():
         other = opened(bank, "a2")
@@ -208,7 +208,7 @@ def test_a_failed_event_keeps_its_time_over_a_restart_and_a_retry_does_not_wait(
 
 @pytest.mark.parametrize("version", [2, 10, 57])
 def test_aggregates_that_begin_in_the_middle_are_no_gaps(bank, version):
-    """A read model that begins after theirs had: nobody waits for what was long ago."""
+    """The read model is younger than its aggregates: nobody waits for events of long ago."""
     bank.mapping(**SLOW, gap_wait_ms=600000, max_blocked=10)
     long_ago = now() - timedelta(hours=1)
     bank.put(opened(bank, f"a{n}", version=version, at=long_ago) for n in range(300))
@@ -231,7 +231,7 @@ def test_first_events_that_are_fresh_wait_for_those_before_them_also_when_a_scan
 
 
 def test_a_flood_of_first_events_with_a_version_above_1_is_applied_after_one_wait(bank):
-    """Entities that are older than their outbox: a change stream brings their first events."""
+    """The entities are older than their outbox: their first events arrive through a change stream."""
     bank.mapping(**FAST, gap_wait_ms=200)
     with bank.start_projector() as projector:
         bank.put(opened(bank, "first", version=1))
@@ -242,7 +242,7 @@ def test_a_flood_of_first_events_with_a_version_above_1_is_applied_after_one_wai
 
 
 def test_many_events_of_one_millisecond_behind_a_hold_follow(bank):
-    """More than a page of them; the order among them is that of their ids. No sweep finds what the hold would forget."""
+    """More than one page of them, ordered by id. No sweep would find what the hold forgot."""
     bank.mapping(**{**SLOW, "sweep_interval_ms": 600000})
     moment = datetime(2024, 5, 1)
     opening = opened(bank, at=datetime(2024, 4, 30), balance="1e30")
@@ -312,7 +312,7 @@ FOREIGN = [ALL_NULL, {"attempts": "many"}, {"attempts": [1]}, {"attempts": -3}, 
 
 
 def test_fields_of_ours_that_a_writer_fills_in_are_no_obstacle(bank):
-    """As an object mapper does, which writes every field of its class."""
+    """As an object mapper does that writes every field of its class."""
     bank.mapping(**SLOW)
     events = [{**opened(bank, f"a{n}"), **fields} for n, fields in enumerate(FOREIGN)]
     failing = {**impossible(bank), **ALL_NULL}
@@ -394,7 +394,7 @@ def test_a_table_that_breaks_while_running_stops_its_events_until_it_is_back(ban
         assert failed.get("attempts", 0) == 0
         bank.wait(lambda: bank.rows("wallet"), what="the other projection")
         bank.query(mend_it)
-        bank.outbox.update_many({"status": "failed"}, {"$set": {"status": "pending"}})  # rather than wait for the next attempt
+        bank.outbox.update_many({"status": "failed"}, {"$set": {"status": "pending"}})  # rather than await a retry
         bank.wait_drained()
         assert projector.running
     assert [(r["name"], r["balance"]) for r in bank.rows("account")] == [("Ada L.", Decimal("101.00")), ("Bob", Decimal("100.00"))]
@@ -431,7 +431,7 @@ def test_many_claims_of_another_do_not_keep_the_sweeper_from_its_work(bank):
 
 
 def test_a_new_owner_finishes_what_a_dead_one_had_claimed(bank):
-    """Applied but not acknowledged: taken out; not applied: applied."""
+    """Events applied but not acknowledged are taken out; the others are applied."""
     bank.put(opened(bank), deposited(bank))
     bank.run_once()
     claim = {"status": "in_progress", "attempts": 1, "claimed_by": "dead:1#1", "claimed_at": now()}
@@ -454,7 +454,7 @@ def test_an_event_that_kills_its_process_each_time_ends_as_dead(bank):
 
 
 def test_kill_after_the_claim_restart_applies_once(bank):
-    """A row lock keeps the transaction open, so the kill comes between claim and COMMIT."""
+    """A row lock keeps the transaction open, so that the kill comes between claim and COMMIT."""
     bank.mapping(**SHORT_LEASE)
     bank.put(opened(bank))
     bank.run_once()

@@ -35,7 +35,7 @@ def verdicts(ws: Workspace, pattern: str) -> list[str]:
 
 @pytest.fixture
 def elsewhere(bank) -> Iterator[str]:
-    """Another MongoDB database, which has an outbox of its own."""
+    """Another MongoDB database with its own outbox."""
     name = f"t_{uuid.uuid4().hex[:12]}"
     bank.mongo[name].create_collection("outbox")
     yield name
@@ -44,7 +44,7 @@ def elsewhere(bank) -> Iterator[str]:
 
 @contextmanager
 def mysql_users_without_source(ws: Workspace) -> Iterator[dict]:
-    """A user with the grants of the version before."""
+    """A user with the grants of the previous version."""
     user = f"u{ws.name[2:12]}"
     ws.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'x'")
     try:
@@ -105,7 +105,7 @@ def renamed_once(ws: Workspace, name: str) -> str:
 
 
 def test_what_the_earlier_name_has_applied_is_not_applied_again(bank):
-    """Deltas that it had committed and not yet taken out, one that its writer sends again, and a late one."""
+    """Deltas that it committed but had not yet taken out, one that its writer sends again, and a late one."""
     bank.mapping(**FAST)
     events = [{**opened(bank), "version": 1}, *(deposited(bank, version) for version in range(2, 50))]
     kinds = [deposited(bank, 50), deposited(bank, 51)]
@@ -115,7 +115,7 @@ def test_what_the_earlier_name_has_applied_is_not_applied_again(bank):
     bank.outbox.insert_many(events[10:] + kinds)
     assert "events=51" in renamed_once(bank, "renamed")
     assert balance(bank) == Decimal("60.00") and bank.outbox.find_one() is None
-    bank.put(deposited(bank, 52), events[7])  # no gap to wait for, and one that is known
+    bank.put(deposited(bank, 52), events[7])  # no gap to wait for, and a known event
     bank.run_once()
     assert balance(bank) == Decimal("61.00") and bank.outbox.find_one() is None
     late = {**deposited(bank, 0), "occurred_at": events[0]["occurred_at"] - timedelta(days=1)}
@@ -126,7 +126,7 @@ def test_what_the_earlier_name_has_applied_is_not_applied_again(bank):
     old = bank.query("SELECT aggregate_id, max_version FROM projector_position WHERE projector = 'renamed'")
     assert [(row["aggregate_id"], row["max_version"]) for row in old] == [(b"a1", 52)]
     bank.outbox.insert_many([events[5], deposited(bank, 53)])
-    renamed_once(bank, bank.name)  # and back: its own positions are older than what it inherits
+    renamed_once(bank, bank.name)  # and back again: its own positions are older than what it inherits
     assert balance(bank) == Decimal("63.00") and bank.outbox.find_one() is None
 
 
@@ -148,14 +148,14 @@ def test_a_name_that_never_came_to_work_leaves_what_it_had_inherited(bank):
     events = [opened(bank), bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))]
     bank.put(*events)
     bank.run_once()
-    bank.outbox.insert_one(events[1])  # a delta, that the opening before it would hide
+    bank.outbox.insert_one(events[1])  # a delta that the opening before it would hide
     bank.db["projector_leases"].update_one({"_id": "outbox:outbox"}, {"$set": {"projector": "between", "inherits": bank.name}})
     renamed_once(bank, "renamed")
     assert balance(bank) == Decimal("11.00") and bank.outbox.find_one() is None
 
 
 def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
-    """Its process is gone and its session still open: what that commits is known too."""
+    """Its process is gone but its session still open: what that commits is known too."""
     bank.mapping(**FAST)
     bank.put(opened(bank))
     bank.run_once()
@@ -177,7 +177,7 @@ def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
 
 
 def test_a_long_ledger_is_inherited_whole(bank):
-    """More than one page of it, in ids of two kinds, and of positions."""
+    """More than one page of it with ids of two kinds, and of positions."""
     bank.mapping(**FAST)
     bank.run_once()
     bank.query("CREATE TABLE bytes (n INT PRIMARY KEY)")
@@ -267,7 +267,7 @@ def test_a_changed_mapping_is_told_once(bank):
     bank.mapping([projection], **FAST, max_blocked=7)
     changed = bank.run_once().stderr
     assert told in changed and "`rebuild`" in changed
-    bank.mapping([dict(reversed(projection.items()))], **FAST)  # in another order it is the same
+    bank.mapping([dict(reversed(projection.items()))], **FAST)  # the order does not matter
     assert told not in bank.run_once().stderr
 
 
@@ -283,7 +283,7 @@ def test_an_installation_without_the_table_works_as_before_and_says_once_what_to
             assert "schema --apply" in done.stderr and bank.outbox.find_one() is None
             assert bank.projector("check").returncode == 0 and verdicts(bank, "projector_source is missing") == ["warning"]
     bank.mapping(**FAST)
-    with bank.start_projector() as projector:  # and once for all tenures of a process
+    with bank.start_projector() as projector:  # and only once for all tenures of a process
         projector.wait_log("info working")
         bank.query("UPDATE projector_fence SET epoch = epoch + 1")
         bank.put(opened(bank, "a2"))
@@ -298,7 +298,7 @@ def test_an_installation_without_the_table_works_as_before_and_says_once_what_to
 
 
 def test_an_installation_of_before_is_adopted_in_silence(bank):
-    """It has a lease and an epoch, and neither an identity in MongoDB nor one in MySQL."""
+    """It has a lease and an epoch, but no identity in MongoDB or MySQL."""
     bank.mapping(**FAST)
     bank.run_once()
     bank.db["projector_leases"].delete_one({"_id": "outbox:outbox"})

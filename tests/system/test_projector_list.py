@@ -8,7 +8,7 @@ from typing import Iterator
 
 import pytest
 
-SLOW = {"backoff_ms": 300000}  # what failed stays failed for this test
+SLOW = {"backoff_ms": 300000}  # failed events stay failed during the test
 
 
 def listed(ws, *arguments: str) -> list[dict]:
@@ -19,7 +19,7 @@ def listed(ws, *arguments: str) -> list[dict]:
 
 @pytest.fixture
 def blocked(bank) -> dict[str, list[dict]]:
-    """Two aggregates, each with an event that fails because it has no row, and later ones behind it."""
+    """Two aggregates, each with an event that fails because it has no row, and with later events behind it."""
     bank.mapping(**SLOW)
     events = {account: [bank.event(account, "AccountRenamed", name="Ada"), bank.event(account, "AccountClosed"),
                         bank.event(account, "AccountRenamed", name="Eve")] for account in ("a1", "a2")}

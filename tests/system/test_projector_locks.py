@@ -1,4 +1,4 @@
-"""Rows that somebody else has locked: who waits for them, and who does not."""
+"""Rows locked by somebody else: who waits for them, and who does not."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pymysql.cursors import Cursor
 from bank import FAST, deposited, opened
 from workspace import WAIT_S, Workspace, bank_projections
 
-SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tried once
+SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tested once
 
 
 @contextmanager
 def locked(bank: Workspace, *statements: str) -> Iterator[Cursor]:
-    """The rows of these queries, until the block ends."""
+    """Locks the rows of these queries until the block ends."""
     with bank.stores.mysql(bank.name) as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN")
         for statement in statements:
@@ -60,7 +60,7 @@ def pairs() -> dict:
 
 
 def test_only_the_rows_of_the_batch_are_waited_for(ws):
-    """In tables of a few rows, which an optimizer likes to read from end to end, and with them the rows of others."""
+    """Even in tables of a few rows, which an optimizer prefers to read from end to end, others' rows included."""
     ws.mapping(bank_projections() + [pairs()], **FAST, workers=1)
     ws.create()
 
@@ -81,7 +81,7 @@ def test_only_the_rows_of_the_batch_are_waited_for(ws):
 
 
 def test_positions_are_locked_in_an_order_that_others_can_keep_to(bank):
-    """Whatever the order of the events: else two that lock the same ones run into a deadlock."""
+    """Whatever the order of the events: otherwise two transactions that lock the same ones would deadlock."""
     bank.mapping(**FAST, workers=1)
     bank.put(opened(bank, f"a{i}") for i in range(3))
     bank.run_once()
@@ -97,7 +97,7 @@ def test_positions_are_locked_in_an_order_that_others_can_keep_to(bank):
 
 
 def test_a_key_that_is_no_primary_key(bank):
-    """Which index is the key's may change while a session is there."""
+    """Which index is the key's may change during a session."""
     bank.mapping(**FAST, workers=1)
 
     def project() -> None:
@@ -117,8 +117,8 @@ def test_a_key_that_is_no_primary_key(bank):
 @pytest.mark.parametrize("row, together, settings", (("a1", False, SHORT_WAITS), ("a2", True, SHORT_WAITS), ("a2", True, {})),
                          ids=("before the others", "with the others", "with the others, and the default wait"))
 def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, settings):
-    """Each worker has the events of its own lane, so the other one continues. What shares a lane with the locked one is tried
-    without it."""
+    """Each worker has the events of its own lane, so the other one continues.
+    Events that share a lane with the locked one are tried without it."""
     bank.mapping(**FAST, **settings, workers=2, claim_mark_ms=100)
     bank.put(opened(bank, row))
     bank.run_once()

@@ -1,4 +1,4 @@
-"""What a person does about failed events: `list`, `retry`, `skip`, `refresh`, by every form of id."""
+"""How an operator handles failed events: `list`, `retry`, `skip`, `refresh`, with every form of id."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import datetime
 import pytest
 from bson import Int64, ObjectId
 
-SLOW = {"backoff_ms": 300000}  # what failed stays failed for this test
+SLOW = {"backoff_ms": 300000}  # failed events stay failed during the test
 
-# Keep apart what the shell and the option parser could take for something else.
+# Ids that the shell and the option parser could mistake for something else.
 UUIDS = [uuid.UUID(f"748e8672-7c90-4631-9824-c398966e22c{n}") for n in range(3)]
 OBJECT_IDS = [ObjectId(f"6b08368f30e01958ae7988c{n}") for n in range(3)]
 IDS = [UUIDS[0], OBJECT_IDS[0], "my event", "5", str(UUIDS[1]), str(OBJECT_IDS[1]), "-x", "--", "--all-dead", "q'\"`\\"]
@@ -103,7 +103,7 @@ def test_an_event_that_could_not_be_skipped_is_what_it_was(bank, status):
 
 @pytest.mark.whole_server
 def test_a_store_that_cannot_answer_has_not_said_no(bank):
-    """Status 1 of `list` means that there is nothing to list."""
+    """Exit status 1 of `list` means that there is nothing to list."""
     commands = [("list",), ("list", "--state", "held"), ("retry", "--all-dead"), ("skip", "x"), ("refresh", "account", "a1")]
     for name, *arguments in commands:
         data = {"failCommands": ["find", "update"], "errorCode": 8, "appName": "projector"}

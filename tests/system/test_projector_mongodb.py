@@ -1,5 +1,5 @@
-"""What MongoDB is asked for is what the projector says: texts compare byte by byte whatever a collection's collation, and
-what is read and what a write waits for is never the connection string's."""
+"""What the projector requests of MongoDB is fixed by the projector: texts compare byte by byte whatever a collection's
+collation, and read and write concerns never come from the connection string."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_collation_of_the_outbox_makes_no_two_aggregates_one(insensitive):
 def test_an_outbox_with_a_collation_has_indexes_that_can_be_used(ws):
     ws.db.create_collection("outbox", collation=NO_CASE)
     for name, keys in (("order", ["occurred_at", "version", "_id"]), ("aggregate_order", ["aggregate_type", "aggregate_id", "occurred_at"])):
-        ws.outbox.create_index([(key, 1) for key in keys], name=name)  # with the collation of the outbox, of which no look-up makes use
+        ws.outbox.create_index([(key, 1) for key in keys], name=name)  # with the outbox's collation: no look-up uses it
     assert ws.projector("check").stdout.count("the outbox has no index on") == 2
     ws.create()
     assert "the outbox has no index on" not in ws.projector("check").stdout
@@ -71,7 +71,7 @@ def test_read_and_write_concern_are_never_those_of_the_uri(bank, options):
     bank.projector("status"), bank.projector("list"), bank.projector("retry", "--all-dead")
     bank.db.command("profile", 0)
     commands = [entry["command"] for entry in bank.db["system.profile"].find({"appName": "projector", "ns": {"$regex": "outbox|leases"}})]
-    commands = [c for c in commands if c.get("autocommit") is not False]  # in a transaction its begin and its commit say it
+    commands = [c for c in commands if c.get("autocommit") is not False]  # there begin and commit specify it
     writes = [c for c in commands if c.keys() & {"update", "delete", "findAndModify", "insert"}]
     reads = [c for c in commands if c.keys() & {"find", "aggregate"}]
     assert writes and reads

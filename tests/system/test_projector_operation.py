@@ -74,16 +74,17 @@ def test_a_signal_under_load_ends_in_order_and_soon(bank, signal):
         assert time.monotonic() - asked < AT_ONCE_S
         assert f"stopping signal={signal}" in projector.log_text()
     left = bank.outbox.count_documents({})
-    assert 0 < left < 20000  # it was in the middle
+    assert 0 < left < 20000  # it was midway
     assert bank.outbox.find_one({"status": {"$in": ["in_progress", "failed"]}}) is None
     assert bank.outbox.find_one({"attempts": {"$gt": 0}}) is None
-    assert applied(bank) == 20100 - left  # what was committed was acknowledged, too
+    assert applied(bank) == 20100 - left  # what was committed was also acknowledged
     assert bank.query("SELECT SUM(balance) AS s FROM account")[0]["s"] == applied(bank) - bank.query(
         "SELECT COUNT(*) AS n FROM account")[0]["n"]
 
 
 def stopped_while_it_acknowledges(ws, account: str) -> bool:
-    """Two events are committed, the first of which cannot leave the outbox until the stop has begun. Whether there was time."""
+    """Two events are committed, of which the first cannot leave the outbox
+    until the stop has begun. Returns whether there was time."""
     first, second = opened(ws, account), opened(ws, account + "x")
     ws.put(first)
     before = applied(ws)
@@ -124,13 +125,13 @@ def test_a_signal_does_not_wait_for_a_lock_of_somebody_else(bank):
         assert time.monotonic() - asked < AT_ONCE_S
         assert "stopping in mid-batch: a store did not answer in time" in projector.log_text()
         cursor.execute("COMMIT")
-    with bank.start_projector() as projector:  # the lease is free, the event is found
+    with bank.start_projector() as projector:  # the lease is free, and the event is found
         bank.wait_drained()
     assert bank.rows("account")[0]["balance"] == Decimal("1.00")
 
 
 def test_who_cannot_raise_the_epoch_does_not_keep_the_lease(bank):
-    """Somebody keeps the fence in MySQL: another projector may be able to go on."""
+    """Somebody holds the fence in MySQL: another projector may be able to continue."""
     bank.mapping(**FAST, lease_ms=600000, mysql={"lock_wait_s": 1})
     bank.run_once()
     with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
@@ -168,7 +169,7 @@ def test_once_beside_a_working_projector_says_so_and_ends(bank):
         assert re.fullmatch(r"projector: another projector of this name is working.*", done.stderr.splitlines()[-1])
         owner.kill()
     bank.put(opened(bank))
-    bank.run_once()  # the lease of a dead one ends
+    bank.run_once()  # a dead owner's lease ends
     assert bank.outbox.find_one() is None
 
 
@@ -190,7 +191,7 @@ def test_archive_keeps_the_events_with_the_time_of_application(bank):
         assert not {"status", "claimed_by", "claimed_at", "next_attempt_at", "skipped_at"} & kept.keys()
         assert before < kept["applied_at"] < before + timedelta(seconds=60)
     bank.put(events)  # sent again: neither applied nor archived anew
-    without_number = {"seq": False}  # given by a thread of its own, in its time
+    without_number = {"seq": False}  # assigned by a separate thread, in its own time
     kept = list(archive.find(projection=without_number).sort("_id"))
     bank.run_once()
     assert bank.outbox.find_one() is None and list(archive.find(projection=without_number).sort("_id")) == kept
@@ -201,7 +202,7 @@ def test_archive_keeps_the_events_with_the_time_of_application(bank):
 
 
 def test_a_standby_takes_over_at_once_when_asked_and_within_the_lease_after_a_kill(bank):
-    bank.mapping(**FAST)  # the default lease is longer than "at once"
+    bank.mapping(**FAST)  # the default lease lasts longer than "at once"
     with bank.start_projector() as first:
         first.wait_log("info working")
         with bank.start_projector() as second, bank.start_projector() as third:
@@ -238,7 +239,7 @@ def test_a_frozen_owner_that_wakes_up_writes_nothing(bank):
 
 
 def test_projectors_of_other_names_do_not_disturb_each_other(bank):
-    """Each has its own ledger and positions; both would take from one outbox, so the second has one of its own."""
+    """Each has its own ledger and positions; both would take events out of one outbox, so the second has its own."""
     bank.mapping(**FAST)
     bank.db["outbox2"].insert_one({**opened(bank, "b1")})
     bank.put(opened(bank, "a1"))
@@ -312,7 +313,7 @@ def test_a_short_command_ends_at_once_when_it_has_its_answer(bank):
         started = time.monotonic()
         assert bank.projector("status").returncode == 0
         return time.monotonic() - started
-    bank.wait(lambda: seconds() < 0.5, what="a quick answer")  # to close a pool takes half a second
+    bank.wait(lambda: seconds() < 0.5, what="a quick answer")  # closing a pool takes half a second
 
 
 def test_a_killed_projector_leaves_nothing_in_shared_memory(bank, monkeypatch):
@@ -357,7 +358,7 @@ def test_status_tells_states_lag_and_owner(bank):
     assert 3600_000 <= waiting["lag_ms"] < 3700_000
     with bank.start_projector() as projector:
         bank.wait_status(bad, "failed")
-        # Status reads what a majority has, and an acknowledgement does not wait for that.
+        # Status reads with majority, which an acknowledgement does not wait for.
         bank.wait(lambda: status()[1]["outbox"]["in_progress"] == 0, what="the first to be acknowledged")
         code, failing = status()
         assert code == 1
@@ -422,7 +423,8 @@ def test_a_password_in_the_mongodb_uri_is_not_told(bank):
 
 
 def test_values_that_mysql_quotes_are_not_logged(bank):
-    """A second unique key, a wrong text for a statement's number: the event has the whole reason, the log has not."""
+    """A second unique key, a wrong text for a statement's number: the
+    event records the whole reason, the log does not."""
     bank.query("ALTER TABLE account ADD UNIQUE KEY by_user (user_id)")
     [projection] = bank_projections()
     projection["allow_unique_keys"] = True

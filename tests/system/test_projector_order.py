@@ -1,4 +1,4 @@
-"""Order: reverse arrival, late events, refreshes and gaps, on real stores."""
+"""Order: reverse arrival, late events, refreshes and gaps, in real stores."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def without_entities() -> list[dict]:
 
 
 def journal(ws, **settings) -> None:
-    """A table with one row for each event, numbered in the order of application, and how often it was applied."""
+    """A table with one row per event, numbered in the order of application, and how often each was applied."""
     ws.query("CREATE TABLE journal (event_id VARCHAR(64) PRIMARY KEY, times INT NOT NULL DEFAULT 1,"
              " n BIGINT NOT NULL AUTO_INCREMENT, KEY (n))")
     statement = "INSERT INTO journal (event_id) VALUES (:$event_id) ON DUPLICATE KEY UPDATE times = times + 1"
@@ -150,7 +150,7 @@ def test_a_late_update_or_sql_takes_the_row_from_the_entity(bank, event_type):
     bank.run_once()
     entity(bank, version=4)
     late = bank.event("a1", event_type, version=2, at=at(5), name="Late")
-    contained = deposited(bank, "1000.00", 20, version=4)  # the entity has it already
+    contained = deposited(bank, "1000.00", 20, version=4)  # the entity already contains it
     after = deposited(bank, "1.00", 30, version=5)
     bank.put(after, contained, late)
     bank.run_once()
@@ -201,7 +201,7 @@ def test_a_refresh_that_meets_an_outage_is_not_its_events_failure(bank):
         try:
             bank.put(late)
             projector.wait_log("class=unavailable source=mongodb")
-            assert bank.found(late).get("attempts", 0) <= 1  # that which is in progress
+            assert bank.found(late).get("attempts", 0) <= 1  # the one in progress
         finally:
             bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
         bank.wait_drained()
@@ -211,7 +211,7 @@ def test_a_refresh_that_meets_an_outage_is_not_its_events_failure(bank):
 
 @pytest.mark.slow
 def test_what_is_written_during_a_scan_keeps_its_order(bank):
-    """The first of two sorts before what the scan has read, the second behind it."""
+    """The first of two sorts before what the scan has already read, the second after it."""
     bank.mapping(**FAST, workers=1, batch=1)
     blocked = opened(bank, "first", at=at(1))
     bank.put(blocked)
@@ -232,7 +232,7 @@ def test_what_is_written_during_a_scan_keeps_its_order(bank):
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_late_row_that_nothing_newer_wrote_is_taken_from_the_entity(ws, there):
-    """Two tables, each with an event type of its own: the position is the aggregate's, the row is not."""
+    """Two tables, each with a separate event type: the position is the aggregate's, the row is not."""
     key = {"k": {"from": "$aggregate_id", "type": "varchar(36)"}}
     ws.mapping([{"aggregate_type": "account", "table": table, "entities": "accounts", "key": key, "columns":
                  {"name": {"from": name, "type": "varchar(20)"}}, "events": {event: {"op": "upsert"}}}
@@ -276,7 +276,7 @@ def test_a_late_update_without_entities_fails_and_says_why(ws):
 
 @pytest.mark.parametrize("entities", [True, False])
 def test_events_sent_again_after_they_were_applied_change_nothing(ws, entities):
-    """Also an update or a statement, which would be refreshed or fail as late if the ledger did not know it."""
+    """Even an update or a statement, which would be refreshed or fail as late if it were not in the ledger."""
     ws.mapping(bank_projections() if entities else without_entities(), **FAST)
     ws.create()
     events = [opened(ws), renamed(ws, "Ada L.", 10), ws.event("a1", "AccountFrozen", at=at(20)), deposited(ws, "1.00", 30),

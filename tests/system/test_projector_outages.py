@@ -1,4 +1,4 @@
-"""Stores that go away and come back, and a change stream that is lost: nothing is, and no event pays."""
+"""Stores that fail and recover, and a change stream that is lost: no event is lost, and none pays for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mongod import ReplicaSet
 from mysqld import Mysqld
 from workspace import Stores, Workspace
 
-SLOW = {**FAST, "backoff_ms": 300000}  # what failed stays failed for this test
+SLOW = {**FAST, "backoff_ms": 300000}  # failed events stay failed during the test
 
 
 def balance(ws, account="a1") -> Decimal | None:
@@ -21,7 +21,7 @@ def balance(ws, account="a1") -> Decimal | None:
 
 
 class Stream:
-    """Deposits on ten accounts, one after the other, and what the accounts have to hold in the end."""
+    """Deposits on ten accounts in turn, and the balances they must end with."""
 
     def __init__(self, ws: Workspace):
         self.ws, self.count = ws, 0
@@ -60,7 +60,7 @@ def test_mysql_killed_and_started_again_under_load(private_mysql):
         load.put(100)
         projector.wait_log("class=unavailable")
         ws.wait(lambda: ws.outbox.find_one({"status": "failed", "last_error.class": "unavailable"}), what="a mark in the outbox")
-        assert ws.outbox.find_one({"attempts": {"$gt": 1}}) is None  # it burnt none
+        assert ws.outbox.find_one({"attempts": {"$gt": 1}}) is None  # it used up no attempt
         ws.server.start()
         ws.mysql = ws.stores.mysql(ws.name)
         ws.wait(lambda: load.applied() > 200, what="work to go on")
@@ -77,7 +77,7 @@ def test_a_cut_connection_is_no_failure_of_the_events(bank):
         for _ in range(4):
             load.put(100)
             bank.end_sessions("projector")
-            bank.wait_drained()  # an event that breaks alone three times is one that fails
+            bank.wait_drained()  # an event that breaks the connection three times alone fails
         load.check()
         assert "event failed" not in projector.log_text()
 
@@ -132,7 +132,7 @@ def test_an_outbox_that_is_dropped_or_renamed_is_followed_again(bank, how):
                                          (260, None), (43, None), (237, None), (10334, None), (11601, None)])
 def test_a_lost_stream_is_made_up_for_by_a_scan(private_failpoints, code, label):
     ws = private_failpoints
-    ws.mapping(**{**FAST, "sweep_interval_ms": 600000})  # which would find what the stream does not bring
+    ws.mapping(**{**FAST, "sweep_interval_ms": 600000})  # which would find what the stream does not deliver
     with ws.start_projector() as projector:
         ws.put(opened(ws))
         ws.wait_drained()
@@ -154,7 +154,7 @@ ANSWERS = [*({"errorCode": code} for code in (11600, 189, 10107, 13435, 91, 112,
 @pytest.mark.whole_server
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
 def test_what_mongodb_answers_to_claims_and_acknowledgements_is_no_events_fault(private_failpoints, answer):
-    """Driver and program try again: no event is lost, applied twice, or pays with an attempt."""
+    """Driver and program retry: no event is lost, applied twice, or charged an attempt."""
     ws = private_failpoints
     ws.mapping(**FAST, mongodb={"retain": "archive"})
     with ws.start_projector() as projector:
@@ -176,7 +176,7 @@ def test_what_mongodb_answers_to_claims_and_acknowledgements_is_no_events_fault(
 
 @pytest.fixture
 def private_failpoints(bank):
-    """failCommand is the server's as a whole, but only connections of the projector are meant."""
+    """failCommand applies to the whole server, but only the projector's connections are meant."""
     yield bank
     bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
@@ -192,8 +192,8 @@ def test_the_aggregate_ids_that_look_alike_are_different_aggregates(bank):
 
 
 def test_a_locked_table_is_waited_for_and_leaves_no_session_behind(bank):
-    """LOCK TABLES, like DDL, keeps others waiting by default for a year: with the fence's lock in their hands, long after
-    their client has given up."""
+    """LOCK TABLES, like DDL, by default keeps others waiting for a year:
+    holding the fence's lock, long after their client has given up."""
     bank.mapping(**FAST)
     bank.put(opened(bank))
     bank.run_once()
@@ -211,7 +211,7 @@ def test_a_locked_table_is_waited_for_and_leaves_no_session_behind(bank):
             return longest >= 8 and max(waited(), default=0) < 5
         bank.wait(gave_up, what="the end of the first wait")
         assert longest <= 11
-        assert len(waited()) <= 2  # one for each worker
+        assert len(waited()) <= 2  # one per worker
         cursor.execute("UNLOCK TABLES")
         bank.wait_drained()
         assert balance(bank) == Decimal("110.00")

@@ -1,4 +1,4 @@
-"""One active owner: what the lease, the epoch and the fence's lock keep apart."""
+"""One active owner: what lease, epoch and the fence's lock prevent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from bank import deposited, opened
 from workspace import WAIT_S, Process, Workspace
 
-QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep comes to help
+QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep can help
 ELSEWHERE = {"owner": "elsewhere:1:0", "expires_at": datetime(2100, 1, 1)}
 RAISING = "INSERT INTO projector_fence"
 
@@ -41,7 +41,7 @@ def waits_for_the_fence(ws: Workspace) -> bool:
 
 @contextmanager
 def row_locked(ws: Workspace, account: str = "a1") -> Iterator[pymysql.cursors.Cursor]:
-    """Keeps the owner in the middle of a transaction that changes the row."""
+    """Keeps the owner inside a transaction that changes the row."""
     with ws.stores.mysql(ws.name) as lock, lock.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT * FROM account WHERE account_id = %s FOR UPDATE", account)
@@ -58,7 +58,7 @@ def owner_in_transaction(ws: Workspace, event: dict) -> Iterator[tuple[Process, 
 
 
 def test_a_new_owner_waits_for_the_transaction_of_the_one_before_it(bank):
-    """Without the fence's lock the older transaction would commit after the newer owner has read its positions."""
+    """Without the fence's lock, the older transaction would commit after the newer owner has read its positions."""
     bank.mapping(**QUIET, lease_ms=1000)
     bank.put(opened(bank))
     bank.run_once()
@@ -84,7 +84,7 @@ def test_an_owner_of_an_older_epoch_commits_nothing(bank):
         bank.query("UPDATE projector_fence SET epoch = epoch + 1")  # as another owner would
         bank.put(deposited(bank))
         owner.wait_log("the tenure ended class=fenced .*another projector of this name works now")
-        bank.wait_drained()  # it has become the owner once more
+        bank.wait_drained()  # it has become the owner again
     assert bank.query("SELECT epoch FROM projector_fence") == [{"epoch": 3}]
     assert balance(bank) == Decimal("101.00")
 
@@ -187,7 +187,7 @@ def test_a_command_writes_only_while_the_owner_is_locked_out(bank):
 
 
 def test_a_command_leaves_alone_what_is_no_longer_failed_when_its_turn_comes(bank):
-    """It looks at all that is failed, and takes the events over one by one."""
+    """It lists everything that is failed, and takes the events over one by one."""
     bank.mapping(**{**QUIET, "backoff_ms": 300000})
     first, second = deposited(bank, "a2"), deposited(bank, "a2")  # they meet no row
     bank.put({**first, "status": "failed"}, {**second, "status": "failed"})
@@ -237,7 +237,7 @@ def test_a_position_that_is_read_is_locked_until_the_transaction_ends(bank):
 
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=1)])
 def test_a_new_owner_leaves_alone_what_a_command_has_just_seized(bank, age):
-    """Should the command have died, its claim grows old and is swept like any other."""
+    """If the command has died, its claim ages and is swept like any other."""
     bank.mapping(**{**QUIET, "sweep_interval_ms": 100})
     seized = {**opened(bank, "a2"), "status": "in_progress", "attempts": 1, "claimed_by": "command:skip:elsewhere:1:0",
               "claimed_at": now() - age}

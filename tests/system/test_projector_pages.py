@@ -12,7 +12,7 @@ ROWS = 5300  # more than a page of keys (5000), and several of entities (1000)
 
 @pytest.mark.slow
 def test_every_entity_and_every_row_of_many_pages_is_compared(ws, tmp_path):
-    """Ids of all types, and pages that are cut because their entities are large."""
+    """Ids of all types, and pages cut short because their entities are large."""
     ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
     ws.mapping([{"aggregate_type": "thing", "table": "thing", "entities": "things",
                  "key": {"tenant": {"from": "tenant", "type": "varchar(10)"}, "id": {"from": "$aggregate_id", "type": "varchar(36)"}},

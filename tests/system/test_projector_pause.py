@@ -1,4 +1,5 @@
-"""`projector pause` and `resume`: nothing is applied and nothing held, whoever owns the name; everybody says so."""
+"""`projector pause` and `resume`: nothing is applied and no lock is
+held, whoever owns the name, and every output shows it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def opened(ws: Workspace, account: str) -> dict:
 
 
 def abandoned(ws: Workspace, account: str) -> None:
-    """An event that the sweeper puts back, at its next sweep."""
+    """An event that the sweeper will put back at its next sweep."""
     ws.put({**opened(ws, account), "status": "in_progress", "attempts": 1, "claimed_by": "gone", "claimed_at": datetime(2020, 1, 1)})
 
 
@@ -44,7 +45,7 @@ def test_nothing_is_applied_and_nothing_held_until_it_is_resumed(bank):
         event = opened(bank, "a2")
         bank.put(event)
         bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
-        for n in (3, 4):  # what begins later comes as far, and no further
+        for n in (3, 4):  # later events get as far, and no further
             abandoned(bank, f"a{n}")
             bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == n - 1, what="what the sweeper has put back")
         found = bank.found(event)

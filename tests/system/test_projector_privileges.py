@@ -1,4 +1,4 @@
-"""What the program may do in both stores: the granted privileges are enough, and each that is missing is named."""
+"""The program's privileges in both stores: the granted ones are sufficient, and each missing one is named."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ MISSING = [("SELECT", "account"), ("INSERT", "account"), ("UPDATE", "account"), 
 
 
 def test_check_names_each_grant_that_is_missing(bank):
-    """A user with all of sql/grants.sql but one."""
+    """A user with all grants of sql/grants.sql but one."""
     user = f"u{bank.name[2:12]}"
     tables = {"account": "SELECT, INSERT, UPDATE, DELETE", "projector_applied": "SELECT, INSERT, DELETE",
               "projector_position": "SELECT, INSERT, UPDATE", "projector_fence": "SELECT, INSERT, UPDATE",
@@ -81,7 +81,7 @@ def test_check_names_each_grant_that_is_missing(bank):
         assert findings() == []
         for privilege, table in MISSING:
             bank.query(f"REVOKE {privilege} ON {table} FROM {user}@'127.0.0.1'")
-            if (privilege, table) == ("SELECT", "projector_source"):  # it may as well not be there
+            if (privilege, table) == ("SELECT", "projector_source"):  # it might as well not exist
                 [(verdict, text)] = findings()
                 assert verdict == "warning" and "schema --apply" in text and "sql/grants.sql" in text
                 bank.query(f"GRANT {privilege} ON {table} TO {user}@'127.0.0.1'")
@@ -96,7 +96,7 @@ def test_check_names_each_grant_that_is_missing(bank):
         [projection] = bank_projections()
         del projection["entities"], projection["events"]["AccountClosed"]
         bank.mapping([projection], mysql={"user": user, "password": "x"})
-        assert findings() == []  # of some columns is enough, and without `delete` and refresh no DELETE is
+        assert findings() == []  # on some columns is enough, and no DELETE is needed without `delete` and refresh
         projection["events"]["AccountFrozen"]["statement"] = "DELETE FROM account WHERE account_id = :$aggregate_id"
         bank.mapping([projection], mysql={"user": user, "password": "x"})
         [(verdict, text)] = findings()

@@ -13,7 +13,7 @@ from entities import MOMENT, account, fill
 from test_projector_reconcile import FAST, demo, differences, fill_quickly, reconcile, state_folder
 from workspace import WAIT_S, bank_projections, decimal
 
-__all__ = ["state_folder"]  # the fixture of reconcile's tests: a state folder for each test
+__all__ = ["state_folder"]  # the fixture of reconcile's tests: a state folder per test
 
 
 def rebuild(ws, *arguments: str, status: int = 0, timeout: float = 2 * WAIT_S) -> list[dict]:
@@ -44,7 +44,7 @@ def two_tables() -> list[dict]:
 MODES = [[], ["--shadow", "--drop-old"]]
 
 
-# what it does
+# the effect
 
 
 def test_an_empty_table_is_filled(bank):
@@ -92,7 +92,7 @@ def test_what_waits_in_the_outbox_is_not_applied_again(bank, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_waits_for_an_entity_that_never_had_an_event_is_not_applied_again(bank, mode):
-    """No position says that its row has moved."""
+    """No position records that its row is newer."""
     bank.mapping(gap_wait_ms=0)
     bank.accounts.insert_one(account(1, version=Int64(3)))
     event = deposit(bank, "a1", 4, "5.00")
@@ -104,7 +104,7 @@ def test_what_waits_for_an_entity_that_never_had_an_event_is_not_applied_again(b
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_late_event_that_the_entity_contains(bank, mode):
-    """Version 2 comes after version 3 was applied without it: the position says 3, and so does the entity."""
+    """Version 2 arrives after version 3 was applied without it: both the position and the entity say 3."""
     bank.mapping(gap_wait_ms=0, **FAST)
     fill(bank, [account(1)])
     bank.put(bank.event("a1", "MoneyDeposited", 3, amount=decimal("100.00")))
@@ -121,7 +121,7 @@ def test_a_late_event_that_the_entity_contains(bank, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_entity_that_is_gone_before_its_last_events_are_applied(bank, mode):
-    """Its row goes with it: the deposit before the end must not look for it."""
+    """Its row is deleted with it: the deposit before the deletion must not need it."""
     bank.mapping(max_attempts=1)
     fill(bank, [account(1), account(2)])
     deposit(bank, "a1", 2, "10.00")
@@ -150,7 +150,7 @@ def test_a_damaged_table(bank, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_new_table_of_known_aggregates(ws, mode):
-    """A second table is added for events that were applied long ago: filling it leaves the first one right."""
+    """A second table is added for events that were applied long ago: filling it must leave the first one correct."""
     first, second = two_tables()
     ws.mapping([first])
     ws.create()
@@ -264,8 +264,8 @@ def test_a_table_that_is_not_there(bank, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_while_events_flow(bank, mode):
-    """The table is spoilt and rebuilt again and again under the projector's hands. A deposit that is applied twice, or
-    not at all, would leave the wrong balance."""
+    """The table is corrupted and rebuilt again and again while the projector writes to it. A deposit applied twice, or
+    not at all, would leave a wrong balance."""
     bank.mapping(**FAST)
     rounds = 0
     with bank.start_projector():
@@ -318,7 +318,7 @@ def test_the_old_table_stays_and_is_never_overwritten(bank):
 
 
 def test_the_live_table_is_not_touched_before_the_swap(bank):
-    """Only one of its entities cannot be taken."""
+    """All but one of its entities can be taken."""
     fill(bank, [account(n) for n in range(5)])
     bank.query("UPDATE account SET name = 'Eve'")
     bank.accounts.update_one({"_id": "a1"}, {"$set": {"name": "x" * 101}})
@@ -362,7 +362,7 @@ def test_drop_old_alone_is_wrong_use(bank):
 
 
 def test_a_new_row_that_is_not_what_was_written(bank):
-    """A second unique key makes one row overwrite another: the comparison finds it, and nothing is swapped."""
+    """A second unique key makes one row overwrite another: the comparison finds that, and nothing is swapped."""
     [projection] = bank_projections()
     bank.mapping([projection | {"allow_unique_keys": True}])
     bank.accounts.insert_many([account(1), account(2, user_id="u1")])
@@ -372,7 +372,7 @@ def test_a_new_row_that_is_not_what_was_written(bank):
     assert tables(bank) == {"account"} and bank.rows("account") == []
 
 
-THE_RENAME = "RENAME TABLE `account` TO `account__old`"  # not those that try the privileges
+THE_RENAME = "RENAME TABLE `account` TO `account__old`"  # not those that probe the privileges
 
 
 def waiting(ws, what: str) -> list[dict]:
@@ -387,7 +387,7 @@ def start_shadow(ws) -> subprocess.Popen:
 
 
 def held_open(ws):
-    """A session that reads the table and has not ended its transaction: a RENAME waits for it."""
+    """A session that reads the table and leaves its transaction open: a RENAME has to wait for it."""
     reader = ws.stores.mysql(ws.name)
     with reader.cursor() as cursor:
         cursor.execute("START TRANSACTION")
@@ -402,7 +402,7 @@ def lock_row(session, table: str, account_id: str) -> None:
 
 
 def test_events_wait_for_the_swap(bank):
-    """A reader holds the RENAME up. Deposits that come meanwhile are applied to the new table."""
+    """A reader delays the RENAME. Deposits that arrive meanwhile are applied to the new table."""
     bank.mapping(**FAST)
     fill(bank, [account(n) for n in range(10)])
     with bank.start_projector() as projector, held_open(bank) as reader:
@@ -422,8 +422,8 @@ def test_events_wait_for_the_swap(bank):
 
 
 def test_what_is_applied_while_the_gate_closes_is_in_the_new_table_and_then_nothing_is_applied(bank):
-    """A transaction is under way when all has been copied: the gate waits for it, then its account is copied once more.
-    A lock holds that up, and the next event waits for the swap."""
+    """A transaction is in progress when everything has been copied: the gate waits for it, then its account is copied
+    again. A lock delays that, and the next event waits for the swap."""
     bank.mapping(**FAST)
     fill(bank, [account(n) for n in range(10)])
     live, copy = (bank.stores.mysql(bank.name) for _ in range(2))
@@ -449,7 +449,7 @@ def test_what_is_applied_while_the_gate_closes_is_in_the_new_table_and_then_noth
 
 
 def test_killed_while_the_rename_waits(bank):
-    """Swapped or not, the stores agree at the end."""
+    """Swapped or not, the stores agree in the end."""
     bank.mapping(**FAST)
     fill(bank, [account(n) for n in range(10)])
     with bank.start_projector() as projector, held_open(bank) as reader:
@@ -469,8 +469,8 @@ def test_killed_while_the_rename_waits(bank):
 
 
 def test_a_gate_that_is_lost_swaps_nothing(bank):
-    """The session that keeps events from being applied is killed while a transaction holds the gate's lock up, then
-    again while the RENAME is on its way: the placeholder lets no RENAME through."""
+    """The session that keeps events from being applied is killed while a transaction delays the gate's lock, then again
+    while the RENAME is pending: the placeholder blocks any RENAME."""
     fill(bank, [account(n) for n in range(10)])
     before = bank.rows("account")
     holder = bank.stores.mysql(bank.name)
@@ -501,7 +501,7 @@ def test_killed_and_started_again(bank, mode, resume):
     bank.query("INSERT INTO account SELECT CONCAT('x', account_id), user_id, name, balance, opened_at, updated_at"
                " FROM account WHERE CRC32(account_id) % 50 = 3")
     assert bank.kill_at(5, "rebuild", *mode, "account")
-    deposit(bank, "a000003", 2, "10.00")  # of a part that was filled already
+    deposit(bank, "a000003", 2, "10.00")  # of a part that was already filled
     deposit(bank, "a009999", 2, "10.00")
     arguments = [*mode, *(["--resume"] if resume else []), "account"]
     for lines in (3, 8):
@@ -538,7 +538,7 @@ def test_nothing_to_resume(bank):
 
 
 def test_killed_again_and_again_while_events_flow(bank):
-    """A shadow is built, killed at some moment, resumed or begun anew, swapped: a hundred accounts stay right."""
+    """A shadow is built, killed at some moment, resumed or restarted, swapped: a hundred accounts stay correct."""
     bank.mapping(**FAST)
     swaps = kills = 0
     with bank.start_projector():
@@ -549,7 +549,7 @@ def test_killed_again_and_again_while_events_flow(bank):
             process = subprocess.Popen(bank._projector("rebuild", *arguments), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                        env={**os.environ, **bank.environment})
-            try:  # later each time: the kills sweep over the whole of it
+            try:  # later each time, so that the kills cover the whole run
                 process.wait(0.02 * (kills % 15 + 1))
             except subprocess.TimeoutExpired:
                 process.kill()

@@ -1,4 +1,4 @@
-"""reconcile: every planted fault is found and mended, nothing else is, whatever happens meanwhile."""
+"""reconcile: every planted difference is found and repaired, and nothing else is, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_what_mysql_refuses_is_left_and_the_others_are_mended(bank):
 
 
 def test_events_after_a_repair_are_applied_once(bank):
-    """The position had run ahead and the row was wrong: what comes next is neither superseded nor applied twice."""
+    """The position was ahead and the row wrong: later events are neither superseded nor applied twice."""
     fill(bank, [account(1, balance=decimal("15.50"), version=Int64(3))])
     deposit = bank.event("a1", "MoneyDeposited", 2, amount=decimal("1.00"))
     bank.query("UPDATE projector_position SET occurred_at = '2090-01-01', version = 50, max_version = 50,"
@@ -264,7 +264,7 @@ def test_events_after_a_repair_are_applied_once(bank):
 
     later = bank.event("a1", "MoneyDeposited", 4, amount=decimal("4.50"))
     bank.accounts.update_one({"_id": "a1"}, {"$set": {"balance": decimal("20.00"), "version": Int64(4)}})
-    bank.put(deposit, later)  # the first is contained in the entity that the row was taken from
+    bank.put(deposit, later)  # the entity that the row was taken from contains the first
     bank.run_once()
     assert str(bank.rows("account")[0]["balance"]) == "20.00"
     bank.put(later)
@@ -328,7 +328,7 @@ def test_dead_events_and_applied_ones(bank):
 
 
 def test_an_applied_event_that_leaves_the_outbox_meanwhile_is_no_difference(bank):
-    """Its acknowledgement was on its way."""
+    """Its acknowledgement was under way."""
     fill(bank, [account(1)])
     again = {**opened(bank, account(1)), "_id": uuid.UUID(next(i for i in bank.ledger()))}
     bank.put(again)
@@ -439,8 +439,8 @@ def test_no_false_difference_while_events_flow(bank):
 
 @pytest.mark.slow
 def test_repair_while_events_flow(bank):
-    """Faults are planted and mended again and again under the projector's hands; at the end nothing was lost and
-    nothing was applied twice."""
+    """Differences are planted and repaired again and again while the projector
+    works; in the end nothing was lost and nothing applied twice."""
     bank.mapping(**FAST)
     mended = 0
     with bank.start_projector():
@@ -458,7 +458,8 @@ def test_repair_while_events_flow(bank):
         assert writer.returncode == 0
 
         def settled() -> bool:
-            """A deleted row makes events fail until it is mended; where the entity is gone too, a person has to decide."""
+            """A deleted row makes events fail until it is repaired; if
+            the entity is gone too, an operator has to decide."""
             bank.projector("reconcile", "--repair")
             for account in bank.outbox.distinct("aggregate_id", {"status": "dead"}):
                 if not bank.accounts.find_one(account):
@@ -502,7 +503,7 @@ def test_killed_and_resumed(bank, repair):
     for lines in (2, 9, 30):
         bank.kill_at(lines, "reconcile", "--resume", *arguments)
     resumed = reconcile(bank, "--resume", *arguments, status=0 if repair else 1)
-    if repair:  # what was mended just before a kill is not told again
+    if repair:  # what was repaired just before a kill is not reported again
         assert differences(reconcile(bank)) == []
         assert len(bank.rows("account")) == 20000
     else:

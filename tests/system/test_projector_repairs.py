@@ -1,4 +1,4 @@
-"""Repairs and rebuilds: what they leave alone, and what they try again."""
+"""Repairs and rebuilds: what they leave alone, and what they retry."""
 
 from __future__ import annotations
 

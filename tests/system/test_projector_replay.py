@@ -1,4 +1,4 @@
-"""replay: the rows are what the events make of them one after the other, whatever happens meanwhile."""
+"""replay: the rows end up as if the events had been applied one after the other, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_table_that_was_emptied(bank):
 
 
 def test_a_table_that_is_new_in_the_mapping(bank):
-    """The old mapping runs on until the new one takes over: the events that need a row wait for it."""
+    """The old mapping stays in use until the new one takes over: events that need a row wait for it."""
     events = life(bank, 5, 6)
     bank.put(events)
     bank.run_once()
@@ -112,7 +112,7 @@ def test_a_closed_account_and_one_that_came_back(bank):
 
 @pytest.mark.slow
 def test_live_deltas_meanwhile(bank):
-    """Writers never stop; the rows are right at the end, and no event is lost or counted twice."""
+    """Writers never stop; in the end the rows are correct, and no event is lost or counted twice."""
     events = life(bank, 30, 40)
     bank.put(events)
     bank.run_once()
@@ -148,7 +148,8 @@ def test_live_deltas_meanwhile(bank):
 
 @pytest.mark.slow
 def test_live_events_that_come_faster_than_they_are_replayed(bank):
-    """The outbox never empties, and `run` takes larger batches: it would never be near, so `run` has to wait for it."""
+    """The outbox never empties, and `run` takes larger batches:
+    replay would never catch up, so `run` has to wait for it."""
     events = life(bank, 30, 3)
     bank.put(events)
     bank.run_once()
@@ -182,7 +183,7 @@ def test_live_events_that_come_faster_than_they_are_replayed(bank):
 
 @pytest.mark.parametrize("odd", [Timestamp(4000000000, 1), MaxKey(), [datetime(2100, 1, 1)]], ids=["timestamp", "maxkey", "array"])
 def test_an_archived_time_that_is_none_does_not_unbind_the_scan(bank, odd):
-    """In BSON's order it is later than all dates; the scan would run after what is archived meanwhile."""
+    """In BSON's order it is later than all dates; the scan would chase events archived meanwhile."""
     events = life(bank, 2, 2)
     bank.put(events)
     bank.run_once()
@@ -199,7 +200,7 @@ def test_an_archived_time_that_is_none_does_not_unbind_the_scan(bank, odd):
 
 @contextmanager
 def archive_refuses(ws: Workspace) -> Iterator[None]:
-    """Events are applied, but neither archived nor taken out of the outbox."""
+    """Events are applied, but can neither be archived nor leave the outbox."""
     ws.db.command("collMod", "outbox_archive", validator={"never": {"$exists": True}})
     try:
         yield
@@ -218,7 +219,7 @@ def test_what_is_applied_but_not_archived_yet(bank):
             bank.wait(lambda: len(bank.ledger()) == len(events), what="all events in the ledger")
             projector.kill()
         assert bank.outbox.count_documents({}) > 0
-        late = bank.event("a1", "MoneyDeposited", 6, amount=decimal("3.00"))  # nobody has applied it
+        late = bank.event("a1", "MoneyDeposited", 6, amount=decimal("3.00"))  # it was never applied
         bank.put(late)
         bank.query("DELETE FROM account")
         replay(bank)
@@ -233,7 +234,8 @@ def test_what_is_applied_but_not_archived_yet(bank):
 
 
 def test_an_event_that_a_refresh_contains_but_nobody_applied(bank):
-    """The entity had it in the row; its event will only be superseded, so the replay must bring it."""
+    """The refresh took its effect from the entity; the event itself
+    will only be superseded, so the replay must apply it."""
     events = [opened(bank, "a1")]
     bank.put(events)
     bank.run_once()
@@ -269,7 +271,7 @@ def test_killed_in_the_middle_and_started_again(bank):
         with replaying(bank) as process:
             bank.wait(lambda: bank.query(replayed, scope)[0]["n"] > part * len(events), what="a part of the events")
             process.kill()
-        assert shown(bank) == fold(events)  # the table that is shown is as it was
+        assert shown(bank) == fold(events)  # the live table is unchanged
     assert bank.query(replayed, scope)[0]["n"] < len(events)
     more = [bank.event(f"a{n}", "MoneyDeposited", 31, amount=decimal("5.00")) for n in range(50)]
     bank.put(more)
@@ -310,7 +312,7 @@ def test_another_mapping_does_not_go_on_with_it(bank):
 
 
 def test_late_events_end_where_the_order_says(bank):
-    """Live they were superseded or added; the archive knows better."""
+    """Live they were superseded or added; the archive has their true order."""
     first = opened(bank, "a1")
     bank._clock += timedelta(seconds=10)
     renamed = bank.event("a1", "AccountRenamed", name="Newest")
@@ -324,7 +326,7 @@ def test_late_events_end_where_the_order_says(bank):
 
 
 def test_an_event_that_is_late_between_two_rounds(bank):
-    """The replay was killed after newer events of the account; what it meets now it folds from the beginning."""
+    """The replay was killed after newer events of the account; it folds this one from the beginning."""
     first, renamed = opened(bank, "a1"), bank.event("a1", "AccountRenamed", name="Newest",
                                                     at=bank._clock + timedelta(seconds=10))
     bank.put(first, renamed)
@@ -342,7 +344,7 @@ def test_an_event_that_is_late_between_two_rounds(bank):
 
 
 def test_rows_that_several_aggregates_share(ws):
-    """A sum per user: no row is one account's own, so late deltas are added."""
+    """A sum per user: no row belongs to one account, so late deltas are added."""
     ws.mapping([{"aggregate_type": "account", "table": "wealth", "key": {"user_id": {"from": "user_id", "type": "varchar(9)"}},
                  "columns": {"balance": {"from": "balance", "type": "decimal(18,2)"}},
                  "events": {"UserJoined": {"op": "upsert"}, "MoneyDeposited": {"op": "add", "columns": {"balance": "amount"}}}}],
@@ -358,7 +360,7 @@ def test_rows_that_several_aggregates_share(ws):
 
 
 def test_a_skipped_event_stays_skipped(bank):
-    """Also when the ledger has forgotten it: the archive has a mark."""
+    """Even when the ledger has forgotten it: the archive has a mark."""
     bank.mapping(**ARCHIVE, **FAST, max_attempts=1)
     events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount=decimal("1000000000000000000"))]
     bank.put(events)
@@ -390,7 +392,7 @@ def test_a_skipped_event_stays_skipped(bank):
 
 
 def test_an_archive_without_marks_is_read_with_the_ledger(bank):
-    """Events that were moved there by other means: what the ledger calls skipped stays out."""
+    """Events were moved there by other means: those that the ledger calls skipped are left out."""
     events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount=decimal("1.00"))]
     bank.put(events)
     bank.run_once()
@@ -400,7 +402,7 @@ def test_an_archive_without_marks_is_read_with_the_ledger(bank):
 
 
 def test_a_skip_of_what_was_applied_is_no_skip(bank):
-    """Its projector died between the commit and the acknowledgement, and then a person lost patience."""
+    """Its projector died between commit and acknowledgement, and then an operator lost patience."""
     bank.put(event := opened(bank, "a1"))
     bank.run_once()
     bank.db["outbox_archive"].delete_one({"_id": event["_id"]})
@@ -411,7 +413,7 @@ def test_a_skip_of_what_was_applied_is_no_skip(bank):
 
 
 def test_a_skip_that_is_cut_short_leaves_its_mark(bank):
-    """The ledger says `skipped`, and then MongoDB is away; the sweeper takes the event out."""
+    """The ledger says `skipped`, then MongoDB is away; the sweeper takes the event out."""
     bank.mapping(**ARCHIVE, **FAST, max_attempts=1, claim_timeout_ms=1000)
     events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount="no number"), opened(bank, "a2")]
     bank.put(events)
@@ -462,7 +464,7 @@ def test_events_from_a_time(bank):
     replay(bank, "--from", zone.isoformat(timespec="milliseconds") + "+02:00")
     assert shown(bank) == fold(later)
     bank.put(bank.event("a1", "MoneyDeposited", 2, amount=decimal("1.00")))
-    bank.run_once()  # its account is not in the table any more, and says so
+    bank.run_once()  # its account is no longer in the table, and says so
     assert bank.outbox.find_one()["status"] == "failed"
 
 
@@ -523,7 +525,7 @@ def test_unreachable_stores(bank):
 
 
 def test_a_hole_in_the_archive_is_told(bank):
-    """An applied event that is nowhere any more: the table that is shown stays."""
+    """An applied event exists nowhere any more: the live table stays."""
     bank.put(events := life(bank, 3, 3))
     bank.run_once()
     with archive_refuses(bank):
@@ -555,7 +557,7 @@ def test_a_table_that_others_refer_to_is_refused(bank):
     assert "foreign key" in replay(bank, status=2).stderr
 
 
-# what was written is read back
+# written rows are read back
 
 
 @pytest.mark.parametrize("batch", [1, 500])

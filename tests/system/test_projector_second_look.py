@@ -1,4 +1,5 @@
-"""What reconcile, --repair, rebuild and refresh say is so: they read to the end, and look again before they claim."""
+"""What reconcile, --repair, rebuild and refresh report is true: they
+read to the end, and look again before they claim success."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def opened(ws: Workspace, entity: dict) -> dict:
 
 
 def fill(ws: Workspace, *entities: dict) -> None:
-    """Entities, and the rows that their events make."""
+    """Writes entities, and the rows that their events would produce."""
     for entity in entities:
         ws.accounts.insert_one(entity)
     ws.put(opened(ws, entity) for entity in entities)
@@ -54,7 +55,7 @@ def sums(lines: list[dict], table: str | None = "account", member: str = "sums")
     return line
 
 
-# whatever reads in pages reads to the end
+# reading in pages reaches the end
 
 
 def test_entities_of_9_mb_side_by_side_are_all_compared(bank):
@@ -93,7 +94,7 @@ def test_an_unusual_collection_is_read_to_the_end(bank, options):
 
 
 def test_more_events_behind_a_refresh_than_one_page_are_replayed(bank):
-    """A replay takes what waits in the outbox although a refresh has taken its effect from the entity."""
+    """A replay takes events that wait in the outbox even though a refresh has taken their effect from the entity."""
     bank.mapping(mongodb={"retain": "archive"})
     fill(bank, account("a1"))
     deposits = [bank.event("a1", "MoneyDeposited", n + 2, amount=decimal("1.00")) for n in range(1100)]
@@ -145,7 +146,7 @@ def test_verify_names_an_id_that_no_aggregate_can_have(bank):
 
 
 def test_a_row_that_may_be_of_such_an_entity_is_not_deleted(bank):
-    """Its writer calls it 00000000-…-1 in the events, and stores a UUID of subtype 3."""
+    """Its writer calls it 00000000-…-1 in events, but stores a UUID of subtype 3."""
     bank.put(opened(bank, account(str(uuid.UUID(int=1)))))
     bank.run_once()
     bank.accounts.insert_one(account(Binary(uuid.UUID(int=1).bytes, 3)))
@@ -169,7 +170,7 @@ def test_a_key_that_the_column_cannot_hold_does_not_end_the_comparison(bank):
     assert [line["aggregate_id"] for line in lines if line.get("mended") is True] == ["a3"]
 
 
-# a repair that is not looked at again is a claim
+# an unverified repair is only a claim
 
 UPPER = "CREATE TRIGGER upper_{when} BEFORE {when} ON account FOR EACH ROW SET NEW.name = UPPER(NEW.name)"
 
@@ -243,7 +244,7 @@ def test_a_dead_event_whose_refresh_went_wrong_is_not_called_mended(bank):
 
 
 def test_an_event_that_a_refresh_contains_explains_no_difference(bank):
-    """It is superseded when its turn comes, so it will not bring the row right."""
+    """It will be superseded when its turn comes, so it will not correct the row."""
     fill(bank, account("a1"))
     bank.accounts.update_one({"_id": "a1"}, {"$set": {"name": "Eve", "version": Int64(2)}})
     bank.put(bank.event("a1", "AccountRenamed", 2, name="Eve"))
@@ -254,7 +255,7 @@ def test_an_event_that_a_refresh_contains_explains_no_difference(bank):
     assert sums(lines)["lagging"] == 0
 
 
-# a server that changes doubles in json
+# a server that alters doubles in JSON
 
 
 def with_json(ws: Workspace) -> None:
@@ -273,7 +274,7 @@ def server_changes_doubles(ws: Workspace) -> bool:
 
 
 def test_doubles_in_json_make_no_endless_difference(ws):
-    """MySQL 8.0 changes one in nine by a unit in the last place; check says so."""
+    """MySQL 8.0 alters one in nine by a unit in the last place; check reports that."""
     with_json(ws)
     source = random.Random(11)
     for n in range(20):
@@ -297,13 +298,13 @@ def test_a_double_that_really_differs_is_a_difference(ws):
 
 
 def set_nearest(ws: Workspace) -> bool:
-    """On a server that is exact, the nearest other double is a difference too."""
+    """On an exact server even the neighbouring double is a difference."""
     ws.query("UPDATE reading SET j = '{\"x\": [0.9452706955539224]}'")
     return len(found(lines_of(ws, "reconcile", status=1), "different columns")) == 1
 
 
 def test_plain_numbers_in_json_arrive_as_they_were_written(ws):
-    """With as few digits as they need, also through a parser that cuts off the 18th."""
+    """With as few digits as needed, even through a parser that cuts off the 18th."""
     with_json(ws)
     numbers = [12.34, 0.1, 99.99, 1e15, 123456.789, 0.07, 1.005, 4.35]
     ws.accounts.insert_one(account("a1", j=numbers))

@@ -1,4 +1,4 @@
-"""Under a service manager: what it is told through NOTIFY_SOCKET, and that "alive" means that work goes on."""
+"""Under a service manager: what it learns through NOTIFY_SOCKET, and that "alive" means that work continues."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Manager:
         return {"NOTIFY_SOCKET": self.name.replace("\0", "@"), "WATCHDOG_USEC": str(watchdog_ms * 1000)}
 
     def next(self, expected: str, timeout: float = 10) -> str:
-        """The next message that holds this; those before it are dropped."""
+        """The next message that contains this; earlier ones are dropped."""
         self.socket.settimeout(timeout)
         while expected not in (message := self.socket.recv(4096).decode()):
             pass
         return message
 
     def forget(self) -> list[str]:
-        """What is there already."""
+        """Drops the messages received so far."""
         self.socket.setblocking(False)
         messages = []
         while True:
@@ -47,7 +47,7 @@ def started(bank, manager: Manager, watchdog_ms: int):
 
 
 def looks(projector: Process) -> int:
-    """How often the thread that tells of life has slept between two looks."""
+    """How often the watchdog thread has slept between two checks."""
     [thread] = [task for task in Path(f"/proc/{projector.pid}/task").iterdir() if (task / "comm").read_text() == "watchdog\n"]
     return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", (thread / "status").read_text(), re.MULTILINE)[1])
 

@@ -1,5 +1,5 @@
-"""A session is what the projector says, whatever the server hands out: by its globals, or by `init_connect`, which spares
-privileged users only. On a server of these tests' own."""
+"""A session is what the projector specifies, whatever the server hands out through its globals or through
+`init_connect`, which spares only privileged users. On a private server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mysqld import PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld
 from server import scratch_folder
 from workspace import Stores, Workspace, bank_projections, decimal
 
-# Of both servers: what is handed out, and what a session of ours has.
+# On both servers: what is handed out, and what our sessions have.
 VARIABLES = {
     "autocommit": ("0", "1"),
     "completion_type": ("'RELEASE'", "NO_CHAIN"),
@@ -37,7 +37,7 @@ VARIABLES = {
     "lc_time_names": ("'en_GB'", "en_US"),
     "default_week_format": ("3", "0"),
     "sql_select_limit": ("1", "18446744073709551615"),
-    "max_join_size": ("1", None),  # takes sql_big_selects with it
+    "max_join_size": ("1", None),  # changes sql_big_selects as well
     "sql_big_selects": ("0", "1"),
     "max_sort_length": ("64", "4096"),
     "innodb_lock_wait_timeout": ("2", "10"),
@@ -89,7 +89,7 @@ class Odd(Workspace):
 
     @contextmanager
     def handing_out(self, statement: str) -> Iterator[None]:
-        """To ordinary users, of which the projector's is one."""
+        """To ordinary users, such as the projector's."""
         self.query("SET GLOBAL init_connect = %s", statement)
         try:
             yield
@@ -125,7 +125,7 @@ def test_every_variable_has_our_value_whatever_is_handed_out(odd):
     odd.create()
     handed = ", ".join(f"{name} = {value}" for name, (value, _) in variables.items())
     with odd.handing_out(f"SET SESSION {handed}"):
-        with odd.connect() as connection, connection.cursor() as cursor:  # it is handed out indeed
+        with odd.connect() as connection, connection.cursor() as cursor:  # it really is handed out
             for name, value in ours.items():
                 cursor.execute(f"SELECT CAST(@@SESSION.{name} AS CHAR)")
                 assert cursor.fetchone()[0] != value, name
@@ -193,7 +193,7 @@ def test_an_upsert_of_id_0_makes_no_other_row(odd):
 
 
 def test_a_variable_that_cannot_be_had_is_named(bank):
-    """The next AUTO_INCREMENT value is one that nothing sets back but its use."""
+    """The next AUTO_INCREMENT value is one that only its use can reset."""
     with bank.handing_out("SET insert_id = 7"):
         for command in (["run", "--once"], ["check"], ["reconcile"]):
             done = bank.projector(*command)

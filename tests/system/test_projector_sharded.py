@@ -1,4 +1,4 @@
-"""A sharded cluster in place of a replica set: outbox, archive and entities are spread over two shards."""
+"""A sharded cluster instead of a replica set: outbox, archive and entities are spread over two shards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cluster() -> Iterator[ShardedCluster]:
 
 @pytest.fixture
 def spread(cluster, stores, tmp_path) -> Iterator[Workspace]:
-    """A workspace whose outbox exists, its collections sharded by what an aggregate goes by."""
+    """A workspace with an outbox and sharded collections: the outbox by aggregate_id, the others by _id."""
     with Workspace(Stores(cluster.uri, stores.mysql_port, stores.mysql_host), tmp_path) as ws:
         ws.environment["XDG_STATE_HOME"] = str(tmp_path)
         ws.mapping(mongodb={"retain": "archive"}, backoff_ms=20)
@@ -52,7 +52,7 @@ def test_check_finds_nothing_to_mend(spread):
 
 
 def test_the_bank_on_two_shards(spread):
-    """Written, projected, archived, compared, filled anew, replayed."""
+    """Written, projected, archived, compared, refilled, replayed."""
     with spread.start_projector() as projector:
         assert spread.outbox_program("demo", "--events", "2000", "--rate", "0", "--accounts", "50", "--quiet").returncode == 0
         spread.wait_drained()
@@ -70,7 +70,7 @@ def test_the_bank_on_two_shards(spread):
 
 
 def test_a_feed_of_two_shards(spread):
-    """From an outbox on two shards into a feed on one; what is stuck is copied and marked meanwhile, on both shards."""
+    """From an outbox on two shards into a feed on one; stuck events are copied and marked meanwhile, on both shards."""
     spread.mapping(mongodb={"retain": "archive", "feeds": [FEED]}, backoff_ms=20)
     assert spread.outbox_program("init", "--feed", FEED).returncode == 0
     readers = reader_mapping(spread)
@@ -91,7 +91,7 @@ def test_a_feed_of_two_shards(spread):
 
 
 def test_a_failed_event_on_two_shards(spread):
-    """Deltas show whether anything is applied twice on the way."""
+    """Deltas would show if anything were applied twice on the way."""
     accounts = [f"a{n}" for n in range(20)]
     spread.put(spread.event(a, "AccountOpened", user_id="u", name=a, balance=decimal("1.00")) for a in accounts)
     culprits = [spread.event(a, "Unheard") for a in accounts[:10]]

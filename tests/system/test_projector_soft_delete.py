@@ -1,4 +1,5 @@
-"""Soft deletes: the row of a deleted entity stays with a mark, and everything that compares or fills knows what it means."""
+"""Soft deletes: the row of a deleted entity stays with a mark, and
+everything that compares or fills rows understands it."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def fill(ws, count: int) -> list[dict]:
 
 
 def close(ws, entity: dict, version: int = 2) -> dict:
-    """The entity is gone, its event marks the row."""
+    """The entity is deleted, and its event marks the row."""
     event = said(ws, entity, "CustomerClosed", version)
     ws.db["customers"].delete_one({"_id": entity["_id"]})
     ws.put(event)
@@ -136,7 +137,7 @@ def test_reconcile_takes_a_marked_row_for_a_gone_entity(shop):
     close(shop, entities[0])
     shop.run_once()
     assert differences(shop) == []
-    # gone without a mark; marked without being gone; an entity that carries the mark is equal whatever its time says
+    # deleted without a mark; marked but not deleted; an entity with the mark is equal whatever its time
     shop.db["customers"].delete_one({"_id": "c1"})
     shop.query("UPDATE customer SET deleted_at = '2024-01-01' WHERE customer_id IN ('c2', 'c3')")
     shop.db["customers"].update_one({"_id": "c3"}, {"$set": {"deleted_at": MOMENT}})
@@ -164,7 +165,7 @@ def test_a_refresh_keeps_an_existing_mark(shop):
     shop.db["customers"].update_many({}, {"$set": {"version": Int64(2)}})
     assert shop.projector("refresh", "customer", "c1").returncode == 0
     assert shop.projector("refresh", "customer", "c2").returncode == 0
-    assert marks(shop) == {**before, "c2": None}  # whose entity says that it is not deleted
+    assert marks(shop) == {**before, "c2": None}  # whose entity is not deleted
     assert shop.rows("customer")[1]["name"] == "Left"
     done = shop.projector("explain", "--json", "customer", "c1")
     assert json.loads(done.stdout)["projections"][0]["finding"] == "equal", done.stdout

@@ -1,4 +1,4 @@
-"""Before the first event: wrong files, stores and tables; `check`; `schema`."""
+"""Before the first event: invalid files, stores and tables; `check`; `schema`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(ws, account="a1") -> dict:
 
 
 def changed(path: str, value) -> dict:
-    """The bank's projections with one key changed, or removed when the value is None."""
+    """The bank's projections with one key changed, or removed if the value is None."""
     [projection] = bank_projections()
     *way, last = path.split(".")
     target = projection
@@ -205,7 +205,7 @@ def test_a_standalone_mongod_is_refused(bank, server_folder):
 
 
 def own_address() -> str | None:
-    """One that is not loopback; nothing is sent."""
+    """An address of this machine that is not loopback; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -382,7 +382,7 @@ def test_a_vitess_of_several_shards_is_refused(bank, shards, verdict, message):
 
 
 def test_a_key_of_another_character_set(bank):
-    """MySQL compares such keys, as far as the set has the characters; MariaDB does not."""
+    """MySQL compares such keys as far as the character set allows; MariaDB does not."""
     bank.query("ALTER TABLE account MODIFY account_id varchar(36) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL")
     done = bank.projector("check")
     verdict = "error" if "MariaDB" in done.stdout else "warning"
@@ -465,7 +465,7 @@ def test_schema_apply_creates_what_is_missing_and_changes_nothing_else(bank):
     assert added.returncode == 0 and "ADD COLUMN `note` varchar(20) NULL" in added.stdout
     assert [{**row, "note": None, "rank": None} for row in rows] == bank.rows("account")
     assert bank.projector("check").returncode == 0
-    bank.mapping()  # the columns that are not mapped any more stay
+    bank.mapping()  # columns that are no longer mapped stay
     bank.projector("schema", "--apply")
     assert "note" in bank.rows("account")[0]
 

@@ -1,5 +1,5 @@
-"""Who works: a standby takes over from an owner whose heartbeats have stopped, and from no other; and stores that were
-restored to an earlier state are noticed."""
+"""Who works: a standby takes over from an owner whose heartbeats have stopped, and
+only then; and stores restored to an earlier state are noticed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lease(ws: Workspace) -> dict:
 
 
 def wait_beats(ws: Workspace, count: int) -> None:
-    """Until the owner has given so many heartbeats more."""
+    """Waits until the owner has sent that many more heartbeats."""
     begun = lease(ws)["beat"]
     ws.wait(lambda: lease(ws)["beat"] >= begun + count, 60, f"{count} heartbeats")
 
@@ -114,7 +114,7 @@ def test_a_mysql_restored_below_a_stopped_projector_is_refused_until_it_is_adopt
     bank.run_once()
     restore(bank)
     bank.put(deposited(bank, 3))
-    for _ in range(3):  # trying again does not wear it down
+    for _ in range(3):  # retrying does not wear it down
         refused = bank.projector("run", "--once")
         assert refused.returncode == 2
         assert re.search(r"MySQL has lost what was applied: its fence has epoch 1, but 2 was reached", refused.stderr)
@@ -150,7 +150,7 @@ def test_a_mysql_restored_below_a_running_projector_ends_it_with_status_2(bank):
         projector.popen.wait(30)
         assert projector.popen.returncode == 2
         assert "MySQL has lost what was applied" in projector.log_text()
-    assert bank.outbox.count_documents({}) == 1  # nothing is lost from the outbox
+    assert bank.outbox.count_documents({}) == 1  # the outbox loses nothing
 
 
 def test_after_a_restore_missing_versions_come_back_from_the_archive(bank):
@@ -195,7 +195,7 @@ def test_versions_that_a_restored_mongodb_gives_again_are_reported(bank, refresh
         bank.accounts.insert_one({"_id": "a1", "user_id": "u1", "name": "Ada", "balance": decimal("13.00"), "version": 4,
                                   "opened_at": None})
         assert bank.projector("refresh", "account", "a1").returncode == 0
-    bank.put(deposited(bank, 3))  # as if version 3 had never been
+    bank.put(deposited(bank, 3))  # as if version 3 had never existed
     done = bank.run_once()
     what = "event superseded: its version was used before" if refreshed else "version used before"
     assert re.search(f'warning {what} .*aggregate="account a1"', done.stderr), done.stderr

@@ -1,4 +1,4 @@
-"""max_events_per_s and max_replica_lag_s: how fast events are applied, both changed while the projector runs."""
+"""max_events_per_s and max_replica_lag_s: how fast events are applied; both can be changed while the projector runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def opened(ws: Workspace, account: str) -> dict:
 
 
 def change(ws: Workspace, **settings) -> None:
-    """Rewrites the mapping file in use."""
+    """Rewrites the mapping file that is in use."""
     content = json.loads(ws.file.read_text())
     mysql = settings.pop("mysql", {})
     content.update(settings)
@@ -68,7 +68,7 @@ def test_wrong_settings_are_refused(bank, settings, said):
 
 @pytest.mark.whole_server
 def test_nothing_is_applied_while_a_replica_lags_or_cannot_be_reached(bank, server_folder):
-    """The replica is a server of its own, which has what the test copies: as a replica whose applier is stopped."""
+    """The replica is a separate server that has only what the test copies, like a replica whose applier is stopped."""
     with Mysqld(server_folder / "replica") as replica:
         copy = Stores(bank.stores.mongo_uri, replica.port).mysql()
         def run(statement: str, *values) -> None:

@@ -1,5 +1,5 @@
-"""TLS and logins of both stores, with real certificates and users that may do no more than they need: what is asked for is
-had, or the connection is refused."""
+"""TLS and logins of both stores, with real certificates and users with minimal privileges: the requested protection is
+in effect, or the connection is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ SOON = "&serverSelectionTimeoutMS=3000"
 
 
 class SecureStores:
-    """Both stores with TLS and a certificate of our authority; MongoDB takes nothing else, MySQL asks it of one user."""
+    """Both stores with TLS and a certificate from our authority;
+    MongoDB accepts nothing else, MySQL requires it of one user."""
 
     def __init__(self, folder: Path):
         self.authority = Authority(folder / "authority.pem", "ours")
@@ -54,12 +55,12 @@ class SecureStores:
         give_to_server(self.certificate)
 
     def mysql_does(self, statement: str) -> None:
-        """By its socket, which needs no TLS."""
+        """Through its socket, which needs no TLS."""
         with self.mysql.connect(unix_socket=self.mysql.socket) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
 
     def show(self, *hosts: str, **valid: timedelta) -> None:
-        """From now on both servers show a new certificate."""
+        """From now on both servers present a new certificate."""
         self.issue(*hosts, **valid)
         self.mysql_does("FLUSH SSL" if self.mysql.is_mariadb else "ALTER INSTANCE RELOAD TLS")
         with self.mongo.members[0].client(username="root", password="root", tlsInsecure=True) as client:
@@ -67,9 +68,9 @@ class SecureStores:
 
     @contextmanager
     def mysql_without_tls(self) -> Iterator[None]:
-        """MySQL, which is slow to start, can do without from one moment to the next."""
+        """MySQL, which is slow to start, can turn TLS off at runtime."""
         if self.mysql.is_mariadb:
-            self.mysql.restart(["--skip-ssl"])  # from 11.4 on it makes a certificate of its own
+            self.mysql.restart(["--skip-ssl"])  # from 11.4 on it creates its own certificate
         else:
             self.certificate.write_text("none")
             self.mysql_does("ALTER INSTANCE RELOAD TLS NO ROLLBACK ON ERROR")
@@ -103,7 +104,7 @@ def secure(stores) -> Iterator[SecureStores]:
 
 @contextmanager
 def workspace(secure: SecureStores, folder: Path) -> Iterator[Workspace]:
-    """Databases with an event that waits; the projector's users have their privileges and nothing else."""
+    """Databases with a waiting event; the projector's users have their privileges and nothing else."""
     with Workspace(Stores.of(secure.mongo, secure.mysql), folder) as ws:
         ws.create()
         make_mongodb_user(ws, MONGODB_PASSWORD)
@@ -131,7 +132,7 @@ def refused(secure, tmp_path_factory) -> Iterator[Workspace]:
 
 
 def secured(ws, mongodb: dict | None = None, **mysql) -> None:
-    """A mapping file that is right, but for these settings; None is the default."""
+    """A valid mapping file except for these settings; None stands for the default."""
     settings = {"user": ws.user, "password": MYSQL_PASSWORD, "tls": "verify", "tls_ca": ws.authority, **mysql}
     ws.mapping(mongodb={"uri": ws.mongodb_uri, "retain": "archive", **(mongodb or {})},
                mysql={key: value for key, value in settings.items() if value is not None},
@@ -139,7 +140,7 @@ def secured(ws, mongodb: dict | None = None, **mysql) -> None:
 
 
 def uri(ws, *changes: tuple[str, str]) -> dict:
-    """The connection string with replacements, and without patience."""
+    """The connection string with replacements, and with short timeouts."""
     text = ws.mongodb_uri + SOON
     for old, new in changes:
         assert old in text
@@ -162,7 +163,7 @@ def without_secrets(text: str) -> str:
 
 
 def findings(ws, status: int = 0) -> list[tuple[str, str, str]]:
-    """What `check` says."""
+    """The findings of `check`."""
     done = ws.projector("check", "--json")
     assert done.returncode == status, done.stdout + done.stderr
     lines = [json.loads(line) for line in without_secrets(done.stdout).splitlines()]
@@ -170,7 +171,7 @@ def findings(ws, status: int = 0) -> list[tuple[str, str, str]]:
 
 
 def refusal(ws, store: str, status: int = 3) -> str:
-    """The line with which `run` ends."""
+    """The line with which `run` exits."""
     done = ws.projector("run", "--once")
     line = last_said(done, status)
     assert line.startswith(f"projector: {store}: ") and " info " not in done.stderr, done.stderr
@@ -200,12 +201,12 @@ def test_with_tls_and_no_more_privileges_than_needed(ws, secure):
         ws.wait_drained()
 
         def kinds_of_sessions() -> set[str]:
-            """The server soon ends one that is idle."""
+            """The server soon closes an idle one."""
             put_account(ws, f"b{len(ws.rows('account'))}")
             ws.wait_drained()
             return {row["type"] for row in ws.query("SELECT CONNECTION_TYPE AS type FROM performance_schema.threads"
                                                     " WHERE PROCESSLIST_USER = %s", ws.user)}
-        if not secure.mysql.is_mariadb:  # which shows nobody else's; it lets this user in with TLS only
+        if not secure.mysql.is_mariadb:  # which shows nobody else's; this user can only log in with TLS
             assert ws.wait(kinds_of_sessions, what="a session of the projector") == {"SSL/TLS"}
         assert ws.projector("status").returncode == 0 and ws.projector("reconcile").returncode == 0
         assert projector.stop() == 0
@@ -214,7 +215,7 @@ def test_with_tls_and_no_more_privileges_than_needed(ws, secure):
 
 
 def test_the_systems_authorities_are_the_default(ws):
-    """OpenSSL takes this variable for them."""
+    """OpenSSL reads them from this variable."""
     ws.environment["SSL_CERT_FILE"] = ws.authority
     secured(ws, uri(ws, (f"&tlsCAFile={ws.authority}", "")), tls_ca=None)
     ws.run_once()
@@ -244,7 +245,7 @@ def test_a_certificate_for_another_host_is_refused(refused, secure):
 
 
 def test_a_certificate_that_has_expired_is_refused(refused, secure):
-    valid = timedelta(seconds=3)  # no server would load one that has expired already
+    valid = timedelta(seconds=3)  # no server would load one that has already expired
     end = datetime.now(timezone.utc) + valid
     with secure.showing(*HERE, valid=valid):
         wait_for(lambda: datetime.now(timezone.utc) > end, WAIT_S, "the certificate to expire")
@@ -253,7 +254,7 @@ def test_a_certificate_that_has_expired_is_refused(refused, secure):
 
 
 def check_both_are_refused(ws, authority: Path | str | None) -> None:
-    """Each by itself, while the other store is not verified; None: by what the system knows."""
+    """Each on its own, while the other store is not verified; None: by the system's authorities."""
     secured(ws, uri(ws, ("&tls=true", "&tls=true&tlsInsecure=true"), (f"&tlsCAFile={ws.authority}", "")),
             tls_ca=str(authority) if authority else None)
     line = refusal(ws, "mysql")
@@ -322,11 +323,11 @@ def test_a_server_that_wants_tls_takes_nothing_else(ws, secure):
     assert_untouched(ws)
 
 
-# verification off: only aloud
+# verification off: never silently
 
 
 def check_warns(ws, store: str, pattern: str) -> None:
-    """In the log, as every command does at its start, and among the findings."""
+    """In the log, as every command does at its start, and in its findings."""
     done = ws.projector("check")
     assert done.returncode == 0 and re.findall(r"^warning +(\w+) ", done.stdout, re.M) == [store], done.stdout
     assert re.search(pattern, done.stdout)

@@ -1,4 +1,5 @@
-"""Values: what MongoDB holds arrives in MySQL unchanged on every path, or fails as its event's error; hostile texts do no harm."""
+"""Values: what MongoDB holds arrives in MySQL unchanged on every
+path or fails as its event's error; hostile texts do no harm."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ BYTES = bytes(range(256))
 TEXTS = ["", " ", "trailing ", "q'uo\"te`", "back\\slash \\' \\", "NUL \0 in \0", "line\nfeed\r\ttab\x1a\x7f", f"é ü 漢 {ROCKET}\u202e",
          "'; DROP TABLE v; --", "%s %d ${HOME} :$aggregate_id ? /* x */ # y", "\u0000", "_utf8mb4 X'41'"]
 
-# type, values: (BSON value, what MySQL has to give back) or a value that is the same in both
+# type, values: (BSON value, what MySQL must return) or a value that is the same in both
 VALUES: list[tuple[str, list]] = [
     ("boolean", [(True, 1), (False, 0), (1, 1)]),
     ("tinyint", [-128, 127, 0]),
@@ -62,7 +63,7 @@ VALUES: list[tuple[str, list]] = [
     ("time", ["-838:59:59", ("12:34:56.000", "12:34:56")]),
     ("time(3)", [("12:34:56.5", "12:34:56.500")]),
     ("bit(1)", [(True, b"\x01"), (False, b"\x00"), (1, b"\x01")]),
-    ("float", [0.5, -1234.25, (3, 3.0)]),  # as text a server shows six digits of it
+    ("float", [0.5, -1234.25, (3, 3.0)]),  # as text, a server shows only six of its digits
     ("timestamp(3)", [datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7, 999000), datetime(2024, 3, 31, 1, 30)]),
     ("uuid", [(UUID, UUID.bytes), (str(UUID), UUID.bytes)]),
     ("json", [({"a": Int64(2**63 - 1), "b": [1, None, True, {"c": f"q\"'\\ {ROCKET} \0"}], "": {}},
@@ -110,7 +111,8 @@ PATHS = ("upsert", "update", "sql", "refresh")
 
 @pytest.mark.slow
 def test_values_arrive_unchanged_on_every_path(ws):
-    """Upsert; update and bound parameter, on a row that holds another value; refresh from the entity. A table for each type."""
+    """Upsert; update and bound parameter, on a row that holds another
+    value; refresh from the entity. One table per type."""
     ws.mapping([projection(t, table=table_name(t)) for t, _ in VALUES], backoff_ms=300000)
     ws.create()
     cases = [(t, f"{n} {path}", path, value, pairs(values)[-1][0], expected)
@@ -221,7 +223,7 @@ def test_parameters_without_a_column_are_bound_as_what_they_are(ws):
     ("uuid", [UUID, uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)]), ("binary(12)", [OID, ObjectId(b"\0" * 12), ObjectId(b" " * 12)]),
     ("decimal(20,0)", [5, Int64(-2**63)]), ("varchar(36)", [UUID, OID, 5, "x"])], ids=lambda v: v if isinstance(v, str) else "")
 def test_rows_are_found_by_keys_of_every_type(ws, key_type, ids):
-    """Also keys that a looser comparison would take for one: case, accents, a blank at the end."""
+    """Including keys that a looser comparison would consider equal: case, accents, a trailing blank."""
     p = projection("bigint")
     p["key"]["id"]["type"] = key_type
     p["events"].update(Up={"op": "add", "columns": {"value": "deep.value"}}, Gone={"op": "delete"})
@@ -245,7 +247,7 @@ def number(value) -> int | float | Decimal:
 
 @pytest.mark.parametrize("name", ["n", "v", "t", "k0", "new", "select"])
 def test_a_table_may_have_any_name(ws, name):
-    """Whatever the statements call their own parts."""
+    """Whatever names the statements use for their own parts."""
     ws.mapping([{"aggregate_type": "account", "table": name, "key": {"id": {"from": "$aggregate_id", "type": "varchar(20)"}},
                  "columns": {name: {"from": "value", "type": "int"}},
                  "events": {"Set": {"op": "upsert"}, "Changed": {"op": "update", "columns": [name]}, "Added": {"op": "add", "columns": {name: "value"}},
@@ -333,7 +335,7 @@ def test_the_json_log_stays_json_whatever_the_texts(bank):
 
 
 def test_any_bytes_in_ids_are_kept_apart(bank):
-    """64 bytes each, so that nothing is cut: every event id and aggregate id is its own."""
+    """64 bytes each, so that nothing is truncated: all event ids and aggregate ids are distinct."""
     rnd = random.Random(4)
     ids = sorted({"".join(chr(rnd.randrange(0, 128)) for _ in range(64)) for _ in range(300)})
     bank.put([{**bank.event(i[:36], "AccountOpened", user_id="u", name=i, balance=Decimal128("0")), "_id": i} for i in ids])
@@ -343,7 +345,7 @@ def test_any_bytes_in_ids_are_kept_apart(bank):
 
 
 def test_large_payloads_are_split_into_statements(ws):
-    """More than max_allowed_packet in one batch, and rows of a megabyte."""
+    """More than max_allowed_packet in one batch, with rows of a megabyte."""
     ws.mapping([projection("longblob")], batch=200, workers=1)
     ws.create()
     blob = os.urandom(1_000_000)

@@ -83,7 +83,7 @@ def test_versions_without_an_event_are_missing_until_one_comes_late(bank):
     assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "missing"), (0, "missing"), (0, "applied")]
     late = deposit(bank, "a1", 2, at=T + timedelta(seconds=2))
     bank.put(late)
-    assert waited(bank, "a1", 2) == (1, "not in time")  # it is there after all
+    assert waited(bank, "a1", 2) == (1, "not in time")  # it does exist after all
     bank.run_once()
     assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "applied"), (0, "missing"), (0, "applied")]
 
@@ -120,7 +120,7 @@ def test_a_dead_event_is_told_behind_one_that_an_outage_holds(bank):
 
 
 def test_ids_of_two_kinds_with_one_text_are_told_apart(bank):
-    """What blocks "5" does not block 5, and is not told for it."""
+    """What blocks "5" does not block 5, and is not reported for it."""
     culprit = impossible(bank, "5", 2)
     bank.put(opened(bank, 5), {**culprit, "status": "dead"})
     bank.run_once()
@@ -186,7 +186,7 @@ def test_the_commit_answers_and_no_waiter_asks_mysql(bank):
         bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 150)
         began, before = time.monotonic(), said.count(b"projector_position")
         bank.wait(lambda: said.count(b"projector_position") >= before + 8, what="four questions, which name it twice")
-        assert time.monotonic() - began > 1  # after those about new waiters one a second, about all of them
+        assert time.monotonic() - began > 1  # after those for new waiters, one per second for all of them
         bank.put(deposit(bank, "a1", 2))
         assert [w.result() for w in waiting] == [(200, {"outcome": "applied"})] * 150
         assert endpoint.metrics()["projector_waiters"] == 0
@@ -269,7 +269,7 @@ def send_wait(endpoint: Endpoint, version: int, timeout_ms: int = 60000) -> sock
 
 
 def test_who_hangs_up_gives_its_place_back(bank):
-    """Else some impatient clients would keep all others out, for as long as their timeouts last."""
+    """Otherwise a few impatient clients could keep all others out for the length of their timeouts."""
     bank.put(opened(bank, "a1"))
     with listening(bank) as endpoint:
         bank.wait_drained()

@@ -1,6 +1,6 @@
 """Seeded random workloads under kills, freezes and rivals: the rows equal a plain fold of the events.
 
-A failing seed can be run again: WORKLOAD_SEEDS=17,18 ./run test --suite system -k workload
+To run a failing seed again: WORKLOAD_SEEDS=17,18 ./run test --suite system -k workload
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ def any_id(rnd: random.Random) -> Any:
 
 
 def aggregate_ids(rnd: random.Random, text: str = "6") -> list:
-    """Of all kinds. With text "5" two aggregates, a number and a text, share a row."""
+    """Of all kinds. With the text "5" two aggregates, a number and a text, share a row."""
     return [5, text, Int64(-2**63), Int64(2**40 + 5), uuid.UUID(int=rnd.getrandbits(128)), ObjectId(rnd.randbytes(12)),
             "a'b\\\"c`%", "ünï \N{ROCKET}"]
 
 
 class Writer:
-    """Makes the events of one aggregate, only such as can be applied."""
+    """Produces the events of one aggregate, only such as can be applied."""
 
     def __init__(self, rnd: random.Random, aggregate_type: str, aggregate_id: Any, versioned: bool):
         self.rnd, self.type, self.id, self.versioned = rnd, aggregate_type, aggregate_id, versioned
         self.time, self.version, self.events = START, 0, []
 
     def write(self, event_type: str, **payload) -> None:
-        self.time += timedelta(milliseconds=self.rnd.choice([0, 0, 1, 1000]))  # also equal times
+        self.time += timedelta(milliseconds=self.rnd.choice([0, 0, 1, 1000]))  # including equal times
         event = {"_id": any_id(self.rnd), "aggregate_type": self.type, "aggregate_id": self.id, "event_type": event_type,
                  "occurred_at": self.time, "payload": payload}
         if self.versioned:
@@ -123,7 +123,7 @@ def counter_events(rnd: random.Random, aggregate_id: Any, count: int) -> list[di
 def note_events(rnd: random.Random, aggregate_id: Any, count: int) -> list[dict]:
     writer, written = Writer(rnd, "note", aggregate_id, False), False
     while len(writer.events) < count:
-        writer.time += timedelta(milliseconds=1)  # no version tells the order of equal times here
+        writer.time += timedelta(milliseconds=1)  # no version orders equal times here
         text = rnd.choice(["", "a", "NUL \0 and \n", "q'\"\\"]) * rnd.randrange(1, 9)
         if not written:
             writer.write("Written", text=text, edits=0)
@@ -142,7 +142,7 @@ def shuffled_in_windows(rnd: random.Random, events: list, window: int) -> list:
 
 
 def interleaved(rnd: random.Random, lists: list[list]) -> list:
-    """One list in which each list's own order is kept."""
+    """One list that preserves each list's own order."""
     turns = [i for i, events in enumerate(lists) for _ in events]
     rnd.shuffle(turns)
     heads = [iter(events) for events in lists]
@@ -153,7 +153,7 @@ def interleaved(rnd: random.Random, lists: list[list]) -> list:
 
 
 def fold(events: list[dict]) -> dict[str, dict]:
-    """Every event once, in the order of its aggregate; rows by table and key."""
+    """Every event once, in its aggregate's order; rows by table and key."""
     tables: dict[str, dict] = {name: {} for name in ("account", "wallet", "journal", "counter", "note")}
     for event in sorted(events, key=lambda e: (e["occurred_at"], e.get("version", 0))):
         FOLDS[event["aggregate_type"]](tables, str(event["aggregate_id"]), event, event["payload"])
@@ -225,7 +225,7 @@ def assert_ledger(ws, events: list[dict]) -> None:
 
 
 def assert_positions(ws, events: list[dict]) -> None:
-    """At the last event that was applied; one that is ignored only counts as a version."""
+    """They are at the last applied event; an ignored one only counts as a version."""
     last: dict = {}
     highest: dict = {}
     for e in events:
@@ -244,7 +244,7 @@ def assert_positions(ws, events: list[dict]) -> None:
 
 
 class Load:
-    """A thread that inserts events in small pieces and sends earlier ones again."""
+    """A thread that inserts events in small chunks and resends earlier ones."""
 
     def __init__(self, ws, rnd: random.Random):
         self.outbox, self.rnd, self.sent, self.again = ws.outbox, rnd, [], 0
@@ -264,11 +264,11 @@ class Load:
                 self.outbox.insert_one(dict(event))
                 self.again += 1
             except pymongo.errors.DuplicateKeyError:
-                pass  # it is still in the outbox
+                pass  # still in the outbox
 
 
 def make_events(rnd: random.Random, size: int, window: int) -> tuple[list, list]:
-    """The counters' first events, and the load in the order of arrival."""
+    """The counters' first events, and the load in its order of arrival."""
     accounts = [account_events(rnd, i, size) for i in aggregate_ids(rnd)]
     counters = [counter_events(rnd, i, size) for i in aggregate_ids(rnd, "5")]
     notes = interleaved(rnd, [note_events(rnd, i, size) for i in aggregate_ids(rnd)])
@@ -281,7 +281,7 @@ def make_events(rnd: random.Random, size: int, window: int) -> tuple[list, list]
 
 
 class Projectors:
-    """Two of one name; what is done to them leaves two."""
+    """Two of one name; whatever is done to them, there are two again afterwards."""
 
     def __init__(self, ws):
         self.ws, self.contexts, self.running = ws, [], []
@@ -310,7 +310,7 @@ class Projectors:
         self.add()
 
     def freeze_until_replaced(self, process) -> None:
-        """The owner wakes up when another has taken over: the fence has to hold it back."""
+        """The owner wakes up after another has taken over: the fence has to hold it back."""
         process.pause()
         try:
             self.ws.wait(lambda: self.owner() not in (process, None), what="another owner")

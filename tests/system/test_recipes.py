@@ -1,5 +1,6 @@
-"""The recipes of docs/writing-events.md, from an empty store, in every language that this machine has. Drivers come from
-the languages' own registries into the cache of ./run; where neither is there, the recipe is skipped and says so."""
+"""The recipes of docs/writing-events.md, starting with an empty store, in every
+language available on this machine. Drivers come from the languages' own registries
+into the cache of ./run; a recipe without either is skipped and reported."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def code(title: str, language: str) -> str:
 
 
 def placed(source: str, ws: Workspace) -> str:
-    """The recipe on this test's stores."""
+    """The recipe, adapted to this test's stores."""
     source, uris = re.subn(r'"mongodb://127\.0\.0\.1:27017/[^"]*"', json.dumps(ws.stores.mongo_uri), source)
     source, names = re.subn(r'"bank"', json.dumps(ws.name), source)
     assert uris == 1 and names >= 1
@@ -46,7 +47,7 @@ def placed(source: str, ws: Workspace) -> str:
 
 
 def cached(name: str, fetch: Callable[[Path], None]) -> Path:
-    """A folder of the cache, which `fetch` fills when it is not there; skips the test when it cannot."""
+    """A folder in the cache, which `fetch` fills if it is missing; skips the test if that fails."""
     cache = Path(os.environ.get("PROJECTOR_CACHE") or ("/var/cache/projector" if os.geteuid() == 0 else Path.home() / ".cache/projector"))
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{name}.lock").open("w") as lock:
@@ -78,7 +79,7 @@ def fetched(*argv: str | Path, cwd: Path, **environment: str) -> None:
 
 
 def check_bank(bank: Workspace) -> None:
-    """One account with one deposit, although it was sent twice; the other one closed."""
+    """One account with a single deposit, although it was sent twice; the other one closed."""
     assert [event["version"] for event in bank.outbox.find().sort("occurred_at")] == [1, 2, 1, 2]
     assert bank.accounts.find_one()["version"] == 2 and bank.accounts.count_documents({}) == 1
     assert bank.db.outbox_commands.count_documents({"at": {"$type": "date"}}) == 4

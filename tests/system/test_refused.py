@@ -1,4 +1,4 @@
-"""What MongoDB refuses, and what is superseded where nobody can look it up: in sight, with the reason."""
+"""What MongoDB refuses, and what is superseded although nobody can look it up: visible, with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from endpoint import Endpoint
 from workspace import Workspace, bank_projections, decimal
 
 SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500, "lease_ms": 4000}
-# The projector's fields are refused for one account, so the validator passes the look at the start.
+# Refuses the projector's fields for one account only, so the check at the start finds no fault with it.
 VALIDATOR = {"$or": [{"aggregate_id": {"$ne": "bad"}}, {"status": {"$exists": False}}]}
 
 
@@ -26,7 +26,7 @@ def test_an_event_that_mongodb_refuses_to_mark_is_listed_with_the_reason(bank):
     with bank.start_projector() as process:
         process.wait_log("info working")
         endpoint = Endpoint(process)
-        # A deposit without its account fails, and its failure is to be marked in its own document.
+        # A deposit without its account fails, and its failure has to be marked in its own document.
         bank.db.command("collMod", "outbox", validator=VALIDATOR)
         bank.put(bad := {**bank.event("bad", "MoneyDeposited", amount=decimal("1.00")), "attempts": 1}, good := opened(bank, "a1"))
         bank.wait_gone(good)
@@ -55,7 +55,7 @@ def test_a_mongodb_that_refuses_writes_is_told_everywhere(bank):
             answer = bank.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and "MongoDB" in a.text and a, what="readyz")
             assert re.search(r"MongoDB refuses to work since .* \(121\)\. .*nothing is lost", answer.text)
             metrics = endpoint.metrics()
-            assert metrics["projector_lease_held"] == 1  # told before the lease is lost, and with it all work
+            assert metrics["projector_lease_held"] == 1  # reported before the lease, and all work with it, is lost
             assert metrics['projector_store_up{store="mongodb"}'] == 1 and metrics['projector_store_usable{store="mongodb"}'] == 0
             status = bank.projector("status")
             assert status.returncode == 3

@@ -1,4 +1,4 @@
-"""The test servers themselves: a fault test is worth no more than the fault it believes to cause."""
+"""The test servers themselves: a fault test is only worth as much as the fault it causes."""
 
 from __future__ import annotations
 

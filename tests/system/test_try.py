@@ -165,7 +165,7 @@ def test_hostile_names_and_reasons_are_well_formed_junit(folder):
 
 
 def test_a_decimal_that_is_no_number_is_refused(folder):
-    """libbson takes it for NaN."""
+    """libbson reads it as NaN."""
     (folder / "event.json").write_text(json.dumps(event("Placed", kind="web", total=[{"$numberDecimal": "1,50"}])))
     assert '$numberDecimal: expected a number of at most 34 digits, found "1,50"' in run(folder, str(folder / "event.json"), status=2)
 
@@ -185,7 +185,7 @@ def test_a_wrong_file_of_cases_is_wrong_use(folder, wrong, message):
 
 
 def test_a_thousand_cases_take_no_time_to_speak_of(folder):
-    """Milliseconds each, or nobody would run them; measured against starting a program at all."""
+    """If each took milliseconds, nobody would run them; compared with the time to start any program."""
     begun = time.monotonic()
     cases(folder)
     empty = time.monotonic() - begun

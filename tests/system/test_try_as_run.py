@@ -1,4 +1,4 @@
-"""`try` says what `run` does: random events, good, bad, late and repeated, end in the same outcomes and rows in memory and in MySQL.
+"""`try` predicts what `run` does: random events, good, bad, late and repeated, have the same outcomes and rows in both.
 
 More seeds: TRY_SEEDS=10-40 ./run test --suite system -k try_as_run
 """
@@ -40,7 +40,7 @@ START = datetime(2026, 1, 1)
 
 
 def payload(chance: random.Random) -> dict:
-    """Mostly what every event type takes; now and then something is missing or wrong."""
+    """Mostly what every event type needs; now and then something is missing or wrong."""
     full = {"kind": chance.choice(["web", "shop", "phone"]), "total": chance.choice([1, 2.5, "3.25"]), "by": chance.choice([1, 0.5]), "address": {"city": "Bern"},
             "lines": [{"sku": chance.choice("abc")} for _ in range(chance.randrange(4))], "tags": chance.sample("pqr", chance.randrange(4)),
             "more": chance.sample("xyz", chance.randrange(3))}
@@ -53,7 +53,7 @@ def payload(chance: random.Random) -> dict:
 
 
 def make(chance: random.Random) -> list[list[dict]]:
-    """In pieces, in the order of their times within each; a later piece may hold earlier events, and some again."""
+    """In chunks, ordered by time within each; a later chunk may hold earlier events, and repeat some."""
     types = ["Put"] * 12 + list(PROJECTIONS[0]["events"])
     events = [{"_id": f"e{n}", "aggregate_type": "order", "aggregate_id": f"o{chance.randrange(8)}", "event_type": chance.choice(types),
                "occurred_at": START + timedelta(seconds=n), "payload": payload(chance)} for n in range(60)]
@@ -74,7 +74,7 @@ def test_outcomes_and_rows_are_those_of_run(ws, seed):
     ws.create()
     pieces = make(chance)
     for n, piece in enumerate(pieces):
-        held = set(ws.outbox.distinct("aggregate_id"))  # what comes late there makes `run` try again what waits, which `try` does not
+        held = set(ws.outbox.distinct("aggregate_id"))  # late events make `run` retry what waits; `try` does not
         pieces[n] = piece = [e for e in piece if n < 2 or e["aggregate_id"] not in held]
         if piece:
             ws.put([dict(e) for e in piece])
