@@ -333,13 +333,15 @@ static bool serve(struct MHD_Connection *request, void **context) {
 }
 
 static bool is_authorized(const struct MHD_Connection *request) {
-  g_autofree char *whole = g_strconcat("Bearer ", token, NULL);
+  static const char bearer[] = "Bearer "; /* in any case, the token as it is */
   const char *given = look_up(request->headers, "Authorization");
   const char *type = look_up(request->headers, "Content-Type");
   const char *origin = look_up(request->headers, "Origin");
   const char *host = look_up(request->headers, "Host");
   g_autofree char *own = g_strconcat("://", host ? host : "", NULL);
-  return given && !strcmp(given, whole) && type && g_str_has_prefix(type, "application/json") &&
+  bool names_it = given && !g_ascii_strncasecmp(given, bearer, strlen(bearer)) &&
+                  !strcmp(given + strlen(bearer), token);
+  return names_it && type && g_str_has_prefix(type, "application/json") &&
          (!origin || (host && g_str_has_suffix(origin, own)));
 }
 

@@ -363,7 +363,7 @@ static void test_a_hold_found_while_draining_stands(void **state) {
 static void test_holds_come_up_in_the_order_in_which_they_are_due(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
-  static const int delays[HOLDS_MAX] = {-30, -10, -70, -50, 60000, -20, -80, -40};
+  static const int delays[HOLDS_MAX] = {-3000, -1000, -7000, -5000, 60000, -2000, -8000, -4000};
   for (int i = 0; i < HOLDS_MAX; i++) {
     char name[] = {(char)('a' + i), '\0'};
     g_autoptr(QueuedEvent) event = pending(name, 1);
