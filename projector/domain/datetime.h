@@ -14,7 +14,7 @@ enum { DATETIME_TEXT_SIZE = 32 };
 
 /* From year 1000 to 9999, the range that MySQL documents for DATETIME: that of an event's time. */
 bool datetime_in_range(int64_t ms);
-/* From year 1 on, as the servers keep it all the same. */
+/* From year 1 on: the servers store such dates too. */
 bool datetime_fits_column(int64_t ms);
 
 /* "2024-05-06 07:08:09.123456" with `fraction` digits (0 to 6) of `us`, microseconds since 1970.

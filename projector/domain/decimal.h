@@ -15,12 +15,12 @@ enum {
 typedef struct Decimal {
   bool negative;
   uint16_t count; /* digits in all, most significant first */
-  uint16_t scale; /* how many of them stand behind the point */
+  uint16_t scale; /* how many of them are after the point */
   uint8_t digits[DECIMAL_DIGITS_MAX];
 } Decimal;
 
-/* Reads "-12.50", "1.5E+3", ".5"; nothing else may stand in the text. Returns false for no finite
- * number, or one with more digits than fit. The result has no needless zeros at either end. */
+/* Reads "-12.50", "1.5E+3", ".5"; nothing else may stand in the text. Returns false unless it is a
+ * finite number whose digits fit. The result has no needless zeros at either end. */
 bool decimal_parse(const char *text, size_t length, Decimal *ret_decimal);
 void decimal_from_int64(int64_t number, Decimal *ret_decimal);
 void decimal_from_uint64(uint64_t number, Decimal *ret_decimal);

@@ -14,6 +14,6 @@ enum {
 bool utf8_is_valid(const char *text, size_t length);
 /* The type as MongoDB's documents call it, and the value, texts and documents shortened to
  * DESCRIBED_CHARACTERS: `int64 5`, `string of 3 bytes "abc"`, `document {"a": 1}`. A text that is
- * not UTF-8 is told by its first wrong byte. A log leaves out what stands in quotes
+ * not UTF-8 is described by its first invalid byte. A log leaves out what is in quotes
  * (failure_without_values). */
 void bson_describe(const bson_iter_t *iter, char *text, size_t size);

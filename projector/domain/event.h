@@ -15,7 +15,7 @@ enum {
   AGGREGATE_TYPE_MAX = 128, /* bytes */
   AGGREGATE_ID_MAX = 255,   /* bytes of an aggregate id that is a string */
   EVENT_TYPE_MAX = 128,     /* bytes */
-  ATTEMPTS_MAX = 1000000,   /* what else a document says is not ours */
+  ATTEMPTS_MAX = 1000000,   /* a higher number in a document is not ours */
   DUE_MAX_MS = 86400000,    /* an event is checked again after a day at most */
   ID_TEXT_SIZE = 256,       /* a buffer that holds any valid id as text, with its NUL */
   IDS_OF_TEXT = 4,          /* at most */
@@ -51,7 +51,7 @@ typedef struct Aggregate {
   Id id;
 } Aggregate;
 
-/* As the outbox says; no status, or one that the contract does not know, is pending. */
+/* As in the outbox; a missing or unknown status counts as pending. */
 typedef enum EventStatus {
   STATUS_PENDING,
   STATUS_IN_PROGRESS,
@@ -86,7 +86,7 @@ const bson_t *event_document(const Event *event, bson_t *view);
 const bson_t *event_payload(const Event *event, bson_t *view);
 const bson_t *event_metadata(const Event *event, bson_t *view);
 
-/* An event that MongoDB refuses to mark, and why. So many are named. */
+/* An event that MongoDB refuses to mark, and why. At most so many are listed. */
 enum { REFUSED_MAX = 200 };
 
 typedef struct Refused {

@@ -4,8 +4,8 @@
  * to its message. Filling one cannot fail. The class alone decides what happens next
  * (docs/operations.md has the table); the message is for humans.
  *
- * What cannot be otherwise is no failure: it is asserted, in every build (g_assert). A process that
- * finds itself wrong ends at once, and the next owner begins with what is committed. */
+ * What only a bug can cause is not a failure: it is asserted, in every build (g_assert). A process
+ * that finds itself wrong ends at once, and the next owner begins with what is committed. */
 #pragma once
 
 #ifdef G_DISABLE_ASSERT
@@ -81,15 +81,15 @@ bool failure_prefix(Failure *failure, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* The failure as it may be logged: without the values that MySQL quotes from a row or a statement,
- * and those of the event itself, which stand in quotes behind ", found ". Names of tables, columns
- * and keys stay. */
+ * and those of the event itself, which are in quotes after ", found ". Names of tables, columns and
+ * keys stay. */
 Failure failure_without_values(const Failure *failure);
 
 /* Replaces everything from the first quote to the last with "…", in a buffer of `size`. The end of
  * a message like "Duplicate entry 'x' for key 'by_name'" stays: what is quoted there is a name. */
 void text_hide_quoted(char *text, size_t size);
 
-/* Lower-case names as they stand in `last_error.class`, logs and metrics. */
+/* Lower-case names as used in `last_error.class`, logs and metrics. */
 const char *failure_class_name(FailureClass class);
 
 /* The class of a server's error number. The tables are in failure.c, with their sources. */

@@ -3,10 +3,10 @@
  * Folding has the same result as the changes one by one. A row's changes in one step run in three
  * phases: first what needs the row to exist already (update), then remove, then write. Rows of one
  * step are independent of each other, so each phase of a step is a handful of statements. A
- * statement of an `sql` change is a step of its own. One that may touch anything parts what comes
- * before it from what comes after. One that touches only its own row parts only the changes of that
- * row, and of the aggregate that it belongs to: those after it go into the next level, whose steps
- * come behind all of its own level, while other aggregates stay where they are.
+ * statement of an `sql` change is a step of its own. One that may touch anything separates what
+ * comes before it from what comes after. One that touches only its own row separates only the
+ * changes of that row, and of the aggregate that it belongs to: those after it go into the next
+ * level, whose steps come after all of its own level, while other aggregates stay where they are.
  *
  * COLUMN_ADD on NULL is a failure, which the code that executes the fold must detect: SQL would
  * silently keep NULL. One liberty is taken: deltas of one row and step become one sum, and only

@@ -1,8 +1,8 @@
 /* json_number.h - numbers in JSON that a double does not hold exactly.
  *
- * MySQL keeps what it reads of JSON as integers of 64 bits, signed or not, and as doubles. It keeps
- * a DECIMAL too, with every digit, but only as the result of an expression; MariaDB keeps the
- * text. */
+ * MySQL stores the numbers of a JSON text as integers of 64 bits, signed or not, and as doubles. It
+ * stores a DECIMAL too, with every digit, but only as the result of an expression; MariaDB keeps
+ * the text. */
 #pragma once
 
 #include "projector/domain/decimal.h"
@@ -18,8 +18,8 @@ typedef enum JsonWidth {
 JsonWidth json_width(const Decimal *number);
 /* The number at the beginning of a text, and where it ends; false: none begins there. */
 bool json_number_at(const char *text, const char *end, Decimal *ret_number, const char **ret_end);
-/* Behind the string that begins at `text`. */
+/* The position after the string that begins at `text`. */
 const char *json_skip_string(const char *text, const char *end);
-/* The text with each wide number as a string that says it: what compares numbers as doubles then
+/* The text with each wide number turned into a string: code that compares numbers as doubles then
  * compares them digit by digit. */
 GString *json_wide_as_texts(const char *text, size_t length);

@@ -49,7 +49,7 @@ typedef struct ColumnType {
   unsigned length;  /* characters or bytes; precision of a decimal; fraction digits of a time */
   unsigned scale;   /* of a decimal */
   bool plain;       /* json: numbers, times and ids as JSON has them, not as extended JSON */
-  const char *text; /* as the file says it, for messages and DDL */
+  const char *text; /* as written in the file, for messages and DDL */
 } ColumnType;
 
 /* Reads "decimal(18,2)", "bigint unsigned" …; the text is borrowed. */

@@ -33,7 +33,7 @@ bool mapping_parse_columns(Mapping *mapping, Projection *projection, const json_
 
 /* --- mapping_children.c --- */
 
-/* Reads `children` of the projection, the key and columns of which are there. */
+/* Reads `children` of the projection, whose key and columns have already been read. */
 bool mapping_parse_children(Mapping *mapping, Projection *projection, const json_t *json,
                             const char *path, Failure *ret_failure);
 /* The child table that an update names among its columns; `from` is NULL or where its array is.

@@ -23,7 +23,8 @@ void json_append_short(GString *to, const char *json, size_t length);
 /* How many doubles lie between the two, and one; 0: the same, also 0.0 and -0.0. */
 uint64_t real_distance(double a, double b);
 
-/* Whether two JSON texts say the same, doubles to within `slack` units in the last place. */
+/* Whether two JSON texts have the same content, doubles to within `slack` units in the last
+ * place. */
 bool json_text_same(const char *a, size_t a_length, const char *b, size_t b_length, unsigned slack);
 
 /* A JSON array of doubles of which such a server reads most wrong; to be cast to JSON and back. */

@@ -34,7 +34,7 @@ typedef struct Rehearsed {
   const Failure *failure; /* VERDICT_FAILED: why */
 } Rehearsed;
 
-/* Takes the event over. A gap in the versions is not waited for. */
+/* Takes ownership of the event. A gap in the versions is not waited for. */
 Rehearsed rehearsal_take(Rehearsal *rehearsal, Event *event);
 
 unsigned rehearsal_row_count(const Rehearsal *rehearsal);

@@ -1,6 +1,6 @@
 /* source.h - where a value comes from: the `from`, `value` and `default` of the mapping file.
  *
- * A source is a chain of places. The first one that is present gives the value; a constant
+ * A source is a chain of places. The first one that is present supplies the value; a constant
  * (`value`, `default`) always is. An explicit null counts as present. */
 #pragma once
 

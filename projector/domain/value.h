@@ -38,7 +38,8 @@ typedef struct Value {
 bool value_for_column(const Event *event, const Source *source, const Column *column, Arena *arena,
                       Value *ret_value, Failure *ret_failure);
 
-/* What the column has where a writer says nothing: its `value` or `default`. False without one. */
+/* What the column holds when a writer does not set it: its `value` or `default`. False if it has
+ * neither. */
 bool value_of_default(const Column *column, Arena *arena, Value *ret_value);
 
 /* The value of an `sql` parameter: as its column's type, or as BSON's own type suggests. */

@@ -1,4 +1,4 @@
-/* log.h - one line an event on stderr, as text or JSON, with stable field names.
+/* log.h - one line per event on stderr, as text or JSON, with stable field names.
  *
  * Only `app` logs; everything below returns a Failure. Fields never carry payload values or
  * secrets. */

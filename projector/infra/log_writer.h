@@ -10,7 +10,7 @@
  * says how many were dropped, for g_free. May be called again. */
 void log_writer_start(char *(*notice)(int64_t dropped));
 
-/* Takes the line, which g_malloc gave, without its newline. */
+/* Takes ownership of the line, allocated by g_malloc, without its newline. */
 void log_writer_put(char *line);
 
 /* Waits at most that long until everything has been written. */

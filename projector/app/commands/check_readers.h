@@ -1,6 +1,6 @@
-/* check_readers.h - what `check` says of those beside the projector: writers who repeat commands,
- * the feeds and their readers, who fetches events again, who pauses, which replicas hold it
- * back. */
+/* check_readers.h - what `check` reports on everything around the projector: writers who repeat
+ * commands, the feeds and their readers, those who fetch events again, pauses, and replicas that
+ * hold it back. */
 #pragma once
 
 #include "projector/app/commands/check_report.h"
@@ -13,7 +13,7 @@ typedef struct EventCollection {
   const char *name, *collection, *option; /* option: of `outbox init` */
 } EventCollection;
 
-/* The indexes that look-ups want. */
+/* The indexes that look-ups need. */
 void check_indexes(CheckReport *report, const Config *config, const EventCollection *of);
 void check_readers(CheckReport *report, const Config *config, MongoStore *store);
 /* `session` is with mysql.host. */

@@ -8,5 +8,5 @@
 
 /* Includes the reason for its state, from its last_error. Free it. */
 json_t *list_event_json(const Event *event);
-/* The same of one that MongoDB refuses to mark. */
+/* The same for an event that MongoDB refuses to mark. */
 json_t *list_refused_json(const Event *event, const Refused *refused);

@@ -13,7 +13,7 @@ typedef struct Acker Acker;
 
 Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop *stop);
 void acker_free(Acker *acker);
-/* Before it is started: the feeder, which may be NULL, has to outlive it. */
+/* Call before it is started. The feeder, which may be NULL, must outlive it. */
 void acker_heed(Acker *acker, Feeder *feeder);
 /* Acknowledges queued events. Returns false when there were none (with `wait`: and there will be
  * none). */

@@ -18,7 +18,7 @@ typedef struct Hold {
   int64_t due;          /* monotonic, us */
   GSequenceIter *place; /* among those that will be due; NULL: it will not be, by itself */
   OrderKey reached;     /* by the draining: up to here the events have been let through */
-  OrderKey next;        /* behind this it reads on */
+  OrderKey next;        /* it continues reading after this */
   bool from_start;
   int64_t head_since;   /* the event that blocks waits since then, */
   int64_t behind_since; /* and those behind it; INT64_MAX: none is */

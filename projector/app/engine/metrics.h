@@ -1,4 +1,5 @@
-/* metrics.h - the counters and current figures of this process, behind `/metrics` and the page. *
+/* metrics.h - the counters and current figures of this process, behind `/metrics` and the page.
+ *
  * Workers update them once per batch. Readers take a copy, so that frequent requests do not delay a
  * worker. */
 #pragma once

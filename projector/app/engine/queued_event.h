@@ -29,7 +29,7 @@ struct QueuedEvent {
   int64_t early_ms; /* excused, because its time is far ahead: it waits that long */
 };
 
-/* Takes the event over. */
+/* Takes ownership of the event. */
 QueuedEvent *queued_event_new(Event *event);
 void queued_event_free(QueuedEvent *queued);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QueuedEvent, queued_event_free)

@@ -12,5 +12,5 @@ Reads *reads_new(Stores *stores, const char *entities);
 void reads_free(Reads *reads);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Reads, reads_free)
 
-/* What it reads lives until the next reading. */
+/* What it reads lives until the next read. */
 Prefetch reads_prefetch(Reads *reads);

@@ -34,9 +34,9 @@ int command_status(int argc, char **argv);
 int command_try(int argc, char **argv);
 int command_wait(int argc, char **argv);
 
-/* What --help says. */
+/* The text of --help. */
 typedef struct CommandHelp {
-  const char *usage;           /* behind the command's name */
+  const char *usage;           /* after the command's name */
   const char *summary;         /* what it does */
   const GOptionEntry *options; /* its own; or NULL */
 } CommandHelp;

@@ -23,7 +23,7 @@ typedef struct Settings {
   bool ignore_unreachable_replicas;
   int64_t max_blocked; /* aggregates with failed events before an alarm is raised */
   int64_t ledger_retention_s;
-  int64_t ready_lag_ms;   /* from there on /readyz says no */
+  int64_t ready_lag_ms;   /* from this lag on /readyz says no */
   bool permanent_is_dead; /* an event that can never succeed dies at its first failure */
   bool adopt;             /* `run --adopt`: continue with stores that were restored or moved */
   bool log_json;
@@ -51,7 +51,7 @@ typedef struct Config {
  * failure names the path of the key. */
 Config *config_load(const char *file, Failure *ret_failure);
 /* The projections alone, for what needs no store: settings and secrets are not looked at, and their
- * environment need not be there. */
+ * environment variables need not be set. */
 Config *config_load_mapping(const char *file, Failure *ret_failure);
 void config_free(Config *config);
 /* Whether the content of a secret file has changed since it was read. */

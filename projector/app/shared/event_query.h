@@ -30,10 +30,9 @@ bool event_query_set(EventQuery *query, const char *key, const char *value, Fail
 /* Whether the parameters are consistent with each other and with the mapping file. */
 bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure);
 
-/* Takes a line with its newline, and may wait for a slow reader. Returns false when it was
- * enough. */
+/* Takes a line with its newline, and may wait for a slow reader. Returns false to stop. */
 typedef bool (*LineSink)(const char *line, size_t length, void *data);
-/* Waits that long. Returns false when it was enough. */
+/* Waits that long. Returns false to stop. */
 typedef bool (*Pause)(int64_t ms, void *data);
 
 typedef struct EventReading {
@@ -42,7 +41,7 @@ typedef struct EventReading {
   LineSink sink;
   Pause pause; /* between two looks for more, and between two pages */
   void *data;
-  int64_t told; /* out: lines */
+  int64_t told; /* out: number of lines */
 } EventReading;
 
 /* Writes all lines of the query; ends early when sink or pause return false. Needs memory for one

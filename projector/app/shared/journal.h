@@ -13,14 +13,14 @@ typedef struct Journal Journal;
 /* Takes a line of an earlier part. */
 typedef void (*JournalLine)(const json_t *line, void *data);
 
-/* Opens the file, which no other process may have open. With `resume`, gives the earlier part's
+/* Opens the file, which no other process may have open. With `resume`, passes the earlier part's
  * lines to `take` and its last mark to `*ret_mark` (NULL: nothing to resume); it must have begun
- * with the same header. Takes the header over. */
+ * with the same header. Takes ownership of the header. */
 Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine take, void *data,
                       json_t **ret_mark, Failure *ret_failure);
 /* With NULL, for a command without a journal, does nothing. */
 void journal_line(Journal *journal, const json_t *line);
-/* Takes the mark over. */
+/* Takes ownership of the mark. */
 void journal_mark(Journal *journal, json_t *mark);
 /* Ends the command and deletes the file, unless it `failed`. */
 void journal_close(Journal *journal, bool failed);

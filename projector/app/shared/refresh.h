@@ -22,7 +22,7 @@ typedef struct Refresh {
 } Refresh;
 
 /* Reads what many refreshes need at once. `read` is called when the fence is held; it reads events
- * before entities, and what it gives lives until the transaction is over. It may leave refreshes
+ * before entities, and what it reads lives until the transaction is over. It may leave refreshes
  * unchanged. */
 typedef struct Prefetch {
   bool (*read)(void *data, Refresh *refreshes, size_t count, Failure *ret_failure);

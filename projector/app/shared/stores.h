@@ -26,9 +26,9 @@ typedef struct Stores {
   unsigned json_slack; /* of MySQL (domain/real.h) */
 } Stores;
 
-/* `command`: as outbox_new_for_command has it. */
+/* `command`: as for outbox_new_for_command. */
 bool stores_open(const Config *config, const char *command, Stores *ret_stores,
                  Failure *ret_failure);
 void stores_close(Stores *stores);
-/* The server ends a session that is silent for long; this opens a new one before it does. */
+/* The server closes sessions that are idle for long; this opens a new one before that happens. */
 bool stores_wake(Stores *stores, Failure *ret_failure);

@@ -10,7 +10,7 @@
 
 typedef struct EventReaders EventReaders;
 
-/* What is given must outlive it. */
+/* Everything given must outlive it. */
 EventReaders *event_readers_new(const Config *config, Metrics *metrics);
 /* Answers: 200 and JSON lines, 400 for an invalid query, 409 without an archive, 429
  * when too many read, 503 when MongoDB cannot be reached. */

@@ -6,7 +6,7 @@
 
 typedef struct Remark {
   bool bad;     /* else a warning */
-  bool unready; /* //readyz returns 503 because of it */
+  bool unready; /* /readyz returns 503 because of it */
   char *text;
 } Remark;
 

@@ -1,4 +1,5 @@
-/* monitor.h - polls both stores and keeps the results, with the figures of the last minutes. *
+/* monitor.h - polls both stores and keeps the results, with the figures of the last minutes.
+ *
  * Requests never reach a store: however many there are, the stores see one poll every few seconds,
  * and no request waits for a store that does not answer. */
 #pragma once

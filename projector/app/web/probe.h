@@ -7,7 +7,7 @@
 
 typedef struct Probe Probe;
 
-/* Starts asking. The configuration must outlive it. */
+/* Starts testing. The configuration must outlive it. */
 Probe *probe_start(const Config *config);
 /* Waits for running tests, which end within seconds. */
 void probe_free(Probe *probe);

@@ -29,14 +29,14 @@ typedef void (*HttpHandler)(HttpRequest *request, void *data);
 /* Whether it is valid for http_server_listen. */
 bool http_address_is_valid(const char *address);
 
-/* Listens on "host:port" ("[::1]:9464"; port 0 takes a free one), and answers once it was started.
+/* Listens on "host:port" ("[::1]:9464"; port 0 takes a free one), and answers once it is started.
  * FAILURE_CONFIG when it cannot listen. */
 HttpServer *http_server_listen(const char *address, Failure *ret_failure);
 bool http_server_start(HttpServer *server, HttpHandler handler, void *data, Failure *ret_failure);
 /* Every deferred request must have been answered. */
 void http_server_free(HttpServer *server);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpServer, http_server_free)
-/* "127.0.0.1:9464", with the port that was taken. */
+/* "127.0.0.1:9464", with the actual port. */
 const char *http_server_address(const HttpServer *server);
 /* Whether only this machine can reach it. */
 bool http_server_is_local(const HttpServer *server);
@@ -51,8 +51,7 @@ const char *http_request_query(const HttpRequest *request, const char *name);
 const char *http_request_peer(const HttpRequest *request);
 const GString *http_request_body(const HttpRequest *request);
 
-/* Calls `take` with each name and value of the query, as they stand there, until it returns
- * false. */
+/* Calls `take` with each name and value of the query, as written there, until it returns false. */
 void http_request_each_query(const HttpRequest *request,
                              bool (*take)(const char *name, const char *value, void *data),
                              void *data);

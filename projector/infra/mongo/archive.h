@@ -20,7 +20,7 @@ bool archive_is_empty(Archive *archive, bool *ret_empty, Failure *ret_failure);
 /* An event of the archive, with `skipped` set accordingly. Never NULL. */
 Event *archive_decode(const bson_t *document);
 
-/* How many events it holds, about. */
+/* Roughly how many events it holds. */
 bool archive_estimate(Archive *archive, int64_t *ret_count, Failure *ret_failure);
 
 /* A time of INT64_MIN or INT64_MAX is no bound. */

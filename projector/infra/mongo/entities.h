@@ -9,7 +9,8 @@
 
 typedef struct Entities Entities;
 
-/* `fields`, when given, is what of the documents is read ({"_id": 1, "iban": 1}); it is copied. */
+/* `fields`, when given, selects what is read of the documents ({"_id": 1, "iban": 1}); it is
+ * copied. */
 Entities *entities_open(MongoStore *store, const char *collection, const bson_t *fields);
 void entities_close(Entities *entities);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Entities, entities_close)

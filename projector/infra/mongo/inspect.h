@@ -11,7 +11,7 @@ typedef struct MongoFacts {
   int64_t clock_ahead_ms;  /* of ours */
   int64_t majority_lag_ms; /* how far a majority is behind the newest write */
   int64_t oplog_ms;        /* how far the oplog reaches back; -1: not visible to this user */
-  bool oplog_full;         /* and begins to forget; false also when it is not to be seen */
+  bool oplog_full;         /* and begins to forget; false also when it is not visible */
 } MongoFacts;
 
 bool mongo_inspect(MongoStore *store, MongoFacts *ret_facts, Failure *ret_failure);

@@ -76,7 +76,7 @@ typedef struct LeaseView {
   char owner[256];
   int64_t expires_in_ms;
   int64_t prolonged_ms_ago; /* negative: not known */
-  int64_t lag_ms;           /* as the owner told it then; negative: it did not */
+  int64_t lag_ms;           /* as the owner reported it then; negative: it did not */
   int64_t settled_at;       /* as LeaseTold; 0: not known */
   Failure trouble;          /* as LeaseTold; the class is NONE or UNAVAILABLE */
   int64_t trouble_since_ms;

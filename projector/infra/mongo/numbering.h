@@ -23,10 +23,10 @@ bool numbering_step(Numbering *numbering, int64_t *ret_count, Failure *ret_failu
 
 /* --- reading; the outbox is that of the archive --- */
 
-/* The last number that was given; 0: none yet. */
+/* The last number assigned; 0: none yet. */
 bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Failure *ret_failure);
 /* At most `limit` numbered events behind `after` that the filter selects, in the order of their
- * numbers, as of one moment. Takes the filter over. */
+ * numbers, as of one moment. Takes ownership of the filter. */
 EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, int limit);
 /* The number of a document of the archive; 0: it has none. */
 int64_t numbering_of(const bson_t *document);

@@ -11,10 +11,10 @@
 
 typedef struct Outbox Outbox;
 
-/* `owner` stands in claimed_by; it differs for each ownership. It is copied; "" for who claims
- * nothing. */
+/* `owner` is written to claimed_by; it differs for each ownership. It is copied; "" for an Outbox
+ * that claims nothing. */
 Outbox *outbox_new(MongoStore *store, const char *owner);
-/* For a command, which nobody else is: in claimed_by stands "command:", its name, and who it is. */
+/* For a command, with an owner of its own: claimed_by holds "command:", its name, and who it is. */
 Outbox *outbox_new_for_command(MongoStore *store, const char *command);
 /* Another collection of events, as if it were the outbox: a feed, the archive. */
 Outbox *outbox_new_on(MongoStore *store, const char *owner, const char *collection);
@@ -82,7 +82,7 @@ typedef struct OutboxCounts {
 bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure);
 /* Aggregates with a failed or dead event. */
 bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure);
-/* Failed and dead events by kind, at most `limit`, the most frequent first; `take` is given {_id:
+/* Failed and dead events by kind, at most `limit`, the most frequent first; `take` receives {_id:
  * {state, event_type, class, message}, count, example} of each, where `example` is an event id. */
 bool outbox_count_kinds(Outbox *outbox, int limit, void (*take)(const bson_t *kind, void *data),
                         void *data, Failure *ret_failure);

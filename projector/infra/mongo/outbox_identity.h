@@ -22,8 +22,8 @@ bool outbox_identity_look_at(MongoStore *store, const char *outbox, OutboxIdenti
 
 /* Assigns the outbox to `name` if it serves none or, with `adopt`, one that is not working at this
  * moment. Returns the resulting identity, with another name if the assignment was refused.
- * `mapping` is noted when the outbox is ours; what is given back is the one before. */
+ * `mapping` is recorded when the outbox is ours; the identity returned has the previous one. */
 bool outbox_identity_take(MongoStore *store, const char *name, const char *mapping, bool adopt,
                           OutboxIdentity *ret_identity, Failure *ret_failure);
-/* `name`, whose the outbox is, has inherited. */
+/* Records that `name`, which the outbox serves, has inherited. */
 bool outbox_identity_settle(MongoStore *store, const char *name, Failure *ret_failure);

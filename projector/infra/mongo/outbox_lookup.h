@@ -1,4 +1,4 @@
-/* outbox_lookup.h - reads the outbox; each cursor gives event documents, in order unless it says
+/* outbox_lookup.h - reads the outbox; each cursor yields event documents, in order unless it says
  * otherwise. */
 #pragma once
 

@@ -51,7 +51,7 @@ void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int
 void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggregate *aggregate);
 /* Nothing of the payload, but still an event that can be decoded; for the options of a find. */
 void outbox_append_brief(const Outbox *outbox, bson_t *options);
-/* Takes filter and options over. */
+/* Takes ownership of filter and options. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure);

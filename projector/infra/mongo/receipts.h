@@ -8,7 +8,7 @@ typedef enum ReceiptsState {
   RECEIPTS_NONE,    /* there is no such collection */
   RECEIPTS_HIDDEN,  /* the user may not see its indexes */
   RECEIPTS_EXPIRE,  /* after `ttl_s` */
-  RECEIPTS_FOREVER, /* an index on `at` that removes none: chosen so */
+  RECEIPTS_FOREVER, /* a deliberate index on `at` that removes none */
   RECEIPTS_UNBOUND, /* no index on `at` */
 } ReceiptsState;
 

@@ -11,6 +11,6 @@
  * options; if not, there may be a validator, or it may be capped. */
 bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, bool *ret_seen,
                         Failure *ret_failure);
-/* The same of a feed, which is its reader's outbox. */
+/* The same for a feed, which is its reader's outbox. */
 bool mongo_check_feed(MongoStore *store, const char *feed, GPtrArray *findings,
                       Failure *ret_failure);

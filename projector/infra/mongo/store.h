@@ -50,7 +50,7 @@ mongoc_client_t *mongo_store_borrow(MongoStore *store);
 void mongo_store_return(MongoStore *store, mongoc_client_t *client);
 
 /* Adds {"collation": simple}: whatever a collection's own collation, texts are equal when their
- * bytes are. Belongs into the options, or the command, of everything that filters. */
+ * bytes are. Belongs in the options, or the command, of everything that filters. */
 void mongo_append_simple(bson_t *options);
 
 /* What a driver error means. `reply` may be NULL; its error labels count. Returns false. */

@@ -19,6 +19,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stream, stream_free)
 
 /* `*ret_document` lives until the next call. `*ret_at_ms` is, by MongoDB's clock in ms since 1970,
  * when the event was committed; with STREAM_IDLE a time before which everything that was committed
- * has been given. 0: not known. */
+ * has been delivered. 0: not known. */
 StreamResult stream_next(Stream *stream, bson_t *ret_document, int64_t *ret_at_ms,
                          Failure *ret_failure);

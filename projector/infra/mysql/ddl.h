@@ -10,6 +10,6 @@
 char *ddl_create_table(const Projection *projection, bool mariadb);
 /* Name, type and NULL or NOT NULL of a column of the projection. */
 void ddl_append_column(GString *sql, const Projection *projection, unsigned index, bool mariadb);
-/* " DEFAULT …" of a column whose mapping has a `value` or `default`: what the rows that are there
- * get, and those of a projector that does not know the column yet. */
+/* " DEFAULT …" of a column whose mapping has a `value` or `default`: what existing rows get, and
+ * rows from a projector that does not know the column yet. */
 void ddl_append_default(GString *sql, const Column *column);

@@ -1,7 +1,7 @@
 /* fence.h - the owner's epoch in MySQL: raising it locks out every earlier owner.
  *
- * Every transaction of an owner reads it under a lock (ledger_enter). What is here runs outside of
- * a transaction, each in its own. */
+ * Every transaction of an owner reads it under a lock (ledger_enter). The functions here run in
+ * transactions of their own. */
 #pragma once
 
 #include "projector/infra/mysql/session.h"

@@ -14,7 +14,7 @@ typedef struct SameKey {
   const char *one, *other; /* of the texts that were asked about */
 } SameKey;
 
-/* Asks the server which of the texts its column, by its collation, takes for one. Adds a SameKey
- * for each that a text before it has the key of. */
+/* Asks the server which of the texts the column's collation considers equal. Adds a SameKey for
+ * each text whose key an earlier one has. */
 bool key_ids_compare(Session *session, const Projection *projection, const Column *column,
                      const char *const *texts, size_t count, GArray *same, Failure *ret_failure);

@@ -17,9 +17,8 @@ typedef struct Ledger {
  * filled in and locked; event ids go into the arena.
  *
  * The owner: FAILURE_FENCED when another owner has raised the epoch, FAILURE_CONFIG when it has
- * fallen back, else a shared lock on it until
- * the transaction ends, so that the next owner waits for us. A command: an exclusive lock, so that
- * any owner's transactions wait for it. */
+ * fallen back; otherwise a shared lock on it until the transaction ends, so that the next owner
+ * waits for us. A command: an exclusive lock, so that any owner's transactions wait for it. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
                   Failure *ret_failure);
 /* Fills in the positions without a lock, outside a transaction too. */

@@ -6,7 +6,7 @@
 #include "projector/infra/mysql/shadow.h"
 
 /* Asks the server to prepare, not to run, a statement of each kind that `run` needs on each table:
- * so roles, column grants and partial revokes have the same effect as at run time. Gives an array
+ * so roles, column grants and partial revokes have the same effect as at run time. Returns an array
  * of Finding (catalog.h), empty when nothing is missing; NULL when the server could not be
  * asked. */
 GPtrArray *privileges_check(Session *session, const Mapping *mapping, Failure *ret_failure);

@@ -1,4 +1,4 @@
-/* replica.h - how far a replica is, told by what it has of the ledger: this needs no privilege but
+/* replica.h - how far a replica is, judged by its copy of the ledger: this needs no privilege but
  * to read that table. */
 #pragma once
 

@@ -28,7 +28,7 @@ typedef struct Shadow {
 bool shadow_name(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure);
 /* For a replay, which has a ledger of its own: t__replay instead of t__new, and no t__copied. */
 bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure);
-/* Drops what the tables were before the swap. */
+/* After the swap, drops the previous tables. */
 bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure);
 
 /* One rebuild beside a table at a time: a lock by name that the session keeps until its end.
