@@ -40,7 +40,7 @@ run_tests() {
   "$PYTHON" tests/servers/summary.py --note "${SERVERS_NOTE:-}" "$results" "${steps[@]}"
 }
 
-# What the tests of faults run, so that no test has to build it: two at once would be in each other's way.
+# The program for the fault tests, built before them: two tests that built it at once would collide.
 build_with_crash_points() {
   local folder=build-faults output
   [[ -f $folder/build.ninja ]] || output=$(meson setup "$folder" -Dcrash_points=true -Dtests=false 2>&1) ||
@@ -53,7 +53,7 @@ unit_tests() {
   local log=build/meson-logs/testlog.junit.xml
   rm -f "$log"
   local status=0
-  # The limits in meson.build are those of a quiet machine.
+  # The timeouts in meson.build are meant for a quiet machine.
   meson test -C build --no-rebuild --print-errorlogs --timeout-multiplier 4 || status=$?
   [[ ! -f $log ]] || cp "$log" "$1"
   return "$status"
@@ -97,11 +97,11 @@ run_lint() {
   [[ $LINT_FAILED -eq 0 ]]
 }
 
-# check NAME COMMAND...: its output only matters when it fails.
+# check NAME COMMAND...: shows the command's output only if it fails.
 check() {
   local name=$1 output begun=$SECONDS
   shift
-  # `set -e` is off inside a condition; none of the checks leans on it.
+  # `set -e` is off inside a condition; none of the checks relies on it.
   if output=$("$@" 2>&1); then
     LINT_PASSED=$((LINT_PASSED + 1))
     echo "ok      $name ($((SECONDS - begun)) s)"
@@ -116,7 +116,7 @@ build_with_clang() {
   ninja -C "$1"
 }
 
-# A few seeds are enough where each instruction costs more; the plain run has the many.
+# A few seeds are enough where each instruction costs more; the plain run covers many.
 sanitized_unit_tests() {
   [[ -f $1/build.ninja ]] || CC=clang meson setup "$1" -Db_sanitize=address,undefined -Db_lundef=false
   ninja -C "$1" && PROPERTY_SEEDS=100 SIM_SEEDS=50 \

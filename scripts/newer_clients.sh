@@ -1,4 +1,4 @@
-# Builds against mongo-c-driver 2.x and Oracle's libmysqlclient out of the unpacked Debian root, and runs
+# Builds against mongo-c-driver 2.x and Oracle's libmysqlclient from the unpacked Debian root, and runs
 # the program with them. Needs provide.sh and the functions of ./run.
 # shellcheck shell=bash
 
@@ -23,7 +23,7 @@ newer_clients() {
   lib=$(echo "$root"/usr/lib/*-linux-gnu)
   newer_pkgconfig "$root" "$lib" "$PWD/$folder.pc"
   [[ -f $folder/build.ninja ]] || PKG_CONFIG_PATH=$PWD/$folder.pc LDFLAGS=-Wl,--allow-shlib-undefined meson setup "$folder"
-  # Tests would be run with this machine's older libraries: the programs are enough.
+  # Only the programs: unit tests would run with this machine's older libraries.
   ninja -C "$folder" projector/projector outbox/outbox || return
   for name in libmongoc2 libmysqlclient; do
     readelf -d "$folder/projector/projector" | grep -q "NEEDED.*$name" || { echo "not linked with $name"; return 1; }

