@@ -25,7 +25,7 @@ bool json_take_bool(const json_t *object, const char *path, const char *key, boo
                     Failure *ret_failure);
 bool json_take_number(const json_t *object, const char *path, const char *key, int64_t low,
                       int64_t high, int64_t *ret_number, Failure *ret_failure);
-/* One of a NULL-terminated list of words; gives its index. */
+/* One of a NULL-terminated list of words, by its index. */
 bool json_take_choice(const json_t *object, const char *path, const char *key,
                       const char *const *words, int *ret_index, Failure *ret_failure);
 

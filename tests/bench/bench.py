@@ -102,7 +102,7 @@ class Bench:
 
     @contextmanager
     def workspace(self, workload: str = "upsert", **overrides: Any) -> Iterator[Workspace]:
-        """An outbox and tables of its own."""
+        """An outbox and tables for one part."""
         with Workspace(self.stores, self.folder) as ws:
             settings = {**dict(self.args.set), **overrides}
             ws.mapping(bank_projections() if workload == "bank" else [ACCOUNT], **settings)
@@ -232,7 +232,7 @@ class Bench:
         with self.workspace() as ws, ws.start_projector() as projector:
             warm_up(ws)
             time.sleep(1)
-            ws.db.command("profile", 2)  # tells who sent what; the server's own counters do not
+            ws.db.command("profile", 2)  # shows who sent what, unlike the server's own counters
             statements, meter = mysql_statements(ws), Meter(projector=projector.pid)
             time.sleep(seconds)
             cpu, elapsed = meter.read(), meter.seconds

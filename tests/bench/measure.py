@@ -1,4 +1,4 @@
-"""What a process costs, and how the figures are shown."""
+"""Measures what a process costs, and prints the figures."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def crash_in_sweeper(world: World) -> None:
 
 
 def crash_sweeping_claims(world: World, point: str) -> None:
-    """While sweeping the batch claims of the previous process, which died with events in hand."""
+    """A projector dies with events in hand, and the next one crashes while it sweeps that batch's claims."""
     projector = world.projector
     exits = len(projector.exits)
     projector.restart_with(PROJECTOR_CRASH_AT="after_claim:2")

@@ -31,7 +31,7 @@ def bank(ws: Workspace, monkeypatch) -> Workspace:
 
 
 class Writer(threading.Thread):
-    """Deltas and new accounts until it is told to stop; some events come late."""
+    """Writes deltas and new accounts until it is told to stop; some events are sent late."""
 
     def __init__(self, ws: Workspace, seed: int):
         super().__init__()

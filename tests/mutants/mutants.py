@@ -167,7 +167,7 @@ class Copy:
         self.tree = WORK / str(number)
         self.build = self.tree / "build"
         self.meson_tests: dict[str, dict] = {}
-        self.servers: dict[str, str] = {}  # the environment that tells where they are
+        self.servers: dict[str, str] = {}  # the environment in which the programs find them
 
     def prepare(self) -> None:
         """Writes only the files that differ, so that only those are rebuilt."""

@@ -18,7 +18,7 @@ NEW_MYSQL_DATA = "new-mysql-data"  # in the shared servers' folder, for private 
 def copy_data(source: Path, target: Path) -> None:
     """Copies the data of a server that has never run; holes in its files are not written."""
     subprocess.run(["cp", "--archive", "--sparse=always", "--no-target-directory", source, target], check=True)
-    (target / "auto.cnf").unlink(missing_ok=True)  # MySQL's number of the one server
+    (target / "auto.cnf").unlink(missing_ok=True)  # MySQL's identifier of that one server
 
 
 class Mysqld(Server):

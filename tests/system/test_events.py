@@ -52,7 +52,7 @@ def numbered(ws: Workspace, count: int) -> None:
 
 
 def archive_all(ws: Workspace, *events: dict) -> None:
-    """The events, written, applied, archived and numbered."""
+    """Writes the events, and waits until they are applied, archived and numbered."""
     before = ws.db["outbox_archive"].count_documents({})
     ws.put(*events)
     with ws.start_projector() as projector:

@@ -190,7 +190,7 @@ def test_archive_keeps_the_events_with_the_time_of_application(bank):
         assert {k: kept[k] for k in event} == event
         assert not {"status", "claimed_by", "claimed_at", "next_attempt_at", "skipped_at"} & kept.keys()
         assert before < kept["applied_at"] < before + timedelta(seconds=60)
-    bank.put(events)  # sent again: neither applied nor archived anew
+    bank.put(events)  # sent again: neither applied nor archived a second time
     without_number = {"seq": False}  # assigned by a separate thread, in its own time
     kept = list(archive.find(projection=without_number).sort("_id"))
     bank.run_once()

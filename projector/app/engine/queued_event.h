@@ -21,7 +21,7 @@ struct QueuedEvent {
   bool may_begin;  /* its aggregate, with it: see order_may_begin */
   bool no_entity;  /* there is none to take its row from */
   bool marked;     /* its own document says in_progress, or may say so */
-  bool has_hold;   /* a hold stands for it, or was to */
+  bool has_hold;   /* it has a hold, or was to get one */
   bool repeated;   /* the ledger had it when it was tried */
   /* Of the attempt in hand: */
   bool excused;     /* it failed for a reason that is not its own, and does not pay */

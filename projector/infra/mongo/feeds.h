@@ -60,7 +60,7 @@ typedef struct FeedView {
   int64_t events;        /* in it, by the collection's own count */
   char reader[65];       /* the projector that takes it as its outbox; "": none ever did */
   bool reader_works;     /* holds its lease */
-  int64_t reader_lag_ms; /* how long its oldest event has waited, as it told; negative: not known */
+  int64_t reader_lag_ms; /* how long its oldest event has waited, as reported; negative: unknown */
 } FeedView;
 
 enum { FEEDS_MAX = 16 };
