@@ -222,7 +222,7 @@ static bool is_of_row(RowReader *reader, const Token *token) {
   bool called = comes_next(reader, '(');
   if (is_sign(token, '?'))
     reader->parameter++;
-  if (first == '\'' || first == '"' || (token->word && g_ascii_isdigit(first)))
+  if (first == '\'' || first == '"' || (token->word && g_ascii_isdigit(first) && !called))
     return true;
   if (!token->word && first != '`')
     return token->length == 1 && strchr("?()+-*/%<>=!&|^~,", first);
@@ -246,7 +246,8 @@ static bool read_assignments(RowReader *reader) {
     if (begins) {
       int column = find_column(reader, &token);
       bool key = column >= 0 && column < (int)reader->projection->key_count;
-      if (key || !(token.word || *token.at == '`') || !comes_next(reader, '='))
+      bool qualified = column < 0 && memchr(token.at, '.', token.length); /* may be the key */
+      if (key || qualified || !(token.word || *token.at == '`') || !comes_next(reader, '='))
         return false;
       reader->column = token;
     } else if (!is_of_row(reader, &token)) {

@@ -181,10 +181,14 @@ static const struct {
     /* another key */
     {"UPDATE t SET id = 'x' WHERE id = :$aggregate_id AND part = :p", false},
     {"UPDATE t SET a = 1, `PART` = 2 WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET t.id = 'x' WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET T.id = 'x' WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET bank.t.id = 'x' WHERE id = :$aggregate_id AND part = :p", false},
     /* what it takes is not only the row's */
     {"UPDATE t SET a = (SELECT MAX(a) FROM t) WHERE id = :$aggregate_id AND part = :p", false},
     {"UPDATE t SET a = (TABLE u) WHERE id = :$aggregate_id AND part = :p", false},
     {"UPDATE t SET a = (VALUES ROW(1)) WHERE id = :$aggregate_id AND part = :p", false},
+    {"UPDATE t SET a = 2nd_of(b) WHERE id = :$aggregate_id AND part = :p", false},
     {"UPDATE t SET a = sum_of(b) WHERE id = :$aggregate_id AND part = :p", false},
     {"UPDATE t SET a = `CONCAT`(b) WHERE id = :$aggregate_id AND part = :p", false},
     {"UPDATE t SET a = b(1) WHERE id = :$aggregate_id AND part = :p", false},

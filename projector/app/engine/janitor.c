@@ -154,13 +154,16 @@ static void report_gap(Janitor *janitor, const HoldView *hold, GArray *missing) 
   int64_t found = 0, back = 0;
   unsigned before = missing->len;
   Failure failure = {0};
-  if (!look_for_versions(janitor, hold, missing, &found, &failure) || missing->len == before)
+  if (!look_for_versions(janitor, hold, missing, &found, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
+  if (missing->len == before)
     return;
   if (janitor->config->mongodb.archive && !look_into_archive(janitor, hold, found, &back, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot search the archive for missing versions", &failure);
   if (back > 0) {
     g_array_set_size(missing, before);
-    look_for_versions(janitor, hold, missing, &found, &failure);
+    if (!look_for_versions(janitor, hold, missing, &found, &failure))
+      log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
   }
   if (missing->len > before)
     log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", hold, found);

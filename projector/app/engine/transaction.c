@@ -67,7 +67,7 @@ static bool begin(Worker *worker, Failure *ret_failure) {
   static const char statement[] = "START TRANSACTION";
   if (session_run(worker->session, ret_failure, statement))
     return true;
-  if (!blame_is_break(ret_failure))
+  if (ret_failure->class != FAILURE_UNAVAILABLE)
     return false;
   g_clear_pointer(&worker->session, session_close);
   *ret_failure = (Failure){0};

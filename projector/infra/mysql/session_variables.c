@@ -34,15 +34,15 @@ typedef struct Variable {
  *   auto_increment_increment, _offset: how several primaries share the numbers
  *   block_encryption_mode: the server's policy, in which its data is encrypted
  *   default_collation_for_utf8mb4, character_set_collations: to set the first takes a privilege;
- * they apply to texts with an introducer or CONVERT, and differ between servers anyway
+ *     they apply to texts with an introducer or CONVERT, and differ between servers anyway
  *   enable_cascade_triggers: belongs to the tables' triggers
  *   cte_max_recursion_depth, max_sp_recursion_depth, max_points_in_geometry, limits of memory: what
  *     reaches them fails, and nothing is cut
  *   innodb_snapshot_isolation: means nothing under READ COMMITTED
  *   wsrep_..., group_replication_consistency: the cluster's
  *   system_versioning_alter_history, _insert_history, sql_require_primary_key, innodb_strict_mode
- * and others of DDL: a statement of ours says what it needs, or fails optimizer_..., buffers, logs,
- * statistics, SHOW, session_track_...: no row becomes another
+ *     and others of DDL: a statement of ours says what it needs, or fails
+ *   optimizer_..., buffers, logs, statistics, SHOW, session_track_...: no row becomes another
  *
  * "DEFAULT" is the server's keyword. Values of global variables must not count, and DEFAULT of most
  * others would be the global value. */
