@@ -16,10 +16,6 @@ static bool has_gap(const Position *position, const Event *event) {
   return event->key.version - 1 > position->max_version; /* this form cannot overflow */
 }
 
-bool order_may_begin(const Event *event, int64_t scanned_ms, int64_t gap_wait_ms) {
-  return event->key.occurred_at <= scanned_ms - gap_wait_ms;
-}
-
 Standing order_standing(const Position *position, const Event *event, bool gap_waited) {
   if (event->key.version != 0 && event->key.version <= position->refreshed_version)
     return STANDING_CONTAINED;

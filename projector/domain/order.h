@@ -19,12 +19,6 @@ typedef enum Standing {
   STANDING_GAP,       /* versions before it are missing: wait for them */
 } Standing;
 
-/* Whether an aggregate of which nothing was applied may begin with this event, whatever its
- * version, because it occurred, by its writer's clock, at least `gap_wait_ms` before the scan of
- * the outbox that found it: what came before it would have been found too. A read model that begins
- * later than its aggregates would otherwise wait for each of them. */
-bool order_may_begin(const Event *event, int64_t scanned_ms, int64_t gap_wait_ms);
-
 /* `gap_waited`: missing versions before it were waited for in vain. */
 Standing order_standing(const Position *position, const Event *event, bool gap_waited);
 

@@ -151,11 +151,6 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   }
 }
 
-static Standing standing_of(const Item *item, const AggregateState *state) {
-  bool begins = item->may_begin && !state->position.known;
-  return order_standing(&state->position, item->event, item->gap_waited || begins);
-}
-
 static void decide(const Mapping *mapping, Item *item, AggregateState *state, Arena *arena) {
   if (state->blocked) {
     item->verdict = VERDICT_WAIT;
@@ -164,7 +159,7 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
   item->effect = item->changes;
   item->unhealed = false;
   item->reuses_version = order_reuses_version(&state->position, item->event);
-  switch (standing_of(item, state)) {
+  switch (order_standing(&state->position, item->event, item->gap_waited)) {
   case STANDING_REPEATED: item->verdict = VERDICT_KNOWN; return;
   case STANDING_CONTAINED: item->verdict = VERDICT_SUPERSEDED; return;
   case STANDING_GAP:
@@ -189,7 +184,7 @@ static void decide_unmappable(Item *item, AggregateState *state) {
     item->verdict = VERDICT_WAIT; /* it is not its turn */
     return;
   }
-  Standing standing = standing_of(item, state);
+  Standing standing = order_standing(&state->position, item->event, item->gap_waited);
   if (standing == STANDING_CONTAINED)
     item->verdict = VERDICT_SUPERSEDED;
   else if (standing == STANDING_REPEATED)

@@ -27,7 +27,6 @@ typedef struct Item {
   Event *event;
   void *carrier;      /* of the event, as its caller knows it; not looked at here */
   bool gap_waited;    /* missing versions before it were waited for in vain */
-  bool may_begin;     /* an aggregate of which nothing was applied may begin with it: see order.h */
   bool no_entity;     /* it was looked for, to take the row from, and is not there */
   ChangeList changes; /* as mapped */
   ChangeList effect;  /* those of them in the fold; of a late event only the deltas */

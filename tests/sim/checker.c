@@ -66,14 +66,10 @@ static void check_retry(const Tx *tx, const SimEvent *event) {
   }
 }
 
-/* A gap may be skipped only after the wait, and not while the missing event can be seen. An
- * aggregate that is new to the read model may begin with an event that is as old. */
+/* A gap may be skipped only after the wait, and not while the missing event can be seen. */
 static void check_gap(const SimEvent *event, const SimPosition *position) {
   if (event->version == 0 || (position->known ? position->max_version == 0 : event->version > 10) ||
       event->version - 1 <= position->max_version)
-    return;
-  if (!position->known && order_may_begin(&(Event){.key = {.occurred_at = event->occurred_at}},
-                                          sim_server_ms(MONGO), sim.config.settings.gap_wait_ms))
     return;
   counts.gaps++;
   if (fiber_now_us() - event->inserted_at < sim.config.settings.gap_wait_ms * 1000)

@@ -206,26 +206,26 @@ def test_a_failed_event_keeps_its_time_over_a_restart_and_a_retry_does_not_wait(
         bank.wait_gone(bad)
 
 
-@pytest.mark.parametrize("version", [2, 10, 57])
+@pytest.mark.parametrize("version", [11, 57])
 def test_aggregates_that_begin_in_the_middle_are_no_gaps(bank, version):
     """The read model is younger than its aggregates: nobody waits for events of long ago."""
     bank.mapping(**SLOW, gap_wait_ms=600000, max_blocked=10)
-    long_ago = now() - timedelta(hours=1)
-    bank.put(opened(bank, f"a{n}", version=version, at=long_ago) for n in range(300))
+    bank.put(opened(bank, f"a{n}", version=version) for n in range(300))
     with bank.start_projector() as projector:
         bank.wait_drained(30)
         assert "too many" not in projector.log_text() and "versions missing" not in projector.log_text()
 
 
-def test_first_events_that_are_fresh_wait_for_those_before_them_also_when_a_scan_finds_them(bank):
+def test_first_events_wait_for_those_before_them_however_old_they_are_when_a_scan_finds_them(bank):
     bank.mapping(**FAST, gap_wait_ms=120000)
-    second = deposited(bank, at=now() + timedelta(seconds=60), version=2)
+    long_ago = now() - timedelta(hours=1)
+    second = deposited(bank, at=long_ago + timedelta(seconds=1), version=2)
     other = opened(bank, "a2", version=1)
     bank.put(second, other)
     with bank.start_projector():
         bank.wait_gone(other)
         assert bank.found(second) is not None
-        bank.put(opened(bank, version=1, at=now()))
+        bank.put(opened(bank, version=1, at=long_ago))
         bank.wait_drained()
     assert balance(bank) == Decimal("101.00") and set(bank.ledger().values()) == {"applied"}
 

@@ -100,14 +100,6 @@ static void test_standing(void **state) {
   }
 }
 
-static void test_may_begin(void **state) {
-  (void)state;
-  const Event event = {.key = key_of((Moment){1000, 3, "a"})};
-  check_number("long there", order_may_begin(&event, 3000, 2000), true);
-  check_number("fresh", order_may_begin(&event, 2999, 2000), false);
-  check_number("ahead of the clock", order_may_begin(&event, 0, 0), false);
-}
-
 static const struct {
   const char *name;
   bool known;
@@ -198,7 +190,6 @@ static void an_event_is_early_until_its_time_is_within_the_limit(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_may_begin),
       cmocka_unit_test(test_standing),
       cmocka_unit_test(test_advance),
       cmocka_unit_test(versions_are_used_again_only_by_later_events),

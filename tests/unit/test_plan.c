@@ -65,8 +65,8 @@ typedef struct PlanCase {
   const char *after; /* positions that moved */
 } PlanCase;
 
-/* Marks in front of an event: "=" the ledger has it, "!" it failed in MySQL before, "~" its
- * missing versions were waited for, "^" its aggregate may begin with it. */
+/* Marks before an event: "=" the ledger has it, "!" it failed in MySQL before, "~" its missing
+ * versions were waited for. */
 static const PlanCase plan_cases[] = {
     {"in order", "", "plain/a 1 v1 put 1, plain/a 2 v2 add 5, plain/a 3 v3 del",
      "applied applied applied", "plain/a 3 v3"},
@@ -114,10 +114,6 @@ static const PlanCase plan_cases[] = {
     {"gap at the start", "", "plain/a 1 v2 put 1", "gap from 1", ""},
     {"gap", "plain/a 1 v1", "plain/a 2 v3 put 1", "gap from 2", ""},
     {"gap waited", "plain/a 1 v1", "~plain/a 2 v3 put 1", "applied", "plain/a 2 v3"},
-    {"may begin with it", "", "^plain/a 1 v2 put 1", "applied", "plain/a 1 v2"},
-    {"may begin, and has begun", "plain/a 1 v1", "^plain/a 2 v3 put 1", "gap from 2", ""},
-    {"may begin, then a gap", "", "^plain/a 1 v2 put 1, ^plain/a 2 v4 put 1", "applied gap from 3",
-     "plain/a 1 v2"},
     {"behind a gap", "", "plain/a 1 v2 put 1, plain/a 2 v3 add 1, plain/b 2 v1 put 1",
      "gap from 1 wait applied", "plain/b 2 v1"},
     {"the gap closes in the batch", "",
@@ -241,13 +237,12 @@ static Event *event_of_spec(const Spec *spec) {
 static Item item_of(const char *text, unsigned index) {
   Item item = {0};
   char mark = text[0];
-  if (strchr("=!~^-", mark))
+  if (strchr("=!~-", mark))
     text++;
   g_autofree char *event_id = g_strdup_printf("e%02u", index);
   Spec spec = read_spec(text, event_id);
   item.event = event_of_spec(&spec);
   item.gap_waited = mark == '~';
-  item.may_begin = mark == '^';
   item.verdict = mark == '='   ? VERDICT_KNOWN
                  : mark == '!' ? VERDICT_FAILED
                  : mark == '-' ? VERDICT_SKIPPED

@@ -31,6 +31,5 @@ Item queued_event_begin(QueuedEvent *queued) {
   return (Item){.event = queued->event,
                 .carrier = queued,
                 .gap_waited = queued->gap_waited,
-                .may_begin = queued->may_begin,
                 .no_entity = queued->no_entity};
 }

@@ -18,7 +18,6 @@ struct QueuedEvent {
   int64_t read_at; /* its document was so then; monotonic, us; 0: long ago */
   uint64_t batch;  /* of its lane, with which it was taken */
   bool gap_waited; /* in vain: missing versions are not waited for again */
-  bool may_begin;  /* its aggregate, with it: see order_may_begin */
   bool no_entity;  /* there is none to take its row from */
   bool marked;     /* its own document says in_progress, or may say so */
   bool has_hold;   /* it has a hold, or was to get one */

@@ -20,7 +20,6 @@ enum {
 };
 
 struct Reader {
-  const Config *config;
   MongoStore *store;
   Lanes *lanes;
   Stop *stop;
@@ -61,27 +60,17 @@ static void note_given(Reader *reader, int64_t until) {
   reader->heard_at = g_get_monotonic_time();
 }
 
-/* Puts the event, which it takes over, into its lane, waiting for room. Returns false when stopped.
- */
-static bool offer(Reader *reader, QueuedEvent *offered, int64_t *taken) {
-  g_autoptr(QueuedEvent) queued = offered;
+/* Decodes the document and puts it into its lane, waiting for room. Returns false when stopped. */
+static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, int64_t read_at,
+                  int64_t *taken) {
+  g_autoptr(QueuedEvent) queued = queued_event_new(event_decode(document));
+  queued->readable_at = readable_at;
+  queued->read_at = read_at;
   Lane *lane = lane_of(reader->lanes, queued->event->aggregate_hash);
   if (!wait_room(reader, lane))
     return false;
   *taken += lane_offer(lane, g_steal_pointer(&queued));
   return true;
-}
-
-/* With an archive, versions that MySQL has lost in a restore are found there: nothing begins late.
- */
-static QueuedEvent *found_by_scan(const Reader *reader, const bson_t *document, int64_t read_at,
-                                  int64_t scanned_ms) {
-  const Config *config = reader->config;
-  QueuedEvent *queued = queued_event_new(event_decode(document));
-  queued->read_at = read_at;
-  queued->may_begin = !config->mongodb.archive &&
-                      order_may_begin(queued->event, scanned_ms, config->settings.gap_wait_ms);
-  return queued;
 }
 
 static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
@@ -96,8 +85,7 @@ static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increm
     return false;
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
-    if (!offer(reader, found_by_scan(reader, document, read_at, (int64_t)*ret_seconds * 1000),
-               ret_taken))
+    if (!offer(reader, document, 0, read_at, ret_taken))
       return true;
   if (ret_failure->class == FAILURE_NONE)
     note_given(reader, (int64_t)*ret_seconds * 1000);
@@ -123,10 +111,7 @@ static bool is_old(const Reader *reader, int64_t at_ms) {
 /* The driver reads many events at once; they stay in its buffer while there is no room. */
 static bool offer_live(Reader *reader, const bson_t *document, int64_t at_ms) {
   int64_t taken = 0, begun = clock_us();
-  QueuedEvent *queued = queued_event_new(event_decode(document));
-  queued->readable_at = at_ms;
-  queued->read_at = reader->behind || is_old(reader, at_ms) ? 0 : begun;
-  if (!offer(reader, queued, &taken))
+  if (!offer(reader, document, at_ms, reader->behind || is_old(reader, at_ms) ? 0 : begun, &taken))
     return false;
   reader->behind |= clock_us() - begun > (int64_t)BEHIND_MS * 1000;
   return true;
@@ -208,9 +193,9 @@ static gpointer run(gpointer data) {
   return NULL;
 }
 
-Reader *reader_start(const Config *config, MongoStore *store, Lanes *lanes, Stop *stop, bool once) {
+Reader *reader_start(MongoStore *store, Lanes *lanes, Stop *stop, bool once) {
   Reader *reader = g_new0(Reader, 1);
-  *reader = (Reader){.config = config, .store = store, .lanes = lanes, .stop = stop, .once = once};
+  *reader = (Reader){.store = store, .lanes = lanes, .stop = stop, .once = once};
   reader->outbox = outbox_new(store, "");
   reader->heard_at = g_get_monotonic_time();
   g_mutex_init(&reader->lock);

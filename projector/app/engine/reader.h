@@ -3,14 +3,13 @@
 
 #include "projector/app/engine/lanes.h"
 #include "projector/app/engine/stop.h"
-#include "projector/app/shared/config.h"
 #include "projector/infra/mongo/store.h"
 
 typedef struct Reader Reader;
 
 /* Starts the thread. With `once` it scans until a scan finds nothing that the lanes take, waits
  * for what is in hand in between, and then requests the stop. */
-Reader *reader_start(const Config *config, MongoStore *store, Lanes *lanes, Stop *stop, bool once);
+Reader *reader_start(MongoStore *store, Lanes *lanes, Stop *stop, bool once);
 /* Waits for the end; request the stop and stop the lanes first. Frees. */
 void reader_finish(Reader *reader);
 

@@ -116,7 +116,7 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     worker_start(tenure->workers[i]);
   janitor_start(tenure->janitor);
-  tenure->reader = reader_start(tenure->config, tenure->store, &tenure->lanes, tenure->stop, once);
+  tenure->reader = reader_start(tenure->store, &tenure->lanes, tenure->stop, once);
   return true;
 }
 
