@@ -359,7 +359,7 @@ def test_status_tells_states_lag_and_owner(bank):
     with bank.start_projector() as projector:
         bank.wait_status(bad, "failed")
         # Status reads with majority, which an acknowledgement does not wait for.
-        bank.wait(lambda: status()[1]["outbox"]["in_progress"] == 0, what="the first to be acknowledged")
+        bank.wait(lambda: status()[1]["outbox"]["pending"] == 1, what="the first to be acknowledged")
         code, failing = status()
         assert code == 1
         assert failing["projector"]["state"] == "running" and f":{projector.pid}" in failing["projector"]["owner"]
