@@ -100,6 +100,8 @@ def test_a_mongodb_that_hangs_is_told_everywhere_until_it_is_back(stores, server
                 assert "MySQL cannot" not in said
                 assert endpoint.metrics()['projector_store_up{store="mongodb"}'] == 0
                 assert ws.projector("status").returncode == 3
+                ws.wait(lambda: any("The figures of the outbox are" in remark["text"] for remark in endpoint.get("/live").json["health"]),
+                        30, "old figures to be news")
             wait_ready(ws, endpoint)
 
 

@@ -70,6 +70,20 @@ def test_a_column_that_old_rows_have_no_value_for_is_refused(bank):
     applied(bank)  # it may be added to an empty table
 
 
+def test_nothing_is_changed_when_one_of_the_tables_is_refused(bank):
+    first, second = copy.deepcopy(bank_projections()[0]), {**copy.deepcopy(bank_projections()[0]), "table": "second"}
+    bank.mapping([first, second])
+    applied(bank)
+    with bank.start_projector():
+        open_account(bank, 1)
+    first["columns"]["nick"] = {"from": "nick", "type": "varchar(40)", "null": True}
+    second["columns"]["city"] = {"from": "city", "type": "varchar(40)"}
+    bank.mapping([first, second])
+    refused = bank.projector("schema", "--apply")
+    assert refused.returncode == 2 and "second has rows, and its new column city is NOT NULL" in refused.stderr
+    assert "nick" not in bank.rows("account")[0]
+
+
 def test_a_column_with_a_default(bank):
     """Existing rows get it, and so do new rows from a projector that still runs with the older file."""
     with bank.start_projector() as old:

@@ -381,6 +381,12 @@ def test_a_vitess_of_several_shards_is_refused(bank, shards, verdict, message):
     assert len(bank.rows("account")) == (status == 0)
 
 
+def test_a_key_in_utf8mb3_is_told(bank):
+    bank.query("ALTER TABLE account MODIFY account_id varchar(36) CHARACTER SET utf8mb3 COLLATE utf8mb3_bin NOT NULL")
+    text = bank.projector("check").stdout
+    assert re.search(r"^(error|warning) +tables .*key\.account_id: .*character set utf8mb3", text, re.M), text
+
+
 def test_a_key_of_another_character_set(bank):
     """MySQL compares such keys as far as the character set allows; MariaDB does not."""
     bank.query("ALTER TABLE account MODIFY account_id varchar(36) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL")

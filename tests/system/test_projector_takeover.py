@@ -9,6 +9,7 @@ from typing import Iterator
 
 import pytest
 
+from endpoint import Endpoint
 from workspace import Process, Workspace, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
@@ -195,7 +196,11 @@ def test_versions_that_a_restored_mongodb_gives_again_are_reported(bank, refresh
         bank.accounts.insert_one({"_id": "a1", "user_id": "u1", "name": "Ada", "balance": decimal("13.00"), "version": 4,
                                   "opened_at": None})
         assert bank.projector("refresh", "account", "a1").returncode == 0
-    bank.put(deposited(bank, 3))  # as if version 3 had never existed
-    done = bank.run_once()
-    what = "event superseded: its version was used before" if refreshed else "version used before"
-    assert re.search(f'warning {what} .*aggregate="account a1"', done.stderr), done.stderr
+    bank.mapping(http="127.0.0.1:0", **FAST)
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        bank.put(deposited(bank, 3))  # as if version 3 had never existed
+        what = "event superseded: its version was used before" if refreshed else "version used before"
+        process.wait_log(f'warning {what} .*aggregate="account a1"')
+        bank.wait(lambda: sum(value for name, value in endpoint.metrics().items()
+                              if name.startswith("projector_reused_versions_total")) == 1, what="the metric")

@@ -57,6 +57,15 @@ static const Row rows[] = {
     {"it works: the event", STEP_ROWS, FAILURE_UNKNOWN, 1815, 1, 4, 0, GOOD, 0, RULING_EVENT},
     {"it does not: an outage", STEP_ROWS, FAILURE_UNKNOWN, 1815, 1, 4, 0, BAD, 0, RULING_STORE},
 
+    {"the ledger refuses: the server is asked", STEP_LEDGER, FAILURE_UNKNOWN, 3100, 8, 4, 0, NONE,
+     0, RULING_PROBE},
+    {"it works: halves", STEP_LEDGER, FAILURE_UNKNOWN, 3100, 8, 4, 0, GOOD, 0, RULING_SPLIT},
+    {"alone: counted", STEP_LEDGER, FAILURE_UNKNOWN, 3100, 1, 4, 0, GOOD, 1, RULING_COUNT},
+    {"alone for the third time: the event's", STEP_LEDGER, FAILURE_UNKNOWN, 3100, 1, 4, 0, GOOD, 2,
+     RULING_EVENT},
+    {"the server takes no row at all", STEP_LEDGER, FAILURE_UNKNOWN, 3100, 1, 4, 0, BAD, 2,
+     RULING_STORE},
+
     {"COMMIT too large: the server is asked", STEP_COMMIT, FAILURE_UNKNOWN, 3100, 8, 4, 0, NONE, 0,
      RULING_PROBE},
     {"halves", STEP_COMMIT, FAILURE_UNKNOWN, 3100, 8, 4, 0, GOOD, 0, RULING_SPLIT},
