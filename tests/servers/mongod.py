@@ -9,7 +9,7 @@ from typing import Sequence
 
 import pymongo
 
-from server import START_S, Server, give_to_server, wait_for
+from server import START_S, Server, free_port, give_to_server, wait_for
 
 
 class Mongod(Server):
@@ -183,6 +183,7 @@ class ShardedCluster:
             self.config.start(["--configsvr"])
             for shard in self.shards:
                 shard.start(["--shardsvr"])
+            self.mongos.port = free_port()  # only now: in the seconds before, another test's server could take it
             self.mongos.start()
             with pymongo.MongoClient(self.uri) as client:
                 for shard in self.shards:
