@@ -9,24 +9,6 @@
 
 /* --- copies --------------------------------------------------------------------------------- */
 
-static bool run_pipeline(mongoc_collection_t *collection, const bson_t *pipeline,
-                         Failure *ret_failure) {
-  /* Events selected by a claim, or just marked, may not be majority-committed yet; the copy is. */
-  bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
-                             "{", "w", BCON_UTF8("majority"), "}", "allowDiskUse", BCON_BOOL(true));
-  mongo_append_simple(options);
-  mongoc_cursor_t *cursor =
-      mongoc_collection_aggregate(collection, MONGOC_QUERY_NONE, pipeline, options, NULL);
-  bson_destroy(options);
-  const bson_t *document, *reply;
-  bson_error_t error;
-  mongoc_cursor_next(cursor, &document);
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
-  return good;
-}
-
 bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Failure *ret_failure) {
   bson_t *sorted = outbox_sorted_options(outbox);
   bson_iter_t order;
@@ -39,7 +21,7 @@ bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Fail
       BCON_UTF8("fed_at"), BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into",
       BCON_UTF8(feed), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
   bson_destroy(sorted);
-  bool good = run_pipeline(outbox_collection(outbox), pipeline, ret_failure) ||
+  bool good = outbox_merge(outbox, pipeline, ret_failure) ||
               failure_prefix(ret_failure, "the feed %s", feed);
   bson_destroy(pipeline);
   return good;

@@ -1,6 +1,24 @@
 /* leave_commands.c - what taking events out of the outbox sends to MongoDB. */
 #include "projector/infra/mongo/outbox_private.h"
 
+bool outbox_merge(Outbox *outbox, const bson_t *pipeline, Failure *ret_failure) {
+  /* Events selected by a claim, or just marked, may not be majority-committed yet; the copy is,
+   * before anything is deleted. */
+  bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
+                             "{", "w", BCON_UTF8("majority"), "}", "allowDiskUse", BCON_BOOL(true));
+  mongo_append_simple(options);
+  mongoc_cursor_t *cursor =
+      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
+  bson_destroy(options);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  mongoc_cursor_next(cursor, &document);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  return good;
+}
+
 /* The ledger is pruned of skipped events, the archive is not. */
 bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *events,
                             size_t count, Failure *ret_failure) {
@@ -16,20 +34,7 @@ bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
       BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), BCON_UTF8("fed_at"),
       BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
       BCON_UTF8("keepExisting"), "}", "}", "]");
-  /* The matched claim may not be majority-committed yet; the copy is, before anything is
-   * deleted. */
-  bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
-                             "{", "w", BCON_UTF8("majority"), "}");
-  mongo_append_simple(options);
-  mongoc_cursor_t *cursor =
-      mongoc_collection_aggregate(outbox->events, MONGOC_QUERY_NONE, pipeline, options, NULL);
-  bson_destroy(options);
-  const bson_t *document, *reply;
-  bson_error_t error;
-  mongoc_cursor_next(cursor, &document);
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
+  bool good = outbox_merge(outbox, pipeline, ret_failure);
   bson_destroy(pipeline);
   bson_destroy(&skipped);
   return good;
