@@ -245,7 +245,12 @@ def test_run_once_applies_all_or_says_why_not(bank, refusing, codes):
 
     def applied(done: Done) -> bool:
         return done.returncode == 0 and [row["balance"] for row in bank.rows("account")] == [decimal("2.00").to_decimal()]
-    sweep(refusing, lambda: bank.projector("run", "--once"), applied, prepare, True, codes)
+
+    def retried(done: Done) -> bool:
+        """A cut connection may be the fault of an event that is alone: --once tells it, and leaves its retry to the next run."""
+        return codes is CUT and "event failed" in done.stderr
+    sweep(refusing, lambda: bank.projector("run", "--once"), lambda done: applied(done) or retried(done), prepare, True, codes)
+    assert [row["balance"] for row in bank.rows("account")] == [decimal("2.00").to_decimal()]
 
 
 def test_run_once_archives_and_copies_all_or_says_why_not(bank, refusing):
