@@ -2,10 +2,10 @@
 #include "projector/domain/blame.h"
 
 enum {
-  REPLAYS_MAX = 20,      /* of one transaction after conflicts, */
-  REPLAY_FOR_MS = 20000, /* but not for longer: then the batch is split, and others continue */
-  LOCK_REPLAYS = 1,      /* after a lock wait, which was long enough by itself */
-  UNKNOWN_REPLAYS = 3,   /* of one that met an error that no table lists */
+  RETRIES_MAX = 20,     /* of one transaction after conflicts, */
+  RETRY_FOR_MS = 20000, /* but not for longer: then the batch is split, and others continue */
+  LOCK_RETRIES = 1,     /* after a lock wait, which was long enough by itself */
+  UNKNOWN_RETRIES = 3,  /* of one that met an error that no table lists */
 };
 
 enum {
@@ -53,15 +53,15 @@ static Ruling rule_lock(const Case *the_case, bool again) {
       return RULING_PROBE;
     if (the_case->probe == PROBE_BAD)
       return RULING_STORE;
-  } else if (the_case->replays > LOCK_REPLAYS) {
+  } else if (the_case->tries > LOCK_RETRIES) {
     again = false;
   }
-  return again ? RULING_REPLAY : split_or(the_case, RULING_WAIT);
+  return again ? RULING_RETRY : split_or(the_case, RULING_WAIT);
 }
 
 static Ruling rule_conflict(const Case *the_case) {
   const Failure *failure = the_case->failure;
-  bool again = the_case->replays <= REPLAYS_MAX && the_case->tried_ms < REPLAY_FOR_MS;
+  bool again = the_case->tries <= RETRIES_MAX && the_case->tried_ms < RETRY_FOR_MS;
   if (failure->step <= STEP_BEGIN)
     return RULING_STORE;
   switch (failure->code) {
@@ -73,18 +73,18 @@ static Ruling rule_conflict(const Case *the_case) {
   case 0:
     if (failure->step == STEP_ROWS || failure->step == STEP_ENTER ||
         failure->step == STEP_POSITIONS || failure->code == 0)
-      return again ? RULING_REPLAY : split_or(the_case, RULING_WAIT);
+      return again ? RULING_RETRY : split_or(the_case, RULING_WAIT);
   }
   if (again)
-    return RULING_REPLAY;
+    return RULING_RETRY;
   return can_be_theirs(failure->step) ? find_out(the_case) : split_or(the_case, RULING_WAIT);
 }
 
 static Ruling rule_unknown(const Case *the_case) {
   if (!can_be_theirs(the_case->failure->step))
     return RULING_STORE;
-  if (the_case->replays <= UNKNOWN_REPLAYS && the_case->probe == PROBE_NONE)
-    return RULING_REPLAY;
+  if (the_case->tries <= UNKNOWN_RETRIES && the_case->probe == PROBE_NONE)
+    return RULING_RETRY;
   if (the_case->failure->step != STEP_ROWS || the_case->probe != PROBE_GOOD)
     return find_out(the_case);
   return split_or(the_case, RULING_EVENT);

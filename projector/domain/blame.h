@@ -22,14 +22,14 @@ typedef enum Probe { PROBE_NONE, PROBE_GOOD, PROBE_BAD } Probe;
 typedef struct Case {
   const Failure *failure; /* its step too */
   size_t open;            /* events in the transaction that may be the cause */
-  int replays;            /* attempts of the transaction so far, from 1 */
+  int tries;              /* attempts of the transaction so far, from 1 */
   int64_t tried_ms;       /* since its batch was first tried */
   Probe probe;
   int breaks; /* of the event when it is alone: earlier failures that counted */
 } Case;
 
 typedef enum Ruling {
-  RULING_REPLAY,     /* the same transaction again, after a pause */
+  RULING_RETRY,      /* the same transaction again, after a pause */
   RULING_PROBE,      /* probe the server first, then decide with the result */
   RULING_SPLIT,      /* halve the batch */
   RULING_PROJECTION, /* the table is not what the mapping says: all its events wait */

@@ -19,7 +19,7 @@
 typedef enum FailureClass {
   FAILURE_NONE,
   FAILURE_UNAVAILABLE, /* the store is down, failing over or read-only: wait, burn no attempt */
-  FAILURE_CONFLICT,    /* deadlock or lock wait: replay the same transaction */
+  FAILURE_CONFLICT,    /* deadlock or lock wait: retry the same transaction */
   FAILURE_DATA,        /* one event is at fault: find it, mark it, continue with the others */
   FAILURE_MAPPING,     /* the table or column does not match the mapping: the projection's events
                         * fail */

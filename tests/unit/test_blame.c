@@ -10,7 +10,7 @@ typedef struct Row {
   FailureClass class;
   int code;
   size_t open;
-  int replays;
+  int tries;
   int64_t tried_ms;
   Probe probe;
   int breaks;
@@ -50,8 +50,8 @@ static const Row rows[] = {
     {"a lost connection before the ledger is nobody's", STEP_ENTER, FAILURE_UNAVAILABLE, 2013, 1, 1,
      0, NONE, 9, RULING_STORE},
 
-    {"an unknown code at the rows is replayed", STEP_ROWS, FAILURE_UNKNOWN, 1815, 1, 3, 0, NONE, 0,
-     RULING_REPLAY},
+    {"an unknown code at the rows is retried", STEP_ROWS, FAILURE_UNKNOWN, 1815, 1, 3, 0, NONE, 0,
+     RULING_RETRY},
     {"then the server is asked", STEP_ROWS, FAILURE_UNKNOWN, 1815, 1, 4, 0, NONE, 0, RULING_PROBE},
     {"it works: halves", STEP_ROWS, FAILURE_UNKNOWN, 1815, 8, 4, 0, GOOD, 0, RULING_SPLIT},
     {"it works: the event", STEP_ROWS, FAILURE_UNKNOWN, 1815, 1, 4, 0, GOOD, 0, RULING_EVENT},
@@ -76,8 +76,8 @@ static const Row rows[] = {
      RULING_EVENT},
     {"the server takes no COMMIT at all", STEP_COMMIT, FAILURE_UNKNOWN, 3100, 1, 4, 0, BAD, 2,
      RULING_STORE},
-    {"a conflict at COMMIT is replayed", STEP_COMMIT, FAILURE_CONFLICT, 1213, 8, 1, 0, NONE, 0,
-     RULING_REPLAY},
+    {"a conflict at COMMIT is retried", STEP_COMMIT, FAILURE_CONFLICT, 1213, 8, 1, 0, NONE, 0,
+     RULING_RETRY},
     {"but one that comes again and again is looked into", STEP_COMMIT, FAILURE_CONFLICT, 1180, 1,
      21, 0, NONE, 0, RULING_PROBE},
     {"and may be the event's", STEP_COMMIT, FAILURE_CONFLICT, 1180, 1, 21, 0, GOOD, 2,
@@ -97,9 +97,9 @@ static const Row rows[] = {
     {"read-only is an outage without a question", STEP_ROWS, FAILURE_UNAVAILABLE, 1290, 1, 1, 0,
      NONE, 9, RULING_STORE},
 
-    {"a deadlock is replayed", STEP_ROWS, FAILURE_CONFLICT, 1213, 8, 20, 0, NONE, 0, RULING_REPLAY},
-    {"a lock wait is replayed", STEP_ROWS, FAILURE_CONFLICT, 1205, 8, 1, 10000, NONE, 0,
-     RULING_REPLAY},
+    {"a deadlock is retried", STEP_ROWS, FAILURE_CONFLICT, 1213, 8, 20, 0, NONE, 0, RULING_RETRY},
+    {"a lock wait is retried", STEP_ROWS, FAILURE_CONFLICT, 1205, 8, 1, 10000, NONE, 0,
+     RULING_RETRY},
     {"but once: it has been long", STEP_ROWS, FAILURE_CONFLICT, 1205, 8, 2, 4000, NONE, 0,
      RULING_SPLIT},
     {"then the others go on", STEP_ROWS, FAILURE_CONFLICT, 1205, 8, 2, LATE, NONE, 0, RULING_SPLIT},
@@ -128,7 +128,7 @@ static void each_rule(void **state) {
     const Row *row = &rows[i];
     Failure failure = {
         .class = row->class, .source = SOURCE_MYSQL, .code = row->code, .step = row->step};
-    Case one = {&failure, row->open, row->replays, row->tried_ms, row->probe, row->breaks};
+    Case one = {&failure, row->open, row->tries, row->tried_ms, row->probe, row->breaks};
     if (blame_rule(&one) != row->ruling)
       fail_msg("%s: %d, not %d", row->promise, blame_rule(&one), row->ruling);
   }
@@ -142,14 +142,14 @@ static void a_probe_answers_every_question(void **state) {
   for (int class = FAILURE_UNAVAILABLE; class <= FAILURE_UNKNOWN; class ++)
     for (int step = STEP_NONE; step <= STEP_COMMIT; step++)
       for (size_t c = 0; c < sizeof codes / sizeof *codes; c++)
-        for (int replays = 1; replays < 30; replays += 7)
+        for (int tries = 1; tries < 30; tries += 7)
           for (int probe = PROBE_GOOD; probe <= PROBE_BAD; probe++) {
             Failure failure = {.class = (FailureClass) class,
                                .source = SOURCE_MYSQL,
                                .code = codes[c],
                                .step = (TransactionStep)step};
             for (size_t open = 1; open < 3; open++) {
-              Case one = {&failure, open, replays, replays * 1000, (Probe)probe, replays};
+              Case one = {&failure, open, tries, tries * 1000, (Probe)probe, tries};
               Ruling ruling = blame_rule(&one);
               assert_int_not_equal(ruling, RULING_PROBE);
               if (open > 1) { /* never one of many */

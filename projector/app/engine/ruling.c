@@ -49,7 +49,7 @@ Ruling rule(Worker *worker, const Item *items, size_t count, Tries tries, Failur
   Failure probe = {0};
   Case the_case = {.failure = failure,
                    .open = count_open(items, count),
-                   .replays = tries.replays,
+                   .tries = tries.count,
                    .tried_ms = (clock_us() - tries.begun) / 1000};
   bool alone = the_case.open == 1;
   if (alone)

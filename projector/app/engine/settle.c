@@ -127,7 +127,7 @@ static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *fail
     *ret_ruling = RULING_STORE;
   else
     *ret_ruling = rule(worker, item, 1, tries, failure);
-  return *ret_ruling == RULING_REPLAY && replay_pause(worker, tries.replays);
+  return *ret_ruling == RULING_RETRY && retry_pause(worker, tries.count);
 }
 
 /* A late update: the row is taken from the entity. A failure is the event's, unless it is a
@@ -148,7 +148,7 @@ static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
       return true;
     }
     part_with_session(worker, ret_failure);
-    tries.replays++;
+    tries.count++;
   } while (refresh_again(worker, item, tries, ret_failure, &ruling));
   if (ruling == RULING_STORE) {
     if (ret_failure->class == FAILURE_UNAVAILABLE)

@@ -98,12 +98,12 @@ bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure);
  * locks, so the next probe kills it. */
 void part_with_session(Worker *worker, const Failure *failure);
 /* Pauses before a transaction is retried. Returns false when the worker has to stop. */
-bool replay_pause(Worker *worker, int replays);
+bool retry_pause(Worker *worker, int tries);
 
 /* --- ruling.c --- */
 
 typedef struct Tries {
-  int replays;   /* attempts of the transaction so far, from 1 */
+  int count;     /* attempts of the transaction so far, from 1 */
   int64_t begun; /* when its batch was tried first; monotonic, us */
 } Tries;
 

@@ -8,8 +8,8 @@
 #include <string.h>
 
 enum {
-  REPLAY_MS = 20, /* base of the pause between two attempts of a transaction */
-  REPLAY_MAX_MS = 1000,
+  RETRY_MS = 20, /* base of the pause between two attempts of a transaction */
+  RETRY_MAX_MS = 1000,
   SUSPECT_WAIT_S = 1, /* for a lock, of an event that has waited for a lock before */
 };
 
@@ -126,7 +126,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
 
 /* --- resolve: what a failed transaction means --- */
 
-/* Before a replay, everything except settled verdicts is decided again: a row that was missing
+/* Before a retry, everything except settled verdicts is decided again: a row that was missing
  * after other events of the batch may be there without them. */
 static size_t reopen(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
@@ -150,8 +150,8 @@ static void note_blocks(GHashTable *blocked, const Item *items, size_t count) {
   }
 }
 
-bool replay_pause(Worker *worker, int replays) {
-  int64_t delay = backoff_delay_ms(replays, REPLAY_MS, REPLAY_MAX_MS, g_rand_int(worker->random));
+bool retry_pause(Worker *worker, int tries) {
+  int64_t delay = backoff_delay_ms(tries, RETRY_MS, RETRY_MAX_MS, g_rand_int(worker->random));
   return !stop_wait(worker->stop, delay);
 }
 
@@ -185,7 +185,7 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
 /* What all parts of a batch share. */
 typedef struct Attempt {
   GHashTable *blocked; /* aggregates that an earlier part blocked */
-  int64_t begun;       /* when the batch was first tried; 0: nothing is replayed any more */
+  int64_t begun;       /* when the batch was first tried; 0: nothing is retried any more */
   bool waited;         /* for a lock, in vain */
 } Attempt;
 
@@ -241,7 +241,7 @@ static size_t clear_up(Worker *worker, Item *items, size_t count, const Failure 
   return reopen(items, count);
 }
 
-static void tell_replay(Worker *worker, const Failure *failure) {
+static void report_retry(Worker *worker, const Failure *failure) {
   if (failure->class == FAILURE_CONFLICT || failure->class == FAILURE_UNKNOWN)
     log_failure(LOG_LEVEL_WARNING, "a transaction is retried", failure);
   metrics_retry(worker->metrics, failure->class);
@@ -269,20 +269,19 @@ static Resolved done_if(bool good) {
 /* What the failure of the whole part means: it is done, to be retried, or the worker cannot
  * continue. */
 static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit *culprit,
-                        int replays, Attempt *attempt, Failure *failure) {
-  Tries tries = {replays, attempt->begun};
-  Ruling ruling = rule(worker, items, count, tries, failure);
+                        int tries, Attempt *attempt, Failure *failure) {
+  Ruling ruling = rule(worker, items, count, (Tries){tries, attempt->begun}, failure);
   size_t open = count_open(items, count);
   if (is_over(worker, failure))
     return RESOLVED_NOT;
   if (ruling == RULING_PROJECTION)
     ruling = open > 1 ? RULING_SPLIT : RULING_WAIT;
   switch (ruling) {
-  case RULING_REPLAY:
-    tell_replay(worker, failure);
-    return replay_pause(worker, replays) ? RESOLVED_AGAIN : RESOLVED_NOT;
+  case RULING_RETRY:
+    report_retry(worker, failure);
+    return retry_pause(worker, tries) ? RESOLVED_AGAIN : RESOLVED_NOT;
   case RULING_SPLIT:
-    tell_replay(worker, failure);
+    report_retry(worker, failure);
     if (blame_is_lock_wait(failure)) {
       set_lock_wait(worker, SUSPECT_WAIT_S);
       attempt->begun = 0;
@@ -304,7 +303,7 @@ static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit
 
 static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
                        Failure *ret_failure) {
-  for (int replays = 0;;) {
+  for (int tries = 0;;) {
     bool repeated;
     Culprit culprit = {0};
     Failure failure = {0};
@@ -325,7 +324,7 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
       continue;
     if (hold_locked_table(worker, items, count, culprit.projection, &failure))
       continue;
-    Resolved resolved = resolve(worker, items, count, &culprit, ++replays, attempt, &failure);
+    Resolved resolved = resolve(worker, items, count, &culprit, ++tries, attempt, &failure);
     if (resolved == RESOLVED_NOT)
       return give_up(worker, &failure, ret_failure);
     if (resolved == RESOLVED_DONE)

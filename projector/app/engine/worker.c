@@ -20,9 +20,9 @@
  *   settle       settle.c: acknowledge the applied (acker.c), mark the failed, give the
  *                others back
  *
- * A transaction that fails is replayed, split, given back or given up by its failure, by what was
+ * A transaction that fails is retried, split, given back or given up by its failure, by what was
  * being done, and by what the server says to a probe (ruling.c, domain/blame.h).
- * An answer to COMMIT that got lost needs nothing special: the replay meets its own ledger
+ * An answer to COMMIT that got lost needs nothing special: the retry meets its own ledger
  * entries. */
 #include "projector/app/engine/worker.h"
 

@@ -7,8 +7,8 @@
 
 enum {
   BATCH = 100,      /* aggregates in one transaction, for which the owner waits */
-  REPLAYS_MAX = 10, /* of a transaction that met another session's lock */
-  REPLAY_MS = 50,
+  RETRIES_MAX = 10, /* of a transaction that met another session's lock */
+  RETRY_MS = 50,
 };
 
 /* An aggregate's differences, and the refresh that repairs them. */
@@ -104,13 +104,13 @@ static bool refresh_batch(Stores *stores, const Prefetch *prefetch, Refresh *ref
                           size_t count, Failure *ret_failure) {
   RefreshWith with = {stores->session, &stores->ledger, stores->outbox, stores->config->mapping,
                       prefetch};
-  for (int replays = 0;; replays++) {
+  for (int retries = 0;; retries++) {
     *ret_failure = (Failure){0};
     if (refresh_aggregates(&with, refreshes, count, ret_failure))
       return true;
-    if (ret_failure->class != FAILURE_CONFLICT || replays == REPLAYS_MAX)
+    if (ret_failure->class != FAILURE_CONFLICT || retries == RETRIES_MAX)
       return false;
-    g_usleep(REPLAY_MS * 1000);
+    g_usleep(RETRY_MS * 1000);
   }
 }
 

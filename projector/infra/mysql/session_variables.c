@@ -106,7 +106,7 @@ static const Variable variables[] = {
     {"system_versioning_asof", "DEFAULT", MARIADB_ONLY, PINNED, "rows of the past are read"},
 
     /* Patience: other values make nothing wrong. */
-    {"innodb_lock_wait_timeout", LOCK_WAIT, EVERYBODY, SET, "for rows; then 1205, and a replay"},
+    {"innodb_lock_wait_timeout", LOCK_WAIT, EVERYBODY, SET, "for rows; then 1205, and a retry"},
     {"lock_wait_timeout", LOCK_WAIT, EVERYBODY, SET, "for tables, which DDL has"},
     {"wait_timeout", "60", EVERYBODY, SET, "then a session without a client gives its locks back"},
     {"net_read_timeout", "60", EVERYBODY, SET, "large statements over slow lines break"},
