@@ -18,13 +18,13 @@
 
 typedef enum FailureClass {
   FAILURE_NONE,
-  FAILURE_UNAVAILABLE, /* the store is down, failing over or read-only: wait, burn no attempt */
+  FAILURE_UNAVAILABLE, /* the store is down, failing over or read-only: wait, use up no attempt */
   FAILURE_CONFLICT,    /* deadlock or lock wait: retry the same transaction */
   FAILURE_DATA,        /* one event is at fault: find it, mark it, continue with the others */
   FAILURE_MAPPING,     /* the table or column does not match the mapping: the projection's events
                         * fail */
   FAILURE_CONFIG,      /* credentials or privileges: no event can succeed, stop with status 2 */
-  FAILURE_SPACE,       /* disk or table full: wait longer, burn no attempt */
+  FAILURE_SPACE,       /* disk or table full: wait longer, use up no attempt */
   FAILURE_SIZE,        /* statement larger than the server accepts: halve the batch */
   FAILURE_FENCED,      /* another projector owns this name now: stop working at once */
   FAILURE_HISTORY,     /* the change stream cannot continue: scan the outbox again */

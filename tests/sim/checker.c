@@ -257,22 +257,22 @@ static void check_blame(const SimEvent *event, const Failure *failure) {
   if (failure->step != STEP_ROWS && failure->step != STEP_LEDGER && failure->step != STEP_COMMIT)
     sim_fail("%s pays for a failure at step %d: %s", event->id, (int)failure->step,
              failure->message);
-  if ((breaks || failure->step != STEP_ROWS) && event->unburnt < 2 && event->broke < 3)
+  if ((breaks || failure->step != STEP_ROWS) && event->uncounted < 2 && event->broke < 3)
     sim_fail("%s pays at once for a failure at step %d that may be the server's: %s", event->id,
              (int)failure->step, failure->message);
 }
 
-void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool burn) {
+void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool counted) {
   const Instance *instance = fiber_instance();
   FailureClass class = failure->class;
-  if (burn) {
+  if (counted) {
     check_blame(event, failure);
     if (event->claimed_us > event->blocked_us) /* else this failure, marked once more */
       check_retry(NULL, event);
   }
   bool outage = class == FAILURE_UNAVAILABLE || class == FAILURE_SPACE || class == FAILURE_FENCED ||
                 class == FAILURE_MAPPING;
-  if (outage && (burn || dead))
+  if (outage && (counted || dead))
     sim_fail("%s pays for a failure that is not its own: %s", event->id, failure_class_name(class));
   if (dead && !event->retried && !event->shared &&
       event->attempts < sim.config.settings.max_attempts)
@@ -280,7 +280,7 @@ void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool
   bool owner = instance_is_owner(instance); /* another process has them in memory */
   /* One more than allowed, because the janitor may offer an event that it read before the last
    * attempt ended. */
-  if (owner && !dead && burn && !event->shared &&
+  if (owner && !dead && counted && !event->shared &&
       event->attempts > sim.config.settings.max_attempts)
     sim_fail("%s does not die after %d attempts", event->id, event->attempts);
   bool current = owner && sim.beliefs[event->aggregate].mended_us < event->claimed_us;
@@ -295,7 +295,7 @@ void check_attempts(const SimEvent *event) {
     sim_fail("%s has %d attempts", event->id, event->attempts);
   int most = event->excused + (event->status == STATUS_IN_PROGRESS);
   if (event->attempts > most)
-    sim_fail("%s burnt %d attempts, %d of them rightly", event->id, event->attempts,
+    sim_fail("%s used up %d attempts, %d of them rightly", event->id, event->attempts,
              event->excused);
 }
 

@@ -213,7 +213,7 @@ bool claims_count_attempt(Outbox *outbox, Event *const *events, size_t count,
     counts.batch_swept++;
     event->shared = true;
     event->excused++; /* its owner died with it */
-    event->unburnt++;
+    event->uncounted++;
     write_by_majority(event);
     event->attempts = 1;
     sim_trace("  %s: an attempt is counted", event->id);

@@ -275,16 +275,16 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
     sim_trace("  %s: %s: %s", event->id, failure_class_name(mark->failure->class),
               mark->failure->message);
     write_by_majority(event);
-    check_marked(event, mark->failure, mark->dead, mark->burn);
+    check_marked(event, mark->failure, mark->dead, mark->counts);
     counts.failed += !mark->dead;
     counts.dead += mark->dead;
     event->error = mark->failure->class;
-    if (mark->burn)
+    if (mark->counts)
       event->excused++;
     else
       event->attempts--;
-    event->unburnt += !mark->burn;
-    event->blocked_us = mark->burn && instance_is_owner(fiber_instance()) ? fiber_now_us() : 0;
+    event->uncounted += !mark->counts;
+    event->blocked_us = mark->counts && instance_is_owner(fiber_instance()) ? fiber_now_us() : 0;
     event->next_attempt_at = mark->dead ? 0 : sim_server_ms(MONGO) + mark->delay_ms;
     set_status(event, mark->dead ? STATUS_DEAD : STATUS_FAILED);
   }
@@ -303,8 +303,8 @@ static void note_swept(SimEvent *event, const char *owner, bool applied, int64_t
   counts.swept++;
   check_abandoned(event, owner, applied, older_than_ms);
   event->shared = true;
-  event->excused++; /* its owner died with it, */
-  event->unburnt++; /* or could not mark it */
+  event->excused++;   /* its owner died with it, */
+  event->uncounted++; /* or could not mark it */
 }
 
 static bool sweep_out(Outbox *outbox, Event *const *events, size_t count, int64_t older_than_ms,

@@ -83,9 +83,9 @@ typedef struct SimEvent {
 
   bool present;
   EventStatus status;
-  int attempts, excused; /* excused: attempts that were burnt rightly */
-  int unburnt; /* times it was marked as failed without paying; a new insert does not undo that:
-                * the projector remembers breaks by id */
+  int attempts, excused; /* excused: attempts that were used up rightly */
+  int uncounted; /* times it was marked as failed without paying; a new insert does not undo that:
+                  * the projector remembers breaks by id */
   unsigned
       broke; /* times the connection broke at its ledger entry or its rows, when it was alone */
   bool retried, shared; /* by several owners: then the attempts in memory may be another's */
@@ -340,7 +340,7 @@ void mysql_disconnect_all(void);
 
 void check_commit(const Tx *tx);
 void check_removed(const SimEvent *event, const char *how);
-void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool burn);
+void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool counted);
 void check_swept(const SimEvent *event);
 /* Of what is about to be swept by the owner of that name. */
 void check_abandoned(const SimEvent *event, const char *owner, bool applied, int64_t older_than_ms);

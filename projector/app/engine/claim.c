@@ -93,14 +93,14 @@ static bool claim_apart(Worker *worker, QueuedEvent *const *events, size_t count
  * earlier owner may still claim when it wakes up, and gives the event back when MySQL's fence stops
  * it. */
 static void let_go(Worker *worker, QueuedEvent *queued, Claim won) {
-  Lane *lane = home_of(worker, queued->event);
   if (won == CLAIM_GONE) {
-    lane_settle(lane, queued);
+    lane_settle(worker->lane, queued);
     return;
   }
   if (event_has_aggregate(queued->event))
-    lane_hold(lane, queued, HOLD_TAKEN, won == CLAIM_REFUSED ? UNBURNT_RETRY_MS : TAKEN_WAIT_MS);
-  lane_forget(lane, queued);
+    lane_hold(worker->lane, queued, HOLD_TAKEN,
+              won == CLAIM_REFUSED ? UNCOUNTED_RETRY_MS : TAKEN_WAIT_MS);
+  lane_forget(worker->lane, queued);
 }
 
 /* --- by the batch ----------------------------------------------------------------------------- */
@@ -146,7 +146,7 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
 static bool requeue(Worker *worker, QueuedEvent *const *events, size_t count) {
   for (size_t i = 0; i < count; i++) {
     events[i]->read_at = 0;
-    lane_requeue(home_of(worker, events[i]->event), events[i]);
+    lane_requeue(worker->lane, events[i]);
   }
   return false;
 }
@@ -157,7 +157,7 @@ bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size
   g_autofree QueuedEvent **back = g_new(QueuedEvent *, count);
   size_t ours = 0, kept = 0, back_count = 0;
   for (size_t i = 0; i < count; i++) /* otherwise two workers could work on one aggregate */
-    g_assert(home_of(worker, events[i]->event) == worker->lanes->lanes[worker->number]);
+    g_assert(lane_of(worker->lanes, events[i]->event->aggregate_hash) == worker->lane);
   if (!look_again(worker, events, count, claims, ret_failure) ||
       !claim_apart(worker, events, count, claims, ret_failure))
     return requeue(worker, events, count);
@@ -167,7 +167,7 @@ bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size
     else
       let_go(worker, events[i], claims[i]);
   for (size_t i = 0; i < kept; i++)
-    if (lane_is_behind_hold(home_of(worker, events[i]->event), events[i]->event))
+    if (lane_is_behind_hold(worker->lane, events[i]->event))
       back[back_count++] = events[i];
     else
       items[ours++] = queued_event_begin(events[i]);

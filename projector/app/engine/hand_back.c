@@ -56,7 +56,7 @@ void give_back(Worker *worker, QueuedEvent *const *events, size_t count) {
          mark_again(worker, &failure))
     ;
   for (size_t i = 0; i < count; i++)
-    lane_give_back(home_of(worker, events[i]->event), events[i]);
+    lane_give_back(worker->lane, events[i]);
 }
 
 ClaimKey claim_key(const Worker *worker) {

@@ -23,16 +23,16 @@ static FailedMark judge(Worker *worker, const Item *item) {
   FailedMark mark = {.failure = item->failure};
   /* A table that does not fit the mapping and a lock of another session are not the event's fault:
    * it waits for them. */
-  mark.burn = !queued->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
+  mark.counts = !queued->excused && class != FAILURE_MAPPING && class != FAILURE_CONFLICT;
   /* Without an aggregate it has no place in any order, and another attempt can only fail the same
    * way. */
-  mark.dead = (mark.burn && attempt >= settings->max_attempts) ||
+  mark.dead = (mark.counts && attempt >= settings->max_attempts) ||
               !event_has_aggregate(item->event) ||
               (settings->permanent_is_dead && !queued->excused && is_permanent(item->failure));
   mark.delay_ms = queued->early_ms ? queued->early_ms
-                  : mark.burn      ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
+                  : mark.counts    ? backoff_delay_ms(attempt, settings->backoff_ms, BACKOFF_MAX_MS,
                                                       g_rand_int(worker->random))
-                                   : UNBURNT_RETRY_MS;
+                                   : UNCOUNTED_RETRY_MS;
   return mark;
 }
 
@@ -41,7 +41,7 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
   const Event *event = item->event;
   if (queued->early_ms > 0) {
     log_event(worker, LOG_LEVEL_WARNING, "event held", event, item->failure);
-    lane_hold(home_of(worker, event), queued, HOLD_FUTURE, queued->early_ms);
+    lane_hold(worker->lane, queued, HOLD_FUTURE, queued->early_ms);
     return;
   }
   log_event(worker, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
@@ -50,7 +50,7 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
   if (mark->dead)
     metrics_event(worker->metrics, event, OUTCOME_DEAD);
   if (event_has_aggregate(event))
-    lane_hold(home_of(worker, event), queued, mark->dead ? HOLD_DEAD : HOLD_FAILED,
+    lane_hold(worker->lane, queued, mark->dead ? HOLD_DEAD : HOLD_FAILED,
               mark->dead ? DUE_NEVER : mark->delay_ms);
 }
 
@@ -100,7 +100,7 @@ static void settle_failed(Worker *worker, const Item *items, size_t count) {
     }
     mark_alike(worker, alike, alike_count, &mark);
     for (size_t j = 0; j < alike_count; j++)
-      lane_forget(home_of(worker, alike[j]), leaving[j]);
+      lane_forget(worker->lane, leaving[j]);
   }
 }
 
@@ -257,8 +257,8 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
     case VERDICT_SKIPPED: done[done_count++] = queued; break;
     case VERDICT_GAP:
       metrics_event(worker->metrics, queued->event, OUTCOME_GAP);
-      lane_hold_gap(home_of(worker, queued->event), queued, items[i].gap_first,
-                    queued->event->key.version - 1, worker->config->settings.gap_wait_ms);
+      lane_hold_gap(worker->lane, queued, items[i].gap_first, queued->event->key.version - 1,
+                    worker->config->settings.gap_wait_ms);
       back[back_count++] = queued;
       break;
     case VERDICT_WAIT:
@@ -289,7 +289,7 @@ void settle_outage(Worker *worker, Item *items, size_t count, const Failure *fai
       ;
   for (size_t i = 0; i < open_count; i++) {
     open[i]->read_at = 0;
-    lane_requeue(home_of(worker, events[i]), open[i]);
+    lane_requeue(worker->lane, open[i]);
   }
   settle(worker, items, settled, &ignored);
 }

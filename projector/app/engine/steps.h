@@ -14,7 +14,8 @@ struct Worker {
   const Config *config;
   const Ledger *ledger;
   const Lanes *lanes;
-  unsigned number; /* of its own lane */
+  unsigned number;
+  Lane *lane; /* its own: of all events that it takes */
   Acker *acker;
   Stop *stop;
   Outbox *outbox;
@@ -41,12 +42,8 @@ struct Worker {
 };
 
 enum {
-  UNBURNT_RETRY_MS = 5000, /* an event that waits for a change elsewhere, not for a store */
+  UNCOUNTED_RETRY_MS = 5000, /* an event that waits for a change elsewhere, not for a store */
 };
-
-static inline Lane *home_of(const Worker *worker, const Event *event) {
-  return lane_of(worker->lanes, event->aggregate_hash);
-}
 
 /* --- items.c --- */
 

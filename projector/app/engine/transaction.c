@@ -124,7 +124,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   return true;
 }
 
-/* --- resolve: what a failed transaction means --- */
+/* --- what a failed transaction means --- */
 
 /* Before a retry, everything except settled verdicts is decided again: a row that was missing
  * after other events of the batch may be there without them. */
@@ -260,26 +260,26 @@ static bool is_over(const Worker *worker, const Failure *failure) {
          failure->class != FAILURE_MAPPING && failure->class != FAILURE_SIZE;
 }
 
-typedef enum Resolved { RESOLVED_DONE, RESOLVED_AGAIN, RESOLVED_NOT } Resolved;
+typedef enum PartState { PART_DONE, PART_AGAIN, PART_STOPPED } PartState;
 
-static Resolved done_if(bool good) {
-  return good ? RESOLVED_DONE : RESOLVED_NOT;
+static PartState done_if(bool good) {
+  return good ? PART_DONE : PART_STOPPED;
 }
 
 /* What the failure of the whole part means: it is done, to be retried, or the worker cannot
  * continue. */
-static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit *culprit,
-                        int tries, Attempt *attempt, Failure *failure) {
+static PartState carry_out(Worker *worker, Item *items, size_t count, const Culprit *culprit,
+                           int tries, Attempt *attempt, Failure *failure) {
   Ruling ruling = rule(worker, items, count, (Tries){tries, attempt->begun}, failure);
   size_t open = count_open(items, count);
   if (is_over(worker, failure))
-    return RESOLVED_NOT;
+    return PART_STOPPED;
   if (ruling == RULING_PROJECTION)
     ruling = open > 1 ? RULING_SPLIT : RULING_WAIT;
   switch (ruling) {
   case RULING_RETRY:
     report_retry(worker, failure);
-    return retry_pause(worker, tries) ? RESOLVED_AGAIN : RESOLVED_NOT;
+    return retry_pause(worker, tries) ? PART_AGAIN : PART_STOPPED;
   case RULING_SPLIT:
     report_retry(worker, failure);
     if (blame_is_lock_wait(failure)) {
@@ -297,7 +297,7 @@ static Resolved resolve(Worker *worker, Item *items, size_t count, const Culprit
         end_part(worker, items, count, several || ruling == RULING_WAIT, attempt, failure));
   }
   case RULING_COUNT: return done_if(end_part(worker, items, count, true, attempt, failure));
-  default: return RESOLVED_NOT;
+  default: return PART_STOPPED;
   }
 }
 
@@ -324,10 +324,10 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
       continue;
     if (hold_locked_table(worker, items, count, culprit.projection, &failure))
       continue;
-    Resolved resolved = resolve(worker, items, count, &culprit, ++tries, attempt, &failure);
-    if (resolved == RESOLVED_NOT)
+    PartState state = carry_out(worker, items, count, &culprit, ++tries, attempt, &failure);
+    if (state == PART_STOPPED)
       return give_up(worker, &failure, ret_failure);
-    if (resolved == RESOLVED_DONE)
+    if (state == PART_DONE)
       return true;
   }
 }

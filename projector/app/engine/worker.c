@@ -136,14 +136,14 @@ bool worker_step(Worker *worker, bool wait) {
     return true;
   Taking how = {
       .max_events = most, .max_bytes = batch_bytes, .linger_ms = settings->linger_ms, .wait = wait};
-  size_t count = lane_take(worker->lanes->lanes[worker->number], &how, worker->taken);
+  size_t count = lane_take(worker->lane, &how, worker->taken);
   pace_return(worker->lanes->pace, most - count);
   if (count == 0)
     return false;
   /* The lease expired, or a pause began, while there was nothing to do. */
   if (stop_requested(worker->stop) || pace_is_stopped(worker->lanes->pace)) {
     for (size_t i = 0; i < count; i++)
-      lane_requeue(home_of(worker, worker->taken[i]->event), worker->taken[i]);
+      lane_requeue(worker->lane, worker->taken[i]);
     return false;
   }
   Failure failure = {0};
@@ -170,6 +170,7 @@ Worker *worker_new(const WorkerParts *parts, unsigned number) {
                      .ledger = parts->ledger,
                      .lanes = parts->lanes,
                      .number = number,
+                     .lane = parts->lanes->lanes[number],
                      .acker = parts->acker,
                      .stop = parts->stop,
                      .outbox = outbox_new(parts->store, parts->owner),

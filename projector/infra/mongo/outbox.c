@@ -132,7 +132,7 @@ static bson_t *failed_update(const FailedMark *mark, bool with_error) {
       "pipeline", "[", "{", "$set", "{", "status", BCON_UTF8(mark->dead ? "dead" : "failed"),
       "attempts", "{", "$add", "[", "{", "$cond", "[", "{", "$eq", "[", BCON_UTF8("$status"),
       BCON_UTF8("in_progress"), "]", "}", BCON_UTF8("$attempts"), BCON_INT32(1), "]", "}",
-      BCON_INT32(mark->burn ? 0 : -1), "]", "}", "next_attempt_at", "{", "$cond", "[",
+      BCON_INT32(mark->counts ? 0 : -1), "]", "}", "next_attempt_at", "{", "$cond", "[",
       BCON_BOOL(mark->dead), BCON_UTF8("$$REMOVE"), "{", "$add", "[", BCON_UTF8("$$NOW"),
       BCON_INT64(mark->delay_ms), "]", "}", "]", "}", "last_error", "{", "$cond", "[",
       BCON_BOOL(with_error), "{", "class", BCON_UTF8(failure_class_name(mark->failure->class)),

@@ -49,7 +49,7 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
 typedef struct FailedMark {
   const Failure *failure;
   bool dead;
-  bool burn;        /* the attempt that the claim counted stays counted */
+  bool counts;      /* the attempt that the claim counted stays counted */
   int64_t delay_ms; /* not dead: until the next attempt */
 } FailedMark;
 
