@@ -75,8 +75,6 @@ typedef struct {
 
 // Events.
 bool outbox_event_validate(const outbox_event_t *event, outbox_error_t *error);
-// The event's id: the caller's, or a new one that lives in `bytes`.
-bson_value_t outbox_event_id(const outbox_event_t *event, uint8_t bytes[16]);
 // Text form of an event id that outbox_event_validate() has passed.
 void outbox_event_id_text(const bson_value_t *id, char ret_text[OUTBOX_EVENT_ID_MAX_BYTES + 1]);
 // The outbox document, fields in the order of the contract. `version` 0 is left out.

@@ -87,7 +87,8 @@ void outbox_give_client(outbox_t *outbox, mongoc_client_t *client) {
 
 // ---- Writing ----
 
-bson_value_t outbox_event_id(const outbox_event_t *event, uint8_t bytes[16]) {
+// The event's id: the caller's, or a new one that lives in `bytes`.
+static bson_value_t event_id(const outbox_event_t *event, uint8_t bytes[16]) {
   if (event->id) {
     return *event->id;
   }
@@ -123,7 +124,7 @@ bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
   if (!outbox_write_validate(outbox, change, event, error)) {
     return false;
   }
-  bson_value_t id = outbox_event_id(event, bytes);
+  bson_value_t id = event_id(event, bytes);
   outbox_command_t command = {
       .outbox = outbox, .session = session, .change = change, .event = event, .id = &id};
   if (session) {
@@ -149,7 +150,7 @@ bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const out
   if (!outbox_event_validate(event, error)) {
     return false;
   }
-  bson_value_t id = outbox_event_id(event, bytes);
+  bson_value_t id = event_id(event, bytes);
   outbox_command_t command = {.outbox = outbox, .session = session, .event = event, .id = &id};
   if (session) {
     command.client = mongoc_client_session_get_client(session);

@@ -101,9 +101,7 @@ bool lease_release(Lease *lease, Failure *ret_failure) {
   return call_end(MONGO, "release lease", ret_failure);
 }
 
-bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure) {
-  (void)store;
-  (void)name;
+static bool nudge(Failure *ret_failure) {
   if (!call_begin(MONGO, "nudge", ret_failure))
     return false;
   if (sim.quiet || !sim_chance(10)) /* or it is lost in a failover: the next sweep looks anyway */
@@ -119,8 +117,8 @@ bool lease_pause(MongoStore *store, const char *name, const char *by, PauseChang
 }
 
 bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure) {
-  (void)act;
-  return lease_nudge(store, name, ret_failure);
+  (void)store, (void)name, (void)act;
+  return nudge(ret_failure);
 }
 
 bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {

@@ -77,7 +77,7 @@ static void check_roles(CheckReport *report, const Config *config, MongoStore *s
   static const char *const claims[] = {"find", "insert", "update", "remove", NULL};
   all &= check_actions(report, config, store, "projector_leases", written);
   all &= check_actions(report, config, store, "projector_claims", claims);
-  g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
+  g_autofree char *archive = mongo_archive_name(config->mongodb.outbox);
   if (config->mongodb.archive) {
     static const char *const put_back[] = {"insert", NULL}; /* needed after a restore of MySQL */
     all &= check_actions(report, config, store, config->mongodb.outbox, put_back);

@@ -177,7 +177,7 @@ static void check_archive(CheckReport *report, const Config *config, MongoStore 
                "\"archive\" keeps them from then on");
     return;
   }
-  g_autofree char *name = g_strdup_printf("%s_archive", config->mongodb.outbox);
+  g_autofree char *name = mongo_archive_name(config->mongodb.outbox);
   g_autoptr(Outbox) archive = outbox_new_on(store, "", name);
   if (!outbox_has_index(archive, number, &found, &failure)) {
     if (failure.code != UNAUTHORIZED)

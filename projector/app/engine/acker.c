@@ -26,14 +26,14 @@ struct Acker {
 };
 
 /* Takes the queue; with `wait`, waits for something to be in it. NULL: nothing there. */
-static GPtrArray *take(Acker *acker, bool wait) {
+static GPtrArray *take(Acker *acker) {
   SCOPED_LOCK(&acker->lock);
-  while (wait && acker->queue->len == 0 && !acker->finishing)
+  while (acker->queue->len == 0 && !acker->finishing)
     g_cond_wait(&acker->changed, &acker->lock);
   if (acker->queue->len == 0)
     return NULL;
   int64_t until = g_get_monotonic_time() + (int64_t)GATHER_MS * 1000;
-  while (wait && !acker->finishing && acker->queue->len < TOGETHER)
+  while (!acker->finishing && acker->queue->len < TOGETHER)
     if (!g_cond_wait_until(&acker->changed, &acker->lock, until))
       break;
   GPtrArray *taken = acker->queue;
@@ -89,8 +89,9 @@ static void acknowledge_all(Acker *acker, const GPtrArray *all) {
   }
 }
 
-bool acker_step(Acker *acker, bool wait) {
-  g_autoptr(GPtrArray) events = take(acker, wait);
+/* Returns false when no event is queued and none will be. */
+static bool step(Acker *acker) {
+  g_autoptr(GPtrArray) events = take(acker);
   if (!events)
     return false;
   acknowledge_all(acker, events);
@@ -98,7 +99,7 @@ bool acker_step(Acker *acker, bool wait) {
 }
 
 static gpointer run(gpointer data) {
-  while (acker_step(data, true))
+  while (step(data))
     ;
   return NULL;
 }

@@ -15,10 +15,7 @@ Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop 
 void acker_free(Acker *acker);
 /* Call before it is started. The feeder, which may be NULL, must outlive it. */
 void acker_heed(Acker *acker, Feeder *feeder);
-/* Acknowledges queued events. Returns false when there were none (with `wait`: and there will be
- * none). */
-bool acker_step(Acker *acker, bool wait);
-/* Runs steps in a thread. */
+/* Acknowledges queued events in a thread. */
 void acker_start(Acker *acker);
 /* Waits until the queued events are acknowledged or, when MongoDB cannot be reached, given up. */
 void acker_join(Acker *acker);

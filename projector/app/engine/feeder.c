@@ -7,7 +7,6 @@
 #include "projector/infra/mongo/feeds.h"
 
 enum {
-  PAGE = 1000,
   LOOK_MS = 1000,
   SHARE = 10,          /* if looking takes long, it takes at most one part in so many of the time */
   MARKED_MAX = 100000, /* hashes that are kept; if there are more, the server makes every copy */
@@ -71,7 +70,7 @@ static bool forget_marked(Feeder *feeder, Failure *ret_failure) {
 static bool read_page(Feeder *feeder, EventCursor *cursor, bson_t *ids, Failure *ret_failure) {
   const bson_t *document = NULL;
   uint32_t count = 0;
-  while (count < PAGE && (document = event_cursor_next(cursor, ret_failure))) {
+  while (count < FEED_PAGE && (document = event_cursor_next(cursor, ret_failure))) {
     char buffer[16];
     const char *key;
     g_autoptr(Event) event = event_decode(document);
@@ -114,7 +113,8 @@ static bool look(Feeder *feeder, Failure *ret_failure) {
   return true;
 }
 
-int64_t feeder_step(Feeder *feeder) {
+/* Returns the ms until the next. */
+static int64_t step(Feeder *feeder) {
   Failure failure = {0};
   int64_t begun = clock_us();
   if (!look(feeder, &failure) && !stop_requested(feeder->stop)) {
@@ -128,7 +128,7 @@ int64_t feeder_step(Feeder *feeder) {
 
 static gpointer run(gpointer data) {
   Feeder *feeder = data;
-  while (!stop_wait(feeder->stop, feeder_step(feeder)))
+  while (!stop_wait(feeder->stop, step(feeder)))
     ;
   return NULL;
 }

@@ -16,9 +16,7 @@ typedef struct Feeder Feeder;
 Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop);
 /* Waits for the thread, if one was started; request the stop first. */
 void feeder_free(Feeder *feeder);
-/* One step; returns the ms until the next. */
-int64_t feeder_step(Feeder *feeder);
-/* Runs steps in a thread until the stop is requested. NULL is allowed. */
+/* Copies in a thread until the stop is requested. NULL is allowed. */
 void feeder_start(Feeder *feeder);
 
 /* Whether this feeder has marked none of these events, which are about to leave the outbox: then

@@ -386,7 +386,8 @@ static void tell_refused_events(Janitor *janitor) {
 
 /* --- the janitor ----------------------------------------------------------------------------- */
 
-int64_t janitor_step(Janitor *janitor) {
+/* Processes due holds and sweeps when it is time. Returns the ms until the next call. */
+static int64_t step(Janitor *janitor) {
   sweep_when_due(janitor); /* once in each step, however many holds are due */
   tell_refused_events(janitor);
   int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
@@ -417,7 +418,7 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
 static gpointer run(gpointer data) {
   Janitor *janitor = data;
   while (!stop_requested(janitor->stop))
-    alarm_sleep(janitor->lanes->due, janitor_step(janitor));
+    alarm_sleep(janitor->lanes->due, step(janitor));
   return NULL;
 }
 

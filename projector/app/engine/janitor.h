@@ -18,9 +18,7 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
 /* Waits for the thread, if one was started; request the stop first. */
 void janitor_free(Janitor *janitor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Janitor, janitor_free)
-/* Processes due holds and sweeps when it is time. Returns the ms until the next call. */
-int64_t janitor_step(Janitor *janitor);
-/* Runs steps in a thread until the stop is requested. */
+/* Processes due holds and sweeps, in a thread, until the stop is requested. */
 void janitor_start(Janitor *janitor);
 /* How far the reader is behind the inserts, by MongoDB's clock. Events that it has yet to read may
  * already have been applied from behind a hold: the ledger keeps them until then. */

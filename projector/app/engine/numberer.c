@@ -22,7 +22,8 @@ struct Numberer {
   int idle; /* looks that found nothing */
 };
 
-int64_t numberer_step(Numberer *numberer) {
+/* Numbers a page; returns the ms until the next. */
+static int64_t step(Numberer *numberer) {
   Failure failure = {0};
   int64_t begun = clock_us(), count = 0;
   bool good = numbering_step(numberer->numbering, &count, &failure);
@@ -44,7 +45,7 @@ int64_t numberer_step(Numberer *numberer) {
 
 static gpointer run(gpointer data) {
   Numberer *numberer = data;
-  while (!stop_wait(numberer->stop, numberer_step(numberer)))
+  while (!stop_wait(numberer->stop, step(numberer)))
     ;
   return NULL;
 }

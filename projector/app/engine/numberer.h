@@ -13,7 +13,5 @@ typedef struct Numberer Numberer;
 Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop *stop);
 /* Waits for the thread, if one was started; request the stop first. */
 void numberer_free(Numberer *numberer);
-/* Numbers a page; returns the ms until the next. */
-int64_t numberer_step(Numberer *numberer);
-/* Runs steps in a thread until the stop is requested. NULL is allowed. */
+/* Numbers them in a thread until the stop is requested. NULL is allowed. */
 void numberer_start(Numberer *numberer);

@@ -117,41 +117,42 @@ static bool recovered(Worker *worker, int failures) {
   return false;
 }
 
-bool worker_step(Worker *worker, bool wait) {
+/* Takes and projects one batch, or checks whether a store is back. */
+static void step(Worker *worker) {
   const Settings *settings = &worker->config->settings;
   size_t batch_bytes = (size_t)settings->memory_mb * 1024 * 1024 / 8 / (size_t)settings->workers;
   int failures = g_atomic_int_get(&worker->failures);
   if (pace_is_stopped(worker->lanes->pace)) {
     pace_grant(worker->lanes->pace, 0); /* pauses briefly */
     worker->stalled_until = clock_us();
-    return true;
+    return;
   }
   if (failures > 0 && !recovered(worker, failures)) {
     g_atomic_int_inc(&worker->failures);
-    return true;
+    return;
   }
   /* Until the store is known to be back, only one event is tried. */
   size_t most = pace_grant(worker->lanes->pace, failures > 0 ? 1 : (size_t)settings->batch);
   if (most == 0)
-    return true;
+    return;
   Taking how = {
-      .max_events = most, .max_bytes = batch_bytes, .linger_ms = settings->linger_ms, .wait = wait};
+      .max_events = most, .max_bytes = batch_bytes, .linger_ms = settings->linger_ms, .wait = true};
   size_t count = lane_take(worker->lane, &how, worker->taken);
   pace_return(worker->lanes->pace, most - count);
   if (count == 0)
-    return false;
+    return;
   /* The lease expired, or a pause began, while there was nothing to do. */
   if (stop_requested(worker->stop) || pace_is_stopped(worker->lanes->pace)) {
     for (size_t i = 0; i < count; i++)
       lane_requeue(worker->lane, worker->taken[i]);
-    return false;
+    return;
   }
   Failure failure = {0};
   if (project(worker, worker->taken, count, &failure)) {
     if (failures > 0)
       log_info("store is back", NULL);
     g_atomic_int_set(&worker->failures, 0);
-    return true;
+    return;
   }
   note_trouble(worker, &failure);
   g_atomic_int_inc(&worker->failures);
@@ -161,7 +162,6 @@ bool worker_step(Worker *worker, bool wait) {
     stop_request(worker->stop, &failure);
   else if (!stop_requested(worker->stop))
     log_failure(LOG_LEVEL_WARNING, "cannot project", &failure);
-  return true;
 }
 
 Worker *worker_new(const WorkerParts *parts, unsigned number) {
@@ -190,7 +190,7 @@ void worker_count_in(Worker *worker, Metrics *metrics) {
 static gpointer run(gpointer data) {
   Worker *worker = data;
   while (!stop_requested(worker->stop))
-    worker_step(worker, true);
+    step(worker);
   end_claims(worker);
   g_clear_pointer(&worker->session, session_close);
   return NULL;

@@ -31,10 +31,8 @@ Worker *worker_new(const WorkerParts *parts, unsigned number);
 void worker_free(Worker *worker);
 /* Counts there, which must outlive it; before the first step. */
 void worker_count_in(Worker *worker, Metrics *metrics);
-/* Takes and projects one batch, or checks whether a store is back. Returns false when there was
- * nothing to take. */
-bool worker_step(Worker *worker, bool wait);
-/* Runs steps in a thread until the stop is requested; to end it at once, stop the lanes too. */
+/* Takes and projects batches in a thread until the stop is requested; to end it at once, stop the
+ * lanes too. */
 void worker_start(Worker *worker);
 /* Waits for the end of the running batch. */
 void worker_join(Worker *worker);

@@ -113,6 +113,19 @@ Layout child_layout_by_parent(const Projection *child, Arena *arena) {
   return layout;
 }
 
+/* Sets `ret_there[i]` where the parent of the child table has a row with that key. */
+static bool find_parents(Stores *stores, const Projection *child, const Value *const *keys,
+                         size_t count, bool *ret_there, Arena *arena, Failure *ret_failure) {
+  Layout layout = child_layout_by_parent(child, arena);
+  g_autoptr(RowSet) set = row_set_new(arena);
+  layout.projection = child->parent;
+  if (!rows_find(stores->session, &layout, keys, count, set, ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    ret_there[i] = row_set_find(set, keys[i]) != NULL;
+  return true;
+}
+
 bool child_rows_of_each(Stores *stores, const Layout *child, GArray *differences, Arena *arena,
                         Failure *ret_failure) {
   g_autoptr(GArray) each = g_array_new(FALSE, TRUE, sizeof(Difference));
@@ -126,8 +139,8 @@ bool child_rows_of_each(Stores *stores, const Layout *child, GArray *differences
   g_autofree bool *there = g_new0(bool, keys->len + 1);
   /* A marked row of a deleted entity keeps its children. */
   if (set && child->projection->parent->soft_rule &&
-      !child_parents_find(stores, child->projection, (const Value *const *)keys->pdata, keys->len,
-                          there, arena, ret_failure))
+      !find_parents(stores, child->projection, (const Value *const *)keys->pdata, keys->len, there,
+                    arena, ret_failure))
     return false;
   for (guint i = 0; set && i < differences->len; i++) {
     Difference difference = g_array_index(differences, Difference, i);
@@ -147,16 +160,4 @@ bool child_rows_of_each(Stores *stores, const Layout *child, GArray *differences
   g_array_set_size(differences, 0);
   g_array_append_vals(differences, each->data, each->len);
   return set != NULL;
-}
-
-bool child_parents_find(Stores *stores, const Projection *child, const Value *const *keys,
-                        size_t count, bool *ret_there, Arena *arena, Failure *ret_failure) {
-  Layout layout = child_layout_by_parent(child, arena);
-  g_autoptr(RowSet) set = row_set_new(arena);
-  layout.projection = child->parent;
-  if (!rows_find(stores->session, &layout, keys, count, set, ret_failure))
-    return false;
-  for (size_t i = 0; i < count; i++)
-    ret_there[i] = row_set_find(set, keys[i]) != NULL;
-  return true;
 }

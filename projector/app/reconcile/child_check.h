@@ -28,6 +28,3 @@ Layout child_layout_by_parent(const Projection *child, Arena *arena);
 /* Splits the differences of such a layout: each becomes one for every row under its key. */
 bool child_rows_of_each(Stores *stores, const Layout *child, GArray *differences, Arena *arena,
                         Failure *ret_failure);
-/* Sets `ret_there[i]` where the parent of the child table has a row with that key. */
-bool child_parents_find(Stores *stores, const Projection *child, const Value *const *keys,
-                        size_t count, bool *ret_there, Arena *arena, Failure *ret_failure);

@@ -382,7 +382,7 @@ static bool parse_settings(Config *config, json_t *root, Failure *ret_failure) {
 
 /* A collection of events cannot be one of entities, and the other way round. */
 static bool check_entities(const Config *config, Failure *ret_failure) {
-  g_autofree char *archive = g_strdup_printf("%s_archive", config->mongodb.outbox);
+  g_autofree char *archive = mongo_archive_name(config->mongodb.outbox);
   for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
     const char *entities = mapping_projection(config->mapping, i)->entities;
     for (guint k = 0; entities && config->feeds && k + 1 < config->feeds->len; k++)

@@ -19,7 +19,7 @@ struct Archive {
 Archive *archive_open(const MongoSettings *settings, Failure *ret_failure) {
   g_autoptr(Archive) archive = g_new0(Archive, 1);
   archive->settings = *settings;
-  archive->settings.outbox = archive->collection = g_strdup_printf("%s_archive", settings->outbox);
+  archive->settings.outbox = archive->collection = mongo_archive_name(settings->outbox);
   archive->store = mongo_store_open_single(&archive->settings, ret_failure);
   if (!archive->store)
     return NULL;
@@ -156,7 +156,7 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
                       int64_t *ret_found, Failure *ret_failure) {
   mongoc_collection_t *events = outbox_collection(outbox);
   const char *name = mongoc_collection_get_name(events);
-  g_autofree char *archive_name = g_strdup_printf("%s_archive", name);
+  g_autofree char *archive_name = mongo_archive_name(name);
   mongoc_collection_t *archive = outbox_neighbour(outbox, archive_name);
   bson_t *filter = versions_of(outbox, aggregate, first, last), *archived = bson_copy(filter);
   BCON_APPEND(archived, "skipped_at", "{", "$exists", BCON_BOOL(false), "}");

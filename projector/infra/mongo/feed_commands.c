@@ -98,12 +98,11 @@ bool feeds_have_marked(Outbox *outbox, bool *ret_any, Failure *ret_failure) {
 }
 
 EventCursor *feeds_find(Outbox *outbox, const Moment *moment) {
-  enum { PAGE = 1000 };
   bson_t *filter = bson_new();
   append_unfed(filter, outbox);
   bson_t *options = outbox_sorted_options(outbox);
   BCON_APPEND(options, "projection", "{", "_id", BCON_INT32(1), "}", "allowDiskUse",
-              BCON_BOOL(true), "batchSize", BCON_INT32(PAGE), "readConcern", "{", "level",
+              BCON_BOOL(true), "batchSize", BCON_INT32(FEED_PAGE), "readConcern", "{", "level",
               BCON_UTF8("snapshot"), "atClusterTime",
               BCON_TIMESTAMP(moment->seconds, moment->increment), "}");
   return outbox_find(outbox, filter, options);

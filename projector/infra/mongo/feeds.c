@@ -8,13 +8,15 @@
 
 #include <string.h>
 
-bool feeds_are_named(const Outbox *outbox) {
+static bool are_named(const Outbox *outbox) {
   return *feeds_of(outbox_store(outbox)) != NULL;
 }
 
 /* --- copies by the server ------------------------------------------------------------------- */
 
-bool feeds_copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+/* Copies the events of the outbox that the filter selects into each feed that does not have them,
+ * in order, for a majority. */
+static bool copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
   const char *const *feed = feeds_of(outbox_store(outbox));
   if (*feed)
     crash_point("before_feed");
@@ -63,7 +65,7 @@ static bool copy_reaches(Outbox *outbox, GHashTable *reaches, Failure *ret_failu
     while (count < BRANCHES && (more = g_hash_table_iter_next(&iter, NULL, &reach)))
       append_reach(outbox, &list, count++, reach);
     BSON_APPEND_ARRAY(&filter, "$or", &list);
-    good = count == 0 || feeds_copy(outbox, &filter, ret_failure);
+    good = count == 0 || copy(outbox, &filter, ret_failure);
     bson_destroy(&filter);
     bson_destroy(&list);
     if (!good)
@@ -86,7 +88,7 @@ static void reach_out(GHashTable *reaches, Event *event) {
 }
 
 bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
-  if (!feeds_are_named(outbox))
+  if (!are_named(outbox))
     return true;
   g_autoptr(GHashTable) reaches =
       g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, NULL, free_reach);
@@ -103,7 +105,7 @@ bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_
       any_without = true;
   }
   return ret_failure->class == FAILURE_NONE && copy_reaches(outbox, reaches, ret_failure) &&
-         (!any_without || feeds_copy(outbox, filter, ret_failure));
+         (!any_without || copy(outbox, filter, ret_failure));
 }
 
 /* --- copies from memory --------------------------------------------------------------------- */
@@ -174,7 +176,7 @@ bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failur
 bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count,
                          Failure *ret_failure) {
   bson_t *filter = BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
-  bool good = feeds_copy(outbox, filter, ret_failure);
+  bool good = copy(outbox, filter, ret_failure);
   if (good) {
     crash_point("before_fed");
     good = feed_mark(outbox, filter, ret_count, ret_failure);

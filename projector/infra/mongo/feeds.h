@@ -12,15 +12,10 @@
 
 #include "projector/infra/mongo/outbox.h"
 
-bool feeds_are_named(const Outbox *outbox);
-
 /* Copies the events of the outbox that the filter selects into each feed that does not have them,
- * in order, for a majority. */
-bool feeds_copy(Outbox *outbox, const bson_t *filter, Failure *ret_failure);
-
-/* The same, with what is in the outbox before one of these events in its aggregate: it was applied
- * earlier and waits to be taken out, by a dead owner's acker for example, and belongs before it in
- * the feed too. */
+ * in order, for a majority; and before them what is in the outbox before one of these events in its
+ * aggregate: it was applied earlier and waits to be taken out, by a dead owner's acker for example,
+ * and belongs before it in the feed too. */
 bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_failure);
 
 /* The same for events in memory that were read whole: a third of the work for MongoDB. A mark that
@@ -40,6 +35,8 @@ bool feeds_look(Outbox *outbox, bool *ret_any, Moment *ret_moment, Failure *ret_
 
 /* Whether an event is there that carries a mark. */
 bool feeds_have_marked(Outbox *outbox, bool *ret_any, Failure *ret_failure);
+
+enum { FEED_PAGE = 1000 }; /* events read, and copied, at a time */
 
 /* The ids of those that were there at that moment, in order. */
 EventCursor *feeds_find(Outbox *outbox, const Moment *moment);

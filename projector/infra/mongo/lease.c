@@ -264,12 +264,6 @@ bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure) 
                     BCON_NEW("$currentDate", "{", "at", BCON_BOOL(true), "}"), true, ret_failure);
 }
 
-bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure) {
-  g_autoptr(Lease) lease = lease_new(store, name, "", 0);
-  return update_one(lease->leases, BCON_NEW("_id", BCON_UTF8(name)),
-                    BCON_NEW("$inc", "{", "nudges", BCON_INT64(1), "}"), true, ret_failure);
-}
-
 bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure) {
   g_autoptr(Lease) lease = lease_new(store, name, "", 0);
   g_autofree char *valid = g_utf8_make_valid(act, -1);

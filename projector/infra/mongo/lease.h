@@ -63,10 +63,9 @@ bool lease_release(Lease *lease, Failure *ret_failure);
 /* Whether MongoDB accepts writes, tested with a write without effect. */
 bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure);
 
-/* Raises the nudge: the owner checks its failed events again. */
-bool lease_nudge(MongoStore *store, const char *name, Failure *ret_failure);
-/* The same, and records an operator's action ("skip of 1 event, by ada@host (pid 7)") for the
- * owner's log, even if there is no owner yet. */
+/* Raises the nudge, so that the owner checks its failed events again, and records an operator's
+ * action ("skip of 1 event, by ada@host (pid 7)") for the owner's log, even if there is no owner
+ * yet. */
 bool lease_report(MongoStore *store, const char *name, const char *act, Failure *ret_failure);
 /* Removes the recorded actions from the lease document, if it is ours: texts, in order. */
 bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure);

@@ -24,8 +24,7 @@ bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
                             size_t count, Failure *ret_failure) {
   bson_t skipped = BSON_INITIALIZER;
   outbox_list_skipped(&skipped, events, count);
-  g_autofree char *archive =
-      g_strdup_printf("%s_archive", mongo_store_settings(outbox->store)->outbox);
+  g_autofree char *archive = mongo_archive_name(mongo_store_settings(outbox->store)->outbox);
   bson_t *pipeline = BCON_NEW(
       "pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$set", "{", "applied_at",
       BCON_UTF8("$$NOW"), "skipped_at", "{", "$cond", "[", "{", "$in", "[", BCON_UTF8("$_id"), "{",

@@ -4,8 +4,6 @@
 #include "projector/infra/crash.h"
 #include "projector/infra/mongo/numbering_private.h"
 
-enum { PAGE = 1000 };
-
 struct Numbering {
   MongoStore *store;
   Outbox *archive;
@@ -14,7 +12,7 @@ struct Numbering {
 };
 
 Numbering *numbering_new(MongoStore *store, int64_t epoch) {
-  g_autofree char *archive = g_strconcat(mongo_store_settings(store)->outbox, "_archive", NULL);
+  g_autofree char *archive = mongo_archive_name(mongo_store_settings(store)->outbox);
   Numbering *numbering = g_new0(Numbering, 1);
   numbering->store = store;
   numbering->archive = outbox_new_on(store, "", archive);
@@ -40,7 +38,7 @@ static bool read_page(Numbering *numbering, bson_t *ids, uint32_t *ret_count,
   uint32_t count = 0;
   if (!numbering->cursor)
     numbering->cursor = numbers_find_missing(numbering->archive);
-  while (count < PAGE && (document = event_cursor_next(numbering->cursor, ret_failure))) {
+  while (count < NUMBERING_PAGE && (document = event_cursor_next(numbering->cursor, ret_failure))) {
     char buffer[16];
     const char *key;
     g_autoptr(Event) event = event_decode(document);

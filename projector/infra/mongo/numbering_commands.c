@@ -6,7 +6,6 @@
 #include <string.h>
 
 enum {
-  PAGE = 1000,
   TOGETHER = 100, /* ids in one statement, each of which is searched in their list */
   DUPLICATE_KEY = 11000,
 };
@@ -30,7 +29,7 @@ static bson_t *unnumbered(void) {
 EventCursor *numbers_find_missing(Outbox *archive) {
   bson_t *options = outbox_sorted_options(archive);
   BCON_APPEND(options, "projection", "{", "_id", BCON_INT32(1), "}", "allowDiskUse",
-              BCON_BOOL(true), "batchSize", BCON_INT32(PAGE));
+              BCON_BOOL(true), "batchSize", BCON_INT32(NUMBERING_PAGE));
   return outbox_find(archive, unnumbered(), options);
 }
 
@@ -151,8 +150,7 @@ static bson_t *write_command(const char *archive, const bson_t *ids, int64_t bef
 
 bool numbers_write(NumberTransaction *transaction, const bson_t *ids, int64_t before,
                    int64_t *ret_written, Failure *ret_failure) {
-  g_autofree char *archive =
-      g_strconcat(mongo_store_settings(transaction->store)->outbox, "_archive", NULL);
+  g_autofree char *archive = mongo_archive_name(mongo_store_settings(transaction->store)->outbox);
   bson_t *command = write_command(archive, ids, before), reply;
   bson_error_t error;
   bson_iter_t iter;

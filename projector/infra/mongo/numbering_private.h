@@ -3,6 +3,8 @@
 
 #include "projector/infra/mongo/numbering.h"
 
+enum { NUMBERING_PAGE = 1000 }; /* events read at a time, and numbered in a transaction */
+
 /* The ids of events of the archive that have no number, in order, as a majority knows them. */
 EventCursor *numbers_find_missing(Outbox *archive);
 

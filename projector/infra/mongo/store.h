@@ -20,6 +20,11 @@ typedef struct MongoSettings {
   EventFields fields; /* where the outbox's documents keep what the contract's do; {0}: there */
 } MongoSettings;
 
+/* Where an outbox's applied events go; to be freed. Here, because the simulation has no store.c. */
+static inline char *mongo_archive_name(const char *outbox) {
+  return g_strconcat(outbox, "_archive", NULL);
+}
+
 typedef struct MongoStore MongoStore;
 
 /* Whether the driver can read the connection string. The failure names the key and quotes nothing:

@@ -425,7 +425,8 @@ static bool query_text(Session *session, const GString *sql, char *ret_text, siz
   return true;
 }
 
-bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure) {
+static bool read_time(Session *session, char ret_time[static LEDGER_TIME_SIZE],
+                      Failure *ret_failure) {
   g_autoptr(GString) sql = g_string_new("SELECT CURRENT_TIMESTAMP(3)");
   return query_text(session, sql, ret_time, LEDGER_TIME_SIZE, ret_failure);
 }
@@ -433,7 +434,7 @@ bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failu
 bool ledger_hold(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
                  Failure *ret_failure) {
   return session_run(session, ret_failure, "START TRANSACTION") &&
-         lock_out_owner(session, live, ret_failure) && ledger_time(session, ret_time, ret_failure);
+         lock_out_owner(session, live, ret_failure) && read_time(session, ret_time, ret_failure);
 }
 
 bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],

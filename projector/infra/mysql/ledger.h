@@ -68,10 +68,8 @@ bool ledger_estimate_rows(Session *session, int64_t *ret_rows, Failure *ret_fail
 /* --- replays: a ledger of their own (`scope`) beside that of the projector (`live`) --- */
 
 /* The time at a moment when no transaction of the owner is open: entries with an earlier applied_at
- * are committed, later ones get this time or a later one. Inside a transaction under the fence's
- * exclusive lock; ledger_mark takes that for the moment, ledger_hold until the session's
- * transaction ends. */
-bool ledger_time(Session *session, char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure);
+ * are committed, later ones get this time or a later one. ledger_mark takes the fence's exclusive
+ * lock for the moment, ledger_hold until the session's transaction ends. */
 bool ledger_hold(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
                  Failure *ret_failure);
 bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDGER_TIME_SIZE],
