@@ -278,7 +278,7 @@ static void refresh_job_clear(RefreshJob *job) {
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RefreshJob, refresh_job_clear)
 
-/* Looks, writes unless it is a dry run, and looks again. */
+/* Recheck, writes unless it is a dry run, and looks again. */
 static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
   const Config *config = stores->config;
   if (!find_aggregate(config, stores->outbox, &job->sought, ret_failure))
@@ -293,7 +293,7 @@ static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
     return true;
   return (job->force ? resolve_refresh : resolve_refresh_safely)(
              config, stores->store, job->sought.type, job->sought.text, &job->done, ret_failure) &&
-         again_aggregate(stores, &job->sought.aggregate, &job->still, ret_failure);
+         repair_check_aggregate(stores, &job->sought.aggregate, &job->still, ret_failure);
 }
 
 static json_t *refresh_json(const RefreshJob *job) {

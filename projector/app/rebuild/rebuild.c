@@ -213,7 +213,7 @@ static bool delete_rows(Difference *differences, size_t count, void *data, Failu
   if (!repair_differences(&filler->rebuild->stores, differences, count, arena, ret_failure))
     return false;
   for (size_t i = 0; i < count; i++)
-    if (differences[i].mended)
+    if (differences[i].repaired)
       filler->rebuild->at.deleted++;
     else
       rebuild_leave(filler->rebuild, filler->projection, differences[i].aggregate,

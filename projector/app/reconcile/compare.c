@@ -145,14 +145,14 @@ static void keep_doubtful(const Compare *compare, GArray *differences) {
 static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink, void *data,
                    Failure *ret_failure) {
   bool by_row = suspects->len > 0 && g_array_index(suspects, Suspect, 0).by_row;
-  Looks looks = {compare->stores, by_row ? compare->keys : compare->entities, &compare->layout,
-                 compare->positions};
+  Recheck recheck = {compare->stores, by_row ? compare->keys : compare->entities, &compare->layout,
+                     compare->positions};
   for (guint i = 0; i < suspects->len; i += SUSPECTS_AT_ONCE) {
     g_autoptr(GArray) differences = g_array_new(FALSE, TRUE, sizeof(Difference));
     Pool pool = pool_new();
-    bool good = looks_settle(&looks, &g_array_index(suspects, Suspect, i),
-                             MIN(suspects->len - i, SUSPECTS_AT_ONCE), &pool, differences,
-                             &compare->counts.lagging, ret_failure);
+    bool good = recheck_confirm(&recheck, &g_array_index(suspects, Suspect, i),
+                                MIN(suspects->len - i, SUSPECTS_AT_ONCE), &pool, differences,
+                                &compare->counts.lagging, ret_failure);
     if (good && compare->layout.by_parent)
       good = child_rows_of_each(compare->stores, &compare->child, differences, pool.arena,
                                 ret_failure);
@@ -167,10 +167,11 @@ static bool settle(Compare *compare, const GArray *suspects, DifferenceSink sink
   return true;
 }
 
-bool compare_again(Compare *compare, Difference *differences, size_t count, Arena *arena,
-                   Failure *ret_failure) {
-  const Looks looks = {compare->stores, compare->entities, &compare->layout, compare->positions};
-  return again_settle(&looks, differences, count, arena, ret_failure);
+bool compare_verify(Compare *compare, Difference *differences, size_t count, Arena *arena,
+                    Failure *ret_failure) {
+  const Recheck recheck = {compare->stores, compare->entities, &compare->layout,
+                           compare->positions};
+  return repair_check_rows(&recheck, differences, count, arena, ret_failure);
 }
 
 /* --- entities ------------------------------------------------------------------------------- */

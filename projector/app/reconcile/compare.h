@@ -42,8 +42,8 @@ bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void
 bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *data,
                     Failure *ret_failure);
 /* Which of the repaired differences are still there (repair_check.h). */
-bool compare_again(Compare *compare, Difference *differences, size_t count, Arena *arena,
-                   Failure *ret_failure);
+bool compare_verify(Compare *compare, Difference *differences, size_t count, Arena *arena,
+                    Failure *ret_failure);
 
 /* Called with the number of keys that the pass over the rows has read, of rows and of entities. */
 typedef void (*CompareTick)(int64_t keys, void *data);

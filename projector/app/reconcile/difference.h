@@ -19,7 +19,7 @@ typedef struct Difference {
   const char *keep;    /* why --repair must leave it, or NULL */
   bool orphan;         /* of a child table, under a row of its parent that has no entity */
   const char *outcome; /* the result of --repair; NULL: not attempted */
-  bool mended;
+  bool repaired;
 } Difference;
 
 /* Receives a batch of confirmed differences. Returning false ends the comparison. */

@@ -13,20 +13,20 @@ enum {
   WAIT_MS = 1000,
 };
 
-typedef struct Stray {
+typedef struct OutboxCheck {
   Stores *stores;
   const char *type;
   DifferenceSink sink;
   void *data;
-} Stray;
+} OutboxCheck;
 
-static bool is_of_type(const Stray *stray, const Event *event) {
-  return !stray->type ||
-         (event->aggregate.type && strlen(stray->type) == event->aggregate.type_length &&
-          !memcmp(stray->type, event->aggregate.type, event->aggregate.type_length));
+static bool is_of_type(const OutboxCheck *check, const Event *event) {
+  return !check->type ||
+         (event->aggregate.type && strlen(check->type) == event->aggregate.type_length &&
+          !memcmp(check->type, event->aggregate.type, event->aggregate.type_length));
 }
 
-static bool hand_over(const Stray *stray, DifferenceKind kind, const GPtrArray *events,
+static bool hand_over(const OutboxCheck *check, DifferenceKind kind, const GPtrArray *events,
                       const GPtrArray *reasons, Failure *ret_failure) {
   g_autoptr(GArray) differences = g_array_new(FALSE, TRUE, sizeof(Difference));
   for (guint i = 0; i < events->len; i++) {
@@ -37,8 +37,8 @@ static bool hand_over(const Stray *stray, DifferenceKind kind, const GPtrArray *
                              .reason = reasons ? reasons->pdata[i] : NULL};
     g_array_append_val(differences, difference);
   }
-  return differences->len == 0 || stray->sink((Difference *)(void *)differences->data,
-                                              differences->len, stray->data, ret_failure);
+  return differences->len == 0 || check->sink((Difference *)(void *)differences->data,
+                                              differences->len, check->data, ret_failure);
 }
 
 /* --- dead ----------------------------------------------------------------------------------- */
@@ -53,24 +53,24 @@ static const char *reason_of(const Event *event) {
              : NULL;
 }
 
-static bool dead_events(const Stray *stray, Failure *ret_failure) {
+static bool dead_events(const OutboxCheck *check, Failure *ret_failure) {
   static const char *const dead[] = {"dead", NULL};
   g_autoptr(EventCursor) cursor =
-      selection_find(stray->stores->outbox, &(Selection){.states = dead});
+      selection_find(check->stores->outbox, &(Selection){.states = dead});
   for (bool more = true; more;) {
     g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
     g_autoptr(GPtrArray) reasons = g_ptr_array_new();
     const bson_t *document = NULL;
     while (events->len < BATCH && (document = event_cursor_next(cursor, ret_failure))) {
       g_autoptr(Event) event = event_decode(document);
-      if (!is_of_type(stray, event))
+      if (!is_of_type(check, event))
         continue;
       g_ptr_array_add(reasons, (gpointer)reason_of(event));
       g_ptr_array_add(events, g_steal_pointer(&event));
     }
     more = document != NULL;
-    if ((!more && ret_failure->class != FAILURE_NONE) || !stores_wake(stray->stores, ret_failure) ||
-        !hand_over(stray, DIFFERENCE_DEAD_EVENT, events, reasons, ret_failure))
+    if ((!more && ret_failure->class != FAILURE_NONE) || !stores_wake(check->stores, ret_failure) ||
+        !hand_over(check, DIFFERENCE_DEAD_EVENT, events, reasons, ret_failure))
       return false;
   }
   return true;
@@ -78,13 +78,13 @@ static bool dead_events(const Stray *stray, Failure *ret_failure) {
 
 /* --- applied -------------------------------------------------------------------------------- */
 
-static bool remove_gone(const Stray *stray, GPtrArray *events, Failure *ret_failure) {
+static bool remove_gone(const OutboxCheck *check, GPtrArray *events, Failure *ret_failure) {
   for (guint from = 0; from < events->len; from += BATCH) {
     g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(Id));
     guint end = MIN(events->len, from + BATCH);
     for (guint i = from; i < end; i++)
       g_array_append_val(gone, ((Event *)events->pdata[i])->key.event_id);
-    if (!outbox_remove_present(stray->stores->outbox, gone, ret_failure))
+    if (!outbox_remove_present(check->stores->outbox, gone, ret_failure))
       return false;
     for (guint g = 0; g < gone->len; g++)
       for (guint i = from; i < end; i++)
@@ -101,24 +101,24 @@ static bool remove_gone(const Stray *stray, GPtrArray *events, Failure *ret_fail
 }
 
 /* If all is well, an applied event disappears soon. */
-static bool settle_applied(const Stray *stray, GPtrArray *events, Failure *ret_failure) {
+static bool settle_applied(const OutboxCheck *check, GPtrArray *events, Failure *ret_failure) {
   for (int look = 0; look < LOOKS_MAX && events->len > 0; look++) {
     g_usleep(WAIT_MS * 1000);
-    if (!remove_gone(stray, events, ret_failure))
+    if (!remove_gone(check, events, ret_failure))
       return false;
   }
-  bool good = hand_over(stray, DIFFERENCE_APPLIED_EVENT, events, NULL, ret_failure);
+  bool good = hand_over(check, DIFFERENCE_APPLIED_EVENT, events, NULL, ret_failure);
   g_ptr_array_set_size(events, 0);
   return good;
 }
 
 /* Moves those that the ledger has to `known`. */
-static bool keep_known(const Stray *stray, GPtrArray *events, GPtrArray *known,
+static bool keep_known(const OutboxCheck *check, GPtrArray *events, GPtrArray *known,
                        Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, events->len + 1);
   for (guint i = 0; i < events->len; i++)
     items[i].event = events->pdata[i];
-  if (!looks_ask_ledger(stray->stores, items, events->len, ret_failure))
+  if (!recheck_ask_ledger(check->stores, items, events->len, ret_failure))
     return false;
   for (guint i = 0; i < events->len; i++)
     if (items[i].verdict == VERDICT_KNOWN)
@@ -130,28 +130,28 @@ static void free_event(gpointer event) {
   event_free(event);
 }
 
-static bool applied_events(const Stray *stray, Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = outbox_list_events(stray->stores->outbox);
+static bool applied_events(const OutboxCheck *check, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_list_events(check->stores->outbox);
   g_autoptr(GPtrArray) known = g_ptr_array_new_with_free_func(free_event);
   for (bool more = true; more;) {
     g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func(free_event);
     const bson_t *document = NULL;
     while (events->len < BATCH && (document = event_cursor_next(cursor, ret_failure))) {
       g_autoptr(Event) event = event_decode(document);
-      if (is_of_type(stray, event) && event_has_aggregate(event))
+      if (is_of_type(check, event) && event_has_aggregate(event))
         g_ptr_array_add(events, g_steal_pointer(&event));
     }
     more = document != NULL;
-    if ((!more && ret_failure->class != FAILURE_NONE) || !stores_wake(stray->stores, ret_failure) ||
-        !keep_known(stray, events, known, ret_failure) ||
-        ((!more || known->len >= SUSPECTS) && !settle_applied(stray, known, ret_failure)))
+    if ((!more && ret_failure->class != FAILURE_NONE) || !stores_wake(check->stores, ret_failure) ||
+        !keep_known(check, events, known, ret_failure) ||
+        ((!more || known->len >= SUSPECTS) && !settle_applied(check, known, ret_failure)))
       return false;
   }
   return true;
 }
 
-bool stray_events(Stores *stores, const char *type, DifferenceSink sink, void *data,
+bool outbox_check(Stores *stores, const char *type, DifferenceSink sink, void *data,
                   Failure *ret_failure) {
-  Stray stray = {stores, type, sink, data};
-  return dead_events(&stray, ret_failure) && applied_events(&stray, ret_failure);
+  OutboxCheck check = {stores, type, sink, data};
+  return dead_events(&check, ret_failure) && applied_events(&check, ret_failure);
 }

@@ -5,5 +5,5 @@
 #include "projector/app/reconcile/difference.h"
 
 /* `type` NULL: of any aggregate type. */
-bool stray_events(Stores *stores, const char *type, DifferenceSink sink, void *data,
+bool outbox_check(Stores *stores, const char *type, DifferenceSink sink, void *data,
                   Failure *ret_failure);

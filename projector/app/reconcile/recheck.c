@@ -35,7 +35,7 @@ typedef struct State {
 
 /* One look at all suspects that are not settled yet. */
 typedef struct Round {
-  const Looks *looks;
+  const Recheck *recheck;
   State *states;
   size_t count;
   Pool *pool;
@@ -61,7 +61,7 @@ static void take_position(State *state, AggregateSet *set) {
 }
 
 static bool read_positions(Round *round, Failure *ret_failure) {
-  Stores *stores = round->looks->stores;
+  Stores *stores = round->recheck->stores;
   g_autoptr(AggregateSet) set = aggregate_set_new(round->pool->arena);
   for (size_t i = 0; i < round->count; i++)
     for (unsigned k = 0; !round->states[i].settled && k < round->states[i].suspect->id_count; k++)
@@ -76,16 +76,16 @@ static bool read_positions(Round *round, Failure *ret_failure) {
 }
 
 /* If the table cannot hold a key, there is no row, and there never will be. */
-static void take_row(const Looks *looks, State *state, const RowSet *set) {
+static void take_row(const Recheck *recheck, State *state, const RowSet *set) {
   state->row = state->key ? row_set_find(set, state->key) : NULL;
   bool says_gone = state->suspect->by_row && state->row &&
-                   layout_is_marked(looks->layout, state->row); /* like its entity */
+                   layout_is_marked(recheck->layout, state->row); /* like its entity */
   state->sight.row = state->row && !says_gone;
   state->refusal = state->key ? row_set_refusal(set, state->key) : NULL;
 }
 
 static bool read_children(Round *round, const RowSet *set, Failure *ret_failure) {
-  const Looks *looks = round->looks;
+  const Recheck *recheck = round->recheck;
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
   for (size_t i = 0; i < round->count; i++) {
     const State *state = &round->states[i];
@@ -93,8 +93,8 @@ static bool read_children(Round *round, const RowSet *set, Failure *ret_failure)
       g_ptr_array_add(keys, (gpointer)state->key);
   }
   ChildTables *tables =
-      child_tables_read(looks->stores, looks->layout, (const Value *const *)keys->pdata, keys->len,
-                        round->pool->arena, ret_failure);
+      child_tables_read(recheck->stores, recheck->layout, (const Value *const *)keys->pdata,
+                        keys->len, round->pool->arena, ret_failure);
   if (!tables)
     return false;
   g_ptr_array_add(round->children, tables);
@@ -110,20 +110,20 @@ static bool read_rows(Round *round, Failure *ret_failure) {
   for (size_t i = 0; i < round->count; i++)
     if (!round->states[i].settled && round->states[i].key)
       g_ptr_array_add(keys, (gpointer)round->states[i].key);
-  if (!rows_find(round->looks->stores->session, round->looks->layout,
+  if (!rows_find(round->recheck->stores->session, round->recheck->layout,
                  (const Value *const *)keys->pdata, keys->len, set, ret_failure))
     return false;
   for (size_t i = 0; i < round->count; i++)
     if (!round->states[i].settled)
-      take_row(round->looks, &round->states[i], set);
-  return round->looks->layout->projection->child_count == 0 ||
+      take_row(round->recheck, &round->states[i], set);
+  return round->recheck->layout->projection->child_count == 0 ||
          read_children(round, set, ret_failure);
 }
 
 /* --- entity --------------------------------------------------------------------------------- */
 
 static void map_entity(Round *round, State *state, Event *event) {
-  const Layout *layout = round->looks->layout;
+  const Layout *layout = round->recheck->layout;
   Failure failure = {0};
   bson_t view;
   const bson_t *entity = event_payload(event, &view);
@@ -151,7 +151,7 @@ static void map_entity(Round *round, State *state, Event *event) {
 
 /* A row's entity is the one with the row's key, whatever else differs. */
 static void map_owner(Round *round, State *state, Event *event) {
-  const Layout *layout = round->looks->layout;
+  const Layout *layout = round->recheck->layout;
   Failure failure;
   Value *key = arena_alloc(round->pool->arena, layout->key_count, sizeof *key);
   state->owner = &event->aggregate;
@@ -161,7 +161,7 @@ static void map_owner(Round *round, State *state, Event *event) {
 }
 
 static GHashTable *index_entities(Round *round, const GPtrArray *documents) {
-  const char *type = round->looks->layout->projection->aggregate_type;
+  const char *type = round->recheck->layout->projection->aggregate_type;
   GHashTable *by_id = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   for (guint i = 0; i < documents->len; i++) {
     const bson_t *document = documents->pdata[i];
@@ -182,7 +182,7 @@ static bool read_entities(Round *round, Failure *ret_failure) {
   for (size_t i = 0; i < round->count; i++)
     for (unsigned k = 0; !round->states[i].settled && k < round->states[i].suspect->id_count; k++)
       g_array_append_val(ids, round->states[i].suspect->ids[k].id);
-  if (!entities_find(round->looks->entities, (const Id *)(void *)ids->data, ids->len, documents,
+  if (!entities_find(round->recheck->entities, (const Id *)(void *)ids->data, ids->len, documents,
                      ret_failure))
     return false;
   g_autoptr(GHashTable) by_id = index_entities(round, documents);
@@ -201,7 +201,7 @@ static bool read_entities(Round *round, Failure *ret_failure) {
 
 /* --- events --------------------------------------------------------------------------------- */
 
-bool looks_ask_ledger(Stores *stores, Item *items, size_t count, Failure *ret_failure) {
+bool recheck_ask_ledger(Stores *stores, Item *items, size_t count, Failure *ret_failure) {
   for (size_t i = 0; i < count; i += LEDGER_BATCH)
     if (!ledger_find_known(stores->session, &stores->ledger, items + i,
                            MIN(count - i, LEDGER_BATCH), ret_failure))
@@ -231,7 +231,7 @@ static bool read_events(Round *round, GArray *items, Failure *ret_failure) {
   if (aggregates->len == 0)
     return true;
   g_autoptr(EventCursor) cursor = outbox_find_of_any(
-      round->looks->stores->outbox, (const Aggregate *const *)aggregates->pdata, aggregates->len);
+      round->recheck->stores->outbox, (const Aggregate *const *)aggregates->pdata, aggregates->len);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
@@ -249,7 +249,8 @@ static bool read_pending(Round *round, Failure *ret_failure) {
   g_autoptr(GArray) items = g_array_new(FALSE, TRUE, sizeof(Item));
   g_autoptr(GHashTable) pending = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
   if (!read_events(round, items, ret_failure) ||
-      !looks_ask_ledger(round->looks->stores, (Item *)(void *)items->data, items->len, ret_failure))
+      !recheck_ask_ledger(round->recheck->stores, (Item *)(void *)items->data, items->len,
+                          ret_failure))
     return false;
   for (guint i = 0; i < items->len; i++) {
     const Item *item = &g_array_index(items, Item, i);
@@ -271,7 +272,7 @@ static Decision decide(const Round *round, const State *state) {
     decision.row = state->sight.pending ? DIFFERENCE_NONE : DIFFERENCE_UNMAPPABLE;
   if (decision.row == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row && !state->sight.entity)
     decision.row = DIFFERENCE_NONE; /* its entity is gone; the pass over the rows handles that */
-  if (!round->looks->positions)
+  if (!round->recheck->positions)
     decision.position = DIFFERENCE_NONE;
   return decision;
 }
@@ -297,7 +298,7 @@ static void conclude(Round *round, bool first) {
 }
 
 static bool look(Round *round, bool first, Failure *ret_failure) {
-  if (!stores_wake(round->looks->stores, ret_failure) || !read_positions(round, ret_failure) ||
+  if (!stores_wake(round->recheck->stores, ret_failure) || !read_positions(round, ret_failure) ||
       !read_rows(round, ret_failure) || !read_entities(round, ret_failure) ||
       !read_pending(round, ret_failure))
     return false;
@@ -335,11 +336,11 @@ static void add_difference(const State *state, const Layout *layout, DifferenceK
     child_tables_differ(state->children, layout, state->expected, &difference, arena, differences);
 }
 
-bool looks_settle(const Looks *looks, const Suspect *suspects, size_t count, Pool *pool,
-                  GArray *differences, int64_t *lagging, Failure *ret_failure) {
+bool recheck_confirm(const Recheck *recheck, const Suspect *suspects, size_t count, Pool *pool,
+                     GArray *differences, int64_t *lagging, Failure *ret_failure) {
   g_autofree State *states = g_new0(State, count);
   g_autoptr(GPtrArray) children = g_ptr_array_new_with_free_func((GDestroyNotify)child_tables_free);
-  Round round = {looks, states, count, pool, children};
+  Round round = {recheck, states, count, pool, children};
   size_t open = count;
   for (size_t i = 0; i < count; i++)
     states[i] = (State){.suspect = &suspects[i], .key = suspects[i].key};
@@ -356,8 +357,8 @@ bool looks_settle(const Looks *looks, const Suspect *suspects, size_t count, Poo
     *lagging += !states[i].settled || states[i].decision.lagging;
     if (!states[i].settled)
       continue;
-    add_difference(&states[i], looks->layout, states[i].decision.row, pool->arena, differences);
-    add_difference(&states[i], looks->layout, states[i].decision.position, pool->arena,
+    add_difference(&states[i], recheck->layout, states[i].decision.row, pool->arena, differences);
+    add_difference(&states[i], recheck->layout, states[i].decision.position, pool->arena,
                    differences);
   }
   return true;

@@ -16,17 +16,17 @@ typedef struct Suspect {
   bool by_row;
 } Suspect;
 
-typedef struct Looks {
+typedef struct Recheck {
   Stores *stores;
   Entities *entities; /* for suspects by row, the key's fields are enough */
   const Layout *layout;
   bool positions; /* whether to check positions too */
-} Looks;
+} Recheck;
 
 /* Adds confirmed differences to `differences` (of Difference); they live as long as the pool.
  * `*lagging` grows by those that merely lag or changed in every check. */
-bool looks_settle(const Looks *looks, const Suspect *suspects, size_t count, Pool *pool,
-                  GArray *differences, int64_t *lagging, Failure *ret_failure);
+bool recheck_confirm(const Recheck *recheck, const Suspect *suspects, size_t count, Pool *pool,
+                     GArray *differences, int64_t *lagging, Failure *ret_failure);
 
 /* Sets VERDICT_KNOWN on the items whose events the ledger has, however many they are. */
-bool looks_ask_ledger(Stores *stores, Item *items, size_t count, Failure *ret_failure);
+bool recheck_ask_ledger(Stores *stores, Item *items, size_t count, Failure *ret_failure);

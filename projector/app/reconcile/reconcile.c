@@ -39,18 +39,18 @@ typedef struct Reconcile {
   Journal *journal;
   Compare *compare; /* of the current projection; NULL: at the events of the outbox */
   ReportSums sums;  /* of the current projection */
-  int64_t found, mended;
+  int64_t found, repaired;
 } Reconcile;
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
 static void count_line(Reconcile *reconcile, const json_t *line) {
   const char *name = json_string_value(json_object_get(line, "difference"));
-  bool mended = json_is_true(json_object_get(line, "mended"));
+  bool repaired = json_is_true(json_object_get(line, "mended"));
   for (int kind = 0; name && kind < DIFFERENCE_KINDS; kind++)
     reconcile->sums.found[kind] += !strcmp(name, difference_name((DifferenceKind)kind));
-  reconcile->sums.mended += mended;
-  reconcile->mended += mended;
+  reconcile->sums.repaired += repaired;
+  reconcile->repaired += repaired;
   reconcile->found += name != NULL;
   if (!name)
     reconcile->sums = (ReportSums){0};
@@ -75,8 +75,8 @@ static bool repair(Reconcile *reconcile, Difference *differences, size_t count, 
   if (!repair_differences(&reconcile->stores, differences, count, arena, ret_failure))
     return false;
   return reconcile->compare
-             ? compare_again(reconcile->compare, differences, count, arena, ret_failure)
-             : again_for_events(&reconcile->stores, differences, count, arena, ret_failure);
+             ? compare_verify(reconcile->compare, differences, count, arena, ret_failure)
+             : repair_check_events(&reconcile->stores, differences, count, arena, ret_failure);
 }
 
 static bool take_differences(Difference *differences, size_t count, void *data,
@@ -88,7 +88,7 @@ static bool take_differences(Difference *differences, size_t count, void *data,
     repair_plan(differences, count);
   else if (reconcile->options->repair && !repair(reconcile, differences, count, arena, ret_failure))
     return false;
-  reconcile->sums.mending += (double)(clock_us() - started_us) / 1e6;
+  reconcile->sums.repairing += (double)(clock_us() - started_us) / 1e6;
   for (size_t i = 0; i < count; i++)
     add_line(reconcile, report_difference(&differences[i]));
   return true;
@@ -225,7 +225,7 @@ static bool reconcile_events(Reconcile *reconcile, Failure *ret_failure) {
   const CompareCounts none = {0};
   if (reconcile->options->sample || reconcile->range.from || reconcile->range.to)
     return true;
-  if (!stray_events(&reconcile->stores, reconcile->options->table ? first->aggregate_type : NULL,
+  if (!outbox_check(&reconcile->stores, reconcile->options->table ? first->aggregate_type : NULL,
                     take_differences, reconcile, ret_failure))
     return false;
   add_sums(reconcile, NULL, &none, clock_us());
@@ -294,14 +294,14 @@ static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_fail
 static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
   g_autofree char *act =
       g_strdup_printf("reconcile --repair: %lld difference%s repaired",
-                      (long long)reconcile->mended, reconcile->mended == 1 ? "" : "s");
+                      (long long)reconcile->repaired, reconcile->repaired == 1 ? "" : "s");
   return resolve_report(reconcile->config, reconcile->stores.store, act, ret_failure);
 }
 
 static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
   bool good = stores_open(reconcile->config, "reconcile", &reconcile->stores, ret_failure) &&
               reconcile_all(reconcile, from, ret_failure) &&
-              (reconcile->mended == 0 || report_repair(reconcile, ret_failure));
+              (reconcile->repaired == 0 || report_repair(reconcile, ret_failure));
   stores_close(&reconcile->stores);
   return good;
 }
@@ -318,7 +318,7 @@ static int reconcile_and_report(Reconcile *reconcile) {
   fflush(stdout);
   if (!good)
     return command_fail(&failure);
-  return reconcile->found > reconcile->mended ? EXIT_NO : EXIT_GOOD;
+  return reconcile->found > reconcile->repaired ? EXIT_NO : EXIT_GOOD;
 }
 
 /* --- the command ---------------------------------------------------------------------------- */

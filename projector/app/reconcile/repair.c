@@ -147,9 +147,9 @@ static bool free_event(Stores *stores, Difference *difference, const Refresh *re
   }
   id_text(&difference->event->key.event_id, id);
   Selection selection = {.event_id = id, .states = dead};
-  difference->mended = selection_retry(stores->outbox, &selection, &count, ret_failure);
+  difference->repaired = selection_retry(stores->outbox, &selection, &count, ret_failure);
   difference->outcome = "refreshed, the event will be superseded";
-  return difference->mended;
+  return difference->repaired;
 }
 
 static bool finish_job(Stores *stores, const Job *job, Arena *arena, Failure *ret_failure) {
@@ -161,7 +161,7 @@ static bool finish_job(Stores *stores, const Job *job, Arena *arena, Failure *re
       if (!free_event(stores, difference, &job->refresh, arena, ret_failure))
         return false;
     } else {
-      difference->mended = true;
+      difference->repaired = true;
       difference->outcome = difference->kind != DIFFERENCE_EXTRA_ROW ? "refreshed"
                             : job->refresh.marked                    ? "marked as deleted"
                                                                      : "deleted";
@@ -198,7 +198,7 @@ static bool take_out(Stores *stores, Difference *difference, Failure *ret_failur
       (claim == CLAIM_TAKEN &&
        !outbox_sweep(stores->outbox, events, 1, SWEEP_ACKNOWLEDGE, 0, ret_failure)))
     return false;
-  difference->mended = true;
+  difference->repaired = true;
   difference->outcome = "taken out of the outbox";
   return true;
 }

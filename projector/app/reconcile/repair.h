@@ -8,8 +8,8 @@
 #include "projector/app/reconcile/difference.h"
 #include "projector/app/shared/refresh.h"
 
-/* Fills outcome and mended of each; the texts live in the arena. Returns false when a store cannot
- * be reached. */
+/* Fills outcome and repaired of each; the texts live in the arena. Returns false when a store
+ * cannot be reached. */
 bool repair_differences(Stores *stores, Difference *differences, size_t count, Arena *arena,
                         Failure *ret_failure);
 /* Describes the repair without doing it. */

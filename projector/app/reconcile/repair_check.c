@@ -33,8 +33,8 @@ char *difference_text(const Difference *difference) {
 
 /* --- after a repair ------------------------------------------------------------------------- */
 
-static Suspect suspect_of(const Looks *looks, const Difference *difference, Arena *arena) {
-  const char *type = looks->layout->projection->aggregate_type;
+static Suspect suspect_of(const Recheck *recheck, const Difference *difference, Arena *arena) {
+  const char *type = recheck->layout->projection->aggregate_type;
   Suspect suspect = {.ids = {*difference->aggregate}, .id_count = 1, .key = difference->key};
   Id ids[AGGREGATE_IDS];
   bool of_child = difference->layout->projection->parent != NULL;
@@ -43,17 +43,17 @@ static Suspect suspect_of(const Looks *looks, const Difference *difference, Aren
   if (difference->kind != DIFFERENCE_EXTRA_ROW || (of_child && !difference->orphan))
     return suspect;
   suspect.by_row = true;
-  suspect.id_count = aggregate_ids_of(looks->layout, difference->key, arena, ids);
+  suspect.id_count = aggregate_ids_of(recheck->layout, difference->key, arena, ids);
   for (unsigned i = 0; i < suspect.id_count; i++)
     suspect.ids[i] = (Aggregate){.type = type, .type_length = (uint32_t)strlen(type), .id = ids[i]};
   return suspect;
 }
 
 /* Whether such a look settles the difference: at its row, or at its parent's. */
-static bool is_of(const Looks *looks, const Difference *difference) {
+static bool is_of(const Recheck *recheck, const Difference *difference) {
   const Projection *projection = difference->layout ? difference->layout->projection : NULL;
-  return projection && (projection == looks->layout->projection ||
-                        projection->parent == looks->layout->projection);
+  return projection && (projection == recheck->layout->projection ||
+                        projection->parent == recheck->layout->projection);
 }
 
 static bool is_same(const Difference *a, const Difference *b) {
@@ -71,7 +71,7 @@ static void take_back(Difference *difference, const char *still, Arena *arena) {
       g_strdup_printf("%s, but it is still different (a trigger, a generated column, or a key "
                       "whose collation considers two ids equal?): %s",
                       difference->outcome, still);
-  difference->mended = false;
+  difference->repaired = false;
   difference->outcome = arena_copy(arena, outcome, strlen(outcome));
 }
 
@@ -86,21 +86,21 @@ static void tell(Difference *difference, const GArray *still, Arena *arena) {
   }
 }
 
-bool again_settle(const Looks *looks, Difference *differences, size_t count, Arena *arena,
-                  Failure *ret_failure) {
+bool repair_check_rows(const Recheck *recheck, Difference *differences, size_t count, Arena *arena,
+                       Failure *ret_failure) {
   g_autofree Suspect *suspects = g_new(Suspect, count + 1);
   g_autoptr(GArray) still = g_array_new(FALSE, TRUE, sizeof(Difference));
-  size_t mended = 0;
+  size_t repaired = 0;
   int64_t lagging = 0;
   for (size_t i = 0; i < count; i++)
-    if (differences[i].mended && is_of(looks, &differences[i]))
-      suspects[mended++] = suspect_of(looks, &differences[i], arena);
-  if (mended == 0)
+    if (differences[i].repaired && is_of(recheck, &differences[i]))
+      suspects[repaired++] = suspect_of(recheck, &differences[i], arena);
+  if (repaired == 0)
     return true;
   Pool pool = pool_new();
-  bool good = looks_settle(looks, suspects, mended, &pool, still, &lagging, ret_failure);
+  bool good = recheck_confirm(recheck, suspects, repaired, &pool, still, &lagging, ret_failure);
   for (size_t i = 0; good && i < count; i++)
-    if (differences[i].mended && is_of(looks, &differences[i]))
+    if (differences[i].repaired && is_of(recheck, &differences[i]))
       tell(&differences[i], still, arena);
   pool_free(&pool);
   return good;
@@ -119,10 +119,10 @@ static bool look_at(Stores *stores, const Projection *projection, const Aggregat
     return true;
   layout.json_slack = stores->json_slack;
   Entities *entities = entities_open(stores->store, projection->entities, NULL);
-  const Looks looks = {.stores = stores, .entities = entities, .layout = &layout};
+  const Recheck recheck = {.stores = stores, .entities = entities, .layout = &layout};
   const Suspect suspect = {.ids = {*aggregate}, .id_count = 1};
   Pool pool = pool_new();
-  bool good = looks_settle(&looks, &suspect, 1, &pool, still, &lagging, ret_failure);
+  bool good = recheck_confirm(&recheck, &suspect, 1, &pool, still, &lagging, ret_failure);
   if (good && still->len > 0)
     *ret_still = difference_text(&g_array_index(still, Difference, 0));
   pool_free(&pool);
@@ -130,8 +130,8 @@ static bool look_at(Stores *stores, const Projection *projection, const Aggregat
   return good;
 }
 
-bool again_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_still,
-                     Failure *ret_failure) {
+bool repair_check_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_still,
+                            Failure *ret_failure) {
   *ret_still = NULL;
   for (unsigned i = 0; i < mapping_projection_count(stores->config->mapping) && !*ret_still; i++) {
     const Projection *projection = mapping_projection(stores->config->mapping, i);
@@ -143,14 +143,14 @@ bool again_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_stil
   return true;
 }
 
-bool again_for_events(Stores *stores, Difference *differences, size_t count, Arena *arena,
-                      Failure *ret_failure) {
+bool repair_check_events(Stores *stores, Difference *differences, size_t count, Arena *arena,
+                         Failure *ret_failure) {
   for (size_t i = 0; i < count; i++) {
     g_autofree char *still = NULL;
     Difference *difference = &differences[i];
-    if (difference->kind != DIFFERENCE_DEAD_EVENT || !difference->mended)
+    if (difference->kind != DIFFERENCE_DEAD_EVENT || !difference->repaired)
       continue;
-    if (!again_aggregate(stores, difference->aggregate, &still, ret_failure))
+    if (!repair_check_aggregate(stores, difference->aggregate, &still, ret_failure))
       return false;
     if (still)
       take_back(difference, still, arena);

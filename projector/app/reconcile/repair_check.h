@@ -11,19 +11,19 @@
  * g_free. */
 char *difference_text(const Difference *difference);
 
-/* For repaired differences of `looks->layout` that are still there, sets `mended` to false and the
- * outcome accordingly. Texts live in the arena. */
-bool again_settle(const Looks *looks, Difference *differences, size_t count, Arena *arena,
-                  Failure *ret_failure);
+/* For repaired differences of `recheck->layout` that are still there, sets `repaired` to false and
+ * the outcome accordingly. Texts live in the arena. */
+bool repair_check_rows(const Recheck *recheck, Difference *differences, size_t count, Arena *arena,
+                       Failure *ret_failure);
 
 /* The same for dead events whose aggregates were refreshed. */
-bool again_for_events(Stores *stores, Difference *differences, size_t count, Arena *arena,
-                      Failure *ret_failure);
+bool repair_check_events(Stores *stores, Difference *differences, size_t count, Arena *arena,
+                         Failure *ret_failure);
 
 /* The first difference between the aggregate's entity and its rows, in all projections of its type
  * that can be compared, as one line of text; NULL: none that lasts. Free with g_free. */
-bool again_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_still,
-                     Failure *ret_failure);
+bool repair_check_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_still,
+                            Failure *ret_failure);
 
 /* The aggregate's rows: "account: account_id a1, name Ada; …"; "" when there are none. Only of keys
  * that are made of $aggregate_id. Free with g_free. */

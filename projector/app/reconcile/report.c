@@ -67,7 +67,7 @@ json_t *report_difference(const Difference *difference) {
   if (difference->outcome) {
     json_object_set_new(line, "outcome",
                         text_json(difference->outcome, strlen(difference->outcome)));
-    json_object_set_new(line, "mended", json_boolean(difference->mended));
+    json_object_set_new(line, "mended", json_boolean(difference->repaired));
   }
   return line;
 }
@@ -86,10 +86,10 @@ json_t *report_sums(const ReportSums *sums) {
       json_object_set_new(kinds, difference_name((DifferenceKind)kind),
                           json_integer(sums->found[kind]));
   json_t *line = json_pack("{s:s?, s:I, s:I, s:o, s:I}", "sums", sums->table, "differences",
-                           (json_int_t)sum_of(sums), "mended", (json_int_t)sums->mended, "kinds",
+                           (json_int_t)sum_of(sums), "mended", (json_int_t)sums->repaired, "kinds",
                            kinds, "lagging", (json_int_t)sums->counts.lagging);
-  if (sums->mended)
-    json_object_set_new(line, "mending_seconds", json_real(sums->mending));
+  if (sums->repaired)
+    json_object_set_new(line, "mending_seconds", json_real(sums->repairing));
   if (sums->table) {
     json_object_set_new(line, "entities", json_integer(sums->counts.entities));
     if (sums->rows_too)
@@ -198,7 +198,7 @@ static long long number_of(const json_t *line, const char *member) {
 
 static void print_sums(const json_t *line) {
   const char *table = json_string_value(json_object_get(line, "sums"));
-  long long differences = number_of(line, "differences"), mended = number_of(line, "mended");
+  long long differences = number_of(line, "differences"), repaired = number_of(line, "mended");
   if (table)
     printf("%s: %lld entities", table, number_of(line, "entities"));
   else
@@ -211,8 +211,8 @@ static void print_sums(const json_t *line) {
          differences == 1 ? "" : "s");
   if (number_of(line, "lagging"))
     printf(", %lld lagging", number_of(line, "lagging"));
-  if (mended)
-    printf(", %lld repaired in %.1f s", mended,
+  if (repaired)
+    printf(", %lld repaired in %.1f s", repaired,
            json_real_value(json_object_get(line, "mending_seconds")));
   putchar('\n');
   const char *name;

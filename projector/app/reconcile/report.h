@@ -15,9 +15,9 @@ json_t *report_difference(const Difference *difference);
 typedef struct ReportSums {
   const char *table;
   CompareCounts counts;
-  int64_t found[DIFFERENCE_KINDS], mended;
-  bool rows_too;           /* a sample has no pass over the rows */
-  double seconds, mending; /* in total, and spent on repairs */
+  int64_t found[DIFFERENCE_KINDS], repaired;
+  bool rows_too;             /* a sample has no pass over the rows */
+  double seconds, repairing; /* in total, and spent on repairs */
 } ReportSums;
 
 json_t *report_sums(const ReportSums *sums);

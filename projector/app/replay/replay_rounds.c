@@ -69,7 +69,7 @@ static bool fail_nowhere(const Replay *replay, GHashTable *missing, Failure *ret
   return true;
 }
 
-/* Looks in the outbox first, because events move from there to the archive. */
+/* Recheck in the outbox first, because events move from there to the archive. */
 static bool find_events(Replay *replay, const GArray *ids, GPtrArray *events,
                         Failure *ret_failure) {
   for (guint i = 0; i < ids->len; i += FOUND_AT_ONCE) {

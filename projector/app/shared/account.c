@@ -100,7 +100,7 @@ static bool look_into_ledger(const Asking *asking, Event *event, const char **re
   return true;
 }
 
-/* Looks for events with that version in the outbox. `*ret_since`: the time of one that MySQL does
+/* Recheck for events with that version in the outbox. `*ret_since`: the time of one that MySQL does
  * not have; INT64_MIN: there is none. */
 static bool look_into_outbox(const Asking *asking, Question *question, const Aggregate *aggregate,
                              int64_t *ret_since, Failure *ret_failure) {

@@ -70,9 +70,9 @@ void journal_close(Journal *journal, bool failed) {
   g_free(journal);
 }
 
-static void take_all(GPtrArray *lines, bool mended_only, JournalLine take, void *data) {
+static void take_all(GPtrArray *lines, bool repaired_only, JournalLine take, void *data) {
   for (guint i = 0; i < lines->len; i++)
-    if (!mended_only || json_is_true(json_object_get(lines->pdata[i], "mended")))
+    if (!repaired_only || json_is_true(json_object_get(lines->pdata[i], "mended")))
       take(lines->pdata[i], data);
   g_ptr_array_set_size(lines, 0);
 }

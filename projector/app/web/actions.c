@@ -74,7 +74,7 @@ static bool look_again(const Actions *actions, const json_t *target, char **ret_
   bool good =
       stores_open(actions->config, "page", &stores, ret_failure) &&
       find_aggregate(actions->config, stores.outbox, &sought, ret_failure) &&
-      (!sought.found || again_aggregate(&stores, &sought.aggregate, ret_still, ret_failure));
+      (!sought.found || repair_check_aggregate(&stores, &sought.aggregate, ret_still, ret_failure));
   stores_close(&stores);
   return good;
 }
@@ -142,7 +142,7 @@ static HttpAnswer set_pause(const Actions *actions, bool pause) {
   return say(200, json_pack("{s:b, s:b}", "paused", change.pause.on, "changed", change.changed));
 }
 
-static HttpAnswer mend(const Actions *actions, const char *verb, const json_t *target) {
+static HttpAnswer resolve_events(const Actions *actions, const char *verb, const json_t *target) {
   Selection selection = {.event_id = text_of(target, "event_id"),
                          .aggregate_type = text_of(target, "aggregate_type"),
                          .aggregate_id = text_of(target, "aggregate_id"),
@@ -191,7 +191,7 @@ static HttpAnswer act(Actions *actions, const Action *action) {
   HttpAnswer answer = pauses ? set_pause(actions, !strcmp(action->verb, "pause"))
                       : !strcmp(action->verb, "refresh")
                           ? refresh(actions, action->target)
-                          : mend(actions, action->verb, action->target);
+                          : resolve_events(actions, action->verb, action->target);
   resolve_for(NULL);
   log_action(action, person, &answer);
   monitor_look(actions->monitor);
