@@ -2,7 +2,7 @@
 
 A function has at most 60 lines and 6 parameters, a failure at the end aside; a file has at most 600 lines. A folder
 includes nothing from a folder above it, and no two of them include each other; no two files, as their objects in BUILD show,
-call each other. Functions are found by clang-format's layout: they begin and end in the first column."""
+call each other. A type's name stands for one type in the program. Functions are found by clang-format's layout: they begin and end in the first column."""
 import pathlib
 import re
 import subprocess
@@ -17,6 +17,7 @@ LAYERS = ["outbox", "projector/domain", "projector/infra", "projector/app/shared
 
 FUNCTION = re.compile(r"^[A-Za-z_][^;={}#]*?\b(\w+)\((?P<parameters>[^;{}]*)\) \{$", re.M)
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.M)
+TYPE = re.compile(r"^(?:typedef )?(?:struct|enum|union) (\w+) \{", re.M)
 
 
 def layer_of(path: str) -> int | None:
@@ -65,6 +66,16 @@ def layers(path: str, includes: list[str]):
             yield f"{path}: includes {include}, which stands above it"
 
 
+def repeated_types(sources: dict[str, str]):
+    places: dict[str, list[str]] = {}
+    for path, text in sources.items():
+        for name in TYPE.findall(text):
+            places.setdefault(name, []).append(path)
+    for name, paths in sorted(places.items()):
+        if len(paths) > 1:
+            yield f"{', '.join(paths)}: each has a type {name}: one name, one meaning"
+
+
 def callers(build: pathlib.Path) -> dict[str, set[str]]:
     """Which object of the program calls functions of which other object."""
     objects = [path for target in ("outbox", "projector") for path in (build / target).rglob("*.c.o")]
@@ -108,6 +119,7 @@ def main() -> int:
     sources = {path: INCLUDE.findall(text) for path, text in texts.items() if path.endswith((".c", ".h"))}
     found = [line for path, text in texts.items() for line in shape(path, text)]
     found += [line for path, includes in sources.items() for line in layers(path, includes)]
+    found += repeated_types({path: texts[path] for path in sources if path.startswith("projector/")})
     if len(sys.argv) > 2:
         found += [f"circle of files, each calls another: {circle}" for circle in circles(callers(pathlib.Path(sys.argv[2])))]
     folders: dict[str, set[str]] = {}

@@ -17,14 +17,14 @@ enum {
 };
 
 /* How the probe ended. */
-typedef enum Probe { PROBE_NONE, PROBE_GOOD, PROBE_BAD } Probe;
+typedef enum ProbeResult { PROBE_NONE, PROBE_GOOD, PROBE_BAD } ProbeResult;
 
 typedef struct Case {
   const Failure *failure; /* its step too */
   size_t open;            /* events in the transaction that may be the cause */
   int tries;              /* attempts of the transaction so far, from 1 */
   int64_t tried_ms;       /* since its batch was first tried */
-  Probe probe;
+  ProbeResult probe;
   int breaks; /* of the event when it is alone: earlier failures that counted */
 } Case;
 

@@ -91,17 +91,17 @@ static bool parse_test(const json_t *json, const char *path, ConditionScope scop
   return parse_constant(is, full, arena, condition->constants, ret_failure);
 }
 
-typedef struct Reader {
+typedef struct ConditionReader {
   ConditionScope scope;
   Arena *arena;
   Failure *failure;
-} Reader;
+} ConditionReader;
 
 static const Condition *parse(const json_t *json, const char *path, int depth,
-                              const Reader *reader);
+                              const ConditionReader *reader);
 
-static bool parse_parts(const json_t *json, const char *path, int depth, const Reader *reader,
-                        Condition *condition) {
+static bool parse_parts(const json_t *json, const char *path, int depth,
+                        const ConditionReader *reader, Condition *condition) {
   bool list = condition->test != TEST_NOT;
   if (list && (!json_is_array(json) || json_array_size(json) == 0))
     return json_complain(path, "a list of at least one condition", json, reader->failure);
@@ -117,7 +117,7 @@ static bool parse_parts(const json_t *json, const char *path, int depth, const R
 }
 
 static const Condition *parse(const json_t *json, const char *path, int depth,
-                              const Reader *reader) {
+                              const ConditionReader *reader) {
   static const char *const names[] = {[TEST_ALL] = "all", [TEST_ANY] = "any", [TEST_NOT] = "not"};
   Condition *condition = arena_alloc(reader->arena, 1, sizeof *condition);
   if (depth > DEEPEST) {
@@ -144,7 +144,7 @@ static const Condition *parse(const json_t *json, const char *path, int depth,
 
 const Condition *condition_parse(const json_t *json, const char *path, ConditionScope scope,
                                  Arena *arena, Failure *ret_failure) {
-  const Reader reader = {scope, arena, ret_failure};
+  const ConditionReader reader = {scope, arena, ret_failure};
   return parse(json, path, 0, &reader);
 }
 

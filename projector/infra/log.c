@@ -18,17 +18,17 @@ static bool as_json;
 static LogLevel lowest_level = LOG_LEVEL_INFO;
 
 /* A failure that was logged lately; during an outage a few of them take turns. */
-typedef struct Told {
+typedef struct LogRepeat {
   char message[64];
   Failure failure;
   int64_t at; /* monotonic, us; 0: an empty place */
-  int64_t untold;
-} Told;
+  int64_t suppressed;
+} LogRepeat;
 
-enum { TOLD_PLACES = 16 };
+enum { REPEAT_PLACES = 16 };
 
-static GMutex told_lock, order_lock;
-static Told told[TOLD_PLACES];
+static GMutex repeat_lock, order_lock;
+static LogRepeat repeats[REPEAT_PLACES];
 
 static const char *level_name(LogLevel level) {
   static const char *const names[] = {"debug", "info", "warning", "error"};
@@ -125,38 +125,38 @@ static const char *source_name(FailureSource source) {
   return names[source];
 }
 
-static bool is_same(const Told *place, const char *message, const Failure *failure) {
+static bool is_same(const LogRepeat *place, const char *message, const Failure *failure) {
   return place->at && !strncmp(place->message, message, sizeof place->message - 1) &&
          place->failure.code == failure->code && place->failure.class == failure->class &&
          !strcmp(place->failure.message, failure->message);
 }
 
 /* The failure's own place, or that of the one logged the longest ago. */
-static Told *find_place(const char *message, const Failure *failure) {
-  Told *oldest = &told[0];
-  for (size_t i = 0; i < TOLD_PLACES; i++) {
-    if (is_same(&told[i], message, failure))
-      return &told[i];
-    if (told[i].at < oldest->at)
-      oldest = &told[i];
+static LogRepeat *find_place(const char *message, const Failure *failure) {
+  LogRepeat *oldest = &repeats[0];
+  for (size_t i = 0; i < REPEAT_PLACES; i++) {
+    if (is_same(&repeats[i], message, failure))
+      return &repeats[i];
+    if (repeats[i].at < oldest->at)
+      oldest = &repeats[i];
   }
-  *oldest = (Told){.failure = *failure};
+  *oldest = (LogRepeat){.failure = *failure};
   g_strlcpy(oldest->message, message, sizeof oldest->message);
   return oldest;
 }
 
 /* Whether to log this failure now, and how many like it were left out. */
-static bool tell(const char *message, const Failure *failure, int64_t *ret_untold) {
+static bool may_log(const char *message, const Failure *failure, int64_t *ret_suppressed) {
   int64_t now = g_get_monotonic_time();
-  SCOPED_LOCK(&told_lock);
-  Told *place = find_place(message, failure);
+  SCOPED_LOCK(&repeat_lock);
+  LogRepeat *place = find_place(message, failure);
   if (place->at && now - place->at < (int64_t)REPEAT_SECONDS * G_USEC_PER_SEC) {
-    place->untold++;
+    place->suppressed++;
     return false;
   }
-  *ret_untold = place->untold;
+  *ret_suppressed = place->suppressed;
   place->at = now;
-  place->untold = 0;
+  place->suppressed = 0;
   return true;
 }
 
@@ -165,15 +165,15 @@ Failure log_told(const Failure *failure) {
 }
 
 void log_failure(LogLevel level, const char *message, const Failure *failure) {
-  int64_t untold;
+  int64_t suppressed;
   Failure told_failure = log_told(failure);
-  if (!tell(message, &told_failure, &untold))
+  if (!may_log(message, &told_failure, &suppressed))
     return;
   LogField fields[6] = {LOG_TEXT("class", failure_class_name(failure->class)),
                         LOG_TEXT("source", source_name(failure->source)),
                         LOG_NUMBER("code", failure->code),
                         LOG_TEXT("reason", told_failure.message)};
-  if (untold > 0)
-    fields[4] = (LogField)LOG_NUMBER("repeated", untold);
+  if (suppressed > 0)
+    fields[4] = (LogField)LOG_NUMBER("repeated", suppressed);
   log_write(level, message, fields);
 }

@@ -12,7 +12,7 @@ typedef struct Row {
   size_t open;
   int tries;
   int64_t tried_ms;
-  Probe probe;
+  ProbeResult probe;
   int breaks;
   Ruling ruling;
 } Row;
@@ -149,7 +149,7 @@ static void a_probe_answers_every_question(void **state) {
                                .code = codes[c],
                                .step = (TransactionStep)step};
             for (size_t open = 1; open < 3; open++) {
-              Case one = {&failure, open, tries, tries * 1000, (Probe)probe, tries};
+              Case one = {&failure, open, tries, tries * 1000, (ProbeResult)probe, tries};
               Ruling ruling = blame_rule(&one);
               assert_int_not_equal(ruling, RULING_PROBE);
               if (open > 1) { /* never one of many */

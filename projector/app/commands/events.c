@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-typedef struct Options {
+typedef struct EventsOptions {
   char *after, *from, *to, *version, *limit, *event_type, *aggregate_type, *aggregate_id;
   gboolean by_aggregate, follow, waiting;
-} Options;
+} EventsOptions;
 
 /* With --follow, each page appears at once. */
 static bool print_line(const char *line, size_t length, void *data) {
@@ -31,7 +31,7 @@ static bool set(EventQuery *query, const char *key, const char *value, Failure *
   return !value || event_query_set(query, key, value, ret_failure);
 }
 
-static bool fill_in(EventQuery *query, const Options *options, int argc, char **argv,
+static bool fill_in(EventQuery *query, const EventsOptions *options, int argc, char **argv,
                     Failure *ret_failure) {
   query->follow = options->follow;
   query->waiting = options->waiting;
@@ -75,7 +75,7 @@ static int tell_events(const Config *config, const EventQuery *query) {
 }
 
 int command_events(int argc, char **argv) {
-  Options options = {0};
+  EventsOptions options = {0};
   const GOptionEntry entries[] = {
       {"after", 0, 0, G_OPTION_ARG_STRING, &options.after,
        "Only after this cursor (default: 0, all)", "CURSOR"},

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* One case while it runs. */
-typedef struct Case {
+typedef struct TryCase {
   const Config *config;
   const json_t *json;
   Rehearsal *rehearsal;
@@ -17,7 +17,7 @@ typedef struct Case {
   json_t *outcomes;        /* of the events, in order */
   const char *first_error; /* of a failed event, or NULL */
   GString *wrong;          /* one line for each difference; empty: none */
-} Case;
+} TryCase;
 
 typedef struct Result {
   char *name, *wrong; /* wrong "": passed */
@@ -82,7 +82,7 @@ static bool read_row(const Projection *projection, const json_t *json, const cha
   return true;
 }
 
-static bool read_rows(const Case *of, const Projection *projection, const json_t *json,
+static bool read_rows(const TryCase *of, const Projection *projection, const json_t *json,
                       const char *path, GivenRow *ret_rows, Failure *ret_failure) {
   size_t i;
   const json_t *row;
@@ -94,9 +94,10 @@ static bool read_rows(const Case *of, const Projection *projection, const json_t
   return true;
 }
 
-typedef void (*RowSink)(Case *of, const Projection *projection, const GivenRow *rows, size_t count);
+typedef void (*RowSink)(TryCase *of, const Projection *projection, const GivenRow *rows,
+                        size_t count);
 
-static bool each_table(Case *of, const char *key, RowSink sink, Failure *ret_failure) {
+static bool each_table(TryCase *of, const char *key, RowSink sink, Failure *ret_failure) {
   const json_t *tables = json_object_get(of->json, key), *rows;
   const char *table;
   if (tables && !json_is_object(tables))
@@ -117,12 +118,13 @@ static bool each_table(Case *of, const char *key, RowSink sink, Failure *ret_fai
   return true;
 }
 
-static void put_rows(Case *of, const Projection *projection, const GivenRow *rows, size_t count) {
+static void put_rows(TryCase *of, const Projection *projection, const GivenRow *rows,
+                     size_t count) {
   for (size_t i = 0; i < count; i++)
     rehearsal_put_row(of->rehearsal, projection, rows[i].values);
 }
 
-static bool put_entities(Case *of, Failure *ret_failure) {
+static bool put_entities(TryCase *of, Failure *ret_failure) {
   const json_t *collections = json_object_get(of->json, "entities"), *documents, *document;
   const char *name;
   size_t i;
@@ -160,7 +162,7 @@ static json_t *complete(const Config *config, const json_t *document, size_t ind
   return whole;
 }
 
-static bool take_event(Case *of, const json_t *document, size_t index, Failure *ret_failure) {
+static bool take_event(TryCase *of, const json_t *document, size_t index, Failure *ret_failure) {
   g_autofree char *path = g_strdup_printf("events[%zu]", index);
   if (!json_is_object(document))
     return json_complain(path, "an event document", document, ret_failure);
@@ -179,7 +181,7 @@ static bool take_event(Case *of, const json_t *document, size_t index, Failure *
   return true;
 }
 
-static bool take_events(Case *of, Failure *ret_failure) {
+static bool take_events(TryCase *of, Failure *ret_failure) {
   const json_t *events = json_object_get(of->json, "events"), *document;
   size_t i;
   if (!json_is_array(events))
@@ -201,7 +203,7 @@ static void append_row(GString *text, const Projection *projection, const Value 
   json_decref(json);
 }
 
-static void compare_row(Case *of, const Projection *projection, const Value *expected,
+static void compare_row(TryCase *of, const Projection *projection, const Value *expected,
                         const bool *known, const Value *found) {
   for (unsigned i = projection->key_count; i < projection->column_count; i++) {
     const Column *column = &projection->columns[i];
@@ -218,7 +220,7 @@ static void compare_row(Case *of, const Projection *projection, const Value *exp
 }
 
 /* The table holds these rows and no others. */
-static void expect_rows(Case *of, const Projection *projection, const GivenRow *rows,
+static void expect_rows(TryCase *of, const Projection *projection, const GivenRow *rows,
                         size_t count) {
   g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
   for (size_t i = 0; i < count; i++) {
@@ -243,7 +245,7 @@ static void expect_rows(Case *of, const Projection *projection, const GivenRow *
   }
 }
 
-static bool expect_error(Case *of, Failure *ret_failure) {
+static bool expect_error(TryCase *of, Failure *ret_failure) {
   const char *error = NULL;
   if (!json_take_text(of->json, "", "error", false, &error, ret_failure))
     return false;
@@ -255,7 +257,7 @@ static bool expect_error(Case *of, Failure *ret_failure) {
   return true;
 }
 
-static bool expect_outcomes(Case *of, Failure *ret_failure) {
+static bool expect_outcomes(TryCase *of, Failure *ret_failure) {
   const json_t *outcomes = json_object_get(of->json, "outcomes");
   if (!outcomes)
     return true;
@@ -278,7 +280,7 @@ static bool run_case(const Config *config, const json_t *json, Result *result,
   g_autoptr(Rehearsal) rehearsal = rehearsal_new(config->mapping);
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GString) wrong = g_string_new(NULL);
-  Case of = {config, json, rehearsal, arena, json_array(), NULL, wrong};
+  TryCase of = {config, json, rehearsal, arena, json_array(), NULL, wrong};
   const char *name = NULL;
   bool good = json_check_object(json, "", keys, ret_failure) &&
               json_take_text(json, "", "name", true, &name, ret_failure) &&

@@ -8,40 +8,40 @@ enum {
   SUSPECTS_MAX = 1000, /* beyond that, the one not seen for the longest time is forgotten */
   SEVERAL = 3,         /* aggregates */
   CLOSED_MS = 5000,
-  TRIAL_MS = 40000,   /* then a trial without a result is over */
-  TALLY_MS = 80000,   /* then an aggregate whose events no longer wait is dropped */
-  TOLD_PLACES = 4096, /* of events; if two share one, their reports are repeated more often */
-  TOLD_AGAIN_MS = 10000,
+  TRIAL_MS = 40000,     /* then a trial without a result is over */
+  TALLY_MS = 80000,     /* then an aggregate whose events no longer wait is dropped */
+  REPEAT_PLACES = 4096, /* of events; if two share one, their reports are repeated more often */
+  REPEAT_MS = 10000,
   REFUSED_MS = 30000, /* a refused event is tried again every 5 s */
   REFUSED_KEPT = 2 * REFUSED_MAX,
   ONCE_MAX = 20000, /* of aggregates; then the set is emptied */
 };
 
-typedef struct Suspect {
+typedef struct SuspectEvent {
   Id id;
   uint8_t bytes[EVENT_ID_MAX];
   int breaks;
   int64_t seen; /* monotonic, us */
-} Suspect;
+} SuspectEvent;
 
 typedef struct Tallied {
   uint64_t aggregate_hash;
   int64_t seen; /* monotonic, us: failed, or waited at the gate */
 } Tallied;
 
-typedef struct Hold {
+typedef struct ClosedGate {
   bool closed, rows;
   int64_t until; /* monotonic, us; after that, an event may try */
   Failure why;
   Tallied aggregates[SEVERAL];
   unsigned count; /* of aggregates */
-} Hold;
+} ClosedGate;
 
-typedef struct Told {
+typedef struct WatchRepeat {
   uint64_t what;
   int64_t at; /* monotonic, us; 0: an empty place */
-  int64_t untold;
-} Told;
+  int64_t suppressed;
+} WatchRepeat;
 
 typedef struct Refusal {
   Refused refused;
@@ -51,19 +51,19 @@ typedef struct Refusal {
 struct Watch {
   GMutex lock;
   gint busy; /* atomic; entries in the tables. It is mostly 0, and then nobody takes the lock */
-  GHashTable *suspects; /* Id → Suspect */
-  GHashTable *holds;    /* projection + 1 → Hold */
+  GHashTable *suspects; /* Id → SuspectEvent */
+  GHashTable *gates;    /* projection + 1 → ClosedGate */
   GHashTable *refusals; /* Id → Refusal */
   uint64_t refusals_changed;
   GHashTable *once; /* hashes of aggregates */
-  Told told[TOLD_PLACES];
+  WatchRepeat repeats[REPEAT_PLACES];
 };
 
 Watch *watch_new(void) {
   Watch *watch = g_new0(Watch, 1);
   g_mutex_init(&watch->lock);
   watch->suspects = g_hash_table_new_full(id_hash_key, id_equal_key, NULL, g_free);
-  watch->holds = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+  watch->gates = g_hash_table_new_full(NULL, NULL, NULL, g_free);
   watch->refusals = g_hash_table_new_full(id_hash_key, id_equal_key, NULL, g_free);
   watch->once = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
   return watch;
@@ -73,7 +73,7 @@ void watch_free(Watch *watch) {
   if (!watch)
     return;
   g_hash_table_unref(watch->suspects);
-  g_hash_table_unref(watch->holds);
+  g_hash_table_unref(watch->gates);
   g_hash_table_unref(watch->refusals);
   g_hash_table_unref(watch->once);
   g_mutex_clear(&watch->lock);
@@ -86,7 +86,7 @@ static bool is_empty(Watch *watch) {
 
 static void note_size(Watch *watch) {
   g_atomic_int_set(&watch->busy,
-                   (gint)(g_hash_table_size(watch->suspects) + g_hash_table_size(watch->holds) +
+                   (gint)(g_hash_table_size(watch->suspects) + g_hash_table_size(watch->gates) +
                           g_hash_table_size(watch->refusals)));
 }
 
@@ -95,10 +95,10 @@ static void note_size(Watch *watch) {
 static void make_room(Watch *watch) {
   GHashTableIter iter;
   gpointer value;
-  const Suspect *oldest = NULL;
+  const SuspectEvent *oldest = NULL;
   g_hash_table_iter_init(&iter, watch->suspects);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    const Suspect *one = value;
+    const SuspectEvent *one = value;
     if (!oldest || one->seen < oldest->seen)
       oldest = one;
   }
@@ -106,14 +106,14 @@ static void make_room(Watch *watch) {
     g_hash_table_remove(watch->suspects, &oldest->id);
 }
 
-static Suspect *find_or_add(Watch *watch, const Id *event) {
-  Suspect *suspect = g_hash_table_lookup(watch->suspects, event);
+static SuspectEvent *find_or_add(Watch *watch, const Id *event) {
+  SuspectEvent *suspect = g_hash_table_lookup(watch->suspects, event);
   if (suspect)
     return suspect;
   if (g_hash_table_size(watch->suspects) >= SUSPECTS_MAX)
     make_room(watch);
   OrderKey key = {.event_id = *event}, kept;
-  suspect = g_new0(Suspect, 1);
+  suspect = g_new0(SuspectEvent, 1);
   order_key_copy(&key, &kept, suspect->bytes);
   suspect->id = kept.event_id;
   g_hash_table_insert(watch->suspects, &suspect->id, suspect);
@@ -123,7 +123,7 @@ static Suspect *find_or_add(Watch *watch, const Id *event) {
 
 static void suspect(Watch *watch, const Id *event, int breaks) {
   SCOPED_LOCK(&watch->lock);
-  Suspect *one = find_or_add(watch, event);
+  SuspectEvent *one = find_or_add(watch, event);
   one->breaks += breaks;
   one->seen = clock_us();
 }
@@ -145,7 +145,7 @@ bool watch_suspects(Watch *watch, const Id *event) {
 
 int watch_breaks(Watch *watch, const Id *event) {
   SCOPED_LOCK(&watch->lock);
-  const Suspect *one = g_hash_table_lookup(watch->suspects, event);
+  const SuspectEvent *one = g_hash_table_lookup(watch->suspects, event);
   return one ? one->breaks : 0;
 }
 
@@ -215,121 +215,121 @@ bool watch_tells_once(Watch *watch, uint64_t aggregate_hash) {
 }
 
 bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
-                 int64_t *ret_untold) {
+                 int64_t *ret_suppressed) {
   SCOPED_LOCK(&watch->lock);
   uint64_t what = ((uint64_t)id_hash_key(event) << 32) ^ (uint64_t)(unsigned)failure->code ^
                   ((uint64_t)failure->class << 24) ^ g_str_hash(message);
-  Told *place = &watch->told[(what >> 32) % TOLD_PLACES];
+  WatchRepeat *place = &watch->repeats[(what >> 32) % REPEAT_PLACES];
   int64_t now = clock_us();
-  if (place->at && place->what == what && now - place->at < (int64_t)TOLD_AGAIN_MS * 1000) {
-    place->untold++;
+  if (place->at && place->what == what && now - place->at < (int64_t)REPEAT_MS * 1000) {
+    place->suppressed++;
     return false;
   }
-  *ret_untold = place->what == what ? place->untold : 0;
-  *place = (Told){.what = what, .at = now};
+  *ret_suppressed = place->what == what ? place->suppressed : 0;
+  *place = (WatchRepeat){.what = what, .at = now};
   return true;
 }
 
 /* --- projections ---------------------------------------------------------------------------- */
 
-static Hold *find_hold(Watch *watch, unsigned projection) {
-  return g_hash_table_lookup(watch->holds, GUINT_TO_POINTER(projection + 1));
+static ClosedGate *find_gate(Watch *watch, unsigned projection) {
+  return g_hash_table_lookup(watch->gates, GUINT_TO_POINTER(projection + 1));
 }
 
-static Hold *open_hold(Watch *watch, unsigned projection) {
-  Hold *hold = find_hold(watch, projection);
-  if (!hold) {
-    hold = g_new0(Hold, 1);
-    g_hash_table_insert(watch->holds, GUINT_TO_POINTER(projection + 1), hold);
+static ClosedGate *find_or_add_gate(Watch *watch, unsigned projection) {
+  ClosedGate *gate = find_gate(watch, projection);
+  if (!gate) {
+    gate = g_new0(ClosedGate, 1);
+    g_hash_table_insert(watch->gates, GUINT_TO_POINTER(projection + 1), gate);
     note_size(watch);
   }
-  return hold;
+  return gate;
 }
 
 Gate watch_gate(Watch *watch, unsigned projection, Failure *ret_why, bool *ret_rows) {
   if (is_empty(watch))
     return GATE_OPEN;
   SCOPED_LOCK(&watch->lock);
-  Hold *hold = find_hold(watch, projection);
-  if (!hold || !hold->closed)
+  ClosedGate *gate = find_gate(watch, projection);
+  if (!gate || !gate->closed)
     return GATE_OPEN;
-  *ret_why = hold->why;
-  *ret_rows = hold->rows;
-  if (clock_us() < hold->until)
+  *ret_why = gate->why;
+  *ret_rows = gate->rows;
+  if (clock_us() < gate->until)
     return GATE_CLOSED;
-  hold->until = clock_us() + (int64_t)TRIAL_MS * 1000;
+  gate->until = clock_us() + (int64_t)TRIAL_MS * 1000;
   return GATE_TRIAL;
 }
 
 void watch_close(Watch *watch, unsigned projection, const Failure *why, bool rows) {
   SCOPED_LOCK(&watch->lock);
-  Hold *hold = open_hold(watch, projection);
-  hold->closed = true;
-  hold->rows = rows;
-  hold->until = clock_us() + (int64_t)CLOSED_MS * 1000;
-  hold->why = *why;
+  ClosedGate *gate = find_or_add_gate(watch, projection);
+  gate->closed = true;
+  gate->rows = rows;
+  gate->until = clock_us() + (int64_t)CLOSED_MS * 1000;
+  gate->why = *why;
 }
 
 void watch_end_trial(Watch *watch, unsigned projection) {
   if (is_empty(watch))
     return;
   SCOPED_LOCK(&watch->lock);
-  Hold *hold = find_hold(watch, projection);
+  ClosedGate *gate = find_gate(watch, projection);
   int64_t now = clock_us();
   /* An earlier time means that it was closed again, for a reason that the trial met. */
-  if (hold && hold->until > now + (int64_t)CLOSED_MS * 1000)
-    hold->until = now;
+  if (gate && gate->until > now + (int64_t)CLOSED_MS * 1000)
+    gate->until = now;
 }
 
 void watch_open(Watch *watch, unsigned projection) {
   if (is_empty(watch))
     return;
   SCOPED_LOCK(&watch->lock);
-  g_hash_table_remove(watch->holds, GUINT_TO_POINTER(projection + 1));
+  g_hash_table_remove(watch->gates, GUINT_TO_POINTER(projection + 1));
   note_size(watch);
 }
 
 /* Aggregates that were not seen for a while no longer count against the table. */
-static void drop_old(Hold *hold) {
+static void drop_old(ClosedGate *gate) {
   int64_t now = clock_us();
   unsigned kept = 0;
-  for (unsigned i = 0; i < hold->count; i++)
-    if (now - hold->aggregates[i].seen < (int64_t)TALLY_MS * 1000)
-      hold->aggregates[kept++] = hold->aggregates[i];
-  hold->count = kept;
+  for (unsigned i = 0; i < gate->count; i++)
+    if (now - gate->aggregates[i].seen < (int64_t)TALLY_MS * 1000)
+      gate->aggregates[kept++] = gate->aggregates[i];
+  gate->count = kept;
 }
 
-static Tallied *find_tallied(Hold *hold, uint64_t aggregate_hash) {
-  for (unsigned i = 0; i < hold->count; i++)
-    if (hold->aggregates[i].aggregate_hash == aggregate_hash)
-      return &hold->aggregates[i];
+static Tallied *find_tallied(ClosedGate *gate, uint64_t aggregate_hash) {
+  for (unsigned i = 0; i < gate->count; i++)
+    if (gate->aggregates[i].aggregate_hash == aggregate_hash)
+      return &gate->aggregates[i];
   return NULL;
 }
 
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
   SCOPED_LOCK(&watch->lock);
-  Hold *hold = open_hold(watch, projection);
-  drop_old(hold);
-  Tallied *one = find_tallied(hold, aggregate_hash);
-  if (!one && hold->count < SEVERAL)
-    one = &hold->aggregates[hold->count++];
+  ClosedGate *gate = find_or_add_gate(watch, projection);
+  drop_old(gate);
+  Tallied *one = find_tallied(gate, aggregate_hash);
+  if (!one && gate->count < SEVERAL)
+    one = &gate->aggregates[gate->count++];
   if (one)
     *one = (Tallied){aggregate_hash, clock_us()};
-  if (hold->count < SEVERAL && hold->rows)
-    hold->closed = false;
-  return hold->count == SEVERAL;
+  if (gate->count < SEVERAL && gate->rows)
+    gate->closed = false;
+  return gate->count == SEVERAL;
 }
 
 bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
   SCOPED_LOCK(&watch->lock);
-  Hold *hold = find_hold(watch, projection);
-  return hold && find_tallied(hold, aggregate_hash);
+  ClosedGate *gate = find_gate(watch, projection);
+  return gate && find_tallied(gate, aggregate_hash);
 }
 
 void watch_still_waits(Watch *watch, unsigned projection, uint64_t aggregate_hash) {
   SCOPED_LOCK(&watch->lock);
-  Hold *hold = find_hold(watch, projection);
-  Tallied *one = hold ? find_tallied(hold, aggregate_hash) : NULL;
+  ClosedGate *gate = find_gate(watch, projection);
+  Tallied *one = gate ? find_tallied(gate, aggregate_hash) : NULL;
   if (one)
     one->seen = clock_us();
 }

@@ -8,16 +8,16 @@
 
 #include <glib.h>
 
-typedef struct Seen {
+typedef struct ServiceSeen {
   int moves;
   int64_t moved_at; /* monotonic, us */
-} Seen;
+} ServiceSeen;
 
 static GMutex lock; /* of what follows */
 static int64_t interval_us;
 static bool complained;
 static unsigned worker_count; /* 0: no tenure */
-static Seen *seen;
+static ServiceSeen *seen;
 
 /* Half of the limit is for the work, the rest for the machine and the manager. */
 static bool goes_on(int64_t now) {
@@ -61,9 +61,9 @@ void service_begins_work(unsigned workers) {
   SCOPED_LOCK(&lock);
   notify("STATUS=working");
   worker_count = workers;
-  seen = g_renew(Seen, seen, workers);
+  seen = g_renew(ServiceSeen, seen, workers);
   for (unsigned i = 0; i < workers; i++)
-    seen[i] = (Seen){.moved_at = clock_us()};
+    seen[i] = (ServiceSeen){.moved_at = clock_us()};
 }
 
 void service_ends_work(void) {
@@ -77,7 +77,7 @@ void service_sees(unsigned worker, int moves) {
   SCOPED_LOCK(&lock);
   bool busy = moves % 2 != 0;
   if (!busy || moves != seen[worker].moves)
-    seen[worker] = (Seen){moves, clock_us()};
+    seen[worker] = (ServiceSeen){moves, clock_us()};
 }
 
 int64_t service_stuck_ms(void) {

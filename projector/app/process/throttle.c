@@ -20,10 +20,10 @@ enum {
   SEEN_MAX = 4096, /* remembered looks at the primary */
 };
 
-typedef struct Seen {
+typedef struct ThrottleSeen {
   int64_t at; /* monotonic, us */
   char newest[LEDGER_TIME_SIZE];
-} Seen;
+} ThrottleSeen;
 
 struct Throttle {
   const Config *config; /* as it was when the process started */
@@ -35,7 +35,7 @@ struct Throttle {
   struct stat file;    /* when it was last read */
   GPtrArray *sessions; /* of the replicas; NULL: not open */
   Session *primary;
-  GArray *seen; /* of Seen, the oldest first */
+  GArray *seen; /* of ThrottleSeen, the oldest first */
   bool lagging;
 };
 
@@ -96,12 +96,13 @@ static bool ask_server(const Throttle *throttle, const MysqlSettings *settings, 
 static bool look_at_primary(Throttle *throttle) {
   MysqlSettings settings = current(throttle)->mysql;
   Failure failure = {0};
-  Seen seen = {.at = clock_us()};
+  ThrottleSeen seen = {.at = clock_us()};
   settings.answer_s = ANSWER_S;
   if (!ask_server(throttle, &settings, &throttle->primary, seen.newest, &failure))
     return false;
-  const Seen *last =
-      throttle->seen->len ? &g_array_index(throttle->seen, Seen, throttle->seen->len - 1) : NULL;
+  const ThrottleSeen *last =
+      throttle->seen->len ? &g_array_index(throttle->seen, ThrottleSeen, throttle->seen->len - 1)
+                          : NULL;
   if (last && !strcmp(last->newest, seen.newest))
     return true; /* what counts is since when it has been so */
   if (throttle->seen->len >= SEEN_MAX)
@@ -113,7 +114,7 @@ static bool look_at_primary(Throttle *throttle) {
 /* Since the primary has had what the replica does not have yet. */
 static double lag_of(const Throttle *throttle, const char *newest) {
   for (guint i = 0; i < throttle->seen->len; i++) {
-    const Seen *seen = &g_array_index(throttle->seen, Seen, i);
+    const ThrottleSeen *seen = &g_array_index(throttle->seen, ThrottleSeen, i);
     if (strcmp(seen->newest, newest) > 0)
       return (double)(clock_us() - seen->at) / 1e6;
   }
@@ -186,7 +187,7 @@ Throttle *throttle_start(const Config *config, Pace *pace, Metrics *metrics) {
                          .metrics = metrics,
                          .stop = stop_new(),
                          .sessions = g_ptr_array_new(),
-                         .seen = g_array_new(FALSE, FALSE, sizeof(Seen))};
+                         .seen = g_array_new(FALSE, FALSE, sizeof(ThrottleSeen))};
   if (stat(config->file, &throttle->file) != 0)
     throttle->file = (struct stat){0};
   pace_set_rate(pace, config->settings.max_events_per_s);

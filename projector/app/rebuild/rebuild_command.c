@@ -48,14 +48,14 @@ static bool check(Rebuild *rebuild, Failure *ret_failure) {
 
 /* --- the command ---------------------------------------------------------------------------- */
 
-typedef struct Options {
+typedef struct RebuildOptions {
   char *state;
   gint64 rate;
   gboolean resume, as_json, shadow, drop_old;
-} Options;
+} RebuildOptions;
 
 /* Without a file the rebuild continues, but cannot be resumed. */
-static bool open_journal(Rebuild *rebuild, const Options *options, const char *table,
+static bool open_journal(Rebuild *rebuild, const RebuildOptions *options, const char *table,
                          Failure *ret_failure) {
   g_autofree char *path =
       options->state ? g_strdup(options->state) : journal_path(rebuild->config->name, "rebuild");
@@ -79,7 +79,7 @@ static bool open_journal(Rebuild *rebuild, const Options *options, const char *t
   return true;
 }
 
-static int rebuild_all(Rebuild *rebuild, const Options *options, const char *table) {
+static int rebuild_all(Rebuild *rebuild, const RebuildOptions *options, const char *table) {
   Failure failure = {0};
   if (!stores_open(rebuild->config, "rebuild", &rebuild->stores, &failure))
     return command_fail(&failure);
@@ -104,7 +104,7 @@ static int rebuild_all(Rebuild *rebuild, const Options *options, const char *tab
 
 int command_rebuild(int argc, char **argv) {
   g_autofree char *state = NULL;
-  Options options = {0};
+  RebuildOptions options = {0};
   const GOptionEntry entries[] = {
       {"rate", 0, 0, G_OPTION_ARG_INT64, &options.rate, "At most N entities per second", "N"},
       {"shadow", 0, 0, G_OPTION_ARG_NONE, &options.shadow,

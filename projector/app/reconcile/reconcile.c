@@ -16,11 +16,11 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct Options {
+typedef struct ReconcileOptions {
   char *table, *key_from, *key_to, *state;
   gint64 sample;
   gboolean repair, dry_run, resume, as_json;
-} Options;
+} ReconcileOptions;
 
 /* Where an interrupted comparison stood. */
 typedef struct Mark {
@@ -32,7 +32,7 @@ typedef struct Mark {
 
 typedef struct Reconcile {
   const Config *config;
-  const Options *options;
+  const ReconcileOptions *options;
   GPtrArray *projections; /* of Projection: those to compare */
   CompareRange range;
   Stores stores;
@@ -255,7 +255,7 @@ static bool reconcile_all(Reconcile *reconcile, Mark *from, Failure *ret_failure
 
 /* What a resumed comparison must share with the interrupted one. */
 static json_t *header_of(const Reconcile *reconcile) {
-  const Options *options = reconcile->options;
+  const ReconcileOptions *options = reconcile->options;
   json_t *header = journal_header(reconcile->config, "reconcile");
   json_t *own =
       json_pack("{s:s?, s:s?, s:s?, s:b}", "table", options->table, "key_from", options->key_from,
@@ -268,7 +268,7 @@ static json_t *header_of(const Reconcile *reconcile) {
 /* Returns false only if the comparison must not continue; without a file it continues, but cannot
  * be resumed. */
 static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_failure) {
-  const Options *options = reconcile->options;
+  const ReconcileOptions *options = reconcile->options;
   Failure failure = {0};
   json_t *found = NULL;
   if (options->sample)
@@ -334,7 +334,7 @@ static bool parse_key(const Column *column, const char *text, const char *option
 }
 
 static bool prepare(Reconcile *reconcile, Arena *arena, Failure *ret_failure) {
-  const Options *options = reconcile->options;
+  const ReconcileOptions *options = reconcile->options;
   if (!command_projections(reconcile->config, options->table, "compare with",
                            reconcile->projections, ret_failure))
     return false;
@@ -346,7 +346,7 @@ static bool prepare(Reconcile *reconcile, Arena *arena, Failure *ret_failure) {
 }
 
 /* NULL: the options go together. */
-static const char *misuse(const Options *options, int arguments) {
+static const char *misuse(const ReconcileOptions *options, int arguments) {
   if (arguments > 2 || (arguments == 2 && options->table))
     return "expected one TABLE at most";
   if (options->dry_run && !options->repair)
@@ -360,16 +360,16 @@ static const char *misuse(const Options *options, int arguments) {
   return NULL;
 }
 
-static void options_clear(Options *options) {
+static void options_clear(ReconcileOptions *options) {
   g_free(options->table);
   g_free(options->key_from);
   g_free(options->key_to);
   g_free(options->state);
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ReconcileOptions, options_clear)
 
 int command_reconcile(int argc, char **argv) {
-  g_auto(Options) options = {0};
+  g_auto(ReconcileOptions) options = {0};
   const GOptionEntry entries[] = {
       {"projection", 0, 0, G_OPTION_ARG_STRING, &options.table, "The same as TABLE", "TABLE"},
       {"key-from", 0, 0, G_OPTION_ARG_STRING, &options.key_from,

@@ -20,12 +20,12 @@ enum {
   GATE_HOLDS_S = 60,    /* in case this process freezes while the owner waits */
 };
 
-typedef struct Options {
+typedef struct ReplayOptions {
   char *projection, *from, *to;
   char **leave_out;
   gboolean by_aggregate, restart, drop_old, as_json;
   const char *aggregate_type, *aggregate_id;
-} Options;
+} ReplayOptions;
 
 /* --- what to replay ------------------------------------------------------------------------- */
 
@@ -49,7 +49,7 @@ static void leave_out(Replay *replay, const char *text) {
     g_hash_table_add(replay->leave_out, &ids[i]);
 }
 
-static bool choose_events(Replay *replay, const Options *options, Failure *ret_failure) {
+static bool choose_events(Replay *replay, const ReplayOptions *options, Failure *ret_failure) {
   replay->range =
       (EventRange){replay->projection->aggregate_type, .from = INT64_MIN, .to = INT64_MAX};
   for (char **id = options->leave_out; id && *id; id++)
@@ -118,7 +118,7 @@ static char *purpose_of(const Replay *replay) {
 }
 
 /* The table and its ledger belong together: if one is missing, both start again. */
-static bool open_shadow(Replay *replay, const Options *options, const Shadow *shadow,
+static bool open_shadow(Replay *replay, const ReplayOptions *options, const Shadow *shadow,
                         Failure *ret_failure) {
   g_autofree char *purpose = purpose_of(replay), *found = NULL;
   const char *table = replay->projection->table, *scope = replay->scope.projector;
@@ -168,7 +168,7 @@ static bool finish_and_swap(Replay *replay, Session *gate, const char *since, co
   return shadow_swap(gate, renamer, replay->session, shadow, ret_failure);
 }
 
-static bool hand_over(Replay *replay, const Options *options, const char *since,
+static bool hand_over(Replay *replay, const ReplayOptions *options, const char *since,
                       const Shadow *shadow, Failure *ret_failure) {
   g_autoptr(Session) gate = session_open(&replay->config->mysql, ret_failure);
   if (!gate || !session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) ||
@@ -183,7 +183,7 @@ static bool hand_over(Replay *replay, const Options *options, const char *since,
          resolve_report(replay->config, replay->store, "replay", ret_failure);
 }
 
-static void print_sums(const Replay *replay, const Options *options, const char *table,
+static void print_sums(const Replay *replay, const ReplayOptions *options, const char *table,
                        double seconds) {
   if (options->as_json)
     printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"seconds\": %.3f}\n", table,
@@ -195,7 +195,7 @@ static void print_sums(const Replay *replay, const Options *options, const char 
     printf("  skipped events left out: %lld\n", (long long)replay->skipped);
 }
 
-static bool replay_table(Replay *replay, const Options *options, Failure *ret_failure) {
+static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *ret_failure) {
   int64_t started_us = clock_us();
   char until[LEDGER_TIME_SIZE];
   g_autofree char *scope = scope_name(replay);
@@ -219,7 +219,7 @@ static bool replay_table(Replay *replay, const Options *options, Failure *ret_fa
 
 /* --- one aggregate -------------------------------------------------------------------------- */
 
-static bool replay_row(Replay *replay, const Options *options, int64_t *ret_events,
+static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *ret_events,
                        Failure *ret_failure) {
   const Projection *projection = replay->projection;
   const char *text = options->aggregate_id;
@@ -258,7 +258,7 @@ static bool replay_row(Replay *replay, const Options *options, int64_t *ret_even
 
 /* --- the command ---------------------------------------------------------------------------- */
 
-static int run(const Config *config, const Options *options) {
+static int run(const Config *config, const ReplayOptions *options) {
   Failure failure = {0};
   int64_t events = 1;
   Replay replay = {.config = config,
@@ -276,7 +276,7 @@ static int run(const Config *config, const Options *options) {
   return !good ? command_fail(&failure) : events > 0 ? EXIT_GOOD : EXIT_NO;
 }
 
-static void free_options(Options *options) {
+static void free_options(ReplayOptions *options) {
   g_free(options->projection);
   g_free(options->from);
   g_free(options->to);
@@ -285,7 +285,7 @@ static void free_options(Options *options) {
 
 int command_replay(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
-  Options options = {0};
+  ReplayOptions options = {0};
   int status;
   const GOptionEntry own[] = {
       {"projection", 0, 0, G_OPTION_ARG_STRING, &options.projection, "The table to fill (required)",

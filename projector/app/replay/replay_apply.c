@@ -84,11 +84,11 @@ static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
 
 /* A batch in order goes through the same plan as in `run`. An aggregate with an event that sorts
  * before one already applied is folded again from its first event, if the row is its own. */
-typedef struct Batch {
+typedef struct ReplayBatch {
   Item *items; /* in order: those for the plan, then those of aggregates that are folded again */
   size_t count, planned;
   GPtrArray *anew; /* of AggregateState */
-} Batch;
+} ReplayBatch;
 
 static bool is_late(AggregateSet *set, const Item *item) {
   const AggregateState *state = aggregate_set_find(set, &item->event->aggregate);
@@ -96,7 +96,7 @@ static bool is_late(AggregateSet *set, const Item *item) {
          order_standing(&state->position, item->event, item->gap_waited) == STANDING_LATE;
 }
 
-static void divide(const Replay *replay, AggregateSet *set, Batch *batch, Arena *arena) {
+static void divide(const Replay *replay, AggregateSet *set, ReplayBatch *batch, Arena *arena) {
   g_autoptr(GHashTable) late = g_hash_table_new(NULL, NULL);
   for (size_t i = 0; i < batch->count && projection_owns_rows(replay->target); i++) {
     AggregateState *state = aggregate_set_find(set, &batch->items[i].event->aggregate);
@@ -157,7 +157,7 @@ static bool find_failed(const Item *items, size_t count, Failure *ret_failure) {
   return false;
 }
 
-static bool write_batch(Replay *replay, AggregateSet *set, Batch *batch, Arena *arena,
+static bool write_batch(Replay *replay, AggregateSet *set, ReplayBatch *batch, Arena *arena,
                         Failure *ret_failure) {
   g_autoptr(GPtrArray) histories = g_ptr_array_new_with_free_func((GDestroyNotify)history_free);
   Culprit culprit;
@@ -188,7 +188,7 @@ static bool transact(Replay *replay, Item *items, size_t count, int64_t *ret_app
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(AggregateSet) set = aggregate_set_new(arena);
   g_autoptr(GPtrArray) anew = g_ptr_array_new();
-  Batch batch = {.items = items, .count = count, .anew = anew};
+  ReplayBatch batch = {.items = items, .count = count, .anew = anew};
   for (size_t i = 0; i < count; i++)
     aggregate_set_open(set, &items[i].event->aggregate);
   if (!session_run(replay->session, ret_failure, "START TRANSACTION") ||

@@ -292,12 +292,12 @@ static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_fa
 /* How close the rounds have come. If live events are applied as fast as they are replayed, the
  * rounds would never catch up: then the owner waits while some rounds run, with turns of its own in
  * between. */
-typedef struct Pace {
+typedef struct CatchUpPace {
   int64_t hold_us; /* how long the owner waits at a time; 0: not at all */
   unsigned events; /* in one round */
   int64_t behind_ms, least_ms;
   int idle; /* rounds that came no closer */
-} Pace;
+} CatchUpPace;
 
 /* Asks again after a deadlock with the owner, or while the owner's transaction lasts. With the
  * brake, the owner waits until that session's transaction ends. */
@@ -333,7 +333,7 @@ static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], cons
   return true;
 }
 
-static void show_distance(const Replay *replay, const Pace *pace) {
+static void show_distance(const Replay *replay, const CatchUpPace *pace) {
   if (isatty(STDERR_FILENO))
     fprintf(stderr, "\r\033[K%s: %lld events replayed, %lld s behind%s\r",
             replay->projection->table, (long long)replay->replayed,
@@ -341,7 +341,7 @@ static void show_distance(const Replay *replay, const Pace *pace) {
             pace->hold_us > 0 ? ", run waits now and then" : "");
 }
 
-static bool adjust(Replay *replay, const char *since, Pace *pace, Failure *ret_failure) {
+static bool adjust(Replay *replay, const char *since, CatchUpPace *pace, Failure *ret_failure) {
   if (!ledger_age_ms(replay->session, since, &pace->behind_ms, ret_failure))
     return false;
   show_distance(replay, pace);
@@ -380,7 +380,7 @@ static Session *brake_open(const Replay *replay, Failure *ret_failure) {
 }
 
 /* Whether it held to the end; if not, the rounds must become shorter. */
-static bool has_held(const Replay *replay, const Session *brake, Pace *pace) {
+static bool has_held(const Replay *replay, const Session *brake, CatchUpPace *pace) {
   if (session_idle_ms(brake) < (int64_t)brake_holds_s(replay) * 1000)
     return true;
   pace->events = MAX(pace->events / 2, 1);
@@ -390,8 +390,8 @@ static bool has_held(const Replay *replay, const Session *brake, Pace *pace) {
 /* Runs rounds up to a mark taken now, or as far as they come. They have caught up if they arrived
  * soon, or while the owner waited. Without a hand-over (--to) one mark is enough: later events do
  * not matter, and live events need not wait. */
-static bool advance(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *pace, bool *ret_near,
-                    Failure *ret_failure) {
+static bool advance(Replay *replay, char since[static LEDGER_TIME_SIZE], CatchUpPace *pace,
+                    bool *ret_near, Failure *ret_failure) {
   bool hands_over = replay->range.to == INT64_MAX;
   int64_t started_us = clock_us();
   char mark[LEDGER_TIME_SIZE];
@@ -408,7 +408,7 @@ static bool advance(Replay *replay, char since[static LEDGER_TIME_SIZE], Pace *p
 }
 
 static bool catch_up(Replay *replay, char since[static LEDGER_TIME_SIZE], Failure *ret_failure) {
-  Pace pace = {.events = ROUND_EVENTS, .least_ms = INT64_MAX};
+  CatchUpPace pace = {.events = ROUND_EVENTS, .least_ms = INT64_MAX};
   for (bool near = false; !near;)
     if (!advance(replay, since, &pace, &near, ret_failure) ||
         (!near && !adjust(replay, since, &pace, ret_failure)))

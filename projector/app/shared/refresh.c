@@ -11,7 +11,7 @@
 enum { LOOK_AHEAD = 1000 };
 
 /* One transaction and what it will write. */
-typedef struct Batch {
+typedef struct RefreshBatch {
   Session *session;
   const Ledger *ledger;
   Outbox *outbox;
@@ -21,21 +21,21 @@ typedef struct Batch {
   Fold *fold;
   GPtrArray *events; /* owns what the fold and the positions point to */
   bool any;          /* there is something to write */
-} Batch;
+} RefreshBatch;
 
 typedef struct EntityView {
   Event *event;    /* an event whose payload is the entity; NULL: there is no entity */
   int64_t version; /* of the entity; 0: none */
 } EntityView;
 
-static Event *keep(Batch *batch, Event *event) {
+static Event *keep(RefreshBatch *batch, Event *event) {
   g_ptr_array_add(batch->events, event);
   return event;
 }
 
 /* The aggregate's events in the outbox. They are read before the entity, so that it contains all of
  * them. */
-static bool look_ahead(Batch *batch, const Refresh *refresh, GPtrArray *events,
+static bool look_ahead(RefreshBatch *batch, const Refresh *refresh, GPtrArray *events,
                        Failure *ret_failure) {
   if (refresh->prefetched) {
     g_ptr_array_extend(events, refresh->events, NULL, NULL);
@@ -55,7 +55,7 @@ static int64_t highest_version(const GPtrArray *events) {
   return highest;
 }
 
-static bool find_entity(Batch *batch, const Projection *projection, const Refresh *refresh,
+static bool find_entity(RefreshBatch *batch, const Projection *projection, const Refresh *refresh,
                         bson_t **ret_entity, Failure *ret_failure) {
   *ret_entity = NULL;
   if (!refresh->prefetched || strcmp(refresh->prefetched, projection->entities) != 0)
@@ -66,7 +66,7 @@ static bool find_entity(Batch *batch, const Projection *projection, const Refres
   return true;
 }
 
-static bool read_entity(Batch *batch, const Projection *projection, const Refresh *refresh,
+static bool read_entity(RefreshBatch *batch, const Projection *projection, const Refresh *refresh,
                         int64_t occurred_at, EntityView *ret_view, Failure *ret_failure) {
   const Aggregate *aggregate = refresh->aggregate;
   bson_t *entity;
@@ -87,7 +87,7 @@ static bool read_entity(Batch *batch, const Projection *projection, const Refres
 }
 
 /* The rows of all projections of the type, and the version they show. */
-static bool map_entities(Batch *batch, Refresh *refresh, const Event *absent, int64_t time,
+static bool map_entities(RefreshBatch *batch, Refresh *refresh, const Event *absent, int64_t time,
                          ChangeList *list, Failure *ret_failure) {
   const Aggregate *aggregate = refresh->aggregate;
   bool any = false;
@@ -136,7 +136,7 @@ static bool has_entity(const ChangeList *rows, const Projection *projection) {
   return false;
 }
 
-static bool fold_removal(Batch *batch, Refresh *refresh, const Change *removal,
+static bool fold_removal(RefreshBatch *batch, Refresh *refresh, const Change *removal,
                          const ChangeList *rows, const Event *absent, Failure *ret_failure) {
   const Projection *projection = removal->rule->projection;
   Change *change = arena_alloc(batch->arena, 1, sizeof *change);
@@ -151,8 +151,8 @@ static bool fold_removal(Batch *batch, Refresh *refresh, const Change *removal,
   return fold_add(batch->fold, &one, NULL, ret_failure);
 }
 
-static bool fold_rows(Batch *batch, Refresh *refresh, const ChangeList *rows, const Event *absent,
-                      Failure *ret_failure) {
+static bool fold_rows(RefreshBatch *batch, Refresh *refresh, const ChangeList *rows,
+                      const Event *absent, Failure *ret_failure) {
   for (guint i = 0; refresh->purge && i < refresh->purge->len; i++) {
     ChangeList one = {1, refresh->purge->pdata[i]};
     if (!fold_add(batch->fold, &one, NULL, ret_failure))
@@ -193,7 +193,7 @@ static int64_t time_of_absent(const Refresh *refresh, const Position *position) 
 }
 
 /* Adds an aggregate's rows and its position to the batch. */
-static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
+static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_failure) {
   const Aggregate *aggregate = refresh->aggregate;
   AggregateState *state = aggregate_set_find(batch->set, aggregate);
   g_autoptr(GPtrArray) events = g_ptr_array_new();
@@ -230,7 +230,7 @@ static bool add_refresh(Batch *batch, Refresh *refresh, Failure *ret_failure) {
 }
 
 /* A fault in one entity does not prevent the refresh of the others. */
-static bool add_all(Batch *batch, Refresh *refreshes, size_t count, Failure *ret_failure) {
+static bool add_all(RefreshBatch *batch, Refresh *refreshes, size_t count, Failure *ret_failure) {
   for (size_t i = 0; i < count; i++) {
     Failure failure = {0};
     if (add_refresh(batch, &refreshes[i], &failure))
@@ -244,8 +244,8 @@ static bool add_all(Batch *batch, Refresh *refreshes, size_t count, Failure *ret
   return true;
 }
 
-static bool transact(Batch *batch, const Prefetch *prefetch, Refresh *refreshes, size_t count,
-                     Failure *ret_failure) {
+static bool transact(RefreshBatch *batch, const Prefetch *prefetch, Refresh *refreshes,
+                     size_t count, Failure *ret_failure) {
   Culprit culprit;
   for (size_t i = 0; i < count; i++) {
     aggregate_set_open(batch->set, refreshes[i].aggregate);
@@ -275,8 +275,8 @@ bool refresh_aggregates(const RefreshWith *with, Refresh *refreshes, size_t coun
   g_autoptr(AggregateSet) set = aggregate_set_new(arena);
   g_autoptr(Fold) fold = fold_new(arena);
   g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
-  Batch batch = {with->session, with->ledger, with->outbox, with->mapping, arena,
-                 set,           fold,         events,       false};
+  RefreshBatch batch = {with->session, with->ledger, with->outbox, with->mapping, arena,
+                        set,           fold,         events,       false};
   bool good = transact(&batch, with->prefetch, refreshes, count, ret_failure);
   session_rollback(with->session); /* after a COMMIT there is nothing to roll back */
   return good;

@@ -22,16 +22,16 @@ struct EventReaders {
   Metrics *metrics;
   GMutex lock;
   GCond changed;
-  GPtrArray *active; /* of Reader */
+  GPtrArray *active; /* of EventReader */
   bool ending;
 };
 
-typedef struct Reader {
+typedef struct EventReader {
   EventReaders *readers;
   HttpRequest *request;
   HttpStream *stream; /* NULL: not started */
   EventQuery query;
-} Reader;
+} EventReader;
 
 static HttpAnswer refuse(unsigned status, const char *why) {
   g_autofree char *text = g_strconcat(why, "\n", NULL);
@@ -40,7 +40,7 @@ static HttpAnswer refuse(unsigned status, const char *why) {
                       .body = g_bytes_new(text, strlen(text))};
 }
 
-static void reader_free(Reader *reader) {
+static void reader_free(EventReader *reader) {
   event_query_clear(&reader->query);
   g_free(reader);
 }
@@ -48,7 +48,7 @@ static void reader_free(Reader *reader) {
 /* --- reading -------------------------------------------------------------------------------- */
 
 static bool write_line(const char *line, size_t length, void *data) {
-  const Reader *reader = data;
+  const EventReader *reader = data;
   return http_stream_write(reader->stream, line, length);
 }
 
@@ -59,7 +59,7 @@ static bool is_busy(const EventReaders *readers) {
 
 /* Returns false when the reader has disconnected, or the process ends. */
 static bool rest(int64_t ms, void *data) {
-  const Reader *reader = data;
+  const EventReader *reader = data;
   EventReaders *readers = reader->readers;
   int64_t left_ms = is_busy(readers) ? ms * BUSY_SHARE : ms;
   for (bool more = true; more;) {
@@ -77,7 +77,7 @@ static bool rest(int64_t ms, void *data) {
 }
 
 /* Returns false when the process ends. */
-static bool begin_stream(Reader *reader) {
+static bool begin_stream(EventReader *reader) {
   EventReaders *readers = reader->readers;
   SCOPED_LOCK(&readers->lock);
   if (!readers->ending)
@@ -85,14 +85,14 @@ static bool begin_stream(Reader *reader) {
   return reader->stream != NULL;
 }
 
-static void end_stream(Reader *reader) {
+static void end_stream(EventReader *reader) {
   EventReaders *readers = reader->readers;
   SCOPED_LOCK(&readers->lock);
   http_stream_end(reader->stream);
   reader->stream = NULL;
 }
 
-static void read_events(Reader *reader) {
+static void read_events(EventReader *reader) {
   Failure failure = {0};
   const Config *config = reader->readers->config;
   g_autoptr(Archive) archive = archive_open(&config->mongodb, &failure);
@@ -117,7 +117,7 @@ static void read_events(Reader *reader) {
 }
 
 static gpointer run(gpointer data) {
-  Reader *reader = data;
+  EventReader *reader = data;
   EventReaders *readers = reader->readers;
   setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS);
   read_events(reader);
@@ -148,7 +148,7 @@ static bool take_query(const char *name, const char *value, void *data) {
 }
 
 /* NULL: started. */
-static const char *start(EventReaders *readers, Reader *reader) {
+static const char *start(EventReaders *readers, EventReader *reader) {
   SCOPED_LOCK(&readers->lock);
   if (readers->ending)
     return "the projector is stopping";
@@ -162,8 +162,8 @@ static const char *start(EventReaders *readers, Reader *reader) {
 
 void event_readers_take(EventReaders *readers, HttpRequest *request) {
   Failure failure = {0};
-  Reader *reader = g_new0(Reader, 1);
-  *reader = (Reader){.readers = readers, .request = request};
+  EventReader *reader = g_new0(EventReader, 1);
+  *reader = (EventReader){.readers = readers, .request = request};
   event_query_init(&reader->query);
   g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   Parsing parsing = {&reader->query, seen, &failure};
@@ -198,7 +198,7 @@ void event_readers_end(EventReaders *readers) {
   readers->ending = true;
   g_cond_broadcast(&readers->changed);
   for (guint i = 0; i < readers->active->len; i++) {
-    const Reader *reader = readers->active->pdata[i];
+    const EventReader *reader = readers->active->pdata[i];
     if (reader->stream)
       http_stream_break(reader->stream);
   }

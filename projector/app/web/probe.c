@@ -12,11 +12,11 @@ enum {
 };
 
 /* What one thread knows; under the lock. */
-typedef struct Known {
+typedef struct ProbeKnown {
   StoreState state;
   int64_t asked_at; /* monotonic, us; when the current question was asked; 0: none */
   bool asked;       /* answered at least once */
-} Known;
+} ProbeKnown;
 
 struct Probe {
   const Config *config;
@@ -26,23 +26,23 @@ struct Probe {
   GMutex lock;
   GCond changed;
   bool ending;
-  Known mongodb, mysql;
+  ProbeKnown mongodb, mysql;
   LeaseView lease;
   int64_t lease_at; /* monotonic, us */
   int64_t ledger_rows, bad_at;
 };
 
-static void begin(Probe *probe, Known *known) {
+static void begin(Probe *probe, ProbeKnown *known) {
   SCOPED_LOCK(&probe->lock);
   known->asked_at = g_get_monotonic_time();
 }
 
-static bool is_overdue(const Known *known, int64_t now) {
+static bool is_overdue(const ProbeKnown *known, int64_t now) {
   return known->asked_at && now - known->asked_at > (int64_t)OVERDUE_MS * 1000;
 }
 
 /* A failure dates from the question that first met it. */
-static void note(Probe *probe, Known *known, StoreState *state) {
+static void note(Probe *probe, ProbeKnown *known, StoreState *state) {
   SCOPED_LOCK(&probe->lock);
   int64_t now = g_get_monotonic_time(), took_ms = (now - known->asked_at) / 1000;
   if (state->failure.class != FAILURE_NONE) {
@@ -150,7 +150,8 @@ void probe_free(Probe *probe) {
   g_free(probe);
 }
 
-static StoreState state_now(Probe *probe, const Known *known, FailureSource source, int64_t now) {
+static StoreState state_now(Probe *probe, const ProbeKnown *known, FailureSource source,
+                            int64_t now) {
   StoreState state = known->state;
   if (!is_overdue(known, now) || state.failure.class != FAILURE_NONE)
     return state;

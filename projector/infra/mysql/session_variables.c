@@ -4,14 +4,14 @@
 #include <string.h>
 
 /* Servers that have the variable. */
-typedef enum Known {
+typedef enum VariableServers {
   EVERYBODY,
   NOT_VITESS, /* MySQL and MariaDB */
   MYSQL_ONLY, /* including Vitess */
   MYSQL_ITSELF,
   MARIADB_ONLY,
   MARIADB_10_6, /* and later */
-} Known;
+} VariableServers;
 
 typedef enum How {
   PINNED, /* set, and refused if it then has another value */
@@ -21,7 +21,7 @@ typedef enum How {
 
 typedef struct Variable {
   const char *name, *value; /* as SELECT @@name shows it */
-  Known known;
+  VariableServers servers;
   How how;
   const char *reason; /* with any other value, ... */
 } Variable;
@@ -124,7 +124,7 @@ static const Variable variables[] = {
 static const char *comment_for(const Variable *variable, Variant variant) {
   if (variant == VARIANT_VITESS)
     return "";
-  switch (variable->known) {
+  switch (variable->servers) {
   case MYSQL_ONLY:
   case MYSQL_ITSELF: return "/*!80000 ";
   case MARIADB_ONLY: return "/*M!100000 ";
@@ -136,7 +136,8 @@ static const char *comment_for(const Variable *variable, Variant variant) {
 }
 
 static bool is_known(const Variable *variable, Variant variant) {
-  return variant != VARIANT_VITESS || variable->known == EVERYBODY || variable->known == MYSQL_ONLY;
+  return variant != VARIANT_VITESS || variable->servers == EVERYBODY ||
+         variable->servers == MYSQL_ONLY;
 }
 
 static bool is_number(const char *value) {
