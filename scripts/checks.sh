@@ -6,7 +6,7 @@ SIDE_BY_SIDE=(-n $((3 * $(nproc) + 1)) --dist loadgroup)
 
 # run_tests [--target mysql|mariadb] [--suite NAME] [PYTEST ARGUMENTS]
 run_tests() {
-  local target=mysql suite='' results folders=() steps=()
+  local target=mysql suite='' results folders=() chosen=() steps=() argument
   while [[ $# -gt 0 ]]; do
     case $1 in
       --target) target=${2:-}; shift 2 ;;
@@ -28,12 +28,18 @@ run_tests() {
   fi
   case $suite in
     unit) ;;
-    '') folders=(tests/system tests/faults) ;;
+    '') folders=(tests/system tests/faults) chosen=(-m "not every_statement") ;;
+    system) folders=(tests/system) chosen=(-m "not every_statement") ;;
     *) folders=("tests/$suite") ;;
   esac
+  for argument; do # tests that are named take the place of these
+    [[ $suite == unit || ! -e ${argument%%::*} ]] || folders=(--rootdir=tests) chosen=()
+    [[ $argument != -m ]] || chosen=()
+  done
+  [[ ${#chosen[@]} -eq 0 ]] || echo "every statement refused: ./run test --suite system -m every_statement" >>"$results/note"
   if [[ ${#folders[@]} -gt 0 ]]; then
     TEST_RESULTS=$PWD/$results servers with -- "$PYTHON" -m pytest "${SIDE_BY_SIDE[@]}" \
-      --junitxml="$results/pytest.xml" "${folders[@]}" "$@" && steps+=("pytest:0") || steps+=("pytest:$?")
+      --junitxml="$results/pytest.xml" "${folders[@]}" "${chosen[@]}" "$@" && steps+=("pytest:0") || steps+=("pytest:$?")
   fi
   [[ -z $suite ]] || echo "all suites but '$suite', as --suite says" >>"$results/note"
   [[ -n $suite && $suite != faults ]] || echo "most random faults: ./run faults has all of them" >>"$results/note"

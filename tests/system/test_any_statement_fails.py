@@ -1,6 +1,8 @@
 """Any statement of a command may fail. Each command runs once for each statement
 that it sends, and a store refuses that one. The command must report it and fail, or
-do without and succeed as usual; the next run completes what it began."""
+do without and succeed as usual; the next run completes what it began.
+
+Thousands of runs, so a usual `./run test` leaves them to the gate: `./run test --suite system -m every_statement`."""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from refusals import CUT, FORBIDDEN, REFUSED, UNKNOWN, Refusing, refusing_stores
 from test_projector_children import ORDERS, lines, lines_of, order, place
 from workspace import Workspace, bank_projections, decimal
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
+pytestmark = pytest.mark.every_statement
+
+FAST = {"backoff_ms": 20, "gap_wait_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
 SESSION = ("SET ", "SELECT VERSION()")  # every session begins with these: testing one command is enough
 SPARED = (
     "RENAME TABLE",  # a refused one takes as long as a slow one: once is enough, below
