@@ -1,4 +1,4 @@
-"""A port behind which MySQL claims to be Vitess, which cannot be installed here."""
+"""A port behind which MySQL claims to be Vitess, or another version, which cannot be installed here."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def give(target: socket.socket, number: int, content: bytes) -> None:
 
 
 @contextmanager
-def vitess(port: int, shards: list[str] | None) -> Iterator[int]:
+def vitess(port: int, shards: list[str] | None, version: bytes = VERSION) -> Iterator[int]:
     """`port`: that of a MySQL on this machine. `shards`: the answer to SHOW VITESS_SHARDS; None: it is refused."""
     listed = b" UNION ALL ".join(b"SELECT '%s'" % shard.encode() for shard in shards or [])
 
     def said(statement: bytes) -> bytes:
         if statement == b"SHOW VITESS_SHARDS" and shards is not None:
             return listed
-        return statement.replace(b"VERSION()", b"'%s'" % VERSION)
+        return statement.replace(b"VERSION()", b"'%s'" % version)
 
     def ask(client: socket.socket, server: socket.socket) -> None:
         while packet := take(client):
@@ -44,7 +44,7 @@ def vitess(port: int, shards: list[str] | None) -> Iterator[int]:
 
     def answer(server: socket.socket, client: socket.socket) -> None:
         number, greeting = take(server)
-        give(client, number, greeting[:1] + VERSION + greeting[greeting.index(b"\0"):])
+        give(client, number, greeting[:1] + version + greeting[greeting.index(b"\0"):])
         while data := server.recv(65536):
             client.sendall(data)
 

@@ -89,6 +89,55 @@ def test_every_metric_is_explained_and_the_alert_rules_are_valid(bank, promtool)
     assert used and {re.sub("_(bucket|sum|count)$", "", name) for name in used} <= named
 
 
+OWNER, STANDBY = 'job="projector", instance="a"', 'job="projector", instance="b"'
+HEALTHY = {f"{name}{{{labels}}}": "0x80" for labels in (OWNER, STANDBY) for name in (
+    "projector_waiting_seconds", "projector_future_aggregates", "projector_blocked_aggregates", "projector_workers_waiting",
+    "projector_change_stream_restarts_total")} | {f"{name}{{{labels}{more}}}": values for labels in (OWNER, STANDBY) for name, more, values in (
+        ("up", "", "1x80"), ("projector_info", ', name="bank"', "1x80"), ("projector_last_look_age_seconds", "", "1x80"),
+        *((name, f', store="{store}"', "1x80") for name in ("projector_store_up", "projector_store_usable") for store in ("mysql", "mongodb")),
+        *(("projector_outbox_events", f', state="{state}"', "0x80") for state in ("dead", "failed")))} | {
+    f"projector_lease_held{{{OWNER}}}": "1x80", f"projector_lease_held{{{STANDBY}}}": "0x80",
+    f'projector_lag_seconds_bucket{{{OWNER}, le="1"}}': "0+100x80", f'projector_lag_seconds_bucket{{{OWNER}, le="10"}}': "0+100x80",
+    f'projector_lag_seconds_bucket{{{OWNER}, le="+Inf"}}': "0+100x80",
+    f'projector_retries_total{{{OWNER}, class="conflict"}}': "0+1x80",
+    f'projector_events_late_total{{{OWNER}, projection="account"}}': "0+1x80"}
+
+
+@pytest.mark.parametrize("alert, ill", {
+    "": {},
+    "ProjectorNobodyWorks": {f"projector_lease_held{{{OWNER}}}": "0x80"},
+    "ProjectorDown": {f"up{{{STANDBY}}}": "0x80"},
+    "ProjectorLag": {f"projector_waiting_seconds{{{OWNER}}}": "0+30x80"},
+    "ProjectorSlow": {f'projector_lag_seconds_bucket{{{OWNER}, le="1"}}': "0+50x80"},
+    "ProjectorClock": {f"projector_future_aggregates{{{OWNER}}}": "10x80"},
+    "ProjectorDeadEvents": {f'projector_outbox_events{{{OWNER}, state="dead"}}': "1x80"},
+    "ProjectorFailedEvents": {f'projector_outbox_events{{{OWNER}, state="failed"}}': "1x80"},
+    "ProjectorBlockedAggregates": {f"projector_blocked_aggregates{{{OWNER}}}": "1001x80"},
+    "ProjectorStoreAway": {f'projector_store_up{{{OWNER}, store="mysql"}}': "0x80"},
+    "ProjectorStoreRefuses": {f'projector_store_usable{{{OWNER}, store="mysql"}}': "0x80"},
+    "ProjectorCircuitOpen": {f"projector_workers_waiting{{{OWNER}}}": "2x80"},
+    "ProjectorConflicts": {f'projector_retries_total{{{OWNER}, class="conflict"}}': "0+60x80"},
+    "ProjectorLateEvents": {f'projector_events_late_total{{{OWNER}, projection="account"}}': "0+60x80"},
+    "ProjectorChangeStreamRestarts": {f"projector_change_stream_restarts_total{{{OWNER}}}": "0+1x80"},
+    "ProjectorNotLooking": {f"projector_last_look_age_seconds{{{OWNER}}}": "0+30x80"},
+}.items())
+def test_each_alert_fires_at_what_it_names_and_none_while_all_is_well(promtool, tmp_path, alert, ill):
+    """Prometheus evaluates the rules over 40 minutes."""
+    assert ill.keys() <= HEALTHY.keys()
+    fires = [{"labels": f'{{alertname="{alert}"}}', "value": 1}] if alert else []
+    (tmp_path / "alerts.json").write_text(json.dumps({
+        "rule_files": [str(ROOT / "docs/alerts.yaml")],
+        "tests": [{"interval": "30s", "input_series": [{"series": name, "values": values} for name, values in (HEALTHY | ill).items()],
+                   "promql_expr_test": [{"expr": 'count by (alertname) (ALERTS{alertstate="firing"})', "eval_time": "40m", "exp_samples": fires}]}]}))
+    done = subprocess.run([promtool, "test", "rules", str(tmp_path / "alerts.json")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_has_its_test():
+    [rules] = [mark for mark in test_each_alert_fires_at_what_it_names_and_none_while_all_is_well.pytestmark if mark.name == "parametrize"]
+    assert {name for name, _ in rules.args[1]} - {""} == set(re.findall(r"- alert: (\w+)", (ROOT / "docs/alerts.yaml").read_text()))
+
+
 def test_late_events_and_gaps_are_counted(bank):
     bank.mapping(**LISTENING, gap_wait_ms=10)
     early = opened(bank, "a1")

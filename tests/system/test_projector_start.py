@@ -381,6 +381,19 @@ def test_a_vitess_of_several_shards_is_refused(bank, shards, verdict, message):
     assert len(bank.rows("account")) == (status == 0)
 
 
+@pytest.mark.parametrize("version, status", [(b"8.0.18", 2), (b"8.0.19", 0)])
+def test_a_mysql_that_does_not_know_our_statements_is_refused(bank, version, status):
+    if "MariaDB" in bank.query("SELECT VERSION() AS v")[0]["v"]:
+        pytest.skip("MySQL's versions")
+    bank.put(opened(bank))
+    with vitess(bank.stores.mysql_port, None, version) as port:
+        bank.mapping(mysql={"port": port})
+        check, run = bank.projector("check"), bank.projector("run", "--once")
+    assert (check.returncode, run.returncode) == (status, status), check.stdout + run.stderr
+    assert ("8.0.18 is too old" in check.stdout, "8.0.18 is too old" in run.stderr) == (status == 2, status == 2)
+    assert len(bank.rows("account")) == (status == 0)
+
+
 def test_a_key_in_utf8mb3_is_told(bank):
     bank.query("ALTER TABLE account MODIFY account_id varchar(36) CHARACTER SET utf8mb3 COLLATE utf8mb3_bin NOT NULL")
     text = bank.projector("check").stdout
