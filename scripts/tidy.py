@@ -1,8 +1,9 @@
 """Checks the shape of the code: tidy.py [ROOT [BUILD]]. Prints one line per violation; exit status 1 if there are any.
 
 A function has at most 60 lines and 6 parameters, a failure at the end aside; a file has at most 600 lines. A folder
-includes nothing from a folder above it, and no two of them include each other; no two files, as their objects in BUILD show,
-call each other. A type's name stands for one type in the program. Functions are found by clang-format's layout: they begin and end in the first column."""
+includes nothing from a folder above it and no *_private.h of another, and no two of them include each other; no two
+files, as their objects in BUILD show, call each other. A type's name stands for one type in the program. Functions are
+found by clang-format's layout: they begin and end in the first column."""
 import pathlib
 import re
 import subprocess
@@ -64,6 +65,8 @@ def layers(path: str, includes: list[str]):
         other = layer_of(include)
         if other is not None and other > own:
             yield f"{path}: includes {include}, which stands above it"
+        if include.endswith("_private.h") and include.rsplit("/", 1)[0] != path.rsplit("/", 1)[0]:
+            yield f"{path}: includes {include}, which is private to its folder"
 
 
 def repeated_types(sources: dict[str, str]):

@@ -9,6 +9,12 @@
 
 #include <string.h>
 
+const char *operation_name(Operation operation) {
+  static const char *const names[] = {"upsert", "update", "add",   "subtract",
+                                      "delete", "sql",    "ignore"};
+  return names[operation];
+}
+
 static void projection_free(gpointer data) {
   Projection *projection = data;
   for (unsigned i = 0; i < projection->child_count; i++)

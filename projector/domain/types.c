@@ -1,5 +1,5 @@
-/* types.c - the column types of the mapping file, and the names of operations. */
-#include "projector/domain/mapping.h"
+/* types.c - the column types of the mapping file. */
+#include "projector/domain/types.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -133,10 +133,4 @@ bool type_is_numeric(TypeKind kind) {
 
 bool type_is_text(TypeKind kind) {
   return kind >= TYPE_CHAR && kind <= TYPE_LONGTEXT;
-}
-
-const char *operation_name(Operation operation) {
-  static const char *const names[] = {"upsert", "update", "add",   "subtract",
-                                      "delete", "sql",    "ignore"};
-  return names[operation];
 }

@@ -73,10 +73,3 @@ bool value_add(const Value *base, const Value *delta, const Column *column, Aren
                Value *ret_sum);
 /* The value with the other sign; a number. */
 Value value_negate(const Value *value, Arena *arena);
-
-/* From the text in which MySQL sends a column of that type; exact, or false. */
-bool value_from_sql(const char *text, size_t length, const ColumnType *type, Arena *arena,
-                    Value *ret_value);
-/* From user input: the same, with UUIDs in their usual form and bytes as 0x00ff. */
-bool value_from_text(const char *text, size_t length, const ColumnType *type, Arena *arena,
-                     Value *ret_value);

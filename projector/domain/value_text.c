@@ -1,7 +1,8 @@
 /* value_text.c - values from text, as MySQL sends it or a user enters it. */
+#include "projector/domain/value_text.h"
+
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
-#include "projector/domain/value.h"
 #include "projector/domain/value_special.h"
 
 #include <string.h>

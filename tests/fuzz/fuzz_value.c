@@ -8,6 +8,7 @@
 
 #include "projector/domain/datetime.h"
 #include "projector/domain/value.h"
+#include "projector/domain/value_text.h"
 #include "projector/infra/mysql/literal.h"
 
 #include <jansson.h>

@@ -1,6 +1,7 @@
 /* test_row_compare.c - whether a row matches its entity, and what it means if it does not. */
 #include "projector/domain/entity.h"
 #include "projector/domain/row_compare.h"
+#include "projector/domain/value_text.h"
 #include "tests/unit/support.h"
 
 #include <string.h>

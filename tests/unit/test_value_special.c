@@ -1,6 +1,7 @@
 /* test_value_special.c - enum, year, time, bit, float and plain JSON: what fits, and exactly
  * how. */
 #include "projector/domain/value_special.h"
+#include "projector/domain/value_text.h"
 #include "tests/unit/support.h"
 
 #include <string.h>

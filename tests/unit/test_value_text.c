@@ -1,4 +1,5 @@
 /* test_value_text.c - what a server sends and what a user writes, as a value of the column. */
+#include "projector/domain/value_text.h"
 #include "tests/unit/support.h"
 
 #include <string.h>

@@ -5,6 +5,7 @@
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/identity.h"
 #include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mongo/outbox_state.h"
 #include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/catalog.h"
 #include "projector/infra/mysql/privileges.h"

@@ -5,6 +5,7 @@
 #include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/numbering.h"
+#include "projector/infra/mongo/outbox_state.h"
 #include "projector/infra/mongo/receipts.h"
 #include "projector/infra/mongo/shape.h"
 #include "projector/infra/mysql/replica.h"

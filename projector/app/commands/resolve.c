@@ -2,6 +2,7 @@
  * work. */
 #include "projector/app/shared/resolve.h"
 #include "projector/app/reconcile/repair_check.h"
+#include "projector/app/reconcile/rows_text.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/find.h"
 
@@ -286,8 +287,7 @@ static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
   if (!job->sought.found)
     return true;
   if (!find_entity(config, stores->outbox, &job->sought.aggregate, &job->has_entity, ret_failure) ||
-      (!job->has_entity &&
-       !again_rows_text(stores, &job->sought.aggregate, &job->rows, ret_failure)))
+      (!job->has_entity && !rows_text(stores, &job->sought.aggregate, &job->rows, ret_failure)))
     return false;
   if (job->dry_run)
     return true;

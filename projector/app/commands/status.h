@@ -4,7 +4,7 @@
 #include "projector/app/shared/config.h"
 #include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/lease.h"
-#include "projector/infra/mongo/outbox.h"
+#include "projector/infra/mongo/outbox_state.h"
 
 /* The state of one store. */
 typedef struct StoreState {

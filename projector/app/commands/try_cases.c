@@ -4,6 +4,7 @@
 #include "projector/app/shared/command.h"
 #include "projector/domain/json.h"
 #include "projector/domain/row_compare.h"
+#include "projector/domain/value_text.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -126,6 +126,12 @@ void hold_early(Worker *worker, Item *items, size_t count);
 /* Clears the evidence against applied events and their tables. */
 void acquit(Worker *worker, const Item *items, size_t count);
 
+/* --- late.c --- */
+
+/* Refreshes the aggregates of late updates (VERDICT_REFRESH). Returns false when a store failed on
+ * the way. */
+bool refresh_late(Worker *worker, Item *items, size_t count, Failure *ret_failure);
+
 /* --- settle.c --- */
 
 /* Every event of the batch leaves the worker here. Returns false when a store failed on the way;

@@ -11,6 +11,7 @@
 #include "projector/app/shared/journal.h"
 #include "projector/app/shared/progress.h"
 #include "projector/app/shared/resolve.h"
+#include "projector/domain/value_text.h"
 #include "projector/infra/clock.h"
 
 #include <stdio.h>

@@ -24,8 +24,3 @@ bool repair_check_events(Stores *stores, Difference *differences, size_t count, 
  * that can be compared, as one line of text; NULL: none that lasts. Free with g_free. */
 bool repair_check_aggregate(Stores *stores, const Aggregate *aggregate, char **ret_still,
                             Failure *ret_failure);
-
-/* The aggregate's rows: "account: account_id a1, name Ada; …"; "" when there are none. Only of keys
- * that are made of $aggregate_id. Free with g_free. */
-bool again_rows_text(Stores *stores, const Aggregate *aggregate, char **ret_text,
-                     Failure *ret_failure);

@@ -3,7 +3,7 @@
 
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/numbering.h"
-#include "projector/infra/mongo/outbox_private.h"
+#include "projector/infra/mongo/selection.h"
 
 #include <string.h>
 
@@ -108,20 +108,14 @@ bool event_query_check(const EventQuery *query, const Config *config, Failure *r
   return true;
 }
 
-static bson_t *filter_of(const EventQuery *query, const Outbox *events) {
-  bson_t *filter = bson_new();
-  if (query->aggregate_type)
-    BSON_APPEND_UTF8(filter, outbox_field(events, FIELD_AGGREGATE_TYPE), query->aggregate_type);
-  if (query->aggregate_id)
-    outbox_append_id_candidates(filter, outbox_field(events, FIELD_AGGREGATE_ID),
-                                query->aggregate_id);
-  if (query->version)
-    BSON_APPEND_INT64(filter, outbox_field(events, FIELD_VERSION), query->version);
-  if (query->event_type)
-    BSON_APPEND_UTF8(filter, outbox_field(events, FIELD_EVENT_TYPE), query->event_type);
-  if (query->from != INT64_MIN || query->to != INT64_MAX)
-    outbox_append_times(events, filter, query->from, query->to);
-  return filter;
+static Selection selection_of(const EventQuery *query) {
+  return (Selection){.aggregate_type = query->aggregate_type,
+                     .aggregate_id = query->aggregate_id,
+                     .version = query->version,
+                     .event_type = query->event_type,
+                     .in_time = query->from != INT64_MIN || query->to != INT64_MAX,
+                     .from = query->from,
+                     .to = query->to};
 }
 
 /* --- lines ---------------------------------------------------------------------------------- */
@@ -159,8 +153,10 @@ static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) 
 /* Delivers one page after `*after`. Returns false when the reader has enough, or on failure. */
 static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
                       Failure *ret_failure) {
-  g_autoptr(EventCursor) cursor = numbering_find(
-      archive_events(archive), filter_of(reading->query, archive_events(archive)), *after, PAGE);
+  Outbox *events = archive_events(archive);
+  const Selection selection = selection_of(reading->query);
+  g_autoptr(EventCursor) cursor =
+      numbering_find(events, selection_filter(events, &selection), *after, PAGE);
   const bson_t *document = NULL;
   bool more = true;
   *ret_count = 0;
@@ -201,9 +197,8 @@ static bool tell_archived(EventReading *reading, Archive *archive, Failure *ret_
 }
 
 static bool tell_waiting(EventReading *reading, Outbox *outbox, Failure *ret_failure) {
-  bson_t *options = outbox_sorted_options(outbox);
-  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(PAGE));
-  g_autoptr(EventCursor) cursor = outbox_find(outbox, filter_of(reading->query, outbox), options);
+  const Selection selection = selection_of(reading->query);
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
     if (!tell(reading, document, 0) || enough(reading))

@@ -6,6 +6,7 @@
 #include "projector/app/web/probe.h"
 #include "projector/infra/lock.h"
 #include "projector/infra/log.h"
+#include "projector/infra/mongo/outbox_state.h"
 #include "projector/infra/mongo/selection.h"
 
 enum {

@@ -178,3 +178,33 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
   bson_destroy(&filter);
   return good;
 }
+
+bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  event_append_id(event, &filter, "_id");
+  BSON_APPEND_UTF8(&filter, "status", "in_progress");
+  BSON_APPEND_UTF8(&filter, "claimed_by", outbox_owner(outbox));
+  bson_t *update =
+      BCON_NEW("$set", "{", "status", BCON_UTF8(event->status == STATUS_DEAD ? "dead" : "failed"),
+               "}", "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}");
+  bool good = outbox_update_many(outbox, &filter, update, NULL, ret_failure);
+  bson_destroy(update);
+  bson_destroy(&filter);
+  return good;
+}
+
+bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure) {
+  bson_t filter = BSON_INITIALIZER;
+  event_append_id(event, &filter, "_id");
+  BCON_APPEND(&filter, "status", "{", "$in", "[", BCON_UTF8("failed"), BCON_UTF8("dead"), "]", "}");
+  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
+                            BCON_UTF8(outbox_owner(outbox)), "}", "$currentDate", "{", "claimed_at",
+                            BCON_BOOL(true), "}");
+  int64_t matched = 0;
+  bool good = outbox_update_many(outbox, &filter, update, &matched, ret_failure);
+  if (good)
+    *ret_seized = matched == 1;
+  bson_destroy(update);
+  bson_destroy(&filter);
+  return good;
+}

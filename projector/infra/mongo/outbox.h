@@ -56,6 +56,11 @@ typedef struct FailedMark {
 bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
                         Failure *ret_failure);
 
+/* Seizes one failed or dead event for this owner, so that no other process works on it. */
+bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure);
+/* Releases a seized event to the state in which it was read. */
+bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure);
+
 /* The sweeper's operations on abandoned events. */
 typedef enum SweepAction { SWEEP_ACKNOWLEDGE, SWEEP_PENDING, SWEEP_DEAD } SweepAction;
 
@@ -69,23 +74,3 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
  * none. */
 bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,
                         Failure *ret_failure);
-
-/* --- state at large --- */
-
-typedef struct OutboxCounts {
-  int64_t pending, in_progress, failed, dead;
-  int64_t oldest_occurred_at; /* of events not dead, ms since 1970; 0: none */
-  int64_t server_time;        /* ms since 1970 */
-} OutboxCounts;
-
-/* What is claimed by the batch counts as in progress. */
-bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure);
-/* Aggregates with a failed or dead event. */
-bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure);
-/* Failed and dead events by kind, at most `limit`, the most frequent first; `take` receives {_id:
- * {state, event_type, class, message}, count, example} of each, where `example` is an event id. */
-bool outbox_count_kinds(Outbox *outbox, int limit, void (*take)(const bson_t *kind, void *data),
-                        void *data, Failure *ret_failure);
-/* Whether the collection has an index that starts with these fields (a sort document's keys). */
-bool outbox_has_index(Outbox *outbox, const char *const *fields, bool *ret_found,
-                      Failure *ret_failure);

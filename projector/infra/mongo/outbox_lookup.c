@@ -270,6 +270,27 @@ void outbox_append_ids(bson_t *filter, const char *key, const Id *ids, size_t co
   bson_destroy(&array);
 }
 
+static bson_t *brief(const Outbox *outbox) {
+  bson_t *options = bson_new();
+  outbox_append_brief(outbox, options);
+  return options;
+}
+
+EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count) {
+  bson_t *filter = bson_new();
+  g_autofree Id *ids = g_new(Id, count);
+  bson_append_utf8(filter, outbox_field(outbox, FIELD_AGGREGATE_TYPE), -1, aggregates[0]->type,
+                   (int)aggregates[0]->type_length);
+  for (size_t i = 0; i < count; i++)
+    ids[i] = aggregates[i]->id;
+  outbox_append_ids(filter, outbox_field(outbox, FIELD_AGGREGATE_ID), ids, count);
+  return outbox_find(outbox, filter, brief(outbox));
+}
+
+EventCursor *outbox_list_events(Outbox *outbox) {
+  return outbox_find(outbox, bson_new(), brief(outbox));
+}
+
 bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {
   bson_t *filter = bson_new();
   outbox_append_ids(filter, "_id", (const Id *)(const void *)ids->data, ids->len);

@@ -35,5 +35,11 @@ EventCursor *outbox_find_events(Outbox *outbox, const Id *const *ids, size_t cou
 /* One of them, whole. */
 EventCursor *outbox_find_event(Outbox *outbox, const Id *id);
 
+/* Events of any of the aggregates, all of one type, in any state and in no order: with
+ * nothing in their payloads. */
+EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count);
+/* Every event, in no order: the same of each. */
+EventCursor *outbox_list_events(Outbox *outbox);
+
 /* Removes from `ids` (of Id) those whose events are in the outbox. */
 bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure);

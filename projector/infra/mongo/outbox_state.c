@@ -1,4 +1,6 @@
 /* outbox_state.c - the outbox as a whole: how many events wait, and its indexes. */
+#include "projector/infra/mongo/outbox_state.h"
+
 #include "projector/infra/mongo/claims.h"
 #include "projector/infra/mongo/outbox_private.h"
 

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { PAGE = 200 }; /* events in one answer */
+
 void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text) {
   uint8_t bytes[16];
   Id ids[IDS_OF_TEXT];
@@ -51,7 +53,7 @@ static void append_states_and_claims(bson_t *filter, const Selection *selection)
   bson_destroy(&stated);
 }
 
-static bson_t *filter_of(const Outbox *outbox, const Selection *selection) {
+bson_t *selection_filter(const Outbox *outbox, const Selection *selection) {
   bson_t *filter = bson_new();
   if (selection->event_id)
     outbox_append_id_candidates(filter, "_id", selection->event_id);
@@ -68,6 +70,8 @@ static bson_t *filter_of(const Outbox *outbox, const Selection *selection) {
     BSON_APPEND_UTF8(filter, "last_error.class", selection->error_class);
   if (selection->error_message)
     BSON_APPEND_UTF8(filter, "last_error.message", selection->error_message);
+  if (selection->in_time)
+    outbox_append_times(outbox, filter, selection->from, selection->to);
   if (selection->states)
     append_states_and_claims(filter, selection);
   return filter;
@@ -77,68 +81,17 @@ EventCursor *selection_find(Outbox *outbox, const Selection *selection) {
   bson_t *options = outbox_sorted_options(outbox);
   if (selection->limit > 0)
     BSON_APPEND_INT64(options, "limit", selection->limit);
-  BSON_APPEND_BOOL(options, "allowDiskUse", true);
-  return outbox_find(outbox, filter_of(outbox, selection), options);
+  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(PAGE));
+  return outbox_find(outbox, selection_filter(outbox, selection), options);
 }
 
 bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_count,
                      Failure *ret_failure) {
-  bson_t *filter = filter_of(outbox, selection);
+  bson_t *filter = selection_filter(outbox, selection);
   bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "attempts", BCON_INT32(0),
                             "}", "$unset", "{", "next_attempt_at", BCON_INT32(1), "}");
   bool good = outbox_update_many(outbox, filter, update, ret_count, ret_failure);
   bson_destroy(update);
   bson_destroy(filter);
   return good;
-}
-
-bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure) {
-  bson_t filter = BSON_INITIALIZER;
-  event_append_id(event, &filter, "_id");
-  BSON_APPEND_UTF8(&filter, "status", "in_progress");
-  BSON_APPEND_UTF8(&filter, "claimed_by", outbox_owner(outbox));
-  bson_t *update =
-      BCON_NEW("$set", "{", "status", BCON_UTF8(event->status == STATUS_DEAD ? "dead" : "failed"),
-               "}", "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}");
-  bool good = outbox_update_many(outbox, &filter, update, NULL, ret_failure);
-  bson_destroy(update);
-  bson_destroy(&filter);
-  return good;
-}
-
-bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure) {
-  bson_t filter = BSON_INITIALIZER;
-  event_append_id(event, &filter, "_id");
-  BCON_APPEND(&filter, "status", "{", "$in", "[", BCON_UTF8("failed"), BCON_UTF8("dead"), "]", "}");
-  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
-                            BCON_UTF8(outbox_owner(outbox)), "}", "$currentDate", "{", "claimed_at",
-                            BCON_BOOL(true), "}");
-  int64_t matched = 0;
-  bool good = outbox_update_many(outbox, &filter, update, &matched, ret_failure);
-  if (good)
-    *ret_seized = matched == 1;
-  bson_destroy(update);
-  bson_destroy(&filter);
-  return good;
-}
-
-static bson_t *brief(const Outbox *outbox) {
-  bson_t *options = bson_new();
-  outbox_append_brief(outbox, options);
-  return options;
-}
-
-EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count) {
-  bson_t *filter = bson_new();
-  g_autofree Id *ids = g_new(Id, count);
-  bson_append_utf8(filter, outbox_field(outbox, FIELD_AGGREGATE_TYPE), -1, aggregates[0]->type,
-                   (int)aggregates[0]->type_length);
-  for (size_t i = 0; i < count; i++)
-    ids[i] = aggregates[i]->id;
-  outbox_append_ids(filter, outbox_field(outbox, FIELD_AGGREGATE_ID), ids, count);
-  return outbox_find(outbox, filter, brief(outbox));
-}
-
-EventCursor *outbox_list_events(Outbox *outbox) {
-  return outbox_find(outbox, bson_new(), brief(outbox));
 }

@@ -11,8 +11,13 @@ typedef struct Selection {
   const char *error_class, *error_message;   /* as last_error has them, or NULL */
   const char *const *states;                 /* NULL-terminated; NULL: any */
   const GHashTable *in_hand;                 /* of claims_in_hand: in progress; or NULL */
+  bool in_time;                              /* only with a time in [from, to) */
+  int64_t from, to;                          /* ms since 1970; INT64_MAX: no end */
   int limit;                                 /* 0: none */
 } Selection;
+
+/* As a filter, without the limit; destroy it. */
+bson_t *selection_filter(const Outbox *outbox, const Selection *selection);
 
 /* The events, in order. A text that may be an id of several kinds (UUID or string) selects all. */
 EventCursor *selection_find(Outbox *outbox, const Selection *selection);
@@ -20,14 +25,3 @@ EventCursor *selection_find(Outbox *outbox, const Selection *selection);
 /* Makes the selected events pending with all their attempts before them. */
 bool selection_retry(Outbox *outbox, const Selection *selection, int64_t *ret_count,
                      Failure *ret_failure);
-
-/* Seizes one failed or dead event for this owner, so that no other process works on it. */
-bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure *ret_failure);
-/* Releases a seized event to the state in which it was read. */
-bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure);
-
-/* Events of any of the aggregates, all of one type, in any state and in no order: with
- * nothing in their payloads. */
-EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count);
-/* Every event, in no order: the same of each. */
-EventCursor *outbox_list_events(Outbox *outbox);

@@ -1,6 +1,7 @@
 /* rows.c - rows by key and keys in order, converted to values exactly. */
 #include "projector/infra/mysql/rows.h"
 
+#include "projector/domain/value_text.h"
 #include "projector/infra/mysql/literal.h"
 
 #include <string.h>

@@ -1,0 +1,69 @@
+/* late.c - late updates, whose rows are taken from the entity. */
+#include "projector/app/engine/steps.h"
+
+#include "projector/app/shared/refresh.h"
+#include "projector/infra/clock.h"
+
+static bool refresh_once(Worker *worker, const Item *item, Failure *ret_failure) {
+  Refresh one = {.aggregate = &item->event->aggregate,
+                 .late = item->event,
+                 .entity_needed = item->else_superseded};
+  RefreshWith with = {worker->session, worker->ledger, worker->outbox, worker->config->mapping,
+                      NULL};
+  if (!refresh_aggregates(&with, &one, 1, ret_failure))
+    return false;
+  *ret_failure = one.failure;
+  return one.failure.class == FAILURE_NONE;
+}
+
+/* Whether to retry the refresh; otherwise changes its failure to what it means for the event. */
+static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *failure,
+                          Ruling *ret_ruling) {
+  if (failure->source == SOURCE_EVENT || failure->source == SOURCE_PROJECTOR)
+    *ret_ruling = failure->class == FAILURE_FENCED ? RULING_STORE : RULING_EVENT;
+  else if (failure->source == SOURCE_MONGODB)
+    *ret_ruling = RULING_STORE;
+  else
+    *ret_ruling = rule(worker, item, 1, tries, failure);
+  return *ret_ruling == RULING_RETRY && retry_pause(worker, tries.count);
+}
+
+/* A late update: the row is taken from the entity. A failure is the event's, unless it is a
+ * store's: then the event is given back. */
+static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
+  /* One that has waited for a lock before is a suspect, and waits briefly, and only once. */
+  bool suspect = watch_suspects(worker->lanes->watch, &item->event->key.event_id);
+  Tries tries = {.begun = suspect ? 0 : clock_us()};
+  Ruling ruling = RULING_STORE;
+  do {
+    *ret_failure = (Failure){0};
+    if (!ensure_session(worker, ret_failure))
+      break;
+    if (refresh_once(worker, item, ret_failure)) {
+      item->verdict = VERDICT_SUPERSEDED;
+      hand_commit(worker->hand, item, 1);
+      metrics_committed(worker->metrics, item, 1, clock_us() - tries.begun);
+      return true;
+    }
+    part_with_session(worker, ret_failure);
+    tries.count++;
+  } while (refresh_again(worker, item, tries, ret_failure, &ruling));
+  if (ruling == RULING_STORE) {
+    if (ret_failure->class == FAILURE_UNAVAILABLE)
+      g_clear_pointer(&worker->session, session_close);
+    return false;
+  }
+  if (item->else_superseded && ruling == RULING_EVENT)
+    queued_of(item)->no_entity = true; /* decided again on its return */
+  else if (!stop_requested(worker->stop))
+    (ruling == RULING_EVENT ? fail_item : hold_item)(worker, item, ret_failure);
+  return true;
+}
+
+bool refresh_late(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
+  bool good = true;
+  for (size_t i = 0; i < count && good; i++)
+    if (items[i].verdict == VERDICT_REFRESH)
+      good = refresh(worker, &items[i], ret_failure);
+  return good;
+}
