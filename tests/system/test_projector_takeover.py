@@ -4,12 +4,17 @@ only then; and stores restored to an earlier state are noticed."""
 from __future__ import annotations
 
 import re
+import socket
+import threading
 from contextlib import contextmanager
 from typing import Iterator
 
+import pymongo
 import pytest
 
 from endpoint import Endpoint
+from forwarding import relaying
+from refusals import MongodbWire
 from workspace import Process, Workspace, decimal
 
 FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
@@ -36,10 +41,12 @@ def wait_beats(ws: Workspace, count: int) -> None:
 
 
 @contextmanager
-def owner_and_standby(ws: Workspace) -> Iterator[tuple[Process, Process]]:
-    """The standby has learnt the owner's rhythm."""
+def owner_and_standby(ws: Workspace, **standbys: object) -> Iterator[tuple[Process, Process]]:
+    """The standby has learnt the owner's rhythm. `standbys`: its settings, where they differ."""
     with ws.start_projector() as owner:
         owner.wait_log("info working")
+        if standbys:
+            ws.mapping(**standbys)
         with ws.start_projector() as standby:
             standby.wait_log("standing by")
             ws.wait(lambda: lease(ws).get("standby"), 200, "the owner to know of a standby")
@@ -79,6 +86,48 @@ def test_a_standby_that_was_paused_itself_does_not_suspect_the_owner(bank):
         wait_beats(bank, 20)
         assert "heartbeats have stopped" not in standby.log_text()
         assert "info working" not in standby.log_text() and owner.running
+
+
+class Delay:
+    """A port of a mongod that holds back the first attempt to seize the lease."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self.attempted, self.over = threading.Event(), threading.Event()
+        [(_, self.mongodb)] = pymongo.uri_parser.parse_uri(ws.stores.mongo_uri)["nodelist"]
+
+    def there(self, client: socket.socket, server: socket.socket) -> None:
+        pending = b""
+        while data := client.recv(65536):
+            pending += data
+            while 0 < (size := MongodbWire.size(pending)) <= len(pending):
+                if MongodbWire.shape(pending[:size]) == "findAndModify projector_leases _id owner beat":
+                    self.attempted.set()
+                    self.over.wait()
+                server.sendall(pending[:size])
+                pending = pending[size:]
+
+    def back(self, server: socket.socket, client: socket.socket) -> None:
+        while data := server.recv(65536):
+            client.sendall(data)
+
+
+def test_a_suspicion_that_reaches_mongodb_after_a_heartbeat_takes_nothing(bank):
+    """The owner was paused for just as long as it took to suspect it."""
+    settings = {**LONG_LEASE, "lease_ms": 20000}
+    bank.mapping(**settings)
+    delay = Delay(bank)
+    with relaying("127.0.0.1", delay.mongodb, delay.there, delay.back) as port:
+        with owner_and_standby(bank, **settings, mongodb={"uri": f"mongodb://127.0.0.1:{port}/?directConnection=true"}) as (owner, standby):
+            owner.pause()
+            assert delay.attempted.wait(60)
+            owner.resume()
+            wait_beats(bank, 2)
+            delay.over.set()
+            wait_beats(bank, 10)
+            assert "info working" not in standby.log_text()
+            bank.put(opened(bank))
+            bank.wait_drained()
+            assert "fenced" not in owner.log_text() and owner.running
 
 
 def test_an_owner_without_a_standby_keeps_its_slow_heartbeat(bank):
