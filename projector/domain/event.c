@@ -404,7 +404,9 @@ static int64_t take_number(const bson_iter_t *iter, int64_t least, int64_t most)
 static void take_document(Event *event, const bson_iter_t *iter, const uint8_t **ret_bytes) {
   uint32_t length;
   if (!BSON_ITER_HOLDS_DOCUMENT(iter)) {
-    misfit(event, iter, "a document");
+    bool json =
+        is_foreign(event) && BSON_ITER_HOLDS_UTF8(iter) && *bson_iter_utf8(iter, NULL) == '{';
+    misfit(event, iter, json ? "JSON whose numbers have at most 34 digits" : "a document");
     return;
   }
   bson_iter_document(iter, &length, ret_bytes);

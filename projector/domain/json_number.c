@@ -53,8 +53,22 @@ static bool parsers_hold(const Decimal *number) {
   return decimal_to_int64(number, &integer) || (number->scale > 0 && is_double(number));
 }
 
-GString *json_wide_as_texts(const char *text, size_t length) {
-  GString *to = g_string_sized_new(length + 16);
+static void append_as_text(const char *digits, GString *to) {
+  g_string_append_printf(to, "\"#%s\"", digits);
+}
+
+static void append_as_decimal(const char *digits, GString *to) {
+  g_string_append_printf(to, "{\"$numberDecimal\":\"%s\"}", digits);
+}
+
+static bool fits_decimal128(const Decimal *number) {
+  enum { DECIMAL128_DIGITS = 34 };
+  return number->count <= DECIMAL128_DIGITS;
+}
+
+/* False when a number does not fit. */
+static bool replace_wide(const char *text, size_t length, bool (*fits)(const Decimal *number),
+                         void (*append)(const char *digits, GString *to), GString *to) {
   for (const char *at = text, *end = text + length, *next; at < end; at = next) {
     Decimal number;
     char digits[DECIMAL_TEXT_SIZE];
@@ -62,11 +76,25 @@ GString *json_wide_as_texts(const char *text, size_t length) {
     if (*at == '"')
       next = json_skip_string(at, end);
     else if (json_number_at(at, end, &number, &next) && !parsers_hold(&number)) {
+      if (fits && !fits(&number))
+        return false;
       decimal_format(&number, digits);
-      g_string_append_printf(to, "\"#%s\"", digits);
+      append(digits, to);
       continue;
     }
     g_string_append_len(to, at, next - at);
   }
+  return true;
+}
+
+GString *json_wide_as_texts(const char *text, size_t length) {
+  GString *to = g_string_sized_new(length + 16);
+  replace_wide(text, length, NULL, append_as_text, to);
   return to;
+}
+
+GString *json_wide_as_decimals(const char *text, size_t length) {
+  g_autoptr(GString) to = g_string_sized_new(length + 16);
+  return replace_wide(text, length, fits_decimal128, append_as_decimal, to) ? g_steal_pointer(&to)
+                                                                            : NULL;
 }

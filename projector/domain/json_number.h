@@ -23,3 +23,6 @@ const char *json_skip_string(const char *text, const char *end);
 /* The text with each wide number turned into a string: code that compares numbers as doubles then
  * compares them digit by digit. */
 GString *json_wide_as_texts(const char *text, size_t length);
+/* The text with each number that neither an int64 nor a double holds as extended JSON that a
+ * Decimal128 holds; NULL: a number has more digits than that. */
+GString *json_wide_as_decimals(const char *text, size_t length);

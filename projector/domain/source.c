@@ -106,22 +106,9 @@ bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_sou
 
 /* --- constants ------------------------------------------------------------------------------ */
 
-/* libbson reads an invalid Decimal128 as NaN. */
-static bool has_wrong_decimal(const json_t *json) {
-  const char *key, *text = json_string_value(json_object_get(json, "$numberDecimal"));
-  json_t *member;
-  size_t i;
-  bson_decimal128_t number;
-  if (text && !bson_decimal128_from_string(text, &number))
-    return true;
-  json_object_foreach((json_t *)json, key, member) if (has_wrong_decimal(member)) return true;
-  json_array_foreach(json, i, member) if (has_wrong_decimal(member)) return true;
-  return false;
-}
-
 bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
                         uint32_t *ret_length) {
-  if (has_wrong_decimal(json))
+  if (json_wrong_decimal(json))
     return false;
   json_t *wrapped = json_pack("{s:O}", "v", (json_t *)json);
   size_t size = json_dumpb(wrapped, NULL, 0, JSON_COMPACT);
@@ -323,6 +310,12 @@ bool source_is_of_entity(const Source *source) {
 bool source_is_of_aggregate(const Source *source) {
   return source->constant ||
          is_aggregate_id(source); /* every event has it, so no further path is tried */
+}
+
+bool source_is_known_of_gone(const Source *source) {
+  static const char *const known[] = {"aggregate_id", "version", "occurred_at", NULL};
+  return source->constant ||
+         (!source->in_payload && source->path && g_strv_contains(known, source->path));
 }
 
 char *source_name(const Source *place) {

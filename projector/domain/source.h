@@ -56,6 +56,9 @@ bool source_is_of_entity(const Source *source);
 /* Whether it is the aggregate's id, or a constant: the same in every event of an aggregate. */
 bool source_is_of_aggregate(const Source *source);
 bool source_is_aggregate_id(const Source *source);
+/* Whether it is known of an aggregate whose entity is gone: its id, its newest version, the time,
+ * or a constant. */
+bool source_is_known_of_gone(const Source *source);
 /* The place as messages name it: "payload.amount", "payload/a.b", "$aggregate_id". Free with
  * g_free. */
 char *source_name(const Source *place);

@@ -31,6 +31,19 @@ static const struct {
      "'{' }"},
     {DEBEZIUM, "{'_id': 'e', 'payload': '[1]'}",
      "{ '$foreign' : true, '_id' : 'e', 'payload' : '[1]' }"},
+    /* every digit of a number is kept, or the payload is not read */
+    {DEBEZIUM,
+     "{'_id': 'e', 'payload': '{\\'a\\': 12345678901234567.89, \\'b\\': 18446744073709551615,"
+     " \\'c\\': 0.5, \\'d\\': -7}'}",
+     "{ '$foreign' : true, '_id' : 'e', 'payload' : { 'a' : { '$numberDecimal' : "
+     "'12345678901234567.89' }, 'b' : { '$numberDecimal' : '18446744073709551615' }, 'c' : { "
+     "'$numberDouble' : '0.5' }, 'd' : { '$numberInt' : '-7' } } }"},
+    {DEBEZIUM, "{'_id': 'e', 'payload': '{\\'a\\': 0.12345678901234567890123456789012345}'}",
+     "{ '$foreign' : true, '_id' : 'e', 'payload' : '{\\'a\\': "
+     "0.12345678901234567890123456789012345}' }"},
+    {DEBEZIUM, "{'_id': 'e', 'payload': '{\\'a\\': {\\'$numberDecimal\\': \\'1,50\\'}}'}",
+     "{ '$foreign' : true, '_id' : 'e', 'payload' : '{\\'a\\': {\\'$numberDecimal\\': "
+     "\\'1,50\\'}}' }"},
     /* numbers and texts of times; a field of the contract's name that means something else */
     {CAP,
      "{'_id': {'$numberLong': '5'}, 'h': {'type': 't', 'id': {'$numberInt': '7'}}, 'Name': 'N',"

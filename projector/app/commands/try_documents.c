@@ -1,6 +1,8 @@
 /* try_documents.c - reads the documents that `projector try` is given. */
 #include "projector/app/commands/try.h"
 
+#include "projector/domain/json.h"
+
 #include <string.h>
 
 static bool add_document(json_t *documents, json_t *value, const char *name, Failure *ret_failure) {
@@ -40,30 +42,9 @@ json_t *try_documents(const char *text, size_t length, const char *name, Failure
   return NULL;
 }
 
-/* libbson takes a text that is no number for NaN. */
-static bool decimals_are_numbers(const json_t *json, const char **ret_text) {
-  const json_t *member;
-  const char *key;
-  size_t i;
-  bson_decimal128_t number;
-  json_array_foreach((json_t *)json, i, member) {
-    if (!decimals_are_numbers(member, ret_text))
-      return false;
-  }
-  json_object_foreach((json_t *)json, key, member) {
-    *ret_text = json_string_value(member);
-    if (*ret_text && !strcmp(key, "$numberDecimal") &&
-        !bson_decimal128_from_string(*ret_text, &number))
-      return false;
-    if (!decimals_are_numbers(member, ret_text))
-      return false;
-  }
-  return true;
-}
-
 bson_t *try_bson(const json_t *json, const char *path, Failure *ret_failure) {
-  const char *wrong;
-  if (!decimals_are_numbers(json, &wrong)) {
+  const char *wrong = json_wrong_decimal(json);
+  if (wrong) {
     failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                 "%s: $numberDecimal: expected a number of at most 34 digits, found \"%.60s\"", path,
                 wrong);
