@@ -1,6 +1,8 @@
 /* change.c - the map step: an event and the rules that name it become changes of rows. */
 #include "projector/domain/change.h"
 
+#include "projector/domain/mark.h"
+
 #include <string.h>
 
 static bool map_key(const Projection *projection, const Event *event, Arena *arena, Change *change,
@@ -190,27 +192,63 @@ bool change_for_removal(const Projection *projection, const Event *event, Arena 
   return map_rule(entity_rule(projection, OP_DELETE, arena), event, arena, ret_change, ret_failure);
 }
 
+/* The soft delete without its event: what only the event has stays as it is in the row. */
+static const Rule *marking_rule(const Projection *projection, Arena *arena) {
+  Rule *rule = arena_alloc(arena, 1, sizeof *rule);
+  *rule = *projection->soft_rule;
+  rule->assignment_count = 0;
+  rule->assignments =
+      arena_alloc(arena, projection->soft_rule->assignment_count, sizeof *rule->assignments);
+  for (unsigned i = 0; i < projection->soft_rule->assignment_count; i++) {
+    const Assignment *assignment = &projection->soft_rule->assignments[i];
+    if (source_is_known_of_gone(&assignment->from))
+      rule->assignments[rule->assignment_count++] = *assignment;
+  }
+  return rule;
+}
+
+bool change_is_marked(const Change *change) {
+  const Projection *projection = change->rule->projection;
+  g_assert(change->rule->operation == OP_UPSERT);
+  return projection->mark >= 0 &&
+         mark_is_set(projection,
+                     &change->values[(unsigned)projection->mark - projection->key_count]);
+}
+
+const Source *change_unknown_mark(const Projection *projection) {
+  const Rule *rule = projection->soft_rule;
+  for (unsigned i = 0; rule && i < rule->assignment_count; i++)
+    if ((int)rule->assignments[i].column == projection->mark &&
+        !source_is_known_of_gone(&rule->assignments[i].from))
+      return &rule->assignments[i].from;
+  return NULL;
+}
+
+/* The change has its key already. */
+static bool mark_row(const Projection *projection, const Event *event, Arena *arena, Change *change,
+                     Failure *ret_failure) {
+  change->gone = true;
+  if (!projection->soft_rule)
+    return true;
+  change->keep_mark = true;
+  change->rule = change_unknown_mark(projection) ? entity_rule(projection, OP_IGNORE, arena)
+                                                 : marking_rule(projection, arena);
+  return change->rule->operation == OP_IGNORE ||
+         map_mark(change->rule, event, arena, change, ret_failure) ||
+         failure_prefix(ret_failure, "the entity of a row of %s is gone", projection->table);
+}
+
 bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
                                Change *ret_change, Failure *ret_failure) {
-  if (!projection->soft_rule)
-    return change_for_removal(projection, event, arena, ret_change, ret_failure);
-  ret_change->keep_mark = true;
-  return map_rule(projection->soft_rule, event, arena, ret_change, ret_failure) ||
-         failure_prefix(ret_failure, "the entity of a row of %s is gone", projection->table);
+  return change_for_removal(projection, event, arena, ret_change, ret_failure) &&
+         mark_row(projection, event, arena, ret_change, ret_failure);
 }
 
 bool change_for_row_of_missing_entity(const Projection *projection, const Value *key,
                                       const Event *event, Arena *arena, Change *ret_change,
                                       Failure *ret_failure) {
-  Change change = *change_for_row(projection, key, arena);
-  if (projection->soft_rule) {
-    change.rule = projection->soft_rule;
-    change.keep_mark = true;
-    if (!map_mark(change.rule, event, arena, &change, ret_failure))
-      return failure_prefix(ret_failure, "the entity of a row of %s is gone", projection->table);
-  }
-  *ret_change = change;
-  return true;
+  *ret_change = *change_for_row(projection, key, arena);
+  return mark_row(projection, event, arena, ret_change, ret_failure);
 }
 
 Change *change_for_row(const Projection *projection, const Value *key, Arena *arena) {

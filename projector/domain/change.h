@@ -13,6 +13,7 @@ typedef struct Change {
                      * row's */
   bool keep_mark; /* of an entity: columns that a soft delete has set in a marked row stay, as long
                      as the entity is marked too */
+  bool gone;      /* of an entity that no longer exists */
   const ChildRows **children; /* upsert, update: by child table; NULL: not touched */
 } Change;
 
@@ -30,14 +31,19 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
 bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,
                         Change *ret_change, Failure *ret_failure);
 /* The delete of the row of an aggregate whose entity no longer exists; with soft deletes it marks
- * the row, unless it is already marked. `event` has no payload. False when the
- * key or the mark needs more than the event document's own fields. */
+ * the row, unless it is already marked, and leaves the columns whose values only an event has. An
+ * ignore when the mark is one of these. `event` has no payload. False when the key needs more than
+ * the event document's own fields. */
 bool change_for_missing_entity(const Projection *projection, const Event *event, Arena *arena,
                                Change *ret_change, Failure *ret_failure);
 /* The same for the row with that key, whatever the aggregate's is. */
 bool change_for_row_of_missing_entity(const Projection *projection, const Value *key,
                                       const Event *event, Arena *arena, Change *ret_change,
                                       Failure *ret_failure);
+/* Whether an upsert marks its row as deleted. */
+bool change_is_marked(const Change *change);
+/* Where the mark of a deleted row comes from if only an event has it; else NULL. */
+const Source *change_unknown_mark(const Projection *projection);
 /* The removal of the aggregate's row, before its events are folded into it again. */
 bool change_for_removal(const Projection *projection, const Event *event, Arena *arena,
                         Change *ret_change, Failure *ret_failure);

@@ -53,6 +53,8 @@ typedef struct Copy {
   Fold *fold;
   GArray *notes;   /* of ShadowNote */
   GPtrArray *gone; /* of Value: keys of rows without an entity, which stay if they are marked */
+  GPtrArray
+      *marked; /* of Value: keys of entities that carry a mark; the row's stays, if it has one */
 } Copy;
 
 static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *documents, Id *ids,
@@ -90,6 +92,8 @@ static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bs
     return false;
   if (!document && work->fresh->soft_rule)
     g_ptr_array_add(copy->gone, change->key);
+  if (change->rule->operation == OP_UPSERT && change_is_marked(change))
+    g_ptr_array_add(copy->marked, change->key);
   return fold_add(copy->fold, &list, NULL, ret_failure);
 }
 
@@ -126,12 +130,15 @@ static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
 static bool write_copy(Work *work, Copy *copy, Failure *ret_failure) {
   Session *session = work->stores->session;
   Culprit culprit;
-  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
-              apply_fold(session, copy->fold, &culprit, ret_failure) &&
-              carry(work, copy->gone, ret_failure) &&
-              shadow_note(session, &work->shadow, (const ShadowNote *)(void *)copy->notes->data,
-                          copy->notes->len, ret_failure) &&
-              session_run(session, ret_failure, "COMMIT");
+  bool good =
+      session_run(session, ret_failure, "START TRANSACTION") &&
+      apply_fold(session, copy->fold, &culprit, ret_failure) &&
+      carry(work, copy->gone, ret_failure) &&
+      shadow_keep_marks(session, work->live, work->fresh, (const Value *const *)copy->marked->pdata,
+                        copy->marked->len, ret_failure) &&
+      shadow_note(session, &work->shadow, (const ShadowNote *)(void *)copy->notes->data,
+                  copy->notes->len, ret_failure) &&
+      session_run(session, ret_failure, "COMMIT");
   session_rollback(session);
   return good;
 }
@@ -142,9 +149,11 @@ static bool copy_once(Work *work, const Aggregate *aggregates, size_t count, Fai
   copy.fold = fold_new(copy.pool.arena);
   copy.notes = g_array_new(FALSE, FALSE, sizeof(ShadowNote));
   copy.gone = g_ptr_array_new();
+  copy.marked = g_ptr_array_new();
   bool good = map_rows(work, &copy, ret_failure) && write_copy(work, &copy, ret_failure);
   g_array_unref(copy.notes);
   g_ptr_array_unref(copy.gone);
+  g_ptr_array_unref(copy.marked);
   fold_free(copy.fold);
   aggregate_set_free(copy.positions);
   pool_free(&copy.pool);
@@ -237,6 +246,20 @@ static bool catch_up(Work *work, Failure *ret_failure) {
                                         work->live->table, (long long)count);
   }
   return false;
+}
+
+/* Of marked rows whose aggregates have no position, no event and no entity tells. */
+static bool carry_unknown(Work *work, Failure *ret_failure) {
+  if (!work->live->soft_rule)
+    return true;
+  if (!stores_wake(work->stores, ret_failure))
+    return false;
+  Session *session = work->stores->session;
+  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
+              shadow_carry_unknown(session, work->live, work->fresh, ret_failure) &&
+              session_run(session, ret_failure, "COMMIT");
+  session_rollback(session);
+  return good;
 }
 
 /* --- comparing ------------------------------------------------------------------------------ */
@@ -428,8 +451,8 @@ static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped
   }
   if (rebuild->at.left > 0)
     return true;
-  if (!catch_up(work, ret_failure) || !compare(work, total, ret_failure) ||
-      !catch_up(work, ret_failure))
+  if (!catch_up(work, ret_failure) || !carry_unknown(work, ret_failure) ||
+      !compare(work, total, ret_failure) || !catch_up(work, ret_failure))
     return false;
   return rebuild->at.left > 0 || swap(work, renamer, ret_swapped, ret_failure);
 }

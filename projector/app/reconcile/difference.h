@@ -22,6 +22,11 @@ typedef struct Difference {
   bool repaired;
 } Difference;
 
+/* Whether the row is too much although its entity is there, because `when` excludes it. */
+static inline bool difference_is_excluded(const Difference *difference) {
+  return difference->expected && difference->expected->absent;
+}
+
 /* Receives a batch of confirmed differences. Returning false ends the comparison. */
 typedef bool (*DifferenceSink)(Difference *differences, size_t count, void *data,
                                Failure *ret_failure);

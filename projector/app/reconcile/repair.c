@@ -30,14 +30,17 @@ static const char *why_not(const Difference *difference) {
   return difference->aggregate ? NULL : no_aggregate;
 }
 
+static bool is_marked_by_repair(const Difference *difference) {
+  return difference->layout->projection->soft_rule && !difference_is_excluded(difference);
+}
+
 void repair_plan(Difference *differences, size_t count) {
   for (size_t i = 0; i < count; i++) {
     Difference *difference = &differences[i];
     switch (difference->kind) {
     case DIFFERENCE_EXTRA_ROW:
-      difference->outcome = difference->layout->projection->soft_rule
-                                ? "would mark the row as deleted"
-                                : "would delete the row";
+      difference->outcome = is_marked_by_repair(difference) ? "would mark the row as deleted"
+                                                            : "would delete the row";
       break;
     case DIFFERENCE_APPLIED_EVENT: difference->outcome = "would take the event out"; break;
     case DIFFERENCE_DEAD_EVENT:

@@ -40,7 +40,8 @@ static Suspect suspect_of(const Recheck *recheck, const Difference *difference, 
   bool of_child = difference->layout->projection->parent != NULL;
   if (of_child && !difference->orphan)
     suspect.key = NULL; /* its parent's row is the entity's */
-  if (difference->kind != DIFFERENCE_EXTRA_ROW || (of_child && !difference->orphan))
+  if (difference->kind != DIFFERENCE_EXTRA_ROW || (of_child && !difference->orphan) ||
+      difference_is_excluded(difference))
     return suspect;
   suspect.by_row = true;
   suspect.id_count = aggregate_ids_of(recheck->layout, difference->key, arena, ids);

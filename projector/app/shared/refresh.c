@@ -3,6 +3,7 @@
 
 #include "projector/domain/entity.h"
 #include "projector/infra/mysql/apply.h"
+#include "projector/infra/mysql/rows.h"
 
 #include <string.h>
 
@@ -132,8 +133,33 @@ static bool map_entities(RefreshBatch *batch, Refresh *refresh, const Event *abs
 static bool has_entity(const ChangeList *rows, const Projection *projection) {
   for (unsigned i = 0; i < rows->count; i++)
     if (rows->changes[i].rule->projection == projection)
-      return rows->changes[i].rule->operation == OP_UPSERT;
+      return !rows->changes[i].gone;
   return false;
+}
+
+/* A row whose mark only an event knows cannot be marked here: it has to be marked already. */
+static bool check_marked(RefreshBatch *batch, const Change *change, Failure *ret_failure) {
+  const Projection *projection = change->rule->projection;
+  bool unmarked;
+  if (!rows_find_unmarked(batch->session, projection, change->key, &unmarked, ret_failure))
+    return false;
+  if (!unmarked)
+    return true;
+  g_autofree char *source = source_names(change_unknown_mark(projection));
+  const char *mark = projection->columns[projection->mark].name;
+  return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
+                     "the entity of a row of %s is gone, and %s, which marks a deleted row, comes "
+                     "from %s, which only an event has: have that event applied, or set it "
+                     "yourself (UPDATE %s SET %s = … WHERE …)",
+                     projection->table, mark, source, projection->table, mark);
+}
+
+static bool check_all_marked(RefreshBatch *batch, const ChangeList *rows, Failure *ret_failure) {
+  for (unsigned i = 0; i < rows->count; i++)
+    if (rows->changes[i].gone && rows->changes[i].rule->operation == OP_IGNORE &&
+        !check_marked(batch, &rows->changes[i], ret_failure))
+      return false;
+  return true;
 }
 
 static bool fold_removal(RefreshBatch *batch, Refresh *refresh, const Change *removal,
@@ -148,7 +174,8 @@ static bool fold_removal(RefreshBatch *batch, Refresh *refresh, const Change *re
                                           ret_failure))
       return false;
   }
-  return fold_add(batch->fold, &one, NULL, ret_failure);
+  return check_all_marked(batch, &one, ret_failure) &&
+         fold_add(batch->fold, &one, NULL, ret_failure);
 }
 
 static bool fold_rows(RefreshBatch *batch, Refresh *refresh, const ChangeList *rows,
@@ -187,9 +214,9 @@ static void move_position(AggregateState *state, const GPtrArray *events, const 
 
 /* INT64_MIN: nothing indicates it. */
 static int64_t time_of_absent(const Refresh *refresh, const Position *position) {
-  if (refresh->late)
-    return refresh->late->key.occurred_at;
-  return position->known ? position->last.occurred_at : INT64_MIN;
+  if (position->known) /* never before the time that the rows may show already */
+    return position->last.occurred_at;
+  return refresh->late ? refresh->late->key.occurred_at : INT64_MIN;
 }
 
 /* Adds an aggregate's rows and its position to the batch. */
@@ -214,6 +241,15 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
   bson_destroy(&nothing);
   if (!map_entities(batch, refresh, absent, time, &rows, ret_failure))
     return false;
+  if (!check_all_marked(batch, &rows, ret_failure)) {
+    if (!refresh->late || ret_failure->source != SOURCE_EVENT)
+      return false;
+    /* The event that deletes the row is still to come, and marks it: until then it stays as it
+     * is. */
+    *ret_failure = (Failure){0};
+    rows.count = 0;
+    refresh->version = state->position.max_version;
+  }
   if (refresh->version < state->position.max_version)
     return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
                        "the entity is at version %lld, behind version %lld that was applied",

@@ -30,6 +30,10 @@ const char *row_set_refusal(const RowSet *set, const Value *key);
 bool rows_find(Session *session, const Layout *layout, const Value *const *keys, size_t count,
                RowSet *set, Failure *ret_failure);
 
+/* Whether there is a row with this key that is not marked as deleted. */
+bool rows_find_unmarked(Session *session, const Projection *projection, const Value *key,
+                        bool *ret_unmarked, Failure *ret_failure);
+
 /* The same for a key that several rows may have; a key that the server refuses is a failure. */
 bool rows_list(Session *session, const Layout *layout, const Value *const *keys, size_t count,
                Arena *arena, GPtrArray *rows, Failure *ret_failure);

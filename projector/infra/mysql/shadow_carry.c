@@ -1,6 +1,7 @@
 /* shadow_carry.c - DELETE and INSERT … SELECT between a live table and its replacement. */
 #include "projector/infra/mysql/shadow_carry.h"
 
+#include "projector/domain/mark.h"
 #include "projector/infra/mysql/literal.h"
 
 enum { KEYS_AT_ONCE = 100 };
@@ -46,6 +47,21 @@ static void append_table(GString *sql, const Projection *table, const char *alia
   g_string_append_printf(sql, " AS %s", alias);
 }
 
+/* "INSERT INTO to (…) SELECT f.… FROM from AS f JOIN live AS l ON …" */
+static void begin_insert(GString *sql, const Projection *from, const Projection *to) {
+  const Projection *live = from->parent ? from->parent : from;
+  g_string_assign(sql, "INSERT INTO ");
+  literal_append_name(sql, to->table);
+  g_string_append(sql, " (");
+  append_columns(sql, to, "");
+  g_string_append(sql, ") SELECT ");
+  append_columns(sql, to, "f.");
+  g_string_append(sql, " FROM ");
+  append_table(sql, from, "f JOIN ");
+  append_table(sql, live, "l");
+  append_join(sql, live);
+}
+
 /* `from` is the live table or one of its children, `to` its replacement. */
 static bool carry_rows(Session *session, const Projection *from, const Projection *to,
                        const Value *const *keys, size_t count, Failure *ret_failure) {
@@ -57,17 +73,28 @@ static bool carry_rows(Session *session, const Projection *from, const Projectio
   append_marked(sql, live, keys, count);
   if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
     return false;
-  g_string_assign(sql, "INSERT INTO ");
-  literal_append_name(sql, to->table);
-  g_string_append(sql, " (");
-  append_columns(sql, to, "");
-  g_string_append(sql, ") SELECT ");
-  append_columns(sql, to, "f.");
-  g_string_append(sql, " FROM ");
-  append_table(sql, from, "f JOIN ");
-  append_table(sql, live, "l");
-  append_join(sql, live);
+  begin_insert(sql, from, to);
   append_marked(sql, live, keys, count);
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+/* The rows under each marked row of `live` that `fresh` does not have. */
+static bool carry_unknown(Session *session, const Projection *from, const Projection *to,
+                          const Projection *fresh, Failure *ret_failure) {
+  const Projection *live = from->parent ? from->parent : from;
+  g_autoptr(GString) sql = g_string_new(NULL);
+  begin_insert(sql, from, to);
+  g_string_append(sql, " WHERE l.");
+  literal_append_name(sql, live->columns[live->mark].name);
+  g_string_append(sql, " IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ");
+  append_table(sql, fresh, "n");
+  for (unsigned i = 0; i < live->key_count; i++) {
+    g_string_append(sql, i ? " AND n." : " WHERE n.");
+    literal_append_name(sql, live->columns[i].name);
+    g_string_append(sql, " = l.");
+    literal_append_name(sql, live->columns[i].name);
+  }
+  g_string_append_c(sql, ')');
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
 
@@ -83,6 +110,42 @@ bool shadow_carry(Session *session, const Projection *live, const Projection *fr
                   const Value *const *keys, size_t count, Failure *ret_failure) {
   for (size_t i = 0; i < count; i += KEYS_AT_ONCE)
     if (!carry_all(session, live, fresh, keys + i, MIN(count - i, KEYS_AT_ONCE), ret_failure))
+      return false;
+  return true;
+}
+
+bool shadow_carry_unknown(Session *session, const Projection *live, const Projection *fresh,
+                          Failure *ret_failure) {
+  for (unsigned i = 0; i < live->child_count; i++)
+    if (!carry_unknown(session, live->children[i], fresh->children[i], fresh, ret_failure))
+      return false;
+  return carry_unknown(session, live, fresh, fresh, ret_failure);
+}
+
+static bool keep_marks(Session *session, const Projection *live, const Projection *fresh,
+                       const Value *const *keys, size_t count, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new("UPDATE ");
+  bool any = false;
+  append_table(sql, fresh, "f JOIN ");
+  append_table(sql, live, "l");
+  append_join(sql, live);
+  for (unsigned i = live->key_count; i < live->column_count; i++) {
+    if (!mark_sets(live, &live->columns[i]))
+      continue;
+    g_string_append(sql, any ? ", f." : " SET f.");
+    literal_append_name(sql, live->columns[i].name);
+    g_string_append(sql, " = l.");
+    literal_append_name(sql, live->columns[i].name);
+    any = true;
+  }
+  append_marked(sql, live, keys, count);
+  return session_execute(session, sql->str, sql->len, NULL, ret_failure);
+}
+
+bool shadow_keep_marks(Session *session, const Projection *live, const Projection *fresh,
+                       const Value *const *keys, size_t count, Failure *ret_failure) {
+  for (size_t i = 0; i < count; i += KEYS_AT_ONCE)
+    if (!keep_marks(session, live, fresh, keys + i, MIN(count - i, KEYS_AT_ONCE), ret_failure))
       return false;
   return true;
 }

@@ -9,3 +9,10 @@
  * caller has a transaction open. */
 bool shadow_carry(Session *session, const Projection *live, const Projection *fresh,
                   const Value *const *keys, size_t count, Failure *ret_failure);
+/* The same for every marked row of `live` whose key `fresh` does not have. */
+bool shadow_carry_unknown(Session *session, const Projection *live, const Projection *fresh,
+                          Failure *ret_failure);
+/* For each of the keys whose row in `live` is marked, the row of `fresh` gets what its soft delete
+ * set. */
+bool shadow_keep_marks(Session *session, const Projection *live, const Projection *fresh,
+                       const Value *const *keys, size_t count, Failure *ret_failure);
