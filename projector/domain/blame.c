@@ -117,19 +117,19 @@ Ruling blame_rule(const Case *the_case) {
   }
 }
 
-Failure blame_told(const Failure *failure, int breaks) {
-  Failure told = *failure;
+Failure blame_report(const Failure *failure, int breaks) {
+  Failure report = *failure;
   if (failure->step == STEP_LEDGER || failure->step == STEP_COMMIT) {
-    told.class = FAILURE_SIZE;
-    failure_prefix(&told,
+    report.class = FAILURE_SIZE;
+    failure_prefix(&report,
                    "fails alone at %s, while the server takes other transactions: too large?",
                    failure->step == STEP_COMMIT ? "COMMIT" : "the ledger");
   } else if (blame_is_break(failure) || failure->class == FAILURE_CONFLICT) {
-    told.class = FAILURE_UNKNOWN;
-    failure_prefix(&told,
+    report.class = FAILURE_UNKNOWN;
+    failure_prefix(&report,
                    "alone it broke the connection or ran too long %d times, while the server took "
                    "other transactions: its statement is too slow or too big",
                    breaks);
   }
-  return told;
+  return report;
 }

@@ -48,4 +48,4 @@ bool blame_is_break(const Failure *failure);
 /* The statement waited for a lock for too long. */
 bool blame_is_lock_wait(const Failure *failure);
 /* An event's own failure as it is reported: with the matching class and the evidence. */
-Failure blame_told(const Failure *failure, int breaks);
+Failure blame_report(const Failure *failure, int breaks);

@@ -89,13 +89,13 @@ static bool quotes_only_names(int code) {
 }
 
 Failure failure_without_values(const Failure *failure) {
-  Failure told = *failure;
+  Failure redacted = *failure;
   if (failure->source == SOURCE_MYSQL && failure->code != 0 && !quotes_only_names(failure->code))
-    text_hide_quoted(told.message, sizeof told.message);
-  char *found = failure->source == SOURCE_EVENT ? strstr(told.message, ", found ") : NULL;
+    text_hide_quoted(redacted.message, sizeof redacted.message);
+  char *found = failure->source == SOURCE_EVENT ? strstr(redacted.message, ", found ") : NULL;
   if (found)
-    text_hide_quoted(found, sizeof told.message - (size_t)(found - told.message));
-  return told;
+    text_hide_quoted(found, sizeof redacted.message - (size_t)(found - redacted.message));
+  return redacted;
 }
 
 const char *failure_class_name(FailureClass class) {

@@ -160,19 +160,18 @@ static bool may_log(const char *message, const Failure *failure, int64_t *ret_su
   return true;
 }
 
-Failure log_told(const Failure *failure) {
+Failure log_redacted(const Failure *failure) {
   return lowest_level == LOG_LEVEL_DEBUG ? *failure : failure_without_values(failure);
 }
 
 void log_failure(LogLevel level, const char *message, const Failure *failure) {
   int64_t suppressed;
-  Failure told_failure = log_told(failure);
-  if (!may_log(message, &told_failure, &suppressed))
+  Failure redacted = log_redacted(failure);
+  if (!may_log(message, &redacted, &suppressed))
     return;
   LogField fields[6] = {LOG_TEXT("class", failure_class_name(failure->class)),
                         LOG_TEXT("source", source_name(failure->source)),
-                        LOG_NUMBER("code", failure->code),
-                        LOG_TEXT("reason", told_failure.message)};
+                        LOG_NUMBER("code", failure->code), LOG_TEXT("reason", redacted.message)};
   if (suppressed > 0)
     fields[4] = (LogField)LOG_NUMBER("repeated", suppressed);
   log_write(level, message, fields);

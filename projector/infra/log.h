@@ -40,7 +40,7 @@ void log_write(LogLevel level, const char *message, const LogField *fields);
 #define log_error(message, fields) log_write(LOG_LEVEL_ERROR, (message), (fields))
 
 /* The failure as it may be logged: without payload values, unless the level is debug. */
-Failure log_told(const Failure *failure);
+Failure log_redacted(const Failure *failure);
 
 /* Logs a failure with its class, source, code and message; a repetition (same message and failure)
  * is counted and logged at most once in ten seconds. */

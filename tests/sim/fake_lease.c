@@ -42,9 +42,9 @@ static void take(const Lease *lease, int64_t now) {
   sim.lease.beat++;
 }
 
-bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
+bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, LeaseState *ret_state,
                    Failure *ret_failure) {
-  (void)told;
+  (void)report;
   if (!call_begin(MONGO, "lease", ret_failure))
     return false;
   if (is_deaf())

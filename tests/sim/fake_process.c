@@ -28,7 +28,7 @@ void log_failure(LogLevel level, const char *message, const Failure *failure) {
   block();
 }
 
-Failure log_told(const Failure *failure) {
+Failure log_redacted(const Failure *failure) {
   return *failure;
 }
 

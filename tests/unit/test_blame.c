@@ -164,29 +164,29 @@ static void a_probe_answers_every_question(void **state) {
           }
 }
 
-static void what_is_told_says_whose_fault_it_is(void **state) {
+static void what_is_reported_says_whose_fault_it_is(void **state) {
   (void)state;
   Failure failure = {0};
   failure_set(&failure, FAILURE_UNAVAILABLE, SOURCE_MYSQL, 2013, "Lost connection");
   failure.step = STEP_ROWS;
-  Failure told = blame_told(&failure, 3);
-  assert_int_equal(told.class, FAILURE_UNKNOWN);
-  assert_non_null(strstr(told.message, "3 times"));
-  assert_non_null(strstr(told.message, "Lost connection"));
+  Failure reported = blame_report(&failure, 3);
+  assert_int_equal(reported.class, FAILURE_UNKNOWN);
+  assert_non_null(strstr(reported.message, "3 times"));
+  assert_non_null(strstr(reported.message, "Lost connection"));
   failure_set(&failure, FAILURE_UNKNOWN, SOURCE_MYSQL, 3100, "hook");
   failure.step = STEP_COMMIT;
-  told = blame_told(&failure, 3);
-  assert_int_equal(told.class, FAILURE_SIZE);
+  reported = blame_report(&failure, 3);
+  assert_int_equal(reported.class, FAILURE_SIZE);
   failure_set(&failure, FAILURE_DATA, SOURCE_MYSQL, 1366, "Incorrect");
   failure.step = STEP_ROWS;
-  told = blame_told(&failure, 1);
-  assert_int_equal(told.class, FAILURE_DATA);
-  assert_string_equal(told.message, "Incorrect");
+  reported = blame_report(&failure, 1);
+  assert_int_equal(reported.class, FAILURE_DATA);
+  assert_string_equal(reported.message, "Incorrect");
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(each_rule),
                                      cmocka_unit_test(a_probe_answers_every_question),
-                                     cmocka_unit_test(what_is_told_says_whose_fault_it_is)};
+                                     cmocka_unit_test(what_is_reported_says_whose_fault_it_is)};
   return RUN_TESTS(tests);
 }

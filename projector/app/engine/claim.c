@@ -58,7 +58,7 @@ static bool claim_each(Worker *worker, Event **events, size_t count, Claim *clai
       continue;
     if (!is_refusal(ret_failure))
       return false;
-    tell_refused(worker, events[i], ret_failure);
+    report_refused(worker, events[i], ret_failure);
     claims[i] = CLAIM_REFUSED;
   }
   return true;

@@ -14,24 +14,24 @@ bool is_refusal(const Failure *failure) {
 void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
                const Failure *failure) {
   char id[ID_TEXT_SIZE], aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2];
-  int64_t untold = 0;
-  if (!watch_tells(worker->lanes->watch, &event->key.event_id, message, failure, &untold))
+  int64_t suppressed = 0;
+  if (!watch_may_log(worker->lanes->watch, &event->key.event_id, message, failure, &suppressed))
     return;
   id_text(&event->key.event_id, id);
   aggregate_text(&event->aggregate, aggregate, sizeof aggregate);
-  Failure told = log_told(failure);
+  Failure redacted = log_redacted(failure);
   LogField fields[8] = {LOG_TEXT("event", id),
                         LOG_TEXT("aggregate", aggregate),
                         LOG_NUMBER("attempt", event->attempts + 1),
                         LOG_TEXT("class", failure_class_name(failure->class)),
                         LOG_NUMBER("code", failure->code),
-                        LOG_TEXT("reason", told.message)};
-  if (untold > 0)
-    fields[6] = (LogField)LOG_NUMBER("repeated", untold);
+                        LOG_TEXT("reason", redacted.message)};
+  if (suppressed > 0)
+    fields[6] = (LogField)LOG_NUMBER("repeated", suppressed);
   log_write(level, message, fields);
 }
 
-void tell_refused(Worker *worker, const Event *event, const Failure *failure) {
+void report_refused(Worker *worker, const Event *event, const Failure *failure) {
   log_event(worker, LOG_LEVEL_ERROR, "event cannot be claimed", event, failure);
   metrics_refused(worker->metrics, failure);
   watch_refuse(worker->lanes->watch, &event->key.event_id, failure);

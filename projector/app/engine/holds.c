@@ -177,5 +177,5 @@ void lane_end_drain(Lane *lane, const HoldView *view) {
   g_assert(!hold->place);
   g_hash_table_remove(lane->holds, hold->aggregate);
   lane_count_hold(lane, -1);
-  lane_tell_worker(lane); /* the worker may have been waiting for fewer holds */
+  lane_wake_worker(lane); /* the worker may have been waiting for fewer holds */
 }

@@ -33,7 +33,7 @@ struct Janitor {
   GThread *thread;
   int64_t next_sweep, next_rescan; /* monotonic, us */
   bool may_not_prune;              /* the user has no right to delete from the ledger */
-  uint64_t refusals_told;          /* see watch_refusals */
+  uint64_t refusals_reported;      /* see watch_refusals */
   gint is_current;                 /* atomic; see janitor_note_behind */
 };
 
@@ -372,14 +372,14 @@ static void sweep_when_due(Janitor *janitor) {
 }
 
 /* Logs the events that have no other way to show why they wait. */
-static void tell_refused_events(Janitor *janitor) {
+static void report_refused_events(Janitor *janitor) {
   uint64_t now = watch_refusals(janitor->lanes->watch);
   Failure failure = {0};
-  if (now == janitor->refusals_told)
+  if (now == janitor->refusals_reported)
     return;
   g_autoptr(GArray) refused = watch_list_refused(janitor->lanes->watch);
   if (refused_write(janitor->store, janitor->config->name, refused, &failure))
-    janitor->refusals_told = now;
+    janitor->refusals_reported = now;
   else
     log_failure(LOG_LEVEL_WARNING, "cannot record which events MongoDB refuses to mark", &failure);
 }
@@ -389,7 +389,7 @@ static void tell_refused_events(Janitor *janitor) {
 /* Processes due holds and sweeps when it is time. Returns the ms until the next call. */
 static int64_t step(Janitor *janitor) {
   sweep_when_due(janitor); /* once in each step, however many holds are due */
-  tell_refused_events(janitor);
+  report_refused_events(janitor);
   int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
   for (unsigned i = 0; i < janitor->lanes->count; i++) {
     look_at_due(janitor, janitor->lanes->lanes[i]);

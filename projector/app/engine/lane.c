@@ -153,13 +153,13 @@ static bool has_room(const Lane *lane) {
 }
 
 /* Call after the queue or the memory in use became smaller. */
-static void tell_readers(Lane *lane) {
+static void wake_readers(Lane *lane) {
   if (lane->for_room > 0 && has_room(lane))
     g_cond_broadcast(&lane->room);
 }
 
 /* Call after the queue became longer, or more of it may be taken. */
-void lane_tell_worker(Lane *lane) {
+void lane_wake_worker(Lane *lane) {
   if (lane->wanted > 0 && event_queue_count(lane->queue) >= lane->wanted)
     g_cond_broadcast(&lane->work);
 }
@@ -168,7 +168,7 @@ static void enqueue(Lane *lane, QueuedEvent *queued) {
   g_assert(queued->place != PLACE_QUEUE);
   queued->place = PLACE_QUEUE;
   event_queue_push(lane->queue, queued);
-  lane_tell_worker(lane);
+  lane_wake_worker(lane);
 }
 
 /* Events let through behind a hold get half as much room again: they must not wait for the reader's
@@ -223,7 +223,7 @@ static void forget(Lane *lane, QueuedEvent *queued) {
   g_assert(known && queued->place == PLACE_TAKEN && size <= lane->bytes);
   lane->bytes -= size;
   queued_event_free(queued);
-  tell_readers(lane);
+  wake_readers(lane);
 }
 
 static HoldReason reason_of(EventStatus status) {
@@ -339,7 +339,7 @@ static size_t pop_batch(Lane *lane, const Taking *how, QueuedEvent **events) {
     bytes += size;
     like = lane->limits.by_aggregate ? queued : NULL;
   }
-  tell_readers(lane);
+  wake_readers(lane);
   return count;
 }
 
@@ -393,7 +393,7 @@ void lane_give_back(Lane *lane, QueuedEvent *queued) {
 
 void lane_wake(Lane *lane) {
   SCOPED_LOCK(&lane->lock);
-  lane_tell_worker(lane);
+  lane_wake_worker(lane);
 }
 
 void lane_forget(Lane *lane, QueuedEvent *queued) {

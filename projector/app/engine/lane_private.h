@@ -57,4 +57,4 @@ void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call);
 Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, int64_t delay_ms);
 bool lane_queue(Lane *lane, QueuedEvent *queued);
 void lane_set_due(Lane *lane, Hold *hold, int64_t delay_ms);
-void lane_tell_worker(Lane *lane);
+void lane_wake_worker(Lane *lane);

@@ -65,7 +65,7 @@ Ruling rule(Worker *worker, const Item *items, size_t count, Tries tries, Failur
       remember_break(worker, one, failure);
     blame_store(failure, &probe);
     break;
-  case RULING_EVENT: *failure = blame_told(failure, the_case.breaks + 1); break;
+  case RULING_EVENT: *failure = blame_report(failure, the_case.breaks + 1); break;
   case RULING_COUNT:
     if (alone)
       watch_count(worker->lanes->watch, &one->event->key.event_id);

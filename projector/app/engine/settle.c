@@ -72,7 +72,7 @@ static void mark_alike(Worker *worker, Event *const *events, size_t count, const
       return;
     }
     if (is_refusal(&failure))
-      tell_refused(worker, events[0], &failure);
+      report_refused(worker, events[0], &failure);
     if (!mark_again(worker, &failure))
       return;
   }
@@ -147,7 +147,7 @@ static void report_unhealed(Worker *worker, const Item *items, size_t count) {
     if (!items[i].unhealed || items[i].verdict != VERDICT_SUPERSEDED)
       continue;
     metrics_event(worker->metrics, items[i].event, OUTCOME_UNHEALED);
-    if (watch_tells_once(worker->lanes->watch, items[i].event->aggregate_hash))
+    if (watch_is_first(worker->lanes->watch, items[i].event->aggregate_hash))
       log_event(worker, LOG_LEVEL_WARNING, "event superseded without an entity", items[i].event,
                 &none);
   }

@@ -72,7 +72,7 @@ void give_back(Worker *worker, QueuedEvent *const *events, size_t count);
 void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
                const Failure *failure);
 /* Reports an event whose mark MongoDB refuses: in the log, in `list` and on the page. */
-void tell_refused(Worker *worker, const Event *event, const Failure *failure);
+void report_refused(Worker *worker, const Event *event, const Failure *failure);
 
 /* --- claim.c --- */
 

@@ -207,15 +207,15 @@ GArray *watch_list_refused(Watch *watch) {
   return list;
 }
 
-bool watch_tells_once(Watch *watch, uint64_t aggregate_hash) {
+bool watch_is_first(Watch *watch, uint64_t aggregate_hash) {
   SCOPED_LOCK(&watch->lock);
   if (g_hash_table_size(watch->once) >= ONCE_MAX)
     g_hash_table_remove_all(watch->once);
   return g_hash_table_add(watch->once, g_memdup2(&aggregate_hash, sizeof aggregate_hash));
 }
 
-bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
-                 int64_t *ret_suppressed) {
+bool watch_may_log(Watch *watch, const Id *event, const char *message, const Failure *failure,
+                   int64_t *ret_suppressed) {
   SCOPED_LOCK(&watch->lock);
   uint64_t what = ((uint64_t)id_hash_key(event) << 32) ^ (uint64_t)(unsigned)failure->code ^
                   ((uint64_t)failure->class << 24) ^ g_str_hash(message);

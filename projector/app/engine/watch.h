@@ -23,10 +23,10 @@ int watch_breaks(Watch *watch, const Id *event);
 /* It was applied. */
 void watch_acquit(Watch *watch, const Id *event);
 
-/* Whether to log this about the event now: once in ten seconds. `*ret_untold`: how often it was
+/* Whether to log this about the event now: once in ten seconds. `*ret_suppressed`: how often it was
  * suppressed since. */
-bool watch_tells(Watch *watch, const Id *event, const char *message, const Failure *failure,
-                 int64_t *ret_untold);
+bool watch_may_log(Watch *watch, const Id *event, const char *message, const Failure *failure,
+                   int64_t *ret_suppressed);
 
 /* MongoDB refuses the event's mark, so its document cannot show why it waits. Forgotten when it is
  * acquitted, or was not refused again for a while. */
@@ -37,7 +37,7 @@ uint64_t watch_refusals(Watch *watch);
 GArray *watch_list_refused(Watch *watch);
 
 /* Whether this is the first report about the aggregate, as far as is remembered. */
-bool watch_tells_once(Watch *watch, uint64_t aggregate_hash);
+bool watch_is_first(Watch *watch, uint64_t aggregate_hash);
 
 /* --- projections, by index --- */
 

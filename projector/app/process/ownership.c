@@ -35,8 +35,8 @@ struct Ownership {
   GMutex lock;      /* of the six fields that follow */
   int64_t asked_at; /* monotonic, us; when the heartbeat in flight was sent; 0: none */
   Failure trouble;  /* of the last heartbeat */
-  bool has_told;
-  LeaseTold told;
+  bool has_report;
+  OwnerReport report;
   PauseState pause;
   int64_t now_ms, now_at; /* MongoDB's clock, and when it was read (monotonic, us); 0: unknown */
   int64_t settled_at;     /* from the lease, when it became ours */
@@ -77,10 +77,10 @@ static void note_clock(Ownership *ownership, const LeaseState *state, int64_t as
 }
 
 /* NULL: nothing was reported yet. */
-static const LeaseTold *take_told(Ownership *ownership, LeaseTold *told) {
+static const OwnerReport *take_report(Ownership *ownership, OwnerReport *report) {
   SCOPED_LOCK(&ownership->lock);
-  *told = ownership->told;
-  return ownership->has_told ? told : NULL;
+  *report = ownership->report;
+  return ownership->has_report ? report : NULL;
 }
 
 static void note_asked(Ownership *ownership, int64_t asked_at) {
@@ -105,10 +105,10 @@ Failure ownership_trouble(Ownership *ownership) {
 }
 
 static bool prolong(Ownership *ownership, LeaseState *state, Failure *failure) {
-  LeaseTold told;
+  OwnerReport report;
   note_asked(ownership, g_get_monotonic_time());
-  bool good = lease_acquire(ownership->lease, ownership->epoch, take_told(ownership, &told), state,
-                            failure);
+  bool good = lease_acquire(ownership->lease, ownership->epoch, take_report(ownership, &report),
+                            state, failure);
   note_answer(ownership, failure);
   return good;
 }
@@ -316,10 +316,10 @@ int64_t ownership_settled_at(const Ownership *ownership) {
   return ownership->settled_at;
 }
 
-void ownership_tell(Ownership *ownership, const LeaseTold *told) {
+void ownership_report(Ownership *ownership, const OwnerReport *report) {
   SCOPED_LOCK(&ownership->lock);
-  ownership->told = *told;
-  ownership->has_told = true;
+  ownership->report = *report;
+  ownership->has_report = true;
 }
 
 PauseState ownership_pause(Ownership *ownership) {

@@ -25,7 +25,7 @@ int64_t ownership_now_ms(Ownership *ownership);
 /* As recorded in the lease when it became ours: everything that could be read before is settled. */
 int64_t ownership_settled_at(const Ownership *ownership);
 /* Sent with the next heartbeat. */
-void ownership_tell(Ownership *ownership, const LeaseTold *told);
+void ownership_report(Ownership *ownership, const OwnerReport *report);
 /* Why the lease cannot be renewed: MongoDB refuses the write or does not answer; class NONE: it
  * can. */
 Failure ownership_trouble(Ownership *ownership);

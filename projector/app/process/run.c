@@ -78,10 +78,10 @@ static sigset_t awaited_signals(void) {
   return signals;
 }
 
-static void tell_status(Ending *ending) {
+static void log_status(Ending *ending) {
   SCOPED_LOCK(&ending->lock);
   if (ending->monitor)
-    monitor_tell(ending->monitor);
+    monitor_log(ending->monitor);
 }
 
 static void set_monitor(Ending *ending, Monitor *monitor) {
@@ -94,7 +94,7 @@ static gpointer wait_for_signal(gpointer data) {
   sigset_t signals = awaited_signals();
   int number;
   while (sigwait(&signals, &number) == 0 && number == SIGUSR1)
-    tell_status(ending);
+    log_status(ending);
   log_info("stopping", LOG_FIELDS(LOG_TEXT("signal", number == SIGINT ? "SIGINT" : "SIGTERM")));
   service_is_stopping();
   stop_request(ending->process, NULL);
@@ -110,7 +110,7 @@ static void handle_signals(Ending *ending) {
   g_thread_unref(g_thread_new("signals", wait_for_signal, ending));
 }
 
-static bool tell_findings(const GPtrArray *findings, FailureSource source, Failure *ret_failure) {
+static bool log_findings(const GPtrArray *findings, FailureSource source, Failure *ret_failure) {
   for (guint i = 0; i < findings->len; i++) {
     const Finding *finding = findings->pdata[i];
     if (finding->error)
@@ -124,7 +124,7 @@ static bool tell_findings(const GPtrArray *findings, FailureSource source, Failu
 static bool check_outbox(MongoStore *store, Failure *ret_failure) {
   g_autoptr(GPtrArray) findings = findings_new();
   return mongo_check_outbox(store, findings, NULL, ret_failure) &&
-         tell_findings(findings, SOURCE_MONGODB, ret_failure);
+         log_findings(findings, SOURCE_MONGODB, ret_failure);
 }
 
 /* Refuses to start when the tables do not match the mapping, before anything is written. */
@@ -135,7 +135,7 @@ static bool check_tables(const Config *config, Failure *ret_failure) {
   if (!findings)
     return false;
   log_info("MySQL", LOG_FIELDS(LOG_TEXT("server", session_server(session))));
-  if (!tell_findings(findings, SOURCE_MYSQL, ret_failure))
+  if (!log_findings(findings, SOURCE_MYSQL, ret_failure))
     return false;
   service_is_up();
   return true;

@@ -169,7 +169,7 @@ static void end_when_stuck(const Tenure *tenure, Stop *process) {
   kill(getpid(), SIGTERM);
 }
 
-static void tell_service(const Tenure *tenure) {
+static void report_to_service(const Tenure *tenure) {
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     service_sees(i, worker_moves(tenure->workers[i]));
 }
@@ -222,7 +222,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
 /* How long the oldest event has been waiting, and until when everything is settled. While MongoDB
  * is silent, what there is to read is unknown; a scan in progress has found nothing until it finds
  * something. */
-static LeaseTold measure_waiting(const Tenure *tenure) {
+static OwnerReport measure_waiting(const Tenure *tenure) {
   int64_t heard_at, since = INT64_MAX;
   int64_t read_until = reader_given_until(tenure->reader, &heard_at);
   int64_t settled_at = ownership_settled_at(tenure->ownership);
@@ -238,7 +238,7 @@ static LeaseTold measure_waiting(const Tenure *tenure) {
   bool hears = g_get_monotonic_time() - heard_at < (int64_t)DEAF_MS * 1000 ||
                reader_state(tenure->reader) == READER_SCANNING;
   int64_t from = since == INT64_MAX ? (hears ? now : given_until) : hears ? since : settled;
-  return (LeaseTold){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
+  return (OwnerReport){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
 }
 
 /* With --once a pause ends the tenure. */
@@ -260,13 +260,13 @@ static void obey_pause(Tenure *tenure) {
 
 static void publish(Tenure *tenure) {
   Failure trouble = {0};
-  LeaseTold told = measure_waiting(tenure);
+  OwnerReport report = measure_waiting(tenure);
   note_clock(tenure);
   TenureView view = {.epoch = ownership_epoch(tenure->ownership),
                      .workers = tenure->lanes.count,
                      .reader = reader_state(tenure->reader),
                      .restarts = reader_restarts(tenure->reader),
-                     .lag_ms = told.lag_ms,
+                     .lag_ms = report.lag_ms,
                      .pause = tenure->pause};
   for (unsigned i = 0; i < tenure->lanes.count; i++) {
     LaneFigures figures = lane_figures(tenure->lanes.lanes[i]);
@@ -279,25 +279,25 @@ static void publish(Tenure *tenure) {
     if (trouble.class == FAILURE_NONE)
       trouble = worker_trouble(tenure->workers[i]);
   }
-  told.trouble = trouble; /* without the lease's, which is over once it can be told there */
+  report.trouble = trouble; /* without the lease's, which is over once it can be recorded there */
   if (trouble.class == FAILURE_NONE)
     trouble = ownership_trouble(tenure->ownership);
   metrics_publish(tenure->metrics, &view);
   metrics_set_trouble(tenure->metrics, &trouble);
-  told.trouble_since_ms = metrics_trouble_since_ms(tenure->metrics);
-  ownership_tell(tenure->ownership, &told);
+  report.trouble_since_ms = metrics_trouble_since_ms(tenure->metrics);
+  ownership_report(tenure->ownership, &report);
 }
 
 /* Watches over the tenure until it or the process has to stop. */
 static void watch(Tenure *tenure, Stop *process) {
   Counters since = {0};
-  int64_t told_at = g_get_monotonic_time();
+  int64_t logged_at = g_get_monotonic_time();
   Alarms alarms = {0};
   service_begins_work(tenure->lanes.count);
   publish(tenure);
   while (!stop_wait(tenure->stop, TICK_MS)) {
     obey_pause(tenure);
-    tell_service(tenure);
+    report_to_service(tenure);
     end_when_stuck(tenure, process);
     if (stop_requested(process))
       stop_request(tenure->stop, NULL);
@@ -305,9 +305,9 @@ static void watch(Tenure *tenure, Stop *process) {
       janitor_review(tenure->janitor);
     alarm_when_blocked(tenure, &alarms);
     publish(tenure);
-    if (g_get_monotonic_time() - told_at < (int64_t)PROGRESS_MS * 1000)
+    if (g_get_monotonic_time() - logged_at < (int64_t)PROGRESS_MS * 1000)
       continue;
-    told_at = g_get_monotonic_time();
+    logged_at = g_get_monotonic_time();
     Counters now = sum_counters(tenure);
     if (now.applied + now.superseded + now.ignored + now.repeated + now.failed !=
         since.applied + since.superseded + since.ignored + since.repeated + since.failed)

@@ -69,11 +69,11 @@ static guint next_batch(const Fill *fill, const GPtrArray *documents, guint from
   return at;
 }
 
-bool fill_page(Fill *fill, bson_t **mark, FillTake take, void *data, int64_t *done, bool *ret_end,
+bool fill_page(Fill *fill, bson_t **after, FillTake take, void *data, int64_t *done, bool *ret_end,
                Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
   unsigned page = fill->rate ? (unsigned)CLAMP(fill->rate / 4, 1, PAGE) : PAGE;
-  if (!entities_page(fill->ids, *mark, page, documents, ret_failure))
+  if (!entities_page(fill->ids, *after, page, documents, ret_failure))
     return false;
   *ret_end = documents->len == 0;
   for (guint at = 0; at < documents->len;) {
@@ -89,8 +89,8 @@ bool fill_page(Fill *fill, bson_t **mark, FillTake take, void *data, int64_t *do
   }
   if (*ret_end)
     return true;
-  if (*mark)
-    bson_destroy(*mark);
-  *mark = entity_mark(documents->pdata[documents->len - 1]);
+  if (*after)
+    bson_destroy(*after);
+  *after = entity_mark(documents->pdata[documents->len - 1]);
   return true;
 }

@@ -14,7 +14,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fill, fill_free)
 typedef bool (*FillTake)(const Aggregate *aggregates, size_t count, void *data,
                          Failure *ret_failure);
 
-/* The next page. `*mark` is the `_id` to continue from, NULL at first; it is replaced. `*done`
+/* The next page. `*after` is the `_id` to continue from, NULL at first; it is replaced. `*done`
  * grows by the entities. `*ret_end`: there are no more. */
-bool fill_page(Fill *fill, bson_t **mark, FillTake take, void *data, int64_t *done, bool *ret_end,
+bool fill_page(Fill *fill, bson_t **after, FillTake take, void *data, int64_t *done, bool *ret_end,
                Failure *ret_failure);

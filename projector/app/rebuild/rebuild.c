@@ -106,41 +106,41 @@ void rebuild_leave_different(Rebuild *rebuild, const Projection *projection,
 }
 
 void rebuild_done(Rebuild *rebuild, const Projection *projection) {
-  RebuildMark *at = &rebuild->at;
+  RebuildCheckpoint *at = &rebuild->at;
   add_line(rebuild, json_pack("{s:s, s:I, s:I, s:I, s:f}", "rebuilt", projection->table, "entities",
                               (json_int_t)at->entities, "deleted", (json_int_t)at->deleted, "left",
                               (json_int_t)at->left, "seconds",
                               (double)(clock_us() - rebuild->started_us) / 1e6));
 }
 
-/* --- marks ---------------------------------------------------------------------------------- */
+/* --- checkpoints ---------------------------------------------------------------------------- */
 
-void rebuild_mark(Rebuild *rebuild) {
-  const RebuildMark *at = &rebuild->at;
+void rebuild_checkpoint(Rebuild *rebuild) {
+  const RebuildCheckpoint *at = &rebuild->at;
   char *text = at->entity ? bson_as_canonical_extended_json(at->entity, NULL) : NULL;
-  journal_mark(rebuild->journal,
-               json_pack("{s:I, s:s?, s:I, s:I, s:I}", "step", (json_int_t)at->step, "entity", text,
-                         "entities", (json_int_t)at->entities, "deleted", (json_int_t)at->deleted,
-                         "left", (json_int_t)at->left));
+  journal_checkpoint(rebuild->journal,
+                     json_pack("{s:I, s:s?, s:I, s:I, s:I}", "step", (json_int_t)at->step, "entity",
+                               text, "entities", (json_int_t)at->entities, "deleted",
+                               (json_int_t)at->deleted, "left", (json_int_t)at->left));
   bson_free(text);
 }
 
-RebuildMark rebuild_mark_from(const json_t *json) {
+RebuildCheckpoint rebuild_checkpoint_from(const json_t *json) {
   const char *text = json_string_value(json_object_get(json, "entity"));
   bson_error_t error;
-  return (RebuildMark){.step = number_of(json, "step"),
-                       .entity =
-                           text ? bson_new_from_json((const uint8_t *)text, -1, &error) : NULL,
-                       .entities = number_of(json, "entities"),
-                       .deleted = number_of(json, "deleted"),
-                       .left = number_of(json, "left")};
+  return (RebuildCheckpoint){.step = number_of(json, "step"),
+                             .entity = text ? bson_new_from_json((const uint8_t *)text, -1, &error)
+                                            : NULL,
+                             .entities = number_of(json, "entities"),
+                             .deleted = number_of(json, "deleted"),
+                             .left = number_of(json, "left")};
 }
 
 void rebuild_next_step(Rebuild *rebuild) {
   rebuild->at.step++;
   if (rebuild->at.entity)
     bson_destroy(g_steal_pointer(&rebuild->at.entity));
-  rebuild_mark(rebuild);
+  rebuild_checkpoint(rebuild);
 }
 
 /* --- in place ------------------------------------------------------------------------------- */
@@ -200,7 +200,7 @@ static bool fill(Rebuild *rebuild, const Projection *projection, int64_t total,
     good = fill_page(pages, &rebuild->at.entity, refresh_batch, &filler, &rebuild->at.entities,
                      &end, ret_failure);
     if (good)
-      rebuild_mark(rebuild);
+      rebuild_checkpoint(rebuild);
     progress_show(&progress, rebuild->at.entities);
   }
   progress_end(&progress);
@@ -291,7 +291,7 @@ static bool look_again(Rebuild *rebuild, const Projection *projection, Compare *
     good =
         compare_entities(compare, &rebuild->at.entity, leave_different, &filler, &end, ret_failure);
     if (good)
-      rebuild_mark(rebuild);
+      rebuild_checkpoint(rebuild);
     progress_show(&progress, compare_counts(compare)->entities);
   }
   progress_end(&progress);

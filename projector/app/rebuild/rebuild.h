@@ -7,18 +7,18 @@
 #include "projector/app/shared/stores.h"
 
 /* Where a rebuild stands: every step is one reading of entities or rows. */
-typedef struct RebuildMark {
+typedef struct RebuildCheckpoint {
   int64_t step;
   bson_t *entity; /* `_id` of the last entity of the step, or NULL */
   int64_t entities, deleted, left;
-} RebuildMark;
+} RebuildCheckpoint;
 
 typedef struct Rebuild {
   const Config *config;
   GPtrArray *projections; /* of Projection: those to fill */
   Stores stores;
   Journal *journal;
-  RebuildMark at;
+  RebuildCheckpoint at;
   int64_t rate;         /* entities a second; 0: as fast as it goes */
   int64_t left;         /* in all */
   GHashTable *left_ids; /* "TABLE ID" of those that were left */
@@ -28,10 +28,10 @@ typedef struct Rebuild {
 
 /* Prints a line of the journal and remembers entities that were left. `data` is the Rebuild. */
 void rebuild_show_line(const json_t *line, void *data);
-/* Restores the progress of an interrupted rebuild from the journal's mark. */
-RebuildMark rebuild_mark_from(const json_t *json);
+/* Restores the progress of an interrupted rebuild from the journal's checkpoint. */
+RebuildCheckpoint rebuild_checkpoint_from(const json_t *json);
 /* Records the progress. */
-void rebuild_mark(Rebuild *rebuild);
+void rebuild_checkpoint(Rebuild *rebuild);
 /* Begins the next step. */
 void rebuild_next_step(Rebuild *rebuild);
 /* Reports that an aggregate's row does not match its entity, and why. */

@@ -74,7 +74,7 @@ static bool open_journal(Rebuild *rebuild, const RebuildOptions *options, const 
   else if (options->resume && !found)
     fprintf(stderr, "projector: nothing to resume in %s; from the beginning\n", path);
   if (found)
-    rebuild->at = rebuild_mark_from(found);
+    rebuild->at = rebuild_checkpoint_from(found);
   json_decref(found);
   return true;
 }

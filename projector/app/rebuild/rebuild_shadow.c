@@ -190,7 +190,7 @@ static bool copy_all(Work *work, int64_t total, Failure *ret_failure) {
     good = fill_page(pages, &rebuild->at.entity, copy_batch, work, &rebuild->at.entities, &end,
                      ret_failure);
     if (good)
-      rebuild_mark(rebuild);
+      rebuild_checkpoint(rebuild);
     progress_show(&progress, rebuild->at.entities);
   }
   progress_end(&progress);
@@ -430,7 +430,7 @@ static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_fai
     return true;
   if (rebuild->at.entity)
     bson_destroy(g_steal_pointer(&rebuild->at.entity));
-  rebuild->at = (RebuildMark){.step = first};
+  rebuild->at = (RebuildCheckpoint){.step = first};
   return shadow_create(session, &work->shadow, ret_failure);
 }
 
@@ -506,7 +506,7 @@ static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
   else
     fprintf(stderr, "projector: %s is unchanged: correct the remaining entities first\n",
             live->table);
-  rebuild->at = (RebuildMark){.step = 2 * (int64_t)at + 1};
+  rebuild->at = (RebuildCheckpoint){.step = 2 * (int64_t)at + 1};
   rebuild_next_step(rebuild);
   return true;
 }

@@ -21,8 +21,8 @@ enum {
 /* Reads the keys of the rows page by page. */
 typedef struct KeyCursor {
   Arena *page, *before;
-  const Value *mark; /* the last key read; NULL: none yet */
-  GPtrArray *keys;   /* of the page */
+  const Value *after; /* the last key read; NULL: none yet */
+  GPtrArray *keys;    /* of the page */
 } KeyCursor;
 
 struct Compare {
@@ -312,19 +312,19 @@ static bool compare_page(Compare *compare, const GPtrArray *documents, Differenc
          settle(compare, suspects, sink, data, ret_failure);
 }
 
-bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void *data,
+bool compare_entities(Compare *compare, bson_t **after, DifferenceSink sink, void *data,
                       bool *ret_end, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
-  if (!entities_page(compare->entities, *mark, PAGE, documents, ret_failure))
+  if (!entities_page(compare->entities, *after, PAGE, documents, ret_failure))
     return false;
   *ret_end = documents->len == 0;
   if (*ret_end)
     return true;
   if (!compare_page(compare, documents, sink, data, ret_failure))
     return false;
-  if (*mark)
-    bson_destroy(*mark);
-  *mark = entity_mark(documents->pdata[documents->len - 1]);
+  if (*after)
+    bson_destroy(*after);
+  *after = entity_mark(documents->pdata[documents->len - 1]);
   return true;
 }
 
@@ -379,17 +379,17 @@ static void claim(Window *window, uint64_t hash) {
 
 /* An empty page means the end. */
 static bool next_keys(Compare *compare, KeyCursor *cursor, Failure *ret_failure) {
-  Arena *page = cursor->before; /* the mark is in the other arena */
+  Arena *page = cursor->before; /* the last key is in the other arena */
   cursor->before = cursor->page;
   cursor->page = page;
   arena_reset(page);
   g_ptr_array_set_size(cursor->keys, 0);
   if (!stores_wake(compare->stores, ret_failure) ||
-      !rows_list_keys(compare->stores->session, &compare->layout, cursor->mark, KEY_PAGE, page,
+      !rows_list_keys(compare->stores->session, &compare->layout, cursor->after, KEY_PAGE, page,
                       cursor->keys, ret_failure))
     return false;
   if (cursor->keys->len > 0)
-    cursor->mark = cursor->keys->pdata[cursor->keys->len - 1];
+    cursor->after = cursor->keys->pdata[cursor->keys->len - 1];
   return true;
 }
 
@@ -432,23 +432,23 @@ static void claim_page(Compare *compare, Window *window, const GPtrArray *docume
 /* Goes over all entities after the rows: whatever a row was made from is there by then. */
 static bool claim_rows(Compare *compare, Window *window, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
-  bson_t *mark = NULL;
+  bson_t *after = NULL;
   bool good;
   compare->nameless = 0;
   do {
     g_ptr_array_set_size(documents, 0);
-    good = entities_page(compare->keys, mark, KEY_PAGE, documents, ret_failure);
+    good = entities_page(compare->keys, after, KEY_PAGE, documents, ret_failure);
     if (!good || documents->len == 0)
       break;
     pool_reset(&compare->page);
     claim_page(compare, window, documents);
     count_keys(compare, documents->len);
-    if (mark)
-      bson_destroy(mark);
-    mark = entity_mark(documents->pdata[documents->len - 1]);
+    if (after)
+      bson_destroy(after);
+    after = entity_mark(documents->pdata[documents->len - 1]);
   } while (window->unclaimed > 0);
-  if (mark)
-    bson_destroy(mark);
+  if (after)
+    bson_destroy(after);
   return good;
 }
 
@@ -543,7 +543,7 @@ static void suspect_row(Compare *compare, const Value *key, GArray *suspects, GP
 /* Reads the window again and checks the rows whose hash no entity claimed. */
 static bool settle_window(Compare *compare, const Window *window, DifferenceSink sink, void *data,
                           Failure *ret_failure) {
-  const Value *end = compare->ahead->mark;
+  const Value *end = compare->ahead->after;
   bool done = false;
   while (!done) {
     g_autoptr(GArray) suspects = g_array_new(FALSE, TRUE, sizeof(Suspect));
@@ -567,15 +567,15 @@ static bool settle_window(Compare *compare, const Window *window, DifferenceSink
 }
 
 static void catch_up(Compare *compare) {
-  const Value *end = compare->ahead->mark;
+  const Value *end = compare->ahead->after;
   KeyCursor *behind = compare->behind;
   unsigned count = compare->layout.key_count;
   Arena *page = behind->page;
   arena_reset(page);
-  Value *mark = arena_alloc(page, count, sizeof *mark);
+  Value *after = arena_alloc(page, count, sizeof *after);
   for (unsigned i = 0; i < count; i++)
-    mark[i] = value_copy(&end[i], page);
-  behind->mark = mark;
+    after[i] = value_copy(&end[i], page);
+  behind->after = after;
 }
 
 bool compare_rows(Compare *compare, DifferenceSink sink, void *data, CompareTick tick,
@@ -590,7 +590,7 @@ bool compare_rows(Compare *compare, DifferenceSink sink, void *data, CompareTick
            (window.unclaimed == 0 || settle_window(compare, &window, sink, data, ret_failure));
     compare->counts.rows += window.hashes->len;
   }
-  if (good && compare->ahead->mark)
+  if (good && compare->ahead->after)
     catch_up(compare);
   g_array_unref(window.hashes);
   g_free(window.claimed);

@@ -34,9 +34,9 @@ const Layout *compare_layout(const Compare *compare);
 /* About how many entities there are. */
 bool compare_estimate(Compare *compare, int64_t *ret_entities, Failure *ret_failure);
 
-/* The next page of entities: `sink` gets what differs. `*mark` is the `_id` to continue from, NULL
+/* The next page of entities: `sink` gets what differs. `*after` is the `_id` to continue from, NULL
  * at first; it is replaced. `*ret_end`: there are no more. */
-bool compare_entities(Compare *compare, bson_t **mark, DifferenceSink sink, void *data,
+bool compare_entities(Compare *compare, bson_t **after, DifferenceSink sink, void *data,
                       bool *ret_end, Failure *ret_failure);
 /* A page of entities chosen at random. */
 bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *data,

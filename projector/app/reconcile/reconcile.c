@@ -24,12 +24,12 @@ typedef struct ReconcileOptions {
 } ReconcileOptions;
 
 /* Where an interrupted comparison stood. */
-typedef struct Mark {
+typedef struct ReconcileCheckpoint {
   unsigned projection; /* index in the mapping; the number of projections: at the events */
   bool rows;           /* in the pass over the rows */
   bson_t *entity;      /* `_id` of the last entity, or NULL */
   CompareCounts counts;
-} Mark;
+} ReconcileCheckpoint;
 
 typedef struct Reconcile {
   const Config *config;
@@ -95,22 +95,23 @@ static bool take_differences(Difference *differences, size_t count, void *data,
   return true;
 }
 
-/* --- marks ---------------------------------------------------------------------------------- */
+/* --- checkpoints ---------------------------------------------------------------------------- */
 
-static void mark(Reconcile *reconcile, unsigned projection, bool rows, const bson_t *entity,
-                 const CompareCounts *counts) {
+static void note_checkpoint(Reconcile *reconcile, unsigned projection, bool rows,
+                            const bson_t *entity, const CompareCounts *counts) {
   char *text = entity ? bson_as_canonical_extended_json(entity, NULL) : NULL;
-  journal_mark(reconcile->journal,
-               json_pack("{s:i, s:b, s:s?, s:I, s:I, s:I}", "projection", (int)projection, "rows",
-                         (int)rows, "entity", text, "entities", (json_int_t)counts->entities,
-                         "compared_rows", (json_int_t)counts->rows, "lagging",
-                         (json_int_t)counts->lagging));
+  journal_checkpoint(reconcile->journal,
+                     json_pack("{s:i, s:b, s:s?, s:I, s:I, s:I}", "projection", (int)projection,
+                               "rows", (int)rows, "entity", text, "entities",
+                               (json_int_t)counts->entities, "compared_rows",
+                               (json_int_t)counts->rows, "lagging", (json_int_t)counts->lagging));
   bson_free(text);
 }
 
-static Mark mark_from(const json_t *json) {
-  Mark read = {.projection = (unsigned)json_integer_value(json_object_get(json, "projection")),
-               .rows = json_is_true(json_object_get(json, "rows"))};
+static ReconcileCheckpoint checkpoint_from(const json_t *json) {
+  ReconcileCheckpoint read = {.projection =
+                                  (unsigned)json_integer_value(json_object_get(json, "projection")),
+                              .rows = json_is_true(json_object_get(json, "rows"))};
   const char *text = json_string_value(json_object_get(json, "entity"));
   bson_error_t error;
   read.entity = text ? bson_new_from_json((const uint8_t *)text, -1, &error) : NULL;
@@ -133,7 +134,7 @@ static bool compare_all_entities(Reconcile *reconcile, Compare *compare, unsigne
   for (bool end = false; good && !end;) {
     good = compare_entities(compare, at, take_differences, reconcile, &end, ret_failure);
     if (good)
-      mark(reconcile, index, false, *at, counts);
+      note_checkpoint(reconcile, index, false, *at, counts);
     progress_show(&progress, counts->entities);
   }
   progress_end(&progress);
@@ -191,7 +192,8 @@ static void add_sums(Reconcile *reconcile, const char *table, const CompareCount
 }
 
 /* `from` is where to continue; takes over its entity. */
-static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Failure *ret_failure) {
+static bool reconcile_projection(Reconcile *reconcile, guint at, ReconcileCheckpoint *from,
+                                 Failure *ret_failure) {
   const Projection *projection = reconcile->projections->pdata[at];
   int64_t started_us = clock_us(), total, sample = reconcile->options->sample;
   g_autoptr(Compare) compare = compare_new(&reconcile->stores, projection, &reconcile->range,
@@ -207,7 +209,7 @@ static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Fai
     good = (from->rows || compare_all_entities(reconcile, compare, projection->index, &from->entity,
                                                total, ret_failure));
   if (good && sample == 0) {
-    mark(reconcile, projection->index, true, NULL, compare_counts(compare));
+    note_checkpoint(reconcile, projection->index, true, NULL, compare_counts(compare));
     good = compare_all_rows(reconcile, compare, total, ret_failure) &&
            compare_all_children(reconcile, projection, total, ret_failure);
   }
@@ -216,7 +218,7 @@ static bool reconcile_projection(Reconcile *reconcile, guint at, Mark *from, Fai
     return false;
   const CompareCounts none = {0};
   add_sums(reconcile, projection->table, compare_counts(compare), started_us);
-  mark(reconcile, projection->index + 1, false, NULL, &none);
+  note_checkpoint(reconcile, projection->index + 1, false, NULL, &none);
   return true;
 }
 
@@ -233,10 +235,10 @@ static bool reconcile_events(Reconcile *reconcile, Failure *ret_failure) {
   return true;
 }
 
-static bool reconcile_all(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
+static bool reconcile_all(Reconcile *reconcile, ReconcileCheckpoint *from, Failure *ret_failure) {
   for (guint i = 0; i < reconcile->projections->len; i++) {
     const Projection *projection = reconcile->projections->pdata[i];
-    Mark start = {0};
+    ReconcileCheckpoint start = {0};
     if (projection->index < from->projection)
       continue;
     if (projection->index == from->projection) {
@@ -268,7 +270,8 @@ static json_t *header_of(const Reconcile *reconcile) {
 
 /* Returns false only if the comparison must not continue; without a file it continues, but cannot
  * be resumed. */
-static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_failure) {
+static bool open_journal(Reconcile *reconcile, ReconcileCheckpoint *ret_checkpoint,
+                         Failure *ret_failure) {
   const ReconcileOptions *options = reconcile->options;
   Failure failure = {0};
   json_t *found = NULL;
@@ -287,7 +290,7 @@ static bool open_journal(Reconcile *reconcile, Mark *ret_mark, Failure *ret_fail
   else if (options->resume && !found)
     fprintf(stderr, "projector: nothing to resume in %s; from the beginning\n", path);
   if (found)
-    *ret_mark = mark_from(found);
+    *ret_checkpoint = checkpoint_from(found);
   json_decref(found);
   return true;
 }
@@ -299,7 +302,8 @@ static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
   return resolve_report(reconcile->config, reconcile->stores.store, act, ret_failure);
 }
 
-static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_failure) {
+static bool reconcile_stores(Reconcile *reconcile, ReconcileCheckpoint *from,
+                             Failure *ret_failure) {
   bool good = stores_open(reconcile->config, "reconcile", &reconcile->stores, ret_failure) &&
               reconcile_all(reconcile, from, ret_failure) &&
               (reconcile->repaired == 0 || report_repair(reconcile, ret_failure));
@@ -309,7 +313,7 @@ static bool reconcile_stores(Reconcile *reconcile, Mark *from, Failure *ret_fail
 
 static int reconcile_and_report(Reconcile *reconcile) {
   Failure failure = {0};
-  Mark from = {0};
+  ReconcileCheckpoint from = {0};
   if (!open_journal(reconcile, &from, &failure))
     return command_fail(&failure);
   bool good = reconcile_stores(reconcile, &from, &failure);

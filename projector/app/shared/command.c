@@ -44,10 +44,10 @@ void command_print_json(const json_t *json, size_t flags) {
 
 int command_fail(const Failure *failure) {
   static const char *const sources[] = {"", "mysql: ", "mongodb: ", ""};
-  Failure told = log_told(failure);
+  Failure redacted = log_redacted(failure);
   g_autoptr(GString) line = g_string_new("projector: ");
   g_string_append(line, sources[failure->source]);
-  text_append_clean(line, told.message, "");
+  text_append_clean(line, redacted.message, "");
   if (failure->code)
     g_string_append_printf(line, " (%d)", failure->code);
   log_plain(line->str);

@@ -121,11 +121,11 @@ static Selection selection_of(const EventQuery *query) {
 /* --- lines ---------------------------------------------------------------------------------- */
 
 static bool enough(const EventReading *reading) {
-  return reading->query->limit > 0 && reading->told >= reading->query->limit;
+  return reading->query->limit > 0 && reading->lines >= reading->query->limit;
 }
 
 /* The event with its cursor, without the projector's own fields. */
-static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) {
+static bool write_line(EventReading *reading, const bson_t *document, int64_t cursor) {
   bson_t line = BSON_INITIALIZER;
   if (cursor)
     BSON_APPEND_INT64(&line, "cursor", cursor);
@@ -146,13 +146,13 @@ static bool tell(EventReading *reading, const bson_t *document, int64_t cursor) 
                            cursor);
   g_string_append_c(text, '\n');
   bson_free(json);
-  reading->told++;
+  reading->lines++;
   return reading->sink(text->str, text->len, reading->data);
 }
 
 /* Delivers one page after `*after`. Returns false when the reader has enough, or on failure. */
-static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
-                      Failure *ret_failure) {
+static bool write_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
+                       Failure *ret_failure) {
   Outbox *events = archive_events(archive);
   const Selection selection = selection_of(reading->query);
   g_autoptr(EventCursor) cursor =
@@ -163,7 +163,7 @@ static bool tell_page(EventReading *reading, Archive *archive, int64_t *after, i
   while (more && *ret_count < PAGE && (document = event_cursor_next(cursor, ret_failure))) {
     *after = numbering_of(document);
     ++*ret_count;
-    more = tell(reading, document, *after) && !enough(reading);
+    more = write_line(reading, document, *after) && !enough(reading);
   }
   return more && ret_failure->class == FAILURE_NONE;
 }
@@ -176,7 +176,7 @@ static void skip_seen(Archive *archive, int64_t known, int64_t *after) {
     *after = MAX(*after, known);
 }
 
-static bool tell_archived(EventReading *reading, Archive *archive, Failure *ret_failure) {
+static bool write_archived(EventReading *reading, Archive *archive, Failure *ret_failure) {
   MongoStore *store = archive_store(archive);
   int64_t after = reading->query->after, known = 0;
   for (;;) {
@@ -184,7 +184,7 @@ static bool tell_archived(EventReading *reading, Archive *archive, Failure *ret_
     int64_t begun = clock_us();
     if (!numbering_last(store, reading->config->mongodb.outbox, &known, ret_failure))
       return false;
-    if (known > after && !tell_page(reading, archive, &after, &count, ret_failure))
+    if (known > after && !write_page(reading, archive, &after, &count, ret_failure))
       return false;
     if (count < PAGE && !reading->query->follow)
       return true;
@@ -196,24 +196,24 @@ static bool tell_archived(EventReading *reading, Archive *archive, Failure *ret_
   }
 }
 
-static bool tell_waiting(EventReading *reading, Outbox *outbox, Failure *ret_failure) {
+static bool write_waiting(EventReading *reading, Outbox *outbox, Failure *ret_failure) {
   const Selection selection = selection_of(reading->query);
   g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
-    if (!tell(reading, document, 0) || enough(reading))
+    if (!write_line(reading, document, 0) || enough(reading))
       return true;
   return ret_failure->class == FAILURE_NONE;
 }
 
 bool event_query_run(EventReading *reading, Archive *archive, Failure *ret_failure) {
-  reading->told = 0;
+  reading->lines = 0;
   *ret_failure = (Failure){0};
-  if (!tell_archived(reading, archive, ret_failure))
+  if (!write_archived(reading, archive, ret_failure))
     return ret_failure->class == FAILURE_NONE;
   if (!reading->query->waiting)
     return true;
   g_autoptr(Outbox) outbox =
       outbox_new_on(archive_store(archive), "", reading->config->mongodb.outbox);
-  return tell_waiting(reading, outbox, ret_failure);
+  return write_waiting(reading, outbox, ret_failure);
 }

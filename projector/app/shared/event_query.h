@@ -41,7 +41,7 @@ typedef struct EventReading {
   LineSink sink;
   Pause pause; /* between two looks for more, and between two pages */
   void *data;
-  int64_t told; /* out: number of lines */
+  int64_t lines; /* out: how many were written */
 } EventReading;
 
 /* Writes all lines of the query; ends early when sink or pause return false. Needs memory for one

@@ -53,8 +53,8 @@ void journal_line(Journal *journal, const json_t *line) {
     append(journal, line);
 }
 
-void journal_mark(Journal *journal, json_t *mark) {
-  json_t *line = json_pack("{s:o}", "mark", mark);
+void journal_checkpoint(Journal *journal, json_t *checkpoint) {
+  json_t *line = json_pack("{s:o}", "mark", checkpoint);
   if (journal)
     append(journal, line);
   json_decref(line);
@@ -77,18 +77,19 @@ static void take_all(GPtrArray *lines, bool repaired_only, JournalLine take, voi
   g_ptr_array_set_size(lines, 0);
 }
 
-/* Delivers the lines before each mark and, of the lines after the last mark, the repaired ones. */
-static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_mark) {
+/* Delivers the lines before each checkpoint and, of the lines after the last checkpoint, the
+ * repaired ones. */
+static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_checkpoint) {
   g_autoptr(GPtrArray) open = g_ptr_array_new_with_free_func((GDestroyNotify)json_decref);
   char *text = NULL;
   size_t size = 0;
   while (getline(&text, &size, file) > 0) {
     json_t *line = json_loads(text, 0, NULL); /* NULL: cut off when the process was killed */
-    json_t *mark = json_object_get(line, "mark");
-    if (mark) {
+    json_t *checkpoint = json_object_get(line, "mark");
+    if (checkpoint) {
       take_all(open, false, take, data);
-      json_decref(*ret_mark);
-      *ret_mark = json_incref(mark);
+      json_decref(*ret_checkpoint);
+      *ret_checkpoint = json_incref(checkpoint);
     } else if (json_object_get(line, "resumed")) {
       take_all(open, true, take, data);
     } else if (line) {
@@ -103,7 +104,7 @@ static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_ma
 /* Returns false when there is nothing to resume, or the journal belongs to another run
  * (`ret_failure` says so). */
 static bool resume_from(Journal *journal, const json_t *header, JournalLine take, void *data,
-                        json_t **ret_mark, Failure *ret_failure) {
+                        json_t **ret_checkpoint, Failure *ret_failure) {
   char *text = NULL;
   size_t size = 0;
   rewind(journal->file);
@@ -117,7 +118,7 @@ static bool resume_from(Journal *journal, const json_t *header, JournalLine take
          ret_failure);
   json_decref(found);
   if (same)
-    read_lines(journal->file, take, data, ret_mark);
+    read_lines(journal->file, take, data, ret_checkpoint);
   return same;
 }
 
@@ -127,12 +128,12 @@ static bool lock(Journal *journal, Failure *ret_failure) {
 }
 
 Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine take, void *data,
-                      json_t **ret_mark, Failure *ret_failure) {
+                      json_t **ret_checkpoint, Failure *ret_failure) {
   g_autofree char *folder = g_path_get_dirname(path);
   g_mkdir_with_parents(folder, 0700);
   int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   Journal *journal = NULL;
-  *ret_mark = NULL;
+  *ret_checkpoint = NULL;
   if (fd < 0) {
     fail(path, errno == ELOOP ? "it is a symbolic link, which is not followed" : strerror(errno),
          ret_failure);
@@ -142,7 +143,8 @@ Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine
     journal->path = g_strdup(path);
     Failure failure = {0};
     bool good = lock(journal, &failure);
-    bool resumed = good && resume && resume_from(journal, header, take, data, ret_mark, &failure);
+    bool resumed =
+        good && resume && resume_from(journal, header, take, data, ret_checkpoint, &failure);
     if (failure.class != FAILURE_NONE) {
       *ret_failure = failure;
       journal_close(g_steal_pointer(&journal), true);

@@ -112,7 +112,7 @@ static void read_events(EventReader *reader) {
   end_stream(reader);
   if (!good)
     log_failure(LOG_LEVEL_WARNING, "events on demand broke off", &failure);
-  log_info("events on demand", LOG_FIELDS(LOG_NUMBER("events", reading.told),
+  log_info("events on demand", LOG_FIELDS(LOG_NUMBER("events", reading.lines),
                                           LOG_NUMBER("after", reader->query.after)));
 }
 

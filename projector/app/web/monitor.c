@@ -16,7 +16,7 @@ enum {
   SAMPLE_MS = 1000,
   TROUBLES_MAX = 50,
   KINDS_MAX = 20,
-  TELL_MS = 5000, /* a requested line waits this long for the stores */
+  STORES_KNOWN_MS = 5000, /* a requested line waits this long for the stores */
 };
 
 struct Monitor {
@@ -28,7 +28,7 @@ struct Monitor {
   Probe *probe; /* NULL: not started */
   GMutex lock;
   GCond changed;
-  bool ending, wanted, tell;
+  bool ending, wanted, to_log;
   Report *report;
   Sample samples[SAMPLES_MAX]; /* a ring buffer */
   int64_t sampled;
@@ -171,7 +171,7 @@ static const char *reached(const StoreState *state) {
   return state->failure.class == FAILURE_NONE ? state->server : state->failure.message;
 }
 
-static void tell(const Status *status) {
+static void log_status(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   log_info("status",
            LOG_FIELDS(LOG_TEXT("name", status->name), LOG_TEXT("state", status_state(status)),
@@ -186,7 +186,7 @@ static void tell(const Status *status) {
 }
 
 /* Waits for the next look. Returns false at the end. */
-static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
+static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_to_log) {
   int64_t until = g_get_monotonic_time() + pause_ms * 1000;
   SCOPED_LOCK(&monitor->lock);
   while (!monitor->ending && !monitor->wanted) {
@@ -195,20 +195,20 @@ static bool wait(Monitor *monitor, int64_t pause_ms, bool *ret_tell) {
     else if (!g_cond_wait_until(&monitor->changed, &monitor->lock, until))
       break;
   }
-  *ret_tell = monitor->tell;
-  monitor->wanted = monitor->tell = false;
+  *ret_to_log = monitor->to_log;
+  monitor->wanted = monitor->to_log = false;
   return !monitor->ending;
 }
 
 /* By now the stores have been queried, so the first line can be logged. */
-static void tell_now(Monitor *monitor) {
-  for (int waited_ms = 0; waited_ms < TELL_MS; waited_ms += TELL_MS / 50) {
+static void log_now(Monitor *monitor) {
+  for (int waited_ms = 0; waited_ms < STORES_KNOWN_MS; waited_ms += STORES_KNOWN_MS / 50) {
     g_autoptr(Report) report = monitor_report(monitor);
     if (report->stores_known) {
-      tell(&report->status);
+      log_status(&report->status);
       return;
     }
-    g_usleep(TELL_MS / 50 * 1000);
+    g_usleep(STORES_KNOWN_MS / 50 * 1000);
   }
 }
 
@@ -216,12 +216,12 @@ static gpointer run_looking(gpointer data) {
   Monitor *monitor = data;
   Outbox *outbox = outbox_new(monitor->store, "");
   int64_t pause_ms = 0;
-  bool is_to_tell;
-  while (wait(monitor, pause_ms, &is_to_tell)) {
+  bool is_to_log;
+  while (wait(monitor, pause_ms, &is_to_log)) {
     int64_t begun = g_get_monotonic_time();
     bool good = look(monitor, outbox);
-    if (is_to_tell)
-      tell_now(monitor);
+    if (is_to_log)
+      log_now(monitor);
     int64_t took_ms = (g_get_monotonic_time() - begun) / 1000;
     pause_ms = CLAMP(took_ms * PACE_SHARE, PACE_MS, PACE_MAX_MS);
     if (!good || probe_bad_at(monitor->probe) >= begun)
@@ -231,14 +231,14 @@ static gpointer run_looking(gpointer data) {
   return NULL;
 }
 
-static void want(Monitor *monitor, bool is_to_tell) {
+static void want(Monitor *monitor, bool is_to_log) {
   SCOPED_LOCK(&monitor->lock);
   monitor->wanted = true;
-  monitor->tell |= is_to_tell;
+  monitor->to_log |= is_to_log;
   g_cond_broadcast(&monitor->changed);
 }
 
-void monitor_tell(Monitor *monitor) {
+void monitor_log(Monitor *monitor) {
   want(monitor, true);
 }
 

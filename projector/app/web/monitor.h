@@ -37,7 +37,7 @@ void monitor_free(Monitor *monitor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Monitor, monitor_free)
 
 /* Requests a status line in the log. */
-void monitor_tell(Monitor *monitor);
+void monitor_log(Monitor *monitor);
 /* Requests a poll soon, after a change by the operator. */
 void monitor_look(Monitor *monitor);
 

@@ -38,28 +38,28 @@ void lease_free(Lease *lease) {
 }
 
 /* null: there is none */
-static void append_trouble(bson_t *fields, const LeaseTold *told) {
-  if (!told || told->trouble.class == FAILURE_NONE) {
+static void append_trouble(bson_t *fields, const OwnerReport *report) {
+  if (!report || report->trouble.class == FAILURE_NONE) {
     BSON_APPEND_NULL(fields, "$literal");
     return;
   }
-  g_autofree char *message = g_utf8_make_valid(told->trouble.message, -1);
+  g_autofree char *message = g_utf8_make_valid(report->trouble.message, -1);
   BCON_APPEND(fields, "$literal", "{", "source",
-              BCON_UTF8(told->trouble.source == SOURCE_MYSQL ? "mysql" : "mongodb"), "class",
-              BCON_UTF8(failure_class_name(told->trouble.class)), "code",
-              BCON_INT32(told->trouble.code), "message", BCON_UTF8(message), "since",
-              BCON_DATE_TIME(told->trouble_since_ms), "}");
+              BCON_UTF8(report->trouble.source == SOURCE_MYSQL ? "mysql" : "mongodb"), "class",
+              BCON_UTF8(failure_class_name(report->trouble.class)), "code",
+              BCON_INT32(report->trouble.code), "message", BCON_UTF8(message), "since",
+              BCON_DATE_TIME(report->trouble_since_ms), "}");
 }
 
 /* One atomic step decides: the fields change only if the lease is free, expired or ours. */
-static bson_t *acquire_update(const Lease *lease, int64_t epoch, const LeaseTold *told) {
+static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerReport *report) {
   bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER, trouble = BSON_INITIALIZER;
-  append_trouble(&trouble, told);
-  if (told)
-    BSON_APPEND_DATE_TIME(&settled, "$literal", told->settled_at);
+  append_trouble(&trouble, report);
+  if (report)
+    BSON_APPEND_DATE_TIME(&settled, "$literal", report->settled_at);
   else
     BCON_APPEND(&settled, "$ifNull", "[", BCON_UTF8("$settled_at"), BCON_UTF8("$$NOW"), "]");
-  BCON_APPEND(&lag, "$literal", BCON_INT64(told ? told->lag_ms : -1));
+  BCON_APPEND(&lag, "$literal", BCON_INT64(report ? report->lag_ms : -1));
   bson_t *free = BCON_NEW("free", "{", "$or", "[", "{", "$lte", "[", "{", "$ifNull", "[",
                           BCON_UTF8("$expires_at"), BCON_DATE_TIME(0), "]", "}", BCON_UTF8("$$NOW"),
                           "]", "}", "{", "$eq", "[", BCON_UTF8("$owner"), "{", "$literal",
@@ -160,12 +160,12 @@ static PauseState pause_at(const bson_t *document, const char *path) {
   return pause;
 }
 
-bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
+bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, LeaseState *ret_state,
                    Failure *ret_failure) {
   bson_t reply;
   bson_iter_t owner;
   bool good = modify(lease, BCON_NEW("_id", BCON_UTF8(lease->name)),
-                     acquire_update(lease, epoch, told), true, &reply, ret_failure);
+                     acquire_update(lease, epoch, report), true, &reply, ret_failure);
   if (good)
     *ret_state =
         (LeaseState){.owned = !strcmp(text_at(&reply, "value.owner", &owner), lease->owner),

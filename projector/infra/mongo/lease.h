@@ -27,23 +27,23 @@ typedef struct LeaseState {
   int64_t epoch;      /* the highest one that was noted; 0: none */
   bool reports;       /* an operator's action was recorded */
   int64_t now_ms;     /* MongoDB's clock, when it is ours; 0: not known */
-  int64_t settled_at; /* as LeaseTold; if it was never reported, when the lease was first taken */
+  int64_t settled_at; /* as OwnerReport; if it was never reported, when the lease was first taken */
   PauseState pause;
 } LeaseState;
 
 /* What the owner reports with a heartbeat, for others and for its successor. */
-typedef struct LeaseTold {
+typedef struct OwnerReport {
   int64_t settled_at;       /* everything that could be read before it is settled; ms since 1970 by
                                MongoDB's clock */
   int64_t lag_ms;           /* how long the oldest event has waited; 0: none waits */
   Failure trouble;          /* what its workers wait for; class NONE: nothing */
   int64_t trouble_since_ms; /* since 1970 */
-} LeaseTold;
+} OwnerReport;
 
 /* Takes or renews the lease; each renewal is a heartbeat. Asking for another process's lease
- * announces a standby. `epoch` (0: unknown) and `told` (NULL: nothing) are recorded if the lease is
- * ours. */
-bool lease_acquire(Lease *lease, int64_t epoch, const LeaseTold *told, LeaseState *ret_state,
+ * announces a standby. `epoch` (0: unknown) and `report` (NULL: nothing) are recorded if the lease
+ * is ours. */
+bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, LeaseState *ret_state,
                    Failure *ret_failure);
 
 /* What a standby sees of the owner. */
@@ -76,8 +76,8 @@ typedef struct LeaseView {
   int64_t expires_in_ms;
   int64_t prolonged_ms_ago; /* negative: not known */
   int64_t lag_ms;           /* as the owner reported it then; negative: it did not */
-  int64_t settled_at;       /* as LeaseTold; 0: not known */
-  Failure trouble;          /* as LeaseTold; the class is NONE or UNAVAILABLE */
+  int64_t settled_at;       /* as OwnerReport; 0: not known */
+  Failure trouble;          /* as OwnerReport; the class is NONE or UNAVAILABLE */
   int64_t trouble_since_ms;
   PauseState pause;
 } LeaseView;

@@ -456,20 +456,20 @@ bool ledger_age_ms(Session *session, const char *time, int64_t *ret_ms, Failure 
 }
 
 /* The texts sort like the times. */
-static Verdict judged(const LedgerEntry *entry, const char *mark) {
-  if (strcmp(entry->applied_at, mark) >= 0)
+static Verdict judged(const LedgerEntry *entry, const char *since) {
+  if (strcmp(entry->applied_at, since) >= 0)
     return VERDICT_WAIT;
   return is_skipped(entry) ? VERDICT_SKIPPED : VERDICT_KNOWN;
 }
 
-bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *items, size_t count,
-                  Failure *ret_failure) {
+bool ledger_judge(Session *session, const Ledger *live, const char *since, Item *items,
+                  size_t count, Failure *ret_failure) {
   g_autofree LedgerEntry *entries = g_new0(LedgerEntry, count + 1);
   if (!ledger_find_entries(session, live, items, count, entries, ret_failure))
     return false;
   for (size_t i = 0; i < count; i++)
     if (entries[i].outcome)
-      items[i].verdict = judged(&entries[i], mark);
+      items[i].verdict = judged(&entries[i], since);
   return true;
 }
 

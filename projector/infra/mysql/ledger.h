@@ -78,9 +78,9 @@ bool ledger_mark(Session *session, const Ledger *live, char ret_time[static LEDG
 bool ledger_age_ms(Session *session, const char *time, int64_t *ret_ms, Failure *ret_failure);
 
 /* Sets the items' verdicts from the ledger: VERDICT_KNOWN, VERDICT_SKIPPED, or VERDICT_WAIT when it
- * recorded the event at `mark` or later. */
-bool ledger_judge(Session *session, const Ledger *live, const char *mark, Item *items, size_t count,
-                  Failure *ret_failure);
+ * recorded the event at `since` or later. */
+bool ledger_judge(Session *session, const Ledger *live, const char *since, Item *items,
+                  size_t count, Failure *ret_failure);
 
 typedef struct LedgerSpan {
   const char *since; /* inclusive, */
