@@ -221,21 +221,10 @@ static bool delete_rows(Difference *differences, size_t count, void *data, Failu
   return true;
 }
 
-static void show_keys(int64_t keys, void *progress) {
-  progress_show(progress, keys);
-}
-
 static bool delete_rows_without_entity(Rebuild *rebuild, const Projection *projection,
                                        Compare *compare, int64_t total, Failure *ret_failure) {
   Filler filler = {rebuild, projection, NULL};
-  g_autofree char *what = g_strdup_printf("%s, keys", projection->table);
-  Progress progress;
-  progress_begin(&progress, what, 0, 2 * total);
-  bool good = true;
-  for (bool end = false; good && !end;)
-    good = compare_rows(compare, delete_rows, &filler, show_keys, &progress, &end, ret_failure);
-  progress_end(&progress);
-  return good;
+  return compare_rows(compare, delete_rows, &filler, total, ret_failure);
 }
 
 static bool delete_children_without_entity(Rebuild *rebuild, const Projection *projection,

@@ -54,25 +54,17 @@ typedef struct RebuildOptions {
   gboolean resume, as_json, shadow, drop_old;
 } RebuildOptions;
 
-/* Without a file the rebuild continues, but cannot be resumed. */
 static bool open_journal(Rebuild *rebuild, const RebuildOptions *options, const char *table,
                          Failure *ret_failure) {
-  g_autofree char *path =
-      options->state ? g_strdup(options->state) : journal_path(rebuild->config->name, "rebuild");
-  json_t *header = journal_header(rebuild->config, "rebuild"), *found = NULL;
-  Failure failure = {0};
-  json_object_set_new(header, "table", table ? json_string(table) : json_null());
-  json_object_set_new(header, "shadow", json_boolean(options->shadow));
-  rebuild->journal =
-      journal_open(path, header, options->resume, rebuild_show_line, rebuild, &found, &failure);
-  if (!rebuild->journal && options->resume) {
-    *ret_failure = failure;
+  const JournalOptions journal = {.command = "rebuild",
+                                  .state = options->state,
+                                  .resume = options->resume,
+                                  .take = rebuild_show_line,
+                                  .data = rebuild};
+  json_t *own = json_pack("{s:s?, s:b}", "table", table, "shadow", (int)options->shadow);
+  json_t *found = NULL;
+  if (!journal_begin(&journal, rebuild->config, own, &rebuild->journal, &found, ret_failure))
     return false;
-  }
-  if (!rebuild->journal)
-    fprintf(stderr, "projector: cannot be resumed if interrupted: %s\n", failure.message);
-  else if (options->resume && !found)
-    fprintf(stderr, "projector: nothing to resume in %s; from the beginning\n", path);
   if (found)
     rebuild->at = rebuild_checkpoint_from(found);
   json_decref(found);

@@ -3,12 +3,13 @@
 
 #include "projector/app/reconcile/child_check.h"
 #include "projector/app/reconcile/repair_check.h"
+#include "projector/app/reconcile/window.h"
+#include "projector/app/shared/progress.h"
 #include "projector/domain/entity.h"
 #include "projector/infra/mongo/entities.h"
 #include "projector/infra/mongo/selection.h"
 #include "projector/infra/mysql/rows.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -37,9 +38,8 @@ struct Compare {
   CompareCounts counts;
   KeyCursor *ahead, *behind; /* of the rows: at the end and at the start of the window */
   int64_t keys_read;
-  int64_t nameless; /* entities in the last pass over all of them whose `_id` no event can name */
-  CompareTick tick;
-  void *tick_data;
+  int64_t nameless;  /* entities in the last pass over all of them whose `_id` no event can name */
+  Progress progress; /* of the pass over the rows */
 };
 
 static KeyCursor *key_cursor_new(void) {
@@ -344,37 +344,8 @@ bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *d
 
 /* --- rows ----------------------------------------------------------------------------------- */
 
-/* Hashes of the keys of some rows, and which of them an entity has. A row is overlooked if its key
- * has the same hash as another key that an entity has: with a million rows, that is one chance in
- * 10^13. */
-typedef struct Window {
-  GArray *hashes; /* of uint64_t, sorted once it is full */
-  uint8_t *claimed;
-  size_t unclaimed;
-} Window;
-
-static int compare_hashes(const void *a, const void *b) {
-  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-  return (x > y) - (x < y);
-}
-
 static uint64_t hash_of(const Compare *compare, const Value *key) {
   return values_hash(key, compare->layout.key_count);
-}
-
-/* The index of the hash, or -1. */
-static gssize window_find(const Window *window, uint64_t hash) {
-  const uint64_t *found =
-      bsearch(&hash, window->hashes->data, window->hashes->len, sizeof hash, compare_hashes);
-  return found ? found - (const uint64_t *)(const void *)window->hashes->data : -1;
-}
-
-static void claim(Window *window, uint64_t hash) {
-  gssize at = window_find(window, hash);
-  if (at >= 0 && !window->claimed[at]) {
-    window->claimed[at] = 1;
-    window->unclaimed--;
-  }
 }
 
 /* An empty page means the end. */
@@ -395,7 +366,7 @@ static bool next_keys(Compare *compare, KeyCursor *cursor, Failure *ret_failure)
 
 static void count_keys(Compare *compare, guint count) {
   compare->keys_read += count;
-  compare->tick(compare->keys_read, compare->tick_data);
+  progress_show(&compare->progress, compare->keys_read);
 }
 
 /* Reads up to a window of rows; if the window stays empty, none are left. */
@@ -407,13 +378,11 @@ static bool fill_window(Compare *compare, Window *window, Failure *ret_failure) 
       const Value *key = compare->ahead->keys->pdata[i];
       uint64_t hash = hash_of(compare, key);
       if (in_range(compare, key))
-        g_array_append_val(window->hashes, hash);
+        window_add(window, hash);
     }
     count_keys(compare, compare->ahead->keys->len);
   } while (compare->ahead->keys->len > 0 && window->hashes->len < WINDOW);
-  qsort(window->hashes->data, window->hashes->len, sizeof(uint64_t), compare_hashes);
-  window->claimed = g_malloc0(window->hashes->len + 1);
-  window->unclaimed = window->hashes->len;
+  window_close(window);
   return true;
 }
 
@@ -425,7 +394,7 @@ static void claim_page(Compare *compare, Window *window, const GPtrArray *docume
     Failure failure;
     compare->nameless += !entity;
     if (entity && layout_map_key(&compare->layout, entity, arena, key, &failure))
-      claim(window, hash_of(compare, key));
+      window_claim(window, hash_of(compare, key));
   }
 }
 
@@ -554,8 +523,7 @@ static bool settle_window(Compare *compare, const Window *window, DifferenceSink
     done = keys->len == 0;
     for (guint i = 0; i < keys->len && !done; i++) {
       const Value *key = keys->pdata[i];
-      gssize at = window_find(window, hash_of(compare, key));
-      if (at >= 0 && !window->claimed[at])
+      if (window_is_unclaimed(window, hash_of(compare, key)))
         suspect_row(compare, key, suspects, unowned);
       done = values_equal(key, end, compare->layout.key_count);
     }
@@ -578,21 +546,32 @@ static void catch_up(Compare *compare) {
   behind->after = after;
 }
 
-bool compare_rows(Compare *compare, DifferenceSink sink, void *data, CompareTick tick,
-                  void *tick_data, bool *ret_end, Failure *ret_failure) {
-  compare->tick = tick;
-  compare->tick_data = tick_data;
-  Window window = {.hashes = g_array_new(FALSE, FALSE, sizeof(uint64_t))};
-  bool good = fill_window(compare, &window, ret_failure);
-  *ret_end = good && compare->ahead->keys->len == 0;
-  if (good && window.hashes->len > 0) {
-    good = claim_rows(compare, &window, ret_failure) &&
-           (window.unclaimed == 0 || settle_window(compare, &window, sink, data, ret_failure));
+/* The next window of rows: those that no entity has. */
+static bool compare_window(Compare *compare, DifferenceSink sink, void *data, bool *ret_end,
+                           Failure *ret_failure) {
+  g_auto(Window) window;
+  window_init(&window);
+  if (!fill_window(compare, &window, ret_failure))
+    return false;
+  *ret_end = compare->ahead->keys->len == 0;
+  if (window.hashes->len > 0) {
+    if (!claim_rows(compare, &window, ret_failure) ||
+        (window.unclaimed > 0 && !settle_window(compare, &window, sink, data, ret_failure)))
+      return false;
     compare->counts.rows += window.hashes->len;
   }
-  if (good && compare->ahead->after)
+  if (compare->ahead->after)
     catch_up(compare);
-  g_array_unref(window.hashes);
-  g_free(window.claimed);
+  return true;
+}
+
+bool compare_rows(Compare *compare, DifferenceSink sink, void *data, int64_t entities,
+                  Failure *ret_failure) {
+  g_autofree char *what = g_strdup_printf("%s, keys", compare->layout.projection->table);
+  progress_begin(&compare->progress, what, 0, 2 * entities);
+  bool good = true;
+  for (bool end = false; good && !end;)
+    good = compare_window(compare, sink, data, &end, ret_failure);
+  progress_end(&compare->progress);
   return good;
 }

@@ -45,9 +45,7 @@ bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *d
 bool compare_verify(Compare *compare, Difference *differences, size_t count, Arena *arena,
                     Failure *ret_failure);
 
-/* Called with the number of keys that the pass over the rows has read, of rows and of entities. */
-typedef void (*CompareTick)(int64_t keys, void *data);
-
-/* The next window of rows: those that no entity has. */
-bool compare_rows(Compare *compare, DifferenceSink sink, void *data, CompareTick tick,
-                  void *tick_data, bool *ret_end, Failure *ret_failure);
+/* The pass over all rows: `sink` gets those that no entity has. It reads the keys of all rows, and
+ * those of all entities for each window of rows. `entities`: about how many there are. */
+bool compare_rows(Compare *compare, DifferenceSink sink, void *data, int64_t entities,
+                  Failure *ret_failure);

@@ -141,24 +141,6 @@ static bool compare_all_entities(Reconcile *reconcile, Compare *compare, unsigne
   return good;
 }
 
-static void show_keys(int64_t keys, void *progress) {
-  progress_show(progress, keys);
-}
-
-/* Reads the keys of all rows, and of all entities for each window of rows. */
-static bool compare_all_rows(Reconcile *reconcile, Compare *compare, int64_t total,
-                             Failure *ret_failure) {
-  g_autofree char *what = g_strdup_printf("%s, keys", compare_layout(compare)->projection->table);
-  Progress progress;
-  progress_begin(&progress, what, 0, 2 * total);
-  bool good = true;
-  for (bool end = false; good && !end;)
-    good =
-        compare_rows(compare, take_differences, reconcile, show_keys, &progress, &end, ret_failure);
-  progress_end(&progress);
-  return good;
-}
-
 /* Compares the child rows under rows that no entity has. */
 static bool compare_all_children(Reconcile *reconcile, const Projection *projection, int64_t total,
                                  Failure *ret_failure) {
@@ -166,7 +148,7 @@ static bool compare_all_children(Reconcile *reconcile, const Projection *project
     g_autoptr(Compare) compare = compare_new_child(&reconcile->stores, projection->children[i],
                                                    &reconcile->range, ret_failure);
     reconcile->compare = compare;
-    if (!compare || !compare_all_rows(reconcile, compare, total, ret_failure))
+    if (!compare || !compare_rows(compare, take_differences, reconcile, total, ret_failure))
       return false;
   }
   return true;
@@ -210,7 +192,7 @@ static bool reconcile_projection(Reconcile *reconcile, guint at, ReconcileCheckp
                                                total, ret_failure));
   if (good && sample == 0) {
     note_checkpoint(reconcile, projection->index, true, NULL, compare_counts(compare));
-    good = compare_all_rows(reconcile, compare, total, ret_failure) &&
+    good = compare_rows(compare, take_differences, reconcile, total, ret_failure) &&
            compare_all_children(reconcile, projection, total, ret_failure);
   }
   reconcile->compare = NULL;
@@ -256,41 +238,24 @@ static bool reconcile_all(Reconcile *reconcile, ReconcileCheckpoint *from, Failu
 
 /* --- the journal ---------------------------------------------------------------------------- */
 
-/* What a resumed comparison must share with the interrupted one. */
-static json_t *header_of(const Reconcile *reconcile) {
-  const ReconcileOptions *options = reconcile->options;
-  json_t *header = journal_header(reconcile->config, "reconcile");
-  json_t *own =
-      json_pack("{s:s?, s:s?, s:s?, s:b}", "table", options->table, "key_from", options->key_from,
-                "key_to", options->key_to, "repair", (int)options->repair);
-  json_object_update(header, own);
-  json_decref(own);
-  return header;
-}
-
-/* Returns false only if the comparison must not continue; without a file it continues, but cannot
- * be resumed. */
-static bool open_journal(Reconcile *reconcile, ReconcileCheckpoint *ret_checkpoint,
+static bool open_journal(Reconcile *reconcile, ReconcileCheckpoint *ret_from,
                          Failure *ret_failure) {
   const ReconcileOptions *options = reconcile->options;
-  Failure failure = {0};
+  const JournalOptions journal = {.command = "reconcile",
+                                  .state = options->state,
+                                  .resume = options->resume,
+                                  .take = show_line,
+                                  .data = reconcile};
   json_t *found = NULL;
   if (options->sample)
     return true;
-  g_autofree char *path = options->state ? g_strdup(options->state)
-                                         : journal_path(reconcile->config->name, "reconcile");
-  reconcile->journal = journal_open(path, header_of(reconcile), options->resume, show_line,
-                                    reconcile, &found, &failure);
-  if (!reconcile->journal && options->resume) {
-    *ret_failure = failure;
+  json_t *own =
+      json_pack("{s:s?, s:s?, s:s?, s:b}", "table", options->table, "key_from", options->key_from,
+                "key_to", options->key_to, "repair", (int)options->repair);
+  if (!journal_begin(&journal, reconcile->config, own, &reconcile->journal, &found, ret_failure))
     return false;
-  }
-  if (!reconcile->journal)
-    fprintf(stderr, "projector: cannot be resumed if interrupted: %s\n", failure.message);
-  else if (options->resume && !found)
-    fprintf(stderr, "projector: nothing to resume in %s; from the beginning\n", path);
   if (found)
-    *ret_checkpoint = checkpoint_from(found);
+    *ret_from = checkpoint_from(found);
   json_decref(found);
   return true;
 }

@@ -13,7 +13,7 @@ struct Journal {
   char *path;
 };
 
-char *journal_path(const char *name, const char *command) {
+static char *path_of(const char *name, const char *command) {
   const char *state = g_getenv("XDG_STATE_HOME");
   g_autofree char *base = state && *state
                               ? g_strdup(state)
@@ -22,7 +22,8 @@ char *journal_path(const char *name, const char *command) {
   return g_build_filename(base, "projector", file, NULL);
 }
 
-json_t *journal_header(const Config *config, const char *command) {
+/* What must be the same when the command is resumed: stores, tables and mapping. */
+static json_t *header_of(const Config *config, const char *command) {
   const json_t *json = config->json;
   const json_t *mongodb = json_object_get(json, "mongodb"), *mysql = json_object_get(json, "mysql");
   json_t *both =
@@ -103,7 +104,7 @@ static void read_lines(FILE *file, JournalLine take, void *data, json_t **ret_ch
 
 /* Returns false when there is nothing to resume, or the journal belongs to another run
  * (`ret_failure` says so). */
-static bool resume_from(Journal *journal, const json_t *header, JournalLine take, void *data,
+static bool resume_from(Journal *journal, const json_t *header, const JournalOptions *options,
                         json_t **ret_checkpoint, Failure *ret_failure) {
   char *text = NULL;
   size_t size = 0;
@@ -118,7 +119,7 @@ static bool resume_from(Journal *journal, const json_t *header, JournalLine take
          ret_failure);
   json_decref(found);
   if (same)
-    read_lines(journal->file, take, data, ret_checkpoint);
+    read_lines(journal->file, options->take, options->data, ret_checkpoint);
   return same;
 }
 
@@ -127,8 +128,8 @@ static bool lock(Journal *journal, Failure *ret_failure) {
          fail(journal->path, "another process of this name has it open", ret_failure);
 }
 
-Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine take, void *data,
-                      json_t **ret_checkpoint, Failure *ret_failure) {
+static Journal *open_file(const char *path, const json_t *header, const JournalOptions *options,
+                          json_t **ret_checkpoint, Failure *ret_failure) {
   g_autofree char *folder = g_path_get_dirname(path);
   g_mkdir_with_parents(folder, 0700);
   int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -144,7 +145,7 @@ Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine
     Failure failure = {0};
     bool good = lock(journal, &failure);
     bool resumed =
-        good && resume && resume_from(journal, header, take, data, ret_checkpoint, &failure);
+        good && options->resume && resume_from(journal, header, options, ret_checkpoint, &failure);
     if (failure.class != FAILURE_NONE) {
       *ret_failure = failure;
       journal_close(g_steal_pointer(&journal), true);
@@ -154,6 +155,26 @@ Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine
       append(journal, header);
     }
   }
-  json_decref(header);
   return journal;
+}
+
+bool journal_begin(const JournalOptions *options, const Config *config, json_t *own,
+                   Journal **ret_journal, json_t **ret_checkpoint, Failure *ret_failure) {
+  g_autofree char *path =
+      options->state ? g_strdup(options->state) : path_of(config->name, options->command);
+  json_t *header = header_of(config, options->command);
+  Failure failure = {0};
+  json_object_update(header, own);
+  json_decref(own);
+  *ret_journal = open_file(path, header, options, ret_checkpoint, &failure);
+  json_decref(header);
+  if (!*ret_journal && options->resume) {
+    *ret_failure = failure;
+    return false;
+  }
+  if (!*ret_journal)
+    fprintf(stderr, "projector: cannot be resumed if interrupted: %s\n", failure.message);
+  else if (options->resume && !*ret_checkpoint)
+    fprintf(stderr, "projector: nothing to resume in %s; from the beginning\n", path);
+  return true;
 }

@@ -14,19 +14,24 @@ typedef struct Journal Journal;
 /* Takes a line of an earlier part. */
 typedef void (*JournalLine)(const json_t *line, void *data);
 
+typedef struct JournalOptions {
+  const char *command;
+  const char *state; /* the file; NULL: the command's own, in the user's state directory */
+  bool resume;
+  JournalLine take;
+  void *data;
+} JournalOptions;
+
 /* Opens the file, which no other process may have open. With `resume`, passes the earlier part's
  * lines to `take` and its last checkpoint to `*ret_checkpoint` (NULL: nothing to resume); it must
- * have begun with the same header. Takes ownership of the header. */
-Journal *journal_open(const char *path, json_t *header, bool resume, JournalLine take, void *data,
-                      json_t **ret_checkpoint, Failure *ret_failure);
+ * have begun with the same stores, tables and mapping, and the same `own` options, whose ownership
+ * is taken. Without `resume`, a file that cannot be opened is no failure: stderr says so, and
+ * `*ret_journal` is NULL. */
+bool journal_begin(const JournalOptions *options, const Config *config, json_t *own,
+                   Journal **ret_journal, json_t **ret_checkpoint, Failure *ret_failure);
 /* With NULL, for a command without a journal, does nothing. */
 void journal_line(Journal *journal, const json_t *line);
 /* Takes ownership of the checkpoint. */
 void journal_checkpoint(Journal *journal, json_t *checkpoint);
 /* Ends the command and deletes the file, unless it `failed`. */
 void journal_close(Journal *journal, bool failed);
-
-/* The default path of the command's file for a projector of that name. Free with g_free. */
-char *journal_path(const char *name, const char *command);
-/* What must be the same when the command is resumed: stores, tables and mapping. */
-json_t *journal_header(const Config *config, const char *command);
