@@ -180,7 +180,7 @@ Decision difference_decide(const Sight *sight) {
   bool shown = sight->entity && !sight->absent;
   if (shown && !sight->row)
     decision.row = DIFFERENCE_MISSING_ROW;
-  else if (!shown && sight->row)
+  else if (!shown && (sight->row || sight->strays))
     decision.row = DIFFERENCE_EXTRA_ROW;
   else if (shown && !sight->equal)
     decision.row = DIFFERENCE_COLUMNS;

@@ -77,6 +77,7 @@ bool layout_equal(const Layout *layout, const Expected *expected, const Value *r
 typedef struct Sight {
   bool entity, row, equal; /* equal: both are there and agree */
   bool absent;             /* the entity shows no row (Expected) */
+  bool strays;             /* there are rows of child tables although there is no row */
   int64_t version;         /* of the entity; 0: none */
   Position position;
   bool pending; /* the outbox holds an event of the aggregate that was not applied */

@@ -253,6 +253,48 @@ def test_reconcile_finds_each_child_row_and_repairs_it_with_its_parent(shop):
     assert differences(shop) == []
 
 
+def test_child_rows_without_a_row_above_them_are_found(shop):
+    """Of an entity that `when` excludes, and of one that is gone."""
+    shop.mapping([{**ORDERS, "when": {"path": "customer", "exists": True}}], mongodb={"retain": "archive"}, backoff_ms=20)
+    place(shop, order(1, "apple 1"), order(2, "pear 2"))
+    shop.db["orders"].update_one({"_id": "o1"}, {"$unset": {"customer": ""}})
+    shop.db["orders"].delete_one({"_id": "o2"})
+    shop.query("DELETE FROM orders")
+    expected = [("order_line", "extra row", "o1", "0"), ("order_line", "extra row", "o2", "0")]
+    for aggregate in ("o1", "o2"):
+        done = shop.projector("explain", "--json", "order", aggregate)
+        [projection] = json.loads(done.stdout)["projections"]
+        assert projection["finding"] == "extra row" and projection["children"][0]["rows"] == 1
+    assert differences(shop, status=1) == expected
+    assert differences(shop, "--repair") == expected
+    assert lines(shop) == {} and differences(shop) == []
+
+
+def test_an_entity_that_leaves_the_projection_takes_its_children_along(shop):
+    shop.mapping([{**ORDERS, "when": {"path": "total", "is": 10}}], backoff_ms=20, gap_wait_ms=0)
+    place(shop, order(1, "apple 1", tags=["new"]), order(2, "fig 2"))
+    place(shop, order(1, "apple 1", version=2, total=11, tags=["new"]))
+    assert (lines(shop), tags(shop)) == ({"o2": ["fig 2"]}, [])
+    shop.db["orders"].update_one({"_id": "o2"}, {"$set": {"total": 11}})
+    assert {row[:3] for row in differences(shop, "--repair")} == {("orders", "extra row", "o2"), ("order_line", "extra row", "o2")}
+    assert (shop.rows("orders"), lines(shop)) == ([], {})
+    place(shop, order(1, "kiwi 3", version=3))
+    shop.query("DELETE FROM order_line")
+    shop.db["orders"].update_one({"_id": "o2"}, {"$set": {"total": 10}})
+    assert told(shop, "rebuild", "--shadow")[-1]["left"] == 0
+    assert lines(shop) == {"o1": ["kiwi 3"], "o2": ["fig 2"]}
+
+
+def test_an_entity_without_the_array_has_no_children(shop):
+    """An upsert must carry it, an entity need not."""
+    place(shop, order(1, "apple 1"))
+    shop.db["orders"].update_one({"_id": "o1"}, {"$unset": {"lines": ""}})
+    assert differences(shop, status=1) == [("order_line", "extra row", "o1", "0")]
+    assert shop.projector("refresh", "order", "o1").returncode == 0
+    assert lines(shop) == {} and differences(shop) == []
+    assert told(shop, "rebuild", "--shadow")[-1]["left"] == 0
+
+
 def test_reconcile_leaves_out_what_is_not_to_be_compared(shop):
     projection = json.loads(json.dumps(ORDERS))
     [line] = [child for child in projection["children"] if child["table"] == "order_line"]

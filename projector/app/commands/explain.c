@@ -219,6 +219,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
                         ret_failure))
     return false;
   sight.equal = sight.equal && children.equal;
+  sight.strays = children.any && !row;
   const char *why = gone ? NULL : mapped ? refusal : unfit.message;
   set_finding(json, conclude(&sight, why != NULL),
               absent && !why ? "the entity does not match \"when\", so it has no row" : why);

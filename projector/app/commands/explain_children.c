@@ -35,8 +35,10 @@ bool explain_children(Stores *stores, const Layout *layout, ExplainedChildren *o
   if (!tables)
     return false;
   json_t *children = json_array();
-  for (unsigned i = 0; i < layout->projection->child_count; i++)
+  for (unsigned i = 0; i < layout->projection->child_count; i++) {
     json_array_append_new(children, child_json(tables, layout, i, of->key, of->expected));
+    of->any |= child_set_find(tables->sets->pdata[i], of->key) != NULL;
+  }
   if (of->expected)
     child_tables_differ(tables, layout, of->expected, &like, arena, differences);
   for (guint i = 0; i < differences->len; i++) {

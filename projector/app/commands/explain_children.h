@@ -9,6 +9,7 @@ typedef struct ExplainedChildren {
   const Value *key;         /* of the parent's row */
   const Expected *expected; /* NULL: the entity is gone or cannot be mapped */
   bool equal;               /* set: no row of a child table differs */
+  bool any;                 /* set: there are rows of child tables */
 } ExplainedChildren;
 
 /* Reads the rows of the child tables and adds `children` to the projection's JSON: for each table

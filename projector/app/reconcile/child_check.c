@@ -42,13 +42,21 @@ static GArray *compare_child(const ChildTables *tables, const Layout *layout,
   return child_rows_compare(layout->projection->children[at], expected->children[at], &there);
 }
 
-bool child_tables_equal(const ChildTables *tables, const Layout *layout, const Expected *expected) {
+static bool are_equal(const ChildTables *tables, const Layout *layout, const Expected *expected) {
   for (unsigned i = 0; expected->children && i < layout->projection->child_count; i++) {
     g_autoptr(GArray) steps = compare_child(tables, layout, expected, i);
     if (steps->len > 0)
       return false;
   }
   return true;
+}
+
+void child_tables_judge(const ChildTables *tables, const Layout *layout, const Expected *expected,
+                        Sight *sight) {
+  if (sight->equal)
+    sight->equal = are_equal(tables, layout, expected);
+  else if (expected->absent && !sight->row)
+    sight->strays = !are_equal(tables, layout, expected);
 }
 
 /* The row's values in the order of the projection's columns, as the layout reads them. */

@@ -16,8 +16,10 @@ ChildTables *child_tables_read(Stores *stores, const Layout *layout, const Value
 void child_tables_free(ChildTables *tables);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChildTables, child_tables_free)
 
-/* Whether the child tables match the expected rows. */
-bool child_tables_equal(const ChildTables *tables, const Layout *layout, const Expected *expected);
+/* Adds what the child tables show to the look at their parent's row: whether they match the
+ * expected rows, or have rows although there should be none. */
+void child_tables_judge(const ChildTables *tables, const Layout *layout, const Expected *expected,
+                        Sight *sight);
 /* Adds a difference for each missing, extra or different row. `like` has the common members of the
  * differences of one aggregate. */
 void child_tables_differ(const ChildTables *tables, const Layout *layout, const Expected *expected,

@@ -240,8 +240,8 @@ static bool compare_with_children(Compare *compare, Candidate *candidates, size_
       child_tables_read(compare->stores, layout, (const Value *const *)keys->pdata, keys->len,
                         compare->page.arena, ret_failure);
   for (size_t i = 0; tables && i < count; i++)
-    if (candidates[i].mapped && candidates[i].sight.equal)
-      candidates[i].sight.equal = child_tables_equal(tables, layout, &candidates[i].expected);
+    if (candidates[i].mapped)
+      child_tables_judge(tables, layout, &candidates[i].expected, &candidates[i].sight);
   return tables != NULL;
 }
 

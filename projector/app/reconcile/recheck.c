@@ -143,9 +143,9 @@ static void map_entity(Round *round, State *state, Event *event) {
     state->comparable = false;
   } else {
     state->unmappable = state->refusal;
-    state->sight.equal =
-        state->row && layout_equal(layout, expected, state->row) &&
-        (!state->children || child_tables_equal(state->children, layout, expected));
+    state->sight.equal = state->row && layout_equal(layout, expected, state->row);
+    if (state->children)
+      child_tables_judge(state->children, layout, expected, &state->sight);
   }
 }
 
@@ -329,7 +329,8 @@ static void add_difference(const State *state, const Layout *layout, DifferenceK
   bool of_row = kind == DIFFERENCE_COLUMNS || kind == DIFFERENCE_MISSING_ROW ||
                 (kind == DIFFERENCE_EXTRA_ROW && !state->suspect->by_row);
   bool of_children_alone =
-      kind == DIFFERENCE_COLUMNS && layout_equal(layout, state->expected, state->row);
+      (kind == DIFFERENCE_COLUMNS && layout_equal(layout, state->expected, state->row)) ||
+      (kind == DIFFERENCE_EXTRA_ROW && !state->row);
   if (kind != DIFFERENCE_NONE && !of_children_alone)
     g_array_append_val(differences, difference);
   if (of_row && state->children && state->expected)
