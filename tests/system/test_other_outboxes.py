@@ -157,6 +157,26 @@ def test_replay_and_archive_verify_read_the_archive(writer, state_folder):
     assert json.loads(done.stdout.splitlines()[-1])["equal"] == 5
 
 
+@pytest.mark.parametrize("times", [
+    [{"timestamp": datetime(2020, 1, 1)}, {}],  # then the ObjectId's
+    [{"timestamp": "2026-01-01T00:00:01Z"}, {"timestamp": "2026-01-01T00:00:01.500Z"}],
+    [{"timestamp": "2026-01-01T03:00:00+02:00"}, {"timestamp": "2026-01-01T02:00:00Z"}],
+])
+def test_replay_takes_events_in_the_order_of_their_times_whatever_form_they_have(ws, state_folder, times):
+    ws.mapping([PROJECTION], mongodb={"layout": "debezium", "retain": "archive"})
+    ws.create()
+    for number, time in enumerate(times):
+        ws.outbox.insert_one({"_id": ObjectId(), "aggregatetype": "order", "aggregateid": "o-1", "type": "Placed",
+                              "payload": {"status": f"s{number}"}, **time})
+        ws.run_once()
+    assert statuses(ws) == {"o-1": "s1"}
+    ws.query("DELETE FROM orders")
+    ws.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL 1 HOUR")  # those of the last minute are replayed by id
+    done = ws.projector("replay", "--projection", "orders")
+    assert done.returncode == 0, done.stderr
+    assert statuses(ws) == {"o-1": "s1"}
+
+
 def test_status_counts_and_check_names_the_index_that_is_missing(writer):
     ws = writer.ws
     writer.put(("o-1", "Placed", {}, 1), ("o-2", "Placed", {"status": "new"}, 2))

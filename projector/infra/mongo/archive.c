@@ -73,24 +73,24 @@ bool event_in_range(const EventRange *range, const Event *event) {
 
 /* Only dates: Timestamp, regex and MaxKey sort after them, and an array sorts where its dates do.
  * Of all aggregate types, because no index serves the times of one. */
-static bson_t *with_time(const Archive *archive) {
-  if (outbox_is_foreign(archive->events))
-    return bson_new();
-  return BCON_NEW("occurred_at", "{", "$type", BCON_UTF8("date"), "$not", "{", "$type",
-                  BCON_UTF8("array"), "}", "}");
+static EventCursor *find_last(Archive *archive) {
+  return outbox_find(archive->events,
+                     BCON_NEW("occurred_at", "{", "$type", BCON_UTF8("date"), "$not", "{", "$type",
+                              BCON_UTF8("array"), "}", "}"),
+                     BCON_NEW("limit", BCON_INT64(1), "allowDiskUse", BCON_BOOL(true), "sort", "{",
+                              "occurred_at", BCON_INT32(-1), "version", BCON_INT32(-1), "_id",
+                              BCON_INT32(-1), "}"));
+}
+
+/* In another outbox the order of the field is not that of the times: a missing one, which means the
+ * ObjectId's, sorts before all dates. */
+static EventCursor *find_last_by_time(Archive *archive) {
+  return outbox_find_by_time(archive->events, bson_new(), -1, 1);
 }
 
 bool archive_bound(Archive *archive, EventRange *range, Failure *ret_failure) {
-  const char *time = outbox_field(archive->events, FIELD_OCCURRED_AT);
-  bson_t *options = BCON_NEW("limit", BCON_INT64(1), "allowDiskUse", BCON_BOOL(true)), sort;
-  BSON_APPEND_DOCUMENT_BEGIN(options, "sort", &sort);
-  if (strcmp(time, "_id") != 0) {
-    BSON_APPEND_INT32(&sort, time, -1);
-    BSON_APPEND_INT32(&sort, outbox_field(archive->events, FIELD_VERSION), -1);
-  }
-  BSON_APPEND_INT32(&sort, "_id", -1);
-  bson_append_document_end(options, &sort);
-  g_autoptr(EventCursor) cursor = outbox_find(archive->events, with_time(archive), options);
+  g_autoptr(EventCursor) cursor =
+      outbox_is_foreign(archive->events) ? find_last_by_time(archive) : find_last(archive);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
   bson_iter_t iter;
   if (document && bson_iter_init_find(&iter, document, "occurred_at") &&
@@ -103,6 +103,8 @@ EventCursor *archive_scan(Archive *archive, const EventRange *range) {
   bson_t *filter = BCON_NEW(outbox_field(archive->events, FIELD_AGGREGATE_TYPE),
                             BCON_UTF8(range->aggregate_type));
   outbox_append_times(archive->events, filter, range->from, range->to);
+  if (outbox_is_foreign(archive->events))
+    return outbox_find_by_time(archive->events, filter, 1, 0);
   bson_t *options = outbox_sorted_options(archive->events);
   BSON_APPEND_INT32(options, "batchSize", SCAN_BATCH);
   BSON_APPEND_BOOL(options, "allowDiskUse", true);

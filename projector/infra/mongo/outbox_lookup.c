@@ -9,6 +9,9 @@ enum {
   ANSWER_BYTES = 4 << 20, /* desired size of an answer: the driver holds a whole one in memory */
 };
 
+/* A field that the outbox's documents do not have. */
+#define SORTED_BY "projector_sorted_by"
+
 struct EventCursor {
   const EventFields *fields; /* NULL: documents are as the contract says */
   bson_t *translated;        /* the last document */
@@ -77,6 +80,30 @@ EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
       mongoc_collection_find_with_opts(outbox_collection(outbox), filter, options, NULL);
   bson_destroy(filter);
   bson_destroy(options);
+  return cursor;
+}
+
+EventCursor *outbox_find_by_time(Outbox *outbox, bson_t *filter, int direction, int limit) {
+  EventCursor *cursor = cursor_new(outbox);
+  g_autofree char *version = g_strconcat("$", outbox_field(outbox, FIELD_VERSION), NULL);
+  bson_t *time = outbox_time(outbox);
+  bson_iter_t iter;
+  bson_iter_init_find(&iter, time, "e");
+  bson_t *pipeline = BCON_NEW(
+      "0", "{", "$match", BCON_DOCUMENT(filter), "}", "1", "{", "$set", "{", SORTED_BY, "{", "time",
+      BCON_ITER(&iter), "version", BCON_UTF8(version), "}", "}", "}", "2", "{", "$sort", "{",
+      SORTED_BY ".time", BCON_INT32(direction), SORTED_BY ".version", BCON_INT32(direction), "_id",
+      BCON_INT32(direction), "}", "}", "3", "{", "$unset", BCON_UTF8(SORTED_BY), "}");
+  if (limit)
+    BCON_APPEND(pipeline, "4", "{", "$limit", BCON_INT32(limit), "}");
+  bson_t *options = BCON_NEW("allowDiskUse", BCON_BOOL(true));
+  mongo_append_simple(options);
+  cursor->cursor = mongoc_collection_aggregate(outbox_collection(outbox), MONGOC_QUERY_NONE,
+                                               pipeline, options, NULL);
+  bson_destroy(options);
+  bson_destroy(pipeline);
+  bson_destroy(time);
+  bson_destroy(filter);
   return cursor;
 }
 

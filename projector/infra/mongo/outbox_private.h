@@ -53,6 +53,9 @@ void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggrega
 void outbox_append_brief(const Outbox *outbox, bson_t *options);
 /* Takes ownership of filter and options. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
+/* The same in the order of the times, whatever types the time's field has; direction 1 or -1,
+ * limit 0: all. The server sorts without an index. */
+EventCursor *outbox_find_by_time(Outbox *outbox, bson_t *filter, int direction, int limit);
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure);
 /* The same with options of outbox_quick_write. */
