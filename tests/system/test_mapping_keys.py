@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from bson import Int64
 
@@ -90,3 +92,31 @@ def test_check_is_content_with_ids_that_the_key_tells_apart(ws):
     ws.create()
     ws.put(*(ws.event(id, "Put", name="x") for pair in PAIRS for id in pair))
     assert findings(ws) == ("", 0)
+
+
+ALONE = {key: value for key, value in PROJECTION.items() if key != "children"}
+HEX = "c0ffee00-1111-4222-8333-444455556666"
+
+
+@pytest.mark.parametrize("type, ids", [
+    ("uuid", [HEX, HEX.upper()]), ("uuid", [HEX, UUID(HEX)]), ("decimal(9,2)", ["7", "7.0"]), ("decimal(9,2)", ["7.00", 7]),
+    ("datetime(3)", ["2026-01-01T00:00:00Z", "2026-01-01T02:00:00+02:00"]),
+])
+def test_check_finds_ids_that_are_one_value_of_a_key_of_another_type(ws, type, ids):
+    ws.mapping([{**ALONE, "key": {"id": {"from": "$aggregate_id", "type": type}}}])
+    ws.create()
+    ws.put(*(ws.event(id, "Put", name="x") for id in ids))
+    text, status = findings(ws)
+    assert status == 2 and "would share a row" in text and all(str(id) in text for id in ids), text
+
+
+def test_ids_that_are_one_in_several_tenants_are_a_warning(loose):
+    key = {"tenant": {"from": "tenant", "type": "varchar(20)"}, **PROJECTION["key"]}
+    loose.query("DROP TABLE people, mail")
+    loose.mapping([{**ALONE, "key": key}])
+    loose.create()
+    loose.query("ALTER TABLE people MODIFY id VARCHAR(36) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL")
+    loose.put(loose.event("ann", "Put", name="a", tenant="t1"), loose.event("Ann", "Put", name="b", tenant="t2"), loose.event("7", "Put", tenant="t1", name="c"),
+              loose.event(7, "Put", tenant="t2", name="d"))
+    done = loose.projector("check")
+    assert done.returncode == 0 and "would share a row" in done.stdout and "for one" in done.stdout, done.stdout

@@ -1,6 +1,8 @@
 /* check_ids.c - ids that one key column cannot tell apart: their aggregates would share a row. */
 #include "projector/app/commands/check_ids.h"
 
+#include "projector/domain/entity.h"
+#include "projector/domain/value.h"
 #include "projector/infra/mongo/ids.h"
 #include "projector/infra/mysql/key_collation.h"
 #include "projector/infra/mysql/key_ids.h"
@@ -26,31 +28,70 @@ static bool read_ids(const Check *check, const Projection *projection, GHashTabl
                                CHECK_IDS, ids, check->failure);
 }
 
-/* Ids of different kinds with the same text, such as "the string "7" and the int 7". */
-static unsigned tell_kinds(const Check *check, const Projection *projection, const Column *column,
-                           GHashTable *ids) {
-  GHashTableIter iter;
-  gpointer text, bits;
-  unsigned found = 0;
-  g_hash_table_iter_init(&iter, ids);
-  while (g_hash_table_iter_next(&iter, &text, &bits)) {
-    g_autoptr(GString) names = g_string_new(NULL);
-    unsigned count = 0;
-    for (IdKind kind = 0; kind < ID_KINDS; kind++)
-      if (GPOINTER_TO_UINT(bits) & 1U << kind)
-        g_string_append_printf(names, "%s%s", count++ ? " and " : "", id_kind_name(kind));
-    if (count > 1 && found++ < TOLD)
-      finding_add(check->findings, true,
-                  "%s.key.%s: \"%s\" is the id of several aggregates of %s (%s), which would share "
-                  "a row of %s; give each an id of its own, or ids of one kind to all",
-                  projection->path, column->name, (char *)text, projection->aggregate_type,
-                  names->str, projection->table);
-  }
-  return found;
+/* Whether ids that are one value of the column are one row: not if the key has a part that is not
+ * the aggregate's. */
+static bool is_whole_key(const Projection *projection) {
+  for (unsigned i = 0; i < projection->key_count; i++)
+    if (!source_is_of_aggregate(&projection->columns[i].from))
+      return false;
+  return true;
 }
 
-static bool tell_texts(const Check *check, const Projection *projection, const Column *column,
-                       GHashTable *ids, unsigned *ret_found) {
+/* An id and the key that it gives. */
+typedef struct KeyOfId {
+  ValueKey key;
+  Value value;
+  IdKind kind;
+  const char *text;
+} KeyOfId;
+
+static bool map_id(const Projection *projection, const Column *column, KeyOfId *of, Arena *arena) {
+  const char *type = projection->aggregate_type;
+  const bson_t nothing = BSON_INITIALIZER;
+  Aggregate aggregate = {.type = type, .type_length = (uint32_t)strlen(type)};
+  Failure unfit;
+  if (!id_from_text(of->kind, of->text, strlen(of->text), arena_alloc(arena, 16, 1), &aggregate.id))
+    return false;
+  g_autoptr(Event) event = entity_as_event(&nothing, &aggregate, 0, INT64_MIN);
+  Value value;
+  if (!value_for_column(event, &column->from, column, arena, &value, &unfit))
+    return false;
+  of->value = value_copy(&value, arena); /* the event goes */
+  of->key = (ValueKey){&of->value, 1};
+  return true;
+}
+
+/* Ids that become the same value, such as the string "7" and the int 7, or two writings of one
+ * UUID. */
+static void add_same_values(const Check *check, const Projection *projection, const Column *column,
+                            GHashTable *ids, unsigned *found) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(GHashTable) by_key = g_hash_table_new(value_key_hash, value_key_equal);
+  GHashTableIter iter;
+  gpointer text, bits;
+  g_hash_table_iter_init(&iter, ids);
+  while (g_hash_table_iter_next(&iter, &text, &bits))
+    for (IdKind kind = 0; kind < ID_KINDS; kind++) {
+      KeyOfId *of = arena_alloc(arena, 1, sizeof *of);
+      *of = (KeyOfId){.kind = kind, .text = text};
+      if (!(GPOINTER_TO_UINT(bits) & 1U << kind) || !map_id(projection, column, of, arena))
+        continue;
+      const KeyOfId *other = g_hash_table_lookup(by_key, &of->key);
+      if (!other)
+        g_hash_table_insert(by_key, &of->key, of);
+      else if ((*found)++ < TOLD)
+        finding_add(check->findings, is_whole_key(projection),
+                    "%s.key.%s: the ids \"%s\" (%s) and \"%s\" (%s) of %s are one value of %s.%s: "
+                    "their aggregates would share a row; give each an id of its own, or write all "
+                    "in one way",
+                    projection->path, column->name, other->text, id_kind_name(other->kind),
+                    of->text, id_kind_name(of->kind), projection->aggregate_type, projection->table,
+                    column->name);
+    }
+}
+
+static bool add_same_texts(const Check *check, const Projection *projection, const Column *column,
+                           GHashTable *ids, unsigned *found) {
   g_autoptr(GArray) same = g_array_new(FALSE, FALSE, sizeof(SameKey));
   guint count;
   g_autofree gpointer *texts = g_hash_table_get_keys_as_array(ids, &count);
@@ -59,32 +100,33 @@ static bool tell_texts(const Check *check, const Projection *projection, const C
     return false;
   for (guint i = 0; i < same->len && i < TOLD; i++) {
     const SameKey *pair = &g_array_index(same, SameKey, i);
-    finding_add(check->findings, true,
+    finding_add(check->findings, is_whole_key(projection),
                 "%s.key.%s: the collation of %s.%s takes the ids \"%s\" and \"%s\" for one, so the "
                 "events of the second fail; give the column %s",
                 projection->path, column->name, projection->table, column->name, pair->one,
                 pair->other,
                 session_is_mariadb(check->session) ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
   }
-  *ret_found += same->len;
+  *found += same->len;
   return true;
 }
 
 static bool check_column(const Check *check, const Projection *projection, const Column *column,
                          GHashTable *ids) {
-  unsigned found = tell_kinds(check, projection, column, ids);
-  if (!tell_texts(check, projection, column, ids, &found))
+  unsigned found = 0;
+  add_same_values(check, projection, column, ids, &found);
+  if (type_is_text(column->type.kind) && !add_same_texts(check, projection, column, ids, &found))
     return false;
   if (found > TOLD)
-    finding_add(check->findings, true, "%s.key.%s: %u such ids in all", projection->path,
-                column->name, found);
+    finding_add(check->findings, is_whole_key(projection), "%s.key.%s: %u such ids in all",
+                projection->path, column->name, found);
   return true;
 }
 
 static bool check_projection(const Check *check, const Projection *projection) {
   for (unsigned i = 0; i < projection->key_count; i++) {
     const Column *column = &projection->columns[i];
-    if (!key_is_text_of_id(column))
+    if (!source_is_aggregate_id(&column->from))
       continue;
     g_autoptr(GHashTable) ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return read_ids(check, projection, ids) && check_column(check, projection, column, ids);
