@@ -25,6 +25,17 @@ static bool retarget_rules(json_t *events, const Projection *projection, const c
   return true;
 }
 
+/* The key that names the table, in whatever case; NULL: none, or no object. */
+static const char *key_of_table(json_t *columns, const char *table) {
+  const char *key;
+  json_t *value;
+  json_object_foreach(columns, key, value) {
+    if (!g_ascii_strcasecmp(key, table))
+      return key;
+  }
+  return NULL;
+}
+
 /* An update names child tables among its columns, in a list or an object. */
 static void rename_columns(json_t *rule, const Projection *projection, const char *suffix) {
   json_t *columns = json_object_get(rule, "columns"), *value;
@@ -36,10 +47,10 @@ static void rename_columns(json_t *rule, const Projection *projection, const cha
       if (json_is_string(value) && !g_ascii_strcasecmp(json_string_value(value), old))
         json_array_set_new(columns, i, json_string(name));
     }
-    if (json_is_object(columns) && (value = json_object_get(columns, old))) {
-      json_object_set(columns, name, value);
-      if (*suffix)
-        json_object_del(columns, old);
+    const char *key = key_of_table(columns, old);
+    if (key && *suffix) {
+      json_object_set(columns, name, json_object_get(columns, key));
+      json_object_del(columns, key);
     }
   }
 }

@@ -79,6 +79,18 @@ def test_conditions_statements_repeats_and_late_events_end_as_in_run(folder):
     assert done[5]["sql"] == ["DELETE FROM orders WHERE id = ? -- :$aggregate_id = 'o-9'"]
 
 
+def test_what_the_file_takes_from_the_environment_is_taken_here_too(folder, monkeypatch):
+    monkeypatch.setenv("LAYOUT", "debezium")
+    monkeypatch.setenv("TYPE", "kind_of_event")
+    monkeypatch.setenv("UNKNOWN", "ignore")
+    (folder / "mapping.json").write_text(json.dumps({**MAPPING, "unknown_events": "${UNKNOWN}", "mongodb": {
+        **MAPPING["mongodb"], "layout": "${LAYOUT}", "fields": {"event_type": "${TYPE}"}}}))
+    for type, outcome in (("Closed", "applied"), ("Unknown", "ignored")):
+        [report] = reports(folder, {"_id": "e", "aggregatetype": "order", "aggregateid": "o-1", "kind_of_event": type,
+                                    "timestamp": {"$date": "2026-01-01T00:00:00Z"}, "payload": {}})
+        assert report["outcome"] == outcome, report
+
+
 def test_text_for_people(folder):
     text = run(folder, stdin=json.dumps(event("Placed", kind="web", total=1)))
     assert text.splitlines()[:2] == ["e-Placed-1 Placed of order o-1: applied",

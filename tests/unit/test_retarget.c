@@ -16,6 +16,13 @@ static json_t *file_from(const char *json) {
   return file;
 }
 
+static const char with_lines[] =
+    "{'projections': [{'aggregate_type': 'account', 'table': 'account', " KEY ", 'columns': {},"
+    " 'children': [{'table': 'line', 'from': 'lines', 'key': {'n': {'from': '$index', 'type': "
+    "'int'}}}],"
+    " 'events': {'Opened': {'op': 'upsert'}, 'Listed': {'op': 'update', 'columns': {'LINE': "
+    "'listed'}}, 'Named': {'op': 'update', 'columns': ['Line']}}}]}";
+
 static const char two[] =
     "{'name': 'bank', 'unknown_events': 'fail', 'projections': ["
     " {'aggregate_type': 'account', 'table': 'account', 'entities': 'accounts', " KEY ","
@@ -39,6 +46,20 @@ static unsigned changes_of(const Mapping *mapping, const char *event_type) {
     check_that(event_type, list.changes[i].rule->projection == mapping_projection(mapping, 0),
                "it changes the other table alone");
   return list.count;
+}
+
+/* The file may name a child table in any case. */
+static void test_a_child_table_is_renamed_where_an_update_names_it(void **state) {
+  (void)state;
+  json_t *file = file_from(with_lines);
+  Failure failure = {0};
+  g_autoptr(Mapping) mapping = mapping_parse(file, &failure);
+  check_that("mapping", mapping != NULL, failure.message);
+  g_autoptr(Mapping) other =
+      mapping_retarget(file, mapping_projection(mapping, 0), "account__new", &failure);
+  check_that("mapping", other != NULL, failure.message);
+  check_text("child table", mapping_projection(other, 0)->children[0]->table, "line__new");
+  json_decref(file);
 }
 
 static void test_one_projection_onto_another_table(void **state) {
@@ -137,6 +158,7 @@ static void test_whose_rows(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_one_projection_onto_another_table),
+      cmocka_unit_test(test_a_child_table_is_renamed_where_an_update_names_it),
       cmocka_unit_test(test_the_second_projection),
       cmocka_unit_test(test_a_statement_that_might_change_more_is_refused),
       cmocka_unit_test(test_whose_rows),

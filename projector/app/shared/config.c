@@ -126,6 +126,17 @@ static bool fill_in(json_t *value, const char *path, Failure *ret_failure) {
   return true;
 }
 
+/* One key of an object, or nothing if it is absent. */
+static bool fill_in_key(json_t *object, const char *path, const char *key, Failure *ret_failure) {
+  json_t *filled = NULL;
+  g_autofree char *full = json_path(path, key);
+  if (!fill_in_member(json_object_get(object, key), key, full, &filled, ret_failure))
+    return false;
+  if (filled)
+    json_object_set_new(object, key, filled);
+  return true;
+}
+
 /* What a secret file contained when it was read. */
 typedef struct SecretFile {
   char *path, *text;
@@ -478,10 +489,12 @@ Config *config_load_mapping(const char *file, Failure *ret_failure) {
   g_autoptr(Config) config = read_file(file, ret_failure);
   if (!config)
     return NULL;
-  json_t *projections = json_object_get(config->json, "projections");
-  if (event_fields_parse(json_object_get(config->json, "mongodb"), &config->mongodb.fields,
-                         ret_failure) &&
-      fill_in(projections, "projections", ret_failure))
+  json_t *mongodb = json_object_get(config->json, "mongodb");
+  if (fill_in_key(mongodb, "mongodb", "layout", ret_failure) &&
+      fill_in_key(mongodb, "mongodb", "fields", ret_failure) &&
+      fill_in_key(config->json, "", "unknown_events", ret_failure) &&
+      fill_in_key(config->json, "", "projections", ret_failure) &&
+      event_fields_parse(mongodb, &config->mongodb.fields, ret_failure))
     config->mapping = mapping_parse(config->json, ret_failure);
   if (!config->mapping) {
     failure_prefix(ret_failure, "%s", file);

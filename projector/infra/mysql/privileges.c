@@ -90,13 +90,15 @@ typedef struct Needs {
 
 static Needs needs_of(const Projection *projection) {
   Needs needs = {.updates = g_new0(bool, projection->column_count)};
-  needs.inserts = needs.deletes = projection->entities != NULL;
+  needs.inserts = projection->entities != NULL;
+  needs.deletes = projection->entities || projection->when; /* an upsert that does not match */
   for (unsigned i = 0; i < projection->rule_count; i++) {
     const Rule *rule = &projection->rules[i];
     needs.inserts |= rule->operation == OP_UPSERT;
     needs.deletes |= rule->operation == OP_DELETE && !rule->soft;
     for (unsigned j = 0; j < rule->assignment_count; j++)
       needs.updates[rule->assignments[j].column] = true;
+    needs.updates[0] |= rule->child_tables && rule->assignment_count == 0; /* set to itself */
   }
   if (projection->parent) /* its parent's rules decide, and deletes of the parent */
     needs.inserts = needs.deletes = true;
@@ -223,13 +225,13 @@ static bool probe_table(const Search *search, const char *table, Failure *ret_fa
          probe(search, "DELETE", table, true, format("DELETE FROM `%s`", table), ret_failure);
 }
 
-/* If the table exists, an earlier run of the same command made it. */
-static bool probe_beside(const Search *search, const Shadow *shadow, const char *table,
+/* A table beside `shown`. If it exists, an earlier run of the same command made it. */
+static bool probe_beside(const Search *search, const char *shown, const char *table,
                          Failure *ret_failure) {
   bool exists;
   return probe_table(search, table, ret_failure) &&
          shadow_table_exists(search->session, table, &exists, ret_failure) &&
-         (exists || probe_rename(search, table, shadow->table, ret_failure));
+         (exists || probe_rename(search, table, shown, ret_failure));
 }
 
 /* A replay and its own ledger end together. */
@@ -248,8 +250,8 @@ static bool probe_swap_of_children(const Search *search, const Shadow *shadow,
     const ShadowChild *child = &shadow->children[i];
     if (!probe_table(search, child->table, ret_failure) ||
         !probe_rename(search, child->table, child->table, ret_failure) ||
-        !probe_table(search, child->fresh, ret_failure) ||
-        !probe_table(search, child->old, ret_failure))
+        !probe_beside(search, child->table, child->fresh, ret_failure) ||
+        !probe_beside(search, child->table, child->old, ret_failure))
       return false;
   }
   return true;
@@ -259,9 +261,9 @@ static bool probe_swap(const Search *search, const Shadow *shadow, Failure *ret_
   bool has_ledger = !*shadow->copied;
   return probe_own_tables(search, ret_failure) && probe_table(search, shadow->table, ret_failure) &&
          probe_rename(search, shadow->table, shadow->table, ret_failure) &&
-         probe_beside(search, shadow, shadow->fresh, ret_failure) &&
-         (!*shadow->copied || probe_beside(search, shadow, shadow->copied, ret_failure)) &&
-         probe_beside(search, shadow, shadow->old, ret_failure) &&
+         probe_beside(search, shadow->table, shadow->fresh, ret_failure) &&
+         (!*shadow->copied || probe_beside(search, shadow->table, shadow->copied, ret_failure)) &&
+         probe_beside(search, shadow->table, shadow->old, ret_failure) &&
          probe_swap_of_children(search, shadow, ret_failure) && probe_lock(search, ret_failure) &&
          (!has_ledger || probe_end_of_ledger(search, ret_failure));
 }
