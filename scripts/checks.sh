@@ -82,7 +82,7 @@ run_lint() {
   install_packages lint build test servers
   provide mysql
   check "shell scripts" shellcheck -x run .ci/run scripts/*.sh tests/mutants/*.sh tests/fuzz/*.sh tests/coverage/*.sh packaging/*.sh tests/compose/*.sh tests/compose/standins/*/*.sh
-  check "formatting (./run format mends it)" run_format --check
+  check "formatting (./run format fixes it)" run_format --check
   check "Python compiles" python_compiles
   check "each mutant's old text is there once" run_mutants --check
   check "no macro evaluates a call twice" no_call_evaluated_twice

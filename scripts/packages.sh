@@ -57,7 +57,7 @@ install_packages() {
   if ! { apt_get update && apt_get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     rm -f "$log"
-    die "apt-get could not install the packages above: mend its configuration or network, then try again"
+    die "apt-get could not install the packages above: fix its configuration or network, then try again"
   fi
   rm -f "$log"
 }

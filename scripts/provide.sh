@@ -141,7 +141,7 @@ provide_mongodb() {
     [[ $(uname -m) == x86_64 ]] ||
       die "MongoDB is provided for x86-64 only: install mongod 6.0 or newer, or set MONGOD to its path"
     { programs=$(cached mongodb-8.2.0 fetch_mongodb) && root=$(library_root); } ||
-      die "MongoDB could not be had (see above): mend that, or install mongod and set MONGOD to its path"
+      die "MongoDB could not be installed (see above): fix that, or install mongod and set MONGOD to its path"
     MONGOD_COMMAND="$(loader "$root")$(printf %q "$programs/mongod")"
     MONGOS_COMMAND="$(loader "$root")$(printf %q "$programs/mongos")"
   fi
@@ -179,7 +179,7 @@ mysqld_words() {
 provide_mysql80() {
   local place
   place=$(cached mysql-8.0.33 fetch_mysql80) ||
-    die "MySQL 8.0 could not be had (see above): is Maven Central reachable? The other targets do not need it"
+    die "MySQL 8.0 could not be installed (see above): is Maven Central reachable? The other targets do not need it"
   MYSQL_TARGET=mysql
   MYSQLD_COMMAND="env LD_LIBRARY_PATH=$(printf %q "$place/lib:$place/lib/private") $(printf %q "$place/bin/mysqld") $(mysqld_words "$place")"
   export MYSQLD_COMMAND MYSQL_TARGET
@@ -187,7 +187,7 @@ provide_mysql80() {
 
 provide_mariadb11() {
   local root
-  root=$(cached mariadb-11.8 fetch_mariadb11) || die "MariaDB 11.8 could not be had from the Debian mirror (see above)"
+  root=$(cached mariadb-11.8 fetch_mariadb11) || die "MariaDB 11.8 could not be installed from the Debian mirror (see above)"
   MYSQL_TARGET=mariadb
   MYSQLD_COMMAND=$(printf '%q --no-defaults --lc-messages-dir=%q' "$root/root/usr/sbin/mariadbd" "$root/root/usr/share/mysql")
   export MYSQLD_COMMAND MYSQL_TARGET
@@ -202,7 +202,7 @@ provide_mariadb() {
     install_packages mariadb
     hash -r
     mariadbd=$(own is_mariadb mariadbd) ||
-      die "MariaDB could not be had: install mariadb-server, or set MYSQLD to the path of mariadbd"
+      die "MariaDB could not be installed: install mariadb-server, or set MYSQLD to the path of mariadbd"
   fi
   MYSQLD_COMMAND=$(printf '%q --no-defaults' "$mariadbd")
   export MYSQLD_COMMAND MYSQL_TARGET
@@ -217,7 +217,7 @@ provide_servers() {
     mariadb) provide_mariadb ;;
     mariadb11) provide_mariadb11 ;;
     mysql80) provide_mysql80 ;;
-    mysql) provide_mysql || { provide_mariadb && SERVERS_NOTE="on MariaDB, because MySQL could not be had"; } ;;
+    mysql) provide_mysql || { provide_mariadb && SERVERS_NOTE="on MariaDB, because MySQL could not be installed"; } ;;
     *) die "--target is mysql, mysql80, mariadb or mariadb11, not '$1'" ;;
   esac
   provide_mongodb
@@ -254,7 +254,7 @@ provide_test_tools() {
   local folder
   install_packages page
   if ! PROMTOOL=$(own runs ${PROMTOOL:+"$PROMTOOL"} promtool); then
-    folder=$(cached promtool fetch_promtool) || die "promtool could not be had: install prometheus, or set PROMTOOL to its path"
+    folder=$(cached promtool fetch_promtool) || die "promtool could not be installed: install prometheus, or set PROMTOOL to its path"
     PROMTOOL=$folder/promtool
   fi
   export PROMTOOL

@@ -215,7 +215,7 @@ class Bench:
     # large
 
     def large(self) -> None:
-        """Memory with events of a megabyte, which the bound of `memory_mb` allows for."""
+        """Memory with events of a megabyte; with 64 it should stay below 64 MB."""
         events, size = self.args.large, 1_000_000
         progress(f"large: {events} events of {size:,} bytes")
         cost = self.drain_projector("upsert", events, str(size), memory_mb=GOAL_LARGE_MB)

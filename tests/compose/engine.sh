@@ -92,7 +92,7 @@ run_compose_test() {
   [[ $EUID -eq 0 ]] || die "compose-test starts a Docker engine: run it as root"
   install_packages engine fetch servers
   command -v npm >/dev/null || install_packages npm
-  compose=$(cached docker-compose-2.26 fetch_compose) || die "docker-compose could not be had (see above)"
+  compose=$(cached docker-compose-2.26 fetch_compose) || die "docker-compose could not be installed (see above)"
   folder=$(mktemp -d /tmp/projector-engine.XXXXXX)
   start_engine "$folder"
   # shellcheck disable=SC2064 # the folder of now

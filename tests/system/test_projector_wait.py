@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import socket
+import subprocess
 import time
 import urllib.parse
 import uuid
@@ -18,7 +21,7 @@ from bson import Int64, ObjectId
 from endpoint import Endpoint
 from forwarding import recording
 from servers import Mysqld
-from workspace import AT_ONCE_S, Stores, Workspace, decimal
+from workspace import AT_ONCE_S, ROOT, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "gap_wait_ms": 50, "sweep_interval_ms": 200}
 T = datetime(2026, 1, 31, 12)
@@ -384,3 +387,41 @@ def test_while_mysql_is_away_it_waits(bank, server_folder, tmp_path):
             ws.put(opened(ws, "a1"))
             mysql.start()
             assert soon.result() == (200, {"outcome": "applied"})
+
+
+# The examples of the document
+
+
+def example(language: str, endpoint: Endpoint) -> str:
+    [block] = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "docs/waiting.md").read_text(), re.M | re.S)
+    assert block.count("http://127.0.0.1:9464") == 1
+    return block.replace("http://127.0.0.1:9464", endpoint.url)
+
+
+def test_the_python_of_the_docs_shows_a_row_that_has_the_write(bank):
+    def write(command: str, account: str, amount: int) -> int:
+        bank.put(opened(bank, account))
+        return 1
+
+    with listening(bank) as endpoint:
+        names = {"deposit": write, "command_id": "c1", "amount": 1, "session": {},
+                 "query": lambda sql, account: bank.rows("account")}
+        exec(example("python", endpoint), names)
+        assert names["fresh"] is True and [row["account_id"] for row in names["row"]] == ["acc-1"]
+        assert names["await_write"]("account", "acc-1", 2, timeout_ms=50) is False
+    assert names["await_write"]("account", "acc-1", 1, timeout_ms=50) is False
+
+
+def test_the_node_of_the_docs_waits_for_the_write(bank, tmp_path):
+    if not shutil.which("node"):
+        pytest.skip("there is no node")
+    around = """
+        const request = {session: {}}, commandId = "c1", amount = 1;
+        const deposit = async () => 1, mysql = {execute: async () => [[]]};
+        %s
+        console.log(JSON.stringify([fresh, await awaitWrite("account", "acc-1", 2, 50)]));"""
+    with listening(bank) as endpoint:
+        bank.put(opened(bank, "acc-1"))
+        (tmp_path / "page.mjs").write_text(around % example("js", endpoint))
+        done = subprocess.run(["node", tmp_path / "page.mjs"], capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("[true,false]\n", "")

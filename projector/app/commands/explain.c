@@ -368,7 +368,7 @@ static void print_finding(const json_t *projection) {
   } longer[] = {{"lagging", "lagging, events wait in the outbox"},
                 {"equal", "equal to the entity"},
                 {"none", "none, and no entity"},
-                {"unknown", "cannot be told"}};
+                {"unknown", "cannot be determined"}};
   const char *text = text_of(projection, "finding"), *reason = text_of(projection, "reason");
   for (size_t i = 0; i < G_N_ELEMENTS(longer); i++)
     if (!strcmp(text, longer[i].finding))

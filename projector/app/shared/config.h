@@ -17,7 +17,7 @@ typedef struct Settings {
   int64_t lease_ms;          /* a silent owner loses its lease after this */
   int64_t gap_wait_ms;       /* for a missing version */
   int64_t future_ms;         /* an event whose time is further ahead than that waits */
-  int64_t memory_mb;         /* bound of the whole process */
+  int64_t memory_mb;         /* bound with small events; see Sizing in docs/operations.md */
   int64_t max_events_per_s;  /* of all workers; 0: no limit */
   int64_t max_replica_lag_s; /* of a replica, before nothing is applied; 0: it is not asked */
   bool ignore_unreachable_replicas;

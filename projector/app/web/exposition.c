@@ -112,7 +112,7 @@ static void feeds(GString *text, const Status *status) {
   family(text, running, "gauge", "1: the projector that reads the feed runs.");
   for (unsigned i = 0; i < status->feed_count; i++)
     sample(text, running, "feed", status->feeds[i].name, status->feeds[i].reader_works);
-  family(text, lag, "gauge", "How long a feed's oldest event has waited, as its reader tells.");
+  family(text, lag, "gauge", "How long a feed's oldest event has waited, as its reader reports.");
   for (unsigned i = 0; i < status->feed_count; i++)
     if (status->feeds[i].reader_lag_ms >= 0)
       sample(text, lag, "feed", status->feeds[i].name,

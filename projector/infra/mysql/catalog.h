@@ -1,4 +1,4 @@
-/* catalog.h - compares MySQL's tables with the mapping; and their DDL. */
+/* catalog.h - compares MySQL's tables with the mapping. */
 #pragma once
 
 #include "projector/domain/mapping.h"
