@@ -157,6 +157,7 @@ static const CodeRange mysql_codes[] = {
     {1406, 1406, FAILURE_DATA},        /* too long */
     {1411, 1411, FAILURE_DATA},        /* incorrect value for function */
     {1451, 1452, FAILURE_DATA},        /* foreign key */
+    {1526, 1526, FAILURE_DATA},        /* no partition for the value */
     {1586, 1586, FAILURE_DATA},        /* duplicate key, with name */
     {1644, 1644, FAILURE_DATA},        /* SIGNAL from a trigger */
     {1690, 1690, FAILURE_DATA},        /* arithmetic out of range */

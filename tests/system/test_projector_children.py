@@ -478,3 +478,35 @@ def test_the_shop_of_the_demo_is_a_mapping(ws):
     ws.mapping(json.loads((ROOT / "demo/shop.json").read_text())["projections"])
     done = ws.projector("schema")
     assert done.returncode == 0 and "`order_line`" in done.stdout, done.stderr
+
+
+# keys that are not the aggregate's
+
+
+def test_an_upsert_with_another_key_leaves_the_old_row_and_reconcile_reports_it(shop):
+    """As docs/mapping-file.md says: the event carries the new key alone."""
+    shop.mapping([{**ORDERS, "key": {"order_id": {"from": "code", "type": "varchar(36)"}}}], backoff_ms=20)
+    place(shop, order(1, "apple 1", code="n1"))
+    place(shop, order(1, "pear 2", version=2, code="n2"))
+    assert lines(shop) == {"n1": ["apple 1"], "n2": ["pear 2"]}
+    [found] = [line for line in told(shop, "reconcile", "--repair", status=1) if "difference" in line]
+    assert (found["table"], found["difference"], found["key"]) == ("orders", "extra row", {"order_id": "n1"})
+    assert found["outcome"].startswith("left: its key does not identify the aggregate")
+    shop.put(event(shop, "o1", "OrderRemoved", 3, code="n1"), placed(shop, order(1, "pear 2", version=4, code="n2")))
+    shop.run_once()
+    assert lines(shop) == {"n2": ["pear 2"]} and [row["order_id"] for row in shop.rows("orders")] == ["n2"]
+
+
+def test_a_shadow_names_the_entity_whose_partition_is_missing(ws, tmp_path):
+    ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    ws.mapping([{"aggregate_type": "order", "table": "orders", "entities": "orders", "key": {"id": {"from": "$aggregate_id", "type": "int"}},
+                 "columns": {"total": {"from": "total", "type": "int"}}, "events": {"OrderPlaced": {"op": "upsert"}}}])
+    ws.create()
+    ws.query("ALTER TABLE orders PARTITION BY RANGE (id) (PARTITION low VALUES LESS THAN (100))")
+    ws.db["orders"].insert_many([{"_id": id, "total": 1, "version": Int64(1)} for id in (1, 2, 100)])
+    done = ws.projector("rebuild", "--shadow", timeout=2 * WAIT_S)
+    assert done.returncode == 1 and "100" in done.stdout and "no partition" in done.stdout, done.stdout
+    wrong = event(ws, 100, "OrderPlaced", 1, total=1)
+    ws.put(wrong)
+    ws.projector("run", "--once")
+    assert ws.found(wrong)["last_error"]["class"] == "data"
