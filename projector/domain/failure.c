@@ -92,6 +92,9 @@ Failure failure_without_values(const Failure *failure) {
   Failure redacted = *failure;
   if (failure->source == SOURCE_MYSQL && failure->code != 0 && !quotes_only_names(failure->code))
     text_hide_quoted(redacted.message, sizeof redacted.message);
+  char *key = failure->source == SOURCE_MONGODB ? strstr(redacted.message, " dup key: {") : NULL;
+  if (key)
+    *key = '\0';
   char *found = failure->source == SOURCE_EVENT ? strstr(redacted.message, ", found ") : NULL;
   if (found)
     text_hide_quoted(found, sizeof redacted.message - (size_t)(found - redacted.message));
@@ -271,6 +274,11 @@ FailureClass failure_class_of_mysql_text(int code, const char *message) {
 
 FailureClass failure_class_of_mongodb(int code) {
   return find_class(mongodb_codes, sizeof mongodb_codes / sizeof *mongodb_codes, code);
+}
+
+bool failure_is_refusal(const Failure *failure) {
+  return failure->class == FAILURE_SIZE || failure->class == FAILURE_DATA ||
+         failure->class == FAILURE_UNKNOWN;
 }
 
 int64_t backoff_delay_ms(int attempts, int64_t base_ms, int64_t max_ms, uint32_t random) {

@@ -99,6 +99,10 @@ FailureClass failure_class_of_mongodb(int code);
  * full. */
 FailureClass failure_class_of_mysql_text(int code, const char *message);
 
+/* A store answers, and refuses this write of MongoDB's: the document would exceed its limit, a
+ * validator or a unique index rejects it. Another document may be accepted. */
+bool failure_is_refusal(const Failure *failure);
+
 enum {
   BACKOFF_MAX_MS = 300000
 }; /* a failed event waits no longer than this for its next attempt */

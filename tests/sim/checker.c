@@ -205,6 +205,8 @@ void check_removed(const SimEvent *event, const char *how) {
 
 void check_swept(const SimEvent *event) {
   const Instance *instance = fiber_instance();
+  if (instance->refused) /* what cannot leave goes back, and to the acker */
+    return;
   if (event->ledgered && instance_is_owner(instance) && strcmp(event->outcome, "skipped") != 0)
     sim_fail("%s was applied and is swept back", event->id);
 }
@@ -215,7 +217,8 @@ void check_abandoned(const SimEvent *event, const char *owner, bool applied,
   bool known = event->claimed_us > sim.skewed_us; /* the clock has not jumped since then */
   if (older_than_ms > 0 && known && age_us < sim.config.settings.claim_timeout_ms * 1000)
     sim_fail("%s is swept %lld us after it was claimed", event->id, (long long)age_us);
-  if (applied && older_than_ms > 0 && !event->shared && !strcmp(event->claimed_by, owner))
+  if (applied && older_than_ms > 0 && !event->shared && !event->unanswered &&
+      !strcmp(event->claimed_by, owner))
     sim_fail("%s was applied by its owner, which did not acknowledge it", event->id);
 }
 

@@ -170,20 +170,18 @@ static unsigned feed_of(const char *name) {
   return !strcmp(name, feed_names[1]);
 }
 
-/* False: it is there already. */
-static bool put(unsigned feed, SimEvent *event) {
+static void put(unsigned feed, SimEvent *event) {
   FeedCopy *copy = &event->copies[feed];
   if (copy->present)
-    return false;
+    return;
   copy->present = true;
   counts.copies++;
   counts.copied_again += copy->copied > 0;
   copy->copied++;
   sim_trace("  %s is copied into %s", event->id, feed_names[feed]);
-  return true;
 }
 
-/* The server finds first and writes then; meanwhile others write too. */
+/* It finds first and writes then; meanwhile others write too. */
 bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Failure *ret_failure) {
   if (!call_begin(MONGO, "copy into the feed", ret_failure))
     return false;
@@ -210,21 +208,16 @@ static SimEvent *event_of_copy(const bson_t *copy) {
 }
 
 bool feed_insert(Outbox *outbox, const char *feed, const bson_t **copies, size_t count,
-                 bool *ret_known, Failure *ret_failure) {
+                 Failure *ret_failure) {
   (void)outbox;
-  *ret_known = false;
   if (!call_begin(MONGO, "insert into the feed", ret_failure))
     return false;
-  bool whole, known = false;
+  bool whole;
   size_t reached = reach(count, &whole);
-  for (size_t i = 0; i < reached && !known; i++)
-    known = !put(feed_of(feed), event_of_copy(copies[i]));
-  if (!whole)
-    return broken_off("insert into the feed", ret_failure);
-  if (!call_end(MONGO, "insert into the feed", ret_failure))
-    return false;
-  *ret_known = known;
-  return !known;
+  for (size_t i = 0; i < reached; i++)
+    put(feed_of(feed), event_of_copy(copies[i]));
+  return whole ? call_end(MONGO, "insert into the feed", ret_failure)
+               : broken_off("insert into the feed", ret_failure);
 }
 
 /* --- what stays ------------------------------------------------------------------------------- */

@@ -208,7 +208,14 @@ void mark_in_progress(SimEvent *event, const char *owner) {
   g_strlcpy(event->claimed_by, owner, sizeof event->claimed_by);
   event->claimed_at = sim_server_ms(MONGO);
   event->claimed_us = fiber_now_us();
+  event->unanswered = false;
   set_status(event, STATUS_IN_PROGRESS);
+}
+
+static bool unanswered(Event *const *events, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    event_of_id(&events[i]->key.event_id)->unanswered = true;
+  return false;
 }
 
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
@@ -226,9 +233,9 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   }
   spring_trap();
   if (!whole)
-    return broken_off("claim", ret_failure);
+    return broken_off("claim", ret_failure) || unanswered(events, count);
   if (!call_end(MONGO, "claim", ret_failure))
-    return false;
+    return unanswered(events, count);
   bool all = matched == count;
   for (size_t i = 0; i < count; i++)
     ret_claims[i] = all ? CLAIM_OURS : CLAIM_GONE;

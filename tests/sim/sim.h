@@ -88,6 +88,7 @@ typedef struct SimEvent {
                   * the projector remembers breaks by id */
   unsigned
       broke; /* times the connection broke at its ledger entry or its rows, when it was alone */
+  bool unanswered; /* its claimer does not know that it has it: an earlier event may hold it up */
   bool retried, shared; /* by several owners: then the attempts in memory may be another's */
   char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
@@ -143,6 +144,7 @@ typedef struct Instance {
   bool frozen;  /* as by SIGSTOP */
   bool trapped; /* frozen as soon as it has claimed something */
   bool ended;
+  bool refused;              /* MongoDB has answered it as it answers to a copy that it refuses */
   int64_t epoch;             /* that it took last */
   int64_t cut_until[STORES]; /* us; its own way to the store is cut */
   int64_t deaf_until;        /* us; its heartbeat does not come through */

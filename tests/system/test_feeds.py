@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
+import bson
 import pytest
 from bson import Int64
 
@@ -216,16 +217,55 @@ def test_events_put_back_from_the_archive_are_not_fed_again(ws):
     assert [c["version"] for c in feed_documents(ws)] == [3]
 
 
-def test_a_feed_that_refuses_keeps_the_event_in_the_outbox(one):
-    one.db.create_collection(FEED, validator={"never": True})
-    event = opened(one, "a1")
-    one.put(event)
+def listed(ws: Workspace) -> dict[str, dict]:
+    return {row["event_id"]: row for row in map(json.loads, ws.projector("list", "--json").stdout.splitlines())}
+
+
+@pytest.mark.parametrize("refused_by", ["validator", "unique index"])
+def test_a_copy_that_a_feed_refuses_holds_only_its_aggregate(one, refused_by):
+    """Not even a new owner is kept from working, whose predecessor had the event in hand. In the feed nothing of the
+    aggregate comes before it."""
+    bad = opened(one, "a1", tag="bad")
+    one.db.create_collection(FEED)
+    if refused_by == "validator":
+        one.db.command("collMod", FEED, validator={"tag": {"$ne": "bad"}})
+    else:
+        one.db[FEED].create_index("tag", unique=True, sparse=True)
+        one.db[FEED].insert_one({"_id": "other", "tag": "bad"})
+    others = [opened(one, f"b{n}") for n in range(30)]
+    one.put([*others[:15], bad, deposited(one, "a1"), *others[15:]])
     with one.start_projector() as projector:
-        projector.wait_log(f"cannot acknowledge.*the feed {FEED}")
-        assert one.found(event) and len(one.rows("account")) == 1
+        one.wait_gone(*others)
+        projector.wait_log(f"applied event cannot leave the outbox .*aggregate=\"account a1\".*the feed {FEED}")
+        told = one.wait(lambda: listed(one).get(str(bad["_id"])))
+        assert told["state"] == "refused" and FEED in told["reason"]["message"]
+        projector.kill()
+    with one.start_projector():
+        one.put(later := opened(one, "a2"))
+        one.wait_gone(later)
+        assert one.outbox.count_documents({}) == 2 and one.db[FEED].find_one({"aggregate_id": "a1"}) is None
         one.db.command("collMod", FEED, validator={})
-        one.wait_gone(event)
-    assert len(feed_documents(one)) == 1
+        one.db[FEED].delete_one({"_id": "other"})
+        one.wait_drained()
+    copies = one.db[FEED].find({"aggregate_id": "a1"}).sort("$natural", 1)
+    assert [c["event_type"] for c in copies] == ["AccountOpened", "MoneyDeposited"]
+    assert one.db[FEED].count_documents({}) == 33 and one.rows("account")[0]["balance"] == 11
+
+
+@pytest.mark.slow
+def test_an_event_that_has_no_room_for_the_marks_of_the_archive_holds_only_its_aggregate(ws):
+    ws.mapping(mongodb={"retain": "archive"}, **FAST)
+    ws.create()
+    large = opened(ws, "a1", metadata={"filler": ""})
+    large["metadata"]["filler"] = "x" * (16 * 1024 * 1024 - len(bson.encode(large)) - 5)
+    ws.put(large, other := opened(ws, "a2"))
+    with ws.start_projector() as projector:
+        ws.wait_gone(other)
+        projector.wait_log('applied event cannot leave the outbox .*aggregate="account a1".*class=size')
+        assert len(ws.rows("account")) == 2
+        ws.outbox.update_one({"_id": large["_id"]}, {"$unset": {"metadata": 1}})
+        ws.wait_drained()
+    assert ws.db.outbox_archive.count_documents({}) == 2
 
 
 def test_copies_are_on_a_majority_before_the_event_leaves(one):

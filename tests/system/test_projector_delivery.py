@@ -120,7 +120,7 @@ def test_an_event_stays_in_the_outbox_until_its_copy_is_in_the_archive(bank):
     with bank.start_projector() as projector:
         projector.wait_log("info working")
         bank.put(event)
-        projector.wait_log("cannot acknowledge")
+        projector.wait_log("applied event cannot leave the outbox")
         assert row(bank)["balance"] == Decimal("100.00") and bank.found(event) == event
         bank.db.command("collMod", "outbox_archive", validator={})
         bank.wait_drained()

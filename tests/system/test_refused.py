@@ -39,7 +39,7 @@ def test_an_event_that_mongodb_refuses_to_mark_is_listed_with_the_reason(bank):
         assert re.search(r"^refused +\S+ +account bad ", text, re.MULTILINE), text
         live = bank.wait(lambda: (t := endpoint.get("/live").json["troubles"]) and t, what="the page")
         assert (live[0]["event_id"], live[0]["state"]) == (str(bad["_id"]), "refused")
-        bank.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and "MongoDB refuses the mark of a claim" in a.text,
+        bank.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and "MongoDB refuses to mark or to copy events" in a.text,
                   what="readiness to end")
         bank.db.command("collMod", "outbox", validator={})
         bank.put(opened(bank, "bad", at=bad["occurred_at"].replace(year=2020)))

@@ -234,6 +234,18 @@ static void test_values_are_not_told(void **state) {
   }
 }
 
+static void test_the_values_of_a_key_in_mongodb_are_not_told(void **state) {
+  (void)state;
+  Failure failure;
+  failure_set(
+      &failure, FAILURE_UNKNOWN, SOURCE_MONGODB, 11000, "%s",
+      "the feed f: E11000 duplicate key error collection: b.f index: mail_1 dup key: { mail: "
+      "\"ada@example.org\" }");
+  Failure told = failure_without_values(&failure);
+  check_text("told", told.message,
+             "the feed f: E11000 duplicate key error collection: b.f index: mail_1");
+}
+
 static void test_a_longest_message_stays_within_its_bounds(void **state) {
   (void)state;
   Failure failure;
@@ -277,6 +289,7 @@ int main(void) {
       cmocka_unit_test(test_cut_messages_stay_utf8),
       cmocka_unit_test(test_a_part_of_a_text_stays_utf8),
       cmocka_unit_test(test_values_are_not_told),
+      cmocka_unit_test(test_the_values_of_a_key_in_mongodb_are_not_told),
       cmocka_unit_test(test_a_longest_message_stays_within_its_bounds),
   };
   return RUN_TESTS(tests);

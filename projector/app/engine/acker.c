@@ -1,21 +1,23 @@
 /* acker.c - the acknowledge step. */
 #include "projector/app/engine/acker.h"
 
+#include "projector/app/engine/event_reports.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/lock.h"
-#include "projector/infra/log.h"
 
 enum {
   TOGETHER = 1000, /* most events in one acknowledgement */
   GATHER_MS = 10,  /* a few events wait this long for more: fewer commands under a steady load */
   WAITING = 4000,  /* most events queued before workers wait */
   RETRY_MS = 200,
+  REFUSED_RETRY_MS = 5000,
 };
 
 struct Acker {
   GThread *thread;
   Outbox *outbox;
-  Feeder *feeder; /* NULL: there is no feed */
+  Feeder *feeder;   /* NULL: there is no feed */
+  Metrics *metrics; /* NULL: nobody counts */
   const Lanes *lanes;
   Stop *stop;
   GMutex lock;
@@ -43,7 +45,7 @@ static GPtrArray *take(Acker *acker) {
 }
 
 /* What the acker is handed was read whole. Where the feeder has been at one of the events since,
- * the server makes the copies; so it does where a former owner has applied one, and perhaps one
+ * it is read again for the copies; so it is where a former owner has applied one, and perhaps one
  * before it, which then has to be copied too. */
 static bool acknowledge_once(Acker *acker, Event *const *events, size_t count, bool repeated,
                              Failure *ret_failure) {
@@ -52,14 +54,18 @@ static bool acknowledge_once(Acker *acker, Event *const *events, size_t count, b
                : outbox_acknowledge(acker->outbox, events, count, ret_failure);
 }
 
-/* Retries until it succeeds; in an orderly stop it gives up at the first failure. */
-static bool acknowledge(Acker *acker, Event *const *events, size_t count, bool repeated) {
-  Failure failure;
-  while (!acknowledge_once(acker, events, count, repeated, &failure)) {
-    log_failure(LOG_LEVEL_WARNING, "cannot acknowledge", &failure);
-    if (failure.class == FAILURE_CONFIG)
-      stop_request(acker->stop, &failure);
-    if (stop_wait(acker->stop, RETRY_MS))
+/* Retries until it succeeds or MongoDB refuses one of the events; in an orderly stop it gives up at
+ * the first failure. */
+static bool acknowledge(Acker *acker, Event *const *events, size_t count, bool repeated,
+                        Failure *ret_failure) {
+  while (!acknowledge_once(acker, events, count, repeated, ret_failure)) {
+    if (failure_is_refusal(ret_failure))
+      return false;
+    log_failure(LOG_LEVEL_WARNING, "cannot acknowledge", ret_failure);
+    if (ret_failure->class == FAILURE_CONFIG)
+      stop_request(acker->stop, ret_failure);
+    acker->given_up = stop_wait(acker->stop, RETRY_MS);
+    if (acker->given_up)
       return false;
   }
   return true;
@@ -72,21 +78,76 @@ static bool any_is_repeated(QueuedEvent *const *queued, size_t count) {
   return false;
 }
 
-/* Nothing follows what was given up: in the feeds and in the archive it would stand before what
- * came before it. The next owner finds both in the ledger. */
-static void acknowledge_all(Acker *acker, const GPtrArray *all) {
-  for (guint from = 0; from < all->len && !acker->given_up; from += TOGETHER) {
-    guint count = MIN(TOGETHER, all->len - from);
-    QueuedEvent **queued = (QueuedEvent **)all->pdata + from;
-    g_autofree Event **events = queued_events_bare(queued, count);
-    crash_point("before_acknowledge");
-    acker->given_up = !acknowledge(acker, events, count, any_is_repeated(queued, count));
-    if (acker->given_up)
-      return;
-    crash_point("after_acknowledge");
-    for (guint i = 0; i < count; i++)
-      lane_settle(lane_of(acker->lanes, events[i]->aggregate_hash), queued[i]);
+static Lane *home_of(const Acker *acker, const QueuedEvent *queued) {
+  return lane_of(acker->lanes, queued->event->aggregate_hash);
+}
+
+/* An event that stays is pending. When its hold lets it through, it is found in the ledger and
+ * comes here again. */
+static void unmark(Acker *acker, const QueuedEvent *queued) {
+  Failure failure = {0};
+  while (queued->marked && !outbox_release(acker->outbox, &queued->event, 1, &failure)) {
+    log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", &failure);
+    if (failure.class == FAILURE_DATA || stop_wait(acker->stop, RETRY_MS))
+      return; /* the sweeper finds it */
   }
+}
+
+static void keep_refused(Acker *acker, QueuedEvent *queued, const Failure *failure) {
+  Lane *lane = home_of(acker, queued);
+  unmark(acker, queued);
+  report_refused(acker->lanes->watch, acker->metrics, "applied event cannot leave the outbox",
+                 queued->event, failure);
+  lane_hold_applied(lane, queued, REFUSED_RETRY_MS);
+  lane_forget(lane, queued);
+}
+
+/* What follows an event that stays, in its aggregate, stays with it. Returns how many may leave. */
+static size_t keep_what_follows(Acker *acker, QueuedEvent *const *queued, size_t count,
+                                QueuedEvent **ret_leaving) {
+  size_t leaving = 0;
+  for (size_t i = 0; i < count; i++) {
+    Lane *lane = home_of(acker, queued[i]);
+    if (!lane_keeps(lane, queued[i]->event)) {
+      ret_leaving[leaving++] = queued[i];
+      continue;
+    }
+    unmark(acker, queued[i]);
+    lane_give_back(lane, queued[i]);
+  }
+  return leaving;
+}
+
+/* Nothing follows what was given up: in the feeds and in the archive it would stand before what
+ * came before it. The next owner finds both in the ledger. If MongoDB refuses events together,
+ * halving finds those that it refuses alone. */
+static void let_leave(Acker *acker, QueuedEvent *const *queued, size_t count) {
+  g_autofree QueuedEvent **leaving = g_new(QueuedEvent *, count);
+  Failure failure = {0};
+  if (acker->given_up)
+    return;
+  count = keep_what_follows(acker, queued, count, leaving);
+  g_autofree Event **events = queued_events_bare(leaving, count);
+  if (count == 0)
+    return;
+  crash_point("before_acknowledge");
+  if (acknowledge(acker, events, count, any_is_repeated(leaving, count), &failure)) {
+    crash_point("after_acknowledge");
+    for (size_t i = 0; i < count; i++)
+      lane_settle(home_of(acker, leaving[i]), leaving[i]);
+  } else if (acker->given_up) {
+    return;
+  } else if (count == 1) {
+    keep_refused(acker, leaving[0], &failure);
+  } else {
+    let_leave(acker, leaving, count / 2);
+    let_leave(acker, leaving + count / 2, count - count / 2);
+  }
+}
+
+static void acknowledge_all(Acker *acker, const GPtrArray *all) {
+  for (guint from = 0; from < all->len; from += TOGETHER)
+    let_leave(acker, (QueuedEvent **)all->pdata + from, MIN(TOGETHER, all->len - from));
 }
 
 /* Returns false when no event is queued and none will be. */
@@ -117,6 +178,10 @@ Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop 
 
 void acker_heed(Acker *acker, Feeder *feeder) {
   acker->feeder = feeder;
+}
+
+void acker_count_in(Acker *acker, Metrics *metrics) {
+  acker->metrics = metrics;
 }
 
 void acker_start(Acker *acker) {

@@ -56,9 +56,10 @@ static bool claim_each(Worker *worker, Event **events, size_t count, Claim *clai
     *ret_failure = (Failure){0};
     if (outbox_claim(worker->outbox, &events[i], 1, &claims[i], ret_failure))
       continue;
-    if (!is_refusal(ret_failure))
+    if (!failure_is_refusal(ret_failure))
       return false;
-    report_refused(worker, events[i], ret_failure);
+    report_refused(worker->lanes->watch, worker->metrics, "event cannot be claimed", events[i],
+                   ret_failure);
     claims[i] = CLAIM_REFUSED;
   }
   return true;
@@ -80,7 +81,8 @@ static bool claim_apart(Worker *worker, QueuedEvent *const *events, size_t count
   if (apart_count == 0)
     return true;
   if (!outbox_claim(worker->outbox, apart, apart_count, won, ret_failure) &&
-      !(is_refusal(ret_failure) && claim_each(worker, apart, apart_count, won, ret_failure)))
+      !(failure_is_refusal(ret_failure) &&
+        claim_each(worker, apart, apart_count, won, ret_failure)))
     return false;
   for (size_t i = 0; i < apart_count; i++) {
     claims[index[i]] = won[i];

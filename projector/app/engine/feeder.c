@@ -8,8 +8,9 @@
 
 enum {
   LOOK_MS = 1000,
-  SHARE = 10,          /* if looking takes long, it takes at most one part in so many of the time */
-  MARKED_MAX = 100000, /* hashes that are kept; if there are more, the server makes every copy */
+  SHARE = 10, /* if looking takes long, it takes at most one part in so many of the time */
+  MARKED_MAX =
+      100000, /* hashes that are kept; if there are more, each event is read again for its copy */
 };
 
 struct Feeder {

@@ -20,6 +20,20 @@ void lane_hold_gap(Lane *lane, QueuedEvent *queued, int64_t first, int64_t last,
   }
 }
 
+/* The hold may be that of an earlier event, which has failed: this one is behind it then. */
+void lane_hold_applied(Lane *lane, QueuedEvent *queued, int64_t delay_ms) {
+  SCOPED_LOCK(&lane->lock);
+  queued->has_hold = true;
+  lane_open_hold(lane, queued, HOLD_TAKEN, delay_ms);
+  lane_find_hold(lane, queued->event)->keeps_applied = true;
+}
+
+bool lane_keeps(Lane *lane, const Event *event) {
+  SCOPED_LOCK(&lane->lock);
+  const Hold *hold = lane_find_hold(lane, event);
+  return hold && hold->keeps_applied && lane_has_to_wait(hold, event);
+}
+
 void lane_review_holds(Lane *lane) {
   SCOPED_LOCK(&lane->lock);
   GHashTableIter iter;

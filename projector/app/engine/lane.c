@@ -136,7 +136,7 @@ static void note_missed(const Lane *lane, Hold *hold, const QueuedEvent *queued)
 }
 
 /* Whether the event must wait: it is behind a hold, and the draining has not reached it yet. */
-static bool has_to_wait(const Hold *hold, const Event *event) {
+bool lane_has_to_wait(const Hold *hold, const Event *event) {
   return order_key_compare(&event->key, &hold->key) > 0 &&
          (hold->state != HOLD_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);
 }
@@ -290,7 +290,7 @@ static QueuedEvent *pop_free(Lane *lane, const QueuedEvent *like) {
   QueuedEvent *queued;
   while ((queued = pop(lane, like))) {
     Hold *hold = lane_find_hold(lane, queued->event);
-    if (!hold || !has_to_wait(hold, queued->event))
+    if (!hold || !lane_has_to_wait(hold, queued->event))
       return queued;
     note_missed(lane, hold, queued);
     forget(lane, queued);
@@ -312,7 +312,7 @@ static QueuedEvent *pop_next(Lane *lane) {
   if (!next || (is_full(lane) && !lane_find_hold(lane, next->event)))
     return NULL;
   const Hold *hold = lane_find_hold(lane, next->event);
-  bool waits = hold && has_to_wait(hold, next->event);
+  bool waits = hold && lane_has_to_wait(hold, next->event);
   return !waits && event_queue_take(lane->queue, next) ? taken(next) : NULL;
 }
 

@@ -109,6 +109,11 @@ enum { DUE_NEVER = -1 };
 void lane_hold(Lane *lane, QueuedEvent *queued, HoldReason reason, int64_t delay_ms);
 /* The same for a gap before the event. */
 void lane_hold_gap(Lane *lane, QueuedEvent *queued, int64_t first, int64_t last, int64_t delay_ms);
+/* The same for an applied event that cannot leave the outbox; until it can, applied events behind
+ * it stay too (lane_keeps). */
+void lane_hold_applied(Lane *lane, QueuedEvent *queued, int64_t delay_ms);
+/* Whether an applied event stays in the outbox, because an earlier one of its aggregate does. */
+bool lane_keeps(Lane *lane, const Event *event);
 /* Makes every hold except gaps due at once, so that its event is checked again. */
 void lane_review_holds(Lane *lane);
 

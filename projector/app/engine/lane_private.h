@@ -22,6 +22,7 @@ typedef struct Hold {
   bool from_start;
   int64_t head_since;   /* the event that blocks waits since then, */
   int64_t behind_since; /* and those behind it; INT64_MAX: none is */
+  bool keeps_applied;   /* its event is applied and cannot leave the outbox */
   int64_t missed_from;  /* earliest time of what was left out while draining; INT64_MAX: nothing */
   uint8_t key_bytes[EVENT_ID_MAX], reached_bytes[EVENT_ID_MAX], next_bytes[EVENT_ID_MAX];
 } Hold;
@@ -53,6 +54,7 @@ void lane_count_hold(Lane *lane, gint more);
 Hold *lane_find_hold(Lane *lane, const Event *event);
 QueuedEvent *lane_find_known(Lane *lane, const Event *event);
 bool lane_has_room_around(const Lane *lane);
+bool lane_has_to_wait(const Hold *hold, const Event *event);
 void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call);
 Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, int64_t delay_ms);
 bool lane_queue(Lane *lane, QueuedEvent *queued);

@@ -108,7 +108,7 @@ void metrics_event(Metrics *metrics, const Event *event, Outcome outcome);
 /* A retry, after a failure of that class. */
 void metrics_retry(Metrics *metrics, FailureClass class);
 
-/* MongoDB refuses the mark of a claim. */
+/* MongoDB refuses to mark or to copy an event. */
 void metrics_refused(Metrics *metrics, const Failure *failure);
 /* NULL, or class NONE: it has ended. */
 void metrics_set_trouble(Metrics *metrics, const Failure *failure);

@@ -38,12 +38,12 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
   QueuedEvent *queued = queued_of(item);
   const Event *event = item->event;
   if (queued->early_ms > 0) {
-    log_event(worker, LOG_LEVEL_WARNING, "event held", event, item->failure);
+    report_event(worker->lanes->watch, LOG_LEVEL_WARNING, "event held", event, item->failure);
     lane_hold(worker->lane, queued, HOLD_FUTURE, queued->early_ms);
     return;
   }
-  log_event(worker, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-            mark->dead ? "event dead" : "event failed", event, item->failure);
+  report_event(worker->lanes->watch, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+               mark->dead ? "event dead" : "event failed", event, item->failure);
   metrics_event(worker->metrics, event, OUTCOME_FAILED);
   if (mark->dead)
     metrics_event(worker->metrics, event, OUTCOME_DEAD);
@@ -66,13 +66,14 @@ static bool is_same_failure(const Item *a, const Item *b) {
 static void mark_alike(Worker *worker, Event *const *events, size_t count, const FailedMark *mark) {
   Failure failure = {0};
   while (!outbox_mark_failed(worker->outbox, events, count, mark, &failure)) {
-    if (is_refusal(&failure) && count > 1) {
+    if (failure_is_refusal(&failure) && count > 1) {
       for (size_t i = 0; i < count; i++)
         mark_alike(worker, events + i, 1, mark);
       return;
     }
-    if (is_refusal(&failure))
-      report_refused(worker, events[0], &failure);
+    if (failure_is_refusal(&failure))
+      report_refused(worker->lanes->watch, worker->metrics, "event cannot be claimed", events[0],
+                     &failure);
     if (!mark_again(worker, &failure))
       return;
   }
@@ -127,11 +128,11 @@ static void report_reused_versions(Worker *worker, const Item *items, size_t cou
   for (size_t i = 0; i < count; i++) {
     if (!items[i].reuses_version || !verdict_outcome(items[i].verdict))
       continue;
-    log_event(worker, LOG_LEVEL_WARNING,
-              items[i].verdict == VERDICT_SUPERSEDED
-                  ? "event superseded: its version was used before"
-                  : "version used before",
-              items[i].event, &none);
+    report_event(worker->lanes->watch, LOG_LEVEL_WARNING,
+                 items[i].verdict == VERDICT_SUPERSEDED
+                     ? "event superseded: its version was used before"
+                     : "version used before",
+                 items[i].event, &none);
     metrics_event(worker->metrics, items[i].event, OUTCOME_REUSED);
   }
 }
@@ -148,8 +149,8 @@ static void report_unhealed(Worker *worker, const Item *items, size_t count) {
       continue;
     metrics_event(worker->metrics, items[i].event, OUTCOME_UNHEALED);
     if (watch_is_first(worker->lanes->watch, items[i].event->aggregate_hash))
-      log_event(worker, LOG_LEVEL_WARNING, "event superseded without an entity", items[i].event,
-                &none);
+      report_event(worker->lanes->watch, LOG_LEVEL_WARNING, "event superseded without an entity",
+                   items[i].event, &none);
   }
 }
 

@@ -2,6 +2,7 @@
  * transaction.c and settle.c. */
 #pragma once
 
+#include "projector/app/engine/event_reports.h"
 #include "projector/app/engine/hand.h"
 #include "projector/app/engine/metrics.h"
 #include "projector/app/engine/worker.h"
@@ -60,20 +61,11 @@ ClaimKey claim_key(const Worker *worker);
 /* Call before any event of the batch is marked or released: from then on a kill counts no attempt.
  * Retries until it succeeds or the worker has to stop. */
 void leave_claim(Worker *worker);
-/* MongoDB answers but refuses the mark: the document would exceed its limit, or a validator rejects
- * it. */
-bool is_refusal(const Failure *failure);
 /* Whether to retry a failed mark. One that MongoDB refuses, or that is too late, is left to the
  * sweeper. */
 bool mark_again(Worker *worker, const Failure *failure);
 /* Releases events unchanged: in the outbox, and into the queue if nothing holds their aggregate. */
 void give_back(Worker *worker, QueuedEvent *const *events, size_t count);
-/* Repeated reports for an event are logged once in ten seconds, with a count. */
-void log_event(Worker *worker, LogLevel level, const char *message, const Event *event,
-               const Failure *failure);
-/* Reports an event whose mark MongoDB refuses: in the log, in `list` and on the page. */
-void report_refused(Worker *worker, const Event *event, const Failure *failure);
-
 /* --- claim.c --- */
 
 /* Claims the events and makes items of those that were won and may be applied now; the others leave

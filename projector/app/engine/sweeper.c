@@ -4,6 +4,7 @@
 #include "projector/domain/claim.h"
 #include "projector/domain/plan.h"
 #include "projector/infra/crash.h"
+#include "projector/infra/log.h"
 #include "projector/infra/mongo/claims.h"
 
 enum {
@@ -18,6 +19,23 @@ static bool enter(const Sweep *with, Failure *ret_failure) {
   g_autoptr(AggregateSet) none = aggregate_set_new(arena);
   return session_run(with->session, ret_failure, "START TRANSACTION") &&
          ledger_enter(with->session, with->ledger, none, arena, ret_failure);
+}
+
+/* MongoDB refuses a copy. Pending events are read, found in the ledger, and come to the acker, who
+ * finds out which of them it is. */
+static bool is_left_to_acker(Failure *failure) {
+  if (!failure_is_refusal(failure))
+    return false;
+  log_failure(LOG_LEVEL_WARNING, "cannot take applied events out of the outbox together", failure);
+  *failure = (Failure){0};
+  return true;
+}
+
+static bool sweep_applied(const Sweep *with, Event *const *events, size_t count,
+                          int64_t older_than_ms, Failure *ret_failure) {
+  return outbox_sweep(with->outbox, events, count, SWEEP_ACKNOWLEDGE, older_than_ms, ret_failure) ||
+         (is_left_to_acker(ret_failure) &&
+          outbox_sweep(with->outbox, events, count, SWEEP_PENDING, older_than_ms, ret_failure));
 }
 
 static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
@@ -39,8 +57,7 @@ static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_th
     else
       others[other_count++] = items[i].event;
   crash_point("in_sweeper");
-  return outbox_sweep(with->outbox, applied, applied_count, SWEEP_ACKNOWLEDGE, older_than_ms,
-                      ret_failure) &&
+  return sweep_applied(with, applied, applied_count, older_than_ms, ret_failure) &&
          outbox_sweep(with->outbox, spent, spent_count, SWEEP_DEAD, older_than_ms, ret_failure) &&
          outbox_sweep(with->outbox, others, other_count, SWEEP_PENDING, older_than_ms, ret_failure);
 }
@@ -90,7 +107,8 @@ static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure 
       others[other_count++] = items[i].event;
   crash_point("in_claim_sweep");
   return (applied_count == 0 ||
-          outbox_acknowledge(with->outbox, applied, applied_count, ret_failure)) &&
+          outbox_acknowledge(with->outbox, applied, applied_count, ret_failure) ||
+          is_left_to_acker(ret_failure)) &&
          claims_count_attempt(with->outbox, others, other_count, ret_failure);
 }
 

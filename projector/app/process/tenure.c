@@ -96,6 +96,7 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   tenure->acker = acker_new(tenure->store, claimant, &tenure->lanes, tenure->stop);
   tenure->feeder = feeder_new(tenure->store, claimant, tenure->stop);
   acker_heed(tenure->acker, tenure->feeder);
+  acker_count_in(tenure->acker, tenure->metrics);
   tenure->workers = g_new0(Worker *, tenure->lanes.count);
   const WorkerParts parts = {tenure->config, &tenure->ledger, tenure->store, claimant,
                              &tenure->lanes, tenure->acker,   tenure->stop};

@@ -120,7 +120,7 @@ static void judge_work(GPtrArray *remarks, const Figures *figures, int64_t now) 
   if (figures->refused_at && now - figures->refused_at < (int64_t)REFUSED_MS * 1000) {
     g_autofree char *reason = reason_of(&figures->refusal);
     say(remarks, BAD_UNREADY,
-        "MongoDB refuses the mark of a claim: %s. These events wait; `list` names them.", reason);
+        "MongoDB refuses to mark or to copy events: %s. They wait; `list` names them.", reason);
   }
 }
 

@@ -9,40 +9,147 @@
 
 /* --- copies --------------------------------------------------------------------------------- */
 
-bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Failure *ret_failure) {
-  bson_t *sorted = outbox_sorted_options(outbox);
-  bson_iter_t order;
-  bson_iter_init_find(&order, sorted, "sort");
-  bson_t *pipeline = BCON_NEW(
-      "pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$match", "{", "fed_to", "{",
-      "$ne", BCON_UTF8(feed), "}", "}", "}", "{", "$sort", BCON_ITER(&order), "}", "{", "$unset",
-      "[", BCON_UTF8("status"), BCON_UTF8("attempts"), BCON_UTF8("next_attempt_at"),
-      BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), BCON_UTF8("last_error"),
-      BCON_UTF8("fed_at"), BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into",
-      BCON_UTF8(feed), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
-  bson_destroy(sorted);
-  bool good = outbox_merge(outbox, pipeline, ret_failure) ||
-              failure_prefix(ret_failure, "the feed %s", feed);
-  bson_destroy(pipeline);
-  return good;
+enum {
+  CHUNK_EVENTS = 1000,   /* most copies in a command */
+  CHUNK_BYTES = 4 << 20, /* their size from which on they are sent */
+};
+
+static void append_id(bson_t *array, uint32_t at, const bson_t *document) {
+  char buffer[16];
+  const char *key;
+  bson_iter_t iter;
+  bson_uint32_to_string(at, &key, buffer, sizeof buffer);
+  if (bson_iter_init_find(&iter, document, "_id"))
+    bson_append_iter(array, key, -1, &iter);
 }
 
+/* Which of these ids the collection has: Id → Event. */
+static GHashTable *find_known(mongoc_collection_t *collection, const bson_t *ids,
+                              Failure *ret_failure) {
+  g_autoptr(GHashTable) known =
+      g_hash_table_new_full(id_hash_key, id_equal_key, NULL, (GDestroyNotify)event_free);
+  bson_t *filter = BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
+  bson_t *options = BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}");
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection, filter, options, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  while (mongoc_cursor_next(cursor, &document)) {
+    Event *event = event_decode(document);
+    g_hash_table_replace(known, &event->key.event_id, event);
+  }
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(options);
+  bson_destroy(filter);
+  return good ? g_steal_pointer(&known) : NULL;
+}
+
+/* Leaves out the copies that are in the feed. */
+static bool drop_known(mongoc_collection_t *feed, const bson_t **copies, size_t *count,
+                       Failure *ret_failure) {
+  bson_t ids = BSON_INITIALIZER;
+  for (size_t i = 0; i < *count; i++)
+    append_id(&ids, (uint32_t)i, copies[i]);
+  g_autoptr(GHashTable) known = find_known(feed, &ids, ret_failure);
+  bson_destroy(&ids);
+  if (!known)
+    return false;
+  size_t kept = 0;
+  bson_iter_t iter;
+  Id id;
+  for (size_t i = 0; i < *count; i++)
+    if (!bson_iter_init_find(&iter, copies[i], "_id") || !id_from_iter(&iter, &id) ||
+        !g_hash_table_contains(known, &id))
+      copies[kept++] = copies[i];
+  *count = kept;
+  return true;
+}
+
+/* Whether an ordered insert ended at a document whose id is there already, and at which. */
+static bool ended_at_known(const bson_t *reply, size_t *ret_index) {
+  bson_iter_t iter, error, member;
+  if (!bson_iter_init(&iter, reply) || !bson_iter_find_descendant(&iter, "writeErrors.0", &error) ||
+      !bson_iter_recurse(&error, &iter) ||
+      !bson_iter_find_descendant(&iter, "keyPattern._id", &member) ||
+      !bson_iter_recurse(&error, &iter) || !bson_iter_find(&iter, "index"))
+    return false;
+  *ret_index = (size_t)bson_iter_as_int64(&iter);
+  return true;
+}
+
+/* Not by $merge, which inserts what follows a document that was refused. */
 bool feed_insert(Outbox *outbox, const char *feed, const bson_t **copies, size_t count,
-                 bool *ret_known, Failure *ret_failure) {
-  enum { DUPLICATE_KEY = 11000 };
+                 Failure *ret_failure) {
   mongoc_collection_t *collection = outbox_neighbour(outbox, feed);
   bson_t *options =
       BCON_NEW("ordered", BCON_BOOL(true), "writeConcern", "{", "w", BCON_UTF8("majority"), "}");
-  bson_error_t error;
-  bson_t reply;
-  bool good = mongoc_collection_insert_many(collection, copies, count, options, &reply, &error);
-  *ret_known = !good && error.code == DUPLICATE_KEY;
-  if (!good && !*ret_known)
-    mongo_fail(&error, &reply, ret_failure);
-  bson_destroy(&reply);
+  bool good = true;
+  while (good && count > 0) {
+    bson_error_t error;
+    bson_t reply;
+    size_t done = count;
+    good = mongoc_collection_insert_many(collection, copies, count, options, &reply, &error);
+    bool known = !good && ended_at_known(&reply, &done) && done < count;
+    if (!good && !known)
+      mongo_fail(&error, &reply, ret_failure);
+    bson_destroy(&reply);
+    copies += known ? done + 1 : count;
+    count -= known ? done + 1 : count;
+    good |= known && drop_known(collection, copies, &count, ret_failure);
+  }
   bson_destroy(options);
   mongoc_collection_destroy(collection);
+  return good || failure_prefix(ret_failure, "the feed %s", feed);
+}
+
+static mongoc_cursor_t *find_unfed(Outbox *outbox, const char *feed, const bson_t *filter) {
+  bson_t *unfed = BCON_NEW("$and", "[", BCON_DOCUMENT(filter), "{", "fed_to", "{", "$ne",
+                           BCON_UTF8(feed), "}", "}", "]");
+  /* Events selected by a claim, or just marked, may not be majority-committed yet; the copy is,
+   * before anything is deleted. */
+  bson_t *options = outbox_sorted_options(outbox);
+  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "readConcern", "{", "level",
+              BCON_UTF8("local"), "}");
+  mongo_append_simple(options);
+  mongoc_cursor_t *cursor =
+      mongoc_collection_find_with_opts(outbox_collection(outbox), unfed, options, NULL);
+  bson_destroy(options);
+  bson_destroy(unfed);
+  return cursor;
+}
+
+static bool insert_chunk(Outbox *outbox, const char *feed, GPtrArray *copies,
+                         Failure *ret_failure) {
+  g_autofree const bson_t **list = g_new(const bson_t *, copies->len);
+  for (guint i = 0; i < copies->len; i++)
+    list[i] = copies->pdata[i];
+  bool good = feed_insert(outbox, feed, list, copies->len, ret_failure);
+  g_ptr_array_set_size(copies, 0);
   return good;
+}
+
+bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Failure *ret_failure) {
+  g_autoptr(GPtrArray) copies = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
+  mongoc_cursor_t *cursor = find_unfed(outbox, feed, filter);
+  size_t bytes = 0;
+  const bson_t *document, *reply;
+  bson_error_t error;
+  bool good = true;
+  while (good && mongoc_cursor_next(cursor, &document)) {
+    bson_t *copy = bson_new();
+    feed_append_copy(document, copy);
+    g_ptr_array_add(copies, copy);
+    bytes += copy->len;
+    if (copies->len < CHUNK_EVENTS && bytes < CHUNK_BYTES)
+      continue;
+    good = insert_chunk(outbox, feed, copies, ret_failure);
+    bytes = 0;
+  }
+  good = good && (!mongoc_cursor_error_document(cursor, &error, &reply) ||
+                  mongo_fail(&error, reply, ret_failure));
+  mongoc_cursor_destroy(cursor);
+  return good && insert_chunk(outbox, feed, copies, ret_failure);
 }
 
 /* --- events that stay in the outbox ---------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* feeds.c - which events are copied into feeds, and in what order: by the server, or from memory.
+/* feeds.c - which events are copied into feeds, and in what order: read again, or from memory.
  */
 #include "projector/infra/mongo/feeds.h"
 
@@ -12,7 +12,7 @@ static bool are_named(const Outbox *outbox) {
   return *feeds_of(outbox_store(outbox)) != NULL;
 }
 
-/* --- copies by the server ------------------------------------------------------------------- */
+/* --- copies of what is in the outbox -------------------------------------------------------- */
 
 /* Copies the events of the outbox that the filter selects into each feed that does not have them,
  * in order, for a majority. */
@@ -121,16 +121,8 @@ static bool has_feed(const bson_t *document, const char *feed) {
   return false;
 }
 
-static void copy_without_own_fields(const bson_t *document, bson_t *copy) {
-  bson_init(copy);
-  bson_copy_to_excluding_noinit(document, copy, "status", "attempts", "next_attempt_at",
-                                "claimed_by", "claimed_at", "last_error", "fed_at", "fed_to", NULL);
-}
-
-/* True with `*ret_known`: a copy exists already, or another unique index objects; then the server
- * copies the rest, and says which event it is. */
 static bool insert_into(Outbox *outbox, const char *feed, Event *const *events, size_t count,
-                        bool *ret_known, Failure *ret_failure) {
+                        Failure *ret_failure) {
   g_autofree bson_t *copies = g_new(bson_t, count);
   g_autofree const bson_t **list = g_new(const bson_t *, count);
   size_t wanted = 0;
@@ -139,15 +131,15 @@ static bool insert_into(Outbox *outbox, const char *feed, Event *const *events, 
     const bson_t *document = event_document(events[i], &view);
     if (has_feed(document, feed))
       continue;
-    copy_without_own_fields(document, &copies[wanted]);
+    bson_init(&copies[wanted]);
+    feed_append_copy(document, &copies[wanted]);
     list[wanted] = &copies[wanted];
     wanted++;
   }
-  *ret_known = false;
-  bool good = wanted == 0 || feed_insert(outbox, feed, list, wanted, ret_known, ret_failure);
+  bool good = feed_insert(outbox, feed, list, wanted, ret_failure);
   for (size_t i = 0; i < wanted; i++)
     bson_destroy(&copies[i]);
-  return good || *ret_known;
+  return good;
 }
 
 bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
@@ -155,17 +147,8 @@ bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failur
   if (*feed)
     crash_point("before_feed");
   for (; *feed; feed++) {
-    bool known;
-    if (!insert_into(outbox, *feed, events, count, &known, ret_failure))
-      return failure_prefix(ret_failure, "the feed %s", *feed);
-    if (known) {
-      bson_t filter = BSON_INITIALIZER;
-      outbox_append_event_ids(&filter, events, count);
-      bool good = feed_copy_into(outbox, *feed, &filter, ret_failure);
-      bson_destroy(&filter);
-      if (!good)
-        return false;
-    }
+    if (!insert_into(outbox, *feed, events, count, ret_failure))
+      return false;
     crash_point("after_feed");
   }
   return true;

@@ -18,8 +18,8 @@
  * and belongs before it in the feed too. */
 bool feeds_copy_with_earlier(Outbox *outbox, const bson_t *filter, Failure *ret_failure);
 
-/* The same for events in memory that were read whole: a third of the work for MongoDB. A mark that
- * was set after an event was read is not seen here. */
+/* The same for events in memory that were read whole, so that MongoDB need not read them again. A
+ * mark that was set after an event was read is not seen here. */
 bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
 
 /* --- events that stay in the outbox --- */

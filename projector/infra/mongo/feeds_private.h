@@ -10,12 +10,18 @@ static inline const char *const *feeds_of(const MongoStore *store) {
   return feeds ? feeds : nothing;
 }
 
-/* By the server: the events that the filter selects and that do not carry the feed's mark, in
- * order, for a majority. Copies that are there stay as they are. */
-bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Failure *ret_failure);
-/* Of documents in memory, in order, for a majority. `*ret_known`, and false: one is there already,
- * and what follows it has not been inserted. */
+/* Appends a document's fields, without the projector's own. */
+static inline void feed_append_copy(const bson_t *document, bson_t *copy) {
+  bson_copy_to_excluding_noinit(document, copy, "status", "attempts", "next_attempt_at",
+                                "claimed_by", "claimed_at", "last_error", "fed_at", "fed_to", NULL);
+}
+
+/* Inserts what the feed does not have, in order, for a majority; what is there stays as it is. What
+ * follows a copy that the feed refuses is not inserted. The list is changed. */
 bool feed_insert(Outbox *outbox, const char *feed, const bson_t **copies, size_t count,
-                 bool *ret_known, Failure *ret_failure);
+                 Failure *ret_failure);
+/* The same for the events of the outbox that the filter selects and that do not carry the feed's
+ * mark, in their order. */
+bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Failure *ret_failure);
 /* Marks the events that the filter selects as being in every feed, for a majority. */
 bool feed_mark(Outbox *outbox, const bson_t *filter, int64_t *ret_count, Failure *ret_failure);

@@ -1,7 +1,8 @@
 /* leave_commands.c - what taking events out of the outbox sends to MongoDB. */
 #include "projector/infra/mongo/outbox_private.h"
 
-bool outbox_merge(Outbox *outbox, const bson_t *pipeline, Failure *ret_failure) {
+/* Runs a pipeline that ends in $merge. */
+static bool merge(Outbox *outbox, const bson_t *pipeline, Failure *ret_failure) {
   /* Events selected by a claim, or just marked, may not be majority-committed yet; the copy is,
    * before anything is deleted. */
   bson_t *options = BCON_NEW("readConcern", "{", "level", BCON_UTF8("local"), "}", "writeConcern",
@@ -33,7 +34,7 @@ bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
       BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), BCON_UTF8("fed_at"),
       BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
       BCON_UTF8("keepExisting"), "}", "}", "]");
-  bool good = outbox_merge(outbox, pipeline, ret_failure);
+  bool good = merge(outbox, pipeline, ret_failure);
   bson_destroy(pipeline);
   bson_destroy(&skipped);
   return good;

@@ -68,8 +68,6 @@ bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *u
  * read whole, so that copies can be made of them. */
 bool outbox_take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,
                      bool whole, Failure *ret_failure);
-/* Runs a pipeline over the outbox that ends in $merge; what it writes is majority-committed. */
-bool outbox_merge(Outbox *outbox, const bson_t *pipeline, Failure *ret_failure);
 /* For a majority; a copy that is there stays as it is. */
 bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *events,
                             size_t count, Failure *ret_failure);
