@@ -177,6 +177,28 @@ def test_replay_takes_events_in_the_order_of_their_times_whatever_form_they_have
     assert statuses(ws) == {"o-1": "s1"}
 
 
+def test_rows_are_repaired_and_filled_from_the_entities(writer, state_folder):
+    ws = writer.ws
+    ws.db["orders"].insert_many([{"_id": f"o-{n}", "version": Int64(1), "status": "new", "total": n} for n in range(3)])
+    writer.put(*((f"o-{n}", "Placed", {"status": "new", "total": n}) for n in range(3)))
+    ws.run_once()
+    ws.query("UPDATE orders SET status = 'wrong' WHERE id = 'o-1'")
+    done = ws.projector("reconcile", "--json", "--repair")
+    assert [json.loads(line).get("aggregate_id") for line in done.stdout.splitlines()][0] == "o-1" and done.returncode == 0, done.stdout
+    assert set(statuses(ws).values()) == {"new"}
+    ws.query("UPDATE orders SET status = 'wrong'")
+    assert ws.projector("refresh", "order", "o-2").returncode == 0
+    assert statuses(ws) == {"o-0": "wrong", "o-1": "wrong", "o-2": "new"}
+    for way in ([], ["--shadow"]):
+        ws.query("DELETE FROM orders WHERE id <> 'o-2'")
+        done = ws.projector("rebuild", *way)
+        assert done.returncode == 0, done.stderr
+        assert statuses(ws) == {f"o-{n}": "new" for n in range(3)}
+    writer.put(("o-1", "Changed", {"status": "paid"}))
+    ws.run_once()
+    assert statuses(ws)["o-1"] == "paid"
+
+
 def test_status_counts_and_check_names_the_index_that_is_missing(writer):
     ws = writer.ws
     writer.put(("o-1", "Placed", {}, 1), ("o-2", "Placed", {"status": "new"}, 2))
