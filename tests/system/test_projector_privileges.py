@@ -97,8 +97,9 @@ def test_check_names_each_grant_that_is_missing(bank):
         del projection["entities"], projection["events"]["AccountClosed"]
         bank.mapping([projection], mysql={"user": user, "password": "x"})
         assert findings() == []  # on some columns is enough, and no DELETE is needed without `delete` and refresh
-        bank.mapping([{**projection, "when": {"path": "balance", "exists": True}}], mysql={"user": user, "password": "x"})
-        assert ["may not DELETE account" in text for _, text in findings()] == [True]  # an upsert that does not match removes its row
+        conditional = {**projection, "when": {"path": "balance", "exists": True}}  # what does not match has no row
+        bank.mapping([conditional], mysql={"user": user, "password": "x"})
+        assert ["may not DELETE account" in text for _, text in findings()] == [True]
         projection["events"]["AccountFrozen"]["statement"] = "DELETE FROM account WHERE account_id = :$aggregate_id"
         bank.mapping([projection], mysql={"user": user, "password": "x"})
         [(verdict, text)] = findings()

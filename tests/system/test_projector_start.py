@@ -294,11 +294,13 @@ def test_check_finds_what_is_wrong_with_a_table_and_run_refuses_it(bank, stateme
 SPECIAL = {"size": "enum('small','large')", "built": "year", "opens": "time(3)", "open": "bit(1)", "rate": "float"}
 
 
-@pytest.mark.parametrize("column, wrong", [("size", "enum('small','big')"), ("size", "varchar(3)"), ("built", "tinyint"), ("opens", "time(0)"), ("opens", "datetime(3)"),
-                                           ("open", "varchar(5)"), ("rate", "float(5,2)"), ("rate", "decimal(5,2)")])
+@pytest.mark.parametrize("column, wrong", [
+    ("size", "enum('small','big')"), ("size", "varchar(3)"), ("built", "tinyint"), ("opens", "time(0)"),
+    ("opens", "datetime(3)"), ("open", "varchar(5)"), ("rate", "float(5,2)"), ("rate", "decimal(5,2)")])
 def test_check_finds_columns_that_hold_other_values_than_the_special_types(ws, column, wrong):
-    ws.mapping([{"aggregate_type": "account", "table": "shops", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
-                 "columns": {name: {"from": name, "type": type} for name, type in SPECIAL.items()}, "events": {"Opened": {"op": "upsert"}}}])
+    ws.mapping([{"aggregate_type": "account", "table": "shops", "events": {"Opened": {"op": "upsert"}},
+                 "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+                 "columns": {name: {"from": name, "type": type} for name, type in SPECIAL.items()}}])
     ws.create()
     assert ws.projector("check").returncode == 0
     ws.query(f"ALTER TABLE shops MODIFY {column} {wrong} NOT NULL")

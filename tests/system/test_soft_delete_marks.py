@@ -51,7 +51,8 @@ def told(ws, command: str, *arguments: str, status: int = 0) -> list[dict]:
 
 
 def outcomes(ws, *arguments: str, status: int = 0) -> dict:
-    return {line["aggregate_id"]: line["outcome"] for line in told(ws, "reconcile", *arguments, status=status) if "difference" in line}
+    lines = told(ws, "reconcile", *arguments, status=status)
+    return {line["aggregate_id"]: line["outcome"] for line in lines if "difference" in line}
 
 
 def test_a_gone_entity_whose_row_is_marked_already_blocks_nothing(ws, tmp_path):
@@ -89,7 +90,8 @@ def test_what_only_the_event_can_mark_is_said_with_what_to_do(ws, tmp_path):
 
 
 def test_a_refresh_marks_with_what_is_known_and_leaves_the_rest(ws, tmp_path):
-    rules = {"Opened": {"op": "upsert"}, "Closed": {"op": "delete", "set": {"deleted_at": "$occurred_at", "reason": "reason"}}}
+    closed = {"op": "delete", "set": {"deleted_at": "$occurred_at", "reason": "reason"}}
+    rules = {"Opened": {"op": "upsert"}, "Closed": closed}
     begin(ws, tmp_path, customers(events=rules, always=["kind"]))
     fill(ws, "c1", "c2")
     ws.db["customers"].delete_many({})
@@ -125,7 +127,8 @@ def test_a_shadow_keeps_the_mark_of_an_entity_that_carries_one(ws, tmp_path):
     begin(ws, tmp_path, customers())
     fill(ws, "c1", "c2")
     ws.put(ws.event("c1", "Closed", 2, closed_at=CLOSED, reason="moved"))
-    ws.db["customers"].update_one({"_id": "c1"}, {"$set": {"deleted_at": datetime(2025, 1, 1), "version": Int64(2), "kind": "phone"}})
+    changes = {"deleted_at": datetime(2025, 1, 1), "version": Int64(2), "kind": "phone"}
+    ws.db["customers"].update_one({"_id": "c1"}, {"$set": changes})
     ws.run_once()
     assert told(ws, "rebuild", "--shadow")[-1]["left"] == 0
     assert table(ws) == {"c1": ("phone", "moved", CLOSED), "c2": ("web", "", None)}
