@@ -55,7 +55,6 @@ static void close_sessions(Throttle *throttle) {
     session_close(throttle->sessions->pdata[i]);
   g_ptr_array_set_size(throttle->sessions, 0);
   g_clear_pointer(&throttle->primary, session_close);
-  g_array_set_size(throttle->seen, 0);
 }
 
 /* Only the pace is taken from a changed file; everything else needs a restart. */
@@ -93,6 +92,23 @@ static bool ask_server(const Throttle *throttle, const MysqlSettings *settings, 
   return false;
 }
 
+/* What is newer than the newest entry is gone: the ledger was pruned, or a failover has lost it. No
+ * replica needs to have it. */
+static void forget_newer(GArray *seen, const char *newest) {
+  while (seen->len > 0 &&
+         strcmp(g_array_index(seen, ThrottleSeen, seen->len - 1).newest, newest) > 0)
+    g_array_set_size(seen, seen->len - 1);
+}
+
+/* Keeps every other one, so that the oldest stays: a lag of any length can be measured, the longer
+ * it is, the more coarsely. */
+static void thin_out(GArray *seen) {
+  guint kept = 0;
+  for (guint i = 0; i < seen->len; i += 2)
+    g_array_index(seen, ThrottleSeen, kept++) = g_array_index(seen, ThrottleSeen, i);
+  g_array_set_size(seen, kept);
+}
+
 static bool look_at_primary(Throttle *throttle) {
   MysqlSettings settings = current(throttle)->mysql;
   Failure failure = {0};
@@ -100,13 +116,14 @@ static bool look_at_primary(Throttle *throttle) {
   settings.answer_s = ANSWER_S;
   if (!ask_server(throttle, &settings, &throttle->primary, seen.newest, &failure))
     return false;
+  forget_newer(throttle->seen, seen.newest);
   const ThrottleSeen *last =
       throttle->seen->len ? &g_array_index(throttle->seen, ThrottleSeen, throttle->seen->len - 1)
                           : NULL;
   if (last && !strcmp(last->newest, seen.newest))
     return true; /* what counts is since when it has been so */
   if (throttle->seen->len >= SEEN_MAX)
-    g_array_remove_index(throttle->seen, 0);
+    thin_out(throttle->seen);
   g_array_append_val(throttle->seen, seen);
   return true;
 }
