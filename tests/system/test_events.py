@@ -137,6 +137,20 @@ def test_an_archive_without_numbers_gets_them_in_the_order_of_its_events(kept):
     assert [(e["cursor"], e["_id"]) for e in lines(kept)] == [(n + 1, e["_id"]) for n, e in enumerate(old)]
 
 
+def test_a_writers_own_field_is_no_number(kept):
+    archive_all(kept, opened(kept, "a1", seq=7), opened(kept, "a2", seq="x"))
+    assert sorted((e["cursor"], e["aggregate_id"]) for e in lines(kept)) == [(1, "a1"), (2, "a2")]
+
+
+def test_numbers_go_on_when_their_counter_is_lost(kept):
+    """It lies in projector_leases, which may be dropped."""
+    archive_all(kept, opened(kept, "a1"), deposited(kept, "a1"))
+    assert kept.db["projector_leases"].delete_one({"_id": "events:outbox"}).deleted_count == 1
+    archive_all(kept, opened(kept, "a2"))
+    archive_all(kept, opened(kept, "a3"))
+    assert [e["cursor"] for e in lines(kept)] == [1, 2, 3, 4]
+
+
 def test_what_waits_has_no_cursor(kept):
     archive_all(kept, opened(kept, "a1"))
     dead = {**deposited(kept, "d1"), "status": "dead", "attempts": 10}

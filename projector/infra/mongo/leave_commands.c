@@ -32,8 +32,8 @@ bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *
       "$literal", BCON_ARRAY(&skipped), "}", "]", "}", BCON_UTF8("$$NOW"), BCON_UTF8("$$REMOVE"),
       "]", "}", "}", "}", "{", "$unset", "[", BCON_UTF8("status"), BCON_UTF8("claimed_by"),
       BCON_UTF8("claimed_at"), BCON_UTF8("next_attempt_at"), BCON_UTF8("fed_at"),
-      BCON_UTF8("fed_to"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(archive), "whenMatched",
-      BCON_UTF8("keepExisting"), "}", "}", "]");
+      BCON_UTF8("fed_to"), BCON_UTF8("seq"), "]", "}", "{", "$merge", "{", "into",
+      BCON_UTF8(archive), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
   bool good = merge(outbox, pipeline, ret_failure);
   bson_destroy(pipeline);
   bson_destroy(&skipped);

@@ -87,8 +87,35 @@ static bool run(const NumberTransaction *transaction, const bson_t *command, bso
   return good;
 }
 
-bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
-                  int64_t *ret_before, Failure *ret_failure) {
+/* The highest number in the archive; 0: none. */
+static bool find_highest(const NumberTransaction *transaction, int64_t *ret_highest,
+                         Failure *ret_failure) {
+  const MongoSettings *settings = mongo_store_settings(transaction->store);
+  g_autofree char *name = mongo_archive_name(settings->outbox);
+  mongoc_collection_t *archive =
+      mongoc_client_get_collection(transaction->client, settings->database, name);
+  bson_t *filter = BCON_NEW("seq", "{", "$type", BCON_UTF8("long"), "}");
+  bson_t *options = BCON_NEW("sort", "{", "seq", BCON_INT32(-1), "}", "limit", BCON_INT64(1),
+                             "projection", "{", "seq", BCON_INT32(1), "}");
+  mongo_append_simple(options);
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(archive, filter, options, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  bson_iter_t iter;
+  *ret_highest = 0;
+  if (mongoc_cursor_next(cursor, &document) && bson_iter_init_find(&iter, document, "seq"))
+    *ret_highest = bson_iter_as_int64(&iter);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(options);
+  bson_destroy(filter);
+  mongoc_collection_destroy(archive);
+  return good;
+}
+
+static bool take(NumberTransaction *transaction, int64_t epoch, int64_t count, int64_t *ret_before,
+                 Failure *ret_failure) {
   g_autofree char *id = key_of(mongo_store_settings(transaction->store)->outbox);
   bson_t *command =
       BCON_NEW("findAndModify", BCON_UTF8(leases), "query", "{", "_id", BCON_UTF8(id), "epoch", "{",
@@ -111,6 +138,18 @@ bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
   bson_destroy(&reply);
   bson_destroy(command);
   return good;
+}
+
+/* A new counter continues behind what the archive has: the one before it was lost, with
+ * projector_leases. */
+bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
+                  int64_t *ret_before, Failure *ret_failure) {
+  int64_t highest = 0, before;
+  if (!take(transaction, epoch, count, &before, ret_failure) ||
+      (before == 0 && !find_highest(transaction, &highest, ret_failure)))
+    return false;
+  *ret_before = before + highest;
+  return highest == 0 || take(transaction, epoch, highest, &before, ret_failure);
 }
 
 /* {q: {_id: {$in: ids}, seq: null}, u: [{$set: {seq: before + 1 + place in ids}}]} */
