@@ -99,6 +99,14 @@ def test_a_late_event_that_a_newer_state_had_overtaken_is_superseded(bank):
     assert [waited(bank, "a1", v) for v in (1, 2)] == [(0, "superseded"), (0, "applied")]
 
 
+def test_however_many_are_superseded_at_once_each_is_told_as_such(bank):
+    bank.put(opened(bank, "a1", 21, at=T + timedelta(seconds=2)))
+    bank.run_once()
+    bank.put([opened(bank, "a1", v, at=T + timedelta(milliseconds=v)) for v in range(1, 21)])
+    bank.run_once()
+    assert [waited(bank, "a1", v) for v in (1, 17, 20, 21)] == [(0, "superseded")] * 3 + [(0, "applied")]
+
+
 def test_behind_a_failed_or_dead_event_it_answers_at_once_with_its_id(bank):
     first, culprit = opened(bank, "a1", 1), impossible(bank, "a1", 2)
     bank.put(first, culprit, deposit(bank, "a1", 3), opened(bank, "a2", 1))
@@ -209,19 +217,20 @@ def test_a_timeout_of_0_looks_once(bank):
         assert [ask(endpoint, "a1", version, 0)[0] for version in (1, 2)] * 5 == [200, 408] * 5
 
 
-def test_behind_a_failed_event_it_is_409_at_once(bank):
+@pytest.mark.parametrize("state", ["failed", "dead"])
+def test_behind_a_failed_event_it_is_409_at_once(bank, state):
     culprit = impossible(bank, "a1", 2)
     bank.put(opened(bank, "a1"))
-    with listening(bank, backoff_ms=300000) as endpoint, ThreadPoolExecutor() as pool:
+    with listening(bank, backoff_ms=300000, max_attempts=1 if state == "dead" else 10) as endpoint, ThreadPoolExecutor() as pool:
         bank.wait_drained()
         soon = [pool.submit(ask, endpoint, "a1", v) for v in (2, 3)]
         bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 2)
         bank.put(culprit)
         answers = [w.result() for w in soon]
-        bank.wait_status(culprit, "failed")
+        bank.wait_status(culprit, state)
         answers += [ask(endpoint, "a1", v, 0) for v in (2, 3)] + [ask(endpoint, "a1", 2, 900) for _ in range(4)]
         for status, body in answers:
-            assert (status, body["event_id"], body["state"]) == (409, str(culprit["_id"]), "failed")
+            assert (status, body["event_id"], body["state"]) == (409, str(culprit["_id"]), state)
         assert ask(endpoint, "a1", 1)[0] == 200
 
 

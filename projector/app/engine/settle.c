@@ -44,6 +44,7 @@ static void hold_failed(Worker *worker, const Item *item, const FailedMark *mark
   }
   report_event(worker->lanes->watch, mark->dead ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
                mark->dead ? "event dead" : "event failed", event, item->failure);
+  item->event->status = mark->dead ? STATUS_DEAD : STATUS_FAILED; /* as those who wait are told */
   metrics_event(worker->metrics, event, OUTCOME_FAILED);
   if (mark->dead)
     metrics_event(worker->metrics, event, OUTCOME_DEAD);

@@ -18,7 +18,6 @@ enum {
   ASK_MS = 1000,      /* between two queries about all of them */
   THOROUGH_EVERY = 5, /* every so many queries also look for what blocks */
   ANSWER_S = 5,       /* of MySQL, for an answer */
-  NOTES_MAX = 16,     /* of one transaction's outcomes */
   GONE_MS = 500,      /* between two checks that the clients are connected */
   FIRST_MS = 1500,    /* longest first query about a request, whatever its timeout */
 };
@@ -123,9 +122,9 @@ static void answer_committed(Waiting *waiting, const Item *items, size_t count) 
 
 /* Notes every outcome that is not simply applied, for those who ask later. */
 static void note_outcomes(const Waiting *waiting, const Item *items, size_t count) {
-  VersionOutcome notes[NOTES_MAX];
+  g_autofree VersionOutcome *notes = g_new(VersionOutcome, count);
   size_t noted = 0;
-  for (size_t i = 0; i < count && noted < NOTES_MAX; i++) {
+  for (size_t i = 0; i < count; i++) {
     const Event *event = items[i].event;
     const char *outcome = account_outcome(verdict_outcome(items[i].verdict));
     if (outcome && event->key.version && (items[i].late || items[i].verdict == VERDICT_SUPERSEDED))
