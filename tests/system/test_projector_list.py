@@ -21,8 +21,8 @@ def listed(ws, *arguments: str) -> list[dict]:
 def blocked(bank) -> dict[str, list[dict]]:
     """Two aggregates, each with an event that fails because it has no row, and with later events behind it."""
     bank.mapping(**SLOW)
-    events = {account: [bank.event(account, "AccountRenamed", name="Ada"), bank.event(account, "AccountClosed"),
-                        bank.event(account, "AccountRenamed", name="Eve")] for account in ("a1", "a2")}
+    events = {account: [bank.event(account, "AccountRenamed", 1, name="Ada"), bank.event(account, "AccountClosed", 2),
+                        bank.event(account, "AccountRenamed", 3, name="Eve")] for account in ("a1", "a2")}
     bank.put(*events.values())
     bank.run_once()
     return events
@@ -44,6 +44,7 @@ def test_list_held_names_what_waits_and_behind_which_event(bank, blocked):
 
 def test_list_held_keeps_to_the_aggregate_the_type_and_the_limit(bank, blocked):
     assert ids(listed(bank, "--state", "held", "--aggregate", "account", "a2")) == ids(blocked["a2"][1:])
+    assert ids(listed(bank, "--state", "held", "--aggregate", "account", "a2", "3")) == ids(blocked["a2"][2:])
     assert ids(listed(bank, "--state", "held", "--type", "AccountClosed")) == ids([blocked["a1"][1], blocked["a2"][1]])
     assert ids(listed(bank, "--state", "held", "--limit", "3")) == ids(blocked["a1"][1:] + blocked["a2"][1:2])
     assert listed(bank, "--state", "held", "--type", "StatementSent") == []

@@ -281,6 +281,7 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
   heads.states = blocking;
   heads.event_id = heads.event_type = NULL;
   heads.limit = 0;
+  heads.version = 0;
   g_autoptr(EventCursor) cursor = selection_find(outbox, &heads);
   g_autoptr(GHashTable) seen =
       g_hash_table_new_full(aggregate_hash_key, aggregate_equal_key, g_free, NULL);
@@ -298,6 +299,7 @@ static bool list_held(Lister *lister, Outbox *outbox, const Selection *selection
     while ((document = event_cursor_next(behind, ret_failure))) {
       g_autoptr(Event) event = event_decode(document);
       if (event->status == STATUS_PENDING && is_of_type(event, selection->event_type) &&
+          (selection->version == 0 || event->key.version == selection->version) &&
           (selection->limit == 0 || lister->count < selection->limit))
         print_event(lister, event, "held", &reason);
     }
