@@ -9,13 +9,12 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import unicodedata
 from decimal import Decimal
 from pathlib import Path
 
-from stores import Stores
+from stores import Failure, Stores, run
 
 RATE = 300
 SECONDS = int(os.environ.get("DEMO_SECONDS", "20"))
@@ -24,10 +23,6 @@ OUTBOX = os.environ["OUTBOX_BIN"]
 PROJECTOR = os.environ["PROJECTOR_BIN"]
 FEED = "outbox_movements"
 BANK = ["--uri", os.environ["MONGO_URI"], "--database", "bank", "--outbox", "outbox"]
-
-
-class Failure(Exception):
-    pass
 
 
 class Bank(Stores):
@@ -218,22 +213,5 @@ def demo(folder: Path, log: Path) -> None:
           end="")
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="projector-demo.") as name:
-        log = Path(name) / "projector.log"
-        try:
-            demo(Path(name), log)
-            return 0
-        except (Failure, subprocess.TimeoutExpired) as failure:
-            print(f"\ndemo: {failure}", file=sys.stderr)
-            if log.exists():
-                print("the projector's last words:", *log.read_text(errors="replace").splitlines()[-15:],
-                      sep="\n  ", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("\ninterrupted: cleaning up", file=sys.stderr)
-            return 130
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(demo))

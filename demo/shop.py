@@ -10,7 +10,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -22,8 +21,8 @@ import pymongo
 from bson import Decimal128, Int64
 from pymongo.errors import PyMongoError
 
-from demo import OUTBOX, PROJECTOR, SECONDS, Failure, call, cell, follow, page_address
-from stores import Stores
+from demo import OUTBOX, PROJECTOR, SECONDS, call, cell, follow, page_address
+from stores import Failure, Stores, run
 
 SHOP = ["--uri", os.environ["MONGO_URI"], "--database", "shop", "--outbox", "outbox"]
 COUNTRIES = ["NL", "DE", "FR", "JP", "BR"]
@@ -192,22 +191,5 @@ def demo(folder: Path, log: Path) -> None:
           end="")
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="projector-demo.") as name:
-        log = Path(name) / "projector.log"
-        try:
-            demo(Path(name), log)
-            return 0
-        except (Failure, subprocess.TimeoutExpired) as failure:
-            print(f"\ndemo: {failure}", file=sys.stderr)
-            if log.exists():
-                print("the projector's last words:", *log.read_text(errors="replace").splitlines()[-15:],
-                      sep="\n  ", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("\ninterrupted: cleaning up", file=sys.stderr)
-            return 130
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(demo))

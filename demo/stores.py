@@ -1,12 +1,21 @@
-"""The two stores of an example: a database of its name in MongoDB, and `<example>_read` in MySQL."""
+"""What the examples share. The two stores: a database of its name in MongoDB, and `<example>_read` in MySQL."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Callable
 
 import pymongo
 import pymysql
+
+
+class Failure(Exception):
+    pass
 
 
 class Stores:
@@ -35,3 +44,21 @@ class Stores:
             return 0, 0
         age = datetime.now(timezone.utc).replace(tzinfo=None) - oldest["occurred_at"]
         return self.source.outbox.estimated_document_count(), max(0, age.total_seconds() * 1000)
+
+
+def run(demo: Callable[[Path, Path], None]) -> int:
+    """Runs it with a folder and the path of a log in it; returns the exit status."""
+    with tempfile.TemporaryDirectory(prefix="projector-demo.") as name:
+        log = Path(name) / "projector.log"
+        try:
+            demo(Path(name), log)
+            return 0
+        except (Failure, subprocess.TimeoutExpired) as failure:
+            print(f"\ndemo: {failure}", file=sys.stderr)
+            if log.exists():
+                print("the projector's last words:", *log.read_text(errors="replace").splitlines()[-15:],
+                      sep="\n  ", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ninterrupted: cleaning up", file=sys.stderr)
+            return 130

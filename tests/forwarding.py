@@ -11,6 +11,14 @@ from typing import Callable, Iterator
 Carry = Callable[[socket.socket, socket.socket], None]
 
 
+def end(*sockets: socket.socket) -> None:
+    for each in sockets:
+        try:
+            each.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
 @contextmanager
 def relaying(host: str, port: int, there: Carry, back: Carry) -> Iterator[int]:
     """A port of this address that forwards to a port on loopback. Each connection has two threads: `there` carries from
@@ -20,7 +28,7 @@ def relaying(host: str, port: int, there: Carry, back: Carry) -> Iterator[int]:
             carry(source, target)
             target.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
+            end(source, target)
 
     def accept(listener: socket.socket) -> None:
         while True:
@@ -29,6 +37,8 @@ def relaying(host: str, port: int, there: Carry, back: Carry) -> Iterator[int]:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", port))
+            for each in (client, server):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for ends in ((there, client, server), (back, server, client)):
                 threading.Thread(target=run, args=ends, daemon=True).start()
 
@@ -38,14 +48,15 @@ def relaying(host: str, port: int, there: Carry, back: Carry) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+def plainly(source: socket.socket, target: socket.socket) -> None:
+    while data := source.recv(65536):
+        target.sendall(data)
+
+
 @contextmanager
 def forwarding(host: str, port: int, hear: Callable[[bytearray], None] | None = None) -> Iterator[int]:
     """The same, unchanged. `hear` gets what a client has sent and may remove what it has understood from the front; the
     rest is passed again together with what the client sends next."""
-    def plainly(source: socket.socket, target: socket.socket) -> None:
-        while data := source.recv(65536):
-            target.sendall(data)
-
     def heard(source: socket.socket, target: socket.socket) -> None:
         said = bytearray()
         while data := source.recv(65536):

@@ -16,6 +16,8 @@ from typing import Iterator
 import bson
 from bson.raw_bson import RawBSONDocument
 
+from forwarding import end, plainly, relaying
+
 REFUSED = "the test refuses this"
 OP_MSG = 2013
 UNKNOWN, FORBIDDEN, CUT = {"mysql": 1105, "mongodb": 8}, {"mysql": 1142, "mongodb": 13}, None
@@ -101,14 +103,6 @@ class Refusing:
         return f"mongodb://127.0.0.1:{self.mongodb_port}/?directConnection=true"
 
 
-def end(*sockets: socket.socket) -> None:
-    for each in sockets:
-        try:
-            each.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-
 @contextmanager
 def refusing_port(refusing: Refusing, store: str, wire: type, port: int) -> Iterator[int]:
     def forward(client: socket.socket, server: socket.socket) -> None:
@@ -121,37 +115,12 @@ def refusing_port(refusing: Refusing, store: str, wire: type, port: int) -> Iter
                 if not shape or not refusing.meets(store, shape):
                     server.sendall(message)
                 elif refusing.codes is CUT:
-                    return
+                    return end(client, server)
                 else:
                     client.sendall(wire.refusal(message, refusing.codes[store]))
 
-    def back(server: socket.socket, client: socket.socket) -> None:
-        while data := server.recv(65536):
-            client.sendall(data)
-
-    def carry(run, source: socket.socket, target: socket.socket) -> None:
-        try:
-            run(source, target)
-        except OSError:
-            pass
-        end(source, target)
-
-    def accept(listener: socket.socket) -> None:
-        while True:
-            try:
-                client = listener.accept()[0]
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", port))
-            for each in (client, server):
-                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for run, source, target in ((forward, client, server), (back, server, client)):
-                threading.Thread(target=carry, args=(run, source, target), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, args=[listener], daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+    with relaying("127.0.0.1", port, forward, plainly) as relayed:
+        yield relayed
 
 
 @contextmanager

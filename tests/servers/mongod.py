@@ -9,7 +9,7 @@ from typing import Sequence
 
 import pymongo
 
-from server import START_S, Server, free_port, give_to_server, wait_for
+from server import START_S, Server, Started, free_port, give_to_server, wait_for
 
 
 class Mongod(Server):
@@ -50,7 +50,7 @@ class Mongod(Server):
                 return False
 
 
-class ReplicaSet:
+class ReplicaSet(Started):
     """Members on one machine; each is a Mongod that can be stopped, killed and frozen by itself."""
 
     def __init__(self, folder: Path | str, members: int = 1, cache_gb: float = 0.5, name: str = "rs0"):
@@ -101,16 +101,6 @@ class ReplicaSet:
     def discard(self) -> None:
         for member in self.members:
             member.discard()
-
-    def __enter__(self) -> "ReplicaSet":
-        try:
-            return self.start()
-        except BaseException:
-            self.discard()
-            raise
-
-    def __exit__(self, *_) -> None:
-        self.discard()
 
 
 class GuardedSet(ReplicaSet):
@@ -166,7 +156,7 @@ class Mongos(Server):
                 return False
 
 
-class ShardedCluster:
+class ShardedCluster(Started):
     """Two shards of one member each behind one router."""
 
     def __init__(self, folder: Path | str):
@@ -178,23 +168,16 @@ class ShardedCluster:
     def uri(self) -> str:
         return self.mongos.uri
 
-    def __enter__(self) -> "ShardedCluster":
-        try:
-            self.config.start(["--configsvr"])
+    def start(self) -> "ShardedCluster":
+        self.config.start(["--configsvr"])
+        for shard in self.shards:
+            shard.start(["--shardsvr"])
+        self.mongos.port = free_port()  # only now: in the seconds before, another test's server could take it
+        self.mongos.start()
+        with pymongo.MongoClient(self.uri) as client:
             for shard in self.shards:
-                shard.start(["--shardsvr"])
-            self.mongos.port = free_port()  # only now: in the seconds before, another test's server could take it
-            self.mongos.start()
-            with pymongo.MongoClient(self.uri) as client:
-                for shard in self.shards:
-                    client.admin.command("addShard", f"{shard.name}/{shard.members[0].address}")
-            return self
-        except BaseException:
-            self.discard()
-            raise
-
-    def __exit__(self, *_) -> None:
-        self.discard()
+                client.admin.command("addShard", f"{shard.name}/{shard.members[0].address}")
+        return self
 
     def discard(self) -> None:
         self.mongos.discard()

@@ -91,7 +91,21 @@ def scratch_folder() -> Path:
     return folder
 
 
-class Server:
+class Started:
+    """As a context manager: started, and discarded at the end, even if it did not start."""
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.discard()
+            raise
+
+    def __exit__(self, *_) -> None:
+        self.discard()
+
+
+class Server(Started):
     """One server process with its own folder and port, which outlive stop() and kill()."""
 
     def __init__(self, folder: Path | str, command: Sequence[str], port: int | None = None):
@@ -191,13 +205,3 @@ class Server:
         """Ends it the quick way; its data is no longer needed."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self):
-        try:
-            return self.start()
-        except BaseException:
-            self.discard()
-            raise
-
-    def __exit__(self, *_) -> None:
-        self.discard()

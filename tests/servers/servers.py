@@ -30,10 +30,10 @@ from typing import Sequence
 
 from mongod import ReplicaSet
 from mysqld import NEW_MYSQL_DATA, PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld, copy_data
-from server import ServerError, scratch_folder, wait_for
+from server import ServerError, Started, scratch_folder, wait_for
 
 
-class Pair:
+class Pair(Started):
     """The MongoDB and the MySQL that tests, bench and demo share."""
 
     def __init__(self, folder: Path):
@@ -75,15 +75,6 @@ class Pair:
         self.mysql.discard()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> "Pair":
-        try:
-            return self.start()
-        except BaseException:
-            self.discard()
-            raise
-
-    def __exit__(self, *_) -> None:
-        self.discard()
 
 
 def run_with_servers(command: Sequence[str]) -> int:

@@ -26,15 +26,25 @@ bool fence_take(Session *session, const char *projector, const char *owner, int6
   return true;
 }
 
-bool fence_look(Session *session, const char *projector, int64_t *ret_epoch, Failure *ret_failure) {
-  g_autoptr(GString) sql =
-      g_string_new("SELECT epoch FROM projector_fence WHERE part = 0 AND projector = ");
+/* A column of the projector's row; NULL: there is no row, or it is empty. Free with g_free. */
+static bool read_column(Session *session, const char *column, const char *projector,
+                        char **ret_text, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  g_string_printf(sql, "SELECT %s FROM projector_fence WHERE part = 0 AND projector = ", column);
   literal_append_text(sql, projector, strlen(projector));
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
   MYSQL_ROW row = mysql_fetch_row(result);
-  *ret_epoch = row ? g_ascii_strtoll(row[0], NULL, 10) : 0;
+  *ret_text = row && row[0] && *row[0] ? g_strdup(row[0]) : NULL;
+  return true;
+}
+
+bool fence_look(Session *session, const char *projector, int64_t *ret_epoch, Failure *ret_failure) {
+  g_autofree char *epoch = NULL;
+  if (!read_column(session, "epoch", projector, &epoch, ret_failure))
+    return false;
+  *ret_epoch = epoch ? g_ascii_strtoll(epoch, NULL, 10) : 0;
   return true;
 }
 
@@ -70,13 +80,5 @@ bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure) {
 
 bool fence_read_owner(Session *session, const char *projector, char **ret_owner,
                       Failure *ret_failure) {
-  g_autoptr(GString) sql =
-      g_string_new("SELECT owner FROM projector_fence WHERE part = 0 AND projector = ");
-  literal_append_text(sql, projector, strlen(projector));
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-  if (!result)
-    return false;
-  MYSQL_ROW row = mysql_fetch_row(result);
-  *ret_owner = row && row[0] && *row[0] ? g_strdup(row[0]) : NULL;
-  return true;
+  return read_column(session, "owner", projector, ret_owner, ret_failure);
 }
