@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Iterator
 
 from endpoint import TOKEN, Endpoint
-from workspace import Process, Workspace, decimal
+from servers import Mysqld
+from workspace import Process, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "lease_ms": 2000, "sweep_interval_ms": 200}
 
@@ -59,6 +60,23 @@ def test_nothing_is_applied_and_nothing_held_until_it_is_resumed(bank):
         bank.wait_drained()
         assert len(bank.rows("account")) == 4
         assert "paused" in process.log_text() and "resumed" in process.log_text()
+
+
+def test_a_pause_that_begins_in_an_outage_is_ready_once_that_is_over(bank, server_folder, tmp_path):
+    with Mysqld(server_folder / "mysql") as mysql, Workspace(Stores(bank.stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        with working(ws) as (process, endpoint):
+            process.wait_log("info working")
+            mysql.kill()
+            ws.put(event := opened(ws, "a1"))
+            ws.wait(lambda: endpoint.get("/readyz").status == 503, what="the end of readiness")
+            assert ws.projector("pause").returncode == 0
+            process.wait_log("paused: nothing is applied")
+            mysql.start()
+            ws.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
+            assert ws.found(event) and ws.rows("account") == []
+            assert ws.projector("resume").returncode == 0
+            ws.wait_gone(event)
 
 
 def test_an_event_that_was_deleted_during_a_pause_is_not_applied(bank):

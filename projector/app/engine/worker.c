@@ -122,13 +122,14 @@ static void step(Worker *worker) {
   const Settings *settings = &worker->config->settings;
   size_t batch_bytes = (size_t)settings->memory_mb * 1024 * 1024 / 8 / (size_t)settings->workers;
   int failures = g_atomic_int_get(&worker->failures);
-  if (pace_is_stopped(worker->lanes->pace)) {
-    pace_grant(worker->lanes->pace, 0); /* pauses briefly */
-    worker->stalled_until = clock_us();
-    return;
-  }
   if (failures > 0 && !recovered(worker, failures)) {
     g_atomic_int_inc(&worker->failures);
+    return;
+  }
+  if (pace_is_stopped(worker->lanes->pace)) {
+    g_atomic_int_set(&worker->failures, 0); /* no event tells whether the store is back */
+    pace_grant(worker->lanes->pace, 0);     /* pauses briefly */
+    worker->stalled_until = clock_us();
     return;
   }
   /* Until the store is known to be back, only one event is tried. */
