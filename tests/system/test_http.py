@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Iterator
 
 import pytest
@@ -32,6 +33,17 @@ def opened(ws: Workspace, account: str, **more) -> dict:
 
 def impossible(ws: Workspace, account: str) -> dict:
     return ws.event(account, "MoneyDeposited", amount="much")
+
+
+def test_the_kernel_probes_a_client_that_says_nothing(bank):
+    """A follower whose host vanished without a word would keep its place for ever."""
+    bank.mapping(**LISTENING)
+    with bank.start_projector() as process:
+        port = int(Endpoint(process).url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            addresses = f"0100007F:{port:04X} 0100007F:{client.getsockname()[1]:04X} 01"
+            timer = re.search(rf"{addresses} \S+ (\d\d):([0-9A-F]+)", Path("/proc/net/tcp").read_text())
+            assert timer[1] == "02" and int(timer[2], 16) <= 60 * 100  # keepalive; jiffies of 10 ms
 
 
 def with_token(ws: Workspace, **overrides) -> None:

@@ -8,6 +8,7 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -423,11 +424,22 @@ bool http_address_is_valid(const char *address) {
   return split(address, &host, &port) && g_ascii_string_to_unsigned(port, 10, 0, 65535, NULL, NULL);
 }
 
+/* Inherited by the connections: a client whose host vanished without a word would keep its place
+ * for ever, because a suspended connection has no timeout. */
+static void probe_idle_clients(int fd) {
+  static const int on = 1, idle_s = 60, interval_s = 15, probes = 4;
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
 static int listen_on(const struct addrinfo *info) {
   int one = 1, fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0)
     return -1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  probe_idle_clients(fd);
   if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
     return fd;
   int error = errno;
