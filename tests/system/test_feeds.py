@@ -252,6 +252,25 @@ def test_a_copy_that_a_feed_refuses_holds_only_its_aggregate(one, refused_by):
     assert one.db[FEED].count_documents({}) == 33 and one.rows("account")[0]["balance"] == 11
 
 
+@pytest.mark.parametrize("refused", ["copy", "mark"])
+def test_a_waiting_event_that_is_refused_keeps_no_other_from_the_feed(one, refused):
+    where, field = (FEED, "_id") if refused == "copy" else ("outbox", "fed_at")
+    one.db.create_collection(FEED)
+    with one.start_projector() as projector:
+        projector.wait_log("info working")
+        one.db.command("collMod", where, validator={"$or": [{"tag": {"$ne": "bad"}}, {field: {"$exists": False}}]})
+        one.put(bad := {**deposited(one, "a1", tag="bad"), "status": "dead", "attempts": 10})
+        one.put(deposited(one, "a1"))
+        fail_for_ever(one, "a3")
+        projector.wait_log("event cannot be (copied|marked as copied) into the feeds .*aggregate=\"account a1\"")
+        one.wait(lambda: one.outbox.count_documents({"aggregate_id": "a3", "fed_at": {"$exists": True}}) == 1)
+        assert one.db[FEED].count_documents({"aggregate_id": "a1"}) == (0 if refused == "copy" else 2)
+        one.db.command("collMod", where, validator={})
+        one.wait(lambda: one.db[FEED].count_documents({"aggregate_id": "a1"}) == 2)
+    copies = one.db[FEED].find({"aggregate_id": "a1"}).sort("$natural", 1)
+    assert next(copies)["_id"] == bad["_id"]
+
+
 @pytest.mark.slow
 def test_an_event_that_has_no_room_for_the_marks_of_the_archive_holds_only_its_aggregate(ws):
     ws.mapping(mongodb={"retain": "archive"}, **FAST)

@@ -1,6 +1,7 @@
 /* feeder.c - the thread that copies into the feeds. */
 #include "projector/app/engine/feeder.h"
 
+#include "projector/app/engine/event_reports.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/lock.h"
 #include "projector/infra/log.h"
@@ -22,6 +23,10 @@ struct Feeder {
   GHashTable *marked;   /* hashes of the ids that have been marked and may still be in memory */
   bool marked_many;     /* more than MARKED_MAX */
   int64_t acknowledged; /* events, so far */
+  Watch *watch;
+  Metrics *metrics;
+  GHashTable *refused;    /* hashes of the aggregates of copies that were refused in this look */
+  GHashTable *unmarkable; /* hashes of the ids of events that are copied and cannot be marked */
 };
 
 bool feeder_has_marked_none(Feeder *feeder, Event *const *events, size_t count) {
@@ -67,19 +72,66 @@ static bool forget_marked(Feeder *feeder, Failure *ret_failure) {
   return true;
 }
 
-/* The next page of ids, empty at the end. Returns whether more may follow. */
-static bool read_page(Feeder *feeder, EventCursor *cursor, bson_t *ids, Failure *ret_failure) {
+/* The next page, empty at the end. Returns whether more may follow. */
+static bool read_page(Feeder *feeder, EventCursor *cursor, GPtrArray *page, Failure *ret_failure) {
   const bson_t *document = NULL;
-  uint32_t count = 0;
-  while (count < FEED_PAGE && (document = event_cursor_next(cursor, ret_failure))) {
-    char buffer[16];
-    const char *key;
-    g_autoptr(Event) event = event_decode(document);
-    bson_uint32_to_string(count++, &key, buffer, sizeof buffer);
-    event_append_id(event, ids, key);
+  while (page->len < FEED_PAGE && (document = event_cursor_next(cursor, ret_failure))) {
+    Event *event = event_decode(document);
+    g_ptr_array_add(page, event);
     note_marked(feeder, &event->key.event_id);
   }
   return document != NULL;
+}
+
+static gpointer aggregate_of(const Event *event) {
+  return GSIZE_TO_POINTER(event->aggregate_hash);
+}
+
+static gpointer id_of(const Event *event) {
+  return GUINT_TO_POINTER(id_hash_key(&event->key.event_id));
+}
+
+/* MongoDB refuses this one. If only its mark, it is in the feeds and not copied again, until
+ * another owner works; what follows it in its aggregate goes on. */
+static void leave_out(Feeder *feeder, const Event *event, bool copied, const Failure *failure) {
+  report_refused(feeder->watch, feeder->metrics,
+                 copied ? "event cannot be marked as copied into the feeds"
+                        : "waiting event cannot be copied into the feeds",
+                 event, failure);
+  if (copied)
+    g_hash_table_add(feeder->unmarkable, id_of(event));
+  else
+    g_hash_table_add(feeder->refused, aggregate_of(event));
+}
+
+/* If MongoDB refuses events together, halving finds those that it refuses alone. */
+static bool copy_some(Feeder *feeder, Event *const *events, size_t count, int64_t *copied_count,
+                      Failure *ret_failure) {
+  bson_t ids = BSON_INITIALIZER;
+  uint32_t wanted = 0;
+  int64_t marked = 0;
+  bool copied = false;
+  for (size_t i = 0; i < count; i++) {
+    char buffer[16];
+    const char *key;
+    if (g_hash_table_contains(feeder->refused, aggregate_of(events[i])) ||
+        g_hash_table_contains(feeder->unmarkable, id_of(events[i])))
+      continue;
+    bson_uint32_to_string(wanted++, &key, buffer, sizeof buffer);
+    event_append_id(events[i], &ids, key);
+  }
+  bool good =
+      wanted == 0 || feeds_copy_and_mark(feeder->outbox, &ids, &marked, &copied, ret_failure);
+  bson_destroy(&ids);
+  *copied_count += marked;
+  if (good || !failure_is_refusal(ret_failure))
+    return good;
+  if (count == 1)
+    leave_out(feeder, events[0], copied, ret_failure);
+  *ret_failure = (Failure){0};
+  return count == 1 ||
+         (copy_some(feeder, events, count / 2, copied_count, ret_failure) &&
+          copy_some(feeder, events + count / 2, count - count / 2, copied_count, ret_failure));
 }
 
 /* Copies what was there at that moment and still is. Events that have left the outbox since were
@@ -87,19 +139,19 @@ static bool read_page(Feeder *feeder, EventCursor *cursor, bson_t *ids, Failure 
 static bool copy_since(Feeder *feeder, const Moment *moment, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = feeds_find(feeder->outbox, moment);
   int64_t acknowledged = count_acknowledged(feeder);
-  bool more = true;
-  while (more && !stop_requested(feeder->stop)) {
-    bson_t ids = BSON_INITIALIZER;
+  bool more = true, good = true;
+  g_hash_table_remove_all(feeder->refused);
+  while (more && good && !stop_requested(feeder->stop)) {
+    g_autoptr(GPtrArray) page = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
     int64_t copied = 0;
-    more = read_page(feeder, cursor, &ids, ret_failure);
-    if (ret_failure->class == FAILURE_NONE && !bson_empty(&ids))
-      more &= feeds_copy_and_mark(feeder->outbox, &ids, &copied, ret_failure);
-    bson_destroy(&ids);
+    more = read_page(feeder, cursor, page, ret_failure);
+    good = ret_failure->class == FAILURE_NONE &&
+           copy_some(feeder, (Event *const *)page->pdata, page->len, &copied, ret_failure);
     int64_t before = acknowledged;
     acknowledged = count_acknowledged(feeder);
     more &= copied == 0 || acknowledged == before;
   }
-  return ret_failure->class == FAILURE_NONE;
+  return good;
 }
 
 static bool look(Feeder *feeder, Failure *ret_failure) {
@@ -134,14 +186,19 @@ static gpointer run(gpointer data) {
   return NULL;
 }
 
-Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop) {
+Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop, Watch *watch,
+                   Metrics *metrics) {
   const char *const *feeds = mongo_store_settings(store)->feeds;
   if (!feeds || !*feeds)
     return NULL;
   Feeder *feeder = g_new0(Feeder, 1);
   feeder->outbox = outbox_new(store, owner);
   feeder->stop = stop;
+  feeder->watch = watch;
+  feeder->metrics = metrics;
   feeder->marked = g_hash_table_new(NULL, NULL);
+  feeder->refused = g_hash_table_new(NULL, NULL);
+  feeder->unmarkable = g_hash_table_new(NULL, NULL);
   g_mutex_init(&feeder->lock);
   return feeder;
 }
@@ -158,6 +215,8 @@ void feeder_free(Feeder *feeder) {
     g_thread_join(feeder->thread);
   outbox_free(feeder->outbox);
   g_hash_table_unref(feeder->marked);
+  g_hash_table_unref(feeder->refused);
+  g_hash_table_unref(feeder->unmarkable);
   g_mutex_clear(&feeder->lock);
   g_free(feeder);
 }

@@ -7,13 +7,16 @@
  * when it leaves, is not copied twice. */
 #pragma once
 
+#include "projector/app/engine/metrics.h"
 #include "projector/app/engine/stop.h"
+#include "projector/app/engine/watch.h"
 #include "projector/infra/mongo/outbox.h"
 
 typedef struct Feeder Feeder;
 
 /* For one ownership. NULL: no feed is named. */
-Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop);
+Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop, Watch *watch,
+                   Metrics *metrics);
 /* Waits for the thread, if one was started; request the stop first. */
 void feeder_free(Feeder *feeder);
 /* Copies in a thread until the stop is requested. NULL is allowed. */

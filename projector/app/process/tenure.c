@@ -94,7 +94,8 @@ static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   if (!tenure->janitor)
     return false;
   tenure->acker = acker_new(tenure->store, claimant, &tenure->lanes, tenure->stop);
-  tenure->feeder = feeder_new(tenure->store, claimant, tenure->stop);
+  tenure->feeder =
+      feeder_new(tenure->store, claimant, tenure->stop, tenure->lanes.watch, tenure->metrics);
   acker_heed(tenure->acker, tenure->feeder);
   acker_count_in(tenure->acker, tenure->metrics);
   tenure->workers = g_new0(Worker *, tenure->lanes.count);

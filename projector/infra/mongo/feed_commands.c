@@ -208,9 +208,9 @@ EventCursor *feeds_find(Outbox *outbox, const Moment *moment) {
   bson_t *filter = bson_new();
   append_unfed(filter, outbox);
   bson_t *options = outbox_sorted_options(outbox);
-  BCON_APPEND(options, "projection", "{", "_id", BCON_INT32(1), "}", "allowDiskUse",
-              BCON_BOOL(true), "batchSize", BCON_INT32(FEED_PAGE), "readConcern", "{", "level",
-              BCON_UTF8("snapshot"), "atClusterTime",
+  outbox_append_brief(outbox, options);
+  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(FEED_PAGE),
+              "readConcern", "{", "level", BCON_UTF8("snapshot"), "atClusterTime",
               BCON_TIMESTAMP(moment->seconds, moment->increment), "}");
   return outbox_find(outbox, filter, options);
 }

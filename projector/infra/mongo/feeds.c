@@ -156,10 +156,10 @@ bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failur
 
 /* --- events that stay in the outbox ---------------------------------------------------------- */
 
-bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count,
+bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count, bool *ret_copied,
                          Failure *ret_failure) {
   bson_t *filter = BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
-  bool good = copy(outbox, filter, ret_failure);
+  bool good = *ret_copied = copy(outbox, filter, ret_failure);
   if (good) {
     crash_point("before_fed");
     good = feed_mark(outbox, filter, ret_count, ret_failure);

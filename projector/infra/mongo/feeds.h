@@ -38,12 +38,13 @@ bool feeds_have_marked(Outbox *outbox, bool *ret_any, Failure *ret_failure);
 
 enum { FEED_PAGE = 1000 }; /* events read, and copied, at a time */
 
-/* The ids of those that were there at that moment, in order. */
+/* Those that were there at that moment, in order, without their payload. */
 EventCursor *feeds_find(Outbox *outbox, const Moment *moment);
 
 /* Copies and marks those of the events that are there still and not in every feed. `ids` is
- * {"0": id, "1": id …}; `*ret_count` counts what was marked. */
-bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count,
+ * {"0": id, "1": id …}; `*ret_count` counts what was marked. Returns false with `*ret_copied` when
+ * only the marks failed. */
+bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count, bool *ret_copied,
                          Failure *ret_failure);
 
 /* For a $set stage: marks an event as being in every feed since `at`, an expression; without feeds
