@@ -302,6 +302,16 @@ def test_copies_are_on_a_majority_before_the_event_leaves(one):
 # the second read model
 
 
+def test_an_empty_name_which_the_driver_refuses_by_default_reaches_the_feed(fed):
+    """An event is copied as its writer's driver wrote it."""
+    event = opened(fed, "a1")
+    event["payload"][""] = {"": 2}
+    fed.put(event)
+    assert "warning" not in fed.run_once().stderr
+    [copy] = feed_documents(fed)
+    assert copy["payload"] == event["payload"]
+
+
 def test_a_second_read_model_with_another_mapping(fed):
     fed.create()
     readers = reader_mapping(fed)

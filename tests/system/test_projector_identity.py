@@ -73,6 +73,27 @@ def test_a_second_name_on_an_outbox_is_refused_and_the_first_goes_on(bank):
     assert bank.query("SELECT projector FROM projector_fence WHERE part = 0") == [{"projector": bank.name}]
 
 
+@pytest.mark.parametrize("arguments", [
+    ["rebuild"], ["reconcile", "--repair"], ["refresh", "account", "a1"], ["skip", "--all-dead"], ["explain", "account", "a1"],
+    ["wait", "account", "a1", "1"], ["replay", "--projection", "account"]], ids=lambda arguments: arguments[0])
+def test_a_command_of_another_name_or_with_another_mongodb_changes_nothing(bank, elsewhere, arguments):
+    """Such as the URI of one environment and the password of another in one shell."""
+    archive = {"mongodb": {"retain": "archive"}}
+    bank.mapping(**FAST, **archive)
+    bank.outbox_program("init", "--archive", check=True)
+    bank.put(opened(bank))
+    bank.run_once()
+    dead = {**bank.event("a2", "MoneyDeposited", 1, amount=decimal("1.00")), "status": "dead", "attempts": 10}
+    bank.put(dead)
+    told = bank.query("SELECT * FROM account"), bank.ledger(), bank.query("SELECT * FROM projector_position")
+    for mongodb, name, reason in (({}, "second", "serves the projector"), ({"database": elsewhere}, bank.name, "another MongoDB or outbox")):
+        bank.mapping(**FAST, name=name, mongodb={**archive["mongodb"], **mongodb})
+        refused = bank.projector(*arguments)
+        assert refused.returncode == 2 and reason in refused.stderr, refused.stdout + refused.stderr
+    assert (bank.query("SELECT * FROM account"), bank.ledger(), bank.query("SELECT * FROM projector_position")) == told
+    assert bank.found(dead)
+
+
 def test_a_renamed_projector_adopts_the_outbox_and_the_old_name_is_refused(bank):
     bank.mapping(**FAST)
     bank.run_once()

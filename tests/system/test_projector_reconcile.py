@@ -527,6 +527,14 @@ def test_a_changed_mapping_is_not_resumed(bank):
     assert bank.state_file("reconcile").read_bytes() == kept
 
 
+def test_a_dry_run_is_not_resumed_as_a_repair(bank):
+    """What it had gone over would never be repaired."""
+    fill_quickly(bank, 5000)
+    assert bank.kill_at(2, "reconcile", "--repair", "--dry-run")
+    done = bank.projector("reconcile", "--repair", "--resume")
+    assert done.returncode == 2 and "mapping or the options" in done.stderr
+
+
 def test_two_at_once_do_not_share_a_state_file(bank):
     file = bank.state_file("reconcile")
     file.parent.mkdir(parents=True)

@@ -109,7 +109,7 @@ static void check_majority(CheckReport *report) {
                       "a majority of the members is %lld s behind the newest write, and events are "
                       "projected only once it has them; see rs.status()",
                       (long long)lag_ms / 1000);
-  else
+  else if (lag_ms >= 0)
     check_good(report, "mongodb", "a majority of the members is up to date");
 }
 

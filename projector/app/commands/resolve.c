@@ -58,11 +58,6 @@ static void print_json(json_t *json) {
 }
 
 /* A lock that another session keeps for too long does not mean "no". */
-static int fail(const Failure *failure) {
-  int status = command_fail(failure);
-  return failure->class == FAILURE_CONFLICT ? EXIT_UNREACHABLE : status;
-}
-
 /* `help` comes without options: they are those of a choice. */
 static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret_config,
                          Choice *choice, int *ret_status) {
@@ -198,7 +193,7 @@ static int dry_run(const Config *config, MongoStore *store, const Choice *choice
   Failure failure = {0};
   Printer printer = {.as_json = choice->as_json};
   if (!print_selected(store, &choice->selection, &printer, &failure))
-    return fail(&failure);
+    return command_fail(&failure);
   print_end(&printer, printer.count);
   if (!choice->as_json)
     printf("%lld event%s would be %s\n", (long long)printer.count, printer.count == 1 ? "" : "s",
@@ -224,7 +219,7 @@ int command_retry(int argc, char **argv) {
   if (store && choice.dry_run)
     return dry_run(config, store, &choice, "tried again");
   if (!store || !resolve_retry(config, store, &choice.selection, &count, &failure))
-    return fail(&failure);
+    return command_fail(&failure);
   if (choice.as_json)
     print_json(json_pack("{s:I}", "count", (json_int_t)count));
   else
@@ -255,7 +250,7 @@ int command_skip(int argc, char **argv) {
   Printer printer = {.as_json = choice.as_json};
   if (!store || !resolve_skip_telling(config, store, &choice.selection, print_event, &printer,
                                       &count, &failure))
-    return fail(&failure);
+    return command_fail(&failure);
   print_end(&printer, count);
   if (!choice.as_json)
     printf("%lld event%s skipped\n", (long long)count, count == 1 ? "" : "s");
@@ -368,7 +363,7 @@ int command_refresh(int argc, char **argv) {
   if (!good && job.sought.found && !job.has_entity && !job.force)
     failure_prefix(&failure, "refused (--force does it, --dry-run shows what it would remove)");
   if (!good)
-    return fail(&failure);
+    return command_fail(&failure);
   if (job.as_json)
     print_json(refresh_json(&job));
   else

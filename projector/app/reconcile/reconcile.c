@@ -249,9 +249,9 @@ static bool open_journal(Reconcile *reconcile, ReconcileCheckpoint *ret_from,
   json_t *found = NULL;
   if (options->sample)
     return true;
-  json_t *own =
-      json_pack("{s:s?, s:s?, s:s?, s:b}", "table", options->table, "key_from", options->key_from,
-                "key_to", options->key_to, "repair", (int)options->repair);
+  json_t *own = json_pack("{s:s?, s:s?, s:s?, s:b, s:b}", "table", options->table, "key_from",
+                          options->key_from, "key_to", options->key_to, "repair",
+                          (int)options->repair, "dry_run", (int)options->dry_run);
   if (!journal_begin(&journal, reconcile->config, own, &reconcile->journal, &found, ret_failure))
     return false;
   if (found)

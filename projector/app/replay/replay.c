@@ -3,6 +3,7 @@
 #include "projector/app/replay/replay.h"
 
 #include "projector/app/shared/command.h"
+#include "projector/app/shared/identity.h"
 #include "projector/app/shared/resolve.h"
 #include "projector/domain/retarget.h"
 #include "projector/infra/clock.h"
@@ -79,7 +80,8 @@ static bool open_stores(Replay *replay, Failure *ret_failure) {
         "no table filled from it could follow live events; set \"archive\", or look at "
         "an earlier state with --to");
   replay->session = session_open(&config->mysql, ret_failure);
-  return replay->session && mysql_json_slack(replay->session, &replay->json_slack, ret_failure);
+  return replay->session && identity_verify(config, replay->store, replay->session, ret_failure) &&
+         mysql_json_slack(replay->session, &replay->json_slack, ret_failure);
 }
 
 static void close_stores(Replay *replay) {

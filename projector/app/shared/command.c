@@ -56,6 +56,7 @@ int command_fail(const Failure *failure) {
   case FAILURE_MAPPING: return EXIT_WRONG;
   case FAILURE_UNAVAILABLE:
   case FAILURE_SPACE: return EXIT_UNREACHABLE;
+  case FAILURE_CONFLICT:
   case FAILURE_UNKNOWN:
   case FAILURE_HISTORY: /* a store that cannot answer has not said no */
     return failure->source == SOURCE_MYSQL || failure->source == SOURCE_MONGODB ? EXIT_UNREACHABLE

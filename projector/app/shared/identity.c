@@ -42,6 +42,16 @@ bool identity_check_source(const OutboxIdentity *identity, const KeptSource *kep
       kept->text, *identity->source ? identity->source : "none yet");
 }
 
+bool identity_verify(const Config *config, MongoStore *store, Session *session,
+                     Failure *ret_failure) {
+  OutboxIdentity identity;
+  KeptSource kept;
+  return outbox_identity_look(store, &identity, ret_failure) &&
+         identity_check_name(config, &identity, ret_failure) &&
+         source_read(session, config->name, &kept, ret_failure) &&
+         identity_check_source(&identity, &kept, ret_failure);
+}
+
 /* Once in the life of the process. */
 static void warn_not_kept(void) {
   static gint warned;

@@ -11,6 +11,10 @@
 bool identity_claim(const Config *config, MongoStore *store, Session *session,
                     Failure *ret_failure);
 
+/* For a command that works beside the projector: the same refusals, and nothing is claimed. */
+bool identity_verify(const Config *config, MongoStore *store, Session *session,
+                     Failure *ret_failure);
+
 /* The two refusals on their own, for `check`. Returns false when refused. */
 bool identity_check_name(const Config *config, const OutboxIdentity *identity,
                          Failure *ret_failure);

@@ -5,6 +5,7 @@
 #include "projector/app/shared/resolve.h"
 
 #include "projector/app/shared/find.h"
+#include "projector/app/shared/identity.h"
 #include "projector/app/shared/refresh.h"
 #include "projector/infra/mongo/lease.h"
 
@@ -120,14 +121,16 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
   return false;
 }
 
-static bool skip_selected(const Config *config, Outbox *outbox, const Selection *selection,
-                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
+static bool skip_selected(const Config *config, MongoStore *store, Outbox *outbox,
+                          const Selection *selection, SkippedSink sink, void *data,
+                          int64_t *ret_count, Failure *ret_failure) {
   Ledger ledger = {.projector = config->name};
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
   const bson_t *document;
   *ret_count = 0;
-  if (!session || !outbox_can_keep(outbox, ret_failure))
+  if (!session || !identity_verify(config, store, session, ret_failure) ||
+      !outbox_can_keep(outbox, ret_failure))
     return false;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
@@ -144,7 +147,7 @@ static bool skip_selected(const Config *config, Outbox *outbox, const Selection 
 bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
                           SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
   g_autoptr(Outbox) outbox = outbox_new_for_command(store, "skip");
-  return skip_selected(config, outbox, selection, sink, data, ret_count, ret_failure) &&
+  return skip_selected(config, store, outbox, selection, sink, data, ret_count, ret_failure) &&
          report_events(config, store, "skip", selection, *ret_count, ret_failure);
 }
 
@@ -199,7 +202,8 @@ static bool refresh(const Config *config, MongoStore *store, const char *type, c
       g_strdup_printf("refresh of %s %s%s", type, id, entity_needed ? "" : " (with --force)");
   g_autoptr(Outbox) outbox = outbox_new_for_command(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  if (!session || !find_aggregate(config, outbox, &sought, ret_failure))
+  if (!session || !identity_verify(config, store, session, ret_failure) ||
+      !find_aggregate(config, outbox, &sought, ret_failure))
     return false;
   done.found = sought.found;
   if (done.found && (!refresh_rows(config, session, outbox, &sought.aggregate, entity_needed,

@@ -1,6 +1,7 @@
 /* stores.c - the two stores and the memory that a comparison works with. */
 #include "projector/app/shared/stores.h"
 
+#include "projector/app/shared/identity.h"
 #include "projector/infra/mysql/inspect.h"
 
 Pool pool_new(void) {
@@ -28,7 +29,8 @@ bool stores_open(const Config *config, const char *command, Stores *ret_stores,
   stores.store = mongo_store_open_single(&config->mongodb, ret_failure);
   stores.session = stores.store ? session_open(&config->mysql, ret_failure) : NULL;
   stores.outbox = stores.session ? outbox_new_for_command(stores.store, command) : NULL;
-  if (!stores.outbox || !mysql_json_slack(stores.session, &stores.json_slack, ret_failure)) {
+  if (!stores.outbox || !identity_verify(config, stores.store, stores.session, ret_failure) ||
+      !mysql_json_slack(stores.session, &stores.json_slack, ret_failure)) {
     stores_close(&stores);
     return false;
   }

@@ -31,8 +31,9 @@ static bool ask_hello(mongoc_client_t *client, MongoFacts *facts, Failure *ret_f
   if (good) {
     facts->clock_ahead_ms =
         date_at(&reply, "localTime") - (before + (g_get_real_time() - before) / 2) / 1000;
-    facts->majority_lag_ms =
-        date_at(&reply, "lastWrite.lastWriteDate") - date_at(&reply, "lastWrite.majorityWriteDate");
+    int64_t newest = date_at(&reply, "lastWrite.lastWriteDate"),
+            majority = date_at(&reply, "lastWrite.majorityWriteDate");
+    facts->majority_lag_ms = newest && majority ? newest - majority : -1;
   }
   bson_destroy(&reply);
   return good;

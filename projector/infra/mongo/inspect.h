@@ -9,7 +9,7 @@ typedef struct MongoFacts {
   const char *weakness;    /* as of mongo_uri_weakness; NULL: none */
   bool has_user;           /* false: no login */
   int64_t clock_ahead_ms;  /* of ours */
-  int64_t majority_lag_ms; /* how far a majority is behind the newest write */
+  int64_t majority_lag_ms; /* how far a majority is behind the newest write; -1: not told */
   int64_t oplog_ms;        /* how far the oplog reaches back; -1: not visible to this user */
   bool oplog_full;         /* and begins to forget; false also when it is not visible */
 } MongoFacts;
