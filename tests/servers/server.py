@@ -33,14 +33,21 @@ def wait_for(condition: Callable[[], object], timeout: float, what: str) -> obje
     return result
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A free port below the ephemeral range: otherwise a client that connects to the port of a stopped server could be
     given that very port as its own, and connect to itself."""
+    first = 20000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8 * 1500  # each worker has its own
     while True:
-        port = random.randint(20000, 32000)
+        port = random.randint(first, first + 1499)
+        if port in _given:
+            continue
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
+                _given.add(port)
                 return port
             except OSError:
                 continue

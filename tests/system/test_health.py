@@ -87,8 +87,8 @@ def test_a_mysql_that_hangs_is_told_everywhere_until_it_is_back(private):
             assert (over_http["reachable"], over_http["since_ms"] > 0) == (False, True)
         wait_ready(ws, endpoint)
         assert endpoint.metrics()['projector_store_up{store="mysql"}'] == 1
-        ws.wait_drained(30)
-        ws.wait(lambda: endpoint.get("/live").json["status"]["outbox"]["pending"] == 0, 10, "figures that are new")
+        ws.wait_drained()
+        ws.wait(lambda: endpoint.get("/live").json["status"]["outbox"]["pending"] == 0, what="figures that are new")
 
 
 def test_a_mongodb_that_hangs_is_told_everywhere_until_it_is_back(stores, server_folder, tmp_path):
@@ -117,8 +117,8 @@ def test_a_mysql_that_refuses_to_be_written_is_told_everywhere(private):
             assert re.search(r"^mysql +M\S+ \S.*, refuses to work: .* \(1290\)$", status.stdout, re.MULTILINE)
             ws.put(event := opened(ws, "a1"))
             wait_reason(ws, endpoint, r"MySQL refuses")
-            ws.wait(lambda: re.search(r"\d of 2 workers wait for a store since .* \(1290\)", endpoint.get("/readyz").text), 15, "workers")
-        ws.wait_gone(event, timeout=30)
+            ws.wait(lambda: re.search(r"\d of 2 workers wait for a store since .* \(1290\)", endpoint.get("/readyz").text), what="workers")
+        ws.wait_gone(event)
         wait_ready(ws, endpoint)
 
 
@@ -139,11 +139,11 @@ def test_work_that_stands_still_is_never_well(bank):
             connection.begin()
             cursor.execute("SELECT * FROM account FOR UPDATE")
             bank.put(waiting := bank.event("a1", "MoneyDeposited", amount=decimal("1.00")))
-            remark = bank.wait(lambda: next((r for r in endpoint.get("/live").json["health"] if "none has been applied for" in r["text"]), None), 15)
+            remark = bank.wait(lambda: next((r for r in endpoint.get("/live").json["health"] if "none has been applied for" in r["text"]), None))
             assert re.fullmatch(r"1 event is taken from the outbox, and none has been applied for [\d.]+ s\.", remark["text"])
             connection.rollback()
         bank.wait_gone(waiting)
-        bank.wait(lambda: endpoint.get("/live").json["health"] == [], 15, "nothing to be said")
+        bank.wait(lambda: endpoint.get("/live").json["health"] == [], what="nothing to be said")
 
 
 def test_status_after_the_owner_died_says_how_long_its_lease_runs(bank):

@@ -114,7 +114,7 @@ def test_the_client_gives_away_no_files_and_takes_no_second_statement(bank):
 
 def test_an_event_stays_in_the_outbox_until_its_copy_is_in_the_archive(bank):
     """An acknowledgement that MongoDB refuses is repeated until it succeeds, without the help of a sweep."""
-    bank.mapping(**QUIET, mongodb={"retain": "archive"})
+    bank.mapping(**QUIET, mongodb={"retain": "archive"}, claim_mark_ms=3600000)
     bank.db.create_collection("outbox_archive", validator={"never": True})
     event = opened(bank)
     with bank.start_projector() as projector:

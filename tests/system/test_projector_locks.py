@@ -111,7 +111,7 @@ def test_a_key_that_is_no_primary_key(bank):
         project()
         bank.query("ALTER TABLE account DROP PRIMARY KEY, ADD UNIQUE KEY one (account_id)")
         project()
-        assert "code=1176" in projector.log_text()
+        projector.wait_log("code=1176")
 
 
 @pytest.mark.parametrize("row, together, settings", (("a1", False, SHORT_WAITS), ("a2", True, SHORT_WAITS), ("a2", True, {})),

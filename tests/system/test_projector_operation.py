@@ -160,7 +160,7 @@ def test_a_signal_ends_the_wait_for_a_store_and_for_the_lease(bank):
 
 
 def test_once_beside_a_working_projector_says_so_and_ends(bank):
-    bank.mapping(**FAST, lease_ms=2000)
+    bank.mapping(**FAST, lease_ms=5000)
     with bank.start_projector() as owner:
         owner.wait_log("info working")
         done = bank.projector("run", "--once")
@@ -332,11 +332,14 @@ def test_an_idle_projector_asks_once_a_second_and_uses_no_cpu(bank):
         other_clients = bank.mongo.admin.command({"currentOp": 1, "$all": True, "command.getMore": {"$exists": True},
                                                   "appName": {"$ne": "projector"}})["inprog"]
         assert other_clients == []
-        first, started, ticks = get_mores(), time.monotonic(), cpu_ticks(projector)
-        bank.wait(lambda: get_mores() >= first + 4, what="four getMores")
-        seconds, used = time.monotonic() - started, cpu_ticks(projector) - ticks
-    assert seconds > 2.5
-    assert used / 100 / seconds < 0.02, f"{used} ticks in {seconds:.1f} s"
+
+        def is_idle() -> bool:
+            first, started, ticks = get_mores(), time.monotonic(), cpu_ticks(projector)
+            bank.wait(lambda: get_mores() >= first + 4, what="four getMores")
+            seconds, used = time.monotonic() - started, cpu_ticks(projector) - ticks
+            assert seconds > 2.5
+            return used / 100 / seconds < 0.02
+        bank.wait(is_idle, what="next to no processor time")  # the first seconds are those of the start
 
 
 # status

@@ -180,7 +180,7 @@ def test_a_privilege_that_is_taken_away_stops_the_projector_with_a_clear_line_an
     try:
         for table in ("account", *(t for row in bank.query("SHOW TABLES LIKE 'projector%%'") for t in row.values())):
             bank.query(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {user}")
-        bank.mapping(mysql={"user": name, "password": "x"}, **FAST)
+        bank.mapping(mysql={"user": name, "password": "x"}, **FAST, claim_mark_ms=3600000)
         with bank.start_projector() as projector:
             bank.put(opened(bank))
             bank.wait_drained()

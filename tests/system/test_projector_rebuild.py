@@ -500,7 +500,7 @@ def test_killed_and_started_again(bank, mode, resume):
     bank.query("DELETE FROM account WHERE CRC32(account_id) % 50 = 2")
     bank.query("INSERT INTO account SELECT CONCAT('x', account_id), user_id, name, balance, opened_at, updated_at"
                " FROM account WHERE CRC32(account_id) % 50 = 3")
-    assert bank.kill_at(5, "rebuild", *mode, "account")
+    assert any(bank.kill_at(5, "rebuild", *mode, "account") for _ in range(5))  # a busy machine may be too late
     deposit(bank, "a000003", 2, "10.00")  # of a part that was already filled
     deposit(bank, "a009999", 2, "10.00")
     arguments = [*mode, *(["--resume"] if resume else []), "account"]
@@ -519,7 +519,7 @@ def test_killed_and_started_again(bank, mode, resume):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_changed_mapping_is_not_resumed(bank, mode):
     fill_quickly(bank, 5000)
-    assert bank.kill_at(2, "rebuild", *mode, "account")
+    assert any(bank.kill_at(2, "rebuild", *mode, "account") for _ in range(5))  # a busy machine may be too late
     kept, rows = bank.state_file("rebuild").read_bytes(), bank.rows("account")
     [projection] = bank_projections()
     projection["columns"]["name"]["from"] = "user_id"

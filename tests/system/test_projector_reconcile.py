@@ -498,7 +498,7 @@ def test_killed_and_resumed(bank, repair):
     assert not bank.state_file("reconcile").exists()
 
     arguments = ["--repair"] if repair else []
-    killed = bank.kill_at(5, "reconcile", *arguments)
+    killed = any(bank.kill_at(5, "reconcile", *arguments) for _ in range(5))  # a busy machine may be too late
     assert killed and bank.state_file("reconcile").exists()
     for lines in (2, 9, 30):
         bank.kill_at(lines, "reconcile", "--resume", *arguments)
@@ -516,7 +516,7 @@ def test_killed_and_resumed(bank, repair):
 
 def test_a_changed_mapping_is_not_resumed(bank):
     fill_quickly(bank, 5000)
-    assert bank.kill_at(2, "reconcile")
+    assert any(bank.kill_at(2, "reconcile") for _ in range(5))
     kept = bank.state_file("reconcile").read_bytes()
     [projection] = bank_projections()
     projection["columns"]["name"]["compare"] = False
@@ -530,7 +530,7 @@ def test_a_changed_mapping_is_not_resumed(bank):
 def test_a_dry_run_is_not_resumed_as_a_repair(bank):
     """What it had gone over would never be repaired."""
     fill_quickly(bank, 5000)
-    assert bank.kill_at(2, "reconcile", "--repair", "--dry-run")
+    assert any(bank.kill_at(2, "reconcile", "--repair", "--dry-run") for _ in range(5))
     done = bank.projector("reconcile", "--repair", "--resume")
     assert done.returncode == 2 and "mapping or the options" in done.stderr
 

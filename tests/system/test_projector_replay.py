@@ -67,7 +67,7 @@ def test_a_table_that_is_new_in_the_mapping(bank):
     second = json.loads(json.dumps(first)) | {"table": "second"}
     second["events"]["AccountFrozen"]["statement"] = second["events"]["AccountFrozen"]["statement"].replace(
         "UPDATE account ", "UPDATE second ")
-    bank.mapping([first, second], **ARCHIVE, **FAST)
+    bank.mapping([first, second], **ARCHIVE, **FAST, max_attempts=1000)
     assert bank.projector("schema", "--apply").returncode == 0
     with bank.start_projector() as projector:
         projector.wait_log("working")

@@ -83,7 +83,7 @@ def test_a_standby_that_was_paused_itself_does_not_suspect_the_owner(bank):
         standby.pause()
         wait_beats(bank, 10)
         standby.resume()
-        wait_beats(bank, 20)
+        wait_beats(bank, 5)
         assert "heartbeats have stopped" not in standby.log_text()
         assert "info working" not in standby.log_text() and owner.running
 
@@ -123,7 +123,7 @@ def test_a_suspicion_that_reaches_mongodb_after_a_heartbeat_takes_nothing(bank):
             owner.resume()
             wait_beats(bank, 2)
             delay.over.set()
-            wait_beats(bank, 10)
+            wait_beats(bank, 3)
             assert "info working" not in standby.log_text()
             bank.put(opened(bank))
             bank.wait_drained()

@@ -80,5 +80,5 @@ def test_what_is_superseded_without_an_entity_is_counted_and_told_once_for_its_a
         ws.put(late)
         ws.wait_gone(*late)
         ws.wait(lambda: endpoint.metrics()['projector_events_superseded_without_entity_total{projection="account"}'] == 4)
-        told = re.findall(r"event superseded without an entity event=\S+ aggregate=\"(account \S+)\"", process.log_text())
-        assert sorted(told) == ["account a1", "account a2"]
+        ws.wait(lambda: sorted(re.findall(r"event superseded without an entity event=\S+ aggregate=\"(account \S+)\"", process.log_text()))
+                == ["account a1", "account a2"], what="one line for each aggregate")
