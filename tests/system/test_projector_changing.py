@@ -145,6 +145,7 @@ def further() -> list[dict]:
     projections = bank_projections()
     second = copy.deepcopy(projections[0])
     second["table"] = "account_city"
+    del second["always"]
     second["columns"] = {"city": {"from": "city", "type": "varchar(40)"}}
     second["events"] = {"AccountOpened": {"op": "upsert"}, "AccountClosed": {"op": "delete"}}
     return [*projections, second]

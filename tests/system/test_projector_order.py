@@ -155,7 +155,7 @@ def test_a_late_update_or_sql_takes_the_row_from_the_entity(bank, event_type):
     bank.put(after, contained, late)
     bank.run_once()
     assert row(bank) == {"account_id": "a1", "user_id": "u9", "name": "Ada of the entity", "balance": Decimal("78.00"),
-                         "opened_at": at(0), "updated_at": at(1000)}
+                         "opened_at": at(0), "updated_at": at(30)}
     ledger = bank.ledger()
     assert [ledger[str(e["_id"])] for e in (late, contained, after)] == ["superseded", "superseded", "applied"]
 
