@@ -121,10 +121,10 @@ static bool skip_event(Session *session, const Ledger *ledger, Outbox *outbox, E
   return false;
 }
 
-static bool skip_selected(const Config *config, MongoStore *store, Outbox *outbox,
-                          const Selection *selection, SkippedSink sink, void *data,
-                          int64_t *ret_count, Failure *ret_failure) {
+static bool skip_selected(const Config *config, MongoStore *store, const Selection *selection,
+                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
   Ledger ledger = {.projector = config->name};
+  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "skip");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   g_autoptr(EventCursor) cursor = selection_find(outbox, selection);
   const bson_t *document;
@@ -146,8 +146,7 @@ static bool skip_selected(const Config *config, MongoStore *store, Outbox *outbo
 
 bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
                           SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
-  g_autoptr(Outbox) outbox = outbox_new_for_command(store, "skip");
-  return skip_selected(config, store, outbox, selection, sink, data, ret_count, ret_failure) &&
+  return skip_selected(config, store, selection, sink, data, ret_count, ret_failure) &&
          report_events(config, store, "skip", selection, *ret_count, ret_failure);
 }
 
