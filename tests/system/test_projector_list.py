@@ -50,6 +50,11 @@ def test_list_held_keeps_to_the_aggregate_the_type_and_the_limit(bank, blocked):
     assert listed(bank, "--state", "held", "--type", "StatementSent") == []
 
 
+def test_a_type_that_the_table_is_not_of_is_misuse(bank):
+    done = bank.projector("list", "--aggregate", "order", "7", "--projection", "account")
+    assert done.returncode == 2 and "another aggregate type" in done.stderr
+
+
 def test_list_held_is_empty_once_nothing_blocks(bank, blocked):
     for events in blocked.values():
         assert bank.projector("skip", str(events[0]["_id"])).returncode == 0

@@ -346,6 +346,20 @@ def test_what_a_swap_would_leave_behind(bank, statement, said):
     assert tables(bank) == {"account"}
 
 
+def test_a_foreign_key_of_another_database_is_not_left_behind(bank):
+    other = f"{bank.name}_o"
+    [column] = bank.query("SHOW FULL COLUMNS FROM account LIKE 'account_id'")
+    bank.query(f"CREATE DATABASE {other}")
+    try:
+        bank.query(f"CREATE TABLE {other}.report (a VARCHAR(36) CHARACTER SET utf8mb4 COLLATE {column['Collation']} NOT NULL,"
+                   f" CONSTRAINT theirs FOREIGN KEY (a) REFERENCES {bank.name}.account (account_id))")
+        done = bank.projector("rebuild", "account", "--shadow")
+    finally:
+        bank.query(f"DROP DATABASE {other}")
+    assert done.returncode == 2 and "the foreign key theirs" in done.stderr
+    assert tables(bank) == {"account"}
+
+
 def test_a_key_that_an_entity_can_change(ws):
     [projection] = bank_projections()
     projection["key"] = {"name": {"from": "name", "type": "varchar(36)"}}

@@ -210,10 +210,15 @@ def test_after_a_restore_missing_versions_come_back_from_the_archive(bank):
     back_up(bank)
     bank.put(deposited(bank, 2, "5.00"), deposited(bank, 3, "7.00"))
     bank.run_once()
+    bank.db["outbox_archive"].update_many({}, {"$set": {"attempts": 9, "last_error": {"class": "unknown"}}})  # it was their last attempt
     restore(bank)
     bank.put(deposited(bank, 4, "100.00"))
-    with bank.start_projector("--adopt") as projector:
+    with bank.stores.mysql(bank.name) as stranger, stranger.cursor() as cursor, bank.start_projector("--adopt") as projector:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account FOR UPDATE")
         projector.wait_log("put back from the archive")
+        assert not bank.outbox.find_one({"$or": [{"attempts": {"$gt": 0}}, {"last_error": {"$exists": True}}]})  # all begin anew
+        cursor.execute("ROLLBACK")
         bank.wait_drained()
     assert bank.rows("account")[0]["balance"] == 122
     assert bank.db["outbox_archive"].count_documents({"applied_at": {"$exists": True}}) == 4

@@ -392,6 +392,8 @@ int command_list(int argc, char **argv) {
     const Projection *projection = mapping_find(config->mapping, table);
     if (!projection)
       return command_misuse("--projection: no projection fills a table of this name");
+    if (by_aggregate && strcmp(argv[1], projection->aggregate_type) != 0)
+      return command_misuse("--projection: its table has rows of another aggregate type");
     selection.aggregate_type = projection->aggregate_type;
   }
   g_autoptr(GHashTable) kinds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, kind_free);

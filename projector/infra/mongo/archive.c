@@ -164,11 +164,11 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
   BCON_APPEND(archived, "skipped_at", "{", "$exists", BCON_BOOL(false), "}");
   bson_t fed = BSON_INITIALIZER;
   feeds_append_mark(outbox, &fed, "$applied_at");
-  bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$set",
-               BCON_DOCUMENT(&fed), "}", "{", "$unset", "[", BCON_UTF8("applied_at"),
-               BCON_UTF8("seq"), "]", "}", "{", "$merge", "{", "into", BCON_UTF8(name),
-               "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
+  bson_t *pipeline = BCON_NEW(
+      "pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$set",
+      BCON_DOCUMENT(&fed), "}", "{", "$unset", "[", BCON_UTF8("applied_at"), BCON_UTF8("seq"),
+      BCON_UTF8("attempts"), BCON_UTF8("last_error"), "]", "}", "{", "$merge", "{", "into",
+      BCON_UTF8(name), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
   bson_t options = BSON_INITIALIZER;
   mongo_append_simple(&options);
   mongoc_cursor_t *cursor =

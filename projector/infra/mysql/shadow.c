@@ -143,9 +143,11 @@ static bool check_none(Session *session, const char *table, const char *view, co
 }
 
 static bool check_table(Session *session, const char *table, Failure *ret_failure) {
-  return check_none(session, table, "REFERENTIAL_CONSTRAINTS",
-                    "CONCAT('the foreign key ', CONSTRAINT_NAME)", "CONSTRAINT_SCHEMA",
-                    "TABLE_NAME, REFERENCED_TABLE_NAME", ret_failure) &&
+  static const char keys[] = "REFERENTIAL_CONSTRAINTS",
+                    name[] = "CONCAT('the foreign key ', CONSTRAINT_NAME)";
+  return check_none(session, table, keys, name, "CONSTRAINT_SCHEMA", "TABLE_NAME", ret_failure) &&
+         check_none(session, table, keys, name, "UNIQUE_CONSTRAINT_SCHEMA", "REFERENCED_TABLE_NAME",
+                    ret_failure) &&
          check_none(session, table, "TRIGGERS", "CONCAT('the trigger ', TRIGGER_NAME)",
                     "EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE", ret_failure);
 }
