@@ -355,17 +355,3 @@ bool fold_add(Fold *fold, const ChangeList *changes, const Aggregate *aggregate,
     g_hash_table_insert(fold->aggregates, (gpointer)aggregate, GUINT_TO_POINTER(fold->level));
   return true;
 }
-
-GPtrArray *fold_projections_of(const GPtrArray *rows) {
-  g_autoptr(GPtrArray) projections = g_ptr_array_new();
-  for (unsigned i = 0; i < rows->len; i++) {
-    const FoldedRow *row = rows->pdata[i];
-    unsigned at = 0;
-    while (at < projections->len &&
-           ((const Projection *)projections->pdata[at])->rank < row->projection->rank)
-      at++;
-    if (at == projections->len || projections->pdata[at] != row->projection)
-      g_ptr_array_insert(projections, (gint)at, (gpointer)row->projection);
-  }
-  return g_steal_pointer(&projections);
-}

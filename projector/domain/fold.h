@@ -59,6 +59,3 @@ bool fold_add(Fold *fold, const ChangeList *changes, const Aggregate *aggregate,
 
 unsigned fold_step_count(const Fold *fold);
 const Step *fold_step(const Fold *fold, unsigned index);
-/* The tables of the rows in the file's order: if rows refer to each other, parents come before
- * children; deletes go the other way. */
-GPtrArray *fold_projections_of(const GPtrArray *rows);

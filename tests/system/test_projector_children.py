@@ -499,26 +499,6 @@ def test_an_upsert_with_another_key_leaves_the_old_row_and_reconcile_reports_it(
     assert lines(shop) == {"n2": ["pear 2"]} and [row["order_id"] for row in shop.rows("orders")] == ["n2"]
 
 
-def test_aggregates_that_share_a_row_leave_the_children_of_one_of_them(shop):
-    """Each waits for the row before it looks for the children of the one before."""
-    by_code = {**ORDERS, "key": {"order_id": {"from": "code", "type": "varchar(36)"}}}
-    shop.mapping([by_code], workers=4, backoff_ms=20, max_attempts=1)
-    arrays = {f"o{n}": [f"of{n} {line}" for line in range(n)] for n in range(1, 9)}
-    with shop.stores.mysql(shop.name) as other, other.cursor() as cursor:
-        cursor.execute("START TRANSACTION")
-        cursor.execute("INSERT INTO orders VALUES ('shared', 'held', 0, NULL)")
-        shop.put(placed(shop, order(n, *arrays[f"o{n}"], code="shared")) for n in range(1, 9))
-        with shop.start_projector() as process:
-            writing = ("SELECT COUNT(*) AS n FROM information_schema.PROCESSLIST"
-                       " WHERE DB = DATABASE() AND INFO LIKE 'INSERT INTO `orders`%%'")
-            shop.wait(lambda: shop.query(writing)[0]["n"] >= 2, what="two workers that wait for the row")
-            other.rollback()
-            shop.wait_drained()
-            process.stop()
-    assert lines(shop)["shared"] in arrays.values()
-    assert set(shop.ledger().values()) == {"applied"}
-
-
 def test_a_shadow_names_the_entity_whose_partition_is_missing(ws, tmp_path):
     ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
     ws.mapping([{"aggregate_type": "order", "table": "orders", "entities": "orders",

@@ -508,7 +508,36 @@ static bool run_statement(Writer *writer, const Change *change) {
 
 /* --- steps ---------------------------------------------------------------------------------- */
 
-static bool write_each(Writer *writer, const GPtrArray *rows, const GPtrArray *projections) {
+/* The tables of the rows in the file's order: if rows refer to each other, parents come before
+ * children; deletes go the other way. */
+static GPtrArray *projections_of(const GPtrArray *rows) {
+  g_autoptr(GPtrArray) projections = g_ptr_array_new();
+  for (unsigned i = 0; i < rows->len; i++) {
+    const FoldedRow *row = rows->pdata[i];
+    unsigned at = 0;
+    while (at < projections->len &&
+           ((const Projection *)projections->pdata[at])->rank < row->projection->rank)
+      at++;
+    if (at == projections->len || projections->pdata[at] != row->projection)
+      g_ptr_array_insert(projections, (gint)at, (gpointer)row->projection);
+  }
+  return g_steal_pointer(&projections);
+}
+
+static bool has_children(const GPtrArray *rows) {
+  for (guint i = 0; i < rows->len; i++)
+    if (((const FoldedRow *)rows->pdata[i])->projection->child_count > 0)
+      return true;
+  return false;
+}
+
+static bool write_all(Writer *writer, const GPtrArray *rows) {
+  g_autoptr(GPtrArray) projections = projections_of(rows);
+  if (!update_rows(writer, rows))
+    return false;
+  for (unsigned i = projections->len; i-- > 0;)
+    if (!delete_rows(writer, rows, projections->pdata[i]))
+      return false;
   for (unsigned i = 0; i < projections->len; i++)
     for (WriteMode mode = WRITE_OVER; mode < WRITE_MODES; mode++)
       if (!write_rows(writer, rows, projections->pdata[i], mode))
@@ -516,35 +545,14 @@ static bool write_each(Writer *writer, const GPtrArray *rows, const GPtrArray *p
   return true;
 }
 
-static bool write_all(Writer *writer, const GPtrArray *rows) {
-  g_autoptr(GPtrArray) projections = fold_projections_of(rows);
-  if (!update_rows(writer, rows))
-    return false;
-  for (unsigned i = projections->len; i-- > 0;)
-    if (!delete_rows(writer, rows, projections->pdata[i]))
-      return false;
-  return write_each(writer, rows, projections);
-}
-
-/* Before children are read, no other aggregate's transaction may write them: rows that are only
- * written are written twice, because one that does not exist yet cannot be locked. */
-static bool lock_shared(Writer *writer, const GPtrArray *rows) {
-  g_autoptr(GPtrArray) written = g_ptr_array_new();
-  if (!child_rows_lock(writer->session, rows, written, writer->failure))
-    return false;
-  g_autoptr(GPtrArray) projections = fold_projections_of(written);
-  return write_each(writer, written, projections);
-}
-
 static bool apply_rows(Writer *writer, const GPtrArray *rows) {
-  if (!child_rows_any(rows))
+  if (!has_children(rows))
     return write_all(writer, rows);
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GPtrArray) all = g_ptr_array_new();
   g_ptr_array_extend(all, (GPtrArray *)rows, NULL, NULL);
   writer->projection = ((const FoldedRow *)rows->pdata[0])->projection;
-  return lock_shared(writer, rows) &&
-         child_rows_expand(writer->session, all, arena, writer->failure) && write_all(writer, all);
+  return child_rows_expand(writer->session, all, arena, writer->failure) && write_all(writer, all);
 }
 
 bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failure *ret_failure) {

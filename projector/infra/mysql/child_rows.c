@@ -3,7 +3,6 @@
 #include "projector/infra/mysql/child_rows.h"
 
 #include "projector/domain/children_compare.h"
-#include "projector/domain/retarget.h"
 #include "projector/infra/mysql/literal.h"
 #include "projector/infra/mysql/rows.h"
 
@@ -73,47 +72,6 @@ ChildSet *child_set_read(Session *session, const Projection *child, const Value 
     return NULL;
   add_to_set(set, child, rows, arena);
   return g_steal_pointer(&set);
-}
-
-/* --- rows of several aggregates --------------------------------------------------------------- */
-
-static const FoldedRow *row_at(const GPtrArray *rows, guint index) {
-  return rows->pdata[index];
-}
-
-bool child_rows_any(const GPtrArray *rows) {
-  for (guint i = 0; i < rows->len; i++)
-    if (row_at(rows, i)->projection->child_count > 0)
-      return true;
-  return false;
-}
-
-static bool lock_row(Session *session, const FoldedRow *row, Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new("SELECT 1 FROM ");
-  literal_append_name(sql, row->projection->table);
-  for (unsigned i = 0; i < row->projection->key_count; i++) {
-    g_string_append(sql, i ? " AND " : " WHERE ");
-    literal_append_name(sql, row->projection->columns[i].name);
-    g_string_append(sql, " = ");
-    literal_append(sql, &row->key[i]);
-  }
-  g_string_append(sql, " FOR UPDATE");
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-  return result != NULL;
-}
-
-bool child_rows_lock(Session *session, const GPtrArray *rows, GPtrArray *written,
-                     Failure *ret_failure) {
-  for (guint i = 0; session && i < rows->len; i++) {
-    const FoldedRow *row = row_at(rows, i);
-    if (row->projection->child_count == 0 || projection_owns_rows(row->projection))
-      continue;
-    if (row->write && !row->update)
-      g_ptr_array_add(written, (gpointer)row);
-    else if (!lock_row(session, row, ret_failure))
-      return false;
-  }
-  return true;
 }
 
 /* --- replacing ------------------------------------------------------------------------------ */

@@ -16,14 +16,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChildSet, child_set_free)
 /* The rows under that key: an array of Value *, NULL when there are none. */
 const GPtrArray *child_set_find(const ChildSet *set, const Value *parent_key);
 
-/* Whether a row has child tables. */
-bool child_rows_any(const GPtrArray *rows);
-/* Locks the rows with child tables that several aggregates may write at the same time, because
- * their key comes from the payload. Those that may not exist yet are added to `written`: writing
- * them locks them. Without a session there is nothing to lock. */
-bool child_rows_lock(Session *session, const GPtrArray *rows, GPtrArray *written,
-                     Failure *ret_failure);
-
 /* Adds to `rows` (of FoldedRow) the changes that give the rows of the step their children: rows of
  * the child tables to remove and to write. Added rows live as long as the arena. Without a session
  * there are no children yet. */
