@@ -189,7 +189,12 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
       ret_claims[i] = is_ours(outbox, event) ? CLAIM_OURS : CLAIM_TAKEN;
     sim_trace("  %s is %s", event->id, event->present ? status_names[event->status] : "gone");
   }
-  return call_end(MONGO, "look at claims", ret_failure);
+  if (!call_end(MONGO, "look at claims", ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    if (ret_claims[i] == CLAIM_OURS)
+      event_of_id(&events[i]->key.event_id)->unanswered = false;
+  return true;
 }
 
 void spring_trap(void) {
@@ -212,9 +217,11 @@ void mark_in_progress(SimEvent *event, const char *owner) {
   set_status(event, STATUS_IN_PROGRESS);
 }
 
-static bool unanswered(Event *const *events, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    event_of_id(&events[i]->key.event_id)->unanswered = true;
+static bool unanswered(const Outbox *outbox, Event *const *events, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    SimEvent *event = event_of_id(&events[i]->key.event_id);
+    event->unanswered |= is_ours(outbox, event);
+  }
   return false;
 }
 
@@ -233,9 +240,9 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   }
   spring_trap();
   if (!whole)
-    return broken_off("claim", ret_failure) || unanswered(events, count);
+    return broken_off("claim", ret_failure) || unanswered(outbox, events, reached);
   if (!call_end(MONGO, "claim", ret_failure))
-    return unanswered(events, count);
+    return unanswered(outbox, events, count);
   bool all = matched == count;
   for (size_t i = 0; i < count; i++)
     ret_claims[i] = all ? CLAIM_OURS : CLAIM_GONE;
@@ -320,6 +327,8 @@ static bool sweep_out(Outbox *outbox, Event *const *events, size_t count, int64_
   outbox_append_event_ids(&filter, events, count);
   outbox_append_abandoned(&filter, outbox, older_than_ms);
   bool good = outbox_take_out(outbox, &filter, events, count, false, ret_failure);
+  for (size_t i = 0; i < count && !good; i++)
+    event_of_id(&events[i]->key.event_id)->refused = failure_is_refusal(ret_failure);
   bson_destroy(&filter);
   return good;
 }

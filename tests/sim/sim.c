@@ -124,8 +124,6 @@ static bool fault(StoreKind store, const char *what, bool done, Failure *ret_fai
   FailureClass class = done ? FAILURE_UNAVAILABLE : classes[store][sim_random(8)];
   counts.faults++;
   counts.ambiguous += done;
-  if (store == MONGO && class == FAILURE_UNKNOWN && fiber_instance())
-    fiber_instance()->refused = true;
   sim_trace("%s: fails %s its effect: %s", what, done ? "after" : "before",
             failure_class_name(class));
   return failure_set(ret_failure, class, store == MONGO ? SOURCE_MONGODB : SOURCE_MYSQL, 1,

@@ -89,6 +89,7 @@ typedef struct SimEvent {
   unsigned
       broke; /* times the connection broke at its ledger entry or its rows, when it was alone */
   bool unanswered; /* its claimer does not know that it has it: an earlier event may hold it up */
+  bool refused;    /* it could not leave when it was swept: it goes back, and to the acker */
   bool retried, shared; /* by several owners: then the attempts in memory may be another's */
   char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
@@ -144,7 +145,6 @@ typedef struct Instance {
   bool frozen;  /* as by SIGSTOP */
   bool trapped; /* frozen as soon as it has claimed something */
   bool ended;
-  bool refused;              /* MongoDB has answered it as it answers to a copy that it refuses */
   int64_t epoch;             /* that it took last */
   int64_t cut_until[STORES]; /* us; its own way to the store is cut */
   int64_t deaf_until;        /* us; its heartbeat does not come through */
@@ -343,7 +343,7 @@ void mysql_disconnect_all(void);
 void check_commit(const Tx *tx);
 void check_removed(const SimEvent *event, const char *how);
 void check_marked(const SimEvent *event, const Failure *failure, bool dead, bool counted);
-void check_swept(const SimEvent *event);
+void check_swept(SimEvent *event);
 /* Of what is about to be swept by the owner of that name. */
 void check_abandoned(const SimEvent *event, const char *owner, bool applied, int64_t older_than_ms);
 void check_attempts(const SimEvent *event);

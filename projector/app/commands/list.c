@@ -340,6 +340,23 @@ static int list_events(const Config *config, Lister *lister, const Selection *se
   return lister->count > 0 ? EXIT_GOOD : EXIT_NO;
 }
 
+/* The type whose rows the table has. */
+static bool choose_type(const Config *config, const char *table, const char **type,
+                        int *ret_status) {
+  const Projection *projection = mapping_find(config->mapping, table);
+  *ret_status = EXIT_WRONG;
+  if (!projection) {
+    command_misuse("--projection: no projection fills a table of this name");
+    return false;
+  }
+  if (*type && strcmp(*type, projection->aggregate_type) != 0) {
+    command_misuse("--projection: its table has rows of another aggregate type");
+    return false;
+  }
+  *type = projection->aggregate_type;
+  return true;
+}
+
 int command_list(int argc, char **argv) {
   static const char *const all_states[] = {"pending", "in_progress", "failed", "dead", NULL};
   g_autofree char *state = NULL, *type = NULL, *table = NULL, *version = NULL;
@@ -388,14 +405,8 @@ int command_list(int argc, char **argv) {
     selection.states = strcmp(state, "all") != 0 ? one_state : NULL;
   selection.aggregate_type = by_aggregate ? argv[1] : NULL;
   selection.aggregate_id = by_aggregate ? argv[2] : NULL;
-  if (table) {
-    const Projection *projection = mapping_find(config->mapping, table);
-    if (!projection)
-      return command_misuse("--projection: no projection fills a table of this name");
-    if (by_aggregate && strcmp(argv[1], projection->aggregate_type) != 0)
-      return command_misuse("--projection: its table has rows of another aggregate type");
-    selection.aggregate_type = projection->aggregate_type;
-  }
+  if (table && !choose_type(config, table, &selection.aggregate_type, &status))
+    return status;
   g_autoptr(GHashTable) kinds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, kind_free);
   Lister lister = {.as_json = as_json, .payload = payload, .kinds = summary ? kinds : NULL};
   Scope scope = {.held = held, .refused = !state || only_refused, .selected = !only_refused};
