@@ -57,7 +57,6 @@ static void print_json(json_t *json) {
   json_decref(json);
 }
 
-/* A lock that another session keeps for too long does not mean "no". */
 /* `help` comes without options: they are those of a choice. */
 static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret_config,
                          Choice *choice, int *ret_status) {
