@@ -88,7 +88,9 @@ static void unmark(Acker *acker, const QueuedEvent *queued) {
   Failure failure = {0};
   while (queued->marked && !outbox_release(acker->outbox, &queued->event, 1, &failure)) {
     log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", &failure);
-    if (failure.class == FAILURE_DATA || stop_wait(acker->stop, RETRY_MS))
+    if (failure.class == FAILURE_CONFIG)
+      stop_request(acker->stop, &failure);
+    if (failure_is_refusal(&failure) || stop_wait(acker->stop, RETRY_MS))
       return; /* the sweeper finds it */
   }
 }
