@@ -100,7 +100,8 @@ static void keep_refused(Acker *acker, QueuedEvent *queued, const Failure *failu
   unmark(acker, queued);
   report_refused(acker->lanes->watch, acker->metrics, "applied event cannot leave the outbox",
                  queued->event, failure);
-  lane_hold_applied(lane, queued, REFUSED_RETRY_MS);
+  if (event_has_aggregate(queued->event))
+    lane_hold_applied(lane, queued, REFUSED_RETRY_MS);
   lane_forget(lane, queued);
 }
 
