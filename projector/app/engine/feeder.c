@@ -12,6 +12,8 @@ enum {
   SHARE = 10, /* if looking takes long, it takes at most one part in so many of the time */
   MARKED_MAX =
       100000, /* hashes that are kept; if there are more, each event is read again for its copy */
+  MARK_AGAIN_S = 10,
+  MARKS_MOST = 50, /* marks tried again in one look */
 };
 
 struct Feeder {
@@ -25,8 +27,9 @@ struct Feeder {
   int64_t acknowledged; /* events, so far */
   Watch *watch;
   Metrics *metrics;
-  GHashTable *refused;    /* hashes of the aggregates of copies that were refused in this look */
-  GHashTable *unmarkable; /* hashes of the ids of events that are copied and cannot be marked */
+  GHashTable *refused; /* hashes of the aggregates of copies that were refused in this look */
+  /* Hash of the id of an event that is copied and could not be marked → the second of the try. */
+  GHashTable *unmarkable;
 };
 
 bool feeder_has_marked_none(Feeder *feeder, Event *const *events, size_t count) {
@@ -91,17 +94,49 @@ static gpointer id_of(const Event *event) {
   return GUINT_TO_POINTER(id_hash_key(&event->key.event_id));
 }
 
-/* MongoDB refuses this one. If only its mark, it is in the feeds and not copied again, until
- * another owner works; what follows it in its aggregate goes on. */
+static gpointer this_second(void) {
+  return GINT_TO_POINTER((gint)(clock_us() / 1000000));
+}
+
+/* MongoDB refuses this one. If only its mark, it is in the feeds, and this owner does not copy it
+ * again; what follows it in its aggregate goes on. */
 static void leave_out(Feeder *feeder, const Event *event, bool copied, const Failure *failure) {
   report_refused(feeder->watch, feeder->metrics,
                  copied ? "event cannot be marked as copied into the feeds"
                         : "waiting event cannot be copied into the feeds",
                  event, failure);
   if (copied)
-    g_hash_table_add(feeder->unmarkable, id_of(event));
+    g_hash_table_insert(feeder->unmarkable, id_of(event), this_second());
   else
     g_hash_table_add(feeder->refused, aggregate_of(event));
+}
+
+static bool is_mark_due(Feeder *feeder, const Event *event) {
+  gpointer tried;
+  return g_hash_table_lookup_extended(feeder->unmarkable, id_of(event), NULL, &tried) &&
+         GPOINTER_TO_INT(this_second()) - GPOINTER_TO_INT(tried) >= MARK_AGAIN_S;
+}
+
+/* What MongoDB refused may have been for a moment. */
+static bool mark_again(Feeder *feeder, Event *const *events, size_t count, unsigned *left,
+                       Failure *ret_failure) {
+  for (size_t i = 0; *left > 0 && i < count && !stop_requested(feeder->stop); i++) {
+    if (!is_mark_due(feeder, events[i]))
+      continue;
+    bson_t ids = BSON_INITIALIZER;
+    event_append_id(events[i], &ids, "0");
+    bool good = feeds_mark(feeder->outbox, &ids, ret_failure);
+    bson_destroy(&ids);
+    --*left;
+    if (good)
+      g_hash_table_remove(feeder->unmarkable, id_of(events[i]));
+    else if (failure_is_refusal(ret_failure))
+      g_hash_table_insert(feeder->unmarkable, id_of(events[i]), this_second());
+    else
+      return false;
+    *ret_failure = (Failure){0};
+  }
+  return true;
 }
 
 /* If MongoDB refuses events together, halving finds those that it refuses alone. */
@@ -139,6 +174,7 @@ static bool copy_some(Feeder *feeder, Event *const *events, size_t count, int64_
 static bool copy_since(Feeder *feeder, const Moment *moment, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor = feeds_find(feeder->outbox, moment);
   int64_t acknowledged = count_acknowledged(feeder);
+  unsigned marks = MARKS_MOST;
   bool more = true, good = true;
   g_hash_table_remove_all(feeder->refused);
   while (more && good && !stop_requested(feeder->stop)) {
@@ -146,6 +182,7 @@ static bool copy_since(Feeder *feeder, const Moment *moment, Failure *ret_failur
     int64_t copied = 0;
     more = read_page(feeder, cursor, page, ret_failure);
     good = ret_failure->class == FAILURE_NONE &&
+           mark_again(feeder, (Event *const *)page->pdata, page->len, &marks, ret_failure) &&
            copy_some(feeder, (Event *const *)page->pdata, page->len, &copied, ret_failure);
     int64_t before = acknowledged;
     acknowledged = count_acknowledged(feeder);
@@ -162,6 +199,8 @@ static bool look(Feeder *feeder, Failure *ret_failure) {
       (any && before.seconds && !copy_since(feeder, &before, ret_failure)) ||
       (!any && !forget_marked(feeder, ret_failure)))
     return false;
+  if (!any)
+    g_hash_table_remove_all(feeder->unmarkable);
   feeder->before = now;
   return true;
 }

@@ -156,14 +156,26 @@ bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failur
 
 /* --- events that stay in the outbox ---------------------------------------------------------- */
 
+static bson_t *filter_of(const bson_t *ids) {
+  return BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
+}
+
 bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count, bool *ret_copied,
                          Failure *ret_failure) {
-  bson_t *filter = BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
+  bson_t *filter = filter_of(ids);
   bool good = *ret_copied = copy(outbox, filter, ret_failure);
   if (good) {
     crash_point("before_fed");
     good = feed_mark(outbox, filter, ret_count, ret_failure);
   }
+  bson_destroy(filter);
+  return good;
+}
+
+bool feeds_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
+  int64_t count;
+  bson_t *filter = filter_of(ids);
+  bool good = feed_mark(outbox, filter, &count, ret_failure);
   bson_destroy(filter);
   return good;
 }

@@ -46,6 +46,8 @@ EventCursor *feeds_find(Outbox *outbox, const Moment *moment);
  * only the marks failed. */
 bool feeds_copy_and_mark(Outbox *outbox, const bson_t *ids, int64_t *ret_count, bool *ret_copied,
                          Failure *ret_failure);
+/* Marks events that every feed has. */
+bool feeds_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure);
 
 /* For a $set stage: marks an event as being in every feed since `at`, an expression; without feeds
  * it takes such a mark away. */
