@@ -16,13 +16,17 @@ typedef enum JsonWidth {
 } JsonWidth;
 
 JsonWidth json_width(const Decimal *number);
-/* The number at the beginning of a text, and where it ends; false: none begins there. */
+/* The nearest double, whose text with as many digits the number has to be: 0.1, and
+ * 0.10000000000000001, but not 12345678901234567.89. */
+bool json_number_as_double(const Decimal *number, double *ret_real);
+/* The number at the beginning of a text, and where it ends; false: none begins there, or it is too
+ * long for a Decimal. */
 bool json_number_at(const char *text, const char *end, Decimal *ret_number, const char **ret_end);
 /* The position after the string that begins at `text`. */
 const char *json_skip_string(const char *text, const char *end);
 /* The text with each wide number turned into a string: code that compares numbers as doubles then
  * compares them digit by digit. */
 GString *json_wide_as_texts(const char *text, size_t length);
-/* The text with each number that neither an int64 nor a double holds as extended JSON that a
- * Decimal128 holds; NULL: a number has more digits than that. */
+/* The text with each number that libbson would not read exactly as extended JSON of a Decimal128;
+ * NULL: a number has more digits than that. */
 GString *json_wide_as_decimals(const char *text, size_t length);

@@ -115,10 +115,70 @@ static void test_the_contract_needs_no_translation(void **state) {
   }
 }
 
+/* A payload that is the JSON text of one number, read into a column. */
+static const struct {
+  const char *number, *type, *expected;
+} numbers[] = {
+    {"0.10000000000000001", "double", "double 0.10000000000000001"},
+    {"0.10000000000000001", "decimal(18,2)", "decimal 0.1"},
+    {"0.1000000000000000055511151231257827021181583404541015625", "decimal(18,2)", "decimal 0.1"},
+    {"2.5000000000000000", "float", "double 2.5"},
+    {"0.10000000000000001", "int", NULL},
+    {"0.12345678901234559", "double", "double 0.12345678901234559"},
+    {"12345678901234567.89", "decimal(20,2)", "decimal 12345678901234567.89"},
+    {"700000000000000.12", "decimal(20,2)", "decimal 700000000000000.12"},
+    {"700000000000000.12", "double", "double 700000000000000.12"},
+    {"12345678901234567.89", "double", NULL},
+    {"12345678901234567.89", "float", NULL},
+    {"12345678901234567.0", "bigint", "int 12345678901234567"},
+    {"9007199254740993.0", "decimal(20,2)", "decimal 9007199254740993"},
+    {"18446744073709551615", "bigint unsigned", "uint 18446744073709551615"},
+    {"3.4028235E38", "double", "double 3.4028234999999999e+38"},
+    {"3.4028235E38", "decimal(65,2)", "decimal 340282350000000000000000000000000000000"},
+    {"3.4028235E38", "float", NULL},
+    {"3.4028235E38", "bigint", NULL},
+    {"1e37", "float", NULL},
+    {"340282350000000000000000000000000000000", "double", "double 3.4028234999999999e+38"},
+    {"1.5e-40", "double", "double 1.5000000000000001e-40"},
+    {"1.5e+159", "double", "double 1.5000000000000001e+159"},
+    {"1234567890123456789012345e150", "double", "double 1.2345678901234567e+174"},
+    {"100000000000000000000", "double", "double 1e+20"},
+    {"1.0", "int", "int 1"},
+};
+
+static char *number_into(const char *number, const char *type) {
+  const EventFields fields = fields_from(DEBEZIUM);
+  g_autofree char *json = g_strdup_printf("{'_id': 'e', 'aggregatetype': 't', 'aggregateid': 'a', "
+                                          "'type': 'E', 'timestamp': {'$date': 1},"
+                                          " 'payload': '{\\'v\\': %s}'}",
+                                          number);
+  g_autoptr(bson_t) theirs = document_from(json);
+  g_autoptr(bson_t) ours = event_fields_translate(&fields, theirs);
+  g_autoptr(Event) event = event_decode(ours);
+  g_autoptr(Arena) arena = arena_new();
+  Column column = {.name = "c"};
+  Source source = {.in_payload = true, .path = "v", .text = "v"};
+  Value value;
+  Failure failure = {0};
+  check_that(number, column_type_parse(type, &column.type) && !event->malformed, "it is an event");
+  return value_for_column(event, &source, &column, arena, &value, &failure) ? value_text(&value)
+                                                                            : NULL;
+}
+
+static void test_numbers_of_json_texts_fit_the_columns_that_hold_them(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+    g_autofree char *name = g_strdup_printf("%s into %s", numbers[i].number, numbers[i].type);
+    g_autofree char *found = number_into(numbers[i].number, numbers[i].type);
+    check_text(name, found, numbers[i].expected);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_translations),
       cmocka_unit_test(test_an_integer_is_an_event_id_there_alone),
+      cmocka_unit_test(test_numbers_of_json_texts_fit_the_columns_that_hold_them),
       cmocka_unit_test(test_the_contract_needs_no_translation),
   };
   return RUN_TESTS(tests);
