@@ -252,6 +252,21 @@ def test_a_copy_that_a_feed_refuses_holds_only_its_aggregate(one, refused_by):
     assert one.db[FEED].count_documents({}) == 33 and one.rows("account")[0]["balance"] == 11
 
 
+@pytest.mark.slow
+def test_many_copies_that_a_feed_refuses_hold_no_other_aggregate_for_long(one):
+    one.db.create_collection(FEED, validator={"tag": {"$ne": "bad"}})
+    bad = [opened(one, f"a{n}", tag="bad") for n in range(50)]
+    good = [opened(one, f"b{n}") for n in range(50)]
+    one.put(*[event for pair in zip(bad, good, strict=True) for event in pair])
+    with one.start_projector() as projector:
+        one.wait_gone(*good)
+        projector.wait_log("applied event cannot leave the outbox")
+        assert one.outbox.count_documents({}) == 50
+        one.db.command("collMod", FEED, validator={})
+        one.wait_drained()
+    assert one.db[FEED].count_documents({}) == 100
+
+
 @pytest.mark.parametrize("refused", ["copy", "mark"])
 def test_a_waiting_event_that_is_refused_keeps_no_other_from_the_feed(one, refused):
     where, field = (FEED, "_id") if refused == "copy" else ("outbox", "fed_at")

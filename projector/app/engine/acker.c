@@ -11,6 +11,8 @@ enum {
   WAITING = 4000,  /* most events queued before workers wait */
   RETRY_MS = 200,
   REFUSED_RETRY_MS = 5000,
+  REFUSED_RETRY_MAX_MS = 20000, /* doubled up to this while many are refused */
+  REFUSED_MOST = 20,            /* events that are found to be refused, in one round */
 };
 
 struct Acker {
@@ -24,7 +26,9 @@ struct Acker {
   GCond changed;
   GPtrArray *queue; /* of QueuedEvent */
   bool finishing;
-  bool given_up; /* an acknowledgement */
+  bool given_up;         /* an acknowledgement */
+  unsigned refused;      /* events in this round */
+  int64_t refused_retry; /* ms */
 };
 
 /* Takes the queue; with `wait`, waits for something to be in it. NULL: nothing there. */
@@ -84,46 +88,67 @@ static Lane *home_of(const Acker *acker, const QueuedEvent *queued) {
 
 /* An event that stays is pending. When its hold lets it through, it is found in the ledger and
  * comes here again. */
-static void unmark(Acker *acker, const QueuedEvent *queued) {
+static void unmark(Acker *acker, QueuedEvent *const *queued, size_t count) {
+  g_autofree Event **marked = g_new(Event *, count);
+  size_t marked_count = 0;
   Failure failure = {0};
-  while (queued->marked && !outbox_release(acker->outbox, &queued->event, 1, &failure)) {
+  for (size_t i = 0; i < count; i++)
+    if (queued[i]->marked)
+      marked[marked_count++] = queued[i]->event;
+  while (marked_count > 0 && !outbox_release(acker->outbox, marked, marked_count, &failure)) {
     log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", &failure);
     if (failure.class == FAILURE_CONFIG)
       stop_request(acker->stop, &failure);
     if (failure_is_refusal(&failure) || stop_wait(acker->stop, RETRY_MS))
-      return; /* the sweeper finds it */
+      return; /* the sweeper finds them */
   }
 }
 
-static void keep_refused(Acker *acker, QueuedEvent *queued, const Failure *failure) {
+static void hold(Acker *acker, QueuedEvent *queued, int64_t delay_ms) {
   Lane *lane = home_of(acker, queued);
-  unmark(acker, queued);
+  if (event_has_aggregate(queued->event))
+    lane_hold_applied(lane, queued, delay_ms);
+  lane_forget(lane, queued);
+}
+
+static void keep_refused(Acker *acker, QueuedEvent *queued, const Failure *failure) {
+  unmark(acker, &queued, 1);
   report_refused(acker->lanes->watch, acker->metrics, "applied event cannot leave the outbox",
                  queued->event, failure);
-  if (event_has_aggregate(queued->event))
-    lane_hold_applied(lane, queued, REFUSED_RETRY_MS);
-  lane_forget(lane, queued);
+  hold(acker, queued, acker->refused_retry);
+  acker->refused++;
+}
+
+/* They come again before those that were refused. */
+static void keep_untried(Acker *acker, QueuedEvent *const *queued, size_t count) {
+  unmark(acker, queued, count);
+  for (size_t i = 0; i < count; i++)
+    if (lane_keeps(home_of(acker, queued[i]), queued[i]->event))
+      lane_give_back(home_of(acker, queued[i]), queued[i]);
+    else
+      hold(acker, queued[i], acker->refused_retry / 2);
 }
 
 /* What follows an event that stays, in its aggregate, stays with it. Returns how many may leave. */
 static size_t keep_what_follows(Acker *acker, QueuedEvent *const *queued, size_t count,
                                 QueuedEvent **ret_leaving) {
-  size_t leaving = 0;
-  for (size_t i = 0; i < count; i++) {
-    Lane *lane = home_of(acker, queued[i]);
-    if (!lane_keeps(lane, queued[i]->event)) {
-      ret_leaving[leaving++] = queued[i];
-      continue;
-    }
-    unmark(acker, queued[i]);
-    lane_give_back(lane, queued[i]);
-  }
-  return leaving;
+  g_autofree QueuedEvent **staying = g_new(QueuedEvent *, count);
+  size_t leaving_count = 0, staying_count = 0;
+  for (size_t i = 0; i < count; i++)
+    if (lane_keeps(home_of(acker, queued[i]), queued[i]->event))
+      staying[staying_count++] = queued[i];
+    else
+      ret_leaving[leaving_count++] = queued[i];
+  unmark(acker, staying, staying_count);
+  for (size_t i = 0; i < staying_count; i++)
+    lane_give_back(home_of(acker, staying[i]), staying[i]);
+  return leaving_count;
 }
 
 /* Nothing follows what was given up: in the feeds and in the archive it would stand before what
  * came before it. The next owner finds both in the ledger. If MongoDB refuses events together,
- * halving finds those that it refuses alone. */
+ * halving finds those that it refuses alone; not all of them in one round, which workers wait for,
+ * and none in a stop. */
 static void let_leave(Acker *acker, QueuedEvent *const *queued, size_t count) {
   g_autofree QueuedEvent **leaving = g_new(QueuedEvent *, count);
   Failure failure = {0};
@@ -142,6 +167,10 @@ static void let_leave(Acker *acker, QueuedEvent *const *queued, size_t count) {
     return;
   } else if (count == 1) {
     keep_refused(acker, leaving[0], &failure);
+  } else if (stop_requested(acker->stop)) {
+    acker->given_up = true;
+  } else if (acker->refused >= REFUSED_MOST) {
+    keep_untried(acker, leaving, count);
   } else {
     let_leave(acker, leaving, count / 2);
     let_leave(acker, leaving + count / 2, count - count / 2);
@@ -149,8 +178,13 @@ static void let_leave(Acker *acker, QueuedEvent *const *queued, size_t count) {
 }
 
 static void acknowledge_all(Acker *acker, const GPtrArray *all) {
+  acker->refused = 0;
   for (guint from = 0; from < all->len; from += TOGETHER)
     let_leave(acker, (QueuedEvent **)all->pdata + from, MIN(TOGETHER, all->len - from));
+  if (acker->refused >= REFUSED_MOST)
+    acker->refused_retry = MIN(acker->refused_retry * 2, REFUSED_RETRY_MAX_MS);
+  else if (acker->refused > 0)
+    acker->refused_retry = REFUSED_RETRY_MS;
 }
 
 /* Returns false when no event is queued and none will be. */
@@ -176,6 +210,7 @@ Acker *acker_new(MongoStore *store, const char *owner, const Lanes *lanes, Stop 
   g_mutex_init(&acker->lock);
   g_cond_init(&acker->changed);
   acker->queue = g_ptr_array_new();
+  acker->refused_retry = REFUSED_RETRY_MS;
   return acker;
 }
 

@@ -139,9 +139,12 @@ static bool mark_again(Feeder *feeder, Event *const *events, size_t count, unsig
   return true;
 }
 
-/* If MongoDB refuses events together, halving finds those that it refuses alone. */
+/* If MongoDB refuses events together, halving finds those that it refuses alone; in a stop nothing
+ * more is copied, because it might follow what was not. */
 static bool copy_some(Feeder *feeder, Event *const *events, size_t count, int64_t *copied_count,
                       Failure *ret_failure) {
+  if (stop_requested(feeder->stop))
+    return true;
   bson_t ids = BSON_INITIALIZER;
   uint32_t wanted = 0;
   int64_t marked = 0;

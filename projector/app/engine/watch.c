@@ -12,7 +12,7 @@ enum {
   TALLY_MS = 80000,     /* then an aggregate whose events no longer wait is dropped */
   REPEAT_PLACES = 4096, /* of events; if two share one, their reports are repeated more often */
   REPEAT_MS = 10000,
-  REFUSED_MS = 30000, /* a refused event is tried again every 5 s */
+  REFUSED_MS = 30000, /* a refused event is tried again every 5 to 20 s */
   REFUSED_KEPT = 2 * REFUSED_MAX,
   ONCE_MAX = 20000, /* of aggregates; then the set is emptied */
 };
