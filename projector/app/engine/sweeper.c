@@ -21,21 +21,28 @@ static bool enter(const Sweep *with, Failure *ret_failure) {
          ledger_enter(with->session, with->ledger, none, arena, ret_failure);
 }
 
-/* MongoDB refuses a copy. Pending events are read, found in the ledger, and come to the acker, who
- * finds out which of them it is. */
-static bool is_left_to_acker(Failure *failure) {
+static bool is_left(const char *message, Failure *failure) {
   if (!failure_is_refusal(failure))
     return false;
-  log_failure(LOG_LEVEL_WARNING, "cannot take applied events out of the outbox together", failure);
+  log_failure(LOG_LEVEL_WARNING, message, failure);
   *failure = (Failure){0};
   return true;
 }
 
+/* MongoDB refuses a copy. Pending events are read, found in the ledger, and come to the acker, who
+ * finds out which of them it is. */
+static bool is_left_to_acker(Failure *failure) {
+  return is_left("cannot take applied events out of the outbox together", failure);
+}
+
+/* What cannot even be made pending stays as it is until the next sweep: an owner begins without
+ * it. */
 static bool sweep_applied(const Sweep *with, Event *const *events, size_t count,
                           int64_t older_than_ms, Failure *ret_failure) {
   return outbox_sweep(with->outbox, events, count, SWEEP_ACKNOWLEDGE, older_than_ms, ret_failure) ||
          (is_left_to_acker(ret_failure) &&
-          outbox_sweep(with->outbox, events, count, SWEEP_PENDING, older_than_ms, ret_failure));
+          (outbox_sweep(with->outbox, events, count, SWEEP_PENDING, older_than_ms, ret_failure) ||
+           is_left("cannot release applied events in the outbox", ret_failure)));
 }
 
 static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
