@@ -110,8 +110,8 @@ static mongoc_cursor_t *find_unfed(Outbox *outbox, const char *feed, const bson_
   /* Events selected by a claim, or just marked, may not be majority-committed yet; the copy is,
    * before anything is deleted. */
   bson_t *options = outbox_sorted_options(outbox);
-  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "readConcern", "{", "level",
-              BCON_UTF8("local"), "}");
+  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(FIRST_BATCH),
+              "readConcern", "{", "level", BCON_UTF8("local"), "}");
   mongo_append_simple(options);
   mongoc_cursor_t *cursor =
       mongoc_collection_find_with_opts(outbox_collection(outbox), unfed, options, NULL);
@@ -133,11 +133,13 @@ static bool insert_chunk(Outbox *outbox, const char *feed, GPtrArray *copies,
 bool feed_copy_into(Outbox *outbox, const char *feed, const bson_t *filter, Failure *ret_failure) {
   g_autoptr(GPtrArray) copies = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
   mongoc_cursor_t *cursor = find_unfed(outbox, feed, filter);
+  AnswerSize size = {.batch = FIRST_BATCH};
   size_t bytes = 0;
   const bson_t *document, *reply;
   bson_error_t error;
   bool good = true;
   while (good && mongoc_cursor_next(cursor, &document)) {
+    outbox_suit_answers(cursor, &size, document);
     bson_t *copy = bson_new();
     feed_append_copy(document, copy);
     g_ptr_array_add(copies, copy);

@@ -5,7 +5,6 @@
 
 enum {
   SCAN_BATCH = 1000,      /* most documents in an answer */
-  FIRST_BATCH = 4,        /* in the first one, when nothing is known about their size */
   ANSWER_BYTES = 4 << 20, /* desired size of an answer: the driver holds a whole one in memory */
 };
 
@@ -17,8 +16,7 @@ struct EventCursor {
   bson_t *translated;        /* the last document */
   mongoc_cursor_t *cursor;
   mongoc_client_session_t *session;
-  uint32_t mean_bytes; /* of the last documents */
-  uint32_t batch;      /* what was therefore asked for; 0: nothing */
+  AnswerSize size;
 };
 
 void event_cursor_free(EventCursor *cursor) {
@@ -49,15 +47,14 @@ static const bson_t *translated(EventCursor *cursor, const bson_t *document) {
   return cursor->translated;
 }
 
-/* Asks for fewer documents in an answer when they are large. */
-static void suit_answers(EventCursor *cursor, const bson_t *document) {
-  uint32_t mean = cursor->mean_bytes ? cursor->mean_bytes : document->len;
-  cursor->mean_bytes = mean = mean - mean / 4 + document->len / 4;
+void outbox_suit_answers(mongoc_cursor_t *cursor, AnswerSize *size, const bson_t *document) {
+  uint32_t mean = size->mean_bytes ? size->mean_bytes : document->len;
+  size->mean_bytes = mean = mean - mean / 4 + document->len / 4;
   uint32_t batch = CLAMP(ANSWER_BYTES / MAX(mean, 1), 1, SCAN_BATCH);
-  if (batch == cursor->batch || (batch == SCAN_BATCH && cursor->batch == 0))
+  if (batch == size->batch || (batch == SCAN_BATCH && size->batch == 0))
     return;
-  cursor->batch = batch;
-  mongoc_cursor_set_batch_size(cursor->cursor, batch);
+  size->batch = batch;
+  mongoc_cursor_set_batch_size(cursor, batch);
 }
 
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
@@ -65,7 +62,7 @@ const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure) {
   bson_error_t error;
   ret_failure->class = FAILURE_NONE;
   if (mongoc_cursor_next(cursor->cursor, &document)) {
-    suit_answers(cursor, document);
+    outbox_suit_answers(cursor->cursor, &cursor->size, document);
     return translated(cursor, document);
   }
   if (mongoc_cursor_error_document(cursor->cursor, &error, &reply))

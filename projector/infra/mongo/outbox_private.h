@@ -53,6 +53,16 @@ void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggrega
 void outbox_append_brief(const Outbox *outbox, bson_t *options);
 /* Takes ownership of filter and options. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
+
+enum { FIRST_BATCH = 4 }; /* documents in a first answer, when nothing is known about their size */
+
+typedef struct AnswerSize {
+  uint32_t mean_bytes; /* of the last documents */
+  uint32_t batch;      /* what was therefore asked for; 0: nothing */
+} AnswerSize;
+
+/* Asks for fewer documents in an answer when they are large. */
+void outbox_suit_answers(mongoc_cursor_t *cursor, AnswerSize *size, const bson_t *document);
 /* The same in the order of the times, whatever types the time's field has; direction 1 or -1,
  * limit 0: all. The server sorts without an index. */
 EventCursor *outbox_find_by_time(Outbox *outbox, bson_t *filter, int direction, int limit);
