@@ -78,6 +78,13 @@ static bool ended_at_known(const bson_t *reply, size_t *ret_index) {
   return true;
 }
 
+/* Whether the majority has what came before the end. */
+static bool is_confirmed(const bson_t *reply) {
+  bson_iter_t iter, error;
+  return !bson_iter_init(&iter, reply) ||
+         !bson_iter_find_descendant(&iter, "writeConcernErrors.0", &error);
+}
+
 /* Not by $merge, which inserts what follows a document that was refused. */
 bool feed_insert(Outbox *outbox, const char *feed, const bson_t **copies, size_t count,
                  Failure *ret_failure) {
@@ -91,8 +98,12 @@ bool feed_insert(Outbox *outbox, const char *feed, const bson_t **copies, size_t
     bson_t reply;
     size_t done = count;
     good = mongoc_collection_insert_many(collection, copies, count, options, &reply, &error);
-    bool known = !good && ended_at_known(&reply, &done) && done < count;
-    if (!good && !known)
+    bool ended = !good && ended_at_known(&reply, &done) && done < count;
+    bool known = ended && is_confirmed(&reply);
+    if (ended && !known)
+      failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MONGODB, 0,
+                  "the majority has not confirmed the copies");
+    else if (!good && !known)
       mongo_fail(&error, &reply, ret_failure);
     bson_destroy(&reply);
     copies += known ? done + 1 : count;
