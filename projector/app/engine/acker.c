@@ -150,30 +150,34 @@ static size_t keep_what_follows(Acker *acker, QueuedEvent *const *queued, size_t
  * halving finds those that it refuses alone; not all of them in one round, which workers wait for,
  * and none in a stop. */
 static void let_leave(Acker *acker, QueuedEvent *const *queued, size_t count) {
-  g_autofree QueuedEvent **leaving = g_new(QueuedEvent *, count);
+  g_autofree QueuedEvent **leaving = NULL;
   Failure failure = {0};
   if (acker->given_up)
     return;
-  count = keep_what_follows(acker, queued, count, leaving);
-  g_autofree Event **events = queued_events_bare(leaving, count);
+  if (g_atomic_int_get(&acker->lanes->holds) > 0) {
+    leaving = g_new(QueuedEvent *, count);
+    count = keep_what_follows(acker, queued, count, leaving);
+    queued = leaving;
+  }
+  g_autofree Event **events = queued_events_bare(queued, count);
   if (count == 0)
     return;
   crash_point("before_acknowledge");
-  if (acknowledge(acker, events, count, any_is_repeated(leaving, count), &failure)) {
+  if (acknowledge(acker, events, count, any_is_repeated(queued, count), &failure)) {
     crash_point("after_acknowledge");
     for (size_t i = 0; i < count; i++)
-      lane_settle(home_of(acker, leaving[i]), leaving[i]);
+      lane_settle(home_of(acker, queued[i]), queued[i]);
   } else if (acker->given_up) {
     return;
   } else if (count == 1) {
-    keep_refused(acker, leaving[0], &failure);
+    keep_refused(acker, queued[0], &failure);
   } else if (stop_requested(acker->stop)) {
     acker->given_up = true;
   } else if (acker->refused >= REFUSED_MOST) {
-    keep_untried(acker, leaving, count);
+    keep_untried(acker, queued, count);
   } else {
-    let_leave(acker, leaving, count / 2);
-    let_leave(acker, leaving + count / 2, count - count / 2);
+    let_leave(acker, queued, count / 2);
+    let_leave(acker, queued + count / 2, count - count / 2);
   }
 }
 
