@@ -117,6 +117,21 @@ static bool recovered(Worker *worker, int failures) {
   return false;
 }
 
+static bool mongodb_answers(Worker *worker) {
+  Failure failure = {0};
+  g_autoptr(EventCursor) cursor = outbox_find_events(worker->outbox, NULL, 0);
+  event_cursor_next(cursor, &failure);
+  return failure.class == FAILURE_NONE;
+}
+
+/* In a pause no event tells whether the store is back. MySQL has been asked. */
+static void stay_paused(Worker *worker, int failures) {
+  if (failures > 0 && (worker->refused || mongodb_answers(worker)))
+    g_atomic_int_set(&worker->failures, 0);
+  pace_grant(worker->lanes->pace, 0); /* pauses briefly */
+  worker->stalled_until = clock_us();
+}
+
 /* Takes and projects one batch, or checks whether a store is back. */
 static void step(Worker *worker) {
   const Settings *settings = &worker->config->settings;
@@ -127,9 +142,7 @@ static void step(Worker *worker) {
     return;
   }
   if (pace_is_stopped(worker->lanes->pace)) {
-    g_atomic_int_set(&worker->failures, 0); /* no event tells whether the store is back */
-    pace_grant(worker->lanes->pace, 0);     /* pauses briefly */
-    worker->stalled_until = clock_us();
+    stay_paused(worker, failures);
     return;
   }
   /* Until the store is known to be back, only one event is tried. */
