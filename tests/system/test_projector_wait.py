@@ -107,6 +107,15 @@ def test_however_many_are_superseded_at_once_each_is_told_as_such(bank):
     assert [waited(bank, "a1", v) for v in (1, 17, 20, 21)] == [(0, "superseded")] * 3 + [(0, "applied")]
 
 
+def test_a_version_stays_missing_however_many_are_superseded_after_it(bank):
+    bank.mapping(gap_wait_ms=20)
+    bank.put(opened(bank, "a1", 1, at=T), deposit(bank, "a1", 3, at=T + timedelta(seconds=4)), opened(bank, "a2", 301, at=T + timedelta(seconds=2)))
+    bank.run_once()
+    bank.put([opened(bank, "a2", v, at=T + timedelta(milliseconds=v)) for v in range(1, 301)])
+    bank.run_once()
+    assert (waited(bank, "a1", 2), waited(bank, "a2", 300)) == ((0, "missing"), (0, "superseded"))
+
+
 def test_behind_a_failed_or_dead_event_it_answers_at_once_with_its_id(bank):
     first, culprit = opened(bank, "a1", 1), impossible(bank, "a1", 2)
     bank.put(first, culprit, deposit(bank, "a1", 3), opened(bank, "a2", 1))

@@ -1,4 +1,4 @@
-/* outcomes.c - a bounded list in one document. */
+/* outcomes.c - bounded lists in one document. */
 #include "projector/infra/mongo/outcomes.h"
 
 #include <string.h>
@@ -21,6 +21,28 @@ static void append_note(bson_t *array, unsigned index, const VersionOutcome *out
   bson_append_document_end(array, &note);
 }
 
+/* What nobody applied is known from here alone, so it has a list of its own, which the others do
+ * not fill. */
+static const char *list_of(const VersionOutcome *outcome) {
+  return strcmp(outcome->outcome, "missing") != 0 ? "outcomes" : "missing";
+}
+
+/* Appends the notes of that list, the newest if they are too many. */
+static void append_push(bson_t *push, const char *name, const VersionOutcome *list, size_t count) {
+  bson_t notes = BSON_INITIALIZER;
+  size_t from = count;
+  unsigned noted = 0;
+  for (size_t kept = 0; from > 0 && kept < NOTES_MAX; from--)
+    kept += !strcmp(list_of(&list[from - 1]), name);
+  for (size_t i = from; i < count; i++)
+    if (!strcmp(list_of(&list[i]), name))
+      append_note(&notes, noted++, &list[i]);
+  if (noted > 0)
+    BCON_APPEND(push, name, "{", "$each", BCON_ARRAY(&notes), "$slice", BCON_INT32(-NOTES_MAX),
+                "}");
+  bson_destroy(&notes);
+}
+
 static bson_t *filter_of(const char *name) {
   g_autofree char *id = g_strdup_printf("%s:outcomes", name);
   return BCON_NEW("_id", BCON_UTF8(id));
@@ -28,13 +50,12 @@ static bson_t *filter_of(const char *name) {
 
 bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *list, size_t count,
                    Failure *ret_failure) {
-  bson_t notes = BSON_INITIALIZER, reply;
+  bson_t push = BSON_INITIALIZER, reply;
   bson_error_t error;
-  for (unsigned i = 0; i < count; i++)
-    append_note(&notes, i, &list[i]);
+  append_push(&push, "outcomes", list, count);
+  append_push(&push, "missing", list, count);
   bson_t *filter = filter_of(name), *options = BCON_NEW("upsert", BCON_BOOL(true));
-  bson_t *update = BCON_NEW("$push", "{", "outcomes", "{", "$each", BCON_ARRAY(&notes), "$slice",
-                            BCON_INT32(-NOTES_MAX), "}", "}");
+  bson_t *update = BCON_NEW("$push", BCON_DOCUMENT(&push));
   mongo_append_simple(options);
   mongoc_client_t *client = mongo_store_borrow(store);
   mongoc_collection_t *leases =
@@ -47,7 +68,7 @@ bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *li
   bson_destroy(filter);
   bson_destroy(options);
   bson_destroy(update);
-  bson_destroy(&notes);
+  bson_destroy(&push);
   return good;
 }
 
@@ -70,10 +91,10 @@ static bool is_about(const bson_iter_t *note, const Aggregate *aggregate, int64_
          number_of(note, "first") <= version && version <= number_of(note, "last");
 }
 
-static void take_newest(const bson_t *document, const Aggregate *aggregate, int64_t version,
-                        char **outcome) {
+static void take_newest(const bson_t *document, const char *list, const Aggregate *aggregate,
+                        int64_t version, char **outcome) {
   bson_iter_t iter, note, member;
-  if (!bson_iter_init_find(&iter, document, "outcomes") || !bson_iter_recurse(&iter, &note))
+  if (!bson_iter_init_find(&iter, document, list) || !bson_iter_recurse(&iter, &note))
     return;
   while (bson_iter_next(&note))
     if (is_about(&note, aggregate, version) && bson_iter_recurse(&note, &member) &&
@@ -94,8 +115,10 @@ bool outcomes_find(MongoStore *store, const char *name, const Aggregate *aggrega
       mongoc_client_get_collection(client, mongo_store_settings(store)->database, collection_name);
   mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(leases, filter, &options, NULL);
   *ret_outcome = NULL;
-  if (mongoc_cursor_next(cursor, &document))
-    take_newest(document, aggregate, version, ret_outcome);
+  if (mongoc_cursor_next(cursor, &document)) {
+    take_newest(document, "missing", aggregate, version, ret_outcome);
+    take_newest(document, "outcomes", aggregate, version, ret_outcome); /* what came late */
+  }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
               mongo_fail(&error, reply, ret_failure);
   mongoc_cursor_destroy(cursor);

@@ -13,7 +13,7 @@ typedef struct VersionOutcome {
   const char *outcome; /* "applied" too: of what was missing first, and came late */
 } VersionOutcome;
 
-/* Notes them; the oldest notes make room. */
+/* Notes them; the oldest notes make room, the missing versions' apart. `count` is at least 1. */
 bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *list, size_t count,
                    Failure *ret_failure);
 /* The newest note of that version; NULL: there is none. Free with g_free. */
