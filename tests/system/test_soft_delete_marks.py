@@ -141,3 +141,20 @@ def test_a_shadow_takes_over_marked_rows_that_no_position_tells_of(ws, tmp_path)
     ws.query("INSERT INTO customer VALUES ('c0', 'old', 'long ago', %s), ('c9', 'old', '', NULL)", CLOSED)
     assert told(ws, "rebuild", "--shadow")[-1]["left"] == 0
     assert table(ws) == {"c0": ("old", "long ago", CLOSED), "c1": ("web", "", None)}
+
+
+@pytest.mark.parametrize("key", [{"id": "varchar(36)"}, {"place": "varchar(9)", "id": "varchar(36)"}], ids=["one", "two"])
+def test_a_shadow_swaps_where_when_excludes_marked_rows(ws, tmp_path, key):
+    """And takes over those without an entity, over several pages."""
+    parts = {name: {"from": "$aggregate_id", "type": type} for name, type in key.items()}
+    begin(ws, tmp_path, customers(key=parts, when={"path": "kind", "is": "web"}))
+    fill(ws, "c1", "c2")
+    ws.db["customers"].update_one({"_id": "c1"}, {"$set": {"kind": "phone"}})
+    ws.query("UPDATE customer SET deleted_at = %s WHERE id = 'c1'", CLOSED)
+    marks = [f"a{n:04}" for n in range(1300)]
+    ids = "%s, " * len(key)
+    rows = ", ".join(f"({ids}'old', '', {'%s' if n % 2 else 'NULL'})" for n in range(len(marks)))
+    values = [value for n, id in enumerate(marks) for value in [id] * len(key) + [CLOSED] * (n % 2)]
+    ws.query(f"INSERT INTO customer VALUES {rows}", *values)
+    assert told(ws, "rebuild", "--shadow")[-1]["left"] == 0
+    assert list(table(ws)) == marks[1::2] + ["c2"]

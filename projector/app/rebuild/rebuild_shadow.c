@@ -1,5 +1,6 @@
 /* rebuild_shadow.c - `projector rebuild --shadow`: a new table beside the live one, then a swap.
  *
+ *   carry     marked rows of the live table, page by page: no entity may tell of them
  *   copy      every entity becomes a row of t__new; its version is noted. Positions stay as they
  *             are: the live table is not touched, and `run` continues
  *   catch up  in rounds: aggregates whose position is not at the noted version are copied again
@@ -16,6 +17,7 @@
 #include "projector/infra/mongo/selection.h"
 #include "projector/infra/mysql/apply.h"
 #include "projector/infra/mysql/privileges.h"
+#include "projector/infra/mysql/rows.h"
 #include "projector/infra/mysql/shadow.h"
 #include "projector/infra/mysql/shadow_carry.h"
 
@@ -24,6 +26,7 @@
 
 enum {
   BATCH = 100,       /* aggregates that are copied again at a time */
+  MARKED_PAGE = 500, /* rows that are looked through for marks at a time */
   FEW = 200,         /* so few that the swap itself may handle them */
   MOST = 20000,      /* more would stop `run` for too long */
   GATE_HOLDS_S = 30, /* longest idle time of the gate, so that a frozen process does not hold events
@@ -41,6 +44,47 @@ typedef struct Work {
   Reads *reads;
   Session *gate;
 } Work;
+
+/* --- marked rows ---------------------------------------------------------------------------- */
+
+static bool carry_page(Work *work, const Value *after, const Value *last, Failure *ret_failure) {
+  Session *session = work->stores->session;
+  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
+              shadow_carry_marked(session, work->live, work->fresh, after, last, ret_failure) &&
+              session_run(session, ret_failure, "COMMIT");
+  session_rollback(session);
+  return good;
+}
+
+/* Of a marked row whose aggregate has no position, no event and no entity tells. So the new table
+ * begins with all of them; the copies of the entities replace those that are to be replaced. */
+static bool carry_marked(Work *work, Failure *ret_failure) {
+  if (!work->live->soft_rule)
+    return true;
+  g_autoptr(Arena) whole = arena_new(), page = arena_new(), before = arena_new();
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  const Value *after = NULL;
+  Layout layout;
+  if (!layout_init(work->live, whole, &layout, ret_failure))
+    return false;
+  for (;;) {
+    Arena *spare = before; /* the last key of the previous page is in the other arena */
+    before = page;
+    page = spare;
+    arena_reset(page);
+    g_ptr_array_set_size(keys, 0);
+    if (!stores_wake(work->stores, ret_failure) ||
+        !rows_list_keys(work->stores->session, &layout, after, MARKED_PAGE, page, keys,
+                        ret_failure))
+      return false;
+    if (keys->len == 0)
+      return true;
+    const Value *last = keys->pdata[keys->len - 1];
+    if (!carry_page(work, after, last, ret_failure))
+      return false;
+    after = last;
+  }
+}
 
 /* --- copying -------------------------------------------------------------------------------- */
 
@@ -248,20 +292,6 @@ static bool catch_up(Work *work, Failure *ret_failure) {
   return false;
 }
 
-/* Of marked rows whose aggregates have no position, no event and no entity tells. */
-static bool carry_unknown(Work *work, Failure *ret_failure) {
-  if (!work->live->soft_rule)
-    return true;
-  if (!stores_wake(work->stores, ret_failure))
-    return false;
-  Session *session = work->stores->session;
-  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
-              shadow_carry_unknown(session, work->live, work->fresh, ret_failure) &&
-              session_run(session, ret_failure, "COMMIT");
-  session_rollback(session);
-  return good;
-}
-
 /* --- comparing ------------------------------------------------------------------------------ */
 
 /* A row that was copied at the entity's version and still differs stays wrong; the others are
@@ -431,7 +461,7 @@ static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_fai
   if (rebuild->at.entity)
     bson_destroy(g_steal_pointer(&rebuild->at.entity));
   rebuild->at = (RebuildCheckpoint){.step = first};
-  return shadow_create(session, &work->shadow, ret_failure);
+  return shadow_create(session, &work->shadow, ret_failure) && carry_marked(work, ret_failure);
 }
 
 static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped,
@@ -451,8 +481,8 @@ static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped
   }
   if (rebuild->at.left > 0)
     return true;
-  if (!catch_up(work, ret_failure) || !carry_unknown(work, ret_failure) ||
-      !compare(work, total, ret_failure) || !catch_up(work, ret_failure))
+  if (!catch_up(work, ret_failure) || !compare(work, total, ret_failure) ||
+      !catch_up(work, ret_failure))
     return false;
   return rebuild->at.left > 0 || swap(work, renamer, ret_swapped, ret_failure);
 }

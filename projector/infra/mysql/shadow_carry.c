@@ -16,22 +16,60 @@ static void append_join(GString *sql, const Projection *live) {
   }
 }
 
-/* " WHERE l.mark IS NOT NULL AND ((l.a = x AND …) OR …)" */
-static void append_marked(GString *sql, const Projection *live, const Value *const *keys,
-                          size_t count) {
-  g_string_append(sql, " WHERE l.");
-  literal_append_name(sql, live->columns[live->mark].name);
-  g_string_append(sql, " IS NOT NULL AND (");
+static void append_keys(GString *sql, const Projection *live, const char *of,
+                        const Value *const *keys, size_t count) {
+  g_string_append(sql, " AND (");
   for (size_t i = 0; i < count; i++) {
     g_string_append(sql, i ? " OR (" : "(");
     for (unsigned k = 0; k < live->key_count; k++) {
-      g_string_append(sql, k ? " AND l." : "l.");
+      g_string_append_printf(sql, "%s%s", k ? " AND " : "", of);
       literal_append_name(sql, live->columns[k].name);
       g_string_append(sql, " = ");
       literal_append(sql, &keys[i][k]);
     }
     g_string_append_c(sql, ')');
   }
+  g_string_append_c(sql, ')');
+}
+
+static void append_where_marked(GString *sql, const Projection *live) {
+  g_string_append(sql, " WHERE l.");
+  literal_append_name(sql, live->columns[live->mark].name);
+  g_string_append(sql, " IS NOT NULL");
+}
+
+/* "l.a > x OR (l.a = x AND l.b > y)" */
+static void append_behind(GString *sql, const Projection *live, const Value *key) {
+  for (unsigned depth = 0; depth < live->key_count; depth++) {
+    g_string_append(sql, depth ? " OR (" : "(");
+    for (unsigned i = 0; i <= depth; i++) {
+      g_string_append(sql, i ? " AND l." : "l.");
+      literal_append_name(sql, live->columns[i].name);
+      g_string_append(sql, i < depth ? " = " : " > ");
+      literal_append(sql, &key[i]);
+    }
+    g_string_append_c(sql, ')');
+  }
+}
+
+/* The rows behind `after`, to `last`; the first column's bounds make it a range of an index. */
+static void append_range(GString *sql, const Projection *live, const Value *after,
+                         const Value *last) {
+  if (after) {
+    g_string_append(sql, " AND l.");
+    literal_append_name(sql, live->columns[0].name);
+    g_string_append(sql, " >= ");
+    literal_append(sql, &after[0]);
+    g_string_append(sql, " AND (");
+    append_behind(sql, live, after);
+    g_string_append_c(sql, ')');
+  }
+  g_string_append(sql, " AND l.");
+  literal_append_name(sql, live->columns[0].name);
+  g_string_append(sql, " <= ");
+  literal_append(sql, &last[0]);
+  g_string_append(sql, " AND NOT (");
+  append_behind(sql, live, last);
   g_string_append_c(sql, ')');
 }
 
@@ -67,34 +105,30 @@ static bool carry_rows(Session *session, const Projection *from, const Projectio
                        const Value *const *keys, size_t count, Failure *ret_failure) {
   const Projection *live = from->parent ? from->parent : from;
   g_autoptr(GString) sql = g_string_new("DELETE f FROM ");
-  append_table(sql, to, "f JOIN ");
+  append_table(sql, to, "f LEFT JOIN ");
   append_table(sql, live, "l");
   append_join(sql, live);
-  append_marked(sql, live, keys, count);
+  g_string_append(sql, " WHERE (l.");
+  literal_append_name(sql, live->columns[live->mark].name);
+  g_string_append(sql, " IS NOT NULL OR l.");
+  literal_append_name(sql, live->columns[0].name);
+  g_string_append(sql, " IS NULL)");
+  append_keys(sql, live, "f.", keys, count);
   if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
     return false;
   begin_insert(sql, from, to);
-  append_marked(sql, live, keys, count);
+  append_where_marked(sql, live);
+  append_keys(sql, live, "l.", keys, count);
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
 
-/* The rows under each marked row of `live` that `fresh` does not have. */
-static bool carry_unknown(Session *session, const Projection *from, const Projection *to,
-                          const Projection *fresh, Failure *ret_failure) {
+static bool carry_range(Session *session, const Projection *from, const Projection *to,
+                        const Value *after, const Value *last, Failure *ret_failure) {
   const Projection *live = from->parent ? from->parent : from;
   g_autoptr(GString) sql = g_string_new(NULL);
   begin_insert(sql, from, to);
-  g_string_append(sql, " WHERE l.");
-  literal_append_name(sql, live->columns[live->mark].name);
-  g_string_append(sql, " IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ");
-  append_table(sql, fresh, "n");
-  for (unsigned i = 0; i < live->key_count; i++) {
-    g_string_append(sql, i ? " AND n." : " WHERE n.");
-    literal_append_name(sql, live->columns[i].name);
-    g_string_append(sql, " = l.");
-    literal_append_name(sql, live->columns[i].name);
-  }
-  g_string_append_c(sql, ')');
+  append_where_marked(sql, live);
+  append_range(sql, live, after, last);
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
 
@@ -114,12 +148,12 @@ bool shadow_carry(Session *session, const Projection *live, const Projection *fr
   return true;
 }
 
-bool shadow_carry_unknown(Session *session, const Projection *live, const Projection *fresh,
-                          Failure *ret_failure) {
+bool shadow_carry_marked(Session *session, const Projection *live, const Projection *fresh,
+                         const Value *after, const Value *last, Failure *ret_failure) {
   for (unsigned i = 0; i < live->child_count; i++)
-    if (!carry_unknown(session, live->children[i], fresh->children[i], fresh, ret_failure))
+    if (!carry_range(session, live->children[i], fresh->children[i], after, last, ret_failure))
       return false;
-  return carry_unknown(session, live, fresh, fresh, ret_failure);
+  return carry_range(session, live, fresh, after, last, ret_failure);
 }
 
 static bool keep_marks(Session *session, const Projection *live, const Projection *fresh,
@@ -138,7 +172,8 @@ static bool keep_marks(Session *session, const Projection *live, const Projectio
     literal_append_name(sql, live->columns[i].name);
     any = true;
   }
-  append_marked(sql, live, keys, count);
+  append_where_marked(sql, live);
+  append_keys(sql, live, "l.", keys, count);
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
 
