@@ -246,7 +246,8 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   bool all = matched == count;
   for (size_t i = 0; i < count; i++)
     ret_claims[i] = all ? CLAIM_OURS : CLAIM_GONE;
-  return all || look_at_claims(outbox, events, count, ret_claims, ret_failure);
+  return all || look_at_claims(outbox, events, count, ret_claims, ret_failure) ||
+         unanswered(outbox, events, count);
 }
 
 /* A marked or released event has left its batch's claim, so no attempt is counted for it if the
