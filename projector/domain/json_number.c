@@ -47,7 +47,8 @@ static bool is_double(const Decimal *number) {
 bool json_number_as_double(const Decimal *number, double *ret_real) {
   char format[16], text[DECIMAL_TEXT_SIZE + 16];
   Decimal again;
-  g_snprintf(format, sizeof format, "%%.%ue", MAX(significant_digits(number), 1) - 1);
+  unsigned digits = significant_digits(number);
+  g_snprintf(format, sizeof format, "%%.%ue", MAX(digits, 1) - 1);
   *ret_real = nearest_double(number);
   g_ascii_formatd(text, sizeof text, format, *ret_real);
   return decimal_parse(text, strlen(text), &again) && same(&again, number);
