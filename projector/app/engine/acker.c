@@ -10,6 +10,7 @@ enum {
   GATHER_MS = 10,  /* a few events wait this long for more: fewer commands under a steady load */
   WAITING = 4000,  /* most events queued before workers wait */
   RETRY_MS = 200,
+  UNMARK_TRIES = 3,
   REFUSED_RETRY_MS = 5000,
   REFUSED_RETRY_MAX_MS = 20000, /* doubled up to this while many are refused */
   REFUSED_MOST = 20,            /* events that are found to be refused, in one round */
@@ -91,6 +92,7 @@ static Lane *home_of(const Acker *acker, const QueuedEvent *queued) {
 static void unmark(Acker *acker, QueuedEvent *const *queued, size_t count) {
   g_autofree Event **marked = g_new(Event *, count);
   size_t marked_count = 0;
+  int tries = UNMARK_TRIES; /* a refusal may have been for a moment */
   Failure failure = {0};
   for (size_t i = 0; i < count; i++)
     if (queued[i]->marked)
@@ -99,7 +101,8 @@ static void unmark(Acker *acker, QueuedEvent *const *queued, size_t count) {
     log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", &failure);
     if (failure.class == FAILURE_CONFIG)
       stop_request(acker->stop, &failure);
-    if (failure_is_refusal(&failure) || stop_wait(acker->stop, RETRY_MS))
+    bool refused = failure_is_refusal(&failure) && --tries == 0;
+    if (failure.class == FAILURE_DATA || refused || stop_wait(acker->stop, RETRY_MS))
       return; /* the sweeper finds them */
   }
 }
