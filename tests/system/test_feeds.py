@@ -150,7 +150,8 @@ def test_a_copy_that_its_reader_has_claimed_stays_as_it_is(fed):
     claim = {"status": "dead", "attempts": 7, "claimed_by": "another"}
     fed.db[FEED].insert_one({**event, **claim})
     fed.put(event, opened(fed, "a2"))
-    assert "warning" not in fed.run_once().stderr  # it is not refused either
+    fed.run_once()
+    assert fed.outbox.find_one() is None  # it is not refused either
     copy, other = feed_documents(fed)
     assert claim.items() <= copy.items() and other["aggregate_id"] == "a2"
 

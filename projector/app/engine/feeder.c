@@ -28,7 +28,7 @@ struct Feeder {
   Watch *watch;
   Metrics *metrics;
   GHashTable *refused; /* hashes of the aggregates of copies that were refused in this look */
-  /* Hash of the id of an event that is copied and could not be marked → the second of the try. */
+  /* Hash of an event that is copied and could not be marked → the second of the try. */
   GHashTable *unmarkable;
 };
 
@@ -90,8 +90,10 @@ static gpointer aggregate_of(const Event *event) {
   return GSIZE_TO_POINTER(event->aggregate_hash);
 }
 
-static gpointer id_of(const Event *event) {
-  return GUINT_TO_POINTER(id_hash_key(&event->key.event_id));
+/* By the aggregate too: who shares another's hash would be marked without a copy. */
+static gpointer hash_of(const Event *event) {
+  return GSIZE_TO_POINTER(event->aggregate_hash ^
+                          (gsize)id_hash_key(&event->key.event_id) * 0x9E3779B97F4A7C15u);
 }
 
 static gpointer this_second(void) {
@@ -106,14 +108,14 @@ static void leave_out(Feeder *feeder, const Event *event, bool copied, const Fai
                         : "waiting event cannot be copied into the feeds",
                  event, failure);
   if (copied)
-    g_hash_table_insert(feeder->unmarkable, id_of(event), this_second());
+    g_hash_table_insert(feeder->unmarkable, hash_of(event), this_second());
   else
     g_hash_table_add(feeder->refused, aggregate_of(event));
 }
 
 static bool is_mark_due(Feeder *feeder, const Event *event) {
   gpointer tried;
-  return g_hash_table_lookup_extended(feeder->unmarkable, id_of(event), NULL, &tried) &&
+  return g_hash_table_lookup_extended(feeder->unmarkable, hash_of(event), NULL, &tried) &&
          GPOINTER_TO_INT(this_second()) - GPOINTER_TO_INT(tried) >= MARK_AGAIN_S;
 }
 
@@ -129,9 +131,9 @@ static bool mark_again(Feeder *feeder, Event *const *events, size_t count, unsig
     bson_destroy(&ids);
     --*left;
     if (good)
-      g_hash_table_remove(feeder->unmarkable, id_of(events[i]));
+      g_hash_table_remove(feeder->unmarkable, hash_of(events[i]));
     else if (failure_is_refusal(ret_failure))
-      g_hash_table_insert(feeder->unmarkable, id_of(events[i]), this_second());
+      g_hash_table_insert(feeder->unmarkable, hash_of(events[i]), this_second());
     else
       return false;
     *ret_failure = (Failure){0};
@@ -153,7 +155,7 @@ static bool copy_some(Feeder *feeder, Event *const *events, size_t count, int64_
     char buffer[16];
     const char *key;
     if (g_hash_table_contains(feeder->refused, aggregate_of(events[i])) ||
-        g_hash_table_contains(feeder->unmarkable, id_of(events[i])))
+        g_hash_table_contains(feeder->unmarkable, hash_of(events[i])))
       continue;
     bson_uint32_to_string(wanted++, &key, buffer, sizeof buffer);
     event_append_id(events[i], &ids, key);
