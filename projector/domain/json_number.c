@@ -44,13 +44,14 @@ static bool is_double(const Decimal *number) {
   return shortest(number, &again) && same(&again, number);
 }
 
-bool json_number_as_double(const Decimal *number, double *ret_real) {
+/* Whether the nearest double, written with as many digits, is the number: 0.1, and
+ * 0.10000000000000001, but not 12345678901234567.89. */
+static bool is_double_at_length(const Decimal *number) {
   char format[16], text[DECIMAL_TEXT_SIZE + 16];
   Decimal again;
   unsigned digits = significant_digits(number);
   g_snprintf(format, sizeof format, "%%.%ue", MAX(digits, 1) - 1);
-  *ret_real = nearest_double(number);
-  g_ascii_formatd(text, sizeof text, format, *ret_real);
+  g_ascii_formatd(text, sizeof text, format, nearest_double(number));
   return decimal_parse(text, strlen(text), &again) && same(&again, number);
 }
 
@@ -97,14 +98,13 @@ enum {
  * to a decimal, which keeps those that were written. */
 static bool libbson_holds(const char *text, const char *end, const Decimal *number) {
   int64_t integer;
-  double real;
   Decimal again;
   bool whole = true;
   for (const char *at = text; at < end; at++)
     whole = whole && !strchr(".eE", *at);
   if (whole)
     return decimal_to_int64(number, &integer);
-  return json_number_as_double(number, &real) && shortest(number, &again) &&
+  return is_double_at_length(number) && shortest(number, &again) &&
          (significant_digits(&again) <= DOUBLE_DIGITS || same(&again, number) ||
           significant_digits(number) > DECIMAL128_DIGITS);
 }

@@ -16,9 +16,6 @@ typedef enum JsonWidth {
 } JsonWidth;
 
 JsonWidth json_width(const Decimal *number);
-/* The nearest double, whose text with as many digits the number has to be: 0.1, and
- * 0.10000000000000001, but not 12345678901234567.89. */
-bool json_number_as_double(const Decimal *number, double *ret_real);
 /* The number at the beginning of a text, and where it ends; false: none begins there, or it is too
  * long for a Decimal. */
 bool json_number_at(const char *text, const char *end, Decimal *ret_number, const char **ret_end);

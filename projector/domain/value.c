@@ -4,7 +4,6 @@
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
 #include "projector/domain/describe.h"
-#include "projector/domain/json_number.h"
 #include "projector/domain/real.h"
 #include "projector/domain/value_special.h"
 
@@ -98,7 +97,6 @@ static bool to_number(const bson_iter_t *iter, const ColumnType *type, Arena *ar
 
 static bool to_double(const bson_iter_t *iter, Value *ret_value) {
   double real;
-  Decimal decimal;
   if (BSON_ITER_HOLDS_DOUBLE(iter)) {
     real = bson_iter_double(iter);
   } else if (BSON_ITER_HOLDS_INT(iter)) {
@@ -106,8 +104,7 @@ static bool to_double(const bson_iter_t *iter, Value *ret_value) {
     real = (double)number;
     if (real >= 9223372036854775808.0 || (int64_t)real != number)
       return false;
-  } else if (!BSON_ITER_HOLDS_DECIMAL128(iter) || !read_decimal(iter, false, &decimal) ||
-             !json_number_as_double(&decimal, &real)) {
+  } else {
     return false;
   }
   if (!isfinite(real))

@@ -72,21 +72,6 @@ static bool to_bit(const bson_iter_t *iter, Value *ret_value) {
   return bit == 0 || bit == 1;
 }
 
-static bool read_decimal128(const bson_iter_t *iter, char text[static BSON_DECIMAL128_STRING],
-                            Decimal *ret_decimal) {
-  bson_decimal128_t number;
-  if (!bson_iter_decimal128(iter, &number))
-    return false;
-  bson_decimal128_to_string(&number, text);
-  return decimal_parse(text, strlen(text), ret_decimal);
-}
-
-static bool decimal128_as_double(const bson_iter_t *iter, double *ret_real) {
-  char text[BSON_DECIMAL128_STRING];
-  Decimal decimal;
-  return read_decimal128(iter, text, &decimal) && json_number_as_double(&decimal, ret_real);
-}
-
 static bool to_float(const bson_iter_t *iter, Value *ret_value) {
   double real;
   if (BSON_ITER_HOLDS_DOUBLE(iter))
@@ -94,7 +79,7 @@ static bool to_float(const bson_iter_t *iter, Value *ret_value) {
   else if (BSON_ITER_HOLDS_INT(iter) && bson_iter_as_int64(iter) >= -16777216 &&
            bson_iter_as_int64(iter) <= 16777216)
     real = (double)bson_iter_as_int64(iter);
-  else if (!decimal128_as_double(iter, &real))
+  else
     return false;
   if (!isfinite(real) || real > 3.4028234663852886e38 || real < -3.4028234663852886e38 ||
       real_distance((double)(float)real, real) != 0)
@@ -198,8 +183,11 @@ static bool append_real(GString *json, double real) {
 
 static bool append_decimal(PlainJson *json, const bson_iter_t *iter) {
   char text[MAX(BSON_DECIMAL128_STRING, DECIMAL_TEXT_SIZE)];
+  bson_decimal128_t number;
   Decimal decimal;
-  if (!read_decimal128(iter, text, &decimal))
+  bson_iter_decimal128(iter, &number);
+  bson_decimal128_to_string(&number, text);
+  if (!decimal_parse(text, strlen(text), &decimal))
     return false;
   JsonWidth width = json_width(&decimal);
   if (width == JSON_NEVER)

@@ -219,27 +219,6 @@ static void check_number(const bson_iter_t *iter, const ColumnType *type, bool t
   }
 }
 
-/* A double has a decimal's digits if, written with as many, it is that decimal. */
-static void check_double_of_decimal(const bson_iter_t *iter, bool taken, const Value *value) {
-  bson_decimal128_t number;
-  char text[BSON_DECIMAL128_STRING], format[16], written[64];
-  bson_iter_decimal128(iter, &number);
-  bson_decimal128_to_string(&number, text);
-  double real = g_ascii_strtod(text, NULL);
-  if (strpbrk(text, "aIi") || !isfinite(real)) { /* NaN, Infinity, or too large */
-    PROMISE(!taken, "double takes %s", text);
-    return;
-  }
-  g_auto(Digits) expected = digits_of(text, strlen(text));
-  gsize digits = expected.digits->len;
-  g_snprintf(format, sizeof format, "%%.%zue", MAX(digits, 1) - 1);
-  g_ascii_formatd(written, sizeof written, format, real);
-  g_auto(Digits) found = digits_of(written, strlen(written));
-  PROMISE(taken == digits_equal(&expected, &found), "double %s %s", taken ? "takes" : "refuses",
-          text);
-  PROMISE(!taken || value->real == real, "another double for %s", text);
-}
-
 static void check_double(const bson_iter_t *iter, bool taken, const Value *value) {
   if (BSON_ITER_HOLDS_DOUBLE(iter)) {
     double real = bson_iter_double(iter);
@@ -249,8 +228,6 @@ static void check_double(const bson_iter_t *iter, bool taken, const Value *value
     int64_t number = bson_iter_as_int64(iter);
     PROMISE(taken == ((__int128)(double)number == number), "double and %lld", (long long)number);
     PROMISE(!taken || (__int128)value->real == number, "another number");
-  } else if (BSON_ITER_HOLDS_DECIMAL128(iter)) {
-    check_double_of_decimal(iter, taken, value);
   } else {
     PROMISE(!taken, "double takes something else");
   }

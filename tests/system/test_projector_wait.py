@@ -237,6 +237,7 @@ def test_behind_a_failed_event_it_is_409_at_once(bank, state):
         bank.put(culprit)
         answers = [w.result() for w in soon]
         bank.wait_status(culprit, state)
+        bank.wait(lambda: ask(endpoint, "a1", 2, 0)[0] == 409, what="the mark, as a majority has it")
         answers += [ask(endpoint, "a1", v, 0) for v in (2, 3)] + [ask(endpoint, "a1", 2, 900) for _ in range(4)]
         for status, body in answers:
             assert (status, body["event_id"], body["state"]) == (409, str(culprit["_id"]), state)

@@ -23,7 +23,7 @@ static bool text_cell(const Model *model, const WorldType *type, Cell *ret_cell)
 
 static bool real_cell(const Model *model, Cell *ret_cell) {
   *ret_cell = (Cell){.kind = CELL_REAL, .real = (double)model->cents / 100};
-  return model->kind == MODEL_NUMBER;
+  return model->kind == MODEL_NUMBER && model->encoding != AS_DECIMAL;
 }
 
 static bool number_cell(const Model *model, const WorldType *type, Cell *ret_cell) {
