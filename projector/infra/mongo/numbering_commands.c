@@ -144,7 +144,7 @@ static bool take(NumberTransaction *transaction, int64_t epoch, int64_t count, i
  * projector_leases. */
 bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
                   int64_t *ret_before, Failure *ret_failure) {
-  int64_t highest = 0, before;
+  int64_t highest = 0, before = 0;
   if (!take(transaction, epoch, count, &before, ret_failure) ||
       (before == 0 && !find_highest(transaction, &highest, ret_failure)))
     return false;
