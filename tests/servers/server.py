@@ -24,12 +24,14 @@ class ServerError(Exception):
 
 
 def wait_for(condition: Callable[[], object], timeout: float, what: str) -> object:
-    """Polls until the condition holds, and returns its result."""
-    deadline = time.monotonic() + timeout
+    """Polls until the condition holds, and returns its result. What takes long is asked for less often: most looks cost
+    a query, and many tests wait at once."""
+    begun = time.monotonic()
     while not (result := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > timeout:
             raise TimeoutError(f"waited {timeout:g} s for {what}")
-        time.sleep(0.02)
+        time.sleep(min(max(waited / 10, 0.01), 0.1))
     return result
 
 

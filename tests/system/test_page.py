@@ -10,13 +10,15 @@ from typing import Iterator
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from endpoint import TOKEN, Endpoint
 from mysqld import Mysqld
-from workspace import OUTBOX, ROOT, Process, Stores, Workspace, decimal
+from server import wait_for
+from workspace import OUTBOX, ROOT, WAIT_S, Process, Stores, Workspace, decimal
 
 WIDTHS = {"wide": 1280, "phone": 390}
 SCREENSHOTS = ROOT / "build/test-results/page"
@@ -32,7 +34,13 @@ class Page:
         driver.get_log("browser")  # complaints of the previous page
 
     def text(self, selector: str) -> str:
-        return self.driver.find_element(By.CSS_SELECTOR, selector).text
+        """What the first such element shows, "" without one. In one step: the page may redraw a list at any moment."""
+        return self.driver.execute_script(
+            "const found = document.querySelector(arguments[0]);"
+            "return found?.getClientRects().length ? found.innerText.trim().replace(/\\s*[\\n\\t]\\s*/g, ' ') : '';", selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return [self.text(f"{selector}:nth-child({i + 1})") for i in range(len(self.driver.find_elements(By.CSS_SELECTOR, selector)))]
 
     def number(self, selector: str) -> float:
         text = self.text(selector).replace(",", "")
@@ -42,7 +50,13 @@ class Page:
         return part in self.text(selector)
 
     def click(self, selector: str) -> None:
-        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+        def clicked() -> bool:
+            try:
+                self.driver.find_element(By.CSS_SELECTOR, selector).click()
+                return True
+            except StaleElementReferenceException:  # redrawn in between
+                return False
+        wait_for(clicked, WAIT_S, f"{selector} to be there for a click")
 
     def emulate(self, width: int, dark: bool) -> None:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
@@ -219,7 +233,7 @@ def test_many_dead_events_are_shown_by_kind_and_retried_together(bank, driver):
     bank.put([impossible(bank, f"a{i}") for i in range(60)], bank.event("b1", "Unheard"))
     with shown(bank, driver, permanent="dead", lease_ms=2000) as (process, page):
         bank.wait(lambda: page.shows("#kinds tbody", "60") and page.shows("#troubles_note", "the first 50 of 61"), what="the kinds")
-        rows = [row.text for row in driver.find_elements(By.CSS_SELECTOR, "#kinds tbody tr")]
+        rows = page.texts("#kinds tbody tr")
         assert len(rows) == 2 and rows[0].startswith("60 dead MoneyDeposited data: account: payload.amount: expected"), rows
         page.screenshots("kinds")
         bank.outbox.update_many({"event_type": "MoneyDeposited"}, {"$set": {"event_type": "AccountOpened", "payload": {"user_id": "u1", "name": "Ada", "balance": decimal("1.00")}}})
