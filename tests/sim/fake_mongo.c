@@ -233,7 +233,8 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   size_t reached = reach(count, &whole), matched = 0;
   for (size_t i = 0; i < reached; i++) {
     SimEvent *event = event_of_id(&events[i]->key.event_id);
-    if (!event->present || event->status == STATUS_IN_PROGRESS || event->status == STATUS_DEAD)
+    if (!event->present || event->status == STATUS_IN_PROGRESS || event->status == STATUS_DEAD ||
+        event->attempts != events[i]->attempts)
       continue;
     matched++;
     mark_in_progress(event, outbox->owner);

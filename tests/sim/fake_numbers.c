@@ -26,6 +26,13 @@ static bool is_held_by_another(const NumberTransaction *transaction) {
          fiber_now_us() < sim.numbering_until;
 }
 
+bool numbering_epoch(MongoStore *store, int64_t *ret_epoch, Failure *ret_failure) {
+  (void)store;
+  *ret_epoch = sim.numbers_epoch;
+  return call_begin(MONGO, "read the numbers' epoch", ret_failure) &&
+         call_end(MONGO, "read the numbers' epoch", ret_failure);
+}
+
 bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
                   int64_t *ret_before, Failure *ret_failure) {
   if (!call_begin(MONGO, "take numbers", ret_failure))

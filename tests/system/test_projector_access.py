@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,26 @@ def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
     assert [told for level, told in findings(guarded) if level == "error"] == []  # a built-in role
 
 
+def test_without_the_right_to_claim_by_the_batch_a_gap_is_waited_for_and_work_goes_on(guarded):
+    """Events are claimed in their own documents then, which is slower and as safe, whatever becomes of them."""
+    guarded.mongo.admin.command("updateRole", guarded.name, privileges=[
+        given for given in privileges(guarded.name) if given["resource"]["collection"] != "projector_claims"])
+    with guarded.start_projector() as projector:
+        projector.wait_log("info working")
+        open_account(guarded, "a1", version=1)
+        guarded.wait_drained()
+        waits = guarded.event("a1", "MoneyDeposited", version=3, amount=decimal("3.00"))
+        guarded.put(waits)
+        open_account(guarded, "a2")
+        guarded.wait(lambda: len(guarded.rows("account")) == 2, what="the other account")
+        guarded.wait_status(waits, "pending")
+        guarded.put(guarded.event("a1", "MoneyDeposited", version=2, at=waits["occurred_at"] - timedelta(milliseconds=1), amount=decimal("2.00")))
+        guarded.wait_drained()
+        assert projector.stop() == 0
+        assert "events are claimed one by one" in projector.log_text()
+    assert [str(row["balance"]) for row in guarded.rows("account")] == ["6.00", "1.00"]
+
+
 def test_without_a_login_the_outbox_is_closed(guarded):
     guarded.mapping(mongodb={"uri": re.sub(r"//.*@", "//", guarded.stores.mongo_uri)})
     done = guarded.projector("check")
@@ -81,8 +102,8 @@ def test_the_role_of_a_writer_is_enough_and_without_the_receipts_it_writes_as_be
     assert [put("c-5", {"insert": {}}), put("c-5", {"update": {}})] == [0, 1]
 
 
-def open_account(ws: Workspace, account: str) -> None:
-    ws.put(ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
+def open_account(ws: Workspace, account: str, version: int | None = None) -> None:
+    ws.put(ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("1.00")))
 
 
 def take_from_file(ws: Workspace, section: str, key: str, file: Path, **others: str) -> None:

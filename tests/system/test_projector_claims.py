@@ -324,6 +324,39 @@ def test_what_a_dead_owner_had_applied_is_taken_out_and_what_was_changed_since_s
     assert claim["_id"] not in {c["_id"] for c in claims(bank)}
 
 
+@pytest.mark.parametrize("claimed", ["by the batch", "alone", "for the last time"])
+def test_an_owner_begins_although_mongodb_refuses_to_change_what_the_former_one_left(bank, claimed):
+    """Such an event is named in the log; the others are applied. The standby has looked at the outbox before that."""
+    bank.mapping(**QUIET, max_attempts=3, lease_ms=2000)
+    bank.put(opened(bank), opened(bank, "a2"))
+    bank.run_once()
+    fixed, free = {**deposited(bank), "tag": "fixed"}, deposited(bank, "a2")
+    left = {"status": "in_progress", "attempts": 1, "claimed_by": "dead:1#0", "claimed_at": ago(minutes=1)}
+    with bank.start_projector() as owner:
+        owner.wait_log("info working")
+        with bank.start_projector() as standby:
+            standby.wait_log("standing by")
+            assert bank.projector("pause").returncode == 0
+            bank.wait(lambda: json_of(bank, "status")["paused"], what="the pause")
+            if claimed == "by the batch":
+                bank.put(fixed, free)
+                dead_claim(bank, fixed, free)
+                as_left = {"attempts": {"$exists": False}}
+            else:
+                bank.put({**fixed, **left, "attempts": 3 if claimed == "for the last time" else 1}, {**free, **left})
+                as_left = {"status": "in_progress"}
+            bank.db.command("collMod", "outbox", validator={"$or": [{"tag": {"$ne": "fixed"}}, as_left]})
+            owner.kill()
+            standby.wait_log(f"an abandoned event cannot be swept: {fixed['_id']}")
+            assert bank.projector("resume").returncode == 0
+            bank.wait_gone(free)
+            bank.db.command("collMod", "outbox", validator={})
+            assert standby.stop() == 0
+    bank.run_once()
+    found = bank.found(fixed)
+    assert found["status"] == "dead" if claimed == "for the last time" else found is None
+
+
 def test_a_claim_stays_until_what_it_names_is_settled(bank):
     """If the projector dies in between, the next one finds it."""
     bank.mapping(**{**BY_THE_BATCH, "sweep_interval_ms": 100})

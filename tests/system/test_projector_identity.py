@@ -109,6 +109,22 @@ def test_a_renamed_projector_adopts_the_outbox_and_the_old_name_is_refused(bank)
     assert refused.returncode == 2 and 'serves the projector "renamed"' in refused.stderr
 
 
+def test_a_renamed_projector_numbers_the_archive_in_its_first_tenure(bank):
+    """The numbers go on under the new name, whose fence begins anew."""
+    archive = {"mongodb": {"retain": "archive"}}
+    bank.mapping(**FAST, **archive)
+    bank.put(opened(bank))
+    for _ in range(3):  # each takes a new epoch
+        bank.run_once()
+    bank.wait(lambda: (bank.run_once(), bank.db["outbox_archive"].find_one({"seq": 1}))[1], what="the number")
+    bank.mapping(name="renamed", **FAST, **archive)
+    bank.put(deposited(bank, 2))
+    with bank.start_projector("--adopt") as projector:
+        bank.wait(lambda: bank.db["outbox_archive"].find_one({"seq": 2}), what="the next number")
+        assert projector.stop() == 0
+        assert "a later owner numbers" not in projector.log_text()
+
+
 def deposited(ws: Workspace, version: int, amount: str = "1.00") -> dict:
     return ws.event("a1", "MoneyDeposited", version=version, amount=decimal(amount))
 

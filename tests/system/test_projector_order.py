@@ -331,6 +331,24 @@ def test_a_gap_that_never_fills_is_named_and_passed(bank):
     assert "first_version=2" in line and "last_version=4" in line and '"account a1"' in line
 
 
+@pytest.mark.whole_server
+def test_a_gap_that_falls_due_while_mongodb_does_not_answer_is_looked_into_before_it_is_passed(bank):
+    bank.mapping(**FAST, gap_wait_ms=5000)
+    bank.put(opened(bank, version=1))
+    bank.run_once()
+    bank.put(deposited(bank, "1.00", 40, version=3), opened(bank, "a2"))
+    with bank.start_projector() as projector:
+        bank.wait(lambda: row(bank, "a2"), what="the end of the scan")
+        bank.mongo.admin.command("configureFailPoint", "failCommand", mode="alwaysOn",
+                                 data={"failCommands": ["find"], "errorCode": 50, "appName": "projector"})
+        try:
+            projector.wait_log("cannot look for missing versions")
+        finally:
+            bank.mongo.admin.command("configureFailPoint", "failCommand", mode="off")
+        bank.wait_drained()
+        projector.wait_log("versions missing, continuing without them .*first_version=2 last_version=2")
+
+
 def test_a_missing_event_that_comes_after_the_wait_is_late(bank):
     bank.mapping(**FAST, gap_wait_ms=50)
     third = renamed(bank, "Ada L.", 20, version=3)

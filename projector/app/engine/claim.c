@@ -140,6 +140,7 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
               "projector_claims",
               failure);
   worker->claims_apart = true;
+  worker->claims_batch = false; /* it was refused: there is nothing to take back */
   return true;
 }
 

@@ -149,37 +149,72 @@ static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t fo
   return true;
 }
 
-/* Reports which of the missing versions are nowhere to be found, and adds them to `missing`. */
-static void report_gap(Janitor *janitor, const HoldView *hold, GArray *missing) {
-  int64_t found = 0, back = 0;
+/* Adds to `missing` the versions that are nowhere to be found. */
+static bool look_everywhere(Janitor *janitor, const HoldView *hold, GArray *missing,
+                            int64_t *ret_found, Failure *ret_failure) {
+  int64_t back = 0;
   unsigned before = missing->len;
-  Failure failure = {0};
-  if (!look_for_versions(janitor, hold, missing, &found, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
-  if (missing->len == before)
-    return;
-  if (janitor->config->mongodb.archive && !look_into_archive(janitor, hold, found, &back, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot search the archive for missing versions", &failure);
-  if (back > 0) {
-    g_array_set_size(missing, before);
-    if (!look_for_versions(janitor, hold, missing, &found, &failure))
-      log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
+  if (!look_for_versions(janitor, hold, missing, ret_found, ret_failure))
+    return false;
+  if (missing->len == before || !janitor->config->mongodb.archive)
+    return true;
+  if (!look_into_archive(janitor, hold, *ret_found, &back, ret_failure)) {
+    if (!failure_is_refusal(ret_failure)) {
+      g_array_set_size(missing, before);
+      return false;
+    }
+    log_failure(LOG_LEVEL_WARNING, "cannot search the archive for missing versions", ret_failure);
+    *ret_failure = (Failure){0};
   }
-  if (missing->len > before)
-    log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", hold, found);
+  if (back == 0)
+    return true;
+  g_array_set_size(missing, before);
+  return look_for_versions(janitor, hold, missing, ret_found, ret_failure);
 }
 
-/* Before anything is applied behind the gaps. One write for all of them: it is what takes time. */
-static void report_gaps(Janitor *janitor, const HoldView *holds, unsigned count) {
-  g_autoptr(GArray) missing = g_array_new(FALSE, FALSE, sizeof(VersionOutcome));
+/* What is known of a gap whose time is over. */
+typedef struct {
+  bool looked; /* false: MongoDB was away, so the gap is waited for until it has answered */
+  bool lacks;  /* versions are missing */
+  int64_t found;
+} GapReport;
+
+static bool is_due_gap(const HoldView *hold) {
+  return !hold->draining && hold->reason == HOLD_GAP && hold->call == CALL_DUE;
+}
+
+/* One write for all gaps: it is what takes time. Without it `wait` would not learn the outcome. */
+static bool note_missing(Janitor *janitor, const GArray *missing) {
   Failure failure = {0};
-  for (unsigned i = 0; i < count && !stop_requested(janitor->stop); i++)
-    if (!holds[i].draining && holds[i].reason == HOLD_GAP && holds[i].call == CALL_DUE)
-      report_gap(janitor, &holds[i], missing);
-  if (missing->len > 0 &&
-      !outcomes_note(janitor->store, janitor->config->name,
-                     (const VersionOutcome *)(const void *)missing->data, missing->len, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot record the missing versions", &failure);
+  if (missing->len == 0 ||
+      outcomes_note(janitor->store, janitor->config->name,
+                    (const VersionOutcome *)(const void *)missing->data, missing->len, &failure))
+    return true;
+  log_failure(LOG_LEVEL_WARNING, "cannot record the missing versions", &failure);
+  return failure_is_refusal(&failure) || failure.class == FAILURE_CONFIG;
+}
+
+/* Before anything is applied behind the gaps. */
+static void report_gaps(Janitor *janitor, const HoldView *holds, unsigned count,
+                        GapReport *reports) {
+  g_autoptr(GArray) missing = g_array_new(FALSE, FALSE, sizeof(VersionOutcome));
+  for (unsigned i = 0; i < count && !stop_requested(janitor->stop); i++) {
+    unsigned before = missing->len;
+    Failure failure = {0};
+    if (!is_due_gap(&holds[i]))
+      continue;
+    reports[i].looked = look_everywhere(janitor, &holds[i], missing, &reports[i].found, &failure);
+    reports[i].lacks = missing->len > before;
+    if (!reports[i].looked)
+      log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
+  }
+  bool noted = note_missing(janitor, missing);
+  for (unsigned i = 0; i < count; i++)
+    if (reports[i].lacks && noted)
+      log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", &holds[i],
+              reports[i].found);
+    else if (reports[i].lacks)
+      reports[i].looked = false;
 }
 
 /* Whatever sorts before the blocking event goes first, whether the reader has reached it or not.
@@ -198,6 +233,8 @@ static bool offer_earlier(Janitor *janitor, const HoldView *hold) {
     if (lane_offer_around(lane, g_steal_pointer(&queued)) != OFFER_GO_ON)
       return false;
   }
+  if (failure.class != FAILURE_NONE)
+    log_failure(LOG_LEVEL_WARNING, "cannot read the events before a failed one", &failure);
   return false;
 }
 
@@ -205,6 +242,8 @@ static bool offer_head(Janitor *janitor, const HoldView *hold) {
   Failure failure = {0};
   g_autoptr(EventCursor) cursor = outbox_find_event(janitor->outbox, &hold->key.event_id);
   const bson_t *document = event_cursor_next(cursor, &failure);
+  if (failure.class != FAILURE_NONE)
+    log_failure(LOG_LEVEL_WARNING, "cannot read a failed event", &failure);
   return document && lane_offer_head(home(janitor, hold->aggregate), read_now(document));
 }
 
@@ -265,9 +304,11 @@ static GHashTable *read_heads(Janitor *janitor, const HoldView *holds, unsigned 
   return ret_failure->class == FAILURE_NONE ? g_steal_pointer(&heads) : NULL;
 }
 
-static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads) {
+static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads, const GapReport *report) {
   if (hold->draining) {
     drain_page(janitor, hold);
+  } else if (is_due_gap(hold) && !report->looked) {
+    look_again(janitor, hold, HOLD_GAP, STORE_PAUSE_MS);
   } else if (hold->reason == HOLD_GAP) {
     begin_drain(janitor, hold);
   } else if (heads) {
@@ -280,6 +321,7 @@ static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads) {
 /* Handles one page of the holds that are due. */
 static void look_at_due(Janitor *janitor, Lane *lane) {
   HoldView holds[PAGE];
+  GapReport reports[PAGE] = {0};
   Failure failure = {0};
   unsigned count = lane_take_due(lane, holds, PAGE);
   if (count == 0)
@@ -287,10 +329,10 @@ static void look_at_due(Janitor *janitor, Lane *lane) {
   g_autoptr(GHashTable) heads = read_heads(janitor, holds, count, &failure);
   if (!heads)
     log_failure(LOG_LEVEL_WARNING, "cannot read failed events", &failure);
-  report_gaps(janitor, holds, count);
+  report_gaps(janitor, holds, count, reports);
   for (unsigned i = 0; i < count; i++) {
     if (!stop_requested(janitor->stop))
-      go_on(janitor, &holds[i], heads);
+      go_on(janitor, &holds[i], heads, &reports[i]);
     hold_view_clear(&holds[i]);
   }
 }

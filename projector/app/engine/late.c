@@ -21,8 +21,8 @@ static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *fail
                           Ruling *ret_ruling) {
   if (failure->source == SOURCE_EVENT || failure->source == SOURCE_PROJECTOR)
     *ret_ruling = failure->class == FAILURE_FENCED ? RULING_STORE : RULING_EVENT;
-  else if (failure->source == SOURCE_MONGODB)
-    *ret_ruling = RULING_STORE;
+  else if (failure->source == SOURCE_MONGODB) /* it may refuse to read this one entity */
+    *ret_ruling = failure_is_refusal(failure) ? RULING_EVENT : RULING_STORE;
   else
     *ret_ruling = rule(worker, item, 1, tries, failure);
   return *ret_ruling == RULING_RETRY && retry_pause(worker, tries.count);
@@ -53,7 +53,7 @@ static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
       g_clear_pointer(&worker->session, session_close);
     return false;
   }
-  if (item->else_superseded && ruling == RULING_EVENT)
+  if (item->else_superseded && ruling == RULING_EVENT && ret_failure->source != SOURCE_MONGODB)
     queued_of(item)->no_entity = true; /* decided again on its return */
   else if (!stop_requested(worker->stop))
     (ruling == RULING_EVENT ? fail_item : hold_item)(worker, item, ret_failure);

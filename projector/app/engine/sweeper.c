@@ -45,6 +45,47 @@ static bool sweep_applied(const Sweep *with, Event *const *events, size_t count,
            is_left("cannot release applied events in the outbox", ret_failure)));
 }
 
+/* --- what MongoDB may refuse ------------------------------------------------------------------ */
+
+typedef bool (*SweepStep)(const Sweep *with, Event *const *events, size_t count,
+                          int64_t older_than_ms, Failure *ret_failure);
+
+static bool make_dead(const Sweep *with, Event *const *events, size_t count, int64_t older_than_ms,
+                      Failure *ret_failure) {
+  return outbox_sweep(with->outbox, events, count, SWEEP_DEAD, older_than_ms, ret_failure);
+}
+
+static bool make_pending(const Sweep *with, Event *const *events, size_t count,
+                         int64_t older_than_ms, Failure *ret_failure) {
+  return outbox_sweep(with->outbox, events, count, SWEEP_PENDING, older_than_ms, ret_failure);
+}
+
+static bool count_attempt(const Sweep *with, Event *const *events, size_t count,
+                          G_GNUC_UNUSED int64_t older_than_ms, Failure *ret_failure) {
+  return claims_count_attempt(with->outbox, events, count, ret_failure);
+}
+
+/* Together; one by one if MongoDB refuses that, without those that it refuses alone: a document
+ * that cannot be changed keeps no owner from its work on the others. */
+static bool change(const Sweep *with, SweepStep apply, Event *const *events, size_t count,
+                   int64_t older_than_ms, Failure *ret_failure) {
+  if (apply(with, events, count, older_than_ms, ret_failure))
+    return true;
+  if (!failure_is_refusal(ret_failure))
+    return false;
+  for (size_t i = 0; i < count; i++) {
+    *ret_failure = (Failure){0};
+    if (apply(with, events + i, 1, older_than_ms, ret_failure))
+      continue;
+    char event[ID_TEXT_SIZE], message[ID_TEXT_SIZE + 64];
+    id_text(&events[i]->key.event_id, event);
+    g_snprintf(message, sizeof message, "an abandoned event cannot be swept: %s", event);
+    if (!is_left(message, ret_failure))
+      return false;
+  }
+  return true;
+}
+
 static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
                           Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, events->len);
@@ -65,8 +106,8 @@ static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_th
       others[other_count++] = items[i].event;
   crash_point("in_sweeper");
   return sweep_applied(with, applied, applied_count, older_than_ms, ret_failure) &&
-         outbox_sweep(with->outbox, spent, spent_count, SWEEP_DEAD, older_than_ms, ret_failure) &&
-         outbox_sweep(with->outbox, others, other_count, SWEEP_PENDING, older_than_ms, ret_failure);
+         change(with, make_dead, spent, spent_count, older_than_ms, ret_failure) &&
+         change(with, make_pending, others, other_count, older_than_ms, ret_failure);
 }
 
 static bool sweep_some(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
@@ -116,15 +157,14 @@ static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure 
   return (applied_count == 0 ||
           outbox_acknowledge(with->outbox, applied, applied_count, ret_failure) ||
           is_left_to_acker(ret_failure)) &&
-         claims_count_attempt(with->outbox, others, other_count, ret_failure);
+         change(with, count_attempt, others, other_count, 0, ret_failure);
 }
 
 static bool sweep_claim(const Sweep *with, const AbandonedClaim *claim, Failure *ret_failure) {
   Event **events = (Event **)claim->events->pdata;
   for (guint from = 0; from < claim->events->len; from += TOGETHER) {
-    bool good =
-        enter(with, ret_failure) &&
-        sweep_page(with, events + from, MIN(TOGETHER, claim->events->len - from), ret_failure);
+    size_t count = MIN(TOGETHER, claim->events->len - from);
+    bool good = enter(with, ret_failure) && sweep_page(with, events + from, count, ret_failure);
     session_rollback(with->session);
     if (!good)
       return false;

@@ -11,6 +11,7 @@
 #include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/lease.h"
+#include "projector/infra/mongo/numbering.h"
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/ledger.h"
 
@@ -144,7 +145,7 @@ static gpointer beat(gpointer data) {
  * transactions, and the operator has to decide how to continue. */
 static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
   const Config *config = ownership->config;
-  int64_t reached = ownership->state.epoch, found;
+  int64_t reached = ownership->state.epoch, found, numbered = 0;
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   if (!session || !identity_claim(config, ownership->store, session, ret_failure) ||
       !fence_look(session, config->name, &found, ret_failure))
@@ -157,6 +158,11 @@ static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_fa
     if (!fence_lift(session, config->name, reached, ret_failure))
       return false;
   }
+  /* Archived events may have been numbered under another name, before a change of names. */
+  if (config->mongodb.archive && (!numbering_epoch(ownership->store, &numbered, ret_failure) ||
+                                  (numbered > MAX(found, reached) &&
+                                   !fence_lift(session, config->name, numbered, ret_failure))))
+    return false;
   return fence_take(session, config->name, owner, &ownership->epoch, ret_failure);
 }
 

@@ -165,8 +165,7 @@ bool claims_forget(Outbox *outbox, const AbandonedClaim *claim, Failure *ret_fai
   return delete_one(outbox, filter, ret_failure);
 }
 
-/* --- for status, list and explain
- * ------------------------------------------------------------------------------ */
+/* --- for status, list and explain ------------------------------------------------------------ */
 
 GHashTable *claims_in_hand(Outbox *outbox, Failure *ret_failure) {
   g_autoptr(GPtrArray) claims = g_ptr_array_new_with_free_func(free_claim);

@@ -23,6 +23,8 @@ bool numbering_step(Numbering *numbering, int64_t *ret_count, Failure *ret_failu
 
 /* --- reading; the outbox is that of the archive --- */
 
+/* The highest epoch that has numbered events of this outbox, under whatever name; 0: none yet. */
+bool numbering_epoch(MongoStore *store, int64_t *ret_epoch, Failure *ret_failure);
 /* The last number assigned; 0: none yet. */
 bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Failure *ret_failure);
 /* At most `limit` numbered events behind `after` that the filter selects, in the order of their

@@ -215,15 +215,28 @@ bool numbers_commit(NumberTransaction *transaction, Failure *ret_failure) {
 
 /* --- reading -------------------------------------------------------------------------------- */
 
-bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last,
-                    Failure *ret_failure) {
+/* A number of the counter's document; 0: it has none. */
+static bool read_counter(MongoStore *store, const char *outbox, const char *field, int64_t *ret,
+                         Failure *ret_failure) {
   g_autofree char *key = key_of(outbox);
   g_autoptr(Outbox) counters = outbox_new_on(store, "", leases);
   g_autoptr(EventCursor) cursor =
       outbox_find(counters, BCON_NEW("_id", BCON_UTF8(key)), bson_new());
   const bson_t *document = event_cursor_next(cursor, ret_failure);
-  *ret_last = document ? numbering_of(document) : 0;
+  bson_iter_t iter;
+  *ret = document && bson_iter_init_find(&iter, document, field) && BSON_ITER_HOLDS_NUMBER(&iter)
+             ? bson_iter_as_int64(&iter)
+             : 0;
   return ret_failure->class == FAILURE_NONE;
+}
+
+bool numbering_epoch(MongoStore *store, int64_t *ret_epoch, Failure *ret_failure) {
+  return read_counter(store, mongo_store_settings(store)->outbox, "epoch", ret_epoch, ret_failure);
+}
+
+bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last,
+                    Failure *ret_failure) {
+  return read_counter(store, outbox, "seq", ret_last, ret_failure);
 }
 
 int64_t numbering_of(const bson_t *document) {

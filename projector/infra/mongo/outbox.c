@@ -49,11 +49,43 @@ static bool forget_attempts(Outbox *outbox, const bson_t *filter, Failure *ret_f
   return good;
 }
 
+static int by_attempts(const void *a, const void *b) {
+  const Event *first = *(Event *const *)a, *second = *(Event *const *)b;
+  return (first->attempts > second->attempts) - (first->attempts < second->attempts);
+}
+
+/* {$or: [{_id: {$in: [those with this number]}, attempts: number} ...]}: somebody who has retried
+ * an event by hand since it was read has given it all attempts again. */
+static void append_as_read(bson_t *filter, Event *const *events, size_t count) {
+  g_autofree Event **sorted = g_memdup2(events, count * sizeof *events);
+  bson_t branches = BSON_INITIALIZER;
+  uint32_t branch_count = 0;
+  qsort(sorted, count, sizeof *sorted, by_attempts);
+  for (size_t from = 0, to; from < count; from = to) {
+    int attempts = sorted[from]->attempts;
+    for (to = from; to < count && sorted[to]->attempts == attempts; to++)
+      ;
+    bson_t branch = BSON_INITIALIZER;
+    char buffer[16];
+    const char *key;
+    outbox_append_event_ids(&branch, sorted + from, to - from);
+    if (attempts > 0)
+      BSON_APPEND_INT32(&branch, "attempts", attempts);
+    else /* absent, or what a writer has put there */
+      BCON_APPEND(&branch, "attempts", "{", "$not", "{", "$gte", BCON_INT32(1), "}", "}");
+    bson_uint32_to_string(branch_count++, &key, buffer, sizeof buffer);
+    BSON_APPEND_DOCUMENT(&branches, key, &branch);
+    bson_destroy(&branch);
+  }
+  BSON_APPEND_ARRAY(filter, "$or", &branches);
+  bson_destroy(&branches);
+}
+
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure) {
   enum { TYPE_MISMATCH = 14 };
   bson_t filter = BSON_INITIALIZER;
-  outbox_append_event_ids(&filter, events, count);
+  append_as_read(&filter, events, count);
   BCON_APPEND(&filter, "status", "{", "$nin", "[", BCON_UTF8("in_progress"), BCON_UTF8("dead"), "]",
               "}");
   bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
@@ -79,6 +111,23 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
 
 /* --- sweep ----------------------------------------------------------------------------------- */
 
+static bool end_abandoned(Outbox *outbox, const bson_t *filter, SweepAction action, bool with_error,
+                          Failure *ret_failure) {
+  static const char crashed[] = "the projector ended each time it worked on this event";
+  bson_t update = BSON_INITIALIZER, set;
+  BSON_APPEND_DOCUMENT_BEGIN(&update, "$set", &set);
+  BSON_APPEND_UTF8(&set, "status", action == SWEEP_DEAD ? "dead" : "pending");
+  if (with_error)
+    BCON_APPEND(&set, "last_error", "{", "class", BCON_UTF8("crash"), "code", BCON_INT32(0),
+                "message", BCON_UTF8(crashed), "at", BCON_DATE_TIME(g_get_real_time() / 1000), "}");
+  bson_append_document_end(&update, &set);
+  BCON_APPEND(&update, "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1),
+              "}");
+  bool good = outbox_update_many(outbox, filter, &update, NULL, ret_failure);
+  bson_destroy(&update);
+  return good;
+}
+
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,
                   int64_t older_than_ms, Failure *ret_failure) {
   if (count == 0)
@@ -86,23 +135,12 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
   bson_t filter = BSON_INITIALIZER;
   outbox_append_event_ids(&filter, events, count);
   outbox_append_abandoned(&filter, outbox, older_than_ms);
-  bool good;
-  if (action == SWEEP_ACKNOWLEDGE) {
-    good = outbox_take_out(outbox, &filter, events, count, false, ret_failure);
-  } else {
-    static const char crashed[] = "the projector ended each time it worked on this event";
-    bson_t update = BSON_INITIALIZER, set;
-    BSON_APPEND_DOCUMENT_BEGIN(&update, "$set", &set);
-    BSON_APPEND_UTF8(&set, "status", action == SWEEP_DEAD ? "dead" : "pending");
-    if (action == SWEEP_DEAD)
-      BCON_APPEND(&set, "last_error", "{", "class", BCON_UTF8("crash"), "code", BCON_INT32(0),
-                  "message", BCON_UTF8(crashed), "at", BCON_DATE_TIME(g_get_real_time() / 1000),
-                  "}");
-    bson_append_document_end(&update, &set);
-    BCON_APPEND(&update, "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1),
-                "}");
-    good = outbox_update_many(outbox, &filter, &update, NULL, ret_failure);
-    bson_destroy(&update);
+  bool good = action == SWEEP_ACKNOWLEDGE
+                  ? outbox_take_out(outbox, &filter, events, count, false, ret_failure)
+                  : end_abandoned(outbox, &filter, action, action == SWEEP_DEAD, ret_failure);
+  if (!good && action == SWEEP_DEAD && ret_failure->class == FAILURE_SIZE) { /* see mark_failed */
+    *ret_failure = (Failure){0};
+    good = end_abandoned(outbox, &filter, action, false, ret_failure);
   }
   bson_destroy(&filter);
   return good;

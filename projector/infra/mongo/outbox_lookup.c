@@ -227,7 +227,7 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
   if (after)
     append_after(outbox, filter, after);
   bson_t *options = outbox_sorted_options(outbox);
-  BSON_APPEND_INT64(options, "limit", limit);
+  BCON_APPEND(options, "limit", BCON_INT64(limit), "allowDiskUse", BCON_BOOL(true));
   return outbox_find(outbox, filter, options);
 }
 
