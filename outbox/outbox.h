@@ -62,7 +62,7 @@ typedef enum {
   OUTBOX_REFUSED,   // the server refuses: privileges, validation, update operators ...
   OUTBOX_UNSUPPORTED, // the server has no transactions (standalone mongod) or is too old
   OUTBOX_UNAVAILABLE, // not reached, no primary, or too many conflicting writers: try again later
-  OUTBOX_UNKNOWN,     // the commit was sent and its answer lost: see outbox_write()
+  OUTBOX_UNKNOWN,     // it may be stored or not, as an answer was lost: see outbox_write()
 } outbox_error_kind_t;
 
 typedef struct {
@@ -230,8 +230,9 @@ bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,
                      outbox_receipt_t *ret_receipt, outbox_error_t *error);
 
 // Stores an event alone. `session`: the caller's transaction, or NULL for a write of its own
-// (majority). Version and time are the caller's affair. Executed once, as outbox_write(). Without
-// "<outbox>_commands" a repeat is OUTBOX_DUPLICATE while the event is in the outbox.
+// (majority), after which OUTBOX_UNKNOWN means the same. Version and time are the caller's affair.
+// Executed once, as outbox_write(). Without "<outbox>_commands" a repeat is OUTBOX_DUPLICATE while
+// the event is in the outbox.
 bool outbox_append(outbox_t *outbox, mongoc_client_session_t *session, const outbox_event_t *event,
                    outbox_receipt_t *ret_receipt, outbox_error_t *error);
 

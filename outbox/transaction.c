@@ -68,11 +68,11 @@ static bool fail_commit(const write_t *write, const bson_error_t *cause, const b
   return false;
 }
 
-// A commit may be sent any number of times. Once an answer was lost, only the server can say how it
-// ended: it is done, or (TransientTransactionError) the transaction is gone without a trace.
+// A commit may be sent any number of times. The server says how it ended: it is done, or
+// (TransientTransactionError) the transaction is gone without a trace. Any other answer may be the
+// second one: the driver sends a commit twice, and does not tell that the first answer was lost.
 static outcome_t commit(const write_t *write, mongoc_client_session_t *session,
                         outbox_error_t *error) {
-  bool unknown = false;
   for (int attempt = 1;; attempt++) {
     OUTBOX_SCOPED_BSON reply = BSON_INITIALIZER;
     bson_error_t cause;
@@ -85,9 +85,8 @@ static outcome_t commit(const write_t *write, mongoc_client_session_t *session,
     }
     bool lost = mongoc_error_has_label(&reply, "UnknownTransactionCommitResult") ||
                 !outbox_is_from_server(&cause);
-    unknown = unknown || lost;
     if (!lost || is_late(write)) {
-      fail_commit(write, &cause, &reply, unknown, error);
+      fail_commit(write, &cause, &reply, true, error);
       return FAILED;
     }
     back_off(attempt);

@@ -52,7 +52,7 @@ PASSED = WORK / "passed"  # the tests that passed in that run without any mutant
 SEEDS = "3000"        # of the simulation, always starting from the same seed
 LIMIT_S = 300         # of one program of unit tests, one run of the simulation, one system test
 SUITE_LIMIT_S = 3600  # of the whole system suite
-PROGRAMS = ["projector/projector", "outbox/outbox"]
+PROGRAMS = ["projector/projector", "outbox/outbox", "outbox/test_outbox_api"]
 # A mutant may leave a function without a caller: warnings are not errors here.
 OPTIONS = ["-Dbuildtype=debug", "-Doptimization=1", "-Dwerror=false"]
 

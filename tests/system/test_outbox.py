@@ -297,6 +297,7 @@ def test_writers_that_meet_on_one_entity_leave_no_gap(ws):
     assert (thing(ws)["n"], thing(ws)["version"]) == (200, 201)
 
 
+@pytest.mark.whole_server  # failCommand
 def test_the_library_from_c(ws):
     program = Path(OUTBOX).with_name("test_outbox_api")
     if not program.exists():
@@ -333,6 +334,27 @@ def test_a_passing_fault_is_overcome_and_the_change_made_once(ws, data):
     assert (thing(ws)["n"], thing(ws)["version"]) == (1, 2)
     assert_history(list(ws.outbox.find()))
     assert ws.outbox.count_documents({}) == 2
+
+
+@pytest.mark.whole_server
+def test_what_may_be_stored_is_not_told_as_refused(ws):
+    """The first answer to the commit was lost, also where only the driver has seen that; a later one does not say how it ended."""
+    put_good(ws, event(entity={"insert": {"n": 0}}))
+    application = f"fault-{ws.name}"
+    fault = {"failCommands": ["commitTransaction"], "appName": application}
+    lost = {"writeConcernError": {"code": 91, "errmsg": "shutting down"}}
+    ws.mongo.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data={**fault, **lost})
+    try:
+        with subprocess.Popen([OUTBOX, "put", "--entities", "things", "--database", ws.name, "--uri", f"{ws.stores.mongo_uri}&appName={application}"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as writer:
+            writer.stdin.write(json.dumps(event(entity={"update": {"$inc": {"n": 1}}})) + "\n")
+            writer.stdin.close()
+            ws.wait(lambda: thing(ws)["n"] == 1, what="the commit")
+            ws.mongo.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data={**fault, "errorCode": 13})
+            assert "(whether it was stored is not known)" in writer.stderr.read()
+    finally:
+        ws.mongo.admin.command("configureFailPoint", "failCommand", mode="off")
+    assert writer.returncode == 3
 
 
 @pytest.mark.whole_server

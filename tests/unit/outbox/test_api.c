@@ -222,6 +222,55 @@ static void test_threads_on_one_entity(void **unused) {
   mongoc_client_destroy(client);
 }
 
+static void set_fault(mongoc_client_t *client, const char *mode, const bson_t *fault) {
+  bson_t data = BSON_INITIALIZER;
+  assert_true(bson_concat(&data, fault));
+  BCON_APPEND(&data, "failCommands", "[", "insert", "]", "appName", BCON_UTF8(options.database));
+  bson_t *command = BCON_NEW("configureFailPoint", "failCommand", "mode", BCON_UTF8(mode), "data",
+                             BCON_DOCUMENT(&data));
+  assert_true(mongoc_client_command_simple(client, "admin", command, NULL, NULL, NULL));
+  bson_destroy(command);
+  bson_destroy(&data);
+}
+
+static outbox_error_kind_t append_with(mongoc_client_t *client, const char *fault_text) {
+  bson_value_t aggregate_id = outbox_id_string("one");
+  bson_t payload = BSON_INITIALIZER;
+  outbox_event_t event = {.aggregate_type = "thing",
+                          .aggregate_id = &aggregate_id,
+                          .event_type = "ThingHappened",
+                          .payload = &payload};
+  outbox_options_t without_receipts = {.database = options.database, .outbox = "plain"};
+  outbox_error_t error = {0};
+  bson_t *fault = bson_new_from_json((const uint8_t *)fault_text, -1, NULL);
+  mongoc_uri_t *uri = mongoc_uri_new(uri_text);
+  assert_true(mongoc_uri_set_appname(uri, options.database));
+  outbox_t *outbox = outbox_new_from_uri(uri, &without_receipts, NULL);
+  set_fault(client, "alwaysOn", fault);
+  outbox_append(outbox, NULL, &event, NULL, &error);
+  set_fault(client, "off", fault);
+  outbox_destroy(outbox);
+  mongoc_uri_destroy(uri);
+  bson_destroy(fault);
+  return error.kind;
+}
+
+// Without receipts an event alone is inserted without a transaction. After any kind but
+// OUTBOX_UNKNOWN its writer takes it for not stored.
+static void test_an_insert_that_may_be_stored_is_unknown(void **unused) {
+  (void)unused;
+  mongoc_client_t *client = new_client();
+  assert_int_equal(append_with(client, "{\"closeConnection\": true}"), OUTBOX_UNKNOWN);
+  assert_int_equal(append_with(client, "{\"errorCode\": 10107}"), OUTBOX_UNKNOWN);
+  assert_int_equal(append_with(client, "{\"errorCode\": 13}"), OUTBOX_REFUSED);
+  assert_int_equal(count(client, "plain"), 0);
+  assert_int_equal(
+      append_with(client, "{\"writeConcernError\": {\"code\": 64, \"errmsg\": \"too slow\"}}"),
+      OUTBOX_UNKNOWN);
+  assert_int_equal(count(client, "plain"), 1);
+  mongoc_client_destroy(client);
+}
+
 int main(int argc, char **argv) {
   if (argc != 3) {
     fprintf(stderr, "usage: test_outbox_api URI DATABASE\n");
@@ -234,6 +283,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_a_repeated_command_in_the_callers_transaction),
       cmocka_unit_test(test_errors_are_values),
       cmocka_unit_test(test_threads_on_one_entity),
+      cmocka_unit_test(test_an_insert_that_may_be_stored_is_unknown),
   };
   mongoc_init();
   mongoc_log_set_handler(NULL, NULL); // 1.23 warns of every transaction that it aborts

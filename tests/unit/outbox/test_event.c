@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -326,6 +327,49 @@ static void test_changes(void **unused) {
       NULL));
 }
 
+// What lies there is read as events, tombstones and receipts.
+static void test_no_entity_is_kept_where_the_library_keeps_its_own(void **unused) {
+  (void)unused;
+  static const char *const own[] = {"outbox", "outbox_deleted", "outbox_commands"};
+  bson_t document = BSON_INITIALIZER;
+  bson_value_t id = outbox_id_string("acc-1");
+  outbox_event_t event = good_event(&id, &document);
+  outbox_change_t change = {.kind = OUTBOX_INSERT, .document = &document, .collection = "accounts"};
+  outbox_t *outbox = outbox_new_from_client(NULL, &(outbox_options_t){.database = "bank"}, NULL);
+  assert_true(outbox_write_validate(outbox, &change, &event, NULL));
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+    outbox_error_t error;
+    char expected[80];
+    change.collection = own[i];
+    assert_false(outbox_write_validate(outbox, &change, &event, &error));
+    snprintf(expected, sizeof expected, "collection: expected one for entities, found %s", own[i]);
+    assert_string_equal(error.message, expected);
+  }
+  outbox_destroy(outbox);
+}
+
+// Also where the driver gives no label for it.
+static void test_a_lost_connection_starts_the_transaction_again(void **unused) {
+  (void)unused;
+  static const struct {
+    uint32_t domain;
+    bool again;
+  } cases[] = {
+      {MONGOC_ERROR_STREAM, true},
+      {MONGOC_ERROR_SERVER_SELECTION, true},
+      {MONGOC_ERROR_SERVER, false},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    bson_error_t cause = {.domain = cases[i].domain, .code = 13, .message = "no answer"};
+    outbox_error_t error;
+    outbox_fail_mongoc(&error, &cause, NULL, "update");
+    assert_int_equal(error.transient, cases[i].again);
+    bson_t *reply = outbox_error_reply(&error);
+    assert_int_equal(mongoc_error_has_label(reply, "TransientTransactionError"), cases[i].again);
+    bson_destroy(reply);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_occurred_at),
@@ -338,6 +382,8 @@ int main(void) {
       cmocka_unit_test(test_id_text),
       cmocka_unit_test(test_update_operators),
       cmocka_unit_test(test_changes),
+      cmocka_unit_test(test_no_entity_is_kept_where_the_library_keeps_its_own),
+      cmocka_unit_test(test_a_lost_connection_starts_the_transaction_again),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
