@@ -354,6 +354,21 @@ def test_a_few_follow_at_once_and_no_more(kept):
             answer.read()
 
 
+@pytest.mark.whole_server  # failCommand
+def test_an_answer_that_breaks_off_does_not_look_complete(kept):
+    archive_all(kept, opened(kept, "a1"))
+    data = {"failCommands": ["find"], "errorCode": 8, "appName": "projector", "namespace": f"{kept.name}.outbox_archive"}
+    with serving(kept) as endpoint:
+        assert len(asked(endpoint)) == 1
+        kept.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+        try:
+            with pytest.raises(http.client.HTTPException):
+                get(endpoint)
+        finally:
+            kept.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        assert len(asked(endpoint)) == 1
+
+
 def test_the_consumer_of_the_docs_fills_its_store_without_a_double(kept):
     """It and the projector are killed and restarted while events are written late."""
     [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/events-on-demand.md").read_text(), re.S)

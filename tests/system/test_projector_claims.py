@@ -101,6 +101,17 @@ def test_an_event_that_was_claimed_again_while_the_sweeper_asked_the_ledger_is_n
         assert bank.found(event) == {**event, **again}
 
 
+def test_the_sweeper_takes_no_event_for_applied_whose_id_merely_reads_the_same(bank):
+    bank.mapping(**SWEEPING)
+    claimed = old_claim(bank, "a2")
+    with bank.start_projector():
+        bank.put({**opened(bank), "_id": str(claimed["_id"])})
+        bank.wait_drained()
+        bank.put(claimed)
+        bank.wait_drained()
+    assert {row["account_id"] for row in bank.rows("account")} == {"a1", "a2"}
+
+
 def test_the_sweeper_acknowledges_an_applied_event_however_many_attempts_it_took(bank):
     """The last attempt succeeded, and its projector died before it could say so."""
     bank.mapping(**QUIET, max_attempts=3)
@@ -367,6 +378,21 @@ def test_a_claim_stays_until_what_it_names_is_settled(bank):
         bank.wait(lambda: asks_the_ledger(bank), what="the sweeper to ask the ledger")
         assert claims(bank) == [claim]
         cursor.execute("UNLOCK TABLES")
+        bank.wait(lambda: claims(bank) == [], what="the end of the claim")
+
+
+def test_a_claim_that_its_owner_wrote_again_while_it_was_swept_is_swept_again(bank):
+    """An owner that does not know yet that it has a successor may still claim; those attempts count too."""
+    bank.mapping(**{**BY_THE_BATCH, "sweep_interval_ms": 100})
+    with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        projector.wait_log("info working")
+        cursor.execute("LOCK TABLES projector_applied WRITE")
+        claim = dead_claim(bank, opened(bank))
+        bank.wait(lambda: asks_the_ledger(bank), what="the sweeper to ask the ledger")
+        again = {"claimed_at": ago(), "events": [opened(bank, account)["_id"] for account in ("a2", "a3")]}
+        bank.db["projector_claims"].update_one({"_id": claim["_id"]}, {"$set": again})
+        cursor.execute("UNLOCK TABLES")
+        projector.wait_log("swept the claims of a former owner events=2")
         bank.wait(lambda: claims(bank) == [], what="the end of the claim")
 
 

@@ -153,6 +153,17 @@ def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_ou
         bank.wait(lambda: set(bank.ledger()) == {young}, what="the entry of the event that has left the outbox")
 
 
+def test_the_ledger_forgets_no_entry_whose_id_merely_reads_the_same(bank):
+    bank.mapping(**FAST)
+    with bank.start_projector() as projector:
+        event = opened(bank)
+        bank.put(event, {**opened(bank, "a2"), "_id": str(event["_id"])})
+        bank.wait_drained()
+        bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL 8 DAY WHERE event_id_kind = 'uuid'")
+        projector.wait_log("pruned the ledger entries=1")
+        assert [entry["event_id_kind"] for entry in bank.query("SELECT event_id_kind FROM projector_applied")] == ["string"]
+
+
 def test_the_ledger_keeps_the_entry_of_what_is_in_memory(bank):
     """Majority reads still show events that have only just left the outbox."""
     bank.mapping(**FAST, workers=1, http="127.0.0.1:0")

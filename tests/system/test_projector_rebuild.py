@@ -216,6 +216,13 @@ def test_the_rate_is_kept(bank):
     assert differences(reconcile(bank)) == []
 
 
+def test_at_a_low_rate_every_entity_becomes_a_row_too(bank):
+    """Then a page is a single entity."""
+    bank.accounts.insert_many(account(n) for n in range(3))
+    rebuild(bank, "--rate", "4")
+    assert len(bank.rows("account")) == 3
+
+
 # wrong use
 
 
