@@ -64,6 +64,7 @@ class Link:
                     packets = b""
                 if self.proxy._answers(self, packet):
                     if self.proxy.code is None:
+                        self.proxy.to_refuse = self.proxy.falls
                         return self.cut()
                     self._forward(self.client, error_packet(packet[3] + 1, self.proxy.code))
                     continue
@@ -129,6 +130,8 @@ class Proxy:
         self.pattern = self.after = b""
         self.code: int | None = None
         self.answered = 0
+        self.falls = 0  # so many new connections are refused after each one that was cut as an answer
+        self.to_refuse = 0
         self._to_lose: list[str] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -145,7 +148,8 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if not self.accepting:
+            if not self.accepting or self.to_refuse:
+                self.to_refuse -= bool(self.to_refuse)
                 client.close()
                 continue
             try:

@@ -171,6 +171,20 @@ def test_a_statement_that_cuts_the_connection_again_and_again_is_its_events_fail
             assert projector.stop() == 0
 
 
+def test_a_statement_that_brings_the_server_down_is_its_events_failure(own):
+    """Each time nothing works until the server is back, so the connection that is tried next does not tell whose fault it was."""
+    with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
+        proxy.answer("poisonous", None)
+        proxy.falls = 3
+        bad = note(own, "bad", body="poisonous")
+        with own.start_projector():
+            own.put(bad)
+            dead = own.wait_status(bad, "dead")
+            assert (dead["attempts"], dead["last_error"]["class"]) == (1, "unknown")
+            own.put(other := note(own, "n1", body="short"))
+            own.wait_gone(other)
+
+
 def test_a_transaction_too_large_to_commit_is_its_events_failure(own):
     """As group replication (3100) or Galera reports at COMMIT."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
@@ -200,6 +214,19 @@ def test_a_server_that_refuses_to_work_burns_no_attempts(own, code, pattern):
             assert {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}
             proxy.answer(None)
             own.wait_drained(30)
+
+
+def test_an_event_that_cannot_be_mapped_keeps_its_attempts_in_an_outage_too(own):
+    """Until MySQL answers it is not known whether the event was applied before."""
+    with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy, own.start_projector() as projector:
+        own.put(first := note(own, "n0"))
+        own.wait_gone(first)
+        proxy.answer("projector_fence", 9001)
+        own.put(bad := note(own, "x" * 37))
+        projector.wait_log("MySQL accepts no transaction")
+        assert own.found(bad)["status"] != "dead" and {(c, a) for c, _, a in errors(own)} <= {("unavailable", 0)}
+        proxy.answer(None)
+        assert own.wait_status(bad, "dead")["last_error"]["class"] == "data"
 
 
 def test_a_server_that_refuses_one_tables_rows_is_believed_after_a_probe(own):

@@ -327,6 +327,13 @@ def test_dead_events_and_applied_ones(bank):
     assert differences(reconcile(bank)) == []
 
 
+def test_an_applied_event_that_waits_to_leave_the_outbox_explains_no_other_row(bank):
+    fill(bank, [account(1)])
+    bank.put({**opened(bank, account(1)), "_id": uuid.UUID(next(i for i in bank.ledger()))})
+    bank.query("UPDATE account SET name = 'Somebody'")
+    assert sorted(d["difference"] for d in differences(reconcile(bank, status=1))) == ["applied event in outbox", "different columns"]
+
+
 def test_an_applied_event_that_leaves_the_outbox_meanwhile_is_no_difference(bank):
     """Its acknowledgement was under way."""
     fill(bank, [account(1)])
