@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from endpoint import Endpoint
+from faults.proxy import Proxy
 from mongod import ReplicaSet
 from mysqld import Mysqld
 from workspace import Process, Stores, Workspace, decimal
@@ -119,6 +120,75 @@ def test_a_mysql_that_refuses_to_be_written_is_told_everywhere(private):
             wait_reason(ws, endpoint, r"MySQL refuses")
             ws.wait(lambda: re.search(r"\d of 2 workers wait for a store since .* \(1290\)", endpoint.get("/readyz").text), what="workers")
         ws.wait_gone(event)
+        wait_ready(ws, endpoint)
+
+
+def copy_own_tables(ws: Workspace, source: Mysqld, target: Mysqld) -> None:
+    """As a replica would have them."""
+    with source.connect() as before, target.connect() as after, before.cursor() as reads, after.cursor() as writes:
+        writes.execute(f"CREATE DATABASE {ws.name}")
+        for database, cursor in ((ws.name, reads), (ws.name, writes)):
+            cursor.execute(f"USE {database}")
+        reads.execute("SHOW TABLES")
+        for (table,) in reads.fetchall():
+            reads.execute(f"SHOW CREATE TABLE {table}")
+            writes.execute(reads.fetchall()[0][1])
+            reads.execute(f"SELECT * FROM {table}")
+            for row in reads.fetchall():
+                writes.execute(f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row)
+        after.commit()
+
+
+def test_after_a_switchover_the_new_primary_is_asked(stores, server_folder, tmp_path):
+    """The old one keeps its sessions and only refuses to be written; new sessions lead to the new one."""
+    with (Mysqld(server_folder / "old") as old, Mysqld(server_folder / "new") as new, closing(Proxy(old.port)) as router,
+          Workspace(Stores(stores.mongo_uri, router.port), tmp_path) as ws):
+        ws.create()
+        with working(ws) as (_, endpoint), read_only(old):
+            wait_reason(ws, endpoint, r"MySQL refuses to work since .* \(1290\)")
+            copy_own_tables(ws, old, new)
+            router.target = new.port
+            wait_ready(ws, endpoint)
+            ws.put(event := opened(ws, "a1"))
+            ws.wait_gone(event)
+            ws.mysql.close()  # led to the old one
+            ws.mysql = ws.stores.mysql(ws.name)
+
+
+SEMISYNC = "rpl_semi_sync_source"
+
+
+def hanging_commits(mysql: Mysqld) -> tuple[list[str], list[str]]:
+    """What makes each COMMIT wait, here for a replica that there is not, and what ends that."""
+    if mysql.is_mariadb:
+        return ["BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"], ["BACKUP STAGE END"]
+    return ([f"INSTALL PLUGIN {SEMISYNC} SONAME 'semisync_source.so'", f"SET GLOBAL {SEMISYNC}_timeout = 600000",
+             f"SET GLOBAL {SEMISYNC}_enabled = 1"], [f"SET GLOBAL {SEMISYNC}_enabled = 0"])
+
+
+@contextmanager
+def doing(mysql: Mysqld, ws: Workspace, before: list[str], after: list[str]) -> Iterator[None]:
+    with mysql.connect() as root, root.cursor() as cursor:
+        for statement in [f"USE {ws.name}", *before]:
+            cursor.execute(statement)
+        try:
+            yield
+        finally:
+            for statement in after:
+                cursor.execute(statement)
+
+
+@pytest.mark.parametrize("before, after, code", [
+    (["FLUSH TABLES WITH READ LOCK"], ["UNLOCK TABLES"], 1205), (["LOCK TABLES projector_fence WRITE"], ["UNLOCK TABLES"], 1205),
+    (["RENAME TABLE projector_fence TO away"], ["RENAME TABLE away TO projector_fence"], 1146),
+    ([], [], 0)], ids=["backup", "lock", "missing", "commit"])
+def test_a_mysql_that_can_be_read_but_not_written_is_told_while_nothing_waits(private, before, after, code):
+    ws, mysql = private
+    with working(ws) as (_, endpoint):
+        with doing(mysql, ws, *((before, after) if before else hanging_commits(mysql))):
+            wait_reason(ws, endpoint, rf"MySQL refuses to work since .* \({code}\)" if code else "MySQL (cannot be reached|refuses to work)")
+            status = ws.projector("status")
+            assert status.returncode == 3 and re.search(r"^mysql .*(refuses to work: |no answer|Lost connection|cannot)", status.stdout, re.M), status.stdout
         wait_ready(ws, endpoint)
 
 

@@ -2,7 +2,9 @@
 #include "projector/app/commands/status.h"
 
 #include "projector/app/shared/command.h"
+#include "projector/domain/blame.h"
 #include "projector/domain/datetime.h"
+#include "projector/infra/mysql/probe.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -20,7 +22,7 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
          feeds_view(store, status->feeds, &status->feed_count, ret_failure);
 }
 
-/* Locks of others, missing tables and missing privileges are reported elsewhere. */
+/* Of a worker: locks of others, missing tables and missing privileges are reported elsewhere. */
 static bool is_refused(const Failure *failure) {
   return failure_class_is_outage(failure->class) || failure->class == FAILURE_UNKNOWN;
 }
@@ -29,24 +31,29 @@ static bool is_broken(const Failure *failure) {
   return failure->code >= 2000 && failure->code < 3000; /* the client's own */
 }
 
-/* The statement changes no row and locks none, but a server that is read-only refuses it. */
-void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session **session) {
-  if (!*session)
-    *session = session_open(settings, &state->failure);
-  if (!*session)
+/* Another look may have met the row first. */
+static bool has_met_another(const Failure *failure) {
+  return failure->class == FAILURE_CONFLICT && !blame_is_lock_wait(failure);
+}
+
+/* A session that was refused is not kept: behind a router another server may be the primary by now,
+ * and the old one would refuse for ever. */
+void status_ask_mysql(StoreState *state, const MysqlSettings *settings, const char *projector,
+                      bool write, Session **session) {
+  if (!session_follow(session, settings, &state->failure))
     return;
   Failure failure = {0};
   g_strlcpy(state->server, session_server(*session), sizeof state->server);
   state->reachable = true;
-  bool good =
-      session_run(*session, &failure, "UPDATE projector_fence SET epoch = epoch WHERE FALSE");
-  session_rollback(*session);
-  if (good || !is_refused(&failure))
+  if (write ? probe_write(*session, projector, &failure) : probe_admits(*session, &failure))
     return;
+  g_clear_pointer(session, session_close);
+  if (has_met_another(&failure))
+    return;
+  if (blame_is_lock_wait(&failure))
+    failure_prefix(&failure, "projector_fence cannot be written: it is locked, or a COMMIT hangs");
   state->failure = failure;
   state->reachable = !is_broken(&failure);
-  if (!state->reachable)
-    g_clear_pointer(session, session_close);
 }
 
 void status_take_trouble(Status *status, const Failure *trouble, int64_t since_ms) {
@@ -190,19 +197,20 @@ static void print_feed(const FeedView *feed) {
   printf("%-20s", "feed");
   print_clean(stdout, feed->name);
   printf(": %lld event%s, ", (long long)feed->events, feed->events == 1 ? "" : "s");
-  if (*feed->reader)
-    printf("read by %s, which %s\n", feed->reader,
-           feed->reader_works ? "is running" : "is not running");
-  else
-    printf("no reader\n");
+  printf(*feed->reader ? "read by " : "no reader");
+  print_clean(stdout, feed->reader);
+  printf("%s\n", !*feed->reader       ? ""
+                 : feed->reader_works ? ", which is running"
+                                      : ", which is not running");
 }
 
 static void print_text(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   char text[DATETIME_TEXT_SIZE], lag[DURATION_TEXT_SIZE];
   printf("%-20s%s\n", "projector", status->name);
-  printf("%-20s%s%s%s\n", "state", status_state(status), status->lease.held ? ", owner " : "",
-         status->lease.held ? status->lease.owner : "");
+  printf("%-20s%s%s", "state", status_state(status), status->lease.held ? ", owner " : "");
+  print_clean(stdout, status->lease.held ? status->lease.owner : "");
+  putchar('\n');
   if (status->lease.held)
     print_lease(&status->lease);
   if (status->lease.pause.on)
@@ -273,7 +281,7 @@ int command_status(int argc, char **argv) {
   if (view.mongodb.reachable)
     try_write(&view.mongodb, &mongodb, config->name);
   g_autoptr(Session) session = NULL;
-  status_ask_mysql(&view.mysql, &mysql, &session);
+  status_ask_mysql(&view.mysql, &mysql, config->name, true, &session);
   if (view.lease.held && view.lease.prolonged_ms_ago < TOLD_MS)
     status_take_trouble(&view, &view.lease.trouble, view.lease.trouble_since_ms);
   if (as_json)

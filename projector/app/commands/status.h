@@ -28,9 +28,11 @@ typedef struct Status {
 
 /* Counts the outbox and reads the lease. */
 bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure);
-/* Whether MySQL accepts writes, tested without writing. Opens the session if there is none, and
- * closes it when it is broken. */
-void status_ask_mysql(StoreState *state, const MysqlSettings *settings, Session **session);
+/* Whether MySQL accepts writes. `write`: tested by one that is committed; otherwise without
+ * writing, which costs the server less and does not see that a COMMIT hangs. Opens the session if
+ * there is none, and closes it when it is old or anything is refused. */
+void status_ask_mysql(StoreState *state, const MysqlSettings *settings, const char *projector,
+                      bool write, Session **session);
 
 /* The owner's trouble with a store that answers this process: a full disk lets a probe through. */
 void status_take_trouble(Status *status, const Failure *trouble, int64_t since_ms);

@@ -84,9 +84,8 @@ static void read_again(Throttle *throttle) {
 
 static bool ask_server(const Throttle *throttle, const MysqlSettings *settings, Session **session,
                        char ret_time[static LEDGER_TIME_SIZE], Failure *ret_failure) {
-  if (!*session)
-    *session = session_open(settings, ret_failure);
-  if (*session && replica_newest(*session, throttle->config->name, ret_time, ret_failure))
+  if (session_follow(session, settings, ret_failure) &&
+      replica_newest(*session, throttle->config->name, ret_time, ret_failure))
     return true;
   g_clear_pointer(session, session_close);
   return false;

@@ -10,7 +10,7 @@ enum {
   IDLE_MS = 3000,      /* for so long there are events and none is applied */
   OLD_MS = 5000,       /* figures of the outbox are reported as old from here on, */
   VERY_OLD_MS = 45000, /* and no longer count from here on */
-  REFUSED_MS = 15000,  /* a refused claim is retried within 5 s */
+  REFUSED_MS = 25000,  /* a refused claim is retried within 5 s, a refused copy within 20 s */
 };
 
 static void remark_free(gpointer data) {

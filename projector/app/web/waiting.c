@@ -222,10 +222,7 @@ static bool ensure_stores(Waiting *waiting, Stores *stores, Failure *ret_failure
     stores->outbox = outbox_new_for_command(waiting->store, "wait");
   MysqlSettings mysql = waiting->config->mysql;
   mysql.answer_s = ANSWER_S;
-  if (stores->session)
-    return session_wake(&stores->session, &mysql, ret_failure);
-  stores->session = session_open(&mysql, ret_failure);
-  return stores->session != NULL;
+  return session_follow(&stores->session, &mysql, ret_failure);
 }
 
 static void ask(Waiting *waiting, Asking *asking, GPtrArray *chosen) {

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-enum { PROBE_PART = 65535 /* of the fence; owners have 0 */ };
+/* Of the fence; owners have 0. */
+enum { PROBE_PART = 65535, LOOK_PART = 65534 };
 
 /* A lock that is not released within a second is an answer too. */
 static Session *open_probe(const MysqlSettings *settings, Failure *ret_failure) {
@@ -30,12 +31,11 @@ static void end_session(Session *session, unsigned long hung) {
     session_run(session, &ignored, "KILL %lu", hung);
 }
 
-static bool write_probe(Session *session, const Ledger *ledger, Failure *ret_failure) {
+static bool write_row(Session *session, const char *projector, int part, Failure *ret_failure) {
   g_autoptr(GString) sql =
       g_string_new("INSERT INTO projector_fence (projector, part, epoch, owner) VALUES (");
-  literal_append_text(sql, ledger->projector, strlen(ledger->projector));
-  g_string_append_printf(sql, ", %d, 1, 'probe') ON DUPLICATE KEY UPDATE epoch = epoch + 1",
-                         PROBE_PART);
+  literal_append_text(sql, projector, strlen(projector));
+  g_string_append_printf(sql, ", %d, 1, 'probe') ON DUPLICATE KEY UPDATE epoch = epoch + 1", part);
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
 
@@ -52,7 +52,19 @@ bool probe_server(const MysqlSettings *settings, const Ledger *ledger, unsigned 
          session_run(session, ret_failure,
                      "INSERT INTO projector_position"
                      " SELECT * FROM projector_position WHERE FALSE") &&
-         write_probe(session, ledger, ret_failure) && session_run(session, ret_failure, "COMMIT");
+         write_row(session, ledger->projector, PROBE_PART, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
+}
+
+bool probe_admits(Session *session, Failure *ret_failure) {
+  return session_run(session, ret_failure, "UPDATE projector_fence SET epoch = epoch WHERE FALSE");
+}
+
+/* The lock wait of one process for another's COMMIT that hangs is an answer too. */
+bool probe_write(Session *session, const char *projector, Failure *ret_failure) {
+  return session_run(session, ret_failure, "START TRANSACTION") &&
+         write_row(session, projector, LOOK_PART, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
 }
 
 /* Changes nothing, but is admitted only where a statement that changes something would be. */

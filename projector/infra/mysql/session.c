@@ -6,7 +6,10 @@
 
 #include <string.h>
 
-enum { WAKE_AFTER_MS = 20000 }; /* well before the server ends a silent session */
+enum {
+  WAKE_AFTER_MS = 20000, /* well before the server ends a silent session */
+  OLD_MS = 10000,        /* of a session that must not stay with a server that was replaced */
+};
 
 enum { ACCESS_DENIED = 1045, PACKET_TOO_LARGE = 1153, TLS_FAILED = 2026, TLS_REQUIRED = 3159 };
 
@@ -27,10 +30,10 @@ struct Session {
   bool mariadb;
   char *server;
   size_t packet_limit;
-  int64_t used_at;        /* monotonic, us */
-  int *pulse;             /* atomic; see session_set_pulse */
-  GHashTable *statements; /* text → MYSQL_STMT */
-  GHashTable *hints;      /* table → text */
+  int64_t opened_at, used_at; /* monotonic, us */
+  int *pulse;                 /* atomic; see session_set_pulse */
+  GHashTable *statements;     /* text → MYSQL_STMT */
+  GHashTable *hints;          /* table → text */
 };
 
 static bool fail_code(Failure *ret_failure, unsigned code, const char *message) {
@@ -102,10 +105,13 @@ static void set_tls(MYSQL *mysql, const MysqlSettings *settings) {
 #endif
 }
 
+static unsigned answer_seconds_of(const MysqlSettings *settings) {
+  return settings->answer_s ? settings->answer_s : settings->lock_wait_s + ANSWER_SECONDS;
+}
+
 static void set_options(MYSQL *mysql, const MysqlSettings *settings) {
   unsigned connect_seconds = settings->answer_s ? settings->answer_s : CONNECT_SECONDS, off = 0;
-  unsigned answer_seconds =
-      settings->answer_s ? settings->answer_s : settings->lock_wait_s + ANSWER_SECONDS;
+  unsigned answer_seconds = answer_seconds_of(settings);
   unsigned long packet = CLIENT_PACKET;
   mysql_options(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_seconds);
   mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &answer_seconds);
@@ -194,6 +200,7 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   g_autoptr(Session) session = g_new0(Session, 1);
   session->statements = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, statement_close);
   session->hints = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+  session->opened_at = g_get_monotonic_time();
   session->mysql = mysql_init(NULL);
   if (!session->mysql)
     g_error("out of memory");
@@ -236,15 +243,29 @@ int64_t session_idle_ms(const Session *session) {
   return (g_get_monotonic_time() - session->used_at) / 1000;
 }
 
-bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret_failure) {
-  if (session_idle_ms(*session) < WAKE_AFTER_MS)
-    return true;
+static bool replace(Session **session, const MysqlSettings *settings, Failure *ret_failure) {
   Session *fresh = session_open(settings, ret_failure);
   if (!fresh)
     return false;
   session_close(*session);
   *session = fresh;
   return true;
+}
+
+int64_t session_answer_ms(const MysqlSettings *settings) {
+  return answer_seconds_of(settings) * (int64_t)1000;
+}
+
+bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret_failure) {
+  return session_idle_ms(*session) < WAKE_AFTER_MS || replace(session, settings, ret_failure);
+}
+
+bool session_follow(Session **session, const MysqlSettings *settings, Failure *ret_failure) {
+  if (*session && g_get_monotonic_time() - (*session)->opened_at < (int64_t)OLD_MS * 1000)
+    return true;
+  g_clear_pointer(session, session_close);
+  *session = session_open(settings, ret_failure);
+  return *session != NULL;
 }
 
 /* The server answers a packet that reaches its limit by cutting the connection, which looks like an

@@ -49,6 +49,12 @@ const char *session_cipher(const Session *session);
 /* The server ends a session that is silent for long: this replaces it before that happens. Returns
  * false when no new session can be opened; the old one stays. */
 bool session_wake(Session **session, const MysqlSettings *settings, Failure *ret_failure);
+/* For a session that only looks: opens it, and opens another in place of one that is older than 10
+ * s. Behind a router the address may lead to another server by then, and the old session would go
+ * on asking the former one, which answers everything that is only a look. */
+bool session_follow(Session **session, const MysqlSettings *settings, Failure *ret_failure);
+/* How long a statement may take: then the connection counts as broken. */
+int64_t session_answer_ms(const MysqlSettings *settings);
 /* How long the session has been idle, in ms; the server closes one after a minute. */
 int64_t session_idle_ms(const Session *session);
 
