@@ -6,6 +6,7 @@ enum {
   RETRY_FOR_MS = 20000, /* but not for longer: then the batch is split, and others continue */
   LOCK_RETRIES = 1,     /* after a lock wait, which was long enough by itself */
   UNKNOWN_RETRIES = 3,  /* of one that met an error that no table lists */
+  FULL_FOR_MS = 60000,  /* a lack of space is the server's; then its table is looked for */
 };
 
 enum {
@@ -99,6 +100,17 @@ static Ruling rule_size(const Case *the_case) {
   }
 }
 
+/* A full disk, of which somebody has to be told. But if the server takes other transactions, and
+ * this does not end, it is one table that is full, such as one in memory that a trigger writes to.
+ */
+static Ruling rule_space(const Case *the_case) {
+  if (the_case->failure->step != STEP_ROWS || the_case->full_ms < FULL_FOR_MS)
+    return RULING_STORE;
+  if (the_case->probe == PROBE_NONE)
+    return RULING_PROBE;
+  return the_case->probe == PROBE_BAD ? RULING_STORE : split_or(the_case, RULING_WAIT);
+}
+
 Ruling blame_rule(const Case *the_case) {
   TransactionStep step = the_case->failure->step;
   switch (the_case->failure->class) {
@@ -113,7 +125,8 @@ Ruling blame_rule(const Case *the_case) {
   case FAILURE_UNAVAILABLE:
     return can_be_theirs(step) && blame_is_break(the_case->failure) ? find_out(the_case)
                                                                     : RULING_STORE;
-  default: return RULING_STORE; /* space, fenced, configuration */
+  case FAILURE_SPACE: return rule_space(the_case);
+  default: return RULING_STORE; /* fenced, configuration */
   }
 }
 

@@ -25,7 +25,8 @@ typedef struct Case {
   int tries;              /* attempts of the transaction so far, from 1 */
   int64_t tried_ms;       /* since its batch was first tried */
   ProbeResult probe;
-  int breaks; /* of the event when it is alone: earlier failures that counted */
+  int breaks;      /* of the event when it is alone: earlier failures that counted */
+  int64_t full_ms; /* since when a lack of space keeps coming back */
 } Case;
 
 typedef enum Ruling {

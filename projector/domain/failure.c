@@ -126,25 +126,33 @@ static const CodeRange mysql_codes[] = {
     {2012, 2014, FAILURE_UNAVAILABLE}, /* handshake, lost connection; out of sync after one */
     {2026, 2026, FAILURE_UNAVAILABLE}, /* TLS connection error: also a server that is starting */
     {2055, 2055, FAILURE_UNAVAILABLE}, /* lost connection, with system error */
-    {1040, 1040, FAILURE_UNAVAILABLE}, /* too many connections */
+    {1037, 1037, FAILURE_UNAVAILABLE}, /* the server is out of memory */
+    {1040, 1041, FAILURE_UNAVAILABLE}, /* too many connections; out of memory */
     {1053, 1053, FAILURE_UNAVAILABLE}, /* server shutdown in progress */
     {1077, 1079, FAILURE_UNAVAILABLE}, /* normal shutdown, aborting, shutdown complete */
     {1129, 1129, FAILURE_UNAVAILABLE}, /* host is blocked after many connection errors */
+    {1135, 1135, FAILURE_UNAVAILABLE}, /* cannot create a thread */
     {1158, 1161, FAILURE_UNAVAILABLE}, /* network read and write errors and timeouts */
     {1203, 1203, FAILURE_UNAVAILABLE}, /* max_user_connections */
     {1226, 1226, FAILURE_UNAVAILABLE}, /* user resource limit, by the hour */
     {1290, 1290, FAILURE_UNAVAILABLE}, /* --read-only, --super-read-only */
+    {1461, 1461, FAILURE_UNAVAILABLE}, /* max_prepared_stmt_count, of all sessions together */
+    {1637, 1637, FAILURE_UNAVAILABLE}, /* too many concurrent transactions */
     {1792, 1792, FAILURE_UNAVAILABLE}, /* read-only transaction */
     {1836, 1836, FAILURE_UNAVAILABLE}, /* read-only mode */
     {1927, 1927, FAILURE_UNAVAILABLE}, /* MariaDB: connection was killed */
+    {3015, 3015, FAILURE_UNAVAILABLE}, /* out of memory in the storage engine */
     {3168, 3169, FAILURE_UNAVAILABLE}, /* server is not available now; session was killed */
     {3955, 3955, FAILURE_UNAVAILABLE}, /* account is blocked for days after wrong passwords */
+    {3985, 3985, FAILURE_UNAVAILABLE}, /* no resources for a metadata lock */
     {4031, 4031, FAILURE_UNAVAILABLE}, /* disconnected because of inactivity */
+    {4081, 4081, FAILURE_UNAVAILABLE}, /* memory limit of all connections */
     {1020, 1020, FAILURE_CONFLICT},    /* MariaDB: record has changed since last read */
     {1180, 1180, FAILURE_CONFLICT},    /* got error during COMMIT */
     {1205, 1206, FAILURE_CONFLICT},    /* lock wait timeout; lock table full */
     {1213, 1213, FAILURE_CONFLICT},    /* deadlock */
     {1317, 1317, FAILURE_CONFLICT},    /* query execution was interrupted */
+    {1615, 1615, FAILURE_CONFLICT},    /* prepared statement: its table has changed, again */
     {3024, 3024, FAILURE_CONFLICT},    /* maximum statement execution time */
     {3101, 3101, FAILURE_CONFLICT},    /* group replication: transaction rolled back */
     {3572, 3572, FAILURE_CONFLICT},    /* NOWAIT lock */
@@ -194,6 +202,8 @@ static const CodeRange mysql_codes[] = {
     {4151, 4151, FAILURE_CONFIG},      /* account is locked, MariaDB */
     {1021, 1021, FAILURE_SPACE},       /* disk full */
     {1114, 1114, FAILURE_SPACE},       /* table is full */
+    {1878, 1878, FAILURE_SPACE},       /* a temporary file cannot be written */
+    {3019, 3019, FAILURE_SPACE},       /* no room for undo logs */
     {1153, 1153, FAILURE_SIZE},        /* packet larger than max_allowed_packet */
     {2020, 2020, FAILURE_SIZE},        /* the same, seen by the client */
     {1197, 1197, FAILURE_SIZE},        /* transaction larger than max_binlog_cache_size */

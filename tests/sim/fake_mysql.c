@@ -216,6 +216,10 @@ void session_close(Session *session) {
   g_free(session);
 }
 
+int64_t session_answer_ms(const MysqlSettings *settings) {
+  return settings->lock_wait_s * (int64_t)1000;
+}
+
 unsigned long session_id(const Session *session) {
   return session->number;
 }

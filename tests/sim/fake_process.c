@@ -34,7 +34,8 @@ Failure log_redacted(const Failure *failure) {
 
 /* --- service manager: there is one for the process, and here are many ------------------------- */
 
-void service_begins_work(unsigned workers) {
+void service_begins_work(unsigned workers, int64_t step_ms) {
+  (void)step_ms;
   (void)workers;
 }
 

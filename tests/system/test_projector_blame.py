@@ -313,6 +313,32 @@ def test_a_locked_table_stops_its_own_events_only(own, lock, settings):
 
 
 @locks
+def test_late_events_of_a_locked_table_stop_their_own_table_only(own):
+    """Their rows are taken from the entities, in transactions of their own."""
+    projections = [{**p, "entities": p["table"] + "s", "events": {**p["events"], "Set": {"op": "update", "columns": ["coins"]}}}
+                   for p in ACCOUNTS + WALLETS]
+    with ordinary_user(own, projections, **FAST, **SHORT_WAITS, max_attempts=2, workers=1):
+        late = [{**own.event(f"account{n}", "Set", coins=5), "aggregate_type": "account"} for n in range(12)]
+        own.put(events_of(own, "account", 12))
+        own.db["accounts"].insert_many({"_id": f"account{n}", "coins": 7, "version": 1} for n in range(12))
+        own.run_once()
+        with own.start_projector() as projector, own.stores.mysql(own.name) as stranger, stranger.cursor() as cursor:
+            projector.wait_log("info working")
+            cursor.execute("LOCK TABLES account WRITE")
+            own.put(late)
+            projector.wait_log("a table is locked.*account", timeout=60)
+            own.put(free := events_of(own, "wallet", 12))
+            own.wait_gone(*free, timeout=60)
+            held = own.wait(lambda: own.outbox.find_one({"status": "failed", "last_error.message": {"$regex": "^table account is locked"}}),
+                            what="an event that waits, with the reason")
+            assert held["last_error"]["code"] == 1205 and own.outbox.count_documents({"attempts": {"$gt": 0}}) == 0
+            assert own.outbox.count_documents({"_id": {"$in": [e["_id"] for e in late]}}) == 12
+            cursor.execute("UNLOCK TABLES")
+            own.wait_drained(60)
+    assert {row["coins"] for row in own.rows("account")} == {7}
+
+
+@locks
 def test_a_waiting_alter_table_stops_its_own_events_only(own):
     """Nobody holds the lock that others wait for: a request for it is enough."""
     with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, **SHORT_WAITS, workers=2):

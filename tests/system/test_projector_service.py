@@ -78,6 +78,7 @@ def test_alive_means_that_the_work_goes_on(bank, tmp_path):
     manager = Manager(str(tmp_path / "s"))
     with started(bank, manager, 1000) as projector:
         manager.next("STATUS=working")
+        projector.wait_log("WatchdogSec must be more than twice the longest step.*step_ms=40000 watchdog_ms=1000")
         bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
         bank.wait_drained()
         with locked(bank, "account"):

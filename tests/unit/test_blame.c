@@ -128,9 +128,30 @@ static void each_rule(void **state) {
     const Row *row = &rows[i];
     Failure failure = {
         .class = row->class, .source = SOURCE_MYSQL, .code = row->code, .step = row->step};
-    Case one = {&failure, row->open, row->tries, row->tried_ms, row->probe, row->breaks};
+    Case one = {&failure, row->open, row->tries, row->tried_ms, row->probe, row->breaks, 0};
     if (blame_rule(&one) != row->ruling)
       fail_msg("%s: %d, not %d", row->promise, blame_rule(&one), row->ruling);
+  }
+}
+
+/* A table that is full, while the server has room for others. */
+static void space_that_never_comes_back(void **state) {
+  (void)state;
+  static const struct {
+    TransactionStep step;
+    size_t open;
+    ProbeResult probe;
+    int64_t full_ms;
+    Ruling ruling;
+  } cases[] = {
+      {STEP_ROWS, 8, NONE, 59999, RULING_STORE}, {STEP_ROWS, 8, NONE, 60000, RULING_PROBE},
+      {STEP_ROWS, 1, BAD, 60000, RULING_STORE},  {STEP_ROWS, 8, GOOD, 60000, RULING_SPLIT},
+      {STEP_ROWS, 1, GOOD, 60000, RULING_WAIT},  {STEP_COMMIT, 1, GOOD, 60000, RULING_STORE},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    Failure failure = {.class = FAILURE_SPACE, .code = 1114, .step = cases[i].step};
+    Case one = {&failure, cases[i].open, 1, 0, cases[i].probe, 9, cases[i].full_ms};
+    assert_int_equal(blame_rule(&one), cases[i].ruling);
   }
 }
 
@@ -149,7 +170,13 @@ static void a_probe_answers_every_question(void **state) {
                                .code = codes[c],
                                .step = (TransactionStep)step};
             for (size_t open = 1; open < 3; open++) {
-              Case one = {&failure, open, tries, tries * 1000, (ProbeResult)probe, tries};
+              Case one = {&failure,
+                          open,
+                          tries,
+                          tries * 1000,
+                          (ProbeResult)probe,
+                          tries,
+                          tries * INT64_C(10000)};
               Ruling ruling = blame_rule(&one);
               assert_int_not_equal(ruling, RULING_PROBE);
               if (open > 1) { /* never one of many */
@@ -186,6 +213,7 @@ static void what_is_reported_says_whose_fault_it_is(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(each_rule),
+                                     cmocka_unit_test(space_that_never_comes_back),
                                      cmocka_unit_test(a_probe_answers_every_question),
                                      cmocka_unit_test(what_is_reported_says_whose_fault_it_is)};
   return RUN_TESTS(tests);

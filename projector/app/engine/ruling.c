@@ -44,6 +44,21 @@ static void remember_break(Worker *worker, const Item *one, const Failure *failu
   worker->broke = kept.event_id;
 }
 
+enum {
+  FULL_AGAIN_MS = 300000
+}; /* a lack of space that comes back within this time has not ended */
+
+/* An event that has waited for space before has waited long enough. */
+static int64_t full_for_ms(Worker *worker, const Item *alone) {
+  int64_t now = clock_us();
+  if (worker->full_at == 0 || now - worker->full_at > (int64_t)FULL_AGAIN_MS * 1000)
+    worker->full_since = now;
+  worker->full_at = now;
+  return alone && watch_suspects(worker->lanes->watch, &alone->event->key.event_id)
+             ? INT64_MAX
+             : (now - worker->full_since) / 1000;
+}
+
 Ruling rule(Worker *worker, const Item *items, size_t count, Tries tries, Failure *failure) {
   const Item *one = first_open(items, count);
   Failure probe = {0};
@@ -54,6 +69,8 @@ Ruling rule(Worker *worker, const Item *items, size_t count, Tries tries, Failur
   bool alone = the_case.open == 1;
   if (alone)
     the_case.breaks = watch_breaks(worker->lanes->watch, &one->event->key.event_id);
+  if (failure->class == FAILURE_SPACE && failure->step == STEP_ROWS)
+    the_case.full_ms = full_for_ms(worker, alone ? one : NULL);
   Ruling ruling = blame_rule(&the_case);
   if (ruling == RULING_PROBE) {
     the_case.probe = ask_server(worker, &probe) ? PROBE_GOOD : PROBE_BAD;
@@ -132,7 +149,8 @@ bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projecti
 
 bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure) {
   bool counts = projection && failure->step == STEP_ROWS &&
-                (blame_is_lock_wait(failure) || failure->class == FAILURE_UNKNOWN);
+                (blame_is_lock_wait(failure) || failure->class == FAILURE_UNKNOWN ||
+                 failure->class == FAILURE_SPACE);
   if (!counts || !watch_tally(worker->lanes->watch, projection->index, one->event->aggregate_hash))
     return false;
   close_projection(worker, projection, true, failure);

@@ -57,7 +57,17 @@ void service_is_stopping(void) {
   notify("STOPPING=1");
 }
 
-void service_begins_work(unsigned workers) {
+/* The manager's limit is the operator's word. */
+static void compare_limits(int64_t step_ms) {
+  if (interval_us > 0 && step_ms * 1000 > interval_us / 2)
+    log_warning(
+        "the service manager may end this process while it waits for a lock: WatchdogSec must "
+        "be more than twice the longest step, which is mysql.lock_wait_s and 30 s",
+        LOG_FIELDS(LOG_NUMBER("step_ms", step_ms), LOG_NUMBER("watchdog_ms", interval_us / 1000)));
+}
+
+void service_begins_work(unsigned workers, int64_t step_ms) {
+  compare_limits(step_ms);
   SCOPED_LOCK(&lock);
   notify("STATUS=working");
   worker_count = workers;

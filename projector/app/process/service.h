@@ -14,8 +14,8 @@
 void service_is_up(void);
 void service_is_stopping(void);
 
-/* A tenure with so many workers begins; it ends. */
-void service_begins_work(unsigned workers);
+/* A tenure with so many workers begins, which may take `step_ms` for one step; it ends. */
+void service_begins_work(unsigned workers, int64_t step_ms);
 void service_ends_work(void);
 /* The current value of worker_moves(). */
 void service_sees(unsigned worker, int moves);

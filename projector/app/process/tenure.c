@@ -22,8 +22,9 @@ enum {
   SETTLED_MS = 10000,  /* after that, a failure is not one of starting */
   QUEUED_BATCHES = 12, /* most in a lane: the more events, the more belong to the same aggregate */
   HOLDS_PER_MB = 512,  /* of memory_mb: at most a quarter of it */
-  STUCK_MS = 120000, /* longer than any step may take: a store's answer, with the driver's retry */
-  DEAF_MS = 3000,    /* the change stream answers once a second, even without events */
+  STUCK_MS = 120000,   /* longer than a step may take: a store's answer, with the driver's retry */
+  SPARE_MS = 10000, /* beyond the longest answer that MySQL may take: to connect and to roll back */
+  DEAF_MS = 3000,   /* the change stream answers once a second, even without events */
 };
 
 typedef struct Tenure {
@@ -153,13 +154,20 @@ static void log_counters(const Tenure *tenure, const char *message, const Counte
                                LOG_NUMBER("blocked_aggregates", (int64_t)held)));
 }
 
+/* What a worker may take without progress. A statement may wait for a lock for as long as
+ * `mysql.lock_wait_s` says. */
+static int64_t step_ms(const Tenure *tenure) {
+  return session_answer_ms(&tenure->config->mysql) + SPARE_MS;
+}
+
 /* A worker that is stuck in spite of all timeouts keeps its events, and the lease keeps everybody
  * else out. So the lease is not renewed, and the process ends: nobody can wait for a stuck thread,
  * so the thread that ends the process in time (run.c) is called. */
 static void end_when_stuck(const Tenure *tenure, Stop *process) {
   Failure failure;
   int64_t stuck_ms = service_stuck_ms();
-  if (stuck_ms < crash_number("PROJECTOR_STUCK_MS", STUCK_MS) || stop_requested(tenure->stop))
+  int64_t limit_ms = MAX(STUCK_MS, step_ms(tenure) + SPARE_MS);
+  if (stuck_ms < crash_number("PROJECTOR_STUCK_MS", limit_ms) || stop_requested(tenure->stop))
     return;
   failure_set(&failure, FAILURE_UNAVAILABLE, SOURCE_PROJECTOR, 0,
               "a worker has made no progress for %lld s: the lease is no longer renewed, and this "
@@ -295,7 +303,7 @@ static void watch(Tenure *tenure, Stop *process) {
   Counters since = {0};
   int64_t logged_at = g_get_monotonic_time();
   Alarms alarms = {0};
-  service_begins_work(tenure->lanes.count);
+  service_begins_work(tenure->lanes.count, step_ms(tenure));
   publish(tenure);
   while (!stop_wait(tenure->stop, TICK_MS)) {
     obey_pause(tenure);

@@ -22,6 +22,7 @@ typedef struct RefreshBatch {
   Fold *fold;
   GPtrArray *events; /* owns what the fold and the positions point to */
   bool any;          /* there is something to write */
+  Culprit culprit;   /* of a failure at the rows */
 } RefreshBatch;
 
 typedef struct EntityView {
@@ -141,8 +142,12 @@ static bool has_entity(const ChangeList *rows, const Projection *projection) {
 static bool check_marked(RefreshBatch *batch, const Change *change, Failure *ret_failure) {
   const Projection *projection = change->rule->projection;
   bool unmarked;
-  if (!rows_find_unmarked(batch->session, projection, change->key, &unmarked, ret_failure))
+  batch->culprit.projection = projection;
+  if (!failure_at(
+          ret_failure, STEP_ROWS,
+          rows_find_unmarked(batch->session, projection, change->key, &unmarked, ret_failure)))
     return false;
+  batch->culprit.projection = NULL;
   if (!unmarked)
     return true;
   g_autofree char *source = source_names(change_unknown_mark(projection));
@@ -282,7 +287,6 @@ static bool add_all(RefreshBatch *batch, Refresh *refreshes, size_t count, Failu
 
 static bool transact(RefreshBatch *batch, const Prefetch *prefetch, Refresh *refreshes,
                      size_t count, Failure *ret_failure) {
-  Culprit culprit;
   for (size_t i = 0; i < count; i++) {
     aggregate_set_open(batch->set, refreshes[i].aggregate);
     refreshes[i].failure.class = FAILURE_NONE;
@@ -298,7 +302,7 @@ static bool transact(RefreshBatch *batch, const Prefetch *prefetch, Refresh *ref
     return false;
   return !batch->any ||
          (failure_at(ret_failure, STEP_ROWS,
-                     apply_fold(batch->session, batch->fold, &culprit, ret_failure)) &&
+                     apply_fold(batch->session, batch->fold, &batch->culprit, ret_failure)) &&
           failure_at(
               ret_failure, STEP_POSITIONS,
               ledger_write_positions(batch->session, batch->ledger, batch->set, ret_failure)) &&
@@ -312,8 +316,10 @@ bool refresh_aggregates(const RefreshWith *with, Refresh *refreshes, size_t coun
   g_autoptr(Fold) fold = fold_new(arena);
   g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
   RefreshBatch batch = {with->session, with->ledger, with->outbox, with->mapping, arena,
-                        set,           fold,         events,       false};
+                        set,           fold,         events,       false,         {0}};
   bool good = transact(&batch, with->prefetch, refreshes, count, ret_failure);
+  for (size_t i = 0; i < count; i++)
+    refreshes[i].culprit = good ? NULL : batch.culprit.projection;
   session_rollback(with->session); /* after a COMMIT there is nothing to roll back */
   return good;
 }

@@ -8,17 +8,18 @@
 
 typedef struct Refresh {
   const Aggregate *aggregate;
-  Event *late;            /* the event that asked for it, or NULL: into the ledger as superseded */
-  bool entity_needed;     /* fail if the entity does not exist, rather than delete its rows */
-  GPtrArray *remove;      /* of Change: rows that no entity has, deleted before; or NULL */
-  GPtrArray *purge;       /* of Change: rows without an entity, whose children are deleted too */
-  bool rewind;            /* the position may be ahead of the entity: it is set back */
-  int64_t version;        /* the version that the rows show now */
-  bool marked;            /* of `remove` at least one row stays, marked as deleted */
-  Failure failure;        /* class NONE, or why this one was not refreshed */
-  const char *prefetched; /* the collection that a Prefetch has read, or NULL: */
-  GPtrArray *events;      /* of Event: the aggregate's in the outbox */
-  const bson_t *entity;   /* NULL: there is none */
+  Event *late;        /* the event that asked for it, or NULL: into the ledger as superseded */
+  bool entity_needed; /* fail if the entity does not exist, rather than delete its rows */
+  GPtrArray *remove;  /* of Change: rows that no entity has, deleted before; or NULL */
+  GPtrArray *purge;   /* of Change: rows without an entity, whose children are deleted too */
+  bool rewind;        /* the position may be ahead of the entity: it is set back */
+  int64_t version;    /* the version that the rows show now */
+  bool marked;        /* of `remove` at least one row stays, marked as deleted */
+  Failure failure;    /* class NONE, or why this one was not refreshed */
+  const Projection *culprit; /* whose rows made all of them fail, or NULL */
+  const char *prefetched;    /* the collection that a Prefetch has read, or NULL: */
+  GPtrArray *events;         /* of Event: the aggregate's in the outbox */
+  const bson_t *entity;      /* NULL: there is none */
 } Refresh;
 
 /* Reads what many refreshes need at once. `read` is called when the fence is held; it reads events
