@@ -63,6 +63,56 @@ def test_a_feed_that_can_be_no_outbox(ws, options, said):
     assert ws.projector("check").returncode == 2
 
 
+NO_CASE = {"locale": "en", "strength": 2}
+
+
+@pytest.mark.parametrize("where", [FEED, "outbox_archive"])
+@pytest.mark.parametrize("options, said", [
+    ({"capped": True, "size": 1 << 20}, "is capped"), ({"collation": NO_CASE}, "has a collation of its own"),
+    ({"viewOn": "accounts", "pipeline": []}, "is a view")], ids=["capped", "collation", "view"])
+def test_what_cannot_take_every_copy_is_refused(ws, where, options, said):
+    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"})
+    ws.create()
+    ws.db.create_collection(where, **options)
+    ws.put(opened(ws, "a1"))
+    check, run = ws.projector("check"), ws.projector("run", "--once")
+    assert (check.returncode, run.returncode) == (2, 2), check.stdout + run.stderr
+    assert f"{where} {said}" in check.stdout and f"{where} {said}" in run.stderr
+    assert ws.outbox.count_documents({}) == 1
+
+
+def test_an_archive_that_is_only_risky_is_told(ws):
+    ws.mapping(mongodb={"retain": "archive"})
+    ws.create()
+    ws.db.create_collection("outbox_archive", validator={"never": {"$exists": False}})
+    ws.db["outbox_archive"].create_index("applied_at", name="month", expireAfterSeconds=2592000)
+    check, run = ws.projector("check"), ws.run_once()
+    assert check.returncode == 0
+    for said in ("outbox_archive has the TTL index month", "outbox_archive has a validator"):
+        assert said in check.stdout and said in run.stderr
+
+
+def test_a_feed_that_is_deleted_by_a_ttl_index_is_refused(ws):
+    ws.mapping(mongodb={"feeds": [FEED]})
+    ws.create()
+    ws.db[FEED].create_index("occurred_at", name="old", expireAfterSeconds=3600)
+    run = ws.projector("run", "--once")
+    assert run.returncode == 2 and f"{FEED} has the TTL index old" in run.stderr
+
+
+@pytest.mark.parametrize("status", ["pending", "in_progress", "failed", "dead"])
+def test_an_outbox_whose_validator_refuses_a_status(ws, status):
+    ws.mapping()
+    ws.create()
+    others = [s for s in ("pending", "in_progress", "failed", "dead") if s != status]
+    ws.db.command("collMod", "outbox", validator={"$or": [{"status": {"$exists": False}}, {"status": {"$in": others}}]})
+    ws.put(opened(ws, "a1"))
+    assert line(ws, "validator")[0] == "error"
+    ws.db.command("collMod", "outbox", validationLevel="off")
+    assert ws.projector("check").returncode == 0 and "validator" not in ws.projector("check").stdout
+    ws.run_once()
+
+
 def test_an_outbox_whose_validator_refuses_the_mark_of_a_copy(ws):
     ws.mapping(mongodb={"feeds": [FEED]})
     ws.create()

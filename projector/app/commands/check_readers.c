@@ -167,11 +167,24 @@ static void check_numbers(CheckReport *report, const Config *config, MongoStore 
                       (long long)last, behind ? "; more are being numbered" : "");
 }
 
+/* Skipped events are kept there, whatever `retain` says. Returns false when it is no collection for
+ * that. */
+static bool check_archive_shape(CheckReport *report, MongoStore *store) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) findings = findings_new();
+  if (mongo_check_archive(store, findings, &failure))
+    return check_tell_findings(report, "mongodb", findings, NULL);
+  check_failed(report, "mongodb", &failure);
+  return false;
+}
+
 /* The user may lack the privilege to look at indexes. */
 static void check_archive(CheckReport *report, const Config *config, MongoStore *store) {
   static const char *const number[] = {"seq", NULL};
   Failure failure = {0};
   bool found;
+  if (!check_archive_shape(report, store))
+    return;
   if (!config->mongodb.archive) {
     check_good(report, "mongodb",
                "applied events are deleted, so they cannot be fetched on demand; \"retain\": "

@@ -124,6 +124,7 @@ static bool log_findings(const GPtrArray *findings, FailureSource source, Failur
 static bool check_outbox(MongoStore *store, Failure *ret_failure) {
   g_autoptr(GPtrArray) findings = findings_new();
   return mongo_check_outbox(store, findings, NULL, ret_failure) &&
+         mongo_check_copies(store, findings, ret_failure) &&
          log_findings(findings, SOURCE_MONGODB, ret_failure);
 }
 

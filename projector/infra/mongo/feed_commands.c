@@ -12,6 +12,7 @@
 enum {
   CHUNK_EVENTS = 1000,   /* most copies in a command */
   CHUNK_BYTES = 4 << 20, /* their size from which on they are sent */
+  DUPLICATE_KEY = 11000,
 };
 
 static void append_id(bson_t *array, uint32_t at, const bson_t *document) {
@@ -30,6 +31,7 @@ static GHashTable *find_known(mongoc_collection_t *collection, const bson_t *ids
       g_hash_table_new_full(id_hash_key, id_equal_key, NULL, (GDestroyNotify)event_free);
   bson_t *filter = BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
   bson_t *options = BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}");
+  mongo_append_simple(options);
   mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection, filter, options, NULL);
   const bson_t *document, *reply;
   bson_error_t error;
@@ -45,7 +47,18 @@ static GHashTable *find_known(mongoc_collection_t *collection, const bson_t *ids
   return good ? g_steal_pointer(&known) : NULL;
 }
 
-/* Leaves out the copies that are in the feed. */
+/* `otherwise`: of an id that is not one of the contract's, which no collation concerns. */
+static bool contains(GHashTable *known, const bson_t *copy, bool otherwise) {
+  bson_iter_t iter;
+  Id id;
+  if (!bson_iter_init_find(&iter, copy, "_id") || !id_from_iter(&iter, &id))
+    return otherwise;
+  return g_hash_table_contains(known, &id);
+}
+
+/* Leaves out the copies that are in the feed. The first was refused because its id is there
+ * already, so it has to be one of them: a collation takes ids for equal that are not, and what is
+ * called a copy would be another event. */
 static bool drop_known(mongoc_collection_t *feed, const bson_t **copies, size_t *count,
                        Failure *ret_failure) {
   bson_t ids = BSON_INITIALIZER;
@@ -55,12 +68,12 @@ static bool drop_known(mongoc_collection_t *feed, const bson_t **copies, size_t 
   bson_destroy(&ids);
   if (!known)
     return false;
+  if (!contains(known, copies[0], true))
+    return failure_set(ret_failure, FAILURE_DATA, SOURCE_MONGODB, DUPLICATE_KEY,
+                       "it has another event whose _id its collation takes for equal");
   size_t kept = 0;
-  bson_iter_t iter;
-  Id id;
-  for (size_t i = 0; i < *count; i++)
-    if (!bson_iter_init_find(&iter, copies[i], "_id") || !id_from_iter(&iter, &id) ||
-        !g_hash_table_contains(known, &id))
+  for (size_t i = 1; i < *count; i++)
+    if (!contains(known, copies[i], false))
       copies[kept++] = copies[i];
   *count = kept;
   return true;
@@ -106,8 +119,8 @@ bool feed_insert(Outbox *outbox, const char *feed, const bson_t **copies, size_t
     else if (!good && !known)
       mongo_fail(&error, &reply, ret_failure);
     bson_destroy(&reply);
-    copies += known ? done + 1 : count;
-    count -= known ? done + 1 : count;
+    copies += known ? done : count;
+    count -= known ? done : count;
     good |= known && drop_known(collection, copies, &count, ret_failure);
   }
   bson_destroy(options);

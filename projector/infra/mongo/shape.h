@@ -1,4 +1,4 @@
-/* shape.h - whether the outbox, or a feed, is a suitable collection. */
+/* shape.h - whether the outbox, a feed, or the archive is a suitable collection. */
 #pragma once
 
 #include "projector/infra/finding.h"
@@ -14,3 +14,7 @@ bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, bool *ret_seen,
 /* The same for a feed, which is its reader's outbox. */
 bool mongo_check_feed(MongoStore *store, const char *feed, GPtrArray *findings,
                       Failure *ret_failure);
+/* The same for the archive, into which applied events are moved. */
+bool mongo_check_archive(MongoStore *store, GPtrArray *findings, Failure *ret_failure);
+/* Whether events can be copied into all feeds and, if it is used for all of them, the archive. */
+bool mongo_check_copies(MongoStore *store, GPtrArray *findings, Failure *ret_failure);
