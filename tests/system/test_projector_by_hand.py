@@ -123,6 +123,26 @@ def test_a_refresh_frees_only_what_the_entity_contains(bank):
     assert bank.found(contained)["status"] == "pending" and bank.found(later) == later
 
 
+@pytest.mark.parametrize("command", ["refresh", "json", "repair"])
+def test_what_a_refresh_supersedes_is_named_and_kept(bank, command):
+    """The payload may be the only record of what nobody applied."""
+    open_account(bank)
+    contained = dead(bank)
+    bank.accounts.update_one({"_id": "a1"}, {"$set": {"version": Int64(2)}})
+    done = bank.projector(*{"refresh": ["refresh", "account", "a1"], "json": ["refresh", "account", "a1", "--json"],
+                            "repair": ["reconcile", "--repair"]}[command])
+    assert str(contained["_id"]) in done.stdout or command != "repair", done.stdout
+    if command == "json":
+        [event] = json.loads(done.stdout)["superseded"]
+        assert event["payload"] == {"note": "from Eve"} | event["payload"]
+    elif command == "refresh":
+        assert "from Eve" in done.stdout and "1 failed or dead event, contained in this version, superseded" in done.stdout
+    bank.run_once()
+    assert bank.found(contained) is None
+    kept = bank.db["outbox_archive"].find_one({"_id": contained["_id"]})
+    assert kept["payload"] == contained["payload"] and "skipped_at" in kept
+
+
 def test_a_repair_does_not_remove_what_a_dead_event_belongs_to(bank):
     """The event's writer may never have stored an entity."""
     bank.put(bank.event("a1", "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("10.50")))
@@ -155,6 +175,10 @@ def test_every_action_by_hand_stands_in_the_log_of_the_owner(bank):
         projector.wait_log(rf"done by hand.*skip of 1 event \(event {events[0]['_id']}\), by {getpass.getuser()}@")
         assert bank.projector("skip", "--aggregate", "account", "b1").returncode == 0
         projector.wait_log(r"done by hand.*skip of 1 event \(account b1\), by ")
+        dead(bank, "b4")
+        assert bank.projector("retry", "--all-dead", "--class", "data").returncode == 0
+        projector.wait_log(r"done by hand.*retry of \d+ events? \(any type, data\), by ")
+        dead(bank, "b5")
         assert bank.projector("retry", "--all-dead").returncode == 0
         projector.wait_log(r"done by hand.*retry of \d+ events? \(all dead events\), by ")
         assert bank.projector("refresh", "account", "a1").returncode == 0
@@ -162,6 +186,24 @@ def test_every_action_by_hand_stands_in_the_log_of_the_owner(bank):
         bank.query("DELETE FROM account")
         assert bank.projector("reconcile", "--repair").returncode in (0, 1)
         projector.wait_log(r"done by hand.*reconcile --repair: 1 differences? repaired, by ")
+
+
+def test_an_interrupted_skip_stands_in_the_log_too(bank):
+    events = [dead(bank, f"b{n}") for n in range(3)]
+    bank.db.create_collection("outbox_archive", validator={"_id": {"$ne": events[1]["_id"]}})
+    done = bank.projector("skip", "--all-dead")
+    assert done.returncode != 0 and bank.found(events[0]) is None and bank.found(events[2])
+    with bank.start_projector() as projector:
+        projector.wait_log(r"done by hand.*interrupted skip of 1 event \(all dead events\), by ")
+
+
+def test_actions_for_which_there_is_no_room_are_counted(bank):
+    for n in range(103):
+        bank.db["projector_leases"].update_one({"_id": bank.name}, {
+            "$inc": {"by_hand_count": 1}, "$push": {"by_hand": {"$each": [f"act {n}"], "$slice": -100}}}, upsert=True)
+    with bank.start_projector() as projector:
+        projector.wait_log(r'done by hand what="3 more before these, of which only the number is kept"')
+        projector.wait_log(r'done by hand what="act 102"')
 
 
 # why there is nothing to do
@@ -206,3 +248,7 @@ def test_an_old_error_is_shown_as_old(bank):
     dead(bank)
     assert bank.projector("retry", "--all-dead").returncode == 0
     assert "before it was tried again: data: no such account" in bank.projector("list", "--state", "pending").stdout
+    [line] = [json.loads(text) for text in bank.projector("list", "--state", "pending", "--json").stdout.splitlines()]
+    assert line["reason"]["old"] is True
+    explained = bank.projector("explain", "account", "a1")
+    assert "before it was tried again: no such account" in explained.stdout, explained.stdout

@@ -47,6 +47,21 @@ def test_an_event_that_mongodb_refuses_to_mark_is_listed_with_the_reason(bank):
         assert listed(bank) == []
 
 
+def test_what_was_refused_under_an_earlier_owner_is_not_shown_for_ever(bank):
+    bank.mapping(**SETTINGS)
+    with bank.start_projector() as process:
+        process.wait_log("info working")
+        bank.db.command("collMod", "outbox", validator=VALIDATOR)
+        bank.put(bad := {**bank.event("bad", "MoneyDeposited", amount=decimal("1.00")), "attempts": 1})
+        bank.wait(lambda: listed(bank), what="a line of list")
+        process.kill()
+    bank.db.command("collMod", "outbox", validator={})
+    bank.put(opened(bank, "bad", at=bad["occurred_at"].replace(year=2020)))
+    with bank.start_projector():
+        bank.wait_drained()
+        bank.wait(lambda: bank.db["projector_leases"].find_one({"_id": f"refused:{bank.name}"})["events"] == [], what="an empty list")
+
+
 def test_a_mongodb_that_refuses_writes_is_told_everywhere(bank):
     bank.mapping(**{**SETTINGS, "lease_ms": 12000})
     with bank.start_projector() as process:

@@ -323,7 +323,8 @@ static void print_event(const json_t *event) {
     printf("  %lld attempt%s", attempts, attempts == 1 ? "" : "s");
   putchar('\n');
   if (message && *message) {
-    printf("  %*s", LABEL, "");
+    bool old = json_is_true(json_object_get(json_object_get(event, "reason"), "old"));
+    printf("  %*s%s", LABEL, "", old ? "before it was tried again: " : "");
     print_clean(stdout, message);
     putchar('\n');
   }

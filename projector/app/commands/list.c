@@ -54,6 +54,11 @@ static const char *state_name(const Event *event) {
   return names[event->status];
 }
 
+/* Of an attempt before the event was made pending again. */
+static bool is_old(const Event *event, const char *state, const Reason *reason) {
+  return *reason->class && event->status == STATUS_PENDING && !strcmp(state, "pending");
+}
+
 static json_t *to_json(const Event *event, const char *state, const Reason *reason) {
   char id[ID_TEXT_SIZE], aggregate_id[ID_TEXT_SIZE], time[DATETIME_TEXT_SIZE] = "";
   id_text(&event->key.event_id, id);
@@ -68,11 +73,14 @@ static json_t *to_json(const Event *event, const char *state, const Reason *reas
       g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
   g_autofree char *message = g_utf8_make_valid(reason->message, -1);
   g_autofree char *class = g_utf8_make_valid(reason->class, -1);
-  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id",
-                   valid_id, "state", state, "aggregate_type", type, "aggregate_id",
-                   valid_aggregate_id, "event_type", event_type, "version",
-                   (json_int_t)event->key.version, "occurred_at", time, "attempts", event->attempts,
-                   "reason", "class", class, "code", (json_int_t)reason->code, "message", message);
+  json_t *json = json_pack(
+      "{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id", valid_id, "state",
+      state, "aggregate_type", type, "aggregate_id", valid_aggregate_id, "event_type", event_type,
+      "version", (json_int_t)event->key.version, "occurred_at", time, "attempts", event->attempts,
+      "reason", "class", class, "code", (json_int_t)reason->code, "message", message);
+  if (is_old(event, state, reason))
+    json_object_set_new(json_object_get(json, "reason"), "old", json_true());
+  return json;
 }
 
 json_t *list_event_json(const Event *event) {
@@ -113,9 +121,7 @@ static void print_text(const Event *event, const char *state, const Reason *reas
   if (event->attempts > 0)
     printf("  %d attempt%s", event->attempts, event->attempts == 1 ? "" : "s");
   if (*reason->class) {
-    printf("\n            %s", event->status == STATUS_PENDING && strcmp(state, "held") != 0
-                                   ? "before it was tried again: "
-                                   : "");
+    printf("\n            %s", is_old(event, state, reason) ? "before it was tried again: " : "");
     print_clean(stdout, reason->class);
     if (reason->code)
       printf(" %lld", (long long)reason->code);

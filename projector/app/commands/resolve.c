@@ -262,16 +262,46 @@ typedef struct RefreshJob {
   gboolean force, dry_run, as_json;
   Sought sought;
   bool has_entity;
-  char *rows;  /* rows that exist although there is no entity */
-  char *still; /* what differs afterwards, or NULL */
+  char *rows;          /* rows that exist although there is no entity */
+  char *still;         /* what differs afterwards, or NULL */
+  GPtrArray *blocking; /* of Event: failed and dead ones, as they were before */
   Refreshed done;
 } RefreshJob;
 
 static void refresh_job_clear(RefreshJob *job) {
   g_free(job->rows);
   g_free(job->still);
+  if (job->blocking)
+    g_ptr_array_unref(job->blocking);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RefreshJob, refresh_job_clear)
+
+static bool find_blocking(Stores *stores, RefreshJob *job, Failure *ret_failure) {
+  const Selection selection = {.aggregate_type = job->sought.type,
+                               .aggregate_id = job->sought.text,
+                               .states = resolve_blocking};
+  g_autoptr(EventCursor) cursor = selection_find(stores->outbox, &selection);
+  const bson_t *document;
+  job->blocking = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
+  while ((document = event_cursor_next(cursor, ret_failure)))
+    g_ptr_array_add(job->blocking, event_decode(document));
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool is_superseded(const RefreshJob *job, const Event *event) {
+  return event->key.version > 0 && event->key.version <= job->done.version;
+}
+
+/* Those that the refresh superseded: they leave the outbox without being applied. */
+static void print_superseded(const RefreshJob *job) {
+  for (guint i = 0; i < job->blocking->len; i++) {
+    const Event *event = job->blocking->pdata[i];
+    if (is_superseded(job, event)) {
+      print_document(event);
+      putchar('\n');
+    }
+  }
+}
 
 /* Recheck, writes unless it is a dry run, and looks again. */
 static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
@@ -281,7 +311,8 @@ static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
   if (!job->sought.found)
     return true;
   if (!find_entity(config, stores->outbox, &job->sought.aggregate, &job->has_entity, ret_failure) ||
-      (!job->has_entity && !rows_text(stores, &job->sought.aggregate, &job->rows, ret_failure)))
+      (!job->has_entity && !rows_text(stores, &job->sought.aggregate, &job->rows, ret_failure)) ||
+      !find_blocking(stores, job, ret_failure))
     return false;
   if (job->dry_run)
     return true;
@@ -290,12 +321,30 @@ static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
          repair_check_aggregate(stores, &job->sought.aggregate, &job->still, ret_failure);
 }
 
+static json_t *superseded_json(const RefreshJob *job) {
+  json_t *list = json_array();
+  for (guint i = 0; i < job->blocking->len; i++) {
+    const Event *event = job->blocking->pdata[i];
+    bson_t view;
+    if (!is_superseded(job, event))
+      continue;
+    char *text = bson_as_relaxed_extended_json(event_document(event, &view), NULL);
+    g_autofree char *valid = g_utf8_make_valid(text ? text : "{}", -1);
+    json_t *json = json_loads(valid, JSON_ALLOW_NUL, NULL);
+    json_array_append_new(list, json ? json : json_object());
+    bson_free(text);
+  }
+  return list;
+}
+
 static json_t *refresh_json(const RefreshJob *job) {
   if (!job->sought.found)
     return json_pack("{s:n, s:i}", "version", "left", 0);
   json_t *json = job->dry_run ? json_pack("{s:b}", "entity", (int)job->has_entity)
                               : json_pack("{s:I, s:I}", "version", (json_int_t)job->done.version,
                                           "left", (json_int_t)job->done.left);
+  if (job->done.freed > 0)
+    json_object_set_new(json, "superseded", superseded_json(job));
   if (!job->has_entity)
     json_object_set_new(json, job->dry_run ? "would_remove" : "removed", json_string(job->rows));
   if (job->still)
@@ -320,6 +369,11 @@ static void tell_refresh(const RefreshJob *job) {
   if (job->has_entity)
     printf("%s %s is at version %lld\n", job->sought.type, job->sought.text,
            (long long)job->done.version);
+  if (job->done.freed > 0) {
+    print_superseded(job);
+    printf("%lld failed or dead event%s, contained in this version, superseded\n",
+           (long long)job->done.freed, job->done.freed == 1 ? "" : "s");
+  }
   if (job->done.left > 0)
     printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
            (long long)job->done.left);

@@ -451,6 +451,7 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
                        .lanes = lanes,
                        .stop = stop,
                        .outbox = outbox_new(store, owner),
+                       .refusals_reported = UINT64_MAX, /* those of the owner before it are over */
                        .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
   if (!sweep_now(janitor, 0, ret_failure))
     return NULL;

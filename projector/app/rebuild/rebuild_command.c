@@ -79,8 +79,10 @@ static int rebuild_all(Rebuild *rebuild, const RebuildOptions *options, const ch
               (!options->shadow || rebuild_shadow_check(rebuild, &failure)) &&
               open_journal(rebuild, options, table, &failure);
   if (good) {
-    good = (options->shadow ? rebuild_shadow : rebuild_in_place)(rebuild, &failure) &&
-           resolve_report(rebuild->config, rebuild->stores.store, "rebuild", &failure);
+    Failure ignored = {0}; /* of an interrupted one, which may have written rows */
+    good = (options->shadow ? rebuild_shadow : rebuild_in_place)(rebuild, &failure);
+    good &= resolve_report(rebuild->config, rebuild->stores.store,
+                           good ? "rebuild" : "interrupted rebuild", good ? &failure : &ignored);
     journal_close(g_steal_pointer(&rebuild->journal), !good);
     if (!good)
       failure_prefix(&failure, "interrupted (continue with --resume)");

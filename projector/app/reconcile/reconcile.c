@@ -270,8 +270,10 @@ static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
 static bool reconcile_stores(Reconcile *reconcile, ReconcileCheckpoint *from,
                              Failure *ret_failure) {
   bool good = stores_open(reconcile->config, "reconcile", &reconcile->stores, ret_failure) &&
-              reconcile_all(reconcile, from, ret_failure) &&
-              (reconcile->repaired == 0 || report_repair(reconcile, ret_failure));
+              reconcile_all(reconcile, from, ret_failure);
+  Failure ignored = {0}; /* what was repaired is reported, whatever ended it */
+  if (reconcile->repaired > 0)
+    good &= report_repair(reconcile, good ? ret_failure : &ignored);
   stores_close(&reconcile->stores);
   return good;
 }

@@ -150,8 +150,9 @@ static bool free_event(Stores *stores, Difference *difference, const Refresh *re
   }
   id_text(&difference->event->key.event_id, id);
   Selection selection = {.event_id = id, .states = dead};
-  difference->repaired = selection_retry(stores->outbox, &selection, &count, ret_failure);
-  difference->outcome = "refreshed, the event will be superseded";
+  difference->repaired = outbox_keep(stores->outbox, difference->event, ret_failure) &&
+                         selection_retry(stores->outbox, &selection, &count, ret_failure);
+  difference->outcome = "refreshed, the event will be superseded and is kept in the archive";
   return difference->repaired;
 }
 

@@ -37,6 +37,9 @@ static char *name_of(const Selection *selection) {
     return g_strdup_printf("%s, %s: %s", selection->event_type ? selection->event_type : "any type",
                            selection->error_class ? selection->error_class : "any class",
                            selection->error_message);
+  if (selection->error_class)
+    return g_strdup_printf("%s, %s", selection->event_type ? selection->event_type : "any type",
+                           selection->error_class);
   return g_strdup(selection->event_type ? selection->event_type : "all dead events");
 }
 
@@ -146,8 +149,11 @@ static bool skip_selected(const Config *config, MongoStore *store, const Selecti
 
 bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
                           SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
-  return skip_selected(config, store, selection, sink, data, ret_count, ret_failure) &&
-         report_events(config, store, "skip", selection, *ret_count, ret_failure);
+  Failure ignored = {0}; /* what was done is reported, whatever ended it */
+  bool good = skip_selected(config, store, selection, sink, data, ret_count, ret_failure);
+  return report_events(config, store, good ? "skip" : "interrupted skip", selection, *ret_count,
+                       good ? ret_failure : &ignored) &&
+         good;
 }
 
 bool resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
@@ -157,23 +163,27 @@ bool resolve_skip(const Config *config, MongoStore *store, const Selection *sele
 
 /* --- refresh ---------------------------------------------------------------------------------- */
 
-/* A failed event that the entity now contains may pass: the projector supersedes it. */
-static bool free_contained(Outbox *outbox, const char *type, const char *id, int64_t version,
-                           int64_t *ret_left, Failure *ret_failure) {
+/* A failed event that the entity now contains may pass: the projector supersedes it. Nobody applies
+ * it, so it is kept as a skipped one is. */
+static bool free_contained(Outbox *outbox, const char *type, const char *id, Refreshed *done,
+                           Failure *ret_failure) {
   Selection selection = {.aggregate_type = type, .aggregate_id = id, .states = resolve_blocking};
   g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
   const bson_t *document;
-  *ret_left = 0;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
     char text[ID_TEXT_SIZE];
     id_text(&event->key.event_id, text);
     Selection one = {.event_id = text, .states = resolve_blocking};
     int64_t count;
-    if (event->key.version == 0 || event->key.version > version)
-      ++*ret_left;
-    else if (!selection_retry(outbox, &one, &count, ret_failure))
+    if (event->key.version == 0 || event->key.version > done->version) {
+      done->left++;
+      continue;
+    }
+    if (!outbox_keep(outbox, event, ret_failure) ||
+        !selection_retry(outbox, &one, &count, ret_failure))
       return false;
+    done->freed += count;
   }
   return ret_failure->class == FAILURE_NONE;
 }
@@ -193,23 +203,37 @@ static bool refresh_rows(const Config *config, Session *session, Outbox *outbox,
   return one.failure.class == FAILURE_NONE;
 }
 
+static bool report_refresh(const Config *config, MongoStore *store, const Sought *sought,
+                           bool entity_needed, int64_t freed, Failure *ret_failure) {
+  g_autofree char *kept = freed ? g_strdup_printf(", which supersedes %lld failed or dead event%s",
+                                                  (long long)freed, freed == 1 ? "" : "s")
+                                : g_strdup("");
+  g_autofree char *act = g_strdup_printf("refresh of %s %s%s%s", sought->type, sought->text,
+                                         entity_needed ? "" : " (with --force)", kept);
+  return resolve_report(config, store, act, ret_failure);
+}
+
 static bool refresh(const Config *config, MongoStore *store, const char *type, const char *id,
                     bool entity_needed, Refreshed *ret_refreshed, Failure *ret_failure) {
   Sought sought = {.type = type, .text = id};
   Refreshed done = {0};
-  g_autofree char *act =
-      g_strdup_printf("refresh of %s %s%s", type, id, entity_needed ? "" : " (with --force)");
   g_autoptr(Outbox) outbox = outbox_new_for_command(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   if (!session || !identity_verify(config, store, session, ret_failure) ||
       !find_aggregate(config, outbox, &sought, ret_failure))
     return false;
   done.found = sought.found;
-  if (done.found && (!refresh_rows(config, session, outbox, &sought.aggregate, entity_needed,
-                                   &done.version, ret_failure) ||
-                     !free_contained(outbox, type, id, done.version, &done.left, ret_failure) ||
-                     !resolve_report(config, store, act, ret_failure)))
+  if (done.found && !refresh_rows(config, session, outbox, &sought.aggregate, entity_needed,
+                                  &done.version, ret_failure))
     return false;
+  if (done.found) {
+    Failure ignored = {0}; /* the rows are written, so it is reported, whatever ended it */
+    bool good = free_contained(outbox, type, id, &done, ret_failure);
+    if (!report_refresh(config, store, &sought, entity_needed, done.freed,
+                        good ? ret_failure : &ignored) ||
+        !good)
+      return false;
+  }
   *ret_refreshed = done;
   return true;
 }

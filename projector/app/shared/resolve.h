@@ -44,6 +44,7 @@ typedef struct Refreshed {
   bool found;      /* whether the aggregate exists, as an entity or in the outbox */
   int64_t version; /* the version that the rows show now */
   int64_t left;    /* failed and dead events that the entity does not contain */
+  int64_t freed; /* those that it contains: superseded from now on, and kept in <outbox>_archive */
 } Refreshed;
 
 /* Takes an aggregate's rows from its entity as it is now; without an entity, its rows are removed

@@ -268,10 +268,23 @@ bool lease_report(MongoStore *store, const char *name, const char *act, Failure 
   g_autoptr(Lease) lease = lease_new(store, name, "", 0);
   g_autofree char *valid = g_utf8_make_valid(act, -1);
   return update_one(lease->leases, BCON_NEW("_id", BCON_UTF8(name)),
-                    BCON_NEW("$inc", "{", "nudges", BCON_INT64(1), "}", "$push", "{", "by_hand",
-                             "{", "$each", "[", BCON_UTF8(valid), "]", "$slice",
-                             BCON_INT32(-REPORTS_MAX), "}", "}"),
+                    BCON_NEW("$inc", "{", "nudges", BCON_INT64(1), "by_hand_count", BCON_INT64(1),
+                             "}", "$push", "{", "by_hand", "{", "$each", "[", BCON_UTF8(valid), "]",
+                             "$slice", BCON_INT32(-REPORTS_MAX), "}", "}"),
                     true, ret_failure);
+}
+
+/* Those that had no room are counted. */
+static void add_unkept(const bson_t *reply, GPtrArray *acts) {
+  bson_iter_t iter, count;
+  int64_t lost = -(int64_t)acts->len;
+  if (bson_iter_init(&iter, reply) &&
+      bson_iter_find_descendant(&iter, "value.by_hand_count", &count))
+    lost += bson_iter_as_int64(&count);
+  if (lost > 0)
+    g_ptr_array_insert(acts, 0,
+                       g_strdup_printf("%lld more before these, of which only the number is kept",
+                                       (long long)lost));
 }
 
 bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
@@ -280,7 +293,7 @@ bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
   bson_iter_t iter, array, member;
   BCON_APPEND(&command, "findAndModify", BCON_UTF8(collection_name), "query", "{", "_id",
               BCON_UTF8(lease->name), "owner", BCON_UTF8(lease->owner), "}", "update", "{",
-              "$unset", "{", "by_hand", BCON_INT32(1), "}", "}");
+              "$unset", "{", "by_hand", BCON_INT32(1), "by_hand_count", BCON_INT32(1), "}", "}");
   bool good = mongoc_client_write_command_with_opts(lease->client,
                                                     mongo_store_settings(lease->store)->database,
                                                     &command, NULL, &reply, &error) ||
@@ -292,6 +305,8 @@ bool lease_take_reports(Lease *lease, GPtrArray *acts, Failure *ret_failure) {
     while (bson_iter_next(&member))
       if (BSON_ITER_HOLDS_UTF8(&member))
         g_ptr_array_add(acts, g_strdup(bson_iter_utf8(&member, NULL)));
+  if (good)
+    add_unkept(&reply, acts);
   bson_destroy(&reply);
   return good;
 }

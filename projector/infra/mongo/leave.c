@@ -18,6 +18,20 @@ static bool keep(Outbox *outbox, const bson_t *filter, Event *const *events, siz
   return good;
 }
 
+bool outbox_keep(Outbox *outbox, Event *event, Failure *ret_failure) {
+  if (mongo_store_settings(outbox_store(outbox))->archive)
+    return true;
+  bson_t filter = BSON_INITIALIZER;
+  bool before = event->skipped;
+  event->skipped = true;
+  outbox_append_event_ids(&filter, &event, 1);
+  bool good = keep(outbox, &filter, &event, 1, ret_failure);
+  event->skipped = before;
+  bson_destroy(&filter);
+  return good || failure_prefix(ret_failure, "a superseded event is kept in %s_archive",
+                                mongo_store_settings(outbox_store(outbox))->outbox);
+}
+
 /* All callers take events out of the outbox here, so nothing leaves before its copies are where
  * they belong. `whole`: the events were read whole, so copies can be made from them. */
 bool outbox_take_out(Outbox *outbox, const bson_t *filter, Event *const *events, size_t count,

@@ -36,6 +36,9 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
 /* Removes applied events from the outbox: deletes them or moves them to the archive, once every
  * feed has them. Those that are `skipped` go to the archive in any case, with a mark. */
 bool outbox_acknowledge(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
+/* Keeps an event that will be superseded because somebody decided so, as a skipped one is kept:
+ * with a mark in the archive, if applied events do not all go there. */
+bool outbox_keep(Outbox *outbox, Event *event, Failure *ret_failure);
 /* The same for events that were read whole, as feeds_copy_whole has it. */
 bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count,
                               Failure *ret_failure);

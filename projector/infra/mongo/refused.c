@@ -37,7 +37,7 @@ bool refused_write(MongoStore *store, const char *name, const GArray *refused,
     append_one(&array, i, &g_array_index(refused, Refused, i));
   bson_t *update = BCON_NEW("$set", "{", "events", BCON_ARRAY(&array), "count",
                             BCON_INT32((int32_t)refused->len), "}");
-  bson_t *options = BCON_NEW("upsert", BCON_BOOL(true));
+  bson_t *options = BCON_NEW("upsert", BCON_BOOL(refused->len > 0));
   mongo_append_simple(options);
   bool good = mongoc_collection_update_one(collection, filter, update, options, &reply, &error) ||
               mongo_fail(&error, &reply, ret_failure);
