@@ -354,12 +354,23 @@ def test_a_column_without_a_sign_holds_no_numbers_that_have_one(ws):
     assert "columns.score: expected a column that holds every int, found bigint" in last_said(ws.projector("run", "--once"), 2)
 
 
+def test_a_foreign_key_that_changes_rows_without_an_event_is_told(bank):
+    bank.query("CREATE TABLE owner AS SELECT user_id AS id FROM account")  # with its character set
+    bank.query("ALTER TABLE owner ADD PRIMARY KEY (id)")
+    bank.query("ALTER TABLE account ADD CONSTRAINT owned FOREIGN KEY (user_id) REFERENCES owner (id)")
+    assert "owned" not in bank.projector("check").stdout
+    bank.query("ALTER TABLE account DROP FOREIGN KEY owned, ADD CONSTRAINT owned2 FOREIGN KEY (user_id) REFERENCES owner (id) ON DELETE CASCADE")
+    said = r"rows of account change with those of owner, by the foreign key owned2, without an event"
+    assert re.search(said, bank.projector("check").stdout) and re.search(said, bank.run_once().stderr)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings, status, told", [
     (["--log-bin=binlog", "--server-id=7", "--binlog-format=STATEMENT"], 2, "binlog_format is STATEMENT"),
     (["--innodb-flush-log-at-trx-commit=0"], 0, "innodb_flush_log_at_trx_commit is 0"),
+    (["--innodb-flush-log-at-trx-commit=2"], 0, "innodb_flush_log_at_trx_commit is 2: a crash of the machine"),
     (["--log-bin=binlog", "--server-id=7", "--sync-binlog=0", "--skip-innodb-doublewrite"], 0, "sync_binlog is 0"),
-], ids=["statement", "flush", "sync"])
+], ids=["statement", "flush", "flush later", "sync"])
 def test_a_server_that_is_set_up_wrong_is_refused_and_a_risk_is_told(stores, server_folder, tmp_path, settings, status, told):
     mysql = Mysqld(server_folder / "mysqld").start(settings)
     try:

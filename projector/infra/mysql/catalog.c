@@ -442,6 +442,24 @@ static bool check_triggers(Session *session, const Projection *projection, GPtrA
   return result != NULL;
 }
 
+static bool check_foreign_keys(Session *session, const Projection *projection, GPtrArray *findings,
+                               Failure *ret_failure) {
+  g_autoptr(MYSQL_RES) result = ask(
+      session,
+      "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME"
+      " FROM information_schema.REFERENTIAL_CONSTRAINTS"
+      " WHERE (DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL'))"
+      " AND CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ",
+      projection->table, ret_failure);
+  MYSQL_ROW row;
+  while (result && (row = mysql_fetch_row(result)))
+    finding_add(findings, false,
+                "%s.table: rows of %s change with those of %s, by the foreign key %s, without an "
+                "event: what it deletes or sets to NULL are differences to `reconcile`",
+                projection->path, projection->table, row[1] ? row[1] : "another table", row[0]);
+  return result != NULL;
+}
+
 static bool check_projection(Session *session, const Projection *projection, GPtrArray *findings,
                              Failure *ret_failure) {
   g_autoptr(Table) table = table_read(session, projection->table, ret_failure);
@@ -456,7 +474,8 @@ static bool check_projection(Session *session, const Projection *projection, GPt
   }
   g_autofree char *path = g_strdup_printf("%s.table: ", projection->path);
   if (!check_engine(session, projection->table, path, findings, ret_failure) ||
-      !check_triggers(session, projection, findings, ret_failure))
+      !check_triggers(session, projection, findings, ret_failure) ||
+      !check_foreign_keys(session, projection, findings, ret_failure))
     return false;
   for (unsigned i = 0; i < projection->column_count; i++)
     check_column(projection, i, table, findings);

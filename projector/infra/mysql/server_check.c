@@ -43,22 +43,61 @@ static void check_version(const Session *session, GPtrArray *findings) {
   }
 }
 
-static void check_settings(char **row, GPtrArray *findings) {
-  if (!strcmp(row[0], "1") && !g_ascii_strcasecmp(row[1], "STATEMENT"))
+/* "" : the server does not know it. */
+static const char *value_of(GHashTable *settings, const char *name) {
+  const char *value = g_hash_table_lookup(settings, name);
+  return value ? value : "";
+}
+
+static bool is_off(const char *value) {
+  return !g_ascii_strcasecmp(value, "OFF") || !strcmp(value, "0");
+}
+
+static bool is_on(const char *value) {
+  return *value && !is_off(value);
+}
+
+static void check_log(GHashTable *settings, GPtrArray *findings) {
+  const char *flush = value_of(settings, "innodb_flush_log_at_trx_commit");
+  if (!strcmp(flush, "0") || !strcmp(flush, "2"))
+    finding_add(findings, false,
+                "innodb_flush_log_at_trx_commit is %s: a crash of %s loses the commits of "
+                "the last second, whose events have left the outbox; set it to 1",
+                flush, *flush == '0' ? "the server" : "the machine");
+  if (is_off(value_of(settings, "Innodb_redo_log_enabled")))
+    finding_add(findings, false,
+                "the redo log is disabled: a crash of the server loses all of its data; ALTER "
+                "INSTANCE ENABLE INNODB REDO_LOG");
+}
+
+static void check_settings(GHashTable *settings, GPtrArray *findings) {
+  const char *doublewrite = value_of(settings, "innodb_doublewrite");
+  bool binlog = is_on(value_of(settings, "log_bin"));
+  if (binlog && !g_ascii_strcasecmp(value_of(settings, "binlog_format"), "STATEMENT"))
     finding_add(findings, true,
                 "binlog_format is STATEMENT: the server refuses every change under READ COMMITTED "
                 "(1665); SET GLOBAL binlog_format = ROW, also in its configuration file");
-  if (!strcmp(row[2], "0"))
-    finding_add(findings, false,
-                "innodb_flush_log_at_trx_commit is 0: a crash of the server loses the commits of "
-                "the last second, whose events have left the outbox; set it to 1");
-  if (!strcmp(row[0], "1") && !strcmp(row[3], "0"))
+  check_log(settings, findings);
+  if (binlog && !strcmp(value_of(settings, "sync_binlog"), "0"))
     finding_add(findings, false,
                 "sync_binlog is 0: after a crash of the machine replicas can have other rows than "
                 "the server; set it to 1");
-  if (!strcmp(row[4], "0") || !g_ascii_strcasecmp(row[4], "OFF"))
+  if (is_off(doublewrite) || !g_ascii_strcasecmp(doublewrite, "DETECT_ONLY"))
     finding_add(findings, false,
-                "innodb_doublewrite is off: a crash of the machine can leave half-written pages");
+                "innodb_doublewrite is %s: a crash of the machine can leave half-written pages%s",
+                is_off(doublewrite) ? "off" : "DETECT_ONLY",
+                is_off(doublewrite) ? "" : ", which are found but not repaired");
+}
+
+/* Adds name → value. A server that does not know one of the names leaves it out. */
+static bool read_settings(Session *session, const char *query, GHashTable *settings,
+                          Failure *ret_failure) {
+  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
+  MYSQL_ROW row;
+  while (result && (row = mysql_fetch_row(result)))
+    if (row[0] && row[1])
+      g_hash_table_replace(settings, g_strdup(row[0]), g_strdup(row[1]));
+  return result != NULL;
 }
 
 /* The number of shards of this session's keyspace; 0: it could not be asked. Vitess calls the
@@ -100,17 +139,23 @@ static void check_shards(Session *session, GPtrArray *findings) {
 }
 
 bool server_check(Session *session, GPtrArray *findings, Failure *ret_failure) {
-  static const char query[] =
-      "SELECT @@log_bin, @@SESSION.binlog_format, @@innodb_flush_log_at_trx_commit, @@sync_binlog,"
-      " @@innodb_doublewrite";
+  static const char variables[] =
+      "SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format',"
+      " 'innodb_flush_log_at_trx_commit', 'sync_binlog', 'innodb_doublewrite')";
+  static const char redo[] = "SHOW GLOBAL STATUS LIKE 'Innodb_redo_log_enabled'";
+  g_autoptr(GHashTable) settings = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   check_version(session, findings);
   check_shards(session, findings);
-  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
-  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  if (row)
-    check_settings(row, findings);
-  else if (result || ret_failure->class == FAILURE_UNAVAILABLE)
+  bool good = read_settings(session, variables, settings, ret_failure) &&
+              read_settings(session, redo, settings, ret_failure);
+  if (!good && ret_failure->class == FAILURE_UNAVAILABLE)
     return false;
-  *ret_failure = (Failure){0}; /* a proxy or a later server may not know one of the variables */
+  if (!good) /* a proxy may refuse to be asked */
+    finding_add(findings, false,
+                "the server does not say how durable its commits are, and whether its binary log "
+                "has rows: %s",
+                ret_failure->message);
+  *ret_failure = (Failure){0};
+  check_settings(settings, findings);
   return true;
 }
