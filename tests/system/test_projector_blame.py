@@ -312,6 +312,29 @@ def test_a_locked_table_stops_its_own_events_only(own, lock, settings):
             own.wait_drained(60)
 
 
+def test_a_trigger_whose_definer_has_no_rights_stops_its_own_table_only(own):
+    definer = f"d{own.name[2:12]}"
+    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, max_attempts=2, workers=1):
+        own.query("CREATE TABLE audit (id varchar(36))")
+        own.query(f"CREATE USER {definer}@'127.0.0.1'")
+        own.query(f"GRANT SELECT, TRIGGER ON account TO {definer}@'127.0.0.1'")
+        own.query(f"CREATE DEFINER = {definer}@'127.0.0.1' TRIGGER audited AFTER INSERT ON account FOR EACH ROW INSERT INTO audit VALUES (NEW.account_id)")
+        try:
+            with own.start_projector() as projector:
+                own.put(events_of(own, "account", 5), free := events_of(own, "wallet", 5))
+                own.wait_gone(*free)
+                projector.wait_log("a table needs a privilege that is missing class=config.*table account")
+                own.put(more := [opened(own, f"more{n}", "wallet") for n in range(5)])
+                own.wait_gone(*more)
+                held = own.wait(lambda: own.outbox.find_one({"status": "failed"}), what="an event that waits, with the reason")
+                assert held["last_error"]["class"] == "config" and {e.get("attempts", 0) for e in own.outbox.find({"status": "failed"})} <= {0}
+                assert own.rows("account") == [] and projector.running
+                own.query(f"GRANT INSERT ON audit TO {definer}@'127.0.0.1'")
+                own.wait_drained(60)
+        finally:
+            own.query(f"DROP USER {definer}@'127.0.0.1'")
+
+
 @locks
 def test_late_events_of_a_locked_table_stop_their_own_table_only(own):
     """Their rows are taken from the entities, in transactions of their own."""

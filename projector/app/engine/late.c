@@ -58,7 +58,8 @@ static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
       return true;
     }
     part_with_session(worker, ret_failure);
-    if (hold_locked_table(worker, item, 1, culprit, ret_failure))
+    if (hold_locked_table(worker, item, 1, culprit, ret_failure) ||
+        hold_forbidden_table(worker, item, 1, culprit, ret_failure))
       return true;
     tries.count++;
   } while (refresh_again(worker, item, tries, ret_failure, &ruling));

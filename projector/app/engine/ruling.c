@@ -105,16 +105,29 @@ static bool touches(const Item *item, const Projection *projection) {
   return false;
 }
 
+/* {what is said of the table, what is logged} */
+static const char *const *why_closed(const Failure *failure) {
+  static const char *const locked[] = {"is locked by another session, its events wait",
+                                       "a table is locked"};
+  static const char *const forbidden[] = {"has rows for which a privilege is missing (of the "
+                                          "definer of a trigger?), while other tables "
+                                          "work; its events wait",
+                                          "a table needs a privilege that is missing"};
+  static const char *const refused[] = {"refuses the events of several aggregates, they wait",
+                                        "a table refuses all events"};
+  return blame_is_lock_wait(failure)        ? locked
+         : failure->class == FAILURE_CONFIG ? forbidden
+                                            : refused;
+}
+
 static void close_projection(Worker *worker, const Projection *projection, bool rows,
                              const Failure *failure) {
   Failure why = *failure;
-  bool locked = blame_is_lock_wait(failure);
-  failure_prefix(&why,
-                 locked ? "table %s is locked by another session, its events wait"
-                        : "table %s refuses the events of several aggregates, they wait",
-                 projection->table);
+  const char *const *words = why_closed(failure);
+  failure_prefix(&why, "table %s %s", projection->table, words[0]);
   watch_close(worker->lanes->watch, projection->index, &why, rows);
-  log_failure(LOG_LEVEL_WARNING, locked ? "a table is locked" : "a table refuses all events", &why);
+  log_failure(failure->class == FAILURE_CONFIG ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, words[1],
+              &why);
 }
 
 static void hold_at_gate(Worker *worker, Item *item, const Projection *projection,
@@ -143,6 +156,34 @@ bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projecti
       probe_table(&worker->config->mysql, projection, &locked) || !blame_is_lock_wait(&locked))
     return false;
   close_projection(worker, projection, false, failure);
+  watch_gate(worker->lanes->watch, projection->index, &why, &ignored);
+  return hold_projection(worker, items, count, projection, &why);
+}
+
+/* Whether MySQL admits this user to every other table; false if there is none. */
+static bool others_work(Worker *worker, const Projection *projection) {
+  const Mapping *mapping = worker->config->mapping;
+  bool any = false;
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
+    const Projection *other = mapping_projection(mapping, i);
+    Failure ignored = {0};
+    if (other == projection)
+      continue;
+    if (!probe_table(&worker->config->mysql, other, &ignored))
+      return false;
+    any = true;
+  }
+  return any;
+}
+
+bool hold_forbidden_table(Worker *worker, Item *items, size_t count, const Projection *projection,
+                          const Failure *failure) {
+  Failure why;
+  bool ignored;
+  if (!projection || failure->step != STEP_ROWS || failure->class != FAILURE_CONFIG ||
+      !others_work(worker, projection))
+    return false;
+  close_projection(worker, projection, true, failure);
   watch_gate(worker->lanes->watch, projection->index, &why, &ignored);
   return hold_projection(worker, items, count, projection, &why);
 }

@@ -107,6 +107,10 @@ bool ask_server(Worker *worker, Failure *ret_failure);
  * ones are not tried. */
 bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projection *projection,
                        const Failure *failure);
+/* After a missing privilege at the rows: if other tables work, this one's events wait (true), so
+ * that a trigger whose definer has lost its rights does not stop all of them. */
+bool hold_forbidden_table(Worker *worker, Item *items, size_t count, const Projection *projection,
+                          const Failure *failure);
 /* One event failed alone at the rows. Returns true when several aggregates of the projection did;
  * then it is not this event's fault, and the others are not tried for a while. */
 bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure);

@@ -322,7 +322,8 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
     if (failure.step == STEP_ROWS && failure.class == FAILURE_MAPPING && culprit.projection &&
         fail_projection(worker, items, count, culprit.projection, &failure))
       continue;
-    if (hold_locked_table(worker, items, count, culprit.projection, &failure))
+    if (hold_locked_table(worker, items, count, culprit.projection, &failure) ||
+        hold_forbidden_table(worker, items, count, culprit.projection, &failure))
       continue;
     PartState state = carry_out(worker, items, count, &culprit, ++tries, attempt, &failure);
     if (state == PART_STOPPED)
