@@ -330,6 +330,26 @@ def test_copies_are_on_a_majority_before_the_event_leaves(one):
     assert written and all(w["command"]["writeConcern"]["w"] == "majority" for w in written)
 
 
+@pytest.mark.whole_server  # failCommand
+def test_a_copy_in_front_of_a_known_one_is_on_a_majority_too(one):
+    """An insert that ends at a copy which is there already says of those before it only whether the majority has them."""
+    events = [opened(one, "a1"), deposited(one, "a1")]
+    one.db[FEED].insert_one(events[1])
+    one.put(events)
+    data = {"failCommands": ["insert"], "appName": "projector", "namespace": f"{one.name}.{FEED}",
+            "writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}
+    one.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+    try:
+        with one.start_projector() as projector:
+            one.wait(lambda: "the majority has not confirmed the copies" in projector.log_text() or one.outbox.find_one() is None)
+            assert one.outbox.count_documents({}) == 2
+            one.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+            one.wait_drained()
+    finally:
+        one.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    assert len(feed_documents(one)) == 2
+
+
 # the second read model
 
 

@@ -88,6 +88,15 @@ def test_metrics_count_what_was_applied_by_projection(bank, promtool):
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
+def test_a_bucket_holds_what_equals_its_bound(bank):
+    bank.mapping(**LISTENING)
+    bank.put(opened(bank, "a1"))
+    with listening(bank) as (_, endpoint):
+        bank.wait(lambda: endpoint.metrics()["projector_events_committed_total"] == 1, what="the event")
+        metrics = endpoint.metrics()
+    assert metrics["projector_batch_events_sum"] == metrics['projector_batch_events_bucket{le="1"}'] == 1
+
+
 def test_every_metric_is_explained_and_the_alert_rules_are_valid(bank, promtool):
     bank.mapping(**LISTENING)
     with listening(bank) as (_, endpoint):
@@ -334,6 +343,17 @@ def test_actions_want_the_token_from_the_page_itself(bank):
         assert endpoint.act("skip", target).status == 404
     assert bank.found(dead) is None
     assert bank.ledger() == {str(dead["_id"]): "skipped"}
+
+
+def test_a_whole_kind_of_events_is_retried_but_not_skipped(bank):
+    with_token(bank, permanent="dead")
+    bank.put(dead := impossible(bank, "a1"))
+    with listening(bank) as (_, endpoint):
+        error = bank.wait_status(dead, "dead")["last_error"]
+        kind = {"state": "dead", "event_type": dead["event_type"], "class": error["class"], "reason": error["message"]}
+        assert endpoint.act("skip", kind).status == 400
+        assert bank.found(dead)["status"] == "dead"
+        assert endpoint.act("retry", kind).json == {"count": 1}
 
 
 @pytest.mark.parametrize("part", [TOKEN[:-1], TOKEN[:8], TOKEN[0], "", TOKEN + "x", TOKEN[1:], TOKEN.upper(), "\t" + TOKEN])

@@ -188,6 +188,14 @@ def test_a_poison_event_is_logged_once_in_a_while(bank):
         assert projector.log_text().count("event failed") <= 2
 
 
+def test_the_time_in_a_failed_event_is_as_far_away_as_backoff_ms_says(bank):
+    bank.mapping(**SLOW)
+    bank.put(bad := [opened(bank, f"a{n}", balance="1e30") for n in range(10)])
+    bank.run_once()
+    waits = [stored["next_attempt_at"] - stored["last_error"]["at"] for stored in map(bank.found, bad)]
+    assert timedelta(seconds=1) < max(waits) <= timedelta(seconds=300)  # each may be short
+
+
 def test_a_failed_event_keeps_its_time_over_a_restart_and_a_retry_does_not_wait(bank):
     """A projector that keeps restarting does not use up its attempts."""
     bank.mapping(**SLOW)
