@@ -153,6 +153,20 @@ static bool is_table(const Token *token, const char *table) {
   return token->word && token->length == length && !strncmp(token->at, table, length);
 }
 
+/* A word has its qualifiers in it: t.column. */
+bool statement_names(const char *text, const char *name) {
+  size_t length = strlen(name);
+  for (Token token = next_word(&text); *token.at; token = next_word(&text)) {
+    bool quoted = *token.at == '`';
+    const char *dot = quoted ? NULL : g_strrstr_len(token.at, (gssize)token.length, ".");
+    const char *last = quoted ? token.at + 1 : dot ? dot + 1 : token.at;
+    size_t found = (size_t)(token.at + token.length - last) - quoted;
+    if ((quoted || token.word) && found == length && !g_ascii_strncasecmp(last, name, length))
+      return true;
+  }
+  return false;
+}
+
 /* --- the row it touches --------------------------------------------------------------------- */
 
 typedef struct RowReader {

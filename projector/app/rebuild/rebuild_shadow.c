@@ -6,7 +6,8 @@
  *   catch up  in rounds: aggregates whose position is not at the noted version are copied again
  *   compare   the rows of t__new with the entities
  *   swap      with the fence's table locked, so that no event is applied: what moved since, and
- * what is copied already but not applied yet, is refreshed in both tables; then one RENAME */
+ * what is copied already but not applied yet, is refreshed in both tables; columns that the mapping
+ * does not name are copied; then one RENAME */
 #include "projector/app/rebuild/fill.h"
 #include "projector/app/rebuild/rebuild.h"
 #include "projector/app/reconcile/compare.h"
@@ -20,6 +21,7 @@
 #include "projector/infra/mysql/rows.h"
 #include "projector/infra/mysql/shadow.h"
 #include "projector/infra/mysql/shadow_carry.h"
+#include "projector/infra/mysql/unnamed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -409,6 +411,13 @@ static bool take_contained(Work *work, Failure *ret_failure) {
   return true;
 }
 
+/* Others write these columns, whenever they like: before the swap most of it is copied, and while
+ * the gate is closed the rest. */
+static bool carry_unnamed(Work *work, Session *gate, Failure *ret_failure) {
+  const UnnamedCarry carry = {.live = work->live, .fresh = work->fresh, .gate = gate};
+  return shadow_carry_unnamed(work->stores->session, &carry, ret_failure);
+}
+
 /* While the gate is closed nothing is applied; whatever the last round missed is refreshed. */
 static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_failure) {
   int64_t moved;
@@ -423,6 +432,7 @@ static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret
       take_moved(work, refresh_batch, &moved, ret_failure) && take_contained(work, ret_failure);
   work->stores = stores;
   stores->session = held.session; /* the fence's session may have been opened again */
+  good = good && (work->rebuild->at.left > 0 || carry_unnamed(work, work->gate, ret_failure));
   if (!good || work->rebuild->at.left > 0) {
     shadow_open_gate(work->gate, &work->shadow);
     return good;
@@ -438,7 +448,7 @@ static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_f
   work->gate = gate;
   work->reads = reads;
   return gate && session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) &&
-         stores_wake(work->stores, ret_failure) &&
+         stores_wake(work->stores, ret_failure) && carry_unnamed(work, NULL, ret_failure) &&
          shadow_close_gate(gate, &work->shadow, rebuild->drop_old, ret_failure) &&
          finish(work, renamer, ret_swapped, ret_failure);
 }
@@ -568,7 +578,8 @@ bool rebuild_shadow_check(Rebuild *rebuild, Failure *ret_failure) {
     Shadow shadow;
     if (!check_key(projection, ret_failure) || !shadow_name(projection, &shadow, ret_failure) ||
         !privileges_check_swap(&rebuild->config->mysql, &shadow, ret_failure) ||
-        !shadow_check(rebuild->stores.session, &shadow, rebuild->drop_old, ret_failure))
+        !shadow_check(rebuild->stores.session, &shadow, rebuild->drop_old, ret_failure) ||
+        !unnamed_check(rebuild->stores.session, projection, ret_failure))
       return false;
     Failure failure = {0};
     g_autoptr(Mapping) both = map_both(rebuild->config, projection, shadow.fresh, &failure);

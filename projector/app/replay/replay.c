@@ -6,11 +6,14 @@
 #include "projector/app/shared/identity.h"
 #include "projector/app/shared/resolve.h"
 #include "projector/domain/retarget.h"
+#include "projector/domain/statement.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/inspect.h"
 #include "projector/infra/mysql/privileges.h"
+#include "projector/infra/mysql/shadow_carry.h"
+#include "projector/infra/mysql/unnamed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -133,7 +136,8 @@ static bool open_shadow(Replay *replay, const ReplayOptions *options, const Shad
     return failure_refuse(ret_failure,
                           "table %s does not exist; `projector schema --apply` creates it", table);
   if (!options->to && (!privileges_check_swap(&replay->config->mysql, shadow, ret_failure) ||
-                       !shadow_check(replay->session, shadow, options->drop_old, ret_failure)))
+                       !shadow_check(replay->session, shadow, options->drop_old, ret_failure) ||
+                       !unnamed_check(replay->session, replay->projection, ret_failure)))
     return false;
   if (exists && !options->restart) {
     if (g_strcmp0(found, purpose) != 0)
@@ -155,6 +159,14 @@ static bool open_shadow(Replay *replay, const ReplayOptions *options, const Shad
 
 /* --- hand-over ------------------------------------------------------------------------------ */
 
+/* What others have written into the live table: most of it before the gate closes, the rest after.
+ */
+static bool carry_unnamed(Replay *replay, Session *gate, Failure *ret_failure) {
+  const UnnamedCarry carry = {
+      .live = replay->projection, .fresh = replay->target, .gate = gate, .replayed = true};
+  return shadow_carry_unnamed(replay->session, &carry, ret_failure);
+}
+
 /* While the gate is closed, the table gets the remaining events and takes the live one's place. */
 static bool finish_and_swap(Replay *replay, Session *gate, const char *since, const Shadow *shadow,
                             Failure *ret_failure) {
@@ -162,7 +174,8 @@ static bool finish_and_swap(Replay *replay, Session *gate, const char *since, co
   crash_point("replay_with_gate");
   replay->scope.held = true;
   replay->scope.epoch = 0;
-  if (!renamer || !replay_finish(replay, since, ret_failure)) {
+  if (!renamer || !replay_finish(replay, since, ret_failure) ||
+      !carry_unnamed(replay, gate, ret_failure)) {
     shadow_open_gate(gate, shadow);
     return false;
   }
@@ -174,6 +187,7 @@ static bool hand_over(Replay *replay, const ReplayOptions *options, const char *
                       const Shadow *shadow, Failure *ret_failure) {
   g_autoptr(Session) gate = session_open(&replay->config->mysql, ret_failure);
   if (!gate || !session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) ||
+      !carry_unnamed(replay, NULL, ret_failure) ||
       !shadow_close_gate(gate, shadow, options->drop_old, ret_failure) ||
       !finish_and_swap(replay, gate, since, shadow, ret_failure))
     return false;
@@ -221,6 +235,34 @@ static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *
 
 /* --- one aggregate -------------------------------------------------------------------------- */
 
+/* A statement may count on beginning without a row, or with the defaults of a new one. */
+static bool needs_new_row(const Rule *rule, const GPtrArray *unnamed) {
+  bool needs = rule->operation == OP_SQL && !rule->key_parameters;
+  for (guint i = 0; rule->operation == OP_SQL && i < unnamed->len; i++)
+    needs |= statement_names(rule->statement, unnamed->pdata[i]);
+  return needs;
+}
+
+/* What the mapping does not name stays in the row, or is named. */
+static bool look_at_unnamed(Replay *replay, Failure *ret_failure) {
+  const Projection *projection = replay->projection;
+  g_autoptr(GPtrArray) unnamed = unnamed_columns(replay->session, projection, ret_failure);
+  if (!unnamed)
+    return false;
+  replay->keep_row = true;
+  for (unsigned i = 0; i < projection->rule_count; i++)
+    replay->keep_row &= !needs_new_row(&projection->rules[i], unnamed);
+  if (replay->keep_row || unnamed->len == 0)
+    return true;
+  g_ptr_array_add(unnamed, NULL);
+  g_autofree char *names = g_strjoinv(", ", (char **)unnamed->pdata);
+  fprintf(stderr,
+          "projector: the row is deleted and inserted, because of a statement of %s: columns that "
+          "the mapping does not name begin with their defaults (%s)\n",
+          projection->table, names);
+  return true;
+}
+
 static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *ret_events,
                        Failure *ret_failure) {
   const Projection *projection = replay->projection;
@@ -241,6 +283,8 @@ static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *re
   if (!replay->mapping)
     return false;
   replay->target = mapping_projection(replay->mapping, 0);
+  if (!look_at_unnamed(replay, ret_failure))
+    return false;
   unsigned count = ids_from_text(text, strlen(text), bytes, ids);
   *ret_events = 0;
   for (unsigned k = 0; k < count && *ret_events == 0; k++) {

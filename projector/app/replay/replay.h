@@ -24,6 +24,7 @@ typedef struct Replay {
   GHashTable *leave_out; /* of Id */
   int64_t replayed;      /* events applied to the target */
   int64_t skipped;       /* skipped events of the archive, which are not applied */
+  bool keep_row;         /* of one aggregate: overwritten, so other columns stay as they are */
 } Replay;
 
 /* --- replay_apply.c --- */

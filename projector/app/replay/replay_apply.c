@@ -56,6 +56,17 @@ static bool judge(Session *session, const Ledger *ledger, Item *items, size_t co
   return true;
 }
 
+/* Overwrites the row instead of deleting and inserting it. */
+static void keep_row(const Fold *fold) {
+  for (unsigned i = 0; i < fold_step_count(fold); i++) {
+    const GPtrArray *rows = fold_step(fold, i)->rows;
+    for (guint k = 0; rows && k < rows->len; k++) {
+      FoldedRow *row = rows->pdata[k];
+      row->remove = row->remove && !row->write;
+    }
+  }
+}
+
 /* Writes the row of the aggregate as the items that are VERDICT_APPLIED make it, whatever it
  * was. */
 static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
@@ -76,6 +87,8 @@ static bool write_anew(Replay *replay, Item *items, size_t count, Arena *arena,
       return name_event(event, ret_failure);
     begun = true;
   }
+  if (replay->keep_row)
+    keep_row(fold);
   return apply_fold(replay->session, fold, &culprit, ret_failure) &&
          replay_look_again(replay, fold, ret_failure);
 }

@@ -1,5 +1,5 @@
-/* shadow_carry.h - copies rows that only the live table has, the marked ones of deleted entities
- * (domain/mark.h), into the shadow table. */
+/* shadow_carry.h - copies into the shadow table what only the live table has: the marked rows of
+ * deleted entities (domain/mark.h), and columns that the mapping does not name (unnamed.h). */
 #pragma once
 
 #include "projector/domain/value.h"
@@ -17,3 +17,13 @@ bool shadow_carry_marked(Session *session, const Projection *live, const Project
  * set. */
 bool shadow_keep_marks(Session *session, const Projection *live, const Projection *fresh,
                        const Value *const *keys, size_t count, Failure *ret_failure);
+
+typedef struct UnnamedCarry {
+  const Projection *live, *fresh;
+  Session *gate; /* kept awake meanwhile; NULL: none */
+  bool replayed; /* `sql` rules have written to `fresh` already: the columns that they name stay */
+} UnnamedCarry;
+
+/* Gives each row of `fresh`, and of its child tables, what the row of `live` with the same key has
+ * in columns that the mapping does not name. */
+bool shadow_carry_unnamed(Session *session, const UnnamedCarry *carry, Failure *ret_failure);
