@@ -1,6 +1,7 @@
 /* change.c - the map step: an event and the rules that name it become changes of rows. */
 #include "projector/domain/change.h"
 
+#include "projector/domain/key.h"
 #include "projector/domain/mark.h"
 
 #include <string.h>
@@ -9,8 +10,7 @@ static bool map_key(const Projection *projection, const Event *event, Arena *are
                     Failure *ret_failure) {
   change->key = arena_alloc(arena, projection->key_count, sizeof(Value));
   for (unsigned i = 0; i < projection->key_count; i++)
-    if (!value_for_column(event, &projection->columns[i].from, &projection->columns[i], arena,
-                          &change->key[i], ret_failure))
+    if (!key_map(event, &projection->columns[i], arena, &change->key[i], ret_failure))
       return false;
   return true;
 }
@@ -63,10 +63,15 @@ static bool map_mark(const Rule *rule, const Event *event, Arena *arena, Change 
 static bool map_parameters(const Rule *rule, const Event *event, Arena *arena, Change *change,
                            Failure *ret_failure) {
   change->values = arena_alloc(arena, rule->parameter_count, sizeof(Value));
-  for (unsigned i = 0; i < rule->parameter_count; i++)
+  for (unsigned i = 0; i < rule->parameter_count; i++) {
+    int column = rule->parameters[i].column;
+    bool key = column >= 0 && column < (int)rule->projection->key_count;
     if (!value_for_parameter(event, &rule->parameters[i], rule->projection, arena,
-                             &change->values[i], ret_failure))
+                             &change->values[i], ret_failure) ||
+        (key && !key_check_spelling(event, &rule->projection->columns[column], &change->values[i],
+                                    ret_failure)))
       return false;
+  }
   if (!rule->key_parameters || rule->projection->allow_unique_keys)
     return true;
   change->key = arena_alloc(arena, rule->projection->key_count, sizeof(Value));

@@ -2,6 +2,7 @@
 #include "projector/domain/row_compare.h"
 
 #include "projector/domain/json_number.h"
+#include "projector/domain/key.h"
 #include "projector/domain/mark.h"
 #include "projector/domain/real.h"
 
@@ -58,8 +59,7 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
 bool layout_map_key(const Layout *layout, const Event *entity, Arena *arena, Value *ret_key,
                     Failure *ret_failure) {
   for (unsigned i = 0; i < layout->key_count; i++)
-    if (!value_for_column(entity, &layout->columns[i]->from, layout->columns[i], arena, &ret_key[i],
-                          ret_failure))
+    if (!key_map(entity, layout->columns[i], arena, &ret_key[i], ret_failure))
       return false;
   return true;
 }
@@ -90,9 +90,12 @@ bool layout_map(const Layout *layout, const Event *entity, Arena *arena, Expecte
   expected.absent = !wanted;
   for (unsigned i = 0; i < (wanted ? layout->count : layout->key_count); i++) {
     const Column *column = layout->columns[i];
+    Value *value = &expected.values[i];
     expected.known[i] = source_known(&column->from, entity);
     if (expected.known[i] &&
-        !value_for_column(entity, &column->from, column, arena, &expected.values[i], ret_failure))
+        !(i < layout->key_count
+              ? key_map(entity, column, arena, value, ret_failure)
+              : value_for_column(entity, &column->from, column, arena, value, ret_failure)))
       return false;
   }
   if (layout->projection->child_count > 0 &&

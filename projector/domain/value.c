@@ -475,13 +475,14 @@ static void append_time(GString *text, int64_t us, unsigned fraction, size_t cut
 }
 
 void value_append_text(GString *text, const Value *value) {
-  char number[G_ASCII_DTOSTR_BUF_SIZE];
+  char number[REAL_TEXT_SIZE];
   switch (value->kind) {
   case VALUE_NULL: g_string_append(text, "NULL"); return;
   case VALUE_INT: g_string_append_printf(text, "%" G_GINT64_FORMAT, value->integer); return;
   case VALUE_UINT: g_string_append_printf(text, "%" G_GUINT64_FORMAT, value->natural); return;
   case VALUE_DOUBLE:
-    g_string_append(text, g_ascii_dtostr(number, sizeof number, value->real));
+    real_format(value->real, number);
+    g_string_append(text, number);
     return;
   case VALUE_DECIMAL:
   case VALUE_TEXT: g_string_append_len(text, value->text, value->length); return;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 import pytest
@@ -121,3 +122,47 @@ def test_ids_that_are_one_in_several_tenants_are_a_warning(loose):
     loose.put(loose.event(id, "Put", name="a", tenant=tenant) for id, tenant in ids)
     done = loose.projector("check")
     assert done.returncode == 0 and "would share a row" in done.stdout and "for one" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("type, usual, others", [
+    ("uuid", HEX, [HEX.upper(), HEX.title()]),
+    ("decimal(20,0)", "7", ["07", "+7", "7.0", "7e0", "70e-1"]),
+    ("decimal(9,2)", "7.5", ["7.50", "07.5", "+7.5", "75e-1"]),
+    ("decimal(9,2)", "0", ["-0", "0.0", "00"]),
+])
+def test_an_id_in_another_spelling_fails_instead_of_sharing_the_row(ws, tmp_path, type, usual, others):
+    ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    rename = {"op": "sql", "statement": "UPDATE alone SET name = :name WHERE id = :$aggregate_id"}
+    any_row = {"op": "sql", "statement": "UPDATE alone SET name = :name WHERE id = :$aggregate_id LIMIT 1"}
+    ws.mapping([{**ALONE, "table": "alone", "key": {"id": {"from": "$aggregate_id", "type": type}},
+                 "events": {**ALONE["events"], "Renamed": rename, "Changed": any_row}}], backoff_ms=300000, gap_wait_ms=0)
+    ws.create()
+    ws.put(ws.event(usual, "Put", name="first"))
+    ws.run_once()
+    before = ws.rows("alone")
+    wrong = [ws.event(other, kind, name="second") for other, kind in zip(others, ["Put", "Renamed", "Changed", "Put", "Put"])]
+    ws.put(wrong)
+    ws.projector("run", "--once")
+    for event in wrong:
+        error = ws.found(event)["last_error"]
+        assert error["class"] == "data" and "$aggregate_id: expected" in error["message"] \
+            and f'found "{event["aggregate_id"]}"' in error["message"], error
+    assert ws.rows("alone") == before
+    ws.outbox.delete_many({})
+    ws.db["people"].insert_many({"_id": id, "name": "first", "version": Int64(1)} for id in (usual, others[0]))
+    done = ws.projector("reconcile", "--json")
+    differences = [line for line in map(json.loads, done.stdout.splitlines()) if "difference" in line]
+    assert done.returncode == 1 and [line["aggregate_id"] for line in differences] == [others[0]], done.stdout
+    assert "another spelling" in differences[0]["reason"]
+
+
+@pytest.mark.parametrize("type, ids", [("bigint", ["7", "007"]), ("int", ["7"]), ("date", ["2026-1-1"])])
+def test_texts_are_no_ids_for_a_key_of_numbers_or_dates(ws, type, ids):
+    """So no two spellings meet there."""
+    ws.mapping([{**ALONE, "key": {"id": {"from": "$aggregate_id", "type": type}}}], backoff_ms=300000)
+    ws.create()
+    events = [ws.event(id, "Put", name="x") for id in ids]
+    ws.put(events)
+    ws.projector("run", "--once")
+    assert all(f"expected {type}" in ws.found(event)["last_error"]["message"] for event in events)
+    assert ws.rows(ALONE["table"]) == []

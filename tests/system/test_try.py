@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,76 @@ def test_what_the_file_takes_from_the_environment_is_taken_here_too(folder, monk
         [report] = reports(folder, {"_id": "e", "aggregatetype": "order", "aggregateid": "o-1", "kind_of_event": type,
                                     "timestamp": {"$date": "2026-01-01T00:00:00Z"}, "payload": {}})
         assert report["outcome"] == outcome, report
+
+
+OTHER_NAMES = {"fields": {"aggregate_type": "kind", "aggregate_id": "subject", "event_type": "what", "occurred_at": "when", "payload": "body"}}
+
+
+@pytest.mark.parametrize("mongodb, document", [
+    ({"layout": "debezium"}, {"aggregatetype": "order", "aggregateid": "o-1", "type": "Placed", "timestamp": {"$date": "2026-01-01T00:00:00Z"},
+                              "payload": '{"kind": "web", "total": 12345.67}'}),
+    ({"layout": "debezium"}, {"_id": {"$oid": "6954ce80aabbccddeeff0011"}, "aggregatetype": "order", "aggregateid": "o-1", "type": "Placed",
+                              "payload": {"kind": "web", "total": 12345.67}}),
+    (OTHER_NAMES, {"kind": "order", "subject": "o-1", "what": "Placed", "when": {"$date": "2026-01-01T00:00:00Z"},
+                   "body": {"kind": "web", "total": {"$numberDecimal": "12345.67"}}}),
+    ({"layout": "debezium", "fields": {"payload": "body"}},
+     {"aggregatetype": "order", "aggregateid": "o-1", "type": "Placed", "timestamp": {"$date": "2026-01-01T00:00:00Z"},
+      "body": '{"kind": "web", "total": "12345.67"}'}),
+])
+def test_an_outbox_with_other_names_is_read_as_run_reads_it(folder, mongodb, document):
+    """Alone, and as a case with rows before and after."""
+    (folder / "mapping.json").write_text(json.dumps({**MAPPING, "mongodb": {**MAPPING["mongodb"], **mongodb}}))
+    document = {"_id": "e-1", **document}
+    [report] = reports(folder, document)
+    assert report["outcome"] == "applied" and report["changes"][0]["columns"] == {"kind": "web", "total": "12345.67", "city": None}, report
+    cases = folder / "cases.json"
+    cases.write_text(json.dumps([{"name": "placed", "events": [document], "expect": {"orders": [{"id": "o-1", "kind": "web", "total": "12345.67"}]}}]))
+    assert "ok 1 - placed" in run(folder, "--expect", str(cases))
+    wrong = {key: value for key, value in document.items() if key not in ("type", "what")}
+    [report] = reports(folder, wrong, status=1)
+    assert "event_type" in report["error"] or "what" in report["error"] or "type" in report["error"], report
+
+
+def with_column(folder: Path, column: str, **more: str) -> None:
+    """The mapping with this text as its column, which json.dumps could not write."""
+    text = json.dumps({**MAPPING, "projections": [{**MAPPING["projections"][0], "columns": {"n": "COLUMN"}, **more,
+                                                   "events": {"Placed": {"op": "upsert"}}}]})
+    (folder / "mapping.json").write_text(text.replace('"COLUMN"', column).replace('"WHEN"', '{"path": "n", "is": 12345678901234567.89}'))
+
+
+@pytest.mark.parametrize("type, written, found", [
+    ("decimal(40,20)", "12345678901234567890.12345678901234", "12345678901234567890.12345678901234000000"),
+    ("decimal(20,2)", "12345678901234567.89", "12345678901234567.89"), ("decimal(20,2)", "0.1", "0.10"),
+    ("bigint unsigned", "18446744073709551615", "18446744073709551615"), ("bigint", "9007199254740993", "9007199254740993"),
+    ("bigint", "-9223372036854775808", "-9223372036854775808"), ("double", "0.1", "0.1"), ("double", "1e300", "1e+300"),
+])
+@pytest.mark.parametrize("form", ['"value": {}', '"from": "nowhere", "default": {}'])
+def test_a_number_in_the_file_keeps_every_digit(folder, type, written, found, form):
+    with_column(folder, '{"type": "%s", %s}' % (type, form.format(written)))
+    [report] = reports(folder, event("Placed", kind="web"))
+    assert report["changes"][0]["columns"] == {"n": found} or report["changes"][0]["columns"]["n"] == int(found), report
+    [number] = re.findall(r"VALUES \('o-1',([^)]*)\)", report["sql"][0])
+    assert (float if type == "double" else Decimal)(number) == (float if type == "double" else Decimal)(written)
+
+
+@pytest.mark.parametrize("column, said", [
+    ('{"type": "double", "value": 12345678901234567.89}', "columns.n: value: expected double, found Decimal128 12345678901234567.89"),
+    ('{"type": "double", "value": 9007199254740993}', "columns.n: value: expected double, found int64 9007199254740993"),
+    ('{"type": "bigint", "value": 9223372036854775808}', "columns.n: value: expected bigint, found Decimal128 9223372036854775808"),
+    ('{"type": "decimal(60,2)", "value": 123456789012345678901234567890123456}', "more than 34 digits, which are not kept exactly: write it as a text"),
+    ('{"type": "decimal(9,2)", "value": 0.123}', "columns.n: value: expected decimal(9,2)"),
+    ('{"type": 12345678901234567890, "value": 1}', "columns.n.type: expected a string, found 12345678901234567890"),
+])
+def test_a_number_that_would_lose_digits_is_refused(folder, column, said):
+    with_column(folder, column)
+    assert said in run(folder, stdin=json.dumps(event("Placed", kind="web")), status=2)
+
+
+def test_a_condition_compares_every_digit(folder):
+    with_column(folder, '{"type": "varchar(9)", "value": "x"}', when="WHEN")
+    for number, change in (("12345678901234567.89", "write"), ("12345678901234567.90", "delete"), ("12345678901234568", "delete")):
+        [report] = reports(folder, event("Placed", n={"$numberDecimal": number}))
+        assert report["changes"][0]["change"] == change, (number, report)
 
 
 def test_text_for_people(folder):

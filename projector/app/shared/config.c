@@ -2,6 +2,7 @@
 #include "projector/app/shared/config.h"
 
 #include "projector/domain/json.h"
+#include "projector/domain/json_number.h"
 #include "projector/infra/http/server.h"
 #include "projector/infra/mongo/feeds.h"
 
@@ -460,7 +461,14 @@ static Config *read_file(const char *file, Failure *ret_failure) {
   /* some editors put a byte order mark at the start */
   size_t mark = g_str_has_prefix(text, "\xEF\xBB\xBF") ? 3 : 0;
   json_error_t error;
-  config->json = json_loadb(text + mark, length - mark, JSON_REJECT_DUPLICATES, &error);
+  /* a constant keeps all its digits */
+  g_autoptr(GString) exact = json_wide_as_decimals(text + mark, length - mark);
+  if (!exact) {
+    wrong(ret_failure, file,
+          "a number has more than 34 digits, which are not kept exactly: write it as a text");
+    return NULL;
+  }
+  config->json = json_loadb(exact->str, exact->len, JSON_REJECT_DUPLICATES, &error);
   if (!config->json) {
     char *near = strstr(error.text, " near '"); /* then it quotes the file */
     if (near)
