@@ -9,6 +9,7 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from projectors import PASSWORD
+from sales import CHILDREN
 from workload import TABLES, fold, order_key
 from world import World
 
@@ -99,7 +100,9 @@ class Checker:
         want: dict[str, dict] = {table: {} for table in TABLES}
         for (kind, aggregate_id), events in expected.items():
             for table, row in fold(events).items():
-                want[table][aggregate_id] = tuple(row[c] for c in TABLES[table])
+                if table in TABLES:
+                    want[table][aggregate_id] = tuple(row[c] for c in TABLES[table])
+        self._child_rows(expected)
         for table, columns in TABLES.items():
             key = f"{table.split('_')[0]}_id"
             have = {row[0]: row[1:] for row in self.world.sql(f"SELECT {key}, {', '.join(columns)} FROM {table}")}
@@ -107,6 +110,18 @@ class Checker:
                 must(have.get(aggregate_id) == want[table].get(aggregate_id),
                      f"{table} {aggregate_id}: the row is {have.get(aggregate_id)}, "
                      f"the fold is {want[table].get(aggregate_id)}\n{self._history(expected, table, aggregate_id)}")
+
+    def _child_rows(self, expected: dict) -> None:
+        for table, columns in CHILDREN.items():
+            kind = table.split("_")[0]
+            have: dict[str, list] = {}
+            for row in self.world.sql(f"SELECT {kind}_id, {', '.join(columns)} FROM {table} ORDER BY 1, 2"):
+                have.setdefault(row[0], []).append(row[1:])
+            for (of, aggregate_id), events in expected.items():
+                rows = [tuple(line[c] for c in columns) for line in fold(events).get(table, ())] if of == kind else []
+                must(of != kind or have.pop(aggregate_id, []) == rows,
+                     f"{table} {aggregate_id}: the fold is {rows}\n{self._history(expected, table, aggregate_id)}")
+            must(not have, f"{table} has rows of {list(have)[:5]}, which no event placed")
 
     @staticmethod
     def _history(expected: dict, table: str, aggregate_id: Any) -> str:

@@ -1,11 +1,12 @@
 """The bank that writes during the faults: events from a seed, and the fold that determines the expected rows.
 
-The four aggregate types are chosen so that the correct rows do not depend on when an event arrives:
+The aggregate types are chosen so that the correct rows do not depend on when an event arrives:
 
     account   versions, entities, every operation, strictly in order
     contact   versions, entities, some events held back and sent late: deltas and refreshes
     wallet    no versions: an opening and deltas, with times inverted and equal
     profile   no versions: whole rows only, the newest by (time, id) wins
+    sale, basket   what the mapping file can say beyond plain columns (sales.py)
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any, Callable
 import pymongo
 from bson import Decimal128, Int64, ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
+
+import sales
 
 ACCOUNTS, CONTACTS, WALLETS, PROFILES = 24, 10, 8, 12
 TRAIL = 120  # characters kept of the versions that touched a row
@@ -64,11 +67,12 @@ def projections() -> list[dict]:
             key_type="bigint"),
         _projection("profile", {"name": "varchar(100)"}, {
             "ProfileSaved": {"op": "upsert"}, "ProfileRemoved": {"op": "delete"}}),
+        *sales.projections(),
     ]
 
 
 TABLES = {"account": ("name", "balance", "trail"), "account_flow": ("deposited", "moves"),
-          "contact": ("name", "score", "trail"), "wallet": ("balance", "moves"), "profile": ("name",)}
+          "contact": ("name", "score", "trail"), "wallet": ("balance", "moves"), "profile": ("name",), **sales.TABLES}
 
 
 def order_key(event: dict) -> tuple:
@@ -85,7 +89,9 @@ def native(value: Any) -> Any:
 def fold_one(rows: dict[str, dict], event: dict) -> None:
     """The effect of one event on its aggregate's rows, by table."""
     kind, payload = event["event_type"], {k: native(v) for k, v in event["payload"].items()}
-    if kind in ("AccountOpened", "ContactAdded", "WalletOpened", "ProfileSaved"):
+    if event["aggregate_type"] in sales.KINDS:
+        sales.fold_one(rows, event, payload)
+    elif kind in ("AccountOpened", "ContactAdded", "WalletOpened", "ProfileSaved"):
         for table, columns in TABLES.items():
             if table.split("_")[0] == event["aggregate_type"]:
                 rows[table] = {column: payload[column] for column in columns}
@@ -137,7 +143,7 @@ class Bank:
         self.resent = 0
         self.lock = threading.Lock()
         self.gate = threading.RLock()  # held by a fault while the background writer waits
-        for name in ("outbox", "accounts", "contacts", "batches"):
+        for name in ("outbox", "accounts", "contacts", "batches", *(f"{kind}s" for kind in sales.KINDS)):
             if name not in self.db.list_collection_names():
                 self.db.create_collection(name)
 
@@ -219,6 +225,15 @@ class Bank:
             event["occurred_at"] = self.random.choice(past)["occurred_at"]
         return event
 
+    def sale(self, kind: str = "sale") -> dict:
+        aggregate_id = f"{kind[0]}{self.random.randrange(sales.KINDS[kind])}"
+        entity = self.entities.get((kind, aggregate_id), {"rows": {}})["rows"].get("")
+        name, payload = sales.draw(self.random, kind, entity)
+        return self.versioned(kind, aggregate_id, kind.title() + name, **payload)
+
+    def basket(self) -> dict:
+        return self.sale("basket")
+
     # Writing
 
     def batch(self, size: int) -> list[dict]:
@@ -226,9 +241,10 @@ class Bank:
         self._opening: set = set()
         events: list[dict] = []
         while len(events) < size:
-            make = self.random.choices((self.account, self.contact, self.wallet, self.profile), (5, 2, 2, 2))[0]
+            make = self.random.choices((self.account, self.contact, self.wallet, self.profile, self.sale, self.basket),
+                                       (5, 2, 2, 2, 3, 2))[0]
             event = make() if make is not self.account else self._free_account()
-            if event["aggregate_type"] == "contact" and event["version"] > 1 and self.random.random() < 0.1:
+            if event["aggregate_type"] in ("contact", "basket") and event["version"] > 1 and self.random.random() < 0.1:
                 self.held_back.append(event)
             else:
                 events.append(event)
@@ -272,7 +288,9 @@ class Bank:
         for kind, aggregate_id in sorted((t for t in touched if t in self.entities), key=str):
             entity = self.entities[kind, aggregate_id]
             document = {"version": Int64(entity["version"]), "last_event_at": entity["at"]}
-            for row in entity["rows"].values():
+            if kind in sales.KINDS and entity["rows"]:
+                document |= sales.document(entity["rows"][""])
+            for row in entity["rows"].values() if kind not in sales.KINDS else ():
                 document.update({k: Decimal128(v) if isinstance(v, Decimal) else Int64(v) if isinstance(v, int) else v
                                  for k, v in row.items()})
             collection = self.db[f"{kind}s"]
