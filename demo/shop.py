@@ -144,7 +144,7 @@ def mapping_file(folder: Path) -> Path:
 
 def show(mongodb: dict[str, tuple], mysql: dict[str, tuple], different: list[str]) -> None:
     def side(row: tuple | None) -> str:
-        return f"{cell(row[1], 10)} {row[2]:>9} {len(row[3]):>3} lines" if row else cell("(none)", 30)
+        return f"{cell(row[1], 10)} {row[2]:>9} {len(row[3]):>3} {'line ' if len(row[3]) == 1 else 'lines'}" if row else cell("(none)", 30)
 
     print(f"\n{'order':10} {'MongoDB: orders':30}   MySQL: orders, order_line")
     for key in (different or sorted(mongodb))[:6]:
@@ -158,7 +158,9 @@ def compare(stores: Shop, writer: Writer) -> None:
     different = sorted(i for i in mongodb.keys() | mysql.keys() if mongodb.get(i) != mysql.get(i))
     show(mongodb, mysql, different)
     entities, present, marked = stores.customers()
-    print(f"customers: {len(entities):,} in MongoDB, {len(present):,} in MySQL, and {len(marked):,} marked as deleted")
+    cancelled = stores.source.orders.count_documents({"state": "cancelled"})
+    print(f"The {cancelled:,} cancelled orders have no rows: shop.json has a \"when\" for open and paid ones.\n"
+          f"customers: {len(entities):,} in MongoDB, {len(present):,} in MySQL; the rows of {len(marked):,} who left stay, marked as deleted")
     if different or not mongodb:
         raise Failure(f"{len(different)} orders differ" if different else "no order was written")
     if entities != present or len(marked) != writer.left:
@@ -171,7 +173,7 @@ def demo(folder: Path, log: Path) -> None:
     mapping = str(mapping_file(folder))
     call(OUTBOX, "init", *SHOP)
     call(PROJECTOR, "schema", "-c", mapping, "--apply")
-    print(f"a shop writes for {SECONDS} s, the projector follows", flush=True)
+    print(f"a shop writes for {SECONDS} s, the projector follows; the mapping is demo/shop.json", flush=True)
     with log.open("wb") as stderr:
         projector = subprocess.Popen([PROJECTOR, "run", "-c", mapping], stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL, stderr=stderr)
@@ -188,7 +190,7 @@ def demo(folder: Path, log: Path) -> None:
         projector.wait()
     compare(stores, writer)
     print(f"\n$ projector reconcile\n{call(PROJECTOR, 'reconcile', '-c', mapping, '--state', str(folder / 'reconcile'))}",
-          end="")
+          "(It counts the cancelled orders among the entities, and the marked customers among the rows.)")
 
 
 if __name__ == "__main__":

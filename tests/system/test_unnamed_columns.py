@@ -144,7 +144,8 @@ def test_child_tables_have_them_too(ws, tmp_path):
 def test_a_column_that_touches_itself_is_left_as_the_mapping_says(bank):
     """ON UPDATE CURRENT_TIMESTAMP: that others' columns are copied is no reason to change it."""
     expected = filled(bank, 3)
-    bank.query("ALTER TABLE account MODIFY updated_at DATETIME(3) NOT NULL ON UPDATE CURRENT_TIMESTAMP(3)")
+    bank.query("ALTER TABLE account MODIFY updated_at DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"
+               " ON UPDATE CURRENT_TIMESTAMP(3)")
     shadow(bank)
     assert notes(bank) == expected
     assert {row["updated_at"] for row in bank.rows("account")} == {MOMENT}
