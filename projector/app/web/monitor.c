@@ -317,7 +317,7 @@ Monitor *monitor_new(const Config *config, Metrics *metrics) {
 void monitor_start(Monitor *monitor, MongoStore *store, bool by_itself) {
   monitor->store = store;
   monitor->by_itself = by_itself;
-  monitor->probe = probe_start(monitor->config);
+  monitor->probe = probe_start(monitor->config, by_itself);
   monitor->looking = g_thread_new("monitor", run_looking, monitor);
   if (by_itself)
     monitor->sampling = g_thread_new("samples", run_sampling, monitor);

@@ -26,7 +26,7 @@ struct Probe {
   GThread *threads[2];
   GMutex lock;
   GCond changed;
-  bool ending;
+  bool ending, writes;
   ProbeKnown mongodb, mysql;
   LeaseView lease;
   int64_t lease_at; /* monotonic, us */
@@ -91,9 +91,10 @@ static gpointer watch_mysql(gpointer data) {
   Session *session = NULL;
   bool well = true;
   unsigned looks = 0;
-  do /* that writes are refused is over only when one is not */
-    well = ask_mysql(probe, !well || looks++ % WRITE_EVERY == 0, &session);
-  while (pause_before_next(probe));
+  do { /* that writes are refused is over only when one is not */
+    bool write = probe->writes && (!well || looks++ % WRITE_EVERY == 0);
+    well = ask_mysql(probe, write, &session);
+  } while (pause_before_next(probe));
   session_close(session);
   return NULL;
 }
@@ -126,9 +127,10 @@ static gpointer watch_mongodb(gpointer data) {
   return NULL;
 }
 
-Probe *probe_start(const Config *config) {
+Probe *probe_start(const Config *config, bool writes) {
   Probe *probe = g_new0(Probe, 1);
   probe->config = config;
+  probe->writes = writes;
   probe->mongodb_settings = config->mongodb;
   probe->mongodb_settings.timeout_ms = ANSWER_S * 1000;
   probe->mysql_settings = config->mysql;

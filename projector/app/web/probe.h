@@ -7,8 +7,9 @@
 
 typedef struct Probe Probe;
 
-/* Starts testing. The configuration must outlive it. */
-Probe *probe_start(const Config *config);
+/* Starts testing; `writes`: by commits, too, for those who ask over HTTP. The configuration must
+ * outlive it. */
+Probe *probe_start(const Config *config, bool writes);
 /* Waits for running tests, which end within seconds. */
 void probe_free(Probe *probe);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Probe, probe_free)
