@@ -7,12 +7,13 @@ from collections import defaultdict
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
-from workspace import PROJECTOR_PASSWORD, PROJECTOR_USER, Process, Workspace
+from bank import SHORT_LEASE
+from workspace import Process, Workspace, decimal
 
 FEED = "outbox_search"
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "claim_timeout_ms": 1000, "lease_ms": 2000, "gap_wait_ms": 100}
+SETTINGS = {**SHORT_LEASE, "claim_timeout_ms": 1000, "gap_wait_ms": 100}
 
 # Another view of the same events: money in and out, which renames never touch. A delta applied twice would show.
 TURNOVER = [{
@@ -28,11 +29,20 @@ TURNOVER = [{
 }]
 
 
+def opened(ws: Workspace, account: Any, **fields) -> dict:
+    """With more fields of the event, beside its payload."""
+    return {**ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("10.00")), **fields}
+
+
+def deposited(ws: Workspace, account: Any, amount: str = "1.00", **fields) -> dict:
+    return {**ws.event(account, "MoneyDeposited", amount=decimal(amount)), **fields}
+
+
 def reader_mapping(ws: Workspace, feed: str = FEED, **overrides) -> Path:
     """The mapping of the feed's projector, separate from the workspace's own; also creates its tables."""
     own = ws.file
     mongodb = {"outbox": feed, **overrides.pop("mongodb", {})}
-    file = ws.mapping(TURNOVER, name=f"{ws.name}_{feed}", mongodb=mongodb, **FAST, **overrides)
+    file = ws.mapping(TURNOVER, name=f"{ws.name}_{feed}", mongodb=mongodb, **SETTINGS, **overrides)
     applied = ws.projector("schema", "--apply")
     assert applied.returncode == 0, applied.stderr
     ws.file = own

@@ -10,9 +10,9 @@ from typing import Iterable
 import pytest
 from bson import Int64
 
+from bank import SHORT_LEASE
 from workspace import Workspace, decimal
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
 ARCHIVE = {"mongodb": {"retain": "archive"}}
 
 
@@ -70,7 +70,7 @@ def leftovers(ws: Workspace) -> tuple[list, list]:
 @pytest.fixture
 def bank(ws: Workspace) -> Workspace:
     """Replaces the usual bank with one that keeps an archive."""
-    ws.mapping(**ARCHIVE, **FAST)
+    ws.mapping(**ARCHIVE, **SHORT_LEASE)
     ws.create()
     assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0
     return ws

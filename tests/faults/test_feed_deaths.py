@@ -8,7 +8,7 @@ import signal
 import pytest
 
 import workspace
-from feeds import FAST, FEED, fold, reader_mapping, start_reader, turnover
+from feeds import FEED, SETTINGS, fold, reader_mapping, start_reader, turnover
 from workspace import Process, Workspace, decimal
 from world import build
 
@@ -19,7 +19,7 @@ POINTS = ["after_claim", "after_commit", "before_acknowledge", "before_feed", "a
 @pytest.fixture
 def one(ws: Workspace, monkeypatch) -> Workspace:
     monkeypatch.setattr(workspace, "PROJECTOR", build())
-    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **FAST)
+    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **SETTINGS)
     ws.create()
     assert ws.outbox_program("init", "--archive", "--feed", FEED).returncode == 0
     return ws

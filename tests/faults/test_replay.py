@@ -10,7 +10,8 @@ from datetime import timedelta
 import pytest
 
 import workspace
-from replays import ARCHIVE, FAST, fold, leftovers, life, opened, shown
+from bank import SHORT_LEASE
+from replays import ARCHIVE, fold, leftovers, life, opened, shown
 from workspace import Process, Workspace, decimal
 from world import build
 
@@ -24,7 +25,7 @@ ACCOUNTS = 12
 @pytest.fixture
 def bank(ws: Workspace, monkeypatch) -> Workspace:
     monkeypatch.setattr(workspace, "PROJECTOR", build())
-    ws.mapping(**ARCHIVE, **FAST)
+    ws.mapping(**ARCHIVE, **SHORT_LEASE)
     ws.create()
     assert ws.outbox_program("init", "--outbox", "outbox_archive").returncode == 0
     return ws
@@ -70,7 +71,7 @@ def die_at(ws: Workspace, dice: random.Random, point: str) -> None:
 def test_killed_at_each_point(bank: Workspace, seed: int) -> None:
     print(f"seed {seed}")
     dice = random.Random(seed)
-    bank.mapping(**ARCHIVE, **FAST, batch=dice.choice([10, 40, 200]))
+    bank.mapping(**ARCHIVE, **SHORT_LEASE, batch=dice.choice([10, 40, 200]))
     events = life(bank, ACCOUNTS, 25, seed)
     bank.put(events)
     bank.run_once()

@@ -15,6 +15,7 @@ import pymongo
 import pytest
 from bson import Int64
 
+from bank import SHORT_LEASE
 from entities import account, fill
 from refusals import CUT, FORBIDDEN, REFUSED, UNKNOWN, Refusing, refusing_stores
 from test_projector_children import ORDERS, lines, lines_of, order, place
@@ -22,7 +23,7 @@ from workspace import Workspace, bank_projections, decimal
 
 pytestmark = pytest.mark.every_statement
 
-FAST = {"backoff_ms": 20, "gap_wait_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
+SETTINGS = {**SHORT_LEASE, "gap_wait_ms": 20}
 SESSION = ("SET ", "SELECT VERSION()")  # every session begins with these: testing one command is enough
 SPARED = (
     "RENAME TABLE",  # a refused one takes as long as a slow one: once is enough, below
@@ -79,7 +80,7 @@ def without_numbers(text: str) -> str:
 @pytest.fixture
 def busy(ws: Workspace) -> Workspace:
     """Entities and rows, archived events, a dead event with another behind it, and one that waits."""
-    ws.mapping(mongodb={"retain": "archive"}, max_attempts=1, **FAST)
+    ws.mapping(mongodb={"retain": "archive"}, max_attempts=1, **SETTINGS)
     ws.create()
     assert ws.outbox_program("init", "--archive").returncode == 0
     fill(ws, [account(n) for n in range(3)])
@@ -96,7 +97,7 @@ def busy(ws: Workspace) -> Workspace:
     ["archive", "verify"],
 ])
 def test_an_answer_is_complete_or_the_command_says_why_not(busy, refusing, arguments):
-    busy.mapping(max_attempts=1, **FAST, **refusing.settings(retain="archive"))
+    busy.mapping(max_attempts=1, **SETTINGS, **refusing.settings(retain="archive"))
     undisturbed = busy.projector(*arguments)
     assert undisturbed.returncode in (0, 1), undisturbed.stderr
     sweep(refusing, lambda: busy.projector(*arguments), beginning=arguments == ["check"],
@@ -107,7 +108,7 @@ def test_an_answer_is_complete_or_the_command_says_why_not(busy, refusing, argum
 @pytest.mark.parametrize("arguments", [["status"], ["list"], ["explain", "account", "a1"], ["wait", "account", "a1", "1"],
                                        ["reconcile"]])
 def test_an_answer_without_a_privilege_is_complete_or_the_command_says_why_not(busy, refusing, arguments):
-    busy.mapping(max_attempts=1, **FAST, **refusing.settings(retain="archive"))
+    busy.mapping(max_attempts=1, **SETTINGS, **refusing.settings(retain="archive"))
     undisturbed = busy.projector(*arguments)
     sweep(refusing, lambda: busy.projector(*arguments), codes=FORBIDDEN,
           good=lambda done: (done.returncode, without_numbers(done.stdout))
@@ -131,12 +132,12 @@ def entities_as_rows(bank: Workspace) -> bool:
 @pytest.mark.parametrize("arguments", [["rebuild"], ["rebuild", "--shadow", "--drop-old"], ["reconcile", "--repair"],
                                        ["refresh", "account", "a1"]])
 def test_rows_are_mended_or_the_command_says_that_they_are_not(bank, refusing, arguments):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     fill(bank, [account(n) for n in range(4)])
     if arguments[0] == "rebuild":  # an entity that contains an event still to be applied
         bank.accounts.update_one({"_id": "a3"}, {"$set": {"version": Int64(2), "balance": decimal("11.50")}})
         bank.put(bank.event("a3", "MoneyDeposited", 2, amount=decimal("1.00")))
-    bank.mapping(**FAST, **refusing.settings())
+    bank.mapping(**SETTINGS, **refusing.settings())
 
     def prepare() -> None:
         if arguments[0] == "refresh":
@@ -148,9 +149,9 @@ def test_rows_are_mended_or_the_command_says_that_they_are_not(bank, refusing, a
 
 @pytest.mark.slow
 def test_a_rename_that_mysql_refuses_is_told_by_its_reason(bank, refusing):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     fill(bank, [account(1)])
-    bank.mapping(**FAST, **refusing.settings())
+    bank.mapping(**SETTINGS, **refusing.settings())
     refusing.begin("mysql", "RENAME TABLE `account` TO `account__old`, `account__new` TO `account`", UNKNOWN)
     done = bank.projector("rebuild", "--shadow")
     assert refusing.fired and done.returncode == 3 and REFUSED in done.stderr, done.stderr
@@ -159,11 +160,11 @@ def test_a_rename_that_mysql_refuses_is_told_by_its_reason(bank, refusing):
 
 @pytest.mark.parametrize("arguments", [["rebuild"], ["rebuild", "--shadow", "--drop-old"], ["reconcile", "--repair"]])
 def test_child_rows_are_mended_or_the_command_says_that_they_are_not(ws, refusing, arguments):
-    ws.mapping([ORDERS], **FAST)
+    ws.mapping([ORDERS], **SETTINGS)
     ws.create()
     place(ws, order(1, "apple 2", "pear 3", tags=["new"]), order(2, "plum 1"))
     right = lines(ws)
-    ws.mapping([ORDERS], **FAST, **refusing.settings())
+    ws.mapping([ORDERS], **SETTINGS, **refusing.settings())
 
     def prepare() -> None:
         ws.query("UPDATE order_line SET qty = qty + 100 WHERE order_id = 'o1' AND qty < 100")
@@ -182,7 +183,7 @@ def softly(projection: dict) -> dict:
 @pytest.mark.parametrize("arguments", [["rebuild"], ["rebuild", "--shadow", "--drop-old"], ["reconcile", "--repair"]])
 def test_marked_rows_stay_marked_or_the_command_says_that_they_do_not(ws, refusing, arguments):
     [projection] = bank_projections()
-    ws.mapping([softly(projection)], **FAST)
+    ws.mapping([softly(projection)], **SETTINGS)
     ws.create()
     fill(ws, [account(n) for n in range(3)])
     ws.accounts.delete_one({"_id": "a0"})
@@ -191,7 +192,7 @@ def test_marked_rows_stay_marked_or_the_command_says_that_they_do_not(ws, refusi
     ws.accounts.delete_one({"_id": "a2"})
     if arguments[0] == "rebuild":
         ws.put(ws.event("a2", "AccountClosed", 2))
-    ws.mapping([softly(projection)], **FAST, **refusing.settings())
+    ws.mapping([softly(projection)], **SETTINGS, **refusing.settings())
 
     def good(done: Done) -> bool:
         rows = {row["account_id"]: (row["name"], row["closed_at"] is None) for row in ws.rows("account")}
@@ -203,7 +204,7 @@ def test_marked_rows_stay_marked_or_the_command_says_that_they_do_not(ws, refusi
 @pytest.mark.parametrize("arguments", [[], ["--aggregate", "account", "a1"]])
 def test_a_replay_fills_the_table_or_says_that_it_did_not(busy, refusing, arguments):
     right = busy.rows("account")
-    busy.mapping(max_attempts=1, **FAST, **refusing.settings(retain="archive"))
+    busy.mapping(max_attempts=1, **SETTINGS, **refusing.settings(retain="archive"))
     right = [row | {"name": f"Ada {row['account_id'][1]}"} for row in right]
     more = arguments or ["--drop-old"]
     sweep(refusing, lambda: busy.projector("replay", "--projection", "account", *more),
@@ -216,12 +217,12 @@ def test_a_replay_fills_the_table_or_says_that_it_did_not(busy, refusing, argume
 
 @pytest.mark.parametrize("command", ["retry", "skip"])
 def test_a_dead_event_is_freed_or_the_command_says_that_it_is_not(bank, refusing, command):
-    bank.mapping(max_attempts=1, **FAST)
+    bank.mapping(max_attempts=1, **SETTINGS)
     dead = bank.event("none", "AccountRenamed", 2, name="Eve")
     bank.put(dead)
     bank.run_once()
     stays = bank.found(dead)
-    bank.mapping(max_attempts=1, **FAST, **refusing.settings())
+    bank.mapping(max_attempts=1, **SETTINGS, **refusing.settings())
 
     def prepare() -> None:
         bank.outbox.replace_one({"_id": stays["_id"]}, stays, upsert=True)
@@ -232,14 +233,14 @@ def test_a_dead_event_is_freed_or_the_command_says_that_it_is_not(bank, refusing
 
 @pytest.mark.parametrize("command", ["pause", "resume"])
 def test_a_pause_begins_and_ends_or_the_command_says_that_it_did_not(bank, refusing, command):
-    bank.mapping(**FAST, **refusing.settings())
+    bank.mapping(**SETTINGS, **refusing.settings())
     other = "pause" if command == "resume" else "resume"
     sweep(refusing, lambda: bank.projector(command), lambda done: done.returncode == 0, lambda: bank.projector(other))
 
 
 @pytest.mark.parametrize("codes", [UNKNOWN, CUT], ids=["refused", "cut"])
 def test_run_once_applies_all_or_says_why_not(bank, refusing, codes):
-    bank.mapping(**FAST, **refusing.settings())
+    bank.mapping(**SETTINGS, **refusing.settings())
 
     def prepare() -> None:
         bank.outbox.delete_many({})
@@ -263,7 +264,7 @@ def test_run_once_archives_and_copies_all_or_says_why_not(bank, refusing):
     kept = {"retain": "archive", "feeds": ["outbox_search"]}
     for option in (["--archive"], ["--feed", "outbox_search"]):
         bank.outbox_program("init", *option, check=True)
-    bank.mapping(**FAST, **refusing.settings(**kept))
+    bank.mapping(**SETTINGS, **refusing.settings(**kept))
 
     def prepare() -> None:
         for collection in ("outbox", "outbox_archive", "outbox_search", "projector_claims"):
@@ -281,7 +282,7 @@ def test_run_once_archives_and_copies_all_or_says_why_not(bank, refusing):
 
 @pytest.mark.slow
 def test_an_event_that_fails_is_marked_or_the_log_says_why_not(bank, refusing):
-    bank.mapping(**FAST | {"backoff_ms": 300000}, **refusing.settings())
+    bank.mapping(**SETTINGS | {"backoff_ms": 300000}, **refusing.settings())
     bad = bank.event("none", "AccountRenamed", 2, name="Eve")
 
     def prepare() -> None:

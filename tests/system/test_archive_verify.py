@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from bson import Int64
 
-from replays import FAST, bank, entity, opened, verify
+from bank import SHORT_LEASE
+from replays import bank, entity, opened, verify
 from workspace import Workspace, decimal
 
 
@@ -64,6 +65,6 @@ def test_wrong_use_of_verify(bank):
     for arguments, says in ([], "verify [TABLE]"), (["mend"], "verify [TABLE]"), (["verify", "nowhere"], "nowhere"):
         done = bank.projector("archive", *arguments)
         assert done.returncode == 2 and says in done.stderr
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     done = bank.projector("archive", "verify")
     assert done.returncode == 2 and "no outbox_archive" in done.stderr

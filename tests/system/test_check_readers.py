@@ -9,16 +9,13 @@ import re
 import pytest
 
 from endpoint import Endpoint
-from feeds import FAST, FEED, checks, reader_mapping, start_reader
+from bank import opened
+from feeds import FEED, SETTINGS, checks, reader_mapping, start_reader
 from servers import Mysqld
-from workspace import PROJECTOR_USER, Stores, Workspace, decimal
+from workspace import PROJECTOR_USER, Stores, Workspace
 
 CONTRACT = ["_id", "aggregate_type", "aggregate_id", "version", "event_type", "occurred_at", "payload", "metadata"]
 OWN = ["status", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error"]
-
-
-def opened(ws: Workspace, account: str, version: int = 1) -> dict:
-    return ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("1.00"))
 
 
 def line(ws: Workspace, pattern: str) -> tuple[str, str]:
@@ -126,7 +123,7 @@ def test_an_outbox_whose_validator_refuses_the_mark_of_a_copy(ws):
 
 
 def test_a_feed_whose_reader_is_behind(ws):
-    ws.mapping(mongodb={"feeds": [FEED]}, **FAST, ready_lag_ms=500)
+    ws.mapping(mongodb={"feeds": [FEED]}, **SETTINGS, ready_lag_ms=500)
     ws.create()
     ws.outbox_program("init", "--feed", FEED, check=True)
     readers = reader_mapping(ws)
@@ -149,7 +146,7 @@ def test_the_archive(ws):
     ws.mapping()
     ws.create()
     assert line(ws, "fetched on demand")[0] == "ok" and "deleted" in line(ws, "fetched on demand")[1]
-    ws.mapping(mongodb={"retain": "archive"}, **FAST)
+    ws.mapping(mongodb={"retain": "archive"}, **SETTINGS)
     assert line(ws, r"no index on \(seq\)")[0] == "warning"
     ws.outbox_program("init", "--archive", check=True)
     assert line(ws, r"archive index on \(seq\)")[0] == "ok"
@@ -162,7 +159,7 @@ def test_the_archive(ws):
 
 
 def test_metrics_of_feeds_and_numbers(ws):
-    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **FAST, http="127.0.0.1:0")
+    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **SETTINGS, http="127.0.0.1:0")
     ws.create()
     readers = reader_mapping(ws)
     with ws.start_projector() as process:

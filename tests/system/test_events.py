@@ -20,7 +20,8 @@ import pytest
 from bson import Int64, json_util
 
 from endpoint import TOKEN, Endpoint
-from workspace import MAJORITY, ROOT, Workspace, decimal, said
+from feeds import deposited, opened
+from workspace import MAJORITY, ROOT, Workspace, said
 
 ARCHIVE = {"retain": "archive"}
 
@@ -31,14 +32,6 @@ def kept(ws: Workspace) -> Workspace:
     ws.create()
     assert ws.outbox_program("init", "--archive").returncode == 0
     return ws
-
-
-def opened(ws: Workspace, account: str, **more) -> dict:
-    return {**ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("10.00")), **more}
-
-
-def deposited(ws: Workspace, account: str, **more) -> dict:
-    return {**ws.event(account, "MoneyDeposited", amount=decimal("1.00")), **more}
 
 
 def lines(ws: Workspace, *arguments: str) -> list[dict]:

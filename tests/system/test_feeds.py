@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import bson
 import pytest
 from bson import Int64
 
-from feeds import FAST, FEED, checks, feed_documents, fold, reader_mapping, start_reader, turnover, using
-from workspace import MAJORITY, Workspace, decimal, said
+from feeds import FEED, SETTINGS, checks, deposited, feed_documents, fold, opened, reader_mapping, start_reader, turnover
+from workspace import Workspace, decimal, said
 
 OWN = {"status", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error", "fed_at", "fed_to"}
 SECOND = "outbox_audit"
 MOMENT = datetime(2024, 5, 6, 7, 8, 9, 123000)
 
 
-def opened(ws: Workspace, account: str, **more) -> dict:
-    return {**ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("10.00")), **more}
-
-
-def deposited(ws: Workspace, account: str, amount: str = "1.00", **more) -> dict:
-    return {**ws.event(account, "MoneyDeposited", amount=decimal(amount)), **more}
-
-
 @pytest.fixture(params=["delete", "archive"])
 def fed(request, ws: Workspace) -> Workspace:
     """A workspace with two feeds."""
-    ws.mapping(mongodb={"feeds": [FEED, SECOND], "retain": request.param}, **FAST)
+    ws.mapping(mongodb={"feeds": [FEED, SECOND], "retain": request.param}, **SETTINGS)
     ws.create()
     assert ws.outbox_program("init", "--feed", FEED, "--feed", SECOND).returncode == 0
     return ws
@@ -36,7 +28,7 @@ def fed(request, ws: Workspace) -> Workspace:
 
 @pytest.fixture
 def one(ws: Workspace) -> Workspace:
-    ws.mapping(mongodb={"feeds": [FEED]}, **FAST)
+    ws.mapping(mongodb={"feeds": [FEED]}, **SETTINGS)
     ws.create()
     return ws
 
@@ -112,7 +104,7 @@ def test_what_was_copied_before_is_not_copied_again_when_it_leaves(fed, way):
     """By then the ledger of the feed's reader may have forgotten it."""
     bad = deposited(fed, "a1")
     fed.put(bad)
-    fed.mapping(mongodb={"feeds": [FEED, SECOND]}, **{**FAST, "max_attempts": 1})
+    fed.mapping(mongodb={"feeds": [FEED, SECOND]}, **{**SETTINGS, "max_attempts": 1})
     with fed.start_projector():
         fed.wait_status(bad, "dead")
         fed.wait(lambda: (fed.found(bad) or {}).get("fed_at"))
@@ -138,7 +130,7 @@ def test_a_feed_that_is_named_later_gets_what_waits(one):
     """`fed_to` records which feeds have it."""
     dead = fail_for_ever(one)
     one.put({**deposited(one, "a8"), "fed_at": MOMENT, "fed_to": [FEED], "status": "dead", "attempts": 10})
-    one.mapping(mongodb={"feeds": [FEED, SECOND]}, **FAST)
+    one.mapping(mongodb={"feeds": [FEED, SECOND]}, **SETTINGS)
     with one.start_projector():
         one.wait(lambda: one.db[SECOND].count_documents({}) == 2)
         one.wait(lambda: set(one.outbox.find_one({"aggregate_id": "a8"})["fed_to"]) == {FEED, SECOND})
@@ -203,7 +195,7 @@ def test_an_event_that_a_refresh_supersedes_is_copied_before(fed):
 
 def test_events_put_back_from_the_archive_are_not_fed_again(ws):
     """After a restore of MySQL: the feed's reader has not lost anything."""
-    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **FAST)
+    ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **SETTINGS)
     ws.create()
     events = [{**opened(ws, "a1"), "version": Int64(1)}, {**deposited(ws, "a1"), "version": Int64(2)}]
     ws.put(events)
@@ -304,7 +296,7 @@ def test_a_waiting_event_that_is_refused_keeps_no_other_from_the_feed(one, refus
 
 @pytest.mark.slow
 def test_an_event_that_has_no_room_for_the_marks_of_the_archive_holds_only_its_aggregate(ws):
-    ws.mapping(mongodb={"retain": "archive"}, **FAST)
+    ws.mapping(mongodb={"retain": "archive"}, **SETTINGS)
     ws.create()
     large = opened(ws, "a1", metadata={"filler": ""})
     large["metadata"]["filler"] = "x" * (16 * 1024 * 1024 - len(bson.encode(large)) - 5)

@@ -10,6 +10,7 @@ from typing import Iterator
 
 import pytest
 
+from bank import opened
 from endpoint import Endpoint
 from faults.proxy import Proxy
 from mongod import ReplicaSet
@@ -17,10 +18,6 @@ from mysqld import Mysqld
 from workspace import Process, Stores, Workspace, decimal
 
 SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500}
-
-
-def opened(ws: Workspace, account: str) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Iterator
 
 import pytest
 
+from bank import impossible, opened
 from endpoint import TOKEN, Endpoint
 from entities import account
 from mysqld import Mysqld
@@ -25,14 +26,6 @@ from server import free_port
 from workspace import AT_ONCE_S, ROOT, WAIT_S, Process, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 200}
-
-
-def opened(ws: Workspace, account: str, **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"), **more)
-
-
-def impossible(ws: Workspace, account: str) -> dict:
-    return ws.event(account, "MoneyDeposited", amount="much")
 
 
 def test_the_kernel_probes_a_client_that_says_nothing(bank):
@@ -378,7 +371,7 @@ def test_a_dead_event_is_retried_and_an_aggregate_refreshed(bank):
         assert endpoint.act("refresh", {"aggregate_type": "account", "aggregate_id": "a2"}).json == {"version": 3, "left": 0}
         assert endpoint.act("refresh", {"aggregate_type": "account", "aggregate_id": "nobody"}).status == 404
         bank.wait_drained()
-    assert {row["account_id"]: str(row["balance"]) for row in bank.rows("account")} == {"a1": "3.00", "a2": "7.00"}
+    assert {row["account_id"]: str(row["balance"]) for row in bank.rows("account")} == {"a1": "102.00", "a2": "7.00"}
 
 
 def test_what_is_decided_over_http_can_be_seen_before_and_says_who_did_it(bank):

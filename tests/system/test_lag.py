@@ -11,13 +11,10 @@ from typing import Iterator
 import pytest
 
 from endpoint import Endpoint
+from bank import opened
 from workspace import Process, Workspace, decimal
 
 SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500, "lease_ms": 2000}
-
-
-def opened(ws: Workspace, account: str, **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"), **more)
 
 
 def off_by(**delta) -> datetime:

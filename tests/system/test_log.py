@@ -13,15 +13,12 @@ from typing import Iterator
 
 import pytest
 
-from workspace import OUTBOX, ROOT, Workspace, decimal
+from bank import opened
+from workspace import OUTBOX, ROOT, Workspace
 
 F_SETPIPE_SZ = 1031
 HIDDEN = "\x1b[2J\x9b\x7f\u202e\u2066\u200f\u2028"
 ESCAPED = r"\x1b[2J\x9b\x7f\u202e\u2066\u200f\u2028"
-
-
-def opened(ws: Workspace, account: str) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"))
 
 
 class DeafLog:

@@ -13,15 +13,12 @@ from typing import Iterator
 import pytest
 from bson import ObjectId
 
+from bank import FAST, opened
 from least_privilege import mysql_users
 from mongod import ReplicaSet
 from workspace import Workspace, bank_projections, decimal
 
-FAST = {"lease_ms": 1000, "sweep_interval_ms": 200, "backoff_ms": 50}
-
-
-def opened(ws: Workspace, account: str = "a1") -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("10.00"))
+SETTINGS = {**FAST, "lease_ms": 1000}
 
 
 def identity(ws: Workspace, outbox: str = "outbox") -> dict | None:
@@ -59,7 +56,7 @@ def mysql_users_without_source(ws: Workspace) -> Iterator[dict]:
 def test_a_second_name_on_an_outbox_is_refused_and_the_first_goes_on(bank):
     with bank.start_projector() as first:
         first.wait_log("info working")
-        bank.mapping(name="second", **FAST)
+        bank.mapping(name="second", **SETTINGS)
         for _ in range(2):
             refused = bank.projector("run", "--once")
             assert refused.returncode == 2
@@ -79,7 +76,7 @@ def test_a_second_name_on_an_outbox_is_refused_and_the_first_goes_on(bank):
 def test_a_command_of_another_name_or_with_another_mongodb_changes_nothing(bank, elsewhere, arguments):
     """Such as the URI of one environment and the password of another in one shell."""
     archive = {"mongodb": {"retain": "archive"}}
-    bank.mapping(**FAST, **archive)
+    bank.mapping(**SETTINGS, **archive)
     bank.outbox_program("init", "--archive", check=True)
     bank.put(opened(bank))
     bank.run_once()
@@ -87,7 +84,7 @@ def test_a_command_of_another_name_or_with_another_mongodb_changes_nothing(bank,
     bank.put(dead)
     told = bank.query("SELECT * FROM account"), bank.ledger(), bank.query("SELECT * FROM projector_position")
     for mongodb, name, reason in (({}, "second", "serves the projector"), ({"database": elsewhere}, bank.name, "another MongoDB or outbox")):
-        bank.mapping(**FAST, name=name, mongodb={**archive["mongodb"], **mongodb})
+        bank.mapping(**SETTINGS, name=name, mongodb={**archive["mongodb"], **mongodb})
         refused = bank.projector(*arguments)
         assert refused.returncode == 2 and reason in refused.stderr, refused.stdout + refused.stderr
     assert (bank.query("SELECT * FROM account"), bank.ledger(), bank.query("SELECT * FROM projector_position")) == told
@@ -95,10 +92,10 @@ def test_a_command_of_another_name_or_with_another_mongodb_changes_nothing(bank,
 
 
 def test_a_renamed_projector_adopts_the_outbox_and_the_old_name_is_refused(bank):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.run_once()
     old = bank.file
-    bank.mapping(name="renamed", **FAST)
+    bank.mapping(name="renamed", **SETTINGS)
     adopted = bank.projector("run", "--once", "--adopt")
     assert adopted.returncode == 0, adopted.stderr
     bank.put(opened(bank))
@@ -135,7 +132,7 @@ def balance(ws: Workspace) -> Decimal:
 
 
 def renamed_once(ws: Workspace, name: str) -> str:
-    ws.mapping(name=name, **FAST, gap_wait_ms=600000)
+    ws.mapping(name=name, **SETTINGS, gap_wait_ms=600000)
     adopted = ws.projector("run", "--once", "--adopt")
     assert adopted.returncode == 0, adopted.stderr
     return adopted.stderr
@@ -143,8 +140,8 @@ def renamed_once(ws: Workspace, name: str) -> str:
 
 def test_what_the_earlier_name_has_applied_is_not_applied_again(bank):
     """Deltas that it committed but had not yet taken out, one that its writer sends again, and a late one."""
-    bank.mapping(**FAST)
-    events = [{**opened(bank), "version": 1}, *(deposited(bank, version) for version in range(2, 50))]
+    bank.mapping(**SETTINGS)
+    events = [opened(bank, version=1, balance="10.00"), *(deposited(bank, version) for version in range(2, 50))]
     kinds = [deposited(bank, 50), deposited(bank, 51)]
     kinds[0]["_id"], kinds[1]["_id"] = ObjectId(), "a text of any kind"
     bank.put(*events, *kinds)
@@ -168,21 +165,21 @@ def test_what_the_earlier_name_has_applied_is_not_applied_again(bank):
 
 
 def test_a_rename_that_is_interrupted_is_finished_at_the_next_start(bank):
-    bank.mapping(**FAST)
-    events = [opened(bank), *(bank.event("a1", "MoneyDeposited", amount=decimal("1.00")) for _ in range(3))]
+    bank.mapping(**SETTINGS)
+    events = [opened(bank, balance="10.00"), *(bank.event("a1", "MoneyDeposited", amount=decimal("1.00")) for _ in range(3))]
     bank.put(*events)
     bank.run_once()
     bank.outbox.insert_many(events)
     for name in ("between", "renamed"):  # the first of them died before it had the ledger
         bank.db["projector_leases"].update_one({"_id": "outbox:outbox"}, {"$set": {"projector": name, "inherits": bank.name}})
-    bank.mapping(name="renamed", **FAST)
+    bank.mapping(name="renamed", **SETTINGS)
     bank.run_once()
     assert balance(bank) == Decimal("13.00") and "inherits" not in identity(bank)
 
 
 def test_a_name_that_never_came_to_work_leaves_what_it_had_inherited(bank):
-    bank.mapping(**FAST)
-    events = [opened(bank), bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))]
+    bank.mapping(**SETTINGS)
+    events = [opened(bank, balance="10.00"), bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))]
     bank.put(*events)
     bank.run_once()
     bank.outbox.insert_one(events[1])  # a delta that the opening before it would hide
@@ -193,7 +190,7 @@ def test_a_name_that_never_came_to_work_leaves_what_it_had_inherited(bank):
 
 def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
     """Its process is gone but its session still open: what that commits is known too."""
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.put(opened(bank))
     bank.run_once()
     deposit = bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))
@@ -204,7 +201,7 @@ def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
         cursor.execute("UPDATE account SET balance = balance + 1")
         cursor.execute("INSERT INTO projector_applied (projector, event_id_kind, event_id, outcome) VALUES (%s, 'uuid', %s, 'applied')",
                        (bank.name, str(deposit["_id"])))
-        bank.mapping(name="renamed", **FAST)
+        bank.mapping(name="renamed", **SETTINGS)
         with bank.start_projector("--adopt") as projector:
             bank.wait_lock_wait("UPDATE projector_fence")
             zombie.commit()
@@ -215,7 +212,7 @@ def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
 
 def test_a_long_ledger_is_inherited_whole(bank):
     """More than one page of it with ids of two kinds, and of positions."""
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.run_once()
     bank.query("CREATE TABLE bytes (n INT PRIMARY KEY)")
     bank.query("INSERT INTO bytes VALUES " + ", ".join(f"({n})" for n in range(256)))
@@ -231,17 +228,17 @@ def test_a_long_ledger_is_inherited_whole(bank):
 
 
 def test_a_rename_together_with_another_mysql_is_told(bank):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.run_once()
     bank.query("DELETE FROM projector_fence")
     assert "the earlier name never worked with this MySQL" in renamed_once(bank, "renamed")
 
 
 def test_an_outbox_is_not_adopted_from_a_projector_that_works(bank):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     with bank.start_projector() as first:
         first.wait_log("info working")
-        bank.mapping(name="second", **FAST)
+        bank.mapping(name="second", **SETTINGS)
         refused = bank.projector("run", "--once", "--adopt")
         assert refused.returncode == 2 and "works on this outbox at this moment" in refused.stderr
         bank.put(opened(bank))
@@ -250,12 +247,12 @@ def test_an_outbox_is_not_adopted_from_a_projector_that_works(bank):
 
 
 def test_the_same_name_with_another_mongodb_is_refused_until_it_is_adopted(bank, elsewhere):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     here = bank.file
     with bank.start_projector() as first:
         first.wait_log("info working")
         epoch = bank.query("SELECT epoch FROM projector_fence WHERE part = 0")
-        bank.mapping(mongodb={"database": elsewhere}, **FAST)
+        bank.mapping(mongodb={"database": elsewhere}, **SETTINGS)
         refused = bank.projector("run", "--once")
         assert refused.returncode == 2
         assert "filled from another MongoDB" in refused.stderr and "--adopt" in refused.stderr
@@ -274,19 +271,19 @@ def test_the_same_name_with_another_mongodb_is_refused_until_it_is_adopted(bank,
 
 
 def test_the_same_name_with_another_outbox_is_refused(bank):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.run_once()
     bank.db.create_collection("outbox_two")
-    bank.mapping(mongodb={"outbox": "outbox_two"}, **FAST)
+    bank.mapping(mongodb={"outbox": "outbox_two"}, **SETTINGS)
     refused = bank.projector("run", "--once")
     assert refused.returncode == 2 and "filled from another MongoDB or outbox" in refused.stderr
 
 
 def test_another_mongodb_cluster_is_another_source(bank, server_folder):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.run_once()
     with ReplicaSet(server_folder) as mongo:
-        bank.mapping(mongodb={"uri": mongo.uri}, **FAST)
+        bank.mapping(mongodb={"uri": mongo.uri}, **SETTINGS)
         refused = bank.projector("run", "--once")
         assert refused.returncode == 2 and "filled from another MongoDB" in refused.stderr
         adopted = bank.projector("run", "--once", "--adopt")
@@ -295,31 +292,31 @@ def test_another_mongodb_cluster_is_another_source(bank, server_folder):
 
 
 def test_a_changed_mapping_is_told_once(bank):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     told = "warning the mapping has changed since the last start"
     assert told not in bank.run_once().stderr
     assert told not in bank.run_once().stderr
     [projection] = bank_projections()
     projection["events"]["Extra"] = {"op": "ignore"}
-    bank.mapping([projection], **FAST, max_blocked=7)
+    bank.mapping([projection], **SETTINGS, max_blocked=7)
     changed = bank.run_once().stderr
     assert told in changed and "`rebuild`" in changed
-    bank.mapping([dict(reversed(projection.items()))], **FAST)  # the order does not matter
+    bank.mapping([dict(reversed(projection.items()))], **SETTINGS)  # the order does not matter
     assert told not in bank.run_once().stderr
 
 
 def test_an_installation_without_the_table_works_as_before_and_says_once_what_to_do(bank, elsewhere):
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.query("DROP TABLE projector_source")
     bank.put(opened(bank))
     with mysql_users_without_source(bank) as user:
         for mysql in ({}, user):
-            bank.mapping(mysql=mysql, **FAST)
+            bank.mapping(mysql=mysql, **SETTINGS)
             done = bank.run_once()
             assert len(re.findall("the table projector_source is missing", done.stderr)) == 1
             assert "schema --apply" in done.stderr and bank.outbox.find_one() is None
             assert bank.projector("check").returncode == 0 and verdicts(bank, "projector_source is missing") == ["warning"]
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     with bank.start_projector() as projector:  # and only once for all tenures of a process
         projector.wait_log("info working")
         bank.query("UPDATE projector_fence SET epoch = epoch + 1")
@@ -330,13 +327,13 @@ def test_an_installation_without_the_table_works_as_before_and_says_once_what_to
     assert bank.projector("schema", "--apply").returncode == 0
     assert "projector_source" not in bank.run_once().stderr
     assert bank.query("SELECT * FROM projector_source") == [{"projector": bank.name, "source": identity(bank)["source"]}]
-    bank.mapping(mongodb={"database": elsewhere}, **FAST)
+    bank.mapping(mongodb={"database": elsewhere}, **SETTINGS)
     assert bank.projector("run", "--once").returncode == 2
 
 
 def test_an_installation_of_before_is_adopted_in_silence(bank):
     """It has a lease and an epoch, but no identity in MongoDB or MySQL."""
-    bank.mapping(**FAST)
+    bank.mapping(**SETTINGS)
     bank.run_once()
     bank.db["projector_leases"].delete_one({"_id": "outbox:outbox"})
     bank.query("DELETE FROM projector_source")
@@ -348,9 +345,9 @@ def test_an_installation_of_before_is_adopted_in_silence(bank):
 def test_the_granted_privileges_are_enough_for_the_identity(bank, elsewhere):
     with mysql_users(bank) as users:
         user = {"user": users["projector"], "password": "change-me-1"}
-        bank.mapping(mysql=user, **FAST)
+        bank.mapping(mysql=user, **SETTINGS)
         assert "projector_source" not in bank.run_once().stderr
-        bank.mapping(mysql=user, mongodb={"database": elsewhere}, **FAST)
+        bank.mapping(mysql=user, mongodb={"database": elsewhere}, **SETTINGS)
         assert bank.projector("run", "--once").returncode == 2
         assert bank.projector("run", "--once", "--adopt").returncode == 0
         bank.run_once()

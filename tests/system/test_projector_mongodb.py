@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from bank import opened
 from workspace import Workspace, decimal
 
 NO_CASE = {"locale": "en", "strength": 2}
-
-
-def opened(ws, account, **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"), **more)
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ import signal as signals
 import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bank import FAST, deposited
+from bank import opened as opened_with
 from workspace import AT_ONCE_S, WAIT_S, Process, bank_projections, decimal
 
-
-def opened(ws, account="a1", balance="0.00", **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal(balance), **more)
+opened = partial(opened_with, balance="0.00")
 
 
 def applied(ws) -> int:

@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 from bson import ObjectId
 
+from bank import FAST
 from workspace import WAIT_S, bank_projections, decimal
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
 NOON = datetime(2026, 3, 1, 12)
 
 

@@ -26,7 +26,7 @@ class Stream:
 
     def __init__(self, ws: Workspace):
         self.ws, self.count = ws, 0
-        ws.put(opened(ws, f"a{n}", "0.00") for n in range(10))
+        ws.put(opened(ws, f"a{n}", balance="0.00") for n in range(10))
 
     def put(self, count: int = 50) -> None:
         self.ws.put(deposited(self.ws, f"a{n % 10}") for n in range(count))

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Iterator
 
+from bank import opened
 from endpoint import TOKEN, Endpoint
 from servers import Mysqld
 from workspace import Process, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "lease_ms": 2000, "sweep_interval_ms": 200}
-
-
-def opened(ws: Workspace, account: str) -> dict:
-    return ws.event(account, "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("1.00"))
 
 
 def abandoned(ws: Workspace, account: str) -> None:
@@ -192,7 +189,7 @@ def test_a_search_by_aggregate_gives_what_explain_shows(bank):
         endpoint = Endpoint(process)
         bank.wait_drained()
         target = {"aggregate_type": "account", "aggregate_id": "a1"}
-        bank.accounts.insert_one({"_id": "a1", "version": 1, "user_id": "u1", "name": "Ada", "balance": decimal("1.00")})
+        bank.accounts.insert_one({"_id": "a1", "version": 1, "user_id": "u1", "name": "Ada", "balance": decimal("100.00")})
         assert endpoint.act("explain", target, token=None).status == 401
         found = endpoint.act("explain", target)
         assert found.status == 200

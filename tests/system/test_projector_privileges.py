@@ -10,13 +10,9 @@ from decimal import Decimal
 import pymysql
 import pytest
 
-from bank import FAST, deposited
+from bank import FAST, deposited, opened
 from least_privilege import mysql_users
 from workspace import WAIT_S, bank_projections, decimal
-
-
-def opened(ws, account="a1", balance="0.00", **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal(balance), **more)
 
 
 FILLING = (["rebuild", "account", "--shadow"], ["replay", "--projection", "account"])

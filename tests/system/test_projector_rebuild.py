@@ -9,8 +9,9 @@ import subprocess
 import pytest
 from bson import Int64
 
+from bank import SHORT_LEASE
 from entities import MOMENT, account, fill
-from test_projector_reconcile import FAST, demo, differences, fill_quickly, reconcile, state_folder
+from test_projector_reconcile import demo, differences, fill_quickly, reconcile, state_folder
 from workspace import WAIT_S, bank_projections, decimal
 
 __all__ = ["state_folder"]  # the fixture of reconcile's tests: a state folder per test
@@ -106,7 +107,7 @@ def test_what_waits_for_an_entity_that_never_had_an_event_is_not_applied_again(b
 @pytest.mark.parametrize("mode", MODES)
 def test_a_late_event_that_the_entity_contains(bank, mode):
     """Version 2 arrives after version 3 was applied without it: both the position and the entity say 3."""
-    bank.mapping(gap_wait_ms=0, **FAST)
+    bank.mapping(gap_wait_ms=0, **SHORT_LEASE)
     fill(bank, [account(1)])
     bank.put(bank.event("a1", "MoneyDeposited", 3, amount=decimal("100.00")))
     bank.run_once()
@@ -274,7 +275,7 @@ def test_a_table_that_is_not_there(bank, mode):
 def test_while_events_flow(bank, mode):
     """The table is corrupted and rebuilt again and again while the projector writes to it. A deposit applied twice, or
     not at all, would leave a wrong balance."""
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     rounds = 0
     with bank.start_projector():
         writer = demo(bank, 1000, 10)
@@ -426,7 +427,7 @@ def lock_row(session, table: str, account_id: str) -> None:
 
 def test_events_wait_for_the_swap(bank):
     """A reader delays the RENAME. Deposits that arrive meanwhile are applied to the new table."""
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     fill(bank, [account(n) for n in range(10)])
     with bank.start_projector() as projector, held_open(bank) as reader:
         projector.wait_log("working")
@@ -447,7 +448,7 @@ def test_events_wait_for_the_swap(bank):
 def test_what_is_applied_while_the_gate_closes_is_in_the_new_table_and_then_nothing_is_applied(bank):
     """A transaction is in progress when everything has been copied: the gate waits for it, then its account is copied
     again. A lock delays that, and the next event waits for the swap."""
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     fill(bank, [account(n) for n in range(10)])
     live, copy = (bank.stores.mysql(bank.name) for _ in range(2))
     with bank.start_projector() as projector, live, copy:
@@ -473,7 +474,7 @@ def test_what_is_applied_while_the_gate_closes_is_in_the_new_table_and_then_noth
 
 def test_killed_while_the_rename_waits(bank):
     """Swapped or not, the stores agree in the end."""
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     fill(bank, [account(n) for n in range(10)])
     with bank.start_projector() as projector, held_open(bank) as reader:
         projector.wait_log("working")
@@ -562,7 +563,7 @@ def test_nothing_to_resume(bank):
 
 def test_killed_again_and_again_while_events_flow(bank):
     """A shadow is built, killed at some moment, resumed or restarted, swapped: a hundred accounts stay correct."""
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     swaps = kills = 0
     with bank.start_projector():
         writer = demo(bank, 500, 12)

@@ -12,10 +12,9 @@ from datetime import datetime
 import pytest
 from bson import Int64, ObjectId
 
+from bank import SHORT_LEASE
 from entities import MOMENT, account, fill, opened
 from workspace import OUTBOX, WAIT_S, bank_projections, decimal
-
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200, "lease_ms": 2000}
 
 
 @pytest.fixture(autouse=True)
@@ -430,7 +429,7 @@ def demo(ws, rate: int, seconds: int) -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_no_false_difference_while_events_flow(bank):
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     with bank.start_projector():
         writer = demo(bank, 1000, 12)
         rounds = entities = 0
@@ -449,7 +448,7 @@ def test_no_false_difference_while_events_flow(bank):
 def test_repair_while_events_flow(bank):
     """Differences are planted and repaired again and again while the projector
     works; in the end nothing was lost and nothing applied twice."""
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     mended = 0
     with bank.start_projector():
         writer = demo(bank, 500, 10)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from bank import opened
 from workspace import Workspace, decimal
 
 SLOW = {"backoff_ms": 300000}
@@ -21,15 +22,11 @@ def entity(ws: Workspace, version: int = 1, account: str = "a1") -> dict:
             "name": "Ada", "balance": decimal("10.00")}
 
 
-def opened(ws: Workspace) -> dict:
-    return ws.event("a1", "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("10.00"))
-
-
 def test_a_dead_event_that_the_entity_does_not_contain_stays_dead(bank):
     bank.mapping(**SLOW, gap_wait_ms=0)
     dead = {**bank.event("a1", "MoneyDeposited", 5, amount="much"), "status": "dead", "attempts": 10}
     bank.accounts.insert_one(entity(bank))
-    bank.put(opened(bank), dead)
+    bank.put(opened(bank, version=1, balance="10.00"), dead)
     bank.run_once()
     done = bank.projector("reconcile", "--repair", "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -41,7 +38,7 @@ def test_a_dead_event_that_the_entity_does_not_contain_stays_dead(bank):
 def test_a_repair_that_meets_a_lock_is_run_again(bank):
     bank.mapping(**SLOW)
     bank.accounts.insert_one(entity(bank))
-    bank.put(opened(bank))
+    bank.put(opened(bank, version=1, balance="10.00"))
     bank.run_once()
     bank.query("UPDATE account SET name = 'Eve'")
     with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:

@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from bson import Int64, MaxKey, ObjectId, Timestamp
 
-from replays import ARCHIVE, FAST, bank, entity, fold, leftovers, life, opened, shown, verify
+from bank import SHORT_LEASE
+from replays import ARCHIVE, bank, entity, fold, leftovers, life, opened, shown, verify
 from workspace import Process, Workspace, bank_projections, decimal
 
 
@@ -67,7 +68,7 @@ def test_a_table_that_is_new_in_the_mapping(bank):
     second = json.loads(json.dumps(first)) | {"table": "second"}
     second["events"]["AccountFrozen"]["statement"] = second["events"]["AccountFrozen"]["statement"].replace(
         "UPDATE account ", "UPDATE second ")
-    bank.mapping([first, second], **ARCHIVE, **FAST, max_attempts=1000)
+    bank.mapping([first, second], **ARCHIVE, **SHORT_LEASE, max_attempts=1000)
     assert bank.projector("schema", "--apply").returncode == 0
     with bank.start_projector() as projector:
         projector.wait_log("working")
@@ -169,7 +170,7 @@ def test_live_events_that_come_faster_than_they_are_replayed(bank):
         writer.start()
         try:
             bank.wait(lambda: len(written) > 3000, what="a backlog")
-            bank.mapping(**ARCHIVE, **FAST, batch=150)  # of the replay alone
+            bank.mapping(**ARCHIVE, **SHORT_LEASE, batch=150)  # of the replay alone
             replay(bank)
             assert writer.is_alive() and bank.outbox.find_one()
         finally:
@@ -261,7 +262,7 @@ def test_an_event_that_a_refresh_contains_but_nobody_applied(bank):
 
 @pytest.mark.slow
 def test_killed_in_the_middle_and_started_again(bank):
-    bank.mapping(**ARCHIVE, **FAST, batch=5)
+    bank.mapping(**ARCHIVE, **SHORT_LEASE, batch=5)
     events = life(bank, 50, 30)
     bank.put(events)
     bank.run_once()
@@ -348,7 +349,7 @@ def test_rows_that_several_aggregates_share(ws):
     ws.mapping([{"aggregate_type": "account", "table": "wealth", "key": {"user_id": {"from": "user_id", "type": "varchar(9)"}},
                  "columns": {"balance": {"from": "balance", "type": "decimal(18,2)"}},
                  "events": {"UserJoined": {"op": "upsert"}, "MoneyDeposited": {"op": "add", "columns": {"balance": "amount"}}}}],
-               **ARCHIVE, **FAST)
+               **ARCHIVE, **SHORT_LEASE)
     ws.create()
     ws.put(ws.event("u1", "UserJoined", 1, user_id="u1", balance=decimal("0.00")))
     ws.run_once()  # before the others, which another worker may have
@@ -363,7 +364,7 @@ def test_rows_that_several_aggregates_share(ws):
 
 def test_a_skipped_event_stays_skipped(bank):
     """Even when the ledger has forgotten it: the archive has a mark."""
-    bank.mapping(**ARCHIVE, **FAST, max_attempts=1)
+    bank.mapping(**ARCHIVE, **SHORT_LEASE, max_attempts=1)
     events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount=decimal("1000000000000000000"))]
     bank.put(events)
     bank.run_once()
@@ -416,7 +417,7 @@ def test_a_skip_of_what_was_applied_is_no_skip(bank):
 
 def test_a_skip_that_is_cut_short_leaves_its_mark(bank):
     """The ledger says `skipped`, then MongoDB is away; the sweeper takes the event out."""
-    bank.mapping(**ARCHIVE, **FAST, max_attempts=1, claim_timeout_ms=1000)
+    bank.mapping(**ARCHIVE, **SHORT_LEASE, max_attempts=1, claim_timeout_ms=1000)
     events = [opened(bank, "a1"), bank.event("a1", "MoneyDeposited", 2, amount="no number"), opened(bank, "a2")]
     bank.put(events)
     bank.run_once()
@@ -506,7 +507,7 @@ def test_wrong_use(bank, arguments, says):
 
 
 def test_no_archive(bank):
-    bank.mapping(**FAST)
+    bank.mapping(**SHORT_LEASE)
     done = replay(bank, status=2)
     assert "no outbox_archive" in done.stderr and "rebuild" in done.stderr
     bank.db["outbox_archive"].insert_one(opened(bank, "a1"))
@@ -564,7 +565,7 @@ def test_a_table_that_others_refer_to_is_refused(bank):
 
 @pytest.mark.parametrize("batch", [1, 500])
 def test_a_key_that_takes_two_ids_for_one_ends_the_replay(bank, batch):
-    bank.mapping(**ARCHIVE, **FAST, batch=batch)
+    bank.mapping(**ARCHIVE, **SHORT_LEASE, batch=batch)
     bank.put(opened(bank, "a1"), opened(bank, "b1"), opened(bank, "A1"), opened(bank, "c1"))
     bank.run_once()
     bank.query("DELETE FROM account")

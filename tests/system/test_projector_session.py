@@ -10,6 +10,7 @@ from typing import Iterator
 import pymysql
 import pytest
 
+from bank import opened
 from mysqld import PROJECTOR_PASSWORD, PROJECTOR_USER, Mysqld
 from server import scratch_folder
 from workspace import Stores, Workspace, bank_projections, decimal
@@ -110,10 +111,6 @@ def bank(odd) -> Odd:
     return odd
 
 
-def opened(ws, account, name="Ada", **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name=name, balance=decimal("1.00"), **more)
-
-
 def test_every_variable_has_our_value_whatever_is_handed_out(odd):
     variables = {**VARIABLES, **(OF_MARIADB if odd.server.is_mariadb else OF_MYSQL)}
     ours = {name: value for name, (_, value) in variables.items() if value is not None}
@@ -157,15 +154,15 @@ def test_a_transaction_that_is_handed_out_is_not_ours(bank):
 
 def test_a_limit_of_rows_lets_no_older_row_overwrite_a_newer_one(bank):
     accounts = [f"a{i:03}" for i in range(250)]
-    older = [opened(bank, account, "old") for account in accounts]
-    newer = [opened(bank, account, "new") for account in accounts]
+    older = [opened(bank, account, name="old") for account in accounts]
+    newer = [opened(bank, account, name="new") for account in accounts]
     with bank.handing_out("SET sql_select_limit = 100"):
         bank.put(newer)
         bank.run_once()
         bank.put(older)
         bank.run_once()
         assert {row["name"] for row in bank.rows("account")} == {"new"}
-        bank.accounts.insert_many({"_id": account, "user_id": "u1", "name": "new", "balance": decimal("1.00")} for account in accounts)
+        bank.accounts.insert_many({"_id": account, "user_id": "u1", "name": "new", "balance": decimal("100.00")} for account in accounts)
         told = bank.projector("reconcile", "account")
     assert told.returncode == 0, told.stdout
 
@@ -176,7 +173,7 @@ def test_another_character_set_mangles_no_text(bank):
     projections[0]["events"]["Greeted"] = {"op": "sql", "statement": statement}
     bank.mapping(projections)
     with bank.handing_out("SET NAMES latin1"):
-        bank.put(opened(bank, "a1", "Zoë"), bank.event("a1", "Greeted", greeting="你好, "))
+        bank.put(opened(bank, "a1", name="Zoë"), bank.event("a1", "Greeted", greeting="你好, "))
         bank.run_once()
     assert bank.rows("account")[0]["name"] == "你好, Zoë"
 

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from bank import opened
 from forwarding import forwarding
 from mongod import Mongod
 from mysqld import Mysqld
@@ -16,10 +17,6 @@ from vitess import vitess
 from workspace import Stores, Workspace, bank_projections, decimal, last_said, said
 
 COMMANDS = ["run", "check", "schema", "status"]
-
-
-def opened(ws, account="a1") -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"))
 
 
 # the file

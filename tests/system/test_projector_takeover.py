@@ -7,23 +7,23 @@ import re
 import socket
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import Iterator
 
 import pymongo
 import pytest
 
+from bank import FAST
+from bank import opened as opened_with
 from endpoint import Endpoint
 from forwarding import relaying
 from refusals import MongodbWire
 from workspace import Process, Workspace, decimal
 
-FAST = {"backoff_ms": 20, "sweep_interval_ms": 200}
 LONG_LEASE = {**FAST, "lease_ms": 600000}  # nobody waits for it to expire
 OWN_TABLES = ("projector_applied", "projector_position", "projector_fence")
 
-
-def opened(ws: Workspace, account: str = "a1", version: int | None = 1) -> dict:
-    return ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("10.00"))
+opened = partial(opened_with, version=1, balance="10.00")
 
 
 def deposited(ws: Workspace, version: int, amount: str = "1.00", account: str = "a1") -> dict:

@@ -9,13 +9,10 @@ import pytest
 
 from endpoint import Endpoint
 from servers import Mysqld
-from workspace import Workspace, Stores, decimal
+from bank import opened
+from workspace import Workspace, Stores
 
 LISTENING = {"http": "127.0.0.1:0"}
-
-
-def opened(ws: Workspace, account: str) -> dict:
-    return ws.event(account, "AccountOpened", 1, user_id="u1", name="Ada", balance=decimal("1.00"))
 
 
 def change(ws: Workspace, **settings) -> None:

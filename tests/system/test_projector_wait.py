@@ -18,6 +18,7 @@ from typing import Any, Iterator
 import pytest
 from bson import Int64, ObjectId
 
+from bank import opened
 from endpoint import Endpoint
 from forwarding import recording
 from servers import Mysqld
@@ -25,10 +26,6 @@ from workspace import AT_ONCE_S, ROOT, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "gap_wait_ms": 50, "sweep_interval_ms": 200}
 T = datetime(2026, 1, 31, 12)
-
-
-def opened(ws: Workspace, account: Any, version: int | None = 1, **more) -> dict:
-    return ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("1.00"), **more)
 
 
 def deposit(ws: Workspace, account: Any, version: int, **more) -> dict:
@@ -74,7 +71,7 @@ def test_it_prints_how_a_version_was_accounted_for(bank):
 
 
 def test_an_event_that_changes_nothing_counts_as_applied(bank):
-    bank.put(opened(bank, "a1"), bank.event("a1", "StatementSent", 2))
+    bank.put(opened(bank, "a1", 1), bank.event("a1", "StatementSent", 2))
     bank.run_once()
     assert waited(bank, "a1", 2) == (0, "applied")
 
@@ -142,7 +139,7 @@ def test_a_dead_event_is_told_behind_one_that_an_outage_holds(bank):
 def test_ids_of_two_kinds_with_one_text_are_told_apart(bank):
     """What blocks "5" does not block 5, and is not reported for it."""
     culprit = impossible(bank, "5", 2)
-    bank.put(opened(bank, 5), {**culprit, "status": "dead"})
+    bank.put(opened(bank, 5, 1), {**culprit, "status": "dead"})
     bank.run_once()
 
     def kind(name: str, version: int) -> tuple[int, str]:
@@ -168,7 +165,7 @@ def test_an_earlier_version_may_wait_behind_a_later_one_that_comes_first_by_its_
 
 
 def test_json_and_wrong_use(bank):
-    bank.put(opened(bank, "a1"), impossible(bank, "a1", 2))
+    bank.put(opened(bank, "a1", 1), impossible(bank, "a1", 2))
     bank.run_once()
     def told(version: int) -> dict:
         return json.loads(bank.projector("wait", "account", "a1", str(version), "--timeout-ms", "0", "--json").stdout)
@@ -188,7 +185,7 @@ def test_ids_of_all_kinds(bank, account):
         with ThreadPoolExecutor() as pool:
             soon = pool.submit(ask, endpoint, str(account), 1)
             bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
-            bank.put(opened(bank, account))
+            bank.put(opened(bank, account, 1))
             assert soon.result() == (200, {"outcome": "applied"})
         assert ask(endpoint, str(account), 1) == (200, {"outcome": "applied"})
     assert waited(bank, str(account), 1) == (0, "applied")
@@ -198,7 +195,7 @@ def test_ids_of_all_kinds(bank, account):
 
 
 def test_the_commit_answers_and_no_waiter_asks_mysql(bank):
-    bank.put(opened(bank, "a1"))
+    bank.put(opened(bank, "a1", 1))
     with (recording(bank.stores.mysql_port) as (port, said), listening(bank, mysql={"port": port}) as endpoint,
           ThreadPoolExecutor(150) as pool):
         bank.wait_drained()
@@ -220,7 +217,7 @@ def test_it_ends_with_408_in_time(bank):
 
 
 def test_a_timeout_of_0_looks_once(bank):
-    bank.put(opened(bank, "a1"))
+    bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint:
         bank.wait_drained()
         assert [ask(endpoint, "a1", version, 0)[0] for version in (1, 2)] * 5 == [200, 408] * 5
@@ -229,7 +226,7 @@ def test_a_timeout_of_0_looks_once(bank):
 @pytest.mark.parametrize("state", ["failed", "dead"])
 def test_behind_a_failed_event_it_is_409_at_once(bank, state):
     culprit = impossible(bank, "a1", 2)
-    bank.put(opened(bank, "a1"))
+    bank.put(opened(bank, "a1", 1))
     with listening(bank, backoff_ms=300000, max_attempts=1 if state == "dead" else 10) as endpoint, ThreadPoolExecutor() as pool:
         bank.wait_drained()
         soon = [pool.submit(ask, endpoint, "a1", v) for v in (2, 3)]
@@ -261,7 +258,7 @@ def test_wrong_questions_are_400(bank):
 
 
 def test_what_is_odd_but_has_a_meaning_is_answered(bank):
-    bank.put(opened(bank, "a1"), opened(bank, "ä"))
+    bank.put(opened(bank, "a1", 1), opened(bank, "ä", 1))
     with listening(bank) as endpoint:
         bank.wait_drained()
         for query in ("type=account&id=a1&version=1&other=1", "type=%61ccount&id=%61%31&version=%31", "version=01&id=a1&type=account",
@@ -279,7 +276,7 @@ def test_what_is_odd_but_has_a_meaning_is_answered(bank):
 def test_a_huge_timeout_of_the_command_is_no_short_one(bank):
     with bank.start_command("wait", "account", "a1", "1", "--timeout-ms", str(2**63 - 1)) as waiting:
         bank.wait(lambda: bank.query("SELECT 1 FROM information_schema.PROCESSLIST WHERE DB = %s AND USER = 'projector'", bank.name))
-        bank.put(opened(bank, "a1"))
+        bank.put(opened(bank, "a1", 1))
         bank.run_once()
         assert waiting.popen.wait(20) == 0
 
@@ -292,7 +289,7 @@ def send_wait(endpoint: Endpoint, version: int, timeout_ms: int = 60000) -> sock
 
 def test_who_hangs_up_gives_its_place_back(bank):
     """Otherwise a few impatient clients could keep all others out for the length of their timeouts."""
-    bank.put(opened(bank, "a1"))
+    bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint:
         bank.wait_drained()
         clients = [send_wait(endpoint, 2) for _ in range(256)]
@@ -306,7 +303,7 @@ def test_who_hangs_up_gives_its_place_back(bank):
 
 @pytest.mark.slow
 def test_thousands_of_idle_connections_keep_nobody_waiting(bank):
-    bank.put(opened(bank, "a1"))
+    bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint:
         bank.wait_drained()
         waiting = [send_wait(endpoint, 2) for _ in range(50)]
@@ -321,7 +318,7 @@ def test_thousands_of_idle_connections_keep_nobody_waiting(bank):
 
 
 def test_waiters_are_bounded_and_others_are_answered_meanwhile(bank):
-    bank.put(opened(bank, "a1"))
+    bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint, ThreadPoolExecutor(280) as pool:
         bank.wait_drained()
         waiting = [pool.submit(ask, endpoint, "a1", 2, 25000) for _ in range(256)]
@@ -334,7 +331,7 @@ def test_waiters_are_bounded_and_others_are_answered_meanwhile(bank):
 
 def test_a_burst_of_waiters_loses_none(bank):
     """All connect before the first request is read."""
-    bank.put(opened(bank, "a1"))
+    bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint:
         bank.wait_drained()
         clients = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(200)]
@@ -361,7 +358,7 @@ def test_a_standby_answers_too(bank):
         with listening(bank, "standing by", name=bank.name) as standby, ThreadPoolExecutor() as pool:
             soon = pool.submit(ask, standby, "a1", 1)
             bank.wait(lambda: standby.metrics()["projector_waiters"] == 1)
-            bank.put(opened(bank, "a1"))
+            bank.put(opened(bank, "a1", 1))
             assert soon.result() == (200, {"outcome": "applied"})
 
 
@@ -391,7 +388,7 @@ def test_a_mysql_that_does_not_answer_holds_no_timeout_up(bank, server_folder, t
                 assert 3 <= time.monotonic() - began < 3 + AT_ONCE_S / 2
             finally:
                 mysql.resume()
-            ws.put(opened(ws, "a1"))
+            ws.put(opened(ws, "a1", 1))
             assert first.result() == (200, {"outcome": "applied"})
 
 
@@ -403,7 +400,7 @@ def test_while_mysql_is_away_it_waits(bank, server_folder, tmp_path):
             mysql.kill()
             soon = pool.submit(ask, endpoint, "a1", 1, 25000)
             ws.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
-            ws.put(opened(ws, "a1"))
+            ws.put(opened(ws, "a1", 1))
             mysql.start()
             assert soon.result() == (200, {"outcome": "applied"})
 
@@ -419,7 +416,7 @@ def example(language: str, endpoint: Endpoint) -> str:
 
 def test_the_python_of_the_docs_shows_a_row_that_has_the_write(bank):
     def write(command: str, account: str, amount: int) -> int:
-        bank.put(opened(bank, account))
+        bank.put(opened(bank, account, 1))
         return 1
 
     with listening(bank) as endpoint:
@@ -440,7 +437,7 @@ def test_the_node_of_the_docs_waits_for_the_write(bank, tmp_path):
         %s
         console.log(JSON.stringify([fresh, await awaitWrite("account", "acc-1", 2, 50)]));"""
     with listening(bank) as endpoint:
-        bank.put(opened(bank, "acc-1"))
+        bank.put(opened(bank, "acc-1", 1))
         (tmp_path / "page.mjs").write_text(around % example("js", endpoint))
         done = subprocess.run(["node", tmp_path / "page.mjs"], capture_output=True, text=True, timeout=60)
         assert (done.stdout, done.stderr) == ("[true,false]\n", "")

@@ -6,15 +6,12 @@ import json
 import re
 
 from endpoint import Endpoint
+from bank import opened
 from workspace import Workspace, bank_projections, decimal
 
 SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500, "lease_ms": 4000}
 # Refuses the projector's fields for one account only, so the check at the start finds no fault with it.
 VALIDATOR = {"$or": [{"aggregate_id": {"$ne": "bad"}}, {"status": {"$exists": False}}]}
-
-
-def opened(ws: Workspace, account: str, **more) -> dict:
-    return ws.event(account, "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00"), **more)
 
 
 def listed(ws: Workspace, *arguments: str) -> list[dict]:
