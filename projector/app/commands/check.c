@@ -20,13 +20,13 @@ enum {
 };
 
 /* `weakness` NULL: TLS with a verified certificate, or no network at all. */
-static void tell_encryption(CheckReport *report, const char *subject, bool tls, const char *details,
-                            const char *weakness) {
+static void print_encryption(CheckReport *report, const char *subject, bool tls,
+                             const char *details, const char *weakness) {
   if (weakness)
-    check_tell(report, "warning", subject, weakness);
+    check_print(report, "warning", subject, weakness);
   else if (tls)
-    check_tell_format(report, "ok", subject, "TLS in use%s, the server's certificate is verified",
-                      details);
+    check_print_format(report, "ok", subject, "TLS in use%s, the server's certificate is verified",
+                       details);
   else
     check_good(report, subject, "no TLS: the connection stays on this machine");
 }
@@ -47,7 +47,7 @@ static bool check_actions(CheckReport *report, const Config *config, MongoStore 
   g_autofree char *names = g_strjoinv(", ", (char **)missing->pdata);
   g_autofree char *quoted = g_strjoinv("\", \"", (char **)missing->pdata);
   report->any_error = true;
-  check_tell_format(
+  check_print_format(
       report, "error", "mongodb",
       "the user may not %s on %s.%s; grant its role { resource: { db: \"%s\", collection: "
       "\"%s\" }, actions: [\"%s\"] }",
@@ -63,10 +63,11 @@ static void check_skip(CheckReport *report, MongoStore *store, const char *archi
   if (!missing)
     check_failed(report, "mongodb", &failure);
   else if (missing->len > 0)
-    check_tell_format(report, "warning", "mongodb",
-                      "the user may not write to %s, where a skipped event is kept: `skip` will be "
-                      "refused; grant find, insert and update",
-                      archive);
+    check_print_format(
+        report, "warning", "mongodb",
+        "the user may not write to %s, where a skipped event is kept: `skip` will be "
+        "refused; grant find, insert and update",
+        archive);
 }
 
 static void check_roles(CheckReport *report, const Config *config, MongoStore *store) {
@@ -96,8 +97,8 @@ static void check_roles(CheckReport *report, const Config *config, MongoStore *s
       all &= check_actions(report, config, store, projection->entities, entities);
   }
   if (!report->mongodb.has_user)
-    check_tell(report, report->mongodb.local ? "ok" : "warning", "mongodb",
-               "no login: without access control every client may do everything");
+    check_print(report, report->mongodb.local ? "ok" : "warning", "mongodb",
+                "no login: without access control every client may do everything");
   else if (all)
     check_good(report, "mongodb", "the user has the privileges that the mapping needs");
 }
@@ -105,10 +106,11 @@ static void check_roles(CheckReport *report, const Config *config, MongoStore *s
 static void check_majority(CheckReport *report) {
   int64_t lag_ms = report->mongodb.majority_lag_ms;
   if (lag_ms > MAJORITY_MS)
-    check_tell_format(report, "warning", "mongodb",
-                      "a majority of the members is %lld s behind the newest write, and events are "
-                      "projected only once it has them; see rs.status()",
-                      (long long)lag_ms / 1000);
+    check_print_format(
+        report, "warning", "mongodb",
+        "a majority of the members is %lld s behind the newest write, and events are "
+        "projected only once it has them; see rs.status()",
+        (long long)lag_ms / 1000);
   else if (lag_ms >= 0)
     check_good(report, "mongodb", "a majority of the members is up to date");
 }
@@ -119,14 +121,14 @@ static void check_oplog(CheckReport *report) {
     check_good(report, "mongodb",
                "the oplog was not checked: this user may not read it, and need not");
   else if (facts->oplog_full && facts->oplog_ms < OPLOG_MS)
-    check_tell_format(
+    check_print_format(
         report, "warning", "mongodb",
         "the oplog covers only %lld s: after a longer stop the outbox is scanned again, "
         "and no event is lost; replSetResizeOplog enlarges it",
         (long long)facts->oplog_ms / 1000);
   else
-    check_tell_format(report, "ok", "mongodb", "the oplog covers %lld s%s",
-                      (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
+    check_print_format(report, "ok", "mongodb", "the oplog covers %lld s%s",
+                       (long long)facts->oplog_ms / 1000, facts->oplog_full ? "" : " and has room");
 }
 
 static void check_identity(CheckReport *report, const Config *config, MongoStore *store) {
@@ -135,8 +137,8 @@ static void check_identity(CheckReport *report, const Config *config, MongoStore
   if (!report->has_identity || !identity_check_name(config, &report->identity, &failure))
     check_failed(report, "mongodb", &failure);
   else if (*report->identity.projector)
-    check_tell_format(report, "ok", "mongodb", "the outbox serves this projector, \"%s\"",
-                      config->name);
+    check_print_format(report, "ok", "mongodb", "the outbox serves this projector, \"%s\"",
+                       config->name);
   else
     check_good(report, "mongodb", "the outbox serves no projector yet");
 }
@@ -154,7 +156,7 @@ static void check_mongodb(CheckReport *report, const Config *config) {
     check_failed(report, "mongodb", &failure);
     return;
   }
-  tell_encryption(report, "mongodb", report->mongodb.tls, "", report->mongodb.weakness);
+  print_encryption(report, "mongodb", report->mongodb.tls, "", report->mongodb.weakness);
   check_roles(report, config, store);
   check_majority(report);
   check_oplog(report);
@@ -174,11 +176,11 @@ static void check_mongodb(CheckReport *report, const Config *config) {
   g_autoptr(GPtrArray) findings = findings_new();
   bool seen = true;
   if (mongo_check_outbox(store, findings, &seen, &failure))
-    check_tell_findings(report, "mongodb", findings, NULL);
+    check_print_findings(report, "mongodb", findings, NULL);
   else
     check_failed(report, "mongodb", &failure);
   if (!seen) /* the documented role does not include it */
-    check_tell_format(
+    check_print_format(
         report, "ok", "mongodb",
         "not checked, because the user may not listCollections: whether %s.%s is capped, or "
         "has a collation or a validator that refuses the projector's fields",
@@ -191,25 +193,25 @@ static void check_server(CheckReport *report, const Config *config, const Sessio
   const MysqlFacts *facts = &report->mysql;
   size_t packet = session_packet_limit(session);
   g_autofree char *details = g_strdup_printf(" (%s)", facts->tls);
-  tell_encryption(report, "mysql", *facts->tls, details, mysql_weakness(&config->mysql));
+  print_encryption(report, "mysql", *facts->tls, details, mysql_weakness(&config->mysql));
   if (facts->strict)
     check_good(report, "mysql", "sql_mode is strict in our sessions");
   else
     check_wrong(report, "mysql",
                 "sql_mode is not strict although it was set: does a proxy change it?");
   if (facts->read_only)
-    check_tell(
+    check_print(
         report, "warning", "mysql",
         "the server is read-only: events wait until it accepts writes, or until mysql.host names "
         "the primary");
   if (packet < PACKET_BYTES)
-    check_tell_format(
+    check_print_format(
         report, "warning", "mysql",
         "max_allowed_packet is %zu bytes: an event that needs a longer statement fails; "
         "64 MiB is a good value",
         packet);
   else
-    check_tell_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
+    check_print_format(report, "ok", "mysql", "max_allowed_packet is %zu bytes", packet);
 }
 
 static bool has_json(const Mapping *mapping) {
@@ -231,7 +233,7 @@ static void check_json(CheckReport *report, const Config *config, Session *sessi
   if (!mysql_json_slack(session, &slack, &failure))
     check_failed(report, "mysql", &failure);
   else if (slack > 0)
-    check_tell_format(
+    check_print_format(
         report, "warning", "mysql",
         "this server changes some doubles with 16 or 17 digits in json columns by one unit "
         "in the last place when it reads them (MySQL 8.0 does, 9 does not); reconcile takes "
@@ -246,17 +248,18 @@ static void check_group(CheckReport *report) {
   if (!facts->in_group)
     return;
   if (!facts->group_has_one_primary)
-    check_tell(report, "warning", "mysql",
-               "the group has several primaries: conflicting transactions on different members are "
-               "rolled back at COMMIT; set group_replication_single_primary_mode = ON");
+    check_print(
+        report, "warning", "mysql",
+        "the group has several primaries: conflicting transactions on different members are "
+        "rolled back at COMMIT; set group_replication_single_primary_mode = ON");
   if (!strcmp(facts->group_consistency, "EVENTUAL"))
-    check_tell(
+    check_print(
         report, "warning", "mysql",
         "group_replication_consistency is EVENTUAL: a new primary may answer before it has applied "
         "what the old one had committed; set it to BEFORE_ON_PRIMARY_FAILOVER on every member");
   else if (facts->group_has_one_primary)
-    check_tell_format(report, "ok", "mysql", "Group Replication with one primary, consistency %s",
-                      facts->group_consistency);
+    check_print_format(report, "ok", "mysql", "Group Replication with one primary, consistency %s",
+                       facts->group_consistency);
 }
 
 static void check_source(CheckReport *report, const Config *config, Session *session) {
@@ -265,7 +268,7 @@ static void check_source(CheckReport *report, const Config *config, Session *ses
   if (!source_read(session, config->name, &kept, &failure))
     check_failed(report, "mysql", &failure);
   else if (!kept.kept)
-    check_tell(report, "warning", "mysql", identity_not_kept);
+    check_print(report, "warning", "mysql", identity_not_kept);
   else if (report->has_identity && !identity_check_source(&report->identity, &kept, &failure))
     check_failed(report, "mysql", &failure);
   else if (*kept.text)
@@ -297,12 +300,12 @@ static void check_mysql(CheckReport *report, const Config *config) {
     check_failed(report, "mysql", &failure);
     return;
   }
-  bool fit = check_tell_findings(report, "tables", tables,
-                                 "the projector's tables and the projections' fit the mapping");
+  bool fit = check_print_findings(report, "tables", tables,
+                                  "the projector's tables and the projections' fit the mapping");
   check_source(report, config, session);
   /* The user's privileges on a missing table are unknown. */
-  check_tell_findings(report, "mysql", privileges,
-                      fit ? "the user has the privileges that the mapping needs" : NULL);
+  check_print_findings(report, "mysql", privileges,
+                       fit ? "the user has the privileges that the mapping needs" : NULL);
 }
 
 /* Ids can be compared only when both stores and their tables are there. */
@@ -312,8 +315,8 @@ static void check_keys(CheckReport *report, const Config *config) {
     return;
   g_autoptr(GPtrArray) findings = check_ids(config, &failure);
   if (findings)
-    check_tell_findings(report, "tables", findings,
-                        "the tables' keys tell the aggregates' ids apart");
+    check_print_findings(report, "tables", findings,
+                         "the tables' keys tell the aggregates' ids apart");
   else
     check_failed(report, "tables", &failure);
 }
@@ -324,14 +327,14 @@ static void check_clocks(CheckReport *report) {
     return;
   int64_t apart_ms = ABS(report->mysql.clock_ahead_ms - report->mongodb.clock_ahead_ms);
   if (apart_ms > CLOCKS_MS)
-    check_tell_format(
+    check_print_format(
         report, "warning", "clocks",
         "MySQL's and MongoDB's clocks are %lld ms apart: times in the ledger and in the "
         "outbox cannot be compared; run NTP on both",
         (long long)apart_ms);
   else
-    check_tell_format(report, "ok", "clocks", "MySQL's and MongoDB's clocks agree within %d ms",
-                      CLOCKS_MS);
+    check_print_format(report, "ok", "clocks", "MySQL's and MongoDB's clocks agree within %d ms",
+                       CLOCKS_MS);
 }
 
 /* A position is common to all tables of a type, so one table without entities takes away the
@@ -341,7 +344,7 @@ static void check_entities(CheckReport *report, const Config *config) {
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *without = mapping_projection(mapping, i);
     if (!without->entities && !config->mongodb.archive)
-      check_tell_format(
+      check_print_format(
           report, "warning", "file",
           "projections[%u]: %s has no \"entities\", and \"retain\" is \"delete\": its rows can "
           "never be filled or repaired again, and it begins with the events that come from "
@@ -351,7 +354,7 @@ static void check_entities(CheckReport *report, const Config *config) {
       const Projection *with = mapping_projection(mapping, k);
       if (!with->entities || strcmp(with->aggregate_type, without->aggregate_type) != 0)
         continue;
-      check_tell_format(
+      check_print_format(
           report, "warning", "file",
           "projections[%u]: %s has no \"entities\": refresh, rebuild and reconcile --repair "
           "are refused for all tables of %s, %s too, and a new table cannot be filled from "

@@ -35,11 +35,11 @@ static void check_index(CheckReport *report, const Config *config, const EventCo
   if (!outbox_has_index(of->events, keys, &found, &failure))
     check_failed(report, "mongodb", &failure);
   else if (found)
-    check_tell_format(report, "ok", "mongodb", "%s index on (%s)", of->name, list);
+    check_print_format(report, "ok", "mongodb", "%s index on (%s)", of->name, list);
   else
-    check_tell_format(report, "warning", "mongodb",
-                      "the %s has no index on (%s), so look-ups scan all of it; %s", of->name, list,
-                      advice);
+    check_print_format(report, "warning", "mongodb",
+                       "the %s has no index on (%s), so look-ups scan all of it; %s", of->name,
+                       list, advice);
 }
 
 void check_indexes(CheckReport *report, const Config *config, const EventCollection *of) {
@@ -72,14 +72,14 @@ static void check_receipts(CheckReport *report, MongoStore *store) {
     break;
   case RECEIPTS_HIDDEN: break; /* only writers need them */
   case RECEIPTS_EXPIRE:
-    check_tell_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
-                      (long long)receipts.ttl_s);
+    check_print_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
+                       (long long)receipts.ttl_s);
     break;
   case RECEIPTS_FOREVER:
     check_good(report, "mongodb", "executed commands are remembered forever");
     break;
   case RECEIPTS_UNBOUND:
-    check_tell(
+    check_print(
         report, "warning", "mongodb",
         "the receipts of executed commands are never removed: they have no index on `at`; `outbox "
         "init` creates it");
@@ -94,32 +94,33 @@ static void check_reader(CheckReport *report, const Config *config, const FeedVi
   long long events = (long long)feed->events;
   char lag[DURATION_TEXT_SIZE];
   if (!*feed->reader)
-    check_tell_format(report, "warning", "mongodb",
-                      "no projector reads the feed %s (%lld events), and it grows: start one whose "
-                      "mapping file has \"outbox\": \"%s\", or remove the feed from mongodb.feeds",
-                      feed->name, events, feed->name);
+    check_print_format(
+        report, "warning", "mongodb",
+        "no projector reads the feed %s (%lld events), and it grows: start one whose "
+        "mapping file has \"outbox\": \"%s\", or remove the feed from mongodb.feeds",
+        feed->name, events, feed->name);
   else if (!feed->reader_works)
-    check_tell_format(
+    check_print_format(
         report, "warning", "mongodb",
         "the projector \"%s\", which reads the feed %s (%lld events), is not running, and "
         "the feed grows",
         feed->reader, feed->name, events);
   else if (feed->reader_lag_ms > config->settings.ready_lag_ms)
-    check_tell_format(
+    check_print_format(
         report, "warning", "mongodb",
         "the projector \"%s\" is %s behind with the feed %s (%lld events): its own status "
         "says why",
         feed->reader, duration_text(feed->reader_lag_ms, lag), feed->name, events);
   else
-    check_tell_format(report, "ok", "mongodb", "the feed %s (%lld events) is read by \"%s\"",
-                      feed->name, events, feed->reader);
+    check_print_format(report, "ok", "mongodb", "the feed %s (%lld events) is read by \"%s\"",
+                       feed->name, events, feed->reader);
 }
 
 static bool check_feed(CheckReport *report, MongoStore *store, const char *feed) {
   Failure failure = {0};
   g_autoptr(GPtrArray) findings = findings_new();
   if (mongo_check_feed(store, feed, findings, &failure))
-    return check_tell_findings(report, "mongodb", findings, NULL);
+    return check_print_findings(report, "mongodb", findings, NULL);
   check_failed(report, "mongodb", &failure);
   return false;
 }
@@ -157,14 +158,14 @@ static void check_numbers(CheckReport *report, const Config *config, MongoStore 
       !lease_look(store, config->name, &lease, &failure))
     check_failed(report, "mongodb", &failure);
   else if (behind && !lease.held)
-    check_tell_format(report, "warning", "mongodb",
-                      "archived events wait for a number, so they cannot be fetched on demand yet "
-                      "(the last one is %lld): the projector that numbers them is not running",
-                      (long long)last);
+    check_print_format(report, "warning", "mongodb",
+                       "archived events wait for a number, so they cannot be fetched on demand yet "
+                       "(the last one is %lld): the projector that numbers them is not running",
+                       (long long)last);
   else
-    check_tell_format(report, "ok", "mongodb",
-                      "archived events can be fetched on demand, up to number %lld%s",
-                      (long long)last, behind ? "; more are being numbered" : "");
+    check_print_format(report, "ok", "mongodb",
+                       "archived events can be fetched on demand, up to number %lld%s",
+                       (long long)last, behind ? "; more are being numbered" : "");
 }
 
 /* Skipped events are kept there, whatever `retain` says. Returns false when it is no collection for
@@ -173,7 +174,7 @@ static bool check_archive_shape(CheckReport *report, MongoStore *store) {
   Failure failure = {0};
   g_autoptr(GPtrArray) findings = findings_new();
   if (mongo_check_archive(store, findings, &failure))
-    return check_tell_findings(report, "mongodb", findings, NULL);
+    return check_print_findings(report, "mongodb", findings, NULL);
   check_failed(report, "mongodb", &failure);
   return false;
 }
@@ -201,7 +202,7 @@ static void check_archive(CheckReport *report, const Config *config, MongoStore 
   if (found)
     check_good(report, "mongodb", "archive index on (seq)");
   else
-    check_tell(
+    check_print(
         report, "warning", "mongodb",
         "the archive has no index on (seq), so numbering and fetching events scan all of it; "
         "`outbox init --archive` creates it");
@@ -220,9 +221,9 @@ static void check_pause(CheckReport *report, const Config *config, MongoStore *s
     check_good(report, "mongodb", "not paused");
   } else {
     datetime_format(lease.pause.since_ms * 1000, 0, since);
-    check_tell_format(report, "warning", "mongodb",
-                      "paused by %s since %s UTC: nothing is applied until `projector resume`",
-                      lease.pause.by, since);
+    check_print_format(report, "warning", "mongodb",
+                       "paused by %s since %s UTC: nothing is applied until `projector resume`",
+                       lease.pause.by, since);
   }
 }
 
@@ -236,31 +237,31 @@ static void check_replica(CheckReport *report, const Config *config, Session *se
   if (!replica || !replica_inspect(session, replica, config->name, &facts, &failure)) {
     bool ignored = config->settings.ignore_unreachable_replicas;
     report->any_error |= !ignored;
-    check_tell_format(report, ignored ? "warning" : "error", "mysql",
-                      "the replica %s cannot be asked how far it is, %s: %s", address,
-                      ignored ? "and is left out, as replica_unreachable says"
-                              : "so nothing is applied",
-                      failure.message);
+    check_print_format(report, ignored ? "warning" : "error", "mysql",
+                       "the replica %s cannot be asked how far it is, %s: %s", address,
+                       ignored ? "and is left out, as replica_unreachable says"
+                               : "so nothing is applied",
+                       failure.message);
   } else if (facts.is_primary) {
-    check_tell_format(report, "warning", "mysql",
-                      "the replica %s is the server of mysql.host itself, which never lags",
-                      address);
+    check_print_format(report, "warning", "mysql",
+                       "the replica %s is the server of mysql.host itself, which never lags",
+                       address);
   } else if (facts.is_stranger || facts.is_empty) {
-    check_tell_format(report, "warning", "mysql",
-                      "the replica %s %s: does it replicate from mysql.host?", address,
-                      facts.is_empty ? "has no entry of this projector's ledger"
-                                     : "has entries in its ledger that mysql.host has not");
+    check_print_format(report, "warning", "mysql",
+                       "the replica %s %s: does it replicate from mysql.host?", address,
+                       facts.is_empty ? "has no entry of this projector's ledger"
+                                      : "has entries in its ledger that mysql.host has not");
   } else {
-    check_tell_format(report, "ok", "mysql", "the replica %s %s", address,
-                      facts.is_behind ? "is some entries behind" : "has all that mysql.host has");
+    check_print_format(report, "ok", "mysql", "the replica %s %s", address,
+                       facts.is_behind ? "is some entries behind" : "has all that mysql.host has");
   }
 }
 
 void check_replicas(CheckReport *report, const Config *config, Session *session) {
   int64_t most_s = config->settings.max_replica_lag_s;
   if (most_s == 0 && config->replicas && config->replicas->len > 0)
-    check_tell(report, "warning", "mysql",
-               "mysql.replicas are named, and nobody asks them: max_replica_lag_s is 0");
+    check_print(report, "warning", "mysql",
+                "mysql.replicas are named, and nobody asks them: max_replica_lag_s is 0");
   for (guint i = 0; most_s > 0 && i < config->replicas->len; i++)
     check_replica(report, config, session, config->replicas->pdata[i]);
 }

@@ -6,7 +6,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-void check_tell(CheckReport *report, const char *verdict, const char *subject, const char *text) {
+void check_print(CheckReport *report, const char *verdict, const char *subject, const char *text) {
   if (report->as_json) {
     json_t *line =
         json_pack("{s:s, s:s, s:s}", "verdict", verdict, "subject", subject, "text", text);
@@ -20,12 +20,12 @@ void check_tell(CheckReport *report, const char *verdict, const char *subject, c
 }
 
 void check_good(CheckReport *report, const char *subject, const char *text) {
-  check_tell(report, "ok", subject, text);
+  check_print(report, "ok", subject, text);
 }
 
 void check_wrong(CheckReport *report, const char *subject, const char *text) {
   report->any_error = true;
-  check_tell(report, "error", subject, text);
+  check_print(report, "error", subject, text);
 }
 
 void check_failed(CheckReport *report, const char *subject, const Failure *failure) {
@@ -33,17 +33,17 @@ void check_failed(CheckReport *report, const char *subject, const Failure *failu
   check_wrong(report, subject, failure->message);
 }
 
-void check_tell_format(CheckReport *report, const char *verdict, const char *subject,
-                       const char *format, ...) {
+void check_print_format(CheckReport *report, const char *verdict, const char *subject,
+                        const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   g_autofree char *text = g_strdup_vprintf(format, arguments);
   va_end(arguments);
-  check_tell(report, verdict, subject, text);
+  check_print(report, verdict, subject, text);
 }
 
-bool check_tell_findings(CheckReport *report, const char *subject, const GPtrArray *findings,
-                         const char *all_well) {
+bool check_print_findings(CheckReport *report, const char *subject, const GPtrArray *findings,
+                          const char *all_well) {
   bool any_error = false;
   for (guint i = 0; i < findings->len; i++) {
     const Finding *finding = findings->pdata[i];
@@ -51,7 +51,7 @@ bool check_tell_findings(CheckReport *report, const char *subject, const GPtrArr
     if (finding->error)
       check_wrong(report, subject, finding->text);
     else
-      check_tell(report, "warning", subject, finding->text);
+      check_print(report, "warning", subject, finding->text);
   }
   if (!any_error && all_well)
     check_good(report, subject, all_well);

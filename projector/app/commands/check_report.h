@@ -16,12 +16,12 @@ typedef struct CheckReport {
 } CheckReport;
 
 /* One line; the verdict is "ok", "warning" or "error". */
-void check_tell(CheckReport *report, const char *verdict, const char *subject, const char *text);
-void check_tell_format(CheckReport *report, const char *verdict, const char *subject,
-                       const char *format, ...) __attribute__((format(printf, 4, 5)));
+void check_print(CheckReport *report, const char *verdict, const char *subject, const char *text);
+void check_print_format(CheckReport *report, const char *verdict, const char *subject,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
 void check_good(CheckReport *report, const char *subject, const char *text);
 void check_wrong(CheckReport *report, const char *subject, const char *text);
 void check_failed(CheckReport *report, const char *subject, const Failure *failure);
 /* `all_well` when there is no error among them, which is given back. */
-bool check_tell_findings(CheckReport *report, const char *subject, const GPtrArray *findings,
-                         const char *all_well);
+bool check_print_findings(CheckReport *report, const char *subject, const GPtrArray *findings,
+                          const char *all_well);

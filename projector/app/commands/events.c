@@ -64,7 +64,7 @@ static bool warn_of_unnumbered(const Config *config, Archive *archive, Failure *
   return true;
 }
 
-static int tell_events(const Config *config, const EventQuery *query) {
+static int print_events(const Config *config, const EventQuery *query) {
   Failure failure = {0};
   g_autoptr(Archive) archive = archive_open(&config->mongodb, &failure);
   EventReading reading = {.config = config, .query = query, .sink = print_line, .pause = rest};
@@ -120,5 +120,5 @@ int command_events(int argc, char **argv) {
   if (!fill_in(&query, &options, argc, argv, &failure) ||
       !event_query_check(&query, config, &failure))
     return command_fail(&failure);
-  return tell_events(config, &query);
+  return print_events(config, &query);
 }

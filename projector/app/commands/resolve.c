@@ -247,8 +247,8 @@ int command_skip(int argc, char **argv) {
   if (store && choice.dry_run)
     return dry_run(config, store, &choice, "skipped");
   Printer printer = {.as_json = choice.as_json};
-  if (!store || !resolve_skip_telling(config, store, &choice.selection, print_event, &printer,
-                                      &count, &failure))
+  if (!store || !resolve_skip_reporting(config, store, &choice.selection, print_event, &printer,
+                                        &count, &failure))
     return command_fail(&failure);
   print_end(&printer, count);
   if (!choice.as_json)
@@ -352,7 +352,7 @@ static json_t *refresh_json(const RefreshJob *job) {
   return json;
 }
 
-static void tell_refresh(const RefreshJob *job) {
+static void print_refresh(const RefreshJob *job) {
   const char *rows = job->rows && *job->rows ? job->rows : "no row";
   if (!job->sought.found) {
     printf("no entity and no event of %s %s\n", job->sought.type, job->sought.text);
@@ -420,6 +420,6 @@ int command_refresh(int argc, char **argv) {
   if (job.as_json)
     print_json(refresh_json(&job));
   else
-    tell_refresh(&job);
+    print_refresh(&job);
   return job.sought.found && !job.still && (job.has_entity || job.force) ? EXIT_GOOD : EXIT_NO;
 }

@@ -20,16 +20,16 @@ static unsigned worker_count; /* 0: no tenure */
 static ServiceSeen *seen;
 
 /* Half of the limit is for the work, the rest for the machine and the manager. */
-static bool goes_on(int64_t now) {
+static bool all_progress(int64_t now) {
   for (unsigned i = 0; i < worker_count; i++)
     if (now - seen[i].moved_at > interval_us / 2)
       return false;
   return true;
 }
 
-static void tell(void) {
+static void notify_watchdog(void) {
   SCOPED_LOCK(&lock);
-  bool alive = goes_on(clock_us());
+  bool alive = all_progress(clock_us());
   if (alive)
     notify("WATCHDOG=1");
   else if (!complained)
@@ -40,7 +40,7 @@ static void tell(void) {
 static gpointer run(gpointer data) {
   (void)data;
   for (;;) {
-    tell();
+    notify_watchdog();
     g_usleep((gulong)interval_us / 4);
   }
   return NULL;

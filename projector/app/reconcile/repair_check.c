@@ -76,7 +76,7 @@ static void take_back(Difference *difference, const char *still, Arena *arena) {
   difference->outcome = arena_copy(arena, outcome, strlen(outcome));
 }
 
-static void tell(Difference *difference, const GArray *still, Arena *arena) {
+static void take_back_if_different(Difference *difference, const GArray *still, Arena *arena) {
   for (guint i = 0; i < still->len; i++) {
     const Difference *other = &g_array_index(still, Difference, i);
     if (!is_same(difference, other))
@@ -102,7 +102,7 @@ bool repair_check_rows(const Recheck *recheck, Difference *differences, size_t c
   bool good = recheck_confirm(recheck, suspects, repaired, &pool, still, &lagging, ret_failure);
   for (size_t i = 0; good && i < count; i++)
     if (differences[i].repaired && is_of(recheck, &differences[i]))
-      tell(&differences[i], still, arena);
+      take_back_if_different(&differences[i], still, arena);
   pool_free(&pool);
   return good;
 }

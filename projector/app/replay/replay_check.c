@@ -48,7 +48,7 @@ static GArray *rows_to_look_at(const Fold *fold) {
   return written;
 }
 
-static bool tell(const Projection *projection, const char *what, Failure *ret_failure) {
+static bool mismatch(const Projection *projection, const char *what, Failure *ret_failure) {
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0,
                      "its row in %s is not what was written: %s; a trigger, a generated column, "
                      "another unique key, or a key that takes two ids for one?",
@@ -58,7 +58,7 @@ static bool tell(const Projection *projection, const char *what, Failure *ret_fa
 static bool compare(const Layout *layout, const Written *written, const Value *row,
                     Failure *ret_failure) {
   if (!row)
-    return tell(layout->projection, "it is not there", ret_failure);
+    return mismatch(layout->projection, "it is not there", ret_failure);
   for (unsigned i = layout->key_count; i < layout->count; i++) {
     const Column *column = layout->columns[i];
     ptrdiff_t at = column - layout->projection->columns - (ptrdiff_t)layout->key_count;
@@ -70,7 +70,7 @@ static bool compare(const Layout *layout, const Written *written, const Value *r
     value_append_text(what, &written->values[at]);
     g_string_append(what, ", found ");
     value_append_text(what, &row[i]);
-    return tell(layout->projection, what->str, ret_failure);
+    return mismatch(layout->projection, what->str, ret_failure);
   }
   return true;
 }

@@ -30,7 +30,7 @@ typedef struct Verify {
   int64_t counts[REHYDRATEINGS], gaps, skipped, busy, aggregates, unmappable;
 } Verify;
 
-/* --- what is told --------------------------------------------------------------------------- */
+/* --- output -------------------------------------------------------------------------------- */
 
 static char *describe(const Rehydrated *rehydrated) {
   g_autoptr(GString) text = g_string_new(NULL);
@@ -84,7 +84,8 @@ static void print_finding(const Verify *verify, const char *kind, const char *id
   putchar('\n');
 }
 
-static void tell(Verify *verify, const Aggregate *aggregate, const Rehydrated *rehydrated) {
+static void count_and_print(Verify *verify, const Aggregate *aggregate,
+                            const Rehydrated *rehydrated) {
   char id[ID_TEXT_SIZE];
   verify->counts[rehydrated->outcome]++;
   verify->gaps += rehydrated->missing_count > 0;
@@ -99,7 +100,7 @@ static void tell(Verify *verify, const Aggregate *aggregate, const Rehydrated *r
 }
 
 /* An entity whose `_id` no event can name has no events. */
-static void tell_unmappable(Verify *verify, const bson_t *entity) {
+static void print_unmappable(Verify *verify, const bson_t *entity) {
   Failure failure;
   g_autofree char *id = entity_id_text(entity);
   entity_misfit(entity, &failure);
@@ -108,7 +109,7 @@ static void tell_unmappable(Verify *verify, const bson_t *entity) {
   print_finding(verify, "unmappable", id, failure.message, 0);
 }
 
-static void tell_sums(const Verify *verify) {
+static void print_sums(const Verify *verify) {
   const int64_t *counts = verify->counts;
   if (verify->as_json) {
     json_t *line = json_pack(
@@ -158,7 +159,7 @@ static void judge(Verify *verify, const Aggregate *aggregate, const History *his
   g_ptr_array_sort(events, compare_events);
   Rehydrated rehydrated = rehydrate(verify->config->mapping, &verify->layout,
                                     (Event **)(void *)events->pdata, events->len, view, arena);
-  tell(verify, aggregate, &rehydrated);
+  count_and_print(verify, aggregate, &rehydrated);
 }
 
 static bool same_entity(const bson_t *a, const bson_t *b) {
@@ -212,7 +213,7 @@ static bool verify_entities(Verify *verify, Entities *entities, Failure *ret_fai
         Aggregate aggregate = aggregate_of(verify, &id);
         good = verify_aggregate(verify, &aggregate, bson_copy(page->pdata[i]), ret_failure);
       } else {
-        tell_unmappable(verify, page->pdata[i]);
+        print_unmappable(verify, page->pdata[i]);
       }
       progress_show(&progress, verify->aggregates);
     }
@@ -263,7 +264,7 @@ static bool verify_projection(Verify *verify, MongoStore *store, Failure *ret_fa
   if (!layout_init(verify->projection, arena, &verify->layout, ret_failure) ||
       !verify_entities(verify, entities, ret_failure) || !verify_gone(verify, ret_failure))
     return false;
-  tell_sums(verify);
+  print_sums(verify);
   return true;
 }
 

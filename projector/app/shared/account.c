@@ -169,8 +169,8 @@ static bool look_into_archive(const Asking *asking, Question *question, const Ag
 }
 
 /* The position has reached the version, and its event is gone. */
-static bool tell_gone(const Asking *asking, Question *question, const AggregateState *state,
-                      Failure *ret_failure) {
+static bool outcome_when_gone(const Asking *asking, Question *question, const AggregateState *state,
+                              Failure *ret_failure) {
   const Position *position = &state->position;
   const Stores *stores = asking->stores;
   const char *outcome;
@@ -202,7 +202,7 @@ static bool ask_one(const Asking *asking, Question *question, const AggregateSta
   if (question->answer.state != ACCOUNT_OPEN)
     return true;
   if (reached && since == INT64_MIN)
-    return tell_gone(asking, question, state, ret_failure);
+    return outcome_when_gone(asking, question, state, ret_failure);
   return look_for_block(asking, question, state->aggregate, since, ret_failure);
 }
 

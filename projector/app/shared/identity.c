@@ -59,7 +59,7 @@ static void warn_not_kept(void) {
     log_warning("identity", LOG_FIELDS(LOG_TEXT("reason", identity_not_kept)));
 }
 
-static void tell_changed_mapping(const Config *config, const OutboxIdentity *identity) {
+static void report_changed_mapping(const Config *config, const OutboxIdentity *identity) {
   if (*identity->mapping && strcmp(identity->mapping, config->mapping_digest) != 0)
     log_warning("the mapping has changed since the last start: it applies to events from now on; "
                 "`rebuild` updates the existing rows",
@@ -107,6 +107,6 @@ bool identity_claim(const Config *config, MongoStore *store, Session *session,
     return false;
   if (!kept.kept)
     warn_not_kept();
-  tell_changed_mapping(config, &identity);
+  report_changed_mapping(config, &identity);
   return true;
 }

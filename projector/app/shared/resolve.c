@@ -147,8 +147,9 @@ static bool skip_selected(const Config *config, MongoStore *store, const Selecti
   return ret_failure->class == FAILURE_NONE;
 }
 
-bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
-                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure) {
+bool resolve_skip_reporting(const Config *config, MongoStore *store, const Selection *selection,
+                            SkippedSink sink, void *data, int64_t *ret_count,
+                            Failure *ret_failure) {
   Failure ignored = {0}; /* what was done is reported, whatever ended it */
   bool good = skip_selected(config, store, selection, sink, data, ret_count, ret_failure);
   return report_events(config, store, good ? "skip" : "interrupted skip", selection, *ret_count,
@@ -158,7 +159,7 @@ bool resolve_skip_telling(const Config *config, MongoStore *store, const Selecti
 
 bool resolve_skip(const Config *config, MongoStore *store, const Selection *selection,
                   int64_t *ret_count, Failure *ret_failure) {
-  return resolve_skip_telling(config, store, selection, NULL, NULL, ret_count, ret_failure);
+  return resolve_skip_reporting(config, store, selection, NULL, NULL, ret_count, ret_failure);
 }
 
 /* --- refresh ---------------------------------------------------------------------------------- */

@@ -30,8 +30,8 @@ bool resolve_skip(const Config *config, MongoStore *store, const Selection *sele
 typedef void (*SkippedSink)(const Event *event, void *data);
 
 /* The same, and reports each skipped event. */
-bool resolve_skip_telling(const Config *config, MongoStore *store, const Selection *selection,
-                          SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure);
+bool resolve_skip_reporting(const Config *config, MongoStore *store, const Selection *selection,
+                            SkippedSink sink, void *data, int64_t *ret_count, Failure *ret_failure);
 
 /* Pauses the projector of the name, or lets it continue. */
 bool resolve_pause(const Config *config, MongoStore *store, bool pause, PauseChange *ret_change,

@@ -66,14 +66,14 @@ static bool stores_are_good(const Status *status) {
 }
 
 /* What keeps this process from working, as it has experienced it itself. */
-static void judge_trouble(GPtrArray *remarks, const Figures *figures, bool told) {
+static void judge_trouble(GPtrArray *remarks, const Figures *figures, bool reported) {
   const TenureView *view = &figures->tenure;
   bool has_trouble = figures->trouble.class != FAILURE_NONE;
   g_autofree char *since = since_text(figures->trouble_since_ms);
   g_autofree char *reason = has_trouble ? reason_of(&figures->trouble) : g_strdup("");
   bool has_work = view->queued + view->in_hand > 0; /* else nothing tests whether it is back */
-  if (figures->role == ROLE_WORKING && view->waiting > 0 && (told || has_work))
-    say(remarks, told ? WARN_UNREADY : BAD_UNREADY,
+  if (figures->role == ROLE_WORKING && view->waiting > 0 && (reported || has_work))
+    say(remarks, reported ? WARN_UNREADY : BAD_UNREADY,
         "%u of %u workers wait for a store%s%s%s. Nothing is lost.", view->waiting, view->workers,
         since, has_trouble ? ": " : "", reason);
   if (figures->role == ROLE_STANDBY && has_trouble)

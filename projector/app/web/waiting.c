@@ -79,7 +79,7 @@ static void dismiss(Waiting *waiting, Waiter *waiter, HttpAnswer answer) {
   http_answer(request, answer);
 }
 
-/* --- what the workers tell ------------------------------------------------------------------ */
+/* --- what the workers report --------------------------------------------------------------- */
 
 static bool is_about(const Question *question, const Event *event) {
   for (unsigned i = 0; i < question->count; i++)
@@ -89,7 +89,7 @@ static bool is_about(const Question *question, const Event *event) {
   return false;
 }
 
-/* NULL: the items do not tell. */
+/* NULL: the items do not say. */
 static const char *outcome_among(const Waiter *waiter, const Item *items, size_t count,
                                  bool *ret_passed) {
   for (size_t i = 0; i < count; i++) {
