@@ -191,7 +191,7 @@ static bool check_range(const char *option, int value, int least, int most) {
 static const char DESCRIPTION[] =
     "Opens accounts and then deposits, withdraws, renames, sends statements, freezes and closes,\n"
     "each time changing the entity and writing its event in one transaction. Prints a summary on\n"
-    "stdout, progress on stderr. SIGTERM or SIGINT ends it in good order. Account ids are new in\n"
+    "stdout, progress on stderr. SIGTERM or SIGINT ends it cleanly. Account ids are new in\n"
     "every run; with the same --seed and --writers everything else is the same.";
 
 int cli_demo(int argc, char **argv) {

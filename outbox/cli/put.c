@@ -6,8 +6,8 @@
 #include <stdio.h>
 
 static const char DESCRIPTION[] =
-    "Reads events from stdin, one JSON object (MongoDB Extended JSON) a line or one over several\n"
-    "lines, writes each when it has been read, and prints their ids, one a line. Stops at the "
+    "Reads events from stdin, one JSON object (MongoDB Extended JSON) per line or over several\n"
+    "lines, writes each as soon as it is read, and prints their ids, one per line. Stops at the "
     "first\n"
     "that cannot be written; those before it have been.\n"
     "\n"
@@ -144,7 +144,7 @@ int cli_put(int argc, char **argv) {
       {"entities", 0, 0, G_OPTION_ARG_STRING, &entities,
        "collection of the entities, where an entity names none", "NAME"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &json,
-       "print a line of JSON an event: event_id, version, occurred_at, repeated", NULL},
+       "print one line of JSON per event: event_id, version, occurred_at, repeated", NULL},
       {NULL},
   };
   const cli_usage_t usage = {.name = "put",

@@ -31,8 +31,8 @@ static bool check_name(const Mapping *mapping, const Projection *parent, const j
   for (unsigned i = 0; table && i < parent->column_count; i++)
     if (!g_ascii_strcasecmp(parent->columns[i].name, table))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                         "%s.table: %s is a column of %s too, so an update could not tell which of "
-                         "the two it names",
+                         "%s.table: %s is a column of %s too, so an update that names it would "
+                         "be ambiguous",
                          path, table, parent->table);
   return !table || !mapping_find_among(mapping->tables, table) ||
          failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,

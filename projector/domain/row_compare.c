@@ -37,7 +37,7 @@ bool layout_init(const Projection *projection, Arena *arena, Layout *ret_layout,
     if (i < projection->key_count && !source_is_of_entity(&column->from))
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: its key %s comes from %s, which belongs to an event; rows can only "
-                         "be compared with entities that tell their key",
+                         "be compared with entities if these contain their key",
                          projection->table, column->name, column->from.text);
     bool is_mark = (int)i == projection->mark;
     if (i >= projection->key_count && !column->compare && !is_mark)

@@ -209,7 +209,7 @@ def test_a_key_that_takes_two_ids_for_one_is_told(bank):
     lines = lines_of(bank, "reconcile", "--repair", status=1)
     [missing] = found(lines, "missing row")
     assert missing["aggregate_id"] == "A1" and not missing["mended"]
-    assert "takes for the same" in missing["outcome"]
+    assert "considers equal" in missing["outcome"]
     assert any(line["reason"].startswith("account: ") for line in lines_of(bank, "rebuild", status=1) if "reason" in line)
 
 

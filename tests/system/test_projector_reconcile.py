@@ -389,7 +389,7 @@ def test_several_projections_of_one_type(ws):
     (["account", "unseen"], "expected one TABLE"),
     (["--dry-run"], "--dry-run needs --repair"),
     (["--key-from", "a"], "need a TABLE"),
-    (["--resume", "--sample", "5"], "--resume does not go with --sample"),
+    (["--resume", "--sample", "5"], "--resume and --sample exclude each other"),
     (["by_event"], "belongs to an event"),
 ])
 def test_wrong_use(ws, arguments, said):

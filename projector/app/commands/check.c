@@ -316,7 +316,7 @@ static void check_keys(CheckReport *report, const Config *config) {
   g_autoptr(GPtrArray) findings = check_ids(config, &failure);
   if (findings)
     check_print_findings(report, "tables", findings,
-                         "the tables' keys tell the aggregates' ids apart");
+                         "the tables' keys distinguish the aggregates' ids");
   else
     check_failed(report, "tables", &failure);
 }

@@ -1,4 +1,4 @@
-/* check_ids.c - ids that one key column cannot tell apart: their aggregates would share a row. */
+/* check_ids.c - ids that one key column cannot distinguish: their aggregates would share a row. */
 #include "projector/app/commands/check_ids.h"
 
 #include "projector/domain/entity.h"
@@ -101,8 +101,8 @@ static bool add_same_texts(const Check *check, const Projection *projection, con
   for (guint i = 0; i < same->len && i < TOLD; i++) {
     const SameKey *pair = &g_array_index(same, SameKey, i);
     finding_add(check->findings, is_whole_key(projection),
-                "%s.key.%s: the collation of %s.%s takes the ids \"%s\" and \"%s\" for one, so the "
-                "events of the second fail; give the column %s",
+                "%s.key.%s: the collation of %s.%s considers the ids \"%s\" and \"%s\" equal, so "
+                "the events of the second fail; give the column %s",
                 projection->path, column->name, projection->table, column->name, pair->one,
                 pair->other,
                 session_is_mariadb(check->session) ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");

@@ -1,4 +1,4 @@
-/* check_ids.h - whether the tables' keys tell the aggregates' ids apart. */
+/* check_ids.h - whether the tables' keys distinguish the aggregates' ids. */
 #pragma once
 
 #include "projector/app/shared/config.h"

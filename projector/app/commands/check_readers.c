@@ -260,8 +260,7 @@ static void check_replica(CheckReport *report, const Config *config, Session *se
 void check_replicas(CheckReport *report, const Config *config, Session *session) {
   int64_t most_s = config->settings.max_replica_lag_s;
   if (most_s == 0 && config->replicas && config->replicas->len > 0)
-    check_print(report, "warning", "mysql",
-                "mysql.replicas are named, and nobody asks them: max_replica_lag_s is 0");
+    check_print(report, "warning", "mysql", "mysql.replicas has no effect: max_replica_lag_s is 0");
   for (guint i = 0; most_s > 0 && i < config->replicas->len; i++)
     check_replica(report, config, session, config->replicas->pdata[i]);
 }

@@ -42,7 +42,7 @@ static const char *choose(int argc, char **argv, Choice *choice) {
   if (choice->all_dead)
     return argc == 1 && !choice->by_aggregate ? NULL : expected;
   if (kind)
-    return "--type, --class and --reason go with --all-dead";
+    return "--type, --class and --reason need --all-dead";
   if (choice->by_aggregate) {
     selection->aggregate_type = argv[1];
     selection->aggregate_id = argc > 2 ? argv[2] : NULL;

@@ -128,7 +128,7 @@ int command_try(int argc, char **argv) {
   if (!take_format(name, as_json, &format))
     return command_misuse("--format: expected tap, junit or json");
   if (name && !expect)
-    return command_misuse("--format goes with --expect");
+    return command_misuse("--format needs --expect");
   if (expect && argc > 1)
     return command_misuse("expected EVENT.json or --expect, not both");
   if (expect)

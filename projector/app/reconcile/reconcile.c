@@ -324,7 +324,7 @@ static const char *misuse(const ReconcileOptions *options, int arguments) {
   if (options->dry_run && !options->repair)
     return "--dry-run needs --repair";
   if (options->resume && options->sample)
-    return "--resume does not go with --sample";
+    return "--resume and --sample exclude each other";
   if (options->sample < 0)
     return "--sample: expected a positive number";
   if ((options->key_from || options->key_to) && arguments < 2 && !options->table)

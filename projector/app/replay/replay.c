@@ -369,7 +369,7 @@ int command_replay(int argc, char **argv) {
     status = command_misuse(options.by_aggregate ? "expected --aggregate TYPE ID"
                                                  : "too many arguments");
   else if (options.by_aggregate && (options.from || options.to || options.restart))
-    status = command_misuse("--aggregate goes with neither --from nor --to nor --restart");
+    status = command_misuse("--aggregate excludes --from, --to and --restart");
   else
     status = run(config, &options);
   free_options(&options);

@@ -51,7 +51,7 @@ static GArray *rows_to_look_at(const Fold *fold) {
 static bool mismatch(const Projection *projection, const char *what, Failure *ret_failure) {
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0,
                      "its row in %s is not what was written: %s; a trigger, a generated column, "
-                     "another unique key, or a key that takes two ids for one?",
+                     "another unique key, or a key whose collation considers two ids equal?",
                      projection->table, what);
 }
 

@@ -111,7 +111,7 @@ static void read_events(EventReader *reader) {
     http_stream_break(reader->stream);
   end_stream(reader);
   if (!good)
-    log_failure(LOG_LEVEL_WARNING, "events on demand broke off", &failure);
+    log_failure(LOG_LEVEL_WARNING, "events on demand ended early", &failure);
   log_info("events on demand", LOG_FIELDS(LOG_NUMBER("events", reading.lines),
                                           LOG_NUMBER("after", reader->query.after)));
 }

@@ -110,7 +110,7 @@ static void judge_work(GPtrArray *remarks, const Figures *figures, int64_t now) 
   if (figures->role != ROLE_WORKING)
     return;
   if (now - figures->published_at > (int64_t)SILENT_MS * 1000)
-    say(remarks, BAD_UNREADY, "The work has stopped without an end.");
+    say(remarks, BAD_UNREADY, "The work has stopped unexpectedly.");
   int64_t idle_ms = (now - figures->progress_at) / 1000;
   if (!view->pause.on && !figures->replica_lags && view->queued + view->in_hand > 0 &&
       idle_ms > IDLE_MS)

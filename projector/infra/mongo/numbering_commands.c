@@ -196,7 +196,7 @@ bool numbers_write(NumberTransaction *transaction, const bson_t *ids, int64_t be
   bool good = run(transaction, command, &reply, &error) || mongo_fail(&error, &reply, ret_failure);
   if (good && bson_iter_init_find(&iter, &reply, "writeErrors"))
     good = failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_MONGODB, 0,
-                       "an archived event refuses its number");
+                       "MongoDB refuses to number an archived event");
   if (good)
     *ret_written = bson_iter_init_find(&iter, &reply, "n") ? bson_iter_as_int64(&iter) : 0;
   bson_destroy(&reply);

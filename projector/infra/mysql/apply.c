@@ -410,7 +410,7 @@ static bool send_write(Writer *writer, bool guarded) {
       return failure_set(writer->failure, FAILURE_DATA, SOURCE_MYSQL, NULL_FOR_NOT_NULL,
                          "%s: expected an id of its own for the key %s, found the row of an id "
                          "that differs in case, accents or blanks at the end, which the column's "
-                         "collation takes for the same; give it %s",
+                         "collation considers equal; give it %s",
                          projection->table, projection->columns[i].name,
                          writer->mariadb ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
   }
