@@ -195,8 +195,7 @@ void check_commit(const Tx *tx) {
     check_rows(tx->inserts[i].event->aggregate);
 }
 
-/* --- at each write to the outbox
- * ------------------------------------------------------------------ */
+/* --- at each write to the outbox ------------------------------------------------------------ */
 
 void check_removed(const SimEvent *event, const char *how) {
   if (!event->ledgered && !event->pruned)
@@ -303,8 +302,7 @@ void check_attempts(const SimEvent *event) {
              event->excused);
 }
 
-/* --- at each step
- * ---------------------------------------------------------------------------------- */
+/* --- at each step --------------------------------------------------------------------------- */
 
 void check_instances(void) {
   size_t workers = (size_t)sim.config.settings.workers, batch = (size_t)sim.config.settings.batch;
@@ -322,8 +320,7 @@ void check_instances(void) {
   }
 }
 
-/* --- at the end
- * ------------------------------------------------------------------------------------- */
+/* --- at the end ----------------------------------------------------------------------------- */
 
 static int compare_events(const void *a, const void *b) {
   return event_compare(*(SimEvent *const *)a, *(SimEvent *const *)b);

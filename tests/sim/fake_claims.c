@@ -142,29 +142,12 @@ bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
                : broken_off("mark claimed", ret_failure);
 }
 
-/* --- of owners that are no more --------------------------------------------------------------- */
-
-void abandoned_claim_free(AbandonedClaim *claim) {
-  if (!claim)
-    return;
-  bson_destroy(claim->document);
-  g_ptr_array_unref(claim->events);
-  g_free(claim);
-}
-
-static void free_claim(gpointer claim) {
-  abandoned_claim_free(claim);
-}
-
-static void free_event(gpointer event) {
-  event_free(event);
-}
+/* --- of former owners ------------------------------------------------------------------------ */
 
 static AbandonedClaim *show(const Row *row) {
-  AbandonedClaim *claim = g_new0(AbandonedClaim, 1);
-  claim->document = BCON_NEW("owner", BCON_UTF8(row->owner), "worker", BCON_INT32((int)row->worker),
-                             "written", BCON_INT64((int64_t)row->written));
-  claim->events = g_ptr_array_new_with_free_func(free_event);
+  AbandonedClaim *claim = abandoned_claim_new(BCON_NEW("owner", BCON_UTF8(row->owner), "worker",
+                                                       BCON_INT32((int)row->worker), "written",
+                                                       BCON_INT64((int64_t)row->written)));
   for (unsigned i = 0; i < EVENTS_MAX; i++)
     if (row->listed[i]) {
       bson_t *document = BCON_NEW("_id", BCON_UTF8(sim.events[i].id));
@@ -177,7 +160,7 @@ static AbandonedClaim *show(const Row *row) {
 bool claims_find_abandoned(Outbox *outbox, const char *name, int64_t epoch, GPtrArray *ret_claims,
                            Failure *ret_failure) {
   (void)outbox, (void)name;
-  g_ptr_array_set_free_func(ret_claims, free_claim);
+  abandoned_claims_own(ret_claims);
   if (!call_begin(MONGO, "find claims", ret_failure))
     return false;
   for (guint i = 0; i < rows->len; i++) {

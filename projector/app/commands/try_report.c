@@ -108,8 +108,7 @@ json_t *try_report(const Event *event, const Rehearsed *done, bool mariadb) {
   return report;
 }
 
-/* --- for status, list and explain
- * ----------------------------------------------------------------------------- */
+/* --- for status, list and explain ----------------------------------------------------------- */
 
 static void print_text(const json_t *value) {
   print_clean(stdout, json_is_string(value) ? json_string_value(value) : "NULL");

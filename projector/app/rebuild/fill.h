@@ -1,4 +1,4 @@
-/* fill.h - goes over a collection of entities in small batches, at a bounded rate. */
+/* fill.h - reads a collection of entities in small batches, at a bounded rate. */
 #pragma once
 
 #include "projector/app/shared/stores.h"

@@ -398,7 +398,7 @@ static void claim_page(Compare *compare, Window *window, const GPtrArray *docume
   }
 }
 
-/* Goes over all entities after the rows: whatever a row was made from is there by then. */
+/* Reads all entities after the rows: whatever a row was made from is there by then. */
 static bool claim_rows(Compare *compare, Window *window, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
   bson_t *after = NULL;
@@ -421,7 +421,7 @@ static bool claim_rows(Compare *compare, Window *window, Failure *ret_failure) {
   return good;
 }
 
-/* --- rows whose aggregate is not to be told from their key ------------------------------------ */
+/* --- rows whose key does not identify their aggregate ---------------------------------------- */
 
 typedef struct Unowned {
   GPtrArray *keys;    /* of ValueKey */

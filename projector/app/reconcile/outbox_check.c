@@ -1,4 +1,4 @@
-/* outbox_check.c - goes over the outbox once, and checks suspicious events again. */
+/* outbox_check.c - reads the outbox once, and checks suspicious events again. */
 #include "projector/app/reconcile/outbox_check.h"
 
 #include "projector/app/reconcile/recheck.h"

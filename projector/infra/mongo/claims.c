@@ -75,23 +75,7 @@ bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
   return good;
 }
 
-/* --- of owners that are no more ------------------------------------------------------------- */
-
-void abandoned_claim_free(AbandonedClaim *claim) {
-  if (!claim)
-    return;
-  bson_destroy(claim->document);
-  g_ptr_array_unref(claim->events);
-  g_free(claim);
-}
-
-static void free_claim(gpointer claim) {
-  abandoned_claim_free(claim);
-}
-
-static void free_event(gpointer event) {
-  event_free(event);
-}
+/* --- of former owners ---------------------------------------------------------------------- */
 
 /* The ids of a claim, as events that have nothing else. */
 static void take_ids(const bson_t *document, GPtrArray *events) {
@@ -116,9 +100,7 @@ static bool find_claims(Outbox *outbox, bson_t *filter, GPtrArray *claims, Failu
   const bson_t *document, *reply;
   bson_error_t error;
   while (mongoc_cursor_next(cursor, &document)) {
-    AbandonedClaim *claim = g_new0(AbandonedClaim, 1);
-    claim->document = bson_copy(document);
-    claim->events = g_ptr_array_new_with_free_func(free_event);
+    AbandonedClaim *claim = abandoned_claim_new(bson_copy(document));
     take_ids(claim->document, claim->events);
     g_ptr_array_add(claims, claim);
   }
@@ -133,7 +115,7 @@ static bool find_claims(Outbox *outbox, bson_t *filter, GPtrArray *claims, Failu
 
 bool claims_find_abandoned(Outbox *outbox, const char *name, int64_t epoch, GPtrArray *ret_claims,
                            Failure *ret_failure) {
-  g_ptr_array_set_free_func(ret_claims, free_claim);
+  abandoned_claims_own(ret_claims);
   return find_claims(outbox,
                      BCON_NEW("name", BCON_UTF8(name), "epoch", "{", "$lt", BCON_INT64(epoch), "}"),
                      ret_claims, ret_failure);
@@ -165,10 +147,15 @@ bool claims_forget(Outbox *outbox, const AbandonedClaim *claim, Failure *ret_fai
   return delete_one(outbox, filter, ret_failure);
 }
 
-/* --- for status, list and explain ------------------------------------------------------------ */
+/* --- for status, list and explain ----------------------------------------------------------- */
+
+static void free_event(gpointer event) {
+  event_free(event);
+}
 
 GHashTable *claims_in_hand(Outbox *outbox, Failure *ret_failure) {
-  g_autoptr(GPtrArray) claims = g_ptr_array_new_with_free_func(free_claim);
+  g_autoptr(GPtrArray) claims = g_ptr_array_new();
+  abandoned_claims_own(claims);
   if (!find_claims(outbox, BCON_NEW("outbox", BCON_UTF8(outbox_name(outbox))), claims,
                    ret_failure) &&
       !claims_are_forbidden(ret_failure))

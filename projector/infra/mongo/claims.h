@@ -35,7 +35,11 @@ typedef struct AbandonedClaim {
   GPtrArray *events; /* of Event: ids, nothing else */
 } AbandonedClaim;
 
+/* Takes over the document; `events` is empty. */
+AbandonedClaim *abandoned_claim_new(bson_t *document);
 void abandoned_claim_free(AbandonedClaim *claim);
+/* Lets the array free its claims. */
+void abandoned_claims_own(GPtrArray *claims);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AbandonedClaim, abandoned_claim_free)
 
 /* The claims of owners of that name with a lower epoch: AbandonedClaim, freed by the array. Reads

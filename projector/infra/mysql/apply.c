@@ -75,7 +75,7 @@ static void append_value(Writer *writer, const Column *column, const Value *valu
     literal_append(writer->sql, value);
 }
 
-/* --- keys that a collation takes for one ---------------------------------------------------- */
+/* --- keys that a collation considers equal -------------------------------------------------- */
 
 static bool find_loose_keys(Writer *writer, const char **ret_loose) {
   *ret_loose = writer->session

@@ -1,4 +1,4 @@
-/* key_ids.h - whether a table's key tells ids apart. */
+/* key_ids.h - whether a table's key distinguishes ids. */
 #pragma once
 
 #include "projector/domain/mapping.h"
