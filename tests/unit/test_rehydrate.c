@@ -335,44 +335,44 @@ static bool fits(const World *world) {
          world->projections[0].keys[0].field == FIELD_AGGREGATE_ID;
 }
 
-typedef struct Telling {
+typedef struct History {
   const World *world;
   unsigned aggregate, count;
   Event *events[WORLD_EVENTS];
   Rehydration expected; /* REHYDRATED: the fold below gives the row */
   const Event *culprit;
   Table table;
-} Telling;
+} History;
 
 /* What the events give, one by one. */
-static void tell_plainly(const World *world, unsigned aggregate, Telling *telling) {
+static void fold_plainly(const World *world, unsigned aggregate, History *history) {
   unsigned order[WORLD_EVENTS];
-  *telling = (Telling){.world = world, .aggregate = aggregate, .expected = REHYDRATED};
+  *history = (History){.world = world, .aggregate = aggregate, .expected = REHYDRATED};
   world_order(world, order);
   for (unsigned i = 0; i < world->event_count; i++) {
     const WorldEvent *event = &world->events[order[i]];
     const WorldRule *rule = &world->projections[0].rules[event->event_type];
     if (event->aggregate != aggregate)
       continue;
-    telling->events[telling->count++] = event->event;
-    if (telling->expected != REHYDRATED)
+    history->events[history->count++] = event->event;
+    if (history->expected != REHYDRATED)
       continue;
     bool is_ours = world->projections[0].aggregate_type == world_aggregate_type(aggregate);
     if (is_ours && rule->present && rule->operation == OP_SQL) {
-      telling->expected = REHYDRATED_UNKNOWN;
-    } else if (reference_apply(world, event, &telling->table) == OUTCOME_FAILED) {
-      telling->expected = REHYDRATED_BROKEN;
-      telling->culprit = event->event;
+      history->expected = REHYDRATED_UNKNOWN;
+    } else if (reference_apply(world, event, &history->table) == OUTCOME_FAILED) {
+      history->expected = REHYDRATED_BROKEN;
+      history->culprit = event->event;
     }
   }
 }
 
-static Rehydrated rehydrate_with(const Telling *telling, const Event *entity, Arena *arena) {
+static Rehydrated rehydrate_with(const History *history, const Event *entity, Arena *arena) {
   Layout layout;
   Failure failure = {0};
-  must(layout_init(mapping_projection(telling->world->mapping, 0), arena, &layout, &failure),
-       "layout", telling->aggregate);
-  return rehydrate(telling->world->mapping, &layout, telling->events, telling->count, entity,
+  must(layout_init(mapping_projection(history->world->mapping, 0), arena, &layout, &failure),
+       "layout", history->aggregate);
+  return rehydrate(history->world->mapping, &layout, history->events, history->count, entity,
                    arena);
 }
 
@@ -414,9 +414,9 @@ static Cell other_than(const Cell *cell, const WorldType *type) {
 
 /* The entity that shows this row, with another value in column `changed` (-1: none). NULL if two
  * columns come from the same field, which cannot have two values. */
-static Event *entity_of(const Telling *telling, const Row *row, int changed) {
-  const WorldProjection *projection = &telling->world->projections[0];
-  const Column *columns = mapping_projection(telling->world->mapping, 0)->columns;
+static Event *entity_of(const History *history, const Row *row, int changed) {
+  const WorldProjection *projection = &history->world->projections[0];
+  const Column *columns = mapping_projection(history->world->mapping, 0)->columns;
   g_autoptr(bson_t) entity = bson_new();
   for (unsigned i = 0; i < projection->column_count; i++) {
     Cell cell = row->cells[i];
@@ -428,56 +428,56 @@ static Event *entity_of(const Telling *telling, const Row *row, int changed) {
     append_cell(entity, columns[1 + i].from.path, &cell,
                 projection->columns[i].type->family == FAMILY_REAL);
   }
-  return entity_as_event(entity, &telling->events[0]->aggregate, 1, 0);
+  return entity_as_event(entity, &history->events[0]->aggregate, 1, 0);
 }
 
-static void check_against_entities(const Telling *telling, const Row *row) {
-  const WorldProjection *projection = &telling->world->projections[0];
+static void check_against_entities(const History *history, const Row *row) {
+  const WorldProjection *projection = &history->world->projections[0];
   for (int changed = -1; changed < (int)projection->column_count; changed++) {
     g_autoptr(Arena) arena = arena_new();
-    g_autoptr(Event) entity = entity_of(telling, row, changed);
+    g_autoptr(Event) entity = entity_of(history, row, changed);
     if (!entity)
       return;
-    Rehydrated rehydrated = rehydrate_with(telling, entity, arena);
+    Rehydrated rehydrated = rehydrate_with(history, entity, arena);
     if (changed < 0) {
-      must(rehydrated.outcome == REHYDRATED, "the events tell the entity", telling->aggregate);
+      must(rehydrated.outcome == REHYDRATED, "the events reproduce the entity", history->aggregate);
       seen.equal++;
     } else {
       must(rehydrated.outcome == REHYDRATED_OTHERWISE && rehydrated.column &&
                rehydrated.column->name[1] == '0' + changed,
-           "the column that differs is named", telling->aggregate);
+           "the column that differs is named", history->aggregate);
       seen.different++;
     }
   }
 }
 
-static void check_telling(const Telling *telling) {
+static void check_history(const History *history) {
   g_autoptr(Arena) arena = arena_new();
-  Table table = telling->table;
-  g_autofree char *key = g_strdup_printf("/%s", world_aggregate_id(telling->aggregate));
-  Rehydrated rehydrated = rehydrate_with(telling, NULL, arena);
-  if (telling->expected != REHYDRATED) {
-    must(rehydrated.outcome == telling->expected, "broken or unknown as the events are",
-         telling->aggregate);
-    must(rehydrated.culprit == telling->culprit, "the event that breaks it", telling->aggregate);
-    seen.broken += telling->expected == REHYDRATED_BROKEN;
-    seen.unknown += telling->expected == REHYDRATED_UNKNOWN;
+  Table table = history->table;
+  g_autofree char *key = g_strdup_printf("/%s", world_aggregate_id(history->aggregate));
+  Rehydrated rehydrated = rehydrate_with(history, NULL, arena);
+  if (history->expected != REHYDRATED) {
+    must(rehydrated.outcome == history->expected, "broken or unknown as the events are",
+         history->aggregate);
+    must(rehydrated.culprit == history->culprit, "the event that breaks it", history->aggregate);
+    seen.broken += history->expected == REHYDRATED_BROKEN;
+    seen.unknown += history->expected == REHYDRATED_UNKNOWN;
     return;
   }
   const Row *row = table_find(&table, 0, key);
-  must(rehydrated.row == (row != NULL), "a row, if the events make one", telling->aggregate);
+  must(rehydrated.row == (row != NULL), "a row, if the events make one", history->aggregate);
   must(rehydrated.outcome == (row ? REHYDRATED_OTHERWISE : REHYDRATED), "without an entity",
-       telling->aggregate);
+       history->aggregate);
   seen.rows += row != NULL;
   if (row)
-    check_against_entities(telling, row);
+    check_against_entities(history, row);
 }
 
 static void test_random_stories(void **state) {
   (void)state;
   const char *one = getenv("PROPERTY_SEED");
   uint64_t first = one ? g_ascii_strtoull(one, NULL, 10) : 0;
-  g_autofree Telling *telling = g_new(Telling, 1);
+  g_autofree History *history = g_new(History, 1);
   for (current_seed = first; current_seed < first + (one ? 1 : SEEDS); current_seed++) {
     g_autoptr(World) world = world_new(current_seed, WORLD_ANYTHING);
     if (!fits(world))
@@ -486,9 +486,9 @@ static void test_random_stories(void **state) {
     for (unsigned i = 0; i < WORLD_AGGREGATES; i++) {
       if (world_aggregate_type(i) != world->projections[0].aggregate_type)
         continue;
-      tell_plainly(world, i, telling);
-      if (telling->count > 0)
-        check_telling(telling);
+      fold_plainly(world, i, history);
+      if (history->count > 0)
+        check_history(history);
     }
   }
   print_message("%u worlds: %u rows, %u broken, %u unknown, %u equal, %u different\n", seen.worlds,

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { TOLD = 5 }; /* of a column; the others are only counted */
+enum { LISTED_MAX = 5 }; /* of a column; the others are only counted */
 
 typedef struct Check {
   const Config *config;
@@ -79,7 +79,7 @@ static void add_same_values(const Check *check, const Projection *projection, co
       const KeyOfId *other = g_hash_table_lookup(by_key, &of->key);
       if (!other)
         g_hash_table_insert(by_key, &of->key, of);
-      else if ((*found)++ < TOLD)
+      else if ((*found)++ < LISTED_MAX)
         finding_add(check->findings, is_whole_key(projection),
                     "%s.key.%s: the ids \"%s\" (%s) and \"%s\" (%s) of %s are one value of %s.%s: "
                     "their aggregates would share a row; give each an id of its own, or write all "
@@ -98,7 +98,7 @@ static bool add_same_texts(const Check *check, const Projection *projection, con
   if (!key_ids_compare(check->session, projection, column, (const char *const *)texts, count, same,
                        check->failure))
     return false;
-  for (guint i = 0; i < same->len && i < TOLD; i++) {
+  for (guint i = 0; i < same->len && i < LISTED_MAX; i++) {
     const SameKey *pair = &g_array_index(same, SameKey, i);
     finding_add(check->findings, is_whole_key(projection),
                 "%s.key.%s: the collation of %s.%s considers the ids \"%s\" and \"%s\" equal, so "
@@ -117,7 +117,7 @@ static bool check_column(const Check *check, const Projection *projection, const
   add_same_values(check, projection, column, ids, &found);
   if (type_is_text(column->type.kind) && !add_same_texts(check, projection, column, ids, &found))
     return false;
-  if (found > TOLD)
+  if (found > LISTED_MAX)
     finding_add(check->findings, is_whole_key(projection), "%s.key.%s: %u such ids in all",
                 projection->path, column->name, found);
   return true;
