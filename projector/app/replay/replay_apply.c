@@ -10,8 +10,8 @@
 #include <string.h>
 
 enum {
-  REPLAYS_MAX = 20, /* of a transaction that met another session's lock */
-  REPLAY_MS = 50,
+  RETRIES_MAX = 20, /* of a transaction that met another session's lock */
+  RETRY_MS = 50,
   ASKED_AT_ONCE = 500, /* ids in one query of the ledger */
 };
 
@@ -231,7 +231,7 @@ static bool name_culprit(const Event *event, Failure *ret_failure) {
 /* Finds an event that cannot be applied by halving: those before it are applied, and it is
  * named. */
 static bool apply_part(Replay *replay, Item *items, size_t count, Failure *ret_failure) {
-  for (int replays = 0;; replays++) {
+  for (int retries = 0;; retries++) {
     Failure failure = {0};
     for (size_t i = 0; i < count; i++)
       items[i] =
@@ -241,8 +241,8 @@ static bool apply_part(Replay *replay, Item *items, size_t count, Failure *ret_f
     session_rollback(replay->session);
     bool halve = failure.class == FAILURE_DATA || failure.class == FAILURE_SIZE ||
                  failure.class == FAILURE_UNKNOWN;
-    if (failure.class == FAILURE_CONFLICT && replays < REPLAYS_MAX) {
-      g_usleep(REPLAY_MS * 1000);
+    if (failure.class == FAILURE_CONFLICT && retries < RETRIES_MAX) {
+      g_usleep(RETRY_MS * 1000);
     } else if (halve && count > 1) {
       return apply_part(replay, items, count / 2, ret_failure) &&
              apply_part(replay, items + count / 2, count - count / 2, ret_failure);
