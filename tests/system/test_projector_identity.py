@@ -107,14 +107,14 @@ def test_a_renamed_projector_adopts_the_outbox_and_the_old_name_is_refused(bank)
 
 
 def test_a_renamed_projector_numbers_the_archive_in_its_first_tenure(bank):
-    """The numbers go on under the new name, whose fence begins anew."""
+    """Numbering continues under the new name, whose fence begins again."""
     archive = {"mongodb": {"retain": "archive"}}
-    bank.mapping(**FAST, **archive)
+    bank.mapping(**SETTINGS, **archive)
     bank.put(opened(bank))
     for _ in range(3):  # each takes a new epoch
         bank.run_once()
     bank.wait(lambda: (bank.run_once(), bank.db["outbox_archive"].find_one({"seq": 1}))[1], what="the number")
-    bank.mapping(name="renamed", **FAST, **archive)
+    bank.mapping(name="renamed", **SETTINGS, **archive)
     bank.put(deposited(bank, 2))
     with bank.start_projector("--adopt") as projector:
         bank.wait(lambda: bank.db["outbox_archive"].find_one({"seq": 2}), what="the next number")
