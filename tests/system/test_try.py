@@ -163,6 +163,27 @@ def test_a_condition_compares_every_digit(folder):
         assert report["changes"][0]["change"] == change, (number, report)
 
 
+def test_a_key_that_changes_leaves_both_rows_each_with_its_lines(folder):
+    """One aggregate, two keys: neither takes the other's child rows, and a delete takes those of the key that it names."""
+    projection = {"aggregate_type": "order", "table": "coded", "key": {"code": {"from": "code", "type": "varchar(9)"}},
+                  "columns": {"n": {"from": "n", "type": "int", "default": 0}},
+                  "children": [{"table": "line", "from": "lines", "key": {"no": {"from": "$index", "type": "int"}},
+                                "columns": {"sku": {"from": "$item", "type": "varchar(9)"}}}],
+                  "events": {"Placed": {"op": "upsert"}, "Lined": {"op": "update", "columns": ["line"]}, "Removed": {"op": "delete"}}}
+    (folder / "mapping.json").write_text(json.dumps({**MAPPING, "projections": [projection]}))
+    events = [event("Placed", code="A", lines=["a1", "a2"]), event("Placed", number=2, code="B", lines=["b1"]),
+              event("Lined", number=3, code="B", lines=["b2", "b3"])]
+    rows = {"A": ["a1", "a2"], "B": ["b2", "b3"]}
+    cases = [{"name": "both", "events": events}, {"name": "one removed", "events": [*events, event("Removed", number=4, code="A")]}]
+    for case, keys in zip(cases, ("AB", "B")):
+        case["expect"] = {"coded": [{"code": key} for key in keys],
+                          "line": [{"code": key, "no": no, "sku": sku} for key in keys for no, sku in enumerate(rows[key])]}
+    (folder / "cases.json").write_text(json.dumps(cases))
+    assert run(folder, "--expect", str(folder / "cases.json")).count("\nok ") == 2
+    [*_, missing] = reports(folder, *events, event("Removed", number=4, code="A"), event("Lined", number=5, code="A", lines=[]), status=1)
+    assert missing["error"] == "row missing in coded"
+
+
 def test_text_for_people(folder):
     text = run(folder, stdin=json.dumps(event("Placed", kind="web", total=1)))
     assert text.splitlines()[:2] == ["e-Placed-1 Placed of order o-1: applied",
