@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 
 from endpoint import Endpoint
 from bank import opened
+from feeds import FEED
 from workspace import Workspace, bank_projections, decimal
 
 SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500, "lease_ms": 4000}
@@ -57,6 +59,44 @@ def test_what_was_refused_under_an_earlier_owner_is_not_shown_for_ever(bank):
     with bank.start_projector():
         bank.wait_drained()
         bank.wait(lambda: bank.db["projector_leases"].find_one({"_id": f"refused:{bank.name}"})["events"] == [], what="an empty list")
+
+
+def never_pending(name: str) -> dict:
+    """Allows that document any other status."""
+    return {"$or": [{"_id": {"$ne": name}}, {"status": {"$ne": "pending"}}]}
+
+
+def test_an_event_that_cannot_be_released_keeps_no_other_in_progress(ws):
+    """A feed refuses the copy of the first one, so those behind it are released, some together."""
+    ws.mapping(**SETTINGS, claim_timeout_ms=1000, mongodb={"feeds": [FEED]})
+    ws.create()
+    ws.db.create_collection(FEED, validator={"_id": {"$ne": "a"}})
+    ws.db.command("collMod", "outbox", validator=never_pending("e"))
+    first, *behind = [{**opened(ws, "a1"), "_id": name, "attempts": 1} for name in "abcdefgh"]
+    ws.put(first, behind)
+    with ws.start_projector() as process:
+        process.wait_log("cannot mark events in the outbox .*121")
+        ws.wait(lambda: ws.outbox.count_documents({"status": "in_progress"}) == 1, what="all others to be released")
+        assert ws.outbox.find_one({"status": "in_progress"})["_id"] == "e" and ws.outbox.count_documents({}) == 8
+        ws.db.command("collMod", "outbox", validator={})
+        ws.db.command("collMod", FEED, validator={})
+        ws.wait_drained()
+
+
+def test_an_abandoned_event_that_cannot_be_released_holds_up_no_other(bank):
+    """Neither a new owner nor the other events that its predecessor left."""
+    bank.mapping(**SETTINGS)
+    claim = {"status": "in_progress", "claimed_by": "gone", "claimed_at": datetime(2020, 1, 1), "attempts": 1}
+    bank.put([{**opened(bank, f"a{n}"), "_id": name, **claim} for n, name in enumerate("abcdefgh")])
+    bank.db.command("collMod", "outbox", validator=never_pending("a"))
+    with bank.start_projector() as process:
+        bank.wait(lambda: bank.outbox.count_documents({}) == 1, what="all others to be applied")
+        process.wait_log("an abandoned event cannot be swept: a .*121")
+        bank.put(later := opened(bank, "b1"))
+        bank.wait_gone(later)
+        bank.db.command("collMod", "outbox", validator={})
+        bank.wait_drained()
+    assert len(bank.rows("account")) == 9
 
 
 def test_a_mongodb_that_refuses_writes_is_told_everywhere(bank):

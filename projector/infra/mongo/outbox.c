@@ -1,6 +1,7 @@
 /* outbox.c - reads and marks outbox documents. */
 #include "projector/infra/mongo/outbox.h"
 
+#include "projector/domain/clean.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>
@@ -148,7 +149,9 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
 
 /* --- release and marks ---------------------------------------------------------------------- */
 
-bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
+static bool release(Outbox *outbox, Event *const *events, size_t count, const void *unused,
+                    Failure *ret_failure) {
+  (void)unused;
   bson_t filter = BSON_INITIALIZER;
   outbox_append_event_ids(&filter, events, count);
   BSON_APPEND_UTF8(&filter, "status", "in_progress");
@@ -162,10 +165,15 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
   return good;
 }
 
+bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
+  return outbox_write_around(outbox, events, count, release, NULL, ret_failure);
+}
+
 /* An update pipeline, because only there the server's clock can be added to; texts are literals. An
  * event claimed by the batch has no attempt in its document yet. */
 static bson_t *failed_update(const FailedMark *mark, bool with_error) {
-  g_autofree char *message = g_utf8_make_valid(mark->failure->message, -1);
+  g_autoptr(GString) message = g_string_new(NULL);
+  text_append_clean(message, mark->failure->message, ""); /* as it is shown, so it can be named */
   return BCON_NEW(
       "pipeline", "[", "{", "$set", "{", "status", BCON_UTF8(mark->dead ? "dead" : "failed"),
       "attempts", "{", "$add", "[", "{", "$cond", "[", "{", "$eq", "[", BCON_UTF8("$status"),
@@ -174,9 +182,9 @@ static bson_t *failed_update(const FailedMark *mark, bool with_error) {
       BCON_BOOL(mark->dead), BCON_UTF8("$$REMOVE"), "{", "$add", "[", BCON_UTF8("$$NOW"),
       BCON_INT64(mark->delay_ms), "]", "}", "]", "}", "last_error", "{", "$cond", "[",
       BCON_BOOL(with_error), "{", "class", BCON_UTF8(failure_class_name(mark->failure->class)),
-      "code", BCON_INT32(mark->failure->code), "message", "{", "$literal", BCON_UTF8(message), "}",
-      "at", BCON_UTF8("$$NOW"), "}", BCON_UTF8("$$REMOVE"), "]", "}", "}", "}", "{", "$unset", "[",
-      BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}", "]");
+      "code", BCON_INT32(mark->failure->code), "message", "{", "$literal", BCON_UTF8(message->str),
+      "}", "at", BCON_UTF8("$$NOW"), "}", BCON_UTF8("$$REMOVE"), "]", "}", "}", "}", "{", "$unset",
+      "[", BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}", "]");
 }
 
 static bool mark_failed(Outbox *outbox, const bson_t *filter, const FailedMark *mark,

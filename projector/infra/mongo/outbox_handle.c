@@ -5,6 +5,8 @@
 
 #define BY_HAND "command:"
 
+enum { REFUSED_MOST = 20 /* events for which a write is refused, one by one */ };
+
 Outbox *outbox_new(MongoStore *store, const char *owner) {
   return outbox_new_on(store, owner, mongo_store_settings(store)->outbox);
 }
@@ -122,6 +124,41 @@ bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *upda
 bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
                            int64_t *ret_matched, Failure *ret_failure) {
   return update_with(outbox, filter, update, outbox->quick_write, ret_matched, ret_failure);
+}
+
+typedef struct Around {
+  OutboxWrite write;
+  const void *data;
+  unsigned refused; /* events, alone */
+  Failure refusal;
+} Around;
+
+static bool write_around(Outbox *outbox, Event *const *events, size_t count, Around *around,
+                         Failure *ret_failure) {
+  Failure failure = {0};
+  if (count == 0 || around->refused >= REFUSED_MOST ||
+      around->write(outbox, events, count, around->data, &failure))
+    return true;
+  if (!failure_is_refusal(&failure)) {
+    *ret_failure = failure;
+    return false;
+  }
+  around->refusal = failure;
+  around->refused += count == 1;
+  return count == 1 ||
+         (write_around(outbox, events, count / 2, around, ret_failure) &&
+          write_around(outbox, events + count / 2, count - count / 2, around, ret_failure));
+}
+
+bool outbox_write_around(Outbox *outbox, Event *const *events, size_t count, OutboxWrite write,
+                         const void *data, Failure *ret_failure) {
+  Around around = {.write = write, .data = data};
+  if (!write_around(outbox, events, count, &around, ret_failure))
+    return false;
+  if (around.refusal.class == FAILURE_NONE)
+    return true;
+  *ret_failure = around.refusal;
+  return false;
 }
 
 /* As event_decode sees it: a status, or attempts, outside the contract count as missing. */

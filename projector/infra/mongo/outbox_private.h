@@ -28,7 +28,6 @@ void outbox_append_ids(bson_t *filter, const char *key, const Id *ids, size_t co
 /* "_id": {"$in": the ids of the events} */
 void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count);
 /* `key`: {"$in": [every id that the text may stand for]} */
-void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text);
 /* {"0": id, "1": id …} of the events */
 void outbox_list_ids(bson_t *array, Event *const *events, size_t count);
 /* The same of those that a person has skipped. */
@@ -69,6 +68,15 @@ EventCursor *outbox_find_by_time(Outbox *outbox, bson_t *filter, int direction, 
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure);
 /* The same with options of outbox_quick_write. */
+/* A write to some of the events. */
+typedef bool (*OutboxWrite)(Outbox *outbox, Event *const *events, size_t count, const void *data,
+                            Failure *ret_failure);
+
+/* Writes to all of them but those for which MongoDB refuses it: one validator's no would otherwise
+ * keep those behind it from being written. Fails with the last refusal, and goes on looking for
+ * those that are refused alone only while they are few. */
+bool outbox_write_around(Outbox *outbox, Event *const *events, size_t count, OutboxWrite write,
+                         const void *data, Failure *ret_failure);
 bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
                            int64_t *ret_matched, Failure *ret_failure);
 
