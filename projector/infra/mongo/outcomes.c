@@ -21,55 +21,9 @@ static void append_note(bson_t *array, unsigned index, const VersionOutcome *out
   bson_append_document_end(array, &note);
 }
 
-/* What nobody applied is known from here alone, so it has a list of its own, which the others do
- * not fill. */
-static const char *list_of(const VersionOutcome *outcome) {
-  return strcmp(outcome->outcome, "missing") != 0 ? "outcomes" : "missing";
-}
-
-/* Appends the notes of that list, the newest if they are too many. */
-static void append_push(bson_t *push, const char *name, const VersionOutcome *list, size_t count) {
-  bson_t notes = BSON_INITIALIZER;
-  size_t from = count;
-  unsigned noted = 0;
-  for (size_t kept = 0; from > 0 && kept < NOTES_MAX; from--)
-    kept += !strcmp(list_of(&list[from - 1]), name);
-  for (size_t i = from; i < count; i++)
-    if (!strcmp(list_of(&list[i]), name))
-      append_note(&notes, noted++, &list[i]);
-  if (noted > 0)
-    BCON_APPEND(push, name, "{", "$each", BCON_ARRAY(&notes), "$slice", BCON_INT32(-NOTES_MAX),
-                "}");
-  bson_destroy(&notes);
-}
-
 static bson_t *filter_of(const char *name) {
   g_autofree char *id = g_strdup_printf("%s:outcomes", name);
   return BCON_NEW("_id", BCON_UTF8(id));
-}
-
-bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *list, size_t count,
-                   Failure *ret_failure) {
-  bson_t push = BSON_INITIALIZER, reply;
-  bson_error_t error;
-  append_push(&push, "outcomes", list, count);
-  append_push(&push, "missing", list, count);
-  bson_t *filter = filter_of(name), *options = BCON_NEW("upsert", BCON_BOOL(true));
-  bson_t *update = BCON_NEW("$push", BCON_DOCUMENT(&push));
-  mongo_append_simple(options);
-  mongoc_client_t *client = mongo_store_borrow(store);
-  mongoc_collection_t *leases =
-      mongoc_client_get_collection(client, mongo_store_settings(store)->database, collection_name);
-  bool good = mongoc_collection_update_one(leases, filter, update, options, &reply, &error) ||
-              mongo_fail(&error, &reply, ret_failure);
-  bson_destroy(&reply);
-  mongoc_collection_destroy(leases);
-  mongo_store_return(store, client);
-  bson_destroy(filter);
-  bson_destroy(options);
-  bson_destroy(update);
-  bson_destroy(&push);
-  return good;
 }
 
 static int64_t number_of(const bson_iter_t *note, const char *name) {
@@ -91,6 +45,22 @@ static bool is_about(const bson_iter_t *note, const Aggregate *aggregate, int64_
          number_of(note, "first") <= version && version <= number_of(note, "last");
 }
 
+/* NULL: there is none, or it could not be read. Destroy it. */
+static bson_t *read_notes(mongoc_collection_t *leases, const bson_t *filter, Failure *ret_failure) {
+  bson_t options = BSON_INITIALIZER, *notes = NULL;
+  const bson_t *document, *reply;
+  bson_error_t error;
+  mongo_append_simple(&options);
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(leases, filter, &options, NULL);
+  if (mongoc_cursor_next(cursor, &document))
+    notes = bson_copy(document);
+  if (mongoc_cursor_error_document(cursor, &error, &reply))
+    mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(&options);
+  return notes;
+}
+
 static void take_newest(const bson_t *document, const char *list, const Aggregate *aggregate,
                         int64_t version, char **outcome) {
   bson_iter_t iter, note, member;
@@ -104,27 +74,106 @@ static void take_newest(const bson_t *document, const char *list, const Aggregat
     }
 }
 
-bool outcomes_find(MongoStore *store, const char *name, const Aggregate *aggregate, int64_t version,
-                   char **ret_outcome, Failure *ret_failure) {
-  bson_t *filter = filter_of(name), options = BSON_INITIALIZER;
-  const bson_t *document, *reply;
+/* --- noting --------------------------------------------------------------------------------- */
+
+static bool is_missing(const VersionOutcome *outcome) {
+  return !strcmp(outcome->outcome, "missing");
+}
+
+/* Was missing, and came late: a note among the others would be forgotten before the one that says
+ * missing. */
+static bool corrects(const VersionOutcome *outcome, const bson_t *notes) {
+  g_autofree char *noted = NULL;
+  if (notes)
+    take_newest(notes, "missing", outcome->aggregate, outcome->first, &noted);
+  return noted && strcmp(noted, outcome->outcome) != 0;
+}
+
+/* What nobody applied is known from here alone, so it has a list of its own, which the others do
+ * not fill. */
+static bool belongs(const VersionOutcome *outcome, const char *list, const bson_t *notes) {
+  bool missing = is_missing(outcome) || corrects(outcome, notes);
+  return strcmp(list, "missing") != 0 ? !is_missing(outcome) : missing;
+}
+
+/* Appends the notes of that list, the newest if they are too many. */
+static void append_push(bson_t *push, const char *name, const VersionOutcome *list, size_t count,
+                        const bson_t *notes) {
+  bson_t added = BSON_INITIALIZER;
+  size_t from = count;
+  unsigned noted = 0;
+  for (size_t kept = 0; from > 0 && kept < NOTES_MAX; from--)
+    kept += belongs(&list[from - 1], name, notes);
+  for (size_t i = from; i < count; i++)
+    if (belongs(&list[i], name, notes))
+      append_note(&added, noted++, &list[i]);
+  if (noted > 0)
+    BCON_APPEND(push, name, "{", "$each", BCON_ARRAY(&added), "$slice", BCON_INT32(-NOTES_MAX),
+                "}");
+  bson_destroy(&added);
+}
+
+static bool push_notes(mongoc_collection_t *leases, const bson_t *filter,
+                       const VersionOutcome *list, size_t count, const bson_t *notes,
+                       Failure *ret_failure) {
+  bson_t push = BSON_INITIALIZER, reply;
   bson_error_t error;
-  mongo_append_simple(&options);
+  append_push(&push, "outcomes", list, count, notes);
+  append_push(&push, "missing", list, count, notes);
+  bson_t *options = BCON_NEW("upsert", BCON_BOOL(true));
+  bson_t *update = BCON_NEW("$push", BCON_DOCUMENT(&push));
+  mongo_append_simple(options);
+  bool good = mongoc_collection_update_one(leases, filter, update, options, &reply, &error) ||
+              mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&reply);
+  bson_destroy(options);
+  bson_destroy(update);
+  bson_destroy(&push);
+  return good;
+}
+
+bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *list, size_t count,
+                   Failure *ret_failure) {
+  Failure failure = {0};
+  bson_t *filter = filter_of(name), *notes = NULL;
   mongoc_client_t *client = mongo_store_borrow(store);
   mongoc_collection_t *leases =
       mongoc_client_get_collection(client, mongo_store_settings(store)->database, collection_name);
-  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(leases, filter, &options, NULL);
-  *ret_outcome = NULL;
-  if (mongoc_cursor_next(cursor, &document)) {
-    take_newest(document, "missing", aggregate, version, ret_outcome);
-    take_newest(document, "outcomes", aggregate, version, ret_outcome); /* what came late */
-  }
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
+  for (size_t i = 0; i < count; i++)
+    if (!is_missing(&list[i])) {
+      notes = read_notes(leases, filter, &failure);
+      break;
+    }
+  bool good =
+      failure.class == FAILURE_NONE && push_notes(leases, filter, list, count, notes, &failure);
+  if (!good)
+    *ret_failure = failure;
+  if (notes)
+    bson_destroy(notes);
   mongoc_collection_destroy(leases);
   mongo_store_return(store, client);
   bson_destroy(filter);
-  bson_destroy(&options);
   return good;
+}
+
+bool outcomes_find(MongoStore *store, const char *name, const Aggregate *aggregate, int64_t version,
+                   char **ret_outcome, Failure *ret_failure) {
+  Failure failure = {0};
+  bson_t *filter = filter_of(name);
+  mongoc_client_t *client = mongo_store_borrow(store);
+  mongoc_collection_t *leases =
+      mongoc_client_get_collection(client, mongo_store_settings(store)->database, collection_name);
+  bson_t *notes = read_notes(leases, filter, &failure);
+  *ret_outcome = NULL;
+  if (notes) {
+    take_newest(notes, "missing", aggregate, version, ret_outcome);
+    take_newest(notes, "outcomes", aggregate, version, ret_outcome); /* what came late */
+    bson_destroy(notes);
+  }
+  if (failure.class != FAILURE_NONE)
+    *ret_failure = failure;
+  mongoc_collection_destroy(leases);
+  mongo_store_return(store, client);
+  bson_destroy(filter);
+  return failure.class == FAILURE_NONE;
 }
