@@ -104,3 +104,54 @@ def test_nothing_is_applied_while_a_replica_lags_or_cannot_be_reached(bank, serv
             change(bank, mysql={"replica_unreachable": "ignore"})
             bank.wait_gone(event)
         copy.close()
+
+
+def itself(ws: Workspace) -> str:
+    """As a replica, it has all that the primary has."""
+    return f"{ws.stores.mysql_host}:{ws.stores.mysql_port}"
+
+
+def test_of_several_replicas_one_that_cannot_be_reached_counts_unless_told_otherwise(bank):
+    bank.mapping(**LISTENING, max_replica_lag_s=5, mysql={"replicas": [itself(bank), "127.0.0.1:1"]})
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 1, what="an unreachable replica")
+        process.wait_log("cannot read the lag of a replica .*replica 127.0.0.1:1")
+        event = opened(bank, "a1")
+        bank.put(event)
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
+        change(bank, mysql={"replica_unreachable": "ignore"})
+        bank.wait_gone(event)
+        assert endpoint.metrics()["projector_throttled"] == 0
+        change(bank, mysql={"replica_unreachable": "lag"})
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 1, what="an unreachable replica that counts again")
+        change(bank, mysql={"replicas": [itself(bank)]})
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 0, what="replicas that can be reached")
+
+
+def test_the_lag_is_that_behind_the_server_that_is_written_to(bank):
+    """A changed address takes effect with the next start, and this is said."""
+    bank.mapping(**LISTENING, max_replica_lag_s=5, mysql={"replicas": ["127.0.0.1:1"]})
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 1, what="an unreachable replica")
+        change(bank, mysql={"port": 1, "replicas": [itself(bank)]})
+        process.wait_log("the mapping file has changed in what the next start reads")
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 0, what="a comparison with the server in use")
+        change(bank, mysql={"port": bank.stores.mysql_port})
+        event = opened(bank, "a1")
+        bank.put(event)
+        bank.wait_gone(event)
+    assert process.log_text().count("in what the next start reads") == 1
+
+
+def test_a_lag_that_cannot_be_measured_is_told(bank):
+    bank.mapping(**LISTENING, max_replica_lag_s=5, mysql={"replicas": ["127.0.0.1:1"]})
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 1, what="an unreachable replica")
+        bank.query("RENAME TABLE projector_applied TO elsewhere")
+        process.wait_log("cannot read the ledger to compare with: replicas count as lagging until then")
+        bank.query("RENAME TABLE elsewhere TO projector_applied")
+        change(bank, mysql={"replicas": [itself(bank)]})
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 0, what="the end of the lag")

@@ -57,6 +57,24 @@ static void close_sessions(Throttle *throttle) {
   g_clear_pointer(&throttle->primary, session_close);
 }
 
+/* The file without what is live; free with json_decref. */
+static json_t *lasting(const Config *config) {
+  json_t *json = json_deep_copy(config->json), *mysql = json_object_get(json, "mysql");
+  json_object_del(json, "max_events_per_s");
+  json_object_del(json, "max_replica_lag_s");
+  json_object_del(mysql, "replicas");
+  json_object_del(mysql, "replica_unreachable");
+  return json;
+}
+
+static void tell_of_the_rest(const Throttle *throttle, const Config *config) {
+  json_t *started = lasting(throttle->config), *now = lasting(config);
+  if (!json_equal(started, now))
+    log_warning("the mapping file has changed in what the next start reads", NULL);
+  json_decref(started);
+  json_decref(now);
+}
+
 /* Only the pace is taken from a changed file; everything else needs a restart. */
 static void read_again(Throttle *throttle) {
   struct stat now;
@@ -75,6 +93,7 @@ static void read_again(Throttle *throttle) {
     log_info("the pace has changed",
              LOG_FIELDS(LOG_NUMBER("max_events_per_s", after->max_events_per_s),
                         LOG_NUMBER("max_replica_lag_s", after->max_replica_lag_s)));
+  tell_of_the_rest(throttle, config);
   close_sessions(throttle);
   config_free(throttle->changed);
   throttle->changed = config;
@@ -108,13 +127,20 @@ static void thin_out(GArray *seen) {
   g_array_set_size(seen, kept);
 }
 
+/* The server that the workers write to, whatever the file names meanwhile. */
 static bool look_at_primary(Throttle *throttle) {
-  MysqlSettings settings = current(throttle)->mysql;
+  MysqlSettings settings = throttle->config->mysql;
   Failure failure = {0};
   ThrottleSeen seen = {.at = clock_us()};
   settings.answer_s = ANSWER_S;
-  if (!ask_server(throttle, &settings, &throttle->primary, seen.newest, &failure))
+  if (!ask_server(throttle, &settings, &throttle->primary, seen.newest, &failure)) {
+    log_failure(LOG_LEVEL_WARNING,
+                throttle->lagging
+                    ? "cannot read the ledger to compare with: replicas count as lagging until then"
+                    : "cannot read the ledger to compare with: no lag is seen until then",
+                &failure);
     return false;
+  }
   forget_newer(throttle->seen, seen.newest);
   const ThrottleSeen *last =
       throttle->seen->len ? &g_array_index(throttle->seen, ThrottleSeen, throttle->seen->len - 1)
@@ -140,7 +166,7 @@ static double lag_of(const Throttle *throttle, const char *newest) {
 /* Negative: unreachable. */
 static double look_at_replica(Throttle *throttle, guint index, const char *address) {
   g_autofree char *host = NULL;
-  MysqlSettings settings = replica_settings(&current(throttle)->mysql, address, &host);
+  MysqlSettings settings = replica_settings(&throttle->config->mysql, address, &host);
   char newest[LEDGER_TIME_SIZE];
   Failure failure = {0};
   settings.answer_s = ANSWER_S;
@@ -171,7 +197,7 @@ static void look_at_replicas(Throttle *throttle) {
     set_lagging(throttle, false, 0);
     return;
   }
-  if (!look_at_primary(throttle)) /* if the primary is away, events wait anyway */
+  if (!look_at_primary(throttle)) /* if it is away, events wait anyway */
     return;
   g_ptr_array_set_size(throttle->sessions, (gint)config->replicas->len);
   for (guint i = 0; i < config->replicas->len; i++) {
