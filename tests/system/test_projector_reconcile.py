@@ -351,6 +351,16 @@ def test_an_applied_event_that_leaves_the_outbox_meanwhile_is_no_difference(bank
 # parts of it
 
 
+@pytest.mark.parametrize("size", [2000, 200, 5000], ids=["few of many", "in one round", "all"])
+def test_a_sample_has_no_entity_twice(bank, size):
+    """Pages are of 1000, and those of a small sample are chosen apart from each other."""
+    count = 21000 if size == 2000 else 2500
+    bank.accounts.insert_many([{"_id": f"a{n}", "version": Int64(1), "user_id": "u", "name": "n", "balance": decimal("1.00")} for n in range(count)])
+    lines = reconcile(bank, "--projection", "account", "--sample", str(size), status=1)
+    found = [line["key"]["account_id"] for line in lines if line.get("difference") == "missing row"]
+    assert len(found) == len(set(found)) == min(size, count)
+
+
 def test_a_range_and_a_sample(bank):
     fill(bank, [account(n) for n in range(9)])
     bank.query("UPDATE account SET name = 'Eve' WHERE account_id IN ('a1', 'a5')")

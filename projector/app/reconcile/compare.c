@@ -2,6 +2,7 @@
 #include "projector/app/reconcile/compare.h"
 
 #include "projector/app/reconcile/child_check.h"
+#include "projector/app/reconcile/draw.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/reconcile/window.h"
 #include "projector/app/shared/progress.h"
@@ -330,16 +331,16 @@ bool compare_entities(Compare *compare, bson_t **after, DifferenceSink sink, voi
 
 bool compare_sample(Compare *compare, int64_t size, DifferenceSink sink, void *data,
                     Failure *ret_failure) {
-  for (int64_t left = size; left > 0;) {
+  g_autoptr(Draw) draw = draw_new(compare->entities, size);
+  for (;;) {
     g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
-    if (!entities_sample(compare->entities, MIN(left, PAGE), documents, ret_failure) ||
-        !compare_page(compare, documents, sink, data, ret_failure))
+    if (!draw_page(draw, PAGE, documents, ret_failure))
       return false;
     if (documents->len == 0)
-      break;
-    left -= documents->len;
+      return true;
+    if (!compare_page(compare, documents, sink, data, ret_failure))
+      return false;
   }
-  return true;
 }
 
 /* --- rows ----------------------------------------------------------------------------------- */
