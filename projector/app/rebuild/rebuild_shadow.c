@@ -449,11 +449,23 @@ static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_f
   work->reads = reads;
   return gate && session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) &&
          stores_wake(work->stores, ret_failure) && carry_unnamed(work, NULL, ret_failure) &&
+         shadow_mark(work->stores->session, &work->shadow, ret_failure) &&
          shadow_close_gate(gate, &work->shadow, rebuild->drop_old, ret_failure) &&
          finish(work, renamer, ret_swapped, ret_failure);
 }
 
 /* --- one table ------------------------------------------------------------------------------ */
+
+/* Whether they were swapped already, and not merely one of them dropped. In doubt they were not. */
+static bool find_swapped(const Work *work, bool *ret_swapped, Failure *ret_failure) {
+  Session *session = work->rebuild->stores.session;
+  bool old, marked;
+  if (!shadow_old_exists(session, &work->shadow, &old, ret_failure) ||
+      !shadow_is_marked(session, &work->shadow, &marked, ret_failure))
+    return false;
+  *ret_swapped = old && marked;
+  return true;
+}
 
 /* Where an interrupted rebuild stood. If its tables are gone it starts again, unless they were
  * swapped already. */
@@ -465,7 +477,9 @@ static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_fai
       !shadow_table_exists(session, work->shadow.copied, &copied, ret_failure))
     return false;
   bool begun = rebuild->at.step > first || rebuild->at.entity;
-  *ret_swapped = rebuild->at.step > first && copied && !fresh;
+  *ret_swapped = false;
+  if (rebuild->at.step > first && copied && !fresh && !find_swapped(work, ret_swapped, ret_failure))
+    return false;
   if (*ret_swapped || (begun && fresh && copied))
     return true;
   if (rebuild->at.entity)

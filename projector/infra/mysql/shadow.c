@@ -313,6 +313,31 @@ bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage 
 
 /* --- the swap ------------------------------------------------------------------------------- */
 
+/* The id of no aggregate. */
+static const ShadowNote mark = {.id = {.kind = ID_STRING, .bytes = (const uint8_t *)""}};
+
+bool shadow_mark(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  return session_run(session, ret_failure, "START TRANSACTION") &&
+         shadow_note(session, shadow, &mark, 1, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
+}
+
+bool shadow_is_marked(Session *session, const Shadow *shadow, bool *ret_marked,
+                      Failure *ret_failure) {
+  int64_t version;
+  if (!shadow_find_noted(session, shadow, &mark.id, 1, &version, ret_failure))
+    return false;
+  *ret_marked = version != SHADOW_NOT_COPIED;
+  return true;
+}
+
+bool shadow_old_exists(Session *session, const Shadow *shadow, bool *ret_exists,
+                       Failure *ret_failure) {
+  g_autofree char *comment = comment_of(session, shadow->old, ret_failure);
+  *ret_exists = comment && strcmp(comment, PLACEHOLDER) != 0;
+  return comment || ret_failure->class == FAILURE_NONE;
+}
+
 static bool lock(Session *gate, const Shadow *shadow, Failure *ret_failure) {
   for (int tries = 1;; tries++) {
     *ret_failure = (Failure){0};

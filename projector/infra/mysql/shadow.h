@@ -73,6 +73,15 @@ bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage 
 
 /* --- the swap --- */
 
+/* Notes in t__copied that the swap is about to be made: a t__old that exists later comes from it.
+ */
+bool shadow_mark(Session *session, const Shadow *shadow, Failure *ret_failure);
+bool shadow_is_marked(Session *session, const Shadow *shadow, bool *ret_marked,
+                      Failure *ret_failure);
+/* Whether there is a t__old that is no placeholder. */
+bool shadow_old_exists(Session *session, const Shadow *shadow, bool *ret_exists,
+                       Failure *ret_failure);
+
 /* Locks the fence's table for all others, and t__old as a placeholder. While `gate` lives, no event
  * is applied. */
 bool shadow_close_gate(Session *gate, const Shadow *shadow, bool drop_old, Failure *ret_failure);
