@@ -310,3 +310,33 @@ def test_check_names_how_long_commands_are_remembered(bank):
     commands(bank).drop()
     verdict, text = receipts_line(bank)
     assert verdict == "ok" and "`outbox init` creates their collection" in text
+
+
+def test_a_command_that_is_repeated_after_its_receipt_expired(bank):
+    """It is executed again. While the ledger knows its event, the row does not follow: `check` says so of such times."""
+    def deposited() -> dict:
+        event = {"_id": "c-1", "aggregate_type": "account", "aggregate_id": "a1", "event_type": "MoneyDeposited",
+                 "payload": {"amount": {"$numberDecimal": "10.00"}}, "entity": {"update": {"$inc": {"balance": {"$numberDecimal": "10.00"}}}}}
+        done = bank.outbox_program("put", "--entities", "accounts", "--json", input=json.dumps(event) + "\n")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    bank.put(bank.event("a1", "AccountOpened", 1, user_id="u1", name="Ada", balance=bson.Decimal128("100.00")))
+    bank.accounts.insert_one({"_id": "a1", "version": Int64(1), "last_event_at": datetime(2026, 1, 1), "balance": bson.Decimal128("100.00")})
+    assert deposited()["repeated"] is False
+    bank.run_once()
+    assert deposited()["repeated"] is True
+    commands(bank).delete_many({})  # the index on `at` has done it
+    assert deposited()["repeated"] is False
+    bank.run_once()
+    balances = bank.accounts.find_one()["balance"].to_decimal(), bank.rows("account")[0]["balance"]
+    assert [str(b) for b in balances] == ["120.00", "110.00"] and bank.outbox.find_one() is None
+    commands(bank).delete_many({})
+    bank.query("DELETE FROM projector_applied")  # its retention has passed, too
+    assert deposited()["version"] == 4
+    bank.run_once()
+    assert str(bank.rows("account")[0]["balance"]) == "120.00"
+    bank.mapping(ledger_retention=30 * DAYS + 1)
+    assert receipts_line(bank)[0] == "warning" and "changes its entity and not its row" in receipts_line(bank)[1]
+    bank.mapping(ledger_retention=30 * DAYS)
+    assert receipts_line(bank)[0] == "ok"

@@ -90,6 +90,17 @@ def test_a_feed_of_two_shards(spread):
     assert turnover(spread) == fold([*opened, *stuck, *late])
 
 
+def test_a_feed_that_is_sharded_by_something_else_is_reported(spread):
+    spread.mapping(mongodb={"feeds": [FEED, "outbox_audit"]})
+    for feed, key in (FEED, "aggregate_id"), ("outbox_audit", "_id"):
+        assert spread.outbox_program("init", "--feed", feed).returncode == 0
+        spread.mongo.admin.command("shardCollection", f"{spread.name}.{feed}", key={key: "hashed"})
+    done = spread.projector("check", "--json")
+    assert done.returncode == 0
+    [told] = [line for line in map(json.loads, done.stdout.splitlines()) if "sharded by" in line["text"]]
+    assert told["verdict"] == "warning" and f'{FEED} is sharded by {{ "aggregate_id" : "hashed" }}' in told["text"]
+
+
 def test_a_failed_event_on_two_shards(spread):
     """Deltas would show if anything were applied twice on the way."""
     accounts = [f"a{n}" for n in range(20)]

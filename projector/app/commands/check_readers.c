@@ -57,7 +57,21 @@ void check_indexes(CheckReport *report, const Config *config, const EventCollect
 
 /* --- commands ------------------------------------------------------------------------------- */
 
-static void check_receipts(CheckReport *report, MongoStore *store) {
+/* The ledger must have forgotten an event by the time at which its command may come again. */
+static void check_expiry(CheckReport *report, const Config *config, const Receipts *receipts) {
+  int64_t ledger_s = config->settings.ledger_retention_s;
+  if (receipts->ttl_s < ledger_s)
+    check_print_format(report, "warning", "mongodb",
+                      "executed commands are remembered for %lld s, and the ledger knows their "
+                      "events for %lld s (ledger_retention): a command that is sent again in "
+                      "between changes its entity and not its row; `outbox init --commands-ttl`",
+                      (long long)receipts->ttl_s, (long long)ledger_s);
+  else
+    check_print_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
+                      (long long)receipts->ttl_s);
+}
+
+static void check_receipts(CheckReport *report, const Config *config, MongoStore *store) {
   Failure failure = {0};
   Receipts receipts;
   if (!mongo_look_at_receipts(store, &receipts, &failure)) {
@@ -71,10 +85,7 @@ static void check_receipts(CheckReport *report, MongoStore *store) {
                "`outbox init` creates their collection");
     break;
   case RECEIPTS_HIDDEN: break; /* only writers need them */
-  case RECEIPTS_EXPIRE:
-    check_print_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
-                       (long long)receipts.ttl_s);
-    break;
+  case RECEIPTS_EXPIRE: check_expiry(report, config, &receipts); break;
   case RECEIPTS_FOREVER:
     check_good(report, "mongodb", "executed commands are remembered forever");
     break;
@@ -269,7 +280,7 @@ void check_replicas(CheckReport *report, const Config *config, Session *session)
 
 void check_readers(CheckReport *report, const Config *config, MongoStore *store) {
   check_pause(report, config, store);
-  check_receipts(report, store);
+  check_receipts(report, config, store);
   check_feeds(report, config, store);
   check_archive(report, config, store);
 }

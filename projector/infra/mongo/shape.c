@@ -16,6 +16,7 @@ typedef struct Look {
   const char *database, *name;
   bool feeds;       /* there are feeds, and events are marked */
   bool copied_only; /* nothing is changed there: its reader is another projector */
+  bool by_id;       /* must be sharded by `_id`, if it is */
   GPtrArray *findings;
 } Look;
 
@@ -115,6 +116,49 @@ static bool check_indexes(const Look *look, Failure *ret_failure) {
   return good;
 }
 
+/* --- the shard key -------------------------------------------------------------------------- */
+
+static bool is_id(const bson_t *key) {
+  return bson_count_keys(key) == 1 && bson_has_field(key, "_id");
+}
+
+static void judge_key(const Look *look, const bson_t *entry) {
+  bson_iter_t value, unsplit;
+  bson_t key;
+  const uint8_t *bytes;
+  uint32_t length;
+  bool whole = has(entry, "unsplittable", &unsplit) && bson_iter_as_bool(&unsplit);
+  if (whole || !has(entry, "key", &value) || !BSON_ITER_HOLDS_DOCUMENT(&value))
+    return;
+  bson_iter_document(&value, &length, &bytes);
+  if (!bson_init_static(&key, bytes, length) || is_id(&key))
+    return;
+  char *text = bson_as_relaxed_extended_json(&key, NULL);
+  finding_add(look->findings, false,
+              "%s.%s is sharded by %s: a feed has to be unsharded or sharded by _id, by which its "
+              "events are found and second copies known; reshardCollection to {_id: \"hashed\"}",
+              look->database, look->name, text);
+  bson_free(text);
+}
+
+/* By the cluster's own list; who may not read it has the manual. */
+static bool check_shard_key(const Look *look, Failure *ret_failure) {
+  g_autofree char *name = g_strdup_printf("%s.%s", look->database, look->name);
+  mongoc_collection_t *list = mongoc_client_get_collection(look->client, "config", "collections");
+  bson_t *filter = BCON_NEW("_id", BCON_UTF8(name));
+  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(list, filter, NULL, NULL);
+  const bson_t *document, *reply;
+  bson_error_t error;
+  while (mongoc_cursor_next(cursor, &document))
+    judge_key(look, document);
+  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) || error.code == UNAUTHORIZED ||
+              mongo_fail(&error, reply, ret_failure);
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(filter);
+  mongoc_collection_destroy(list);
+  return good;
+}
+
 /* --- the validator -------------------------------------------------------------------------- */
 
 /* Whether it refuses anything at all. */
@@ -208,7 +252,8 @@ static bool check_entry(const Look *look, const bson_t *entry, Failure *ret_fail
   if (!check_type(look, entry))
     return true;
   check_options(look, entry);
-  return check_indexes(look, ret_failure) && check_validator(look, entry, ret_failure);
+  return check_indexes(look, ret_failure) && (!look->by_id || check_shard_key(look, ret_failure)) &&
+         check_validator(look, entry, ret_failure);
 }
 
 static bool check(MongoStore *store, Look *look, bool *ret_seen, Failure *ret_failure) {
@@ -244,7 +289,10 @@ bool mongo_check_outbox(MongoStore *store, GPtrArray *findings, bool *ret_seen,
 
 bool mongo_check_feed(MongoStore *store, const char *feed, GPtrArray *findings,
                       Failure *ret_failure) {
-  Look look = {.purpose = FOR_FEED, .name = feed, .findings = findings};
+  Look look = {.purpose = FOR_FEED,
+               .name = feed,
+               .by_id = mongo_store_is_sharded(store),
+               .findings = findings};
   return check(store, &look, NULL, ret_failure);
 }
 
