@@ -57,10 +57,8 @@ def test_each_death_around_a_copy(one, point):
             one.put(behind := one.event("r0a0", "MoneyDeposited", amount=decimal("0.50")))
             written.append(behind)
             process = start(one, PROJECTOR_CRASH_AT=f"{point}:{round_}")
-            try:
-                one.wait(lambda: not process.running or one.outbox.count_documents({"fed_at": None}) == 0, 15)
-            except TimeoutError:
-                pass
+            one.wait(lambda: not process.running or one.outbox.count_documents({"fed_at": None}) == 0,
+                     what="the death, or all to be applied or copied")
             deaths += not process.running and process.popen.returncode == -signal.SIGKILL
             process.kill()
         last = start(one)

@@ -259,6 +259,37 @@ def test_over_http_it_is_the_same(kept):
         assert endpoint.request("POST", "/events", {}).status == 405
 
 
+def test_without_a_token_in_the_file_nobody_reads_events(kept):
+    kept.mapping(mongodb=ARCHIVE, http="127.0.0.1:0")
+    with kept.start_projector() as projector:
+        endpoint = Endpoint(projector)
+        for token in None, TOKEN:
+            status, text = get(endpoint, token=token)
+            assert status == 403 and "admin_token_file" in text
+
+
+def test_no_part_of_the_token_opens_the_events(kept):
+    with serving(kept) as endpoint:
+        for token in *(TOKEN[:n] for n in range(1, len(TOKEN))), TOKEN + TOKEN, TOKEN + " ", TOKEN.upper():
+            assert get(endpoint, token=token)[0] == 401, token
+        assert get(endpoint)[0] == 200
+
+
+def test_numbers_are_given_to_what_a_majority_has(kept):
+    """A copy that a failover may still take back gets none."""
+    kept.mongo.admin.command("profile", 0)
+    kept.db.command("profile", 2)
+    try:
+        archive_all(kept, opened(kept, "a1"))
+    finally:
+        kept.db.command("profile", 0)
+    asked = list(kept.db["system.profile"].find({"ns": f"{kept.name}.outbox_archive", "op": "query", "command.filter.seq": None,
+                                                 "command.filter": {"$exists": True}}))
+    assert asked and {a["command"].get("readConcern", {}).get("level") for a in asked} == {"majority"}
+    written = list(kept.db["system.profile"].find({"ns": f"{kept.name}.outbox_archive", "op": "update", "command.q.seq": None}))
+    assert written
+
+
 def test_hostile_questions_over_http(kept):
     archive_all(kept, opened(kept, "a1", version=Int64(1)), opened(kept, "5", version=Int64(1)), opened(kept, Int64(5), version=Int64(1)))
     with serving(kept) as endpoint:

@@ -5,6 +5,7 @@ Screenshots are stored in build/test-results/page for people to look at.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -296,3 +297,49 @@ def test_a_pause_is_the_state_that_the_page_names(bank, driver):
         page.screenshots("paused")
         assert bank.projector("resume").returncode == 0
         bank.wait(lambda: page.text("#role") == "working", what="the end of the pause")
+
+
+def give_token(page: Page) -> None:
+    page.driver.find_element(By.ID, "token").send_keys(TOKEN)
+    page.click("#token_dialog button.main")
+
+
+def test_the_buttons_pause_and_resume(bank, driver):
+    with shown(bank, driver) as (process, page):
+        bank.wait(lambda: page.text("#role") == "working" and page.text("#pause_button") == "Pause", what="the owner")
+        page.click("#pause_button")
+        page.click('#token_dialog button[value=cancel]')
+        assert bank.projector("pause").returncode == 0  # nothing was paused without the token
+        assert bank.projector("resume").returncode == 0
+        bank.wait(lambda: page.text("#role") == "working" and page.text("#pause_button") == "Pause", what="the owner, working")
+        page.click("#pause_button")
+        give_token(page)
+        bank.wait(lambda: page.text("#role") == "paused" and page.text("#pause_button") == "Resume", what="the pause")
+        bank.put(event := bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
+        bank.wait(lambda: page.number("#queued") == 1, what="an event that waits")
+        assert bank.found(event) and bank.rows("account") == []
+        page.click("#pause_button")  # the token is known now
+        bank.wait(lambda: page.shows("#pause_result", "Resumes within a few seconds"), what="the answer")
+        bank.wait_gone(event)
+        bank.wait(lambda: page.text("#role") == "working", what="the end of the pause")
+        process.wait_log(r'done by hand what="resume, by 127\.0\.0\.1 over HTTP')
+        page.check_clean()
+
+
+def test_a_search_shows_what_explain_shows(bank, driver):
+    bank.put(impossible(bank, "<b>a1</b>"))
+    with shown(bank, driver, permanent="dead") as (_, page):
+        bank.wait(lambda: page.shows("#troubles", "MoneyDeposited"), what="the dead event")
+        page.driver.find_element(By.ID, "search_type").send_keys("account")
+        page.driver.find_element(By.ID, "search_id").send_keys("<b>a1</b>")
+        page.click("#search button")
+        give_token(page)
+        bank.wait(lambda: page.shows("#explained", "MoneyDeposited"), what="the aggregate")
+        assert json.loads(page.text("#explained")) == json.loads(bank.projector("explain", "account", "<b>a1</b>", "--json").stdout)
+        page.screenshots("explained")
+        field = page.driver.find_element(By.ID, "search_id")
+        field.clear()
+        field.send_keys("nobody")
+        page.click("#search button")
+        bank.wait(lambda: page.shows("#search_result", "no such entity"), what="the refusal")
+        assert not page.driver.find_element(By.ID, "explained").is_displayed()

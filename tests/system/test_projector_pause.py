@@ -78,6 +78,53 @@ def test_a_pause_that_begins_in_an_outage_is_ready_once_that_is_over(bank, serve
             ws.wait_gone(event)
 
 
+def test_the_owner_finishes_the_batch_that_it_has_begun_keeps_the_lease_and_holds_nothing(bank):
+    with working(bank) as (process, endpoint):
+        bank.put(first := opened(bank, "a1"))
+        bank.wait_gone(first)
+        epoch = bank.db["projector_leases"].find_one({"_id": bank.name})["epoch"]
+        begun = [bank.event("a1", "MoneyDeposited", v, amount=decimal("1.00")) for v in (2, 3)]
+        with bank.stores.mysql(bank.name) as holder, holder.cursor() as cursor:
+            cursor.execute("START TRANSACTION")
+            cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
+            bank.put(begun)
+            bank.wait_lock_wait()
+            pause(bank, endpoint)
+            bank.put(later := opened(bank, "a2"))
+            bank.wait(lambda: endpoint.metrics()["projector_queue_events"] >= 1, what="a later event")
+            holder.rollback()
+        bank.wait_gone(*begun)
+        assert str(bank.rows("account")[0]["balance"]) == "3.00" and bank.found(later)
+        bank.query("LOCK TABLES account WRITE, projector_position WRITE, projector_fence WRITE")  # nobody is in the way
+        bank.query("UNLOCK TABLES")
+        lease = bank.db["projector_leases"].find_one({"_id": bank.name})
+        bank.wait(lambda: bank.db["projector_leases"].find_one({"_id": bank.name})["expires_at"] > lease["expires_at"], what="a renewal")
+        assert lease["epoch"] == epoch and endpoint.metrics()["projector_in_hand_events"] == 0
+        assert bank.db["projector_claims"].find_one({"events": later["_id"]}) is None
+        assert bank.projector("resume").returncode == 0
+        bank.wait_gone(later)
+
+
+def test_what_is_skipped_or_refreshed_during_a_pause_is_done(bank):
+    with working(bank) as (process, endpoint):
+        bank.put(first := opened(bank, "a1"), dead := {**bank.event("a1", "MoneyDeposited", 2, amount="much"), "status": "dead", "attempts": 10})
+        bank.wait_gone(first)
+        pause(bank, endpoint)
+        bank.accounts.insert_one({"_id": "a1", "version": 1, "user_id": "u1", "name": "Grace", "balance": decimal("5.00")})
+        assert bank.projector("refresh", "account", "a1").returncode == 0
+        assert bank.rows("account")[0]["name"] == "Grace"
+        assert bank.projector("skip", str(dead["_id"])).returncode == 0
+        bank.put(later := bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00")))
+        assert bank.projector("wait", "account", "a1", "2", "--timeout-ms", "0").stdout == "skipped\n"
+        assert bank.projector("wait", "account", "a1", "3", "--timeout-ms", "0").returncode == 1
+        bank.accounts.update_one({}, {"$set": {"version": 2}})
+        assert bank.projector("rebuild", "account").returncode == 0
+        assert bank.found(later)
+        assert bank.projector("resume").returncode == 0
+        bank.wait_gone(later)
+    assert str(bank.rows("account")[0]["balance"]) == "6.00"
+
+
 def test_an_event_that_was_deleted_during_a_pause_is_not_applied(bank):
     with working(bank) as (_, endpoint):
         pause(bank, endpoint)
