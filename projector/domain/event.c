@@ -147,6 +147,16 @@ unsigned ids_from_text(const char *text, size_t length, uint8_t bytes[static 16]
   return count;
 }
 
+bool ids_keep_kind(Id ids[static IDS_OF_TEXT], unsigned *count, const char *kind) {
+  for (unsigned i = 0; i < *count; i++)
+    if (!strcmp(id_kind_name(ids[i].kind), kind)) {
+      ids[0] = ids[i];
+      *count = 1;
+      return true;
+    }
+  return false;
+}
+
 static bool set_bytes(Id *id, IdKind kind, const void *bytes, uint32_t length) {
   *id = (Id){.kind = kind, .length = length, .bytes = bytes};
   return true;

@@ -127,6 +127,8 @@ bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[st
  * how many; they point into the text or `bytes`. */
 unsigned ids_from_text(const char *text, size_t length, uint8_t bytes[static 16],
                        Id ret_ids[static IDS_OF_TEXT]);
+/* Leaves only the one of that kind (id_kind_name); false: there is none, and all stay. */
+bool ids_keep_kind(Id ids[static IDS_OF_TEXT], unsigned *count, const char *kind);
 bool id_from_iter(const bson_iter_t *iter, Id *ret_id);
 /* The same for what may be an aggregate's id: a string has 1 to AGGREGATE_ID_MAX bytes of UTF-8. */
 bool aggregate_id_from_iter(const bson_iter_t *iter, Id *ret_id);

@@ -176,9 +176,10 @@ bool __wrap_resolve_skip(const Config *config, MongoStore *store, const Selectio
                          int64_t *ret_count, Failure *ret_failure);
 bool __wrap_resolve_pause(const Config *config, MongoStore *store, bool pause,
                           PauseChange *ret_change, Failure *ret_failure);
-Event *__wrap_resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure);
-bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
-                                   const char *id, Refreshed *ret_refreshed, Failure *ret_failure);
+Event *__wrap_resolve_show(MongoStore *store, const char *event_id, const char *kind,
+                           Failure *ret_failure);
+bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, Sought *sought,
+                                   Refreshed *ret_refreshed, Failure *ret_failure);
 
 void __wrap_log_write(LogLevel level, const char *message, const LogField *fields) {
   (void)level, (void)message, (void)fields;
@@ -207,9 +208,10 @@ static bool resolve_selected(const char *which, const Selection *selection, int6
   return resolve(which, kind ? selection->event_type : name, ret_count, ret_failure);
 }
 
-Event *__wrap_resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure) {
+Event *__wrap_resolve_show(MongoStore *store, const char *event_id, const char *kind,
+                           Failure *ret_failure) {
   int64_t ignored;
-  (void)store;
+  (void)store, (void)kind;
   resolve("/show", event_id, &ignored, ret_failure);
   return NULL;
 }
@@ -233,12 +235,12 @@ bool __wrap_resolve_pause(const Config *config, MongoStore *store, bool pause,
   return true;
 }
 
-bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
-                                   const char *id, Refreshed *ret_refreshed, Failure *ret_failure) {
+bool __wrap_resolve_refresh_safely(const Config *config, MongoStore *store, Sought *sought,
+                                   Refreshed *ret_refreshed, Failure *ret_failure) {
   (void)config, (void)store;
-  PROMISE(type, "an aggregate without a type");
-  *ret_refreshed = (Refreshed){.found = strlen(type) % 2};
-  return resolve("/refresh", id, &ret_refreshed->version, ret_failure);
+  PROMISE(sought->type, "an aggregate without a type");
+  *ret_refreshed = (Refreshed){.found = strlen(sought->type) % 2};
+  return resolve("/refresh", sought->text, &ret_refreshed->version, ret_failure);
 }
 
 /* The look after a refresh needs both stores, which do not exist here. */

@@ -3,10 +3,16 @@
 
 #include <string.h>
 
+static bool is_id(const Id *id, const char *text) {
+  return !id || (id->length == strlen(text) && !memcmp(id->bytes, text, id->length));
+}
+
 bool is_selected(const Selection *selection, const SimEvent *event) {
   char aggregate[] = {'a', (char)('0' + event->aggregate), '\0'};
   const char *type = is_account(event->aggregate) ? "account" : "meter";
-  return event->present && (!selection->event_id || !strcmp(selection->event_id, event->id)) &&
+  return event->present && is_id(selection->event, event->id) &&
+         is_id(selection->aggregate ? &selection->aggregate->id : NULL, aggregate) &&
+         (!selection->event_id || !strcmp(selection->event_id, event->id)) &&
          (!selection->aggregate_type || !strcmp(selection->aggregate_type, type)) &&
          (!selection->aggregate_id || !strcmp(selection->aggregate_id, aggregate)) &&
          (!selection->states || g_strv_contains(selection->states, status_names[event->status]));

@@ -24,10 +24,11 @@ static void retry(const Selection *selection) {
 
 static void refresh(unsigned aggregate) {
   char text[] = {'a', (char)('0' + aggregate), '\0'};
+  Sought sought = {.type = "account", .text = text};
   Failure failure = {0};
   Refreshed done;
   counts.refreshes++;
-  resolve_refresh(&sim.config, sim.store, "account", text, &done, &failure);
+  resolve_refresh(&sim.config, sim.store, &sought, &done, &failure);
 }
 
 void operate_retry(void *unused) {

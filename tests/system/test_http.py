@@ -391,9 +391,29 @@ def test_what_is_decided_over_http_can_be_seen_before_and_says_who_did_it(bank):
         assert endpoint.act("retry", {**kind, "reason": "another"}).status == 404
         assert endpoint.act("retry", {**kind, "state": "pending"}).status == 400
         (live,) = bank.wait(lambda: endpoint.get("/live").json["kinds"], what="the kind")
-        assert live == {**kind, "count": 1, "example": target["event_id"]}
+        assert live == {**kind, "count": 1, "example": target["event_id"], "example_kind": "uuid"}
         assert endpoint.act("retry", kind, X_Forwarded_User="ada").json == {"count": 1}
         process.wait_log(r'done by hand what="retry of 1 event \(MoneyDeposited, data: .*\), by 127\.0\.0\.1 \(ada\) over HTTP \(pid')
+
+
+def test_a_kind_without_a_type_or_a_reason_is_retried_too(bank):
+    """The page shows what is missing as an empty text."""
+    with_token(bank, permanent="dead", lease_ms=2000)
+    typeless = opened(bank, "a1")
+    del typeless["event_type"]
+    bank.put(typeless, {**opened(bank, "a2"), "status": "dead", "attempts": 10})
+    with listening(bank) as (_, endpoint):
+        bank.wait_status(typeless, "dead")
+        kinds = bank.wait(lambda: len(k := endpoint.get("/live").json["kinds"]) == 2 and k, what="both kinds")
+        bank.outbox.update_one({"_id": typeless["_id"]}, {"$set": {"payload": typeless["payload"], "repaired": True}})
+        for kind in kinds:
+            assert "" in (kind["event_type"], kind["reason"])
+            target = {name: kind[name] for name in ("state", "event_type", "class", "reason")}
+            assert endpoint.act("retry", target).json == {"count": 1}
+        bank.wait(lambda: [row["account_id"] for row in bank.rows("account")] == ["a2"], what="what is whole to be applied")
+        bank.wait_status(typeless, "dead")
+    done = bank.projector("retry", "--all-dead", "--type", "")
+    assert done.stdout == "1 event will be tried again\n"
 
 
 def test_the_token_is_in_no_answer_and_no_log(bank):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
 from datetime import datetime
 
 import pytest
-from bson import Int64, ObjectId
+from bson import Decimal128, Int64, ObjectId
 
 SLOW = {"backoff_ms": 300000}  # failed events stay failed during the test
 
@@ -82,10 +83,51 @@ def test_results_for_machines(bank):
     bank.run_once()
     bank.accounts.insert_one({"_id": "a1", "user_id": "u", "name": "Zoë", "balance": 1, "version": 3,
                               "last_event_at": datetime(2026, 1, 1)})
-    assert said("refresh", "account", "a1") == (0, {"version": 3, "left": 1})  # an event without a version
+    assert said("refresh", "account", "a1") == (0, {"version": 3, "left": 1, "unversioned": 1})  # an event without a version
     assert said("refresh", "account", "a3") == (1, {"version": None, "left": 0})
     status, skipped = said("skip", "--aggregate", "account", "a1")
     assert (status, skipped["count"], len(skipped["events"])) == (0, 1, 1)
+
+
+def test_a_reason_with_control_characters_is_named_as_it_is_shown(bank):
+    """Neither log nor terminal gets them raw."""
+    bank.mapping(**SLOW, permanent="dead")
+    bank.put([bank.event(f"a{n}", "Un\x1b[31mheard\n\u202eof") for n in range(3)])
+    bank.run_once()
+    [kind] = [json.loads(line) for line in bank.projector("list", "--summary", "--json").stdout.splitlines()]
+    shown = bank.projector("list", "--summary").stdout
+    assert kind["message"] in shown and not {"\x1b", "\u202e"} & set(shown + kind["message"]) and "\\x1b[31m" in kind["message"]
+    assert bank.projector("retry", "--all-dead", "--reason", kind["message"]).stdout == "3 events will be tried again\n"
+    with bank.start_projector() as process:
+        process.wait_log("done by hand")
+        bank.wait(lambda: bank.outbox.count_documents({"status": "dead"}) == 3, what="three dead events again")
+    assert not {"\x1b", "\u202e"} & set(process.log_text())
+    raw = bank.projector("retry", "--all-dead", "--reason", "Un\x1b[31mheard\n")
+    assert (raw.returncode, raw.stdout, raw.stderr) == (1, "0 events will be tried again\n", "")
+    for arguments, refusal in ((["--all-dead", "--reason", b"\xff"], "Invalid byte sequence"), ([b"\xff"], "expected texts in UTF-8"),
+                               (["--aggregate", "account", b"\xff"], "expected texts in UTF-8")):
+        for command in "retry", "skip":
+            done = subprocess.run([*bank._projector(command), *arguments], capture_output=True, text=True)
+            assert done.returncode == 2 and refusal in done.stderr
+    told = bank.projector("refresh", "account", "a\x1b[2J\n1")
+    assert told.returncode == 1 and told.stdout == "no entity and no event of account a\\x1b[2J\\x0a1\n"
+    assert bank.projector("skip", "--all-dead", "--reason", kind["message"]).stdout.endswith("3 events skipped\n")
+
+
+def test_a_refresh_says_that_waiting_events_without_a_version_may_count_twice(bank):
+    """The entity contains the deposit, and nobody can know."""
+    bank.put(bank.event("a1", "AccountOpened", user_id="u", name="Ada", balance=Decimal128("1.00")))
+    bank.run_once()
+    bank.put([bank.event("a1", "MoneyDeposited", amount=Decimal128("2.00")) for _ in range(2)])
+    bank.accounts.insert_one({"_id": "a1", "user_id": "u", "name": "Ada", "balance": Decimal128("5.00"), "version": 3,
+                              "last_event_at": datetime(2026, 1, 1)})
+    done = bank.projector("refresh", "account", "a1")
+    assert done.returncode == 0 and "2 waiting events have no version" in done.stdout and "may count twice" in done.stdout
+    bank.run_once()
+    assert str(bank.rows("account")[0]["balance"]) == "9.00"
+    assert bank.projector("reconcile", "--repair").returncode == 0
+    assert str(bank.rows("account")[0]["balance"]) == "5.00"
+    assert "no version" not in bank.projector("refresh", "account", "a1").stdout
 
 
 @pytest.mark.parametrize("status", ["failed", "dead"])

@@ -12,7 +12,7 @@ import urllib.parse
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Iterator
 
 import pytest
@@ -111,6 +111,29 @@ def test_a_version_stays_missing_however_many_are_superseded_after_it(bank):
     bank.put([opened(bank, "a2", v, at=T + timedelta(milliseconds=v)) for v in range(1, 301)])
     bank.run_once()
     assert (waited(bank, "a1", 2), waited(bank, "a2", 300)) == ((0, "missing"), (0, "superseded"))
+
+
+def test_a_version_that_came_late_is_not_missing_again_when_its_note_is_forgotten(bank):
+    bank.mapping(gap_wait_ms=20)
+    bank.put(opened(bank, "a1", 1, at=T), deposit(bank, "a1", 4, at=T + timedelta(seconds=4)), opened(bank, "a2", 301, at=T + timedelta(seconds=2)))
+    bank.run_once()
+    bank.put(deposit(bank, "a1", 2, at=T + timedelta(seconds=2)))
+    bank.run_once()
+    bank.put([opened(bank, "a2", v, at=T + timedelta(milliseconds=v)) for v in range(1, 301)])
+    bank.run_once()
+    assert [waited(bank, "a1", v) for v in (2, 3)] == [(0, "applied"), (0, "missing")]
+
+
+def test_nothing_waits_behind_an_event_whose_time_is_far_ahead(bank):
+    early = deposit(bank, "a1", 2, at=datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(days=400))
+    bank.put(opened(bank, "a1", 1), early)
+    bank.run_once()
+    assert waited(bank, "a1", 3) == (1, "not in time")
+    assert waited(bank, "a1", 2, 60000) == (1, f"waits behind the failed event {early['_id']}")
+    bank.put(deposit(bank, "a1", 3))
+    with listening(bank) as endpoint:
+        assert ask(endpoint, "a1", 3)[0] == 200
+        assert (ask(endpoint, "a1", 2)[0], ask(endpoint, "a1", 4, 0)[0]) == (409, 408)
 
 
 def test_behind_a_failed_or_dead_event_it_answers_at_once_with_its_id(bank):

@@ -162,7 +162,7 @@ static void check_mongodb(CheckReport *report, const Config *config) {
   check_oplog(report);
   g_autoptr(Outbox) outbox = outbox_new(store, "");
   OutboxCounts counts;
-  if (!outbox_count(outbox, &counts, &failure)) {
+  if (!outbox_count(outbox, config->settings.future_ms, &counts, &failure)) {
     check_failed(report, "mongodb", &failure);
     return;
   }

@@ -7,7 +7,7 @@
 
 #include "projector/app/commands/list.h"
 #include "projector/app/shared/command.h"
-#include "projector/app/shared/find.h"
+#include "projector/app/shared/resolve.h"
 #include "projector/app/shared/stores.h"
 #include "projector/app/shared/value_json.h"
 #include "projector/domain/datetime.h"
@@ -27,7 +27,8 @@ typedef struct Explain {
   int64_t version; /* only the event with this version; 0: the first events */
   Pool *pool;
   Position position;
-  bool pending; /* the outbox has an event that the ledger does not have */
+  bool pending;         /* the outbox has an event that the ledger does not have */
+  const Event *blocker; /* the first failed or dead event; NULL: there is none */
   json_t *document;
 } Explain;
 
@@ -84,6 +85,41 @@ static json_t *event_json(const Event *event, bool archived, const LedgerEntry *
   return json;
 }
 
+/* Whether an event of the aggregate waits, whichever of them are shown. */
+static bool find_pending(Explain *explain, Outbox *outbox, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_find_keys(outbox, explain->aggregate, 0);
+  for (bool more = true; more && !explain->pending;) {
+    Item items[EVENTS_SHOWN] = {0};
+    LedgerEntry entries[EVENTS_SHOWN] = {0};
+    size_t count = 0;
+    const bson_t *document;
+    while (count < EVENTS_SHOWN && (document = event_cursor_next(cursor, ret_failure)))
+      items[count++].event = pool_keep(explain->pool, event_decode(document));
+    more = count == EVENTS_SHOWN;
+    if (ret_failure->class != FAILURE_NONE ||
+        !ledger_find_entries(explain->stores->session, &explain->stores->ledger, items, count,
+                             entries, ret_failure))
+      return false;
+    for (size_t i = 0; i < count; i++)
+      explain->pending |= !entries[i].outcome;
+  }
+  return true;
+}
+
+static bool find_blocker(Explain *explain, Outbox *outbox, Failure *ret_failure) {
+  const Selection blocking = {
+      .aggregate = explain->aggregate, .states = resolve_blocking, .limit = 1};
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &blocking);
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  explain->blocker = document ? pool_keep(explain->pool, event_decode(document)) : NULL;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool is_held(const Explain *explain, const Event *event) {
+  return explain->blocker && event->status == STATUS_PENDING &&
+         order_key_compare(&event->key, &explain->blocker->key) > 0;
+}
+
 /* The first events of the aggregate in the collection behind `outbox`. */
 static bool explain_events(Explain *explain, Outbox *outbox, const char *name, bool archived,
                            Failure *ret_failure) {
@@ -105,19 +141,17 @@ static bool explain_events(Explain *explain, Outbox *outbox, const char *name, b
       !ledger_find_entries(explain->stores->session, &explain->stores->ledger, items, count,
                            entries, ret_failure))
     return false;
+  if (!archived &&
+      (!find_pending(explain, outbox, ret_failure) || !find_blocker(explain, outbox, ret_failure)))
+    return false;
   json_t *events = json_array();
-  bool blocked = false;
   for (size_t i = 0; i < count; i++) {
     if (!archived)
       claims_show(in_hand, items[i].event);
     json_t *json = event_json(items[i].event, archived, &entries[i]);
-    bool waits = !archived && !entries[i].outcome;
-    if (waits && blocked && items[i].event->status == STATUS_PENDING)
-      json_object_set_new(json, "state", json_string("held")); /* behind a failed event */
-    blocked |=
-        waits && (items[i].event->status == STATUS_FAILED || items[i].event->status == STATUS_DEAD);
+    if (!archived && !entries[i].outcome && is_held(explain, items[i].event))
+      json_object_set_new(json, "state", json_string("held"));
     json_array_append_new(events, json);
-    explain->pending |= waits;
   }
   json_object_set_new(explain->document, name, events);
   return true;
@@ -407,6 +441,9 @@ static void print_screen(const json_t *document) {
     putchar('\n');
     return;
   }
+  if (text_of(document, "another_id_kind"))
+    printf("%-*sits id is of the kind %s; one of the kind %s has the same text: --id-kind\n", LABEL,
+           "another", text_of(document, "aggregate_id_kind"), text_of(document, "another_id_kind"));
   print_position(json_object_get(document, "position"));
   print_events("outbox", json_object_get(document, "outbox"));
   print_events("archive", json_object_get(document, "archive"));
@@ -424,30 +461,35 @@ static bool find_anywhere(const Stores *stores, Archive *archive, Sought *sought
           find_aggregate(stores->config, archive_events(archive), sought, ret_failure));
 }
 
-bool explain_aggregate(Stores *stores, const char *type, const char *id, int64_t version,
-                       json_t *document, bool *ret_found, Failure *ret_failure) {
+bool explain_aggregate(Stores *stores, const Explained *what, json_t *document, bool *ret_found,
+                       Failure *ret_failure) {
   const MongoSettings *settings = &stores->config->mongodb;
-  Sought sought = {.type = type, .text = id};
+  Sought sought = {.type = what->type, .text = what->id, .kind = what->kind};
   g_autoptr(Archive) archive = settings->archive ? archive_open(settings, ret_failure) : NULL;
   if ((settings->archive && !archive) || !find_anywhere(stores, archive, &sought, ret_failure))
     return false;
   *ret_found = sought.found;
-  json_object_set_new(document, "aggregate_type", text_json(type, strlen(type)));
+  json_object_set_new(document, "aggregate_type", text_json(what->type, strlen(what->type)));
   json_object_set_new(document, "aggregate_id",
-                      *ret_found ? id_json(&sought.aggregate.id) : text_json(id, strlen(id)));
+                      *ret_found ? id_json(&sought.aggregate.id)
+                                 : text_json(what->id, strlen(what->id)));
   json_object_set_new(document, "found", json_boolean(*ret_found));
   if (!*ret_found)
     return true;
+  json_object_set_new(document, "aggregate_id_kind",
+                      json_string(id_kind_name(sought.aggregate.id.kind)));
+  json_object_set_new(document, "another_id_kind",
+                      sought.another ? json_string(sought.another) : json_null());
   Pool pool = pool_new();
   Explain explain = {.stores = stores,
                      .archive = archive,
                      .aggregate = &sought.aggregate,
-                     .version = version,
+                     .version = what->version,
                      .pool = &pool,
                      .document = document};
   bool good = explain_all(&explain, ret_failure);
   pool_free(&pool);
-  *ret_found = version == 0 || json_array_size(json_object_get(document, "outbox")) > 0 ||
+  *ret_found = what->version == 0 || json_array_size(json_object_get(document, "outbox")) > 0 ||
                json_array_size(json_object_get(document, "archive")) > 0;
   return good;
 }
@@ -456,13 +498,15 @@ int command_explain(int argc, char **argv) {
   g_autoptr(Config) config = NULL;
   Failure failure = {0};
   Stores stores;
-  g_autofree char *version = NULL;
+  g_autofree char *version = NULL, *kind = NULL;
   gboolean as_json = FALSE;
-  int64_t number = 0;
+  Explained what = {0};
   bool found;
   int status;
   const GOptionEntry options[] = {
       {"version", 0, 0, G_OPTION_ARG_STRING, &version, "Only the event with this version", "N"},
+      {"id-kind", 0, 0, G_OPTION_ARG_STRING, &kind,
+       "The id is of this kind alone: string, int, uuid or objectid", "KIND"},
       {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON document", NULL},
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
@@ -477,12 +521,15 @@ int command_explain(int argc, char **argv) {
     return status;
   if (argc < 3 || argc > 4)
     return command_misuse("expected TYPE ID [VERSION]");
-  if (!command_version(argc == 4 ? argv[3] : version, &number))
+  if (!command_version(argc == 4 ? argv[3] : version, &what.version))
     return EXIT_WRONG;
+  what.type = argv[1];
+  what.id = argv[2];
+  what.kind = kind;
   if (!stores_open(config, "explain", &stores, &failure))
     return command_fail(&failure);
   json_t *document = json_object();
-  bool good = explain_aggregate(&stores, argv[1], argv[2], number, document, &found, &failure);
+  bool good = explain_aggregate(&stores, &what, document, &found, &failure);
   if (good && as_json)
     command_print_json(document, JSON_INDENT(2));
   else if (good)

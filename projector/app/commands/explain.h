@@ -5,7 +5,13 @@
 
 #include <jansson.h>
 
-/* Fills in the document, with only the event of that version (0: the first ones). `*ret_found` is
- * false when there is no such aggregate. */
-bool explain_aggregate(Stores *stores, const char *type, const char *id, int64_t version,
-                       json_t *document, bool *ret_found, Failure *ret_failure);
+/* What to explain. */
+typedef struct Explained {
+  const char *type, *id;
+  const char *kind; /* of the id (id_kind_name); NULL: the first that exists */
+  int64_t version;  /* only the event of that version; 0: the first ones */
+} Explained;
+
+/* Fills in the document. `*ret_found` is false when there is no such aggregate. */
+bool explain_aggregate(Stores *stores, const Explained *what, json_t *document, bool *ret_found,
+                       Failure *ret_failure);

@@ -59,6 +59,11 @@ static bool is_old(const Event *event, const char *state, const Reason *reason) 
   return *reason->class && event->status == STATUS_PENDING && !strcmp(state, "pending");
 }
 
+/* NULL: it is none that the contract knows. */
+static const char *kind_of(const Id *id) {
+  return id->kind == ID_OTHER ? NULL : id_kind_name(id->kind);
+}
+
 static json_t *to_json(const Event *event, const char *state, const Reason *reason) {
   char id[ID_TEXT_SIZE], aggregate_id[ID_TEXT_SIZE], time[DATETIME_TEXT_SIZE] = "";
   id_text(&event->key.event_id, id);
@@ -74,10 +79,12 @@ static json_t *to_json(const Event *event, const char *state, const Reason *reas
   g_autofree char *message = g_utf8_make_valid(reason->message, -1);
   g_autofree char *class = g_utf8_make_valid(reason->class, -1);
   json_t *json = json_pack(
-      "{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id", valid_id, "state",
-      state, "aggregate_type", type, "aggregate_id", valid_aggregate_id, "event_type", event_type,
-      "version", (json_int_t)event->key.version, "occurred_at", time, "attempts", event->attempts,
-      "reason", "class", class, "code", (json_int_t)reason->code, "message", message);
+      "{s:s, s:s?, s:s, s:s, s:s, s:s?, s:s, s:I, s:s, s:i, s:{s:s, s:I, s:s}}", "event_id",
+      valid_id, "event_id_kind", kind_of(&event->key.event_id), "state", state, "aggregate_type",
+      type, "aggregate_id", valid_aggregate_id, "aggregate_id_kind", kind_of(&event->aggregate.id),
+      "event_type", event_type, "version", (json_int_t)event->key.version, "occurred_at", time,
+      "attempts", event->attempts, "reason", "class", class, "code", (json_int_t)reason->code,
+      "message", message);
   if (is_old(event, state, reason))
     json_object_set_new(json_object_get(json, "reason"), "old", json_true());
   return json;
@@ -239,10 +246,8 @@ static bool list_refused(Lister *lister, Outbox *outbox, const Selection *select
   g_hash_table_iter_init(&iter, lister->refused);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     static const char *const states[] = {"pending", NULL};
-    char id[ID_TEXT_SIZE];
     Selection one = *selection;
-    id_text(&((const Refused *)value)->id, id);
-    one.event_id = id;
+    one.event = &((const Refused *)value)->id;
     one.states = states;
     if (selection->limit > 0 && lister->count >= selection->limit)
       return true;

@@ -6,6 +6,8 @@
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/find.h"
 
+#include "projector/domain/clean.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +18,7 @@ static const char *const dead_only[] = {"dead", NULL};
 
 typedef struct Choice {
   gboolean by_aggregate, all_dead, dry_run, as_json;
-  char *type, *class, *reason;
+  char *type, *class, *reason, *id_kind;
   Selection selection;
 } Choice;
 
@@ -24,11 +26,21 @@ static void choice_clear(Choice *choice) {
   g_free(choice->type);
   g_free(choice->class);
   g_free(choice->reason);
+  g_free(choice->id_kind);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Choice, choice_clear)
 
+#define ID_KIND_OPTION(text)                                                                       \
+  {                                                                                                \
+    "id-kind", 0, 0, G_OPTION_ARG_STRING, text,                                                    \
+        "The id is of this kind alone: string, int, uuid or objectid", "KIND"                      \
+  }
 #define JSON_OPTION(flag)                                                                          \
   { "json", 0, 0, G_OPTION_ARG_NONE, flag, "The result as JSON", NULL }
+
+static bool is_text(const char *text) {
+  return !text || g_utf8_validate(text, -1, NULL);
+}
 
 /* NULL: valid. */
 static const char *choose(int argc, char **argv, Choice *choice) {
@@ -38,7 +50,12 @@ static const char *choose(int argc, char **argv, Choice *choice) {
   *selection = (Selection){.states = choice->all_dead ? dead_only : resolve_blocking,
                            .event_type = choice->type,
                            .error_class = choice->class,
-                           .error_message = choice->reason};
+                           .error_message = choice->reason,
+                           .id_kind = choice->id_kind};
+  if (!is_text(argv[1]) || (argc > 2 && !is_text(argv[2]))) /* GLib checks options */
+    return "expected texts in UTF-8";
+  if (choice->id_kind && !id_kind_from_name(choice->id_kind, &(IdKind){0}))
+    return "--id-kind: expected string, int, uuid or objectid";
   if (choice->all_dead)
     return argc == 1 && !choice->by_aggregate ? NULL : expected;
   if (kind)
@@ -70,6 +87,7 @@ static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret
        "CLASS"},
       {"reason", 0, 0, G_OPTION_ARG_STRING, &choice->reason,
        "Of these, only those with this reason, as printed by `list --summary`", "TEXT"},
+      ID_KIND_OPTION(&choice->id_kind),
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &choice->dry_run,
        "Only print the events that it would change", NULL},
       JSON_OPTION(&choice->as_json),
@@ -129,19 +147,21 @@ static bool print_selected(MongoStore *store, const Selection *selection, Printe
 /* --- none ------------------------------------------------------------------------------------- */
 
 /* The event's state, or "" when it is not in the outbox. */
-static bool find_in_outbox(MongoStore *store, const char *id, char state[static 16],
+static bool find_in_outbox(MongoStore *store, const Selection *chosen, char state[static 16],
                            Failure *ret_failure) {
   static const char *const names[] = {"pending", "in_progress", "failed", "dead"};
   g_autoptr(Outbox) outbox = outbox_new_for_command(store, "look");
-  g_autoptr(EventCursor) cursor = selection_find(outbox, &(Selection){.event_id = id});
+  const Selection any = {.event_id = chosen->event_id, .id_kind = chosen->id_kind};
+  g_autoptr(EventCursor) cursor = selection_find(outbox, &any);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
   g_autoptr(Event) event = document ? event_decode(document) : NULL;
   g_strlcpy(state, event ? names[event->status] : "", 16);
   return ret_failure->class == FAILURE_NONE;
 }
 
-static bool find_in_ledger(const Config *config, const char *id, LedgerEntry *ret_entry,
+static bool find_in_ledger(const Config *config, const Selection *chosen, LedgerEntry *ret_entry,
                            Failure *ret_failure) {
+  const char *id = chosen->event_id;
   uint8_t bytes[16];
   Id ids[IDS_OF_TEXT];
   Event events[IDS_OF_TEXT] = {0};
@@ -149,6 +169,8 @@ static bool find_in_ledger(const Config *config, const char *id, LedgerEntry *re
   LedgerEntry entries[IDS_OF_TEXT] = {0};
   const Ledger ledger = {.projector = config->name};
   unsigned count = ids_from_text(id, strlen(id), bytes, ids);
+  if (chosen->id_kind && !ids_keep_kind(ids, &count, chosen->id_kind))
+    return true;
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   for (unsigned i = 0; i < count; i++) {
     events[i].key.event_id = ids[i];
@@ -163,17 +185,17 @@ static bool find_in_ledger(const Config *config, const char *id, LedgerEntry *re
 }
 
 /* Explains on stderr why nothing was done about the named event. */
-static void explain_none(const Config *config, MongoStore *store, const char *id) {
+static void explain_none(const Config *config, MongoStore *store, const Selection *chosen) {
   Failure failure = {0};
   LedgerEntry entry = {0};
   char state[16];
-  if (!find_in_outbox(store, id, state, &failure))
+  if (!find_in_outbox(store, chosen, state, &failure))
     return;
   fprintf(stderr, "projector: event ");
-  print_clean(stderr, id);
+  print_clean(stderr, chosen->event_id);
   if (*state)
     fprintf(stderr, " is %s, neither failed nor dead\n", state);
-  else if (!find_in_ledger(config, id, &entry, &failure))
+  else if (!find_in_ledger(config, chosen, &entry, &failure))
     fprintf(stderr, " is not in the outbox\n");
   else if (entry.outcome)
     fprintf(stderr, " was %s at %s\n", entry.outcome, entry.applied_at);
@@ -183,7 +205,7 @@ static void explain_none(const Config *config, MongoStore *store, const char *id
 
 static int conclude(const Config *config, MongoStore *store, const Choice *choice, int64_t count) {
   if (count == 0 && choice->selection.event_id)
-    explain_none(config, store, choice->selection.event_id);
+    explain_none(config, store, &choice->selection);
   return count == 0 ? EXIT_NO : EXIT_GOOD;
 }
 
@@ -260,6 +282,7 @@ int command_skip(int argc, char **argv) {
 
 typedef struct RefreshJob {
   gboolean force, dry_run, as_json;
+  char *id_kind;
   Sought sought;
   bool has_entity;
   char *rows;          /* rows that exist although there is no entity */
@@ -269,6 +292,7 @@ typedef struct RefreshJob {
 } RefreshJob;
 
 static void refresh_job_clear(RefreshJob *job) {
+  g_free(job->id_kind);
   g_free(job->rows);
   g_free(job->still);
   if (job->blocking)
@@ -277,9 +301,7 @@ static void refresh_job_clear(RefreshJob *job) {
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RefreshJob, refresh_job_clear)
 
 static bool find_blocking(Stores *stores, RefreshJob *job, Failure *ret_failure) {
-  const Selection selection = {.aggregate_type = job->sought.type,
-                               .aggregate_id = job->sought.text,
-                               .states = resolve_blocking};
+  const Selection selection = {.aggregate = &job->sought.aggregate, .states = resolve_blocking};
   g_autoptr(EventCursor) cursor = selection_find(stores->outbox, &selection);
   const bson_t *document;
   job->blocking = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
@@ -306,7 +328,7 @@ static void print_superseded(const RefreshJob *job) {
 /* Recheck, writes unless it is a dry run, and looks again. */
 static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
   const Config *config = stores->config;
-  if (!find_aggregate(config, stores->outbox, &job->sought, ret_failure))
+  if (!find_one_aggregate(config, stores->outbox, &job->sought, ret_failure))
     return false;
   if (!job->sought.found)
     return true;
@@ -317,7 +339,7 @@ static bool run_refresh(Stores *stores, RefreshJob *job, Failure *ret_failure) {
   if (job->dry_run)
     return true;
   return (job->force ? resolve_refresh : resolve_refresh_safely)(
-             config, stores->store, job->sought.type, job->sought.text, &job->done, ret_failure) &&
+             config, stores->store, &job->sought, &job->done, ret_failure) &&
          repair_check_aggregate(stores, &job->sought.aggregate, &job->still, ret_failure);
 }
 
@@ -345,6 +367,8 @@ static json_t *refresh_json(const RefreshJob *job) {
                                           "left", (json_int_t)job->done.left);
   if (job->done.freed > 0)
     json_object_set_new(json, "superseded", superseded_json(job));
+  if (job->done.unversioned > 0)
+    json_object_set_new(json, "unversioned", json_integer(job->done.unversioned));
   if (!job->has_entity)
     json_object_set_new(json, job->dry_run ? "would_remove" : "removed", json_string(job->rows));
   if (job->still)
@@ -354,21 +378,24 @@ static json_t *refresh_json(const RefreshJob *job) {
 
 static void print_refresh(const RefreshJob *job) {
   const char *rows = job->rows && *job->rows ? job->rows : "no row";
+  g_autoptr(GString) name = g_string_new(NULL);
+  text_append_clean(name, job->sought.type, "");
+  g_string_append_c(name, ' ');
+  text_append_clean(name, job->sought.text, "");
   if (!job->sought.found) {
-    printf("no entity and no event of %s %s\n", job->sought.type, job->sought.text);
+    printf("no entity and no event of %s\n", name->str);
   } else if (!job->has_entity) {
-    printf("%s %s has no entity. %s:\n", job->sought.type, job->sought.text,
+    printf("%s has no entity. %s:\n", name->str,
            job->dry_run ? "With --force a refresh would remove" : "Removed");
     print_clean(stdout, rows);
     putchar('\n');
   } else if (job->dry_run) {
-    printf("%s %s would be taken from its entity\n", job->sought.type, job->sought.text);
+    printf("%s would be taken from its entity\n", name->str);
   }
   if (!job->sought.found || job->dry_run)
     return;
   if (job->has_entity)
-    printf("%s %s is at version %lld\n", job->sought.type, job->sought.text,
-           (long long)job->done.version);
+    printf("%s is at version %lld\n", name->str, (long long)job->done.version);
   if (job->done.freed > 0) {
     print_superseded(job);
     printf("%lld failed or dead event%s, contained in this version, superseded\n",
@@ -377,6 +404,11 @@ static void print_refresh(const RefreshJob *job) {
   if (job->done.left > 0)
     printf("%lld failed or dead events are not contained in the entity; retry or skip them\n",
            (long long)job->done.left);
+  if (job->done.unversioned > 0)
+    printf("%lld waiting events have no version, so they are applied on top, even if the entity "
+           "contains them: an add or subtract among them may count twice; compare afterwards "
+           "(reconcile)\n",
+           (long long)job->done.unversioned);
   if (job->still) {
     printf("but it is still different (a trigger, a generated column, or a key whose collation "
            "considers two ids equal?): ");
@@ -395,6 +427,7 @@ int command_refresh(int argc, char **argv) {
       {"force", 0, 0, G_OPTION_ARG_NONE, &job.force,
        "Even without an entity: remove the rows and supersede the events", NULL},
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &job.dry_run, "Only print what it would do", NULL},
+      ID_KIND_OPTION(&job.id_kind),
       JSON_OPTION(&job.as_json),
       G_OPTION_ENTRY_NULL};
   if (!command_begin(
@@ -410,6 +443,7 @@ int command_refresh(int argc, char **argv) {
     return command_misuse("expected TYPE ID");
   job.sought.type = argv[1];
   job.sought.text = argv[2];
+  job.sought.kind = job.id_kind;
   bool good =
       stores_open(config, "refresh", &stores, &failure) && run_refresh(&stores, &job, &failure);
   stores_close(&stores);

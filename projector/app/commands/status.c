@@ -16,10 +16,12 @@ enum {
 };
 
 bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failure *ret_failure) {
-  return outbox_count(outbox, &status->counts, ret_failure) &&
-         outbox_count_blocked(outbox, &status->blocked, ret_failure) &&
-         lease_look(store, status->name, &status->lease, ret_failure) &&
-         feeds_view(store, status->feeds, &status->feed_count, ret_failure);
+  status->counted =
+      outbox_count(outbox, status->future_ms, &status->counts, ret_failure) &&
+      outbox_count_blocked(outbox, status->future_ms, &status->blocked, ret_failure) &&
+      lease_look(store, status->name, &status->lease, ret_failure) &&
+      feeds_view(store, status->feeds, &status->feed_count, ret_failure);
+  return status->counted;
 }
 
 /* Of a worker: locks of others, missing tables and missing privileges are reported elsewhere. */
@@ -120,6 +122,8 @@ static json_t *store_json(const StoreState *state) {
 }
 
 static json_t *feeds_json(const Status *status) {
+  if (!status->counted)
+    return json_null();
   json_t *list = json_array();
   for (unsigned i = 0; i < status->feed_count; i++) {
     const FeedView *feed = &status->feeds[i];
@@ -140,21 +144,31 @@ static json_t *pause_json(const PauseState *pause) {
   return json_pack("{s:s, s:s}", "by", by, "since", since);
 }
 
-json_t *status_json(const Status *status) {
+/* What MongoDB has not told is null: 0 would be a claim. */
+static json_t *known(const Status *status, int64_t number) {
+  return status->counted ? json_integer(number) : json_null();
+}
+
+static json_t *outbox_json(const Status *status) {
   const OutboxCounts *counts = &status->counts;
   char text[DATETIME_TEXT_SIZE];
-  return json_pack(
-      "{s:s, s:{s:s, s:s?, s:I}, s:{s:I, s:I, s:I, s:I, s:s?}, s:I, s:I, s:I, s:o, s:o, s:o, s:o}",
-      "name", status->name, "projector", "state", status_state(status), "owner",
-      status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
-      (json_int_t)MAX(status->lease.expires_in_ms, 0), "outbox", "pending",
-      (json_int_t)counts->pending, "in_progress", (json_int_t)counts->in_progress, "failed",
-      (json_int_t)counts->failed, "dead", (json_int_t)counts->dead, "oldest_occurred_at",
-      counts->oldest_occurred_at ? oldest(status, text) : NULL, "lag_ms",
-      (json_int_t)status_lag_ms(status), "oldest_age_ms", (json_int_t)status_oldest_age_ms(status),
-      "blocked_aggregates", (json_int_t)status->blocked, "paused", pause_json(&status->lease.pause),
-      "feeds", feeds_json(status), "mongodb", store_json(&status->mongodb), "mysql",
-      store_json(&status->mysql));
+  return json_pack("{s:o, s:o, s:o, s:o, s:o, s:s?}", "pending", known(status, counts->pending),
+                   "in_progress", known(status, counts->in_progress), "failed",
+                   known(status, counts->failed), "dead", known(status, counts->dead), "future",
+                   known(status, counts->future), "oldest_occurred_at",
+                   counts->oldest_occurred_at ? oldest(status, text) : NULL);
+}
+
+json_t *status_json(const Status *status) {
+  return json_pack("{s:s, s:{s:s, s:s?, s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+                   status->name, "projector", "state", status_state(status), "owner",
+                   status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
+                   known(status, MAX(status->lease.expires_in_ms, 0)), "outbox",
+                   outbox_json(status), "lag_ms", known(status, status_lag_ms(status)),
+                   "oldest_age_ms", known(status, status_oldest_age_ms(status)),
+                   "blocked_aggregates", known(status, status->blocked), "paused",
+                   pause_json(&status->lease.pause), "feeds", feeds_json(status), "mongodb",
+                   store_json(&status->mongodb), "mysql", store_json(&status->mysql));
 }
 
 static void print_json(const Status *status) {
@@ -215,10 +229,13 @@ static void print_text(const Status *status) {
     print_lease(&status->lease);
   if (status->lease.pause.on)
     print_pause(&status->lease.pause);
-  if (status->mongodb.failure.class == FAILURE_NONE) {
-    printf("%-20s%lld pending, %lld in progress, %lld failed, %lld dead\n", "outbox",
+  if (status->counted) {
+    printf("%-20s%lld pending, %lld in progress, %lld failed, %lld dead", "outbox",
            (long long)counts->pending, (long long)counts->in_progress, (long long)counts->failed,
            (long long)counts->dead);
+    if (counts->future > 0)
+      printf(", %lld held until the time in occurred_at is near", (long long)counts->future);
+    putchar('\n');
     printf("%-20s%s\n", "oldest event", counts->oldest_occurred_at ? oldest(status, text) : "none");
     printf("%-20s%s\n", "lag", duration_text(status_lag_ms(status), lag));
     printf("%-20s%lld\n", "blocked aggregates", (long long)status->blocked);
@@ -236,7 +253,7 @@ static int exit_status(const Status *status) {
   if (status->mongodb.failure.class != FAILURE_NONE || status->mysql.failure.class != FAILURE_NONE)
     return EXIT_UNREACHABLE;
   bool healthy = status->counts.failed == 0 && status->counts.dead == 0 &&
-                 (status->lease.held || waiting(&status->counts) == 0);
+                 (status->lease.held || waiting(&status->counts) + status->counts.future == 0);
   return healthy ? EXIT_GOOD : EXIT_NO;
 }
 
@@ -266,7 +283,7 @@ int command_status(int argc, char **argv) {
     return status;
   if (argc != 1)
     return command_misuse("expected no arguments");
-  Status view = {.name = config->name};
+  Status view = {.name = config->name, .future_ms = config->settings.future_ms};
   MongoSettings mongodb = config->mongodb;
   MysqlSettings mysql = config->mysql;
   mongodb.connect_ms = ANSWER_S * 1000;

@@ -16,6 +16,8 @@ typedef struct StoreState {
 
 typedef struct Status {
   const char *name;
+  int64_t future_ms; /* the setting */
+  bool counted;      /* MongoDB has answered: what follows is known */
   OutboxCounts counts;
   LeaseView lease;
   int64_t blocked; /* aggregates behind a failed or dead event */

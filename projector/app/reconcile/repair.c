@@ -142,14 +142,12 @@ static void leave(Difference *difference, const char *why, Arena *arena) {
 static bool free_event(Stores *stores, Difference *difference, const Refresh *refresh, Arena *arena,
                        Failure *ret_failure) {
   static const char *const dead[] = {"dead", NULL};
-  char id[ID_TEXT_SIZE];
   int64_t version = difference->event->key.version, count;
   if (version == 0 || version > refresh->version) {
     leave(difference, "the entity does not contain the event; retry or skip it", arena);
     return true;
   }
-  id_text(&difference->event->key.event_id, id);
-  Selection selection = {.event_id = id, .states = dead};
+  const Selection selection = {.event = &difference->event->key.event_id, .states = dead};
   difference->repaired = outbox_keep(stores->outbox, difference->event, ret_failure) &&
                          selection_retry(stores->outbox, &selection, &count, ret_failure);
   difference->outcome = "refreshed, the event will be superseded and is kept in the archive";

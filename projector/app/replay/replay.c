@@ -287,12 +287,14 @@ static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *re
     return false;
   unsigned count = ids_from_text(text, strlen(text), bytes, ids);
   *ret_events = 0;
-  for (unsigned k = 0; k < count && *ret_events == 0; k++) {
+  for (unsigned k = 0; k < count; k++) { /* all that the text may mean */
+    int64_t events = 0;
     Aggregate aggregate = {.type = options->aggregate_type,
                            .type_length = (uint32_t)strlen(options->aggregate_type),
                            .id = ids[k]};
-    if (!replay_aggregate(replay, &aggregate, ret_events, ret_failure))
+    if (!replay_aggregate(replay, &aggregate, &events, ret_failure))
       return false;
+    *ret_events += events;
   }
   if (*ret_events == 0)
     printf("no applied event of %s %s\n", options->aggregate_type, text);

@@ -15,17 +15,6 @@ static bool is_projected(const Mapping *mapping, const char *type) {
   return false;
 }
 
-/* Of what the text may stand for, the id of that kind. */
-static bool keep_kind(Id ids[static IDS_OF_TEXT], unsigned *count, const char *kind) {
-  for (unsigned i = 0; i < *count; i++)
-    if (!strcmp(id_kind_name(ids[i].kind), kind)) {
-      ids[0] = ids[i];
-      *count = 1;
-      return true;
-    }
-  return false;
-}
-
 const char *question_init(Question *question, const Mapping *mapping, const char *type,
                           const char *text, const char *kind, const char *version) {
   Id ids[IDS_OF_TEXT];
@@ -43,7 +32,7 @@ const char *question_init(Question *question, const Mapping *mapping, const char
   g_strlcpy(question->text, text, sizeof question->text);
   question->version = number;
   question->count = ids_from_text(question->text, strlen(question->text), question->bytes, ids);
-  if (kind && !keep_kind(ids, &question->count, kind))
+  if (kind && !ids_keep_kind(ids, &question->count, kind))
     return "expected an id of that kind: string, int, uuid or objectid";
   for (unsigned i = 0; i < question->count; i++) {
     question->aggregates[i] = (Aggregate){
@@ -81,6 +70,13 @@ static bool blocks(const Event *event) {
                  bson_iter_find_descendant(&iter, "last_error.class", &class) &&
                  BSON_ITER_HOLDS_UTF8(&class) && is_outage(bson_iter_utf8(&class, NULL));
   return event->status == STATUS_DEAD || (event->status == STATUS_FAILED && !excused);
+}
+
+/* Its time is far ahead, and nothing waits behind it until then. */
+static bool is_early(const Asking *asking, const Event *event) {
+  return event->status == STATUS_FAILED &&
+         order_early_ms(event, g_get_real_time() / 1000,
+                        asking->stores->config->settings.future_ms) > 0;
 }
 
 static void block(Question *question, const Event *event) {
@@ -131,14 +127,13 @@ static bool look_into_outbox(const Asking *asking, Question *question, const Agg
  * that an outage holds may stand before it. */
 static bool look_for_block(const Asking *asking, Question *question, const Aggregate *aggregate,
                            int64_t since, Failure *ret_failure) {
-  Selection selection = {
-      .aggregate_type = question->type, .aggregate_id = question->text, .states = resolve_blocking};
+  const Selection selection = {.aggregate = aggregate, .states = resolve_blocking};
   g_autoptr(EventCursor) cursor = selection_find(asking->stores->outbox, &selection);
   const bson_t *document;
   while (question->answer.state == ACCOUNT_OPEN &&
          (document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
-    if (aggregate_equal(&event->aggregate, aggregate) && blocks(event) &&
+    if (blocks(event) && !is_early(asking, event) &&
         (event->key.version < question->version || event->key.occurred_at < since))
       block(question, event);
   }

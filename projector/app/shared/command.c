@@ -115,7 +115,9 @@ static bool begin(int *argc, char ***argv, const CommandHelp *help, ConfigLoader
   g_option_context_add_main_entries(context, common, NULL);
   *ret_status = EXIT_WRONG;
   if (!g_option_context_parse(context, argc, argv, &error)) {
-    fprintf(stderr, "%s: %s; try --help\n", name, error->message);
+    fprintf(stderr, "%s: ", name);
+    print_clean(stderr, error->message);
+    fprintf(stderr, "; try --help\n");
     return false;
   }
   drop_separator(argc, *argv);

@@ -21,19 +21,43 @@ bool find_entity(const Config *config, Outbox *outbox, const Aggregate *aggregat
   return true;
 }
 
+static bool exists(const Config *config, Outbox *outbox, const Aggregate *aggregate,
+                   bool *ret_found, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_find_aggregate(outbox, aggregate, NULL, 1);
+  *ret_found = event_cursor_next(cursor, ret_failure) != NULL;
+  return ret_failure->class == FAILURE_NONE &&
+         (*ret_found || find_entity(config, outbox, aggregate, ret_found, ret_failure));
+}
+
 bool find_aggregate(const Config *config, Outbox *outbox, Sought *sought, Failure *ret_failure) {
   Id ids[IDS_OF_TEXT];
   unsigned count = ids_from_text(sought->text, strlen(sought->text), sought->bytes, ids);
+  if (sought->kind && !ids_keep_kind(ids, &count, sought->kind))
+    return failure_refuse(ret_failure,
+                          "expected an id of that kind: string, int, uuid or objectid");
   sought->found = false;
-  for (unsigned k = 0; k < count && !sought->found; k++) {
-    sought->aggregate = (Aggregate){
-        .type = sought->type, .type_length = (uint32_t)strlen(sought->type), .id = ids[k]};
-    g_autoptr(EventCursor) cursor = outbox_find_aggregate(outbox, &sought->aggregate, NULL, 1);
-    sought->found = event_cursor_next(cursor, ret_failure) != NULL;
-    if (ret_failure->class != FAILURE_NONE ||
-        (!sought->found &&
-         !find_entity(config, outbox, &sought->aggregate, &sought->found, ret_failure)))
+  sought->another = NULL;
+  for (unsigned k = 0; k < count && !sought->another; k++) {
+    const Aggregate aggregate = {sought->type, (uint32_t)strlen(sought->type), ids[k]};
+    bool found;
+    if (!exists(config, outbox, &aggregate, &found, ret_failure))
       return false;
+    if (found && sought->found)
+      sought->another = id_kind_name(ids[k].kind);
+    else if (found || !sought->found)
+      sought->aggregate = aggregate;
+    sought->found |= found;
   }
   return true;
+}
+
+bool find_one_aggregate(const Config *config, Outbox *outbox, Sought *sought,
+                        Failure *ret_failure) {
+  if (!find_aggregate(config, outbox, sought, ret_failure))
+    return false;
+  return !sought->another ||
+         failure_refuse(ret_failure,
+                        "two aggregates have an id of that text: of the kinds %s and %s; say "
+                        "which one (--id-kind)",
+                        id_kind_name(sought->aggregate.id.kind), sought->another);
 }

@@ -4,7 +4,6 @@
  * MySQL is written under an exclusive lock of the fence, and the owner is nudged to look again. */
 #include "projector/app/shared/resolve.h"
 
-#include "projector/app/shared/find.h"
 #include "projector/app/shared/identity.h"
 #include "projector/app/shared/refresh.h"
 #include "projector/infra/mongo/lease.h"
@@ -19,9 +18,10 @@ void resolve_for(const char *person) {
   asked_by = person;
 }
 
-Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure) {
+Event *resolve_show(MongoStore *store, const char *event_id, const char *kind,
+                    Failure *ret_failure) {
   g_autoptr(Outbox) outbox = outbox_new_for_command(store, "show");
-  const Selection selection = {.event_id = event_id, .limit = 1};
+  const Selection selection = {.event_id = event_id, .id_kind = kind, .limit = 1};
   g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
   return document ? event_decode(document) : NULL;
@@ -166,16 +166,14 @@ bool resolve_skip(const Config *config, MongoStore *store, const Selection *sele
 
 /* A failed event that the entity now contains may pass: the projector supersedes it. Nobody applies
  * it, so it is kept as a skipped one is. */
-static bool free_contained(Outbox *outbox, const char *type, const char *id, Refreshed *done,
+static bool free_contained(Outbox *outbox, const Aggregate *aggregate, Refreshed *done,
                            Failure *ret_failure) {
-  Selection selection = {.aggregate_type = type, .aggregate_id = id, .states = resolve_blocking};
+  const Selection selection = {.aggregate = aggregate, .states = resolve_blocking};
   g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = event_decode(document);
-    char text[ID_TEXT_SIZE];
-    id_text(&event->key.event_id, text);
-    Selection one = {.event_id = text, .states = resolve_blocking};
+    const Selection one = {.event = &event->key.event_id, .states = resolve_blocking};
     int64_t count;
     if (event->key.version == 0 || event->key.version > done->version) {
       done->left++;
@@ -185,6 +183,18 @@ static bool free_contained(Outbox *outbox, const char *type, const char *id, Ref
         !selection_retry(outbox, &one, &count, ret_failure))
       return false;
     done->freed += count;
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static bool count_unversioned(Outbox *outbox, const Aggregate *aggregate, int64_t *ret_count,
+                              Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = outbox_find_keys(outbox, aggregate, 0);
+  const bson_t *document;
+  *ret_count = 0;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    *ret_count += event->key.version == 0;
   }
   return ret_failure->class == FAILURE_NONE;
 }
@@ -214,23 +224,23 @@ static bool report_refresh(const Config *config, MongoStore *store, const Sought
   return resolve_report(config, store, act, ret_failure);
 }
 
-static bool refresh(const Config *config, MongoStore *store, const char *type, const char *id,
-                    bool entity_needed, Refreshed *ret_refreshed, Failure *ret_failure) {
-  Sought sought = {.type = type, .text = id};
+static bool refresh(const Config *config, MongoStore *store, Sought *sought, bool entity_needed,
+                    Refreshed *ret_refreshed, Failure *ret_failure) {
   Refreshed done = {0};
   g_autoptr(Outbox) outbox = outbox_new_for_command(store, "refresh");
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   if (!session || !identity_verify(config, store, session, ret_failure) ||
-      !find_aggregate(config, outbox, &sought, ret_failure))
+      !find_one_aggregate(config, outbox, sought, ret_failure))
     return false;
-  done.found = sought.found;
-  if (done.found && !refresh_rows(config, session, outbox, &sought.aggregate, entity_needed,
+  done.found = sought->found;
+  if (done.found && !refresh_rows(config, session, outbox, &sought->aggregate, entity_needed,
                                   &done.version, ret_failure))
     return false;
   if (done.found) {
     Failure ignored = {0}; /* the rows are written, so it is reported, whatever ended it */
-    bool good = free_contained(outbox, type, id, &done, ret_failure);
-    if (!report_refresh(config, store, &sought, entity_needed, done.freed,
+    bool good = free_contained(outbox, &sought->aggregate, &done, ret_failure) &&
+                count_unversioned(outbox, &sought->aggregate, &done.unversioned, ret_failure);
+    if (!report_refresh(config, store, sought, entity_needed, done.freed,
                         good ? ret_failure : &ignored) ||
         !good)
       return false;
@@ -239,12 +249,12 @@ static bool refresh(const Config *config, MongoStore *store, const char *type, c
   return true;
 }
 
-bool resolve_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+bool resolve_refresh(const Config *config, MongoStore *store, Sought *sought,
                      Refreshed *ret_refreshed, Failure *ret_failure) {
-  return refresh(config, store, type, id, false, ret_refreshed, ret_failure);
+  return refresh(config, store, sought, false, ret_refreshed, ret_failure);
 }
 
-bool resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
-                            const char *id, Refreshed *ret_refreshed, Failure *ret_failure) {
-  return refresh(config, store, type, id, true, ret_refreshed, ret_failure);
+bool resolve_refresh_safely(const Config *config, MongoStore *store, Sought *sought,
+                            Refreshed *ret_refreshed, Failure *ret_failure) {
+  return refresh(config, store, sought, true, ret_refreshed, ret_failure);
 }

@@ -4,7 +4,7 @@
  * Each function works while a projector runs, from any process, and nudges the owner. */
 #pragma once
 
-#include "projector/app/shared/config.h"
+#include "projector/app/shared/find.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/selection.h"
 
@@ -15,8 +15,10 @@ extern const char *const resolve_blocking[];
  * user of this process. The text is borrowed. */
 void resolve_for(const char *person);
 
-/* One event in its current state; NULL with class NONE: it does not exist. */
-Event *resolve_show(MongoStore *store, const char *event_id, Failure *ret_failure);
+/* One event in its current state; NULL with class NONE: it does not exist. `kind`: of its id
+ * (id_kind_name), or NULL. */
+Event *resolve_show(MongoStore *store, const char *event_id, const char *kind,
+                    Failure *ret_failure);
 
 /* Makes failed and dead events pending with all their attempts before them. */
 bool resolve_retry(const Config *config, MongoStore *store, const Selection *selection,
@@ -45,12 +47,15 @@ typedef struct Refreshed {
   int64_t version; /* the version that the rows show now */
   int64_t left;    /* failed and dead events that the entity does not contain */
   int64_t freed; /* those that it contains: superseded from now on, and kept in <outbox>_archive */
+  /* Events in the outbox without a version: applied on top, whether the entity contains them or
+   * not. */
+  int64_t unversioned;
 } Refreshed;
 
 /* Takes an aggregate's rows from its entity as it is now; without an entity, its rows are removed
- * and its events superseded. */
-bool resolve_refresh(const Config *config, MongoStore *store, const char *type, const char *id,
+ * and its events superseded. Fails without changes if the text names two aggregates. */
+bool resolve_refresh(const Config *config, MongoStore *store, Sought *sought,
                      Refreshed *ret_refreshed, Failure *ret_failure);
 /* The same, but fails without changes if the aggregate has no entity. */
-bool resolve_refresh_safely(const Config *config, MongoStore *store, const char *type,
-                            const char *id, Refreshed *ret_refreshed, Failure *ret_failure);
+bool resolve_refresh_safely(const Config *config, MongoStore *store, Sought *sought,
+                            Refreshed *ret_refreshed, Failure *ret_failure);

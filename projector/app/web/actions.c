@@ -64,12 +64,17 @@ static HttpAnswer failed(const Failure *failure) {
 
 /* --- doing it ------------------------------------------------------------------------------- */
 
+static Sought sought_of(const json_t *target) {
+  return (Sought){.type = text_of(target, "aggregate_type"),
+                  .text = text_of(target, "aggregate_id"),
+                  .kind = text_of(target, "aggregate_id_kind")};
+}
+
 /* What still differs after the refresh, or NULL; free with g_free. */
 static bool look_again(const Actions *actions, const json_t *target, char **ret_still,
                        Failure *ret_failure) {
   Stores stores = {0};
-  Sought sought = {.type = text_of(target, "aggregate_type"),
-                   .text = text_of(target, "aggregate_id")};
+  Sought sought = sought_of(target);
   *ret_still = NULL;
   bool good =
       stores_open(actions->config, "page", &stores, ret_failure) &&
@@ -84,8 +89,8 @@ static HttpAnswer refresh(const Actions *actions, const json_t *target) {
   Failure failure = {0};
   Refreshed done;
   g_autofree char *still = NULL;
-  if (!resolve_refresh_safely(actions->config, actions->store, text_of(target, "aggregate_type"),
-                              text_of(target, "aggregate_id"), &done, &failure))
+  Sought sought = sought_of(target);
+  if (!resolve_refresh_safely(actions->config, actions->store, &sought, &done, &failure))
     return failed(&failure);
   if (!done.found)
     return refuse(404, "there is no such entity and no such event");
@@ -93,6 +98,8 @@ static HttpAnswer refresh(const Actions *actions, const json_t *target) {
     return failed(&failure);
   json_t *json =
       json_pack("{s:I, s:I}", "version", (json_int_t)done.version, "left", (json_int_t)done.left);
+  if (done.unversioned > 0)
+    json_object_set_new(json, "unversioned", json_integer(done.unversioned));
   if (still)
     json_object_set_new(json, "different", json_string(still));
   return say(200, json);
@@ -101,7 +108,8 @@ static HttpAnswer refresh(const Actions *actions, const json_t *target) {
 /* What the operator decides about. */
 static HttpAnswer show(const Actions *actions, const json_t *target) {
   Failure failure = {0};
-  g_autoptr(Event) event = resolve_show(actions->store, text_of(target, "event_id"), &failure);
+  g_autoptr(Event) event = resolve_show(actions->store, text_of(target, "event_id"),
+                                        text_of(target, "event_id_kind"), &failure);
   if (!event)
     return failure.class == FAILURE_NONE ? refuse(404, "the event is not in the outbox any more")
                                          : failed(&failure);
@@ -125,8 +133,9 @@ static HttpAnswer explain(const Actions *actions, const json_t *target) {
   if (!stores_open(actions->config, "page", &stores, &failure))
     return failed(&failure);
   json_t *document = json_object();
-  bool good = explain_aggregate(&stores, text_of(target, "aggregate_type"),
-                                text_of(target, "aggregate_id"), 0, document, &found, &failure);
+  const Explained what = {text_of(target, "aggregate_type"), text_of(target, "aggregate_id"),
+                          text_of(target, "aggregate_id_kind"), 0};
+  bool good = explain_aggregate(&stores, &what, document, &found, &failure);
   stores_close(&stores);
   if (good && found)
     return say(200, document);
@@ -143,13 +152,16 @@ static HttpAnswer set_pause(const Actions *actions, bool pause) {
 }
 
 static HttpAnswer resolve_events(const Actions *actions, const char *verb, const json_t *target) {
-  Selection selection = {.event_id = text_of(target, "event_id"),
-                         .aggregate_type = text_of(target, "aggregate_type"),
-                         .aggregate_id = text_of(target, "aggregate_id"),
-                         .event_type = text_of(target, "event_type"),
-                         .error_class = text_of(target, "class"),
-                         .error_message = text_of(target, "reason"),
-                         .states = resolve_blocking};
+  Selection selection = {
+      .event_id = text_of(target, "event_id"),
+      .aggregate_type = text_of(target, "aggregate_type"),
+      .aggregate_id = text_of(target, "aggregate_id"),
+      .id_kind =
+          text_of(target, text_of(target, "event_id") ? "event_id_kind" : "aggregate_id_kind"),
+      .event_type = text_of(target, "event_type"),
+      .error_class = text_of(target, "class"),
+      .error_message = text_of(target, "reason"),
+      .states = resolve_blocking};
   const char *const one_state[] = {text_of(target, "state"), NULL};
   if (one_state[0])
     selection.states = one_state;
@@ -262,17 +274,24 @@ static bool names_kind(const json_t *target) {
          g_strv_contains(resolve_blocking, state);
 }
 
+/* That many members, and perhaps the kind of the id that they name. */
+static bool has_members(const json_t *target, size_t count, const char *kind) {
+  const char *name = text_of(target, kind);
+  IdKind ignored;
+  return json_object_size(target) == count + (name && id_kind_from_name(name, &ignored));
+}
+
 static bool names_target(const json_t *target, const char *verb) {
-  bool aggregate = text_of(target, "aggregate_type") && text_of(target, "aggregate_id");
-  bool event = json_object_size(target) == 1 && text_of(target, "event_id");
+  bool aggregate = text_of(target, "aggregate_type") && text_of(target, "aggregate_id") &&
+                   has_members(target, 2, "aggregate_id_kind");
+  bool event = text_of(target, "event_id") && has_members(target, 1, "event_id_kind");
   if (!strcmp(verb, "show"))
     return event;
   if (!strcmp(verb, "pause") || !strcmp(verb, "resume"))
     return json_is_object(target) && json_object_size(target) == 0;
   if (!strcmp(verb, "refresh") || !strcmp(verb, "explain"))
-    return json_object_size(target) == 2 && aggregate;
-  return event || (json_object_size(target) == 2 && aggregate) ||
-         (!strcmp(verb, "retry") && names_kind(target));
+    return aggregate;
+  return event || aggregate || (!strcmp(verb, "retry") && names_kind(target));
 }
 
 /* NULL: queued. */
@@ -297,7 +316,8 @@ void actions_take(Actions *actions, HttpRequest *request, const char *verb) {
   json_t *target = json_loadb(body->str, body->len, JSON_REJECT_DUPLICATES, NULL);
   if (!names_target(target, verb)) {
     http_answer(request, refuse(400, "expected {\"event_id\"}, or {\"aggregate_type\", "
-                                     "\"aggregate_id\"}, or of retry {\"state\", "
+                                     "\"aggregate_id\"} (perhaps with \"event_id_kind\" or "
+                                     "\"aggregate_id_kind\"), or of retry {\"state\", "
                                      "\"event_type\", \"class\", \"reason\"}, as strings"));
   } else {
     const char *why = enqueue(actions, request, verb, target);

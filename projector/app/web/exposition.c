@@ -91,6 +91,7 @@ static void outbox(GString *text, const Status *status) {
   sample(text, name, "state", "in_progress", (double)counts->in_progress);
   sample(text, name, "state", "failed", (double)counts->failed);
   sample(text, name, "state", "dead", (double)counts->dead);
+  sample(text, name, "state", "future", (double)counts->future);
   single(text, "projector_oldest_event_age_seconds", "gauge",
          "Age of the oldest event that is not dead, by its writer's clock.",
          (double)status_oldest_age_ms(status) / 1e3);

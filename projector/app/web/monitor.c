@@ -50,6 +50,7 @@ void report_release(Report *report) {
 static Report *new_report(const Config *config) {
   Report *report = g_atomic_rc_box_new0(Report);
   report->status.name = config->name;
+  report->status.future_ms = config->settings.future_ms;
   report->troubles = json_array();
   report->kinds = json_array();
   return report;
@@ -109,13 +110,14 @@ static json_t *kind_json(const bson_t *kind) {
   g_autofree char *class = text_in(kind, "_id.class"), *message = text_in(kind, "_id.message");
   char example[ID_TEXT_SIZE] = "";
   bson_iter_t iter;
-  Id id;
+  Id id = {.kind = ID_OTHER};
   int64_t count = bson_iter_init_find(&iter, kind, "count") ? bson_iter_as_int64(&iter) : 0;
   if (bson_iter_init_find(&iter, kind, "example") && id_from_iter(&iter, &id))
     id_text(&id, example);
   g_autofree char *valid = g_utf8_make_valid(example, -1);
-  return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "state", state, "event_type", type, "class",
-                   class, "reason", message, "count", (json_int_t)count, "example", valid);
+  return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s?}", "state", state, "event_type", type,
+                   "class", class, "reason", message, "count", (json_int_t)count, "example", valid,
+                   "example_kind", id.kind == ID_OTHER ? NULL : id_kind_name(id.kind));
 }
 
 static void add_kind(const bson_t *kind, void *data) {
@@ -173,12 +175,20 @@ static const char *reached(const StoreState *state) {
 
 static void log_status(const Status *status) {
   const OutboxCounts *counts = &status->counts;
+  if (!status->counted) {
+    log_info("status",
+             LOG_FIELDS(LOG_TEXT("name", status->name), LOG_TEXT("state", status_state(status)),
+                        LOG_TEXT("mongodb", reached(&status->mongodb)),
+                        LOG_TEXT("mysql", reached(&status->mysql))));
+    return;
+  }
   log_info("status",
            LOG_FIELDS(LOG_TEXT("name", status->name), LOG_TEXT("state", status_state(status)),
                       LOG_TEXT("owner", status->lease.held ? status->lease.owner : ""),
                       LOG_NUMBER("pending", counts->pending),
                       LOG_NUMBER("in_progress", counts->in_progress),
                       LOG_NUMBER("failed", counts->failed), LOG_NUMBER("dead", counts->dead),
+                      LOG_NUMBER("future", counts->future),
                       LOG_NUMBER("lag_ms", status_lag_ms(status)),
                       LOG_NUMBER("blocked_aggregates", status->blocked),
                       LOG_TEXT("mongodb", reached(&status->mongodb)),

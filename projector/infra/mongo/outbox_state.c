@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* No status of a document: stands for a failed event whose time is far ahead. */
+#define FUTURE "the future"
+
 static void take_count(const bson_t *group, void *data) {
   OutboxCounts *counts = data;
   bson_iter_t iter;
@@ -24,6 +27,8 @@ static void take_count(const bson_t *group, void *data) {
     counts->in_progress += count;
   else if (!strcmp(state, "failed"))
     counts->failed += count;
+  else if (!strcmp(state, FUTURE))
+    counts->future += count;
   else if (dead)
     counts->dead += count;
   else
@@ -73,15 +78,32 @@ static bool count_claimed(Outbox *outbox, OutboxCounts *counts, Failure *ret_fai
   return claimed >= 0;
 }
 
-bool outbox_count(Outbox *outbox, OutboxCounts *ret_counts, Failure *ret_failure) {
-  OutboxCounts counts = {0};
+/* {e: whether the event is failed and its time more than that ahead}. */
+static bson_t *is_of_the_future(const Outbox *outbox, int64_t future_ms) {
   bson_t *time = outbox_time(outbox);
   bson_iter_t iter;
   bson_iter_init_find(&iter, time, "e");
+  bson_t *condition =
+      BCON_NEW("e", "{", "$and", "[", "{", "$eq", "[", BCON_UTF8("$status"), BCON_UTF8("failed"),
+               "]", "}", "{", "$gt", "[", BCON_ITER(&iter), "{", "$add", "[", BCON_UTF8("$$NOW"),
+               BCON_INT64(future_ms), "]", "}", "]", "}", "]", "}");
+  bson_destroy(time);
+  return condition;
+}
+
+bool outbox_count(Outbox *outbox, int64_t future_ms, OutboxCounts *ret_counts,
+                  Failure *ret_failure) {
+  OutboxCounts counts = {0};
+  bson_t *time = outbox_time(outbox), *future = is_of_the_future(outbox, future_ms);
+  bson_iter_t iter, condition;
+  bson_iter_init_find(&iter, time, "e");
+  bson_iter_init_find(&condition, future, "e");
   bson_t *pipeline =
-      BCON_NEW("pipeline", "[", "{", "$group", "{", "_id", BCON_UTF8("$status"), "count", "{",
-               "$sum", BCON_INT32(1), "}", "oldest", "{", "$min", BCON_ITER(&iter), "}", "}", "}",
-               "{", "$set", "{", "now", BCON_UTF8("$$NOW"), "}", "}", "]");
+      BCON_NEW("pipeline", "[", "{", "$group", "{", "_id", "{", "$cond", "[", BCON_ITER(&condition),
+               BCON_UTF8(FUTURE), BCON_UTF8("$status"), "]", "}", "count", "{", "$sum",
+               BCON_INT32(1), "}", "oldest", "{", "$min", BCON_ITER(&iter), "}", "}", "}", "{",
+               "$set", "{", "now", BCON_UTF8("$$NOW"), "}", "}", "]");
+  bson_destroy(future);
   bson_destroy(time);
   if (!aggregate(outbox, pipeline, take_count, &counts, ret_failure) ||
       !count_claimed(outbox, &counts, ret_failure))
@@ -96,16 +118,22 @@ static void take_number(const bson_t *document, void *data) {
     *(int64_t *)data = bson_iter_as_int64(&iter);
 }
 
-bool outbox_count_blocked(Outbox *outbox, int64_t *ret_count, Failure *ret_failure) {
+bool outbox_count_blocked(Outbox *outbox, int64_t future_ms, int64_t *ret_count,
+                          Failure *ret_failure) {
   const char *type = outbox_field(outbox, FIELD_AGGREGATE_TYPE);
   g_autofree char *of_type = g_strconcat("$", type, NULL);
   g_autofree char *of_id = g_strconcat("$", outbox_field(outbox, FIELD_AGGREGATE_ID), NULL);
   *ret_count = 0;
+  bson_t *future = is_of_the_future(outbox, future_ms);
+  bson_iter_t condition;
+  bson_iter_init_find(&condition, future, "e");
   bson_t *pipeline =
       BCON_NEW("pipeline", "[", "{", "$match", "{", "status", "{", "$in", "[", BCON_UTF8("failed"),
-               BCON_UTF8("dead"), "]", "}", type, "{", "$type", BCON_UTF8("string"), "}", "}", "}",
-               "{", "$group", "{", "_id", "{", "t", BCON_UTF8(of_type), "i", BCON_UTF8(of_id), "}",
-               "}", "}", "{", "$count", BCON_UTF8("n"), "}", "]");
+               BCON_UTF8("dead"), "]", "}", type, "{", "$type", BCON_UTF8("string"), "}", "$expr",
+               "{", "$not", "[", BCON_ITER(&condition), "]", "}", "}", "}", "{", "$group", "{",
+               "_id", "{", "t", BCON_UTF8(of_type), "i", BCON_UTF8(of_id), "}", "}", "}", "{",
+               "$count", BCON_UTF8("n"), "}", "]");
+  bson_destroy(future);
   return aggregate(outbox, pipeline, take_number, ret_count, ret_failure);
 }
 

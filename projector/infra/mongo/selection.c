@@ -8,11 +8,22 @@
 
 enum { PAGE = 200 }; /* events in one answer */
 
-void outbox_append_id_candidates(bson_t *filter, const char *key, const char *text) {
+/* Ids that the text may stand for; of a kind that it cannot be: none. */
+static void append_candidates(bson_t *filter, const char *key, const char *text, const char *kind) {
   uint8_t bytes[16];
   Id ids[IDS_OF_TEXT];
   unsigned count = ids_from_text(text, strlen(text), bytes, ids);
+  if (kind && !ids_keep_kind(ids, &count, kind))
+    count = 0;
   outbox_append_ids(filter, key, ids, count);
+}
+
+/* "": no text is there, as `list --summary` and the page's kinds show it. */
+static void append_text(bson_t *filter, const char *key, const char *text) {
+  if (*text)
+    BSON_APPEND_UTF8(filter, key, text);
+  else
+    BCON_APPEND(filter, key, "{", "$not", "{", "$gt", BCON_UTF8(""), "}", "}");
 }
 
 /* An event without a status is pending, and so is one whose status is outside the contract. */
@@ -55,21 +66,25 @@ static void append_states_and_claims(bson_t *filter, const Selection *selection)
 
 bson_t *selection_filter(const Outbox *outbox, const Selection *selection) {
   bson_t *filter = bson_new();
+  if (selection->event)
+    outbox_append_ids(filter, "_id", selection->event, 1);
   if (selection->event_id)
-    outbox_append_id_candidates(filter, "_id", selection->event_id);
+    append_candidates(filter, "_id", selection->event_id, selection->id_kind);
+  if (selection->aggregate)
+    outbox_append_aggregate(outbox, filter, selection->aggregate);
   if (selection->aggregate_type)
     BSON_APPEND_UTF8(filter, outbox_field(outbox, FIELD_AGGREGATE_TYPE), selection->aggregate_type);
   if (selection->aggregate_id)
-    outbox_append_id_candidates(filter, outbox_field(outbox, FIELD_AGGREGATE_ID),
-                                selection->aggregate_id);
+    append_candidates(filter, outbox_field(outbox, FIELD_AGGREGATE_ID), selection->aggregate_id,
+                      selection->id_kind);
   if (selection->version)
     BSON_APPEND_INT64(filter, outbox_field(outbox, FIELD_VERSION), selection->version);
   if (selection->event_type)
-    BSON_APPEND_UTF8(filter, outbox_field(outbox, FIELD_EVENT_TYPE), selection->event_type);
+    append_text(filter, outbox_field(outbox, FIELD_EVENT_TYPE), selection->event_type);
   if (selection->error_class)
-    BSON_APPEND_UTF8(filter, "last_error.class", selection->error_class);
+    append_text(filter, "last_error.class", selection->error_class);
   if (selection->error_message)
-    BSON_APPEND_UTF8(filter, "last_error.message", selection->error_message);
+    append_text(filter, "last_error.message", selection->error_message);
   if (selection->in_time)
     outbox_append_times(outbox, filter, selection->from, selection->to);
   if (selection->states)

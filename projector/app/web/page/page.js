@@ -151,18 +151,20 @@ const EFFECTS = {
   skip: { title: "Skip this event?", short: "Continue without it", long: "It never reaches the read model: the later events of its aggregate continue without it. The ledger records the skip, and the archive keeps the event." },
   refresh: { title: "Refresh this aggregate?", short: "Rewrite the aggregate's rows from its current entity", long: "The rows of its aggregate are rewritten from the current entity. Failed events that the entity contains are superseded." },
 };
-const items = new Map(); // by event id: the list item stays while the event is there
+const items = new Map(); // by the event id and its kind: the list item stays while the event is there
 
 function trouble_item(event) {
   const item = make("li"), act = make("div", "do"), result = make("div", "result");
   const parts = { what: make("div", "what"), why: make("div", "why"), where: make("div", "where") };
-  const buttons = [["Retry", "retry", { event_id: event.event_id }], ["Skip", "skip", { event_id: event.event_id }],
-    ["Refresh", "refresh", { aggregate_type: event.aggregate_type, aggregate_id: event.aggregate_id }]];
+  const of_kind = (name, kind) => kind ? { [name]: kind } : {}; // two ids may have the same text
+  const this_event = { event_id: event.event_id, ...of_kind("event_id_kind", event.event_id_kind) };
+  const buttons = [["Retry", "retry", this_event], ["Skip", "skip", this_event],
+    ["Refresh", "refresh", { aggregate_type: event.aggregate_type, aggregate_id: event.aggregate_id, ...of_kind("aggregate_id_kind", event.aggregate_id_kind) }]];
   for (const [label, verb, target] of buttons) {
     const button = make("button", "", label);
     button.dataset.verb = verb;
     button.title = EFFECTS[verb].short;
-    button.addEventListener("click", () => decide(verb, target, event.event_id, act, result));
+    button.addEventListener("click", () => decide(verb, target, this_event, act, result));
     act.append(button);
   }
   item.append(parts.what, parts.why, parts.where, act, result);
@@ -171,9 +173,10 @@ function trouble_item(event) {
 function show_troubles(live) {
   const seen = new Set();
   for (const event of live.troubles) {
-    seen.add(event.event_id);
-    if (!items.has(event.event_id)) items.set(event.event_id, trouble_item(event));
-    const { item, parts, act } = items.get(event.event_id);
+    const key = `${event.event_id_kind} ${event.event_id}`;
+    seen.add(key);
+    if (!items.has(key)) items.set(key, trouble_item(event));
+    const { item, parts, act } = items.get(key);
     item.className = event.state;
     item.dataset.event = event.event_id;
     const fill = (part, text) => { if (parts[part].textContent !== text) parts[part].textContent = text; };
@@ -183,14 +186,16 @@ function show_troubles(live) {
     act.hidden = !live.actions || event.state === "refused" || ["unavailable", "space"].includes(event.reason.class); // it only waits for a store
     if (!item.isConnected) $("troubles").append(item);
   }
-  for (const [id, { item }] of items)
-    if (!seen.has(id)) { item.remove(); items.delete(id); }
+  for (const [key, { item }] of items)
+    if (!seen.has(key)) { item.remove(); items.delete(key); }
   show_kinds(live);
-  const all = live.status.outbox.failed + live.status.outbox.dead;
+  const { outbox } = live.status, all = outbox.failed + outbox.dead + outbox.future;
   $("no_troubles").hidden = live.troubles.length > 0;
   set("troubles_note", [all > live.troubles.length && live.troubles.length ? `the first ${live.troubles.length} of ${count(all)}` : "",
     live.troubles.length && !live.actions ? "admin_token_file is not set: resolve them with projector retry, skip or refresh" : ""].filter(Boolean).join(" · "));
 }
+
+const reason_of = (kind) => kind.class || kind.reason ? `${kind.class}: ${kind.reason}` : "(no reason)";
 
 /* Worth a table when they are many, or more than the list shows. */
 let kinds_shown = "";
@@ -202,8 +207,8 @@ function show_kinds(live) {
   document.querySelector("#kinds tbody").replaceChildren(...kinds.map((kind) => {
     const row = make("tr"), act = make("td"), result = make("div", "result");
     row.append(make("td", kind.state === "dead" ? "bad" : "warn", count(kind.count)), make("td", "", kind.state), make("td", "", kind.event_type || "(none)"),
-      make("td", "", `${kind.class}: ${kind.reason}`), act);
-    if (live.actions && kind.event_type && kind.class && kind.reason && !["unavailable", "space"].includes(kind.class)) {
+      make("td", "", reason_of(kind)), act);
+    if (live.actions && !["unavailable", "space"].includes(kind.class)) {
       const button = make("button", "", "Retry all");
       button.dataset.verb = "retry-kind";
       button.title = "Retry all events of this kind, with all their attempts";
@@ -249,7 +254,7 @@ function confirmed(title, effect, button, event) {
 function outcome(verb, said) {
   if (verb === "skip") return "Skipped.";
   if (verb === "retry") return said.count === 1 ? "It will be retried." : `${plural(said.count, "event", "events")} will be retried.`;
-  return `The rows are at version ${said.version}.${said.different ? ` Still different (a trigger, or a generated column?): ${said.different}.` : ""}${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}`;
+  return `The rows are at version ${said.version}.${said.different ? ` Still different (a trigger, or a generated column?): ${said.different}.` : ""}${said.left ? ` ${plural(said.left, "event is", "events are")} not contained in the entity: retry or skip.` : ""}${said.unversioned ? ` ${plural(said.unversioned, "waiting event has", "waiting events have")} no version and may count twice: compare afterwards.` : ""}`;
 }
 /* `look` gives what the dialog shows, or null when the person need not be asked any more. */
 async function act_on(verb, target, act, result, look) {
@@ -273,16 +278,16 @@ async function act_on(verb, target, act, result, look) {
   }
   buttons.forEach((button) => { button.disabled = false; });
 }
-function decide(verb, target, event_id, act, result) {
+function decide(verb, target, event, act, result) {
   const label = { retry: "Retry", skip: "Skip", refresh: "Refresh" }[verb];
-  return act_on(verb, target, act, result, async (token) => ({ ...await post("show", token, { event_id }), title: EFFECTS[verb].title, effect: EFFECTS[verb].long, button: label }));
+  return act_on(verb, target, act, result, async (token) => ({ ...await post("show", token, event), title: EFFECTS[verb].title, effect: EFFECTS[verb].long, button: label }));
 }
 function decide_kind(kind, act, result) {
   const target = { state: kind.state, event_type: kind.event_type, class: kind.class, reason: kind.reason };
   return act_on("retry", target, act, result, async (token) => {
-    const example = await post("show", token, { event_id: kind.example });
+    const example = await post("show", token, { event_id: kind.example, ...(kind.example_kind ? { event_id_kind: kind.example_kind } : {}) });
     return { ok: example.ok, said: example.said, title: `Retry ${plural(kind.count, "event", "events")} of this kind?`,
-      effect: `All ${kind.state} ${kind.event_type} events with the reason “${kind.class}: ${kind.reason}” are retried. One of them:`, button: "Retry all" };
+      effect: `All ${kind.state} ${kind.event_type ? `${kind.event_type} events` : "events without a type"} with the reason “${reason_of(kind)}” are retried. One of them:`, button: "Retry all" };
   });
 }
 
