@@ -492,20 +492,6 @@ def test_killed_while_the_rename_waits(bank):
     assert in_mysql == in_mongodb
 
 
-def test_a_new_table_that_was_dropped_in_between_was_not_swapped(bank):
-    fill(bank, [account(n) for n in range(10)])
-    with bank.stores.mysql(bank.name) as holder, holder.cursor() as cursor:
-        cursor.execute("START TRANSACTION")
-        cursor.execute("SELECT * FROM projector_fence")
-        process = start_shadow(bank)
-        bank.wait(lambda: waiting(bank, "LOCK TABLES projector_fence WRITE"), what="the gate")
-        process.kill(), process.wait()
-    bank.query("DROP TABLE account__new")
-    bank.query("UPDATE account SET balance = balance + 1")
-    shadow(bank, "--resume")
-    assert tables(bank) == {"account", "account__old"} and differences(reconcile(bank)) == []
-
-
 def test_a_gate_that_is_lost_swaps_nothing(bank):
     """The session that keeps events from being applied is killed while a transaction delays the gate's lock, then again
     while the RENAME is pending: the placeholder blocks any RENAME."""
