@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
 
 from endpoint import Endpoint
 from bank import opened
@@ -81,22 +80,6 @@ def test_an_event_that_cannot_be_released_keeps_no_other_in_progress(ws):
         ws.db.command("collMod", "outbox", validator={})
         ws.db.command("collMod", FEED, validator={})
         ws.wait_drained()
-
-
-def test_an_abandoned_event_that_cannot_be_released_holds_up_no_other(bank):
-    """Neither a new owner nor the other events that its predecessor left."""
-    bank.mapping(**SETTINGS)
-    claim = {"status": "in_progress", "claimed_by": "gone", "claimed_at": datetime(2020, 1, 1), "attempts": 1}
-    bank.put([{**opened(bank, f"a{n}"), "_id": name, **claim} for n, name in enumerate("abcdefgh")])
-    bank.db.command("collMod", "outbox", validator=never_pending("a"))
-    with bank.start_projector() as process:
-        bank.wait(lambda: bank.outbox.count_documents({}) == 1, what="all others to be applied")
-        process.wait_log("an abandoned event cannot be swept: a .*121")
-        bank.put(later := opened(bank, "b1"))
-        bank.wait_gone(later)
-        bank.db.command("collMod", "outbox", validator={})
-        bank.wait_drained()
-    assert len(bank.rows("account")) == 9
 
 
 def test_a_mongodb_that_refuses_writes_is_told_everywhere(bank):
