@@ -456,17 +456,6 @@ static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_f
 
 /* --- one table ------------------------------------------------------------------------------ */
 
-/* Whether they were swapped already, and not merely one of them dropped. In doubt they were not. */
-static bool find_swapped(const Work *work, bool *ret_swapped, Failure *ret_failure) {
-  Session *session = work->rebuild->stores.session;
-  bool old, marked;
-  if (!shadow_old_exists(session, &work->shadow, &old, ret_failure) ||
-      !shadow_is_marked(session, &work->shadow, &marked, ret_failure))
-    return false;
-  *ret_swapped = old && marked;
-  return true;
-}
-
 /* Where an interrupted rebuild stood. If its tables are gone it starts again, unless they were
  * swapped already. */
 static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_failure) {
@@ -478,7 +467,8 @@ static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_fai
     return false;
   bool begun = rebuild->at.step > first || rebuild->at.entity;
   *ret_swapped = false;
-  if (rebuild->at.step > first && copied && !fresh && !find_swapped(work, ret_swapped, ret_failure))
+  if (rebuild->at.step > first && copied && !fresh &&
+      !shadow_was_swapped(session, &work->shadow, ret_swapped, ret_failure))
     return false;
   if (*ret_swapped || (begun && fresh && copied))
     return true;

@@ -322,20 +322,16 @@ bool shadow_mark(Session *session, const Shadow *shadow, Failure *ret_failure) {
          session_run(session, ret_failure, "COMMIT");
 }
 
-bool shadow_is_marked(Session *session, const Shadow *shadow, bool *ret_marked,
-                      Failure *ret_failure) {
+bool shadow_was_swapped(Session *session, const Shadow *shadow, bool *ret_swapped,
+                        Failure *ret_failure) {
   int64_t version;
-  if (!shadow_find_noted(session, shadow, &mark.id, 1, &version, ret_failure))
+  g_autofree char *old = comment_of(session, shadow->old, ret_failure);
+  if ((!old && ret_failure->class != FAILURE_NONE) ||
+      !shadow_find_noted(session, shadow, &mark.id, 1, &version, ret_failure))
     return false;
-  *ret_marked = version != SHADOW_NOT_COPIED;
+  bool marked = version != SHADOW_NOT_COPIED;
+  *ret_swapped = marked && old && strcmp(old, PLACEHOLDER) != 0;
   return true;
-}
-
-bool shadow_old_exists(Session *session, const Shadow *shadow, bool *ret_exists,
-                       Failure *ret_failure) {
-  g_autofree char *comment = comment_of(session, shadow->old, ret_failure);
-  *ret_exists = comment && strcmp(comment, PLACEHOLDER) != 0;
-  return comment || ret_failure->class == FAILURE_NONE;
 }
 
 static bool lock(Session *gate, const Shadow *shadow, Failure *ret_failure) {

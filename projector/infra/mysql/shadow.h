@@ -76,11 +76,9 @@ bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage 
 /* Notes in t__copied that the swap is about to be made: a t__old that exists later comes from it.
  */
 bool shadow_mark(Session *session, const Shadow *shadow, Failure *ret_failure);
-bool shadow_is_marked(Session *session, const Shadow *shadow, bool *ret_marked,
-                      Failure *ret_failure);
-/* Whether there is a t__old that is no placeholder. */
-bool shadow_old_exists(Session *session, const Shadow *shadow, bool *ret_exists,
-                       Failure *ret_failure);
+/* Whether the tables were swapped, and t__new not merely dropped. In doubt they were not. */
+bool shadow_was_swapped(Session *session, const Shadow *shadow, bool *ret_swapped,
+                        Failure *ret_failure);
 
 /* Locks the fence's table for all others, and t__old as a placeholder. While `gate` lives, no event
  * is applied. */
