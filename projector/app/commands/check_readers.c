@@ -62,13 +62,13 @@ static void check_expiry(CheckReport *report, const Config *config, const Receip
   int64_t ledger_s = config->settings.ledger_retention_s;
   if (receipts->ttl_s < ledger_s)
     check_print_format(report, "warning", "mongodb",
-                      "executed commands are remembered for %lld s, and the ledger knows their "
-                      "events for %lld s (ledger_retention): a command that is sent again in "
-                      "between changes its entity and not its row; `outbox init --commands-ttl`",
-                      (long long)receipts->ttl_s, (long long)ledger_s);
+                       "executed commands are remembered for %lld s, and the ledger knows their "
+                       "events for %lld s (ledger_retention): a command that is sent again in "
+                       "between changes its entity and not its row; `outbox init --commands-ttl`",
+                       (long long)receipts->ttl_s, (long long)ledger_s);
   else
     check_print_format(report, "ok", "mongodb", "executed commands are remembered for %lld s",
-                      (long long)receipts->ttl_s);
+                       (long long)receipts->ttl_s);
 }
 
 static void check_receipts(CheckReport *report, const Config *config, MongoStore *store) {
