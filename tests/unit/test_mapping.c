@@ -331,7 +331,7 @@ static const struct {
      "found an object"},
     {WITH_COLUMNS("{'a': {'value': {'$numberDecimal': 'zz'}, 'type': 'json'}}"),
      "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
-     "found an object"},
+     "found zz"},
     {WITH_COLUMNS("{'a': {'value': [{'b': {'$numberDecimal': '1,5'}}], 'type': 'json'}}"),
      "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
      "found an array"},
