@@ -11,6 +11,7 @@ from datetime import datetime
 import pytest
 from bson import Int64
 
+from test_projector_rebuild import waiting
 from workspace import ROOT, WAIT_S
 
 ORDERS = {"aggregate_type": "order", "table": "orders", "entities": "orders",
@@ -497,6 +498,32 @@ def test_an_upsert_with_another_key_leaves_the_old_row_and_reconcile_reports_it(
     shop.put(event(shop, "o1", "OrderRemoved", 3, code="n1"), placed(shop, order(1, "pear 2", version=4, code="n2")))
     shop.run_once()
     assert lines(shop) == {"n2": ["pear 2"]} and [row["order_id"] for row in shop.rows("orders")] == ["n2"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_nothing_is_applied_to_the_old_table_while_a_reader_of_a_child_delays_the_swap(shop, killed):
+    """A RENAME asks for order_line before orders: while it waits there, orders is open to everybody."""
+    place(shop, order(1, "apple 1"))
+    reader = shop.stores.mysql(shop.name)
+    with shop.start_projector() as projector, reader:
+        projector.wait_log("working")
+        with reader.cursor() as cursor:
+            cursor.execute("START TRANSACTION")
+            cursor.execute("SELECT * FROM order_line")
+        with shop.start_command("rebuild", "--shadow") as process:
+            shop.wait(lambda: waiting(shop, "RENAME TABLE `orders` TO `orders__old`"), what="the RENAME")
+            if killed:
+                process.popen.kill()
+                process.popen.wait()
+            shop.db["orders"].update_one({"_id": "o1"}, {"$set": {"customer": "Eve", "version": Int64(2)}})
+            moved = event(shop, "o1", "OrderMoved", 2, customer="Eve")
+            shop.put(moved)
+            shop.wait(lambda: waiting(shop, "(SELECT epoch") or shop.found(moved) is None, what="the event to be tried")
+            reader.rollback()
+            assert process.popen.wait(WAIT_S) == (-signal.SIGKILL if killed else 0)
+        shop.wait_gone(moved)
+    assert [row["customer"] for row in shop.rows("orders")] == ["Eve"]
+    assert differences(shop) == []
 
 
 def test_a_shadow_names_the_entity_whose_partition_is_missing(ws, tmp_path):

@@ -73,13 +73,32 @@ bool shadow_table_exists(Session *session, const char *name, bool *ret_exists,
   return comment || ret_failure->class == FAILURE_NONE;
 }
 
-static bool drop_placeholder(Session *session, const Shadow *shadow, bool *ret_real,
+/* A RENAME asks for its tables one by one, in the order of their names. The placeholder is the last
+ * t__old: it sorts behind every table in use. */
+static const char *placeholder_of(const Shadow *shadow) {
+  const char *last = shadow->old;
+  for (unsigned i = 0; i < shadow->child_count; i++)
+    if (strcmp(shadow->children[i].old, last) > 0)
+      last = shadow->children[i].old;
+  return last;
+}
+
+/* The table in use that a RENAME asks for last. */
+static const char *last_of(const Shadow *shadow) {
+  const char *last = shadow->table;
+  for (unsigned i = 0; i < shadow->child_count; i++)
+    if (strcmp(shadow->children[i].table, last) > 0)
+      last = shadow->children[i].table;
+  return last;
+}
+
+static bool drop_placeholder(Session *session, const char *old, bool *ret_real,
                              Failure *ret_failure) {
-  g_autofree char *comment = comment_of(session, shadow->old, ret_failure);
+  g_autofree char *comment = comment_of(session, old, ret_failure);
   *ret_real = comment && strcmp(comment, PLACEHOLDER) != 0;
   if (!comment || *ret_real)
     return ret_failure->class == FAILURE_NONE;
-  return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", shadow->old);
+  return session_run(session, ret_failure, "DROP TABLE IF EXISTS `%s`", old);
 }
 
 static bool refuse_old(const char *old, Failure *ret_failure) {
@@ -89,21 +108,17 @@ static bool refuse_old(const char *old, Failure *ret_failure) {
                         old);
 }
 
-static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
+static bool check_one_old(Session *session, const char *old, bool drop_old, Failure *ret_failure) {
   bool real;
-  if (!drop_placeholder(session, shadow, &real, ret_failure))
-    return false;
-  if (drop_old)
-    return true;
-  if (real)
-    return refuse_old(shadow->old, ret_failure);
-  for (unsigned i = 0; i < shadow->child_count; i++) {
-    if (!shadow_table_exists(session, shadow->children[i].old, &real, ret_failure))
+  return drop_placeholder(session, old, &real, ret_failure) &&
+         (!real || drop_old || refuse_old(old, ret_failure));
+}
+
+static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure) {
+  for (unsigned i = 0; i < shadow->child_count; i++)
+    if (!check_one_old(session, shadow->children[i].old, drop_old, ret_failure))
       return false;
-    if (real)
-      return refuse_old(shadow->children[i].old, ret_failure);
-  }
-  return true;
+  return check_one_old(session, shadow->old, drop_old, ret_failure);
 }
 
 bool shadow_reserve(Session *session, const Shadow *shadow, Failure *ret_failure) {
@@ -338,7 +353,7 @@ static bool lock(Session *gate, const Shadow *shadow, Failure *ret_failure) {
   for (int tries = 1;; tries++) {
     *ret_failure = (Failure){0};
     if (session_run(gate, ret_failure, "LOCK TABLES projector_fence WRITE, `%s` WRITE",
-                    shadow->old))
+                    placeholder_of(shadow)))
       return true;
     if (ret_failure->class != FAILURE_CONFLICT || tries == LOCK_TRIES)
       return false;
@@ -351,7 +366,7 @@ bool shadow_close_gate(Session *gate, const Shadow *shadow, bool drop_old, Failu
       !session_run(
           gate, ret_failure,
           "CREATE TABLE `%s` (nothing INT PRIMARY KEY) ENGINE = InnoDB COMMENT = '" PLACEHOLDER "'",
-          shadow->old))
+          placeholder_of(shadow)))
     return false;
   if (lock(gate, shadow, ret_failure))
     return true;
@@ -364,30 +379,67 @@ void shadow_open_gate(Session *gate, const Shadow *shadow) {
   bool real;
   session_run(gate, &ignored, "UNLOCK TABLES");
   ignored = (Failure){0};
-  drop_placeholder(gate, shadow, &real, &ignored);
+  drop_placeholder(gate, placeholder_of(shadow), &real, &ignored);
 }
 
-/* Whether the session is waiting for a table; false without a failure: not (yet). */
-static bool is_waiting(Session *watcher, unsigned long id, Failure *ret_failure) {
+typedef enum RenameState { RENAME_IDLE, RENAME_WAITS, RENAME_WORKS } RenameState;
+
+/* Whether the session is waiting for a table. */
+static bool look_at(Session *watcher, unsigned long id, RenameState *ret_state,
+                    Failure *ret_failure) {
   static const char query[] = "SHOW PROCESSLIST";
   g_autoptr(MYSQL_RES) result = session_query(watcher, query, strlen(query), ret_failure);
   MYSQL_ROW row;
-  while (result && (row = mysql_fetch_row(result)))
-    if (row[0] && strtoul(row[0], NULL, 10) == id)
-      return row[6] && strstr(row[6], "metadata lock");
-  return false;
+  *ret_state = RENAME_IDLE;
+  while (result && (row = mysql_fetch_row(result))) {
+    if (!row[0] || strtoul(row[0], NULL, 10) != id)
+      continue;
+    bool idle = row[4] && !strcmp(row[4], "Sleep");
+    bool waits = row[6] && strstr(row[6], "metadata lock");
+    *ret_state = waits ? RENAME_WAITS : idle ? RENAME_IDLE : RENAME_WORKS;
+  }
+  return result != NULL;
 }
 
-static bool wait_until_waiting(Session *watcher, unsigned long id, Failure *ret_failure) {
-  for (int looks = 0; looks < LOOKS_MAX; looks++) {
-    if (is_waiting(watcher, id, ret_failure))
-      return true;
-    if (ret_failure->class != FAILURE_NONE)
-      return false;
-    g_usleep(LOOK_MS * 1000);
+/* Whether a statement that comes now has to wait for the table: the shortest wait there is. */
+static bool is_closed(Session *watcher, const char *table, bool *ret_closed, Failure *ret_failure) {
+  Failure failure = {0};
+  g_autofree char *wait_s = session_ask(watcher, ret_failure, "SELECT @@SESSION.lock_wait_timeout");
+  if (!wait_s || !session_run(watcher, ret_failure, "SET SESSION lock_wait_timeout = %d",
+                              session_is_mariadb(watcher) ? 0 : 1))
+    return false;
+  g_autofree char *none = session_ask(watcher, &failure, "SELECT 1 FROM `%s` LIMIT 0", table);
+  *ret_closed = failure.class == FAILURE_CONFLICT;
+  if (failure.class != FAILURE_NONE && !*ret_closed) {
+    *ret_failure = failure;
+    return false;
   }
-  return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
-                     "the RENAME was not seen waiting; nothing was swapped");
+  return session_run(watcher, ret_failure, "SET SESSION lock_wait_timeout = %s", wait_s);
+}
+
+/* Until the RENAME has asked for every table in use, and everybody else is behind it. The first
+ * that it asks for is t itself, unless there are child tables: it may wait for a reader of one of
+ * them, while t is open to all. */
+static bool wait_until_all_wait(Session *watcher, unsigned long id, const Shadow *shadow,
+                                Failure *ret_failure) {
+  bool seen = false, closed = false;
+  for (int looks = 0; looks < LOOKS_MAX && !closed; looks++) {
+    RenameState state;
+    if (!look_at(watcher, id, &state, ret_failure))
+      return false;
+    if (seen && state == RENAME_IDLE)
+      break; /* it has failed */
+    seen |= state == RENAME_WAITS;
+    closed = state == RENAME_WAITS && shadow->child_count == 0;
+    if (state == RENAME_WAITS && !closed &&
+        !is_closed(watcher, last_of(shadow), &closed, ret_failure))
+      return false;
+    if (!closed)
+      g_usleep(LOOK_MS * 1000);
+  }
+  return closed || failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
+                               "the RENAME was not seen waiting for all its tables (another "
+                               "session uses one of them?); nothing was swapped");
 }
 
 /* While the placeholder exists the RENAME can only fail. The placeholder is dropped when the RENAME
@@ -404,14 +456,13 @@ bool shadow_swap(Session *gate, Session *renamer, Session *watcher, const Shadow
   }
   if (!session_send(renamer, rename->str, ret_failure))
     return false;
-  Failure failure = {0}, answer = {0};
-  if (wait_until_waiting(watcher, session_id(renamer), &failure)) {
+  Failure failure = {0}, answer = {0}, ignored = {0};
+  if (wait_until_all_wait(watcher, session_id(renamer), shadow, &failure)) {
     crash_point("swap_waiting");
-    session_run(gate, &failure, "DROP TABLE `%s`", shadow->old);
+    session_run(gate, &failure, "DROP TABLE `%s`", placeholder_of(shadow));
     crash_point("swap_free");
   }
-  session_run(gate, &answer, "UNLOCK TABLES");
-  answer = (Failure){0};
+  session_run(gate, &ignored, "UNLOCK TABLES");
   if (session_await(renamer, &answer))
     return true;
   shadow_open_gate(gate, shadow);
