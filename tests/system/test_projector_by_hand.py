@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import uuid
 from datetime import datetime
 
 import pytest
@@ -54,6 +55,31 @@ def test_skipped_events_as_json(bank):
     assert said["count"] == 3 and len(said["events"]) == 3
     assert bank.db["outbox_archive"].count_documents({}) == len(events)
     assert json.loads(bank.projector("skip", "--all-dead", "--json").stdout) == {"events": [], "count": 0}
+
+
+@pytest.mark.parametrize("command", [["skip", "--json"], ["skip", "--json", "--dry-run"], ["skip"]])
+def test_what_a_skip_prints_is_json_whatever_the_event_has(bank, command):
+    note = "".join(map(chr, (0x1B, 0x7F, 0x85, 0x9F, 0x202E, 0x2028)))
+    event = dead(bank)
+    bank.outbox.update_one({"_id": event["_id"]}, {"$set": {"payload.note": note}})
+    done = bank.projector(*command, "--all-dead")
+    assert done.returncode == 0, done.stderr
+    assert not any(c in done.stdout for c in note)
+    printed = json.loads(done.stdout if "--json" in command else done.stdout.splitlines()[0])
+    assert (printed["events"][0] if "--json" in command else printed)["payload"]["note"] == note
+
+
+def test_a_skip_that_fails_halfway_says_what_it_skipped(bank):
+    events = [dead(bank, f"a{n}", _id=uuid.UUID(int=n)) for n in range(1, 3)]
+    bank.query("CREATE TRIGGER once BEFORE INSERT ON projector_applied FOR EACH ROW"
+               " SET NEW.outcome = IF(NEW.event_id = %s, 'none', NEW.outcome)", str(events[1]["_id"]))
+    with bank.start_projector() as projector:
+        projector.wait_log("working")
+        done = bank.projector("skip", "--all-dead", "--json")
+        assert done.returncode != 0 and "after 1 skipped event" in done.stderr, done
+        printed = json.loads(done.stdout)
+        assert (printed["count"], len(printed["events"])) == (1, 1)
+        projector.wait_log("skip of 1 event")
 
 
 def test_an_applied_event_is_not_kept_for_that(bank):
@@ -113,6 +139,18 @@ def test_a_refresh_without_an_entity_is_refused(bank):
     assert forced.returncode == 0, forced.stderr
     assert "Removed:" in forced.stdout and "account: account_id a1" in forced.stdout and "name Ada" in forced.stdout
     assert bank.rows("account") == []
+
+
+def test_a_forced_refresh_supersedes_all_events_however_many(bank):
+    """Of a thousand the first page tells the rest."""
+    open_account(bank)
+    bank.mapping(gap_wait_ms=0, max_attempts=1)
+    bank.accounts.delete_many({})
+    bank.put(bank.event("a1", "MoneyDeposited", Int64(n), amount=decimal("1.00")) for n in range(2, 1102))
+    bank.put(bank.event("a1", "AccountOpened", Int64(1102), user_id="u1", name="Ada", balance=decimal("1.00")))
+    assert bank.projector("refresh", "account", "a1", "--force").returncode == 0
+    bank.run_once()
+    assert bank.outbox.find_one() is None and bank.rows("account") == []
 
 
 def test_a_refresh_frees_only_what_the_entity_contains(bank):

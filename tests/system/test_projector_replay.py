@@ -486,6 +486,9 @@ def test_one_aggregate_where_it_stands(bank):
     bank.run_once()
     assert shown(bank) == fold([*events, pending])
     assert "no applied event" in replay(bank, "--aggregate", "account", "zz", status=1).stdout
+    for account_id, status, count in ("a1", 0, 7), ("zz", 1, 0):
+        told = json.loads(replay(bank, "--json", "--aggregate", "account", account_id, status=status).stdout)
+        assert told == {"table": "account", "aggregate_type": "account", "aggregate_id": account_id, "events": count}
     assert leftovers(bank) == ([], [])
 
 

@@ -201,7 +201,7 @@ static void print_payload(const Event *event) {
   bson_t view;
   char *json = bson_as_relaxed_extended_json(event_payload(event, &view), NULL);
   printf("            ");
-  print_clean(stdout, json ? json : "{}");
+  command_print_json_text(json ? json : "{}");
   putchar('\n');
   bson_free(json);
 }

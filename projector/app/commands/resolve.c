@@ -107,8 +107,7 @@ static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret
 static void print_document(const Event *event) {
   bson_t view;
   char *json = bson_as_relaxed_extended_json(event_document(event, &view), NULL);
-  g_autofree char *valid = g_utf8_make_valid(json ? json : "{}", -1);
-  print_clean(stdout, valid);
+  command_print_json_text(json ? json : "{}");
   bson_free(json);
 }
 
@@ -127,9 +126,11 @@ static void print_event(const Event *event, void *data) {
   printer->count++;
 }
 
-static void print_end(const Printer *printer, int64_t count) {
+/* Also when a store failed in between: what was printed is one JSON object. */
+static void print_end(const Printer *printer) {
   if (printer->as_json)
-    printf("%s],\"count\":%lld}\n", printer->count ? "" : "{\"events\":[", (long long)count);
+    printf("%s],\"count\":%lld}\n", printer->count ? "" : "{\"events\":[",
+           (long long)printer->count);
 }
 
 static bool print_selected(MongoStore *store, const Selection *selection, Printer *printer,
@@ -213,9 +214,10 @@ static int dry_run(const Config *config, MongoStore *store, const Choice *choice
                    const char *verb) {
   Failure failure = {0};
   Printer printer = {.as_json = choice->as_json};
-  if (!print_selected(store, &choice->selection, &printer, &failure))
+  bool good = print_selected(store, &choice->selection, &printer, &failure);
+  print_end(&printer);
+  if (!good)
     return command_fail(&failure);
-  print_end(&printer, printer.count);
   if (!choice->as_json)
     printf("%lld event%s would be %s\n", (long long)printer.count, printer.count == 1 ? "" : "s",
            verb);
@@ -269,10 +271,17 @@ int command_skip(int argc, char **argv) {
   if (store && choice.dry_run)
     return dry_run(config, store, &choice, "skipped");
   Printer printer = {.as_json = choice.as_json};
-  if (!store || !resolve_skip_reporting(config, store, &choice.selection, print_event, &printer,
-                                        &count, &failure))
+  bool good = store && resolve_skip_reporting(config, store, &choice.selection, print_event,
+                                              &printer, &count, &failure);
+  if (store)
+    print_end(&printer);
+  if (!good) {
+    fflush(stdout);
+    if (printer.count)
+      failure_prefix(&failure, "after %lld skipped event%s", (long long)printer.count,
+                     printer.count == 1 ? "" : "s");
     return command_fail(&failure);
-  print_end(&printer, count);
+  }
   if (!choice.as_json)
     printf("%lld event%s skipped\n", (long long)count, count == 1 ? "" : "s");
   return conclude(config, store, &choice, count);

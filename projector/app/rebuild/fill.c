@@ -20,15 +20,20 @@ struct Fill {
   int64_t started_us, handed_out; /* for the rate that is shown */
 };
 
+static Entities *open_sizes(Stores *stores, const char *collection) {
+  bson_t *fields = BCON_NEW("_id", BCON_INT32(1), "bytes", "{", "$bsonSize", "$$ROOT", "}");
+  Entities *sizes = entities_open(stores->store, collection, fields);
+  bson_destroy(fields);
+  return sizes;
+}
+
 Fill *fill_new(Stores *stores, const Projection *projection, int64_t rate) {
   Fill *fill = g_new0(Fill, 1);
-  bson_t *fields = BCON_NEW("_id", BCON_INT32(1), "bytes", "{", "$bsonSize", "$$ROOT", "}");
   *fill = (Fill){.stores = stores,
                  .aggregate_type = projection->aggregate_type,
-                 .ids = entities_open(stores->store, projection->entities, fields),
+                 .ids = open_sizes(stores, projection->entities),
                  .rate = rate,
                  .started_us = clock_us()};
-  bson_destroy(fields);
   return fill;
 }
 
@@ -67,6 +72,41 @@ static guint next_batch(const Fill *fill, const GPtrArray *documents, guint from
       g_array_append_val(aggregates, aggregate);
   }
   return at;
+}
+
+/* By id; one that is gone has no size. */
+static bool read_sizes(Stores *stores, const FillBatch *batch, GPtrArray *documents, Id *ids,
+                       GHashTable *sizes, Failure *ret_failure) {
+  g_autoptr(Entities) entities = open_sizes(stores, batch->entities);
+  g_autofree Id *wanted = g_new(Id, batch->count);
+  for (size_t i = 0; i < batch->count; i++)
+    wanted[i] = batch->aggregates[i].id;
+  if (!entities_find(entities, wanted, batch->count, documents, ret_failure))
+    return false;
+  for (guint i = 0; i < documents->len; i++)
+    if (entity_id(documents->pdata[i], &ids[i]))
+      g_hash_table_insert(sizes, &ids[i], documents->pdata[i]);
+  return true;
+}
+
+bool fill_by_size(Stores *stores, const FillBatch *batch, FillTake take, void *data,
+                  Failure *ret_failure) {
+  g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
+  g_autoptr(GHashTable) sizes = g_hash_table_new(id_hash_key, id_equal_key);
+  g_autofree Id *ids = g_new(Id, batch->count + 1);
+  if (!read_sizes(stores, batch, documents, ids, sizes, ret_failure))
+    return false;
+  for (size_t at = 0; at < batch->count;) {
+    size_t end = at;
+    for (int64_t bytes = 0; end < batch->count && (end == at || bytes < BYTES_MAX); end++) {
+      const bson_t *size = g_hash_table_lookup(sizes, &batch->aggregates[end].id);
+      bytes += size ? bytes_of(size) : 0;
+    }
+    if (!take(batch->aggregates + at, end - at, data, ret_failure))
+      return false;
+    at = end;
+  }
+  return true;
 }
 
 bool fill_page(Fill *fill, bson_t **after, FillTake take, void *data, int64_t *done, bool *ret_end,

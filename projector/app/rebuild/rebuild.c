@@ -7,6 +7,7 @@
 
 #include "projector/app/rebuild/fill.h"
 #include "projector/app/reconcile/compare.h"
+#include "projector/app/reconcile/emptied.h"
 #include "projector/app/reconcile/repair.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/shared/command.h"
@@ -207,10 +208,16 @@ static bool fill(Rebuild *rebuild, const Projection *projection, int64_t total,
   return good;
 }
 
+bool rebuild_check_emptied(Rebuild *rebuild, const Projection *projection, Failure *ret_failure) {
+  return rebuild->force ||
+         emptied_refuse(&rebuild->stores, projection->aggregate_type, ret_failure);
+}
+
 static bool delete_rows(Difference *differences, size_t count, void *data, Failure *ret_failure) {
   Filler *filler = data;
   g_autoptr(Arena) arena = arena_new();
-  if (!repair_differences(&filler->rebuild->stores, differences, count, arena, ret_failure))
+  if (!rebuild_check_emptied(filler->rebuild, filler->projection, ret_failure) ||
+      !repair_differences(&filler->rebuild->stores, differences, count, arena, ret_failure))
     return false;
   for (size_t i = 0; i < count; i++)
     if (differences[i].repaired)

@@ -43,7 +43,12 @@ static bool check(Rebuild *rebuild, Failure *ret_failure) {
         !layout_init(projection, arena, &layout, ret_failure))
       return false;
   }
-  return check_tables(rebuild->stores.session, rebuild->config, ret_failure);
+  if (!check_tables(rebuild->stores.session, rebuild->config, ret_failure))
+    return false;
+  for (guint i = 0; i < rebuild->projections->len; i++)
+    if (!rebuild_check_emptied(rebuild, rebuild->projections->pdata[i], ret_failure))
+      return false;
+  return true;
 }
 
 /* --- the command ---------------------------------------------------------------------------- */
@@ -51,7 +56,7 @@ static bool check(Rebuild *rebuild, Failure *ret_failure) {
 typedef struct RebuildOptions {
   char *state;
   gint64 rate;
-  gboolean resume, as_json, shadow, drop_old;
+  gboolean resume, as_json, shadow, drop_old, force;
 } RebuildOptions;
 
 static bool open_journal(Rebuild *rebuild, const RebuildOptions *options, const char *table,
@@ -106,6 +111,8 @@ int command_rebuild(int argc, char **argv) {
        NULL},
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
        "Drop a TABLE__old of an earlier rebuild", NULL},
+      {"force", 0, 0, G_OPTION_ARG_NONE, &options.force,
+       "Even if the collection of entities is empty or does not exist: leave no row", NULL},
       {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted rebuild", NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &state,
        "Progress file (default: in the user's state directory)", "FILE"},
@@ -138,7 +145,8 @@ int command_rebuild(int argc, char **argv) {
                      .projections = projections,
                      .rate = options.rate,
                      .as_json = options.as_json,
-                     .drop_old = options.drop_old};
+                     .drop_old = options.drop_old,
+                     .force = options.force};
   if (!command_projections(config, table, "rebuild from", projections, &failure))
     return command_fail(&failure);
   rebuild.left_ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);

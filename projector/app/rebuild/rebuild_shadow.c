@@ -8,6 +8,7 @@
  *   swap      with the fence's table locked, so that no event is applied: what moved since, and
  * what is copied already but not applied yet, is refreshed in both tables; columns that the mapping
  * does not name are copied; then one RENAME */
+#include "projector/app/rebuild/carry.h"
 #include "projector/app/rebuild/fill.h"
 #include "projector/app/rebuild/rebuild.h"
 #include "projector/app/reconcile/compare.h"
@@ -27,8 +28,9 @@
 #include <string.h>
 
 enum {
-  BATCH = 100,       /* aggregates that are copied again at a time */
-  MARKED_PAGE = 500, /* rows that are looked through for marks at a time */
+  BATCH = 100,      /* aggregates that are copied again at a time */
+  RETRIES_MAX = 10, /* of a transaction that met another session's lock */
+  RETRY_MS = 50,
   FEW = 200,         /* so few that the swap itself may handle them */
   MOST = 20000,      /* more would stop `run` for too long */
   GATE_HOLDS_S = 30, /* longest idle time of the gate, so that a frozen process does not hold events
@@ -47,48 +49,13 @@ typedef struct Work {
   Session *gate;
 } Work;
 
-/* --- marked rows ---------------------------------------------------------------------------- */
-
-static bool carry_page(Work *work, const Value *after, const Value *last, Failure *ret_failure) {
-  Session *session = work->stores->session;
-  bool good = session_run(session, ret_failure, "START TRANSACTION") &&
-              shadow_carry_marked(session, work->live, work->fresh, after, last, ret_failure) &&
-              session_run(session, ret_failure, "COMMIT");
-  session_rollback(session);
-  return good;
-}
-
-/* Of a marked row whose aggregate has no position, no event and no entity tells. So the new table
- * begins with all of them; the copies of the entities replace those that are to be replaced. */
-static bool carry_marked(Work *work, Failure *ret_failure) {
-  if (!work->live->soft_rule)
-    return true;
-  g_autoptr(Arena) whole = arena_new(), page = arena_new(), before = arena_new();
-  g_autoptr(GPtrArray) keys = g_ptr_array_new();
-  const Value *after = NULL;
-  Layout layout;
-  if (!layout_init(work->live, whole, &layout, ret_failure))
-    return false;
-  for (;;) {
-    Arena *spare = before; /* the last key of the previous page is in the other arena */
-    before = page;
-    page = spare;
-    arena_reset(page);
-    g_ptr_array_set_size(keys, 0);
-    if (!stores_wake(work->stores, ret_failure) ||
-        !rows_list_keys(work->stores->session, &layout, after, MARKED_PAGE, page, keys,
-                        ret_failure))
-      return false;
-    if (keys->len == 0)
-      return true;
-    const Value *last = keys->pdata[keys->len - 1];
-    if (!carry_page(work, after, last, ret_failure))
-      return false;
-    after = last;
-  }
-}
-
 /* --- copying -------------------------------------------------------------------------------- */
+
+/* An entity that cannot become a row. */
+typedef struct Unusable {
+  const Aggregate *aggregate;
+  char *reason; /* in the arena */
+} Unusable;
 
 /* A batch of entities that become rows. */
 typedef struct Copy {
@@ -97,8 +64,9 @@ typedef struct Copy {
   Pool pool;
   AggregateSet *positions;
   Fold *fold;
-  GArray *notes;   /* of ShadowNote */
-  GPtrArray *gone; /* of Value: keys of rows without an entity, which stay if they are marked */
+  GArray *notes;    /* of ShadowNote */
+  GArray *unusable; /* of Unusable */
+  GPtrArray *gone;  /* of Value: keys of rows without an entity, which stay if they are marked */
   GPtrArray
       *marked; /* of Value: keys of entities that carry a mark; the row's stays, if it has one */
 } Copy;
@@ -148,6 +116,11 @@ static bool carry(Work *work, const GPtrArray *keys, Failure *ret_failure) {
                       (const Value *const *)keys->pdata, keys->len, ret_failure);
 }
 
+static void note_unusable(Copy *copy, const Aggregate *aggregate, const char *reason) {
+  Unusable unusable = {aggregate, arena_copy(copy->pool.arena, reason, strlen(reason))};
+  g_array_append_val(copy->unusable, unusable);
+}
+
 /* Reads positions before entities, so that a noted version is never newer than its row. */
 static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
   g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
@@ -168,7 +141,7 @@ static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
     if (map_row(work, copy, aggregate, document, position, &note.version, &failure))
       g_array_append_val(copy->notes, note);
     else
-      rebuild_leave(work->rebuild, work->live, aggregate, failure.message);
+      note_unusable(copy, aggregate, failure.message);
   }
   return by_id != NULL;
 }
@@ -194,9 +167,15 @@ static bool copy_once(Work *work, const Aggregate *aggregates, size_t count, Fai
   copy.positions = aggregate_set_new(copy.pool.arena);
   copy.fold = fold_new(copy.pool.arena);
   copy.notes = g_array_new(FALSE, FALSE, sizeof(ShadowNote));
+  copy.unusable = g_array_new(FALSE, FALSE, sizeof(Unusable));
   copy.gone = g_ptr_array_new();
   copy.marked = g_ptr_array_new();
   bool good = map_rows(work, &copy, ret_failure) && write_copy(work, &copy, ret_failure);
+  for (guint i = 0; good && i < copy.unusable->len; i++) {
+    const Unusable *unusable = &g_array_index(copy.unusable, Unusable, i);
+    rebuild_leave(work->rebuild, work->live, unusable->aggregate, unusable->reason);
+  }
+  g_array_unref(copy.unusable);
   g_array_unref(copy.notes);
   g_ptr_array_unref(copy.gone);
   g_ptr_array_unref(copy.marked);
@@ -206,15 +185,27 @@ static bool copy_once(Work *work, const Aggregate *aggregates, size_t count, Fai
   return good;
 }
 
-/* A row that MySQL refuses is found by halving the batch. */
+/* Retries a transaction that met another session's lock. */
+static bool copy_or_retry(Work *work, const Aggregate *aggregates, size_t count,
+                          Failure *ret_failure) {
+  for (int retries = 0;; retries++) {
+    *ret_failure = (Failure){0};
+    if (copy_once(work, aggregates, count, ret_failure))
+      return true;
+    if (ret_failure->class != FAILURE_CONFLICT || retries == RETRIES_MAX)
+      return false;
+    g_usleep(RETRY_MS * 1000);
+  }
+}
+
+/* A row that MySQL refuses is found by halving the batch; what was unusable in it is named by the
+ * half that is written. */
 static bool copy_batch(const Aggregate *aggregates, size_t count, void *data,
                        Failure *ret_failure) {
   Work *work = data;
-  int64_t left = work->rebuild->at.left;
-  if (copy_once(work, aggregates, count, ret_failure))
+  if (copy_or_retry(work, aggregates, count, ret_failure))
     return true;
-  bool theirs = ret_failure->class == FAILURE_DATA || ret_failure->class == FAILURE_SIZE;
-  if (!theirs || left != work->rebuild->at.left)
+  if (ret_failure->class != FAILURE_DATA && ret_failure->class != FAILURE_SIZE)
     return false;
   if (count == 1) {
     rebuild_leave(work->rebuild, work->live, aggregates, ret_failure->message);
@@ -266,7 +257,9 @@ static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *r
       return false;
     for (guint i = 0; i < ids->len; i++)
       aggregates[i] = (Aggregate){type, (uint32_t)strlen(type), g_array_index(ids, Id, i)};
-    if (ids->len > 0 && !take(aggregates, ids->len, work, ret_failure))
+    if (ids->len > 0 &&
+        !fill_by_size(work->stores, &(FillBatch){work->live->entities, aggregates, ids->len}, take,
+                      work, ret_failure))
       return false;
     *ret_count += ids->len;
     if (ids->len > 0)
@@ -448,6 +441,7 @@ static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_f
   work->gate = gate;
   work->reads = reads;
   return gate && session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) &&
+         rebuild_check_emptied(rebuild, work->live, ret_failure) &&
          stores_wake(work->stores, ret_failure) && carry_unnamed(work, NULL, ret_failure) &&
          shadow_mark(work->stores->session, &work->shadow, ret_failure) &&
          shadow_close_gate(gate, &work->shadow, rebuild->drop_old, ret_failure) &&
@@ -475,7 +469,8 @@ static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_fai
   if (rebuild->at.entity)
     bson_destroy(g_steal_pointer(&rebuild->at.entity));
   rebuild->at = (RebuildCheckpoint){.step = first};
-  return shadow_create(session, &work->shadow, ret_failure) && carry_marked(work, ret_failure);
+  return shadow_create(session, &work->shadow, ret_failure) &&
+         carry_marked(work->stores, work->live, work->fresh, ret_failure);
 }
 
 static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped,

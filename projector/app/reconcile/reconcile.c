@@ -3,6 +3,7 @@
  * For each projection: every entity against its row, then every row against the entities; at the
  * end the events of the outbox. What differs is looked at again (recheck.h) before it counts
  * as a difference, and repaired at once (repair.h). */
+#include "projector/app/reconcile/emptied.h"
 #include "projector/app/reconcile/outbox_check.h"
 #include "projector/app/reconcile/repair.h"
 #include "projector/app/reconcile/repair_check.h"
@@ -20,7 +21,7 @@
 typedef struct ReconcileOptions {
   char *table, *key_from, *key_to, *state;
   gint64 sample;
-  gboolean repair, dry_run, resume, as_json;
+  gboolean repair, dry_run, force, resume, as_json;
 } ReconcileOptions;
 
 /* Where an interrupted comparison stood. */
@@ -40,6 +41,7 @@ typedef struct Reconcile {
   Journal *journal;
   Compare *compare; /* of the current projection; NULL: at the events of the outbox */
   ReportSums sums;  /* of the current projection */
+  const char *told; /* the aggregate type last looked at for entities that are all gone */
   int64_t found, repaired;
 } Reconcile;
 
@@ -70,6 +72,28 @@ static void add_line(Reconcile *reconcile, json_t *line) {
   json_decref(line);
 }
 
+/* Whether every row is extra because no entity is there: said once, and refused where rows would be
+ * deleted. Asked with each batch, because a collection may be dropped meanwhile. */
+static bool check_emptied(Reconcile *reconcile, Failure *ret_failure) {
+  const ReconcileOptions *options = reconcile->options;
+  const Projection *projection = compare_layout(reconcile->compare)->projection, *emptied;
+  if (options->force)
+    return true;
+  if (options->repair && !options->dry_run)
+    return emptied_refuse(&reconcile->stores, projection->aggregate_type, ret_failure);
+  if (g_strcmp0(reconcile->told, projection->aggregate_type) == 0)
+    return true;
+  if (!emptied_find(&reconcile->stores, projection->aggregate_type, &emptied, ret_failure))
+    return false;
+  if (emptied)
+    fprintf(stderr,
+            "projector: %s.%s has no document, or does not exist, but the table %s has rows: is "
+            "\"entities\" right? --repair refuses to delete them, unless --force\n",
+            reconcile->config->mongodb.database, emptied->entities, emptied->table);
+  reconcile->told = projection->aggregate_type;
+  return true;
+}
+
 /* The effect of a repair is verified before it is reported. */
 static bool repair(Reconcile *reconcile, Difference *differences, size_t count, Arena *arena,
                    Failure *ret_failure) {
@@ -85,6 +109,8 @@ static bool take_differences(Difference *differences, size_t count, void *data,
   Reconcile *reconcile = data;
   g_autoptr(Arena) arena = arena_new();
   int64_t started_us = clock_us();
+  if (reconcile->compare && !check_emptied(reconcile, ret_failure))
+    return false;
   if (reconcile->options->dry_run)
     repair_plan(differences, count);
   else if (reconcile->options->repair && !repair(reconcile, differences, count, arena, ret_failure))
@@ -323,6 +349,8 @@ static const char *misuse(const ReconcileOptions *options, int arguments) {
     return "expected one TABLE at most";
   if (options->dry_run && !options->repair)
     return "--dry-run needs --repair";
+  if (options->force && !options->repair)
+    return "--force needs --repair";
   if (options->resume && options->sample)
     return "--resume and --sample exclude each other";
   if (options->sample < 0)
@@ -353,6 +381,8 @@ int command_reconcile(int argc, char **argv) {
       {"repair", 0, 0, G_OPTION_ARG_NONE, &options.repair, "Repair what differs", NULL},
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run, "Only print what --repair would do",
        NULL},
+      {"force", 0, 0, G_OPTION_ARG_NONE, &options.force,
+       "With --repair, even if the collection of entities is empty or does not exist", NULL},
       {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted comparison",
        NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &options.state,

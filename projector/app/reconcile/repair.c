@@ -191,17 +191,36 @@ static bool run_jobs(Stores *stores, const GPtrArray *jobs, Arena *arena, Failur
   return true;
 }
 
-/* An event in the ledger is committed, so it may be removed whoever has claimed it. */
+/* An event in the ledger is committed, so it may be removed whoever has claimed it; but while a
+ * command such as `skip` is about to settle it, that is left to the command. */
+static bool sweep(Stores *stores, Event *const *events, Failure *ret_failure) {
+  return outbox_sweep(stores->outbox, events, 1, SWEEP_ACKNOWLEDGE, 0, ret_failure) &&
+         outbox_sweep(stores->outbox, events, 1, SWEEP_ACKNOWLEDGE,
+                      stores->config->settings.claim_timeout_ms, ret_failure);
+}
+
+static bool is_there(Stores *stores, const Event *event, bool *ret_there, Failure *ret_failure) {
+  const Id *const ids[] = {&event->key.event_id};
+  g_autoptr(EventCursor) cursor = outbox_find_events(stores->outbox, ids, 1);
+  *ret_there = event_cursor_next(cursor, ret_failure) != NULL;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* Counts as done when the outbox no longer has the event. */
 static bool take_out(Stores *stores, Difference *difference, Failure *ret_failure) {
   Claim claim = CLAIM_GONE;
   Event *const events[] = {difference->event};
+  bool there;
   if (!outbox_claim(stores->outbox, events, 1, &claim, ret_failure) ||
       (claim == CLAIM_OURS && !outbox_acknowledge(stores->outbox, events, 1, ret_failure)) ||
-      (claim == CLAIM_TAKEN &&
-       !outbox_sweep(stores->outbox, events, 1, SWEEP_ACKNOWLEDGE, 0, ret_failure)))
+      (claim == CLAIM_TAKEN && !sweep(stores, events, ret_failure)) ||
+      !is_there(stores, difference->event, &there, ret_failure))
     return false;
-  difference->repaired = true;
-  difference->outcome = "taken out of the outbox";
+  difference->repaired = !there;
+  difference->outcome =
+      !there ? "taken out of the outbox"
+             : "left: a command has claimed it and may be about to take it out; if that "
+               "command is gone, repair again when claim_timeout_ms is over";
   return true;
 }
 

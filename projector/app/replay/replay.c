@@ -263,6 +263,15 @@ static bool look_at_unnamed(Replay *replay, Failure *ret_failure) {
   return true;
 }
 
+static void print_row_json(const ReplayOptions *options, const char *table, int64_t events) {
+  g_autofree char *id = g_utf8_make_valid(options->aggregate_id, -1);
+  json_t *line =
+      json_pack("{s:s, s:s, s:s, s:I}", "table", table, "aggregate_type", options->aggregate_type,
+                "aggregate_id", id, "events", (json_int_t)events);
+  command_print_json(line, JSON_COMPACT);
+  json_decref(line);
+}
+
 static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *ret_events,
                        Failure *ret_failure) {
   const Projection *projection = replay->projection;
@@ -296,7 +305,9 @@ static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *re
       return false;
     *ret_events += events;
   }
-  if (*ret_events == 0)
+  if (options->as_json)
+    print_row_json(options, projection->table, *ret_events);
+  else if (*ret_events == 0)
     printf("no applied event of %s %s\n", options->aggregate_type, text);
   else
     printf("%s: the row of %s %s made from %lld events\n", projection->table,

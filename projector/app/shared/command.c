@@ -35,10 +35,16 @@ void print_clean(FILE *to, const char *text) {
   fputs(clean->str, to);
 }
 
+void command_print_json_text(const char *text) {
+  g_autofree char *valid = g_utf8_make_valid(text, -1);
+  g_autofree char *clean = json_text_clean(valid);
+  fputs(clean, stdout);
+}
+
 void command_print_json(const json_t *json, size_t flags) {
   char *text = json_dumps(json, flags);
-  g_autofree char *clean = json_text_clean(text ? text : "{}"); /* NULL: the text is not UTF-8 */
-  puts(clean);
+  command_print_json_text(text ? text : "{}"); /* NULL: the text is not UTF-8 */
+  putchar('\n');
   free(text);
 }
 

@@ -49,6 +49,8 @@ bool command_begin(int *argc, char ***argv, const CommandHelp *help, Config **re
 bool command_begin_without_stores(int *argc, char ***argv, const CommandHelp *help,
                                   Config **ret_config, int *ret_status);
 
+/* To stdout: JSON text that stays valid JSON and is harmless for a terminal. */
+void command_print_json_text(const char *text);
 /* To stdout, with jansson's flags and a newline. */
 void command_print_json(const json_t *json, size_t flags);
 

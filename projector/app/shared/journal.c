@@ -22,14 +22,18 @@ static char *path_of(const char *name, const char *command) {
   return g_build_filename(base, "projector", file, NULL);
 }
 
-/* What must be the same when the command is resumed: stores, tables and mapping. */
+/* What must be the same when the command is resumed: stores, tables and mapping. Users and
+ * passwords may change meanwhile. */
 static json_t *header_of(const Config *config, const char *command) {
   const json_t *json = config->json;
   const json_t *mongodb = json_object_get(json, "mongodb"), *mysql = json_object_get(json, "mysql");
+  const MysqlSettings *server = &config->mysql;
+  g_autofree char *deployment = mongo_uri_deployment(config->mongodb.uri);
   json_t *both =
-      json_pack("{s:O, s:O, s:O?, s:O}", "mongodb", json_object_get(mongodb, "database"), "mysql",
-                json_object_get(mysql, "database"), "host", json_object_get(mysql, "host"),
-                "projections", json_object_get(json, "projections"));
+      json_pack("{s:s, s:O, s:s, s:O, s:s?, s:i, s:s?, s:O}", "deployment", deployment, "mongodb",
+                json_object_get(mongodb, "database"), "outbox", config->mongodb.outbox, "mysql",
+                json_object_get(mysql, "database"), "host", server->host, "port", (int)server->port,
+                "socket", server->socket, "projections", json_object_get(json, "projections"));
   char *dump = json_dumps(both, JSON_COMPACT | JSON_SORT_KEYS);
   g_autofree char *text = g_compute_checksum_for_string(G_CHECKSUM_SHA256, dump ? dump : "", -1);
   free(dump);
@@ -114,8 +118,8 @@ static bool resume_from(Journal *journal, const json_t *header, const JournalOpt
   bool same = found && json_equal(found, header);
   if (found && !same)
     fail(journal->path,
-         "the mapping or the options are not those of the interrupted run; start again without "
-         "--resume",
+         "the stores, the mapping or the options are not those of the interrupted run; start again "
+         "without --resume",
          ret_failure);
   json_decref(found);
   if (same)

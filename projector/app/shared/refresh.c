@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-/* Events read at a time. More than that of one aggregate in the outbox is unusual; those beyond are
- * found to be late, and refreshed again. */
+/* Events read at a time. More than that of one aggregate in the outbox is unusual; of those beyond
+ * only the highest version is read, which an aggregate without an entity is at. */
 enum { LOOK_AHEAD = 1000 };
 
 /* One transaction and what it will write. */
@@ -50,11 +50,26 @@ static bool look_ahead(RefreshBatch *batch, const Refresh *refresh, GPtrArray *e
   return ret_failure->class == FAILURE_NONE;
 }
 
-static int64_t highest_version(const GPtrArray *events) {
+/* Of all its events, however many they are. */
+static bool find_highest(RefreshBatch *batch, const Refresh *refresh, const GPtrArray *events,
+                         int64_t *ret_highest, Failure *ret_failure) {
   int64_t highest = 0;
   for (guint i = 0; i < events->len; i++)
     highest = MAX(highest, ((const Event *)events->pdata[i])->key.version);
-  return highest;
+  if (!refresh->prefetched && events->len >= LOOK_AHEAD) {
+    g_autoptr(EventCursor) cursor = outbox_find_newest(batch->outbox, refresh->aggregate);
+    const bson_t *document;
+    bool found = false;
+    while (!found && (document = event_cursor_next(cursor, ret_failure))) {
+      g_autoptr(Event) event = event_decode(document);
+      found = event->key.version > 0; /* a malformed version is none */
+      highest = MAX(highest, event->key.version);
+    }
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+  }
+  *ret_highest = highest;
+  return true;
 }
 
 static bool find_entity(RefreshBatch *batch, const Projection *projection, const Refresh *refresh,
@@ -233,11 +248,13 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
                                             sizeof(Change))};
   Item item = {.event = refresh->late, .verdict = VERDICT_SUPERSEDED};
   bool repeated = false;
-  if (!look_ahead(batch, refresh, events, ret_failure))
+  int64_t highest;
+  if (!look_ahead(batch, refresh, events, ret_failure) ||
+      !find_highest(batch, refresh, events, &highest, ret_failure))
     return false;
   if (refresh->rewind)
     state->position = (Position){0};
-  int64_t highest = highest_version(events), newest = MAX(highest, state->position.max_version);
+  int64_t newest = MAX(highest, state->position.max_version);
   bson_t nothing = BSON_INITIALIZER;
   int64_t time = time_of_absent(refresh, &state->position);
   const Event *absent =

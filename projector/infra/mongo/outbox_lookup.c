@@ -240,6 +240,16 @@ EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int li
   return outbox_find(outbox, filter, options);
 }
 
+EventCursor *outbox_find_newest(Outbox *outbox, const Aggregate *aggregate) {
+  const char *version = outbox_field(outbox, FIELD_VERSION);
+  bson_t *filter = BCON_NEW(version, "{", "$gte", BCON_INT64(1), "}");
+  outbox_append_aggregate(outbox, filter, aggregate);
+  bson_t *options =
+      BCON_NEW("sort", "{", version, BCON_INT32(-1), "}", "batchSize", BCON_INT32(10));
+  outbox_append_brief(outbox, options);
+  return outbox_find(outbox, filter, options);
+}
+
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
                                   int64_t last) {
   bson_t *filter = BCON_NEW(outbox_field(outbox, FIELD_VERSION), "{", "$gte", BCON_INT64(first),

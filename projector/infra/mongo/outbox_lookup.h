@@ -25,6 +25,8 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
                                    const OrderKey *after, int limit);
 /* The first events of one aggregate, with nothing in their payloads. */
 EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit);
+/* Those with a version, the highest first; with nothing in their payloads. */
+EventCursor *outbox_find_newest(Outbox *outbox, const Aggregate *aggregate);
 /* Events of one aggregate with a version in [first, last]. */
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
                                   int64_t last);

@@ -136,6 +136,28 @@ bool mongo_uri_check(const char *text, const char **ret_weakness, Failure *ret_f
   return good;
 }
 
+static int compare_texts(gconstpointer a, gconstpointer b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+char *mongo_uri_deployment(const char *text) {
+  Failure failure = {0};
+  mongoc_uri_t *uri = parse_uri(text, &failure);
+  if (!uri)
+    return g_strdup("");
+  g_autoptr(GPtrArray) hosts = g_ptr_array_new();
+  for (const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri); host; host = host->next)
+    g_ptr_array_add(hosts, (gpointer)host->host_and_port);
+  g_ptr_array_sort(hosts, compare_texts);
+  const char *srv = mongoc_uri_get_srv_hostname(uri), *set = mongoc_uri_get_replica_set(uri);
+  g_autoptr(GString) deployment = g_string_new(srv ? srv : "");
+  for (guint i = 0; i < hosts->len; i++)
+    g_string_append_printf(deployment, "%s%s", i ? "," : "", (const char *)hosts->pdata[i]);
+  g_string_append_printf(deployment, "/%s", set ? set : "");
+  mongoc_uri_destroy(uri);
+  return g_string_free(g_steal_pointer(&deployment), FALSE);
+}
+
 static void bound(mongoc_uri_t *uri, const char *option, int32_t least_ms, int32_t default_ms) {
   int32_t asked = mongoc_uri_get_option_as_int32(uri, option, -1);
   if (asked < least_ms)

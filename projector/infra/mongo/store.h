@@ -32,6 +32,9 @@ typedef struct MongoStore MongoStore;
  * leaves open to a man in the middle, as a message; NULL: nothing. */
 bool mongo_uri_check(const char *uri, const char **ret_weakness, Failure *ret_failure);
 const char *mongo_uri_weakness(const mongoc_uri_t *uri);
+/* "db1:27017,db2:27017", sorted, and the replica set if one is named: which deployment it is,
+ * without user and password. The string was checked. Free with g_free. */
+char *mongo_uri_deployment(const char *uri);
 /* Whether every host is this machine. */
 bool mongo_uri_is_local(const mongoc_uri_t *uri);
 

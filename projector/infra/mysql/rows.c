@@ -170,18 +170,21 @@ bool rows_find(Session *session, const Layout *layout, const Value *const *keys,
 
 bool rows_find_unmarked(Session *session, const Projection *projection, const Value *key,
                         bool *ret_unmarked, Failure *ret_failure) {
-  const char *mark = projection->columns[projection->mark].name;
   g_autoptr(GString) sql = g_string_new("SELECT 1 FROM ");
   literal_append_name(sql, projection->table);
-  g_string_append(sql, " WHERE ");
-  literal_append_name(sql, mark);
-  g_string_append(sql, " IS NULL");
-  for (unsigned i = 0; i < projection->key_count; i++) {
+  g_string_append(sql, " WHERE TRUE");
+  if (projection->mark >= 0) {
+    g_string_append(sql, " AND ");
+    literal_append_name(sql, projection->columns[projection->mark].name);
+    g_string_append(sql, " IS NULL");
+  }
+  for (unsigned i = 0; key && i < projection->key_count; i++) {
     g_string_append(sql, " AND ");
     literal_append_name(sql, projection->columns[i].name);
     g_string_append(sql, " = ");
     literal_append(sql, &key[i]);
   }
+  g_string_append(sql, " LIMIT 1");
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return failure_prefix(ret_failure, "%s", projection->table);

@@ -30,7 +30,7 @@ const char *row_set_refusal(const RowSet *set, const Value *key);
 bool rows_find(Session *session, const Layout *layout, const Value *const *keys, size_t count,
                RowSet *set, Failure *ret_failure);
 
-/* Whether there is a row with this key that is not marked as deleted. */
+/* Whether there is a row with this key (NULL: any row) that is not marked as deleted. */
 bool rows_find_unmarked(Session *session, const Projection *projection, const Value *key,
                         bool *ret_unmarked, Failure *ret_failure);
 
