@@ -16,22 +16,27 @@ __all__ = ["state_folder"]  # the fixture of reconcile's tests: a state folder p
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_rebuild_deletes_no_row_because_all_entities_are_gone(bank, mode):
+def test_a_rebuild_deletes_no_row_because_the_collection_is_missing(bank, mode):
     """A misspelt collection, or one that was dropped: the same as a mistake that an operator makes."""
     fill(bank, [account(n) for n in range(3)])
     [projection] = bank_projections()
     bank.mapping([projection | {"entities": "acounts"}])
     refused = bank.projector("rebuild", *mode)
-    assert refused.returncode == 2 and "acounts has no document" in refused.stderr and "--force" in refused.stderr, refused
+    assert refused.returncode == 2 and "acounts does not exist" in refused.stderr and "--force" in refused.stderr, refused
     bank.mapping()
     bank.accounts.drop()
     assert bank.projector("rebuild", *mode).returncode == 2
     assert len(bank.rows("account")) == 3 and tables(bank) == {"account"}
+    bank.db.create_collection("accounts")  # empty is not missing
+    rebuild(bank, *mode)
+    assert bank.rows("account") == []
+    fill(bank, [account(n) for n in range(3)])
+    bank.accounts.drop()
     rebuild(bank, "--force", *mode)
     assert bank.rows("account") == []
 
 
-def test_no_row_of_a_second_table_goes_because_its_entities_are_gone(ws):
+def test_no_row_of_a_second_table_goes_because_its_collection_is_missing(ws):
     """The aggregate's rows are written in all its tables, so the rebuild of one would empty the other."""
     first, second = two_tables()
     ws.mapping([first, second])
@@ -43,10 +48,10 @@ def test_no_row_of_a_second_table_goes_because_its_entities_are_gone(ws):
     assert len(ws.rows("account_name")) == 3
 
 
-def test_a_repair_deletes_no_row_because_all_entities_are_gone(bank):
+def test_a_repair_deletes_no_row_because_the_collection_is_missing(bank):
     fill(bank, [account(n) for n in range(3)])
     bank.accounts.drop()
-    said = "has no document, or does not exist, but the table account has rows"
+    said = "does not exist, but the table account has rows"
     for arguments in [], ["--repair", "--dry-run"]:
         told = bank.projector("reconcile", *arguments)
         assert told.returncode == 1 and told.stderr.count(said) == 1 and "--force" in told.stderr, told

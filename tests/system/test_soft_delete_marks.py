@@ -97,7 +97,7 @@ def test_a_refresh_marks_with_what_is_known_and_leaves_the_rest(ws, tmp_path):
     ws.db["customers"].delete_many({})
     ws.put(ws.event("c1", "Closed", 2, reason="moved"))
     assert ws.projector("refresh", "--force", "account", "c1").returncode == 0
-    assert outcomes(ws, "--repair", "--force") == {"c2": "marked as deleted"}
+    assert outcomes(ws, "--repair") == {"c2": "marked as deleted"}
     assert [row[:2] for row in table(ws).values()] == [("web", "")] * 2
     assert all(row[2] for row in table(ws).values())
 

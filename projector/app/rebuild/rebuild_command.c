@@ -112,7 +112,7 @@ int command_rebuild(int argc, char **argv) {
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
        "Drop a TABLE__old of an earlier rebuild", NULL},
       {"force", 0, 0, G_OPTION_ARG_NONE, &options.force,
-       "Even if the collection of entities is empty or does not exist: leave no row", NULL},
+       "Even if the collection of entities does not exist: leave no row", NULL},
       {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted rebuild", NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &state,
        "Progress file (default: in the user's state directory)", "FILE"},

@@ -1,4 +1,4 @@
-/* emptied.c - looks for one document and one row. */
+/* emptied.c - looks for the collection and one row. */
 #include "projector/app/reconcile/emptied.h"
 
 #include "projector/infra/mongo/entities.h"
@@ -6,22 +6,10 @@
 
 #include <string.h>
 
-static bool has_entity(Stores *stores, const char *collection, bool *ret_any,
-                       Failure *ret_failure) {
-  g_autoptr(GPtrArray) documents = g_ptr_array_new_with_free_func((GDestroyNotify)bson_destroy);
-  bson_t *fields = BCON_NEW("_id", BCON_INT32(1));
-  g_autoptr(Entities) entities = entities_open(stores->store, collection, fields);
-  bson_destroy(fields);
-  if (!entities_page(entities, NULL, 1, documents, ret_failure))
-    return false;
-  *ret_any = documents->len > 0;
-  return true;
-}
-
 static bool is_emptied(Stores *stores, const Projection *projection, bool *ret_emptied,
                        Failure *ret_failure) {
   bool entities, rows = false;
-  if (!has_entity(stores, projection->entities, &entities, ret_failure) ||
+  if (!entities_exist(stores->store, projection->entities, &entities, ret_failure) ||
       (!entities && !rows_find_unmarked(stores->session, projection, NULL, &rows, ret_failure)))
     return false;
   *ret_emptied = !entities && rows;
@@ -53,8 +41,8 @@ bool emptied_refuse(Stores *stores, const char *aggregate_type, Failure *ret_fai
     return false;
   return !emptied ||
          failure_refuse(ret_failure,
-                        "%s.%s has no document, or does not exist, but the table %s has rows: all "
-                        "of them would be deleted. Correct \"entities\" in the mapping, or restore "
-                        "the collection; if the entities are really all gone, use --force",
+                        "%s.%s does not exist, but the table %s has rows: all of them would be "
+                        "deleted. Correct \"entities\" in the mapping, or restore the collection; "
+                        "if it was dropped on purpose, use --force",
                         stores->config->mongodb.database, emptied->entities, emptied->table);
 }

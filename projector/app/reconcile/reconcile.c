@@ -41,7 +41,7 @@ typedef struct Reconcile {
   Journal *journal;
   Compare *compare; /* of the current projection; NULL: at the events of the outbox */
   ReportSums sums;  /* of the current projection */
-  const char *told; /* the aggregate type last looked at for entities that are all gone */
+  const char *told; /* the aggregate type last looked at for a missing collection */
   int64_t found, repaired;
 } Reconcile;
 
@@ -87,7 +87,7 @@ static bool check_emptied(Reconcile *reconcile, Failure *ret_failure) {
     return false;
   if (emptied)
     fprintf(stderr,
-            "projector: %s.%s has no document, or does not exist, but the table %s has rows: is "
+            "projector: %s.%s does not exist, but the table %s has rows: is "
             "\"entities\" right? --repair refuses to delete them, unless --force\n",
             reconcile->config->mongodb.database, emptied->entities, emptied->table);
   reconcile->told = projection->aggregate_type;
@@ -382,7 +382,7 @@ int command_reconcile(int argc, char **argv) {
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run, "Only print what --repair would do",
        NULL},
       {"force", 0, 0, G_OPTION_ARG_NONE, &options.force,
-       "With --repair, even if the collection of entities is empty or does not exist", NULL},
+       "With --repair, even if the collection of entities does not exist", NULL},
       {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted comparison",
        NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &options.state,

@@ -25,6 +25,10 @@ bool entities_sample(Entities *entities, int64_t size, GPtrArray *documents, Fai
 /* Those of the ids that exist. */
 bool entities_find(Entities *entities, const Id *ids, size_t count, GPtrArray *documents,
                    Failure *ret_failure);
+/* Whether the collection (or view) exists, however few documents it has; also `true` if the user
+ * may not ask. */
+bool entities_exist(MongoStore *store, const char *collection, bool *ret_exist,
+                    Failure *ret_failure);
 bool entities_estimate(Entities *entities, int64_t *ret_count, Failure *ret_failure);
 
 /* {"_id": …} of the document. */
