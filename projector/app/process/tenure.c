@@ -165,8 +165,8 @@ static int64_t step_ms(const Tenure *tenure) {
  * so the thread that ends the process in time (run.c) is called. */
 static void end_when_stuck(const Tenure *tenure, Stop *process) {
   Failure failure;
-  int64_t stuck_ms = service_stuck_ms();
-  int64_t limit_ms = MAX(STUCK_MS, step_ms(tenure) + SPARE_MS);
+  int64_t stuck_ms = service_stuck_ms(), longest_ms = step_ms(tenure) + SPARE_MS;
+  int64_t limit_ms = MAX(STUCK_MS, longest_ms);
   if (stuck_ms < crash_number("PROJECTOR_STUCK_MS", limit_ms) || stop_requested(tenure->stop))
     return;
   failure_set(&failure, FAILURE_UNAVAILABLE, SOURCE_PROJECTOR, 0,
