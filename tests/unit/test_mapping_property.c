@@ -94,8 +94,9 @@ static void overwrite(Shown *shown, const FoldedRow *row) {
 }
 
 static Value int_value(int number) {
-  return number == NONE ? (Value){.kind = VALUE_NULL}
-                        : (Value){.kind = VALUE_INT, .integer = number};
+  if (number == NONE)
+    return (Value){.kind = VALUE_NULL};
+  return (Value){.kind = VALUE_INT, .integer = number};
 }
 
 /* With the comparison that infra uses, so that it is tested too. */

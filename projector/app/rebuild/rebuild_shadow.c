@@ -257,9 +257,8 @@ static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *r
       return false;
     for (guint i = 0; i < ids->len; i++)
       aggregates[i] = (Aggregate){type, (uint32_t)strlen(type), g_array_index(ids, Id, i)};
-    if (ids->len > 0 &&
-        !fill_by_size(work->stores, &(FillBatch){work->live->entities, aggregates, ids->len}, take,
-                      work, ret_failure))
+    FillBatch batch = {work->live->entities, aggregates, ids->len};
+    if (ids->len > 0 && !fill_by_size(work->stores, &batch, take, work, ret_failure))
       return false;
     *ret_count += ids->len;
     if (ids->len > 0)

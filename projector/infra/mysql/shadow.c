@@ -408,7 +408,7 @@ static bool is_closed(Session *watcher, const char *table, bool *ret_closed, Fai
   if (!wait_s || !session_run(watcher, ret_failure, "SET SESSION lock_wait_timeout = %d",
                               session_is_mariadb(watcher) ? 0 : 1))
     return false;
-  g_autofree char *none = session_ask(watcher, &failure, "SELECT 1 FROM `%s` LIMIT 0", table);
+  g_free(session_ask(watcher, &failure, "SELECT 1 FROM `%s` LIMIT 0", table));
   *ret_closed = failure.class == FAILURE_CONFLICT;
   if (failure.class != FAILURE_NONE && !*ret_closed) {
     *ret_failure = failure;
