@@ -454,7 +454,7 @@ static void test_aggregates(void **state) {
                                          "'aggregate_type': 'a', 'aggregate_id': 6",
                                          "'aggregate_type': 'a', 'aggregate_id': '5'",
                                          "'aggregate_type': 'a', 'aggregate_id': 'bc'",
-                                         "'aggregate_type': 'a', 'aggregate_id': " UUID("04"),
+                                         ("'aggregate_type': 'a', 'aggregate_id': " UUID("04")),
                                          "'aggregate_type': 'ab', 'aggregate_id': 'c'",
                                          "'aggregate_type': 'b', 'aggregate_id': 5"};
   for (size_t i = 0; i < COUNT_OF(in_order); i++)
