@@ -59,7 +59,8 @@ def sweep(refusing: Refusing, run: Run, good: Callable[[Done], bool], prepare: C
         prepare()
         refusing.begin(store, shape, codes)
         done = run()
-        told = done.returncode != 0 and (codes is CUT or REFUSED in done.stderr + done.stdout)
+        told = done.returncode != 0 and (codes is CUT or REFUSED in done.stderr + done.stdout) or \
+            any(line.startswith("warning") and REFUSED in line for line in done.stdout.splitlines())
         if refusing.fired and not told and not good(done):
             silent.append((store, shape, done.returncode, done.stdout, done.stderr))
         refusing.begin()

@@ -207,7 +207,7 @@ def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
             zombie.commit()
             projector.wait_log("info working")
             bank.wait_drained()
-    assert balance(bank) == Decimal("11.00")
+    assert balance(bank) == Decimal("101.00")
 
 
 def test_a_long_ledger_is_inherited_whole(bank):

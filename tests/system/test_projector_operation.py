@@ -352,7 +352,7 @@ def test_status_tells_states_lag_and_owner(bank):
         return done.returncode, json.loads(done.stdout)
     code, empty = status()
     assert code == 0 and empty["projector"]["state"] == "stopped"
-    assert empty["outbox"] == {"pending": 0, "in_progress": 0, "failed": 0, "dead": 0, "oldest_occurred_at": None}
+    assert empty["outbox"] == {"pending": 0, "in_progress": 0, "failed": 0, "dead": 0, "future": 0, "oldest_occurred_at": None}
     long_ago = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(hours=1)
     first, bad = opened(bank, at=long_ago), bank.event("a1", "MoneyDeposited", at=long_ago + timedelta(seconds=1), amount="x")
     bank.put(first, bad, deposited(bank))

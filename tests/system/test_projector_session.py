@@ -201,7 +201,7 @@ def test_a_variable_that_cannot_be_had_is_named(bank):
 def test_commands_say_the_same_of_a_server_that_hands_out_odd_things(bank):
     bank.put(opened(bank, "a1"))
     bank.run_once()
-    bank.accounts.insert_one({"_id": "a1", "user_id": "u1", "name": "Ada", "balance": decimal("1.00"), "version": 1})
+    bank.accounts.insert_one({"_id": "a1", "user_id": "u1", "name": "Ada", "balance": decimal("100.00"), "version": 1})
     with bank.handing_out("SET NAMES latin1, autocommit = 0, sql_select_limit = 0, sql_safe_updates = 1, completion_type = 1"):
         for command in (["check"], ["status"], ["reconcile"], ["rebuild"], ["rebuild", "--shadow"], ["refresh", "account", "a1"],
                         ["explain", "account", "a1"]):
