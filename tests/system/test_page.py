@@ -313,6 +313,7 @@ def test_the_buttons_pause_and_resume(bank, driver):
         page.click("#pause_button")
         give_token(page)
         bank.wait(lambda: page.text("#role") == "paused" and page.text("#pause_button") == "Resume", what="the pause")
+        process.wait_log("warning paused")  # the owner hears of it with its next heartbeat
         bank.put(event := bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
         bank.wait(lambda: page.number("#queued") == 1, what="an event that waits")
         assert bank.found(event) and bank.rows("account") == []
