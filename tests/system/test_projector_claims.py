@@ -348,7 +348,7 @@ def test_an_owner_begins_although_mongodb_refuses_to_change_what_the_former_one_
         with bank.start_projector() as standby:
             standby.wait_log("standing by")
             assert bank.projector("pause").returncode == 0
-            bank.wait(lambda: json_of(bank, "status")["paused"], what="the pause")
+            owner.wait_log("warning paused")
             if claimed == "by the batch":
                 bank.put(fixed, free)
                 dead_claim(bank, fixed, free)
