@@ -12,6 +12,7 @@ import pymysql
 import pytest
 
 from bank import deposited, impossible, opened
+from endpoint import Endpoint
 from workspace import Workspace
 
 SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100, "claim_mark_ms": 100}
@@ -142,6 +143,25 @@ def test_an_event_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
         bank.wait_gone(first, third)
         assert bank.found(second) == {**second, **change}
     assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
+
+
+def test_an_event_that_is_retried_by_hand_while_it_is_in_the_queue_has_all_attempts_again(bank):
+    """Its batch has to wait, but not so long that the queue is read anew."""
+    bank.mapping(**QUIET | {"claim_mark_ms": 3600000}, workers=1, batch=1, max_attempts=3, http="127.0.0.1:0")
+    bank.put(opened(bank))
+    bank.run_once()
+    tired = {**impossible(bank, "a2"), "status": "failed", "attempts": 2, "next_attempt_at": ago(minutes=1)}
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        endpoint = Endpoint(projector)
+        bank.put(deposited(bank))
+        bank.wait_lock_wait()
+        bank.put(tired)
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="its place in the queue")
+        assert bank.projector("retry", str(tired["_id"])).returncode == 0
+        cursor.execute("COMMIT")
+        assert bank.wait_status(tired, "dead")["attempts"] == 3
+        assert projector.stop() == 0
 
 
 def test_what_comes_behind_an_event_that_became_anothers_in_the_queue_waits_for_it(bank):

@@ -45,8 +45,8 @@ static void remember_break(Worker *worker, const Item *one, const Failure *failu
 }
 
 enum {
-  FULL_AGAIN_MS = 300000
-}; /* a lack of space that comes back within this time has not ended */
+  FULL_AGAIN_MS = 300000, /* a lack of space that comes back within this time has not ended */
+};
 
 /* An event that has waited for space before has waited long enough. */
 static int64_t full_for_ms(Worker *worker, const Item *alone) {

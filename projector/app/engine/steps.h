@@ -29,9 +29,9 @@ struct Worker {
   unsigned long hung;    /* number of a session that broke; 0: none, or it was ended */
   bool hurried;          /* the session's lock waits are shorter than usual */
   bool refused;          /* MySQL caused the last failure: it is probed before work continues */
-  int64_t full_since,
-      full_at; /* lack of space at the rows, first and last; monotonic, us; 0: none */
-  Id broke;    /* the event that was alone when it broke; of length 0: none */
+  int64_t full_since;    /* lack of space at the rows, first and last; monotonic, us; 0: none */
+  int64_t full_at;
+  Id broke; /* the event that was alone when it broke; of length 0: none */
   uint8_t broke_bytes[EVENT_ID_MAX];
   GRand *random;
   QueuedEvent **taken; /* room for a batch */

@@ -23,7 +23,7 @@ typedef struct Rebuild {
   int64_t left;         /* in all */
   GHashTable *left_ids; /* "TABLE ID" of those that were left */
   bool as_json, drop_old;
-  bool force;         /* even if all entities of a table are gone */
+  bool force;         /* even if a collection of entities is missing */
   int64_t started_us; /* the table at hand */
 } Rebuild;
 
@@ -47,7 +47,8 @@ void rebuild_done(Rebuild *rebuild, const Projection *projection);
 /* Refreshes aggregates of the projection's type; those that cannot be are left. */
 bool rebuild_refresh(Rebuild *rebuild, Stores *stores, Reads *reads, const Projection *projection,
                      const Aggregate *aggregates, size_t count, Failure *ret_failure);
-/* Refuses to delete or replace rows because all entities of a table are gone, unless forced. */
+/* Refuses to delete or replace rows while their collection of entities is missing, unless
+ * forced. */
 bool rebuild_check_emptied(Rebuild *rebuild, const Projection *projection, Failure *ret_failure);
 /* About how many entities there are. */
 bool rebuild_estimate(Rebuild *rebuild, const Projection *projection, int64_t *ret_total,

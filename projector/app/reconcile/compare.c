@@ -20,13 +20,6 @@ enum {
   SUSPECTS_AT_ONCE = 500,
 };
 
-/* Reads the keys of the rows page by page. */
-typedef struct KeyCursor {
-  Arena *page, *before;
-  const Value *after; /* the last key read; NULL: none yet */
-  GPtrArray *keys;    /* of the page */
-} KeyCursor;
-
 struct Compare {
   Stores *stores;
   Layout layout;
@@ -42,21 +35,6 @@ struct Compare {
   int64_t nameless;  /* entities in the last pass over all of them whose `_id` no event can name */
   Progress progress; /* of the pass over the rows */
 };
-
-static KeyCursor *key_cursor_new(void) {
-  KeyCursor *cursor = g_new0(KeyCursor, 1);
-  *cursor = (KeyCursor){arena_new(), arena_new(), NULL, g_ptr_array_new()};
-  return cursor;
-}
-
-static void key_cursor_free(KeyCursor *cursor) {
-  if (!cursor)
-    return;
-  arena_free(cursor->page);
-  arena_free(cursor->before);
-  g_ptr_array_unref(cursor->keys);
-  g_free(cursor);
-}
 
 static Compare *make(Stores *stores, const CompareRange *range) {
   Compare *compare = g_new0(Compare, 1);
@@ -349,20 +327,9 @@ static uint64_t hash_of(const Compare *compare, const Value *key) {
   return values_hash(key, compare->layout.key_count);
 }
 
-/* An empty page means the end. */
 static bool next_keys(Compare *compare, KeyCursor *cursor, Failure *ret_failure) {
-  Arena *page = cursor->before; /* the last key is in the other arena */
-  cursor->before = cursor->page;
-  cursor->page = page;
-  arena_reset(page);
-  g_ptr_array_set_size(cursor->keys, 0);
-  if (!stores_wake(compare->stores, ret_failure) ||
-      !rows_list_keys(compare->stores->session, &compare->layout, cursor->after, KEY_PAGE, page,
-                      cursor->keys, ret_failure))
-    return false;
-  if (cursor->keys->len > 0)
-    cursor->after = cursor->keys->pdata[cursor->keys->len - 1];
-  return true;
+  return stores_wake(compare->stores, ret_failure) &&
+         key_cursor_next(cursor, compare->stores->session, &compare->layout, KEY_PAGE, ret_failure);
 }
 
 static void count_keys(Compare *compare, guint count) {

@@ -72,8 +72,9 @@ static void add_line(Reconcile *reconcile, json_t *line) {
   json_decref(line);
 }
 
-/* Whether every row is extra because no entity is there: said once, and refused where rows would be
- * deleted. Asked with each batch, because a collection may be dropped meanwhile. */
+/* Whether every row is extra because the collection of entities is missing: said once, and refused
+ * where rows would be deleted. Asked with each batch, because a collection may be dropped
+ * meanwhile. */
 static bool check_emptied(Reconcile *reconcile, Failure *ret_failure) {
   const ReconcileOptions *options = reconcile->options;
   const Projection *projection = compare_layout(reconcile->compare)->projection, *emptied;

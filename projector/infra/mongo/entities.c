@@ -165,25 +165,17 @@ bool entities_estimate(Entities *entities, int64_t *ret_count, Failure *ret_fail
 
 bool entities_exist(MongoStore *store, const char *collection, bool *ret_exist,
                     Failure *ret_failure) {
-  enum { UNAUTHORIZED = 13 };
+  Failure failure = {0};
+  bool may;
   mongoc_client_t *client = mongo_store_borrow(store);
-  mongoc_database_t *database =
-      mongoc_client_get_database(client, mongo_store_settings(store)->database);
-  /* Whoever may read the collection may ask for its name. */
-  bson_t *options = BCON_NEW("filter", "{", "name", BCON_UTF8(collection), "}", "nameOnly",
-                             BCON_BOOL(true), "authorizedCollections", BCON_BOOL(true));
-  mongoc_cursor_t *cursor = mongoc_database_find_collections_with_opts(database, options);
-  const bson_t *document, *reply;
-  bson_error_t error;
-  *ret_exist = mongoc_cursor_next(cursor, &document);
-  bool good = true;
-  if (mongoc_cursor_error_document(cursor, &error, &reply)) {
-    *ret_exist = error.code == UNAUTHORIZED;
-    good = *ret_exist || mongo_fail(&error, reply, ret_failure);
-  }
-  mongoc_cursor_destroy(cursor);
-  bson_destroy(options);
-  mongoc_database_destroy(database);
+  bson_t *entry = mongo_find_collection(client, mongo_store_settings(store)->database, collection,
+                                        true, &may, &failure);
   mongo_store_return(store, client);
-  return good;
+  *ret_exist = entry || !may;
+  if (entry)
+    bson_destroy(entry);
+  if (!may || failure.class == FAILURE_NONE)
+    return true;
+  *ret_failure = failure;
+  return false;
 }

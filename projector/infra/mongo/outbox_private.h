@@ -27,7 +27,6 @@ mongoc_collection_t *outbox_neighbour(const Outbox *outbox, const char *name);
 void outbox_append_ids(bson_t *filter, const char *key, const Id *ids, size_t count);
 /* "_id": {"$in": the ids of the events} */
 void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count);
-/* `key`: {"$in": [every id that the text may stand for]} */
 /* {"0": id, "1": id …} of the events */
 void outbox_list_ids(bson_t *array, Event *const *events, size_t count);
 /* The same of those that a person has skipped. */
@@ -68,6 +67,9 @@ EventCursor *outbox_find_by_time(Outbox *outbox, bson_t *filter, int direction, 
 bool outbox_update_many(Outbox *outbox, const bson_t *filter, const bson_t *update,
                         int64_t *ret_matched, Failure *ret_failure);
 /* The same with options of outbox_quick_write. */
+bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
+                           int64_t *ret_matched, Failure *ret_failure);
+
 /* A write to some of the events. */
 typedef bool (*OutboxWrite)(Outbox *outbox, Event *const *events, size_t count, const void *data,
                             Failure *ret_failure);
@@ -77,8 +79,6 @@ typedef bool (*OutboxWrite)(Outbox *outbox, Event *const *events, size_t count, 
  * those that are refused alone only while they are few. */
 bool outbox_write_around(Outbox *outbox, Event *const *events, size_t count, OutboxWrite write,
                          const void *data, Failure *ret_failure);
-bool outbox_update_quickly(Outbox *outbox, const bson_t *filter, const bson_t *update,
-                           int64_t *ret_matched, Failure *ret_failure);
 
 /* --- how events leave: leave.c decides, leave_commands.c sends --- */
 

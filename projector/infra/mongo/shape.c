@@ -22,27 +22,6 @@ typedef struct Look {
 
 /* --- options -------------------------------------------------------------------------------- */
 
-/* The collection's entry in listCollections; NULL: it does not exist. A user who may not list
- * everything sees only the name and type of what it may use. Free with bson_destroy. */
-static bson_t *find_entry(const Look *look, bool brief, bool *ret_may, Failure *ret_failure) {
-  mongoc_database_t *database = mongoc_client_get_database(look->client, look->database);
-  bson_t *options = BCON_NEW("filter", "{", "name", BCON_UTF8(look->name), "}", "nameOnly",
-                             BCON_BOOL(brief), "authorizedCollections", BCON_BOOL(brief));
-  mongoc_cursor_t *cursor = mongoc_database_find_collections_with_opts(database, options);
-  const bson_t *document = NULL, *reply;
-  bson_error_t error;
-  bson_t *entry = mongoc_cursor_next(cursor, &document) ? bson_copy(document) : NULL;
-  *ret_may = true;
-  if (mongoc_cursor_error_document(cursor, &error, &reply)) {
-    *ret_may = error.code != UNAUTHORIZED;
-    mongo_fail(&error, reply, ret_failure);
-  }
-  mongoc_cursor_destroy(cursor);
-  bson_destroy(options);
-  mongoc_database_destroy(database);
-  return entry;
-}
-
 static bool has(const bson_t *entry, const char *path, bson_iter_t *ret_value) {
   bson_iter_t iter;
   return bson_iter_init(&iter, entry) && bson_iter_find_descendant(&iter, path, ret_value);
@@ -262,12 +241,13 @@ static bool check(MongoStore *store, Look *look, bool *ret_seen, Failure *ret_fa
   look->outbox = mongoc_client_get_collection(look->client, look->database, look->name);
   Failure failure = {0};
   bool may;
-  bson_t *entry = find_entry(look, false, &may, &failure);
+  bson_t *entry =
+      mongo_find_collection(look->client, look->database, look->name, false, &may, &failure);
   if (ret_seen)
     *ret_seen = may;
   if (!may) {
     failure = (Failure){0};
-    entry = find_entry(look, true, &may, &failure);
+    entry = mongo_find_collection(look->client, look->database, look->name, true, &may, &failure);
   }
   bool good = failure.class == FAILURE_NONE && (!entry || check_entry(look, entry, &failure));
   if (entry)

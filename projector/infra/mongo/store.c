@@ -312,3 +312,23 @@ void mongo_store_return(MongoStore *store, mongoc_client_t *client) {
   if (client && store->pool)
     mongoc_client_pool_push(store->pool, client);
 }
+
+bson_t *mongo_find_collection(mongoc_client_t *client, const char *database, const char *name,
+                              bool brief, bool *ret_may, Failure *ret_failure) {
+  mongoc_database_t *of = mongoc_client_get_database(client, database);
+  bson_t *options = BCON_NEW("filter", "{", "name", BCON_UTF8(name), "}", "nameOnly",
+                             BCON_BOOL(brief), "authorizedCollections", BCON_BOOL(brief));
+  mongoc_cursor_t *cursor = mongoc_database_find_collections_with_opts(of, options);
+  const bson_t *document = NULL, *reply;
+  bson_error_t error;
+  bson_t *entry = mongoc_cursor_next(cursor, &document) ? bson_copy(document) : NULL;
+  *ret_may = true;
+  if (mongoc_cursor_error_document(cursor, &error, &reply)) {
+    *ret_may = error.code != UNAUTHORIZED;
+    mongo_fail(&error, reply, ret_failure);
+  }
+  mongoc_cursor_destroy(cursor);
+  bson_destroy(options);
+  mongoc_database_destroy(of);
+  return entry;
+}

@@ -57,6 +57,12 @@ bool mongo_store_is_sharded(const MongoStore *store);
 mongoc_client_t *mongo_store_borrow(MongoStore *store);
 void mongo_store_return(MongoStore *store, mongoc_client_t *client);
 
+/* The collection's entry in listCollections; NULL: it does not exist, or the failure says why not.
+ * A user who may not list everything (`*ret_may` false) sees only the name and type of what it may
+ * use, when it asks for a `brief` one. Free with bson_destroy. */
+bson_t *mongo_find_collection(mongoc_client_t *client, const char *database, const char *name,
+                              bool brief, bool *ret_may, Failure *ret_failure);
+
 /* Adds {"collation": simple}: whatever a collection's own collation, texts are equal when their
  * bytes are. Belongs in the options, or the command, of everything that filters. */
 void mongo_append_simple(bson_t *options);

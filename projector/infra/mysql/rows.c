@@ -228,3 +228,32 @@ bool rows_list_keys(Session *session, const Layout *layout, const Value *after, 
   g_string_append_printf(sql, " LIMIT %u", limit);
   return fetch(session, sql, layout, layout->key_count, arena, keys, ret_failure);
 }
+
+KeyCursor *key_cursor_new(void) {
+  KeyCursor *cursor = g_new0(KeyCursor, 1);
+  *cursor = (KeyCursor){NULL, g_ptr_array_new(), arena_new(), arena_new()};
+  return cursor;
+}
+
+void key_cursor_free(KeyCursor *cursor) {
+  if (!cursor)
+    return;
+  arena_free(cursor->page);
+  arena_free(cursor->before);
+  g_ptr_array_unref(cursor->keys);
+  g_free(cursor);
+}
+
+bool key_cursor_next(KeyCursor *cursor, Session *session, const Layout *layout, unsigned limit,
+                     Failure *ret_failure) {
+  Arena *page = cursor->before; /* the last key is in the other arena */
+  cursor->before = cursor->page;
+  cursor->page = page;
+  arena_reset(page);
+  g_ptr_array_set_size(cursor->keys, 0);
+  if (!rows_list_keys(session, layout, cursor->after, limit, page, cursor->keys, ret_failure))
+    return false;
+  if (cursor->keys->len > 0)
+    cursor->after = cursor->keys->pdata[cursor->keys->len - 1];
+  return true;
+}

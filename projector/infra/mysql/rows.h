@@ -41,3 +41,19 @@ bool rows_list(Session *session, const Layout *layout, const Value *const *keys,
 /* Up to `limit` keys after `after` (NULL: from the first), in the order of the table's own key. */
 bool rows_list_keys(Session *session, const Layout *layout, const Value *after, unsigned limit,
                     Arena *arena, GPtrArray *keys, Failure *ret_failure);
+
+/* Reads all keys of a table page by page. */
+typedef struct KeyCursor {
+  const Value *after; /* the last key read; NULL: none yet */
+  GPtrArray *keys;    /* of the page; none: there are no more */
+  Arena *page, *before;
+} KeyCursor;
+
+KeyCursor *key_cursor_new(void);
+void key_cursor_free(KeyCursor *cursor);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KeyCursor, key_cursor_free)
+
+/* The next page, of at most `limit` keys. The last key of the page before stays until the next
+ * call. */
+bool key_cursor_next(KeyCursor *cursor, Session *session, const Layout *layout, unsigned limit,
+                     Failure *ret_failure);

@@ -253,25 +253,18 @@ static Layout keys_of(const Projection *projection, Arena *arena) {
 
 static bool carry_unnamed_pages(Session *session, const UnnamedCarry *carry, const GPtrArray *names,
                                 Failure *ret_failure) {
-  g_autoptr(Arena) whole = arena_new(), page = arena_new(), before = arena_new();
-  g_autoptr(GPtrArray) keys = g_ptr_array_new();
-  const Layout layout = keys_of(carry->live, whole);
-  const Value *after = NULL;
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(KeyCursor) cursor = key_cursor_new();
+  const Layout layout = keys_of(carry->live, arena);
   for (;;) {
-    Arena *spare = before; /* the last key of the previous page is in the other arena */
-    before = page;
-    page = spare;
-    arena_reset(page);
-    g_ptr_array_set_size(keys, 0);
+    const Value *after = cursor->after;
     if ((carry->gate && !session_run(carry->gate, ret_failure, "DO 0")) ||
-        !rows_list_keys(session, &layout, after, UNNAMED_PAGE, page, keys, ret_failure))
+        !key_cursor_next(cursor, session, &layout, UNNAMED_PAGE, ret_failure))
       return false;
-    if (keys->len == 0)
+    if (cursor->keys->len == 0)
       return true;
-    const Value *last = keys->pdata[keys->len - 1];
-    if (!carry_unnamed_page(session, carry, names, after, last, ret_failure))
+    if (!carry_unnamed_page(session, carry, names, after, cursor->after, ret_failure))
       return false;
-    after = last;
   }
 }
 
