@@ -166,9 +166,9 @@ def outbox_dropped(world: World) -> None:
     more(world)
 
 
-def large_event(world: World, spare: int, event_type: str = "ProfileSaved") -> dict:
+def large_event(world: World, spare: int, event_type: str = "ProfileSaved", **fields: object) -> dict:
     """Leaves that many bytes of the 16 MB that a document may have."""
-    event = world.bank.event("profile", "large", event_type, name="large", ballast="")
+    event = world.bank.event("profile", "large", event_type, name="large", ballast="") | fields
     event["payload"]["ballast"] = "x" * (16 * 1024 * 1024 - spare - len(bson.encode(event)))
     world.bank.write([event])
     del event["payload"]["ballast"]  # the history need not keep it
@@ -187,9 +187,10 @@ def oversized_event(world: World) -> None:
 
 @fault(exits={KILLED}, weight=1)
 def event_without_room_for_a_mark(world: World) -> None:
-    """MongoDB cannot write the claim into it: all other aggregates flow, until an operator takes it out."""
+    """Tried before, so that it is claimed in its own document, and MongoDB cannot write that: all other aggregates
+    flow, until an operator takes it out."""
     offset = world.projector.log_size()
-    event = large_event(world, 0)
+    event = large_event(world, 0, status="pending", attempts=1)
     world.projector.wait_log("event cannot be claimed", offset)
     progress(world, 100)
     with world.bank.lock:

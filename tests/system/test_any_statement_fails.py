@@ -278,7 +278,11 @@ def test_run_once_archives_and_copies_all_or_says_why_not(bank, refusing):
     def kept_all(done: Done) -> bool:
         return (done.returncode == 0 and [row["balance"] for row in bank.rows("account")] == [decimal("2.00").to_decimal()]
                 and [bank.db[name].count_documents({}) for name in ("outbox", "outbox_archive", "outbox_search")] == [0, 2, 2])
-    sweep(refusing, lambda: bank.projector("run", "--once"), kept_all, prepare)
+
+    def kept_or_kept_next(done: Done) -> bool:
+        """An event that is copied alone may be refused alone: it is reported, and left to the next run."""
+        return kept_all(done) or (REFUSED in done.stderr and kept_all(bank.projector("run", "--once")))
+    sweep(refusing, lambda: bank.projector("run", "--once"), kept_or_kept_next, prepare)
 
 
 @pytest.mark.slow
