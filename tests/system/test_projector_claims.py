@@ -486,7 +486,7 @@ def test_while_it_is_not_sure_that_mysql_is_back_one_event_tries(bank):
         finally:
             bank.query("SET GLOBAL read_only = 0")
         bank.wait_lock_wait()
-        bank.wait(lambda: listed(bank, "in_progress") == {str(first["_id"])}, what="the claim, as a majority has it")
+        assert bank.wait(lambda: listed(bank, "in_progress"), what="a claim") == {str(first["_id"])}
         cursor.execute("COMMIT")
         bank.wait_drained()
     assert len(bank.rows("account")) == 3

@@ -13,14 +13,7 @@ enum {
   SUSPECT_WAIT_S = 1, /* for a lock, of an event that has waited for a lock before */
 };
 
-/* The server ends a session that is silent for long, so an idle one is tested before it is used. */
 bool ensure_session(Worker *worker, Failure *ret_failure) {
-  int64_t idle_s = owner_session_idle_s(worker->config);
-  if (worker->session && session_idle_ms(worker->session) > idle_s * 1000 / 3) {
-    Failure ignored;
-    if (!session_run(worker->session, &ignored, "DO 0"))
-      g_clear_pointer(&worker->session, session_close);
-  }
   if (!worker->session)
     worker->session = owner_session_open(worker->config, ret_failure);
   if (worker->session)
