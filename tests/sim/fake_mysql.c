@@ -229,10 +229,6 @@ void session_set_pulse(Session *session, int *pulse) {
   (void)pulse;
 }
 
-int64_t session_idle_ms(const Session *session) {
-  return (fiber_now_us() - session->used_at) / 1000;
-}
-
 static void start_transaction(Session *session) {
   if (!session->implicit)
     tx_commit(session->tx);

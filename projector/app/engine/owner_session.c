@@ -4,14 +4,14 @@
 /* Bounds of the silence after which the server ends a session; in between it is the lease. */
 enum { IDLE_MIN_S = 2, IDLE_MAX_S = 60 };
 
-int64_t owner_session_idle_s(const Config *config) {
-  return CLAMP(config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
+static int idle_s(const Config *config) {
+  return (int)CLAMP(config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
 }
 
 Session *owner_session_open(const Config *config, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  return session && session_run(session, ret_failure, "SET SESSION wait_timeout = %d",
-                                (int)owner_session_idle_s(config))
+  return session &&
+                 session_run(session, ret_failure, "SET SESSION wait_timeout = %d", idle_s(config))
              ? g_steal_pointer(&session)
              : NULL;
 }

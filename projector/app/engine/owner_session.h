@@ -4,8 +4,6 @@
 #include "projector/app/shared/config.h"
 #include "projector/infra/mysql/session.h"
 
-/* How long a session of the owner's may be silent, in s. */
-int64_t owner_session_idle_s(const Config *config);
 /* A session for transactions that hold the fence. A projector that freezes inside one blocks any
  * take-over until the server ends the session, so the server does that after the length of a
  * lease. */
