@@ -81,6 +81,16 @@ def test_an_aggregate_waits_behind_its_failed_event_and_others_flow(bank):
         assert projector.stop() == 0
 
 
+def test_an_event_that_cannot_be_mapped_waits_behind_one_that_mysql_refuses(bank):
+    """Although another one of the batch cannot be mapped for the same reason, and is marked first."""
+    bank.mapping(**SLOW, workers=1)
+    bad, refused, behind = deposited(bank, "a2", "1.001"), deposited(bank, "a1"), deposited(bank, "a1", "1.001")
+    bank.put(bad, refused, behind)
+    bank.run_once()
+    assert [bank.found(event).get("status") for event in (bad, refused)] == ["failed", "failed"]
+    assert bank.found(behind) == behind
+
+
 def test_a_culprit_in_a_full_batch_leaves_the_others_applied(bank):
     bank.mapping(**SLOW, batch=500, workers=1)
     bank.put(opened(bank, f"a{n}", balance="0.00") for n in range(50))

@@ -80,6 +80,21 @@ static void mark_alike(Worker *worker, Event *const *events, size_t count, const
   }
 }
 
+/* An event that MySQL refuses is found after the plan. Whatever follows it in its aggregate waits,
+ * even if it cannot be mapped: it is not its turn. */
+static void wait_behind_failed(Item *items, size_t count) {
+  g_autoptr(GHashTable) blocked = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  for (size_t i = 0; i < count; i++) {
+    Item *item = &items[i];
+    if (item->verdict != VERDICT_FAILED || !event_has_aggregate(item->event) ||
+        g_hash_table_add(blocked, &item->event->aggregate))
+      continue;
+    item->verdict = VERDICT_WAIT;
+    queued_of(item)->excused = false;
+    queued_of(item)->early_ms = 0;
+  }
+}
+
 /* Marks failed events; those with the same failure in one command. */
 static void settle_failed(Worker *worker, const Item *items, size_t count) {
   g_autofree Event **alike = g_new(Event *, count);
@@ -169,6 +184,7 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
   g_autofree QueuedEvent **done = g_new(QueuedEvent *, count), **back = g_new(QueuedEvent *, count);
   size_t done_count = 0, back_count = 0;
   bool good = refresh_late(worker, items, count, ret_failure);
+  wait_behind_failed(items, count);
   count_verdicts(worker, items, count);
   report_reused_versions(worker, items, count);
   report_unhealed(worker, items, count);
