@@ -405,9 +405,12 @@ def waiting(ws, what: str) -> list[dict]:
 
 
 def start_shadow(ws) -> subprocess.Popen:
-    return subprocess.Popen(ws._projector("rebuild", "--shadow", "--drop-old", "account"), stdin=subprocess.DEVNULL,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, **ws.environment})
+    return start(ws, "rebuild", "--shadow", "--drop-old", "account")
+
+
+def start(ws, *command: str) -> subprocess.Popen:
+    return subprocess.Popen(ws._projector(*command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, **ws.environment})
 
 
 def held_open(ws):

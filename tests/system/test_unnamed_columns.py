@@ -8,7 +8,7 @@ from bson import Int64
 from entities import MOMENT, account, fill
 from replays import ARCHIVE, life
 from test_projector_children import ORDERS, order, place
-from test_projector_rebuild import deposit, shadow, start_shadow, state_folder, tables, waiting
+from test_projector_rebuild import shadow, start, state_folder, tables, waiting
 from workspace import WAIT_S, bank_projections
 
 __all__ = ["state_folder"]  # the fixture of reconcile's tests: a state folder per test
@@ -49,24 +49,21 @@ def test_a_shadow_has_them(bank):
     assert found == expected
 
 
-def test_a_shadow_has_what_was_written_until_the_swap(bank):
-    """A transaction of `run` holds up the gate; meanwhile somebody writes a note. Rows that others have locked do not
-    hold up the copy of their notes."""
-    filled(bank, backoff_ms=20)
-    other = bank.stores.mysql(bank.name)
-    with bank.start_projector() as projector, other:
-        projector.wait_log("working")
-        with other.cursor() as cursor:
-            cursor.execute("START TRANSACTION")
-            cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
-        event = deposit(bank, "a1", 2, "10.00")
-        bank.wait_lock_wait()
-        process = start_shadow(bank)
+@pytest.mark.parametrize("command", [("rebuild", "--shadow", "account"), ("replay", "--projection", "account")],
+                         ids=["shadow", "replay"])
+def test_it_has_what_was_written_until_the_swap(bank, command):
+    """A transaction holds up the gate; meanwhile somebody writes a note. Rows that others have locked do not hold up the
+    copy of their notes."""
+    filled(bank, **ARCHIVE)
+    with bank.stores.mysql(bank.name) as other, other.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+        cursor.execute("SELECT * FROM projector_fence")
+        cursor.execute("SELECT * FROM account WHERE account_id = 'a1' FOR UPDATE")
+        process = start(bank, *command, "--drop-old")
         bank.wait(lambda: waiting(bank, "LOCK TABLES projector_fence WRITE"), what="the gate")
         bank.query("UPDATE account SET note = 'late' WHERE account_id = 'a2'")
         other.rollback()
         assert process.wait(WAIT_S) == 0, process.stderr.read()
-        bank.wait_gone(event)
     assert notes(bank)["a2"][0] == "late"
 
 
