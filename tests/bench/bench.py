@@ -2,6 +2,7 @@
 
     drain     how fast a full outbox is emptied, against the floor of the two stores and a program written by hand
     feed      what a feed costs the drain
+    children  what ten rows of a child table cost, beside the one above them
     live      from the acknowledged insert to the visible row under a steady load, against a bare follower
     waiters   how soon after a row becomes visible the requests waiting for it are answered
     backlog   memory with a million events waiting
@@ -38,6 +39,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import pymongo.errors
 import pymysql
 
+from children import children
 from drain import drain
 from feed import feed
 from grown import grown, pruning
@@ -420,7 +422,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-PARTS = {"drain": drain, "feed": feed, "live": Bench.live, "waiters": waiters, "backlog": Bench.backlog,
+PARTS = {"drain": drain, "feed": feed, "children": children, "live": Bench.live, "waiters": waiters, "backlog": Bench.backlog,
          "large": Bench.large, "idle": Bench.idle, "reconcile": Bench.reconcile, "rebuild": Bench.rebuild,
          "grown": grown, "pruning": pruning}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 
+import pytest
 from bson import Int64
 
 from bank import SHORT_LEASE
@@ -59,6 +61,32 @@ def test_a_statement_is_not_judged(bank):
     bank.run_once()
     [sums] = verify(bank)
     assert (sums["equal"], sums["unknown"]) == (2, 1)
+
+
+@pytest.mark.whole_server  # failCommand
+def test_an_entity_that_changes_during_every_check_is_no_good_answer(bank):
+    written(bank)
+    bank.run_once()
+    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 200, "appName": "projector", "namespace": f"{bank.name}.accounts"}
+    ended = threading.Event()
+
+    def change() -> None:
+        while not ended.wait(0.01):
+            bank.accounts.update_one({"_id": "a1"}, {"$inc": {"looked_at": 1}})
+
+    bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": slow})
+    writer = threading.Thread(target=change)
+    writer.start()
+    try:
+        found, sums = verify(bank, status=1)
+        text = bank.projector("archive", "verify", "account")
+    finally:
+        ended.set()
+        writer.join()
+        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    assert (found["finding"], found["aggregate_id"]) == ("changing", "a1") and (sums["equal"], sums["changing"]) == (2, 1)
+    assert text.returncode == 1 and "1 not verified" in text.stdout
+    assert [sums["changing"] for sums in verify(bank)] == [0]
 
 
 def test_wrong_use_of_verify(bank):

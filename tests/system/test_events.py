@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -377,6 +378,34 @@ def test_a_few_follow_at_once_and_no_more(kept):
     for _, answer in readers[1:]:
         with pytest.raises(http.client.IncompleteRead):
             answer.read()
+
+
+@pytest.mark.whole_server  # failCommand
+def test_while_events_wait_to_be_applied_readers_rest_longer(kept):
+    """Four times as long as a page took, so that projecting comes first."""
+    pages, page_s = 5, 0.2
+    kept.db["outbox_archive"].insert_many({**kept.event(f"a{n}", "Noted"), "applied_at": datetime(2024, 1, 1)} for n in range(pages * 200))
+    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": int(page_s * 1000), "appName": "projector",
+            "namespace": f"{kept.name}.outbox_archive"}
+
+    def taken() -> float:
+        begun = time.monotonic()
+        assert len(asked(endpoint)) == pages * 200
+        return time.monotonic() - begun
+
+    with serving(kept) as endpoint:
+        numbered(kept, pages * 200)
+        assert kept.projector("pause").returncode == 0
+        kept.wait(lambda: endpoint.metrics()["projector_paused"] == 1, what="the pause")
+        kept.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": slow})
+        try:
+            idle = taken()
+            kept.put(opened(kept, "a1"))
+            kept.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="an event that waits")
+            busy = taken()
+        finally:
+            kept.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    assert busy > pages * page_s + (pages - 1) * 4 * page_s and idle < busy
 
 
 @pytest.mark.whole_server  # failCommand

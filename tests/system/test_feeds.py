@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import nullcontext
 from datetime import datetime
 
 import bson
 import pytest
 from bson import Int64
 
-from feeds import FEED, SETTINGS, checks, deposited, feed_documents, fold, opened, reader_mapping, start_reader, turnover
-from workspace import Workspace, decimal, said
+from feeds import FEED, SETTINGS, checks, deposited, feed_documents, fold, opened, reader_mapping, start_reader, turnover, using
+from workspace import ROOT, Workspace, bank_projections, decimal, said
 
 OWN = {"status", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error", "fed_at", "fed_to"}
 SECOND = "outbox_audit"
@@ -440,3 +442,70 @@ def test_status_and_check_show_the_feeds(one):
         one.wait(lambda: one.db[FEED].find_one() is None)
         assert not any(c["verdict"] != "ok" and FEED in c["text"] for c in checks(one))
     one.wait(lambda: any("is not running" in c["text"] and FEED in c["text"] and c["verdict"] == "warning" for c in checks(one)))
+
+
+# a feed that is named later
+
+
+def named_later(one: Workspace) -> tuple[list[dict], list[dict]]:
+    """What was applied before anybody thought of a feed, and what is in it."""
+    one.mapping(mongodb={"retain": "archive"}, **SETTINGS)
+    before = [opened(one, f"a{n}", version=Int64(1)) for n in range(6)]
+    before += [deposited(one, f"a{n % 6}", f"0.{n:02}", version=Int64(2 + n // 6)) for n in range(12)]
+    one.put(before)
+    one.run_once()
+    one.mapping(mongodb={"retain": "archive", "feeds": [FEED]}, **SETTINGS)
+    fed = [deposited(one, f"a{n}", "1.00", version=Int64(4)) for n in range(6)] + [opened(one, "a9", version=Int64(1))]
+    one.put(fed)
+    one.run_once()
+    assert [c["_id"] for c in feed_documents(one)] == [e["_id"] for e in fed]
+    return before, fed
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_feed_that_is_named_later_is_filled_from_the_archive(one, away):
+    """By the steps of docs/feeds.md: what is in the archive and in the feed counts once; and its own replay gives the same."""
+    before, fed = named_later(one)
+    readers = reader_mapping(one, mongodb={"retain": "archive"})
+    [stages] = re.findall(r"db\.outbox_archive\.aggregate\((\[.*?\])\)\n", (ROOT / "docs/feeds.md").read_text(), re.S)
+    pipeline = json.loads(re.sub(r"([{,]\s*)([$\w]+):", r'\1"\2":', stages))
+    for _ in range(2):
+        one.db["outbox_archive"].aggregate(pipeline)
+    assert not any(OWN & copy.keys() for copy in feed_documents(one)) and len(feed_documents(one)) == len(before + fed)
+    one.put(last := deposited(one, "a1", "5.00", version=Int64(5)))
+    if away:
+        one.run_once()
+    with start_reader(one, readers):
+        if not away:
+            one.run_once()
+        one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")
+        assert turnover(one) == fold([*before, *fed, last])
+        with using(one, readers):
+            done = one.projector("replay", "--projection", "turnover")
+        assert done.returncode == 0, done.stderr
+    assert turnover(one) == fold([*before, *fed, last])
+
+
+@pytest.mark.parametrize("shadow", [[], ["--shadow"]])
+def test_a_feed_that_is_named_later_is_filled_by_rebuild_of_its_projector(one, tmp_path, shadow):
+    one.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    before, fed = named_later(one)
+    sums = {account: opened_with + paid_in for account, (opened_with, paid_in, _) in fold(before + fed).items()}
+    one.accounts.insert_many({"_id": account, "version": Int64(1 if account == "a9" else 4), "user_id": "u1", "name": "Ada",
+                              "balance": decimal(str(sum)), "last_event_at": fed[-1]["occurred_at"]} for account, sum in sums.items())
+    own = one.file
+    [projection] = bank_projections()
+    readers = one.mapping([{**projection, "table": "second", "events": {name: rule for name, rule in projection["events"].items() if rule["op"] != "sql"}}],
+                          name=f"{one.name}_second", mongodb={"outbox": FEED}, **SETTINGS, max_attempts=1000)
+    assert one.projector("schema", "--apply").returncode == 0
+    one.file = own
+    with start_reader(one, readers):
+        one.wait(lambda: one.db[FEED].count_documents({"status": "failed"}) >= 1 and len(one.rows("second")) == 1, what="deltas without rows")
+        with using(one, readers):
+            done = one.projector("rebuild", *shadow, "second")
+            assert done.returncode == 0, done.stderr
+        one.put(last := deposited(one, "a1", "5.00", version=Int64(5)))
+        one.run_once()
+        one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")
+    sums["a1"] += last["payload"]["amount"].to_decimal()
+    assert {row["account_id"]: row["balance"] for row in one.rows("second")} == sums

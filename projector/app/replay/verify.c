@@ -99,6 +99,15 @@ static void count_and_print(Verify *verify, const Aggregate *aggregate,
                 rehydrated->missing_count);
 }
 
+/* Nothing is known of it, so the answer cannot be yes. */
+static void print_changing(Verify *verify, const Aggregate *aggregate) {
+  char id[ID_TEXT_SIZE];
+  id_text(&aggregate->id, id);
+  verify->busy++;
+  print_finding(verify, "changing", id, "the entity changed during every check; verify it again",
+                0);
+}
+
 /* An entity whose `_id` no event can name has no events. */
 static void print_unmappable(Verify *verify, const bson_t *entity) {
   Failure failure;
@@ -137,7 +146,8 @@ static void print_sums(const Verify *verify) {
   if (verify->skipped)
     printf("  skipped events left out: %lld\n", (long long)verify->skipped);
   if (verify->busy)
-    printf("  %lld changed during every check\n", (long long)verify->busy);
+    printf("  %lld not verified, because they changed during every check\n",
+           (long long)verify->busy);
 }
 
 /* --- one aggregate -------------------------------------------------------------------------- */
@@ -186,7 +196,8 @@ static bool verify_aggregate(Verify *verify, const Aggregate *aggregate, bson_t 
   }
   if (entity)
     bson_destroy(entity);
-  verify->busy += good && !settled;
+  if (good && !settled)
+    print_changing(verify, aggregate);
   return good;
 }
 
@@ -270,7 +281,7 @@ static bool verify_projection(Verify *verify, MongoStore *store, Failure *ret_fa
 
 static bool is_good(const Verify *verify) {
   return verify->counts[REHYDRATED_OTHERWISE] == 0 && verify->counts[REHYDRATED_BROKEN] == 0 &&
-         verify->gaps == 0 && verify->unmappable == 0;
+         verify->gaps == 0 && verify->unmappable == 0 && verify->busy == 0;
 }
 
 static int verify_all(const Config *config, const GPtrArray *projections, bool as_json) {
@@ -314,7 +325,8 @@ int command_archive(int argc, char **argv) {
               "verify [TABLE] - whether events alone reproduce the entities",
               "Folds the archived events of each aggregate, and those that wait in the "
               "outbox, with the mapping and compares the result with the entity. Names the "
-              "aggregates that differ, and missing versions. Exit status 1 if there are any.",
+              "aggregates that differ or kept changing, and missing versions. Exit status 1 if "
+              "there are any.",
               options},
           &config, &status))
     return status;
