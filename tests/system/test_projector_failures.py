@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from bank import FAST, deposited, impossible, opened
-from workspace import bank_projections, decimal
+from workspace import WAIT_S, bank_projections, decimal
 
 SHORT_LEASE = {**FAST, "lease_ms": 1000}  # only where a projector is killed: a busy machine may lose so short a lease
 SLOW = {**FAST, "backoff_ms": 300000}  # failed events stay failed during the test
@@ -444,7 +444,7 @@ def test_many_claims_of_another_do_not_keep_the_sweeper_from_its_work(bank):
         projector.wait_log("info working")
         bank.put([{**opened(bank, f"a{n}"), "status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1", "claimed_at": now()}
                   for n in range(2000)])
-        bank.wait_drained()
+        bank.wait_drained(timeout=3 * WAIT_S)
     assert bank.query("SELECT COUNT(*) AS n, SUM(balance) AS s FROM account")[0] == {"n": 2000, "s": Decimal("200000.00")}
 
 
