@@ -30,9 +30,24 @@ bool outbox_is_duplicate_key(const bson_error_t *cause) {
 
 // Server codes that are about the server's state, not about the request.
 static bool server_is_unavailable(uint32_t code) {
-  static const uint32_t codes[] = {6,   7,    50,    64,    89,    91,    112,   133,   134,
-                                   189, 202,  225,   234,   246,   251,   262,   317,   358,
-                                   384, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 50915};
+  static const uint32_t codes[] = {
+      6,     7,     // HostUnreachable, HostNotFound
+      50,    64,    // MaxTimeMSExpired, WriteConcernTimeout
+      89,    91,    // NetworkTimeout, ShutdownInProgress
+      112,          // WriteConflict
+      133,   134,   // FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet
+      189,   202,   // PrimarySteppedDown, NetworkInterfaceExceededTimeLimit
+      225,   234,   // TransactionTooOld, RetryChangeStream
+      246,   251,   // SnapshotUnavailable, NoSuchTransaction
+      262,   317,   // ExceededTimeLimit, ConnectionPoolExpired
+      358,   371,   // InternalTransactionNotSupported, UserWritesBlocked
+      384,   9001,  // ConnectionError, SocketException
+      10058, 10107, // NotWritablePrimary
+      11600, 11602, // InterruptedAtShutdown, InterruptedDueToReplStateChange
+      13388,        // StaleConfig
+      13435, 13436, // NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary
+      50915,        // BackupCursorOpenConflictWithCheckpoint
+  };
   for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
     if (codes[i] == code) {
       return true;

@@ -225,14 +225,14 @@ bool outbox_event_insert(const outbox_command_t *command, int64_t version, int64
     outbox_event_id_text(id, text);
     bson_snprintf(what, sizeof what, "event %s", text);
     outbox_fail_mongoc(error, &cause, &reply, what);
-    if (error && error->kind == OUTBOX_DUPLICATE) {
+    if (error->kind == OUTBOX_DUPLICATE) {
       return outbox_fail(error, OUTBOX_DUPLICATE,
                          "_id: an event with the id %s is in the outbox already", text);
     }
     // Without a transaction, a broken connection leaves open whether the insert was executed. So
     // does a server that is not available: the answer may be the second one, or be that of an event
     // that is stored, but not on a majority.
-    if (error && !command->session && error->kind == OUTBOX_UNAVAILABLE &&
+    if (!command->session && error->kind == OUTBOX_UNAVAILABLE &&
         cause.domain != MONGOC_ERROR_SERVER_SELECTION) {
       error->kind = OUTBOX_UNKNOWN;
     }

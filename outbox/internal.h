@@ -95,7 +95,8 @@ bool outbox_id_equal(const bson_value_t *a, const bson_value_t *b);
 void outbox_content(const char *event_type, const bson_t *payload,
                     uint8_t ret_digest[OUTBOX_SHA256_BYTES]);
 
-// Executes the command in its session, unless the receipts say that it was executed before.
+// Executes the command in its session, unless the receipts say that it was executed before. `error`
+// is not NULL.
 bool outbox_command_run(const outbox_command_t *command, outbox_receipt_t *ret_receipt,
                         outbox_error_t *error);
 // The same in a transaction of its own, tried again as long as that can help.

@@ -1,6 +1,8 @@
 // liboutbox: opening, and writes in the caller's transaction.
 #include "outbox/internal.h"
 
+#include <string.h>
+
 enum { DEFAULT_TIMEOUT_MS = 60000 };
 
 static outbox_t *open_with(mongoc_client_pool_t *pool, mongoc_client_t *client,

@@ -216,8 +216,7 @@ bool change_is_marked(const Change *change) {
   const Projection *projection = change->rule->projection;
   g_assert(change->rule->operation == OP_UPSERT);
   return projection->mark >= 0 &&
-         mark_is_set(projection,
-                     &change->values[(unsigned)projection->mark - projection->key_count]);
+         mark_is_set(&change->values[(unsigned)projection->mark - projection->key_count]);
 }
 
 const Source *change_unknown_mark(const Projection *projection) {

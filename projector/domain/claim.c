@@ -1,4 +1,4 @@
-/* claim.c - the outcome of a claim, from the document it met. */
+/* claim.c - the thresholds of claims: by the batch or alone, outdated, slow, spent. */
 #include "projector/domain/claim.h"
 
 enum { ALONE_FROM = 2 };

@@ -266,12 +266,3 @@ bool condition_holds(const Condition *condition, const Event *event, bool *ret_h
   *ret_holds = condition->test == TEST_NOT ? !holds : holds;
   return true;
 }
-
-bool condition_add_fields(const Condition *condition, GPtrArray *names) {
-  if (condition->test == TEST_IS || condition->test == TEST_EXISTS)
-    return source_add_fields(&condition->source, names);
-  bool good = true;
-  for (unsigned i = 0; i < condition->count; i++)
-    good = condition_add_fields(condition->parts[i], names) && good;
-  return good;
-}

@@ -22,6 +22,3 @@ const Condition *condition_parse(const json_t *json, const char *path, Condition
 /* Returns false when the result is unknown: a path that `is` or `in` needs is missing. */
 bool condition_holds(const Condition *condition, const Event *event, bool *ret_holds,
                      Failure *ret_failure);
-
-/* As source_add_fields, for every path. */
-bool condition_add_fields(const Condition *condition, GPtrArray *names);

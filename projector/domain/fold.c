@@ -1,6 +1,8 @@
 /* fold.c - folds changes into final row states. */
 #include "projector/domain/fold.h"
 
+#include "projector/domain/mark.h"
+
 #include <string.h>
 
 struct Fold {
@@ -162,7 +164,7 @@ static bool add_to(const Projection *projection, unsigned column, Value *sum, co
 static bool is_marked(const FoldedRow *row) {
   const Projection *projection = row->projection;
   return projection->mark >= 0 &&
-         row->row[(unsigned)projection->mark - projection->key_count].kind != VALUE_NULL;
+         mark_is_set(&row->row[(unsigned)projection->mark - projection->key_count]);
 }
 
 static bool is_delta(const Change *change) {

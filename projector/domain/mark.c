@@ -19,8 +19,8 @@ int mark_of_rule(const Rule *rule) {
   return -1;
 }
 
-bool mark_is_set(const Projection *projection, const Value *mark) {
-  return projection->mark >= 0 && mark->kind != VALUE_NULL;
+bool mark_is_set(const Value *mark) {
+  return mark->kind != VALUE_NULL;
 }
 
 bool mark_sets(const Projection *projection, const Column *column) {

@@ -117,7 +117,7 @@ static bool row_missing(const Projection *projection, Failure *ret_failure) {
 }
 
 static bool is_marked(const Projection *projection, const Value *values) {
-  return projection->mark >= 0 && mark_is_set(projection, &values[projection->mark]);
+  return projection->mark >= 0 && mark_is_set(&values[projection->mark]);
 }
 
 /* NULL plus something is not a number: such a row counts as missing. */

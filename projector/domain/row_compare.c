@@ -139,7 +139,7 @@ bool column_equal(const Column *column, const Value *expected, const Value *foun
 }
 
 bool layout_is_marked(const Layout *layout, const Value *row) {
-  return layout->mark >= 0 && mark_is_set(layout->projection, &row[layout->mark]);
+  return layout->mark >= 0 && mark_is_set(&row[layout->mark]);
 }
 
 bool layout_differs(const Layout *layout, const Expected *expected, const Value *row,

@@ -1,4 +1,5 @@
-/* statement.c - a small scanner that knows only SQL's quotes and comments. */
+/* statement.c - a small scanner that knows SQL's quotes and comments, and finds what a mapping's
+ * statement sets and selects by. */
 #include "projector/domain/statement.h"
 
 #include <string.h>

@@ -85,8 +85,8 @@ static bool number_fits(const Decimal *decimal, const ColumnType *type, Arena *a
 
 static bool to_number(const bson_iter_t *iter, const ColumnType *type, Arena *arena,
                       Value *ret_value) {
-  if (BSON_ITER_HOLDS_INT(iter) && type_is_integer(type->kind) && !type->is_unsigned &&
-      type->kind == TYPE_BIGINT) { /* the common case, which needs no digits */
+  if (BSON_ITER_HOLDS_INT(iter) && type->kind == TYPE_BIGINT &&
+      !type->is_unsigned) { /* the common case, which needs no digits */
     *ret_value = (Value){.kind = VALUE_INT, .integer = bson_iter_as_int64(iter)};
     return true;
   }

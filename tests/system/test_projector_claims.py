@@ -207,6 +207,7 @@ def test_an_event_that_another_claimed_meanwhile_is_settled_only_when_it_was_app
         bank.wait_gone(after)  # in a later batch
         if what == "applied":
             bank.wait_gone(second)
+            assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a2", "a3"]
         else:
             assert bank.found(second) == taken
 

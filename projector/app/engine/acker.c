@@ -32,7 +32,7 @@ struct Acker {
   int64_t refused_retry; /* ms */
 };
 
-/* Takes the queue; with `wait`, waits for something to be in it. NULL: nothing there. */
+/* Waits until something is queued, and takes all of it. NULL: nothing is, and nothing will be. */
 static GPtrArray *take(Acker *acker) {
   SCOPED_LOCK(&acker->lock);
   while (acker->queue->len == 0 && !acker->finishing)
@@ -73,6 +73,7 @@ static bool acknowledge(Acker *acker, Event *const *events, size_t count, bool r
     if (acker->given_up)
       return false;
   }
+  feeder_note_acknowledged(acker->feeder, count);
   return true;
 }
 

@@ -17,8 +17,9 @@ QueuedEvent *event_queue_pop_like(EventQueue *queue, const QueuedEvent *event);
 /* Takes this one out, when it is queued and no smaller one of its aggregate is. */
 bool event_queue_take(EventQueue *queue, QueuedEvent *event);
 
-/* Whether events of this one's aggregate are meant. */
+/* Asked once for each aggregate, of its smallest event; the answer holds for all of them. */
 typedef bool EventTest(const Event *event, gconstpointer data);
 
+/* Of the aggregates that pass the test: takes the smallest event, or counts all. */
 QueuedEvent *event_queue_pop_where(EventQueue *queue, EventTest *test, gconstpointer data);
 size_t event_queue_count_where(const EventQueue *queue, EventTest *test, gconstpointer data);

@@ -32,11 +32,17 @@ struct Feeder {
   GHashTable *unmarkable;
 };
 
+void feeder_note_acknowledged(Feeder *feeder, size_t count) {
+  if (!feeder)
+    return;
+  SCOPED_LOCK(&feeder->lock);
+  feeder->acknowledged += (int64_t)count;
+}
+
 bool feeder_has_marked_none(Feeder *feeder, Event *const *events, size_t count) {
   if (!feeder)
     return true;
   SCOPED_LOCK(&feeder->lock);
-  feeder->acknowledged += (int64_t)count;
   bool none = !feeder->marked_many;
   for (size_t i = 0; none && i < count; i++)
     none = !g_hash_table_contains(feeder->marked,

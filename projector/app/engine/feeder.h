@@ -22,6 +22,8 @@ void feeder_free(Feeder *feeder);
 /* Copies in a thread until the stop is requested. NULL is allowed. */
 void feeder_start(Feeder *feeder);
 
-/* Whether this feeder has marked none of these events, which are about to leave the outbox: then
- * the copies in memory are current. NULL is allowed. Called from the acker's thread. */
+/* Events have left the outbox. NULL is allowed. */
+void feeder_note_acknowledged(Feeder *feeder, size_t count);
+/* Whether this feeder has marked none of these events: then the copies in memory are current. NULL
+ * is allowed. */
 bool feeder_has_marked_none(Feeder *feeder, Event *const *events, size_t count);

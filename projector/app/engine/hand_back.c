@@ -5,8 +5,8 @@ enum {
   MARK_AGAIN_MS = 800, /* between two attempts to mark events in the outbox */
 };
 
-bool mark_again(Worker *worker, const Failure *failure) {
-  g_atomic_int_add(&worker->moves, 2);
+bool pause_before_marking_again(Worker *worker, const Failure *failure) {
+  g_atomic_int_add(&worker->moves, 2); /* still the same batch, and still moving */
   log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", failure);
   if (failure->class == FAILURE_CONFIG)
     stop_request(worker->stop, failure);
@@ -21,7 +21,7 @@ void give_back(Worker *worker, QueuedEvent *const *events, size_t count) {
     if (events[i]->marked)
       marked[marked_count++] = events[i]->event;
   while (marked_count > 0 && !outbox_release(worker->outbox, marked, marked_count, &failure) &&
-         mark_again(worker, &failure))
+         pause_before_marking_again(worker, &failure))
     ;
   for (size_t i = 0; i < count; i++)
     lane_give_back(worker->lane, events[i]);
@@ -37,7 +37,7 @@ void leave_claim(Worker *worker) {
   Failure failure = {0};
   hand_empty(worker->hand);
   while (worker->claims_batch && !claims_write(worker->outbox, &key, NULL, 0, &failure) &&
-         mark_again(worker, &failure))
+         pause_before_marking_again(worker, &failure))
     ;
   worker->claims_batch = false;
 }

@@ -41,7 +41,7 @@ void lane_review_holds(Lane *lane) {
   g_hash_table_iter_init(&iter, lane->holds);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     Hold *hold = value;
-    if (hold->reason != HOLD_GAP && hold->state != HOLD_DRAINING)
+    if (hold->reason != HOLD_GAP && hold->state != STATE_DRAINING)
       lane_call(lane, hold, CALL_REVIEW);
   }
 }
@@ -50,7 +50,7 @@ static void show(const Hold *hold, HoldView *ret_view) {
   *ret_view = (HoldView){.aggregate = aggregate_copy(hold->aggregate),
                          .reason = hold->reason,
                          .call = hold->call,
-                         .draining = hold->state == HOLD_DRAINING,
+                         .draining = hold->state == STATE_DRAINING,
                          .looks = hold->looks,
                          .from_start = hold->from_start,
                          .gap_first = hold->gap_first,
@@ -72,12 +72,12 @@ unsigned lane_take_due(Lane *lane, HoldView *ret_views, unsigned max) {
     Hold *hold = g_sequence_get(g_sequence_get_begin_iter(lane->due));
     if (hold->due > now)
       break;
-    g_assert(hold->state != HOLD_LOOKED_AT); /* it becomes due again when the janitor has decided */
+    g_assert(hold->state != STATE_CHECKED); /* it becomes due again when the janitor has decided */
     lane_set_due(lane, hold, DUE_NEVER);
     hold->looks++;
     show(hold, &ret_views[count++]);
-    if (hold->state == HOLD_WAITING)
-      hold->state = HOLD_LOOKED_AT;
+    if (hold->state == STATE_WAITING)
+      hold->state = STATE_CHECKED;
   }
   return count;
 }
@@ -99,9 +99,9 @@ static Hold *find_in(Lane *lane, const Aggregate *aggregate, HoldState state) {
 static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCall call,
                     int64_t delay_ms) {
   SCOPED_LOCK(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
+  Hold *hold = find_in(lane, view->aggregate, STATE_CHECKED);
   if (hold) {
-    hold->state = HOLD_WAITING;
+    hold->state = STATE_WAITING;
     hold->reason = reason;
     hold->call = call;
     lane_set_due(lane, hold, delay_ms);
@@ -119,7 +119,7 @@ void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_
 bool lane_offer_head(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
   const Hold *hold = lane_find_hold(lane, queued->event);
-  if (hold && hold->state == HOLD_LOOKED_AT)
+  if (hold && hold->state == STATE_CHECKED)
     return lane_queue(lane, queued);
   queued_event_free(queued);
   return false;
@@ -137,16 +137,16 @@ Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
   const Event *event = queued->event;
   Hold *hold = lane_find_hold(lane, event);
   Offer result = OFFER_BLOCKED;
-  if (hold && hold->state != HOLD_WAITING && !lane->stopped) {
+  if (hold && hold->state != STATE_WAITING && !lane->stopped) {
     const QueuedEvent *known = lane_find_known(lane, event);
     if (!known && !lane_has_room_around(lane)) {
       result = OFFER_FULL;
     } else if (known ? known->has_hold : event->status != STATUS_PENDING) {
       /* It may be waiting for an event that the draining let through, or for the end of the hold
        * itself. */
-      lane_hold_as_read(lane, queued, hold->state == HOLD_DRAINING ? CALL_RETRY : CALL_REVIEW);
+      lane_hold_as_read(lane, queued, hold->state == STATE_DRAINING ? CALL_RETRY : CALL_REVIEW);
     } else {
-      if (hold->state == HOLD_DRAINING)
+      if (hold->state == STATE_DRAINING)
         mark_reached(hold, event);
       lane_queue(lane, queued);
       return OFFER_GO_ON;
@@ -158,10 +158,10 @@ Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
 
 bool lane_begin_drain(Lane *lane, HoldView *view) {
   SCOPED_LOCK(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_LOOKED_AT);
+  Hold *hold = find_in(lane, view->aggregate, STATE_CHECKED);
   if (!hold)
     return false;
-  hold->state = HOLD_DRAINING;
+  hold->state = STATE_DRAINING;
   order_key_copy(&hold->key, &hold->reached, hold->reached_bytes);
   hold->from_start = view->draining = view->from_start = true;
   hold->missed_from = INT64_MAX;
@@ -170,14 +170,14 @@ bool lane_begin_drain(Lane *lane, HoldView *view) {
 
 void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms) {
   SCOPED_LOCK(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
+  Hold *hold = find_in(lane, view->aggregate, STATE_DRAINING);
   if (hold)
     lane_set_due(lane, hold, delay_ms);
 }
 
 void lane_end_drain(Lane *lane, const HoldView *view) {
   SCOPED_LOCK(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, HOLD_DRAINING);
+  Hold *hold = find_in(lane, view->aggregate, STATE_DRAINING);
   if (!hold)
     return;
   if (hold->missed_from != INT64_MAX) {

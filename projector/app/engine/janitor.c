@@ -413,8 +413,8 @@ static void sweep_when_due(Janitor *janitor) {
     stop_request(janitor->stop, &failure);
 }
 
-/* Logs the events that have no other way to show why they wait. */
-static void report_refused_events(Janitor *janitor) {
+/* Records in MongoDB the events that have no other way to show why they wait. */
+static void record_refused_events(Janitor *janitor) {
   uint64_t now = watch_refusals(janitor->lanes->watch);
   Failure failure = {0};
   if (now == janitor->refusals_reported)
@@ -431,7 +431,7 @@ static void report_refused_events(Janitor *janitor) {
 /* Processes due holds and sweeps when it is time. Returns the ms until the next call. */
 static int64_t step(Janitor *janitor) {
   sweep_when_due(janitor); /* once in each step, however many holds are due */
-  report_refused_events(janitor);
+  record_refused_events(janitor);
   int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
   for (unsigned i = 0; i < janitor->lanes->count; i++) {
     look_at_due(janitor, janitor->lanes->lanes[i]);

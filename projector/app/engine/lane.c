@@ -75,7 +75,7 @@ void lane_set_due(Lane *lane, Hold *hold, int64_t delay_ms) {
     alarm_ring(lane->alarm);
 }
 
-Hold *lane_find_hold(Lane *lane, const Event *event) {
+Hold *lane_find_hold(const Lane *lane, const Event *event) {
   if (g_hash_table_size(lane->holds) == 0 || !event_has_aggregate(event))
     return NULL;
   return g_hash_table_lookup(lane->holds, &event->aggregate);
@@ -110,14 +110,14 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
     hold->head_since = hold->behind_since = INT64_MAX;
     g_hash_table_insert(lane->holds, hold->aggregate, hold);
     lane_count_hold(lane, 1);
-  } else if (hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
+  } else if (hold->state != STATE_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
     return NULL;
   }
   int64_t behind = head_behind(hold, event);
   hold->behind_since = MIN(hold->behind_since, behind);
   hold->head_since = since(lane, queued);
   order_key_copy(&event->key, &hold->key, hold->key_bytes);
-  hold->state = HOLD_WAITING;
+  hold->state = STATE_WAITING;
   hold->reason = reason;
   hold->call = CALL_DUE;
   hold->looks = 0;
@@ -138,7 +138,7 @@ static void note_missed(const Lane *lane, Hold *hold, const QueuedEvent *queued)
 /* Whether the event must wait: it is behind a hold, and the draining has not reached it yet. */
 bool lane_has_to_wait(const Hold *hold, const Event *event) {
   return order_key_compare(&event->key, &hold->key) > 0 &&
-         (hold->state != HOLD_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);
+         (hold->state != STATE_DRAINING || order_key_compare(&event->key, &hold->reached) > 0);
 }
 
 static bool is_full(const Lane *lane) {
@@ -192,7 +192,7 @@ bool lane_wait_room(Lane *lane) {
   return !lane->stopped;
 }
 
-QueuedEvent *lane_find_known(Lane *lane, const Event *event) {
+QueuedEvent *lane_find_known(const Lane *lane, const Event *event) {
   return g_hash_table_lookup(lane->known, &event->key.event_id);
 }
 
@@ -262,7 +262,7 @@ bool lane_offer(Lane *lane, QueuedEvent *queued) {
 /* --- taking ------------------------------------------------------------------------------- */
 
 static bool is_held(const Event *event, gconstpointer data) {
-  return lane_find_hold((Lane *)data, event) != NULL;
+  return lane_find_hold(data, event) != NULL;
 }
 
 static QueuedEvent *taken(QueuedEvent *queued) {
@@ -404,7 +404,7 @@ void lane_forget(Lane *lane, QueuedEvent *queued) {
 /* A review must not replace a retry that is still owed: it would wait for the event's own due
  * time. */
 void lane_call(Lane *lane, Hold *hold, HoldCall why) {
-  hold->state = HOLD_WAITING;
+  hold->state = STATE_WAITING;
   if (hold->call != CALL_RETRY)
     hold->call = why;
   hold->looks = 0;
@@ -421,7 +421,7 @@ static bool concerns(const Hold *hold, const QueuedEvent *queued) {
 void lane_settle(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
   Hold *hold = lane_find_hold(lane, queued->event);
-  if (hold && hold->state != HOLD_DRAINING && concerns(hold, queued))
+  if (hold && hold->state != STATE_DRAINING && concerns(hold, queued))
     lane_call(lane, hold, CALL_RETRY);
   forget(lane, queued);
 }
@@ -429,7 +429,7 @@ void lane_settle(Lane *lane, QueuedEvent *queued) {
 bool lane_is_behind_hold(Lane *lane, const Event *event) {
   SCOPED_LOCK(&lane->lock);
   const Hold *hold = lane_find_hold(lane, event);
-  return hold && hold->state != HOLD_DRAINING && order_key_compare(&event->key, &hold->key) > 0;
+  return hold && hold->state != STATE_DRAINING && order_key_compare(&event->key, &hold->key) > 0;
 }
 
 /* --- figures ------------------------------------------------------------------------------ */
@@ -450,7 +450,7 @@ int64_t lane_waiting_since(Lane *lane) {
   g_hash_table_iter_init(&iter, lane->holds);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const Hold *hold = value;
-    if (hold->reason == HOLD_FUTURE && hold->state != HOLD_DRAINING)
+    if (hold->reason == HOLD_FUTURE && hold->state != STATE_DRAINING)
       continue;
     earliest = MIN(earliest, hold->behind_since);
     if (hold->reason != HOLD_DEAD)
@@ -474,8 +474,8 @@ LaneFigures lane_figures(Lane *lane) {
     const Hold *hold = value;
     figures.dead += hold->reason == HOLD_DEAD;
     figures.future += hold->reason == HOLD_FUTURE;
-    figures.looked_at += hold->state == HOLD_LOOKED_AT;
-    figures.gaps += hold->reason == HOLD_GAP || hold->state == HOLD_DRAINING;
+    figures.looked_at += hold->state == STATE_CHECKED;
+    figures.gaps += hold->reason == HOLD_GAP || hold->state == STATE_DRAINING;
   }
   return figures;
 }

@@ -4,7 +4,7 @@
 #include "projector/app/engine/event_queue.h"
 #include "projector/app/engine/lane.h"
 
-typedef enum HoldState { HOLD_WAITING, HOLD_LOOKED_AT, HOLD_DRAINING } HoldState;
+typedef enum HoldState { STATE_WAITING, STATE_CHECKED, STATE_DRAINING } HoldState;
 
 typedef struct Hold {
   Aggregate *aggregate;
@@ -51,8 +51,8 @@ struct Lane {
 /* All of these are called with the lock held; lane.c has them. */
 void lane_call(Lane *lane, Hold *hold, HoldCall why);
 void lane_count_hold(Lane *lane, gint more);
-Hold *lane_find_hold(Lane *lane, const Event *event);
-QueuedEvent *lane_find_known(Lane *lane, const Event *event);
+Hold *lane_find_hold(const Lane *lane, const Event *event);
+QueuedEvent *lane_find_known(const Lane *lane, const Event *event);
 bool lane_has_room_around(const Lane *lane);
 bool lane_has_to_wait(const Hold *hold, const Event *event);
 void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call);

@@ -12,7 +12,7 @@ typedef struct Lanes {
   unsigned count;
   Alarm *due;                     /* rings when a hold is due earlier than those before */
   gint holds;                     /* atomic; of all lanes */
-  Watch *watch;                   /* the workers' findings; not used here */
+  Watch *watch;                   /* what is remembered of events and tables */
   Pace *pace;                     /* NULL: nothing holds the workers back */
   gint scanning;                  /* atomic; the reader is reading the whole outbox */
   _Atomic int64_t clock_ahead_ms; /* MongoDB's clock, of this machine's */

@@ -50,11 +50,12 @@ static bool refresh(Worker *worker, Item *item, Failure *ret_failure) {
   Ruling ruling = RULING_STORE;
   const Projection *culprit = NULL;
   do {
+    int64_t begun = clock_us();
     *ret_failure = (Failure){0};
     if (!ensure_session(worker, ret_failure))
       break;
     if (refresh_once(worker, item, &culprit, ret_failure)) {
-      take_as_superseded(worker, item, tries.begun);
+      take_as_superseded(worker, item, begun);
       return true;
     }
     part_with_session(worker, ret_failure);

@@ -87,8 +87,6 @@ Metrics *metrics_new(const Mapping *mapping);
 void metrics_free(Metrics *metrics);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Metrics, metrics_free)
 
-/* --- updates; `metrics` NULL: no counting --- */
-
 /* Called at once, in the worker's thread: it must not block. */
 typedef struct MetricsListener {
   /* These items are committed, and their events still in the outbox. */
@@ -100,6 +98,8 @@ typedef struct MetricsListener {
 /* Before the first worker starts; the listener must outlive the last. */
 void metrics_listen(Metrics *metrics, const MetricsListener *listener);
 
+/* --- what happens to events; `metrics` NULL: nobody counts --- */
+
 /* A transaction that took `duration_us` has just committed these items, except those whose verdict
  * does not go into the ledger. */
 void metrics_committed(Metrics *metrics, const Item *items, size_t count, int64_t duration_us);
@@ -110,6 +110,9 @@ void metrics_retry(Metrics *metrics, FailureClass class);
 
 /* MongoDB refuses to mark or to copy an event. */
 void metrics_refused(Metrics *metrics, const Failure *failure);
+
+/* --- the state of the process --- */
+
 /* NULL, or class NONE: it has ended. */
 void metrics_set_trouble(Metrics *metrics, const Failure *failure);
 /* Since 1970; 0: there is none. */

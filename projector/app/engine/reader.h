@@ -16,8 +16,8 @@ void reader_finish(Reader *reader);
 typedef enum ReaderState { READER_SCANNING, READER_STREAMING, READER_WAITING } ReaderState;
 
 ReaderState reader_state(Reader *reader);
-/* How often the change stream had to be opened again. */
 /* Everything that could be read before this time has been passed to the lanes; ms since 1970 by
  * MongoDB's clock, 0: unknown. `*ret_heard_at` (monotonic, us) is when MongoDB answered last. */
 int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at);
+/* How often the change stream had to be opened again. */
 int64_t reader_restarts(Reader *reader);

@@ -120,14 +120,16 @@ static const char *const *why_closed(const Failure *failure) {
                                             : refused;
 }
 
-static void close_projection(Worker *worker, const Projection *projection, bool rows,
-                             const Failure *failure) {
+/* Returns why, as its events are told. */
+static Failure close_projection(Worker *worker, const Projection *projection, bool rows,
+                                const Failure *failure) {
   Failure why = *failure;
   const char *const *words = why_closed(failure);
   failure_prefix(&why, "table %s %s", projection->table, words[0]);
   watch_close(worker->lanes->watch, projection->index, &why, rows);
   log_failure(failure->class == FAILURE_CONFIG ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, words[1],
               &why);
+  return why;
 }
 
 static void hold_at_gate(Worker *worker, Item *item, const Projection *projection,
@@ -150,13 +152,11 @@ static bool hold_projection(Worker *worker, Item *items, size_t count, const Pro
 
 bool hold_locked_table(Worker *worker, Item *items, size_t count, const Projection *projection,
                        const Failure *failure) {
-  Failure locked = {0}, why;
-  bool ignored;
+  Failure locked = {0};
   if (!projection || failure->step != STEP_ROWS || !blame_is_lock_wait(failure) ||
       probe_table(&worker->config->mysql, projection, &locked) || !blame_is_lock_wait(&locked))
     return false;
-  close_projection(worker, projection, false, failure);
-  watch_gate(worker->lanes->watch, projection->index, &why, &ignored);
+  Failure why = close_projection(worker, projection, false, failure);
   return hold_projection(worker, items, count, projection, &why);
 }
 
@@ -178,13 +178,10 @@ static bool others_work(Worker *worker, const Projection *projection) {
 
 bool hold_forbidden_table(Worker *worker, Item *items, size_t count, const Projection *projection,
                           const Failure *failure) {
-  Failure why;
-  bool ignored;
   if (!projection || failure->step != STEP_ROWS || failure->class != FAILURE_CONFIG ||
       !others_work(worker, projection))
     return false;
-  close_projection(worker, projection, true, failure);
-  watch_gate(worker->lanes->watch, projection->index, &why, &ignored);
+  Failure why = close_projection(worker, projection, true, failure);
   return hold_projection(worker, items, count, projection, &why);
 }
 

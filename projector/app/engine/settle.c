@@ -73,9 +73,9 @@ static void mark_alike(Worker *worker, Event *const *events, size_t count, const
       return;
     }
     if (failure_is_refusal(&failure))
-      report_refused(worker->lanes->watch, worker->metrics, "event cannot be claimed", events[0],
-                     &failure);
-    if (!mark_again(worker, &failure))
+      report_refused(worker->lanes->watch, worker->metrics, "failed event cannot be marked",
+                     events[0], &failure);
+    if (!pause_before_marking_again(worker, &failure))
       return;
   }
 }
@@ -136,7 +136,7 @@ static void count_verdicts(Worker *worker, const Item *items, size_t count) {
 
 /* Only about events that are done; the others will come again. */
 static void report_reused_versions(Worker *worker, const Item *items, size_t count) {
-  static const Failure none = {
+  static const Failure reason = {
       .class = FAILURE_DATA,
       .source = SOURCE_EVENT,
       .message = "a later event has a version that this aggregate had before: MongoDB was restored "
@@ -148,14 +148,14 @@ static void report_reused_versions(Worker *worker, const Item *items, size_t cou
                  items[i].verdict == VERDICT_SUPERSEDED
                      ? "event superseded: its version was used before"
                      : "version used before",
-                 items[i].event, &none);
+                 items[i].event, &reason);
     metrics_event(worker->metrics, items[i].event, OUTCOME_REUSED);
   }
 }
 
 /* The row shows a newer state, but nothing can tell whether that state is complete. */
 static void report_unhealed(Worker *worker, const Item *items, size_t count) {
-  static const Failure none = {
+  static const Failure reason = {
       .class = FAILURE_DATA,
       .source = SOURCE_EVENT,
       .message = "a newer event was applied, so this late one changes nothing, and there is no "
@@ -166,7 +166,7 @@ static void report_unhealed(Worker *worker, const Item *items, size_t count) {
     metrics_event(worker->metrics, items[i].event, OUTCOME_UNHEALED);
     if (watch_is_first(worker->lanes->watch, items[i].event->aggregate_hash))
       report_event(worker->lanes->watch, LOG_LEVEL_WARNING, "event superseded without an entity",
-                   items[i].event, &none);
+                   items[i].event, &reason);
   }
 }
 
@@ -235,7 +235,7 @@ void settle_outage(Worker *worker, Item *items, size_t count, const Failure *fai
   leave_claim(worker);
   if (open_count > 0)
     while (!outbox_mark_failed(worker->outbox, events, open_count, &mark, &ignored) &&
-           mark_again(worker, &ignored))
+           pause_before_marking_again(worker, &ignored))
       ;
   for (size_t i = 0; i < open_count; i++) {
     open[i]->read_at = 0;

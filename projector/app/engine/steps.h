@@ -63,9 +63,9 @@ ClaimKey claim_key(const Worker *worker);
 /* Call before any event of the batch is marked or released: from then on a kill counts no attempt.
  * Retries until it succeeds or the worker has to stop. */
 void leave_claim(Worker *worker);
-/* Whether to retry a failed mark. One that MongoDB refuses, or that is too late, is left to the
- * sweeper. */
-bool mark_again(Worker *worker, const Failure *failure);
+/* After a mark has failed: logs it and pauses. Returns false for one that is not retried: what
+ * MongoDB refuses, or what a stop interrupts, is left to the sweeper. */
+bool pause_before_marking_again(Worker *worker, const Failure *failure);
 /* Releases events unchanged: in the outbox, and into the queue if nothing holds their aggregate. */
 void give_back(Worker *worker, QueuedEvent *const *events, size_t count);
 /* --- claim.c --- */

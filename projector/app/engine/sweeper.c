@@ -21,7 +21,8 @@ static bool enter(const Sweep *with, Failure *ret_failure) {
          ledger_enter(with->session, with->ledger, none, arena, ret_failure);
 }
 
-static bool is_left(const char *message, Failure *failure) {
+/* What MongoDB refuses is logged and left as it is. */
+static bool leave_refused(const char *message, Failure *failure) {
   if (!failure_is_refusal(failure))
     return false;
   log_failure(LOG_LEVEL_WARNING, message, failure);
@@ -31,8 +32,8 @@ static bool is_left(const char *message, Failure *failure) {
 
 /* MongoDB refuses a copy. Pending events are read, found in the ledger, and come to the acker, who
  * finds out which of them it is. */
-static bool is_left_to_acker(Failure *failure) {
-  return is_left("cannot take applied events out of the outbox together", failure);
+static bool leave_to_acker(Failure *failure) {
+  return leave_refused("cannot take applied events out of the outbox together", failure);
 }
 
 /* What cannot even be made pending stays as it is until the next sweep: an owner begins without
@@ -40,9 +41,9 @@ static bool is_left_to_acker(Failure *failure) {
 static bool sweep_applied(const Sweep *with, Event *const *events, size_t count,
                           int64_t older_than_ms, Failure *ret_failure) {
   return outbox_sweep(with->outbox, events, count, SWEEP_ACKNOWLEDGE, older_than_ms, ret_failure) ||
-         (is_left_to_acker(ret_failure) &&
+         (leave_to_acker(ret_failure) &&
           (outbox_sweep(with->outbox, events, count, SWEEP_PENDING, older_than_ms, ret_failure) ||
-           is_left("cannot release applied events in the outbox", ret_failure)));
+           leave_refused("cannot release applied events in the outbox", ret_failure)));
 }
 
 /* --- what MongoDB may refuse ------------------------------------------------------------------ */
@@ -80,7 +81,7 @@ static bool change(const Sweep *with, SweepStep apply, Event *const *events, siz
     char event[ID_TEXT_SIZE], message[ID_TEXT_SIZE + 64];
     id_text(&events[i]->key.event_id, event);
     g_snprintf(message, sizeof message, "an abandoned event cannot be swept: %s", event);
-    if (!is_left(message, ret_failure))
+    if (!leave_refused(message, ret_failure))
       return false;
   }
   return true;
@@ -156,7 +157,7 @@ static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure 
   crash_point("in_claim_sweep");
   return (applied_count == 0 ||
           outbox_acknowledge(with->outbox, applied, applied_count, ret_failure) ||
-          is_left_to_acker(ret_failure)) &&
+          leave_to_acker(ret_failure)) &&
          change(with, count_attempt, others, other_count, 0, ret_failure);
 }
 

@@ -121,7 +121,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
 
 /* Before a retry, everything except settled verdicts is decided again: a row that was missing
  * after other events of the batch may be there without them. */
-static size_t reopen(Item *items, size_t count) {
+static void reopen(Item *items, size_t count) {
   for (size_t i = 0; i < count; i++) {
     Item *item = &items[i];
     if (item->failure_is_provisional)
@@ -131,7 +131,6 @@ static size_t reopen(Item *items, size_t count) {
     item->failure_is_provisional = false;
     item->verdict = VERDICT_NONE;
   }
-  return count_open(items, count);
 }
 
 static void note_blocks(GHashTable *blocked, const Item *items, size_t count) {
@@ -227,11 +226,11 @@ void part_with_session(Worker *worker, const Failure *failure) {
 
 /* Cleans up after a failed transaction: rolls back all of it, because some errors undo only one
  * statement, and drops a session whose state is in doubt. */
-static size_t clear_up(Worker *worker, Item *items, size_t count, const Failure *failure) {
+static void clear_up(Worker *worker, Item *items, size_t count, const Failure *failure) {
   if (worker->session)
     session_rollback(worker->session);
   part_with_session(worker, failure);
-  return reopen(items, count);
+  reopen(items, count);
 }
 
 static void report_retry(Worker *worker, const Failure *failure) {
@@ -334,15 +333,14 @@ static size_t suspects_last(Worker *worker, Item *items, size_t count) {
   size_t innocent = 0, suspects = 0;
   for (size_t i = 0; i < count; i++) {
     const Event *event = items[i].event;
-    bool late =
-        event_has_aggregate(event) && (g_hash_table_contains(behind, &event->aggregate) ||
-                                       watch_suspects(worker->lanes->watch, &event->key.event_id));
-    if (late)
+    if (event_has_aggregate(event) &&
+        (g_hash_table_contains(behind, &event->aggregate) ||
+         watch_suspects(worker->lanes->watch, &event->key.event_id))) {
       g_hash_table_add(behind, (gpointer)&event->aggregate);
-    if (late)
       last[suspects++] = items[i];
-    else
+    } else {
       items[innocent++] = items[i];
+    }
   }
   if (suspects > 0)
     memcpy(items + innocent, last, suspects * sizeof *last);

@@ -1,4 +1,5 @@
-/* watch.h - suspects: events that failed alone, and projections whose table is locked.
+/* watch.h - what is remembered of events and tables: suspects, which failed alone; marks that
+ * MongoDB refuses; what was logged lately; projections whose table is locked.
  *
  * In memory, for one tenure: a later owner starts from zero and counts the attempts that the claims
  * have used up. Bounded. All functions may be called from any thread. */
