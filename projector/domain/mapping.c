@@ -57,7 +57,7 @@ static bool parse_assigned(Mapping *mapping, const json_t *from, const char *pat
                   source_from_members(from, path, mapping->arena, &like.from, ret_failure)
             : source_from_json(from, path, mapping->arena, &like.from, ret_failure)) ||
       !source_check_event(&like.from, path, ret_failure) ||
-      !mapping_check_constants(&like, path, ret_failure))
+      !mapping_check_sources(&like, path, ret_failure))
     return false;
   *ret_source = like.from;
   return true;

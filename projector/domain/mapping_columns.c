@@ -65,11 +65,15 @@ bool mapping_take_table(Mapping *mapping, const json_t *json, const char *path,
                         json_object_get(json, "table")));
 }
 
-/* A constant that does not fit its column is found when the file is read. */
-bool mapping_check_constants(const Column *column, const char *path, Failure *ret_failure) {
+/* A constant that does not fit its column is found when the file is read, and so is a whole payload
+ * in a column that cannot hold a document. */
+bool mapping_check_sources(const Column *column, const char *path, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   for (const Source *place = &column->from; place; place = place->otherwise) {
     Value value;
+    if (place->text && !strcmp(place->text, "$payload") && column->type.kind != TYPE_JSON)
+      return failure_refuse(ret_failure, "%s: expected $payload on a column of type json alone",
+                            path);
     if (place->constant && !value_for_column(NULL, place, column, arena, &value, ret_failure)) {
       ret_failure->class = FAILURE_CONFIG;
       ret_failure->source = SOURCE_PROJECTOR;
@@ -118,7 +122,7 @@ static bool parse_column(Mapping *mapping, const char *name, const json_t *json,
     return mapping_wrong(ret_failure, path, "type", "a type that can be a primary key",
                          json_object_get(json, "type"));
   if (!source_from_members(json, path, mapping->arena, &column.from, ret_failure) ||
-      !mapping_check_constants(&column, path, ret_failure))
+      !mapping_check_sources(&column, path, ret_failure))
     return false;
   *ret_column = column;
   return true;

@@ -220,14 +220,17 @@ static bool to_date(const bson_iter_t *iter, Value *ret_value) {
   return read_time(iter, false, &ret_value->us) && ret_value->us % (86400LL * 1000000) == 0;
 }
 
+static bool timestamp_holds(int64_t us) {
+  static const int64_t first = 1000000, end = 2147483648LL * 1000000;
+  return us >= first && us < end;
+}
+
 static bool to_datetime(const bson_iter_t *iter, const ColumnType *type, Value *ret_value) {
   static const int64_t units[] = {1000000, 100000, 10000, 1000, 100, 10, 1};
-  static const int64_t timestamp_first = 1000000, timestamp_end = 2147483648LL * 1000000;
   *ret_value = (Value){.kind = VALUE_DATETIME, .length = type->length};
   if (!read_time(iter, true, &ret_value->us) || ret_value->us % units[type->length] != 0)
     return false;
-  return type->kind != TYPE_TIMESTAMP ||
-         (ret_value->us >= timestamp_first && ret_value->us < timestamp_end);
+  return type->kind != TYPE_TIMESTAMP || timestamp_holds(ret_value->us);
 }
 
 static bool to_json(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
@@ -298,6 +301,30 @@ static bool is_time(TypeKind kind) {
   return kind == TYPE_DATE || kind == TYPE_DATETIME || kind == TYPE_TIMESTAMP;
 }
 
+/* A text that is no time, or not one that the column holds exactly. */
+static char *describe_time(const ColumnType *type, const char *text, size_t length,
+                           const char *found) {
+  static const char example[] = "2024-01-31T12:34:56.789012";
+  int64_t us;
+  if (type->kind == TYPE_DATE)
+    return g_strdup_printf("%s that is no date written 2024-01-31", found);
+  if (type->kind == TYPE_TIMESTAMP && datetime_parse(text, length, true, &us) &&
+      !timestamp_holds(us))
+    return g_strdup_printf("%s that is not between 1970-01-01T00:00:01Z and 2038-01-19T03:14:07Z",
+                           found);
+  return g_strdup_printf("%s that is no time written %.*sZ", found,
+                         (int)(type->length ? 20 + type->length : 19), example);
+}
+
+static char *describe_plain(const bson_iter_t *iter) {
+  char found[DESCRIPTION_SIZE];
+  bson_iter_t misfit;
+  g_autofree char *path = plain_json_misfit(iter, &misfit);
+  bson_describe(&misfit, found, sizeof found);
+  return g_strconcat(found, *path ? " in " : "", path, " that plain JSON does not hold exactly",
+                     NULL);
+}
+
 /* What was found and, where it is not obvious, what is wrong with it. */
 static char *describe_for(const ColumnType *type, const bson_iter_t *iter) {
   Decimal decimal;
@@ -309,15 +336,14 @@ static char *describe_for(const ColumnType *type, const bson_iter_t *iter) {
   if (utf8 && !utf8_is_valid(utf8, length))
     return g_strdup(found);
   if (type->plain)
-    return g_strconcat(found, " that plain JSON does not hold exactly", NULL);
+    return describe_plain(iter);
   if (type->kind == TYPE_DECIMAL && utf8 && !number)
     return g_strconcat(found, " that is no number", NULL);
   if (number && decimal.scale > type->scale)
     return g_strdup_printf("%s, which has more than %u digits behind the point", found,
                            type->scale);
   if (is_time(type->kind) && utf8)
-    return g_strdup_printf("%s that is not written %s", found,
-                           type->kind == TYPE_DATE ? "2024-01-31" : "2024-01-31T12:34:56.789Z");
+    return describe_time(type, utf8, length, found);
   return g_strdup(found);
 }
 

@@ -148,7 +148,10 @@ static bool to_time(const bson_iter_t *iter, const ColumnType *type, Arena *aren
 
 typedef struct PlainJson {
   GString *text;
-  bool wide; /* Value.wide */
+  bool wide;      /* Value.wide */
+  bool misfit;    /* something has no plain form: */
+  bson_iter_t at; /* the innermost such value */
+  GString *path;  /* ".a.0", where it is; NULL: nobody asks */
 } PlainJson;
 
 static bool append_plain(PlainJson *json, const bson_iter_t *iter);
@@ -209,6 +212,18 @@ static bool append_time(GString *json, int64_t ms) {
   return true;
 }
 
+/* On the way out of the documents around it. Returns false. */
+static bool note_misfit(PlainJson *json, const bson_iter_t *member) {
+  if (!json->misfit)
+    json->at = *member;
+  json->misfit = true;
+  if (json->path) {
+    g_string_prepend(json->path, bson_iter_key(member));
+    g_string_prepend_c(json->path, '.');
+  }
+  return false;
+}
+
 static bool append_members(PlainJson *json, const bson_iter_t *iter, bool array) {
   bson_iter_t member;
   bool first = true;
@@ -224,7 +239,7 @@ static bool append_members(PlainJson *json, const bson_iter_t *iter, bool array)
       g_string_append(text, ": ");
     }
     if (!append_plain(json, &member))
-      return false;
+      return note_misfit(json, &member);
   }
   g_string_append_c(text, array ? ']' : '}');
   return true;
@@ -279,11 +294,22 @@ static bool append_plain(PlainJson *json, const bson_iter_t *iter) {
 
 static bool to_plain_json(const bson_iter_t *iter, Arena *arena, Value *ret_value) {
   g_autoptr(GString) text = g_string_new(NULL);
-  PlainJson json = {text, false};
+  PlainJson json = {.text = text};
   if (!append_plain(&json, iter) || !text_value(text->str, text->len, arena, ret_value))
     return false;
   ret_value->wide = json.wide;
   return true;
+}
+
+enum { PATH_SHOWN = 60 }; /* characters */
+
+char *plain_json_misfit(const bson_iter_t *iter, bson_iter_t *ret_value) {
+  g_autoptr(GString) text = g_string_new(NULL), path = g_string_new(NULL);
+  PlainJson json = {.text = text, .path = path};
+  append_plain(&json, iter);
+  *ret_value = json.misfit ? json.at : *iter;
+  g_autofree char *valid = g_utf8_make_valid(path->str, (gssize)path->len);
+  return g_utf8_substring(valid, *valid == '.', MIN(g_utf8_strlen(valid, -1), PATH_SHOWN));
 }
 
 /* --- all of them ---------------------------------------------------------------------------- */

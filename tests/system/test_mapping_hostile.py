@@ -59,7 +59,7 @@ def event(type: str, **rule) -> Callable[[dict], Any]:
     (event("U", op="update", columns={"line": {"value": []}}), "unknown key; known here: from, default"),
     (event("U", op="update", columns=["line", "LINE"]), "this child table is named twice"),
     (event("S", op="delete", set={"gone": {"value": None}}), "S.set.gone: expected a value, which marks a deleted row, found null"),
-    (event("S", op="delete", set={"gone": {"value": "never"}}), 'found string of 5 bytes "never" that is not written'),
+    (event("S", op="delete", set={"gone": {"value": "never"}}), 'found string of 5 bytes "never" that is no time written'),
     (event("S", op="delete", set={"n": {"value": 1}}), 'at least one column with "null": true'),
     (event("S", op="delete", set={"line": "lines"}), "which only an update can name"),
     (event("S", op="delete", set={"id": "x"}), "which is part of the key"),
@@ -75,6 +75,10 @@ def event(type: str, **rule) -> Callable[[dict], Any]:
     (lambda p: p.update(when={"path": "$event_type", "is": "x"}), "a path that an entity has too"),
     (lambda p: p["columns"]["kind"].update({"from": "/a~"}), "columns.kind.from: expected"),
     (lambda p: p["columns"]["kind"].update({"from": ""}), "columns.kind.from: expected"),
+    (lambda p: p["columns"]["kind"].update({"from": "$payload"}), "columns.kind: expected $payload on a column of type json alone"),
+    (lambda p: child(p)["columns"]["sku"].update({"from": ["$item.sku", "$payload"]}), "children[0].columns.sku: expected $payload on"),
+    (event("U", op="update", columns={"kind": "$payload"}), "events.U.columns.kind: expected $payload on a column of type json alone"),
+    (event("A", op="add", columns={"n": "$payload"}), "events.A.columns.n: expected $payload on a column of type json alone"),
 ])
 def test_what_can_be_known_is_refused_at_once(mapped, change, reason):
     refusal = mapped(change)
@@ -152,6 +156,29 @@ def test_an_update_of_children_may_say_what_is_missing(mapped):
 def test_an_upsert_after_a_delete_and_a_delete_leave_no_children_behind(mapped):
     done = mapped(lambda p: None, ("Put", {"lines": [{"sku": "a"}]}), ("Removed", {}), ("Put", {"lines": [{"sku": "b"}]}), ("Removed", {}), ("Removed", {}))
     assert [changes(d) for d in done[1:]] == [[("line", "delete", "0", None)], [("line", "write", "0", "b")], [("line", "delete", "0", None)], []]
+
+
+@pytest.mark.parametrize("type, value, said", [
+    ("datetime(3)", "2026-01-31T12:00:00.1234Z", "no time written 2024-01-31T12:34:56.789Z"),
+    ("datetime(0)", "2026-01-31T12:00:00.1Z", "no time written 2024-01-31T12:34:56Z"),
+    ("datetime(6)", "2026-02-29T12:00:00Z", "no time written 2024-01-31T12:34:56.789012Z"),
+    ("timestamp(1)", "2026-01-31", "no time written 2024-01-31T12:34:56.7Z"),
+    ("timestamp(3)", "2038-01-19T03:14:08Z", "not between 1970-01-01T00:00:01Z and 2038-01-19T03:14:07Z"),
+    ("date", "2026-02-30", "no date written 2024-01-31")])
+def test_a_reason_says_how_a_time_is_written_in_its_column(mapped, type, value, said):
+    [done] = mapped(lambda p: p["columns"]["kind"].update(type=type), ("Put", {"kind": value}))
+    assert done["error"] == f'orders: payload.kind: expected {type}, found string of {len(value)} bytes "{value}" that is {said}'
+
+
+@pytest.mark.parametrize("value, said", [
+    ({"a": [1, {"b": {"$numberDecimal": "NaN"}}], "c": {"$numberDouble": "Infinity"}}, "found Decimal128 NaN in a.1.b that"),
+    ([{"$date": {"$numberLong": "253402300800000"}}], "found date out of range in 0 that"),
+    ({"x" * 100: {"$numberDouble": "NaN"}}, f"found double nan in {'x' * 59} that"),
+    ({"$numberDouble": "NaN"}, "found double nan that")])
+def test_a_reason_names_the_value_that_plain_json_does_not_hold(mapped, value, said):
+    """In a large document it would be looked for in vain."""
+    [done] = mapped(lambda p: p["columns"].update(doc={"from": "doc", "type": "json", "json": "plain"}), ("Put", {"doc": value}))
+    assert done["error"] == f"orders: payload.doc: expected json, {said} plain JSON does not hold exactly"
 
 
 def test_values_in_reasons_are_shortened(mapped):

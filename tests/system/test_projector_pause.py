@@ -117,6 +117,7 @@ def test_what_is_skipped_or_refreshed_during_a_pause_is_done(bank):
         bank.put(later := bank.event("a1", "MoneyDeposited", 3, amount=decimal("1.00")))
         assert bank.projector("wait", "account", "a1", "2", "--timeout-ms", "0").stdout == "skipped\n"
         assert bank.projector("wait", "account", "a1", "3", "--timeout-ms", "0").returncode == 1
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="an event that only the pause keeps")
         bank.accounts.update_one({}, {"$set": {"version": 2}})
         assert bank.projector("rebuild", "account").returncode == 0
         assert bank.found(later)

@@ -129,6 +129,9 @@ for value in [*TYPES, *WRONG_TYPES, "${TYPE}", 5]:
 for value in ("a", "a.b", "${TABLE}", "a.${TABLE}", "$version", "$metadata.x.y", "", ".", "a.", ".a", "a..b", "$", "$metadata", "$metadata.", "$x", 5,
               "$payload", "$payload.x", "/a.b/$id", "/", "/~0~1", "/~2", [], ["a"], ["a", "/b", "$version"], ["a", 5], [["a"]], {"from": "a"}):
     expect_same((*projection, "columns", "c", "from"), value)
+for value in ({"from": "$payload", "type": "json"}, {"from": ["a", "$payload"], "type": "json"}, {"from": ["a", "$payload"], "type": "int"}, {"from": "$payload", "type": "text"},
+              {"from": "a", "type": "json", "json": "plain"}, {"from": "a", "type": "text", "json": "plain"}):
+    expect_same((*projection, "columns", "c"), value)
 CHILD = {"table": "u", "from": "items", "key": {"n": {"from": "$index", "type": "int"}}, "columns": {"x": {"from": "$item.x", "type": "int"}}}
 child = (*projection, "children")
 for value in ([CHILD], [], {}, [CHILD, {**CHILD, "table": "v"}], [{**CHILD, "children": []}], [{**CHILD, "default": []}], [{**CHILD, "key": {}}], [{**CHILD, "default": 5}], [{**CHILD, "default": [1]}],

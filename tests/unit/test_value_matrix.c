@@ -109,8 +109,10 @@ static void check_cell(const char *type_text, size_t sample, bool converts, bool
   const char *form =
       is_text && kind == TYPE_DECIMAL ? " that is no number"
       : !is_text || (kind != TYPE_DATE && kind != TYPE_DATETIME && kind != TYPE_TIMESTAMP) ? ""
-      : kind == TYPE_DATE ? " that is not written 2024-01-31"
-                          : " that is not written 2024-01-31T12:34:56.789Z";
+      : kind == TYPE_DATE       ? " that is no date written 2024-01-31"
+      : column.type.length == 0 ? " that is no time written 2024-01-31T12:34:56Z"
+      : column.type.length == 3 ? " that is no time written 2024-01-31T12:34:56.789Z"
+                                : " that is no time written 2024-01-31T12:34:56.789012Z";
   g_autofree char *message =
       converts ? g_strdup("")
                : g_strdup_printf("payload.v: expected %s, found %s%s", type_text, found, form);
