@@ -333,6 +333,7 @@ def test_followers_of_nothing_leave_when_they_hang_up(kept):
             for connection, answer in readers:
                 answer.close(), connection.close()
             kept.wait(lambda: get(endpoint)[0] == 200, what="a free place")
+        kept.wait(lambda: endpoint.metrics()["projector_event_readers"] == 3, what="the place of the one that ended")
 
 
 def test_without_an_archive_http_refuses_too(bank):
@@ -367,7 +368,7 @@ def follow(endpoint: Endpoint) -> tuple[http.client.HTTPConnection, http.client.
 def test_a_few_follow_at_once_and_no_more(kept):
     with serving(kept) as endpoint:
         readers = [follow(endpoint) for _ in range(4)]
-        assert [answer.status for _, answer in readers] == [200] * 4
+        assert [answer.status for _, answer in readers] == [200] * 4 and endpoint.metrics()["projector_event_readers"] == 4
         assert get(endpoint)[0] == 429
         kept.put(opened(kept, "a1"))
         assert [json.loads(answer.readline())["cursor"] for _, answer in readers] == [1] * 4

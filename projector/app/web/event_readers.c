@@ -181,6 +181,11 @@ void event_readers_take(EventReaders *readers, HttpRequest *request) {
   }
 }
 
+unsigned event_readers_count(EventReaders *readers) {
+  SCOPED_LOCK(&readers->lock);
+  return readers->active->len;
+}
+
 EventReaders *event_readers_new(const Config *config, Metrics *metrics) {
   EventReaders *readers = g_new0(EventReaders, 1);
   readers->config = config;

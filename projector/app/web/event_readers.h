@@ -15,6 +15,8 @@ EventReaders *event_readers_new(const Config *config, Metrics *metrics);
 /* Answers: 200 and JSON lines, 400 for an invalid query, 409 without an archive, 429
  * when too many read, 503 when MongoDB cannot be reached. */
 void event_readers_take(EventReaders *readers, HttpRequest *request);
+/* Those that are being answered. */
+unsigned event_readers_count(EventReaders *readers);
 /* Aborts all streams and waits for their threads; call before the server ends. NULL is allowed. */
 void event_readers_end(EventReaders *readers);
 void event_readers_free(EventReaders *readers);

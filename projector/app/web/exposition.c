@@ -247,7 +247,7 @@ static void process(GString *text) {
 }
 
 GString *exposition(const Config *config, const Figures *figures, const Report *report,
-                    unsigned waiters) {
+                    const OpenRequests *open) {
   GString *text = g_string_sized_new(16384);
   family(text, "projector_info", "gauge", "Name and version.");
   g_string_append_printf(text, "projector_info{name=\"%s\",version=\"%s\"} 1\n", config->name,
@@ -265,7 +265,10 @@ GString *exposition(const Config *config, const Figures *figures, const Report *
   feeds(text, &report->status);
   archive(text, config, figures);
   tenure(text, figures);
-  single(text, "projector_waiters", "gauge", "Requests to /wait that wait for a version.", waiters);
+  single(text, "projector_waiters", "gauge", "Requests to /wait that wait for a version.",
+         open->waiters);
+  single(text, "projector_event_readers", "gauge", "Requests to /events that are being answered.",
+         open->event_readers);
   retries(text, figures);
   stores(text, report);
   process(text);

@@ -45,10 +45,11 @@ static HttpAnswer get_metrics(Http *http, HttpRequest *request) {
   (void)request;
   g_auto(Figures) figures = metrics_read(http->metrics);
   g_autoptr(Report) report = monitor_report(http->monitor);
-  return (HttpAnswer){.status = 200,
-                      .type = "text/plain; version=0.0.4; charset=utf-8",
-                      .body = g_string_free_to_bytes(exposition(http->config, &figures, report,
-                                                                waiting_count(http->waiting)))};
+  const OpenRequests open = {waiting_count(http->waiting), event_readers_count(http->readers)};
+  return (HttpAnswer){
+      .status = 200,
+      .type = "text/plain; version=0.0.4; charset=utf-8",
+      .body = g_string_free_to_bytes(exposition(http->config, &figures, report, &open))};
 }
 
 static HttpAnswer get_health(Http *http, HttpRequest *request) {
