@@ -6,11 +6,13 @@ import copy
 import json
 import random
 import signal
+from collections import Counter
 from datetime import datetime
 
 import pytest
 from bson import Int64
 
+from refusals import MysqlWire, Refusing, refusing_port
 from test_projector_rebuild import waiting
 from workspace import ROOT, WAIT_S
 
@@ -108,6 +110,39 @@ def test_what_is_equal_is_not_written_again(shop):
     shop.query("UPDATE order_line SET own = 7")
     place(shop, order(1, "apple 1", "pear 9", version=2))
     assert [(row["sku"], row["qty"], row["own"]) for row in shop.rows("order_line")] == [("apple", 1, 7), ("pear", 9, 7)]
+
+
+class Counting(Refusing):
+    """Refuses nothing, and counts the statements that name a table."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__()
+        self.table = table
+        self.verbs: Counter[str] = Counter()
+
+    def meets(self, store: str, shape: str) -> bool:
+        if f"`{self.table}`" in shape:
+            self.verbs[shape.split()[0]] += 1
+        return False
+
+
+def test_a_batch_takes_the_same_few_statements_however_many_rows_it_has(shop):
+    counts = []
+    for orders in (1, 60):
+        place(shop, *(order(n, "pear 1", "plum 2", "fig 3", version=1) for n in range(orders)))
+        counting = Counting("order_line")
+        with refusing_port(counting, "mysql", MysqlWire, shop.stores.mysql_port) as port:
+            shop.mapping([ORDERS], workers=1, batch=orders, linger_ms=5000, mysql={"host": "127.0.0.1", "port": port})
+            changed = [order(n, "pear 1", "plum 5", version=2) if n % 2 == 0 else order(n, "pear 1", "plum 2", "fig 3", "kiwi 1", version=2)
+                       for n in range(orders)]
+            place(shop, *changed)
+        shop.mapping([ORDERS], workers=1)
+        assert lines(shop) == {f"o{n}": ["pear 1", "plum 5"] if n % 2 == 0 else ["pear 1", "plum 2", "fig 3", "kiwi 1"] for n in range(orders)}
+        counts.append(counting.verbs)
+        place(shop, *(order(n, version=3) for n in range(orders)))
+        shop.query("DELETE FROM projector_position")
+        shop.query("DELETE FROM orders")
+    assert counts == [{"SELECT": 1, "DELETE": 1, "INSERT": 1}, {"SELECT": 1, "DELETE": 1, "INSERT": 2}]
 
 
 def test_an_upsert_without_the_array_fails(shop):
