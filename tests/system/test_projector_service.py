@@ -92,6 +92,20 @@ def test_alive_means_that_the_work_goes_on(bank, tmp_path):
         bank.wait_drained()
 
 
+def test_a_paused_owner_is_alive(bank, tmp_path):
+    manager = Manager(str(tmp_path / "s"))
+    with started(bank, manager, 3000) as projector:
+        manager.next("STATUS=working")
+        assert bank.projector("pause").returncode == 0
+        projector.wait_log("paused: nothing is applied")
+        bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
+        looked = looks(projector)
+        bank.wait(lambda: looks(projector) > looked + 8, what="twice the watchdog's limit")
+        manager.forget()
+        manager.next("WATCHDOG=1")
+        assert bank.rows("account") == [] and "a worker hangs" not in projector.log_text()
+
+
 def test_a_standby_is_up_and_alive(bank, tmp_path):
     manager = Manager(str(tmp_path / "s"))
     with bank.start_projector() as owner:

@@ -21,6 +21,7 @@ from bson import Int64, ObjectId
 from bank import opened
 from endpoint import Endpoint
 from forwarding import recording
+from refusals import MysqlWire, Refusing, refusing_port
 from servers import Mysqld
 from workspace import AT_ONCE_S, ROOT, Stores, Workspace, decimal
 
@@ -383,6 +384,27 @@ def test_a_standby_answers_too(bank):
             bank.wait(lambda: standby.metrics()["projector_waiters"] == 1)
             bank.put(opened(bank, "a1", 1))
             assert soon.result() == (200, {"outcome": "applied"})
+
+
+class Asked(Refusing):
+    """Refuses nothing, and counts the statements about positions."""
+
+    count = 0
+
+    def meets(self, store: str, shape: str) -> bool:
+        self.count += "projector_position" in shape
+        return False
+
+
+def test_a_standby_asks_mysql_once_a_second_however_many_wait(bank):
+    asked, seconds = Asked(), 4
+    with listening(bank), refusing_port(asked, "mysql", MysqlWire, bank.stores.mysql_port) as port:
+        with listening(bank, "standing by", name=bank.name, mysql={"host": "127.0.0.1", "port": port}) as standby, ThreadPoolExecutor(40) as pool:
+            begun, before = time.monotonic(), asked.count
+            answers = list(pool.map(lambda n: ask(standby, f"a{n}", 1, seconds * 1000), range(40)))
+            count, took = asked.count - before, time.monotonic() - begun
+    assert {status for status, _ in answers} == {408}
+    assert 2 <= count <= took + 2
 
 
 def test_a_stop_answers_those_who_wait(bank):
