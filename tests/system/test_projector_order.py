@@ -211,12 +211,13 @@ def test_a_refresh_that_meets_an_outage_is_not_its_events_failure(bank):
 
 @pytest.mark.slow
 def test_what_is_written_during_a_scan_keeps_its_order(bank):
-    """The first of two sorts before what the scan has already read, the second after it."""
-    bank.mapping(**FAST, workers=1, batch=1)
+    """The first of two sorts before what the scan has already read, the second after it. The scan has to wait for room:
+    it has not read all when they are written."""
+    bank.mapping(**FAST, workers=1, batch=1, memory_mb=16)
     blocked = opened(bank, "first", at=at(1))
     bank.put(blocked)
     bank.run_once()
-    bank.put(deposited(bank, "1.00", 2, "first"), [opened(bank, f"n{n}", at=at(10 + n)) for n in range(1500)])  # more than a page
+    bank.put(deposited(bank, "1.00", 2, "first"), [opened(bank, f"n{n}", at=at(10 + n)) | {"ballast": "x" * 40000} for n in range(1000)])
     with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT * FROM account WHERE account_id = 'first' FOR UPDATE")
