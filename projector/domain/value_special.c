@@ -309,7 +309,8 @@ char *plain_json_misfit(const bson_iter_t *iter, bson_iter_t *ret_value) {
   append_plain(&json, iter);
   *ret_value = json.misfit ? json.at : *iter;
   g_autofree char *valid = g_utf8_make_valid(path->str, (gssize)path->len);
-  return g_utf8_substring(valid, *valid == '.', MIN(g_utf8_strlen(valid, -1), PATH_SHOWN));
+  glong length = g_utf8_strlen(valid, -1);
+  return g_utf8_substring(valid, *valid == '.', MIN(length, PATH_SHOWN));
 }
 
 /* --- all of them ---------------------------------------------------------------------------- */
