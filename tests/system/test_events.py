@@ -333,7 +333,7 @@ def test_followers_of_nothing_leave_when_they_hang_up(kept):
             for connection, answer in readers:
                 answer.close(), connection.close()
             kept.wait(lambda: get(endpoint)[0] == 200, what="a free place")
-        kept.wait(lambda: endpoint.metrics()["projector_event_readers"] == 3, what="the place of the one that ended")
+        kept.wait(lambda: endpoint.metrics()["projector_event_readers"] == 0, what="all to have left")
 
 
 def test_without_an_archive_http_refuses_too(bank):
