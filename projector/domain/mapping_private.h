@@ -22,8 +22,7 @@ bool mapping_wrong(Failure *ret_failure, const char *path, const char *key, cons
                    const json_t *found);
 /* The column's index, or -1. */
 int mapping_find_column(const Projection *projection, const char *name);
-/* Whether the column can hold what its source can be known to give: constants, and whole payloads.
- */
+/* Whether the column can hold what its source is known to give: constants, and whole payloads. */
 bool mapping_check_sources(const Column *column, const char *path, Failure *ret_failure);
 
 bool mapping_take_table(Mapping *mapping, const json_t *json, const char *path,

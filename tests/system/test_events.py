@@ -330,6 +330,7 @@ def test_followers_of_nothing_leave_when_they_hang_up(kept):
             for _ in range(4):  # those of the round before may still be leaving
                 readers.append(kept.wait(lambda: follower_of_nothing(endpoint), what="a place"))
             assert get(endpoint)[0] == 429
+            kept.wait(lambda: endpoint.metrics()["projector_event_readers"] == 4, what="those that read")
             for connection, answer in readers:
                 answer.close(), connection.close()
             kept.wait(lambda: get(endpoint)[0] == 200, what="a free place")

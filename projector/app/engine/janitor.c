@@ -33,7 +33,7 @@ struct Janitor {
   GThread *thread;
   int64_t next_sweep, next_rescan; /* monotonic, us */
   bool may_not_prune;              /* the user has no right to delete from the ledger */
-  uint64_t refusals_reported;      /* see watch_refusals */
+  uint64_t refusals_recorded;      /* see watch_refusals */
   gint is_current;                 /* atomic; see janitor_note_behind */
 };
 
@@ -417,11 +417,11 @@ static void sweep_when_due(Janitor *janitor) {
 static void record_refused_events(Janitor *janitor) {
   uint64_t now = watch_refusals(janitor->lanes->watch);
   Failure failure = {0};
-  if (now == janitor->refusals_reported)
+  if (now == janitor->refusals_recorded)
     return;
   g_autoptr(GArray) refused = watch_list_refused(janitor->lanes->watch);
   if (refused_write(janitor->store, janitor->config->name, refused, &failure))
-    janitor->refusals_reported = now;
+    janitor->refusals_recorded = now;
   else
     log_failure(LOG_LEVEL_WARNING, "cannot record which events MongoDB refuses to mark", &failure);
 }
@@ -451,7 +451,7 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
                        .lanes = lanes,
                        .stop = stop,
                        .outbox = outbox_new(store, owner),
-                       .refusals_reported = UINT64_MAX, /* those of the owner before it are over */
+                       .refusals_recorded = UINT64_MAX, /* those of the owner before it are over */
                        .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
   if (!sweep_now(janitor, 0, ret_failure))
     return NULL;

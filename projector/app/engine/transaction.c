@@ -56,16 +56,19 @@ static bool find_repetitions(Worker *worker, Item *items, size_t count, bool *re
 
 /* A session that ended while it was idle (by wait_timeout, KILL, or a proxy) took nothing with it.
  * A new one tells whether the server is away. */
-static bool begin(Worker *worker, Failure *ret_failure) {
-  static const char statement[] = "START TRANSACTION";
-  if (session_run(worker->session, ret_failure, statement))
-    return true;
+static bool renew_session(Worker *worker, Failure *ret_failure) {
   if (ret_failure->class != FAILURE_UNAVAILABLE)
     return false;
   g_clear_pointer(&worker->session, session_close);
   *ret_failure = (Failure){0};
-  return ensure_session(worker, ret_failure) &&
-         session_run(worker->session, ret_failure, statement);
+  return ensure_session(worker, ret_failure);
+}
+
+static bool begin(Worker *worker, Failure *ret_failure) {
+  static const char statement[] = "START TRANSACTION";
+  return session_run(worker->session, ret_failure, statement) ||
+         (renew_session(worker, ret_failure) &&
+          session_run(worker->session, ret_failure, statement));
 }
 
 /* Decides and applies the items in one transaction. `*ret_repeated`: the ledger already has at
@@ -186,12 +189,13 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
 
 /* An event that has waited for a lock before must not hold up others for as long again. */
 static void set_lock_wait(Worker *worker, int seconds) {
-  Failure ignored;
+  static const char statement[] =
+      "SET SESSION innodb_lock_wait_timeout = %d, lock_wait_timeout = %d";
+  Failure ignored = {0};
   worker->hurried = seconds != (int)worker->config->mysql.lock_wait_s;
-  if (worker->session)
-    session_run(worker->session, &ignored,
-                "SET SESSION innodb_lock_wait_timeout = %d, lock_wait_timeout = %d", seconds,
-                seconds);
+  if (worker->session && !session_run(worker->session, &ignored, statement, seconds, seconds) &&
+      renew_session(worker, &ignored))
+    session_run(worker->session, &ignored, statement, seconds, seconds);
 }
 
 /* Separates the event whose statement failed from the others, if it is known; otherwise halves. */
