@@ -87,7 +87,9 @@ class Stores:
         return cls(mongo.uri, mysql.port)
 
     def mongo(self) -> pymongo.MongoClient:
-        return pymongo.MongoClient(self.mongo_uri, uuidRepresentation="standard", serverSelectionTimeoutMS=20000)
+        """Reads with majority, as the programs do: what a test has waited for is what a program called next finds."""
+        return pymongo.MongoClient(self.mongo_uri, uuidRepresentation="standard", serverSelectionTimeoutMS=20000,
+                                   readConcernLevel="majority")
 
     def mysql(self, database: str | None = None) -> pymysql.Connection:
         return pymysql.connect(host=self.mysql_host, port=self.mysql_port, user="root", database=database,
