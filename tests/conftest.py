@@ -25,7 +25,7 @@ import pytest
 
 from server import scratch_folder
 from servers import Pair
-from workspace import ROOT, Stores, Workspace
+from workspace import ROOT, Stores, Workspace, last_lines
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +117,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_makereport(item: pytest.Item):
     """A failed test shows the log of its projectors."""
     report = (yield).get_result()
-    workspace = getattr(item, "funcargs", {}).get("ws")
-    if report.failed and workspace is not None:
-        for process in workspace.started:
-            report.sections.append((f"stderr of {process.title}", process.log_tail()))
+    arguments = getattr(item, "funcargs", {}).values() if report.failed else ()
+    for workspace in {id(a): a for a in arguments if isinstance(a, Workspace)}.values():
+        logs = workspace.logs + [(process.title, process.log_text()) for process in workspace.started]
+        report.sections.extend((f"stderr of {title}", last_lines(log)) for title, log in logs)

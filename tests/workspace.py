@@ -97,6 +97,10 @@ class Stores:
                                init_command="SET time_zone = '+00:00'")
 
 
+def last_lines(text: str, lines: int = 40) -> str:
+    return "\n".join(text.splitlines()[-lines:])
+
+
 class Process:
     """A program that runs alongside the test; its stderr goes to a file."""
 
@@ -134,7 +138,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def log_tail(self, lines: int = 40) -> str:
-        return "\n".join(self.log_text().splitlines()[-lines:])
+        return last_lines(self.log_text(), lines)
 
     def wait_log(self, pattern: str, timeout: float = WAIT_S) -> re.Match:
         """Waits until stderr matches; fails if the process ends first."""
@@ -154,6 +158,7 @@ class Workspace:
         self.file: Path | None = None  # the mapping file that projector() and start_projector() use
         self.environment: dict[str, str] = {}  # additional environment variables for the programs
         self.started: list[Process] = []
+        self.logs: list[tuple[str, str]] = []  # of programs that have ended: which, and its stderr
         self._clock = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
 
     def __enter__(self) -> "Workspace":
@@ -260,6 +265,7 @@ class Workspace:
     def run_once(self) -> subprocess.CompletedProcess:
         """Applies everything in the outbox; the log is in the result's stderr."""
         done = self.projector("run", "--once")
+        self.logs.append(("projector run --once", done.stderr))
         assert done.returncode == 0, done.stderr
         return done
 
