@@ -158,6 +158,13 @@ def test_the_archive(ws):
                 what="a number")
 
 
+def test_a_limit_of_events_a_second_is_told(ws):
+    ws.mapping(max_events_per_s=250)
+    ws.create()
+    told = [line for line in map(json.loads, ws.projector("check", "--json").stdout.splitlines()) if "max_events_per_s" in line["text"]]
+    assert [(line["verdict"], line["text"]) for line in told] == [("ok", "at most 250 events a second are applied (max_events_per_s)")]
+
+
 def test_metrics_of_feeds_and_numbers(ws):
     ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **SETTINGS, http="127.0.0.1:0")
     ws.create()
@@ -176,6 +183,17 @@ def test_metrics_of_feeds_and_numbers(ws):
         ws.wait(lambda: endpoint.metrics()["projector_numbering_lag_seconds"] > 1, what="numbers that are refused")
         ws.db.command("collMod", "outbox_archive", validator={})
         ws.wait(lambda: endpoint.metrics()["projector_numbering_lag_seconds"] == 0, what="numbers again")
+
+
+def test_the_metric_of_receipts_counts_executed_commands(ws):
+    ws.mapping(http="127.0.0.1:0", **SETTINGS)
+    ws.create()
+    with ws.start_projector() as process:
+        endpoint = Endpoint(process)
+        ws.wait(lambda: endpoint.metrics().get("projector_command_receipts") == 0, what="no receipts")
+        events = "".join(json.dumps({"aggregate_type": "account", "aggregate_id": f"a{n}", "event_type": "Unheard", "payload": {}}) + "\n" for n in range(3))
+        assert ws.outbox_program("put", input=events).returncode == 0
+        ws.wait(lambda: endpoint.metrics().get("projector_command_receipts") == 3, what="three receipts")
 
 
 # replicas

@@ -292,7 +292,7 @@ static void check_mysql(CheckReport *report, const Config *config) {
     failure = (Failure){0};
   }
   check_json(report, config, session);
-  check_replicas(report, config, session);
+  check_throttle(report, config, session);
   g_autoptr(GPtrArray) privileges = privileges_check(session, config->mapping, &failure);
   g_autoptr(GPtrArray) tables =
       privileges ? catalog_check(session, config->mapping, &failure) : NULL;

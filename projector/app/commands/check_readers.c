@@ -268,7 +268,12 @@ static void check_replica(CheckReport *report, const Config *config, Session *se
   }
 }
 
-void check_replicas(CheckReport *report, const Config *config, Session *session) {
+void check_throttle(CheckReport *report, const Config *config, Session *session) {
+  int64_t most_per_s = config->settings.max_events_per_s;
+  if (most_per_s > 0)
+    check_print_format(report, "ok", "mysql",
+                       "at most %lld events a second are applied (max_events_per_s)",
+                       (long long)most_per_s);
   int64_t most_s = config->settings.max_replica_lag_s;
   if (most_s == 0 && config->replicas && config->replicas->len > 0)
     check_print(report, "warning", "mysql", "mysql.replicas has no effect: max_replica_lag_s is 0");

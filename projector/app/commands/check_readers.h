@@ -16,5 +16,5 @@ typedef struct EventCollection {
 /* The indexes that look-ups need. */
 void check_indexes(CheckReport *report, const Config *config, const EventCollection *of);
 void check_readers(CheckReport *report, const Config *config, MongoStore *store);
-/* `session` is with mysql.host. */
-void check_replicas(CheckReport *report, const Config *config, Session *session);
+/* What holds a backlog back. `session` is with mysql.host. */
+void check_throttle(CheckReport *report, const Config *config, Session *session);

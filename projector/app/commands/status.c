@@ -20,7 +20,8 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
       outbox_count(outbox, status->future_ms, &status->counts, ret_failure) &&
       outbox_count_blocked(outbox, status->future_ms, &status->blocked, ret_failure) &&
       lease_look(store, status->name, &status->lease, ret_failure) &&
-      feeds_view(store, status->feeds, &status->feed_count, ret_failure);
+      feeds_view(store, status->feeds, &status->feed_count, ret_failure) &&
+      mongo_count_receipts(store, &status->receipts, ret_failure);
   return status->counted;
 }
 

@@ -5,6 +5,7 @@
 #include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/outbox_state.h"
+#include "projector/infra/mongo/receipts.h"
 
 /* The state of one store. */
 typedef struct StoreState {
@@ -23,6 +24,7 @@ typedef struct Status {
   int64_t blocked; /* aggregates behind a failed or dead event */
   unsigned feed_count;
   FeedView feeds[FEEDS_MAX];
+  int64_t receipts; /* of executed commands; -1: not known */
   StoreState mongodb, mysql;
   bool knows_lag; /* this process is the owner: */
   int64_t lag_ms; /* how long the oldest event has waited */

@@ -120,6 +120,13 @@ static void feeds(GString *text, const Status *status) {
              (double)status->feeds[i].reader_lag_ms / 1e3);
 }
 
+static void receipts(GString *text, const Status *status) {
+  if (status->counted && status->receipts >= 0)
+    single(text, "projector_command_receipts", "gauge",
+           "Receipts of executed commands, from which a repeated one is recognized.",
+           (double)status->receipts);
+}
+
 static void archive(GString *text, const Config *config, const Figures *figures) {
   int64_t since = figures->unnumbered_since;
   if (config->mongodb.archive)
@@ -263,6 +270,7 @@ GString *exposition(const Config *config, const Figures *figures, const Report *
             &batch_bounds_s);
   outbox(text, &report->status);
   feeds(text, &report->status);
+  receipts(text, &report->status);
   archive(text, config, figures);
   tenure(text, figures);
   single(text, "projector_waiters", "gauge", "Requests to /wait that wait for a version.",

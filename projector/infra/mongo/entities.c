@@ -152,15 +152,8 @@ bool entities_find(Entities *entities, const Id *ids, size_t count, GPtrArray *d
 }
 
 bool entities_estimate(Entities *entities, int64_t *ret_count, Failure *ret_failure) {
-  bson_error_t error;
-  bson_t reply;
-  int64_t count =
-      mongoc_collection_estimated_document_count(entities->collection, NULL, NULL, &reply, &error);
-  bool good = count >= 0 || mongo_fail(&error, &reply, ret_failure);
-  bson_destroy(&reply);
-  if (good)
-    *ret_count = count;
-  return good;
+  return mongo_estimate(entities->store, mongoc_collection_get_name(entities->collection),
+                        ret_count, ret_failure);
 }
 
 bool entities_exist(MongoStore *store, const char *collection, bool *ret_exist,

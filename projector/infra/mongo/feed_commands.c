@@ -274,30 +274,12 @@ bool feed_mark(Outbox *outbox, const bson_t *filter, int64_t *ret_count, Failure
 
 /* --- views ---------------------------------------------------------------------------------- */
 
-static bool count_events(MongoStore *store, const char *feed, int64_t *ret_count,
-                         Failure *ret_failure) {
-  mongoc_client_t *client = mongo_store_borrow(store);
-  mongoc_collection_t *collection =
-      mongoc_client_get_collection(client, mongo_store_settings(store)->database, feed);
-  bson_error_t error;
-  bson_t reply;
-  int64_t count =
-      mongoc_collection_estimated_document_count(collection, NULL, NULL, &reply, &error);
-  bool good = count >= 0 || mongo_fail(&error, &reply, ret_failure);
-  bson_destroy(&reply);
-  mongoc_collection_destroy(collection);
-  mongo_store_return(store, client);
-  if (good)
-    *ret_count = count;
-  return good;
-}
-
 static bool view_feed(MongoStore *store, const char *feed, FeedView *ret_view,
                       Failure *ret_failure) {
   FeedView view = {.reader_lag_ms = -1};
   OutboxIdentity identity;
   g_strlcpy(view.name, feed, sizeof view.name);
-  if (!count_events(store, feed, &view.events, ret_failure) ||
+  if (!mongo_estimate(store, feed, &view.events, ret_failure) ||
       !outbox_identity_look_at(store, feed, &identity, ret_failure))
     return false;
   g_strlcpy(view.reader, identity.projector, sizeof view.reader);

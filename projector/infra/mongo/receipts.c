@@ -12,9 +12,25 @@ static void read_index(const bson_t *index, Receipts *receipts) {
     *receipts = (Receipts){RECEIPTS_EXPIRE, bson_iter_as_int64(&value)};
 }
 
+static char *receipts_name(const char *outbox) {
+  return g_strconcat(outbox, "_commands", NULL);
+}
+
+bool mongo_count_receipts(MongoStore *store, int64_t *ret_count, Failure *ret_failure) {
+  g_autofree char *name = receipts_name(mongo_store_settings(store)->outbox);
+  Failure failure = {0};
+  if (mongo_estimate(store, name, ret_count, &failure))
+    return true;
+  *ret_count = -1;
+  if (failure.code == UNAUTHORIZED)
+    return true;
+  *ret_failure = failure;
+  return false;
+}
+
 bool mongo_look_at_receipts(MongoStore *store, Receipts *ret_receipts, Failure *ret_failure) {
   const MongoSettings *settings = mongo_store_settings(store);
-  g_autofree char *name = g_strdup_printf("%s_commands", settings->outbox);
+  g_autofree char *name = receipts_name(settings->outbox);
   mongoc_client_t *client = mongo_store_borrow(store);
   mongoc_collection_t *collection = mongoc_client_get_collection(client, settings->database, name);
   mongoc_cursor_t *cursor = mongoc_collection_find_indexes_with_opts(collection, NULL);

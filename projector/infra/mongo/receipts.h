@@ -1,5 +1,5 @@
 /* receipts.h - the writers' receipts of executed commands in <outbox>_commands, which the projector
- * does not use: for `check`. */
+ * does not use: for `check`, and to see that they grow and expire. */
 #pragma once
 
 #include "projector/infra/mongo/store.h"
@@ -18,3 +18,5 @@ typedef struct Receipts {
 } Receipts;
 
 bool mongo_look_at_receipts(MongoStore *store, Receipts *ret_receipts, Failure *ret_failure);
+/* How many there are, by the collection's metadata; -1: the user may not know. */
+bool mongo_count_receipts(MongoStore *store, int64_t *ret_count, Failure *ret_failure);

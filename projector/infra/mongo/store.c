@@ -313,6 +313,23 @@ void mongo_store_return(MongoStore *store, mongoc_client_t *client) {
     mongoc_client_pool_push(store->pool, client);
 }
 
+bool mongo_estimate(MongoStore *store, const char *collection, int64_t *ret_count,
+                    Failure *ret_failure) {
+  mongoc_client_t *client = mongo_store_borrow(store);
+  mongoc_collection_t *of =
+      mongoc_client_get_collection(client, store->settings->database, collection);
+  bson_error_t error;
+  bson_t reply;
+  int64_t count = mongoc_collection_estimated_document_count(of, NULL, NULL, &reply, &error);
+  bool good = count >= 0 || mongo_fail(&error, &reply, ret_failure);
+  bson_destroy(&reply);
+  mongoc_collection_destroy(of);
+  mongo_store_return(store, client);
+  if (good)
+    *ret_count = count;
+  return good;
+}
+
 bson_t *mongo_find_collection(mongoc_client_t *client, const char *database, const char *name,
                               bool brief, bool *ret_may, Failure *ret_failure) {
   mongoc_database_t *of = mongoc_client_get_database(client, database);

@@ -63,6 +63,10 @@ void mongo_store_return(MongoStore *store, mongoc_client_t *client);
 bson_t *mongo_find_collection(mongoc_client_t *client, const char *database, const char *name,
                               bool brief, bool *ret_may, Failure *ret_failure);
 
+/* How many documents the collection has, by its metadata; 0: it does not exist. */
+bool mongo_estimate(MongoStore *store, const char *collection, int64_t *ret_count,
+                    Failure *ret_failure);
+
 /* Adds {"collation": simple}: whatever a collection's own collation, texts are equal when their
  * bytes are. Belongs in the options, or the command, of everything that filters. */
 void mongo_append_simple(bson_t *options);
