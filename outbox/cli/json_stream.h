@@ -1,4 +1,4 @@
-// Splits a stream into JSON objects, and refuses what libbson would read as another value.
+// Splits a stream into JSON objects.
 #ifndef OUTBOX_CLI_JSON_STREAM_H
 #define OUTBOX_CLI_JSON_STREAM_H
 
@@ -21,10 +21,5 @@ typedef struct {
 // to be read on.
 json_next_t json_stream_next(json_stream_t *stream, GString *text, int *ret_line, char *message,
                              size_t size);
-
-// The values in an object's text that libbson 1.23 misreads without a word: an integer beyond 64
-// bits (wraps around), a $numberDecimal that is no number or has more than 34 digits (NaN), a $date
-// on no such day (another day). Returns false, and `message` names the first.
-bool json_check_values(const char *text, char *message, size_t size);
 
 #endif

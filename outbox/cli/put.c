@@ -2,8 +2,10 @@
 #include "outbox/cli/cli.h"
 #include "outbox/cli/json_stream.h"
 #include "outbox/cli/put_line.h"
+#include "outbox/text/extended_json.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char DESCRIPTION[] =
     "Reads events from stdin, one JSON object (MongoDB Extended JSON) per line or over several\n"
@@ -77,8 +79,7 @@ static void print_receipt(const put_options_t *options, int line, const outbox_r
 // False: sets *ret_status and prints a line on stderr.
 static bool put_object(outbox_t *outbox, const char *text, const put_options_t *options, int line,
                        int *ret_status) {
-  char message[512];
-  bson_error_t cause;
+  char message[EXTENDED_JSON_MESSAGE_SIZE];
   outbox_error_t error;
   outbox_receipt_t receipt;
   put_line_t put;
@@ -87,13 +88,8 @@ static bool put_object(outbox_t *outbox, const char *text, const put_options_t *
     cli_say("line %d: expected UTF-8, found other bytes", line);
     return false;
   }
-  g_autoptr(bson_t) object = bson_new_from_json((const uint8_t *)text, -1, &cause);
-  if (!object) {
-    cli_say("line %d: not valid JSON: %s", line, cause.message);
-    return false;
-  }
-  if (!json_check_values(text, message, sizeof message) ||
-      !put_line_read(object, options->entities, &put, message, sizeof message)) {
+  g_autoptr(bson_t) object = extended_json_read(text, strlen(text), "", message);
+  if (!object || !put_line_read(object, options->entities, &put, message, sizeof message)) {
     cli_say("line %d: %s", line, message);
     return false;
   }

@@ -1,7 +1,7 @@
 // One object of `outbox put`: takes its members one by one, refuses unknown and repeated ones.
 #include "outbox/cli/put_line.h"
 
-#include "outbox/cli/iso8601.h"
+#include "outbox/text/iso8601.h"
 
 #include <glib.h>
 #include <string.h>

@@ -33,9 +33,10 @@ static bool parse_constant(const json_t *json, const char *path, Arena *arena, C
                            Failure *ret_failure) {
   bool plain = json_is_string(json) || json_is_number(json) || json_is_boolean(json) ||
                json_is_null(json) || json_is_object(json);
-  return (json && plain && constant_from_json(json, arena, &constant->bytes, &constant->length)) ||
-         json_complain(path, "a text, a number, true, false, null or a value in extended JSON",
-                       json, ret_failure);
+  if (!json || !plain)
+    return json_complain(path, "a text, a number, true, false, null or a value in extended JSON",
+                         json, ret_failure);
+  return constant_from_json(json, path, arena, &constant->bytes, &constant->length, ret_failure);
 }
 
 static bool parse_constants(const json_t *json, const char *path, Arena *arena,

@@ -3,6 +3,7 @@
 
 #include "projector/domain/datetime.h"
 #include "projector/domain/describe.h"
+#include "projector/domain/json_document.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -411,12 +412,30 @@ static int64_t take_number(const bson_iter_t *iter, int64_t least, int64_t most)
   return CLAMP(number, least, most);
 }
 
+/* Records why a text was not read as the document that it should be (event_fields.h). */
+static bool misread(Event *event, const bson_iter_t *iter) {
+  uint32_t length = 0;
+  const char *text = BSON_ITER_HOLDS_UTF8(iter) ? bson_iter_utf8(iter, &length) : NULL;
+  Failure why;
+  if (!text || !json_document_begins(text, length))
+    return false;
+  bson_t *document = json_document_read_exactly(text, length, bson_iter_key(iter), &why);
+  if (document)
+    bson_destroy(document);
+  else if (!event->malformed)
+    event->malformed = g_memdup2(&why, sizeof why);
+  if (event->malformed) {
+    event->malformed->class = FAILURE_DATA;
+    event->malformed->source = SOURCE_EVENT;
+  }
+  return event->malformed != NULL;
+}
+
 static void take_document(Event *event, const bson_iter_t *iter, const uint8_t **ret_bytes) {
   uint32_t length;
   if (!BSON_ITER_HOLDS_DOCUMENT(iter)) {
-    bool json =
-        is_foreign(event) && BSON_ITER_HOLDS_UTF8(iter) && *bson_iter_utf8(iter, NULL) == '{';
-    misfit(event, iter, json ? "JSON whose numbers have at most 34 digits" : "a document");
+    if (!is_foreign(event) || !misread(event, iter))
+      misfit(event, iter, "a document");
     return;
   }
   bson_iter_document(iter, &length, ret_bytes);

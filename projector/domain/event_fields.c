@@ -3,7 +3,7 @@
 
 #include "projector/domain/datetime.h"
 #include "projector/domain/json.h"
-#include "projector/domain/json_number.h"
+#include "projector/domain/json_document.h"
 
 #include <string.h>
 
@@ -103,29 +103,14 @@ static void append_time(const EventFields *fields, const bson_t *document, bson_
     bson_append_iter(to, name, -1, &value);
 }
 
-/* NULL when it is no document, or has a number that BSON cannot hold exactly. */
-static bson_t *parse_document(const char *text, size_t length) {
-  if (length == 0 || text[strspn(text, " \t\r\n")] != '{')
-    return NULL;
-  g_autoptr(GString) exact = json_wide_as_decimals(text, length);
-  if (!exact)
-    return NULL;
-  if (strstr(exact->str, "$numberDecimal")) {
-    json_t *json = json_loadb(exact->str, exact->len, JSON_ALLOW_NUL, NULL);
-    bool wrong = !json || json_wrong_decimal(json);
-    json_decref(json);
-    if (wrong)
-      return NULL;
-  }
-  return bson_new_from_json((const uint8_t *)exact->str, (ssize_t)exact->len, NULL);
-}
-
 static void append_document(const bson_iter_t *value, const char *name, bson_t *to) {
   uint32_t length;
   bson_t *parsed = NULL;
+  Failure ignored; /* event_decode says why it is none */
   if (BSON_ITER_HOLDS_UTF8(value)) {
     const char *text = bson_iter_utf8(value, &length);
-    parsed = parse_document(text, length);
+    if (json_document_begins(text, length))
+      parsed = json_document_read_exactly(text, length, name, &ignored);
   }
   if (!parsed) {
     bson_append_iter(to, name, -1, value);

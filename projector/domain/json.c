@@ -1,7 +1,6 @@
 /* json.c - typed access to a JSON file, with paths in the errors. */
 #include "projector/domain/json.h"
 
-#include <bson/bson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -143,22 +142,4 @@ bool json_take_choice(const json_t *object, const char *path, const char *key,
   g_autofree char *all = g_strjoinv(", ", (char **)words);
   g_autofree char *expected = g_strdup_printf("one of %s", all);
   return complain_member(path, key, expected, value, ret_failure);
-}
-
-const char *json_wrong_decimal(const json_t *json) {
-  const char *key, *text = json_string_value(json_object_get(json, "$numberDecimal")), *wrong;
-  json_t *member;
-  size_t i;
-  bson_decimal128_t number;
-  if (text && !bson_decimal128_from_string(text, &number))
-    return text;
-  json_object_foreach((json_t *)json, key, member) {
-    if ((wrong = json_wrong_decimal(member)))
-      return wrong;
-  }
-  json_array_foreach(json, i, member) {
-    if ((wrong = json_wrong_decimal(member)))
-      return wrong;
-  }
-  return NULL;
 }

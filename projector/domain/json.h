@@ -29,9 +29,5 @@ bool json_take_number(const json_t *object, const char *path, const char *key, i
 bool json_take_choice(const json_t *object, const char *path, const char *key,
                       const char *const *words, int *ret_index, Failure *ret_failure);
 
-/* The text of a $numberDecimal in it that is no number of at most 34 digits, which libbson reads as
- * NaN; NULL: none. */
-const char *json_wrong_decimal(const json_t *json);
-
 /* "outer.key", or "key" when the outer path is empty. Free with g_free. */
 char *json_path(const char *outer, const char *key);

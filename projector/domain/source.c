@@ -2,6 +2,7 @@
 #include "projector/domain/source.h"
 
 #include "projector/domain/json.h"
+#include "projector/domain/json_document.h"
 
 #include <string.h>
 
@@ -106,17 +107,17 @@ bool source_parse(const char *text, size_t length, Arena *arena, Source *ret_sou
 
 /* --- constants ------------------------------------------------------------------------------ */
 
-bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
-                        uint32_t *ret_length) {
-  if (json_wrong_decimal(json))
-    return false;
-  json_t *wrapped = json_pack("{s:O}", "v", (json_t *)json);
+bool constant_from_json(const json_t *json, const char *path, Arena *arena,
+                        const uint8_t **ret_bytes, uint32_t *ret_length, Failure *ret_failure) {
+  const char *dot = strrchr(path, '.'); /* the document's only key is the last of the path */
+  const char *key = dot ? dot + 1 : path;
+  g_autofree char *outer = g_strndup(path, dot ? (gsize)(dot - path) : 0);
+  json_t *wrapped = json_pack("{s:O}", key, (json_t *)json);
   size_t size = json_dumpb(wrapped, NULL, 0, JSON_COMPACT);
   char *text = arena_alloc(arena, size + 1, 1);
   json_dumpb(wrapped, text, size, JSON_COMPACT);
   json_decref(wrapped);
-  bson_t *document =
-      size > 0 ? bson_new_from_json((const uint8_t *)text, (ssize_t)size, NULL) : NULL;
+  bson_t *document = json_document_read(text, size, outer, ret_failure);
   if (!document)
     return false;
   *ret_length = document->len;
@@ -132,8 +133,8 @@ bool constant_find(const uint8_t *bytes, uint32_t length, bson_iter_t *ret_iter)
 static bool constant_source(const json_t *json, const char *path, const char *text, Arena *arena,
                             Source *ret_source, Failure *ret_failure) {
   *ret_source = (Source){.text = text};
-  return constant_from_json(json, arena, &ret_source->constant, &ret_source->constant_length) ||
-         json_complain(path, "a constant (extended JSON has to be well-formed)", json, ret_failure);
+  return constant_from_json(json, path, arena, &ret_source->constant, &ret_source->constant_length,
+                            ret_failure);
 }
 
 /* --- reading JSON --------------------------------------------------------------------------- */

@@ -69,7 +69,7 @@ char *source_names(const Source *source);
 bool source_add_fields(const Source *source, GPtrArray *names);
 
 /* A JSON value as BSON, with Extended JSON interpreted: {"$numberDecimal": …}. The
- * bytes are a document with one value. False when extended JSON is not well-formed. */
-bool constant_from_json(const json_t *json, Arena *arena, const uint8_t **ret_bytes,
-                        uint32_t *ret_length);
+ * bytes are a document with one value. False when it is no value: a failure at `path`. */
+bool constant_from_json(const json_t *json, const char *path, Arena *arena,
+                        const uint8_t **ret_bytes, uint32_t *ret_length, Failure *ret_failure);
 bool constant_find(const uint8_t *bytes, uint32_t length, bson_iter_t *ret_iter);

@@ -214,13 +214,20 @@ def test_status_counts_and_check_names_the_index_that_is_missing(writer):
     assert f'outbox index on ({names["aggregate_type"]}, {names["aggregate_id"]}, {names["occurred_at"]})' in report
 
 
-def test_what_is_no_event_fails_with_its_reason(ws):
+@pytest.mark.parametrize("payload, reason", [
+    ("no JSON", 'payload: expected a document, found string of 7 bytes "no JSON"'),
+    ('{"status": ', "payload.status: expected a value of JSON, found the end of the text"),
+    ('{"status": {"$date": "rubbish"}}', 'payload.status.$date: expected a time like 2026-01-31T23:59:59.123Z, found "rubbish"'),
+    ('{"status": 0.12345678901234567890123456789012345}', "payload: expected JSON whose numbers have at most 34 digits, found more"),
+])
+def test_what_is_no_event_fails_with_its_reason(ws, payload, reason):
     ws.mapping([PROJECTION], mongodb={"layout": "debezium"}, backoff_ms=300000)
     assert ws.projector("schema", "--apply").returncode == 0
-    event = {**Debezium(ws).document("o-1", "Placed", {}), "payload": "no JSON"}
+    event = {**Debezium(ws).document("o-1", "Placed", {}), "payload": payload}
     ws.outbox.insert_one(event)
     ws.projector("run", "--once")
-    assert ws.found(event)["last_error"]["message"] == "payload: expected a document, found string of 7 bytes \"no JSON\""
+    assert ws.found(event)["last_error"]["message"] == reason
+
 
 
 @pytest.mark.parametrize("mongodb, message", [

@@ -123,12 +123,12 @@ HOSTILE = [
     ("", "expected an event on stdin"),
     ("[]", "line 1: expected an object"),
     ("{", "line 1: expected the end of the object"),
-    ("{\"a\": tru}", "line 1: not valid JSON"),
+    ("{\"a\": tru}", "line 1: a: expected a value of JSON, found tru"),
     ("{%s, \"payload\": {}} {}" % GOOD, "line 1: expected the end of the line"),
     ("{%s, \"payload\": {}, \"nonsense\": 1}" % GOOD, "line 1: nonsense: this member is not known"),
     ("{%s}" % GOOD, "line 1: payload: expected a value, found nothing"),
     ("{%s, \"payload\": \"x\"}" % GOOD, "line 1: payload: expected a document, found a string"),
-    ("{%s, \"payload\": {\"n\": 99999999999999999999}}" % GOOD, "line 1: expected an integer of at most 64 bits"),
+    ("{%s, \"payload\": {\"n\": 99999999999999999999}}" % GOOD, "line 1: payload.n: expected an integer of at most 64 bits"),
     ("{%s, \"payload\": {}, \"version\": -1}" % GOOD, "line 1: version: expected 1 or more, found -1"),
     ("{%s, \"payload\": {}, \"occurred_at\": \"2026-02-30T00:00:00Z\"}" % GOOD, "line 1: occurred_at: expected a time"),
     ("{%s, \"payload\": {}, \"_id\": \"%s\"}" % (GOOD, "x" * 65), "line 1: _id: expected 1 to 64 bytes, found 65"),
@@ -136,7 +136,7 @@ HOSTILE = [
     ("{\"aggregate_type\": \"a\", \"aggregate_id\": {}, \"event_type\": \"E\", \"payload\": {}}", "line 1: aggregate_id: expected a string"),
     ("{\"aggregate_type\": \"\", \"aggregate_id\": 1, \"event_type\": \"E\", \"payload\": {}}", "line 1: aggregate_type: expected 1 to 128 bytes"),
     ("{\"aggregate_type\": \"a\\u0000\", \"aggregate_id\": 1, \"event_type\": \"E\", \"payload\": {}}", "line 1: aggregate_type: expected a string without NUL"),
-    ("{%s, \"payload\": %s1%s}" % (GOOD, '{"a":' * 2000, "}" * 2000), "line 1: not valid JSON"),
+    ("{%s, \"payload\": %s1%s}" % (GOOD, '{"a":' * 2000, "}" * 2000), "line 1: payload.a.a.a"),
     ("{%s, \"payload\": {}, \"entity\": {\"update\": {\"$set\": {\"version\": 9}}}}" % GOOD, "line 1: update.$set.version: this field is set by liboutbox"),
     ("{%s, \"payload\": {}, \"entity\": {\"update\": {\"$nonsense\": {\"a\": 9}}}}" % GOOD, "line 1: entity: "),
     ("{%s, \"payload\": {}, \"entity\": {\"insert\": {}, \"collection\": \"outbox\"}}" % GOOD, "line 1: collection: expected one for entities, found outbox"),
@@ -156,6 +156,20 @@ def test_put_says_what_is_wrong_in_one_line_and_writes_nothing(ws, text, complai
 def test_both_programs_say_their_version():
     said = [subprocess.run([program, "--version"], capture_output=True, text=True).stdout for program in (OUTBOX, PROJECTOR)]
     assert re.fullmatch(r"outbox (\d+\.\d+\.\d+)\nprojector \1\n", "".join(said))
+
+
+@pytest.mark.parametrize("value, complaint", [
+    ('{"$numberDouble": "abc"}', 'payload.a[0].$numberDouble: expected a string with a number that a double can hold, found "abc"'),
+    ('{"\\u0024date": "rubbish"}', 'payload.a[0].$date: expected a time like 2026-01-31T23:59:59.123Z, found "rubbish"'),
+    ('{"$oid": "zzzzzzzzzzzzzzzzzzzzzzzz"}', 'payload.a[0].$oid: expected 24 hexadecimal digits, found "zzzzzzzzzzzzzzzzzzzzzzzz"'),
+    ('{"$numberDecimal": "1,5"}', 'payload.a[0].$numberDecimal: expected a number of at most 34 digits, found "1,5"'),
+    ("9223372036854775808", "payload.a[0]: expected an integer of at most 64 bits, found 9223372036854775808"),
+])
+def test_put_refuses_what_is_no_value_with_its_path(ws, value, complaint):
+    """libbson reads it as 0, NaN or another value. All forms: tests/unit/outbox/test_extended_json.c."""
+    done = put(ws, event(), json.dumps(event(payload={"a": ["HERE"]})).replace('"HERE"', value))
+    assert (done.returncode, done.stderr) == (2, f"outbox: line 2: {complaint}\n")
+    assert ws.outbox.count_documents({}) == 1
 
 
 def test_put_refuses_bytes_that_are_not_utf8(ws):

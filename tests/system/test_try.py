@@ -191,7 +191,7 @@ def test_text_for_people(folder):
 
 
 @pytest.mark.parametrize("input, error", [
-    ("{", "not valid JSON"), ("5", "expected an event document"), ('{"_id": {"$oid": "x"}}', "expected a document in extended JSON")])
+    ("{", "not valid JSON"), ("5", "expected an event document"), ('{"_id": {"$oid": "x"}}', "document 1._id.$oid: expected 24 hexadecimal digits")])
 def test_what_is_no_document_is_wrong_use(folder, input, error):
     assert error in run(folder, stdin=input, status=2)
 
@@ -269,10 +269,49 @@ def test_hostile_names_and_reasons_are_well_formed_junit(folder):
     assert [suite[n].get("name") for n in (0, 1, 4, 8)] == [HOSTILE[n] for n in (0, 1, 4, 8)]
 
 
-def test_a_decimal_that_is_no_number_is_refused(folder):
-    """libbson reads it as NaN."""
-    (folder / "event.json").write_text(json.dumps(event("Placed", kind="web", total=[{"$numberDecimal": "1,50"}])))
-    assert '$numberDecimal: expected a number of at most 34 digits, found "1,50"' in run(folder, str(folder / "event.json"), status=2)
+NO_VALUES = [
+    ({"$numberDecimal": "1,50"}, '$numberDecimal: expected a number of at most 34 digits, found "1,50"'),
+    ({"$numberDouble": "abc"}, '$numberDouble: expected a string with a number that a double can hold, found "abc"'),
+    ({"$date": "rubbish"}, '$date: expected a time like 2026-01-31T23:59:59.123Z, found "rubbish"'),
+    ({"$oid": "x" * 24}, f'$oid: expected 24 hexadecimal digits, found "{"x" * 24}"'),
+    ({"$timestamp": {"t": 4294967296, "i": 1}}, "$timestamp.t: expected an integer from 0 to 4294967295, found 4294967296"),
+]
+
+
+@pytest.mark.parametrize("value, message", NO_VALUES)
+def test_what_is_no_value_is_refused_in_an_event(folder, value, message):
+    """libbson reads it as 0, NaN or another value."""
+    (folder / "event.json").write_text(json.dumps(event("Placed", kind="web", total=[value])))
+    assert f"payload.total[0].{message}" in run(folder, str(folder / "event.json"), status=2)
+
+
+@pytest.mark.parametrize("value, message", NO_VALUES)
+def test_what_is_no_value_is_refused_in_a_case(folder, value, message):
+    assert f"cases[0]: entities.orders[0].total.{message}" in cases(folder, case(events=[], entities={"orders": [{"total": value}]}), status=2)
+    assert f"cases[0]: expect.orders[0].kind.{message}" in cases(folder, case(events=[], expect={"orders": [{**ROW, "kind": value}]}), status=2)
+
+
+@pytest.mark.parametrize("value, message", NO_VALUES)
+def test_what_is_no_value_is_refused_in_a_constant(folder, value, message):
+    """The commands that need a mapping read them with the same function: a default, a value, a condition."""
+    for path, change in (("columns.city.default", lambda p: p["columns"]["city"].update(default=value)),
+                         ("columns.city.value", lambda p: p["columns"].update(city={"value": value, "type": "json"})),
+                         ("when.is", lambda p: p.update(when={"path": "kind", "is": value})),
+                         ("when.in[1]", lambda p: p.update(when={"path": "kind", "in": ["web", value]}))):
+        mapping = json.loads(json.dumps(MAPPING))
+        change(mapping["projections"][0])
+        (folder / "mapping.json").write_text(json.dumps(mapping))
+        assert f"projections[0].{path}.{message}" in run(folder, "--json", status=2)
+
+
+@pytest.mark.parametrize("value, message", NO_VALUES)
+def test_what_is_no_value_in_a_payload_of_text_is_the_events_failure(folder, value, message):
+    mapping = json.loads(json.dumps(MAPPING))
+    mapping["mongodb"]["layout"] = "debezium"
+    (folder / "mapping.json").write_text(json.dumps(mapping))
+    [report] = reports(folder, {"_id": "e-1", "aggregatetype": "order", "aggregateid": "o-1", "type": "Placed", "timestamp": 1700000000000,
+                                "payload": json.dumps({"kind": "web", "total": value})}, status=1)
+    assert (report["outcome"], report["error"]) == ("failed", f"payload.total.{message}")
 
 
 @pytest.mark.parametrize("wrong, message", [

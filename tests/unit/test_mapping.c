@@ -327,14 +327,13 @@ static const struct {
     {WITH_COLUMNS("{'a': {'from': 'b', 'default': 1.5, 'type': 'int'}}"),
      "projections[0].columns.a: default: expected int, found double 1.5"},
     {WITH_COLUMNS("{'a': {'value': {'$oid': 'x'}, 'type': 'int'}}"),
-     "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
-     "found an object"},
+     "projections[0].columns.a.value.$oid: expected 24 hexadecimal digits, found \"x\""},
     {WITH_COLUMNS("{'a': {'value': {'$numberDecimal': 'zz'}, 'type': 'json'}}"),
-     "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
-     "found zz"},
-    {WITH_COLUMNS("{'a': {'value': [{'b': {'$numberDecimal': '1,5'}}], 'type': 'json'}}"),
-     "projections[0].columns.a.value: expected a constant (extended JSON has to be well-formed), "
-     "found an array"},
+     "projections[0].columns.a.value.$numberDecimal: expected a number of at most 34 digits, "
+     "found \"zz\""},
+    {WITH_COLUMNS("{'a': {'value': [{'b': {'$numberDouble': '1,5'}}], 'type': 'json'}}"),
+     "projections[0].columns.a.value[0].b.$numberDouble: expected a string with a number that a "
+     "double can hold, found \"1,5\""},
     {WITH_CHILD("'from': 'b', 'default': 5"),
      "projections[0].children[0].default: expected [], found 5"},
     {WITH_CHILD("'from': 'b', 'default': [1]"),

@@ -47,8 +47,8 @@ static bool read_value(const Column *column, const json_t *json, const char *pat
       value_from_text(json_string_value(json), json_string_length(json), &column->type, arena,
                       ret_value))
     return true;
-  return (constant_from_json(json, arena, &source.constant, &source.constant_length) ||
-          refuse(ret_failure, path, "extended JSON has to be well-formed")) &&
+  return constant_from_json(json, path, arena, &source.constant, &source.constant_length,
+                            ret_failure) &&
          (value_for_column(NULL, &source, &like, arena, ret_value, ret_failure) ||
           failure_prefix(ret_failure, "%s", path));
 }

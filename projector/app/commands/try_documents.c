@@ -2,6 +2,7 @@
 #include "projector/app/commands/try.h"
 
 #include "projector/domain/json.h"
+#include "projector/domain/json_document.h"
 
 #include <string.h>
 
@@ -43,20 +44,10 @@ json_t *try_documents(const char *text, size_t length, const char *name, Failure
 }
 
 bson_t *try_bson(const json_t *json, const char *path, Failure *ret_failure) {
-  const char *wrong = json_wrong_decimal(json);
-  if (wrong) {
-    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                "%s: $numberDecimal: expected a number of at most 34 digits, found \"%.60s\"", path,
-                wrong);
-    return NULL;
-  }
   char *text = json_dumps(json, JSON_COMPACT);
-  bson_error_t error = {0};
-  bson_t *document = text ? bson_new_from_json((const uint8_t *)text, -1, &error) : NULL;
+  bson_t *document = text ? json_document_read(text, strlen(text), path, ret_failure)
+                          : (json_complain(path, "a document", json, ret_failure), (bson_t *)NULL);
   free(text);
-  if (!document)
-    failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                "%s: expected a document in extended JSON: %s", path, error.message);
   return document;
 }
 

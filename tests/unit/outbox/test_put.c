@@ -1,7 +1,7 @@
 // `outbox put`: what is read as an event, and what each bad input is called.
-#include "outbox/cli/iso8601.h"
 #include "outbox/cli/json_stream.h"
 #include "outbox/cli/put_line.h"
+#include "outbox/text/iso8601.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,43 +114,6 @@ static void test_stream(void **unused) {
   }
   g_autofree char *nul = split("{\"a\": \0}", 8);
   assert_string_equal(nul, "1!expected JSON, found a NUL byte");
-}
-
-static void test_values_that_libbson_misreads(void **unused) {
-  (void)unused;
-  static const struct {
-    const char *text, *message; // NULL: good
-  } cases[] = {
-      {"{\"a\": 9223372036854775807, \"b\": -9223372036854775808}", NULL},
-      {"{\"a\": 9223372036854775808}",
-       "expected an integer of at most 64 bits, found 9223372036854775808"},
-      {"{\"a\":[1,-9223372036854775809]}",
-       "expected an integer of at most 64 bits, found -9223372036854775809"},
-      {"{\"a\": \"99999999999999999999\"}", NULL},
-      {"{\"99999999999999999999\": 1e3}", NULL},
-      {"{\"a\": 99999999999999999999.0}", NULL},
-      {"{\"a\": {\"$numberDecimal\": \"1234567890123456789012345678901234\"}}", NULL},
-      {"{\"a\": {\"$numberDecimal\": \"NaN\"}}", NULL},
-      {"{\"a\": {\"$numberDecimal\" : \"1.2.3\"}}",
-       "$numberDecimal: expected a number of at most 34 digits, found \"1.2.3\""},
-      {"{\"a\": {\"$numberDecimal\":\"1.1234567890123456789012345678901234\"}}",
-       "$numberDecimal: expected a number of at most 34 digits, found "
-       "\"1.1234567890123456789012345678901234\""},
-      {"{\"a\": [\"$numberDecimal\", \"x\"]}", NULL},
-      {"{\"a\": \"$date\", \"b\": \"x\"}", NULL},
-      {"{\"a\": {\"$date\": \"2024-02-30T00:00:00Z\"}}",
-       "$date: expected a time like 2026-01-31T23:59:59.123Z, found \"2024-02-30T00:00:00Z\""},
-      {"{\"a\": {\"$date\": {\"$numberLong\": \"1\"}}}", NULL},
-      {"{\"a\": \"\\\"$date\\\": \\\"x\\\"\"}", NULL},
-      {"{\"a\": \"", NULL},
-      {"{\"a\\", NULL},
-  };
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    char message[256] = "";
-    assert_int_equal(json_check_values(cases[i].text, message, sizeof message),
-                     cases[i].message == NULL);
-    assert_string_equal(message, cases[i].message ? cases[i].message : "");
-  }
 }
 
 // Reads one object; "" or the complaint.
@@ -267,7 +230,6 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_times),
       cmocka_unit_test(test_stream),
-      cmocka_unit_test(test_values_that_libbson_misreads),
       cmocka_unit_test(test_lines),
       cmocka_unit_test(test_line_as_read),
   };

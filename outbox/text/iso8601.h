@@ -1,6 +1,6 @@
 // Times as text.
-#ifndef OUTBOX_CLI_ISO8601_H
-#define OUTBOX_CLI_ISO8601_H
+#ifndef OUTBOX_TEXT_ISO8601_H
+#define OUTBOX_TEXT_ISO8601_H
 
 #include <stdbool.h>
 #include <stdint.h>

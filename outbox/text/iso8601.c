@@ -1,5 +1,5 @@
 // Times as text: a strict reader of ISO 8601 with a time zone.
-#include "outbox/cli/iso8601.h"
+#include "outbox/text/iso8601.h"
 
 #include <string.h>
 
