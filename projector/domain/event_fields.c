@@ -16,12 +16,45 @@ static const EventFields debezium = {.foreign = true,
                                      .names = {"aggregatetype", "aggregateid", "version", "type",
                                                "timestamp", "payload", "metadata"}};
 
-/* --- reading -------------------------------------------------------------------------------- */
+/* --- the projector's own -------------------------------------------------------------------- */
 
-/* Fields that the projector writes into the documents of every outbox. */
-static const char *const own_fields[] = {
-    "status",     "attempts",   "next_attempt_at", "claimed_by", "claimed_at", "last_error",
-    "applied_at", "skipped_at", "fed_at",          "fed_to",     "seq",        NULL};
+static const struct {
+  const char *name;
+  OwnFields kind;
+} own_fields[] = {
+    {"status", OWN_STATE},          {"claimed_by", OWN_STATE},    {"claimed_at", OWN_STATE},
+    {"next_attempt_at", OWN_STATE}, {"fed_at", OWN_FED},          {"fed_to", OWN_FED},
+    {"attempts", OWN_ATTEMPTS},     {"last_error", OWN_ATTEMPTS}, {"applied_at", OWN_KEPT},
+    {"skipped_at", OWN_KEPT},       {"seq", OWN_NUMBER},
+};
+
+bool event_field_is_own(const char *name, OwnFields kinds) {
+  for (size_t i = 0; i < G_N_ELEMENTS(own_fields); i++)
+    if ((own_fields[i].kind & kinds) && !strcmp(own_fields[i].name, name))
+      return true;
+  return false;
+}
+
+void event_append_without(const bson_t *document, OwnFields kinds, bson_t *to) {
+  bson_iter_t iter;
+  bson_iter_init(&iter, document);
+  while (bson_iter_next(&iter))
+    if (!event_field_is_own(bson_iter_key(&iter), kinds) &&
+        strcmp(bson_iter_key(&iter), EVENT_IS_FOREIGN) != 0)
+      bson_append_iter(to, NULL, 0, &iter);
+}
+
+void event_own_names(OwnFields kinds, bson_t *array) {
+  char index[16];
+  unsigned count = 0;
+  for (size_t i = 0; i < G_N_ELEMENTS(own_fields); i++)
+    if (own_fields[i].kind & kinds) {
+      g_snprintf(index, sizeof index, "%u", count++);
+      BSON_APPEND_UTF8(array, index, own_fields[i].name);
+    }
+}
+
+/* --- reading -------------------------------------------------------------------------------- */
 
 static bool is_field_path(const char *text) {
   size_t length = strlen(text);
@@ -29,7 +62,7 @@ static bool is_field_path(const char *text) {
       strchr(text, '$'))
     return false;
   g_auto(GStrv) steps = g_strsplit(text, ".", 2);
-  return !g_strv_contains(own_fields, steps[0]);
+  return !event_field_is_own(steps[0], OWN_ALL);
 }
 
 bool event_fields_parse(const json_t *mongodb, EventFields *ret_fields, Failure *ret_failure) {

@@ -25,6 +25,22 @@ typedef struct EventFields {
   const char *names[EVENT_FIELDS]; /* dotted paths in the documents of the outbox */
 } EventFields;
 
+/* Fields that the projector writes into events, by what they say. */
+typedef enum OwnFields {
+  OWN_STATE = 1,    /* what is being done with an event of the outbox */
+  OWN_FED = 2,      /* which feeds have it */
+  OWN_ATTEMPTS = 4, /* how often it was tried, and the last failure */
+  OWN_KEPT = 8,     /* when it was applied or skipped: in the archive */
+  OWN_NUMBER = 16,  /* its place in the archive */
+  OWN_ALL = 31,
+} OwnFields;
+
+bool event_field_is_own(const char *name, OwnFields kinds);
+/* Appends the document without those fields, and without the mark of a translated one. */
+void event_append_without(const bson_t *document, OwnFields kinds, bson_t *to);
+/* Appends the names of those fields to an array that is empty. */
+void event_own_names(OwnFields kinds, bson_t *array);
+
 /* The contract's names. */
 extern const EventFields event_fields_contract;
 

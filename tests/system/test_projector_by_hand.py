@@ -3,13 +3,14 @@ dry, and is recorded with its originator in the owner's log."""
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import uuid
 from datetime import datetime
 
 import pytest
-from bson import Int64, json_util
+from bson import Decimal128, Int64, ObjectId, json_util
 
 from workspace import Workspace, decimal
 
@@ -47,6 +48,25 @@ def test_a_skipped_event_is_printed_and_kept(bank):
     assert count == "1 event skipped"
     kept = bank.db["outbox_archive"].find_one()
     assert kept["payload"] == event["payload"] and kept["skipped_at"] and kept["last_error"]["message"] == "no such account"
+
+
+@pytest.mark.parametrize("command", [["skip"], ["skip", "--json"], ["skip", "--json", "--dry-run"]])
+def test_what_was_skipped_can_be_put_back_as_printed(bank, command):
+    """With an id of its own: under the old one it is known, as skipped. Every field that the projector writes is there."""
+    now = datetime(2026, 1, 1)
+    event = dead(bank, attempts=3, next_attempt_at=now, fed_at=now, fed_to=["x"], metadata={"who": "me"},
+                 payload={"amount": Decimal128("2.50"), "n": Int64(2**40), "d": 0.5, "at": now, "id": uuid.uuid4(), "oid": ObjectId(), "null": None})
+    stated = {**event, "claimed_by": "projector:x", "claimed_at": now}
+    bank.outbox.replace_one({"_id": event["_id"]}, stated)
+    printed = bank.projector(*command, "--all-dead").stdout
+    text = json.dumps(json.loads(printed)["events"][0]) if "--json" in command else printed.splitlines()[0]
+    again = uuid.uuid4()
+    line = text.replace(base64.b64encode(event["_id"].bytes).decode(), base64.b64encode(again.bytes).decode())
+    put = bank.outbox_program("put", input=line + "\n")
+    assert (put.returncode, put.stderr, put.stdout) == (0, "", f"{again}\n")
+    found = bank.outbox.find_one({"_id": again})
+    written = ("aggregate_type", "aggregate_id", "version", "event_type", "occurred_at", "payload", "metadata")
+    assert {k: v for k, v in found.items() if k not in ("_id", "status")} == {k: event[k] for k in written if k in event}
 
 
 def test_skipped_events_as_json(bank):

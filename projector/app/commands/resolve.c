@@ -103,10 +103,18 @@ static bool begin_choice(int *argc, char ***argv, CommandHelp help, Config **ret
 
 /* --- events as they are ----------------------------------------------------------------------- */
 
-/* Extended JSON of the whole document, which `outbox put` takes if it is needed again. */
+/* As it was written, so that `outbox put` takes it if it is needed again; NULL: it is not UTF-8.
+ * Free with bson_free. */
+static char *written_json(const Event *event) {
+  bson_t view, written = BSON_INITIALIZER;
+  event_append_without(event_document(event, &view), OWN_ALL, &written);
+  char *json = bson_as_relaxed_extended_json(&written, NULL);
+  bson_destroy(&written);
+  return json;
+}
+
 static void print_document(const Event *event) {
-  bson_t view;
-  char *json = bson_as_relaxed_extended_json(event_document(event, &view), NULL);
+  char *json = written_json(event);
   command_print_json_text(json ? json : "{}");
   bson_free(json);
 }
@@ -356,10 +364,9 @@ static json_t *superseded_json(const RefreshJob *job) {
   json_t *list = json_array();
   for (guint i = 0; i < job->blocking->len; i++) {
     const Event *event = job->blocking->pdata[i];
-    bson_t view;
     if (!is_superseded(job, event))
       continue;
-    char *text = bson_as_relaxed_extended_json(event_document(event, &view), NULL);
+    char *text = written_json(event);
     g_autofree char *valid = g_utf8_make_valid(text ? text : "{}", -1);
     json_t *json = json_loads(valid, JSON_ALLOW_NUL, NULL);
     json_array_append_new(list, json ? json : json_object());

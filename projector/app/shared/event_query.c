@@ -124,17 +124,15 @@ static bool enough(const EventReading *reading) {
   return reading->query->limit > 0 && reading->lines >= reading->query->limit;
 }
 
-/* The event with its cursor, without the projector's own fields. */
+/* The event with its cursor. One that waits shows its state, an archived one when it was kept. */
 static bool write_line(EventReading *reading, const bson_t *document, int64_t cursor) {
   bson_t line = BSON_INITIALIZER;
   if (cursor)
     BSON_APPEND_INT64(&line, "cursor", cursor);
-  if (cursor)
-    bson_copy_to_excluding_noinit(document, &line, "cursor", "seq", "attempts", "last_error",
-                                  EVENT_IS_FOREIGN, NULL);
-  else
-    bson_copy_to_excluding_noinit(document, &line, "cursor", "fed_at", "fed_to", EVENT_IS_FOREIGN,
-                                  NULL);
+  bson_t event = BSON_INITIALIZER;
+  event_append_without(document, cursor ? OWN_NUMBER | OWN_ATTEMPTS : OWN_FED, &event);
+  bson_copy_to_excluding_noinit(&event, &line, "cursor", NULL);
+  bson_destroy(&event);
   size_t length = 0;
   char *json = bson_as_relaxed_extended_json(&line, &length);
   bson_destroy(&line);

@@ -162,13 +162,13 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
   mongoc_collection_t *archive = outbox_neighbour(outbox, archive_name);
   bson_t *filter = versions_of(outbox, aggregate, first, last), *archived = bson_copy(filter);
   BCON_APPEND(archived, "skipped_at", "{", "$exists", BCON_BOOL(false), "}");
-  bson_t fed = BSON_INITIALIZER;
+  bson_t fed = BSON_INITIALIZER, own = BSON_INITIALIZER;
   feeds_append_mark(outbox, &fed, "$applied_at");
-  bson_t *pipeline = BCON_NEW(
-      "pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$set",
-      BCON_DOCUMENT(&fed), "}", "{", "$unset", "[", BCON_UTF8("applied_at"), BCON_UTF8("seq"),
-      BCON_UTF8("attempts"), BCON_UTF8("last_error"), "]", "}", "{", "$merge", "{", "into",
-      BCON_UTF8(name), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
+  event_own_names(OWN_KEPT | OWN_NUMBER | OWN_ATTEMPTS, &own);
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(archived), "}", "{", "$set",
+               BCON_DOCUMENT(&fed), "}", "{", "$unset", BCON_ARRAY(&own), "}", "{", "$merge", "{",
+               "into", BCON_UTF8(name), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
   bson_t options = BSON_INITIALIZER;
   mongo_append_simple(&options);
   mongoc_cursor_t *cursor =
@@ -183,6 +183,7 @@ bool archive_put_back(Outbox *outbox, const Aggregate *aggregate, int64_t first,
   mongoc_cursor_destroy(cursor);
   mongoc_collection_destroy(archive);
   bson_destroy(pipeline);
+  bson_destroy(&own);
   bson_destroy(&fed);
   bson_destroy(archived);
   bson_destroy(filter);

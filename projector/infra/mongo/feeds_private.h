@@ -12,8 +12,7 @@ static inline const char *const *feeds_of(const MongoStore *store) {
 
 /* Appends a document's fields, without the projector's own. */
 static inline void feed_append_copy(const bson_t *document, bson_t *copy) {
-  bson_copy_to_excluding_noinit(document, copy, "status", "attempts", "next_attempt_at",
-                                "claimed_by", "claimed_at", "last_error", "fed_at", "fed_to", NULL);
+  event_append_without(document, OWN_STATE | OWN_FED | OWN_ATTEMPTS, copy);
 }
 
 /* Inserts what the feed does not have, in order, for a majority; what is there stays as it is. What
