@@ -11,6 +11,7 @@ typedef struct Change {
                        assignments (subtract already negated); sql: the parameters */
   bool deltas_only; /* of a late event: the columns that its rule also sets are older than the
                      * row's */
+  bool row_gone;    /* of a late delta: its row was looked for, and is not there or marked */
   bool keep_mark; /* of an entity: columns that a soft delete has set in a marked row stay, as long
                      as the entity is marked too */
   bool gone;      /* of an entity that no longer exists */

@@ -180,9 +180,9 @@ static bool is_left_out(const Change *change, unsigned assignment) {
   return change->deltas_only && !adds(change, assignment);
 }
 
-static bool row_missing(const FoldedRow *row, Failure *ret_failure) {
+bool row_missing(const Projection *projection, Failure *ret_failure) {
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
-                     row->projection->table);
+                     projection->table);
 }
 
 /* A later list of children replaces an earlier one. */
@@ -266,17 +266,17 @@ static bool expect_no_mark(FoldedRow *row, Failure *ret_failure) {
   if (row->modes[index] == COLUMN_KEEP)
     row->unmarked = true;
   return row->modes[index] == COLUMN_KEEP || row->updates[index].kind == VALUE_NULL ||
-         row_missing(row, ret_failure);
+         row_missing(row->projection, ret_failure);
 }
 
 static bool fold_assignments(Fold *fold, const Change *change, Failure *ret_failure) {
   FoldedRow *row = open_row(fold, change);
   if (row->write && is_delta(change) && is_marked(row))
-    return row_missing(row, ret_failure);
+    return row_missing(row->projection, ret_failure);
   if (row->write)
     return fold_into_known(row, change, fold->arena, ret_failure);
   if (row->remove)
-    return row_missing(row, ret_failure);
+    return row_missing(row->projection, ret_failure);
   if (needs_new_step(row, change))
     row = open_row_behind(fold, row, change);
   if (is_delta(change) && !expect_no_mark(row, ret_failure))

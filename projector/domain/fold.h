@@ -57,5 +57,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fold, fold_free)
 bool fold_add(Fold *fold, const ChangeList *changes, const Aggregate *aggregate,
               Failure *ret_failure);
 
+/* The failure of an update that finds no row. Returns false. */
+bool row_missing(const Projection *projection, Failure *ret_failure);
+
 unsigned fold_step_count(const Fold *fold);
 const Step *fold_step(const Fold *fold, unsigned index);

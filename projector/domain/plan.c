@@ -115,18 +115,21 @@ static bool can_refresh(const Mapping *mapping, const Event *event) {
   return any;
 }
 
-/* A late event: deltas commute, so they are applied. A full row or a delete is superseded by what
- * is there; but if newer events did not write the whole row, something may be missing, so the row
- * is taken from the entity, if there is one. Everything else needs the entity. */
+/* A late event: deltas commute, so they are applied, unless a newer event has removed their row. A
+ * full row or a delete is superseded by what is there; but if newer events did not write the whole
+ * row, something may be missing, so the row is taken from the entity, if there is one. Everything
+ * else needs the entity. */
 static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   ChangeList deltas = {.changes = arena_alloc(arena, item->changes.count, sizeof(Change))};
   const Change *update = NULL;
-  bool refreshable = can_refresh(mapping, item->event), lost = false;
+  bool refreshable = can_refresh(mapping, item->event), lost = false, gone = false;
   item->late = true;
   for (unsigned i = 0; i < item->changes.count; i++) {
     const Change *change = &item->changes.changes[i];
     Operation operation = change->rule->operation;
-    if (operation_is_delta(operation)) {
+    if (operation_is_delta(operation) && change->row_gone) {
+      gone = true;
+    } else if (operation_is_delta(operation)) {
       deltas.changes[deltas.count] = *change;
       deltas.changes[deltas.count++].deltas_only = true;
     } else if (operation == OP_UPDATE || operation == OP_SQL)
@@ -135,7 +138,7 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
       lost = lost || !mapping_overwrites(mapping, change->rule->projection);
   }
   item->else_superseded = !update;
-  if (refreshable && (update || (lost && !item->no_entity))) {
+  if (refreshable && (update || ((lost || gone) && !item->no_entity))) {
     item->verdict = VERDICT_REFRESH;
   } else if (update) {
     Failure failure;
@@ -147,7 +150,7 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   } else {
     item->effect = deltas;
     item->verdict = deltas.count ? VERDICT_APPLIED : VERDICT_SUPERSEDED;
-    item->unhealed = deltas.count == 0 && (!refreshable || item->no_entity);
+    item->unhealed = deltas.count == 0 && (!refreshable || (item->no_entity && !gone));
   }
 }
 

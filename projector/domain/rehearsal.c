@@ -111,11 +111,6 @@ const Value *rehearsal_find(const Rehearsal *rehearsal, const Projection *projec
 
 /* --- what a fold does ----------------------------------------------------------------------- */
 
-static bool row_missing(const Projection *projection, Failure *ret_failure) {
-  return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
-                     projection->table);
-}
-
 static bool is_marked(const Projection *projection, const Value *values) {
   return projection->mark >= 0 && mark_is_set(&values[projection->mark]);
 }
@@ -294,25 +289,46 @@ static bool has_entity(const Rehearsal *rehearsal, const Event *event) {
   return false;
 }
 
-static Item decide(Rehearsal *rehearsal, Event *event, bool no_entity, Fold **ret_fold) {
-  Item item = {.event = event, .gap_waited = true, .no_entity = no_entity};
-  plan_map(rehearsal->mapping, &item, 1, rehearsal->arena);
-  *ret_fold = plan_decide(rehearsal->mapping, &item, 1, rehearsal->aggregates, rehearsal->arena);
-  g_ptr_array_add(rehearsal->folds, *ret_fold);
-  return item;
+static Fold *plan(Rehearsal *rehearsal, Item *item) {
+  Fold *fold = plan_decide(rehearsal->mapping, item, 1, rehearsal->aggregates, rehearsal->arena);
+  g_ptr_array_add(rehearsal->folds, fold);
+  return fold;
 }
 
-static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state) {
-  Failure failure = {0};
-  Fold *fold;
+static Fold *decide(Rehearsal *rehearsal, Item *item, AggregateState *state) {
   AggregateState before = *state;
-  Item item = decide(rehearsal, event, false, &fold);
-  if (item.verdict == VERDICT_REFRESH && item.else_superseded && !has_entity(rehearsal, event)) {
-    *state = before;
-    item = decide(rehearsal, event, true, &fold);
+  Fold *fold = plan(rehearsal, item);
+  if (item->verdict != VERDICT_REFRESH || !item->else_superseded ||
+      has_entity(rehearsal, item->event))
+    return fold;
+  *state = before;
+  item->verdict = VERDICT_NONE;
+  item->no_entity = true;
+  return plan(rehearsal, item);
+}
+
+/* A newer event may have removed the row to which a late one would add. */
+static bool learn_gone_rows(const Rehearsal *rehearsal, Item *item) {
+  bool learnt = false;
+  for (unsigned i = 0; i < item->changes.count && item->late; i++) {
+    Change *change = &item->changes.changes[i];
+    const Projection *projection = change->rule->projection;
+    if (!operation_is_delta(change->rule->operation) || change->row_gone)
+      continue;
+    const Value *row = rehearsal_find(rehearsal, projection, change->key);
+    change->row_gone = !row || is_marked(projection, row);
+    learnt |= change->row_gone;
   }
-  Rehearsed done = {.verdict = item.verdict, .fold = fold, .failure = item.failure};
-  if (item.verdict == VERDICT_REFRESH) {
+  return learnt;
+}
+
+static Rehearsed take_mapped(Rehearsal *rehearsal, Item *item, AggregateState *state) {
+  Failure failure = {0};
+  AggregateState before = *state;
+  const Event *event = item->event;
+  Fold *fold = decide(rehearsal, item, state);
+  Rehearsed done = {.verdict = item->verdict, .fold = fold, .failure = item->failure};
+  if (item->verdict == VERDICT_REFRESH) {
     int64_t version = 0;
     state->blocked = false;
     if (!refresh(rehearsal, event, fold, &version, &failure))
@@ -323,9 +339,19 @@ static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state)
     done.verdict = VERDICT_SUPERSEDED;
     done.refreshed = true;
   }
-  if (!execute(rehearsal, fold, &done.statement, &failure))
+  if (execute(rehearsal, fold, &done.statement, &failure))
+    return done;
+  if (!learn_gone_rows(rehearsal, item))
     return fail(rehearsal, &failure);
-  return done;
+  *state = before;
+  item->verdict = VERDICT_NONE;
+  return take_mapped(rehearsal, item, state);
+}
+
+static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state) {
+  Item item = {.event = event, .gap_waited = true};
+  plan_map(rehearsal->mapping, &item, 1, rehearsal->arena);
+  return take_mapped(rehearsal, &item, state);
 }
 
 Rehearsed rehearsal_take(Rehearsal *rehearsal, Event *event) {

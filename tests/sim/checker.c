@@ -99,7 +99,8 @@ static void believe_superseded(const Tx *tx, const SimEvent *event, Belief *beli
     return; /* the row is the entity's; see believe_refresh */
   if (!late)
     sim_fail("%s is superseded but neither late nor contained", event->id);
-  if (event_needs_refresh(event) || event_has_deltas(event))
+  State row = belief->state;
+  if (event_needs_refresh(event) || (event_has_deltas(event) && event_apply_deltas(&row, event)))
     sim_fail("late %s (%s) is superseded without a refresh", event->id, kind_name(event->kind));
   belief->tainted = true;
 }

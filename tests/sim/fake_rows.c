@@ -13,9 +13,13 @@ static bool blocks_row(const Tx *other, const void *aggregate) {
   return other->touched[*(const unsigned *)aggregate];
 }
 
+static unsigned aggregate_of_key(const Value *key) {
+  const Id id = {ID_STRING, key->length, 0, (const uint8_t *)key->text};
+  return aggregate_of_id(&id);
+}
+
 static State *row_of(Tx *tx, const Value *key) {
-  Id id = {ID_STRING, key->length, 0, (const uint8_t *)key->text};
-  unsigned aggregate = aggregate_of_id(&id);
+  unsigned aggregate = aggregate_of_key(key);
   for (guint i = sim.transactions->len;
        i-- > 0;) { /* the server now notices whose client is gone */
     Tx *other = sim.transactions->pdata[i];
@@ -202,6 +206,9 @@ bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failur
 /* No projection of the simulation marks its rows. */
 bool rows_find_unmarked(Session *session, const Projection *projection, const Value *key,
                         bool *ret_unmarked, Failure *ret_failure) {
-  (void)session, (void)projection, (void)key, (void)ret_unmarked, (void)ret_failure;
-  g_assert_not_reached();
+  if (!statement_begin(session, AT_LOOK, "find row", ret_failure))
+    return false;
+  *ret_unmarked = *presence(&sim.rows[aggregate_of_key(key)], projection->index);
+  counts.gone += !*ret_unmarked;
+  return statement_end(session, "find row", ret_failure);
 }

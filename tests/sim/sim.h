@@ -202,7 +202,7 @@ typedef struct Counts {
   int64_t histories, cuts, suspicions, probes, blamed, places, broken, slow, locks, held_tables,
       jumps, skews, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks,
       restored, lags, overtaken, batch_claims, batch_marks, batch_swept, copies, copied_again,
-      fed_marks, drops, numbered, number_conflicts, seeds;
+      fed_marks, drops, numbered, number_conflicts, gone, seeds;
 } Counts;
 
 /* The lease document; expires_at in ms of MongoDB's clock. */

@@ -102,7 +102,8 @@ static void show_counts(double seconds) {
   printf("%lld seeds in %.1f s of processor time, %.0f a minute\n", (long long)counts.seeds,
          seconds, (double)counts.seeds * 60 / seconds);
   SHOW(steps), SHOW(commits), SHOW(applied), SHOW(superseded), SHOW(ignored), SHOW(skipped);
-  SHOW(late), SHOW(refreshed), SHOW(gaps), SHOW(known), SHOW(failed), SHOW(dead), SHOW(kills);
+  SHOW(late), SHOW(gone), SHOW(refreshed), SHOW(gaps), SHOW(known), SHOW(failed), SHOW(dead),
+      SHOW(kills);
   SHOW(freezes), SHOW(rivals), SHOW(stops), SHOW(outages), SHOW(faults), SHOW(ambiguous);
   SHOW(partial), SHOW(fenced), SHOW(swept), SHOW(jumps), SHOW(retries), SHOW(skips);
   SHOW(refreshes), SHOW(duplicates), SHOW(pruned), SHOW(rescans), SHOW(rollbacks);
@@ -129,7 +130,7 @@ static bool met_everything(void) {
   for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (wanted[i] < counts.seeds / 20)
       return false;
-  const int64_t rare[] = {counts.restored, counts.lags, counts.overtaken};
+  const int64_t rare[] = {counts.restored, counts.lags, counts.overtaken, counts.gone};
   for (size_t i = 0; i < G_N_ELEMENTS(rare); i++)
     if (rare[i] < counts.seeds / 100)
       return false;

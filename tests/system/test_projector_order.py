@@ -138,6 +138,87 @@ def test_a_late_row_or_delete_is_superseded(bank, event_type):
     assert bank.found(late) is None
 
 
+KEPT = {"aggregate_type": "account", "table": "kept", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+        "columns": {"total": {"from": "total", "type": "decimal(10,2)"}},
+        "events": {"AccountOpened": {"op": "upsert"}, "MoneyDeposited": {"op": "add", "columns": {"total": "amount"}}}}
+
+
+def removing(op: str, entities: bool, *more: dict) -> list[dict]:
+    """A table whose rows one event type removes or marks, and others. Each row of its child table is one of its own."""
+    columns = {"total": {"from": "total", "type": "decimal(10,2)", "null": True}}
+    if op == "mark":
+        columns["closed_at"] = {"from": "closed_at", "type": "datetime(3)", "null": True}
+    removed = {"AccountClosed": {"op": "delete", **({"set": {"closed_at": "$occurred_at"}} if op == "mark" else {})}}
+    account = {**KEPT, "table": "account", "columns": columns, "events": {**KEPT["events"], **removed},
+               "children": [{"table": "card", "from": "cards", "default": [], "key": {"card": {"from": "$item", "type": "int"}}}]}
+    return [{**one, **({"entities": "accounts"} if entities else {})} for one in (account, *more)]
+
+
+def begun(ws, account: str) -> dict:
+    return ws.event(account, "AccountOpened", at=at(0), total=decimal("100.00"), cards=[1, 2])
+
+
+@pytest.mark.parametrize("entities", [True, False])
+@pytest.mark.parametrize("op", ["delete", "mark"])
+def test_a_late_delta_whose_row_a_newer_event_removed_is_superseded(ws, op, entities):
+    """The others of its batch and of its aggregate go on; what it adds to another table is added."""
+    ws.mapping(removing(op, entities), **FAST)
+    ws.create()
+    ws.put(begun(ws, "a1"), begun(ws, "a2"), ws.event("a1", "AccountClosed", at=at(10)))
+    ws.run_once()
+    before = [ws.rows(table) for table in ("account", "card")]
+    late = [deposited(ws, "1.00", 5), deposited(ws, "2.00", 6)]
+    ws.put(late, deposited(ws, "3.00", 20, "a2"), begun(ws, "a1") | {"_id": uuid.uuid4(), "occurred_at": at(30)})
+    ws.run_once()
+    assert {ws.ledger()[str(e["_id"])] for e in late} == {"superseded"}
+    assert ws.outbox.count_documents({}) == 0
+    assert {r["id"]: r["total"] for r in ws.rows("account")} == {"a1": Decimal("100.00"), "a2": Decimal("103.00")}
+    assert before[0] != ws.rows("account")
+
+
+@pytest.mark.parametrize("op", ["delete", "mark"])
+def test_a_late_delta_is_added_to_the_tables_that_still_have_the_row(ws, op):
+    ws.mapping(removing(op, False, KEPT), **FAST)
+    ws.create()
+    ws.put(begun(ws, "a1"), ws.event("a1", "AccountClosed", at=at(10)))
+    ws.run_once()
+    before = ws.rows("account")
+    late = deposited(ws, "1.00", 5)
+    ws.put(late)
+    ws.run_once()
+    assert ws.ledger()[str(late["_id"])] == "applied" and ws.found(late) is None
+    assert ws.rows("account") == before
+    assert [r["total"] for r in ws.rows("kept")] == [Decimal("101.00")]
+
+
+def test_a_late_delta_without_a_row_takes_it_from_the_entity_if_there_is_one(ws):
+    ws.mapping(removing("delete", True), **FAST)
+    ws.create()
+    ws.put(begun(ws, "a1"), ws.event("a1", "AccountClosed", at=at(10)))
+    ws.run_once()
+    ws.accounts.insert_one({"_id": "a1", "version": 7, "last_event_at": at(40), "total": decimal("7.00"), "cards": [3]})
+    late = deposited(ws, "1.00", 5)
+    ws.put(late)
+    ws.run_once()
+    assert ws.ledger()[str(late["_id"])] == "superseded"
+    assert [(r["id"], r["total"]) for r in ws.rows("account")] == [("a1", Decimal("7.00"))]
+    assert [r["card"] for r in ws.rows("card")] == [3]
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_delta_that_is_the_events_own_fault_still_fails(ws, late):
+    """A row that is there with NULL, and, of an event in order, one that is not there."""
+    ws.mapping(removing("delete", False), **FAST)
+    ws.create()
+    ws.put(begun(ws, "a1"), ws.event("a1", "AccountClosed", at=at(10)) if not late else deposited(ws, "1.00", 10))
+    ws.run_once()
+    ws.query("UPDATE account SET total = NULL")
+    wrong = deposited(ws, "1.00", 5 if late else 20)
+    ws.put(wrong)
+    ws.run_once()
+    assert ws.found(wrong)["last_error"]["message"] == "row missing in account"
+
+
 def entity(ws, version, name="Ada of the entity", balance="77.00", account="a1") -> None:
     ws.accounts.replace_one({"_id": account}, {"_id": account, "version": version, "last_event_at": at(1000), "user_id": "u9",
                                                "name": name, "balance": decimal(balance), "opened_at": at(0)}, upsert=True)

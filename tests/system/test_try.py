@@ -72,6 +72,13 @@ def test_what_fails_says_why_with_its_path_and_later_events_wait(folder):
     assert unknown["error"] == "event_type: expected one that a projection of order names, found Renamed"
 
 
+def test_a_late_delta_whose_row_is_gone_ends_as_in_run(folder):
+    done = reports(folder, event("Placed", kind="web", total=1, number=1), event("Closed", number=5), event("Raised", by=2, number=3),
+                   event("Placed", kind="web", total=4, number=7))
+    assert [d["outcome"] for d in done] == ["applied", "applied", "superseded", "applied"]
+    assert done[2]["changes"] == []
+
+
 def test_conditions_statements_repeats_and_late_events_end_as_in_run(folder):
     first = event("Placed", kind="web", total=1, number=2)
     done = reports(folder, first, event("Moved", number=3), first, event("Placed", kind="phone", total=1, number=4),

@@ -361,6 +361,35 @@ static Item planned(const Mapping *mapping, const char *position, const char *ev
   return item;
 }
 
+/* A newer event removed the rows of a late event's deltas, which was found out after a failure. */
+static void test_late_delta_without_its_row(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *position, *event;
+    bool no_entity, unhealed;
+    Verdict verdict;
+  } cases[] = {
+      {"no entities", "plain/a 10 v0", "plain/a 5 v0 add 1", false, true, VERDICT_SUPERSEDED},
+      {"entities", "healed/a 10 v0", "healed/a 5 v0 add 1", false, false, VERDICT_REFRESH},
+      {"no such entity", "healed/a 10 v0", "healed/a 5 v0 add 1", true, false, VERDICT_SUPERSEDED},
+      {"in order", "plain/a 3 v0", "plain/a 5 v0 add 1", false, false, VERDICT_APPLIED},
+  };
+  g_autoptr(Mapping) mapping = read_mapping("");
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    g_autoptr(Arena) arena = arena_new();
+    g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+    g_autoptr(Event) kept = open_position(set, cases[i].position);
+    Item item = item_of(cases[i].event, 0);
+    item.no_entity = cases[i].no_entity;
+    plan_map(mapping, &item, 1, arena);
+    item.changes.changes[0].row_gone = true;
+    g_autoptr(Fold) fold = plan_decide(mapping, &item, 1, set, arena);
+    check_text(cases[i].name, verdict_names[item.verdict], verdict_names[cases[i].verdict]);
+    check_that(cases[i].name, item.unhealed == cases[i].unhealed, "unhealed");
+    event_free(item.event);
+  }
+}
+
 /* Of a late event with an upsert and an add, only the add may reach the table. */
 static void test_late_event_keeps_its_deltas_only(void **state) {
   (void)state;
@@ -533,6 +562,7 @@ int main(void) {
       cmocka_unit_test(test_plans),
       cmocka_unit_test(test_unknown_events_ignored),
       cmocka_unit_test(test_late_event_keeps_its_deltas_only),
+      cmocka_unit_test(test_late_delta_without_its_row),
       cmocka_unit_test(test_the_order_of_all_is_kept_where_it_counts),
       cmocka_unit_test(test_messages),
       cmocka_unit_test(test_malformed_events),

@@ -319,7 +319,8 @@ static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attem
         fail_projection(worker, items, count, culprit.projection, &failure))
       continue;
     if (hold_locked_table(worker, items, count, culprit.projection, &failure) ||
-        hold_forbidden_table(worker, items, count, culprit.projection, &failure))
+        hold_forbidden_table(worker, items, count, culprit.projection, &failure) ||
+        learn_gone_rows(worker, items, count, &failure))
       continue;
     PartState state = carry_out(worker, items, count, &culprit, ++tries, attempt, &failure);
     if (state == PART_STOPPED)

@@ -60,11 +60,6 @@ static bool send(Writer *writer, uint64_t *ret_affected) {
   return false;
 }
 
-static bool row_missing(const Projection *projection, Failure *ret_failure) {
-  return failure_set(ret_failure, FAILURE_DATA, SOURCE_MYSQL, 0, "row missing in %s",
-                     projection->table);
-}
-
 /* MySQL rounds the numbers in a JSON text to doubles. In a list it would treat a text and JSON as
  * two types, and make both a text. */
 static void append_value(Writer *writer, const Column *column, const Value *value, bool listed) {
