@@ -111,6 +111,11 @@ bool outbox_commands_are_kept(outbox_t *outbox, mongoc_client_t *client, bool *r
 // Has it asked again.
 void outbox_commands_forget(outbox_t *outbox);
 
+// Whether a collection may have that name: not one of the outbox's, nor of the projector's, which
+// would read what lies there as events, tombstones or receipts.
+bool outbox_check_name(const outbox_t *outbox, const char *name, const char *expected,
+                       outbox_error_t *error);
+
 // Changes.
 bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change,
                            const outbox_event_t *event, outbox_error_t *error);

@@ -98,6 +98,27 @@ static bson_value_t event_id(const outbox_event_t *event, uint8_t bytes[16]) {
   return outbox_id_uuid(bytes);
 }
 
+// Whether the name is that of the outbox with a suffix.
+static bool is_beside(const outbox_t *outbox, const char *name, const char *suffix) {
+  size_t length = strlen(outbox->events);
+  return strncmp(name, outbox->events, length) == 0 && strcmp(name + length, suffix) == 0;
+}
+
+bool outbox_check_name(const outbox_t *outbox, const char *name, const char *expected,
+                       outbox_error_t *error) {
+  static const char *const suffixes[] = {"", "_archive", "_deleted", "_commands"};
+  static const char projectors[] = "projector_";
+  bool taken = strncmp(name, projectors, strlen(projectors)) == 0;
+  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+    taken = taken || is_beside(outbox, name, suffixes[i]);
+  }
+  return !taken ||
+         outbox_fail(error, OUTBOX_INVALID,
+                     "collection: expected %s, found %s, which belongs to the outbox or to "
+                     "the projector",
+                     expected, name);
+}
+
 bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change,
                            const outbox_event_t *event, outbox_error_t *error) {
   if (event->version || event->occurred_at_ms) {
@@ -107,14 +128,7 @@ bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change
   if (!outbox_event_validate(event, error) || !outbox_change_validate(change, error)) {
     return false;
   }
-  // An entity in that collection would be taken for an unreadable event.
-  if (strcmp(change->collection, outbox->events) == 0 ||
-      strcmp(change->collection, outbox->tombstones) == 0 ||
-      strcmp(change->collection, outbox->commands) == 0) {
-    return outbox_fail(error, OUTBOX_INVALID, "collection: expected one for entities, found %s",
-                       change->collection);
-  }
-  return true;
+  return outbox_check_name(outbox, change->collection, "one for entities", error);
 }
 
 bool outbox_write_in(outbox_t *outbox, mongoc_client_session_t *session,

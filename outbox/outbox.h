@@ -129,12 +129,14 @@ bool outbox_init_with(outbox_t *outbox, const outbox_init_options_t *options,
                       outbox_error_t *error);
 
 // Creates a feed, which is an outbox for another projector, with the indexes of an outbox.
+// OUTBOX_INVALID: the name belongs to this outbox (with _archive, _deleted, _commands) or begins
+// with projector_.
 bool outbox_init_feed(outbox_t *outbox, const char *feed, outbox_error_t *error);
 
 // Creates the archive of this outbox, with the indexes that it is searched by.
 bool outbox_init_archive(outbox_t *outbox, outbox_error_t *error);
 
-// Creates a collection (of entities) unless it exists.
+// Creates a collection (of entities) unless it exists. OUTBOX_INVALID: as for a feed.
 bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error);
 
 // ---- Events ----

@@ -41,6 +41,9 @@ static bool create_collection(mongoc_client_t *client, const char *database, con
 }
 
 bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error) {
+  if (!outbox_check_name(outbox, collection, "one for entities", error)) {
+    return false;
+  }
   mongoc_client_t *client = outbox_take_client(outbox);
   bool good = create_collection(client, outbox->database, collection, error);
   outbox_give_client(outbox, client);
@@ -87,6 +90,9 @@ static bool create_indexes(mongoc_client_t *client, const char *database, const 
 }
 
 bool outbox_init_feed(outbox_t *outbox, const char *feed, outbox_error_t *error) {
+  if (!outbox_check_name(outbox, feed, "one for a feed", error)) {
+    return false;
+  }
   mongoc_client_t *client = outbox_take_client(outbox);
   bool good = create_collection(client, outbox->database, feed, error) &&
               create_indexes(client, outbox->database, feed, error);

@@ -42,11 +42,22 @@ static bool parse_ttl(const char *text, int64_t *ret_seconds) {
   return false;
 }
 
-// The collections beside the outbox. `entities` and `feeds` may be NULL.
-static bool init_neighbours(outbox_t *outbox, char **entities, char **feeds, bool archive,
+static const char *const DEFAULT_ENTITIES[] = {"accounts", NULL};
+
+// A feed that holds entities too would give its reader documents that are no events.
+static bool check_feeds(const char *const *entities, char **feeds) {
+  for (size_t i = 0; feeds && feeds[i]; i++) {
+    if (g_strv_contains(entities, feeds[i])) {
+      cli_say("--feed %s: expected a collection of its own, found one for entities", feeds[i]);
+      return false;
+    }
+  }
+  return true;
+}
+
+// The collections beside the outbox. `feeds` may be NULL.
+static bool init_neighbours(outbox_t *outbox, const char *const *names, char **feeds, bool archive,
                             outbox_error_t *error) {
-  const char *const defaults[] = {"accounts", NULL};
-  const char *const *names = entities ? (const char *const *)entities : defaults;
   bool good = true;
   for (size_t i = 0; good && names[i]; i++) {
     good = outbox_create_collection(outbox, names[i], error);
@@ -97,13 +108,17 @@ int cli_init(int argc, char **argv) {
             ttl);
     return STATUS_WRONG;
   }
+  const char *const *names = entities ? (const char *const *)entities : DEFAULT_ENTITIES;
+  if (!check_feeds(names, feeds)) {
+    return STATUS_WRONG;
+  }
   g_autoptr(outbox_t) outbox = cli_open(&store, false, &status);
   if (!outbox) {
     return status;
   }
   outbox_error_t error = {0};
   if (!outbox_init_with(outbox, &options, &error) ||
-      !init_neighbours(outbox, entities, feeds, archive, &error)) {
+      !init_neighbours(outbox, names, feeds, archive, &error)) {
     cli_say("%s", error.message);
     return cli_status(&error);
   }

@@ -434,6 +434,23 @@ def test_wrong_use_is_status_2(arguments):
     assert done.stderr
 
 
+@pytest.mark.parametrize("name", ["outbox", "outbox_archive", "outbox_deleted", "outbox_commands", "projector_claims"])
+def test_init_and_put_refuse_names_of_the_outbox_and_of_the_projector(ws, name):
+    """Entities there would be read as events, and a feed is written by the projector alone."""
+    for option, expected in (("--entities", "one for entities"), ("--feed", "one for a feed")):
+        done = ws.outbox_program("init", option, name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"collection: expected {expected}, found {name}, which belongs to the outbox or to the projector" in done.stderr
+    done = put(ws, event(entity={"insert": {"a": 1}}), entities=name)
+    assert (done.returncode, f"expected one for entities, found {name}" in done.stderr) == (2, True)
+    assert ws.outbox.find_one() is None and ws.db[name].find_one() is None
+
+
+def test_init_refuses_a_feed_that_is_for_entities_too(ws):
+    done = ws.outbox_program("init", "--entities", "things", "--feed", "things")
+    assert (done.returncode, done.stderr) == (2, "outbox: --feed things: expected a collection of its own, found one for entities\n")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["init", "--help"], ["put", "-h"], ["demo", "--help"]])
 def test_help_goes_to_stdout(arguments):
     done = subprocess.run([OUTBOX, *arguments], capture_output=True, text=True, timeout=WAIT_S)

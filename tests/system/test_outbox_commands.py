@@ -234,7 +234,7 @@ def test_a_refused_command_leaves_no_receipt(things):
 
 def test_no_entity_is_kept_among_the_receipts(things):
     done = put(things, command(entity={"collection": "outbox_commands", "insert": {}}))
-    assert (done.returncode, done.stderr) == (2, "outbox: line 1: collection: expected one for entities, found outbox_commands\n")
+    assert (done.returncode, done.stderr) == (2, "outbox: line 1: collection: expected one for entities, found outbox_commands, which belongs to the outbox or to the projector\n")
 
 
 # What init creates

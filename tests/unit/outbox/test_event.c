@@ -330,20 +330,34 @@ static void test_changes(void **unused) {
 // What lies there is read as events, tombstones and receipts.
 static void test_no_entity_is_kept_where_the_library_keeps_its_own(void **unused) {
   (void)unused;
-  static const char *const own[] = {"outbox", "outbox_deleted", "outbox_commands"};
+  static const char *const own[] = {"outbox",          "outbox_archive",   "outbox_deleted",
+                                    "outbox_commands", "projector_claims", "projector_x"};
+  static const char *const others[] = {"accounts", "outbox_search", "outbox2", "my_projector_x",
+                                       "x_archive"};
   bson_t document = BSON_INITIALIZER;
   bson_value_t id = outbox_id_string("acc-1");
   outbox_event_t event = good_event(&id, &document);
   outbox_change_t change = {.kind = OUTBOX_INSERT, .document = &document, .collection = "accounts"};
   outbox_t *outbox = outbox_new_from_client(NULL, &(outbox_options_t){.database = "bank"}, NULL);
-  assert_true(outbox_write_validate(outbox, &change, &event, NULL));
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    change.collection = others[i];
+    assert_true(outbox_write_validate(outbox, &change, &event, NULL));
+  }
   for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
     outbox_error_t error;
-    char expected[80];
+    char expected[160];
     change.collection = own[i];
     assert_false(outbox_write_validate(outbox, &change, &event, &error));
-    snprintf(expected, sizeof expected, "collection: expected one for entities, found %s", own[i]);
+    snprintf(
+        expected, sizeof expected,
+        "collection: expected one for entities, found %s, which belongs to the outbox or to the "
+        "projector",
+        own[i]);
     assert_string_equal(error.message, expected);
+    assert_false(outbox_create_collection(outbox, own[i], &error));
+    assert_string_equal(error.message, expected);
+    assert_false(outbox_init_feed(outbox, own[i], &error));
+    assert_int_equal(error.kind, OUTBOX_INVALID);
   }
   outbox_destroy(outbox);
 }
