@@ -70,7 +70,8 @@ static json_t *lasting(const Config *config) {
 static void tell_of_the_rest(const Throttle *throttle, const Config *config) {
   json_t *started = lasting(throttle->config), *now = lasting(config);
   if (!json_equal(started, now))
-    log_warning("the mapping file has changed in what the next start reads", NULL);
+    log_warning("the mapping file has changed, and some of it takes effect only at the next start",
+                NULL);
   json_decref(started);
   json_decref(now);
 }

@@ -355,7 +355,7 @@ static void find_other_key(const Projection *projection, const TableIndex *index
   g_string_append(columns, index->prefix ? "; only their beginning" : "");
   bool primary = !strcmp(index->name, "PRIMARY");
   finding_add(findings, true,
-              "%s.table: %s has another unique key than the mapping's, %s (%s), through which "
+              "%s.table: %s has a unique key other than the mapping's, %s (%s), through which "
               "an upsert could overwrite another row; %s%s",
               projection->path, projection->table, index->name, columns->str,
               primary ? "make the mapping's key the table's primary key" : "drop it",
