@@ -82,18 +82,21 @@ class Refusing:
         self.mysql_port = self.mongodb_port = 0
         self.begin()
 
-    def begin(self, store: str = "", shape: str = "", codes: dict[str, int] | None = CUT) -> None:
+    def begin(self, store: str = "", shape: str = "", codes: dict[str, int] | None = CUT, spared: int = 0) -> None:
+        """So many of that shape are spared before one is refused."""
         with self._lock:
-            self.store, self.refused, self.codes, self.fired = store, shape, codes, False
+            self.store, self.refused, self.codes, self.fired, self.spared = store, shape, codes, False, spared
             self.said: dict[str, list[str]] = {"mysql": [], "mongodb": []}
 
     def meets(self, store: str, shape: str) -> bool:
         with self._lock:
             if shape not in self.said[store]:
                 self.said[store].append(shape)
-            meets = not self.fired and (store, shape) == (self.store, self.refused)
-            self.fired |= meets
-            return meets
+            if self.fired or (store, shape) != (self.store, self.refused):
+                return False
+            self.spared -= 1
+            self.fired = self.spared < 0
+            return self.fired
 
     def settings(self, **mongodb: object) -> dict:
         """The settings of the mapping file that lead through both ports."""

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import re
 
+import pymongo
 import pytest
 
 from endpoint import Endpoint
 from bank import opened
 from feeds import FEED, SETTINGS, checks, reader_mapping, start_reader
+from refusals import REFUSED, UNKNOWN, refusing_stores
 from servers import Mysqld
 from workspace import PROJECTOR_USER, Stores, Workspace
 
@@ -249,3 +251,20 @@ def test_what_is_wrong_with_a_replica(bank, server_folder):
         verdict, text = line(bank, "the replica 127")
         assert verdict == "error" and "denied" in text
         copy.close()
+
+
+def test_indexes_that_could_not_be_looked_at_are_told(ws):
+    """However often a check looks at those of the archive: whichever look fails, the check does not come out good."""
+    [(_, port)] = pymongo.uri_parser.parse_uri(ws.stores.mongo_uri)["nodelist"]
+    ws.mapping(mongodb={"retain": "archive"}, **SETTINGS)
+    ws.create()
+    ws.outbox_program("init", "--archive", check=True)
+    with refusing_stores(port, ws.stores.mysql_port) as refusing:
+        ws.mapping(**SETTINGS, **refusing.settings(retain="archive"))
+        for look in range(10):
+            refusing.begin("mongodb", "listIndexes outbox_archive", UNKNOWN, spared=look)
+            done = ws.projector("check")
+            if not refusing.fired:
+                break
+            assert done.returncode != 0 and REFUSED in done.stdout, (look, done.stdout)
+    assert look > 1 and done.returncode == 0
