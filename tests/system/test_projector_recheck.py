@@ -106,6 +106,20 @@ def test_more_events_behind_a_refresh_than_one_page_are_replayed(bank):
     assert bank.rows("account")[0]["balance"] == decimal("1110.50").to_decimal()
 
 
+def test_events_behind_refreshes_of_more_aggregates_than_one_page_are_replayed(bank):
+    """Their ids are of two kinds, each with its own pages."""
+    bank.mapping(mongodb={"retain": "archive"})
+    ids = [key for n in range(510) for key in (f"a{n}", n)]
+    fill(bank, *(account(key) for key in ids))
+    bank.put(bank.event(key, "MoneyDeposited", 2, amount=decimal("1.00")) for key in ids)
+    bank.accounts.update_many({}, {"$set": {"version": Int64(2), "balance": decimal("11.50")}})
+    assert bank.projector("rebuild", "account", timeout=120).returncode == 0
+    assert bank.query("SELECT COUNT(*) AS n FROM projector_position WHERE refreshed_version = 2")[0]["n"] == 1020
+    done = bank.projector("replay", "--projection", "account", "--drop-old", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert {row["balance"] for row in bank.rows("account")} == {decimal("11.50").to_decimal()}
+
+
 # entities that no event can name
 
 NAMELESS = {"UUID of subtype 3": Binary(uuid.UUID(int=1).bytes, 3), "double": 1.5, "document": {"a": 1}, "empty": "",

@@ -240,27 +240,6 @@ static bool first_round(Replay *replay, const char *mark, Failure *ret_failure) 
 
 /* --- rounds of the ledger ------------------------------------------------------------------- */
 
-/* Events still in the outbox whose effect a refresh took from the entity: nobody will apply them to
- * the row again. */
-static bool find_contained(Replay *replay, GPtrArray *events, Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  g_autoptr(GArray) refreshed = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
-  if (!ledger_find_refreshed(replay->session, &replay->live, &replay->scope,
-                             replay->projection->aggregate_type, arena, refreshed, ret_failure))
-    return false;
-  for (guint i = 0; i < refreshed->len; i++) {
-    const RefreshedTo *to = &g_array_index(refreshed, RefreshedTo, i);
-    g_autoptr(EventCursor) cursor =
-        outbox_find_versions(replay->outbox, &to->aggregate, 1, to->version);
-    const bson_t *document;
-    while ((document = event_cursor_next(cursor, ret_failure)))
-      g_ptr_array_add(events, event_decode(document));
-    if (ret_failure->class != FAILURE_NONE)
-      return false;
-  }
-  return true;
-}
-
 /* Sorts the events and applies those that are to be replayed, each once. */
 static bool apply_sorted(Replay *replay, GPtrArray *events, Failure *ret_failure) {
   g_autofree Event **chosen = g_new(Event *, events->len + 1);
@@ -275,16 +254,84 @@ static bool apply_sorted(Replay *replay, GPtrArray *events, Failure *ret_failure
   return replay_apply(replay, chosen, count, ret_failure);
 }
 
+/* Which events of the aggregates are in the outbox, up to their versions: added to `ids`. */
+static bool list_contained(Replay *replay, const GArray *refreshed, LedgerIds *ids,
+                           Failure *ret_failure) {
+  g_autofree const Aggregate **aggregates = g_new(const Aggregate *, refreshed->len);
+  g_autoptr(GHashTable) versions = g_hash_table_new(id_hash_key, id_equal_key);
+  for (guint i = 0; i < refreshed->len; i++) {
+    RefreshedTo *to = &g_array_index(refreshed, RefreshedTo, i);
+    aggregates[i] = &to->aggregate;
+    g_hash_table_insert(versions, &to->aggregate.id, &to->version);
+  }
+  g_autoptr(EventCursor) cursor = outbox_find_of_any(replay->outbox, aggregates, refreshed->len);
+  const bson_t *document;
+  while ((document = event_cursor_next(cursor, ret_failure))) {
+    g_autoptr(Event) event = event_decode(document);
+    const int64_t *version = g_hash_table_lookup(versions, &event->aggregate.id);
+    if (!version || event->key.version < 1 || event->key.version > *version)
+      continue;
+    Id id = event->key.event_id;
+    id.bytes = (const uint8_t *)arena_copy(ids->arena, id.bytes, id.length);
+    g_array_append_val(ids->ids, id);
+  }
+  return ret_failure->class == FAILURE_NONE;
+}
+
+/* The contained events of one page of aggregates. */
+static bool find_contained(Replay *replay, const RefreshedPage *page, Arena *arena,
+                           GArray *refreshed, GPtrArray *events, Failure *ret_failure) {
+  g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
+  LedgerIds ids = {arena, array};
+  g_array_set_size(refreshed, 0);
+  return session_wake(&replay->session, &replay->config->mysql, ret_failure) &&
+         ledger_find_refreshed(replay->session, &replay->live, &replay->scope, page, arena,
+                               refreshed, ret_failure) &&
+         (refreshed->len == 0 || list_contained(replay, refreshed, &ids, ret_failure)) &&
+         find_events(replay, array, events, ret_failure);
+}
+
+/* Events still in the outbox whose effect a refresh took from the entity: nobody will apply them to
+ * the row again. Found by the positions of their aggregates, page by page, and applied when there
+ * are many; the rest is left in `events`. */
+static bool apply_contained(Replay *replay, IdKind kind, GPtrArray *events, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new(), before = arena_new();
+  g_autoptr(GArray) refreshed = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
+  RefreshedPage page = {replay->projection->aggregate_type, kind, NULL, FOUND_AT_ONCE};
+  Id last;
+  do {
+    Arena *spare = before; /* the last id of the previous page is in the other arena */
+    before = arena;
+    arena = spare;
+    arena_reset(arena);
+    if (!find_contained(replay, &page, arena, refreshed, events, ret_failure))
+      return false;
+    if (refreshed->len > 0)
+      last = g_array_index(refreshed, RefreshedTo, refreshed->len - 1).aggregate.id;
+    page.after = &last;
+    if (events->len >= ROUND_EVENTS) {
+      if (!apply_sorted(replay, events, ret_failure))
+        return false;
+      g_ptr_array_set_size(events, 0);
+    }
+  } while (refreshed->len == page.limit);
+  return true;
+}
+
 /* Applies what the ledger received in that span. */
 static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
   g_autoptr(GPtrArray) events = events_new();
   LedgerIds due = {arena, array};
-  return session_wake(&replay->session, &replay->config->mysql, ret_failure) &&
-         ledger_find_due(replay->session, &replay->live, &replay->scope, span, &due, ret_failure) &&
-         find_events(replay, array, events, ret_failure) &&
-         find_contained(replay, events, ret_failure) && apply_sorted(replay, events, ret_failure);
+  if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
+      !ledger_find_due(replay->session, &replay->live, &replay->scope, span, &due, ret_failure) ||
+      !find_events(replay, array, events, ret_failure))
+    return false;
+  for (IdKind kind = 0; kind < ID_KINDS; kind++)
+    if (!apply_contained(replay, kind, events, ret_failure))
+      return false;
+  return apply_sorted(replay, events, ret_failure);
 }
 
 /* --- catching up ---------------------------------------------------------------------------- */

@@ -505,32 +505,47 @@ bool ledger_page_end(Session *session, const Ledger *live, const char *since, co
   return true;
 }
 
-bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
-                           const char *aggregate_type, Arena *arena, GArray *refreshed,
-                           Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new(
-      "SELECT l.aggregate_id_kind, l.aggregate_id, l.refreshed_version FROM projector_position l"
-      " LEFT JOIN projector_position s ON s.projector = ");
+static void append_refreshed_query(GString *sql, const Ledger *live, const Ledger *scope,
+                                   const RefreshedPage *page) {
+  g_string_append(sql, "SELECT l.aggregate_id, l.refreshed_version FROM projector_position l"
+                       " LEFT JOIN projector_position s ON s.projector = ");
   append_projector(sql, scope);
   g_string_append(sql, " AND s.aggregate_type = l.aggregate_type"
                        " AND s.aggregate_id_kind = l.aggregate_id_kind"
                        " AND s.aggregate_id = l.aggregate_id WHERE l.projector = ");
   append_projector(sql, live);
   g_string_append(sql, " AND l.aggregate_type = ");
-  literal_append_bytes(sql, aggregate_type, strlen(aggregate_type));
-  g_string_append(sql, " AND l.refreshed_version > COALESCE(s.max_version, 0)");
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-  if (!result)
-    return false;
-  MYSQL_ROW row;
-  while ((row = mysql_fetch_row(result))) {
-    RefreshedTo to = {
-        .aggregate = {.type = aggregate_type, .type_length = (uint32_t)strlen(aggregate_type)},
-        .version = number_or_0(row[2])};
-    if (take_id(row[1], mysql_fetch_lengths(result)[1], row[0], arena, &to.aggregate.id))
-      g_array_append_val(refreshed, to);
+  literal_append_bytes(sql, page->aggregate_type, strlen(page->aggregate_type));
+  g_string_append_printf(sql, " AND l.aggregate_id_kind = '%s'", id_kind_name(page->kind));
+  if (page->after) {
+    g_string_append(sql, " AND l.aggregate_id > ");
+    append_id_text(sql, page->after);
   }
-  return true;
+  g_string_append_printf(sql,
+                         " AND l.refreshed_version > COALESCE(s.max_version, 0)"
+                         " ORDER BY l.aggregate_id LIMIT %u",
+                         page->limit);
+}
+
+bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
+                           const RefreshedPage *page, Arena *arena, GArray *refreshed,
+                           Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  append_refreshed_query(sql, live, scope, page);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  MYSQL_ROW row;
+  while (result && (row = mysql_fetch_row(result))) {
+    RefreshedTo to = {.aggregate = {.type = page->aggregate_type,
+                                    .type_length = (uint32_t)strlen(page->aggregate_type)},
+                      .version = number_or_0(row[1])};
+    if (!take_id(row[0], mysql_fetch_lengths(result)[0], id_kind_name(page->kind), arena,
+                 &to.aggregate.id)) /* without it the page would look like the last one */
+      return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
+                         "projector_position has an aggregate_id that is no %s",
+                         id_kind_name(page->kind));
+    g_array_append_val(refreshed, to);
+  }
+  return result != NULL;
 }
 
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure) {

@@ -95,15 +95,23 @@ bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope,
 bool ledger_page_end(Session *session, const Ledger *live, const char *since, const char *until,
                      unsigned limit, char ret_end[static LEDGER_TIME_SIZE], Failure *ret_failure);
 
-/* Aggregates of the type whose rows were refreshed to a version above the highest that the scope
- * has; the arena gets them. */
+/* An aggregate whose row was refreshed to a version above the highest that the scope has. */
 typedef struct RefreshedTo {
   Aggregate aggregate;
   int64_t version;
 } RefreshedTo;
 
+typedef struct RefreshedPage {
+  const char *aggregate_type;
+  IdKind kind;     /* of the aggregates' ids */
+  const Id *after; /* NULL: from the first */
+  unsigned limit;
+} RefreshedPage;
+
+/* Up to `limit` of them in the order of their ids, added to `refreshed` (of RefreshedTo); the arena
+ * gets their ids. */
 bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
-                           const char *aggregate_type, Arena *arena, GArray *refreshed,
+                           const RefreshedPage *page, Arena *arena, GArray *refreshed,
                            Failure *ret_failure);
 /* Deletes the whole ledger and its fence, in small steps. */
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure);
