@@ -52,13 +52,3 @@ def test_a_repair_that_meets_a_lock_is_run_again(bank):
             cursor.execute("COMMIT")
             assert repair.popen.wait(30) == 0
     assert bank.rows("account")[0]["name"] == "Ada"
-
-
-def test_one_rebuild_of_a_table_at_a_time(bank):
-    bank.accounts.insert_one(entity(bank))
-    with bank.stores.mysql(bank.name) as other, other.cursor() as cursor:
-        cursor.execute("SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), '/account'), 256), 0)")
-        done = bank.projector("rebuild", "account", "--shadow")
-        assert done.returncode == 2 and "another rebuild --shadow of account is running" in done.stderr
-    assert bank.projector("rebuild", "account", "--shadow").returncode == 0
-    assert len(bank.rows("account")) == 1

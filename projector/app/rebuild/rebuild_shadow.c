@@ -35,7 +35,6 @@ enum {
   MOST = 20000,      /* more would stop `run` for too long */
   GATE_HOLDS_S = 30, /* longest idle time of the gate, so that a frozen process does not hold events
                         up for longer */
-  RENAMER_IDLES_S = 7 * 24 * 3600,
 };
 
 typedef struct Work {
@@ -508,17 +507,6 @@ static Mapping *map_both(const Config *config, const Projection *live, const cha
   return both;
 }
 
-/* The session that will rename keeps the table reserved meanwhile. */
-static Session *open_renamer(const Config *config, const Shadow *shadow, Failure *ret_failure) {
-  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  return session &&
-                 session_run(session, ret_failure, "SET SESSION wait_timeout = %d",
-                             RENAMER_IDLES_S) &&
-                 shadow_reserve(session, shadow, ret_failure)
-             ? g_steal_pointer(&session)
-             : NULL;
-}
-
 static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
   const Projection *live = rebuild->projections->pdata[at];
   Work work = {.rebuild = rebuild, .stores = &rebuild->stores, .live = live};
@@ -528,7 +516,7 @@ static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
     return false;
   g_autoptr(Mapping) both = map_both(rebuild->config, live, work.shadow.fresh, ret_failure);
   g_autoptr(Session) renamer =
-      both ? open_renamer(rebuild->config, &work.shadow, ret_failure) : NULL;
+      both ? shadow_open_renamer(&rebuild->config->mysql, &work.shadow, ret_failure) : NULL;
   if (!renamer)
     return false;
   g_autoptr(Entities) entities = entities_open(rebuild->stores.store, live->entities, NULL);

@@ -12,7 +12,6 @@
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/inspect.h"
 #include "projector/infra/mysql/privileges.h"
-#include "projector/infra/mysql/shadow_carry.h"
 #include "projector/infra/mysql/unnamed.h"
 
 #include <stdio.h>
@@ -27,7 +26,7 @@ enum {
 typedef struct ReplayOptions {
   char *projection, *from, *to;
   char **leave_out;
-  gboolean by_aggregate, restart, drop_old, as_json;
+  gboolean by_aggregate, restart, drop_old, force, as_json;
   const char *aggregate_type, *aggregate_id;
 } ReplayOptions;
 
@@ -88,9 +87,12 @@ static bool open_stores(Replay *replay, Failure *ret_failure) {
 }
 
 static void close_stores(Replay *replay) {
+  g_string_free(replay->lost.text, TRUE);
+  g_free(replay->first_forgotten);
   g_hash_table_unref(replay->leave_out);
   arena_free(replay->arena);
   mapping_free(replay->mapping);
+  session_close(replay->renamer);
   session_close(replay->session);
   outbox_free(replay->outbox);
   archive_close(replay->archive);
@@ -167,29 +169,67 @@ static bool carry_unnamed(Replay *replay, Session *gate, Failure *ret_failure) {
   return shadow_carry_unnamed(replay->session, &carry, ret_failure);
 }
 
-/* While the gate is closed, the table gets the remaining events and takes the live one's place. */
-static bool finish_and_swap(Replay *replay, Session *gate, const char *since, const Shadow *shadow,
+/* MySQL was restored to an earlier state. */
+static bool check_forgotten(const Replay *replay, const ReplayOptions *options,
                             Failure *ret_failure) {
-  g_autoptr(Session) renamer = session_open(&replay->config->mysql, ret_failure);
+  return replay->forgotten == 0 || options->force ||
+         failure_refuse(
+             ret_failure,
+             "MySQL has lost %lld events that were applied before (the first: %s): they are "
+             "applied "
+             "again when their aggregates get a later event, and would count twice; nothing was "
+             "swapped: run `reconcile --repair` first, or use --force",
+             (long long)replay->forgotten, replay->first_forgotten);
+}
+
+/* Rows that a swap would lose, because the archive lacks their events; with --from that is wanted.
+ * While the gate is closed: before, `run` writes rows that are not replayed yet. */
+static bool check_lost(Replay *replay, const ReplayOptions *options, Session *gate,
+                       Failure *ret_failure) {
+  const ShadowPair pair = {.live = replay->projection, .fresh = replay->target, .gate = gate};
+  return shadow_find_lost(replay->session, &pair, &replay->lost, ret_failure) &&
+         (replay->lost.count == 0 || options->force || options->from ||
+          failure_refuse(
+              ret_failure,
+              "no replayed event makes these rows, and the swap would lose them: %.250s; "
+              "nothing was swapped: `rebuild` fills the table from the entities, --force "
+              "accepts the loss",
+              replay->lost.text->str));
+}
+
+/* While the gate is closed, the table gets the remaining events and takes the live one's place. */
+static bool finish_and_swap(Replay *replay, const ReplayOptions *options, Session *gate,
+                            const char *since, const Shadow *shadow, Failure *ret_failure) {
   crash_point("replay_with_gate");
   replay->scope.held = true;
   replay->scope.epoch = 0;
-  if (!renamer || !replay_finish(replay, since, ret_failure) ||
-      !carry_unnamed(replay, gate, ret_failure)) {
+  if (!replay_finish(replay, since, ret_failure) || !carry_unnamed(replay, gate, ret_failure) ||
+      !check_lost(replay, options, gate, ret_failure)) {
     shadow_open_gate(gate, shadow);
     return false;
   }
   crash_point("replay_before_swap");
-  return shadow_swap(gate, renamer, replay->session, shadow, ret_failure);
+  return shadow_swap(gate, replay->renamer, replay->session, shadow, ret_failure);
+}
+
+/* In hours of silence something on the way may have dropped the connection, and the reservation. */
+static bool is_reserved(Replay *replay, const Shadow *shadow, Failure *ret_failure) {
+  Failure broken = {0};
+  if (session_run(replay->renamer, &broken, "DO 0"))
+    return true;
+  session_close(replay->renamer);
+  replay->renamer = shadow_open_renamer(&replay->config->mysql, shadow, ret_failure);
+  return replay->renamer != NULL;
 }
 
 static bool hand_over(Replay *replay, const ReplayOptions *options, const char *since,
                       const Shadow *shadow, Failure *ret_failure) {
   g_autoptr(Session) gate = session_open(&replay->config->mysql, ret_failure);
   if (!gate || !session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) ||
-      !carry_unnamed(replay, NULL, ret_failure) ||
+      !check_forgotten(replay, options, ret_failure) || !carry_unnamed(replay, NULL, ret_failure) ||
+      !is_reserved(replay, shadow, ret_failure) ||
       !shadow_close_gate(gate, shadow, options->drop_old, ret_failure) ||
-      !finish_and_swap(replay, gate, since, shadow, ret_failure))
+      !finish_and_swap(replay, options, gate, since, shadow, ret_failure))
     return false;
   crash_point("replay_after_swap");
   if (!ledger_clear(replay->session, replay->scope.projector, ret_failure))
@@ -202,13 +242,17 @@ static bool hand_over(Replay *replay, const ReplayOptions *options, const char *
 static void print_sums(const Replay *replay, const ReplayOptions *options, const char *table,
                        double seconds) {
   if (options->as_json)
-    printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"seconds\": %.3f}\n", table,
-           (long long)replay->replayed, (long long)replay->skipped, seconds);
+    printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"lost_rows\": %lld, "
+           "\"seconds\": %.3f}\n",
+           table, (long long)replay->replayed, (long long)replay->skipped,
+           (long long)replay->lost.count, seconds);
   else
     printf("%s: %lld events replayed in %.1f s%s\n", table, (long long)replay->replayed, seconds,
            options->to ? "" : ", live events continue from there");
   if (replay->skipped && !options->as_json)
     printf("  skipped events left out: %lld\n", (long long)replay->skipped);
+  if (replay->lost.count > 0 && !options->as_json)
+    printf("  rows lost, because no replayed event makes them: %s\n", replay->lost.text->str);
 }
 
 static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *ret_failure) {
@@ -224,7 +268,8 @@ static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *
   if (!replay->mapping)
     return false;
   replay->target = mapping_projection(replay->mapping, 0);
-  bool good = open_shadow(replay, options, &shadow, ret_failure) &&
+  replay->renamer = shadow_open_renamer(&replay->config->mysql, &shadow, ret_failure);
+  bool good = replay->renamer && open_shadow(replay, options, &shadow, ret_failure) &&
               replay_catch_up(replay, until, ret_failure) &&
               (options->to || hand_over(replay, options, until, &shadow, ret_failure));
   if (good)
@@ -324,7 +369,8 @@ static int run(const Config *config, const ReplayOptions *options) {
                    .projection = mapping_find(config->mapping, options->projection),
                    .live = {.projector = config->name},
                    .arena = arena_new(),
-                   .leave_out = g_hash_table_new(id_hash_key, id_equal_key)};
+                   .leave_out = g_hash_table_new(id_hash_key, id_equal_key),
+                   .lost.text = g_string_new(NULL)};
   bool good = replay.projection
                   ? choose_events(&replay, options, &failure) && open_stores(&replay, &failure)
                   : failure_refuse(&failure, "no projection fills a table %s", options->projection);
@@ -361,6 +407,10 @@ int command_replay(int argc, char **argv) {
        "Discard an interrupted replay and start again", NULL},
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
        "Drop TABLE__old, before and after; otherwise the old table stays under that name", NULL},
+      {"force", 0, 0, G_OPTION_ARG_NONE, &options.force,
+       "Replace TABLE even if it loses rows that no archived event makes, or if a restored MySQL "
+       "may apply events again",
+       NULL},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "The result as JSON", NULL},
       G_OPTION_ENTRY_NULL};
   if (!command_begin(

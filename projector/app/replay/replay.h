@@ -7,6 +7,7 @@
 #include "projector/domain/fold.h"
 #include "projector/infra/mongo/archive.h"
 #include "projector/infra/mysql/ledger.h"
+#include "projector/infra/mysql/shadow_carry.h"
 
 typedef struct Replay {
   const Config *config;
@@ -17,6 +18,7 @@ typedef struct Replay {
   Outbox *outbox;
   Archive *archive;
   Session *session;
+  Session *renamer;    /* keeps the table reserved (shadow.h); NULL: one aggregate */
   Ledger live, scope;  /* of the projector, and of this replay */
   unsigned json_slack; /* of that server (real.h) */
   EventRange range;
@@ -24,6 +26,9 @@ typedef struct Replay {
   GHashTable *leave_out; /* of Id */
   int64_t replayed;      /* events applied to the target */
   int64_t skipped;       /* skipped events of the archive, which are not applied */
+  int64_t forgotten;     /* events that MySQL has lost and that may count twice */
+  char *first_forgotten; /* one of them; NULL: none */
+  LostRows lost;         /* of the live table, when it was last compared with the new one */
   bool keep_row;         /* of one aggregate: overwritten, so other columns stay as they are */
 } Replay;
 

@@ -146,6 +146,55 @@ static bool find_unarchived(Scan *scan, Failure *ret_failure) {
   return true;
 }
 
+/* --- events that MySQL has lost -------------------------------------------------------------- */
+
+static bool counts(const Replay *replay, const Event *event) {
+  const Rule *const *rules =
+      mapping_rules(replay->mapping, event->aggregate.type, event->aggregate.type_length,
+                    event->event_type, event->event_type_length);
+  for (; rules && *rules; rules++)
+    if ((*rules)->operation == OP_ADD || (*rules)->operation == OP_SUBTRACT ||
+        (*rules)->operation == OP_SQL)
+      return true;
+  return false;
+}
+
+static void note_forgotten(Replay *replay, const Event *event) {
+  char id[ID_TEXT_SIZE], aggregate[512];
+  id_text(&event->key.event_id, id);
+  if (replay->forgotten++ == 0)
+    replay->first_forgotten =
+        g_strdup_printf("%s, version %" G_GINT64_FORMAT " of %.100s", id, event->key.version,
+                        aggregate_text(&event->aggregate, aggregate, sizeof aggregate));
+}
+
+/* An archived event that the ledger does not have is an old one, or a restored MySQL has lost it.
+ * Then it is above its aggregate's position: `run` puts it back before the next event, and applies
+ * it again. An aggregate without a position begins with its first event, or with the next. */
+static bool look_for_forgotten(Replay *replay, const Item *items, size_t count,
+                               Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  g_autoptr(GPtrArray) events = g_ptr_array_new();
+  for (size_t i = 0; i < count; i++) {
+    Event *event = items[i].event;
+    if (items[i].verdict != VERDICT_NONE || event->key.version < 1 || !counts(replay, event))
+      continue;
+    g_ptr_array_add(events, event);
+    aggregate_set_open(set, &event->aggregate);
+  }
+  if (events->len > 0 &&
+      !ledger_look_at_positions(replay->session, &replay->live, set, arena, ret_failure))
+    return false;
+  for (guint i = 0; i < events->len; i++) {
+    const Event *event = events->pdata[i];
+    int64_t reached = aggregate_set_find(set, &event->aggregate)->position.max_version;
+    if (reached > 0 && event->key.version > reached)
+      note_forgotten(replay, event);
+  }
+  return true;
+}
+
 /* Applies the collected events, except skipped ones and those of a later round. */
 static bool flush(Scan *scan, Failure *ret_failure) {
   Replay *replay = scan->replay;
@@ -156,7 +205,8 @@ static bool flush(Scan *scan, Failure *ret_failure) {
     items[i].event = scan->held->pdata[i];
   if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
       !ledger_judge(replay->session, &replay->live, scan->mark, items, scan->held->len,
-                    ret_failure))
+                    ret_failure) ||
+      !look_for_forgotten(replay, items, scan->held->len, ret_failure))
     return false;
   for (guint i = 0; i < scan->held->len; i++) {
     replay->skipped += items[i].verdict == VERDICT_SKIPPED;

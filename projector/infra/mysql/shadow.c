@@ -11,8 +11,12 @@ enum {
   LOCK_TRIES = 6,
   LOOK_MS = 2, /* between two checks of the waiting RENAME */
   LOOKS_MAX = 5000,
+  RESERVE_WAIT_S = 2, /* the server may still be ending the sessions of one that was killed */
+  RENAMER_IDLES_S = 7 * 24 * 3600,
   TABLE_EXISTS = 1050, /* what a RENAME is told as long as the placeholder is there */
 };
+
+static const char replay[] = "replay", rebuild[] = "rebuild --shadow";
 
 /* Tells a placeholder from a table that the user may want back. */
 #define PLACEHOLDER "placeholder of projector rebuild"
@@ -39,7 +43,7 @@ static bool name_children(const Projection *projection, const char *suffix, Shad
 
 bool shadow_name(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure) {
   const char *table = projection->table;
-  *ret_shadow = (Shadow){.table = table};
+  *ret_shadow = (Shadow){.command = rebuild, .table = table};
   g_snprintf(ret_shadow->fresh, sizeof ret_shadow->fresh, "%s__new", table);
   g_snprintf(ret_shadow->copied, sizeof ret_shadow->copied, "%s__copied", table);
   g_snprintf(ret_shadow->old, sizeof ret_shadow->old, "%s__old", table);
@@ -49,7 +53,7 @@ bool shadow_name(const Projection *projection, Shadow *ret_shadow, Failure *ret_
 
 bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failure *ret_failure) {
   const char *table = projection->table;
-  *ret_shadow = (Shadow){.table = table};
+  *ret_shadow = (Shadow){.command = replay, .table = table};
   g_snprintf(ret_shadow->fresh, sizeof ret_shadow->fresh, "%s__replay", table);
   g_snprintf(ret_shadow->old, sizeof ret_shadow->old, "%s__old", table);
   return check_length(table, ret_shadow->fresh, ret_failure) &&
@@ -121,18 +125,39 @@ static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Fai
   return check_one_old(session, shadow->old, drop_old, ret_failure);
 }
 
-bool shadow_reserve(Session *session, const Shadow *shadow, Failure *ret_failure) {
-  Failure failure = {0};
-  g_autofree char *got = session_ask(
-      session, &failure, "SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), '/%s'), 256), 0)", shadow->table);
-  if (got && *got == '1')
-    return true;
-  if (failure.class != FAILURE_NONE) {
-    *ret_failure = failure;
+/* A lock by name that the session keeps. The names of tables have no slash. */
+static bool lock_name(Session *session, const Shadow *shadow, const char *suffix, bool *ret_got,
+                      Failure *ret_failure) {
+  g_autofree char *got = session_ask(session, ret_failure,
+                                     "SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), '/%s%s'), 256), %d)",
+                                     shadow->table, suffix, RESERVE_WAIT_S);
+  *ret_got = got && *got == '1';
+  return got || ret_failure->class == FAILURE_NONE;
+}
+
+/* Two locks: by the first, each command meets its like; by the second, replay and rebuild meet. */
+static bool reserve(Session *session, const Shadow *shadow, Failure *ret_failure) {
+  g_autofree char *own = g_strdup_printf("/%s", shadow->command);
+  const char *other = shadow->command == replay ? rebuild : replay;
+  bool got;
+  if (!lock_name(session, shadow, own, &got, ret_failure))
     return false;
-  }
-  return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                     "another rebuild --shadow of %s is running", shadow->table);
+  if (!got)
+    return failure_refuse(ret_failure, "another %s of %s is running", shadow->command,
+                          shadow->table);
+  return lock_name(session, shadow, "", &got, ret_failure) &&
+         (got || failure_refuse(ret_failure, "a %s of %s is running", other, shadow->table));
+}
+
+Session *shadow_open_renamer(const MysqlSettings *settings, const Shadow *shadow,
+                             Failure *ret_failure) {
+  g_autoptr(Session) session = session_open(settings, ret_failure);
+  return session &&
+                 session_run(session, ret_failure, "SET SESSION wait_timeout = %d",
+                             RENAMER_IDLES_S) &&
+                 reserve(session, shadow, ret_failure)
+             ? g_steal_pointer(&session)
+             : NULL;
 }
 
 bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure) {

@@ -18,6 +18,7 @@ typedef struct ShadowChild {
 } ShadowChild;
 
 typedef struct Shadow {
+  const char *command; /* that builds it: "rebuild --shadow" or "replay" */
   const char *table;
   char fresh[80], copied[80], old[80]; /* their names */
   unsigned child_count;                /* child tables are built, and swapped, with their parent */
@@ -31,9 +32,10 @@ bool shadow_name_replay(const Projection *projection, Shadow *ret_shadow, Failur
 /* After the swap, drops the previous tables. */
 bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure);
 
-/* One rebuild beside a table at a time: a lock by name that the session keeps until its end.
- * Returns false when another has it (class CONFIG). */
-bool shadow_reserve(Session *session, const Shadow *shadow, Failure *ret_failure);
+/* The session that will send the RENAME. It reserves the table until its end: one command builds
+ * beside a table at a time. NULL when another does (class CONFIG). */
+Session *shadow_open_renamer(const MysqlSettings *settings, const Shadow *shadow,
+                             Failure *ret_failure);
 /* Whether the table can be swapped: no foreign keys, no triggers, and no t__old unless it may be
  * dropped. Removes the leftovers of an interrupted swap. */
 bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure);

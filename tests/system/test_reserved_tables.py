@@ -1,0 +1,85 @@
+"""replay and rebuild --shadow: one of them at a time builds beside a table, and the next one is told which."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import contextmanager
+from typing import Iterator
+
+import pytest
+
+from replays import ARCHIVE, bank, fold, leftovers, life, shown
+from test_projector_rebuild import start, state_folder, waiting
+from workspace import WAIT_S, Workspace
+
+__all__ = ["bank", "state_folder"]
+REPLAY = "replay", "--projection", "account"
+SHADOW = "rebuild", "--shadow", "account"
+RESERVED = "SHA2(CONCAT(DATABASE(), '/account'), 256)"
+
+
+@pytest.fixture
+def events(bank) -> list[dict]:
+    bank.mapping(**ARCHIVE, backoff_ms=20)
+    bank.put(events := life(bank, 3, 3))
+    bank.run_once()
+    return events
+
+
+@contextmanager
+def held_up(ws: Workspace, *command: str) -> Iterator[subprocess.Popen]:
+    """The command waits for the fence, with its table reserved, until this ends."""
+    with ws.stores.mysql(ws.name) as owner, owner.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+        cursor.execute("SELECT * FROM projector_fence WHERE projector = %s AND part = 0 LOCK IN SHARE MODE", (ws.name,))
+        process = start(ws, *command)
+        ws.wait(lambda: waiting(ws, "LOCK TABLES projector_fence WRITE") or waiting(ws, "INSERT INTO projector_fence"),
+                what=f"{command} to wait")
+        yield process
+
+
+def refused(ws: Workspace, *command: str, says: str) -> None:
+    done = ws.projector(*command, timeout=2 * WAIT_S)
+    assert done.returncode == 2 and says in done.stderr, (done.returncode, done.stderr)
+
+
+def test_a_second_replay_is_refused(bank, events):
+    with held_up(bank, *REPLAY, "--drop-old") as first:
+        refused(bank, *REPLAY, says="another replay of account is running")
+        refused(bank, *REPLAY, "--restart", says="another replay of account is running")
+        refused(bank, *REPLAY, "--to", "2100-01-01T00:00:00Z", says="another replay of account is running")
+        refused(bank, *SHADOW, says="a replay of account is running")
+    assert first.wait(WAIT_S) == 0, first.stderr.read()
+    assert shown(bank) == fold(events) and leftovers(bank) == ([], [])
+
+
+def test_a_replay_beside_a_rebuild_is_refused(bank, events):
+    with held_up(bank, *SHADOW) as first:
+        refused(bank, *REPLAY, says="a rebuild --shadow of account is running")
+        refused(bank, *SHADOW, says="another rebuild --shadow of account is running")
+    first.wait(WAIT_S)
+
+
+def test_a_replay_that_was_killed_is_continued_at_once(bank, events):
+    with held_up(bank, *REPLAY) as first:
+        first.kill()
+        first.wait(WAIT_S)
+        second = start(bank, *REPLAY, "--drop-old")
+    assert second.wait(WAIT_S) == 0
+    assert "continues with account__replay" in second.stderr.read()
+    assert shown(bank) == fold(events) and leftovers(bank) == ([], [])
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+def test_a_reservation_that_was_lost_is_taken_anew(bank, events, taken):
+    """Its connection is silent for as long as the replay lasts; something on the way may drop it."""
+    with bank.stores.mysql(bank.name) as other, other.cursor() as cursor:
+        with held_up(bank, *REPLAY, "--drop-old") as first:
+            bank.query(f"KILL {bank.query(f'SELECT IS_USED_LOCK({RESERVED}) AS id')[0]['id']}")
+            if taken:
+                bank.wait(lambda: bank.query(f"SELECT IS_FREE_LOCK({RESERVED}) AS free")[0]["free"], what="the session's end")
+                cursor.execute(f"SELECT GET_LOCK({RESERVED}, 0)")
+        assert first.wait(WAIT_S) == (2 if taken else 0)
+    if taken:
+        assert "a rebuild --shadow of account is running" in first.stderr.read()
+    assert shown(bank) == fold(events)
