@@ -233,10 +233,10 @@ BAD = [
     (case(given={"orders": [ROW]}, events=[], expect={"orders": []}), 'orders: expected no such row: {"id": "o-1"'),
     (case(events=[], expect={"orders": [ROW]}), 'orders: expected a row {"id": "o-1"'),
     (case(given={"orders": [ROW]}, events=[], expect={"orders": [{**ROW, "total": "10.01"}]}), "orders.total: expected 10.01, found 10"),
-    (case(events=[short("Raised", by=1)]), "an event failed: row missing in orders"),
+    (case(events=[short("Raised", by=1)], expect={"orders": []}), "an event failed: row missing in orders"),
     (case(events=[], error="row missing"), "error: expected row missing, found none"),
     (case(events=[short("Moved")], outcomes=["applied"]), 'outcomes: expected ["applied"], found ["ignored"]'),
-    (case(events=[short("Stated")]), "events[0] has an sql statement, which only a server can run"),
+    (case(events=[short("Stated")], expect={"orders": []}), "events[0] has an sql statement, which only a server can run"),
 ]
 
 
@@ -324,6 +324,13 @@ def test_what_is_no_value_in_a_payload_of_text_is_the_events_failure(folder, val
 @pytest.mark.parametrize("wrong, message", [
     (case(), "events: expected a list of event documents, found nothing"),
     (case(events=[], expected={}), "expected: unknown key"),
+    (case(events=[short("Placed")]), "expect: expected at least one table (or outcomes, or an error), found nothing"),
+    (case(events=[short("Placed")], expect={}), "expect: expected at least one table (or outcomes, or an error), found an object"),
+    (case(events=[], expect=[]), "expect: expected an object of table and rows, found an array"),
+    (case(events=[], expect={"orders": {}}), "expect.orders: expected a list of rows, found an object"),
+    (case(events=[], expect={"orders": []}, entities={"orders": {}}), "entities.orders: expected a list of documents, found an object"),
+    (case(events=[], expect={"orders": []}, entities={"order": []}), "entities.order: no projection reads this collection"),
+    (case(events=[], expect={"orders": []}, outcomes={}), "outcomes: expected a list with the outcome of each event"),
     ({"events": []}, "name: expected a string"),
     (case(events=[], given={"nothing": []}), "given.nothing: no projection fills this table"),
     (case(events=[], given={"orders": [{"kind": "web"}]}), "given.orders[0].id: expected a value"),
@@ -335,10 +342,25 @@ def test_a_wrong_file_of_cases_is_wrong_use(folder, wrong, message):
     assert message in error and "cases[0]" in error
 
 
+@pytest.mark.parametrize("text, message", [
+    ('{"cases": []}', "cases: expected at least one case, found an empty list"), ("[]", "cases: expected at least one case, found an empty list"),
+    ("{}", "cases: expected a list of cases, found nothing"), ("", "cases.json:1:0:"),
+    ('{"cases": [], "case": []}', "case: unknown key; known here: $schema, cases")])
+def test_a_file_without_cases_is_wrong_use(folder, text, message):
+    (folder / "cases.json").write_text(text)
+    error = run(folder, "--expect", str(folder / "cases.json"), status=2)
+    assert message in error and "cases.json" in error
+
+
+@pytest.mark.parametrize("text", ["", " \n", "[]", "[[], []]"])
+def test_input_without_an_event_is_wrong_use(folder, text):
+    assert run(folder, stdin=text, status=2) == "projector: -: expected an event document, found none\n"
+
+
 def test_a_thousand_cases_take_no_time_to_speak_of(folder):
     """If each took milliseconds, nobody would run them; compared with the time to start any program."""
     begun = time.monotonic()
-    cases(folder)
+    cases(folder, GOOD[0])
     empty = time.monotonic() - begun
     begun = time.monotonic()
     cases(folder, *GOOD * 200)

@@ -54,6 +54,9 @@ static bool try_file(Try *try, const char *file, Failure *ret_failure) {
   g_autofree char *text = read_input(file, &length, ret_failure);
   json_t *documents = text ? try_documents(text, length, file, ret_failure) : NULL;
   bool good = documents != NULL;
+  if (good && json_array_size(documents) == 0)
+    good = failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
+                       "%s: expected an event document, found none", file);
   json_array_foreach(documents, i, member) {
     g_autofree char *path = g_strdup_printf("%s: document %zu", file, i + 1);
     good = good && try_document(try, member, path, ret_failure);

@@ -125,6 +125,13 @@ static void put_rows(TryCase *of, const Projection *projection, const GivenRow *
     rehearsal_put_row(of->rehearsal, projection, rows[i].values);
 }
 
+static bool is_read(const Mapping *mapping, const char *collection) {
+  bool read = false;
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
+    read = read || !g_strcmp0(mapping_projection(mapping, i)->entities, collection);
+  return read;
+}
+
 static bool put_entities(TryCase *of, Failure *ret_failure) {
   const json_t *collections = json_object_get(of->json, "entities"), *documents, *document;
   const char *name;
@@ -133,6 +140,11 @@ static bool put_entities(TryCase *of, Failure *ret_failure) {
     return json_complain("entities", "an object of collection and documents", collections,
                          ret_failure);
   json_object_foreach((json_t *)collections, name, documents) {
+    g_autofree char *list = json_path("entities", name);
+    if (!is_read(of->config->mapping, name))
+      return refuse(ret_failure, list, "no projection reads this collection");
+    if (!json_is_array(documents))
+      return json_complain(list, "a list of documents", documents, ret_failure);
     json_array_foreach(documents, i, document) {
       g_autofree char *path = g_strdup_printf("entities.%s[%zu]", name, i);
       bson_t *bson = try_bson(document, path, ret_failure);
@@ -246,6 +258,15 @@ static void expect_rows(TryCase *of, const Projection *projection, const GivenRo
   }
 }
 
+/* A case that compares nothing would hold whatever the mapping does. */
+static bool check_expects(const json_t *json, Failure *ret_failure) {
+  const json_t *expect = json_object_get(json, "expect");
+  return json_object_size(expect) > 0 || (expect && !json_is_object(expect)) ||
+         json_object_get(json, "outcomes") || json_object_get(json, "error") ||
+         json_complain("expect", "at least one table (or outcomes, or an error)", expect,
+                       ret_failure);
+}
+
 static bool expect_error(TryCase *of, Failure *ret_failure) {
   const char *error = NULL;
   if (!json_take_text(of->json, "", "error", false, &error, ret_failure))
@@ -286,7 +307,7 @@ static bool run_case(const Config *config, const json_t *json, Result *result,
   bool good = json_check_object(json, "", keys, ret_failure) &&
               json_take_text(json, "", "name", true, &name, ret_failure) &&
               each_table(&of, "given", put_rows, ret_failure) && put_entities(&of, ret_failure) &&
-              take_events(&of, ret_failure) &&
+              take_events(&of, ret_failure) && check_expects(json, ret_failure) &&
               each_table(&of, "expect", expect_rows, ret_failure) &&
               expect_error(&of, ret_failure) && expect_outcomes(&of, ret_failure);
   json_decref(of.outcomes);
@@ -378,6 +399,13 @@ static void print_lines(const GPtrArray *results) {
 
 /* --- the file ------------------------------------------------------------------------------- */
 
+static bool check_list(const json_t *cases, Failure *ret_failure) {
+  if (!json_is_array(cases))
+    return json_complain("cases", "a list of cases", cases, ret_failure);
+  return json_array_size(cases) > 0 ||
+         refuse(ret_failure, "cases", "expected at least one case, found an empty list");
+}
+
 static json_t *read_cases(const char *file, Failure *ret_failure) {
   json_error_t error;
   json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
@@ -387,12 +415,10 @@ static json_t *read_cases(const char *file, Failure *ret_failure) {
                 error.column, error.text);
     return NULL;
   }
-  if (json_is_array(root))
-    return root;
-  json_t *cases = json_incref(json_object_get(root, "cases"));
+  bool bare = json_is_array(root);
+  json_t *cases = json_incref(bare ? root : json_object_get(root, "cases"));
   bool good =
-      json_check_object(root, "", keys, ret_failure) &&
-      (json_is_array(cases) || json_complain("cases", "a list of cases", cases, ret_failure));
+      (bare || json_check_object(root, "", keys, ret_failure)) && check_list(cases, ret_failure);
   json_decref(root);
   if (good)
     return cases;
