@@ -378,15 +378,17 @@ static void test_late_delta_without_its_row(void **state) {
   for (size_t i = 0; i < COUNT_OF(cases); i++) {
     g_autoptr(Arena) arena = arena_new();
     g_autoptr(AggregateSet) set = aggregate_set_new(arena);
-    g_autoptr(Event) kept = open_position(set, cases[i].position);
+    Event *last = open_position(set, cases[i].position);
     Item item = item_of(cases[i].event, 0);
     item.no_entity = cases[i].no_entity;
     plan_map(mapping, &item, 1, arena);
     item.changes.changes[0].row_gone = true;
     g_autoptr(Fold) fold = plan_decide(mapping, &item, 1, set, arena);
     check_text(cases[i].name, verdict_names[item.verdict], verdict_names[cases[i].verdict]);
+    check_number(cases[i].name, fold_step_count(fold), item.verdict == VERDICT_APPLIED);
     check_that(cases[i].name, item.unhealed == cases[i].unhealed, "unhealed");
     event_free(item.event);
+    event_free(last);
   }
 }
 
