@@ -2,6 +2,7 @@
 #include "projector/domain/event.h"
 
 #include "projector/domain/datetime.h"
+#include "projector/domain/decimal.h"
 #include "projector/domain/describe.h"
 #include "projector/domain/json_document.h"
 
@@ -412,6 +413,33 @@ static int64_t take_number(const bson_iter_t *iter, int64_t least, int64_t most)
   return CLAMP(number, least, most);
 }
 
+/* The whole part. */
+static int attempts_of_decimal(const bson_iter_t *iter) {
+  bson_decimal128_t number;
+  char text[BSON_DECIMAL128_STRING];
+  Decimal decimal;
+  int whole = 0;
+  bson_iter_decimal128(iter, &number);
+  bson_decimal128_to_string(&number, text);
+  bool known = decimal_parse(text, strlen(text), &decimal);
+  if (text[0] == '-' || text[0] == 'N' || (!known && strstr(text, "E-")))
+    return 0;
+  for (unsigned i = 0; known && i + decimal.scale < decimal.count && whole < ATTEMPTS_MAX; i++)
+    whole = whole * 10 + decimal.digits[i];
+  return known ? MIN(whole, ATTEMPTS_MAX) : ATTEMPTS_MAX;
+}
+
+/* Any kind of number, because a person at a shell writes doubles; anything else is none. The
+ * filters of infra/mongo/outbox.c and outbox_append_counted see it in the same way. */
+static int take_attempts(const bson_iter_t *iter) {
+  if (BSON_ITER_HOLDS_INT(iter))
+    return (int)take_number(iter, 0, ATTEMPTS_MAX);
+  if (BSON_ITER_HOLDS_DECIMAL128(iter))
+    return attempts_of_decimal(iter);
+  double number = BSON_ITER_HOLDS_DOUBLE(iter) ? bson_iter_double(iter) : 0;
+  return number >= 1 ? (int)MIN(number, ATTEMPTS_MAX) : 0; /* not a number: none */
+}
+
 /* Records why a text was not read as the document that it should be (event_fields.h). */
 static bool misread(Event *event, const bson_iter_t *iter) {
   uint32_t length = 0;
@@ -476,8 +504,8 @@ static void take_field(Event *event, const bson_iter_t *iter) {
           take_text(event, iter, AGGREGATE_TYPE_MAX, &event->aggregate.type_length);
     else if (!strcmp(key, "aggregate_id"))
       take_aggregate_id(event, iter);
-    else if (!strcmp(key, "attempts") && BSON_ITER_HOLDS_INT(iter))
-      event->attempts = (int)take_number(iter, 0, ATTEMPTS_MAX);
+    else if (!strcmp(key, "attempts"))
+      event->attempts = take_attempts(iter);
     break;
   case 'd':
     if (!strcmp(key, "due_in_ms") && BSON_ITER_HOLDS_INT(iter))

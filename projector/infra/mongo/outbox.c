@@ -37,22 +37,24 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The field is ours, but a writer that serializes objects of a class may write it as null: $inc
- * refuses that, and with it the whole claim. */
-static bool forget_attempts(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
-  bson_t odd = BSON_INITIALIZER;
-  bson_concat(&odd, filter);
-  BCON_APPEND(&odd, "$expr", "{", "$not", "{", "$isNumber", BCON_UTF8("$attempts"), "}", "}");
-  bson_t *update = BCON_NEW("$unset", "{", "attempts", BCON_INT32(1), "}");
-  bool good = outbox_update_many(outbox, &odd, update, NULL, ret_failure);
-  bson_destroy(update);
-  bson_destroy(&odd);
-  return good;
-}
-
 static int by_attempts(const void *a, const void *b) {
   const Event *first = *(Event *const *)a, *second = *(Event *const *)b;
   return (first->attempts > second->attempts) - (first->attempts < second->attempts);
+}
+
+/* As event_decode sees it: the whole part of a number from 1 on; that and nothing else. An array is
+ * none, although a filter looks into it. */
+static void append_attempts(bson_t *filter, int attempts) {
+  bson_t range = BSON_INITIALIZER;
+  BSON_APPEND_INT32(&range, "$gte", MAX(attempts, 1));
+  if (attempts > 0 && attempts < ATTEMPTS_MAX)
+    BSON_APPEND_INT32(&range, "$lt", attempts + 1);
+  BCON_APPEND(&range, "$not", "{", "$type", BCON_UTF8("array"), "}");
+  if (attempts > 0)
+    BSON_APPEND_DOCUMENT(filter, "attempts", &range);
+  else
+    BCON_APPEND(filter, "$nor", "[", "{", "attempts", BCON_DOCUMENT(&range), "}", "]");
+  bson_destroy(&range);
 }
 
 /* {$or: [{_id: {$in: [those with this number]}, attempts: number} ...]}: somebody who has retried
@@ -70,10 +72,7 @@ static void append_as_read(bson_t *filter, Event *const *events, size_t count) {
     char buffer[16];
     const char *key;
     outbox_append_event_ids(&branch, sorted + from, to - from);
-    if (attempts > 0)
-      BSON_APPEND_INT32(&branch, "attempts", attempts);
-    else /* absent, or what a writer has put there */
-      BCON_APPEND(&branch, "attempts", "{", "$not", "{", "$gte", BCON_INT32(1), "}", "}");
+    append_attempts(&branch, attempts);
     bson_uint32_to_string(branch_count++, &key, buffer, sizeof buffer);
     BSON_APPEND_DOCUMENT(&branches, key, &branch);
     bson_destroy(&branch);
@@ -82,24 +81,30 @@ static void append_as_read(bson_t *filter, Event *const *events, size_t count) {
   bson_destroy(&branches);
 }
 
+/* An update pipeline, because $inc would refuse what a writer may have put into the field, null for
+ * example, and with it the whole claim; here it becomes the number that event_decode sees. */
+static bson_t *claim_update(const Outbox *outbox) {
+  bson_t counted = BSON_INITIALIZER;
+  outbox_append_counted(&counted);
+  bson_t *update = BCON_NEW("0", "{", "$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
+                            "{", "$literal", BCON_UTF8(outbox->owner), "}", "claimed_at",
+                            BCON_UTF8("$$NOW"), "attempts", "{", "$add", "[", BCON_INT32(1), "{",
+                            "$cond", "[", BCON_DOCUMENT(&counted), "{", "$toInt", "{", "$min", "[",
+                            BCON_UTF8("$attempts"), BCON_INT32(ATTEMPTS_MAX), "]", "}", "}",
+                            BCON_INT32(0), "]", "}", "]", "}", "}", "}");
+  bson_destroy(&counted);
+  return update;
+}
+
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure) {
-  enum { TYPE_MISMATCH = 14 };
   bson_t filter = BSON_INITIALIZER;
   append_as_read(&filter, events, count);
-  BCON_APPEND(&filter, "status", "{", "$nin", "[", BCON_UTF8("in_progress"), BCON_UTF8("dead"), "]",
-              "}");
-  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("in_progress"), "claimed_by",
-                            BCON_UTF8(outbox->owner), "}", "$currentDate", "{", "claimed_at",
-                            BCON_BOOL(true), "}", "$inc", "{", "attempts", BCON_INT32(1), "}");
+  BCON_APPEND(&filter, "$nor", "[", "{", "status", "{", "$in", "[", BCON_UTF8("in_progress"),
+              BCON_UTF8("dead"), "]", "$not", "{", "$type", BCON_UTF8("array"), "}", "}", "}", "]");
+  bson_t *update = claim_update(outbox);
   int64_t matched = 0;
-  Failure refusal = {0};
-  bool good = outbox_update_quickly(outbox, &filter, update, &matched, &refusal);
-  if (!good && refusal.code == TYPE_MISMATCH)
-    good = forget_attempts(outbox, &filter, ret_failure) &&
-           outbox_update_quickly(outbox, &filter, update, &matched, ret_failure);
-  else if (!good)
-    *ret_failure = refusal;
+  bool good = outbox_update_quickly(outbox, &filter, update, &matched, ret_failure);
   bson_destroy(update);
   bson_destroy(&filter);
   if (!good)

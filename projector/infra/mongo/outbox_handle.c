@@ -161,22 +161,28 @@ bool outbox_write_around(Outbox *outbox, Event *const *events, size_t count, Out
   return false;
 }
 
-/* As event_decode sees it: a status, or attempts, outside the contract count as missing. */
+void outbox_append_counted(bson_t *expression) {
+  BCON_APPEND(expression, "$and", "[", "{", "$isNumber", BCON_UTF8("$attempts"), "}", "{", "$gte",
+              "[", BCON_UTF8("$attempts"), BCON_INT32(1), "]", "}", "]");
+}
+
+/* As event_decode sees it: a status outside the contract counts as missing. */
 void outbox_append_untouched(bson_t *filter) {
+  bson_t counted = BSON_INITIALIZER;
+  outbox_append_counted(&counted);
   BCON_APPEND(filter, "$expr", "{", "$not", "[", "{", "$or", "[", "{", "$in", "[",
               BCON_UTF8("$status"), "[", BCON_UTF8("in_progress"), BCON_UTF8("failed"),
-              BCON_UTF8("dead"), "]", "]", "}", "{", "$and", "[", "{", "$in", "[", "{", "$type",
-              BCON_UTF8("$attempts"), "}", "[", BCON_UTF8("int"), BCON_UTF8("long"), "]", "]", "}",
-              "{", "$gt", "[", BCON_UTF8("$attempts"), BCON_INT32(0), "]", "}", "]", "}", "]", "}",
-              "]", "}");
+              BCON_UTF8("dead"), "]", "]", "}", BCON_DOCUMENT(&counted), "]", "}", "]", "}");
+  bson_destroy(&counted);
 }
 
 void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms) {
   BSON_APPEND_UTF8(filter, "status", "in_progress");
-  if (older_than_ms > 0) /* a missing claimed_at is older than any time */
-    BCON_APPEND(filter, "$expr", "{", "$lt", "[", "{", "$ifNull", "[", BCON_UTF8("$claimed_at"),
-                BCON_DATE_TIME(0), "]", "}", "{", "$subtract", "[", BCON_UTF8("$$NOW"),
-                BCON_INT64(older_than_ms), "]", "}", "]", "}");
+  if (older_than_ms > 0) /* a claimed_at that is no date, or missing, is older than any time */
+    BCON_APPEND(filter, "$expr", "{", "$or", "[", "{", "$ne", "[", "{", "$type",
+                BCON_UTF8("$claimed_at"), "}", BCON_UTF8("date"), "]", "}", "{", "$lt", "[",
+                BCON_UTF8("$claimed_at"), "{", "$subtract", "[", BCON_UTF8("$$NOW"),
+                BCON_INT64(older_than_ms), "]", "}", "]", "}", "]", "}");
   else /* a command is about to settle what it has seized; if it dies, its claim grows old */
     BCON_APPEND(filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "$not", "{", "$regex",
                 BCON_UTF8("^" BY_HAND), "}", "}");

@@ -31,6 +31,9 @@ void outbox_append_event_ids(bson_t *filter, Event *const *events, size_t count)
 void outbox_list_ids(bson_t *array, Event *const *events, size_t count);
 /* The same of those that a person has skipped. */
 void outbox_list_skipped(bson_t *array, Event *const *events, size_t count);
+/* An expression: whether the event's own document counts attempts. What is no number, or below 1,
+ * counts none, as event_decode sees it. */
+void outbox_append_counted(bson_t *expression);
 /* An event that is pending and was never attempted: what is claimed by the batch stays so. */
 void outbox_append_untouched(bson_t *filter);
 /* What outbox_find_abandoned says. */
