@@ -290,7 +290,7 @@ def test_a_batch_is_claimed_in_one_document_and_shown_as_in_progress(bank):
         projector.wait_log("info working")
         bank.put(event)
         bank.wait_lock_wait()
-        [claim] = claims(bank)
+        [claim] = bank.wait(lambda: claims(bank), what="the claim, as a majority has it")
         assert (claim["name"], claim["epoch"], claim["events"]) == (bank.name, 2, [event["_id"]]) and claim["claimed_by"].endswith("#2")
         assert bank.found(event) == event
         bank.wait(lambda: [json_of(bank, "status")["outbox"][state] for state in ("pending", "in_progress")] == [0, 1],
