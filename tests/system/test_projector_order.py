@@ -332,7 +332,31 @@ def test_a_late_row_that_nothing_newer_wrote_is_taken_from_the_entity(ws, there)
     assert ws.ledger()[str(late["_id"])] == "superseded" and ws.found(late) is None
 
 
+@pytest.mark.parametrize("removed", ["dropped", "misspelt"])
+def test_a_late_update_removes_no_row_because_the_collection_of_entities_is_missing(bank, removed):
+    entity(bank, version=1)
+    bank.put(opened(bank), renamed(bank, "Ada L.", 10))
+    bank.run_once()
+    before = row(bank)
+    [account] = bank_projections()
+    if removed == "dropped":
+        bank.accounts.drop()
+    bank.mapping([account | {"entities": "accounts" if removed == "dropped" else "acounts"}], **FAST)
+    late = renamed(bank, "Late", 5)
+    bank.put(late)
+    bank.run_once()
+    assert row(bank) == before
+    reason = bank.found(late)["last_error"]
+    assert reason["code"] == 26 and "counts does not exist" in reason["message"] and 'correct "entities"' in reason["message"], reason
+    bank.mapping(**FAST)
+    entity(bank, version=2)
+    with bank.start_projector():
+        bank.wait_gone(late)
+    assert row(bank)["name"] == "Ada of the entity"
+
+
 def test_a_late_update_of_an_entity_that_is_gone_removes_the_row(bank):
+    entity(bank, version=1, account="another")
     bank.put(opened(bank, version=1), renamed(bank, "Ada L.", 10, version=2), renamed(bank, "Ada M.", 20, version=3))
     bank.run_once()
     late = renamed(bank, "Late", 5)

@@ -103,6 +103,23 @@ static bool read_entity(RefreshBatch *batch, const Projection *projection, const
   return true;
 }
 
+/* A collection that is not there says nothing of its entities: a mistake in the mapping, or a drop,
+ * must not delete rows unless somebody asked for that. */
+static bool check_collection(RefreshBatch *batch, const Refresh *refresh,
+                             const Projection *projection, Failure *ret_failure) {
+  enum { NAMESPACE_NOT_FOUND = 26 };
+  bool exists;
+  if (!refresh->late)
+    return true;
+  if (!outbox_entities_exist(batch->outbox, projection->entities, &exists, ret_failure))
+    return false;
+  return exists || failure_set(ret_failure, FAILURE_DATA, SOURCE_MONGODB, NAMESPACE_NOT_FOUND,
+                               "the collection %s does not exist, so a refresh would delete the "
+                               "row of %s: correct \"entities\" in the mapping, or restore the "
+                               "collection; if it was dropped on purpose, create it empty",
+                               projection->entities, projection->table);
+}
+
 /* The rows of all projections of the type, and the version they show. */
 static bool map_entities(RefreshBatch *batch, Refresh *refresh, const Event *absent, int64_t time,
                          ChangeList *list, Failure *ret_failure) {
@@ -126,6 +143,8 @@ static bool map_entities(RefreshBatch *batch, Refresh *refresh, const Event *abs
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                          "there is no such entity in %s: a refresh would remove its rows",
                          projection->entities);
+    if (!view.event && !check_collection(batch, refresh, projection, ret_failure))
+      return false;
     int64_t version = view.event ? view.version : absent->key.version;
     if (any && version != refresh->version)
       return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,

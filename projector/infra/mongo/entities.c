@@ -156,14 +156,12 @@ bool entities_estimate(Entities *entities, int64_t *ret_count, Failure *ret_fail
                         ret_count, ret_failure);
 }
 
-bool entities_exist(MongoStore *store, const char *collection, bool *ret_exist,
-                    Failure *ret_failure) {
+static bool exists(mongoc_client_t *client, MongoStore *store, const char *collection,
+                   bool *ret_exist, Failure *ret_failure) {
   Failure failure = {0};
   bool may;
-  mongoc_client_t *client = mongo_store_borrow(store);
   bson_t *entry = mongo_find_collection(client, mongo_store_settings(store)->database, collection,
                                         true, &may, &failure);
-  mongo_store_return(store, client);
   *ret_exist = entry || !may;
   if (entry)
     bson_destroy(entry);
@@ -171,4 +169,17 @@ bool entities_exist(MongoStore *store, const char *collection, bool *ret_exist,
     return true;
   *ret_failure = failure;
   return false;
+}
+
+bool entities_exist(MongoStore *store, const char *collection, bool *ret_exist,
+                    Failure *ret_failure) {
+  mongoc_client_t *client = mongo_store_borrow(store);
+  bool good = exists(client, store, collection, ret_exist, ret_failure);
+  mongo_store_return(store, client);
+  return good;
+}
+
+bool outbox_entities_exist(Outbox *outbox, const char *collection, bool *ret_exist,
+                           Failure *ret_failure) {
+  return exists(outbox_client(outbox), outbox_store(outbox), collection, ret_exist, ret_failure);
 }

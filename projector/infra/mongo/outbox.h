@@ -77,3 +77,6 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
  * none. */
 bool outbox_read_entity(Outbox *outbox, const char *collection, const Id *id, bson_t **ret_entity,
                         Failure *ret_failure);
+/* The same as entities_exist. */
+bool outbox_entities_exist(Outbox *outbox, const char *collection, bool *ret_exist,
+                           Failure *ret_failure);
