@@ -262,3 +262,8 @@ Change *change_for_row(const Projection *projection, const Value *key, Arena *ar
   memcpy(change->key, key, projection->key_count * sizeof *key);
   return change;
 }
+
+bool change_may_be_without_row(const Change *change) {
+  return operation_is_delta(change->rule->operation) && !change->row_gone &&
+         projection_removes_rows(change->rule->projection);
+}

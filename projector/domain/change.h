@@ -50,3 +50,7 @@ bool change_for_removal(const Projection *projection, const Event *event, Arena 
                         Change *ret_change, Failure *ret_failure);
 /* The removal of the row with that key. */
 Change *change_for_row(const Projection *projection, const Value *key, Arena *arena);
+
+/* Whether it is a delta to a row that a newer event of the same aggregate may have removed, and was
+ * not looked for yet. A row that only another aggregate's events make may be still to come. */
+bool change_may_be_without_row(const Change *change);

@@ -439,6 +439,13 @@ bool projection_is_of(const Projection *projection, const char *aggregate_type, 
          !memcmp(projection->aggregate_type, aggregate_type, length);
 }
 
+bool projection_removes_rows(const Projection *projection) {
+  bool removes = projection->entities || projection->when;
+  for (unsigned i = 0; i < projection->rule_count && !removes; i++)
+    removes = projection->rules[i].operation == OP_DELETE;
+  return removes;
+}
+
 static bool overwrites(const Projection *projection, const char *event_type) {
   for (unsigned i = 0; i < projection->rule_count; i++)
     if (!strcmp(projection->rules[i].event_type, event_type))

@@ -313,7 +313,7 @@ static bool learn_gone_rows(const Rehearsal *rehearsal, Item *item) {
   for (unsigned i = 0; i < item->changes.count && item->late; i++) {
     Change *change = &item->changes.changes[i];
     const Projection *projection = change->rule->projection;
-    if (!operation_is_delta(change->rule->operation) || change->row_gone)
+    if (!change_may_be_without_row(change))
       continue;
     const Value *row = rehearsal_find(rehearsal, projection, change->key);
     change->row_gone = !row || is_marked(projection, row);

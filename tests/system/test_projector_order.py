@@ -205,6 +205,26 @@ def test_a_late_delta_without_a_row_takes_it_from_the_entity_if_there_is_one(ws)
     assert [r["card"] for r in ws.rows("card")] == [3]
 
 
+def test_a_late_delta_waits_for_a_row_that_another_aggregate_makes(ws):
+    """No event of a transfer removes a row of `kept`, so nothing newer can have superseded the delta."""
+    transfers = {**KEPT, "aggregate_type": "transfer", "key": {"id": {"from": "to", "type": "varchar(36)"}},
+                 "events": {"MoneyDeposited": KEPT["events"]["MoneyDeposited"]}}
+    ws.mapping([transfers], **FAST)
+    ws.create()
+    ws.query("INSERT INTO kept VALUES ('a1', 10)")
+    newer, late = ({**ws.event("t1", "MoneyDeposited", at=at(ms), amount=decimal("1.00"), to=to), "aggregate_type": "transfer"}
+                   for ms, to in ((10, "a1"), (5, "a2")))
+    ws.put(newer)
+    ws.run_once()
+    ws.put(late)
+    ws.run_once()
+    assert ws.found(late)["last_error"]["message"] == "row missing in kept"
+    ws.query("INSERT INTO kept VALUES ('a2', 10)")
+    with ws.start_projector():
+        ws.wait_gone(late)
+    assert [r["total"] for r in ws.rows("kept")] == [Decimal("11.00"), Decimal("11.00")]
+
+
 @pytest.mark.parametrize("late", [True, False])
 def test_a_delta_that_is_the_events_own_fault_still_fails(ws, late):
     """A row that is there with NULL, and, of an event in order, one that is not there."""

@@ -1,9 +1,8 @@
-/* late.c - late updates, whose rows are taken from the entity, and late deltas without a row. */
+/* late.c - late updates, whose rows are taken from the entity. */
 #include "projector/app/engine/steps.h"
 
 #include "projector/app/shared/refresh.h"
 #include "projector/infra/clock.h"
-#include "projector/infra/mysql/rows.h"
 
 /* `*ret_culprit`: the projection whose rows failed; NULL: another step. */
 static bool refresh_once(Worker *worker, const Item *item, const Projection **ret_culprit,
@@ -93,38 +92,4 @@ bool refresh_late(Worker *worker, Item *items, size_t count, Failure *ret_failur
     if (items[i].verdict == VERDICT_REFRESH)
       good = refresh_unless_held(worker, &items[i], ret_failure);
   return good;
-}
-
-/* --- deltas without a row ------------------------------------------------------------------- */
-
-static Item *only_open(Item *items, size_t count) {
-  Item *open = NULL;
-  for (size_t i = 0; i < count; i++)
-    if (is_open(&items[i])) {
-      if (open)
-        return NULL;
-      open = &items[i];
-    }
-  return open;
-}
-
-bool learn_gone_rows(Worker *worker, Item *items, size_t count, Failure *failure) {
-  Item *item = only_open(items, count);
-  bool learnt = false;
-  if (!item || !item->late || failure->step != STEP_ROWS || failure->class != FAILURE_DATA)
-    return false;
-  for (unsigned i = 0; i < item->changes.count; i++) {
-    Change *change = &item->changes.changes[i];
-    bool there;
-    if (!operation_is_delta(change->rule->operation) || change->row_gone)
-      continue;
-    if (!rows_find_unmarked(worker->session, change->rule->projection, change->key, &there,
-                            failure)) {
-      part_with_session(worker, failure);
-      return failure_at(failure, STEP_ROWS, false);
-    }
-    change->row_gone = !there;
-    learnt |= !there;
-  }
-  return learnt;
 }

@@ -129,10 +129,6 @@ void acquit(Worker *worker, const Item *items, size_t count);
 /* Refreshes the aggregates of late updates (VERDICT_REFRESH). Returns false when a store failed on
  * the way. */
 bool refresh_late(Worker *worker, Item *items, size_t count, Failure *ret_failure);
-/* After a failure at the rows, rolled back: a newer event may have removed the row to which a late
- * one would add. Looks for it, and returns true when the late event, alone, is to be decided again
- * without it. `*failure` changes when the look itself fails. */
-bool learn_gone_rows(Worker *worker, Item *items, size_t count, Failure *failure);
 
 /* --- settle.c --- */
 

@@ -4,6 +4,7 @@
 
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
+#include "projector/infra/mysql/rows.h"
 
 #include <string.h>
 
@@ -295,6 +296,41 @@ static PartState carry_out(Worker *worker, Item *items, size_t count, const Culp
   case RULING_COUNT: return done_if(end_part(worker, items, count, true, attempt, failure));
   default: return PART_STOPPED;
   }
+}
+
+static Item *only_open(Item *items, size_t count) {
+  Item *open = NULL;
+  for (size_t i = 0; i < count; i++)
+    if (is_open(&items[i])) {
+      if (open)
+        return NULL;
+      open = &items[i];
+    }
+  return open;
+}
+
+/* After a failure at the rows, rolled back: a newer event may have removed the row to which a late
+ * one would add. Looks for it, and returns true when the late event, alone, is to be decided again
+ * without it. `*failure` changes when the look itself fails. */
+static bool learn_gone_rows(Worker *worker, Item *items, size_t count, Failure *failure) {
+  Item *item = only_open(items, count);
+  bool learnt = false;
+  if (!item || !item->late || failure->step != STEP_ROWS || failure->class != FAILURE_DATA)
+    return false;
+  for (unsigned i = 0; i < item->changes.count; i++) {
+    Change *change = &item->changes.changes[i];
+    bool there;
+    if (!change_may_be_without_row(change))
+      continue;
+    if (!rows_find_unmarked(worker->session, change->rule->projection, change->key, &there,
+                            failure)) {
+      part_with_session(worker, failure);
+      return failure_at(failure, STEP_ROWS, false);
+    }
+    change->row_gone = !there;
+    learnt |= !there;
+  }
+  return learnt;
 }
 
 static bool apply_part(Worker *worker, Item *items, size_t count, Attempt *attempt,
