@@ -12,6 +12,7 @@
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/inspect.h"
 #include "projector/infra/mysql/privileges.h"
+#include "projector/infra/mysql/shadow_carry.h"
 #include "projector/infra/mysql/unnamed.h"
 
 #include <stdio.h>
@@ -186,12 +187,11 @@ static bool check_forgotten(const Replay *replay, const ReplayOptions *options,
  * While the gate is closed: before, `run` writes rows that are not replayed yet. */
 static bool check_lost(Replay *replay, const ReplayOptions *options, Session *gate,
                        Failure *ret_failure) {
-  const ShadowPair pair = {.live = replay->projection, .fresh = replay->target, .gate = gate};
-  return shadow_find_lost(replay->session, &pair, &replay->lost, ret_failure) &&
+  return replay_find_lost(replay, gate, ret_failure) &&
          (replay->lost.count == 0 || options->force || options->from ||
           failure_refuse(
               ret_failure,
-              "no replayed event makes these rows, and the swap would lose them: %.250s; "
+              "the archive has no events of these rows, and the swap would lose them: %.250s; "
               "nothing was swapped: `rebuild` fills the table from the entities, --force "
               "accepts the loss",
               replay->lost.text->str));
@@ -252,7 +252,7 @@ static void print_sums(const Replay *replay, const ReplayOptions *options, const
   if (replay->skipped && !options->as_json)
     printf("  skipped events left out: %lld\n", (long long)replay->skipped);
   if (replay->lost.count > 0 && !options->as_json)
-    printf("  rows lost, because no replayed event makes them: %s\n", replay->lost.text->str);
+    printf("  rows lost, because the archive has no events of them: %s\n", replay->lost.text->str);
 }
 
 static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *ret_failure) {
@@ -408,7 +408,7 @@ int command_replay(int argc, char **argv) {
       {"drop-old", 0, 0, G_OPTION_ARG_NONE, &options.drop_old,
        "Drop TABLE__old, before and after; otherwise the old table stays under that name", NULL},
       {"force", 0, 0, G_OPTION_ARG_NONE, &options.force,
-       "Replace TABLE even if it loses rows that no archived event makes, or if a restored MySQL "
+       "Replace TABLE even if it loses rows whose events the archive lacks, or if a restored MySQL "
        "may apply events again",
        NULL},
       {"json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "The result as JSON", NULL},

@@ -7,7 +7,12 @@
 #include "projector/domain/fold.h"
 #include "projector/infra/mongo/archive.h"
 #include "projector/infra/mysql/ledger.h"
-#include "projector/infra/mysql/shadow_carry.h"
+
+/* Rows that a swap would lose. */
+typedef struct LostRows {
+  int64_t count;
+  GString *text; /* "3 of account (the first: account_id = a7)"; empty: none */
+} LostRows;
 
 typedef struct Replay {
   const Config *config;
@@ -56,3 +61,9 @@ bool replay_look_again(const Replay *replay, const Fold *fold, Failure *ret_fail
 bool replay_catch_up(Replay *replay, char ret_until[static LEDGER_TIME_SIZE], Failure *ret_failure);
 /* Replays the rest, while the owner is locked out. */
 bool replay_finish(Replay *replay, const char *since, Failure *ret_failure);
+
+/* --- lost_rows.c --- */
+
+/* Fills `lost`: rows of the live table whose aggregates were applied, and of which no event was
+ * replayed. While the gate is closed, and `gate` is kept awake. */
+bool replay_find_lost(Replay *replay, Session *gate, Failure *ret_failure);

@@ -329,7 +329,7 @@ static bool list_contained(Replay *replay, const GArray *refreshed, LedgerIds *i
 }
 
 /* The contained events of one page of aggregates. */
-static bool find_contained(Replay *replay, const RefreshedPage *page, Arena *arena,
+static bool find_contained(Replay *replay, const PositionPage *page, Arena *arena,
                            GArray *refreshed, GPtrArray *events, Failure *ret_failure) {
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
   LedgerIds ids = {arena, array};
@@ -347,7 +347,7 @@ static bool find_contained(Replay *replay, const RefreshedPage *page, Arena *are
 static bool apply_contained(Replay *replay, IdKind kind, GPtrArray *events, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new(), before = arena_new();
   g_autoptr(GArray) refreshed = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
-  RefreshedPage page = {replay->projection->aggregate_type, kind, NULL, FOUND_AT_ONCE};
+  PositionPage page = {replay->projection->aggregate_type, kind, NULL, FOUND_AT_ONCE};
   Id last;
   do {
     Arena *spare = before; /* the last id of the previous page is in the other arena */

@@ -505,8 +505,8 @@ bool ledger_page_end(Session *session, const Ledger *live, const char *since, co
   return true;
 }
 
-static void append_refreshed_query(GString *sql, const Ledger *live, const Ledger *scope,
-                                   const RefreshedPage *page) {
+static void append_page_query(GString *sql, const Ledger *live, const Ledger *scope,
+                              const PositionPage *page, const char *condition) {
   g_string_append(sql, "SELECT l.aggregate_id, l.refreshed_version FROM projector_position l"
                        " LEFT JOIN projector_position s ON s.projector = ");
   append_projector(sql, scope);
@@ -521,17 +521,11 @@ static void append_refreshed_query(GString *sql, const Ledger *live, const Ledge
     g_string_append(sql, " AND l.aggregate_id > ");
     append_id_text(sql, page->after);
   }
-  g_string_append_printf(sql,
-                         " AND l.refreshed_version > COALESCE(s.max_version, 0)"
-                         " ORDER BY l.aggregate_id LIMIT %u",
-                         page->limit);
+  g_string_append_printf(sql, " AND %s ORDER BY l.aggregate_id LIMIT %u", condition, page->limit);
 }
 
-bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
-                           const RefreshedPage *page, Arena *arena, GArray *refreshed,
-                           Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new(NULL);
-  append_refreshed_query(sql, live, scope, page);
+static bool query_page(Session *session, const GString *sql, const PositionPage *page, Arena *arena,
+                       GArray *found, Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   MYSQL_ROW row;
   while (result && (row = mysql_fetch_row(result))) {
@@ -543,9 +537,25 @@ bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *s
       return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
                          "projector_position has an aggregate_id that is no %s",
                          id_kind_name(page->kind));
-    g_array_append_val(refreshed, to);
+    g_array_append_val(found, to);
   }
   return result != NULL;
+}
+
+bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
+                           const PositionPage *page, Arena *arena, GArray *refreshed,
+                           Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  append_page_query(sql, live, scope, page, "l.refreshed_version > COALESCE(s.max_version, 0)");
+  return query_page(session, sql, page, arena, refreshed, ret_failure);
+}
+
+bool ledger_find_unshared(Session *session, const Ledger *live, const Ledger *scope,
+                          const PositionPage *page, Arena *arena, GArray *unshared,
+                          Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new(NULL);
+  append_page_query(sql, live, scope, page, "s.aggregate_id IS NULL");
+  return query_page(session, sql, page, arena, unshared, ret_failure);
 }
 
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure) {

@@ -101,17 +101,21 @@ typedef struct RefreshedTo {
   int64_t version;
 } RefreshedTo;
 
-typedef struct RefreshedPage {
+typedef struct PositionPage {
   const char *aggregate_type;
   IdKind kind;     /* of the aggregates' ids */
   const Id *after; /* NULL: from the first */
   unsigned limit;
-} RefreshedPage;
+} PositionPage;
 
 /* Up to `limit` of them in the order of their ids, added to `refreshed` (of RefreshedTo); the arena
  * gets their ids. */
 bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
-                           const RefreshedPage *page, Arena *arena, GArray *refreshed,
+                           const PositionPage *page, Arena *arena, GArray *refreshed,
                            Failure *ret_failure);
+/* The same for aggregates of which the scope has no position. */
+bool ledger_find_unshared(Session *session, const Ledger *live, const Ledger *scope,
+                          const PositionPage *page, Arena *arena, GArray *unshared,
+                          Failure *ret_failure);
 /* Deletes the whole ledger and its fence, in small steps. */
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure);

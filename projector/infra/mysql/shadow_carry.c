@@ -1,4 +1,4 @@
-/* shadow_carry.c - DELETE, INSERT … SELECT, UPDATE … and SELECT … JOIN between a live table and its
+/* shadow_carry.c - DELETE, INSERT … SELECT and UPDATE … JOIN between a live table and its
  * replacement. */
 #include "projector/infra/mysql/shadow_carry.h"
 
@@ -11,7 +11,6 @@
 enum {
   KEYS_AT_ONCE = 100,
   UNNAMED_PAGE = 1000, /* rows of which the unnamed columns are copied at a time */
-  LOST_PAGE = 5000,    /* rows that are looked for at a time */
 };
 
 /* " ON f.a = l.a AND …", over the key of `live`. */
@@ -288,89 +287,4 @@ bool shadow_carry_unnamed(Session *session, const UnnamedCarry *carry, Failure *
       return false;
   }
   return carry_unnamed_of(session, carry, ret_failure);
-}
-
-/* --- rows that would be lost ------------------------------------------------------------------ */
-
-/* The range bounds both tables: no plan of the server's reads more than a page of either. */
-static bool count_lost_page(Session *session, const Projection *live, const Projection *fresh,
-                            const Value *after, const Value *last, int64_t *ret_count,
-                            Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new("SELECT COUNT(*) FROM ");
-  append_table(sql, live, "l LEFT JOIN ");
-  append_table(sql, fresh, "f");
-  append_join(sql, live);
-  append_range(sql, live, "f.", after, last);
-  append_column(sql, " WHERE ", "f.", live->columns[0].name);
-  g_string_append(sql, " IS NULL");
-  append_range(sql, live, "l.", after, last);
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  if (row)
-    *ret_count = g_ascii_strtoll(row[0], NULL, 10);
-  return result != NULL;
-}
-
-/* "account_id = a7" of the first of the keys that is not there. */
-static bool name_lost(Session *session, const Layout *layout, const GPtrArray *keys, GString *text,
-                      Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  g_autoptr(RowSet) found = row_set_new(arena);
-  if (!rows_find(session, layout, (const Value *const *)keys->pdata, keys->len, found, ret_failure))
-    return false;
-  for (guint i = 0; i < keys->len; i++) {
-    const Value *key = keys->pdata[i];
-    if (row_set_find(found, key))
-      continue;
-    for (unsigned k = 0; k < layout->key_count; k++) {
-      g_string_append_printf(text, "%s%s = ", k ? ", " : "", layout->columns[k]->name);
-      value_append_text(text, &key[k]);
-    }
-    return true;
-  }
-  return true;
-}
-
-static bool find_lost_of(Session *session, const ShadowPair *pair, LostRows *lost,
-                         Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  g_autoptr(KeyCursor) cursor = key_cursor_new();
-  g_autoptr(GString) example = g_string_new(NULL);
-  const Layout live = keys_of(pair->live, arena), fresh = keys_of(pair->fresh, arena);
-  int64_t count = 0;
-  for (;;) {
-    const Value *after = cursor->after;
-    int64_t here = 0;
-    if (!session_run(pair->gate, ret_failure, "DO 0") ||
-        !key_cursor_next(cursor, session, &live, LOST_PAGE, ret_failure))
-      return false;
-    if (cursor->keys->len == 0)
-      break;
-    if (!count_lost_page(session, pair->live, pair->fresh, after, cursor->after, &here,
-                         ret_failure) ||
-        (here > 0 && count == 0 && !name_lost(session, &fresh, cursor->keys, example, ret_failure)))
-      return false;
-    count += here;
-  }
-  if (count > 0)
-    g_string_append_printf(lost->text, "%s%" G_GINT64_FORMAT " of %s (the first: %s)",
-                           lost->count > 0 ? ", " : "", count, pair->live->table, example->str);
-  lost->count += count;
-  return true;
-}
-
-bool shadow_find_lost(Session *session, const ShadowPair *pair, LostRows *lost,
-                      Failure *ret_failure) {
-  ShadowPair one = *pair;
-  lost->count = 0;
-  g_string_truncate(lost->text, 0);
-  if (!find_lost_of(session, pair, lost, ret_failure))
-    return false;
-  for (unsigned i = 0; i < pair->live->child_count; i++) {
-    one.live = pair->live->children[i];
-    one.fresh = pair->fresh->children[i];
-    if (!find_lost_of(session, &one, lost, ret_failure))
-      return false;
-  }
-  return true;
 }

@@ -1,6 +1,5 @@
 /* shadow_carry.h - copies into the shadow table what only the live table has: the marked rows of
- * deleted entities (domain/mark.h), and columns that the mapping does not name (unnamed.h). Counts
- * the rows that a swap would lose. */
+ * deleted entities (domain/mark.h), and columns that the mapping does not name (unnamed.h). */
 #pragma once
 
 #include "projector/domain/value.h"
@@ -28,17 +27,3 @@ typedef struct UnnamedCarry {
 /* Gives each row of `fresh`, and of its child tables, what the row of `live` with the same key has
  * in columns that the mapping does not name. */
 bool shadow_carry_unnamed(Session *session, const UnnamedCarry *carry, Failure *ret_failure);
-
-typedef struct ShadowPair {
-  const Projection *live, *fresh;
-  Session *gate; /* kept awake meanwhile */
-} ShadowPair;
-
-typedef struct LostRows {
-  int64_t count; /* of the table and its child tables */
-  GString *text; /* "3 of account (the first: account_id = a7), …"; empty: none */
-} LostRows;
-
-/* Which rows of `live`, and of its child tables, `fresh` has none for. */
-bool shadow_find_lost(Session *session, const ShadowPair *pair, LostRows *lost,
-                      Failure *ret_failure);

@@ -1,0 +1,113 @@
+/* lost_rows.c - rows that the swap would lose, because the archive lacks the events of their
+ * aggregates.
+ *
+ * Whatever the projector writes moves the aggregate's position. So an aggregate with a position,
+ * and none in the replay, has a row that no replayed event makes. A row of an aggregate that was
+ * replayed is decided by its events; one of an aggregate without a position was written by somebody
+ * else. */
+#include "projector/app/replay/replay.h"
+
+#include "projector/domain/entity.h"
+#include "projector/domain/retarget.h"
+#include "projector/infra/mysql/rows.h"
+
+#include <string.h>
+
+enum { LOST_PAGE = 500 /* aggregates that are looked for at a time */ };
+
+/* The keys of their rows. An id that cannot be a key has no row. */
+static void map_keys(const Layout *layout, const GArray *aggregates, GPtrArray *events,
+                     GPtrArray *keys, Arena *arena) {
+  static const bson_t nothing = BSON_INITIALIZER;
+  for (guint i = 0; i < aggregates->len; i++) {
+    const Aggregate *aggregate = &g_array_index(aggregates, RefreshedTo, i).aggregate;
+    Event *event = entity_as_event(&nothing, aggregate, 0, INT64_MIN);
+    Value *key = arena_alloc(arena, layout->key_count, sizeof *key);
+    Failure ignored;
+    g_ptr_array_add(events, event);
+    if (layout_map_key(layout, event, arena, key, &ignored))
+      g_ptr_array_add(keys, key);
+  }
+}
+
+static void append_key(GString *text, const Layout *layout, const Value *key) {
+  for (unsigned i = 0; i < layout->key_count; i++) {
+    g_string_append_printf(text, "%s%s = ", i ? ", " : "", layout->columns[i]->name);
+    value_append_text(text, &key[i]);
+  }
+}
+
+static bool count_rows(Replay *replay, const Layout *layout, const GArray *aggregates, Arena *arena,
+                       Failure *ret_failure) {
+  g_autoptr(GPtrArray) keys = g_ptr_array_new();
+  g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
+  g_autoptr(RowSet) rows = row_set_new(arena);
+  map_keys(layout, aggregates, events, keys, arena);
+  if (keys->len > 0 && !rows_find(replay->session, layout, (const Value *const *)keys->pdata,
+                                  keys->len, rows, ret_failure))
+    return false;
+  for (guint i = 0; i < keys->len && replay->lost.count == 0 && rows->rows->len > 0; i++)
+    if (row_set_find(rows, keys->pdata[i])) {
+      append_key(replay->lost.text, layout, keys->pdata[i]);
+      break;
+    }
+  replay->lost.count += rows->rows->len;
+  return true;
+}
+
+/* Rows with other keys cannot be found by their aggregates: these are counted instead. */
+static bool count_page(Replay *replay, const GArray *aggregates, Arena *arena,
+                       Failure *ret_failure) {
+  char text[512];
+  Layout layout;
+  if (projection_owns_rows(replay->projection)) {
+    if (!layout_init(replay->projection, arena, &layout, ret_failure))
+      return false;
+    layout.count = layout.key_count;
+    return count_rows(replay, &layout, aggregates, arena, ret_failure);
+  }
+  if (replay->lost.count == 0 && aggregates->len > 0)
+    g_string_append(
+        replay->lost.text,
+        aggregate_text(&g_array_index(aggregates, RefreshedTo, 0).aggregate, text, sizeof text));
+  replay->lost.count += aggregates->len;
+  return true;
+}
+
+static bool count_kind(Replay *replay, IdKind kind, Session *gate, Failure *ret_failure) {
+  g_autoptr(Arena) kept = arena_new();
+  PositionPage page = {replay->projection->aggregate_type, kind, NULL, LOST_PAGE};
+  Id last;
+  for (;;) {
+    g_autoptr(Arena) arena = arena_new();
+    g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
+    if (!session_run(gate, ret_failure, "DO 0") ||
+        !ledger_find_unshared(replay->session, &replay->live, &replay->scope, &page, arena, found,
+                              ret_failure) ||
+        !count_page(replay, found, arena, ret_failure))
+      return false;
+    if (found->len < page.limit)
+      return true;
+    last = g_array_index(found, RefreshedTo, found->len - 1).aggregate.id;
+    if (last.bytes)
+      last.bytes = (const uint8_t *)arena_copy(kept, last.bytes, last.length);
+    page.after = &last;
+  }
+}
+
+bool replay_find_lost(Replay *replay, Session *gate, Failure *ret_failure) {
+  LostRows *lost = &replay->lost;
+  lost->count = 0;
+  g_string_truncate(lost->text, 0);
+  for (IdKind kind = 0; kind < ID_KINDS; kind++)
+    if (!count_kind(replay, kind, gate, ret_failure))
+      return false;
+  if (lost->count > 0) {
+    g_autofree char *first = g_strdup(lost->text->str);
+    bool rows = projection_owns_rows(replay->projection);
+    g_string_printf(lost->text, "%s%" G_GINT64_FORMAT "%s of %s (the first: %s)",
+                    rows ? "" : "those of ", lost->count, rows ? "" : " aggregates",
+                    replay->projection->table, first);
+  }
+  return true;
+}
