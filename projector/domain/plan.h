@@ -32,6 +32,7 @@ typedef struct Item {
   ChangeList effect;  /* those of them in the fold; of a late event only the deltas */
   Verdict verdict;
   bool late;
+  bool was_missing;            /* its version may have been noted as missing before */
   bool else_superseded;        /* VERDICT_REFRESH: superseded if there is nothing to refresh from */
   bool unhealed;               /* VERDICT_SUPERSEDED, and there is no entity to take the row from */
   bool failure_is_provisional; /* it came of the others of this batch: without them it may not */

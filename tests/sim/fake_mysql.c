@@ -380,6 +380,18 @@ static bool blocks_position(const Tx *other, const void *aggregate) {
   return other->locked[*(const unsigned *)aggregate] || other->moved[*(const unsigned *)aggregate];
 }
 
+static void take_position(const SimPosition *position, AggregateState *state, Arena *arena) {
+  if (!position->known)
+    return;
+  size_t length = strlen(position->id);
+  Id id = {ID_STRING, (uint32_t)length, 0,
+           (const uint8_t *)arena_copy(arena, position->id, length)};
+  state->position = (Position){.known = true,
+                               .last = {position->occurred_at, position->version, id},
+                               .max_version = position->max_version,
+                               .refreshed_version = position->refreshed_version};
+}
+
 static bool read_positions(Session *session, AggregateSet *aggregates, Arena *arena,
                            Failure *ret_failure) {
   if (aggregate_set_count(aggregates) == 0)
@@ -393,19 +405,23 @@ static bool read_positions(Session *session, AggregateSet *aggregates, Arena *ar
     if (!wait_for_lock(session, blocks_position, &aggregate, ret_failure))
       return false;
     session->tx->locked[aggregate] = sim.positions[aggregate].known;
-    const SimPosition *position = session->tx->moved[aggregate] ? &session->tx->positions[aggregate]
-                                                                : &sim.positions[aggregate];
-    if (!position->known)
-      continue;
-    size_t length = strlen(position->id);
-    Id id = {ID_STRING, (uint32_t)length, 0,
-             (const uint8_t *)arena_copy(arena, position->id, length)};
-    state->position = (Position){.known = true,
-                                 .last = {position->occurred_at, position->version, id},
-                                 .max_version = position->max_version,
-                                 .refreshed_version = position->refreshed_version};
+    take_position(session->tx->moved[aggregate] ? &session->tx->positions[aggregate]
+                                                : &sim.positions[aggregate],
+                  state, arena);
   }
   return statement_end(session, "read positions", ret_failure);
+}
+
+bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
+                              Arena *arena, Failure *ret_failure) {
+  (void)ledger;
+  if (!statement_begin(session, AT_LOOK, "look at positions", ret_failure))
+    return false;
+  for (unsigned i = 0; i < aggregate_set_count(aggregates); i++) {
+    AggregateState *state = aggregate_set_get(aggregates, i);
+    take_position(&sim.positions[aggregate_of_id(&state->aggregate->id)], state, arena);
+  }
+  return statement_end(session, "look at positions", ret_failure);
 }
 
 /* The server runs the parts of the statement one after the other. */

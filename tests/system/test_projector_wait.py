@@ -89,6 +89,21 @@ def test_versions_without_an_event_are_missing_until_one_comes_late(bank):
     assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "applied"), (0, "missing"), (0, "applied")]
 
 
+def test_a_version_that_was_missing_and_is_applied_in_order_is_applied(bank):
+    bank.mapping(**{**LISTENING, "gap_wait_ms": 8000})
+    with bank.start_projector() as process:
+        bank.put(opened(bank, "a1", 1, at=T), deposit(bank, "a1", 4, at=T + timedelta(seconds=4)))
+        bank.wait(lambda: Endpoint(process).metrics()["projector_held_aggregates"] == 1, what="the gap")
+        assert bank.projector("pause").returncode == 0
+        process.wait_log("warning paused")
+        process.wait_log("versions missing")
+        bank.put(deposit(bank, "a1", 2, at=T + timedelta(seconds=2)))
+        bank.wait(lambda: Endpoint(process).metrics()["projector_queue_events"] == 2, what="both events in the queue")
+        assert bank.projector("resume").returncode == 0
+        bank.wait_drained()
+        assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "applied"), (0, "missing"), (0, "applied")]
+
+
 def test_a_late_event_that_a_newer_state_had_overtaken_is_superseded(bank):
     bank.put(opened(bank, "a1", 2, at=T + timedelta(seconds=2)))
     bank.run_once()

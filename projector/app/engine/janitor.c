@@ -23,6 +23,8 @@ enum {
   RESCAN_SHARE = 10,    /* rescans take at most one part in so many of the time */
 };
 
+G_STATIC_ASSERT((int)WATCH_MISSED_MAX >= (int)OUTCOMES_MAX);
+
 struct Janitor {
   const Config *config;
   const Ledger *ledger;
@@ -97,6 +99,26 @@ static void add_missing(GArray *missing, const HoldView *hold, int64_t first, in
   g_array_append_val(missing, range);
 }
 
+/* What MySQL has meanwhile, because it was applied between the two looks, is not missing. */
+static bool leave_out_reached(Janitor *janitor, Session **session, const HoldView *hold,
+                              GArray *missing, unsigned before, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
+  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
+  const Position *position = &aggregate_set_open(set, hold->aggregate)->position;
+  if (!*session && !(*session = owner_session_open(janitor->config, ret_failure)))
+    return false;
+  if (!ledger_look_at_positions(*session, janitor->ledger, set, arena, ret_failure))
+    return false;
+  int64_t reached = MAX(position->max_version, position->refreshed_version);
+  for (guint i = missing->len; i-- > before;) {
+    VersionOutcome *range = &g_array_index(missing, VersionOutcome, i);
+    range->first = MAX(range->first, reached + 1);
+    if (range->first > range->last)
+      g_array_remove_index(missing, i);
+  }
+  return true;
+}
+
 /* Reads which of the versions the outbox has. Adds the ranges between them to `missing`, of
  * VersionOutcome, for clients waiting for one of them. */
 static bool look_for_versions(Janitor *janitor, const HoldView *hold, GArray *missing,
@@ -149,12 +171,32 @@ static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t fo
   return true;
 }
 
-/* Adds to `missing` the versions that are nowhere to be found. */
-static bool look_everywhere(Janitor *janitor, const HoldView *hold, GArray *missing,
-                            int64_t *ret_found, Failure *ret_failure) {
-  int64_t back = 0;
+/* Adds to `missing` the versions that are neither in the outbox nor in MySQL. From before that look
+ * on the worker corrects the note of one that it applies after all. */
+static bool look_twice(Janitor *janitor, Session **session, const HoldView *hold, GArray *missing,
+                       int64_t *ret_found, Failure *ret_failure) {
   unsigned before = missing->len;
   if (!look_for_versions(janitor, hold, missing, ret_found, ret_failure))
+    return false;
+  if (missing->len == before)
+    return true;
+  watch_miss(janitor->lanes->watch, aggregate_hash(hold->aggregate), hold->gap_first,
+             hold->gap_last);
+  g_array_set_size(missing, before);
+  if (look_for_versions(janitor, hold, missing, ret_found, ret_failure) &&
+      (missing->len == before ||
+       leave_out_reached(janitor, session, hold, missing, before, ret_failure)))
+    return true;
+  g_array_set_size(missing, before);
+  return false;
+}
+
+/* Adds to `missing` the versions that are nowhere to be found. */
+static bool look_everywhere(Janitor *janitor, Session **session, const HoldView *hold,
+                            GArray *missing, int64_t *ret_found, Failure *ret_failure) {
+  int64_t back = 0;
+  unsigned before = missing->len;
+  if (!look_twice(janitor, session, hold, missing, ret_found, ret_failure))
     return false;
   if (missing->len == before || !janitor->config->mongodb.archive)
     return true;
@@ -198,12 +240,14 @@ static bool note_missing(Janitor *janitor, const GArray *missing) {
 static void report_gaps(Janitor *janitor, const HoldView *holds, unsigned count,
                         GapReport *reports) {
   g_autoptr(GArray) missing = g_array_new(FALSE, FALSE, sizeof(VersionOutcome));
+  g_autoptr(Session) session = NULL; /* for all of them, once one lacks a version */
   for (unsigned i = 0; i < count && !stop_requested(janitor->stop); i++) {
     unsigned before = missing->len;
     Failure failure = {0};
     if (!is_due_gap(&holds[i]))
       continue;
-    reports[i].looked = look_everywhere(janitor, &holds[i], missing, &reports[i].found, &failure);
+    reports[i].looked =
+        look_everywhere(janitor, &session, &holds[i], missing, &reports[i].found, &failure);
     reports[i].lacks = missing->len > before;
     if (!reports[i].looked)
       log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
@@ -442,6 +486,11 @@ static int64_t step(Janitor *janitor) {
   return wait_ms;
 }
 
+/* What an earlier owner noted. */
+static void remember_missing(const VersionOutcome *outcome, void *data) {
+  watch_miss(data, aggregate_hash(outcome->aggregate), outcome->first, outcome->last);
+}
+
 Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *store,
                      const char *owner, const Lanes *lanes, Stop *stop, Failure *ret_failure) {
   g_autoptr(Janitor) janitor = g_new0(Janitor, 1);
@@ -453,7 +502,8 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
                        .outbox = outbox_new(store, owner),
                        .refusals_recorded = UINT64_MAX, /* those of the owner before it are over */
                        .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
-  if (!sweep_now(janitor, 0, ret_failure))
+  if (!sweep_now(janitor, 0, ret_failure) ||
+      !outcomes_each_missing(store, config->name, remember_missing, lanes->watch, ret_failure))
     return NULL;
   return g_steal_pointer(&janitor);
 }

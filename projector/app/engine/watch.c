@@ -48,6 +48,11 @@ typedef struct Refusal {
   int64_t seen; /* monotonic, us */
 } Refusal;
 
+typedef struct MissedVersions {
+  uint64_t aggregate_hash;
+  int64_t first, last;
+} MissedVersions;
+
 struct Watch {
   GMutex lock;
   gint busy; /* atomic; entries in the tables. It is mostly 0, and then nobody takes the lock */
@@ -57,6 +62,9 @@ struct Watch {
   uint64_t refusals_changed;
   GHashTable *once; /* hashes of aggregates */
   WatchRepeat repeats[REPEAT_PLACES];
+  gint any_missed;       /* atomic; mostly there is none, and then nobody takes the lock */
+  unsigned missed_count; /* ever; the next one's place is that of the oldest */
+  MissedVersions missed[WATCH_MISSED_MAX];
 };
 
 Watch *watch_new(void) {
@@ -212,6 +220,27 @@ bool watch_is_first(Watch *watch, uint64_t aggregate_hash) {
   if (g_hash_table_size(watch->once) >= ONCE_MAX)
     g_hash_table_remove_all(watch->once);
   return g_hash_table_add(watch->once, g_memdup2(&aggregate_hash, sizeof aggregate_hash));
+}
+
+/* --- missing versions ------------------------------------------------------------------------ */
+
+void watch_miss(Watch *watch, uint64_t aggregate_hash, int64_t first, int64_t last) {
+  SCOPED_LOCK(&watch->lock);
+  watch->missed[watch->missed_count++ % WATCH_MISSED_MAX] =
+      (MissedVersions){aggregate_hash, first, last};
+  g_atomic_int_set(&watch->any_missed, 1);
+}
+
+bool watch_misses(Watch *watch, uint64_t aggregate_hash, int64_t version) {
+  if (!g_atomic_int_get(&watch->any_missed))
+    return false;
+  SCOPED_LOCK(&watch->lock);
+  for (unsigned i = 0; i < MIN(watch->missed_count, WATCH_MISSED_MAX); i++) {
+    const MissedVersions *one = &watch->missed[i];
+    if (one->aggregate_hash == aggregate_hash && one->first <= version && version <= one->last)
+      return true;
+  }
+  return false;
 }
 
 bool watch_may_log(Watch *watch, const Id *event, const char *message, const Failure *failure,

@@ -1,8 +1,9 @@
 /* watch.h - what is remembered of events and tables: suspects, which failed alone; marks that
- * MongoDB refuses; what was logged lately; projections whose table is locked.
+ * MongoDB refuses; what was logged lately; missing versions; projections whose table is locked.
  *
- * In memory, for one tenure: a later owner starts from zero and counts the attempts that the claims
- * have used up. Bounded. All functions may be called from any thread. */
+ * In memory, for one tenure: a later owner starts from zero, counts the attempts that the claims
+ * have used up, and reads the notes of missing versions. Bounded. All functions may be called from
+ * any thread. */
 #pragma once
 
 #include "projector/domain/event.h"
@@ -39,6 +40,14 @@ GArray *watch_list_refused(Watch *watch);
 
 /* Whether this is the first report about the aggregate, as far as is remembered. */
 bool watch_is_first(Watch *watch, uint64_t aggregate_hash);
+
+enum { WATCH_MISSED_MAX = 256 }; /* ranges of missing versions: as many as MongoDB keeps notes */
+
+/* Those versions of the aggregate are about to be noted as missing, or are: if one of them is
+ * applied after all, its note has to be corrected. The latest are remembered. */
+void watch_miss(Watch *watch, uint64_t aggregate_hash, int64_t first, int64_t last);
+/* Whether the version is one of them, as far as the hash tells. */
+bool watch_misses(Watch *watch, uint64_t aggregate_hash, int64_t version);
 
 /* --- projections, by index --- */
 

@@ -120,14 +120,16 @@ static void answer_committed(Waiting *waiting, const Item *items, size_t count) 
     g_cond_broadcast(&waiting->changed);
 }
 
-/* Notes every outcome that is not simply applied, for those who ask later. */
+/* Notes every outcome that is not simply applied, for those who ask later; and what was noted as
+ * missing, and was applied after all. */
 static void note_outcomes(const Waiting *waiting, const Item *items, size_t count) {
   g_autofree VersionOutcome *notes = g_new(VersionOutcome, count);
   size_t noted = 0;
   for (size_t i = 0; i < count; i++) {
     const Event *event = items[i].event;
     const char *outcome = account_outcome(verdict_outcome(items[i].verdict));
-    if (outcome && event->key.version && (items[i].late || items[i].verdict == VERDICT_SUPERSEDED))
+    if (outcome && event->key.version &&
+        (items[i].late || items[i].was_missing || items[i].verdict == VERDICT_SUPERSEDED))
       notes[noted++] =
           (VersionOutcome){&event->aggregate, event->key.version, event->key.version, outcome};
   }

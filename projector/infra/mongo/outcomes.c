@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-enum { NOTES_MAX = 256 };
-
 static const char collection_name[] = "projector_leases";
 
 static void append_note(bson_t *array, unsigned index, const VersionOutcome *outcome) {
@@ -33,15 +31,19 @@ static int64_t number_of(const bson_iter_t *note, const char *name) {
              : 0;
 }
 
-static bool is_about(const bson_iter_t *note, const Aggregate *aggregate, int64_t version) {
+static bool aggregate_of(const bson_iter_t *note, Aggregate *ret_aggregate) {
   bson_iter_t member;
-  Aggregate noted;
   if (!bson_iter_recurse(note, &member) || !bson_iter_find(&member, "type") ||
       !BSON_ITER_HOLDS_UTF8(&member))
     return false;
-  noted.type = bson_iter_utf8(&member, &noted.type_length);
+  ret_aggregate->type = bson_iter_utf8(&member, &ret_aggregate->type_length);
   return bson_iter_recurse(note, &member) && bson_iter_find(&member, "id") &&
-         id_from_iter(&member, &noted.id) && aggregate_equal(&noted, aggregate) &&
+         id_from_iter(&member, &ret_aggregate->id);
+}
+
+static bool is_about(const bson_iter_t *note, const Aggregate *aggregate, int64_t version) {
+  Aggregate noted;
+  return aggregate_of(note, &noted) && aggregate_equal(&noted, aggregate) &&
          number_of(note, "first") <= version && version <= number_of(note, "last");
 }
 
@@ -61,16 +63,23 @@ static bson_t *read_notes(mongoc_collection_t *leases, const bson_t *filter, Fai
   return notes;
 }
 
+static const char *outcome_of(const bson_iter_t *note) {
+  bson_iter_t member;
+  return bson_iter_recurse(note, &member) && bson_iter_find(&member, "outcome") &&
+                 BSON_ITER_HOLDS_UTF8(&member)
+             ? bson_iter_utf8(&member, NULL)
+             : NULL;
+}
+
 static void take_newest(const bson_t *document, const char *list, const Aggregate *aggregate,
                         int64_t version, char **outcome) {
-  bson_iter_t iter, note, member;
+  bson_iter_t iter, note;
   if (!bson_iter_init_find(&iter, document, list) || !bson_iter_recurse(&iter, &note))
     return;
   while (bson_iter_next(&note))
-    if (is_about(&note, aggregate, version) && bson_iter_recurse(&note, &member) &&
-        bson_iter_find(&member, "outcome") && BSON_ITER_HOLDS_UTF8(&member)) {
+    if (is_about(&note, aggregate, version) && outcome_of(&note)) {
       g_free(*outcome);
-      *outcome = g_strdup(bson_iter_utf8(&member, NULL));
+      *outcome = g_strdup(outcome_of(&note));
     }
 }
 
@@ -102,13 +111,13 @@ static void append_push(bson_t *push, const char *name, const VersionOutcome *li
   bson_t added = BSON_INITIALIZER;
   size_t from = count;
   unsigned noted = 0;
-  for (size_t kept = 0; from > 0 && kept < NOTES_MAX; from--)
+  for (size_t kept = 0; from > 0 && kept < OUTCOMES_MAX; from--)
     kept += belongs(&list[from - 1], name, notes);
   for (size_t i = from; i < count; i++)
     if (belongs(&list[i], name, notes))
       append_note(&added, noted++, &list[i]);
   if (noted > 0)
-    BCON_APPEND(push, name, "{", "$each", BCON_ARRAY(&added), "$slice", BCON_INT32(-NOTES_MAX),
+    BCON_APPEND(push, name, "{", "$each", BCON_ARRAY(&added), "$slice", BCON_INT32(-OUTCOMES_MAX),
                 "}");
   bson_destroy(&added);
 }
@@ -156,24 +165,53 @@ bool outcomes_note(MongoStore *store, const char *name, const VersionOutcome *li
   return good;
 }
 
-bool outcomes_find(MongoStore *store, const char *name, const Aggregate *aggregate, int64_t version,
-                   char **ret_outcome, Failure *ret_failure) {
+/* --- reading -------------------------------------------------------------------------------- */
+
+static bool read_all(MongoStore *store, const char *name, bson_t **ret_notes,
+                     Failure *ret_failure) {
   Failure failure = {0};
   bson_t *filter = filter_of(name);
   mongoc_client_t *client = mongo_store_borrow(store);
   mongoc_collection_t *leases =
       mongoc_client_get_collection(client, mongo_store_settings(store)->database, collection_name);
-  bson_t *notes = read_notes(leases, filter, &failure);
-  *ret_outcome = NULL;
-  if (notes) {
-    take_newest(notes, "missing", aggregate, version, ret_outcome);
-    take_newest(notes, "outcomes", aggregate, version, ret_outcome); /* what came late */
-    bson_destroy(notes);
-  }
+  *ret_notes = read_notes(leases, filter, &failure);
   if (failure.class != FAILURE_NONE)
     *ret_failure = failure;
   mongoc_collection_destroy(leases);
   mongo_store_return(store, client);
   bson_destroy(filter);
   return failure.class == FAILURE_NONE;
+}
+
+bool outcomes_find(MongoStore *store, const char *name, const Aggregate *aggregate, int64_t version,
+                   char **ret_outcome, Failure *ret_failure) {
+  bson_t *notes;
+  if (!read_all(store, name, &notes, ret_failure))
+    return false;
+  *ret_outcome = NULL;
+  if (notes) {
+    take_newest(notes, "missing", aggregate, version, ret_outcome);
+    take_newest(notes, "outcomes", aggregate, version, ret_outcome); /* what came late */
+    bson_destroy(notes);
+  }
+  return true;
+}
+
+bool outcomes_each_missing(MongoStore *store, const char *name, OutcomeSink sink, void *data,
+                           Failure *ret_failure) {
+  bson_t *notes;
+  bson_iter_t list, note;
+  if (!read_all(store, name, &notes, ret_failure))
+    return false;
+  if (notes && bson_iter_init_find(&list, notes, "missing") && bson_iter_recurse(&list, &note))
+    while (bson_iter_next(&note)) {
+      Aggregate aggregate;
+      VersionOutcome one = {&aggregate, number_of(&note, "first"), number_of(&note, "last"),
+                            outcome_of(&note)};
+      if (one.outcome && is_missing(&one) && aggregate_of(&note, &aggregate))
+        sink(&one, data);
+    }
+  if (notes)
+    bson_destroy(notes);
+  return true;
 }
