@@ -199,6 +199,10 @@ def test_what_a_refresh_supersedes_is_named_and_kept(bank, command):
     assert bank.found(contained) is None
     kept = bank.db["outbox_archive"].find_one({"_id": contained["_id"]})
     assert kept["payload"] == contained["payload"] and "skipped_at" in kept
+    assert bank.projector("wait", "account", "a1", "2", "--timeout-ms", "0").stdout == "superseded\n"
+    bank.mapping(mongodb={"retain": "archive"})
+    [explained] = json.loads(bank.projector("explain", "account", "a1", "--json").stdout)["archive"]
+    assert (explained["state"], explained["ledger"]["outcome"]) == ("archived", "superseded")
 
 
 def test_a_repair_does_not_remove_what_a_dead_event_belongs_to(bank):

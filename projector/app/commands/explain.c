@@ -72,7 +72,10 @@ static json_t *event_json(const Event *event, bool archived, const LedgerEntry *
   json_t *json = list_event_json(event);
   json_object_del(json, "aggregate_type");
   json_object_del(json, "aggregate_id");
-  bool skipped = event->skipped || !g_strcmp0(entry->outcome, verdict_outcome(VERDICT_SKIPPED));
+  /* the archive marks superseded ones, too, that nobody applied: the ledger tells which, until it
+   * is pruned */
+  bool skipped =
+      entry->outcome ? !strcmp(entry->outcome, verdict_outcome(VERDICT_SKIPPED)) : event->skipped;
   if (archived || entry->outcome)
     json_object_set_new(json, "state",
                         json_string(skipped    ? "skipped"

@@ -140,7 +140,8 @@ static bool look_for_block(const Asking *asking, Question *question, const Aggre
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The event has left the outbox. Skipped ones are in the archive in any case. */
+/* The event has left the outbox. Skipped ones are in the archive in any case, and so, with the same
+ * mark, are failed ones that a refresh contained: the ledger tells which. */
 static bool look_into_archive(const Asking *asking, Question *question, const Aggregate *aggregate,
                               const char **ret_outcome, Failure *ret_failure) {
   *ret_outcome = NULL;
@@ -154,12 +155,10 @@ static bool look_into_archive(const Asking *asking, Question *question, const Ag
     return true;
   }
   g_autoptr(Event) event = archive_decode(document);
-  if (event->skipped)
-    *ret_outcome = "skipped";
-  else if (!look_into_ledger(asking, event, ret_outcome, ret_failure))
+  if (!look_into_ledger(asking, event, ret_outcome, ret_failure))
     return false;
   if (!*ret_outcome)
-    *ret_outcome = "applied";
+    *ret_outcome = event->skipped ? "skipped" : "applied";
   return true;
 }
 
