@@ -62,6 +62,7 @@ def test_a_replay_beside_a_rebuild_is_refused(bank, events):
 
 def test_a_replay_that_was_killed_is_continued_at_once(bank, events):
     with held_up(bank, *REPLAY) as first:
+        bank.wait(lambda: all(leftovers(bank)), what="a table and a ledger to continue with")
         first.kill()
         first.wait(WAIT_S)
         second = start(bank, *REPLAY, "--drop-old")
