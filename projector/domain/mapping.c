@@ -440,9 +440,10 @@ bool projection_is_of(const Projection *projection, const char *aggregate_type, 
 }
 
 bool projection_removes_rows(const Projection *projection) {
-  bool removes = projection->entities || projection->when;
+  bool removes = projection->entities;
   for (unsigned i = 0; i < projection->rule_count && !removes; i++)
-    removes = projection->rules[i].operation == OP_DELETE;
+    removes = projection->rules[i].operation == OP_DELETE ||
+              (projection->rules[i].operation == OP_UPSERT && projection->when);
   return removes;
 }
 
