@@ -205,10 +205,12 @@ def test_a_late_delta_without_a_row_takes_it_from_the_entity_if_there_is_one(ws)
     assert [r["card"] for r in ws.rows("card")] == [3]
 
 
-def test_a_late_delta_waits_for_a_row_that_another_aggregate_makes(ws):
-    """No event of a transfer removes a row of `kept`, so nothing newer can have superseded the delta."""
+@pytest.mark.parametrize("when", [{}, {"when": {"path": "amount", "exists": True}}], ids=["", "when"])
+def test_a_late_delta_waits_for_a_row_that_another_aggregate_makes(ws, when):
+    """No event of a transfer removes a row of `kept`, so nothing newer can have superseded the delta. A condition removes none
+    either, where nothing writes whole rows."""
     transfers = {**KEPT, "aggregate_type": "transfer", "key": {"id": {"from": "to", "type": "varchar(36)"}},
-                 "events": {"MoneyDeposited": KEPT["events"]["MoneyDeposited"]}}
+                 "events": {"MoneyDeposited": KEPT["events"]["MoneyDeposited"]}, **when}
     ws.mapping([transfers], **FAST)
     ws.create()
     ws.query("INSERT INTO kept VALUES ('a1', 10)")

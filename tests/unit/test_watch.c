@@ -116,6 +116,21 @@ static void test_so_many_refusals_are_remembered_and_no_more(void **state) {
   watch_free(watch);
 }
 
+/* While MySQL is away, the janitor looks for the same versions again and again. */
+static void test_repeated_looks_push_no_missing_version_out(void **state) {
+  (void)state;
+  Watch *watch = watch_new();
+  watch_miss(watch, 'a', 2, 3);
+  for (int i = 0; i < 2 * WATCH_MISSED_MAX; i++)
+    watch_miss(watch, 'b', 5, 5);
+  assert_true(watch_misses(watch, 'a', 3) && watch_misses(watch, 'b', 5));
+  assert_false(watch_misses(watch, 'a', 4));
+  for (int i = 0; i < WATCH_MISSED_MAX; i++)
+    watch_miss(watch, 'c', i + 1, i + 1);
+  assert_false(watch_misses(watch, 'a', 3));
+  watch_free(watch);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_table_that_refuses_several_aggregates_stays_the_reason),
@@ -124,6 +139,7 @@ int main(void) {
       cmocka_unit_test(test_what_is_written_opens_the_gate),
       cmocka_unit_test(test_a_thousand_are_suspected_and_the_oldest_is_forgotten),
       cmocka_unit_test(test_so_many_refusals_are_remembered_and_no_more),
+      cmocka_unit_test(test_repeated_looks_push_no_missing_version_out),
   };
   return RUN_TESTS(tests);
 }

@@ -226,6 +226,11 @@ bool watch_is_first(Watch *watch, uint64_t aggregate_hash) {
 
 void watch_miss(Watch *watch, uint64_t aggregate_hash, int64_t first, int64_t last) {
   SCOPED_LOCK(&watch->lock);
+  for (unsigned i = 0; i < MIN(watch->missed_count, WATCH_MISSED_MAX); i++) {
+    const MissedVersions *one = &watch->missed[i];
+    if (one->aggregate_hash == aggregate_hash && one->first == first && one->last == last)
+      return; /* a look that is repeated, while MySQL is away, must not push out the others */
+  }
   watch->missed[watch->missed_count++ % WATCH_MISSED_MAX] =
       (MissedVersions){aggregate_hash, first, last};
   g_atomic_int_set(&watch->any_missed, 1);

@@ -22,7 +22,7 @@ bool mongo_count_receipts(MongoStore *store, int64_t *ret_count, Failure *ret_fa
   if (mongo_estimate(store, name, ret_count, &failure))
     return true;
   *ret_count = -1;
-  if (failure.code == UNAUTHORIZED)
+  if (failure.class == FAILURE_CONFIG) /* a privilege, by whichever code the server denies it */
     return true;
   *ret_failure = failure;
   return false;
