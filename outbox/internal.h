@@ -115,6 +115,9 @@ void outbox_commands_forget(outbox_t *outbox);
 // would read what lies there as events, tombstones or receipts.
 bool outbox_check_name(const outbox_t *outbox, const char *name, const char *expected,
                        outbox_error_t *error);
+// The same for a feed, which is a new collection: the projector may have more of its own one day,
+// and refuses the prefix of their names in "feeds".
+bool outbox_check_feed(const outbox_t *outbox, const char *name, outbox_error_t *error);
 
 // Changes.
 bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change,

@@ -107,8 +107,11 @@ static bool is_beside(const outbox_t *outbox, const char *name, const char *suff
 bool outbox_check_name(const outbox_t *outbox, const char *name, const char *expected,
                        outbox_error_t *error) {
   static const char *const suffixes[] = {"", "_archive", "_deleted", "_commands"};
-  static const char projectors[] = "projector_";
-  bool taken = strncmp(name, projectors, strlen(projectors)) == 0;
+  static const char *const projectors[] = {"projector_claims", "projector_leases"};
+  bool taken = false;
+  for (size_t i = 0; i < sizeof projectors / sizeof *projectors; i++) {
+    taken = taken || strcmp(name, projectors[i]) == 0;
+  }
   for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
     taken = taken || is_beside(outbox, name, suffixes[i]);
   }
@@ -117,6 +120,18 @@ bool outbox_check_name(const outbox_t *outbox, const char *name, const char *exp
                      "collection: expected %s, found %s, which belongs to the outbox or to "
                      "the projector",
                      expected, name);
+}
+
+bool outbox_check_feed(const outbox_t *outbox, const char *name, outbox_error_t *error) {
+  static const char expected[] = "one for a feed", prefix[] = "projector_";
+  if (!outbox_check_name(outbox, name, expected, error)) {
+    return false;
+  }
+  return strncmp(name, prefix, strlen(prefix)) != 0 ||
+         outbox_fail(error, OUTBOX_INVALID,
+                     "collection: expected %s, found %s; names that begin with %s are kept for "
+                     "the projector's own collections",
+                     expected, name, prefix);
 }
 
 bool outbox_write_validate(const outbox_t *outbox, const outbox_change_t *change,

@@ -136,7 +136,8 @@ bool outbox_init_feed(outbox_t *outbox, const char *feed, outbox_error_t *error)
 // Creates the archive of this outbox, with the indexes that it is searched by.
 bool outbox_init_archive(outbox_t *outbox, outbox_error_t *error);
 
-// Creates a collection (of entities) unless it exists. OUTBOX_INVALID: as for a feed.
+// Creates a collection (of entities) unless it exists. OUTBOX_INVALID: the name belongs to this
+// outbox, or is projector_claims or projector_leases.
 bool outbox_create_collection(outbox_t *outbox, const char *collection, outbox_error_t *error);
 
 // ---- Events ----

@@ -90,7 +90,7 @@ static bool create_indexes(mongoc_client_t *client, const char *database, const 
 }
 
 bool outbox_init_feed(outbox_t *outbox, const char *feed, outbox_error_t *error) {
-  if (!outbox_check_name(outbox, feed, "one for a feed", error)) {
+  if (!outbox_check_feed(outbox, feed, error)) {
     return false;
   }
   mongoc_client_t *client = outbox_take_client(outbox);

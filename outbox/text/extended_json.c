@@ -224,6 +224,20 @@ static bool read_number_between(reader_t *reader, gint64 low, gint64 high, const
   return true;
 }
 
+// What libbson reads without quotes, too, and Python's json.dumps writes so.
+static bool read_special(reader_t *reader) {
+  static const char *const special[] = {"NaN", "Infinity", "-Infinity"};
+  for (size_t i = 0; i < G_N_ELEMENTS(special); i++) {
+    size_t length = strlen(special[i]);
+    if ((size_t)(reader->end - reader->at) >= length &&
+        memcmp(reader->at, special[i], length) == 0) {
+      reader->at += length;
+      return true;
+    }
+  }
+  return false;
+}
+
 static bool read_number(reader_t *reader) {
   bool integer;
   g_autofree char *number = number_here(reader);
@@ -546,7 +560,7 @@ static bool read_value(reader_t *reader) {
   case 't': return take_word(reader, "true", A_VALUE);
   case 'f': return take_word(reader, "false", A_VALUE);
   case 'n': return take_word(reader, "null", A_VALUE);
-  default: return read_number(reader);
+  default: return read_special(reader) || read_number(reader);
   }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -170,6 +171,12 @@ def test_put_refuses_what_is_no_value_with_its_path(ws, value, complaint):
     done = put(ws, event(), json.dumps(event(payload={"a": ["HERE"]})).replace('"HERE"', value))
     assert (done.returncode, done.stderr) == (2, f"outbox: line 2: {complaint}\n")
     assert ws.outbox.count_documents({}) == 1
+
+
+def test_put_takes_doubles_as_json_dumps_writes_them(ws):
+    put_good(ws, event(payload={"a": [float("nan"), float("inf")], "b": float("-inf")}))
+    stored = ws.outbox.find_one()["payload"]
+    assert math.isnan(stored["a"][0]) and (stored["a"][1], stored["b"]) == (math.inf, -math.inf)
 
 
 def test_put_refuses_bytes_that_are_not_utf8(ws):
@@ -434,7 +441,7 @@ def test_wrong_use_is_status_2(arguments):
     assert done.stderr
 
 
-@pytest.mark.parametrize("name", ["outbox", "outbox_archive", "outbox_deleted", "outbox_commands", "projector_claims"])
+@pytest.mark.parametrize("name", ["outbox", "outbox_archive", "outbox_deleted", "outbox_commands", "projector_claims", "projector_leases"])
 def test_init_and_put_refuse_names_of_the_outbox_and_of_the_projector(ws, name):
     """Entities there would be read as events, and a feed is written by the projector alone."""
     for option, expected in (("--entities", "one for entities"), ("--feed", "one for a feed")):
@@ -444,6 +451,16 @@ def test_init_and_put_refuse_names_of_the_outbox_and_of_the_projector(ws, name):
     done = put(ws, event(entity={"insert": {"a": 1}}), entities=name)
     assert (done.returncode, f"expected one for entities, found {name}" in done.stderr) == (2, True)
     assert ws.outbox.find_one() is None and ws.db[name].find_one() is None
+
+
+def test_an_application_may_name_its_entities_after_a_projector(ws):
+    """Only two such names are the projector's. A feed, which is a new collection, gets none of them."""
+    assert ws.outbox_program("init", "--entities", "projector_slides").returncode == 0
+    put_good(ws, event(entity={"insert": {"a": 1}}), entities="projector_slides")
+    assert ws.db["projector_slides"].find_one({"_id": "t1"})["a"] == 1
+    refused = ws.outbox_program("init", "--feed", "projector_slides")
+    assert (refused.returncode, refused.stderr) == (2, "outbox: collection: expected one for a feed, found "
+                                                       "projector_slides; names that begin with projector_ are kept for the projector's own collections\n")
 
 
 def test_init_refuses_a_feed_that_is_for_entities_too(ws):

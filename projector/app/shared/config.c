@@ -242,8 +242,10 @@ static bool is_own_collection(const char *outbox, const char *name) {
 static bool take_feed(const Config *config, const json_t *list, const char *name,
                       const GPtrArray *others, Failure *ret_failure) {
   if (is_own_collection(config->mongodb.outbox, name))
-    return json_complain("mongodb.feeds", "collections other than the outbox and its own", list,
-                         ret_failure);
+    return json_complain(
+        "mongodb.feeds",
+        "collections other than the outbox and its own, none that begins with projector_", list,
+        ret_failure);
   for (guint i = 0; i < others->len; i++)
     if (!strcmp(others->pdata[i], name))
       return json_complain("mongodb.feeds", "each feed once", list, ret_failure);
