@@ -524,15 +524,20 @@ bool ledger_find_known(Session *session, const Ledger *ledger, Item *items, size
   return true;
 }
 
-bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
-                     LedgerIds *ids, Failure *ret_failure) {
+bool ledger_find_old(Session *session, const Ledger *ledger, const LedgerAge *age, unsigned skip,
+                     unsigned limit, LedgerIds *ids, Failure *ret_failure) {
   (void)ledger;
   if (!statement_begin(session, AT_LOOK, "find old", ret_failure))
     return false;
   for (unsigned i = 0; i < sim.event_count && ids->ids->len < limit; i++) {
     const SimEvent *event = &sim.events[i];
-    if (!event->ledgered || event->ledgered_at >= sim_server_ms(MYSQL_SERVER) - older_than_s * 1000)
+    int64_t now_ms = MIN(sim_server_ms(MYSQL_SERVER), age->now_ms);
+    if (!event->ledgered || event->ledgered_at >= now_ms - age->older_than_s * 1000)
       continue;
+    if (skip > 0) {
+      skip--;
+      continue;
+    }
     Id id = {ID_STRING, (uint32_t)strlen(event->id), 0, (const uint8_t *)event->id};
     g_array_append_val(ids->ids, id);
   }
@@ -548,6 +553,9 @@ bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids,
     SimEvent *event = event_of_id(&g_array_index(ids, Id, i));
     if (event->present)
       sim_fail("%s is pruned from the ledger but is in the outbox", event->id);
+    int64_t age_ms = (fiber_now_us() - event->ledgered_us) / 1000;
+    if (age_ms < sim.config.settings.ledger_retention_s * 1000 - SKEW_MOST_MS)
+      sim_fail("%s is pruned from the ledger after %lld ms", event->id, (long long)age_ms);
     event->ledgered = false;
     event->pruned = true;
     counts.pruned++;

@@ -17,6 +17,7 @@ enum {
   ACCOUNTS = 3, /* of them; the others are meters */
   FEEDS = 2,
   OWNER_MAX = 128,
+  SKEW_MOST_MS = 24000, /* between the two stores, but for a clock that was set wrong */
 };
 
 typedef enum Kind {
@@ -226,7 +227,7 @@ typedef struct Sim {
   SimPosition positions[AGGREGATES];
   int64_t epoch;
   LeaseRow lease;
-  int64_t skew_ms[STORES]; /* of its server's clock, */
+  int64_t skew_ms[STORES]; /* of its server's clock, two of them up to SKEW_MOST_MS apart */
   int64_t skewed_us;       /* changed last */
   Belief beliefs[AGGREGATES];
   GPtrArray *transactions; /* of Tx */

@@ -97,6 +97,8 @@ static void skew(StoreKind store) {
   static const int64_t most_ms[STORES] = {20000, 4000};
   counts.skews++;
   sim.skew_ms[store] = sim_between(-most_ms[store], most_ms[store]);
+  if (store == MYSQL_SERVER && sim_chance(100))
+    sim.skew_ms[store] += 30 * 86400000LL; /* somebody has set it wrong */
   sim.skewed_us = fiber_now_us();
   sim_trace("  its clock is %lld ms off", (long long)sim.skew_ms[store]);
 }

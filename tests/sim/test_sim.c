@@ -38,7 +38,7 @@ static void set_up(uint64_t seed) {
     sim.config.settings.sweep_interval_ms = 30000;
     sim.config.settings.claim_timeout_ms = 20000;
   }
-  sim.config.settings.ledger_retention_s = sim_chance(300) ? 20 : 100000;
+  sim.config.settings.ledger_retention_s = sim_chance(300) ? 60 : 100000;
   sim.faults.size_limit = EVENTS_MAX;
   sim.inserts = g_array_new(FALSE, FALSE, sizeof(unsigned));
   sim.transactions = g_ptr_array_new();

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Iterator
 
 import pytest
 
 from bank import FAST, deposited, impossible, opened
 from endpoint import Endpoint
-from forwarding import recording
+from forwarding import plainly, recording, relaying
 from workspace import Workspace, bank_projections, decimal
 
 QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # neither a sweep nor a second read can help
@@ -151,6 +154,43 @@ def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_ou
         assert set(bank.ledger()) == {young, there}
         bank.outbox.delete_one({"_id": events[2]["_id"]})
         bank.wait(lambda: set(bank.ledger()) == {young}, what="the entry of the event that has left the outbox")
+
+
+def test_the_ledger_is_pruned_behind_many_entries_that_have_to_stay(bank):
+    """More than it looks at in one step: all of them are events that cannot leave the outbox."""
+    bank.mapping(**FAST)
+    stay, gone = [opened(bank, f"a{n}") for n in range(501)], opened(bank, "b1")
+    with bank.start_projector():
+        bank.put([*stay, gone])
+        bank.wait_drained()
+        bank.put([{**event, "status": "in_progress", "claimed_by": "elsewhere:1#1", "claimed_at": datetime(2100, 1, 1)} for event in stay])
+        bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL IF(event_id = %s, 8, 9) DAY", str(gone["_id"]))
+        bank.wait(lambda: str(gone["_id"]) not in bank.ledger(), what="the entry of the event that has left the outbox")
+    assert set(bank.ledger()) == {str(event["_id"]) for event in stay}
+
+
+@contextmanager
+def mysql_in_2033(port: int) -> Iterator[int]:
+    """A port to MySQL behind which the clock of a session stands in 2033."""
+    def carry(client: socket.socket, server: socket.socket) -> None:
+        while data := client.recv(65536):
+            server.sendall(data.replace(b"timestamp = DEFAULT", b"timestamp = 2e9    "))
+
+    with relaying("127.0.0.1", port, carry, plainly) as relayed:
+        yield relayed
+
+
+def test_a_clock_of_mysql_that_is_put_ahead_makes_no_entry_old(bank):
+    """Years have passed by MySQL's clock, and no time by MongoDB's."""
+    event, old = opened(bank), opened(bank, "a2")
+    bank.put(event, old)
+    bank.run_once()
+    bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL 8 DAY WHERE event_id = %s", str(old["_id"]))
+    with mysql_in_2033(bank.stores.mysql_port) as port:
+        bank.mapping(**FAST, mysql={"host": "127.0.0.1", "port": port})
+        with bank.start_projector():
+            bank.wait(lambda: str(old["_id"]) not in bank.ledger(), what="the entry that is old by both clocks")
+        assert str(event["_id"]) in bank.ledger()
 
 
 def test_the_ledger_forgets_no_entry_whose_id_merely_reads_the_same(bank):

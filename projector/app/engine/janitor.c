@@ -3,6 +3,7 @@
 
 #include "projector/app/engine/owner_session.h"
 #include "projector/app/engine/sweeper.h"
+#include "projector/domain/retention.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/archive.h"
@@ -34,9 +35,10 @@ struct Janitor {
   Outbox *outbox;
   GThread *thread;
   int64_t next_sweep, next_rescan; /* monotonic, us */
-  bool may_not_prune;              /* the user has no right to delete from the ledger */
-  uint64_t refusals_recorded;      /* see watch_refusals */
-  gint is_current;                 /* atomic; see janitor_note_behind */
+  RetentionClock retention_clock;
+  bool may_not_prune;         /* the user has no right to delete from the ledger */
+  uint64_t refusals_recorded; /* see watch_refusals */
+  gint is_current;            /* atomic; see janitor_note_behind */
 };
 
 static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
@@ -401,7 +403,13 @@ static bool prune_ledger(Janitor *janitor, const Sweep *with, Failure *ret_failu
 
 static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_failure) {
   g_autoptr(Session) session = owner_session_open(janitor->config, ret_failure);
-  const Sweep with = {janitor->config, session, janitor->ledger, janitor->outbox, janitor->lanes};
+  const Sweep with = {
+      janitor->config,
+      session,
+      janitor->ledger,
+      janitor->outbox,
+      janitor->lanes,
+      retention_now_ms(&janitor->retention_clock, lanes_now_ms(janitor->lanes), clock_us() / 1000)};
   int64_t claimed, found;
   if (!session || !sweep_claims(&with, &claimed, ret_failure))
     return false;
@@ -500,6 +508,7 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
                        .lanes = lanes,
                        .stop = stop,
                        .outbox = outbox_new(store, owner),
+                       .retention_clock = RETENTION_CLOCK_INIT,
                        .refusals_recorded = UINT64_MAX, /* those of the owner before it are over */
                        .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
   if (!sweep_now(janitor, 0, ret_failure) ||

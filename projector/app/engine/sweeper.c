@@ -219,30 +219,36 @@ static void keep_known(const Sweep *with, GArray *ids) {
       g_array_remove_index_fast(ids, i);
 }
 
-static bool prune_some(const Sweep *with, GArray *old, Arena *arena, Failure *ret_failure) {
+/* `kept`: how many of the oldest stay, because their events cannot leave the outbox. */
+static bool prune_some(const Sweep *with, GArray *old, unsigned *kept, bool *ret_more,
+                       Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
   LedgerIds ids = {arena, old};
+  const LedgerAge age = {with->now_ms, with->config->settings.ledger_retention_s};
   if (!enter(with, ret_failure) ||
-      !ledger_find_old(with->session, with->ledger, with->config->settings.ledger_retention_s,
-                       TOGETHER, &ids, ret_failure) ||
-      !outbox_remove_present(with->outbox, old, ret_failure))
+      !ledger_find_old(with->session, with->ledger, &age, *kept, TOGETHER, &ids, ret_failure))
+    return false;
+  guint found = old->len;
+  if (!outbox_remove_present(with->outbox, old, ret_failure))
     return false;
   keep_known(with, old);
+  *ret_more = found == TOGETHER;
+  *kept += found - old->len;
   return ledger_forget(with->session, with->ledger, old, ret_failure) &&
          session_run(with->session, ret_failure, "COMMIT");
 }
 
 bool prune(const Sweep *with, int64_t *ret_pruned, Failure *ret_failure) {
+  unsigned kept = 0;
+  bool more = true;
   *ret_pruned = 0;
-  for (int step = 0; step < PRUNE_STEPS; step++) {
-    g_autoptr(Arena) arena = arena_new();
+  for (int step = 0; more && step < PRUNE_STEPS; step++) {
     g_autoptr(GArray) old = g_array_new(FALSE, FALSE, sizeof(Id));
-    bool good = prune_some(with, old, arena, ret_failure);
+    bool good = prune_some(with, old, &kept, &more, ret_failure);
     session_rollback(with->session); /* after a COMMIT there is nothing to roll back */
     if (!good)
       return false;
     *ret_pruned += old->len;
-    if (old->len == 0)
-      return true;
   }
   return true;
 }

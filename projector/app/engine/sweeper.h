@@ -13,6 +13,7 @@ typedef struct Sweep {
   const Ledger *ledger;
   Outbox *outbox;
   const Lanes *lanes;
+  int64_t now_ms; /* by MongoDB's clock, since 1970: nothing is pruned that is young by it */
 } Sweep;
 
 /* Handles events that are in_progress: those that the ledger contains are acknowledged, the others

@@ -360,15 +360,17 @@ static bool query_ids(Session *session, const GString *sql, LedgerIds *ids, Fail
   return true;
 }
 
-bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
-                     LedgerIds *ids, Failure *ret_failure) {
+bool ledger_find_old(Session *session, const Ledger *ledger, const LedgerAge *age, unsigned skip,
+                     unsigned limit, LedgerIds *ids, Failure *ret_failure) {
   g_autoptr(GString) sql =
       g_string_new("SELECT event_id_kind, event_id FROM projector_applied WHERE projector = ");
   append_projector(sql, ledger);
-  g_string_append_printf(sql,
-                         " AND applied_at < CURRENT_TIMESTAMP(3) - INTERVAL %lld SECOND"
-                         " ORDER BY applied_at LIMIT %u",
-                         (long long)older_than_s, limit);
+  g_string_append_printf(
+      sql,
+      " AND applied_at < LEAST(CURRENT_TIMESTAMP(3), TIMESTAMP'1970-01-01 00:00:00'"
+      " + INTERVAL %lld SECOND) - INTERVAL %lld SECOND"
+      " ORDER BY applied_at, event_id_kind, event_id LIMIT %u OFFSET %u",
+      (long long)(age->now_ms / 1000), (long long)age->older_than_s, limit, skip);
   return query_ids(session, sql, ids, ret_failure);
 }
 

@@ -55,9 +55,15 @@ typedef struct LedgerIds {
   GArray *ids; /* of Id */
 } LedgerIds;
 
-/* Up to `limit` ids that were applied longer ago than that, the oldest first. */
-bool ledger_find_old(Session *session, const Ledger *ledger, int64_t older_than_s, unsigned limit,
-                     LedgerIds *ids, Failure *ret_failure);
+/* What counts as old. MySQL wrote the times by its own clock; if that was put ahead since then,
+ * `now_ms` (since 1970) tells that less time has passed. */
+typedef struct LedgerAge {
+  int64_t now_ms, older_than_s;
+} LedgerAge;
+
+/* Up to `limit` ids of that age, the oldest first, without the first `skip`. */
+bool ledger_find_old(Session *session, const Ledger *ledger, const LedgerAge *age, unsigned skip,
+                     unsigned limit, LedgerIds *ids, Failure *ret_failure);
 /* Deletes the entries. The caller guarantees that their events cannot appear again. */
 bool ledger_forget(Session *session, const Ledger *ledger, const GArray *ids, Failure *ret_failure);
 
