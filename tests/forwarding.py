@@ -79,3 +79,30 @@ def recording(port: int) -> Iterator[tuple[int, bytearray]]:
 
     with forwarding("127.0.0.1", port, keep) as forwarded:
         yield forwarded, said
+
+
+@contextmanager
+def forgetting(port: int, what: bytes) -> Iterator[tuple[int, Callable[[], None]]]:
+    """The same on loopback, and a function that ends the connections on which a client has said `what`, for the client
+    alone: the server still has them, as it does behind a router that has forgotten them."""
+    said: list[socket.socket] = []
+    forgotten: list[socket.socket] = []
+    over = threading.Event()
+
+    def there(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            if what in data and source not in said:
+                said.append(source)
+            target.sendall(data)
+        if source in forgotten:
+            over.wait()
+
+    def forget() -> None:
+        forgotten.extend(said)
+        end(*forgotten)
+
+    with relaying("127.0.0.1", port, there, plainly) as forwarded:
+        try:
+            yield forwarded, forget
+        finally:
+            over.set()

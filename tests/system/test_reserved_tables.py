@@ -8,6 +8,8 @@ from typing import Iterator
 
 import pytest
 
+from entities import account, fill
+from forwarding import forgetting, recording
 from replays import ARCHIVE, bank, fold, leftovers, life, shown
 from test_projector_rebuild import start, state_folder, waiting
 from workspace import WAIT_S, Workspace
@@ -84,3 +86,35 @@ def test_a_reservation_that_was_lost_is_taken_anew(bank, events, taken):
     if taken:
         assert "a rebuild --shadow of account is running" in first.stderr.read()
     assert shown(bank) == fold(events)
+
+
+@contextmanager
+def held_up_at_work(ws: Workspace, *command: str) -> Iterator[subprocess.Popen]:
+    """The command waits to create its table, with that reserved and the gate still open."""
+    with ws.stores.mysql(ws.name) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLES account WRITE")
+        process = start(ws, *command)
+        ws.wait(lambda: waiting(ws, "LIKE `account`"), what=f"{command} to wait")
+        yield process
+
+
+@pytest.mark.parametrize("command", [REPLAY, SHADOW], ids=["replay", "rebuild"])
+def test_a_connection_that_only_the_server_still_has(bank, command):
+    """A router has forgotten it: the server is not told, and keeps the reservation."""
+    fill(bank, [account(n) for n in range(3)])
+    with forgetting(bank.stores.mysql_port, b"GET_LOCK") as (port, forget):
+        bank.mapping(**ARCHIVE, backoff_ms=20, mysql={"port": port})
+        with held_up_at_work(bank, *command, "--drop-old") as process:
+            forget()
+        assert process.wait(2 * WAIT_S) == 0, process.stderr.read()
+    assert len(bank.rows("account")) == 3
+
+
+def test_the_connection_of_the_reservation_is_not_silent(bank, events):
+    """Otherwise a router would forget it."""
+    with recording(bank.stores.mysql_port) as (port, said):
+        bank.mapping(**ARCHIVE, backoff_ms=20, batch=1, mysql={"port": port})
+        done = bank.projector(*REPLAY, "--drop-old")
+    assert done.returncode == 0, done.stderr
+    before = said[:said.rindex(b"LOCK TABLES projector_fence WRITE")]
+    assert before.count(b"DO 0") >= len(events)

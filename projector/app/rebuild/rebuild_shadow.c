@@ -46,7 +46,16 @@ typedef struct Work {
   Entities *entities;
   Reads *reads;
   Session *gate;
+  Session *renamer; /* keeps the table reserved */
 } Work;
+
+/* Called before each small piece of work: no session is silent for longer. */
+static bool keep_awake(Work *work, Failure *ret_failure) {
+  return stores_wake(work->stores, ret_failure) &&
+         (!work->gate || session_run(work->gate, ret_failure, "DO 0")) &&
+         shadow_keep_reserved(&work->renamer, &work->rebuild->config->mysql, &work->shadow,
+                              ret_failure);
+}
 
 /* --- copying -------------------------------------------------------------------------------- */
 
@@ -223,8 +232,8 @@ static bool copy_all(Work *work, int64_t total, Failure *ret_failure) {
   progress_begin(&progress, work->shadow.fresh, rebuild->at.entities, total);
   bool good = true;
   for (bool end = false; good && !end;) {
-    good = fill_page(pages, &rebuild->at.entity, copy_batch, work, &rebuild->at.entities, &end,
-                     ret_failure);
+    good = keep_awake(work, ret_failure) && fill_page(pages, &rebuild->at.entity, copy_batch, work,
+                                                      &rebuild->at.entities, &end, ret_failure);
     if (good)
       rebuild_checkpoint(rebuild);
     progress_show(&progress, rebuild->at.entities);
@@ -251,7 +260,7 @@ static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *r
     g_array_set_size(ids, 0);
     Aggregate aggregates[BATCH];
     ShadowPage page = {work->rebuild->config->name, type, after, BATCH};
-    if (!stores_wake(work->stores, ret_failure) ||
+    if (!keep_awake(work, ret_failure) ||
         !shadow_find_moved(work->stores->session, &work->shadow, &page, arena, ids, ret_failure))
       return false;
     for (guint i = 0; i < ids->len; i++)
@@ -320,7 +329,8 @@ static bool compare(Work *work, int64_t total, Failure *ret_failure) {
   progress_begin(&progress, what, 0, total);
   bool good = comparison != NULL;
   for (bool end = false; good && !end;) {
-    good = compare_entities(comparison, &at, judge, work, &end, ret_failure);
+    good = keep_awake(work, ret_failure) &&
+           compare_entities(comparison, &at, judge, work, &end, ret_failure);
     progress_show(&progress, compare_counts(comparison)->entities);
   }
   progress_end(&progress);
@@ -356,7 +366,7 @@ static bool carry_again(Work *work, const Aggregate *aggregates, size_t count,
 static bool refresh_batch(const Aggregate *aggregates, size_t count, void *data,
                           Failure *ret_failure) {
   Work *work = data;
-  return session_run(work->gate, ret_failure, "DO 0") &&
+  return keep_awake(work, ret_failure) &&
          rebuild_refresh(work->rebuild, work->stores, work->reads, work->live, aggregates, count,
                          ret_failure) &&
          (!work->fresh->soft_rule || carry_again(work, aggregates, count, ret_failure));
@@ -370,8 +380,8 @@ static bool refresh_contained(Work *work, GPtrArray *events, Failure *ret_failur
   g_autoptr(GArray) contained = g_array_new(FALSE, FALSE, sizeof(Aggregate));
   for (guint i = 0; i < events->len; i++)
     ids[i] = ((const Event *)events->pdata[i])->aggregate.id;
-  if (!shadow_find_noted(work->stores->session, &work->shadow, ids, events->len, noted,
-                         ret_failure))
+  if (!keep_awake(work, ret_failure) || !shadow_find_noted(work->stores->session, &work->shadow,
+                                                           ids, events->len, noted, ret_failure))
     return false;
   for (guint i = 0; i < events->len; i++) {
     Event *event = events->pdata[i];
@@ -410,7 +420,7 @@ static bool carry_unnamed(Work *work, Session *gate, Failure *ret_failure) {
 }
 
 /* While the gate is closed nothing is applied; whatever the last round missed is refreshed. */
-static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_failure) {
+static bool finish(Work *work, bool *ret_swapped, Failure *ret_failure) {
   int64_t moved;
   Stores *stores = work->stores;
   Config both = *work->rebuild->config;
@@ -428,11 +438,12 @@ static bool finish(Work *work, Session *renamer, bool *ret_swapped, Failure *ret
     shadow_open_gate(work->gate, &work->shadow);
     return good;
   }
-  *ret_swapped = shadow_swap(work->gate, renamer, stores->session, &work->shadow, ret_failure);
+  *ret_swapped =
+      shadow_swap(work->gate, work->renamer, stores->session, &work->shadow, ret_failure);
   return *ret_swapped;
 }
 
-static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_failure) {
+static bool swap(Work *work, bool *ret_swapped, Failure *ret_failure) {
   Rebuild *rebuild = work->rebuild;
   g_autoptr(Session) gate = session_open(&rebuild->config->mysql, ret_failure);
   g_autoptr(Reads) reads = reads_new(&rebuild->stores, work->live->entities);
@@ -442,8 +453,9 @@ static bool swap(Work *work, Session *renamer, bool *ret_swapped, Failure *ret_f
          rebuild_check_emptied(rebuild, work->live, ret_failure) &&
          stores_wake(work->stores, ret_failure) && carry_unnamed(work, NULL, ret_failure) &&
          shadow_mark(work->stores->session, &work->shadow, ret_failure) &&
+         keep_awake(work, ret_failure) &&
          shadow_close_gate(gate, &work->shadow, rebuild->drop_old, ret_failure) &&
-         finish(work, renamer, ret_swapped, ret_failure);
+         finish(work, ret_swapped, ret_failure);
 }
 
 /* --- one table ------------------------------------------------------------------------------ */
@@ -471,8 +483,7 @@ static bool begin(Work *work, int64_t first, bool *ret_swapped, Failure *ret_fai
          carry_marked(work->stores, work->live, work->fresh, ret_failure);
 }
 
-static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped,
-                  Failure *ret_failure) {
+static bool build(Work *work, int64_t first, bool *ret_swapped, Failure *ret_failure) {
   Rebuild *rebuild = work->rebuild;
   int64_t total;
   if (!begin(work, first, ret_swapped, ret_failure))
@@ -491,7 +502,7 @@ static bool build(Work *work, Session *renamer, int64_t first, bool *ret_swapped
   if (!catch_up(work, ret_failure) || !compare(work, total, ret_failure) ||
       !catch_up(work, ret_failure))
     return false;
-  return rebuild->at.left > 0 || swap(work, renamer, ret_swapped, ret_failure);
+  return rebuild->at.left > 0 || swap(work, ret_swapped, ret_failure);
 }
 
 /* The mapping with one more projection, as if the file had the new table too. */
@@ -507,25 +518,16 @@ static Mapping *map_both(const Config *config, const Projection *live, const cha
   return both;
 }
 
-static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
-  const Projection *live = rebuild->projections->pdata[at];
-  Work work = {.rebuild = rebuild, .stores = &rebuild->stores, .live = live};
+/* With the table reserved. */
+static bool rebuild_reserved(Work *work, guint at, Failure *ret_failure) {
+  Rebuild *rebuild = work->rebuild;
+  const Projection *live = work->live;
   bool swapped = false;
-  rebuild->started_us = clock_us();
-  if (!shadow_name(live, &work.shadow, ret_failure))
-    return false;
-  g_autoptr(Mapping) both = map_both(rebuild->config, live, work.shadow.fresh, ret_failure);
-  g_autoptr(Session) renamer =
-      both ? shadow_open_renamer(&rebuild->config->mysql, &work.shadow, ret_failure) : NULL;
-  if (!renamer)
-    return false;
   g_autoptr(Entities) entities = entities_open(rebuild->stores.store, live->entities, NULL);
-  work.both = both;
-  work.fresh = mapping_find(both, work.shadow.fresh);
-  work.entities = entities;
-  if (!build(&work, renamer, 2 * (int64_t)at, &swapped, ret_failure) ||
+  work->entities = entities;
+  if (!build(work, 2 * (int64_t)at, &swapped, ret_failure) ||
       !stores_wake(&rebuild->stores, ret_failure) ||
-      !shadow_drop(rebuild->stores.session, &work.shadow, ret_failure))
+      !shadow_drop(rebuild->stores.session, &work->shadow, ret_failure))
     return false;
   if (swapped)
     rebuild_done(rebuild, live);
@@ -535,6 +537,23 @@ static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
   rebuild->at = (RebuildCheckpoint){.step = 2 * (int64_t)at + 1};
   rebuild_next_step(rebuild);
   return true;
+}
+
+static bool rebuild_table(Rebuild *rebuild, guint at, Failure *ret_failure) {
+  const Projection *live = rebuild->projections->pdata[at];
+  Work work = {.rebuild = rebuild, .stores = &rebuild->stores, .live = live};
+  rebuild->started_us = clock_us();
+  if (!shadow_name(live, &work.shadow, ret_failure))
+    return false;
+  g_autoptr(Mapping) both = map_both(rebuild->config, live, work.shadow.fresh, ret_failure);
+  if (!both)
+    return false;
+  work.both = both;
+  work.fresh = mapping_find(both, work.shadow.fresh);
+  work.renamer = shadow_open_renamer(&rebuild->config->mysql, &work.shadow, ret_failure);
+  bool good = work.renamer && rebuild_reserved(&work, at, ret_failure);
+  session_close(work.renamer);
+  return good;
 }
 
 bool rebuild_shadow(Rebuild *rebuild, Failure *ret_failure) {

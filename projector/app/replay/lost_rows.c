@@ -74,14 +74,14 @@ static bool count_page(Replay *replay, const GArray *aggregates, Arena *arena,
   return true;
 }
 
-static bool count_kind(Replay *replay, IdKind kind, Session *gate, Failure *ret_failure) {
+static bool count_kind(Replay *replay, IdKind kind, Failure *ret_failure) {
   g_autoptr(Arena) kept = arena_new();
   PositionPage page = {replay->projection->aggregate_type, kind, NULL, LOST_PAGE};
   Id last;
   for (;;) {
     g_autoptr(Arena) arena = arena_new();
     g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
-    if (!session_run(gate, ret_failure, "DO 0") ||
+    if (!replay_keep_awake(replay, ret_failure) ||
         !ledger_find_unshared(replay->session, &replay->live, &replay->scope, &page, arena, found,
                               ret_failure) ||
         !count_page(replay, found, arena, ret_failure))
@@ -95,12 +95,12 @@ static bool count_kind(Replay *replay, IdKind kind, Session *gate, Failure *ret_
   }
 }
 
-bool replay_find_lost(Replay *replay, Session *gate, Failure *ret_failure) {
+bool replay_find_lost(Replay *replay, Failure *ret_failure) {
   LostRows *lost = &replay->lost;
   lost->count = 0;
   g_string_truncate(lost->text, 0);
   for (IdKind kind = 0; kind < ID_KINDS; kind++)
-    if (!count_kind(replay, kind, gate, ret_failure))
+    if (!count_kind(replay, kind, ret_failure))
       return false;
   if (lost->count > 0) {
     g_autofree char *first = g_strdup(lost->text->str);

@@ -164,9 +164,9 @@ static bool open_shadow(Replay *replay, const ReplayOptions *options, const Shad
 
 /* What others have written into the live table: most of it before the gate closes, the rest after.
  */
-static bool carry_unnamed(Replay *replay, Session *gate, Failure *ret_failure) {
+static bool carry_unnamed(Replay *replay, Failure *ret_failure) {
   const UnnamedCarry carry = {
-      .live = replay->projection, .fresh = replay->target, .gate = gate, .replayed = true};
+      .live = replay->projection, .fresh = replay->target, .gate = replay->gate, .replayed = true};
   return shadow_carry_unnamed(replay->session, &carry, ret_failure);
 }
 
@@ -185,9 +185,8 @@ static bool check_forgotten(const Replay *replay, const ReplayOptions *options,
 
 /* Rows that a swap would lose, because the archive lacks their events; with --from that is wanted.
  * While the gate is closed: before, `run` writes rows that are not replayed yet. */
-static bool check_lost(Replay *replay, const ReplayOptions *options, Session *gate,
-                       Failure *ret_failure) {
-  return replay_find_lost(replay, gate, ret_failure) &&
+static bool check_lost(Replay *replay, const ReplayOptions *options, Failure *ret_failure) {
+  return replay_find_lost(replay, ret_failure) &&
          (replay->lost.count == 0 || options->force || options->from ||
           failure_refuse(
               ret_failure,
@@ -201,33 +200,26 @@ static bool check_lost(Replay *replay, const ReplayOptions *options, Session *ga
 static bool finish_and_swap(Replay *replay, const ReplayOptions *options, Session *gate,
                             const char *since, const Shadow *shadow, Failure *ret_failure) {
   crash_point("replay_with_gate");
+  replay->gate = gate;
   replay->scope.held = true;
   replay->scope.epoch = 0;
-  if (!replay_finish(replay, since, ret_failure) || !carry_unnamed(replay, gate, ret_failure) ||
-      !check_lost(replay, options, gate, ret_failure)) {
+  if (!replay_finish(replay, since, ret_failure) || !carry_unnamed(replay, ret_failure) ||
+      !check_lost(replay, options, ret_failure)) {
+    replay->gate = NULL;
     shadow_open_gate(gate, shadow);
     return false;
   }
+  replay->gate = NULL;
   crash_point("replay_before_swap");
   return shadow_swap(gate, replay->renamer, replay->session, shadow, ret_failure);
-}
-
-/* In hours of silence something on the way may have dropped the connection, and the reservation. */
-static bool is_reserved(Replay *replay, const Shadow *shadow, Failure *ret_failure) {
-  Failure broken = {0};
-  if (session_run(replay->renamer, &broken, "DO 0"))
-    return true;
-  session_close(replay->renamer);
-  replay->renamer = shadow_open_renamer(&replay->config->mysql, shadow, ret_failure);
-  return replay->renamer != NULL;
 }
 
 static bool hand_over(Replay *replay, const ReplayOptions *options, const char *since,
                       const Shadow *shadow, Failure *ret_failure) {
   g_autoptr(Session) gate = session_open(&replay->config->mysql, ret_failure);
   if (!gate || !session_run(gate, ret_failure, "SET SESSION wait_timeout = %d", GATE_HOLDS_S) ||
-      !check_forgotten(replay, options, ret_failure) || !carry_unnamed(replay, NULL, ret_failure) ||
-      !is_reserved(replay, shadow, ret_failure) ||
+      !check_forgotten(replay, options, ret_failure) || !carry_unnamed(replay, ret_failure) ||
+      !replay_keep_awake(replay, ret_failure) ||
       !shadow_close_gate(gate, shadow, options->drop_old, ret_failure) ||
       !finish_and_swap(replay, options, gate, since, shadow, ret_failure))
     return false;
@@ -268,6 +260,7 @@ static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *
   if (!replay->mapping)
     return false;
   replay->target = mapping_projection(replay->mapping, 0);
+  replay->shadow = &shadow;
   replay->renamer = shadow_open_renamer(&replay->config->mysql, &shadow, ret_failure);
   bool good = replay->renamer && open_shadow(replay, options, &shadow, ret_failure) &&
               replay_catch_up(replay, until, ret_failure) &&

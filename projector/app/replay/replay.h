@@ -7,6 +7,7 @@
 #include "projector/domain/fold.h"
 #include "projector/infra/mongo/archive.h"
 #include "projector/infra/mysql/ledger.h"
+#include "projector/infra/mysql/shadow.h"
 
 /* Rows that a swap would lose. */
 typedef struct LostRows {
@@ -23,9 +24,11 @@ typedef struct Replay {
   Outbox *outbox;
   Archive *archive;
   Session *session;
-  Session *renamer;    /* keeps the table reserved (shadow.h); NULL: one aggregate */
-  Ledger live, scope;  /* of the projector, and of this replay */
-  unsigned json_slack; /* of that server (real.h) */
+  const Shadow *shadow; /* NULL: one aggregate */
+  Session *renamer;     /* keeps the table reserved (shadow.h); NULL: one aggregate */
+  Session *gate;        /* while it is closed, the owner waits (shadow.h); NULL: it is open */
+  Ledger live, scope;   /* of the projector, and of this replay */
+  unsigned json_slack;  /* of that server (real.h) */
   EventRange range;
   Arena *arena;          /* of ids that are left out */
   GHashTable *leave_out; /* of Id */
@@ -36,6 +39,12 @@ typedef struct Replay {
   LostRows lost;         /* of the live table, when it was last compared with the new one */
   bool keep_row;         /* of one aggregate: overwritten, so other columns stay as they are */
 } Replay;
+
+/* --- replay_awake.c --- */
+
+/* To be called before each piece of work, which is small: no session of the replay is silent for
+ * longer, and one that was lost is replaced, except the gate's. */
+bool replay_keep_awake(Replay *replay, Failure *ret_failure);
 
 /* --- replay_apply.c --- */
 
@@ -65,5 +74,5 @@ bool replay_finish(Replay *replay, const char *since, Failure *ret_failure);
 /* --- lost_rows.c --- */
 
 /* Fills `lost`: rows of the live table whose aggregates were applied, and of which no event was
- * replayed. While the gate is closed, and `gate` is kept awake. */
-bool replay_find_lost(Replay *replay, Session *gate, Failure *ret_failure);
+ * replayed. While the gate is closed. */
+bool replay_find_lost(Replay *replay, Failure *ret_failure);

@@ -259,7 +259,7 @@ bool replay_apply(Replay *replay, Event *const *events, size_t count, Failure *r
   for (size_t i = 0; i < count; i++)
     items[i].event = events[i];
   for (size_t i = 0; i < count; i += most)
-    if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
+    if (!replay_keep_awake(replay, ret_failure) ||
         !apply_part(replay, items + i, MIN(count - i, most), ret_failure))
       return false;
   return true;

@@ -104,7 +104,7 @@ static bool judge_unarchived(Replay *replay, const char *mark, GPtrArray *briefs
   g_autofree Item *items = g_new0(Item, briefs->len + 1);
   for (guint i = 0; i < briefs->len; i++)
     items[i].event = briefs->pdata[i];
-  if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
+  if (!replay_keep_awake(replay, ret_failure) ||
       !ledger_judge(replay->session, &replay->live, mark, items, briefs->len, ret_failure))
     return false;
   for (guint i = 0; i < briefs->len; i++) {
@@ -203,7 +203,7 @@ static bool flush(Scan *scan, Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, scan->held->len + 1);
   for (guint i = 0; i < scan->held->len; i++)
     items[i].event = scan->held->pdata[i];
-  if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
+  if (!replay_keep_awake(replay, ret_failure) ||
       !ledger_judge(replay->session, &replay->live, scan->mark, items, scan->held->len,
                     ret_failure) ||
       !look_for_forgotten(replay, items, scan->held->len, ret_failure))
@@ -334,7 +334,7 @@ static bool find_contained(Replay *replay, const PositionPage *page, Arena *aren
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
   LedgerIds ids = {arena, array};
   g_array_set_size(refreshed, 0);
-  return session_wake(&replay->session, &replay->config->mysql, ret_failure) &&
+  return replay_keep_awake(replay, ret_failure) &&
          ledger_find_refreshed(replay->session, &replay->live, &replay->scope, page, arena,
                                refreshed, ret_failure) &&
          (refreshed->len == 0 || list_contained(replay, refreshed, &ids, ret_failure)) &&
@@ -374,7 +374,7 @@ static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_fa
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
   g_autoptr(GPtrArray) events = events_new();
   LedgerIds due = {arena, array};
-  if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
+  if (!replay_keep_awake(replay, ret_failure) ||
       !ledger_find_due(replay->session, &replay->live, &replay->scope, span, &due, ret_failure) ||
       !find_events(replay, array, events, ret_failure))
     return false;
@@ -402,7 +402,7 @@ static bool take_mark(Replay *replay, Session *brake, char ret_mark[static LEDGE
                       Failure *ret_failure) {
   for (int tries = 0;; tries++) {
     *ret_failure = (Failure){0};
-    if (!session_wake(&replay->session, &replay->config->mysql, ret_failure))
+    if (!replay_keep_awake(replay, ret_failure))
       return false;
     if (brake ? ledger_hold(brake, &replay->live, ret_mark, ret_failure)
               : ledger_mark(replay->session, &replay->live, ret_mark, ret_failure))
@@ -421,7 +421,7 @@ static bool run_rounds(Replay *replay, char since[static LEDGER_TIME_SIZE], cons
   int64_t started_us = clock_us();
   char end[LEDGER_TIME_SIZE];
   do {
-    if (!session_wake(&replay->session, &replay->config->mysql, ret_failure) ||
+    if (!replay_keep_awake(replay, ret_failure) ||
         !ledger_page_end(replay->session, &replay->live, since, mark, events, end, ret_failure) ||
         !replay_round(replay, &(LedgerSpan){since, 0, end}, ret_failure))
       return false;

@@ -11,9 +11,9 @@ enum {
   LOCK_TRIES = 6,
   LOOK_MS = 2, /* between two checks of the waiting RENAME */
   LOOKS_MAX = 5000,
-  RESERVE_WAIT_S = 2, /* the server may still be ending the sessions of one that was killed */
-  RENAMER_IDLES_S = 7 * 24 * 3600,
-  TABLE_EXISTS = 1050, /* what a RENAME is told as long as the placeholder is there */
+  RESERVE_WAIT_S = 2,     /* the server may still be ending the sessions of one that was killed */
+  RENAMER_IDLES_S = 3600, /* woken more often; the reservation of a process that is gone ends */
+  TABLE_EXISTS = 1050,    /* what a RENAME is told as long as the placeholder is there */
 };
 
 static const char replay[] = "replay", rebuild[] = "rebuild --shadow";
@@ -106,10 +106,11 @@ static bool drop_placeholder(Session *session, const char *old, bool *ret_real,
 }
 
 static bool refuse_old(const char *old, Failure *ret_failure) {
-  return failure_refuse(ret_failure,
-                        "%s exists, from an earlier rebuild: drop it when it is not needed, or use "
-                        "--drop-old",
-                        old);
+  return failure_refuse(
+      ret_failure,
+      "%s exists, from an earlier rebuild or replay: drop it when it is not needed, or use "
+      "--drop-old",
+      old);
 }
 
 static bool check_one_old(Session *session, const char *old, bool drop_old, Failure *ret_failure) {
@@ -125,39 +126,86 @@ static bool check_old(Session *session, const Shadow *shadow, bool drop_old, Fai
   return check_one_old(session, shadow->old, drop_old, ret_failure);
 }
 
-/* A lock by name that the session keeps. The names of tables have no slash. */
-static bool lock_name(Session *session, const Shadow *shadow, const char *suffix, bool *ret_got,
-                      Failure *ret_failure) {
-  g_autofree char *got = session_ask(session, ret_failure,
-                                     "SELECT GET_LOCK(SHA2(CONCAT(DATABASE(), '/%s%s'), 256), %d)",
-                                     shadow->table, suffix, RESERVE_WAIT_S);
-  *ret_got = got && *got == '1';
-  return got || ret_failure->class == FAILURE_NONE;
+/* The name of a lock that the session keeps. The names of tables have no slash. */
+static char *lock_name(const Shadow *shadow, const char *suffix) {
+  return g_strdup_printf("SHA2(CONCAT(DATABASE(), '/%s%s'), 256)", shadow->table, suffix);
+}
+
+/* The former session of this command may be one that only the server still has, because something
+ * on the way dropped its connection. It is ended by its number, if it has the lock. */
+static bool end_former(Session *session, const char *name, unsigned long former,
+                       Failure *ret_failure) {
+  if (former == 0)
+    return true;
+  g_autofree char *holder = session_ask(session, ret_failure, "SELECT IS_USED_LOCK(%s)", name);
+  Failure ended = {0}; /* by itself, meanwhile */
+  if (holder && strtoul(holder, NULL, 10) == former)
+    session_run(session, &ended, "KILL %lu", former);
+  return holder != NULL;
+}
+
+/* `*ret_holder`: the connection that has the lock; NULL: this one. */
+static bool take_lock(Session *session, const Shadow *shadow, const char *suffix,
+                      unsigned long former, char **ret_holder, Failure *ret_failure) {
+  g_autofree char *name = lock_name(shadow, suffix);
+  if (!end_former(session, name, former, ret_failure))
+    return false;
+  g_autofree char *got =
+      session_ask(session, ret_failure, "SELECT GET_LOCK(%s, %d)", name, RESERVE_WAIT_S);
+  if (got && *got != '1')
+    *ret_holder = session_ask(session, ret_failure, "SELECT IS_USED_LOCK(%s)", name);
+  return got && ret_failure->class == FAILURE_NONE;
+}
+
+static bool refuse_second(const Shadow *shadow, const char *which, const char *holder,
+                          Failure *ret_failure) {
+  return failure_refuse(ret_failure,
+                        "%s of %s is running, on MySQL's connection %s (KILL it, if its process is "
+                        "gone)",
+                        which, shadow->table, holder);
 }
 
 /* Two locks: by the first, each command meets its like; by the second, replay and rebuild meet. */
-static bool reserve(Session *session, const Shadow *shadow, Failure *ret_failure) {
-  g_autofree char *own = g_strdup_printf("/%s", shadow->command);
+static bool reserve(Session *session, const Shadow *shadow, unsigned long former,
+                    Failure *ret_failure) {
+  g_autofree char *own = g_strdup_printf("/%s", shadow->command), *holder = NULL;
   const char *other = shadow->command == replay ? rebuild : replay;
-  bool got;
-  if (!lock_name(session, shadow, own, &got, ret_failure))
+  g_autofree char *like = g_strdup_printf("another %s", shadow->command),
+                  *unlike = g_strdup_printf("a %s", other);
+  if (!take_lock(session, shadow, own, former, &holder, ret_failure))
     return false;
-  if (!got)
-    return failure_refuse(ret_failure, "another %s of %s is running", shadow->command,
-                          shadow->table);
-  return lock_name(session, shadow, "", &got, ret_failure) &&
-         (got || failure_refuse(ret_failure, "a %s of %s is running", other, shadow->table));
+  if (holder)
+    return refuse_second(shadow, like, holder, ret_failure);
+  return take_lock(session, shadow, "", former, &holder, ret_failure) &&
+         (!holder || refuse_second(shadow, unlike, holder, ret_failure));
 }
 
-Session *shadow_open_renamer(const MysqlSettings *settings, const Shadow *shadow,
-                             Failure *ret_failure) {
+/* `former`: the number of the session that it replaces; 0: none. */
+static Session *open_renamer(const MysqlSettings *settings, const Shadow *shadow,
+                             unsigned long former, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(settings, ret_failure);
   return session &&
                  session_run(session, ret_failure, "SET SESSION wait_timeout = %d",
                              RENAMER_IDLES_S) &&
-                 reserve(session, shadow, ret_failure)
+                 reserve(session, shadow, former, ret_failure)
              ? g_steal_pointer(&session)
              : NULL;
+}
+
+Session *shadow_open_renamer(const MysqlSettings *settings, const Shadow *shadow,
+                             Failure *ret_failure) {
+  return open_renamer(settings, shadow, 0, ret_failure);
+}
+
+bool shadow_keep_reserved(Session **renamer, const MysqlSettings *settings, const Shadow *shadow,
+                          Failure *ret_failure) {
+  Failure broken = {0};
+  if (session_run(*renamer, &broken, "DO 0"))
+    return true;
+  unsigned long former = session_id(*renamer);
+  session_close(*renamer);
+  *renamer = open_renamer(settings, shadow, former, ret_failure);
+  return *renamer != NULL;
 }
 
 bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failure) {
@@ -176,8 +224,8 @@ static bool check_none(Session *session, const char *table, const char *view, co
                                        name, view, schema, table, columns);
   return found ? failure_refuse(
                      ret_failure,
-                     "%s is part of %s, which a swap would leave with the old table; rebuild it "
-                     "without --shadow",
+                     "%s is part of %s, which a swap would leave with the old table; `rebuild` "
+                     "without --shadow fills the table in place",
                      table, found)
                : ret_failure->class == FAILURE_NONE;
 }

@@ -36,6 +36,11 @@ bool shadow_drop_old(Session *session, const Shadow *shadow, Failure *ret_failur
  * beside a table at a time. NULL when another does (class CONFIG). */
 Session *shadow_open_renamer(const MysqlSettings *settings, const Shadow *shadow,
                              Failure *ret_failure);
+/* To be called now and then, and before the swap: a connection that is silent may be dropped by
+ * something on the way, which need not tell the server. Then `*renamer` is replaced, and the former
+ * session ended; it becomes NULL when this fails. */
+bool shadow_keep_reserved(Session **renamer, const MysqlSettings *settings, const Shadow *shadow,
+                          Failure *ret_failure);
 /* Whether the table can be swapped: no foreign keys, no triggers, and no t__old unless it may be
  * dropped. Removes the leftovers of an interrupted swap. */
 bool shadow_check(Session *session, const Shadow *shadow, bool drop_old, Failure *ret_failure);
