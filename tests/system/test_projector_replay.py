@@ -465,7 +465,7 @@ def test_events_from_a_time(bank):
     bank.run_once()
     zone = later[0]["occurred_at"] + timedelta(hours=2)
     done = replay(bank, "--from", zone.isoformat(timespec="milliseconds") + "+02:00")
-    assert shown(bank) == fold(later) and "rows lost, because the archive has no events of them: 2 of account" in done.stdout
+    assert shown(bank) == fold(later) and "rows lost, because no replayed event makes them: 2 of account" in done.stdout
     bank.put(bank.event("a1", "MoneyDeposited", 2, amount=decimal("1.00")))
     bank.run_once()  # its account is no longer in the table, and says so
     assert bank.outbox.find_one()["status"] == "failed"

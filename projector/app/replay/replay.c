@@ -190,8 +190,8 @@ static bool check_lost(Replay *replay, const ReplayOptions *options, Failure *re
          (replay->lost.count == 0 || options->force || options->from ||
           failure_refuse(
               ret_failure,
-              "the archive has no events of these rows, and the swap would lose them: %.250s; "
-              "nothing was swapped: `rebuild` fills the table from the entities, --force "
+              "the archive has no events to make these rows from, and the swap would lose them: "
+              "%.250s; nothing was swapped: `rebuild` fills the table from the entities, --force "
               "accepts the loss",
               replay->lost.text->str));
 }
@@ -244,7 +244,7 @@ static void print_sums(const Replay *replay, const ReplayOptions *options, const
   if (replay->skipped && !options->as_json)
     printf("  skipped events left out: %lld\n", (long long)replay->skipped);
   if (replay->lost.count > 0 && !options->as_json)
-    printf("  rows lost, because the archive has no events of them: %s\n", replay->lost.text->str);
+    printf("  rows lost, because no replayed event makes them: %s\n", replay->lost.text->str);
 }
 
 static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *ret_failure) {

@@ -11,7 +11,7 @@
 
 /* Rows that a swap would lose. */
 typedef struct LostRows {
-  int64_t count;
+  int64_t count; /* at most 1000 */
   GString *text; /* "3 of account (the first: account_id = a7)"; empty: none */
 } LostRows;
 
@@ -74,5 +74,6 @@ bool replay_finish(Replay *replay, const char *since, Failure *ret_failure);
 /* --- lost_rows.c --- */
 
 /* Fills `lost`: rows of the live table whose aggregates were applied, and of which no event was
- * replayed. While the gate is closed. */
+ * replayed, unless an operator has seen to that. While the gate is closed; so at most 1000 are
+ * counted. */
 bool replay_find_lost(Replay *replay, Failure *ret_failure);
