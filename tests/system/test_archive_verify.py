@@ -67,7 +67,7 @@ def test_a_statement_is_not_judged(bank):
 def test_an_entity_that_changes_during_every_check_is_no_good_answer(bank):
     written(bank)
     bank.run_once()
-    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 200, "appName": "projector", "namespace": f"{bank.name}.accounts"}
+    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 500, "appName": "projector", "namespace": f"{bank.name}.accounts"}
     ended = threading.Event()
 
     def change() -> None:

@@ -63,6 +63,7 @@ def test_metrics_count_what_was_applied_by_projection(bank, promtool):
     with listening(bank) as (_, endpoint):
         bank.wait(lambda: endpoint.metrics()["projector_events_committed_total"] == 21, what="21 events")
         bank.wait(lambda: endpoint.metrics()['projector_outbox_events{state="dead"}'] == 1, what="a dead event")
+        bank.wait(lambda: endpoint.metrics()["projector_blocked_aggregates"] == 1, what="the aggregate behind it")  # counted later
         metrics = endpoint.metrics()
         checked = subprocess.run([promtool, "check", "metrics"], input=endpoint.get("/metrics").text,
                                  capture_output=True, text=True)
@@ -75,8 +76,7 @@ def test_metrics_count_what_was_applied_by_projection(bank, promtool):
     assert metrics["projector_batch_events_sum"] == 21
     assert metrics["projector_lease_held"] == 1 and metrics["projector_epoch"] >= 1
     assert metrics['projector_store_up{store="mysql"}'] == metrics['projector_store_up{store="mongodb"}'] == 1
-    assert metrics["projector_blocked_aggregates"] == 1
-    assert 0 <= time.time() - metrics["process_start_time_seconds"] < 60
+    assert 0 <= time.time() - metrics["process_start_time_seconds"] < 600
     assert metrics["process_resident_memory_bytes"] > 1e6 and metrics["process_open_fds"] > 5
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
@@ -181,7 +181,7 @@ def test_status_is_that_of_the_command(bank):
     bank.put(opened(bank, "a1"), dead := impossible(bank, "a1"))
     with listening(bank) as (_, endpoint):
         bank.wait_status(dead, "dead")
-        answer = bank.wait(lambda: (a := endpoint.get("/status")).json["outbox"]["dead"] == 1 and a)
+        answer = bank.wait(lambda: (a := endpoint.get("/status")).json["outbox"]["dead"] == a.json["blocked_aggregates"] == 1 and a)
         command = json.loads(bank.projector("status", "--json").stdout)
     assert answer.headers["Content-Type"] == "application/json"
     over_http = answer.json
@@ -201,10 +201,10 @@ def test_without_mysql_it_is_alive_and_not_ready_until_it_is_back(stores, server
             ws.wait(lambda: (a := endpoint.get("/readyz")).status == 503 and "MySQL cannot be reached" in a.text, what="it to say no")
             assert endpoint.get("/healthz").status == 200
             ws.wait(lambda: endpoint.metrics()["projector_workers_waiting"] > 0, what="the open circuit")
+            ws.wait(lambda: endpoint.metrics()['projector_retries_total{class="unavailable"}'] > 0, what="a retry")
             metrics = endpoint.metrics()
             assert metrics['projector_store_up{store="mysql"}'] == 0
             assert metrics['projector_store_up{store="mongodb"}'] == 1
-            assert metrics['projector_retries_total{class="unavailable"}'] > 0
             mysql.start()
             ws.wait_gone(event)
             ws.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
@@ -270,11 +270,16 @@ def test_a_second_projector_on_the_default_port_works_without(bank):
     """Nobody asked for the port; if it is in use, that must not prevent a standby from starting."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 9464))
-            taken.listen()
-        except OSError:
-            pass  # another one got it: just as good
+
+        def take() -> bool:
+            try:
+                taken.bind(("127.0.0.1", 9464))
+                taken.listen()
+                return True
+            except OSError:
+                return False
+        with suppress(TimeoutError):  # another one keeps it: just as good
+            bank.wait(take, 20, "the port of a test beside this one")
         bank.mapping(http=None)
         bank.put(opened(bank, "a1"))
         with bank.start_projector() as projector:
@@ -432,12 +437,11 @@ def exchange(endpoint: Endpoint, request: bytes) -> bytes:
     """The answer to these bytes; empty if the connection just ends."""
     with socket.create_connection((endpoint.host, endpoint.port), timeout=WAIT_S) as connection:
         answer = b""
-        try:
+        with suppress(OSError):  # it may have been answered, and closed, before it was sent whole
             connection.sendall(request)
+        with suppress(OSError):
             while part := connection.recv(65536):
                 answer += part
-        except OSError:
-            pass
         return answer
 
 
@@ -450,9 +454,9 @@ def test_actions_are_bounded_and_one_more_is_told_so(bank):
         lock.begin()
         lock.cursor().execute("SELECT * FROM projector_fence FOR UPDATE")
         answers = [pool.submit(endpoint.act, "refresh", target) for _ in range(12)]
-        refused = bank.wait(lambda: [a.result() for a in answers if a.done()], what="a refusal")
+        refused = bank.wait(lambda: [a.result() for a in answers if a.done() and "too many actions" in a.result().text], what="a refusal")
         lock.rollback()
-        assert refused[0].status == 503 and "too many actions" in refused[0].text
+        assert refused[0].status == 503
         assert sorted({a.result().status for a in answers}) == [200, 503]
 
 

@@ -14,7 +14,7 @@ from typing import Iterator
 import pytest
 
 from bank import opened
-from workspace import OUTBOX, ROOT, Workspace
+from workspace import OUTBOX, ROOT, WAIT_S, Workspace
 
 F_SETPIPE_SZ = 1031
 HIDDEN = "\x1b[2J\x9b\x7f\u202e\u2066\u200f\u2028"
@@ -61,12 +61,12 @@ def test_a_log_that_nobody_reads_stops_nothing_and_says_what_was_dropped(bank):
     bank.mapping(permanent="dead", log="json")
     bank.put(refused(bank, 2000))
     with with_deaf_log(bank) as (process, log):
-        bank.wait(lambda: bank.outbox.count_documents({"status": "dead"}) == 2000, 60, "2000 dead events")
+        bank.wait(lambda: bank.outbox.count_documents({"status": "dead"}) == 2000, what="2000 dead events")
         bank.put(event := opened(bank, "a1"))
         bank.wait_gone(event)
         text = log.read_until("lines were dropped here[^\n]*\n")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_S) == 0
         text += log.read_all()
     lines = text.splitlines()
     times = [re.search(r'"time":"([^"]+)"', line)[1] for line in lines if '"event dead"' in line]
@@ -81,9 +81,9 @@ def test_it_stops_in_time_with_a_log_that_nobody_reads(bank):
     bank.mapping(permanent="dead")
     bank.put(refused(bank, 200))
     with with_deaf_log(bank) as (process, _):
-        bank.wait(lambda: bank.outbox.count_documents({"status": "dead"}) == 200, 60, "200 dead events")
+        bank.wait(lambda: bank.outbox.count_documents({"status": "dead"}) == 200, what="200 dead events")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_S) == 0
 
 
 def test_a_log_whose_reader_has_gone_stops_nothing(bank):
@@ -94,7 +94,7 @@ def test_a_log_whose_reader_has_gone_stops_nothing(bank):
     try:
         bank.wait_gone(event)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_S) == 0
     finally:
         process.kill()
         os.close(writer)
@@ -116,7 +116,7 @@ def test_closed_standard_descriptors_do_not_become_connections(bank):
         bank.wait_gone(event)
         assert descriptors(process.pid) == dict.fromkeys((0, 1, 2), "/dev/null")
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_S) == 0
     finally:
         process.kill()
 
@@ -126,7 +126,7 @@ def test_the_write_side_fills_closed_descriptors_too(ws):
     process = subprocess.Popen([OUTBOX, "demo", "--uri", ws.stores.mongo_uri, "--database", ws.name, "--seconds", "60"],
                                preexec_fn=close_standard)
     try:
-        ws.wait(lambda: ws.outbox.find_one(), 30, "an event")
+        ws.wait(lambda: ws.outbox.find_one(), what="an event")
         assert descriptors(process.pid) == dict.fromkeys((0, 1, 2), "/dev/null")
     finally:
         process.terminate()
@@ -150,7 +150,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(bank):
     process = subprocess.Popen(bank._projector("list"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(30) == 0 and process.stderr.read() == ""
+    assert process.wait(WAIT_S) == 0 and process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("how", ["text", "json"])

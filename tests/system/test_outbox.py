@@ -562,15 +562,15 @@ def test_a_seed_gives_the_same_events_again(ws):
 
 
 def test_the_demo_keeps_its_rate_and_ends_in_good_order(ws):
-    demo = subprocess.Popen([OUTBOX, "demo", "--uri", ws.stores.mongo_uri, "--database", ws.name, "--rate", "100", "--seconds", "0"],
+    demo = subprocess.Popen([OUTBOX, "demo", "--uri", ws.stores.mongo_uri, "--database", ws.name, "--rate", "20", "--seconds", "0"],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
     ws.wait(lambda: ws.outbox.count_documents({}) >= 20)
 
     def rate() -> float:
         before, began = ws.outbox.count_documents({}), time.monotonic()
-        ws.wait(lambda: ws.outbox.count_documents({}) >= before + 200)
-        return 200 / (time.monotonic() - began)
-    ws.wait(lambda: 80 < rate() < 125, what="two seconds that nothing else disturbs")
+        ws.wait(lambda: ws.outbox.count_documents({}) >= before + 40)
+        return 40 / (time.monotonic() - began)
+    ws.wait(lambda: 16 < rate() < 25, 2 * WAIT_S, "two seconds that nothing else disturbs")
     began = time.monotonic()
     demo.send_signal(signal.SIGTERM)
     output, progress = demo.communicate(timeout=WAIT_S)

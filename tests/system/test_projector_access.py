@@ -11,7 +11,7 @@ import pytest
 
 from least_privilege import ACTIONS, make_mongodb_user, privileges
 from mongod import GuardedSet
-from workspace import ROOT, Stores, Workspace, decimal
+from workspace import ROOT, WAIT_S, Stores, Workspace, decimal
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
 
 def test_without_the_right_to_claim_by_the_batch_a_gap_is_waited_for_and_work_goes_on(guarded):
     """Events are claimed in their own documents then, which is slower and as safe, whatever becomes of them."""
+    guarded.file.write_text(json.dumps({**json.loads(guarded.file.read_text()), "gap_wait_ms": 300000}))
     guarded.mongo.admin.command("updateRole", guarded.name, privileges=[
         given for given in privileges(guarded.name) if given["resource"]["collection"] != "projector_claims"])
     with guarded.start_projector() as projector:
@@ -132,12 +133,12 @@ def test_a_changed_password_file_of_mysql_is_read_again_before_giving_up(bank, t
             bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'second'")
             bank.end_sessions(user)
             open_account(bank, "a1")
-            bank.wait_drained(30)
+            bank.wait_drained()
             projector.wait_log(STARTS_AGAIN)
             bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'third'")  # and the file is not changed
             bank.end_sessions(user)
             open_account(bank, "a2")
-            assert projector.popen.wait(30) == 2
+            assert projector.popen.wait(WAIT_S) == 2
             assert "second" not in projector.log_text() and "third" not in projector.log_text()
     finally:
         bank.query(f"DROP USER {user}@'127.0.0.1'")
@@ -154,5 +155,5 @@ def test_a_changed_uri_file_of_mongodb_is_read_again_before_giving_up(guarded, t
         guarded.mongo.admin.command("dropUser", guarded.name)  # existing logins are shut out at once
         guarded.mongo.admin.command("createUser", guarded.name, pwd="second", roles=[guarded.name], mechanisms=["SCRAM-SHA-256"])
         open_account(guarded, "a1")
-        guarded.wait_drained(30)
+        guarded.wait_drained()
         projector.wait_log(STARTS_AGAIN)
