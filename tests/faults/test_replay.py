@@ -92,7 +92,7 @@ def test_killed_at_each_point(bank: Workspace, seed: int) -> None:
         finally:
             writer.done.set()
             writer.join()
-        bank.wait_drained(30)
+        bank.wait_drained()
         assert projector.stop() == 0
     assert shown(bank) == fold(events + writer.written)
     assert leftovers(bank) == ([], [])

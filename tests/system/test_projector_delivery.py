@@ -13,7 +13,7 @@ import pytest
 from bank import FAST, deposited, impossible, opened
 from endpoint import Endpoint
 from forwarding import plainly, recording, relaying
-from workspace import Workspace, bank_projections, decimal
+from workspace import WAIT_S, Workspace, bank_projections, decimal
 
 QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # neither a sweep nor a second read can help
 SLOW = {"backoff_ms": 300000}
@@ -43,7 +43,7 @@ def test_once_goes_on_with_what_was_written_while_it_worked(bank):
             bank.wait_lock_wait()
             bank.put(second)
             cursor.execute("COMMIT")
-            assert projector.popen.wait(30) == 0
+            assert projector.popen.wait(WAIT_S) == 0
     assert bank.outbox.find_one() is None
 
 
@@ -66,7 +66,7 @@ def test_once_reads_again_when_a_scan_fails(bank):
 
 
 def test_a_session_that_the_server_ended_while_idle_is_no_outage(bank):
-    bank.mapping(**QUIET, lease_ms=1000)
+    bank.mapping(**QUIET, lease_ms=2000)
 
     def sessions() -> int:
         return len([1 for row in bank.query("SHOW FULL PROCESSLIST") if row["db"] == bank.name and row["User"] != "root"])
@@ -74,7 +74,7 @@ def test_a_session_that_the_server_ended_while_idle_is_no_outage(bank):
     with bank.start_projector() as projector:
         bank.put(opened(bank))
         bank.wait_drained()
-        bank.wait(lambda: sessions() <= 1, 30, "the server to end what is idle")  # one asks every second how MySQL is
+        bank.wait(lambda: sessions() <= 1, what="the server to end what is idle")  # one asks every second how MySQL is
         bank.put(deposited(bank))
         bank.wait_drained()
         assert "cannot project" not in projector.log_text() and "tried again" not in projector.log_text()
@@ -206,7 +206,7 @@ def test_the_ledger_forgets_no_entry_whose_id_merely_reads_the_same(bank):
 
 def test_the_ledger_keeps_the_entry_of_what_is_in_memory(bank):
     """Majority reads still show events that have only just left the outbox."""
-    bank.mapping(**FAST, workers=1, http="127.0.0.1:0")
+    bank.mapping(**FAST, workers=1, http="127.0.0.1:0", mysql={"lock_wait_s": 600})
     first, second = opened(bank), opened(bank, "a2")
     ids = [str(event["_id"]) for event in (first, second)]
     with bank.start_projector() as projector, bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:

@@ -230,7 +230,7 @@ def test_aggregates_that_begin_in_the_middle_are_no_gaps(bank, version):
     bank.mapping(**SLOW, gap_wait_ms=600000, max_blocked=10)
     bank.put(opened(bank, f"a{n}", version=version) for n in range(300))
     with bank.start_projector() as projector:
-        bank.wait_drained(30)
+        bank.wait_drained()
         assert "too many" not in projector.log_text() and "versions missing" not in projector.log_text()
 
 

@@ -16,7 +16,7 @@ from bson import ObjectId
 from bank import FAST, opened
 from least_privilege import mysql_users
 from mongod import ReplicaSet
-from workspace import Workspace, bank_projections, decimal
+from workspace import WAIT_S, Workspace, bank_projections, decimal
 
 SETTINGS = {**FAST, "lease_ms": 1000}
 
@@ -235,10 +235,10 @@ def test_a_rename_together_with_another_mysql_is_told(bank):
 
 
 def test_an_outbox_is_not_adopted_from_a_projector_that_works(bank):
-    bank.mapping(**SETTINGS)
+    bank.mapping(**FAST)
     with bank.start_projector() as first:
         first.wait_log("info working")
-        bank.mapping(name="second", **SETTINGS)
+        bank.mapping(name="second", **FAST)
         refused = bank.projector("run", "--once", "--adopt")
         assert refused.returncode == 2 and "works on this outbox at this moment" in refused.stderr
         bank.put(opened(bank))
@@ -264,7 +264,7 @@ def test_the_same_name_with_another_mongodb_is_refused_until_it_is_adopted(bank,
         assert first.running
         adopted = bank.projector("run", "--once", "--adopt")
         assert adopted.returncode == 0, adopted.stderr
-        assert first.popen.wait(30) == 2 and "filled from another MongoDB" in first.log_text()
+        assert first.popen.wait(WAIT_S) == 2 and "filled from another MongoDB" in first.log_text()
     bank.run_once()  # it has moved for good
     bank.file = here
     assert bank.projector("run", "--once").returncode == 2

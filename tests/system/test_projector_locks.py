@@ -132,7 +132,7 @@ def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, se
                 bank.put(event)
                 bank.wait_lock_wait()
                 bank.put(others)
-            bank.wait(lambda: len(bank.rows("account")) > 1, timeout=18, what="others beside the locked row")
+            bank.wait(lambda: len(bank.rows("account")) > 1, timeout=30, what="others beside the locked row")
             bank.wait_status(event, "in_progress")
         bank.wait_drained()
     balances = {one["account_id"]: one["balance"] for one in bank.rows("account")}

@@ -13,7 +13,8 @@ import pytest
 from bank import deposited, opened
 from workspace import WAIT_S, Process, Workspace
 
-QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000}  # no sweep can help
+PATIENT = {"lock_wait_s": 600}  # no wait for what the test has locked ends before its time
+QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000, "mysql": PATIENT}  # no sweep can help
 ELSEWHERE = {"owner": "elsewhere:1:0", "expires_at": datetime(2100, 1, 1)}
 RAISING = "INSERT INTO projector_fence"
 
@@ -59,7 +60,7 @@ def owner_in_transaction(ws: Workspace, event: dict) -> Iterator[tuple[Process, 
 
 def test_a_new_owner_waits_for_the_transaction_of_the_one_before_it(bank):
     """Without the fence's lock, the older transaction would commit after the newer owner has read its positions."""
-    bank.mapping(**QUIET, lease_ms=1000)
+    bank.mapping(**QUIET, lease_ms=3000)
     bank.put(opened(bank))
     bank.run_once()
     event = deposited(bank)
@@ -97,7 +98,7 @@ def test_each_owner_has_an_epoch_above_all_before_it(bank):
 
 
 def test_an_owner_whose_lease_another_has_taken_stops_at_its_next_heartbeat(bank):
-    bank.mapping(**QUIET, lease_ms=4000)
+    bank.mapping(**QUIET, lease_ms=10000)
     with bank.start_projector() as owner:
         owner.wait_log("info working")
         give_lease_away(bank)
@@ -129,8 +130,9 @@ def test_a_stop_gives_the_lease_back(bank):
     assert lease(bank)["expires_at"] == datetime(1970, 1, 1)
 
 
+@pytest.mark.slow
 def test_an_owner_that_cannot_prolong_its_lease_takes_nothing_more(bank):
-    bank.mapping(**QUIET, lease_ms=6000)
+    bank.mapping(**QUIET, lease_ms=12000)
     with bank.start_projector() as owner:
         owner.wait_log("info working")
         bank.db.command("collMod", "projector_leases", validator={"never": True})
@@ -200,14 +202,14 @@ def test_a_command_leaves_alone_what_is_no_longer_failed_when_its_turn_comes(ban
             taken = {"status": "in_progress", "claimed_by": "elsewhere:1#1"}
             bank.outbox.update_one({"_id": second["_id"]}, {"$set": taken})
             cursor.execute("COMMIT")
-            assert skip.popen.wait(30) == 0
+            assert skip.popen.wait(WAIT_S) == 0
     assert bank.ledger() == {str(first["_id"]): "skipped"}
     assert {key: bank.found(second)[key] for key in taken} == taken
 
 
 @pytest.mark.parametrize("status", ["failed", "dead"])
 def test_a_command_that_cannot_write_gives_back_what_it_had_taken(bank, status):
-    bank.mapping(**QUIET, mysql={"lock_wait_s": 1})
+    bank.mapping(**{**QUIET, "mysql": {"lock_wait_s": 1}})
     bank.run_once()
     event = {**deposited(bank), "status": status, "attempts": 2}
     bank.put(event)

@@ -102,7 +102,7 @@ def test_an_unusable_entity_and_a_refused_one_are_both_named(bank):
 
 def test_a_copy_that_meets_a_lock_is_run_again(bank):
     bank.mapping(mysql={"lock_wait_s": 1})
-    fill(bank, [account(n) for n in range(5)])
+    fill(bank, [account(n) for n in range(9)])
 
     def transaction() -> int:
         found = [row["trx_id"] for row in bank.query("SELECT trx_id, trx_query FROM information_schema.INNODB_TRX")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bank import opened
-from workspace import Workspace, decimal
+from workspace import WAIT_S, Workspace, decimal
 
 SLOW = {"backoff_ms": 300000}
 
@@ -50,5 +50,5 @@ def test_a_repair_that_meets_a_lock_is_run_again(bank):
                 if session["db"] == bank.name and (session["Info"] or "").startswith("INSERT INTO projector_fence"):
                     bank.query(f"KILL QUERY {session['Id']}")
             cursor.execute("COMMIT")
-            assert repair.popen.wait(30) == 0
+            assert repair.popen.wait(WAIT_S) == 0
     assert bank.rows("account")[0]["name"] == "Ada"

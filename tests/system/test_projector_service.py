@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workspace import Process, decimal
+from workspace import WAIT_S, Process, decimal
 
 
 class Manager:
@@ -23,7 +23,7 @@ class Manager:
     def environment(self, watchdog_ms: int) -> dict[str, str]:
         return {"NOTIFY_SOCKET": self.name.replace("\0", "@"), "WATCHDOG_USEC": str(watchdog_ms * 1000)}
 
-    def next(self, expected: str, timeout: float = 10) -> str:
+    def next(self, expected: str, timeout: float = WAIT_S) -> str:
         """The next message that contains this; earlier ones are dropped."""
         self.socket.settimeout(timeout)
         while expected not in (message := self.socket.recv(4096).decode()):
@@ -76,9 +76,10 @@ def test_the_manager_is_told_when_it_is_up_working_and_stopping(bank, tmp_path, 
 
 def test_alive_means_that_the_work_goes_on(bank, tmp_path):
     manager = Manager(str(tmp_path / "s"))
+    bank.mapping(mysql={"lock_wait_s": 60})  # longer than the test holds its lock
     with started(bank, manager, 1000) as projector:
         manager.next("STATUS=working")
-        projector.wait_log("WatchdogSec must be more than twice the longest step.*step_ms=40000 watchdog_ms=1000")
+        projector.wait_log("WatchdogSec must be more than twice the longest step.*step_ms=90000 watchdog_ms=1000")
         bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
         bank.wait_drained()
         with locked(bank, "account"):

@@ -19,7 +19,7 @@ from bank import opened as opened_with
 from endpoint import Endpoint
 from forwarding import relaying
 from refusals import MongodbWire
-from workspace import Process, Workspace, decimal
+from workspace import WAIT_S, Process, Workspace, decimal
 
 LONG_LEASE = {**FAST, "lease_ms": 600000}  # nobody waits for it to expire
 OWN_TABLES = ("projector_applied", "projector_position", "projector_fence")
@@ -136,7 +136,7 @@ def test_a_suspicion_that_reaches_mongodb_after_a_heartbeat_takes_nothing(bank):
 
 
 def test_an_owner_without_a_standby_keeps_its_slow_heartbeat(bank):
-    bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
+    bank.mapping(**LONG_LEASE)
     with bank.start_projector() as owner:
         owner.wait_log("info working")
         begun = lease(bank)["beat"]
@@ -202,8 +202,7 @@ def test_a_mysql_restored_below_a_running_projector_ends_it_with_status_2(bank):
         bank.wait_drained()
         restore(bank)
         bank.put(deposited(bank, 2))
-        projector.popen.wait(30)
-        assert projector.popen.returncode == 2
+        assert projector.popen.wait(WAIT_S) == 2
         assert "MySQL has lost what was applied" in projector.log_text()
     assert bank.outbox.count_documents({}) == 1  # the outbox loses nothing
 
@@ -218,6 +217,7 @@ def test_after_a_restore_missing_versions_come_back_from_the_archive(bank):
     bank.db["outbox_archive"].update_many({}, {"$set": {"attempts": 9, "last_error": {"class": "unknown"}}})  # it was their last attempt
     restore(bank)
     bank.put(deposited(bank, 4, "100.00"))
+    bank.mapping(**FAST, mongodb={"retain": "archive"}, gap_wait_ms=50, claim_mark_ms=3600000, mysql={"lock_wait_s": 600})
     with bank.stores.mysql(bank.name) as stranger, stranger.cursor() as cursor, bank.start_projector("--adopt") as projector:
         cursor.execute("BEGIN")
         cursor.execute("SELECT * FROM account FOR UPDATE")

@@ -83,7 +83,7 @@ def test_nothing_is_applied_while_a_replica_lags_or_cannot_be_reached(bank, serv
             bank.put(opened(bank, "a1"))
             bank.wait_drained()
             bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 1, what="a lag")
-            assert endpoint.metrics()["projector_replica_lag_seconds"] > 2
+            bank.wait(lambda: endpoint.metrics()["projector_replica_lag_seconds"] > 2, what="the lag itself")
             event = opened(bank, "a2")
             bank.put(event)
             bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
@@ -122,7 +122,7 @@ def test_of_several_replicas_one_that_cannot_be_reached_counts_unless_told_other
         bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1)
         change(bank, mysql={"replica_unreachable": "ignore"})
         bank.wait_gone(event)
-        assert endpoint.metrics()["projector_throttled"] == 0
+        bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 0, what="the end of the lag")
         change(bank, mysql={"replica_unreachable": "lag"})
         bank.wait(lambda: endpoint.metrics()["projector_throttled"] == 1, what="an unreachable replica that counts again")
         change(bank, mysql={"replicas": [itself(bank)]})

@@ -23,7 +23,7 @@ from endpoint import Endpoint
 from forwarding import recording
 from refusals import MysqlWire, Refusing, refusing_port
 from servers import Mysqld
-from workspace import AT_ONCE_S, ROOT, Stores, Workspace, decimal
+from workspace import AT_ONCE_S, ROOT, WAIT_S, Stores, Workspace, decimal
 
 LISTENING = {"http": "127.0.0.1:0", "backoff_ms": 20, "gap_wait_ms": 50, "sweep_interval_ms": 200}
 T = datetime(2026, 1, 31, 12)
@@ -52,7 +52,7 @@ def listening(ws: Workspace, role: str = "working", **overrides) -> Iterator[End
         yield endpoint
 
 
-def ask(endpoint: Endpoint, account: str, version: int, timeout_ms: int | None = 20000, type_: str = "account") -> tuple[int, dict]:
+def ask(endpoint: Endpoint, account: str, version: int, timeout_ms: int | None = 60000, type_: str = "account") -> tuple[int, dict]:
     query = {"type": type_, "id": account, "version": version, **({} if timeout_ms is None else {"timeout_ms": timeout_ms})}
     answer = endpoint.get("/wait?" + urllib.parse.urlencode(query))
     return answer.status, json.loads(answer.text)
@@ -89,8 +89,9 @@ def test_versions_without_an_event_are_missing_until_one_comes_late(bank):
     assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "applied"), (0, "missing"), (0, "applied")]
 
 
+@pytest.mark.slow
 def test_a_version_that_was_missing_and_is_applied_in_order_is_applied(bank):
-    bank.mapping(**{**LISTENING, "gap_wait_ms": 8000})
+    bank.mapping(**{**LISTENING, "gap_wait_ms": 12000}, lease_ms=4000)  # it is paused before the wait is over
     with bank.start_projector() as process:
         bank.put(opened(bank, "a1", 1, at=T), deposit(bank, "a1", 4, at=T + timedelta(seconds=4)))
         bank.wait(lambda: Endpoint(process).metrics()["projector_held_aggregates"] == 1, what="the gap")
@@ -245,7 +246,7 @@ def test_the_commit_answers_and_no_waiter_asks_mysql(bank):
         assert time.monotonic() - began > 1  # after those for new waiters, one per second for all of them
         bank.put(deposit(bank, "a1", 2))
         assert [w.result() for w in waiting] == [(200, {"outcome": "applied"})] * 150
-        assert endpoint.metrics()["projector_waiters"] == 0
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 0, what="the end of all waits")
 
 
 def test_it_ends_with_408_in_time(bank):
@@ -317,7 +318,7 @@ def test_a_huge_timeout_of_the_command_is_no_short_one(bank):
         bank.wait(lambda: bank.query("SELECT 1 FROM information_schema.PROCESSLIST WHERE DB = %s AND USER = 'projector'", bank.name))
         bank.put(opened(bank, "a1", 1))
         bank.run_once()
-        assert waiting.popen.wait(20) == 0
+        assert waiting.popen.wait(WAIT_S) == 0
 
 
 def send_wait(endpoint: Endpoint, version: int, timeout_ms: int = 60000) -> socket.socket:
@@ -348,7 +349,7 @@ def test_thousands_of_idle_connections_keep_nobody_waiting(bank):
         waiting = [send_wait(endpoint, 2) for _ in range(50)]
         bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 50)
         idle = []
-        for _ in range(10000):
+        for _ in range(5000):
             idle = [*idle[-400:], socket.create_connection((endpoint.host, endpoint.port))]
         assert endpoint.metrics()["projector_waiters"] == 50
         bank.put(deposit(bank, "a1", 2))
@@ -360,7 +361,7 @@ def test_waiters_are_bounded_and_others_are_answered_meanwhile(bank):
     bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint, ThreadPoolExecutor(280) as pool:
         bank.wait_drained()
-        waiting = [pool.submit(ask, endpoint, "a1", 2, 25000) for _ in range(256)]
+        waiting = [pool.submit(ask, endpoint, "a1", 2) for _ in range(256)]
         bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 256)
         assert ask(endpoint, "a1", 2)[0] == 429
         assert endpoint.get("/healthz").status == 200
@@ -375,7 +376,7 @@ def test_a_burst_of_waiters_loses_none(bank):
         bank.wait_drained()
         clients = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(200)]
         for client in clients:
-            client.sendall(b"GET /wait?type=account&id=a1&version=2&timeout_ms=25000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            client.sendall(b"GET /wait?type=account&id=a1&version=2&timeout_ms=60000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 200)
         bank.put(deposit(bank, "a1", 2))
         for client in clients:
@@ -445,7 +446,7 @@ def test_a_mysql_that_does_not_answer_holds_no_timeout_up(bank, server_folder, t
                 began = time.monotonic()
                 answers = [pool.submit(ask, endpoint, "a2", 1, ms) for ms in (0, 300, 3000)]
                 assert [a.result()[0] for a in answers] == [408] * 3
-                assert 3 <= time.monotonic() - began < 3 + AT_ONCE_S / 2
+                assert 3 <= time.monotonic() - began < 3 + 2 * AT_ONCE_S  # less than it waits for an answer
             finally:
                 mysql.resume()
             ws.put(opened(ws, "a1", 1))
@@ -458,7 +459,7 @@ def test_while_mysql_is_away_it_waits(bank, server_folder, tmp_path):
         ws.create()
         with listening(ws) as endpoint, ThreadPoolExecutor() as pool:
             mysql.kill()
-            soon = pool.submit(ask, endpoint, "a1", 1, 25000)
+            soon = pool.submit(ask, endpoint, "a1", 1)
             ws.wait(lambda: endpoint.metrics()["projector_waiters"] == 1)
             ws.put(opened(ws, "a1", 1))
             mysql.start()
@@ -471,7 +472,9 @@ def test_while_mysql_is_away_it_waits(bank, server_folder, tmp_path):
 def example(language: str, endpoint: Endpoint) -> str:
     [block] = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "docs/waiting.md").read_text(), re.M | re.S)
     assert block.count("http://127.0.0.1:9464") == 1
-    return block.replace("http://127.0.0.1:9464", endpoint.url)
+    patient, count = re.subn(r"(timeout_ms|timeoutMs)( ?= ?)1000\b", r"\g<1>\g<2>30000", block)  # on a busy machine too
+    assert count == 1
+    return patient.replace("http://127.0.0.1:9464", endpoint.url)
 
 
 def test_the_python_of_the_docs_shows_a_row_that_has_the_write(bank):

@@ -22,7 +22,7 @@ RESERVED = "SHA2(CONCAT(DATABASE(), '/account'), 256)"
 
 @pytest.fixture
 def events(bank) -> list[dict]:
-    bank.mapping(**ARCHIVE, backoff_ms=20)
+    bank.mapping(**ARCHIVE, backoff_ms=20, mysql={"lock_wait_s": 60})  # while others are refused
     bank.put(events := life(bank, 3, 3))
     bank.run_once()
     return events
