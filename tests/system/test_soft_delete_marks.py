@@ -83,7 +83,7 @@ def test_what_only_the_event_can_mark_is_said_with_what_to_do(ws, tmp_path):
     ws.db["customers"].delete_one({"_id": "c1"})
     left = outcomes(ws, "--repair", status=1)["c1"]
     assert left.startswith("left: ") and WHY in left and "UPDATE customer SET deleted_at" in left
-    ws.put(ws.event("c1", "Closed", 2, closed_at=CLOSED))
+    ws.put(ws.event("c1", "Named", 2, kind="phone"))
     done = ws.projector("refresh", "--force", "account", "c1")
     assert done.returncode != 0 and WHY in done.stderr, done
     assert table(ws) == {"c1": ("web", "", None)}
@@ -95,7 +95,7 @@ def test_a_refresh_marks_with_what_is_known_and_leaves_the_rest(ws, tmp_path):
     begin(ws, tmp_path, customers(events=rules, always=["kind"]))
     fill(ws, "c1", "c2")
     ws.db["customers"].delete_many({})
-    ws.put(ws.event("c1", "Closed", 2, reason="moved"))
+    ws.put(ws.event("c1", "Closed", 2, reason="moved"))  # cannot be applied, and so marks nothing: `kind` is missing
     assert ws.projector("refresh", "--force", "account", "c1").returncode == 0
     assert outcomes(ws, "--repair") == {"c2": "marked as deleted"}
     assert [row[:2] for row in table(ws).values()] == [("web", "")] * 2

@@ -120,6 +120,67 @@ static bool check_collection(RefreshBatch *batch, const Refresh *refresh,
                                projection->entities, projection->table);
 }
 
+/* --- a soft delete that is still to come ---------------------------------------------------------
+ */
+
+static bool marks_a_row(const Mapping *mapping, const Event *event) {
+  const Rule *const *rules =
+      event->malformed ? NULL
+                       : mapping_rules(mapping, event->aggregate.type, event->aggregate.type_length,
+                                       event->event_type, event->event_type_length);
+  for (; rules && *rules; rules++)
+    if ((*rules)->soft)
+      return true;
+  return false;
+}
+
+/* The last of the events still to be applied that marks a row; NULL: none. */
+static const Event *find_soft_delete(const RefreshBatch *batch, const GPtrArray *events,
+                                     const Position *position) {
+  const Event *last = NULL;
+  for (guint i = 0; i < events->len; i++) {
+    const Event *event = events->pdata[i];
+    if (marks_a_row(batch->mapping, event) &&
+        order_standing(position, event, true) == STANDING_NEXT &&
+        (!last || order_key_compare(&event->key, &last->key) > 0))
+      last = event;
+  }
+  return last;
+}
+
+/* The rows whose entity is gone are marked as the event would do it, since the position will pass
+ * it. A dead event was refused before: then what is known without it is all there is. */
+static bool mark_by_event(RefreshBatch *batch, const Event *brief, ChangeList *rows,
+                          Failure *ret_failure) {
+  ChangeList marks = {0};
+  Failure unfit = {0};
+  if (brief->status == STATUS_DEAD)
+    return true;
+  g_autoptr(EventCursor) cursor = outbox_find_event(batch->outbox, &brief->key.event_id);
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  if (!document || !change_list_map(batch->mapping, keep(batch, event_decode(document)),
+                                    batch->arena, &marks, &unfit))
+    return ret_failure->class == FAILURE_NONE;
+  for (unsigned i = 0; i < rows->count; i++)
+    for (unsigned k = 0; k < marks.count; k++)
+      if (rows->changes[i].gone && marks.changes[k].rule->soft &&
+          marks.changes[k].rule->projection == rows->changes[i].rule->projection) {
+        rows->changes[i] = marks.changes[k];
+        rows->changes[i].gone = rows->changes[i].keep_mark = true;
+      }
+  return true;
+}
+
+static bool all_are_gone(const ChangeList *rows) {
+  for (unsigned i = 0; i < rows->count; i++)
+    if (!rows->changes[i].gone)
+      return false;
+  return true;
+}
+
+/* --- rows and position ---------------------------------------------------------------------------
+ */
+
 /* The rows of all projections of the type, and the version they show. */
 static bool map_entities(RefreshBatch *batch, Refresh *refresh, const Event *absent, int64_t time,
                          ChangeList *list, Failure *ret_failure) {
@@ -258,6 +319,26 @@ static int64_t time_of_absent(const Refresh *refresh, const Position *position) 
   return refresh->late ? refresh->late->key.occurred_at : INT64_MIN;
 }
 
+/* Whether the rows stay as they are, since the event that deletes them is still to come and marks
+ * them: nobody else knows when that was, and why. */
+static bool settle_marks(RefreshBatch *batch, const Refresh *refresh, const GPtrArray *events,
+                         const Position *position, ChangeList *rows, bool *ret_stay,
+                         Failure *ret_failure) {
+  const Event *marking = find_soft_delete(batch, events, position);
+  *ret_stay = refresh->late && marking && all_are_gone(rows);
+  if (*ret_stay)
+    return true;
+  if (!refresh->late && marking && !mark_by_event(batch, marking, rows, ret_failure))
+    return false;
+  if (check_all_marked(batch, rows, ret_failure))
+    return true;
+  if (!refresh->late || ret_failure->source != SOURCE_EVENT)
+    return false;
+  *ret_failure = (Failure){0};
+  *ret_stay = true;
+  return true;
+}
+
 /* Adds an aggregate's rows and its position to the batch. */
 static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_failure) {
   const Aggregate *aggregate = refresh->aggregate;
@@ -266,7 +347,7 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
   ChangeList rows = {.changes = arena_alloc(batch->arena, mapping_projection_count(batch->mapping),
                                             sizeof(Change))};
   Item item = {.event = refresh->late, .verdict = VERDICT_SUPERSEDED};
-  bool repeated = false;
+  bool repeated = false, stay;
   int64_t highest;
   if (!look_ahead(batch, refresh, events, ret_failure) ||
       !find_highest(batch, refresh, events, &highest, ret_failure))
@@ -280,18 +361,10 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
       keep(batch, entity_as_event(&nothing, aggregate, newest,
                                   time == INT64_MIN ? g_get_real_time() / 1000 : time));
   bson_destroy(&nothing);
-  if (!map_entities(batch, refresh, absent, time, &rows, ret_failure))
+  if (!map_entities(batch, refresh, absent, time, &rows, ret_failure) ||
+      !settle_marks(batch, refresh, events, &state->position, &rows, &stay, ret_failure))
     return false;
-  if (!check_all_marked(batch, &rows, ret_failure)) {
-    if (!refresh->late || ret_failure->source != SOURCE_EVENT)
-      return false;
-    /* The event that deletes the row is still to come, and marks it: until then it stays as it
-     * is. */
-    *ret_failure = (Failure){0};
-    rows.count = 0;
-    refresh->version = state->position.max_version;
-  }
-  if (refresh->version < state->position.max_version)
+  if (!stay && refresh->version < state->position.max_version)
     return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_EVENT, 0,
                        "the entity is at version %lld, behind version %lld that was applied",
                        (long long)refresh->version, (long long)state->position.max_version);
@@ -301,8 +374,10 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
     return false;
   if (repeated) /* applied after all; the rows are right as they are */
     return true;
-  move_position(state, events, refresh->late, refresh->version);
   batch->any = true;
+  if (stay) /* and the events that follow the late one are applied */
+    return true;
+  move_position(state, events, refresh->late, refresh->version);
   return fold_rows(batch, refresh, &rows, absent, ret_failure);
 }
 

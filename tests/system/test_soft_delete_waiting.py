@@ -1,0 +1,100 @@
+"""A soft delete that waits in the outbox while something else takes the rows of its aggregate from the entities: its mark
+and what only it knows are neither guessed nor lost."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pytest
+from bson import Int64
+
+from workspace import WAIT_S
+
+COLUMNS = {"name": {"from": "name", "type": "varchar(20)"}, "del": {"from": "del", "type": "datetime(3)", "null": True},
+           "why": {"from": "why", "type": "varchar(20)", "null": True}, "ver": {"from": "$version", "type": "bigint"}}
+ORDERS = {"aggregate_type": "o", "table": "o", "entities": "o", "key": {"id": {"from": "$aggregate_id", "type": "varchar(36)"}},
+          "columns": COLUMNS, "always": ["ver"],
+          "children": [{"table": "ol", "from": "lines", "key": {"line": {"from": "$index", "type": "int"}},
+                        "columns": {"sku": {"from": "$item", "type": "varchar(9)"}}}],
+          "events": {"U": {"op": "upsert"}, "M": {"op": "update", "columns": ["name"]},
+                     "C": {"op": "delete", "set": {"del": "$occurred_at", "why": "reason"}}}}
+
+
+def at(second: int) -> datetime:
+    return datetime(2024, 5, 6, 7, 8, second)
+
+
+def event(ws, type: str, version: int, id: str = "o1", **payload) -> dict:
+    return {**ws.event(id, type, version, at(version), **payload), "aggregate_type": "o"}
+
+
+def closed(ws) -> dict:
+    return event(ws, "C", 4, reason="fraud")
+
+
+@pytest.fixture
+def orders(ws, tmp_path):
+    ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
+    ws.mapping([ORDERS], backoff_ms=20, max_attempts=2, gap_wait_ms=0, workers=1)
+    ws.create()
+    ws.db.create_collection("o")
+    return ws
+
+
+def apply(ws, *events: dict) -> None:
+    ws.put(*events)
+    ws.run_once()
+
+
+def opened(ws) -> dict:
+    return event(ws, "U", 1, name="Ada", lines=["x", "y"])
+
+
+def marks(ws) -> list[tuple]:
+    return [(row["del"], row["why"], row["ver"]) for row in ws.rows("o")]
+
+
+def done(ws, *arguments: str) -> str:
+    ran = ws.projector(*arguments, timeout=2 * WAIT_S)
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    return ran.stdout
+
+
+def test_a_late_update_leaves_the_row_to_the_soft_delete_that_waits(orders):
+    apply(orders, opened(orders), event(orders, "M", 3, name="Bea"))
+    late, close = event(orders, "M", 2, name="Cyd"), closed(orders)
+    apply(orders, late, close)
+    assert marks(orders) == [(at(4), "fraud", 4)]
+    assert orders.rows("o")[0]["name"] == "Bea"
+    ledger = orders.ledger()
+    assert (ledger[str(late["_id"])], ledger[str(close["_id"])]) == ("superseded", "applied")
+    done(orders, "reconcile")
+
+
+def test_a_late_update_does_not_settle_a_soft_delete_that_has_failed(orders):
+    apply(orders, opened(orders), event(orders, "M", 3, name="Bea"))
+    close = event(orders, "C", 4, reason=["no", "text"])
+    orders.put(close)
+    orders.projector("run", "--once", timeout=2 * WAIT_S)
+    orders.put(event(orders, "M", 2, name="Cyd"))
+    orders.projector("run", "--once", timeout=2 * WAIT_S)
+    assert marks(orders) == [(None, None, 3)] and orders.found(close)["last_error"]["class"] == "data"
+
+
+def test_a_shadow_takes_the_row_to_which_a_soft_delete_is_still_to_come(orders):
+    apply(orders, opened(orders))
+    orders.put(closed(orders))
+    assert json.loads(done(orders, "rebuild", "--shadow", "--json").splitlines()[-1])["left"] == 0
+    orders.run_once()
+    assert marks(orders) == [(at(4), "fraud", 4)]
+    assert [row["sku"] for row in orders.rows("ol")] == ["x", "y"]
+    done(orders, "reconcile")
+
+
+def test_a_forced_refresh_marks_the_row_as_the_waiting_soft_delete_would(orders):
+    apply(orders, opened(orders))
+    orders.put(closed(orders))
+    done(orders, "refresh", "--force", "o", "o1")
+    orders.run_once()
+    assert marks(orders) == [(at(4), "fraud", 4)]
