@@ -50,21 +50,12 @@ static Suspect suspect_of(const Recheck *recheck, const Difference *difference, 
   return suspect;
 }
 
-/* Whether such a look settles the difference: at its row, or at its parent's. */
-static bool is_of(const Recheck *recheck, const Difference *difference) {
+/* Whether it was repaired, and a look settles it: at its row, or at its parent's. */
+static bool is_repaired(const Recheck *recheck, const Difference *difference) {
   const Projection *projection = difference->layout ? difference->layout->projection : NULL;
-  return projection && (projection == recheck->layout->projection ||
-                        projection->parent == recheck->layout->projection);
-}
-
-static bool is_same(const Difference *a, const Difference *b) {
-  if (a->layout->projection != b->layout->projection)
-    return false;
-  if (a->layout->projection->parent)
-    return values_equal(a->key, b->key, MIN(a->layout->key_count, b->layout->key_count));
-  if (a->kind == DIFFERENCE_EXTRA_ROW)
-    return a->key && b->key && values_equal(a->key, b->key, a->layout->key_count);
-  return a->aggregate && b->aggregate && aggregate_equal(a->aggregate, b->aggregate);
+  return difference->repaired && projection &&
+         (projection == recheck->layout->projection ||
+          projection->parent == recheck->layout->projection);
 }
 
 static void take_back(Difference *difference, const char *still, Arena *arena) {
@@ -76,33 +67,104 @@ static void take_back(Difference *difference, const char *still, Arena *arena) {
   difference->outcome = arena_copy(arena, outcome, strlen(outcome));
 }
 
-static void take_back_if_different(Difference *difference, const GArray *still, Arena *arena) {
-  for (guint i = 0; i < still->len; i++) {
-    const Difference *other = &g_array_index(still, Difference, i);
-    if (!is_same(difference, other))
+/* A row of a table. */
+typedef struct RowOf {
+  const Projection *projection;
+  ValueKey key;
+} RowOf;
+
+static guint row_of_hash(gconstpointer row) {
+  const RowOf *of = row;
+  return value_key_hash(&of->key) ^ g_direct_hash(of->projection);
+}
+
+static gboolean row_of_equal(gconstpointer a, gconstpointer b) {
+  const RowOf *x = a, *y = b;
+  return x->projection == y->projection && value_key_equal(&x->key, &y->key);
+}
+
+/* What is still different. One parent may have any number of children, so all is found by hash. */
+typedef struct Still {
+  GHashTable *by_row;       /* RowOf → Difference */
+  GHashTable *by_aggregate; /* Aggregate → Difference, of the parent table */
+} Still;
+
+static Still still_index(const GArray *differences, Arena *arena) {
+  Still still = {g_hash_table_new(row_of_hash, row_of_equal),
+                 g_hash_table_new(aggregate_hash_key, aggregate_equal_key)};
+  for (guint i = differences->len; i-- > 0;) { /* the first of several is the one that is told */
+    Difference *difference = &g_array_index(differences, Difference, i);
+    const Projection *projection = difference->layout->projection;
+    RowOf *row = arena_alloc(arena, 1, sizeof *row);
+    *row = (RowOf){projection, {difference->key, difference->layout->key_count}};
+    if (difference->key)
+      g_hash_table_replace(still.by_row, row, difference);
+    if (difference->aggregate && !projection->parent)
+      g_hash_table_replace(still.by_aggregate, (gpointer)difference->aggregate, difference);
+  }
+  return still;
+}
+
+/* A look by the parent's key alone says the same of all rows under it. */
+static const Difference *find_still(const Still *still, const Difference *difference) {
+  const Projection *projection = difference->layout->projection;
+  RowOf row = {projection, {difference->key, difference->layout->key_count}};
+  if (!projection->parent && difference->kind != DIFFERENCE_EXTRA_ROW)
+    return difference->aggregate ? g_hash_table_lookup(still->by_aggregate, difference->aggregate)
+                                 : NULL;
+  const Difference *found = difference->key ? g_hash_table_lookup(still->by_row, &row) : NULL;
+  if (found || !projection->parent || !difference->key)
+    return found;
+  row.key.count = projection->parent->key_count;
+  return g_hash_table_lookup(still->by_row, &row);
+}
+
+static void take_back_different(const Recheck *recheck, Difference *differences, size_t count,
+                                const GArray *still, Pool *pool, Arena *arena) {
+  const Still index = still_index(still, pool->arena);
+  for (size_t i = 0; i < count; i++) {
+    const Difference *other =
+        is_repaired(recheck, &differences[i]) ? find_still(&index, &differences[i]) : NULL;
+    if (!other)
       continue;
     g_autofree char *what = difference_text(other);
-    take_back(difference, what, arena);
-    return;
+    take_back(&differences[i], what, arena);
   }
+  g_hash_table_unref(index.by_row);
+  g_hash_table_unref(index.by_aggregate);
+}
+
+/* One look for each aggregate or row, since it shows all the children. */
+static size_t collect_suspects(const Recheck *recheck, const Difference *differences, size_t count,
+                               Arena *arena, Suspect *suspects) {
+  g_autoptr(GHashTable) aggregates = g_hash_table_new(aggregate_hash_key, aggregate_equal_key);
+  g_autoptr(GHashTable) rows = g_hash_table_new(value_key_hash, value_key_equal);
+  size_t found = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (!is_repaired(recheck, &differences[i]))
+      continue;
+    const Suspect suspect = suspect_of(recheck, &differences[i], arena);
+    ValueKey *row = arena_alloc(arena, 1, sizeof *row);
+    *row = (ValueKey){suspect.key, recheck->layout->key_count};
+    if (suspect.by_row ? g_hash_table_add(rows, row)
+                       : g_hash_table_add(aggregates, (gpointer)differences[i].aggregate))
+      suspects[found++] = suspect;
+  }
+  return found;
 }
 
 bool repair_check_rows(const Recheck *recheck, Difference *differences, size_t count, Arena *arena,
                        Failure *ret_failure) {
   g_autofree Suspect *suspects = g_new(Suspect, count + 1);
   g_autoptr(GArray) still = g_array_new(FALSE, TRUE, sizeof(Difference));
-  size_t repaired = 0;
   int64_t lagging = 0;
-  for (size_t i = 0; i < count; i++)
-    if (differences[i].repaired && is_of(recheck, &differences[i]))
-      suspects[repaired++] = suspect_of(recheck, &differences[i], arena);
+  size_t repaired = collect_suspects(recheck, differences, count, arena, suspects);
   if (repaired == 0)
     return true;
   Pool pool = pool_new();
   bool good = recheck_confirm(recheck, suspects, repaired, &pool, still, &lagging, ret_failure);
-  for (size_t i = 0; good && i < count; i++)
-    if (differences[i].repaired && is_of(recheck, &differences[i]))
-      take_back_if_different(&differences[i], still, arena);
+  if (good)
+    take_back_different(recheck, differences, count, still, &pool, arena);
   pool_free(&pool);
   return good;
 }
