@@ -112,6 +112,18 @@ def test_check_finds_ids_that_are_one_value_of_a_key_of_another_type(ws, type, i
     assert status == 2 and "would share a row" in text and all(str(id) in text for id in ids), text
 
 
+@pytest.mark.parametrize("loose_table", ["people", "mail"])
+def test_check_looks_at_the_key_of_each_table(ws, loose_table):
+    """A child's table may have a collation of its own: then the second one's items meet the first one's."""
+    ws.mapping([PROJECTION], backoff_ms=300000, gap_wait_ms=0)
+    ws.create()
+    ws.query(f"ALTER TABLE {loose_table} MODIFY id VARCHAR(36) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL")
+    ws.put(ws.event(id, "Put", name="x", mails=["a@b"]) for id in ("ann", "Ann", "ANN"))
+    text, status = findings(ws)
+    lines = [line for line in text.splitlines() if "considers the ids" in line]
+    assert status == 2 and len(lines) == 2 and all(f"the collation of {loose_table}.id" in line for line in lines), text
+
+
 def test_ids_that_are_one_in_several_tenants_are_a_warning(loose):
     key = {"tenant": {"from": "tenant", "type": "varchar(20)"}, **PROJECTION["key"]}
     loose.query("DROP TABLE people, mail")

@@ -90,12 +90,14 @@ static void add_same_values(const Check *check, const Projection *projection, co
     }
 }
 
-static bool add_same_texts(const Check *check, const Projection *projection, const Column *column,
+/* `of` is the projection, or one of its child tables, which has its own collations. */
+static bool add_same_texts(const Check *check, const Projection *of, const Column *column,
                            GHashTable *ids, unsigned *found) {
+  const Projection *projection = of->parent ? of->parent : of;
   g_autoptr(GArray) same = g_array_new(FALSE, FALSE, sizeof(SameKey));
   guint count;
   g_autofree gpointer *texts = g_hash_table_get_keys_as_array(ids, &count);
-  if (!key_ids_compare(check->session, projection, column, (const char *const *)texts, count, same,
+  if (!key_ids_compare(check->session, of, column, (const char *const *)texts, count, same,
                        check->failure))
     return false;
   for (guint i = 0; i < same->len && i < LISTED_MAX; i++) {
@@ -103,33 +105,46 @@ static bool add_same_texts(const Check *check, const Projection *projection, con
     finding_add(check->findings, is_whole_key(projection),
                 "%s.key.%s: the collation of %s.%s considers the ids \"%s\" and \"%s\" equal, so "
                 "the events of the second fail; give the column %s",
-                projection->path, column->name, projection->table, column->name, pair->one,
-                pair->other,
+                projection->path, column->name, of->table, column->name, pair->one, pair->other,
                 session_is_mariadb(check->session) ? "utf8mb4_nopad_bin" : "utf8mb4_0900_bin");
   }
   *found += same->len;
   return true;
 }
 
-static bool check_column(const Check *check, const Projection *projection, const Column *column,
+static void add_count(const Check *check, const Projection *projection, const Column *column,
+                      const Projection *of, unsigned found) {
+  if (found > LISTED_MAX)
+    finding_add(check->findings, is_whole_key(projection), "%s.key.%s: %u such ids in all in %s",
+                projection->path, column->name, found, of->table);
+}
+
+/* In the table of the projection, and in those of its children, which begin with the same key. */
+static bool check_column(const Check *check, const Projection *projection, unsigned index,
                          GHashTable *ids) {
+  const Column *column = &projection->columns[index];
+  bool text = type_is_text(column->type.kind);
   unsigned found = 0;
   add_same_values(check, projection, column, ids, &found);
-  if (type_is_text(column->type.kind) && !add_same_texts(check, projection, column, ids, &found))
+  if (text && !add_same_texts(check, projection, column, ids, &found))
     return false;
-  if (found > LISTED_MAX)
-    finding_add(check->findings, is_whole_key(projection), "%s.key.%s: %u such ids in all",
-                projection->path, column->name, found);
+  add_count(check, projection, column, projection, found);
+  for (unsigned i = 0; text && i < projection->child_count; i++) {
+    const Projection *child = projection->children[i];
+    found = 0;
+    if (!add_same_texts(check, child, &child->columns[index], ids, &found))
+      return false;
+    add_count(check, projection, column, child, found);
+  }
   return true;
 }
 
 static bool check_projection(const Check *check, const Projection *projection) {
   for (unsigned i = 0; i < projection->key_count; i++) {
-    const Column *column = &projection->columns[i];
-    if (!source_is_aggregate_id(&column->from))
+    if (!source_is_aggregate_id(&projection->columns[i].from))
       continue;
     g_autoptr(GHashTable) ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    return read_ids(check, projection, ids) && check_column(check, projection, column, ids);
+    return read_ids(check, projection, ids) && check_column(check, projection, i, ids);
   }
   return true;
 }
