@@ -108,6 +108,15 @@ static size_t parameter_length(const char *at) {
   return length;
 }
 
+/* Whether a reader could take what follows a JSON Pointer for a part of it, as in `:/a-b`. A name
+ * may have any character, but only these end one that is meant to end. */
+static bool ends_unclearly(const char *parameter, size_t length) {
+  char next = parameter[length];
+  if (parameter[1] != '/' || !next || g_ascii_isspace(next))
+    return false;
+  return !strchr(",);*+=<>!|&^.", next) || (next == '*' && parameter[length - 1] == '/');
+}
+
 /* --- tokens --------------------------------------------------------------------------------- */
 
 /* One word, quoted text or other character of a statement. */
@@ -324,6 +333,13 @@ bool statement_parse(const char *text, Arena *arena, Rule *rule, const char **re
     size_t length = end == at ? parameter_length(at) : 0;
     if (length > 0) {
       Parameter parameter;
+      if (ends_unclearly(at, length)) {
+        *ret_wrong =
+            "a blank after the JSON Pointer of a parameter, whose names have only letters, "
+            "digits, _ . $ and ~ (for one with others: JSON_VALUE(:$payload, "
+            "'$.\"a-b\"'))";
+        return false;
+      }
       if (!source_parse(at + 1, length - 1, arena, &parameter.from) || parameter.from.in_item) {
         *ret_wrong = "after : " A_SOURCE;
         return false;

@@ -9,6 +9,10 @@
   "after : a payload path, a JSON Pointer, $payload or one of $event_id, $aggregate_id, "          \
   "$version, $occurred_at, $event_type, $metadata.x"
 
+#define UNCLEAR_RULE                                                                               \
+  "a blank after the JSON Pointer of a parameter, whose names have only letters, digits, _ . $ "   \
+  "and ~ (for one with others: JSON_VALUE(:$payload, '$.\"a-b\"'))"
+
 #define EXECUTABLE_RULE "a statement without /*! comments, which not every server runs"
 
 static const struct {
@@ -30,6 +34,13 @@ static const struct {
     {"x = :$payload", "x = ?", "$payload"},
     {"x = :/a.b/$id~1,:c", "x = ?,?", "/a.b/$id~1 c"},
     {"x = :/a*2", "x = ?*2", "/a"},
+    {"x = :/a - 2", "x = ? - 2", "/a"},
+    {"x IN (:/a,:/b)", "x IN (?,?)", "/a /b"},
+    {"x = :/a-b", NULL, UNCLEAR_RULE},
+    {"x = :/a@b", NULL, UNCLEAR_RULE},
+    {"x = :/a:b", NULL, UNCLEAR_RULE},
+    {"x = :/a/*b*/", NULL, UNCLEAR_RULE},
+    {"x = :a-b", "x = ?-b", "a"},
     {"x = :/", "x = ?", "/"},
     {"x = :a.", "x = ?.", "a"},
     {"x = :a_b1", "x = ?", "a_b1"},
