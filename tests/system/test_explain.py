@@ -103,3 +103,16 @@ def test_explain_of_what_is_no_text(bank):
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr
     if done.stdout:
         assert json.loads(done.stdout)["found"] is False
+
+
+def test_a_row_that_is_marked_as_deleted_is_said_to_be_there(ws):
+    ws.mapping([{"aggregate_type": "account", "table": "a", "entities": "accounts", "key": {"id": {"from": "$aggregate_id", "type": "varchar(9)"}},
+                 "columns": {"gone": {"from": "gone", "type": "datetime(3)", "null": True}},
+                 "events": {"Opened": {"op": "upsert"}, "Closed": {"op": "delete", "set": {"gone": "$occurred_at"}}}}],
+               mongodb={"retain": "archive"})
+    ws.create()
+    ws.put(ws.event("a1", "Opened", 1), ws.event("a1", "Closed", 2), ws.event("a2", "Closed", 1))
+    ws.run_once()
+    assert re.search(r"row +a: marked as deleted, and no entity\n +id: a1\n", ws.projector("explain", "account", "a1").stdout)
+    assert re.search(r"row +a: none, and no entity\n", ws.projector("explain", "account", "a2").stdout)
+    assert [explain(ws, "account", id)["projections"][0]["marked"] for id in ("a1", "a2")] == [True, False]

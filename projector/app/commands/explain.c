@@ -258,6 +258,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   sight.equal = sight.equal && children.equal;
   sight.strays = children.any && !row;
   const char *why = gone ? NULL : mapped ? refusal : unfit.message;
+  json_object_set_new(json, "marked", json_boolean(row && layout_is_marked(&layout, row)));
   set_finding(json, conclude(&sight, why != NULL),
               absent && !why ? "the entity does not match \"when\", so it has no row" : why);
   if ((mapped && !absent) || row)
@@ -408,6 +409,8 @@ static void print_finding(const json_t *projection) {
                 {"none", "none, and no entity"},
                 {"unknown", "cannot be determined"}};
   const char *text = text_of(projection, "finding"), *reason = text_of(projection, "reason");
+  if (!strcmp(text, "none") && json_is_true(json_object_get(projection, "marked")))
+    text = "marked as deleted, and no entity";
   for (size_t i = 0; i < G_N_ELEMENTS(longer); i++)
     if (!strcmp(text, longer[i].finding))
       text = longer[i].text;
