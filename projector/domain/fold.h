@@ -28,6 +28,7 @@ typedef struct FoldedRow {
   unsigned level; /* of its step */
   bool ended;     /* a statement follows: later changes go into the next level */
   bool fresh;     /* of a write: the row does not exist (set by children_compare.c) */
+  bool missed;    /* nothing to update or to remove was there (set by rehearsal.c) */
   bool keep_mark; /* of a write: keep the mark if the existing row and `row` both have one */
   const ChildRows **children; /* by child table, after the phases: its rows; NULL: as they are */
   uint8_t *modes;             /* ColumnMode of each column after the key */

@@ -21,6 +21,7 @@ struct Rehearsal {
   GPtrArray *rows;     /* of RehearsedRow in the arena; replaced, never changed */
   GPtrArray *entities; /* of StoredEntity */
   GHashTable *ids;     /* of events that took effect */
+  bool statements;     /* one was met: there may be rows that are not known here */
 };
 
 static void entity_free(gpointer data) {
@@ -128,10 +129,11 @@ static bool add_delta(const FoldedRow *row, unsigned column, Value *value, Arena
                      projection->table, target->name, target->type.text);
 }
 
-static bool update_row(GPtrArray *rows, const FoldedRow *row, Arena *arena, Failure *ret_failure) {
+static bool update_row(GPtrArray *rows, FoldedRow *row, Arena *arena, Failure *ret_failure) {
   const Projection *projection = row->projection;
   int index = find_row(rows, projection, row->key);
-  if (index < 0 || (row->unmarked && is_marked(projection, values_at(rows, index))))
+  row->missed = index < 0 || (row->unmarked && is_marked(projection, values_at(rows, index)));
+  if (row->missed)
     return row->lenient || row_missing(projection, ret_failure);
   Value *values = arena_alloc(arena, projection->column_count, sizeof *values);
   memcpy(values, values_at(rows, index), projection->column_count * sizeof *values);
@@ -190,13 +192,14 @@ static void expand_children(const GPtrArray *rows, const Step *step, Arena *aren
 static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failure *ret_failure) {
   expand_children(rows, step, arena);
   for (guint i = 0; i < step->rows->len; i++) {
-    const FoldedRow *row = step->rows->pdata[i];
+    FoldedRow *row = step->rows->pdata[i];
     if (row->update && !update_row(rows, row, arena, ret_failure))
       return false;
   }
   for (guint i = 0; i < step->rows->len; i++) {
-    const FoldedRow *row = step->rows->pdata[i];
+    FoldedRow *row = step->rows->pdata[i];
     int index = row->remove ? find_row(rows, row->projection, row->key) : -1;
+    row->missed = row->remove ? index < 0 : row->missed;
     if (index >= 0)
       g_ptr_array_remove_index(rows, (guint)index);
   }
@@ -208,6 +211,11 @@ static bool execute_step(GPtrArray *rows, const Step *step, Arena *arena, Failur
   return true;
 }
 
+static void doubt_missed(const Step *step) {
+  for (guint i = 0; i < step->rows->len; i++)
+    ((FoldedRow *)step->rows->pdata[i])->missed = false;
+}
+
 /* All or nothing, like a transaction. */
 static bool execute(Rehearsal *rehearsal, const Fold *fold, bool *ret_statement,
                     Failure *ret_failure) {
@@ -216,9 +224,11 @@ static bool execute(Rehearsal *rehearsal, const Fold *fold, bool *ret_statement,
   for (unsigned i = 0; i < fold_step_count(fold); i++) {
     const Step *step = fold_step(fold, i);
     if (step->statement)
-      *ret_statement = true;
+      *ret_statement = rehearsal->statements = true;
     else if (!execute_step(rows, step, rehearsal->arena, ret_failure))
       return false;
+    else if (rehearsal->statements)
+      doubt_missed(step);
   }
   g_ptr_array_set_size(rehearsal->rows, 0);
   g_ptr_array_extend(rehearsal->rows, rows, NULL, NULL);

@@ -69,9 +69,9 @@ static void add_step(json_t *changes, const Step *step) {
   }
   for (guint i = 0; i < step->rows->len; i++) {
     const FoldedRow *row = step->rows->pdata[i];
-    if (row->update)
+    if (row->update && !row->missed)
       add_change(changes, row, "update", columns_json(row, true));
-    if (row->remove)
+    if (row->remove && !row->missed)
       add_change(changes, row, "delete", json_object());
     if (row->write)
       add_change(changes, row, "write", columns_json(row, false));
