@@ -21,9 +21,10 @@ static bool find_items(const Projection *child, const ChildItems *from, bson_ite
     return bson_iter_recurse(&iter, ret_items);
   if (there)
     bson_describe(&iter, found, sizeof found);
+  g_autofree char *names = source_names(from->items);
   return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
-                     "%s: expected an array for child table %s, found %s", from->items->text,
-                     child->table, found);
+                     "%s: expected an array for child table %s, found %s", names, child->table,
+                     found);
 }
 
 /* `$index` as a document with one value, which lives as long as the arena. */

@@ -203,7 +203,28 @@ static bool same_text(const bson_iter_t *found, const bson_iter_t *wanted) {
          id_from_text(id.kind, text, length, bytes, &other) && id_equal(&id, &other);
 }
 
+static bool same(const bson_iter_t *found, const bson_iter_t *wanted);
+
+/* Members in the same order, each by the rules of a single value. */
+static bool same_members(const bson_iter_t *found, const bson_iter_t *wanted) {
+  bson_iter_t a, b;
+  if (bson_iter_type(found) != bson_iter_type(wanted) || !bson_iter_recurse(found, &a) ||
+      !bson_iter_recurse(wanted, &b))
+    return false;
+  for (;;) {
+    bool another = bson_iter_next(&a);
+    if (another != bson_iter_next(&b))
+      return false;
+    if (!another)
+      return true;
+    if (strcmp(bson_iter_key(&a), bson_iter_key(&b)) != 0 || !same(&a, &b))
+      return false;
+  }
+}
+
 static bool same(const bson_iter_t *found, const bson_iter_t *wanted) {
+  if (BSON_ITER_HOLDS_DOCUMENT(wanted) || BSON_ITER_HOLDS_ARRAY(wanted))
+    return same_members(found, wanted);
   if (is_null(found) || is_null(wanted))
     return is_null(found) && is_null(wanted);
   if (BSON_ITER_HOLDS_UTF8(wanted))

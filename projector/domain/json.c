@@ -24,7 +24,9 @@ static void describe(const json_t *value, char *text, size_t size) {
   const char *decimal = json_string_value(json_object_get(value, "$numberDecimal"));
   switch (value ? json_typeof(value) : JSON_NULL) {
   case JSON_OBJECT: snprintf(text, size, "%.60s", decimal ? decimal : "an object"); break;
-  case JSON_ARRAY: snprintf(text, size, "an array"); break;
+  case JSON_ARRAY:
+    snprintf(text, size, json_array_size(value) > 0 ? "an array" : "an empty array");
+    break;
   case JSON_STRING: snprintf(text, size, "\"%.60s\"", json_string_value(value)); break;
   case JSON_INTEGER: snprintf(text, size, "%lld", (long long)json_integer_value(value)); break;
   case JSON_REAL: /* keeps the point: 2.0 is not the 2 that was expected */

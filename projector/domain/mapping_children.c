@@ -40,13 +40,26 @@ static bool check_name(const Mapping *mapping, const Projection *parent, const j
 }
 
 /* Rows with values that only an event has could not be compared with an entity. */
+/* Of a list of paths, the one that no entity has; NULL: none. */
+static const char *not_of_entity(const Source *source) {
+  for (; source; source = source->otherwise) {
+    Source place = *source;
+    place.otherwise = NULL;
+    if (!source_is_of_entity(&place))
+      return place.text;
+  }
+  return NULL;
+}
+
 static bool check_sources(const Projection *child, Failure *ret_failure) {
-  for (unsigned i = child->parent->key_count; i < child->column_count; i++)
-    if (!source_is_of_entity(&child->columns[i].from))
+  for (unsigned i = child->parent->key_count; i < child->column_count; i++) {
+    const char *wrong = not_of_entity(&child->columns[i].from);
+    if (wrong)
       return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
                          "%s: its column %s comes from %s, which an entity does not have; expected "
                          "$index, $item, $item.x, a payload path or $aggregate_id",
-                         child->path, child->columns[i].name, child->columns[i].from.text);
+                         child->path, child->columns[i].name, wrong);
+  }
   return true;
 }
 

@@ -168,7 +168,7 @@ bool source_from_json(const json_t *json, const char *path, Arena *arena, Source
   if (!json_is_array(json))
     return parse_text(json, path, arena, ret_source, ret_failure);
   if (json_array_size(json) == 0)
-    return json_complain(path, "a list of at least one path", NULL, ret_failure);
+    return json_complain(path, "a list of at least one path", json, ret_failure);
   Source first = {0};
   size_t i;
   const json_t *member;

@@ -152,7 +152,7 @@ def test_an_upsert_without_the_array_fails(shop):
     shop.put(wrong)
     shop.projector("run", "--once")
     reasons = [shop.found(e)["last_error"]["message"] for e in wrong]
-    assert "lines: expected an array for child table order_line, found nothing" in reasons[0]
+    assert "payload.lines: expected an array for child table order_line, found nothing" in reasons[0]
     assert "expected an array for child table order_line, found string" in reasons[1]
     assert "order_line, item 0 of lines" in reasons[2] and "$item.qty" in reasons[2]
     assert 'in child table order_tag, found items 0 and 2 with one key: "tag a"' in reasons[3]

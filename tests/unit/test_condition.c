@@ -16,7 +16,8 @@ static const char event_json[] =
     "   'oid': {'$oid': '65a000000000000000000001'},"
     "   'uuid': {'$binary': {'base64': 'ABEiM0RVZneImaq7zN3u/w==', 'subType': '04'}},"
     "   'at': {'$date': {'$numberLong': '1714979289123'}}, 'list': ['web', 2],"
-    "   'a': {'b': 'deep'}, 'x.y': 'dotted'}}";
+    "   'a': {'b': 'deep'}, 'x.y': 'dotted',"
+    "   'deep': {'a': {'$numberLong': '1'}, 'l': [{'$numberDouble': '2.0'}, null]}}}";
 
 static const struct {
   const char *when, *expected; /* "yes", "no", or why it cannot be evaluated */
@@ -56,6 +57,16 @@ static const struct {
     {"{'path': 'half', 'is': {'$numberDecimal': 'NaN'}}", "no"},
     {"{'path': 'n', 'is': -5}", "no"},
     {"{'path': 'n', 'is': 0}", "no"},
+
+    /* also inside of a document or an array, whose members are compared in their order */
+    {"{'path': 'deep', 'is': {'a': 1, 'l': [2, null]}}", "yes"},
+    {"{'path': 'deep', 'is': {'l': [2, null], 'a': 1}}", "no"},
+    {"{'path': 'deep', 'is': {'a': 1, 'l': [2]}}", "no"},
+    {"{'path': 'deep', 'is': {'a': 1}}", "no"},
+    {"{'path': 'deep', 'is': {'a': 1, 'l': [2, null], 'x': 1}}", "no"},
+    {"{'path': 'deep', 'is': {'a': 2, 'l': [2, null]}}", "no"},
+    {"{'path': 'deep', 'is': 1}", "no"},
+    {"{'path': 'n', 'is': {'a': 1}}", "no"},
 
     /* true, false and null equal only themselves */
     {"{'path': 'yes', 'is': true}", "yes"},

@@ -203,13 +203,16 @@ static void test_good_files(void **state) {
   FILE_OF(HEAD ", " KEY ", 'children': [{'table': 'c', " members                                   \
                ", 'key': {'n': {'from': '$index', 'type': 'int'}}}], " EVENTS)
 
+#define WITH_CHILD_COLUMN(from)                                                                    \
+  WITH_CHILD("'from': 'l', 'columns': {'x': {'from': " from ", 'type': 'int'}}")
+
 static const struct {
   const char *file, *message;
 } wrong_files[] = {
     {"[]", "projections: expected a list of at least one projection, found nothing"},
     {"{}", "projections: expected a list of at least one projection, found nothing"},
     {"{'projections': []}",
-     "projections: expected a list of at least one projection, found an array"},
+     "projections: expected a list of at least one projection, found an empty array"},
     {"{'projections': {}}",
      "projections: expected a list of at least one projection, found an object"},
     {"{'projections': [5]}", "projections[0]: expected an object, found 5"},
@@ -286,7 +289,7 @@ static const struct {
     {WITH_KEY("{'a b': {'from': 'id', 'type': 'int'}}"), "projections[0].key.a b: " NOT_IDENTIFIER},
     {WITH_KEY("{'': {'from': 'id', 'type': 'int'}}"), "projections[0].key.: " NOT_IDENTIFIER},
 
-    {WITH_COLUMNS("[]"), "projections[0].columns: expected an object, found an array"},
+    {WITH_COLUMNS("[]"), "projections[0].columns: expected an object, found an empty array"},
     {WITH_COLUMNS("null"), "projections[0].columns: expected an object, found null"},
     {WITH_COLUMNS("{'a': 5}"), "projections[0].columns.a: expected an object, found 5"},
     {WITH_COLUMNS("{'a': {'from': 5, 'type': 'int'}}"),
@@ -311,7 +314,7 @@ static const struct {
     {WITH_COLUMNS("{'a': {'default': 1, 'type': 'int'}}"),
      "projections[0].columns.a.from: " SOURCE_RULE "nothing"},
     {WITH_COLUMNS("{'a': {'from': [], 'type': 'int'}}"),
-     "projections[0].columns.a.from: expected a list of at least one path, found nothing"},
+     "projections[0].columns.a.from: expected a list of at least one path, found an empty array"},
     {WITH_COLUMNS("{'a': {'from': ['b', 5], 'type': 'int'}}"),
      "projections[0].columns.a.from[1]: " SOURCE_RULE "5"},
     {WITH_COLUMNS("{'a': {'from': '/b~2', 'type': 'int'}}"),
@@ -338,6 +341,9 @@ static const struct {
      "projections[0].children[0].default: expected [], found 5"},
     {WITH_CHILD("'from': 'b', 'default': [1]"),
      "projections[0].children[0].default: expected [], found an array"},
+    {WITH_CHILD_COLUMN("['$item.a', '$metadata.a']"),
+     "projections[0].children[0]: its column x comes from $metadata.a, which an entity does not "
+     "have; expected $index, $item, $item.x, a payload path or $aggregate_id"},
     {WITH_CHILD("'from': '$metadata.b'"),
      "projections[0].children[0]: expected the path of an array in the payload, found $metadata.b"},
     {WITH_CHILD("'from': ['b', '$aggregate_id']"),
@@ -397,7 +403,8 @@ static const struct {
      "projections[0].events.E.when.is: expected a text, a number, true, false, null or a value in "
      "extended JSON, found an array"},
     {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a', 'in': []}}"),
-     "projections[0].events.E.when.in: expected a list of at least one value, found an array"},
+     "projections[0].events.E.when.in: expected a list of at least one value, found an empty "
+     "array"},
     {WITH_RULE("{'op': 'upsert', 'when': {'path': 'a', 'exists': 1}}"),
      "projections[0].events.E.when.exists: expected true or false, found 1"},
     {WITH_RULE("{'op': 'upsert', 'when': {'all': [], 'path': 'a'}}"),
@@ -407,7 +414,8 @@ static const struct {
      "beside "
      "\"path\""},
     {WITH_RULE("{'op': 'upsert', 'when': {'all': []}}"),
-     "projections[0].events.E.when.all: expected a list of at least one condition, found an array"},
+     "projections[0].events.E.when.all: expected a list of at least one condition, found an empty "
+     "array"},
     {FILE_OF(HEAD ", 'when': {'path': '$event_type', 'is': 'E'}, " KEY ", " EVENTS),
      "projections[0].when.path: " ENTITY_RULE "\"$event_type\""},
     {FILE_OF(HEAD ", 'when': {'not': {'path': '$metadata.tenant', 'exists': true}}, " KEY
@@ -417,7 +425,7 @@ static const struct {
      "projections[0].when.path: " ENTITY_RULE "an array"},
     {WITH_RULE("{'op': 'update'}"), "projections[0].events.E.columns: " UPDATE_RULE "nothing"},
     {WITH_RULE("{'op': 'update', 'columns': []}"),
-     "projections[0].events.E.columns: " UPDATE_RULE "an array"},
+     "projections[0].events.E.columns: " UPDATE_RULE "an empty array"},
     {WITH_RULE("{'op': 'update', 'columns': {}}"),
      "projections[0].events.E.columns: " UPDATE_RULE "an object"},
     {WITH_RULE("{'op': 'update', 'columns': 'a'}"),

@@ -322,7 +322,7 @@ static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *re
                           projection->table, projection->aggregate_type, options->aggregate_type);
   if (!projection_owns_rows(projection))
     return failure_refuse(ret_failure,
-                          "the key of %s is more than $aggregate_id, so its rows may not belong to "
+                          "the key of %s is not $aggregate_id alone, so its rows may not belong to "
                           "this aggregate alone; replay the whole table",
                           projection->table);
   replay->mapping =

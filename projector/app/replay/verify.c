@@ -268,7 +268,7 @@ static bool verify_projection(Verify *verify, MongoStore *store, Failure *ret_fa
   g_autoptr(Arena) arena = arena_new();
   if (!projection_owns_rows(verify->projection))
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-                       "projections[%u]: the key of %s is more than $aggregate_id, so its rows are "
+                       "projections[%u]: the key of %s is not $aggregate_id alone, so its rows are "
                        "not those of one aggregate",
                        verify->projection->index, verify->projection->table);
   g_autoptr(Entities) entities = entities_open(store, verify->projection->entities, NULL);
