@@ -163,7 +163,7 @@ OTHERS = [True, "1", None, {"$numberDecimal": "NaN"}, {"$numberDouble": "NaN"}, 
 def test_is_compares_numbers_by_value_and_all_else_by_type(mapped, wanted):
     values = NUMBERS + OTHERS
     done = mapped(lambda p: p.update(when={"path": "v", "is": wanted}), *(("Put", {"v": value}) for value in values))
-    found = [value for value, report in zip(values, done) if report["changes"][0]["change"] == "write"]
+    found = [value for value, report in zip(values, done) if [change["change"] for change in report["changes"]] == ["write"]]
     assert found == (NUMBERS if wanted in NUMBERS and wanted is not True else [wanted])
 
 
