@@ -20,9 +20,9 @@ enum {
   CONNECTIONS_MAX = 64 + HTTP_DEFERRED_MAX,
   CONNECTIONS_MANY = 48, /* from here on each new connection ends older ones, */
   CONNECTIONS_LEFT = 16, /* whatever their age, so that this many more can always come; */
-  YOUNG_MS = 250,        /* but none that is new: many that will be deferred may come at once */
-  BACKLOG = 1024,        /* connections not accepted yet; the kernel keeps them */
-  IDLE_S = 10,           /* of a connection */
+  YOUNG_MS = 5000, /* but none whose request a busy machine may still have to send or to read */
+  BACKLOG = 1024,  /* connections not accepted yet; the kernel keeps them */
+  IDLE_S = 10,     /* of a connection */
   MEMORY_PER_CONNECTION = 16384, /* request line and headers */
   BODY_MAX = 4096,
   SENDING_MS = 300,          /* for the answers to deferred requests, at the end */
