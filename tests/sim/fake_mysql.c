@@ -529,9 +529,9 @@ bool ledger_find_old(Session *session, const Ledger *ledger, const LedgerAge *ag
   (void)ledger;
   if (!statement_begin(session, AT_LOOK, "find old", ret_failure))
     return false;
+  int64_t mysql_ms = sim_server_ms(MYSQL_SERVER), now_ms = MIN(mysql_ms, age->now_ms);
   for (unsigned i = 0; i < sim.event_count && ids->ids->len < limit; i++) {
     const SimEvent *event = &sim.events[i];
-    int64_t now_ms = MIN(sim_server_ms(MYSQL_SERVER), age->now_ms);
     if (!event->ledgered || event->ledgered_at >= now_ms - age->older_than_s * 1000)
       continue;
     if (skip > 0) {
