@@ -154,6 +154,29 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   }
 }
 
+/* Whether the aggregate's first rows are another's: both would write them, and neither would know
+ * of the other. */
+static bool meets_namesake(const Item *item, const AggregateState *state) {
+  return item->changes.count > 0 && state->namesake && order_is_untouched(&state->position) &&
+         !order_is_untouched(&state->namesake->position);
+}
+
+static void fail_for_namesake(Item *item, const AggregateState *state, Arena *arena) {
+  const Id *id = &state->aggregate->id;
+  const char *table = item->changes.changes[0].rule->projection->table;
+  const char *other = id_kind_name(state->namesake->aggregate->id.kind);
+  char text[ID_TEXT_SIZE];
+  Failure failure;
+  id_text(id, text);
+  failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0,
+              "$aggregate_id: expected a row of its own, but the row of %s is that of the %s with "
+              "the same text: write the ids of an aggregate_type in one kind, or let this one have "
+              "the row (refresh --id-kind %s), found \"%.60s\"",
+              table, other, id_kind_name(id->kind), text);
+  fail(item, &failure, arena);
+  item->failure_is_provisional = true;
+}
+
 static void decide(const Mapping *mapping, Item *item, AggregateState *state, Arena *arena) {
   if (state->blocked) {
     item->verdict = VERDICT_WAIT;
@@ -176,7 +199,10 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
       item->verdict = VERDICT_IGNORED;
     return;
   case STANDING_NEXT:
-    item->verdict = item->changes.count > 0 ? VERDICT_APPLIED : VERDICT_IGNORED;
+    if (meets_namesake(item, state))
+      fail_for_namesake(item, state, arena);
+    else
+      item->verdict = item->changes.count > 0 ? VERDICT_APPLIED : VERDICT_IGNORED;
     return;
   }
 }
