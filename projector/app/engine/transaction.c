@@ -73,12 +73,6 @@ static bool begin(Worker *worker, Failure *ret_failure) {
           session_run(worker->session, ret_failure, statement));
 }
 
-static void recall_missing(const Worker *worker, Item *items, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    items[i].was_missing = watch_misses(worker->lanes->watch, items[i].event->aggregate_hash,
-                                        items[i].event->key.version);
-}
-
 /* Events of namesakes go to one lane, and a command locks out the owner: whoever has the row has
  * its position already, or is in this batch. */
 static bool look_for_namesakes(Worker *worker, const Item *items, size_t count,
@@ -133,7 +127,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT")))
     return false;
   hand_commit(worker->hand, items, count);
-  recall_missing(worker, items, count);
+  watch_recall_missing(worker->lanes->watch, items, count);
   metrics_committed(worker->metrics, items, count, clock_us() - begun);
   crash_point("after_commit");
   return true;

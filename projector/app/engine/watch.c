@@ -236,16 +236,25 @@ void watch_miss(Watch *watch, uint64_t aggregate_hash, int64_t first, int64_t la
   g_atomic_int_set(&watch->any_missed, 1);
 }
 
-bool watch_misses(Watch *watch, uint64_t aggregate_hash, int64_t version) {
-  if (!g_atomic_int_get(&watch->any_missed))
-    return false;
-  SCOPED_LOCK(&watch->lock);
-  for (unsigned i = 0; i < MIN(watch->missed_count, WATCH_MISSED_MAX); i++) {
+static bool misses(const Watch *watch, const Event *event) {
+  int64_t version = event->key.version;
+  for (unsigned i = 0; version > 0 && i < MIN(watch->missed_count, WATCH_MISSED_MAX); i++) {
     const MissedVersions *one = &watch->missed[i];
-    if (one->aggregate_hash == aggregate_hash && one->first <= version && version <= one->last)
+    if (one->aggregate_hash == event->aggregate_hash && one->first <= version &&
+        version <= one->last)
       return true;
   }
   return false;
+}
+
+void watch_recall_missing(Watch *watch, Item *items, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    items[i].was_missing = false;
+  if (!g_atomic_int_get(&watch->any_missed))
+    return;
+  SCOPED_LOCK(&watch->lock); /* once for all of them */
+  for (size_t i = 0; i < count; i++)
+    items[i].was_missing = misses(watch, items[i].event);
 }
 
 bool watch_may_log(Watch *watch, const Id *event, const char *message, const Failure *failure,

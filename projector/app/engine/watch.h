@@ -6,7 +6,7 @@
  * any thread. */
 #pragma once
 
-#include "projector/domain/event.h"
+#include "projector/domain/plan.h"
 
 typedef struct Watch Watch;
 
@@ -46,8 +46,8 @@ enum { WATCH_MISSED_MAX = 256 }; /* ranges of missing versions: as many as Mongo
 /* Those versions of the aggregate are about to be noted as missing, or are: if one of them is
  * applied after all, its note has to be corrected. The latest are remembered. */
 void watch_miss(Watch *watch, uint64_t aggregate_hash, int64_t first, int64_t last);
-/* Whether the version is one of them, as far as the hash tells. */
-bool watch_misses(Watch *watch, uint64_t aggregate_hash, int64_t version);
+/* Sets `was_missing` of each item: whether its version is one of them, as far as the hash tells. */
+void watch_recall_missing(Watch *watch, Item *items, size_t count);
 
 /* --- projections, by index --- */
 
