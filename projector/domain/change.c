@@ -263,7 +263,8 @@ Change *change_for_row(const Projection *projection, const Value *key, Arena *ar
   return change;
 }
 
-bool change_may_be_without_row(const Change *change) {
-  return operation_is_delta(change->rule->operation) && !change->row_gone &&
-         projection_removes_rows(change->rule->projection);
+bool change_has_lost_row(const Change *change, bool refreshable) {
+  return change->row == ROW_MARKED ||
+         (change->row == ROW_MISSING &&
+          (refreshable || projection_removes_own_rows(change->rule->projection)));
 }

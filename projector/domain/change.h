@@ -3,6 +3,9 @@
 
 #include "projector/domain/children.h"
 
+/* What is there of the row of a late delta, once it was looked for. */
+typedef enum RowState { ROW_NOT_LOOKED_FOR, ROW_THERE, ROW_MARKED, ROW_MISSING } RowState;
+
 /* One event's effect on one projection. Values live as long as the event and the arena. */
 typedef struct Change {
   const Rule *rule;
@@ -11,7 +14,7 @@ typedef struct Change {
                        assignments (subtract already negated); sql: the parameters */
   bool deltas_only; /* of a late event: the columns that its rule also sets are older than the
                      * row's */
-  bool row_gone;    /* of a late delta: its row was looked for, and is not there or marked */
+  RowState row;
   bool keep_mark; /* of an entity: columns that a soft delete has set in a marked row stay, as long
                      as the entity is marked too */
   bool gone;      /* of an entity that no longer exists */
@@ -51,6 +54,7 @@ bool change_for_removal(const Projection *projection, const Event *event, Arena 
 /* The removal of the row with that key. */
 Change *change_for_row(const Projection *projection, const Value *key, Arena *arena);
 
-/* Whether it is a delta to a row that a newer event of the same aggregate may have removed, and was
- * not looked for yet. A row that only another aggregate's events make may be still to come. */
-bool change_may_be_without_row(const Change *change);
+/* Whether a late delta's row is known to be removed: it is marked as deleted, or missing where
+ * nobody else can make it, or where `refreshable`: then its entity decides. Any other row that is
+ * missing may be still to come from another aggregate. */
+bool change_has_lost_row(const Change *change, bool refreshable);

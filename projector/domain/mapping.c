@@ -439,12 +439,14 @@ bool projection_is_of(const Projection *projection, const char *aggregate_type, 
          !memcmp(projection->aggregate_type, aggregate_type, length);
 }
 
-bool projection_removes_rows(const Projection *projection) {
-  bool removes = projection->entities;
-  for (unsigned i = 0; i < projection->rule_count && !removes; i++)
-    removes = projection->rules[i].operation == OP_DELETE ||
-              (projection->rules[i].operation == OP_UPSERT && projection->when);
-  return removes;
+bool projection_removes_own_rows(const Projection *projection) {
+  bool own = false, removes = false;
+  for (unsigned i = 0; i < projection->key_count; i++)
+    own |= source_is_aggregate_id(&projection->columns[i].from);
+  for (unsigned i = 0; i < projection->rule_count; i++)
+    removes |= projection->rules[i].operation == OP_DELETE ||
+               (projection->rules[i].operation == OP_UPSERT && projection->when);
+  return own && removes;
 }
 
 static bool overwrites(const Projection *projection, const char *event_type) {

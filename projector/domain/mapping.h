@@ -113,9 +113,8 @@ const Projection *mapping_find_table(const Mapping *mapping, const char *table);
 
 /* Whether the projection is for aggregates of that type. */
 bool projection_is_of(const Projection *projection, const char *aggregate_type, size_t length);
-/* Whether a row can be removed by an event of the projection's own aggregate, or because its entity
- * no longer exists. */
-bool projection_removes_rows(const Projection *projection);
+/* Whether an event of its aggregate can remove a row, and no other aggregate has that row too. */
+bool projection_removes_own_rows(const Projection *projection);
 /* Whether each event type that changes a row of the projection's aggregates writes or removes the
  * whole row: then any newer event has overwritten what an older one would write. */
 bool mapping_overwrites(const Mapping *mapping, const Projection *projection);

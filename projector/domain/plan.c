@@ -127,7 +127,7 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   for (unsigned i = 0; i < item->changes.count; i++) {
     const Change *change = &item->changes.changes[i];
     Operation operation = change->rule->operation;
-    if (operation_is_delta(operation) && change->row_gone) {
+    if (operation_is_delta(operation) && change_has_lost_row(change, refreshable)) {
       gone = true;
     } else if (operation_is_delta(operation)) {
       deltas.changes[deltas.count] = *change;

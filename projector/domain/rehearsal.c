@@ -324,11 +324,11 @@ static bool learn_gone_rows(const Rehearsal *rehearsal, Item *item) {
   for (unsigned i = 0; i < item->changes.count && item->late; i++) {
     Change *change = &item->changes.changes[i];
     const Projection *projection = change->rule->projection;
-    if (!change_may_be_without_row(change))
+    if (!operation_is_delta(change->rule->operation))
       continue;
     const Value *row = rehearsal_find(rehearsal, projection, change->key);
-    change->row_gone = !row || is_marked(projection, row);
-    learnt |= change->row_gone;
+    change->row = !row ? ROW_MISSING : is_marked(projection, row) ? ROW_MARKED : ROW_THERE;
+    learnt |= change->row != ROW_THERE;
   }
   return learnt;
 }

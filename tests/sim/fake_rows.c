@@ -209,6 +209,15 @@ bool rows_find_unmarked(Session *session, const Projection *projection, const Va
   if (!statement_begin(session, AT_LOOK, "find row", ret_failure))
     return false;
   *ret_unmarked = *presence(&sim.rows[aggregate_of_key(key)], projection->index);
-  counts.gone += !*ret_unmarked;
   return statement_end(session, "find row", ret_failure);
+}
+
+bool rows_look(Session *session, const Projection *projection, const Value *key,
+               RowState *ret_state, Failure *ret_failure) {
+  bool there;
+  if (!rows_find_unmarked(session, projection, key, &there, ret_failure))
+    return false;
+  *ret_state = there ? ROW_THERE : ROW_MISSING;
+  counts.gone += !there;
+  return true;
 }

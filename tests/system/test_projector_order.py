@@ -205,17 +205,28 @@ def test_a_late_delta_without_a_row_takes_it_from_the_entity_if_there_is_one(ws)
     assert [r["card"] for r in ws.rows("card")] == [3]
 
 
-@pytest.mark.parametrize("when", [{}, {"when": {"path": "amount", "exists": True}}], ids=["", "when"])
-def test_a_late_delta_waits_for_a_row_that_another_aggregate_makes(ws, when):
-    """No event of a transfer removes a row of `kept`, so nothing newer can have superseded the delta. A condition removes none
-    either, where nothing writes whole rows."""
-    transfers = {**KEPT, "aggregate_type": "transfer", "key": {"id": {"from": "to", "type": "varchar(36)"}},
-                 "events": {"MoneyDeposited": KEPT["events"]["MoneyDeposited"]}, **when}
-    ws.mapping([transfers], **FAST)
+NO_REMOVAL: dict = {"more": {}, "events": {}}
+CONDITION = {"more": {"when": {"path": "amount", "exists": True}}, "events": {}}  # removes no row where nothing writes whole rows
+ANOTHERS_REMOVAL = {"more": {}, "events": {"AccountClosed": {"op": "delete"}, "AccountOpened": {"op": "upsert"}}}
+
+
+def transfers(ws, *, more: dict, events: dict, key: dict | None = None) -> None:
+    """Rows whose key several transfers may name; another program makes them."""
+    ws.mapping([{**KEPT, "aggregate_type": "transfer", "key": {"id": {"from": "to", "type": "varchar(36)"}, **(key or {})},
+                 "events": {"MoneyDeposited": KEPT["events"]["MoneyDeposited"], **events}, **more}], **FAST)
     ws.create()
+
+
+def transfer(ws, transfer_id: str, event_type: str, ms: int, to: str, **more) -> dict:
+    return {**ws.event(transfer_id, event_type, at=at(ms), to=to, **more), "aggregate_type": "transfer"}
+
+
+@pytest.mark.parametrize("how", [NO_REMOVAL, CONDITION, ANOTHERS_REMOVAL], ids=["", "when", "delete"])
+def test_a_late_delta_waits_for_a_row_that_another_aggregate_makes(ws, how):
+    """Nothing tells whether a row that several may make and remove was there: it is not lost, and who waits for it is shown."""
+    transfers(ws, **how)
     ws.query("INSERT INTO kept VALUES ('a1', 10)")
-    newer, late = ({**ws.event("t1", "MoneyDeposited", at=at(ms), amount=decimal("1.00"), to=to), "aggregate_type": "transfer"}
-                   for ms, to in ((10, "a1"), (5, "a2")))
+    newer, late = (transfer(ws, "t1", "MoneyDeposited", ms, to, amount=decimal("1.00")) for ms, to in ((10, "a1"), (5, "a2")))
     ws.put(newer)
     ws.run_once()
     ws.put(late)
@@ -225,6 +236,33 @@ def test_a_late_delta_waits_for_a_row_that_another_aggregate_makes(ws, when):
     with ws.start_projector():
         ws.wait_gone(late)
     assert [r["total"] for r in ws.rows("kept")] == [Decimal("11.00"), Decimal("11.00")]
+
+
+def test_a_late_delta_to_a_row_that_is_marked_waits_for_nothing_whoever_marked_it(ws):
+    mark = {"closed_at": {"from": "closed_at", "type": "datetime(3)", "null": True}}
+    transfers(ws, more={"columns": {**KEPT["columns"], **mark}},
+              events={"AccountClosed": {"op": "delete", "set": {"closed_at": "$occurred_at"}}})
+    ws.query("INSERT INTO kept VALUES ('a1', 10, NULL), ('a2', 10, NULL)")
+    ws.put(transfer(ws, "t2", "AccountClosed", 7, "a2"), transfer(ws, "t1", "MoneyDeposited", 10, "a1", amount=decimal("1.00")))
+    ws.run_once()
+    late = transfer(ws, "t1", "MoneyDeposited", 5, "a2", amount=decimal("1.00"))
+    ws.put(late)
+    ws.run_once()
+    assert ws.ledger()[str(late["_id"])] == "superseded" and ws.found(late) is None
+    assert [r["total"] for r in ws.rows("kept")] == [Decimal("11.00"), Decimal("10.00")]
+
+
+def test_a_late_delta_to_one_of_several_rows_of_its_aggregate_waits_for_none_that_was_removed(ws):
+    """With the aggregate's id in the key, no other aggregate can make the row."""
+    transfers(ws, **ANOTHERS_REMOVAL, key={"by": {"from": "$aggregate_id", "type": "varchar(36)"}})
+    ws.put(transfer(ws, "t1", "AccountOpened", 1, "a1", total=decimal("10.00")), transfer(ws, "t1", "AccountOpened", 2, "a2", total=decimal("10.00")),
+           transfer(ws, "t1", "AccountClosed", 10, "a2"))
+    ws.run_once()
+    late = [transfer(ws, "t1", "MoneyDeposited", 5, to, amount=decimal("1.00")) for to in ("a1", "a2")]
+    ws.put(late)
+    ws.run_once()
+    assert [ws.ledger()[str(e["_id"])] for e in late] == ["applied", "superseded"]
+    assert [(r["id"], r["total"]) for r in ws.rows("kept")] == [("a1", Decimal("11.00"))]
 
 
 @pytest.mark.parametrize("late", [True, False])

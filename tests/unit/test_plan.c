@@ -388,13 +388,17 @@ static void test_late_delta_without_its_row(void **state) {
   (void)state;
   static const struct {
     const char *name, *position, *event;
+    RowState row;
     bool no_entity, unhealed;
     Verdict verdict;
   } cases[] = {
-      {"no entities", "plain/a 10 v0", "plain/a 5 v0 add 1", false, true, VERDICT_SUPERSEDED},
-      {"entities", "healed/a 10 v0", "healed/a 5 v0 add 1", false, false, VERDICT_REFRESH},
-      {"no such entity", "healed/a 10 v0", "healed/a 5 v0 add 1", true, false, VERDICT_SUPERSEDED},
-      {"in order", "plain/a 3 v0", "plain/a 5 v0 add 1", false, false, VERDICT_APPLIED},
+      {"missing", "plain/a 10 v0", "plain/a 5 v0 add 1", ROW_MISSING, 0, 1, VERDICT_SUPERSEDED},
+      {"marked", "plain/a 10 v0", "plain/a 5 v0 add 1", ROW_MARKED, 0, 1, VERDICT_SUPERSEDED},
+      {"there", "plain/a 10 v0", "plain/a 5 v0 add 1", ROW_THERE, 0, 0, VERDICT_APPLIED},
+      {"not removable", "sum/a 10 v0", "sum/a 5 v0 mix 1", ROW_MISSING, 0, 0, VERDICT_APPLIED},
+      {"entities", "healed/a 10 v0", "healed/a 5 v0 add 1", ROW_MISSING, 0, 0, VERDICT_REFRESH},
+      {"no entity", "healed/a 10 v0", "healed/a 5 v0 add 1", ROW_MISSING, 1, 0, VERDICT_SUPERSEDED},
+      {"in order", "plain/a 3 v0", "plain/a 5 v0 add 1", ROW_MISSING, 0, 0, VERDICT_APPLIED},
   };
   g_autoptr(Mapping) mapping = read_mapping("");
   for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -404,7 +408,7 @@ static void test_late_delta_without_its_row(void **state) {
     Item item = item_of(cases[i].event, 0);
     item.no_entity = cases[i].no_entity;
     plan_map(mapping, &item, 1, arena);
-    item.changes.changes[0].row_gone = true;
+    item.changes.changes[0].row = cases[i].row;
     g_autoptr(Fold) fold = plan_decide(mapping, &item, 1, set, arena);
     check_text(cases[i].name, verdict_names[item.verdict], verdict_names[cases[i].verdict]);
     check_number(cases[i].name, fold_step_count(fold), item.verdict == VERDICT_APPLIED);

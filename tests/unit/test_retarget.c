@@ -133,25 +133,31 @@ static void test_whose_rows(void **state) {
   (void)state;
   static const struct {
     const char *key;
-    bool owns;
+    bool owns, removes;
   } keys[] = {
-      {"'id': {'from': '$aggregate_id', 'type': 'int'}", true},
+      {"'id': {'from': '$aggregate_id', 'type': 'int'}", true, true},
       {"'id': {'from': '$aggregate_id', 'type': 'int'},"
        " 'again': {'from': '$aggregate_id', 'type': 'varchar(40)'}",
+       true, true},
+      {"'id': {'from': '$aggregate_id', 'type': 'int'}, 'n': {'from': 'n', 'type': 'int'}", false,
        true},
-      {"'id': {'from': '$aggregate_id', 'type': 'int'}, 'n': {'from': 'n', 'type': 'int'}", false},
-      {"'id': {'from': 'aggregate_id', 'type': 'int'}", false}, /* of the payload */
-      {"'id': {'from': '$event_id', 'type': 'varchar(40)'}", false},
+      {"'id': {'from': 'aggregate_id', 'type': 'int'}", false, false}, /* of the payload */
+      {"'id': {'from': '$event_id', 'type': 'varchar(40)'}", false, false},
   };
   for (size_t i = 0; i < COUNT_OF(keys); i++) {
     g_autofree char *json = g_strdup_printf(
         "{'projections': [{'aggregate_type': 'account', 'table': 'account', 'key': {%s},"
-        " 'columns': {}, 'events': {'Opened': {'op': 'upsert'}}}]}",
+        " 'columns': {}, 'events': {'Opened': {'op': 'upsert'}, 'Closed': {'op': 'delete'}}}]}",
         keys[i].key);
     Failure failure = {0};
     g_autoptr(Mapping) mapping = mapping_from(json, &failure);
     check_that(keys[i].key, mapping != NULL, failure.message);
-    check_number(keys[i].key, projection_owns_rows(mapping_projection(mapping, 0)), keys[i].owns);
+    const Projection *projection = mapping_projection(mapping, 0);
+    const Rule rule = {.projection = projection};
+    const Change missing = {.rule = &rule, .row = ROW_MISSING};
+    check_number(keys[i].key, projection_owns_rows(projection), keys[i].owns);
+    check_number(keys[i].key, change_has_lost_row(&missing, false), keys[i].removes);
+    check_number(keys[i].key, change_has_lost_row(&missing, true), true);
   }
 }
 

@@ -331,16 +331,13 @@ static bool learn_gone_rows(Worker *worker, Item *items, size_t count, Failure *
     return false;
   for (unsigned i = 0; i < item->changes.count; i++) {
     Change *change = &item->changes.changes[i];
-    bool there;
-    if (!change_may_be_without_row(change))
+    if (!operation_is_delta(change->rule->operation) || change->row != ROW_NOT_LOOKED_FOR)
       continue;
-    if (!rows_find_unmarked(worker->session, change->rule->projection, change->key, &there,
-                            failure)) {
+    if (!rows_look(worker->session, change->rule->projection, change->key, &change->row, failure)) {
       part_with_session(worker, failure);
       return failure_at(failure, STEP_ROWS, false);
     }
-    change->row_gone = !there;
-    learnt |= !there;
+    learnt |= change->row != ROW_THERE;
   }
   return learnt;
 }

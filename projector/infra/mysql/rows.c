@@ -168,22 +168,48 @@ bool rows_find(Session *session, const Layout *layout, const Value *const *keys,
   return true;
 }
 
-bool rows_find_unmarked(Session *session, const Projection *projection, const Value *key,
-                        bool *ret_unmarked, Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new("SELECT 1 FROM ");
-  literal_append_name(sql, projection->table);
-  g_string_append(sql, " WHERE TRUE");
-  if (projection->mark >= 0) {
-    g_string_append(sql, " AND ");
-    literal_append_name(sql, projection->columns[projection->mark].name);
-    g_string_append(sql, " IS NULL");
+static void append_unmarked(GString *sql, const Projection *projection) {
+  if (projection->mark < 0) {
+    g_string_append(sql, "TRUE");
+    return;
   }
-  for (unsigned i = 0; key && i < projection->key_count; i++) {
+  literal_append_name(sql, projection->columns[projection->mark].name);
+  g_string_append(sql, " IS NULL");
+}
+
+static void append_has_key(GString *sql, const Projection *projection, const Value *key) {
+  for (unsigned i = 0; i < projection->key_count; i++) {
     g_string_append(sql, " AND ");
     literal_append_name(sql, projection->columns[i].name);
     g_string_append(sql, " = ");
     literal_append(sql, &key[i]);
   }
+}
+
+bool rows_look(Session *session, const Projection *projection, const Value *key,
+               RowState *ret_state, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new("SELECT ");
+  append_unmarked(sql, projection);
+  g_string_append(sql, " FROM ");
+  literal_append_name(sql, projection->table);
+  g_string_append(sql, " WHERE TRUE");
+  append_has_key(sql, projection, key);
+  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  if (!result)
+    return failure_prefix(ret_failure, "%s", projection->table);
+  MYSQL_ROW row = mysql_fetch_row(result);
+  *ret_state = !row ? ROW_MISSING : *row[0] == '1' ? ROW_THERE : ROW_MARKED;
+  return true;
+}
+
+bool rows_find_unmarked(Session *session, const Projection *projection, const Value *key,
+                        bool *ret_unmarked, Failure *ret_failure) {
+  g_autoptr(GString) sql = g_string_new("SELECT 1 FROM ");
+  literal_append_name(sql, projection->table);
+  g_string_append(sql, " WHERE ");
+  append_unmarked(sql, projection);
+  if (key)
+    append_has_key(sql, projection, key);
   g_string_append(sql, " LIMIT 1");
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)

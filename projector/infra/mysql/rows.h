@@ -3,6 +3,7 @@
  * Plain consistent reads, one statement at a time: no locks, no long snapshot. */
 #pragma once
 
+#include "projector/domain/change.h"
 #include "projector/domain/row_compare.h"
 #include "projector/infra/mysql/session.h"
 
@@ -34,7 +35,12 @@ bool rows_find(Session *session, const Layout *layout, const Value *const *keys,
 bool rows_find_unmarked(Session *session, const Projection *projection, const Value *key,
                         bool *ret_unmarked, Failure *ret_failure);
 
-/* The same for a key that several rows may have; a key that the server refuses is a failure. */
+/* What is there of the row with this key. */
+bool rows_look(Session *session, const Projection *projection, const Value *key,
+               RowState *ret_state, Failure *ret_failure);
+
+/* The same as rows_find for a key that several rows may have; a key that the server refuses is a
+ * failure. */
 bool rows_list(Session *session, const Layout *layout, const Value *const *keys, size_t count,
                Arena *arena, GPtrArray *rows, Failure *ret_failure);
 
