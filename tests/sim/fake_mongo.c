@@ -270,7 +270,8 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
     check_left(event, outbox->owner);
     write_by_majority(event);
     event->attempts--;
-    set_status(event, STATUS_PENDING);
+    bool failed = events[i]->status == STATUS_FAILED && event->next_attempt_at != 0;
+    set_status(event, failed ? STATUS_FAILED : STATUS_PENDING);
   }
   return whole ? call_end(MONGO, "release", ret_failure) : broken_off("release", ret_failure);
 }

@@ -227,6 +227,30 @@ def test_an_event_that_is_given_back_has_lost_no_attempt(bank):
     assert stored["attempts"] == 0 and not {"claimed_by", "claimed_at"} & stored.keys()
 
 
+def test_a_failed_event_that_is_given_back_is_failed_as_before(bank):
+    """Its turn does not come, because one before it fails in the same batch. What it waits for, and until when, is still
+    shown; after a retry by hand nothing is."""
+    bank.mapping(**{**QUIET, **PAIRS, "backoff_ms": 300000}, http="127.0.0.1:0")
+    bank.put(opened(bank))
+    bank.run_once()
+    failed = {"status": "failed", "attempts": 1, "next_attempt_at": ago(seconds=1),
+              "last_error": {"class": "data", "code": 0, "message": "row missing in account", "at": ago(seconds=30)}}
+    bad, waits = impossible(bank, "a2"), {**deposited(bank, "a2"), **failed}
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        endpoint = Endpoint(projector)
+        projector.wait_log("info working")
+        bank.put(deposited(bank))
+        bank.wait_lock_wait()
+        bank.put(bad)
+        bank.put(waits)
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 2, what="both to be queued")
+        with bank.outbox.watch([{"$match": {"documentKey._id": waits["_id"], "operationType": "update"}}]) as changes:
+            cursor.execute("COMMIT")
+            assert [next(changes)["updateDescription"]["updatedFields"]["status"] for _ in range(2)] == ["in_progress", "failed"]
+        assert bank.found(waits) == waits
+        assert bank.wait_status(bad, "failed")["attempts"] == 1
+
+
 def test_before_a_retry_comes_what_sorts_before_it_read_or_not(bank):
     """The earlier event had no aggregate when it was read, and no stream reports that somebody has mended it."""
     bank.mapping(**{**QUIET, "backoff_ms": 300000})

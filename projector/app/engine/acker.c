@@ -88,16 +88,18 @@ static Lane *home_of(const Acker *acker, const QueuedEvent *queued) {
   return lane_of(acker->lanes, queued->event->lane_hash);
 }
 
-/* An event that stays is pending. When its hold lets it through, it is found in the ledger and
- * comes here again. */
+/* An event that stays is pending, whatever it was before. When its hold lets it through, it is
+ * found in the ledger and comes here again. */
 static void unmark(Acker *acker, QueuedEvent *const *queued, size_t count) {
   g_autofree Event **marked = g_new(Event *, count);
   size_t marked_count = 0;
   int tries = UNMARK_TRIES; /* a refusal may have been for a moment */
   Failure failure = {0};
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
+    queued[i]->event->status = STATUS_PENDING;
     if (queued[i]->marked)
       marked[marked_count++] = queued[i]->event;
+  }
   while (marked_count > 0 && !outbox_release(acker->outbox, marked, marked_count, &failure)) {
     log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", &failure);
     if (failure.class == FAILURE_CONFIG)

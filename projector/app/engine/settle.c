@@ -209,6 +209,7 @@ bool settle(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
       metrics_event(worker->metrics, queued->event, OUTCOME_GAP);
       lane_hold_gap(worker->lane, queued, items[i].gap_first, queued->event->key.version - 1,
                     worker->config->settings.gap_wait_ms);
+      queued->event->status = STATUS_PENDING; /* what it waits for now is no failure */
       back[back_count++] = queued;
       break;
     case VERDICT_WAIT:

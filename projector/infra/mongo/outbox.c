@@ -154,24 +154,48 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
 
 /* --- release and marks ---------------------------------------------------------------------- */
 
-static bool release(Outbox *outbox, Event *const *events, size_t count, const void *unused,
+/* A retry by hand takes the time of the next attempt away. */
+static bson_t *release_update(bool failed) {
+  return failed ? BCON_NEW("0", "{", "$set", "{", "status", "{", "$cond", "[", "{", "$eq", "[", "{",
+                           "$type", BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]", "}",
+                           BCON_UTF8("failed"), BCON_UTF8("pending"), "]", "}", "attempts", "{",
+                           "$add", "[", BCON_UTF8("$attempts"), BCON_INT32(-1), "]", "}", "}", "}",
+                           "1", "{", "$unset", "[", BCON_UTF8("claimed_by"),
+                           BCON_UTF8("claimed_at"), "]", "}")
+                : BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "}", "$unset", "{",
+                           "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}", "$inc",
+                           "{", "attempts", BCON_INT32(-1), "}");
+}
+
+static bool release(Outbox *outbox, Event *const *events, size_t count, const void *failed,
                     Failure *ret_failure) {
-  (void)unused;
   bson_t filter = BSON_INITIALIZER;
   outbox_append_event_ids(&filter, events, count);
   BSON_APPEND_UTF8(&filter, "status", "in_progress");
   BSON_APPEND_UTF8(&filter, "claimed_by", outbox->owner);
-  bson_t *update = BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "}", "$unset", "{",
-                            "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}", "$inc",
-                            "{", "attempts", BCON_INT32(-1), "}");
+  bson_t *update = release_update(*(const bool *)failed);
   bool good = outbox_update_many(outbox, &filter, update, NULL, ret_failure);
   bson_destroy(update);
   bson_destroy(&filter);
   return good;
 }
 
+static bool release_those(Outbox *outbox, Event *const *events, size_t count, bool failed,
+                          Failure *ret_failure) {
+  g_autofree Event **those = g_new(Event *, count);
+  size_t those_count = 0;
+  for (size_t i = 0; i < count; i++)
+    if ((events[i]->status == STATUS_FAILED) == failed)
+      those[those_count++] = events[i];
+  return those_count == 0 ||
+         outbox_write_around(outbox, those, those_count, release, &failed, ret_failure);
+}
+
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
-  return outbox_write_around(outbox, events, count, release, NULL, ret_failure);
+  bool good = release_those(outbox, events, count, false, ret_failure);
+  if (!good && !failure_is_refusal(ret_failure))
+    return false;
+  return release_those(outbox, events, count, true, ret_failure) && good;
 }
 
 /* An update pipeline, because only there the server's clock can be added to; texts are literals. An

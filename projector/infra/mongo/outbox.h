@@ -46,7 +46,8 @@ bool outbox_acknowledge_whole(Outbox *outbox, Event *const *events, size_t count
 /* Whether the user may write to the archive, as a skipped event needs it. */
 bool outbox_can_keep(Outbox *outbox, Failure *ret_failure);
 
-/* Releases claimed events to their state before the claim. */
+/* Releases claimed events to their state before the claim, as their `status` has it: one that had
+ * failed keeps its reason and the time of its next attempt, unless it was retried by hand since. */
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure);
 
 typedef struct FailedMark {
