@@ -8,6 +8,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+bool notify_has_manager(void) {
+  return g_getenv("NOTIFY_SOCKET") != NULL;
+}
+
 bool notify(const char *state) {
   const char *name = g_getenv("NOTIFY_SOCKET");
   struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -21,8 +25,8 @@ bool notify(const char *state) {
   if (fd < 0)
     return false;
   socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-  bool sent =
-      sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address, size) >= 0;
+  bool sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
+                     (struct sockaddr *)&address, size) >= 0;
   close(fd);
   return sent;
 }

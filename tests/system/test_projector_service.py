@@ -31,7 +31,7 @@ class Manager:
         return message
 
     def forget(self) -> list[str]:
-        """Drops the messages received so far. A socket that nobody reads holds ten, and then its sender waits."""
+        """Drops the messages received so far."""
         self.socket.setblocking(False)
         messages = []
         while True:
@@ -39,6 +39,16 @@ class Manager:
                 messages.append(self.socket.recv(4096).decode())
             except BlockingIOError:
                 return messages
+
+    def fill(self) -> None:
+        """As if nobody had read for a while: the socket takes no more messages."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            try:
+                while True:
+                    sender.sendto(b"X_FILLER=1", self.name)
+            except BlockingIOError:
+                pass
 
 
 def started(bank, manager: Manager, watchdog_ms: int):
@@ -72,6 +82,20 @@ def test_the_manager_is_told_when_it_is_up_working_and_stopping(bank, tmp_path, 
         manager.next("WATCHDOG=1")
         assert projector.stop() == 0
         manager.next("STOPPING=1")
+
+
+@pytest.mark.parametrize("watchdog_ms", [0, 2000])
+def test_a_manager_that_does_not_read_stops_nothing_and_learns_later_what_it_missed(bank, tmp_path, watchdog_ms):
+    manager = Manager(str(tmp_path / "s"))
+    manager.fill()
+    bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
+    with started(bank, manager, watchdog_ms) as projector:
+        bank.wait_drained()
+        manager.forget()
+        told = manager.next("READY=1").splitlines()
+        assert told[:2] == ["READY=1", "STATUS=working"]
+        manager.fill()
+        assert projector.stop() == 0
 
 
 def test_alive_means_that_the_work_goes_on(bank, tmp_path):

@@ -1,4 +1,5 @@
-/* service.c - a thread that says "alive" four times within the service manager's limit. */
+/* service.c - a thread that says "alive" four times within the service manager's limit, and what
+ * the manager's socket had no room for. */
 #include "projector/app/process/service.h"
 
 #include "projector/infra/clock.h"
@@ -7,6 +8,8 @@
 #include "projector/infra/notify.h"
 
 #include <glib.h>
+
+enum { RETELL_MS = 1000 }; /* without a limit */
 
 typedef struct ServiceSeen {
   int moves;
@@ -18,6 +21,24 @@ static int64_t interval_us;
 static bool complained;
 static unsigned worker_count; /* 0: no tenure */
 static ServiceSeen *seen;
+static bool untold_up; /* not sent yet, or not taken */
+static const char *untold_status;
+
+/* Sends the message after what is still untold; "": only that. */
+static void tell(const char *message) {
+  g_autofree char *whole =
+      g_strconcat(untold_up ? "READY=1\n" : "", untold_status ? "STATUS=" : "",
+                  untold_status ? untold_status : "", untold_status ? "\n" : "", message, NULL);
+  if (!*whole || !notify(whole))
+    return;
+  untold_up = false;
+  untold_status = NULL;
+}
+
+static void tell_status(const char *status) {
+  untold_status = status;
+  tell("");
+}
 
 /* Half of the limit is for the work, the rest for the machine and the manager. */
 static bool all_progress(int64_t now) {
@@ -29,10 +50,9 @@ static bool all_progress(int64_t now) {
 
 static void notify_watchdog(void) {
   SCOPED_LOCK(&lock);
-  bool alive = all_progress(clock_us());
-  if (alive)
-    notify("WATCHDOG=1");
-  else if (!complained)
+  bool watched = interval_us > 0, alive = !watched || all_progress(clock_us());
+  tell(watched && alive ? "WATCHDOG=1" : "");
+  if (!alive && !complained)
     log_error("a worker hangs: the service manager's watchdog is no longer notified", NULL);
   complained = !alive;
 }
@@ -41,20 +61,23 @@ static gpointer run(gpointer data) {
   (void)data;
   for (;;) {
     notify_watchdog();
-    g_usleep((gulong)interval_us / 4);
+    g_usleep(interval_us > 0 ? (gulong)interval_us / 4 : RETELL_MS * 1000UL);
   }
   return NULL;
 }
 
 void service_is_up(void) {
-  notify("READY=1\nSTATUS=standing by");
+  SCOPED_LOCK(&lock);
+  untold_up = true;
+  tell_status("standing by");
   interval_us = notify_watchdog_us();
-  if (interval_us > 0)
+  if (interval_us > 0 || notify_has_manager())
     g_thread_unref(g_thread_new("watchdog", run, NULL));
 }
 
 void service_is_stopping(void) {
-  notify("STOPPING=1");
+  SCOPED_LOCK(&lock);
+  tell("STOPPING=1");
 }
 
 /* The manager's limit is the operator's word. */
@@ -69,7 +92,7 @@ static void compare_limits(int64_t step_ms) {
 void service_begins_work(unsigned workers, int64_t step_ms) {
   compare_limits(step_ms);
   SCOPED_LOCK(&lock);
-  notify("STATUS=working");
+  tell_status("working");
   worker_count = workers;
   seen = g_renew(ServiceSeen, seen, workers);
   for (unsigned i = 0; i < workers; i++)
@@ -78,7 +101,7 @@ void service_begins_work(unsigned workers, int64_t step_ms) {
 
 void service_ends_work(void) {
   SCOPED_LOCK(&lock);
-  notify("STATUS=standing by");
+  tell_status("standing by");
   worker_count = 0;
   g_clear_pointer(&seen, g_free);
 }
