@@ -143,6 +143,7 @@ EventCursor *outbox_find_newest(Outbox *outbox, const Aggregate *aggregate) {
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
                                   int64_t last) {
   EventCursor *cursor = cursor_new(outbox, VERSIONS);
+  fiber_turn()->into_gaps = true;
   cursor->aggregate = aggregate_of_id(&aggregate->id);
   cursor->first = first;
   cursor->last = last;

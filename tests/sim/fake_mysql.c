@@ -187,11 +187,23 @@ bool statement_refuse(Session *session, int code, const char *message, Failure *
   return fail(code, message, ret_failure);
 }
 
+/* Each attempt may take seconds, and the janitor has other work: one gap finds out for all. */
+static void check_patience(const Failure *failure) {
+  FiberTurn *turn = fiber_turn();
+  if (failure->class != FAILURE_UNAVAILABLE || !turn->into_gaps)
+    return;
+  if (turn->away)
+    sim_fail("%s has tried to connect for several gaps in one turn", fiber_name());
+  turn->away = true;
+}
+
 Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   (void)settings;
   if (!call_begin(MYSQL_SERVER, "connect", ret_failure) ||
-      !call_end(MYSQL_SERVER, "connect", ret_failure))
+      !call_end(MYSQL_SERVER, "connect", ret_failure)) {
+    check_patience(ret_failure);
     return NULL;
+  }
   const PlaceFault *fault = fault_at(AT_CONNECT);
   if (fault) {
     int code = fault->how == NO_BREAK ? fault->code : 2013;

@@ -1,5 +1,6 @@
 /* fake_threads.c - what GLib does with threads, locks, time and chance, as the simulation wants it.
  * The linker's --wrap puts it in, so that the code under test starts and joins its own threads. */
+#include "projector/app/engine/alarm.h"
 #include "projector/app/engine/stop.h"
 #include "tests/sim/sim.h"
 
@@ -95,6 +96,14 @@ GRand *__wrap_g_rand_new(void) {
 guint32 __wrap_g_random_int(void) {
   static guint32 last;
   return ++last;
+}
+
+void __real_alarm_sleep(Alarm *alarm, int64_t ms);
+void __wrap_alarm_sleep(Alarm *alarm, int64_t ms);
+
+void __wrap_alarm_sleep(Alarm *alarm, int64_t ms) {
+  *fiber_turn() = (FiberTurn){0};
+  __real_alarm_sleep(alarm, ms);
 }
 
 /* --- the end of a killed process -------------------------------------------------------------- */

@@ -39,6 +39,7 @@ struct Fiber {
   const void *condition; /* it waits on; NULL: it does not wait, or was woken */
   bool done;
   EntityRead read;
+  FiberTurn turn;
 };
 
 static struct {
@@ -237,6 +238,10 @@ const char *fiber_name(void) {
 
 unsigned fiber_number(void) {
   return loop.current->number;
+}
+
+FiberTurn *fiber_turn(void) {
+  return &loop.current->turn;
 }
 
 EntityRead *fiber_read(void) {

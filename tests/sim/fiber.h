@@ -19,6 +19,12 @@ typedef struct EntityRead {
   int64_t version; /* 0: no entity */
 } EntityRead;
 
+/* What the running fiber has met since it slept until its work was due; for a check. */
+typedef struct FiberTurn {
+  bool into_gaps; /* it has looked for missing versions */
+  bool away;      /* and then failed to connect */
+} FiberTurn;
+
 /* Starts with the clock at 0; forgets the fibers of the seed before. */
 void fibers_reset(void);
 void fibers_free(void);
@@ -41,3 +47,4 @@ struct Instance *fiber_instance(void);
 const char *fiber_name(void);
 unsigned fiber_number(void);
 EntityRead *fiber_read(void);
+FiberTurn *fiber_turn(void);

@@ -39,6 +39,7 @@ struct Janitor {
   bool may_not_prune;         /* the user has no right to delete from the ledger */
   uint64_t refusals_recorded; /* see watch_refusals */
   gint is_current;            /* atomic; see janitor_note_behind */
+  bool away; /* a store, as a gap has found in this step: the others are not looked for in it */
 };
 
 static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
@@ -218,7 +219,8 @@ static bool look_everywhere(Janitor *janitor, Session **session, const HoldView 
 
 /* What is known of a gap whose time is over. */
 typedef struct {
-  bool looked; /* false: MongoDB was away, so the gap is waited for until it has answered */
+  bool looked; /* false: a store was away, so the gap is waited for until it has answered */
+  bool last;   /* it found the store away: next time the others come first */
   bool lacks;  /* versions are missing */
   int64_t found;
 } GapReport;
@@ -243,7 +245,7 @@ static void report_gaps(Janitor *janitor, const HoldView *holds, unsigned count,
                         GapReport *reports) {
   g_autoptr(GArray) missing = g_array_new(FALSE, FALSE, sizeof(VersionOutcome));
   g_autoptr(Session) session = NULL; /* for all of them, once one lacks a version */
-  for (unsigned i = 0; i < count && !stop_requested(janitor->stop); i++) {
+  for (unsigned i = 0; i < count && !janitor->away && !stop_requested(janitor->stop); i++) {
     unsigned before = missing->len;
     Failure failure = {0};
     if (!is_due_gap(&holds[i]))
@@ -253,6 +255,8 @@ static void report_gaps(Janitor *janitor, const HoldView *holds, unsigned count,
     reports[i].lacks = missing->len > before;
     if (!reports[i].looked)
       log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
+    /* Each attempt may take seconds, and the janitor has other work. */
+    janitor->away = reports[i].last = failure_class_is_outage(failure.class);
   }
   bool noted = note_missing(janitor, missing);
   for (unsigned i = 0; i < count; i++)
@@ -354,7 +358,7 @@ static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads, const Gap
   if (hold->draining) {
     drain_page(janitor, hold);
   } else if (is_due_gap(hold) && !report->looked) {
-    look_again(janitor, hold, HOLD_GAP, STORE_PAUSE_MS);
+    look_again(janitor, hold, HOLD_GAP, report->last ? 2 * STORE_PAUSE_MS : STORE_PAUSE_MS);
   } else if (hold->reason == HOLD_GAP) {
     begin_drain(janitor, hold);
   } else if (heads) {
@@ -482,6 +486,7 @@ static void record_refused_events(Janitor *janitor) {
 
 /* Processes due holds and sweeps when it is time. Returns the ms until the next call. */
 static int64_t step(Janitor *janitor) {
+  janitor->away = false;
   sweep_when_due(janitor); /* once in each step, however many holds are due */
   record_refused_events(janitor);
   int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
