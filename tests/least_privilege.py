@@ -11,11 +11,12 @@ from workspace import ROOT, Workspace
 ACTIONS = {"outbox": ["find", "insert", "update", "remove", "changeStream", "listIndexes"],
            "outbox_search": ["find", "insert", "update", "listIndexes"], "accounts": ["find"], "projector_leases": ["find", "insert", "update"],
            "projector_claims": ["find", "insert", "update", "remove"], "outbox_archive": ["find", "insert", "update"]}
+COUNTED = {"outbox_commands": ["find"]}  # nothing but their number needs it
 
 
 def privileges(database: str, without: tuple[str, str] | None = None) -> list[dict]:
     """The privileges of the role in docs/security.md; `without` names a collection and an action to leave out."""
-    given = {collection: [a for a in actions if (collection, a) != without] for collection, actions in ACTIONS.items()}
+    given = {collection: [a for a in actions if (collection, a) != without] for collection, actions in {**ACTIONS, **COUNTED}.items()}
     return [{"resource": {"db": database, "collection": collection}, "actions": actions} for collection, actions in given.items() if actions]
 
 

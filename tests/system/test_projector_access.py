@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from least_privilege import ACTIONS, make_mongodb_user, privileges
+from endpoint import Endpoint
+from least_privilege import ACTIONS, COUNTED, make_mongodb_user, privileges
 from mongod import GuardedSet
 from workspace import ROOT, WAIT_S, Stores, Workspace, decimal
 
@@ -34,7 +35,7 @@ def findings(ws) -> list[tuple[str, str]]:
 
 def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
     manual = (ROOT / "docs/security.md").read_text()
-    for collection, actions in ACTIONS.items():
+    for collection, actions in {**ACTIONS, **COUNTED}.items():
         assert f'on("{collection}", {", ".join(json.dumps(a) for a in actions)})' in manual
     assert findings(guarded) == []
     assert re.search(r"^ok +mongodb +not checked, because the user may not listCollections: .* a validator", guarded.projector("check").stdout, re.M)
@@ -53,6 +54,26 @@ def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
             assert f'{{ resource: {{ db: "{guarded.name}", collection: "{collection}" }}, actions: ["{action}"] }}' in told[0][1]
     guarded.mongo.admin.command("updateRole", guarded.name, privileges=[], roles=[{"role": "readWrite", "db": guarded.name}])
     assert [told for level, told in findings(guarded) if level == "error"] == []  # a built-in role
+
+
+def test_who_may_not_count_the_receipts_asks_for_them_once(guarded, server_folder):
+    """mongod logs every refusal, and `run` looks at its outbox every second."""
+    guarded.mongo.admin.command("updateRole", guarded.name, privileges=privileges(guarded.name, ("outbox_commands", "find")))
+    guarded.db.command("profile", 2)
+    guarded.mapping(**{**json.loads(guarded.file.read_text()), "http": "127.0.0.1:0"})
+    def looks() -> int:
+        return guarded.db["system.profile"].count_documents({"ns": guarded.outbox.full_name, "command.aggregate": "outbox"})
+    with guarded.start_projector() as projector:
+        endpoint = Endpoint(projector)
+        before = refusals(server_folder)
+        guarded.wait(lambda: looks() > 8, what="more looks")
+        assert "projector_command_receipts" not in endpoint.metrics() and "projector_outbox_events" in endpoint.get("/metrics").text
+        assert refusals(server_folder) - before <= 1 and guarded.projector("status").returncode == 0
+
+
+def refusals(folder: Path) -> int:
+    """How often mongod has logged that somebody may not look at the receipts."""
+    return sum("outbox_commands" in line and "not authorized" in line for log in folder.rglob("log") for line in log.read_text(errors="replace").splitlines())
 
 
 def test_without_the_right_to_claim_by_the_batch_a_gap_is_waited_for_and_work_goes_on(guarded):

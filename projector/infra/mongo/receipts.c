@@ -1,7 +1,13 @@
 /* receipts.c - inspects the indexes of <outbox>_commands. */
 #include "projector/infra/mongo/receipts.h"
 
-enum { UNAUTHORIZED = 13, NOT_FOUND = 26 };
+enum {
+  UNAUTHORIZED = 13,
+  NOT_FOUND = 26,
+  REFUSED_S = 600, /* how long a process that was refused does not ask again: mongod logs each */
+};
+
+static gint refused_until; /* atomic; monotonic, s */
 
 static void read_index(const bson_t *index, Receipts *receipts) {
   bson_iter_t iter, value;
@@ -16,14 +22,22 @@ static char *receipts_name(const char *outbox) {
   return g_strconcat(outbox, "_commands", NULL);
 }
 
+static gint now_s(void) {
+  return (gint)(g_get_monotonic_time() / G_USEC_PER_SEC);
+}
+
 bool mongo_count_receipts(MongoStore *store, int64_t *ret_count, Failure *ret_failure) {
+  *ret_count = -1;
+  if (now_s() < g_atomic_int_get(&refused_until))
+    return true;
   g_autofree char *name = receipts_name(mongo_store_settings(store)->outbox);
   Failure failure = {0};
   if (mongo_estimate(store, name, ret_count, &failure))
     return true;
-  *ret_count = -1;
-  if (failure.class == FAILURE_CONFIG) /* a privilege, by whichever code the server denies it */
+  if (failure.class == FAILURE_CONFIG) { /* a privilege, by whichever code it is denied */
+    g_atomic_int_set(&refused_until, now_s() + REFUSED_S);
     return true;
+  }
   *ret_failure = failure;
   return false;
 }
