@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 
 import pymongo
 import pytest
@@ -196,6 +197,31 @@ def test_the_metric_of_receipts_counts_executed_commands(ws):
         events = "".join(json.dumps({"aggregate_type": "account", "aggregate_id": f"a{n}", "event_type": "Unheard", "payload": {}}) + "\n" for n in range(3))
         assert ws.outbox_program("put", input=events).returncode == 0
         ws.wait(lambda: endpoint.metrics().get("projector_command_receipts") == 3, what="three receipts")
+
+
+# waiting for a write
+
+
+def test_whether_get_wait_can_answer(bank):
+    bank.mapping()
+    assert line(bank, "GET /wait")[0] == "ok" and "`projector wait`" in line(bank, "GET /wait")[1]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        bank.mapping(http=address)
+        verdict, text = line(bank, "GET /wait")
+        assert verdict == "error" and f"{address}: the port is in use" in text
+        assert bank.projector("check").returncode == 2
+    assert line(bank, "GET /wait") == ("ok", f"GET /wait can answer at {address}, where `run` will listen")
+    with bank.start_projector() as process:
+        endpoint = Endpoint(process)
+        assert line(bank, "GET /wait") == ("ok", f"GET /wait answers at {address}")
+        bank.wait(lambda: endpoint.get("/status").status == 200, what="a status, which has the name")
+        assert line(bank, "GET /wait") == ("ok", f"GET /wait answers at {address}")
+        bank.mapping(http=address, name="another")
+        verdict, text = line(bank, "GET /wait")
+        assert verdict == "error" and f'the projector "{bank.name}" is there' in text
+    bank.mapping(http="127.0.0.1:0")
+    assert "logs the port" in line(bank, "GET /wait")[1]
 
 
 # replicas

@@ -451,8 +451,8 @@ def test_check_says_what_is_good_in_one_line_each(bank):
     done = bank.projector("check")
     assert done.returncode == 0 and done.stderr == ""
     lines = done.stdout.splitlines()
-    assert all(re.match(r"ok +(file|mongodb|mysql|tables|clocks) ", line) for line in lines), lines
-    assert {line.split()[1] for line in lines} == {"file", "mongodb", "mysql", "tables", "clocks"}
+    assert all(re.match(r"ok +(file|http|mongodb|mysql|tables|clocks) ", line) for line in lines), lines
+    assert {line.split()[1] for line in lines} == {"file", "http", "mongodb", "mysql", "tables", "clocks"}
     bank.outbox.drop_indexes()
     assert re.search(r"^warning +mongodb .*no index on \(occurred_at", bank.projector("check").stdout, re.M)
 

@@ -386,6 +386,7 @@ int command_check(int argc, char **argv) {
   report.as_json = as_json;
   check_good(&report, "file", "the mapping file is valid");
   check_entities(&report, config);
+  check_waiting(&report, config);
   check_mongodb(&report, config);
   check_mysql(&report, config);
   check_keys(&report, config);

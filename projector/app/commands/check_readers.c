@@ -1,7 +1,8 @@
-/* check_readers.c - receipts, feeds, archive, pause and replicas. */
+/* check_readers.c - receipts, feeds, archive, waiting, pause and replicas. */
 #include "projector/app/commands/check_readers.h"
 
 #include "projector/domain/datetime.h"
+#include "projector/infra/http/neighbour.h"
 #include "projector/infra/mongo/feeds.h"
 #include "projector/infra/mongo/lease.h"
 #include "projector/infra/mongo/numbering.h"
@@ -218,6 +219,45 @@ static void check_archive(CheckReport *report, const Config *config, MongoStore 
         "the archive has no index on (seq), so numbering and fetching events scan all of it; "
         "`outbox init --archive` creates it");
   check_numbers(report, config, store, archive);
+}
+
+/* --- waiting for a write -------------------------------------------------------------------- */
+
+/* `run` refuses an address that the mapping file names, and does without the default one. */
+static void check_lost_address(CheckReport *report, const Config *config, const char *why) {
+  report->any_error |= config->settings.http_asked_for;
+  check_print_format(report, config->settings.http_asked_for ? "error" : "warning", "http",
+                     "GET /wait cannot answer, nor the page: %s", why);
+}
+
+void check_waiting(CheckReport *report, const Config *config) {
+  const char *address = config->settings.http;
+  g_autofree char *name = NULL;
+  Failure why = {0};
+  if (!*address) {
+    check_good(report, "http",
+               "no GET /wait, because \"http\" is \"\": whether a write has arrived is told by "
+               "`projector wait` and projector_position");
+    return;
+  }
+  switch (http_find_neighbour(address, &name, &why)) {
+  case NEIGHBOUR_NONE:
+    check_print_format(report, "ok", "http",
+                       "GET /wait can answer at %s, where `run` will listen%s", address,
+                       g_str_has_suffix(address, ":0") ? "; it logs the port, which is another one "
+                                                         "after each start"
+                                                       : "");
+    break;
+  case NEIGHBOUR_PROJECTOR:
+    if (!name || !strcmp(name, config->name)) {
+      check_print_format(report, "ok", "http", "GET /wait answers at %s", address);
+      break;
+    }
+    failure_prefix(&why, "the projector \"%s\" is there", name);
+    check_lost_address(report, config, why.message);
+    break;
+  case NEIGHBOUR_OTHER: check_lost_address(report, config, why.message); break;
+  }
 }
 
 /* --- pause and replicas ---------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* check_readers.h - what `check` reports on everything around the projector: writers who repeat
- * commands, the feeds and their readers, those who fetch events again, pauses, and replicas that
- * hold it back. */
+ * commands, the feeds and their readers, those who fetch events again or wait for a write, pauses,
+ * and replicas that hold it back. */
 #pragma once
 
 #include "projector/app/commands/check_report.h"
@@ -16,5 +16,7 @@ typedef struct EventCollection {
 /* The indexes that look-ups need. */
 void check_indexes(CheckReport *report, const Config *config, const EventCollection *of);
 void check_readers(CheckReport *report, const Config *config, MongoStore *store);
+/* Whether `GET /wait` can be had. */
+void check_waiting(CheckReport *report, const Config *config);
 /* What holds a backlog back. `session` is with mysql.host. */
 void check_throttle(CheckReport *report, const Config *config, Session *session);
