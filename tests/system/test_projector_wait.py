@@ -170,6 +170,12 @@ def test_behind_a_failed_or_dead_event_it_answers_at_once_with_its_id(bank):
     assert [waited(bank, "a1", v) for v in (1, 2, 3)] == [(0, "applied"), (0, "skipped"), (0, "applied")]
 
 
+def test_an_event_that_an_outage_holds_blocks_nobody(bank):
+    held = {"status": "failed", "attempts": 0, "next_attempt_at": T + timedelta(days=9999), "last_error": {"class": "unavailable", "message": "away"}}
+    bank.put({**opened(bank, "a1", 1), **held})
+    assert waited(bank, "a1", 1) == (1, "not in time")
+
+
 def test_a_dead_event_is_told_behind_one_that_an_outage_holds(bank):
     excused, dead = deposit(bank, "a1", 1), deposit(bank, "a1", 2)
     bank.put({**excused, "status": "failed", "attempts": 1, "last_error": {"class": "unavailable", "code": 2013}}, {**dead, "status": "dead"})
