@@ -39,7 +39,6 @@ static bool check_name(const Mapping *mapping, const Projection *parent, const j
                      "%s.table: another projection fills %s already", path, table);
 }
 
-/* Rows with values that only an event has could not be compared with an entity. */
 /* Of a list of paths, the one that no entity has; NULL: none. */
 static const char *not_of_entity(const Source *source) {
   for (; source; source = source->otherwise) {
@@ -51,6 +50,7 @@ static const char *not_of_entity(const Source *source) {
   return NULL;
 }
 
+/* Rows with values that only an event has could not be compared with an entity. */
 static bool check_sources(const Projection *child, Failure *ret_failure) {
   for (unsigned i = child->parent->key_count; i < child->column_count; i++) {
     const char *wrong = not_of_entity(&child->columns[i].from);

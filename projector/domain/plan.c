@@ -163,16 +163,20 @@ static bool meets_namesake(const Item *item, const AggregateState *state) {
 
 static void fail_for_namesake(Item *item, const AggregateState *state, Arena *arena) {
   const Id *id = &state->aggregate->id;
-  const char *table = item->changes.changes[0].rule->projection->table;
+  const Projection *projection = item->changes.changes[0].rule->projection;
   const char *other = id_kind_name(state->namesake->aggregate->id.kind);
-  char text[ID_TEXT_SIZE];
+  char text[ID_TEXT_SIZE], way[64];
   Failure failure;
   id_text(id, text);
+  snprintf(way, sizeof way,
+           projection->entities ? "let this one have them (refresh --id-kind %s)"
+                                : "delete the other one's row of projector_position",
+           id_kind_name(id->kind));
   failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0,
-              "$aggregate_id: expected a row of its own, but the row of %s is that of the %s with "
-              "the same text: write the ids of an aggregate_type in one kind, or let this one have "
-              "the row (refresh --id-kind %s), found \"%.60s\"",
-              table, other, id_kind_name(id->kind), text);
+              "$aggregate_id: expected rows of its own, but in %s they have the key of the %s with "
+              "the same text, which was applied before: write the ids of an aggregate_type in one "
+              "kind, or, if the other one is gone for good, %s, found \"%.60s\"",
+              projection->table, other, way, text);
   fail(item, &failure, arena);
   item->failure_is_provisional = true;
 }

@@ -324,7 +324,7 @@ static bool learn_gone_rows(const Rehearsal *rehearsal, Item *item) {
   for (unsigned i = 0; i < item->changes.count && item->late; i++) {
     Change *change = &item->changes.changes[i];
     const Projection *projection = change->rule->projection;
-    if (!operation_is_delta(change->rule->operation))
+    if (!operation_is_delta(change->rule->operation) || change->row != ROW_NOT_LOOKED_FOR)
       continue;
     const Value *row = rehearsal_find(rehearsal, projection, change->key);
     change->row = !row ? ROW_MISSING : is_marked(projection, row) ? ROW_MARKED : ROW_THERE;

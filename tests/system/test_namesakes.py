@@ -36,7 +36,7 @@ def prepared(ws: Workspace, key_type: str = "varchar(36)", **more) -> None:
 
 def check_refused(ws: Workspace, event: dict, owner: str) -> None:
     error = ws.found(event)["last_error"]
-    assert error["class"] == "data" and f"the row of thing is that of the {owner} with the same text" in error["message"] \
+    assert error["class"] == "data" and f"in thing they have the key of the {owner} with the same text" in error["message"] and "refresh --id-kind" in error["message"] \
         and error["message"].endswith(f'found "{event["aggregate_id"]}"'), error
 
 
@@ -138,4 +138,4 @@ def test_try_says_the_same(ws, tmp_path):
     file.write_text(json.dumps([{"_id": f"e{i}", "aggregate_type": "thing", "aggregate_id": id, "event_type": "Put", "version": 1,
                                  "occurred_at": {"$date": "2026-01-01T00:00:00Z"}, "payload": {"name": "x"}} for i, id in enumerate(["7", 7])]))
     done = ws.projector("try", str(file))
-    assert done.returncode == 1 and re.search("row of thing is that of the string with the same text", done.stdout), done.stdout
+    assert done.returncode == 1 and re.search("in thing they have the key of the string with the same text", done.stdout), done.stdout

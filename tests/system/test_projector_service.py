@@ -91,8 +91,7 @@ def test_a_manager_that_does_not_read_stops_nothing_and_learns_later_what_it_mis
     bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")))
     with started(bank, manager, watchdog_ms) as projector:
         bank.wait_drained()
-        manager.forget()
-        told = manager.next("READY=1").splitlines()
+        told = (next((m for m in manager.forget() if "READY=1" in m), None) or manager.next("READY=1")).splitlines()
         assert told[:2] == ["READY=1", "STATUS=working"]
         manager.fill()
         assert projector.stop() == 0

@@ -192,3 +192,15 @@ def test_rows_of_child_tables(ws):
     ws.db["outbox_archive"].insert_many(archived)
     replay(ws, "orders")
     assert lines(ws) == {"o1": ["apple 1", "pear 2"], "o2": ["fig 3"]}
+
+
+def test_an_event_that_can_no_longer_be_read_is_told(bank):
+    """An earlier build took it."""
+    events = life(bank, 2, 3)
+    bank.put(events)
+    bank.run_once()
+    bank.db["outbox_archive"].insert_one({**bank.event("a0", "MoneyDeposited", 4, amount=decimal("1.00")), "payload": "no document"})
+    done = replay(bank, "account", "--drop-old", "--json")
+    assert json.loads(done.stdout)["unreadable"] == 1 and "cannot be read, and is left out: payload: expected" in done.stderr
+    assert "because they cannot be read: 1" in replay(bank, "account", "--drop-old").stdout
+    assert shown(bank) == fold(events)

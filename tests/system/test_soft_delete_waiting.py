@@ -98,3 +98,25 @@ def test_a_forced_refresh_marks_the_row_as_the_waiting_soft_delete_would(orders)
     done(orders, "refresh", "--force", "o", "o1")
     orders.run_once()
     assert marks(orders) == [(at(4), "fraud", 4)]
+
+
+def test_a_forced_refresh_takes_no_mark_from_a_dead_soft_delete(orders):
+    """MySQL has refused what it says, and would again."""
+    orders.query("ALTER TABLE o ADD CONSTRAINT no_fraud CHECK (why <> 'fraud')")
+    apply(orders, opened(orders))
+    close = closed(orders)
+    orders.put(close)
+    orders.wait(lambda: orders.projector("run", "--once") and orders.found(close)["status"] == "dead", what="a dead event")
+    done(orders, "refresh", "--force", "o", "o1")
+    orders.run_once()
+    assert orders.ledger()[str(close["_id"])] == "superseded"
+    assert marks(orders) == [(at(1), None, 4)]
+
+
+def test_a_forced_refresh_marks_a_row_as_the_last_of_two_soft_deletes_would(orders):
+    """The row was opened again between the two, and that waits too."""
+    apply(orders, opened(orders), event(orders, "C", 2, reason="first"))
+    orders.put(event(orders, "U", 3, name="Bea", lines=[]), closed(orders))
+    done(orders, "refresh", "--force", "o", "o1")
+    orders.run_once()
+    assert marks(orders) == [(at(4), "fraud", 4)]

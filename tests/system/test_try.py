@@ -79,6 +79,15 @@ def test_a_late_delta_whose_row_is_gone_ends_as_in_run(folder):
     assert done[2]["changes"] == []
 
 
+def test_a_late_delta_whose_row_another_aggregate_may_still_make_fails_as_in_run(folder):
+    """Its key comes from the payload, so that the row may be anybody's."""
+    orders = {**MAPPING["projections"][0], "key": {"id": {"from": "to", "type": "varchar(36)"}},
+              "events": {"Placed": {"op": "upsert"}, "Raised": {"op": "add", "columns": {"total": "by"}}}}
+    (folder / "mapping.json").write_text(json.dumps({**MAPPING, "projections": [{k: v for k, v in orders.items() if k not in ("entities", "when")}]}))
+    [placed, raised] = reports(folder, event("Placed", number=10, to="a", kind="web", total=1), event("Raised", number=5, to="b", by=2), status=1)
+    assert (placed["outcome"], raised["outcome"], raised["error"]) == ("applied", "failed", "row missing in orders")
+
+
 def test_conditions_statements_repeats_and_late_events_end_as_in_run(folder):
     first = event("Placed", kind="web", total=1, number=2)
     done = reports(folder, first, event("Moved", number=3), first, event("Placed", kind="phone", total=1, number=4),

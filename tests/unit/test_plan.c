@@ -178,8 +178,7 @@ static const PlanCase plan_cases[] = {
      "failed wait", ""},
     {"contained, but behind a failed one", "healed/a 5 v7 r7",
      "healed/a 6 v8 put x, healed/a 7 v6 put x", "failed wait", ""},
-    /* #7: the number, which is the same key as the string 7 */
-    {"the row is another's", "plain/7 9 v0",
+    {"the row is another's (#7: the number)", "plain/7 9 v0",
      "plain/#7 10 v0 put 1, plain/#7 11 v0 add 1, plain/7 12 v0 add 1", "failed wait applied",
      "plain/7 12 v0"},
     {"another's, whatever it does", "plain/#7 9 v0", "plain/7 10 v0 del", "failed", ""},
@@ -191,11 +190,8 @@ static const PlanCase plan_cases[] = {
      "ignored applied failed", "plain/7 -30610224000000 v0, plain/7 2 v0"},
     {"an ignored event writes no row", "plain/7 9 v0", "plain/#7 10 v0 ign", "ignored",
      "plain/7 -30610224000000 v0"},
-    {"both have shared it before", "plain/7 9 v0, plain/#7 9 v0", "plain/#7 10 v0 put 1", "applied",
-     "plain/7 10 v0"},
     {"the same text in another type", "healed/7 9 v0", "plain/#7 10 v0 put 1", "applied",
      "plain/7 10 v0"},
-
     {"a refresh holds the later ones", "healed/a 10 v0",
      "healed/a 5 v0 set 1, healed/a 6 v0 add 1, healed/a 11 v0 put 1, healed/b 11 v0 put 1",
      "refresh late wait wait applied", "healed/b 11 v0"},

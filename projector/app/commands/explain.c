@@ -229,6 +229,7 @@ static bool explain_row(Explain *explain, const Projection *projection, const Ev
   bson_t view;
   const bson_t *fields = event_payload(entity, &view);
   bool gone = bson_empty(fields);
+  json_object_set_new(json, "marked", json_false());
   if (!layout_init(projection, explain->pool->arena, &layout, &unfit) ||
       !layout_map_key(&layout, entity, explain->pool->arena, key, &unfit)) {
     set_finding(json, "unknown", unfit.message);

@@ -19,7 +19,7 @@ enum {
   TAKEN_MAX_MS = 2000,  /* this */
   ROOM_WAIT_MS = 20,    /* pause before a full queue is tried again */
   KNOWN_WAIT_MS = 500,  /* the same for a failed event that is also in memory */
-  STORE_PAUSE_MS = 500, /* pause after a failure of MongoDB */
+  STORE_PAUSE_MS = 500, /* pause after a failure of a store */
   NOTED_RANGES = 16,    /* of the missing versions of one gap */
   RESCAN_SHARE = 10,    /* rescans take at most one part in so many of the time */
 };

@@ -28,7 +28,8 @@
 #include <string.h>
 
 enum {
-  BATCH = 100,      /* aggregates that are copied again at a time */
+  BATCH = 100, /* aggregates that are copied again at a time */
+  READ_AT_ONCE = 1000,
   RETRIES_MAX = 10, /* of a transaction that met another session's lock */
   RETRY_MS = 50,
   FEW = 200,         /* so few that the swap itself may handle them */
@@ -393,15 +394,17 @@ static bool refresh_contained(Work *work, GPtrArray *events, Failure *ret_failur
 }
 
 static bool take_contained(Work *work, Failure *ret_failure) {
-  const Projection *live = work->live;
   g_autoptr(EventCursor) cursor = outbox_list_events(work->stores->outbox);
   for (bool more = true; more;) {
     g_autoptr(GPtrArray) events = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
     const bson_t *document = NULL;
-    while (events->len < BATCH && (document = event_cursor_next(cursor, ret_failure))) {
+    /* In between, the gate has to hear from us, however many events are of other types. */
+    for (int read = 0; read < READ_AT_ONCE && events->len < BATCH &&
+                       (document = event_cursor_next(cursor, ret_failure));
+         read++) {
       g_autoptr(Event) event = event_decode(document);
       if (event_has_aggregate(event) &&
-          projection_is_of(live, event->aggregate.type, event->aggregate.type_length))
+          projection_is_of(work->live, event->aggregate.type, event->aggregate.type_length))
         g_ptr_array_add(events, g_steal_pointer(&event));
     }
     more = document != NULL;

@@ -48,8 +48,10 @@ static void append_key(GString *text, const Layout *layout, const Value *key) {
 
 /* An operator who has skipped all events of an aggregate, or leaves them out now, knows that it has
  * no row, unless a refresh has made one since. */
-static bool is_lost(const Replay *replay, const RefreshedTo *owner, bool *ret_lost,
+static bool is_lost(Replay *replay, const RefreshedTo *owner, bool *ret_lost,
                     Failure *ret_failure) {
+  if (!replay_keep_awake(replay, ret_failure))
+    return false;
   g_autoptr(EventCursor) cursor =
       archive_find_aggregate(archive_events(replay->archive), &owner->aggregate);
   bool any = false, left_out = false, other = false;

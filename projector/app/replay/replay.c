@@ -234,15 +234,17 @@ static bool hand_over(Replay *replay, const ReplayOptions *options, const char *
 static void print_sums(const Replay *replay, const ReplayOptions *options, const char *table,
                        double seconds) {
   if (options->as_json)
-    printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"lost_rows\": %lld, "
-           "\"seconds\": %.3f}\n",
+    printf("{\"table\": \"%s\", \"events\": %lld, \"skipped\": %lld, \"unreadable\": %lld, "
+           "\"lost_rows\": %lld, \"seconds\": %.3f}\n",
            table, (long long)replay->replayed, (long long)replay->skipped,
-           (long long)replay->lost.count, seconds);
+           (long long)replay->unreadable, (long long)replay->lost.count, seconds);
   else
     printf("%s: %lld events replayed in %.1f s%s\n", table, (long long)replay->replayed, seconds,
            options->to ? "" : ", live events continue from there");
   if (replay->skipped && !options->as_json)
     printf("  skipped events left out: %lld\n", (long long)replay->skipped);
+  if (replay->unreadable && !options->as_json)
+    printf("  events left out, because they cannot be read: %lld\n", (long long)replay->unreadable);
   if (replay->lost.count > 0 && !options->as_json)
     printf("  rows lost, because no replayed event makes them: %s\n", replay->lost.text->str);
 }

@@ -34,6 +34,7 @@ typedef struct Replay {
   GHashTable *leave_out; /* of Id */
   int64_t replayed;      /* events applied to the target */
   int64_t skipped;       /* skipped events of the archive, which are not applied */
+  int64_t unreadable;    /* events of the archive that an earlier build could read */
   int64_t forgotten;     /* events that MySQL has lost and that may count twice */
   char *first_forgotten; /* one of them; NULL: none */
   LostRows lost;         /* of the live table, when it was last compared with the new one */

@@ -75,6 +75,8 @@ static bool find_events(Replay *replay, const GArray *ids, GPtrArray *events,
   for (guint i = 0; i < ids->len; i += FOUND_AT_ONCE) {
     g_autoptr(GArray) part = g_array_new(FALSE, FALSE, sizeof(Id));
     g_autoptr(GHashTable) missing = g_hash_table_new(id_hash_key, id_equal_key);
+    if (!replay_keep_awake(replay, ret_failure))
+      return false;
     g_array_append_vals(part, &g_array_index(ids, Id, i), MIN(ids->len - i, FOUND_AT_ONCE));
     for (guint k = 0; k < part->len; k++)
       g_hash_table_add(missing, &g_array_index(part, Id, k));
@@ -246,6 +248,17 @@ static bool merge_before(Scan *scan, const Event *event, Failure *ret_failure) {
   return true;
 }
 
+/* Whatever is in the archive was applied once. */
+static void note_unreadable(Replay *replay, const Event *event) {
+  char id[ID_TEXT_SIZE];
+  if (!event->malformed || event->skipped || !event_in_range(&replay->range, event) ||
+      g_hash_table_contains(replay->leave_out, &event->key.event_id) || replay->unreadable++ > 0)
+    return;
+  id_text(&event->key.event_id, id);
+  fprintf(stderr, "projector: event %s of the archive cannot be read, and is left out: %s\n", id,
+          event->malformed->message);
+}
+
 static bool read_archive(Scan *scan, Failure *ret_failure) {
   EventRange range = scan->replay->range;
   if (!archive_bound(scan->replay->archive, &range, ret_failure))
@@ -260,6 +273,7 @@ static bool read_archive(Scan *scan, Failure *ret_failure) {
   bool good = true;
   while (good && (document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = archive_decode(document);
+    note_unreadable(scan->replay, event);
     if (!g_hash_table_contains(scan->known, &event->key.event_id))
       good = merge_before(scan, event, ret_failure) &&
              hold(scan, g_steal_pointer(&event), ret_failure);

@@ -50,8 +50,8 @@ static bool look_ahead(RefreshBatch *batch, const Refresh *refresh, GPtrArray *e
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* Of all its events, however many they are. */
-static bool find_highest(RefreshBatch *batch, const Refresh *refresh, const GPtrArray *events,
+/* Of all its events, however many they are: the newest one is added to those that were read. */
+static bool find_highest(RefreshBatch *batch, const Refresh *refresh, GPtrArray *events,
                          int64_t *ret_highest, Failure *ret_failure) {
   int64_t highest = 0;
   for (guint i = 0; i < events->len; i++)
@@ -61,9 +61,11 @@ static bool find_highest(RefreshBatch *batch, const Refresh *refresh, const GPtr
     const bson_t *document;
     bool found = false;
     while (!found && (document = event_cursor_next(cursor, ret_failure))) {
-      g_autoptr(Event) event = event_decode(document);
+      Event *event = keep(batch, event_decode(document));
       found = event->key.version > 0; /* a malformed version is none */
       highest = MAX(highest, event->key.version);
+      if (found)
+        g_ptr_array_add(events, event);
     }
     if (ret_failure->class != FAILURE_NONE)
       return false;
@@ -154,19 +156,18 @@ static bool mark_by_event(RefreshBatch *batch, const Event *brief, ChangeList *r
                           Failure *ret_failure) {
   ChangeList marks = {0};
   Failure unfit = {0};
-  if (brief->status == STATUS_DEAD)
-    return true;
   g_autoptr(EventCursor) cursor = outbox_find_event(batch->outbox, &brief->key.event_id);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
-  if (!document || !change_list_map(batch->mapping, keep(batch, event_decode(document)),
-                                    batch->arena, &marks, &unfit))
+  const Event *event = document ? keep(batch, event_decode(document)) : NULL;
+  if (!event || event->status == STATUS_DEAD ||
+      !change_list_map(batch->mapping, event, batch->arena, &marks, &unfit))
     return ret_failure->class == FAILURE_NONE;
   for (unsigned i = 0; i < rows->count; i++)
     for (unsigned k = 0; k < marks.count; k++)
       if (rows->changes[i].gone && marks.changes[k].rule->soft &&
           marks.changes[k].rule->projection == rows->changes[i].rule->projection) {
         rows->changes[i] = marks.changes[k];
-        rows->changes[i].gone = rows->changes[i].keep_mark = true;
+        rows->changes[i].gone = true; /* a mark in the row is an older one */
       }
   return true;
 }
@@ -375,8 +376,11 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
   if (repeated) /* applied after all; the rows are right as they are */
     return true;
   batch->any = true;
-  if (stay) /* and the events that follow the late one are applied */
+  if (stay) { /* and the events that follow the late one are applied */
+    order_pass(&state->position, refresh->late);
+    state->moved = true;
     return true;
+  }
   move_position(state, events, refresh->late, refresh->version);
   return fold_rows(batch, refresh, &rows, absent, ret_failure);
 }

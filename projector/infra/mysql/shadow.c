@@ -153,7 +153,10 @@ static bool take_lock(Session *session, const Shadow *shadow, const char *suffix
   g_autofree char *got =
       session_ask(session, ret_failure, "SELECT GET_LOCK(%s, %d)", name, RESERVE_WAIT_S);
   if (got && *got != '1')
-    *ret_holder = session_ask(session, ret_failure, "SELECT IS_USED_LOCK(%s)", name);
+    *ret_holder = session_ask(session, ret_failure,
+                              "SELECT COALESCE(IS_USED_LOCK(%s), 'that ended "
+                              "just now')",
+                              name);
   return got && ret_failure->class == FAILURE_NONE;
 }
 
