@@ -253,22 +253,21 @@ static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *
   int64_t started_us = clock_us();
   char until[LEDGER_TIME_SIZE];
   g_autofree char *scope = scope_name(replay);
-  Shadow shadow;
+  Shadow *shadow = &replay->shadow;
   replay->scope.projector = scope;
-  if (!shadow_name_replay(replay->projection, &shadow, ret_failure))
+  if (!shadow_name_replay(replay->projection, shadow, ret_failure))
     return false;
   replay->mapping =
-      mapping_retarget(replay->config->json, replay->projection, shadow.fresh, ret_failure);
+      mapping_retarget(replay->config->json, replay->projection, shadow->fresh, ret_failure);
   if (!replay->mapping)
     return false;
   replay->target = mapping_projection(replay->mapping, 0);
-  replay->shadow = &shadow;
-  replay->renamer = shadow_open_renamer(&replay->config->mysql, &shadow, ret_failure);
-  bool good = replay->renamer && open_shadow(replay, options, &shadow, ret_failure) &&
+  replay->renamer = shadow_open_renamer(&replay->config->mysql, shadow, ret_failure);
+  bool good = replay->renamer && open_shadow(replay, options, shadow, ret_failure) &&
               replay_catch_up(replay, until, ret_failure) &&
-              (options->to || hand_over(replay, options, until, &shadow, ret_failure));
+              (options->to || hand_over(replay, options, until, shadow, ret_failure));
   if (good)
-    print_sums(replay, options, options->to ? shadow.fresh : replay->projection->table,
+    print_sums(replay, options, options->to ? shadow->fresh : replay->projection->table,
                (double)(clock_us() - started_us) / 1e6);
   return good;
 }

@@ -24,11 +24,11 @@ typedef struct Replay {
   Outbox *outbox;
   Archive *archive;
   Session *session;
-  const Shadow *shadow; /* NULL: one aggregate */
-  Session *renamer;     /* keeps the table reserved (shadow.h); NULL: one aggregate */
-  Session *gate;        /* while it is closed, the owner waits (shadow.h); NULL: it is open */
-  Ledger live, scope;   /* of the projector, and of this replay */
-  unsigned json_slack;  /* of that server (real.h) */
+  Shadow shadow;       /* without names: one aggregate */
+  Session *renamer;    /* keeps the table reserved (shadow.h); NULL: one aggregate */
+  Session *gate;       /* while it is closed, the owner waits (shadow.h); NULL: it is open */
+  Ledger live, scope;  /* of the projector, and of this replay */
+  unsigned json_slack; /* of that server (real.h) */
   EventRange range;
   Arena *arena;          /* of ids that are left out */
   GHashTable *leave_out; /* of Id */

@@ -11,5 +11,5 @@ bool replay_keep_awake(Replay *replay, Failure *ret_failure) {
   const MysqlSettings *settings = &replay->config->mysql;
   return session_wake(&replay->session, settings, ret_failure) && keep_gate(replay, ret_failure) &&
          (!replay->renamer ||
-          shadow_keep_reserved(&replay->renamer, settings, replay->shadow, ret_failure));
+          shadow_keep_reserved(&replay->renamer, settings, &replay->shadow, ret_failure));
 }
