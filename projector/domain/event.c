@@ -42,16 +42,20 @@ const char *id_kind_name(IdKind kind) {
 
 bool id_kind_from_name(const char *name, IdKind *ret_kind) {
   for (IdKind kind = 0; kind < ID_KINDS; kind++)
-    if (!strcmp(name, id_kind_name(kind)))
-      return (*ret_kind = kind, true);
+    if (!strcmp(name, id_kind_name(kind))) {
+      *ret_kind = kind;
+      return true;
+    }
   return false;
 }
 
 static size_t hex_text(const uint8_t *bytes, size_t length, char *text) {
   static const char digits[] = "0123456789abcdef";
-  for (size_t i = 0; i < 2 * length; i++)
-    text[i] = digits[i % 2 ? bytes[i / 2] & 15 : bytes[i / 2] >> 4];
-  text[2 * length] = '\0';
+  for (size_t i = 0; i < length; i++) {
+    *text++ = digits[bytes[i] >> 4];
+    *text++ = digits[bytes[i] & 15];
+  }
+  *text = '\0';
   return 2 * length;
 }
 
@@ -245,12 +249,6 @@ OrderKey order_key_first(int64_t occurred_at) {
 uint64_t aggregate_hash(const Aggregate *aggregate) {
   return XXH3_64bits_withSeed(aggregate->type_length ? aggregate->type : "", aggregate->type_length,
                               id_hash(&aggregate->id));
-}
-
-uint64_t aggregate_lane_hash(const Aggregate *aggregate) {
-  char text[ID_TEXT_SIZE];
-  const Id id = {ID_STRING, (uint32_t)id_text(&aggregate->id, text), 0, (const uint8_t *)text};
-  return aggregate_hash(&(Aggregate){aggregate->type, aggregate->type_length, id});
 }
 
 bool aggregate_equal(const Aggregate *a, const Aggregate *b) {
@@ -569,8 +567,6 @@ Event *event_decode(const bson_t *document) {
     malformed(event, "payload", "a document", "nothing");
   event->aggregate_hash = event_has_aggregate(event) ? aggregate_hash(&event->aggregate)
                                                      : id_hash(&event->key.event_id);
-  event->lane_hash =
-      event_has_aggregate(event) ? aggregate_lane_hash(&event->aggregate) : event->aggregate_hash;
   return event;
 }
 

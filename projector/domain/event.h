@@ -64,7 +64,6 @@ typedef struct Event {
   OrderKey key;
   Aggregate aggregate;
   uint64_t aggregate_hash;
-  uint64_t lane_hash;
   const char *event_type;
   uint32_t event_type_length;
   EventStatus status;        /* when the document was read */
@@ -146,9 +145,6 @@ void order_key_copy(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static
 OrderKey order_key_first(int64_t occurred_at);
 
 uint64_t aggregate_hash(const Aggregate *aggregate);
-/* The same for aggregates whose ids differ in kind alone, as the string "7" and the number 7: they
- * may be one row (namesake.h), so one lane has the events of both. */
-uint64_t aggregate_lane_hash(const Aggregate *aggregate);
 bool aggregate_equal(const Aggregate *a, const Aggregate *b);
 /* By type, then by id. */
 int aggregate_compare(const Aggregate *a, const Aggregate *b);

@@ -33,11 +33,6 @@ bool order_reuses_version(const Position *position, const Event *event) {
          event->key.occurred_at > position->last.occurred_at;
 }
 
-bool order_is_untouched(const Position *position) {
-  return !position->known || (position->last.occurred_at == DATETIME_FIRST_MS &&
-                              position->refreshed_version == 0); /* order_pass */
-}
-
 int64_t order_early_ms(const Event *event, int64_t now_ms, int64_t future_ms) {
   int64_t from = now_ms + future_ms;
   return event->key.occurred_at > from ? event->key.occurred_at - from : 0;

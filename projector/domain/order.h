@@ -27,10 +27,6 @@ Standing order_standing(const Position *position, const Event *event, bool gap_w
  * The version of a refresh is not evidence: events up to it may still arrive legitimately. */
 bool order_reuses_version(const Position *position, const Event *event);
 
-/* Whether nothing of the aggregate was applied or refreshed yet: its events so far, if any, were
- * ignored or skipped. */
-bool order_is_untouched(const Position *position);
-
 /* How long the event has to wait because its time is more than `future_ms` ahead of `now_ms`; 0: it
  * need not. If it were applied at once, every event of its aggregate with an earlier time would be
  * late. */

@@ -154,33 +154,6 @@ static void decide_late(const Mapping *mapping, Item *item, Arena *arena) {
   }
 }
 
-/* Whether the aggregate's first rows are another's: both would write them, and neither would know
- * of the other. */
-static bool meets_namesake(const Item *item, const AggregateState *state) {
-  return item->changes.count > 0 && state->namesake && order_is_untouched(&state->position) &&
-         !order_is_untouched(&state->namesake->position);
-}
-
-static void fail_for_namesake(Item *item, const AggregateState *state, Arena *arena) {
-  const Id *id = &state->aggregate->id;
-  const Projection *projection = item->changes.changes[0].rule->projection;
-  const char *other = id_kind_name(state->namesake->aggregate->id.kind);
-  char text[ID_TEXT_SIZE], way[64];
-  Failure failure;
-  id_text(id, text);
-  snprintf(way, sizeof way,
-           projection->entities ? "let this one have them (refresh --id-kind %s)"
-                                : "delete the other one's row of projector_position",
-           id_kind_name(id->kind));
-  failure_set(&failure, FAILURE_DATA, SOURCE_EVENT, 0,
-              "$aggregate_id: expected rows of its own, but in %s they have the key of the %s with "
-              "the same text, which was applied before: write the ids of an aggregate_type in one "
-              "kind, or, if the other one is gone for good, %s, found \"%.60s\"",
-              projection->table, other, way, text);
-  fail(item, &failure, arena);
-  item->failure_is_provisional = true;
-}
-
 static void decide(const Mapping *mapping, Item *item, AggregateState *state, Arena *arena) {
   if (state->blocked) {
     item->verdict = VERDICT_WAIT;
@@ -203,10 +176,7 @@ static void decide(const Mapping *mapping, Item *item, AggregateState *state, Ar
       item->verdict = VERDICT_IGNORED;
     return;
   case STANDING_NEXT:
-    if (meets_namesake(item, state))
-      fail_for_namesake(item, state, arena);
-    else
-      item->verdict = item->changes.count > 0 ? VERDICT_APPLIED : VERDICT_IGNORED;
+    item->verdict = item->changes.count > 0 ? VERDICT_APPLIED : VERDICT_IGNORED;
     return;
   }
 }

@@ -45,9 +45,8 @@ typedef struct Item {
 typedef struct AggregateState {
   const Aggregate *aggregate; /* of one of the events */
   Position position;
-  const struct AggregateState *namesake; /* namesake.h; NULL: none, or it does not matter */
-  bool moved;                            /* the plan moved the position: write it */
-  bool blocked;                          /* a verdict of this plan holds the later events */
+  bool moved;   /* the plan moved the position: write it */
+  bool blocked; /* a verdict of this plan holds the later events */
 } AggregateState;
 
 typedef struct AggregateSet AggregateSet;

@@ -4,7 +4,6 @@
 #include "projector/domain/children_compare.h"
 #include "projector/domain/entity.h"
 #include "projector/domain/mark.h"
-#include "projector/domain/namesake.h"
 
 #include <string.h>
 
@@ -362,8 +361,6 @@ static Rehearsed take_mapped(Rehearsal *rehearsal, Item *item, AggregateState *s
 static Rehearsed take(Rehearsal *rehearsal, Event *event, AggregateState *state) {
   Item item = {.event = event, .gap_waited = true};
   plan_map(rehearsal->mapping, &item, 1, rehearsal->arena);
-  namesakes_find(rehearsal->mapping, &item, 1, rehearsal->aggregates, rehearsal->aggregates,
-                 rehearsal->arena);
   return take_mapped(rehearsal, &item, state);
 }
 

@@ -443,12 +443,6 @@ bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregat
          read_positions(session, aggregates, arena, ret_failure);
 }
 
-bool ledger_enter_further(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                          Arena *arena, Failure *ret_failure) {
-  (void)ledger;
-  return read_positions(session, aggregates, arena, ret_failure);
-}
-
 bool ledger_write_positions(Session *session, const Ledger *ledger, const AggregateSet *aggregates,
                             Failure *ret_failure) {
   (void)ledger;

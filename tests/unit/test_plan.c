@@ -1,5 +1,4 @@
 /* test_plan.c - verdicts of a batch: late, gap, contained, repeated, failed, and who waits. */
-#include "projector/domain/namesake.h"
 #include "projector/domain/plan.h"
 #include "tests/unit/support.h"
 
@@ -178,20 +177,6 @@ static const PlanCase plan_cases[] = {
      "failed wait", ""},
     {"contained, but behind a failed one", "healed/a 5 v7 r7",
      "healed/a 6 v8 put x, healed/a 7 v6 put x", "failed wait", ""},
-    {"the row is another's (#7: the number)", "plain/7 9 v0",
-     "plain/#7 10 v0 put 1, plain/#7 11 v0 add 1, plain/7 12 v0 add 1", "failed wait applied",
-     "plain/7 12 v0"},
-    {"another's, whatever it does", "plain/#7 9 v0", "plain/7 10 v0 del", "failed", ""},
-    {"the first of the batch has the row", "", "plain/#7 1 v0 put 1, plain/7 2 v0 put 1",
-     "applied failed", "plain/7 1 v0"},
-    {"the first of the batch fails", "", "plain/7 1 v0 put x, plain/#7 2 v0 put 1",
-     "failed applied", "plain/7 2 v0"},
-    {"ignored events have no row", "", "plain/7 1 v0 ign, plain/#7 2 v0 put 1, plain/7 3 v0 put 1",
-     "ignored applied failed", "plain/7 -30610224000000 v0, plain/7 2 v0"},
-    {"an ignored event writes no row", "plain/7 9 v0", "plain/#7 10 v0 ign", "ignored",
-     "plain/7 -30610224000000 v0"},
-    {"the same text in another type", "healed/7 9 v0", "plain/#7 10 v0 put 1", "applied",
-     "plain/7 10 v0"},
     {"a refresh holds the later ones", "healed/a 10 v0",
      "healed/a 5 v0 set 1, healed/a 6 v0 add 1, healed/a 11 v0 put 1, healed/b 11 v0 put 1",
      "refresh late wait wait applied", "healed/b 11 v0"},
@@ -240,13 +225,12 @@ static Event *event_of_spec(const Spec *spec) {
   g_autofree char *version = spec->version ? g_strdup_printf("'version': {'$numberLong': '%lld'},",
                                                              (long long)spec->version)
                                            : g_strdup("");
-  const char *quote = spec->id[0] == '#' ? "" : "'";
   bool is_number = strcmp(spec->number, "x") != 0;
   g_autofree char *json = g_strdup_printf(
-      "{'_id': '%s', 'aggregate_type': '%s', 'aggregate_id': %s%s%s, 'event_type': '%s', %s"
+      "{'_id': '%s', 'aggregate_type': '%s', 'aggregate_id': '%s', 'event_type': '%s', %s"
       " 'occurred_at': {'$date': {'$numberLong': '%s'}}, 'payload': {'n': %s}}",
-      spec->event_id, spec->type, quote, spec->id + !*quote, quote, spec->operation, version,
-      spec->time, is_number ? spec->number : "'x'");
+      spec->event_id, spec->type, spec->id, spec->operation, version, spec->time,
+      is_number ? spec->number : "'x'");
   return event_from(json);
 }
 
@@ -296,12 +280,11 @@ static char *moved_text(const AggregateSet *set) {
     const AggregateState *state = aggregate_set_get(set, i);
     if (!state->moved)
       continue;
-    char id[ID_TEXT_SIZE];
-    id_text(&state->aggregate->id, id);
-    g_string_append_printf(text, "%s%.*s/%s %lld v%lld", text->len ? ", " : "",
-                           (int)state->aggregate->type_length, state->aggregate->type, id,
-                           (long long)state->position.last.occurred_at,
-                           (long long)state->position.max_version);
+    g_string_append_printf(
+        text, "%s%.*s/%.*s %lld v%lld", text->len ? ", " : "", (int)state->aggregate->type_length,
+        state->aggregate->type, (int)state->aggregate->id.length,
+        (const char *)state->aggregate->id.bytes, (long long)state->position.last.occurred_at,
+        (long long)state->position.max_version);
   }
   return g_string_free(text, FALSE);
 }
@@ -335,7 +318,6 @@ static void check_plan(const Mapping *mapping, const PlanCase *row) {
     g_ptr_array_add(kept, items[count].event);
   }
   plan_map(mapping, items, count, arena);
-  namesakes_find(mapping, items, count, set, set, arena);
   g_autoptr(Fold) fold = plan_decide(mapping, items, count, set, arena);
   g_autofree char *verdicts = verdict_text(items, count);
   g_autofree char *moved = moved_text(set);

@@ -85,7 +85,7 @@ static bool any_is_repeated(QueuedEvent *const *queued, size_t count) {
 }
 
 static Lane *home_of(const Acker *acker, const QueuedEvent *queued) {
-  return lane_of(acker->lanes, queued->event->lane_hash);
+  return lane_of(acker->lanes, queued->event->aggregate_hash);
 }
 
 /* An event that stays is pending, whatever it was before. When its hold lets it through, it is

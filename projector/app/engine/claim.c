@@ -160,7 +160,7 @@ bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size
   g_autofree QueuedEvent **back = g_new(QueuedEvent *, count);
   size_t ours = 0, kept = 0, back_count = 0;
   for (size_t i = 0; i < count; i++) /* otherwise two workers could work on one aggregate */
-    g_assert(lane_of(worker->lanes, events[i]->event->lane_hash) == worker->lane);
+    g_assert(lane_of(worker->lanes, events[i]->event->aggregate_hash) == worker->lane);
   if (!look_again(worker, events, count, claims, ret_failure) ||
       !claim_apart(worker, events, count, claims, ret_failure))
     return requeue(worker, events, count);

@@ -43,7 +43,7 @@ struct Janitor {
 };
 
 static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
-  return lane_of(janitor->lanes, aggregate_lane_hash(aggregate));
+  return lane_of(janitor->lanes, aggregate_hash(aggregate));
 }
 
 static void put_off(Janitor *janitor, const HoldView *hold, HoldReason reason, int64_t delay_ms) {
@@ -436,7 +436,7 @@ static bool rescan(Janitor *janitor, Failure *ret_failure) {
   const bson_t *document;
   while (cursor && (document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(QueuedEvent) queued = queued_event_new(event_decode(document));
-    Lane *lane = lane_of(janitor->lanes, queued->event->lane_hash);
+    Lane *lane = lane_of(janitor->lanes, queued->event->aggregate_hash);
     if (!lane_has_room(lane) || stop_requested(janitor->stop))
       return true;
     lane_offer(lane, g_steal_pointer(&queued));

@@ -23,7 +23,7 @@ static inline int64_t lanes_now_ms(const Lanes *lanes) {
   return g_get_real_time() / 1000 + lanes->clock_ahead_ms;
 }
 
-static inline Lane *lane_of(const Lanes *lanes, uint64_t lane_hash) {
+static inline Lane *lane_of(const Lanes *lanes, uint64_t aggregate_hash) {
   g_assert(lanes->count > 0);
-  return lanes->lanes[lane_hash % lanes->count];
+  return lanes->lanes[aggregate_hash % lanes->count];
 }

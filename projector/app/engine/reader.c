@@ -66,7 +66,7 @@ static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, i
   g_autoptr(QueuedEvent) queued = queued_event_new(event_decode(document));
   queued->readable_at = readable_at;
   queued->read_at = read_at;
-  Lane *lane = lane_of(reader->lanes, queued->event->lane_hash);
+  Lane *lane = lane_of(reader->lanes, queued->event->aggregate_hash);
   if (!wait_room(reader, lane))
     return false;
   *taken += lane_offer(lane, g_steal_pointer(&queued));

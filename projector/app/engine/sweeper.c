@@ -121,7 +121,7 @@ static bool sweep_some(const Sweep *with, GPtrArray *events, int64_t older_than_
 /* Adds the event, unless a lane has it. */
 static void add_unless_live(GPtrArray *events, const Lanes *lanes, const bson_t *document) {
   Event *event = event_decode(document);
-  if (lane_knows(lane_of(lanes, event->lane_hash), &event->key.event_id))
+  if (lane_knows(lane_of(lanes, event->aggregate_hash), &event->key.event_id))
     event_free(event);
   else
     g_ptr_array_add(events, event);

@@ -2,7 +2,6 @@
 #include "projector/app/engine/owner_session.h"
 #include "projector/app/engine/steps.h"
 
-#include "projector/domain/namesake.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/mysql/rows.h"
@@ -73,15 +72,6 @@ static bool begin(Worker *worker, Failure *ret_failure) {
           session_run(worker->session, ret_failure, statement));
 }
 
-/* Events of namesakes go to one lane, and a command locks out the owner: whoever has the row has
- * its position already, or is in this batch. */
-static bool look_for_namesakes(Worker *worker, const Item *items, size_t count,
-                               AggregateSet *aggregates, Failure *ret_failure) {
-  g_autoptr(AggregateSet) others = aggregate_set_new(worker->arena);
-  namesakes_find(worker->config->mapping, items, count, aggregates, others, worker->arena);
-  return ledger_enter_further(worker->session, worker->ledger, others, worker->arena, ret_failure);
-}
-
 /* Decides and applies the items in one transaction. `*ret_repeated`: the ledger already has at
  * least one of them, and nothing was written. */
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
@@ -101,8 +91,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
     return false;
   Session *session = worker->session;
   if (!failure_at(ret_failure, STEP_ENTER,
-                  ledger_enter(session, worker->ledger, aggregates, worker->arena, ret_failure) &&
-                      look_for_namesakes(worker, items, count, aggregates, ret_failure)))
+                  ledger_enter(session, worker->ledger, aggregates, worker->arena, ret_failure)))
     return false;
   crash_point("after_begin");
   fold = plan_decide(mapping, items, count, aggregates, worker->arena);

@@ -176,12 +176,12 @@ bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregat
   return !owner || check_epoch(ledger, epoch, ret_failure);
 }
 
-static bool read_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                           const char *lock, Arena *arena, Failure *ret_failure) {
+bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
+                              Arena *arena, Failure *ret_failure) {
   if (aggregate_set_count(aggregates) == 0)
     return true;
   g_autoptr(GString) sql = g_string_new(NULL);
-  append_positions_query(sql, session_is_mariadb(session), ledger, aggregates, lock);
+  append_positions_query(sql, session_is_mariadb(session), ledger, aggregates, "");
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
@@ -189,16 +189,6 @@ static bool read_positions(Session *session, const Ledger *ledger, AggregateSet 
   while ((row = mysql_fetch_row(result)))
     take_position(row, mysql_fetch_lengths(result), aggregates, arena);
   return true;
-}
-
-bool ledger_enter_further(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                          Arena *arena, Failure *ret_failure) {
-  return read_positions(session, ledger, aggregates, " FOR UPDATE", arena, ret_failure);
-}
-
-bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                              Arena *arena, Failure *ret_failure) {
-  return read_positions(session, ledger, aggregates, "", arena, ret_failure);
 }
 
 static void append_position(GString *sql, const Ledger *ledger, const AggregateState *state) {

@@ -21,9 +21,6 @@ typedef struct Ledger {
  * waits for us. A command: an exclusive lock, so that any owner's transactions wait for it. */
 bool ledger_enter(Session *session, const Ledger *ledger, AggregateSet *aggregates, Arena *arena,
                   Failure *ret_failure);
-/* The same for aggregates that the transaction turns out to need later. */
-bool ledger_enter_further(Session *session, const Ledger *ledger, AggregateSet *aggregates,
-                          Arena *arena, Failure *ret_failure);
 /* Fills in the positions without a lock, outside a transaction too. */
 bool ledger_look_at_positions(Session *session, const Ledger *ledger, AggregateSet *aggregates,
                               Arena *arena, Failure *ret_failure);
