@@ -150,14 +150,21 @@ static bool take_lock(Session *session, const Shadow *shadow, const char *suffix
   g_autofree char *name = lock_name(shadow, suffix);
   if (!end_former(session, name, former, ret_failure))
     return false;
-  g_autofree char *got =
-      session_ask(session, ret_failure, "SELECT GET_LOCK(%s, %d)", name, RESERVE_WAIT_S);
-  if (got && *got != '1')
-    *ret_holder = session_ask(session, ret_failure,
-                              "SELECT COALESCE(IS_USED_LOCK(%s), 'that ended "
-                              "just now')",
-                              name);
-  return got && ret_failure->class == FAILURE_NONE;
+  for (int tries = 0; tries < 2; tries++) {
+    g_autofree char *got =
+        session_ask(session, ret_failure, "SELECT GET_LOCK(%s, %d)", name, RESERVE_WAIT_S);
+    if (!got || *got == '1')
+      return got != NULL;
+    g_autofree char *holder =
+        session_ask(session, ret_failure, "SELECT COALESCE(IS_USED_LOCK(%s), 0)", name);
+    if (!holder)
+      return false;
+    if (strcmp(holder, "0") != 0 || tries > 0) { /* else it has just ended */
+      *ret_holder = g_steal_pointer(&holder);
+      return true;
+    }
+  }
+  return true;
 }
 
 static bool refuse_second(const Shadow *shadow, const char *which, const char *holder,
