@@ -81,10 +81,18 @@ def recording(port: int) -> Iterator[tuple[int, bytearray]]:
         yield forwarded, said
 
 
+def renumbered(greeting: bytes) -> bytes:
+    """MySQL's first packet with another number of the connection: it follows the version, which ends with a zero."""
+    at = greeting.index(b"\0", 5) + 1
+    number = int.from_bytes(greeting[at:at + 4], "little") + 1_000_000
+    return greeting[:at] + number.to_bytes(4, "little") + greeting[at + 4:]
+
+
 @contextmanager
 def forgetting(port: int, what: bytes) -> Iterator[tuple[int, Callable[[], None]]]:
     """The same on loopback, and a function that ends the connections on which a client has said `what`, for the client
-    alone: the server still has them, as it does behind a router that has forgotten them."""
+    alone: the server still has them, as it does behind a router that has forgotten them. As a proxy does, it greets
+    with numbers of its own."""
     said: list[socket.socket] = []
     forgotten: list[socket.socket] = []
     over = threading.Event()
@@ -97,11 +105,15 @@ def forgetting(port: int, what: bytes) -> Iterator[tuple[int, Callable[[], None]
         if source in forgotten:
             over.wait()
 
+    def back(source: socket.socket, target: socket.socket) -> None:
+        target.sendall(renumbered(source.recv(65536)))
+        plainly(source, target)
+
     def forget() -> None:
         forgotten.extend(said)
         end(*forgotten)
 
-    with relaying("127.0.0.1", port, there, plainly) as forwarded:
+    with relaying("127.0.0.1", port, there, back) as forwarded:
         try:
             yield forwarded, forget
         finally:

@@ -100,6 +100,15 @@ static Ruling rule_size(const Case *the_case) {
   }
 }
 
+/* Most of these errors mean that the server refuses to work. But some, as of memory or of prepared
+ * statements, can meet the statement of one event again and again while all others are served. */
+static Ruling rule_unavailable(const Case *the_case) {
+  bool broke = blame_is_break(the_case->failure);
+  if (!can_be_theirs(the_case->failure->step) || (!broke && the_case->probe == PROBE_BAD))
+    return RULING_STORE;
+  return find_out(the_case);
+}
+
 /* A full disk, of which somebody has to be told. But if the server takes other transactions, and
  * this does not end, it is one table that is full, such as one in memory that a trigger writes to.
  */
@@ -122,9 +131,7 @@ Ruling blame_rule(const Case *the_case) {
     if (step == STEP_ROWS)
       return split_or(the_case, RULING_EVENT);
     return can_be_theirs(step) ? find_out(the_case) : RULING_STORE;
-  case FAILURE_UNAVAILABLE:
-    return can_be_theirs(step) && blame_is_break(the_case->failure) ? find_out(the_case)
-                                                                    : RULING_STORE;
+  case FAILURE_UNAVAILABLE: return rule_unavailable(the_case);
   case FAILURE_SPACE: return rule_space(the_case);
   default: return RULING_STORE; /* fenced, configuration */
   }
@@ -143,6 +150,10 @@ Failure blame_report(const Failure *failure, int breaks) {
                    "alone it broke the connection or ran too long %d times, while the server took "
                    "other transactions: its statement is too slow or too big",
                    breaks);
+  } else if (failure->class == FAILURE_UNAVAILABLE) {
+    report.class = FAILURE_UNKNOWN;
+    failure_prefix(
+        &report, "alone it was refused %d times, while the server took other transactions", breaks);
   }
   return report;
 }

@@ -182,8 +182,16 @@ static const CodeRange mysql_codes[] = {
     {1109, 1109, FAILURE_MAPPING},     /* unknown table in statement */
     {1136, 1136, FAILURE_MAPPING},     /* column count */
     {1146, 1146, FAILURE_MAPPING},     /* table does not exist */
+    {1033, 1036, FAILURE_MAPPING},     /* damaged or old table file, read-only table */
+    {1194, 1195, FAILURE_MAPPING},     /* crashed table */
     {1305, 1305, FAILURE_MAPPING},     /* function or procedure does not exist */
     {1356, 1356, FAILURE_MAPPING},     /* view is invalid */
+    {1449, 1449, FAILURE_MAPPING},     /* the definer of a trigger or view does not exist */
+    {1712, 1712, FAILURE_MAPPING},     /* damaged index */
+    {1812, 1812, FAILURE_MAPPING},     /* tablespace is missing */
+    {1814, 1814, FAILURE_MAPPING},     /* tablespace was discarded */
+    {1877, 1877, FAILURE_MAPPING},     /* damaged table */
+    {1932, 1932, FAILURE_MAPPING},     /* MariaDB: table is not there in the engine */
     {1044, 1045, FAILURE_CONFIG},      /* access denied to database, to user */
     {1049, 1049, FAILURE_CONFIG},      /* unknown database */
     {1130, 1130, FAILURE_CONFIG},      /* host may not connect */
@@ -211,6 +219,8 @@ static const CodeRange mysql_codes[] = {
     {1390, 1390, FAILURE_SIZE},        /* too many placeholders */
     {1436, 1436, FAILURE_SIZE},        /* thread stack overrun by one statement */
 };
+
+enum { ATLAS_ERROR = 8000 };
 
 /* MongoDB server error codes (error_codes.yml); driver errors are classified by their domain. */
 static const CodeRange mongodb_codes[] = {
@@ -252,11 +262,11 @@ static const CodeRange mongodb_codes[] = {
     {13, 13, FAILURE_CONFIG},            /* Unauthorized */
     {18, 18, FAILURE_CONFIG},            /* AuthenticationFailed */
     {73, 73, FAILURE_CONFIG},            /* InvalidNamespace */
-    {8000, 8000, FAILURE_CONFIG},        /* AtlasError: authentication */
-    {40573, 40573, FAILURE_CONFIG},      /* change streams need a replica set */
-    {121, 121, FAILURE_DATA},            /* DocumentValidationFailure */
-    {14031, 14031, FAILURE_SPACE},       /* OutOfDiskSpace */
-    {17419, 17420, FAILURE_SIZE},        /* a document that an update makes larger than 16 MB */
+    {ATLAS_ERROR, ATLAS_ERROR, FAILURE_CONFIG}, /* as a rule authentication or privileges */
+    {40573, 40573, FAILURE_CONFIG},             /* change streams need a replica set */
+    {121, 121, FAILURE_DATA},                   /* DocumentValidationFailure */
+    {14031, 14031, FAILURE_SPACE},              /* OutOfDiskSpace */
+    {17419, 17420, FAILURE_SIZE}, /* a document that an update makes larger than 16 MB */
 };
 
 static FailureClass find_class(const CodeRange *ranges, size_t count, int code) {
@@ -284,6 +294,13 @@ FailureClass failure_class_of_mysql_text(int code, const char *message) {
 
 FailureClass failure_class_of_mongodb(int code) {
   return find_class(mongodb_codes, sizeof mongodb_codes / sizeof *mongodb_codes, code);
+}
+
+/* 8000 is whatever Atlas refuses, for example "you are over your space quota, using 512 MB of 512
+ * MB". */
+FailureClass failure_class_of_mongodb_text(int code, const char *message) {
+  return code == ATLAS_ERROR && strstr(message, "space quota") ? FAILURE_SPACE
+                                                               : failure_class_of_mongodb(code);
 }
 
 bool failure_is_refusal(const Failure *failure) {

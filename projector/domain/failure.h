@@ -98,6 +98,7 @@ FailureClass failure_class_of_mongodb(int code);
 /* The same with the server's text, without which some numbers do not reveal that the disk was
  * full. */
 FailureClass failure_class_of_mysql_text(int code, const char *message);
+FailureClass failure_class_of_mongodb_text(int code, const char *message);
 
 /* A store answers, and refuses this write of MongoDB's: the document would exceed its limit, a
  * validator or a unique index rejects it. Another document may be accepted. */

@@ -229,15 +229,31 @@ def test_an_event_that_cannot_be_mapped_keeps_its_attempts_in_an_outage_too(own)
         assert own.wait_status(bad, "dead")["last_error"]["class"] == "data"
 
 
-def test_a_server_that_refuses_one_tables_rows_is_believed_after_a_probe(own):
-    """The probe succeeds: so after three replays the event is to blame."""
+@pytest.mark.parametrize("code", (4999, 1037, 1461, 4081))
+def test_a_server_that_refuses_one_tables_rows_is_believed_after_a_probe(own, code):
+    """The probe succeeds, so after three tries the event is to blame; also where the number usually means an outage."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=2, workers=1) as proxy:
-        proxy.answer("INSERT INTO `note`", 4999, after="strange")
+        proxy.answer("INSERT INTO `note`", code, after="strange")
         bad, other = note(own, "bad", body="strange"), note(own, "n1", body="short")
         with own.start_projector():
             own.put(bad, other)
             own.wait_gone(other)
             assert own.wait_status(bad, "dead")["last_error"]["class"] == "unknown"
+
+
+def test_without_room_for_prepared_statements_other_events_flow(own):
+    with ordinary_user(own, NOTES, **FAST, max_attempts=1000, workers=1):
+        own.put(first := note(own, "n0", body="first"))
+        own.run_once()
+        with own.start_projector():
+            with global_set(own, "max_prepared_stmt_count", 0):
+                own.put(stated := note(own, "n0", "Stated", body="stated"))
+                own.wait(lambda: (own.found(stated).get("last_error") or {}).get("code") == 1461, what="the refusal")
+                own.put(others := [note(own, f"n{n}", body="short") for n in range(1, 9)])
+                own.wait_gone(*others)
+                assert own.found(stated)
+            own.wait_drained()
+    assert own.rows("note")[0]["body"] == "stated"
 
 
 def test_offline_mode_burns_no_attempts(own, mysqld):
@@ -333,6 +349,20 @@ def test_a_trigger_whose_definer_has_no_rights_stops_its_own_table_only(own):
                 own.wait_drained(60)
         finally:
             own.query(f"DROP USER {definer}@'127.0.0.1'")
+
+
+def test_a_trigger_whose_definer_is_gone_stops_its_own_table_only(own):
+    """As after a dump that was loaded without its users. No attempt is burnt, also by a single event."""
+    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, max_attempts=1, workers=1):
+        own.query("CREATE DEFINER = nobody@'127.0.0.1' TRIGGER audited AFTER INSERT ON account FOR EACH ROW SET @inserted = 1")
+        with own.start_projector() as projector:
+            own.put(events_of(own, "account", 1), free := events_of(own, "wallet", 5))
+            own.wait_gone(*free)
+            held = own.wait(lambda: own.outbox.find_one({"status": "failed"}), what="an event that waits, with the reason")
+            assert (held["last_error"]["class"], held["last_error"]["code"], held.get("attempts", 0)) == ("mapping", 1449, 0)
+            own.query("DROP TRIGGER audited")
+            own.wait_drained()
+            assert projector.running
 
 
 @locks

@@ -152,6 +152,21 @@ def test_a_transaction_that_is_handed_out_is_not_ours(bank):
     assert bank.query("SELECT epoch FROM projector_fence")[0]["epoch"] == 1
 
 
+def test_a_database_that_is_handed_out_is_not_ours(bank):
+    other = f"{bank.name}_other"
+    bank.query(f"CREATE DATABASE {other}")
+    try:
+        for table in ("account", "projector_applied", "projector_fence", "projector_position"):
+            bank.query(f"CREATE TABLE {other}.{table} LIKE {table}")
+        with bank.handing_out(f"USE {other}"):
+            bank.put(opened(bank, "a1"))
+            bank.run_once()
+        assert len(bank.rows("account")) == 1
+        assert bank.query(f"SELECT * FROM {other}.account") == []
+    finally:
+        bank.query(f"DROP DATABASE {other}")
+
+
 def test_a_limit_of_rows_lets_no_older_row_overwrite_a_newer_one(bank):
     accounts = [f"a{i:03}" for i in range(250)]
     older = [opened(bank, account, name="old") for account in accounts]

@@ -40,7 +40,8 @@ static const ClassCase mysql_cases[] = {
     {1041, FAILURE_UNAVAILABLE}, {1135, FAILURE_UNAVAILABLE}, {1461, FAILURE_UNAVAILABLE},
     {1637, FAILURE_UNAVAILABLE}, {3015, FAILURE_UNAVAILABLE}, {3985, FAILURE_UNAVAILABLE},
     {4081, FAILURE_UNAVAILABLE}, {1615, FAILURE_CONFLICT},    {1878, FAILURE_SPACE},
-    {3019, FAILURE_SPACE},       {4082, FAILURE_UNKNOWN},
+    {3019, FAILURE_SPACE},       {4082, FAILURE_UNKNOWN},     {1036, FAILURE_MAPPING},
+    {1449, FAILURE_MAPPING},     {1812, FAILURE_MAPPING},     {1932, FAILURE_MAPPING},
 };
 
 static void test_mysql_classes(void **state) {
@@ -71,6 +72,15 @@ static void test_mongodb_classes(void **state) {
     check_text(name, failure_class_name(failure_class_of_mongodb(mongodb_cases[i].code)),
                failure_class_name(mongodb_cases[i].class));
   }
+}
+
+static void test_atlas_tells_by_text(void **state) {
+  (void)state;
+  static const char full[] = "you are over your space quota, using 512 MB of 512 MB",
+                    denied[] = "user is not allowed to do action [insert] on [bank.outbox]";
+  check_text("full", failure_class_name(failure_class_of_mongodb_text(8000, full)), "space");
+  check_text("denied", failure_class_name(failure_class_of_mongodb_text(8000, denied)), "config");
+  check_text("another", failure_class_name(failure_class_of_mongodb_text(13, full)), "config");
 }
 
 static void test_class_names(void **state) {
@@ -285,6 +295,7 @@ int main(void) {
       cmocka_unit_test(a_full_disk_is_told_by_the_text),
       cmocka_unit_test(test_mysql_classes),
       cmocka_unit_test(test_mongodb_classes),
+      cmocka_unit_test(test_atlas_tells_by_text),
       cmocka_unit_test(test_class_names),
       cmocka_unit_test(test_backoff),
       cmocka_unit_test(test_backoff_grows_with_random),

@@ -27,7 +27,7 @@ static FailureClass class_of(const bson_error_t *error) {
     if (error->code == MONGOC_ERROR_CLIENT_AUTHENTICATE)
       return FAILURE_CONFIG;
     break;
-  default: return failure_class_of_mongodb((int)error->code);
+  default: return failure_class_of_mongodb_text((int)error->code, error->message);
   }
   /* A wrong password shows up as a failed server selection. */
   return strstr(error->message, "uthentication failed") ? FAILURE_CONFIG : FAILURE_UNAVAILABLE;

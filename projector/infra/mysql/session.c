@@ -4,6 +4,7 @@
 #include "projector/infra/host.h"
 #include "projector/infra/mysql/session_variables.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -29,6 +30,7 @@ struct Session {
   MYSQL *mysql;
   bool mariadb;
   char *server;
+  unsigned long id;
   size_t packet_limit;
   int64_t opened_at, used_at; /* monotonic, us */
   int *pulse;                 /* atomic; see session_set_pulse */
@@ -165,7 +167,11 @@ static bool set_up(Session *session, const MysqlSettings *settings, Failure *ret
   session->mariadb = strstr(row[0], "MariaDB") != NULL;
   session->server = g_strdup_printf("%s %s", session->mariadb ? "MariaDB" : "MySQL", row[0]);
   session->packet_limit = g_ascii_strtoull(row[1], NULL, 10);
-  return session_variables_check(result, row, ret_failure);
+  session->id = strtoul(row[2], NULL, 10);
+  if (!session_variables_check(result, row, ret_failure))
+    return false;
+  /* again: `init_connect` may have chosen another one */
+  return mysql_select_db(session->mysql, settings->database) == 0 || fail(session, ret_failure);
 }
 
 /* MySQL's own message never says enough to solve the problem. */
@@ -355,7 +361,7 @@ bool session_await(Session *session, Failure *ret_failure) {
 }
 
 unsigned long session_id(const Session *session) {
-  return mysql_thread_id(session->mysql);
+  return session->id;
 }
 
 void session_rollback(Session *session) {

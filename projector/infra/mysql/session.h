@@ -78,7 +78,7 @@ char *session_ask(Session *session, Failure *ret_failure, const char *format, ..
  * next call on the session. */
 bool session_send(Session *session, const char *sql, Failure *ret_failure);
 bool session_await(Session *session, Failure *ret_failure);
-/* The server's number of the session. */
+/* The number by which the server knows the session; a proxy greets with a number of its own. */
 unsigned long session_id(const Session *session);
 /* ROLLBACK; a session that cannot even do that is broken and will fail at its next use. */
 void session_rollback(Session *session);

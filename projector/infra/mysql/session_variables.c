@@ -163,7 +163,7 @@ char *session_variables_set(Variant variant, unsigned lock_wait_s) {
 }
 
 char *session_variables_query(Variant variant) {
-  GString *sql = g_string_new("SELECT VERSION(), @@max_allowed_packet");
+  GString *sql = g_string_new("SELECT VERSION(), @@max_allowed_packet, CONNECTION_ID()");
   for (size_t i = 0; i < G_N_ELEMENTS(variables); i++) {
     const Variable *variable = &variables[i];
     if (variable->how == SET || !is_known(variable, variant))

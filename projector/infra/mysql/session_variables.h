@@ -15,7 +15,8 @@ typedef enum Variant {
 /* One statement that sets them all; free with g_free. `lock_wait_s` bounds waits for locks. */
 char *session_variables_set(Variant variant, unsigned lock_wait_s);
 
-/* A query for VERSION(), @@max_allowed_packet and then the variables; free with g_free. */
+/* A query for VERSION(), @@max_allowed_packet, CONNECTION_ID() and then the variables; free with
+ * g_free. */
 char *session_variables_query(Variant variant);
 
 /* Whether the row, the result of that query, has the values that were set. The failure is
