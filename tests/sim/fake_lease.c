@@ -44,7 +44,6 @@ static void take(const Lease *lease, int64_t now) {
 
 bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, LeaseState *ret_state,
                    Failure *ret_failure) {
-  (void)report;
   if (!call_begin(MONGO, "lease", ret_failure))
     return false;
   if (is_deaf())
@@ -53,6 +52,8 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
   if (sim.lease.owner == lease->owner || sim.lease.expires_at <= now) {
     take(lease, now);
     sim.lease.epoch = MAX(sim.lease.epoch, epoch);
+    if (report)
+      sim.lease.applied_last = report->applied_last;
   } else {
     sim.lease.standby_at = now;
   }
@@ -60,7 +61,8 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
                       .standby = sim.lease.standby_at > now - STANDBY_SEEN_MS,
                       .now_ms = now,
                       .nudges = sim.lease.nudges,
-                      .epoch = sim.lease.epoch};
+                      .epoch = sim.lease.epoch,
+                      .applied_last = sim.lease.applied_last};
   if (!call_end(MONGO, "lease", ret_failure))
     return false;
   *ret_state = state;
@@ -93,11 +95,14 @@ bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *
   return true;
 }
 
-bool lease_release(Lease *lease, Failure *ret_failure) {
+bool lease_release(Lease *lease, const AppliedLast *last, Failure *ret_failure) {
   if (!call_begin(MONGO, "release lease", ret_failure))
     return false;
-  if (sim.lease.owner == lease->owner)
+  if (sim.lease.owner == lease->owner) {
     sim.lease.expires_at = 0;
+    if (last)
+      sim.lease.applied_last = *last;
+  }
   return call_end(MONGO, "release lease", ret_failure);
 }
 

@@ -7,6 +7,7 @@
 
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/ledger.h"
+#include "projector/infra/mysql/loss.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -365,10 +366,32 @@ bool fence_lift(Session *session, const char *projector, int64_t epoch, Failure 
   sim_fail("the fence is lifted to %lld, though MySQL has lost nothing", (long long)epoch);
 }
 
-bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure) {
+bool loss_of_epochs(int64_t found, int64_t reached, Failure *ret_failure) {
   (void)ret_failure;
   sim_fail("epoch %lld was found, %lld reached, though MySQL has lost nothing", (long long)found,
            (long long)reached);
+}
+
+bool loss_look(Session *session, const char *projector, const AppliedLast *last, bool *ret_lost,
+               Failure *ret_failure) {
+  (void)projector;
+  Id id = {ID_STRING, (uint32_t)strlen(last->event_id), 0, (const uint8_t *)last->event_id};
+  if (!statement_begin(session, AT_LOOK, "look for a loss", ret_failure))
+    return false;
+  const SimEvent *event = event_of_id(&id);
+  if (!event->ledgered)
+    sim_fail("%s, committed last, is not in the ledger%s", event->id,
+             event->pruned ? ": it was pruned" : "");
+  if (!statement_end(session, "look for a loss", ret_failure))
+    return false;
+  counts.loss_looks++;
+  *ret_lost = false;
+  return true;
+}
+
+bool loss_of_event(const AppliedLast *last, Failure *ret_failure) {
+  (void)ret_failure;
+  sim_fail("%s is called lost", last->event_id);
 }
 
 static bool enter(Session *session, const Ledger *ledger, Failure *ret_failure) {

@@ -1,5 +1,6 @@
-/* fake_process.c - the log and the service manager. */
+/* fake_process.c - the log, the service manager and the files of secrets. */
 #include "projector/app/process/service.h"
+#include "projector/app/shared/config.h"
 #include "projector/infra/log.h"
 #include "tests/sim/sim.h"
 
@@ -30,6 +31,13 @@ void log_failure(LogLevel level, const char *message, const Failure *failure) {
 
 Failure log_redacted(const Failure *failure) {
   return *failure;
+}
+
+/* --- secrets ---------------------------------------------------------------------------------- */
+
+bool config_secrets_have_changed(const Config *config) {
+  (void)config;
+  return false;
 }
 
 /* --- service manager: there is one for the process, and here are many ------------------------- */

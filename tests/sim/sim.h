@@ -203,7 +203,7 @@ typedef struct Counts {
   int64_t histories, cuts, suspicions, probes, blamed, places, broken, slow, locks, held_tables,
       jumps, skews, retries, skips, refreshes, duplicates, partial, pruned, rescans, rollbacks,
       restored, lags, overtaken, batch_claims, batch_marks, batch_swept, copies, copied_again,
-      fed_marks, drops, numbered, number_conflicts, gone, seeds;
+      fed_marks, drops, numbered, number_conflicts, gone, loss_looks, seeds;
 } Counts;
 
 /* The lease document; expires_at in ms of MongoDB's clock. */
@@ -211,6 +211,7 @@ typedef struct LeaseRow {
   unsigned owner;
   int64_t expires_at, standby_at, beat, epoch, nudges;
   uint64_t election;
+  AppliedLast applied_last;
 } LeaseRow;
 
 typedef struct Sim {

@@ -102,8 +102,8 @@ static void show_counts(double seconds) {
   printf("%lld seeds in %.1f s of processor time, %.0f a minute\n", (long long)counts.seeds,
          seconds, (double)counts.seeds * 60 / seconds);
   SHOW(steps), SHOW(commits), SHOW(applied), SHOW(superseded), SHOW(ignored), SHOW(skipped);
-  SHOW(late), SHOW(gone), SHOW(refreshed), SHOW(gaps), SHOW(known), SHOW(failed), SHOW(dead),
-      SHOW(kills);
+  SHOW(late), SHOW(gone), SHOW(loss_looks), SHOW(refreshed), SHOW(gaps), SHOW(known), SHOW(failed),
+      SHOW(dead), SHOW(kills);
   SHOW(freezes), SHOW(rivals), SHOW(stops), SHOW(outages), SHOW(faults), SHOW(ambiguous);
   SHOW(partial), SHOW(fenced), SHOW(swept), SHOW(jumps), SHOW(retries), SHOW(skips);
   SHOW(refreshes), SHOW(duplicates), SHOW(pruned), SHOW(rescans), SHOW(rollbacks);
@@ -117,16 +117,17 @@ static void show_counts(double seconds) {
 /* A simulation that no longer meets the situations it is made for would pass forever. */
 static bool met_everything(void) {
   const int64_t wanted[] = {
-      counts.applied,      counts.superseded,  counts.ignored,     counts.skipped,
-      counts.late,         counts.refreshed,   counts.gaps,        counts.known,
-      counts.failed,       counts.dead,        counts.kills,       counts.freezes,
-      counts.rivals,       counts.stops,       counts.outages,     counts.ambiguous,
-      counts.partial,      counts.fenced,      counts.swept,       counts.retries,
-      counts.skips,        counts.refreshes,   counts.pruned,      counts.duplicates,
-      counts.rollbacks,    counts.histories,   counts.cuts,        counts.places,
-      counts.broken,       counts.locks,       counts.held_tables, counts.skews,
-      counts.batch_claims, counts.batch_marks, counts.batch_swept, counts.copies,
-      counts.copied_again, counts.fed_marks,   counts.numbered,    counts.drops};
+      counts.applied,    counts.superseded,   counts.ignored,     counts.skipped,
+      counts.loss_looks, counts.late,         counts.refreshed,   counts.gaps,
+      counts.known,      counts.failed,       counts.dead,        counts.kills,
+      counts.freezes,    counts.rivals,       counts.stops,       counts.outages,
+      counts.ambiguous,  counts.partial,      counts.fenced,      counts.swept,
+      counts.retries,    counts.skips,        counts.refreshes,   counts.pruned,
+      counts.duplicates, counts.rollbacks,    counts.histories,   counts.cuts,
+      counts.places,     counts.broken,       counts.locks,       counts.held_tables,
+      counts.skews,      counts.batch_claims, counts.batch_marks, counts.batch_swept,
+      counts.copies,     counts.copied_again, counts.fed_marks,   counts.numbered,
+      counts.drops};
   for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (wanted[i] < counts.seeds / 20)
       return false;

@@ -165,6 +165,28 @@ def test_a_changed_password_file_of_mysql_is_read_again_before_giving_up(bank, t
         bank.query(f"DROP USER {user}@'127.0.0.1'")
 
 
+def test_a_changed_password_file_is_read_again_while_the_old_sessions_still_work(bank, tmp_path):
+    """The workers notice nothing, but nothing could be swept, and the next broken connection would be the last."""
+    user, secret = f"r{bank.name[2:]}", tmp_path / "password"
+    secret.write_text("first\n")
+    secret.chmod(0o600)
+    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'first'")
+    bank.query(f"GRANT ALL ON {bank.name}.* TO {user}@'127.0.0.1'")
+    try:
+        take_from_file(bank, "mysql", "password", secret, user=user)
+        with bank.start_projector() as projector:
+            open_account(bank, "a1")
+            bank.wait_drained()
+            secret.write_text("second\n")
+            bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'second'")
+            projector.wait_log(STARTS_AGAIN)
+            open_account(bank, "a2")
+            bank.wait_drained()
+            assert projector.running
+    finally:
+        bank.query(f"DROP USER {user}@'127.0.0.1'")
+
+
 def test_a_changed_uri_file_of_mongodb_is_read_again_before_giving_up(guarded, tmp_path):
     uri, secret = guarded.stores.mongo_uri.replace("root:root@", f"{guarded.name}:PASSWORD@"), tmp_path / "uri"
     secret.write_text(uri.replace("PASSWORD", "projector"))

@@ -18,6 +18,7 @@ from bank import FAST
 from bank import opened as opened_with
 from endpoint import Endpoint
 from forwarding import relaying
+from mysqld import PROJECTOR_USER
 from refusals import MongodbWire
 from workspace import WAIT_S, Process, Workspace, decimal
 
@@ -205,6 +206,88 @@ def test_a_mysql_restored_below_a_running_projector_ends_it_with_status_2(bank):
         assert projector.popen.wait(WAIT_S) == 2
         assert "MySQL has lost what was applied" in projector.log_text()
     assert bank.outbox.count_documents({}) == 1  # the outbox loses nothing
+
+
+LOST = r"MySQL has lost what was applied: event \S+, committed at .* UTC, is not in its ledger"
+
+
+def test_a_restore_within_one_ownership_ends_a_running_projector(bank):
+    """The epoch cannot tell: the owner is the same as when the backup was made."""
+    bank.mapping(**FAST)
+    with bank.start_projector() as projector:
+        bank.put(opened(bank))
+        bank.wait_drained()
+        back_up(bank)
+        bank.put(deposited(bank, 2))
+        bank.wait_drained()
+        restore(bank)
+        bank.end_sessions(PROJECTOR_USER)  # as every restore does
+        bank.put(deposited(bank, 3))
+        assert projector.popen.wait(WAIT_S) == 2
+        assert re.search(LOST, projector.log_text()) and "reconcile --repair" in projector.log_text()
+    assert bank.outbox.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("ended", ("stopped", "killed"))
+def test_a_restore_within_one_ownership_is_refused_by_the_next_owner_until_it_is_adopted(bank, ended):
+    bank.mapping(**FAST, lease_ms=2000)
+    with bank.start_projector() as projector:
+        bank.put(opened(bank))
+        bank.wait_drained()
+        back_up(bank)
+        bank.put(last := deposited(bank, 2))
+        bank.wait_drained()
+        bank.wait(lambda: bank.db["projector_leases"].find_one({"applied_last.event_id": str(last["_id"])}), what="the lease to know it")
+        projector.stop() if ended == "stopped" else projector.kill()
+    restore(bank)
+    bank.put(deposited(bank, 3))
+    for _ in range(2):
+        refused = bank.projector("run", "--once")
+        assert refused.returncode == 2 and re.search(LOST, refused.stderr), refused.stderr
+    done = bank.projector("run", "--once", "--adopt")
+    assert done.returncode == 0 and re.search(LOST, done.stderr), done.stderr
+    bank.run_once()
+
+
+def test_runs_that_end_at_once_notice_a_restore_too(bank):
+    bank.mapping(**FAST)
+    bank.run_once()
+    bank.put(opened(bank))
+    bank.run_once()
+    epochs = bank.query("SELECT * FROM projector_fence")
+    for table in ("projector_applied", "projector_position", "account"):
+        bank.query(f"DELETE FROM {table}")
+    assert bank.query("SELECT * FROM projector_fence") == epochs
+    refused = bank.projector("run", "--once")
+    assert refused.returncode == 2 and re.search(LOST, refused.stderr), refused.stderr
+    assert bank.projector("run", "--once", "--adopt").returncode == 0
+    bank.run_once()
+
+
+def test_a_ledger_that_was_pruned_by_hand_is_no_loss(bank):
+    bank.mapping(**FAST)
+    bank.put(opened(bank))
+    bank.run_once()
+    bank.query("DELETE FROM projector_applied")
+    bank.put(deposited(bank, 2))
+    bank.run_once()
+
+
+def test_a_server_that_lags_for_a_moment_is_waited_for(bank):
+    bank.mapping(**FAST)
+    with bank.start_projector() as projector:
+        for event in (opened(bank), deposited(bank, 2)):
+            bank.put(event)
+            bank.wait_drained()
+        bank.query("CREATE TABLE behind LIKE projector_applied")
+        bank.query("INSERT INTO behind SELECT * FROM projector_applied ORDER BY applied_at DESC LIMIT 1")
+        bank.query("DELETE FROM projector_applied WHERE event_id IN (SELECT event_id FROM behind)")
+        bank.end_sessions(PROJECTOR_USER)
+        bank.put(deposited(bank, 3))
+        projector.wait_log("the ledger does not have it: a server that lags, or that has lost it")
+        bank.query("INSERT INTO projector_applied SELECT * FROM behind")
+        bank.wait_drained()
+        assert projector.running
 
 
 def test_after_a_restore_missing_versions_come_back_from_the_archive(bank):

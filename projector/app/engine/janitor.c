@@ -108,7 +108,7 @@ static bool leave_out_reached(Janitor *janitor, Session **session, const HoldVie
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(AggregateSet) set = aggregate_set_new(arena);
   const Position *position = &aggregate_set_open(set, hold->aggregate)->position;
-  if (!*session && !(*session = owner_session_open(janitor->config, ret_failure)))
+  if (!*session && !(*session = owner_session_open(janitor->config, janitor->lanes, ret_failure)))
     return false;
   if (!ledger_look_at_positions(*session, janitor->ledger, set, arena, ret_failure))
     return false;
@@ -406,7 +406,7 @@ static bool prune_ledger(Janitor *janitor, const Sweep *with, Failure *ret_failu
 }
 
 static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_failure) {
-  g_autoptr(Session) session = owner_session_open(janitor->config, ret_failure);
+  g_autoptr(Session) session = owner_session_open(janitor->config, janitor->lanes, ret_failure);
   const Sweep with = {
       janitor->config,
       session,
@@ -455,6 +455,14 @@ static bool rescan_when_due(Janitor *janitor, Failure *ret_failure) {
   return good;
 }
 
+/* A refused login alone does not: the workers' sessions may still work. With new secrets they all
+ * will. */
+static bool ends_tenure(const Janitor *janitor, const Failure *failure) {
+  return failure->class == FAILURE_FENCED ||
+         (failure->class == FAILURE_CONFIG &&
+          (failure->source == SOURCE_PROJECTOR || config_secrets_have_changed(janitor->config)));
+}
+
 static void sweep_when_due(Janitor *janitor) {
   const Settings *settings = &janitor->config->settings;
   Failure failure = {0};
@@ -465,7 +473,7 @@ static void sweep_when_due(Janitor *janitor) {
   if (!sweep_now(janitor, settings->claim_timeout_ms, &failure) ||
       !rescan_when_due(janitor, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
-  if (failure.class == FAILURE_FENCED)
+  if (ends_tenure(janitor, &failure))
     stop_request(janitor->stop, &failure);
 }
 

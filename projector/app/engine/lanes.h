@@ -4,14 +4,16 @@
 
 #include "projector/app/engine/alarm.h"
 #include "projector/app/engine/lane.h"
+#include "projector/app/engine/last_applied.h"
 #include "projector/app/engine/pace.h"
 #include "projector/app/engine/watch.h"
 
 typedef struct Lanes {
   Lane **lanes;
   unsigned count;
-  Alarm *due;                     /* rings when a hold is due earlier than those before */
-  gint holds;                     /* atomic; of all lanes */
+  Alarm *due; /* rings when a hold is due earlier than those before */
+  gint holds; /* atomic; of all lanes */
+  LastApplied *last_applied;
   Watch *watch;                   /* what is remembered of events and tables */
   Pace *pace;                     /* NULL: nothing holds the workers back */
   gint scanning;                  /* atomic; the reader is reading the whole outbox */

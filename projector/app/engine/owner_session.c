@@ -8,10 +8,12 @@ static int idle_s(const Config *config) {
   return (int)CLAMP(config->settings.lease_ms / 1000, IDLE_MIN_S, IDLE_MAX_S);
 }
 
-Session *owner_session_open(const Config *config, Failure *ret_failure) {
+Session *owner_session_open(const Config *config, const Lanes *lanes, Failure *ret_failure) {
   g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
   return session &&
-                 session_run(session, ret_failure, "SET SESSION wait_timeout = %d", idle_s(config))
+                 session_run(session, ret_failure, "SET SESSION wait_timeout = %d",
+                             idle_s(config)) &&
+                 last_applied_check(lanes->last_applied, session, lanes_now_ms(lanes), ret_failure)
              ? g_steal_pointer(&session)
              : NULL;
 }

@@ -16,7 +16,7 @@ enum {
 
 bool ensure_session(Worker *worker, Failure *ret_failure) {
   if (!worker->session)
-    worker->session = owner_session_open(worker->config, ret_failure);
+    worker->session = owner_session_open(worker->config, worker->lanes, ret_failure);
   if (worker->session)
     session_set_pulse(worker->session, &worker->moves);
   return worker->session != NULL;
@@ -116,6 +116,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT")))
     return false;
   hand_commit(worker->hand, items, count);
+  last_applied_note(worker->lanes->last_applied, items, count, lanes_now_ms(worker->lanes));
   watch_recall_missing(worker->lanes->watch, items, count);
   metrics_committed(worker->metrics, items, count, clock_us() - begun);
   crash_point("after_commit");

@@ -14,6 +14,7 @@
 #include "projector/infra/mongo/numbering.h"
 #include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/ledger.h"
+#include "projector/infra/mysql/loss.h"
 
 #include <unistd.h>
 
@@ -41,6 +42,7 @@ struct Ownership {
   PauseState pause;
   int64_t now_ms, now_at; /* MongoDB's clock, and when it was read (monotonic, us); 0: unknown */
   int64_t settled_at;     /* from the lease, when it became ours */
+  LastApplied *last_applied;
   LeaseState state;
   Suspicion suspicion; /* while standing by */
 };
@@ -81,6 +83,7 @@ static void note_clock(Ownership *ownership, const LeaseState *state, int64_t as
 static const OwnerReport *take_report(Ownership *ownership, OwnerReport *report) {
   SCOPED_LOCK(&ownership->lock);
   *report = ownership->report;
+  report->applied_last = last_applied_get(ownership->last_applied);
   return ownership->has_report ? report : NULL;
 }
 
@@ -141,8 +144,31 @@ static gpointer beat(gpointer data) {
   return NULL;
 }
 
-/* MongoDB remembers the highest epoch. If MySQL's fence is behind it, MySQL has lost committed
- * transactions, and the operator has to decide how to continue. */
+/* MongoDB remembers the highest epoch and the event committed last. If MySQL is behind them, it has
+ * lost committed transactions, and the operator has to decide how to continue. */
+static bool check_loss(Ownership *ownership, Session *session, int64_t found,
+                       Failure *ret_failure) {
+  int64_t reached = ownership->state.epoch;
+  AppliedLast known = last_applied_get(ownership->last_applied);
+  if (known.at_ms < ownership->state.applied_last.at_ms)
+    last_applied_set(ownership->last_applied, &ownership->state.applied_last);
+  if (found < reached)
+    return loss_of_epochs(found, reached, ret_failure);
+  return last_applied_check(ownership->last_applied, session, ownership->state.now_ms, ret_failure);
+}
+
+/* Unless the operator has decided. */
+static bool adopt(Ownership *ownership, Session *session, int64_t found, Failure *failure) {
+  if (!ownership->config->settings.adopt || failure->class != FAILURE_CONFIG ||
+      failure->source != SOURCE_PROJECTOR)
+    return false;
+  log_failure(LOG_LEVEL_WARNING, "continuing all the same, as --adopt says", failure);
+  *failure = (Failure){0};
+  last_applied_set(ownership->last_applied, NULL);
+  return found >= ownership->state.epoch ||
+         fence_lift(session, ownership->config->name, ownership->state.epoch, failure);
+}
+
 static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_failure) {
   const Config *config = ownership->config;
   int64_t reached = ownership->state.epoch, found, numbered = 0;
@@ -150,14 +176,9 @@ static bool raise_epoch(Ownership *ownership, const char *owner, Failure *ret_fa
   if (!session || !identity_claim(config, ownership->store, session, ret_failure) ||
       !fence_look(session, config->name, &found, ret_failure))
     return false;
-  if (found < reached) {
-    if (!config->settings.adopt)
-      return fence_fell_back(found, reached, ret_failure);
-    log_warning("continuing with a MySQL that has lost what was applied before",
-                LOG_FIELDS(LOG_NUMBER("epoch_found", found), LOG_NUMBER("epoch_reached", reached)));
-    if (!fence_lift(session, config->name, reached, ret_failure))
-      return false;
-  }
+  if (!check_loss(ownership, session, found, ret_failure) &&
+      !adopt(ownership, session, found, ret_failure))
+    return false;
   /* Archived events may have been numbered under another name, before a change of names. */
   if (config->mongodb.archive && (!numbering_epoch(ownership->store, &numbered, ret_failure) ||
                                   (numbered > MAX(found, reached) &&
@@ -178,9 +199,9 @@ static const char *process_owner(void) {
 }
 
 /* If the lease is ours. */
-static void give_back(Lease *lease) {
+static void give_back(Lease *lease, const AppliedLast *last) {
   Failure failure;
-  if (!lease_release(lease, &failure))
+  if (!lease_release(lease, last, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot release the lease", &failure);
 }
 
@@ -198,7 +219,7 @@ static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *fai
 static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
   if (raise_epoch(ownership, process_owner(), failure))
     return take_lease(ownership, ret_asked_at, failure) && ownership->state.owned;
-  give_back(ownership->lease); /* another process may be able to reach MySQL */
+  give_back(ownership->lease, NULL); /* another process may be able to reach MySQL */
   return false;
 }
 
@@ -260,6 +281,7 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *m
   ownership->store = store;
   ownership->tenure = tenure;
   g_mutex_init(&ownership->lock);
+  ownership->last_applied = last_applied_new(config);
   ownership->lease = lease_new(store, config->name, process_owner(), config->settings.lease_ms);
   bool standing_by = false;
   int64_t patience_ends = g_get_monotonic_time() + config->settings.lease_ms * 1000, ask_at = 0;
@@ -298,10 +320,12 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *m
 void ownership_release(Ownership *ownership) {
   if (!ownership)
     return;
+  AppliedLast last = last_applied_get(ownership->last_applied);
   if (ownership->heartbeat)
     g_thread_join(ownership->heartbeat);
-  give_back(ownership->lease);
+  give_back(ownership->lease, ownership->heartbeat ? &last : NULL);
   lease_free(ownership->lease);
+  last_applied_free(ownership->last_applied);
   g_free(ownership->claimant);
   g_mutex_clear(&ownership->lock);
   g_free(ownership);
@@ -309,7 +333,7 @@ void ownership_release(Ownership *ownership) {
 
 void ownership_abandon(const Config *config, MongoStore *store) {
   g_autoptr(Lease) lease = lease_new(store, config->name, process_owner(), 0);
-  give_back(lease);
+  give_back(lease, NULL);
 }
 
 int64_t ownership_now_ms(Ownership *ownership) {
@@ -320,6 +344,10 @@ int64_t ownership_now_ms(Ownership *ownership) {
 
 int64_t ownership_settled_at(const Ownership *ownership) {
   return ownership->settled_at;
+}
+
+LastApplied *ownership_last_applied(const Ownership *ownership) {
+  return ownership->last_applied;
 }
 
 void ownership_report(Ownership *ownership, const OwnerReport *report) {

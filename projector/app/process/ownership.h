@@ -1,6 +1,7 @@
 /* ownership.h - becoming and staying the owner of a name: lease, heartbeat and fence. */
 #pragma once
 
+#include "projector/app/engine/last_applied.h"
 #include "projector/app/engine/metrics.h"
 #include "projector/app/engine/stop.h"
 #include "projector/app/shared/config.h"
@@ -24,6 +25,8 @@ void ownership_abandon(const Config *config, MongoStore *store);
 int64_t ownership_now_ms(Ownership *ownership);
 /* As recorded in the lease when it became ours: everything that could be read before is settled. */
 int64_t ownership_settled_at(const Ownership *ownership);
+/* What is known of the event that was committed last, by this owner or those before it. */
+LastApplied *ownership_last_applied(const Ownership *ownership);
 /* Sent with the next heartbeat. */
 void ownership_report(Ownership *ownership, const OwnerReport *report);
 /* Why the lease cannot be renewed: MongoDB refuses the write or does not answer; class NONE: it

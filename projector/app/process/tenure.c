@@ -61,6 +61,7 @@ static void make_lanes(Tenure *tenure) {
   tenure->lanes.count = (unsigned)settings->workers;
   tenure->lanes.due = alarm_new();
   tenure->lanes.watch = watch_new();
+  tenure->lanes.last_applied = ownership_last_applied(tenure->ownership);
   tenure->lanes.pace = tenure->pace;
   tenure->lanes.lanes = g_new0(Lane *, tenure->lanes.count);
   /* Queued events get a quarter of the memory; the rest is for the batch being built, its

@@ -51,14 +51,26 @@ static void append_trouble(bson_t *fields, const OwnerReport *report) {
               BCON_DATE_TIME(report->trouble_since_ms), "}");
 }
 
+static void append_applied_last(bson_t *fields, const char *name, const AppliedLast *last) {
+  if (last->at_ms == 0)
+    BSON_APPEND_NULL(fields, name);
+  else
+    BCON_APPEND(fields, name, "{", "event_id", BCON_UTF8(last->event_id), "kind",
+                BCON_UTF8(id_kind_name(last->kind)), "at", BCON_DATE_TIME(last->at_ms), "}");
+}
+
 /* One atomic step decides: the fields change only if the lease is free, expired or ours. */
 static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerReport *report) {
-  bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER, trouble = BSON_INITIALIZER;
+  bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER, trouble = BSON_INITIALIZER,
+         last = BSON_INITIALIZER;
   append_trouble(&trouble, report);
-  if (report)
+  if (report) {
     BSON_APPEND_DATE_TIME(&settled, "$literal", report->settled_at);
-  else
+    append_applied_last(&last, "$literal", &report->applied_last);
+  } else {
     BCON_APPEND(&settled, "$ifNull", "[", BCON_UTF8("$settled_at"), BCON_UTF8("$$NOW"), "]");
+    BCON_APPEND(&last, "$ifNull", "[", BCON_UTF8("$applied_last"), BCON_NULL, "]");
+  }
   BCON_APPEND(&lag, "$literal", BCON_INT64(report ? report->lag_ms : -1));
   bson_t *free = BCON_NEW("free", "{", "$or", "[", "{", "$lte", "[", "{", "$ifNull", "[",
                           BCON_UTF8("$expires_at"), BCON_DATE_TIME(0), "]", "}", BCON_UTF8("$$NOW"),
@@ -72,13 +84,14 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerRepo
       BCON_DOCUMENT(&settled), BCON_UTF8("$settled_at"), "]", "}", "lag_ms", "{", "$cond", "[",
       BCON_UTF8("$free"), BCON_DOCUMENT(&lag), BCON_UTF8("$lag_ms"), "]", "}", "trouble", "{",
       "$cond", "[", BCON_UTF8("$free"), BCON_DOCUMENT(&trouble), BCON_UTF8("$trouble"), "]", "}",
-      "prolonged_at", "{", "$cond", "[", BCON_UTF8("$free"), BCON_UTF8("$$NOW"),
-      BCON_UTF8("$prolonged_at"), "]", "}", "beat", "{", "$cond", "[", BCON_UTF8("$free"), "{",
-      "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0), "]", "}", BCON_INT64(1),
-      "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond", "[", BCON_UTF8("$free"),
-      BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{", "$cond", "[",
-      BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch), "]", "}",
-      BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
+      "applied_last", "{", "$cond", "[", BCON_UTF8("$free"), BCON_DOCUMENT(&last),
+      BCON_UTF8("$applied_last"), "]", "}", "prolonged_at", "{", "$cond", "[", BCON_UTF8("$free"),
+      BCON_UTF8("$$NOW"), BCON_UTF8("$prolonged_at"), "]", "}", "beat", "{", "$cond", "[",
+      BCON_UTF8("$free"), "{", "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0),
+      "]", "}", BCON_INT64(1), "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond",
+      "[", BCON_UTF8("$free"), BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{",
+      "$cond", "[", BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch),
+      "]", "}", BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
       BCON_INT64(0), "]", "}", "standby", "{", "$gt", "[", BCON_UTF8("$standby_at"), "{",
       "$subtract", "[", BCON_UTF8("$$NOW"), BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
   bson_t *update = BCON_NEW("update", "[", "{", "$set", BCON_DOCUMENT(free), "}", "{", "$set",
@@ -88,6 +101,7 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerRepo
   bson_destroy(&settled);
   bson_destroy(&lag);
   bson_destroy(&trouble);
+  bson_destroy(&last);
   return update;
 }
 
@@ -160,6 +174,17 @@ static PauseState pause_at(const bson_t *document, const char *path) {
   return pause;
 }
 
+/* What cannot be read is as if it were not there. */
+static AppliedLast applied_last_at(const bson_t *document) {
+  AppliedLast last = {.at_ms = time_at(document, "value.applied_last.at")};
+  bson_iter_t id, kind;
+  g_strlcpy(last.event_id, text_at(document, "value.applied_last.event_id", &id),
+            sizeof last.event_id);
+  return id_kind_from_name(text_at(document, "value.applied_last.kind", &kind), &last.kind)
+             ? last
+             : (AppliedLast){0};
+}
+
 bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, LeaseState *ret_state,
                    Failure *ret_failure) {
   bson_t reply;
@@ -175,7 +200,8 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
                      .epoch = number_at(&reply, "value.epoch", 0),
                      .now_ms = time_at(&reply, "value.prolonged_at"),
                      .settled_at = time_at(&reply, "value.settled_at"),
-                     .pause = pause_at(&reply, "value.paused")};
+                     .pause = pause_at(&reply, "value.paused"),
+                     .applied_last = applied_last_at(&reply)};
   bson_destroy(&reply);
   return good;
 }
@@ -251,10 +277,16 @@ static bool update_one(mongoc_collection_t *leases, bson_t *filter, bson_t *upda
   return good;
 }
 
-bool lease_release(Lease *lease, Failure *ret_failure) {
-  return update_one(
-      lease->leases, BCON_NEW("_id", BCON_UTF8(lease->name), "owner", BCON_UTF8(lease->owner)),
-      BCON_NEW("$set", "{", "expires_at", BCON_DATE_TIME(0), "}"), false, ret_failure);
+bool lease_release(Lease *lease, const AppliedLast *last, Failure *ret_failure) {
+  bson_t fields = BSON_INITIALIZER;
+  BSON_APPEND_DATE_TIME(&fields, "expires_at", 0);
+  if (last)
+    append_applied_last(&fields, "applied_last", last);
+  bool good = update_one(lease->leases,
+                         BCON_NEW("_id", BCON_UTF8(lease->name), "owner", BCON_UTF8(lease->owner)),
+                         BCON_NEW("$set", BCON_DOCUMENT(&fields)), false, ret_failure);
+  bson_destroy(&fields);
+  return good;
 }
 
 bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure) {

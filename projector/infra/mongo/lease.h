@@ -5,6 +5,7 @@
  * processes raise to have the owner check its failed events again. */
 #pragma once
 
+#include "projector/domain/event.h"
 #include "projector/infra/mongo/store.h"
 
 typedef struct Lease Lease;
@@ -29,6 +30,7 @@ typedef struct LeaseState {
   int64_t now_ms;     /* MongoDB's clock, when it is ours; 0: not known */
   int64_t settled_at; /* as OwnerReport; if it was never reported, when the lease was first taken */
   PauseState pause;
+  AppliedLast applied_last;
 } LeaseState;
 
 /* What the owner reports with a heartbeat, for others and for its successor. */
@@ -38,6 +40,7 @@ typedef struct OwnerReport {
   int64_t lag_ms;           /* how long the oldest event has waited; 0: none waits */
   Failure trouble;          /* what its workers wait for; class NONE: nothing */
   int64_t trouble_since_ms; /* since 1970 */
+  AppliedLast applied_last;
 } OwnerReport;
 
 /* Takes or renews the lease; each renewal is a heartbeat. Asking for another process's lease
@@ -57,8 +60,8 @@ typedef struct LeaseLook {
 bool lease_watch(Lease *lease, LeaseLook *ret_look, Failure *ret_failure);
 /* Takes the lease from the owner that was seen, unless it has given a heartbeat since. */
 bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *ret_failure);
-/* Lets the next one take over at once. */
-bool lease_release(Lease *lease, Failure *ret_failure);
+/* Lets the next one take over at once. `last`, for the report; NULL: it stays as it was. */
+bool lease_release(Lease *lease, const AppliedLast *last, Failure *ret_failure);
 
 /* Whether MongoDB accepts writes, tested with a write without effect. */
 bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure);

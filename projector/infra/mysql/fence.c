@@ -67,17 +67,6 @@ bool fence_shut(Session *session, const char *projector, int64_t *ret_epoch, Fai
          fence_look(session, projector, ret_epoch, ret_failure);
 }
 
-bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure) {
-  return failure_set(
-      ret_failure, FAILURE_CONFIG, SOURCE_PROJECTOR, 0,
-      "MySQL has lost what was applied: its fence has epoch %lld, but %lld was reached. It was "
-      "restored to an earlier state, or is another server. See \"After a restore\" in "
-      "operations.md: `run --adopt` continues with it, then `reconcile --repair` (from the "
-      "entities) "
-      "or `replay` (from the archive) brings back what is missing",
-      (long long)MAX(found, 0), (long long)reached);
-}
-
 bool fence_read_owner(Session *session, const char *projector, char **ret_owner,
                       Failure *ret_failure) {
   return read_column(session, "owner", projector, ret_owner, ret_failure);

@@ -19,6 +19,3 @@ bool fence_lift(Session *session, const char *projector, int64_t epoch, Failure 
 /* Locks out that name's owner, after its open transactions: 0 when there was never one, otherwise
  * the raised epoch. */
 bool fence_shut(Session *session, const char *projector, int64_t *ret_epoch, Failure *ret_failure);
-/* Sets FAILURE_CONFIG: MySQL's epoch is older than one already reached, so it was restored or is
- * another server. Returns false. */
-bool fence_fell_back(int64_t found, int64_t reached, Failure *ret_failure);

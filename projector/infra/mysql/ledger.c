@@ -2,8 +2,8 @@
 #include "projector/infra/mysql/ledger.h"
 
 #include "projector/domain/datetime.h"
-#include "projector/infra/mysql/fence.h"
 #include "projector/infra/mysql/literal.h"
+#include "projector/infra/mysql/loss.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +52,7 @@ static void join_ids(GString *sql, const Ledger *ledger, const char *table, cons
 
 static bool check_epoch(const Ledger *ledger, int64_t epoch, Failure *ret_failure) {
   if (epoch < ledger->epoch)
-    return fence_fell_back(epoch, ledger->epoch, ret_failure);
+    return loss_of_epochs(epoch, ledger->epoch, ret_failure);
   return epoch == ledger->epoch ||
          failure_set(ret_failure, FAILURE_FENCED, SOURCE_PROJECTOR, 0,
                      "another projector of this name works now (epoch %lld, ours is %lld)",
