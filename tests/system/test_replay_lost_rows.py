@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from contextlib import contextmanager
+from typing import Iterator
 
 import pytest
 
@@ -16,6 +19,7 @@ from workspace import WAIT_S, Workspace, decimal
 
 __all__ = ["bank", "state_folder"]
 MANY = 1200  # aggregates: several pages, and more than are counted while `run` waits
+SCANNED = 5000  # positions at a time
 
 
 def replay(ws: Workspace, table: str, *arguments: str, status: int = 0) -> subprocess.CompletedProcess:
@@ -83,7 +87,8 @@ def test_rows_of_every_page_are_counted(bank):
     bank.put([opened(bank, "a1"), opened(bank, "z1")])
     bank.run_once()
     project(bank, [f"m{n}" for n in range(MANY)])
-    refused(bank, "account", "at least 1000 of account (the first: account_id = m0)")
+    told = re.search(r"lose them: at least (\d+) of account \(the first: account_id = m0\)", replay(bank, "account", status=2).stderr)
+    assert told and int(told[1]) <= 1000  # fewer on a machine that does not count as many in time
 
 
 def test_rows_that_are_nobodys_go_as_ever(bank):
@@ -141,23 +146,77 @@ def test_a_row_of_a_refresh_after_a_skip_is_lost(bank):
     assert set(shown(bank)) == {"a1"}
 
 
+@contextmanager
+def before_the_gate_closes(ws: Workspace) -> Iterator[subprocess.Popen]:
+    """A replay that is about to look for the rows that would be lost; afterwards it does, and finds some."""
+    with ws.stores.mysql(ws.name) as other, other.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+        cursor.execute("SELECT * FROM projector_fence")
+        process = start(ws, "replay", "--projection", "account")
+        ws.wait(lambda: waiting(ws, "LOCK TABLES projector_fence WRITE"), what="the gate")
+        yield process
+        other.rollback()
+        assert process.wait(WAIT_S) == 2
+
+
 def test_a_row_that_comes_at_the_last_moment(bank):
     """A repair may write it, from an entity without archived events."""
     bank.put(life(bank, 3, 3))
     bank.run_once()
-    with bank.stores.mysql(bank.name) as other, other.cursor() as cursor:
-        cursor.execute("START TRANSACTION")
-        cursor.execute("SELECT * FROM projector_fence")
-        process = start(bank, "replay", "--projection", "account")
-        bank.wait(lambda: waiting(bank, "LOCK TABLES projector_fence WRITE"), what="the gate")
+    with before_the_gate_closes(bank) as process:
         project(bank, ["late"])
-        other.rollback()
-        assert process.wait(WAIT_S) == 2
     assert "1 of account (the first: account_id = late)" in process.stderr.read()
     assert len(bank.rows("account")) == 4
     bank.put(bank.event("a1", "MoneyDeposited", 4, amount=decimal("1.00")))
     bank.run_once()  # the gate is open again
     bank.wait_drained()
+
+
+@pytest.mark.whole_server  # failCommand
+def test_the_counting_ends_when_it_takes_long(bank):
+    """Each look into the archive takes longer than the owner may wait: after the first, one row is named, and that is enough."""
+    bank.put(life(bank, 3, 3))
+    bank.run_once()
+    try:
+        with before_the_gate_closes(bank) as process:
+            project(bank, ["late", "later", "latest"])
+            bank.mongo.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data={
+                "failCommands": ["find"], "blockConnection": True, "blockTimeMS": 4500, "appName": "projector"})
+    finally:
+        bank.mongo.admin.command("configureFailPoint", "failCommand", mode="off")
+    assert "at least 1 of account (the first: account_id = late)" in process.stderr.read()
+
+
+@contextmanager
+def slow_log(ws: Workspace) -> Iterator[None]:
+    """mysql.slow_log gets every statement of new sessions."""
+    [before] = ws.query("SELECT @@GLOBAL.log_output AS log_output, @@GLOBAL.long_query_time AS long_query_time, @@GLOBAL.slow_query_log AS slow_query_log")
+    try:
+        ws.query("SET GLOBAL log_output = 'TABLE', GLOBAL long_query_time = 0, GLOBAL slow_query_log = 1")
+        yield
+    finally:
+        ws.query("SET GLOBAL slow_query_log = %s, GLOBAL long_query_time = %s, GLOBAL log_output = %s",
+                 before["slow_query_log"], before["long_query_time"], before["log_output"])
+
+
+@pytest.mark.whole_server  # its slow log
+def test_no_statement_scans_all_positions(bank):
+    """Nearly all have one in the replay, so that little is found in many."""
+    digits = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {n}" for n in range(1, 10)) + ")"
+    thousands = f"(SELECT 0 AS d{''.join(f' UNION ALL SELECT {n}' for n in range(1, 6 * SCANNED // 1000))})"
+    bank.put(life(bank, 3, 3))
+    bank.run_once()
+    with slow_log(bank), before_the_gate_closes(bank) as process:
+        for name in bank.name, f"{bank.name}/account":
+            bank.query("INSERT INTO projector_position SELECT %s, aggregate_type, aggregate_id_kind, CONCAT('m', 1000 * m.d + 100 * c.d + 10 * x.d + i.d),"
+                       " occurred_at, version, event_id_kind, event_id, max_version, refreshed_version FROM projector_position"
+                       f" JOIN {thousands} m JOIN {digits} c JOIN {digits} x JOIN {digits} i WHERE projector = %s"
+                       " AND aggregate_type = 'account' AND aggregate_id_kind = 'string' AND aggregate_id = 'a1'", name, bank.name)
+        project(bank, ["z1"])
+    assert "them: 1 of account (the first: account_id = z1)" in process.stderr.read()
+    examined = [row["rows_examined"] for row in bank.query(
+        "SELECT sql_text, rows_examined FROM mysql.slow_log WHERE db = %s AND sql_text LIKE '%%FROM projector_position p%%'", bank.name)]
+    assert SCANNED <= max(examined) <= 2 * SCANNED + 10 and len(examined) > 6, examined  # each with the replay's
 
 
 def test_rows_that_are_marked_as_deleted(ws):

@@ -247,34 +247,24 @@ static bool copy_all(Work *work, int64_t total, Failure *ret_failure) {
 
 /* Hands out the aggregates whose copy is behind their position. */
 static bool take_moved(Work *work, FillTake take, int64_t *ret_count, Failure *ret_failure) {
-  const char *type = work->live->aggregate_type;
-  g_autoptr(Arena) arena = arena_new(), before = arena_new();
-  const Id *after = NULL;
-  g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(Id));
-  Id last;
+  g_autoptr(PositionWalk) walk = shadow_walk_moved(&work->shadow, work->rebuild->config->name,
+                                                   work->live->aggregate_type, BATCH);
+  const GArray *found;
   *ret_count = 0;
-  do {
-    Arena *spare = before; /* the last id of the previous page is in the other arena */
-    before = arena;
-    arena = spare;
-    arena_reset(arena);
-    g_array_set_size(ids, 0);
+  for (;;) {
     Aggregate aggregates[BATCH];
-    ShadowPage page = {work->rebuild->config->name, type, after, BATCH};
     if (!keep_awake(work, ret_failure) ||
-        !shadow_find_moved(work->stores->session, &work->shadow, &page, arena, ids, ret_failure))
+        !position_walk_next(walk, work->stores->session, &found, ret_failure))
       return false;
-    for (guint i = 0; i < ids->len; i++)
-      aggregates[i] = (Aggregate){type, (uint32_t)strlen(type), g_array_index(ids, Id, i)};
-    FillBatch batch = {work->live->entities, aggregates, ids->len};
-    if (ids->len > 0 && !fill_by_size(work->stores, &batch, take, work, ret_failure))
+    if (!found)
+      return true;
+    for (guint i = 0; i < found->len; i++)
+      aggregates[i] = g_array_index(found, PositionFound, i).aggregate;
+    FillBatch batch = {work->live->entities, aggregates, found->len};
+    if (found->len > 0 && !fill_by_size(work->stores, &batch, take, work, ret_failure))
       return false;
-    *ret_count += ids->len;
-    if (ids->len > 0)
-      last = g_array_index(ids, Id, ids->len - 1);
-    after = &last;
-  } while (ids->len == BATCH);
-  return true;
+    *ret_count += found->len;
+  }
 }
 
 /* Makes rounds as long as each finds less than the one before. */

@@ -8,26 +8,34 @@
 
 #include "projector/domain/entity.h"
 #include "projector/domain/retarget.h"
+#include "projector/infra/clock.h"
 #include "projector/infra/mysql/rows.h"
 
 #include <string.h>
 
 enum {
-  LOST_PAGE = 500,  /* aggregates that are looked for at a time */
-  LOST_MOST = 1000, /* then the counting ends: `run` waits for it */
+  LOST_PAGE = 500,            /* aggregates that are looked for at a time */
+  LOST_MOST = 1000,           /* then the counting ends: `run` waits for it */
+  LOST_MOST_US = 4000 * 1000, /* it ends then too, but not before there is one to be named */
 };
+
+static bool has_enough(LostRows *lost) {
+  lost->more =
+      lost->count == LOST_MOST || (lost->count > 0 && clock_us() - lost->started_us > LOST_MOST_US);
+  return lost->more;
+}
 
 /* The keys of their rows, and whose they are. An id that cannot be a key has no row. */
 typedef struct Keys {
   GPtrArray *keys;   /* of Value */
-  GPtrArray *owners; /* of RefreshedTo */
+  GPtrArray *owners; /* of PositionFound */
   GPtrArray *events; /* of Event, owned: the keys point into them */
 } Keys;
 
 static void map_keys(const Layout *layout, const GArray *aggregates, Keys *keys, Arena *arena) {
   static const bson_t nothing = BSON_INITIALIZER;
   for (guint i = 0; i < aggregates->len; i++) {
-    RefreshedTo *owner = &g_array_index(aggregates, RefreshedTo, i);
+    PositionFound *owner = &g_array_index(aggregates, PositionFound, i);
     Event *event = entity_as_event(&nothing, &owner->aggregate, 0, INT64_MIN);
     Value *key = arena_alloc(arena, layout->key_count, sizeof *key);
     Failure ignored;
@@ -46,25 +54,41 @@ static void append_key(GString *text, const Layout *layout, const Value *key) {
   }
 }
 
-/* An operator who has skipped all events of an aggregate, or leaves them out now, knows that it has
- * no row, unless a refresh has made one since. */
-static bool is_lost(Replay *replay, const RefreshedTo *owner, bool *ret_lost,
-                    Failure *ret_failure) {
-  if (!replay_keep_awake(replay, ret_failure))
-    return false;
-  g_autoptr(EventCursor) cursor =
-      archive_find_aggregate(archive_events(replay->archive), &owner->aggregate);
-  bool any = false, left_out = false, other = false;
+typedef struct Archived {
+  bool any;
+  bool left_out; /* one that the operator leaves out now */
+  bool other;    /* one that is neither left out nor skipped; then the look ends */
+} Archived;
+
+/* At what the archive has of the aggregate: at one event of it, or at all. */
+static bool look(const Replay *replay, const Aggregate *aggregate, int limit,
+                 Archived *ret_archived, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor = archive_find_marks(replay->archive, aggregate, limit);
   const bson_t *document;
-  while (!other && (document = event_cursor_next(cursor, ret_failure))) {
+  *ret_archived = (Archived){0};
+  while (!ret_archived->other && (document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) event = archive_decode(document);
     bool out = g_hash_table_contains(replay->leave_out, &event->key.event_id);
-    any = true;
-    left_out |= out;
-    other = !out && !event->skipped;
+    ret_archived->any = true;
+    ret_archived->left_out |= out;
+    ret_archived->other = !out && !event->skipped;
   }
-  *ret_lost = other || !any || (!left_out && owner->version > 0);
   return ret_failure->class == FAILURE_NONE;
+}
+
+/* An operator who has skipped all events of an aggregate, or leaves them out now, knows that it has
+ * no row, unless a refresh has made one since. Mostly a single event tells that this is not so. */
+static bool is_lost(Replay *replay, const PositionFound *owner, bool *ret_lost,
+                    Failure *ret_failure) {
+  Archived archived;
+  if (!replay_keep_awake(replay, ret_failure) ||
+      !look(replay, &owner->aggregate, 1, &archived, ret_failure) ||
+      (archived.any && !archived.other &&
+       !look(replay, &owner->aggregate, 0, &archived, ret_failure)))
+    return false;
+  *ret_lost =
+      archived.other || !archived.any || (!archived.left_out && owner->refreshed_version > 0);
+  return true;
 }
 
 static bool count_rows(Replay *replay, const Layout *layout, const GArray *aggregates, Arena *arena,
@@ -77,7 +101,7 @@ static bool count_rows(Replay *replay, const Layout *layout, const GArray *aggre
   if (keys->len > 0 && !rows_find(replay->session, layout, (const Value *const *)keys->pdata,
                                   keys->len, rows, ret_failure))
     return false;
-  for (guint i = 0; i < keys->len && rows->rows->len > 0 && lost->count < LOST_MOST; i++) {
+  for (guint i = 0; i < keys->len && rows->rows->len > 0 && !has_enough(lost); i++) {
     bool is = row_set_find(rows, keys->pdata[i]) != NULL;
     if (is && !is_lost(replay, owners->pdata[i], &is, ret_failure))
       return false;
@@ -92,8 +116,8 @@ static bool count_rows(Replay *replay, const Layout *layout, const GArray *aggre
 static bool count_aggregates(Replay *replay, const GArray *aggregates, Failure *ret_failure) {
   LostRows *lost = &replay->lost;
   char text[512];
-  for (guint i = 0; i < aggregates->len && lost->count < LOST_MOST; i++) {
-    const RefreshedTo *owner = &g_array_index(aggregates, RefreshedTo, i);
+  for (guint i = 0; i < aggregates->len && !has_enough(lost); i++) {
+    const PositionFound *owner = &g_array_index(aggregates, PositionFound, i);
     bool is;
     if (!is_lost(replay, owner, &is, ret_failure))
       return false;
@@ -104,8 +128,8 @@ static bool count_aggregates(Replay *replay, const GArray *aggregates, Failure *
   return true;
 }
 
-static bool count_page(Replay *replay, const GArray *aggregates, Arena *arena,
-                       Failure *ret_failure) {
+static bool count_page(Replay *replay, const GArray *aggregates, Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
   Layout layout;
   if (!projection_owns_rows(replay->projection))
     return count_aggregates(replay, aggregates, ret_failure);
@@ -115,40 +139,32 @@ static bool count_page(Replay *replay, const GArray *aggregates, Arena *arena,
   return count_rows(replay, &layout, aggregates, arena, ret_failure);
 }
 
-static bool count_kind(Replay *replay, IdKind kind, Failure *ret_failure) {
-  g_autoptr(Arena) kept = arena_new();
-  PositionPage page = {replay->projection->aggregate_type, kind, NULL, LOST_PAGE};
-  Id last;
-  for (;;) {
-    g_autoptr(Arena) arena = arena_new();
-    g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
+static bool count(Replay *replay, Failure *ret_failure) {
+  g_autoptr(PositionWalk) walk = ledger_walk_unshared(
+      &replay->live, &replay->scope, replay->projection->aggregate_type, LOST_PAGE);
+  const GArray *found;
+  do {
     if (!replay_keep_awake(replay, ret_failure) ||
-        !ledger_find_unshared(replay->session, &replay->live, &replay->scope, &page, arena, found,
-                              ret_failure) ||
-        !count_page(replay, found, arena, ret_failure))
+        !position_walk_next(walk, replay->session, &found, ret_failure) ||
+        (found && !count_page(replay, found, ret_failure)))
       return false;
-    if (found->len < page.limit || replay->lost.count == LOST_MOST)
-      return true;
-    last = g_array_index(found, RefreshedTo, found->len - 1).aggregate.id;
-    if (last.bytes)
-      last.bytes = (const uint8_t *)arena_copy(kept, last.bytes, last.length);
-    page.after = &last;
-  }
+  } while (found && !has_enough(&replay->lost));
+  return true;
 }
 
 bool replay_find_lost(Replay *replay, Failure *ret_failure) {
   LostRows *lost = &replay->lost;
   lost->count = 0;
+  lost->started_us = clock_us();
   g_string_truncate(lost->text, 0);
-  for (IdKind kind = 0; kind < ID_KINDS && lost->count < LOST_MOST; kind++)
-    if (!count_kind(replay, kind, ret_failure))
-      return false;
+  if (!count(replay, ret_failure))
+    return false;
   if (lost->count > 0) {
     g_autofree char *first = g_strdup(lost->text->str);
     bool rows = projection_owns_rows(replay->projection);
     g_string_printf(lost->text, "%s%s%" G_GINT64_FORMAT "%s of %s (the first: %s)",
-                    rows ? "" : "those of ", lost->count == LOST_MOST ? "at least " : "",
-                    lost->count, rows ? "" : " aggregates", replay->projection->table, first);
+                    rows ? "" : "those of ", lost->more ? "at least " : "", lost->count,
+                    rows ? "" : " aggregates", replay->projection->table, first);
   }
   return true;
 }

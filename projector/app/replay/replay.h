@@ -11,8 +11,10 @@
 
 /* Rows that a swap would lose. */
 typedef struct LostRows {
-  int64_t count; /* at most 1000 */
-  GString *text; /* "3 of account (the first: account_id = a7)"; empty: none */
+  int64_t count;      /* at most 1000 */
+  int64_t started_us; /* when the counting began (clock.h) */
+  bool more;          /* there may be more: the counting has ended early */
+  GString *text;      /* "3 of account (the first: account_id = a7)"; empty: none */
 } LostRows;
 
 typedef struct Replay {
@@ -76,5 +78,5 @@ bool replay_finish(Replay *replay, const char *since, Failure *ret_failure);
 
 /* Fills `lost`: rows of the live table whose aggregates were applied, and of which no event was
  * replayed, unless an operator has seen to that. While the gate is closed; so at most 1000 are
- * counted. */
+ * counted, and once there is one, for 4 s at most. */
 bool replay_find_lost(Replay *replay, Failure *ret_failure);

@@ -324,9 +324,9 @@ static bool list_contained(Replay *replay, const GArray *refreshed, LedgerIds *i
   g_autofree const Aggregate **aggregates = g_new(const Aggregate *, refreshed->len);
   g_autoptr(GHashTable) versions = g_hash_table_new(id_hash_key, id_equal_key);
   for (guint i = 0; i < refreshed->len; i++) {
-    RefreshedTo *to = &g_array_index(refreshed, RefreshedTo, i);
+    PositionFound *to = &g_array_index(refreshed, PositionFound, i);
     aggregates[i] = &to->aggregate;
-    g_hash_table_insert(versions, &to->aggregate.id, &to->version);
+    g_hash_table_insert(versions, &to->aggregate.id, &to->refreshed_version);
   }
   g_autoptr(EventCursor) cursor = outbox_find_of_any(replay->outbox, aggregates, refreshed->len);
   const bson_t *document;
@@ -342,44 +342,37 @@ static bool list_contained(Replay *replay, const GArray *refreshed, LedgerIds *i
   return ret_failure->class == FAILURE_NONE;
 }
 
-/* The contained events of one page of aggregates. */
-static bool find_contained(Replay *replay, const PositionPage *page, Arena *arena,
-                           GArray *refreshed, GPtrArray *events, Failure *ret_failure) {
+/* The contained events of some aggregates. */
+static bool find_contained(Replay *replay, const GArray *refreshed, GPtrArray *events,
+                           Failure *ret_failure) {
+  g_autoptr(Arena) arena = arena_new();
   g_autoptr(GArray) array = g_array_new(FALSE, FALSE, sizeof(Id));
-  LedgerIds ids = {arena, array};
-  g_array_set_size(refreshed, 0);
-  return replay_keep_awake(replay, ret_failure) &&
-         ledger_find_refreshed(replay->session, &replay->live, &replay->scope, page, arena,
-                               refreshed, ret_failure) &&
-         (refreshed->len == 0 || list_contained(replay, refreshed, &ids, ret_failure)) &&
-         find_events(replay, array, events, ret_failure);
+  return refreshed->len == 0 ||
+         (list_contained(replay, refreshed, &(LedgerIds){arena, array}, ret_failure) &&
+          find_events(replay, array, events, ret_failure));
 }
 
 /* Events still in the outbox whose effect a refresh took from the entity: nobody will apply them to
- * the row again. Found by the positions of their aggregates, page by page, and applied when there
- * are many; the rest is left in `events`. */
-static bool apply_contained(Replay *replay, IdKind kind, GPtrArray *events, Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new(), before = arena_new();
-  g_autoptr(GArray) refreshed = g_array_new(FALSE, FALSE, sizeof(RefreshedTo));
-  PositionPage page = {replay->projection->aggregate_type, kind, NULL, FOUND_AT_ONCE};
-  Id last;
-  do {
-    Arena *spare = before; /* the last id of the previous page is in the other arena */
-    before = arena;
-    arena = spare;
-    arena_reset(arena);
-    if (!find_contained(replay, &page, arena, refreshed, events, ret_failure))
+ * the row again. Found by the positions of their aggregates, and applied when there are many; the
+ * rest is left in `events`. */
+static bool apply_contained(Replay *replay, GPtrArray *events, Failure *ret_failure) {
+  g_autoptr(PositionWalk) walk = ledger_walk_refreshed(
+      &replay->live, &replay->scope, replay->projection->aggregate_type, FOUND_AT_ONCE);
+  const GArray *refreshed;
+  for (;;) {
+    if (!replay_keep_awake(replay, ret_failure) ||
+        !position_walk_next(walk, replay->session, &refreshed, ret_failure))
       return false;
-    if (refreshed->len > 0)
-      last = g_array_index(refreshed, RefreshedTo, refreshed->len - 1).aggregate.id;
-    page.after = &last;
+    if (!refreshed)
+      return true;
+    if (!find_contained(replay, refreshed, events, ret_failure))
+      return false;
     if (events->len >= ROUND_EVENTS) {
       if (!apply_sorted(replay, events, ret_failure))
         return false;
       g_ptr_array_set_size(events, 0);
     }
-  } while (refreshed->len == page.limit);
-  return true;
+  }
 }
 
 /* Applies what the ledger received in that span. */
@@ -390,11 +383,9 @@ static bool replay_round(Replay *replay, const LedgerSpan *span, Failure *ret_fa
   LedgerIds due = {arena, array};
   if (!replay_keep_awake(replay, ret_failure) ||
       !ledger_find_due(replay->session, &replay->live, &replay->scope, span, &due, ret_failure) ||
-      !find_events(replay, array, events, ret_failure))
+      !find_events(replay, array, events, ret_failure) ||
+      !apply_contained(replay, events, ret_failure))
     return false;
-  for (IdKind kind = 0; kind < ID_KINDS; kind++)
-    if (!apply_contained(replay, kind, events, ret_failure))
-      return false;
   return apply_sorted(replay, events, ret_failure);
 }
 

@@ -123,6 +123,14 @@ EventCursor *archive_find_aggregate(Outbox *events, const Aggregate *aggregate) 
   return outbox_find(events, filter, outbox_sorted_options(events));
 }
 
+EventCursor *archive_find_marks(Archive *archive, const Aggregate *aggregate, int limit) {
+  bson_t *filter = bson_new();
+  outbox_append_aggregate(archive->events, filter, aggregate);
+  return outbox_find(
+      archive->events, filter,
+      BCON_NEW("limit", BCON_INT64(limit), "projection", "{", "skipped_at", BCON_INT32(1), "}"));
+}
+
 EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_type) {
   const char *type = outbox_field(archive->events, FIELD_AGGREGATE_TYPE),
              *id = outbox_field(archive->events, FIELD_AGGREGATE_ID);

@@ -42,6 +42,8 @@ EventCursor *archive_find_ids(Outbox *events, const Id *ids, size_t count);
 EventCursor *archive_list_aggregates(Archive *archive, const char *aggregate_type);
 /* The outbox's or the archive's events of that aggregate, in order, all of them. */
 EventCursor *archive_find_aggregate(Outbox *events, const Aggregate *aggregate);
+/* The archive's, in no order: only ids, and whether they were skipped. At most `limit`; 0: all. */
+EventCursor *archive_find_marks(Archive *archive, const Aggregate *aggregate, int limit);
 
 /* Puts archived events with versions from `first` to `last` back into the outbox, as pending;
  * skipped ones stay out. `*ret_found`: how many of them the outbox contains now. The outbox need

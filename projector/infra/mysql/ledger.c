@@ -507,57 +507,27 @@ bool ledger_page_end(Session *session, const Ledger *live, const char *since, co
   return true;
 }
 
-static void append_page_query(GString *sql, const Ledger *live, const Ledger *scope,
-                              const PositionPage *page, const char *condition) {
-  g_string_append(sql, "SELECT l.aggregate_id, l.refreshed_version FROM projector_position l"
-                       " LEFT JOIN projector_position s ON s.projector = ");
-  append_projector(sql, scope);
-  g_string_append(sql, " AND s.aggregate_type = l.aggregate_type"
-                       " AND s.aggregate_id_kind = l.aggregate_id_kind"
-                       " AND s.aggregate_id = l.aggregate_id WHERE l.projector = ");
-  append_projector(sql, live);
-  g_string_append(sql, " AND l.aggregate_type = ");
-  literal_append_bytes(sql, page->aggregate_type, strlen(page->aggregate_type));
-  g_string_append_printf(sql, " AND l.aggregate_id_kind = '%s'", id_kind_name(page->kind));
-  if (page->after) {
-    g_string_append(sql, " AND l.aggregate_id > ");
-    append_id_text(sql, page->after);
-  }
-  g_string_append_printf(sql, " AND %s ORDER BY l.aggregate_id LIMIT %u", condition, page->limit);
+static PositionWalk *walk_beside(const Ledger *live, const Ledger *scope,
+                                 const char *aggregate_type, const char *condition,
+                                 unsigned limit) {
+  g_autoptr(GString) join =
+      g_string_new("LEFT JOIN projector_position s ON s.aggregate_type = p.aggregate_type"
+                   " AND s.aggregate_id_kind = p.aggregate_id_kind"
+                   " AND s.aggregate_id = p.aggregate_id AND s.projector = ");
+  append_projector(join, scope);
+  return position_walk_new(
+      &(PositionQuery){live->projector, aggregate_type, join->str, condition, limit});
 }
 
-static bool query_page(Session *session, const GString *sql, const PositionPage *page, Arena *arena,
-                       GArray *found, Failure *ret_failure) {
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-  MYSQL_ROW row;
-  while (result && (row = mysql_fetch_row(result))) {
-    RefreshedTo to = {.aggregate = {.type = page->aggregate_type,
-                                    .type_length = (uint32_t)strlen(page->aggregate_type)},
-                      .version = number_or_0(row[1])};
-    if (!take_id(row[0], mysql_fetch_lengths(result)[0], id_kind_name(page->kind), arena,
-                 &to.aggregate.id)) /* without it the page would look like the last one */
-      return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
-                         "projector_position has an aggregate_id that is no %s",
-                         id_kind_name(page->kind));
-    g_array_append_val(found, to);
-  }
-  return result != NULL;
+PositionWalk *ledger_walk_refreshed(const Ledger *live, const Ledger *scope,
+                                    const char *aggregate_type, unsigned limit) {
+  return walk_beside(live, scope, aggregate_type,
+                     "p.refreshed_version > COALESCE(s.max_version, 0)", limit);
 }
 
-bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
-                           const PositionPage *page, Arena *arena, GArray *refreshed,
-                           Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new(NULL);
-  append_page_query(sql, live, scope, page, "l.refreshed_version > COALESCE(s.max_version, 0)");
-  return query_page(session, sql, page, arena, refreshed, ret_failure);
-}
-
-bool ledger_find_unshared(Session *session, const Ledger *live, const Ledger *scope,
-                          const PositionPage *page, Arena *arena, GArray *unshared,
-                          Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new(NULL);
-  append_page_query(sql, live, scope, page, "s.aggregate_id IS NULL");
-  return query_page(session, sql, page, arena, unshared, ret_failure);
+PositionWalk *ledger_walk_unshared(const Ledger *live, const Ledger *scope,
+                                   const char *aggregate_type, unsigned limit) {
+  return walk_beside(live, scope, aggregate_type, "s.aggregate_id IS NULL", limit);
 }
 
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "projector/domain/plan.h"
+#include "projector/infra/mysql/positions.h"
 #include "projector/infra/mysql/session.h"
 
 typedef struct Ledger {
@@ -101,27 +102,12 @@ bool ledger_find_due(Session *session, const Ledger *live, const Ledger *scope,
 bool ledger_page_end(Session *session, const Ledger *live, const char *since, const char *until,
                      unsigned limit, char ret_end[static LEDGER_TIME_SIZE], Failure *ret_failure);
 
-/* An aggregate whose row was refreshed to a version above the highest that the scope has. */
-typedef struct RefreshedTo {
-  Aggregate aggregate;
-  int64_t version;
-} RefreshedTo;
-
-typedef struct PositionPage {
-  const char *aggregate_type;
-  IdKind kind;     /* of the aggregates' ids */
-  const Id *after; /* NULL: from the first */
-  unsigned limit;
-} PositionPage;
-
-/* Up to `limit` of them in the order of their ids, added to `refreshed` (of RefreshedTo); the arena
- * gets their ids. */
-bool ledger_find_refreshed(Session *session, const Ledger *live, const Ledger *scope,
-                           const PositionPage *page, Arena *arena, GArray *refreshed,
-                           Failure *ret_failure);
-/* The same for aggregates of which the scope has no position. */
-bool ledger_find_unshared(Session *session, const Ledger *live, const Ledger *scope,
-                          const PositionPage *page, Arena *arena, GArray *unshared,
-                          Failure *ret_failure);
+/* The aggregates whose row was refreshed to a version above the highest that the scope has; at most
+ * `limit` at a time. */
+PositionWalk *ledger_walk_refreshed(const Ledger *live, const Ledger *scope,
+                                    const char *aggregate_type, unsigned limit);
+/* Those of which the scope has no position. */
+PositionWalk *ledger_walk_unshared(const Ledger *live, const Ledger *scope,
+                                   const char *aggregate_type, unsigned limit);
 /* Deletes the whole ledger and its fence, in small steps. */
 bool ledger_clear(Session *session, const char *projector, Failure *ret_failure);

@@ -361,52 +361,14 @@ bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, si
   return true;
 }
 
-/* From the first id of that kind, or after the page's `after` if that is of this kind. */
-static bool find_moved_of_kind(Session *session, const Shadow *shadow, const ShadowPage *page,
-                               IdKind kind, Arena *arena, GArray *ids, Failure *ret_failure) {
-  const Id *after = page->after && page->after->kind == kind ? page->after : NULL;
-  g_autoptr(GString) sql = g_string_new(NULL);
-  g_string_printf(sql,
-                  "SELECT p.aggregate_id FROM projector_position p LEFT JOIN `%s` c"
-                  " ON c.aggregate_id_kind = p.aggregate_id_kind"
-                  " AND c.aggregate_id = p.aggregate_id WHERE p.projector = ",
-                  shadow->copied);
-  literal_append_text(sql, page->projector, strlen(page->projector));
-  g_string_append(sql, " AND p.aggregate_type = ");
-  literal_append_bytes(sql, page->aggregate_type, strlen(page->aggregate_type));
-  g_string_append_printf(sql, " AND p.aggregate_id_kind = '%s'", id_kind_name(kind));
-  if (after) {
-    g_string_append(sql, " AND p.aggregate_id > ");
-    append_id(sql, after);
-  }
-  g_string_append_printf(sql,
-                         " AND NOT (c.version <=> COALESCE(p.max_version, 0))"
-                         " ORDER BY p.aggregate_id LIMIT %u",
-                         page->limit - ids->len);
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
-  MYSQL_ROW row;
-  while (result && (row = mysql_fetch_row(result))) {
-    size_t length = mysql_fetch_lengths(result)[0];
-    Id id;
-    if (!id_from_text(kind, arena_copy(arena, row[0], length), length, arena_alloc(arena, 16, 1),
-                      &id)) /* leaving it out would make the page look like the last one */
-      return failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_PROJECTOR, 0,
-                         "projector_position has an aggregate_id that is no %s",
-                         id_kind_name(kind));
-    g_array_append_val(ids, id);
-  }
-  return result != NULL;
-}
-
-bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage *page, Arena *arena,
-                       GArray *ids, Failure *ret_failure) {
-  bool begun = !page->after;
-  for (IdKind kind = 0; kind < ID_KINDS && ids->len < page->limit; kind++) {
-    begun |= page->after && page->after->kind == kind;
-    if (begun && !find_moved_of_kind(session, shadow, page, kind, arena, ids, ret_failure))
-      return false;
-  }
-  return true;
+PositionWalk *shadow_walk_moved(const Shadow *shadow, const char *projector,
+                                const char *aggregate_type, unsigned limit) {
+  g_autofree char *join =
+      g_strdup_printf("LEFT JOIN `%s` c ON c.aggregate_id_kind = p.aggregate_id_kind"
+                      " AND c.aggregate_id = p.aggregate_id",
+                      shadow->copied);
+  return position_walk_new(&(PositionQuery){
+      projector, aggregate_type, join, "NOT (c.version <=> COALESCE(p.max_version, 0))", limit});
 }
 
 /* --- the swap ------------------------------------------------------------------------------- */

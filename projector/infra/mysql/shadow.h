@@ -8,6 +8,7 @@
 #include "projector/domain/arena.h"
 #include "projector/domain/event.h"
 #include "projector/domain/mapping.h"
+#include "projector/infra/mysql/positions.h"
 #include "projector/infra/mysql/session.h"
 
 enum { SHADOW_CHILDREN = 32 }; /* child tables of a projection, at most */
@@ -67,16 +68,9 @@ bool shadow_note(Session *session, const Shadow *shadow, const ShadowNote *notes
 bool shadow_find_noted(Session *session, const Shadow *shadow, const Id *ids, size_t count,
                        int64_t *ret_versions, Failure *ret_failure);
 
-typedef struct ShadowPage {
-  const char *projector, *aggregate_type;
-  const Id *after; /* NULL: from the first */
-  unsigned limit;
-} ShadowPage;
-
-/* Aggregates whose position is at another version than their copy, in the order of their ids: added
- * to `ids` (of Id), which gets no longer than `limit`. Their bytes go into the arena. */
-bool shadow_find_moved(Session *session, const Shadow *shadow, const ShadowPage *page, Arena *arena,
-                       GArray *ids, Failure *ret_failure);
+/* Aggregates whose position is at another version than their copy, at most `limit` at a time. */
+PositionWalk *shadow_walk_moved(const Shadow *shadow, const char *projector,
+                                const char *aggregate_type, unsigned limit);
 
 /* --- the swap --- */
 
