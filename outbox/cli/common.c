@@ -1,6 +1,8 @@
 // Options, connection and messages common to all commands.
 #include "outbox/cli/cli.h"
 
+#include "outbox/text/clean.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,9 +28,11 @@ void cli_say(const char *format, ...) {
   g_autofree char *message = g_strdup_vprintf(format, args);
   va_end(args);
   // A message may quote part of a text, and so cut a character in two.
-  g_autofree char *text = g_utf8_make_valid(message, -1);
+  g_autofree char *valid = g_utf8_make_valid(message, -1);
+  g_autoptr(GString) text = g_string_new(NULL);
+  text_append_clean(text, valid, "");
   // One call, so that the lines of several threads do not mix.
-  fprintf(stderr, "outbox: %s\n", text);
+  fprintf(stderr, "outbox: %s\n", text->str);
 }
 
 int cli_status(const outbox_error_t *error) {

@@ -2,6 +2,7 @@
 #include "outbox/cli/cli.h"
 #include "outbox/cli/json_stream.h"
 #include "outbox/cli/put_line.h"
+#include "outbox/text/clean.h"
 #include "outbox/text/extended_json.h"
 
 #include <stdio.h>
@@ -62,12 +63,15 @@ static void print_receipt(const put_options_t *options, int line, const outbox_r
     }
     BSON_APPEND_BOOL(&document, "repeated", receipt->repeated);
     char *text = bson_as_relaxed_extended_json(&document, NULL);
-    printf("%s\n", text);
+    g_autofree char *clean = json_text_clean(text);
+    printf("%s\n", clean);
     bson_free(text);
     bson_destroy(&document);
     return;
   }
-  printf("%s\n", receipt->event_id);
+  g_autoptr(GString) id = g_string_new(NULL);
+  text_append_clean(id, receipt->event_id, "");
+  printf("%s\n", id->str);
   if (receipt->repeated && receipt->version) {
     cli_say("line %d: %s: repeated, written before with version %" G_GINT64_FORMAT, line,
             receipt->event_id, receipt->version);

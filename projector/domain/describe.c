@@ -1,7 +1,7 @@
 /* describe.c - a value and its type in a few words. */
 #include "projector/domain/describe.h"
 
-#include "projector/domain/clean.h"
+#include "outbox/text/clean.h"
 #include "projector/domain/datetime.h"
 
 #include <stdio.h>

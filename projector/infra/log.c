@@ -1,7 +1,7 @@
 /* log.c - writes log lines. */
 #include "projector/infra/log.h"
 
-#include "projector/domain/clean.h"
+#include "outbox/text/clean.h"
 #include "projector/infra/lock.h"
 #include "projector/infra/log_writer.h"
 

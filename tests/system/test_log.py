@@ -17,8 +17,6 @@ from bank import opened
 from workspace import OUTBOX, ROOT, WAIT_S, Workspace
 
 F_SETPIPE_SZ = 1031
-HIDDEN = "\x1b[2J\x9b\x7f\u202e\u2066\u200f\u2028"
-ESCAPED = r"\x1b[2J\x9b\x7f\u202e\u2066\u200f\u2028"
 
 
 class DeafLog:
@@ -151,19 +149,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(bank):
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(WAIT_S) == 0 and process.stderr.read() == ""
-
-
-@pytest.mark.parametrize("how", ["text", "json"])
-def test_control_and_direction_characters_reach_no_terminal(bank, how):
-    """Neither through the log nor through `list`, as text or JSON, nor through a command's final message."""
-    bank.mapping(permanent="dead", log=how)
-    bank.put({**bank.event(f"a{HIDDEN}", f"Made{HIDDEN}Up"), "_id": f"id{HIDDEN}"})
-    log = bank.run_once().stderr
-    listed = bank.projector("list").stdout + bank.projector("list", "--json").stdout + bank.projector("explain", "account", f"a{HIDDEN}").stdout
-    said = bank.projector("list", "--aggregate", "account").stderr
-    for text in (log, listed, said):
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", text), repr(text)
-    assert ESCAPED in listed and r"\u202e" in log
 
 
 def test_a_state_file_that_is_a_link_is_refused(bank):

@@ -1,12 +1,12 @@
 /* resolve.c - the commands `projector retry`, `skip` and `refresh`; shared/resolve.c does the
  * work. */
 #include "projector/app/shared/resolve.h"
+
+#include "outbox/text/clean.h"
 #include "projector/app/reconcile/repair_check.h"
 #include "projector/app/reconcile/rows_text.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/find.h"
-
-#include "projector/domain/clean.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* try_cases.c - a team's own tests of its mapping: given rows, events, expected rows. */
 #include "projector/app/commands/try.h"
 
+#include "outbox/text/clean.h"
 #include "projector/app/shared/command.h"
 #include "projector/domain/json.h"
 #include "projector/domain/row_compare.h"
@@ -355,6 +356,17 @@ static unsigned count_wrong(const GPtrArray *results) {
   return count;
 }
 
+/* As references to characters: the same text for a reader of XML, and harmless for a terminal. */
+static void print_hidden_escaped(const char *text) {
+  for (const char *at = text; *at; at = g_utf8_next_char(at)) {
+    gunichar c = g_utf8_get_char(at);
+    if (c > 0x7F && is_hidden_character(c))
+      printf("&#x%x;", (unsigned)c);
+    else
+      fwrite(at, 1, (size_t)(g_utf8_next_char(at) - at), stdout);
+  }
+}
+
 /* GLib escapes what XML requires, except what XML 1.0 does not allow even escaped: control
  * characters, and two that are no characters (U+FFFE, U+FFFF). */
 static void print_xml(const char *text) {
@@ -365,7 +377,7 @@ static void print_xml(const char *text) {
     else if (g_str_has_prefix(at, "\xef\xbf\xbe") || g_str_has_prefix(at, "\xef\xbf\xbf"))
       at[2] = '\xbd'; /* U+FFFD */
   g_autofree char *escaped = g_markup_escape_text(valid, -1);
-  fputs(escaped, stdout);
+  print_hidden_escaped(escaped);
 }
 
 static void print_junit(const GPtrArray *results, const char *file) {

@@ -2,6 +2,7 @@
  * and swaps the two, or rebuilds one aggregate's row. */
 #include "projector/app/replay/replay.h"
 
+#include "outbox/text/clean.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/identity.h"
 #include "projector/app/shared/resolve.h"
@@ -245,8 +246,11 @@ static void print_sums(const Replay *replay, const ReplayOptions *options, const
     printf("  skipped events left out: %lld\n", (long long)replay->skipped);
   if (replay->unreadable && !options->as_json)
     printf("  events left out, because they cannot be read: %lld\n", (long long)replay->unreadable);
-  if (replay->lost.count > 0 && !options->as_json)
-    printf("  rows lost, because no replayed event makes them: %s\n", replay->lost.text->str);
+  if (replay->lost.count > 0 && !options->as_json) {
+    printf("  rows lost, because no replayed event makes them: ");
+    print_clean(stdout, replay->lost.text->str);
+    putchar('\n');
+  }
 }
 
 static bool replay_table(Replay *replay, const ReplayOptions *options, Failure *ret_failure) {
@@ -311,6 +315,19 @@ static void print_row_json(const ReplayOptions *options, const char *table, int6
   json_decref(line);
 }
 
+static void print_row(const ReplayOptions *options, const char *table, int64_t events) {
+  g_autoptr(GString) name = g_string_new(NULL);
+  text_append_clean(name, options->aggregate_type, "");
+  g_string_append_c(name, ' ');
+  text_append_clean(name, options->aggregate_id, "");
+  if (options->as_json)
+    print_row_json(options, table, events);
+  else if (events == 0)
+    printf("no applied event of %s\n", name->str);
+  else
+    printf("%s: the row of %s made from %lld events\n", table, name->str, (long long)events);
+}
+
 static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *ret_events,
                        Failure *ret_failure) {
   const Projection *projection = replay->projection;
@@ -344,13 +361,7 @@ static bool replay_row(Replay *replay, const ReplayOptions *options, int64_t *re
       return false;
     *ret_events += events;
   }
-  if (options->as_json)
-    print_row_json(options, projection->table, *ret_events);
-  else if (*ret_events == 0)
-    printf("no applied event of %s %s\n", options->aggregate_type, text);
-  else
-    printf("%s: the row of %s %s made from %lld events\n", projection->table,
-           options->aggregate_type, text, (long long)*ret_events);
+  print_row(options, projection->table, *ret_events);
   return true;
 }
 

@@ -6,6 +6,7 @@
  * archive gets one of them, and only an event that was already late when it was applied is late
  * here. */
 #include "projector/app/replay/replay.h"
+#include "projector/app/shared/command.h"
 #include "projector/app/shared/progress.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/selection.h"
@@ -255,8 +256,11 @@ static void note_unreadable(Replay *replay, const Event *event) {
       g_hash_table_contains(replay->leave_out, &event->key.event_id) || replay->unreadable++ > 0)
     return;
   id_text(&event->key.event_id, id);
-  fprintf(stderr, "projector: event %s of the archive cannot be read, and is left out: %s\n", id,
-          event->malformed->message);
+  fprintf(stderr, "projector: event ");
+  print_clean(stderr, id);
+  fprintf(stderr, " of the archive cannot be read, and is left out: ");
+  print_clean(stderr, event->malformed->message);
+  fputc('\n', stderr);
 }
 
 static bool read_archive(Scan *scan, Failure *ret_failure) {

@@ -1,7 +1,7 @@
 /* command.c - option parsing and exit statuses common to all commands. */
 #include "projector/app/shared/command.h"
 
-#include "projector/domain/clean.h"
+#include "outbox/text/clean.h"
 #include "projector/infra/log.h"
 
 #include <poll.h>

@@ -70,7 +70,7 @@ bool command_version(const char *text, int64_t *ret_version);
 /* Prints which arguments were expected; returns EXIT_WRONG. */
 int command_misuse(const char *expected);
 
-/* Prints foreign text; see domain/clean.h. */
+/* Prints foreign text; see outbox/text/clean.h. */
 void print_clean(FILE *to, const char *text);
 
 /* Prints the failure as one line on stderr and returns the exit status for its class. */

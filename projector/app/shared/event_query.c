@@ -1,6 +1,7 @@
 /* event_query.c - reads archived events page by page, in the order of their numbers. */
 #include "projector/app/shared/event_query.h"
 
+#include "outbox/text/clean.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/numbering.h"
 #include "projector/infra/mongo/selection.h"
@@ -133,19 +134,16 @@ static bool write_line(EventReading *reading, const bson_t *document, int64_t cu
   event_append_without(document, cursor ? OWN_NUMBER | OWN_ATTEMPTS : OWN_FED, &event);
   bson_copy_to_excluding_noinit(&event, &line, "cursor", NULL);
   bson_destroy(&event);
-  size_t length = 0;
-  char *json = bson_as_relaxed_extended_json(&line, &length);
+  char *json = bson_as_relaxed_extended_json(&line, NULL); /* NULL: a text that is not UTF-8 */
   bson_destroy(&line);
-  g_autoptr(GString) text = g_string_sized_new(length + 2);
-  if (json)
-    g_string_append_len(text, json, (gssize)length);
-  else /* a text that is not UTF-8 */
-    g_string_append_printf(text, "{ \"cursor\" : %" G_GINT64_FORMAT ", \"unreadable\" : true }",
-                           cursor);
-  g_string_append_c(text, '\n');
+  g_autofree char *clean =
+      json
+          ? json_text_clean(json)
+          : g_strdup_printf("{ \"cursor\" : %" G_GINT64_FORMAT ", \"unreadable\" : true }", cursor);
+  g_autofree char *text = g_strconcat(clean, "\n", NULL);
   bson_free(json);
   reading->lines++;
-  return reading->sink(text->str, text->len, reading->data);
+  return reading->sink(text, strlen(text), reading->data);
 }
 
 /* Delivers one page after `*after`. Returns false when the reader has enough, or on failure. */

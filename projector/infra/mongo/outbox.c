@@ -1,7 +1,7 @@
 /* outbox.c - reads and marks outbox documents. */
 #include "projector/infra/mongo/outbox.h"
 
-#include "projector/domain/clean.h"
+#include "outbox/text/clean.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* clean.c - escapes characters that a terminal would act upon. */
-#include "projector/domain/clean.h"
+// Escapes characters that a terminal would act upon.
+#include "outbox/text/clean.h"
 
 #include <string.h>
 
@@ -38,15 +38,19 @@ void text_append_clean(GString *to, const char *text, const char *also) {
   }
 }
 
-/* jansson has already escaped the ASCII ones; newlines belong to the layout. */
+// Whoever wrote the JSON has escaped the ASCII ones up to 0x1f, or they belong to its layout.
 char *json_text_clean(const char *text) {
   GString *to = g_string_sized_new(strlen(text) + 32);
+  const char *from = text;
   for (const char *at = text; *at; at = g_utf8_next_char(at)) {
-    gunichar c = g_utf8_get_char(at);
-    if (c >= 0x7F && is_hidden_character(c))
-      g_string_append_printf(to, "\\u%04x", (unsigned)c);
-    else
-      g_string_append_unichar(to, c);
+    gunichar c = (guchar)*at < 0x7F ? 0 : g_utf8_get_char(at);
+    if (!c || !is_hidden_character(c)) {
+      continue;
+    }
+    g_string_append_len(to, from, at - from);
+    g_string_append_printf(to, "\\u%04x", (unsigned)c);
+    from = g_utf8_next_char(at);
   }
+  g_string_append(to, from);
   return g_string_free(to, FALSE);
 }
