@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from bank import opened
+from bank import FAST, opened
 from forwarding import forwarding
 from mongod import Mongod
 from mysqld import Mysqld
@@ -262,6 +262,13 @@ BAD_TABLES = [
     ("DROP TABLE projector_position", "error", r"table projector_position is missing"),
     ("ALTER TABLE account ENGINE = MyISAM", "error", r"projections\[0\]\.table: account has engine MyISAM, which cannot roll back: .*ENGINE = InnoDB"),
     ("ALTER TABLE projector_applied ENGINE = MyISAM", "error", r"table projector_applied has engine MyISAM"),
+    ("ALTER TABLE projector_applied DROP PRIMARY KEY", "error", r"table projector_applied needs a primary or unique key on exactly \(projector, event_id_kind, event_id\)"),
+    ("ALTER TABLE projector_applied DROP PRIMARY KEY, ADD PRIMARY KEY (projector, event_id_kind, event_id, applied_at)", "error",
+     r"table projector_applied needs .*ALTER TABLE projector_applied DROP PRIMARY KEY, ADD PRIMARY KEY \(projector, event_id_kind, event_id\)"),
+    ("ALTER TABLE projector_position DROP PRIMARY KEY, ADD UNIQUE KEY (projector, aggregate_type, aggregate_id_kind, aggregate_id(20))", "error",
+     r"table projector_position needs a primary or unique key on exactly"),
+    ("ALTER TABLE projector_fence DROP PRIMARY KEY, ADD PRIMARY KEY (projector)", "error", r"table projector_fence needs .* on exactly \(projector, part\)"),
+    ("ALTER TABLE projector_applied DROP PRIMARY KEY, ADD UNIQUE KEY own (event_id, projector, event_id_kind)", "ok", r"fit the mapping"),
     ("ALTER TABLE account MODIFY balance decimal(18,2) unsigned NOT NULL", "warning", r"columns\.balance: decimal\(18,2\) unsigned is unsigned"),
     ("ALTER TABLE account MODIFY updated_at datetime(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)", "warning",
      r"columns\.updated_at: account\.updated_at has ON UPDATE CURRENT_TIMESTAMP"),
@@ -286,6 +293,19 @@ def test_check_finds_what_is_wrong_with_a_table_and_run_refuses_it(bank, stateme
         assert re.search(message, last_said(bank.projector("run", "--once"), 2))
         assert bank.outbox.find_one().get("status") is None
         assert bank.query("SELECT TABLE_NAME, CREATE_TIME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s", bank.name) == before
+
+
+def test_a_ledger_without_its_key_gets_it_back_as_check_says(bank):
+    """Without it, the same event counts a second time."""
+    bank.query("ALTER TABLE projector_applied DROP PRIMARY KEY")
+    line = last_said(bank.projector("run"), 2)
+    bank.query(re.search(r"ALTER TABLE projector_applied ADD PRIMARY KEY \(.*?\)", line)[0])
+    assert bank.projector("check").returncode == 0
+    first, deposit = opened(bank), bank.event("a1", "MoneyDeposited", amount=decimal("1.00"))
+    for events in ([first, deposit], [deposit]):
+        bank.put(events)
+        bank.run_once()
+    assert bank.rows("account")[0]["balance"] == 101
 
 
 SPECIAL = {"size": "enum('small','large')", "built": "year", "opens": "time(3)", "open": "bit(1)", "rate": "float"}
@@ -351,14 +371,41 @@ def test_a_column_without_a_sign_holds_no_numbers_that_have_one(ws):
     assert "columns.score: expected a column that holds every int, found bigint" in last_said(ws.projector("run", "--once"), 2)
 
 
-def test_a_foreign_key_that_changes_rows_without_an_event_is_told(bank):
+def test_a_foreign_key_is_told(bank):
     bank.query("CREATE TABLE owner AS SELECT user_id AS id FROM account")  # with its character set
     bank.query("ALTER TABLE owner ADD PRIMARY KEY (id)")
     bank.query("ALTER TABLE account ADD CONSTRAINT owned FOREIGN KEY (user_id) REFERENCES owner (id)")
-    assert "owned" not in bank.projector("check").stdout
+    told = r"account has the foreign key owned to owner: with several workers .*1452"
+    check = bank.projector("check")
+    assert check.returncode == 0 and re.search(told, check.stdout) and "without an event" not in check.stdout
     bank.query("ALTER TABLE account DROP FOREIGN KEY owned, ADD CONSTRAINT owned2 FOREIGN KEY (user_id) REFERENCES owner (id) ON DELETE CASCADE")
     said = r"rows of account change with those of owner, by the foreign key owned2, without an event"
     assert re.search(said, bank.projector("check").stdout) and re.search(said, bank.run_once().stderr)
+
+
+def test_an_event_before_that_of_the_row_it_refers_to_waits_for_it(ws):
+    """As the manual says of a foreign key between tables of two aggregates."""
+    key = {"id": {"from": "$aggregate_id", "type": "int"}}
+    ws.mapping([{"aggregate_type": name, "table": name, "key": key, "columns": columns, "events": {"Made": {"op": "upsert"}}}
+                for name, columns in (("owner", {}), ("pet", {"owner": {"from": "owner", "type": "int"}}))], **FAST)
+    ws.create()
+    ws.query("ALTER TABLE pet ADD FOREIGN KEY (owner) REFERENCES owner (id)")
+    pet = {**ws.event(1, "Made", owner=7), "aggregate_type": "pet"}
+    ws.put(pet)
+    with ws.start_projector():
+        assert ws.wait_status(pet, "failed")["last_error"]["code"] == 1452
+        ws.put({**ws.event(7, "Made"), "aggregate_type": "owner"})
+        ws.wait_gone(pet)
+    assert ws.rows("pet") == [{"id": 1, "owner": 7}]
+
+
+def test_a_foreign_key_of_a_child_table_to_its_parent_is_not_told(ws):
+    ws.mapping([{**bank_projections()[0], "children": [
+        {"table": "card", "from": "cards", "key": {"number": {"from": "$item", "type": "int"}}, "default": []}]}])
+    ws.create()
+    ws.query("ALTER TABLE card ADD FOREIGN KEY (account_id) REFERENCES account (account_id)")
+    check = ws.projector("check")
+    assert check.returncode == 0 and "foreign key" not in check.stdout, check.stdout
 
 
 @pytest.mark.slow

@@ -103,6 +103,45 @@ static void check_roles(CheckReport *report, const Config *config, MongoStore *s
     check_good(report, "mongodb", "the user has the privileges that the mapping needs");
 }
 
+static bool is_named_before(const Mapping *mapping, unsigned index) {
+  const char *entities = mapping_projection(mapping, index)->entities;
+  for (unsigned i = 0; i < index; i++)
+    if (!g_strcmp0(mapping_projection(mapping, i)->entities, entities))
+      return true;
+  return false;
+}
+
+static void check_entity_collections(CheckReport *report, const Config *config, MongoStore *store) {
+  Failure failure = {0};
+  g_autoptr(GPtrArray) findings = findings_new();
+  for (unsigned i = 0; i < mapping_projection_count(config->mapping); i++) {
+    const Projection *projection = mapping_projection(config->mapping, i);
+    if (projection->entities && !is_named_before(config->mapping, i) &&
+        !mongo_check_entities(store, projection->entities, findings, &failure)) {
+      check_failed(report, "mongodb", &failure);
+      return;
+    }
+  }
+  check_print_findings(report, "mongodb", findings, NULL);
+}
+
+/* A connection string that leads to one member alone keeps the driver from finding the others. */
+static void check_members(CheckReport *report) {
+  const MongoFacts *facts = &report->mongodb;
+  if (!facts->pinned)
+    return;
+  report->any_error |= !facts->is_primary;
+  check_print_format(
+      report, facts->is_primary ? "warning" : "error", "mongodb",
+      facts->is_primary
+          ? "mongodb.uri leads to %s alone, one of %u members: after a failover `run` cannot work "
+            "until that member is the primary again; add replicaSet=%s, and remove "
+            "directConnection"
+          : "mongodb.uri leads to %s alone, one of %u members, and it is not the primary: `run` "
+            "cannot work there; add replicaSet=%s, and remove directConnection",
+      facts->member, facts->members, facts->set);
+}
+
 static void check_majority(CheckReport *report) {
   int64_t lag_ms = report->mongodb.majority_lag_ms;
   if (lag_ms > MAJORITY_MS)
@@ -157,7 +196,9 @@ static void check_mongodb(CheckReport *report, const Config *config) {
     return;
   }
   print_encryption(report, "mongodb", report->mongodb.tls, "", report->mongodb.weakness);
+  check_members(report);
   check_roles(report, config, store);
+  check_entity_collections(report, config, store);
   check_majority(report);
   check_oplog(report);
   g_autoptr(Outbox) outbox = outbox_new(store, "");

@@ -24,6 +24,34 @@ static int64_t date_at(const bson_t *document, const char *path) {
              : 0;
 }
 
+static unsigned count(const bson_t *reply, const char *list) {
+  bson_iter_t value, member;
+  unsigned found = 0;
+  if (find(reply, list, &value) && bson_iter_recurse(&value, &member))
+    while (bson_iter_next(&member))
+      found++;
+  return found;
+}
+
+static void copy_text(const bson_t *reply, const char *key, char *ret_text, size_t size) {
+  bson_iter_t value;
+  bool found = find(reply, key, &value) && BSON_ITER_HOLDS_UTF8(&value);
+  g_strlcpy(ret_text, found ? bson_iter_utf8(&value, NULL) : "", size);
+}
+
+/* A driver that looks for the set knows all members as soon as it has found the primary. */
+static void look_at_members(mongoc_client_t *client, const bson_t *reply, MongoFacts *facts) {
+  size_t known = 0;
+  bson_iter_t value;
+  mongoc_server_descriptions_destroy_all(mongoc_client_get_server_descriptions(client, &known),
+                                         known);
+  copy_text(reply, "setName", facts->set, sizeof facts->set);
+  copy_text(reply, "me", facts->member, sizeof facts->member);
+  facts->members = count(reply, "hosts") + count(reply, "passives") + count(reply, "arbiters");
+  facts->is_primary = find(reply, "isWritablePrimary", &value) && bson_iter_as_bool(&value);
+  facts->pinned = facts->members > 1 && known == 1;
+}
+
 static bool ask_hello(mongoc_client_t *client, MongoFacts *facts, Failure *ret_failure) {
   bson_t reply;
   int64_t before = g_get_real_time();
@@ -34,6 +62,7 @@ static bool ask_hello(mongoc_client_t *client, MongoFacts *facts, Failure *ret_f
     int64_t newest = date_at(&reply, "lastWrite.lastWriteDate"),
             majority = date_at(&reply, "lastWrite.majorityWriteDate");
     facts->majority_lag_ms = newest && majority ? newest - majority : -1;
+    look_at_members(client, &reply, facts);
   }
   bson_destroy(&reply);
   return good;

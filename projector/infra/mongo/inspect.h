@@ -5,9 +5,13 @@
 
 typedef struct MongoFacts {
   bool tls;
-  bool local;              /* every host of the connection string is this machine */
-  const char *weakness;    /* as of mongo_uri_weakness; NULL: none */
-  bool has_user;           /* false: no login */
+  bool local;           /* every host of the connection string is this machine */
+  const char *weakness; /* as of mongo_uri_weakness; NULL: none */
+  bool has_user;        /* false: no login */
+  bool pinned;          /* the driver knows one member of several, and finds no other */
+  bool is_primary;      /* the member that was asked */
+  unsigned members;     /* of the replica set; 0: a sharded cluster */
+  char member[256], set[128];
   int64_t clock_ahead_ms;  /* of ours */
   int64_t majority_lag_ms; /* how far a majority is behind the newest write; -1: not told */
   int64_t oplog_ms;        /* how far the oplog reaches back; -1: not visible to this user */

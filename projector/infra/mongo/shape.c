@@ -27,12 +27,16 @@ static bool has(const bson_t *entry, const char *path, bson_iter_t *ret_value) {
   return bson_iter_init(&iter, entry) && bson_iter_find_descendant(&iter, path, ret_value);
 }
 
+/* "collection", "view" or "timeseries". */
+static const char *type_of(const bson_t *entry) {
+  bson_iter_t value;
+  return has(entry, "type", &value) && BSON_ITER_HOLDS_UTF8(&value) ? bson_iter_utf8(&value, NULL)
+                                                                    : "collection";
+}
+
 /* Returns false when it is not a collection that a change stream or an update could work on. */
 static bool check_type(const Look *look, const bson_t *entry) {
-  bson_iter_t value;
-  const char *type = has(entry, "type", &value) && BSON_ITER_HOLDS_UTF8(&value)
-                         ? bson_iter_utf8(&value, NULL)
-                         : "collection";
+  const char *type = type_of(entry);
   if (!strcmp(type, "collection"))
     return true;
   finding_add(look->findings, true,
@@ -300,4 +304,24 @@ bool mongo_check_copies(MongoStore *store, GPtrArray *findings, Failure *ret_fai
       return false;
   }
   return !settings->archive || mongo_check_archive(store, findings, ret_failure);
+}
+
+bool mongo_check_entities(MongoStore *store, const char *collection, GPtrArray *findings,
+                          Failure *ret_failure) {
+  const char *database = mongo_store_settings(store)->database;
+  mongoc_client_t *client = mongo_store_borrow(store);
+  Failure failure = {0};
+  bool may;
+  bson_t *entry = mongo_find_collection(client, database, collection, true, &may, &failure);
+  if (entry && strcmp(type_of(entry), "collection") != 0)
+    finding_add(findings, true,
+                "%s.%s, which \"entities\" names, is a %s: reconcile, rebuild and refresh need an "
+                "ordinary collection; name the one that the application writes to",
+                database, collection, type_of(entry));
+  if (entry)
+    bson_destroy(entry);
+  mongo_store_return(store, client);
+  if (failure.class != FAILURE_NONE)
+    *ret_failure = failure;
+  return failure.class == FAILURE_NONE;
 }

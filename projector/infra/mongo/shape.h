@@ -1,4 +1,4 @@
-/* shape.h - whether the outbox, a feed, or the archive is a suitable collection. */
+/* shape.h - whether the outbox, a feed, the archive, or entities are a suitable collection. */
 #pragma once
 
 #include "projector/infra/finding.h"
@@ -16,5 +16,8 @@ bool mongo_check_feed(MongoStore *store, const char *feed, GPtrArray *findings,
                       Failure *ret_failure);
 /* The same for the archive, into which applied events are moved. */
 bool mongo_check_archive(MongoStore *store, GPtrArray *findings, Failure *ret_failure);
+/* Adds an error for entities that are no ordinary collection. */
+bool mongo_check_entities(MongoStore *store, const char *collection, GPtrArray *findings,
+                          Failure *ret_failure);
 /* Whether events can be copied into all feeds and, if it is used for all of them, the archive. */
 bool mongo_check_copies(MongoStore *store, GPtrArray *findings, Failure *ret_failure);

@@ -217,8 +217,33 @@ static char *take_string(const bson_t *reply, const char *key) {
              : NULL;
 }
 
+enum { OLDEST_MAJOR = 6 };
+
+/* A version that cannot be read is not refused. */
+static bool is_too_old(const char *version) {
+  uint64_t major = version ? g_ascii_strtoull(version, NULL, 10) : 0;
+  return major > 0 && major < OLDEST_MAJOR;
+}
+
+static bool look_at_version(MongoStore *store, mongoc_client_t *client, const char *set,
+                            Failure *ret_failure) {
+  bson_t info;
+  bool good = run_admin(client, "buildInfo", &info, ret_failure);
+  g_autofree char *version = good ? take_string(&info, "version") : NULL;
+  bson_destroy(&info);
+  if (!good)
+    return false;
+  if (is_too_old(version))
+    return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, 0,
+                       "MongoDB %s is too old: the projector needs %d.0 or newer", version,
+                       OLDEST_MAJOR);
+  store->server = set ? g_strdup_printf("MongoDB %s, replica set %s", version, set)
+                      : g_strdup_printf("MongoDB %s, sharded cluster", version);
+  return true;
+}
+
 static bool look_at_deployment(MongoStore *store, mongoc_client_t *client, Failure *ret_failure) {
-  bson_t hello, info;
+  bson_t hello;
   if (!run_admin(client, "hello", &hello, ret_failure)) {
     bson_destroy(&hello);
     return false;
@@ -231,15 +256,8 @@ static bool look_at_deployment(MongoStore *store, mongoc_client_t *client, Failu
     return failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MONGODB, 0,
                        "the server is a standalone mongod, which has no change streams and no "
                        "transactions; start it with --replSet and run rs.initiate()");
-  bool good = run_admin(client, "buildInfo", &info, ret_failure);
-  if (good) {
-    g_autofree char *version = take_string(&info, "version");
-    store->sharded = sharded;
-    store->server = sharded ? g_strdup_printf("MongoDB %s, sharded cluster", version)
-                            : g_strdup_printf("MongoDB %s, replica set %s", version, set);
-  }
-  bson_destroy(&info);
-  return good;
+  store->sharded = sharded;
+  return look_at_version(store, client, sharded ? NULL : set, ret_failure);
 }
 
 static bool make_clients(MongoStore *store, const mongoc_uri_t *uri, bool single,

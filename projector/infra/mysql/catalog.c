@@ -6,145 +6,9 @@
 #include "projector/infra/mysql/key_collation.h"
 #include "projector/infra/mysql/literal.h"
 #include "projector/infra/mysql/server_check.h"
+#include "projector/infra/mysql/table.h"
 
 #include <string.h>
-
-typedef struct TableColumn {
-  char *name, *type, *full_type, *charset, *collation;
-  bool nullable, has_default, generated;
-  uint64_t bytes, characters;
-  unsigned precision, scale, fraction;
-  bool touches_itself;
-} TableColumn;
-
-typedef struct TableIndex {
-  char *name;
-  bool prefix;        /* only a prefix of some column is unique */
-  GPtrArray *columns; /* names */
-} TableIndex;
-
-typedef struct Table {
-  GPtrArray *columns; /* of TableColumn; empty: the table does not exist */
-  GPtrArray *unique;  /* of TableIndex */
-  bool mariadb;
-} Table;
-
-static void column_free(gpointer data) {
-  TableColumn *column = data;
-  g_free(column->name);
-  g_free(column->type);
-  g_free(column->full_type);
-  g_free(column->charset);
-  g_free(column->collation);
-  g_free(column);
-}
-
-static void index_free(gpointer data) {
-  TableIndex *index = data;
-  g_free(index->name);
-  g_ptr_array_unref(index->columns);
-  g_free(index);
-}
-
-static void table_free(Table *table) {
-  g_ptr_array_unref(table->columns);
-  g_ptr_array_unref(table->unique);
-  g_free(table);
-}
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Table, table_free)
-
-/* --- reading ------------------------------------------------------------------------------ */
-
-static uint64_t number(const char *text) {
-  return text ? g_ascii_strtoull(text, NULL, 10) : 0;
-}
-
-static MYSQL_RES *ask(Session *session, const char *query, const char *table,
-                      Failure *ret_failure) {
-  g_autoptr(GString) sql = g_string_new(query);
-  literal_append_text(sql, table, strlen(table));
-  g_string_append(sql, " ORDER BY 1, 2");
-  return session_query(session, sql->str, sql->len, ret_failure);
-}
-
-static bool read_columns(Session *session, const char *name, Table *table, Failure *ret_failure) {
-  g_autoptr(MYSQL_RES) result =
-      ask(session,
-          "SELECT ORDINAL_POSITION, COLUMN_NAME, LOWER(DATA_TYPE), IF(DATA_TYPE = 'enum', "
-          "COLUMN_TYPE, LOWER(COLUMN_TYPE)),"
-          " CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE = 'YES',"
-          " COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%auto_increment%'"
-          " OR EXTRA LIKE '%DEFAULT_GENERATED%',"
-          " COALESCE(GENERATION_EXPRESSION, '') <> '', CHARACTER_OCTET_LENGTH,"
-          " CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION,"
-          " EXTRA LIKE '%on update%'"
-          " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
-          name, ret_failure);
-  if (!result)
-    return false;
-  MYSQL_ROW row;
-  while ((row = mysql_fetch_row(result))) {
-    TableColumn *column = g_new0(TableColumn, 1);
-    *column = (TableColumn){
-        g_strdup(row[1]),         g_strdup(row[2]),          g_strdup(row[3]),
-        g_strdup(row[4]),         g_strdup(row[5]),          number(row[6]) != 0,
-        number(row[7]) != 0,      number(row[8]) != 0,       number(row[9]),
-        number(row[10]),          (unsigned)number(row[11]), (unsigned)number(row[12]),
-        (unsigned)number(row[13])};
-    column->touches_itself = number(row[14]) != 0;
-    g_ptr_array_add(table->columns, column);
-  }
-  return true;
-}
-
-static bool read_unique(Session *session, const char *name, Table *table, Failure *ret_failure) {
-  g_autoptr(MYSQL_RES) result =
-      ask(session,
-          "SELECT INDEX_NAME, SEQ_IN_INDEX, COLUMN_NAME, SUB_PART IS NOT NULL"
-          " FROM information_schema.STATISTICS"
-          " WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
-          name, ret_failure);
-  if (!result)
-    return false;
-  MYSQL_ROW row;
-  TableIndex *index = NULL;
-  while ((row = mysql_fetch_row(result))) {
-    if (!index || strcmp(index->name, row[0]) != 0) {
-      index = g_new0(TableIndex, 1);
-      index->name = g_strdup(row[0]);
-      index->columns = g_ptr_array_new_with_free_func(g_free);
-      g_ptr_array_add(table->unique, index);
-    }
-    g_ptr_array_add(index->columns, g_strdup(row[2] ? row[2] : "(expression)"));
-    index->prefix |= number(row[3]) != 0;
-  }
-  return true;
-}
-
-static Table *table_new(const Session *session) {
-  Table *table = g_new0(Table, 1);
-  table->columns = g_ptr_array_new_with_free_func(column_free);
-  table->unique = g_ptr_array_new_with_free_func(index_free);
-  table->mariadb = session_is_mariadb(session);
-  return table;
-}
-
-static Table *table_read(Session *session, const char *name, Failure *ret_failure) {
-  g_autoptr(Table) table = table_new(session);
-  if (!read_columns(session, name, table, ret_failure) ||
-      !read_unique(session, name, table, ret_failure))
-    return NULL;
-  return g_steal_pointer(&table);
-}
-
-static const TableColumn *find_column(const Table *table, const char *name) {
-  for (unsigned i = 0; i < table->columns->len; i++) {
-    const TableColumn *column = table->columns->pdata[i];
-    if (!g_ascii_strcasecmp(column->name, name))
-      return column;
-  }
-  return NULL;
-}
 
 /* --- comparing ---------------------------------------------------------------------------- */
 
@@ -281,7 +145,7 @@ static void check_text(const TableColumn *column, const Column *wanted, bool is_
 static void check_column(const Projection *projection, unsigned index, const Table *table,
                          GPtrArray *findings) {
   const Column *wanted = &projection->columns[index];
-  const TableColumn *column = find_column(table, wanted->name);
+  const TableColumn *column = table_find_column(table, wanted->name);
   bool is_key = index < projection->key_count;
   char path[256];
   g_snprintf(path, sizeof path, "%s.%s.%s", projection->path, is_key ? "key" : "columns",
@@ -405,11 +269,11 @@ static void check_strangers(const Projection *projection, const Table *table, GP
 static bool check_engine(Session *session, const char *name, const char *path, GPtrArray *findings,
                          Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result =
-      ask(session,
-          "SELECT t.ENGINE, COALESCE(e.TRANSACTIONS, '') FROM information_schema.TABLES t"
-          " LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE"
-          " WHERE t.ENGINE IS NOT NULL AND t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ",
-          name, ret_failure);
+      table_ask(session,
+                "SELECT t.ENGINE, COALESCE(e.TRANSACTIONS, '') FROM information_schema.TABLES t"
+                " LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE"
+                " WHERE t.ENGINE IS NOT NULL AND t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ",
+                name, ret_failure);
   if (!result)
     return false;
   MYSQL_ROW row = mysql_fetch_row(result);
@@ -429,10 +293,10 @@ static bool check_engine(Session *session, const char *name, const char *path, G
 static bool check_triggers(Session *session, const Projection *projection, GPtrArray *findings,
                            Failure *ret_failure) {
   g_autoptr(MYSQL_RES) result =
-      ask(session,
-          "SELECT TRIGGER_NAME, 1 FROM information_schema.TRIGGERS"
-          " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = ",
-          projection->table, ret_failure);
+      table_ask(session,
+                "SELECT TRIGGER_NAME, 1 FROM information_schema.TRIGGERS"
+                " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = ",
+                projection->table, ret_failure);
   MYSQL_ROW row;
   while (result && (row = mysql_fetch_row(result)))
     finding_add(findings, false,
@@ -442,21 +306,34 @@ static bool check_triggers(Session *session, const Projection *projection, GPtrA
   return result != NULL;
 }
 
+/* A child table's rows are written with those of its parent, in the order that the key needs. */
+static bool is_to_parent(const Projection *projection, const char *referenced) {
+  return projection->parent && !g_ascii_strcasecmp(projection->parent->table, referenced);
+}
+
 static bool check_foreign_keys(Session *session, const Projection *projection, GPtrArray *findings,
                                Failure *ret_failure) {
-  g_autoptr(MYSQL_RES) result = ask(
-      session,
-      "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME"
-      " FROM information_schema.REFERENTIAL_CONSTRAINTS"
-      " WHERE (DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL'))"
-      " AND CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ",
-      projection->table, ret_failure);
+  g_autoptr(MYSQL_RES) result =
+      table_ask(session,
+                "SELECT CONSTRAINT_NAME, COALESCE(REFERENCED_TABLE_NAME, 'another table'),"
+                " DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL')"
+                " FROM information_schema.REFERENTIAL_CONSTRAINTS"
+                " WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ",
+                projection->table, ret_failure);
   MYSQL_ROW row;
-  while (result && (row = mysql_fetch_row(result)))
-    finding_add(findings, false,
-                "%s.table: rows of %s change with those of %s, by the foreign key %s, without an "
-                "event: what it deletes or sets to NULL are differences to `reconcile`",
-                projection->path, projection->table, row[1] ? row[1] : "another table", row[0]);
+  while (result && (row = mysql_fetch_row(result))) {
+    if (*row[2] == '1')
+      finding_add(findings, false,
+                  "%s.table: rows of %s change with those of %s, by the foreign key %s, without an "
+                  "event: what it deletes or sets to NULL are differences to `reconcile`",
+                  projection->path, projection->table, row[1], row[0]);
+    if (!is_to_parent(projection, row[1]))
+      finding_add(findings, false,
+                  "%s.table: %s has the foreign key %s to %s: with several workers an event may "
+                  "come before that of the row it refers to; it then fails (1452) and is tried "
+                  "again, up to max_attempts. Drop the foreign key, or set \"workers\" to 1",
+                  projection->path, projection->table, row[0], row[1]);
+  }
   return result != NULL;
 }
 
@@ -484,27 +361,76 @@ static bool check_projection(Session *session, const Projection *projection, GPt
   return true;
 }
 
-static bool check_own_tables(Session *session, GPtrArray *findings, Failure *ret_failure) {
-  static const struct {
-    const char *name, *newest_column;
-  } own[] = {{"projector_applied", "outcome"},
-             {"projector_position", "refreshed_version"},
-             {"projector_fence", "owner"}};
-  for (size_t i = 0; i < G_N_ELEMENTS(own); i++) {
-    g_autoptr(Table) table = table_read(session, own[i].name, ret_failure);
-    if (!table)
-      return false;
-    if (!find_column(table, own[i].newest_column))
-      finding_add(
-          findings, true,
-          "table %s is missing or of another version, or this user may not see it; `projector "
-          "schema --apply` creates it",
-          own[i].name);
-    else if (!check_engine(session, own[i].name, "table ", findings, ret_failure))
+/* --- the projector's own tables --------------------------------------------------------------- */
+
+typedef struct OwnTable {
+  const char *name, *newest_column;
+  const char *key;     /* its columns, as sql/ has them */
+  const char *without; /* what happens without the key */
+} OwnTable;
+
+static const OwnTable own_tables[] = {
+    {"projector_applied", "outcome", "projector, event_id_kind, event_id",
+     "an event that comes twice counts twice"},
+    {"projector_position", "refreshed_version",
+     "projector, aggregate_type, aggregate_id_kind, aggregate_id",
+     "an aggregate has several positions, and its events are applied out of order"},
+    {"projector_fence", "owner", "projector, part", "two owners can write at the same time"}};
+
+static bool is_on(const TableIndex *index, char **columns) {
+  if (index->prefix || index->columns->len != g_strv_length(columns))
+    return false;
+  for (guint i = 0; i < index->columns->len; i++) {
+    g_autofree char *name = g_ascii_strdown(index->columns->pdata[i], -1);
+    if (!g_strv_contains((const char *const *)columns, name))
       return false;
   }
   return true;
 }
+
+/* Nothing else would notice: the statements rely on 1062 and ON DUPLICATE KEY UPDATE. */
+static void check_own_key(const OwnTable *own, const Table *table, GPtrArray *findings) {
+  g_auto(GStrv) columns = g_strsplit(own->key, ", ", -1);
+  bool primary = false;
+  for (guint i = 0; i < table->unique->len; i++) {
+    const TableIndex *index = table->unique->pdata[i];
+    if (is_on(index, columns))
+      return;
+    primary |= !strcmp(index->name, "PRIMARY");
+  }
+  finding_add(findings, true,
+              "table %s needs a primary or unique key on exactly (%s), as the projector's schema "
+              "has it; without it %s. Stop all projectors, then ALTER TABLE %s %sADD PRIMARY KEY "
+              "(%s); remove duplicate rows first, if it finds any",
+              own->name, own->key, own->without, own->name, primary ? "DROP PRIMARY KEY, " : "",
+              own->key);
+}
+
+static bool check_own_table(Session *session, const OwnTable *own, GPtrArray *findings,
+                            Failure *ret_failure) {
+  g_autoptr(Table) table = table_read(session, own->name, ret_failure);
+  if (!table)
+    return false;
+  if (!table_find_column(table, own->newest_column)) {
+    finding_add(
+        findings, true,
+        "table %s is missing or of another version, or this user may not see it; `projector "
+        "schema --apply` creates it",
+        own->name);
+    return true;
+  }
+  check_own_key(own, table, findings);
+  return check_engine(session, own->name, "table ", findings, ret_failure);
+}
+
+static bool check_own_tables(Session *session, GPtrArray *findings, Failure *ret_failure) {
+  for (size_t i = 0; i < G_N_ELEMENTS(own_tables); i++)
+    if (!check_own_table(session, &own_tables[i], findings, ret_failure))
+      return false;
+  return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- */
 
 GPtrArray *catalog_check(Session *session, const Mapping *mapping, Failure *ret_failure) {
   g_autoptr(GPtrArray) findings = findings_new();
@@ -522,7 +448,7 @@ const char *catalog_key_hint(Session *session, const Projection *projection, Fai
   if (kept)
     return kept;
   g_autoptr(Table) table = table_new(session);
-  if (!read_unique(session, projection->table, table, ret_failure))
+  if (!table_read_unique(session, projection->table, table, ret_failure))
     return NULL;
   if (table->unique->len == 0)
     return "";
@@ -549,7 +475,8 @@ bool catalog_columns_without_value(Session *session, const Projection *projectio
                                    Failure *ret_failure) {
   g_autoptr(Table) table = table_read(session, projection->table, ret_failure);
   for (unsigned i = 0; table && table->columns->len > 0 && i < projection->column_count; i++)
-    if (!has_value(&projection->columns[i]) && !find_column(table, projection->columns[i].name))
+    if (!has_value(&projection->columns[i]) &&
+        !table_find_column(table, projection->columns[i].name))
       g_ptr_array_add(names, (gpointer)projection->columns[i].name);
   return table != NULL;
 }
@@ -562,7 +489,7 @@ GPtrArray *catalog_missing_columns(Session *session, const Projection *projectio
   GPtrArray *statements = g_ptr_array_new_with_free_func(g_free);
   *ret_exists = table->columns->len > 0;
   for (unsigned i = 0; i < projection->column_count && *ret_exists; i++) {
-    if (find_column(table, projection->columns[i].name))
+    if (table_find_column(table, projection->columns[i].name))
       continue;
     GString *sql = g_string_new("ALTER TABLE ");
     literal_append_name(sql, projection->table);
