@@ -11,6 +11,7 @@ import bson
 import pytest
 from bson import Int64
 
+from endpoint import Endpoint
 from feeds import FEED, SETTINGS, checks, deposited, feed_documents, fold, opened, reader_mapping, start_reader, turnover, using
 from workspace import ROOT, Workspace, bank_projections, decimal, said
 
@@ -509,3 +510,27 @@ def test_a_feed_that_is_named_later_is_filled_by_rebuild_of_its_projector(one, t
         one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")
     sums["a1"] += last["payload"]["amount"].to_decimal()
     assert {row["account_id"]: row["balance"] for row in one.rows("second")} == sums
+
+
+@pytest.mark.parametrize("kind", ("feed", "archive"))
+def test_an_owner_with_an_older_mapping_file_is_told(ws, kind):
+    """A new feed: all processes are restarted, and the standby takes over with what it has read before."""
+    section, collection = ({"feeds": [FEED]}, FEED) if kind == "feed" else ({"retain": "archive"}, "outbox_archive")
+    lacks = f"copies no events into {collection}"
+    former = ws.mapping(**SETTINGS)
+    ws.create()
+    with ws.start_projector() as old:
+        old.wait_log("info working")
+        ws.mapping(mongodb=section, http="127.0.0.1:0", **SETTINGS)
+        ws.outbox_program("init", "--feed", FEED, check=True)
+        ws.wait(lambda: lacks in ws.projector("check").stdout, what="check to say so")
+        assert f"{collection} gets no events from the owner" in ws.projector("status").stdout
+        with ws.start_projector() as new:
+            page = Endpoint(new)
+            ws.wait(lambda: lacks in page.get("/live").text, what="the page to say so")
+            old.stop()
+            new.wait_log("info working")
+            assert lacks not in ws.projector("check").stdout and "no longer copied" not in new.log_text()
+    ws.file = former
+    with ws.start_projector() as dropping:
+        dropping.wait_log(f'events are no longer copied into a collection.* collection={collection}')

@@ -430,6 +430,23 @@ def test_a_server_that_is_set_up_wrong_is_refused_and_a_risk_is_told(stores, ser
         mysql.discard()
 
 
+@pytest.mark.slow
+def test_a_mysql_without_a_redo_log_or_repairable_pages_is_told(stores, server_folder, tmp_path):
+    mysql = Mysqld(server_folder / "mysqld")
+    if mysql.is_mariadb:
+        pytest.skip("MySQL alone can be set up so")
+    mysql.start(["--innodb-doublewrite=DETECT_ONLY"])
+    try:
+        with Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+            ws.create()
+            ws.query("ALTER INSTANCE DISABLE INNODB REDO_LOG")
+            check = ws.projector("check")
+            assert check.returncode == 0
+            assert "the redo log is disabled" in check.stdout and "innodb_doublewrite is DETECT_ONLY" in check.stdout
+    finally:
+        mysql.discard()
+
+
 @pytest.mark.parametrize("shards, verdict, message", [
     (["KS/-80", "KS/80-"], "error", r"Vitess keeps the keyspace KS on 2 shards: .* not atomic"),
     (["KS/0", "other/-80", "other/80-", "KStoo/-80"], "ok", r"^MySQL 8\.0\.40-Vitess$"),

@@ -451,8 +451,9 @@ def test_a_mysql_that_does_not_answer_holds_no_timeout_up(bank, server_folder, t
             try:
                 began = time.monotonic()
                 answers = [pool.submit(ask, endpoint, "a2", 1, ms) for ms in (0, 300, 3000)]
-                assert [a.result()[0] for a in answers] == [408] * 3
-                assert 3 <= time.monotonic() - began < 3 + 2 * AT_ONCE_S  # less than it waits for an answer
+                assert [a.result()[0] for a in answers[:2]] == [408] * 2
+                assert "cannot read the position" not in ws.started[-1].log_text()  # MySQL may still answer
+                assert answers[2].result()[0] == 408 and 3 <= time.monotonic() - began < 3 + 2 * AT_ONCE_S
             finally:
                 mysql.resume()
             ws.put(opened(ws, "a1", 1))

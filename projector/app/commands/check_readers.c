@@ -323,9 +323,22 @@ void check_throttle(CheckReport *report, const Config *config, Session *session)
 
 /* -------------------------------------------------------------------------------------------- */
 
+/* Both restart at once as a rule, but the standby takes over with what it has read before. */
+static void check_copies(CheckReport *report, const Config *config, MongoStore *store) {
+  LeaseView lease;
+  Failure failure = {0};
+  if (lease_look(store, config->name, &lease, &failure) && *lease.not_served)
+    check_print_format(
+        report, "warning", "mongodb",
+        "the working projector (%s) copies no events into %s, as this mapping file says: "
+        "restart every process of this name, standbys first",
+        lease.owner, lease.not_served);
+}
+
 void check_readers(CheckReport *report, const Config *config, MongoStore *store) {
   check_pause(report, config, store);
   check_receipts(report, config, store);
   check_feeds(report, config, store);
+  check_copies(report, config, store);
   check_archive(report, config, store);
 }

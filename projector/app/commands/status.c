@@ -228,6 +228,12 @@ static void print_text(const Status *status) {
   putchar('\n');
   if (status->lease.held)
     print_lease(&status->lease);
+  if (*status->lease.not_served) {
+    printf("%-20s", "not as mapped");
+    print_clean(stdout, status->lease.not_served);
+    puts(" gets no events from the owner: restart every process of this name with this mapping "
+         "file");
+  }
   if (status->lease.pause.on)
     print_pause(&status->lease.pause);
   if (status->counted) {

@@ -214,9 +214,18 @@ static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *fai
   return true;
 }
 
+static void log_dropped(const LeaseState *state) {
+  if (*state->dropped)
+    log_warning("events are no longer copied into a collection that the last owner copied them "
+                "into: was it "
+                "started with another mapping file?",
+                LOG_FIELDS(LOG_TEXT("collection", state->dropped)));
+}
+
 /* The lease is ours. Raising the epoch may have to wait for a transaction of the previous owner, so
  * the lease is requested again afterwards. */
 static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
+  log_dropped(&ownership->state);
   if (raise_epoch(ownership, process_owner(), failure))
     return take_lease(ownership, ret_asked_at, failure) && ownership->state.owned;
   give_back(ownership->lease, NULL); /* another process may be able to reach MySQL */

@@ -94,6 +94,15 @@ static void judge_pause(GPtrArray *remarks, const Status *status, const Figures 
     say(remarks, NOTE, "Nothing is applied: %s; `projector resume` ends it.", text);
 }
 
+/* A standby with the present file takes over one day; until then events leave without a copy. */
+static void judge_copies(GPtrArray *remarks, const Status *status) {
+  if (*status->lease.not_served)
+    say(remarks, BAD,
+        "The owner copies no events into %s, as the mapping file says: restart every process of "
+        "this name, standbys first.",
+        status->lease.not_served);
+}
+
 static void judge_replicas(GPtrArray *remarks, const Figures *figures) {
   if (figures->role == ROLE_WORKING && figures->replica_lags)
     say(remarks, NOTE,
@@ -170,6 +179,7 @@ GPtrArray *health_judge(const Report *report, const Figures *figures, const Sett
   judge_trouble(remarks, figures, report->stores_known && !stores_are_good(&report->status));
   judge_work(remarks, figures, now);
   judge_pause(remarks, &report->status, figures);
+  judge_copies(remarks, &report->status);
   judge_replicas(remarks, figures);
   judge_clocks(remarks, figures, settings);
   if (!report->looked_at || !report->stores_known)

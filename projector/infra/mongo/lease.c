@@ -59,11 +59,74 @@ static void append_applied_last(bson_t *fields, const char *name, const AppliedL
                 BCON_UTF8(id_kind_name(last->kind)), "at", BCON_DATE_TIME(last->at_ms), "}");
 }
 
+/* The collections into which an owner copies the events that leave the outbox; to be freed. */
+static GPtrArray *copies_of(const MongoSettings *settings) {
+  GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+  const char *const *feed = settings->feeds;
+  for (; feed && *feed; feed++)
+    g_ptr_array_add(names, g_strdup(*feed));
+  if (settings->archive)
+    g_ptr_array_add(names, mongo_archive_name(settings->outbox));
+  return names;
+}
+
+/* A process that asks for the lease leaves them as they are until it is the owner. */
+static void append_copies(bson_t *fields, const MongoSettings *settings, bool is_owner) {
+  if (!is_owner) {
+    BCON_APPEND(fields, "$ifNull", "[", BCON_UTF8("$copies_to"), BCON_NULL, "]");
+    return;
+  }
+  g_autoptr(GPtrArray) names = copies_of(settings);
+  bson_t list;
+  BSON_APPEND_ARRAY_BEGIN(fields, "$literal", &list);
+  for (guint i = 0; i < names->len; i++) {
+    g_autofree char *key = g_strdup_printf("%u", i);
+    BSON_APPEND_UTF8(&list, key, names->pdata[i]);
+  }
+  bson_append_array_end(fields, &list);
+}
+
+static bool lists(const bson_t *document, const char *path, const char *name) {
+  bson_iter_t iter, array, member;
+  if (!bson_iter_init(&iter, document) || !bson_iter_find_descendant(&iter, path, &array) ||
+      !BSON_ITER_HOLDS_ARRAY(&array)) /* an older version has not written it */
+    return true;
+  for (bson_iter_recurse(&array, &member); bson_iter_next(&member);)
+    if (BSON_ITER_HOLDS_UTF8(&member) && !strcmp(bson_iter_utf8(&member, NULL), name))
+      return true;
+  return false;
+}
+
+/* The first of ours that the document does not list. */
+static void find_not_served(const MongoSettings *settings, const bson_t *document, char name[128]) {
+  g_autoptr(GPtrArray) names = copies_of(settings);
+  *name = '\0';
+  for (guint i = 0; i < names->len && !*name; i++)
+    if (!lists(document, "copies_to", names->pdata[i]))
+      g_strlcpy(name, names->pdata[i], 128);
+}
+
+/* The first that the document lists and that is not ours. */
+static void find_dropped(const MongoSettings *settings, const bson_t *document, char name[128]) {
+  g_autoptr(GPtrArray) names = copies_of(settings);
+  bson_iter_t iter, array, member;
+  *name = '\0';
+  if (!bson_iter_init(&iter, document) ||
+      !bson_iter_find_descendant(&iter, "value.copies_to", &array) ||
+      !BSON_ITER_HOLDS_ARRAY(&array) || !bson_iter_recurse(&array, &member))
+    return;
+  while (bson_iter_next(&member) && !*name)
+    if (BSON_ITER_HOLDS_UTF8(&member) &&
+        !g_ptr_array_find_with_equal_func(names, bson_iter_utf8(&member, NULL), g_str_equal, NULL))
+      g_strlcpy(name, bson_iter_utf8(&member, NULL), 128);
+}
+
 /* One atomic step decides: the fields change only if the lease is free, expired or ours. */
 static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerReport *report) {
   bson_t settled = BSON_INITIALIZER, lag = BSON_INITIALIZER, trouble = BSON_INITIALIZER,
-         last = BSON_INITIALIZER;
+         last = BSON_INITIALIZER, copies = BSON_INITIALIZER;
   append_trouble(&trouble, report);
+  append_copies(&copies, mongo_store_settings(lease->store), epoch != 0);
   if (report) {
     BSON_APPEND_DATE_TIME(&settled, "$literal", report->settled_at);
     append_applied_last(&last, "$literal", &report->applied_last);
@@ -84,16 +147,18 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerRepo
       BCON_DOCUMENT(&settled), BCON_UTF8("$settled_at"), "]", "}", "lag_ms", "{", "$cond", "[",
       BCON_UTF8("$free"), BCON_DOCUMENT(&lag), BCON_UTF8("$lag_ms"), "]", "}", "trouble", "{",
       "$cond", "[", BCON_UTF8("$free"), BCON_DOCUMENT(&trouble), BCON_UTF8("$trouble"), "]", "}",
-      "applied_last", "{", "$cond", "[", BCON_UTF8("$free"), BCON_DOCUMENT(&last),
-      BCON_UTF8("$applied_last"), "]", "}", "prolonged_at", "{", "$cond", "[", BCON_UTF8("$free"),
-      BCON_UTF8("$$NOW"), BCON_UTF8("$prolonged_at"), "]", "}", "beat", "{", "$cond", "[",
-      BCON_UTF8("$free"), "{", "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"), BCON_INT64(0),
-      "]", "}", BCON_INT64(1), "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at", "{", "$cond",
-      "[", BCON_UTF8("$free"), BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}", "epoch", "{",
-      "$cond", "[", BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"), BCON_INT64(epoch),
-      "]", "}", BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[", BCON_UTF8("$nudges"),
-      BCON_INT64(0), "]", "}", "standby", "{", "$gt", "[", BCON_UTF8("$standby_at"), "{",
-      "$subtract", "[", BCON_UTF8("$$NOW"), BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
+      "copies_to", "{", "$cond", "[", BCON_UTF8("$free"), BCON_DOCUMENT(&copies),
+      BCON_UTF8("$copies_to"), "]", "}", "applied_last", "{", "$cond", "[", BCON_UTF8("$free"),
+      BCON_DOCUMENT(&last), BCON_UTF8("$applied_last"), "]", "}", "prolonged_at", "{", "$cond", "[",
+      BCON_UTF8("$free"), BCON_UTF8("$$NOW"), BCON_UTF8("$prolonged_at"), "]", "}", "beat", "{",
+      "$cond", "[", BCON_UTF8("$free"), "{", "$add", "[", "{", "$ifNull", "[", BCON_UTF8("$beat"),
+      BCON_INT64(0), "]", "}", BCON_INT64(1), "]", "}", BCON_UTF8("$beat"), "]", "}", "standby_at",
+      "{", "$cond", "[", BCON_UTF8("$free"), BCON_UTF8("$standby_at"), BCON_UTF8("$$NOW"), "]", "}",
+      "epoch", "{", "$cond", "[", BCON_UTF8("$free"), "{", "$max", "[", BCON_UTF8("$epoch"),
+      BCON_INT64(epoch), "]", "}", BCON_UTF8("$epoch"), "]", "}", "nudges", "{", "$ifNull", "[",
+      BCON_UTF8("$nudges"), BCON_INT64(0), "]", "}", "standby", "{", "$gt", "[",
+      BCON_UTF8("$standby_at"), "{", "$subtract", "[", BCON_UTF8("$$NOW"),
+      BCON_INT64(STANDBY_SEEN_MS), "]", "}", "]", "}");
   bson_t *update = BCON_NEW("update", "[", "{", "$set", BCON_DOCUMENT(free), "}", "{", "$set",
                             BCON_DOCUMENT(fields), "}", "{", "$unset", BCON_UTF8("free"), "}", "]");
   bson_destroy(free);
@@ -102,6 +167,7 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerRepo
   bson_destroy(&lag);
   bson_destroy(&trouble);
   bson_destroy(&last);
+  bson_destroy(&copies);
   return update;
 }
 
@@ -191,7 +257,7 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
   bson_iter_t owner;
   bool good = modify(lease, BCON_NEW("_id", BCON_UTF8(lease->name)),
                      acquire_update(lease, epoch, report), true, &reply, ret_failure);
-  if (good)
+  if (good) {
     *ret_state =
         (LeaseState){.owned = !strcmp(text_at(&reply, "value.owner", &owner), lease->owner),
                      .standby = is_true_at(&reply, "value.standby"),
@@ -202,6 +268,8 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
                      .settled_at = time_at(&reply, "value.settled_at"),
                      .pause = pause_at(&reply, "value.paused"),
                      .applied_last = applied_last_at(&reply)};
+    find_dropped(mongo_store_settings(lease->store), &reply, ret_state->dropped);
+  }
   bson_destroy(&reply);
   return good;
 }
@@ -406,6 +474,8 @@ bool lease_look(MongoStore *store, const char *name, LeaseView *ret_view, Failur
     view.held = view.expires_in_ms > 0;
     view.pause = pause_at(document, "paused");
     read_trouble(document, &view);
+    if (view.held)
+      find_not_served(mongo_store_settings(store), document, view.not_served);
   }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
               mongo_fail(&error, reply, ret_failure);

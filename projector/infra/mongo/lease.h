@@ -31,6 +31,8 @@ typedef struct LeaseState {
   int64_t settled_at; /* as OwnerReport; if it was never reported, when the lease was first taken */
   PauseState pause;
   AppliedLast applied_last;
+  char dropped[128]; /* a collection into which the last owner copied events, and this one does not;
+                        "": none */
 } LeaseState;
 
 /* What the owner reports with a heartbeat, for others and for its successor. */
@@ -83,6 +85,8 @@ typedef struct LeaseView {
   Failure trouble;          /* as OwnerReport; the class is NONE or UNAVAILABLE */
   int64_t trouble_since_ms;
   PauseState pause;
+  char not_served[128]; /* a collection into which the owner that holds the lease copies no events,
+                           although the mapping file says so; "": none */
 } LeaseView;
 
 typedef struct PauseChange {
