@@ -15,6 +15,7 @@ typedef struct {
   outbox_command_t command;
   int64_t deadline_ms; // monotonic
   outbox_receipt_t receipt;
+  bool looked_again; // after a refusal
 } write_t;
 
 typedef enum {
@@ -93,6 +94,17 @@ static outcome_t commit(const write_t *write, mongoc_client_session_t *session,
   }
 }
 
+// On a sharded cluster each shard is read as of the transaction's first statement there. So the
+// receipt may have been looked for before the same command, sent twice at once, was committed, and
+// the entity read after that. A second transaction finds the receipt.
+static bool may_be_executed_meanwhile(write_t *write, const outbox_error_t *error) {
+  bool refused = error->kind == OUTBOX_EXISTS || error->kind == OUTBOX_MISSING ||
+                 error->kind == OUTBOX_CONFLICT;
+  bool first = refused && write->command.event->id && !write->looked_again;
+  write->looked_again |= refused;
+  return first;
+}
+
 static outcome_t attempt_once(write_t *write, mongoc_client_session_t *session,
                               const mongoc_transaction_opt_t *options, outbox_error_t *error) {
   bson_error_t cause;
@@ -103,7 +115,7 @@ static outcome_t attempt_once(write_t *write, mongoc_client_session_t *session,
   if (!outbox_command_run(&write->command, &write->receipt, error)) {
     // If this does not reach the server, it ends the transaction by itself.
     mongoc_client_session_abort_transaction(session, NULL);
-    return error->transient ? AGAIN : FAILED;
+    return error->transient || may_be_executed_meanwhile(write, error) ? AGAIN : FAILED;
   }
   return commit(write, session, error);
 }

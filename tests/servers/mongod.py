@@ -148,7 +148,8 @@ class Mongos(Server):
 
     def arguments(self) -> list[str]:
         return ["--configdb", f"{self.config.name}/{self.config.members[0].address}", "--port", str(self.port),
-                "--bind_ip", "127.0.0.1", "--nounixsocket", "--setParameter", "diagnosticDataCollectionEnabled=false"]
+                "--bind_ip", "127.0.0.1", "--nounixsocket", "--setParameter", "diagnosticDataCollectionEnabled=false",
+                "--setParameter", "enableTestCommands=1"]
 
     def answers(self) -> bool:
         with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=500) as client:

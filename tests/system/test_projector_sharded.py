@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 from typing import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from feeds import FEED, fold, reader_mapping, start_reader, turnover
 from mongod import ShardedCluster
 from server import scratch_folder
-from workspace import Stores, Workspace, decimal
+from workspace import OUTBOX, Stores, Workspace, decimal
 
 COMPARED = "SELECT account_id, user_id, name, balance, opened_at FROM account ORDER BY 1"
 
@@ -99,6 +100,30 @@ def test_a_feed_that_is_sharded_by_something_else_is_reported(spread):
     assert done.returncode == 0
     [told] = [line for line in map(json.loads, done.stdout.splitlines()) if "sharded by" in line["text"]]
     assert told["verdict"] == "warning" and f'{FEED} is sharded by {{ "aggregate_id" : "hashed" }}' in told["text"]
+
+
+def test_a_command_sent_twice_at_once_on_two_shards(spread):
+    """The receipts are on one shard, and most entities on the other: each is read as of another moment."""
+    spread.outbox_program("init", check=True)
+
+    def write(account: str, uri: str) -> subprocess.Popen:
+        event = {"_id": f"open {account}", "aggregate_type": "account", "aggregate_id": account, "event_type": "AccountOpened",
+                 "payload": {"user_id": "u", "name": "n"}, "entity": {"insert": {"balance": 1}}}
+        program = subprocess.Popen([OUTBOX, "put", "--uri", uri, "--database", spread.name, "--entities", "accounts"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        program.stdin.write(json.dumps(event) + "\n")
+        program.stdin.close()
+        return program
+
+    for account in "abcdef":
+        found = spread.mongo.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data={
+            "failCommands": ["insert"], "appName": "slow", "blockConnection": True, "blockTimeMS": 5000})
+        slow = write(account, spread.stores.mongo_uri + "?appName=slow")
+        spread.mongo.admin.command("waitForFailPoint", "failCommand", timesEntered=found["count"] + 1, maxTimeMS=60000)
+        quick = write(account, spread.stores.mongo_uri)
+        for program in quick, slow:
+            assert program.wait(120) == 0, program.stderr.read()
+    assert spread.outbox.count_documents({}) == spread.accounts.count_documents({}) == 6
 
 
 def test_a_failed_event_on_two_shards(spread):
