@@ -18,7 +18,8 @@ from datetime import datetime, timedelta
 from typing import Iterator
 
 import pytest
-from bson import Int64, json_util
+from bson import Int64, encode, json_util
+from bson.raw_bson import RawBSONDocument
 
 from endpoint import TOKEN, Endpoint
 from feeds import deposited, opened
@@ -144,6 +145,62 @@ def test_numbers_go_on_when_their_counter_is_lost(kept):
     archive_all(kept, opened(kept, "a2"))
     archive_all(kept, opened(kept, "a3"))
     assert [e["cursor"] for e in lines(kept)] == [1, 2, 3, 4]
+
+
+def set_back(ws: Workspace, number: int) -> None:
+    """What a restore of MongoDB does to the numbers: those above this one have never been."""
+    ws.db["outbox_archive"].delete_many({"seq": {"$gt": number}})
+    assert ws.db["projector_leases"].update_one({"_id": "events:outbox"}, {"$set": {"seq": Int64(number)}}).matched_count == 1
+
+
+def test_a_cursor_that_is_ahead_of_the_archive_is_refused(kept):
+    """Events that get the numbers below it again would be missed."""
+    archive_all(kept, *(opened(kept, f"a{n}") for n in range(3)))
+    set_back(kept, 2)
+    for after, more in ("3", []), (str(2**63 - 1), ["--follow"]), ("3", ["--event-type", "AccountOpened", "--waiting"]):
+        told = said(kept.projector("events", "--after", after, *more), 1)
+        assert f"the cursor {after} is ahead of the archive, which ends at 2: MongoDB was restored?" in told
+    assert lines(kept, "--after", "2") == []
+
+
+def test_a_follower_notices_that_the_numbers_went_back(kept):
+    archive_all(kept, *(opened(kept, f"a{n}") for n in range(3)))
+    follower = subprocess.Popen(kept._projector("events", "--follow"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert [json.loads(follower.stdout.readline())["cursor"] for _ in range(3)] == [1, 2, 3]
+        set_back(kept, 1)
+        assert follower.wait(timeout=120) == 1 and "the cursor 3 is ahead of the archive, which ends at 1" in follower.stderr.read()
+    finally:
+        follower.kill()
+        follower.communicate()
+
+
+def test_an_archive_whose_counter_is_lost_can_be_read(kept):
+    archive_all(kept, opened(kept, "a1"), deposited(kept, "a1"))
+    assert kept.db["projector_leases"].delete_one({"_id": "events:outbox"}).deleted_count == 1
+    assert [e["cursor"] for e in lines(kept)] == [1, 2] and [e["cursor"] for e in lines(kept, "--after", "1")] == [2]
+    assert lines(kept, "--after", "2") == []
+
+
+def with_other_bytes(event: dict, good: str, bad: bytes) -> RawBSONDocument:
+    """The event with bytes that are not UTF-8 in a text, as drivers that do not check may write it."""
+    raw = encode({**event, "applied_at": datetime(2024, 1, 1)})
+    assert raw.count(good.encode()) == 1 and len(good) == len(bad)
+    return RawBSONDocument(raw.replace(good.encode(), bad))
+
+
+def test_a_text_that_is_not_utf_8_is_repaired(kept):
+    """MongoDB keeps it, JSON does not."""
+    events = [opened(kept, f"a{n}", metadata={"trace": "t-zz", "note": "ä"}) for n in range(3)]
+    kept.db["outbox_archive"].insert_many([events[0], with_other_bytes(events[1], "t-zz", b"t-\xff\xfe"), events[2]])
+    kept.outbox.insert_one(with_other_bytes({**opened(kept, "b"), "metadata": {"k-zz": 1}, "status": "dead", "attempts": 10}, "k-zz", b"k-\xff\xfe"))
+    with kept.start_projector():
+        numbered(kept, 3)
+    found = lines(kept, "--waiting")
+    assert [e["_id"] for e in found[:3]] == [e["_id"] for e in events] and [e.get("cursor") for e in found] == [1, 2, 3, None]
+    assert [e["metadata"]["trace"] for e in found[:3]] == ["t-zz", "t-\ufffd\ufffd", "t-zz"]
+    assert found[1] == {**found[1], "payload": found[0]["payload"], "event_type": "AccountOpened", "aggregate_id": "a1"}
+    assert found[3]["metadata"] == {"k-\ufffd\ufffd": 1} and not any("unreadable" in e for e in found)
 
 
 def test_what_waits_has_no_cursor(kept):
@@ -303,9 +360,10 @@ def test_hostile_questions_over_http(kept):
                       "aggregate_type=account&aggregate_id=a1&version=x", "from=2026-02-30", "to=", "event_type=", "event_type=%ff",
                       "event_type=a&event_type=b", "%61fter=1", "AFTER=1", "after=1;limit=1"):
             assert status(query) == 400, query
-        for query in "after=9223372036854775807", "after=4", "from=2026-02-01&to=2026-01-01", "event_type=Nothing", "limit=1&follow=1", "":
+        for query in "after=3", "from=2026-02-01&to=2026-01-01", "event_type=Nothing", "limit=1&follow=1", "":
             assert status(query) == 200, query
-        assert asked(endpoint, after=2**63 - 1) == []
+        for query in "after=9223372036854775807", "after=4&follow=1":
+            assert status(query) == 409, query
         assert len(asked(endpoint, aggregate_type="account", aggregate_id="5")) == 2
         for wrong in ("", "Bearer", "Bearer ", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN,
                       f"Bearer {TOKEN},{TOKEN}", f"Bearer{TOKEN}"):
@@ -430,30 +488,71 @@ def test_an_answer_that_breaks_off_does_not_look_complete(kept):
         assert len(asked(endpoint)) == 1
 
 
+@contextmanager
+def consumer_of_the_docs(ws: Workspace, url: str, patience_s: int = 60) -> Iterator[subprocess.Popen]:
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/events-on-demand.md").read_text(), re.S)
+    assert "timeout=60" in program
+    consumer = subprocess.Popen([sys.executable, "-c", program.replace("timeout=60", f"timeout={patience_s}")], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True,
+                                env={**os.environ, "PROJECTOR_URL": url, "PROJECTOR_TOKEN": TOKEN, "STORE": str(ws.folder / "store.sqlite")})
+    try:
+        yield consumer
+    finally:
+        consumer.kill()
+        consumer.communicate()
+
+
+def stored(ws: Workspace) -> list[tuple]:
+    """What the consumer has, with its texts."""
+    store = ws.folder / "store.sqlite"
+    if not store.exists():
+        return []
+    with sqlite3.connect(store) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone():
+            return []  # the consumer has not got that far
+        return connection.execute("SELECT id, type, account, payload FROM event").fetchall()
+
+
 def test_the_consumer_of_the_docs_fills_its_store_without_a_double(kept):
     """It and the projector are killed and restarted while events are written late."""
-    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/events-on-demand.md").read_text(), re.S)
-    store = kept.folder / "store.sqlite"
     written: list[dict] = []
-
-    def stored() -> list[str]:
-        with sqlite3.connect(store) as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone():
-                return []  # the consumer has not got that far
-            return [row[0] for row in connection.execute("SELECT id FROM event")]
-
     for round_ in range(3):
-        with serving(kept) as endpoint:
-            consumer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL,
-                                        env={**os.environ, "PROJECTOR_URL": endpoint.url, "PROJECTOR_TOKEN": TOKEN, "STORE": str(store)})
-            try:
-                for n in range(5):
-                    events = [opened(kept, f"r{round_}n{n}x{i}") for i in range(20)]
-                    events[0]["occurred_at"] -= timedelta(hours=1)
-                    kept.put(events)
-                    written += events
-                kept.wait(lambda: store.exists() and len(stored()) >= len(written) - 60 * (round_ < 2), what="events in the consumer's store")
-            finally:
-                consumer.kill()
-                consumer.wait()
-    assert len(stored()) == len(set(stored())) == len(written)
+        with serving(kept) as endpoint, consumer_of_the_docs(kept, endpoint.url):
+            for n in range(5):
+                events = [opened(kept, f"r{round_}n{n}x{i}") for i in range(20)]
+                events[0]["occurred_at"] -= timedelta(hours=1)
+                kept.put(events)
+                written += events
+            kept.wait(lambda: len(stored(kept)) >= len(written) - 60 * (round_ < 2), what="events in the consumer's store")
+    assert len(stored(kept)) == len({row[0] for row in stored(kept)}) == len(written)
+
+
+def test_the_consumer_of_the_docs_outlives_a_peer_that_vanished(kept):
+    """It answers nothing more, and closes nothing."""
+    with serving(kept) as endpoint, consumer_of_the_docs(kept, endpoint.url, patience_s=2) as consumer:
+        kept.put(opened(kept, "a1"))
+        kept.wait(lambda: len(stored(kept)) == 1, what="an event in the consumer's store")
+        [process] = [p for p in kept.started if p.running]
+        process.pause()
+        try:
+            kept.put(opened(kept, "a2"))
+            assert "timed out" in consumer.stdout.readline()
+        finally:
+            process.resume()
+        kept.wait(lambda: len(stored(kept)) == 2, what="the next event in its store")
+
+
+def test_the_consumer_of_the_docs_takes_events_that_are_no_json_or_lack_fields(kept):
+    bad = with_other_bytes(opened(kept, "a1", metadata={"trace": "t-zz"}), "t-zz", b"t-\xff\xfe")
+    kept.db["outbox_archive"].insert_many([bad, {"_id": "bare", "skipped_at": datetime(2024, 1, 1)}, {**opened(kept, "a3"), "applied_at": datetime(2024, 1, 1)}])
+    with serving(kept) as endpoint, consumer_of_the_docs(kept, endpoint.url):
+        kept.wait(lambda: len(stored(kept)) == 3, what="all events in the consumer's store")
+
+
+def test_the_consumer_of_the_docs_ends_when_its_cursor_is_refused(kept):
+    with serving(kept) as endpoint, consumer_of_the_docs(kept, endpoint.url) as consumer:
+        kept.put(*(opened(kept, f"a{n}") for n in range(3)))
+        kept.wait(lambda: len(stored(kept)) == 3, what="all events in the consumer's store")
+        set_back(kept, 1)
+        assert "the cursor 3 is ahead of the archive, which ends at 1" in consumer.communicate(timeout=120)[1]
+        assert consumer.returncode == 1

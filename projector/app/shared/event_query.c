@@ -2,6 +2,7 @@
 #include "projector/app/shared/event_query.h"
 
 #include "outbox/text/clean.h"
+#include "projector/domain/readable.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/mongo/numbering.h"
 #include "projector/infra/mongo/selection.h"
@@ -11,6 +12,8 @@
 enum {
   PAGE = 200,
   FOLLOW_MS = 250, /* between two looks for new events */
+  AHEAD_MS = 3000, /* so long a counter may show less than a reader has seen, after a failover or in
+                      a sharded cluster */
 };
 
 void event_query_init(EventQuery *query) {
@@ -125,6 +128,20 @@ static bool enough(const EventReading *reading) {
   return reading->query->limit > 0 && reading->lines >= reading->query->limit;
 }
 
+/* A text that is not UTF-8 is repaired. */
+static char *as_json(const bson_t *line) {
+  char *json = bson_as_relaxed_extended_json(line, NULL);
+  if (!json) {
+    bson_t readable = BSON_INITIALIZER;
+    if (!readable_append(line, &readable))
+      BSON_APPEND_BOOL(&readable, "unreadable", true);
+    json = bson_as_relaxed_extended_json(&readable, NULL);
+    bson_destroy(&readable);
+  }
+  g_assert(json);
+  return json;
+}
+
 /* The event with its cursor. One that waits shows its state, an archived one when it was kept. */
 static bool write_line(EventReading *reading, const bson_t *document, int64_t cursor) {
   bson_t line = BSON_INITIALIZER;
@@ -134,12 +151,9 @@ static bool write_line(EventReading *reading, const bson_t *document, int64_t cu
   event_append_without(document, cursor ? OWN_NUMBER | OWN_ATTEMPTS : OWN_FED, &event);
   bson_copy_to_excluding_noinit(&event, &line, "cursor", NULL);
   bson_destroy(&event);
-  char *json = bson_as_relaxed_extended_json(&line, NULL); /* NULL: a text that is not UTF-8 */
+  char *json = as_json(&line);
   bson_destroy(&line);
-  g_autofree char *clean =
-      json
-          ? json_text_clean(json)
-          : g_strdup_printf("{ \"cursor\" : %" G_GINT64_FORMAT ", \"unreadable\" : true }", cursor);
+  g_autofree char *clean = json_text_clean(json);
   g_autofree char *text = g_strconcat(clean, "\n", NULL);
   bson_free(json);
   reading->lines++;
@@ -172,15 +186,47 @@ static void skip_seen(Archive *archive, int64_t known, int64_t *after) {
     *after = MAX(*after, known);
 }
 
+static bool fail_ahead(int64_t after, int64_t known, Failure *ret_failure) {
+  return failure_set(ret_failure, FAILURE_HISTORY, SOURCE_PROJECTOR, 0,
+                     "the cursor %" G_GINT64_FORMAT " is ahead of the archive, which ends at "
+                     "%" G_GINT64_FORMAT ": MongoDB was restored? read again from an earlier "
+                     "cursor",
+                     after, known);
+}
+
+/* The last number; 0: the counter is missing, and nobody knows. Numbers never go down, unless
+ * MongoDB was restored: then the next ones would be below what this reader has seen, and it would
+ * miss their events. */
+static bool look(const EventReading *reading, Archive *archive, int64_t after, int64_t *ret_known,
+                 Failure *ret_failure) {
+  const char *outbox = reading->config->mongodb.outbox;
+  for (int64_t ends_at = clock_us() + AHEAD_MS * 1000;;) {
+    if (!numbering_last(archive_store(archive), outbox, ret_known, ret_failure))
+      return false;
+    if (*ret_known == 0 || *ret_known >= after)
+      return true;
+    if (clock_us() >= ends_at)
+      return fail_ahead(after, *ret_known, ret_failure);
+    if (!reading->pause(FOLLOW_MS, reading->data))
+      return false;
+  }
+}
+
+bool event_query_look(const EventReading *reading, Archive *archive, Failure *ret_failure) {
+  int64_t known;
+  *ret_failure = (Failure){0};
+  return look(reading, archive, reading->query->after, &known, ret_failure);
+}
+
 static bool write_archived(EventReading *reading, Archive *archive, Failure *ret_failure) {
-  MongoStore *store = archive_store(archive);
   int64_t after = reading->query->after, known = 0;
   for (;;) {
     int count = 0;
     int64_t begun = clock_us();
-    if (!numbering_last(store, reading->config->mongodb.outbox, &known, ret_failure))
+    if (!look(reading, archive, after, &known, ret_failure))
       return false;
-    if (known > after && !write_page(reading, archive, &after, &count, ret_failure))
+    bool more = known == 0 || known > after;
+    if (more && !write_page(reading, archive, &after, &count, ret_failure))
       return false;
     if (count < PAGE && !reading->query->follow)
       return true;

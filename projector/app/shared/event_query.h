@@ -44,6 +44,10 @@ typedef struct EventReading {
   int64_t lines; /* out: how many were written */
 } EventReading;
 
-/* Writes all lines of the query; ends early when sink or pause return false. Needs memory for one
- * page of events. */
+/* Whether the query's cursor is one that the archive has reached. FAILURE_HISTORY: it is ahead of
+ * the last number, so MongoDB was restored to an earlier state. Returns false without a failure
+ * when `pause` returned false; nothing is written. */
+bool event_query_look(const EventReading *reading, Archive *archive, Failure *ret_failure);
+/* Writes all lines of the query; fails as event_query_look does, also later; ends early when sink
+ * or pause return false. Needs memory for one page of events. */
 bool event_query_run(EventReading *reading, Archive *archive, Failure *ret_failure);

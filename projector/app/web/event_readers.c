@@ -57,13 +57,14 @@ static bool is_busy(const EventReaders *readers) {
   return figures.role == ROLE_WORKING && figures.tenure.queued > 0;
 }
 
-/* Returns false when the reader has disconnected, or the process ends. */
+/* Returns false when the reader has disconnected (which only a stream notices), or the process
+ * ends. */
 static bool rest(int64_t ms, void *data) {
   const EventReader *reader = data;
   EventReaders *readers = reader->readers;
   int64_t left_ms = is_busy(readers) ? ms * BUSY_SHARE : ms;
   for (bool more = true; more;) {
-    if (!http_stream_has_reader(reader->stream))
+    if (reader->stream && !http_stream_has_reader(reader->stream))
       return false;
     int64_t part_ms = MIN(left_ms, LOOK_MS), until = g_get_monotonic_time() + part_ms * 1000;
     left_ms -= part_ms;
@@ -92,20 +93,26 @@ static void end_stream(EventReader *reader) {
   reader->stream = NULL;
 }
 
+/* Returns false when the reader cannot be served: it has its answer. */
+static bool begin(EventReader *reader, const EventReading *reading, Archive *archive,
+                  Failure *failure) {
+  bool good = archive && event_query_look(reading, archive, failure);
+  if (!good && failure->class != FAILURE_NONE)
+    http_answer(reader->request,
+                refuse(failure->class == FAILURE_HISTORY ? 409 : 503, failure->message));
+  else if (!good || !begin_stream(reader))
+    http_answer(reader->request, refuse(503, "the projector is stopping"));
+  return reader->stream != NULL;
+}
+
 static void read_events(EventReader *reader) {
   Failure failure = {0};
   const Config *config = reader->readers->config;
   g_autoptr(Archive) archive = archive_open(&config->mongodb, &failure);
   EventReading reading = {
       .config = config, .query = &reader->query, .sink = write_line, .pause = rest, .data = reader};
-  if (!archive) {
-    http_answer(reader->request, refuse(503, failure.message));
+  if (!begin(reader, &reading, archive, &failure))
     return;
-  }
-  if (!begin_stream(reader)) {
-    http_answer(reader->request, refuse(503, "the projector is stopping"));
-    return;
-  }
   bool good = event_query_run(&reading, archive, &failure);
   if (!good) /* the last piece of the body is missing, so the client knows that it is incomplete */
     http_stream_break(reader->stream);

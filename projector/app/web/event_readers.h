@@ -12,8 +12,8 @@ typedef struct EventReaders EventReaders;
 
 /* Everything given must outlive it. */
 EventReaders *event_readers_new(const Config *config, Metrics *metrics);
-/* Answers: 200 and JSON lines, 400 for an invalid query, 409 without an archive, 429
- * when too many read, 503 when MongoDB cannot be reached. */
+/* Answers: 200 and JSON lines, 400 for an invalid query, 409 without an archive or
+ * for a cursor that is ahead of it, 429 when too many read, 503 when MongoDB cannot be reached. */
 void event_readers_take(EventReaders *readers, HttpRequest *request);
 /* Those that are being answered. */
 unsigned event_readers_count(EventReaders *readers);
