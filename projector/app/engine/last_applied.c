@@ -60,6 +60,13 @@ AppliedLast last_applied_get(LastApplied *last) {
   return last->event;
 }
 
+bool last_applied_is(LastApplied *last, const Id *event_id) {
+  AppliedLast event = last_applied_get(last);
+  char text[ID_TEXT_SIZE];
+  id_text(event_id, text);
+  return event.at_ms != 0 && event.kind == event_id->kind && !strcmp(text, event.event_id);
+}
+
 static bool may_be_pruned(const Config *config, const AppliedLast *event, int64_t now_ms) {
   return now_ms - event->at_ms >= config->settings.ledger_retention_s * 1000 / 2;
 }
@@ -80,8 +87,12 @@ bool last_applied_check(LastApplied *last, Session *session, int64_t now_ms, Fai
   bool lost;
   if (event.at_ms == 0 || may_be_pruned(last->config, &event, now_ms))
     return true;
-  if (!loss_look(session, last->config->name, &event, &lost, ret_failure))
-    return false;
+  if (!loss_look(session, last->config->name, &event, &lost, ret_failure)) {
+    bool locked = ret_failure->class == FAILURE_CONFLICT; /* what follows will meet the lock, too */
+    if (locked)
+      *ret_failure = (Failure){0};
+    return locked;
+  }
   int64_t missing_us = note_missing(last, lost);
   if (lost && missing_us < (int64_t)PATIENCE_MS * 1000)
     return failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MYSQL, 0,

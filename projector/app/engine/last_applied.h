@@ -18,6 +18,7 @@ void last_applied_note(LastApplied *last, const Item *items, size_t count, int64
 /* What the lease says; NULL: forgets the event. */
 void last_applied_set(LastApplied *last, const AppliedLast *event);
 AppliedLast last_applied_get(LastApplied *last);
+bool last_applied_is(LastApplied *last, const Id *event_id);
 
 /* Whether the session's server has the event, as far as that can be told: an entry that is old may
  * have been pruned. FAILURE_UNAVAILABLE for some seconds, because a server may lag behind another

@@ -212,10 +212,12 @@ bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure
 }
 
 /* An event in memory may have left the outbox already, and without its ledger entry it would be
- * applied again: majority reads may still show an event that was acknowledged just now. */
+ * applied again: majority reads may still show an event that was acknowledged just now. The entry
+ * of the event applied last proves that MySQL has lost nothing. */
 static void keep_known(const Sweep *with, GArray *ids) {
   for (guint i = ids->len; i-- > 0;)
-    if (is_live(with->lanes, &g_array_index(ids, Id, i)))
+    if (is_live(with->lanes, &g_array_index(ids, Id, i)) ||
+        last_applied_is(with->lanes->last_applied, &g_array_index(ids, Id, i)))
       g_array_remove_index_fast(ids, i);
 }
 
