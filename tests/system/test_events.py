@@ -147,6 +147,29 @@ def test_numbers_go_on_when_their_counter_is_lost(kept):
     assert [e["cursor"] for e in lines(kept)] == [1, 2, 3, 4]
 
 
+def numbers(ws: Workspace) -> dict[str, int]:
+    return {e["_id"]: e["seq"] for e in ws.db["outbox_archive"].find({"seq": {"$exists": True}})}
+
+
+def test_an_event_that_mongodb_refuses_to_number_stops_no_other(kept):
+    """The others' numbers leave nothing out; it gets the next one as soon as it is accepted."""
+    events = [{**opened(kept, f"a{n}"), "_id": f"e{n:02}", "applied_at": datetime(2024, 1, 1)} for n in range(20)]
+    kept.db["outbox_archive"].insert_many(events)
+    kept.db.command("collMod", "outbox_archive", validator={"$or": [{"seq": {"$exists": False}}, {"_id": {"$nin": ["e00", "e07", "e19"]}}]})
+    with kept.start_projector() as projector:
+        numbered(kept, 17)
+        expected = {e["_id"]: n + 1 for n, e in enumerate(e for e in events if e["_id"] not in ("e00", "e07", "e19"))}
+        assert numbers(kept) == expected
+        kept.put(later := {**opened(kept, "b"), "_id": "later"})
+        kept.wait(lambda: numbers(kept).get("later") == 18, what="the number of a later event")
+        projector.wait_log("archived event gets no number for now event=e07 class=data code=121")
+        kept.db.command("collMod", "outbox_archive", validator={})
+        numbered(kept, 21)
+        assert len(re.findall("gets no number for now", projector.log_text())) == 3
+    assert numbers(kept) == {**expected, "later": 18, "e00": 19, "e07": 20, "e19": 21}
+    assert kept.db["projector_leases"].find_one({"_id": "events:outbox"})["seq"] == 21
+
+
 def set_back(ws: Workspace, number: int) -> None:
     """What a restore of MongoDB does to the numbers: those above this one have never been."""
     ws.db["outbox_archive"].delete_many({"seq": {"$gt": number}})

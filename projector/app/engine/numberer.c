@@ -17,19 +17,32 @@ struct Numberer {
   Numbering *numbering;
   Metrics *metrics;
   Stop *stop;
-  int64_t complete_at; /* monotonic, us; of the last look that found nothing */
+  int64_t complete_at; /* monotonic, us; of the last look that found nothing to number */
   GThread *thread;
   int idle; /* looks that found nothing */
 };
+
+static bool tell_refused(const Event *event, const Failure *failure, void *data) {
+  const Numberer *numberer = data;
+  char id[ID_TEXT_SIZE];
+  id_text(&event->key.event_id, id);
+  Failure redacted = log_redacted(failure);
+  log_warning("archived event gets no number for now",
+              LOG_FIELDS(LOG_TEXT("event", id),
+                         LOG_TEXT("class", failure_class_name(failure->class)),
+                         LOG_NUMBER("code", failure->code), LOG_TEXT("reason", redacted.message)));
+  return !stop_requested(numberer->stop);
+}
 
 /* Numbers a page; returns the ms until the next. */
 static int64_t step(Numberer *numberer) {
   Failure failure = {0};
   int64_t begun = clock_us(), count = 0;
   bool good = numbering_step(numberer->numbering, &count, &failure);
-  if (good && count == 0)
+  bool complete = good && count == 0 && numbering_left_out(numberer->numbering) == 0;
+  if (complete)
     numberer->complete_at = begun;
-  metrics_set_unnumbered_since(numberer->metrics, good && count == 0 ? 0 : numberer->complete_at);
+  metrics_set_unnumbered_since(numberer->metrics, complete ? 0 : numberer->complete_at);
   int64_t took_ms = (clock_us() - begun) / 1000;
   if (!good && failure.class == FAILURE_FENCED) {
     stop_request(numberer->stop, &failure);
@@ -54,7 +67,7 @@ Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop 
   if (!mongo_store_settings(store)->archive)
     return NULL;
   Numberer *numberer = g_new0(Numberer, 1);
-  numberer->numbering = numbering_new(store, epoch);
+  numberer->numbering = numbering_new(store, epoch, tell_refused, numberer);
   numberer->metrics = metrics;
   numberer->stop = stop;
   numberer->complete_at = clock_us();

@@ -12,14 +12,23 @@
 
 typedef struct Numbering Numbering;
 
+/* Is told of an event that MongoDB refuses to change, once. Returns false to end the step. */
+typedef bool (*NumberingRefused)(const Event *event, const Failure *failure, void *data);
+
 /* For one ownership. */
-Numbering *numbering_new(MongoStore *store, int64_t epoch);
+Numbering *numbering_new(MongoStore *store, int64_t epoch, NumberingRefused refused, void *data);
 void numbering_free(Numbering *numbering);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Numbering, numbering_free)
 
-/* Numbers some events, in their order; `*ret_count` counts them, 0: none is left. FAILURE_FENCED:
- * a later owner has numbered since. */
+/* Numbers some events, in their order; `*ret_count` counts them, 0: none is left but those that are
+ * left out. FAILURE_FENCED: a later owner has numbered since.
+ *
+ * An event that MongoDB refuses to change is left out, and tried again every ten seconds; it gets
+ * the number that is next when MongoDB agrees. If it refuses more than a hundred, the step fails.
+ */
 bool numbering_step(Numbering *numbering, int64_t *ret_count, Failure *ret_failure);
+/* How many events are left out. */
+unsigned numbering_left_out(const Numbering *numbering);
 
 /* --- reading; the outbox is that of the archive --- */
 

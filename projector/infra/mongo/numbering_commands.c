@@ -187,6 +187,19 @@ static bson_t *write_command(const char *archive, const bson_t *ids, int64_t bef
   return command;
 }
 
+static bool fail_refused(const bson_t *reply, Failure *ret_failure) {
+  bson_iter_t iter, code, text;
+  bson_error_t error;
+  bool told = bson_iter_init(&iter, reply) &&
+              bson_iter_find_descendant(&iter, "writeErrors.0.errmsg", &text) &&
+              BSON_ITER_HOLDS_UTF8(&text) && bson_iter_init(&iter, reply) &&
+              bson_iter_find_descendant(&iter, "writeErrors.0.code", &code);
+  bson_set_error(&error, MONGOC_ERROR_SERVER, told ? (uint32_t)bson_iter_as_int64(&code) : 0, "%s",
+                 told ? bson_iter_utf8(&text, NULL) : "no reason is told");
+  mongo_fail(&error, NULL, ret_failure);
+  return failure_prefix(ret_failure, "MongoDB refuses to number an archived event");
+}
+
 bool numbers_write(NumberTransaction *transaction, const bson_t *ids, int64_t before,
                    int64_t *ret_written, Failure *ret_failure) {
   g_autofree char *archive = mongo_archive_name(mongo_store_settings(transaction->store)->outbox);
@@ -195,8 +208,7 @@ bool numbers_write(NumberTransaction *transaction, const bson_t *ids, int64_t be
   bson_iter_t iter;
   bool good = run(transaction, command, &reply, &error) || mongo_fail(&error, &reply, ret_failure);
   if (good && bson_iter_init_find(&iter, &reply, "writeErrors"))
-    good = failure_set(ret_failure, FAILURE_UNKNOWN, SOURCE_MONGODB, 0,
-                       "MongoDB refuses to number an archived event");
+    good = fail_refused(&reply, ret_failure);
   if (good)
     *ret_written = bson_iter_init_find(&iter, &reply, "n") ? bson_iter_as_int64(&iter) : 0;
   bson_destroy(&reply);
