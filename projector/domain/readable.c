@@ -22,7 +22,7 @@ static char *repaired_word(const char *text) {
 static bool append_nested(const bson_iter_t *iter, const char *key, bson_t *to) {
   const uint8_t *bytes;
   uint32_t length;
-  bson_t nested, copy;
+  bson_t nested, copy = BSON_INITIALIZER;
   bool array = BSON_ITER_HOLDS_ARRAY(iter);
   if (array)
     bson_iter_array(iter, &length, &bytes);
@@ -30,15 +30,12 @@ static bool append_nested(const bson_iter_t *iter, const char *key, bson_t *to) 
     bson_iter_document(iter, &length, &bytes);
   if (!bson_init_static(&nested, bytes, length))
     return false;
-  if (array)
-    BSON_APPEND_ARRAY_BEGIN(to, key, &copy);
-  else
-    BSON_APPEND_DOCUMENT_BEGIN(to, key, &copy);
   bool whole = readable_append(&nested, &copy);
   if (array)
-    bson_append_array_end(to, &copy);
+    BSON_APPEND_ARRAY(to, key, &copy);
   else
-    bson_append_document_end(to, &copy);
+    BSON_APPEND_DOCUMENT(to, key, &copy);
+  bson_destroy(&copy);
   return whole;
 }
 

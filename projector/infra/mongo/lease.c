@@ -77,13 +77,13 @@ static void append_copies(bson_t *fields, const MongoSettings *settings, bool is
     return;
   }
   g_autoptr(GPtrArray) names = copies_of(settings);
-  bson_t list;
-  BSON_APPEND_ARRAY_BEGIN(fields, "$literal", &list);
+  bson_t list = BSON_INITIALIZER;
   for (guint i = 0; i < names->len; i++) {
     g_autofree char *key = g_strdup_printf("%u", i);
     BSON_APPEND_UTF8(&list, key, names->pdata[i]);
   }
-  bson_append_array_end(fields, &list);
+  BSON_APPEND_ARRAY(fields, "$literal", &list);
+  bson_destroy(&list);
 }
 
 static bool lists(const bson_t *document, const char *path, const char *name) {
