@@ -212,13 +212,19 @@ bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure
 }
 
 /* An event in memory may have left the outbox already, and without its ledger entry it would be
- * applied again: majority reads may still show an event that was acknowledged just now. The entry
- * of the event applied last proves that MySQL has lost nothing. */
+ * applied again: majority reads may still show an event that was acknowledged just now. */
 static void keep_known(const Sweep *with, GArray *ids) {
   for (guint i = ids->len; i-- > 0;)
-    if (is_live(with->lanes, &g_array_index(ids, Id, i)) ||
-        last_applied_is(with->lanes->last_applied, &g_array_index(ids, Id, i)))
+    if (is_live(with->lanes, &g_array_index(ids, Id, i)))
       g_array_remove_index_fast(ids, i);
+}
+
+/* By a clock that was put right the entry of the event applied last may be old, too: without it a
+ * new session would take the event for lost. */
+static void forget_last_applied(const Sweep *with, const GArray *pruned) {
+  for (guint i = 0; i < pruned->len; i++)
+    if (last_applied_is(with->lanes->last_applied, &g_array_index(pruned, Id, i)))
+      last_applied_set(with->lanes->last_applied, NULL);
 }
 
 /* `kept`: how many of the oldest stay, because their events cannot leave the outbox. */
@@ -236,6 +242,7 @@ static bool prune_some(const Sweep *with, GArray *old, unsigned *kept, bool *ret
   keep_known(with, old);
   *ret_more = found == TOGETHER;
   *kept += found - old->len;
+  forget_last_applied(with, old);
   return ledger_forget(with->session, with->ledger, old, ret_failure) &&
          session_run(with->session, ret_failure, "COMMIT");
 }
