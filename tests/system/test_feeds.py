@@ -207,7 +207,7 @@ def test_events_put_back_from_the_archive_are_not_fed_again(ws):
     for table in "account", "projector_applied", "projector_position":
         ws.query(f"DELETE FROM {table}")
     ws.put({**deposited(ws, "a1"), "version": Int64(3)})
-    with ws.start_projector("--adopt"):
+    with ws.start_projector():
         ws.wait(lambda: ws.rows("account") and ws.rows("account")[0]["balance"] == 12)
         ws.wait_drained()
     assert [c["version"] for c in feed_documents(ws)] == [3]

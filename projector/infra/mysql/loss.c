@@ -17,10 +17,8 @@ bool loss_look(Session *session, const char *projector, const AppliedLast *last,
                   " AND event_id_kind = '%s' AND event_id = ",
                   name->str, id_kind_name(last->kind));
   literal_append_bytes(sql, last->event_id, strlen(last->event_id));
-  g_string_append_printf(sql,
-                         "), EXISTS (SELECT 1 FROM projector_applied WHERE projector = %s),"
-                         " EXISTS (SELECT 1 FROM projector_position WHERE projector = %s)",
-                         name->str, name->str);
+  g_string_append_printf(sql, "), EXISTS (SELECT 1 FROM projector_applied WHERE projector = %s)",
+                         name->str);
   if (!session_run(session, ret_failure, "START TRANSACTION"))
     return false;
   g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
@@ -28,8 +26,8 @@ bool loss_look(Session *session, const char *projector, const AppliedLast *last,
   session_rollback(session);
   if (!row)
     return false;
-  bool there = *row[0] == '1', others = *row[1] == '1', positions = *row[2] == '1';
-  *ret_lost = !there && (others || !positions);
+  bool there = *row[0] == '1', others = *row[1] == '1';
+  *ret_lost = !there && others;
   return true;
 }
 

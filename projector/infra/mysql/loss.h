@@ -7,8 +7,8 @@
 #include "projector/domain/event.h"
 #include "projector/infra/mysql/session.h"
 
-/* Whether the ledger has lost the event. An entry that was pruned by hand is not lost: then there
- * are no other entries, but positions. */
+/* Whether the ledger has lost the event. One without any entry was emptied by hand: a backup has
+ * older ones. */
 bool loss_look(Session *session, const char *projector, const AppliedLast *last, bool *ret_lost,
                Failure *ret_failure);
 
