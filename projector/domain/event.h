@@ -39,11 +39,11 @@ typedef struct Id {
 } Id;
 
 /* The event of an owner whose commit was answered last, in the form in which the lease keeps it. */
-typedef struct AppliedLast {
+typedef struct LastCommit {
   char event_id[ID_TEXT_SIZE];
   IdKind kind;
   int64_t at_ms; /* since 1970, by MongoDB's clock; 0: none is known */
-} AppliedLast;
+} LastCommit;
 
 /* Order of one aggregate's events: time, then version (none sorts first), then event id. */
 typedef struct OrderKey {

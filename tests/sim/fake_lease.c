@@ -53,7 +53,7 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
     take(lease, now);
     sim.lease.epoch = MAX(sim.lease.epoch, epoch);
     if (report)
-      sim.lease.applied_last = report->applied_last;
+      sim.lease.last_commit = report->last_commit;
   } else {
     sim.lease.standby_at = now;
   }
@@ -62,7 +62,7 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
                       .now_ms = now,
                       .nudges = sim.lease.nudges,
                       .epoch = sim.lease.epoch,
-                      .applied_last = sim.lease.applied_last};
+                      .last_commit = sim.lease.last_commit};
   if (!call_end(MONGO, "lease", ret_failure))
     return false;
   *ret_state = state;
@@ -95,13 +95,13 @@ bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *
   return true;
 }
 
-bool lease_release(Lease *lease, const AppliedLast *last, Failure *ret_failure) {
+bool lease_release(Lease *lease, const LastCommit *last, Failure *ret_failure) {
   if (!call_begin(MONGO, "release lease", ret_failure))
     return false;
   if (sim.lease.owner == lease->owner) {
     sim.lease.expires_at = 0;
     if (last)
-      sim.lease.applied_last = *last;
+      sim.lease.last_commit = *last;
   }
   return call_end(MONGO, "release lease", ret_failure);
 }

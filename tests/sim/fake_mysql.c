@@ -372,7 +372,7 @@ bool loss_of_epochs(int64_t found, int64_t reached, Failure *ret_failure) {
            (long long)reached);
 }
 
-bool loss_look(Session *session, const char *projector, const AppliedLast *last, bool *ret_lost,
+bool loss_look(Session *session, const char *projector, const LastCommit *last, bool *ret_lost,
                Failure *ret_failure) {
   (void)projector;
   Id id = {ID_STRING, (uint32_t)strlen(last->event_id), 0, (const uint8_t *)last->event_id};
@@ -389,7 +389,7 @@ bool loss_look(Session *session, const char *projector, const AppliedLast *last,
   return true;
 }
 
-bool loss_of_event(const AppliedLast *last, Failure *ret_failure) {
+bool loss_of_event(const LastCommit *last, Failure *ret_failure) {
   (void)ret_failure;
   sim_fail("%s is called lost", last->event_id);
 }

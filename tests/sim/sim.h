@@ -211,7 +211,7 @@ typedef struct LeaseRow {
   unsigned owner;
   int64_t expires_at, standby_at, beat, epoch, nudges;
   uint64_t election;
-  AppliedLast applied_last;
+  LastCommit last_commit;
 } LeaseRow;
 
 typedef struct Sim {

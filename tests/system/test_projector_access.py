@@ -6,6 +6,7 @@ import json
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 
@@ -140,51 +141,56 @@ def take_from_file(ws: Workspace, section: str, key: str, file: Path, **others: 
 STARTS_AGAIN = "a secret file has changed since it was read: restarting with it"
 
 
-def test_a_changed_password_file_of_mysql_is_read_again_before_giving_up(bank, tmp_path):
-    user, secret = f"r{bank.name[2:]}", tmp_path / "password"
-    secret.write_text("first\n")
-    secret.chmod(0o600)
+@pytest.fixture
+def secret(bank, tmp_path) -> Iterator[Path]:
+    """The file of a password, which the mapping names; `set_password` changes it in MySQL."""
+    user, file = password_user(bank), tmp_path / "password"
+    file.write_text("first\n")
+    file.chmod(0o600)
     bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'first'")
     bank.query(f"GRANT ALL ON {bank.name}.* TO {user}@'127.0.0.1'")
     try:
-        take_from_file(bank, "mysql", "password", secret, user=user)
-        with bank.start_projector() as projector:
-            projector.wait_log("info working")
-            secret.write_text("second\n")
-            bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'second'")
-            bank.end_sessions(user)
-            open_account(bank, "a1")
-            bank.wait_drained()
-            projector.wait_log(STARTS_AGAIN)
-            bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'third'")  # and the file is not changed
-            bank.end_sessions(user)
-            open_account(bank, "a2")
-            assert projector.popen.wait(WAIT_S) == 2
-            assert "second" not in projector.log_text() and "third" not in projector.log_text()
+        take_from_file(bank, "mysql", "password", file, user=user)
+        yield file
     finally:
         bank.query(f"DROP USER {user}@'127.0.0.1'")
 
 
-def test_a_changed_password_file_is_read_again_while_the_old_sessions_still_work(bank, tmp_path):
+def password_user(ws: Workspace) -> str:
+    return f"r{ws.name[2:]}"
+
+
+def set_password(ws: Workspace, password: str) -> None:
+    ws.query(f"ALTER USER {password_user(ws)}@'127.0.0.1' IDENTIFIED BY '{password}'")
+
+
+def test_a_changed_password_file_of_mysql_is_read_again_before_giving_up(bank, secret):
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        secret.write_text("second\n")
+        set_password(bank, "second")
+        bank.end_sessions(password_user(bank))
+        open_account(bank, "a1")
+        bank.wait_drained()
+        projector.wait_log(STARTS_AGAIN)
+        set_password(bank, "third")  # and the file is not changed
+        bank.end_sessions(password_user(bank))
+        open_account(bank, "a2")
+        assert projector.popen.wait(WAIT_S) == 2
+        assert "second" not in projector.log_text() and "third" not in projector.log_text()
+
+
+def test_a_changed_password_file_is_read_again_while_the_old_sessions_still_work(bank, secret):
     """The workers notice nothing, but nothing could be swept, and the next broken connection would be the last."""
-    user, secret = f"r{bank.name[2:]}", tmp_path / "password"
-    secret.write_text("first\n")
-    secret.chmod(0o600)
-    bank.query(f"CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'first'")
-    bank.query(f"GRANT ALL ON {bank.name}.* TO {user}@'127.0.0.1'")
-    try:
-        take_from_file(bank, "mysql", "password", secret, user=user)
-        with bank.start_projector() as projector:
-            open_account(bank, "a1")
-            bank.wait_drained()
-            secret.write_text("second\n")
-            bank.query(f"ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'second'")
-            projector.wait_log(STARTS_AGAIN)
-            open_account(bank, "a2")
-            bank.wait_drained()
-            assert projector.running
-    finally:
-        bank.query(f"DROP USER {user}@'127.0.0.1'")
+    with bank.start_projector() as projector:
+        open_account(bank, "a1")
+        bank.wait_drained()
+        secret.write_text("second\n")
+        set_password(bank, "second")
+        projector.wait_log(STARTS_AGAIN)
+        open_account(bank, "a2")
+        bank.wait_drained()
+        assert projector.running
 
 
 def test_a_changed_uri_file_of_mongodb_is_read_again_before_giving_up(guarded, tmp_path):

@@ -156,6 +156,18 @@ static void check_feeds(CheckReport *report, const Config *config, MongoStore *s
   }
 }
 
+/* After a change of the mapping file a standby may have taken over with what it had read before. */
+static void check_copies(CheckReport *report, const Config *config, MongoStore *store) {
+  LeaseView lease;
+  Failure failure = {0};
+  if (lease_look(store, config->name, &lease, &failure) && *lease.not_served)
+    check_print_format(
+        report, "warning", "mongodb",
+        "the working projector (%s) copies no events into %s, as this mapping file says: "
+        "restart every process of this name, standbys first",
+        lease.owner, lease.not_served);
+}
+
 /* --- events on demand ----------------------------------------------------------------------- */
 
 /* Whether the archive's events are numbered. */
@@ -322,18 +334,6 @@ void check_throttle(CheckReport *report, const Config *config, Session *session)
 }
 
 /* -------------------------------------------------------------------------------------------- */
-
-/* Both restart at once as a rule, but the standby takes over with what it has read before. */
-static void check_copies(CheckReport *report, const Config *config, MongoStore *store) {
-  LeaseView lease;
-  Failure failure = {0};
-  if (lease_look(store, config->name, &lease, &failure) && *lease.not_served)
-    check_print_format(
-        report, "warning", "mongodb",
-        "the working projector (%s) copies no events into %s, as this mapping file says: "
-        "restart every process of this name, standbys first",
-        lease.owner, lease.not_served);
-}
 
 void check_readers(CheckReport *report, const Config *config, MongoStore *store) {
   check_pause(report, config, store);

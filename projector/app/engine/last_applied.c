@@ -11,7 +11,7 @@ enum { PATIENCE_MS = 5000 };
 struct LastApplied {
   const Config *config;
   GMutex lock; /* of what follows */
-  AppliedLast event;
+  LastCommit event;
   int64_t missing_since; /* monotonic, us; 0: it was there */
 };
 
@@ -39,7 +39,7 @@ static const Event *last_entered(const Item *items, size_t count) {
 
 void last_applied_note(LastApplied *last, const Item *items, size_t count, int64_t now_ms) {
   const Event *event = last_entered(items, count);
-  AppliedLast noted = {.at_ms = now_ms};
+  LastCommit noted = {.at_ms = now_ms};
   if (!event)
     return;
   noted.kind = event->key.event_id.kind;
@@ -49,25 +49,25 @@ void last_applied_note(LastApplied *last, const Item *items, size_t count, int64
   last_applied_set(last, &noted);
 }
 
-void last_applied_set(LastApplied *last, const AppliedLast *event) {
+void last_applied_set(LastApplied *last, const LastCommit *event) {
   SCOPED_LOCK(&last->lock);
-  last->event = event ? *event : (AppliedLast){0};
+  last->event = event ? *event : (LastCommit){0};
   last->missing_since = 0;
 }
 
-AppliedLast last_applied_get(LastApplied *last) {
+LastCommit last_applied_get(LastApplied *last) {
   SCOPED_LOCK(&last->lock);
   return last->event;
 }
 
 bool last_applied_is(LastApplied *last, const Id *event_id) {
-  AppliedLast event = last_applied_get(last);
+  LastCommit event = last_applied_get(last);
   char text[ID_TEXT_SIZE];
   id_text(event_id, text);
   return event.at_ms != 0 && event.kind == event_id->kind && !strcmp(text, event.event_id);
 }
 
-static bool may_be_pruned(const Config *config, const AppliedLast *event, int64_t now_ms) {
+static bool may_be_pruned(const Config *config, const LastCommit *event, int64_t now_ms) {
   return now_ms - event->at_ms >= config->settings.ledger_retention_s * 1000 / 2;
 }
 
@@ -83,7 +83,7 @@ static int64_t note_missing(LastApplied *last, bool missing) {
 }
 
 bool last_applied_check(LastApplied *last, Session *session, int64_t now_ms, Failure *ret_failure) {
-  AppliedLast event = last_applied_get(last);
+  LastCommit event = last_applied_get(last);
   bool lost;
   if (event.at_ms == 0 || may_be_pruned(last->config, &event, now_ms))
     return true;

@@ -16,8 +16,8 @@ void last_applied_free(LastApplied *last);
 /* Call after COMMIT. `now_ms`: since 1970, by MongoDB's clock. */
 void last_applied_note(LastApplied *last, const Item *items, size_t count, int64_t now_ms);
 /* What the lease says; NULL: forgets the event. */
-void last_applied_set(LastApplied *last, const AppliedLast *event);
-AppliedLast last_applied_get(LastApplied *last);
+void last_applied_set(LastApplied *last, const LastCommit *event);
+LastCommit last_applied_get(LastApplied *last);
 bool last_applied_is(LastApplied *last, const Id *event_id);
 
 /* Whether the session's server has the event, as far as that can be told: an entry that is old may

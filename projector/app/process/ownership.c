@@ -83,7 +83,7 @@ static void note_clock(Ownership *ownership, const LeaseState *state, int64_t as
 static const OwnerReport *take_report(Ownership *ownership, OwnerReport *report) {
   SCOPED_LOCK(&ownership->lock);
   *report = ownership->report;
-  report->applied_last = last_applied_get(ownership->last_applied);
+  report->last_commit = last_applied_get(ownership->last_applied);
   return ownership->has_report ? report : NULL;
 }
 
@@ -149,15 +149,15 @@ static gpointer beat(gpointer data) {
 static bool check_loss(Ownership *ownership, Session *session, int64_t found,
                        Failure *ret_failure) {
   int64_t reached = ownership->state.epoch;
-  AppliedLast known = last_applied_get(ownership->last_applied);
-  if (known.at_ms < ownership->state.applied_last.at_ms)
-    last_applied_set(ownership->last_applied, &ownership->state.applied_last);
+  LastCommit known = last_applied_get(ownership->last_applied);
+  if (known.at_ms < ownership->state.last_commit.at_ms)
+    last_applied_set(ownership->last_applied, &ownership->state.last_commit);
   if (found < reached)
     return loss_of_epochs(found, reached, ret_failure);
   return last_applied_check(ownership->last_applied, session, ownership->state.now_ms, ret_failure);
 }
 
-/* Unless the operator has decided. */
+/* After check_loss: true when the operator has decided to continue with what MySQL has. */
 static bool adopt(Ownership *ownership, Session *session, int64_t found, Failure *failure) {
   if (!ownership->config->settings.adopt || failure->class != FAILURE_CONFIG ||
       failure->source != SOURCE_PROJECTOR)
@@ -199,7 +199,7 @@ static const char *process_owner(void) {
 }
 
 /* If the lease is ours. */
-static void give_back(Lease *lease, const AppliedLast *last) {
+static void give_back(Lease *lease, const LastCommit *last) {
   Failure failure;
   if (!lease_release(lease, last, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot release the lease", &failure);
@@ -217,17 +217,17 @@ static bool take_lease(Ownership *ownership, int64_t *ret_asked_at, Failure *fai
 static void log_dropped(const LeaseState *state) {
   if (*state->dropped)
     log_warning("events are no longer copied into a collection that the last owner copied them "
-                "into: was it "
-                "started with another mapping file?",
+                "into: was it started with another mapping file?",
                 LOG_FIELDS(LOG_TEXT("collection", state->dropped)));
 }
 
 /* The lease is ours. Raising the epoch may have to wait for a transaction of the previous owner, so
  * the lease is requested again afterwards. */
 static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
-  log_dropped(&ownership->state);
-  if (raise_epoch(ownership, process_owner(), failure))
+  if (raise_epoch(ownership, process_owner(), failure)) {
+    log_dropped(&ownership->state);
     return take_lease(ownership, ret_asked_at, failure) && ownership->state.owned;
+  }
   give_back(ownership->lease, NULL); /* another process may be able to reach MySQL */
   return false;
 }
@@ -329,7 +329,7 @@ Ownership *ownership_acquire(const Config *config, MongoStore *store, Metrics *m
 void ownership_release(Ownership *ownership) {
   if (!ownership)
     return;
-  AppliedLast last = last_applied_get(ownership->last_applied);
+  LastCommit last = last_applied_get(ownership->last_applied);
   if (ownership->heartbeat)
     g_thread_join(ownership->heartbeat);
   give_back(ownership->lease, ownership->heartbeat ? &last : NULL);

@@ -128,17 +128,24 @@ static bool enough(const EventReading *reading) {
   return reading->query->limit > 0 && reading->lines >= reading->query->limit;
 }
 
-/* A text that is not UTF-8 is repaired. */
-static char *as_json(const bson_t *line) {
+/* A text that is not UTF-8 is repaired; of what cannot be written even then only the cursor is
+ * left, so that its reader can go on. Free with bson_free. */
+static char *as_json(const bson_t *line, int64_t cursor) {
+  bson_t readable = BSON_INITIALIZER, bare = BSON_INITIALIZER;
   char *json = bson_as_relaxed_extended_json(line, NULL);
   if (!json) {
-    bson_t readable = BSON_INITIALIZER;
     if (!readable_append(line, &readable))
       BSON_APPEND_BOOL(&readable, "unreadable", true);
     json = bson_as_relaxed_extended_json(&readable, NULL);
-    bson_destroy(&readable);
   }
-  g_assert(json);
+  if (!json) {
+    if (cursor)
+      BSON_APPEND_INT64(&bare, "cursor", cursor);
+    BSON_APPEND_BOOL(&bare, "unreadable", true);
+    json = bson_as_relaxed_extended_json(&bare, NULL);
+  }
+  bson_destroy(&readable);
+  bson_destroy(&bare);
   return json;
 }
 
@@ -151,7 +158,7 @@ static bool write_line(EventReading *reading, const bson_t *document, int64_t cu
   event_append_without(document, cursor ? OWN_NUMBER | OWN_ATTEMPTS : OWN_FED, &event);
   bson_copy_to_excluding_noinit(&event, &line, "cursor", NULL);
   bson_destroy(&event);
-  char *json = as_json(&line);
+  char *json = as_json(&line, cursor);
   bson_destroy(&line);
   g_autofree char *clean = json_text_clean(json);
   g_autofree char *text = g_strconcat(clean, "\n", NULL);

@@ -51,7 +51,7 @@ static void append_trouble(bson_t *fields, const OwnerReport *report) {
               BCON_DATE_TIME(report->trouble_since_ms), "}");
 }
 
-static void append_applied_last(bson_t *fields, const char *name, const AppliedLast *last) {
+static void append_last_commit(bson_t *fields, const char *name, const LastCommit *last) {
   if (last->at_ms == 0)
     BSON_APPEND_NULL(fields, name);
   else
@@ -98,16 +98,18 @@ static bool lists(const bson_t *document, const char *path, const char *name) {
 }
 
 /* The first of ours that the document does not list. */
-static void find_not_served(const MongoSettings *settings, const bson_t *document, char name[128]) {
+static void find_not_served(const MongoSettings *settings, const bson_t *document,
+                            char name[static COPIES_NAME_SIZE]) {
   g_autoptr(GPtrArray) names = copies_of(settings);
   *name = '\0';
   for (guint i = 0; i < names->len && !*name; i++)
     if (!lists(document, "copies_to", names->pdata[i]))
-      g_strlcpy(name, names->pdata[i], 128);
+      g_strlcpy(name, names->pdata[i], COPIES_NAME_SIZE);
 }
 
 /* The first that the document lists and that is not ours. */
-static void find_dropped(const MongoSettings *settings, const bson_t *document, char name[128]) {
+static void find_dropped(const MongoSettings *settings, const bson_t *document,
+                         char name[static COPIES_NAME_SIZE]) {
   g_autoptr(GPtrArray) names = copies_of(settings);
   bson_iter_t iter, array, member;
   *name = '\0';
@@ -118,7 +120,7 @@ static void find_dropped(const MongoSettings *settings, const bson_t *document, 
   while (bson_iter_next(&member) && !*name)
     if (BSON_ITER_HOLDS_UTF8(&member) &&
         !g_ptr_array_find_with_equal_func(names, bson_iter_utf8(&member, NULL), g_str_equal, NULL))
-      g_strlcpy(name, bson_iter_utf8(&member, NULL), 128);
+      g_strlcpy(name, bson_iter_utf8(&member, NULL), COPIES_NAME_SIZE);
 }
 
 /* One atomic step decides: the fields change only if the lease is free, expired or ours. */
@@ -129,7 +131,7 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerRepo
   append_copies(&copies, mongo_store_settings(lease->store), epoch != 0);
   if (report) {
     BSON_APPEND_DATE_TIME(&settled, "$literal", report->settled_at);
-    append_applied_last(&last, "$literal", &report->applied_last);
+    append_last_commit(&last, "$literal", &report->last_commit);
   } else {
     BCON_APPEND(&settled, "$ifNull", "[", BCON_UTF8("$settled_at"), BCON_UTF8("$$NOW"), "]");
     BCON_APPEND(&last, "$ifNull", "[", BCON_UTF8("$applied_last"), BCON_NULL, "]");
@@ -241,14 +243,14 @@ static PauseState pause_at(const bson_t *document, const char *path) {
 }
 
 /* What cannot be read is as if it were not there. */
-static AppliedLast applied_last_at(const bson_t *document) {
-  AppliedLast last = {.at_ms = time_at(document, "value.applied_last.at")};
+static LastCommit last_commit_at(const bson_t *document) {
+  LastCommit last = {.at_ms = time_at(document, "value.applied_last.at")};
   bson_iter_t id, kind;
   g_strlcpy(last.event_id, text_at(document, "value.applied_last.event_id", &id),
             sizeof last.event_id);
   return id_kind_from_name(text_at(document, "value.applied_last.kind", &kind), &last.kind)
              ? last
-             : (AppliedLast){0};
+             : (LastCommit){0};
 }
 
 bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, LeaseState *ret_state,
@@ -267,7 +269,7 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
                      .now_ms = time_at(&reply, "value.prolonged_at"),
                      .settled_at = time_at(&reply, "value.settled_at"),
                      .pause = pause_at(&reply, "value.paused"),
-                     .applied_last = applied_last_at(&reply)};
+                     .last_commit = last_commit_at(&reply)};
     find_dropped(mongo_store_settings(lease->store), &reply, ret_state->dropped);
   }
   bson_destroy(&reply);
@@ -345,11 +347,11 @@ static bool update_one(mongoc_collection_t *leases, bson_t *filter, bson_t *upda
   return good;
 }
 
-bool lease_release(Lease *lease, const AppliedLast *last, Failure *ret_failure) {
+bool lease_release(Lease *lease, const LastCommit *last, Failure *ret_failure) {
   bson_t fields = BSON_INITIALIZER;
   BSON_APPEND_DATE_TIME(&fields, "expires_at", 0);
   if (last)
-    append_applied_last(&fields, "applied_last", last);
+    append_last_commit(&fields, "applied_last", last);
   bool good = update_one(lease->leases,
                          BCON_NEW("_id", BCON_UTF8(lease->name), "owner", BCON_UTF8(lease->owner)),
                          BCON_NEW("$set", BCON_DOCUMENT(&fields)), false, ret_failure);

@@ -21,6 +21,8 @@ typedef struct PauseState {
   int64_t since_ms; /* since 1970, by MongoDB's clock */
 } PauseState;
 
+enum { COPIES_NAME_SIZE = 128 }; /* a longer name of a collection is cut */
+
 typedef struct LeaseState {
   bool owned;         /* by us, now */
   bool standby;       /* a standby has asked for the lease recently */
@@ -30,8 +32,9 @@ typedef struct LeaseState {
   int64_t now_ms;     /* MongoDB's clock, when it is ours; 0: not known */
   int64_t settled_at; /* as OwnerReport; if it was never reported, when the lease was first taken */
   PauseState pause;
-  AppliedLast applied_last;
-  char dropped[128]; /* a collection into which the last owner copied events, and this one does not;
+  LastCommit last_commit;
+  char dropped[COPIES_NAME_SIZE]; /* a collection into which the last owner copied events, and this
+                        one does not;
                         "": none */
 } LeaseState;
 
@@ -42,7 +45,7 @@ typedef struct OwnerReport {
   int64_t lag_ms;           /* how long the oldest event has waited; 0: none waits */
   Failure trouble;          /* what its workers wait for; class NONE: nothing */
   int64_t trouble_since_ms; /* since 1970 */
-  AppliedLast applied_last;
+  LastCommit last_commit;
 } OwnerReport;
 
 /* Takes or renews the lease; each renewal is a heartbeat. Asking for another process's lease
@@ -63,7 +66,7 @@ bool lease_watch(Lease *lease, LeaseLook *ret_look, Failure *ret_failure);
 /* Takes the lease from the owner that was seen, unless it has given a heartbeat since. */
 bool lease_seize(Lease *lease, const LeaseLook *seen, bool *ret_owned, Failure *ret_failure);
 /* Lets the next one take over at once. `last`, for the report; NULL: it stays as it was. */
-bool lease_release(Lease *lease, const AppliedLast *last, Failure *ret_failure);
+bool lease_release(Lease *lease, const LastCommit *last, Failure *ret_failure);
 
 /* Whether MongoDB accepts writes, tested with a write without effect. */
 bool lease_try_write(MongoStore *store, const char *name, Failure *ret_failure);
@@ -85,8 +88,8 @@ typedef struct LeaseView {
   Failure trouble;          /* as OwnerReport; the class is NONE or UNAVAILABLE */
   int64_t trouble_since_ms;
   PauseState pause;
-  char not_served[128]; /* a collection into which the owner that holds the lease copies no events,
-                           although the mapping file says so; "": none */
+  char not_served[COPIES_NAME_SIZE]; /* a collection into which the owner that holds the lease
+                           copies no events, although the mapping file says so; "": none */
 } LeaseView;
 
 typedef struct PauseChange {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* In a transaction, which proxies do not send to a replica that lags. */
-bool loss_look(Session *session, const char *projector, const AppliedLast *last, bool *ret_lost,
+bool loss_look(Session *session, const char *projector, const LastCommit *last, bool *ret_lost,
                Failure *ret_failure) {
   g_autoptr(GString) name = g_string_new(NULL);
   g_autoptr(GString) sql = g_string_new(NULL);
@@ -47,7 +47,7 @@ bool loss_of_epochs(int64_t found, int64_t reached, Failure *ret_failure) {
   return refuse(proof, ret_failure);
 }
 
-bool loss_of_event(const AppliedLast *last, Failure *ret_failure) {
+bool loss_of_event(const LastCommit *last, Failure *ret_failure) {
   char at[DATETIME_TEXT_SIZE];
   datetime_format(last->at_ms * 1000, 0, at);
   g_autofree char *proof =

@@ -9,9 +9,9 @@
 
 /* Whether the ledger has lost the event. One without any entry was emptied by hand: a backup has
  * older ones. */
-bool loss_look(Session *session, const char *projector, const AppliedLast *last, bool *ret_lost,
+bool loss_look(Session *session, const char *projector, const LastCommit *last, bool *ret_lost,
                Failure *ret_failure);
 
 /* Set FAILURE_CONFIG, with what to do; return false. */
 bool loss_of_epochs(int64_t found, int64_t reached, Failure *ret_failure);
-bool loss_of_event(const AppliedLast *last, Failure *ret_failure);
+bool loss_of_event(const LastCommit *last, Failure *ret_failure);
