@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Iterator
@@ -81,17 +81,17 @@ def test_the_sweeper_leaves_alone_what_is_being_worked_on(bank):
     assert bank.rows("account")[0]["balance"] == Decimal("101.00")
 
 
-def wait_for_the_sweeper(ws: Workspace, cursor) -> None:
-    """Until it asks the ledger, which the cursor has locked, whether events that were claimed are applied. What else the
-    projector asks there, as for entries to prune, is let through."""
+def wait_for_the_sweeper(ws: Workspace) -> None:
+    """Until it asks the ledger, which the test has locked, whether events that were claimed are applied. What else the
+    projector asks there, as for entries to prune, is killed: the next sweep begins with the claims."""
     def asks() -> bool:
-        asked = [r["Info"] for r in ws.query("SHOW FULL PROCESSLIST")
+        asked = [(r["Id"], r["Info"]) for r in ws.query("SHOW FULL PROCESSLIST")
                  if r["db"] == ws.name and (r["Info"] or "").startswith("SELECT") and "projector_applied" in r["Info"]]
-        if any(statement.startswith("SELECT event_id,") for statement in asked):
+        if any(statement.startswith("SELECT event_id,") for _, statement in asked):
             return True
-        if asked:
-            cursor.execute("UNLOCK TABLES")
-            cursor.execute("LOCK TABLES projector_applied WRITE")
+        for session, _ in asked:
+            with suppress(pymysql.MySQLError):  # it may have ended by itself
+                ws.query(f"KILL QUERY {session}")
         return False
     ws.wait(asks, what="the sweeper to ask the ledger")
 
@@ -105,7 +105,7 @@ def test_an_event_that_was_claimed_again_while_the_sweeper_asked_the_ledger_is_n
         is_swept(bank, "a0")
         cursor.execute("LOCK TABLES projector_applied WRITE")
         bank.put(event)
-        wait_for_the_sweeper(bank, cursor)
+        wait_for_the_sweeper(bank)
         again["claimed_at"] = ago()
         bank.outbox.update_one({"_id": event["_id"]}, {"$set": again})
         cursor.execute("UNLOCK TABLES")
@@ -431,7 +431,7 @@ def test_a_claim_stays_until_what_it_names_is_settled(bank):
         projector.wait_log("info working")
         cursor.execute("LOCK TABLES projector_applied WRITE")
         claim = dead_claim(bank, opened(bank))
-        wait_for_the_sweeper(bank, cursor)
+        wait_for_the_sweeper(bank)
         assert claims(bank) == [claim]
         cursor.execute("UNLOCK TABLES")
         bank.wait(lambda: claims(bank) == [], what="the end of the claim")
@@ -444,7 +444,7 @@ def test_a_claim_that_its_owner_wrote_again_while_it_was_swept_is_swept_again(ba
         projector.wait_log("info working")
         cursor.execute("LOCK TABLES projector_applied WRITE")
         claim = dead_claim(bank, opened(bank))
-        wait_for_the_sweeper(bank, cursor)
+        wait_for_the_sweeper(bank)
         again = {"claimed_at": ago(), "events": [opened(bank, account)["_id"] for account in ("a2", "a3")]}
         bank.db["projector_claims"].update_one({"_id": claim["_id"]}, {"$set": again})
         cursor.execute("UNLOCK TABLES")
