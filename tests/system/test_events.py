@@ -70,6 +70,7 @@ def test_events_come_in_the_order_of_their_cursors(kept):
     assert [e["cursor"] for e in lines(kept, "--after", "2")] == [3] and lines(kept, "--after", "3") == []
 
 
+@pytest.mark.thorough
 def test_what_is_asked_for(kept):
     events = [opened(kept, "a1", version=Int64(1)), deposited(kept, "a1", version=Int64(2)), opened(kept, "a2", version=Int64(1))]
     archive_all(kept, *events)
@@ -80,6 +81,7 @@ def test_what_is_asked_for(kept):
 
     assert asked("--aggregate-type", "account") == [1, 2, 3] and asked("--aggregate-type", "order") == []
     assert asked("--aggregate", "account", "a1") == [1, 2] == asked("--aggregate-type", "account", "--aggregate-id", "a1")
+    assert asked("--id-kind", "string", "--aggregate", "account", "a1") == [1, 2] and asked("--id-kind", "int", "--aggregate", "account", "5") == []
     assert asked("--aggregate", "account", "a1", "2") == [2] == asked("--aggregate", "account", "a1", "--version", "2")
     assert asked("--event-type", "AccountOpened") == [1, 3] and asked("--event-type", "AccountOpened", "--after", "1") == [3]
     assert asked("--from", at[1]) == [2, 3] and asked("--to", at[1]) == [1] and asked("--from", at[1], "--to", at[2]) == [2]
@@ -94,10 +96,12 @@ def test_what_is_asked_for_comes_whole(kept):
     assert [e["cursor"] for e in lines(kept)] == list(range(1, 251))
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("arguments, complaint", [
     (["--after", "-1"], "after: expected a number"), (["--after", "x"], "after: expected a number"),
     (["--from", "noon"], "from: expected a time"), (["--aggregate-id", "a1"], "aggregate_id: expected aggregate_type"),
     (["--version", "1"], "version: expected"), (["--follow", "--waiting"], "cannot be followed"), (["x"], "--aggregate TYPE ID"),
+    (["--id-kind", "int"], "expected aggregate_id"), (["--id-kind", "x", "--aggregate", "account", "a1"], "expected string, int"),
     (["--aggregate", "account"], "--aggregate TYPE ID")])
 def test_what_has_no_meaning_is_refused(kept, arguments, complaint):
     assert complaint in said(kept.projector("events", *arguments), 2)
@@ -138,6 +142,7 @@ def test_a_writers_own_field_is_no_number(kept):
     assert sorted((e["cursor"], e["aggregate_id"]) for e in lines(kept)) == [(1, "a1"), (2, "a2")]
 
 
+@pytest.mark.thorough
 def test_numbers_go_on_when_their_counter_is_lost(kept):
     """It lies in projector_leases, which may be dropped."""
     archive_all(kept, opened(kept, "a1"), deposited(kept, "a1"))
@@ -151,6 +156,7 @@ def numbers(ws: Workspace) -> dict[str, int]:
     return {e["_id"]: e["seq"] for e in ws.db["outbox_archive"].find({"seq": {"$exists": True}})}
 
 
+@pytest.mark.thorough
 def test_an_event_that_mongodb_refuses_to_number_stops_no_other(kept):
     """The others' numbers leave nothing out; it gets the next one as soon as it is accepted."""
     events = [{**opened(kept, f"a{n}"), "_id": f"e{n:02}", "applied_at": datetime(2024, 1, 1)} for n in range(20)]
@@ -186,6 +192,7 @@ def test_a_cursor_that_is_ahead_of_the_archive_is_refused(kept):
     assert lines(kept, "--after", "2") == []
 
 
+@pytest.mark.thorough
 def test_a_follower_notices_that_the_numbers_went_back(kept):
     archive_all(kept, *(opened(kept, f"a{n}") for n in range(3)))
     follower = subprocess.Popen(kept._projector("events", "--follow"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -198,6 +205,7 @@ def test_a_follower_notices_that_the_numbers_went_back(kept):
         follower.communicate()
 
 
+@pytest.mark.thorough
 def test_an_archive_whose_counter_is_lost_can_be_read(kept):
     archive_all(kept, opened(kept, "a1"), deposited(kept, "a1"))
     assert kept.db["projector_leases"].delete_one({"_id": "events:outbox"}).deleted_count == 1
@@ -286,6 +294,7 @@ def test_followed_while_events_come_late_and_projectors_change(kept):
 # addressed by version
 
 
+@pytest.mark.thorough
 def test_an_event_is_named_by_type_aggregate_and_version(kept):
     events = [opened(kept, "a1", version=Int64(1)), deposited(kept, "a1", version=Int64(2))]
     archive_all(kept, *events)
@@ -381,13 +390,14 @@ def test_hostile_questions_over_http(kept):
         for query in ("after=", "after", "after=-1", "after=1.5", "after=0x1", "after=+1", "after=1%20", "after=1%00", "after=1&after=2",
                       "after=9223372036854775808", "after=abc", "limit=-1", "follow=maybe", "version=0", "aggregate_id=a1",
                       "aggregate_type=account&aggregate_id=a1&version=x", "from=2026-02-30", "to=", "event_type=", "event_type=%ff",
-                      "event_type=a&event_type=b", "%61fter=1", "AFTER=1", "after=1;limit=1"):
+                      "event_type=a&event_type=b", "aggregate_id_kind=int", "aggregate_type=account&aggregate_id=5&aggregate_id_kind=x", "%61fter=1", "AFTER=1", "after=1;limit=1"):
             assert status(query) == 400, query
         for query in "after=3", "from=2026-02-01&to=2026-01-01", "event_type=Nothing", "limit=1&follow=1", "":
             assert status(query) == 200, query
         for query in "after=9223372036854775807", "after=4&follow=1":
             assert status(query) == 409, query
         assert len(asked(endpoint, aggregate_type="account", aggregate_id="5")) == 2
+        assert [e["cursor"] for e in asked(endpoint, aggregate_type="account", aggregate_id="5", aggregate_id_kind="int")] == [3]
         for wrong in ("", "Bearer", "Bearer ", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN,
                       f"Bearer {TOKEN},{TOKEN}", f"Bearer{TOKEN}"):
             assert status("", wrong) == 401, wrong
@@ -425,6 +435,7 @@ def test_without_an_archive_http_refuses_too(bank):
         assert status == 409 and "mongodb.retain" in text
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_a_large_archive_is_streamed_to_a_slow_reader(kept):
     payload = {"text": "x" * 10000}
@@ -449,6 +460,7 @@ def follow(endpoint: Endpoint) -> tuple[http.client.HTTPConnection, http.client.
     return connection, connection.getresponse()
 
 
+@pytest.mark.thorough
 def test_a_few_follow_at_once_and_no_more(kept):
     with serving(kept) as endpoint:
         readers = [follow(endpoint) for _ in range(4)]
@@ -465,6 +477,7 @@ def test_a_few_follow_at_once_and_no_more(kept):
             answer.read()
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server  # failCommand
 def test_while_events_wait_to_be_applied_readers_rest_longer(kept):
     """Four times as long as a page took, so that projecting comes first."""
@@ -496,6 +509,7 @@ def test_while_events_wait_to_be_applied_readers_rest_longer(kept):
             kept.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server  # failCommand
 def test_an_answer_that_breaks_off_does_not_look_complete(kept):
     archive_all(kept, opened(kept, "a1"))
@@ -536,6 +550,7 @@ def stored(ws: Workspace) -> list[tuple]:
         return connection.execute("SELECT id, type, account, payload FROM event").fetchall()
 
 
+@pytest.mark.thorough
 def test_the_consumer_of_the_docs_fills_its_store_without_a_double(kept):
     """It and the projector are killed and restarted while events are written late."""
     written: list[dict] = []
@@ -550,6 +565,7 @@ def test_the_consumer_of_the_docs_fills_its_store_without_a_double(kept):
     assert len(stored(kept)) == len({row[0] for row in stored(kept)}) == len(written)
 
 
+@pytest.mark.thorough
 def test_the_consumer_of_the_docs_outlives_a_peer_that_vanished(kept):
     """It answers nothing more, and closes nothing."""
     with serving(kept) as endpoint, consumer_of_the_docs(kept, endpoint.url, patience_s=2) as consumer:
@@ -572,6 +588,7 @@ def test_the_consumer_of_the_docs_takes_events_that_are_no_json_or_lack_fields(k
         kept.wait(lambda: len(stored(kept)) == 3, what="all events in the consumer's store")
 
 
+@pytest.mark.thorough
 def test_the_consumer_of_the_docs_ends_when_its_cursor_is_refused(kept):
     with serving(kept) as endpoint, consumer_of_the_docs(kept, endpoint.url) as consumer:
         kept.put(*(opened(kept, f"a{n}") for n in range(3)))

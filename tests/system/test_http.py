@@ -91,7 +91,8 @@ def test_a_bucket_holds_what_equals_its_bound(bank):
 
 
 def test_every_metric_is_explained_and_the_alert_rules_are_valid(bank, promtool):
-    bank.mapping(**LISTENING)
+    bank.mapping(**LISTENING, mongodb={"retain": "archive", "feeds": ["outbox_search"]})
+    assert bank.outbox_program("init", "--archive", "--feed", "outbox_search").returncode == 0
     with listening(bank) as (_, endpoint):
         named = set(re.findall(r"^# TYPE (\S+)", endpoint.get("/metrics").text, re.MULTILINE))
     operations = (ROOT / "docs/operations.md").read_text()
@@ -106,8 +107,8 @@ def test_every_metric_is_explained_and_the_alert_rules_are_valid(bank, promtool)
 OWNER, STANDBY = 'job="projector", instance="a"', 'job="projector", instance="b"'
 HEALTHY = {f"{name}{{{labels}}}": "0x80" for labels in (OWNER, STANDBY) for name in (
     "projector_waiting_seconds", "projector_future_aggregates", "projector_blocked_aggregates", "projector_workers_waiting",
-    "projector_change_stream_restarts_total")} | {f"{name}{{{labels}{more}}}": values for labels in (OWNER, STANDBY) for name, more, values in (
-        ("up", "", "1x80"), ("projector_info", ', name="bank"', "1x80"), ("projector_last_look_age_seconds", "", "1x80"),
+    "projector_change_stream_restarts_total", "projector_numbering_lag_seconds")} | {f"{name}{{{labels}{more}}}": values for labels in (OWNER, STANDBY) for name, more, values in (
+        ("up", "", "1x80"), ("projector_info", ', name="bank"', "1x80"), ("projector_feed_reader_running", ', feed="outbox_search"', "1x80"), ("projector_last_look_age_seconds", "", "1x80"),
         *((name, f', store="{store}"', "1x80") for name in ("projector_store_up", "projector_store_usable") for store in ("mysql", "mongodb")),
         *(("projector_outbox_events", f', state="{state}"', "0x80") for state in ("dead", "failed")))} | {
     f"projector_lease_held{{{OWNER}}}": "1x80", f"projector_lease_held{{{STANDBY}}}": "0x80",
@@ -117,6 +118,7 @@ HEALTHY = {f"{name}{{{labels}}}": "0x80" for labels in (OWNER, STANDBY) for name
     f'projector_events_late_total{{{OWNER}, projection="account"}}': "0+1x80"}
 
 
+@pytest.mark.thorough(beyond=4)
 @pytest.mark.parametrize("alert, ill", {
     "": {},
     "ProjectorNobodyWorks": {f"projector_lease_held{{{OWNER}}}": "0x80"},
@@ -133,6 +135,8 @@ HEALTHY = {f"{name}{{{labels}}}": "0x80" for labels in (OWNER, STANDBY) for name
     "ProjectorConflicts": {f'projector_retries_total{{{OWNER}, class="conflict"}}': "0+60x80"},
     "ProjectorLateEvents": {f'projector_events_late_total{{{OWNER}, projection="account"}}': "0+60x80"},
     "ProjectorChangeStreamRestarts": {f"projector_change_stream_restarts_total{{{OWNER}}}": "0+1x80"},
+    "ProjectorFeedUnread": {f'projector_feed_reader_running{{{labels}, feed="outbox_search"}}': "0x80" for labels in (OWNER, STANDBY)},
+    "ProjectorNumbering": {f"projector_numbering_lag_seconds{{{OWNER}}}": "0+30x80"},
     "ProjectorNotLooking": {f"projector_last_look_age_seconds{{{OWNER}}}": "0+30x80"},
 }.items())
 def test_each_alert_fires_at_what_it_names_and_none_while_all_is_well(promtool, tmp_path, alert, ill):
@@ -354,6 +358,7 @@ def test_a_whole_kind_of_events_is_retried_but_not_skipped(bank):
         assert endpoint.act("retry", kind).json == {"count": 1}
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("part", [TOKEN[:-1], TOKEN[:8], TOKEN[0], "", TOKEN + "x", TOKEN[1:], TOKEN.upper(), "\t" + TOKEN])
 def test_no_part_of_the_token_opens_the_actions(bank, part):
     with_token(bank)
@@ -519,6 +524,7 @@ def test_slow_connections_that_are_never_idle_keep_no_probe_away(bank):
             dripping.join()
 
 
+@pytest.mark.thorough
 def test_thousands_of_connections_do_not_hurt(bank):
     """Slow ones never end, and more arrive all the time: events flow, probes are answered, memory stays."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)

@@ -177,7 +177,7 @@ static void check_numbers(CheckReport *report, const Config *config, MongoStore 
   int64_t last;
   bool behind;
   LeaseView lease;
-  if (!numbering_last(store, config->mongodb.outbox, &last, &failure) ||
+  if (!numbering_last(store, config->mongodb.outbox, &last, NULL, &failure) ||
       !numbering_is_behind(archive, &behind, &failure) ||
       !lease_look(store, config->name, &lease, &failure))
     check_failed(report, "mongodb", &failure);

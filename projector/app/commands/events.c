@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 typedef struct EventsOptions {
-  char *after, *from, *to, *version, *limit, *event_type, *aggregate_type, *aggregate_id;
+  char *after, *from, *to, *version, *limit, *event_type, *aggregate_type, *aggregate_id, *id_kind;
   gboolean by_aggregate, follow, waiting;
 } EventsOptions;
 
@@ -42,6 +42,7 @@ static bool fill_in(EventQuery *query, const EventsOptions *options, int argc, c
          set(query, "event_type", options->event_type, ret_failure) &&
          set(query, "aggregate_type", options->aggregate_type, ret_failure) &&
          set(query, "aggregate_id", options->aggregate_id, ret_failure) &&
+         set(query, "aggregate_id_kind", options->id_kind, ret_failure) &&
          set(query, "aggregate_type", argc > 1 ? argv[1] : NULL, ret_failure) &&
          set(query, "aggregate_id", argc > 2 ? argv[2] : NULL, ret_failure) &&
          set(query, "version", argc > 3 ? argv[3] : options->version, ret_failure);
@@ -85,6 +86,8 @@ int command_events(int argc, char **argv) {
        "Only of this aggregate type", "TYPE"},
       {"aggregate-id", 0, 0, G_OPTION_ARG_STRING, &options.aggregate_id,
        "Only of this aggregate; needs --aggregate-type", "ID"},
+      {"id-kind", 0, 0, G_OPTION_ARG_STRING, &options.id_kind,
+       "What the aggregate's id is: string, int, uuid or objectid (default: any)", "KIND"},
       {"version", 0, 0, G_OPTION_ARG_STRING, &options.version,
        "Only the aggregate's event with this version", "N"},
       {"event-type", 0, 0, G_OPTION_ARG_STRING, &options.event_type, "Only of this event type",

@@ -23,6 +23,7 @@ void event_query_init(EventQuery *query) {
 void event_query_clear(EventQuery *query) {
   g_free(query->aggregate_type);
   g_free(query->aggregate_id);
+  g_free(query->id_kind);
   g_free(query->event_type);
 }
 
@@ -89,9 +90,14 @@ bool event_query_set(EventQuery *query, const char *key, const char *value, Fail
     return set_text(key, value, &query->aggregate_id, ret_failure);
   if (!strcmp(key, "event_type"))
     return set_text(key, value, &query->event_type, ret_failure);
+  if (!strcmp(key, "aggregate_id_kind"))
+    return id_kind_from_name(value, &(IdKind){0})
+               ? set_text(key, value, &query->id_kind, ret_failure)
+               : expect(key, "string, int, uuid or objectid", value, ret_failure);
   return failure_refuse(ret_failure,
-                        "%.40s: unknown; known here: after, aggregate_type, aggregate_id, version, "
-                        "event_type, from, to, limit, follow, waiting",
+                        "%.40s: unknown; known here: after, aggregate_type, aggregate_id, "
+                        "aggregate_id_kind, "
+                        "version, event_type, from, to, limit, follow, waiting",
                         key);
 }
 
@@ -102,6 +108,8 @@ bool event_query_check(const EventQuery *query, const Config *config, Failure *r
                           "fetched again; \"archive\" keeps them from then on");
   if (query->aggregate_id && !query->aggregate_type)
     return failure_refuse(ret_failure, "aggregate_id: expected aggregate_type beside it");
+  if (query->id_kind && !query->aggregate_id)
+    return failure_refuse(ret_failure, "aggregate_id_kind: expected aggregate_id beside it");
   if (query->version && !query->aggregate_id)
     return failure_refuse(ret_failure,
                           "version: expected aggregate_type and aggregate_id beside it");
@@ -115,6 +123,7 @@ bool event_query_check(const EventQuery *query, const Config *config, Failure *r
 static Selection selection_of(const EventQuery *query) {
   return (Selection){.aggregate_type = query->aggregate_type,
                      .aggregate_id = query->aggregate_id,
+                     .id_kind = query->id_kind,
                      .version = query->version,
                      .event_type = query->event_type,
                      .in_time = query->from != INT64_MIN || query->to != INT64_MAX,
@@ -168,12 +177,12 @@ static bool write_line(EventReading *reading, const bson_t *document, int64_t cu
 }
 
 /* Delivers one page after `*after`. Returns false when the reader has enough, or on failure. */
-static bool write_page(EventReading *reading, Archive *archive, int64_t *after, int *ret_count,
-                       Failure *ret_failure) {
+static bool write_page(EventReading *reading, Archive *archive, Moment not_before, int64_t *after,
+                       int *ret_count, Failure *ret_failure) {
   Outbox *events = archive_events(archive);
   const Selection selection = selection_of(reading->query);
   g_autoptr(EventCursor) cursor =
-      numbering_find(events, selection_filter(events, &selection), *after, PAGE);
+      numbering_find(events, selection_filter(events, &selection), *after, not_before, PAGE);
   const bson_t *document = NULL;
   bool more = true;
   *ret_count = 0;
@@ -185,9 +194,9 @@ static bool write_page(EventReading *reading, Archive *archive, int64_t *after, 
   return more && ret_failure->class == FAILURE_NONE;
 }
 
-/* Everything up to `known`, which was taken before the last page was read, has been seen, even if
- * the filter left it out. This does not hold in a sharded cluster, whose shards learn of a
- * transaction one after another. */
+/* Everything up to `known` has been seen, even if the filter left it out: the last page shows the
+ * moment at which `known` was read, or a later one. This does not hold in a sharded cluster, whose
+ * shards learn of a transaction one after another. */
 static void skip_seen(Archive *archive, int64_t known, int64_t *after) {
   if (!mongo_store_is_sharded(archive_store(archive)))
     *after = MAX(*after, known);
@@ -205,10 +214,10 @@ static bool fail_ahead(int64_t after, int64_t known, Failure *ret_failure) {
  * MongoDB was restored: then the next ones would be below what this reader has seen, and it would
  * miss their events. */
 static bool look(const EventReading *reading, Archive *archive, int64_t after, int64_t *ret_known,
-                 Failure *ret_failure) {
+                 Moment *ret_moment, Failure *ret_failure) {
   const char *outbox = reading->config->mongodb.outbox;
   for (int64_t ends_at = clock_us() + AHEAD_MS * 1000;;) {
-    if (!numbering_last(archive_store(archive), outbox, ret_known, ret_failure))
+    if (!numbering_last(archive_store(archive), outbox, ret_known, ret_moment, ret_failure))
       return false;
     if (*ret_known == 0 || *ret_known >= after)
       return true;
@@ -221,19 +230,21 @@ static bool look(const EventReading *reading, Archive *archive, int64_t after, i
 
 bool event_query_look(const EventReading *reading, Archive *archive, Failure *ret_failure) {
   int64_t known;
+  Moment moment;
   *ret_failure = (Failure){0};
-  return look(reading, archive, reading->query->after, &known, ret_failure);
+  return look(reading, archive, reading->query->after, &known, &moment, ret_failure);
 }
 
 static bool write_archived(EventReading *reading, Archive *archive, Failure *ret_failure) {
   int64_t after = reading->query->after, known = 0;
   for (;;) {
     int count = 0;
+    Moment moment;
     int64_t begun = clock_us();
-    if (!look(reading, archive, after, &known, ret_failure))
+    if (!look(reading, archive, after, &known, &moment, ret_failure))
       return false;
     bool more = known == 0 || known > after;
-    if (more && !write_page(reading, archive, &after, &count, ret_failure))
+    if (more && !write_page(reading, archive, moment, &after, &count, ret_failure))
       return false;
     if (count < PAGE && !reading->query->follow)
       return true;

@@ -16,7 +16,8 @@ typedef struct EventQuery {
   int64_t limit;   /* most events; 0: all */
   bool follow;     /* waits for new events until it is stopped */
   bool waiting;    /* outbox events too, after the archived ones and without a cursor */
-  char *aggregate_type, *aggregate_id, *event_type; /* NULL: any; the id in its usual text form */
+  /* NULL: any; the id in its usual text form, and its kind (id_kind_name). */
+  char *aggregate_type, *aggregate_id, *id_kind, *event_type;
 } EventQuery;
 
 void event_query_init(EventQuery *query);
@@ -24,8 +25,8 @@ void event_query_clear(EventQuery *query);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(EventQuery, event_query_clear)
 
 /* Sets what `key` names, as in the query of GET /events: after, aggregate_type, aggregate_id,
- * version, event_type, from, to, limit, follow, waiting. FAILURE_CONFIG for an invalid
- * parameter. */
+ * aggregate_id_kind, version, event_type, from, to, limit, follow, waiting. FAILURE_CONFIG for an
+ * invalid parameter. */
 bool event_query_set(EventQuery *query, const char *key, const char *value, Failure *ret_failure);
 /* Whether the parameters are consistent with each other and with the mapping file. */
 bool event_query_check(const EventQuery *query, const Config *config, Failure *ret_failure);

@@ -24,11 +24,6 @@ bool feeds_copy_whole(Outbox *outbox, Event *const *events, size_t count, Failur
 
 /* --- events that stay in the outbox --- */
 
-/* A moment of the cluster; seconds 0: none. */
-typedef struct Moment {
-  uint32_t seconds, increment;
-} Moment;
-
 /* Whether an event is there that not every feed has, and the moment for which that holds (none when
  * there is no outbox). */
 bool feeds_look(Outbox *outbox, bool *ret_any, Moment *ret_moment, Failure *ret_failure);

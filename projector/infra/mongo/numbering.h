@@ -34,11 +34,14 @@ unsigned numbering_left_out(const Numbering *numbering);
 
 /* The highest epoch that has numbered events of this outbox, under whatever name; 0: none yet. */
 bool numbering_epoch(MongoStore *store, int64_t *ret_epoch, Failure *ret_failure);
-/* The last number assigned; 0: none yet. */
-bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Failure *ret_failure);
+/* The last number assigned; 0: none yet. `*ret_moment` (may be NULL): when it was read. */
+bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Moment *ret_moment,
+                    Failure *ret_failure);
 /* At most `limit` numbered events behind `after` that the filter selects, in the order of their
- * numbers, as of one moment. Takes ownership of the filter. */
-EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, int limit);
+ * numbers, as of one moment: `not_before` or later, because a primary that was just elected may
+ * still show an earlier one. Takes ownership of the filter. */
+EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, Moment not_before,
+                            int limit);
 /* The number of a document of the archive; 0: it has none. */
 int64_t numbering_of(const bson_t *document);
 /* Whether archived events wait for a number. */

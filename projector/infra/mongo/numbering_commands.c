@@ -229,26 +229,29 @@ bool numbers_commit(NumberTransaction *transaction, Failure *ret_failure) {
 
 /* A number of the counter's document; 0: it has none. */
 static bool read_counter(MongoStore *store, const char *outbox, const char *field, int64_t *ret,
-                         Failure *ret_failure) {
+                         Moment *ret_moment, Failure *ret_failure) {
   g_autofree char *key = key_of(outbox);
   g_autoptr(Outbox) counters = outbox_new_on(store, "", leases);
   g_autoptr(EventCursor) cursor =
-      outbox_find(counters, BCON_NEW("_id", BCON_UTF8(key)), bson_new());
+      outbox_find_timed(counters, BCON_NEW("_id", BCON_UTF8(key)), bson_new());
   const bson_t *document = event_cursor_next(cursor, ret_failure);
   bson_iter_t iter;
   *ret = document && bson_iter_init_find(&iter, document, field) && BSON_ITER_HOLDS_NUMBER(&iter)
              ? bson_iter_as_int64(&iter)
              : 0;
+  if (ret_moment)
+    *ret_moment = event_cursor_moment(cursor);
   return ret_failure->class == FAILURE_NONE;
 }
 
 bool numbering_epoch(MongoStore *store, int64_t *ret_epoch, Failure *ret_failure) {
-  return read_counter(store, mongo_store_settings(store)->outbox, "epoch", ret_epoch, ret_failure);
+  return read_counter(store, mongo_store_settings(store)->outbox, "epoch", ret_epoch, NULL,
+                      ret_failure);
 }
 
-bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last,
+bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Moment *ret_moment,
                     Failure *ret_failure) {
-  return read_counter(store, outbox, "seq", ret_last, ret_failure);
+  return read_counter(store, outbox, "seq", ret_last, ret_moment, ret_failure);
 }
 
 int64_t numbering_of(const bson_t *document) {
@@ -258,11 +261,17 @@ int64_t numbering_of(const bson_t *document) {
              : 0;
 }
 
-EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, int limit) {
+EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, Moment not_before,
+                            int limit) {
+  bson_t concern = BSON_INITIALIZER;
+  BSON_APPEND_UTF8(&concern, "level", "snapshot");
+  if (not_before.seconds)
+    BSON_APPEND_TIMESTAMP(&concern, "afterClusterTime", not_before.seconds, not_before.increment);
   BCON_APPEND(filter, "seq", "{", "$gt", BCON_INT64(after), "}");
-  return outbox_find(archive, filter,
-                     BCON_NEW("sort", "{", "seq", BCON_INT32(1), "}", "limit", BCON_INT64(limit),
-                              "readConcern", "{", "level", BCON_UTF8("snapshot"), "}"));
+  bson_t *options = BCON_NEW("sort", "{", "seq", BCON_INT32(1), "}", "limit", BCON_INT64(limit),
+                             "readConcern", BCON_DOCUMENT(&concern));
+  bson_destroy(&concern);
+  return outbox_find(archive, filter, options);
 }
 
 bool numbering_is_behind(Outbox *archive, bool *ret_behind, Failure *ret_failure) {

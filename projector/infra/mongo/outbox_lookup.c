@@ -80,6 +80,25 @@ EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
   return cursor;
 }
 
+/* A server that has no sessions tells no moment. */
+EventCursor *outbox_find_timed(Outbox *outbox, bson_t *filter, bson_t *options) {
+  bson_error_t error;
+  mongoc_client_session_t *session =
+      mongoc_client_start_session(outbox_client(outbox), NULL, &error);
+  if (session && !mongoc_client_session_append(session, options, &error))
+    g_clear_pointer(&session, mongoc_client_session_destroy);
+  EventCursor *cursor = outbox_find(outbox, filter, options);
+  cursor->session = session;
+  return cursor;
+}
+
+Moment event_cursor_moment(const EventCursor *cursor) {
+  Moment moment = {0};
+  if (cursor->session)
+    mongoc_client_session_get_operation_time(cursor->session, &moment.seconds, &moment.increment);
+  return moment;
+}
+
 EventCursor *outbox_find_by_time(Outbox *outbox, bson_t *filter, int direction, int limit) {
   EventCursor *cursor = cursor_new(outbox);
   g_autofree char *version = g_strconcat("$", outbox_field(outbox, FIELD_VERSION), NULL);

@@ -12,6 +12,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(EventCursor, event_cursor_free)
 /* The next document, NULL at the end or on failure (see `ret_failure->class`). */
 const bson_t *event_cursor_next(EventCursor *cursor, Failure *ret_failure);
 
+/* A moment of MongoDB's cluster time; seconds 0: none. */
+typedef struct Moment {
+  uint32_t seconds, increment;
+} Moment;
+
+/* When the last answer was read, of a cursor that has a session; otherwise none. */
+Moment event_cursor_moment(const EventCursor *cursor);
+
 /* All events, in whatever state, as they were at one moment, and that moment: a change stream from
  * it on and this scan together miss nothing. */
 EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_increment,

@@ -54,6 +54,8 @@ void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggrega
 void outbox_append_brief(const Outbox *outbox, bson_t *options);
 /* Takes ownership of filter and options. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
+/* The same in a session of its own, for event_cursor_moment. */
+EventCursor *outbox_find_timed(Outbox *outbox, bson_t *filter, bson_t *options);
 
 enum { FIRST_BATCH = 4 }; /* documents in a first answer, when nothing is known about their size */
 
