@@ -4,11 +4,12 @@
 # Most of a system test is waiting, so there are more workers than cores; the tests of a group stay in one of them.
 SIDE_BY_SIDE=(-n $((3 * $(nproc) + 1)) --dist loadgroup)
 
-# run_tests [--target mysql|mariadb] [--suite NAME] [PYTEST ARGUMENTS]
+# run_tests [--all] [--target mysql|mariadb] [--suite NAME] [PYTEST ARGUMENTS]
 run_tests() {
-  local target=mysql suite='' results folders=() chosen=() steps=() argument
+  local target=mysql suite='' results folders=() chosen=(--quick) steps=() argument
   while [[ $# -gt 0 ]]; do
     case $1 in
+      --all) chosen=(); shift ;;
       --target) target=${2:-}; shift 2 ;;
       --suite) suite=${2:-}; shift 2 ;;
       *) break ;;
@@ -28,15 +29,14 @@ run_tests() {
   fi
   case $suite in
     unit) ;;
-    '') folders=(tests/system tests/faults) chosen=(-m "not every_statement") ;;
-    system) folders=(tests/system) chosen=(-m "not every_statement") ;;
+    '') folders=(tests/system tests/faults) ;;
     *) folders=("tests/$suite") ;;
   esac
-  for argument; do # tests that are named take the place of these
+  for argument; do # tests that are named take the place of these, and those that are chosen are all run
     [[ $suite == unit || ! -e ${argument%%::*} ]] || folders=(--rootdir=tests) chosen=()
-    [[ $argument != -m ]] || chosen=()
+    [[ $argument != -[km]* ]] || chosen=()
   done
-  [[ ${#chosen[@]} -eq 0 ]] || echo "every statement refused: ./run test --suite system -m every_statement" >>"$results/note"
+  [[ $suite == unit || ${#chosen[@]} -eq 0 ]] || echo "thorough tests: ./run test --all has them" >>"$results/note"
   if [[ ${#folders[@]} -gt 0 ]]; then
     TEST_RESULTS=$PWD/$results servers with -- "$PYTHON" -m pytest "${SIDE_BY_SIDE[@]}" \
       --junitxml="$results/pytest.xml" "${folders[@]}" "${chosen[@]}" "$@" && steps+=("pytest:0") || steps+=("pytest:$?")

@@ -10,7 +10,7 @@ databases. Three kinds of tests are exceptions:
   names a group (xdist_group) runs in that group's worker.
 
 A run takes as long as its last test, so groups start first, then tests marked `slow`: those of ten seconds and more on
-a quiet machine, most of which only wait.
+a quiet machine, most of which only wait. With --quick, tests marked `thorough` are left out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Iterable, Iterator
 
@@ -83,8 +84,20 @@ def server_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="without the tests marked `thorough`")
+
+
+def is_left_out(item: pytest.Item, seen: Counter[str]) -> bool:
+    """`seen` counts the cases of each test function."""
+    marker = item.get_closest_marker("thorough")
+    function = item.nodeid.partition("[")[0]
+    seen[function] += 1
+    return marker is not None and seen[function] > marker.kwargs.get("beyond", 0)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist takes the groups into the tests' names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of a group run in one worker. Groups take longest and begin first, then slow tests."""
     for item in items:
         fixtures = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
@@ -94,7 +107,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("whole_server"))
         elif any(fixture.scope == "module" for fixture in fixtures):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: (item.get_closest_marker("xdist_group") is None, item.get_closest_marker("slow") is None))
+    if config.getoption("--quick"):
+        seen: Counter[str] = Counter()
+        left_out = {item for item in items if is_left_out(item, seen)}
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: (not item.get_closest_marker("xdist_group"),
+                                 not (item.get_closest_marker("slow") or item.get_closest_marker("thorough"))))
 
 
 def tell_summary(file: str, lines: Iterable[str]) -> None:

@@ -17,15 +17,15 @@ from catalog import FAULTS, Stage, progress
 from checker import Violation
 from world import World
 
+# The first seven, of all kinds, belong to each `./run test`.
 TELLING = [
-    "commits_lost_both_ways", "crash_after_claim", "crash_before_commit", "crash_after_commit",
-    "crash_before_acknowledge", "crash_in_sweeper", "crash_in_claim_sweep",
-    "crash_before_claim_forgotten", "killer_event", "poisoned_events", "sent_again",
-    "mysql_killed_and_started", "mysql_sessions_killed", "mysql_read_only", "mysql_small_packets", "deadlock",
-    "column_dropped_and_back", "primary_killed_and_started", "step_down", "change_stream_lost", "writes_refused",
-    "outbox_renamed_and_back", "oversized_event", "frozen_beyond_its_lease", "frozen_in_a_transaction",
-    "frozen_in_the_sweeper", "wedged_worker",
-    "race_with_kills", "big_statement", "statement_cuts_the_connection", "unknown_codes_from_the_proxy", "offline_mode",
+    "commits_lost_both_ways", "crash_before_commit", "crash_before_acknowledge", "killer_event", "mysql_killed_and_started",
+    "step_down", "change_stream_lost", "frozen_in_a_transaction", "race_with_kills",
+    "crash_after_claim", "crash_after_commit", "crash_in_sweeper", "crash_in_claim_sweep", "crash_before_claim_forgotten",
+    "poisoned_events", "sent_again", "mysql_sessions_killed", "mysql_read_only", "mysql_small_packets", "deadlock",
+    "column_dropped_and_back", "primary_killed_and_started", "writes_refused", "outbox_renamed_and_back", "oversized_event",
+    "frozen_beyond_its_lease", "frozen_in_the_sweeper", "wedged_worker", "big_statement", "statement_cuts_the_connection",
+    "unknown_codes_from_the_proxy", "offline_mode",
 ]
 SEED = random.SystemRandom().randrange(1 << 31)
 STAGES = 3
@@ -57,11 +57,13 @@ LIES = {
 }
 
 
+@pytest.mark.thorough(beyond=7)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=on_stage(number)) for number, name in enumerate(TELLING)])
 def test_heals(stage: Stage, name: str) -> None:
     play(stage, name)
 
 
+@pytest.mark.thorough(beyond=2)
 @on_stage(1)
 @pytest.mark.parametrize("lie", LIES)
 def test_checker_notices(stage: Stage, lie: str) -> None:
@@ -77,6 +79,7 @@ def test_checker_notices(stage: Stage, lie: str) -> None:
     stage.checker.healed()
 
 
+@pytest.mark.thorough
 @on_stage(1)
 def test_checker_notices_what_is_left_behind(stage: Stage) -> None:
     """An event that stays in the outbox, and one missing from the ledger."""

@@ -12,7 +12,7 @@ from feeds import FEED, SETTINGS, fold, reader_mapping, start_reader, turnover
 from workspace import Process, Workspace, decimal
 from world import build
 
-POINTS = ["after_claim", "after_commit", "before_acknowledge", "before_feed", "after_feed", "before_fed", "after_acknowledge",
+POINTS = ["after_feed", "before_fed", "after_claim", "after_commit", "before_acknowledge", "before_feed", "after_acknowledge",
           "in_sweeper", "before_numbered"]
 
 
@@ -40,6 +40,7 @@ def write(ws: Workspace, round_: int) -> list[dict]:
     return events
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("point", POINTS)
 def test_each_death_around_a_copy(one, point):
     readers = reader_mapping(one)
@@ -63,7 +64,7 @@ def test_each_death_around_a_copy(one, point):
             process.kill()
         last = start(one)
         one.wait(lambda: one.outbox.count_documents({}) == one.outbox.count_documents({"aggregate_id": "r0a0", "fed_at": {"$exists": True}}),
-                 what="what can be applied to leave")
+                 3 * workspace.WAIT_S, "what can be applied to leave")
         assert one.projector("retry", str(stuck["_id"])).returncode == 0
         one.wait_drained()
         one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")

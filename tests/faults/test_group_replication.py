@@ -58,7 +58,7 @@ def applied(ws: Workspace) -> int:
         return -1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_a_primary_that_is_killed_under_load_costs_no_event_no_order_and_no_hand(stores, server_folder, tmp_path):
     with Group(server_folder) as group, Router(group) as router:
@@ -85,6 +85,7 @@ def test_a_primary_that_is_killed_under_load_costs_no_event_no_order_and_no_hand
             assert applied(ws) == sum(r["version"] for r in writer.rows.values())
 
 
+@pytest.mark.thorough
 def test_check_tells_when_a_group_may_lose_commits_at_a_change_of_the_primary(stores, server_folder, tmp_path):
     with Mysqld(server_folder / "alone") as mysql:
         mysql.restart(["--plugin-load-add=group_replication.so", "--loose-group-replication-group-name=8d3f8ab2-6a3c-4b8e-9b0a-0d6a0f3f6f11",

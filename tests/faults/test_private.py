@@ -45,7 +45,7 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """MySQL's disk fills up; once there is room again, work continues by itself."""
     monkeypatch.delenv("SERVERS_FOLDER", raising=False)  # a redo log copied with holes would kill the server
@@ -99,7 +99,7 @@ def oldest(world: World):
     return world.client.local["oplog.rs"].find_one(sort=[("$natural", 1)])["ts"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_oplog_rolls_over_while_frozen() -> None:
     """The stream's position is gone when the projector wakes up, so it scans the outbox again."""
     with World(seed=22, members=1, mongo_args=["--oplogSize", "4", "--syncdelay", "1"]) as world:

@@ -66,7 +66,7 @@ def die_at(ws: Workspace, dice: random.Random, point: str) -> None:
     assert status == -signal.SIGKILL, f"{point}: {status}\n{ws.started[-1].log_tail()}"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", [1, SEED], ids=["seed 1", "a new seed"])
 def test_killed_at_each_point(bank: Workspace, seed: int) -> None:
     print(f"seed {seed}")

@@ -33,9 +33,9 @@ class Mongod(Server):
     def arguments(self) -> list[str]:
         return ["--dbpath", str(self.data), "--port", str(self.port), "--bind_ip", "127.0.0.1", "--nounixsocket",
                 "--wiredTigerCacheSizeGB", str(self.cache_gb),
-                "--setParameter", "enableTestCommands=1",
+                "--setParameter", "enableTestCommands=1",  # failCommand
                 # A killed process's open transaction keeps others out for that long.
-                "--setParameter", "transactionLifetimeLimitSeconds=10",  # failCommand
+                "--setParameter", "transactionLifetimeLimitSeconds=10",
                 "--setParameter", "diagnosticDataCollectionEnabled=false",
                 *(["--replSet", self.replica_set] if self.replica_set else [])]
 

@@ -2,7 +2,7 @@
 that it sends, and a store refuses that one. The command must report it and fail, or
 do without and succeed as usual; the next run completes what it began.
 
-Thousands of runs, so a usual `./run test` leaves them to the gate: `./run test --suite system -m every_statement`."""
+Thousands of runs, so a usual `./run test` leaves them to `./run test --all`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from refusals import CUT, FORBIDDEN, REFUSED, UNKNOWN, Refusing, refusing_stores
 from test_projector_children import ORDERS, lines, lines_of, order, place
 from workspace import Workspace, bank_projections, decimal
 
-pytestmark = pytest.mark.every_statement
+pytestmark = pytest.mark.thorough
 
 SETTINGS = {**SHORT_LEASE, "gap_wait_ms": 20}
 SESSION = ("SET ", "SELECT VERSION()")  # every session begins with these: testing one command is enough

@@ -24,6 +24,7 @@ def written(ws: Workspace) -> list[dict]:
     return events
 
 
+@pytest.mark.thorough
 def test_events_that_tell_everything(bank):
     written(bank)
     bank.run_once()
@@ -55,6 +56,7 @@ def test_what_the_events_do_not_tell(bank):
     assert (sums["different"], sums["broken"], sums["gaps"]) == (4, 1, 2)
 
 
+@pytest.mark.thorough
 def test_a_statement_is_not_judged(bank):
     written(bank)
     bank.put(bank.event("a1", "AccountFrozen", 2))
@@ -63,6 +65,7 @@ def test_a_statement_is_not_judged(bank):
     assert (sums["equal"], sums["unknown"]) == (2, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server  # failCommand
 def test_an_entity_that_changes_during_every_check_is_no_good_answer(bank):
     written(bank)
@@ -89,6 +92,7 @@ def test_an_entity_that_changes_during_every_check_is_no_good_answer(bank):
     assert [sums["changing"] for sums in verify(bank)] == [0]
 
 
+@pytest.mark.thorough
 def test_wrong_use_of_verify(bank):
     for arguments, says in ([], "verify [TABLE]"), (["mend"], "verify [TABLE]"), (["verify", "nowhere"], "nowhere"):
         done = bank.projector("archive", *arguments)

@@ -34,7 +34,7 @@ def three(stores: Stores, server_folder, tmp_path) -> Iterator[tuple[ReplicaSet,
         yield mongo, ws
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_connection_string_that_finds_one_member_of_several_is_told(three):
     mongo, ws = three
     primary = mongo.primary()
@@ -56,6 +56,7 @@ def test_a_connection_string_that_finds_one_member_of_several_is_told(three):
             assert found(ws, PINNED) == [] and ws.projector("check").returncode == 0, options
 
 
+@pytest.mark.thorough
 def test_a_set_of_one_member_has_no_other_to_find(bank):
     host, port = parse_uri(bank.stores.mongo_uri)["nodelist"][0]
     for options in ("", "?directConnection=true"):
@@ -97,6 +98,7 @@ def test_entities_that_cannot_be_compared_are_refused(bank, options, kind):
     assert bank.projector("check").returncode == 2
 
 
+@pytest.mark.thorough
 def test_entities_are_an_ordinary_collection_or_none_yet(bank):
     [account] = bank_projections()
     bank.mapping([account, {**account, "table": "account2"}])  # both name it

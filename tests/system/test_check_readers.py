@@ -28,6 +28,7 @@ def line(ws: Workspace, pattern: str) -> tuple[str, str]:
     return found[0]
 
 
+@pytest.mark.thorough
 def test_a_pause_with_who_and_since_when(bank):
     assert line(bank, "paused") == ("ok", "not paused")
     assert bank.projector("pause").returncode == 0
@@ -48,6 +49,7 @@ def closed(fields: list[str]) -> dict:
     return {"$jsonSchema": {"properties": {field: {} for field in fields}, "additionalProperties": False}}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options, said", [
     ({"capped": True, "size": 1 << 20}, "is capped"),
     ({"validator": closed(CONTRACT)}, "refuses what the projector writes"),
@@ -66,6 +68,7 @@ def test_a_feed_that_can_be_no_outbox(ws, options, said):
 NO_CASE = {"locale": "en", "strength": 2}
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("where", [FEED, "outbox_archive"])
 @pytest.mark.parametrize("options, said", [
     ({"capped": True, "size": 1 << 20}, "is capped"), ({"collation": NO_CASE}, "has a collation of its own"),
@@ -100,6 +103,7 @@ def test_a_feed_that_is_deleted_by_a_ttl_index_is_refused(ws):
     assert run.returncode == 2 and f"{FEED} has the TTL index old" in run.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("status", ["pending", "in_progress", "failed", "dead"])
 def test_an_outbox_whose_validator_refuses_a_status(ws, status):
     ws.mapping()
@@ -125,6 +129,7 @@ def test_an_outbox_whose_validator_refuses_the_mark_of_a_copy(ws):
     assert verdict == "warning" and "fed_at" not in text
 
 
+@pytest.mark.thorough
 def test_a_feed_whose_reader_is_behind(ws):
     ws.mapping(mongodb={"feeds": [FEED]}, **SETTINGS, ready_lag_ms=500)
     ws.create()
@@ -145,6 +150,7 @@ def test_a_feed_whose_reader_is_behind(ws):
 # events on demand
 
 
+@pytest.mark.thorough
 def test_the_archive(ws):
     ws.mapping()
     ws.create()
@@ -168,6 +174,7 @@ def test_a_limit_of_events_a_second_is_told(ws):
     assert [(line["verdict"], line["text"]) for line in told] == [("ok", "at most 250 events a second are applied (max_events_per_s)")]
 
 
+@pytest.mark.thorough
 def test_metrics_of_feeds_and_numbers(ws):
     ws.mapping(mongodb={"feeds": [FEED], "retain": "archive"}, **SETTINGS, http="127.0.0.1:0")
     ws.create()
@@ -202,6 +209,7 @@ def test_the_metric_of_receipts_counts_executed_commands(ws):
 # waiting for a write
 
 
+@pytest.mark.thorough
 def test_whether_get_wait_can_answer(bank):
     bank.mapping()
     assert line(bank, "GET /wait")[0] == "ok" and "`projector wait`" in line(bank, "GET /wait")[1]
@@ -234,7 +242,7 @@ def test_replicas_that_nobody_asks(bank):
     assert not any("replica" in c["text"].replace("replica set", "") for c in checks(bank))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_is_wrong_with_a_replica(bank, server_folder):
     def use(address: str, **more) -> None:
         bank.mapping(max_replica_lag_s=5, mysql={"replicas": [address], **more})

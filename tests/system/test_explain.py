@@ -86,6 +86,7 @@ def test_explain_as_json(bank):
 HOSTILE = ["a' OR '1'='1", "`; DROP TABLE account; --", '{"$ne": null}', "$where", "line\nbreak \x1b[2J", "\x9b31m", "Ζωή 🏦", "\\", " ", "-5"]
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_explain_of_ids_that_mean_mischief(bank, name):
     """A hostile id is mere text to both stores and to the terminal."""

@@ -86,6 +86,7 @@ def test_what_stays_is_copied_meanwhile_in_order_and_marked(fed):
         assert not any(OWN & copy.keys() for copy in feed_documents(fed, feed))
 
 
+@pytest.mark.thorough
 def test_while_mysql_takes_nothing_events_reach_the_feed(one):
     one.put(opened(one, "a1"))
     with one.start_projector():
@@ -102,6 +103,7 @@ def test_while_mysql_takes_nothing_events_reach_the_feed(one):
     assert one.db[FEED].count_documents({}) == 2501
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("way", ["skip", "retry"])
 def test_what_was_copied_before_is_not_copied_again_when_it_leaves(fed, way):
     """By then the ledger of the feed's reader may have forgotten it."""
@@ -162,6 +164,7 @@ def test_what_the_sweeper_takes_out_is_copied_before(fed):
     assert not OWN & feed_documents(fed)[0].keys()
 
 
+@pytest.mark.thorough(beyond=1)
 def test_what_the_sweeper_takes_out_takes_what_came_before_it_along(fed):
     """A dead owner's last batch, spanning many aggregates, is
     swept before the events that its acker had not reached."""
@@ -217,6 +220,7 @@ def listed(ws: Workspace) -> dict[str, dict]:
     return {row["event_id"]: row for row in map(json.loads, ws.projector("list", "--json").stdout.splitlines())}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("refused_by", ["validator", "unique index"])
 def test_a_copy_that_a_feed_refuses_holds_only_its_aggregate(one, refused_by):
     """Not even a new owner is kept from working, whose predecessor had the event in hand. In the feed nothing of the
@@ -263,7 +267,7 @@ def test_an_event_is_not_taken_for_the_copy_of_another(one):
         one.wait_gone(repeated)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_many_copies_that_a_feed_refuses_hold_no_other_aggregate_for_long(one):
     one.db.create_collection(FEED, validator={"tag": {"$ne": "bad"}})
     bad = [opened(one, f"a{n}", tag="bad") for n in range(50)]
@@ -297,7 +301,7 @@ def test_a_waiting_event_that_is_refused_keeps_no_other_from_the_feed(one, refus
     assert next(copies)["_id"] == bad["_id"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_event_that_has_no_room_for_the_marks_of_the_archive_holds_only_its_aggregate(ws):
     ws.mapping(mongodb={"retain": "archive"}, **SETTINGS)
     ws.create()
@@ -358,6 +362,7 @@ def test_an_empty_name_which_the_driver_refuses_by_default_reaches_the_feed(fed)
     assert copy["payload"] == event["payload"]
 
 
+@pytest.mark.thorough
 def test_a_second_read_model_with_another_mapping(fed):
     fed.create()
     readers = reader_mapping(fed)
@@ -371,6 +376,7 @@ def test_a_second_read_model_with_another_mapping(fed):
     assert fed.db[SECOND].count_documents({}) == len(events)
 
 
+@pytest.mark.thorough
 def test_a_reader_that_is_away_for_longer_than_its_ledger_lasts(one):
     """What it had applied before is not fed again when it leaves the outbox; newer events are in the feed."""
     readers = reader_mapping(one)
@@ -426,6 +432,7 @@ def test_feeds_that_cannot_be(ws, feeds, complaint):
     assert complaint in said(ws.projector("status"), 2)
 
 
+@pytest.mark.thorough
 def test_status_and_check_show_the_feeds(one):
     [line] = [c for c in checks(one) if FEED in c["text"] and "no projector reads" in c["text"]]
     assert line["verdict"] == "warning"
@@ -463,6 +470,7 @@ def named_later(one: Workspace) -> tuple[list[dict], list[dict]]:
     return before, fed
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("away", [False, True])
 def test_a_feed_that_is_named_later_is_filled_from_the_archive(one, away):
     """By the steps of docs/feeds.md: what is in the archive and in the feed counts once; and its own replay gives the same."""
@@ -487,6 +495,7 @@ def test_a_feed_that_is_named_later_is_filled_from_the_archive(one, away):
     assert turnover(one) == fold([*before, *fed, last])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shadow", [[], ["--shadow"]])
 def test_a_feed_that_is_named_later_is_filled_by_rebuild_of_its_projector(one, tmp_path, shadow):
     one.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
@@ -512,6 +521,7 @@ def test_a_feed_that_is_named_later_is_filled_by_rebuild_of_its_projector(one, t
     assert {row["account_id"]: row["balance"] for row in one.rows("second")} == sums
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ("feed", "archive"))
 def test_an_owner_with_an_older_mapping_file_is_told(ws, kind):
     """A new feed: all processes are restarted, and the standby takes over with what it has read before."""

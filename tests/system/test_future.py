@@ -7,6 +7,8 @@ import json
 import re
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from bank import opened
 from endpoint import Endpoint
 from workspace import Workspace, decimal
@@ -46,6 +48,7 @@ def test_an_event_from_the_future_is_held_with_its_reason_and_burns_no_attempt(b
     assert bank.found(early)["attempts"] == 0 and "event failed" not in again.stderr
 
 
+@pytest.mark.thorough
 def test_it_is_applied_when_its_time_has_come_near(bank):
     bank.mapping(**SETTINGS, future_ms=2000)
     with bank.start_projector() as projector:

@@ -90,6 +90,7 @@ def test_a_mysql_that_hangs_is_told_everywhere_until_it_is_back(private):
         ws.wait(lambda: endpoint.get("/live").json["status"]["outbox"]["pending"] == 0, what="figures that are new")
 
 
+@pytest.mark.thorough
 def test_a_mongodb_that_hangs_is_told_everywhere_until_it_is_back(stores, server_folder, tmp_path):
     with ReplicaSet(server_folder, cache_gb=0.25) as mongo, Workspace(Stores(mongo.uri, stores.mysql_port), tmp_path) as ws:
         ws.create()
@@ -104,6 +105,7 @@ def test_a_mongodb_that_hangs_is_told_everywhere_until_it_is_back(stores, server
             wait_ready(ws, endpoint)
 
 
+@pytest.mark.thorough
 def test_a_mysql_that_refuses_to_be_written_is_told_everywhere(private):
     ws, mysql = private
     with working(ws) as (_, endpoint):
@@ -137,6 +139,7 @@ def copy_own_tables(ws: Workspace, source: Mysqld, target: Mysqld) -> None:
         after.commit()
 
 
+@pytest.mark.thorough
 def test_after_a_switchover_the_new_primary_is_asked(stores, server_folder, tmp_path):
     """The old one keeps its sessions and only refuses to be written; new sessions lead to the new one."""
     with (Mysqld(server_folder / "old") as old, Mysqld(server_folder / "new") as new, closing(Proxy(old.port)) as router,
@@ -176,6 +179,7 @@ def doing(mysql: Mysqld, ws: Workspace, before: list[str], after: list[str]) -> 
                 cursor.execute(statement)
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("before, after, code", [
     (["FLUSH TABLES WITH READ LOCK"], ["UNLOCK TABLES"], 1205), (["LOCK TABLES projector_fence WRITE"], ["UNLOCK TABLES"], 1205),
     (["RENAME TABLE projector_fence TO away"], ["RENAME TABLE away TO projector_fence"], 1146),
@@ -190,6 +194,7 @@ def test_a_mysql_that_can_be_read_but_not_written_is_told_while_nothing_waits(pr
         wait_ready(ws, endpoint)
 
 
+@pytest.mark.thorough
 def test_that_nobody_can_become_the_owner_is_not_ready(private):
     """The fence cannot be taken over while MySQL is read-only; a standby that waits for this is not healthy."""
     ws, mysql = private
@@ -199,6 +204,7 @@ def test_that_nobody_can_become_the_owner_is_not_ready(private):
         wait_reason(ws, endpoint, r"This process cannot become the owner since .* \(1290\)")
 
 
+@pytest.mark.thorough
 def test_work_that_stands_still_is_never_well(bank):
     with working(bank) as (_, endpoint):
         bank.put(first := opened(bank, "a1"))

@@ -86,6 +86,7 @@ def world(bank: Workspace) -> Workspace:
     return bank
 
 
+@pytest.mark.thorough
 def test_no_command_passes_on_what_an_event_contains(world):
     wrong = []
     for command in LOOKS + CHANGES:

@@ -34,6 +34,7 @@ def lag_of(ws: Workspace) -> int:
     return json.loads(ws.projector("status", "--json").stdout)["lag_ms"]
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("clock", [{"minutes": -2}, {"days": -2500}, {"hours": 3}], ids=["slow", "backfill", "fast"])
 def test_a_writers_clock_makes_no_lag(bank, clock):
     with working(bank, ready_lag_ms=60000) as (_, endpoint):
@@ -70,6 +71,7 @@ def test_what_is_stuck_has_lag_although_its_writer_is_fast(bank):
         bank.wait(lambda: endpoint.metrics()["projector_oldest_event_age_seconds"] == 0, what="no oldest event")
 
 
+@pytest.mark.thorough
 def test_what_waits_behind_a_dead_event_has_lag_and_the_dead_one_has_none(bank):
     with working(bank, permanent="dead") as (_, endpoint):
         bank.put(dead := bank.event("a1", "MoneyDeposited", amount="much"))

@@ -110,6 +110,7 @@ NO_VALUE = [{"$oid": "x"}, {"$uuid": "x"}, {"$numberInt": "1.5"}, {"$numberLong"
             {"$numberDecimal": "1,5"}, {"$date": "rubbish"}, {"$date": {"$numberLong": 5}}, {"$date": {}}, [{"a": {"$oid": ""}}]]
 
 
+@pytest.mark.thorough(beyond=7)
 @pytest.mark.parametrize("value, good", [*((value, True) for value in EXTENDED), *((value, False) for value in NO_VALUE)], ids=json.dumps)
 def test_schema_and_program_agree_on_constants(mapped, value, good):
     for change in (lambda p: p["columns"].update(j={"value": value, "type": "json"}),
@@ -198,6 +199,7 @@ def test_a_key_of_an_item_is_never_null(mapped):
     assert done["error"] == "orders: line, item 0 of lines: $item.k: expected int, found null"
 
 
+@pytest.mark.thorough
 def test_ten_thousand_items_and_what_replaces_them(mapped):
     first, second = mapped(lambda p: None, ("Put", {"lines": [{"sku": str(n)} for n in range(10000)]}), ("Put", {"lines": [{"sku": "0"}, {"sku": "x"}]}))
     assert len(changes(first)) == 10000

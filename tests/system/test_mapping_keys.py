@@ -31,6 +31,7 @@ def people(ws) -> list[tuple]:
     return [(row["id"], row["name"], row["n"], row["gone"]) for row in ws.rows("people")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("one, other", PAIRS)
 def test_the_second_of_two_ids_never_shares_the_first_ones_row(loose, one, other):
     loose.put(loose.event(one, "Put", name="first", mails=["a@b"]))
@@ -70,6 +71,7 @@ def findings(ws) -> str:
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("error")), done.returncode
 
 
+@pytest.mark.thorough(beyond=5)
 @pytest.mark.parametrize("one, other", PAIRS + [("7", 7), ("7", Int64(7))])
 @pytest.mark.parametrize("where", ["outbox", "entities", "positions", "both"])
 def test_check_finds_them_where_they_are(loose, one, other, where):
@@ -99,6 +101,7 @@ ALONE = {key: value for key, value in PROJECTION.items() if key != "children"}
 HEX = "c0ffee00-1111-4222-8333-444455556666"
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("type, ids", [
     ("uuid", [HEX, HEX.upper()]), ("uuid", [HEX, UUID(HEX)]),
     ("decimal(9,2)", ["7", "7.0"]), ("decimal(9,2)", ["7.00", 7]),
@@ -136,6 +139,7 @@ def test_ids_that_are_one_in_several_tenants_are_a_warning(loose):
     assert done.returncode == 0 and "would share a row" in done.stdout and "considers the ids" in done.stdout, done.stdout
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("type, usual, others", [
     ("uuid", HEX, [HEX.upper(), HEX.title()]),
     ("decimal(20,0)", "7", ["07", "+7", "7.0", "7e0", "70e-1"]),

@@ -100,6 +100,7 @@ def statuses(ws) -> dict[str, str]:
     return {row["id"]: row["status"] for row in ws.rows("orders")}
 
 
+@pytest.mark.thorough(beyond=2)
 def test_events_are_applied_in_order_and_archived(writer):
     ws = writer.ws
     writer.put(("o-1", "Placed", {"status": "new", "total": 12.5}, 1), ("o-2", "Placed", {"status": "new"}, 2), ("o-1", "Changed", {"status": "paid"}, 4))
@@ -114,6 +115,7 @@ def test_events_are_applied_in_order_and_archived(writer):
     assert ws.outbox.count_documents({}) == 0 and ws.db["outbox_archive"].count_documents({"applied_at": {"$exists": True}}) == 5
 
 
+@pytest.mark.thorough(beyond=2)
 def test_the_stream_brings_events_while_it_runs(writer):
     ws = writer.ws
     with ws.start_projector() as process:
@@ -124,6 +126,7 @@ def test_the_stream_brings_events_while_it_runs(writer):
         ws.wait_drained()
 
 
+@pytest.mark.thorough(beyond=2)
 def test_a_failed_event_holds_its_aggregate_and_the_tools_find_it(writer, state_folder):
     ws = writer.ws
     bad, later, other = writer.put(("o-1", "Placed", {}), ("o-1", "Changed", {"status": "paid"}), ("o-2", "Placed", {"status": "new"}))
@@ -142,6 +145,7 @@ def test_a_failed_event_holds_its_aggregate_and_the_tools_find_it(writer, state_
     assert statuses(ws) == {"o-1": "paid", "o-2": "new"} and ws.outbox.count_documents({}) == 0
 
 
+@pytest.mark.thorough(beyond=2)
 def test_replay_and_archive_verify_read_the_archive(writer, state_folder):
     ws = writer.ws
     writer.put(*((f"o-{n}", type, {"status": type, "total": n}) for type in ("Placed", "Changed") for n in range(5)))
@@ -157,6 +161,7 @@ def test_replay_and_archive_verify_read_the_archive(writer, state_folder):
     assert json.loads(done.stdout.splitlines()[-1])["equal"] == 5
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("times", [
     [{"timestamp": datetime(2020, 1, 1)}, {}],  # then the ObjectId's
     [{"timestamp": "2026-01-01T00:00:01Z"}, {"timestamp": "2026-01-01T00:00:01.500Z"}],
@@ -178,6 +183,7 @@ def test_replay_takes_events_in_the_order_of_their_times_whatever_form_they_have
     assert statuses(ws) == {"o-1": "s1"}
 
 
+@pytest.mark.thorough
 def test_rows_are_repaired_and_filled_from_the_entities(writer, state_folder):
     ws = writer.ws
     ws.db["orders"].insert_many([{"_id": f"o-{n}", "version": Int64(1), "status": "new", "total": n} for n in range(3)])
@@ -200,6 +206,7 @@ def test_rows_are_repaired_and_filled_from_the_entities(writer, state_folder):
     assert statuses(ws)["o-1"] == "paid"
 
 
+@pytest.mark.thorough(beyond=2)
 def test_status_counts_and_check_names_the_index_that_is_missing(writer):
     ws = writer.ws
     writer.put(("o-1", "Placed", {}, 1), ("o-2", "Placed", {"status": "new"}, 2))
@@ -214,6 +221,7 @@ def test_status_counts_and_check_names_the_index_that_is_missing(writer):
     assert f'outbox index on ({names["aggregate_type"]}, {names["aggregate_id"]}, {names["occurred_at"]})' in report
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("payload, reason", [
     ("no JSON", 'payload: expected a document, found string of 7 bytes "no JSON"'),
     ('{"status": ', "payload.status: expected a value of JSON, found the end of the text"),

@@ -145,6 +145,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.thorough(beyond=7)
 @pytest.mark.parametrize("text, complaint", HOSTILE, ids=range(len(HOSTILE)))
 def test_put_says_what_is_wrong_in_one_line_and_writes_nothing(ws, text, complaint):
     done = put(ws, text)
@@ -185,6 +186,7 @@ def test_put_refuses_bytes_that_are_not_utf8(ws):
     assert (done.returncode, done.stderr) == (2, b"outbox: line 1: expected UTF-8, found other bytes\n")
 
 
+@pytest.mark.thorough
 def test_put_refuses_an_event_that_no_change_stream_could_carry(ws):
     done = put(ws, event(payload={"text": "x" * (16 * 1024 * 1024 - 1000)}))
     assert done.returncode == 2
@@ -318,6 +320,7 @@ def test_writers_that_meet_on_one_entity_leave_no_gap(ws):
     assert (thing(ws)["n"], thing(ws)["version"]) == (200, 201)
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server  # failCommand
 def test_the_library_from_c(ws):
     program = Path(OUTBOX).with_name("test_outbox_api")
@@ -330,6 +333,7 @@ def test_the_library_from_c(ws):
 # Faults of the store
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.whole_server
 @pytest.mark.parametrize("data", [
     {"failCommands": ["findAndModify"], "errorCode": 112, "errorLabels": [TRANSIENT]},
@@ -393,6 +397,7 @@ def test_faults_of_inserts_and_deletes_are_overcome_too(ws):
     assert ws.outbox.count_documents({}) == 16 and thing(ws) is None
 
 
+@pytest.mark.thorough
 def test_the_demo_survives_the_loss_of_the_primary(server_folder):
     with ReplicaSet(server_folder, members=3, cache_gb=0.25) as mongo, mongo.client(uuidRepresentation="standard") as client:
         demo = subprocess.Popen([OUTBOX, "demo", "--uri", mongo.uri, "--rate", "100", "--seconds", "12", "--quiet"],
@@ -409,6 +414,7 @@ def test_the_demo_survives_the_loss_of_the_primary(server_folder):
         assert_entities_are_the_fold(majority)
 
 
+@pytest.mark.thorough
 def test_a_standalone_server_is_refused(server_folder):
     with Mongod(server_folder) as mongod:
         plain = f"mongodb://{mongod.address}/"
@@ -536,6 +542,7 @@ def assert_entities_are_the_fold(db) -> None:
     assert entities == fold(events)
 
 
+@pytest.mark.thorough
 def test_the_demos_accounts_are_what_its_events_say(ws):
     for seed in ("1", "2"):  # a second run adds to the accounts of the first
         done = ws.outbox_program("demo", "--events", "1500", "--rate", "0", "--accounts", "30", "--seed", seed, check=True)
@@ -548,6 +555,7 @@ def test_the_demos_accounts_are_what_its_events_say(ws):
     assert sum(a["balance"].to_decimal() for a in ws.accounts.find()) > Decimal(0)
 
 
+@pytest.mark.thorough
 def test_a_seed_gives_the_same_events_again(ws):
     def contents() -> list:
         ids: dict[str, int] = {}

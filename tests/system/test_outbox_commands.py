@@ -97,6 +97,7 @@ def test_the_receipt_is_the_documents_contract(things):
     assert receipt["content"] == hashlib.sha256(bson.encode({"event_type": "ThingHappened", "payload": {"amount": 10}})).digest()
 
 
+@pytest.mark.thorough(beyond=3)
 @pytest.mark.parametrize("_id", ["c-1", {"$uuid": "0190a000-0000-7000-8000-000000000001"}, {"$oid": "0190a00000007000800000aa"}])
 @pytest.mark.parametrize("aggregate_id", ["a", 5, {"$numberLong": "5000000000"}, {"$uuid": "0190a000-0000-7000-8000-000000000002"},
                                           {"$oid": "0190a00000007000800000bb"}])
@@ -172,6 +173,7 @@ def test_it_is_found_when_the_first_answer_was_lost(things):
     assert (thing(things)["balance"], thing(things)["version"]) == (110, 2)
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.whole_server
 @pytest.mark.parametrize("failing", ["find", "update", "insert", "listCollections"])
 def test_a_passing_fault_leaves_one_receipt_and_one_change(things, failing):
@@ -190,6 +192,7 @@ def test_a_passing_fault_leaves_one_receipt_and_one_change(things, failing):
 # Misuse
 
 
+@pytest.mark.thorough(beyond=3)
 @pytest.mark.parametrize("other, said", [
     ({"aggregate_id": "t2"}, "on thing t1"), ({"aggregate_type": "job"}, "on thing t1"),
     ({"event_type": "OtherHappened"}, "another event_type or payload"), ({"payload": {"amount": 11}}, "another event_type or payload"),
@@ -312,6 +315,7 @@ def test_check_names_how_long_commands_are_remembered(bank):
     assert verdict == "ok" and "`outbox init` creates their collection" in text
 
 
+@pytest.mark.thorough
 def test_a_command_that_is_repeated_after_its_receipt_expired(bank):
     """It is executed again. While the ledger knows its event, the row does not follow: `check` says so of such times."""
     def deposited() -> dict:

@@ -131,6 +131,7 @@ def impossible(ws: Workspace, account: str, **more) -> dict:
     return ws.event(account, "MoneyDeposited", **{"amount": "much", **more})
 
 
+@pytest.mark.thorough
 def test_it_shows_the_flow_under_load(bank, driver):
     with shown(bank, driver) as (_, page), load(bank):
         bank.wait(lambda: page.number("#committed") > 1000, what="a thousand events")
@@ -144,6 +145,7 @@ def test_it_shows_the_flow_under_load(bank, driver):
         page.check_clean()
 
 
+@pytest.mark.thorough
 def test_a_later_visitor_sees_the_last_minutes(bank, driver):
     with shown(bank, driver) as (_, page), load(bank):
         bank.wait(lambda: page.number("#committed") > 600, what="events")
@@ -152,6 +154,7 @@ def test_a_later_visitor_sees_the_last_minutes(bank, driver):
         bank.wait(lambda: driver.execute_script("return samples.length") >= before, what="the same history")
 
 
+@pytest.mark.thorough
 def test_it_says_that_mysql_is_down_and_back(stores, driver, server_folder, tmp_path):
     with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
         ws.create()
@@ -170,6 +173,7 @@ def test_it_says_that_mysql_is_down_and_back(stores, driver, server_folder, tmp_
             page.check_clean()
 
 
+@pytest.mark.thorough
 def test_it_says_that_mysql_hangs_or_refuses_and_that_nothing_is_lost(stores, driver, server_folder, tmp_path):
     with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
         ws.create()
@@ -232,6 +236,7 @@ def test_a_dead_event_is_retried_from_the_page(bank, driver):
     assert str(bank.rows("account")[0]["balance"]) == "3.00" and bank.rows("account")[0]["name"] == "Ada Lovelace"
 
 
+@pytest.mark.thorough
 def test_many_dead_events_are_shown_by_kind_and_retried_together(bank, driver):
     bank.put([impossible(bank, f"a{i}") for i in range(60)], bank.event("b1", "Unheard"))
     with shown(bank, driver, permanent="dead", lease_ms=2000) as (process, page):
@@ -266,6 +271,7 @@ def test_a_wrong_token_is_told_and_asked_for_again(bank, driver):
     assert bank.found(dead)["status"] == "dead"
 
 
+@pytest.mark.thorough
 def test_without_a_token_there_are_no_buttons(bank, driver):
     bank.put(dead := impossible(bank, "a1"))
     bank.mapping(name="bank", http="127.0.0.1:0", permanent="dead")
@@ -276,6 +282,7 @@ def test_without_a_token_there_are_no_buttons(bank, driver):
         assert page.shows("#troubles_note", "admin_token_file is not set")
 
 
+@pytest.mark.thorough
 def test_a_standby_says_who_works_and_a_stop_is_seen(bank, driver):
     with shown(bank, driver) as (owner, page):
         bank.wait(lambda: page.text("#role") == "working", what="the owner")
@@ -291,6 +298,7 @@ def test_a_standby_says_who_works_and_a_stop_is_seen(bank, driver):
             assert other.shows("#summary", "the figures below are stale")
 
 
+@pytest.mark.thorough
 def test_a_pause_is_the_state_that_the_page_names(bank, driver):
     with shown(bank, driver) as (_, page):
         bank.wait(lambda: page.text("#role") == "working", what="the owner")

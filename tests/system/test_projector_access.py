@@ -34,6 +34,7 @@ def findings(ws) -> list[tuple[str, str]]:
             if line["verdict"] != "ok" and not line["text"].startswith("no projector reads the feed")]
 
 
+@pytest.mark.thorough
 def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
     manual = (ROOT / "docs/security.md").read_text()
     for collection, actions in {**ACTIONS, **COUNTED}.items():
@@ -57,6 +58,7 @@ def test_the_documented_role_is_enough_and_each_action_is_needed(guarded):
     assert [told for level, told in findings(guarded) if level == "error"] == []  # a built-in role
 
 
+@pytest.mark.thorough
 def test_who_may_not_count_the_receipts_asks_for_them_once(guarded, server_folder):
     """mongod logs every refusal, and `run` looks at its outbox every second."""
     guarded.mongo.admin.command("updateRole", guarded.name, privileges=privileges(guarded.name, ("outbox_commands", "find")))
@@ -77,6 +79,7 @@ def refusals(folder: Path) -> int:
     return sum("outbox_commands" in line and "not authorized" in line for log in folder.rglob("log") for line in log.read_text(errors="replace").splitlines())
 
 
+@pytest.mark.thorough
 def test_without_the_right_to_claim_by_the_batch_a_gap_is_waited_for_and_work_goes_on(guarded):
     """Events are claimed in their own documents then, which is slower and as safe, whatever becomes of them."""
     guarded.file.write_text(json.dumps({**json.loads(guarded.file.read_text()), "gap_wait_ms": 300000}))
@@ -104,6 +107,7 @@ def test_without_a_login_the_outbox_is_closed(guarded):
     assert done.returncode == 2 and re.search(r"^error +mongodb .*(authenticat|authoriz)", done.stdout, re.M), done.stdout
 
 
+@pytest.mark.thorough
 def test_the_role_of_a_writer_is_enough_and_without_the_receipts_it_writes_as_before(guarded):
     writer = f"{guarded.name}_writer"
     actions = {"outbox": ["find", "insert"], "accounts": ["find", "insert", "update", "remove"],
@@ -193,6 +197,7 @@ def test_a_changed_password_file_is_read_again_while_the_old_sessions_still_work
         assert projector.running
 
 
+@pytest.mark.thorough
 def test_a_changed_uri_file_of_mongodb_is_read_again_before_giving_up(guarded, tmp_path):
     uri, secret = guarded.stores.mongo_uri.replace("root:root@", f"{guarded.name}:PASSWORD@"), tmp_path / "uri"
     secret.write_text(uri.replace("PASSWORD", "projector"))

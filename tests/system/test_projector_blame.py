@@ -73,6 +73,7 @@ def ordinary_user(ws: Workspace, projections: list[dict], **overrides) -> Iterat
         yield user
 
 
+@pytest.mark.thorough
 def test_what_is_above_the_packet_limit_fails_by_itself(own):
     """The server would cut the connection, which looks like an outage: so such a statement is never sent."""
     with global_set(own, "max_allowed_packet", 4 * MB), ordinary_user(own, NOTES, **FAST, max_attempts=2, workers=1):
@@ -93,6 +94,7 @@ def test_what_is_above_the_packet_limit_fails_by_itself(own):
         "large": 1 + 3 * MB // 2, "n2": 3 * MB}
 
 
+@pytest.mark.thorough
 def test_a_large_row_does_not_fail_for_the_rows_beside_it(own):
     """Alone it is below the limit; together with the others of its statement it would not be."""
     with global_set(own, "max_allowed_packet", 2 * MB), ordinary_user(own, NOTES, workers=1):
@@ -106,6 +108,7 @@ def test_a_large_row_does_not_fail_for_the_rows_beside_it(own):
             own.query("UPDATE note SET body = ''")
 
 
+@pytest.mark.thorough
 def test_a_limit_that_is_lowered_counts_from_the_next_session_on(own):
     with global_set(own, "max_allowed_packet", 16 * MB), ordinary_user(own, NOTES, **FAST, max_attempts=1, workers=1) as user:
         with own.start_projector() as projector:
@@ -171,6 +174,7 @@ def test_a_statement_that_cuts_the_connection_again_and_again_is_its_events_fail
             assert projector.stop() == 0
 
 
+@pytest.mark.thorough
 def test_a_statement_that_brings_the_server_down_is_its_events_failure(own):
     """Each time nothing works until the server is back, so the connection that is tried next does not tell whose fault it was."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
@@ -185,6 +189,7 @@ def test_a_statement_that_brings_the_server_down_is_its_events_failure(own):
             own.wait_gone(other)
 
 
+@pytest.mark.thorough
 def test_a_transaction_too_large_to_commit_is_its_events_failure(own):
     """As group replication (3100) or Galera reports at COMMIT."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
@@ -197,6 +202,7 @@ def test_a_transaction_too_large_to_commit_is_its_events_failure(own):
             assert (dead["attempts"], dead["last_error"]["class"], dead["last_error"]["code"]) == (1, "size", 3100)
 
 
+@pytest.mark.thorough(beyond=4)
 @pytest.mark.parametrize("code", (3032, 1047, 9001, 4999))
 @pytest.mark.parametrize("pattern", ("", "INSERT INTO", "ON DUPLICATE KEY", "COMMIT"), ids=("all", "ledger", "rows", "commits"))
 def test_a_server_that_refuses_to_work_burns_no_attempts(own, code, pattern):
@@ -229,6 +235,7 @@ def test_an_event_that_cannot_be_mapped_keeps_its_attempts_in_an_outage_too(own)
         assert own.wait_status(bad, "dead")["last_error"]["class"] == "data"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("code", (4999, 1037, 1461, 4081))
 def test_a_server_that_refuses_one_tables_rows_is_believed_after_a_probe(own, code):
     """The probe succeeds, so after three tries the event is to blame; also where the number usually means an outage."""
@@ -241,6 +248,7 @@ def test_a_server_that_refuses_one_tables_rows_is_believed_after_a_probe(own, co
             assert own.wait_status(bad, "dead")["last_error"]["class"] == "unknown"
 
 
+@pytest.mark.thorough
 def test_without_room_for_prepared_statements_other_events_flow(own):
     with ordinary_user(own, NOTES, **FAST, max_attempts=1000, workers=1):
         own.put(first := note(own, "n0", body="first"))
@@ -272,6 +280,7 @@ def test_offline_mode_burns_no_attempts(own, mysqld):
             own.wait_drained()
 
 
+@pytest.mark.thorough
 @locks
 def test_a_slow_statement_is_its_events_failure(own):
     """It takes longer than the answer's timeout; the session is
@@ -300,6 +309,7 @@ def events_of(ws: Workspace, kind: str, count: int) -> list[dict]:
 SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tested once
 
 
+@pytest.mark.thorough
 @locks
 @pytest.mark.parametrize("lock, settings", [("LOCK TABLES account WRITE", {}), ("LOCK TABLES account READ", SHORT_WAITS),
                                             ("SELECT * FROM account FOR UPDATE", SHORT_WAITS)], ids=("write", "read", "rows"))
@@ -328,6 +338,7 @@ def test_a_locked_table_stops_its_own_events_only(own, lock, settings):
             own.wait_drained(60)
 
 
+@pytest.mark.thorough
 def test_a_trigger_whose_definer_has_no_rights_stops_its_own_table_only(own):
     definer = f"d{own.name[2:12]}"
     with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, max_attempts=2, workers=1):
@@ -351,6 +362,7 @@ def test_a_trigger_whose_definer_has_no_rights_stops_its_own_table_only(own):
             own.query(f"DROP USER {definer}@'127.0.0.1'")
 
 
+@pytest.mark.thorough
 def test_a_trigger_whose_definer_is_gone_stops_its_own_table_only(own):
     """As after a dump that was loaded without its users. No attempt is burnt, also by a single event."""
     with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, max_attempts=1, workers=1):
@@ -365,6 +377,7 @@ def test_a_trigger_whose_definer_is_gone_stops_its_own_table_only(own):
             assert projector.running
 
 
+@pytest.mark.thorough
 @locks
 def test_late_events_of_a_locked_table_stop_their_own_table_only(own):
     """Their rows are taken from the entities, in transactions of their own."""
@@ -414,6 +427,7 @@ def test_a_waiting_alter_table_stops_its_own_events_only(own):
             own.wait_drained(60)
 
 
+@pytest.mark.thorough
 @locks
 def test_a_lock_of_our_own_tables_is_an_outage(own):
     with ordinary_user(own, ACCOUNTS, **FAST, **SHORT_WAITS, max_attempts=2, workers=2):

@@ -181,6 +181,7 @@ def test_a_refresh_frees_only_what_the_entity_contains(bank):
     assert bank.found(contained)["status"] == "pending" and bank.found(later) == later
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("command", ["refresh", "json", "repair"])
 def test_what_a_refresh_supersedes_is_named_and_kept(bank, command):
     """The payload may be the only record of what nobody applied."""
@@ -259,6 +260,7 @@ def test_an_interrupted_skip_stands_in_the_log_too(bank):
         projector.wait_log(r"done by hand.*interrupted skip of 1 event \(all dead events\), by ")
 
 
+@pytest.mark.thorough
 def test_actions_for_which_there_is_no_room_are_counted(bank):
     for n in range(103):
         bank.db["projector_leases"].update_one({"_id": bank.name}, {

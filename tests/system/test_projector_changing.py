@@ -151,6 +151,7 @@ def further() -> list[dict]:
     return [*projections, second]
 
 
+@pytest.mark.thorough
 def test_a_further_table_and_one_that_goes(bank):
     with bank.start_projector() as old:
         open_account(bank, 1)
@@ -196,6 +197,7 @@ def failed_reason(ws: Workspace, **changes) -> str:
     return ws.found(event)["last_error"]["message"]
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("changes, said", [
     ({"aggregate_type": "acount"}, "aggregate_type: expected one that a projection takes, found acount"),
     ({"event_type": "AccountOpend"}, "event_type: expected one that a projection of account names, found AccountOpend"),

@@ -126,6 +126,7 @@ class Counting(Refusing):
         return False
 
 
+@pytest.mark.thorough
 def test_a_batch_takes_the_same_few_statements_however_many_rows_it_has(shop):
     counts = []
     for orders in (1, 60):
@@ -307,6 +308,7 @@ def test_child_rows_without_a_row_above_them_are_found(shop):
     assert lines(shop) == {} and differences(shop) == []
 
 
+@pytest.mark.thorough
 def test_an_entity_that_leaves_the_projection_takes_its_children_along(shop):
     shop.mapping([{**ORDERS, "when": {"path": "total", "is": 10}}], backoff_ms=20, gap_wait_ms=0)
     place(shop, order(1, "apple 1", tags=["new"]), order(2, "fig 2"))
@@ -345,6 +347,7 @@ def test_reconcile_leaves_out_what_is_not_to_be_compared(shop):
     assert differences(shop, status=1) == [("order_line", "different columns", "o1", "1")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shadow", [[], ["--shadow"]])
 def test_rebuild_fills_child_tables(shop, shadow):
     place(shop, order(1, "apple 1", "pear 2", tags=["t"]), order(2, "fig 3"), order(3, "kiwi 4"))
@@ -369,6 +372,7 @@ def test_what_a_swap_of_child_tables_would_leave_behind(shop):
     assert lines(shop) == {"o1": ["apple 1"]}
 
 
+@pytest.mark.thorough
 def test_replay_and_archive_verify_know_them(shop):
     shop.mapping([ORDERS], mongodb={"retain": "archive"}, backoff_ms=20)
     place(shop, order(1, "apple 1", "pear 2", tags=["t"]), order(2, "fig 3"))
@@ -455,6 +459,7 @@ def state(ws) -> dict:
     return rows
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("seed", range(6))
 def test_rows_are_what_a_plain_fold_makes_them(shop, seed):
     chance = random.Random(seed)
@@ -486,6 +491,7 @@ def test_kills_leave_no_half_replaced_rows(shop):
     assert state(shop) == fold(events)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 def test_late_events_end_at_the_entities(shop, seed):
     """Events arrive in any order, and there are entities to refresh from: the rows end up as the entities say."""
@@ -535,6 +541,7 @@ def test_an_upsert_with_another_key_leaves_the_old_row_and_reconcile_reports_it(
     assert lines(shop) == {"n2": ["pear 2"]} and [row["order_id"] for row in shop.rows("orders")] == ["n2"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("killed", [False, True])
 def test_nothing_is_applied_to_the_old_table_while_a_reader_of_a_child_delays_the_swap(shop, killed):
     """A RENAME asks for order_line before orders: while it waits there, orders is open to everybody."""

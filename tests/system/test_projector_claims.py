@@ -196,6 +196,7 @@ def test_what_comes_behind_an_event_that_became_anothers_in_the_queue_waits_for_
     assert [str(row["balance"]) for row in bank.rows("account")] == ["101.00", "101.00", "100.00"]
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("what", ["given back", "failed", "applied"])
 def test_an_event_that_another_claimed_meanwhile_is_settled_only_when_it_was_applied(bank, what):
     """A claim that was lost, to a sweep for example, belongs to another:
@@ -237,6 +238,7 @@ def test_an_event_that_is_given_back_has_lost_no_attempt(bank):
     assert stored["attempts"] == 0 and not {"claimed_by", "claimed_at"} & stored.keys()
 
 
+@pytest.mark.thorough
 def test_a_failed_event_that_is_given_back_is_failed_as_before(bank):
     """Its turn does not come, because one before it fails in the same batch. What it waits for, and until when, is still
     shown; after a retry by hand nothing is."""
@@ -354,6 +356,7 @@ def test_what_takes_long_is_marked_in_its_own_document_as_far_as_it_has_not_comm
         bank.wait_drained()
 
 
+@pytest.mark.thorough
 def test_an_attempt_that_ended_with_its_projector_is_counted_once(bank):
     bank.mapping(**{**BY_THE_BATCH, "lease_ms": 3000})
     bank.put(opened(bank))
@@ -391,6 +394,7 @@ def test_what_a_dead_owner_had_applied_is_taken_out_and_what_was_changed_since_s
     assert claim["_id"] not in {c["_id"] for c in claims(bank)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("claimed", ["by the batch", "alone", "for the last time"])
 def test_an_owner_begins_although_mongodb_refuses_to_change_what_the_former_one_left(bank, claimed):
     """Such an event is named in the log; the others are applied. The standby has looked at the outbox before that."""
@@ -488,6 +492,7 @@ def test_an_event_that_was_deleted_while_its_worker_stood_still_is_not_applied(b
     assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
 
 
+@pytest.mark.thorough
 def test_a_mark_of_an_event_that_is_gone_makes_none(bank):
     """Two events of a batch: one was deleted by hand while the other's row was locked, before they were marked."""
     bank.mapping(**{**QUIET, "claim_mark_ms": 2000}, **PAIRS)

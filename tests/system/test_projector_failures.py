@@ -147,6 +147,7 @@ def test_a_missing_row_is_no_permanent_error(bank):
     assert balance(bank) == Decimal("101.00")
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("event_type, payload", [("AccountRenamed", {"name": "x"}), ("MoneyDeposited", {"amount": decimal("1")}),
                                                  ("MoneyWithdrawn", {"amount": decimal("1")}), ("AccountFrozen", {})])
 def test_what_needs_a_row_fails_without_one_and_works_once_it_is_there(bank, event_type, payload):
@@ -248,6 +249,7 @@ def test_first_events_wait_for_those_before_them_however_old_they_are_when_a_sca
     assert balance(bank) == Decimal("101.00") and set(bank.ledger().values()) == {"applied"}
 
 
+@pytest.mark.thorough
 def test_a_flood_of_first_events_with_a_version_above_1_is_applied_after_one_wait(bank):
     """The entities are older than their outbox: their first events arrive through a change stream."""
     bank.mapping(**FAST, gap_wait_ms=200)
@@ -437,7 +439,7 @@ def test_claims_of_another_are_swept_when_they_are_old(bank, claimed_at):
     assert balance(bank) == Decimal("101.00")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_many_claims_of_another_do_not_keep_the_sweeper_from_its_work(bank):
     bank.mapping(**FAST, claim_timeout_ms=2000)
     with bank.start_projector() as projector:

@@ -70,6 +70,7 @@ def test_a_second_name_on_an_outbox_is_refused_and_the_first_goes_on(bank):
     assert bank.query("SELECT projector FROM projector_fence WHERE part = 0") == [{"projector": bank.name}]
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("arguments", [
     ["rebuild"], ["reconcile", "--repair"], ["refresh", "account", "a1"], ["skip", "--all-dead"], ["explain", "account", "a1"],
     ["wait", "account", "a1", "1"], ["replay", "--projection", "account"]], ids=lambda arguments: arguments[0])
@@ -106,6 +107,7 @@ def test_a_renamed_projector_adopts_the_outbox_and_the_old_name_is_refused(bank)
     assert refused.returncode == 2 and 'serves the projector "renamed"' in refused.stderr
 
 
+@pytest.mark.thorough
 def test_a_renamed_projector_numbers_the_archive_in_its_first_tenure(bank):
     """Numbering continues under the new name, whose fence begins again."""
     archive = {"mongodb": {"retain": "archive"}}
@@ -209,6 +211,7 @@ def test_a_transaction_of_the_earlier_name_is_waited_for(bank):
     assert balance(bank) == Decimal("101.00")
 
 
+@pytest.mark.thorough
 def test_a_long_ledger_is_inherited_whole(bank):
     """More than one page of it with ids of two kinds, and of positions."""
     bank.mapping(**SETTINGS)
@@ -304,6 +307,7 @@ def test_a_changed_mapping_is_told_once(bank):
     assert told not in bank.run_once().stderr
 
 
+@pytest.mark.thorough
 def test_an_installation_without_the_table_works_as_before_and_says_once_what_to_do(bank, elsewhere):
     bank.mapping(**SETTINGS)
     bank.query("DROP TABLE projector_source")

@@ -59,6 +59,7 @@ def pairs() -> dict:
                        "AccountClosed": {"op": "delete"}}}
 
 
+@pytest.mark.thorough
 def test_only_the_rows_of_the_batch_are_waited_for(ws):
     """Even in tables of a few rows, which an optimizer prefers to read from end to end, others' rows included."""
     ws.mapping(bank_projections() + [pairs()], **FAST, workers=1)

@@ -54,6 +54,7 @@ def test_an_entity_is_found_by_its_own_id_only(insensitive):
     assert done.returncode == 1 and "missing row" in done.stdout and "extra row" in done.stdout, done.stdout
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("options", ["w=0", "w=1&journal=false&wtimeoutMS=1", "readConcernLevel=local", "readConcernLevel=available&w=1",
                                      "readPreference=secondary&maxStalenessSeconds=120", "readPreference=nearest&readPreferenceTags=dc:none",
                                      "retryWrites=false&retryReads=false&appName=other&socketTimeoutMS=200"])
@@ -113,6 +114,7 @@ def test_an_outbox_of_which_mongodb_deletes_events_is_refused(bank):
     bank.run_once()
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("options, told", [({"collation": NO_CASE}, "has a collation of its own"),
                                            ({"validator": closed(CONTRACT + ALL_FIELDS)}, "has a validator"),
                                            ({"validator": closed(CONTRACT), "validationAction": "warn"}, None)],

@@ -59,6 +59,7 @@ def test_a_status_outside_the_contract_is_none(bank, attempts):
     assert left(bank) == {}
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("value", [Timestamp(2**31, 1), "soon", 5, None, Regex("x"), [datetime(2100, 1, 1)]], ids=lambda v: type(v).__name__)
 def test_a_claim_without_a_proper_time_is_abandoned(bank, value):
     bank.mapping(**FAST)

@@ -62,6 +62,7 @@ def test_once_leaves_what_cannot_be_applied_now_and_ends(bank):
     assert bank.outbox.count_documents({}) == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
 def test_a_signal_under_load_ends_in_order_and_soon(bank, signal):
     bank.mapping(batch=50)
@@ -163,6 +164,7 @@ def test_a_signal_ends_the_wait_for_a_store_and_for_the_lease(bank):
             assert time.monotonic() - asked < AT_ONCE_S
 
 
+@pytest.mark.thorough
 def test_once_beside_a_working_projector_says_so_and_ends(bank):
     bank.mapping(**FAST, lease_ms=5000)
     with bank.start_projector() as owner:
@@ -260,7 +262,7 @@ def test_projectors_of_other_names_do_not_disturb_each_other(bank):
 # bounds
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_memory_stays_within_its_bound_with_a_large_backlog(bank):
     bank.mapping(memory_mb=64)
     load(bank, 30_000, accounts=1000, filler="x" * 3000)  # 90 MB and more
@@ -272,7 +274,7 @@ def test_memory_stays_within_its_bound_with_a_large_backlog(bank):
     assert peak_kb < 64 * 1024, f"{peak_kb} kB"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("size, count, most_mb", [(4_000_000, 60, 160), (15_000_000, 4, 64 + 5 * 15)], ids=["4 MB", "15 MB"])
 def test_memory_with_large_events_is_what_the_manual_says(ws, size, count, most_mb):
     ws.mapping([{"aggregate_type": "account", "table": "letter", "key": {"id": {"from": "$aggregate_id", "type": "varchar(40)"}},
@@ -286,7 +288,7 @@ def test_memory_with_large_events_is_what_the_manual_says(ws, size, count, most_
     assert peak_kb < most_mb * 1024, f"{peak_kb} kB"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_many_blocked_events_cost_no_memory(bank):
     bank.mapping(**{**FAST, "backoff_ms": 300000}, memory_mb=64)
     bad = bank.event("a1", "MoneyDeposited", amount="x")

@@ -69,6 +69,7 @@ def journalled(ws) -> list[str]:
 # arrival in another order
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("batch", [1, 7, 500])
 @pytest.mark.parametrize("versions", [False, True], ids=["by time", "by version"])
 def test_reverse_arrival_is_applied_in_order(ws, batch, versions):
@@ -158,6 +159,7 @@ def begun(ws, account: str) -> dict:
     return ws.event(account, "AccountOpened", at=at(0), total=decimal("100.00"), cards=[1, 2])
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("entities", [True, False])
 @pytest.mark.parametrize("op", ["delete", "mark"])
 def test_a_late_delta_whose_row_a_newer_event_removed_is_superseded(ws, op, entities):
@@ -350,7 +352,7 @@ def test_a_refresh_that_meets_an_outage_is_not_its_events_failure(bank):
     assert row(bank)["name"] == "Ada of the entity"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_is_written_during_a_scan_keeps_its_order(bank):
     """The first of two sorts before what the scan has already read, the second after it. The scan has to wait for room:
     it has not read all when they are written."""
@@ -440,6 +442,7 @@ def test_a_late_update_without_entities_fails_and_says_why(ws):
     assert row(ws, "a2")["balance"] == Decimal("101.00")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("entities", [True, False])
 def test_events_sent_again_after_they_were_applied_change_nothing(ws, entities):
     """Even an update or a statement, which would be refreshed or fail as late if it were not in the ledger."""

@@ -129,6 +129,7 @@ def test_an_outbox_that_is_dropped_or_renamed_is_followed_again(bank, how):
     assert balance(bank) == Decimal("102.00")
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.whole_server
 @pytest.mark.parametrize("code, label", [(286, "NonResumableChangeStreamError"), (280, "NonResumableChangeStreamError"),
                                          (260, None), (43, None), (237, None), (10334, None), (11601, None)])
@@ -153,6 +154,7 @@ ANSWERS = [*({"errorCode": code} for code in (11600, 189, 10107, 13435, 91, 112,
            *({"writeConcernError": {"code": code, "errmsg": "not yet"}} for code in (64, 100))]
 
 
+@pytest.mark.thorough(beyond=3)
 @pytest.mark.whole_server
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
 def test_what_mongodb_answers_to_claims_and_acknowledgements_is_no_events_fault(private_failpoints, answer):

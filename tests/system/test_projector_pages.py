@@ -10,7 +10,7 @@ from bson import Int64, ObjectId
 ROWS = 5300  # more than a page of keys (5000), and several of entities (1000)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_entity_and_every_row_of_many_pages_is_compared(ws, tmp_path):
     """Ids of all types, and pages cut short because their entities are large."""
     ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Iterator
 
+import pytest
+
 from bank import opened
 from endpoint import TOKEN, Endpoint
 from servers import Mysqld
@@ -61,6 +63,7 @@ def test_nothing_is_applied_and_nothing_held_until_it_is_resumed(bank):
         assert "paused" in process.log_text()
 
 
+@pytest.mark.thorough
 def test_a_pause_that_begins_in_an_outage_is_ready_once_that_is_over(bank, server_folder, tmp_path):
     with Mysqld(server_folder / "mysql") as mysql, Workspace(Stores(bank.stores.mongo_uri, mysql.port), tmp_path) as ws:
         ws.create()
@@ -79,6 +82,7 @@ def test_a_pause_that_begins_in_an_outage_is_ready_once_that_is_over(bank, serve
             ws.wait_gone(event)
 
 
+@pytest.mark.thorough
 def test_the_owner_finishes_the_batch_that_it_has_begun_keeps_the_lease_and_holds_nothing(bank):
     with working(bank) as (process, endpoint):
         bank.put(first := opened(bank, "a1"))
@@ -107,6 +111,7 @@ def test_the_owner_finishes_the_batch_that_it_has_begun_keeps_the_lease_and_hold
         bank.wait_gone(later)
 
 
+@pytest.mark.thorough
 def test_what_is_skipped_or_refreshed_during_a_pause_is_done(bank):
     with working(bank) as (process, endpoint):
         bank.put(first := opened(bank, "a1"), dead := {**bank.event("a1", "MoneyDeposited", 2, amount="much"), "status": "dead", "attempts": 10})
@@ -128,6 +133,7 @@ def test_what_is_skipped_or_refreshed_during_a_pause_is_done(bank):
     assert str(bank.rows("account")[0]["balance"]) == "6.00"
 
 
+@pytest.mark.thorough
 def test_an_event_that_was_deleted_during_a_pause_is_not_applied(bank):
     with working(bank) as (_, endpoint):
         pause(bank, endpoint)

@@ -60,6 +60,7 @@ MISSING = [("SELECT", "account"), ("INSERT", "account"), ("UPDATE", "account"), 
            ("SELECT", "projector_source"), ("INSERT", "projector_source"), ("UPDATE", "projector_source")]
 
 
+@pytest.mark.thorough
 def test_check_names_each_grant_that_is_missing(bank):
     """A user with all grants of sql/grants.sql but one."""
     user = f"u{bank.name[2:12]}"
@@ -104,6 +105,7 @@ def test_check_names_each_grant_that_is_missing(bank):
         bank.query(f"DROP USER {user}@'127.0.0.1'")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", FILLING, ids=["rebuild", "replay"])
 def test_filling_a_table_names_the_privilege_that_is_missing_and_writes_nothing(bank, command):
     user = f"u{bank.name[2:12]}"
@@ -167,6 +169,7 @@ REFUSALS = {"on a table of the projector's": ("REVOKE INSERT ON projector_positi
             "on the whole connection": ("ALTER USER {} IDENTIFIED BY 'another'", "Access denied for user")}
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("what", REFUSALS)
 def test_a_privilege_that_is_taken_away_stops_the_projector_with_a_clear_line_and_is_no_events_failure(bank, what):
     name = f"u{bank.name[2:12]}"

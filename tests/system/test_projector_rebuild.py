@@ -150,6 +150,7 @@ def test_a_damaged_table(bank, mode):
     assert len(bank.rows("account")) == 50
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", MODES)
 def test_a_new_table_of_known_aggregates(ws, mode):
     """A second table is added for events that were applied long ago: filling it must leave the first one correct."""
@@ -227,6 +228,7 @@ def test_at_a_low_rate_every_entity_becomes_a_row_too(bank):
 # wrong use
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("arguments, said", [
     (["nowhere"], "no projection fills a table nowhere"),
     (["unseen"], 'unseen has no "entities" to rebuild from'),
@@ -271,6 +273,7 @@ def test_a_table_that_is_not_there(bank, mode):
 # while events flow
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("mode", MODES)
 def test_while_events_flow(bank, mode):
     """The table is corrupted and rebuilt again and again while the projector writes to it. A deposit applied twice, or
@@ -306,6 +309,7 @@ def shadow(ws, *arguments: str, status: int = 0) -> list[dict]:
     return rebuild(ws, "account", "--shadow", *arguments, status=status)
 
 
+@pytest.mark.thorough
 def test_the_old_table_stays_and_is_never_overwritten(bank):
     fill(bank, [account(n) for n in range(5)])
     bank.query("UPDATE account SET name = 'Eve' WHERE account_id = 'a1'")
@@ -354,6 +358,7 @@ def test_what_a_swap_would_leave_behind(bank, statement, said):
     assert tables(bank) == {"account"}
 
 
+@pytest.mark.thorough
 def test_a_foreign_key_of_another_database_is_not_left_behind(bank):
     other = f"{bank.name}_o"
     [column] = bank.query("SHOW FULL COLUMNS FROM account LIKE 'account_id'")
@@ -380,6 +385,7 @@ def test_a_key_that_an_entity_can_change(ws):
     assert done.returncode == 2 and "its key name comes from the entity" in done.stderr
 
 
+@pytest.mark.thorough
 def test_drop_old_alone_is_wrong_use(bank):
     done = bank.projector("rebuild", "--drop-old")
     assert done.returncode == 2 and "--drop-old needs --shadow" in done.stderr
@@ -448,6 +454,7 @@ def test_events_wait_for_the_swap(bank):
     assert {row["balance"] for row in bank.rows("account__old")} == {decimal("10.50").to_decimal()}
 
 
+@pytest.mark.thorough
 def test_what_is_applied_while_the_gate_closes_is_in_the_new_table_and_then_nothing_is_applied(bank):
     """A transaction is in progress when everything has been copied: the gate waits for it, then its account is copied
     again. A lock delays that, and the next event waits for the swap."""
@@ -475,6 +482,7 @@ def test_what_is_applied_while_the_gate_closes_is_in_the_new_table_and_then_noth
     assert in_mysql == in_mongodb
 
 
+@pytest.mark.thorough
 def test_killed_while_the_rename_waits(bank):
     """Swapped or not, the stores agree in the end."""
     bank.mapping(**SHORT_LEASE)
@@ -518,6 +526,7 @@ def test_a_gate_that_is_lost_swaps_nothing(bank):
 # interrupted
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resume", [False, True])
@@ -543,6 +552,7 @@ def test_killed_and_started_again(bank, mode, resume):
     assert in_mysql == in_mongodb
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", MODES)
 def test_a_changed_mapping_is_not_resumed(bank, mode):
     fill_quickly(bank, 5000)
@@ -557,6 +567,7 @@ def test_a_changed_mapping_is_not_resumed(bank, mode):
     assert bank.state_file("rebuild").read_bytes() == kept and bank.rows("account") == rows
 
 
+@pytest.mark.thorough
 def test_nothing_to_resume(bank):
     fill(bank, [account(1)])
     done = bank.projector("rebuild", "--resume")
@@ -564,6 +575,7 @@ def test_nothing_to_resume(bank):
     assert "nothing to resume" in done.stderr and "account: 1 entities" in done.stdout
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_while_events_flow(bank):
     """A shadow is built, killed at some moment, resumed or restarted, swapped: a hundred accounts stay correct."""
     bank.mapping(**SHORT_LEASE)

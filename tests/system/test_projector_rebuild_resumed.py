@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from entities import account, fill
 from test_projector_rebuild import differences, reconcile, shadow, start_shadow, tables, waiting
 
 
+@pytest.mark.thorough
 def test_a_new_table_that_was_dropped_in_between_was_not_swapped(bank):
     fill(bank, [account(n) for n in range(10)])
     with bank.stores.mysql(bank.name) as holder, holder.cursor() as cursor:

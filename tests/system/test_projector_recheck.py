@@ -58,6 +58,7 @@ def sums(lines: list[dict], table: str | None = "account", member: str = "sums")
 # reading in pages reaches the end
 
 
+@pytest.mark.thorough
 def test_entities_of_9_mb_side_by_side_are_all_compared(bank):
     for n in range(4):
         bank.accounts.insert_one(account(f"a{n}", scan=MEGABYTES_9))
@@ -66,6 +67,7 @@ def test_entities_of_9_mb_side_by_side_are_all_compared(bank):
     assert {line["aggregate_id"] for line in found(lines, "missing row")} == {"a0", "a1", "a2", "a3"}
 
 
+@pytest.mark.thorough
 def test_entities_of_9_mb_side_by_side_are_all_verified(bank):
     bank.mapping(mongodb={"retain": "archive"})
     for n in range(4):
@@ -74,6 +76,7 @@ def test_entities_of_9_mb_side_by_side_are_all_verified(bank):
     assert sums(lines)["aggregates"] == 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", [(), ("--shadow",)], ids=["in-place", "shadow"])
 def test_entities_of_9_mb_side_by_side_all_become_rows(bank, mode):
     for n in range(4):
@@ -106,6 +109,7 @@ def test_more_events_behind_a_refresh_than_one_page_are_replayed(bank):
     assert bank.rows("account")[0]["balance"] == decimal("1110.50").to_decimal()
 
 
+@pytest.mark.thorough
 def test_events_behind_refreshes_of_more_aggregates_than_one_page_are_replayed(bank):
     """Ids of two kinds have pages of their own; nothing waits for the aggregates of the first page."""
     bank.mapping(mongodb={"retain": "archive"})
@@ -129,6 +133,7 @@ NAMELESS = {"UUID of subtype 3": Binary(uuid.UUID(int=1).bytes, 3), "double": 1.
             "too long": "x" * 256}
 
 
+@pytest.mark.thorough
 def test_an_id_that_no_aggregate_can_have_is_a_finding(bank):
     fill(bank, account("good"))
     for key in NAMELESS.values():
@@ -144,6 +149,7 @@ def test_an_id_that_no_aggregate_can_have_is_a_finding(bank):
     assert "found double 1.5" in told and "found string of 256 bytes" in told
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", [(), ("--shadow",)], ids=["in-place", "shadow"])
 def test_rebuild_names_an_id_that_no_aggregate_can_have(bank, mode):
     for key in ["good", *NAMELESS.values()]:

@@ -112,6 +112,7 @@ KEYS = {
 }
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("name", KEYS)
 def test_keys_of_any_kind(ws, name):
     key, ids = KEYS[name]
@@ -158,6 +159,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found_and_mended(bank, name):
     statement, kind = FAULTS[name]
@@ -304,6 +306,7 @@ def test_an_entity_without_version(bank):
     assert sums(lines)["lagging"] == 1
 
 
+@pytest.mark.thorough
 def test_dead_events_and_applied_ones(bank):
     bank.mapping(max_attempts=1)
     fill(bank, [account(n) for n in range(3)])
@@ -326,6 +329,7 @@ def test_dead_events_and_applied_ones(bank):
     assert differences(reconcile(bank)) == []
 
 
+@pytest.mark.thorough
 def test_an_applied_event_that_waits_to_leave_the_outbox_explains_no_other_row(bank):
     fill(bank, [account(1)])
     bank.put({**opened(bank, account(1)), "_id": uuid.UUID(next(i for i in bank.ledger()))})
@@ -351,6 +355,7 @@ def test_an_applied_event_that_leaves_the_outbox_meanwhile_is_no_difference(bank
 # parts of it
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("size", [2000, 200, 5000], ids=["few of many", "in one round", "all"])
 def test_a_sample_has_no_entity_twice(bank, size):
     """Pages are of 1000, and those of a small sample are chosen apart from each other."""
@@ -393,6 +398,7 @@ def test_several_projections_of_one_type(ws):
     assert len(ws.rows("account_name")) == 3
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("arguments, said", [
     (["nowhere"], "no projection fills a table nowhere"),
     (["unseen"], 'unseen has no "entities"'),
@@ -454,7 +460,7 @@ def test_no_false_difference_while_events_flow(bank):
     assert (differences(lines), sums(lines)["lagging"]) == ([], 0)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_repair_while_events_flow(bank):
     """Differences are planted and repaired again and again while the projector
     works; in the end nothing was lost and nothing applied twice."""
@@ -502,7 +508,7 @@ def fill_quickly(ws, count: int) -> None:
             f"('{e['_id']}', '{e['user_id']}', '{e['name']}', 10.50, '{MOMENT}', '{MOMENT}')" for e in entities))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("repair", [False, True])
 def test_killed_and_resumed(bank, repair):
     fill_quickly(bank, 20000)

@@ -15,6 +15,7 @@ from workspace import WAIT_S, bank_projections
 __all__ = ["state_folder"]  # the fixture of reconcile's tests: a state folder per test
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", MODES)
 def test_a_rebuild_deletes_no_row_because_the_collection_is_missing(bank, mode):
     """A misspelt collection, or one that was dropped: the same as a mistake that an operator makes."""
@@ -63,6 +64,7 @@ def test_a_repair_deletes_no_row_because_the_collection_is_missing(bank):
     assert bank.rows("account") == []
 
 
+@pytest.mark.thorough
 def test_an_applied_event_that_a_command_has_claimed_is_not_called_taken_out(bank):
     """What a skip is about to take out is left to it, until its claim is old."""
     fill(bank, [account(1)])
@@ -100,6 +102,7 @@ def test_an_unusable_entity_and_a_refused_one_are_both_named(bank):
     assert sorted(line["aggregate_id"] for line in lines if "reason" in line) == ["a1", "a3"]
 
 
+@pytest.mark.thorough
 def test_a_copy_that_meets_a_lock_is_run_again(bank):
     bank.mapping(mysql={"lock_wait_s": 1})
     fill(bank, [account(n) for n in range(9)])

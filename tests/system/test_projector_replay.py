@@ -59,6 +59,7 @@ def test_a_table_that_was_emptied(bank):
     assert shown(bank) == fold(events + more)
 
 
+@pytest.mark.thorough
 def test_a_table_that_is_new_in_the_mapping(bank):
     """The old mapping stays in use until the new one takes over: events that need a row wait for it."""
     events = life(bank, 5, 6)
@@ -111,7 +112,7 @@ def test_a_closed_account_and_one_that_came_back(bank):
 # live events meanwhile
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_live_deltas_meanwhile(bank):
     """Writers never stop; in the end the rows are correct, and no event is lost or counted twice."""
     events = life(bank, 30, 40)
@@ -148,7 +149,7 @@ def test_live_deltas_meanwhile(bank):
     assert leftovers(bank) == ([], [])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_live_events_that_come_faster_than_they_are_replayed(bank):
     """The outbox never empties, and `run` takes larger batches:
@@ -185,6 +186,7 @@ def test_live_events_that_come_faster_than_they_are_replayed(bank):
     assert leftovers(bank) == ([], [])
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("odd", [Timestamp(4000000000, 1), MaxKey(), [datetime(2100, 1, 1)]], ids=["timestamp", "maxkey", "array"])
 def test_an_archived_time_that_is_none_does_not_unbind_the_scan(bank, odd):
     """In BSON's order it is later than all dates; the scan would chase events archived meanwhile."""
@@ -264,7 +266,7 @@ def test_an_event_that_a_refresh_contains_but_nobody_applied(bank):
 # interruptions
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_in_the_middle_and_started_again(bank):
     bank.mapping(**ARCHIVE, **SHORT_LEASE, batch=5)
     events = life(bank, 50, 30)
@@ -366,6 +368,7 @@ def test_rows_that_several_aggregates_share(ws):
     assert done.returncode == 2 and "$aggregate_id" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_skipped_event_stays_skipped(bank):
     """Even when the ledger has forgotten it: the archive has a mark."""
     bank.mapping(**ARCHIVE, **SHORT_LEASE, max_attempts=1)
@@ -499,6 +502,7 @@ def test_one_aggregate_where_it_stands(bank):
 # wrong use
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("arguments, says", [
     ([], "--projection"),
     (["--projection", "nowhere"], "no projection fills a table nowhere"),

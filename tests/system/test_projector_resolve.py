@@ -25,6 +25,7 @@ def renamed(ws, aggregate_id, event_id=None) -> dict:
     return event if event_id is None else {**event, "_id": event_id}
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("event_id", IDS, ids=str)
 def test_an_event_is_named_by_the_usual_text_of_its_id(bank, event_id):
     bank.mapping(**SLOW)
@@ -40,6 +41,7 @@ def test_an_event_is_named_by_the_usual_text_of_its_id(bank, event_id):
         assert bank.projector(command, "--", str(event_id)).returncode == 1
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("aggregate_id", AGGREGATES, ids=lambda value: f"{type(value).__name__} {value}")
 def test_an_aggregate_is_named_by_the_usual_text_of_its_id(bank, aggregate_id):
     bank.mapping(**SLOW)
@@ -89,6 +91,7 @@ def test_results_for_machines(bank):
     assert (status, skipped["count"], len(skipped["events"])) == (0, 1, 1)
 
 
+@pytest.mark.thorough
 def test_a_reason_with_control_characters_is_named_as_it_is_shown(bank):
     """Neither log nor terminal gets them raw."""
     bank.mapping(**SLOW, permanent="dead")

@@ -117,6 +117,7 @@ def test_alive_means_that_the_work_goes_on(bank, tmp_path):
         bank.wait_drained()
 
 
+@pytest.mark.thorough
 def test_a_paused_owner_is_alive(bank, tmp_path):
     manager = Manager(str(tmp_path / "s"))
     with started(bank, manager, 3000) as projector:

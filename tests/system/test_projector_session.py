@@ -111,6 +111,7 @@ def bank(odd) -> Odd:
     return odd
 
 
+@pytest.mark.thorough
 def test_every_variable_has_our_value_whatever_is_handed_out(odd):
     variables = {**VARIABLES, **(OF_MARIADB if odd.server.is_mariadb else OF_MYSQL)}
     ours = {name: value for name, (_, value) in variables.items() if value is not None}
@@ -143,6 +144,7 @@ def test_autocommit_off_loses_nothing(bank):
     assert len(bank.rows("account")) == 1
 
 
+@pytest.mark.thorough
 def test_a_transaction_that_is_handed_out_is_not_ours(bank):
     with bank.handing_out("BEGIN"):
         bank.put(opened(bank, "a1"))
@@ -152,6 +154,7 @@ def test_a_transaction_that_is_handed_out_is_not_ours(bank):
     assert bank.query("SELECT epoch FROM projector_fence")[0]["epoch"] == 1
 
 
+@pytest.mark.thorough
 def test_a_database_that_is_handed_out_is_not_ours(bank):
     other = f"{bank.name}_other"
     bank.query(f"CREATE DATABASE {other}")

@@ -48,10 +48,12 @@ def lines(ws: Workspace, command: str, *arguments: str, status: int = 0) -> list
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.thorough
 def test_check_finds_nothing_to_mend(spread):
     assert [line for line in lines(spread, "check") if line["verdict"] != "ok"] == []
 
 
+@pytest.mark.thorough
 def test_the_bank_on_two_shards(spread):
     """Written, projected, archived, compared, refilled, replayed."""
     with spread.start_projector() as projector:
@@ -70,6 +72,7 @@ def test_the_bank_on_two_shards(spread):
         assert spread.query(COMPARED) == told, (command, done.stderr)
 
 
+@pytest.mark.thorough
 def test_a_feed_of_two_shards(spread):
     """From an outbox on two shards into a feed on one; stuck events are copied and marked meanwhile, on both shards."""
     spread.mapping(mongodb={"retain": "archive", "feeds": [FEED]}, backoff_ms=20)
@@ -91,6 +94,7 @@ def test_a_feed_of_two_shards(spread):
     assert turnover(spread) == fold([*opened, *stuck, *late])
 
 
+@pytest.mark.thorough
 def test_a_feed_that_is_sharded_by_something_else_is_reported(spread):
     spread.mapping(mongodb={"feeds": [FEED, "outbox_audit"]})
     for feed, key in (FEED, "aggregate_id"), ("outbox_audit", "_id"):
@@ -102,6 +106,7 @@ def test_a_feed_that_is_sharded_by_something_else_is_reported(spread):
     assert told["verdict"] == "warning" and f'{FEED} is sharded by {{ "aggregate_id" : "hashed" }}' in told["text"]
 
 
+@pytest.mark.thorough
 def test_a_command_sent_twice_at_once_on_two_shards(spread):
     """The receipts are on one shard, and most entities on the other: each is read as of another moment."""
     spread.outbox_program("init", check=True)

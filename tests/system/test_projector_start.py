@@ -73,6 +73,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.thorough(beyond=8)
 @pytest.mark.parametrize("overrides, message", WRONG, ids=[m.replace("\\", "")[:45] for _, m in WRONG])
 def test_a_wrong_file_is_refused_with_the_path_of_the_key(ws, overrides, message):
     ws.mapping(overrides.pop("projections", None), **{k: dict(v) if isinstance(v, dict) else v for k, v in overrides.items()})
@@ -137,6 +138,7 @@ WRONG_URIS = ["http://user:s3cr3t@x/", "user:s3cr3t@x", "mongodb://user:s3cr3t",
               "mongodb://x/?tls=s3cr3t", "mongodb://x/?authMechanism=s3cr3t"]
 
 
+@pytest.mark.thorough(beyond=4)
 @pytest.mark.parametrize("uri", WRONG_URIS)
 def test_a_uri_that_is_none_is_not_shown(ws, uri):
     for wrong in ({"uri": uri}, {"uri": "${WRONG_URI}"}):
@@ -167,6 +169,7 @@ def test_a_secret_of_the_wrong_type_is_not_shown(ws):
 # the stores
 
 
+@pytest.mark.thorough
 def test_unreachable_stores(bank):
     port = free_port()
     bank.mapping(mysql={"port": port})
@@ -279,6 +282,7 @@ BAD_TABLES = [
 ]
 
 
+@pytest.mark.thorough(beyond=8)
 @pytest.mark.parametrize("statement, verdict, message", BAD_TABLES, ids=[s[:60] for s, *_ in BAD_TABLES])
 def test_check_finds_what_is_wrong_with_a_table_and_run_refuses_it(bank, statement, verdict, message):
     bank.query(statement)
@@ -311,6 +315,7 @@ def test_a_ledger_without_its_key_gets_it_back_as_check_says(bank):
 SPECIAL = {"size": "enum('small','large')", "built": "year", "opens": "time(3)", "open": "bit(1)", "rate": "float"}
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("column, wrong", [
     ("size", "enum('small','big')"), ("size", "varchar(3)"), ("built", "tinyint"), ("opens", "time(0)"),
     ("opens", "datetime(3)"), ("open", "varchar(5)"), ("rate", "float(5,2)"), ("rate", "decimal(5,2)")])
@@ -408,6 +413,7 @@ def test_a_foreign_key_of_a_child_table_to_its_parent_is_not_told(ws):
     assert check.returncode == 0 and "foreign key" not in check.stdout, check.stdout
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.slow
 @pytest.mark.parametrize("settings, status, told", [
     (["--log-bin=binlog", "--server-id=7", "--binlog-format=STATEMENT"], 2, "binlog_format is STATEMENT"),
@@ -430,7 +436,7 @@ def test_a_server_that_is_set_up_wrong_is_refused_and_a_risk_is_told(stores, ser
         mysql.discard()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_mysql_without_a_redo_log_or_repairable_pages_is_told(stores, server_folder, tmp_path):
     mysql = Mysqld(server_folder / "mysqld")
     if mysql.is_mariadb:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 
+import pytest
 from bson import Int64
 
 from workspace import Workspace, decimal
@@ -16,6 +17,7 @@ def opened(ws: Workspace, account: str, version: int | None = None, **more) -> d
     return ws.event(account, "AccountOpened", version, user_id="u1", name="Ada", balance=decimal("1.00"), **more)
 
 
+@pytest.mark.thorough
 def test_what_mongodb_could_not_be_asked_for_is_null(bank):
     bank.mapping(mongodb={"uri": "mongodb://127.0.0.1:1/?replicaSet=rs0"})
     done = bank.projector("status", "--json")

@@ -67,6 +67,7 @@ def test_a_standby_takes_over_from_a_killed_owner_long_before_its_lease_expires(
         bank.wait_drained()
 
 
+@pytest.mark.thorough
 def test_an_owner_that_was_paused_finds_another_working_and_writes_nothing_more(bank):
     bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
     with owner_and_standby(bank) as (owner, standby):
@@ -79,6 +80,7 @@ def test_an_owner_that_was_paused_finds_another_working_and_writes_nothing_more(
         assert bank.rows("account")[0]["balance"] == 11
 
 
+@pytest.mark.thorough
 def test_a_standby_that_was_paused_itself_does_not_suspect_the_owner(bank):
     bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
     with owner_and_standby(bank) as (owner, standby):
@@ -117,6 +119,7 @@ class Delay:
             client.sendall(data)
 
 
+@pytest.mark.thorough
 def test_a_suspicion_that_reaches_mongodb_after_a_heartbeat_takes_nothing(bank):
     """The owner was paused for just as long as it took to suspect it."""
     settings = {**LONG_LEASE, "lease_ms": 20000}
@@ -211,6 +214,7 @@ def test_a_mysql_restored_below_a_running_projector_ends_it_with_status_2(bank):
 LOST = r"MySQL has lost what was applied: event \S+, committed at .* UTC, is not in its ledger"
 
 
+@pytest.mark.thorough
 def test_a_restore_within_one_ownership_ends_a_running_projector(bank):
     """The epoch cannot tell: the owner is the same as when the backup was made."""
     bank.mapping(**FAST)
@@ -228,6 +232,7 @@ def test_a_restore_within_one_ownership_ends_a_running_projector(bank):
     assert bank.outbox.count_documents({}) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ended", ("stopped", "killed"))
 def test_a_restore_within_one_ownership_is_refused_by_the_next_owner_until_it_is_adopted(bank, ended):
     bank.mapping(**FAST, lease_ms=2000)

@@ -62,6 +62,7 @@ def test_wrong_settings_are_refused(bank, settings, said):
     assert done.returncode == 2 and said in done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server
 def test_nothing_is_applied_while_a_replica_lags_or_cannot_be_reached(bank, server_folder):
     """The replica is a separate server that has only what the test copies, like a replica whose applier is stopped."""

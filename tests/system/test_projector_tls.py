@@ -187,6 +187,7 @@ def assert_untouched(ws) -> None:
 # as it should be
 
 
+@pytest.mark.thorough
 def test_with_tls_and_no_more_privileges_than_needed(ws, secure):
     told = findings(ws)
     assert {verdict for verdict, _, _ in told} == {"ok"}, told
@@ -214,6 +215,7 @@ def test_with_tls_and_no_more_privileges_than_needed(ws, secure):
     assert {"a1", "a2"} <= {row["account_id"] for row in ws.rows("account")}
 
 
+@pytest.mark.thorough
 def test_the_systems_authorities_are_the_default(ws):
     """OpenSSL reads them from this variable."""
     ws.environment["SSL_CERT_FILE"] = ws.authority
@@ -225,6 +227,7 @@ def test_the_systems_authorities_are_the_default(ws):
 # servers that cannot be trusted
 
 
+@pytest.mark.thorough
 def test_another_authority_is_refused(refused, secure):
     stranger = secure.stranger.file
     secured(refused, uri(refused, (f"tlsCAFile={refused.authority}", f"tlsCAFile={stranger}")), tls_ca=str(stranger))
@@ -233,17 +236,20 @@ def test_another_authority_is_refused(refused, secure):
     assert_untouched(refused)
 
 
+@pytest.mark.thorough
 def test_without_a_file_the_systems_authorities_do_not_know_ours(refused):
     check_both_are_refused(refused, None)
     assert_untouched(refused)
 
 
+@pytest.mark.thorough
 def test_a_certificate_for_another_host_is_refused(refused, secure):
     with secure.showing("elsewhere.example"):
         check_both_are_refused(refused, refused.authority)
     assert_untouched(refused)
 
 
+@pytest.mark.thorough
 def test_a_certificate_that_has_expired_is_refused(refused, secure):
     valid = timedelta(seconds=8)  # no server would load one that has already expired
     end = datetime.now(timezone.utc) + valid
@@ -273,6 +279,7 @@ def test_a_file_that_is_not_there_is_told_at_once(refused):
         assert re.search(rf"mongodb\.uri: {option}: /nowhere/ca\.pem: No such file", said(refused.projector("run"), 2), re.I)
 
 
+@pytest.mark.thorough
 def test_a_certificate_that_turns_bad_while_it_runs_is_waited_for(ws, secure):
     with ws.start_projector() as projector:
         ws.wait_drained()
@@ -366,6 +373,7 @@ def test_a_wrong_password_is_one_line(refused):
     assert_untouched(refused)
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("change", ["IDENTIFIED BY 'another'", "ACCOUNT LOCK", "PASSWORD EXPIRE"])
 def test_a_mysql_login_that_ends_while_it_runs_stops_it(ws, change):
     with ws.start_projector() as projector:
@@ -378,6 +386,7 @@ def test_a_mysql_login_that_ends_while_it_runs_stops_it(ws, change):
     assert ws.found(event).get("attempts", 0) == 0
 
 
+@pytest.mark.thorough
 def test_a_mongodb_login_that_ends_while_it_runs_stops_it(ws):
     admin = ws.mongo.admin
     with ws.start_projector() as projector:

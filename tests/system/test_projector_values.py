@@ -109,7 +109,7 @@ def same(found, expected) -> bool:
 PATHS = ("upsert", "update", "sql", "refresh")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_values_arrive_unchanged_on_every_path(ws):
     """Upsert; update and bound parameter, on a row that holds another
     value; refresh from the entity. One table per type."""
@@ -218,6 +218,7 @@ def test_parameters_without_a_column_are_bound_as_what_they_are(ws):
                                                    '{ "k" : [ 1 ] }'])}
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("key_type, ids", [
     ("bigint", [Int64(-2**63), -1, 0, Int64(2**63 - 1)]), ("varchar(64)", ["", "a", "A", "a ", "ä", "é\0", ROCKET]),
     ("uuid", [UUID, uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)]), ("binary(12)", [OID, ObjectId(b"\0" * 12), ObjectId(b" " * 12)]),
@@ -245,6 +246,7 @@ def number(value) -> int | float | Decimal:
     return value.to_decimal() if isinstance(value, Decimal128) else value
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("name", ["n", "v", "t", "k0", "new", "select"])
 def test_a_table_may_have_any_name(ws, name):
     """Whatever names the statements use for their own parts."""
@@ -262,6 +264,7 @@ def test_a_table_may_have_any_name(ws, name):
     assert ws.rows(f"`{name}`") == [{"id": "b", name: -7}]
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("column_type, first, deltas", [
     ("bigint", Int64(2**63 - 11), [1] * 10), ("bigint unsigned", Decimal128("18446744073709551605"), [1] * 10),
     ("decimal(65,30)", Decimal128("1234567890123456789012345678901234"), [Decimal128("0.000000000000000000000000000001")] * 9),
@@ -344,6 +347,7 @@ def test_any_bytes_in_ids_are_kept_apart(bank):
     assert set(bank.ledger()) == set(ids)
 
 
+@pytest.mark.thorough
 def test_large_payloads_are_split_into_statements(ws):
     """More than max_allowed_packet in one batch, with rows of a megabyte."""
     ws.mapping([projection("longblob")], batch=200, workers=1)

@@ -89,7 +89,7 @@ def test_versions_without_an_event_are_missing_until_one_comes_late(bank):
     assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "applied"), (0, "missing"), (0, "applied")]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_version_that_was_missing_and_is_applied_in_order_is_applied(bank):
     bank.mapping(**{**LISTENING, "gap_wait_ms": 12000}, lease_ms=4000)  # it is paused before the wait is over
     with bank.start_projector() as process:
@@ -105,6 +105,7 @@ def test_a_version_that_was_missing_and_is_applied_in_order_is_applied(bank):
         assert [waited(bank, "a1", v) for v in (2, 3, 4)] == [(0, "applied"), (0, "missing"), (0, "applied")]
 
 
+@pytest.mark.thorough
 def test_a_late_event_that_a_newer_state_had_overtaken_is_superseded(bank):
     bank.put(opened(bank, "a1", 2, at=T + timedelta(seconds=2)))
     bank.run_once()
@@ -121,6 +122,7 @@ def test_however_many_are_superseded_at_once_each_is_told_as_such(bank):
     assert [waited(bank, "a1", v) for v in (1, 17, 20, 21)] == [(0, "superseded")] * 3 + [(0, "applied")]
 
 
+@pytest.mark.thorough
 def test_a_version_stays_missing_however_many_are_superseded_after_it(bank):
     bank.mapping(gap_wait_ms=20)
     bank.put(opened(bank, "a1", 1, at=T), deposit(bank, "a1", 3, at=T + timedelta(seconds=4)), opened(bank, "a2", 301, at=T + timedelta(seconds=2)))
@@ -130,6 +132,7 @@ def test_a_version_stays_missing_however_many_are_superseded_after_it(bank):
     assert (waited(bank, "a1", 2), waited(bank, "a2", 300)) == ((0, "missing"), (0, "superseded"))
 
 
+@pytest.mark.thorough
 def test_a_version_that_came_late_is_not_missing_again_when_its_note_is_forgotten(bank):
     bank.mapping(gap_wait_ms=20)
     bank.put(opened(bank, "a1", 1, at=T), deposit(bank, "a1", 4, at=T + timedelta(seconds=4)), opened(bank, "a2", 301, at=T + timedelta(seconds=2)))
@@ -225,6 +228,7 @@ def test_json_and_wrong_use(bank):
 IDS = ["a b+c&d=e%41ü", uuid.UUID("0190a000-0000-7000-8000-000000000001"), ObjectId("0190a00000007000800000aa"), 5, Int64(2**53 + 1)]
 
 
+@pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("account", IDS, ids=str)
 def test_ids_of_all_kinds(bank, account):
     with listening(bank) as endpoint:
@@ -349,7 +353,7 @@ def test_who_hangs_up_gives_its_place_back(bank):
         assert clients[0].recv(4096).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_thousands_of_idle_connections_keep_nobody_waiting(bank):
     bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint:
@@ -365,6 +369,7 @@ def test_thousands_of_idle_connections_keep_nobody_waiting(bank):
         assert ask(endpoint, "a1", 2) == (200, {"outcome": "applied"})
 
 
+@pytest.mark.thorough
 def test_waiters_are_bounded_and_others_are_answered_meanwhile(bank):
     bank.put(opened(bank, "a1", 1))
     with listening(bank) as endpoint, ThreadPoolExecutor(280) as pool:
@@ -420,6 +425,7 @@ class Asked(Refusing):
         return False
 
 
+@pytest.mark.thorough
 def test_a_standby_asks_mysql_once_a_second_however_many_wait(bank):
     asked, seconds = Asked(), 4
     with listening(bank), refusing_port(asked, "mysql", MysqlWire, bank.stores.mysql_port) as port:
@@ -442,6 +448,7 @@ def test_a_stop_answers_those_who_wait(bank):
         assert soon.result()[0] == 503
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server
 def test_a_mysql_that_does_not_answer_holds_no_timeout_up(bank, server_folder, tmp_path):
     with Mysqld(server_folder / "mysql") as mysql, Workspace(Stores(bank.stores.mongo_uri, mysql.port), tmp_path) as ws:
@@ -462,6 +469,7 @@ def test_a_mysql_that_does_not_answer_holds_no_timeout_up(bank, server_folder, t
             assert first.result() == (200, {"outcome": "applied"})
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server
 def test_while_mysql_is_away_it_waits(bank, server_folder, tmp_path):
     with Mysqld(server_folder / "mysql") as mysql, Workspace(Stores(bank.stores.mongo_uri, mysql.port), tmp_path) as ws:
@@ -500,6 +508,7 @@ def test_the_python_of_the_docs_shows_a_row_that_has_the_write(bank):
     assert names["await_write"]("account", "acc-1", 1, timeout_ms=50) is False
 
 
+@pytest.mark.thorough
 def test_the_node_of_the_docs_waits_for_the_write(bank, tmp_path):
     if not shutil.which("node"):
         pytest.skip("there is no node")

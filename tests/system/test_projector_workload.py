@@ -318,6 +318,7 @@ class Projectors:
             process.resume()
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.slow
 @pytest.mark.parametrize("window", [0, 40])
 @pytest.mark.parametrize("seed", SEEDS)

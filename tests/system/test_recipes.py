@@ -95,6 +95,7 @@ def test_python(bank, tmp_path):
     check_bank(bank)
 
 
+@pytest.mark.thorough
 def test_node(bank, tmp_path):
     needs("npm")
     modules = cached("recipe-node", lambda folder: fetched("npm", "install", "--silent", "--ignore-scripts", NODE_PACKAGE, cwd=folder))
@@ -104,6 +105,7 @@ def test_node(bank, tmp_path):
     check_bank(bank)
 
 
+@pytest.mark.thorough
 def test_go(bank, tmp_path):
     needs("go")
 
@@ -119,6 +121,7 @@ def test_go(bank, tmp_path):
     check_bank(bank)
 
 
+@pytest.mark.thorough
 def test_java(bank, tmp_path):
     needs("javac")
     needs("mvn")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from endpoint import Endpoint
 from bank import opened
 from feeds import FEED
@@ -45,6 +47,7 @@ def test_an_event_that_mongodb_refuses_to_mark_is_listed_with_the_reason(bank):
         assert listed(bank) == []
 
 
+@pytest.mark.thorough
 def test_what_was_refused_under_an_earlier_owner_is_not_shown_for_ever(bank):
     bank.mapping(**SETTINGS)
     with bank.start_projector() as process:
@@ -82,6 +85,7 @@ def test_an_event_that_cannot_be_released_keeps_no_other_in_progress(ws):
         ws.wait_drained()
 
 
+@pytest.mark.thorough
 def test_a_mongodb_that_refuses_writes_is_told_everywhere(bank):
     bank.mapping(**{**SETTINGS, "lease_ms": 20000})
     with bank.start_projector() as process:

@@ -53,6 +53,7 @@ def test_it_is_refused_until_the_positions_have_moved(bank):
     assert shown(bank) == fold(events) == {"a1": ("Ada a1", Decimal("30.00"))}
 
 
+@pytest.mark.thorough
 def test_or_until_what_was_lost_has_come_back(bank):
     events = [opened(bank, "a1"), deposit(bank, "a1", 2), deposit(bank, "a1", 3)]
     lose(bank, events[:2], events[2:])
@@ -71,6 +72,7 @@ def test_force_accepts_it(bank):
     assert shown(bank) == fold(events)
 
 
+@pytest.mark.thorough
 def test_an_aggregate_that_mysql_has_never_seen_comes_back_from_its_first_event(bank):
     events = [opened(bank, "a1"), opened(bank, "b1"), deposit(bank, "b1", 2)]
     lose(bank, events[:1], events[1:])

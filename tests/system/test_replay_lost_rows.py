@@ -57,6 +57,7 @@ def test_an_archive_that_began_later(bank):
     assert shown(bank) == fold(later) and bank.rows("account__old") == before
 
 
+@pytest.mark.thorough
 def test_a_refused_replay_continues_with_force(bank):
     events = life(bank, 4, 3)
     bank.put(events)
@@ -83,6 +84,7 @@ def project(ws: Workspace, accounts: list[str], position: bool = True) -> None:
         session.commit()
 
 
+@pytest.mark.thorough
 def test_rows_of_every_page_are_counted(bank):
     bank.put([opened(bank, "a1"), opened(bank, "z1")])
     bank.run_once()
@@ -130,6 +132,7 @@ def test_what_an_operator_has_skipped_or_leaves_out_is_not_lost(ws):
     assert [row["number"] for row in ws.rows("entry")] == [1]
 
 
+@pytest.mark.thorough
 def test_a_row_of_a_refresh_after_a_skip_is_lost(bank):
     """No event makes it, although the archive has one."""
     bank.mapping(**ARCHIVE, backoff_ms=300000)
@@ -172,6 +175,7 @@ def test_a_row_that_comes_at_the_last_moment(bank):
     bank.wait_drained()
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server  # failCommand
 def test_the_counting_ends_when_it_takes_long(bank):
     """Each look into the archive takes longer than the owner may wait: after the first, one row is named, and that is enough."""
@@ -199,6 +203,7 @@ def slow_log(ws: Workspace) -> Iterator[None]:
                  before["slow_query_log"], before["long_query_time"], before["log_output"])
 
 
+@pytest.mark.thorough
 @pytest.mark.whole_server  # its slow log
 def test_no_statement_scans_all_positions(bank):
     """Nearly all have one in the replay, so that little is found in many."""
@@ -235,6 +240,7 @@ def test_rows_that_are_marked_as_deleted(ws):
     assert table(ws) == before
 
 
+@pytest.mark.thorough
 def test_rows_of_child_tables(ws):
     """They go with their parent's. Where the order was replayed, its events decide."""
     ws.mapping([ORDERS], **ARCHIVE, backoff_ms=20)

@@ -45,6 +45,7 @@ def refused(ws: Workspace, *command: str, says: str) -> None:
     assert done.returncode == 2 and says in done.stderr, (done.returncode, done.stderr)
 
 
+@pytest.mark.thorough
 def test_a_second_replay_is_refused(bank, events):
     with held_up(bank, *REPLAY, "--drop-old") as first:
         refused(bank, *REPLAY, says="another replay of account is running")
@@ -55,6 +56,7 @@ def test_a_second_replay_is_refused(bank, events):
     assert shown(bank) == fold(events) and leftovers(bank) == ([], [])
 
 
+@pytest.mark.thorough
 def test_a_replay_beside_a_rebuild_is_refused(bank, events):
     with held_up(bank, *SHADOW) as first:
         refused(bank, *REPLAY, says="a rebuild --shadow of account is running")
@@ -98,6 +100,7 @@ def held_up_at_work(ws: Workspace, *command: str) -> Iterator[subprocess.Popen]:
         yield process
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [REPLAY, SHADOW], ids=["replay", "rebuild"])
 def test_a_connection_that_only_the_server_still_has(bank, command):
     """A router has forgotten it: the server is not told, and keeps the reservation."""

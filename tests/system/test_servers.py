@@ -38,6 +38,7 @@ def test_the_program_connects_to_mysql_with_a_password(ws):
         pymysql.connect(**options, password="wrong")
 
 
+@pytest.mark.thorough
 def test_mysql_keeps_committed_rows_when_killed(server_folder):
     with Mysqld(server_folder / "mysqld") as mysql:
         with mysql.connect() as connection, connection.cursor() as cursor:
@@ -60,6 +61,7 @@ def test_mysql_keeps_committed_rows_when_killed(server_folder):
             assert cursor.fetchall() == ((77,),)
 
 
+@pytest.mark.thorough
 def test_a_set_of_three_elects_another_primary(server_folder):
     with ReplicaSet(server_folder, members=3, cache_gb=0.25) as mongo:
         first = mongo.primary()
@@ -82,7 +84,7 @@ def test_that_hangs(bank):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_hung_test_fails_by_itself_with_its_stack_and_its_projector_is_ended(stores, tmp_path):
     file = tmp_path / "test_hung.py"
     file.write_text(HUNG)

@@ -67,6 +67,7 @@ def text(value):
     return value.strftime("%Y-%m-%d %H:%M:%S.") + f"{value.microsecond // 1000:03}" if isinstance(value, datetime) else value if value is None else str(value)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", SEEDS)
 def test_outcomes_and_rows_are_those_of_run(ws, seed):
     chance = random.Random(seed)

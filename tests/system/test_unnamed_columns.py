@@ -39,6 +39,7 @@ def filled(ws, count: int = 5, **settings) -> dict[str, tuple]:
     return {f"a{n}": (f"of a{n}", 3, "2020-01-02 03:04:05") for n in range(count)}
 
 
+@pytest.mark.thorough
 def test_a_shadow_has_them(bank):
     """More rows than one page, one of them new since."""
     expected = filled(bank, 2100)
@@ -49,6 +50,7 @@ def test_a_shadow_has_them(bank):
     assert found == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [("rebuild", "--shadow", "account"), ("replay", "--projection", "account")],
                          ids=["shadow", "replay"])
 def test_it_has_what_was_written_until_the_swap(bank, command):
@@ -124,6 +126,7 @@ def test_a_value_of_its_own_for_each_row_is_not_given_to_others(bank, number):
         assert bank.rows("account") == before and tables(bank) == {"account"}
 
 
+@pytest.mark.thorough
 def test_child_tables_have_them_too(ws, tmp_path):
     ws.environment["XDG_STATE_HOME"] = str(tmp_path / "state")
     ws.mapping([ORDERS], **ARCHIVE)
