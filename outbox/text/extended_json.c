@@ -503,11 +503,16 @@ static bool read_form(reader_t *reader, const form_t *form) {
   return read_form_from(reader, form, reader->path->len);
 }
 
+// A key that stands twice is refused: which of the values counts, every reader would decide anew.
 static bool read_members(reader_t *reader, gsize outer) {
+  g_autoptr(GHashTable) keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   bool first = true;
   do {
     if (!read_key(reader)) {
       return false;
+    }
+    if (!g_hash_table_add(keys, g_strdup(last_key(reader, outer)))) {
+      return complain(reader, "once", "again");
     }
     const form_t *form = first && reader->depth > 1 ? form_of(reader) : NULL;
     if (form) {

@@ -51,6 +51,26 @@ int64_t entity_time(const bson_t *entity, int64_t otherwise) {
              : otherwise;
 }
 
+static bool compares_time(const Projection *projection) {
+  for (unsigned i = 0; i < projection->column_count; i++) {
+    const Column *column = &projection->columns[i];
+    for (const Source *place = &column->from; place; place = place->otherwise)
+      if (!place->in_payload && !g_strcmp0(place->text, "$occurred_at") &&
+          (i < projection->key_count || column->compare))
+        return true;
+  }
+  for (unsigned i = 0; i < projection->child_count; i++)
+    if (compares_time(projection->children[i]))
+      return true;
+  return false;
+}
+
+int64_t entity_time_to_write(const Projection *projection, const bson_t *entity, int64_t known,
+                             int64_t now) {
+  int64_t time = entity_time(entity, known);
+  return time == INT64_MIN && !compares_time(projection) ? now : time;
+}
+
 Event *entity_as_event(const bson_t *entity, const Aggregate *aggregate, int64_t version,
                        int64_t occurred_at) {
   bson_t document = BSON_INITIALIZER;

@@ -191,6 +191,18 @@ def test_a_name_that_never_ran_can_be_paused(bank):
         assert bank.rows("account") == []
 
 
+def test_machines_are_told_too(bank):
+    def told(command: str, status: int) -> dict:
+        done = bank.projector(command, "--json")
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
+    first = told("pause", 0)
+    assert first["paused"] and first["changed"] and "@" in first["by"] and first["since"]
+    assert told("pause", 0) == {**first, "changed": False}
+    assert told("resume", 0) == {"paused": False, "changed": True}
+    assert told("resume", 1) == {"paused": False, "changed": False}
+
+
 def test_once_says_that_it_is_paused_and_applies_nothing(bank):
     bank.put(opened(bank, "a1"))
     assert bank.projector("pause").returncode == 0

@@ -10,6 +10,9 @@ from datetime import datetime
 import pytest
 from bson import Decimal128, Int64, ObjectId
 
+from entities import account
+from workspace import said
+
 SLOW = {"backoff_ms": 300000}  # failed events stay failed during the test
 
 # Ids that the shell and the option parser could mistake for something else.
@@ -92,6 +95,17 @@ def test_results_for_machines(bank):
 
 
 @pytest.mark.thorough
+def test_a_negative_number_is_an_id(bank):
+    bank.accounts.insert_one({**account(1), "_id": -5})
+    bank.put(bank.event(-5, "AccountRenamed", 1, name="Eve"))
+    assert bank.projector("refresh", "account", "-5", "--json").returncode == 0
+    assert [row["account_id"] for row in bank.rows("account")] == ["-5"]
+    bank.run_once()
+    assert bank.projector("wait", "account", "-5", "1", "--timeout-ms", "0").returncode == 0
+    assert "VERSION: expected a number from 1" in said(bank.projector("wait", "account", "-5", "-1"), 2)
+    assert "Unknown option -x5" in said(bank.projector("refresh", "account", "-x5"), 2)
+
+
 def test_a_reason_with_control_characters_is_named_as_it_is_shown(bank):
     """Neither log nor terminal gets them raw."""
     bank.mapping(**SLOW, permanent="dead")

@@ -28,6 +28,12 @@ def test_what_mongodb_could_not_be_asked_for_is_null(bank):
     assert "pending" not in bank.projector("status").stdout
 
 
+def test_missing_tables_are_no_store_that_is_away(ws):
+    ws.outbox_program("init", check=True)
+    done = ws.projector("status", "--json")
+    assert done.returncode == 2 and json.loads(done.stdout)["mysql"]["code"] == 1146
+
+
 def test_an_event_held_for_its_time_is_no_failure(bank):
     then = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(days=400)
     bank.mapping(backoff_ms=300000)  # the failed event below stays failed

@@ -7,6 +7,7 @@
 #include "projector/app/reconcile/rows_text.h"
 #include "projector/app/shared/command.h"
 #include "projector/app/shared/find.h"
+#include "projector/app/shared/identity.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -247,9 +248,11 @@ int command_retry(int argc, char **argv) {
   if (!begin_choice(&argc, &argv, help, &config, &choice, &status))
     return status;
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
-  if (store && choice.dry_run)
+  if (!store || !identity_verify_name(config, store, &failure))
+    return command_fail(&failure);
+  if (choice.dry_run)
     return dry_run(config, store, &choice, "tried again");
-  if (!store || !resolve_retry(config, store, &choice.selection, &count, &failure))
+  if (!resolve_retry(config, store, &choice.selection, &count, &failure))
     return command_fail(&failure);
   if (choice.as_json)
     print_json(json_pack("{s:I}", "count", (json_int_t)count));

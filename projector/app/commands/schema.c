@@ -4,6 +4,7 @@
 #include "projector/infra/mysql/catalog.h"
 #include "projector/infra/mysql/ddl.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +27,34 @@ static GPtrArray *split_statements(const char *text) {
   return statements;
 }
 
+/* One JSON object a line: where a statement comes from, or what was done to a table. */
+static void print_line(const char *key, const char *subject, const char *value_key,
+                       const char *value) {
+  json_t *line = json_pack("{s:s, s:s}", key, subject, value_key, value);
+  command_print_json(line, JSON_COMPACT);
+  json_decref(line);
+}
+
+static void print_done(bool as_json, const char *subject, const char *done) {
+  if (as_json)
+    print_line("table", subject, "done", done);
+  else
+    printf("%s: %s\n", subject, done);
+}
+
+static void print_statements(const Config *config, bool mariadb) {
+  for (size_t i = 0; i < migration_count; i++) {
+    g_autoptr(GPtrArray) statements = split_statements(migrations[i].sql);
+    for (guint j = 0; j < statements->len; j++)
+      print_line("source", migrations[i].name, "statement", statements->pdata[j]);
+  }
+  for (unsigned i = 0; i < mapping_table_count(config->mapping); i++) {
+    const Projection *projection = mapping_table(config->mapping, i);
+    g_autofree char *sql = ddl_create_table(projection, mariadb);
+    print_line("source", projection->path, "statement", sql);
+  }
+}
+
 static void print_schema(const Config *config, bool mariadb) {
   for (size_t i = 0; i < migration_count; i++)
     printf("-- %s\n%s\n", migrations[i].name, migrations[i].sql);
@@ -40,13 +69,13 @@ static bool apply_statement(Session *session, const char *sql, Failure *ret_fail
   return session_execute(session, sql, strlen(sql), NULL, ret_failure);
 }
 
-static bool apply_migrations(Session *session, Failure *ret_failure) {
+static bool apply_migrations(Session *session, bool as_json, Failure *ret_failure) {
   for (size_t i = 0; i < migration_count; i++) {
     g_autoptr(GPtrArray) statements = split_statements(migrations[i].sql);
     for (guint j = 0; j < statements->len; j++)
       if (!apply_statement(session, statements->pdata[j], ret_failure))
         return failure_prefix(ret_failure, "%s", migrations[i].name);
-    printf("%s: in place\n", migrations[i].name);
+    print_done(as_json, migrations[i].name, "in place");
   }
   return true;
 }
@@ -73,7 +102,8 @@ static bool check_added(Session *session, const Projection *projection, Failure 
                      projection->table, (const char *)names->pdata[0]);
 }
 
-static bool apply_projection(Session *session, const Projection *projection, Failure *ret_failure) {
+static bool apply_projection(Session *session, const Projection *projection, bool as_json,
+                             Failure *ret_failure) {
   bool exists;
   g_autoptr(GPtrArray) missing = catalog_missing_columns(session, projection, &exists, ret_failure);
   if (!missing)
@@ -82,16 +112,16 @@ static bool apply_projection(Session *session, const Projection *projection, Fai
     g_autofree char *sql = ddl_create_table(projection, session_is_mariadb(session));
     if (!apply_statement(session, sql, ret_failure))
       return failure_prefix(ret_failure, "%s", projection->table);
-    printf("%s: created\n", projection->table);
+    print_done(as_json, projection->table, "created");
     return true;
   }
   for (guint i = 0; i < missing->len; i++) {
     if (!apply_statement(session, missing->pdata[i], ret_failure))
       return failure_prefix(ret_failure, "%s", projection->table);
-    printf("%s: %s\n", projection->table, (const char *)missing->pdata[i]);
+    print_done(as_json, projection->table, missing->pdata[i]);
   }
   if (missing->len == 0)
-    printf("%s: in place\n", projection->table);
+    print_done(as_json, projection->table, "in place");
   return true;
 }
 
@@ -111,16 +141,16 @@ static int look_again(Session *session, const Mapping *mapping) {
   return EXIT_GOOD;
 }
 
-static int apply_schema(const Config *config) {
+static int apply_schema(const Config *config, bool as_json) {
   Failure failure = {0};
   g_autoptr(Session) session = session_open(&config->mysql, &failure);
-  if (!session || !apply_migrations(session, &failure))
+  if (!session || !apply_migrations(session, as_json, &failure))
     return command_fail(&failure);
   for (unsigned i = 0; i < mapping_table_count(config->mapping); i++)
     if (!check_added(session, mapping_table(config->mapping, i), &failure))
       return command_fail(&failure);
   for (unsigned i = 0; i < mapping_table_count(config->mapping); i++)
-    if (!apply_projection(session, mapping_table(config->mapping, i), &failure))
+    if (!apply_projection(session, mapping_table(config->mapping, i), as_json, &failure))
       return command_fail(&failure);
   return look_again(session, config->mapping);
 }
@@ -133,10 +163,11 @@ static bool is_mariadb(const Config *config) {
 }
 
 int command_schema(int argc, char **argv) {
-  gboolean apply = FALSE;
+  gboolean apply = FALSE, as_json = FALSE;
   const GOptionEntry options[] = {
       {"apply", 0, 0, G_OPTION_ARG_NONE, &apply,
        "Create missing tables and columns; never drops, narrows or changes existing ones", NULL},
+      {"json", 0, 0, G_OPTION_ARG_NONE, &as_json, "One JSON object a line", NULL},
       G_OPTION_ENTRY_NULL};
   g_autoptr(Config) config = NULL;
   int status;
@@ -150,7 +181,10 @@ int command_schema(int argc, char **argv) {
   if (argc != 1)
     return command_misuse("expected no arguments");
   if (apply)
-    return apply_schema(config);
-  print_schema(config, is_mariadb(config));
+    return apply_schema(config, as_json);
+  if (as_json)
+    print_statements(config, is_mariadb(config));
+  else
+    print_schema(config, is_mariadb(config));
   return EXIT_GOOD;
 }

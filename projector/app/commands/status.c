@@ -2,6 +2,7 @@
 #include "projector/app/commands/status.h"
 
 #include "projector/app/shared/command.h"
+#include "projector/app/shared/identity.h"
 #include "projector/domain/blame.h"
 #include "projector/domain/datetime.h"
 #include "projector/infra/mysql/probe.h"
@@ -253,9 +254,13 @@ static void print_text(const Status *status) {
   print_store("mysql", &status->mysql);
 }
 
+/* As in command_fail: what waiting does not mend. */
+static bool is_wrong(const Failure *failure) {
+  return failure->class == FAILURE_CONFIG || failure->class == FAILURE_MAPPING;
+}
+
 static int exit_status(const Status *status) {
-  if (status->mongodb.failure.class == FAILURE_CONFIG ||
-      status->mysql.failure.class == FAILURE_CONFIG)
+  if (is_wrong(&status->mongodb.failure) || is_wrong(&status->mysql.failure))
     return EXIT_WRONG;
   if (status->mongodb.failure.class != FAILURE_NONE || status->mysql.failure.class != FAILURE_NONE)
     return EXIT_UNREACHABLE;
@@ -301,6 +306,8 @@ int command_status(int argc, char **argv) {
   g_autoptr(Outbox) outbox = store ? outbox_new(store, "") : NULL;
   if (store)
     g_strlcpy(view.mongodb.server, mongo_store_server(store), sizeof view.mongodb.server);
+  if (store && !identity_verify_name(config, store, failure) && failure->class == FAILURE_CONFIG)
+    return command_fail(failure);
   view.mongodb.reachable = store && status_ask_mongodb(&view, store, outbox, failure);
   if (view.mongodb.reachable)
     try_write(&view.mongodb, &mongodb, config->name);

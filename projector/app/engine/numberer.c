@@ -11,6 +11,7 @@ enum {
   FOUND_SHARE = 2,  /* a page that took the time t is followed by a rest of so many times t */
   EMPTY_SHARE = 10, /* the same after a look that found nothing: it may have read a large archive */
   REST_MAX_MS = 10000,
+  CONFLICTS_MAX = 40, /* at the end of a tenure: some ten seconds */
 };
 
 struct Numberer {
@@ -79,11 +80,33 @@ void numberer_start(Numberer *numberer) {
     numberer->thread = g_thread_new("numberer", run, numberer);
 }
 
+static void join(Numberer *numberer) {
+  if (numberer->thread)
+    g_thread_join(g_steal_pointer(&numberer->thread));
+}
+
+void numberer_complete(Numberer *numberer, Stop *process) {
+  if (!numberer)
+    return;
+  join(numberer);
+  numberer->stop = process;
+  for (int64_t conflicts = 0, count = 1; count > 0 && !stop_requested(process);) {
+    Failure failure = {0};
+    if (numbering_step(numberer->numbering, &count, &failure))
+      continue;
+    if (failure.class != FAILURE_CONFLICT || ++conflicts > CONFLICTS_MAX) {
+      log_failure(LOG_LEVEL_WARNING, "cannot number archived events", &failure);
+      return;
+    }
+    count = 1;
+    stop_wait(process, LOOK_MS);
+  }
+}
+
 void numberer_free(Numberer *numberer) {
   if (!numberer)
     return;
-  if (numberer->thread)
-    g_thread_join(numberer->thread);
+  join(numberer);
   metrics_set_unnumbered_since(numberer->metrics, 0); /* the next owner will find out */
   numbering_free(numberer->numbering);
   g_free(numberer);

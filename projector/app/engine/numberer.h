@@ -11,6 +11,9 @@ typedef struct Numberer Numberer;
 
 /* For one ownership. NULL: there is no archive. */
 Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop *stop);
+/* Once the stop was requested and everything is archived: numbers what is left, until `process` is
+ * stopped too. For an owner that ends because its work is done. NULL is allowed. */
+void numberer_complete(Numberer *numberer, Stop *process);
 /* Waits for the thread, if one was started; request the stop first. */
 void numberer_free(Numberer *numberer);
 /* Numbers them in a thread until the stop is requested. NULL is allowed. */

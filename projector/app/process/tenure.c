@@ -330,7 +330,7 @@ static void watch(Tenure *tenure, Stop *process) {
 
 /* Running batches are finished and committed events acknowledged; queued events stay in the outbox
  * as they are. */
-static void finish(Tenure *tenure) {
+static void finish(Tenure *tenure, Stop *process) {
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     lane_stop(tenure->lanes.lanes[i]);
   for (unsigned i = 0; tenure->workers && i < tenure->lanes.count; i++)
@@ -342,6 +342,8 @@ static void finish(Tenure *tenure) {
   marker_finish(tenure->marker);
   acker_free(tenure->acker);
   feeder_free(tenure->feeder);
+  if (tenure->once && stop_reason(tenure->stop).class == FAILURE_NONE)
+    numberer_complete(tenure->numberer, process);
   numberer_free(tenure->numberer);
   if (tenure->workers)
     log_counters(tenure, "stopped working", &(Counters){0});
@@ -385,7 +387,7 @@ bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Pac
       watch(&tenure, process);
     }
     stop_request(stop, failure.class == FAILURE_NONE ? NULL : &failure);
-    finish(&tenure);
+    finish(&tenure, process);
     ownership_release(tenure.ownership);
     failure = stop_reason(stop);
     metrics_set_role(metrics, ROLE_STANDBY);

@@ -104,10 +104,10 @@ static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bs
   if (document && *ret_version < 1)
     return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                        "the entity in %s has no version to rebuild from", work->live->entities);
-  Event *event =
-      pool_keep(&copy->pool, document ? entity_as_event(document, aggregate, *ret_version,
-                                                        entity_time(document, time))
-                                      : entity_as_event(&nothing, aggregate, *ret_version, time));
+  if (document)
+    time = entity_time_to_write(work->fresh, document, time, g_get_real_time() / 1000);
+  Event *event = pool_keep(
+      &copy->pool, entity_as_event(document ? document : &nothing, aggregate, *ret_version, time));
   Change *change = arena_alloc(copy->pool.arena, 1, sizeof *change);
   ChangeList list = {1, change};
   if (!(document ? change_from_entity(work->fresh, event, copy->pool.arena, change, ret_failure)

@@ -100,6 +100,40 @@ static void drop_separator(int *argc, char **argv) {
     }
 }
 
+static const GOptionEntry *find_option(const GOptionEntry *entries, const char *argument) {
+  for (; entries && entries->long_name; entries++)
+    if ((g_str_has_prefix(argument, "--") && !strcmp(argument + 2, entries->long_name)) ||
+        (argument[0] == '-' && argument[1] && argument[1] == entries->short_name && !argument[2]))
+      return entries;
+  return NULL;
+}
+
+static bool is_negative_number(const char *argument) {
+  return argument[0] == '-' && argument[1] && !argument[1 + strspn(argument + 1, "0123456789")];
+}
+
+/* GLib takes the id -5 for an option, so its minus is hidden while options are parsed: the argument
+ * then begins behind it. What belongs to an option stays as it is. */
+static GPtrArray *hide_minuses(int argc, char **argv, const GOptionEntry *own,
+                               const GOptionEntry *common) {
+  GPtrArray *hidden = g_ptr_array_new();
+  const GOptionEntry *option = NULL;
+  for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+    bool is_value = option && option->arg != G_OPTION_ARG_NONE;
+    if (!is_value && is_negative_number(argv[i]))
+      g_ptr_array_add(hidden, ++argv[i]);
+    option = is_value ? NULL : find_option(own, argv[i]);
+    if (!is_value && !option)
+      option = find_option(common, argv[i]);
+  }
+  return hidden;
+}
+
+static void show_minuses(int argc, char **argv, const GPtrArray *hidden) {
+  for (int i = 1; i < argc; i++)
+    argv[i] -= g_ptr_array_find((GPtrArray *)hidden, argv[i], NULL);
+}
+
 typedef Config *(*ConfigLoader)(const char *file, Failure *ret_failure);
 
 static bool begin(int *argc, char ***argv, const CommandHelp *help, ConfigLoader load,
@@ -120,12 +154,14 @@ static bool begin(int *argc, char ***argv, const CommandHelp *help, ConfigLoader
     g_option_context_add_main_entries(context, help->options, NULL);
   g_option_context_add_main_entries(context, common, NULL);
   *ret_status = EXIT_WRONG;
+  g_autoptr(GPtrArray) hidden = hide_minuses(*argc, *argv, help->options, common);
   if (!g_option_context_parse(context, argc, argv, &error)) {
     fprintf(stderr, "%s: ", name);
     print_clean(stderr, error->message);
     fprintf(stderr, "; try --help\n");
     return false;
   }
+  show_minuses(*argc, *argv, hidden);
   drop_separator(argc, *argv);
   if (!file) {
     fprintf(stderr, "%s: -c FILE is missing; try --help\n", name);

@@ -42,6 +42,12 @@ bool identity_check_source(const OutboxIdentity *identity, const KeptSource *kep
       kept->text, *identity->source ? identity->source : "none yet");
 }
 
+bool identity_verify_name(const Config *config, MongoStore *store, Failure *ret_failure) {
+  OutboxIdentity identity;
+  return outbox_identity_look(store, &identity, ret_failure) &&
+         identity_check_name(config, &identity, ret_failure);
+}
+
 bool identity_verify(const Config *config, MongoStore *store, Session *session,
                      Failure *ret_failure) {
   OutboxIdentity identity;

@@ -15,6 +15,9 @@ bool identity_claim(const Config *config, MongoStore *store, Session *session,
 bool identity_verify(const Config *config, MongoStore *store, Session *session,
                      Failure *ret_failure);
 
+/* For a command that uses MongoDB alone: refuses an outbox that serves another name. */
+bool identity_verify_name(const Config *config, MongoStore *store, Failure *ret_failure);
+
 /* The two refusals on their own, for `check`. Returns false when refused. */
 bool identity_check_name(const Config *config, const OutboxIdentity *identity,
                          Failure *ret_failure);

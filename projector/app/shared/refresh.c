@@ -94,8 +94,9 @@ static bool read_entity(RefreshBatch *batch, const Projection *projection, const
     return false;
   if (entity) {
     view.version = entity_version(entity);
-    view.event = keep(
-        batch, entity_as_event(entity, aggregate, view.version, entity_time(entity, occurred_at)));
+    view.event = keep(batch, entity_as_event(entity, aggregate, view.version,
+                                             entity_time_to_write(projection, entity, occurred_at,
+                                                                  g_get_real_time() / 1000)));
     bson_destroy(entity);
     if (view.version < 1)
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,

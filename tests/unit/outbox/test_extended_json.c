@@ -202,6 +202,8 @@ static const struct {
     {"[1 2]", "a: expected the end of the array, found 2"},
     {"{'b' 1}", "a.b: expected a colon after the key, found 1"},
     {"{'b': 1,}", "a: expected a string, found }"},
+    {"{'b': 1, 'c': {'b': 2}, 'b': 3}", "a.b: expected once, found again"},
+    {"[{'b': {'c': 1, 'c': 1}}]", "a[0].b.c: expected once, found again"},
     {"1} {'b': 2", "expected the end of the text, found {'b'"},
 };
 
