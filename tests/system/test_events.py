@@ -97,12 +97,6 @@ def test_what_is_asked_for_comes_whole(kept):
 
 
 @pytest.mark.thorough(beyond=2)
-def test_what_a_single_run_has_archived_can_be_fetched_at_once(kept):
-    kept.put([deposited(kept, f"a{n}") for n in range(20)], [opened(kept, f"b{n}") for n in range(1100)])
-    kept.run_once()
-    assert [e["cursor"] for e in lines(kept)] == list(range(1, 1101))
-
-
 @pytest.mark.parametrize("arguments, complaint", [
     (["--after", "-1"], "after: expected a number"), (["--after", "x"], "after: expected a number"),
     (["--from", "noon"], "from: expected a time"), (["--aggregate-id", "a1"], "aggregate_id: expected aggregate_type"),

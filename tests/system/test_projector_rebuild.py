@@ -61,42 +61,6 @@ def test_an_empty_table_is_filled(bank):
     assert differences(reconcile(bank)) == []
 
 
-def test_entities_that_never_had_an_event(bank):
-    bank.accounts.insert_many(account(n, version=Int64(3)) for n in range(5))
-    assert sums(rebuild(bank))["entities"] == 5
-    deposit(bank, "a1", 4, "5.00")
-    bank.run_once()
-    assert bank.rows("account")[1]["balance"] == decimal("15.50").to_decimal()
-    assert differences(reconcile(bank)) == []
-
-
-def without_time(number: int) -> dict:
-    """As a writer that is not ours keeps it."""
-    return {key: value for key, value in account(number, version=Int64(3)).items() if key != "last_event_at"}
-
-
-@pytest.mark.parametrize("command", [["rebuild"], ["rebuild", "--shadow", "--drop-old"], ["reconcile", "--repair"], ["refresh", "account", "a1"]],
-                         ids=lambda command: " ".join(command[:2]))
-def test_an_entity_that_tells_no_time_gets_a_row_if_nobody_compares_its_time(bank, command):
-    bank.accounts.insert_one(without_time(1))
-    done = bank.projector(*command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    [row] = bank.rows("account")
-    assert row["balance"] == decimal("10.50").to_decimal() and row["updated_at"].year > 2024
-    assert differences(reconcile(bank)) == []
-
-
-def test_a_time_that_is_compared_is_never_made_up(ws):
-    [projection] = bank_projections()
-    projection["columns"]["updated_at"].pop("compare")
-    ws.mapping([projection])
-    ws.create()
-    ws.accounts.insert_one(without_time(1))
-    done = ws.projector("rebuild")
-    assert done.returncode == 1 and "$occurred_at: expected datetime(3), found nothing" in done.stdout + done.stderr
-    assert ws.rows("account") == []
-
-
 def deposit(ws, account_id: str, version: int, amount: str) -> dict:
     """The entity and its event, as one transaction would leave them."""
     ws.accounts.update_one({"_id": account_id}, {"$inc": {"balance": decimal(amount)}, "$set": {"version": Int64(version)}})
@@ -412,7 +376,6 @@ def test_a_key_that_an_entity_can_change(ws):
     assert done.returncode == 2 and "its key name comes from the entity" in done.stderr
 
 
-@pytest.mark.thorough
 def test_drop_old_alone_is_wrong_use(bank):
     done = bank.projector("rebuild", "--drop-old")
     assert done.returncode == 2 and "--drop-old needs --shadow" in done.stderr
@@ -594,7 +557,6 @@ def test_a_changed_mapping_is_not_resumed(bank, mode):
     assert bank.state_file("rebuild").read_bytes() == kept and bank.rows("account") == rows
 
 
-@pytest.mark.thorough
 def test_nothing_to_resume(bank):
     fill(bank, [account(1)])
     done = bank.projector("rebuild", "--resume")

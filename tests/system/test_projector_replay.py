@@ -592,13 +592,3 @@ def test_a_second_unique_key_that_makes_one_row_of_two_ends_the_replay(bank):
     bank.query("DELETE FROM account")
     bank.query("ALTER TABLE account ADD UNIQUE (name)")
     assert "account a2" in replay(bank, status=1).stderr
-
-
-def test_a_row_that_a_trigger_changes_is_not_called_replayed(bank):
-    bank.put(opened(bank, "a1"))
-    bank.run_once()
-    bank.query("CREATE TRIGGER upper BEFORE UPDATE ON account FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
-    bank.query("CREATE TRIGGER upper_too BEFORE INSERT ON account FOR EACH ROW SET NEW.name = UPPER(NEW.name)")
-    done = replay(bank, "--aggregate", "account", "a1", status=1)
-    assert "name: written Ada a1, found ADA A1" in done.stderr
-    assert bank.rows("account")[0]["name"] == "Ada a1"

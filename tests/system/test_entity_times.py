@@ -1,0 +1,47 @@
+"""Rows of entities of which the projector knows little: no event, no time."""
+
+from __future__ import annotations
+
+import pytest
+from bson import Int64
+
+from entities import account
+from test_projector_rebuild import deposit, rebuild, sums
+from test_projector_reconcile import differences, reconcile
+from workspace import bank_projections, decimal
+
+
+def test_entities_that_never_had_an_event(bank):
+    bank.accounts.insert_many(account(n, version=Int64(3)) for n in range(5))
+    assert sums(rebuild(bank))["entities"] == 5
+    deposit(bank, "a1", 4, "5.00")
+    bank.run_once()
+    assert bank.rows("account")[1]["balance"] == decimal("15.50").to_decimal()
+    assert differences(reconcile(bank)) == []
+
+
+def without_time(number: int) -> dict:
+    """As a writer that is not ours keeps it."""
+    return {key: value for key, value in account(number, version=Int64(3)).items() if key != "last_event_at"}
+
+
+@pytest.mark.parametrize("command", [["rebuild"], ["rebuild", "--shadow", "--drop-old"], ["reconcile", "--repair"], ["refresh", "account", "a1"]],
+                         ids=lambda command: " ".join(command[:2]))
+def test_an_entity_that_tells_no_time_gets_a_row_if_nobody_compares_its_time(bank, command):
+    bank.accounts.insert_one(without_time(1))
+    done = bank.projector(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [row] = bank.rows("account")
+    assert row["balance"] == decimal("10.50").to_decimal() and row["updated_at"].year > 2024
+    assert differences(reconcile(bank)) == []
+
+
+def test_a_time_that_is_compared_is_never_made_up(ws):
+    [projection] = bank_projections()
+    projection["columns"]["updated_at"].pop("compare")
+    ws.mapping([projection])
+    ws.create()
+    ws.accounts.insert_one(without_time(1))
+    done = ws.projector("rebuild")
+    assert done.returncode == 1 and "$occurred_at: expected datetime(3), found nothing" in done.stdout + done.stderr
+    assert ws.rows("account") == []
