@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from bank import opened
 from workspace import bank_projections
 
 
