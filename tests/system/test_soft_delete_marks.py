@@ -77,6 +77,19 @@ def test_a_late_event_of_a_gone_entity_leaves_the_mark_to_its_event(ws, tmp_path
     assert table(ws) == {"c1": ("web", "moved", CLOSED)}
 
 
+def test_a_late_event_of_a_gone_entity_whose_mark_nobody_can_tell_leaves_the_row(ws, tmp_path):
+    """The event that marks it has yet to be written."""
+    begin(ws, tmp_path, customers())
+    fill(ws, "c1")
+    ws.db["customers"].delete_one({"_id": "c1"})
+    ws.put(late(ws, "c1"))
+    ws.run_once()
+    assert ws.outbox.find_one() is None and table(ws) == {"c1": ("web", "", None)}
+    ws.put(ws.event("c1", "Closed", 2, closed_at=CLOSED, reason="moved"))
+    ws.run_once()
+    assert table(ws) == {"c1": ("web", "moved", CLOSED)}
+
+
 def test_what_only_the_event_can_mark_is_said_with_what_to_do(ws, tmp_path):
     begin(ws, tmp_path, customers())
     fill(ws, "c1")
@@ -132,6 +145,20 @@ def test_a_shadow_keeps_the_mark_of_an_entity_that_carries_one(ws, tmp_path):
     ws.run_once()
     assert told(ws, "rebuild", "--shadow")[-1]["left"] == 0
     assert table(ws) == {"c1": ("phone", "moved", CLOSED), "c2": ("web", "", None)}
+
+
+def test_a_shadow_keeps_the_mark_that_was_set_before_its_entity_was_copied(ws, tmp_path):
+    """After the marked rows were carried over, and before the row came from the entity, which carries another mark."""
+    begin(ws, tmp_path, customers())
+    fill(ws, *(f"c{n}" for n in range(1, 7)))
+    with ws.start_command("rebuild", "--shadow", "--rate", "2") as rebuild:
+        ws.wait(lambda: ws.query("SHOW TABLES LIKE 'customer\\_\\_new'") and ws.rows("customer__new"), what="the first copy")
+        assert len(ws.rows("customer__new")) < 5
+        ws.db["customers"].update_one({"_id": "c6"}, {"$set": {"deleted_at": datetime(2025, 1, 1), "version": Int64(2), "kind": "phone"}})
+        ws.put(ws.event("c6", "Closed", 2, closed_at=CLOSED, reason="moved"))
+        ws.run_once()
+        assert rebuild.popen.wait(WAIT_S) == 0, rebuild.log_text()
+    assert table(ws)["c6"] == ("phone", "moved", CLOSED)
 
 
 def test_a_shadow_takes_over_marked_rows_that_no_position_tells_of(ws, tmp_path):
