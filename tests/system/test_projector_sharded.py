@@ -108,7 +108,7 @@ def test_a_feed_that_is_sharded_by_something_else_is_reported(spread):
 
 @pytest.mark.thorough
 def test_a_command_sent_twice_at_once_on_two_shards(spread):
-    """The receipts are on one shard, and most entities on the other: each is read as of another moment."""
+    """The receipts are on one shard, and some of so many entities on the other: each shard is read as of another moment."""
     spread.outbox_program("init", check=True)
 
     def write(account: str, uri: str) -> subprocess.Popen:
@@ -120,15 +120,29 @@ def test_a_command_sent_twice_at_once_on_two_shards(spread):
         program.stdin.close()
         return program
 
-    for account in "abcdef":
+    accounts = [f"a{n}" for n in range(12)]
+    for account in accounts:
         found = spread.mongo.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data={
-            "failCommands": ["insert"], "appName": "slow", "blockConnection": True, "blockTimeMS": 5000})
+            "failCommands": ["insert"], "appName": "slow", "blockConnection": True, "blockTimeMS": 2500})
         slow = write(account, spread.stores.mongo_uri + "?appName=slow")
         spread.mongo.admin.command("waitForFailPoint", "failCommand", timesEntered=found["count"] + 1, maxTimeMS=60000)
         quick = write(account, spread.stores.mongo_uri)
         for program in quick, slow:
             assert program.wait(120) == 0, program.stderr.read()
-    assert spread.outbox.count_documents({}) == spread.accounts.count_documents({}) == 6
+    assert spread.outbox.count_documents({}) == spread.accounts.count_documents({}) == len(accounts)
+
+
+def test_archived_events_are_fetched_in_the_order_of_their_numbers_on_two_shards(spread):
+    spread.put(spread.event(f"a{n}", "AccountOpened", user_id="u", name="n", balance=decimal("1.00")) for n in range(30))
+    spread.run_once()
+    numbers = [line["cursor"] for line in lines(spread, "events")]
+    assert numbers == list(range(1, 31))
+    with spread.start_command("events", "--follow", "--after", "30") as follower, spread.start_projector():
+        spread.put(spread.event("a1", "AccountClosed"))
+        spread.wait_drained()
+        spread.wait(lambda: spread.db["outbox_archive"].find_one({"seq": 31}), what="its number")
+        assert follower.running, follower.log_text()
+    assert [line["cursor"] for line in lines(spread, "events", "--after", "30")] == [31]
 
 
 def test_a_failed_event_on_two_shards(spread):
