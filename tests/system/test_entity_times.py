@@ -45,3 +45,16 @@ def test_a_time_that_is_compared_is_never_made_up(ws):
     done = ws.projector("rebuild")
     assert done.returncode == 1 and "$occurred_at: expected datetime(3), found nothing" in done.stdout + done.stderr
     assert ws.rows("account") == []
+
+
+@pytest.mark.parametrize("compared", [0, 1], ids=["the first compares", "the second compares"])
+@pytest.mark.parametrize("command", [["rebuild"], ["refresh", "account", "a1"]], ids=lambda command: command[0])
+def test_of_two_projections_neither_makes_up_what_the_other_compares(ws, command, compared):
+    projections = bank_projections() + [{**bank_projections()[0], "table": "account_too"}]
+    projections[compared]["columns"]["updated_at"].pop("compare")
+    ws.mapping(projections)
+    ws.create()
+    ws.accounts.insert_one(without_time(1))
+    done = ws.projector(*command)
+    assert done.returncode == 1 and "$occurred_at: expected datetime(3), found nothing" in done.stdout + done.stderr
+    assert ws.rows("account") == ws.rows("account_too") == []

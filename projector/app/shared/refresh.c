@@ -85,6 +85,20 @@ static bool find_entity(RefreshBatch *batch, const Projection *projection, const
   return true;
 }
 
+/* All projections of the collection see the same time, so one that compares it decides. */
+static int64_t time_to_write(const RefreshBatch *batch, const Projection *projection,
+                             const Aggregate *aggregate, const bson_t *entity, int64_t known) {
+  int64_t time = INT64_MIN, now = g_get_real_time() / 1000;
+  for (unsigned i = 0; i < mapping_projection_count(batch->mapping); i++) {
+    const Projection *other = mapping_projection(batch->mapping, i);
+    if (projection_is_of(other, aggregate->type, aggregate->type_length) && other->entities &&
+        !strcmp(other->entities, projection->entities) &&
+        (time = entity_time_to_write(other, entity, known, now)) == INT64_MIN)
+      break;
+  }
+  return time;
+}
+
 static bool read_entity(RefreshBatch *batch, const Projection *projection, const Refresh *refresh,
                         int64_t occurred_at, EntityView *ret_view, Failure *ret_failure) {
   const Aggregate *aggregate = refresh->aggregate;
@@ -94,9 +108,8 @@ static bool read_entity(RefreshBatch *batch, const Projection *projection, const
     return false;
   if (entity) {
     view.version = entity_version(entity);
-    view.event = keep(batch, entity_as_event(entity, aggregate, view.version,
-                                             entity_time_to_write(projection, entity, occurred_at,
-                                                                  g_get_real_time() / 1000)));
+    int64_t time = time_to_write(batch, projection, aggregate, entity, occurred_at);
+    view.event = keep(batch, entity_as_event(entity, aggregate, view.version, time));
     bson_destroy(entity);
     if (view.version < 1)
       return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
