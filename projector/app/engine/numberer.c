@@ -11,7 +11,6 @@ enum {
   FOUND_SHARE = 2,  /* a page that took the time t is followed by a rest of so many times t */
   EMPTY_SHARE = 10, /* the same after a look that found nothing: it may have read a large archive */
   REST_MAX_MS = 10000,
-  CONFLICTS_MAX = 40, /* at the end of a tenure: some ten seconds */
 };
 
 struct Numberer {
@@ -85,16 +84,19 @@ static void join(Numberer *numberer) {
     g_thread_join(g_steal_pointer(&numberer->thread));
 }
 
-void numberer_complete(Numberer *numberer, Stop *process) {
+void numberer_complete(Numberer *numberer, Stop *process, int64_t most_ms) {
+  int64_t ends_at = clock_us() + most_ms * 1000, count = 1;
   if (!numberer)
     return;
   join(numberer);
   numberer->stop = process;
-  for (int64_t conflicts = 0, count = 1; count > 0 && !stop_requested(process);) {
+  while (count > 0 && clock_us() < ends_at && !stop_requested(process)) {
     Failure failure = {0};
     if (numbering_step(numberer->numbering, &count, &failure))
       continue;
-    if (failure.class != FAILURE_CONFLICT || ++conflicts > CONFLICTS_MAX) {
+    if (failure.class == FAILURE_FENCED) /* the later owner numbers them */
+      return;
+    if (failure.class != FAILURE_CONFLICT) {
       log_failure(LOG_LEVEL_WARNING, "cannot number archived events", &failure);
       return;
     }

@@ -11,9 +11,10 @@ typedef struct Numberer Numberer;
 
 /* For one ownership. NULL: there is no archive. */
 Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop *stop);
-/* Once the stop was requested and everything is archived: numbers what is left, until `process` is
- * stopped too. For an owner that ends because its work is done. NULL is allowed. */
-void numberer_complete(Numberer *numberer, Stop *process);
+/* Once the stop was requested and everything is archived: numbers what is left, for `most_ms` at
+ * most, since the lease is no longer renewed, and until `process` is stopped too. For an owner that
+ * ends because its work is done. NULL is allowed. */
+void numberer_complete(Numberer *numberer, Stop *process, int64_t most_ms);
 /* Waits for the thread, if one was started; request the stop first. */
 void numberer_free(Numberer *numberer);
 /* Numbers them in a thread until the stop is requested. NULL is allowed. */

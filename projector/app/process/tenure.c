@@ -343,7 +343,7 @@ static void finish(Tenure *tenure, Stop *process) {
   acker_free(tenure->acker);
   feeder_free(tenure->feeder);
   if (tenure->once && stop_reason(tenure->stop).class == FAILURE_NONE)
-    numberer_complete(tenure->numberer, process);
+    numberer_complete(tenure->numberer, process, tenure->config->settings.lease_ms / 3);
   numberer_free(tenure->numberer);
   if (tenure->workers)
     log_counters(tenure, "stopped working", &(Counters){0});

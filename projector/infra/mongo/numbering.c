@@ -164,14 +164,27 @@ static bool number_some(Numbering *numbering, Event *const *events, size_t count
          number_some(numbering, events + half, count - half, numbered, ret_failure);
 }
 
-bool numbering_step(Numbering *numbering, int64_t *ret_count, Failure *ret_failure) {
+/* Numbers the cursor's next page, and what was left out and is due again. */
+static bool number_page(Numbering *numbering, int64_t *count, Failure *ret_failure) {
   g_autoptr(GPtrArray) page = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
   g_autoptr(GPtrArray) again = g_ptr_array_new_with_free_func((GDestroyNotify)event_free);
-  int64_t count = 0;
   bool good = read_page(numbering, page, again, ret_failure) &&
-              number_some(numbering, (Event *const *)page->pdata, page->len, &count, ret_failure);
+              number_some(numbering, (Event *const *)page->pdata, page->len, count, ret_failure);
   for (guint i = 0; good && i < again->len; i++)
-    good = number_some(numbering, (Event *const *)again->pdata + i, 1, &count, ret_failure);
+    good = number_some(numbering, (Event *const *)again->pdata + i, 1, count, ret_failure);
+  return good;
+}
+
+/* A cursor may end without an event although some came after it was opened, and a whole page may be
+ * left out. So nothing is left only when a cursor that was opened here has ended. */
+bool numbering_step(Numbering *numbering, int64_t *ret_count, Failure *ret_failure) {
+  int64_t count = 0;
+  bool good, complete;
+  do {
+    complete = !numbering->cursor;
+    good = number_page(numbering, &count, ret_failure);
+    complete &= !numbering->cursor;
+  } while (good && count == 0 && !complete);
   if (!good)
     g_clear_pointer(&numbering->cursor, event_cursor_free);
   *ret_count = good ? count : 0;
