@@ -220,7 +220,8 @@ def readable(pattern: str) -> str:
 
 # What may stand for an option's argument. Of FILE the shell knows more than we do.
 CLASSES = ["config", "conflict", "crash", "data", "mapping", "size", "space", "unavailable", "unknown"]
-VALUES = {"STATE": ["failed", "dead", "held", "pending", "in_progress", "all"], "CLASS": CLASSES}
+VALUES = {"STATE": ["failed", "dead", "held", "pending", "in_progress", "all"], "CLASS": CLASSES,
+          "KIND": ["string", "int", "uuid", "objectid"]}
 
 
 def value_cases(program: Program) -> str:

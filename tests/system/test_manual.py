@@ -97,7 +97,7 @@ def test_each_decision_has_a_status_a_date_and_a_line_in_the_list():
     for decision in decisions:
         first, _, status = decision.read_text().splitlines()[:3]
         assert re.fullmatch(rf"# {decision.name[:4]} \S.*", first), decision.name
-        assert re.match(r"Status: (proposed|accepted(, \w+ superseded by \d{4}(, \w+ by \d{4})*)?|superseded by \d{4}) · Date: \d{4}-\d\d-\d\d", status), decision.name
+        assert re.match(r"Status: (proposed|deferred|accepted(, \w+ superseded by \d{4}(, \w+ by \d{4})*)?|superseded by \d{4}) · Date: \d{4}-\d\d-\d\d", status), decision.name
         assert f"[{decision.name[:4]}]({decision.name})" in listed, decision.name
 
 

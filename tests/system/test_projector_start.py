@@ -1,4 +1,4 @@
-"""Before the first event: invalid files, stores and tables; `check`; `schema`."""
+"""Before the first event: invalid files, stores and tables; `check`."""
 
 from __future__ import annotations
 
@@ -538,6 +538,3 @@ def test_check_warns_of_a_server_that_will_not_take_everything(bank):
     assert done.returncode == 0
     assert re.search(r"^warning +mysql +the server is read-only", done.stdout, re.M)
     assert re.search(r"^warning +mysql +max_allowed_packet is 1048576 bytes", done.stdout, re.M)
-
-
-# schema

@@ -13,7 +13,7 @@ static bool act(const Config *config, bool pause, PauseChange *ret_change, Failu
 
 static void print_json(const PauseChange *change) {
   char time[DATETIME_TEXT_SIZE];
-  datetime_format(change->pause.since_ms * 1000, 0, time);
+  datetime_format(change->pause.since_ms * 1000, 3, time);
   g_autofree char *by = g_utf8_make_valid(change->pause.by, -1);
   json_t *json = json_pack("{s:b, s:b}", "paused", change->pause.on, "changed", change->changed);
   if (change->pause.on) {

@@ -223,6 +223,8 @@ static int dry_run(const Config *config, MongoStore *store, const Choice *choice
                    const char *verb) {
   Failure failure = {0};
   Printer printer = {.as_json = choice->as_json};
+  if (!identity_verify_name(config, store, &failure))
+    return command_fail(&failure);
   bool good = print_selected(store, &choice->selection, &printer, &failure);
   print_end(&printer);
   if (!good)
@@ -248,11 +250,10 @@ int command_retry(int argc, char **argv) {
   if (!begin_choice(&argc, &argv, help, &config, &choice, &status))
     return status;
   g_autoptr(MongoStore) store = mongo_store_open_single(&config->mongodb, &failure);
-  if (!store || !identity_verify_name(config, store, &failure))
-    return command_fail(&failure);
-  if (choice.dry_run)
+  if (store && choice.dry_run)
     return dry_run(config, store, &choice, "tried again");
-  if (!resolve_retry(config, store, &choice.selection, &count, &failure))
+  if (!store || !identity_verify_name(config, store, &failure) ||
+      !resolve_retry(config, store, &choice.selection, &count, &failure))
     return command_fail(&failure);
   if (choice.as_json)
     print_json(json_pack("{s:I}", "count", (json_int_t)count));

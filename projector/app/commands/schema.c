@@ -35,9 +35,9 @@ static void print_line(const char *key, const char *subject, const char *value_k
   json_decref(line);
 }
 
-static void print_done(bool as_json, const char *subject, const char *done) {
+static void print_done(bool as_json, const char *key, const char *subject, const char *done) {
   if (as_json)
-    print_line("table", subject, "done", done);
+    print_line(key, subject, "done", done);
   else
     printf("%s: %s\n", subject, done);
 }
@@ -75,7 +75,7 @@ static bool apply_migrations(Session *session, bool as_json, Failure *ret_failur
     for (guint j = 0; j < statements->len; j++)
       if (!apply_statement(session, statements->pdata[j], ret_failure))
         return failure_prefix(ret_failure, "%s", migrations[i].name);
-    print_done(as_json, migrations[i].name, "in place");
+    print_done(as_json, "source", migrations[i].name, "in place");
   }
   return true;
 }
@@ -112,16 +112,16 @@ static bool apply_projection(Session *session, const Projection *projection, boo
     g_autofree char *sql = ddl_create_table(projection, session_is_mariadb(session));
     if (!apply_statement(session, sql, ret_failure))
       return failure_prefix(ret_failure, "%s", projection->table);
-    print_done(as_json, projection->table, "created");
+    print_done(as_json, "table", projection->table, "created");
     return true;
   }
   for (guint i = 0; i < missing->len; i++) {
     if (!apply_statement(session, missing->pdata[i], ret_failure))
       return failure_prefix(ret_failure, "%s", projection->table);
-    print_done(as_json, projection->table, missing->pdata[i]);
+    print_done(as_json, "table", projection->table, missing->pdata[i]);
   }
   if (missing->len == 0)
-    print_done(as_json, projection->table, "in place");
+    print_done(as_json, "table", projection->table, "in place");
   return true;
 }
 

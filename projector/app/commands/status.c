@@ -306,9 +306,11 @@ int command_status(int argc, char **argv) {
   g_autoptr(Outbox) outbox = store ? outbox_new(store, "") : NULL;
   if (store)
     g_strlcpy(view.mongodb.server, mongo_store_server(store), sizeof view.mongodb.server);
-  if (store && !identity_verify_name(config, store, failure) && failure->class == FAILURE_CONFIG)
+  OutboxIdentity identity;
+  bool known = store && outbox_identity_look(store, &identity, failure);
+  if (known && !identity_check_name(config, &identity, failure))
     return command_fail(failure);
-  view.mongodb.reachable = store && status_ask_mongodb(&view, store, outbox, failure);
+  view.mongodb.reachable = known && status_ask_mongodb(&view, store, outbox, failure);
   if (view.mongodb.reachable)
     try_write(&view.mongodb, &mongodb, config->name);
   g_autoptr(Session) session = NULL;

@@ -96,8 +96,7 @@ bool event_query_set(EventQuery *query, const char *key, const char *value, Fail
                : expect(key, "string, int, uuid or objectid", value, ret_failure);
   return failure_refuse(ret_failure,
                         "%.40s: unknown; known here: after, aggregate_type, aggregate_id, "
-                        "aggregate_id_kind, "
-                        "version, event_type, from, to, limit, follow, waiting",
+                        "aggregate_id_kind, version, event_type, from, to, limit, follow, waiting",
                         key);
 }
 
@@ -230,9 +229,8 @@ static bool look(const EventReading *reading, Archive *archive, int64_t after, i
 
 bool event_query_look(const EventReading *reading, Archive *archive, Failure *ret_failure) {
   int64_t known;
-  Moment moment;
   *ret_failure = (Failure){0};
-  return look(reading, archive, reading->query->after, &known, &moment, ret_failure);
+  return look(reading, archive, reading->query->after, &known, NULL, ret_failure);
 }
 
 static bool write_archived(EventReading *reading, Archive *archive, Failure *ret_failure) {
