@@ -175,6 +175,16 @@ bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, C
   return true;
 }
 
+bool change_list_counts(const Mapping *mapping, const Event *event) {
+  const Rule *const *rules =
+      mapping_rules(mapping, event->aggregate.type, event->aggregate.type_length, event->event_type,
+                    event->event_type_length);
+  for (; rules && *rules; rules++)
+    if (operation_is_delta((*rules)->operation) || (*rules)->operation == OP_SQL)
+      return true;
+  return false;
+}
+
 /* Changes from an entity have no event behind them, so each operation gets a rule of its own. */
 static const Rule *entity_rule(const Projection *projection, Operation operation, Arena *arena) {
   Rule *rule = arena_alloc(arena, 1, sizeof *rule);

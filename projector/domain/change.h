@@ -30,6 +30,9 @@ typedef struct ChangeList {
 bool change_list_map(const Mapping *mapping, const Event *event, Arena *arena, ChangeList *ret_list,
                      Failure *ret_failure);
 
+/* Whether it would count twice if it were applied twice: it adds, or a statement of its own may. */
+bool change_list_counts(const Mapping *mapping, const Event *event);
+
 /* The upsert that takes the row from the entity; `entity` is an event whose payload is the
  * entity. */
 bool change_from_entity(const Projection *projection, const Event *entity, Arena *arena,

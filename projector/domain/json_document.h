@@ -10,7 +10,7 @@
 bson_t *json_document_read(const char *text, size_t length, const char *path, Failure *ret_failure);
 
 /* The same for the text of another program: what has more digits than a double becomes a
- * Decimal128, or is refused. So is a name that an object has twice. */
+ * Decimal128, or is refused. */
 bson_t *json_document_read_exactly(const char *text, size_t length, const char *path,
                                    Failure *ret_failure);
 

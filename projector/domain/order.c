@@ -46,6 +46,12 @@ void order_advance(Position *position, const Event *event) {
   position->known = true;
 }
 
+int64_t order_applied_at(const Position *position) {
+  return position->known && position->last.occurred_at > DATETIME_FIRST_MS
+             ? position->last.occurred_at
+             : INT64_MIN;
+}
+
 void order_pass(Position *position, const Event *event) {
   static const uint8_t no_bytes[1] = {0};
   if (!position->known) /* before every event */

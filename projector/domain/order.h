@@ -35,6 +35,10 @@ int64_t order_early_ms(const Event *event, int64_t now_ms, int64_t future_ms);
 /* The position after the event. The event id's bytes stay the event's. */
 void order_advance(Position *position, const Event *event);
 
+/* When the last applied event occurred; INT64_MIN: none was applied, although rows may have been
+ * taken from the entity, and events ignored or skipped. */
+int64_t order_applied_at(const Position *position);
+
 /* The position after an event that changes no row: its version is accounted for, but it does not
  * make earlier events late. */
 void order_pass(Position *position, const Event *event);

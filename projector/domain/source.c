@@ -319,6 +319,13 @@ bool source_is_known_of_gone(const Source *source) {
          (!source->in_payload && source->path && g_strv_contains(known, source->path));
 }
 
+bool source_is_of_event(const Source *source) {
+  for (; source; source = source->otherwise)
+    if (!source->in_payload && !source_is_known_of_gone(source))
+      return true;
+  return false;
+}
+
 char *source_name(const Source *place) {
   bool inside = place->in_payload && !place->in_item && !is_whole_payload(place);
   return g_strconcat(!inside ? "" : place->steps ? "payload" : "payload.", place->text, NULL);

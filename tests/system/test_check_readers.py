@@ -15,7 +15,7 @@ from bank import opened
 from feeds import FEED, SETTINGS, checks, reader_mapping, start_reader
 from refusals import REFUSED, UNKNOWN, refusing_stores
 from servers import Mysqld
-from workspace import PROJECTOR_USER, Stores, Workspace
+from workspace import PROJECTOR_USER, Stores, Workspace, bank_projections
 
 CONTRACT = ["_id", "aggregate_type", "aggregate_id", "version", "event_type", "occurred_at", "payload", "metadata"]
 OWN = ["status", "attempts", "next_attempt_at", "claimed_by", "claimed_at", "last_error"]
@@ -302,3 +302,15 @@ def test_indexes_that_could_not_be_looked_at_are_told(ws):
                 break
             assert done.returncode != 0 and REFUSED in done.stdout, (look, done.stdout)
     assert look > 1 and done.returncode == 0
+
+
+def test_a_column_that_only_events_know_and_a_refresh_would_lose(ws):
+    [projection] = bank_projections()
+    changed = {"updated_by": {"from": "$metadata.user", "type": "varchar(40)", "null": True},
+               "reason": {"from": ["reason", "$event_type"], "type": "varchar(40)", "null": True},
+               "version": {"from": "$version", "type": "bigint"}}
+    ws.mapping([{**projection, "columns": {**projection["columns"], **changed}}])
+    ws.create()
+    found = [line["text"] for line in checks(ws) if "which only an event has" in line["text"]]
+    assert [text.split(",")[0] for text in found] == [
+        "account: the column updated_by comes from $metadata.user", "account: the column reason comes from payload.reason or $event_type"]

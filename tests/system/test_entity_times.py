@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from bson import Int64
 
@@ -29,19 +31,29 @@ def without_time(number: int) -> dict:
                          ids=lambda command: " ".join(command[:2]))
 def test_an_entity_that_tells_no_time_gets_a_row_if_nobody_compares_its_time(bank, command):
     bank.accounts.insert_one(without_time(1))
-    done = bank.projector(*command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    [row] = bank.rows("account")
-    assert row["balance"] == decimal("10.50").to_decimal() and row["updated_at"].year > 2024
-    assert differences(reconcile(bank)) == []
+    for _ in "at first", "again, with a position that no event made":
+        done = bank.projector(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        [row] = bank.rows("account")
+        assert row["balance"] == decimal("10.50").to_decimal() and row["updated_at"].year > 2024
+        assert differences(reconcile(bank)) == []
+        bank.query("UPDATE account SET balance = 0")
 
 
-def test_a_time_that_is_compared_is_never_made_up(ws):
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_time_that_is_compared_is_never_made_up(ws, ignored):
+    """An event that is ignored makes a position, but applies nothing."""
     [projection] = bank_projections()
     projection["columns"]["updated_at"].pop("compare")
     ws.mapping([projection])
     ws.create()
     ws.accounts.insert_one(without_time(1))
+    if ignored:
+        ws.put(ws.event("a1", "StatementSent", 3))
+        ws.run_once()
+        explained = json.loads(ws.projector("explain", "account", "a1", "--json").stdout)
+        assert explained["position"] == {"version": 3, "event_id": None, "occurred_at": None, "refreshed_version": None}
+        assert "no event was applied" in ws.projector("explain", "account", "a1").stdout
     done = ws.projector("rebuild")
     assert done.returncode == 1 and "$occurred_at: expected datetime(3), found nothing" in done.stdout + done.stderr
     assert ws.rows("account") == []

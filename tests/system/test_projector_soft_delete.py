@@ -171,6 +171,14 @@ def test_a_refresh_keeps_an_existing_mark(shop):
     assert json.loads(done.stdout)["projections"][0]["finding"] == "equal", done.stdout
 
 
+def test_a_row_that_no_event_made_is_marked_with_the_time_at_which_it_was_found_to_be_gone(shop):
+    shop.db["customers"].insert_one(customer(1))
+    assert shop.projector("rebuild").returncode == 0
+    shop.db["customers"].delete_one({})
+    assert differences(shop, "--repair") == [("extra row", "c1")]
+    assert marks(shop)["c1"].year > 2024
+
+
 @pytest.mark.parametrize("shadow", [[], ["--shadow"]])
 def test_rebuild_carries_marked_rows_over(shop, shadow):
     entities = fill(shop, 4)

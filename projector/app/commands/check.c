@@ -46,7 +46,6 @@ static bool check_actions(CheckReport *report, const Config *config, MongoStore 
   g_ptr_array_add(missing, NULL);
   g_autofree char *names = g_strjoinv(", ", (char **)missing->pdata);
   g_autofree char *quoted = g_strjoinv("\", \"", (char **)missing->pdata);
-  report->any_error = true;
   check_print_format(
       report, "error", "mongodb",
       "the user may not %s on %s.%s; grant its role { resource: { db: \"%s\", collection: "
@@ -130,7 +129,6 @@ static void check_members(CheckReport *report) {
   const MongoFacts *facts = &report->mongodb;
   if (!facts->pinned)
     return;
-  report->any_error |= !facts->is_primary;
   check_print_format(
       report, facts->is_primary ? "warning" : "error", "mongodb",
       facts->is_primary
@@ -378,12 +376,31 @@ static void check_clocks(CheckReport *report) {
                        CLOCKS_MS);
 }
 
+/* A refresh writes whole rows, so it loses what the entity does not have. */
+static void check_event_columns(CheckReport *report, const Projection *projection) {
+  for (unsigned i = projection->key_count; i < projection->column_count; i++) {
+    const Column *column = &projection->columns[i];
+    if ((int)i == projection->mark || !source_is_of_event(&column->from))
+      continue;
+    g_autofree char *source = source_names(&column->from);
+    check_print_format(
+        report, "warning", "file",
+        "%s: the column %s comes from %s, which only an event has: whenever a row is taken from "
+        "its entity (a late event, refresh, rebuild, reconcile --repair), it gets its default or "
+        "NULL; to keep it, write it into the entity too, or into a column that the mapping does "
+        "not name",
+        projection->table, column->name, source);
+  }
+}
+
 /* A position is common to all tables of a type, so one table without entities takes away the
  * refresh of all. */
 static void check_entities(CheckReport *report, const Config *config) {
   const Mapping *mapping = config->mapping;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *without = mapping_projection(mapping, i);
+    if (without->entities)
+      check_event_columns(report, without);
     if (!without->entities && !config->mongodb.archive)
       check_print_format(
           report, "warning", "file",

@@ -237,7 +237,6 @@ static void check_archive(CheckReport *report, const Config *config, MongoStore 
 
 /* `run` refuses an address that the mapping file names, and does without the default one. */
 static void check_lost_address(CheckReport *report, const Config *config, const char *why) {
-  report->any_error |= config->settings.http_asked_for;
   check_print_format(report, config->settings.http_asked_for ? "error" : "warning", "http",
                      "GET /wait cannot answer, nor the page: %s", why);
 }
@@ -299,7 +298,6 @@ static void check_replica(CheckReport *report, const Config *config, Session *se
   g_autoptr(Session) replica = session_open(&settings, &failure);
   if (!replica || !replica_inspect(session, replica, config->name, &facts, &failure)) {
     bool ignored = config->settings.ignore_unreachable_replicas;
-    report->any_error |= !ignored;
     check_print_format(report, ignored ? "warning" : "error", "mysql",
                        "the replica %s cannot be asked how far it is, %s: %s", address,
                        ignored ? "and is left out, as replica_unreachable says"

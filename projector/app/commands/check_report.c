@@ -5,8 +5,10 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 void check_print(CheckReport *report, const char *verdict, const char *subject, const char *text) {
+  report->any_error |= !strcmp(verdict, "error");
   if (report->as_json) {
     json_t *line =
         json_pack("{s:s, s:s, s:s}", "verdict", verdict, "subject", subject, "text", text);
@@ -24,7 +26,6 @@ void check_good(CheckReport *report, const char *subject, const char *text) {
 }
 
 void check_wrong(CheckReport *report, const char *subject, const char *text) {
-  report->any_error = true;
   check_print(report, "error", subject, text);
 }
 

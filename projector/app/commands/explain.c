@@ -53,15 +53,16 @@ static bool explain_position(Explain *explain, Failure *ret_failure) {
                                 explain->pool->arena, ret_failure))
     return false;
   const Position *position = &state->position;
+  bool applied = order_applied_at(position) != INT64_MIN;
   explain->position = *position;
-  json_object_set_new(explain->document, "position",
-                      !position->known
-                          ? json_null()
-                          : json_pack("{s:o, s:o, s:o, s:o}", "version",
-                                      version_json(position->max_version), "event_id",
-                                      id_json(&position->last.event_id), "occurred_at",
-                                      time_json(position->last.occurred_at), "refreshed_version",
-                                      version_json(position->refreshed_version)));
+  json_object_set_new(
+      explain->document, "position",
+      !position->known
+          ? json_null()
+          : json_pack("{s:o, s:o, s:o, s:o}", "version", version_json(position->max_version),
+                      "event_id", applied ? id_json(&position->last.event_id) : json_null(),
+                      "occurred_at", applied ? time_json(position->last.occurred_at) : json_null(),
+                      "refreshed_version", version_json(position->refreshed_version)));
   return true;
 }
 
@@ -340,9 +341,13 @@ static void print_position(const json_t *position) {
   }
   if (number_of(position, "version") > 0)
     printf("applied up to version %lld\n%-*s", number_of(position, "version"), LABEL, "");
-  printf("last event ");
-  print_clean(stdout, text_of(position, "event_id"));
-  printf(" of %s\n", time_of(position, "occurred_at"));
+  if (text_of(position, "event_id")) {
+    printf("last event ");
+    print_clean(stdout, text_of(position, "event_id"));
+    printf(" of %s\n", time_of(position, "occurred_at"));
+  } else {
+    puts("no event was applied");
+  }
   if (number_of(position, "refreshed_version"))
     printf("%-*srow taken from the entity at version %lld\n", LABEL, "",
            number_of(position, "refreshed_version"));

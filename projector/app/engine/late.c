@@ -4,6 +4,16 @@
 #include "projector/app/shared/refresh.h"
 #include "projector/infra/clock.h"
 
+static void report_doubtful(Worker *worker, const Event *late, int64_t count) {
+  Failure reason = {.class = FAILURE_DATA, .source = SOURCE_EVENT};
+  g_snprintf(reason.message, sizeof reason.message,
+             "the row was taken from the entity, which may contain events of its aggregate that "
+             "wait (%lld) and have no version, and what they add counts twice then: have the "
+             "writer number its events; reconcile finds the difference",
+             (long long)count);
+  report_event(worker->lanes->watch, LOG_LEVEL_WARNING, "events may count twice", late, &reason);
+}
+
 /* `*ret_culprit`: the projection whose rows failed; NULL: another step. */
 static bool refresh_once(Worker *worker, const Item *item, const Projection **ret_culprit,
                          Failure *ret_failure) {
@@ -17,6 +27,8 @@ static bool refresh_once(Worker *worker, const Item *item, const Projection **re
   if (!good)
     return false;
   *ret_failure = one.failure;
+  if (one.failure.class == FAILURE_NONE && one.doubtful > 0)
+    report_doubtful(worker, item->event, one.doubtful);
   return one.failure.class == FAILURE_NONE;
 }
 

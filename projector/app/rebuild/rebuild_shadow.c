@@ -99,7 +99,7 @@ static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *docume
 static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bson_t *document,
                     const Position *position, int64_t *ret_version, Failure *ret_failure) {
   const bson_t nothing = BSON_INITIALIZER;
-  int64_t time = position->known ? position->last.occurred_at : INT64_MIN;
+  int64_t time = order_applied_at(position);
   *ret_version = document ? entity_version(document) : position->max_version;
   if (document && *ret_version < 1)
     return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,

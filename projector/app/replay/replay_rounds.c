@@ -151,17 +151,6 @@ static bool find_unarchived(Scan *scan, Failure *ret_failure) {
 
 /* --- events that MySQL has lost -------------------------------------------------------------- */
 
-static bool counts(const Replay *replay, const Event *event) {
-  const Rule *const *rules =
-      mapping_rules(replay->mapping, event->aggregate.type, event->aggregate.type_length,
-                    event->event_type, event->event_type_length);
-  for (; rules && *rules; rules++)
-    if ((*rules)->operation == OP_ADD || (*rules)->operation == OP_SUBTRACT ||
-        (*rules)->operation == OP_SQL)
-      return true;
-  return false;
-}
-
 static void note_forgotten(Replay *replay, const Event *event) {
   char id[ID_TEXT_SIZE], aggregate[512];
   id_text(&event->key.event_id, id);
@@ -181,7 +170,8 @@ static bool look_for_forgotten(Replay *replay, const Item *items, size_t count,
   g_autoptr(GPtrArray) events = g_ptr_array_new();
   for (size_t i = 0; i < count; i++) {
     Event *event = items[i].event;
-    if (items[i].verdict != VERDICT_NONE || event->key.version < 1 || !counts(replay, event))
+    if (items[i].verdict != VERDICT_NONE || event->key.version < 1 ||
+        !change_list_counts(replay->mapping, event))
       continue;
     g_ptr_array_add(events, event);
     aggregate_set_open(set, &event->aggregate);

@@ -327,10 +327,24 @@ static void move_position(AggregateState *state, const GPtrArray *events, const 
   state->moved = true;
 }
 
+/* They are applied later, although the entity may contain them: only versions would tell. */
+static int64_t count_doubtful(const Mapping *mapping, const GPtrArray *events,
+                              const Position *position) {
+  int64_t count = 0;
+  for (guint i = 0; i < events->len; i++) {
+    const Event *event = events->pdata[i];
+    if (!event->malformed && event->key.version == 0 && change_list_counts(mapping, event) &&
+        order_standing(position, event, true) == STANDING_NEXT)
+      count++;
+  }
+  return count;
+}
+
 /* INT64_MIN: nothing indicates it. */
 static int64_t time_of_absent(const Refresh *refresh, const Position *position) {
-  if (position->known) /* never before the time that the rows may show already */
-    return position->last.occurred_at;
+  int64_t applied_at = order_applied_at(position);
+  if (applied_at != INT64_MIN) /* never before the time that the rows may show already */
+    return applied_at;
   return refresh->late ? refresh->late->key.occurred_at : INT64_MIN;
 }
 
@@ -396,6 +410,7 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
     return true;
   }
   move_position(state, events, refresh->late, refresh->version);
+  refresh->doubtful = count_doubtful(batch->mapping, events, &state->position);
   return fold_rows(batch, refresh, &rows, absent, ret_failure);
 }
 
