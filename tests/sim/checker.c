@@ -317,8 +317,8 @@ void check_instances(void) {
     const TenureView *tenure = &figures.tenure;
     if (tenure->queued > (batch * 19 + AGGREGATES) * workers)
       sim_fail("%zu events are queued", tenure->queued);
-    if (tenure->blocked > AGGREGATES)
-      sim_fail("%zu holds", tenure->blocked);
+    if (tenure->held > AGGREGATES)
+      sim_fail("%zu holds", tenure->held);
     figures_clear(&figures);
   }
 }

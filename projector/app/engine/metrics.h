@@ -48,7 +48,7 @@ typedef enum Role { ROLE_STARTING, ROLE_STANDBY, ROLE_WORKING } Role;
 typedef struct TenureView {
   int64_t epoch;
   unsigned workers, waiting; /* waiting: for a store to come back */
-  size_t queued, in_hand, bytes, blocked;
+  size_t queued, in_hand, bytes, held;
   size_t future; /* aggregates that wait because an event's time is far ahead */
   ReaderState reader;
   int64_t restarts; /* of the change stream */

@@ -1,5 +1,5 @@
-/* steps.h - what the files of the pipeline share: worker.c calls the steps in claim.c,
- * transaction.c and settle.c. */
+/* steps.h - what the files of the pipeline share. worker.c calls the steps in claim.c,
+ * transaction.c, late.c and settle.c; ruling.c, items.c and hand_back.c serve all of them. */
 #pragma once
 
 #include "projector/app/engine/event_reports.h"
@@ -68,6 +68,7 @@ void leave_claim(Worker *worker);
 bool pause_before_marking_again(Worker *worker, const Failure *failure);
 /* Releases events unchanged: in the outbox, and into the queue if nothing holds their aggregate. */
 void give_back(Worker *worker, QueuedEvent *const *events, size_t count);
+
 /* --- claim.c --- */
 
 /* Claims the events and makes items of those that were won and may be applied now; the others leave

@@ -1,4 +1,5 @@
-/* sweeper.h - finds events that were left in_progress and finishes or frees them. */
+/* sweeper.h - finds events that were left in_progress and finishes or frees them; prunes the
+ * ledger. */
 #pragma once
 
 #include "projector/app/engine/lanes.h"

@@ -152,7 +152,7 @@ static void log_counters(const Tenure *tenure, const char *message, const Counte
                                LOG_NUMBER("repeated", now.repeated - since->repeated),
                                LOG_NUMBER("failed", now.failed - since->failed),
                                LOG_NUMBER("queued", (int64_t)queued),
-                               LOG_NUMBER("blocked_aggregates", (int64_t)held)));
+                               LOG_NUMBER("held_aggregates", (int64_t)held)));
 }
 
 /* What a worker may take without progress. A statement may wait for a lock for as long as
@@ -284,7 +284,7 @@ static void publish(Tenure *tenure) {
     view.queued += figures.queued;
     view.in_hand += figures.in_hand;
     view.bytes += figures.bytes;
-    view.blocked += figures.holds;
+    view.held += figures.holds;
     view.future += figures.future;
     view.waiting += worker_is_waiting(tenure->workers[i]);
     if (trouble.class == FAILURE_NONE)

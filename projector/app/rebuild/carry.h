@@ -1,6 +1,6 @@
 /* carry.h - the marked rows of a table with soft deletes, when it is built anew.
  *
- * Of a marked row whose aggregate has no position, no event and no entity tells. So the new table
+ * No event and no entity tells of a marked row whose aggregate has no position. So the new table
  * begins with all of them; the copies of the entities replace those that are to be replaced. */
 #pragma once
 

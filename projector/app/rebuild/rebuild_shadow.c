@@ -6,8 +6,8 @@
  *   catch up  in rounds: aggregates whose position is not at the noted version are copied again
  *   compare   the rows of t__new with the entities
  *   swap      with the fence's table locked, so that no event is applied: what moved since, and
- * what is copied already but not applied yet, is refreshed in both tables; columns that the mapping
- * does not name are copied; then one RENAME */
+ *             what is copied already but not applied yet, is refreshed in both tables; columns
+ *             that the mapping does not name are copied; then one RENAME */
 #include "projector/app/rebuild/carry.h"
 #include "projector/app/rebuild/fill.h"
 #include "projector/app/rebuild/rebuild.h"

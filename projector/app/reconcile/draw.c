@@ -1,5 +1,5 @@
-/* draw.c - few of many: rounds of the server's random choice, whose repetitions are left out. Many
- * of them: all are read, and each is taken with the probability that fills the sample. */
+/* draw.c - a small sample comes in rounds of $sample, without their repetitions. For a large one
+ * everything is read, and each is taken with the probability that fills the sample. */
 #include "projector/app/reconcile/draw.h"
 
 enum {

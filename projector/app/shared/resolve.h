@@ -1,7 +1,8 @@
-/* resolve.h - the operator's decisions about failed events, shared by commands, page and
- * simulation.
+/* resolve.h - an operator's actions: decisions about failed events, refreshes, pauses. Shared by
+ * commands, page and simulation.
  *
- * Each function works while a projector runs, from any process, and nudges the owner. */
+ * Each function works while a projector runs, from any process; one that changes something nudges
+ * the owner. */
 #pragma once
 
 #include "projector/app/shared/find.h"

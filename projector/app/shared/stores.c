@@ -1,4 +1,4 @@
-/* stores.c - the two stores and the memory that a comparison works with. */
+/* stores.c - the two stores as a command reaches them, and the memory of a batch. */
 #include "projector/app/shared/stores.h"
 
 #include "projector/app/shared/identity.h"

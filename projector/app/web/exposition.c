@@ -169,7 +169,7 @@ static void tenure(GString *text, const Figures *figures) {
   single(text, "projector_in_hand_events", "gauge", "Events claimed and not settled.",
          (double)view->in_hand);
   single(text, "projector_held_aggregates", "gauge",
-         "Aggregates on hold in memory: failed, dead, taken or with a gap.", (double)view->blocked);
+         "Aggregates on hold in memory: failed, dead, taken or with a gap.", (double)view->held);
   single(text, "projector_future_aggregates", "gauge",
          "Aggregates that wait because an event's time is far ahead of MongoDB's clock.",
          (double)view->future);

@@ -1,5 +1,5 @@
-/* http.c - the routes. Answers come from memory; only actions reach the stores, behind a token, and
- * requests that wait for a version, from one thread. */
+/* http.c - the routes. Answers come from memory, except those of actions (behind a token), of /wait
+ * (one thread asks MySQL for all who wait) and of /events (each reader has its thread). */
 #include "projector/app/web/http.h"
 
 #include "projector/app/web/actions.h"
@@ -97,7 +97,7 @@ static json_t *tenure_json(const TenureView *view) {
                    (json_int_t)view->epoch, "workers", (int)view->workers, "waiting",
                    (int)view->waiting, "queued", (json_int_t)view->queued, "in_hand",
                    (json_int_t)view->in_hand, "bytes", (json_int_t)view->bytes, "held",
-                   (json_int_t)view->blocked, "reader", readers[view->reader], "restarts",
+                   (json_int_t)view->held, "reader", readers[view->reader], "restarts",
                    (json_int_t)view->restarts);
 }
 

@@ -1,5 +1,5 @@
-/* http.h - the HTTP endpoints of a running projector: metrics, health, status, the page,
- * actions. */
+/* http.h - the HTTP endpoints of a running projector: metrics, health, status, the page, actions,
+ * waiting for a version, archived events. */
 #pragma once
 
 #include "projector/app/web/monitor.h"

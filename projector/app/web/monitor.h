@@ -1,7 +1,7 @@
 /* monitor.h - polls both stores and keeps the results, with the figures of the last minutes.
  *
- * Requests never reach a store: however many there are, the stores see one poll every few seconds,
- * and no request waits for a store that does not answer. */
+ * What is answered from here never reaches a store: however many requests there are, the stores see
+ * one poll every few seconds, and no request waits for a store that does not answer. */
 #pragma once
 
 #include "projector/app/commands/status.h"

@@ -414,7 +414,7 @@ void waiting_start(Waiting *waiting, MongoStore *store) {
   g_mutex_unlock(&waiting->lock);
   metrics_listen(waiting->metrics, &(MetricsListener){on_committed, on_failed, waiting});
   waiting->asker = session_thread_new("waiting", run_asker, waiting);
-  waiting->ender = g_thread_new("late", run_ender, waiting);
+  waiting->ender = g_thread_new("wait-limits", run_ender, waiting);
 }
 
 void waiting_end(Waiting *waiting) {
