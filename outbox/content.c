@@ -8,15 +8,16 @@
 // Documents may be nested about 180 deep in MongoDB; deeper levels are hashed unsorted.
 enum { DEPTH_MAX = 256 };
 
+// Not an iterator: that one wants memory which is aligned more than the heap's.
 typedef struct {
-  bson_iter_t iter;
-  uint32_t place;
+  const char *key;
+  uint32_t offset;
 } member_t;
 
 static int compare_members(const void *left, const void *right) {
   const member_t *a = left, *b = right;
-  int order = strcmp(bson_iter_key(&a->iter), bson_iter_key(&b->iter));
-  return order ? order : (a->place > b->place) - (a->place < b->place);
+  int order = strcmp(a->key, b->key);
+  return order ? order : (a->offset > b->offset) - (a->offset < b->offset);
 }
 
 static void append_sorted(bson_t *to, const bson_t *document, bool is_array, int depth);
@@ -55,14 +56,16 @@ static void append_sorted(bson_t *to, const bson_t *document, bool is_array, int
   uint32_t found = 0;
   bson_iter_init(&iter, document);
   while (found < count && bson_iter_next(&iter)) {
-    members[found] = (member_t){.iter = iter, .place = found};
-    found++;
+    members[found++] = (member_t){bson_iter_key(&iter), bson_iter_offset(&iter)};
   }
   if (!is_array) {
     qsort(members, found, sizeof *members, compare_members);
   }
   for (uint32_t i = 0; i < found; i++) {
-    append_member(to, &members[i].iter, depth);
+    if (bson_iter_init_from_data_at_offset(&iter, bson_get_data(document), document->len,
+                                           members[i].offset, (uint32_t)strlen(members[i].key))) {
+      append_member(to, &iter, depth);
+    }
   }
   bson_free(members);
 }

@@ -91,7 +91,7 @@ run_lint() {
   check "build" build build
   check "sizes, layers and no circle (scripts/tidy.py)" "$PYTHON" scripts/tidy.py . build
   check "build with mongo-c-driver 2 and Oracle's client, and a run" newer_clients build-newer
-  check "build with clang, unit tests under ASan and UBSan" sanitized_unit_tests build-sanitize
+  check "build with clang, unit tests under ASan and UBSan" sanitized_unit_tests
   check "unit tests under valgrind" unit_tests_under_valgrind
   check "fuzz targets, some seconds each" fuzz_briefly
   check "cppcheck" cpp_check
@@ -114,11 +114,11 @@ check() {
   fi
 }
 
-# A few seeds are enough where each instruction costs more; the plain run covers many.
+# A few seeds are enough where each instruction costs more; the plain run covers many. The build is that of the fuzz
+# targets.
 sanitized_unit_tests() {
-  [[ -f $1/build.ninja ]] || CC=clang meson setup "$1" -Db_sanitize=address,undefined -Db_lundef=false
-  ninja -C "$1" && PROPERTY_SEEDS=100 SIM_SEEDS=50 \
-    meson test -C "$1" --no-rebuild --print-errorlogs --timeout-multiplier 4
+  build_fuzz all && PROPERTY_SEEDS=100 SIM_SEEDS=50 \
+    meson test -C "$FUZZ_BUILD" --suite unit --suite sim --no-rebuild --print-errorlogs --timeout-multiplier 4
 }
 
 unit_tests_under_valgrind() {

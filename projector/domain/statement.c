@@ -69,6 +69,8 @@ bool statement_changes_rows(const char *text) {
     if (!after_with && length == 0 && !is_blank(at, end))
       return false; /* it does not begin with a word */
     depth += (*at == '(') - (*at == ')');
+    if (depth < 0)
+      return false;
     if (end == at && length > 0 && depth == 0) {
       if (is_one_of(at, length, writes))
         return true;

@@ -14,17 +14,15 @@ enum { TOGETHER = 1000, TOGETHER_BYTES = 40000000 };
 
 static const gint64 first_event_ms = 1700000000000;
 
-static void insert(mongoc_collection_t *outbox, bson_t *documents, guint count) {
-  const bson_t *list[TOGETHER];
+static void insert(mongoc_collection_t *outbox, bson_t **documents, guint count) {
   bson_error_t error;
   bson_t *options = BCON_NEW("ordered", BCON_BOOL(false));
-  for (guint i = 0; i < count; i++)
-    list[i] = &documents[i];
-  bool good = mongoc_collection_insert_many(outbox, list, count, options, NULL, &error);
+  bool good = mongoc_collection_insert_many(outbox, (const bson_t **)documents, count, options,
+                                            NULL, &error);
   check(good, "insert", error.message);
   bson_destroy(options);
   for (guint i = 0; i < count; i++)
-    bson_destroy(&documents[i]);
+    bson_destroy(documents[i]);
 }
 
 int main(int argc, char **argv) {
@@ -39,11 +37,11 @@ int main(int argc, char **argv) {
   mongoc_init();
   mongoc_client_t *client = open_mongo();
   mongoc_collection_t *outbox = mongoc_client_get_collection(client, argv[1], "outbox");
-  g_autofree bson_t *documents = g_new(bson_t, TOGETHER);
+  g_autofree bson_t **documents = g_new(bson_t *, TOGETHER);
   for (guint i = 0; i < count; i++) {
-    bson_init(&documents[open]);
-    events_next(events, first_event_ms + i, &documents[open++]);
-    bytes += documents[open - 1].len;
+    documents[open] = bson_new();
+    events_next(events, first_event_ms + i, documents[open]);
+    bytes += documents[open++]->len;
     if (open == TOGETHER || bytes > TOGETHER_BYTES || i + 1 == count) {
       insert(outbox, documents, open);
       open = 0;

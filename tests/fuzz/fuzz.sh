@@ -6,10 +6,13 @@ FUZZ_KEPT=.scratch/fuzz # what is found on the way: the next run begins with it
 
 fuzz_targets() { for folder in tests/fuzz/corpus/*/; do basename "$folder"; done; }
 
+# Builds the targets; or all, with the unit tests under the same sanitizers.
 build_fuzz() {
+  local wanted=()
   [[ -f $FUZZ_BUILD/build.ninja ]] ||
     CC=clang meson setup "$FUZZ_BUILD" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
-  ninja -C "$FUZZ_BUILD" --quiet
+  [[ ${1:-} == all ]] || mapfile -t wanted < <(fuzz_targets | sed 's|^|tests/fuzz/fuzz_|')
+  ninja -C "$FUZZ_BUILD" --quiet "${wanted[@]}"
 }
 
 # fuzz_one TARGET SECONDS: the seeds first, then changes of what reaches new code.

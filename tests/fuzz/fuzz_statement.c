@@ -50,7 +50,8 @@ static void check_begin(const GArray *tokens, const char *sql) {
     depth += token_is_sign(token, sql, '(') - token_is_sign(token, sql, ')');
     if (depth == 0 && is_write(token, sql))
       return;
-    PROMISE(depth > 0 || !token_is_word(token, sql, "SELECT"), "WITH to read: %s", sql);
+    bool name = token_is_sign(token_get(tokens, i - 1), sql, '.'); /* of a column, say */
+    PROMISE(depth > 0 || name || !token_is_word(token, sql, "SELECT"), "WITH to read: %s", sql);
   }
   PROMISE(false, "WITH and nothing that changes rows: %s", sql);
 }

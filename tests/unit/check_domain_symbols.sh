@@ -24,7 +24,7 @@ bson_oid_compare bson_oid_copy bson_oid_equal bson_oid_get_time_t bson_oid_hash 
 bson_oid_init_from_string bson_oid_to_string bson_sized_new bson_strnlen bson_utf8_* bson_validate*
 json_array* json_boolean json_decref json_deep_copy json_delete json_dumpb json_equal json_false json_incref
 json_integer* json_loadb json_null json_number_value json_object* json_pack json_real* json_string* json_true
-__asan_* __ubsan_* __sanitizer_* __gcov_* __llvm_*
+__asan_* __ubsan_* __sanitizer_* __sancov_* __start___sancov_* __stop___sancov_* __gcov_* __llvm_*
 '
 
 # These match a pattern above but read the clock.

@@ -83,6 +83,13 @@ static char *visible_text(const Value *value) {
   return g_string_free(text, FALSE);
 }
 
+uint64_t cases_to_try(uint64_t usual) {
+  const char *many = getenv("PROPERTY_SEEDS");
+  uint64_t count = many ? g_ascii_strtoull(many, NULL, 10) : usual;
+  check_that("PROPERTY_SEEDS", count > 0, "a number from 1");
+  return count;
+}
+
 static char *time_text(const char *name, int64_t us, unsigned fraction, size_t length) {
   char text[DATETIME_TEXT_SIZE];
   datetime_format(us, fraction, text);

@@ -306,9 +306,9 @@ static void check_seed(const Mapping *mapping, guint32 seed) {
 
 static void test_children_and_marks(void **state) {
   (void)state;
-  const char *one = getenv("PROPERTY_SEED"), *many = getenv("PROPERTY_SEEDS");
+  const char *one = getenv("PROPERTY_SEED");
   guint32 first = one ? (guint32)g_ascii_strtoull(one, NULL, 10) : 1;
-  guint32 count = one ? 1 : many ? (guint32)g_ascii_strtoull(many, NULL, 10) : DEFAULT_SEEDS;
+  guint32 count = one ? 1 : (guint32)cases_to_try(DEFAULT_SEEDS);
   g_autofree char *text = g_strdelimit(g_strdup(mapping_text), "'", '"');
   json_error_t error;
   json_t *json = json_loads(text, 0, &error);

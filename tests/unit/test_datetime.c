@@ -162,16 +162,21 @@ static void test_range(void **state) {
     check_number("range", datetime_in_range(range_cases[i].ms), range_cases[i].inside);
 }
 
-/* Every day of the range, formatted and read again, compared with a calendar counted by hand. */
+/* Every day of the range, formatted and read again, compared with a calendar counted by hand; or
+ * those of some years. */
 static void test_every_day(void **state) {
   (void)state;
   static const int month_days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+  enum { YEARS = 9000 };
   int64_t us = -30610224000000000LL;
+  int every = YEARS / (int)MIN(cases_to_try(YEARS), YEARS);
   for (int year = 1000; year <= 9999; year++)
     for (int month = 1; month <= 12; month++) {
       bool leap = month == 2 && ((year % 4 == 0 && year % 100 != 0) || year % 400 == 0);
       for (int day = 1; day <= month_days[month - 1] + leap; day++, us += 86400000000LL) {
         char expected[64], text[DATETIME_TEXT_SIZE];
+        if (year % every != 0)
+          continue;
         g_snprintf(expected, sizeof expected, "%04d-%02d-%02d 00:00:00", year, month, day);
         datetime_format(us, 0, text);
         int64_t back = 0;

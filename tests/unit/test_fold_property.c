@@ -402,10 +402,9 @@ static void check_late_states(uint64_t seed) {
 /* --- seeds ----------------------------------------------------------------------------------- */
 
 static void for_each_seed(void (*check)(uint64_t seed)) {
-  const char *one = getenv("PROPERTY_SEED"), *many = getenv("PROPERTY_SEEDS");
+  const char *one = getenv("PROPERTY_SEED");
   uint64_t first = one ? g_ascii_strtoull(one, NULL, 10) : 0;
-  uint64_t count = one ? 1 : many ? g_ascii_strtoull(many, NULL, 10) : DEFAULT_SEEDS;
-  check_that("seeds", count > 0, "PROPERTY_SEEDS is a number from 1");
+  uint64_t count = one ? 1 : cases_to_try(DEFAULT_SEEDS);
   for (current_seed = first; current_seed < first + count; current_seed++)
     check(current_seed);
 }

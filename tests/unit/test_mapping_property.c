@@ -388,9 +388,9 @@ static void check_any_arrival(guint32 seed) {
 }
 
 static void for_each_seed(void (*check)(guint32 seed)) {
-  const char *one = getenv("PROPERTY_SEED"), *many = getenv("PROPERTY_SEEDS");
+  const char *one = getenv("PROPERTY_SEED");
   guint32 first = one ? (guint32)g_ascii_strtoull(one, NULL, 10) : 1;
-  guint32 count = one ? 1 : many ? (guint32)g_ascii_strtoull(many, NULL, 10) : DEFAULT_SEEDS;
+  guint32 count = one ? 1 : (guint32)cases_to_try(DEFAULT_SEEDS);
   for (guint32 seed = first; seed < first + count; seed++)
     check(seed);
 }

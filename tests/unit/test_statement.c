@@ -270,6 +270,7 @@ static const struct {
     {"WITH c AS (SELECT 1) SELECT 1", false},
     {"WITH c AS (DELETE FROM t) SELECT 1", false},
     {"WITH `update` AS (SELECT 1) TABLE c", false},
+    {"WITH c) AS (SELECT 1) DELETE FROM t", false},
     {"WITH", false},
     {"", false},
     {"-- UPDATE", false},
