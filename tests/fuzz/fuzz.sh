@@ -6,12 +6,12 @@ FUZZ_KEPT=.scratch/fuzz # what is found on the way: the next run begins with it
 
 fuzz_targets() { for folder in tests/fuzz/corpus/*/; do basename "$folder"; done; }
 
-# Builds the targets; or all, with the unit tests under the same sanitizers.
+# build_fuzz targets|all: all has the unit tests too, under the same sanitizers.
 build_fuzz() {
   local wanted=()
   [[ -f $FUZZ_BUILD/build.ninja ]] ||
     CC=clang meson setup "$FUZZ_BUILD" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
-  [[ ${1:-} == all ]] || mapfile -t wanted < <(fuzz_targets | sed 's|^|tests/fuzz/fuzz_|')
+  [[ $1 == all ]] || mapfile -t wanted < <(fuzz_targets | sed 's|^|tests/fuzz/fuzz_|')
   ninja -C "$FUZZ_BUILD" --quiet "${wanted[@]}"
 }
 
@@ -37,7 +37,7 @@ run_fuzz() {
   [[ $minutes =~ ^[1-9][0-9]*$ ]] || die "--minutes takes a whole number from 1"
   [[ ${#targets[@]} -gt 0 ]] || mapfile -t targets < <(fuzz_targets)
   install_packages build lint
-  build_fuzz >&2
+  build_fuzz targets >&2
   for target in "${targets[@]}"; do
     if fuzz_one "$target" $((minutes * 60)); then
       echo "ok      $target"
@@ -54,7 +54,7 @@ run_fuzz() {
 # Some seconds of each target, from the seeds alone, on all cores: a part of ./run lint.
 fuzz_briefly() {
   local target seconds=5 running=() failed=0
-  build_fuzz || return
+  build_fuzz targets || return
   FUZZ_KEPT=$(mktemp -d)
   for target in $(fuzz_targets); do
     if [[ ${#running[@]} -ge $(nproc) ]]; then
