@@ -124,6 +124,7 @@ static bool has_feed(const bson_t *document, const char *feed) {
 static bool insert_into(Outbox *outbox, const char *feed, Event *const *events, size_t count,
                         Failure *ret_failure) {
   g_autofree bson_t **copies = g_new(bson_t *, count);
+  g_autofree const bson_t **list = g_new(const bson_t *, count); /* feed_insert changes it */
   size_t wanted = 0;
   for (size_t i = 0; i < count; i++) {
     bson_t view;
@@ -131,9 +132,11 @@ static bool insert_into(Outbox *outbox, const char *feed, Event *const *events, 
     if (has_feed(document, feed))
       continue;
     copies[wanted] = bson_new();
-    feed_append_copy(document, copies[wanted++]);
+    feed_append_copy(document, copies[wanted]);
+    list[wanted] = copies[wanted];
+    wanted++;
   }
-  bool good = feed_insert(outbox, feed, (const bson_t **)copies, wanted, ret_failure);
+  bool good = feed_insert(outbox, feed, list, wanted, ret_failure);
   for (size_t i = 0; i < wanted; i++)
     bson_destroy(copies[i]);
   return good;
