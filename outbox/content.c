@@ -8,7 +8,7 @@
 // Documents may be nested about 180 deep in MongoDB; deeper levels are hashed unsorted.
 enum { DEPTH_MAX = 256 };
 
-// Not an iterator: that one wants memory which is aligned more than the heap's.
+// Not an iterator, which needs stricter alignment than the heap guarantees.
 typedef struct {
   const char *key;
   uint32_t offset;

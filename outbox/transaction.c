@@ -94,10 +94,10 @@ static outcome_t commit(const write_t *write, mongoc_client_session_t *session,
   }
 }
 
-// On a sharded cluster each shard may be read as of the transaction's first statement there, which
-// MongoDB leaves open. So the receipt may have been looked for before the same command, sent twice
-// at once, was committed, and the entity read after that. A second transaction finds the receipt.
-// (8.2 was only seen to report a write conflict in this case, which is retried anyway.)
+// MongoDB does not promise one moment for all shards: each may be read as of the transaction's
+// first statement there. So the receipt may have been looked for before the same command, sent
+// twice at once, was committed, and the entity read after that. A second transaction finds the
+// receipt. (8.2 was only seen to report a write conflict in this case, which is retried anyway.)
 static bool may_be_executed_meanwhile(write_t *write, const outbox_error_t *error) {
   bool refused = error->kind == OUTBOX_EXISTS || error->kind == OUTBOX_MISSING ||
                  error->kind == OUTBOX_CONFLICT;

@@ -154,8 +154,8 @@ cpp_check() {
     --suppress="*:/usr/include/*" --suppress=uninitvar -j "$(nproc)"
 }
 
-# clang_tidy [--all]: the analyzer follows a function's paths, which takes most of the time, up to so many states; with
-# --all up to its own limit, which is four times as many.
+# clang_tidy [--all]: the analyzer follows a function's paths, which takes most of the time, up to a limited number of
+# states; with --all up to its own limit, which is four times as many.
 clang_tidy() {
   # The compile commands are gcc's, some of whose warnings clang does not know; for an analyzer GLib passes formats on.
   local arguments=(--extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-format-nonliteral)

@@ -319,11 +319,8 @@ bool source_is_known_of_gone(const Source *source) {
          (!source->in_payload && source->path && g_strv_contains(known, source->path));
 }
 
-bool source_is_of_event(const Source *source) {
-  for (; source; source = source->otherwise)
-    if (!source->in_payload && !source_is_known_of_gone(source))
-      return true;
-  return false;
+bool source_is_of_event(const Source *place) {
+  return !place->in_payload && !source_is_known_of_gone(place);
 }
 
 char *source_name(const Source *place) {

@@ -59,8 +59,8 @@ bool source_is_aggregate_id(const Source *source);
 /* Whether it is known of an aggregate whose entity is gone: its id, its newest version, the time,
  * or a constant. */
 bool source_is_known_of_gone(const Source *source);
-/* Whether one of its places is in events alone, so that an entity tells nothing of it. */
-bool source_is_of_event(const Source *source);
+/* Whether this place is in events alone, so that an entity tells nothing of it. */
+bool source_is_of_event(const Source *place);
 /* The place as messages name it: "payload.amount", "payload/a.b", "$aggregate_id". Free with
  * g_free. */
 char *source_name(const Source *place);

@@ -307,10 +307,12 @@ def test_indexes_that_could_not_be_looked_at_are_told(ws):
 def test_a_column_that_only_events_know_and_a_refresh_would_lose(ws):
     [projection] = bank_projections()
     changed = {"updated_by": {"from": "$metadata.user", "type": "varchar(40)", "null": True},
-               "reason": {"from": ["reason", "$event_type"], "type": "varchar(40)", "null": True},
+               "reason": {"from": ["reason", "$event_type"], "type": "varchar(40)"},
+               "tenant": {"from": "$metadata.tenant", "default": "none", "type": "varchar(40)"},
                "version": {"from": "$version", "type": "bigint"}}
     ws.mapping([{**projection, "columns": {**projection["columns"], **changed}}])
     ws.create()
     found = [line["text"] for line in checks(ws) if "which only an event has" in line["text"]]
-    assert [text.split(",")[0] for text in found] == [
-        "account: the column updated_by comes from $metadata.user", "account: the column reason comes from payload.reason or $event_type"]
+    assert [(text.split(",")[0], re.search(r"repair\), (.*?)[,;]", text)[1]) for text in found] == [
+        ("account.updated_by comes from $metadata.user", "the column becomes NULL"), ("account.reason comes from $event_type", "that fails"),
+        ("account.tenant comes from $metadata.tenant", "the column gets its default")]

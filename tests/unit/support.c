@@ -85,8 +85,10 @@ static char *visible_text(const Value *value) {
 
 uint64_t cases_to_try(uint64_t usual) {
   const char *many = getenv("PROPERTY_SEEDS");
-  uint64_t count = many ? g_ascii_strtoull(many, NULL, 10) : usual;
-  check_that("PROPERTY_SEEDS", count > 0, "a number from 1");
+  char *end = NULL;
+  uint64_t count = many ? g_ascii_strtoull(many, &end, 10) : usual;
+  check_that("PROPERTY_SEEDS", count > 0 && count <= UINT32_MAX && (!end || !*end),
+             "a number from 1 to 4294967295");
   return count;
 }
 

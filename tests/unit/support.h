@@ -23,7 +23,7 @@ void check_that(const char *name, bool holds, const char *what);
 /* Prints how many checks the program made; a group teardown. */
 int count_report(void **state);
 
-/* How many of the random cases, or of all: PROPERTY_SEEDS says it where instructions cost more. */
+/* How many cases to try: PROPERTY_SEEDS, set where a tool slows the program down; else `usual`. */
 uint64_t cases_to_try(uint64_t usual);
 
 /* `text` with double quotes for single ones, so that JSON in a table stays readable. */

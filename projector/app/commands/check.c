@@ -376,20 +376,29 @@ static void check_clocks(CheckReport *report) {
                        CLOCKS_MS);
 }
 
-/* A refresh writes whole rows, so it loses what the entity does not have. */
+/* What a refresh makes of a column that comes from an event. */
+static const char *after_refresh(const Column *column) {
+  for (const Source *place = &column->from; place; place = place->otherwise)
+    if (place->constant)
+      return "the column gets its default";
+  return column->nullable ? "the column becomes NULL" : "that fails, because it must not be NULL";
+}
+
 static void check_event_columns(CheckReport *report, const Projection *projection) {
   for (unsigned i = projection->key_count; i < projection->column_count; i++) {
     const Column *column = &projection->columns[i];
-    if ((int)i == projection->mark || !source_is_of_event(&column->from))
+    const Source *place = &column->from;
+    while (place && !source_is_of_event(place))
+      place = place->otherwise;
+    if ((int)i == projection->mark || !place)
       continue;
-    g_autofree char *source = source_names(&column->from);
+    g_autofree char *source = source_name(place);
     check_print_format(
         report, "warning", "file",
-        "%s: the column %s comes from %s, which only an event has: whenever a row is taken from "
-        "its entity (a late event, refresh, rebuild, reconcile --repair), it gets its default or "
-        "NULL; to keep it, write it into the entity too, or into a column that the mapping does "
-        "not name",
-        projection->table, column->name, source);
+        "%s.%s comes from %s, which only an event has: when a row is taken from an entity that "
+        "tells no other value (for a late event, by refresh, rebuild or reconcile --repair), %s; "
+        "write the value into the entity too, or into a column that the mapping does not name",
+        projection->table, column->name, source, after_refresh(column));
   }
 }
 

@@ -339,9 +339,11 @@ static void print_position(const json_t *position) {
     puts("none: nothing was applied yet");
     return;
   }
+  bool applied = text_of(position, "event_id") != NULL;
   if (number_of(position, "version") > 0)
-    printf("applied up to version %lld\n%-*s", number_of(position, "version"), LABEL, "");
-  if (text_of(position, "event_id")) {
+    printf("%s up to version %lld\n%-*s", applied ? "applied" : "accounted for",
+           number_of(position, "version"), LABEL, "");
+  if (applied) {
     printf("last event ");
     print_clean(stdout, text_of(position, "event_id"));
     printf(" of %s\n", time_of(position, "occurred_at"));

@@ -6,11 +6,12 @@
 
 static void report_doubtful(Worker *worker, const Event *late, int64_t count) {
   Failure reason = {.class = FAILURE_DATA, .source = SOURCE_EVENT};
-  g_snprintf(reason.message, sizeof reason.message,
-             "the row was taken from the entity, which may contain events of its aggregate that "
-             "wait (%lld) and have no version, and what they add counts twice then: have the "
-             "writer number its events; reconcile finds the difference",
-             (long long)count);
+  g_snprintf(
+      reason.message, sizeof reason.message,
+      "the row was taken from the entity, which may already contain %lld waiting events that "
+      "have no version; what they add would then count twice: have the writer number its "
+      "events; reconcile finds the difference",
+      (long long)count);
   report_event(worker->lanes->watch, LOG_LEVEL_WARNING, "events may count twice", late, &reason);
 }
 

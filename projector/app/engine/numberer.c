@@ -103,6 +103,8 @@ void numberer_complete(Numberer *numberer, Stop *process, int64_t most_ms) {
     count = 1;
     stop_wait(process, LOOK_MS);
   }
+  if (count > 0 && !stop_requested(process))
+    log_info("archived events are left without a number: the next run continues", NULL);
 }
 
 void numberer_free(Numberer *numberer) {

@@ -328,13 +328,16 @@ static void move_position(AggregateState *state, const GPtrArray *events, const 
 }
 
 /* They are applied later, although the entity may contain them: only versions would tell. */
-static int64_t count_doubtful(const Mapping *mapping, const GPtrArray *events,
-                              const Position *position) {
+static int64_t count_doubtful(const RefreshBatch *batch, const Refresh *refresh,
+                              const GPtrArray *events, const Position *position) {
   int64_t count = 0;
   for (guint i = 0; i < events->len; i++) {
     const Event *event = events->pdata[i];
-    if (!event->malformed && event->key.version == 0 && change_list_counts(mapping, event) &&
-        order_standing(position, event, true) == STANDING_NEXT)
+    Standing standing = order_standing(position, event, true);
+    bool waits = standing == STANDING_NEXT || standing == STANDING_LATE;
+    bool other = !refresh->late || !id_equal(&event->key.event_id, &refresh->late->key.event_id);
+    if (waits && other && !event->malformed && event->key.version == 0 &&
+        change_list_counts(batch->mapping, event))
       count++;
   }
   return count;
@@ -410,7 +413,7 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
     return true;
   }
   move_position(state, events, refresh->late, refresh->version);
-  refresh->doubtful = count_doubtful(batch->mapping, events, &state->position);
+  refresh->doubtful = count_doubtful(batch, refresh, events, &state->position);
   return fold_rows(batch, refresh, &rows, absent, ret_failure);
 }
 
