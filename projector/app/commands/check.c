@@ -384,7 +384,7 @@ static const char *after_refresh(const Column *column) {
   return column->nullable ? "the column becomes NULL" : "that fails, because it must not be NULL";
 }
 
-static void check_event_columns(CheckReport *report, const Projection *projection) {
+static void check_refresh_of(CheckReport *report, const Projection *projection) {
   for (unsigned i = projection->key_count; i < projection->column_count; i++) {
     const Column *column = &projection->columns[i];
     const Source *place = &column->from;
@@ -402,14 +402,18 @@ static void check_event_columns(CheckReport *report, const Projection *projectio
   }
 }
 
+static void check_event_columns(CheckReport *report, const Mapping *mapping) {
+  for (unsigned i = 0; i < mapping_projection_count(mapping); i++)
+    if (mapping_projection(mapping, i)->entities)
+      check_refresh_of(report, mapping_projection(mapping, i));
+}
+
 /* A position is common to all tables of a type, so one table without entities takes away the
  * refresh of all. */
 static void check_entities(CheckReport *report, const Config *config) {
   const Mapping *mapping = config->mapping;
   for (unsigned i = 0; i < mapping_projection_count(mapping); i++) {
     const Projection *without = mapping_projection(mapping, i);
-    if (without->entities)
-      check_event_columns(report, without);
     if (!without->entities && !config->mongodb.archive)
       check_print_format(
           report, "warning", "file",
@@ -453,6 +457,7 @@ int command_check(int argc, char **argv) {
   report.as_json = as_json;
   check_good(&report, "file", "the mapping file is valid");
   check_entities(&report, config);
+  check_event_columns(&report, config->mapping);
   check_waiting(&report, config);
   check_mongodb(&report, config);
   check_mysql(&report, config);

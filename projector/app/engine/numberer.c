@@ -104,7 +104,7 @@ void numberer_complete(Numberer *numberer, Stop *process, int64_t most_ms) {
     stop_wait(process, LOOK_MS);
   }
   if (count > 0 && !stop_requested(process))
-    log_info("archived events are left without a number: the next run continues", NULL);
+    log_info("archived events may be left without a number: the next run continues", NULL);
 }
 
 void numberer_free(Numberer *numberer) {

@@ -335,7 +335,7 @@ static int64_t count_doubtful(const RefreshBatch *batch, const Refresh *refresh,
     const Event *event = events->pdata[i];
     Standing standing = order_standing(position, event, true);
     bool waits = standing == STANDING_NEXT || standing == STANDING_LATE;
-    bool other = !refresh->late || !id_equal(&event->key.event_id, &refresh->late->key.event_id);
+    bool other = !id_equal(&event->key.event_id, &refresh->late->key.event_id);
     if (waits && other && !event->malformed && event->key.version == 0 &&
         change_list_counts(batch->mapping, event))
       count++;
@@ -413,7 +413,8 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
     return true;
   }
   move_position(state, events, refresh->late, refresh->version);
-  refresh->doubtful = count_doubtful(batch, refresh, events, &state->position);
+  if (refresh->late)
+    refresh->doubtful = count_doubtful(batch, refresh, events, &state->position);
   return fold_rows(batch, refresh, &rows, absent, ret_failure);
 }
 

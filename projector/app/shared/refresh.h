@@ -15,7 +15,8 @@ typedef struct Refresh {
   bool rewind;        /* the position may be ahead of the entity: it is set back */
   int64_t version;    /* the version that the rows show now */
   bool marked;        /* of `remove` at least one row stays, marked as deleted */
-  int64_t doubtful;   /* waiting events without a version that count: the row may contain them */
+  int64_t doubtful;   /* of a late event: others that wait without a version, and count; the row
+                         may contain them */
   Failure failure;    /* class NONE, or why this one was not refreshed */
   const Projection *culprit; /* whose rows made all of them fail, or NULL */
   const char *prefetched;    /* the collection that a Prefetch has read, or NULL: */
