@@ -10,8 +10,8 @@ run_tests() {
   while [[ $# -gt 0 ]]; do
     case $1 in
       --all) chosen=(); shift ;;
-      --target) target=${2:-}; shift 2 ;;
-      --suite) suite=${2:-}; shift 2 ;;
+      --target) target=${2:-}; shift 2 || die "--target needs a name" ;;
+      --suite) suite=${2:-}; shift 2 || die "--suite needs a name" ;;
       *) break ;;
     esac
   done

@@ -19,6 +19,11 @@ bool claim_comes_alone(int attempts) {
   return attempts >= ALONE_FROM;
 }
 
-bool claim_is_spent(int attempts, int64_t max_attempts) {
-  return attempts >= max_attempts && claim_comes_alone(attempts - 1);
+bool claim_runs_alone(const Event *event) {
+  return event->status != STATUS_FAILED && claim_comes_alone(event->attempts);
+}
+
+bool claim_is_spent(const Event *event, int64_t max_attempts) {
+  return event->attempts >= max_attempts && claim_comes_alone(event->attempts - 1) &&
+         !event->retried;
 }

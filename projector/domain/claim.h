@@ -21,10 +21,14 @@ bool claim_is_outdated(int64_t read_at, int64_t stalled_until);
  * documents, because it has not committed for `mark_ms`. Monotonic, us. */
 bool claim_is_slow(int64_t claimed_at, int64_t now, int64_t mark_ms);
 
-/* An event with this many attempts runs alone: if it kills its process, it takes no others with
- * it. */
+/* An event with this many attempts is a batch of its own. */
 bool claim_comes_alone(int attempts);
 
-/* Whether an event that killed its process has used up its attempts (`attempts` includes the last
- * one): never before it has run alone. */
-bool claim_is_spent(int attempts, int64_t max_attempts);
+/* Whether no other event may be in hand beside it, of any worker: so if it kills its process, it
+ * takes no others with it. Not for one that has failed in other ways, because its retries may wait
+ * for locks. */
+bool claim_runs_alone(const Event *event);
+
+/* Whether an event that was abandoned has used up its attempts (they include the last one): never
+ * before it has run alone. */
+bool claim_is_spent(const Event *event, int64_t max_attempts);

@@ -519,6 +519,10 @@ static void take_field(Event *event, const bson_iter_t *iter) {
     if (!strcmp(key, "metadata") && !BSON_ITER_HOLDS_NULL(iter))
       take_document(event, iter, &event->metadata);
     break;
+  case 'n':
+    if (!strcmp(key, "next_attempt_at"))
+      event->retried = BSON_ITER_HOLDS_DATE_TIME(iter);
+    break;
   case 'o':
     if (!strcmp(key, "occurred_at"))
       take_occurred_at(event, iter);

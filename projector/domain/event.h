@@ -75,6 +75,7 @@ typedef struct Event {
   uint32_t event_type_length;
   EventStatus status;        /* when the document was read */
   int attempts;              /* from the document; the claim adds one */
+  bool retried;              /* it had failed, and not by a crash, before it was claimed */
   bool skipped;              /* by hand; set by whoever asks the ledger, or reads the archive */
   int64_t due_in_ms;         /* until the next attempt, where a look-up adds it; may be negative */
   const bson_iter_t *item;   /* set by children.c: at one item of an array; else NULL */

@@ -1,4 +1,4 @@
-"""The long form: `./run faults [--seed N] [--minutes M] [--faults N] [--only NAME]`.
+"""The long form: `./run faults [--target NAME] [--seed N] [--minutes M] [--faults N] [--only NAME]`.
 
 Random faults from a seed, until the minutes or the faults are over; ends at the first broken promise.
 """
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--faults", type=int, default=10**9, help="stop after so many")
+    parser.add_argument("--target", default="mysql", help="the server that ./run has provided")
     parser.add_argument("--only", action="append", choices=sorted(FAULTS), metavar="NAME", help="may be repeated")
     args = parser.parse_args()
 
@@ -64,7 +65,7 @@ def main() -> int:
         except BaseException as error:
             traceback.print_exc()
             print(f"{world.story()}\nBROKEN by fault {done + 1}: {type(error).__name__}: {str(error)[:2000]}\n"
-                  f"again with: ./run faults --seed {args.seed}", flush=True)
+                  f"again with: ./run faults --target {args.target} --seed {args.seed}", flush=True)
             return 1
         print(f"survived {done} faults, {world.bank.count} events and {world.bank.resent} sent again, seed {args.seed}, "
               f"{(time.monotonic() - started) / 60:.1f} minutes")

@@ -473,6 +473,61 @@ def test_an_event_that_kills_its_process_each_time_ends_as_dead(bank):
     assert balance(bank) == Decimal("100.00")
 
 
+def test_an_event_that_was_retried_when_the_process_died_is_not_to_blame_yet(bank):
+    """It did not run alone: another event may have killed the process."""
+    bank.mapping(**FAST, max_attempts=3)
+    first = opened(bank)
+    retried = {**deposited(bank), "status": "in_progress", "attempts": 5, "claimed_by": "dead:1#1", "claimed_at": now(),
+               "next_attempt_at": now()}
+    bank.put(first, retried)
+    bank.run_once()
+    assert balance(bank) == Decimal("101.00") and bank.outbox.find_one() is None
+
+
+def test_an_event_that_was_retried_and_kills_its_process_ends_as_dead(bank):
+    """After the first crash it runs alone; after the second it is known to be the cause."""
+    bank.mapping(**SHORT_LEASE, max_attempts=3)
+    bank.put(opened(bank))
+    bank.run_once()
+    bad = {**deposited(bank), "status": "in_progress", "attempts": 5, "claimed_by": "dead:1#1", "claimed_at": now(),
+           "next_attempt_at": now()}
+    bank.put(bad)
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account FOR UPDATE")
+        with bank.start_projector() as projector:
+            bank.wait(lambda: bank.found(bad)["attempts"] == 6)
+            projector.kill()
+        cursor.execute("ROLLBACK")
+    with bank.start_projector():
+        assert bank.wait_status(bad, "dead")["last_error"]["class"] == "crash"
+
+
+def test_what_may_have_killed_the_process_is_claimed_while_nothing_else_is(bank):
+    """Row locks keep whatever is claimed in progress, so that each kill counts an attempt of it: of one event."""
+    bank.mapping(**SHORT_LEASE, workers=4, max_attempts=100)
+    accounts = [f"a{number}" for number in range(8)]
+    bank.put(*(opened(bank, account) for account in accounts))
+    bank.run_once()
+    bank.put(*({**deposited(bank, account), "attempts": 2} for account in accounts))
+
+    def counted() -> int:
+        return sum(event["attempts"] - 2 for event in bank.outbox.find())
+
+    with bank.stores.mysql(bank.name) as lock, lock.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM account FOR UPDATE")
+        for kill in range(1, 4):
+            with bank.start_projector() as projector:
+                bank.wait_lock_wait()
+                bank.wait(lambda: counted() >= kill)
+                projector.kill()
+            assert counted() == kill
+        cursor.execute("ROLLBACK")
+    with bank.start_projector():
+        bank.wait_drained()
+
+
 def test_kill_after_the_claim_restart_applies_once(bank):
     """A row lock keeps the transaction open, so that the kill comes between claim and COMMIT."""
     bank.mapping(**SHORT_LEASE)

@@ -6,6 +6,7 @@
 #include "projector/app/engine/lane.h"
 #include "projector/app/engine/last_applied.h"
 #include "projector/app/engine/pace.h"
+#include "projector/app/engine/solo.h"
 #include "projector/app/engine/watch.h"
 
 typedef struct Lanes {
@@ -16,6 +17,7 @@ typedef struct Lanes {
   LastApplied *last_applied;
   Watch *watch;                   /* what is remembered of events and tables */
   Pace *pace;                     /* NULL: nothing holds the workers back */
+  Solo *solo;                     /* what may have killed a process runs alone */
   gint scanning;                  /* atomic; the reader is reading the whole outbox */
   _Atomic int64_t clock_ahead_ms; /* MongoDB's clock, of this machine's */
 } Lanes;

@@ -101,7 +101,7 @@ static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_th
   for (guint i = 0; i < events->len; i++)
     if (items[i].verdict == VERDICT_KNOWN)
       applied[applied_count++] = items[i].event;
-    else if (claim_is_spent(items[i].event->attempts, with->config->settings.max_attempts))
+    else if (claim_is_spent(items[i].event, with->config->settings.max_attempts))
       spent[spent_count++] = items[i].event;
     else
       others[other_count++] = items[i].event;

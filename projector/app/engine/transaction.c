@@ -214,12 +214,15 @@ static bool apply_parts(Worker *worker, Item *items, size_t count, const Change 
          (to == count || apply_part(worker, items + to, count - to, attempt, ret_failure));
 }
 
-/* The open items, one event or those of one projection, all get the failure. */
+/* The open items, one event or those of one projection, all get the failure. Those that had failed
+ * before only wait if it came before the ledger was asked whether they were applied once. */
 static bool end_part(Worker *worker, Item *items, size_t count, bool excused, Attempt *attempt,
                      const Failure *failure) {
   for (size_t i = 0; i < count; i++)
     if (is_open(&items[i]))
       (excused ? hold_item : fail_item)(worker, &items[i], failure);
+    else if (items[i].verdict == VERDICT_FAILED && failure->step < STEP_ROWS)
+      hold_item(worker, &items[i], failure);
   note_blocks(attempt->blocked, items, count);
   return true;
 }

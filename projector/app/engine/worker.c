@@ -27,6 +27,7 @@
 #include "projector/app/engine/worker.h"
 
 #include "projector/app/engine/steps.h"
+#include "projector/domain/claim.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/lock.h"
@@ -132,6 +133,29 @@ static void stay_paused(Worker *worker, int failures) {
   worker->stalled_until = clock_us();
 }
 
+/* The lease may have expired, or a pause begun, while there was nothing to do. */
+static bool is_called_off(Worker *worker) {
+  return stop_requested(worker->stop) || pace_is_stopped(worker->lanes->pace);
+}
+
+static void project_taken(Worker *worker, size_t count, int failures) {
+  Failure failure = {0};
+  if (project(worker, worker->taken, count, &failure)) {
+    if (failures > 0)
+      log_info("store is back", NULL);
+    g_atomic_int_set(&worker->failures, 0);
+    return;
+  }
+  note_trouble(worker, &failure);
+  g_atomic_int_inc(&worker->failures);
+  worker->refused = failure.source == SOURCE_MYSQL;
+  metrics_retry(worker->metrics, failure.class);
+  if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
+    stop_request(worker->stop, &failure);
+  else if (!stop_requested(worker->stop))
+    log_failure(LOG_LEVEL_WARNING, "cannot project", &failure);
+}
+
 /* Takes and projects one batch, or checks whether a store is back. */
 static void step(Worker *worker) {
   const Settings *settings = &worker->config->settings;
@@ -155,27 +179,17 @@ static void step(Worker *worker) {
   pace_return(worker->lanes->pace, most - count);
   if (count == 0)
     return;
-  /* The lease expired, or a pause began, while there was nothing to do. */
-  if (stop_requested(worker->stop) || pace_is_stopped(worker->lanes->pace)) {
+  const Event *first = worker->taken[0]->event;
+  bool alone = claim_runs_alone(first);
+  if (alone)
+    watch_suspect(worker->lanes->watch, &first->key.event_id);
+  solo_enter(worker->lanes->solo, alone);
+  if (is_called_off(worker))
     for (size_t i = 0; i < count; i++)
       lane_requeue(worker->lane, worker->taken[i]);
-    return;
-  }
-  Failure failure = {0};
-  if (project(worker, worker->taken, count, &failure)) {
-    if (failures > 0)
-      log_info("store is back", NULL);
-    g_atomic_int_set(&worker->failures, 0);
-    return;
-  }
-  note_trouble(worker, &failure);
-  g_atomic_int_inc(&worker->failures);
-  worker->refused = failure.source == SOURCE_MYSQL;
-  metrics_retry(worker->metrics, failure.class);
-  if (failure.class == FAILURE_FENCED || failure.class == FAILURE_CONFIG)
-    stop_request(worker->stop, &failure);
-  else if (!stop_requested(worker->stop))
-    log_failure(LOG_LEVEL_WARNING, "cannot project", &failure);
+  else
+    project_taken(worker, count, failures);
+  solo_leave(worker->lanes->solo, alone);
 }
 
 Worker *worker_new(const WorkerParts *parts, unsigned number) {

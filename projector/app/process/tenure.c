@@ -61,6 +61,7 @@ static void make_lanes(Tenure *tenure) {
   tenure->lanes.count = (unsigned)settings->workers;
   tenure->lanes.due = alarm_new();
   tenure->lanes.watch = watch_new();
+  tenure->lanes.solo = solo_new();
   tenure->lanes.last_applied = ownership_last_applied(tenure->ownership);
   tenure->lanes.pace = tenure->pace;
   tenure->lanes.lanes = g_new0(Lane *, tenure->lanes.count);
@@ -357,6 +358,7 @@ static void finish(Tenure *tenure, Stop *process) {
   g_free(tenure->lanes.lanes);
   alarm_free(tenure->lanes.due);
   watch_free(tenure->lanes.watch);
+  solo_free(tenure->lanes.solo);
 }
 
 /* --- the tenure ------------------------------------------------------------------------------- */

@@ -128,7 +128,7 @@ static bool end_abandoned(Outbox *outbox, const bson_t *filter, SweepAction acti
                 "message", BCON_UTF8(crashed), "at", BCON_DATE_TIME(g_get_real_time() / 1000), "}");
   bson_append_document_end(&update, &set);
   BCON_APPEND(&update, "$unset", "{", "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1),
-              "}");
+              "next_attempt_at", BCON_INT32(1), "}");
   bool good = outbox_update_many(outbox, filter, &update, NULL, ret_failure);
   bson_destroy(&update);
   return good;
