@@ -4,6 +4,7 @@ equal a plain fold of the events, whose deltas would show any double, and the ar
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,28 @@ def test_each_death_around_a_copy(one, point):
     assert balances == {key: sum(row) for key, row in fold(written).items()}
     assert sorted(e["seq"] for e in one.db["outbox_archive"].find()) == list(range(1, len(written) + 1))
     assert deaths > 0 or point == "in_sweeper"
+
+
+def test_a_frozen_owner_that_wakes_up_copies_nothing_again(one):
+    """Its lease has run out, the next owner has taken the events out, and the feed's reader has forgotten them."""
+    readers = reader_mapping(one)
+    written = [one.event(f"a{n}", "AccountOpened", user_id="u1", name="Ada", balance=decimal("5.00")) for n in range(5)]
+    written += [one.event(f"a{n}", "MoneyDeposited", amount=decimal("0.01")) for n in range(5)]
+    frozen = start(one, PROJECTOR_FREEZE_AT="before_acknowledge")
+    one.put(written)
+    one.wait(lambda: is_stopped(frozen), what="the freeze")
+    with start_reader(one, readers) as reader:
+        start(one)
+        one.wait_drained()
+        one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")
+        assert turnover(one) == fold(written)
+        one.query("DELETE FROM projector_applied WHERE projector <> %s", one.name)
+        frozen.resume()
+        frozen.wait_log("the tenure ended")
+        frozen.wait_log("standing by")
+        assert one.db[FEED].find_one() is None and reader.running
+    assert turnover(one) == fold(written)
+
+
+def is_stopped(process: Process) -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"

@@ -33,18 +33,18 @@ bool numbering_epoch(MongoStore *store, int64_t *ret_epoch, Failure *ret_failure
          call_end(MONGO, "read the numbers' epoch", ret_failure);
 }
 
-bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
-                  int64_t *ret_before, Failure *ret_failure) {
+bool numbers_take(NumberTransaction *transaction, const NumberClaim *claim, int64_t *ret_before,
+                  Failure *ret_failure) {
   if (!call_begin(MONGO, "take numbers", ret_failure))
     return false;
   if (is_held_by_another(transaction)) {
     counts.number_conflicts++;
     return failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MONGODB, 112, "write conflict");
   }
-  if (epoch < sim.numbers_epoch)
+  if (claim->epoch < sim.numbers_epoch)
     return failure_set(ret_failure, FAILURE_FENCED, SOURCE_MONGODB, 0, "a later owner numbers");
-  transaction->epoch = epoch;
-  transaction->after = sim.last_number + count;
+  transaction->epoch = claim->epoch;
+  transaction->after = sim.last_number + claim->count;
   sim.numbering = transaction->number;
   sim.numbering_until = INT64_MAX;
   int64_t before = sim.last_number;

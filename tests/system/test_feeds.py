@@ -452,6 +452,36 @@ def test_status_and_check_show_the_feeds(one):
     one.wait(lambda: any("is not running" in c["text"] and FEED in c["text"] and c["verdict"] == "warning" for c in checks(one)))
 
 
+def test_a_reader_is_told_of_its_source(one):
+    """What waits there is in no lag of the reader."""
+    readers = reader_mapping(one)
+    with one.start_projector(), using(one, readers):
+        one.wait(lambda: json.loads(one.projector("status", "--json").stdout)["source"]["running"])
+        assert f"the outbox is a feed of {one.name}, which is running" in one.projector("status").stdout
+        assert any(c["verdict"] == "ok" and f'{FEED} is a feed that "{one.name}" copies events into' in c["text"] for c in checks(one))
+        assert not any("receipts" in c["text"] and f"{FEED}_commands" in c["text"] for c in checks(one))
+    with using(one, readers):
+        one.wait(lambda: not json.loads(one.projector("status", "--json").stdout)["source"]["running"])
+        assert "which is not running: nothing new arrives" in one.projector("status").stdout
+        assert any(c["verdict"] == "warning" and "is not running: nothing new arrives here" in c["text"] for c in checks(one))
+    assert json.loads(one.projector("status", "--json").stdout)["source"] is None
+
+
+def test_a_reader_is_not_repaired_while_its_source_is_behind(one):
+    """The entities contain what has not reached the feed."""
+    one.run_once()
+    entities = [{**projection, "entities": "accounts"} for projection in bank_projections()]
+    file = one.mapping(entities, name=f"{one.name}_reader", mongodb={"outbox": FEED}, **SETTINGS)
+    with using(one, file):
+        assert one.projector("schema", "--apply").returncode == 0
+        one.run_once()
+        refused = said(one.projector("reconcile", "--repair"), 2)
+        assert f'the projector "{one.name}", which copies events into it, is not running: entities may be ahead' in refused
+        done = one.projector("reconcile")
+        assert done.returncode == 0 and "entities may be ahead of the feed" in done.stderr
+        assert one.projector("reconcile", "--repair", "--force").returncode == 0
+
+
 # a feed that is named later
 
 

@@ -93,6 +93,7 @@ def test_a_bucket_holds_what_equals_its_bound(bank):
 def test_every_metric_is_explained_and_the_alert_rules_are_valid(bank, promtool):
     bank.mapping(**LISTENING, mongodb={"retain": "archive", "feeds": ["outbox_search"]})
     assert bank.outbox_program("init", "--archive", "--feed", "outbox_search").returncode == 0
+    bank.db["projector_leases"].insert_one({"_id": "source", "copies_to": ["outbox"], "lag_ms": 0, "expires_at": datetime(2200, 1, 1)})
     with listening(bank) as (_, endpoint):
         named = set(re.findall(r"^# TYPE (\S+)", endpoint.get("/metrics").text, re.MULTILINE))
     operations = (ROOT / "docs/operations.md").read_text()
@@ -108,7 +109,7 @@ OWNER, STANDBY = 'job="projector", instance="a"', 'job="projector", instance="b"
 HEALTHY = {f"{name}{{{labels}}}": "0x80" for labels in (OWNER, STANDBY) for name in (
     "projector_waiting_seconds", "projector_future_aggregates", "projector_blocked_aggregates", "projector_workers_waiting",
     "projector_change_stream_restarts_total", "projector_numbering_lag_seconds")} | {f"{name}{{{labels}{more}}}": values for labels in (OWNER, STANDBY) for name, more, values in (
-        ("up", "", "1x80"), ("projector_info", ', name="bank"', "1x80"), ("projector_feed_reader_running", ', feed="outbox_search"', "1x80"), ("projector_last_look_age_seconds", "", "1x80"),
+        ("up", "", "1x80"), ("projector_info", ', name="bank"', "1x80"), ("projector_feed_reader_running", ', feed="outbox_search"', "1x80"), ("projector_source_running", ', source="bank"', "1x80"), ("projector_last_look_age_seconds", "", "1x80"),
         *((name, f', store="{store}"', "1x80") for name in ("projector_store_up", "projector_store_usable") for store in ("mysql", "mongodb")),
         *(("projector_outbox_events", f', state="{state}"', "0x80") for state in ("dead", "failed")))} | {
     f"projector_lease_held{{{OWNER}}}": "1x80", f"projector_lease_held{{{STANDBY}}}": "0x80",
@@ -136,6 +137,7 @@ HEALTHY = {f"{name}{{{labels}}}": "0x80" for labels in (OWNER, STANDBY) for name
     "ProjectorLateEvents": {f'projector_events_late_total{{{OWNER}, projection="account"}}': "0+60x80"},
     "ProjectorChangeStreamRestarts": {f"projector_change_stream_restarts_total{{{OWNER}}}": "0+1x80"},
     "ProjectorFeedUnread": {f'projector_feed_reader_running{{{labels}, feed="outbox_search"}}': "0x80" for labels in (OWNER, STANDBY)},
+    "ProjectorSourceDown": {f'projector_source_running{{{labels}, source="bank"}}': "0x80" for labels in (OWNER, STANDBY)},
     "ProjectorNumbering": {f"projector_numbering_lag_seconds{{{OWNER}}}": "0+30x80"},
     "ProjectorNotLooking": {f"projector_last_look_age_seconds{{{OWNER}}}": "0+30x80"},
 }.items())

@@ -72,10 +72,15 @@ static void check_expiry(CheckReport *report, const Config *config, const Receip
                        (long long)receipts->ttl_s);
 }
 
-static void check_receipts(CheckReport *report, const Config *config, MongoStore *store) {
+/* A feed's events come from commands that were executed elsewhere. */
+static void check_receipts(CheckReport *report, const Config *config, MongoStore *store,
+                           const FeedSource *source) {
+  const char *outbox = *source->name ? source->outbox : config->mongodb.outbox;
   Failure failure = {0};
   Receipts receipts;
-  if (!mongo_look_at_receipts(store, &receipts, &failure)) {
+  if (!*outbox)
+    return;
+  if (!mongo_look_at_receipts(store, outbox, &receipts, &failure)) {
     check_failed(report, "mongodb", &failure);
     return;
   }
@@ -154,6 +159,25 @@ static void check_feeds(CheckReport *report, const Config *config, MongoStore *s
       check_indexes(report, config, &events);
     check_reader(report, config, &feeds[i]);
   }
+}
+
+static void check_source(CheckReport *report, const Config *config, const FeedSource *source) {
+  char lag[DURATION_TEXT_SIZE];
+  if (!*source->name)
+    return;
+  if (!source->works)
+    check_print_format(report, "warning", "mongodb",
+                       "%s is a feed, and the projector \"%s\", which copies events into it, is "
+                       "not running: nothing new arrives here, and no lag shows that",
+                       config->mongodb.outbox, source->name);
+  else if (source->lag_ms > config->settings.ready_lag_ms)
+    check_print_format(report, "warning", "mongodb",
+                       "%s is a feed, and the projector \"%s\", which copies events into it, is %s "
+                       "behind: its own status says why",
+                       config->mongodb.outbox, source->name, duration_text(source->lag_ms, lag));
+  else
+    check_print_format(report, "ok", "mongodb", "%s is a feed that \"%s\" copies events into",
+                       config->mongodb.outbox, source->name);
 }
 
 /* After a change of the mapping file a standby may have taken over with what it had read before. */
@@ -334,8 +358,14 @@ void check_throttle(CheckReport *report, const Config *config, Session *session)
 /* -------------------------------------------------------------------------------------------- */
 
 void check_readers(CheckReport *report, const Config *config, MongoStore *store) {
+  FeedSource source = {0};
+  Failure failure = {0};
   check_pause(report, config, store);
-  check_receipts(report, config, store);
+  if (feeds_find_source(store, &source, &failure))
+    check_source(report, config, &source);
+  else
+    check_failed(report, "mongodb", &failure);
+  check_receipts(report, config, store, &source);
   check_feeds(report, config, store);
   check_copies(report, config, store);
   check_archive(report, config, store);

@@ -21,6 +21,7 @@ bool status_ask_mongodb(Status *status, MongoStore *store, Outbox *outbox, Failu
       outbox_count(outbox, status->future_ms, &status->counts, ret_failure) &&
       outbox_count_blocked(outbox, status->future_ms, &status->blocked, ret_failure) &&
       lease_look(store, status->name, &status->lease, ret_failure) &&
+      feeds_find_source(store, &status->source, ret_failure) &&
       feeds_view(store, status->feeds, &status->feed_count, ret_failure) &&
       mongo_count_receipts(store, &status->receipts, ret_failure);
   return status->counted;
@@ -137,6 +138,15 @@ static json_t *feeds_json(const Status *status) {
   return list;
 }
 
+/* null: the outbox is no feed. */
+static json_t *source_json(const Status *status) {
+  const FeedSource *source = &status->source;
+  if (!status->counted || !*source->name)
+    return json_null();
+  return json_pack("{s:s, s:b, s:o}", "projector", source->name, "running", source->works, "lag_ms",
+                   source->lag_ms >= 0 ? json_integer(source->lag_ms) : json_null());
+}
+
 static json_t *pause_json(const PauseState *pause) {
   char since[DATETIME_TEXT_SIZE];
   if (!pause->on)
@@ -162,15 +172,16 @@ static json_t *outbox_json(const Status *status) {
 }
 
 json_t *status_json(const Status *status) {
-  return json_pack("{s:s, s:{s:s, s:s?, s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+  return json_pack("{s:s, s:{s:s, s:s?, s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
                    status->name, "projector", "state", status_state(status), "owner",
                    status->lease.held ? status->lease.owner : NULL, "lease_expires_in_ms",
                    known(status, MAX(status->lease.expires_in_ms, 0)), "outbox",
                    outbox_json(status), "lag_ms", known(status, status_lag_ms(status)),
                    "oldest_age_ms", known(status, status_oldest_age_ms(status)),
                    "blocked_aggregates", known(status, status->blocked), "paused",
-                   pause_json(&status->lease.pause), "feeds", feeds_json(status), "mongodb",
-                   store_json(&status->mongodb), "mysql", store_json(&status->mysql));
+                   pause_json(&status->lease.pause), "source", source_json(status), "feeds",
+                   feeds_json(status), "mongodb", store_json(&status->mongodb), "mysql",
+                   store_json(&status->mysql));
 }
 
 static void print_json(const Status *status) {
@@ -207,6 +218,18 @@ static void print_lease(const LeaseView *lease) {
   if (lease->prolonged_ms_ago >= 0)
     printf("; last renewed %s ago", duration_text(lease->prolonged_ms_ago, silent));
   putchar('\n');
+}
+
+static void print_source(const FeedSource *source) {
+  char lag[DURATION_TEXT_SIZE];
+  printf("%-20sthe outbox is a feed of ", "source");
+  print_clean(stdout, source->name);
+  if (!source->works)
+    printf(", which is not running: nothing new arrives\n");
+  else if (source->lag_ms >= 0)
+    printf(", which is running; its lag: %s\n", duration_text(source->lag_ms, lag));
+  else
+    printf(", which is running\n");
 }
 
 static void print_feed(const FeedView *feed) {
@@ -247,6 +270,8 @@ static void print_text(const Status *status) {
     printf("%-20s%s\n", "oldest event", counts->oldest_occurred_at ? oldest(status, text) : "none");
     printf("%-20s%s\n", "lag", duration_text(status_lag_ms(status), lag));
     printf("%-20s%lld\n", "blocked aggregates", (long long)status->blocked);
+    if (*status->source.name)
+      print_source(&status->source);
     for (unsigned i = 0; i < status->feed_count; i++)
       print_feed(&status->feeds[i]);
   }

@@ -23,6 +23,7 @@ typedef struct Status {
   LeaseView lease;
   int64_t blocked; /* aggregates behind a failed or dead event */
   unsigned feed_count;
+  FeedSource source; /* of the outbox, when that is a feed */
   FeedView feeds[FEEDS_MAX];
   int64_t receipts; /* of executed commands; -1: not known */
   StoreState mongodb, mysql;

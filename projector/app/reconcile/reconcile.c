@@ -14,9 +14,13 @@
 #include "projector/app/shared/resolve.h"
 #include "projector/domain/value_text.h"
 #include "projector/infra/clock.h"
+#include "projector/infra/log.h"
+#include "projector/infra/mongo/feeds.h"
 
 #include <stdio.h>
 #include <string.h>
+
+enum { SOURCE_LAG_MS = 5000 }; /* what is looked at again is settled by then */
 
 typedef struct ReconcileOptions {
   char *table, *key_from, *key_to, *state;
@@ -294,10 +298,33 @@ static bool report_repair(const Reconcile *reconcile, Failure *ret_failure) {
   return resolve_report(reconcile->config, reconcile->stores.store, act, ret_failure);
 }
 
+/* Entities contain what the source of a feed has not copied yet, and no event here explains it. */
+static bool check_source(const Reconcile *reconcile, Failure *ret_failure) {
+  const ReconcileOptions *options = reconcile->options;
+  const char *outbox = reconcile->config->mongodb.outbox;
+  FeedSource source;
+  if (!feeds_find_source(reconcile->stores.store, &source, ret_failure))
+    return false;
+  bool flows = source.works && source.lag_ms >= 0 && source.lag_ms <= SOURCE_LAG_MS;
+  if (!*source.name || flows || (options->repair && options->force))
+    return true;
+  g_autofree char *why = g_strdup_printf(
+      "%s is a feed, and the projector \"%s\", which copies events into it, %s: entities may be "
+      "ahead of the feed, and look different for that reason",
+      outbox, source.name, source.works ? "is behind" : "is not running");
+  if (options->repair && !options->dry_run)
+    return failure_refuse(ret_failure,
+                          "%s; --repair works when that projector is up to date (or with --force, "
+                          "if it is gone for good)",
+                          why);
+  log_warning(why, NULL);
+  return true;
+}
+
 static bool reconcile_stores(Reconcile *reconcile, ReconcileCheckpoint *from,
                              Failure *ret_failure) {
   bool good = stores_open(reconcile->config, "reconcile", &reconcile->stores, ret_failure) &&
-              reconcile_all(reconcile, from, ret_failure);
+              check_source(reconcile, ret_failure) && reconcile_all(reconcile, from, ret_failure);
   Failure ignored = {0}; /* what was repaired is reported, whatever ended it */
   if (reconcile->repaired > 0)
     good &= report_repair(reconcile, good ? ret_failure : &ignored);
@@ -383,7 +410,9 @@ int command_reconcile(int argc, char **argv) {
       {"dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run, "Only print what --repair would do",
        NULL},
       {"force", 0, 0, G_OPTION_ARG_NONE, &options.force,
-       "With --repair, even if the collection of entities does not exist", NULL},
+       "With --repair, even if the collection of entities does not exist, or the source of a feed "
+       "is behind",
+       NULL},
       {"resume", 0, 0, G_OPTION_ARG_NONE, &options.resume, "Continue an interrupted comparison",
        NULL},
       {"state", 0, 0, G_OPTION_ARG_FILENAME, &options.state,

@@ -176,12 +176,12 @@ static bool write_line(EventReading *reading, const bson_t *document, int64_t cu
 }
 
 /* Delivers one page after `*after`. Returns false when the reader has enough, or on failure. */
-static bool write_page(EventReading *reading, Archive *archive, Moment not_before, int64_t *after,
+static bool write_page(EventReading *reading, Archive *archive, AsOf as_of, int64_t *after,
                        int *ret_count, Failure *ret_failure) {
   Outbox *events = archive_events(archive);
   const Selection selection = selection_of(reading->query);
   g_autoptr(EventCursor) cursor =
-      numbering_find(events, selection_filter(events, &selection), *after, not_before, PAGE);
+      numbering_find(events, selection_filter(events, &selection), *after, as_of, PAGE);
   const bson_t *document = NULL;
   bool more = true;
   *ret_count = 0;
@@ -209,6 +209,24 @@ static bool fail_ahead(int64_t after, int64_t known, Failure *ret_failure) {
                      after, known);
 }
 
+/* What a reader has not seen, and the archive no longer has: a TTL, for example, removes the oldest
+ * events. Whoever begins at 0 asks for what there is. */
+static bool check_pruned(Archive *archive, int64_t after, int64_t known, Failure *ret_failure) {
+  int64_t oldest;
+  if (after == 0 || known <= after)
+    return true;
+  if (!numbering_oldest(archive_events(archive), &oldest, ret_failure))
+    return false;
+  if (oldest == 0)
+    oldest = known + 1;
+  return oldest <= after + 1 ||
+         failure_set(ret_failure, FAILURE_HISTORY, SOURCE_PROJECTOR, 0,
+                     "the events behind the cursor %" G_GINT64_FORMAT " are no longer in the "
+                     "archive, which begins at %" G_GINT64_FORMAT ": rebuild the store that is "
+                     "filled from them, then read on from 0",
+                     after, oldest);
+}
+
 /* The last number; 0: the counter is missing, and nobody knows. Numbers never go down, unless
  * MongoDB was restored: then the next ones would be below what this reader has seen, and it would
  * miss their events. */
@@ -219,7 +237,7 @@ static bool look(const EventReading *reading, Archive *archive, int64_t after, i
     if (!numbering_last(archive_store(archive), outbox, ret_known, ret_moment, ret_failure))
       return false;
     if (*ret_known == 0 || *ret_known >= after)
-      return true;
+      return check_pruned(archive, after, *ret_known, ret_failure);
     if (clock_us() >= ends_at)
       return fail_ahead(after, *ret_known, ret_failure);
     if (!reading->pause(FOLLOW_MS, reading->data))
@@ -233,45 +251,68 @@ bool event_query_look(const EventReading *reading, Archive *archive, Failure *re
   return look(reading, archive, reading->query->after, &known, NULL, ret_failure);
 }
 
-static bool write_archived(EventReading *reading, Archive *archive, Failure *ret_failure) {
-  int64_t after = reading->query->after, known = 0;
+static bool write_archived(EventReading *reading, Archive *archive, int64_t *after,
+                           Failure *ret_failure) {
+  int64_t known = 0;
   for (;;) {
     int count = 0;
-    Moment moment;
+    AsOf later = {.exactly = false};
     int64_t begun = clock_us();
-    if (!look(reading, archive, after, &known, &moment, ret_failure))
+    if (!look(reading, archive, *after, &known, &later.moment, ret_failure))
       return false;
-    bool more = known == 0 || known > after;
-    if (more && !write_page(reading, archive, moment, &after, &count, ret_failure))
+    bool more = known == 0 || known > *after;
+    if (more && !write_page(reading, archive, later, after, &count, ret_failure))
       return false;
     if (count < PAGE && !reading->query->follow)
       return true;
     if (count < PAGE)
-      skip_seen(archive, known, &after);
+      skip_seen(archive, known, after);
     /* After a page, rests as long as the page took, because others read and write there too. */
     if (!reading->pause(count < PAGE ? FOLLOW_MS : (clock_us() - begun) / 1000, reading->data))
       return false;
   }
 }
 
-static bool write_waiting(EventReading *reading, Outbox *outbox, Failure *ret_failure) {
+/* Returns false when the reader has enough, or on failure. */
+static bool write_unnumbered(EventReading *reading, Outbox *events, AsOf as_of, bool archived,
+                             Failure *ret_failure) {
   const Selection selection = selection_of(reading->query);
-  g_autoptr(EventCursor) cursor = selection_find(outbox, &selection);
+  bson_t *filter = selection_filter(events, &selection);
+  if (archived)
+    numbering_append_missing(filter);
+  g_autoptr(EventCursor) cursor = numbering_find_in_order(events, filter, as_of);
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure)))
     if (!write_line(reading, document, 0) || enough(reading))
-      return true;
+      return false;
   return ret_failure->class == FAILURE_NONE;
 }
 
-bool event_query_run(EventReading *reading, Archive *archive, Failure *ret_failure) {
-  reading->lines = 0;
-  *ret_failure = (Failure){0};
-  if (!write_archived(reading, archive, ret_failure))
-    return ret_failure->class == FAILURE_NONE;
-  if (!reading->query->waiting)
-    return true;
+/* What is still without a cursor: archived events, and those in the outbox. An event goes from
+ * there to the archive, and gets a number then. So all three are read as of one moment: none is
+ * missed on its way. */
+static bool write_waiting(EventReading *reading, Archive *archive, int64_t after,
+                          Failure *ret_failure) {
   g_autoptr(Outbox) outbox =
       outbox_new_on(archive_store(archive), "", reading->config->mongodb.outbox);
-  return write_waiting(reading, outbox, ret_failure);
+  AsOf now = {.exactly = true};
+  int64_t known;
+  int count;
+  if (!look(reading, archive, after, &known, &now.moment, ret_failure))
+    return false;
+  do {
+    if (!write_page(reading, archive, now, &after, &count, ret_failure))
+      return false;
+  } while (count == PAGE);
+  return write_unnumbered(reading, archive_events(archive), now, true, ret_failure) &&
+         write_unnumbered(reading, outbox, now, false, ret_failure);
+}
+
+bool event_query_run(EventReading *reading, Archive *archive, Failure *ret_failure) {
+  int64_t after = reading->query->after;
+  reading->lines = 0;
+  *ret_failure = (Failure){0};
+  return (write_archived(reading, archive, &after, ret_failure) &&
+          (!reading->query->waiting || write_waiting(reading, archive, after, ret_failure))) ||
+         ret_failure->class == FAILURE_NONE;
 }

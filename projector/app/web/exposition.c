@@ -120,6 +120,17 @@ static void feeds(GString *text, const Status *status) {
              (double)status->feeds[i].reader_lag_ms / 1e3);
 }
 
+static void source(GString *text, const FeedSource *source) {
+  static const char running[] = "projector_source_running", lag[] = "projector_source_lag_seconds";
+  if (!*source->name)
+    return;
+  family(text, running, "gauge", "1: the projector that copies its events into our outbox runs.");
+  sample(text, running, "source", source->name, source->works);
+  family(text, lag, "gauge", "How long the oldest event has waited there, as it reports.");
+  if (source->lag_ms >= 0)
+    sample(text, lag, "source", source->name, (double)source->lag_ms / 1e3);
+}
+
 static void receipts(GString *text, const Status *status) {
   if (status->counted && status->receipts >= 0)
     single(text, "projector_command_receipts", "gauge",
@@ -269,6 +280,7 @@ GString *exposition(const Config *config, const Figures *figures, const Report *
   histogram(text, "projector_batch_duration_seconds", "Time of a transaction.", &figures->batch_s,
             &batch_bounds_s);
   outbox(text, &report->status);
+  source(text, &report->status.source);
   feeds(text, &report->status);
   receipts(text, &report->status);
   archive(text, config, figures);

@@ -303,3 +303,49 @@ bool feeds_view(MongoStore *store, FeedView ret_views[static FEEDS_MAX], unsigne
       return false;
   return true;
 }
+
+/* The leases of projectors that copy into our outbox; also of those that did so once. */
+static EventCursor *find_sources(Outbox *leases) {
+  const MongoSettings *settings = mongo_store_settings(outbox_store(leases));
+  return outbox_find(leases, BCON_NEW("copies_to", BCON_UTF8(settings->outbox)),
+                     BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}"));
+}
+
+static bool find_outbox_of(Outbox *leases, FeedSource *source, Failure *ret_failure) {
+  static const char prefix[] = "outbox:";
+  g_autoptr(EventCursor) cursor =
+      outbox_find(leases, BCON_NEW("projector", BCON_UTF8(source->name)),
+                  BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}"));
+  const bson_t *document;
+  bson_iter_t id;
+  while ((document = event_cursor_next(cursor, ret_failure)))
+    if (bson_iter_init_find(&id, document, "_id") && BSON_ITER_HOLDS_UTF8(&id) &&
+        g_str_has_prefix(bson_iter_utf8(&id, NULL), prefix))
+      g_strlcpy(source->outbox, bson_iter_utf8(&id, NULL) + strlen(prefix), sizeof source->outbox);
+  return ret_failure->class == FAILURE_NONE;
+}
+
+bool feeds_find_source(MongoStore *store, FeedSource *ret_source, Failure *ret_failure) {
+  g_autoptr(Outbox) leases = outbox_new_on(store, "", "projector_leases");
+  g_autoptr(EventCursor) cursor = find_sources(leases);
+  FeedSource source = {.lag_ms = -1};
+  const bson_t *document;
+  bson_iter_t id;
+  while (!source.works && (document = event_cursor_next(cursor, ret_failure))) {
+    LeaseView lease;
+    if (!bson_iter_init_find(&id, document, "_id") || !BSON_ITER_HOLDS_UTF8(&id))
+      continue;
+    if (!lease_look(store, bson_iter_utf8(&id, NULL), &lease, ret_failure))
+      return false;
+    if (*source.name && !lease.held)
+      continue;
+    g_strlcpy(source.name, bson_iter_utf8(&id, NULL), sizeof source.name);
+    source.works = lease.held;
+    source.lag_ms = lease.held ? lease.lag_ms : -1;
+  }
+  if (ret_failure->class != FAILURE_NONE ||
+      (*source.name && !find_outbox_of(leases, &source, ret_failure)))
+    return false;
+  *ret_source = source;
+  return true;
+}

@@ -58,6 +58,16 @@ typedef struct FeedView {
   int64_t reader_lag_ms; /* how long its oldest event has waited, as reported; negative: unknown */
 } FeedView;
 
+/* The projector that copies its events into our outbox. */
+typedef struct FeedSource {
+  char name[65];    /* "": none does, the outbox is no feed */
+  char outbox[256]; /* its own; "": unknown */
+  bool works;       /* holds its lease */
+  int64_t lag_ms;   /* as reported; negative: unknown */
+} FeedSource;
+
+bool feeds_find_source(MongoStore *store, FeedSource *ret_source, Failure *ret_failure);
+
 enum { FEEDS_MAX = 16 };
 
 /* The views of all feeds, in the order of the mapping file. */

@@ -20,21 +20,27 @@ static bool merge(Outbox *outbox, const bson_t *pipeline, Failure *ret_failure) 
   return good;
 }
 
-/* The ledger is pruned of skipped events, the archive is not. */
+/* The ledger is pruned of skipped events, the archive is not. In their order, because the copies
+ * become visible one by one, and are numbered as soon as they are. */
 bool outbox_copy_to_archive(Outbox *outbox, const bson_t *filter, Event *const *events,
                             size_t count, Failure *ret_failure) {
   bson_t skipped = BSON_INITIALIZER, own = BSON_INITIALIZER;
   outbox_list_skipped(&skipped, events, count);
   event_own_names(OWN_STATE | OWN_FED | OWN_NUMBER, &own);
   g_autofree char *archive = mongo_archive_name(mongo_store_settings(outbox->store)->outbox);
-  bson_t *pipeline = BCON_NEW(
-      "pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$set", "{", "applied_at",
-      BCON_UTF8("$$NOW"), "skipped_at", "{", "$cond", "[", "{", "$in", "[", BCON_UTF8("$_id"), "{",
-      "$literal", BCON_ARRAY(&skipped), "}", "]", "}", BCON_UTF8("$$NOW"), BCON_UTF8("$$REMOVE"),
-      "]", "}", "}", "}", "{", "$unset", BCON_ARRAY(&own), "}", "{", "$merge", "{", "into",
-      BCON_UTF8(archive), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
+  bson_t *sorted = outbox_sorted_options(outbox);
+  bson_iter_t order;
+  bson_iter_init_find(&order, sorted, "sort");
+  bson_t *pipeline =
+      BCON_NEW("pipeline", "[", "{", "$match", BCON_DOCUMENT(filter), "}", "{", "$sort",
+               BCON_ITER(&order), "}", "{", "$set", "{", "applied_at", BCON_UTF8("$$NOW"),
+               "skipped_at", "{", "$cond", "[", "{", "$in", "[", BCON_UTF8("$_id"), "{", "$literal",
+               BCON_ARRAY(&skipped), "}", "]", "}", BCON_UTF8("$$NOW"), BCON_UTF8("$$REMOVE"), "]",
+               "}", "}", "}", "{", "$unset", BCON_ARRAY(&own), "}", "{", "$merge", "{", "into",
+               BCON_UTF8(archive), "whenMatched", BCON_UTF8("keepExisting"), "}", "}", "]");
   bool good = merge(outbox, pipeline, ret_failure);
   bson_destroy(pipeline);
+  bson_destroy(sorted);
   bson_destroy(&own);
   bson_destroy(&skipped);
   return good;

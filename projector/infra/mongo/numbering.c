@@ -19,6 +19,7 @@ struct Numbering {
   EventCursor *cursor;  /* of events without a number; NULL: not open */
   GHashTable *left_out; /* {"0": id} of an event → when it is tried again (monotonic, us) */
   unsigned met;         /* events left out that this cursor has met */
+  bool begun;           /* it has assigned numbers */
 };
 
 Numbering *numbering_new(MongoStore *store, int64_t epoch, NumberingRefused refused, void *data) {
@@ -115,14 +116,15 @@ static bool read_page(Numbering *numbering, GPtrArray *page, GPtrArray *again,
 /* All or none: an event that was numbered or removed since it was read leaves no hole. In doubt
  * nothing is lost: events without a number are read again. `*ret_refused`: MongoDB refuses to
  * change one of the events. */
-static bool number(const Numbering *numbering, const bson_t *ids, uint32_t count, bool *ret_refused,
+static bool number(Numbering *numbering, const bson_t *ids, uint32_t count, bool *ret_refused,
                    Failure *ret_failure) {
+  const NumberClaim claim = {numbering->epoch, count, !numbering->begun};
   int64_t before = 0, written = 0;
   *ret_refused = false;
   NumberTransaction *transaction = numbers_begin(numbering->store, ret_failure);
   if (!transaction)
     return false;
-  bool good = numbers_take(transaction, numbering->epoch, count, &before, ret_failure);
+  bool good = numbers_take(transaction, &claim, &before, ret_failure);
   if (good && !numbers_write(transaction, ids, before, &written, ret_failure)) {
     *ret_refused = failure_is_refusal(ret_failure);
     good = false;
@@ -134,6 +136,7 @@ static bool number(const Numbering *numbering, const bson_t *ids, uint32_t count
     crash_point("before_numbered");
   good = good && numbers_commit(transaction, ret_failure);
   numbers_end(transaction);
+  numbering->begun |= good;
   return good;
 }
 

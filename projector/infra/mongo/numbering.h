@@ -37,11 +37,23 @@ bool numbering_epoch(MongoStore *store, int64_t *ret_epoch, Failure *ret_failure
 /* The last number assigned; 0: none yet. `*ret_moment` (may be NULL): when it was read. */
 bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Moment *ret_moment,
                     Failure *ret_failure);
+/* The lowest number that is still in the archive; 0: there is none. */
+bool numbering_oldest(Outbox *archive, int64_t *ret_oldest, Failure *ret_failure);
+
+/* As of which moment events are read. */
+typedef struct AsOf {
+  Moment moment;
+  bool
+      exactly; /* or later, because a primary that was just elected may still show an earlier one */
+} AsOf;
+
 /* At most `limit` numbered events behind `after` that the filter selects, in the order of their
- * numbers, as of one moment: `not_before` or later, because a primary that was just elected may
- * still show an earlier one. Takes ownership of the filter. */
-EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, Moment not_before,
-                            int limit);
+ * numbers. Takes ownership of the filter. */
+EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, AsOf as_of, int limit);
+/* For a filter: only archived events that have no number yet. */
+void numbering_append_missing(bson_t *filter);
+/* Events of the outbox or of the archive, in their own order. Takes ownership of the filter. */
+EventCursor *numbering_find_in_order(Outbox *events, bson_t *filter, AsOf as_of);
 /* The number of a document of the archive; 0: it has none. */
 int64_t numbering_of(const bson_t *document);
 /* Whether archived events wait for a number. */

@@ -6,7 +6,8 @@
 #include <string.h>
 
 enum {
-  TOGETHER = 100, /* ids in one statement, each of which is searched in their list */
+  TOGETHER = 100,   /* ids in one statement, each of which is searched in their list */
+  SMALL_PAGE = 200, /* of whole events */
   DUPLICATE_KEY = 11000,
 };
 
@@ -22,8 +23,14 @@ static char *key_of(const char *outbox) {
   return g_strconcat("events:", outbox, NULL);
 }
 
+void numbering_append_missing(bson_t *filter) {
+  BSON_APPEND_NULL(filter, "seq"); /* or the field is missing */
+}
+
 static bson_t *unnumbered(void) {
-  return BCON_NEW("seq", BCON_NULL); /* or the field is missing */
+  bson_t *filter = bson_new();
+  numbering_append_missing(filter);
+  return filter;
 }
 
 EventCursor *numbers_find_missing(Outbox *archive) {
@@ -140,16 +147,17 @@ static bool take(NumberTransaction *transaction, int64_t epoch, int64_t count, i
   return good;
 }
 
-/* A new counter continues behind what the archive has: the one before it was lost, with
- * projector_leases. */
-bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
-                  int64_t *ret_before, Failure *ret_failure) {
+/* A counter that is new, or older than the archive, continues behind what the archive has:
+ * projector_leases was lost, or restored alone. */
+bool numbers_take(NumberTransaction *transaction, const NumberClaim *claim, int64_t *ret_before,
+                  Failure *ret_failure) {
   int64_t highest = 0, before = 0;
-  if (!take(transaction, epoch, count, &before, ret_failure) ||
-      (before == 0 && !find_highest(transaction, &highest, ret_failure)))
+  if (!take(transaction, claim->epoch, claim->count, &before, ret_failure) ||
+      ((claim->first || before == 0) && !find_highest(transaction, &highest, ret_failure)))
     return false;
-  *ret_before = before + highest;
-  return highest == 0 || take(transaction, epoch, highest, &before, ret_failure);
+  *ret_before = MAX(before, highest);
+  int64_t missing = *ret_before - before;
+  return missing == 0 || take(transaction, claim->epoch, missing, &before, ret_failure);
 }
 
 /* {q: {_id: {$in: ids}, seq: null}, u: [{$set: {seq: before + 1 + place in ids}}]} */
@@ -261,17 +269,38 @@ int64_t numbering_of(const bson_t *document) {
              : 0;
 }
 
-EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, Moment not_before,
-                            int limit) {
-  bson_t concern = BSON_INITIALIZER;
+bool numbering_oldest(Outbox *archive, int64_t *ret_oldest, Failure *ret_failure) {
+  g_autoptr(EventCursor) cursor =
+      outbox_find(archive, BCON_NEW("seq", "{", "$type", BCON_UTF8("long"), "}"),
+                  BCON_NEW("sort", "{", "seq", BCON_INT32(1), "}", "limit", BCON_INT64(1),
+                           "projection", "{", "seq", BCON_INT32(1), "}"));
+  const bson_t *document = event_cursor_next(cursor, ret_failure);
+  *ret_oldest = document ? numbering_of(document) : 0;
+  return ret_failure->class == FAILURE_NONE;
+}
+
+static void append_as_of(bson_t *options, AsOf as_of) {
+  bson_t concern;
+  BSON_APPEND_DOCUMENT_BEGIN(options, "readConcern", &concern);
   BSON_APPEND_UTF8(&concern, "level", "snapshot");
-  if (not_before.seconds)
-    BSON_APPEND_TIMESTAMP(&concern, "afterClusterTime", not_before.seconds, not_before.increment);
+  if (as_of.moment.seconds)
+    BSON_APPEND_TIMESTAMP(&concern, as_of.exactly ? "atClusterTime" : "afterClusterTime",
+                          as_of.moment.seconds, as_of.moment.increment);
+  bson_append_document_end(options, &concern);
+}
+
+EventCursor *numbering_find(Outbox *archive, bson_t *filter, int64_t after, AsOf as_of, int limit) {
   BCON_APPEND(filter, "seq", "{", "$gt", BCON_INT64(after), "}");
-  bson_t *options = BCON_NEW("sort", "{", "seq", BCON_INT32(1), "}", "limit", BCON_INT64(limit),
-                             "readConcern", BCON_DOCUMENT(&concern));
-  bson_destroy(&concern);
+  bson_t *options = BCON_NEW("sort", "{", "seq", BCON_INT32(1), "}", "limit", BCON_INT64(limit));
+  append_as_of(options, as_of);
   return outbox_find(archive, filter, options);
+}
+
+EventCursor *numbering_find_in_order(Outbox *events, bson_t *filter, AsOf as_of) {
+  bson_t *options = outbox_sorted_options(events);
+  BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(SMALL_PAGE));
+  append_as_of(options, as_of);
+  return outbox_find(events, filter, options);
 }
 
 bool numbering_is_behind(Outbox *archive, bool *ret_behind, Failure *ret_failure) {

@@ -11,10 +11,17 @@ EventCursor *numbers_find_missing(Outbox *archive);
 typedef struct NumberTransaction NumberTransaction;
 
 NumberTransaction *numbers_begin(MongoStore *store, Failure *ret_failure);
+
+typedef struct NumberClaim {
+  int64_t epoch;
+  uint32_t count; /* of numbers */
+  bool first;     /* of this ownership: the counter may be older than the archive */
+} NumberClaim;
+
 /* Raises the counter; `*ret_before` is the number before the first of them. FAILURE_FENCED: an
  * owner of a later epoch has raised it. */
-bool numbers_take(NumberTransaction *transaction, int64_t epoch, uint32_t count,
-                  int64_t *ret_before, Failure *ret_failure);
+bool numbers_take(NumberTransaction *transaction, const NumberClaim *claim, int64_t *ret_before,
+                  Failure *ret_failure);
 /* Numbers the events of {"0": id, "1": id …} that have no number; `*ret_written` counts them. */
 bool numbers_write(NumberTransaction *transaction, const bson_t *ids, int64_t before,
                    int64_t *ret_written, Failure *ret_failure);

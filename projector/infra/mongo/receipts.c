@@ -42,9 +42,10 @@ bool mongo_count_receipts(MongoStore *store, int64_t *ret_count, Failure *ret_fa
   return false;
 }
 
-bool mongo_look_at_receipts(MongoStore *store, Receipts *ret_receipts, Failure *ret_failure) {
+bool mongo_look_at_receipts(MongoStore *store, const char *outbox, Receipts *ret_receipts,
+                            Failure *ret_failure) {
   const MongoSettings *settings = mongo_store_settings(store);
-  g_autofree char *name = receipts_name(settings->outbox);
+  g_autofree char *name = receipts_name(outbox);
   mongoc_client_t *client = mongo_store_borrow(store);
   mongoc_collection_t *collection = mongoc_client_get_collection(client, settings->database, name);
   mongoc_cursor_t *cursor = mongoc_collection_find_indexes_with_opts(collection, NULL);

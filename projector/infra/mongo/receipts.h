@@ -17,6 +17,8 @@ typedef struct Receipts {
   int64_t ttl_s;
 } Receipts;
 
-bool mongo_look_at_receipts(MongoStore *store, Receipts *ret_receipts, Failure *ret_failure);
+/* Of commands whose events went into that outbox. */
+bool mongo_look_at_receipts(MongoStore *store, const char *outbox, Receipts *ret_receipts,
+                            Failure *ret_failure);
 /* How many there are, by the collection's metadata; -1: the user may not know. */
 bool mongo_count_receipts(MongoStore *store, int64_t *ret_count, Failure *ret_failure);
