@@ -130,7 +130,8 @@ Ruling blame_rule(const Case *the_case) {
   case FAILURE_DATA:
     if (step == STEP_ROWS)
       return split_or(the_case, RULING_EVENT);
-    return can_be_theirs(step) ? find_out(the_case) : RULING_STORE;
+    /* What is written to the ledger fits into it as sql/ has it: the table was changed. */
+    return can_be_theirs(step) && step != STEP_LEDGER ? find_out(the_case) : RULING_STORE;
   case FAILURE_UNAVAILABLE: return rule_unavailable(the_case);
   case FAILURE_SPACE: return rule_space(the_case);
   default: return RULING_STORE; /* fenced, configuration */

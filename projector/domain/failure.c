@@ -262,6 +262,7 @@ static const CodeRange mongodb_codes[] = {
     {13, 13, FAILURE_CONFIG},            /* Unauthorized */
     {18, 18, FAILURE_CONFIG},            /* AuthenticationFailed */
     {73, 73, FAILURE_CONFIG},            /* InvalidNamespace */
+    {322, 323, FAILURE_CONFIG},          /* APIVersionError, APIStrictError: requireApiVersion */
     {ATLAS_ERROR, ATLAS_ERROR, FAILURE_CONFIG}, /* as a rule authentication or privileges */
     {40573, 40573, FAILURE_CONFIG},             /* change streams need a replica set */
     {121, 121, FAILURE_DATA},                   /* DocumentValidationFailure */
@@ -280,10 +281,11 @@ FailureClass failure_class_of_mysql(int code) {
   return find_class(mysql_codes, sizeof mysql_codes / sizeof *mysql_codes, code);
 }
 
-/* 1030 "Got error 28 …", 3 and 1026 "(errno: 28 …)", "(OS errno 28 …)": ENOSPC. */
+/* 1030 "Got error 28 …", 3 and 1026 "(errno: 28 …)", "(OS errno 28 …)": ENOSPC; 122: EDQUOT. */
 FailureClass failure_class_of_mysql_text(int code, const char *message) {
   FailureClass class = failure_class_of_mysql(code);
-  static const char *const full[] = {"Got error 28", "errno: 28", "errno 28", "Errcode: 28"};
+  static const char *const full[] = {"Got error 28",  "errno: 28",  "errno 28",  "Errcode: 28",
+                                     "Got error 122", "errno: 122", "errno 122", "Errcode: 122"};
   for (size_t i = 0; i < G_N_ELEMENTS(full) && class == FAILURE_UNKNOWN; i++) {
     const char *at = strstr(message, full[i]);
     if (at && !g_ascii_isdigit(at[strlen(full[i])]))

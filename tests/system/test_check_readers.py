@@ -167,6 +167,19 @@ def test_the_archive(ws):
                 what="a number")
 
 
+def test_an_index_that_is_not_used_is_none(bank):
+    """Hidden, or of some events only."""
+    bank.outbox.drop_indexes()
+    keys = [("occurred_at", 1), ("version", 1), ("_id", 1)]
+    missing = r"outbox has no index on \(occurred_at, version, _id\)"
+    for more in {"hidden": True}, {"sparse": True}, {"partialFilterExpression": {"status": "failed"}}:
+        bank.outbox.create_index(keys, name="one", **more)
+        assert line(bank, missing)[0] == "warning", more
+        bank.outbox.drop_index("one")
+    bank.outbox.create_index(keys, name="one")
+    assert line(bank, r"outbox index on \(occurred_at, version, _id\)")[0] == "ok"
+
+
 def test_a_limit_of_events_a_second_is_told(ws):
     ws.mapping(max_events_per_s=250)
     ws.create()

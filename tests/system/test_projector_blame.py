@@ -338,6 +338,36 @@ def test_a_locked_table_stops_its_own_events_only(own, lock, settings):
             own.wait_drained(60)
 
 
+def test_a_new_column_that_has_no_default_stops_its_own_table_only(own):
+    """1364 is of class data, but of no event in particular."""
+    with ordinary_user(own, ACCOUNTS + WALLETS, **FAST, max_attempts=2, workers=1):
+        with own.start_projector() as projector:
+            projector.wait_log("info working")
+            own.query("ALTER TABLE account ADD extra INT NOT NULL")
+            own.put(events_of(own, "account", 12), free := events_of(own, "wallet", 5))
+            own.wait_gone(*free)
+            own.wait(lambda: own.outbox.count_documents({"status": "failed"}) == 12, what="all to wait with the reason")
+            own.put(more := [opened(own, f"more{n}", "wallet") for n in range(5)])
+            own.wait_gone(*more)
+            assert own.outbox.count_documents({"status": "dead"}) == 0
+            assert own.outbox.count_documents({"attempts": {"$gt": 0}}) < 3
+            own.query("ALTER TABLE account DROP COLUMN extra")
+            own.wait_drained(60)
+
+
+def test_a_ledger_that_was_changed_is_no_events_failure(own):
+    with ordinary_user(own, ACCOUNTS, **FAST, max_attempts=2):
+        with own.start_projector() as projector:
+            projector.wait_log("info working")
+            own.query("ALTER TABLE projector_applied ALTER applied_at DROP DEFAULT")
+            own.put(events_of(own, "account", 5))
+            own.wait(lambda: projector.log_text().count("cannot project") >= 4, what="some attempts")
+            assert own.outbox.count_documents({"status": "dead"}) == own.outbox.count_documents({"attempts": {"$gt": 0}}) == 0
+            assert "default" in projector.log_text()
+            own.query("ALTER TABLE projector_applied MODIFY applied_at DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)")
+            own.wait_drained(60)
+
+
 @pytest.mark.thorough
 def test_a_trigger_whose_definer_has_no_rights_stops_its_own_table_only(own):
     definer = f"d{own.name[2:12]}"

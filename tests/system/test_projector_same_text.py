@@ -8,6 +8,7 @@ from datetime import datetime
 
 from bson import Int64
 
+from bank import FAST, opened
 from endpoint import TOKEN, Endpoint
 from workspace import Workspace, decimal
 
@@ -46,6 +47,22 @@ def test_a_repair_frees_the_event_that_it_found_alone(bank):
     entity(bank, "a1", 1)
     bank.projector("reconcile", "--repair")
     assert statuses(bank) == {("UUID", "a1"): "pending", ("str", "a2"): "dead"}
+
+
+def test_a_key_that_no_longer_tells_case_is_noticed_while_events_flow(bank):
+    """No statement fails when the collation changes, and the session stays."""
+    bank.mapping(**FAST, workers=1)
+    with bank.start_projector():
+        bank.put(opened(bank, "Ann", name="upper"))
+        bank.wait_drained()
+        bank.query("ALTER TABLE account MODIFY account_id varchar(36) COLLATE utf8mb4_general_ci NOT NULL")
+
+        def is_noticed() -> bool:
+            bank.put(event := opened(bank, "ann", name="lower"))
+            bank.wait(lambda: not bank.found(event) or bank.found(event).get("status") in ("failed", "dead"))
+            return bank.found(event) is not None
+
+        bank.wait(is_noticed, what="an event that is refused")
 
 
 def test_an_aggregate_is_told_from_another_by_the_kind_of_its_id(bank):

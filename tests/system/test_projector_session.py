@@ -227,3 +227,22 @@ def test_commands_say_the_same_of_a_server_that_hands_out_odd_things(bank):
             assert done.returncode == 0, (command, done.stdout, done.stderr)
         assert bank.projector("list").returncode == 1  # nothing
     assert len(bank.rows("account")) == 1
+
+
+@pytest.mark.parametrize("forbids", ["YES", "SUPER"])
+def test_a_server_that_lets_nobody_set_the_clock(stores, tmp_path, forbids):
+    """MariaDB's secure_timestamp. There nobody else has set it either."""
+    if not Mysqld(tmp_path).is_mariadb:
+        pytest.skip("only MariaDB has secure_timestamp")
+    folder = scratch_folder()
+
+    class Secure(Mysqld):
+        def arguments(self) -> list[str]:
+            return [*super().arguments(), f"--secure-timestamp={forbids}"]
+
+    with Secure(folder / "mysqld") as server, Workspace(Stores(stores.mongo_uri, server.port), tmp_path) as ws:
+        ws.create()
+        ws.put(opened(ws, "a1"))
+        ws.run_once()
+        assert len(ws.rows("account")) == 1
+    shutil.rmtree(folder, ignore_errors=True)

@@ -31,6 +31,8 @@ static const Row rows[] = {
      0, NONE, 0, RULING_STORE},
     {"nor one that is missing", STEP_ENTER, FAILURE_MAPPING, 1146, 1, 1, 0, NONE, 0, RULING_STORE},
     {"nor at the ledger", STEP_LEDGER, FAILURE_MAPPING, 1146, 1, 1, 0, NONE, 0, RULING_STORE},
+    {"nor a ledger that was changed", STEP_LEDGER, FAILURE_DATA, 1364, 1, 1, 0, NONE, 0,
+     RULING_STORE},
     {"a table of the mapping that is missing is its projection's", STEP_ROWS, FAILURE_MAPPING, 1146,
      8, 1, 0, NONE, 0, RULING_PROJECTION},
     {"a statement too long: halves", STEP_ROWS, FAILURE_SIZE, 1153, 8, 1, 0, NONE, 0, RULING_SPLIT},

@@ -185,10 +185,18 @@ bool hold_forbidden_table(Worker *worker, Item *items, size_t count, const Proje
   return hold_projection(worker, items, count, projection, &why);
 }
 
+/* A column without a default that the mapping does not know, a month without a partition: of no
+ * event in particular. */
+static bool is_of_table(const Failure *failure) {
+  enum { NO_DEFAULT = 1364, NO_PARTITION = 1526 };
+  return failure->source == SOURCE_MYSQL &&
+         (failure->code == NO_DEFAULT || failure->code == NO_PARTITION);
+}
+
 bool tally(Worker *worker, const Item *one, const Projection *projection, const Failure *failure) {
   bool counts = projection && failure->step == STEP_ROWS &&
                 (blame_is_lock_wait(failure) || failure->class == FAILURE_UNKNOWN ||
-                 failure->class == FAILURE_SPACE);
+                 failure->class == FAILURE_SPACE || is_of_table(failure));
   if (!counts || !watch_tally(worker->lanes->watch, projection->index, one->event->aggregate_hash))
     return false;
   close_projection(worker, projection, true, failure);

@@ -3,6 +3,7 @@
  * A tenure (tenure.c) is the time in which this process owns the name. Losing it ends the tenure,
  * not the process: it stands by and takes over again when it is its turn. */
 #define _GNU_SOURCE /* close_range */
+#include "projector/app/process/examine.h"
 #include "projector/app/process/ownership.h"
 #include "projector/app/process/service.h"
 #include "projector/app/process/tenure.h"
@@ -11,8 +12,6 @@
 #include "projector/app/web/http.h"
 #include "projector/infra/lock.h"
 #include "projector/infra/log.h"
-#include "projector/infra/mongo/shape.h"
-#include "projector/infra/mysql/catalog.h"
 
 #include <linux/close_range.h>
 #include <signal.h>
@@ -110,38 +109,6 @@ static void handle_signals(Ending *ending) {
   g_thread_unref(g_thread_new("signals", wait_for_signal, ending));
 }
 
-static bool log_findings(const GPtrArray *findings, FailureSource source, Failure *ret_failure) {
-  for (guint i = 0; i < findings->len; i++) {
-    const Finding *finding = findings->pdata[i];
-    if (finding->error)
-      return failure_set(ret_failure, FAILURE_CONFIG, source, 0, "%s", finding->text);
-    log_warning(source == SOURCE_MYSQL ? "tables" : "outbox",
-                LOG_FIELDS(LOG_TEXT("reason", finding->text)));
-  }
-  return true;
-}
-
-static bool check_outbox(MongoStore *store, Failure *ret_failure) {
-  g_autoptr(GPtrArray) findings = findings_new();
-  return mongo_check_outbox(store, findings, NULL, ret_failure) &&
-         mongo_check_copies(store, findings, ret_failure) &&
-         log_findings(findings, SOURCE_MONGODB, ret_failure);
-}
-
-/* Refuses to start when the tables do not match the mapping, before anything is written. */
-static bool check_tables(const Config *config, Failure *ret_failure) {
-  g_autoptr(Session) session = session_open(&config->mysql, ret_failure);
-  g_autoptr(GPtrArray) findings =
-      session ? catalog_check(session, config->mapping, ret_failure) : NULL;
-  if (!findings)
-    return false;
-  log_info("MySQL", LOG_FIELDS(LOG_TEXT("server", session_server(session))));
-  if (!log_findings(findings, SOURCE_MYSQL, ret_failure))
-    return false;
-  service_is_up();
-  return true;
-}
-
 /* Present in a build that detects leaks; it does so when a program exits normally. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
@@ -175,7 +142,7 @@ static void work(const Config *config, Ending *ending, bool once, MongoStore **r
   }
   MongoStore *store = *ret_store = mongo_store_open(&config->mongodb, ret_failure);
   g_atomic_pointer_set(&ending->store, store);
-  if (!store || !check_outbox(store, ret_failure) || !check_tables(config, ret_failure))
+  if (!store || !examine(config, store, ret_failure))
     return;
   log_info("MongoDB", LOG_FIELDS(LOG_TEXT("server", mongo_store_server(store))));
   monitor_start(monitor, store, http != NULL);

@@ -7,6 +7,7 @@
 #include "projector/app/engine/numberer.h"
 #include "projector/app/engine/reader.h"
 #include "projector/app/engine/worker.h"
+#include "projector/app/process/examine.h"
 #include "projector/app/process/ownership.h"
 #include "projector/app/process/service.h"
 #include "projector/infra/clock.h"
@@ -89,6 +90,8 @@ static void note_clock(Tenure *tenure) {
 /* The janitor comes first: it sweeps before anything new is read. */
 static bool start(Tenure *tenure, bool once, Failure *ret_failure) {
   const char *claimant = ownership_claimant(tenure->ownership);
+  if (!examine_again(tenure->config, tenure->store, ret_failure))
+    return false;
   tenure->ledger = (Ledger){tenure->config->name, ownership_epoch(tenure->ownership)};
   make_lanes(tenure);
   note_clock(tenure); /* before any event is examined */
@@ -233,7 +236,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
 
 /* How long the oldest event has been waiting, and until when everything is settled. While MongoDB
  * is silent, what there is to read is unknown; a scan in progress has found nothing until it finds
- * something. */
+ * something, unless it takes long to begin. */
 static OwnerReport measure_waiting(const Tenure *tenure) {
   int64_t heard_at, since = INT64_MAX;
   int64_t read_until = reader_given_until(tenure->reader, &heard_at);
@@ -247,9 +250,11 @@ static OwnerReport measure_waiting(const Tenure *tenure) {
   janitor_note_behind(tenure->janitor, now - read_until);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     lane_assume(tenure->lanes.lanes[i], settled);
-  bool hears = g_get_monotonic_time() - heard_at < (int64_t)DEAF_MS * 1000 ||
-               reader_state(tenure->reader) == READER_SCANNING;
-  int64_t from = since == INT64_MAX ? (hears ? now : given_until) : hears ? since : settled;
+  int64_t silent_ms = (g_get_monotonic_time() - heard_at) / 1000;
+  bool scans = reader_state(tenure->reader) == READER_SCANNING;
+  bool hears = silent_ms < DEAF_MS || scans;
+  bool knows = silent_ms < DEAF_MS || (scans && silent_ms < READER_DEAF_MS);
+  int64_t from = since == INT64_MAX ? (knows ? now : given_until) : hears ? since : settled;
   return (OwnerReport){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
 }
 
@@ -291,6 +296,8 @@ static void publish(Tenure *tenure) {
     if (trouble.class == FAILURE_NONE)
       trouble = worker_trouble(tenure->workers[i]);
   }
+  if (trouble.class == FAILURE_NONE)
+    trouble = reader_trouble(tenure->reader);
   report.trouble = trouble; /* without the lease's, which is over once it can be recorded there */
   if (trouble.class == FAILURE_NONE)
     trouble = ownership_trouble(tenure->ownership);

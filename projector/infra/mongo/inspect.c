@@ -145,7 +145,8 @@ static bool gives(const bson_iter_t *privilege, const char *action) {
       !bson_iter_recurse(&member, &actions))
     return false;
   while (bson_iter_next(&actions))
-    if (BSON_ITER_HOLDS_UTF8(&actions) && !strcmp(bson_iter_utf8(&actions, NULL), action))
+    if (BSON_ITER_HOLDS_UTF8(&actions) && (!strcmp(bson_iter_utf8(&actions, NULL), action) ||
+                                           !strcmp(bson_iter_utf8(&actions, NULL), "anyAction")))
       return true;
   return false;
 }

@@ -559,6 +559,7 @@ bool apply_fold(Session *session, const Fold *fold, Culprit *ret_culprit, Failur
                    .sql = sql,
                    .limit = MIN(packet / 2, (size_t)STATEMENT_BYTES),
                    .most = packet / 8 * 7};
+  session_forget_old_hints(session);
   for (unsigned i = 0; i < fold_step_count(fold); i++) {
     const Step *step = fold_step(fold, i);
     if (!(step->statement ? run_statement(&writer, step->statement)

@@ -367,15 +367,19 @@ typedef struct OwnTable {
   const char *name, *newest_column;
   const char *key;     /* its columns, as sql/ has them */
   const char *without; /* what happens without the key */
+  const char *written; /* columns that statements name */
 } OwnTable;
 
 static const OwnTable own_tables[] = {
     {"projector_applied", "outcome", "projector, event_id_kind, event_id",
-     "an event that comes twice counts twice"},
+     "an event that comes twice counts twice", "projector, event_id_kind, event_id, outcome"},
     {"projector_position", "refreshed_version",
      "projector, aggregate_type, aggregate_id_kind, aggregate_id",
-     "an aggregate has several positions, and its events are applied out of order"},
-    {"projector_fence", "owner", "projector, part", "two owners can write at the same time"}};
+     "an aggregate has several positions, and its events are applied out of order",
+     "projector, aggregate_type, aggregate_id_kind, aggregate_id, occurred_at, version, "
+     "event_id_kind, event_id, max_version, refreshed_version"},
+    {"projector_fence", "owner", "projector, part", "two owners can write at the same time",
+     "projector, part, epoch, owner"}};
 
 static bool is_on(const TableIndex *index, char **columns) {
   if (index->prefix || index->columns->len != g_strv_length(columns))
@@ -406,6 +410,57 @@ static void check_own_key(const OwnTable *own, const Table *table, GPtrArray *fi
               own->key);
 }
 
+/* Where another type rounds, cuts or compares in another way; as sql/ has them. */
+static const struct OwnColumn {
+  const char *table, *name, *type;
+  unsigned bytes, fraction; /* at least */
+  const char *definition;
+} own_columns[] = {
+    {"projector_applied", "event_id", "varbinary", 64, 0, "VARBINARY(64) NOT NULL"},
+    {"projector_applied", "applied_at", "datetime", 0, 0,
+     "DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"},
+    {"projector_position", "aggregate_type", "varbinary", 128, 0, "VARBINARY(128) NOT NULL"},
+    {"projector_position", "aggregate_id", "varbinary", 255, 0, "VARBINARY(255) NOT NULL"},
+    {"projector_position", "occurred_at", "datetime", 0, 3, "DATETIME(3) NOT NULL"},
+    {"projector_position", "version", "bigint", 0, 0, "BIGINT"},
+    {"projector_position", "event_id", "varbinary", 64, 0, "VARBINARY(64) NOT NULL"},
+    {"projector_position", "max_version", "bigint", 0, 0, "BIGINT"},
+    {"projector_position", "refreshed_version", "bigint", 0, 0, "BIGINT"},
+    {"projector_fence", "epoch", "bigint", 0, 0, "BIGINT UNSIGNED NOT NULL"},
+};
+
+static void check_own_columns(const OwnTable *own, const Table *table, GPtrArray *findings) {
+  for (size_t i = 0; i < G_N_ELEMENTS(own_columns); i++) {
+    const struct OwnColumn *wanted = &own_columns[i];
+    if (strcmp(wanted->table, own->name) != 0)
+      continue;
+    const TableColumn *column = table_find_column(table, wanted->name);
+    if (!column || strcmp(column->type, wanted->type) != 0 || column->bytes < wanted->bytes ||
+        column->fraction < wanted->fraction)
+      finding_add(findings, true,
+                  "table %s: column %s is %s, which changes what is written there; ALTER TABLE %s "
+                  "%s COLUMN %s %s",
+                  own->name, wanted->name, column ? column->full_type : "missing", own->name,
+                  column ? "MODIFY" : "ADD", wanted->name, wanted->definition);
+  }
+}
+
+/* The statements name the columns that sql/ has, but for the time of an entry. */
+static void check_own_defaults(const OwnTable *own, const Table *table, GPtrArray *findings) {
+  g_auto(GStrv) written = g_strsplit(own->written, ", ", -1);
+  for (guint i = 0; i < table->columns->len; i++) {
+    const TableColumn *column = table->columns->pdata[i];
+    g_autofree char *name = g_ascii_strdown(column->name, -1);
+    if (!column->nullable && !column->has_default && !column->generated &&
+        !g_strv_contains((const char *const *)written, name))
+      finding_add(findings, true,
+                  "table %s: column %s is NOT NULL and has no default, so that nothing can be "
+                  "written; give it a default%s",
+                  own->name, column->name,
+                  strcmp(name, "applied_at") != 0 ? ", or remove it" : ": CURRENT_TIMESTAMP(3)");
+  }
+}
+
 static bool check_own_table(Session *session, const OwnTable *own, GPtrArray *findings,
                             Failure *ret_failure) {
   g_autoptr(Table) table = table_read(session, own->name, ret_failure);
@@ -420,6 +475,8 @@ static bool check_own_table(Session *session, const OwnTable *own, GPtrArray *fi
     return true;
   }
   check_own_key(own, table, findings);
+  check_own_columns(own, table, findings);
+  check_own_defaults(own, table, findings);
   return check_engine(session, own->name, "table ", findings, ret_failure);
 }
 

@@ -9,9 +9,11 @@
 
 enum {
   WAKE_AFTER_MS = 20000, /* well before the server ends a silent session */
+  HINT_MS = 5000,        /* a table may have been changed since */
   OLD_MS = 10000,        /* of a session that must not stay with a server that was replaced */
 };
 
+enum { PRIVILEGE_MISSING = 1227, OPTION_PREVENTS = 1290 };
 enum { ACCESS_DENIED = 1045, PACKET_TOO_LARGE = 1153, TLS_FAILED = 2026, TLS_REQUIRED = 3159 };
 
 enum {
@@ -36,6 +38,7 @@ struct Session {
   int *pulse;                 /* atomic; see session_set_pulse */
   GHashTable *statements;     /* text → MYSQL_STMT */
   GHashTable *hints;          /* table → text */
+  int64_t hints_since;        /* the oldest of them; monotonic, us */
 };
 
 static bool fail_code(Failure *ret_failure, unsigned code, const char *message) {
@@ -139,15 +142,24 @@ static bool refuses_variable(int code) {
   return code == 1064 || code == 1193 || (code >= 1228 && code <= 1238) || code == 1568;
 }
 
+static bool try_variables(Session *session, const MysqlSettings *settings, bool clock,
+                          Failure *ret_failure) {
+  g_autofree char *sql = session_variables_set(variant_of(session), settings->lock_wait_s, clock);
+  *ret_failure = (Failure){0};
+  return session_execute(session, sql, strlen(sql), NULL, ret_failure);
+}
+
+static bool forbids_clock(const Failure *failure) {
+  return failure->code == OPTION_PREVENTS || failure->code == PRIVILEGE_MISSING;
+}
+
 /* Some variables cannot be set within a transaction, which only `init_connect` can have begun. A
  * server that refuses a value names the variable, and no event can succeed. */
 static bool set_variables(Session *session, const MysqlSettings *settings, Failure *ret_failure) {
-  g_autofree char *sql = session_variables_set(variant_of(session), settings->lock_wait_s);
-  bool good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
+  bool good = try_variables(session, settings, true, ret_failure);
   if (!good) {
     session_rollback(session);
-    *ret_failure = (Failure){0}; /* `init_connect` may be the cause */
-    good = session_execute(session, sql, strlen(sql), NULL, ret_failure);
+    good = try_variables(session, settings, !forbids_clock(ret_failure), ret_failure);
   }
   if (good && is_in_transaction(session))
     session_rollback(session);
@@ -369,11 +381,18 @@ void session_rollback(Session *session) {
 }
 
 void session_keep_hint(Session *session, const char *table, const char *hint) {
+  if (g_hash_table_size(session->hints) == 0)
+    session->hints_since = g_get_monotonic_time();
   g_hash_table_insert(session->hints, g_strdup(table), g_strdup(hint));
 }
 
 const char *session_hint(const Session *session, const char *table) {
   return g_hash_table_lookup(session->hints, table);
+}
+
+void session_forget_old_hints(Session *session) {
+  if (g_get_monotonic_time() - session->hints_since > (int64_t)HINT_MS * 1000)
+    session_forget_hints(session);
 }
 
 void session_forget_hints(Session *session) {

@@ -83,11 +83,13 @@ unsigned long session_id(const Session *session);
 /* ROLLBACK; a session that cannot even do that is broken and will fail at its next use. */
 void session_rollback(Session *session);
 
-/* Cached knowledge about a table's indexes, until a statement fails (catalog.h); both texts are
- * copied. NULL: none. */
+/* Cached knowledge about a table's keys, until a statement fails, or for some seconds, because no
+ * statement need fail when the table is altered (catalog.h); both texts are copied. NULL: none. */
 void session_keep_hint(Session *session, const char *table, const char *hint);
 const char *session_hint(const Session *session, const char *table);
 void session_forget_hints(Session *session);
+/* Call while no hint is in use. */
+void session_forget_old_hints(Session *session);
 
 /* Whether the server would run the statement: it is parsed, its tables and columns are looked up
  * and the user's privileges checked. It is not run. */

@@ -144,13 +144,14 @@ static bool is_number(const char *value) {
   return *value && strspn(value, "0123456789") == strlen(value);
 }
 
-char *session_variables_set(Variant variant, unsigned lock_wait_s) {
+char *session_variables_set(Variant variant, unsigned lock_wait_s, bool clock) {
   char lock_wait[16];
   g_snprintf(lock_wait, sizeof lock_wait, "%u", lock_wait_s);
   GString *sql = g_string_new("SET SESSION ");
   for (size_t i = 0; i < G_N_ELEMENTS(variables); i++) {
     const Variable *variable = &variables[i];
-    if (variable->how == SEEN || !is_known(variable, variant))
+    if (variable->how == SEEN || !is_known(variable, variant) ||
+        (!clock && !strcmp(variable->name, "timestamp")))
       continue;
     const char *comment = comment_for(variable, variant);
     const char *value = strcmp(variable->value, LOCK_WAIT) ? variable->value : lock_wait;

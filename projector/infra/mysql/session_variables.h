@@ -12,8 +12,10 @@ typedef enum Variant {
   VARIANT_VITESS,           /* knows fewer variables, and refuses the others */
 } Variant;
 
-/* One statement that sets them all; free with g_free. `lock_wait_s` bounds waits for locks. */
-char *session_variables_set(Variant variant, unsigned lock_wait_s);
+/* One statement that sets them all; free with g_free. `lock_wait_s` bounds waits for locks. Without
+ * `clock`, the clock's variable is left out: MariaDB's secure_timestamp forbids everybody, or
+ * whoever lacks a privilege, to set it, so nobody else can have set it for this session either. */
+char *session_variables_set(Variant variant, unsigned lock_wait_s, bool clock);
 
 /* A query for VERSION(), @@max_allowed_packet, CONNECTION_ID() and then the variables; free with
  * g_free. */
