@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEFAULT_SEEDS = 3000, REPEAT_EVERY = 100, SEED_LIMIT_S = 60 /* of processor time */ };
+enum { DEFAULT_SEEDS = 2000, REPEAT_EVERY = 100, SEED_LIMIT_S = 60 /* of processor time */ };
 
 static void set_up(uint64_t seed) {
   bool trace = sim.trace;

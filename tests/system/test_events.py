@@ -265,6 +265,7 @@ def test_an_older_owner_gives_no_numbers(kept):
     assert kept.db["outbox_archive"].find_one({"seq": {"$exists": True}}) is None
 
 
+@pytest.mark.thorough
 def test_followed_while_events_come_late_and_projectors_change(kept):
     """No follower misses or doubles an event, whatever is written, killed and started meanwhile."""
     written, found = [], []

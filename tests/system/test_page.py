@@ -335,6 +335,7 @@ def test_the_buttons_pause_and_resume(bank, driver):
         page.check_clean()
 
 
+@pytest.mark.thorough
 def test_a_search_shows_what_explain_shows(bank, driver):
     bank.put(impossible(bank, "<b>a1</b>"))
     with shown(bank, driver, permanent="dead") as (_, page):

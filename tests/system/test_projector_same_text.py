@@ -59,7 +59,7 @@ def test_a_key_that_no_longer_tells_case_is_noticed_while_events_flow(bank):
 
         def is_noticed() -> bool:
             bank.put(event := opened(bank, "ann", name="lower"))
-            bank.wait(lambda: not bank.found(event) or bank.found(event).get("status") in ("failed", "dead"))
+            bank.wait(lambda: (bank.found(event) or {"status": "gone"}).get("status") in ("failed", "dead", "gone"))
             return bank.found(event) is not None
 
         bank.wait(is_noticed, what="an event that is refused")
