@@ -25,8 +25,8 @@ bool claim_is_slow(int64_t claimed_at, int64_t now, int64_t mark_ms);
 bool claim_comes_alone(int attempts);
 
 /* Whether no other event may be in hand beside it, of any worker: so if it kills its process, it
- * takes no others with it. Not for one that has failed in other ways, because its retries may wait
- * for locks. */
+ * takes no others with it. Not for one that was read as failed, because its retries may wait for
+ * locks. */
 bool claim_runs_alone(const Event *event);
 
 /* Whether an event that was abandoned has used up its attempts (they include the last one): never

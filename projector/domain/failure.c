@@ -281,11 +281,12 @@ FailureClass failure_class_of_mysql(int code) {
   return find_class(mysql_codes, sizeof mysql_codes / sizeof *mysql_codes, code);
 }
 
-/* 1030 "Got error 28 …", 3 and 1026 "(errno: 28 …)", "(OS errno 28 …)": ENOSPC; 122: EDQUOT. */
+/* 1030 "Got error 28 …", 3 and 1026 "(errno: 28 …)", "(OS errno 28 …)": ENOSPC; 122 in the latter
+ * two: EDQUOT (in the first it is an engine's internal error). */
 FailureClass failure_class_of_mysql_text(int code, const char *message) {
   FailureClass class = failure_class_of_mysql(code);
-  static const char *const full[] = {"Got error 28",  "errno: 28",  "errno 28",  "Errcode: 28",
-                                     "Got error 122", "errno: 122", "errno 122", "Errcode: 122"};
+  static const char *const full[] = {"Got error 28", "errno: 28", "errno 28",    "Errcode: 28",
+                                     "errno: 122",   "errno 122", "Errcode: 122"};
   for (size_t i = 0; i < G_N_ELEMENTS(full) && class == FAILURE_UNKNOWN; i++) {
     const char *at = strstr(message, full[i]);
     if (at && !g_ascii_isdigit(at[strlen(full[i])]))

@@ -67,7 +67,6 @@ def test_a_standby_takes_over_from_a_killed_owner_long_before_its_lease_expires(
         bank.wait_drained()
 
 
-@pytest.mark.thorough
 def test_a_standby_looks_at_the_tables_again_when_it_takes_over(bank):
     """A unique key that came meanwhile would let one account overwrite another."""
     bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
@@ -78,6 +77,7 @@ def test_a_standby_looks_at_the_tables_again_when_it_takes_over(bank):
         assert "a unique key other than the mapping's, by_name (name)" in standby.log_text()
 
 
+@pytest.mark.thorough
 def test_an_owner_that_was_paused_finds_another_working_and_writes_nothing_more(bank):
     bank.mapping(**{**LONG_LEASE, "lease_ms": 20000})
     with owner_and_standby(bank) as (owner, standby):

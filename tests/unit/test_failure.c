@@ -284,6 +284,8 @@ static void a_full_disk_is_told_by_the_text(void **state) {
       {3, "Error writing file '/tmp/MYfd=5' (OS errno 28 - No space left on device)",
        FAILURE_SPACE},
       {1026, "Error writing file 'x' (errno: 28 - No space left on device)", FAILURE_SPACE},
+      {1030, "Got error 122 - 'Internal (unspecified) error in handler' from storage engine",
+       FAILURE_UNKNOWN},
       {1026, "Error writing file 'x' (errno: 122 - Disk quota exceeded)", FAILURE_SPACE},
       {1366, "Incorrect value: 'errno: 28' for column", FAILURE_DATA},
   };

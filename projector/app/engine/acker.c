@@ -151,13 +151,6 @@ static size_t keep_what_follows(Acker *acker, QueuedEvent *const *queued, size_t
   return leaving_count;
 }
 
-/* After a freeze, for example, another owner may have taken these events out long ago, and a feed's
- * reader may have forgotten them: a copy made now would be applied again. What is left of them the
- * other owner finds in the ledger. */
-static bool may_have_a_successor(const Acker *acker) {
-  return stop_requested(acker->stop) && stop_reason(acker->stop).class != FAILURE_NONE;
-}
-
 /* Nothing follows what was given up: in the feeds and in the archive it would stand before what
  * came before it. The next owner finds both in the ledger. If MongoDB refuses events together,
  * halving finds those that it refuses alone; not all of them in one round, which workers wait for,
@@ -176,7 +169,10 @@ static void let_leave(Acker *acker, QueuedEvent *const *queued, size_t count) {
   if (count == 0)
     return;
   crash_point("before_acknowledge");
-  if (may_have_a_successor(acker)) {
+  /* After a freeze, for example, another owner may have taken these events out long ago, and a
+   * feed's reader may have forgotten them: a copy made now would be applied again. What is left of
+   * them the other owner finds in the ledger. */
+  if (stop_is_too_late(acker->stop)) {
     acker->given_up = true;
     return;
   }

@@ -64,9 +64,8 @@ static void note_given(Reader *reader, int64_t until) {
 
 static void note_heard(Reader *reader, const Failure *failure) {
   SCOPED_LOCK(&reader->lock);
-  if (failure)
-    reader->failure = *failure;
-  else
+  reader->failure = failure ? *failure : (Failure){0};
+  if (!failure)
     reader->heard_at = g_get_monotonic_time();
 }
 

@@ -57,6 +57,12 @@ void stop_at(Stop *stop, int64_t at_us, const Failure *why) {
   stop->why_then = *why;
 }
 
+bool stop_is_too_late(Stop *stop) {
+  SCOPED_LOCK(&stop->lock);
+  is_requested(stop);
+  return stop->why.class == FAILURE_FENCED || (stop->at_us && g_get_monotonic_time() > stop->at_us);
+}
+
 bool stop_wait(Stop *stop, int64_t ms) {
   int64_t until = g_get_monotonic_time() + ms * 1000;
   SCOPED_LOCK(&stop->lock);

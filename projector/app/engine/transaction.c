@@ -214,6 +214,14 @@ static bool apply_parts(Worker *worker, Item *items, size_t count, const Change 
          (to == count || apply_part(worker, items + to, count - to, attempt, ret_failure));
 }
 
+/* Without an aggregate it cannot be held, and is given back. */
+static void wait_undecided(Worker *worker, Item *item, const Failure *failure) {
+  if (event_has_aggregate(item->event))
+    hold_item(worker, item, failure);
+  else
+    item->verdict = VERDICT_NONE;
+}
+
 /* The open items, one event or those of one projection, all get the failure. Those that had failed
  * before only wait if it came before the ledger was asked whether they were applied once. */
 static bool end_part(Worker *worker, Item *items, size_t count, bool excused, Attempt *attempt,
@@ -222,7 +230,7 @@ static bool end_part(Worker *worker, Item *items, size_t count, bool excused, At
     if (is_open(&items[i]))
       (excused ? hold_item : fail_item)(worker, &items[i], failure);
     else if (items[i].verdict == VERDICT_FAILED && failure->step < STEP_ROWS)
-      hold_item(worker, &items[i], failure);
+      wait_undecided(worker, &items[i], failure);
   note_blocks(attempt->blocked, items, count);
   return true;
 }

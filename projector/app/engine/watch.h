@@ -67,9 +67,10 @@ void watch_close(Watch *watch, unsigned projection, const Failure *why, bool row
 void watch_end_trial(Watch *watch, unsigned projection);
 /* Something of it was written. */
 void watch_open(Watch *watch, unsigned projection);
-/* An event of that aggregate failed, alone, at the rows: waited for a lock, or got an unknown
- * error. Returns true when events of several aggregates did, none was written in between, and they
- * all still wait; otherwise a gate that was closed for that reason is open again. */
+/* An event of that aggregate failed, alone, at the rows, and perhaps not by its own fault: it
+ * waited for a lock, got an unknown error, or one of the table's. Returns true when events of
+ * several aggregates did, none was written in between, and they all still wait; otherwise a gate
+ * that was closed for that reason is open again. */
 bool watch_tally(Watch *watch, unsigned projection, uint64_t aggregate_hash);
 /* Whether the aggregate is one of those. */
 bool watch_tallied(Watch *watch, unsigned projection, uint64_t aggregate_hash);

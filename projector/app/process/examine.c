@@ -50,5 +50,10 @@ bool examine(const Config *config, MongoStore *store, Failure *ret_failure) {
 }
 
 bool examine_again(const Config *config, MongoStore *store, Failure *ret_failure) {
-  return clock_us() - examined_at < (int64_t)FRESH_MS * 1000 || examine(config, store, ret_failure);
+  Failure of_outbox = {0};
+  if (clock_us() - examined_at < (int64_t)FRESH_MS * 1000)
+    return true;
+  if (!check_outbox(store, &of_outbox))
+    log_failure(LOG_LEVEL_ERROR, "outbox", &of_outbox);
+  return check_tables(config, ret_failure);
 }

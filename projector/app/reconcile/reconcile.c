@@ -311,11 +311,11 @@ static bool check_source(const Reconcile *reconcile, Failure *ret_failure) {
   g_autofree char *why = g_strdup_printf(
       "%s is a feed, and the projector \"%s\", which copies events into it, %s: entities may be "
       "ahead of the feed, and look different for that reason",
-      outbox, source.name, source.works ? "is behind" : "is not running");
+      outbox, source.name, source.works ? "may be behind" : "is not running");
   if (options->repair && !options->dry_run)
     return failure_refuse(ret_failure,
-                          "%s; --repair works when that projector is up to date (or with --force, "
-                          "if it is gone for good)",
+                          "%s; --repair works when nothing waits at that projector (or with "
+                          "--force, if it is gone for good, or you know that the feed has all)",
                           why);
   log_warning(why, NULL);
   return true;

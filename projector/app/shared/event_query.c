@@ -285,7 +285,11 @@ static bool write_unnumbered(EventReading *reading, Outbox *events, AsOf as_of, 
   while ((document = event_cursor_next(cursor, ret_failure)))
     if (!write_line(reading, document, 0) || enough(reading))
       return false;
-  return ret_failure->class == FAILURE_NONE;
+  return ret_failure->class == FAILURE_NONE ||
+         failure_prefix(ret_failure,
+                        "the events that wait have to be read within the time for which "
+                        "MongoDB keeps its state of a moment "
+                        "(minSnapshotHistoryWindowInSeconds, 5 minutes)");
 }
 
 /* What is still without a cursor: archived events, and those in the outbox. An event goes from

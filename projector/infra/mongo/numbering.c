@@ -19,7 +19,7 @@ struct Numbering {
   EventCursor *cursor;  /* of events without a number; NULL: not open */
   GHashTable *left_out; /* {"0": id} of an event → when it is tried again (monotonic, us) */
   unsigned met;         /* events left out that this cursor has met */
-  bool begun;           /* it has assigned numbers */
+  int64_t highest;      /* number that the archive had at first; -1: not looked yet */
 };
 
 Numbering *numbering_new(MongoStore *store, int64_t epoch, NumberingRefused refused, void *data) {
@@ -28,6 +28,7 @@ Numbering *numbering_new(MongoStore *store, int64_t epoch, NumberingRefused refu
   numbering->store = store;
   numbering->archive = outbox_new_on(store, "", archive);
   numbering->epoch = epoch;
+  numbering->highest = -1;
   numbering->refused = refused;
   numbering->data = data;
   numbering->left_out =
@@ -118,9 +119,14 @@ static bool read_page(Numbering *numbering, GPtrArray *page, GPtrArray *again,
  * change one of the events. */
 static bool number(Numbering *numbering, const bson_t *ids, uint32_t count, bool *ret_refused,
                    Failure *ret_failure) {
-  const NumberClaim claim = {numbering->epoch, count, !numbering->begun};
   int64_t before = 0, written = 0;
   *ret_refused = false;
+  if (numbering->highest < 0 &&
+      !numbers_find_highest(numbering->archive, &numbering->highest, ret_failure)) {
+    numbering->highest = -1;
+    return false;
+  }
+  const NumberClaim claim = {numbering->epoch, count, numbering->highest};
   NumberTransaction *transaction = numbers_begin(numbering->store, ret_failure);
   if (!transaction)
     return false;
@@ -136,7 +142,6 @@ static bool number(Numbering *numbering, const bson_t *ids, uint32_t count, bool
     crash_point("before_numbered");
   good = good && numbers_commit(transaction, ret_failure);
   numbers_end(transaction);
-  numbering->begun |= good;
   return good;
 }
 

@@ -101,7 +101,7 @@ static bool find_highest(const NumberTransaction *transaction, int64_t *ret_high
   g_autofree char *name = mongo_archive_name(settings->outbox);
   mongoc_collection_t *archive =
       mongoc_client_get_collection(transaction->client, settings->database, name);
-  bson_t *filter = BCON_NEW("seq", "{", "$type", BCON_UTF8("long"), "}");
+  bson_t *filter = BCON_NEW("seq", "{", "$type", BCON_UTF8("number"), "}");
   bson_t *options = BCON_NEW("sort", "{", "seq", BCON_INT32(-1), "}", "limit", BCON_INT64(1),
                              "projection", "{", "seq", BCON_INT32(1), "}");
   mongo_append_simple(options);
@@ -151,9 +151,9 @@ static bool take(NumberTransaction *transaction, int64_t epoch, int64_t count, i
  * projector_leases was lost, or restored alone. */
 bool numbers_take(NumberTransaction *transaction, const NumberClaim *claim, int64_t *ret_before,
                   Failure *ret_failure) {
-  int64_t highest = 0, before = 0;
+  int64_t highest = claim->highest, before = 0;
   if (!take(transaction, claim->epoch, claim->count, &before, ret_failure) ||
-      ((claim->first || before == 0) && !find_highest(transaction, &highest, ret_failure)))
+      (before == 0 && !find_highest(transaction, &highest, ret_failure)))
     return false;
   *ret_before = MAX(before, highest);
   int64_t missing = *ret_before - before;
@@ -269,14 +269,23 @@ int64_t numbering_of(const bson_t *document) {
              : 0;
 }
 
-bool numbering_oldest(Outbox *archive, int64_t *ret_oldest, Failure *ret_failure) {
+/* `direction`: 1, the lowest; -1, the highest. */
+static bool find_number(Outbox *archive, int direction, int64_t *ret_number, Failure *ret_failure) {
   g_autoptr(EventCursor) cursor =
-      outbox_find(archive, BCON_NEW("seq", "{", "$type", BCON_UTF8("long"), "}"),
-                  BCON_NEW("sort", "{", "seq", BCON_INT32(1), "}", "limit", BCON_INT64(1),
+      outbox_find(archive, BCON_NEW("seq", "{", "$type", BCON_UTF8("number"), "}"),
+                  BCON_NEW("sort", "{", "seq", BCON_INT32(direction), "}", "limit", BCON_INT64(1),
                            "projection", "{", "seq", BCON_INT32(1), "}"));
   const bson_t *document = event_cursor_next(cursor, ret_failure);
-  *ret_oldest = document ? numbering_of(document) : 0;
+  *ret_number = document ? numbering_of(document) : 0;
   return ret_failure->class == FAILURE_NONE;
+}
+
+bool numbering_oldest(Outbox *archive, int64_t *ret_oldest, Failure *ret_failure) {
+  return find_number(archive, 1, ret_oldest, ret_failure);
+}
+
+bool numbers_find_highest(Outbox *archive, int64_t *ret_highest, Failure *ret_failure) {
+  return find_number(archive, -1, ret_highest, ret_failure);
 }
 
 static void append_as_of(bson_t *options, AsOf as_of) {

@@ -14,9 +14,12 @@ NumberTransaction *numbers_begin(MongoStore *store, Failure *ret_failure);
 
 typedef struct NumberClaim {
   int64_t epoch;
-  uint32_t count; /* of numbers */
-  bool first;     /* of this ownership: the counter may be older than the archive */
+  uint32_t count;  /* of numbers */
+  int64_t highest; /* number in the archive when this ownership began: the counter may be older */
 } NumberClaim;
+
+/* The highest number in the archive; 0: none. */
+bool numbers_find_highest(Outbox *archive, int64_t *ret_highest, Failure *ret_failure);
 
 /* Raises the counter; `*ret_before` is the number before the first of them. FAILURE_FENCED: an
  * owner of a later epoch has raised it. */

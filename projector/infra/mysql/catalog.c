@@ -437,11 +437,10 @@ static void check_own_columns(const OwnTable *own, const Table *table, GPtrArray
     const TableColumn *column = table_find_column(table, wanted->name);
     if (!column || strcmp(column->type, wanted->type) != 0 || column->bytes < wanted->bytes ||
         column->fraction < wanted->fraction)
-      finding_add(findings, true,
-                  "table %s: column %s is %s, which changes what is written there; ALTER TABLE %s "
-                  "%s COLUMN %s %s",
-                  own->name, wanted->name, column ? column->full_type : "missing", own->name,
-                  column ? "MODIFY" : "ADD", wanted->name, wanted->definition);
+      finding_add(
+          findings, true, "table %s: column %s is %s instead of %s; ALTER TABLE %s %s COLUMN %s %s",
+          own->name, wanted->name, column ? column->full_type : "missing", wanted->definition,
+          own->name, column ? "MODIFY" : "ADD", wanted->name, wanted->definition);
   }
 }
 
