@@ -105,37 +105,3 @@ def test_an_idle_projector_keeps_the_moment_until_which_all_is_settled(bank):
         moment = bank.wait(lambda: (bank.db["projector_leases"].find_one({"_id": bank.name}) or {}).get("settled_at"))
         bank.wait(lambda: bank.db["projector_leases"].find_one({"_id": bank.name})["settled_at"] > moment, what="it to move on")
     assert lag_of(bank) == 0
-
-
-@pytest.mark.thorough
-@pytest.mark.whole_server  # failCommand
-def test_an_outbox_whose_scan_gets_no_answer_has_lag(bank):
-    """As without the index by which it is sorted."""
-    bank.put(opened(bank, "a1"))
-    bank.run_once()
-    stuck = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 25000, "appName": "projector", "namespace": f"{bank.name}.outbox"}
-    bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": stuck})
-    try:
-        bank.put(opened(bank, "a2"))
-        with working(bank, ready_lag_ms=5000) as (_, endpoint):
-            bank.wait(lambda: endpoint.metrics()["projector_waiting_seconds"] > 10, what="lag")
-            assert endpoint.get("/readyz").status == 503
-            bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
-            bank.wait_drained()
-            bank.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
-    finally:
-        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
-
-
-@pytest.mark.whole_server  # failCommand
-def test_an_outbox_that_cannot_be_read_is_told(bank):
-    broken = {"failCommands": ["find"], "errorCode": 8, "appName": "projector", "namespace": f"{bank.name}.outbox"}
-    with working(bank) as (_, endpoint):
-        bank.wait(lambda: endpoint.get("/readyz").status == 200, what="readiness")
-    bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": broken})
-    try:
-        with working(bank) as (_, endpoint):
-            bank.wait(lambda: "failCommand" in endpoint.get("/readyz").text, what="the reason")
-            assert endpoint.get("/readyz").status == 503
-    finally:
-        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})

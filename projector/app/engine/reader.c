@@ -31,7 +31,6 @@ struct Reader {
   bool behind;          /* the stream's next events may be old */
   GMutex lock;          /* of what follows; see reader_given_until */
   int64_t given_until, heard_at;
-  Failure failure; /* the last one since it was heard; class NONE: none */
 };
 
 /* Nothing is queued, in hand, or about to be retried. */
@@ -59,14 +58,6 @@ static void note_given(Reader *reader, int64_t until) {
   SCOPED_LOCK(&reader->lock);
   reader->given_until = MAX(reader->given_until, until);
   reader->heard_at = g_get_monotonic_time();
-  reader->failure = (Failure){0};
-}
-
-static void note_heard(Reader *reader, const Failure *failure) {
-  SCOPED_LOCK(&reader->lock);
-  reader->failure = failure ? *failure : (Failure){0};
-  if (!failure)
-    reader->heard_at = g_get_monotonic_time();
 }
 
 /* Decodes the document and puts it into its lane, waiting for room. Returns false when stopped. */
@@ -93,11 +84,9 @@ static bool scan_all(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increm
   if (!cursor)
     return false;
   const bson_t *document;
-  while ((document = event_cursor_next(cursor, ret_failure))) {
-    note_heard(reader, NULL);
+  while ((document = event_cursor_next(cursor, ret_failure)))
     if (!offer(reader, document, 0, read_at, ret_taken))
       return true;
-  }
   if (ret_failure->class == FAILURE_NONE)
     note_given(reader, (int64_t)*ret_seconds * 1000);
   return ret_failure->class == FAILURE_NONE;
@@ -169,7 +158,6 @@ static void read_live(Reader *reader) {
     g_atomic_int_set(&reader->state, READER_WAITING);
     g_atomic_int_inc(&reader->restarts);
     log_failure(LOG_LEVEL_WARNING, "reading the outbox again", &failure);
-    note_heard(reader, &failure);
     if (failure.class == FAILURE_CONFIG)
       stop_request(reader->stop, &failure);
     pause_ms = worked ? PAUSE_MS : MIN(pause_ms * 2, PAUSE_MAX_MS);
@@ -228,12 +216,6 @@ int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at) {
   SCOPED_LOCK(&reader->lock);
   *ret_heard_at = reader->heard_at;
   return reader->given_until;
-}
-
-Failure reader_trouble(Reader *reader) {
-  SCOPED_LOCK(&reader->lock);
-  bool deaf = g_get_monotonic_time() - reader->heard_at >= (int64_t)READER_DEAF_MS * 1000;
-  return deaf ? reader->failure : (Failure){0};
 }
 
 ReaderState reader_state(Reader *reader) {

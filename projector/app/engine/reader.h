@@ -19,8 +19,5 @@ ReaderState reader_state(Reader *reader);
 /* Everything that could be read before this time has been passed to the lanes; ms since 1970 by
  * MongoDB's clock, 0: unknown. `*ret_heard_at` (monotonic, us) is when MongoDB answered last. */
 int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at);
-/* Why nothing could be read for so long; class NONE: something could. */
-enum { READER_DEAF_MS = 10000 };
-Failure reader_trouble(Reader *reader);
 /* How often the change stream had to be opened again. */
 int64_t reader_restarts(Reader *reader);

@@ -236,7 +236,7 @@ static void alarm_when_blocked(const Tenure *tenure, Alarms *alarms) {
 
 /* How long the oldest event has been waiting, and until when everything is settled. While MongoDB
  * is silent, what there is to read is unknown; a scan in progress has found nothing until it finds
- * something, unless it takes long to begin. */
+ * something. */
 static OwnerReport measure_waiting(const Tenure *tenure) {
   int64_t heard_at, since = INT64_MAX;
   int64_t read_until = reader_given_until(tenure->reader, &heard_at);
@@ -250,11 +250,9 @@ static OwnerReport measure_waiting(const Tenure *tenure) {
   janitor_note_behind(tenure->janitor, now - read_until);
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     lane_assume(tenure->lanes.lanes[i], settled);
-  int64_t silent_ms = (g_get_monotonic_time() - heard_at) / 1000;
-  bool scans = reader_state(tenure->reader) == READER_SCANNING;
-  bool hears = silent_ms < DEAF_MS || scans;
-  bool knows = silent_ms < DEAF_MS || (scans && silent_ms < READER_DEAF_MS);
-  int64_t from = since == INT64_MAX ? (knows ? now : given_until) : hears ? since : settled;
+  bool hears = g_get_monotonic_time() - heard_at < (int64_t)DEAF_MS * 1000 ||
+               reader_state(tenure->reader) == READER_SCANNING;
+  int64_t from = since == INT64_MAX ? (hears ? now : given_until) : hears ? since : settled;
   return (OwnerReport){.settled_at = settled, .lag_ms = MAX(now - from, 0)};
 }
 
@@ -296,8 +294,6 @@ static void publish(Tenure *tenure) {
     if (trouble.class == FAILURE_NONE)
       trouble = worker_trouble(tenure->workers[i]);
   }
-  if (trouble.class == FAILURE_NONE)
-    trouble = reader_trouble(tenure->reader);
   report.trouble = trouble; /* without the lease's, which is over once it can be recorded there */
   if (trouble.class == FAILURE_NONE)
     trouble = ownership_trouble(tenure->ownership);
