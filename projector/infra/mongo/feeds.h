@@ -58,7 +58,8 @@ typedef struct FeedView {
   int64_t reader_lag_ms; /* how long its oldest event has waited, as reported; negative: unknown */
 } FeedView;
 
-/* The projector that copies its events into our outbox. */
+/* The projector that copies its events into our outbox: the other end of a feed, so it is looked
+ * for without feeds of our own too. */
 typedef struct FeedSource {
   char name[65];    /* "": none does, the outbox is no feed */
   char outbox[256]; /* its own; "": unknown */

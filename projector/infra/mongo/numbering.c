@@ -19,7 +19,7 @@ struct Numbering {
   EventCursor *cursor;  /* of events without a number; NULL: not open */
   GHashTable *left_out; /* {"0": id} of an event → when it is tried again (monotonic, us) */
   unsigned met;         /* events left out that this cursor has met */
-  int64_t highest;      /* number that the archive had at first; -1: not looked yet */
+  int64_t highest;      /* number in the archive; -1: not looked yet */
 };
 
 Numbering *numbering_new(MongoStore *store, int64_t epoch, NumberingRefused refused, void *data) {
@@ -142,6 +142,8 @@ static bool number(Numbering *numbering, const bson_t *ids, uint32_t count, bool
     crash_point("before_numbered");
   good = good && numbers_commit(transaction, ret_failure);
   numbers_end(transaction);
+  if (good)
+    numbering->highest = before + (int64_t)count;
   return good;
 }
 

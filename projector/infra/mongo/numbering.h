@@ -40,11 +40,11 @@ bool numbering_last(MongoStore *store, const char *outbox, int64_t *ret_last, Mo
 /* The lowest number that is still in the archive; 0: there is none. */
 bool numbering_oldest(Outbox *archive, int64_t *ret_oldest, Failure *ret_failure);
 
-/* As of which moment events are read. */
+/* As of which moment events are read: exactly then, or then or later, because a primary that was
+ * just elected may still show an earlier one. */
 typedef struct AsOf {
   Moment moment;
-  bool
-      exactly; /* or later, because a primary that was just elected may still show an earlier one */
+  bool exactly;
 } AsOf;
 
 /* At most `limit` numbered events behind `after` that the filter selects, in the order of their

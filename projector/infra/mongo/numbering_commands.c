@@ -94,33 +94,6 @@ static bool run(const NumberTransaction *transaction, const bson_t *command, bso
   return good;
 }
 
-/* The highest number in the archive; 0: none. */
-static bool find_highest(const NumberTransaction *transaction, int64_t *ret_highest,
-                         Failure *ret_failure) {
-  const MongoSettings *settings = mongo_store_settings(transaction->store);
-  g_autofree char *name = mongo_archive_name(settings->outbox);
-  mongoc_collection_t *archive =
-      mongoc_client_get_collection(transaction->client, settings->database, name);
-  bson_t *filter = BCON_NEW("seq", "{", "$type", BCON_UTF8("number"), "}");
-  bson_t *options = BCON_NEW("sort", "{", "seq", BCON_INT32(-1), "}", "limit", BCON_INT64(1),
-                             "projection", "{", "seq", BCON_INT32(1), "}");
-  mongo_append_simple(options);
-  mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(archive, filter, options, NULL);
-  const bson_t *document, *reply;
-  bson_error_t error;
-  bson_iter_t iter;
-  *ret_highest = 0;
-  if (mongoc_cursor_next(cursor, &document) && bson_iter_init_find(&iter, document, "seq"))
-    *ret_highest = bson_iter_as_int64(&iter);
-  bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
-              mongo_fail(&error, reply, ret_failure);
-  mongoc_cursor_destroy(cursor);
-  bson_destroy(options);
-  bson_destroy(filter);
-  mongoc_collection_destroy(archive);
-  return good;
-}
-
 static bool take(NumberTransaction *transaction, int64_t epoch, int64_t count, int64_t *ret_before,
                  Failure *ret_failure) {
   g_autofree char *id = key_of(mongo_store_settings(transaction->store)->outbox);
@@ -151,11 +124,10 @@ static bool take(NumberTransaction *transaction, int64_t epoch, int64_t count, i
  * projector_leases was lost, or restored alone. */
 bool numbers_take(NumberTransaction *transaction, const NumberClaim *claim, int64_t *ret_before,
                   Failure *ret_failure) {
-  int64_t highest = claim->highest, before = 0;
-  if (!take(transaction, claim->epoch, claim->count, &before, ret_failure) ||
-      (before == 0 && !find_highest(transaction, &highest, ret_failure)))
+  int64_t before = 0;
+  if (!take(transaction, claim->epoch, claim->count, &before, ret_failure))
     return false;
-  *ret_before = MAX(before, highest);
+  *ret_before = MAX(before, claim->highest);
   int64_t missing = *ret_before - before;
   return missing == 0 || take(transaction, claim->epoch, missing, &before, ret_failure);
 }

@@ -15,7 +15,7 @@ NumberTransaction *numbers_begin(MongoStore *store, Failure *ret_failure);
 typedef struct NumberClaim {
   int64_t epoch;
   uint32_t count;  /* of numbers */
-  int64_t highest; /* number in the archive when this ownership began: the counter may be older */
+  int64_t highest; /* number in the archive; the counter may be older */
 } NumberClaim;
 
 /* The highest number in the archive; 0: none. */
