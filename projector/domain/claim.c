@@ -11,6 +11,11 @@ bool claim_is_outdated(int64_t read_at, int64_t stalled_until) {
   return read_at == 0 || read_at < stalled_until;
 }
 
+bool claim_has_changed(const Event *read, const Event *found) {
+  return found->status != STATUS_IN_PROGRESS &&
+         (found->status != read->status || found->attempts != read->attempts);
+}
+
 bool claim_is_slow(int64_t claimed_at, int64_t now, int64_t mark_ms) {
   return now - claimed_at >= mark_ms * 1000;
 }

@@ -17,6 +17,11 @@ bool claim_goes_by_batch(const Event *event);
  * Monotonic, us. */
 bool claim_is_outdated(int64_t read_at, int64_t stalled_until);
 
+/* Whether the document, as it was found again, is no longer what was read, and marked since by this
+ * worker: an operator has retried it, perhaps with another payload. In progress it is by an earlier
+ * claim of this worker, or is refused when it is claimed. */
+bool claim_has_changed(const Event *read, const Event *found);
+
 /* Whether the events of a batch claimed at `claimed_at` have to be marked in progress in their own
  * documents, because it has not committed for `mark_ms`. Monotonic, us. */
 bool claim_is_slow(int64_t claimed_at, int64_t now, int64_t mark_ms);

@@ -234,7 +234,8 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
   for (size_t i = 0; i < reached; i++) {
     SimEvent *event = event_of_id(&events[i]->key.event_id);
     if (!event->present || event->status == STATUS_IN_PROGRESS || event->status == STATUS_DEAD ||
-        event->attempts != events[i]->attempts)
+        event->attempts != events[i]->attempts ||
+        (event->status == STATUS_FAILED) != (events[i]->status == STATUS_FAILED))
       continue;
     matched++;
     mark_in_progress(event, outbox->owner);
@@ -367,12 +368,16 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
   size_t reached = reach(count, &whole);
   for (size_t i = 0; i < reached; i++) {
     SimEvent *event = event_of_id(&events[i]->key.event_id);
-    if (!is_abandoned(outbox, event, older_than_ms))
+    bool seized = g_str_has_prefix(event->claimed_by, "command:");
+    if (!is_abandoned(outbox, event, older_than_ms) || (action == SWEEP_UNSEIZE && !seized))
       continue;
     note_swept(event, outbox->owner, false, older_than_ms);
     check_swept(event);
     write_by_majority(event);
-    set_status(event, action == SWEEP_DEAD ? STATUS_DEAD : STATUS_PENDING);
+    set_status(event, action == SWEEP_PENDING  ? STATUS_PENDING
+                      : action == SWEEP_DEAD   ? STATUS_DEAD
+                      : event->next_attempt_at ? STATUS_FAILED
+                                               : STATUS_DEAD);
   }
   return whole ? call_end(MONGO, "sweep", ret_failure) : broken_off("sweep", ret_failure);
 }

@@ -118,6 +118,17 @@ def test_a_skip_that_the_sweeper_finishes_keeps_the_event_too(bank):
     assert bank.db["outbox_archive"].find_one({"_id": event["_id"]})["skipped_at"]
 
 
+@pytest.mark.parametrize("state", [{"attempts": 1}, {"attempts": 10}, {"attempts": 3, "next_attempt_at": datetime(2099, 1, 1)}],
+                         ids=["dead at once", "dead", "failed"])
+def test_an_event_of_a_skip_that_died_is_as_it_was(bank, state):
+    """Nothing was decided about it: it is not tried again, and its reason stays."""
+    event = dead(bank, status="in_progress", claimed_by="command:skip:elsewhere:1:00000000", claimed_at=datetime(2020, 1, 1), **state)
+    bank.mapping(sweep_interval_ms=100, claim_timeout_ms=1000)
+    with bank.start_projector():
+        found = bank.wait_status(event, "failed" if "next_attempt_at" in state else "dead")
+    assert found == {k: v for k, v in {**event, "status": found["status"]}.items() if k not in ("claimed_by", "claimed_at")}
+
+
 def test_an_archive_with_skipped_events_only_is_no_archive(bank):
     event = dead(bank)
     assert bank.projector("skip", str(event["_id"])).returncode == 0

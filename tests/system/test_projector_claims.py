@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from bank import deposited, impossible, opened
 from endpoint import Endpoint
-from workspace import Workspace
+from workspace import WAIT_S, Workspace, decimal
 
 PATIENT = {"mysql": {"lock_wait_s": 600}}  # no wait for a row that the test has locked ends before its time
 SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100, "claim_mark_ms": 100, **PATIENT}
@@ -174,6 +174,63 @@ def test_an_event_that_is_retried_by_hand_while_it_is_in_the_queue_has_all_attem
         cursor.execute("COMMIT")
         assert bank.wait_status(tired, "dead")["attempts"] == 3
         assert projector.stop() == 0
+
+
+def correct(ws: Workspace, event: dict, amount: str) -> None:
+    """As operations.md says."""
+    ws.outbox.update_one({"_id": event["_id"], "status": {"$in": ["failed", "dead"]}},
+                         {"$set": {"status": "pending", "attempts": 0, "payload.amount": decimal(amount)}, "$unset": {"next_attempt_at": ""}})
+
+
+def test_an_event_that_is_corrected_while_it_is_in_the_queue_is_applied_as_it_is_now(bank):
+    """One whose failure cost no attempt: only its status tells that it is another."""
+    bank.mapping(**QUIET | {"claim_mark_ms": 3600000}, workers=1, batch=1, http="127.0.0.1:0")
+    bank.put(opened(bank), opened(bank, "a2"))
+    bank.run_once()
+    wrong = {**deposited(bank, "a2", "5.00"), "status": "failed", "attempts": 0, "next_attempt_at": ago(minutes=1)}
+    with bank.start_projector() as projector, row_locked(bank) as cursor:
+        projector.wait_log("info working")
+        endpoint = Endpoint(projector)
+        bank.put(deposited(bank))
+        bank.wait_lock_wait()
+        bank.put(wrong)
+        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="its place in the queue")
+        correct(bank, wrong, "7.00")
+        cursor.execute("COMMIT")
+        bank.wait_drained()
+    assert [str(row["balance"]) for row in bank.rows("account")] == ["101.00", "107.00"]
+
+
+@pytest.mark.whole_server  # read_only
+def test_an_event_that_is_corrected_during_an_outage_is_applied_as_it_is_now(bank):
+    bank.mapping(**QUIET)
+    bank.put(opened(bank))
+    bank.run_once()
+    wrong = deposited(bank, "a1", "5.00")
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        bank.query("SET GLOBAL read_only = 1")
+        try:
+            bank.put(wrong)
+            assert bank.wait_status(wrong, "failed")["attempts"] == 0
+            correct(bank, wrong, "7.00")
+        finally:
+            bank.query("SET GLOBAL read_only = 0")
+        bank.wait_drained()
+    assert [str(row["balance"]) for row in bank.rows("account")] == ["107.00"]
+
+
+def test_an_event_whose_id_is_none_is_dead_although_its_worker_stood_still(bank):
+    """Such an id cannot be looked for."""
+    bank.mapping(**QUIET, workers=1, batch=1)
+    bank.put(opened(bank))
+    bank.run_once()
+    bank.put(first := deposited(bank), nameless := {**opened(bank, "a2"), "_id": 5})
+    with row_locked(bank) as cursor, bank.start_command("run", "--once") as run:
+        bank.wait_status(first, "in_progress")  # so it took longer than claim_mark_ms
+        cursor.execute("COMMIT")
+        assert run.popen.wait(WAIT_S) == 0
+    assert "_id" in bank.found(nameless)["last_error"]["message"]
 
 
 def test_what_comes_behind_an_event_that_became_anothers_in_the_queue_waits_for_it(bank):

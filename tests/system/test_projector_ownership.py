@@ -70,7 +70,7 @@ def test_a_new_owner_waits_for_the_transaction_of_the_one_before_it(bank):
             bank.wait(lambda: waits_for_the_fence(bank) or "info working" in other.log_text(), what="the lease to end")
             assert "info working" not in other.log_text()
             cursor.execute("COMMIT")
-            other.wait_log("info working")
+            other.wait_log("info working", timeout=40)  # the server would end any other session after 60 s
             bank.wait_drained()
             frozen.resume()
             frozen.wait_log("the tenure ended")

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from functools import partial
 from typing import Iterator
 
@@ -240,6 +241,39 @@ def test_a_restore_within_one_ownership_ends_a_running_projector(bank):
         assert projector.popen.wait(WAIT_S) == 2
         assert re.search(LOST, projector.log_text()) and "reconcile --repair" in projector.log_text()
     assert bank.outbox.count_documents({}) == 1
+
+
+def refreshed_late(ws: Workspace) -> None:
+    ws.put(ws.event("a1", "AccountRenamed", 5, name="Later"))
+    ws.wait_drained()
+    ws.accounts.insert_one({"_id": "a1", "version": 5, "last_event_at": datetime.now(timezone.utc), "user_id": "u1", "name": "Later",
+                            "balance": decimal("10.00"), "opened_at": datetime.now(timezone.utc)})
+    back_up(ws)
+    ws.put({**ws.event("a1", "AccountRenamed", 4, name="Late"), "occurred_at": datetime(2020, 1, 1)})
+    ws.wait_drained()
+
+
+def applied_by_each_worker(ws: Workspace) -> None:
+    """The last one is there, and not that of the other worker, whose answer came earlier."""
+    for n in range(8):
+        ws.put(last := opened(ws, f"b{n}"))
+        ws.wait_drained()
+    back_up(ws)
+    ws.query("DELETE FROM backup_projector_applied WHERE event_id <> %s", str(last["_id"]))
+
+
+@pytest.mark.parametrize("apply_last", [refreshed_late, applied_by_each_worker])
+def test_every_commit_may_be_the_one_that_a_failover_loses(bank, apply_last):
+    bank.mapping(**FAST, gap_wait_ms=0, workers=2)
+    with bank.start_projector() as projector:
+        bank.put(opened(bank))
+        bank.wait_drained()
+        apply_last(bank)
+        restore(bank)
+        bank.end_sessions(PROJECTOR_USER)
+        bank.put(deposited(bank, 6))
+        assert projector.popen.wait(WAIT_S) == 2
+        assert re.search(LOST, projector.log_text())
 
 
 @pytest.mark.thorough

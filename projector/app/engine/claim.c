@@ -12,8 +12,15 @@ enum {
 
 /* --- is it still so? ------------------------------------------------------------------------- */
 
+/* An id that is none stands for no single document, and its event only has to be marked. */
+static bool may_be_outdated(const Worker *worker, const QueuedEvent *queued) {
+  return claim_is_outdated(queued->read_at, worker->stalled_until) &&
+         queued->event->key.event_id.kind != ID_OTHER;
+}
+
 /* Events read before the worker stalled may have been deleted, retried or taken since; and a second
- * scan of the outbox may have begun before an event in it was acknowledged. */
+ * scan of the outbox may have begun before an event in it was acknowledged. What has changed is
+ * read as a whole, later. */
 static bool look_again(Worker *worker, QueuedEvent *const *events, size_t count, Claim *claims,
                        Failure *ret_failure) {
   g_autofree const Id **ids = g_new(const Id *, count);
@@ -22,7 +29,7 @@ static bool look_again(Worker *worker, QueuedEvent *const *events, size_t count,
   for (size_t i = 0; i < count; i++) {
     claims[i] = CLAIM_OURS;
     events[i]->marked = false;
-    if (!claim_is_outdated(events[i]->read_at, worker->stalled_until))
+    if (!may_be_outdated(worker, events[i]))
       continue;
     claims[i] = CLAIM_GONE;
     ids[outdated++] = &events[i]->event->key.event_id;
@@ -37,11 +44,11 @@ static bool look_again(Worker *worker, QueuedEvent *const *events, size_t count,
     size_t at = GPOINTER_TO_SIZE(g_hash_table_lookup(index_of, &found->key.event_id));
     if (at == 0)
       continue;
-    claims[at - 1] = CLAIM_OURS;
-    events[at - 1]->event->status = found->status;
+    Event *read = events[at - 1]->event;
+    claims[at - 1] = claim_has_changed(read, found) ? CLAIM_TAKEN : CLAIM_OURS;
+    read->status = found->status;
     /* In progress: a claim of ours whose answer was lost has already counted this attempt. */
-    events[at - 1]->event->attempts =
-        MAX(found->attempts - (found->status == STATUS_IN_PROGRESS), 0);
+    read->attempts = MAX(found->attempts - (found->status == STATUS_IN_PROGRESS), 0);
   }
   return ret_failure->class == FAILURE_NONE;
 }

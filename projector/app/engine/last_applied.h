@@ -1,7 +1,10 @@
-/* last_applied.h - remembers the event that was committed last, to notice that MySQL has lost it.
+/* last_applied.h - remembers the event that each worker committed last, to notice that MySQL has
+ * lost one.
  *
  * The epoch proves a loss only if the owner has changed since the backup. In between, every new
- * session of the owner asks for the last event, and the lease keeps it for the next owner. */
+ * session of the owner asks for these events, and the lease keeps the last one for the next owner.
+ * One for each worker, because the answers to two COMMITs may come in another order than that of
+ * the binary log, of which a failover may lose the end. */
 #pragma once
 
 #include "projector/app/shared/config.h"
@@ -14,13 +17,19 @@ LastApplied *last_applied_new(const Config *config);
 void last_applied_free(LastApplied *last);
 
 /* Call after COMMIT. `now_ms`: since 1970, by MongoDB's clock. */
-void last_applied_note(LastApplied *last, const Item *items, size_t count, int64_t now_ms);
-/* What the lease says; NULL: forgets the event. */
+void last_applied_note(LastApplied *last, unsigned worker, const Item *items, size_t count,
+                       int64_t now_ms);
+/* Call when the ledger has events of a transaction whose COMMIT was not answered. */
+void last_applied_note_known(LastApplied *last, unsigned worker, const Item *items, size_t count,
+                             int64_t now_ms);
+/* What the lease says, instead of all that is known; NULL: nothing. */
 void last_applied_set(LastApplied *last, const LastCommit *event);
+/* The last of all workers. */
 LastCommit last_applied_get(LastApplied *last);
-bool last_applied_is(LastApplied *last, const Id *event_id);
+/* Its entry was pruned. */
+void last_applied_forget(LastApplied *last, const Id *event_id);
 
-/* Whether the session's server has the event, as far as that can be told: an entry that is old may
+/* Whether the session's server has the events, as far as that can be told: an entry that is old may
  * have been pruned. FAILURE_UNAVAILABLE for some seconds, because a server may lag behind another
  * one; then FAILURE_CONFIG. */
 bool last_applied_check(LastApplied *last, Session *session, int64_t now_ms, Failure *ret_failure);

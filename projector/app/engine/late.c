@@ -48,6 +48,7 @@ static bool refresh_again(Worker *worker, Item *item, Tries tries, Failure *fail
 static void take_as_superseded(Worker *worker, Item *item, int64_t begun) {
   item->verdict = VERDICT_SUPERSEDED;
   hand_commit(worker->hand, item, 1);
+  note_commit(worker, item, 1);
   metrics_committed(worker->metrics, item, 1, clock_us() - begun);
   acquit(worker, item, 1);
   for (unsigned i = 0; i < item->changes.count; i++)

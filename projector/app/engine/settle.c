@@ -234,11 +234,15 @@ void settle_outage(Worker *worker, Item *items, size_t count, const Failure *fai
       items[settled++] = items[i];
   g_autofree Event **events = queued_events_bare(open, open_count);
   leave_claim(worker);
-  if (open_count > 0)
-    while (!outbox_mark_failed(worker->outbox, events, open_count, &mark, &ignored) &&
-           pause_before_marking_again(worker, &ignored))
-      ;
+  bool marked = open_count == 0;
+  while (!marked) {
+    marked = outbox_mark_failed(worker->outbox, events, open_count, &mark, &ignored);
+    if (!marked && !pause_before_marking_again(worker, &ignored))
+      break;
+  }
   for (size_t i = 0; i < open_count; i++) {
+    if (marked)
+      events[i]->status = STATUS_FAILED;
     open[i]->read_at = 0;
     lane_requeue(worker->lane, open[i]);
   }

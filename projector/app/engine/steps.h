@@ -28,6 +28,7 @@ struct Worker {
   Arena *arena;          /* of the batch in hand */
   unsigned long hung;    /* number of a session that broke; 0: none, or it was ended */
   bool hurried;          /* the session's lock waits are shorter than usual */
+  bool in_doubt;         /* a COMMIT since the last one that was answered may have had effect */
   bool refused;          /* MySQL caused the last failure: it is probed before work continues */
   int64_t full_since;    /* lack of space at the rows, first and last; monotonic, us; 0: none */
   int64_t full_at;
@@ -86,6 +87,8 @@ bool ensure_session(Worker *worker, Failure *ret_failure);
  * failures found by halving. Returns false when the store or this owner cannot continue; undecided
  * items have VERDICT_NONE then. */
 bool apply(Worker *worker, Item *items, size_t count, Failure *ret_failure);
+/* Call after a COMMIT that was answered: a new session asks whether its server has these. */
+void note_commit(Worker *worker, const Item *items, size_t count);
 /* Call after a failure that breaks the session. A statement that may still run there keeps its
  * locks, so the next probe kills it. */
 void part_with_session(Worker *worker, const Failure *failure);

@@ -56,6 +56,11 @@ static bool make_dead(const Sweep *with, Event *const *events, size_t count, int
   return outbox_sweep(with->outbox, events, count, SWEEP_DEAD, older_than_ms, ret_failure);
 }
 
+static bool unseize(const Sweep *with, Event *const *events, size_t count, int64_t older_than_ms,
+                    Failure *ret_failure) {
+  return outbox_sweep(with->outbox, events, count, SWEEP_UNSEIZE, older_than_ms, ret_failure);
+}
+
 static bool make_pending(const Sweep *with, Event *const *events, size_t count,
                          int64_t older_than_ms, Failure *ret_failure) {
   return outbox_sweep(with->outbox, events, count, SWEEP_PENDING, older_than_ms, ret_failure);
@@ -87,6 +92,8 @@ static bool change(const Sweep *with, SweepStep apply, Event *const *events, siz
   return true;
 }
 
+/* A command that died while it had seized an event has decided nothing about it. What it had seized
+ * is no longer abandoned for the steps after this one. */
 static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
                           Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, events->len);
@@ -107,6 +114,8 @@ static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_th
       others[other_count++] = items[i].event;
   crash_point("in_sweeper");
   return sweep_applied(with, applied, applied_count, older_than_ms, ret_failure) &&
+         change(with, unseize, spent, spent_count, older_than_ms, ret_failure) &&
+         change(with, unseize, others, other_count, older_than_ms, ret_failure) &&
          change(with, make_dead, spent, spent_count, older_than_ms, ret_failure) &&
          change(with, make_pending, others, other_count, older_than_ms, ret_failure);
 }
@@ -219,12 +228,11 @@ static void keep_known(const Sweep *with, GArray *ids) {
       g_array_remove_index_fast(ids, i);
 }
 
-/* By a clock that was put right the entry of the event applied last may be old, too: without it a
- * new session would take the event for lost. */
+/* By a clock that was put right the entries of the events applied last may be old, too: without
+ * them a new session would take the events for lost. */
 static void forget_last_applied(const Sweep *with, const GArray *pruned) {
   for (guint i = 0; i < pruned->len; i++)
-    if (last_applied_is(with->lanes->last_applied, &g_array_index(pruned, Id, i)))
-      last_applied_set(with->lanes->last_applied, NULL);
+    last_applied_forget(with->lanes->last_applied, &g_array_index(pruned, Id, i));
 }
 
 /* `kept`: how many of the oldest stay, because their events cannot leave the outbox. */

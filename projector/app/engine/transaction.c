@@ -72,6 +72,12 @@ static bool begin(Worker *worker, Failure *ret_failure) {
           session_run(worker->session, ret_failure, statement));
 }
 
+void note_commit(Worker *worker, const Item *items, size_t count) {
+  worker->in_doubt = false;
+  last_applied_note(worker->lanes->last_applied, worker->number, items, count,
+                    lanes_now_ms(worker->lanes));
+}
+
 /* Decides and applies the items in one transaction. `*ret_repeated`: the ledger already has at
  * least one of them, and nothing was written. */
 static bool transact(Worker *worker, Item *items, size_t count, const GHashTable *blocked,
@@ -116,7 +122,7 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
   if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT")))
     return false;
   hand_commit(worker->hand, items, count);
-  last_applied_note(worker->lanes->last_applied, items, count, lanes_now_ms(worker->lanes));
+  note_commit(worker, items, count);
   watch_recall_missing(worker->lanes->watch, items, count);
   metrics_committed(worker->metrics, items, count, clock_us() - begun);
   crash_point("after_commit");
@@ -174,6 +180,9 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
   if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
     return false;
   hand_commit(worker->hand, items, count);
+  if (worker->in_doubt)
+    last_applied_note_known(worker->lanes->last_applied, worker->number, items, count,
+                            lanes_now_ms(worker->lanes));
   /* the other transaction was rolled back after all, or another key is repeated */
   return count_known(items, count) > known ||
          failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,
@@ -238,8 +247,10 @@ static bool end_part(Worker *worker, Item *items, size_t count, bool excused, At
 void part_with_session(Worker *worker, const Failure *failure) {
   if (worker->session && blame_is_break(failure))
     worker->hung = session_id(worker->session);
-  if (failure->class == FAILURE_UNAVAILABLE)
+  if (failure->class == FAILURE_UNAVAILABLE) {
+    worker->in_doubt = true;
     g_clear_pointer(&worker->session, session_close);
+  }
 }
 
 /* Cleans up after a failed transaction: rolls back all of it, because some errors undo only one

@@ -37,9 +37,14 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
   return ret_failure->class == FAILURE_NONE;
 }
 
-static int by_attempts(const void *a, const void *b) {
-  const Event *first = *(Event *const *)a, *second = *(Event *const *)b;
-  return (first->attempts > second->attempts) - (first->attempts < second->attempts);
+/* The attempts and the status, as far as a claim compares them. */
+static int as_read(const Event *event) {
+  return 2 * event->attempts + (event->status == STATUS_FAILED);
+}
+
+static int by_what_was_read(const void *a, const void *b) {
+  int first = as_read(*(Event *const *)a), second = as_read(*(Event *const *)b);
+  return (first > second) - (first < second);
 }
 
 /* As event_decode sees it: the whole part of a number from 1 on; that and nothing else. An array is
@@ -57,22 +62,24 @@ static void append_attempts(bson_t *filter, int attempts) {
   bson_destroy(&range);
 }
 
-/* {$or: [{_id: {$in: [those with this number]}, attempts: number} ...]}: somebody who has retried
- * an event by hand since it was read has given it all attempts again. */
+/* {$or: [{_id: {$in: [those with this number]}, attempts: number, $expr: failed or not} ...]}:
+ * somebody who has retried an event by hand since it was read has given it all attempts again, or
+ * only another status. */
 static void append_as_read(bson_t *filter, Event *const *events, size_t count) {
   g_autofree Event **sorted = g_memdup2(events, count * sizeof *events);
   bson_t branches = BSON_INITIALIZER;
   uint32_t branch_count = 0;
-  qsort(sorted, count, sizeof *sorted, by_attempts);
+  qsort(sorted, count, sizeof *sorted, by_what_was_read);
   for (size_t from = 0, to; from < count; from = to) {
-    int attempts = sorted[from]->attempts;
-    for (to = from; to < count && sorted[to]->attempts == attempts; to++)
+    for (to = from; to < count && as_read(sorted[to]) == as_read(sorted[from]); to++)
       ;
     bson_t branch = BSON_INITIALIZER;
     char buffer[16];
     const char *key;
     outbox_append_event_ids(&branch, sorted + from, to - from);
-    append_attempts(&branch, attempts);
+    append_attempts(&branch, sorted[from]->attempts);
+    BCON_APPEND(&branch, "$expr", "{", sorted[from]->status == STATUS_FAILED ? "$eq" : "$ne", "[",
+                BCON_UTF8("$status"), BCON_UTF8("failed"), "]", "}");
     bson_uint32_to_string(branch_count++, &key, buffer, sizeof buffer);
     BSON_APPEND_DOCUMENT(&branches, key, &branch);
     bson_destroy(&branch);
@@ -117,6 +124,18 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
 
 /* --- sweep ----------------------------------------------------------------------------------- */
 
+/* A failed event has the time of its next attempt, a dead one has not. */
+static bool unseize_abandoned(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
+  bson_t *update =
+      BCON_NEW("0", "{", "$set", "{", "status", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
+               BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]", "}", BCON_UTF8("failed"),
+               BCON_UTF8("dead"), "]", "}", "}", "}", "1", "{", "$unset", "[",
+               BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}");
+  bool good = outbox_update_many(outbox, filter, update, NULL, ret_failure);
+  bson_destroy(update);
+  return good;
+}
+
 static bool end_abandoned(Outbox *outbox, const bson_t *filter, SweepAction action, bool with_error,
                           Failure *ret_failure) {
   static const char crashed[] = "the projector ended each time it worked on this event";
@@ -141,8 +160,12 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
   bson_t filter = BSON_INITIALIZER;
   outbox_append_event_ids(&filter, events, count);
   outbox_append_abandoned(&filter, outbox, older_than_ms);
+  if (action == SWEEP_UNSEIZE)
+    outbox_append_seized(&filter);
   bool good = action == SWEEP_ACKNOWLEDGE
                   ? outbox_take_out(outbox, &filter, events, count, false, ret_failure)
+              : action == SWEEP_UNSEIZE
+                  ? unseize_abandoned(outbox, &filter, ret_failure)
                   : end_abandoned(outbox, &filter, action, action == SWEEP_DEAD, ret_failure);
   if (!good && action == SWEEP_DEAD && ret_failure->class == FAILURE_SIZE) { /* see mark_failed */
     *ret_failure = (Failure){0};

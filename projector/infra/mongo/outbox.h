@@ -65,8 +65,14 @@ bool outbox_seize(Outbox *outbox, const Event *event, bool *ret_seized, Failure 
 /* Releases a seized event to the state in which it was read. */
 bool outbox_unseize(Outbox *outbox, const Event *event, Failure *ret_failure);
 
-/* The sweeper's operations on abandoned events. */
-typedef enum SweepAction { SWEEP_ACKNOWLEDGE, SWEEP_PENDING, SWEEP_DEAD } SweepAction;
+/* The sweeper's operations on abandoned events. SWEEP_UNSEIZE concerns only those that a command
+ * had seized, and leaves them as failed or dead as they were. */
+typedef enum SweepAction {
+  SWEEP_ACKNOWLEDGE,
+  SWEEP_UNSEIZE,
+  SWEEP_PENDING,
+  SWEEP_DEAD
+} SweepAction;
 
 /* Only events that are still abandoned, as outbox_find_abandoned says. */
 bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepAction action,

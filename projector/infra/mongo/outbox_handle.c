@@ -176,6 +176,11 @@ void outbox_append_untouched(bson_t *filter) {
   bson_destroy(&counted);
 }
 
+void outbox_append_seized(bson_t *filter) {
+  BCON_APPEND(filter, "$and", "[", "{", "claimed_by", "{", "$regex", BCON_UTF8("^" BY_HAND), "}",
+              "}", "]");
+}
+
 void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms) {
   BSON_APPEND_UTF8(filter, "status", "in_progress");
   if (older_than_ms > 0) /* a claimed_at that is no date, or missing, is older than any time */

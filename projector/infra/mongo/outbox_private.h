@@ -38,6 +38,8 @@ void outbox_append_counted(bson_t *expression);
 void outbox_append_untouched(bson_t *filter);
 /* What outbox_find_abandoned says. */
 void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms);
+/* Also, that a command has seized it. */
+void outbox_append_seized(bson_t *filter);
 /* {"sort": the order of events} */
 bson_t *outbox_sorted_options(const Outbox *outbox);
 /* The name of a field in the outbox's documents. */
