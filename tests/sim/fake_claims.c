@@ -11,7 +11,8 @@ typedef struct Row {
   unsigned worker;
   int64_t epoch;
   bool present, listed[EVENTS_MAX];
-  bool left;        /* the worker tried to write an empty claim, or a failover undid it */
+  bool left; /* the worker tried to write an empty claim, or a failover undid it */
+  LastCommit committed;
   uint64_t written; /* rises with each write; stands for claimed_at */
   bool agreed_present, agreed[EVENTS_MAX];
   int64_t agreed_at;
@@ -86,7 +87,7 @@ static void list_events(Row *row, Event *const *events, size_t count) {
 }
 
 bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, size_t count,
-                  Failure *ret_failure) {
+                  const LastCommit *committed, Failure *ret_failure) {
   Row *row = find_row(outbox->owner, key->worker);
   if (row)
     row->left |= count == 0;
@@ -102,6 +103,7 @@ bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, siz
   }
   write_row_quickly(row);
   row->present = true;
+  row->committed = *committed;
   list_events(row, events, count);
   spring_trap();
   row->left = true; /* as far as the worker knows until it has the answer */
@@ -148,6 +150,7 @@ static AbandonedClaim *show(const Row *row) {
   AbandonedClaim *claim = abandoned_claim_new(BCON_NEW("owner", BCON_UTF8(row->owner), "worker",
                                                        BCON_INT32((int)row->worker), "written",
                                                        BCON_INT64((int64_t)row->written)));
+  claim->committed = row->committed;
   for (unsigned i = 0; i < EVENTS_MAX; i++)
     if (row->listed[i]) {
       bson_t *document = BCON_NEW("_id", BCON_UTF8(sim.events[i].id));

@@ -298,6 +298,27 @@ def test_a_restore_within_one_ownership_is_refused_by_the_next_owner_until_it_is
     bank.run_once()
 
 
+def test_a_failover_that_takes_the_owner_with_it_is_noticed_by_the_next_one(bank):
+    """Since its last heartbeat it has committed more: its claim says what."""
+    bank.mapping(**FAST, lease_ms=2000, workers=1)
+    with bank.start_projector() as projector:
+        bank.put(opened(bank))
+        bank.wait_drained()
+        back_up(bank)
+        lost = [deposited(bank, 2), deposited(bank, 3)]
+        for event in lost:
+            bank.put(event)
+            bank.wait_drained()
+        projector.kill()
+    bank.db["projector_leases"].update_one({"_id": bank.name}, {"$set": {"applied_last": None}})
+    restore(bank)
+    refused = bank.projector("run", "--once")
+    assert refused.returncode == 2 and re.search(LOST, refused.stderr) and str(lost[0]["_id"]) in refused.stderr, refused.stderr
+    done = bank.projector("run", "--once", "--adopt")
+    assert done.returncode == 0 and re.search(LOST, done.stderr), done.stderr
+    bank.run_once()
+
+
 def test_runs_that_end_at_once_notice_a_restore_too(bank):
     bank.mapping(**FAST)
     bank.put(opened(bank))

@@ -125,8 +125,9 @@ static bool claim_batch(Worker *worker, const Item *items, size_t count, Failure
   if (batch_count == 0)
     return true;
   g_autofree Event **events = queued_events_bare(batch, batch_count);
+  const LastCommit last = last_applied_of(worker->lanes->last_applied, worker->number);
   worker->claims_batch = true; /* even if the answer is lost */
-  if (!claims_write(worker->outbox, &key, events, batch_count, ret_failure))
+  if (!claims_write(worker->outbox, &key, events, batch_count, &last, ret_failure))
     return false;
   hand_take(worker->hand, batch, batch_count);
   return true;

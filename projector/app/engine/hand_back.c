@@ -35,8 +35,9 @@ ClaimKey claim_key(const Worker *worker) {
 void leave_claim(Worker *worker) {
   const ClaimKey key = claim_key(worker);
   Failure failure = {0};
+  const LastCommit last = last_applied_of(worker->lanes->last_applied, worker->number);
   hand_empty(worker->hand);
-  while (worker->claims_batch && !claims_write(worker->outbox, &key, NULL, 0, &failure) &&
+  while (worker->claims_batch && !claims_write(worker->outbox, &key, NULL, 0, &last, &failure) &&
          pause_before_marking_again(worker, &failure))
     ;
   worker->claims_batch = false;

@@ -8,17 +8,24 @@
 
 enum { PATIENCE_MS = 5000 };
 
+enum { NOBODY = -1 };
+
+typedef struct Note {
+  int worker; /* NOBODY: of a former owner */
+  LastCommit event;
+} Note;
+
 struct LastApplied {
   const Config *config;
   GMutex lock;           /* of what follows */
-  GArray *events;        /* LastCommit, by the number of the worker; at_ms 0: none */
-  int64_t missing_since; /* monotonic, us; 0: they were there */
+  GArray *notes;         /* of Note */
+  int64_t missing_since; /* monotonic, us; 0: they were all there */
 };
 
 LastApplied *last_applied_new(const Config *config) {
   LastApplied *last = g_new0(LastApplied, 1);
   last->config = config;
-  last->events = g_array_new(FALSE, TRUE, sizeof(LastCommit));
+  last->notes = g_array_new(FALSE, FALSE, sizeof(Note));
   g_mutex_init(&last->lock);
   return last;
 }
@@ -26,16 +33,27 @@ LastApplied *last_applied_new(const Config *config) {
 void last_applied_free(LastApplied *last) {
   if (!last)
     return;
-  g_array_unref(last->events);
+  g_array_unref(last->notes);
   g_mutex_clear(&last->lock);
   g_free(last);
 }
 
-static void put(LastApplied *last, unsigned worker, const LastCommit *event) {
+/* With the lock. NULL: there is none. */
+static Note *find(LastApplied *last, int worker) {
+  for (guint i = 0; i < last->notes->len; i++)
+    if (g_array_index(last->notes, Note, i).worker == worker)
+      return &g_array_index(last->notes, Note, i);
+  return NULL;
+}
+
+static void put(LastApplied *last, int worker, const LastCommit *event) {
+  const Note noted = {worker, *event};
   SCOPED_LOCK(&last->lock);
-  if (worker >= last->events->len)
-    g_array_set_size(last->events, worker + 1);
-  g_array_index(last->events, LastCommit, worker) = *event;
+  Note *before = worker == NOBODY ? NULL : find(last, worker);
+  if (before)
+    *before = noted;
+  else
+    g_array_append_val(last->notes, noted);
   last->missing_since = 0;
 }
 
@@ -43,7 +61,7 @@ static void note(LastApplied *last, unsigned worker, const Event *event, int64_t
   LastCommit noted = {.kind = event->key.event_id.kind, .at_ms = now_ms};
   size_t length = id_text(&event->key.event_id, noted.event_id);
   if (!memchr(noted.event_id, '\0', length)) /* else it is no C string */
-    put(last, worker, &noted);
+    put(last, (int)worker, &noted);
 }
 
 void last_applied_note(LastApplied *last, unsigned worker, const Item *items, size_t count,
@@ -64,38 +82,66 @@ void last_applied_note_known(LastApplied *last, unsigned worker, const Item *ite
     }
 }
 
-void last_applied_set(LastApplied *last, const LastCommit *event) {
+static bool is_same(const LastCommit *a, IdKind kind, const char *event_id) {
+  return a->kind == kind && !strcmp(a->event_id, event_id);
+}
+
+static bool has(LastApplied *last, const LastCommit *event) {
   SCOPED_LOCK(&last->lock);
-  g_array_set_size(last->events, 0);
-  if (event)
-    g_array_append_val(last->events, *event);
+  for (guint i = 0; i < last->notes->len; i++)
+    if (is_same(&g_array_index(last->notes, Note, i).event, event->kind, event->event_id))
+      return true;
+  return false;
+}
+
+void last_applied_add(LastApplied *last, const LastCommit *event) {
+  if (!has(last, event))
+    put(last, NOBODY, event);
+}
+
+void last_applied_set(LastApplied *last, const LastCommit *event) {
+  g_mutex_lock(&last->lock);
+  g_array_set_size(last->notes, 0);
   last->missing_since = 0;
+  g_mutex_unlock(&last->lock);
+  if (event)
+    last_applied_add(last, event);
 }
 
 LastCommit last_applied_get(LastApplied *last) {
   LastCommit newest = {0};
   SCOPED_LOCK(&last->lock);
-  for (guint i = 0; i < last->events->len; i++) {
-    const LastCommit *one = &g_array_index(last->events, LastCommit, i);
+  for (guint i = 0; i < last->notes->len; i++) {
+    const LastCommit *one = &g_array_index(last->notes, Note, i).event;
     if (one->at_ms > newest.at_ms)
       newest = *one;
   }
   return newest;
 }
 
+LastCommit last_applied_of(LastApplied *last, unsigned worker) {
+  SCOPED_LOCK(&last->lock);
+  const Note *note = find(last, (int)worker);
+  return note ? note->event : (LastCommit){0};
+}
+
 void last_applied_forget(LastApplied *last, const Id *event_id) {
   char text[ID_TEXT_SIZE];
   id_text(event_id, text);
   SCOPED_LOCK(&last->lock);
-  for (guint i = 0; i < last->events->len; i++) {
-    LastCommit *one = &g_array_index(last->events, LastCommit, i);
-    if (one->kind == event_id->kind && !strcmp(text, one->event_id))
-      *one = (LastCommit){0};
+  for (guint i = last->notes->len; i-- > 0;) {
+    if (is_same(&g_array_index(last->notes, Note, i).event, event_id->kind, text))
+      g_array_remove_index_fast(last->notes, i);
   }
 }
 
 static bool may_be_pruned(const Config *config, const LastCommit *event, int64_t now_ms) {
   return now_ms - event->at_ms >= config->settings.ledger_retention_s * 1000 / 2;
+}
+
+bool last_applied_is_missing(LastApplied *last) {
+  SCOPED_LOCK(&last->lock);
+  return last->missing_since != 0;
 }
 
 /* How long it has been missing, in us. */
@@ -110,10 +156,10 @@ static int64_t note_missing(LastApplied *last, bool missing) {
 }
 
 /* One of them that the ledger does not have; `ret_lost->at_ms` 0: none. */
-static bool look_for_all(const LastApplied *last, const GArray *events, Session *session,
+static bool look_for_all(const LastApplied *last, const GArray *notes, Session *session,
                          int64_t now_ms, LastCommit *ret_lost, Failure *ret_failure) {
-  for (guint i = 0; i < events->len && ret_lost->at_ms == 0; i++) {
-    const LastCommit *event = &g_array_index(events, LastCommit, i);
+  for (guint i = 0; i < notes->len && ret_lost->at_ms == 0; i++) {
+    const LastCommit *event = &g_array_index(notes, Note, i).event;
     bool lost = false;
     if (event->at_ms == 0 || may_be_pruned(last->config, event, now_ms))
       continue;
@@ -128,9 +174,9 @@ static bool look_for_all(const LastApplied *last, const GArray *events, Session 
 bool last_applied_check(LastApplied *last, Session *session, int64_t now_ms, Failure *ret_failure) {
   LastCommit lost = {0};
   g_mutex_lock(&last->lock);
-  g_autoptr(GArray) events = g_array_copy(last->events);
+  g_autoptr(GArray) notes = g_array_copy(last->notes);
   g_mutex_unlock(&last->lock);
-  if (!look_for_all(last, events, session, now_ms, &lost, ret_failure)) {
+  if (!look_for_all(last, notes, session, now_ms, &lost, ret_failure)) {
     bool locked = ret_failure->class == FAILURE_CONFLICT; /* what follows will meet the lock, too */
     if (locked)
       *ret_failure = (Failure){0};

@@ -22,10 +22,14 @@ void last_applied_note(LastApplied *last, unsigned worker, const Item *items, si
 /* Call when the ledger has events of a transaction whose COMMIT was not answered. */
 void last_applied_note_known(LastApplied *last, unsigned worker, const Item *items, size_t count,
                              int64_t now_ms);
+/* What the claim of a former owner's worker says, beside all that is known. */
+void last_applied_add(LastApplied *last, const LastCommit *event);
 /* What the lease says, instead of all that is known; NULL: nothing. */
 void last_applied_set(LastApplied *last, const LastCommit *event);
 /* The last of all workers. */
 LastCommit last_applied_get(LastApplied *last);
+/* That of one worker; at_ms 0: none. */
+LastCommit last_applied_of(LastApplied *last, unsigned worker);
 /* Its entry was pruned. */
 void last_applied_forget(LastApplied *last, const Id *event_id);
 
@@ -33,3 +37,5 @@ void last_applied_forget(LastApplied *last, const Id *event_id);
  * have been pruned. FAILURE_UNAVAILABLE for some seconds, because a server may lag behind another
  * one; then FAILURE_CONFIG. */
 bool last_applied_check(LastApplied *last, Session *session, int64_t now_ms, Failure *ret_failure);
+/* Whether one was missing when they were looked for last. */
+bool last_applied_is_missing(LastApplied *last);

@@ -183,6 +183,25 @@ static bool sweep_claim(const Sweep *with, const AbandonedClaim *claim, Failure 
   return claims_forget(with->outbox, claim, ret_failure);
 }
 
+/* What the workers of earlier owners committed before the batch that their claims name, later
+ * perhaps than what the lease says. On failure the lease is told, and asked by the next owner. */
+static bool check_loss(const Sweep *with, const GPtrArray *claims, Failure *ret_failure) {
+  LastApplied *last = with->lanes->last_applied;
+  for (guint i = 0; i < claims->len; i++) {
+    const AbandonedClaim *claim = claims->pdata[i];
+    if (claim->committed.at_ms != 0)
+      last_applied_add(last, &claim->committed);
+  }
+  if (last_applied_check(last, with->session, lanes_now_ms(with->lanes), ret_failure))
+    return true;
+  if (!with->config->settings.adopt || !last_applied_is_missing(last))
+    return false;
+  log_failure(LOG_LEVEL_WARNING, "continuing all the same, as --adopt says", ret_failure);
+  *ret_failure = (Failure){0};
+  last_applied_set(last, NULL);
+  return true;
+}
+
 /* Sweeps what earlier owners had in hand. Their transactions have ended, because we hold the
  * fence. */
 bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure) {
@@ -191,6 +210,8 @@ bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure) {
   if (!claims_find_abandoned(with->outbox, with->ledger->projector, with->ledger->epoch, claims,
                              ret_failure))
     return claims_are_forbidden(ret_failure);
+  if (claims->len > 0 && !check_loss(with, claims, ret_failure))
+    return false;
   for (guint i = 0; i < claims->len; i++) {
     const AbandonedClaim *claim = g_ptr_array_index(claims, i);
     if (!sweep_claim(with, claim, ret_failure))

@@ -1,6 +1,7 @@
 /* claims.c - the documents of projector_claims. */
 #include "projector/infra/mongo/claims.h"
 
+#include "projector/infra/mongo/last_commit.h"
 #include "projector/infra/mongo/outbox_private.h"
 
 static const char collection_name[] = "projector_claims";
@@ -21,17 +22,18 @@ static bson_t *quick_options(const Outbox *outbox, bool upsert) {
 /* --- of this owner -------------------------------------------------------------------------- */
 
 bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, size_t count,
-                  Failure *ret_failure) {
+                  const LastCommit *committed, Failure *ret_failure) {
   g_autofree char *id = claim_id(outbox, key);
-  bson_t ids = BSON_INITIALIZER, reply;
+  bson_t ids = BSON_INITIALIZER, fields = BSON_INITIALIZER, reply;
   bson_error_t error;
   outbox_list_ids(&ids, events, count);
+  BCON_APPEND(&fields, "name", BCON_UTF8(key->name), "outbox", BCON_UTF8(outbox_name(outbox)),
+              "claimed_by", BCON_UTF8(outbox_owner(outbox)), "worker", BCON_INT32((int)key->worker),
+              "epoch", BCON_INT64(key->epoch), "events", BCON_ARRAY(&ids));
+  last_commit_append(&fields, "committed", committed);
   bson_t *filter = BCON_NEW("_id", BCON_UTF8(id)), *options = quick_options(outbox, true);
-  bson_t *update =
-      BCON_NEW("$set", "{", "name", BCON_UTF8(key->name), "outbox", BCON_UTF8(outbox_name(outbox)),
-               "claimed_by", BCON_UTF8(outbox_owner(outbox)), "worker",
-               BCON_INT32((int)key->worker), "epoch", BCON_INT64(key->epoch), "events",
-               BCON_ARRAY(&ids), "}", "$currentDate", "{", "claimed_at", BCON_BOOL(true), "}");
+  bson_t *update = BCON_NEW("$set", BCON_DOCUMENT(&fields), "$currentDate", "{", "claimed_at",
+                            BCON_BOOL(true), "}");
   mongoc_collection_t *claims = outbox_neighbour(outbox, collection_name);
   bool good = mongoc_collection_update_one(claims, filter, update, options, &reply, &error) ||
               mongo_fail(&error, &reply, ret_failure);
@@ -40,6 +42,7 @@ bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, siz
   bson_destroy(update);
   bson_destroy(options);
   bson_destroy(filter);
+  bson_destroy(&fields);
   bson_destroy(&ids);
   return good;
 }
@@ -102,6 +105,7 @@ static bool find_claims(Outbox *outbox, bson_t *filter, GPtrArray *claims, Failu
   while (mongoc_cursor_next(cursor, &document)) {
     AbandonedClaim *claim = abandoned_claim_new(bson_copy(document));
     take_ids(claim->document, claim->events);
+    claim->committed = last_commit_at(claim->document, "committed");
     g_ptr_array_add(claims, claim);
   }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||

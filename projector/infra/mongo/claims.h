@@ -1,12 +1,13 @@
 /* claims.h - claims by the batch: one document per worker in the collection projector_claims.
  *
  *   { _id: "<name>/<claimed_by>/<worker>", name, outbox, claimed_by, worker, epoch, claimed_at,
- * events: [ids] }
+ *     events: [ids], committed: { event_id, kind, at } }
  *
  * It names the events that the worker has in hand, all of them pending and without an attempt when
  * they were read; the next batch replaces it. An event in it may since have been applied and
- * removed: committed events are not taken out of it. All functions may be repeated when
- * their answer was lost. See docs/adr/0023-claims-by-batch.md. */
+ * removed: committed events are not taken out of it. `committed` is the event that the worker
+ * committed last, so that the next owner notices when MySQL has lost it. All functions may be
+ * repeated when their answer was lost. See docs/adr/0023-claims-by-batch.md. */
 #pragma once
 
 #include "projector/infra/mongo/outbox.h"
@@ -19,7 +20,7 @@ typedef struct ClaimKey {
 
 /* Records that the worker has exactly these events in hand. */
 bool claims_write(Outbox *outbox, const ClaimKey *key, Event *const *events, size_t count,
-                  Failure *ret_failure);
+                  const LastCommit *committed, Failure *ret_failure);
 /* The worker ends, and has nothing in hand. */
 bool claims_remove(Outbox *outbox, const ClaimKey *key, Failure *ret_failure);
 
@@ -32,7 +33,8 @@ bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure);
 
 typedef struct AbandonedClaim {
   bson_t *document;
-  GPtrArray *events; /* of Event: ids, nothing else */
+  GPtrArray *events;    /* of Event: ids, nothing else */
+  LastCommit committed; /* at_ms 0: nothing that is known */
 } AbandonedClaim;
 
 /* Takes over the document; `events` is empty. */

@@ -1,6 +1,8 @@
 /* lease.c - the lease document in the collection projector_leases. */
 #include "projector/infra/mongo/lease.h"
 
+#include "projector/infra/mongo/last_commit.h"
+
 #include <string.h>
 
 static const char collection_name[] = "projector_leases";
@@ -49,14 +51,6 @@ static void append_trouble(bson_t *fields, const OwnerReport *report) {
               BCON_UTF8(failure_class_name(report->trouble.class)), "code",
               BCON_INT32(report->trouble.code), "message", BCON_UTF8(message), "since",
               BCON_DATE_TIME(report->trouble_since_ms), "}");
-}
-
-static void append_last_commit(bson_t *fields, const char *name, const LastCommit *last) {
-  if (last->at_ms == 0)
-    BSON_APPEND_NULL(fields, name);
-  else
-    BCON_APPEND(fields, name, "{", "event_id", BCON_UTF8(last->event_id), "kind",
-                BCON_UTF8(id_kind_name(last->kind)), "at", BCON_DATE_TIME(last->at_ms), "}");
 }
 
 /* The collections into which an owner copies the events that leave the outbox; to be freed. */
@@ -131,7 +125,7 @@ static bson_t *acquire_update(const Lease *lease, int64_t epoch, const OwnerRepo
   append_copies(&copies, mongo_store_settings(lease->store), epoch != 0);
   if (report) {
     BSON_APPEND_DATE_TIME(&settled, "$literal", report->settled_at);
-    append_last_commit(&last, "$literal", &report->last_commit);
+    last_commit_append(&last, "$literal", &report->last_commit);
   } else {
     BCON_APPEND(&settled, "$ifNull", "[", BCON_UTF8("$settled_at"), BCON_UTF8("$$NOW"), "]");
     BCON_APPEND(&last, "$ifNull", "[", BCON_UTF8("$applied_last"), BCON_NULL, "]");
@@ -242,17 +236,6 @@ static PauseState pause_at(const bson_t *document, const char *path) {
   return pause;
 }
 
-/* What cannot be read is as if it were not there. */
-static LastCommit last_commit_at(const bson_t *document) {
-  LastCommit last = {.at_ms = time_at(document, "value.applied_last.at")};
-  bson_iter_t id, kind;
-  g_strlcpy(last.event_id, text_at(document, "value.applied_last.event_id", &id),
-            sizeof last.event_id);
-  return id_kind_from_name(text_at(document, "value.applied_last.kind", &kind), &last.kind)
-             ? last
-             : (LastCommit){0};
-}
-
 bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, LeaseState *ret_state,
                    Failure *ret_failure) {
   bson_t reply;
@@ -269,7 +252,7 @@ bool lease_acquire(Lease *lease, int64_t epoch, const OwnerReport *report, Lease
                      .now_ms = time_at(&reply, "value.prolonged_at"),
                      .settled_at = time_at(&reply, "value.settled_at"),
                      .pause = pause_at(&reply, "value.paused"),
-                     .last_commit = last_commit_at(&reply)};
+                     .last_commit = last_commit_at(&reply, "value.applied_last")};
     find_dropped(mongo_store_settings(lease->store), &reply, ret_state->dropped);
   }
   bson_destroy(&reply);
@@ -351,7 +334,7 @@ bool lease_release(Lease *lease, const LastCommit *last, Failure *ret_failure) {
   bson_t fields = BSON_INITIALIZER;
   BSON_APPEND_DATE_TIME(&fields, "expires_at", 0);
   if (last)
-    append_last_commit(&fields, "applied_last", last);
+    last_commit_append(&fields, "applied_last", last);
   bool good = update_one(lease->leases,
                          BCON_NEW("_id", BCON_UTF8(lease->name), "owner", BCON_UTF8(lease->owner)),
                          BCON_NEW("$set", BCON_DOCUMENT(&fields)), false, ret_failure);
