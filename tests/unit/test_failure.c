@@ -212,6 +212,8 @@ static const struct {
     {1292, "Truncated incorrect DOUBLE value: ''", "Truncated incorrect DOUBLE value: …"},
     {1690, "DECIMAL value is out of range in '(`b`.`t`.`balance` + 5.00)'",
      "DECIMAL value is out of range in …"},
+    {1411, "Incorrect datetime value: 'secret' for function str_to_date",
+     "Incorrect datetime value: … for function str_to_date"},
     {1064, "You have an error near 'x = 'secret'' at line 1", "You have an error near … at line 1"},
     {1366, "Incorrect string value: 'sec", "Incorrect string value: …"},
     {9999, "Something about \"secret\" here", "Something about … here"},

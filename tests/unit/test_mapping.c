@@ -284,6 +284,12 @@ static const struct {
      "projections[0].key.id.type: expected a type that can be a primary key, found \"json\""},
     {WITH_KEY("{'id': {'from': 'id', 'type': 'double'}}"),
      "projections[0].key.id.type: expected a type that can be a primary key, found \"double\""},
+    {WITH_KEY("{'id': {'from': 'id', 'type': 'float'}}"),
+     "projections[0].key.id.type: expected a type that can be a primary key, found \"float\""},
+    {WITH_KEY("{'id': {'from': 'id', 'type': 'bit(1)'}}"),
+     "projections[0].key.id.type: expected a type that can be a primary key, found \"bit(1)\""},
+    {WITH_KEY("{'id': {'from': 'id', 'type': 'time(3)'}}"),
+     "projections[0].key.id.type: expected a type that can be a primary key, found \"time(3)\""},
     {WITH_KEY("{'id': {'from': 'id', 'type': 'blob'}}"),
      "projections[0].key.id.type: expected a type that can be a primary key, found \"blob\""},
     {WITH_KEY("{'a b': {'from': 'id', 'type': 'int'}}"), "projections[0].key.a b: " NOT_IDENTIFIER},
@@ -416,6 +422,11 @@ static const struct {
     {WITH_RULE("{'op': 'upsert', 'when': {'all': []}}"),
      "projections[0].events.E.when.all: expected a list of at least one condition, found an empty "
      "array"},
+    {FILE_OF(HEAD ", " KEY ", 'columns': {'a': {'from': 'a', 'type': 'int', 'null': true},"
+                  " 'b': {'from': 'b', 'type': 'int', 'null': true}},"
+                  " 'events': {'E': {'op': 'upsert'}, 'F': {'op': 'delete', 'set': {'a': 'a'}},"
+                  " 'G': {'op': 'delete', 'set': {'b': 'b'}}}"),
+     "projections[0].events.G.set: expected a first, which marks the deleted rows of t"},
     {FILE_OF(HEAD ", 'when': {'path': '$event_type', 'is': 'E'}, " KEY ", " EVENTS),
      "projections[0].when.path: " ENTITY_RULE "\"$event_type\""},
     {FILE_OF(HEAD ", 'when': {'not': {'path': '$metadata.tenant', 'exists': true}}, " KEY

@@ -3,7 +3,7 @@
 #include "projector/infra/clock.h"
 #include "tests/unit/support.h"
 
-enum { TABLE = 1, HOLD_MS = 5000, TRIES = 60, SUSPECTS = 1000 };
+enum { TABLE = 1, HOLD_MS = 5000, TRIES = 60, SUSPECTS = 1000, ONCE = 20000 };
 
 static int64_t now_ms;
 
@@ -104,6 +104,21 @@ static void test_a_thousand_are_suspected_and_the_oldest_is_forgotten(void **sta
   watch_free(watch);
 }
 
+/* However many there are: the set is emptied at its limit, so some are told of once more. */
+static void test_who_was_told_of_is_not_remembered_for_ever(void **state) {
+  (void)state;
+  Watch *watch = watch_new();
+  unsigned told = 0;
+  assert_true(watch_is_first(watch, 0));
+  assert_false(watch_is_first(watch, 0));
+  for (uint64_t aggregate = 1; aggregate < ONCE; aggregate++)
+    told += watch_is_first(watch, aggregate);
+  assert_int_equal(told, ONCE - 1);
+  assert_true(watch_is_first(watch, ONCE));
+  assert_true(watch_is_first(watch, 0));
+  watch_free(watch);
+}
+
 static void test_so_many_refusals_are_remembered_and_no_more(void **state) {
   (void)state;
   static const Failure why = {.class = FAILURE_DATA, .source = SOURCE_MONGODB};
@@ -145,6 +160,7 @@ int main(void) {
       cmocka_unit_test(test_the_last_event_that_fails_is_the_reason_itself),
       cmocka_unit_test(test_what_is_written_opens_the_gate),
       cmocka_unit_test(test_a_thousand_are_suspected_and_the_oldest_is_forgotten),
+      cmocka_unit_test(test_who_was_told_of_is_not_remembered_for_ever),
       cmocka_unit_test(test_so_many_refusals_are_remembered_and_no_more),
       cmocka_unit_test(test_repeated_looks_push_no_missing_version_out),
   };
