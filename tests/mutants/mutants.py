@@ -323,6 +323,12 @@ def failing_anyway(copy: Copy, mutants: list[Mutant]) -> set[str]:
     return unfit
 
 
+def usual_jobs() -> int:
+    """Most of the time a test waits for what the fault prevents. Each copy has its own servers."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    return max(1, min(4 * (os.cpu_count() or 1), memory_gb // 2))
+
+
 def needs_servers(mutant: Mutant) -> bool:
     return bool(mutant.system_tests() or not mutant.tests)
 
@@ -379,7 +385,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="so many side by side")
+    parser.add_argument("--jobs", type=int, default=usual_jobs(), help="so many side by side")
     args = parser.parse_args()
     catalogue = read_catalogue()
     if unknown := [name for name in args.names if name not in catalogue]:
