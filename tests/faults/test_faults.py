@@ -18,10 +18,9 @@ from checker import Violation
 from world import World
 
 # Of all kinds; each `./run test` plays them.
-ALWAYS = ["commits_lost_both_ways", "crash_before_commit", "crash_before_acknowledge", "killer_event",
-          "mysql_killed_and_started", "step_down", "change_stream_lost"]
+ALWAYS = ["commits_lost_both_ways", "crash_before_commit", "mysql_killed_and_started", "step_down", "change_stream_lost"]
 TELLING = [
-    *ALWAYS, "frozen_in_a_transaction", "race_with_kills",
+    *ALWAYS, "crash_before_acknowledge", "killer_event", "frozen_in_a_transaction", "race_with_kills",
     "crash_after_claim", "crash_after_commit", "crash_in_sweeper", "crash_in_claim_sweep", "crash_before_claim_forgotten",
     "poisoned_events", "sent_again", "mysql_sessions_killed", "mysql_read_only", "mysql_small_packets", "deadlock",
     "column_dropped_and_back", "primary_killed_and_started", "writes_refused", "outbox_renamed_and_back", "oversized_event",

@@ -41,7 +41,7 @@ def write(ws: Workspace, round_: int) -> list[dict]:
     return events
 
 
-@pytest.mark.thorough(beyond=1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("point", POINTS)
 def test_each_death_around_a_copy(one, point):
     readers = reader_mapping(one)

@@ -182,6 +182,7 @@ def set_back(ws: Workspace, number: int) -> None:
     assert ws.db["projector_leases"].update_one({"_id": "events:outbox"}, {"$set": {"seq": Int64(number)}}).matched_count == 1
 
 
+@pytest.mark.thorough
 def test_a_cursor_that_is_ahead_of_the_archive_is_refused(kept):
     """Events that get the numbers below it again would be missed."""
     archive_all(kept, *(opened(kept, f"a{n}") for n in range(3)))

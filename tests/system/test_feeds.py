@@ -164,7 +164,7 @@ def test_what_the_sweeper_takes_out_is_copied_before(fed):
     assert not OWN & feed_documents(fed)[0].keys()
 
 
-@pytest.mark.thorough(beyond=1)
+@pytest.mark.thorough
 def test_what_the_sweeper_takes_out_takes_what_came_before_it_along(fed):
     """A dead owner's last batch, spanning many aggregates, is
     swept before the events that its acker had not reached."""

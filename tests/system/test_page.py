@@ -199,6 +199,7 @@ def test_it_says_that_mysql_hangs_or_refuses_and_that_nothing_is_lost(stores, dr
             page.check_clean()
 
 
+@pytest.mark.thorough
 def test_a_dead_event_is_retried_from_the_page(bank, driver):
     bank.put(bank.event("a1", "AccountOpened", user_id="u1", name="Ada", balance=decimal("1.00")),
              dead := impossible(bank, "a1"),

@@ -156,6 +156,7 @@ def behind_proxy(ws: Workspace, projections: list[dict], **overrides) -> Iterato
         proxy.close()
 
 
+@pytest.mark.thorough
 def test_a_statement_that_cuts_the_connection_again_and_again_is_its_events_failure(own):
     """Because of a proxy with its own limit, for example. All others flow meanwhile, even those of its batch."""
     with behind_proxy(own, NOTES, **FAST, max_attempts=1, workers=1) as proxy:
@@ -434,6 +435,7 @@ def test_late_events_of_a_locked_table_stop_their_own_table_only(own):
     assert {row["coins"] for row in own.rows("account")} == {7}
 
 
+@pytest.mark.thorough
 @locks
 def test_a_waiting_alter_table_stops_its_own_events_only(own):
     """Nobody holds the lock that others wait for: a request for it is enough."""

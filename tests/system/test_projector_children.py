@@ -459,7 +459,7 @@ def state(ws) -> dict:
     return rows
 
 
-@pytest.mark.thorough(beyond=2)
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("seed", range(6))
 def test_rows_are_what_a_plain_fold_makes_them(shop, seed):
     chance = random.Random(seed)
@@ -475,6 +475,7 @@ def test_rows_are_what_a_plain_fold_makes_them(shop, seed):
     assert state(shop) == fold(events)
 
 
+@pytest.mark.thorough
 def test_kills_leave_no_half_replaced_rows(shop):
     events = random_events(shop, 99, orders=6, count=400)
     shop.mapping([ORDERS], batch=20, backoff_ms=20, lease_ms=2000, sweep_interval_ms=200, claim_timeout_ms=3000)

@@ -115,6 +115,7 @@ def test_events_are_applied_to_a_key_that_is_no_primary_key(bank):
         projector.wait_log("code=1176")
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("row, together, settings", (("a1", False, SHORT_WAITS), ("a2", True, SHORT_WAITS), ("a2", True, {})),
                          ids=("before the others", "with the others", "with the others, and the default wait"))
 def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, settings):

@@ -207,7 +207,7 @@ def test_archive_keeps_the_events_with_the_time_of_application(bank):
 # owners
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_standby_takes_over_at_once_when_asked_and_within_the_lease_after_a_kill(bank):
     bank.mapping(**FAST, lease_ms=3000 * AT_ONCE_S)  # lasts longer than what is allowed to it below
     with bank.start_projector() as first:
@@ -226,6 +226,7 @@ def test_a_standby_takes_over_at_once_when_asked_and_within_the_lease_after_a_ki
     assert epoch == [{"epoch": 3}]
 
 
+@pytest.mark.thorough
 def test_a_frozen_owner_that_wakes_up_writes_nothing(bank):
     bank.mapping(**FAST, batch=10, lease_ms=4000)
     load(bank, 3000)

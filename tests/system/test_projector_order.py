@@ -225,6 +225,7 @@ def transfer(ws, transfer_id: str, event_type: str, ms: int, to: str, **more) ->
     return {**ws.event(transfer_id, event_type, at=at(ms), to=to, **more), "aggregate_type": "transfer"}
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("how", [NO_REMOVAL, CONDITION, ANOTHERS_REMOVAL], ids=["", "when", "delete"])
 def test_a_late_delta_waits_for_a_row_that_another_aggregate_makes(ws, how):
     """Nothing tells whether a row that several may make and remove was there: it is not lost, and who waits for it is shown."""

@@ -195,6 +195,7 @@ def test_the_aggregate_ids_that_look_alike_are_different_aggregates(bank):
     assert bank.outbox.count_documents({}) == 3
 
 
+@pytest.mark.thorough
 def test_a_locked_table_is_waited_for_and_leaves_no_session_behind(bank):
     """LOCK TABLES, like DDL, by default keeps others waiting for a year:
     holding the fence's lock, long after their client has given up."""

@@ -168,6 +168,7 @@ def test_everybody_says_by_whom_and_since_when(bank):
         assert (again.returncode, again.stdout) == (1, "it was not paused\n")
 
 
+@pytest.mark.thorough
 def test_a_pause_outlives_its_owner(bank):
     with working(bank) as (first, endpoint):
         pause(bank, endpoint)

@@ -333,6 +333,7 @@ def test_the_live_table_is_not_touched_before_the_swap(bank):
     assert bank.rows("account") == before and tables(bank) == {"account"}
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("statement, said", [
     ("CREATE TRIGGER spy BEFORE UPDATE ON account FOR EACH ROW SET NEW.name = 'Eve'", "the trigger spy"),
     ("CREATE TABLE child (a VARCHAR(36) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL,"
@@ -516,8 +517,7 @@ def test_a_gate_that_is_lost_swaps_nothing(bank):
 # interrupted
 
 
-@pytest.mark.thorough(beyond=1)
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resume", [False, True])
 def test_killed_and_started_again(bank, mode, resume):

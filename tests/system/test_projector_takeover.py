@@ -262,6 +262,7 @@ def applied_by_each_worker(ws: Workspace) -> None:
     ws.query("DELETE FROM backup_projector_applied WHERE event_id <> %s", str(last["_id"]))
 
 
+@pytest.mark.thorough(beyond=1)
 @pytest.mark.parametrize("apply_last", [refreshed_late, applied_by_each_worker])
 def test_every_commit_may_be_the_one_that_a_failover_loses(bank, apply_last):
     bank.mapping(**FAST, gap_wait_ms=0, workers=2)
@@ -298,6 +299,7 @@ def test_a_restore_within_one_ownership_is_refused_by_the_next_owner_until_it_is
     bank.run_once()
 
 
+@pytest.mark.thorough
 def test_a_failover_that_takes_the_owner_with_it_is_noticed_by_the_next_one(bank):
     """Since its last heartbeat it has committed more: its claim says what."""
     bank.mapping(**FAST, lease_ms=2000, workers=1)
@@ -319,6 +321,7 @@ def test_a_failover_that_takes_the_owner_with_it_is_noticed_by_the_next_one(bank
     bank.run_once()
 
 
+@pytest.mark.thorough
 def test_runs_that_end_at_once_notice_a_restore_too(bank):
     bank.mapping(**FAST)
     bank.put(opened(bank))
