@@ -225,6 +225,13 @@ static bool unanswered(const Outbox *outbox, Event *const *events, size_t count)
   return false;
 }
 
+bool outbox_is_ours(const Outbox *outbox, const bson_t *document) {
+  bson_iter_t iter;
+  Id id;
+  return bson_iter_init_find(&iter, document, "_id") && id_from_iter(&iter, &id) &&
+         is_ours(outbox, event_of_id(&id));
+}
+
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure) {
   if (!call_begin(MONGO, "claim", ret_failure))

@@ -154,19 +154,11 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
 
 /* --- the step --------------------------------------------------------------------------------- */
 
-/* What is claimed in its own document is released: a hold may take it out of the queue, and its
- * claim would then wait for the sweeper. */
 static bool requeue(Worker *worker, QueuedEvent *const *events, size_t count) {
-  g_autofree QueuedEvent **marked = g_new(QueuedEvent *, count);
-  size_t marked_count = 0;
   for (size_t i = 0; i < count; i++) {
     events[i]->read_at = 0;
-    if (events[i]->marked)
-      marked[marked_count++] = events[i];
-    else
-      lane_requeue(worker->lane, events[i]);
+    lane_requeue(worker->lane, events[i]);
   }
-  give_back(worker, marked, marked_count);
   return false;
 }
 

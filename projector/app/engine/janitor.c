@@ -55,9 +55,11 @@ static void look_again(Janitor *janitor, const HoldView *hold, HoldReason reason
   lane_look_again(home(janitor, hold->aggregate), hold, reason, delay_ms);
 }
 
+/* One in progress has counted an attempt, which the worker takes into account when it looks
+ * again. */
 static QueuedEvent *read_now(const bson_t *document) {
   QueuedEvent *queued = queued_event_new(event_decode(document));
-  queued->read_at = clock_us();
+  queued->read_at = queued->event->status == STATUS_IN_PROGRESS ? 0 : clock_us();
   return queued;
 }
 
@@ -329,11 +331,12 @@ static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
     else
       try_head(janitor, hold);
     break;
-  case STATUS_PENDING: try_head(janitor, hold); break; /* retried by hand */
+  case STATUS_PENDING: try_head(janitor, hold); break; /* retried by hand, or claimed in vain */
   }
 }
 
-/* The blocking events of all these holds: Id → Event. */
+/* The blocking events of all these holds: Id → Event. One that this owner has claimed and no worker
+ * has in hand, because MongoDB refused a mark, is tried again. */
 static GHashTable *read_heads(Janitor *janitor, const HoldView *holds, unsigned count,
                               Failure *ret_failure) {
   g_autoptr(GHashTable) heads =
@@ -349,6 +352,8 @@ static GHashTable *read_heads(Janitor *janitor, const HoldView *holds, unsigned 
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     Event *event = event_decode(document);
+    if (event->status == STATUS_IN_PROGRESS && outbox_is_ours(janitor->outbox, document))
+      event->status = STATUS_PENDING;
     g_hash_table_replace(heads, &event->key.event_id, event);
   }
   return ret_failure->class == FAILURE_NONE ? g_steal_pointer(&heads) : NULL;

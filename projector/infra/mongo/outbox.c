@@ -8,7 +8,7 @@
 
 /* --- claim ---------------------------------------------------------------------------------- */
 
-static bool is_ours(const Outbox *outbox, const bson_t *document) {
+bool outbox_is_ours(const Outbox *outbox, const bson_t *document) {
   bson_iter_t iter;
   return bson_iter_init_find(&iter, document, "claimed_by") && BSON_ITER_HOLDS_UTF8(&iter) &&
          !strcmp(bson_iter_utf8(&iter, NULL), outbox->owner);
@@ -32,7 +32,7 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
     g_autoptr(Event) found = event_decode(document);
     size_t at = GPOINTER_TO_SIZE(g_hash_table_lookup(index_of, &found->key.event_id));
     if (at)
-      ret_claims[at - 1] = is_ours(outbox, document) ? CLAIM_OURS : CLAIM_TAKEN;
+      ret_claims[at - 1] = outbox_is_ours(outbox, document) ? CLAIM_OURS : CLAIM_TAKEN;
   }
   return ret_failure->class == FAILURE_NONE;
 }

@@ -29,6 +29,8 @@ typedef enum Claim {
   CLAIM_REFUSED, /* MongoDB refuses the mark; outbox_claim fails, and its caller finds the event */
 } Claim;
 
+/* Whether this owner has claimed the event, by its document. */
+bool outbox_is_ours(const Outbox *outbox, const bson_t *document);
 /* Claims the events: in_progress, claimed_by, claimed_at by the server's clock, attempts + 1. */
 bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret_claims,
                   Failure *ret_failure);
