@@ -119,6 +119,7 @@ def test_a_mysql_that_refuses_to_be_written_is_told_everywhere(private):
             ws.put(event := opened(ws, "a1"))
             wait_reason(ws, endpoint, r"MySQL refuses")
             ws.wait(lambda: re.search(r"\d of 2 workers wait for a store since .* \(1290\)", endpoint.get("/readyz").text), what="workers")
+            wait_reason(ws, endpoint, r"MySQL refuses to work since \S+ UTC \((?!\d+ ms|[0-2]\.)")  # of several looks, one a second
         ws.wait_gone(event)
         wait_ready(ws, endpoint)
 
@@ -226,3 +227,8 @@ def test_status_after_the_owner_died_says_how_long_its_lease_runs(bank):
     status = bank.projector("status")
     assert re.search(r"^lease +ends in [1-5]?\d(\.\d)? s unless renewed; last renewed [\d.]+ m?s ago$", status.stdout, re.MULTILINE)
     assert 0 < json.loads(bank.projector("status", "--json").stdout)["projector"]["lease_expires_in_ms"] <= 50000
+    bank.put(opened(bank, "a1"))
+    for silent_ms, counts in (1000, True), (21000, False):  # what it told last: that nothing waits
+        bank.db["projector_leases"].update_one({"_id": bank.name}, [{"$set": {
+            "lag_ms": 0, "prolonged_at": {"$subtract": ["$$NOW", silent_ms]}, "settled_at": {"$subtract": ["$$NOW", 3600000]}}}])
+        assert (json.loads(bank.projector("status", "--json").stdout)["lag_ms"] == 0) == counts
