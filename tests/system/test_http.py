@@ -93,8 +93,12 @@ def test_a_bucket_holds_what_equals_its_bound(bank):
 def test_every_metric_is_explained_and_the_alert_rules_are_valid(bank, promtool):
     bank.mapping(**LISTENING, mongodb={"retain": "archive", "feeds": ["outbox_search"]})
     assert bank.outbox_program("init", "--archive", "--feed", "outbox_search").returncode == 0
-    bank.db["projector_leases"].insert_one({"_id": "source", "copies_to": ["outbox"], "lag_ms": 0, "expires_at": datetime(2200, 1, 1)})
+    bank.db["projector_leases"].insert_many([
+        {"_id": "source", "copies_to": ["outbox"], "lag_ms": 6000, "expires_at": datetime(2200, 1, 1)},
+        {"_id": "reader", "lag_ms": 7000, "expires_at": datetime(2200, 1, 1)}, {"_id": "outbox:outbox_search", "projector": "reader"}])
     with listening(bank) as (_, endpoint):
+        lags = {'projector_source_lag_seconds{source="source"}': 6, 'projector_feed_lag_seconds{feed="outbox_search"}': 7}
+        bank.wait(lambda: lags.items() <= endpoint.metrics().items(), what="the lags, in seconds")
         named = set(re.findall(r"^# TYPE (\S+)", endpoint.get("/metrics").text, re.MULTILINE))
     operations = (ROOT / "docs/operations.md").read_text()
     assert [name for name in sorted(named) if f"`{name}`" not in operations] == []
@@ -338,6 +342,7 @@ def test_actions_want_the_token_from_the_page_itself(bank):
         assert endpoint.act("skip", target, Origin="http://elsewhere.example").status == 403
         assert endpoint.act("skip", target, Sec_Fetch_Site="cross-site").status == 403
         assert endpoint.act("skip", target, Content_Type="text/plain").status == 415
+        assert "frame-ancestors 'none'" in endpoint.get("/").headers["Content-Security-Policy"]  # whose clicks these would be
         assert endpoint.get("/skip").status == 405
         for body in (b"", b"{", [], {}, {"event_id": 5}, {"event_id": "x", "more": "y"}, {"aggregate_type": "account"}):
             assert endpoint.act("skip", body).status == 400, body
@@ -388,7 +393,7 @@ def test_a_dead_event_is_retried_and_an_aggregate_refreshed(bank):
 
 def test_what_is_decided_over_http_can_be_seen_before_and_says_who_did_it(bank):
     with_token(bank, permanent="dead", lease_ms=2000)
-    bank.put(dead := impossible(bank, "a1"))
+    bank.put(dead := impossible(bank, "a1"), long := bank.event("a1", "AccountRenamed", name="x" * 65536))
     with listening(bank) as (process, endpoint):
         bank.wait_status(dead, "dead")
         target = {"event_id": str(dead["_id"])}
@@ -396,6 +401,8 @@ def test_what_is_decided_over_http_can_be_seen_before_and_says_who_did_it(bank):
         shown = endpoint.act("show", target).json
         assert (shown["event_id"], shown["state"], shown["cut"]) == (target["event_id"], "dead", False)
         assert json.loads(shown["payload"]) == {"amount": "much"}
+        part = endpoint.act("show", {"event_id": str(long["_id"])}).json
+        assert (len(part["payload"]), part["cut"]) == (65536, True)
         assert endpoint.act("show", {"event_id": "nothing"}).status == 404
         assert endpoint.act("show", {"aggregate_type": "account", "aggregate_id": "a1"}).status == 400
         kind = {"state": "dead", "event_type": "MoneyDeposited", "class": "data", "reason": shown["reason"]["message"]}
@@ -476,6 +483,8 @@ BAD_REQUESTS = {
     "another site's name": (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
     "a name that looks local": (b"GET /status HTTP/1.1\r\nHost: 127.evil.example\r\n\r\n", 421),
     "a huge length": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: 999999999999\r\n\r\n", 413),
+    "the largest body": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: 4096\r\n\r\n" + b"x" * 4096, 403),  # read whole: actions are off
+    "a byte more": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: 4097\r\n\r\n" + b"x" * 4097, 413),
     "a large body": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 100000, 413),
     "a negative length": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Content-Length: -1\r\n\r\n", 400),
     "endless chunks": (b"POST /retry HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
