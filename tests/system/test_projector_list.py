@@ -41,6 +41,8 @@ def test_list_held_names_what_waits_and_behind_which_event(bank, blocked):
         assert event["reason"]["message"] == f"waits behind {blocked[event['aggregate_id']][0]['_id']}"
     text = bank.projector("list", "--state", "held").stdout
     assert text.count(f"waits behind {blocked['a1'][0]['_id']}") == 2
+    bank.outbox.update_one({"_id": blocked["a1"][1]["_id"]}, {"$set": {"status": "dead"}})  # before an earlier one came, and failed
+    assert ids(listed(bank, "--state", "held")) == ids(blocked["a1"][2:] + blocked["a2"][1:])  # each once
 
 
 def test_list_held_keeps_to_the_aggregate_the_type_and_the_limit(bank, blocked):

@@ -35,6 +35,9 @@ def test_an_event_that_mongodb_refuses_to_mark_is_listed_with_the_reason(bank):
         assert told["reason"]["code"] == 121 and "validation" in told["reason"]["message"]
         assert listed(bank, "--state", "refused") == [told] and listed(bank, "--state", "pending") == [told]
         assert listed(bank, "--aggregate", "account", "a1") == []
+        bank.put(dead := {**opened(bank, "a2"), "status": "dead"})
+        assert [event["state"] for event in listed(bank, "--limit", "1")] == ["dead"] and len(listed(bank, "--limit", "2")) == 2
+        bank.outbox.delete_one({"_id": dead["_id"]})
         text = bank.projector("list").stdout
         assert re.search(r"^refused +\S+ +account bad ", text, re.MULTILINE), text
         live = bank.wait(lambda: (t := endpoint.get("/live").json["troubles"]) and t, what="the page")
