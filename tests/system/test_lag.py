@@ -74,9 +74,11 @@ def test_what_is_stuck_has_lag_although_its_writer_is_fast(bank):
 @pytest.mark.thorough
 def test_what_waits_behind_a_dead_event_has_lag_and_the_dead_one_has_none(bank):
     with working(bank, permanent="dead") as (_, endpoint):
-        bank.put(dead := bank.event("a1", "MoneyDeposited", amount="much"))
+        bank.put(dead := bank.event("a1", "MoneyDeposited", at=off_by(hours=-1), amount="much"))
         bank.wait_status(dead, "dead")
         bank.wait(lambda: endpoint.metrics()["projector_outbox_events{state=\"dead\"}"] == 1, what="the count")
+        assert endpoint.metrics()["projector_oldest_event_age_seconds"] == 0
+        assert json.loads(bank.projector("status", "--json").stdout)["outbox"]["oldest_occurred_at"] is None
         bank.wait(lambda: endpoint.metrics()["projector_waiting_seconds"] == 0, what="no lag of the dead one")
         bank.put(opened(bank, "a1"))
         bank.wait(lambda: endpoint.metrics()["projector_waiting_seconds"] > 2, what="lag")

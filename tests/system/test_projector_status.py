@@ -37,7 +37,7 @@ def test_missing_tables_are_no_store_that_is_away(ws):
 def test_an_event_held_for_its_time_is_no_failure(bank):
     then = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(days=400)
     bank.mapping(backoff_ms=300000)  # the failed event below stays failed
-    with bank.start_projector():
+    with bank.start_projector() as process:
         bank.put(opened(bank, "a1"), early := bank.event("a1", "AccountRenamed", at=then, name="Grace"))
         bank.wait_status(early, "failed")
         done = bank.wait(lambda: (d := bank.projector("status", "--json")).returncode == 0 and d, what="a good status")
@@ -48,6 +48,11 @@ def test_an_event_held_for_its_time_is_no_failure(bank):
         bank.wait_status(bad, "failed")
         done = bank.projector("status", "--json")
         assert done.returncode == 1 and json.loads(done.stdout)["outbox"]["failed"] == 1
+        assert process.stop() == 0
+    assert bank.projector("skip", str(bad["_id"])).returncode == 0
+    done = bank.projector("status", "--json")  # nobody works any more who would apply it in time
+    told = json.loads(done.stdout)["outbox"]
+    assert (done.returncode, told["pending"], told["failed"], told["future"]) == (1, 0, 0, 1)
 
 
 # explain
