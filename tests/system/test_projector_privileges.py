@@ -97,6 +97,11 @@ def test_check_names_each_grant_that_is_missing(bank):
         conditional = {**projection, "when": {"path": "balance", "exists": True}}  # what does not match has no row
         bank.mapping([conditional], mysql={"user": user, "password": "x"})
         assert ["may not DELETE account" in text for _, text in findings()] == [True]
+        bank.query("CREATE TABLE tag (account_id VARCHAR(36), tag VARCHAR(20), PRIMARY KEY (account_id, tag))")
+        bank.query(f"GRANT SELECT ON tag TO {user}@'127.0.0.1'")
+        tags = {"table": "tag", "from": "tags", "key": {"tag": {"from": "$item", "type": "varchar(20)"}}}
+        bank.mapping([{**projection, "children": [tags]}], mysql={"user": user, "password": "x"})
+        assert [privilege for _, text in findings() for privilege in re.findall(r"may not (\w+) tag;", text)] == ["INSERT", "DELETE"]
         projection["events"]["AccountFrozen"]["statement"] = "DELETE FROM account WHERE account_id = :$aggregate_id"
         bank.mapping([projection], mysql={"user": user, "password": "x"})
         [(verdict, text)] = findings()

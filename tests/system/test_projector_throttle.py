@@ -78,7 +78,7 @@ def test_nothing_is_applied_while_a_replica_lags_or_cannot_be_reached(bank, serv
         run(f"CREATE DATABASE {bank.name}")
         run(f"USE {bank.name}")
         run(bank.query("SHOW CREATE TABLE projector_applied")[0]["Create Table"])
-        bank.mapping(**LISTENING, max_replica_lag_s=2, mysql={"replicas": [f"127.0.0.1:{replica.port}"]})
+        bank.mapping(**LISTENING, max_replica_lag_s=2, mysql={"replicas": [f"127.0.0.1:{replica.port}", itself(bank)]})  # the slowest counts
         with bank.start_projector() as process:
             endpoint = Endpoint(process)
             bank.put(opened(bank, "a1"))
