@@ -480,6 +480,11 @@ def test_a_reader_is_not_repaired_while_its_source_is_behind(one):
         done = one.projector("reconcile")
         assert done.returncode == 0 and "entities may be ahead of the feed" in done.stderr
         assert one.projector("reconcile", "--repair", "--force").returncode == 0
+        for lag_ms, status in ((60000, 2), (0, 0)):  # it runs, and is behind or is not
+            one.db["projector_leases"].update_one({"_id": one.name}, [{"$set": {
+                "expires_at": {"$add": ["$$NOW", 3600000]}, "prolonged_at": "$$NOW", "lag_ms": lag_ms}}])
+            done = one.projector("reconcile", "--repair")
+            assert done.returncode == status and ("may be behind" in done.stderr) == (status == 2), done.stderr
 
 
 # a feed that is named later

@@ -276,8 +276,11 @@ def test_actions_for_which_there_is_no_room_are_counted(bank):
     for n in range(103):
         bank.db["projector_leases"].update_one({"_id": bank.name}, {
             "$inc": {"by_hand_count": 1}, "$push": {"by_hand": {"$each": [f"act {n}"], "$slice": -100}}}, upsert=True)
+    event = dead(bank)
+    assert bank.projector("skip", str(event["_id"])).returncode == 0
+    assert len(bank.db["projector_leases"].find_one({"_id": bank.name})["by_hand"]) == 100
     with bank.start_projector() as projector:
-        projector.wait_log(r'done by hand what="3 more before these, of which only the number is kept"')
+        projector.wait_log(r'done by hand what="4 more before these, of which only the number is kept"')
         projector.wait_log(r'done by hand what="act 102"')
 
 

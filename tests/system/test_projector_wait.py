@@ -142,6 +142,8 @@ def test_a_version_that_came_late_is_not_missing_again_when_its_note_is_forgotte
     bank.put([opened(bank, "a2", v, at=T + timedelta(milliseconds=v)) for v in range(1, 301)])
     bank.run_once()
     assert [waited(bank, "a1", v) for v in (2, 3)] == [(0, "applied"), (0, "missing")]
+    notes = [v for kept in bank.db["projector_leases"].find() for v in kept.values() if isinstance(v, list)]
+    assert max(map(len, notes)) == 256
 
 
 def test_nothing_waits_behind_an_event_whose_time_is_far_ahead(bank):

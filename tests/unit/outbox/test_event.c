@@ -392,6 +392,24 @@ static void test_a_lost_connection_starts_the_transaction_again(void **unused) {
   }
 }
 
+static void test_a_server_that_takes_no_writes_now_has_not_refused_the_event(void **unused) {
+  (void)unused;
+  static const struct {
+    uint32_t code;
+    outbox_error_kind_t kind;
+  } cases[] = {
+      {189, OUTBOX_UNAVAILABLE}, {371, OUTBOX_UNAVAILABLE}, {11600, OUTBOX_UNAVAILABLE},
+      {13, OUTBOX_REFUSED},      {121, OUTBOX_REFUSED},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    bson_error_t cause = {
+        .domain = MONGOC_ERROR_SERVER, .code = cases[i].code, .message = "not now"};
+    outbox_error_t error;
+    outbox_fail_mongoc(&error, &cause, NULL, "update");
+    assert_int_equal(error.kind, cases[i].kind);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_occurred_at),
@@ -406,6 +424,7 @@ int main(void) {
       cmocka_unit_test(test_changes),
       cmocka_unit_test(test_no_entity_is_kept_where_the_library_keeps_its_own),
       cmocka_unit_test(test_a_lost_connection_starts_the_transaction_again),
+      cmocka_unit_test(test_a_server_that_takes_no_writes_now_has_not_refused_the_event),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

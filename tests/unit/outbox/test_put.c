@@ -1,4 +1,5 @@
 // `outbox put`: what is read as an event, and what each bad input is called.
+#define _GNU_SOURCE // fopencookie
 #include "outbox/cli/json_stream.h"
 #include "outbox/cli/put_line.h"
 #include "outbox/text/iso8601.h"
@@ -116,6 +117,27 @@ static void test_stream(void **unused) {
   assert_string_equal(nul, "1!expected JSON, found a NUL byte");
 }
 
+static ssize_t more_text(void *left, char *buffer, size_t size) {
+  size_t count = MIN(size, *(size_t *)left);
+  memset(buffer, 'x', count);
+  *(size_t *)left -= count;
+  return (ssize_t)count;
+}
+
+static void test_an_object_without_an_end_is_not_read_until_memory_ends(void **unused) {
+  (void)unused;
+  size_t left = JSON_OBJECT_MAX_BYTES + 1;
+  char message[256];
+  int line;
+  g_autoptr(GString) object = g_string_new(NULL);
+  json_stream_t stream = {.file =
+                              fopencookie(&left, "r", (cookie_io_functions_t){.read = more_text})};
+  assert_int_equal(ungetc('{', stream.file), '{');
+  assert_int_equal(json_stream_next(&stream, object, &line, message, sizeof message), JSON_BAD);
+  assert_string_equal(message, "expected an object of at most 64 MiB, found a longer one");
+  fclose(stream.file);
+}
+
 // Reads one object; "" or the complaint.
 static void check_line(const char *json, const char *entities, const char *expected) {
   char message[512] = "";
@@ -230,6 +252,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_times),
       cmocka_unit_test(test_stream),
+      cmocka_unit_test(test_an_object_without_an_end_is_not_read_until_memory_ends),
       cmocka_unit_test(test_lines),
       cmocka_unit_test(test_line_as_read),
   };
