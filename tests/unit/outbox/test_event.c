@@ -392,22 +392,41 @@ static void test_a_lost_connection_starts_the_transaction_again(void **unused) {
   }
 }
 
-static void test_a_server_that_takes_no_writes_now_has_not_refused_the_event(void **unused) {
+static void test_what_a_server_cannot_do_now_is_no_refusal(void **unused) {
   (void)unused;
   static const struct {
     uint32_t code;
     outbox_error_kind_t kind;
   } cases[] = {
-      {189, OUTBOX_UNAVAILABLE}, {371, OUTBOX_UNAVAILABLE}, {11600, OUTBOX_UNAVAILABLE},
-      {13, OUTBOX_REFUSED},      {121, OUTBOX_REFUSED},
+      {189, OUTBOX_UNAVAILABLE}, // PrimarySteppedDown
+      {371, OUTBOX_UNAVAILABLE}, // UserWritesBlocked
+      {121, OUTBOX_REFUSED},     // DocumentValidationFailure
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    bson_error_t cause = {
-        .domain = MONGOC_ERROR_SERVER, .code = cases[i].code, .message = "not now"};
+    bson_error_t cause = {.domain = MONGOC_ERROR_SERVER, .code = cases[i].code, .message = "no"};
     outbox_error_t error;
-    outbox_fail_mongoc(&error, &cause, NULL, "update");
+    outbox_fail_mongoc(&error, &cause, NULL, "insert");
     assert_int_equal(error.kind, cases[i].kind);
   }
+}
+
+// The answer of long ago is not given again: the server, which is away here, is asked.
+static void test_whether_receipts_are_kept_is_asked_again_after_ten_seconds(void **unused) {
+  (void)unused;
+  mongoc_init();
+  mongoc_client_t *client = mongoc_client_new("mongodb://127.0.0.1:1/?connectTimeoutMS=100");
+  outbox_t *outbox = outbox_new_from_client(client, &(outbox_options_t){.database = "bank"}, NULL);
+  outbox_error_t error;
+  bool kept = false;
+  outbox->commands_asked = outbox_monotonic_ms() * 2 + 1;
+  assert_true(outbox_commands_are_kept(outbox, client, &kept, &error));
+  assert_true(kept);
+  outbox->commands_asked = (outbox_monotonic_ms() - 10000) * 2 + 1;
+  assert_false(outbox_commands_are_kept(outbox, client, &kept, &error));
+  assert_int_equal(error.kind, OUTBOX_UNAVAILABLE);
+  outbox_destroy(outbox);
+  mongoc_client_destroy(client);
+  mongoc_cleanup();
 }
 
 int main(void) {
@@ -424,7 +443,8 @@ int main(void) {
       cmocka_unit_test(test_changes),
       cmocka_unit_test(test_no_entity_is_kept_where_the_library_keeps_its_own),
       cmocka_unit_test(test_a_lost_connection_starts_the_transaction_again),
-      cmocka_unit_test(test_a_server_that_takes_no_writes_now_has_not_refused_the_event),
+      cmocka_unit_test(test_what_a_server_cannot_do_now_is_no_refusal),
+      cmocka_unit_test(test_whether_receipts_are_kept_is_asked_again_after_ten_seconds),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
