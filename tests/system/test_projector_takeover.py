@@ -7,13 +7,15 @@ import re
 import socket
 import threading
 import time
+import uuid
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Iterator
 
 import pymongo
 import pytest
+from bson import Int64
 
 from bank import FAST
 from bank import opened as opened_with
@@ -318,6 +320,23 @@ def test_a_failover_that_takes_the_owner_with_it_is_noticed_by_the_next_one(bank
     assert refused.returncode == 2 and re.search(LOST, refused.stderr) and str(lost[0]["_id"]) in refused.stderr, refused.stderr
     done = bank.projector("run", "--once", "--adopt")
     assert done.returncode == 0 and re.search(LOST, done.stderr), done.stderr
+    bank.run_once()
+
+
+@pytest.mark.thorough
+def test_what_another_worker_committed_later_hides_no_loss(bank):
+    bank.mapping(**FAST)
+    bank.put(there := opened(bank))
+    bank.run_once()
+    now = datetime.now(timezone.utc)
+    for n, (event_id, age_s) in enumerate(((there["_id"], 0), (uuid.uuid4(), 1))):
+        bank.db["projector_claims"].insert_one({
+            "_id": f"{bank.name}/dead:1#0/{n}", "name": bank.name, "outbox": "outbox", "claimed_by": "dead:1#0", "worker": n,
+            "epoch": Int64(0), "claimed_at": now, "events": [],
+            "committed": {"event_id": str(event_id), "kind": "uuid", "at": now - timedelta(seconds=age_s)}})
+    refused = bank.projector("run", "--once")
+    assert refused.returncode == 2 and re.search(LOST, refused.stderr) and str(event_id) in refused.stderr, refused.stderr
+    assert bank.projector("run", "--once", "--adopt").returncode == 0
     bank.run_once()
 
 

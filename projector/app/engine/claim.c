@@ -45,6 +45,9 @@ static bool look_again(Worker *worker, QueuedEvent *const *events, size_t count,
     if (at == 0)
       continue;
     Event *read = events[at - 1]->event;
+    if (events[at - 1]->left_failed)
+      read->status = STATUS_FAILED;
+    events[at - 1]->left_failed = false;
     claims[at - 1] = claim_has_changed(read, found) ? CLAIM_TAKEN : CLAIM_OURS;
     read->status = found->status;
     /* In progress: a claim of ours whose answer was lost has already counted this attempt. */
@@ -154,11 +157,19 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
 
 /* --- the step --------------------------------------------------------------------------------- */
 
+/* What is claimed in its own document is released: behind a hold it would leave the queue, and look
+ * as if it were in hand. */
 static bool requeue(Worker *worker, QueuedEvent *const *events, size_t count) {
+  g_autofree QueuedEvent **marked = g_new(QueuedEvent *, count);
+  size_t marked_count = 0;
   for (size_t i = 0; i < count; i++) {
     events[i]->read_at = 0;
-    lane_requeue(worker->lane, events[i]);
+    if (events[i]->marked)
+      marked[marked_count++] = events[i];
+    else
+      lane_requeue(worker->lane, events[i]);
   }
+  give_back(worker, marked, marked_count);
   return false;
 }
 

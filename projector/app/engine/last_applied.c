@@ -13,13 +13,14 @@ enum { NOBODY = -1 };
 typedef struct Note {
   int worker; /* NOBODY: of a former owner */
   LastCommit event;
+  LastCommit doubtful;   /* of a COMMIT that was not answered; at_ms 0: none */
+  int64_t missing_since; /* the event; monotonic, us; 0: it was there */
 } Note;
 
 struct LastApplied {
   const Config *config;
-  GMutex lock;           /* of what follows */
-  GArray *notes;         /* of Note */
-  int64_t missing_since; /* monotonic, us; 0: they were all there */
+  GMutex lock;   /* of what follows */
+  GArray *notes; /* of Note */
 };
 
 LastApplied *last_applied_new(const Config *config) {
@@ -46,44 +47,64 @@ static Note *find(LastApplied *last, int worker) {
   return NULL;
 }
 
-static void put(LastApplied *last, int worker, const LastCommit *event) {
-  const Note noted = {worker, *event};
-  SCOPED_LOCK(&last->lock);
-  Note *before = worker == NOBODY ? NULL : find(last, worker);
-  if (before)
-    *before = noted;
-  else
-    g_array_append_val(last->notes, noted);
-  last->missing_since = 0;
+static bool is_same(const LastCommit *a, IdKind kind, const char *event_id) {
+  return a->kind == kind && !strcmp(a->event_id, event_id);
 }
 
-static void note(LastApplied *last, unsigned worker, const Event *event, int64_t now_ms) {
-  LastCommit noted = {.kind = event->key.event_id.kind, .at_ms = now_ms};
-  size_t length = id_text(&event->key.event_id, noted.event_id);
-  if (!memchr(noted.event_id, '\0', length)) /* else it is no C string */
-    put(last, (int)worker, &noted);
+/* With the lock. */
+static Note *open_note(LastApplied *last, int worker) {
+  const Note none = {.worker = worker};
+  Note *note = worker == NOBODY ? NULL : find(last, worker);
+  if (note)
+    return note;
+  g_array_append_val(last->notes, none);
+  return &g_array_index(last->notes, Note, last->notes->len - 1);
+}
+
+static void put(LastApplied *last, int worker, const LastCommit *event) {
+  SCOPED_LOCK(&last->lock);
+  *open_note(last, worker) = (Note){.worker = worker, .event = *event};
+}
+
+/* The last one that the transaction has entered into the ledger; at_ms 0: none, or no C string. */
+static LastCommit last_entered(const Item *items, size_t count, int64_t now_ms) {
+  LastCommit entered = {0};
+  while (count-- > 0) {
+    const Id *id = &items[count].event->key.event_id;
+    if (!verdict_outcome(items[count].verdict))
+      continue;
+    entered.kind = id->kind;
+    size_t length = id_text(id, entered.event_id);
+    entered.at_ms = memchr(entered.event_id, '\0', length) ? 0 : now_ms;
+    break;
+  }
+  return entered;
 }
 
 void last_applied_note(LastApplied *last, unsigned worker, const Item *items, size_t count,
                        int64_t now_ms) {
-  while (count-- > 0)
-    if (verdict_outcome(items[count].verdict)) {
-      note(last, worker, items[count].event, now_ms);
-      return;
-    }
+  LastCommit entered = last_entered(items, count, now_ms);
+  if (entered.at_ms != 0)
+    put(last, (int)worker, &entered);
 }
 
-void last_applied_note_known(LastApplied *last, unsigned worker, const Item *items, size_t count,
-                             int64_t now_ms) {
-  while (count-- > 0)
-    if (items[count].verdict == VERDICT_KNOWN) {
-      note(last, worker, items[count].event, now_ms);
-      return;
-    }
+void last_applied_doubt(LastApplied *last, unsigned worker, const Item *items, size_t count,
+                        int64_t now_ms) {
+  LastCommit entered = last_entered(items, count, now_ms);
+  SCOPED_LOCK(&last->lock);
+  open_note(last, (int)worker)->doubtful = entered;
 }
 
-static bool is_same(const LastCommit *a, IdKind kind, const char *event_id) {
-  return a->kind == kind && !strcmp(a->event_id, event_id);
+void last_applied_settle(LastApplied *last, unsigned worker, const Item *items, size_t count) {
+  SCOPED_LOCK(&last->lock);
+  Note *note = find(last, (int)worker);
+  for (size_t i = 0; i < count && note && note->doubtful.at_ms != 0; i++) {
+    char text[ID_TEXT_SIZE];
+    const Id *id = &items[i].event->key.event_id;
+    id_text(id, text);
+    if (items[i].verdict == VERDICT_KNOWN && is_same(&note->doubtful, id->kind, text))
+      *note = (Note){.worker = note->worker, .event = note->doubtful};
+  }
 }
 
 static bool has(LastApplied *last, const LastCommit *event) {
@@ -102,7 +123,6 @@ void last_applied_add(LastApplied *last, const LastCommit *event) {
 void last_applied_set(LastApplied *last, const LastCommit *event) {
   g_mutex_lock(&last->lock);
   g_array_set_size(last->notes, 0);
-  last->missing_since = 0;
   g_mutex_unlock(&last->lock);
   if (event)
     last_applied_add(last, event);
@@ -140,24 +160,40 @@ static bool may_be_pruned(const Config *config, const LastCommit *event, int64_t
 }
 
 bool last_applied_is_missing(LastApplied *last) {
+  bool missing = false;
   SCOPED_LOCK(&last->lock);
-  return last->missing_since != 0;
+  for (guint i = 0; i < last->notes->len; i++)
+    missing |= g_array_index(last->notes, Note, i).missing_since != 0;
+  return missing;
 }
 
-/* How long it has been missing, in us. */
-static int64_t note_missing(LastApplied *last, bool missing) {
-  int64_t now = clock_us();
+void last_applied_keep_missing(LastApplied *last) {
   SCOPED_LOCK(&last->lock);
-  if (!missing)
-    last->missing_since = 0;
-  else if (last->missing_since == 0)
-    last->missing_since = now;
-  return missing ? now - last->missing_since : 0;
+  for (guint i = last->notes->len; i-- > 0;)
+    if (g_array_index(last->notes, Note, i).missing_since == 0)
+      g_array_remove_index_fast(last->notes, i);
 }
 
-/* One of them that the ledger does not have; `ret_lost->at_ms` 0: none. */
-static bool look_for_all(const LastApplied *last, const GArray *notes, Session *session,
-                         int64_t now_ms, LastCommit *ret_lost, Failure *ret_failure) {
+/* What a look has found; how long the event has been missing, in us. */
+static int64_t note_look(LastApplied *last, const LastCommit *event, bool missing) {
+  int64_t now = clock_us(), missing_us = 0;
+  SCOPED_LOCK(&last->lock);
+  for (guint i = 0; i < last->notes->len; i++) {
+    Note *note = &g_array_index(last->notes, Note, i);
+    if (!is_same(&note->event, event->kind, event->event_id))
+      continue;
+    note->missing_since = !missing ? 0 : note->missing_since ? note->missing_since : now;
+    missing_us = missing ? now - note->missing_since : 0;
+  }
+  return missing_us;
+}
+
+/* One of them that the ledger does not have, and for how long; `ret_lost->at_ms` 0: none. */
+static bool look_for_all(LastApplied *last, Session *session, int64_t now_ms, LastCommit *ret_lost,
+                         int64_t *ret_missing_us, Failure *ret_failure) {
+  g_mutex_lock(&last->lock);
+  g_autoptr(GArray) notes = g_array_copy(last->notes);
+  g_mutex_unlock(&last->lock);
   for (guint i = 0; i < notes->len && ret_lost->at_ms == 0; i++) {
     const LastCommit *event = &g_array_index(notes, Note, i).event;
     bool lost = false;
@@ -165,6 +201,7 @@ static bool look_for_all(const LastApplied *last, const GArray *notes, Session *
       continue;
     if (!loss_look(session, last->config->name, event, &lost, ret_failure))
       return false;
+    *ret_missing_us = note_look(last, event, lost);
     if (lost)
       *ret_lost = *event;
   }
@@ -173,16 +210,13 @@ static bool look_for_all(const LastApplied *last, const GArray *notes, Session *
 
 bool last_applied_check(LastApplied *last, Session *session, int64_t now_ms, Failure *ret_failure) {
   LastCommit lost = {0};
-  g_mutex_lock(&last->lock);
-  g_autoptr(GArray) notes = g_array_copy(last->notes);
-  g_mutex_unlock(&last->lock);
-  if (!look_for_all(last, notes, session, now_ms, &lost, ret_failure)) {
+  int64_t missing_us = 0;
+  if (!look_for_all(last, session, now_ms, &lost, &missing_us, ret_failure)) {
     bool locked = ret_failure->class == FAILURE_CONFLICT; /* what follows will meet the lock, too */
     if (locked)
       *ret_failure = (Failure){0};
     return locked;
   }
-  int64_t missing_us = note_missing(last, lost.at_ms != 0);
   if (lost.at_ms == 0)
     return true;
   return missing_us < (int64_t)PATIENCE_MS * 1000

@@ -19,9 +19,12 @@ void last_applied_free(LastApplied *last);
 /* Call after COMMIT. `now_ms`: since 1970, by MongoDB's clock. */
 void last_applied_note(LastApplied *last, unsigned worker, const Item *items, size_t count,
                        int64_t now_ms);
-/* Call when the ledger has events of a transaction whose COMMIT was not answered. */
-void last_applied_note_known(LastApplied *last, unsigned worker, const Item *items, size_t count,
-                             int64_t now_ms);
+/* Call after a COMMIT that was not answered. */
+void last_applied_doubt(LastApplied *last, unsigned worker, const Item *items, size_t count,
+                        int64_t now_ms);
+/* Call when the ledger was asked for these items: it may know those of a COMMIT that was not
+ * answered. */
+void last_applied_settle(LastApplied *last, unsigned worker, const Item *items, size_t count);
 /* What the claim of a former owner's worker says, beside all that is known. */
 void last_applied_add(LastApplied *last, const LastCommit *event);
 /* What the lease says, instead of all that is known; NULL: nothing. */
@@ -37,5 +40,7 @@ void last_applied_forget(LastApplied *last, const Id *event_id);
  * have been pruned. FAILURE_UNAVAILABLE for some seconds, because a server may lag behind another
  * one; then FAILURE_CONFIG. */
 bool last_applied_check(LastApplied *last, Session *session, int64_t now_ms, Failure *ret_failure);
-/* Whether one was missing when they were looked for last. */
+/* Whether one was missing when it was looked for last. */
 bool last_applied_is_missing(LastApplied *last);
+/* Forgets all that were not: the lease then keeps one that was. */
+void last_applied_keep_missing(LastApplied *last);

@@ -22,6 +22,7 @@ struct QueuedEvent {
   bool marked;     /* its own document says in_progress, or may say so */
   bool has_hold;   /* it has a hold, or was to get one */
   bool repeated;   /* the ledger had it when it was tried */
+  bool left_failed; /* its document was marked as failed in an outage, and not read since */
   /* Of the attempt in hand: */
   bool excused;     /* it failed for a reason that is not its own, and does not pay */
   bool on_trial;    /* whether its table takes events again is tried with this one */

@@ -64,17 +64,22 @@ static bool is_same_failure(const Item *a, const Item *b) {
 
 /* One by one, after MongoDB has refused them together: an event that cannot be marked must not
  * affect the others. */
-static void mark_alike(Worker *worker, Event *const *events, size_t count, const FailedMark *mark) {
+static void mark_alike(Worker *worker, QueuedEvent *const *failed, size_t count,
+                       const FailedMark *mark) {
+  g_autofree Event **events = queued_events_bare(failed, count);
   Failure failure = {0};
   while (!outbox_mark_failed(worker->outbox, events, count, mark, &failure)) {
     if (failure_is_refusal(&failure) && count > 1) {
       for (size_t i = 0; i < count; i++)
-        mark_alike(worker, events + i, 1, mark);
+        mark_alike(worker, failed + i, 1, mark);
       return;
     }
-    if (failure_is_refusal(&failure))
+    if (failure_is_refusal(&failure)) {
       report_refused(worker->lanes->watch, worker->metrics, "failed event cannot be marked",
                      events[0], &failure);
+      if (event_has_aggregate(events[0]) && !mark->dead) /* its attempts do not rise */
+        lane_hold(worker->lane, failed[0], HOLD_FAILED, MAX(mark->delay_ms, UNCOUNTED_RETRY_MS));
+    }
     if (!pause_before_marking_again(worker, &failure))
       return;
   }
@@ -97,8 +102,7 @@ static void wait_behind_failed(Item *items, size_t count) {
 
 /* Marks failed events; those with the same failure in one command. */
 static void settle_failed(Worker *worker, const Item *items, size_t count) {
-  g_autofree Event **alike = g_new(Event *, count);
-  g_autofree QueuedEvent **leaving = g_new(QueuedEvent *, count);
+  g_autofree QueuedEvent **alike = g_new(QueuedEvent *, count);
   g_autofree bool *done = g_new0(bool, count);
   for (size_t i = 0; i < count; i++) {
     if (done[i] || items[i].verdict != VERDICT_FAILED)
@@ -110,12 +114,11 @@ static void settle_failed(Worker *worker, const Item *items, size_t count) {
         continue;
       done[j] = true;
       hold_failed(worker, &items[j], &mark);
-      leaving[alike_count] = queued_of(&items[j]);
-      alike[alike_count++] = items[j].event;
+      alike[alike_count++] = queued_of(&items[j]);
     }
     mark_alike(worker, alike, alike_count, &mark);
     for (size_t j = 0; j < alike_count; j++)
-      lane_forget(worker->lane, leaving[j]);
+      lane_forget(worker->lane, alike[j]);
   }
 }
 
@@ -241,8 +244,7 @@ void settle_outage(Worker *worker, Item *items, size_t count, const Failure *fai
       break;
   }
   for (size_t i = 0; i < open_count; i++) {
-    if (marked)
-      events[i]->status = STATUS_FAILED;
+    open[i]->left_failed = marked;
     open[i]->read_at = 0;
     lane_requeue(worker->lane, open[i]);
   }

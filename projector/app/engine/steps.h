@@ -28,7 +28,6 @@ struct Worker {
   Arena *arena;          /* of the batch in hand */
   unsigned long hung;    /* number of a session that broke; 0: none, or it was ended */
   bool hurried;          /* the session's lock waits are shorter than usual */
-  bool in_doubt;         /* a COMMIT since the last one that was answered may have had effect */
   bool refused;          /* MySQL caused the last failure: it is probed before work continues */
   int64_t full_since;    /* lack of space at the rows, first and last; monotonic, us; 0: none */
   int64_t full_at;

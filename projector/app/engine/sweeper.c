@@ -92,8 +92,8 @@ static bool change(const Sweep *with, SweepStep apply, Event *const *events, siz
   return true;
 }
 
-/* A command that died while it had seized an event has decided nothing about it. What it had seized
- * is no longer abandoned for the steps after this one. */
+/* A command that died while it had seized an event has decided nothing about it. For the steps
+ * after this one it is no longer abandoned, unless MongoDB refused the change. */
 static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
                           Failure *ret_failure) {
   g_autofree Item *items = g_new0(Item, events->len);
@@ -184,7 +184,8 @@ static bool sweep_claim(const Sweep *with, const AbandonedClaim *claim, Failure 
 }
 
 /* What the workers of earlier owners committed before the batch that their claims name, later
- * perhaps than what the lease says. On failure the lease is told, and asked by the next owner. */
+ * perhaps than what the lease says. What is missing is told to the lease at the end of this tenure,
+ * so that the next one waits for it, and then says that it is lost. */
 static bool check_loss(const Sweep *with, const GPtrArray *claims, Failure *ret_failure) {
   LastApplied *last = with->lanes->last_applied;
   for (guint i = 0; i < claims->len; i++) {
@@ -194,8 +195,12 @@ static bool check_loss(const Sweep *with, const GPtrArray *claims, Failure *ret_
   }
   if (last_applied_check(last, with->session, lanes_now_ms(with->lanes), ret_failure))
     return true;
-  if (!with->config->settings.adopt || !last_applied_is_missing(last))
+  if (!last_applied_is_missing(last))
     return false;
+  if (!with->config->settings.adopt) {
+    last_applied_keep_missing(last);
+    return false;
+  }
   log_failure(LOG_LEVEL_WARNING, "continuing all the same, as --adopt says", ret_failure);
   *ret_failure = (Failure){0};
   last_applied_set(last, NULL);

@@ -73,7 +73,6 @@ static bool begin(Worker *worker, Failure *ret_failure) {
 }
 
 void note_commit(Worker *worker, const Item *items, size_t count) {
-  worker->in_doubt = false;
   last_applied_note(worker->lanes->last_applied, worker->number, items, count,
                     lanes_now_ms(worker->lanes));
 }
@@ -119,8 +118,11 @@ static bool transact(Worker *worker, Item *items, size_t count, const GHashTable
                   ledger_write_positions(session, worker->ledger, aggregates, ret_failure)))
     return false;
   crash_point("before_commit");
-  if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT")))
+  if (!failure_at(ret_failure, STEP_COMMIT, session_run(session, ret_failure, "COMMIT"))) {
+    last_applied_doubt(worker->lanes->last_applied, worker->number, items, count,
+                       lanes_now_ms(worker->lanes));
     return false;
+  }
   hand_commit(worker->hand, items, count);
   note_commit(worker, items, count);
   watch_recall_missing(worker->lanes->watch, items, count);
@@ -180,9 +182,7 @@ static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t kno
   if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
     return false;
   hand_commit(worker->hand, items, count);
-  if (worker->in_doubt)
-    last_applied_note_known(worker->lanes->last_applied, worker->number, items, count,
-                            lanes_now_ms(worker->lanes));
+  last_applied_settle(worker->lanes->last_applied, worker->number, items, count);
   /* the other transaction was rolled back after all, or another key is repeated */
   return count_known(items, count) > known ||
          failure_set(ret_failure, FAILURE_CONFLICT, SOURCE_MYSQL, 0,
@@ -247,10 +247,8 @@ static bool end_part(Worker *worker, Item *items, size_t count, bool excused, At
 void part_with_session(Worker *worker, const Failure *failure) {
   if (worker->session && blame_is_break(failure))
     worker->hung = session_id(worker->session);
-  if (failure->class == FAILURE_UNAVAILABLE) {
-    worker->in_doubt = true;
+  if (failure->class == FAILURE_UNAVAILABLE)
     g_clear_pointer(&worker->session, session_close);
-  }
 }
 
 /* Cleans up after a failed transaction: rolls back all of it, because some errors undo only one

@@ -23,16 +23,18 @@ static bool look_at_claims(Outbox *outbox, Event *const *events, size_t count, C
     g_hash_table_insert(index_of, &events[i]->key.event_id, GSIZE_TO_POINTER(i + 1));
   bson_t *filter = bson_new();
   outbox_append_event_ids(filter, events, count);
-  g_autoptr(EventCursor) cursor =
-      outbox_find(outbox, filter,
-                  BCON_NEW("projection", "{", "_id", BCON_INT32(1), "claimed_by", BCON_INT32(1),
-                           "}", "readConcern", "{", "level", BCON_UTF8("local"), "}"));
+  g_autoptr(EventCursor) cursor = outbox_find(
+      outbox, filter,
+      BCON_NEW("projection", "{", "_id", BCON_INT32(1), "status", BCON_INT32(1), "claimed_by",
+               BCON_INT32(1), "}", "readConcern", "{", "level", BCON_UTF8("local"), "}"));
   const bson_t *document;
   while ((document = event_cursor_next(cursor, ret_failure))) {
     g_autoptr(Event) found = event_decode(document);
     size_t at = GPOINTER_TO_SIZE(g_hash_table_lookup(index_of, &found->key.event_id));
     if (at)
-      ret_claims[at - 1] = outbox_is_ours(outbox, document) ? CLAIM_OURS : CLAIM_TAKEN;
+      ret_claims[at - 1] = found->status == STATUS_IN_PROGRESS && outbox_is_ours(outbox, document)
+                               ? CLAIM_OURS
+                               : CLAIM_TAKEN;
   }
   return ret_failure->class == FAILURE_NONE;
 }
