@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from bank import deposited, impossible, opened
 from endpoint import Endpoint
-from workspace import WAIT_S, Workspace, decimal
+from workspace import WAIT_S, Process, Workspace, decimal
 
 PATIENT = {"mysql": {"lock_wait_s": 600}}  # no wait for a row that the test has locked ends before its time
 SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100, "claim_mark_ms": 100, **PATIENT}
@@ -157,19 +157,26 @@ def test_an_event_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
     assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
 
 
+@contextmanager
+def queued_behind_a_lock(ws: Workspace, event: dict) -> Iterator[tuple[Process, pymysql.cursors.Cursor]]:
+    """The event has been read, and waits in the queue for a batch that waits for a row."""
+    with ws.start_projector() as projector, row_locked(ws) as cursor:
+        projector.wait_log("info working")
+        endpoint = Endpoint(projector)
+        ws.put(deposited(ws))
+        ws.wait_lock_wait()
+        ws.put(event)
+        ws.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="its place in the queue")
+        yield projector, cursor
+
+
 def test_an_event_that_is_retried_by_hand_while_it_is_in_the_queue_has_all_attempts_again(bank):
     """Its batch has to wait, but not so long that the queue is read anew."""
     bank.mapping(**QUIET | {"claim_mark_ms": 3600000}, workers=1, batch=1, max_attempts=3, http="127.0.0.1:0")
     bank.put(opened(bank))
     bank.run_once()
     tired = {**impossible(bank, "a2"), "attempts": 2}
-    with bank.start_projector() as projector, row_locked(bank) as cursor:
-        projector.wait_log("info working")
-        endpoint = Endpoint(projector)
-        bank.put(deposited(bank))
-        bank.wait_lock_wait()
-        bank.put(tired)
-        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="its place in the queue")
+    with queued_behind_a_lock(bank, tired) as (projector, cursor):
         bank.outbox.update_one({"_id": tired["_id"]}, {"$set": {"attempts": 0}})
         cursor.execute("COMMIT")
         assert bank.wait_status(tired, "dead")["attempts"] == 3
@@ -188,13 +195,7 @@ def test_an_event_that_is_corrected_while_it_is_in_the_queue_is_applied_as_it_is
     bank.put(opened(bank), opened(bank, "a2"))
     bank.run_once()
     wrong = {**deposited(bank, "a2", "5.00"), "status": "failed", "attempts": 0, "next_attempt_at": ago(minutes=1)}
-    with bank.start_projector() as projector, row_locked(bank) as cursor:
-        projector.wait_log("info working")
-        endpoint = Endpoint(projector)
-        bank.put(deposited(bank))
-        bank.wait_lock_wait()
-        bank.put(wrong)
-        bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="its place in the queue")
+    with queued_behind_a_lock(bank, wrong) as (_, cursor):
         correct(bank, wrong, "7.00")
         cursor.execute("COMMIT")
         bank.wait_drained()

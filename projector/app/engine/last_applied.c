@@ -6,9 +6,7 @@
 
 #include <string.h>
 
-enum { PATIENCE_MS = 5000 };
-
-enum { NOBODY = -1 };
+enum { PATIENCE_MS = 5000, NOBODY = -1 };
 
 typedef struct Note {
   int worker; /* NOBODY: of a former owner */

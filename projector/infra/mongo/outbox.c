@@ -126,13 +126,24 @@ bool outbox_claim(Outbox *outbox, Event *const *events, size_t count, Claim *ret
 
 /* --- sweep ----------------------------------------------------------------------------------- */
 
-/* A failed event has the time of its next attempt, a dead one has not. */
+/* Takes a claim away: an event with the time of its next attempt had failed, the others get
+ * `other`. `more`: what else is set. */
+static bson_t *unclaim_update(const char *other, const bson_t *more) {
+  bson_t set = BSON_INITIALIZER;
+  BCON_APPEND(&set, "status", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
+              BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]", "}", BCON_UTF8("failed"),
+              BCON_UTF8(other), "]", "}");
+  if (more)
+    bson_concat(&set, more);
+  bson_t *update = BCON_NEW("0", "{", "$set", BCON_DOCUMENT(&set), "}", "1", "{", "$unset", "[",
+                            BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}");
+  bson_destroy(&set);
+  return update;
+}
+
+/* A dead event has no next attempt. */
 static bool unseize_abandoned(Outbox *outbox, const bson_t *filter, Failure *ret_failure) {
-  bson_t *update =
-      BCON_NEW("0", "{", "$set", "{", "status", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
-               BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]", "}", BCON_UTF8("failed"),
-               BCON_UTF8("dead"), "]", "}", "}", "}", "1", "{", "$unset", "[",
-               BCON_UTF8("claimed_by"), BCON_UTF8("claimed_at"), "]", "}");
+  bson_t *update = unclaim_update("dead", NULL);
   bool good = outbox_update_many(outbox, filter, update, NULL, ret_failure);
   bson_destroy(update);
   return good;
@@ -181,15 +192,15 @@ bool outbox_sweep(Outbox *outbox, Event *const *events, size_t count, SweepActio
 
 /* A retry by hand takes the time of the next attempt away. */
 static bson_t *release_update(bool failed) {
-  return failed ? BCON_NEW("0", "{", "$set", "{", "status", "{", "$cond", "[", "{", "$eq", "[", "{",
-                           "$type", BCON_UTF8("$next_attempt_at"), "}", BCON_UTF8("date"), "]", "}",
-                           BCON_UTF8("failed"), BCON_UTF8("pending"), "]", "}", "attempts", "{",
-                           "$add", "[", BCON_UTF8("$attempts"), BCON_INT32(-1), "]", "}", "}", "}",
-                           "1", "{", "$unset", "[", BCON_UTF8("claimed_by"),
-                           BCON_UTF8("claimed_at"), "]", "}")
-                : BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "}", "$unset", "{",
-                           "claimed_by", BCON_INT32(1), "claimed_at", BCON_INT32(1), "}", "$inc",
-                           "{", "attempts", BCON_INT32(-1), "}");
+  if (!failed)
+    return BCON_NEW("$set", "{", "status", BCON_UTF8("pending"), "}", "$unset", "{", "claimed_by",
+                    BCON_INT32(1), "claimed_at", BCON_INT32(1), "}", "$inc", "{", "attempts",
+                    BCON_INT32(-1), "}");
+  bson_t *one_less =
+      BCON_NEW("attempts", "{", "$add", "[", BCON_UTF8("$attempts"), BCON_INT32(-1), "]", "}");
+  bson_t *update = unclaim_update("pending", one_less);
+  bson_destroy(one_less);
+  return update;
 }
 
 static bool release(Outbox *outbox, Event *const *events, size_t count, const void *failed,
