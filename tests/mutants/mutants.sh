@@ -5,7 +5,7 @@
 run_mutants() {
   case " $* " in
     *" --list "* | *" --check "* | *" --help "*) ;;
-    *) provide mysql; install_packages build test ;;
+    *) provide mysql; provide_test_tools; install_packages build test ;;
   esac
   "$PYTHON" tests/mutants/mutants.py "$@"
 }
