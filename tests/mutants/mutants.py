@@ -248,8 +248,8 @@ class Copy:
             return []
         if status is None:
             return [f"{tests[0]}: took too long"]
-        # pytest-xdist appends a test's group to its name.
-        failed = re.findall(r"^(?:FAILED|ERROR) tests/system/([^\s@]+)", said, re.MULTILINE)
+        # pytest-xdist appends a test's group to its name, which may contain spaces; pytest a reason.
+        failed = re.findall(r"^(?:FAILED|ERROR) tests/system/(.+?)(?:@\S+)?(?: - .*)?$", said, re.MULTILINE)
         if status != 1 or not failed:
             raise Wrong(f"pytest ended with status {status}:\n{said[-3000:]}")
         return failed
