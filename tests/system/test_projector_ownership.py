@@ -138,6 +138,7 @@ def test_an_owner_that_cannot_prolong_its_lease_takes_nothing_more(bank):
         bank.db.command("collMod", "projector_leases", validator={"never": True})
         ended = owner.wait_log(r"^(\S+)Z error the tenure ended class=fenced .*the lease could not be renewed in time")[1]
         assert datetime.fromisoformat(ended) < lease(bank)["expires_at"]
+        assert "stopped working" not in owner.log_text().split("the tenure ended")[0]  # said before anything is waited for
         event = opened(bank)
         bank.put(event)
         owner.wait_log("cannot become the owner")

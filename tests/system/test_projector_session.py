@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import contextmanager
 from typing import Iterator
@@ -227,6 +228,40 @@ def test_commands_say_the_same_of_a_server_that_hands_out_odd_things(bank):
             assert done.returncode == 0, (command, done.stdout, done.stderr)
         assert bank.projector("list").returncode == 1  # nothing
     assert len(bank.rows("account")) == 1
+
+
+def statements_of(ws: Workspace) -> Iterator[tuple[str, bool]]:
+    """Each statement of the projector's sessions, and whether it was sent within a transaction."""
+    within: dict[int, bool] = {}
+    for row in ws.query("SELECT thread_id AS id, CONVERT(argument USING utf8mb4) AS text FROM mysql.general_log WHERE user_host LIKE %s"
+                        " AND command_type IN ('Query', 'Execute') ORDER BY event_time", f"{PROJECTOR_USER}%"):
+        if row["text"] == "START TRANSACTION":
+            within[row["id"]] = True
+        yield row["text"], within.get(row["id"], False)
+        if row["text"].upper() in ("COMMIT", "ROLLBACK"):
+            within[row["id"]] = False
+
+
+def test_what_decides_that_something_is_missing_is_read_in_a_transaction(bank):
+    """A proxy that divides reads from writes sends a lone SELECT to a replica, which may lag."""
+    bank.query("SET GLOBAL log_output = 'TABLE'")
+    bank.query("SET GLOBAL general_log = 1")
+    first, known, gap = opened(bank, "a1", version=1), opened(bank, "a2"), bank.event("a1", "MoneyDeposited", version=3, amount=decimal("1.00"))
+    with bank.start_projector() as projector:
+        bank.put(first)
+        bank.wait_drained()
+        bank.query("INSERT INTO projector_applied (projector, event_id_kind, event_id, outcome) SELECT projector, event_id_kind, %s, outcome"
+                   " FROM projector_applied", str(known["_id"]))
+        bank.put(known)
+        bank.wait_drained()
+        bank.put(gap)
+        projector.wait_log("versions missing")
+    bank.query("SET GLOBAL general_log = 0")
+    reads = [(text, within) for text, within in statements_of(bank) if re.search("SELECT.* FROM projector_", text)]
+    assert [text for text, within in reads if not within] == []
+    for what in "SELECT source FROM projector_source", "SELECT epoch FROM projector_fence", "SELECT EXISTS .SELECT 1 FROM projector_applied", \
+                "SELECT event_id, outcome, applied_at FROM projector_applied":
+        assert any(re.search(what, text) for text, _ in reads), what
 
 
 @pytest.mark.parametrize("forbids", ["YES", "SUPER"])

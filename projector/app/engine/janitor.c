@@ -112,7 +112,11 @@ static bool leave_out_reached(Janitor *janitor, Session **session, const HoldVie
   const Position *position = &aggregate_set_open(set, hold->aggregate)->position;
   if (!*session && !(*session = owner_session_open(janitor->config, janitor->lanes, ret_failure)))
     return false;
-  if (!ledger_look_at_positions(*session, janitor->ledger, set, arena, ret_failure))
+  /* In a transaction, which a proxy does not send to a replica that lags. */
+  bool good = session_run(*session, ret_failure, "START TRANSACTION") &&
+              ledger_look_at_positions(*session, janitor->ledger, set, arena, ret_failure);
+  session_rollback(*session);
+  if (!good)
     return false;
   int64_t reached = MAX(position->max_version, position->refreshed_version);
   for (guint i = missing->len; i-- > before;) {

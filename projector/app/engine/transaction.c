@@ -174,12 +174,20 @@ static bool fail_projection(Worker *worker, Item *items, size_t count, const Pro
   return any;
 }
 
+/* In a transaction, which a proxy does not send to a replica that lags. */
+static bool find_repeated(Worker *worker, Item *items, size_t count, Failure *ret_failure) {
+  bool good = session_run(worker->session, ret_failure, "START TRANSACTION") &&
+              ledger_find_known(worker->session, worker->ledger, items, count, ret_failure);
+  session_rollback(worker->session);
+  return good;
+}
+
 /* The ledger has some of the items already. Returns false when it does not say which. */
 static bool learn_repeated(Worker *worker, Item *items, size_t count, size_t known,
                            Failure *ret_failure) {
   session_rollback(worker->session);
   reopen(items, count);
-  if (!ledger_find_known(worker->session, worker->ledger, items, count, ret_failure))
+  if (!find_repeated(worker, items, count, ret_failure))
     return false;
   hand_commit(worker->hand, items, count);
   last_applied_settle(worker->lanes->last_applied, worker->number, items, count);

@@ -221,6 +221,17 @@ static void log_dropped(const LeaseState *state) {
                 LOG_FIELDS(LOG_TEXT("collection", state->dropped)));
 }
 
+/* A server whose InnoDB is read-only as a whole, as during a repair, says that our table is, or
+ * that it cannot be locked. */
+static void wait_until_writable(Failure *failure) {
+  enum { CANNOT_LOCK = 1015, TABLE_IS_READ_ONLY = 1036 };
+  if (failure->source != SOURCE_MYSQL ||
+      (failure->code != TABLE_IS_READ_ONLY && failure->code != CANNOT_LOCK))
+    return;
+  failure->class = FAILURE_UNAVAILABLE;
+  failure_prefix(failure, "is InnoDB read-only (innodb_read_only, innodb_force_recovery)?");
+}
+
 /* The lease is ours. Raising the epoch may have to wait for a transaction of the previous owner, so
  * the lease is requested again afterwards. */
 static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *failure) {
@@ -228,6 +239,7 @@ static bool take_over(Ownership *ownership, int64_t *ret_asked_at, Failure *fail
     log_dropped(&ownership->state);
     return take_lease(ownership, ret_asked_at, failure) && ownership->state.owned;
   }
+  wait_until_writable(failure);
   give_back(ownership->lease, NULL); /* another process may be able to reach MySQL */
   return false;
 }

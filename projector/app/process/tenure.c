@@ -366,6 +366,12 @@ static void finish(Tenure *tenure, Stop *process) {
 
 /* --- the tenure ------------------------------------------------------------------------------- */
 
+static void tell_end(const Tenure *tenure, const Failure *reason) {
+  metrics_set_trouble(tenure->metrics, reason);
+  if (reason->class != FAILURE_NONE)
+    log_failure(LOG_LEVEL_ERROR, "the tenure ended", reason);
+}
+
 bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Pace *pace,
                   Stop *process, bool once) {
   Stop *stop = stop_new();
@@ -392,13 +398,14 @@ bool tenure_serve(const Config *config, MongoStore *store, Metrics *metrics, Pac
       watch(&tenure, process);
     }
     stop_request(stop, failure.class == FAILURE_NONE ? NULL : &failure);
+    Failure reason = stop_reason(stop);
+    tell_end(&tenure, &reason); /* at once: what is running may wait long for an answer */
     finish(&tenure, process);
     ownership_release(tenure.ownership);
     failure = stop_reason(stop);
     metrics_set_role(metrics, ROLE_STANDBY);
-    metrics_set_trouble(metrics, &failure);
-    if (failure.class != FAILURE_NONE)
-      log_failure(LOG_LEVEL_ERROR, "the tenure ended", &failure);
+    if (reason.class == FAILURE_NONE)
+      tell_end(&tenure, &failure);
     bool paused = once && tenure.pause.on;
     if (failure.class == FAILURE_CONFIG || paused || (once && failure.class == FAILURE_NONE))
       stop_request(process, failure.class == FAILURE_NONE ? NULL : &failure);

@@ -158,10 +158,14 @@ char *mongo_uri_deployment(const char *text) {
   return g_string_free(g_steal_pointer(&deployment), FALSE);
 }
 
+/* A call that waits for longer, with the driver's retry, would look like a hang (STUCK_MS). */
+enum { LONGEST_WAIT_MS = 50000 };
+
 static void bound(mongoc_uri_t *uri, const char *option, int32_t least_ms, int32_t default_ms) {
   int32_t asked = mongoc_uri_get_option_as_int32(uri, option, -1);
-  if (asked < least_ms)
-    mongoc_uri_set_option_as_int32(uri, option, asked < 0 ? default_ms : least_ms);
+  if (asked < least_ms || asked > LONGEST_WAIT_MS)
+    mongoc_uri_set_option_as_int32(
+        uri, option, asked < 0 ? default_ms : CLAMP(asked, least_ms, LONGEST_WAIT_MS));
 }
 
 /* Sets what the URI may override, and what it may not: read and write concern are never the URI's.

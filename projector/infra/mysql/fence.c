@@ -17,13 +17,13 @@ bool fence_take(Session *session, const char *projector, const char *owner, int6
   literal_append_text(sql, owner, strlen(owner));
   if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
     return false;
-  static const char query[] = "SELECT LAST_INSERT_ID()";
-  g_autoptr(MYSQL_RES) result = session_query(session, query, strlen(query), ret_failure);
-  MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  if (!row)
-    return false;
-  *ret_epoch = g_ascii_strtoll(row[0], NULL, 10);
-  return true;
+  *ret_epoch =
+      session_insert_id(session); /* of this very answer: a proxy cannot ask another server */
+  return *ret_epoch > 0 ||
+         failure_set(ret_failure, FAILURE_CONFIG, SOURCE_MYSQL, 0,
+                     "the answer to the write that raises the epoch does not tell the epoch, so a "
+                     "later owner could not be told from this one: is there a proxy that changes "
+                     "answers? Connect to the server itself");
 }
 
 /* A column of the projector's row; NULL: there is no row, or it is empty. Free with g_free. */
@@ -32,7 +32,7 @@ static bool read_column(Session *session, const char *column, const char *projec
   g_autoptr(GString) sql = g_string_new(NULL);
   g_string_printf(sql, "SELECT %s FROM projector_fence WHERE part = 0 AND projector = ", column);
   literal_append_text(sql, projector, strlen(projector));
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  g_autoptr(MYSQL_RES) result = session_query_current(session, sql->str, sql->len, ret_failure);
   if (!result)
     return false;
   MYSQL_ROW row = mysql_fetch_row(result);

@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-/* In a transaction, which proxies do not send to a replica that lags. */
 bool loss_look(Session *session, const char *projector, const LastCommit *last, bool *ret_lost,
                Failure *ret_failure) {
   g_autoptr(GString) name = g_string_new(NULL);
@@ -19,11 +18,8 @@ bool loss_look(Session *session, const char *projector, const LastCommit *last, 
   literal_append_bytes(sql, last->event_id, strlen(last->event_id));
   g_string_append_printf(sql, "), EXISTS (SELECT 1 FROM projector_applied WHERE projector = %s)",
                          name->str);
-  if (!session_run(session, ret_failure, "START TRANSACTION"))
-    return false;
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, ret_failure);
+  g_autoptr(MYSQL_RES) result = session_query_current(session, sql->str, sql->len, ret_failure);
   MYSQL_ROW row = result ? mysql_fetch_row(result) : NULL;
-  session_rollback(session);
   if (!row)
     return false;
   bool there = *row[0] == '1', others = *row[1] == '1';

@@ -353,6 +353,19 @@ MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failu
   return result;
 }
 
+MYSQL_RES *session_query_current(Session *session, const char *sql, size_t length,
+                                 Failure *ret_failure) {
+  if (!session_run(session, ret_failure, "START TRANSACTION"))
+    return NULL;
+  MYSQL_RES *result = session_query(session, sql, length, ret_failure);
+  session_rollback(session);
+  return result;
+}
+
+int64_t session_insert_id(Session *session) {
+  return (int64_t)mysql_insert_id(session->mysql);
+}
+
 char *session_ask(Session *session, Failure *ret_failure, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);

@@ -70,6 +70,12 @@ bool session_run(Session *session, Failure *ret_failure, const char *format, ...
     __attribute__((format(printf, 3, 4)));
 /* Runs a query and stores its whole result; free with mysql_free_result. */
 MYSQL_RES *session_query(Session *session, const char *sql, size_t length, Failure *ret_failure);
+/* The same in a transaction of its own, which a proxy that sends reads elsewhere does not send to a
+ * replica that lags. For what decides whether something is missing. */
+MYSQL_RES *session_query_current(Session *session, const char *sql, size_t length,
+                                 Failure *ret_failure);
+/* What LAST_INSERT_ID(expression) was in the last statement, as its answer told; 0: it had none. */
+int64_t session_insert_id(Session *session);
 /* The first column of the first row of a query, formatted as in session_run; "" for NULL. Returns
  * NULL on failure, and with class NONE when there is no row. Free with g_free. */
 char *session_ask(Session *session, Failure *ret_failure, const char *format, ...)

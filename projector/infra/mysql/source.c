@@ -30,7 +30,7 @@ bool source_read(Session *session, const char *projector, KeptSource *ret_source
   Failure failure = {0};
   g_autoptr(GString) sql = g_string_new("SELECT source FROM projector_source WHERE projector = ");
   literal_append_text(sql, projector, strlen(projector));
-  g_autoptr(MYSQL_RES) result = session_query(session, sql->str, sql->len, &failure);
+  g_autoptr(MYSQL_RES) result = session_query_current(session, sql->str, sql->len, &failure);
   if (!result)
     return pass_over(&failure, ret_source, ret_failure);
   MYSQL_ROW row = mysql_fetch_row(result);
