@@ -77,11 +77,12 @@ void text_hide_quoted(char *text, size_t size) {
 static bool quotes_only_names(int code) {
   static const struct {
     int first, last;
-  } codes[] = {{1044, 1054}, {1109, 1109}, {1129, 1130}, {1136, 1136}, {1142, 1146}, {1193, 1193},
-               {1205, 1213}, {1216, 1217}, {1227, 1227}, {1231, 1232}, {1238, 1238}, {1264, 1265},
-               {1290, 1290}, {1766, 1766}, {1305, 1305}, {1356, 1356}, {1364, 1365}, {1370, 1370},
-               {1406, 1406}, {1451, 1452}, {1524, 1524}, {1698, 1698}, {2000, 2999}, {3118, 3118},
-               {3140, 3157}, {3159, 3159}, {3819, 3819}, {3955, 3955}, {4025, 4025}};
+  } codes[] = {{1044, 1054}, {1059, 1060}, {1067, 1075}, {1101, 1101}, {1117, 1118}, {1170, 1170},
+               {1109, 1109}, {1129, 1130}, {1136, 1136}, {1142, 1146}, {1193, 1193}, {1205, 1213},
+               {1216, 1217}, {1227, 1227}, {1231, 1232}, {1238, 1238}, {1264, 1265}, {1290, 1290},
+               {1766, 1766}, {1305, 1305}, {1356, 1356}, {1364, 1365}, {1370, 1370}, {1406, 1406},
+               {1451, 1452}, {1524, 1524}, {1698, 1698}, {2000, 2999}, {3118, 3118}, {3140, 3157},
+               {3159, 3159}, {3819, 3819}, {3955, 3955}, {4025, 4025}};
   for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
     if (code >= codes[i].first && code <= codes[i].last)
       return true;
@@ -180,12 +181,22 @@ static const CodeRange mysql_codes[] = {
     {1054, 1054, FAILURE_MAPPING},     /* unknown column */
     {1064, 1064, FAILURE_MAPPING},     /* syntax */
     {1109, 1109, FAILURE_MAPPING},     /* unknown table in statement */
+    {1059, 1060, FAILURE_MAPPING},     /* DDL: name too long, column named twice */
+    {1067, 1075, FAILURE_MAPPING},     /* DDL: a default, a key or a length that cannot be */
+    {1097, 1097, FAILURE_MAPPING},     /* DDL: too many labels of an enum */
+    {1101, 1101, FAILURE_MAPPING},     /* DDL: default of a BLOB, TEXT or JSON */
+    {1117, 1118, FAILURE_MAPPING},     /* DDL: too many columns, row too large */
     {1136, 1136, FAILURE_MAPPING},     /* column count */
     {1146, 1146, FAILURE_MAPPING},     /* table does not exist */
     {1033, 1036, FAILURE_MAPPING},     /* damaged or old table file, read-only table */
     {1194, 1195, FAILURE_MAPPING},     /* crashed table */
+    {1170, 1170, FAILURE_MAPPING},     /* DDL: a BLOB or TEXT in a key */
+    {1291, 1291, FAILURE_MAPPING},     /* DDL: two labels that the collation takes for one */
+    {1293, 1294, FAILURE_MAPPING},     /* DDL: TIMESTAMP with a default that cannot be */
     {1305, 1305, FAILURE_MAPPING},     /* function or procedure does not exist */
     {1356, 1356, FAILURE_MAPPING},     /* view is invalid */
+    {1425, 1427, FAILURE_MAPPING},     /* DDL: scale, precision */
+    {1439, 1439, FAILURE_MAPPING},     /* DDL: width */
     {1449, 1449, FAILURE_MAPPING},     /* the definer of a trigger or view does not exist */
     {1712, 1712, FAILURE_MAPPING},     /* damaged index */
     {1812, 1812, FAILURE_MAPPING},     /* tablespace is missing */

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from bank import opened
 from workspace import bank_projections
 
@@ -55,6 +57,14 @@ def test_schema_apply_never_narrows(bank):
     done = bank.projector("schema", "--apply")
     assert done.returncode == 2 and "varchar(50); widen the column" in done.stderr
     assert create_statements(bank) == before
+
+
+@pytest.mark.parametrize("key, column, code", [("varchar(1000)", "int", 1071), ("varchar(36)", "varchar(16383)", 1118)])
+def test_a_table_that_no_server_can_have_is_the_mappings_fault(ws, key, column, code):
+    ws.mapping([{"aggregate_type": "x", "table": "x", "key": {"id": {"from": "$aggregate_id", "type": key}},
+                 "columns": {"c": {"from": "c", "type": column}}, "events": {"E": {"op": "upsert"}}}])
+    done = ws.projector("schema", "--apply")
+    assert done.returncode == 2 and f"x: " in done.stderr and f"({code})" in done.stderr, done.stderr
 
 
 def test_schema_of_every_type_fits_its_own_check(ws):
