@@ -108,6 +108,12 @@ def test_a_delete_of_a_row_that_is_not_there_changes_nothing(folder):
     assert [change["change"] for change in unsure["changes"]] == ["update"]
 
 
+@pytest.mark.parametrize("changes, path", [({"unknown_event": "ignore"}, "unknown_event"), ({"mongodb": {"layouts": "debezium"}}, "mongodb.layouts")])
+def test_a_key_that_run_does_not_know_is_refused_here_too(folder, changes, path):
+    (folder / "mapping.json").write_text(json.dumps({**MAPPING, **changes}))
+    assert f"mapping.json: {path}: unknown key; known here: " in run(folder, stdin=json.dumps(event("Placed", kind="web", total=1)), status=2)
+
+
 def test_what_the_file_takes_from_the_environment_is_taken_here_too(folder, monkeypatch):
     monkeypatch.setenv("LAYOUT", "debezium")
     monkeypatch.setenv("TYPE", "kind_of_event")

@@ -275,15 +275,14 @@ static bool take_feeds(Config *config, const json_t *json, Failure *ret_failure)
 }
 
 static bool parse_mongodb(Config *config, json_t *root, Failure *ret_failure) {
-  static const char *const keys[] = {"uri",   "uri_file", "database", "outbox", "retain",
-                                     "feeds", "layout",   "fields",   NULL};
   static const char *const retains[] = {"delete", "archive", NULL};
   static const char path[] = "mongodb";
   json_t *json = json_object_get(root, path);
   int retain = 0;
   config->mongodb.outbox = "outbox";
-  if (!json_check_object(json, path, keys, ret_failure) ||
-      !take_secret(config, json, path, "uri", &config->mongodb.uri, ret_failure) ||
+  if (!json)
+    return json_complain(path, "an object", NULL, ret_failure);
+  if (!take_secret(config, json, path, "uri", &config->mongodb.uri, ret_failure) ||
       !json_take_text(json, path, "database", true, &config->mongodb.database, ret_failure) ||
       !json_take_collection(json, path, "outbox", &config->mongodb.outbox, ret_failure) ||
       !json_take_choice(json, path, "retain", retains, &retain, ret_failure) ||
@@ -416,18 +415,26 @@ static bool check_replicas(const Config *config, Failure *ret_failure) {
          wrong(ret_failure, "max_replica_lag_s", "expected the replicas in mysql.replicas");
 }
 
-static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
+/* Of the file and of `mongodb`, which has members that the mapping needs: no value is looked at. */
+static bool check_keys(json_t *root, Failure *ret_failure) {
   static const char *const others[] = {
       "$schema", "name",           "mongodb",   "mysql",       "projections",     "log",
       "http",    "unknown_events", "permanent", "admin_token", "admin_token_file"};
+  static const char *const mongodb_keys[] = {"uri",   "uri_file", "database", "outbox", "retain",
+                                             "feeds", "layout",   "fields",   NULL};
+  json_t *mongodb = json_object_get(root, "mongodb");
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
   for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
     g_ptr_array_add(keys, (gpointer)others[i]);
   for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
     g_ptr_array_add(keys, (gpointer)numbers[i].key);
   g_ptr_array_add(keys, NULL);
-  if (!json_check_object(root, "", (const char *const *)keys->pdata, ret_failure) ||
-      !fill_in(root, "", ret_failure) ||
+  return json_check_object(root, "", (const char *const *)keys->pdata, ret_failure) &&
+         (!mongodb || json_check_object(mongodb, "mongodb", mongodb_keys, ret_failure));
+}
+
+static bool parse_root(Config *config, json_t *root, Failure *ret_failure) {
+  if (!check_keys(root, ret_failure) || !fill_in(root, "", ret_failure) ||
       !json_take_text(root, "", "name", true, &config->name, ret_failure))
     return false;
   if (!is_name(config->name))
@@ -500,7 +507,8 @@ Config *config_load_mapping(const char *file, Failure *ret_failure) {
   if (!config)
     return NULL;
   json_t *mongodb = json_object_get(config->json, "mongodb");
-  if (fill_in_key(mongodb, "mongodb", "layout", ret_failure) &&
+  if (check_keys(config->json, ret_failure) &&
+      fill_in_key(mongodb, "mongodb", "layout", ret_failure) &&
       fill_in_key(mongodb, "mongodb", "fields", ret_failure) &&
       fill_in_key(config->json, "", "unknown_events", ret_failure) &&
       fill_in_key(config->json, "", "projections", ret_failure) &&
