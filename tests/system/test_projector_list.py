@@ -65,6 +65,15 @@ def test_list_held_is_empty_once_nothing_blocks(bank, blocked):
     assert ids(listed(bank, "--state", "pending")) == ids(blocked["a1"][1:] + blocked["a2"][1:])
 
 
+def test_a_summary_keeps_a_tab_in_a_type_apart_from_the_reason(bank):
+    bank.mapping(**SLOW)
+    event = {**bank.event("a1", "Account\tOpened", 1), "status": "dead", "attempts": 1,
+             "last_error": {"class": "data", "code": 0, "message": "no\tsuch type"}}
+    bank.put(event)
+    [kind] = listed(bank, "--summary")
+    assert (kind["event_type"], kind["message"], kind["class"], kind["count"]) == ("Account\tOpened", "no\tsuch type", "data", 1)
+
+
 @contextmanager
 def failing(ws, command: str, mode: object, code: int) -> Iterator[None]:
     data = {"failCommands": [command], "errorCode": code, "appName": "projector"}

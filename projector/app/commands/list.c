@@ -13,13 +13,15 @@ static const char *const blocking[] = {"failed", "dead", NULL};
 
 /* Events with the same state, type and reason. */
 typedef struct Kind {
+  const char *state;
+  char *class, *type, *message;
   int64_t count;
   char *example;
 } Kind;
 
 typedef struct Lister {
   bool as_json, payload;
-  GHashTable *kinds;   /* of --summary: Kind by "state\tclass\ttype\tmessage"; or NULL */
+  GHashTable *kinds;   /* of --summary: a set of Kind; or NULL */
   GHashTable *refused; /* Id → Refused: events that MongoDB refuses to mark */
   int64_t count;
 } Lister;
@@ -140,61 +142,92 @@ static void print_text(const Event *event, const char *state, const Reason *reas
 
 static void kind_free(gpointer data) {
   Kind *kind = data;
+  g_free(kind->class);
+  g_free(kind->type);
+  g_free(kind->message);
   g_free(kind->example);
   g_free(kind);
 }
 
+/* By state, class, type and message. */
+static int kind_compare(const Kind *a, const Kind *b) {
+  int order = strcmp(a->state, b->state);
+  if (!order)
+    order = strcmp(a->class, b->class);
+  if (!order)
+    order = strcmp(a->type, b->type);
+  return order ? order : strcmp(a->message, b->message);
+}
+
+static guint kind_hash(gconstpointer data) {
+  const Kind *kind = data;
+  return ((g_str_hash(kind->state) * 31 + g_str_hash(kind->class)) * 31 + g_str_hash(kind->type)) *
+             31 +
+         g_str_hash(kind->message);
+}
+
+static gboolean kind_equal(gconstpointer a, gconstpointer b) {
+  return kind_compare(a, b) == 0;
+}
+
 static void count_kind(Lister *lister, const Event *event, const char *state,
                        const Reason *reason) {
-  char id[ID_TEXT_SIZE];
-  g_autofree char *key =
-      g_strdup_printf("%s\t%s\t%.*s\t%s", state, reason->class, (int)event->event_type_length,
-                      event->event_type ? event->event_type : "", reason->message);
-  Kind *kind = g_hash_table_lookup(lister->kinds, key);
+  g_autofree char *type =
+      g_strndup(event->event_type ? event->event_type : "", event->event_type_length);
+  const Kind sought = {.state = state,
+                       .class = (char *)reason->class,
+                       .type = type,
+                       .message = (char *)reason->message};
+  Kind *kind = g_hash_table_lookup(lister->kinds, &sought);
   if (!kind) {
-    kind = g_new0(Kind, 1);
+    char id[ID_TEXT_SIZE];
     id_text(&event->key.event_id, id);
-    kind->example = g_strdup(id);
-    g_hash_table_insert(lister->kinds, g_steal_pointer(&key), kind);
+    kind = g_new(Kind, 1);
+    *kind = (Kind){.state = state,
+                   .class = g_strdup(reason->class),
+                   .type = g_steal_pointer(&type),
+                   .message = g_strdup(reason->message),
+                   .example = g_strdup(id)};
+    g_hash_table_add(lister->kinds, kind);
   }
   kind->count++;
 }
 
 /* "123  dead  data  MoneyDeposited  row missing in account  (0189…, say)", most frequent first. */
-static gint compare_kinds(gconstpointer a, gconstpointer b, gpointer kinds) {
-  const Kind *x = g_hash_table_lookup(kinds, a), *y = g_hash_table_lookup(kinds, b);
-  return x->count != y->count ? (x->count < y->count) - (x->count > y->count) : strcmp(a, b);
+static gint compare_kinds(gconstpointer a, gconstpointer b) {
+  const Kind *x = a, *y = b;
+  return x->count != y->count ? (x->count < y->count) - (x->count > y->count) : kind_compare(x, y);
 }
 
-static void print_kind(const Lister *lister, const char *key, const Kind *kind) {
-  g_auto(GStrv) parts = g_strsplit(key, "\t", 4);
-  if (lister->as_json) {
-    g_autofree char *type = g_utf8_make_valid(parts[2], -1);
-    g_autofree char *message = g_utf8_make_valid(parts[3], -1);
+static void print_kind(const Kind *kind, bool as_json) {
+  if (as_json) {
+    g_autofree char *type = g_utf8_make_valid(kind->type, -1);
+    g_autofree char *class = g_utf8_make_valid(kind->class, -1);
+    g_autofree char *message = g_utf8_make_valid(kind->message, -1);
     g_autofree char *example = g_utf8_make_valid(kind->example, -1);
     json_t *line = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s}", "count", (json_int_t)kind->count,
-                             "state", parts[0], "class", parts[1], "event_type", type, "message",
+                             "state", kind->state, "class", class, "event_type", type, "message",
                              message, "example", example);
     command_print_json(line, JSON_COMPACT);
     json_decref(line);
     return;
   }
-  printf("%8lld  %-11s ", (long long)kind->count, parts[0]);
-  print_clean(stdout, parts[2]);
+  printf("%8lld  %-11s ", (long long)kind->count, kind->state);
+  print_clean(stdout, kind->type);
   printf("  ");
-  print_clean(stdout, parts[1]);
+  print_clean(stdout, kind->class);
   printf(": ");
-  print_clean(stdout, parts[3]);
+  print_clean(stdout, kind->message);
   printf("  (for example ");
   print_clean(stdout, kind->example);
   printf(")\n");
 }
 
 static void print_kinds(const Lister *lister) {
-  g_autoptr(GList) keys = g_hash_table_get_keys(lister->kinds);
-  keys = g_list_sort_with_data(keys, compare_kinds, lister->kinds);
-  for (GList *at = keys; at; at = at->next)
-    print_kind(lister, at->data, g_hash_table_lookup(lister->kinds, at->data));
+  g_autoptr(GList) kinds = g_hash_table_get_keys(lister->kinds);
+  kinds = g_list_sort(kinds, compare_kinds);
+  for (GList *at = kinds; at; at = at->next)
+    print_kind(at->data, lister->as_json);
 }
 
 static void print_payload(const Event *event) {
@@ -418,7 +451,7 @@ int command_list(int argc, char **argv) {
   selection.aggregate_id = by_aggregate ? argv[2] : NULL;
   if (table && !choose_type(config, table, &selection.aggregate_type, &status))
     return status;
-  g_autoptr(GHashTable) kinds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, kind_free);
+  g_autoptr(GHashTable) kinds = g_hash_table_new_full(kind_hash, kind_equal, kind_free, NULL);
   Lister lister = {.as_json = as_json, .payload = payload, .kinds = summary ? kinds : NULL};
   Scope scope = {.held = held, .refused = !state || only_refused, .selected = !only_refused};
   return list_events(config, &lister, &selection, scope);
