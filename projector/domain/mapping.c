@@ -205,7 +205,6 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
                        Failure *ret_failure) {
   static const char *const operations[] = {"upsert", "update", "add",    "subtract",
                                            "delete", "sql",    "ignore", NULL};
-  static const char *const ignore_keys[] = {"op", NULL};
   static const char *const plain_keys[] = {"op", "when", NULL};
   static const char *const column_keys[] = {"op", "columns", "when", NULL};
   static const char *const sql_keys[] = {"op", "statement", "when", NULL};
@@ -242,10 +241,10 @@ static bool parse_rule(Mapping *mapping, const json_t *json, const char *path, R
     return json_check_object(json, path, delete_keys, ret_failure) &&
            (!json_object_get(json, "set") ||
             (parse_soft_delete(mapping, json, path, rule, ret_failure) && add_always(rule)));
-  case OP_UPSERT: return json_check_object(json, path, plain_keys, ret_failure);
+  case OP_UPSERT:
   case OP_IGNORE: break;
   }
-  return json_check_object(json, path, ignore_keys, ret_failure);
+  return json_check_object(json, path, plain_keys, ret_failure);
 }
 
 static GBytes *rule_key(const char *aggregate_type, size_t aggregate_type_length,

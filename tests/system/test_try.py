@@ -97,6 +97,14 @@ def test_conditions_statements_repeats_and_late_events_end_as_in_run(folder):
     assert done[5]["sql"] == ["DELETE FROM orders WHERE id = ? -- :$aggregate_id = 'o-9'"]
 
 
+def test_a_condition_on_ignore_changes_nothing(folder):
+    [projection] = MAPPING["projections"]
+    ignored = {"Sent": {"op": "ignore", "when": {"path": "kind", "is": "web"}}}
+    (folder / "mapping.json").write_text(json.dumps({**MAPPING, "projections": [{**projection, "events": ignored}]}))
+    sent = reports(folder, event("Sent", kind="web"), event("Sent", kind="shop", number=2))
+    assert [one["outcome"] for one in sent] == ["ignored", "ignored"]
+
+
 def test_a_delete_of_a_row_that_is_not_there_changes_nothing(folder):
     [closed] = reports(folder, event("Closed"))
     assert (closed["outcome"], closed["changes"]) == ("applied", []) and "DELETE" in closed["sql"][0]
