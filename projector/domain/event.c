@@ -4,6 +4,7 @@
 #include "projector/domain/datetime.h"
 #include "projector/domain/decimal.h"
 #include "projector/domain/describe.h"
+#include "projector/domain/id_text.h"
 #include "projector/domain/json_document.h"
 
 #include <stdio.h>
@@ -87,49 +88,26 @@ size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]) {
   return (size_t)snprintf(text, ID_TEXT_SIZE, "(not a valid id)");
 }
 
-static bool read_hex(const char *text, size_t digits, uint8_t *bytes) {
-  for (size_t i = 0; i < digits; i++) {
-    int value = g_ascii_xdigit_value(text[i]);
-    if (value < 0)
-      return false;
-    bytes[i / 2] = (uint8_t)(i % 2 ? bytes[i / 2] | value : value << 4);
-  }
-  return true;
-}
-
-static bool read_uuid(const char *text, size_t length, uint8_t bytes[static 16]) {
-  return length == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' &&
-         read_hex(text, 8, bytes) && read_hex(text + 9, 4, bytes + 4) &&
-         read_hex(text + 14, 4, bytes + 6) && read_hex(text + 19, 4, bytes + 8) &&
-         read_hex(text + 24, 12, bytes + 10);
-}
-
 bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[static 16],
                   Id *ret_id) {
   Id id = {.kind = kind, .bytes = bytes};
-  char digits[24];
   switch (kind) {
-  case ID_INT: {
-    gint64 number;
-    g_strlcpy(digits, text, MIN(length + 1, sizeof digits));
-    if (length >= sizeof digits ||
-        !g_ascii_string_to_signed(digits, 10, G_MININT64, G_MAXINT64, &number, NULL))
+  case ID_INT:
+    if (!id_read_int(text, length, &id.number))
       return false;
-    id.number = number;
     id.bytes = NULL;
     break;
-  }
   case ID_STRING:
     id.bytes = (const uint8_t *)text;
     id.length = (uint32_t)length;
     break;
   case ID_UUID:
-    if (!read_uuid(text, length, bytes))
+    if (!id_read_uuid(text, length, bytes))
       return false;
     id.length = 16;
     break;
   case ID_OBJECTID:
-    if (length != 24 || !read_hex(text, 24, bytes))
+    if (!id_read_objectid(text, length, bytes))
       return false;
     id.length = 12;
     break;

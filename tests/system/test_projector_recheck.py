@@ -180,6 +180,16 @@ def test_a_row_that_may_be_of_such_an_entity_is_not_deleted(bank):
     assert len(bank.rows("account")) == 1
 
 
+def test_a_row_without_an_entity_is_not_said_to_be_of_another_id_that_its_text_may_mean(bank):
+    key = uuid.UUID("0190a000-0000-7000-8000-00000000000a")
+    fill(bank, account(key))
+    bank.put(opened(bank, account(str(key).upper())))
+    bank.run_once()
+    [extra] = found(lines_of(bank, "reconcile", "--repair", status=0), "extra row")
+    assert extra["aggregate_id"] == str(key).upper(), extra
+    assert [row["account_id"] for row in bank.rows("account")] == [str(key)]
+
+
 def test_a_key_that_the_column_cannot_hold_does_not_end_the_comparison(bank):
     fill(bank, *(account(f"a{n}") for n in range(5)))
     bank.query("ALTER TABLE account MODIFY account_id VARCHAR(36) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL")

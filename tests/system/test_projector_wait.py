@@ -208,6 +208,20 @@ def test_ids_of_two_kinds_with_one_text_are_told_apart(bank):
         assert [answer("int", 1), answer("int", 3), answer("string", 3), answer("uuid", 1)] == [200, 408, 409, 400]
 
 
+def test_what_another_id_has_says_nothing_about_the_text_itself(bank):
+    """"007" is not 7, and a string in upper case is not the UUID that it may stand for."""
+    upper = "0190A000-0000-7000-8000-00000000000A"
+    for other in 7, uuid.UUID(upper):
+        bank.put(opened(bank, other, 1), deposit(bank, other, 2), deposit(bank, other, 3))
+    bank.run_once()
+    assert waited(bank, "007", 3) == (1, "not in time")
+    assert waited(bank, upper, 3) == (0, "applied")  # as a person may type it
+    bank.put(opened(bank, upper, 1), deposit(bank, upper, 2))
+    assert waited(bank, upper, 3) == (1, "not in time")
+    bank.run_once()
+    assert waited(bank, upper, 2) == (0, "applied") and waited(bank, upper, 3) == (1, "not in time")
+
+
 def test_an_earlier_version_may_wait_behind_a_later_one_that_comes_first_by_its_time(bank):
     culprit = impossible(bank, "a1", 2)
     bank.put(culprit, opened(bank, "a1", 1))

@@ -154,10 +154,11 @@ static void map_owner(Round *round, State *state, Event *event) {
   const Layout *layout = round->recheck->layout;
   Failure failure;
   Value *key = arena_alloc(round->pool->arena, layout->key_count, sizeof *key);
+  if (!layout_map_key(layout, event, round->pool->arena, key, &failure) ||
+      !values_equal(key, state->key, layout->key_count))
+    return;
   state->owner = &event->aggregate;
-  if (layout_map_key(layout, event, round->pool->arena, key, &failure) &&
-      values_equal(key, state->key, layout->key_count))
-    state->sight.entity = state->sight.equal = true;
+  state->sight.entity = state->sight.equal = true;
 }
 
 static GHashTable *index_entities(Round *round, const GPtrArray *documents) {

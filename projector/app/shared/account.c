@@ -200,15 +200,46 @@ static bool ask_one(const Asking *asking, Question *question, const AggregateSta
   return look_for_block(asking, question, state->aggregate, since, ret_failure);
 }
 
+/* A UUID or an ObjectId may be typed in upper case; a string is the text itself. */
+static bool is_exact(const Question *question, const Aggregate *aggregate) {
+  char text[ID_TEXT_SIZE];
+  id_text(&aggregate->id, text);
+  return !strcmp(text, question->text);
+}
+
+/* Whether the aggregate whose id is the text itself was applied or has an event. */
+static bool exact_exists(const Asking *asking, const Question *question, AggregateSet *set,
+                         bool *ret_exists, Failure *ret_failure) {
+  *ret_exists = false;
+  for (unsigned k = 0; k < question->count && !*ret_exists; k++) {
+    const Aggregate *aggregate = &question->aggregates[k];
+    if (!is_exact(question, aggregate))
+      continue;
+    g_autoptr(EventCursor) cursor =
+        outbox_find_aggregate(asking->stores->outbox, aggregate, NULL, 1);
+    *ret_exists = aggregate_set_find(set, aggregate)->position.known ||
+                  event_cursor_next(cursor, ret_failure);
+    if (ret_failure->class != FAILURE_NONE)
+      return false;
+  }
+  return true;
+}
+
 /* Of several aggregates that the text may stand for, one that is done decides before one that is
- * blocked. */
+ * blocked; one whose id has another text form decides only if there is none of this text. */
 static bool ask_each(const Asking *asking, Question *question, AggregateSet *set,
                      Failure *ret_failure) {
   Account best = {0};
   for (unsigned k = 0; k < question->count && best.state != ACCOUNT_DONE; k++) {
     question->answer = (Account){0};
+    bool exists = false;
     if (!ask_one(asking, question, aggregate_set_find(set, &question->aggregates[k]), ret_failure))
       return false;
+    if (question->answer.state != ACCOUNT_OPEN && !is_exact(question, &question->aggregates[k]) &&
+        !exact_exists(asking, question, set, &exists, ret_failure))
+      return false;
+    if (exists)
+      continue;
     if (best.state == ACCOUNT_OPEN || question->answer.state == ACCOUNT_DONE)
       best = question->answer;
   }
