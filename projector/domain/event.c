@@ -85,7 +85,7 @@ size_t id_text(const Id *id, char text[static ID_TEXT_SIZE]) {
   }
   case ID_OTHER: break;
   }
-  return (size_t)snprintf(text, ID_TEXT_SIZE, "(not a valid id)");
+  return id_other_text(id, text);
 }
 
 bool id_from_text(IdKind kind, const char *text, size_t length, uint8_t bytes[static 16],

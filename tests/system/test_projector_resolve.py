@@ -44,6 +44,24 @@ def test_an_event_is_named_by_the_usual_text_of_its_id(bank, event_id):
         assert bank.projector(command, "--", str(event_id)).returncode == 1
 
 
+def test_an_id_that_breaks_the_contract_is_named_as_it_is_listed(bank):
+    bank.mapping(**SLOW)
+    wrong = [42, 1.5, {"a": 1}, "x" * 70, True, datetime(2026, 1, 1), {"long": "ä" * 400}]
+    bank.put(*({**bank.event("a1", "AccountOpened", 1), "_id": _id, "status": "dead"} for _id in wrong))
+    names = [json.loads(line)["event_id"] for line in bank.projector("list", "--json").stdout.splitlines()]
+    assert len(set(names)) == len(wrong) and {"42", "1.5", '"' + "x" * 70 + '"', "true"} <= set(names)
+    assert max(map(len, bank.projector("list").stdout.splitlines())) < 400
+    left = len(wrong)
+    for name in names:
+        assert bank.projector("retry", "--dry-run", name).stdout.endswith("1 event would be tried again\n"), name
+        assert bank.projector("skip", name).stdout.endswith("\n1 event skipped\n"), name
+        left -= 1
+        assert bank.outbox.count_documents({}) == left
+    bank.put({**bank.event("a1", "AccountOpened", 1), "_id": 42, "status": "dead"})
+    for nobody in '{"$gt": 0}', '{"$regularExpression": {"pattern": ".", "options": ""}}', "[42]", '42, "x": 1', "43":
+        assert bank.projector("skip", nobody).returncode == 1, nobody
+
+
 @pytest.mark.thorough(beyond=2)
 @pytest.mark.parametrize("aggregate_id", AGGREGATES, ids=lambda value: f"{type(value).__name__} {value}")
 def test_an_aggregate_is_named_by_the_usual_text_of_its_id(bank, aggregate_id):

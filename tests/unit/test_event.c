@@ -1,4 +1,5 @@
 /* test_event.c - decoding of outbox documents against their contract, and the order of events. */
+#include "projector/domain/id_text.h"
 #include "tests/unit/support.h"
 
 #include <string.h>
@@ -262,6 +263,78 @@ static void test_wrong_ids_stay_addressable(void **state) {
   }
 }
 
+/* What `list` shows, `skip` takes. An int is found as the number that any text of digits may be. */
+static void test_wrong_ids_have_a_text(void **state) {
+  (void)state;
+  static const struct {
+    const char *id, *text;
+  } cases[] = {
+      {"1.5", "1.5"},
+      {"null", "null"},
+      {"true", "true"},
+      {"{'a': 'x: }'}", "{ \"a\" : \"x: }\" }"},
+      {"'" TEXT_64 "x'", "\"" TEXT_64 "x\""},
+      {"{'$date': {'$numberLong': '0'}}", "{ \"$date\" : \"1970-01-01T00:00:00Z\" }"},
+      {"{'$numberDecimal': '1.50'}", "{ \"$numberDecimal\" : \"1.50\" }"},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    g_autofree char *json =
+        g_strdup_printf("{'_id': %s," TYPE AGGREGATE NAME TIME PAYLOAD "}", cases[i].id);
+    g_autofree char *value_json = g_strdup_printf("{'': %s}", cases[i].id);
+    g_autoptr(Event) event = event_from(json);
+    g_autoptr(bson_t) expected = document_from(value_json);
+    char text[ID_TEXT_SIZE];
+    size_t length = id_text(&event->key.event_id, text);
+    check_text(cases[i].id, text, cases[i].text);
+    check_number(cases[i].id, (int64_t)length, (int64_t)strlen(text));
+    g_autoptr(bson_t) read = id_other_from_text(text);
+    check_that(cases[i].id, read && bson_equal(read, expected), "its text is read");
+  }
+  g_autoptr(Event) five = event_from("{'_id': 5}"), none = event_from("{'x': 5}");
+  char text[ID_TEXT_SIZE];
+  id_text(&five->key.event_id, text);
+  check_text("5", text, "5");
+  id_text(&none->key.event_id, text);
+  check_text("none", text, "(not a valid id)");
+}
+
+static void test_a_long_wrong_id_is_cut_in_texts(void **state) {
+  (void)state;
+  for (unsigned length = 200; length < 300; length++) {
+    g_autoptr(GString) json = g_string_new("{'_id': {'': '");
+    for (unsigned i = 0; i < length; i++)
+      g_string_append(json, "ä");
+    g_string_append_printf(json, "'}}");
+    g_autoptr(Event) event = event_from(json->str);
+    char text[ID_TEXT_SIZE];
+    id_text(&event->key.event_id, text);
+    check_that("cut", g_utf8_validate(text, -1, NULL), "no half a character");
+    check_that("cut", g_str_has_suffix(text, "ä…"), "it ends with …");
+    g_autofree char *whole = id_other_json(&event->key.event_id);
+    check_that("cut", strlen(whole) > 2 * length, "the whole is there for machines");
+  }
+}
+
+static void test_what_names_no_wrong_id(void **state) {
+  (void)state;
+  static const char *const texts[] = {
+      "",
+      "e-1",
+      "'e'",
+      "\"e\"",
+      "5",
+      "[1]",
+      "1.5, \"x\": 1",
+      "1.5}",
+      "{\"$gt\": 0}",
+      "{\"a\": 1, \"$gt\": 0}",
+      "{\"$undefined\": true}",
+      "{\"$oid\": \"0123456789abcdef01234567\"}",
+      "{\"$regularExpression\": {\"pattern\": \".\", \"options\": \"\"}}"};
+  for (size_t i = 0; i < COUNT_OF(texts); i++)
+    check_that(texts[i], !id_other_from_text(texts[i]), "it is no _id that breaks the contract");
+}
+
 static void test_wrong_ids_differ(void **state) {
   (void)state;
   g_autoptr(Event) five = event_from("{'_id': 5}"), six = event_from("{'_id': 6}");
@@ -501,6 +574,9 @@ int main(void) {
       cmocka_unit_test(test_versions),
       cmocka_unit_test(test_texts_must_be_utf8),
       cmocka_unit_test(test_wrong_ids_stay_addressable),
+      cmocka_unit_test(test_wrong_ids_have_a_text),
+      cmocka_unit_test(test_a_long_wrong_id_is_cut_in_texts),
+      cmocka_unit_test(test_what_names_no_wrong_id),
       cmocka_unit_test(test_wrong_ids_differ),
       cmocka_unit_test(test_fields_that_come_twice),
       cmocka_unit_test(test_malformed_event_with_an_aggregate),

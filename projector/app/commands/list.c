@@ -3,6 +3,7 @@
 
 #include "projector/app/shared/command.h"
 #include "projector/domain/datetime.h"
+#include "projector/domain/id_text.h"
 #include "projector/infra/mongo/claims.h"
 #include "projector/infra/mongo/selection.h"
 
@@ -72,7 +73,8 @@ static json_t *to_json(const Event *event, const char *state, const Reason *reas
   id_text(&event->aggregate.id, aggregate_id);
   if (event->key.occurred_at != INT64_MIN)
     datetime_format(event->key.occurred_at * 1000, 3, time);
-  g_autofree char *valid_id = g_utf8_make_valid(id, -1);
+  g_autofree char *whole_id = id_other_json(&event->key.event_id); /* as `skip` takes it */
+  g_autofree char *valid_id = g_utf8_make_valid(whole_id ? whole_id : id, -1);
   g_autofree char *valid_aggregate_id = g_utf8_make_valid(aggregate_id, -1);
   g_autofree char *type =
       g_strndup(event->aggregate.type ? event->aggregate.type : "", event->aggregate.type_length);

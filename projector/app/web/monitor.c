@@ -105,6 +105,18 @@ static char *text_in(const bson_t *document, const char *path) {
              : g_strdup("");
 }
 
+/* One that breaks the contract stays of kind ID_OTHER. */
+static void id_of_example(const bson_iter_t *iter, Id *id, char text[static ID_TEXT_SIZE]) {
+  bson_t other = BSON_INITIALIZER;
+  if (!id_from_iter(iter, id)) {
+    bson_append_iter(&other, "", 0, iter);
+    *id = (Id){.kind = ID_OTHER, .length = other.len, .bytes = bson_get_data(&other)};
+  }
+  id_text(id, text);
+  id->bytes = NULL;
+  bson_destroy(&other);
+}
+
 static json_t *kind_json(const bson_t *kind) {
   g_autofree char *state = text_in(kind, "_id.state"), *type = text_in(kind, "_id.event_type");
   g_autofree char *class = text_in(kind, "_id.class"), *message = text_in(kind, "_id.message");
@@ -112,8 +124,8 @@ static json_t *kind_json(const bson_t *kind) {
   bson_iter_t iter;
   Id id = {.kind = ID_OTHER};
   int64_t count = bson_iter_init_find(&iter, kind, "count") ? bson_iter_as_int64(&iter) : 0;
-  if (bson_iter_init_find(&iter, kind, "example") && id_from_iter(&iter, &id))
-    id_text(&id, example);
+  if (bson_iter_init_find(&iter, kind, "example"))
+    id_of_example(&iter, &id, example);
   g_autofree char *valid = g_utf8_make_valid(example, -1);
   return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s?}", "state", state, "event_type", type,
                    "class", class, "reason", message, "count", (json_int_t)count, "example", valid,

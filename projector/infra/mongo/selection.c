@@ -1,6 +1,7 @@
 /* selection.c - filters made from user input. */
 #include "projector/infra/mongo/selection.h"
 
+#include "projector/domain/id_text.h"
 #include "projector/infra/mongo/claims.h"
 #include "projector/infra/mongo/outbox_private.h"
 
@@ -16,6 +17,28 @@ static void append_candidates(bson_t *filter, const char *key, const char *text,
   if (kind && !ids_keep_kind(ids, &count, kind))
     count = 0;
   outbox_append_ids(filter, key, ids, count);
+}
+
+/* The same of events. An `_id` that breaks the contract is named by its Extended JSON, as `list`
+ * shows it. */
+static void append_event(bson_t *filter, const char *text, const char *kind) {
+  bson_t *other = kind ? NULL : id_other_from_text(text);
+  bson_t candidates = BSON_INITIALIZER, array = BSON_INITIALIZER;
+  bson_iter_t iter, list, value;
+  append_candidates(&candidates, "_id", text, kind);
+  if (other && bson_iter_init_find(&value, other, "") && bson_iter_init(&iter, &candidates) &&
+      bson_iter_find_descendant(&iter, "_id.$in", &list) && bson_iter_recurse(&list, &iter)) {
+    while (bson_iter_next(&iter))
+      bson_append_iter(&array, NULL, 0, &iter);
+    bson_append_iter(&array, "other", -1, &value);
+    BCON_APPEND(filter, "_id", "{", "$in", BCON_ARRAY(&array), "}");
+  } else {
+    bson_concat(filter, &candidates);
+  }
+  bson_destroy(&array);
+  bson_destroy(&candidates);
+  if (other)
+    bson_destroy(other);
 }
 
 /* "": no text is there, as `list --summary` and the page's kinds show it. */
@@ -69,7 +92,7 @@ bson_t *selection_filter(const Outbox *outbox, const Selection *selection) {
   if (selection->event)
     outbox_append_ids(filter, "_id", selection->event, 1);
   if (selection->event_id)
-    append_candidates(filter, "_id", selection->event_id, selection->id_kind);
+    append_event(filter, selection->event_id, selection->id_kind);
   if (selection->aggregate)
     outbox_append_aggregate(outbox, filter, selection->aggregate);
   if (selection->aggregate_type)
