@@ -10,6 +10,7 @@ from datetime import datetime
 import pytest
 from bson import Decimal128, Int64, ObjectId
 
+from bank import opened
 from entities import account
 from workspace import said
 
@@ -60,6 +61,19 @@ def test_an_id_that_breaks_the_contract_is_named_as_it_is_listed(bank):
     bank.put({**bank.event("a1", "AccountOpened", 1), "_id": 42, "status": "dead"})
     for nobody in '{"$gt": 0}', '{"$regularExpression": {"pattern": ".", "options": ""}}', "[42]", '42, "x": 1', "43":
         assert bank.projector("skip", nobody).returncode == 1, nobody
+
+
+def test_an_empty_string_is_an_event_id(bank):
+    """The contract says at most 64 bytes."""
+    bank.mapping(**SLOW)
+    bank.put({**opened(bank, "a1", 1), "_id": ""}, {**renamed(bank, "a2"), "_id": "b"})
+    bank.run_once()
+    assert [row["account_id"] for row in bank.rows("account")] == ["a1"] and bank.ledger()[""] == "applied"
+    assert bank.projector("wait", "account", "a1", "1").stdout == "applied\n"
+    bank.put({**renamed(bank, "a3"), "_id": "", "status": "dead"})
+    assert bank.projector("retry", "").returncode == 0
+    bank.outbox.update_one({"_id": ""}, {"$set": {"status": "dead"}})
+    assert bank.projector("skip", "").stdout.endswith("\n1 event skipped\n")
 
 
 @pytest.mark.thorough(beyond=2)
