@@ -222,6 +222,17 @@ def test_what_another_id_has_says_nothing_about_the_text_itself(bank):
     assert waited(bank, upper, 2) == (0, "applied") and waited(bank, upper, 3) == (1, "not in time")
 
 
+def test_a_commit_of_another_id_does_not_answer_for_the_text_itself(bank):
+    text, alone = "0190A000-0000-7000-8000-00000000000A", "0190A000-0000-7000-8000-00000000000B"
+    bank.put(opened(bank, text, 1), opened(bank, uuid.UUID(text), 1), opened(bank, uuid.UUID(alone), 1))
+    with listening(bank) as endpoint, ThreadPoolExecutor() as pool:
+        bank.wait_drained()
+        answers = [pool.submit(ask, endpoint, account, 2, 1500) for account in (text, alone)]
+        bank.wait(lambda: endpoint.metrics()["projector_waiters"] == 2)
+        bank.put(deposit(bank, uuid.UUID(text), 2), deposit(bank, uuid.UUID(alone), 2))
+        assert [answer.result()[0] for answer in answers] == [408, 200]
+
+
 def test_an_earlier_version_may_wait_behind_a_later_one_that_comes_first_by_its_time(bank):
     culprit = impossible(bank, "a1", 2)
     bank.put(culprit, opened(bank, "a1", 1))

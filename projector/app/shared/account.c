@@ -42,6 +42,12 @@ const char *question_init(Question *question, const Mapping *mapping, const char
   return NULL;
 }
 
+bool question_is_exact(const Question *question, const Aggregate *aggregate) {
+  char text[ID_TEXT_SIZE];
+  id_text(&aggregate->id, text);
+  return !strcmp(text, question->text);
+}
+
 const char *account_outcome(const char *ledger_outcome) {
   static const char *const outcomes[] = {"applied", "superseded", "skipped", "missing"};
   for (size_t i = 0; i < G_N_ELEMENTS(outcomes); i++)
@@ -200,20 +206,13 @@ static bool ask_one(const Asking *asking, Question *question, const AggregateSta
   return look_for_block(asking, question, state->aggregate, since, ret_failure);
 }
 
-/* A UUID or an ObjectId may be typed in upper case; a string is the text itself. */
-static bool is_exact(const Question *question, const Aggregate *aggregate) {
-  char text[ID_TEXT_SIZE];
-  id_text(&aggregate->id, text);
-  return !strcmp(text, question->text);
-}
-
 /* Whether the aggregate whose id is the text itself was applied or has an event. */
 static bool exact_exists(const Asking *asking, const Question *question, AggregateSet *set,
                          bool *ret_exists, Failure *ret_failure) {
   *ret_exists = false;
   for (unsigned k = 0; k < question->count && !*ret_exists; k++) {
     const Aggregate *aggregate = &question->aggregates[k];
-    if (!is_exact(question, aggregate))
+    if (!question_is_exact(question, aggregate))
       continue;
     g_autoptr(EventCursor) cursor =
         outbox_find_aggregate(asking->stores->outbox, aggregate, NULL, 1);
@@ -235,7 +234,8 @@ static bool ask_each(const Asking *asking, Question *question, AggregateSet *set
     bool exists = false;
     if (!ask_one(asking, question, aggregate_set_find(set, &question->aggregates[k]), ret_failure))
       return false;
-    if (question->answer.state != ACCOUNT_OPEN && !is_exact(question, &question->aggregates[k]) &&
+    if (question->answer.state != ACCOUNT_OPEN &&
+        !question_is_exact(question, &question->aggregates[k]) &&
         !exact_exists(asking, question, set, &exists, ret_failure))
       return false;
     if (exists)

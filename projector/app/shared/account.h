@@ -34,6 +34,9 @@ typedef struct Question {
  * that its text may stand for. The struct points into itself: do not copy it. */
 const char *question_init(Question *question, const Mapping *mapping, const char *type,
                           const char *text, const char *kind, const char *version);
+/* Whether the question's text is the text form of the aggregate's id: a UUID or an ObjectId may be
+ * asked for in upper case. One that is not decides only if there is no aggregate of this text. */
+bool question_is_exact(const Question *question, const Aggregate *aggregate);
 /* The static name for a ledger outcome: "ignored" counts as applied; NULL: none of these. */
 const char *account_outcome(const char *ledger_outcome);
 

@@ -97,7 +97,8 @@ static const char *outcome_among(const Waiter *waiter, const Item *items, size_t
     if (event->key.version < waiter->question.version || !is_about(&waiter->question, event))
       continue;
     const char *outcome = account_outcome(verdict_outcome(items[i].verdict));
-    if (event->key.version == waiter->question.version && outcome)
+    if (event->key.version == waiter->question.version && outcome &&
+        question_is_exact(&waiter->question, &event->aggregate))
       return outcome;
     *ret_passed = true;
   }
@@ -147,13 +148,20 @@ static void on_committed(const Item *items, size_t count, void *data) {
 static void on_failed(const Event *event, void *data) {
   Waiting *waiting = data;
   Account account = {.state = ACCOUNT_BLOCKED, .dead = event->status == STATUS_DEAD};
+  bool any = false; /* to be asked: whether there is an aggregate of the text itself */
   id_text(&event->key.event_id, account.event_id);
   SCOPED_LOCK(&waiting->lock);
   for (guint i = waiting->waiters->len; i > 0; i--) {
     Waiter *waiter = waiting->waiters->pdata[i - 1];
-    if (event->key.version <= waiter->question.version && is_about(&waiter->question, event))
+    if (event->key.version > waiter->question.version || !is_about(&waiter->question, event))
+      continue;
+    if (question_is_exact(&waiter->question, &event->aggregate))
       dismiss(waiting, waiter, answer_of(&account));
+    else
+      waiter->ask = any = true;
   }
+  if (any)
+    g_cond_broadcast(&waiting->changed);
 }
 
 /* --- the thread that ends --------------------------------------------------------------------- */
