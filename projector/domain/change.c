@@ -229,6 +229,21 @@ bool change_is_marked(const Change *change) {
          mark_is_set(&change->values[(unsigned)projection->mark - projection->key_count]);
 }
 
+Change *change_to_mark(const Change *row, const Change *change, Arena *arena) {
+  const Rule *rule = change->rule;
+  unsigned key_count = rule->projection->key_count;
+  Change *mark = arena_alloc(arena, 1, sizeof *mark);
+  g_assert(rule->soft && row->rule->operation == OP_UPSERT);
+  *mark = *change;
+  mark->values = arena_alloc(arena, rule->assignment_count, sizeof *mark->values);
+  for (unsigned i = 0; i < rule->assignment_count; i++) {
+    const Assignment *assignment = &rule->assignments[i];
+    mark->values[i] =
+        assignment->set ? row->values[assignment->column - key_count] : change->values[i];
+  }
+  return mark;
+}
+
 const Source *change_unknown_mark(const Projection *projection) {
   const Rule *rule = projection->soft_rule;
   for (unsigned i = 0; rule && i < rule->assignment_count; i++)

@@ -49,6 +49,9 @@ bool change_for_row_of_missing_entity(const Projection *projection, const Value 
                                       Failure *ret_failure);
 /* Whether an upsert marks its row as deleted. */
 bool change_is_marked(const Change *change);
+/* The soft delete of a row that comes from an entity: what every event sets is as the entity has
+ * it, which is newer. */
+Change *change_to_mark(const Change *row, const Change *change, Arena *arena);
 /* Where the mark of a deleted row comes from if only an event has it; else NULL. */
 const Source *change_unknown_mark(const Projection *projection);
 /* The removal of the aggregate's row, before its events are folded into it again. */

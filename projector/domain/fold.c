@@ -284,9 +284,12 @@ static bool fold_assignments(Fold *fold, const Change *change, Failure *ret_fail
   return fold_into_unknown(row, change, fold->arena, ret_failure);
 }
 
-/* A row that does not exist needs no mark. */
+/* A row that does not exist needs no mark. A write that may keep the row's mark is followed by a
+ * newer one, which is not kept out. */
 static bool fold_mark(Fold *fold, const Change *change, Failure *ret_failure) {
   FoldedRow *row = open_row(fold, change);
+  if (row->write && row->keep_mark && !change->keep_mark)
+    row = open_row_behind(fold, row, change);
   if (row->write)
     return (change->keep_mark && is_marked(row)) ||
            fold_into_known(row, change, fold->arena, ret_failure);

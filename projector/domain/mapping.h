@@ -37,7 +37,7 @@ static inline bool operation_is_delta(Operation operation) {
 
 typedef struct Assignment {
   unsigned column; /* index into the projection's columns */
-  bool set;        /* of an add or subtract: set the value instead of adding (`always`) */
+  bool set;        /* by `always`: set the value, also where an add or subtract would add */
   Source from;
 } Assignment;
 

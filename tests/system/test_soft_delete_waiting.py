@@ -120,3 +120,88 @@ def test_a_forced_refresh_marks_a_row_as_the_last_of_two_soft_deletes_would(orde
     done(orders, "refresh", "--force", "o", "o1")
     orders.run_once()
     assert marks(orders) == [(at(4), "fraud", 4)]
+
+
+# --- a soft delete with `when` -------------------------------------------------------------------
+
+CHANGED = {"op": "delete", "set": {"del": "$occurred_at", "why": "reason"}, "when": {"path": "status", "is": "closed"}}
+
+
+def changed(ws, version: int, status: str) -> dict:
+    return event(ws, "S", version, status=status, reason="fraud")
+
+
+def with_when(ws, **changes) -> None:
+    ws.mapping([{**ORDERS, "events": {**ORDERS["events"], "S": {**CHANGED, **changes}}}], backoff_ms=20, max_attempts=2,
+               gap_wait_ms=0, workers=1)
+
+
+def test_a_forced_refresh_takes_no_mark_from_an_event_that_does_not_match(orders):
+    with_when(orders)
+    apply(orders, opened(orders))
+    orders.put(changed(orders, 2, "closed"), changed(orders, 3, "sent"))
+    done(orders, "refresh", "--force", "o", "o1")
+    orders.run_once()
+    [(deleted, why, _)] = marks(orders)
+    assert (deleted, why) == (at(2), "fraud")
+
+
+def test_a_forced_refresh_finds_the_mark_that_only_an_event_knows_behind_one_that_does_not_match(orders):
+    with_when(orders, set={"del": "on", "why": "reason"})
+    apply(orders, opened(orders))
+    orders.put({**changed(orders, 2, "closed"), "payload": {"status": "closed", "on": at(2), "reason": "fraud"}},
+               changed(orders, 3, "sent"))
+    done(orders, "refresh", "--force", "o", "o1")
+    assert marks(orders)[0][:2] == (at(2), "fraud")
+
+
+def test_a_late_update_waits_for_no_soft_delete_that_does_not_match(orders):
+    with_when(orders)
+    apply(orders, opened(orders), event(orders, "M", 3, name="Bea"))
+    orders.put(event(orders, "M", 2, name="Cyd"), changed(orders, 4, "sent"))
+    orders.run_once()
+    assert marks(orders) == [(at(3), None, 4)]
+
+
+# --- an entity that lives and carries a mark of its own -------------------------------------------
+
+
+def closes_again(ws) -> tuple[dict, dict]:
+    """The row is marked; what waits opens it and marks it again. The entity is two versions ahead, and marked too."""
+    apply(ws, opened(ws), event(ws, "C", 2, reason="moved"))
+    ws.db["o"].insert_one({"_id": "o1", "name": "Dee", "del": datetime(2025, 1, 1), "lines": ["z"], "version": Int64(5)})
+    return event(ws, "U", 3, name="Bea", lines=[]), closed(ws), event(ws, "M", 5, name="Dee")
+
+
+@pytest.mark.parametrize("how", ["refresh", "rebuild", "rebuild --shadow"])
+def test_a_row_marked_before_gets_the_mark_that_waits(orders, how):
+    orders.put(*closes_again(orders))
+    done(orders, *how.split(), *(["o", "o1"] if how == "refresh" else []))
+    orders.run_once()
+    assert marks(orders) == [(at(4), "fraud", 5)]
+    assert [row["sku"] for row in orders.rows("ol")] == ["z"]
+
+
+def test_a_late_update_of_a_row_marked_before_brings_the_mark_that_waits(orders):
+    waiting = closes_again(orders)
+    orders.put({**event(orders, "M", 1, name="Cyd"), "occurred_at": at(0)}, *waiting)
+    orders.run_once()
+    assert marks(orders) == [(at(4), "fraud", 5)]
+
+
+def test_a_row_opened_again_by_what_waits_does_not_keep_the_mark_it_had(orders):
+    *opens, _, _ = closes_again(orders)
+    orders.put(*opens)
+    done(orders, "refresh", "o", "o1")
+    assert marks(orders) == [(datetime(2025, 1, 1), None, 5)]
+
+
+def test_of_two_soft_deletes_that_wait_each_leaves_what_only_it_sets(orders):
+    """The row is not opened in between, so what an older one has set stays as well."""
+    orders.db["o"].insert_one({"_id": "o1", "name": "Dee", "del": datetime(2025, 1, 1), "lines": [], "version": Int64(5)})
+    orders.mapping([{**ORDERS, "events": {**ORDERS["events"], "P": {"op": "delete", "set": {"del": "$occurred_at"}}}}],
+                   backoff_ms=20, max_attempts=2, gap_wait_ms=0, workers=1)
+    apply(orders, opened(orders), event(orders, "C", 2, reason="moved"))
+    orders.put(event(orders, "P", 3))
+    done(orders, "refresh", "o", "o1")
+    assert marks(orders) == [(at(3), "moved", 5)]

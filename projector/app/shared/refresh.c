@@ -136,54 +136,144 @@ static bool check_collection(RefreshBatch *batch, const Refresh *refresh,
                                projection->entities, projection->table);
 }
 
-/* --- a soft delete that is still to come ---------------------------------------------------------
+/* --- soft deletes that are still to come ---------------------------------------------------------
  */
 
-static bool marks_a_row(const Mapping *mapping, const Event *event) {
+/* An event in the outbox that the position will pass. */
+typedef struct PassedEvent {
+  const Event *event;
+  ChangeList changes;
+} PassedEvent;
+
+static bool rule_marks(const Rule *rule) {
+  return rule->soft;
+}
+
+/* Whether a row has another mark behind it than before, or none. */
+static bool rule_decides_marks(const Rule *rule) {
+  return rule->projection->soft_rule &&
+         (rule->operation == OP_UPSERT || rule->operation == OP_DELETE);
+}
+
+/* By its rules alone, for which no payload is needed. */
+static bool event_may(const Mapping *mapping, const Event *event, bool (*rule_does)(const Rule *)) {
   const Rule *const *rules =
       event->malformed ? NULL
                        : mapping_rules(mapping, event->aggregate.type, event->aggregate.type_length,
                                        event->event_type, event->event_type_length);
   for (; rules && *rules; rules++)
-    if ((*rules)->soft)
+    if (rule_does(*rules))
       return true;
   return false;
 }
 
-/* The last of the events still to be applied that marks a row; NULL: none. */
-static const Event *find_soft_delete(const RefreshBatch *batch, const GPtrArray *events,
-                                     const Position *position) {
-  const Event *last = NULL;
-  for (guint i = 0; i < events->len; i++) {
-    const Event *event = events->pdata[i];
-    if (marks_a_row(batch->mapping, event) &&
-        order_standing(position, event, true) == STANDING_NEXT &&
-        (!last || order_key_compare(&event->key, &last->key) > 0))
-      last = event;
-  }
-  return last;
+/* Whether its entity is gone, or lives with a mark of its own. */
+static bool is_deleted(const Change *row) {
+  return row->rule->projection->soft_rule &&
+         (row->gone || (row->rule->operation == OP_UPSERT && change_is_marked(row)));
 }
 
-/* The rows whose entity is gone are marked as the event would do it, since the position will pass
- * it. A dead event was refused before: then what is known without it is all there is. */
-static bool mark_by_event(RefreshBatch *batch, const Event *brief, ChangeList *rows,
-                          Failure *ret_failure) {
-  ChangeList marks = {0};
+static gint compare_events(gconstpointer a, gconstpointer b) {
+  const Event *x = *(const Event *const *)a, *y = *(const Event *const *)b;
+  return order_key_compare(&x->key, &y->key);
+}
+
+/* Reads one whole, unless it is no longer there. One that is dead is left out: MySQL has refused
+ * what it says. `*ret_marks`: it marks a row, or may do so once it can be mapped. */
+static bool read_waiting(RefreshBatch *batch, const Event *brief, GArray *waiting, bool *ret_marks,
+                         Failure *ret_failure) {
   Failure unfit = {0};
   g_autoptr(EventCursor) cursor = outbox_find_event(batch->outbox, &brief->key.event_id);
   const bson_t *document = event_cursor_next(cursor, ret_failure);
-  const Event *event = document ? keep(batch, event_decode(document)) : NULL;
-  if (!event || event->status == STATUS_DEAD ||
-      !change_list_map(batch->mapping, event, batch->arena, &marks, &unfit))
+  if (!document)
     return ret_failure->class == FAILURE_NONE;
-  for (unsigned i = 0; i < rows->count; i++)
-    for (unsigned k = 0; k < marks.count; k++)
-      if (rows->changes[i].gone && marks.changes[k].rule->soft &&
-          marks.changes[k].rule->projection == rows->changes[i].rule->projection) {
-        rows->changes[i] = marks.changes[k];
-        rows->changes[i].gone = true; /* a mark in the row is an older one */
-      }
+  PassedEvent one = {.event = keep(batch, event_decode(document))};
+  if (!change_list_map(batch->mapping, one.event, batch->arena, &one.changes, &unfit)) {
+    *ret_marks |= event_may(batch->mapping, brief, rule_marks);
+    return true;
+  }
+  for (unsigned i = 0; i < one.changes.count; i++)
+    *ret_marks |= one.changes.changes[i].rule->soft;
+  if (one.event->status != STATUS_DEAD)
+    g_array_append_val(waiting, one);
   return true;
+}
+
+/* The events that decide how the deleted rows are marked, in their order. */
+static bool find_waiting(RefreshBatch *batch, const Refresh *refresh, const GPtrArray *events,
+                         const Position *position, GArray *waiting, bool *ret_marks,
+                         Failure *ret_failure) {
+  g_autoptr(GPtrArray) briefs = g_ptr_array_new();
+  for (guint i = 0; i < events->len; i++) {
+    const Event *event = events->pdata[i];
+    if (event->key.version <= refresh->version &&
+        event_may(batch->mapping, event, rule_decides_marks) &&
+        order_standing(position, event, true) == STANDING_NEXT)
+      g_ptr_array_add(briefs, (gpointer)event);
+  }
+  g_ptr_array_sort(briefs, compare_events);
+  for (guint i = 0; i < briefs->len; i++)
+    if (!read_waiting(batch, briefs->pdata[i], waiting, ret_marks, ret_failure))
+      return false;
+  return true;
+}
+
+/* Of the rows as the refresh found them, which come before what is added to them. */
+static Change *row_of(const ChangeList *rows, const Projection *projection) {
+  for (unsigned i = 0; i < rows->count; i++)
+    if (rows->changes[i].rule->projection == projection)
+      return is_deleted(&rows->changes[i]) ? &rows->changes[i] : NULL;
+  return NULL;
+}
+
+static void forget_marks(GPtrArray *marks, const Projection *projection) {
+  for (guint i = marks->len; i-- > 0;)
+    if (((const Change *)marks->pdata[i])->rule->projection == projection)
+      g_ptr_array_remove_index(marks, i);
+}
+
+/* A row that is written anew meanwhile loses the mark that it has now. What comes first for a row
+ * whose entity is gone takes the place of what is known without it. */
+static void take_mark(RefreshBatch *batch, Change *row, Change *change, GPtrArray *marks) {
+  if (!change->rule->soft) {
+    forget_marks(marks, change->rule->projection);
+    row->keep_mark &= row->gone;
+  } else if (!row->gone) {
+    g_ptr_array_add(marks, change_to_mark(row, change, batch->arena));
+  } else if (row->keep_mark) {
+    *row = *change;
+    row->gone = true; /* and a mark in the row is an older one */
+  } else {
+    g_ptr_array_add(marks, change);
+  }
+}
+
+/* Deleted rows are marked as the events would do it, since the position will pass them. */
+static void mark_by_events(RefreshBatch *batch, const GArray *waiting, ChangeList *rows) {
+  g_autoptr(GPtrArray) marks = g_ptr_array_new();
+  for (guint i = 0; i < waiting->len; i++) {
+    const ChangeList *changes = &g_array_index(waiting, PassedEvent, i).changes;
+    for (unsigned k = 0; k < changes->count; k++) {
+      Change *change = &changes->changes[k];
+      Change *row =
+          rule_decides_marks(change->rule) ? row_of(rows, change->rule->projection) : NULL;
+      if (row)
+        take_mark(batch, row, change, marks);
+    }
+  }
+  ChangeList all = {rows->count + marks->len,
+                    arena_alloc(batch->arena, rows->count + marks->len, sizeof(Change))};
+  memcpy(all.changes, rows->changes, rows->count * sizeof(Change));
+  for (guint i = 0; i < marks->len; i++)
+    all.changes[rows->count + i] = *(const Change *)marks->pdata[i];
+  *rows = all;
+}
+
+static bool any_is_deleted(const ChangeList *rows) {
+  for (unsigned i = 0; i < rows->count; i++)
+    if (is_deleted(&rows->changes[i]))
+      return true;
+  return false;
 }
 
 static bool all_are_gone(const ChangeList *rows) {
@@ -356,12 +446,15 @@ static int64_t time_of_absent(const Refresh *refresh, const Position *position) 
 static bool settle_marks(RefreshBatch *batch, const Refresh *refresh, const GPtrArray *events,
                          const Position *position, ChangeList *rows, bool *ret_stay,
                          Failure *ret_failure) {
-  const Event *marking = find_soft_delete(batch, events, position);
+  g_autoptr(GArray) waiting = g_array_new(FALSE, FALSE, sizeof(PassedEvent));
+  bool marking = false;
+  if (any_is_deleted(rows) &&
+      !find_waiting(batch, refresh, events, position, waiting, &marking, ret_failure))
+    return false;
   *ret_stay = refresh->late && marking && all_are_gone(rows);
   if (*ret_stay)
     return true;
-  if (!refresh->late && marking && !mark_by_event(batch, marking, rows, ret_failure))
-    return false;
+  mark_by_events(batch, waiting, rows);
   if (check_all_marked(batch, rows, ret_failure))
     return true;
   if (!refresh->late || ret_failure->source != SOURCE_EVENT)
