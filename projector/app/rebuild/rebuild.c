@@ -159,7 +159,7 @@ static bool is_gone(const Refresh *refresh) {
 
 /* If an entity turns out to be gone, it is read once more: events written between the reading of
  * its events and of the entity itself, such as a last deposit and the closing, are then among those
- * that go with it. */
+ * that go with it, or that a row which stays is left to. */
 bool rebuild_refresh(Rebuild *rebuild, Stores *stores, Reads *reads, const Projection *projection,
                      const Aggregate *aggregates, size_t count, Failure *ret_failure) {
   Prefetch prefetch = reads_prefetch(reads);
@@ -171,7 +171,7 @@ bool rebuild_refresh(Rebuild *rebuild, Stores *stores, Reads *reads, const Proje
     return false;
   for (size_t i = 0; i < count; i++)
     if (refreshes[i].failure.class != FAILURE_NONE)
-      refreshes[again++] = (Refresh){.aggregate = refreshes[i].aggregate};
+      refreshes[again++] = (Refresh){.aggregate = refreshes[i].aggregate, .leave_waiting = true};
   if (!repair_refresh(stores, &prefetch, refreshes, again, ret_failure))
     return false;
   for (size_t i = 0; i < again; i++)

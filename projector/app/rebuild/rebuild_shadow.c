@@ -120,9 +120,9 @@ static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bs
   return fold_add(copy->fold, &list, NULL, ret_failure);
 }
 
-static bool carry(Work *work, const GPtrArray *keys, Failure *ret_failure) {
+static bool carry(Work *work, const GPtrArray *keys, CarriedRows rows, Failure *ret_failure) {
   return shadow_carry(work->stores->session, work->live, work->fresh,
-                      (const Value *const *)keys->pdata, keys->len, ret_failure);
+                      (const Value *const *)keys->pdata, keys->len, rows, ret_failure);
 }
 
 static void note_unusable(Copy *copy, const Aggregate *aggregate, const char *reason) {
@@ -161,7 +161,7 @@ static bool write_copy(Work *work, Copy *copy, Failure *ret_failure) {
   bool good =
       session_run(session, ret_failure, "START TRANSACTION") &&
       apply_fold(session, copy->fold, &culprit, ret_failure) &&
-      carry(work, copy->gone, ret_failure) &&
+      carry(work, copy->gone, CARRY_MARKED_ROWS, ret_failure) &&
       shadow_keep_marks(session, work->live, work->fresh, (const Value *const *)copy->marked->pdata,
                         copy->marked->len, ret_failure) &&
       shadow_note(session, &work->shadow, (const ShadowNote *)(void *)copy->notes->data,
@@ -332,7 +332,8 @@ static bool compare(Work *work, int64_t total, Failure *ret_failure) {
 
 /* --- swapping ------------------------------------------------------------------------------- */
 
-/* A refresh only marks existing rows: the new table takes marked rows over from the live one. */
+/* A refresh only marks existing rows, and leaves a row to the soft delete that waits for it: the
+ * new table takes over what the live one shows after it. */
 static bool carry_again(Work *work, const Aggregate *aggregates, size_t count,
                         Failure *ret_failure) {
   Session *session = work->stores->session;
@@ -347,7 +348,8 @@ static bool carry_again(Work *work, const Aggregate *aggregates, size_t count,
     g_ptr_array_add(keys, change.key);
   }
   good = good && session_run(session, ret_failure, "START TRANSACTION") &&
-         carry(work, keys, ret_failure) && session_run(session, ret_failure, "COMMIT");
+         carry(work, keys, CARRY_ALL_ROWS, ret_failure) &&
+         session_run(session, ret_failure, "COMMIT");
   session_rollback(session);
   pool_free(&pool);
   return good;

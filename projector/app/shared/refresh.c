@@ -451,7 +451,7 @@ static bool settle_marks(RefreshBatch *batch, const Refresh *refresh, const GPtr
   if (any_is_deleted(rows) &&
       !find_waiting(batch, refresh, events, position, waiting, &marking, ret_failure))
     return false;
-  *ret_stay = refresh->late && marking && all_are_gone(rows);
+  *ret_stay = (refresh->late || refresh->leave_waiting) && marking && all_are_gone(rows);
   if (*ret_stay)
     return true;
   mark_by_events(batch, waiting, rows);
@@ -498,6 +498,8 @@ static bool add_refresh(RefreshBatch *batch, Refresh *refresh, Failure *ret_fail
                   ledger_insert(batch->session, batch->ledger, &item, 1, &repeated, ret_failure)))
     return false;
   if (repeated) /* applied after all; the rows are right as they are */
+    return true;
+  if (stay && !refresh->late)
     return true;
   batch->any = true;
   if (stay) { /* and the events that follow the late one are applied */

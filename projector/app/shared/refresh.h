@@ -10,6 +10,8 @@ typedef struct Refresh {
   const Aggregate *aggregate;
   Event *late;        /* the event that asked for it, or NULL: into the ledger as superseded */
   bool entity_needed; /* fail if the entity does not exist, rather than delete its rows */
+  bool leave_waiting; /* while a soft delete of a gone entity waits, nothing is done: the row is
+                         left to it, and to what waits before it */
   GPtrArray *remove;  /* of Change: rows that no entity has, deleted before; or NULL */
   GPtrArray *purge;   /* of Change: rows without an entity, whose children are deleted too */
   bool rewind;        /* the position may be ahead of the entity: it is set back */

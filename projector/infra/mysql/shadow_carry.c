@@ -112,22 +112,30 @@ static void begin_insert(GString *sql, const Projection *from, const Projection 
 
 /* `from` is the live table or one of its children, `to` its replacement. */
 static bool carry_rows(Session *session, const Projection *from, const Projection *to,
-                       const Value *const *keys, size_t count, Failure *ret_failure) {
+                       const Value *const *keys, size_t count, CarriedRows rows,
+                       Failure *ret_failure) {
   const Projection *live = from->parent ? from->parent : from;
   g_autoptr(GString) sql = g_string_new("DELETE f FROM ");
   append_table(sql, to, "f LEFT JOIN ");
   append_table(sql, live, "l");
   append_join(sql, live);
-  g_string_append(sql, " WHERE (l.");
-  literal_append_name(sql, live->columns[live->mark].name);
-  g_string_append(sql, " IS NOT NULL OR l.");
-  literal_append_name(sql, live->columns[0].name);
-  g_string_append(sql, " IS NULL)");
+  if (rows == CARRY_ALL_ROWS) {
+    g_string_append(sql, " WHERE TRUE");
+  } else {
+    g_string_append(sql, " WHERE (l.");
+    literal_append_name(sql, live->columns[live->mark].name);
+    g_string_append(sql, " IS NOT NULL OR l.");
+    literal_append_name(sql, live->columns[0].name);
+    g_string_append(sql, " IS NULL)");
+  }
   append_keys(sql, live, "f.", keys, count);
   if (!session_execute(session, sql->str, sql->len, NULL, ret_failure))
     return false;
   begin_insert(sql, from, to);
-  append_where_marked(sql, live);
+  if (rows == CARRY_ALL_ROWS)
+    g_string_append(sql, " WHERE TRUE");
+  else
+    append_where_marked(sql, live);
   append_keys(sql, live, "l.", keys, count);
   return session_execute(session, sql->str, sql->len, NULL, ret_failure);
 }
@@ -143,17 +151,18 @@ static bool carry_range(Session *session, const Projection *from, const Projecti
 }
 
 static bool carry_all(Session *session, const Projection *live, const Projection *fresh,
-                      const Value *const *keys, size_t count, Failure *ret_failure) {
+                      const Value *const *keys, size_t count, CarriedRows rows,
+                      Failure *ret_failure) {
   for (unsigned i = 0; i < live->child_count; i++)
-    if (!carry_rows(session, live->children[i], fresh->children[i], keys, count, ret_failure))
+    if (!carry_rows(session, live->children[i], fresh->children[i], keys, count, rows, ret_failure))
       return false;
-  return carry_rows(session, live, fresh, keys, count, ret_failure);
+  return carry_rows(session, live, fresh, keys, count, rows, ret_failure);
 }
 
 bool shadow_carry(Session *session, const Projection *live, const Projection *fresh,
-                  const Value *const *keys, size_t count, Failure *ret_failure) {
+                  const Value *const *keys, size_t count, CarriedRows rows, Failure *ret_failure) {
   for (size_t i = 0; i < count; i += KEYS_AT_ONCE)
-    if (!carry_all(session, live, fresh, keys + i, MIN(count - i, KEYS_AT_ONCE), ret_failure))
+    if (!carry_all(session, live, fresh, keys + i, MIN(count - i, KEYS_AT_ONCE), rows, ret_failure))
       return false;
   return true;
 }

@@ -5,10 +5,12 @@
 #include "projector/domain/value.h"
 #include "projector/infra/mysql/session.h"
 
+typedef enum CarriedRows { CARRY_MARKED_ROWS, CARRY_ALL_ROWS } CarriedRows;
+
 /* For each of the keys whose row in `live` is marked, or is not there, `fresh` shows the same
- * afterwards. The caller has a transaction open. */
+ * afterwards; with CARRY_ALL_ROWS for every key. The caller has a transaction open. */
 bool shadow_carry(Session *session, const Projection *live, const Projection *fresh,
-                  const Value *const *keys, size_t count, Failure *ret_failure);
+                  const Value *const *keys, size_t count, CarriedRows rows, Failure *ret_failure);
 /* Copies the marked rows of `live` with keys behind `after` (NULL: from the first), to `last`, into
  * `fresh`, which has no rows there yet. */
 bool shadow_carry_marked(Session *session, const Projection *live, const Projection *fresh,
