@@ -161,6 +161,20 @@ def test_a_shadow_keeps_the_mark_that_was_set_before_its_entity_was_copied(ws, t
     assert table(ws)["c6"] == ("phone", "moved", CLOSED)
 
 
+def test_a_shadow_has_the_mark_that_is_set_after_its_entity_was_copied(ws, tmp_path):
+    """The entity carried another mark when it was copied, at the version of the event that marks the row later."""
+    begin(ws, tmp_path, customers())
+    fill(ws, *(f"c{n}" for n in range(1, 7)))
+    ws.db["customers"].update_one({"_id": "c1"}, {"$set": {"deleted_at": datetime(2025, 1, 1), "version": Int64(2)}})
+    ws.put(ws.event("c1", "Closed", 2, closed_at=CLOSED, reason="moved"))
+    with ws.start_command("rebuild", "--shadow", "--rate", "2") as rebuild:
+        ws.wait(lambda: ws.query("SHOW TABLES LIKE 'customer\\_\\_new'") and ws.rows("customer__new"), what="the first copy")
+        assert [row["id"] for row in ws.rows("customer__new")][0] == "c1"
+        ws.run_once()
+        assert rebuild.popen.wait(WAIT_S) == 0, rebuild.log_text()
+    assert table(ws)["c1"] == ("web", "moved", CLOSED)
+
+
 def test_a_shadow_takes_over_marked_rows_that_no_position_tells_of(ws, tmp_path):
     """Such as those of a table that was filled before the projector's time."""
     begin(ws, tmp_path, customers())

@@ -96,18 +96,20 @@ static GHashTable *read_entities(Work *work, const Copy *copy, GPtrArray *docume
   return by_id;
 }
 
+/* An entity that carries a mark is copied once more when its row is marked by the event, which
+ * knows other columns: until then the copy counts as that of one that is gone. */
 static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bson_t *document,
-                    const Position *position, int64_t *ret_version, Failure *ret_failure) {
+                    const Position *position, ShadowNote *note, Failure *ret_failure) {
   const bson_t nothing = BSON_INITIALIZER;
   int64_t time = order_applied_at(position);
-  *ret_version = document ? entity_version(document) : position->max_version;
-  if (document && *ret_version < 1)
+  int64_t version = document ? entity_version(document) : position->max_version;
+  if (document && version < 1)
     return failure_set(ret_failure, FAILURE_DATA, SOURCE_EVENT, 0,
                        "the entity in %s has no version to rebuild from", work->live->entities);
   if (document)
     time = entity_time_to_write(work->fresh, document, time, g_get_real_time() / 1000);
   Event *event = pool_keep(
-      &copy->pool, entity_as_event(document ? document : &nothing, aggregate, *ret_version, time));
+      &copy->pool, entity_as_event(document ? document : &nothing, aggregate, version, time));
   Change *change = arena_alloc(copy->pool.arena, 1, sizeof *change);
   ChangeList list = {1, change};
   if (!(document ? change_from_entity(work->fresh, event, copy->pool.arena, change, ret_failure)
@@ -115,8 +117,12 @@ static bool map_row(Work *work, Copy *copy, const Aggregate *aggregate, const bs
     return false;
   if (!document && work->fresh->soft_rule)
     g_ptr_array_add(copy->gone, change->key);
-  if (change->rule->operation == OP_UPSERT && change_is_marked(change))
+  note->version = version;
+  if (change->rule->operation == OP_UPSERT && change_is_marked(change)) {
     g_ptr_array_add(copy->marked, change->key);
+    note->gone = position->max_version < version;
+    note->version = MIN(version, position->max_version);
+  }
   return fold_add(copy->fold, &list, NULL, ret_failure);
 }
 
@@ -147,7 +153,7 @@ static bool map_rows(Work *work, Copy *copy, Failure *ret_failure) {
     Failure failure = {0};
     const bson_t *document = g_hash_table_lookup(by_id, &aggregate->id);
     ShadowNote note = {.id = aggregate->id, .gone = !document};
-    if (map_row(work, copy, aggregate, document, position, &note.version, &failure))
+    if (map_row(work, copy, aggregate, document, position, &note, &failure))
       g_array_append_val(copy->notes, note);
     else
       note_unusable(copy, aggregate, failure.message);

@@ -56,7 +56,8 @@ bool shadow_drop(Session *session, const Shadow *shadow, Failure *ret_failure);
 typedef struct ShadowNote {
   Id id;
   int64_t version; /* of the entity; of the position where it is gone */
-  bool gone;       /* there is no entity: newer than every event still to be applied */
+  bool gone;       /* there is no entity, or one whose mark is still to come: newer than every event
+                      still to be applied */
 } ShadowNote;
 
 /* Notes what was copied, in the transaction that writes the rows. */
