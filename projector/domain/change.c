@@ -207,7 +207,33 @@ bool change_for_removal(const Projection *projection, const Event *event, Arena 
   return map_rule(entity_rule(projection, OP_DELETE, arena), event, arena, ret_change, ret_failure);
 }
 
-/* The soft delete without its event: what only the event has stays as it is in the row. */
+static bool is_same(const Source *a, const Source *b) {
+  for (; a && b; a = a->otherwise, b = b->otherwise)
+    if (g_strcmp0(a->text, b->text) != 0 || a->constant_length != b->constant_length ||
+        (a->constant_length > 0 && memcmp(a->constant, b->constant, a->constant_length) != 0))
+      return false;
+  return a == b;
+}
+
+static bool sets_same(const Rule *rule, const Assignment *assignment) {
+  for (unsigned i = 0; i < rule->assignment_count; i++)
+    if (rule->assignments[i].column == assignment->column)
+      return is_same(&rule->assignments[i].from, &assignment->from);
+  return false;
+}
+
+/* Whichever event deleted the row; every one of them sets the mark. */
+static bool all_set(const Projection *projection, const Assignment *assignment) {
+  if ((int)assignment->column == projection->mark)
+    return true;
+  for (unsigned i = 0; i < projection->rule_count; i++)
+    if (projection->rules[i].soft && !sets_same(&projection->rules[i], assignment))
+      return false;
+  return true;
+}
+
+/* The soft delete without its event: what only the event has stays as it is in the row, and what
+ * another soft delete does not set. */
 static const Rule *marking_rule(const Projection *projection, Arena *arena) {
   Rule *rule = arena_alloc(arena, 1, sizeof *rule);
   *rule = *projection->soft_rule;
@@ -216,7 +242,7 @@ static const Rule *marking_rule(const Projection *projection, Arena *arena) {
       arena_alloc(arena, projection->soft_rule->assignment_count, sizeof *rule->assignments);
   for (unsigned i = 0; i < projection->soft_rule->assignment_count; i++) {
     const Assignment *assignment = &projection->soft_rule->assignments[i];
-    if (source_is_known_of_gone(&assignment->from))
+    if (source_is_known_of_gone(&assignment->from) && all_set(projection, assignment))
       rule->assignments[rule->assignment_count++] = *assignment;
   }
   return rule;
@@ -245,11 +271,13 @@ Change *change_to_mark(const Change *row, const Change *change, Arena *arena) {
 }
 
 const Source *change_unknown_mark(const Projection *projection) {
-  const Rule *rule = projection->soft_rule;
-  for (unsigned i = 0; rule && i < rule->assignment_count; i++)
-    if ((int)rule->assignments[i].column == projection->mark &&
-        !source_is_known_of_gone(&rule->assignments[i].from))
-      return &rule->assignments[i].from;
+  for (unsigned i = 0; i < projection->rule_count; i++) {
+    const Rule *rule = &projection->rules[i];
+    for (unsigned k = 0; rule->soft && k < rule->assignment_count; k++)
+      if ((int)rule->assignments[k].column == projection->mark &&
+          !source_is_known_of_gone(&rule->assignments[k].from))
+        return &rule->assignments[k].from;
+  }
   return NULL;
 }
 

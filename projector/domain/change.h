@@ -52,7 +52,7 @@ bool change_is_marked(const Change *change);
 /* The soft delete of a row that comes from an entity: what every event sets is as the entity has
  * it, which is newer. */
 Change *change_to_mark(const Change *row, const Change *change, Arena *arena);
-/* Where the mark of a deleted row comes from if only an event has it; else NULL. */
+/* Where the mark of a deleted row comes from if only an event has it, whichever; else NULL. */
 const Source *change_unknown_mark(const Projection *projection);
 /* The removal of the aggregate's row, before its events are folded into it again. */
 bool change_for_removal(const Projection *projection, const Event *event, Arena *arena,

@@ -115,6 +115,19 @@ def test_a_refresh_marks_with_what_is_known_and_leaves_the_rest(ws, tmp_path):
     assert all(row[2] for row in table(ws).values())
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
+def test_of_two_soft_deletes_only_what_both_set_is_known(ws, tmp_path, order):
+    """Whichever comes first in the file: no event has said which of them it was."""
+    soft = {"Closed": {"op": "delete", "set": {"deleted_at": "$occurred_at", "reason": {"value": "closed"}}},
+            "Merged": {"op": "delete", "set": {"deleted_at": "$occurred_at"}}}
+    begin(ws, tmp_path, customers(events={"Opened": {"op": "upsert"}, **dict(list(soft.items())[::order])}))
+    fill(ws, "c1")
+    ws.db["customers"].delete_one({"_id": "c1"})
+    assert outcomes(ws, "--repair") == {"c1": "marked as deleted"}
+    [(kind, reason, deleted)] = table(ws).values()
+    assert (kind, reason) == ("web", "") and deleted
+
+
 @pytest.mark.parametrize("mark", ["closed_at", "$occurred_at"])
 def test_a_row_whose_entity_left_the_projection_is_deleted_not_marked(ws, tmp_path, mark):
     rules = {"Opened": {"op": "upsert"}, "Closed": {"op": "delete", "set": {"deleted_at": mark}}}
