@@ -183,6 +183,24 @@ def test_an_event_that_is_retried_by_hand_while_it_is_in_the_queue_has_all_attem
         assert projector.stop() == 0
 
 
+@pytest.mark.parametrize("change", [{"status": "dead"}, {**ANOTHER, "claimed_at": ago()}], ids=["dead", "taken"])
+def test_an_event_with_attempts_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
+    """Only its claim tells: the queue is not read anew."""
+    bank.mapping(**QUIET | {"claim_mark_ms": 3600000}, workers=1, batch=1, http="127.0.0.1:0")
+    bank.put(opened(bank))
+    bank.run_once()
+    tried = {**opened(bank, "a2"), "attempts": 2}
+    with queued_behind_a_lock(bank, tried) as (projector, cursor):
+        bank.outbox.update_one({"_id": tried["_id"]}, {"$set": change})
+        cursor.execute("COMMIT")
+        last = opened(bank, "a3")
+        bank.put(last)
+        bank.wait_gone(last)
+        assert bank.found(tried) == {**tried, **change}
+        assert projector.stop() == 0
+    assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
+
+
 def correct(ws: Workspace, event: dict, amount: str) -> None:
     """As operations.md says."""
     ws.outbox.update_one({"_id": event["_id"], "status": {"$in": ["failed", "dead"]}},
