@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta, timezone
+from contextlib import suppress
 from decimal import Decimal
-from typing import Iterator
 
 import pymysql
 import pytest
 from pymongo.read_concern import ReadConcern
 
 from bank import deposited, impossible, opened
+from claims import ANOTHER, QUIET, SWEEPING, ago, row_locked
 from endpoint import Endpoint
-from workspace import WAIT_S, Process, Workspace, decimal
+from workspace import WAIT_S, Workspace
 
-PATIENT = {"mysql": {"lock_wait_s": 600}}  # no wait for a row that the test has locked ends before its time
-SWEEPING = {"backoff_ms": 20, "sweep_interval_ms": 100, "claim_mark_ms": 100, **PATIENT}
-QUIET = {"backoff_ms": 20, "sweep_interval_ms": 600000, "claim_mark_ms": 100, **PATIENT}
 PAIRS = {"workers": 1, "batch": 2, "linger_ms": 1500}  # two events inserted together are one batch
-ANOTHER = {"status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#1"}
-
-
-def ago(**time: float) -> datetime:
-    """A time in the past, at MongoDB's precision."""
-    then = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(**time)
-    return then.replace(microsecond=then.microsecond // 1000 * 1000)
 
 
 def old_claim(ws: Workspace, account: str) -> dict:
@@ -37,14 +26,6 @@ def is_swept(ws: Workspace, account: str) -> None:
     """Since this call the sweeper has looked at everything: it has found a claim that is old enough for any limit."""
     ws.put(event := old_claim(ws, account))
     ws.wait_gone(event)
-
-
-@contextmanager
-def row_locked(ws: Workspace, account: str = "a1") -> Iterator[pymysql.cursors.Cursor]:
-    with ws.stores.mysql(ws.name) as lock, lock.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT * FROM account WHERE account_id = %s FOR UPDATE", account)
-        yield cursor
 
 
 # the sweeper
@@ -155,88 +136,6 @@ def test_an_event_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
         bank.wait_gone(first, third)
         assert bank.found(second) == {**second, **change}
     assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
-
-
-@contextmanager
-def queued_behind_a_lock(ws: Workspace, event: dict) -> Iterator[tuple[Process, pymysql.cursors.Cursor]]:
-    """The event has been read, and waits in the queue for a batch that waits for a row."""
-    with ws.start_projector() as projector, row_locked(ws) as cursor:
-        projector.wait_log("info working")
-        endpoint = Endpoint(projector)
-        ws.put(deposited(ws))
-        ws.wait_lock_wait()
-        ws.put(event)
-        ws.wait(lambda: endpoint.metrics()["projector_queue_events"] == 1, what="its place in the queue")
-        yield projector, cursor
-
-
-def test_an_event_that_is_retried_by_hand_while_it_is_in_the_queue_has_all_attempts_again(bank):
-    """Its batch has to wait, but not so long that the queue is read anew."""
-    bank.mapping(**QUIET | {"claim_mark_ms": 3600000}, workers=1, batch=1, max_attempts=3, http="127.0.0.1:0")
-    bank.put(opened(bank))
-    bank.run_once()
-    tired = {**impossible(bank, "a2"), "attempts": 2}
-    with queued_behind_a_lock(bank, tired) as (projector, cursor):
-        bank.outbox.update_one({"_id": tired["_id"]}, {"$set": {"attempts": 0}})
-        cursor.execute("COMMIT")
-        assert bank.wait_status(tired, "dead")["attempts"] == 3
-        assert projector.stop() == 0
-
-
-@pytest.mark.parametrize("change", [{"status": "dead"}, {**ANOTHER, "claimed_at": ago()}], ids=["dead", "taken"])
-def test_an_event_with_attempts_that_became_anothers_in_the_queue_is_left_to_it(bank, change):
-    """Only its claim tells: the queue is not read anew."""
-    bank.mapping(**QUIET | {"claim_mark_ms": 3600000}, workers=1, batch=1, http="127.0.0.1:0")
-    bank.put(opened(bank))
-    bank.run_once()
-    tried = {**opened(bank, "a2"), "attempts": 2}
-    with queued_behind_a_lock(bank, tried) as (projector, cursor):
-        bank.outbox.update_one({"_id": tried["_id"]}, {"$set": change})
-        cursor.execute("COMMIT")
-        last = opened(bank, "a3")
-        bank.put(last)
-        bank.wait_gone(last)
-        assert bank.found(tried) == {**tried, **change}
-        assert projector.stop() == 0
-    assert [row["account_id"] for row in bank.rows("account")] == ["a1", "a3"]
-
-
-def correct(ws: Workspace, event: dict, amount: str) -> None:
-    """As operations.md says."""
-    ws.outbox.update_one({"_id": event["_id"], "status": {"$in": ["failed", "dead"]}},
-                         {"$set": {"status": "pending", "attempts": 0, "payload.amount": decimal(amount)}, "$unset": {"next_attempt_at": ""}})
-
-
-def test_an_event_that_is_corrected_while_it_is_in_the_queue_is_applied_as_it_is_now(bank):
-    """One whose failure cost no attempt: only its status tells that it is another."""
-    bank.mapping(**QUIET | {"claim_mark_ms": 3600000}, workers=1, batch=1, http="127.0.0.1:0")
-    bank.put(opened(bank), opened(bank, "a2"))
-    bank.run_once()
-    wrong = {**deposited(bank, "a2", "5.00"), "status": "failed", "attempts": 0, "next_attempt_at": ago(minutes=1)}
-    with queued_behind_a_lock(bank, wrong) as (_, cursor):
-        correct(bank, wrong, "7.00")
-        cursor.execute("COMMIT")
-        bank.wait_drained()
-    assert [str(row["balance"]) for row in bank.rows("account")] == ["101.00", "107.00"]
-
-
-@pytest.mark.whole_server  # read_only
-def test_an_event_that_is_corrected_during_an_outage_is_applied_as_it_is_now(bank):
-    bank.mapping(**QUIET)
-    bank.put(opened(bank))
-    bank.run_once()
-    wrong = deposited(bank, "a1", "5.00")
-    with bank.start_projector() as projector:
-        projector.wait_log("info working")
-        bank.query("SET GLOBAL read_only = 1")
-        try:
-            bank.put(wrong)
-            assert bank.wait_status(wrong, "failed")["attempts"] == 0
-            correct(bank, wrong, "7.00")
-        finally:
-            bank.query("SET GLOBAL read_only = 0")
-        bank.wait_drained()
-    assert [str(row["balance"]) for row in bank.rows("account")] == ["107.00"]
 
 
 def test_an_event_whose_id_is_none_is_dead_although_its_worker_stood_still(bank):
