@@ -190,7 +190,7 @@ static void count_kind(Lister *lister, const Event *event, const char *state,
                    .type = g_steal_pointer(&type),
                    .message = g_strdup(reason->message),
                    .example = g_strdup(id)};
-    g_hash_table_add(lister->kinds, kind);
+    g_hash_table_insert(lister->kinds, kind, kind);
   }
   kind->count++;
 }
