@@ -272,7 +272,7 @@ const char *aggregate_text(const Aggregate *aggregate, char *text, size_t size) 
 /* --- decoding ----------------------------------------------------------------------------- */
 
 static const char AN_EVENT_ID[] =
-    "a UUID (binary subtype 4), an ObjectId or a string of at most 64 bytes";
+    "a UUID (binary subtype 4), an ObjectId or a string of 1 to 64 bytes";
 static const char AN_AGGREGATE_ID[] =
     "a string of 1 to 255 bytes, a UUID (binary subtype 4), an ObjectId, an int32 or int64";
 static const char A_TEXT[] = "a string of 1 to 128 bytes";
@@ -294,11 +294,6 @@ static void misfit(Event *event, const bson_iter_t *iter, const char *expected) 
 
 static bool is_text(const char *text, uint32_t length, uint32_t max) {
   return length >= 1 && length <= max && utf8_is_valid(text, length);
-}
-
-static bool is_event_id(const Id *id) {
-  return id->kind != ID_STRING || id->length == 0 ||
-         is_text((const char *)id->bytes, id->length, EVENT_ID_MAX);
 }
 
 static bool is_id(const Id *id, uint32_t max) {
@@ -342,7 +337,8 @@ static void take_event_id(Event *event, const bson_iter_t *iter) {
   Id *id = &event->key.event_id;
   if (event->other_id || id->kind != ID_OTHER)
     return; /* a second _id: the first one counts, as on the server */
-  if (id_from_iter(iter, id) && (id->kind != ID_INT || is_foreign(event)) && is_event_id(id))
+  if (id_from_iter(iter, id) && (id->kind != ID_INT || is_foreign(event)) &&
+      is_id(id, EVENT_ID_MAX))
     return;
   misfit(event, iter, AN_EVENT_ID);
   event->other_id = bson_new();

@@ -93,7 +93,7 @@ static bool is_contracts(const bson_iter_t *iter) {
   if (BSON_ITER_HOLDS_BINARY(iter))
     bson_iter_binary(iter, &subtype, &length, &bytes);
   return BSON_ITER_HOLDS_INT(iter) || BSON_ITER_HOLDS_OID(iter) ||
-         (BSON_ITER_HOLDS_UTF8(iter) && length <= EVENT_ID_MAX) ||
+         (BSON_ITER_HOLDS_UTF8(iter) && length >= 1 && length <= EVENT_ID_MAX) ||
          (subtype == BSON_SUBTYPE_UUID && length == 16);
 }
 

@@ -10,7 +10,6 @@ from datetime import datetime
 import pytest
 from bson import Decimal128, Int64, ObjectId
 
-from bank import opened
 from entities import account
 from workspace import said
 
@@ -47,7 +46,7 @@ def test_an_event_is_named_by_the_usual_text_of_its_id(bank, event_id):
 
 def test_an_id_that_breaks_the_contract_is_named_as_it_is_listed(bank):
     bank.mapping(**SLOW)
-    wrong = [42, 1.5, {"a": 1}, "x" * 70, True, datetime(2026, 1, 1), {"long": "ä" * 400}]
+    wrong = [42, 1.5, {"a": 1}, "", "x" * 70, True, datetime(2026, 1, 1), {"long": "ä" * 400}]
     bank.put(*({**bank.event("a1", "AccountOpened", 1), "_id": _id, "status": "dead"} for _id in wrong))
     names = [json.loads(line)["event_id"] for line in bank.projector("list", "--json").stdout.splitlines()]
     assert len(set(names)) == len(wrong) and {"42", "1.5", '"' + "x" * 70 + '"', "true"} <= set(names)
@@ -61,19 +60,6 @@ def test_an_id_that_breaks_the_contract_is_named_as_it_is_listed(bank):
     bank.put({**bank.event("a1", "AccountOpened", 1), "_id": 42, "status": "dead"})
     for nobody in '{"$gt": 0}', '{"$regularExpression": {"pattern": ".", "options": ""}}', "[42]", '42, "x": 1', "43":
         assert bank.projector("skip", nobody).returncode == 1, nobody
-
-
-def test_an_empty_string_is_an_event_id(bank):
-    """The contract says at most 64 bytes."""
-    bank.mapping(**SLOW)
-    bank.put({**opened(bank, "a1", 1), "_id": ""}, {**renamed(bank, "a2"), "_id": "b"})
-    bank.run_once()
-    assert [row["account_id"] for row in bank.rows("account")] == ["a1"] and bank.ledger()[""] == "applied"
-    assert bank.projector("wait", "account", "a1", "1").stdout == "applied\n"
-    bank.put({**renamed(bank, "a3"), "_id": "", "status": "dead"})
-    assert bank.projector("retry", "").returncode == 0
-    bank.outbox.update_one({"_id": ""}, {"$set": {"status": "dead"}})
-    assert bank.projector("skip", "").stdout.endswith("\n1 event skipped\n")
 
 
 @pytest.mark.thorough(beyond=2)

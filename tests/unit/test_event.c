@@ -20,7 +20,7 @@
 #define TEXT_128 TEXT_64 TEXT_64
 #define TEXT_255 TEXT_128 TEXT_64 TEXT_32 "0123456789abcdef0123456789abcde"
 #define EVENT_ID_RULE                                                                              \
-  "_id: expected a UUID (binary subtype 4), an ObjectId or a string of at most 64 bytes, found "
+  "_id: expected a UUID (binary subtype 4), an ObjectId or a string of 1 to 64 bytes, found "
 #define A_TEXT_RULE(key) key ": expected a string of 1 to 128 bytes, found "
 #define AGGREGATE_ID_RULE                                                                          \
   "aggregate_id: expected a string of 1 to 255 bytes, a UUID (binary subtype 4), an ObjectId, an " \
@@ -44,7 +44,7 @@ static const struct {
     {"{'payload': {}, " TIME NAME AGGREGATE TYPE "'_id': " UUID("04") "}", ""},
 
     {"{" TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "nothing"},
-    {"{'_id': ''," TYPE AGGREGATE NAME TIME PAYLOAD "}", ""},
+    {"{'_id': ''," TYPE AGGREGATE NAME TIME PAYLOAD "}", EVENT_ID_RULE "string of 0 bytes \"\""},
     {"{'_id': '" TEXT_64 "'," TYPE AGGREGATE NAME TIME PAYLOAD "}", ""},
     {"{'_id': '" TEXT_64 "x'," TYPE AGGREGATE NAME TIME PAYLOAD "}",
      EVENT_ID_RULE "string of 65 bytes \"" TEXT_60 "\"…"},
@@ -248,7 +248,8 @@ static void test_texts_must_be_utf8(void **state) {
 /* An event with a wrong id can still be addressed in MongoDB, to be marked or repaired. */
 static void test_wrong_ids_stay_addressable(void **state) {
   (void)state;
-  static const char *const ids[] = {"5", "{'a': [1, 2]}", "null", "'" TEXT_64 "x'", UUID("03")};
+  static const char *const ids[] = {"5",  "{'a': [1, 2]}",  "null",
+                                    "''", "'" TEXT_64 "x'", UUID("03")};
   for (size_t i = 0; i < COUNT_OF(ids); i++) {
     g_autofree char *json =
         g_strdup_printf("{'_id': %s," TYPE AGGREGATE NAME TIME PAYLOAD "}", ids[i]);
