@@ -160,9 +160,16 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
 /* What is claimed in its own document is released: behind a hold it would leave the queue, and look
  * as if it were in hand. */
 static bool requeue(Worker *worker, QueuedEvent *const *events, size_t count) {
-  for (size_t i = 0; i < count; i++)
+  g_autofree QueuedEvent **marked = g_new(QueuedEvent *, count);
+  size_t marked_count = 0;
+  for (size_t i = 0; i < count; i++) {
     events[i]->read_at = 0;
-  give_back(worker, events, count);
+    if (events[i]->marked)
+      marked[marked_count++] = events[i];
+    else
+      lane_requeue(worker->lane, events[i]);
+  }
+  give_back(worker, marked, marked_count);
   return false;
 }
 
