@@ -26,6 +26,7 @@ def ago(**time: float) -> datetime:
 
 @contextmanager
 def row_locked(ws: Workspace, account: str = "a1") -> Iterator[pymysql.cursors.Cursor]:
+    """Keeps whoever changes the row inside the transaction."""
     with ws.stores.mysql(ws.name) as lock, lock.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("SELECT * FROM account WHERE account_id = %s FOR UPDATE", account)

@@ -11,6 +11,7 @@ import pymysql
 import pytest
 
 from bank import deposited, opened
+from claims import row_locked
 from workspace import WAIT_S, Process, Workspace
 
 PATIENT = {"lock_wait_s": 600}  # no wait for what the test has locked ends before its time
@@ -38,15 +39,6 @@ def give_lease_away(ws: Workspace) -> None:
 
 def waits_for_the_fence(ws: Workspace) -> bool:
     return any((row["Info"] or "").startswith(RAISING) for row in ws.query("SHOW FULL PROCESSLIST") if row["db"] == ws.name)
-
-
-@contextmanager
-def row_locked(ws: Workspace, account: str = "a1") -> Iterator[pymysql.cursors.Cursor]:
-    """Keeps the owner inside a transaction that changes the row."""
-    with ws.stores.mysql(ws.name) as lock, lock.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT * FROM account WHERE account_id = %s FOR UPDATE", account)
-        yield cursor
 
 
 @contextmanager
