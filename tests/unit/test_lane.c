@@ -324,6 +324,58 @@ static void test_the_head_that_is_gone_ends_the_wait(void **state) {
   lane_free(lane);
 }
 
+/* It must not let those pass that the draining let through behind it. */
+static void test_what_was_let_through_and_given_back_keeps_its_place(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  lane_hold_gap(lane, head, 1, 1, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_int_equal(lane_offer_around(lane, pending("a", 1)), OFFER_GO_ON);
+  assert_string_equal(take(lane, taken), "a-1");
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
+  lane_give_back(lane, last(taken));
+  assert_string_equal(take(lane, taken), "a-1 a-2 a-3");
+  assert_false(lane_is_behind_hold(lane, last(taken)->event));
+  lane_give_back(lane, last(taken));
+  assert_string_equal(take(lane, taken), "a-3");
+  lane_free(lane);
+}
+
+/* An event in hand that the draining has not reached comes again when it does. */
+static void test_what_a_draining_has_not_reached_leaves_the_queue(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  lane_offer(lane, pending("a", 3));
+  assert_string_equal(take(lane, taken), "a-3");
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_true(lane_is_behind_hold(lane, last(taken)->event));
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_true(lane_is_behind_hold(lane, last(taken)->event));
+  lane_give_back(lane, last(taken));
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_string_equal(take(lane, taken), "a-2");
+  assert_int_equal(lane_figures(lane).holds, 1);
+  assert_true(look(lane, &view));
+  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_string_equal(take(lane, taken), "a-3");
+  assert_int_equal(lane_figures(lane).holds, 0);
+  lane_free(lane);
+}
+
 static void test_what_changes_a_hold_makes_the_look_at_it_void(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
@@ -473,6 +525,8 @@ int main(void) {
       cmocka_unit_test(test_the_head_that_is_gone_ends_the_wait),
       cmocka_unit_test(test_what_changes_a_hold_makes_the_look_at_it_void),
       cmocka_unit_test(test_a_hold_found_while_draining_stands),
+      cmocka_unit_test(test_what_was_let_through_and_given_back_keeps_its_place),
+      cmocka_unit_test(test_what_a_draining_has_not_reached_leaves_the_queue),
       cmocka_unit_test(test_holds_come_up_in_the_order_in_which_they_are_due),
       cmocka_unit_test(test_at_the_limit_of_holds_only_what_may_end_one_is_taken),
       cmocka_unit_test(test_a_queue_is_full_by_its_events_or_by_its_bytes),

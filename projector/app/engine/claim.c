@@ -157,19 +157,10 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
 
 /* --- the step --------------------------------------------------------------------------------- */
 
-/* What is claimed in its own document is released: behind a hold it would leave the queue, and look
- * as if it were in hand. */
-static bool requeue(Worker *worker, QueuedEvent *const *events, size_t count) {
-  g_autofree QueuedEvent **marked = g_new(QueuedEvent *, count);
-  size_t marked_count = 0;
-  for (size_t i = 0; i < count; i++) {
+static bool begin_later(Worker *worker, QueuedEvent *const *events, size_t count) {
+  for (size_t i = 0; i < count; i++)
     events[i]->read_at = 0;
-    if (events[i]->marked)
-      marked[marked_count++] = events[i];
-    else
-      lane_requeue(worker->lane, events[i]);
-  }
-  give_back(worker, marked, marked_count);
+  give_back(worker, events, count);
   return false;
 }
 
@@ -182,7 +173,7 @@ bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size
     g_assert(lane_of(worker->lanes, events[i]->event->aggregate_hash) == worker->lane);
   if (!look_again(worker, events, count, claims, ret_failure) ||
       !claim_apart(worker, events, count, claims, ret_failure))
-    return requeue(worker, events, count);
+    return begin_later(worker, events, count);
   for (size_t i = 0; i < count; i++)
     if (claims[i] == CLAIM_OURS)
       events[kept++] = events[i];
@@ -196,7 +187,7 @@ bool claim(Worker *worker, QueuedEvent **events, size_t count, Item *items, size
   if (!claim_batch(worker, items, ours, ret_failure))
     return change_to_apart(worker, ret_failure)
                ? claim(worker, events, kept, items, ret_count, ret_failure)
-               : requeue(worker, events, kept);
+               : begin_later(worker, events, kept);
   give_back(worker, back, back_count);
   *ret_count = ours;
   return true;

@@ -378,12 +378,21 @@ void lane_requeue(Lane *lane, QueuedEvent *queued) {
   enqueue(lane, queued);
 }
 
+/* Whether the hold keeps out an event that was in hand; also its own event, when that waits for the
+ * gap before it. */
+static bool has_to_wait_in_outbox(const Hold *hold, const Event *event) {
+  if (lane_has_to_wait(hold, event))
+    return true;
+  return hold->reason == HOLD_GAP && hold->state != STATE_DRAINING &&
+         order_key_compare(&event->key, &hold->key) == 0;
+}
+
+/* What a draining has let through stays in the queue: it would come again only after the later
+ * events that were let through with it. */
 void lane_give_back(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
-  const Event *event = queued->event;
-  Hold *hold = lane_find_hold(lane, event);
-  int order = hold ? order_key_compare(&event->key, &hold->key) : -1;
-  if (order > 0 || (order == 0 && hold->reason == HOLD_GAP)) {
+  Hold *hold = lane_find_hold(lane, queued->event);
+  if (hold && has_to_wait_in_outbox(hold, queued->event)) {
     note_missed(lane, hold, queued);
     forget(lane, queued);
   } else {
@@ -429,7 +438,7 @@ void lane_settle(Lane *lane, QueuedEvent *queued) {
 bool lane_is_behind_hold(Lane *lane, const Event *event) {
   SCOPED_LOCK(&lane->lock);
   const Hold *hold = lane_find_hold(lane, event);
-  return hold && hold->state != STATE_DRAINING && order_key_compare(&event->key, &hold->key) > 0;
+  return hold && lane_has_to_wait(hold, event);
 }
 
 /* --- figures ------------------------------------------------------------------------------ */
