@@ -340,7 +340,8 @@ def test_actions_want_the_token_from_the_page_itself(bank):
         assert endpoint.act("skip", target, token="another token that is wrong").status == 401
         assert endpoint.act("skip", target, token=TOKEN + TOKEN).status == 401
         assert endpoint.act("skip", target, Origin="http://elsewhere.example").status == 403
-        assert endpoint.act("skip", target, Sec_Fetch_Site="cross-site").status == 403
+        for site in ("cross-site", "same-site"):  # a sibling, as wiki.example.com of projector.example.com
+            assert endpoint.act("skip", target, Sec_Fetch_Site=site).status == 403, site
         assert endpoint.act("skip", target, Content_Type="text/plain").status == 415
         assert "frame-ancestors 'none'" in endpoint.get("/").headers["Content-Security-Policy"]  # whose clicks these would be
         assert endpoint.get("/skip").status == 405
@@ -433,6 +434,25 @@ def test_a_kind_without_a_type_or_a_reason_is_retried_too(bank):
         bank.wait_status(typeless, "dead")
     done = bank.projector("retry", "--all-dead", "--type", "")
     assert done.stdout == "1 event will be tried again\n"
+
+
+def test_an_action_while_mysql_is_away_is_told_to_come_again(stores, server_folder, tmp_path):
+    """409 would say that it cannot be done."""
+    with Mysqld(server_folder / "mysqld") as mysql, Workspace(Stores(stores.mongo_uri, mysql.port), tmp_path) as ws:
+        ws.create()
+        with_token(ws)
+        ws.accounts.insert_one(account(1))
+        ws.put(dead := {**impossible(ws, "a1"), "status": "dead", "attempts": 10})
+        actions = {"refresh": {"aggregate_type": "account", "aggregate_id": "a1"}, "skip": {"event_id": str(dead["_id"])}}
+        with listening(ws) as (_, endpoint):
+            mysql.stop()
+            for verb, target in actions.items():
+                answer = endpoint.act(verb, target)
+                assert answer.status == 503 and "error" in answer.json, (verb, answer)
+            assert ws.found(dead)["status"] == "dead"
+            mysql.start()
+            for verb, target in actions.items():
+                ws.wait(lambda: endpoint.act(verb, target).status == 200, what=f"{verb}, tried again")
 
 
 def test_the_token_is_in_no_answer_and_no_log(bank):
