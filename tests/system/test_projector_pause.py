@@ -25,8 +25,8 @@ def abandoned(ws: Workspace, account: str) -> None:
 
 
 @contextmanager
-def working(ws: Workspace) -> Iterator[tuple[Process, Endpoint]]:
-    ws.mapping(**LISTENING)
+def working(ws: Workspace, **settings: object) -> Iterator[tuple[Process, Endpoint]]:
+    ws.mapping(**LISTENING, **settings)
     with ws.start_projector() as process:
         endpoint = Endpoint(process)
         ws.wait(lambda: endpoint.get("/readyz").status == 200)
@@ -166,6 +166,16 @@ def test_everybody_says_by_whom_and_since_when(bank):
         assert json.loads(bank.projector("status", "--json").stdout)["paused"] is None
         again = bank.projector("resume")
         assert (again.returncode, again.stdout) == (1, "it was not paused\n")
+
+
+def test_a_pause_is_ready_however_long_events_wait(bank):
+    """An orchestrator would replace the process."""
+    with working(bank, ready_lag_ms=1) as (_, endpoint):
+        pause(bank, endpoint)
+        bank.put(opened(bank, "a1"))
+        bank.wait(lambda: endpoint.get("/status").json["lag_ms"] > 1, what="a lag above ready_lag_ms")
+        answer = endpoint.get("/readyz")
+        assert answer.status == 200 and answer.text.startswith("ready: paused by ")
 
 
 @pytest.mark.thorough
