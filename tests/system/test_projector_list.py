@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Iterator
 
 import pytest
@@ -51,6 +52,8 @@ def test_list_held_keeps_to_the_aggregate_the_type_and_the_limit(bank, blocked):
     assert ids(listed(bank, "--state", "held", "--type", "AccountClosed")) == ids([blocked["a1"][1], blocked["a2"][1]])
     assert ids(listed(bank, "--state", "held", "--limit", "3")) == ids(blocked["a1"][1:] + blocked["a2"][1:2])
     assert listed(bank, "--state", "held", "--type", "StatementSent") == []
+    bank.put({**bank.event("a0", "AccountClosed", 1, at=datetime(2020, 1, 1)), "status": "dead", "attempts": 1})  # nothing waits behind it
+    assert ids(listed(bank, "--state", "held", "--limit", "1")) == ids(blocked["a1"][1:2])
 
 
 def test_a_type_that_the_table_is_not_of_is_misuse(bank):
