@@ -168,6 +168,14 @@ def set_password(ws: Workspace, password: str) -> None:
     ws.query(f"ALTER USER {password_user(ws)}@'127.0.0.1' IDENTIFIED BY '{password}'")
 
 
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
+def test_a_secret_ends_with_its_line_whatever_editor_wrote_it(bank, secret, ending):
+    secret.write_bytes(b"first" + ending)
+    open_account(bank, "a1")
+    bank.run_once()
+    assert len(bank.rows("account")) == 1
+
+
 def test_a_changed_password_file_of_mysql_is_read_again_before_giving_up(bank, secret):
     with bank.start_projector() as projector:
         projector.wait_log("info working")
