@@ -514,6 +514,19 @@ def test_a_gap_that_never_fills_is_named_and_passed(bank):
     assert "first_version=2" in line and "last_version=4" in line and '"account a1"' in line
 
 
+def test_a_gap_that_cannot_be_noted_is_named_and_passed_all_the_same(bank):
+    bank.mapping(**FAST, gap_wait_ms=300)
+    bank.put(opened(bank, version=1))
+    bank.run_once()  # which makes the collection
+    bank.db.command("collMod", "projector_leases", validator={"missing": {"$exists": False}})
+    with bank.start_projector() as projector:
+        bank.put(deposited(bank, "1.00", 40, version=3))
+        projector.wait_log("cannot record the missing versions .*121")
+        projector.wait_log("versions missing, continuing without them .*first_version=2 last_version=2")
+        bank.wait_drained()
+    assert row(bank)["balance"] == Decimal("101.00")
+
+
 @pytest.mark.whole_server
 def test_a_gap_that_falls_due_while_mongodb_does_not_answer_is_looked_into_before_it_is_passed(bank):
     bank.mapping(**FAST, gap_wait_ms=10000, http="127.0.0.1:0")
