@@ -9,6 +9,7 @@ import pytest
 from bson import Int64
 
 from bank import FAST, deposited, impossible, opened
+from endpoint import Endpoint
 from mongod import ReplicaSet
 from mysqld import Mysqld
 from workspace import Stores, Workspace
@@ -148,6 +149,25 @@ def test_a_lost_stream_is_made_up_for_by_a_scan(private_failpoints, code, label)
         ws.wait_drained()
         assert projector.running
     assert balance(ws) == Decimal("121.00")
+
+
+@pytest.mark.whole_server
+def test_the_metric_of_the_stream_is_1_only_while_it_is_followed(private_failpoints):
+    ws = private_failpoints
+    ws.mapping(**FAST, http="127.0.0.1:0")
+    with ws.start_projector() as projector:
+        endpoint = Endpoint(projector)
+
+        def up() -> float:
+            return endpoint.metrics()["projector_change_stream_up"]
+
+        ws.wait(lambda: up() == 1, what="a stream that is followed")
+        data = {"failCommands": ["getMore"], "errorCode": 286, "errorLabels": ["NonResumableChangeStreamError"], "appName": "projector"}
+        ws.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+        ws.wait(lambda: up() == 0, what="a stream that is lost")
+        assert endpoint.metrics()["projector_lease_held"] == 1
+        ws.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        ws.wait(lambda: up() == 1, what="a stream that is followed again")
 
 
 ANSWERS = [*({"errorCode": code} for code in (11600, 189, 10107, 13435, 91, 112, 251, 50, 262)), {"closeConnection": True},
