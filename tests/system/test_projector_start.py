@@ -274,6 +274,8 @@ BAD_TABLES = [
     ("ALTER TABLE projector_applied DROP PRIMARY KEY, ADD UNIQUE KEY own (event_id, projector, event_id_kind)", "ok", r"fit the mapping"),
     ("ALTER TABLE projector_position MODIFY occurred_at DATETIME NOT NULL", "error",
      r"table projector_position: column occurred_at is datetime instead of .*; ALTER TABLE projector_position MODIFY COLUMN occurred_at DATETIME\(3\) NOT NULL"),
+    ("ALTER TABLE projector_applied MODIFY applied_at DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP", "error",
+     r"table projector_applied: column applied_at is datetime instead of .*; ALTER TABLE projector_applied MODIFY COLUMN applied_at DATETIME\(3\) NOT NULL DEFAULT"),
     ("ALTER TABLE projector_position MODIFY aggregate_id VARCHAR(255) NOT NULL", "error", r"column aggregate_id is varchar\(255\) instead of VARBINARY\(255\) NOT NULL; ALTER"),
     ("ALTER TABLE projector_applied ALTER applied_at DROP DEFAULT", "error", r"projector_applied: column applied_at is NOT NULL and has no default, .*: CURRENT_TIMESTAMP\(3\)"),
     ("ALTER TABLE projector_fence ADD note INT NOT NULL", "error", r"projector_fence: column note is NOT NULL and has no default, .*, or remove it"),

@@ -417,7 +417,7 @@ static const struct OwnColumn {
   const char *definition;
 } own_columns[] = {
     {"projector_applied", "event_id", "varbinary", 64, 0, "VARBINARY(64) NOT NULL"},
-    {"projector_applied", "applied_at", "datetime", 0, 0,
+    {"projector_applied", "applied_at", "datetime", 0, 3,
      "DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"},
     {"projector_position", "aggregate_type", "varbinary", 128, 0, "VARBINARY(128) NOT NULL"},
     {"projector_position", "aggregate_id", "varbinary", 255, 0, "VARBINARY(255) NOT NULL"},
