@@ -216,8 +216,12 @@ def test_events_put_back_from_the_archive_are_not_fed_again(ws):
     assert [c["version"] for c in feed_documents(ws)] == [3]
 
 
-def listed(ws: Workspace) -> dict[str, dict]:
-    return {row["event_id"]: row for row in map(json.loads, ws.projector("list", "--json").stdout.splitlines())}
+def outbox_status(ws: Workspace) -> dict:
+    return json.loads(ws.projector("status", "--json").stdout)["outbox"]
+
+
+def listed(ws: Workspace, *arguments: str) -> dict[str, dict]:
+    return {row["event_id"]: row for row in map(json.loads, ws.projector("list", "--json", *arguments).stdout.splitlines())}
 
 
 @pytest.mark.thorough
@@ -399,6 +403,21 @@ def test_a_reader_that_is_away_for_longer_than_its_ledger_lasts(one):
         with start_reader(one, readers):
             one.wait(lambda: one.db[FEED].find_one() is None, what="an empty feed")
     assert turnover(one) == fold([first, stuck, behind, *meanwhile])
+
+
+def test_what_a_reader_has_in_hand_is_in_progress_in_the_feed_alone(one):
+    readers = reader_mapping(one, mysql={"lock_wait_s": 600})
+    one.put(event := opened(one, "a1"))
+    one.run_once()
+    one.put(event)  # sent again, it waits here
+    with one.stores.mysql(one.name) as holder, holder.cursor() as cursor, start_reader(one, readers):
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO turnover VALUES ('a1', 0, 0, 0)")
+        with using(one, readers):
+            one.wait(lambda: outbox_status(one)["in_progress"] == 1, what="an event in the reader's hand")
+        told = outbox_status(one)
+        assert (told["pending"], told["in_progress"]) == (1, 0)
+        assert list(listed(one, "--state", "pending")) == [str(event["_id"])] and listed(one, "--state", "in_progress") == {}
 
 
 def test_a_second_name_on_one_outbox_is_told_of_feeds(one):

@@ -476,6 +476,13 @@ def test_a_retried_event_has_all_its_attempts_before_it(bank):
     assert (bank.found(bad)["status"], bank.found(bad)["attempts"]) == ("failed", 1)
 
 
+def test_a_retried_event_shows_no_time_of_a_next_attempt(bank):
+    """It is tried at once."""
+    bank.put({**(event := opened(bank)), "status": "failed", "attempts": 2, "next_attempt_at": datetime(2100, 1, 1)})
+    assert bank.projector("retry", str(event["_id"])).returncode == 0
+    assert bank.found(event) == {**event, "status": "pending", "attempts": 0}
+
+
 def test_a_command_takes_over_only_what_is_failed_or_dead(bank):
     bank.mapping(**SLOW)
     bank.put(pending := opened(bank), taken := {**opened(bank, "a2"), "status": "in_progress", "claimed_by": "elsewhere:1#1"})

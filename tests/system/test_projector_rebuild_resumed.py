@@ -1,11 +1,14 @@
-"""`rebuild --shadow --resume` after somebody has changed what the interrupted one left."""
+"""`rebuild --resume` after something has changed since the interrupted one."""
 
 from __future__ import annotations
 
+import pymongo
 import pytest
 
 from entities import account, fill
-from test_projector_rebuild import differences, reconcile, shadow, start_shadow, tables, waiting
+from test_projector_rebuild import differences, fill_quickly, rebuild, reconcile, shadow, start_shadow, state_folder, sums, tables, waiting
+
+__all__ = ["state_folder"]
 
 
 @pytest.mark.thorough
@@ -21,3 +24,15 @@ def test_a_new_table_that_was_dropped_in_between_was_not_swapped(bank):
     bank.query("UPDATE account SET balance = balance + 1")
     shadow(bank, "--resume")
     assert tables(bank) == {"account", "account__old"} and differences(reconcile(bank)) == []
+
+
+def test_the_hosts_may_stand_in_another_order(bank):
+    host = pymongo.uri_parser.parse_uri(bank.stores.mongo_uri)["nodelist"][0]
+    hosts = ["{}:{}".format(*host), "127.0.0.1:1"]  # one is away
+    uris = [bank.stores.mongo_uri.replace(hosts[0], ",".join(order)) for order in (hosts, hosts[::-1])]
+    fill_quickly(bank, 5000)
+    bank.query("DELETE FROM account")
+    bank.mapping(mongodb={"uri": uris[0]})
+    assert any(bank.kill_at(2, "rebuild", "account") for _ in range(5))  # a busy machine may be too late
+    bank.mapping(mongodb={"uri": uris[1]})
+    assert sums(rebuild(bank, "--resume", "account"))["entities"] == len(bank.rows("account")) == 5000

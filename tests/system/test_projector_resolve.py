@@ -190,3 +190,16 @@ def test_a_store_that_cannot_answer_has_not_said_no(bank):
             bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
         assert (done.returncode, done.stdout) == (3, "") and done.stderr.startswith("projector: mongodb: "), name
         assert bank.projector(name, *arguments).returncode == 1, name
+
+
+def test_a_table_that_is_full_has_not_said_no(bank):
+    """Once there is room, the same command works. Here a trigger says what the server does."""
+    bank.accounts.insert_one(account("1"))
+    bank.query("CREATE TRIGGER no_room BEFORE INSERT ON account FOR EACH ROW"
+               " SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114, MESSAGE_TEXT = 'The table ''account'' is full'")
+    for command in (("refresh", "account", "a1"), ("rebuild", "account")):
+        assert said(bank.projector(*command), 3).endswith("The table … is full (1114)")
+        assert bank.rows("account") == []
+    bank.query("DROP TRIGGER no_room")
+    assert bank.projector("refresh", "account", "a1").returncode == 0
+    assert [row["account_id"] for row in bank.rows("account")] == ["a1"]

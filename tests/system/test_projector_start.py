@@ -249,6 +249,7 @@ BAD_TABLES = [
     ("ALTER TABLE account MODIFY name varchar(99) NOT NULL", "error", r"columns\.name: expected a column that holds every varchar\(100\), found varchar\(99\)"),
     ("ALTER TABLE account MODIFY balance decimal(17,2) NOT NULL", "error", r"columns\.balance: expected .* found decimal\(17,2\)"),
     ("ALTER TABLE account MODIFY balance decimal(18,1) NOT NULL", "error", r"columns\.balance: "),
+    ("ALTER TABLE account MODIFY balance decimal(18,4) NOT NULL", "error", r"columns\.balance: expected .* found decimal\(18,4\)"),
     ("ALTER TABLE account MODIFY balance double NOT NULL", "error", r"columns\.balance: "),
     ("ALTER TABLE account MODIFY opened_at datetime(3) NOT NULL", "error", r"columns\.opened_at: \"null\" is true, but account\.opened_at is NOT NULL"),
     ("ALTER TABLE account MODIFY opened_at datetime NULL", "error", r"columns\.opened_at: "),

@@ -269,3 +269,15 @@ def test_an_event_that_can_no_longer_be_read_is_told(bank):
     assert json.loads(done.stdout)["unreadable"] == 1 and "cannot be read, and is left out: payload: expected" in done.stderr
     assert "because they cannot be read: 1" in replay(bank, "account", "--drop-old").stdout
     assert shown(bank) == fold(events)
+
+
+def test_what_a_large_rehearsal_left_in_the_ledger_is_removed(bank):
+    """Events that it had applied to a table which is gone would be left out of the new one."""
+    events = life(bank, 3, 3)
+    bank.put(events)
+    bank.run_once()
+    ids = [*(f"'int', '{n}'" for n in range(20001)), *(f"'uuid', '{event['_id']}'" for event in events)]
+    bank.query("INSERT INTO projector_applied (projector, event_id_kind, event_id, outcome) VALUES "
+               + ",".join(f"('{bank.name}/account', {one}, 'applied')" for one in ids))
+    replay(bank, "account", "--drop-old")
+    assert shown(bank) == fold(events) and leftovers(bank) == ([], [])
