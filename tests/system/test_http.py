@@ -144,7 +144,7 @@ HEALTHY = {f"{name}{{{labels}}}": "0x80" for labels in (OWNER, STANDBY) for name
     "ProjectorDeadEvents": {f'projector_outbox_events{{{OWNER}, state="dead"}}': "1x80"},
     "ProjectorFailedEvents": {f'projector_outbox_events{{{OWNER}, state="failed"}}': "1x80"},
     "ProjectorBlockedAggregates": {f"projector_blocked_aggregates{{{OWNER}}}": "1001x80"},
-    "ProjectorStoreAway": {f'projector_store_up{{{OWNER}, store="mysql"}}': "0x80"},
+    "ProjectorStoreAway": {f'projector_store_{what}{{{OWNER}, store="mysql"}}': "0x80" for what in ("up", "usable")},
     "ProjectorStoreRefuses": {f'projector_store_usable{{{OWNER}, store="mysql"}}': "0x80"},
     "ProjectorCircuitOpen": {f"projector_workers_waiting{{{OWNER}}}": "2x80"},
     "ProjectorConflicts": {f'projector_retries_total{{{OWNER}, class="conflict"}}': "0+60x80"},

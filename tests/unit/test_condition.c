@@ -12,7 +12,7 @@ static const char event_json[] =
     " 'payload': {'kind': 'web', 'n': {'$numberInt': '5'}, 'big': {'$numberLong': '5'},"
     "   'real': {'$numberDouble': '5.0'}, 'half': {'$numberDouble': '0.5'},"
     "   'nan': {'$numberDouble': 'NaN'}, 'money': {'$numberDecimal': '5.00'},"
-    "   'yes': true, 'no': false, 'nil': null, 'text5': '5',"
+    "   'yes': true, 'no': false, 'nil': null, 'old': {'$undefined': true}, 'text5': '5',"
     "   'oid': {'$oid': '65a000000000000000000001'},"
     "   'uuid': {'$binary': {'base64': 'ABEiM0RVZneImaq7zN3u/w==', 'subType': '04'}},"
     "   'at': {'$date': {'$numberLong': '1714979289123'}}, 'list': ['web', 2],"
@@ -76,6 +76,9 @@ static const struct {
     {"{'path': 'nil', 'is': null}", "yes"},
     {"{'path': 'nil', 'is': ''}", "no"},
     {"{'path': 'nil', 'in': ['web']}", "no"},
+    {"{'path': 'old', 'is': null}", "yes"}, /* as a column takes it */
+    {"{'path': 'old', 'in': ['web', null]}", "yes"},
+    {"{'path': 'old', 'is': 'web'}", "no"},
 
     /* ids and times in their text forms, and in extended JSON */
     {"{'path': 'oid', 'is': '65a000000000000000000001'}", "yes"},

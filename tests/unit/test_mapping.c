@@ -203,6 +203,11 @@ static void test_good_files(void **state) {
   FILE_OF(HEAD ", " KEY ", 'children': [{'table': 'c', " members                                   \
                ", 'key': {'n': {'from': '$index', 'type': 'int'}}}], " EVENTS)
 
+#define WITH_CHILD_KEY(from)                                                                       \
+  FILE_OF(HEAD ", " KEY                                                                            \
+               ", 'children': [{'table': 'c', 'from': 'l', 'key': {'n': {'from': " from            \
+               ", 'type': 'int'}}}], " EVENTS)
+
 #define WITH_CHILD_COLUMN(from)                                                                    \
   WITH_CHILD("'from': 'l', 'columns': {'x': {'from': " from ", 'type': 'int'}}")
 
@@ -349,6 +354,9 @@ static const struct {
      "projections[0].children[0].default: expected [], found an array"},
     {WITH_CHILD_COLUMN("['$item.a', '$metadata.a']"),
      "projections[0].children[0]: its column x comes from $metadata.a, which an entity does not "
+     "have; expected $index, $item, $item.x, a payload path or $aggregate_id"},
+    {WITH_CHILD_KEY("'$version'"),
+     "projections[0].children[0]: its column n comes from $version, which an entity does not "
      "have; expected $index, $item, $item.x, a payload path or $aggregate_id"},
     {WITH_CHILD("'from': '$metadata.b'"),
      "projections[0].children[0]: expected the path of an array in the payload, found $metadata.b"},

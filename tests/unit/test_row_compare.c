@@ -175,6 +175,24 @@ static void layouts(void **state) {
   check_that("history", strstr(failure.message, "$version") != NULL, "names the source");
 }
 
+/* Whatever wrote it: mongosh and Node.js write a double. */
+static void versions_of_entities(void **state) {
+  (void)state;
+  static const struct {
+    const char *entity;
+    int64_t version;
+  } cases[] = {
+      {"{'version': {'$numberInt': '3'}}", 3},      {"{'version': {'$numberLong': '3'}}", 3},
+      {"{'version': {'$numberDouble': '3.0'}}", 3}, {"{'version': '3'}", 0},
+      {"{'version': null}", 0},                     {"{}", 0},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    g_autofree char *text = json_text(cases[i].entity);
+    g_autoptr(bson_t) document = document_from(text);
+    check_number(text, entity_version(document), cases[i].version);
+  }
+}
+
 /* --- from a key back to ids ------------------------------------------------------------------- */
 
 static void ids_of_keys(void **state) {
@@ -191,6 +209,9 @@ static void ids_of_keys(void **state) {
       {"uuid", "0123456789abcdef",
        "uuid:30313233-3435-3637-3839-616263646566 string:30313233-3435-3637-3839-616263646566 "
        "string:30313233-3435-3637-3839-616263646566 "},
+      {"uuid", "klmnopqrstuvwxyz",
+       "uuid:6b6c6d6e-6f70-7172-7374-75767778797a string:6b6c6d6e-6f70-7172-7374-75767778797a "
+       "string:6B6C6D6E-6F70-7172-7374-75767778797A "},
       {"binary(12)", "0123456789ab", "objectid:303132333435363738396162 "},
       {"date", "2024-02-29", ""},
   };
@@ -250,8 +271,9 @@ static void order_of_keys(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(decisions),   cmocka_unit_test(columns),       cmocka_unit_test(layouts),
-      cmocka_unit_test(ids_of_keys), cmocka_unit_test(order_of_keys),
+      cmocka_unit_test(decisions),     cmocka_unit_test(columns),
+      cmocka_unit_test(layouts),       cmocka_unit_test(versions_of_entities),
+      cmocka_unit_test(ids_of_keys),   cmocka_unit_test(order_of_keys),
   };
   return RUN_TESTS(tests);
 }
