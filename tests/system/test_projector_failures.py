@@ -358,6 +358,26 @@ def test_mending_an_event_by_hand_lets_it_and_those_behind_it_through_in_order(b
     assert set(bank.ledger().values()) == {"applied"} and len(bank.ledger()) == 302
 
 
+@pytest.mark.parametrize("field, max_attempts", [("occurred_at", 1), ("occurred_at", 10), ("version", 1)],
+                         ids=("time", "time-failed", "version"))
+def test_an_event_whose_place_is_mended_by_hand_has_its_turn_at_it(bank, field, max_attempts):
+    """Without a time or a version it sorts before all others of its aggregate."""
+    bank.mapping(**SLOW, max_attempts=max_attempts)
+    first, bad, behind = opened(bank), bank.event("a1", "AccountRenamed", name="Bob"), bank.event("a1", "AccountRenamed", name="Cy")
+    for version, event in enumerate((first, bad, behind), start=1):
+        event |= {"version": version, **({"occurred_at": first["occurred_at"]} if field == "version" else {})}
+    right = bad[field]
+    bad[field] = str(right)
+    with bank.start_projector():
+        bank.put(bad)
+        bank.wait_status(bad, "dead" if max_attempts == 1 else "failed")
+        bank.put(first, behind)
+        bank.outbox.update_one({"_id": bad["_id"]}, {"$set": {"status": "pending", field: right}, "$unset": {"attempts": 1}})
+        bank.wait_drained()
+    assert bank.rows("account")[0]["name"] == "Cy"
+    assert set(bank.ledger().values()) == {"applied"} and len(bank.ledger()) == 3
+
+
 def test_removing_the_event_that_blocks_lets_the_others_through(bank):
     bank.mapping(**SLOW)
     first, bad = opened(bank), impossible(bank)

@@ -1,55 +1,5 @@
 /* test_lane.c - the queue and the holds of one lane, without stores. */
-#include "projector/app/engine/lane.h"
-#include "tests/unit/support.h"
-
-#include <stdio.h>
-
-enum { LIMIT = 10, HOLDS_MAX = 8 };
-
-static const LaneLimits roomy = {.events = LIMIT, .bytes = 1 << 20, .holds = 1000000};
-
-static QueuedEvent *event_of(const char *aggregate, int64_t time, const char *status,
-                             int attempts) {
-  g_autofree char *id = g_strdup_printf("%s-%d", aggregate, (int)time);
-  bson_t *document = BCON_NEW(
-      "_id", BCON_UTF8(id), "aggregate_type", BCON_UTF8("account"), "aggregate_id",
-      BCON_UTF8(aggregate), "event_type", BCON_UTF8("Opened"), "occurred_at", BCON_DATE_TIME(time),
-      "payload", "{", "}", "status", BCON_UTF8(status), "attempts", BCON_INT32(attempts));
-  QueuedEvent *event = queued_event_new(event_decode(document));
-  bson_destroy(document);
-  return event;
-}
-
-static QueuedEvent *pending(const char *aggregate, int64_t time) {
-  return event_of(aggregate, time, "pending", 0);
-}
-
-static const Taking usual = {.max_events = LIMIT, .max_bytes = 1 << 20};
-
-/* Takes everything there is, as "a-1 a-2", and keeps it in `taken`. */
-static const char *take(Lane *lane, GPtrArray *taken) {
-  static char text[512];
-  QueuedEvent *events[LIMIT];
-  text[0] = '\0';
-  size_t count = lane_take(lane, &usual, events);
-  for (size_t i = 0; i < count; i++) {
-    g_ptr_array_add(taken, events[i]);
-    char id[ID_TEXT_SIZE];
-    id_text(&events[i]->event->key.event_id, id);
-    size_t length = strlen(text);
-    snprintf(text + length, sizeof text - length, "%s%s", i ? " " : "", id);
-  }
-  return text;
-}
-
-static QueuedEvent *last(const GPtrArray *taken) {
-  return taken->pdata[taken->len - 1];
-}
-
-/* What is due; at most one hold is expected. */
-static bool look(Lane *lane, HoldView *ret_view) {
-  return lane_take_due(lane, ret_view, 1) == 1;
-}
+#include "tests/unit/lane_world.h"
 
 static Lane *new_by_aggregate(void) {
   LaneLimits limits = roomy;
@@ -324,58 +274,6 @@ static void test_the_head_that_is_gone_ends_the_wait(void **state) {
   lane_free(lane);
 }
 
-/* It must not let those pass that the draining let through behind it. */
-static void test_what_was_let_through_and_given_back_keeps_its_place(void **state) {
-  (void)state;
-  Lane *lane = lane_new(roomy, NULL);
-  g_autoptr(GPtrArray) taken = g_ptr_array_new();
-  HoldView view;
-  g_autoptr(QueuedEvent) head = pending("a", 1);
-  lane_hold_gap(lane, head, 1, 1, 0);
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
-  hold_view_clear(&view);
-  assert_int_equal(lane_offer_around(lane, pending("a", 1)), OFFER_GO_ON);
-  assert_string_equal(take(lane, taken), "a-1");
-  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
-  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
-  lane_give_back(lane, last(taken));
-  assert_string_equal(take(lane, taken), "a-1 a-2 a-3");
-  assert_false(lane_is_behind_hold(lane, last(taken)->event));
-  lane_give_back(lane, last(taken));
-  assert_string_equal(take(lane, taken), "a-3");
-  lane_free(lane);
-}
-
-/* An event in hand that the draining has not reached comes again when it does. */
-static void test_what_a_draining_has_not_reached_leaves_the_queue(void **state) {
-  (void)state;
-  Lane *lane = lane_new(roomy, NULL);
-  g_autoptr(GPtrArray) taken = g_ptr_array_new();
-  HoldView view;
-  lane_offer(lane, pending("a", 3));
-  assert_string_equal(take(lane, taken), "a-3");
-  g_autoptr(QueuedEvent) head = pending("a", 1);
-  lane_hold(lane, head, HOLD_TAKEN, 0);
-  assert_true(lane_is_behind_hold(lane, last(taken)->event));
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
-  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
-  assert_true(lane_is_behind_hold(lane, last(taken)->event));
-  lane_give_back(lane, last(taken));
-  lane_end_drain(lane, &view);
-  hold_view_clear(&view);
-  assert_string_equal(take(lane, taken), "a-2");
-  assert_int_equal(lane_figures(lane).holds, 1);
-  assert_true(look(lane, &view));
-  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
-  lane_end_drain(lane, &view);
-  hold_view_clear(&view);
-  assert_string_equal(take(lane, taken), "a-3");
-  assert_int_equal(lane_figures(lane).holds, 0);
-  lane_free(lane);
-}
-
 static void test_what_changes_a_hold_makes_the_look_at_it_void(void **state) {
   (void)state;
   Lane *lane = lane_new(roomy, NULL);
@@ -525,8 +423,6 @@ int main(void) {
       cmocka_unit_test(test_the_head_that_is_gone_ends_the_wait),
       cmocka_unit_test(test_what_changes_a_hold_makes_the_look_at_it_void),
       cmocka_unit_test(test_a_hold_found_while_draining_stands),
-      cmocka_unit_test(test_what_was_let_through_and_given_back_keeps_its_place),
-      cmocka_unit_test(test_what_a_draining_has_not_reached_leaves_the_queue),
       cmocka_unit_test(test_holds_come_up_in_the_order_in_which_they_are_due),
       cmocka_unit_test(test_at_the_limit_of_holds_only_what_may_end_one_is_taken),
       cmocka_unit_test(test_a_queue_is_full_by_its_events_or_by_its_bytes),

@@ -204,8 +204,7 @@ static void test_good_files(void **state) {
                ", 'key': {'n': {'from': '$index', 'type': 'int'}}}], " EVENTS)
 
 #define WITH_CHILD_KEY(from)                                                                       \
-  FILE_OF(HEAD ", " KEY                                                                            \
-               ", 'children': [{'table': 'c', 'from': 'l', 'key': {'n': {'from': " from            \
+  FILE_OF(HEAD ", " KEY ", 'children': [{'table': 'c', 'from': 'l', 'key': {'n': {'from': " from   \
                ", 'type': 'int'}}}], " EVENTS)
 
 #define WITH_CHILD_COLUMN(from)                                                                    \

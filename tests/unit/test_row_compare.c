@@ -182,9 +182,12 @@ static void versions_of_entities(void **state) {
     const char *entity;
     int64_t version;
   } cases[] = {
-      {"{'version': {'$numberInt': '3'}}", 3},      {"{'version': {'$numberLong': '3'}}", 3},
-      {"{'version': {'$numberDouble': '3.0'}}", 3}, {"{'version': '3'}", 0},
-      {"{'version': null}", 0},                     {"{}", 0},
+      {"{'version': {'$numberInt': '3'}}", 3},
+      {"{'version': {'$numberLong': '3'}}", 3},
+      {"{'version': {'$numberDouble': '3.0'}}", 3},
+      {"{'version': '3'}", 0},
+      {"{'version': null}", 0},
+      {"{}", 0},
   };
   for (size_t i = 0; i < COUNT_OF(cases); i++) {
     g_autofree char *text = json_text(cases[i].entity);
@@ -271,9 +274,9 @@ static void order_of_keys(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(decisions),     cmocka_unit_test(columns),
-      cmocka_unit_test(layouts),       cmocka_unit_test(versions_of_entities),
-      cmocka_unit_test(ids_of_keys),   cmocka_unit_test(order_of_keys),
+      cmocka_unit_test(decisions),   cmocka_unit_test(columns),
+      cmocka_unit_test(layouts),     cmocka_unit_test(versions_of_entities),
+      cmocka_unit_test(ids_of_keys), cmocka_unit_test(order_of_keys),
   };
   return RUN_TESTS(tests);
 }

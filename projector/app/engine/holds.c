@@ -101,6 +101,8 @@ static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCal
   SCOPED_LOCK(&lane->lock);
   Hold *hold = find_in(lane, view->aggregate, STATE_CHECKED);
   if (hold) {
+    if (reason != HOLD_FUTURE)
+      lane_end_future(lane, hold);
     hold->state = STATE_WAITING;
     hold->reason = reason;
     hold->call = call;
@@ -132,6 +134,15 @@ static void mark_reached(Hold *hold, const Event *event) {
     order_key_copy(&event->key, &hold->reached, hold->reached_bytes);
 }
 
+/* The draining goes on with what was left out while it was under way. */
+static void go_back(Lane *lane, Hold *hold) {
+  OrderKey first = order_key_first(hold->missed_from);
+  order_key_copy(&first, &hold->next, hold->next_bytes);
+  hold->from_start = false;
+  hold->missed_from = INT64_MAX;
+  lane_set_due(lane, hold, 0);
+}
+
 Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
   const Event *event = queued->event;
@@ -145,6 +156,8 @@ Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
       /* It may be waiting for an event that the draining let through, or for the end of the hold
        * itself. */
       lane_hold_as_read(lane, queued, hold->state == STATE_DRAINING ? CALL_RETRY : CALL_REVIEW);
+    } else if (hold->state == STATE_DRAINING && hold->missed_from <= event->key.occurred_at) {
+      go_back(lane, hold);
     } else {
       if (hold->state == STATE_DRAINING)
         mark_reached(hold, event);
@@ -161,6 +174,7 @@ bool lane_begin_drain(Lane *lane, HoldView *view) {
   Hold *hold = find_in(lane, view->aggregate, STATE_CHECKED);
   if (!hold)
     return false;
+  lane_end_future(lane, hold);
   hold->state = STATE_DRAINING;
   order_key_copy(&hold->key, &hold->reached, hold->reached_bytes);
   hold->from_start = view->draining = view->from_start = true;
@@ -181,11 +195,7 @@ void lane_end_drain(Lane *lane, const HoldView *view) {
   if (!hold)
     return;
   if (hold->missed_from != INT64_MAX) {
-    OrderKey first = order_key_first(hold->missed_from);
-    order_key_copy(&first, &hold->next, hold->next_bytes);
-    hold->from_start = false;
-    hold->missed_from = INT64_MAX;
-    lane_set_due(lane, hold, 0);
+    go_back(lane, hold);
     return;
   }
   g_assert(!hold->place);

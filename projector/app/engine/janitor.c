@@ -310,11 +310,18 @@ static void try_head(Janitor *janitor, const HoldView *hold) {
     look_again(janitor, hold, HOLD_FAILED, KNOWN_WAIT_MS);
 }
 
+/* An operator has corrected its time, version or aggregate: it no longer blocks where the hold is,
+ * and has its turn at its new place. */
+static bool has_moved_on(const HoldView *hold, const Event *event) {
+  return !event_has_aggregate(event) || !aggregate_equal(&event->aggregate, hold->aggregate) ||
+         order_key_compare(&event->key, &hold->key) > 0;
+}
+
 /* Examines the blocking event (NULL: it has left the outbox) and decides whether to try it, to keep
  * waiting, or to continue without it. */
 static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
   int64_t early_ms;
-  if (!event) { /* applied, skipped or removed */
+  if (!event || has_moved_on(hold, event)) { /* NULL: applied, skipped or removed */
     begin_drain(janitor, hold);
     return;
   }

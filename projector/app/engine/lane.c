@@ -94,9 +94,19 @@ static int64_t since(const Lane *lane, const QueuedEvent *queued) {
 
 /* The event that blocked so far now waits behind an older one. */
 static int64_t head_behind(const Hold *hold, const Event *event) {
-  return hold->reason != HOLD_DEAD && order_key_compare(&event->key, &hold->key) < 0
+  return hold->reason != HOLD_DEAD && hold->reason != HOLD_FUTURE &&
+                 order_key_compare(&event->key, &hold->key) < 0
              ? hold->head_since
              : INT64_MAX;
+}
+
+/* An event whose time was far ahead, and what is behind it, did not wait until now. */
+void lane_end_future(const Lane *lane, Hold *hold) {
+  if (hold->reason != HOLD_FUTURE)
+    return;
+  hold->head_since = lane->assumed;
+  if (hold->behind_since != INT64_MAX)
+    hold->behind_since = lane->assumed;
 }
 
 /* An older event takes the hold over from a younger one: a hold belongs to the first event that
@@ -114,6 +124,9 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
     return NULL;
   }
   int64_t behind = head_behind(hold, event);
+  lane_end_future(lane, hold);
+  if (hold->reason == HOLD_FUTURE && order_key_compare(&event->key, &hold->key) < 0)
+    hold->behind_since = INT64_MAX; /* it is behind the future event as before */
   hold->behind_since = MIN(hold->behind_since, behind);
   hold->head_since = since(lane, queued);
   order_key_copy(&event->key, &hold->key, hold->key_bytes);
@@ -130,7 +143,7 @@ static void note_missed(const Lane *lane, Hold *hold, const QueuedEvent *queued)
   const Event *event = queued->event;
   int64_t read = since(lane, queued);
   /* The blocking event itself, read again, does not wait behind its hold. */
-  if (order_key_compare(&event->key, &hold->key) != 0)
+  if (order_key_compare(&event->key, &hold->key) != 0 && event->status != STATUS_DEAD)
     hold->behind_since = MIN(hold->behind_since, read);
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
 }
@@ -234,6 +247,10 @@ static bool has_failed(const Event *event) {
   return event->status == STATUS_FAILED || event->status == STATUS_DEAD;
 }
 
+static bool is_head(const Hold *hold, const Event *event) {
+  return order_key_compare(&event->key, &hold->key) == 0;
+}
+
 /* The janitor learns when to retry it; whatever earlier event is settled from now on may be what it
  * waits for. */
 void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call) {
@@ -246,11 +263,13 @@ bool lane_offer(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
   const Event *event = queued->event;
   Hold *hold = lane_find_hold(lane, event);
-  if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
+  if (hold && (lane_has_to_wait(hold, event) || is_head(hold, event))) {
     note_missed(lane, hold, queued);
     queued_event_free(queued);
     return false;
   }
+  if (hold && order_key_compare(&event->key, &hold->key) > 0)
+    queued->read_at = 0; /* the draining is past it, and may have let it through before */
   if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
     return lane_queue(lane, queued);
   if (event_has_aggregate(event) && !lane_find_known(lane, event))

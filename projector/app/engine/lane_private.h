@@ -51,6 +51,7 @@ struct Lane {
 /* All of these are called with the lock held; lane.c has them. */
 void lane_call(Lane *lane, Hold *hold, HoldCall why);
 void lane_count_hold(Lane *lane, gint more);
+void lane_end_future(const Lane *lane, Hold *hold);
 Hold *lane_find_hold(const Lane *lane, const Event *event);
 QueuedEvent *lane_find_known(const Lane *lane, const Event *event);
 bool lane_has_room_around(const Lane *lane);

@@ -1,0 +1,186 @@
+/* test_lane_draining.c - what a draining lets through, in which order, and since when it waits. */
+#include "tests/unit/lane_world.h"
+
+/* It must not let those pass that the draining let through behind it. */
+static void test_what_was_let_through_and_given_back_keeps_its_place(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  lane_hold_gap(lane, head, 1, 1, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_int_equal(lane_offer_around(lane, pending("a", 1)), OFFER_GO_ON);
+  assert_string_equal(take(lane, taken), "a-1");
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
+  lane_give_back(lane, last(taken));
+  assert_string_equal(take(lane, taken), "a-1 a-2 a-3");
+  assert_false(lane_is_behind_hold(lane, last(taken)->event));
+  lane_give_back(lane, last(taken));
+  assert_string_equal(take(lane, taken), "a-3");
+  lane_free(lane);
+}
+
+/* An event in hand that the draining has not reached comes again when it does. */
+static void test_what_a_draining_has_not_reached_leaves_the_queue(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  lane_offer(lane, pending("a", 3));
+  assert_string_equal(take(lane, taken), "a-3");
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_true(lane_is_behind_hold(lane, last(taken)->event));
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_true(lane_is_behind_hold(lane, last(taken)->event));
+  lane_give_back(lane, last(taken));
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_string_equal(take(lane, taken), "a-2");
+  assert_int_equal(lane_figures(lane).holds, 1);
+  assert_true(look(lane, &view));
+  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_string_equal(take(lane, taken), "a-3");
+  assert_int_equal(lane_figures(lane).holds, 0);
+  lane_free(lane);
+}
+
+/* It sorts before what the queue has, although the draining is past its place. */
+static void test_what_arrives_before_the_place_reached_has_its_turn(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_int_equal(lane_offer_around(lane, pending("a", 5)), OFFER_GO_ON);
+  QueuedEvent *between = pending("a", 3);
+  between->read_at = 1;
+  assert_true(lane_offer(lane, between));
+  assert_false(lane_offer(lane, pending("a", 5)));
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_int_equal(lane_figures(lane).holds, 0);
+  assert_string_equal(take(lane, taken), "a-2 a-3 a-5");
+  /* It may have been let through and applied before it arrived. */
+  assert_int_equal(((QueuedEvent *)taken->pdata[1])->read_at, 0);
+  lane_free(lane);
+}
+
+/* A page may have been read before an event of its middle was inserted. */
+static void test_what_was_left_out_comes_before_what_is_behind_it(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  assert_false(lane_offer(lane, pending("a", 3)));
+  assert_int_equal(lane_offer_around(lane, pending("a", 5)), OFFER_BLOCKED);
+  assert_true(look(lane, &view));
+  assert_true(view.draining && !view.from_start && view.next.occurred_at == 3);
+  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
+  assert_int_equal(lane_offer_around(lane, pending("a", 5)), OFFER_GO_ON);
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_string_equal(take(lane, taken), "a-2 a-3 a-5");
+  assert_int_equal(lane_figures(lane).holds, 0);
+  lane_free(lane);
+}
+
+/* --- since when --- */
+
+static QueuedEvent *readable(int64_t time, int64_t since) {
+  QueuedEvent *queued = pending("a", time);
+  queued->readable_at = since;
+  return queued;
+}
+
+/* Days may lie between its arrival and its time. */
+static void test_a_future_event_has_not_waited_until_its_time_comes(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  g_autoptr(QueuedEvent) head = readable(9, 100);
+  lane_assume(lane, 5000);
+  lane_hold(lane, head, HOLD_FUTURE, 0);
+  assert_false(lane_offer(lane, readable(10, 200)));
+  assert_true(lane_waiting_since(lane) == INT64_MAX);
+  assert_true(look(lane, &view));
+  lane_put_off(lane, &view, HOLD_FAILED, 1000);
+  hold_view_clear(&view);
+  assert_int_equal(lane_waiting_since(lane), 5000);
+  lane_free(lane);
+}
+
+/* Nor when an operator takes it away, and what is behind it goes on. */
+static void test_what_was_behind_a_future_event_has_not_waited_either(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  g_autoptr(QueuedEvent) head = readable(9, 100);
+  lane_assume(lane, 5000);
+  lane_hold(lane, head, HOLD_FUTURE, 0);
+  assert_false(lane_offer(lane, readable(10, 200)));
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_int_equal(lane_waiting_since(lane), 5000);
+  lane_free(lane);
+}
+
+static void test_a_future_event_does_not_wait_behind_an_earlier_one(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(QueuedEvent) future = readable(9, 100);
+  g_autoptr(QueuedEvent) failed = readable(1, 7000);
+  lane_hold(lane, future, HOLD_FUTURE, 3600000);
+  assert_false(lane_offer(lane, readable(10, 200)));
+  lane_hold(lane, failed, HOLD_FAILED, 3600000);
+  assert_int_equal(lane_waiting_since(lane), 7000);
+  assert_false(lane_offer(lane, readable(2, 6000)));
+  assert_int_equal(lane_waiting_since(lane), 6000);
+  lane_free(lane);
+}
+
+/* Read again by a rescan, say: only an operator can end it. */
+static void test_a_dead_event_does_not_wait_behind_a_hold(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(QueuedEvent) head = readable(1, 7000);
+  lane_hold(lane, head, HOLD_FAILED, 3600000);
+  QueuedEvent *dead = event_of("a", 2, "dead", 9);
+  dead->readable_at = 100;
+  assert_false(lane_offer(lane, dead));
+  assert_int_equal(lane_waiting_since(lane), 7000);
+  lane_free(lane);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_what_was_let_through_and_given_back_keeps_its_place),
+      cmocka_unit_test(test_what_a_draining_has_not_reached_leaves_the_queue),
+      cmocka_unit_test(test_what_arrives_before_the_place_reached_has_its_turn),
+      cmocka_unit_test(test_what_was_left_out_comes_before_what_is_behind_it),
+      cmocka_unit_test(test_a_future_event_has_not_waited_until_its_time_comes),
+      cmocka_unit_test(test_what_was_behind_a_future_event_has_not_waited_either),
+      cmocka_unit_test(test_a_future_event_does_not_wait_behind_an_earlier_one),
+      cmocka_unit_test(test_a_dead_event_does_not_wait_behind_a_hold),
+  };
+  return RUN_TESTS(tests);
+}
