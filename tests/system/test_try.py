@@ -262,6 +262,12 @@ GOOD = [
          events=[{**short("Placed", kind="web", total=1), "version": 2, "occurred_at": {"$date": "2026-01-02T00:00:00Z"}},
                  {**short("Moved", city="Bern"), "version": 1, "occurred_at": {"$date": "2026-01-01T00:00:00Z"}}],
          expect={"orders": [{"id": "o-1", "kind": "shop", "total": "7.00"}]}, outcomes=["applied", "superseded"]),
+    case("what the entity has is not added again", entities={"orders": [{"_id": "o-1", "version": 3, "kind": "shop", "total": 7}]},
+         events=[{**short("Placed", kind="web", total=1), "version": 1, "occurred_at": {"$date": "2026-01-02T00:00:00Z"}},
+                 {**short("Moved", city="Bern"), "version": 2, "occurred_at": {"$date": "2026-01-01T00:00:00Z"}},
+                 {**short("Raised", by=5), "version": 3, "occurred_at": {"$date": "2026-01-03T00:00:00Z"}},
+                 {**short("Raised", by=2), "version": 4, "occurred_at": {"$date": "2026-01-04T00:00:00Z"}}],
+         expect={"orders": [{"id": "o-1", "kind": "shop", "total": "9.00"}]}, outcomes=["applied", "superseded", "superseded", "applied"]),
 ]
 BAD = [
     (case(given={"orders": [ROW]}, events=[], expect={"orders": []}), 'orders: expected no such row: {"id": "o-1"'),
