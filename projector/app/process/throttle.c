@@ -1,29 +1,21 @@
 /* throttle.c - once a second: the file, then the replicas.
  *
- * A replica's lag is derived from its ledger, so only the privilege to read that is needed:
- * it lags since the moment at which the primary first had a newer entry than the replica has
- * now. */
+ * A replica's lag is derived from its ledger, so only the privilege to read that is needed. */
 #include "projector/app/process/throttle.h"
 
 #include "projector/app/engine/stop.h"
+#include "projector/domain/replica_lag.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mysql/replica.h"
 #include "projector/infra/mysql/session_thread.h"
 
-#include <string.h>
 #include <sys/stat.h>
 
 enum {
   LOOK_MS = 1000,
   ANSWER_S = 3,
-  SEEN_MAX = 4096, /* remembered looks at the primary */
 };
-
-typedef struct ThrottleSeen {
-  int64_t at; /* monotonic, us */
-  char newest[LEDGER_TIME_SIZE];
-} ThrottleSeen;
 
 struct Throttle {
   const Config *config; /* as it was when the process started */
@@ -35,7 +27,7 @@ struct Throttle {
   struct stat file;    /* when it was last read */
   GPtrArray *sessions; /* of the replicas; NULL: not open */
   Session *primary;
-  GArray *seen; /* of ThrottleSeen, the oldest first */
+  ReplicaLag *lag;
   bool lagging;
 };
 
@@ -111,30 +103,14 @@ static bool ask_server(const Throttle *throttle, const MysqlSettings *settings, 
   return false;
 }
 
-/* What is newer than the newest entry is gone: the ledger was pruned, or a failover has lost it. No
- * replica needs to have it. */
-static void forget_newer(GArray *seen, const char *newest) {
-  while (seen->len > 0 &&
-         strcmp(g_array_index(seen, ThrottleSeen, seen->len - 1).newest, newest) > 0)
-    g_array_set_size(seen, seen->len - 1);
-}
-
-/* Keeps every other one, so that the oldest stays: a lag of any length can be measured, the longer
- * it is, the more coarsely. */
-static void thin_out(GArray *seen) {
-  guint kept = 0;
-  for (guint i = 0; i < seen->len; i += 2)
-    g_array_index(seen, ThrottleSeen, kept++) = g_array_index(seen, ThrottleSeen, i);
-  g_array_set_size(seen, kept);
-}
-
 /* The server that the workers write to, whatever the file names meanwhile. */
 static bool look_at_primary(Throttle *throttle) {
   MysqlSettings settings = throttle->config->mysql;
   Failure failure = {0};
-  ThrottleSeen seen = {.at = clock_us()};
+  char newest[LEDGER_TIME_SIZE];
+  int64_t now = clock_us();
   settings.answer_s = ANSWER_S;
-  if (!ask_server(throttle, &settings, &throttle->primary, seen.newest, &failure)) {
+  if (!ask_server(throttle, &settings, &throttle->primary, newest, &failure)) {
     log_failure(LOG_LEVEL_WARNING,
                 throttle->lagging
                     ? "cannot read the ledger to compare with: replicas count as lagging until then"
@@ -142,26 +118,8 @@ static bool look_at_primary(Throttle *throttle) {
                 &failure);
     return false;
   }
-  forget_newer(throttle->seen, seen.newest);
-  const ThrottleSeen *last =
-      throttle->seen->len ? &g_array_index(throttle->seen, ThrottleSeen, throttle->seen->len - 1)
-                          : NULL;
-  if (last && !strcmp(last->newest, seen.newest))
-    return true; /* what counts is since when it has been so */
-  if (throttle->seen->len >= SEEN_MAX)
-    thin_out(throttle->seen);
-  g_array_append_val(throttle->seen, seen);
+  replica_lag_note(throttle->lag, newest, now);
   return true;
-}
-
-/* Since the primary has had what the replica does not have yet. */
-static double lag_of(const Throttle *throttle, const char *newest) {
-  for (guint i = 0; i < throttle->seen->len; i++) {
-    const ThrottleSeen *seen = &g_array_index(throttle->seen, ThrottleSeen, i);
-    if (strcmp(seen->newest, newest) > 0)
-      return (double)(clock_us() - seen->at) / 1e6;
-  }
-  return 0;
 }
 
 /* Negative: unreachable. */
@@ -173,7 +131,7 @@ static double look_at_replica(Throttle *throttle, guint index, const char *addre
   settings.answer_s = ANSWER_S;
   if (ask_server(throttle, &settings, (Session **)&throttle->sessions->pdata[index], newest,
                  &failure))
-    return lag_of(throttle, newest);
+    return replica_lag_of(throttle->lag, newest, clock_us());
   failure_prefix(&failure, "replica %s", address);
   log_failure(LOG_LEVEL_WARNING, "cannot read the lag of a replica", &failure);
   return -1;
@@ -230,7 +188,7 @@ Throttle *throttle_start(const Config *config, Pace *pace, Metrics *metrics) {
                          .metrics = metrics,
                          .stop = stop_new(),
                          .sessions = g_ptr_array_new(),
-                         .seen = g_array_new(FALSE, FALSE, sizeof(ThrottleSeen))};
+                         .lag = replica_lag_new()};
   if (stat(config->file, &throttle->file) != 0)
     throttle->file = (struct stat){0};
   pace_set_rate(pace, config->settings.max_events_per_s);
@@ -246,6 +204,6 @@ void throttle_free(Throttle *throttle) {
   stop_free(throttle->stop);
   config_free(throttle->changed);
   g_ptr_array_unref(throttle->sessions);
-  g_array_unref(throttle->seen);
+  replica_lag_free(throttle->lag);
   g_free(throttle);
 }
