@@ -9,8 +9,8 @@ typedef struct ReplicaLag ReplicaLag; /* free with replica_lag_free */
 ReplicaLag *replica_lag_new(void);
 void replica_lag_free(ReplicaLag *lag);
 
-/* The time of the newest entry that the primary has `now_us` (monotonic), as a text that sorts by
- * time. */
+/* The time of the newest entry that the primary had at `now_us` (monotonic), as a text that sorts
+ * by time; "": it has none. */
 void replica_lag_note(ReplicaLag *lag, const char *newest, int64_t now_us);
 
 /* Seconds since the primary has had what a replica does not have yet, whose newest entry is

@@ -103,6 +103,44 @@ static void test_what_was_left_out_comes_before_what_is_behind_it(void **state) 
   lane_free(lane);
 }
 
+/* Otherwise nothing would remember it: it sorts before the hold that begins. */
+static void test_what_was_left_out_comes_before_what_blocks_behind_it(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_false(lane_offer(lane, pending("a", 3)));
+  assert_int_equal(lane_offer_around(lane, event_of("a", 5, "dead", 9)), OFFER_BLOCKED);
+  assert_true(look(lane, &view));
+  assert_true(view.draining && view.next.occurred_at == 3);
+  hold_view_clear(&view);
+  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
+  assert_int_equal(lane_offer_around(lane, event_of("a", 5, "dead", 9)), OFFER_BLOCKED);
+  assert_true(look(lane, &view));
+  assert_true(!view.draining && view.key.occurred_at == 5);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+/* As the outbox is read where a majority does not have its end yet. */
+static void test_a_blocking_event_that_is_there_again_is_not_looked_at_at_once(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  HoldView view;
+  g_autoptr(QueuedEvent) head = event_of("a", 1, "failed", 1);
+  lane_hold(lane, head, HOLD_FAILED, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_int_equal(lane_offer_around(lane, event_of("a", 1, "failed", 1)), OFFER_BLOCKED);
+  assert_true(lane_due_in(lane) > 0);
+  lane_free(lane);
+}
+
 /* --- since when --- */
 
 static QueuedEvent *readable(int64_t time, int64_t since) {
@@ -177,6 +215,8 @@ int main(void) {
       cmocka_unit_test(test_what_a_draining_has_not_reached_leaves_the_queue),
       cmocka_unit_test(test_what_arrives_before_the_place_reached_has_its_turn),
       cmocka_unit_test(test_what_was_left_out_comes_before_what_is_behind_it),
+      cmocka_unit_test(test_what_was_left_out_comes_before_what_blocks_behind_it),
+      cmocka_unit_test(test_a_blocking_event_that_is_there_again_is_not_looked_at_at_once),
       cmocka_unit_test(test_a_future_event_has_not_waited_until_its_time_comes),
       cmocka_unit_test(test_what_was_behind_a_future_event_has_not_waited_either),
       cmocka_unit_test(test_a_future_event_does_not_wait_behind_an_earlier_one),

@@ -157,6 +157,7 @@ static bool change_to_apart(Worker *worker, const Failure *failure) {
 
 /* --- the step --------------------------------------------------------------------------------- */
 
+/* Those that are not marked too: a hold may have been opened before them meanwhile. */
 static bool begin_later(Worker *worker, QueuedEvent *const *events, size_t count) {
   for (size_t i = 0; i < count; i++)
     events[i]->read_at = 0;

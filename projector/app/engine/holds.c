@@ -152,12 +152,12 @@ Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
     const QueuedEvent *known = lane_find_known(lane, event);
     if (!known && !lane_has_room_around(lane)) {
       result = OFFER_FULL;
+    } else if (hold->state == STATE_DRAINING && hold->missed_from <= event->key.occurred_at) {
+      go_back(lane, hold);
     } else if (known ? known->has_hold : event->status != STATUS_PENDING) {
       /* It may be waiting for an event that the draining let through, or for the end of the hold
        * itself. */
       lane_hold_as_read(lane, queued, hold->state == STATE_DRAINING ? CALL_RETRY : CALL_REVIEW);
-    } else if (hold->state == STATE_DRAINING && hold->missed_from <= event->key.occurred_at) {
-      go_back(lane, hold);
     } else {
       if (hold->state == STATE_DRAINING)
         mark_reached(hold, event);

@@ -310,8 +310,8 @@ static void try_head(Janitor *janitor, const HoldView *hold) {
     look_again(janitor, hold, HOLD_FAILED, KNOWN_WAIT_MS);
 }
 
-/* An operator has corrected its time, version or aggregate: it no longer blocks where the hold is,
- * and has its turn at its new place. */
+/* An operator has moved it to a later place or to another aggregate: it no longer blocks where the
+ * hold is, and has its turn at its new place. */
 static bool has_moved_on(const HoldView *hold, const Event *event) {
   return !event_has_aggregate(event) || !aggregate_equal(&event->aggregate, hold->aggregate) ||
          order_key_compare(&event->key, &hold->key) > 0;

@@ -5,6 +5,10 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/lock.h"
 
+enum {
+  REPEAT_MS = 50, /* pause before a blocking event that should be gone is looked at again */
+};
+
 static void hold_free(gpointer data) {
   Hold *hold = data;
   if (hold->place)
@@ -125,8 +129,9 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
   }
   int64_t behind = head_behind(hold, event);
   lane_end_future(lane, hold);
-  if (hold->reason == HOLD_FUTURE && order_key_compare(&event->key, &hold->key) < 0)
-    hold->behind_since = INT64_MAX; /* it is behind the future event as before */
+  if (hold->reason == HOLD_FUTURE && hold->state != STATE_DRAINING &&
+      order_key_compare(&event->key, &hold->key) < 0)
+    hold->behind_since = INT64_MAX; /* what waits here is behind the future event, as before */
   hold->behind_since = MIN(hold->behind_since, behind);
   hold->head_since = since(lane, queued);
   order_key_copy(&event->key, &hold->key, hold->key_bytes);
@@ -139,11 +144,15 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
   return hold;
 }
 
+static bool is_head(const Hold *hold, const Event *event) {
+  return order_key_compare(&event->key, &hold->key) == 0;
+}
+
 static void note_missed(const Lane *lane, Hold *hold, const QueuedEvent *queued) {
   const Event *event = queued->event;
   int64_t read = since(lane, queued);
   /* The blocking event itself, read again, does not wait behind its hold. */
-  if (order_key_compare(&event->key, &hold->key) != 0 && event->status != STATUS_DEAD)
+  if (!is_head(hold, event) && event->status != STATUS_DEAD)
     hold->behind_since = MIN(hold->behind_since, read);
   hold->missed_from = MIN(hold->missed_from, event->key.occurred_at);
 }
@@ -247,14 +256,14 @@ static bool has_failed(const Event *event) {
   return event->status == STATUS_FAILED || event->status == STATUS_DEAD;
 }
 
-static bool is_head(const Hold *hold, const Event *event) {
-  return order_key_compare(&event->key, &hold->key) == 0;
-}
-
 /* The janitor learns when to retry it; whatever earlier event is settled from now on may be what it
  * waits for. */
 void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call) {
-  Hold *hold = lane_open_hold(lane, queued, reason_of(queued->event->status), 0);
+  const Hold *before = lane_find_hold(lane, queued->event);
+  /* The outbox may be read as it was before the draining began: not again and again at once. */
+  bool repeats = before && before->state == STATE_DRAINING && is_head(before, queued->event);
+  Hold *hold =
+      lane_open_hold(lane, queued, reason_of(queued->event->status), repeats ? REPEAT_MS : 0);
   hold->call = call;
   hold->batch = 0;
 }
@@ -402,8 +411,7 @@ void lane_requeue(Lane *lane, QueuedEvent *queued) {
 static bool has_to_wait_in_outbox(const Hold *hold, const Event *event) {
   if (lane_has_to_wait(hold, event))
     return true;
-  return hold->reason == HOLD_GAP && hold->state != STATE_DRAINING &&
-         order_key_compare(&event->key, &hold->key) == 0;
+  return hold->reason == HOLD_GAP && hold->state != STATE_DRAINING && is_head(hold, event);
 }
 
 /* What a draining has let through stays in the queue: it would come again only after the later

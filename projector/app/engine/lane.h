@@ -132,14 +132,16 @@ bool lane_offer_head(Lane *lane, QueuedEvent *queued);
 typedef enum Offer {
   OFFER_GO_ON,
   OFFER_FULL,    /* refused: there is no room now */
-  OFFER_BLOCKED, /* it blocks the aggregate itself, or the hold has changed */
+  OFFER_BLOCKED, /* it blocks the aggregate itself, the hold has changed, or the draining has gone
+                  * back to what it left out before the event */
 } Offer;
 
 /* Takes over an event before the blocking one or, when the hold drains, any event of the aggregate;
  * to be offered in order. */
 Offer lane_offer_around(Lane *lane, QueuedEvent *queued);
-/* Begins to let the events behind the hold through. Events that arrive from elsewhere meanwhile are
- * left out and noted. Returns false when the hold has changed. */
+/* Begins to let the events behind the hold through. Those that arrive from elsewhere meanwhile are
+ * left out and noted, if the draining has not reached their place, and otherwise queued. Returns
+ * false when the hold has changed. */
 bool lane_begin_drain(Lane *lane, HoldView *view);
 /* More is to be read, after `delay_ms`. */
 void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms);
