@@ -4,14 +4,11 @@
 #include <glib.h>
 #include <string.h>
 
-enum {
-  SEEN_MAX = 4096, /* remembered looks at the primary */
-  TIME_SIZE = 32,
-};
+enum { SEEN_MAX = 4096 }; /* remembered looks at the primary */
 
 typedef struct Seen {
   int64_t at; /* monotonic, us */
-  char newest[TIME_SIZE];
+  char newest[REPLICA_LAG_TIME_SIZE];
 } Seen;
 
 struct ReplicaLag {

@@ -4,13 +4,15 @@
 
 #include <stdint.h>
 
+enum { REPLICA_LAG_TIME_SIZE = 32 };
+
 typedef struct ReplicaLag ReplicaLag; /* free with replica_lag_free */
 
 ReplicaLag *replica_lag_new(void);
 void replica_lag_free(ReplicaLag *lag);
 
 /* The time of the newest entry that the primary had at `now_us` (monotonic), as a text that sorts
- * by time; "": it has none. */
+ * by time, of less than REPLICA_LAG_TIME_SIZE bytes; "": it has none. */
 void replica_lag_note(ReplicaLag *lag, const char *newest, int64_t now_us);
 
 /* Seconds since the primary has had what a replica does not have yet, whose newest entry is

@@ -18,13 +18,14 @@ def test_what_a_single_run_has_archived_can_be_fetched_at_once(kept):
 
 
 def test_events_behind_a_page_that_was_there_before_are_numbered_too(bank):
-    """Without the archive's indexes a page is sorted as a whole, and shows nothing that came later."""
+    """Without the archive's indexes a cursor's result is sorted as a whole, and shows nothing that came later. It has several
+    pages, so that it is still open when the run's events come."""
     bank.mapping(mongodb={"retain": "archive"}, workers=1)
-    bank.db["outbox_archive"].insert_many({**deposited(bank, f"a{n}"), "applied_at": datetime(2024, 1, 1)} for n in range(1000))
+    bank.db["outbox_archive"].insert_many({**deposited(bank, f"a{n}"), "applied_at": datetime(2024, 1, 1)} for n in range(5000))
     bank.put([opened(bank, f"b{n}") for n in range(50)])
     bank.run_once()
     assert bank.db["outbox_archive"].count_documents({"seq": {"$exists": False}}) == 0
-    assert [e["cursor"] for e in lines(bank)] == list(range(1, 1051))
+    assert [e["cursor"] for e in lines(bank)] == list(range(1, 5051))
 
 
 def test_versions_of_an_aggregate_that_are_archived_together_are_numbered_in_their_order(kept):

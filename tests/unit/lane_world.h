@@ -4,7 +4,7 @@
 #include "projector/app/engine/lane.h"
 #include "tests/unit/support.h"
 
-enum { LIMIT = 10, HOLDS_MAX = 8 };
+enum { LIMIT = 10 };
 
 extern const LaneLimits roomy;
 extern const Taking usual;

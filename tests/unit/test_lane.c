@@ -1,6 +1,8 @@
 /* test_lane.c - the queue and the holds of one lane, without stores. */
 #include "tests/unit/lane_world.h"
 
+enum { HOLDS_MAX = 8 };
+
 static Lane *new_by_aggregate(void) {
   LaneLimits limits = roomy;
   limits.by_aggregate = true;

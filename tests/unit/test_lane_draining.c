@@ -1,6 +1,13 @@
 /* test_lane_draining.c - what a draining lets through, in which order, and since when it waits. */
 #include "tests/unit/lane_world.h"
 
+/* The hold of the event `head` begins to drain; its view is for those who end it. */
+static void begin_draining(Lane *lane, QueuedEvent *head, HoldReason reason, HoldView *ret_view) {
+  lane_hold(lane, head, reason, 0);
+  assert_true(look(lane, ret_view));
+  assert_true(lane_begin_drain(lane, ret_view));
+}
+
 /* It must not let those pass that the draining let through behind it. */
 static void test_what_was_let_through_and_given_back_keeps_its_place(void **state) {
   (void)state;
@@ -60,9 +67,7 @@ static void test_what_arrives_before_the_place_reached_has_its_turn(void **state
   g_autoptr(GPtrArray) taken = g_ptr_array_new();
   HoldView view;
   g_autoptr(QueuedEvent) head = pending("a", 1);
-  lane_hold(lane, head, HOLD_TAKEN, 0);
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  begin_draining(lane, head, HOLD_TAKEN, &view);
   assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
   assert_int_equal(lane_offer_around(lane, pending("a", 5)), OFFER_GO_ON);
   QueuedEvent *between = pending("a", 3);
@@ -85,9 +90,7 @@ static void test_what_was_left_out_comes_before_what_is_behind_it(void **state) 
   g_autoptr(GPtrArray) taken = g_ptr_array_new();
   HoldView view;
   g_autoptr(QueuedEvent) head = pending("a", 1);
-  lane_hold(lane, head, HOLD_TAKEN, 0);
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  begin_draining(lane, head, HOLD_TAKEN, &view);
   hold_view_clear(&view);
   assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
   assert_false(lane_offer(lane, pending("a", 3)));
@@ -109,9 +112,7 @@ static void test_what_was_left_out_comes_before_what_blocks_behind_it(void **sta
   Lane *lane = lane_new(roomy, NULL);
   HoldView view;
   g_autoptr(QueuedEvent) head = pending("a", 1);
-  lane_hold(lane, head, HOLD_TAKEN, 0);
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  begin_draining(lane, head, HOLD_TAKEN, &view);
   hold_view_clear(&view);
   assert_false(lane_offer(lane, pending("a", 3)));
   assert_int_equal(lane_offer_around(lane, event_of("a", 5, "dead", 9)), OFFER_BLOCKED);
@@ -132,9 +133,7 @@ static void test_a_blocking_event_that_is_there_again_is_not_looked_at_at_once(v
   Lane *lane = lane_new(roomy, NULL);
   HoldView view;
   g_autoptr(QueuedEvent) head = event_of("a", 1, "failed", 1);
-  lane_hold(lane, head, HOLD_FAILED, 0);
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  begin_draining(lane, head, HOLD_FAILED, &view);
   hold_view_clear(&view);
   assert_int_equal(lane_offer_around(lane, event_of("a", 1, "failed", 1)), OFFER_BLOCKED);
   assert_true(lane_due_in(lane) > 0);

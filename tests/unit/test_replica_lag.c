@@ -2,12 +2,10 @@
 #include "projector/domain/replica_lag.h"
 #include "tests/unit/support.h"
 
-enum { TIME_SIZE = 32 };
-
 static const int64_t SECOND_US = 1000000, LASTS_S = 10000;
 
 static const char *time_of(int64_t second) {
-  static char text[TIME_SIZE];
+  static char text[REPLICA_LAG_TIME_SIZE];
   g_snprintf(text, sizeof text, "%010" G_GINT64_FORMAT, second);
   return text;
 }

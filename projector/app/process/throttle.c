@@ -17,6 +17,8 @@ enum {
   ANSWER_S = 3,
 };
 
+G_STATIC_ASSERT((int)LEDGER_TIME_SIZE <= (int)REPLICA_LAG_TIME_SIZE);
+
 struct Throttle {
   const Config *config; /* as it was when the process started */
   Config *changed;      /* the file as it is now; NULL: unchanged */

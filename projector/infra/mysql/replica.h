@@ -2,9 +2,7 @@
  * to read that table. */
 #pragma once
 
-#include "projector/infra/mysql/session.h"
-
-enum { LEDGER_TIME_SIZE = 32 };
+#include "projector/infra/mysql/ledger.h"
 
 /* Settings of a session with the replica "host:port", of the same user; points into `*ret_host`. */
 MysqlSettings replica_settings(const MysqlSettings *primary, const char *address, char **ret_host);
