@@ -294,17 +294,29 @@ static bool offer_earlier(Janitor *janitor, const HoldView *hold) {
   return false;
 }
 
-static bool offer_head(Janitor *janitor, const HoldView *hold) {
+/* Whether it was only now marked as failed: then the look at what sorts before it came too early.
+ */
+static bool has_failed_since(const Event *event, const Event *found) {
+  return found->status == STATUS_FAILED &&
+         (event->status != STATUS_FAILED || event->attempts != found->attempts);
+}
+
+/* `event`: as it was before the look at what sorts before it. */
+static bool offer_head(Janitor *janitor, const HoldView *hold, const Event *event) {
   Failure failure = {0};
   g_autoptr(EventCursor) cursor = outbox_find_event(janitor->outbox, &hold->key.event_id);
   const bson_t *document = event_cursor_next(cursor, &failure);
   if (failure.class != FAILURE_NONE)
     log_failure(LOG_LEVEL_WARNING, "cannot read a failed event", &failure);
-  return document && lane_offer_head(home(janitor, hold->aggregate), read_now(document));
+  if (!document)
+    return false;
+  g_autoptr(QueuedEvent) queued = read_now(document);
+  return !has_failed_since(event, queued->event) &&
+         lane_offer_head(home(janitor, hold->aggregate), g_steal_pointer(&queued));
 }
 
-static void try_head(Janitor *janitor, const HoldView *hold) {
-  if (offer_earlier(janitor, hold) && offer_head(janitor, hold))
+static void try_head(Janitor *janitor, const HoldView *hold, const Event *event) {
+  if (offer_earlier(janitor, hold) && offer_head(janitor, hold, event))
     put_off(janitor, hold, HOLD_FAILED, janitor->config->settings.claim_timeout_ms);
   else
     look_again(janitor, hold, HOLD_FAILED, KNOWN_WAIT_MS);
@@ -340,9 +352,11 @@ static void look_at_head(Janitor *janitor, HoldView *hold, const Event *event) {
              event->due_in_ms <= BACKOFF_MAX_MS) /* a longer wait comes from another future_ms */
       put_off(janitor, hold, HOLD_FAILED, event->due_in_ms);
     else
-      try_head(janitor, hold);
+      try_head(janitor, hold, event);
     break;
-  case STATUS_PENDING: try_head(janitor, hold); break; /* retried by hand, or claimed in vain */
+  case STATUS_PENDING:
+    try_head(janitor, hold, event);
+    break; /* retried by hand, or claimed in vain */
   }
 }
 
