@@ -218,12 +218,6 @@ void order_key_copy(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static
   key->event_id.bytes = id_bytes;
 }
 
-OrderKey order_key_first(int64_t occurred_at) {
-  static const uint8_t no_bytes[1] = {0};
-  return (OrderKey){.occurred_at = occurred_at,
-                    .event_id = {.kind = ID_INT, .number = INT64_MIN, .bytes = no_bytes}};
-}
-
 uint64_t aggregate_hash(const Aggregate *aggregate) {
   return XXH3_64bits_withSeed(aggregate->type_length ? aggregate->type : "", aggregate->type_length,
                               id_hash(&aggregate->id));

@@ -149,8 +149,6 @@ int order_key_compare(const OrderKey *a, const OrderKey *b);
 /* Copies the key; its event id's bytes go into `id_bytes`, cut for an id that breaks the
  * contract. */
 void order_key_copy(const OrderKey *from, OrderKey *key, uint8_t id_bytes[static EVENT_ID_MAX]);
-/* The key that sorts before all of that time. */
-OrderKey order_key_first(int64_t occurred_at);
 
 uint64_t aggregate_hash(const Aggregate *aggregate);
 bool aggregate_equal(const Aggregate *a, const Aggregate *b);

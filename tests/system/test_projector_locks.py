@@ -10,6 +10,7 @@ import pytest
 from pymysql.cursors import Cursor
 
 from bank import FAST, deposited, opened
+from endpoint import Endpoint
 from workspace import WAIT_S, Workspace, bank_projections
 
 SHORT_WAITS = {"mysql": {"lock_wait_s": 2}}  # the default of 10 s is tested once
@@ -139,3 +140,24 @@ def test_a_row_lock_does_not_keep_all_aggregates_waiting(bank, row, together, se
         bank.wait_drained()
     balances = {one["account_id"]: one["balance"] for one in bank.rows("account")}
     assert balances == {row: Decimal("101.00"), **{other["aggregate_id"]: Decimal("100.00") for other in others}}
+
+
+@pytest.mark.thorough
+def test_an_event_is_not_dead_before_the_ledger_was_asked_whether_it_was_applied(bank):
+    """It was applied, and is sent again with an amount that is none, in a batch that never comes as far as the ledger."""
+    bank.mapping(**FAST, workers=1, permanent="dead", http="127.0.0.1:0", mysql={"lock_wait_s": 1})
+    bank.put(opened(bank, "a1"), opened(bank, "a2"), opened(bank, "a3"), once := deposited(bank, "a1"))
+    bank.run_once()
+    with bank.start_projector() as projector, locked(bank, position_of("a2")):
+        projector.wait_log("info working")
+        endpoint = Endpoint(projector)
+        with locked(bank, position_of("a3")):
+            bank.put(deposited(bank, "a3"))
+            bank.wait_lock_wait("(SELECT epoch")
+            bank.put({**once, "payload": {**once["payload"], "amount": "much"}}, deposited(bank, "a2"))
+            bank.wait(lambda: endpoint.metrics()["projector_queue_events"] == 2, what="both in the queue, for one batch")
+        told = projector.wait_log(rf"event (failed|dead) event={once['_id']}.* code=(\d+)", timeout=60)
+        assert told.groups() == ("failed", "1205")
+    bank.run_once()
+    assert bank.outbox.find_one() is None
+    assert [row["balance"] for row in bank.rows("account")] == [Decimal("101.00")] * 3

@@ -6,8 +6,8 @@
 
 const LaneLimits roomy = {.events = LIMIT, .bytes = 1 << 20, .holds = 1000000};
 
-QueuedEvent *event_of(const char *aggregate, int64_t time, const char *status, int attempts) {
-  g_autofree char *id = g_strdup_printf("%s-%d", aggregate, (int)time);
+static QueuedEvent *event_named(const char *id, const char *aggregate, int64_t time,
+                                const char *status, int attempts) {
   bson_t *document = BCON_NEW(
       "_id", BCON_UTF8(id), "aggregate_type", BCON_UTF8("account"), "aggregate_id",
       BCON_UTF8(aggregate), "event_type", BCON_UTF8("Opened"), "occurred_at", BCON_DATE_TIME(time),
@@ -15,6 +15,15 @@ QueuedEvent *event_of(const char *aggregate, int64_t time, const char *status, i
   QueuedEvent *event = queued_event_new(event_decode(document));
   bson_destroy(document);
   return event;
+}
+
+QueuedEvent *event_of(const char *aggregate, int64_t time, const char *status, int attempts) {
+  g_autofree char *id = g_strdup_printf("%s-%d", aggregate, (int)time);
+  return event_named(id, aggregate, time, status, attempts);
+}
+
+QueuedEvent *twin(const char *id, const char *aggregate, int64_t time) {
+  return event_named(id, aggregate, time, "pending", 0);
 }
 
 QueuedEvent *pending(const char *aggregate, int64_t time) {

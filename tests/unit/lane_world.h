@@ -12,6 +12,8 @@ extern const Taking usual;
 /* The event `aggregate`-`time`. */
 QueuedEvent *event_of(const char *aggregate, int64_t time, const char *status, int attempts);
 QueuedEvent *pending(const char *aggregate, int64_t time);
+/* One of several at that time. */
+QueuedEvent *twin(const char *id, const char *aggregate, int64_t time);
 
 /* Takes everything there is, as "a-1 a-2", and keeps it in `taken`. The text lives until the next
  * call. */

@@ -96,13 +96,73 @@ static void test_what_was_left_out_comes_before_what_is_behind_it(void **state) 
   assert_false(lane_offer(lane, pending("a", 3)));
   assert_int_equal(lane_offer_around(lane, pending("a", 5)), OFFER_BLOCKED);
   assert_true(look(lane, &view));
-  assert_true(view.draining && !view.from_start && view.next.occurred_at == 3);
+  assert_true(view.draining && !view.from_start && view.next.occurred_at == 2);
   assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
   assert_int_equal(lane_offer_around(lane, pending("a", 5)), OFFER_GO_ON);
   lane_end_drain(lane, &view);
   hold_view_clear(&view);
   assert_string_equal(take(lane, taken), "a-2 a-3 a-5");
   assert_int_equal(lane_figures(lane).holds, 0);
+  lane_free(lane);
+}
+
+/* They arrive one by one, each before the page has been read to its end. */
+static void test_a_draining_makes_its_way_through_events_of_one_time(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  begin_draining(lane, head, HOLD_TAKEN, &view);
+  hold_view_clear(&view);
+  for (char name[] = "x1"; name[1] < '4'; name[1]++) {
+    assert_int_equal(lane_offer_around(lane, twin(name, "a", 5)), OFFER_GO_ON);
+    assert_false(lane_offer(lane, twin("x8", "a", 5)));
+    assert_int_equal(lane_offer_around(lane, twin("x7", "a", 5)), OFFER_BLOCKED);
+    assert_true(look(lane, &view));
+    char next[ID_TEXT_SIZE];
+    id_text(&view.next.event_id, next);
+    assert_string_equal(next, name);
+    hold_view_clear(&view);
+  }
+  assert_string_equal(take(lane, taken), "x1 x2 x3");
+  lane_free(lane);
+}
+
+/* As an event before the blocking one may have the same time as one that was left out. */
+static void test_what_is_before_the_place_reached_is_no_reason_to_go_back(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(QueuedEvent) head = twin("x5", "a", 1);
+  begin_draining(lane, head, HOLD_TAKEN, &view);
+  assert_false(lane_offer(lane, twin("x8", "a", 1)));
+  assert_int_equal(lane_offer_around(lane, twin("x1", "a", 1)), OFFER_GO_ON);
+  assert_int_equal(lane_offer_around(lane, twin("x8", "a", 1)), OFFER_BLOCKED);
+  assert_string_equal(take(lane, taken), "x1");
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+/* Sent again, it would otherwise be read again only by a rescan. */
+static void test_the_blocking_event_that_arrives_again_is_queued(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view;
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  begin_draining(lane, head, HOLD_TAKEN, &view);
+  assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
+  QueuedEvent *again = pending("a", 1);
+  again->read_at = 1;
+  assert_true(lane_offer(lane, again));
+  assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
+  lane_end_drain(lane, &view);
+  hold_view_clear(&view);
+  assert_int_equal(lane_figures(lane).holds, 0);
+  assert_string_equal(take(lane, taken), "a-1 a-2 a-3");
+  assert_int_equal(((QueuedEvent *)taken->pdata[0])->read_at, 0); /* it may have been applied */
   lane_free(lane);
 }
 
@@ -117,7 +177,7 @@ static void test_what_was_left_out_comes_before_what_blocks_behind_it(void **sta
   assert_false(lane_offer(lane, pending("a", 3)));
   assert_int_equal(lane_offer_around(lane, event_of("a", 5, "dead", 9)), OFFER_BLOCKED);
   assert_true(look(lane, &view));
-  assert_true(view.draining && view.next.occurred_at == 3);
+  assert_true(view.draining && view.next.occurred_at == 1);
   hold_view_clear(&view);
   assert_int_equal(lane_offer_around(lane, pending("a", 3)), OFFER_GO_ON);
   assert_int_equal(lane_offer_around(lane, event_of("a", 5, "dead", 9)), OFFER_BLOCKED);
@@ -208,6 +268,37 @@ static void test_a_dead_event_does_not_wait_behind_a_hold(void **state) {
   lane_free(lane);
 }
 
+/* The last event, dead already when the draining sees that it was the last. */
+static void test_what_a_draining_let_through_waits_no_longer(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  HoldView view, next;
+  g_autoptr(QueuedEvent) head = readable(1, 100);
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_false(lane_offer(lane, readable(2, 200)));
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  assert_int_equal(lane_offer_around(lane, readable(2, 200)), OFFER_GO_ON);
+  assert_string_equal(take(lane, taken), "a-2");
+  lane_hold(lane, last(taken), HOLD_DEAD, DUE_NEVER);
+  lane_forget(lane, last(taken));
+  assert_int_equal(lane_waiting_since(lane), 200); /* there may be more */
+  lane_end_drain(lane, &view);
+  assert_true(lane_waiting_since(lane) == INT64_MAX);
+  assert_false(lane_offer(lane, readable(3, 300)));
+  assert_int_equal(lane_waiting_since(lane), 300);
+  lane_end_drain(lane, &view);
+  assert_int_equal(lane_waiting_since(lane), 300);
+  hold_view_clear(&view);
+  lane_review_holds(lane);
+  assert_true(look(lane, &next));
+  assert_true(lane_begin_drain(lane, &next));
+  assert_int_equal(lane_waiting_since(lane), 300);
+  hold_view_clear(&next);
+  lane_free(lane);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_what_was_let_through_and_given_back_keeps_its_place),
@@ -215,11 +306,15 @@ int main(void) {
       cmocka_unit_test(test_what_arrives_before_the_place_reached_has_its_turn),
       cmocka_unit_test(test_what_was_left_out_comes_before_what_is_behind_it),
       cmocka_unit_test(test_what_was_left_out_comes_before_what_blocks_behind_it),
+      cmocka_unit_test(test_a_draining_makes_its_way_through_events_of_one_time),
+      cmocka_unit_test(test_what_is_before_the_place_reached_is_no_reason_to_go_back),
+      cmocka_unit_test(test_the_blocking_event_that_arrives_again_is_queued),
       cmocka_unit_test(test_a_blocking_event_that_is_there_again_is_not_looked_at_at_once),
       cmocka_unit_test(test_a_future_event_has_not_waited_until_its_time_comes),
       cmocka_unit_test(test_what_was_behind_a_future_event_has_not_waited_either),
       cmocka_unit_test(test_a_future_event_does_not_wait_behind_an_earlier_one),
       cmocka_unit_test(test_a_dead_event_does_not_wait_behind_a_hold),
+      cmocka_unit_test(test_what_a_draining_let_through_waits_no_longer),
   };
   return RUN_TESTS(tests);
 }

@@ -97,7 +97,7 @@ static Hold *find_in(Lane *lane, const Aggregate *aggregate, HoldState state) {
 }
 
 static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCall call,
-                    int64_t delay_ms) {
+                    bool undecided, int64_t delay_ms) {
   SCOPED_LOCK(&lane->lock);
   Hold *hold = find_in(lane, view->aggregate, STATE_CHECKED);
   if (hold) {
@@ -106,16 +106,17 @@ static void put_off(Lane *lane, const HoldView *view, HoldReason reason, HoldCal
     hold->state = STATE_WAITING;
     hold->reason = reason;
     hold->call = call;
+    hold->undecided = undecided;
     lane_set_due(lane, hold, delay_ms);
   }
 }
 
 void lane_put_off(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
-  put_off(lane, view, reason, CALL_DUE, delay_ms);
+  put_off(lane, view, reason, CALL_DUE, false, delay_ms);
 }
 
 void lane_look_again(Lane *lane, const HoldView *view, HoldReason reason, int64_t delay_ms) {
-  put_off(lane, view, reason, view->call, delay_ms);
+  put_off(lane, view, reason, view->call, reason != HOLD_TAKEN, delay_ms);
 }
 
 bool lane_offer_head(Lane *lane, QueuedEvent *queued) {
@@ -134,10 +135,10 @@ static void mark_reached(Hold *hold, const Event *event) {
     order_key_copy(&event->key, &hold->reached, hold->reached_bytes);
 }
 
-/* The draining goes on with what was left out while it was under way. */
+/* The draining goes on with what was left out while it was under way: all of it is behind the place
+ * reached. */
 static void go_back(Lane *lane, Hold *hold) {
-  OrderKey first = order_key_first(hold->missed_from);
-  order_key_copy(&first, &hold->next, hold->next_bytes);
+  order_key_copy(&hold->reached, &hold->next, hold->next_bytes);
   hold->from_start = false;
   hold->missed_from = INT64_MAX;
   lane_set_due(lane, hold, 0);
@@ -152,7 +153,8 @@ Offer lane_offer_around(Lane *lane, QueuedEvent *queued) {
     const QueuedEvent *known = lane_find_known(lane, event);
     if (!known && !lane_has_room_around(lane)) {
       result = OFFER_FULL;
-    } else if (hold->state == STATE_DRAINING && hold->missed_from <= event->key.occurred_at) {
+    } else if (hold->state == STATE_DRAINING && hold->missed_from <= event->key.occurred_at &&
+               order_key_compare(&event->key, &hold->reached) > 0) {
       go_back(lane, hold);
     } else if (known ? known->has_hold : event->status != STATUS_PENDING) {
       /* It may be waiting for an event that the draining let through, or for the end of the hold
@@ -176,6 +178,8 @@ bool lane_begin_drain(Lane *lane, HoldView *view) {
     return false;
   lane_end_future(lane, hold);
   hold->state = STATE_DRAINING;
+  hold->behind_since = MIN(hold->behind_since, hold->rest_since);
+  hold->rest_since = INT64_MAX;
   order_key_copy(&hold->key, &hold->reached, hold->reached_bytes);
   hold->from_start = view->draining = view->from_start = true;
   hold->missed_from = INT64_MAX;
@@ -191,8 +195,11 @@ void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms) {
 
 void lane_end_drain(Lane *lane, const HoldView *view) {
   SCOPED_LOCK(&lane->lock);
-  Hold *hold = find_in(lane, view->aggregate, STATE_DRAINING);
+  Hold *hold = g_hash_table_lookup(lane->holds, view->aggregate);
   if (!hold)
+    return;
+  hold->rest_since = INT64_MAX;
+  if (hold->state != STATE_DRAINING)
     return;
   if (hold->missed_from != INT64_MAX) {
     go_back(lane, hold);

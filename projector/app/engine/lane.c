@@ -121,7 +121,7 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
   if (!hold) {
     hold = g_new0(Hold, 1);
     hold->aggregate = aggregate_copy(&event->aggregate);
-    hold->head_since = hold->behind_since = INT64_MAX;
+    hold->head_since = hold->behind_since = hold->rest_since = INT64_MAX;
     g_hash_table_insert(lane->holds, hold->aggregate, hold);
     lane_count_hold(lane, 1);
   } else if (hold->state != STATE_DRAINING && order_key_compare(&event->key, &hold->key) > 0) {
@@ -129,6 +129,10 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
   }
   int64_t behind = head_behind(hold, event);
   lane_end_future(lane, hold);
+  if (hold->state == STATE_DRAINING) {
+    hold->rest_since = hold->behind_since;
+    hold->behind_since = INT64_MAX;
+  }
   if (hold->reason == HOLD_FUTURE && hold->state != STATE_DRAINING &&
       order_key_compare(&event->key, &hold->key) < 0)
     hold->behind_since = INT64_MAX; /* what waits here is behind the future event, as before */
@@ -139,6 +143,7 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
   hold->reason = reason;
   hold->call = CALL_DUE;
   hold->looks = 0;
+  hold->undecided = false;
   hold->batch = lane->batch;
   lane_set_due(lane, hold, delay_ms);
   return hold;
@@ -265,6 +270,7 @@ void lane_hold_as_read(Lane *lane, const QueuedEvent *queued, HoldCall call) {
   Hold *hold =
       lane_open_hold(lane, queued, reason_of(queued->event->status), repeats ? REPEAT_MS : 0);
   hold->call = call;
+  hold->undecided = repeats;
   hold->batch = 0;
 }
 
@@ -272,12 +278,13 @@ bool lane_offer(Lane *lane, QueuedEvent *queued) {
   SCOPED_LOCK(&lane->lock);
   const Event *event = queued->event;
   Hold *hold = lane_find_hold(lane, event);
-  if (hold && (lane_has_to_wait(hold, event) || is_head(hold, event))) {
+  if (hold &&
+      (lane_has_to_wait(hold, event) || (is_head(hold, event) && hold->state != STATE_DRAINING))) {
     note_missed(lane, hold, queued);
     queued_event_free(queued);
     return false;
   }
-  if (hold && order_key_compare(&event->key, &hold->key) > 0)
+  if (hold && order_key_compare(&event->key, &hold->key) >= 0)
     queued->read_at = 0; /* the draining is past it, and may have let it through before */
   if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
     return lane_queue(lane, queued);
@@ -488,7 +495,7 @@ int64_t lane_waiting_since(Lane *lane) {
     const Hold *hold = value;
     if (hold->reason == HOLD_FUTURE && hold->state != STATE_DRAINING)
       continue;
-    earliest = MIN(earliest, hold->behind_since);
+    earliest = MIN(earliest, MIN(hold->behind_since, hold->rest_since));
     if (hold->reason != HOLD_DEAD)
       earliest = MIN(earliest, hold->head_since);
   }
@@ -510,7 +517,7 @@ LaneFigures lane_figures(Lane *lane) {
     const Hold *hold = value;
     figures.dead += hold->reason == HOLD_DEAD;
     figures.future += hold->reason == HOLD_FUTURE;
-    figures.looked_at += hold->state == STATE_CHECKED;
+    figures.undecided += hold->state == STATE_CHECKED || hold->undecided;
     figures.gaps += hold->reason == HOLD_GAP || hold->state == STATE_DRAINING;
   }
   return figures;

@@ -163,8 +163,10 @@ int64_t lane_waiting_since(Lane *lane);
 typedef struct LaneFigures {
   size_t queued, in_hand, bytes; /* in_hand: taken, not settled */
   size_t takeable;               /* of those queued, what would be taken now */
-  size_t holds, dead, gaps, future, looked_at;
-  bool full; /* of holds */
+  size_t holds, dead, gaps, future;
+  size_t undecided; /* holds that were looked at and are about to be decided; not those of events
+                     * that are in progress elsewhere */
+  bool full;        /* of holds */
 } LaneFigures;
 
 LaneFigures lane_figures(Lane *lane);

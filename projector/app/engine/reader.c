@@ -37,7 +37,7 @@ struct Reader {
 static bool all_idle(const Lanes *lanes) {
   for (unsigned i = 0; i < lanes->count; i++) {
     LaneFigures figures = lane_figures(lanes->lanes[i]);
-    if (figures.takeable > 0 || figures.in_hand > 0 || figures.gaps > 0 || figures.looked_at > 0 ||
+    if (figures.takeable > 0 || figures.in_hand > 0 || figures.gaps > 0 || figures.undecided > 0 ||
         lane_due_in(lanes->lanes[i]) == 0)
       return false;
   }

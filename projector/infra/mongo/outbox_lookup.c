@@ -216,10 +216,7 @@ EventCursor *outbox_find_abandoned(Outbox *outbox, int64_t older_than_ms) {
 static void append_after(const Outbox *outbox, bson_t *filter, const OrderKey *after) {
   g_autofree char *version_name = g_strconcat("$", outbox_field(outbox, FIELD_VERSION), NULL);
   bson_t id = BSON_INITIALIZER, version = BSON_INITIALIZER, *time = outbox_time(outbox), right;
-  if (after->event_id.kind == ID_INT && after->event_id.number == INT64_MIN)
-    BSON_APPEND_MINKEY(&id, "$literal"); /* order_key_first: no event has it */
-  else
-    id_append_bson(&after->event_id, &id, "$literal");
+  id_append_bson(&after->event_id, &id, "$literal");
   if (after->version)
     BSON_APPEND_INT64(&version, "$literal", after->version);
   else
