@@ -40,7 +40,7 @@ import pymongo.errors
 import pymysql
 
 from children import children
-from drain import drain
+from drain import drain, without_projector
 from feed import feed
 from grown import grown, pruning
 from measure import BenchError, Cost, Meter, measure, peak_mb, percentile, print_table, progress, run
@@ -201,18 +201,25 @@ class Bench:
     # backlog
 
     def backlog(self) -> None:
-        """Rate and memory must not depend on how many events are waiting."""
+        """Rate and memory must not depend on how many events are waiting; the floor shows what the stores do to it."""
         events = self.args.backlog
-        costs = {}
+        costs: dict[tuple[str, int], Cost] = {}
         for count in (events // 5, events):
             progress(f"backlog: {count:,} events")
-            costs[count] = self.drain_projector("upsert", count)
-        rates = {count: count / cost.seconds for count, cost in costs.items()}
-        self.results["backlog"] = {str(count): {"events_per_s": rates[count], "peak_mb": costs[count].peak_mb} for count in costs}
-        print_table("backlog", ("", "events/s", "peak MB"),
-                    [(f"{count:,} events", f"{rates[count]:,.0f}", f"{costs[count].peak_mb:.1f}") for count in costs])
-        self.goal("backlog", "peak memory", costs[events].peak_mb, GOAL_BACKLOG_MB, unit=" MB")
-        self.goal("backlog", "rate, of that with a fifth", rates[events] / rates[events // 5], GOAL_FLAT, at_least=True)
+            costs["projector", count] = self.drain_projector("upsert", count)
+            costs["floor", count] = without_projector(self, str(self.programs / "floor"), events=count)
+        rates = {which: which[1] / cost.seconds for which, cost in costs.items()}
+        flat = {name: rates[name, events] / rates[name, events // 5] for name in ("projector", "floor")}
+        us = {which: {process: used * 1e6 / which[1] for process, used in cost.cpu_s.items()} for which, cost in costs.items()}
+        self.results["backlog"] = {f"{name}, {count}": {"events_per_s": rates[name, count], "peak_mb": cost.peak_mb, "cpu_us": us[name, count]}
+                                   for (name, count), cost in costs.items()}
+        print_table("backlog; CPU us/event", ("", "events/s", "own", "mongod", "mysqld", "peak MB"),
+                    [(f"{name}, {count:,} events", f"{rates[name, count]:,.0f}",
+                      *(f"{us[name, count][p]:.0f}" for p in ("own", "mongod", "mysqld")), f"{cost.peak_mb:.1f}")
+                     for (name, count), cost in costs.items()])
+        print(f"  the floor's rate, of that with a fifth: {flat['floor']:.2f}")
+        self.goal("backlog", "peak memory", costs["projector", events].peak_mb, GOAL_BACKLOG_MB, unit=" MB")
+        self.goal("backlog", "rate, of that with a fifth", flat["projector"], GOAL_FLAT, at_least=True)
 
     # large
 

@@ -44,14 +44,15 @@ def contestants_of(bench: "Bench") -> dict[str, Callable[[], Cost]]:
     return contestants
 
 
-def without_projector(bench: "Bench", program: str, *arguments: str | Path) -> Cost:
+def without_projector(bench: "Bench", program: str, *arguments: str | Path, events: int | None = None) -> Cost:
     """Runs a floor or the hand-written program, whose script precedes the database in the arguments."""
+    events = events or bench.args.events
     with bench.workspace() as ws:
-        bench.load(ws, "upsert", bench.args.events)
+        bench.load(ws, "upsert", events)
         argv = [*arguments, ws.name] if program == "node" else [ws.name, *arguments]
         cost = measure(program, *argv, log=bench.folder / "floor.log")
         [counts] = ws.query("SELECT (SELECT COUNT(*) FROM applied) AS applied, COUNT(*) AS r FROM account")
-        if counts["applied"] != bench.args.events or ws.outbox.find_one() is not None:
+        if counts["applied"] != events or ws.outbox.find_one() is not None:
             raise BenchError(f"{program} left {counts} behind")
         return cost
 

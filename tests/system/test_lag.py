@@ -11,7 +11,8 @@ from typing import Iterator
 import pytest
 
 from endpoint import Endpoint
-from bank import opened
+from bank import deposited, impossible, opened
+from claims import correct
 from workspace import Process, Workspace, decimal
 
 SETTINGS = {"http": "127.0.0.1:0", "backoff_ms": 20, "sweep_interval_ms": 500, "lease_ms": 2000}
@@ -82,6 +83,22 @@ def test_what_waits_behind_a_dead_event_has_lag_and_the_dead_one_has_none(bank):
         bank.wait(lambda: endpoint.metrics()["projector_waiting_seconds"] == 0, what="no lag of the dead one")
         bank.put(opened(bank, "a1"))
         bank.wait(lambda: endpoint.metrics()["projector_waiting_seconds"] > 2, what="lag")
+
+
+def test_what_was_done_before_a_dead_event_no_longer_counts_as_lag(bank):
+    """An earlier one took its hold over for a while, with one behind it that is before the dead one."""
+    with working(bank, permanent="dead") as (_, endpoint):
+        bank.put(opened(bank, at=off_by(hours=-4)), last := impossible(bank, at=off_by(hours=-1)))
+        bank.wait_status(last, "dead")
+        bank.put(first := impossible(bank, at=off_by(hours=-3)))
+        bank.wait_status(first, "dead")
+        bank.put(between := deposited(bank, at=off_by(hours=-2)))
+        bank.wait(lambda: endpoint.metrics()["projector_waiting_seconds"] > 0, what="lag of the one between")
+        correct(bank, first, "1.00")
+        bank.wait_gone(first)
+        bank.wait_gone(between)
+        bank.wait(lambda: endpoint.metrics()["projector_waiting_seconds"] == 0, what="no lag")
+        assert bank.found(last)["status"] == "dead"
 
 
 def test_a_projector_that_restarts_does_not_forget_how_long_events_wait(bank):

@@ -299,6 +299,86 @@ static void test_what_a_draining_let_through_waits_no_longer(void **state) {
   lane_free(lane);
 }
 
+/* As it was read again, so it counts from the time it was read. */
+static void test_what_a_future_event_leaves_unread_has_not_waited(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(QueuedEvent) head = readable(1, 7000);
+  HoldView view;
+  lane_assume(lane, 5000);
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_false(lane_offer(lane, readable(2, 200)));
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_int_equal(lane_offer_around(lane, event_of("a", 9, "failed", 0)), OFFER_BLOCKED);
+  assert_int_equal(lane_waiting_since(lane), 200);
+  assert_true(look(lane, &view));
+  lane_put_off(lane, &view, HOLD_FUTURE, 0);
+  hold_view_clear(&view);
+  assert_true(lane_waiting_since(lane) == INT64_MAX);
+  assert_true(look(lane, &view));
+  lane_put_off(lane, &view, HOLD_DEAD, DUE_NEVER);
+  hold_view_clear(&view);
+  assert_int_equal(lane_waiting_since(lane), 5000);
+  lane_free(lane);
+}
+
+static void test_nothing_waits_behind_the_last_event_if_it_blocks(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(QueuedEvent) head = readable(1, 100);
+  HoldView view;
+  lane_hold(lane, head, HOLD_TAKEN, 0);
+  assert_false(lane_offer(lane, readable(2, 200)));
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view)); /* somebody has removed that event */
+  assert_int_equal(lane_offer_around(lane, event_of("a", 9, "dead", 9)), OFFER_BLOCKED);
+  assert_int_equal(lane_waiting_since(lane), 200);
+  lane_note_end(lane, &view);
+  assert_true(lane_waiting_since(lane) == INT64_MAX);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+/* What arrived behind it before it blocked is not read with the page. */
+static void test_what_was_left_out_behind_an_event_that_died_waits(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  g_autoptr(QueuedEvent) head = readable(1, 100);
+  HoldView view;
+  begin_draining(lane, head, HOLD_TAKEN, &view);
+  assert_int_equal(lane_offer_around(lane, readable(2, 200)), OFFER_GO_ON);
+  assert_string_equal(take(lane, taken), "a-2");
+  assert_false(lane_offer(lane, readable(3, 300)));
+  lane_hold(lane, last(taken), HOLD_DEAD, DUE_NEVER);
+  lane_forget(lane, last(taken));
+  lane_end_drain(lane, &view);
+  assert_int_equal(lane_waiting_since(lane), 300);
+  hold_view_clear(&view);
+  lane_free(lane);
+}
+
+/* The reader comes to the event behind the gap before the draining does. */
+static void test_a_gap_is_waited_for_once_whoever_reads_its_event(void **state) {
+  (void)state;
+  Lane *lane = lane_new(roomy, NULL);
+  g_autoptr(GPtrArray) taken = g_ptr_array_new();
+  g_autoptr(QueuedEvent) head = pending("a", 1);
+  HoldView view;
+  lane_hold_gap(lane, head, 1, 1, 0);
+  assert_true(look(lane, &view));
+  assert_true(lane_begin_drain(lane, &view));
+  hold_view_clear(&view);
+  assert_true(lane_offer(lane, pending("a", 1)));
+  assert_true(lane_offer(lane, pending("b", 1)));
+  assert_string_equal(take(lane, taken), "a-1 b-1");
+  assert_true(((QueuedEvent *)taken->pdata[0])->gap_waited);
+  assert_false(((QueuedEvent *)taken->pdata[1])->gap_waited);
+  lane_free(lane);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_what_was_let_through_and_given_back_keeps_its_place),
@@ -315,6 +395,10 @@ int main(void) {
       cmocka_unit_test(test_a_future_event_does_not_wait_behind_an_earlier_one),
       cmocka_unit_test(test_a_dead_event_does_not_wait_behind_a_hold),
       cmocka_unit_test(test_what_a_draining_let_through_waits_no_longer),
+      cmocka_unit_test(test_what_a_future_event_leaves_unread_has_not_waited),
+      cmocka_unit_test(test_nothing_waits_behind_the_last_event_if_it_blocks),
+      cmocka_unit_test(test_what_was_left_out_behind_an_event_that_died_waits),
+      cmocka_unit_test(test_a_gap_is_waited_for_once_whoever_reads_its_event),
   };
   return RUN_TESTS(tests);
 }

@@ -109,8 +109,9 @@ void lane_end_future(const Lane *lane, Hold *hold) {
   if (hold->reason != HOLD_FUTURE)
     return;
   hold->head_since = lane->assumed;
-  if (hold->behind_since != INT64_MAX)
+  if (hold->behind_since != INT64_MAX || hold->rest_since != INT64_MAX)
     hold->behind_since = lane->assumed;
+  hold->rest_since = INT64_MAX;
 }
 
 /* An older event takes the hold over from a younger one: a hold belongs to the first event that
@@ -129,9 +130,9 @@ Hold *lane_open_hold(Lane *lane, const QueuedEvent *queued, HoldReason reason, i
   }
   int64_t behind = head_behind(hold, event);
   lane_end_future(lane, hold);
-  if (hold->state == STATE_DRAINING) {
-    hold->rest_since = hold->behind_since;
-    hold->behind_since = INT64_MAX;
+  if (hold->state == STATE_DRAINING && hold->missed_from == INT64_MAX) {
+    hold->rest_since = MIN(hold->behind_since, behind);
+    hold->behind_since = behind = INT64_MAX;
   }
   if (hold->reason == HOLD_FUTURE && hold->state != STATE_DRAINING &&
       order_key_compare(&event->key, &hold->key) < 0)
@@ -284,8 +285,10 @@ bool lane_offer(Lane *lane, QueuedEvent *queued) {
     queued_event_free(queued);
     return false;
   }
-  if (hold && order_key_compare(&event->key, &hold->key) >= 0)
+  if (hold && order_key_compare(&event->key, &hold->key) >= 0) {
     queued->read_at = 0; /* the draining is past it, and may have let it through before */
+    queued->gap_waited = is_head(hold, event) && hold->reason == HOLD_GAP && hold->call == CALL_DUE;
+  }
   if (!has_failed(event) || (event->status == STATUS_FAILED && !event_has_aggregate(event)))
     return lane_queue(lane, queued);
   if (event_has_aggregate(event) && !lane_find_known(lane, event))

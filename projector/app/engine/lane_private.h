@@ -22,7 +22,7 @@ typedef struct Hold {
   bool from_start;
   int64_t head_since;   /* the event that blocks waits since then, */
   int64_t behind_since; /* and those behind it; INT64_MAX: none is */
-  int64_t rest_since;   /* and those that a draining may not have read when this event blocked */
+  int64_t rest_since;   /* and those that a draining had not read when this event blocked */
   bool keeps_applied;   /* its event is applied and cannot leave the outbox */
   int64_t missed_from;  /* earliest time of what was left out while draining; INT64_MAX: nothing */
   bool undecided;       /* the janitor has looked, and will soon look again */
