@@ -145,6 +145,33 @@ def test_a_failed_event_holds_its_aggregate_and_the_tools_find_it(writer, state_
     assert statuses(ws) == {"o-1": "paid", "o-2": "new"} and ws.outbox.count_documents({}) == 0
 
 
+def minutes(n: int) -> str:
+    return f"{n // 60:02}:{n % 60:02}"
+
+
+@pytest.mark.parametrize("time, of", [
+    ("_id", lambda n: {"_id": ObjectId(f"{0x60000000:08x}{n:016x}"), "version": Int64(252 - n)}),  # all within one second
+    ("timestamp", lambda n: {"_id": ObjectId(), "timestamp": f"2026-01-01T{minutes(n)}:00" + (f"+{minutes(n)}" if n % 2 else "Z")}),
+], ids=["times of ids", "times as texts"])
+def test_what_waits_behind_a_failed_event_comes_in_the_order_of_its_times(ws, time, of):
+    """Whatever order the stored values have; they are more than are read at once."""
+    ws.mapping([PROJECTION], backoff_ms=300000, gap_wait_ms=0,
+               mongodb={"fields": {"aggregate_type": "aggregatetype", "aggregate_id": "aggregateid", "event_type": "type",
+                                   "occurred_at": time, "payload": "payload", "version": "version"}})
+    ws.create()
+    order = {"aggregatetype": "order", "aggregateid": "o-1"}
+    bad = {**order, "_id": ObjectId("1" * 24), "timestamp": "2000-01-01T00:00:00Z", "version": Int64(1), "type": "Placed", "payload": {}}
+    events = [{**order, "type": "Changed", "payload": {"status": f"s{n}"}, **of(n)} for n in range(1, 251)]
+    ws.outbox.insert_many([bad, *events])
+    with ws.start_projector() as process:
+        process.wait_log("info working")
+        ws.wait_status(bad, "failed")
+        ws.outbox.update_one({"_id": bad["_id"]}, {"$set": {"payload": {"status": "new"}}})
+        assert ws.projector("retry", str(bad["_id"])).returncode == 0
+        ws.wait_drained()
+    assert set(ws.ledger().values()) == {"applied"}
+
+
 @pytest.mark.thorough(beyond=2)
 def test_replay_and_archive_verify_read_the_archive(writer, state_folder):
     ws = writer.ws

@@ -242,6 +242,9 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
   outbox_append_aggregate(outbox, filter, aggregate);
   if (after)
     append_after(outbox, filter, after);
+  /* Page by page, in the order of what is stored, another outbox would leave some out. */
+  if (outbox_is_foreign(outbox))
+    return outbox_find_by_time(outbox, filter, 1, limit);
   bson_t *options = outbox_sorted_options(outbox);
   BCON_APPEND(options, "limit", BCON_INT64(limit), "allowDiskUse", BCON_BOOL(true));
   return outbox_find(outbox, filter, options);
