@@ -188,3 +188,29 @@ bson_t *event_fields_translate(const EventFields *fields, const bson_t *document
     append_field(fields, (EventField)i, document, to);
   return to;
 }
+
+/* An empty one for any document, and what is none as it is. */
+static void append_emptied(const bson_iter_t *value, bson_t *to) {
+  bson_t empty = BSON_INITIALIZER;
+  if (BSON_ITER_HOLDS_DOCUMENT(value))
+    bson_append_document(to, bson_iter_key(value), -1, &empty);
+  else
+    bson_append_iter(to, NULL, 0, value);
+}
+
+bson_t *event_fields_translate_briefly(const EventFields *fields, const bson_t *document) {
+  bson_t *whole = event_fields_translate(fields, document), *to = bson_new();
+  bson_iter_t iter;
+  bson_iter_init(&iter, whole);
+  while (bson_iter_next(&iter)) {
+    const char *key = bson_iter_key(&iter);
+    if (!strcmp(key, event_fields_contract.names[FIELD_PAYLOAD]))
+      append_emptied(&iter, to);
+    else if ((is_contracts(key) && strcmp(key, event_fields_contract.names[FIELD_METADATA]) != 0) ||
+             event_field_is_own(key, OWN_ALL) || !strcmp(key, "_id") ||
+             !strcmp(key, EVENT_IS_FOREIGN))
+      bson_append_iter(to, NULL, 0, &iter);
+  }
+  bson_destroy(whole);
+  return to;
+}

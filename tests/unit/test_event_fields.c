@@ -89,6 +89,33 @@ static void test_translations(void **state) {
   }
 }
 
+/* Rebuild and explain keep thousands of them, which may be of megabytes. */
+static void test_a_brief_translation_has_nothing_large(void **state) {
+  (void)state;
+  static const struct {
+    const char *settings, *document, *expected;
+  } brief[] = {
+      {CAP,
+       "{'_id': {'$numberLong': '5'}, 'h': {'type': 't', 'id': 'i', 'large': 'x'}, 'Name': 'N',"
+       " 'Added': {'$numberLong': '5'}, 'Content': '{\\'large\\': 1}', 'attempts': 3}",
+       "{ '$foreign' : true, '_id' : { '$numberLong' : '5' }, 'attempts' : { '$numberInt' : '3' },"
+       " 'aggregate_type' : 't', 'aggregate_id' : 'i', 'event_type' : 'N', 'occurred_at' : {"
+       " '$date' : { '$numberLong' : '5' } }, 'payload' : {  } }"},
+      {DEBEZIUM, "{'_id': 'e', 'payload': 'none', 'timestamp': 'soon', 'status': 'dead'}",
+       "{ '$foreign' : true, '_id' : 'e', 'status' : 'dead', 'occurred_at' : 'soon', 'payload' : "
+       "'none' }"},
+  };
+  for (size_t i = 0; i < COUNT_OF(brief); i++) {
+    const EventFields fields = fields_from(brief[i].settings);
+    g_autoptr(bson_t) document = document_from(brief[i].document);
+    g_autoptr(bson_t) found = event_fields_translate_briefly(&fields, document);
+    char *text = bson_as_canonical_extended_json(found, NULL);
+    g_autofree char *expected = json_text(brief[i].expected);
+    check_text(brief[i].document, text, expected);
+    bson_free(text);
+  }
+}
+
 static void test_an_integer_is_an_event_id_there_alone(void **state) {
   (void)state;
   const char *document = "{'_id': {'$numberLong': '5'}, 'aggregate_type': 't', 'aggregate_id': 'a',"
@@ -177,6 +204,7 @@ static void test_numbers_of_json_texts_fit_the_columns_that_hold_them(void **sta
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_translations),
+      cmocka_unit_test(test_a_brief_translation_has_nothing_large),
       cmocka_unit_test(test_an_integer_is_an_event_id_there_alone),
       cmocka_unit_test(test_numbers_of_json_texts_fit_the_columns_that_hold_them),
       cmocka_unit_test(test_the_contract_needs_no_translation),

@@ -81,13 +81,15 @@ bool claims_mark(Outbox *outbox, const bson_t *ids, Failure *ret_failure) {
 /* --- of former owners ---------------------------------------------------------------------- */
 
 /* The ids of a claim, as events that have nothing else. */
-static void take_ids(const bson_t *document, GPtrArray *events) {
+static void take_ids(const Outbox *outbox, const bson_t *document, GPtrArray *events) {
   bson_iter_t iter, id;
   if (!bson_iter_init_find(&iter, document, "events") || !BSON_ITER_HOLDS_ARRAY(&iter) ||
       !bson_iter_recurse(&iter, &id))
     return;
   while (bson_iter_next(&id)) {
     bson_t event = BSON_INITIALIZER;
+    if (outbox_is_foreign(outbox)) /* which allows other ids */
+      BSON_APPEND_BOOL(&event, EVENT_IS_FOREIGN, true);
     bson_append_iter(&event, "_id", -1, &id);
     g_ptr_array_add(events, event_decode(&event));
     bson_destroy(&event);
@@ -104,7 +106,7 @@ static bool find_claims(Outbox *outbox, bson_t *filter, GPtrArray *claims, Failu
   bson_error_t error;
   while (mongoc_cursor_next(cursor, &document)) {
     AbandonedClaim *claim = abandoned_claim_new(bson_copy(document));
-    take_ids(claim->document, claim->events);
+    take_ids(outbox, claim->document, claim->events);
     claim->committed = last_commit_at(claim->document, "committed");
     g_ptr_array_add(claims, claim);
   }

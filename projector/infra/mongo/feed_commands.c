@@ -24,11 +24,11 @@ static void append_id(bson_t *array, uint32_t at, const bson_t *document) {
     bson_append_iter(array, key, -1, &iter);
 }
 
-/* Which of these ids the collection has: Id → Event. */
+/* Which of these ids the collection has: Id → the document that it is in. */
 static GHashTable *find_known(mongoc_collection_t *collection, const bson_t *ids,
                               Failure *ret_failure) {
   g_autoptr(GHashTable) known =
-      g_hash_table_new_full(id_hash_key, id_equal_key, NULL, (GDestroyNotify)event_free);
+      g_hash_table_new_full(id_hash_key, id_equal_key, g_free, (GDestroyNotify)bson_destroy);
   bson_t *filter = BCON_NEW("_id", "{", "$in", BCON_ARRAY(ids), "}");
   bson_t *options = BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}");
   mongo_append_simple(options);
@@ -36,8 +36,13 @@ static GHashTable *find_known(mongoc_collection_t *collection, const bson_t *ids
   const bson_t *document, *reply;
   bson_error_t error;
   while (mongoc_cursor_next(cursor, &document)) {
-    Event *event = event_decode(document);
-    g_hash_table_replace(known, &event->key.event_id, event);
+    bson_t *copy = bson_copy(document);
+    bson_iter_t iter;
+    Id id;
+    if (bson_iter_init_find(&iter, copy, "_id") && id_from_iter(&iter, &id))
+      g_hash_table_replace(known, g_memdup2(&id, sizeof id), copy);
+    else
+      bson_destroy(copy);
   }
   bool good = !mongoc_cursor_error_document(cursor, &error, &reply) ||
               mongo_fail(&error, reply, ret_failure);
@@ -235,11 +240,10 @@ EventCursor *feeds_find(Outbox *outbox, const Moment *moment) {
   bson_t *filter = bson_new();
   append_unfed(filter, outbox);
   bson_t *options = outbox_sorted_options(outbox);
-  outbox_append_brief(outbox, options);
   BCON_APPEND(options, "allowDiskUse", BCON_BOOL(true), "batchSize", BCON_INT32(FEED_PAGE),
               "readConcern", "{", "level", BCON_UTF8("snapshot"), "atClusterTime",
               BCON_TIMESTAMP(moment->seconds, moment->increment), "}");
-  return outbox_find(outbox, filter, options);
+  return outbox_find_briefly(outbox, filter, options);
 }
 
 void feeds_append_mark(const Outbox *outbox, bson_t *set, const char *at) {

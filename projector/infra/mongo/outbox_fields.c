@@ -48,17 +48,6 @@ void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggrega
   id_append_bson(&aggregate->id, filter, outbox_field(outbox, FIELD_AGGREGATE_ID));
 }
 
-/* In another outbox, fields may be nested in each other, so documents are read whole. */
-void outbox_append_brief(const Outbox *outbox, bson_t *options) {
-  if (outbox_is_foreign(outbox))
-    return;
-  BCON_APPEND(options, "projection", "{", "aggregate_type", BCON_INT32(1), "aggregate_id",
-              BCON_INT32(1), "version", BCON_INT32(1), "event_type", BCON_INT32(1), "occurred_at",
-              BCON_INT32(1), "payload", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
-              BCON_UTF8("$payload"), "}", BCON_UTF8("object"), "]", "}", "{", "$literal", "{", "}",
-              "}", BCON_NULL, "]", "}", "}");
-}
-
 /* An index serves the comparison of a field; in another outbox only an expression yields the
  * time. */
 void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int64_t to) {

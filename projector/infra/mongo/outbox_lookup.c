@@ -13,6 +13,7 @@ enum {
 
 struct EventCursor {
   const EventFields *fields; /* NULL: documents are as the contract says */
+  bool briefly;              /* without what is in their payloads */
   bson_t *translated;        /* the last document */
   mongoc_cursor_t *cursor;
   mongoc_client_session_t *session;
@@ -43,7 +44,8 @@ static const bson_t *translated(EventCursor *cursor, const bson_t *document) {
     return document;
   if (cursor->translated)
     bson_destroy(cursor->translated);
-  cursor->translated = event_fields_translate(cursor->fields, document);
+  cursor->translated = (cursor->briefly ? event_fields_translate_briefly
+                                        : event_fields_translate)(cursor->fields, document);
   return cursor->translated;
 }
 
@@ -77,6 +79,19 @@ EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options) {
       mongoc_collection_find_with_opts(outbox_collection(outbox), filter, options, NULL);
   bson_destroy(filter);
   bson_destroy(options);
+  return cursor;
+}
+
+/* In another outbox, fields may be nested in each other, so documents are sent whole. */
+EventCursor *outbox_find_briefly(Outbox *outbox, bson_t *filter, bson_t *options) {
+  if (!outbox_is_foreign(outbox))
+    BCON_APPEND(options, "projection", "{", "aggregate_type", BCON_INT32(1), "aggregate_id",
+                BCON_INT32(1), "version", BCON_INT32(1), "event_type", BCON_INT32(1), "occurred_at",
+                BCON_INT32(1), "payload", "{", "$cond", "[", "{", "$eq", "[", "{", "$type",
+                BCON_UTF8("$payload"), "}", BCON_UTF8("object"), "]", "}", "{", "$literal", "{",
+                "}", "}", BCON_NULL, "]", "}", "}");
+  EventCursor *cursor = outbox_find(outbox, filter, options);
+  cursor->briefly = true;
   return cursor;
 }
 
@@ -253,10 +268,14 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
 EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit) {
   bson_t *filter = bson_new();
   outbox_append_aggregate(outbox, filter, aggregate);
+  if (outbox_is_foreign(outbox)) {
+    EventCursor *cursor = outbox_find_by_time(outbox, filter, 1, limit);
+    cursor->briefly = true;
+    return cursor;
+  }
   bson_t *options = outbox_sorted_options(outbox);
   BSON_APPEND_INT64(options, "limit", limit);
-  outbox_append_brief(outbox, options);
-  return outbox_find(outbox, filter, options);
+  return outbox_find_briefly(outbox, filter, options);
 }
 
 EventCursor *outbox_find_newest(Outbox *outbox, const Aggregate *aggregate) {
@@ -265,8 +284,7 @@ EventCursor *outbox_find_newest(Outbox *outbox, const Aggregate *aggregate) {
   outbox_append_aggregate(outbox, filter, aggregate);
   bson_t *options =
       BCON_NEW("sort", "{", version, BCON_INT32(-1), "}", "batchSize", BCON_INT32(10));
-  outbox_append_brief(outbox, options);
-  return outbox_find(outbox, filter, options);
+  return outbox_find_briefly(outbox, filter, options);
 }
 
 EventCursor *outbox_find_versions(Outbox *outbox, const Aggregate *aggregate, int64_t first,
@@ -323,12 +341,6 @@ void outbox_append_ids(bson_t *filter, const char *key, const Id *ids, size_t co
   bson_destroy(&array);
 }
 
-static bson_t *brief(const Outbox *outbox) {
-  bson_t *options = bson_new();
-  outbox_append_brief(outbox, options);
-  return options;
-}
-
 EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregates, size_t count) {
   bson_t *filter = bson_new();
   g_autofree Id *ids = g_new(Id, count);
@@ -337,11 +349,11 @@ EventCursor *outbox_find_of_any(Outbox *outbox, const Aggregate *const *aggregat
   for (size_t i = 0; i < count; i++)
     ids[i] = aggregates[i]->id;
   outbox_append_ids(filter, outbox_field(outbox, FIELD_AGGREGATE_ID), ids, count);
-  return outbox_find(outbox, filter, brief(outbox));
+  return outbox_find_briefly(outbox, filter, bson_new());
 }
 
 EventCursor *outbox_list_events(Outbox *outbox) {
-  return outbox_find(outbox, bson_new(), brief(outbox));
+  return outbox_find_briefly(outbox, bson_new(), bson_new());
 }
 
 bool outbox_remove_present(Outbox *outbox, GArray *ids, Failure *ret_failure) {

@@ -52,10 +52,10 @@ bson_t *outbox_time(const Outbox *outbox);
 void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int64_t to);
 /* Aggregate type and id. */
 void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggregate *aggregate);
-/* Nothing of the payload, but still an event that can be decoded; for the options of a find. */
-void outbox_append_brief(const Outbox *outbox, bson_t *options);
 /* Takes ownership of filter and options. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
+/* Nothing of the payload, but still events that can be decoded. */
+EventCursor *outbox_find_briefly(Outbox *outbox, bson_t *filter, bson_t *options);
 /* The same in a session of its own, for event_cursor_moment. */
 EventCursor *outbox_find_timed(Outbox *outbox, bson_t *filter, bson_t *options);
 
