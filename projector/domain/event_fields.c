@@ -189,13 +189,13 @@ bson_t *event_fields_translate(const EventFields *fields, const bson_t *document
   return to;
 }
 
-/* An empty one for any document, and what is none as it is. */
+/* An empty one for any document, and null for what is none. */
 static void append_emptied(const bson_iter_t *value, bson_t *to) {
   bson_t empty = BSON_INITIALIZER;
   if (BSON_ITER_HOLDS_DOCUMENT(value))
     bson_append_document(to, bson_iter_key(value), -1, &empty);
   else
-    bson_append_iter(to, NULL, 0, value);
+    bson_append_null(to, bson_iter_key(value), -1);
 }
 
 bson_t *event_fields_translate_briefly(const EventFields *fields, const bson_t *document) {

@@ -52,5 +52,5 @@ bool event_fields_parse(const json_t *mongodb, EventFields *ret_fields, Failure 
  * since 1970 or a text, or that of the ObjectId when there is none; payload and metadata may be
  * JSON in a text. Anything else is passed through and makes the event malformed. */
 bson_t *event_fields_translate(const EventFields *fields, const bson_t *document);
-/* The same with an empty payload, without metadata and without other fields. */
+/* The same with an empty payload (null if it is no document), without metadata and other fields. */
 bson_t *event_fields_translate_briefly(const EventFields *fields, const bson_t *document);

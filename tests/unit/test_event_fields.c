@@ -103,7 +103,7 @@ static void test_a_brief_translation_has_nothing_large(void **state) {
        " '$date' : { '$numberLong' : '5' } }, 'payload' : {  } }"},
       {DEBEZIUM, "{'_id': 'e', 'payload': 'none', 'timestamp': 'soon', 'status': 'dead'}",
        "{ '$foreign' : true, '_id' : 'e', 'status' : 'dead', 'occurred_at' : 'soon', 'payload' : "
-       "'none' }"},
+       "null }"},
   };
   for (size_t i = 0; i < COUNT_OF(brief); i++) {
     const EventFields fields = fields_from(brief[i].settings);

@@ -193,24 +193,20 @@ void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms) {
     lane_set_due(lane, hold, delay_ms);
 }
 
-/* The hold that drains, or that an event has taken over meanwhile, behind which nothing is unread.
- */
-static Hold *find_at_end(Lane *lane, const HoldView *view) {
-  Hold *hold = g_hash_table_lookup(lane->holds, view->aggregate);
-  if (hold)
-    hold->rest_since = INT64_MAX;
-  return hold;
-}
-
-void lane_note_end(Lane *lane, const HoldView *view) {
+void lane_note_end(Lane *lane, const Event *last) {
   SCOPED_LOCK(&lane->lock);
-  find_at_end(lane, view);
+  Hold *hold = lane_find_hold(lane, last);
+  if (hold && order_key_compare(&last->key, &hold->key) <= 0)
+    hold->rest_since = INT64_MAX;
 }
 
 void lane_end_drain(Lane *lane, const HoldView *view) {
   SCOPED_LOCK(&lane->lock);
-  Hold *hold = find_at_end(lane, view);
-  if (!hold || hold->state != STATE_DRAINING)
+  Hold *hold = g_hash_table_lookup(lane->holds, view->aggregate);
+  if (!hold)
+    return;
+  hold->rest_since = INT64_MAX; /* also if an event that was let through blocks meanwhile */
+  if (hold->state != STATE_DRAINING)
     return;
   if (hold->missed_from != INT64_MAX) {
     go_back(lane, hold);

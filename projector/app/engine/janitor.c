@@ -72,17 +72,18 @@ static void drain_page(Janitor *janitor, const HoldView *hold) {
   g_autoptr(EventCursor) cursor = outbox_find_aggregate(
       janitor->outbox, hold->aggregate, hold->from_start ? NULL : &hold->next, PAGE);
   const bson_t *document;
-  bool blocked = false;
+  g_autoptr(Event) refused = NULL;
   int count = 0;
   for (; (document = event_cursor_next(cursor, &failure)); count++) {
-    if (blocked)
+    if (refused)
       return; /* and this one is behind it */
     QueuedEvent *queued = read_now(document);
     /* A gap is waited for only once. */
     queued->gap_waited = hold->reason == HOLD_GAP && hold->call == CALL_DUE &&
                          id_equal(&queued->event->key.event_id, &hold->key.event_id);
     Offer offer = lane_offer_around(lane, queued);
-    blocked = offer == OFFER_BLOCKED;
+    if (offer == OFFER_BLOCKED)
+      refused = event_decode(document);
     if (offer == OFFER_FULL) {
       lane_go_on_draining(lane, hold, ROOM_WAIT_MS);
       return;
@@ -93,8 +94,8 @@ static void drain_page(Janitor *janitor, const HoldView *hold) {
     lane_go_on_draining(lane, hold, STORE_PAUSE_MS);
   } else if (count == PAGE) {
     lane_go_on_draining(lane, hold, 0);
-  } else if (blocked) {
-    lane_note_end(lane, hold);
+  } else if (refused) {
+    lane_note_end(lane, refused);
   } else {
     lane_end_drain(lane, hold);
   }

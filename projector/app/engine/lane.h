@@ -145,8 +145,8 @@ Offer lane_offer_around(Lane *lane, QueuedEvent *queued);
 bool lane_begin_drain(Lane *lane, HoldView *view);
 /* More is to be read, after `delay_ms`. */
 void lane_go_on_draining(Lane *lane, const HoldView *view, int64_t delay_ms);
-/* The last one there is was read, and blocks now: nothing is behind it. */
-void lane_note_end(Lane *lane, const HoldView *view);
+/* The last event there is was read, and not let through: if it blocks itself, nothing is behind. */
+void lane_note_end(Lane *lane, const Event *last);
 /* All was read: the hold ends, unless events were left out; then the draining goes back to them. */
 void lane_end_drain(Lane *lane, const HoldView *view);
 

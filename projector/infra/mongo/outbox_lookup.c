@@ -258,7 +258,7 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
   if (after)
     append_after(outbox, filter, after);
   /* Page by page, in the order of what is stored, another outbox would leave some out. */
-  if (outbox_is_foreign(outbox))
+  if (outbox_is_foreign(outbox) && limit > 1)
     return outbox_find_by_time(outbox, filter, 1, limit);
   bson_t *options = outbox_sorted_options(outbox);
   BCON_APPEND(options, "limit", BCON_INT64(limit), "allowDiskUse", BCON_BOOL(true));
@@ -268,11 +268,6 @@ EventCursor *outbox_find_aggregate(Outbox *outbox, const Aggregate *aggregate,
 EventCursor *outbox_find_keys(Outbox *outbox, const Aggregate *aggregate, int limit) {
   bson_t *filter = bson_new();
   outbox_append_aggregate(outbox, filter, aggregate);
-  if (outbox_is_foreign(outbox)) {
-    EventCursor *cursor = outbox_find_by_time(outbox, filter, 1, limit);
-    cursor->briefly = true;
-    return cursor;
-  }
   bson_t *options = outbox_sorted_options(outbox);
   BSON_APPEND_INT64(options, "limit", limit);
   return outbox_find_briefly(outbox, filter, options);

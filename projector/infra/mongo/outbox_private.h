@@ -54,10 +54,10 @@ void outbox_append_times(const Outbox *outbox, bson_t *filter, int64_t from, int
 void outbox_append_aggregate(const Outbox *outbox, bson_t *filter, const Aggregate *aggregate);
 /* Takes ownership of filter and options. */
 EventCursor *outbox_find(Outbox *outbox, bson_t *filter, bson_t *options);
-/* Nothing of the payload, but still events that can be decoded. */
-EventCursor *outbox_find_briefly(Outbox *outbox, bson_t *filter, bson_t *options);
 /* The same in a session of its own, for event_cursor_moment. */
 EventCursor *outbox_find_timed(Outbox *outbox, bson_t *filter, bson_t *options);
+/* The same with nothing of the payload, but still events that can be decoded. */
+EventCursor *outbox_find_briefly(Outbox *outbox, bson_t *filter, bson_t *options);
 
 enum { FIRST_BATCH = 4 }; /* documents in a first answer, when nothing is known about their size */
 
