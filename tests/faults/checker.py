@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 import uuid
 from typing import Any
@@ -16,7 +18,7 @@ from world import World
 MEMORY_MB = 96  # of a projector with memory_mb 32
 GROWTH_MB = 24  # of one process over all faults
 DESCRIPTORS = 60
-HEAL_S = 120  # seconds on a quiet machine
+HEAL_S = 180  # longer than a projector takes to notice, and to tell, that a worker of its own hangs
 
 
 class Violation(AssertionError):
@@ -46,7 +48,7 @@ class Checker:
                     d.get("status") == "in_progress" for d in left.values()) and self._settled(stuck, left):
                 break
             if time.monotonic() - started > within:
-                raise Violation(f"not healed within {within:g} s: {self._describe(left, ids)}")
+                raise Violation(f"not healed within {within:g} s: {self._describe(left, ids)}\n{self._inside()}")
             time.sleep(0.1)
         taken = time.monotonic() - started
         self.compare(expected, waiting)
@@ -87,6 +89,18 @@ class Checker:
             return "MongoDB does not answer"
         extra = [d for i, d in left.items() if i not in ids]
         return f"{len(left)} events in the outbox, {len(extra)} of them should be gone: {extra[:5]}"
+
+    def _inside(self) -> str:
+        """What nobody can find out afterwards: events and claims as they are, and what each thread does, where there is gdb."""
+        try:
+            events = [{**event, "payload": ...} for event in self.world.db.outbox.find().limit(20)]
+            claims = [{**claim, "events": str(claim.get("events"))[:200]} for claim in self.world.db.projector_claims.find()]
+        except PyMongoError as error:
+            events, claims = [], [error]
+        stacks = [subprocess.run(["gdb", "-p", str(projector.pid), "-batch", "-ex", "thread apply all bt 12"],
+                                 stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+                  for projector in self.world.projectors if shutil.which("gdb") and projector.running]
+        return "\n".join(map(str, ["events", *events, "claims", *claims, *stacks]))
 
     def compare(self, expected: dict, waiting: list[dict]) -> None:
         self._rows(expected)
