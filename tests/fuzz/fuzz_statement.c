@@ -50,8 +50,12 @@ static void check_begin(const GArray *tokens, const char *sql) {
     depth += token_is_sign(token, sql, '(') - token_is_sign(token, sql, ')');
     if (depth == 0 && is_write(token, sql))
       return;
-    bool name = token_is_sign(token_get(tokens, i - 1), sql, '.'); /* of a column, say */
-    PROMISE(depth > 0 || name || !token_is_word(token, sql, "SELECT"), "WITH to read: %s", sql);
+    const Token *before = token_get(tokens, i - 1);
+    bool name = token_is_sign(before, sql, '.'); /* of a column, say */
+    /* `.1SELECT`, which the program takes for one word, and no server for the end of a WITH */
+    bool glued = before->kind == TOKEN_NUMBER && before->at + before->length == token->at;
+    PROMISE(depth > 0 || name || glued || !token_is_word(token, sql, "SELECT"), "WITH to read: %s",
+            sql);
   }
   PROMISE(false, "WITH and nothing that changes rows: %s", sql);
 }
