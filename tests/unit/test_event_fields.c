@@ -76,17 +76,24 @@ static EventFields fields_from(const char *settings) {
   return fields;
 }
 
+typedef bson_t *Translate(const EventFields *fields, const bson_t *document);
+
+static void check_translation(Translate *translate, const char *settings, const char *theirs,
+                              const char *expected) {
+  const EventFields fields = fields_from(settings);
+  g_autoptr(bson_t) document = document_from(theirs);
+  g_autoptr(bson_t) found = translate(&fields, document);
+  char *text = bson_as_canonical_extended_json(found, NULL);
+  g_autofree char *wanted = json_text(expected);
+  check_text(theirs, text, wanted);
+  bson_free(text);
+}
+
 static void test_translations(void **state) {
   (void)state;
-  for (size_t i = 0; i < COUNT_OF(cases); i++) {
-    const EventFields fields = fields_from(cases[i].settings);
-    g_autoptr(bson_t) document = document_from(cases[i].document);
-    g_autoptr(bson_t) found = event_fields_translate(&fields, document);
-    char *text = bson_as_canonical_extended_json(found, NULL);
-    g_autofree char *expected = json_text(cases[i].expected);
-    check_text(cases[i].document, text, expected);
-    bson_free(text);
-  }
+  for (size_t i = 0; i < COUNT_OF(cases); i++)
+    check_translation(event_fields_translate, cases[i].settings, cases[i].document,
+                      cases[i].expected);
 }
 
 /* Rebuild and explain keep thousands of them, which may be of megabytes. */
@@ -105,15 +112,9 @@ static void test_a_brief_translation_has_nothing_large(void **state) {
        "{ '$foreign' : true, '_id' : 'e', 'status' : 'dead', 'occurred_at' : 'soon', 'payload' : "
        "null }"},
   };
-  for (size_t i = 0; i < COUNT_OF(brief); i++) {
-    const EventFields fields = fields_from(brief[i].settings);
-    g_autoptr(bson_t) document = document_from(brief[i].document);
-    g_autoptr(bson_t) found = event_fields_translate_briefly(&fields, document);
-    char *text = bson_as_canonical_extended_json(found, NULL);
-    g_autofree char *expected = json_text(brief[i].expected);
-    check_text(brief[i].document, text, expected);
-    bson_free(text);
-  }
+  for (size_t i = 0; i < COUNT_OF(brief); i++)
+    check_translation(event_fields_translate_briefly, brief[i].settings, brief[i].document,
+                      brief[i].expected);
 }
 
 static void test_an_integer_is_an_event_id_there_alone(void **state) {

@@ -1,11 +1,16 @@
 /* test_lane_draining.c - what a draining lets through, in which order, and since when it waits. */
 #include "tests/unit/lane_world.h"
 
-/* The hold of the event `head` begins to drain; its view is for those who end it. */
-static void begin_draining(Lane *lane, QueuedEvent *head, HoldReason reason, HoldView *ret_view) {
-  lane_hold(lane, head, reason, 0);
+/* The hold that is due begins to drain; its view is for those who end it. */
+static void drain(Lane *lane, HoldView *ret_view) {
   assert_true(look(lane, ret_view));
   assert_true(lane_begin_drain(lane, ret_view));
+}
+
+/* The same of a new one, of the event `head`. */
+static void begin_draining(Lane *lane, QueuedEvent *head, HoldReason reason, HoldView *ret_view) {
+  lane_hold(lane, head, reason, 0);
+  drain(lane, ret_view);
 }
 
 /* It must not let those pass that the draining let through behind it. */
@@ -16,8 +21,7 @@ static void test_what_was_let_through_and_given_back_keeps_its_place(void **stat
   HoldView view;
   g_autoptr(QueuedEvent) head = pending("a", 1);
   lane_hold_gap(lane, head, 1, 1, 0);
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  drain(lane, &view);
   hold_view_clear(&view);
   assert_int_equal(lane_offer_around(lane, pending("a", 1)), OFFER_GO_ON);
   assert_string_equal(take(lane, taken), "a-1");
@@ -42,8 +46,7 @@ static void test_what_a_draining_has_not_reached_leaves_the_queue(void **state) 
   g_autoptr(QueuedEvent) head = pending("a", 1);
   lane_hold(lane, head, HOLD_TAKEN, 0);
   assert_true(lane_is_behind_hold(lane, last(taken)->event));
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  drain(lane, &view);
   assert_int_equal(lane_offer_around(lane, pending("a", 2)), OFFER_GO_ON);
   assert_true(lane_is_behind_hold(lane, last(taken)->event));
   lane_give_back(lane, last(taken));
@@ -197,6 +200,7 @@ static void test_a_blocking_event_that_is_there_again_is_not_looked_at_at_once(v
   hold_view_clear(&view);
   assert_int_equal(lane_offer_around(lane, event_of("a", 1, "failed", 1)), OFFER_BLOCKED);
   assert_true(lane_due_in(lane) > 0);
+  assert_int_equal(lane_figures(lane).undecided, 1);
   lane_free(lane);
 }
 
@@ -234,8 +238,7 @@ static void test_what_was_behind_a_future_event_has_not_waited_either(void **sta
   lane_assume(lane, 5000);
   lane_hold(lane, head, HOLD_FUTURE, 0);
   assert_false(lane_offer(lane, readable(10, 200)));
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  drain(lane, &view);
   hold_view_clear(&view);
   assert_int_equal(lane_waiting_since(lane), 5000);
   lane_free(lane);
@@ -277,8 +280,7 @@ static void test_what_a_draining_let_through_waits_no_longer(void **state) {
   g_autoptr(QueuedEvent) head = readable(1, 100);
   lane_hold(lane, head, HOLD_TAKEN, 0);
   assert_false(lane_offer(lane, readable(2, 200)));
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  drain(lane, &view);
   assert_int_equal(lane_offer_around(lane, readable(2, 200)), OFFER_GO_ON);
   assert_string_equal(take(lane, taken), "a-2");
   lane_hold(lane, last(taken), HOLD_DEAD, DUE_NEVER);
@@ -292,8 +294,7 @@ static void test_what_a_draining_let_through_waits_no_longer(void **state) {
   assert_int_equal(lane_waiting_since(lane), 300);
   hold_view_clear(&view);
   lane_review_holds(lane);
-  assert_true(look(lane, &next));
-  assert_true(lane_begin_drain(lane, &next));
+  drain(lane, &next);
   assert_int_equal(lane_waiting_since(lane), 300);
   hold_view_clear(&next);
   lane_free(lane);
@@ -308,8 +309,7 @@ static void test_what_a_future_event_leaves_unread_has_not_waited(void **state) 
   lane_assume(lane, 5000);
   lane_hold(lane, head, HOLD_TAKEN, 0);
   assert_false(lane_offer(lane, readable(2, 200)));
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  drain(lane, &view);
   hold_view_clear(&view);
   assert_int_equal(lane_offer_around(lane, event_of("a", 9, "failed", 0)), OFFER_BLOCKED);
   assert_int_equal(lane_waiting_since(lane), 200);
@@ -332,8 +332,7 @@ static void test_nothing_waits_behind_the_last_event_if_it_blocks(void **state) 
   HoldView view;
   lane_hold(lane, head, HOLD_TAKEN, 0);
   assert_false(lane_offer(lane, readable(2, 200)));
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view)); /* somebody has removed that event */
+  drain(lane, &view); /* somebody has removed that event */
   assert_int_equal(lane_offer_around(lane, event_of("a", 9, "dead", 9)), OFFER_BLOCKED);
   lane_note_end(lane, later->event); /* that one was left out because an earlier one blocked */
   assert_int_equal(lane_waiting_since(lane), 200);
@@ -370,8 +369,7 @@ static void test_a_gap_is_waited_for_once_whoever_reads_its_event(void **state) 
   g_autoptr(QueuedEvent) head = pending("a", 1);
   HoldView view;
   lane_hold_gap(lane, head, 1, 1, 0);
-  assert_true(look(lane, &view));
-  assert_true(lane_begin_drain(lane, &view));
+  drain(lane, &view);
   hold_view_clear(&view);
   assert_true(lane_offer(lane, pending("a", 1)));
   assert_true(lane_offer(lane, pending("b", 1)));
