@@ -264,14 +264,16 @@ class Bank:
         events, self.held_back = self.held_back, []
         return events
 
-    def write(self, events: list[dict], give_up: Callable[[], bool] = lambda: False) -> bool:
-        """Retries until it is certain that the transaction committed. False: given up, perhaps not written."""
+    def write(self, events: list[dict], give_up: Callable[[], bool] = lambda: False, **marks: Any) -> bool:
+        """Retries until it is certain that the transaction committed. False: given up, perhaps not written.
+
+        `marks`: what the documents have beyond the events, which an event sent again does not have."""
         marker = self.batches = self.batches + 1
         touched = {(e["aggregate_type"], e["aggregate_id"]) for e in events}
         while True:
             try:
                 with self.client.start_session() as session:
-                    session.with_transaction(lambda s: self._store(s, marker, events, touched))
+                    session.with_transaction(lambda s: self._store(s, marker, [{**e, **marks} for e in events], touched))
                 break
             except DuplicateKeyError as error:
                 if "batches" not in str(error.details):

@@ -320,7 +320,7 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
 bool is_abandoned(const Outbox *outbox, const SimEvent *event, int64_t older_than_ms) {
   if (!event->present || event->status != STATUS_IN_PROGRESS)
     return false;
-  return older_than_ms > 0 ? event->claimed_at < sim_server_ms(MONGO) - older_than_ms
+  return older_than_ms > 0 ? ABS(event->claimed_at - sim_server_ms(MONGO)) > older_than_ms
                            : !is_ours(outbox, event);
 }
 

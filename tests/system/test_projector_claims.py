@@ -43,6 +43,27 @@ def test_the_sweeper_leaves_young_claims_of_others_alone(bank):
         assert bank.found(young) == young
 
 
+@pytest.mark.parametrize("whose", ["an owner's", "a command's"])
+def test_a_claim_from_the_far_future_keeps_no_aggregate_for_ever(bank, whose):
+    """A clock was ahead, and was put right; or somebody inserted a copy of what was claimed once."""
+    bank.mapping(**SWEEPING, claim_timeout_ms=3600000)
+    first, second = opened(bank), deposited(bank)
+    with bank.start_projector() as projector:
+        projector.wait_log("info working")
+        is_swept(bank, "a0")  # so the first sweep, which looks at no time, is over
+        soon = {**opened(bank, "a2"), **ANOTHER, "claimed_at": ago(minutes=-30)}
+        late = {**ANOTHER, "claimed_at": ago(hours=-2)}
+        if whose == "a command's":
+            late["claimed_by"] = "command:skip:elsewhere:1:00000000"
+        bank.put(soon, {**first, **late}, second)
+        if whose == "a command's":
+            assert "claimed_by" not in bank.wait_status(first, "dead")  # it had seized what was dead
+        else:
+            bank.wait_gone(second)
+        is_swept(bank, "a3")
+        assert bank.found(soon) == soon
+
+
 def test_the_sweeper_leaves_alone_what_is_being_worked_on(bank):
     """However long that takes: the claim ages while the transaction waits for somebody's lock."""
     bank.mapping(**{**SWEEPING, "backoff_ms": 300000}, claim_timeout_ms=1000)

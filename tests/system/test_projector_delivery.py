@@ -11,6 +11,7 @@ from typing import Iterator
 import pytest
 
 from bank import FAST, deposited, impossible, opened
+from claims import ago
 from endpoint import Endpoint
 from forwarding import plainly, recording, relaying
 from mysqld import PROJECTOR_USER
@@ -143,13 +144,13 @@ def test_what_is_written_once_the_scan_is_over_comes_by_the_stream(bank):
 
 def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_outbox(bank):
     """Without its entry, an event that is sent again would be applied twice."""
-    bank.mapping(**FAST)
+    bank.mapping(**FAST, claim_timeout_ms=3600000)
     events = [opened(bank, f"a{n}") for n in range(3)]
     young, _, there = (str(event["_id"]) for event in events)
     with bank.start_projector() as projector:
         bank.put(events)
         bank.wait_drained()  # so the first sweep, which would take another's claim, is over
-        bank.put({**events[2], "status": "in_progress", "claimed_by": "elsewhere:1#1", "claimed_at": datetime(2100, 1, 1)})
+        bank.put({**events[2], "status": "in_progress", "claimed_by": "elsewhere:1#1", "claimed_at": ago(minutes=1)})
         bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL 8 DAY WHERE event_id <> %s", young)
         projector.wait_log("pruned the ledger entries=1")
         assert set(bank.ledger()) == {young, there}
@@ -159,12 +160,12 @@ def test_the_ledger_keeps_an_entry_for_its_time_and_while_the_event_is_in_the_ou
 
 def test_the_ledger_is_pruned_behind_many_entries_that_have_to_stay(bank):
     """More than it looks at in one step: all of them are events that cannot leave the outbox."""
-    bank.mapping(**FAST)
+    bank.mapping(**FAST, claim_timeout_ms=3600000)
     stay, gone = [opened(bank, f"a{n}") for n in range(501)], opened(bank, "b1")
     with bank.start_projector():
         bank.put([*stay, gone])
         bank.wait_drained()
-        bank.put([{**event, "status": "in_progress", "claimed_by": "elsewhere:1#1", "claimed_at": datetime(2100, 1, 1)} for event in stay])
+        bank.put([{**event, "status": "in_progress", "claimed_by": "elsewhere:1#1", "claimed_at": ago(minutes=1)} for event in stay])
         bank.query("UPDATE projector_applied SET applied_at = applied_at - INTERVAL IF(event_id = %s, 8, 9) DAY", str(gone["_id"]))
         bank.wait(lambda: str(gone["_id"]) not in bank.ledger(), what="the entry of the event that has left the outbox")
     assert set(bank.ledger()) == {str(event["_id"]) for event in stay}

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 
+from claims import ago
 from entities import account, fill, opened
 from test_projector_rebuild import MODES, rebuild, shadow, tables, two_tables
 from test_projector_reconcile import differences, fill_quickly, reconcile, state_folder
@@ -69,7 +70,7 @@ def test_an_applied_event_that_a_command_has_claimed_is_not_called_taken_out(ban
     """What a skip is about to take out is left to it, until its claim is old."""
     fill(bank, [account(1)])
     again = {**opened(bank, account(1)), "status": "in_progress", "claimed_by": "command:skip:elsewhere:1:00000000",
-             "claimed_at": datetime(2100, 1, 1)}
+             "claimed_at": ago(seconds=-50)}
     again["_id"] = uuid.UUID(next(iter(bank.ledger())))
     bank.put(again)
     [told] = differences(reconcile(bank, "--repair", status=1))

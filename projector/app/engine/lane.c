@@ -433,6 +433,7 @@ void lane_give_back(Lane *lane, QueuedEvent *queued) {
     note_missed(lane, hold, queued);
     forget(lane, queued);
   } else {
+    queued->has_hold = false; /* one of its own would keep it out */
     enqueue(lane, queued);
   }
 }

@@ -183,10 +183,14 @@ void outbox_append_seized(bson_t *filter) {
 
 void outbox_append_abandoned(bson_t *filter, const Outbox *outbox, int64_t older_than_ms) {
   BSON_APPEND_UTF8(filter, "status", "in_progress");
-  if (older_than_ms > 0) /* a claimed_at that is no date, or missing, is older than any time */
+  /* A claimed_at that is no date, or missing, is older than any time; one that is as far ahead was
+   * given by a clock that was wrong, and would never grow old. */
+  if (older_than_ms > 0)
     BCON_APPEND(filter, "$expr", "{", "$or", "[", "{", "$ne", "[", "{", "$type",
                 BCON_UTF8("$claimed_at"), "}", BCON_UTF8("date"), "]", "}", "{", "$lt", "[",
                 BCON_UTF8("$claimed_at"), "{", "$subtract", "[", BCON_UTF8("$$NOW"),
+                BCON_INT64(older_than_ms), "]", "}", "]", "}", "{", "$gt", "[",
+                BCON_UTF8("$claimed_at"), "{", "$add", "[", BCON_UTF8("$$NOW"),
                 BCON_INT64(older_than_ms), "]", "}", "]", "}", "]", "}");
   else /* a command is about to settle what it has seized; if it dies, its claim grows old */
     BCON_APPEND(filter, "claimed_by", "{", "$ne", BCON_UTF8(outbox->owner), "$not", "{", "$regex",
