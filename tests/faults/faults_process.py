@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 
 from catalog import FAULTS, KILLED, Fault, Stuck, fault, last, more, progress
 from world import World
@@ -32,10 +32,10 @@ def crash_in_sweeper(world: World) -> None:
     """The sweeper needs work: an event that another owner claimed in its own document and abandoned."""
     projector = world.projector
     exits = len(projector.exits)
+    projector.signal(signal.SIGSTOP)  # so that it does not sweep the event itself before it is killed
     with world.bank.gate:
         event = world.bank.account(f"a{world.random.randrange(3)}")
-        world.bank.write([{**event, "status": "in_progress", "attempts": 1, "claimed_by": "elsewhere:1#0",
-                           "claimed_at": datetime(2100, 1, 1)}])
+        world.bank.write([event], status="in_progress", attempts=1, claimed_by="elsewhere:1#0", claimed_at=datetime.now(timezone.utc))
     projector.restart_with(PROJECTOR_CRASH_AT="in_sweeper")
     projector.wait_exit(exits + 2, 60, "the crash in the sweeper")
 
@@ -167,16 +167,35 @@ def frozen_in_the_sweeper(world: World) -> None:
     world.remove_projector(second)
 
 
-@fault(exits={KILLED, 3})
-def wedged_worker(world: World) -> None:
-    """A worker hangs where no timeout applies: the process releases the
-    lease and exits, instead of keeping everybody out."""
+def wedged(world: World, point: str, part: str) -> None:
+    """A thread hangs where no timeout applies: the process releases the
+    lease and exits, instead of keeping everybody out, or of leaving its work undone."""
     first = world.projector
     exits, offset = len(first.exits), first.log_size()
-    first.restart_with(PROJECTOR_HANG_AT="after_claim:3", PROJECTOR_STUCK_MS="3000")
-    first.wait_log("error stuck .*a worker has made no progress for", offset, 90)
+    first.restart_with(PROJECTOR_HANG_AT=point, PROJECTOR_STUCK_MS="3000")
+    first.wait_log(f"error stuck .*{part}.* has made no progress for", offset, 90)
     first.wait_exit(exits + 2, 60, "the end of the wedged process")
     progress(world, 20)
+
+
+@fault(exits={KILLED, 3})
+def wedged_worker(world: World) -> None:
+    wedged(world, "after_claim:3", "a worker")
+
+
+@fault(exits={KILLED, 3})
+def wedged_janitor(world: World) -> None:
+    wedged(world, "before_sweep:3", "the janitor")
+
+
+@fault(exits={KILLED, 3})
+def wedged_acker(world: World) -> None:
+    wedged(world, "before_acknowledge:3", "the acker")
+
+
+@fault(exits={KILLED, 3})
+def wedged_reader(world: World) -> None:
+    wedged(world, "after_read:3", "the reader")
 
 
 def process_state(pid: int) -> str:

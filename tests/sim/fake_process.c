@@ -3,6 +3,7 @@
 #include "projector/app/process/service.h"
 #include "projector/app/shared/config.h"
 #include "projector/infra/log.h"
+#include "projector/infra/pulse.h"
 #include "tests/sim/sim.h"
 
 /* --- log -------------------------------------------------------------------------------------- */
@@ -50,19 +51,34 @@ bool config_secrets_have_changed(const Config *config) {
 
 /* --- service manager: there is one for the process, and here are many ------------------------- */
 
-void service_begins_work(unsigned workers, int64_t step_ms) {
-  (void)step_ms;
-  (void)workers;
+void service_begins_work(const ServicePart *parts, unsigned count, int64_t step_ms) {
+  (void)parts, (void)count, (void)step_ms;
 }
 
 void service_ends_work(void) {
 }
 
-void service_sees(unsigned worker, int moves) {
-  (void)worker;
-  (void)moves;
+void service_sees(unsigned part, int moves) {
+  (void)part, (void)moves;
 }
 
-int64_t service_stuck_ms(void) {
+int64_t service_stuck_ms(const char **ret_part) {
+  (void)ret_part;
+  return 0;
+}
+
+/* --- pulses: no fiber hangs, except where the simulation ends it -------------------------------
+ */
+
+void pulse_begin(Pulse *pulse) {
+  (void)pulse;
+}
+
+void pulse_end(Pulse *pulse) {
+  (void)pulse;
+}
+
+int pulse_moves(Pulse *pulse) {
+  (void)pulse;
   return 0;
 }

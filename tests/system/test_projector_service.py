@@ -107,7 +107,7 @@ def test_alive_means_that_the_work_goes_on(bank, tmp_path):
         bank.wait_drained()
         with locked(bank, "account"):
             bank.put(bank.event("a1", "MoneyDeposited", amount=decimal("1.00")))
-            projector.wait_log("a worker hangs")
+            projector.wait_log("a part of this process hangs.*a worker")
             manager.forget()
             looked = looks(projector)
             heard: list[str] = []
@@ -115,6 +115,37 @@ def test_alive_means_that_the_work_goes_on(bank, tmp_path):
             assert not any("WATCHDOG=1" in message for message in heard)
         manager.next("WATCHDOG=1")
         bank.wait_drained()
+
+
+@pytest.mark.thorough
+def test_a_janitor_that_does_not_come_on_is_not_alive(bank, tmp_path):
+    """No worker has anything to do, and nothing is retried or swept."""
+    manager = Manager(str(tmp_path / "s"))
+    bank.mapping(mysql={"lock_wait_s": 60}, sweep_interval_ms=100)
+    with started(bank, manager, 1000) as projector:
+        manager.next("STATUS=working")
+        with locked(bank, "projector_fence WHERE part = 0"):
+            projector.wait_log("a part of this process hangs.*the janitor")
+        manager.forget()
+        manager.next("WATCHDOG=1")
+
+
+@pytest.mark.thorough
+@pytest.mark.whole_server  # failCommand
+def test_who_gets_an_answer_each_time_is_alive_however_long_the_work_takes(bank, tmp_path):
+    """A sweep reads claims, events and the whole outbox: longer together than the watchdog allows for one answer."""
+    manager = Manager(str(tmp_path / "s"))
+    bank.mapping(sweep_interval_ms=100)
+    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1000, "appName": "projector"}
+    with started(bank, manager, 4000) as projector:
+        manager.next("STATUS=working")
+        bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": slow})
+        try:
+            looked = looks(projector)
+            bank.wait(lambda: looks(projector) > looked + 12, what="three times the watchdog's limit")
+        finally:
+            bank.mongo.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        assert "hangs" not in projector.log_text()
 
 
 @pytest.mark.thorough
@@ -128,7 +159,7 @@ def test_a_paused_owner_is_alive(bank, tmp_path):
         looked = looks(projector)
         bank.wait(lambda: manager.forget() is not None and looks(projector) > looked + 8, what="twice the watchdog's limit")
         manager.next("WATCHDOG=1")
-        assert bank.rows("account") == [] and "a worker hangs" not in projector.log_text()
+        assert bank.rows("account") == [] and "hangs" not in projector.log_text()
 
 
 def test_a_standby_is_up_and_alive(bank, tmp_path):

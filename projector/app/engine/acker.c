@@ -18,6 +18,7 @@ enum {
 
 struct Acker {
   GThread *thread;
+  Pulse pulse;
   Outbox *outbox;
   Feeder *feeder;   /* NULL: there is no feed */
   Metrics *metrics; /* NULL: nobody counts */
@@ -209,7 +210,9 @@ static bool step(Acker *acker) {
   g_autoptr(GPtrArray) events = take(acker);
   if (!events)
     return false;
+  pulse_begin(&acker->pulse);
   acknowledge_all(acker, events);
+  pulse_end(&acker->pulse);
   return true;
 }
 
@@ -241,6 +244,10 @@ void acker_count_in(Acker *acker, Metrics *metrics) {
 
 void acker_start(Acker *acker) {
   acker->thread = g_thread_new("acker", run, acker);
+}
+
+Pulse *acker_pulse(Acker *acker) {
+  return &acker->pulse;
 }
 
 void acker_join(Acker *acker) {

@@ -10,6 +10,7 @@
 #include "projector/app/engine/metrics.h"
 #include "projector/app/engine/stop.h"
 #include "projector/infra/mongo/outbox.h"
+#include "projector/infra/pulse.h"
 
 typedef struct Acker Acker;
 
@@ -20,6 +21,8 @@ void acker_heed(Acker *acker, Feeder *feeder);
 void acker_count_in(Acker *acker, Metrics *metrics);
 /* Acknowledges queued events in a thread. */
 void acker_start(Acker *acker);
+/* At work while it acknowledges. */
+Pulse *acker_pulse(Acker *acker);
 /* Waits until the queued events are acknowledged or, when MongoDB cannot be reached, given up. */
 void acker_join(Acker *acker);
 

@@ -9,7 +9,8 @@
 
 enum {
   LOOK_MS = 1000,
-  SHARE = 10, /* if looking takes long, it takes at most one part in so many of the time */
+  SHARE = 10, /* if looking takes long, it takes at most one part in so many of the time, */
+  REST_MAX_MS = 10000, /* with pauses that are no longer than this */
   MARKED_MAX =
       100000, /* hashes that are kept; if there are more, each event is read again for its copy */
   MARK_AGAIN_S = 10,
@@ -20,6 +21,7 @@ struct Feeder {
   Outbox *outbox;
   Stop *stop;
   GThread *thread;
+  Pulse pulse;
   Moment before; /* of the last look */
   GMutex lock;
   GHashTable *marked;   /* hashes of the ids that have been marked and may still be in memory */
@@ -220,13 +222,15 @@ static bool look(Feeder *feeder, Failure *ret_failure) {
 static int64_t step(Feeder *feeder) {
   Failure failure = {0};
   int64_t begun = clock_us();
-  if (!look(feeder, &failure) && !stop_requested(feeder->stop)) {
+  pulse_begin(&feeder->pulse);
+  bool good = look(feeder, &failure);
+  pulse_end(&feeder->pulse);
+  if (!good && !stop_requested(feeder->stop)) {
     log_failure(LOG_LEVEL_WARNING, "cannot copy waiting events into the feeds", &failure);
     if (failure.class == FAILURE_CONFIG)
       stop_request(feeder->stop, &failure);
   }
-  int64_t pause_ms = (clock_us() - begun) * SHARE / 1000;
-  return MAX(LOOK_MS, pause_ms);
+  return good ? CLAMP((clock_us() - begun) * SHARE / 1000, LOOK_MS, REST_MAX_MS) : LOOK_MS;
 }
 
 static gpointer run(gpointer data) {
@@ -256,6 +260,10 @@ Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop, Watch *watc
 void feeder_start(Feeder *feeder) {
   if (feeder)
     feeder->thread = g_thread_new("feeder", run, feeder);
+}
+
+Pulse *feeder_pulse(Feeder *feeder) {
+  return feeder ? &feeder->pulse : NULL;
 }
 
 void feeder_free(Feeder *feeder) {

@@ -11,6 +11,7 @@
 #include "projector/app/engine/stop.h"
 #include "projector/app/engine/watch.h"
 #include "projector/infra/mongo/outbox.h"
+#include "projector/infra/pulse.h"
 
 typedef struct Feeder Feeder;
 
@@ -21,6 +22,8 @@ Feeder *feeder_new(MongoStore *store, const char *owner, Stop *stop, Watch *watc
 void feeder_free(Feeder *feeder);
 /* Copies in a thread until the stop is requested. NULL is allowed. */
 void feeder_start(Feeder *feeder);
+/* At work while it looks and copies. NULL of NULL. */
+Pulse *feeder_pulse(Feeder *feeder);
 
 /* Events have left the outbox. NULL is allowed. */
 void feeder_note_acknowledged(Feeder *feeder, size_t count);

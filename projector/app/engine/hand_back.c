@@ -6,7 +6,6 @@ enum {
 };
 
 bool pause_before_marking_again(Worker *worker, const Failure *failure) {
-  g_atomic_int_add(&worker->moves, 2); /* still the same batch, and still moving */
   log_failure(LOG_LEVEL_WARNING, "cannot mark events in the outbox", failure);
   if (failure->class == FAILURE_CONFIG)
     stop_request(worker->stop, failure);

@@ -1,12 +1,9 @@
 /* janitor.c - the retry timer and the periodic sweep. */
-#include "projector/app/engine/janitor.h"
-
+#include "projector/app/engine/janitor_private.h"
 #include "projector/app/engine/owner_session.h"
 #include "projector/app/engine/sweeper.h"
-#include "projector/domain/retention.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
-#include "projector/infra/mongo/archive.h"
 #include "projector/infra/mongo/outcomes.h"
 #include "projector/infra/mongo/refused.h"
 #include "projector/infra/mysql/session_thread.h"
@@ -16,30 +13,13 @@
 enum {
   PAGE = 200,         /* holds examined, or events read, at a time */
   TAKEN_WAIT_MS = 50, /* first pause before an event in progress is examined again; doubled up to */
-  TAKEN_MAX_MS = 2000,  /* this */
-  ROOM_WAIT_MS = 20,    /* pause before a full queue is tried again */
-  KNOWN_WAIT_MS = 500,  /* the same for a failed event that is also in memory */
-  STORE_PAUSE_MS = 500, /* pause after a failure of a store */
-  NOTED_RANGES = 16,    /* of the missing versions of one gap */
-  RESCAN_SHARE = 10,    /* rescans take at most one part in so many of the time */
-};
-
-G_STATIC_ASSERT((int)WATCH_MISSED_MAX >= (int)OUTCOMES_MAX);
-
-struct Janitor {
-  const Config *config;
-  const Ledger *ledger;
-  MongoStore *store;
-  const Lanes *lanes;
-  Stop *stop;
-  Outbox *outbox;
-  GThread *thread;
-  int64_t next_sweep, next_rescan; /* monotonic, us */
-  RetentionClock retention_clock;
-  bool may_not_prune;         /* the user has no right to delete from the ledger */
-  uint64_t refusals_recorded; /* see watch_refusals */
-  gint is_current;            /* atomic; see janitor_note_behind */
-  bool away; /* a store, as a gap has found in this step: the others are not looked for in it */
+  TAKEN_MAX_MS = 2000,        /* this */
+  ROOM_WAIT_MS = 20,          /* pause before a full queue is tried again */
+  KNOWN_WAIT_MS = 500,        /* the same for a failed event that is also in memory */
+  STORE_PAUSE_MS = 500,       /* pause after a failure of a store */
+  RESCAN_SHARE = 10,          /* rescans take at most one part in so many of the time, */
+  EVENT_US = 100,             /* more than reading one takes */
+  RESCAN_REST_MAX_MS = 60000, /* or there is one in each minute */
 };
 
 static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
@@ -104,180 +84,6 @@ static void drain_page(Janitor *janitor, const HoldView *hold) {
 static void begin_drain(Janitor *janitor, HoldView *hold) {
   if (lane_begin_drain(home(janitor, hold->aggregate), hold))
     drain_page(janitor, hold);
-}
-
-static void add_missing(GArray *missing, const HoldView *hold, int64_t first, int64_t last) {
-  VersionOutcome range = {hold->aggregate, first, last, "missing"};
-  g_array_append_val(missing, range);
-}
-
-/* What MySQL has meanwhile, because it was applied between the two looks, is not missing. */
-static bool leave_out_reached(Janitor *janitor, Session **session, const HoldView *hold,
-                              GArray *missing, unsigned before, Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  g_autoptr(AggregateSet) set = aggregate_set_new(arena);
-  const Position *position = &aggregate_set_open(set, hold->aggregate)->position;
-  if (!*session && !(*session = owner_session_open(janitor->config, janitor->lanes, ret_failure)))
-    return false;
-  /* In a transaction, which a proxy does not send to a replica that lags. */
-  bool good = session_run(*session, ret_failure, "START TRANSACTION") &&
-              ledger_look_at_positions(*session, janitor->ledger, set, arena, ret_failure);
-  session_rollback(*session);
-  if (!good)
-    return false;
-  int64_t reached = MAX(position->max_version, position->refreshed_version);
-  for (guint i = missing->len; i-- > before;) {
-    VersionOutcome *range = &g_array_index(missing, VersionOutcome, i);
-    range->first = MAX(range->first, reached + 1);
-    if (range->first > range->last)
-      g_array_remove_index(missing, i);
-  }
-  return true;
-}
-
-/* Reads which of the versions the outbox has. Adds the ranges between them to `missing`, of
- * VersionOutcome, for clients waiting for one of them. */
-static bool look_for_versions(Janitor *janitor, const HoldView *hold, GArray *missing,
-                              int64_t *ret_found, Failure *ret_failure) {
-  int64_t next = hold->gap_first, wanted = hold->gap_last - hold->gap_first + 1;
-  unsigned before = missing->len;
-  g_autoptr(EventCursor) cursor =
-      outbox_find_versions(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last);
-  const bson_t *document;
-  for (*ret_found = 0; *ret_found < wanted && (document = event_cursor_next(cursor, ret_failure));
-       ++*ret_found) {
-    g_autoptr(Event) event = event_decode(document);
-    if (missing->len - before == NOTED_RANGES - 1)
-      continue;
-    if (event->key.version > next)
-      add_missing(missing, hold, next, event->key.version - 1);
-    next = MAX(next, event->key.version + 1);
-  }
-  if (next <= hold->gap_last)
-    add_missing(missing, hold, next, hold->gap_last);
-  if (ret_failure->class != FAILURE_NONE || *ret_found >= wanted)
-    g_array_set_size(missing, before);
-  return ret_failure->class == FAILURE_NONE;
-}
-
-static void log_gap(LogLevel level, const char *message, const HoldView *hold, int64_t found) {
-  char aggregate[AGGREGATE_TYPE_MAX + ID_TEXT_SIZE + 2], event[ID_TEXT_SIZE];
-  aggregate_text(hold->aggregate, aggregate, sizeof aggregate);
-  id_text(&hold->key.event_id, event);
-  log_write(level, message,
-            LOG_FIELDS(LOG_TEXT("aggregate", aggregate),
-                       LOG_NUMBER("first_version", hold->gap_first),
-                       LOG_NUMBER("last_version", hold->gap_last), LOG_NUMBER("found", found),
-                       LOG_TEXT("before_event", event)));
-}
-
-/* If MySQL lacks versions that the archive has, MySQL has lost them: it was restored to an earlier
- * state. They go back into the outbox and are applied again, in order, before the waiting event. */
-static bool look_into_archive(Janitor *janitor, const HoldView *hold, int64_t found,
-                              int64_t *ret_back, Failure *ret_failure) {
-  int64_t all = found;
-  if (!archive_put_back(janitor->outbox, hold->aggregate, hold->gap_first, hold->gap_last, &all,
-                        ret_failure))
-    return false;
-  *ret_back = all - found;
-  if (*ret_back > 0)
-    log_gap(LOG_LEVEL_WARNING,
-            "MySQL lacks versions that were applied before: put back from the archive", hold,
-            *ret_back);
-  return true;
-}
-
-/* Adds to `missing` the versions that are neither in the outbox nor in MySQL. From before that look
- * on the worker corrects the note of one that it applies after all. */
-static bool look_twice(Janitor *janitor, Session **session, const HoldView *hold, GArray *missing,
-                       int64_t *ret_found, Failure *ret_failure) {
-  unsigned before = missing->len;
-  if (!look_for_versions(janitor, hold, missing, ret_found, ret_failure))
-    return false;
-  if (missing->len == before)
-    return true;
-  watch_miss(janitor->lanes->watch, aggregate_hash(hold->aggregate), hold->gap_first,
-             hold->gap_last);
-  g_array_set_size(missing, before);
-  if (look_for_versions(janitor, hold, missing, ret_found, ret_failure) &&
-      (missing->len == before ||
-       leave_out_reached(janitor, session, hold, missing, before, ret_failure)))
-    return true;
-  g_array_set_size(missing, before);
-  return false;
-}
-
-/* Adds to `missing` the versions that are nowhere to be found. */
-static bool look_everywhere(Janitor *janitor, Session **session, const HoldView *hold,
-                            GArray *missing, int64_t *ret_found, Failure *ret_failure) {
-  int64_t back = 0;
-  unsigned before = missing->len;
-  if (!look_twice(janitor, session, hold, missing, ret_found, ret_failure))
-    return false;
-  if (missing->len == before || !janitor->config->mongodb.archive)
-    return true;
-  if (!look_into_archive(janitor, hold, *ret_found, &back, ret_failure)) {
-    if (!failure_is_refusal(ret_failure)) {
-      g_array_set_size(missing, before);
-      return false;
-    }
-    log_failure(LOG_LEVEL_WARNING, "cannot search the archive for missing versions", ret_failure);
-    *ret_failure = (Failure){0};
-  }
-  if (back == 0)
-    return true;
-  g_array_set_size(missing, before);
-  return look_for_versions(janitor, hold, missing, ret_found, ret_failure);
-}
-
-/* What is known of a gap whose time is over. */
-typedef struct {
-  bool looked; /* false: a store was away, so the gap is waited for until it has answered */
-  bool last;   /* it found the store away: next time the others come first */
-  bool lacks;  /* versions are missing */
-  int64_t found;
-} GapReport;
-
-static bool is_due_gap(const HoldView *hold) {
-  return !hold->draining && hold->reason == HOLD_GAP && hold->call == CALL_DUE;
-}
-
-/* One write for all gaps: it is what takes time. Without it `wait` would not learn the outcome. */
-static bool note_missing(Janitor *janitor, const GArray *missing) {
-  Failure failure = {0};
-  if (missing->len == 0 ||
-      outcomes_note(janitor->store, janitor->config->name,
-                    (const VersionOutcome *)(const void *)missing->data, missing->len, &failure))
-    return true;
-  log_failure(LOG_LEVEL_WARNING, "cannot record the missing versions", &failure);
-  return failure_is_refusal(&failure) || failure.class == FAILURE_CONFIG;
-}
-
-/* Before anything is applied behind the gaps. */
-static void report_gaps(Janitor *janitor, const HoldView *holds, unsigned count,
-                        GapReport *reports) {
-  g_autoptr(GArray) missing = g_array_new(FALSE, FALSE, sizeof(VersionOutcome));
-  g_autoptr(Session) session = NULL; /* for all of them, once one lacks a version */
-  for (unsigned i = 0; i < count && !janitor->away && !stop_requested(janitor->stop); i++) {
-    unsigned before = missing->len;
-    Failure failure = {0};
-    if (!is_due_gap(&holds[i]))
-      continue;
-    reports[i].looked =
-        look_everywhere(janitor, &session, &holds[i], missing, &reports[i].found, &failure);
-    reports[i].lacks = missing->len > before;
-    if (!reports[i].looked)
-      log_failure(LOG_LEVEL_WARNING, "cannot look for missing versions", &failure);
-    /* Each attempt may take seconds, and the janitor has other work. */
-    janitor->away = reports[i].last = failure_class_is_outage(failure.class);
-  }
-  bool noted = note_missing(janitor, missing);
-  for (unsigned i = 0; i < count; i++)
-    if (reports[i].lacks && noted)
-      log_gap(LOG_LEVEL_WARNING, "versions missing, continuing without them", &holds[i],
-              reports[i].found);
-    else if (reports[i].lacks)
-      reports[i].looked = false;
 }
 
 /* Whatever sorts before the blocking event goes first, whether the reader has reached it or not.
@@ -394,7 +200,7 @@ static GHashTable *read_heads(Janitor *janitor, const HoldView *holds, unsigned 
 static void go_on(Janitor *janitor, HoldView *hold, GHashTable *heads, const GapReport *report) {
   if (hold->draining) {
     drain_page(janitor, hold);
-  } else if (is_due_gap(hold) && !report->looked) {
+  } else if (gap_is_due(hold) && !report->looked) {
     look_again(janitor, hold, HOLD_GAP, report->last ? 2 * STORE_PAUSE_MS : STORE_PAUSE_MS);
   } else if (hold->reason == HOLD_GAP) {
     begin_drain(janitor, hold);
@@ -426,31 +232,9 @@ static void look_at_due(Janitor *janitor, Lane *lane) {
 
 /* --- sweeping ------------------------------------------------------------------------------- */
 
-/* The projector's user may lack the privilege to delete from the ledger; then the operator prunes
- * it. */
-static bool prune_ledger(Janitor *janitor, const Sweep *with, Failure *ret_failure) {
-  int64_t pruned = 0;
-  if (janitor->may_not_prune || !g_atomic_int_get(&janitor->is_current))
-    return true;
-  bool good = prune(with, &pruned, ret_failure);
-  if (pruned > 0)
-    log_info("pruned the ledger", LOG_FIELDS(LOG_NUMBER("entries", pruned)));
-  if (good || ret_failure->class != FAILURE_CONFIG)
-    return good;
-  janitor->may_not_prune = true;
-  log_failure(LOG_LEVEL_WARNING, "the ledger is not pruned", ret_failure);
-  return true;
-}
-
 static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_failure) {
   g_autoptr(Session) session = owner_session_open(janitor->config, janitor->lanes, ret_failure);
-  const Sweep with = {
-      janitor->config,
-      session,
-      janitor->ledger,
-      janitor->outbox,
-      janitor->lanes,
-      retention_now_ms(&janitor->retention_clock, lanes_now_ms(janitor->lanes), clock_us() / 1000)};
+  const Sweep with = {janitor->config, session, janitor->ledger, janitor->outbox, janitor->lanes};
   int64_t claimed, found;
   if (!session || !sweep_claims(&with, &claimed, ret_failure))
     return false;
@@ -460,15 +244,16 @@ static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_fail
     return false;
   if (found > 0)
     log_info("swept events that were left in progress", LOG_FIELDS(LOG_NUMBER("events", found)));
-  return older_than_ms == 0 || prune_ledger(janitor, &with, ret_failure);
+  return true;
 }
 
 /* Finds events without a hold that the stream did not deliver: released by the sweeper, changed by
  * an operator, or marked by an earlier owner that did not know it had been replaced. The oldest
  * come first, so events that find no room in the queue can wait. read_at stays 0, so the worker
  * looks again and notices an event that was acknowledged meanwhile. */
-static bool rescan(Janitor *janitor, Failure *ret_failure) {
+static bool rescan(Janitor *janitor, int64_t *ret_read, Failure *ret_failure) {
   uint32_t seconds, increment;
+  *ret_read = 0;
   g_autoptr(EventCursor) cursor = outbox_scan(janitor->outbox, &seconds, &increment, ret_failure);
   const bson_t *document;
   while (cursor && (document = event_cursor_next(cursor, ret_failure))) {
@@ -477,8 +262,16 @@ static bool rescan(Janitor *janitor, Failure *ret_failure) {
     if (!lane_has_room(lane) || stop_requested(janitor->stop))
       return true;
     lane_offer(lane, g_steal_pointer(&queued));
+    ++*ret_read;
   }
   return ret_failure->class == FAILURE_NONE;
+}
+
+/* A rescan that took long although it read little had to wait for the store, which says nothing of
+ * the next one. */
+static int64_t rest_after_rescan_us(int64_t took_us, int64_t read) {
+  int64_t work_us = MIN(took_us, read * EVENT_US);
+  return MIN(work_us * RESCAN_SHARE, (int64_t)RESCAN_REST_MAX_MS * 1000);
 }
 
 /* Not during the reader's scan, and seldom if a rescan takes long because many events are behind
@@ -487,8 +280,9 @@ static bool rescan_when_due(Janitor *janitor, Failure *ret_failure) {
   int64_t begun = clock_us();
   if (g_atomic_int_get(&janitor->lanes->scanning) || begun < janitor->next_rescan)
     return true;
-  bool good = rescan(janitor, ret_failure);
-  janitor->next_rescan = clock_us() + (clock_us() - begun) * RESCAN_SHARE;
+  int64_t read;
+  bool good = rescan(janitor, &read, ret_failure);
+  janitor->next_rescan = clock_us() + rest_after_rescan_us(clock_us() - begun, read);
   return good;
 }
 
@@ -510,6 +304,20 @@ static void sweep_when_due(Janitor *janitor) {
   if (!sweep_now(janitor, settings->claim_timeout_ms, &failure) ||
       !rescan_when_due(janitor, &failure))
     log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
+  else
+    pruner_begin(janitor->pruner);
+  if (ends_tenure(janitor, &failure))
+    stop_request(janitor->stop, &failure);
+}
+
+static void prune_when_due(Janitor *janitor) {
+  Failure failure = {0};
+  if (pruner_due_in(janitor->pruner) != 0)
+    return;
+  if (!g_atomic_int_get(&janitor->is_current))
+    pruner_end(janitor->pruner);
+  else if (!pruner_step(janitor->pruner, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot prune the ledger", &failure);
   if (ends_tenure(janitor, &failure))
     stop_request(janitor->stop, &failure);
 }
@@ -529,19 +337,22 @@ static void record_refused_events(Janitor *janitor) {
 
 /* --- the janitor ----------------------------------------------------------------------------- */
 
-/* Processes due holds and sweeps when it is time. Returns the ms until the next call. */
+static int64_t sooner(int64_t wait_ms, int64_t due_ms) {
+  return due_ms == DUE_NEVER ? wait_ms : MIN(wait_ms, due_ms);
+}
+
+/* Processes due holds, sweeps and prunes when it is time. Returns the ms until the next call. */
 static int64_t step(Janitor *janitor) {
   janitor->away = false;
   sweep_when_due(janitor); /* once in each step, however many holds are due */
   record_refused_events(janitor);
+  prune_when_due(janitor);
   int64_t left_us = janitor->next_sweep - clock_us(), wait_ms = MAX(left_us, 0) / 1000 + 1;
   for (unsigned i = 0; i < janitor->lanes->count; i++) {
     look_at_due(janitor, janitor->lanes->lanes[i]);
-    int64_t due_ms = lane_due_in(janitor->lanes->lanes[i]);
-    if (due_ms != DUE_NEVER && due_ms < wait_ms)
-      wait_ms = due_ms;
+    wait_ms = sooner(wait_ms, lane_due_in(janitor->lanes->lanes[i]));
   }
-  return wait_ms;
+  return sooner(wait_ms, pruner_due_in(janitor->pruner));
 }
 
 /* What an earlier owner noted. */
@@ -558,9 +369,9 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
                        .lanes = lanes,
                        .stop = stop,
                        .outbox = outbox_new(store, owner),
-                       .retention_clock = RETENTION_CLOCK_INIT,
                        .refusals_recorded = UINT64_MAX, /* those of the owner before it are over */
                        .next_sweep = clock_us() + config->settings.sweep_interval_ms * 1000};
+  janitor->pruner = pruner_new(config, ledger, janitor->outbox, lanes);
   if (!sweep_now(janitor, 0, ret_failure) ||
       !outcomes_each_missing(store, config->name, remember_missing, lanes->watch, ret_failure))
     return NULL;
@@ -569,8 +380,12 @@ Janitor *janitor_new(const Config *config, const Ledger *ledger, MongoStore *sto
 
 static gpointer run(gpointer data) {
   Janitor *janitor = data;
-  while (!stop_requested(janitor->stop))
-    alarm_sleep(janitor->lanes->due, step(janitor));
+  while (!stop_requested(janitor->stop)) {
+    pulse_begin(&janitor->pulse);
+    int64_t wait_ms = step(janitor);
+    pulse_end(&janitor->pulse);
+    alarm_sleep(janitor->lanes->due, wait_ms);
+  }
   return NULL;
 }
 
@@ -585,8 +400,13 @@ void janitor_free(Janitor *janitor) {
     alarm_ring(janitor->lanes->due);
     g_thread_join(janitor->thread);
   }
+  pruner_free(janitor->pruner);
   outbox_free(janitor->outbox);
   g_free(janitor);
+}
+
+Pulse *janitor_pulse(Janitor *janitor) {
+  return &janitor->pulse;
 }
 
 void janitor_note_behind(Janitor *janitor, int64_t behind_ms) {

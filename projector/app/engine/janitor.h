@@ -9,6 +9,7 @@
 #include "projector/app/shared/config.h"
 #include "projector/infra/mongo/store.h"
 #include "projector/infra/mysql/ledger.h"
+#include "projector/infra/pulse.h"
 
 typedef struct Janitor Janitor;
 
@@ -20,6 +21,8 @@ void janitor_free(Janitor *janitor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Janitor, janitor_free)
 /* Processes due holds and sweeps, in a thread, until the stop is requested. */
 void janitor_start(Janitor *janitor);
+/* At work while it processes and sweeps. */
+Pulse *janitor_pulse(Janitor *janitor);
 /* How far the reader is behind the inserts, by MongoDB's clock. Events that it has yet to read may
  * already have been applied from behind a hold: the ledger keeps them until then. */
 void janitor_note_behind(Janitor *janitor, int64_t behind_ms);

@@ -16,6 +16,7 @@ struct Marker {
   unsigned count;
   Stop *stop;
   GThread *thread;
+  Pulse pulse;
 };
 
 /* A failed mark is not retried: it only informs, and nothing depends on it. */
@@ -23,8 +24,10 @@ static void mark(Marker *marker, Hand *hand) {
   bson_t ids = BSON_INITIALIZER;
   Failure failure = {0};
   if (hand_begin_marks(hand, marker->config->settings.claim_mark_ms, MARKS_MAX, &ids) > 0) {
+    pulse_begin(&marker->pulse);
     if (!claims_mark(marker->outbox, &ids, &failure))
       log_failure(LOG_LEVEL_WARNING, "cannot mark slow events", &failure);
+    pulse_end(&marker->pulse);
     hand_end_marks(hand);
   }
   bson_destroy(&ids);
@@ -45,6 +48,10 @@ Marker *marker_start(const Config *config, MongoStore *store, const char *owner,
   marker->outbox = outbox_new(store, owner);
   marker->thread = g_thread_new("marker", run, marker);
   return marker;
+}
+
+Pulse *marker_pulse(Marker *marker) {
+  return &marker->pulse;
 }
 
 void marker_finish(Marker *marker) {

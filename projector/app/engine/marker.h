@@ -9,11 +9,14 @@
 #include "projector/app/engine/stop.h"
 #include "projector/app/shared/config.h"
 #include "projector/infra/mongo/outbox.h"
+#include "projector/infra/pulse.h"
 
 typedef struct Marker Marker;
 
 /* `hands` of the workers; all of it must outlive the marker. */
 Marker *marker_start(const Config *config, MongoStore *store, const char *owner, Hand *const *hands,
                      unsigned count, Stop *stop);
+/* At work while it marks. */
+Pulse *marker_pulse(Marker *marker);
 /* Waits for the thread; request the stop first. */
 void marker_finish(Marker *marker);

@@ -19,6 +19,7 @@ struct Numberer {
   Stop *stop;
   int64_t complete_at; /* monotonic, us; of the last look that found nothing to number */
   GThread *thread;
+  Pulse pulse;
   int idle; /* looks that found nothing */
 };
 
@@ -38,7 +39,9 @@ static bool tell_refused(const Event *event, const Failure *failure, void *data)
 static int64_t step(Numberer *numberer) {
   Failure failure = {0};
   int64_t begun = clock_us(), count = 0;
+  pulse_begin(&numberer->pulse);
   bool good = numbering_step(numberer->numbering, &count, &failure);
+  pulse_end(&numberer->pulse);
   bool complete = good && count == 0 && numbering_left_out(numberer->numbering) == 0;
   if (complete)
     numberer->complete_at = begun;
@@ -77,6 +80,10 @@ Numberer *numberer_new(MongoStore *store, int64_t epoch, Metrics *metrics, Stop 
 void numberer_start(Numberer *numberer) {
   if (numberer)
     numberer->thread = g_thread_new("numberer", run, numberer);
+}
+
+Pulse *numberer_pulse(Numberer *numberer) {
+  return numberer ? &numberer->pulse : NULL;
 }
 
 static void join(Numberer *numberer) {

@@ -6,6 +6,7 @@
 #include "projector/app/engine/metrics.h"
 #include "projector/app/engine/stop.h"
 #include "projector/infra/mongo/store.h"
+#include "projector/infra/pulse.h"
 
 typedef struct Numberer Numberer;
 
@@ -19,3 +20,5 @@ void numberer_complete(Numberer *numberer, Stop *process, int64_t most_ms);
 void numberer_free(Numberer *numberer);
 /* Numbers them in a thread until the stop is requested. NULL is allowed. */
 void numberer_start(Numberer *numberer);
+/* At work while it numbers a page. NULL of NULL. */
+Pulse *numberer_pulse(Numberer *numberer);

@@ -7,6 +7,7 @@
 #include "projector/app/engine/reader.h"
 
 #include "projector/infra/clock.h"
+#include "projector/infra/crash.h"
 #include "projector/infra/lock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/outbox.h"
@@ -26,6 +27,7 @@ struct Reader {
   bool once;
   Outbox *outbox;
   GThread *thread;
+  Pulse pulse;
   gint state, restarts; /* atomic */
   bool scanned;         /* at least once */
   bool behind;          /* the stream's next events may be old */
@@ -67,7 +69,10 @@ static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, i
   queued->readable_at = readable_at;
   queued->read_at = read_at;
   Lane *lane = lane_of(reader->lanes, queued->event->aggregate_hash);
-  if (!wait_room(reader, lane))
+  pulse_end(&reader->pulse);
+  bool has_room = wait_room(reader, lane);
+  pulse_begin(&reader->pulse);
+  if (!has_room)
     return false;
   *taken += lane_offer(lane, g_steal_pointer(&queued));
   return true;
@@ -97,7 +102,9 @@ static bool scan(Reader *reader, uint32_t *ret_seconds, uint32_t *ret_increment,
                  Failure *ret_failure) {
   g_atomic_int_set(&reader->state, READER_SCANNING);
   g_atomic_int_set(&reader->lanes->scanning, 1);
+  pulse_begin(&reader->pulse);
   bool good = scan_all(reader, ret_seconds, ret_increment, ret_taken, ret_failure);
+  pulse_end(&reader->pulse);
   g_atomic_int_set(&reader->lanes->scanning, 0);
   return good;
 }
@@ -111,15 +118,15 @@ static bool is_old(const Reader *reader, int64_t at_ms) {
 /* The driver reads many events at once; they stay in its buffer while there is no room. */
 static bool offer_live(Reader *reader, const bson_t *document, int64_t at_ms) {
   int64_t taken = 0, begun = clock_us();
+  crash_point("after_read");
   if (!offer(reader, document, at_ms, reader->behind || is_old(reader, at_ms) ? 0 : begun, &taken))
     return false;
   reader->behind |= clock_us() - begun > (int64_t)BEHIND_MS * 1000;
   return true;
 }
 
-/* Follows the stream until it is lost (false) or the projector stops. */
-static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *ret_worked,
-                   Failure *ret_failure) {
+static bool follow_stream(Reader *reader, uint32_t seconds, uint32_t increment, bool *ret_worked,
+                          Failure *ret_failure) {
   g_autoptr(Stream) stream = stream_open(reader->store, seconds, increment);
   int64_t at_ms;
   reader->behind = false;
@@ -143,6 +150,15 @@ static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *r
     }
   }
   return true;
+}
+
+/* Follows the stream until it is lost (false) or the projector stops. */
+static bool follow(Reader *reader, uint32_t seconds, uint32_t increment, bool *ret_worked,
+                   Failure *ret_failure) {
+  pulse_begin(&reader->pulse);
+  bool good = follow_stream(reader, seconds, increment, ret_worked, ret_failure);
+  pulse_end(&reader->pulse);
+  return good;
 }
 
 static void read_live(Reader *reader) {
@@ -216,6 +232,10 @@ int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at) {
   SCOPED_LOCK(&reader->lock);
   *ret_heard_at = reader->heard_at;
   return reader->given_until;
+}
+
+Pulse *reader_pulse(Reader *reader) {
+  return &reader->pulse;
 }
 
 ReaderState reader_state(Reader *reader) {

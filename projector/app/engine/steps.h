@@ -10,6 +10,7 @@
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/claims.h"
 #include "projector/infra/mysql/apply.h"
+#include "projector/infra/pulse.h"
 
 struct Worker {
   const Config *config;
@@ -36,7 +37,7 @@ struct Worker {
   GRand *random;
   QueuedEvent **taken; /* room for a batch */
   gint failures;       /* atomic; of a store, one after the other */
-  int moves;           /* atomic; see worker.h */
+  Pulse pulse;         /* at work: has a batch */
   GThread *thread;
   GMutex lock; /* of the counters */
   Counters counters;

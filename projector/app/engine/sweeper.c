@@ -7,18 +7,13 @@
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/claims.h"
 
-enum {
-  TOGETHER = 500,
-  PRUNE_STEPS = 200, /* in one sweep; the next one continues */
-};
+enum { TOGETHER = 500 };
 
-/* Decisions from the ledger are made while the fence is held: an owner that has lost the name
- * learns it here, and the next owner cannot start to claim in between. */
-static bool enter(const Sweep *with, Failure *ret_failure) {
+bool sweep_enter(Session *session, const Ledger *ledger, Failure *ret_failure) {
   g_autoptr(Arena) arena = arena_new();
   g_autoptr(AggregateSet) none = aggregate_set_new(arena);
-  return session_run(with->session, ret_failure, "START TRANSACTION") &&
-         ledger_enter(with->session, with->ledger, none, arena, ret_failure);
+  return session_run(session, ret_failure, "START TRANSACTION") &&
+         ledger_enter(session, ledger, none, arena, ret_failure);
 }
 
 /* What MongoDB refuses is logged and left as it is. */
@@ -122,7 +117,8 @@ static bool sweep_entered(const Sweep *with, GPtrArray *events, int64_t older_th
 
 static bool sweep_some(const Sweep *with, GPtrArray *events, int64_t older_than_ms,
                        Failure *ret_failure) {
-  bool good = enter(with, ret_failure) && sweep_entered(with, events, older_than_ms, ret_failure);
+  bool good = sweep_enter(with->session, with->ledger, ret_failure) &&
+              sweep_entered(with, events, older_than_ms, ret_failure);
   session_rollback(with->session);
   return good;
 }
@@ -138,7 +134,7 @@ static void add_unless_live(GPtrArray *events, const Lanes *lanes, const bson_t 
 
 /* --- claims by the batch ---------------------------------------------------------------------- */
 
-static bool is_live(const Lanes *lanes, const Id *event_id) {
+bool sweep_is_live(const Lanes *lanes, const Id *event_id) {
   for (unsigned i = 0; i < lanes->count; i++)
     if (lane_knows(lanes->lanes[i], event_id))
       return true;
@@ -154,7 +150,7 @@ static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure 
   g_autofree Event **others = g_new(Event *, count);
   size_t item_count = 0, applied_count = 0, other_count = 0;
   for (size_t i = 0; i < count; i++)
-    if (!is_live(with->lanes, &events[i]->key.event_id))
+    if (!sweep_is_live(with->lanes, &events[i]->key.event_id))
       items[item_count++].event = events[i];
   if (!ledger_find_known(with->session, with->ledger, items, item_count, ret_failure))
     return false;
@@ -174,7 +170,8 @@ static bool sweep_claim(const Sweep *with, const AbandonedClaim *claim, Failure 
   Event **events = (Event **)claim->events->pdata;
   for (guint from = 0; from < claim->events->len; from += TOGETHER) {
     size_t count = MIN(TOGETHER, claim->events->len - from);
-    bool good = enter(with, ret_failure) && sweep_page(with, events + from, count, ret_failure);
+    bool good = sweep_enter(with->session, with->ledger, ret_failure) &&
+                sweep_page(with, events + from, count, ret_failure);
     session_rollback(with->session);
     if (!good)
       return false;
@@ -212,6 +209,7 @@ static bool check_loss(const Sweep *with, const GPtrArray *claims, Failure *ret_
 bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure) {
   g_autoptr(GPtrArray) claims = g_ptr_array_new();
   *ret_found = 0;
+  crash_point("before_sweep");
   if (!claims_find_abandoned(with->outbox, with->ledger->projector, with->ledger->epoch, claims,
                              ret_failure))
     return claims_are_forbidden(ret_failure);
@@ -244,54 +242,4 @@ bool sweep(const Sweep *with, int64_t older_than_ms, int64_t *ret_found, Failure
     if (!document)
       return true;
   }
-}
-
-/* An event in memory may have left the outbox already, and without its ledger entry it would be
- * applied again: majority reads may still show an event that was acknowledged just now. */
-static void keep_known(const Sweep *with, GArray *ids) {
-  for (guint i = ids->len; i-- > 0;)
-    if (is_live(with->lanes, &g_array_index(ids, Id, i)))
-      g_array_remove_index_fast(ids, i);
-}
-
-/* By a clock that was put right the entries of the events applied last may be old, too: without
- * them a new session would take the events for lost. */
-static void forget_last_applied(const Sweep *with, const GArray *pruned) {
-  for (guint i = 0; i < pruned->len; i++)
-    last_applied_forget(with->lanes->last_applied, &g_array_index(pruned, Id, i));
-}
-
-/* `kept`: how many of the oldest stay, because their events cannot leave the outbox. */
-static bool prune_some(const Sweep *with, GArray *old, unsigned *kept, bool *ret_more,
-                       Failure *ret_failure) {
-  g_autoptr(Arena) arena = arena_new();
-  LedgerIds ids = {arena, old};
-  const LedgerAge age = {with->now_ms, with->config->settings.ledger_retention_s};
-  if (!enter(with, ret_failure) ||
-      !ledger_find_old(with->session, with->ledger, &age, *kept, TOGETHER, &ids, ret_failure))
-    return false;
-  guint found = old->len;
-  if (!outbox_remove_present(with->outbox, old, ret_failure))
-    return false;
-  keep_known(with, old);
-  *ret_more = found == TOGETHER;
-  *kept += found - old->len;
-  forget_last_applied(with, old);
-  return ledger_forget(with->session, with->ledger, old, ret_failure) &&
-         session_run(with->session, ret_failure, "COMMIT");
-}
-
-bool prune(const Sweep *with, int64_t *ret_pruned, Failure *ret_failure) {
-  unsigned kept = 0;
-  bool more = true;
-  *ret_pruned = 0;
-  for (int step = 0; more && step < PRUNE_STEPS; step++) {
-    g_autoptr(GArray) old = g_array_new(FALSE, FALSE, sizeof(Id));
-    bool good = prune_some(with, old, &kept, &more, ret_failure);
-    session_rollback(with->session); /* after a COMMIT there is nothing to roll back */
-    if (!good)
-      return false;
-    *ret_pruned += old->len;
-  }
-  return true;
 }

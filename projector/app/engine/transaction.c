@@ -17,8 +17,6 @@ enum {
 bool ensure_session(Worker *worker, Failure *ret_failure) {
   if (!worker->session)
     worker->session = owner_session_open(worker->config, worker->lanes, ret_failure);
-  if (worker->session)
-    session_set_pulse(worker->session, &worker->moves);
   return worker->session != NULL;
 }
 

@@ -74,12 +74,11 @@ static bool project_batch(Worker *worker, QueuedEvent **events, size_t count,
 
 static bool project(Worker *worker, QueuedEvent **events, size_t count, Failure *ret_failure) {
   int64_t begun = clock_us(), patience_us = worker->config->settings.claim_mark_ms * 1000;
-  int moves = g_atomic_int_add(&worker->moves, 1);
-  g_assert(moves % 2 == 0); /* see worker_moves */
+  pulse_begin(&worker->pulse);
   bool good = project_batch(worker, events, count, ret_failure);
   if (!good || clock_us() - begun > patience_us)
     worker->stalled_until = clock_us();
-  g_atomic_int_inc(&worker->moves);
+  pulse_end(&worker->pulse);
   return good;
 }
 
@@ -232,8 +231,8 @@ void worker_join(Worker *worker) {
   g_thread_join(worker->thread);
 }
 
-int worker_moves(Worker *worker) {
-  return g_atomic_int_get(&worker->moves);
+Pulse *worker_pulse(Worker *worker) {
+  return &worker->pulse;
 }
 
 void worker_free(Worker *worker) {

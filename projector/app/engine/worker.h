@@ -8,6 +8,7 @@
 #include "projector/app/engine/stop.h"
 #include "projector/app/shared/config.h"
 #include "projector/infra/mysql/ledger.h"
+#include "projector/infra/pulse.h"
 
 typedef struct Counters {
   int64_t applied, superseded, ignored, repeated, failed, gaps;
@@ -36,9 +37,8 @@ void worker_count_in(Worker *worker, Metrics *metrics);
 void worker_start(Worker *worker);
 /* Waits for the end of the running batch. */
 void worker_join(Worker *worker);
-/* Rises when a batch begins, with each finished step and when it ends: odd while the worker has a
- * batch. */
-int worker_moves(Worker *worker);
+/* At work while it has a batch. */
+Pulse *worker_pulse(Worker *worker);
 /* What the marker looks at. */
 Hand *worker_hand(Worker *worker);
 Counters worker_counters(Worker *worker);

@@ -12,6 +12,7 @@
 enum { RETELL_MS = 1000 }; /* without a limit */
 
 typedef struct ServiceSeen {
+  ServicePart part;
   int moves;
   int64_t moved_at; /* monotonic, us */
 } ServiceSeen;
@@ -19,7 +20,7 @@ typedef struct ServiceSeen {
 static GMutex lock; /* of what follows */
 static int64_t interval_us;
 static bool complained;
-static unsigned worker_count; /* 0: no tenure */
+static unsigned part_count; /* 0: no tenure */
 static ServiceSeen *seen;
 static bool untold_up; /* not sent yet, or not taken */
 static const char *untold_status;
@@ -40,20 +41,28 @@ static void tell_status(const char *status) {
   tell("");
 }
 
-/* Half of the limit is for the work, the rest for the machine and the manager. */
-static bool all_progress(int64_t now) {
-  for (unsigned i = 0; i < worker_count; i++)
-    if (now - seen[i].moved_at > interval_us / 2)
-      return false;
-  return true;
+/* With the lock. What the longest one without a move is called, and for how long, beyond what it
+ * rests while all is well. */
+static int64_t longest_silence_us(const char **ret_part) {
+  int64_t now = clock_us(), longest = 0;
+  for (unsigned i = 0; i < part_count; i++) {
+    int64_t silent = now - seen[i].moved_at - seen[i].part.rest_ms * 1000;
+    if (silent > longest)
+      *ret_part = seen[i].part.name;
+    longest = MAX(longest, silent);
+  }
+  return longest;
 }
 
 static void notify_watchdog(void) {
   SCOPED_LOCK(&lock);
-  bool watched = interval_us > 0, alive = !watched || all_progress(clock_us());
+  const char *part = NULL;
+  /* Half of the limit is for the work, the rest for the machine and the manager. */
+  bool watched = interval_us > 0, alive = !watched || longest_silence_us(&part) <= interval_us / 2;
   tell(watched && alive ? "WATCHDOG=1" : "");
   if (!alive && !complained)
-    log_error("a worker hangs: the service manager's watchdog is no longer notified", NULL);
+    log_error("a part of this process hangs: the service manager's watchdog is no longer notified",
+              LOG_FIELDS(LOG_TEXT("part", part)));
   complained = !alive;
 }
 
@@ -89,34 +98,32 @@ static void compare_limits(int64_t step_ms) {
         LOG_FIELDS(LOG_NUMBER("step_ms", step_ms), LOG_NUMBER("watchdog_ms", interval_us / 1000)));
 }
 
-void service_begins_work(unsigned workers, int64_t step_ms) {
+void service_begins_work(const ServicePart *parts, unsigned count, int64_t step_ms) {
   compare_limits(step_ms);
   SCOPED_LOCK(&lock);
   tell_status("working");
-  worker_count = workers;
-  seen = g_renew(ServiceSeen, seen, workers);
-  for (unsigned i = 0; i < workers; i++)
-    seen[i] = (ServiceSeen){.moved_at = clock_us()};
+  part_count = count;
+  seen = g_renew(ServiceSeen, seen, count);
+  for (unsigned i = 0; i < count; i++)
+    seen[i] = (ServiceSeen){.part = parts[i], .moved_at = clock_us()};
 }
 
 void service_ends_work(void) {
   SCOPED_LOCK(&lock);
   tell_status("standing by");
-  worker_count = 0;
+  part_count = 0;
   g_clear_pointer(&seen, g_free);
 }
 
-void service_sees(unsigned worker, int moves) {
+void service_sees(unsigned part, int moves) {
   SCOPED_LOCK(&lock);
   bool busy = moves % 2 != 0;
-  if (!busy || moves != seen[worker].moves)
-    seen[worker] = (ServiceSeen){moves, clock_us()};
+  if (!busy || moves != seen[part].moves)
+    seen[part].moved_at = clock_us();
+  seen[part].moves = moves;
 }
 
-int64_t service_stuck_ms(void) {
+int64_t service_stuck_ms(const char **ret_part) {
   SCOPED_LOCK(&lock);
-  int64_t now = clock_us(), longest = 0;
-  for (unsigned i = 0; i < worker_count; i++)
-    longest = MAX(longest, now - seen[i].moved_at);
-  return longest / 1000;
+  return longest_silence_us(ret_part) / 1000;
 }

@@ -1,10 +1,10 @@
 /* service.h - notifies the service manager: up, working or standing by, alive, stopping. Like the
  * log, there is one per process; without a manager it does nothing.
  *
- * Alive means progress: a worker's batch ends, well or badly. A worker that waits for events or for
- * an unreachable store is alive too. One whose batch does not end in spite of all timeouts is hung:
- * the manager then ends the process, and the next one recovers the batch. Starting, standing by and
- * stopping are not watched. */
+ * Alive means progress: whoever is at work, a worker that has a batch, for example, gets answers
+ * from the stores, good or bad. A part that waits for events or for an unreachable store is alive
+ * too. One that makes no move in spite of all timeouts is hung: the manager then ends the process,
+ * and the next one recovers what it left. Starting, standing by and stopping are not watched. */
 #pragma once
 
 #include <stdint.h>
@@ -14,10 +14,16 @@
 void service_is_up(void);
 void service_is_stopping(void);
 
-/* A tenure with so many workers begins, which may take `step_ms` for one step; it ends. */
-void service_begins_work(unsigned workers, int64_t step_ms);
+/* A thread, or several of one kind. */
+typedef struct ServicePart {
+  const char *name; /* "a worker"; a literal */
+  int64_t rest_ms;  /* for so long it makes no move while all is well */
+} ServicePart;
+
+/* A tenure with these parts begins, which may take `step_ms` for one step; it ends. */
+void service_begins_work(const ServicePart *parts, unsigned count, int64_t step_ms);
 void service_ends_work(void);
-/* The current value of worker_moves(). */
-void service_sees(unsigned worker, int moves);
-/* How long a worker has had a batch in hand without a move; of several, the longest; in ms. */
-int64_t service_stuck_ms(void);
+/* The current value of pulse_moves() of that part. */
+void service_sees(unsigned part, int moves);
+/* How long a part has been at work without a move, in ms; of several, the one with the longest. */
+int64_t service_stuck_ms(const char **ret_part);

@@ -47,6 +47,8 @@ typedef struct Tenure {
   Numberer *numberer; /* NULL: there is no archive */
   Reader *reader;
   Janitor *janitor;
+  GArray *parts;     /* of ServicePart: those that are watched */
+  GPtrArray *pulses; /* of Pulse; theirs */
 } Tenure;
 
 /* --- the parts of a tenure ------------------------------------------------------------------- */
@@ -165,28 +167,52 @@ static int64_t step_ms(const Tenure *tenure) {
   return session_answer_ms(&tenure->config->mysql) + SPARE_MS;
 }
 
-/* A worker that is stuck in spite of all timeouts keeps its events, and the lease keeps everybody
- * else out. So the lease is not renewed, and the process ends: nobody can wait for a stuck thread,
- * so the thread that ends the process in time (run.c) is called. */
+/* A part that is stuck in spite of all timeouts leaves its work undone, a worker keeps its events,
+ * and the lease keeps everybody else out. So the lease is not renewed, and the process ends: nobody
+ * can wait for a stuck thread, so the thread that ends the process in time (run.c) is called. */
 static void end_when_stuck(const Tenure *tenure, Stop *process) {
   Failure failure;
-  int64_t stuck_ms = service_stuck_ms(), longest_ms = step_ms(tenure) + SPARE_MS;
+  const char *part = "";
+  int64_t stuck_ms = service_stuck_ms(&part), longest_ms = step_ms(tenure) + SPARE_MS;
   int64_t limit_ms = MAX(STUCK_MS, longest_ms);
   if (stuck_ms < crash_number("PROJECTOR_STUCK_MS", limit_ms) || stop_requested(tenure->stop))
     return;
-  failure_set(&failure, FAILURE_UNAVAILABLE, SOURCE_PROJECTOR, 0,
-              "a worker has made no progress for %lld s: the lease is no longer renewed, and this "
-              "process ends",
-              (long long)stuck_ms / 1000);
+  failure_set(
+      &failure, FAILURE_UNAVAILABLE, SOURCE_PROJECTOR, 0,
+      "%s has made no progress for %lld s: the lease is no longer renewed, and this process "
+      "ends",
+      part, (long long)stuck_ms / 1000);
   log_failure(LOG_LEVEL_ERROR, "stuck", &failure);
   stop_request(process, &failure);
   stop_request(tenure->stop, &failure);
   kill(getpid(), SIGTERM);
 }
 
-static void report_to_service(const Tenure *tenure) {
+static void list_part(Tenure *tenure, const char *name, int64_t rest_ms, Pulse *pulse) {
+  const ServicePart part = {name, rest_ms};
+  if (!pulse)
+    return;
+  g_array_append_val(tenure->parts, part);
+  g_ptr_array_add(tenure->pulses, pulse);
+}
+
+static void list_parts(Tenure *tenure) {
+  tenure->parts = g_array_new(FALSE, FALSE, sizeof(ServicePart));
+  tenure->pulses = g_ptr_array_new();
   for (unsigned i = 0; i < tenure->lanes.count; i++)
-    service_sees(i, worker_moves(tenure->workers[i]));
+    list_part(tenure, "a worker", 0, worker_pulse(tenure->workers[i]));
+  list_part(tenure, "the reader of the outbox", READER_REST_MS, reader_pulse(tenure->reader));
+  list_part(tenure, "the janitor (retries and sweeps)", 0, janitor_pulse(tenure->janitor));
+  list_part(tenure, "the acker (takes applied events out of the outbox)", 0,
+            acker_pulse(tenure->acker));
+  list_part(tenure, "the marker of slow events", 0, marker_pulse(tenure->marker));
+  list_part(tenure, "the feeder (copies into the feeds)", 0, feeder_pulse(tenure->feeder));
+  list_part(tenure, "the numberer of the archive", 0, numberer_pulse(tenure->numberer));
+}
+
+static void report_to_service(const Tenure *tenure) {
+  for (unsigned i = 0; i < tenure->pulses->len; i++)
+    service_sees(i, pulse_moves(tenure->pulses->pdata[i]));
 }
 
 typedef struct Alarms {
@@ -308,7 +334,9 @@ static void watch(Tenure *tenure, Stop *process) {
   Counters since = {0};
   int64_t logged_at = g_get_monotonic_time();
   Alarms alarms = {0};
-  service_begins_work(tenure->lanes.count, step_ms(tenure));
+  list_parts(tenure);
+  service_begins_work((const ServicePart *)(const void *)tenure->parts->data, tenure->parts->len,
+                      step_ms(tenure));
   publish(tenure);
   while (!stop_wait(tenure->stop, TICK_MS)) {
     obey_pause(tenure);
@@ -330,6 +358,8 @@ static void watch(Tenure *tenure, Stop *process) {
     since = now;
   }
   service_ends_work();
+  g_array_unref(tenure->parts);
+  g_ptr_array_unref(tenure->pulses);
 }
 
 /* Running batches are finished and committed events acknowledged; queued events stay in the outbox

@@ -2,6 +2,7 @@
 #include "projector/infra/mongo/store.h"
 
 #include "projector/infra/host.h"
+#include "projector/infra/pulse.h"
 
 #include <errno.h>
 #include <string.h>
@@ -50,6 +51,7 @@ void mongo_append_simple(bson_t *options) {
 }
 
 bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_failure) {
+  pulse_beat(); /* no server, for example, is an answer too */
   FailureClass class = class_of(error);
   if (error->code == UNAUTHORIZED && class == FAILURE_CONFIG)
     return fail_unauthorized(error, ret_failure);
@@ -264,6 +266,20 @@ static bool look_at_deployment(MongoStore *store, mongoc_client_t *client, Failu
   return look_at_version(store, client, sharded ? NULL : set, ret_failure);
 }
 
+static void beat(const mongoc_apm_command_succeeded_t *event) {
+  (void)event;
+  pulse_beat();
+}
+
+/* Each answer to a command is a move of the thread that waited for it. */
+static bool watch_answers(mongoc_client_pool_t *pool) {
+  mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
+  mongoc_apm_set_command_succeeded_cb(callbacks, beat);
+  bool good = mongoc_client_pool_set_apm_callbacks(pool, callbacks, NULL);
+  mongoc_apm_callbacks_destroy(callbacks);
+  return good;
+}
+
 static bool make_clients(MongoStore *store, const mongoc_uri_t *uri, bool single,
                          bson_error_t *error) {
   if (single) {
@@ -271,7 +287,8 @@ static bool make_clients(MongoStore *store, const mongoc_uri_t *uri, bool single
     return store->single && mongoc_client_set_error_api(store->single, MONGOC_ERROR_API_VERSION_2);
   }
   store->pool = mongoc_client_pool_new_with_error(uri, error);
-  return store->pool && mongoc_client_pool_set_error_api(store->pool, MONGOC_ERROR_API_VERSION_2);
+  return store->pool && mongoc_client_pool_set_error_api(store->pool, MONGOC_ERROR_API_VERSION_2) &&
+         watch_answers(store->pool);
 }
 
 static MongoStore *open_store(const MongoSettings *settings, bool single, Failure *ret_failure) {

@@ -3,6 +3,7 @@
 
 #include "projector/infra/host.h"
 #include "projector/infra/mysql/session_variables.h"
+#include "projector/infra/pulse.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,6 @@ struct Session {
   unsigned long id;
   size_t packet_limit;
   int64_t opened_at, used_at; /* monotonic, us */
-  int *pulse;                 /* atomic; see session_set_pulse */
   GHashTable *statements;     /* text → MYSQL_STMT */
   GHashTable *hints;          /* table → text */
   int64_t hints_since;        /* the oldest of them; monotonic, us */
@@ -225,9 +225,11 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   set_options(session->mysql, settings);
   /* the clients use the socket only when the host has this name */
   const char *host = settings->socket ? "localhost" : settings->host;
-  if (!mysql_real_connect(session->mysql, host, settings->user, settings->password,
-                          settings->database, settings->port, settings->socket,
-                          CLIENT_FOUND_ROWS)) {
+  bool connected = mysql_real_connect(session->mysql, host, settings->user, settings->password,
+                                      settings->database, settings->port, settings->socket,
+                                      CLIENT_FOUND_ROWS) != NULL;
+  pulse_beat();
+  if (!connected) {
     fail(session, ret_failure);
     return refuse(settings, ret_failure);
   }
@@ -304,21 +306,12 @@ static size_t bytes_of(const MYSQL_BIND *parameters, unsigned count) {
   return bytes;
 }
 
-void session_set_pulse(Session *session, int *pulse) {
-  session->pulse = pulse;
-}
-
-static void beat(const Session *session) {
-  if (session->pulse)
-    g_atomic_int_add(session->pulse, 2);
-}
-
 static bool send_statement(Session *session, const char *sql, size_t length, Failure *ret_failure) {
   if (!fits_packet(session, length, ret_failure))
     return false;
   session->used_at = g_get_monotonic_time();
   bool good = mysql_real_query(session->mysql, sql, length) == 0;
-  beat(session);
+  pulse_beat();
   return good || fail(session, ret_failure);
 }
 
@@ -450,9 +443,11 @@ bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parame
                        mysql_stmt_param_count(statement), count);
   if (!fits_packet(session, bytes_of(parameters, count), ret_failure))
     return false;
-  if ((count > 0 && mysql_stmt_bind_param(statement, parameters)) || mysql_stmt_execute(statement))
+  bool good = (count == 0 || !mysql_stmt_bind_param(statement, parameters)) &&
+              !mysql_stmt_execute(statement);
+  pulse_beat();
+  if (!good)
     return fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
-  beat(session);
   *ret_affected = mysql_stmt_affected_rows(statement);
   mysql_stmt_free_result(statement);
   return true;

@@ -58,10 +58,6 @@ int64_t session_answer_ms(const MysqlSettings *settings);
 /* How long the session has been idle, in ms; the server closes one after a minute. */
 int64_t session_idle_ms(const Session *session);
 
-/* `*pulse` (atomic) rises by 2 with each answer from the server from now on, as a sign of progress.
- * NULL: none. */
-void session_set_pulse(Session *session, int *pulse);
-
 /* Runs a statement without a result. `ret_affected` may be NULL; rows that matched count. */
 bool session_execute(Session *session, const char *sql, size_t length, uint64_t *ret_affected,
                      Failure *ret_failure);

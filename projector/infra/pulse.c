@@ -1,0 +1,25 @@
+/* pulse.c - a counter for each thread that works. */
+#include "projector/infra/pulse.h"
+
+static _Thread_local Pulse *current;
+
+void pulse_begin(Pulse *pulse) {
+  int moves = g_atomic_int_add(&pulse->moves, 1);
+  g_assert(!current && moves % 2 == 0);
+  current = pulse;
+}
+
+void pulse_end(Pulse *pulse) {
+  g_assert(current == pulse);
+  current = NULL;
+  g_atomic_int_inc(&pulse->moves);
+}
+
+void pulse_beat(void) {
+  if (current)
+    g_atomic_int_add(&current->moves, 2);
+}
+
+int pulse_moves(Pulse *pulse) {
+  return g_atomic_int_get(&pulse->moves);
+}
