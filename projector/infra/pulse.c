@@ -15,7 +15,19 @@ void pulse_end(Pulse *pulse) {
   g_atomic_int_inc(&pulse->moves);
 }
 
-void pulse_beat(void) {
+Pulse *pulse_put_down(void) {
+  Pulse *pulse = current;
+  if (pulse)
+    pulse_end(pulse);
+  return pulse;
+}
+
+void pulse_take_up(Pulse *pulse) {
+  if (pulse)
+    pulse_begin(pulse);
+}
+
+void pulse_move(void) {
   if (current)
     g_atomic_int_add(&current->moves, 2);
 }

@@ -169,7 +169,7 @@ def frozen_in_the_sweeper(world: World) -> None:
 
 def wedged(world: World, point: str, part: str) -> None:
     """A thread hangs where no timeout applies: the process releases the
-    lease and exits, instead of keeping everybody out, or of leaving its work undone."""
+    lease and exits, instead of keeping everybody out, and leaving its work undone."""
     first = world.projector
     exits, offset = len(first.exits), first.log_size()
     first.restart_with(PROJECTOR_HANG_AT=point, PROJECTOR_STUCK_MS="3000")

@@ -118,7 +118,7 @@ def test_alive_means_that_the_work_goes_on(bank, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_janitor_that_does_not_come_on_is_not_alive(bank, tmp_path):
+def test_a_janitor_that_hangs_is_not_alive(bank, tmp_path):
     """No worker has anything to do, and nothing is retried or swept."""
     manager = Manager(str(tmp_path / "s"))
     bank.mapping(mysql={"lock_wait_s": 60}, sweep_interval_ms=100)

@@ -10,13 +10,22 @@ gint64 __wrap_g_get_monotonic_time(void) {
   return now_us;
 }
 
-static void pass_ms(int64_t ms) {
-  now_us += ms * 1000;
-}
-
 enum { WORKER, READER, PARTS };
 
 static Pulse pulses[PARTS];
+
+static void look(void) {
+  for (unsigned i = 0; i < PARTS; i++)
+    service_sees(i, pulse_moves(&pulses[i]));
+}
+
+/* The thread that looks at the others does so every 500 ms. */
+static void pass_ms(int64_t ms) {
+  for (; ms > 0; ms -= 500) {
+    now_us += 500000;
+    look();
+  }
+}
 
 static int begin(void **state) {
   static const ServicePart parts[PARTS] = {{"a worker", 0}, {"the reader", 1000}};
@@ -33,15 +42,10 @@ static int end(void **state) {
   return 0;
 }
 
-static int64_t stuck_ms(const char **ret_part) {
-  for (unsigned i = 0; i < PARTS; i++)
-    service_sees(i, pulse_moves(&pulses[i]));
-  return service_stuck_ms(ret_part);
-}
-
 static void assert_stuck(int64_t ms, const char *part) {
   const char *found = "";
-  assert_int_equal(stuck_ms(&found), ms);
+  look();
+  assert_int_equal(service_stuck_ms(&found), ms);
   assert_string_equal(found, part);
 }
 
@@ -71,7 +75,7 @@ static void test_each_answer_counts(void **state) {
   pulse_begin(&pulses[WORKER]);
   for (int i = 0; i < 5; i++) {
     pass_ms(3000);
-    pulse_beat();
+    pulse_move();
     assert_stuck(0, "");
   }
   pass_ms(2000);
@@ -79,16 +83,16 @@ static void test_each_answer_counts(void **state) {
   pulse_end(&pulses[WORKER]);
 }
 
-static void test_a_beat_outside_of_work_is_nobodys(void **state) {
+static void test_a_move_outside_of_work_is_nobodys(void **state) {
   (void)state;
-  pulse_beat();
+  pulse_move();
   for (int i = 0; i < PARTS; i++)
     assert_int_equal(pulse_moves(&pulses[i]), 0);
 }
 
 static gpointer beat(gpointer data) {
   (void)data;
-  pulse_beat();
+  pulse_move();
   return NULL;
 }
 
@@ -127,15 +131,42 @@ static void test_of_several_the_longest_is_named(void **state) {
   assert_stuck(1000, "a worker");
 }
 
+static void test_time_in_which_the_process_stood_still_is_nobodys(void **state) {
+  (void)state;
+  pulse_begin(&pulses[WORKER]);
+  assert_stuck(0, "");
+  now_us += INT64_C(500000000);
+  assert_stuck(1000, "a worker"); /* what passes between two looks at most */
+  pulse_end(&pulses[WORKER]);
+}
+
+static void test_who_waits_for_another_part_does_not_hang(void **state) {
+  (void)state;
+  pulse_take_up(pulse_put_down()); /* of a thread that is not at work */
+  pulse_begin(&pulses[WORKER]);
+  assert_stuck(0, "");
+  Pulse *pulse = pulse_put_down();
+  pass_ms(5000);
+  assert_stuck(0, "");
+  pulse_take_up(pulse);
+  assert_stuck(0, "");
+  pass_ms(2000);
+  assert_stuck(2000, "a worker");
+  pulse_end(&pulses[WORKER]);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_who_rests_does_not_hang, begin, end),
       cmocka_unit_test_setup_teardown(test_who_is_at_work_without_an_answer_does, begin, end),
       cmocka_unit_test_setup_teardown(test_each_answer_counts, begin, end),
-      cmocka_unit_test_setup_teardown(test_a_beat_outside_of_work_is_nobodys, begin, end),
+      cmocka_unit_test_setup_teardown(test_a_move_outside_of_work_is_nobodys, begin, end),
       cmocka_unit_test_setup_teardown(test_answers_of_another_thread_do_not_count, begin, end),
       cmocka_unit_test_setup_teardown(test_the_usual_rest_of_a_part_is_allowed_for, begin, end),
       cmocka_unit_test_setup_teardown(test_of_several_the_longest_is_named, begin, end),
+      cmocka_unit_test_setup_teardown(test_time_in_which_the_process_stood_still_is_nobodys, begin,
+                                      end),
+      cmocka_unit_test_setup_teardown(test_who_waits_for_another_part_does_not_hang, begin, end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -268,10 +268,19 @@ void acker_free(Acker *acker) {
   g_free(acker);
 }
 
-void acker_push(Acker *acker, QueuedEvent *const *events, size_t count) {
-  SCOPED_LOCK(&acker->lock);
+/* Call with the lock. */
+static void wait_for_room(Acker *acker) {
+  Pulse *pulse = pulse_put_down();
   while (acker->queue->len >= WAITING)
     g_cond_wait(&acker->changed, &acker->lock);
+  pulse_take_up(pulse);
+}
+
+void acker_push(Acker *acker, QueuedEvent *const *events, size_t count) {
+  if (count == 0)
+    return;
+  SCOPED_LOCK(&acker->lock);
+  wait_for_room(acker);
   for (size_t i = 0; i < count; i++)
     g_ptr_array_add(acker->queue, events[i]);
   g_cond_broadcast(&acker->changed);

@@ -1,7 +1,8 @@
-/* janitor.c - the retry timer and the periodic sweep. */
+/* janitor.c - the retry timer, the periodic sweep, and when to prune. */
 #include "projector/app/engine/janitor_private.h"
 #include "projector/app/engine/owner_session.h"
 #include "projector/app/engine/sweeper.h"
+#include "projector/domain/rest.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
 #include "projector/infra/mongo/outcomes.h"
@@ -13,13 +14,10 @@
 enum {
   PAGE = 200,         /* holds examined, or events read, at a time */
   TAKEN_WAIT_MS = 50, /* first pause before an event in progress is examined again; doubled up to */
-  TAKEN_MAX_MS = 2000,        /* this */
-  ROOM_WAIT_MS = 20,          /* pause before a full queue is tried again */
-  KNOWN_WAIT_MS = 500,        /* the same for a failed event that is also in memory */
-  STORE_PAUSE_MS = 500,       /* pause after a failure of a store */
-  RESCAN_SHARE = 10,          /* rescans take at most one part in so many of the time, */
-  EVENT_US = 100,             /* more than reading one takes */
-  RESCAN_REST_MAX_MS = 60000, /* or there is one in each minute */
+  TAKEN_MAX_MS = 2000,  /* this */
+  ROOM_WAIT_MS = 20,    /* pause before a full queue is tried again */
+  KNOWN_WAIT_MS = 500,  /* the same for a failed event that is also in memory */
+  STORE_PAUSE_MS = 500, /* pause after a failure of a store */
 };
 
 static Lane *home(const Janitor *janitor, const Aggregate *aggregate) {
@@ -251,9 +249,9 @@ static bool sweep_now(Janitor *janitor, int64_t older_than_ms, Failure *ret_fail
  * an operator, or marked by an earlier owner that did not know it had been replaced. The oldest
  * come first, so events that find no room in the queue can wait. read_at stays 0, so the worker
  * looks again and notices an event that was acknowledged meanwhile. */
-static bool rescan(Janitor *janitor, int64_t *ret_read, Failure *ret_failure) {
+static bool rescan(Janitor *janitor, int64_t *ret_read, int64_t *ret_bytes, Failure *ret_failure) {
   uint32_t seconds, increment;
-  *ret_read = 0;
+  *ret_read = *ret_bytes = 0;
   g_autoptr(EventCursor) cursor = outbox_scan(janitor->outbox, &seconds, &increment, ret_failure);
   const bson_t *document;
   while (cursor && (document = event_cursor_next(cursor, ret_failure))) {
@@ -261,17 +259,11 @@ static bool rescan(Janitor *janitor, int64_t *ret_read, Failure *ret_failure) {
     Lane *lane = lane_of(janitor->lanes, queued->event->aggregate_hash);
     if (!lane_has_room(lane) || stop_requested(janitor->stop))
       return true;
-    lane_offer(lane, g_steal_pointer(&queued));
     ++*ret_read;
+    *ret_bytes += (int64_t)queued_event_memory(queued);
+    lane_offer(lane, g_steal_pointer(&queued));
   }
   return ret_failure->class == FAILURE_NONE;
-}
-
-/* A rescan that took long although it read little had to wait for the store, which says nothing of
- * the next one. */
-static int64_t rest_after_rescan_us(int64_t took_us, int64_t read) {
-  int64_t work_us = MIN(took_us, read * EVENT_US);
-  return MIN(work_us * RESCAN_SHARE, (int64_t)RESCAN_REST_MAX_MS * 1000);
 }
 
 /* Not during the reader's scan, and seldom if a rescan takes long because many events are behind
@@ -280,9 +272,9 @@ static bool rescan_when_due(Janitor *janitor, Failure *ret_failure) {
   int64_t begun = clock_us();
   if (g_atomic_int_get(&janitor->lanes->scanning) || begun < janitor->next_rescan)
     return true;
-  int64_t read;
-  bool good = rescan(janitor, &read, ret_failure);
-  janitor->next_rescan = clock_us() + rest_after_rescan_us(clock_us() - begun, read);
+  int64_t read, bytes;
+  bool good = rescan(janitor, &read, &bytes, ret_failure);
+  janitor->next_rescan = clock_us() + rest_after_search_us(clock_us() - begun, read, bytes);
   return good;
 }
 
@@ -301,11 +293,11 @@ static void sweep_when_due(Janitor *janitor) {
     return;
   janitor->next_sweep = clock_us() + settings->sweep_interval_ms * 1000;
   janitor_review(janitor);
-  if (!sweep_now(janitor, settings->claim_timeout_ms, &failure) ||
-      !rescan_when_due(janitor, &failure))
-    log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
-  else
+  bool swept = sweep_now(janitor, settings->claim_timeout_ms, &failure);
+  if (swept)
     pruner_begin(janitor->pruner);
+  if (!swept || !rescan_when_due(janitor, &failure))
+    log_failure(LOG_LEVEL_WARNING, "cannot sweep", &failure);
   if (ends_tenure(janitor, &failure))
     stop_request(janitor->stop, &failure);
 }

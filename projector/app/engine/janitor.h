@@ -1,4 +1,4 @@
-/* janitor.h - everything driven by time: retries, the end of holds, sweeping.
+/* janitor.h - everything driven by time: retries, the end of holds, sweeping, pruning.
  *
  * Failed and dead events become holds when they are read; the earliest due hold wakes the janitor.
  * It never waits for room in a queue: work that it cannot do now becomes due again. */

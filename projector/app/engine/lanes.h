@@ -31,3 +31,11 @@ static inline Lane *lane_of(const Lanes *lanes, uint64_t aggregate_hash) {
   g_assert(lanes->count > 0);
   return lanes->lanes[aggregate_hash % lanes->count];
 }
+
+/* Whether one of them has the event in memory. */
+static inline bool lanes_know(const Lanes *lanes, const Id *event_id) {
+  for (unsigned i = 0; i < lanes->count; i++)
+    if (lane_knows(lanes->lanes[i], event_id))
+      return true;
+  return false;
+}

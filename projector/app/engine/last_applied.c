@@ -19,6 +19,7 @@ struct LastApplied {
   const Config *config;
   GMutex lock;   /* of what follows */
   GArray *notes; /* of Note */
+  int64_t entered;
 };
 
 LastApplied *last_applied_new(const Config *config) {
@@ -84,6 +85,14 @@ void last_applied_note(LastApplied *last, unsigned worker, const Item *items, si
   LastCommit entered = last_entered(items, count, now_ms);
   if (entered.at_ms != 0)
     put(last, (int)worker, &entered);
+  SCOPED_LOCK(&last->lock);
+  for (size_t i = 0; i < count; i++)
+    last->entered += verdict_outcome(items[i].verdict) != NULL;
+}
+
+int64_t last_applied_entered(LastApplied *last) {
+  SCOPED_LOCK(&last->lock);
+  return last->entered;
 }
 
 void last_applied_doubt(LastApplied *last, unsigned worker, const Item *items, size_t count,

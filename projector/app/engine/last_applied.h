@@ -19,6 +19,8 @@ void last_applied_free(LastApplied *last);
 /* Call after COMMIT. `now_ms`: since 1970, by MongoDB's clock. */
 void last_applied_note(LastApplied *last, unsigned worker, const Item *items, size_t count,
                        int64_t now_ms);
+/* How many events were entered into the ledger so far. */
+int64_t last_applied_entered(LastApplied *last);
 /* Call after a COMMIT that was not answered. */
 void last_applied_doubt(LastApplied *last, unsigned worker, const Item *items, size_t count,
                         int64_t now_ms);

@@ -3,6 +3,7 @@
 
 #include "projector/app/engine/owner_session.h"
 #include "projector/app/engine/sweeper.h"
+#include "projector/domain/rest.h"
 #include "projector/domain/retention.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/log.h"
@@ -10,7 +11,6 @@
 
 enum {
   PAGE = 200,
-  REST = 5,       /* a page that took the time t is followed by a pause of so many times t */
   IDLE_MS = 1000, /* after that its session may be about to end */
 };
 
@@ -20,11 +20,12 @@ struct Pruner {
   Outbox *outbox;
   const Lanes *lanes;
   RetentionClock clock;
-  bool forbidden; /* the user has no right to delete from the ledger */
-  bool pruning;   /* a round is under way */
-  unsigned kept;  /* of the oldest entries in this round: their events cannot leave the outbox */
-  int64_t next;   /* step; monotonic, us */
-  int64_t pruned; /* and not reported yet */
+  bool forbidden;           /* the user has no right to delete from the ledger */
+  bool pruning;             /* a round is under way */
+  unsigned kept;            /* of the oldest entries: their events are in the outbox or in memory */
+  int64_t next;             /* step; monotonic, us */
+  int64_t page_at, entered; /* the last page: when it began, and what last_applied_entered said */
+  int64_t pruned;           /* and not reported yet */
   Session *session;
 };
 
@@ -52,11 +53,12 @@ static void report(Pruner *pruner) {
 void pruner_begin(Pruner *pruner) {
   now_ms(pruner);
   report(pruner);
+  pruner->kept = 0; /* some may be free by now */
   if (pruner->pruning || pruner->forbidden)
     return;
   pruner->pruning = true;
-  pruner->kept = 0;
-  pruner->next = clock_us();
+  pruner->next = pruner->page_at = clock_us();
+  pruner->entered = last_applied_entered(pruner->lanes->last_applied);
 }
 
 void pruner_end(Pruner *pruner) {
@@ -81,7 +83,7 @@ int64_t pruner_due_in(const Pruner *pruner) {
  * applied again: majority reads may still show an event that was acknowledged just now. */
 static void keep_known(const Pruner *pruner, GArray *ids) {
   for (guint i = ids->len; i-- > 0;)
-    if (sweep_is_live(pruner->lanes, &g_array_index(ids, Id, i)))
+    if (lanes_know(pruner->lanes, &g_array_index(ids, Id, i)))
       g_array_remove_index_fast(ids, i);
 }
 
@@ -131,6 +133,14 @@ static bool give_up(Pruner *pruner, Failure *failure) {
   return true;
 }
 
+static void rest(Pruner *pruner, int64_t begun) {
+  int64_t now = clock_us(), entered = last_applied_entered(pruner->lanes->last_applied);
+  pruner->next = now + rest_after_page_us(now - begun, PAGE, entered - pruner->entered,
+                                          begun - pruner->page_at);
+  pruner->page_at = begun;
+  pruner->entered = entered;
+}
+
 bool pruner_step(Pruner *pruner, Failure *ret_failure) {
   g_autoptr(GArray) old = g_array_new(FALSE, FALSE, sizeof(Id));
   int64_t begun = clock_us();
@@ -145,7 +155,7 @@ bool pruner_step(Pruner *pruner, Failure *ret_failure) {
     return give_up(pruner, ret_failure);
   pruner->pruned += old->len;
   if (more)
-    pruner->next = clock_us() + (clock_us() - begun) * REST;
+    rest(pruner, begun);
   else
     pruner_end(pruner);
   return true;

@@ -1,7 +1,8 @@
 /* pruner.h - deletes old entries from the ledger, a page at a time, with pauses.
  *
  * An entry older than `ledger_retention` goes unless its event is in the outbox, or in memory.
- * Nothing is in a hurry: live events come first, so the pruner rests longer than it works. */
+ * Live events come first, so the pruner rests longer than it works, unless more entries come than
+ * go. */
 #pragma once
 
 #include "projector/app/engine/lanes.h"
@@ -15,7 +16,8 @@ typedef struct Pruner Pruner;
 Pruner *pruner_new(const Config *config, const Ledger *ledger, Outbox *outbox, const Lanes *lanes);
 void pruner_free(Pruner *pruner);
 
-/* Begins a round through all old entries, unless one is under way. */
+/* Begins a round through all old entries, unless one is under way; call it now and then in a long
+ * one. */
 void pruner_begin(Pruner *pruner);
 /* Ends the round early; a later one starts anew. */
 void pruner_end(Pruner *pruner);

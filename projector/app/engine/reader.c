@@ -69,9 +69,9 @@ static bool offer(Reader *reader, const bson_t *document, int64_t readable_at, i
   queued->readable_at = readable_at;
   queued->read_at = read_at;
   Lane *lane = lane_of(reader->lanes, queued->event->aggregate_hash);
-  pulse_end(&reader->pulse);
+  Pulse *pulse = pulse_put_down();
   bool has_room = wait_room(reader, lane);
-  pulse_begin(&reader->pulse);
+  pulse_take_up(pulse);
   if (!has_room)
     return false;
   *taken += lane_offer(lane, g_steal_pointer(&queued));

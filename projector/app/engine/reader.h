@@ -8,8 +8,6 @@
 
 typedef struct Reader Reader;
 
-enum { READER_REST_MS = 1000 };
-
 /* Starts the thread. With `once` it scans until a scan finds nothing that the lanes take, waits
  * for what is in hand in between, and then requests the stop. */
 Reader *reader_start(MongoStore *store, Lanes *lanes, Stop *stop, bool once);
@@ -22,7 +20,7 @@ ReaderState reader_state(Reader *reader);
 /* Everything that could be read before this time has been passed to the lanes; ms since 1970 by
  * MongoDB's clock, 0: unknown. `*ret_heard_at` (monotonic, us) is when MongoDB answered last. */
 int64_t reader_given_until(Reader *reader, int64_t *ret_heard_at);
-/* At work while it reads; the change stream answers once in READER_REST_MS even without events. */
+/* At work while it reads; the change stream answers once in STREAM_AWAIT_MS even without events. */
 Pulse *reader_pulse(Reader *reader);
 /* How often the change stream had to be opened again. */
 int64_t reader_restarts(Reader *reader);

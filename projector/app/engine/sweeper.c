@@ -134,13 +134,6 @@ static void add_unless_live(GPtrArray *events, const Lanes *lanes, const bson_t 
 
 /* --- claims by the batch ---------------------------------------------------------------------- */
 
-bool sweep_is_live(const Lanes *lanes, const Id *event_id) {
-  for (unsigned i = 0; i < lanes->count; i++)
-    if (lane_knows(lanes->lanes[i], event_id))
-      return true;
-  return false;
-}
-
 /* One page of a claim: applied events are acknowledged, for the others the attempt is counted.
  * Events in this owner's memory are its own: an earlier owner that claimed them was stopped by the
  * fence. */
@@ -150,7 +143,7 @@ static bool sweep_page(const Sweep *with, Event **events, size_t count, Failure 
   g_autofree Event **others = g_new(Event *, count);
   size_t item_count = 0, applied_count = 0, other_count = 0;
   for (size_t i = 0; i < count; i++)
-    if (!sweep_is_live(with->lanes, &events[i]->key.event_id))
+    if (!lanes_know(with->lanes, &events[i]->key.event_id))
       items[item_count++].event = events[i];
   if (!ledger_find_known(with->session, with->ledger, items, item_count, ret_failure))
     return false;

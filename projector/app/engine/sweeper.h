@@ -33,5 +33,3 @@ bool sweep_claims(const Sweep *with, int64_t *ret_found, Failure *ret_failure);
  * owner that has lost the name learns it here, and the next one cannot start to claim in between.
  * FAILURE_FENCED as above. */
 bool sweep_enter(Session *session, const Ledger *ledger, Failure *ret_failure);
-/* Whether a lane has the event in memory. */
-bool sweep_is_live(const Lanes *lanes, const Id *event_id);

@@ -9,12 +9,15 @@
 
 #include <glib.h>
 
-enum { RETELL_MS = 1000 }; /* without a limit */
+enum {
+  RETELL_MS = 1000,   /* without a limit */
+  SEEN_MAX_MS = 1000, /* between two looks; if more passed, this whole process stood still */
+};
 
 typedef struct ServiceSeen {
   ServicePart part;
   int moves;
-  int64_t moved_at; /* monotonic, us */
+  int64_t seen_at, silent_us; /* monotonic, us; how long it was seen at work without a move */
 } ServiceSeen;
 
 static GMutex lock; /* of what follows */
@@ -44,9 +47,9 @@ static void tell_status(const char *status) {
 /* With the lock. What the longest one without a move is called, and for how long, beyond what it
  * rests while all is well. */
 static int64_t longest_silence_us(const char **ret_part) {
-  int64_t now = clock_us(), longest = 0;
+  int64_t longest = 0;
   for (unsigned i = 0; i < part_count; i++) {
-    int64_t silent = now - seen[i].moved_at - seen[i].part.rest_ms * 1000;
+    int64_t silent = seen[i].silent_us - seen[i].part.rest_ms * 1000;
     if (silent > longest)
       *ret_part = seen[i].part.name;
     longest = MAX(longest, silent);
@@ -54,11 +57,24 @@ static int64_t longest_silence_us(const char **ret_part) {
   return longest;
 }
 
+/* Half of the limit is for the work, the rest for the machine and the manager. If this thread has
+ * not looked for so long, the whole process stood still, which says nothing of its parts. */
+static bool is_alive(const char **ret_part) {
+  static int64_t looked_at;
+  int64_t now = clock_us(), limit_us = interval_us / 2;
+  bool stood_still = now - looked_at > limit_us;
+  looked_at = now;
+  if (stood_still || longest_silence_us(ret_part) <= limit_us) {
+    *ret_part = "the thread that looks at the others";
+    return stood_still || part_count == 0 || now - seen[0].seen_at <= limit_us;
+  }
+  return false;
+}
+
 static void notify_watchdog(void) {
   SCOPED_LOCK(&lock);
   const char *part = NULL;
-  /* Half of the limit is for the work, the rest for the machine and the manager. */
-  bool watched = interval_us > 0, alive = !watched || longest_silence_us(&part) <= interval_us / 2;
+  bool watched = interval_us > 0, alive = !watched || is_alive(&part);
   tell(watched && alive ? "WATCHDOG=1" : "");
   if (!alive && !complained)
     log_error("a part of this process hangs: the service manager's watchdog is no longer notified",
@@ -105,7 +121,7 @@ void service_begins_work(const ServicePart *parts, unsigned count, int64_t step_
   part_count = count;
   seen = g_renew(ServiceSeen, seen, count);
   for (unsigned i = 0; i < count; i++)
-    seen[i] = (ServiceSeen){.part = parts[i], .moved_at = clock_us()};
+    seen[i] = (ServiceSeen){.part = parts[i], .seen_at = clock_us()};
 }
 
 void service_ends_work(void) {
@@ -117,10 +133,13 @@ void service_ends_work(void) {
 
 void service_sees(unsigned part, int moves) {
   SCOPED_LOCK(&lock);
-  bool busy = moves % 2 != 0;
-  if (!busy || moves != seen[part].moves)
-    seen[part].moved_at = clock_us();
-  seen[part].moves = moves;
+  g_assert(part < part_count);
+  ServiceSeen *one = &seen[part];
+  int64_t now = clock_us(), since = MIN(now - one->seen_at, (int64_t)SEEN_MAX_MS * 1000);
+  bool busy = moves % 2 != 0, moved = moves != one->moves;
+  one->silent_us = busy && !moved ? one->silent_us + since : 0;
+  one->moves = moves;
+  one->seen_at = now;
 }
 
 int64_t service_stuck_ms(const char **ret_part) {

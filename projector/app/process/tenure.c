@@ -13,6 +13,7 @@
 #include "projector/infra/clock.h"
 #include "projector/infra/crash.h"
 #include "projector/infra/log.h"
+#include "projector/infra/mongo/stream.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -201,8 +202,8 @@ static void list_parts(Tenure *tenure) {
   tenure->pulses = g_ptr_array_new();
   for (unsigned i = 0; i < tenure->lanes.count; i++)
     list_part(tenure, "a worker", 0, worker_pulse(tenure->workers[i]));
-  list_part(tenure, "the reader of the outbox", READER_REST_MS, reader_pulse(tenure->reader));
-  list_part(tenure, "the janitor (retries and sweeps)", 0, janitor_pulse(tenure->janitor));
+  list_part(tenure, "the reader of the outbox", STREAM_AWAIT_MS, reader_pulse(tenure->reader));
+  list_part(tenure, "the janitor (retries, sweeps, prunes)", 0, janitor_pulse(tenure->janitor));
   list_part(tenure, "the acker (takes applied events out of the outbox)", 0,
             acker_pulse(tenure->acker));
   list_part(tenure, "the marker of slow events", 0, marker_pulse(tenure->marker));

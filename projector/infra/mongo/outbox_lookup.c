@@ -197,7 +197,7 @@ EventCursor *outbox_scan(Outbox *outbox, uint32_t *ret_seconds, uint32_t *ret_in
   scan->session = mongoc_client_start_session(outbox_client(outbox), NULL, &error);
   if (!scan->session || !mongoc_client_session_append(scan->session, &options, &error) ||
       !append_primary(outbox_client(outbox), &options, &error)) {
-    failure_set(ret_failure, FAILURE_UNAVAILABLE, SOURCE_MONGODB, 0, "%s", error.message);
+    mongo_fail(&error, NULL, ret_failure);
   } else if (!mongoc_client_command_with_opts(outbox_client(outbox),
                                               mongo_store_settings(outbox_store(outbox))->database,
                                               command, NULL, &options, &reply, &error)) {

@@ -51,7 +51,7 @@ void mongo_append_simple(bson_t *options) {
 }
 
 bool mongo_fail(const bson_error_t *error, const bson_t *reply, Failure *ret_failure) {
-  pulse_beat(); /* no server, for example, is an answer too */
+  pulse_move(); /* no server, for example, is an answer too */
   FailureClass class = class_of(error);
   if (error->code == UNAUTHORIZED && class == FAILURE_CONFIG)
     return fail_unauthorized(error, ret_failure);
@@ -160,7 +160,8 @@ char *mongo_uri_deployment(const char *text) {
   return g_string_free(g_steal_pointer(&deployment), FALSE);
 }
 
-/* A call that waits for longer, with the driver's retry, would look like a hang (STUCK_MS). */
+/* A call that waits for longer, to find a server and for its answer, would look like a hang
+ * (STUCK_MS). */
 enum { LONGEST_WAIT_MS = 50000 };
 
 static void bound(mongoc_uri_t *uri, const char *option, int32_t least_ms, int32_t default_ms) {
@@ -266,15 +267,22 @@ static bool look_at_deployment(MongoStore *store, mongoc_client_t *client, Failu
   return look_at_version(store, client, sharded ? NULL : set, ret_failure);
 }
 
-static void beat(const mongoc_apm_command_succeeded_t *event) {
+static void note_answer(const mongoc_apm_command_succeeded_t *event) {
   (void)event;
-  pulse_beat();
+  pulse_move();
 }
 
-/* Each answer to a command is a move of the thread that waited for it. */
+static void note_failure(const mongoc_apm_command_failed_t *event) {
+  (void)event;
+  pulse_move();
+}
+
+/* Each answer to a command, or its failure, which the driver may retry, is a move of the thread
+ * that waited for it. */
 static bool watch_answers(mongoc_client_pool_t *pool) {
   mongoc_apm_callbacks_t *callbacks = mongoc_apm_callbacks_new();
-  mongoc_apm_set_command_succeeded_cb(callbacks, beat);
+  mongoc_apm_set_command_succeeded_cb(callbacks, note_answer);
+  mongoc_apm_set_command_failed_cb(callbacks, note_failure);
   bool good = mongoc_client_pool_set_apm_callbacks(pool, callbacks, NULL);
   mongoc_apm_callbacks_destroy(callbacks);
   return good;
@@ -297,7 +305,7 @@ static MongoStore *open_store(const MongoSettings *settings, bool single, Failur
     return NULL;
   g_autoptr(MongoStore) store = g_new0(MongoStore, 1);
   store->settings = settings;
-  bson_error_t error;
+  bson_error_t error = {.message = "the driver does not take an option"};
   bool connected = make_clients(store, uri, single, &error);
   mongoc_uri_destroy(uri);
   if (!connected) {

@@ -2,10 +2,7 @@
  * "failed". */
 #include "projector/infra/mongo/stream.h"
 
-enum {
-  AWAIT_MS = 1000, /* one getMore a second when idle; far below the socket timeout */
-  BATCH_SIZE = 1000,
-};
+enum { BATCH_SIZE = 1000 };
 
 struct Stream {
   bson_t *translated; /* the last event of a foreign outbox */
@@ -33,7 +30,7 @@ Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment) {
                BCON_INT32(1), "fullDocument", BCON_INT32(1), "}", "}", "]");
   bson_t *options =
       BCON_NEW("startAtOperationTime", BCON_TIMESTAMP(seconds, increment), "maxAwaitTimeMS",
-               BCON_INT64(AWAIT_MS), "batchSize", BCON_INT32(BATCH_SIZE));
+               BCON_INT64(STREAM_AWAIT_MS), "batchSize", BCON_INT32(BATCH_SIZE));
   bson_error_t error;
   stream->session = mongoc_client_start_session(stream->client, NULL, &error);
   if (stream->session && !mongoc_client_session_append(stream->session, options, &error))

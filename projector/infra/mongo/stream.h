@@ -11,6 +11,8 @@ typedef enum StreamResult {
 
 typedef struct Stream Stream;
 
+enum { STREAM_AWAIT_MS = 1000 }; /* of one getMore; far below the socket timeout */
+
 /* Opens the stream from that cluster time on, inclusive. Never NULL: failures come from
  * stream_next. Borrows a client of its own. */
 Stream *stream_open(MongoStore *store, uint32_t seconds, uint32_t increment);

@@ -228,7 +228,7 @@ Session *session_open(const MysqlSettings *settings, Failure *ret_failure) {
   bool connected = mysql_real_connect(session->mysql, host, settings->user, settings->password,
                                       settings->database, settings->port, settings->socket,
                                       CLIENT_FOUND_ROWS) != NULL;
-  pulse_beat();
+  pulse_move();
   if (!connected) {
     fail(session, ret_failure);
     return refuse(settings, ret_failure);
@@ -311,7 +311,7 @@ static bool send_statement(Session *session, const char *sql, size_t length, Fai
     return false;
   session->used_at = g_get_monotonic_time();
   bool good = mysql_real_query(session->mysql, sql, length) == 0;
-  pulse_beat();
+  pulse_move();
   return good || fail(session, ret_failure);
 }
 
@@ -412,7 +412,9 @@ static MYSQL_STMT *prepare(Session *session, const char *sql, Failure *ret_failu
   statement = mysql_stmt_init(session->mysql);
   if (!statement)
     g_error("out of memory");
-  if (mysql_stmt_prepare(statement, sql, strlen(sql))) {
+  bool good = mysql_stmt_prepare(statement, sql, strlen(sql)) == 0;
+  pulse_move();
+  if (!good) {
     fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
     mysql_stmt_close(statement);
     return NULL;
@@ -445,7 +447,7 @@ bool session_execute_bound(Session *session, const char *sql, MYSQL_BIND *parame
     return false;
   bool good = (count == 0 || !mysql_stmt_bind_param(statement, parameters)) &&
               !mysql_stmt_execute(statement);
-  pulse_beat();
+  pulse_move();
   if (!good)
     return fail_code(ret_failure, mysql_stmt_errno(statement), mysql_stmt_error(statement));
   *ret_affected = mysql_stmt_affected_rows(statement);
