@@ -268,7 +268,7 @@ static void check_left(const SimEvent *event, const char *owner) {
 
 bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure *ret_failure) {
   if (!call_begin(MONGO, "release", ret_failure))
-    return false;
+    return unanswered(outbox, events, count);
   bool whole;
   size_t reached = reach(count, &whole);
   for (size_t i = 0; i < reached; i++) {
@@ -281,13 +281,14 @@ bool outbox_release(Outbox *outbox, Event *const *events, size_t count, Failure 
     bool failed = events[i]->status == STATUS_FAILED && event->next_attempt_at != 0;
     set_status(event, failed ? STATUS_FAILED : STATUS_PENDING);
   }
-  return whole ? call_end(MONGO, "release", ret_failure) : broken_off("release", ret_failure);
+  return (whole ? call_end(MONGO, "release", ret_failure) : broken_off("release", ret_failure)) ||
+         unanswered(outbox, events, count);
 }
 
 bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, const FailedMark *mark,
                         Failure *ret_failure) {
   if (!call_begin(MONGO, mark->dead ? "mark dead" : "mark failed", ret_failure))
-    return false;
+    return unanswered(outbox, events, count);
   bool whole;
   size_t reached = reach(count, &whole);
   for (size_t i = 0; i < reached; i++) {
@@ -313,8 +314,9 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
     event->next_attempt_at = mark->dead ? 0 : sim_server_ms(MONGO) + mark->delay_ms;
     set_status(event, mark->dead ? STATUS_DEAD : STATUS_FAILED);
   }
-  return whole ? call_end(MONGO, "mark failed", ret_failure)
-               : broken_off("mark failed", ret_failure);
+  return (whole ? call_end(MONGO, "mark failed", ret_failure)
+                : broken_off("mark failed", ret_failure)) ||
+         unanswered(outbox, events, count);
 }
 
 bool is_abandoned(const Outbox *outbox, const SimEvent *event, int64_t older_than_ms) {

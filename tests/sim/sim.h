@@ -89,8 +89,10 @@ typedef struct SimEvent {
                   * the projector remembers breaks by id */
   unsigned
       broke; /* times the connection broke at its ledger entry or its rows, when it was alone */
-  bool unanswered; /* its claimer does not know that it has it: an earlier event may hold it up */
-  bool refused;    /* it could not leave when it was swept: it goes back, and to the acker */
+  /* Its claimer does not know that it has it, or could not give it back: an earlier event may hold
+   * it up then. */
+  bool unanswered;
+  bool refused;         /* it could not leave when it was swept: it goes back, and to the acker */
   bool retried, shared; /* by several owners: then the attempts in memory may be another's */
   char claimed_by[OWNER_MAX], last_owner[OWNER_MAX];
   int64_t claimed_at, next_attempt_at; /* ms of MongoDB's clock */
