@@ -19,7 +19,7 @@ static void look(void) {
     service_sees(i, pulse_moves(&pulses[i]));
 }
 
-/* The thread that looks at the others does so every 500 ms. */
+/* The thread that looks at the others does so now and then. */
 static void pass_ms(int64_t ms) {
   for (; ms > 0; ms -= 500) {
     now_us += 500000;
@@ -155,6 +155,66 @@ static void test_who_waits_for_another_part_does_not_hang(void **state) {
   pulse_end(&pulses[WORKER]);
 }
 
+enum { LIMIT_US = 1000000 };
+
+static void assert_alive(void) {
+  const char *part = NULL;
+  assert_true(service_is_alive(LIMIT_US, &part));
+}
+
+static void assert_hangs(const char *part) {
+  const char *found = "";
+  assert_false(service_is_alive(LIMIT_US, &found));
+  assert_string_equal(found, part);
+}
+
+static void test_a_part_that_hangs_is_not_alive(void **state) {
+  (void)state;
+  assert_alive();
+  pulse_begin(&pulses[WORKER]);
+  for (int i = 0; i < 3; i++) {
+    pass_ms(500);
+    assert_alive(); /* the first look sees that it is at work */
+  }
+  pass_ms(500);
+  assert_hangs("a worker");
+  pulse_end(&pulses[WORKER]);
+  look();
+  assert_alive();
+}
+
+static void test_nobody_who_looks_is_not_alive(void **state) {
+  (void)state;
+  look();
+  assert_alive();
+  for (int i = 0; i < 2; i++) {
+    now_us += 500000;
+    assert_alive();
+  }
+  now_us += 500000;
+  assert_hangs("the thread that looks at the others");
+  look();
+  assert_alive();
+}
+
+static void test_after_a_standstill_all_are_alive(void **state) {
+  (void)state;
+  look();
+  assert_alive();
+  now_us += INT64_C(100000000);
+  assert_alive(); /* the thread that notifies the manager comes first */
+  look();
+  assert_alive();
+}
+
+static void test_a_standby_is_alive(void **state) {
+  service_ends_work();
+  assert_alive();
+  now_us += 500000;
+  assert_alive();
+  begin(state);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_who_rests_does_not_hang, begin, end),
@@ -167,6 +227,10 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_time_in_which_the_process_stood_still_is_nobodys, begin,
                                       end),
       cmocka_unit_test_setup_teardown(test_who_waits_for_another_part_does_not_hang, begin, end),
+      cmocka_unit_test_setup_teardown(test_a_part_that_hangs_is_not_alive, begin, end),
+      cmocka_unit_test_setup_teardown(test_nobody_who_looks_is_not_alive, begin, end),
+      cmocka_unit_test_setup_teardown(test_after_a_standstill_all_are_alive, begin, end),
+      cmocka_unit_test_setup_teardown(test_a_standby_is_alive, begin, end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

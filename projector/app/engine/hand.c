@@ -4,6 +4,7 @@
 #include "projector/domain/claim.h"
 #include "projector/infra/clock.h"
 #include "projector/infra/lock.h"
+#include "projector/infra/pulse.h"
 
 struct Hand {
   GMutex lock;
@@ -54,8 +55,10 @@ void hand_empty(Hand *hand) {
   SCOPED_LOCK(&hand->lock);
   g_hash_table_remove_all(hand->open);
   g_ptr_array_set_size(hand->batch, 0);
+  Pulse *pulse = pulse_put_down();
   while (hand->marking)
     g_cond_wait(&hand->ended, &hand->lock);
+  pulse_take_up(pulse);
 }
 
 size_t hand_begin_marks(Hand *hand, int64_t mark_ms, size_t most, bson_t *ids) {

@@ -20,12 +20,12 @@ struct Pruner {
   Outbox *outbox;
   const Lanes *lanes;
   RetentionClock clock;
-  bool forbidden;           /* the user has no right to delete from the ledger */
-  bool pruning;             /* a round is under way */
-  unsigned kept;            /* of the oldest entries: their events are in the outbox or in memory */
-  int64_t next;             /* step; monotonic, us */
-  int64_t page_at, entered; /* the last page: when it began, and what last_applied_entered said */
-  int64_t pruned;           /* and not reported yet */
+  bool forbidden;   /* the user has no right to delete from the ledger */
+  bool pruning;     /* a round is under way */
+  unsigned kept;    /* of the oldest entries: their events are in the outbox or in memory */
+  int64_t next;     /* step; monotonic, us */
+  Arrivals entered; /* into the ledger */
+  int64_t pruned;   /* and not reported yet */
   Session *session;
 };
 
@@ -52,13 +52,15 @@ static void report(Pruner *pruner) {
 
 void pruner_begin(Pruner *pruner) {
   now_ms(pruner);
+  /* Some may be free by now; but not before it has come past those that are not. */
+  if (!pruner->pruning || pruner->pruned > 0)
+    pruner->kept = 0;
   report(pruner);
-  pruner->kept = 0; /* some may be free by now */
   if (pruner->pruning || pruner->forbidden)
     return;
   pruner->pruning = true;
-  pruner->next = pruner->page_at = clock_us();
-  pruner->entered = last_applied_entered(pruner->lanes->last_applied);
+  pruner->next = clock_us();
+  arrivals_begin(&pruner->entered, pruner->next, last_applied_entered(pruner->lanes->last_applied));
 }
 
 void pruner_end(Pruner *pruner) {
@@ -133,12 +135,10 @@ static bool give_up(Pruner *pruner, Failure *failure) {
   return true;
 }
 
-static void rest(Pruner *pruner, int64_t begun) {
-  int64_t now = clock_us(), entered = last_applied_entered(pruner->lanes->last_applied);
-  pruner->next = now + rest_after_page_us(now - begun, PAGE, entered - pruner->entered,
-                                          begun - pruner->page_at);
-  pruner->page_at = begun;
-  pruner->entered = entered;
+static void rest(Pruner *pruner, int64_t begun, int64_t deleted) {
+  int64_t now = clock_us(), entered = last_applied_entered(pruner->lanes->last_applied), since_us;
+  int64_t added = arrivals_since(&pruner->entered, now, entered, &since_us);
+  pruner->next = now + rest_after_page_us(now - begun, deleted, added, since_us);
 }
 
 bool pruner_step(Pruner *pruner, Failure *ret_failure) {
@@ -155,7 +155,7 @@ bool pruner_step(Pruner *pruner, Failure *ret_failure) {
     return give_up(pruner, ret_failure);
   pruner->pruned += old->len;
   if (more)
-    rest(pruner, begun);
+    rest(pruner, begun, old->len);
   else
     pruner_end(pruner);
   return true;

@@ -1,8 +1,8 @@
 /* pruner.h - deletes old entries from the ledger, a page at a time, with pauses.
  *
  * An entry older than `ledger_retention` goes unless its event is in the outbox, or in memory.
- * Live events come first, so the pruner rests longer than it works, unless more entries come than
- * go. */
+ * Live events come first, so the pruner rests longer than it works, but for less long while many
+ * entries come: twice as many go. */
 #pragma once
 
 #include "projector/app/engine/lanes.h"

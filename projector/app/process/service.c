@@ -25,7 +25,8 @@ static int64_t interval_us;
 static bool complained;
 static unsigned part_count; /* 0: no tenure */
 static ServiceSeen *seen;
-static bool untold_up; /* not sent yet, or not taken */
+static int64_t looked_at; /* by service_is_alive; monotonic, us */
+static bool untold_up;    /* not sent yet, or not taken */
 static const char *untold_status;
 
 /* Sends the message after what is still untold; "": only that. */
@@ -57,12 +58,12 @@ static int64_t longest_silence_us(const char **ret_part) {
   return longest;
 }
 
-/* Half of the limit is for the work, the rest for the machine and the manager. If this thread has
- * not looked for so long, the whole process stood still, which says nothing of its parts. */
-static bool is_alive(const char **ret_part) {
-  static int64_t looked_at;
-  int64_t now = clock_us(), limit_us = interval_us / 2;
-  bool stood_still = now - looked_at > limit_us;
+/* If this thread has not looked for so long, the whole process stood still, which says nothing of
+ * its parts. */
+bool service_is_alive(int64_t limit_us, const char **ret_part) {
+  SCOPED_LOCK(&lock);
+  int64_t now = clock_us();
+  bool stood_still = now - looked_at > limit_us / 4 * 3; /* usually it is half of the limit */
   looked_at = now;
   if (stood_still || longest_silence_us(ret_part) <= limit_us) {
     *ret_part = "the thread that looks at the others";
@@ -71,10 +72,11 @@ static bool is_alive(const char **ret_part) {
   return false;
 }
 
+/* Half of the limit is for the work, the rest for the machine and the manager. */
 static void notify_watchdog(void) {
-  SCOPED_LOCK(&lock);
   const char *part = NULL;
-  bool watched = interval_us > 0, alive = !watched || is_alive(&part);
+  bool watched = interval_us > 0, alive = !watched || service_is_alive(interval_us / 2, &part);
+  SCOPED_LOCK(&lock);
   tell(watched && alive ? "WATCHDOG=1" : "");
   if (!alive && !complained)
     log_error("a part of this process hangs: the service manager's watchdog is no longer notified",

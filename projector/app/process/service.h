@@ -7,6 +7,7 @@
  * and the next one recovers what it left. Starting, standing by and stopping are not watched. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Configuration and tables are valid; from now on only outages can happen, and the process survives
@@ -25,5 +26,8 @@ void service_begins_work(const ServicePart *parts, unsigned count, int64_t step_
 void service_ends_work(void);
 /* The current value of pulse_moves() of that part. */
 void service_sees(unsigned part, int moves);
+/* Whether no part, and not the thread that calls service_sees either, has been silent for so long.
+ * For the thread that notifies the manager, four times within its limit. */
+bool service_is_alive(int64_t limit_us, const char **ret_part);
 /* How long a part has been at work without a move, in ms; of several, the one with the longest. */
 int64_t service_stuck_ms(const char **ret_part);

@@ -24,7 +24,7 @@ enum {
   SETTLED_MS = 10000,  /* after that, a failure is not one of starting */
   QUEUED_BATCHES = 12, /* most in a lane: the more events, the more belong to the same aggregate */
   HOLDS_PER_MB = 512,  /* of memory_mb: at most a quarter of it */
-  STUCK_MS = 120000,   /* longer than a step may take: a store's answer, with the driver's retry */
+  STUCK_MS = 120000,   /* longer than a step may take: to find and reach a store, and its answer */
   SPARE_MS = 10000, /* beyond the longest answer that MySQL may take: to connect and to roll back */
   DEAF_MS = 3000,   /* the change stream answers once a second, even without events */
 };

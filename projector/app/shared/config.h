@@ -11,7 +11,7 @@ typedef struct Settings {
   int64_t linger_ms;         /* wait that long for a fuller batch */
   int64_t max_attempts;      /* then an event is dead */
   int64_t backoff_ms;        /* before the second attempt; doubles */
-  int64_t claim_timeout_ms;  /* the sweeper takes older claims back */
+  int64_t claim_timeout_ms;  /* the sweeper takes back older claims, and those as far ahead */
   int64_t claim_mark_ms;     /* an event not committed by then is marked in its own document */
   int64_t sweep_interval_ms; /* how often it looks */
   int64_t lease_ms;          /* a silent owner loses its lease after this */

@@ -160,9 +160,9 @@ char *mongo_uri_deployment(const char *text) {
   return g_string_free(g_steal_pointer(&deployment), FALSE);
 }
 
-/* A call that waits for longer, to find a server and for its answer, would look like a hang
+/* What waits for longer, to find a server, to reach it, and for its answer, would look like a hang
  * (STUCK_MS). */
-enum { LONGEST_WAIT_MS = 50000 };
+enum { LONGEST_WAIT_MS = 35000 };
 
 static void bound(mongoc_uri_t *uri, const char *option, int32_t least_ms, int32_t default_ms) {
   int32_t asked = mongoc_uri_get_option_as_int32(uri, option, -1);
