@@ -322,8 +322,8 @@ bool outbox_mark_failed(Outbox *outbox, Event *const *events, size_t count, cons
 bool is_abandoned(const Outbox *outbox, const SimEvent *event, int64_t older_than_ms) {
   if (!event->present || event->status != STATUS_IN_PROGRESS)
     return false;
-  return older_than_ms > 0 ? ABS(event->claimed_at - sim_server_ms(MONGO)) > older_than_ms
-                           : !is_ours(outbox, event);
+  int64_t old_ms = sim_server_ms(MONGO) - event->claimed_at;
+  return older_than_ms > 0 ? ABS(old_ms) > older_than_ms : !is_ours(outbox, event);
 }
 
 static void note_swept(SimEvent *event, const char *owner, bool applied, int64_t older_than_ms) {

@@ -230,7 +230,8 @@ static int64_t step(Feeder *feeder) {
     if (failure.class == FAILURE_CONFIG)
       stop_request(feeder->stop, &failure);
   }
-  return good ? CLAMP((clock_us() - begun) * SHARE / 1000, LOOK_MS, REST_MAX_MS) : LOOK_MS;
+  int64_t pause_ms = (clock_us() - begun) * SHARE / 1000;
+  return good ? CLAMP(pause_ms, LOOK_MS, REST_MAX_MS) : LOOK_MS;
 }
 
 static gpointer run(gpointer data) {
