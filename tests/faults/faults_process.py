@@ -6,7 +6,7 @@ import signal
 import time
 from datetime import datetime, timezone
 
-from catalog import FAULTS, KILLED, Fault, Stuck, fault, last, more, progress
+from catalog import FAULTS, HEAL_S, KILLED, Fault, Stuck, fault, last, more, progress
 from world import World
 
 CRASH_POINTS = ("after_claim", "after_begin", "after_ledger", "after_rows", "before_commit", "after_commit",
@@ -178,24 +178,11 @@ def wedged(world: World, point: str, part: str) -> None:
     progress(world, 20)
 
 
-@fault(exits={KILLED, 3})
-def wedged_worker(world: World) -> None:
-    wedged(world, "after_claim:3", "a worker")
-
-
-@fault(exits={KILLED, 3})
-def wedged_janitor(world: World) -> None:
-    wedged(world, "before_sweep:3", "the janitor")
-
-
-@fault(exits={KILLED, 3})
-def wedged_acker(world: World) -> None:
-    wedged(world, "before_acknowledge:3", "the acker")
-
-
-@fault(exits={KILLED, 3})
-def wedged_reader(world: World) -> None:
-    wedged(world, "after_read:3", "the reader")
+WEDGED = {"worker": ("after_claim:3", "a worker"), "janitor": ("before_sweep:3", "the janitor"),
+          "acker": ("before_acknowledge:3", "the acker"), "reader": ("after_read:3", "the reader")}
+for who, (where, called) in WEDGED.items():
+    FAULTS[f"wedged_{who}"] = Fault(f"wedged_{who}", lambda world, where=where, called=called: wedged(world, where, called),
+                                    {KILLED, 3}, HEAL_S, 2, False)
 
 
 def process_state(pid: int) -> str:

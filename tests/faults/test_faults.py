@@ -24,8 +24,8 @@ TELLING = [
     "crash_after_claim", "crash_after_commit", "crash_in_sweeper", "crash_in_claim_sweep", "crash_before_claim_forgotten",
     "poisoned_events", "sent_again", "mysql_sessions_killed", "mysql_read_only", "mysql_small_packets", "deadlock",
     "column_dropped_and_back", "primary_killed_and_started", "writes_refused", "outbox_renamed_and_back", "oversized_event",
-    "frozen_beyond_its_lease", "frozen_in_the_sweeper", "wedged_worker", "wedged_janitor", "wedged_acker", "wedged_reader", "big_statement", "statement_cuts_the_connection",
-    "unknown_codes_from_the_proxy", "offline_mode",
+    "frozen_beyond_its_lease", "frozen_in_the_sweeper", "wedged_worker", "wedged_janitor", "wedged_acker", "wedged_reader",
+    "big_statement", "statement_cuts_the_connection", "unknown_codes_from_the_proxy", "offline_mode",
 ]
 SEED = random.SystemRandom().randrange(1 << 31)
 STAGES = 3

@@ -58,8 +58,7 @@ void service_begins_work(const ServicePart *parts, unsigned count, int64_t step_
 void service_ends_work(void) {
 }
 
-void service_sees(unsigned part, int moves) {
-  (void)part, (void)moves;
+void service_look(void) {
 }
 
 int64_t service_stuck_ms(const char **ret_part) {
@@ -83,9 +82,4 @@ Pulse *pulse_put_down(void) {
 
 void pulse_take_up(Pulse *pulse) {
   (void)pulse;
-}
-
-int pulse_moves(Pulse *pulse) {
-  (void)pulse;
-  return 0;
 }

@@ -14,21 +14,17 @@ enum { WORKER, READER, PARTS };
 
 static Pulse pulses[PARTS];
 
-static void look(void) {
-  for (unsigned i = 0; i < PARTS; i++)
-    service_sees(i, pulse_moves(&pulses[i]));
-}
-
 /* The thread that looks at the others does so now and then. */
 static void pass_ms(int64_t ms) {
   for (; ms > 0; ms -= 500) {
     now_us += 500000;
-    look();
+    service_look();
   }
 }
 
 static int begin(void **state) {
-  static const ServicePart parts[PARTS] = {{"a worker", 0}, {"the reader", 1000}};
+  static const ServicePart parts[PARTS] = {{"a worker", 0, &pulses[WORKER]},
+                                           {"the reader", 1000, &pulses[READER]}};
   (void)state;
   for (int i = 0; i < PARTS; i++)
     pulses[i] = (Pulse){0};
@@ -44,7 +40,7 @@ static int end(void **state) {
 
 static void assert_stuck(int64_t ms, const char *part) {
   const char *found = "";
-  look();
+  service_look();
   assert_int_equal(service_stuck_ms(&found), ms);
   assert_string_equal(found, part);
 }
@@ -179,13 +175,13 @@ static void test_a_part_that_hangs_is_not_alive(void **state) {
   pass_ms(500);
   assert_hangs("a worker");
   pulse_end(&pulses[WORKER]);
-  look();
+  service_look();
   assert_alive();
 }
 
 static void test_nobody_who_looks_is_not_alive(void **state) {
   (void)state;
-  look();
+  service_look();
   assert_alive();
   for (int i = 0; i < 2; i++) {
     now_us += 500000;
@@ -193,17 +189,17 @@ static void test_nobody_who_looks_is_not_alive(void **state) {
   }
   now_us += 500000;
   assert_hangs("the thread that looks at the others");
-  look();
+  service_look();
   assert_alive();
 }
 
 static void test_after_a_standstill_all_are_alive(void **state) {
   (void)state;
-  look();
+  service_look();
   assert_alive();
   now_us += INT64_C(100000000);
   assert_alive(); /* the thread that notifies the manager comes first */
-  look();
+  service_look();
   assert_alive();
 }
 

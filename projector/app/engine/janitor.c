@@ -9,8 +9,6 @@
 #include "projector/infra/mongo/refused.h"
 #include "projector/infra/mysql/session_thread.h"
 
-#include <stdio.h>
-
 enum {
   PAGE = 200,         /* holds examined, or events read, at a time */
   TAKEN_WAIT_MS = 50, /* first pause before an event in progress is examined again; doubled up to */

@@ -60,11 +60,6 @@ static Note *open_note(LastApplied *last, int worker) {
   return &g_array_index(last->notes, Note, last->notes->len - 1);
 }
 
-static void put(LastApplied *last, int worker, const LastCommit *event) {
-  SCOPED_LOCK(&last->lock);
-  *open_note(last, worker) = (Note){.worker = worker, .event = *event};
-}
-
 /* The last one that the transaction has entered into the ledger; at_ms 0: none, or no C string. */
 static LastCommit last_entered(const Item *items, size_t count, int64_t now_ms) {
   LastCommit entered = {0};
@@ -83,9 +78,9 @@ static LastCommit last_entered(const Item *items, size_t count, int64_t now_ms) 
 void last_applied_note(LastApplied *last, unsigned worker, const Item *items, size_t count,
                        int64_t now_ms) {
   LastCommit entered = last_entered(items, count, now_ms);
-  if (entered.at_ms != 0)
-    put(last, (int)worker, &entered);
   SCOPED_LOCK(&last->lock);
+  if (entered.at_ms != 0)
+    *open_note(last, (int)worker) = (Note){.worker = (int)worker, .event = entered};
   for (size_t i = 0; i < count; i++)
     last->entered += verdict_outcome(items[i].verdict) != NULL;
 }
@@ -123,8 +118,10 @@ static bool has(LastApplied *last, const LastCommit *event) {
 }
 
 void last_applied_add(LastApplied *last, const LastCommit *event) {
-  if (!has(last, event))
-    put(last, NOBODY, event);
+  if (has(last, event))
+    return;
+  SCOPED_LOCK(&last->lock);
+  *open_note(last, NOBODY) = (Note){.worker = NOBODY, .event = *event};
 }
 
 void last_applied_set(LastApplied *last, const LastCommit *event) {

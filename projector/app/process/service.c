@@ -17,7 +17,7 @@ enum {
 typedef struct ServiceSeen {
   ServicePart part;
   int moves;
-  int64_t seen_at, silent_us; /* monotonic, us; how long it was seen at work without a move */
+  int64_t silent_us; /* how long it was seen at work without a move */
 } ServiceSeen;
 
 static GMutex lock; /* of what follows */
@@ -25,6 +25,7 @@ static int64_t interval_us;
 static bool complained;
 static unsigned part_count; /* 0: no tenure */
 static ServiceSeen *seen;
+static int64_t seen_at;   /* by service_look; monotonic, us */
 static int64_t looked_at; /* by service_is_alive; monotonic, us */
 static bool untold_up;    /* not sent yet, or not taken */
 static const char *untold_status;
@@ -67,7 +68,7 @@ bool service_is_alive(int64_t limit_us, const char **ret_part) {
   looked_at = now;
   if (stood_still || longest_silence_us(ret_part) <= limit_us) {
     *ret_part = "the thread that looks at the others";
-    return stood_still || part_count == 0 || now - seen[0].seen_at <= limit_us;
+    return stood_still || part_count == 0 || now - seen_at <= limit_us;
   }
   return false;
 }
@@ -123,7 +124,8 @@ void service_begins_work(const ServicePart *parts, unsigned count, int64_t step_
   part_count = count;
   seen = g_renew(ServiceSeen, seen, count);
   for (unsigned i = 0; i < count; i++)
-    seen[i] = (ServiceSeen){.part = parts[i], .seen_at = clock_us()};
+    seen[i] = (ServiceSeen){.part = parts[i]};
+  seen_at = clock_us();
 }
 
 void service_ends_work(void) {
@@ -133,15 +135,16 @@ void service_ends_work(void) {
   g_clear_pointer(&seen, g_free);
 }
 
-void service_sees(unsigned part, int moves) {
+void service_look(void) {
   SCOPED_LOCK(&lock);
-  g_assert(part < part_count);
-  ServiceSeen *one = &seen[part];
-  int64_t now = clock_us(), since = MIN(now - one->seen_at, (int64_t)SEEN_MAX_MS * 1000);
-  bool busy = moves % 2 != 0, moved = moves != one->moves;
-  one->silent_us = busy && !moved ? one->silent_us + since : 0;
-  one->moves = moves;
-  one->seen_at = now;
+  int64_t now = clock_us(), since = MIN(now - seen_at, (int64_t)SEEN_MAX_MS * 1000);
+  for (unsigned i = 0; i < part_count; i++) {
+    int moves = pulse_moves(seen[i].part.pulse);
+    bool busy = moves % 2 != 0, moved = moves != seen[i].moves;
+    seen[i].silent_us = busy && !moved ? seen[i].silent_us + since : 0;
+    seen[i].moves = moves;
+  }
+  seen_at = now;
 }
 
 int64_t service_stuck_ms(const char **ret_part) {

@@ -48,8 +48,6 @@ typedef struct Tenure {
   Numberer *numberer; /* NULL: there is no archive */
   Reader *reader;
   Janitor *janitor;
-  GArray *parts;     /* of ServicePart: those that are watched */
-  GPtrArray *pulses; /* of Pulse; theirs */
 } Tenure;
 
 /* --- the parts of a tenure ------------------------------------------------------------------- */
@@ -189,31 +187,25 @@ static void end_when_stuck(const Tenure *tenure, Stop *process) {
   kill(getpid(), SIGTERM);
 }
 
-static void list_part(Tenure *tenure, const char *name, int64_t rest_ms, Pulse *pulse) {
-  const ServicePart part = {name, rest_ms};
-  if (!pulse)
-    return;
-  g_array_append_val(tenure->parts, part);
-  g_ptr_array_add(tenure->pulses, pulse);
+static void add_part(GArray *parts, const char *name, int64_t rest_ms, Pulse *pulse) {
+  const ServicePart part = {name, rest_ms, pulse};
+  if (pulse)
+    g_array_append_val(parts, part);
 }
 
-static void list_parts(Tenure *tenure) {
-  tenure->parts = g_array_new(FALSE, FALSE, sizeof(ServicePart));
-  tenure->pulses = g_ptr_array_new();
+/* Who is watched from now on. */
+static void begin_work(const Tenure *tenure) {
+  g_autoptr(GArray) parts = g_array_new(FALSE, FALSE, sizeof(ServicePart));
   for (unsigned i = 0; i < tenure->lanes.count; i++)
-    list_part(tenure, "a worker", 0, worker_pulse(tenure->workers[i]));
-  list_part(tenure, "the reader of the outbox", STREAM_AWAIT_MS, reader_pulse(tenure->reader));
-  list_part(tenure, "the janitor (retries, sweeps, prunes)", 0, janitor_pulse(tenure->janitor));
-  list_part(tenure, "the acker (takes applied events out of the outbox)", 0,
-            acker_pulse(tenure->acker));
-  list_part(tenure, "the marker of slow events", 0, marker_pulse(tenure->marker));
-  list_part(tenure, "the feeder (copies into the feeds)", 0, feeder_pulse(tenure->feeder));
-  list_part(tenure, "the numberer of the archive", 0, numberer_pulse(tenure->numberer));
-}
-
-static void report_to_service(const Tenure *tenure) {
-  for (unsigned i = 0; i < tenure->pulses->len; i++)
-    service_sees(i, pulse_moves(tenure->pulses->pdata[i]));
+    add_part(parts, "a worker", 0, worker_pulse(tenure->workers[i]));
+  add_part(parts, "the reader of the outbox", STREAM_AWAIT_MS, reader_pulse(tenure->reader));
+  add_part(parts, "the janitor (retries, sweeps, prunes)", 0, janitor_pulse(tenure->janitor));
+  add_part(parts, "the acker (takes applied events out of the outbox)", 0,
+           acker_pulse(tenure->acker));
+  add_part(parts, "the marker of slow events", 0, marker_pulse(tenure->marker));
+  add_part(parts, "the feeder (copies into the feeds)", 0, feeder_pulse(tenure->feeder));
+  add_part(parts, "the numberer of the archive", 0, numberer_pulse(tenure->numberer));
+  service_begins_work((const ServicePart *)(const void *)parts->data, parts->len, step_ms(tenure));
 }
 
 typedef struct Alarms {
@@ -335,13 +327,11 @@ static void watch(Tenure *tenure, Stop *process) {
   Counters since = {0};
   int64_t logged_at = g_get_monotonic_time();
   Alarms alarms = {0};
-  list_parts(tenure);
-  service_begins_work((const ServicePart *)(const void *)tenure->parts->data, tenure->parts->len,
-                      step_ms(tenure));
+  begin_work(tenure);
   publish(tenure);
   while (!stop_wait(tenure->stop, TICK_MS)) {
     obey_pause(tenure);
-    report_to_service(tenure);
+    service_look();
     end_when_stuck(tenure, process);
     if (stop_requested(process))
       stop_request(tenure->stop, NULL);
@@ -359,8 +349,6 @@ static void watch(Tenure *tenure, Stop *process) {
     since = now;
   }
   service_ends_work();
-  g_array_unref(tenure->parts);
-  g_ptr_array_unref(tenure->pulses);
 }
 
 /* Running batches are finished and committed events acknowledged; queued events stay in the outbox
